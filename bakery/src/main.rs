@@ -1,0 +1,2 @@
+//! bakery: server.
+fn main() {}

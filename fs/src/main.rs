@@ -1,0 +1,2 @@
+//! layerfs: mount.
+fn main() {}
