@@ -1,1 +1,12 @@
-//! bakery
+//! bakery, the server of layerfs: it turns trees into layers, keeps them in signed
+//! histories and serves them to the machines that boot from them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`], [`commands`] | the command line: one file per verb |
+//! | [`output`], [`progress`] | what a person or a script reads on a terminal |
+
+pub mod cli;
+pub mod commands;
+pub mod output;
+pub mod progress;

@@ -1,0 +1,122 @@
+//! The command line: what holds for every verb, and the way out.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser};
+use tracing_subscriber::EnvFilter;
+
+use crate::commands::Command;
+
+/// Bake, keep and serve layers
+///
+/// Exit codes: 0 done; 1 the answer is "no" (verification failed, conflicts found);
+/// 2 could not do it.
+#[derive(Debug, Parser)]
+#[command(name = "bakery", version, max_term_width = 100)]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options every verb understands.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Globals {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The store: a directory, or an URL such as s3://bucket/prefix
+    #[arg(long, global = true, env = "BAKERY_STORE", value_name = "STORE")]
+    pub store: Option<String>,
+    /// Say more on standard error (twice: debugging)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Print no progress and no notes, only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl Globals {
+    /// The store named by `--store` or `BAKERY_STORE`.
+    ///
+    /// # Errors
+    /// None was named; the message says how to.
+    pub fn store(&self) -> anyhow::Result<&str> {
+        self.store.as_deref().filter(|store| !store.is_empty()).ok_or_else(|| {
+            anyhow::anyhow!("no store named: give --store DIR, or set BAKERY_STORE=DIR (make one with `bakery init`)")
+        })
+    }
+
+    /// Whether progress bars may be drawn: a terminal is there and nobody asked for silence.
+    #[must_use]
+    pub fn draws_progress(&self) -> bool {
+        !self.quiet && self.verbose == 0 && std::io::stderr().is_terminal()
+    }
+}
+
+/// Exit code of "the answer is no".
+pub const ANSWER_NO: u8 = 1;
+/// Exit code of "could not do it".
+pub const COULD_NOT: u8 = 2;
+
+/// Runs one command line and gives the process its exit code.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    start_log(&cli.globals);
+    match cli.command.run(&cli.globals) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::output::complain(&error);
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+/// A reader that went away (`bakery log | head`) is not a failure of ours.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<crate::output::Closed>().is_some()
+}
+
+/// Log lines go to standard error; `BAKERY_LOG` takes tracing's filter syntax and wins over `-v`.
+fn start_log(globals: &Globals) {
+    let level = match (globals.quiet, globals.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let filter = EnvFilter::try_from_env("BAKERY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // A second subscriber can only be there in tests, which call `run` more than once.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_missing_store_says_how_to_name_one() {
+        let message = Globals::default().store().unwrap_err().to_string();
+        assert!(
+            message.contains("--store") && message.contains("BAKERY_STORE"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! `bakery completions`
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Globals};
+use crate::output;
+
+/// Print a shell's completion script
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Prints the script on standard output.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "bakery", &mut script);
+    output::raw(|out| out.write_all(&script))?;
+    Ok(ExitCode::SUCCESS)
+}

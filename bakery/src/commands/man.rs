@@ -1,0 +1,28 @@
+//! `bakery man`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Globals};
+
+/// Write the manual pages, one per verb
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directory to write them to; it is made when missing
+    pub directory: PathBuf,
+}
+
+/// Writes `bakery.1`, `bakery-bake.1` and so on.
+///
+/// # Errors
+/// The directory cannot be made or written.
+pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+    let place = args.directory.display();
+    std::fs::create_dir_all(&args.directory).with_context(|| format!("cannot make {place}"))?;
+    clap_mangen::generate_to(Cli::command(), &args.directory)
+        .with_context(|| format!("cannot write the manual pages to {place}"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,108 @@
+//! What leaves the program on standard output and standard error.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::Globals;
+
+/// The reader of our standard output went away; [`crate::cli::run`] ends quietly.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output was closed")]
+pub struct Closed;
+
+/// Prints a result: as one JSON document with `--json`, else as `human` writes it.
+///
+/// # Errors
+/// [`Closed`] when nobody reads any more, or standard output cannot be written.
+pub fn emit<T: Serialize>(
+    globals: &Globals,
+    value: &T,
+    human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = if globals.json {
+        serde_json::to_writer_pretty(&mut out, value)
+            .map_err(io::Error::from)
+            .and_then(|()| out.write_all(b"\n"))
+    } else {
+        human(&mut out)
+    };
+    finish(written.and_then(|()| out.flush()))
+}
+
+/// Prints text (or, for `dump` and `unpack -`, bytes) that has no JSON form.
+///
+/// # Errors
+/// As [`emit`].
+pub fn raw(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::with_capacity(256 << 10, io::stdout().lock());
+    finish(write(&mut out).and_then(|()| out.flush()))
+}
+
+fn finish(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write standard output")),
+    }
+}
+
+/// Prints one note for a person on standard error, unless `--quiet`.
+pub fn note(globals: &Globals, text: &str) {
+    if !globals.quiet {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// Prints an error with its causes as one line on standard error.
+pub fn complain(error: &anyhow::Error) {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many error types repeat their source in their own text: say it once.
+        if !line.ends_with(&cause) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&cause);
+        }
+    }
+    let _ = writeln!(io::stderr(), "bakery: {line}");
+}
+
+/// A length for a person: `512 B`, `1.5 MiB`.
+#[must_use]
+pub fn length(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::length;
+
+    #[test]
+    fn lengths_read_well() {
+        let table = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_572_864, "1.5 MiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(length(bytes), text);
+        }
+    }
+}
