@@ -1,0 +1,22 @@
+#!/bin/sh
+# Prints on the serial console that multi-user.target is reached, then the
+# details. Type=simple, so that the boot job itself ends at once; the serial
+# getty must be masked (agetty hangs the line up and later lines are lost).
+read -r up _ < /proc/uptime
+exec > /dev/ttyS0 2>&1
+printf '\r\nBENCH-MARK multi-user uptime=%s\r\n' "$up"
+grep -q bench.quick /proc/cmdline && exit 0
+for f in /run/bench/*.sh; do [ ! -f "$f" ] || sh "$f"; done
+i=0
+while [ $i -lt 60 ] && [ "$(systemctl is-system-running)" = starting ]; do sleep 0.5; i=$((i + 1)); done
+echo "BENCH-INFO state=$(systemctl is-system-running)"
+systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
+systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
+awk '/MemTotal|MemAvailable|^Cached|Shmem:/ {print "BENCH-INFO mem " $1 $2}' /proc/meminfo
+awk '$2 == "/" {print "BENCH-INFO root " substr($0, 1, 300)}' /proc/mounts
+for p in /proc/[0-9]*; do
+    read -r name < "$p/comm" 2>/dev/null || continue
+    case $name in *layerfs*) sed -n "s/^VmRSS:[ \t]*/BENCH-INFO rss $name /p" "$p/status";; esac
+done
+echo "BENCH-MARK report-done uptime=$(cut -d' ' -f1 /proc/uptime)"
+! grep -q bench.poweroff /proc/cmdline || systemctl poweroff
