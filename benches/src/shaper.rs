@@ -34,7 +34,10 @@ pub struct Link {
 
 impl Link {
     /// A link that only counts.
-    pub const UNSHAPED: Link = Link { rate: 0.0, rtt: Duration::ZERO };
+    pub const UNSHAPED: Link = Link {
+        rate: 0.0,
+        rtt: Duration::ZERO,
+    };
 
     /// How long `bytes` of payload occupy the cable.
     #[must_use]
@@ -43,7 +46,10 @@ impl Link {
             return Duration::ZERO;
         }
         let (payload, wire) = SEGMENT;
-        #[expect(clippy::cast_precision_loss, reason = "a measurement, exact below 2^53 bytes")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a measurement, exact below 2^53 bytes"
+        )]
         Duration::from_secs_f64(bytes as f64 * (wire / payload) * 8.0 / (self.rate * 1e6))
     }
 
@@ -52,7 +58,11 @@ impl Link {
         if one <= 0.0 {
             return WINDOW / PIECE;
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small and positive"
+        )]
         let product = (2.0 * self.rtt.as_secs_f64() / one).ceil().min(65536.0) as usize;
         product + WINDOW / PIECE
     }
@@ -113,8 +123,17 @@ impl Shaper {
     pub fn new(link: Link) -> Shaper {
         let now = Instant::now();
         let (down, up) = (Cable(Mutex::new(now)), Cable(Mutex::new(now)));
-        let shared = Shared { link, down, up, stop: AtomicBool::new(false), open: Mutex::default() };
-        Shaper { shared: Arc::new(shared), routes: Vec::new() }
+        let shared = Shared {
+            link,
+            down,
+            up,
+            stop: AtomicBool::new(false),
+            open: Mutex::default(),
+        };
+        Shaper {
+            shared: Arc::new(shared),
+            routes: Vec::new(),
+        }
     }
 
     /// Relays connections to loopback port `listen` (0 = any) to `target`; returns where clients connect.
@@ -153,7 +172,13 @@ impl Shaper {
 impl Drop for Shaper {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .shared
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
         for route in &self.routes {
@@ -188,8 +213,15 @@ fn relay(client: TcpStream, shared: &Arc<Shared>, route: &Arc<Route>) -> io::Res
     }
     // The handshake: the client may send after one round trip, the server half a trip later.
     let rtt = shared.link.rtt;
-    let down = Direction { shared: Arc::clone(shared), route: Arc::clone(route), down: true };
-    let up = Direction { down: false, ..down.clone() };
+    let down = Direction {
+        shared: Arc::clone(shared),
+        route: Arc::clone(route),
+        down: true,
+    };
+    let up = Direction {
+        down: false,
+        ..down.clone()
+    };
     up.run(client.try_clone()?, server.try_clone()?, opened + rtt);
     down.run(server, client, opened + rtt * 3 / 2);
     Ok(())
@@ -211,10 +243,16 @@ impl Direction {
     }
 
     fn send(&self, mut from: TcpStream, pieces: &SyncSender<(Instant, Vec<u8>)>, ready: Instant) {
-        let cable = if self.down { &self.shared.down } else { &self.shared.up };
+        let cable = if self.down {
+            &self.shared.down
+        } else {
+            &self.shared.up
+        };
         let mut buffer = vec![0; PIECE];
         loop {
-            let Ok(length @ 1..) = from.read(&mut buffer) else { return };
+            let Ok(length @ 1..) = from.read(&mut buffer) else {
+                return;
+            };
             let piece = buffer.get(..length).unwrap_or_default().to_vec();
             let arrives = if self.shared.link == Link::UNSHAPED {
                 ready
@@ -229,7 +267,11 @@ impl Direction {
     }
 
     fn deliver(&self, mut to: TcpStream, arrivals: &Receiver<(Instant, Vec<u8>)>) {
-        let counter = if self.down { &self.route.down } else { &self.route.up };
+        let counter = if self.down {
+            &self.route.down
+        } else {
+            &self.route.up
+        };
         while let Ok((arrives, piece)) = arrivals.recv() {
             thread::sleep(arrives.saturating_duration_since(Instant::now()));
             counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
@@ -275,12 +317,22 @@ mod tests {
         let address = shaper.route(0, serve(1 << 20)).unwrap();
         assert_eq!(fetch(address), vec![b'x'; 1 << 20]);
         assert_eq!(fetch(address).len(), 1 << 20);
-        assert_eq!(shaper.counts(), [Counts { down: 2 << 20, up: 2, connections: 2 }]);
+        assert_eq!(
+            shaper.counts(),
+            [Counts {
+                down: 2 << 20,
+                up: 2,
+                connections: 2
+            }]
+        );
     }
 
     #[test]
     fn rate_and_delay_hold() {
-        let link = Link { rate: 40.0, rtt: Duration::from_millis(40) };
+        let link = Link {
+            rate: 40.0,
+            rtt: Duration::from_millis(40),
+        };
         let mut shaper = Shaper::new(link);
         let address = shaper.route(0, serve(500_000)).unwrap();
         let start = Instant::now();
@@ -288,13 +340,22 @@ mod tests {
         // handshake + request and answer + transmission
         let least = link.rtt * 2 + link.transmission(500_000);
         let took = start.elapsed();
-        assert!(took >= least, "{took:?} is faster than the link allows ({least:?})");
-        assert!(took < least * 3, "{took:?} is far slower than the link ({least:?})");
+        assert!(
+            took >= least,
+            "{took:?} is faster than the link allows ({least:?})"
+        );
+        assert!(
+            took < least * 3,
+            "{took:?} is far slower than the link ({least:?})"
+        );
     }
 
     #[test]
     fn connections_share_one_link() {
-        let link = Link { rate: 40.0, rtt: Duration::ZERO };
+        let link = Link {
+            rate: 40.0,
+            rtt: Duration::ZERO,
+        };
         let mut shaper = Shaper::new(link);
         let address = shaper.route(0, serve(200_000)).unwrap();
         let start = Instant::now();
@@ -303,7 +364,10 @@ mod tests {
                 scope.spawn(|| fetch(address));
             }
         });
-        assert!(start.elapsed() >= link.transmission(800_000), "four connections outran one link");
+        assert!(
+            start.elapsed() >= link.transmission(800_000),
+            "four connections outran one link"
+        );
     }
 
     #[test]
@@ -311,13 +375,16 @@ mod tests {
         let mut shaper = Shaper::new(Link::UNSHAPED);
         let address = shaper.route(0, serve(1)).unwrap();
         let mut idle = TcpStream::connect(address).unwrap();
-        idle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        idle.set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
         while shaper.counts()[0].connections == 0 {
             thread::yield_now();
         }
         drop(shaper);
         let mut rest = Vec::new();
         let end = idle.read_to_end(&mut rest);
-        assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset));
+        assert!(
+            matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset)
+        );
     }
 }
