@@ -1,0 +1,213 @@
+# shellcheck shell=sh
+# Bringing the network up in bakery's initramfs: drivers by modalias, links, DHCP by busybox
+# udhcpc on every interface at once, static addresses, routes. Uses cmdline.sh, address.sh and
+# message.sh. State is kept in /run/layerfs/net: IF.lease (written by the udhcpc script),
+# resolv.conf, server (next-server of the first answer).
+#
+# shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
+
+lf_net=/run/layerfs/net
+lf_sys=${lf_sys:-/sys}
+
+# Loads the drivers of what is plugged in; twice, because a bus brings new devices.
+lf_coldplug() {
+    for lf_round in 1 2; do
+        find "$lf_sys/devices" -name modalias 2> /dev/null | while read -r lf_file; do
+            cat "$lf_file" 2> /dev/null
+        done | sort -u | xargs modprobe -q -b -a 2> /dev/null || :
+        lf_info "drivers: round $lf_round done"
+    done
+}
+
+# lf_links: the names of the real network interfaces.
+lf_links() {
+    for lf_path in "$lf_sys"/class/net/*; do
+        [ ! -e "$lf_path/device" ] || echo "${lf_path##*/}"
+    done
+}
+
+# lf_link_by_mac MAC
+lf_link_by_mac() {
+    lf_wanted=$(echo "$1" | tr 'A-F' 'a-f')
+    for lf_path in "$lf_sys"/class/net/*; do
+        read -r lf_mac 2> /dev/null < "$lf_path/address" || continue
+        [ "$lf_mac" != "$lf_wanted" ] || { echo "${lf_path##*/}"; return 0; }
+    done
+    return 1
+}
+
+# Waits for the first interface, or for the one that BOOTIF= names.
+lf_wait_links() {
+    lf_tries=0
+    while [ "$lf_tries" -lt 100 ]; do
+        if [ -n "$lf_bootif" ]; then
+            lf_link_by_mac "$lf_bootif" > /dev/null && return 0
+        else
+            [ -z "$(lf_links)" ] || return 0
+        fi
+        lf_tries=$((lf_tries + 1))
+        [ $((lf_tries % 20)) != 0 ] || lf_coldplug
+        sleep 0.1
+    done
+    [ -z "$(lf_links)" ] || { lf_warn "no interface has the address BOOTIF=$lf_bootif: using all"; lf_bootif=; return 0; }
+    return 1
+}
+
+lf_rename_links() {
+    echo "$lf_ifname" | while IFS= read -r lf_item; do
+        [ -n "$lf_item" ] || continue
+        lf_old=$(lf_link_by_mac "${lf_item#*:}") || { lf_warn "ifname=$lf_item: no interface has this address"; continue; }
+        [ "$lf_old" = "${lf_item%%:*}" ] || ip link set "$lf_old" name "${lf_item%%:*}" || lf_warn "ifname=$lf_item: cannot rename $lf_old"
+    done
+}
+
+# lf_net_up: 0 = there is an address. Sets lf_server_found from DHCP.
+lf_net_up() {
+    mkdir -p "$lf_net"
+    lf_coldplug
+    ip link set lo up
+    lf_wait_links || { lf_why="no network interface: is its driver in the initramfs? (bakery initrd --drivers all)"; return 1; }
+    lf_rename_links
+    lf_dhcp_links=
+    lf_auto6_links=
+    lf_static_any=
+    lf_ip_all || return 1
+    lf_routes_add
+    if [ -n "$lf_dhcp_links" ]; then
+        lf_dhcp || return 1
+    fi
+    if [ -n "$lf_auto6_links" ]; then
+        lf_auto6 || return 1
+    fi
+    lf_resolver
+    [ -n "$lf_dhcp_links$lf_auto6_links$lf_static_any" ] || { lf_why="ip= says that no interface is to be used"; return 1; }
+}
+
+# Every ip= value; none at all means DHCP on the boot interface, or on all.
+lf_ip_all() {
+    lf_default_links=$(lf_links)
+    [ -z "$lf_bootif" ] || lf_default_links=$(lf_link_by_mac "$lf_bootif")
+    lf_all=${lf_ip:-dhcp}
+    while [ -n "$lf_all" ]; do
+        lf_one=${lf_all%%"$lf_nl"*}
+        lf_all=${lf_all#"$lf_one"}
+        lf_all=${lf_all#"$lf_nl"}
+        lf_ip_record "$lf_one" || { lf_why=$ipr_error; return 1; }
+        [ -z "$ipr_host" ] || lf_hostname=$ipr_host
+        [ -z "$ipr_dns" ] || lf_dns="${lf_dns:+$lf_dns$lf_nl}$(echo "$ipr_dns" | tr ' ' '\n')"
+        lf_ip_apply || return 1
+    done
+}
+
+lf_ip_apply() {
+    lf_targets=${ipr_if:-$lf_default_links}
+    for lf_link in $lf_targets; do
+        [ -e "$lf_sys/class/net/$lf_link" ] || { lf_why="ip=: there is no interface $lf_link (there are: $(lf_links | tr '\n' ' '))"; return 1; }
+        [ -z "$ipr_mac" ] || ip link set "$lf_link" address "$ipr_mac" || lf_warn "$lf_link: cannot take the address $ipr_mac"
+        [ -z "$ipr_mtu" ] || ip link set "$lf_link" mtu "$ipr_mtu" || lf_warn "$lf_link: cannot take the MTU $ipr_mtu"
+        [ "$ipr_method" = off ] || ip link set "$lf_link" up
+        case $ipr_method in
+            dhcp) lf_dhcp_links="$lf_dhcp_links $lf_link" ;;
+            auto6) lf_auto6_links="$lf_auto6_links $lf_link" ;;
+            static) lf_static "$lf_link" || return 1; break ;;
+        esac
+    done
+}
+
+# lf_static LINK: the address in ipr_*.
+lf_static() {
+    lf_static_any=yes
+    if [ -n "$ipr_peer" ] && [ -z "$ipr_gw" ] && [ "$ipr_prefix" = 32 ]; then
+        ip addr add "$ipr_addr" peer "$ipr_peer" dev "$1"
+    else
+        ip addr add "$ipr_addr/$ipr_prefix" dev "$1"
+    fi || { lf_why="$1: cannot take the address $ipr_addr/$ipr_prefix"; return 1; }
+    [ -z "$ipr_gw" ] || ip route add default via "$ipr_gw" dev "$1" || lf_warn "$1: cannot use the gateway $ipr_gw"
+    lf_wait_carrier "$1" || lf_warn "$1: no link after 10 s"
+    printf 'interface=%s\nip=%s\nmask=%s\nrouter=%s\n' "$1" "$ipr_addr" "$ipr_prefix" "$ipr_gw" > "$lf_net/$1.lease"
+    lf_info "$1: $ipr_addr/$ipr_prefix (static)"
+}
+
+lf_wait_carrier() {
+    lf_tries=0
+    while [ "$lf_tries" -lt 100 ]; do
+        read -r lf_up 2> /dev/null < "$lf_sys/class/net/$1/carrier" && [ "$lf_up" = 1 ] && return 0
+        lf_tries=$((lf_tries + 1))
+        sleep 0.1
+    done
+    return 1
+}
+
+lf_routes_add() {
+    echo "$lf_route" | while IFS= read -r lf_item; do
+        [ -n "$lf_item" ] || continue
+        lf_route_record "$lf_item" || { lf_warn "route=$lf_item: cannot be read (NET/MASK:GATEWAY:IF)"; continue; }
+        # shellcheck disable=SC2086  # absent parts vanish
+        ip route add "$rtr_net" ${rtr_gw:+via "$rtr_gw"} ${rtr_if:+dev "$rtr_if"} || lf_warn "route=$lf_item: refused"
+    done
+}
+
+# DHCP on all of lf_dhcp_links at once; the first answer is enough. Asks for ever: a switch
+# that is slow to open its port or a server that restarts must not need a human.
+lf_dhcp() {
+    lf_asked=0
+    while :; do
+        lf_pids=
+        for lf_link in $lf_dhcp_links; do
+            udhcpc -q -n -f -t 4 -T 2 -i "$lf_link" -s /lib/layerfs/udhcpc -O rootpath ${lf_hostname:+-x "hostname:$lf_hostname"} > /dev/null 2>&1 &
+            lf_pids="$lf_pids $!"
+        done
+        lf_tries=0
+        while [ "$lf_tries" -lt 100 ]; do
+            for lf_link in $lf_dhcp_links; do
+                [ -s "$lf_net/$lf_link.lease" ] && break 3
+            done
+            lf_alive=
+            for lf_pid in $lf_pids; do
+                kill -0 "$lf_pid" 2> /dev/null && lf_alive=yes
+            done
+            [ -n "$lf_alive" ] || break
+            lf_tries=$((lf_tries + 1))
+            sleep 0.1
+        done
+        lf_asked=$((lf_asked + 1))
+        lf_say "no DHCP answer on$lf_dhcp_links (round $lf_asked): asking again"
+        [ -z "$lf_shell" ] || [ "$lf_asked" -lt 5 ] || { lf_why="no DHCP answer on$lf_dhcp_links"; return 1; }
+        sleep 1
+    done
+    # The others may still come, or not: their processes end by themselves or now.
+    for lf_pid in $lf_pids; do
+        kill "$lf_pid" 2> /dev/null || :
+    done
+    lf_info "$lf_link: $(sed -n 's/^ip=//p' "$lf_net/$lf_link.lease") (dhcp)"
+}
+
+# Addresses by router advertisement: the kernel does it, we wait for a global one.
+lf_auto6() {
+    lf_tries=0
+    while [ "$lf_tries" -lt 200 ]; do
+        for lf_link in $lf_auto6_links; do
+            ip -6 addr show dev "$lf_link" 2> /dev/null | grep -q 'scope global' && { lf_info "$lf_link: IPv6 by router advertisement"; return 0; }
+        done
+        lf_tries=$((lf_tries + 1))
+        sleep 0.1
+    done
+    lf_why="no IPv6 router answered on$lf_auto6_links in 20 s"
+    return 1
+}
+
+# Name servers of the command line first, then those of DHCP; hostname.
+lf_resolver() {
+    {
+        echo "$lf_dns" | sed -n 's/^..*$/nameserver &/p'
+        cat "$lf_net"/*.dns 2> /dev/null
+    } > "$lf_net/resolv.conf"
+    mkdir -p /etc
+    cp "$lf_net/resolv.conf" /etc/resolv.conf
+    lf_server_found=
+    for lf_file in "$lf_net"/*.lease; do
+        [ -n "$lf_server_found" ] || lf_server_found=$(sed -n 's/^siaddr=//p' "$lf_file" 2> /dev/null)
+        [ -n "$lf_hostname" ] || lf_hostname=$(sed -n 's/^hostname=//p' "$lf_file" 2> /dev/null)
+    done
+    [ -z "$lf_hostname" ] || hostname "$lf_hostname"
+}

@@ -1,0 +1,159 @@
+# shellcheck shell=sh
+# Mounting the root and handing the machine over to it: the arguments of `layerfs mount` (pure),
+# what the daemon needs to outlive switch_root and the shutdown, what the running system finds
+# in /run. Uses cmdline.sh, message.sh and storage.sh; the adapters in make-initrd, bootchain,
+# dracut and initramfs-tools use the parts of it that fit.
+#
+# shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
+
+lf_trust=${lf_trust:-/etc/layerfs/trust}
+
+# lf_mount_arguments SOURCE DIR: one argument per line. Pure.
+lf_mount_arguments() {
+    echo mount
+    if [ -n "$lf_upper_dir" ]; then
+        printf '%s\n' --upper "$lf_upper_dir/rw" --work "$lf_upper_dir/wk"
+    fi
+    [ -z "$lf_cache_dir" ] || printf '%s\n' --cache "$lf_cache_dir"
+    [ -z "$lf_backup_dir" ] || printf '%s\n' --backup "$lf_backup_dir"
+    [ "$lf_timeout" = 0 ] || printf '%s\n' --timeout "$lf_timeout"
+    [ "$lf_prefetch" != no ] || echo --no-prefetch
+    [ ! -d "$lf_trust" ] || printf '%s\n' --trust "$lf_trust"
+    printf '%s\n' "$1" "$2"
+}
+
+# lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
+# dracut know that it serves the root. Its log goes to the kernel log.
+lf_run_layerfs() {
+    mkdir -p /run/layerfs/bin
+    # A shell without `exec -a` gives another name through a link.
+    ln -sf "$(command -v layerfs)" /run/layerfs/bin/@layerfs
+    lf_arguments=$(lf_mount_arguments "$1" "$2")
+    (
+        # -1000 must be there before the daemon forks: children keep it.
+        echo -1000 > /proc/self/oom_score_adj 2> /dev/null
+        [ -z "$lf_debug" ] || export LAYERFS_LOG=debug
+        PATH=/run/layerfs/bin:$PATH
+        set -f
+        IFS=$lf_nl
+        # shellcheck disable=SC2086  # one argument per line
+        exec @layerfs $lf_arguments > /dev/kmsg 2>&1 < /dev/null
+    )
+}
+
+# lf_mount_root DIR: the source of the command line, with the way back to the base when only
+# profile= named a profile that the server does not have (altboot's rule: go on without). A
+# pinned revision is one of that profile, so then there is no way back.
+lf_mount_root() {
+    lf_from=$(lf_source "$lf_server_found") || { lf_why=$lf_from; return 1; }
+    lf_doing "mounting $lf_from"
+    if lf_run_layerfs "$lf_from" "$1"; then
+        return 0
+    fi
+    lf_plain=$(lf_source_without_profile "$lf_server_found")
+    if [ "$lf_plain" != "$lf_from" ] && [ "${lf_from%@*}" = "$lf_from" ]; then
+        lf_warn "$lf_from cannot be mounted: trying $lf_plain, without profile=$lf_profile"
+        lf_say "profile $lf_profile cannot be mounted: going on without it"
+        lf_from=$lf_plain
+        lf_run_layerfs "$lf_from" "$1" && return 0
+    fi
+    lf_why="layerfs could not mount $lf_from (its own words are below)"
+    return 1
+}
+
+# lf_pids: the daemons that serve a root.
+lf_pids() {
+    for lf_path in /proc/[0-9]*; do
+        read -r lf_name 2> /dev/null < "$lf_path/comm" || continue
+        case $lf_name in @layerfs* | layerfs*) echo "${lf_path#/proc/}" ;; esac
+    done
+}
+
+# lf_keep_alive: every list of processes that a shutdown must spare.
+lf_keep_alive() {
+    mkdir -p /run/sendsigs.omit.d
+    for lf_pid in $(lf_pids); do
+        echo -1000 > "/proc/$lf_pid/oom_score_adj" 2> /dev/null || :
+        echo "$lf_pid" >> /run/sendsigs.omit.d/layerfs        # Debian's sysvinit
+        [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_pid"   # make-initrd
+    done
+}
+
+# lf_exit_ramfs: /run/initramfs with what the end needs: once systemd has stopped everything it
+# moves there, runs `shutdown`, and the root can be unmounted. On a tmpfs of its own: /run may be noexec.
+lf_exit_ramfs() {
+    lf_exit=/run/initramfs
+    [ ! -x "$lf_exit/shutdown" ] || return 0
+    lf_box=$(command -v busybox) || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
+    mkdir -p "$lf_exit"
+    mount -t tmpfs -o mode=755,size=16m layerfs-exit "$lf_exit" || { lf_warn "no /run/initramfs: $lf_exit cannot be mounted"; return 0; }
+    for lf_name in bin oldroot proc sys dev run tmp; do mkdir -p "$lf_exit/$lf_name"; done
+    cp -L "$lf_box" "$lf_exit/bin/busybox"
+    for lf_name in sh mount umount cat sleep sync sort poweroff reboot halt kexec kill; do
+        ln -sf busybox "$lf_exit/bin/$lf_name"
+    done
+    cp /lib/layerfs/shutdown "$lf_exit/shutdown" && chmod 755 "$lf_exit/shutdown"
+}
+
+# lf_network_note ROOT: what the boot configured, in the words of systemd-networkd, so that it
+# keeps (and renews) the address instead of dropping it; name servers for a root without any.
+lf_network_note() {
+    mkdir -p /run/systemd/network
+    for lf_file in /run/layerfs/net/*.lease; do
+        [ -s "$lf_file" ] || continue
+        lf_link=$(sed -n 's/^interface=//p' "$lf_file")
+        read -r lf_mac 2> /dev/null < "/sys/class/net/$lf_link/address" || continue
+        {
+            printf '[Match]\nMACAddress=%s\n\n[Network]\nKeepConfiguration=yes\n' "$lf_mac"
+            if grep -q '^lease=' "$lf_file"; then
+                printf 'DHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n'
+            else
+                sed -n 's/^router=\(..*\)/Gateway=\1/p' "$lf_file"
+                printf 'Address=%s/%s\n' "$(sed -n 's/^ip=//p' "$lf_file")" "$(sed -n 's/^mask=//p' "$lf_file")"
+            fi
+        } > "/run/systemd/network/05-layerfs-$lf_link.network"
+    done
+    lf_names=/run/layerfs/net/resolv.conf
+    [ -s "$lf_names" ] || return 0
+    lf_target=$(readlink "$1/etc/resolv.conf")
+    case $lf_target in
+        /run/* | ../run/*)
+            lf_target=/run/${lf_target#*run/}
+            [ -e "$lf_target" ] || { mkdir -p "${lf_target%/*}"; cp "$lf_names" "$lf_target"; } ;;
+        '')
+            if [ -e "$1/etc/resolv.conf" ]; then
+                [ -s "$1/etc/resolv.conf" ] || mount --bind "$lf_names" "$1/etc/resolv.conf"
+            elif [ -n "$lf_upper_dir" ]; then
+                cp "$lf_names" "$1/etc/resolv.conf"
+            fi ;;
+    esac
+}
+
+# lf_boot_note: what booted, for `layerfs status`, `layerfs push` and people.
+lf_boot_note() {
+    {
+        echo "source=$lf_from"
+        echo "upper=$lf_upper_dir"
+        echo "cache=$lf_cache_dir"
+        echo "backup=$lf_backup_dir"
+    } > /run/layerfs/boot
+}
+
+# lf_altboot_places ROOT: /.rw and /.ro, where the tree has them (altboot's clients look there).
+lf_altboot_places() {
+    if [ -d "$1/.rw" ] && [ -n "$lf_upper_dir" ]; then
+        mount --bind "$lf_upper_dir" "$1/.rw" || lf_warn "/.rw cannot be bound"
+    fi
+}
+
+# lf_check_root DIR: is there an init to run?
+lf_check_root() {
+    lf_seen=$lf_init
+    lf_hops=0
+    while lf_link=$(readlink "$1$lf_seen"); do
+        case $lf_link in /*) lf_seen=$lf_link ;; *) lf_seen=${lf_seen%/*}/$lf_link ;; esac
+        lf_hops=$((lf_hops + 1))
+        [ "$lf_hops" -lt 20 ] || break
+    done
+    [ -x "$1$lf_seen" ] || { lf_why="the root has no $lf_init that can be run (${lf_seen}): is it a whole system? init= names another"; return 1; }
+}
