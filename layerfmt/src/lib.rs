@@ -1,1 +1,27 @@
-//! layerfmt
+//! The layer format: bytes to meaning and back, nothing else. No clock, no environment, no
+//! network. `docs/FORMAT.md` is the specification.
+//!
+//! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
+//! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
+//! [`writer`] (trees to layers), [`flatten`] (a stack as one index).
+
+pub mod codec;
+pub mod digest;
+pub mod error;
+pub mod index;
+pub mod layer;
+pub mod layout;
+pub mod limits;
+pub mod name;
+mod sys;
+pub mod tree;
+pub mod x86;
+
+pub use codec::{decode_chunk, verify_chunk};
+pub use digest::Digest;
+pub use error::{ErrorKind, FormatError};
+pub use index::{Child, Dirent, Extent, Index, Ino, Inode, LayerRef, ROOT};
+pub use layer::{ContentDigests, Layer, Meta};
+pub use layout::chunk::{Chunk, Codec, Source};
+pub use layout::superblock::Superblock;
+pub use name::Name;

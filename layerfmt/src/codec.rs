@@ -1,0 +1,269 @@
+//! Bounded compression and decompression of chunks and sections.
+
+use std::cell::RefCell;
+
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, ResetDirective, Strategy};
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::layout::chunk::{Chunk, Codec};
+use crate::layout::superblock::Section;
+use crate::x86;
+
+/// How hard to compress. Explicit, because zstd's own tables change strategy with the length of
+/// the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// zstd level.
+    pub level: i32,
+    /// Parameters that replace those of the level, if any.
+    pub tuned: Option<Tuned>,
+}
+
+/// zstd's match finder parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuned {
+    /// 1 (fast) to 9 (btultra2).
+    pub strategy: u32,
+    /// log2 of the window, bytes.
+    pub window_log: u32,
+    /// log2 of the hash table.
+    pub hash_log: u32,
+    /// log2 of the search structure.
+    pub chain_log: u32,
+    /// log2 of the search attempts.
+    pub search_log: u32,
+    /// Shortest match, bytes.
+    pub min_match: u32,
+    /// Match length good enough to stop searching.
+    pub target_length: u32,
+}
+
+impl Effort {
+    /// zstd's own parameters for `level`.
+    pub fn level(level: i32) -> Effort {
+        Effort { level, tuned: None }
+    }
+}
+
+/// Compresses chunks; one per thread, reused.
+pub struct Compressor {
+    context: CCtx<'static>,
+    filtered: Vec<u8>,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor").finish_non_exhaustive()
+    }
+}
+
+impl Compressor {
+    /// A compressor of the given effort.
+    ///
+    /// # Errors
+    /// When zstd refuses a parameter.
+    pub fn new(effort: Effort) -> Result<Compressor> {
+        let mut context = CCtx::create();
+        let mut parameters = vec![
+            CParameter::CompressionLevel(effort.level),
+            CParameter::ContentSizeFlag(true),
+            CParameter::ChecksumFlag(false),
+        ];
+        if let Some(tuned) = effort.tuned {
+            parameters.extend([
+                CParameter::WindowLog(tuned.window_log),
+                CParameter::HashLog(tuned.hash_log),
+                CParameter::ChainLog(tuned.chain_log),
+                CParameter::SearchLog(tuned.search_log),
+                CParameter::MinMatch(tuned.min_match),
+                CParameter::TargetLength(tuned.target_length),
+                CParameter::Strategy(strategy(tuned.strategy)),
+            ]);
+        }
+        for parameter in parameters {
+            context.set_parameter(parameter).map_err(|code| refused("set a parameter", code))?;
+        }
+        Ok(Compressor { context, filtered: Vec::new() })
+    }
+
+    /// Compress `raw` into `out` (cleared first). With `x86` the call filter is applied. Bytes
+    /// that do not shrink are stored as they are.
+    ///
+    /// # Errors
+    /// When zstd fails, which only lack of memory makes it do.
+    pub fn compress(&mut self, raw: &[u8], x86: bool, out: &mut Vec<u8>) -> Result<Codec> {
+        let input = if x86 {
+            self.filtered.clear();
+            self.filtered.extend_from_slice(raw);
+            x86::encode(&mut self.filtered);
+            &self.filtered
+        } else {
+            raw
+        };
+        out.clear();
+        out.reserve(zstd::zstd_safe::compress_bound(input.len()));
+        let _ = self.context.reset(ResetDirective::SessionOnly);
+        self.context.compress2(out, input).map_err(|code| refused("compress", code))?;
+        if out.len() >= raw.len() {
+            out.clear();
+            out.extend_from_slice(raw);
+            return Ok(Codec::Stored);
+        }
+        Ok(if x86 { Codec::ZstdX86 } else { Codec::Zstd })
+    }
+}
+
+fn strategy(number: u32) -> Strategy {
+    match number {
+        0 | 1 => Strategy::ZSTD_fast,
+        2 => Strategy::ZSTD_dfast,
+        3 => Strategy::ZSTD_greedy,
+        4 => Strategy::ZSTD_lazy,
+        5 => Strategy::ZSTD_lazy2,
+        6 => Strategy::ZSTD_btlazy2,
+        7 => Strategy::ZSTD_btopt,
+        8 => Strategy::ZSTD_btultra,
+        _ => Strategy::ZSTD_btultra2,
+    }
+}
+
+#[cold]
+fn refused(what: &str, code: usize) -> FormatError {
+    let name = zstd::zstd_safe::get_error_name(code);
+    FormatError::corrupt("zstd", 0, format!("cannot {what}: {name}"))
+}
+
+thread_local! {
+    static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
+/// Decompress zstd frames of exactly `raw_len` bytes into `out` (cleared first). Allocates no more
+/// than that.
+fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+    out.clear();
+    out.try_reserve_exact(raw_len).map_err(|_| format!("no memory for {raw_len} bytes"))?;
+    match DECODER.with_borrow_mut(|decoder| decoder.decompress(out, stored)) {
+        Err(code) => Err(format!("not a zstd frame: {}", zstd::zstd_safe::get_error_name(code))),
+        Ok(len) if len != raw_len => Err(format!("decodes to {len} bytes, not to {raw_len}")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Verify the stored bytes of a chunk against its digest, then decode them into `out` (cleared
+/// first; `chunk.raw_len` bytes afterwards).
+///
+/// # Errors
+/// [`ErrorKind::DigestMismatch`] before anything is decoded; [`ErrorKind::Corrupt`] when verified
+/// bytes do not decode (a faulty writer). The offset is the chunk's place in its file.
+pub fn decode_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    verify_chunk(chunk, stored)?;
+    match chunk.codec {
+        Codec::Stored => {
+            out.clear();
+            out.extend_from_slice(stored);
+        }
+        Codec::Zstd | Codec::ZstdX86 => {
+            decompress(stored, chunk.raw_len as usize, out)
+                .map_err(|what| FormatError::corrupt("chunk", chunk.offset, what))?;
+            if chunk.codec == Codec::ZstdX86 {
+                x86::decode(out);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Verify the stored bytes of a chunk against its length and digest.
+///
+/// # Errors
+/// [`ErrorKind::DigestMismatch`].
+pub fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
+    if stored.len() != chunk.stored_len as usize || Digest::of(stored) != chunk.digest {
+        let what = "the stored bytes do not have the promised digest";
+        return Err(FormatError::new(ErrorKind::DigestMismatch, "chunk", chunk.offset, what));
+    }
+    Ok(())
+}
+
+/// Verify the stored bytes of a section, then decompress them.
+///
+/// # Errors
+/// As [`decode_chunk`]; the offset is the section's place in the file.
+pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
+    let name = section.id.name();
+    if stored.len() as u64 != section.stored_len || Digest::of(stored) != section.digest {
+        let what = "the stored bytes do not have the promised digest";
+        return Err(FormatError::new(ErrorKind::DigestMismatch, name, section.offset, what));
+    }
+    // The digest vouches for the writer, not for its sanity: bounded by the section's limit, and
+    // a zstd frame cannot expand more than this.
+    let raw_len = usize::try_from(section.raw_len).unwrap_or(usize::MAX);
+    let mut out = Vec::new();
+    decompress(stored, raw_len, &mut out)
+        .map_err(|what| FormatError::corrupt(name, section.offset, what))?;
+    Ok(out)
+}
+
+/// Compress a section.
+pub(crate) fn encode_section(raw: &[u8]) -> Result<Vec<u8>> {
+    let mut context = CCtx::create();
+    for parameter in [
+        CParameter::CompressionLevel(SECTION_LEVEL),
+        CParameter::ContentSizeFlag(true),
+        CParameter::ChecksumFlag(false),
+    ] {
+        context.set_parameter(parameter).map_err(|code| refused("set a parameter", code))?;
+    }
+    let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()));
+    context.compress2(&mut out, raw).map_err(|code| refused("compress", code))?;
+    Ok(out)
+}
+
+/// zstd level of sections.
+const SECTION_LEVEL: i32 = 19;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::chunk::Source;
+
+    fn chunk(stored: &[u8], raw_len: u32, codec: Codec) -> Chunk {
+        Chunk {
+            source: Source::Own,
+            offset: 1024,
+            stored_len: stored.len() as u32,
+            raw_len,
+            codec,
+            digest: Digest::of(stored),
+        }
+    }
+
+    #[test]
+    fn all_codecs_round_trip_and_lies_are_refused() {
+        let raw: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        let mut compressor = Compressor::new(Effort::level(3)).unwrap();
+        let (mut stored, mut out) = (Vec::new(), Vec::new());
+        for x86 in [false, true] {
+            let codec = compressor.compress(&raw, x86, &mut stored).unwrap();
+            assert!(stored.len() < raw.len());
+            decode_chunk(&chunk(&stored, raw.len() as u32, codec), &stored, &mut out).unwrap();
+            assert_eq!(out, raw);
+            for lie in [raw.len() as u32 - 1, raw.len() as u32 + 1, 1] {
+                let error = decode_chunk(&chunk(&stored, lie, codec), &stored, &mut out);
+                assert_eq!(error.unwrap_err().kind(), ErrorKind::Corrupt);
+            }
+        }
+        let noise = blake3::Hasher::new().update(b"x").finalize_xof();
+        let mut random = vec![0; 5000];
+        let mut noise = noise;
+        noise.fill(&mut random);
+        assert_eq!(compressor.compress(&random, true, &mut stored).unwrap(), Codec::Stored);
+        let mut flipped = stored.clone();
+        flipped[17] ^= 1;
+        let good = chunk(&stored, 5000, Codec::Stored);
+        decode_chunk(&good, &stored, &mut out).unwrap();
+        let error = decode_chunk(&good, &flipped, &mut out).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DigestMismatch);
+    }
+}

@@ -1,0 +1,360 @@
+//! The validated index: every table of a layer (or of a whole flattened stack), used in place.
+//!
+//! [`Index::decode`] checks every rule of `docs/FORMAT.md` §6 once; after that no accessor can
+//! fail, and none allocates. An inode number out of range reads as an empty object.
+
+pub(crate) mod builder;
+mod validate;
+
+use std::ops::Range;
+
+use crate::digest::{DIGEST_LEN, Digest};
+use crate::error::Result;
+use crate::layout::chunk::{Chunk, Codec, Source};
+use crate::layout::columns::{Area, Column, Columns, Counts};
+use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use crate::tree::Time;
+
+/// Inode number: a row of the inode table.
+pub type Ino = u32;
+
+/// The root directory of every index.
+pub const ROOT: Ino = 0;
+
+/// One row of the inode table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    /// `st_mode`: type and permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Names of a file; 2 + subdirectories of a directory.
+    pub nlink: u32,
+    /// Bytes of a regular file or of a symbolic link's target; else 0.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Time,
+    /// Major and minor of a device; else 0, 0.
+    pub rdev: (u32, u32),
+    /// A directory that hides all names of lower layers.
+    pub opaque: bool,
+}
+
+impl Inode {
+    /// The `S_IFMT` bits.
+    pub fn kind(&self) -> u32 {
+        self.mode & S_IFMT
+    }
+
+    /// Whether this is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == S_IFDIR
+    }
+
+    /// Whether this is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == S_IFREG
+    }
+}
+
+/// What a directory entry stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Child {
+    /// Hides the name in lower layers.
+    Whiteout,
+    /// An object.
+    Inode(Ino),
+}
+
+/// One directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dirent<'i> {
+    /// The name: 1 to 255 bytes.
+    pub name: &'i [u8],
+    /// What it stands for.
+    pub child: Child,
+    /// Position in its directory, from 0. Immutable, hence a stable readdir cookie.
+    pub position: u32,
+}
+
+/// A run of a file: `len` bytes at `file_offset` are those at `chunk_offset` of the decoded chunk.
+/// What no extent covers is a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Position in the file, bytes.
+    pub file_offset: u64,
+    /// Row of the chunk table.
+    pub chunk: u32,
+    /// Position in the decoded chunk, bytes.
+    pub chunk_offset: u32,
+    /// Length, bytes.
+    pub len: u32,
+}
+
+/// A layer whose chunks this index borrows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerRef {
+    /// The layer's digest: BLAKE3 of its superblock.
+    pub digest: Digest,
+    /// The layer file's length, bytes.
+    pub file_len: u64,
+}
+
+/// A validated index.
+#[derive(Debug, Clone)]
+pub struct Index {
+    raw: Vec<u8>,
+    columns: Columns,
+}
+
+impl Index {
+    /// Validate the uncompressed INDEX section. `data_end` is the superblock's: own chunks must
+    /// fill the file from the superblock to there.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with section "INDEX" and the offset in `raw`.
+    pub fn decode(raw: Vec<u8>, data_end: u64) -> Result<Index> {
+        let columns = Columns::new(Counts::decode(&raw)?);
+        validate::validate(&raw, &columns, data_end)?;
+        Ok(Index { raw, columns })
+    }
+
+    /// The uncompressed bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Rows of every table.
+    pub fn counts(&self) -> &Counts {
+        &self.columns.counts
+    }
+
+    /// Number of inodes; numbers run from 0 (root) to this, exclusive.
+    pub fn inode_count(&self) -> u32 {
+        self.columns.counts.inodes
+    }
+
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> u32 {
+        self.columns.counts.chunks
+    }
+
+    #[inline]
+    fn u32(&self, column: Column, row: u32) -> u32 {
+        let at = self.columns.start(column) + row as usize * 4;
+        self.raw.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    }
+
+    fn u64(&self, low: Column, high: Column, row: u32) -> u64 {
+        u64::from(self.u32(low, row)) | u64::from(self.u32(high, row)) << 32
+    }
+
+    /// The end offsets in `column` make the ranges of consecutive rows.
+    fn span(&self, column: Column, row: u32) -> Range<usize> {
+        let start = row.checked_sub(1).map_or(0, |before| self.u32(column, before));
+        start as usize..self.u32(column, row) as usize
+    }
+
+    fn area(&self, area: Area, range: Range<usize>) -> &[u8] {
+        let whole = self.raw.get(self.columns.area(area)).unwrap_or_default();
+        whole.get(range).unwrap_or_default()
+    }
+
+    fn digest(&self, area: Area, row: u32) -> Digest {
+        let at = row as usize * DIGEST_LEN;
+        let bytes = self.area(area, at..at + DIGEST_LEN);
+        Digest(bytes.try_into().unwrap_or_default())
+    }
+
+    /// The inode with number `ino`.
+    pub fn inode(&self, ino: Ino) -> Option<Inode> {
+        if ino >= self.inode_count() {
+            return None;
+        }
+        let word = self.u32(Column::InodeMode, ino);
+        let mode = word & 0xffff;
+        let kind = mode & S_IFMT;
+        let size = match kind {
+            S_IFREG => self.u64(Column::InodeSizeLow, Column::InodeSizeHigh, ino),
+            S_IFLNK => u64::from(self.u32(Column::InodeCount, ino)),
+            _ => 0,
+        };
+        let rdev = match kind {
+            S_IFCHR | S_IFBLK => {
+                (self.u32(Column::InodeFirst, ino), self.u32(Column::InodeCount, ino))
+            }
+            _ => (0, 0),
+        };
+        Some(Inode {
+            mode,
+            uid: self.u32(Column::InodeUid, ino),
+            gid: self.u32(Column::InodeGid, ino),
+            nlink: self.u32(Column::InodeNlink, ino),
+            size,
+            mtime: Time {
+                sec: self.u64(Column::InodeMtimeLow, Column::InodeMtimeHigh, ino).cast_signed(),
+                nsec: self.u32(Column::InodeMtimeNsec, ino),
+            },
+            rdev,
+            opaque: (word >> 16) as u8 & FLAG_OPAQUE != 0,
+        })
+    }
+
+    fn kind(&self, ino: Ino) -> u32 {
+        self.u32(Column::InodeMode, ino) & S_IFMT
+    }
+
+    /// First row and number of rows of what belongs to `ino`, if it is of `kind`.
+    fn rows(&self, ino: Ino, kind: u32) -> (u32, u32) {
+        if ino < self.inode_count() && self.kind(ino) == kind {
+            (self.u32(Column::InodeFirst, ino), self.u32(Column::InodeCount, ino))
+        } else {
+            (0, 0)
+        }
+    }
+
+    /// Number of entries in directory `dir`, whiteouts included; 0 if it is not a directory.
+    pub fn entry_count(&self, dir: Ino) -> u32 {
+        self.rows(dir, S_IFDIR).1
+    }
+
+    fn dirent_name(&self, row: u32) -> &[u8] {
+        self.area(Area::Names, self.span(Column::DirentNameEnd, row))
+    }
+
+    fn dirent(&self, row: u32, first: u32) -> Dirent<'_> {
+        let child = match self.u32(Column::DirentInode, row) {
+            0 => Child::Whiteout,
+            ino => Child::Inode(ino),
+        };
+        Dirent { name: self.dirent_name(row), child, position: row - first }
+    }
+
+    /// The entry `name` of directory `dir`: binary search.
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Option<Dirent<'_>> {
+        let (first, count) = self.rows(dir, S_IFDIR);
+        let (mut low, mut high) = (first, first + count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.dirent_name(middle).cmp(name) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(self.dirent(middle, first)),
+            }
+        }
+        None
+    }
+
+    /// The entries of `dir` from position `from` on, in name order; none if it is not a directory.
+    pub fn entries(&self, dir: Ino, from: u32) -> impl Iterator<Item = Dirent<'_>> + use<'_> {
+        let (first, count) = self.rows(dir, S_IFDIR);
+        (from.min(count)..count).map(move |position| self.dirent(first + position, first))
+    }
+
+    /// The parent of directory `dir`; the root is its own parent.
+    pub fn parent(&self, dir: Ino) -> Ino {
+        if self.kind(dir) == S_IFDIR { self.u32(Column::InodeSizeLow, dir) } else { ROOT }
+    }
+
+    /// The target of symbolic link `ino`; empty if it is none.
+    pub fn symlink(&self, ino: Ino) -> &[u8] {
+        let (offset, len) = self.rows(ino, S_IFLNK);
+        self.area(Area::Symlinks, offset as usize..offset as usize + len as usize)
+    }
+
+    fn extent(&self, row: u32) -> Extent {
+        Extent {
+            file_offset: self.u64(Column::ExtentFileLow, Column::ExtentFileHigh, row),
+            chunk: self.u32(Column::ExtentChunk, row),
+            chunk_offset: self.u32(Column::ExtentChunkOffset, row),
+            len: self.u32(Column::ExtentLen, row),
+        }
+    }
+
+    /// The extents of file `ino` that overlap `range` (bytes), in file order, uncut.
+    pub fn extents(&self, ino: Ino, range: Range<u64>) -> impl Iterator<Item = Extent> + use<'_> {
+        let (first, count) = self.rows(ino, S_IFREG);
+        let (mut low, mut high) = (first, first + count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let extent = self.extent(middle);
+            if extent.file_offset + u64::from(extent.len) <= range.start {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        (low..first + count)
+            .map(|row| self.extent(row))
+            .take_while(move |extent| extent.file_offset < range.end)
+    }
+
+    /// Number of extents of file `ino`.
+    pub fn extent_count(&self, ino: Ino) -> u32 {
+        self.rows(ino, S_IFREG).1
+    }
+
+    /// The chunk with number `id`.
+    pub fn chunk(&self, id: u32) -> Option<Chunk> {
+        if id >= self.chunk_count() {
+            return None;
+        }
+        Some(Chunk {
+            source: match self.u32(Column::ChunkSource, id) {
+                0 => Source::Own,
+                row => Source::Borrowed(row - 1),
+            },
+            offset: self.u64(Column::ChunkOffsetLow, Column::ChunkOffsetHigh, id),
+            stored_len: self.u32(Column::ChunkStoredLen, id),
+            raw_len: self.u32(Column::ChunkRawLen, id),
+            codec: Codec::from_code(self.u32(Column::ChunkCodec, id) as u8)
+                .unwrap_or(Codec::Stored),
+            digest: self.digest(Area::ChunkDigests, id),
+        })
+    }
+
+    /// All chunks in table order.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + use<'_> {
+        (0..self.chunk_count()).filter_map(|id| self.chunk(id))
+    }
+
+    /// The layer in row `row` of the layer table.
+    pub fn layer(&self, row: u32) -> Option<LayerRef> {
+        (row < self.columns.counts.layers).then(|| LayerRef {
+            digest: self.digest(Area::LayerDigests, row),
+            file_len: self.u64(Column::LayerLenLow, Column::LayerLenHigh, row),
+        })
+    }
+
+    /// The layers this index borrows chunks from.
+    pub fn layers(&self) -> impl Iterator<Item = LayerRef> + use<'_> {
+        (0..self.columns.counts.layers).filter_map(|row| self.layer(row))
+    }
+
+    /// 1 + the xattr set of `ino`, or 0: equal numbers mean equal attributes.
+    pub fn xattr_set(&self, ino: Ino) -> u32 {
+        if ino < self.inode_count() { self.u32(Column::InodeXattrs, ino) } else { 0 }
+    }
+
+    /// The extended attributes of `ino`, in name order.
+    pub fn xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> + use<'_> {
+        let pairs = match self.xattr_set(ino).checked_sub(1) {
+            Some(set) => self.span(Column::XattrSetEnd, set),
+            None => 0..0,
+        };
+        (pairs.start as u32..pairs.end as u32).map(|pair| {
+            let name = self.u32(Column::XattrPairName, pair);
+            (
+                self.area(Area::XattrNames, self.span(Column::XattrNameEnd, name)),
+                self.area(Area::XattrValues, self.span(Column::XattrPairValueEnd, pair)),
+            )
+        })
+    }
+
+    /// The value of attribute `name` of `ino`.
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<&[u8]> {
+        self.xattrs(ino).find(|(have, _)| *have == name).map(|(_, value)| value)
+    }
+}

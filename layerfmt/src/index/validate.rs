@@ -1,0 +1,405 @@
+//! Every rule of the INDEX section, checked once at open, one function a table, so that the
+//! accessors of [`super::Index`] cannot meet a surprise.
+
+use crate::error::{FormatError, Result};
+use crate::layout::columns::{Area, Column, Columns};
+use crate::layout::inode::*;
+use crate::layout::superblock::SUPERBLOCK_LEN;
+use crate::limits;
+use crate::name;
+
+/// Check all tables of an uncompressed INDEX section.
+pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<()> {
+    if raw.len() != columns.len() {
+        let what = format!("section has {} bytes, its counts say {}", raw.len(), columns.len());
+        return Err(FormatError::corrupt("INDEX", 0, what));
+    }
+    let check = Check { raw, columns };
+    check.layers()?;
+    check.chunks(data_end)?;
+    check.xattr_names()?;
+    check.xattr_pairs()?;
+    check.inodes()?;
+    check.dirents()?;
+    check.extents()
+}
+
+struct Check<'i> {
+    raw: &'i [u8],
+    columns: &'i Columns,
+}
+
+impl<'i> Check<'i> {
+    /// The values of a column.
+    fn column(&self, column: Column) -> impl Iterator<Item = u32> + use<'i> {
+        let start = self.columns.start(column);
+        let end = start + self.columns.rows(column) as usize * 4;
+        let bytes = self.raw.get(start..end).unwrap_or_default();
+        bytes.chunks_exact(4).map(|b| b.try_into().map_or(0, u32::from_le_bytes))
+    }
+
+    fn value(&self, column: Column, row: u32) -> u32 {
+        let at = self.columns.start(column) + row as usize * 4;
+        self.raw.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    }
+
+    fn area(&self, area: Area) -> &'i [u8] {
+        self.raw.get(self.columns.area(area)).unwrap_or_default()
+    }
+
+    #[cold]
+    fn fail(&self, column: Column, row: usize, what: impl Into<String>) -> FormatError {
+        let at = self.columns.start(column) + row * 4;
+        FormatError::corrupt("INDEX", at as u64, format!("{column:?} row {row}: {}", what.into()))
+    }
+
+    /// Ends never go back and the last one is the area's length.
+    fn ends(&self, column: Column, total: u32) -> Result<()> {
+        let mut last = 0;
+        for (row, end) in self.column(column).enumerate() {
+            if end < last {
+                return Err(self.fail(column, row, "ends before it starts"));
+            }
+            last = end;
+        }
+        if last != total {
+            let row = self.columns.rows(column).saturating_sub(1) as usize;
+            return Err(self.fail(column, row, format!("ends at {last}, not at {total}")));
+        }
+        Ok(())
+    }
+
+    fn layers(&self) -> Result<()> {
+        let lens = self.column(Column::LayerLenLow).zip(self.column(Column::LayerLenHigh));
+        for (row, (low, high)) in lens.enumerate() {
+            if join(low, high) < SUPERBLOCK_LEN as u64 {
+                return Err(self.fail(Column::LayerLenLow, row, "shorter than a superblock"));
+            }
+        }
+        Ok(())
+    }
+
+    fn chunks(&self, data_end: u64) -> Result<()> {
+        let mut own_end = SUPERBLOCK_LEN as u64;
+        let mut borrowed = false;
+        let rows = self
+            .column(Column::ChunkSource)
+            .zip(self.column(Column::ChunkOffsetLow))
+            .zip(self.column(Column::ChunkOffsetHigh))
+            .zip(self.column(Column::ChunkStoredLen))
+            .zip(self.column(Column::ChunkRawLen))
+            .zip(self.column(Column::ChunkCodec));
+        for (row, (((((source, low), high), stored_len), raw_len), codec)) in rows.enumerate() {
+            if raw_len == 0 || raw_len > limits::CHUNK_RAW_LEN_MAX {
+                return Err(self.fail(Column::ChunkRawLen, row, format!("length {raw_len}")));
+            }
+            let fits = match codec {
+                0 => stored_len == raw_len,
+                1 | 2 => stored_len > 0 && stored_len < raw_len,
+                _ => return Err(self.fail(Column::ChunkCodec, row, format!("codec {codec}"))),
+            };
+            if !fits {
+                let what = format!("{stored_len} bytes stored for {raw_len} with codec {codec}");
+                return Err(self.fail(Column::ChunkStoredLen, row, what));
+            }
+            let offset = join(low, high);
+            let end = offset.checked_add(stored_len.into());
+            let limit = match source.checked_sub(1) {
+                None if borrowed => {
+                    return Err(self.fail(Column::ChunkSource, row, "own after borrowed"));
+                }
+                None => {
+                    if offset != own_end {
+                        return Err(self.fail(Column::ChunkOffsetLow, row, "gap or overlap"));
+                    }
+                    own_end = end.unwrap_or(u64::MAX);
+                    data_end
+                }
+                Some(layer) if layer < self.columns.counts.layers => {
+                    borrowed = true;
+                    join(
+                        self.value(Column::LayerLenLow, layer),
+                        self.value(Column::LayerLenHigh, layer),
+                    )
+                }
+                Some(_) => return Err(self.fail(Column::ChunkSource, row, "no such layer")),
+            };
+            if offset < SUPERBLOCK_LEN as u64 || end.is_none_or(|end| end > limit) {
+                return Err(self.fail(Column::ChunkOffsetLow, row, "outside its file"));
+            }
+        }
+        if own_end != data_end {
+            let what = format!("own chunks end at {own_end}, the chunk data at {data_end}");
+            return Err(FormatError::corrupt("INDEX", 0, what));
+        }
+        Ok(())
+    }
+
+    fn xattr_names(&self) -> Result<()> {
+        self.ends(Column::XattrNameEnd, self.columns.counts.xattr_names_len)?;
+        let names = self.area(Area::XattrNames);
+        let mut start = 0;
+        for (row, end) in self.column(Column::XattrNameEnd).enumerate() {
+            let name = names.get(start..end as usize).unwrap_or_default();
+            if name.is_empty() || name.len() > limits::XATTR_NAME_LEN_MAX || name.contains(&0) {
+                return Err(self.fail(Column::XattrNameEnd, row, "not an attribute name"));
+            }
+            start = end as usize;
+        }
+        Ok(())
+    }
+
+    fn xattr_name(&self, row: u32) -> &'i [u8] {
+        let start = row.checked_sub(1).map_or(0, |before| self.value(Column::XattrNameEnd, before));
+        let end = self.value(Column::XattrNameEnd, row);
+        self.area(Area::XattrNames).get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn xattr_pairs(&self) -> Result<()> {
+        self.ends(Column::XattrPairValueEnd, self.columns.counts.xattr_values_len)?;
+        self.ends(Column::XattrSetEnd, self.columns.counts.xattr_pairs)?;
+        let mut value_start = 0;
+        let mut pairs =
+            self.column(Column::XattrPairName).zip(self.column(Column::XattrPairValueEnd));
+        let mut row = 0;
+        for (set, end) in self.column(Column::XattrSetEnd).enumerate() {
+            let mut last: &[u8] = &[];
+            let first = row;
+            for (name_row, value_end) in pairs.by_ref().take(end as usize - row) {
+                if name_row >= self.columns.counts.xattr_names {
+                    return Err(self.fail(Column::XattrPairName, row, "no such name"));
+                }
+                let name = self.xattr_name(name_row);
+                if name <= last {
+                    return Err(self.fail(Column::XattrPairName, row, "names out of order"));
+                }
+                if (value_end - value_start) as usize > limits::XATTR_VALUE_LEN_MAX {
+                    return Err(self.fail(Column::XattrPairValueEnd, row, "value too long"));
+                }
+                last = name;
+                value_start = value_end;
+                row += 1;
+            }
+            if row == first || row - first > limits::XATTRS_PER_INODE_MAX {
+                return Err(self.fail(Column::XattrSetEnd, set, "empty set or too many names"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Types, fields and the tight order of what inodes own: dirents, extents and link targets
+    /// follow each other in inode order without gap.
+    fn inodes(&self) -> Result<()> {
+        let (mut dirents, mut extents, mut symlinks) = (0u64, 0u64, 0u64);
+        let owned =
+            self.column(Column::InodeMode).zip(self.column(Column::InodeFirst)).zip(
+                self.column(Column::InodeCount),
+            );
+        for (row, ((word, first), count)) in owned.enumerate() {
+            let flags = word >> 16;
+            let kind = word & S_IFMT;
+            if flags & !u32::from(FLAGS_KNOWN) != 0 || (flags != 0 && kind != S_IFDIR) {
+                return Err(self.fail(Column::InodeMode, row, format!("flags {flags:#x}")));
+            }
+            let cursor = match kind {
+                S_IFDIR => Some(&mut dirents),
+                S_IFREG => Some(&mut extents),
+                S_IFLNK => Some(&mut symlinks),
+                S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK => None,
+                _ => return Err(self.fail(Column::InodeMode, row, format!("type {kind:#o}"))),
+            };
+            if let Some(cursor) = cursor {
+                if *cursor != u64::from(first) {
+                    return Err(self.fail(Column::InodeFirst, row, "gap or overlap"));
+                }
+                *cursor += u64::from(count);
+            } else if matches!(kind, S_IFIFO | S_IFSOCK) && (first, count) != (0, 0) {
+                return Err(self.fail(Column::InodeFirst, row, "not zero"));
+            }
+            if row == 0 && kind != S_IFDIR {
+                return Err(self.fail(Column::InodeMode, 0, "the root is not a directory"));
+            }
+            if kind == S_IFLNK && (count == 0 || count as usize > limits::SYMLINK_LEN_MAX) {
+                return Err(self.fail(Column::InodeCount, row, format!("target of {count} bytes")));
+            }
+        }
+        let counts = &self.columns.counts;
+        let have = (dirents, extents, symlinks);
+        let want = (counts.dirents.into(), counts.extents.into(), counts.symlinks_len.into());
+        if have != want {
+            let what = format!("inodes own {have:?} dirents, extents, target bytes, not {want:?}");
+            return Err(FormatError::corrupt("INDEX", 0, what));
+        }
+        if self.area(Area::Symlinks).contains(&0) {
+            return Err(FormatError::corrupt("INDEX", 0, "NUL in a symbolic link target"));
+        }
+        self.inode_fields()
+    }
+
+    fn inode_fields(&self) -> Result<()> {
+        for (row, nsec) in self.column(Column::InodeMtimeNsec).enumerate() {
+            if nsec >= 1_000_000_000 {
+                return Err(self.fail(Column::InodeMtimeNsec, row, format!("{nsec} ns")));
+            }
+        }
+        for (row, set) in self.column(Column::InodeXattrs).enumerate() {
+            if set > self.columns.counts.xattr_sets {
+                return Err(self.fail(Column::InodeXattrs, row, "no such xattr set"));
+            }
+        }
+        let modes = self.column(Column::InodeMode);
+        let sizes = self.column(Column::InodeSizeLow).zip(self.column(Column::InodeSizeHigh));
+        for (row, (word, (low, high))) in modes.zip(sizes).enumerate() {
+            let fits = match word & S_IFMT {
+                S_IFREG => join(low, high) <= limits::FILE_LEN_MAX,
+                // A directory's size holds its parent, checked with the dirents.
+                S_IFDIR => high == 0,
+                _ => (low, high) == (0, 0),
+            };
+            if !fits {
+                return Err(self.fail(Column::InodeSizeLow, row, "invalid size"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names sorted and valid; every inode appears, first appearances in order, a directory once
+    /// and below a directory with a smaller number: so there is no cycle and nothing unreachable.
+    fn dirents(&self) -> Result<()> {
+        let counts = &self.columns.counts;
+        self.ends(Column::DirentNameEnd, counts.names_len)?;
+        let names = self.area(Area::Names);
+        let mut links = vec![0u32; counts.inodes as usize];
+        let mut depths = vec![0u16; counts.inodes as usize];
+        let mut subdirectories = vec![0u32; counts.inodes as usize];
+        let mut rows = self.column(Column::DirentNameEnd).zip(self.column(Column::DirentInode));
+        let (mut next, mut row, mut start) = (1u32, 0usize, 0usize);
+        let dirs = self.column(Column::InodeMode).zip(self.column(Column::InodeCount));
+        for (dir, (word, count)) in dirs.enumerate() {
+            if word & S_IFMT != S_IFDIR {
+                continue;
+            }
+            // A directory that was not named before its entries come is unreachable.
+            if dir as u32 >= next {
+                return Err(self.fail(Column::InodeMode, dir, "unreachable"));
+            }
+            let mut last: &[u8] = &[];
+            for (end, ino) in rows.by_ref().take(count as usize) {
+                let name = names.get(start..end as usize).unwrap_or_default();
+                if let Err(error) = name::check(name) {
+                    return Err(self.fail(Column::DirentNameEnd, row, error.to_string()));
+                }
+                if name <= last {
+                    return Err(self.fail(Column::DirentNameEnd, row, "names not ascending"));
+                }
+                (last, start) = (name, end as usize);
+                if ino != 0 {
+                    if ino > next || ino >= counts.inodes {
+                        return Err(self.fail(Column::DirentInode, row, "inode out of order"));
+                    }
+                    let child_dir = self.value(Column::InodeMode, ino) & S_IFMT == S_IFDIR;
+                    if child_dir {
+                        self.subdirectory(dir, ino, next, row, &mut depths)?;
+                        if let Some(count) = subdirectories.get_mut(dir) {
+                            *count += 1;
+                        }
+                    }
+                    next = next.max(ino + 1);
+                    if let Some(count) = links.get_mut(ino as usize) {
+                        *count += 1;
+                    }
+                }
+                row += 1;
+            }
+        }
+        if next != counts.inodes {
+            return Err(self.fail(Column::InodeMode, next as usize, "unreachable"));
+        }
+        self.link_counts(&links, &subdirectories)
+    }
+
+    fn subdirectory(
+        &self,
+        dir: usize,
+        ino: u32,
+        next: u32,
+        row: usize,
+        depths: &mut [u16],
+    ) -> Result<()> {
+        if ino != next {
+            return Err(self.fail(Column::DirentInode, row, "directory with two names"));
+        }
+        if self.value(Column::InodeSizeLow, ino) as usize != dir {
+            return Err(self.fail(Column::InodeSizeLow, ino as usize, "wrong parent"));
+        }
+        let depth = depths.get(dir).copied().unwrap_or(0) + 1;
+        if depth as usize > limits::DEPTH_MAX {
+            return Err(self.fail(Column::DirentInode, row, "nested too deep"));
+        }
+        if let Some(slot) = depths.get_mut(ino as usize) {
+            *slot = depth;
+        }
+        Ok(())
+    }
+
+    fn link_counts(&self, links: &[u32], subdirectories: &[u32]) -> Result<()> {
+        let rows = self.column(Column::InodeMode).zip(self.column(Column::InodeNlink));
+        let counted = links.iter().zip(subdirectories);
+        for (row, ((word, nlink), (names, subdirectories))) in rows.zip(counted).enumerate() {
+            let want = if word & S_IFMT == S_IFDIR { subdirectories + 2 } else { *names };
+            if nlink != want {
+                let what = format!("{nlink} links, its names say {want}");
+                return Err(self.fail(Column::InodeNlink, row, what));
+            }
+        }
+        if self.value(Column::InodeSizeLow, 0) != 0 {
+            return Err(self.fail(Column::InodeSizeLow, 0, "the root has another parent"));
+        }
+        Ok(())
+    }
+
+    /// Extents of a file ascend without overlap, within the file and within their chunk.
+    fn extents(&self) -> Result<()> {
+        let mut rows = self
+            .column(Column::ExtentFileLow)
+            .zip(self.column(Column::ExtentFileHigh))
+            .zip(self.column(Column::ExtentChunk))
+            .zip(self.column(Column::ExtentChunkOffset))
+            .zip(self.column(Column::ExtentLen));
+        let files = self
+            .column(Column::InodeMode)
+            .zip(self.column(Column::InodeCount))
+            .zip(self.column(Column::InodeSizeLow))
+            .zip(self.column(Column::InodeSizeHigh));
+        let mut row = 0usize;
+        for (((word, count), low), high) in files {
+            if word & S_IFMT != S_IFREG {
+                continue;
+            }
+            let size = join(low, high);
+            let mut end = 0u64;
+            for ((((low, high), chunk), chunk_offset), len) in rows.by_ref().take(count as usize) {
+                let offset = join(low, high);
+                let fits = offset >= end
+                    && offset.checked_add(len.into()).is_some_and(|after| after <= size);
+                if len == 0 || !fits {
+                    return Err(self.fail(Column::ExtentFileLow, row, "outside its file or overlap"));
+                }
+                end = offset + u64::from(len);
+                if chunk >= self.columns.counts.chunks {
+                    return Err(self.fail(Column::ExtentChunk, row, "no such chunk"));
+                }
+                let raw_len = self.value(Column::ChunkRawLen, chunk);
+                if chunk_offset.checked_add(len).is_none_or(|after| after > raw_len) {
+                    return Err(self.fail(Column::ExtentChunkOffset, row, "outside its chunk"));
+                }
+                row += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}

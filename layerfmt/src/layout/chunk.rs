@@ -1,0 +1,61 @@
+//! The chunk table's codes.
+
+use crate::digest::Digest;
+
+/// How the bytes of a chunk are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// As they are.
+    Stored,
+    /// One zstd frame.
+    Zstd,
+    /// One zstd frame of the bytes after the x86 branch filter ([`crate::bcj`]).
+    ZstdX86,
+}
+
+impl Codec {
+    /// The code in the chunk table's `codec` column.
+    pub fn code(self) -> u8 {
+        match self {
+            Codec::Stored => 0,
+            Codec::Zstd => 1,
+            Codec::ZstdX86 => 2,
+        }
+    }
+
+    /// The codec of a code, `None` if unknown.
+    pub fn from_code(code: u8) -> Option<Codec> {
+        match code {
+            0 => Some(Codec::Stored),
+            1 => Some(Codec::Zstd),
+            2 => Some(Codec::ZstdX86),
+            _ => None,
+        }
+    }
+}
+
+/// Where a chunk's stored bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// In this file.
+    Own,
+    /// In the layer with this row of the layer table.
+    Borrowed(u32),
+}
+
+/// One row of the chunk table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which file the stored bytes are in.
+    pub source: Source,
+    /// Where they start in that file, bytes.
+    pub offset: u64,
+    /// How many they are, bytes.
+    pub stored_len: u32,
+    /// Length after decoding, bytes.
+    pub raw_len: u32,
+    /// How they are stored.
+    pub codec: Codec,
+    /// BLAKE3 of the stored bytes.
+    pub digest: Digest,
+}

@@ -1,0 +1,41 @@
+//! Every bound on untrusted input, each with its reason. `docs/FORMAT.md` §12 quotes this table
+//! and a test compares the two.
+
+/// Longest name of one path component, bytes. Linux' `NAME_MAX`.
+pub const NAME_LEN_MAX: usize = 255;
+/// Longest symbolic link target, bytes. Linux' `PATH_MAX` without the final NUL.
+pub const SYMLINK_LEN_MAX: usize = 4095;
+/// Deepest directory nesting: an absolute path of `PATH_MAX` bytes cannot name more than twice this.
+pub const DEPTH_MAX: usize = 1024;
+/// Most inodes of one layer or merged index: 16 times the largest distribution tree we know (1 M).
+pub const INODES_MAX: u32 = 1 << 24;
+/// Most directory entries (hard links make more entries than inodes).
+pub const DIRENTS_MAX: u32 = 1 << 25;
+/// Most extents.
+pub const EXTENTS_MAX: u32 = 1 << 27;
+/// Most chunks: 16 M of 256 KiB are 4 TiB of content.
+pub const CHUNKS_MAX: u32 = 1 << 24;
+/// Most layers one index may borrow chunks from.
+pub const LAYERS_MAX: u32 = 4096;
+/// Largest index, bytes before compression. Debian with 43,468 inodes needs 4 MB.
+pub const INDEX_LEN_MAX: u64 = 2 << 30;
+/// Largest CONTENT section, bytes: a digest per inode and per chunk.
+pub const CONTENT_LEN_MAX: u64 = 2 << 30;
+/// Largest META section, bytes.
+pub const META_LEN_MAX: u64 = 4 << 20;
+/// Smallest and largest raw length of a chunk, bytes. Bake writes 256 KiB, packs up to 1 MiB.
+pub const CHUNK_RAW_LEN_MAX: u32 = 16 << 20;
+/// A stored chunk is never longer than its raw bytes (else it is stored as it is).
+pub const CHUNK_STORED_LEN_MAX: u32 = CHUNK_RAW_LEN_MAX;
+/// Largest file, bytes: Linux' `MAX_LFS_FILESIZE`.
+pub const FILE_LEN_MAX: u64 = i64::MAX as u64;
+/// Longest extended attribute name, bytes. Linux' `XATTR_NAME_MAX`.
+pub const XATTR_NAME_LEN_MAX: usize = 255;
+/// Longest extended attribute value, bytes. Linux' `XATTR_SIZE_MAX`.
+pub const XATTR_VALUE_LEN_MAX: usize = 65536;
+/// Most attributes of one inode. Linux bounds the list to 64 KiB of names.
+pub const XATTRS_PER_INODE_MAX: usize = 4096;
+/// Most distinct xattr sets of one index.
+pub const XATTR_SETS_MAX: u32 = 1 << 24;
+/// Largest zstd window a chunk may ask for, log2 bytes.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;

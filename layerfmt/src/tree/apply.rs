@@ -1,0 +1,152 @@
+//! The merge rule, in one place: what a tree of changes does to the tree below it.
+//!
+//! This is the reference model. `flatten` is its fast form over indexes, the mount its lazy form;
+//! `tests/` holds all of them, and the kernel's overlayfs, against this one.
+
+use std::collections::HashMap;
+
+use super::{Child, Directory, Kind, Node, NodeId, ROOT, Tree, TreeError};
+
+/// The tree one sees when `delta` lies on the whole tree `base`: no whiteouts, nothing opaque.
+///
+/// # Errors
+/// When the result has more objects than an index can number.
+pub fn apply<C: Clone>(base: &Tree<C>, delta: &Tree<C>) -> Result<Tree<C>, TreeError> {
+    merge(base, delta, true)
+}
+
+/// The one tree of changes that does what `lower` and then `upper` do.
+/// Whiteouts and opaque marks stay, as there may be more below.
+///
+/// # Errors
+/// When the result has more objects than an index can number.
+pub fn compose<C: Clone>(lower: &Tree<C>, upper: &Tree<C>) -> Result<Tree<C>, TreeError> {
+    merge(lower, upper, false)
+}
+
+/// Which of the two trees a node comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    Lower,
+    Upper,
+}
+
+struct Merge<'t, C> {
+    lower: &'t Tree<C>,
+    upper: &'t Tree<C>,
+    bottom: bool,
+    out: Tree<C>,
+    /// Hard-linked nodes stay one node.
+    copied: HashMap<(Side, NodeId), NodeId>,
+    /// Directories whose entries are still to be merged: where to, and from which sides.
+    pending: Vec<(NodeId, Below, Option<NodeId>)>,
+}
+
+/// What an upper directory is merged with.
+#[derive(Clone, Copy)]
+enum Below {
+    /// Nothing, and nothing deeper can show through: whiteouts inside mean nothing.
+    Hidden,
+    /// A lower directory, or none at this level but perhaps deeper down.
+    Directory(Option<NodeId>),
+}
+
+fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tree<C>, TreeError> {
+    let root = upper.node(ROOT).ok_or(TreeError::NotADirectory)?;
+    let mut merge = Merge {
+        lower,
+        upper,
+        bottom,
+        out: Tree::new(root.meta.clone()),
+        copied: HashMap::new(),
+        pending: Vec::new(),
+    };
+    let opaque = upper.directory(ROOT).is_some_and(|directory| directory.opaque);
+    let lower_opaque = lower.directory(ROOT).is_some_and(|directory| directory.opaque);
+    if let Some(directory) = merge.out.directory_mut(ROOT) {
+        directory.opaque = !bottom && (opaque || lower_opaque);
+    }
+    let below = if opaque { Below::Hidden } else { Below::Directory(Some(ROOT)) };
+    merge.pending.push((ROOT, below, Some(ROOT)));
+    while let Some((to, below, from_upper)) = merge.pending.pop() {
+        merge.directory(to, below, from_upper)?;
+    }
+    Ok(merge.out)
+}
+
+impl<C: Clone> Merge<'_, C> {
+    fn directory(
+        &mut self,
+        to: NodeId,
+        below: Below,
+        from_upper: Option<NodeId>,
+    ) -> Result<(), TreeError> {
+        let (lower, upper) = (self.lower, self.upper);
+        let (from_lower, hidden) = match below {
+            Below::Hidden => (None, true),
+            Below::Directory(id) => (id, false),
+        };
+        if let Some(dir) = from_lower {
+            for (name, child) in lower.entries(dir) {
+                if from_upper.is_some_and(|id| upper.child(id, name.as_bytes()).is_some()) {
+                    continue;
+                }
+                match child {
+                    Child::Whiteout if self.bottom => {}
+                    Child::Whiteout => self.out.set(to, name.clone(), Child::Whiteout)?,
+                    Child::Node(id) => {
+                        let copy = self.copy(Side::Lower, *id, None)?;
+                        self.out.set(to, name.clone(), Child::Node(copy))?;
+                    }
+                }
+            }
+        }
+        let Some(dir) = from_upper else { return Ok(()) };
+        for (name, child) in upper.entries(dir) {
+            let below = from_lower.and_then(|id| lower.child(id, name.as_bytes()));
+            match child {
+                Child::Whiteout if self.bottom || hidden => {}
+                Child::Whiteout => self.out.set(to, name.clone(), Child::Whiteout)?,
+                Child::Node(id) => {
+                    let copy = self.copy(Side::Upper, *id, below)?;
+                    self.out.set(to, name.clone(), Child::Node(copy))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copy one node. `below` is what the lower tree has under the same name, if the node is an
+    /// upper one: a directory there is merged, anything else is hidden.
+    fn copy(&mut self, side: Side, id: NodeId, below: Option<Child>) -> Result<NodeId, TreeError> {
+        if let Some(copy) = self.copied.get(&(side, id)) {
+            return Ok(*copy);
+        }
+        let tree = match side {
+            Side::Lower => self.lower,
+            Side::Upper => self.upper,
+        };
+        let node = tree.node(id).ok_or(TreeError::NotADirectory)?;
+        let Kind::Directory(directory) = &node.kind else {
+            let copy = self.out.add(node.clone())?;
+            self.copied.insert((side, id), copy);
+            return Ok(copy);
+        };
+        let below_directory = match below {
+            Some(Child::Node(below)) => self.lower.directory(below).map(|d| (below, d.opaque)),
+            _ => None,
+        };
+        // Something that is not a directory, or a whiteout, hides what lies deeper.
+        let cut = below.is_some() && below_directory.is_none();
+        let below_opaque = below_directory.is_some_and(|(_, opaque)| opaque);
+        let opaque = !self.bottom && (directory.opaque || cut || below_opaque);
+        let kind = Kind::Directory(Directory { opaque, ..Directory::default() });
+        let copy = self.out.add(Node { meta: node.meta.clone(), kind })?;
+        self.pending.push(match side {
+            Side::Lower => (copy, Below::Directory(Some(id)), None),
+            Side::Upper if directory.opaque || cut => (copy, Below::Hidden, Some(id)),
+            Side::Upper => (copy, Below::Directory(below_directory.map(|(id, _)| id)), Some(id)),
+        });
+        Ok(copy)
+    }
+}
