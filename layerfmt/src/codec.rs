@@ -82,9 +82,14 @@ impl Compressor {
             ]);
         }
         for parameter in parameters {
-            context.set_parameter(parameter).map_err(|code| refused("set a parameter", code))?;
+            context
+                .set_parameter(parameter)
+                .map_err(|code| refused("set a parameter", code))?;
         }
-        Ok(Compressor { context, filtered: Vec::new() })
+        Ok(Compressor {
+            context,
+            filtered: Vec::new(),
+        })
     }
 
     /// Compress `raw` into `out` (cleared first). With `x86` the call filter is applied. Bytes
@@ -104,7 +109,9 @@ impl Compressor {
         out.clear();
         out.reserve(zstd::zstd_safe::compress_bound(input.len()));
         let _ = self.context.reset(ResetDirective::SessionOnly);
-        self.context.compress2(out, input).map_err(|code| refused("compress", code))?;
+        self.context
+            .compress2(out, input)
+            .map_err(|code| refused("compress", code))?;
         if out.len() >= raw.len() {
             out.clear();
             out.extend_from_slice(raw);
@@ -142,9 +149,13 @@ thread_local! {
 /// than that.
 fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     out.clear();
-    out.try_reserve_exact(raw_len).map_err(|_| format!("no memory for {raw_len} bytes"))?;
+    out.try_reserve_exact(raw_len)
+        .map_err(|_| format!("no memory for {raw_len} bytes"))?;
     match DECODER.with_borrow_mut(|decoder| decoder.decompress(out, stored)) {
-        Err(code) => Err(format!("not a zstd frame: {}", zstd::zstd_safe::get_error_name(code))),
+        Err(code) => Err(format!(
+            "not a zstd frame: {}",
+            zstd::zstd_safe::get_error_name(code)
+        )),
         Ok(len) if len != raw_len => Err(format!("decodes to {len} bytes, not to {raw_len}")),
         Ok(_) => Ok(()),
     }
@@ -181,7 +192,12 @@ pub fn decode_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<(
 pub fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
     if stored.len() != chunk.stored_len as usize || Digest::of(stored) != chunk.digest {
         let what = "the stored bytes do not have the promised digest";
-        return Err(FormatError::new(ErrorKind::DigestMismatch, "chunk", chunk.offset, what));
+        return Err(FormatError::new(
+            ErrorKind::DigestMismatch,
+            "chunk",
+            chunk.offset,
+            what,
+        ));
     }
     Ok(())
 }
@@ -194,7 +210,12 @@ pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     let name = section.id.name();
     if stored.len() as u64 != section.stored_len || Digest::of(stored) != section.digest {
         let what = "the stored bytes do not have the promised digest";
-        return Err(FormatError::new(ErrorKind::DigestMismatch, name, section.offset, what));
+        return Err(FormatError::new(
+            ErrorKind::DigestMismatch,
+            name,
+            section.offset,
+            what,
+        ));
     }
     // The digest vouches for the writer, not for its sanity: bounded by the section's limit, and
     // a zstd frame cannot expand more than this.
@@ -213,10 +234,14 @@ pub(crate) fn encode_section(raw: &[u8]) -> Result<Vec<u8>> {
         CParameter::ContentSizeFlag(true),
         CParameter::ChecksumFlag(false),
     ] {
-        context.set_parameter(parameter).map_err(|code| refused("set a parameter", code))?;
+        context
+            .set_parameter(parameter)
+            .map_err(|code| refused("set a parameter", code))?;
     }
     let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()));
-    context.compress2(&mut out, raw).map_err(|code| refused("compress", code))?;
+    context
+        .compress2(&mut out, raw)
+        .map_err(|code| refused("compress", code))?;
     Ok(out)
 }
 
@@ -241,7 +266,9 @@ mod tests {
 
     #[test]
     fn all_codecs_round_trip_and_lies_are_refused() {
-        let raw: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        let raw: Vec<u8> = (0..100_000u32)
+            .flat_map(|i| (i / 7).to_le_bytes())
+            .collect();
         let mut compressor = Compressor::new(Effort::level(3)).unwrap();
         let (mut stored, mut out) = (Vec::new(), Vec::new());
         for x86 in [false, true] {
@@ -258,7 +285,10 @@ mod tests {
         let mut random = vec![0; 5000];
         let mut noise = noise;
         noise.fill(&mut random);
-        assert_eq!(compressor.compress(&random, true, &mut stored).unwrap(), Codec::Stored);
+        assert_eq!(
+            compressor.compress(&random, true, &mut stored).unwrap(),
+            Codec::Stored
+        );
         let mut flipped = stored.clone();
         flipped[17] ^= 1;
         let good = chunk(&stored, 5000, Codec::Stored);

@@ -66,7 +66,9 @@ impl FromStr for Digest {
         }
         let mut out = [0u8; DIGEST_LEN];
         for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-            let [high, low] = pair else { return Err(ParseDigestError) };
+            let [high, low] = pair else {
+                return Err(ParseDigestError);
+            };
             *byte = (nibble(*high)? << 4) | nibble(*low)?;
         }
         Ok(Digest(out))

@@ -44,16 +44,18 @@ impl FormatError {
         offset: u64,
         what: impl Into<Cow<'static, str>>,
     ) -> Self {
-        FormatError(Box::new(Inner { kind, section, offset, what: what.into(), source: None }))
+        FormatError(Box::new(Inner {
+            kind,
+            section,
+            offset,
+            what: what.into(),
+            source: None,
+        }))
     }
 
     /// A broken rule of the format.
     #[cold]
-    pub fn corrupt(
-        section: &'static str,
-        offset: u64,
-        what: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn corrupt(section: &'static str, offset: u64, what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Corrupt, section, offset, what)
     }
 

@@ -144,7 +144,10 @@ impl Index {
     #[inline]
     fn u32(&self, column: Column, row: u32) -> u32 {
         let at = self.columns.start(column) + row as usize * 4;
-        self.raw.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+        self.raw
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u32::from_le_bytes)
     }
 
     fn u64(&self, low: Column, high: Column, row: u32) -> u64 {
@@ -153,7 +156,9 @@ impl Index {
 
     /// The end offsets in `column` make the ranges of consecutive rows.
     fn span(&self, column: Column, row: u32) -> Range<usize> {
-        let start = row.checked_sub(1).map_or(0, |before| self.u32(column, before));
+        let start = row
+            .checked_sub(1)
+            .map_or(0, |before| self.u32(column, before));
         start as usize..self.u32(column, row) as usize
     }
 
@@ -182,9 +187,10 @@ impl Index {
             _ => 0,
         };
         let rdev = match kind {
-            S_IFCHR | S_IFBLK => {
-                (self.u32(Column::InodeFirst, ino), self.u32(Column::InodeCount, ino))
-            }
+            S_IFCHR | S_IFBLK => (
+                self.u32(Column::InodeFirst, ino),
+                self.u32(Column::InodeCount, ino),
+            ),
             _ => (0, 0),
         };
         Some(Inode {
@@ -194,7 +200,9 @@ impl Index {
             nlink: self.u32(Column::InodeNlink, ino),
             size,
             mtime: Time {
-                sec: self.u64(Column::InodeMtimeLow, Column::InodeMtimeHigh, ino).cast_signed(),
+                sec: self
+                    .u64(Column::InodeMtimeLow, Column::InodeMtimeHigh, ino)
+                    .cast_signed(),
                 nsec: self.u32(Column::InodeMtimeNsec, ino),
             },
             rdev,
@@ -209,7 +217,10 @@ impl Index {
     /// First row and number of rows of what belongs to `ino`, if it is of `kind`.
     fn rows(&self, ino: Ino, kind: u32) -> (u32, u32) {
         if ino < self.inode_count() && self.kind(ino) == kind {
-            (self.u32(Column::InodeFirst, ino), self.u32(Column::InodeCount, ino))
+            (
+                self.u32(Column::InodeFirst, ino),
+                self.u32(Column::InodeCount, ino),
+            )
         } else {
             (0, 0)
         }
@@ -229,7 +240,11 @@ impl Index {
             0 => Child::Whiteout,
             ino => Child::Inode(ino),
         };
-        Dirent { name: self.dirent_name(row), child, position: row - first }
+        Dirent {
+            name: self.dirent_name(row),
+            child,
+            position: row - first,
+        }
     }
 
     /// The entry `name` of directory `dir`: binary search.
@@ -255,13 +270,20 @@ impl Index {
 
     /// The parent of directory `dir`; the root is its own parent.
     pub fn parent(&self, dir: Ino) -> Ino {
-        if self.kind(dir) == S_IFDIR { self.u32(Column::InodeSizeLow, dir) } else { ROOT }
+        if self.kind(dir) == S_IFDIR {
+            self.u32(Column::InodeSizeLow, dir)
+        } else {
+            ROOT
+        }
     }
 
     /// The target of symbolic link `ino`; empty if it is none.
     pub fn symlink(&self, ino: Ino) -> &[u8] {
         let (offset, len) = self.rows(ino, S_IFLNK);
-        self.area(Area::Symlinks, offset as usize..offset as usize + len as usize)
+        self.area(
+            Area::Symlinks,
+            offset as usize..offset as usize + len as usize,
+        )
     }
 
     fn extent(&self, row: u32) -> Extent {
@@ -335,7 +357,11 @@ impl Index {
 
     /// 1 + the xattr set of `ino`, or 0: equal numbers mean equal attributes.
     pub fn xattr_set(&self, ino: Ino) -> u32 {
-        if ino < self.inode_count() { self.u32(Column::InodeXattrs, ino) } else { 0 }
+        if ino < self.inode_count() {
+            self.u32(Column::InodeXattrs, ino)
+        } else {
+            0
+        }
     }
 
     /// The extended attributes of `ino`, in name order.
@@ -348,13 +374,18 @@ impl Index {
             let name = self.u32(Column::XattrPairName, pair);
             (
                 self.area(Area::XattrNames, self.span(Column::XattrNameEnd, name)),
-                self.area(Area::XattrValues, self.span(Column::XattrPairValueEnd, pair)),
+                self.area(
+                    Area::XattrValues,
+                    self.span(Column::XattrPairValueEnd, pair),
+                ),
             )
         })
     }
 
     /// The value of attribute `name` of `ino`.
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<&[u8]> {
-        self.xattrs(ino).find(|(have, _)| *have == name).map(|(_, value)| value)
+        self.xattrs(ino)
+            .find(|(have, _)| *have == name)
+            .map(|(_, value)| value)
     }
 }

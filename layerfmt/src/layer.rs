@@ -100,7 +100,9 @@ impl Layer {
     }
 
     fn from_bytes(bytes: Bytes) -> Result<Layer> {
-        let len = bytes.len().map_err(|e| FormatError::io("file", 0, "cannot read", e))?;
+        let len = bytes
+            .len()
+            .map_err(|e| FormatError::io("file", 0, "cannot read", e))?;
         let mut head = vec![0; SUPERBLOCK_LEN.min(usize::try_from(len).unwrap_or(SUPERBLOCK_LEN))];
         bytes
             .read_exact_at(&mut head, 0)
@@ -116,7 +118,12 @@ impl Layer {
         }
         let raw = read_section(&bytes, &superblock, SectionId::Index)?.unwrap_or_default();
         let index = Arc::new(Index::decode(raw, superblock.data_end)?);
-        Ok(Layer { bytes, digest: Digest::of(&head), superblock, index })
+        Ok(Layer {
+            bytes,
+            digest: Digest::of(&head),
+            superblock,
+            index,
+        })
     }
 
     /// The superblock.
@@ -131,7 +138,10 @@ impl Layer {
 
     /// Name and length, as another index refers to this layer.
     pub fn layer_ref(&self) -> LayerRef {
-        LayerRef { digest: self.digest, file_len: self.superblock.file_len }
+        LayerRef {
+            digest: self.digest,
+            file_len: self.superblock.file_len,
+        }
     }
 
     /// The index.
@@ -171,22 +181,26 @@ impl Layer {
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|e| {
-        FormatError::io("file", 0, format!("cannot open {}", path.display()), e)
-    })
+    File::open(path)
+        .map_err(|e| FormatError::io("file", 0, format!("cannot open {}", path.display()), e))
 }
 
-fn read_section(
-    bytes: &Bytes,
-    superblock: &Superblock,
-    id: SectionId,
-) -> Result<Option<Vec<u8>>> {
-    let Some(section) = superblock.section(id) else { return Ok(None) };
-    let len = bytes.len().map_err(|e| FormatError::io(id.name(), 0, "cannot read", e))?;
+fn read_section(bytes: &Bytes, superblock: &Superblock, id: SectionId) -> Result<Option<Vec<u8>>> {
+    let Some(section) = superblock.section(id) else {
+        return Ok(None);
+    };
+    let len = bytes
+        .len()
+        .map_err(|e| FormatError::io(id.name(), 0, "cannot read", e))?;
     let end = section.offset.checked_add(section.stored_len);
     if end.is_none_or(|end| end > len) {
         let what = "the file ends inside this section";
-        return Err(FormatError::new(ErrorKind::Corrupt, id.name(), section.offset, what));
+        return Err(FormatError::new(
+            ErrorKind::Corrupt,
+            id.name(),
+            section.offset,
+            what,
+        ));
     }
     let mut stored = vec![0; usize::try_from(section.stored_len).unwrap_or(0)];
     bytes

@@ -44,7 +44,10 @@ pub struct Metadata {
 impl Metadata {
     /// The attributes in name order; none gives an empty iterator.
     pub fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.xattrs.iter().flat_map(|set| set.iter()).map(|(name, value)| (&**name, &**value))
+        self.xattrs
+            .iter()
+            .flat_map(|set| set.iter())
+            .map(|(name, value)| (&**name, &**value))
     }
 }
 
@@ -156,7 +159,12 @@ impl std::error::Error for TreeError {}
 impl<C> Tree<C> {
     /// A tree with an empty root directory of the given metadata.
     pub fn new(root: Metadata) -> Self {
-        Tree { nodes: vec![Node { meta: root, kind: Kind::Directory(Directory::default()) }] }
+        Tree {
+            nodes: vec![Node {
+                meta: root,
+                kind: Kind::Directory(Directory::default()),
+            }],
+        }
     }
 
     /// The node with number `id`.
@@ -239,11 +247,11 @@ impl<C> Tree<C> {
 
     /// The node at `path` (components separated by `/`; empty or `/` is the root).
     pub fn resolve(&self, path: &[u8]) -> Option<NodeId> {
-        path.split(|&b| b == b'/').filter(|part| !part.is_empty()).try_fold(ROOT, |dir, part| {
-            match self.child(dir, part)? {
+        path.split(|&b| b == b'/')
+            .filter(|part| !part.is_empty())
+            .try_fold(ROOT, |dir, part| match self.child(dir, part)? {
                 Child::Node(id) => Some(id),
                 Child::Whiteout => None,
-            }
-        })
+            })
     }
 }

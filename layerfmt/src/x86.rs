@@ -11,7 +11,10 @@ const WINDOW: i32 = 1 << 24;
 
 /// Turn relative operands into absolute ones, in place.
 pub fn encode(bytes: &mut [u8]) {
-    convert(bytes, |v, i| if v < WINDOW - i { v + i } else { v - WINDOW });
+    convert(
+        bytes,
+        |v, i| if v < WINDOW - i { v + i } else { v - WINDOW },
+    );
 }
 
 /// The inverse of [`encode`].
@@ -22,7 +25,9 @@ pub fn decode(bytes: &mut [u8]) {
 fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
     let mut at = 0;
     while let Some(rest) = bytes.get_mut(at..) {
-        let Some(found) = rest.iter().position(|&b| b & 0xfe == 0xe8) else { return };
+        let Some(found) = rest.iter().position(|&b| b & 0xfe == 0xe8) else {
+            return;
+        };
         at += found;
         let (Ok(i), Some(operand)) = (i32::try_from(at), bytes.get_mut(at + 1..at + 5)) else {
             return;

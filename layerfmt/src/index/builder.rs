@@ -28,9 +28,15 @@ pub(crate) struct Attributes {
 /// What only one kind of inode has.
 #[derive(Debug)]
 pub(crate) enum Body<'b> {
-    Directory { opaque: bool, parent: Ino },
+    Directory {
+        opaque: bool,
+        parent: Ino,
+    },
     /// Extents name rows of the chunk table under construction.
-    File { size: u64, extents: &'b [Extent] },
+    File {
+        size: u64,
+        extents: &'b [Extent],
+    },
     Symlink(&'b [u8]),
     Char(u32, u32),
     Block(u32, u32),
@@ -107,7 +113,10 @@ impl Builder {
         }
         let row = self.layers[0].len() as u32;
         bound(row, limits::LAYERS_MAX, "layers")?;
-        push(&mut self.layers, [layer.file_len as u32, (layer.file_len >> 32) as u32]);
+        push(
+            &mut self.layers,
+            [layer.file_len as u32, (layer.file_len >> 32) as u32],
+        );
         self.layer_digests.extend_from_slice(&layer.digest.0);
         self.known_layers.insert(layer.digest, row);
         Ok(row)
@@ -161,9 +170,13 @@ impl Builder {
         let ino = self.inode_count();
         bound(ino, limits::INODES_MAX, "inodes")?;
         let (kind, flags, size, first, count) = match *body {
-            Body::Directory { opaque, parent } => {
-                (S_IFDIR, if opaque { FLAG_OPAQUE } else { 0 }, parent.into(), 0, 0)
-            }
+            Body::Directory { opaque, parent } => (
+                S_IFDIR,
+                if opaque { FLAG_OPAQUE } else { 0 },
+                parent.into(),
+                0,
+                0,
+            ),
             Body::File { size, extents } => {
                 let first = self.extents[0].len() as u32;
                 for extent in extents {
@@ -228,7 +241,11 @@ impl Builder {
     }
 
     fn bump(&mut self, column: usize, ino: Ino) {
-        if let Some(slot) = self.inodes.get_mut(column).and_then(|c| c.get_mut(ino as usize)) {
+        if let Some(slot) = self
+            .inodes
+            .get_mut(column)
+            .and_then(|c| c.get_mut(ino as usize))
+        {
             *slot += 1;
         }
     }
@@ -311,14 +328,22 @@ fn push<const N: usize>(columns: &mut [Vec<u32>; N], row: [u32; N]) {
 
 fn bound(count: u32, max: u32, what: &str) -> Result<()> {
     if count >= max {
-        return Err(FormatError::limit("INDEX", count.into(), format!("more than {max} {what}")));
+        return Err(FormatError::limit(
+            "INDEX",
+            count.into(),
+            format!("more than {max} {what}"),
+        ));
     }
     Ok(())
 }
 
 fn area(len: usize, what: &str) -> Result<()> {
     if u32::try_from(len).is_err() {
-        return Err(FormatError::limit("INDEX", len as u64, format!("more than 4 GiB of {what}")));
+        return Err(FormatError::limit(
+            "INDEX",
+            len as u64,
+            format!("more than 4 GiB of {what}"),
+        ));
     }
     Ok(())
 }

@@ -11,7 +11,11 @@ use crate::name;
 /// Check all tables of an uncompressed INDEX section.
 pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<()> {
     if raw.len() != columns.len() {
-        let what = format!("section has {} bytes, its counts say {}", raw.len(), columns.len());
+        let what = format!(
+            "section has {} bytes, its counts say {}",
+            raw.len(),
+            columns.len()
+        );
         return Err(FormatError::corrupt("INDEX", 0, what));
     }
     let check = Check { raw, columns };
@@ -35,12 +39,17 @@ impl<'i> Check<'i> {
         let start = self.columns.start(column);
         let end = start + self.columns.rows(column) as usize * 4;
         let bytes = self.raw.get(start..end).unwrap_or_default();
-        bytes.chunks_exact(4).map(|b| b.try_into().map_or(0, u32::from_le_bytes))
+        bytes
+            .chunks_exact(4)
+            .map(|b| b.try_into().map_or(0, u32::from_le_bytes))
     }
 
     fn value(&self, column: Column, row: u32) -> u32 {
         let at = self.columns.start(column) + row as usize * 4;
-        self.raw.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+        self.raw
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u32::from_le_bytes)
     }
 
     fn area(&self, area: Area) -> &'i [u8] {
@@ -50,7 +59,11 @@ impl<'i> Check<'i> {
     #[cold]
     fn fail(&self, column: Column, row: usize, what: impl Into<String>) -> FormatError {
         let at = self.columns.start(column) + row * 4;
-        FormatError::corrupt("INDEX", at as u64, format!("{column:?} row {row}: {}", what.into()))
+        FormatError::corrupt(
+            "INDEX",
+            at as u64,
+            format!("{column:?} row {row}: {}", what.into()),
+        )
     }
 
     /// Ends never go back and the last one is the area's length.
@@ -70,7 +83,9 @@ impl<'i> Check<'i> {
     }
 
     fn layers(&self) -> Result<()> {
-        let lens = self.column(Column::LayerLenLow).zip(self.column(Column::LayerLenHigh));
+        let lens = self
+            .column(Column::LayerLenLow)
+            .zip(self.column(Column::LayerLenHigh));
         for (row, (low, high)) in lens.enumerate() {
             if join(low, high) < SUPERBLOCK_LEN as u64 {
                 return Err(self.fail(Column::LayerLenLow, row, "shorter than a superblock"));
@@ -150,17 +165,25 @@ impl<'i> Check<'i> {
     }
 
     fn xattr_name(&self, row: u32) -> &'i [u8] {
-        let start = row.checked_sub(1).map_or(0, |before| self.value(Column::XattrNameEnd, before));
+        let start = row
+            .checked_sub(1)
+            .map_or(0, |before| self.value(Column::XattrNameEnd, before));
         let end = self.value(Column::XattrNameEnd, row);
-        self.area(Area::XattrNames).get(start as usize..end as usize).unwrap_or_default()
+        self.area(Area::XattrNames)
+            .get(start as usize..end as usize)
+            .unwrap_or_default()
     }
 
     fn xattr_pairs(&self) -> Result<()> {
-        self.ends(Column::XattrPairValueEnd, self.columns.counts.xattr_values_len)?;
+        self.ends(
+            Column::XattrPairValueEnd,
+            self.columns.counts.xattr_values_len,
+        )?;
         self.ends(Column::XattrSetEnd, self.columns.counts.xattr_pairs)?;
         let mut value_start = 0;
-        let mut pairs =
-            self.column(Column::XattrPairName).zip(self.column(Column::XattrPairValueEnd));
+        let mut pairs = self
+            .column(Column::XattrPairName)
+            .zip(self.column(Column::XattrPairValueEnd));
         let mut row = 0;
         for (set, end) in self.column(Column::XattrSetEnd).enumerate() {
             let mut last: &[u8] = &[];
@@ -191,10 +214,10 @@ impl<'i> Check<'i> {
     /// follow each other in inode order without gap.
     fn inodes(&self) -> Result<()> {
         let (mut dirents, mut extents, mut symlinks) = (0u64, 0u64, 0u64);
-        let owned =
-            self.column(Column::InodeMode).zip(self.column(Column::InodeFirst)).zip(
-                self.column(Column::InodeCount),
-            );
+        let owned = self
+            .column(Column::InodeMode)
+            .zip(self.column(Column::InodeFirst))
+            .zip(self.column(Column::InodeCount));
         for (row, ((word, first), count)) in owned.enumerate() {
             let flags = word >> 16;
             let kind = word & S_IFMT;
@@ -225,13 +248,21 @@ impl<'i> Check<'i> {
         }
         let counts = &self.columns.counts;
         let have = (dirents, extents, symlinks);
-        let want = (counts.dirents.into(), counts.extents.into(), counts.symlinks_len.into());
+        let want = (
+            counts.dirents.into(),
+            counts.extents.into(),
+            counts.symlinks_len.into(),
+        );
         if have != want {
             let what = format!("inodes own {have:?} dirents, extents, target bytes, not {want:?}");
             return Err(FormatError::corrupt("INDEX", 0, what));
         }
         if self.area(Area::Symlinks).contains(&0) {
-            return Err(FormatError::corrupt("INDEX", 0, "NUL in a symbolic link target"));
+            return Err(FormatError::corrupt(
+                "INDEX",
+                0,
+                "NUL in a symbolic link target",
+            ));
         }
         self.inode_fields()
     }
@@ -248,7 +279,9 @@ impl<'i> Check<'i> {
             }
         }
         let modes = self.column(Column::InodeMode);
-        let sizes = self.column(Column::InodeSizeLow).zip(self.column(Column::InodeSizeHigh));
+        let sizes = self
+            .column(Column::InodeSizeLow)
+            .zip(self.column(Column::InodeSizeHigh));
         for (row, (word, (low, high))) in modes.zip(sizes).enumerate() {
             let fits = match word & S_IFMT {
                 S_IFREG => join(low, high) <= limits::FILE_LEN_MAX,
@@ -272,9 +305,13 @@ impl<'i> Check<'i> {
         let mut links = vec![0u32; counts.inodes as usize];
         let mut depths = vec![0u16; counts.inodes as usize];
         let mut subdirectories = vec![0u32; counts.inodes as usize];
-        let mut rows = self.column(Column::DirentNameEnd).zip(self.column(Column::DirentInode));
+        let mut rows = self
+            .column(Column::DirentNameEnd)
+            .zip(self.column(Column::DirentInode));
         let (mut next, mut row, mut start) = (1u32, 0usize, 0usize);
-        let dirs = self.column(Column::InodeMode).zip(self.column(Column::InodeCount));
+        let dirs = self
+            .column(Column::InodeMode)
+            .zip(self.column(Column::InodeCount));
         for (dir, (word, count)) in dirs.enumerate() {
             if word & S_IFMT != S_IFDIR {
                 continue;
@@ -343,10 +380,16 @@ impl<'i> Check<'i> {
     }
 
     fn link_counts(&self, links: &[u32], subdirectories: &[u32]) -> Result<()> {
-        let rows = self.column(Column::InodeMode).zip(self.column(Column::InodeNlink));
+        let rows = self
+            .column(Column::InodeMode)
+            .zip(self.column(Column::InodeNlink));
         let counted = links.iter().zip(subdirectories);
         for (row, ((word, nlink), (names, subdirectories))) in rows.zip(counted).enumerate() {
-            let want = if word & S_IFMT == S_IFDIR { subdirectories + 2 } else { *names };
+            let want = if word & S_IFMT == S_IFDIR {
+                subdirectories + 2
+            } else {
+                *names
+            };
             if nlink != want {
                 let what = format!("{nlink} links, its names say {want}");
                 return Err(self.fail(Column::InodeNlink, row, what));
@@ -381,16 +424,25 @@ impl<'i> Check<'i> {
             for ((((low, high), chunk), chunk_offset), len) in rows.by_ref().take(count as usize) {
                 let offset = join(low, high);
                 let fits = offset >= end
-                    && offset.checked_add(len.into()).is_some_and(|after| after <= size);
+                    && offset
+                        .checked_add(len.into())
+                        .is_some_and(|after| after <= size);
                 if len == 0 || !fits {
-                    return Err(self.fail(Column::ExtentFileLow, row, "outside its file or overlap"));
+                    return Err(self.fail(
+                        Column::ExtentFileLow,
+                        row,
+                        "outside its file or overlap",
+                    ));
                 }
                 end = offset + u64::from(len);
                 if chunk >= self.columns.counts.chunks {
                     return Err(self.fail(Column::ExtentChunk, row, "no such chunk"));
                 }
                 let raw_len = self.value(Column::ChunkRawLen, chunk);
-                if chunk_offset.checked_add(len).is_none_or(|after| after > raw_len) {
+                if chunk_offset
+                    .checked_add(len)
+                    .is_none_or(|after| after > raw_len)
+                {
                     return Err(self.fail(Column::ExtentChunkOffset, row, "outside its chunk"));
                 }
                 row += 1;

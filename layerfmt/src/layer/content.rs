@@ -23,12 +23,22 @@ impl ContentDigests {
             let what = format!("{} bytes for {rows} digests", raw.len());
             return Err(FormatError::corrupt("CONTENT", 0, what));
         }
-        Ok(ContentDigests { raw, inodes: index.inode_count() })
+        Ok(ContentDigests {
+            raw,
+            inodes: index.inode_count(),
+        })
     }
 
     pub(crate) fn from_parts(files: &[Digest], chunks: &[Digest]) -> ContentDigests {
-        let raw = files.iter().chain(chunks).flat_map(|digest| digest.0).collect();
-        ContentDigests { raw, inodes: files.len() as u32 }
+        let raw = files
+            .iter()
+            .chain(chunks)
+            .flat_map(|digest| digest.0)
+            .collect();
+        ContentDigests {
+            raw,
+            inodes: files.len() as u32,
+        }
     }
 
     /// The uncompressed section.
@@ -37,13 +47,20 @@ impl ContentDigests {
     }
 
     fn row(&self, row: usize) -> Digest {
-        let bytes = self.raw.get(row * DIGEST_LEN..).and_then(|rest| rest.first_chunk());
+        let bytes = self
+            .raw
+            .get(row * DIGEST_LEN..)
+            .and_then(|rest| rest.first_chunk());
         Digest(bytes.copied().unwrap_or_default())
     }
 
     /// The content digest of regular file `ino`; zero for anything else.
     pub fn file(&self, ino: Ino) -> Digest {
-        if ino < self.inodes { self.row(ino as usize) } else { Digest::default() }
+        if ino < self.inodes {
+            self.row(ino as usize)
+        } else {
+            Digest::default()
+        }
     }
 
     /// The digest of the decoded bytes of chunk `id`.

@@ -45,7 +45,11 @@ impl Meta {
         let raw = bincode::encode_to_vec(record, CONFIG)
             .map_err(|e| FormatError::limit("META", 0, e.to_string()))?;
         if raw.len() as u64 > limits::META_LEN_MAX {
-            return Err(FormatError::limit("META", 0, format!("{} bytes", raw.len())));
+            return Err(FormatError::limit(
+                "META",
+                0,
+                format!("{} bytes", raw.len()),
+            ));
         }
         Ok(raw)
     }

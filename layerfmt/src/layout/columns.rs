@@ -76,7 +76,9 @@ impl Counts {
         let header = raw.get(..HEADER_LEN).ok_or_else(|| {
             FormatError::corrupt("INDEX", raw.len() as u64, "section ends inside its header")
         })?;
-        let mut words = header.chunks_exact(4).map(|b| b.try_into().map_or(0, u32::from_le_bytes));
+        let mut words = header
+            .chunks_exact(4)
+            .map(|b| b.try_into().map_or(0, u32::from_le_bytes));
         let mut next = || words.next().unwrap_or(0);
         let counts = Counts {
             inodes: next(),
@@ -107,10 +109,18 @@ impl Counts {
             }
         }
         if counts.inodes == 0 {
-            return Err(FormatError::corrupt("INDEX", 0, "no inode, not even the root"));
+            return Err(FormatError::corrupt(
+                "INDEX",
+                0,
+                "no inode, not even the root",
+            ));
         }
         if counts.encode() != header {
-            return Err(FormatError::corrupt("INDEX", 48, "reserved words are not zero"));
+            return Err(FormatError::corrupt(
+                "INDEX",
+                48,
+                "reserved words are not zero",
+            ));
         }
         Ok(counts)
     }
@@ -253,7 +263,12 @@ impl Columns {
             *area = (at, at + len);
             at += len;
         }
-        Columns { counts, starts, areas, len: at }
+        Columns {
+            counts,
+            starts,
+            areas,
+            len: at,
+        }
     }
 
     /// Length of the whole uncompressed section, bytes.
@@ -264,7 +279,10 @@ impl Columns {
 
     /// Where `column` starts.
     pub fn start(&self, column: Column) -> usize {
-        self.starts.get(column as usize).copied().unwrap_or(self.len)
+        self.starts
+            .get(column as usize)
+            .copied()
+            .unwrap_or(self.len)
     }
 
     /// How many rows `column` has.

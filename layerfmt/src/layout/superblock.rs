@@ -108,7 +108,8 @@ impl Superblock {
     /// How many bytes from the start of the file a client needs when the file has no chunk data:
     /// superblock and INDEX.
     pub fn head_len(&self) -> u64 {
-        self.section(SectionId::Index).map_or(0, |index| index.offset + index.stored_len)
+        self.section(SectionId::Index)
+            .map_or(0, |index| index.offset + index.stored_len)
     }
 
     /// The 1,024 bytes.
@@ -154,7 +155,12 @@ impl Superblock {
         }
         let Some(bytes) = bytes.get(..SUPERBLOCK_LEN) else {
             let what = "file ends inside the superblock";
-            return Err(FormatError::new(ErrorKind::NotALayer, NAME, bytes.len() as u64, what));
+            return Err(FormatError::new(
+                ErrorKind::NotALayer,
+                NAME,
+                bytes.len() as u64,
+                what,
+            ));
         };
         let version = u32_at(bytes, 8);
         if version != VERSION {
@@ -172,7 +178,11 @@ impl Superblock {
             ));
         }
         if u32_at(bytes, 12) as usize != SUPERBLOCK_LEN {
-            return Err(FormatError::corrupt(NAME, 12, "superblock length is not 1024"));
+            return Err(FormatError::corrupt(
+                NAME,
+                12,
+                "superblock length is not 1024",
+            ));
         }
         let superblock = Superblock {
             compat: u64_at(bytes, 16),
@@ -190,21 +200,40 @@ impl Superblock {
             let what = format!("unknown incompatible features {:#x}", self.incompat);
             return Err(FormatError::new(ErrorKind::Unsupported, NAME, 24, what));
         }
-        if bytes.get(48..SECTION_TABLE_OFFSET).is_none_or(|gap| gap.iter().any(|&b| b != 0)) {
-            return Err(FormatError::corrupt(NAME, 48, "reserved bytes are not zero"));
+        if bytes
+            .get(48..SECTION_TABLE_OFFSET)
+            .is_none_or(|gap| gap.iter().any(|&b| b != 0))
+        {
+            return Err(FormatError::corrupt(
+                NAME,
+                48,
+                "reserved bytes are not zero",
+            ));
         }
         if self.data_end < SUPERBLOCK_LEN as u64 {
-            return Err(FormatError::corrupt(NAME, 40, "chunk data ends inside the superblock"));
+            return Err(FormatError::corrupt(
+                NAME,
+                40,
+                "chunk data ends inside the superblock",
+            ));
         }
         let mut end = self.data_end;
         for section in &self.sections {
             let what = section.id.name();
             if section.offset != end {
                 let what = format!("section {what} does not start where the last part ends");
-                return Err(FormatError::corrupt(NAME, SECTION_TABLE_OFFSET as u64, what));
+                return Err(FormatError::corrupt(
+                    NAME,
+                    SECTION_TABLE_OFFSET as u64,
+                    what,
+                ));
             }
             end = end.checked_add(section.stored_len).ok_or_else(|| {
-                FormatError::corrupt(NAME, SECTION_TABLE_OFFSET as u64, "section length overflows")
+                FormatError::corrupt(
+                    NAME,
+                    SECTION_TABLE_OFFSET as u64,
+                    "section length overflows",
+                )
             })?;
             if section.raw_len > section.id.raw_len_max() {
                 let what = format!("section {what} of {} bytes is too large", section.raw_len);
@@ -212,11 +241,19 @@ impl Superblock {
             }
         }
         if end != self.file_len {
-            return Err(FormatError::corrupt(NAME, 32, "sections do not end where the file ends"));
+            return Err(FormatError::corrupt(
+                NAME,
+                32,
+                "sections do not end where the file ends",
+            ));
         }
         if self.section(SectionId::Index).is_none() {
             let what = "no INDEX section";
-            return Err(FormatError::corrupt(NAME, SECTION_TABLE_OFFSET as u64, what));
+            return Err(FormatError::corrupt(
+                NAME,
+                SECTION_TABLE_OFFSET as u64,
+                what,
+            ));
         }
         Ok(())
     }
@@ -244,7 +281,12 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>> {
         last = code;
         let Some(id) = SectionId::ALL.into_iter().find(|id| id.code() == code) else {
             let what = format!("unknown section {code}");
-            return Err(FormatError::new(ErrorKind::Unsupported, NAME, at as u64, what));
+            return Err(FormatError::new(
+                ErrorKind::Unsupported,
+                NAME,
+                at as u64,
+                what,
+            ));
         };
         let mut digest = [0; DIGEST_LEN];
         digest.copy_from_slice(row_bytes.get(32..64).unwrap_or(&[0; DIGEST_LEN]));
@@ -258,16 +300,29 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>> {
     }
     // Nothing may hide between the table and the digest.
     let end = SECTION_TABLE_OFFSET + SECTIONS * SECTION_ROW_LEN;
-    if bytes.get(end..SELF_DIGEST_OFFSET).is_none_or(|gap| gap.iter().any(|&b| b != 0)) {
-        return Err(FormatError::corrupt(NAME, end as u64, "reserved bytes are not zero"));
+    if bytes
+        .get(end..SELF_DIGEST_OFFSET)
+        .is_none_or(|gap| gap.iter().any(|&b| b != 0))
+    {
+        return Err(FormatError::corrupt(
+            NAME,
+            end as u64,
+            "reserved bytes are not zero",
+        ));
     }
     Ok(sections)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }

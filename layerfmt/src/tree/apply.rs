@@ -61,12 +61,20 @@ fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tre
         copied: HashMap::new(),
         pending: Vec::new(),
     };
-    let opaque = upper.directory(ROOT).is_some_and(|directory| directory.opaque);
-    let lower_opaque = lower.directory(ROOT).is_some_and(|directory| directory.opaque);
+    let opaque = upper
+        .directory(ROOT)
+        .is_some_and(|directory| directory.opaque);
+    let lower_opaque = lower
+        .directory(ROOT)
+        .is_some_and(|directory| directory.opaque);
     if let Some(directory) = merge.out.directory_mut(ROOT) {
         directory.opaque = !bottom && (opaque || lower_opaque);
     }
-    let below = if opaque { Below::Hidden } else { Below::Directory(Some(ROOT)) };
+    let below = if opaque {
+        Below::Hidden
+    } else {
+        Below::Directory(Some(ROOT))
+    };
     merge.pending.push((ROOT, below, Some(ROOT)));
     while let Some((to, below, from_upper)) = merge.pending.pop() {
         merge.directory(to, below, from_upper)?;
@@ -140,12 +148,22 @@ impl<C: Clone> Merge<'_, C> {
         let cut = below.is_some() && below_directory.is_none();
         let below_opaque = below_directory.is_some_and(|(_, opaque)| opaque);
         let opaque = !self.bottom && (directory.opaque || cut || below_opaque);
-        let kind = Kind::Directory(Directory { opaque, ..Directory::default() });
-        let copy = self.out.add(Node { meta: node.meta.clone(), kind })?;
+        let kind = Kind::Directory(Directory {
+            opaque,
+            ..Directory::default()
+        });
+        let copy = self.out.add(Node {
+            meta: node.meta.clone(),
+            kind,
+        })?;
         self.pending.push(match side {
             Side::Lower => (copy, Below::Directory(Some(id)), None),
             Side::Upper if directory.opaque || cut => (copy, Below::Hidden, Some(id)),
-            Side::Upper => (copy, Below::Directory(below_directory.map(|(id, _)| id)), Some(id)),
+            Side::Upper => (
+                copy,
+                Below::Directory(below_directory.map(|(id, _)| id)),
+                Some(id),
+            ),
         });
         Ok(copy)
     }

@@ -12,10 +12,7 @@ use super::{Child, Kind, Node, NodeId, ROOT, Tree, TreeError};
 ///
 /// # Errors
 /// When the result has more objects than an index can number.
-pub fn diff<C: Clone + PartialEq>(
-    base: &Tree<C>,
-    target: &Tree<C>,
-) -> Result<Tree<C>, TreeError> {
+pub fn diff<C: Clone + PartialEq>(base: &Tree<C>, target: &Tree<C>) -> Result<Tree<C>, TreeError> {
     let root = target.node(ROOT).ok_or(TreeError::NotADirectory)?;
     let mut diff = Diff {
         base,
@@ -65,9 +62,13 @@ impl<C: Clone + PartialEq> Diff<'_, C> {
     ) -> Result<bool, TreeError> {
         let (base, target) = (self.base, self.target);
         let mut changed = false;
-        let base_entries = base_dir.and_then(|id| base.directory(id)).map(|d| &d.entries);
+        let base_entries = base_dir
+            .and_then(|id| base.directory(id))
+            .map(|d| &d.entries);
         let kept = base_entries.is_some_and(|entries| {
-            entries.keys().any(|name| target.child(target_dir, name.as_bytes()).is_some())
+            entries
+                .keys()
+                .any(|name| target.child(target_dir, name.as_bytes()).is_some())
         });
         if let Some(entries) = base_entries
             && !entries.is_empty()
@@ -86,7 +87,9 @@ impl<C: Clone + PartialEq> Diff<'_, C> {
             }
         }
         for (name, child) in target.entries(target_dir) {
-            let Child::Node(target_id) = *child else { continue };
+            let Child::Node(target_id) = *child else {
+                continue;
+            };
             let below = base_dir.and_then(|dir| base.child(dir, name.as_bytes()));
             let below = match below {
                 Some(Child::Node(id)) => Some(id),
@@ -106,12 +109,17 @@ impl<C: Clone + PartialEq> Diff<'_, C> {
         base_id: Option<NodeId>,
         target_id: NodeId,
     ) -> Result<Option<NodeId>, TreeError> {
-        let Some(target_node) = self.target.node(target_id) else { return Ok(None) };
+        let Some(target_node) = self.target.node(target_id) else {
+            return Ok(None);
+        };
         let base_node = base_id.and_then(|id| self.base.node(id));
         if let Kind::Directory(_) = &target_node.kind {
             let base_dir = base_id.filter(|_| base_node.is_some_and(|node| node.kind.is_dir()));
             let kind = Kind::Directory(super::Directory::default());
-            let id = self.out.add(Node { meta: target_node.meta.clone(), kind })?;
+            let id = self.out.add(Node {
+                meta: target_node.meta.clone(),
+                kind,
+            })?;
             let changed = self.directory(id, base_dir, target_id)?;
             let same = base_dir.is_some() && base_node.is_some_and(|n| n.meta == target_node.meta);
             return Ok((changed || !same).then_some(id));

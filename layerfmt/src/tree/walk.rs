@@ -18,8 +18,13 @@ impl<C> Tree<C> {
     /// # Errors
     /// What `visit` returns.
     pub fn walk<E>(&self, mut visit: impl FnMut(Visit<'_, C>) -> Result<(), E>) -> Result<(), E> {
-        let Some(root) = self.node(ROOT) else { return Ok(()) };
-        visit(Visit { path: b"", node: Some((ROOT, root)) })?;
+        let Some(root) = self.node(ROOT) else {
+            return Ok(());
+        };
+        visit(Visit {
+            path: b"",
+            node: Some((ROOT, root)),
+        })?;
         let mut path: Vec<u8> = Vec::new();
         // Open directories: the entries still to come and the path length to go back to.
         let mut open = vec![(self.entries(ROOT), 0usize)];
@@ -50,7 +55,8 @@ impl<C> Tree<C> {
     /// The entries of directory `id` in name order; none if it is not a directory.
     pub fn entries(&self, id: NodeId) -> std::collections::btree_map::Iter<'_, Name, Child> {
         static EMPTY: std::collections::BTreeMap<Name, Child> = std::collections::BTreeMap::new();
-        self.directory(id).map_or(EMPTY.iter(), |directory| directory.entries.iter())
+        self.directory(id)
+            .map_or(EMPTY.iter(), |directory| directory.entries.iter())
     }
 
     /// How many names each node has, by node number (0 for unreachable nodes, 1 for the root).
