@@ -3,7 +3,8 @@
 //!
 //! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
 //! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
-//! [`writer`] (trees to layers), [`flatten`] (a stack as one index).
+//! [`writer`] (trees to layers), [`flatten`] (a stack as one index). Beside them: [`manifest`]
+//! (what a revision is) and [`trust`] (why it may be believed).
 
 pub mod codec;
 pub mod digest;
@@ -12,9 +13,11 @@ pub mod index;
 pub mod layer;
 pub mod layout;
 pub mod limits;
+pub mod manifest;
 pub mod name;
 mod sys;
 pub mod tree;
+pub mod trust;
 pub mod x86;
 
 pub use codec::{decode_chunk, verify_chunk};

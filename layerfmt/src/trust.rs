@@ -1,0 +1,31 @@
+//! Why a revision may be believed: root keys → keyset → head → manifest.
+//!
+//! Everything here is a pure function of bytes, of `now` and of what the reader has seen before
+//! (`high_water`); clocks and files are the caller's. Signatures are SSHSIG, the format of
+//! `ssh-keygen -Y sign`; the digests below the manifest (index, then chunk) are checked where
+//! they are fetched.
+
+mod allowed_signers;
+mod bundle;
+mod chain;
+mod envelope;
+mod error;
+pub(crate) mod pattern;
+
+pub use allowed_signers::AllowedSigners;
+pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};
+pub use chain::{
+    HighWater, VerifiedHead, verify_head, verify_keysets, verify_manifest, verify_previous,
+};
+pub use envelope::{ENVELOPE_LEN_MAX, Envelope, public_key_line};
+pub use error::TrustError;
+
+/// SSHSIG namespace of head records.
+pub const HEAD_NAMESPACE: &str = "layerfs-head@v1";
+/// SSHSIG namespace of keysets.
+pub const KEYSET_NAMESPACE: &str = "layerfs-keyset@v1";
+/// The principal that a root key must have in `allowed_signers` to sign keysets.
+pub const KEYSET_PRINCIPAL: &str = "keyset";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The steps of the chain, one function each.
+
+use super::allowed_signers::AllowedSigners;
+use super::envelope::{Envelope, public_key_line};
+use super::error::TrustError;
+use super::{HEAD_NAMESPACE, KEYSET_NAMESPACE, KEYSET_PRINCIPAL};
+use crate::Digest;
+use crate::manifest::{Head, Keyset, Manifest, RevisionName, Signer};
+
+/// The newest numbers a reader has seen, from its own storage; zero where it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HighWater {
+    /// Version of the keyset.
+    pub keyset: u64,
+    /// Revision of the history.
+    pub revision: u64,
+}
+
+/// A head that may be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedHead {
+    /// The record.
+    pub head: Head,
+    /// Digest of its payload: `previous` of the next head.
+    pub digest: Digest,
+    /// The name of the key that signed it.
+    pub signer: String,
+}
+
+/// Walk the keysets of a store, oldest first, and return the last.
+///
+/// The first must be signed by a key of `anchors`, each later one by the roots that the one
+/// before it names (or, when it names none, by the same as before). A reader may be given any
+/// run of versions that ends with the newest and whose first is signed by an anchor.
+///
+/// # Errors
+/// When a signature or a number does not fit, when the last has expired at `now` or is older
+/// than `high_water`.
+pub fn verify_keysets<'a>(
+    envelopes: impl IntoIterator<Item = &'a [u8]>,
+    anchors: &AllowedSigners,
+    now: u64,
+    high_water: u64,
+) -> Result<Keyset, TrustError> {
+    let mut roots = anchors.clone();
+    let mut last: Option<Keyset> = None;
+    for bytes in envelopes {
+        let envelope = Envelope::parse(bytes)?;
+        let key = envelope.signed_by(KEYSET_NAMESPACE)?;
+        let line = public_key_line(&key)?;
+        let keyset = Keyset::parse(envelope.payload.as_bytes())?;
+        let signers = roots.signers(&line, KEYSET_PRINCIPAL, KEYSET_NAMESPACE);
+        let signed = format!("keyset {}", keyset.version);
+        require_valid(signers, &key, signed, keyset.issued_at, now)?;
+        if let Some(before) = last.filter(|before| before.version >= keyset.version) {
+            return Err(rolled_back("keyset", before.version, keyset.version));
+        }
+        if !keyset.roots.is_empty() {
+            roots = AllowedSigners::of_roots(&keyset.roots)?;
+        }
+        last = Some(keyset);
+    }
+    let keyset = last.ok_or(TrustError::NoKeyset)?;
+    require_fresh("keyset", keyset.expires_at, now)?;
+    if keyset.version < high_water {
+        return Err(rolled_back("keyset", high_water, keyset.version));
+    }
+    Ok(keyset)
+}
+
+/// Check the head of a history, or the pinned revision that `wanted` names.
+///
+/// Signed by a key of the keyset, or by a key that `anchors` allows for this very history. A
+/// pinned revision is not taken for the newest, so its own end does not matter; `high_water`
+/// does, and a caller whose local policy allows going back passes 0.
+///
+/// # Errors
+/// When it is of another history or revision, not signed by a key that may, expired at `now`,
+/// or older than `high_water`.
+pub fn verify_head(
+    envelope: &[u8],
+    anchors: &AllowedSigners,
+    keyset: Option<&Keyset>,
+    wanted: &RevisionName,
+    now: u64,
+    high_water: u64,
+) -> Result<VerifiedHead, TrustError> {
+    let envelope = Envelope::parse(envelope)?;
+    let key = envelope.signed_by(HEAD_NAMESPACE)?;
+    let line = public_key_line(&key)?;
+    let head = Head::parse(envelope.payload.as_bytes())?;
+    let name = head.name();
+    if name != wanted.name
+        || wanted
+            .revision
+            .is_some_and(|revision| revision != head.revision)
+    {
+        let found = RevisionName {
+            name,
+            revision: Some(head.revision),
+        }
+        .to_string();
+        return Err(TrustError::WrongName {
+            wanted: wanted.to_string(),
+            found,
+        });
+    }
+    let full = name.full();
+    let of_keyset = keyset.iter().flat_map(|keyset| &keyset.keys);
+    let of_keyset = of_keyset.filter(|signer| signer.key == line);
+    if let Some(revoked) = of_keyset.clone().find(|signer| signer.revoked) {
+        return Err(TrustError::RevokedKey {
+            name: revoked.name.clone(),
+        });
+    }
+    let signers = of_keyset
+        .filter(|signer| signer.covers(&name))
+        .chain(anchors.signers(&line, &full, HEAD_NAMESPACE));
+    let signed = format!("revision {} of {name}", head.revision);
+    let signer = require_valid(signers, &key, signed, head.issued_at, now)?;
+    if wanted.revision.is_none() {
+        require_fresh("head", head.expires_at, now)?;
+    }
+    if head.revision < high_water {
+        return Err(rolled_back("head", high_water, head.revision));
+    }
+    let digest = Digest::of(envelope.payload.as_bytes());
+    Ok(VerifiedHead {
+        head,
+        digest,
+        signer,
+    })
+}
+
+/// Check the head before `newer` by the chain alone: whoever signed `newer` vouched for it. So a
+/// revision stays readable after the key that signed it is gone.
+///
+/// # Errors
+/// When the bytes are not the head that `newer` names.
+pub fn verify_previous(newer: &Head, envelope: &[u8]) -> Result<VerifiedHead, TrustError> {
+    let envelope = Envelope::parse(envelope)?;
+    let digest = Digest::of(envelope.payload.as_bytes());
+    let head = Head::parse(envelope.payload.as_bytes())?;
+    let wanted = RevisionName {
+        name: newer.name(),
+        revision: Some(newer.revision.saturating_sub(1)),
+    };
+    let found = RevisionName {
+        name: head.name(),
+        revision: Some(head.revision),
+    };
+    if wanted != found {
+        let (wanted, found) = (wanted.to_string(), found.to_string());
+        return Err(TrustError::WrongName { wanted, found });
+    }
+    match newer.previous {
+        Some(promised) if promised == digest => Ok(VerifiedHead {
+            head,
+            digest,
+            signer: "the head after it".into(),
+        }),
+        promised => {
+            let wanted = promised.unwrap_or_default();
+            Err(TrustError::WrongDigest {
+                record: "previous head",
+                wanted,
+                found: digest,
+            })
+        }
+    }
+}
+
+/// Check a manifest's bytes against its head and read them.
+///
+/// # Errors
+/// When they are not the bytes the head names, or not a manifest of that history and revision.
+pub fn verify_manifest(bytes: &[u8], head: &Head) -> Result<Manifest, TrustError> {
+    let found = Digest::of(bytes);
+    if found != head.manifest.digest {
+        let wanted = head.manifest.digest;
+        return Err(TrustError::WrongDigest {
+            record: "manifest",
+            wanted,
+            found,
+        });
+    }
+    let manifest = Manifest::parse(bytes)?;
+    let wanted = RevisionName {
+        name: head.name(),
+        revision: Some(head.revision),
+    };
+    let found = RevisionName {
+        name: manifest.name(),
+        revision: Some(manifest.revision),
+    };
+    if wanted != found {
+        let (wanted, found) = (wanted.to_string(), found.to_string());
+        return Err(TrustError::WrongName { wanted, found });
+    }
+    Ok(manifest)
+}
+
+/// The name of a signer among `signers` that is good at the time of issue and not over now.
+fn require_valid<'a>(
+    signers: impl Iterator<Item = &'a Signer>,
+    key: &ssh_key::PublicKey,
+    signed: String,
+    issued_at: u64,
+    now: u64,
+) -> Result<String, TrustError> {
+    let mut outside = None;
+    for signer in signers {
+        let started = signer.valid_after.is_none_or(|from| issued_at >= from);
+        // Of two clocks the later one counts: a backdated record does not revive a key.
+        let over = signer
+            .valid_before
+            .is_some_and(|end| issued_at.max(now) >= end);
+        if started && !over {
+            return Ok(signer.name.clone());
+        }
+        outside = Some(signer.name.clone());
+    }
+    Err(match outside {
+        Some(name) => TrustError::KeyNotValid {
+            name,
+            issued_at,
+            now,
+        },
+        None => {
+            let fingerprint = key.fingerprint(ssh_key::HashAlg::Sha256).to_string();
+            TrustError::UnknownKey {
+                fingerprint,
+                signed,
+            }
+        }
+    })
+}
+
+fn require_fresh(
+    record: &'static str,
+    expires_at: Option<u64>,
+    now: u64,
+) -> Result<(), TrustError> {
+    match expires_at {
+        Some(expires_at) if now >= expires_at => Err(TrustError::Expired {
+            record,
+            expires_at,
+            now,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn rolled_back(record: &'static str, seen: u64, offered: u64) -> TrustError {
+    TrustError::RolledBack {
+        record,
+        seen,
+        offered,
+    }
+}

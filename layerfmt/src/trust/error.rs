@@ -1,0 +1,168 @@
+//! Why a record was not believed.
+
+use std::fmt;
+
+use crate::Digest;
+use crate::manifest::RecordError;
+
+/// Why a record was not believed. Every variant says what to do in its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// The bytes are no sound record.
+    Malformed(RecordError),
+    /// The `allowed_signers` text cannot be used.
+    AllowedSigners {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The signature is damaged, of another kind, or does not fit the payload.
+    BadSignature(String),
+    /// Signed for another purpose.
+    WrongNamespace {
+        /// What was needed.
+        wanted: &'static str,
+        /// What it was signed for.
+        found: String,
+    },
+    /// Signed by a key nobody vouches for, at least not for this name.
+    UnknownKey {
+        /// `SHA256:…` as `ssh-keygen -l` prints it.
+        fingerprint: String,
+        /// What it signed.
+        signed: String,
+    },
+    /// Signed by a key that has been withdrawn.
+    RevokedKey {
+        /// The name of the key in the keyset.
+        name: String,
+    },
+    /// Signed outside the times the key is good for.
+    KeyNotValid {
+        /// The name or fingerprint of the key.
+        name: String,
+        /// When the record was issued.
+        issued_at: u64,
+        /// The reader's clock.
+        now: u64,
+    },
+    /// Past its end.
+    Expired {
+        /// `head` or `keyset`.
+        record: &'static str,
+        /// Its end.
+        expires_at: u64,
+        /// The reader's clock.
+        now: u64,
+    },
+    /// Older than what this reader has already seen.
+    RolledBack {
+        /// `head` or `keyset`.
+        record: &'static str,
+        /// The newest number seen.
+        seen: u64,
+        /// The number offered.
+        offered: u64,
+    },
+    /// A sound record of something else.
+    WrongName {
+        /// What was asked for.
+        wanted: String,
+        /// What the record says it is.
+        found: String,
+    },
+    /// Bytes that are not the ones the signed record names.
+    WrongDigest {
+        /// Which bytes.
+        record: &'static str,
+        /// What was promised.
+        wanted: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A store without any keyset.
+    NoKeyset,
+}
+
+impl From<RecordError> for TrustError {
+    fn from(error: RecordError) -> Self {
+        TrustError::Malformed(error)
+    }
+}
+
+impl std::error::Error for TrustError {}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrustError::Malformed(error) => write!(f, "{error}; the server or the link is broken"),
+            TrustError::AllowedSigners { line, what } => {
+                write!(f, "allowed_signers line {line}: {what}")
+            }
+            TrustError::BadSignature(what) => write!(f, "bad signature: {what}"),
+            TrustError::WrongNamespace { wanted, found } => {
+                write!(f, "signed for '{found}', not for '{wanted}'")
+            }
+            TrustError::UnknownKey {
+                fingerprint,
+                signed,
+            } => write!(
+                f,
+                "{signed} is signed by {fingerprint}, which no trusted key allows; if this key is \
+                 right, add it (bakery key add) or renew the client's allowed_signers"
+            ),
+            TrustError::RevokedKey { name } => write!(
+                f,
+                "signed by key '{name}', which is revoked; the bakery must sign anew \
+                 (bakery key rotate)"
+            ),
+            TrustError::KeyNotValid {
+                name,
+                issued_at,
+                now,
+            } => write!(
+                f,
+                "signed at {issued_at} by key '{name}' outside the times it is good for \
+                 (now {now}); check the clock, or sign anew (bakery key rotate)"
+            ),
+            TrustError::Expired {
+                record,
+                expires_at,
+                now,
+            } => write!(
+                f,
+                "the {record} expired at {expires_at} (now {now}); check the clock, or the bakery \
+                 has stopped renewing it"
+            ),
+            TrustError::RolledBack {
+                record,
+                seen,
+                offered,
+            } => write!(
+                f,
+                "the server offers {record} {offered}, but {seen} was seen before: an old copy of \
+                 the store, or an attack"
+            ),
+            TrustError::WrongName { wanted, found } => {
+                write!(f, "asked for {wanted}, got {found}")
+            }
+            TrustError::WrongDigest {
+                record,
+                wanted,
+                found,
+            } => {
+                write!(
+                    f,
+                    "the {record} has digest {found}, the signed record names {wanted}"
+                )
+            }
+            TrustError::NoKeyset => write!(
+                f,
+                "the store has no keyset and no trusted key may sign heads by itself; \
+                 run bakery init"
+            ),
+        }
+    }
+}
