@@ -1,1 +1,5 @@
-//! layerfs
+//! The mount: one FUSE mount of many layers and a writable upper.
+//!
+//! A request falls straight down: each module imports only what is named below it.
+
+pub mod fetch;

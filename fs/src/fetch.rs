@@ -1,0 +1,47 @@
+//! Stored chunks: where the mount gets the bytes it then verifies and decodes.
+//!
+//! A source only carries bytes; [`layerfmt::decode_chunk`] checks them against the index.
+
+pub mod file;
+
+use layerfmt::{Chunk, Digest, Index};
+
+/// Why stored bytes cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The index borrows from a layer this source does not have.
+    #[error("layer {0} is not part of this mount")]
+    UnknownLayer(Digest),
+    /// The index says the chunk is in the index's own file, which holds no chunks.
+    #[error("the chunk is said to be in the index itself")]
+    NotBorrowed,
+    /// Reading failed; retrying would not help.
+    #[error("layer {layer}: {reason}")]
+    Unreadable {
+        /// The layer.
+        layer: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where stored chunks come from. Called from many threads at once; may block for as long as the
+/// bytes may still come.
+pub trait ChunkSource: Send + Sync + std::fmt::Debug {
+    /// The stored bytes of `chunk` of `index` into `out` (cleared first), unverified.
+    ///
+    /// # Errors
+    /// When the bytes cannot be had and waiting longer will not help: the reader gets EIO.
+    fn read_stored(
+        &self,
+        index: &Index,
+        chunk: &Chunk,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError>;
+
+    /// Whether a read may take long (the network): such reads are not made on the threads that
+    /// answer everything else.
+    fn is_slow(&self) -> bool {
+        false
+    }
+}
