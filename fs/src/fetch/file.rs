@@ -16,7 +16,12 @@ pub struct LayerFiles {
 impl LayerFiles {
     /// A source for the chunks of `layers`.
     pub fn new(layers: impl IntoIterator<Item = Arc<Layer>>) -> LayerFiles {
-        LayerFiles { layers: layers.into_iter().map(|layer| (layer.digest(), layer)).collect() }
+        LayerFiles {
+            layers: layers
+                .into_iter()
+                .map(|layer| (layer.digest(), layer))
+                .collect(),
+        }
     }
 
     /// The layer named `digest`.
@@ -32,12 +37,22 @@ impl ChunkSource for LayerFiles {
         chunk: &Chunk,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
-        let Source::Borrowed(row) = chunk.source else { return Err(SourceError::NotBorrowed) };
-        let name = index.layer(row).map(|layer| layer.digest).unwrap_or(Digest([0; 32]));
-        let layer = self.layers.get(&name).ok_or(SourceError::UnknownLayer(name))?;
-        layer.read_stored(chunk, out).map_err(|error| SourceError::Unreadable {
-            layer: name.to_string(),
-            reason: error.to_string(),
-        })
+        let Source::Borrowed(row) = chunk.source else {
+            return Err(SourceError::NotBorrowed);
+        };
+        let name = index
+            .layer(row)
+            .map(|layer| layer.digest)
+            .unwrap_or(Digest([0; 32]));
+        let layer = self
+            .layers
+            .get(&name)
+            .ok_or(SourceError::UnknownLayer(name))?;
+        layer
+            .read_stored(chunk, out)
+            .map_err(|error| SourceError::Unreadable {
+                layer: name.to_string(),
+                reason: error.to_string(),
+            })
     }
 }
