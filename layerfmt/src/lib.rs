@@ -6,25 +6,37 @@
 //! [`writer`] (trees to layers), [`flatten`] (a stack as one index). Beside them: [`manifest`]
 //! (what a revision is) and [`trust`] (why it may be believed).
 
+pub mod check;
 pub mod codec;
+pub mod compact;
 pub mod digest;
+pub mod dump;
 pub mod error;
+pub mod flatten;
 pub mod index;
 pub mod layer;
 pub mod layout;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod source;
 mod sys;
 pub mod tree;
 pub mod trust;
+pub mod tree_digest;
+pub mod writer;
 pub mod x86;
 
 pub use codec::{decode_chunk, verify_chunk};
 pub use digest::Digest;
+pub use flatten::{MergedIndex, flatten};
 pub use error::{ErrorKind, FormatError};
 pub use index::{Child, Dirent, Extent, Index, Ino, Inode, LayerRef, ROOT};
 pub use layer::{ContentDigests, Layer, Meta};
 pub use layout::chunk::{Chunk, Codec, Source};
 pub use layout::superblock::Superblock;
 pub use name::Name;
+pub use source::{ChunkSource, ContentReader, LayerSet};
+pub use tree::Tree;
+pub use tree_digest::tree_digest;
+pub use writer::{Base, Content, LayerInfo, LayerWriter, Options};

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod diff;
+pub mod from_index;
 pub mod walk;
 
 use std::collections::BTreeMap;

@@ -2,9 +2,9 @@
 //!
 //! Many calls to one function differ in their relative operand; as absolute addresses they are
 //! equal. For every byte `0xE8` or `0xE9` at position `i` with at least four bytes after it, take
-//! those as a little-endian signed number `v`. If `-i <= v < WINDOW`, replace it and go on five
-//! bytes later, else go on with the next byte. The replacement is a permutation of that interval,
-//! hence the decoder decides alike and the filter loses nothing on any input.
+//! those as a little-endian signed number `v`; if `-i <= v < WINDOW`, replace it. Go on five bytes
+//! later. The replacement is a permutation of that interval and operands never overlap, hence the
+//! decoder decides alike and the filter loses nothing on any input.
 
 /// Size of the address window: larger than the largest chunk.
 const WINDOW: i32 = 1 << 24;
@@ -35,10 +35,8 @@ fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
         let v = <[u8; 4]>::try_from(&*operand).map_or(0, i32::from_le_bytes);
         if -i <= v && v < WINDOW && i < WINDOW {
             operand.copy_from_slice(&map(v, i).to_le_bytes());
-            at += 5;
-        } else {
-            at += 1;
         }
+        at += 5;
     }
 }
 

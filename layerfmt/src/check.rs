@@ -1,0 +1,130 @@
+//! Full verification of a layer: what opening it cannot afford.
+
+use std::sync::Arc;
+
+use crate::codec::decode_chunk;
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::index::Index;
+use crate::layer::{ContentDigests, Layer};
+use crate::layout::chunk::{Chunk, Source};
+use crate::source::{ChunkSource, ContentReader, LayerSet, OwnAndBelow};
+use crate::writer::ContentHasher;
+
+/// What a check found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Own chunks verified, decoded and, where digests of raw bytes exist, compared.
+    pub chunks: u32,
+    /// Files whose whole content was read and compared.
+    pub files: u32,
+    /// Files left out because they borrow from layers that were not given.
+    pub files_skipped: u32,
+    /// Stored bytes of own chunks that no file uses.
+    pub unused: u64,
+    /// The layer's own tree digest; `None` without CONTENT section.
+    pub tree_digest: Option<Digest>,
+}
+
+/// Verify every byte of `layer`. Contents borrowed from layers in `below` are compared as well.
+/// `progress` gets the number of own chunks verified so far.
+///
+/// # Errors
+/// The first defect.
+pub fn check(
+    layer: &Arc<Layer>,
+    below: &LayerSet,
+    mut progress: impl FnMut(u32),
+) -> Result<Report> {
+    let index = layer.index();
+    let content = layer.content()?;
+    layer.meta()?;
+    let mut report = Report::default();
+    let used = used_chunks(index);
+    let (mut stored, mut raw) = (Vec::new(), Vec::new());
+    for (id, chunk) in index.chunks().enumerate() {
+        if chunk.source != Source::Own {
+            continue;
+        }
+        own_chunk(layer, &chunk, &mut stored, &mut raw)?;
+        let promised = content.as_ref().map(|content| content.chunk(id as u32));
+        if promised.is_some_and(|promised| promised != Digest::of(&raw)) {
+            return Err(mismatch("CONTENT", id as u64, format!("raw digest of chunk {id}")));
+        }
+        if !used.get(id).copied().unwrap_or(false) {
+            report.unused += u64::from(chunk.stored_len);
+        }
+        report.chunks += 1;
+        progress(report.chunks);
+    }
+    if let Some(content) = &content {
+        files(layer, below, content, &mut report)?;
+        report.tree_digest = Some(crate::tree_digest::tree_digest(index, content));
+    }
+    Ok(report)
+}
+
+fn own_chunk(
+    layer: &Layer,
+    chunk: &Chunk,
+    stored: &mut Vec<u8>,
+    raw: &mut Vec<u8>,
+) -> Result<()> {
+    layer
+        .read_stored(chunk, stored)
+        .map_err(|e| FormatError::io("chunk", chunk.offset, "cannot read", e))?;
+    decode_chunk(chunk, stored, raw)
+}
+
+fn used_chunks(index: &Index) -> Vec<bool> {
+    let mut used = vec![false; index.chunk_count() as usize];
+    for ino in 0..index.inode_count() {
+        for extent in index.extents(ino, 0..u64::MAX) {
+            if let Some(slot) = used.get_mut(extent.chunk as usize) {
+                *slot = true;
+            }
+        }
+    }
+    used
+}
+
+fn files(
+    layer: &Arc<Layer>,
+    below: &LayerSet,
+    content: &ContentDigests,
+    report: &mut Report,
+) -> Result<()> {
+    let index = layer.index();
+    let source = OwnAndBelow::new(Arc::clone(layer), below.clone());
+    let source: &dyn ChunkSource = &source;
+    let mut reader = ContentReader::new(index, source);
+    for ino in 0..index.inode_count() {
+        let Some(inode) = index.inode(ino) else { continue };
+        if !inode.is_file() {
+            if content.file(ino) != Digest::default() {
+                return Err(mismatch("CONTENT", ino.into(), format!("inode {ino} is no file")));
+            }
+            continue;
+        }
+        let mut hasher = ContentHasher::new();
+        let read = reader.runs(ino, |offset, bytes| {
+            hasher.update(offset, bytes);
+            Ok(())
+        });
+        match read {
+            Ok(()) if hasher.finish(inode.size) == content.file(ino) => report.files += 1,
+            Ok(()) => {
+                return Err(mismatch("CONTENT", ino.into(), format!("content of inode {ino}")));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => report.files_skipped += 1,
+            Err(e) => return Err(FormatError::io("chunk", ino.into(), "cannot read a file", e)),
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn mismatch(section: &'static str, offset: u64, what: String) -> FormatError {
+    let what = format!("{what}: the digest does not match");
+    FormatError::new(ErrorKind::DigestMismatch, section, offset, what)
+}

@@ -1,0 +1,126 @@
+//! A stack of layers as one index whose chunks are all borrowed: the merge rule over indexes.
+//!
+//! `tree::apply` is the reference; this is the fast form, one pass over the merged tree.
+
+mod merge;
+pub mod rebuild;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::index::{Index, LayerRef};
+use crate::layer::{ContentDigests, Layer};
+use crate::layout::chunk::Source;
+use crate::layout::superblock::SUPERBLOCK_LEN;
+
+/// One layer of a stack to flatten.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Its index.
+    pub index: Arc<Index>,
+    /// Its name and length: what borrowing its own chunks needs.
+    pub layer: LayerRef,
+    /// Its content digests, if the merged index shall have some.
+    pub content: Option<Arc<ContentDigests>>,
+}
+
+impl Input {
+    /// A layer file, with its content digests if `with_content`.
+    ///
+    /// # Errors
+    /// When the CONTENT section is damaged.
+    pub fn of(layer: &Layer, with_content: bool) -> Result<Input> {
+        let content = if with_content { layer.content()?.map(Arc::new) } else { None };
+        Ok(Input { index: Arc::clone(layer.index()), layer: layer.layer_ref(), content })
+    }
+}
+
+/// A flattened stack.
+#[derive(Debug, Clone)]
+pub struct MergedIndex {
+    /// The tree one sees; every chunk is borrowed.
+    pub index: Arc<Index>,
+    /// Digests of its contents, if every layer had them.
+    pub content: Option<ContentDigests>,
+}
+
+/// Flatten a stack, base first. The result has no whiteout and nothing opaque.
+///
+/// # Errors
+/// [`ErrorKind::Limit`] when the merged tree is larger than an index can be.
+pub fn flatten(stack: &[Input]) -> Result<MergedIndex> {
+    merge::merge(stack, true)
+}
+
+/// Flatten consecutive layers of a longer stack: whiteouts and opaque marks stay.
+///
+/// # Errors
+/// As [`flatten`].
+pub fn squash(stack: &[Input]) -> Result<MergedIndex> {
+    merge::merge(stack, false)
+}
+
+/// Flatten open layer files.
+///
+/// # Errors
+/// As [`flatten`], and when a CONTENT section is damaged.
+pub fn flatten_layers<'l>(
+    layers: impl IntoIterator<Item = &'l Layer>,
+    with_content: bool,
+) -> Result<MergedIndex> {
+    let inputs: Result<Vec<Input>> =
+        layers.into_iter().map(|layer| Input::of(layer, with_content)).collect();
+    flatten(&inputs?)
+}
+
+impl MergedIndex {
+    /// A merged index read from its file.
+    ///
+    /// # Errors
+    /// When the file holds chunks of its own, or its CONTENT section is damaged.
+    pub fn from_layer(layer: &Layer, with_content: bool) -> Result<MergedIndex> {
+        if layer.index().chunk(0).is_some_and(|chunk| chunk.source == Source::Own) {
+            let what = "not a merged index: it has chunks of its own";
+            return Err(FormatError::new(ErrorKind::Corrupt, "INDEX", 0, what));
+        }
+        let content = if with_content { layer.content()? } else { None };
+        Ok(MergedIndex { index: Arc::clone(layer.index()), content })
+    }
+
+    /// The bytes of the merged index as a layer file without chunk data: superblock, INDEX, then
+    /// CONTENT if there is one. Also returns how many bytes a client needs: superblock and INDEX.
+    ///
+    /// # Errors
+    /// When a section is larger than its limit.
+    pub fn to_bytes(&self) -> Result<(Vec<u8>, u64)> {
+        let data_end = SUPERBLOCK_LEN as u64;
+        let (superblock, sections) =
+            crate::writer::sections(&self.index, self.content.as_ref(), None, data_end)?;
+        let mut bytes = superblock.encode().to_vec();
+        bytes.extend_from_slice(&sections);
+        Ok((bytes, superblock.head_len()))
+    }
+
+    /// Write [`MergedIndex::to_bytes`] to a new file, durably. Returns the file's layer digest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be written or exists.
+    pub fn write_to(&self, path: &Path) -> Result<Digest> {
+        let io = |e| FormatError::io("file", 0, format!("cannot write {}", path.display()), e);
+        let (bytes, _) = self.to_bytes()?;
+        let mut file = File::options().write(true).create_new(true).open(path).map_err(io)?;
+        file.write_all(&bytes).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        Ok(Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default()))
+    }
+
+    /// The stack's tree digest; `None` without content digests.
+    pub fn tree_digest(&self) -> Option<Digest> {
+        let content = self.content.as_ref()?;
+        Some(crate::tree_digest::tree_digest(&self.index, content))
+    }
+}

@@ -1,0 +1,523 @@
+//! Trees to layers: contents go in as they stream by, the tree comes last.
+//!
+//! [`LayerWriter::add_file`] cuts a content into chunks, or finds it already there (in this layer
+//! or in the base); chunks are compressed in parallel and written in the order they were cut, so
+//! the bytes of a layer do not depend on the number of threads.
+
+mod content;
+mod pipeline;
+mod tables;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::content::{BLOCK_LEN, Content, ContentHasher};
+use self::content::{Data, Spool};
+use self::pipeline::Pipeline;
+pub use crate::codec::Effort;
+use crate::codec::encode_section;
+use crate::digest::Digest;
+use crate::error::{FormatError, Result};
+use crate::flatten::MergedIndex;
+use crate::index::{Extent, Index, LayerRef};
+use crate::layer::{ContentDigests, Meta};
+use crate::layout::superblock::{SUPERBLOCK_LEN, Section, SectionId, Superblock};
+use crate::tree::Tree;
+
+/// How to write a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How hard to compress.
+    pub effort: Effort,
+    /// Raw length at which a chunk is closed, bytes.
+    pub chunk_len: u32,
+    /// Compression threads; the result does not depend on it.
+    pub threads: usize,
+}
+
+impl Options {
+    /// zstd level of a bake when none is asked for.
+    pub const BAKE_LEVEL: i32 = 13;
+    /// zstd level of a recompressing compaction.
+    pub const COMPACT_LEVEL: i32 = 22;
+
+    /// What fits a bake at `level`: 256 KiB chunks.
+    pub fn bake(level: i32) -> Options {
+        Options { effort: Effort::level(level), chunk_len: 256 << 10, threads: threads() }
+    }
+
+    /// What fits a recompressing compaction: 512 KiB chunks at the highest level.
+    pub fn compact() -> Options {
+        Options {
+            effort: Effort::level(Self::COMPACT_LEVEL),
+            chunk_len: 512 << 10,
+            threads: threads(),
+        }
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Chunk references while writing: the base's chunks have this bit.
+pub(crate) const BASE: u32 = 1 << 31;
+
+/// The stack a layer is written against: its contents need not be stored again.
+#[derive(Debug)]
+pub struct Base {
+    index: Arc<Index>,
+    files: HashMap<(Digest, u64), u32>,
+    chunks: HashMap<Digest, u32>,
+    sizes: std::collections::HashSet<u64>,
+    content: ContentDigests,
+}
+
+impl Base {
+    /// The lookup tables of a flattened stack that has its CONTENT section.
+    ///
+    /// # Errors
+    /// When the merged index carries no content digests.
+    pub fn new(merged: &MergedIndex) -> Result<Base> {
+        let index = Arc::clone(&merged.index);
+        let content = merged.content.clone().ok_or_else(|| {
+            FormatError::corrupt("CONTENT", 0, "the base has no content digests")
+        })?;
+        let mut base = Base {
+            files: HashMap::new(),
+            chunks: HashMap::new(),
+            sizes: std::collections::HashSet::new(),
+            content,
+            index,
+        };
+        for ino in 0..base.index.inode_count() {
+            if let Some(inode) = base.index.inode(ino)
+                && inode.is_file()
+            {
+                base.files.entry((base.content.file(ino), inode.size)).or_insert(ino);
+                base.sizes.insert(inode.size);
+            }
+        }
+        for id in 0..base.index.chunk_count() {
+            base.chunks.entry(base.content.chunk(id)).or_insert(id);
+        }
+        Ok(base)
+    }
+
+    /// The base as a tree whose contents refer to the base's chunks.
+    ///
+    /// # Errors
+    /// When there are more objects than a tree can number.
+    pub fn tree(&self) -> Result<Tree<Content>> {
+        crate::tree::from_index::tree(&self.index, |ino, inode| Content {
+            size: inode.size,
+            digest: self.content.file(ino),
+            extents: self.extents(ino),
+        })
+    }
+
+    fn extents(&self, ino: u32) -> Arc<[Extent]> {
+        let extents = self.index.extents(ino, 0..u64::MAX);
+        extents.map(|extent| Extent { chunk: extent.chunk | BASE, ..extent }).collect()
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The layer's name.
+    pub digest: Digest,
+    /// Length of the file, bytes.
+    pub file_len: u64,
+    /// Bytes of chunk data in the file.
+    pub data_len: u64,
+    /// Superblock and INDEX, bytes.
+    pub head_len: u64,
+    /// Chunks in the file.
+    pub own_chunks: u32,
+    /// Chunks borrowed from the base.
+    pub borrowed_chunks: u32,
+    /// Inodes in the index.
+    pub inodes: u32,
+}
+
+impl LayerInfo {
+    /// Name and length, as an index refers to this layer.
+    pub fn layer_ref(&self) -> LayerRef {
+        LayerRef { digest: self.digest, file_len: self.file_len }
+    }
+}
+
+/// What went through a writer so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes of content given, holes not counted.
+    pub raw: u64,
+    /// Of these, bytes found to be there already.
+    pub deduplicated: u64,
+    /// Bytes compressed and written so far.
+    pub stored: u64,
+}
+
+/// Writes one layer file.
+#[derive(Debug)]
+pub struct LayerWriter {
+    file: File,
+    spool_dir: PathBuf,
+    pipeline: Pipeline,
+    options: Options,
+    base: Option<Base>,
+    /// One open bundle of small contents for each class.
+    bundles: [Bundle; 2],
+    known_files: HashMap<(Digest, u64), Arc<[Extent]>>,
+    known_sizes: std::collections::HashSet<u64>,
+    known_chunks: HashMap<Digest, u32>,
+    /// Raw digests of own chunks, in the order they were cut.
+    raw_digests: Vec<Digest>,
+    progress: Progress,
+}
+
+/// Small contents that will share a chunk. Their extents are patched when it is closed.
+#[derive(Debug, Default)]
+struct Bundle {
+    raw: Vec<u8>,
+    /// Reserved number of the chunk-to-be; own chunks are renumbered in cutting order at the end.
+    id: Option<u32>,
+}
+
+impl LayerWriter {
+    /// Write into `file`, which should be empty, readable and on its way to be renamed. Contents
+    /// too large for memory are spooled in `spool_dir` while they are looked up.
+    ///
+    /// # Errors
+    /// When a compressor cannot be set up.
+    pub fn new(
+        file: File,
+        spool_dir: &Path,
+        options: Options,
+        base: Option<Base>,
+    ) -> Result<LayerWriter> {
+        let data = file
+            .try_clone()
+            .map_err(|e| FormatError::io("file", 0, "cannot duplicate the descriptor", e))?;
+        Ok(LayerWriter {
+            pipeline: Pipeline::start(data, options)?,
+            file,
+            spool_dir: spool_dir.to_owned(),
+            options,
+            base,
+            bundles: Default::default(),
+            known_files: HashMap::new(),
+            known_sizes: std::collections::HashSet::new(),
+            known_chunks: HashMap::new(),
+            raw_digests: Vec::new(),
+            progress: Progress::default(),
+        })
+    }
+
+    /// Create `path` (it must not exist) and write into it.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when it cannot be created.
+    pub fn create(path: &Path, options: Options, base: Option<Base>) -> Result<LayerWriter> {
+        let file = File::options().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(|e| {
+            FormatError::io("file", 0, format!("cannot create {}", path.display()), e)
+        })?;
+        let spool_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        Self::new(file, spool_dir.unwrap_or(Path::new(".")), options, base)
+    }
+
+    /// The base given at creation.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// What went through so far.
+    pub fn progress(&self) -> Progress {
+        Progress { stored: self.pipeline.stored(), ..self.progress }
+    }
+
+    /// Take the content of one regular file: `size` bytes of which `segments` (offset, length;
+    /// ascending, not overlapping) hold data, which `reader` yields one after the other. Aligned
+    /// blocks of [`BLOCK_LEN`] zero bytes become holes.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when `reader` fails or ends early or the layer cannot be written;
+    /// [`crate::ErrorKind::Corrupt`] when the segments are not as said above.
+    pub fn add_file(
+        &mut self,
+        size: u64,
+        segments: &[(u64, u64)],
+        reader: &mut dyn io::Read,
+    ) -> Result<Content> {
+        let data = Data::new(size, segments, reader)?;
+        if data.len() <= content::MEMORY_LEN_MAX {
+            let runs = data.into_memory()?;
+            return self.add_runs(size, &runs);
+        }
+        if !self.sizes_match(size) {
+            return self.add_stream(data);
+        }
+        // It may be a content we have: look before it is cut.
+        let mut spool = Spool::new(data, &self.spool_dir)?;
+        if let Some(extents) = self.find(spool.digest(), size) {
+            self.progress.raw += spool.len();
+            self.progress.deduplicated += spool.len();
+            return Ok(Content { size, digest: spool.digest(), extents });
+        }
+        let mut again = spool.rewind()?;
+        let segments = again.segments.clone();
+        let data = Data::new(size, &segments, &mut again.file)?;
+        self.add_stream(data)
+    }
+
+    fn sizes_match(&self, size: u64) -> bool {
+        self.known_sizes.contains(&size)
+            || self.base.as_ref().is_some_and(|base| base.sizes.contains(&size))
+    }
+
+    fn find(&self, digest: Digest, size: u64) -> Option<Arc<[Extent]>> {
+        if let Some(extents) = self.known_files.get(&(digest, size)) {
+            return Some(Arc::clone(extents));
+        }
+        let base = self.base.as_ref()?;
+        base.files.get(&(digest, size)).map(|ino| base.extents(*ino))
+    }
+
+    fn know(&mut self, content: &Content) {
+        self.known_files.insert((content.digest, content.size), Arc::clone(&content.extents));
+        self.known_sizes.insert(content.size);
+    }
+
+    /// A content that fits in memory.
+    fn add_runs(&mut self, size: u64, runs: &content::Runs) -> Result<Content> {
+        let digest = runs.digest();
+        let len = runs.bytes.len() as u64;
+        self.progress.raw += len;
+        if let Some(extents) = self.find(digest, size) {
+            self.progress.deduplicated += len;
+            return Ok(Content { size, digest, extents });
+        }
+        let mut extents = Vec::new();
+        let x86 = content::is_x86(&runs.bytes);
+        if runs.bytes.len() < self.options.chunk_len as usize {
+            self.bundle(runs, x86, &mut extents)?;
+        } else {
+            let mut cut = content::Cutter::new(self.options.chunk_len);
+            let mut taken = 0;
+            for &(offset, len) in &runs.table {
+                let bytes = runs.bytes.get(taken..taken + len as usize).unwrap_or_default();
+                taken += len as usize;
+                for block in bytes.chunks(BLOCK_LEN) {
+                    let at = offset + (block.as_ptr() as u64 - bytes.as_ptr() as u64);
+                    if let Some(full) = cut.push(at, block) {
+                        self.close(full, x86, &mut extents)?;
+                    }
+                }
+            }
+            self.close(cut.finish(), x86, &mut extents)?;
+        }
+        let content = Content { size, digest, extents: extents.into() };
+        self.know(&content);
+        Ok(content)
+    }
+
+    /// A content too large for memory.
+    fn add_stream(&mut self, mut data: Data<'_>) -> Result<Content> {
+        let size = data.size;
+        let mut cut = content::Cutter::new(self.options.chunk_len);
+        let mut hasher = ContentHasher::new();
+        let mut extents = Vec::new();
+        let mut x86 = None;
+        while let Some((offset, block)) = data.next_block()? {
+            let x86 = *x86.get_or_insert_with(|| offset == 0 && content::is_x86(block));
+            hasher.update(offset, block);
+            self.progress.raw += block.len() as u64;
+            if let Some(full) = cut.push(offset, block) {
+                self.close(full, x86, &mut extents)?;
+            }
+        }
+        self.close(cut.finish(), x86.unwrap_or(false), &mut extents)?;
+        let content = Content { size, digest: hasher.finish(size), extents: extents.into() };
+        self.know(&content);
+        Ok(content)
+    }
+
+    fn bundle(&mut self, runs: &content::Runs, x86: bool, out: &mut Vec<Extent>) -> Result<()> {
+        if runs.bytes.is_empty() {
+            return Ok(());
+        }
+        let class = usize::from(x86);
+        let limit = self.options.chunk_len as usize;
+        let full = |bundle: &Bundle| bundle.raw.len() + runs.bytes.len() > limit;
+        if self.bundles.get(class).is_some_and(full) {
+            self.flush(class)?;
+        }
+        let Some(bundle) = self.bundles.get_mut(class) else { return Ok(()) };
+        let chunk = *bundle.id.get_or_insert_with(|| self.pipeline.reserve());
+        let mut chunk_offset = bundle.raw.len() as u32;
+        for &(file_offset, len) in &runs.table {
+            out.push(Extent { file_offset, chunk, chunk_offset, len: len as u32 });
+            chunk_offset += len as u32;
+        }
+        bundle.raw.extend_from_slice(&runs.bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self, class: usize) -> Result<()> {
+        let Some(bundle) = self.bundles.get_mut(class).map(std::mem::take) else { return Ok(()) };
+        let Some(id) = bundle.id else { return Ok(()) };
+        self.submit(id, bundle.raw, class == 1)
+    }
+
+    fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
+        let digest = Digest::of(&raw);
+        let slot = id as usize;
+        if self.raw_digests.len() <= slot {
+            self.raw_digests.resize(slot + 1, Digest::default());
+        }
+        if let Some(slot) = self.raw_digests.get_mut(slot) {
+            *slot = digest;
+        }
+        self.pipeline.submit(id, raw, x86)
+    }
+
+    /// Close one cut: its chunk may be there already.
+    fn close(&mut self, cut: content::Cut, x86: bool, out: &mut Vec<Extent>) -> Result<()> {
+        if cut.raw.is_empty() {
+            return Ok(());
+        }
+        let digest = Digest::of(&cut.raw);
+        let known = self.known_chunks.get(&digest).copied().or_else(|| {
+            let base = self.base.as_ref()?;
+            base.chunks.get(&digest).map(|id| id | BASE)
+        });
+        let chunk = match known {
+            Some(chunk) => {
+                self.progress.deduplicated += cut.raw.len() as u64;
+                chunk
+            }
+            None => {
+                let id = self.pipeline.reserve();
+                self.known_chunks.insert(digest, id);
+                self.submit(id, cut.raw, x86)?;
+                id
+            }
+        };
+        let mut chunk_offset = 0;
+        for (file_offset, len) in cut.runs {
+            out.push(Extent { file_offset, chunk, chunk_offset, len });
+            chunk_offset += len;
+        }
+        Ok(())
+    }
+
+    /// Put one chunk of raw bytes into the file that belongs to no file of the tree: how packs are
+    /// made. Returns its row in the chunk table of the finished layer, if only packs are written.
+    ///
+    /// # Errors
+    /// When `raw` is empty or too long, or the layer cannot be written.
+    pub fn add_chunk(&mut self, raw: Vec<u8>, x86: bool) -> Result<u32> {
+        if raw.is_empty() || raw.len() > crate::limits::CHUNK_RAW_LEN_MAX as usize {
+            let what = format!("a chunk of {} bytes", raw.len());
+            return Err(FormatError::limit("chunk", 0, what));
+        }
+        let id = self.pipeline.reserve();
+        self.submit(id, raw, x86)?;
+        Ok(id)
+    }
+
+    /// Write the tree, the sections and the superblock, and make all of it durable.
+    ///
+    /// # Errors
+    /// When the tree is larger than an index can be or the file cannot be written.
+    pub fn finish(mut self, tree: &Tree<Content>, meta: &Meta) -> Result<LayerInfo> {
+        for class in 0..self.bundles.len() {
+            self.flush(class)?;
+        }
+        let written = self.pipeline.finish()?;
+        let tables = tables::build(tree, &written, &self.raw_digests, self.base.as_ref())?;
+        let file = FileParts { file: &self.file, data_end: written.data_end };
+        file.finish(&tables.index, Some(&tables.content), Some(meta)).map(|superblock| LayerInfo {
+            digest: Digest::of(&superblock.encode()),
+            file_len: superblock.file_len,
+            data_len: superblock.data_end - SUPERBLOCK_LEN as u64,
+            head_len: superblock.head_len(),
+            own_chunks: tables.own_chunks,
+            borrowed_chunks: tables.index.chunk_count() - tables.own_chunks,
+            inodes: tables.index.inode_count(),
+        })
+    }
+}
+
+/// A file whose chunk data is complete, waiting for sections and superblock.
+pub(crate) struct FileParts<'f> {
+    pub(crate) file: &'f File,
+    pub(crate) data_end: u64,
+}
+
+impl FileParts<'_> {
+    pub(crate) fn finish(
+        &self,
+        index: &Index,
+        content: Option<&ContentDigests>,
+        meta: Option<&Meta>,
+    ) -> Result<Superblock> {
+        let (superblock, sections) = sections(index, content, meta, self.data_end)?;
+        let io = |e| FormatError::io("file", self.data_end, "cannot write", e);
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(self.data_end)).map_err(io)?;
+        file.write_all(&sections).map_err(io)?;
+        file.write_all_at(&superblock.encode(), 0).map_err(io)?;
+        file.set_len(superblock.file_len).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        Ok(superblock)
+    }
+}
+
+/// The sections of a layer, one after the other as they lie in the file, and the superblock that
+/// names them.
+pub(crate) fn sections(
+    index: &Index,
+    content: Option<&ContentDigests>,
+    meta: Option<&Meta>,
+    data_end: u64,
+) -> Result<(Superblock, Vec<u8>)> {
+    let mut raw: Vec<(SectionId, std::borrow::Cow<'_, [u8]>)> =
+        vec![(SectionId::Index, index.as_bytes().into())];
+    if let Some(content) = content {
+        raw.push((SectionId::Content, content.as_bytes().into()));
+    }
+    if let Some(meta) = meta {
+        raw.push((SectionId::Meta, meta.encode()?.into()));
+    }
+    let mut out = Vec::new();
+    let mut table = Vec::new();
+    for (id, raw) in raw {
+        if raw.len() as u64 > id.raw_len_max() {
+            return Err(FormatError::limit(id.name(), 0, format!("{} bytes", raw.len())));
+        }
+        let stored = encode_section(&raw)?;
+        table.push(Section {
+            id,
+            offset: data_end + out.len() as u64,
+            stored_len: stored.len() as u64,
+            raw_len: raw.len() as u64,
+            digest: Digest::of(&stored),
+        });
+        out.extend_from_slice(&stored);
+    }
+    let superblock = Superblock {
+        compat: 0,
+        incompat: 0,
+        file_len: data_end + out.len() as u64,
+        data_end,
+        sections: table,
+    };
+    Ok((superblock, out))
+}

@@ -1,0 +1,209 @@
+//! Chunks are compressed by several threads and written by one, in the order they were submitted.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::Options;
+use crate::codec::Compressor;
+use crate::digest::Digest;
+use crate::error::{FormatError, Result};
+use crate::layout::chunk::{Chunk, Codec, Source};
+use crate::layout::superblock::SUPERBLOCK_LEN;
+
+/// Chunks under way for each compressing thread; bounds the memory.
+const CHUNKS_PER_THREAD: usize = 8;
+
+struct Job {
+    place: u64,
+    id: u32,
+    raw: Vec<u8>,
+    x86: bool,
+}
+
+struct Compressed {
+    place: u64,
+    id: u32,
+    raw_len: u32,
+    codec: Codec,
+    digest: Digest,
+    stored: Vec<u8>,
+}
+
+/// Everything that was written.
+#[derive(Debug)]
+pub(super) struct WrittenChunks {
+    /// Own chunks in file order, each with the number it was reserved under.
+    pub(super) chunks: Vec<(u32, Chunk)>,
+    /// Where the chunk data ends in the file.
+    pub(super) data_end: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    jobs: Option<Sender<Job>>,
+    tickets: Receiver<()>,
+    workers: Vec<JoinHandle<Result<()>>>,
+    collector: Option<JoinHandle<Result<WrittenChunks>>>,
+    stored: Arc<AtomicU64>,
+    submitted: u64,
+    reserved: u32,
+}
+
+impl Pipeline {
+    pub(super) fn start(file: File, options: Options) -> Result<Pipeline> {
+        let threads = options.threads.clamp(1, 64);
+        let under_way = threads * CHUNKS_PER_THREAD;
+        let (jobs, todo) = bounded::<Job>(under_way);
+        let (done, results) = bounded::<Compressed>(under_way);
+        let (free, tickets) = bounded::<()>(under_way);
+        for _ in 0..under_way {
+            let _ = free.send(());
+        }
+        let mut workers = Vec::new();
+        for _ in 0..threads {
+            let compressor = Compressor::new(options.effort)?;
+            let quick = Compressor::new(crate::codec::Effort::level(1))?;
+            let (todo, done) = (todo.clone(), done.clone());
+            workers.push(std::thread::spawn(move || work(&todo, &done, compressor, quick)));
+        }
+        drop((todo, done));
+        let stored = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&stored);
+        let collector =
+            std::thread::spawn(move || collect(&file, &results, &free, &counter));
+        Ok(Pipeline {
+            jobs: Some(jobs),
+            tickets,
+            workers,
+            collector: Some(collector),
+            stored,
+            submitted: 0,
+            reserved: 0,
+        })
+    }
+
+    /// A number for a chunk to come.
+    pub(super) fn reserve(&mut self) -> u32 {
+        self.reserved += 1;
+        self.reserved - 1
+    }
+
+    pub(super) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Hand over a chunk; waits while too many are under way.
+    pub(super) fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
+        let job = Job { place: self.submitted, id, raw, x86 };
+        self.submitted += 1;
+        // Either end closes only when a thread failed; finish() then has the reason.
+        let sent = self.tickets.recv().is_ok()
+            && self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { self.join().map(|_| ()) }
+    }
+
+    pub(super) fn finish(mut self) -> Result<WrittenChunks> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<WrittenChunks> {
+        self.jobs = None;
+        let mut failed = Ok(());
+        for worker in self.workers.drain(..) {
+            failed = failed.and(worker.join().unwrap_or_else(|_| Err(died())));
+        }
+        let written = self.collector.take().map_or_else(
+            || Err(died()),
+            |collector| collector.join().unwrap_or_else(|_| Err(died())),
+        );
+        // The collector's word comes first: a failed write is why the workers stopped.
+        let written = written?;
+        failed.map(|()| written)
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if self.collector.is_some() {
+            let _ = self.join();
+        }
+    }
+}
+
+#[cold]
+fn died() -> FormatError {
+    FormatError::corrupt("pipeline", 0, "a compression thread died")
+}
+
+/// A chunk that level 1 shrinks by less than one part in this is stored as it is.
+const HOPELESS: usize = 200;
+
+fn work(
+    todo: &Receiver<Job>,
+    done: &Sender<Compressed>,
+    mut compressor: Compressor,
+    mut quick: Compressor,
+) -> Result<()> {
+    for job in todo {
+        let mut stored = Vec::new();
+        let mut codec = quick.compress(&job.raw, false, &mut stored)?;
+        if codec == Codec::Stored || stored.len() > job.raw.len() - job.raw.len() / HOPELESS {
+            codec = Codec::Stored;
+            stored.clone_from(&job.raw);
+        } else {
+            codec = compressor.compress(&job.raw, job.x86, &mut stored)?;
+        }
+        stored.shrink_to_fit();
+        let compressed = Compressed {
+            place: job.place,
+            id: job.id,
+            raw_len: job.raw.len() as u32,
+            codec,
+            digest: Digest::of(&stored),
+            stored,
+        };
+        if done.send(compressed).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn collect(
+    file: &File,
+    results: &Receiver<Compressed>,
+    free: &Sender<()>,
+    stored: &AtomicU64,
+) -> Result<WrittenChunks> {
+    let mut waiting = BTreeMap::new();
+    let mut chunks = Vec::new();
+    let mut next = 0;
+    let mut offset = SUPERBLOCK_LEN as u64;
+    for compressed in results {
+        waiting.insert(compressed.place, compressed);
+        while let Some(ready) = waiting.remove(&next) {
+            file.write_all_at(&ready.stored, offset)
+                .map_err(|e| FormatError::io("file", offset, "cannot write chunk data", e))?;
+            let chunk = Chunk {
+                source: Source::Own,
+                offset,
+                stored_len: ready.stored.len() as u32,
+                raw_len: ready.raw_len,
+                codec: ready.codec,
+                digest: ready.digest,
+            };
+            chunks.push((ready.id, chunk));
+            offset += u64::from(chunk.stored_len);
+            stored.store(offset - SUPERBLOCK_LEN as u64, Ordering::Relaxed);
+            next += 1;
+            let _ = free.send(());
+        }
+    }
+    Ok(WrittenChunks { chunks, data_end: offset })
+}
