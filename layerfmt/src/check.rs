@@ -49,7 +49,11 @@ pub fn check(
         own_chunk(layer, &chunk, &mut stored, &mut raw)?;
         let promised = content.as_ref().map(|content| content.chunk(id as u32));
         if promised.is_some_and(|promised| promised != Digest::of(&raw)) {
-            return Err(mismatch("CONTENT", id as u64, format!("raw digest of chunk {id}")));
+            return Err(mismatch(
+                "CONTENT",
+                id as u64,
+                format!("raw digest of chunk {id}"),
+            ));
         }
         if !used.get(id).copied().unwrap_or(false) {
             report.unused += u64::from(chunk.stored_len);
@@ -64,12 +68,7 @@ pub fn check(
     Ok(report)
 }
 
-fn own_chunk(
-    layer: &Layer,
-    chunk: &Chunk,
-    stored: &mut Vec<u8>,
-    raw: &mut Vec<u8>,
-) -> Result<()> {
+fn own_chunk(layer: &Layer, chunk: &Chunk, stored: &mut Vec<u8>, raw: &mut Vec<u8>) -> Result<()> {
     layer
         .read_stored(chunk, stored)
         .map_err(|e| FormatError::io("chunk", chunk.offset, "cannot read", e))?;
@@ -99,10 +98,16 @@ fn files(
     let source: &dyn ChunkSource = &source;
     let mut reader = ContentReader::new(index, source);
     for ino in 0..index.inode_count() {
-        let Some(inode) = index.inode(ino) else { continue };
+        let Some(inode) = index.inode(ino) else {
+            continue;
+        };
         if !inode.is_file() {
             if content.file(ino) != Digest::default() {
-                return Err(mismatch("CONTENT", ino.into(), format!("inode {ino} is no file")));
+                return Err(mismatch(
+                    "CONTENT",
+                    ino.into(),
+                    format!("inode {ino} is no file"),
+                ));
             }
             continue;
         }
@@ -114,10 +119,21 @@ fn files(
         match read {
             Ok(()) if hasher.finish(inode.size) == content.file(ino) => report.files += 1,
             Ok(()) => {
-                return Err(mismatch("CONTENT", ino.into(), format!("content of inode {ino}")));
+                return Err(mismatch(
+                    "CONTENT",
+                    ino.into(),
+                    format!("content of inode {ino}"),
+                ));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => report.files_skipped += 1,
-            Err(e) => return Err(FormatError::io("chunk", ino.into(), "cannot read a file", e)),
+            Err(e) => {
+                return Err(FormatError::io(
+                    "chunk",
+                    ino.into(),
+                    "cannot read a file",
+                    e,
+                ));
+            }
         }
     }
     Ok(())

@@ -61,7 +61,14 @@ pub fn copy(
         std::io::Write::write_all(&mut out, &stored)
             .map_err(|e| FormatError::io("file", offset, "cannot write", e))?;
         set(&mut rows, row, own.len() as u32);
-        own.push((Chunk { source: Source::Own, offset, ..chunk }, None));
+        own.push((
+            Chunk {
+                source: Source::Own,
+                offset,
+                ..chunk
+            },
+            None,
+        ));
         offset += u64::from(chunk.stored_len);
         progress(offset - SUPERBLOCK_LEN as u64);
     }
@@ -74,14 +81,20 @@ pub fn copy(
         chunks.push((chunk, Some(layer)));
     }
     let compacted = rebuild(index, offset, &chunks, |ino, out| {
-        out.extend(index.extents(ino, 0..u64::MAX).map(|extent| crate::index::Extent {
-            chunk: rows.get(extent.chunk as usize).copied().unwrap_or(u32::MAX),
-            ..extent
-        }));
+        out.extend(
+            index
+                .extents(ino, 0..u64::MAX)
+                .map(|extent| crate::index::Extent {
+                    chunk: rows.get(extent.chunk as usize).copied().unwrap_or(u32::MAX),
+                    ..extent
+                }),
+        );
         Ok(())
     })?;
     let content = merged.content.as_ref().map(|content| {
-        let files: Vec<Digest> = (0..index.inode_count()).map(|ino| content.file(ino)).collect();
+        let files: Vec<Digest> = (0..index.inode_count())
+            .map(|ino| content.file(ino))
+            .collect();
         let mut digests = vec![Digest::default(); chunks.len()];
         for (old, new) in rows.iter().enumerate() {
             if let Some(slot) = digests.get_mut(*new as usize) {
@@ -90,7 +103,10 @@ pub fn copy(
         }
         crate::layer::ContentDigests::from_parts(&files, &digests)
     });
-    let parts = FileParts { file: &file, data_end: offset };
+    let parts = FileParts {
+        file: &file,
+        data_end: offset,
+    };
     let superblock = parts.finish(&compacted, content.as_ref(), Some(meta))?;
     Ok(LayerInfo {
         digest: Digest::of(&superblock.encode()),
@@ -125,7 +141,9 @@ pub fn recompress(
         extents: [].into(),
     })?;
     for ino in 0..index.inode_count() {
-        let Some(inode) = index.inode(ino).filter(|inode| inode.is_file()) else { continue };
+        let Some(inode) = index.inode(ino).filter(|inode| inode.is_file()) else {
+            continue;
+        };
         let mut stream = reader.stream(ino);
         let segments = stream.segments();
         let content = writer.add_file(inode.size, &segments, &mut stream)?;
@@ -138,7 +156,11 @@ pub fn recompress(
 }
 
 fn create(path: &Path) -> Result<File> {
-    let file = File::options().read(true).write(true).create_new(true).open(path);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path);
     file.map_err(|e| FormatError::io("file", 0, format!("cannot create {}", path.display()), e))
 }
 

@@ -13,7 +13,12 @@ use crate::layout::inode::*;
 ///
 /// `=PATH` names the first path of a hard-linked file. Bytes that are not printable are escaped.
 pub fn dump(index: &Index, content: Option<&ContentDigests>) -> String {
-    let mut dump = Dump { index, content, out: String::new(), first: Default::default() };
+    let mut dump = Dump {
+        index,
+        content,
+        out: String::new(),
+        first: Default::default(),
+    };
     dump.object("/", ROOT);
     dump.directory("", ROOT);
     dump.out
@@ -31,7 +36,9 @@ impl Dump<'_> {
         // Deep trees: an explicit stack of directories and positions.
         let mut open = vec![(base.to_owned(), dir, 0)];
         while let Some((path, dir, position)) = open.pop() {
-            let Some(entry) = self.index.entries(dir, position).next() else { continue };
+            let Some(entry) = self.index.entries(dir, position).next() else {
+                continue;
+            };
             let child_path = format!("{path}/{}", entry.name.escape_ascii());
             open.push((path, dir, position + 1));
             match entry.child {
@@ -49,7 +56,9 @@ impl Dump<'_> {
     }
 
     fn object(&mut self, path: &str, ino: Ino) {
-        let Some(inode) = self.index.inode(ino) else { return };
+        let Some(inode) = self.index.inode(ino) else {
+            return;
+        };
         let kind = match inode.kind() {
             S_IFDIR => 'd',
             S_IFREG => 'f',
@@ -88,7 +97,12 @@ impl Dump<'_> {
             self.out.push_str(" opaque");
         }
         for (name, value) in self.index.xattrs(ino) {
-            let _ = write!(self.out, " {}={}", name.escape_ascii(), value.escape_ascii());
+            let _ = write!(
+                self.out,
+                " {}={}",
+                name.escape_ascii(),
+                value.escape_ascii()
+            );
         }
         self.out.push('\n');
     }

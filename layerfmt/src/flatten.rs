@@ -34,8 +34,16 @@ impl Input {
     /// # Errors
     /// When the CONTENT section is damaged.
     pub fn of(layer: &Layer, with_content: bool) -> Result<Input> {
-        let content = if with_content { layer.content()?.map(Arc::new) } else { None };
-        Ok(Input { index: Arc::clone(layer.index()), layer: layer.layer_ref(), content })
+        let content = if with_content {
+            layer.content()?.map(Arc::new)
+        } else {
+            None
+        };
+        Ok(Input {
+            index: Arc::clone(layer.index()),
+            layer: layer.layer_ref(),
+            content,
+        })
     }
 }
 
@@ -72,8 +80,10 @@ pub fn flatten_layers<'l>(
     layers: impl IntoIterator<Item = &'l Layer>,
     with_content: bool,
 ) -> Result<MergedIndex> {
-    let inputs: Result<Vec<Input>> =
-        layers.into_iter().map(|layer| Input::of(layer, with_content)).collect();
+    let inputs: Result<Vec<Input>> = layers
+        .into_iter()
+        .map(|layer| Input::of(layer, with_content))
+        .collect();
     flatten(&inputs?)
 }
 
@@ -83,12 +93,19 @@ impl MergedIndex {
     /// # Errors
     /// When the file holds chunks of its own, or its CONTENT section is damaged.
     pub fn from_layer(layer: &Layer, with_content: bool) -> Result<MergedIndex> {
-        if layer.index().chunk(0).is_some_and(|chunk| chunk.source == Source::Own) {
+        if layer
+            .index()
+            .chunk(0)
+            .is_some_and(|chunk| chunk.source == Source::Own)
+        {
             let what = "not a merged index: it has chunks of its own";
             return Err(FormatError::new(ErrorKind::Corrupt, "INDEX", 0, what));
         }
         let content = if with_content { layer.content()? } else { None };
-        Ok(MergedIndex { index: Arc::clone(layer.index()), content })
+        Ok(MergedIndex {
+            index: Arc::clone(layer.index()),
+            content,
+        })
     }
 
     /// The bytes of the merged index as a layer file without chunk data: superblock, INDEX, then
@@ -112,7 +129,11 @@ impl MergedIndex {
     pub fn write_to(&self, path: &Path) -> Result<Digest> {
         let io = |e| FormatError::io("file", 0, format!("cannot write {}", path.display()), e);
         let (bytes, _) = self.to_bytes()?;
-        let mut file = File::options().write(true).create_new(true).open(path).map_err(io)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(io)?;
         file.write_all(&bytes).map_err(io)?;
         file.sync_all().map_err(io)?;
         Ok(Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default()))

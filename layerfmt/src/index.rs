@@ -123,11 +123,17 @@ impl Index {
 
     /// An index of nothing but an empty root directory.
     pub fn empty() -> Index {
-        let counts = Counts { inodes: 1, ..Counts::default() };
+        let counts = Counts {
+            inodes: 1,
+            ..Counts::default()
+        };
         let columns = Columns::new(counts);
         let mut raw = counts.encode().to_vec();
         raw.resize(columns.len(), 0);
-        for (column, value) in [(Column::InodeMode, S_IFDIR | 0o755), (Column::InodeNlink, 2)] {
+        for (column, value) in [
+            (Column::InodeMode, S_IFDIR | 0o755),
+            (Column::InodeNlink, 2),
+        ] {
             let at = columns.start(column);
             if let Some(slot) = raw.get_mut(at..at + 4) {
                 slot.copy_from_slice(&value.to_le_bytes());

@@ -22,15 +22,15 @@ pub mod name;
 pub mod source;
 mod sys;
 pub mod tree;
-pub mod trust;
 pub mod tree_digest;
+pub mod trust;
 pub mod writer;
 pub mod x86;
 
 pub use codec::{decode_chunk, verify_chunk};
 pub use digest::Digest;
-pub use flatten::{MergedIndex, flatten};
 pub use error::{ErrorKind, FormatError};
+pub use flatten::{MergedIndex, flatten};
 pub use index::{Child, Dirent, Extent, Index, Ino, Inode, LayerRef, ROOT};
 pub use layer::{ContentDigests, Layer, Meta};
 pub use layout::chunk::{Chunk, Codec, Source};

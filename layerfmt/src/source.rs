@@ -28,7 +28,12 @@ pub struct LayerSet {
 impl LayerSet {
     /// The given layers.
     pub fn new(layers: impl IntoIterator<Item = Arc<Layer>>) -> LayerSet {
-        LayerSet { layers: layers.into_iter().map(|layer| (layer.digest(), layer)).collect() }
+        LayerSet {
+            layers: layers
+                .into_iter()
+                .map(|layer| (layer.digest(), layer))
+                .collect(),
+        }
     }
 
     /// The layer with this digest.
@@ -40,11 +45,20 @@ impl LayerSet {
 impl ChunkSource for LayerSet {
     fn read_stored(&self, index: &Index, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
         let Source::Borrowed(row) = chunk.source else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "not a merged index"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "not a merged index",
+            ));
         };
-        let digest = index.layer(row).map(|layer| layer.digest).unwrap_or_default();
+        let digest = index
+            .layer(row)
+            .map(|layer| layer.digest)
+            .unwrap_or_default();
         let layer = self.layers.get(&digest).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("layer {digest} is not at hand"))
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("layer {digest} is not at hand"),
+            )
         })?;
         layer.read_stored(chunk, out)
     }
@@ -94,7 +108,12 @@ impl std::fmt::Debug for ContentReader<'_> {
 impl<'s> ContentReader<'s> {
     /// A reader of the files of `index`.
     pub fn new(index: &'s Index, source: &'s dyn ChunkSource) -> Self {
-        ContentReader { index, source, decoded: Vec::new(), stored: Vec::new() }
+        ContentReader {
+            index,
+            source,
+            decoded: Vec::new(),
+            stored: Vec::new(),
+        }
     }
 
     /// The decoded bytes of chunk `id`.
@@ -111,7 +130,8 @@ impl<'s> ContentReader<'s> {
                 _ => Vec::new(),
             };
             let chunk = self.index.chunk(id).ok_or(io::ErrorKind::NotFound)?;
-            self.source.read_stored(self.index, &chunk, &mut self.stored)?;
+            self.source
+                .read_stored(self.index, &chunk, &mut self.stored)?;
             decode_chunk(&chunk, &self.stored, &mut raw)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             self.decoded.push((id, raw));
@@ -141,14 +161,21 @@ impl<'s> ContentReader<'s> {
     /// As [`ContentReader::chunk`].
     pub fn extent(&mut self, extent: &Extent) -> io::Result<&[u8]> {
         let start = extent.chunk_offset as usize;
-        let bytes = self.chunk(extent.chunk)?.get(start..start + extent.len as usize);
+        let bytes = self
+            .chunk(extent.chunk)?
+            .get(start..start + extent.len as usize);
         bytes.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// A plain reader over the data runs of file `ino`, holes left out.
     pub fn stream(&mut self, ino: Ino) -> ContentStream<'_, 's> {
         let extents: Vec<Extent> = self.index.extents(ino, 0..u64::MAX).collect();
-        ContentStream { reader: self, extents, extent: 0, used: 0 }
+        ContentStream {
+            reader: self,
+            extents,
+            extent: 0,
+            used: 0,
+        }
     }
 }
 
@@ -164,14 +191,23 @@ pub struct ContentStream<'r, 's> {
 impl ContentStream<'_, '_> {
     /// The runs that will be read: offset in the file and length.
     pub fn segments(&self) -> Vec<(u64, u64)> {
-        self.extents.iter().map(|e| (e.file_offset, e.len.into())).collect()
+        self.extents
+            .iter()
+            .map(|e| (e.file_offset, e.len.into()))
+            .collect()
     }
 }
 
 impl io::Read for ContentStream<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(extent) = self.extents.get(self.extent) else { return Ok(0) };
-        let bytes = self.reader.extent(extent)?.get(self.used..).unwrap_or_default();
+        let Some(extent) = self.extents.get(self.extent) else {
+            return Ok(0);
+        };
+        let bytes = self
+            .reader
+            .extent(extent)?
+            .get(self.used..)
+            .unwrap_or_default();
         let len = bytes.len().min(out.len());
         for (to, from) in out.iter_mut().zip(bytes) {
             *to = *from;

@@ -33,7 +33,9 @@ pub fn tree_digest(index: &Index, content: &ContentDigests) -> Digest {
 }
 
 fn object(hasher: &mut blake3::Hasher, index: &Index, content: &ContentDigests, ino: Ino) {
-    let Some(inode) = index.inode(ino) else { return };
+    let Some(inode) = index.inode(ino) else {
+        return;
+    };
     hasher.update(&inode.mode.to_le_bytes());
     hasher.update(&inode.uid.to_le_bytes());
     hasher.update(&inode.gid.to_le_bytes());

@@ -47,7 +47,11 @@ impl Options {
 
     /// What fits a bake at `level`: 256 KiB chunks.
     pub fn bake(level: i32) -> Options {
-        Options { effort: Effort::level(level), chunk_len: 256 << 10, threads: threads() }
+        Options {
+            effort: Effort::level(level),
+            chunk_len: 256 << 10,
+            threads: threads(),
+        }
     }
 
     /// What fits a recompressing compaction: 512 KiB chunks at the highest level.
@@ -84,9 +88,10 @@ impl Base {
     /// When the merged index carries no content digests.
     pub fn new(merged: &MergedIndex) -> Result<Base> {
         let index = Arc::clone(&merged.index);
-        let content = merged.content.clone().ok_or_else(|| {
-            FormatError::corrupt("CONTENT", 0, "the base has no content digests")
-        })?;
+        let content = merged
+            .content
+            .clone()
+            .ok_or_else(|| FormatError::corrupt("CONTENT", 0, "the base has no content digests"))?;
         let mut base = Base {
             files: HashMap::new(),
             chunks: HashMap::new(),
@@ -98,7 +103,9 @@ impl Base {
             if let Some(inode) = base.index.inode(ino)
                 && inode.is_file()
             {
-                base.files.entry((base.content.file(ino), inode.size)).or_insert(ino);
+                base.files
+                    .entry((base.content.file(ino), inode.size))
+                    .or_insert(ino);
                 base.sizes.insert(inode.size);
             }
         }
@@ -122,7 +129,12 @@ impl Base {
 
     fn extents(&self, ino: u32) -> Arc<[Extent]> {
         let extents = self.index.extents(ino, 0..u64::MAX);
-        extents.map(|extent| Extent { chunk: extent.chunk | BASE, ..extent }).collect()
+        extents
+            .map(|extent| Extent {
+                chunk: extent.chunk | BASE,
+                ..extent
+            })
+            .collect()
     }
 }
 
@@ -148,7 +160,10 @@ pub struct LayerInfo {
 impl LayerInfo {
     /// Name and length, as an index refers to this layer.
     pub fn layer_ref(&self) -> LayerRef {
-        LayerRef { digest: self.digest, file_len: self.file_len }
+        LayerRef {
+            digest: self.digest,
+            file_len: self.file_len,
+        }
     }
 }
 
@@ -224,7 +239,11 @@ impl LayerWriter {
     /// # Errors
     /// [`crate::ErrorKind::Io`] when it cannot be created.
     pub fn create(path: &Path, options: Options, base: Option<Base>) -> Result<LayerWriter> {
-        let file = File::options().read(true).write(true).create_new(true).open(path);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path);
         let file = file.map_err(|e| {
             FormatError::io("file", 0, format!("cannot create {}", path.display()), e)
         })?;
@@ -239,7 +258,10 @@ impl LayerWriter {
 
     /// What went through so far.
     pub fn progress(&self) -> Progress {
-        Progress { stored: self.pipeline.stored(), ..self.progress }
+        Progress {
+            stored: self.pipeline.stored(),
+            ..self.progress
+        }
     }
 
     /// Take the content of one regular file: `size` bytes of which `segments` (offset, length;
@@ -268,7 +290,11 @@ impl LayerWriter {
         if let Some(extents) = self.find(spool.digest(), size) {
             self.progress.raw += spool.len();
             self.progress.deduplicated += spool.len();
-            return Ok(Content { size, digest: spool.digest(), extents });
+            return Ok(Content {
+                size,
+                digest: spool.digest(),
+                extents,
+            });
         }
         let mut again = spool.rewind()?;
         let segments = again.segments.clone();
@@ -278,7 +304,10 @@ impl LayerWriter {
 
     fn sizes_match(&self, size: u64) -> bool {
         self.known_sizes.contains(&size)
-            || self.base.as_ref().is_some_and(|base| base.sizes.contains(&size))
+            || self
+                .base
+                .as_ref()
+                .is_some_and(|base| base.sizes.contains(&size))
     }
 
     fn find(&self, digest: Digest, size: u64) -> Option<Arc<[Extent]>> {
@@ -286,11 +315,14 @@ impl LayerWriter {
             return Some(Arc::clone(extents));
         }
         let base = self.base.as_ref()?;
-        base.files.get(&(digest, size)).map(|ino| base.extents(*ino))
+        base.files
+            .get(&(digest, size))
+            .map(|ino| base.extents(*ino))
     }
 
     fn know(&mut self, content: &Content) {
-        self.known_files.insert((content.digest, content.size), Arc::clone(&content.extents));
+        self.known_files
+            .insert((content.digest, content.size), Arc::clone(&content.extents));
         self.known_sizes.insert(content.size);
     }
 
@@ -301,7 +333,11 @@ impl LayerWriter {
         self.progress.raw += len;
         if let Some(extents) = self.find(digest, size) {
             self.progress.deduplicated += len;
-            return Ok(Content { size, digest, extents });
+            return Ok(Content {
+                size,
+                digest,
+                extents,
+            });
         }
         let mut extents = Vec::new();
         let x86 = content::is_x86(&runs.bytes);
@@ -311,7 +347,10 @@ impl LayerWriter {
             let mut cut = content::Cutter::new(self.options.chunk_len);
             let mut taken = 0;
             for &(offset, len) in &runs.table {
-                let bytes = runs.bytes.get(taken..taken + len as usize).unwrap_or_default();
+                let bytes = runs
+                    .bytes
+                    .get(taken..taken + len as usize)
+                    .unwrap_or_default();
                 taken += len as usize;
                 for block in bytes.chunks(BLOCK_LEN) {
                     let at = offset + (block.as_ptr() as u64 - bytes.as_ptr() as u64);
@@ -322,7 +361,11 @@ impl LayerWriter {
             }
             self.close(cut.finish(), x86, &mut extents)?;
         }
-        let content = Content { size, digest, extents: extents.into() };
+        let content = Content {
+            size,
+            digest,
+            extents: extents.into(),
+        };
         self.know(&content);
         Ok(content)
     }
@@ -343,7 +386,11 @@ impl LayerWriter {
             }
         }
         self.close(cut.finish(), x86.unwrap_or(false), &mut extents)?;
-        let content = Content { size, digest: hasher.finish(size), extents: extents.into() };
+        let content = Content {
+            size,
+            digest: hasher.finish(size),
+            extents: extents.into(),
+        };
         self.know(&content);
         Ok(content)
     }
@@ -358,11 +405,18 @@ impl LayerWriter {
         if self.bundles.get(class).is_some_and(full) {
             self.flush(class)?;
         }
-        let Some(bundle) = self.bundles.get_mut(class) else { return Ok(()) };
+        let Some(bundle) = self.bundles.get_mut(class) else {
+            return Ok(());
+        };
         let chunk = *bundle.id.get_or_insert_with(|| self.pipeline.reserve());
         let mut chunk_offset = bundle.raw.len() as u32;
         for &(file_offset, len) in &runs.table {
-            out.push(Extent { file_offset, chunk, chunk_offset, len: len as u32 });
+            out.push(Extent {
+                file_offset,
+                chunk,
+                chunk_offset,
+                len: len as u32,
+            });
             chunk_offset += len as u32;
         }
         bundle.raw.extend_from_slice(&runs.bytes);
@@ -370,7 +424,9 @@ impl LayerWriter {
     }
 
     fn flush(&mut self, class: usize) -> Result<()> {
-        let Some(bundle) = self.bundles.get_mut(class).map(std::mem::take) else { return Ok(()) };
+        let Some(bundle) = self.bundles.get_mut(class).map(std::mem::take) else {
+            return Ok(());
+        };
         let Some(id) = bundle.id else { return Ok(()) };
         self.submit(id, bundle.raw, class == 1)
     }
@@ -411,7 +467,12 @@ impl LayerWriter {
         };
         let mut chunk_offset = 0;
         for (file_offset, len) in cut.runs {
-            out.push(Extent { file_offset, chunk, chunk_offset, len });
+            out.push(Extent {
+                file_offset,
+                chunk,
+                chunk_offset,
+                len,
+            });
             chunk_offset += len;
         }
         Ok(())
@@ -442,16 +503,20 @@ impl LayerWriter {
         }
         let written = self.pipeline.finish()?;
         let tables = tables::build(tree, &written, &self.raw_digests, self.base.as_ref())?;
-        let file = FileParts { file: &self.file, data_end: written.data_end };
-        file.finish(&tables.index, Some(&tables.content), Some(meta)).map(|superblock| LayerInfo {
-            digest: Digest::of(&superblock.encode()),
-            file_len: superblock.file_len,
-            data_len: superblock.data_end - SUPERBLOCK_LEN as u64,
-            head_len: superblock.head_len(),
-            own_chunks: tables.own_chunks,
-            borrowed_chunks: tables.index.chunk_count() - tables.own_chunks,
-            inodes: tables.index.inode_count(),
-        })
+        let file = FileParts {
+            file: &self.file,
+            data_end: written.data_end,
+        };
+        file.finish(&tables.index, Some(&tables.content), Some(meta))
+            .map(|superblock| LayerInfo {
+                digest: Digest::of(&superblock.encode()),
+                file_len: superblock.file_len,
+                data_len: superblock.data_end - SUPERBLOCK_LEN as u64,
+                head_len: superblock.head_len(),
+                own_chunks: tables.own_chunks,
+                borrowed_chunks: tables.index.chunk_count() - tables.own_chunks,
+                inodes: tables.index.inode_count(),
+            })
     }
 }
 
@@ -500,7 +565,11 @@ pub(crate) fn sections(
     let mut table = Vec::new();
     for (id, raw) in raw {
         if raw.len() as u64 > id.raw_len_max() {
-            return Err(FormatError::limit(id.name(), 0, format!("{} bytes", raw.len())));
+            return Err(FormatError::limit(
+                id.name(),
+                0,
+                format!("{} bytes", raw.len()),
+            ));
         }
         let stored = encode_section(&raw)?;
         table.push(Section {

@@ -67,8 +67,13 @@ pub(super) fn merge(stack: &[Input], bottom: bool) -> Result<MergedIndex> {
         merge.directory(&directory)?;
     }
     let index = Index::decode(merge.builder.finish(), SUPERBLOCK_LEN as u64)?;
-    let content = merge.content.map(|(files, chunks)| ContentDigests::from_parts(&files, &chunks));
-    Ok(MergedIndex { index: Arc::new(index), content })
+    let content = merge
+        .content
+        .map(|(files, chunks)| ContentDigests::from_parts(&files, &chunks));
+    Ok(MergedIndex {
+        index: Arc::new(index),
+        content,
+    })
 }
 
 impl Input {
@@ -105,19 +110,30 @@ impl Ord for Head<'_> {
 impl<'s> Merge<'s> {
     fn root(&mut self) -> Result<()> {
         let Some(top) = self.sides.len().checked_sub(1) else {
-            return Err(FormatError::corrupt("stack", 0, "a stack needs at least one layer"));
+            return Err(FormatError::corrupt(
+                "stack",
+                0,
+                "a stack needs at least one layer",
+            ));
         };
         let mut parts = Vec::new();
         let mut closed = false;
         for side in (0..=top).rev() {
             parts.push((side, ROOT));
-            if self.index(side).inode(ROOT).is_some_and(|inode| inode.opaque) {
+            if self
+                .index(side)
+                .inode(ROOT)
+                .is_some_and(|inode| inode.opaque)
+            {
                 closed = true;
                 break;
             }
         }
         let attributes = self.attributes(top, ROOT)?;
-        let body = Body::Directory { opaque: closed && !self.bottom, parent: ROOT };
+        let body = Body::Directory {
+            opaque: closed && !self.bottom,
+            parent: ROOT,
+        };
         let ino = self.builder.inode(&attributes, &body)?;
         self.file_digest(Digest::default());
         self.directories.push_back(Directory { ino, parts, closed });
@@ -137,12 +153,19 @@ impl<'s> Merge<'s> {
         let index = self.index(side);
         let inode = index.inode(ino).ok_or_else(|| lost("inode"))?;
         let set = index.xattr_set(ino) as usize;
-        let known = self.sides.get(side).and_then(|s| s.xattr_sets.get(set)).copied();
+        let known = self
+            .sides
+            .get(side)
+            .and_then(|s| s.xattr_sets.get(set))
+            .copied();
         let xattrs = match known.unwrap_or(NONE) {
             NONE => {
                 let pairs: Vec<_> = index.xattrs(ino).collect();
                 let number = self.builder.xattr_set(pairs.iter().copied())?;
-                let slot = self.sides.get_mut(side).and_then(|s| s.xattr_sets.get_mut(set));
+                let slot = self
+                    .sides
+                    .get_mut(side)
+                    .and_then(|s| s.xattr_sets.get_mut(set));
                 slot.map(|slot| *slot = number);
                 number
             }
@@ -165,11 +188,18 @@ impl<'s> Merge<'s> {
             }
             return Ok(());
         }
-        let mut lists: Vec<_> =
-            directory.parts.iter().map(|(side, ino)| self.index(*side).entries(*ino, 0)).collect();
+        let mut lists: Vec<_> = directory
+            .parts
+            .iter()
+            .map(|(side, ino)| self.index(*side).entries(*ino, 0))
+            .collect();
         let mut heads = BinaryHeap::with_capacity(lists.len());
         let head = |rank, entry: Dirent<'s>| {
-            Reverse(Head { name: entry.name, rank, child: entry.child })
+            Reverse(Head {
+                name: entry.name,
+                rank,
+                child: entry.child,
+            })
         };
         for (rank, list) in lists.iter_mut().enumerate() {
             heads.extend(list.next().map(|entry| head(rank, entry)));
@@ -201,7 +231,9 @@ impl<'s> Merge<'s> {
         name: &[u8],
         layers: &[(usize, Child)],
     ) -> Result<()> {
-        let Some(&(side, child)) = layers.first() else { return Ok(()) };
+        let Some(&(side, child)) = layers.first() else {
+            return Ok(());
+        };
         let ino = match child {
             Child::Inode(ino) => ino,
             Child::Whiteout if self.bottom || directory.closed => return Ok(()),
@@ -230,7 +262,10 @@ impl<'s> Merge<'s> {
         }
         let opaque = closed && !directory.closed && !self.bottom;
         let attributes = self.attributes(side, ino)?;
-        let body = Body::Directory { opaque, parent: directory.ino };
+        let body = Body::Directory {
+            opaque,
+            parent: directory.ino,
+        };
         let ino = self.builder.object(name, &attributes, &body)?;
         self.file_digest(Digest::default());
         self.directories.push_back(Directory { ino, parts, closed });
@@ -244,7 +279,11 @@ impl<'s> Merge<'s> {
         inode: &crate::index::Inode,
         name: &[u8],
     ) -> Result<()> {
-        let known = self.sides.get(side).and_then(|s| s.inodes.get(ino as usize)).copied();
+        let known = self
+            .sides
+            .get(side)
+            .and_then(|s| s.inodes.get(ino as usize))
+            .copied();
         if let Some(known) = known.filter(|known| *known != NONE) {
             return self.builder.link(name, known);
         }
@@ -255,9 +294,15 @@ impl<'s> Merge<'s> {
         let body = match inode.kind() {
             S_IFREG => {
                 for extent in index.extents(ino, 0..u64::MAX) {
-                    extents.push(Extent { chunk: self.chunk(side, extent.chunk)?, ..extent });
+                    extents.push(Extent {
+                        chunk: self.chunk(side, extent.chunk)?,
+                        ..extent
+                    });
                 }
-                Body::File { size: inode.size, extents: &extents }
+                Body::File {
+                    size: inode.size,
+                    extents: &extents,
+                }
             }
             S_IFLNK => Body::Symlink(index.symlink(ino)),
             S_IFCHR => Body::Char(inode.rdev.0, inode.rdev.1),
@@ -269,7 +314,10 @@ impl<'s> Merge<'s> {
         self.extents = extents;
         let digest = self.sides.get(side).and_then(|s| s.input.content.as_ref());
         self.file_digest(digest.map_or(Digest::default(), |content| content.file(ino)));
-        let slot = self.sides.get_mut(side).and_then(|s| s.inodes.get_mut(ino as usize));
+        let slot = self
+            .sides
+            .get_mut(side)
+            .and_then(|s| s.inodes.get_mut(ino as usize));
         if let Some(slot) = slot {
             *slot = new;
         }
@@ -284,8 +332,12 @@ impl<'s> Merge<'s> {
 
     /// The merged row of a layer's chunk. One stored chunk has one row, whoever borrows it.
     fn chunk(&mut self, side: usize, id: u32) -> Result<u32> {
-        let Some(from) = self.sides.get_mut(side) else { return Err(lost("layer")) };
-        let Some(slot) = from.chunk_rows.get_mut(id as usize) else { return Err(lost("chunk")) };
+        let Some(from) = self.sides.get_mut(side) else {
+            return Err(lost("layer"));
+        };
+        let Some(slot) = from.chunk_rows.get_mut(id as usize) else {
+            return Err(lost("chunk"));
+        };
         if *slot != NONE {
             return Ok(*slot);
         }
@@ -299,7 +351,10 @@ impl<'s> Merge<'s> {
         let row = match self.known_chunks.get(&key) {
             Some(row) => *row,
             None => {
-                let borrowed = Chunk { source: Source::Borrowed(0), ..chunk };
+                let borrowed = Chunk {
+                    source: Source::Borrowed(0),
+                    ..chunk
+                };
                 let row = self.builder.chunk(&borrowed, Some(layer))?;
                 self.known_chunks.insert(key, row);
                 if let Some((_, chunks)) = &mut self.content {

@@ -24,7 +24,13 @@ pub fn rebuild(
     let mut buffer = Vec::new();
     let attributes = attributes(index, ROOT, &mut builder)?;
     let opaque = index.inode(ROOT).is_some_and(|root| root.opaque);
-    builder.inode(&attributes, &Body::Directory { opaque, parent: ROOT })?;
+    builder.inode(
+        &attributes,
+        &Body::Directory {
+            opaque,
+            parent: ROOT,
+        },
+    )?;
     for dir in 0..index.inode_count() {
         if !index.inode(dir).is_some_and(|inode| inode.is_dir()) {
             continue;
@@ -55,8 +61,14 @@ pub fn rebuild(
 fn body<'b>(index: &'b Index, ino: Ino, dir: Ino, extents: &'b [Extent]) -> Result<Body<'b>> {
     let inode = index.inode(ino).ok_or_else(lost)?;
     Ok(match inode.kind() {
-        S_IFDIR => Body::Directory { opaque: inode.opaque, parent: dir },
-        S_IFREG => Body::File { size: inode.size, extents },
+        S_IFDIR => Body::Directory {
+            opaque: inode.opaque,
+            parent: dir,
+        },
+        S_IFREG => Body::File {
+            size: inode.size,
+            extents,
+        },
         S_IFLNK => Body::Symlink(index.symlink(ino)),
         S_IFCHR => Body::Char(inode.rdev.0, inode.rdev.1),
         S_IFBLK => Body::Block(inode.rdev.0, inode.rdev.1),

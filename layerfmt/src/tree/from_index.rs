@@ -22,11 +22,14 @@ pub fn tree<C>(index: &Index, mut file: impl FnMut(Ino, &Inode) -> C) -> Result<
     // Inode numbers and node numbers run alike: both start with the root, every object is named
     // before its number is used.
     for ino in 1..index.inode_count() {
-        let Some(inode) = index.inode(ino) else { continue };
+        let Some(inode) = index.inode(ino) else {
+            continue;
+        };
         let kind = match inode.kind() {
-            S_IFDIR => {
-                Kind::Directory(Directory { opaque: inode.opaque, ..Directory::default() })
-            }
+            S_IFDIR => Kind::Directory(Directory {
+                opaque: inode.opaque,
+                ..Directory::default()
+            }),
             S_IFREG => Kind::File(file(ino, &inode)),
             S_IFLNK => Kind::Symlink(index.symlink(ino).into()),
             S_IFCHR => Kind::Char(inode.rdev.0, inode.rdev.1),
@@ -54,11 +57,15 @@ pub fn tree<C>(index: &Index, mut file: impl FnMut(Ino, &Inode) -> C) -> Result<
 
 /// The metadata of an inode; equal xattr sets are shared through `sets`.
 pub fn metadata(index: &Index, ino: Ino, sets: &mut HashMap<u32, Arc<Xattrs>>) -> Metadata {
-    let Some(inode) = index.inode(ino) else { return Metadata::default() };
+    let Some(inode) = index.inode(ino) else {
+        return Metadata::default();
+    };
     let xattrs = match index.xattr_set(ino) {
         0 => None,
         set => Some(Arc::clone(sets.entry(set).or_insert_with(|| {
-            let pairs = index.xattrs(ino).map(|(name, value)| (name.into(), value.into()));
+            let pairs = index
+                .xattrs(ino)
+                .map(|(name, value)| (name.into(), value.into()));
             Arc::new(pairs.collect())
         }))),
     };

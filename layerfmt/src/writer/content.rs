@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
@@ -95,7 +95,11 @@ pub(super) struct Data<'r> {
 }
 
 impl<'r> Data<'r> {
-    pub(super) fn new(size: u64, segments: &[(u64, u64)], reader: &'r mut dyn Read) -> Result<Self> {
+    pub(super) fn new(
+        size: u64,
+        segments: &[(u64, u64)],
+        reader: &'r mut dyn Read,
+    ) -> Result<Self> {
         let mut end = 0;
         for &(offset, len) in segments {
             let after = offset.checked_add(len);
@@ -106,11 +110,26 @@ impl<'r> Data<'r> {
             end = offset + len;
         }
         if size > limits::FILE_LEN_MAX {
-            return Err(FormatError::limit("content", 0, format!("a file of {size} bytes")));
+            return Err(FormatError::limit(
+                "content",
+                0,
+                format!("a file of {size} bytes"),
+            ));
         }
-        let segments: Vec<_> = segments.iter().copied().filter(|&(_, len)| len > 0).collect();
+        let segments: Vec<_> = segments
+            .iter()
+            .copied()
+            .filter(|&(_, len)| len > 0)
+            .collect();
         let block = Box::new([0; BLOCK_LEN]);
-        Ok(Data { size, segments, reader, segment: 0, used: 0, block })
+        Ok(Data {
+            size,
+            segments,
+            reader,
+            segment: 0,
+            used: 0,
+            block,
+        })
     }
 
     /// Bytes of data, zero blocks among them still counted.
@@ -122,7 +141,9 @@ impl<'r> Data<'r> {
     /// unless the file ends in it).
     pub(super) fn next_block(&mut self) -> Result<Option<(u64, &[u8])>> {
         loop {
-            let Some(&(offset, len)) = self.segments.get(self.segment) else { return Ok(None) };
+            let Some(&(offset, len)) = self.segments.get(self.segment) else {
+                return Ok(None);
+            };
             let start = (offset + self.used) / BLOCK_LEN as u64 * BLOCK_LEN as u64;
             let end = (start + BLOCK_LEN as u64).min(self.size);
             self.block.fill(0);
@@ -155,7 +176,11 @@ impl<'r> Data<'r> {
     }
 
     pub(super) fn into_memory(mut self) -> Result<Runs> {
-        let mut runs = Runs { size: self.size, bytes: Vec::new(), table: Vec::new() };
+        let mut runs = Runs {
+            size: self.size,
+            bytes: Vec::new(),
+            table: Vec::new(),
+        };
         while let Some((offset, block)) = self.next_block()? {
             match runs.table.last_mut() {
                 Some((start, len)) if *start + *len == offset => *len += block.len() as u64,
@@ -199,14 +224,24 @@ pub(super) struct Cutter {
 
 impl Cutter {
     pub(super) fn new(len: u32) -> Self {
-        Cutter { len: len.into(), window: 0, cut: Cut { raw: Vec::new(), runs: Vec::new() } }
+        Cutter {
+            len: len.into(),
+            window: 0,
+            cut: Cut {
+                raw: Vec::new(),
+                runs: Vec::new(),
+            },
+        }
     }
 
     /// Take a block; returns the chunk that it closed, if any.
     pub(super) fn push(&mut self, offset: u64, block: &[u8]) -> Option<Cut> {
         let window = offset / self.len;
         let full = if window != self.window && !self.cut.raw.is_empty() {
-            let empty = Cut { raw: Vec::with_capacity(self.len as usize), runs: Vec::new() };
+            let empty = Cut {
+                raw: Vec::with_capacity(self.len as usize),
+                runs: Vec::new(),
+            };
             Some(std::mem::replace(&mut self.cut, empty))
         } else {
             None
@@ -252,7 +287,12 @@ impl Spool {
             len += block.len() as u64;
         }
         let file = out.into_inner().map_err(|e| io(e.into_error()))?;
-        Ok(Spool { file, hasher, size, len })
+        Ok(Spool {
+            file,
+            hasher,
+            size,
+            len,
+        })
     }
 
     pub(super) fn digest(&self) -> Digest {
@@ -290,7 +330,11 @@ fn unnamed_file(dir: &Path) -> io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!(".layer-spool-{}-{number}", std::process::id()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }

@@ -70,13 +70,14 @@ impl Pipeline {
             let compressor = Compressor::new(options.effort)?;
             let quick = Compressor::new(crate::codec::Effort::level(1))?;
             let (todo, done) = (todo.clone(), done.clone());
-            workers.push(std::thread::spawn(move || work(&todo, &done, compressor, quick)));
+            workers.push(std::thread::spawn(move || {
+                work(&todo, &done, compressor, quick)
+            }));
         }
         drop((todo, done));
         let stored = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&stored);
-        let collector =
-            std::thread::spawn(move || collect(&file, &results, &free, &counter));
+        let collector = std::thread::spawn(move || collect(&file, &results, &free, &counter));
         Ok(Pipeline {
             jobs: Some(jobs),
             tickets,
@@ -100,12 +101,24 @@ impl Pipeline {
 
     /// Hand over a chunk; waits while too many are under way.
     pub(super) fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
-        let job = Job { place: self.submitted, id, raw, x86 };
+        let job = Job {
+            place: self.submitted,
+            id,
+            raw,
+            x86,
+        };
         self.submitted += 1;
         // Either end closes only when a thread failed; finish() then has the reason.
         let sent = self.tickets.recv().is_ok()
-            && self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if sent { Ok(()) } else { self.join().map(|_| ()) }
+            && self
+                .jobs
+                .as_ref()
+                .is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent {
+            Ok(())
+        } else {
+            self.join().map(|_| ())
+        }
     }
 
     pub(super) fn finish(mut self) -> Result<WrittenChunks> {
@@ -205,5 +218,8 @@ fn collect(
             let _ = free.send(());
         }
     }
-    Ok(WrittenChunks { chunks, data_end: offset })
+    Ok(WrittenChunks {
+        chunks,
+        data_end: offset,
+    })
 }

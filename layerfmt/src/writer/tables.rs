@@ -78,16 +78,26 @@ impl Build<'_> {
             if let Some(slot) = self.own_rows.get_mut(id) {
                 *slot = row;
             }
-            self.chunk_digests.push(raw_digests.get(id).copied().unwrap_or_default());
+            self.chunk_digests
+                .push(raw_digests.get(id).copied().unwrap_or_default());
         }
         Ok(())
     }
 
     fn root(&mut self) -> Result<()> {
-        let root = self.tree.node(ROOT).ok_or_else(|| unknown("the tree has no root"))?;
-        let opaque = self.tree.directory(ROOT).is_some_and(|directory| directory.opaque);
+        let root = self
+            .tree
+            .node(ROOT)
+            .ok_or_else(|| unknown("the tree has no root"))?;
+        let opaque = self
+            .tree
+            .directory(ROOT)
+            .is_some_and(|directory| directory.opaque);
         let attributes = self.attributes(&root.meta)?;
-        let body = Body::Directory { opaque, parent: crate::index::ROOT };
+        let body = Body::Directory {
+            opaque,
+            parent: crate::index::ROOT,
+        };
         let ino = self.builder.inode(&attributes, &body)?;
         self.file_digests.push(Digest::default());
         self.directories.push_back((ROOT, ino));
@@ -96,7 +106,10 @@ impl Build<'_> {
 
     fn attributes(&mut self, meta: &Metadata) -> Result<Attributes> {
         let set = meta.xattrs.as_deref();
-        let pairs = set.into_iter().flatten().map(|(name, value)| (&**name, &**value));
+        let pairs = set
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (&**name, &**value));
         Ok(Attributes {
             permissions: meta.mode.into(),
             uid: meta.uid,
@@ -135,13 +148,22 @@ impl Build<'_> {
         let mut extents = std::mem::take(&mut self.extents);
         extents.clear();
         let body = match &node.kind {
-            Kind::Directory(directory) => Body::Directory { opaque: directory.opaque, parent: dir },
+            Kind::Directory(directory) => Body::Directory {
+                opaque: directory.opaque,
+                parent: dir,
+            },
             Kind::File(content) => {
                 digest = content.digest;
                 for extent in content.extents.iter() {
-                    extents.push(Extent { chunk: self.row(extent.chunk)?, ..*extent });
+                    extents.push(Extent {
+                        chunk: self.row(extent.chunk)?,
+                        ..*extent
+                    });
                 }
-                Body::File { size: content.size, extents: &extents }
+                Body::File {
+                    size: content.size,
+                    extents: &extents,
+                }
             }
             Kind::Symlink(target) => Body::Symlink(target),
             Kind::Char(major, minor) => Body::Char(*major, *minor),
@@ -164,16 +186,29 @@ impl Build<'_> {
     /// The row of a chunk by the writer's reference; borrowed chunks get theirs at first use.
     fn row(&mut self, reference: u32) -> Result<u32> {
         if reference & BASE == 0 {
-            let row = self.own_rows.get(reference as usize).copied().unwrap_or(NONE);
-            return if row == NONE { Err(unknown("no such chunk")) } else { Ok(row) };
+            let row = self
+                .own_rows
+                .get(reference as usize)
+                .copied()
+                .unwrap_or(NONE);
+            return if row == NONE {
+                Err(unknown("no such chunk"))
+            } else {
+                Ok(row)
+            };
         }
         let id = reference & !BASE;
-        let base = self.base.ok_or_else(|| unknown("a base chunk without a base"))?;
+        let base = self
+            .base
+            .ok_or_else(|| unknown("a base chunk without a base"))?;
         let slot = self.borrowed_rows.get(id as usize).copied();
         if let Some(row) = slot.filter(|row| *row != NONE) {
             return Ok(row);
         }
-        let chunk = base.index.chunk(id).ok_or_else(|| unknown("no such base chunk"))?;
+        let chunk = base
+            .index
+            .chunk(id)
+            .ok_or_else(|| unknown("no such base chunk"))?;
         let Source::Borrowed(layer) = chunk.source else {
             return Err(unknown("the base is not a merged index"));
         };
