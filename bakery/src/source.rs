@@ -1,0 +1,126 @@
+//! Trees from outside: everything becomes one stream of entries, and nothing is ever unpacked
+//! on this machine's file systems.
+//!
+//! A [`Source`] hands out [`Entry`] after [`Entry`]. Parents may come after their children or not
+//! at all, hard links before what they link to: [`crate::assemble`] puts them in order.
+//! What the entry says was checked here: paths are clean, lengths within bounds, sparse maps in
+//! order. What it *means* (whiteout spellings, excludes) is decided later, in one place for all.
+
+pub mod acl;
+pub mod directory;
+pub mod error;
+pub mod iso;
+pub mod open;
+pub mod path;
+pub mod squashfs;
+pub mod subprocess;
+pub mod tar;
+
+use std::io::Read;
+
+use layerfmt::tree::Metadata;
+
+pub use error::SourceError;
+pub use path::EntryPath;
+
+/// One object of a tree on its way in.
+#[derive(Debug)]
+pub struct Entry<'s> {
+    /// Where it is; the root directory has the empty path.
+    pub path: EntryPath,
+    /// What every object has. Not meaningful for [`Body::HardLink`].
+    pub meta: Metadata,
+    /// What its kind has.
+    pub body: Body<'s>,
+}
+
+/// The kind of an entry and what only that kind has.
+#[derive(Debug)]
+pub enum Body<'s> {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File(Data<'s>),
+    /// Another name of the file at this path, which may come later.
+    HardLink(EntryPath),
+    /// A symbolic link and its target.
+    Symlink(Box<[u8]>),
+    /// A character device: major, minor.
+    Char(u32, u32),
+    /// A block device: major, minor.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// Offset and length of every piece of a file that has bytes, in order and without overlap.
+pub type Segments = Vec<(u64, u64)>;
+
+/// The bytes of a regular file, to be read before the next entry is asked for, or left.
+pub struct Data<'s> {
+    /// Length of the file.
+    pub size: u64,
+    /// Where it has bytes; everything else is a hole.
+    pub segments: Segments,
+    /// The bytes of the segments one after the other, no more and no less.
+    pub reader: &'s mut dyn Read,
+}
+
+impl std::fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Data")
+            .field("size", &self.size)
+            .field("segments", &self.segments)
+            .finish()
+    }
+}
+
+/// A tree that can be read once, entry by entry.
+pub trait Source {
+    /// The next entry; `None` after the last one, when the end was seen to be a proper one.
+    ///
+    /// # Errors
+    /// What is wrong, with the entry's path and where in the input it stands.
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError>;
+
+    /// The name of the input, for messages.
+    fn name(&self) -> &str;
+
+    /// The last entry was left out; a source which knows other names of it should hand the object
+    /// out under one of them. Returns false when it cannot.
+    fn left_out(&mut self) -> bool {
+        false
+    }
+
+    /// What the reader of a report should know about the input so far; empties itself.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Bounds on what a source may ask of us.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most entries. A full distribution has 50,000 to 1,000,000.
+    pub entries_max: u64,
+    /// Most bytes after decompression, whatever the ratio.
+    pub expanded_len_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            entries_max: 4_000_000,
+            expanded_len_max: 1 << 40,
+        }
+    }
+}
+
+/// Largest extended PAX header or GNU long name, bytes: every xattr of one file (64 KiB each).
+pub const HEADER_DATA_LEN_MAX: u64 = 4 << 20;
+/// Longest path of an entry, bytes. Linux' `PATH_MAX` is 4096; relative walks may go deeper.
+pub const PATH_LEN_MAX: usize = 32 << 10;
+/// Most pieces of one sparse file: a 64 GiB file with every second 64 KiB in use.
+pub const SPARSE_PIECES_MAX: usize = 1 << 20;

@@ -1,0 +1,88 @@
+//! What was wrong with an input, and where.
+
+use std::fmt;
+use std::io;
+
+use super::EntryPath;
+
+/// An input that cannot be read: which one, at which entry and byte, what and what to do.
+#[derive(Debug)]
+pub struct SourceError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    input: String,
+    entry: Option<String>,
+    offset: Option<u64>,
+    problem: String,
+    cause: Option<io::Error>,
+}
+
+impl SourceError {
+    /// Something wrong with `input` as a whole.
+    #[cold]
+    pub fn new(input: impl Into<String>, problem: impl Into<String>) -> Self {
+        SourceError(Box::new(Inner {
+            input: input.into(),
+            entry: None,
+            offset: None,
+            problem: problem.into(),
+            cause: None,
+        }))
+    }
+
+    /// The entry it is about.
+    #[must_use]
+    pub fn entry(mut self, path: &EntryPath) -> Self {
+        self.0.entry = Some(path.to_string());
+        self
+    }
+
+    /// The entry it is about, when its name is no proper path.
+    #[must_use]
+    pub fn raw_entry(mut self, name: &[u8]) -> Self {
+        let shown = name.get(..256).unwrap_or(name);
+        self.0.entry = Some(shown.escape_ascii().to_string());
+        self
+    }
+
+    /// Where in the input, in bytes after decompression.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// What the operating system or the decoder said.
+    #[must_use]
+    pub fn cause(mut self, cause: io::Error) -> Self {
+        self.0.cause = Some(cause);
+        self
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            input,
+            entry,
+            offset,
+            problem,
+            cause,
+        } = &*self.0;
+        write!(f, "{input}")?;
+        if let Some(entry) = entry {
+            write!(f, ": entry \"{entry}\"")?;
+        }
+        if let Some(offset) = offset {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {problem}")?;
+        if let Some(cause) = cause {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SourceError {}

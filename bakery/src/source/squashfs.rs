@@ -1,0 +1,44 @@
+//! A squashfs image, read through `sqfs2tar`: lossless, and streaming.
+
+use std::fs::File;
+
+use super::subprocess::{self, Output};
+use super::tar::Tar;
+use super::{Entry, Limits, Source, SourceError};
+
+/// A squashfs image being read.
+#[derive(Debug)]
+pub struct Squashfs {
+    tar: Tar<Output>,
+}
+
+impl Squashfs {
+    /// The image in `file`.
+    ///
+    /// # Errors
+    /// `sqfs2tar` cannot be started.
+    pub fn open(name: &str, file: &File, limits: Limits) -> Result<Self, SourceError> {
+        // The root's own metadata is only written when it gets a name.
+        let arguments = ["--root-becomes", ".", "/proc/self/fd/0"];
+        let output = subprocess::start("sqfs2tar", "squashfs-tools-ng", &arguments, file, name)?;
+        Ok(Squashfs {
+            tar: Tar::new(name, output, limits),
+        })
+    }
+}
+
+impl Source for Squashfs {
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError> {
+        self.tar.next_entry()
+    }
+
+    fn name(&self) -> &str {
+        self.tar.name()
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        // What it could not put into a tar archive, such as sockets.
+        let said = self.tar.input_mut().said();
+        said.map(|line| format!("sqfs2tar: {line}")).collect()
+    }
+}

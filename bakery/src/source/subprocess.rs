@@ -1,0 +1,126 @@
+//! Programs that read foreign formats for us, caged, their output streamed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+
+use super::SourceError;
+use crate::sys::confine::{Confinement, confine};
+
+/// Most bytes kept of what a program says on standard error.
+const STDERR_LEN_MAX: u64 = 64 << 10;
+
+/// A running program's standard output. Its end is only an end when the program succeeded.
+#[derive(Debug)]
+pub struct Output {
+    program: &'static str,
+    child: Child,
+    stderr: Option<JoinHandle<String>>,
+    ended: bool,
+    said: String,
+}
+
+/// Starts `program` on `image`, which it finds as its standard input (`/proc/self/fd/0` where it
+/// needs a path). `package` is what to install when it is missing.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start(
+    program: &'static str,
+    package: &str,
+    arguments: &[&str],
+    image: &File,
+    name: &str,
+) -> Result<Output, SourceError> {
+    let image = image
+        .try_clone()
+        .map_err(|cause| SourceError::new(name, "cannot duplicate a descriptor").cause(cause))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(image)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    confine(&mut command, Confinement::default());
+    let mut child = command.spawn().map_err(|cause| {
+        let problem = match cause.kind() {
+            io::ErrorKind::NotFound => {
+                format!("{program} is needed to read it; install the package {package}")
+            }
+            _ => format!("cannot start {program}"),
+        };
+        SourceError::new(name, problem).cause(cause)
+    })?;
+    let stderr = child
+        .stderr
+        .take()
+        .map(|pipe| std::thread::spawn(move || collect(pipe)));
+    Ok(Output {
+        program,
+        child,
+        stderr,
+        ended: false,
+        said: String::new(),
+    })
+}
+
+/// Reads all a program says, keeping the beginning.
+fn collect(mut pipe: ChildStderr) -> String {
+    let mut kept = Vec::new();
+    let _ = pipe.by_ref().take(STDERR_LEN_MAX).read_to_end(&mut kept);
+    let _ = io::copy(&mut pipe, &mut io::sink());
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+impl Output {
+    /// Lines the program said on standard error; complete once the output has ended.
+    pub fn said(&mut self) -> impl Iterator<Item = &str> {
+        self.said
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.ended = true;
+        let status = self.child.wait()?;
+        if let Some(thread) = self.stderr.take() {
+            self.said = thread.join().unwrap_or_default();
+        }
+        if status.success() {
+            return Ok(());
+        }
+        let said = self.said.trim().replace('\n', "; ");
+        let program = self.program;
+        Err(io::Error::other(format!(
+            "{program} failed ({status}): {said}"
+        )))
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ended || buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = match &mut self.child.stdout {
+            Some(stdout) => stdout.read(buffer)?,
+            None => 0,
+        };
+        if count == 0 {
+            self.finish()?;
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Only ever our own child, which nobody has waited for yet.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Tar archives as a stream of entries: ustar, GNU and PAX, with every spelling of sparse files,
+//! long names, extended attributes and ACLs that GNU tar, libarchive and Python write.
+//!
+//! Where formats disagree the stricter reading wins: what cannot be read exactly is an error that
+//! names the entry, never a guess.
+
+mod header;
+mod pax;
+mod sparse;
+mod stream;
+
+use std::io::Read;
+use std::sync::Arc;
+
+use layerfmt::limits::{FILE_LEN_MAX, SYMLINK_LEN_MAX};
+use layerfmt::tree::{Metadata, Time};
+
+use self::header::{Block, Header};
+use self::pax::Attributes;
+use self::sparse::LeadingMap;
+use self::stream::Stream;
+use super::{
+    Body, Data, Entry, EntryPath, HEADER_DATA_LEN_MAX, Limits, Segments, Source, SourceError,
+};
+
+/// A tar archive being read.
+pub struct Tar<R> {
+    name: String,
+    stream: Stream<R>,
+    globals: Attributes,
+    entries_left: u64,
+    limits: Limits,
+    ended: bool,
+}
+
+impl<R> std::fmt::Debug for Tar<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tar")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the headers in front of an entry's own header said.
+#[derive(Default)]
+struct Announced {
+    attributes: Attributes,
+    has_pax: bool,
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+/// An entry's headers put together.
+struct Merged {
+    path: EntryPath,
+    link_path: Vec<u8>,
+    meta: Metadata,
+    device: (u32, u32),
+    /// Bytes of data in the archive.
+    stored_len: u64,
+    /// Where the header stands.
+    offset: u64,
+}
+
+/// Whether these bytes can be the beginning of an archive: a header, or at once its end.
+#[must_use]
+pub fn begins_archive(head: &[u8]) -> bool {
+    head.first_chunk::<{ header::BLOCK_LEN }>()
+        .is_some_and(|block| block.iter().all(|&byte| byte == 0) || Header::parse(block).is_ok())
+}
+
+impl<R: Read> Tar<R> {
+    /// The archive `input`, already decompressed; `name` is for messages.
+    pub fn new(name: impl Into<String>, input: R, limits: Limits) -> Self {
+        Tar {
+            name: name.into(),
+            stream: Stream::new(input, limits.expanded_len_max),
+            globals: Attributes::default(),
+            entries_left: limits.entries_max,
+            limits,
+            ended: false,
+        }
+    }
+
+    /// The input itself.
+    pub fn input_mut(&mut self) -> &mut R {
+        self.stream.input_mut()
+    }
+
+    fn error(&self, problem: impl Into<String>) -> SourceError {
+        SourceError::new(&self.name, problem)
+    }
+
+    fn unreadable(&self, what: &str, cause: std::io::Error) -> SourceError {
+        let offset = self.stream.offset();
+        if cause.kind() == std::io::ErrorKind::UnexpectedEof {
+            return self
+                .error(format!("the archive is cut off inside {what}"))
+                .at(offset);
+        }
+        self.error(format!("cannot read {what}"))
+            .at(offset)
+            .cause(cause)
+    }
+
+    /// The next header block; `None` at the end of the archive.
+    fn header_block(&mut self) -> Result<Option<Block>, SourceError> {
+        let block = self
+            .stream
+            .block_or_end()
+            .map_err(|cause| self.unreadable("a header", cause))?;
+        let Some(block) = block else {
+            return Err(self
+                .error("the archive is cut off: its end mark is missing")
+                .at(self.stream.offset()));
+        };
+        if block.iter().any(|&byte| byte != 0) {
+            return Ok(Some(block));
+        }
+        // The end: reading on to the last byte lets a decompressor check its own.
+        self.stream
+            .drain()
+            .map_err(|cause| self.unreadable("the end", cause))?;
+        self.ended = true;
+        Ok(None)
+    }
+
+    /// The data of a header that describes another one.
+    fn header_data(&mut self, len: u64) -> Result<Vec<u8>, SourceError> {
+        let offset = self.stream.offset();
+        if len > HEADER_DATA_LEN_MAX {
+            return Err(self
+                .error(format!(
+                    "an extended header of more than {HEADER_DATA_LEN_MAX} bytes"
+                ))
+                .at(offset));
+        }
+        self.stream.open(len);
+        let mut data = Vec::new();
+        let read = self
+            .stream
+            .read_to_end(&mut data)
+            .and_then(|_| self.stream.skip());
+        read.map_err(|cause| self.unreadable("an extended header", cause))?;
+        Ok(data)
+    }
+
+    /// Reads up to the next header that stands for an object of its own.
+    fn announced(&mut self) -> Result<Option<(Announced, Block, u64)>, SourceError> {
+        let mut announced = Announced {
+            attributes: self.globals.clone(),
+            ..Announced::default()
+        };
+        // A writer needs four at most: global, extended, long name, long link.
+        for _ in 0..16 {
+            let offset = self.stream.offset();
+            let Some(block) = self.header_block()? else {
+                if announced.has_pax || announced.long_path.is_some() {
+                    return Err(self
+                        .error("an extended header without its entry")
+                        .at(offset));
+                }
+                return Ok(None);
+            };
+            let wrong = |problem: header::HeaderError| self.error(problem.to_string()).at(offset);
+            let header = Header::parse(&block).map_err(wrong)?;
+            let (kind, len) = (header.kind(), header.size().map_err(wrong)?);
+            match kind {
+                b'x' | b'X' => {
+                    let data = self.header_data(len)?;
+                    announced.has_pax = true;
+                    let read = announced.attributes.extend(&data);
+                    read.map_err(|problem| self.error(problem).at(offset))?;
+                }
+                b'g' => {
+                    let data = self.header_data(len)?;
+                    let read = self.globals.extend(&data);
+                    read.map_err(|problem| self.error(problem).at(offset))?;
+                    announced.attributes = self.globals.clone();
+                }
+                b'L' => announced.long_path = Some(self.long_name(len)?),
+                b'K' => announced.long_link = Some(self.long_name(len)?),
+                // A volume label.
+                b'V' => {
+                    self.header_data(len)?;
+                }
+                _ => return Ok(Some((announced, block, offset))),
+            }
+        }
+        Err(self
+            .error("too many extended headers in a row")
+            .at(self.stream.offset()))
+    }
+
+    fn long_name(&mut self, len: u64) -> Result<Vec<u8>, SourceError> {
+        let mut name = self.header_data(len)?;
+        while name.last() == Some(&0) {
+            name.pop();
+        }
+        Ok(name)
+    }
+
+    /// One entry's fields, from all its headers.
+    fn merged(
+        &self,
+        announced: &mut Announced,
+        header: &Header<'_>,
+        offset: u64,
+    ) -> Result<Merged, SourceError> {
+        let pax = &mut announced.attributes;
+        let raw = pax
+            .sparse
+            .name
+            .take()
+            .or(pax.path.take())
+            .or(announced.long_path.take());
+        let raw = raw.unwrap_or_else(|| header.path());
+        let path = EntryPath::parse(&raw)
+            .map_err(|problem| self.error(problem.to_string()).raw_entry(&raw).at(offset))?;
+        let fields = || -> Result<_, header::HeaderError> {
+            let mtime = match pax.mtime {
+                Some(time) => time,
+                None => Time {
+                    sec: header.mtime()?,
+                    nsec: 0,
+                },
+            };
+            let uid = pax.uid.map_or_else(|| header.uid(), Ok)?;
+            let gid = pax.gid.map_or_else(|| header.gid(), Ok)?;
+            let mode = if header.kind() == b'2' {
+                0o777
+            } else {
+                header.mode()?
+            };
+            let size = pax.size.map_or_else(|| header.size(), Ok)?;
+            let device = match (header.kind(), pax.device) {
+                (b'3' | b'4', (Some(major), Some(minor))) => (major, minor),
+                (b'3' | b'4', _) => header.device()?,
+                _ => (0, 0),
+            };
+            Ok((mode, uid, gid, mtime, size, device))
+        };
+        let (mode, uid, gid, mtime, stored_len, device) =
+            fields().map_err(|problem| self.error(problem.to_string()).entry(&path).at(offset))?;
+        let xattrs = std::mem::take(&mut pax.xattrs);
+        let xattrs = (!xattrs.is_empty()).then(|| Arc::new(xattrs));
+        let link_path = pax.link_path.take().or(announced.long_link.take());
+        Ok(Merged {
+            path,
+            link_path: link_path.unwrap_or_else(|| header.link_path()),
+            meta: Metadata {
+                mode,
+                uid,
+                gid,
+                mtime,
+                xattrs,
+            },
+            device,
+            stored_len,
+            offset,
+        })
+    }
+
+    /// A regular file's size and map; leaves the stream at the first byte of its data.
+    fn file(
+        &mut self,
+        announced: &Announced,
+        block: &Block,
+        merged: &Merged,
+    ) -> Result<(u64, Segments), SourceError> {
+        let located = |error: SourceError| error.entry(&merged.path).at(merged.offset);
+        let records = &announced.attributes.sparse;
+        let old_gnu = block.get(156) == Some(&b'S');
+        let mut stored_len = merged.stored_len;
+        let (pieces, size) = if old_gnu {
+            let header = Header::parse(block).map_err(|e| located(self.error(e.to_string())))?;
+            if !header.is_gnu() {
+                return Err(located(
+                    self.error("a sparse file of an unknown tar format"),
+                ));
+            }
+            let size = header
+                .sparse_size()
+                .map_err(|e| located(self.error(e.to_string())))?;
+            (
+                self.old_gnu_pieces(&header).map_err(located)?,
+                records.size.unwrap_or(size),
+            )
+        } else if records.are_there() {
+            let size = records.size.ok_or_else(|| {
+                located(self.error("a sparse file without GNU.sparse.size or realsize"))
+            })?;
+            match (records.major.unwrap_or(0), records.minor.unwrap_or(0)) {
+                (1, 0) => {
+                    let (pieces, map_len) = self.leading_map(stored_len).map_err(located)?;
+                    stored_len -= map_len;
+                    (pieces, size)
+                }
+                (0, _) => {
+                    let pieces = sparse::record_pieces(records);
+                    (
+                        pieces.map_err(|problem| located(self.error(problem)))?,
+                        size,
+                    )
+                }
+                (major, minor) => {
+                    let problem = format!("sparse format {major}.{minor} is unknown");
+                    return Err(located(self.error(problem)));
+                }
+            }
+        } else {
+            self.stream.open(stored_len);
+            return Ok((stored_len, vec![(0, stored_len)]));
+        };
+        let segments = sparse::checked(&pieces, size, stored_len);
+        let segments = segments.map_err(|problem| located(self.error(problem)))?;
+        self.stream.open(stored_len);
+        Ok((size, segments))
+    }
+
+    fn old_gnu_pieces(&mut self, header: &Header<'_>) -> Result<Segments, SourceError> {
+        let mut pieces = Segments::new();
+        sparse::gnu_pieces(header.sparse_pieces(), &mut pieces).map_err(|p| self.error(p))?;
+        let mut more = header.sparse_continues();
+        while more {
+            let block = self
+                .stream
+                .block()
+                .map_err(|e| self.unreadable("a sparse map", e))?;
+            more = sparse::gnu_extension(&block, &mut pieces).map_err(|p| self.error(p))?;
+        }
+        Ok(pieces)
+    }
+
+    /// Format 1.0's map, and how many of the stored bytes it took.
+    fn leading_map(&mut self, stored_len: u64) -> Result<(Segments, u64), SourceError> {
+        let mut map = LeadingMap::default();
+        let mut map_len = 0u64;
+        for _ in 0..sparse::LEADING_BLOCKS_MAX {
+            map_len += header::BLOCK_LEN as u64;
+            if map_len > stored_len {
+                return Err(self.error("the sparse map is longer than the entry"));
+            }
+            let block = self
+                .stream
+                .block()
+                .map_err(|e| self.unreadable("a sparse map", e))?;
+            if map.feed(&block).map_err(|problem| self.error(problem))? {
+                return Ok((map.pieces(), map_len));
+            }
+        }
+        Err(self.error("the sparse map is too long"))
+    }
+
+    /// A hard link's target. PAX lets a link carry its file's bytes once more, old formats do not
+    /// although their size field may say so: a header in their place decides.
+    fn hard_link(
+        &mut self,
+        announced: &Announced,
+        merged: &Merged,
+    ) -> Result<EntryPath, SourceError> {
+        let target = EntryPath::parse(&merged.link_path).map_err(|problem| {
+            let problem = format!("the link's target: {problem}");
+            self.error(problem).entry(&merged.path).at(merged.offset)
+        })?;
+        if merged.stored_len > 0 {
+            let next = self
+                .stream
+                .peek()
+                .map_err(|e| self.unreadable("a header", e))?;
+            let no_body = next.is_none_or(|block| {
+                block.iter().all(|&byte| byte == 0) || Header::parse(&block).is_ok()
+            });
+            if announced.has_pax || !no_body {
+                self.stream.open(merged.stored_len);
+            }
+        }
+        Ok(target)
+    }
+
+    fn symlink(&self, merged: &Merged) -> Result<Box<[u8]>, SourceError> {
+        let target = &merged.link_path;
+        if target.is_empty() || target.len() > SYMLINK_LEN_MAX || target.contains(&0) {
+            let problem = format!("a link target has 1 to {SYMLINK_LEN_MAX} bytes, none 0");
+            return Err(self.error(problem).entry(&merged.path).at(merged.offset));
+        }
+        Ok(target.as_slice().into())
+    }
+}
+
+impl<R: Read> Source for Tar<R> {
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.stream
+            .skip()
+            .map_err(|cause| self.unreadable("a file's data", cause))?;
+        let Some((mut announced, block, offset)) = self.announced()? else {
+            return Ok(None);
+        };
+        self.entries_left = self.entries_left.checked_sub(1).ok_or_else(|| {
+            self.error(format!("more than {} entries", self.limits.entries_max))
+                .at(offset)
+        })?;
+        let header = Header::parse(&block).map_err(|e| self.error(e.to_string()).at(offset))?;
+        let merged = self.merged(&mut announced, &header, offset)?;
+        let is_v7_directory = header.path().last() == Some(&b'/') && merged.stored_len == 0;
+        let body = match header.kind() {
+            b'0' | 0 if is_v7_directory => Body::Directory,
+            b'0' | 0 | b'7' | b'S' => {
+                let (size, segments) = self.file(&announced, &block, &merged)?;
+                if size > FILE_LEN_MAX {
+                    let problem = "a file longer than any file system holds";
+                    return Err(self.error(problem).entry(&merged.path).at(offset));
+                }
+                Body::File(Data {
+                    size,
+                    segments,
+                    reader: &mut self.stream,
+                })
+            }
+            b'1' => Body::HardLink(self.hard_link(&announced, &merged)?),
+            b'2' => Body::Symlink(self.symlink(&merged)?),
+            b'3' => Body::Char(merged.device.0, merged.device.1),
+            b'4' => Body::Block(merged.device.0, merged.device.1),
+            b'6' => Body::Fifo,
+            b'5' | b'D' => {
+                // GNU's incremental dumps list the names inside; we see them anyway.
+                self.stream.open(merged.stored_len);
+                Body::Directory
+            }
+            b'M' => {
+                let problem = "a piece of a multi-volume archive; join the volumes first";
+                return Err(self.error(problem).entry(&merged.path).at(offset));
+            }
+            kind => {
+                let kind = kind.escape_ascii();
+                let problem = format!("entries of type \"{kind}\" are unknown");
+                return Err(self.error(problem).entry(&merged.path).at(offset));
+            }
+        };
+        Ok(Some(Entry {
+            path: merged.path,
+            meta: merged.meta,
+            body,
+        }))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,185 @@
+//! Sparse files in tar: four ways to write the same list of pieces.
+//!
+//! Whatever the spelling, the result is one checked map: pieces in order, without overlap,
+//! inside the file, and together exactly as long as the data that follows.
+
+use super::header::{self, BLOCK_LEN, Block};
+use super::pax::{self, SparseRecords};
+use crate::source::{SPARSE_PIECES_MAX, Segments};
+
+/// The pieces of an old GNU header (24 bytes each), or of one of its extension blocks, up to the
+/// first unused one.
+pub(crate) fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), String> {
+    for piece in fields.chunks_exact(24) {
+        let (offset, len) = piece.split_at(12);
+        if piece.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        let natural = |field| header::number(field).and_then(|number| u64::try_from(number).ok());
+        let piece = natural(offset).zip(natural(len));
+        pieces.push(piece.ok_or("the sparse map holds what is no number")?);
+    }
+    bounded(pieces.len())
+}
+
+/// An extension block of the old GNU format: its pieces, and whether one more block follows.
+pub(crate) fn gnu_extension(block: &Block, pieces: &mut Segments) -> Result<bool, String> {
+    let (fields, end) = block.split_at(24 * 21);
+    gnu_pieces(fields, pieces)?;
+    Ok(end.first().is_some_and(|&flag| flag != 0))
+}
+
+/// The pieces of formats 0.0 and 0.1, which stand in the extended header itself.
+pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String> {
+    let (pairs, rest) = records.numbers.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err("the sparse map ends between an offset and its length".to_owned());
+    }
+    bounded(pairs.len())?;
+    if let Some(count) = records.piece_count
+        && u64::try_from(pairs.len()) != Ok(count)
+    {
+        return Err("the sparse map is not as long as GNU.sparse.numblocks says".to_owned());
+    }
+    Ok(pairs.iter().map(|[offset, len]| (*offset, *len)).collect())
+}
+
+/// The map of format 1.0, which stands in front of the data: decimal numbers, one a line, padded
+/// to whole blocks. Fed block by block.
+#[derive(Debug, Default)]
+pub(crate) struct LeadingMap {
+    count: Option<u64>,
+    numbers: Vec<u64>,
+    line: Vec<u8>,
+}
+
+impl LeadingMap {
+    /// Takes in one block; true when the map is complete and data comes next.
+    pub(crate) fn feed(&mut self, block: &Block) -> Result<bool, String> {
+        for &byte in block {
+            if byte != b'\n' {
+                if self.line.len() == 20 {
+                    return Err("the sparse map holds what is no number".to_owned());
+                }
+                self.line.push(byte);
+                continue;
+            }
+            let number = pax::natural(&self.line).ok().flatten();
+            let number = number.ok_or("the sparse map holds what is no number")?;
+            self.line.clear();
+            match self.count {
+                None => {
+                    bounded(usize::try_from(number).unwrap_or(usize::MAX))?;
+                    self.count = Some(number);
+                }
+                Some(_) => self.numbers.push(number),
+            }
+            if self.is_complete() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.count
+            .is_some_and(|count| u64::try_from(self.numbers.len()) == Ok(count * 2))
+    }
+
+    /// The pieces, once [`LeadingMap::feed`] said that they are complete.
+    pub(crate) fn pieces(&self) -> Segments {
+        let (pairs, _) = self.numbers.as_chunks::<2>();
+        pairs.iter().map(|[offset, len]| (*offset, *len)).collect()
+    }
+}
+
+/// The checked segments of a file of `size` bytes whose archive holds `stored_len` bytes of data.
+pub(crate) fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
+    let (mut end, mut sum) = (0u64, 0u64);
+    let mut segments = Segments::with_capacity(pieces.len());
+    for &(offset, len) in pieces {
+        let piece_end = offset
+            .checked_add(len)
+            .filter(|piece_end| *piece_end <= size);
+        let piece_end = piece_end.ok_or("the sparse map goes beyond the end of the file")?;
+        if offset < end {
+            return Err("the sparse map's pieces overlap or are out of order".to_owned());
+        }
+        // Writers end the map with an empty piece at the end of the file.
+        if len > 0 {
+            segments.push((offset, len));
+        }
+        end = piece_end;
+        sum += len;
+    }
+    if sum != stored_len {
+        return Err(format!(
+            "the sparse map names {sum} bytes, the archive holds {stored_len}"
+        ));
+    }
+    Ok(segments)
+}
+
+/// Length of the blocks a leading map may take at most.
+pub(crate) const LEADING_BLOCKS_MAX: usize = SPARSE_PIECES_MAX * 2 * 21 / BLOCK_LEN;
+
+fn bounded(count: usize) -> Result<(), String> {
+    if count > SPARSE_PIECES_MAX {
+        return Err(format!(
+            "a sparse file of more than {SPARSE_PIECES_MAX} pieces"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_checked() {
+        let table: &[(&[(u64, u64)], u64, u64, bool)] = &[
+            (&[], 0, 0, true),
+            (&[(0, 5)], 5, 5, true),
+            (&[(0, 5), (10, 5), (20, 0)], 20, 10, true),
+            (&[(0, 5), (4, 5)], 20, 10, false),
+            (&[(10, 5), (0, 5)], 20, 10, false),
+            (&[(0, 5)], 4, 5, false),
+            (&[(0, 5)], 5, 6, false),
+            (&[(u64::MAX, 5)], u64::MAX, 5, false),
+        ];
+        for (pieces, size, stored, good) in table {
+            assert_eq!(
+                checked(&pieces.to_vec(), *size, *stored).is_ok(),
+                *good,
+                "{pieces:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_leading_map_may_span_blocks() {
+        let mut text = String::from("60\n");
+        for piece in 0..60u64 {
+            text += &format!("{}\n4096\n", piece * 8192);
+        }
+        let mut blocks: Vec<u8> = text.into_bytes();
+        blocks.resize(blocks.len().next_multiple_of(BLOCK_LEN), 0);
+        let mut map = LeadingMap::default();
+        let (blocks, _) = blocks.as_chunks::<BLOCK_LEN>();
+        let (last, before) = blocks.split_last().unwrap();
+        assert!(before.iter().all(|block| !map.feed(block).unwrap()));
+        assert!(map.feed(last).unwrap());
+        assert_eq!(map.pieces().len(), 60);
+        assert_eq!(map.pieces().last(), Some(&(59 * 8192, 4096)));
+    }
+
+    #[test]
+    fn absurd_leading_maps_are_refused() {
+        for text in ["99999999999\n", "x\n", "1\n12345678901234567890123\n", "\n"] {
+            let mut block: Block = [0; BLOCK_LEN];
+            block[..text.len()].copy_from_slice(text.as_bytes());
+            assert!(LeadingMap::default().feed(&block).is_err(), "{text:?}");
+        }
+    }
+}

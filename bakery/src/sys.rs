@@ -1,0 +1,7 @@
+//! The bakery's few direct conversations with the kernel for which no safe crate exists.
+#![expect(
+    unsafe_code,
+    reason = "this module is the bakery's one place for it; each block says why it holds"
+)]
+
+pub mod confine;
