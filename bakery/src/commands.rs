@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use crate::cli::Globals;
 
+pub mod authorize;
 pub mod completions;
 pub mod man;
+pub mod receive;
+pub mod serve;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]
@@ -16,8 +19,11 @@ pub mod man;
     reason = "each verb's text is its Args' doc comment, which clap shows"
 )]
 pub enum Command {
+    Authorize(authorize::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Receive(receive::Args),
+    Serve(serve::Args),
 }
 
 impl Command {
@@ -27,8 +33,11 @@ impl Command {
     /// Whatever kept it from being done, with its causes.
     pub fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Authorize(args) => authorize::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
             Self::Man(args) => man::run(args, globals),
+            Self::Receive(args) => receive::run(args, globals),
+            Self::Serve(args) => serve::run(args, globals),
         }
     }
 }

@@ -5,12 +5,19 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
-//! | [`sys`] | the few direct system calls |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
+//! | [`serve`] | the store over HTTP |
+//! | [`jobs`] | the spool: what arrived, is baked, was baked |
+//! | [`authorize`], [`receive`] | who may push; taking a push |
+//! | [`sys`] | the few direct system calls |
 
+pub mod authorize;
 pub mod cli;
 pub mod commands;
+pub mod jobs;
 pub mod output;
 pub mod progress;
+pub mod receive;
+pub mod serve;
 pub mod source;
 pub mod sys;

@@ -5,3 +5,5 @@
 )]
 
 pub mod confine;
+pub mod lease;
+pub mod sending;

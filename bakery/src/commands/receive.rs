@@ -1,0 +1,68 @@
+//! `bakery receive`.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{COULD_NOT, Globals};
+use crate::jobs::{Spool, Target, limits};
+use crate::receive::{Receiver, Rights};
+
+/// Take one push: the forced command of an authorised key
+///
+/// sshd runs this; `bakery authorize` writes the line that makes it. What the client wants comes
+/// in SSH_ORIGINAL_COMMAND.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where jobs go
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: PathBuf,
+    /// The key's name
+    #[arg(long, value_name = "NAME")]
+    key: String,
+    /// Systems it may push to: SYSTEM, SYSTEM/PROFILE or *, separated by commas
+    #[arg(long, value_name = "LIST")]
+    systems: Rights,
+    /// Longest upload taken, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = limits::BODY_LEN_MAX_DEFAULT)]
+    body_max: u64,
+}
+
+/// Does what the client asks.
+///
+/// # Errors
+/// The spool cannot be opened. Other failures are told to the client and end in exit code 2.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let receiver = Receiver {
+        spool: Spool::open(&args.spool)?,
+        key: args.key,
+        rights: args.systems,
+        body_len_max: args.body_max,
+    };
+    let original = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
+    let known = |target: &Target| known(globals, target);
+    let done = receiver.handle(&original, &mut io::stdin().lock(), &mut io::stdout().lock(), &known);
+    Ok(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::warn!("{error}");
+            ExitCode::from(COULD_NOT)
+        }
+    })
+}
+
+/// Whether the store has such a profile, so that a typing error is told at once and not by a
+/// failed job. A store that cannot be asked now is no reason to refuse an upload.
+fn known(globals: &Globals, target: &Target) -> Result<(), String> {
+    let Ok(store) = globals.store() else { return Ok(()) };
+    match crate::serve::newest_revision(store, &target.system, &target.profile) {
+        Ok(None) => Err(format!(
+            "the server has no {target}: see `bakery log` there for its systems, or make it with `bakery import` or `bakery profile add`"
+        )),
+        Ok(Some(_)) => Ok(()),
+        Err(error) => {
+            tracing::warn!("cannot ask the store for {target}: {error:#}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `bakery serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::Globals;
+use crate::serve::{Bound, Options, limits};
+
+/// Serve the store over HTTP
+///
+/// Read only: heads, manifests, indexes, layers, boot files and boot menus. Clients verify
+/// everything against the signed head, so plain HTTP is enough. Ends gracefully on SIGTERM.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Listen here; may be repeated
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    listen: Vec<SocketAddr>,
+    /// Take boot traces into this spool and show its jobs
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: Option<PathBuf>,
+    /// How clients reach this server, for boot menus [default: as their request names it]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Seconds a boot menu waits before it starts its first entry; 0 waits for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    menu_timeout: u32,
+    /// Connections at once; more wait
+    #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_DEFAULT)]
+    connections: usize,
+    /// Threads that send [default: two per processor, at least 4]
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<usize>,
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The store cannot be opened, an address is taken.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(args.threads.unwrap_or((2 * processors).max(4)).max(1))
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")?;
+    let (store, directory) = crate::serve::open_store(globals.store()?)?;
+    let options = Options {
+        store,
+        directory,
+        spool: args.spool,
+        listen: args.listen,
+        connections_max: args.connections,
+        url: args.url,
+        menu_timeout: args.menu_timeout,
+    };
+    runtime.block_on(async {
+        let bound = Bound::new(options).await?;
+        for address in bound.addresses()? {
+            crate::output::note(globals, &format!("serving on http://{address}/"));
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            let _ = stop.send(true);
+        });
+        // Only systemd listens, if anyone does.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        bound.run(stopped).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,30 @@
+//! Jobs: what arrived and waits to be baked, is being baked, or was.
+//!
+//! A job is a directory in the spool, and the directory it lies in is its state:
+//!
+//! ```text
+//! incoming/<system>[/<profile>]/NAME.tar.zst   dropped by hand or by a script
+//! incoming/.parts/<id>/                        on its way in; not acknowledged
+//! queued/<id>/ → running/<id>/ → done/<id>/ or failed/<id>/
+//! ```
+//!
+//! Each arrow is one `rename(2)` after everything in the directory was synced, so a job is
+//! in exactly one state at any instant, whoever is killed and whenever the power fails. A
+//! sender is told a job's number only when the job is in `queued/` for good.
+//!
+//! In a job: `request.json` (what is asked), `upper.tar.zst` (the changes; removed once they
+//! are published), `progress.json`, `log` (what the baker printed), `result.json` (how it ended),
+//! `lock` (held by the process that works on it).
+
+mod arrival;
+mod files;
+pub mod limits;
+mod records;
+mod spool;
+
+pub use arrival::{Arrival, ArrivalError};
+pub use records::{Ending, Origin, Progress, Request, Target, TargetError, is_name};
+pub use spool::{Job, Spool, State};
+
+/// The name of the uploaded changes inside a job.
+pub const BODY: &str = "upper.tar.zst";

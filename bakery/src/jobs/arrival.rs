@@ -1,0 +1,188 @@
+//! An upload on its way in: collected under `incoming/.parts/`, then queued at once or not
+//! at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use ulid::Ulid;
+
+use super::BODY;
+use super::files::{self, Lock};
+use super::records::{Origin, Request};
+use super::spool::{Job, Spool, State};
+
+/// Why an upload cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrivalError {
+    /// More than the server takes.
+    #[error("the upload is longer than the {0} bytes this server takes; exclude something, or raise --body-max there")]
+    TooLong(u64),
+    /// The disk is full.
+    #[error("the server's spool {0} is full; nothing was queued: make room there and push again")]
+    Full(PathBuf),
+    /// The spool cannot be written.
+    #[error("cannot write the server's spool {path}: {source}")]
+    Spool {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// One upload being collected. Dropped before [`Arrival::queue`], it leaves nothing.
+#[derive(Debug)]
+pub struct Arrival {
+    spool: Spool,
+    path: PathBuf,
+    body: File,
+    len: u64,
+    len_max: u64,
+    /// Keeps a sweeper from taking this for a leftover.
+    _lock: Lock,
+    queued: bool,
+}
+
+impl Arrival {
+    /// Begins to collect an upload of at most `len_max` bytes.
+    ///
+    /// # Errors
+    /// The spool cannot be written.
+    pub fn begin(spool: &Spool, len_max: u64) -> Result<Self, ArrivalError> {
+        let mut tries = 3;
+        loop {
+            let path = spool.parts().join(Ulid::generate().to_string());
+            tries -= 1;
+            match Self::make(spool, &path, len_max) {
+                // A sweeper may take the new directory away before we hold its lock.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
+                made => return made.map_err(|source| failed(&path, source)),
+            }
+        }
+    }
+
+    fn make(spool: &Spool, path: &Path, len_max: u64) -> io::Result<Self> {
+        fs::create_dir(path)?;
+        let lock = Lock::take(&path.join("lock"))?;
+        let body = File::create_new(path.join(BODY))?;
+        Ok(Self {
+            spool: spool.clone(),
+            path: path.to_owned(),
+            body,
+            len: 0,
+            len_max,
+            _lock: lock,
+            queued: false,
+        })
+    }
+
+    /// Adds bytes to the upload.
+    ///
+    /// # Errors
+    /// Too many bytes, or the spool cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ArrivalError> {
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        if self.len > self.len_max {
+            return Err(ArrivalError::TooLong(self.len_max));
+        }
+        self.body.write_all(bytes).map_err(|source| failed(&self.path, source))
+    }
+
+    /// Bytes collected.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was collected yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Puts the complete upload into the queue. When this returns, the job is there for good.
+    ///
+    /// # Errors
+    /// The spool cannot be written; nothing was queued.
+    pub fn queue(mut self, request: &Request) -> Result<Job, ArrivalError> {
+        let job = self.try_queue(request).map_err(|source| failed(&self.path, source))?;
+        self.queued = true;
+        Ok(job)
+    }
+
+    fn try_queue(&self, request: &Request) -> io::Result<Job> {
+        self.body.sync_all()?;
+        files::write_record(&self.path.join("request.json"), request)?;
+        commit(&self.spool, &self.path)
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.queued {
+            let _ = files::remove_all(&self.path);
+        }
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> ArrivalError {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ArrivalError::Full(path.to_owned())
+        }
+        _ => ArrivalError::Spool { path: path.to_owned(), source },
+    }
+}
+
+/// The one step from "not acknowledged" to "never lost".
+fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
+    files::sync_directory(part)?;
+    let id = spool.next_id()?;
+    let queue = spool.state(State::Queued);
+    let path = queue.join(id.to_string());
+    fs::rename(part, &path)?;
+    files::sync_directory(&queue)?;
+    Ok(Job { id, state: State::Queued, path })
+}
+
+/// Takes a file out of `incoming/` into the queue: request first, then the file, then the
+/// commit, so that a crash in between is undone or completed by [`recover`].
+pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &Request) -> io::Result<Job> {
+    let part = spool.parts().join(Ulid::generate().to_string());
+    fs::create_dir(&part)?;
+    let _lock = Lock::take(&part.join("lock"))?;
+    let taken = File::open(file).and_then(|body| body.sync_all());
+    let taken = taken
+        .and_then(|()| files::write_record(&part.join("request.json"), request))
+        .and_then(|()| fs::rename(file, part.join(BODY)));
+    if let Err(error) = taken {
+        let _ = files::remove_all(&part);
+        return Err(error);
+    }
+    commit(spool, &part)
+}
+
+/// Puts in order what a crash left under `incoming/.parts/`: a dropped file that had been taken
+/// is queued, an upload that was never acknowledged is removed. Gives the number of each.
+pub(crate) fn recover(spool: &Spool) -> io::Result<(usize, usize)> {
+    let (mut queued, mut removed) = (0, 0);
+    for entry in fs::read_dir(spool.parts())? {
+        let part = entry?.path();
+        // Locked: its receiver is alive and still collecting.
+        let Ok(Some(_lock)) = Lock::try_take(&part.join("lock")) else {
+            continue;
+        };
+        let request: Option<Request> =
+            files::read_record(&part.join("request.json")).ok().flatten();
+        let dropped = request.is_some_and(|request| matches!(request.origin, Origin::Drop { .. }));
+        if dropped && part.join(BODY).exists() {
+            commit(spool, &part)?;
+            queued += 1;
+        } else {
+            files::remove_all(&part)?;
+            removed += 1;
+        }
+    }
+    Ok((queued, removed))
+}

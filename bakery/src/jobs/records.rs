@@ -1,0 +1,145 @@
+//! What is written down about a job.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The profile meant when none is named.
+const PROFILE_DEFAULT: &str = "main";
+
+/// Longest name of a system or profile.
+const NAME_LEN_MAX: usize = 128;
+
+/// A system's or profile's name: letters, digits, `.`, `_`, `-`; no leading dot.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= NAME_LEN_MAX
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// Where changes go: a profile of a system.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// The system.
+    pub system: String,
+    /// The profile.
+    pub profile: String,
+}
+
+/// A target that cannot be one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not SYSTEM or SYSTEM/PROFILE (letters, digits, '.', '_' and '-', not starting with '.' or '-')"
+)]
+pub struct TargetError(String);
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (system, profile) = text.split_once('/').unwrap_or((text, PROFILE_DEFAULT));
+        if !is_name(system) || !is_name(profile) {
+            return Err(TargetError(text.to_owned()));
+        }
+        Ok(Self { system: system.to_owned(), profile: profile.to_owned() })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.system, self.profile)
+    }
+}
+
+/// How a job came in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Through `bakery receive`, with this authorised key.
+    Push {
+        /// The key's name in the authorisation.
+        key: String,
+    },
+    /// As a file in `incoming/`.
+    Drop {
+        /// The file's name.
+        file: String,
+    },
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Where the changes go.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Who made them, as the sender says.
+    pub author: String,
+    /// Why, in the sender's words.
+    pub message: String,
+    /// How they came.
+    pub origin: Origin,
+    /// Seconds since 1970 when they came, by our clock.
+    pub received: u64,
+    /// The revision the changes were made on, if the sender knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+    /// BLAKE3 of the upload, checked when it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// How far a running job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done: `bake`, `publish`.
+    pub stage: String,
+    /// Bytes of the upload read so far.
+    pub done: u64,
+    /// Bytes of the upload.
+    pub total: u64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Ending {
+    /// The changes are a revision now.
+    Published {
+        /// Its number.
+        revision: u64,
+        /// Seconds from start to published.
+        seconds: f64,
+        /// What the bake found: excluded paths, dropped entries, sizes, warnings.
+        report: serde_json::Value,
+    },
+    /// There was nothing to publish: every entry is in the base already.
+    Unchanged {
+        /// The revision that has it all.
+        revision: u64,
+        /// What the bake found.
+        report: serde_json::Value,
+    },
+    /// It could not be done; the body is kept.
+    Failed {
+        /// What was wrong, and what to do.
+        error: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_strict() {
+        let parse = |text: &str| text.parse::<Target>().map(|target| target.to_string());
+        assert_eq!(parse("kiosk"), Ok("kiosk/main".into()));
+        assert_eq!(parse("kiosk/lab-3"), Ok("kiosk/lab-3".into()));
+        for text in ["", "/", "a/", "/b", "a/b/c", "../x", "a/..", ".a", "-a", "a b", "a\n", "a;b", "$(x)"] {
+            assert_eq!(parse(text), Err(TargetError(text.into())), "{text:?}");
+        }
+    }
+}

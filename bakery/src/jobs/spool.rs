@@ -1,0 +1,290 @@
+//! The spool: the directories that are the states, and the moves between them.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use ulid::Ulid;
+
+use super::BODY;
+use super::files::{self, Lock};
+use super::records::{Ending, Progress, Request};
+
+/// The state of a job: the directory it lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Waits for a baker.
+    Queued,
+    /// Being worked on, or was when somebody pulled the plug.
+    Running,
+    /// Published, or nothing to publish.
+    Done,
+    /// Could not be done; the body is kept.
+    Failed,
+}
+
+impl State {
+    /// Every state, in the order a job passes them.
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
+
+    /// The directory's and the state's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A spool directory.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    root: PathBuf,
+}
+
+/// A job where it was last seen.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its number.
+    pub id: Ulid,
+    /// Its state.
+    pub state: State,
+    /// Its directory.
+    pub path: PathBuf,
+}
+
+impl Spool {
+    /// Opens a spool, making its directories.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn open(root: &Path) -> anyhow::Result<Self> {
+        let spool = Self { root: root.to_owned() };
+        let states = State::ALL.map(|state| spool.state(state));
+        for directory in states.iter().chain([&spool.parts()]) {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {} in the spool", directory.display()))?;
+        }
+        Ok(spool)
+    }
+
+    /// Where files are dropped.
+    #[must_use]
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    /// Where arrivals are collected until they are complete.
+    #[must_use]
+    pub fn parts(&self) -> PathBuf {
+        self.root.join("incoming/.parts")
+    }
+
+    /// The directory of a state.
+    #[must_use]
+    pub fn state(&self, state: State) -> PathBuf {
+        self.root.join(state.name())
+    }
+
+    /// The spool's own directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A number greater than all given before, even if the clock went back.
+    ///
+    /// # Errors
+    /// The spool cannot be written.
+    pub fn next_id(&self) -> io::Result<Ulid> {
+        let mut lock = Lock::take(&self.root.join("sequence"))?;
+        let file = lock.file();
+        let mut text = String::new();
+        file.take(64).read_to_string(&mut text)?;
+        let last: Ulid = text.trim().parse().unwrap_or(Ulid::nil());
+        let mut id = Ulid::generate();
+        if id.timestamp_ms() <= last.timestamp_ms() {
+            id = last.increment().map_err(|_| io::Error::other("job numbers are used up"))?;
+        }
+        file.rewind()?;
+        file.write_all(id.to_string().as_bytes())?;
+        Ok(id)
+    }
+
+    /// The jobs in a state, oldest first.
+    ///
+    /// # Errors
+    /// The spool cannot be read.
+    pub fn jobs(&self, state: State) -> io::Result<Vec<Job>> {
+        let directory = self.state(state);
+        let mut jobs = Vec::new();
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(id) = name.to_str().and_then(|name| name.parse().ok()) {
+                jobs.push(Job { id, state, path: entry.path() });
+            }
+        }
+        jobs.sort_unstable_by_key(|job| job.id);
+        Ok(jobs)
+    }
+
+    /// Finds a job whatever its state.
+    ///
+    /// # Errors
+    /// The spool cannot be read.
+    pub fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
+        // A job may move on between two looks, but only to a later state, and back at most
+        // once per baker's death: look again before saying no.
+        for _ in 0..3 {
+            for state in State::ALL {
+                let path = self.state(state).join(id.to_string());
+                match fs::symlink_metadata(&path) {
+                    Ok(_) => return Ok(Some(Job { id, state, path })),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves a job to another state, for good.
+    ///
+    /// # Errors
+    /// It is not where it was, or the spool cannot be written.
+    pub fn transition(&self, job: &Job, to: State) -> io::Result<Job> {
+        let target = self.state(to);
+        let path = target.join(job.id.to_string());
+        fs::rename(&job.path, &path)?;
+        files::sync_directory(&target)?;
+        files::sync_directory(&self.state(job.state))?;
+        Ok(Job { id: job.id, state: to, path })
+    }
+
+    /// Writes down how a job ended, then moves it to `done` or `failed`.
+    ///
+    /// # Errors
+    /// The spool cannot be written; the job stays where it is and will be tried again.
+    pub fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
+        files::write_record(&job.path.join("result.json"), ending)?;
+        let to = match ending {
+            Ending::Failed { .. } => State::Failed,
+            Ending::Published { .. } | Ending::Unchanged { .. } => State::Done,
+        };
+        let job = self.transition(job, to)?;
+        if to == State::Done {
+            // Published: the layer holds it all. Losing this removal costs only space.
+            let _ = fs::remove_file(job.path.join(BODY));
+        }
+        Ok(job)
+    }
+
+    /// Removes what ended more than `age` ago from `done`.
+    ///
+    /// # Errors
+    /// The spool cannot be read.
+    pub fn prune(&self, age: Duration) -> io::Result<usize> {
+        let now = SystemTime::now();
+        let mut count = 0;
+        for job in self.jobs(State::Done)? {
+            let ended = fs::metadata(job.path.join("result.json")).and_then(|meta| meta.modified());
+            let old = ended.is_ok_and(|at| now.duration_since(at).is_ok_and(|passed| passed > age));
+            if old && files::remove_all(&job.path).is_ok() {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Job {
+    /// What is asked.
+    ///
+    /// # Errors
+    /// The record is missing or damaged.
+    pub fn request(&self) -> anyhow::Result<Request> {
+        let path = self.path.join("request.json");
+        files::read_record(&path)
+            .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// How it ended, if it did.
+    ///
+    /// # Errors
+    /// The record is damaged.
+    pub fn ending(&self) -> io::Result<Option<Ending>> {
+        files::read_record(&self.path.join("result.json"))
+    }
+
+    /// How far it is, if anyone works on it.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        files::read_record(&self.path.join("progress.json")).ok().flatten()
+    }
+
+    /// Says how far it is. A reader sees the old or the new record, never half of one.
+    pub fn set_progress(&self, progress: &Progress) {
+        let part = self.path.join(".progress");
+        // Only for people to look at: not worth failing a bake, nor an fsync.
+        let _ = File::create(&part)
+            .and_then(|file| serde_json::to_writer(file, progress).map_err(io::Error::from))
+            .and_then(|()| fs::rename(&part, self.path.join("progress.json")));
+    }
+
+    /// Takes the job's lock; `None` if a baker holds it.
+    pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
+        Lock::try_take(&self.path.join("lock"))
+    }
+}
+
+/// Seconds since 1970 by the system's clock; 0 if it stands before that.
+#[must_use]
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_grow_even_when_the_clock_goes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        let first = spool.next_id().unwrap();
+        // As if the clock had stood an hour ahead when the last number was given.
+        let ahead = Ulid::from_parts(first.timestamp_ms() + 3_600_000, 7);
+        fs::write(directory.path().join("sequence"), ahead.to_string()).unwrap();
+        let second = spool.next_id().unwrap();
+        let third = spool.next_id().unwrap();
+        assert!(first < ahead && ahead < second && second < third);
+    }
+
+    #[test]
+    fn a_state_is_a_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        let id = spool.next_id().unwrap();
+        let path = spool.state(State::Queued).join(id.to_string());
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(BODY), b"x").unwrap();
+        let job = spool.find(id).unwrap().unwrap();
+        assert_eq!(job.state, State::Queued);
+        let job = spool.transition(&job, State::Running).unwrap();
+        let held = job.lock().unwrap();
+        assert!(held.is_some() && job.lock().unwrap().is_none());
+        let ending = Ending::Failed { error: "the tar is torn".into() };
+        let job = spool.end(&job, &ending).unwrap();
+        assert_eq!(job.state, State::Failed);
+        assert_eq!(job.ending().unwrap(), Some(ending));
+        assert!(job.path.join(BODY).exists(), "a failed upload is kept");
+        assert!(spool.jobs(State::Running).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! `bakery receive`: the far side of `layerfs push`, run by sshd as a forced command.
+//!
+//! What the key may do stands in the command's own arguments, which the administrator wrote;
+//! what the client asks for comes in `SSH_ORIGINAL_COMMAND` and is read strictly, never by a
+//! shell. The conversation is described in `docs/PUSH.md`.
+
+mod command;
+mod follow;
+mod frames;
+mod rights;
+
+use std::io::{BufRead, Read as _, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+pub use command::{Command, CommandError};
+pub use frames::{FrameError, Frames};
+pub use rights::Rights;
+
+use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, Target, limits};
+
+/// The version of the conversation.
+pub const PUSH_VERSION: u32 = 1;
+
+/// One line from us to the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Send now.
+    Ready,
+    /// The upload is in the queue, for good.
+    Queued {
+        /// The job's number.
+        job: String,
+    },
+    /// It will not be done.
+    Refused {
+        /// Why, and what to do.
+        error: String,
+    },
+}
+
+/// The line with which a push begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// [`PUSH_VERSION`].
+    pub version: u32,
+    /// Who made the changes.
+    #[serde(default)]
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub message: String,
+    /// The revision the client runs, if it knows.
+    #[serde(default)]
+    pub base: Option<u64>,
+}
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The command is not one of ours.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The key may not.
+    #[error("key {key:?} may not push to {target}: ask the server's administrator (it may push to: {allowed})")]
+    Forbidden {
+        /// The key's name.
+        key: String,
+        /// What was asked for.
+        target: Target,
+        /// What it may.
+        allowed: String,
+    },
+    /// The server has no such system or profile.
+    #[error("{0}")]
+    Unknown(String),
+    /// The opening line is no good.
+    #[error("the client opened badly: {0}")]
+    Opening(String),
+    /// The stream broke.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The spool could not take it.
+    #[error(transparent)]
+    Arrival(#[from] ArrivalError),
+    /// Something on the server.
+    #[error("{0:#}")]
+    Server(anyhow::Error),
+}
+
+/// Everything a forced command knows.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Where jobs go.
+    pub spool: Spool,
+    /// The key's name.
+    pub key: String,
+    /// What it may.
+    pub rights: Rights,
+    /// Longest upload.
+    pub body_len_max: u64,
+}
+
+impl Receiver {
+    /// Does one command. Whatever goes wrong is said to the client on `output` and returned.
+    ///
+    /// `known` says whether the store has a target; its error is the message for the client.
+    ///
+    /// # Errors
+    /// What kept it from being done.
+    pub fn handle(
+        &self,
+        original: &str,
+        input: &mut dyn BufRead,
+        output: &mut dyn Write,
+        known: &dyn Fn(&Target) -> Result<(), String>,
+    ) -> Result<(), ReceiveError> {
+        let done = Command::parse(original).map_err(ReceiveError::from).and_then(|command| match command {
+            Command::Push(target) => self.push(target, input, output, known),
+            Command::Follow(id) => follow::follow(self, id, output),
+        });
+        if let Err(error) = &done {
+            say(output, &Answer::Refused { error: error.to_string() });
+        }
+        done
+    }
+
+    fn push(
+        &self,
+        target: Target,
+        input: &mut dyn BufRead,
+        output: &mut dyn Write,
+        known: &dyn Fn(&Target) -> Result<(), String>,
+    ) -> Result<(), ReceiveError> {
+        self.check(&target)?;
+        known(&target).map_err(ReceiveError::Unknown)?;
+        let opening = read_opening(input)?;
+        let mut arrival = Arrival::begin(&self.spool, self.body_len_max)?;
+        say(output, &Answer::Ready);
+        let mut frames = Frames::new(input);
+        while let Some(bytes) = frames.next()? {
+            arrival.write(bytes)?;
+        }
+        let request = Request {
+            target,
+            author: one_line(&opening.author, limits::AUTHOR_LEN_MAX),
+            message: cut(&opening.message, limits::MESSAGE_LEN_MAX),
+            origin: Origin::Push { key: self.key.clone() },
+            received: now(),
+            base: opening.base,
+            digest: Some(frames.digest().to_hex().to_string()),
+        };
+        let job = arrival.queue(&request)?;
+        // From here on the job exists whether or not the client hears of it.
+        say(output, &Answer::Queued { job: job.id.to_string() });
+        Ok(())
+    }
+
+    fn check(&self, target: &Target) -> Result<(), ReceiveError> {
+        if self.rights.allow(target) {
+            return Ok(());
+        }
+        Err(ReceiveError::Forbidden {
+            key: self.key.clone(),
+            target: target.clone(),
+            allowed: self.rights.to_string(),
+        })
+    }
+}
+
+fn read_opening(input: &mut dyn BufRead) -> Result<Opening, ReceiveError> {
+    let bad = |what: String| ReceiveError::Opening(what);
+    let mut line = Vec::new();
+    let mut bounded = (&mut *input).take(limits::OPENING_LEN_MAX as u64);
+    bounded.read_until(b'\n', &mut line).map_err(|error| bad(error.to_string()))?;
+    if line.last() != Some(&b'\n') {
+        return Err(bad(format!("its first line ends early or is longer than {} bytes", limits::OPENING_LEN_MAX)));
+    }
+    let opening: Opening = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
+    if opening.version != PUSH_VERSION {
+        return Err(bad(format!(
+            "it speaks push version {}, this server speaks {PUSH_VERSION}: update the older one",
+            opening.version
+        )));
+    }
+    Ok(opening)
+}
+
+/// Says one line to the client; one that does not listen any more is not our failure.
+fn say<T: Serialize>(output: &mut dyn Write, line: &T) {
+    if let Ok(mut text) = serde_json::to_vec(line) {
+        text.push(b'\n');
+        let _ = output.write_all(&text).and_then(|()| output.flush());
+    }
+}
+
+/// Text from a client as one line of at most `len_max` bytes, for signed records and terminals.
+fn one_line(text: &str, len_max: usize) -> String {
+    let line: String = text.chars().filter(|one| !one.is_control()).collect();
+    cut(&line, len_max)
+}
+
+/// Text from a client without control characters but line feeds and tabs.
+fn cut(text: &str, len_max: usize) -> String {
+    let mut kept = String::new();
+    for one in text.chars().filter(|one| !one.is_control() || matches!(one, '\n' | '\t')) {
+        if kept.len() + one.len_utf8() > len_max {
+            break;
+        }
+        kept.push(one);
+    }
+    kept
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

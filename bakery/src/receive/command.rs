@@ -1,0 +1,84 @@
+//! What a client may ask for, in `SSH_ORIGINAL_COMMAND`.
+
+use ulid::Ulid;
+
+use crate::jobs::Target;
+
+/// Longest command we read.
+const COMMAND_LEN_MAX: usize = 512;
+
+/// A client's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `layerfs-push SYSTEM[/PROFILE]`: take an upload.
+    Push(Target),
+    /// `layerfs-follow JOB`: tell how a job goes, until it ends.
+    Follow(Ulid),
+}
+
+/// A command that is not one of ours.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No command: somebody asked for a shell.
+    #[error("this key is for `layerfs push` only; it gives no shell")]
+    None,
+    /// Another command.
+    #[error("this key is for `layerfs push` only; it cannot run {0:?}")]
+    Unknown(String),
+    /// Ours, with a bad argument.
+    #[error("{0}")]
+    Argument(String),
+}
+
+impl Command {
+    /// Reads a command: exactly two words with one space between them.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, CommandError> {
+        if text.is_empty() {
+            return Err(CommandError::None);
+        }
+        let unknown = || CommandError::Unknown(text.chars().take(64).collect());
+        if text.len() > COMMAND_LEN_MAX {
+            return Err(unknown());
+        }
+        match text.split_once(' ') {
+            Some(("layerfs-push", target)) => {
+                let target = target.parse::<Target>();
+                target.map(Self::Push).map_err(|error| CommandError::Argument(error.to_string()))
+            }
+            Some(("layerfs-follow", job)) => match job.parse::<Ulid>() {
+                Ok(id) if id.to_string() == job => Ok(Self::Follow(id)),
+                _ => Err(CommandError::Argument(format!("{job:?} is not a job number"))),
+            },
+            _ => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_words_and_nothing_else() {
+        assert_eq!(Command::parse("layerfs-push kiosk"), Ok(Command::Push("kiosk".parse().unwrap())));
+        assert_eq!(
+            Command::parse("layerfs-push kiosk/lab-3"),
+            Ok(Command::Push("kiosk/lab-3".parse().unwrap()))
+        );
+        let id = Ulid::from_parts(7, 7);
+        assert_eq!(Command::parse(&format!("layerfs-follow {id}")), Ok(Command::Follow(id)));
+        assert_eq!(Command::parse(""), Err(CommandError::None));
+        for text in [
+            "sh", "layerfs-push", "layerfs-push ", "layerfs-push  kiosk", "layerfs-push kiosk ",
+            "layerfs-push kiosk; id", "layerfs-push kiosk\nid", "layerfs-push ../x", "layerfs-push $(id)",
+            "layerfs-push kiosk main", "layerfs-push --help", "layerfs-follow x", " layerfs-push kiosk",
+            "scp -t /", "layerfs-follow 7", "LAYERFS-PUSH kiosk",
+        ] {
+            assert!(Command::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Command::parse(&format!("layerfs-push {}", "a".repeat(600))).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! The upload's frames: a length (u32, little endian) and so many bytes, again and again; then
+//! a length of 0, the total (u64, little endian) and the BLAKE3 digest of everything.
+//!
+//! So a connection that broke is never taken for the end of an upload.
+
+use std::io::{self, Read};
+
+use crate::jobs::limits;
+
+/// Why an upload is not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The connection ended in the middle.
+    #[error("the connection broke after {0} bytes; nothing was queued: push again")]
+    Torn(u64),
+    /// A frame is longer than any client sends.
+    #[error("a frame of {0} bytes is too long: the client does not speak our protocol")]
+    TooLong(u32),
+    /// The bytes that came are not those that were sent.
+    #[error("the upload was damaged on its way (its digest does not match); nothing was queued: push again")]
+    Damaged,
+    /// Reading failed.
+    #[error("cannot read the upload: {0}")]
+    Read(io::Error),
+}
+
+/// Reads frames and checks the whole at the end.
+pub struct Frames<'i> {
+    input: &'i mut dyn Read,
+    buffer: Vec<u8>,
+    hasher: blake3::Hasher,
+    total: u64,
+}
+
+impl std::fmt::Debug for Frames<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Frames").field("total", &self.total).finish_non_exhaustive()
+    }
+}
+
+impl<'i> Frames<'i> {
+    /// Reads from here.
+    pub fn new(input: &'i mut dyn Read) -> Self {
+        Self { input, buffer: Vec::new(), hasher: blake3::Hasher::new(), total: 0 }
+    }
+
+    /// The next frame's bytes; `None` when the upload is complete and whole.
+    ///
+    /// # Errors
+    /// It is not.
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend its buffer")]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let mut len = [0; 4];
+        self.fill(&mut len)?;
+        let len = u32::from_le_bytes(len);
+        if len == 0 {
+            return self.finish().map(|()| None);
+        }
+        let fits = usize::try_from(len).ok().filter(|len| *len <= limits::FRAME_LEN_MAX);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(fits.ok_or(FrameError::TooLong(len))?, 0);
+        self.fill(&mut buffer)?;
+        self.buffer = buffer;
+        self.hasher.update(&self.buffer);
+        self.total += u64::from(len);
+        Ok(Some(&self.buffer))
+    }
+
+    /// The digest of what was read.
+    #[must_use]
+    pub fn digest(&self) -> blake3::Hash {
+        self.hasher.finalize()
+    }
+
+    fn finish(&mut self) -> Result<(), FrameError> {
+        let (mut total, mut digest) = ([0; 8], [0; 32]);
+        self.fill(&mut total)?;
+        self.fill(&mut digest)?;
+        if u64::from_le_bytes(total) != self.total || self.digest() != blake3::Hash::from_bytes(digest) {
+            return Err(FrameError::Damaged);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), FrameError> {
+        self.input.read_exact(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => FrameError::Torn(self.total),
+            _ => FrameError::Read(error),
+        })
+    }
+}

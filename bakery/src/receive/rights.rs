@@ -1,0 +1,81 @@
+//! What one key may push to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::jobs::{Target, TargetError, is_name};
+
+/// A list of systems and profiles: `kiosk` is all of a system, `lab/room-3` one profile,
+/// `*` everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    All,
+    System(String),
+    Profile(Target),
+}
+
+impl Rights {
+    /// Whether pushing to `target` is allowed.
+    #[must_use]
+    pub fn allow(&self, target: &Target) -> bool {
+        self.entries.iter().any(|entry| match entry {
+            Entry::All => true,
+            Entry::System(system) => *system == target.system,
+            Entry::Profile(profile) => profile == target,
+        })
+    }
+}
+
+impl FromStr for Rights {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let entry = |one: &str| match one {
+            "*" => Ok(Entry::All),
+            one if is_name(one) => Ok(Entry::System(one.to_owned())),
+            one => {
+                // A system alone was taken above, so this is a profile or a mistake.
+                one.parse().map(Entry::Profile)
+            }
+        };
+        let entries = text.split(',').map(entry).collect::<Result<_, _>>()?;
+        Ok(Self { entries })
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.entries.iter().enumerate() {
+            out.write_str(if index == 0 { "" } else { "," })?;
+            match entry {
+                Entry::All => out.write_str("*")?,
+                Entry::System(system) => out.write_str(system)?,
+                Entry::Profile(target) => write!(out, "{target}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_per_system_or_profile() {
+        let rights: Rights = "kiosk,lab/room-3".parse().unwrap();
+        let allows = |text: &str| rights.allow(&text.parse().unwrap());
+        assert!(allows("kiosk") && allows("kiosk/x") && allows("lab/room-3"));
+        assert!(!allows("lab") && !allows("lab/room-4") && !allows("kiosk2") && !allows("kios"));
+        assert_eq!(rights.to_string(), "kiosk,lab/room-3");
+        assert!("*".parse::<Rights>().unwrap().allow(&"any/thing".parse().unwrap()));
+        for text in ["", ",", "kiosk,", "a b", "lab/", "**", "kiosk,../x"] {
+            assert!(text.parse::<Rights>().is_err(), "{text:?}");
+        }
+    }
+}

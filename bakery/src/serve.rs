@@ -1,0 +1,141 @@
+//! `bakery serve`: the store over HTTP, read only.
+//!
+//! Static paths are the store's own layout, so that stock nginx over the same directory is a
+//! server too; what lies under `/v1/` saves round trips and can be done without
+//! (`docs/HTTP.md` has the contract). Nothing here is trusted by anyone: clients verify every
+//! byte against the signed head.
+
+pub mod batch;
+mod bundle;
+mod connection;
+pub mod heads;
+pub mod key;
+pub mod limits;
+pub mod metrics;
+pub mod object;
+pub mod range;
+mod routes;
+pub mod traces;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use object_store::ObjectStore;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use metrics::Metrics;
+use object::Objects;
+use traces::Traces;
+
+/// What to serve, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where the store's objects are plain files, if they are: served without copying.
+    pub directory: Option<PathBuf>,
+    /// The spool: traces go there, jobs are read there. Without one, neither is offered.
+    pub spool: Option<PathBuf>,
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// How clients reach this server, for boot menus; else what their `Host` header says.
+    pub url: Option<String>,
+    /// Seconds a boot menu waits before it starts its first entry.
+    pub menu_timeout: u32,
+}
+
+/// What every request handler sees.
+#[derive(Debug)]
+struct Server {
+    objects: Objects,
+    traces: Option<Traces>,
+    spool: Option<PathBuf>,
+    metrics: Metrics,
+    url: Option<String>,
+    menu_timeout: u32,
+}
+
+/// A server whose sockets are bound: it can be asked for its addresses, then run.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    server: Arc<Server>,
+    connections_max: usize,
+}
+
+impl Bound {
+    /// Binds every address and opens the spool.
+    ///
+    /// # Errors
+    /// An address is taken or not ours; the spool cannot be made.
+    pub async fn new(options: Options) -> anyhow::Result<Self> {
+        anyhow::ensure!(options.connections_max > 0, "at least one connection must be allowed");
+        let mut listeners = Vec::new();
+        for address in &options.listen {
+            let listener = TcpListener::bind(address).await;
+            listeners.push(listener.with_context(|| {
+                format!("cannot listen on {address}: is another server there? choose another with --listen")
+            })?);
+        }
+        let traces = match &options.spool {
+            Some(spool) => Some(Traces::open(spool.join("traces")).with_context(|| {
+                format!("cannot open the spool {}", spool.display())
+            })?),
+            None => None,
+        };
+        let server = Server {
+            objects: Objects::new(options.store, options.directory),
+            traces,
+            spool: options.spool,
+            metrics: Metrics::default(),
+            url: options.url,
+            menu_timeout: options.menu_timeout,
+        };
+        Ok(Self { listeners, server: Arc::new(server), connections_max: options.connections_max })
+    }
+
+    /// The addresses bound, with the ports the kernel chose for 0.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Serves until `stop` becomes true, then lets running answers finish for a while.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let app = routes::router(Arc::clone(&self.server));
+        connection::accept(self.listeners, app, self.server, self.connections_max, stop).await;
+    }
+}
+
+/// Opens a store directory for serving.
+///
+/// # Errors
+/// It is not there.
+pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<PathBuf>)> {
+    let directory = std::fs::canonicalize(place)
+        .with_context(|| format!("cannot open the store {place} (make one with `bakery init`)"))?;
+    let store = object_store::local::LocalFileSystem::new_with_prefix(&directory)?;
+    Ok((Arc::new(store), Some(directory)))
+}
+
+/// The newest revision of a profile in a store; `None` if there is no such profile.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Result<Option<u64>> {
+    let (store, directory) = open_store(store)?;
+    let objects = Objects::new(store, directory);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(heads::newest(&objects, system, profile)) {
+        Ok(revision) => Ok(Some(revision)),
+        Err(object::ObjectError::Missing) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

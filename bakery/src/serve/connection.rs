@@ -1,0 +1,180 @@
+//! Connections: accepting within a limit, telling HTTP/1 from HTTP/2, ending in good order.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::{Server, limits};
+
+/// What an HTTP/2 client with prior knowledge sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Accepts on every listener until told to stop; returns when the connections have ended
+/// or the grace time is over.
+pub(super) async fn accept(
+    listeners: Vec<TcpListener>,
+    app: Router,
+    server: Arc<Server>,
+    connections_max: usize,
+    stop: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(connections_max));
+    let mut tasks = Vec::new();
+    for listener in listeners {
+        let door = Door {
+            listener,
+            app: app.clone(),
+            server: Arc::clone(&server),
+            permits: Arc::clone(&permits),
+            graceful: GracefulShutdown::new(),
+            stop: stop.clone(),
+        };
+        tasks.push(tokio::spawn(door.run()));
+    }
+    let ended = futures::future::join_all(tasks).await;
+    let closing = ended.into_iter().filter_map(|door| match door {
+        Ok(graceful) => Some(graceful.shutdown()),
+        Err(error) => {
+            tracing::error!("a listener broke down: {error}");
+            None
+        }
+    });
+    let closing = futures::future::join_all(closing);
+    if timeout(limits::SHUTDOWN_GRACE, closing).await.is_err() {
+        tracing::warn!("some answers were cut off: they took longer than the grace time");
+    }
+}
+
+struct Door {
+    listener: TcpListener,
+    app: Router,
+    server: Arc<Server>,
+    permits: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    stop: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Accepts until told to stop; gives what waits for the connections to end.
+    async fn run(self) -> GracefulShutdown {
+        let mut stop = self.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.next() => accepted,
+                () = stopped(&mut stop) => return self.graceful,
+            };
+            match accepted {
+                Ok((stream, permit)) => self.take(stream, permit),
+                // Out of descriptors, or a peer that gave up already: neither may end the server,
+                // and the first must not spin.
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// One more connection, when there is leave for it; the others wait in the kernel's queue.
+    async fn next(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.server.metrics.connections_waited.fetch_add(1, Relaxed);
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                permit.map_err(io::Error::other)?
+            }
+        };
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, permit))
+    }
+
+    fn take(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let metrics = &self.server.metrics;
+        metrics.connections.fetch_add(1, Relaxed);
+        metrics.connections_open.fetch_add(1, Relaxed);
+        let (app, server, watcher) = (self.app.clone(), Arc::clone(&self.server), self.graceful.watcher());
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, app, watcher, stop).await {
+                server.metrics.connections_failed.fetch_add(1, Relaxed);
+                tracing::debug!("connection ended: {error}");
+            }
+            server.metrics.connections_open.fetch_sub(1, Relaxed);
+            drop(permit);
+        });
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn serve(
+    stream: TcpStream,
+    app: Router,
+    watcher: Watcher,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    stream.set_nodelay(true)?;
+    // Ends connections whose peer vanished or stopped reading: nothing else would.
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, limits::PEER_SILENCE_MS)?;
+    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+    let h2 = tokio::select! {
+        h2 = timeout(limits::HEAD_TIMEOUT, speaks_h2(&stream)) => h2??,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    let builder = builder(h2);
+    let service = TowerToHyperService::new(app);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    watcher.watch(connection.into_owned()).await
+}
+
+fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_TIMEOUT)
+        .max_headers(limits::HEADERS_MAX)
+        .max_buf_size(limits::HEAD_LEN_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits::HEAD_LEN_MAX).unwrap_or(u32::MAX))
+        .max_send_buf_size(1 << 20)
+        .keep_alive_interval(limits::HEAD_TIMEOUT)
+        .keep_alive_timeout(limits::HEAD_TIMEOUT);
+    if h2 { builder.http2_only() } else { builder.http1_only() }
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_h2(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        let matches = seen.iter().zip(PREFACE).take(count).all(|(one, other)| one == other);
+        if count == 0 || !matches {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        // Part of the preface: what is there stays readable, so wait by the clock.
+        sleep(Duration::from_millis(5)).await;
+    }
+}

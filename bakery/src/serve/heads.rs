@@ -1,0 +1,107 @@
+//! Which revisions exist: the newest of a profile, and a listing of everything.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+use object_store::ObjectStore as _;
+use serde::Serialize;
+
+use crate::jobs::is_name;
+use super::limits;
+use super::object::{ObjectError, Objects};
+
+/// One profile of one system.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Profile {
+    /// The system.
+    pub system: String,
+    /// The profile.
+    pub profile: String,
+    /// Its newest revision.
+    pub revision: u64,
+}
+
+/// The store's path of a head.
+pub fn path(system: &str, profile: &str, revision: u64) -> String {
+    format!("refs/{system}/{profile}/{revision:020}")
+}
+
+/// The newest revision. The hint is only a place to begin: it may be absent, behind or wrong.
+///
+/// # Errors
+/// [`ObjectError::Missing`]: no such profile. Otherwise the store failed.
+pub async fn newest(objects: &Objects, system: &str, profile: &str) -> Result<u64, ObjectError> {
+    let hint = match objects.read(&format!("hints/{system}/{profile}")).await {
+        Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
+        Err(ObjectError::Missing) => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(hint) = hint
+        && exists(objects, system, profile, hint).await?
+    {
+        let mut newest: u64 = hint;
+        // Heads are numbered without gaps; each step is one more than the hint's writer knew.
+        while let Some(next) = newest.checked_add(1)
+            && exists(objects, system, profile, next).await?
+        {
+            newest = next;
+        }
+        return Ok(newest);
+    }
+    revisions(objects, system, profile).await?.pop().ok_or(ObjectError::Missing)
+}
+
+/// Every revision of a profile that is there, ascending.
+///
+/// # Errors
+/// The store failed.
+pub async fn revisions(objects: &Objects, system: &str, profile: &str) -> Result<Vec<u64>, ObjectError> {
+    let prefix = format!("refs/{system}/{profile}");
+    let mut found: Vec<u64> = list(objects, &prefix)
+        .await?
+        .iter()
+        .filter_map(|path| path.rsplit('/').next()?.parse().ok())
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Every profile, by name.
+///
+/// # Errors
+/// The store failed.
+pub async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
+    let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for path in list(objects, "refs").await? {
+        let parts: Vec<&str> = path.split('/').collect();
+        if let ["refs", system, profile, revision] = parts.as_slice()
+            && is_name(system)
+            && is_name(profile)
+            && let Ok(revision) = revision.parse::<u64>()
+        {
+            let entry = newest.entry((String::from(*system), String::from(*profile))).or_default();
+            *entry = revision.max(*entry);
+        }
+    }
+    let profiles = newest.into_iter().take(limits::LISTING_MAX);
+    Ok(profiles
+        .map(|((system, profile), revision)| Profile { system, profile, revision })
+        .collect())
+}
+
+async fn exists(objects: &Objects, system: &str, profile: &str, revision: u64) -> Result<bool, ObjectError> {
+    match objects.read(&path(system, profile, revision)).await {
+        Ok(_) => Ok(true),
+        Err(ObjectError::Missing) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectError> {
+    let place = object_store::path::Path::from(prefix);
+    let listed = objects.store().list(Some(&place)).map_ok(|meta| meta.location.to_string());
+    listed.try_collect().await.map_err(|error| ObjectError::Store {
+        path: prefix.to_owned(),
+        message: error.to_string(),
+    })
+}

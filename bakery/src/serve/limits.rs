@@ -1,0 +1,47 @@
+//! Every bound on what a peer may make the server do, with its reason.
+
+use std::time::Duration;
+
+/// Connections at once by default. A client opens up to 16, a class has 200 clients.
+pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Bytes of request head in HTTP/1. Ours stay under 1 KiB.
+pub const HEAD_LEN_MAX: usize = 16 << 10;
+/// Header fields of one request; curl sends 3, a browser 20.
+pub const HEADERS_MAX: usize = 64;
+/// Streams at once in one HTTP/2 connection: a prefetching client keeps 128 in flight.
+pub const STREAMS_MAX: u32 = 256;
+/// Time for a new connection to show its protocol, and for any request head to arrive;
+/// also how long an idle HTTP/1 connection is kept.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the body of a POST.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A peer that acknowledges nothing for so long is gone, milliseconds.
+pub const PEER_SILENCE_MS: u32 = 60_000;
+/// Time running answers have to finish after SIGTERM.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+
+/// Ranges of one batch; at 4 KiB each that is 16 MiB.
+pub const BATCH_RANGES_MAX: usize = 4096;
+/// Bytes one batch may ask for.
+pub const BATCH_LEN_MAX: u64 = 64 << 20;
+
+/// Bytes of one posted trace or boot report. A desktop boot's trace is 200 KiB.
+pub const TRACE_LEN_MAX: usize = 4 << 20;
+/// Traces kept per revision: a pack learns nothing more from the 65th boot.
+pub const TRACES_PER_REVISION_MAX: usize = 64;
+/// Bytes of all traces in the spool.
+pub const TRACES_LEN_MAX: u64 = 256 << 20;
+
+/// Layer files kept open and mapped.
+pub const OPEN_OBJECTS_MAX: usize = 1024;
+/// How long an open object is trusted to be still in the store (the sweeper may delete it,
+/// and its space comes back only when we let go).
+pub const OPEN_OBJECT_RECHECK: Duration = Duration::from_secs(10);
+/// Objects up to this size are read whole when an ETag must be computed from content
+/// (heads, keysets, hints): a keyset of 1000 keys is 100 KiB.
+pub const RECORD_LEN_MAX: u64 = 4 << 20;
+
+/// Entries a generated menu shows per profile.
+pub const MENU_REVISIONS_MAX: usize = 10;
+/// Systems and profiles a listing walks.
+pub const LISTING_MAX: usize = 10_000;

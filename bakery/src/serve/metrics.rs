@@ -1,0 +1,216 @@
+//! The server's counters, in Prometheus' text form.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What a request was for; a label of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the label of that name")]
+pub enum Route {
+    Layer,
+    Index,
+    Pack,
+    Manifest,
+    Boot,
+    Record,
+    Bundle,
+    Batch,
+    Trace,
+    Job,
+    Netboot,
+    Other,
+}
+
+const ROUTES: [(Route, &str); 12] = [
+    (Route::Layer, "layer"),
+    (Route::Index, "index"),
+    (Route::Pack, "pack"),
+    (Route::Manifest, "manifest"),
+    (Route::Boot, "boot"),
+    (Route::Record, "record"),
+    (Route::Bundle, "bundle"),
+    (Route::Batch, "batch"),
+    (Route::Trace, "trace"),
+    (Route::Job, "job"),
+    (Route::Netboot, "netboot"),
+    (Route::Other, "other"),
+];
+
+/// Upper bounds of the duration histogram, microseconds and as Prometheus writes them.
+const BOUNDS: [(u64, &str); 8] = [
+    (500, "0.0005"),
+    (2_000, "0.002"),
+    (10_000, "0.01"),
+    (50_000, "0.05"),
+    (250_000, "0.25"),
+    (1_000_000, "1"),
+    (5_000_000, "5"),
+    (30_000_000, "30"),
+];
+
+impl Route {
+    /// The route of a request path (with its leading slash).
+    pub fn of(path: &str) -> Self {
+        let mut parts = path.trim_start_matches('/').splitn(3, '/');
+        match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+            ("layers", _) => Self::Layer,
+            ("indexes", _) => Self::Index,
+            ("packs", _) => Self::Pack,
+            ("manifests", _) => Self::Manifest,
+            ("boot", _) => Self::Boot,
+            ("refs" | "hints" | "keysets", _) => Self::Record,
+            ("v1", "bundle") => Self::Bundle,
+            ("v1", "batch") => Self::Batch,
+            ("v1", "traces") => Self::Trace,
+            ("v1", "jobs") => Self::Job,
+            ("boot.ipxe" | "grub.cfg" | "pxelinux.cfg" | "ipxe", _) => Self::Netboot,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct PerRoute {
+    /// Answers by first digit of the status.
+    answers: [AtomicU64; 6],
+    bytes: AtomicU64,
+}
+
+/// Every counter of one server.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    routes: [PerRoute; 12],
+    durations: [AtomicU64; 9],
+    duration_micros: AtomicU64,
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections open now.
+    pub connections_open: AtomicU64,
+    /// Times the listener stood at its limit of connections.
+    pub connections_waited: AtomicU64,
+    /// Connections that ended in an error.
+    pub connections_failed: AtomicU64,
+    /// Traces stored and refused.
+    pub traces_stored: AtomicU64,
+    /// See `traces_stored`.
+    pub traces_refused: AtomicU64,
+    /// Reads of the store that failed (not: objects it does not have).
+    pub store_errors: AtomicU64,
+}
+
+impl Metrics {
+    /// Counts one answer. `bytes` is the body's length when it is known.
+    pub fn answered(&self, route: Route, status: u16, bytes: u64, took: Duration) {
+        let class = usize::from(status / 100);
+        if let Some(counters) = self.routes.get(route as usize) {
+            if let Some(count) = counters.answers.get(class) {
+                count.fetch_add(1, Relaxed);
+            }
+            counters.bytes.fetch_add(bytes, Relaxed);
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.iter().position(|(bound, _)| micros <= *bound);
+        if let Some(count) = self.durations.get(bucket.unwrap_or(BOUNDS.len())) {
+            count.fetch_add(1, Relaxed);
+        }
+        self.duration_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// The page Prometheus reads. `jobs` are counts by state.
+    pub fn render(&self, jobs: &[(&str, u64)]) -> String {
+        let mut page = String::with_capacity(4096);
+        self.render_requests(&mut page);
+        self.render_durations(&mut page);
+        for (name, kind, help, value) in [
+            ("connections_total", "counter", "Connections accepted", &self.connections),
+            ("connections_open", "gauge", "Connections open now", &self.connections_open),
+            ("connections_waited_total", "counter", "Times the listener stood at its limit", &self.connections_waited),
+            ("connections_failed_total", "counter", "Connections that ended in an error", &self.connections_failed),
+            ("traces_stored_total", "counter", "Boot traces taken", &self.traces_stored),
+            ("traces_refused_total", "counter", "Boot traces refused", &self.traces_refused),
+            ("store_errors_total", "counter", "Failed reads of the store", &self.store_errors),
+        ] {
+            head(&mut page, name, kind, help);
+            let _ = writeln!(page, "bakery_{name} {}", value.load(Relaxed));
+        }
+        if !jobs.is_empty() {
+            head(&mut page, "jobs", "gauge", "Jobs in the spool by state");
+            for (state, count) in jobs {
+                let _ = writeln!(page, "bakery_jobs{{state=\"{state}\"}} {count}");
+            }
+        }
+        page
+    }
+
+    fn render_requests(&self, page: &mut String) {
+        head(page, "requests_total", "counter", "Answers by route and status class");
+        for ((_, label), counters) in ROUTES.iter().zip(&self.routes) {
+            for (class, count) in counters.answers.iter().enumerate() {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    let _ = writeln!(
+                        page,
+                        "bakery_requests_total{{route=\"{label}\",status=\"{class}xx\"}} {count}"
+                    );
+                }
+            }
+        }
+        head(page, "sent_bytes_total", "counter", "Bytes of answer bodies by route");
+        for ((_, label), counters) in ROUTES.iter().zip(&self.routes) {
+            let bytes = counters.bytes.load(Relaxed);
+            let _ = writeln!(page, "bakery_sent_bytes_total{{route=\"{label}\"}} {bytes}");
+        }
+    }
+
+    fn render_durations(&self, page: &mut String) {
+        let name = "request_seconds";
+        head(page, name, "histogram", "Time from a request's head to its answer's head");
+        let mut total = 0;
+        let bounds = BOUNDS.iter().map(|(_, label)| *label).chain(["+Inf"]);
+        for (label, count) in bounds.zip(&self.durations) {
+            total += count.load(Relaxed);
+            let _ = writeln!(page, "bakery_{name}_bucket{{le=\"{label}\"}} {total}");
+        }
+        let micros = self.duration_micros.load(Relaxed);
+        let _ = writeln!(page, "bakery_{name}_sum {}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        let _ = writeln!(page, "bakery_{name}_count {total}");
+    }
+}
+
+fn head(page: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(page, "# HELP bakery_{name} {help}.\n# TYPE bakery_{name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_its_row() {
+        for (index, (route, _)) in ROUTES.iter().enumerate() {
+            assert_eq!(*route as usize, index);
+        }
+    }
+
+    #[test]
+    fn counts_appear_on_the_page() {
+        let metrics = Metrics::default();
+        metrics.answered(Route::of("/layers/x"), 206, 262_144, Duration::from_micros(700));
+        metrics.answered(Route::of("/v1/bundle/a/b"), 404, 0, Duration::from_secs(60));
+        let page = metrics.render(&[("queued", 3)]);
+        for line in [
+            "bakery_requests_total{route=\"layer\",status=\"2xx\"} 1",
+            "bakery_requests_total{route=\"bundle\",status=\"4xx\"} 1",
+            "bakery_sent_bytes_total{route=\"layer\"} 262144",
+            "bakery_request_seconds_bucket{le=\"0.0005\"} 0",
+            "bakery_request_seconds_bucket{le=\"0.002\"} 1",
+            "bakery_request_seconds_bucket{le=\"30\"} 1",
+            "bakery_request_seconds_bucket{le=\"+Inf\"} 2",
+            "bakery_request_seconds_sum 60.000700",
+            "bakery_jobs{state=\"queued\"} 3",
+        ] {
+            assert!(page.lines().any(|one| one == line), "{line}\n{page}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Objects of the store, opened for sending.
+//!
+//! A store in a local directory is served from mapped files, kept open: the bytes go from the
+//! page cache to the socket in one copy, without a system call to find them. Any other store
+//! is streamed through, range by range.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::body::Body;
+use bytes::Bytes;
+use lru::LruCache;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
+
+use super::limits;
+
+/// Why an object cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The store has no such object.
+    #[error("no such object in the store")]
+    Missing,
+    /// The store could not be read.
+    #[error("cannot read {path} in the store: {message}")]
+    Store {
+        /// The object's path.
+        path: String,
+        /// What the store said.
+        message: String,
+    },
+}
+
+/// An object that exists, of known length.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// The whole object, mapped.
+    Mapped(Bytes),
+    /// An object of a remote store.
+    Remote {
+        /// Where it is.
+        store: Arc<dyn ObjectStore>,
+        /// Its path there.
+        path: object_store::path::Path,
+        /// Its length.
+        len: u64,
+    },
+}
+
+impl Object {
+    /// The object's length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Mapped(bytes) => bytes.len() as u64,
+            Self::Remote { len, .. } => *len,
+        }
+    }
+
+    /// These bytes as a response body; the range lies inside the object.
+    pub async fn body(&self, range: Range<u64>) -> Result<Body, ObjectError> {
+        match self {
+            Self::Mapped(bytes) => Ok(Body::from(cut(bytes, &range))),
+            Self::Remote { store, path, .. } => {
+                let options = GetOptions {
+                    range: Some(GetRange::Bounded(range)),
+                    ..GetOptions::default()
+                };
+                let answer = store.get_opts(path, options).await;
+                let answer = answer.map_err(|error| failed(path.as_ref(), &error))?;
+                Ok(Body::from_stream(answer.into_stream()))
+            }
+        }
+    }
+
+    /// These bytes in memory; the range lies inside the object.
+    pub async fn bytes(&self, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        match self {
+            Self::Mapped(bytes) => Ok(cut(bytes, &range)),
+            Self::Remote { store, path, .. } => store
+                .get_range(path, range)
+                .await
+                .map_err(|error| failed(path.as_ref(), &error)),
+        }
+    }
+}
+
+fn cut(bytes: &Bytes, range: &Range<u64>) -> Bytes {
+    let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(bytes.len());
+    let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(end);
+    bytes.slice(start..end)
+}
+
+fn failed(path: &str, error: &object_store::Error) -> ObjectError {
+    match error {
+        object_store::Error::NotFound { .. } => ObjectError::Missing,
+        other => ObjectError::Store {
+            path: path.to_owned(),
+            message: other.to_string(),
+        },
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    bytes: Bytes,
+    inode: u64,
+    checked: Instant,
+}
+
+/// The store as the server sees it.
+#[derive(Debug)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    directory: Option<PathBuf>,
+    open: Mutex<LruCache<String, Kept>>,
+}
+
+impl Objects {
+    /// `directory` is where the store's objects are files, if they are.
+    pub fn new(store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
+        let most = NonZeroUsize::new(limits::OPEN_OBJECTS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            store,
+            directory,
+            open: Mutex::new(LruCache::new(most)),
+        }
+    }
+
+    /// The store itself, for listings.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Opens an immutable object.
+    pub async fn open(&self, path: &str) -> Result<Object, ObjectError> {
+        let Some(directory) = &self.directory else {
+            let place = object_store::path::Path::from(path);
+            let head = self.store.head(&place).await;
+            let len = head.map_err(|error| failed(path, &error))?.size;
+            return Ok(Object::Remote { store: Arc::clone(&self.store), path: place, len });
+        };
+        if let Some(kept) = self.kept(directory, path) {
+            return Ok(Object::Mapped(kept));
+        }
+        let (bytes, inode) = map(&directory.join(path)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => ObjectError::Missing,
+            _ => ObjectError::Store { path: path.to_owned(), message: error.to_string() },
+        })?;
+        let kept = Kept { bytes: bytes.clone(), inode, checked: Instant::now() };
+        self.lock().put(path.to_owned(), kept);
+        Ok(Object::Mapped(bytes))
+    }
+
+    /// Reads a small object that may appear or change: heads, keysets, hints.
+    pub async fn read(&self, path: &str) -> Result<Bytes, ObjectError> {
+        let place = object_store::path::Path::from(path);
+        let answer = self.store.get(&place).await.map_err(|error| failed(path, &error))?;
+        if answer.meta.size > limits::RECORD_LEN_MAX {
+            return Err(ObjectError::Store {
+                path: path.to_owned(),
+                message: format!("{} bytes are too many for a record", answer.meta.size),
+            });
+        }
+        answer.bytes().await.map_err(|error| failed(path, &error))
+    }
+
+    fn kept(&self, directory: &Path, path: &str) -> Option<Bytes> {
+        let mut open = self.lock();
+        let kept = open.get_mut(path)?;
+        if kept.checked.elapsed() > limits::OPEN_OBJECT_RECHECK {
+            let same = std::fs::metadata(directory.join(path))
+                .is_ok_and(|meta| meta.ino() == kept.inode && meta.len() == kept.bytes.len() as u64);
+            if !same {
+                open.pop(path);
+                return None;
+            }
+            kept.checked = Instant::now();
+        }
+        Some(kept.bytes.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<String, Kept>> {
+        // The cache holds no invariant a panicking holder could have broken.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn map(path: &Path) -> std::io::Result<(Bytes, u64)> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::ErrorKind::NotFound.into());
+    }
+    Ok((crate::sys::sending::map(&file)?, meta.ino()))
+}

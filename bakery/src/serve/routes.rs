@@ -1,0 +1,277 @@
+//! Requests and answers.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use super::batch::{self, BatchError};
+use super::key::{Key, Lifetime};
+use crate::jobs::is_name;
+use super::metrics::Route;
+use super::object::ObjectError;
+use super::range::{self, Selection};
+use super::traces::TraceError;
+use super::{Server, bundle, limits};
+
+type Shared = State<Arc<Server>>;
+
+/// Every path of the server.
+pub(super) fn router(server: Arc<Server>) -> Router {
+    let batch_len_max = limits::BATCH_RANGES_MAX * batch::RECORD_LEN;
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .route("/v1/bundle/{system}/{profile}", get(bundle::get))
+        .route("/v1/systems", get(bundle::systems))
+        .route("/v1/batch/{layer}", post(batch_ranges).layer(DefaultBodyLimit::max(batch_len_max)))
+        .route(
+            "/v1/traces/{system}/{profile}/{revision}",
+            post(take_trace).layer(DefaultBodyLimit::max(limits::TRACE_LEN_MAX)),
+        )
+        .fallback(object)
+        .layer(RequestBodyTimeoutLayer::new(limits::BODY_TIMEOUT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), count))
+        .with_state(server)
+}
+
+/// Counts every answer.
+async fn count(State(server): Shared, request: Request, next: Next) -> Response {
+    let route = Route::of(request.uri().path());
+    let start = Instant::now();
+    let response = next.run(request).await;
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    server.metrics.answered(route, response.status().as_u16(), bytes, start.elapsed());
+    response
+}
+
+/// An object of the store by its own path.
+async fn object(State(server): Shared, request: Request) -> Response {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let allow = [(header::ALLOW, "GET, HEAD")];
+        return (StatusCode::METHOD_NOT_ALLOWED, allow, "this store is read only\n").into_response();
+    }
+    let Some(key) = Key::parse(request.uri().path().trim_start_matches('/')) else {
+        return absent();
+    };
+    let sent = match key.lifetime {
+        Lifetime::Immutable => immutable(&server, &key, request.headers()).await,
+        Lifetime::Record => record(&server, &key, request.headers()).await,
+    };
+    // A HEAD request gets the same head; hyper leaves the body out.
+    sent.unwrap_or_else(|error| refused(&server, &error))
+}
+
+async fn immutable(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Response, ObjectError> {
+    let object = server.objects.open(&key.path).await?;
+    let etag = format!("\"{}\"", key.digest.as_deref().unwrap_or_default());
+    let len = object.len();
+    let mut response = match plan(asked, &etag, len) {
+        Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        Plan::Send(Selection::Unsatisfiable) => return Ok(unsatisfiable(len)),
+        Plan::Send(Selection::Whole) => object.body(0..len).await?.into_response(),
+        Plan::Send(Selection::Part(part)) => {
+            let content = format!("bytes {}-{}/{len}", part.start, part.end.saturating_sub(1));
+            let mut response = object.body(part).await?.into_response();
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            put(&mut response, header::CONTENT_RANGE, &content);
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type(&key.path));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=31536000, immutable"),
+    );
+    put(&mut response, header::ETAG, &etag);
+    Ok(response)
+}
+
+async fn record(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Response, ObjectError> {
+    let bytes = server.objects.read(&key.path).await?;
+    Ok(small(asked, bytes, content_type(&key.path)))
+}
+
+/// A small answer made for this request: ETag from its content, never cached unasked.
+pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Response {
+    let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
+    let len = bytes.len() as u64;
+    let mut response = match plan(asked, &etag, len) {
+        Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        Plan::Send(_) => Body::from(bytes).into_response(),
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    put(&mut response, header::ETAG, &etag);
+    response
+}
+
+enum Plan {
+    NotModified,
+    Send(Selection),
+}
+
+fn plan(asked: &HeaderMap, etag: &str, len: u64) -> Plan {
+    let value = |name| asked.get(name).map(HeaderValue::as_bytes);
+    if value(header::IF_NONE_MATCH).is_some_and(|tags| range::none_match_hits(tags, etag)) {
+        return Plan::NotModified;
+    }
+    if !range::if_range_holds(value(header::IF_RANGE), etag) {
+        return Plan::Send(Selection::Whole);
+    }
+    Plan::Send(range::select(value(header::RANGE), len))
+}
+
+async fn batch_ranges(State(server): Shared, Path(layer): Path<String>, body: Bytes) -> Response {
+    match answer_batch(&server, &layer, &body).await {
+        Ok(response) => response,
+        Err(error) => refused(&server, &error),
+    }
+}
+
+async fn answer_batch(server: &Server, layer: &str, body: &[u8]) -> Result<Response, ObjectError> {
+    let key = Key::content("layers", layer).ok_or(ObjectError::Missing)?;
+    let object = match server.objects.open(&key.path).await {
+        Err(ObjectError::Missing) => {
+            let pack = Key::content("packs", layer).ok_or(ObjectError::Missing)?;
+            server.objects.open(&pack.path).await?
+        }
+        other => other?,
+    };
+    let ranges = match batch::parse(body, object.len()) {
+        Ok(ranges) => ranges,
+        Err(error) => {
+            let status = match error {
+                BatchError::Torn(_) => StatusCode::BAD_REQUEST,
+                BatchError::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
+                BatchError::Outside { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            };
+            return Ok((status, format!("{error}\n")).into_response());
+        }
+    };
+    let len: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let mut parts = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        parts.push(object.bytes(range).await?);
+    }
+    let stream = futures::stream::iter(parts.into_iter().map(Ok::<_, std::convert::Infallible>));
+    let mut response = Body::from_stream(stream).into_response();
+    put(&mut response, header::CONTENT_LENGTH, &len.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn take_trace(
+    State(server): Shared,
+    Path((system, profile, revision)): Path<(String, String, u64)>,
+    body: Bytes,
+) -> Response {
+    if server.traces.is_none() || !is_name(&system) || !is_name(&profile) {
+        return absent();
+    }
+    let key = format!("refs/{system}/{profile}/{revision:020}");
+    if let Err(error) = server.objects.read(&key).await {
+        return refused(&server, &error);
+    }
+    let writer = Arc::clone(&server);
+    let put = tokio::task::spawn_blocking(move || {
+        writer.traces.as_ref().map_or(Ok(()), |traces| traces.put(&system, &profile, revision, &body))
+    });
+    let (counter, answer) = match put.await {
+        Ok(Ok(())) => (&server.metrics.traces_stored, StatusCode::NO_CONTENT.into_response()),
+        Ok(Err(error)) => {
+            let status = match &error {
+                TraceError::Enough => StatusCode::TOO_MANY_REQUESTS,
+                TraceError::Full => StatusCode::INSUFFICIENT_STORAGE,
+                TraceError::Spool { .. } => {
+                    tracing::error!("{error}");
+                    StatusCode::INSUFFICIENT_STORAGE
+                }
+            };
+            (&server.metrics.traces_refused, (status, "trace not kept\n").into_response())
+        }
+        Err(_) => (&server.metrics.traces_refused, StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+    };
+    counter.fetch_add(1, Relaxed);
+    answer
+}
+
+/// Whether the store can be read; a load balancer's question.
+async fn healthz(State(server): Shared) -> Response {
+    match server.objects.read("hints/healthz/healthz").await {
+        Ok(_) | Err(ObjectError::Missing) => "ok\n".into_response(),
+        Err(error) => {
+            tracing::error!("{error}");
+            (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n").into_response()
+        }
+    }
+}
+
+async fn metrics(State(server): Shared) -> Response {
+    let jobs = server.spool.as_deref().map(count_jobs).unwrap_or_default();
+    let page = server.metrics.render(&jobs);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
+}
+
+fn count_jobs(spool: &FilePath) -> Vec<(&'static str, u64)> {
+    ["queued", "running", "done", "failed"]
+        .into_iter()
+        .filter_map(|state| {
+            let entries = std::fs::read_dir(spool.join(state)).ok()?;
+            Some((state, entries.count() as u64))
+        })
+        .collect()
+}
+
+pub(super) fn absent() -> Response {
+    let never = [(header::CACHE_CONTROL, "no-store")];
+    (StatusCode::NOT_FOUND, never, "no such object\n").into_response()
+}
+
+fn unsatisfiable(len: u64) -> Response {
+    let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+    put(&mut response, header::CONTENT_RANGE, &format!("bytes */{len}"));
+    response
+}
+
+/// What a client learns of a failure; the log has the rest.
+pub(super) fn refused(server: &Server, error: &ObjectError) -> Response {
+    match error {
+        ObjectError::Missing => absent(),
+        ObjectError::Store { .. } => {
+            server.metrics.store_errors.fetch_add(1, Relaxed);
+            tracing::error!("{error}");
+            let never = [(header::CACHE_CONTROL, "no-store")];
+            (StatusCode::BAD_GATEWAY, never, "the store cannot be read\n").into_response()
+        }
+    }
+}
+
+fn content_type(path: &str) -> HeaderValue {
+    HeaderValue::from_static(match path.split('/').next() {
+        Some("manifests" | "refs" | "keysets") => "application/json",
+        Some("hints") => "text/plain",
+        _ => "application/octet-stream",
+    })
+}
+
+fn put(response: &mut Response, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
