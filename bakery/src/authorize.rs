@@ -46,7 +46,10 @@ pub fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
     if text.contains("PRIVATE KEY") {
         return Err(AuthorizeError::Private);
     }
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let line = lines.next().unwrap_or_default();
     if lines.next().is_some() {
         return Err(AuthorizeError::Key("more than one line".into()));
@@ -64,12 +67,26 @@ pub fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError
         words.extend(["--store".into(), store.to_owned()]);
     }
     let rights = grant.rights.to_string();
-    words.extend(["receive".into(), "--spool".into(), grant.spool.to_string_lossy().into_owned()]);
-    words.extend(["--key".into(), grant.name.to_owned(), "--systems".into(), rights]);
-    let words = words.iter().map(|word| shell_word(word)).collect::<Result<Vec<_>, _>>()?;
+    words.extend([
+        "receive".into(),
+        "--spool".into(),
+        grant.spool.to_string_lossy().into_owned(),
+    ]);
+    words.extend([
+        "--key".into(),
+        grant.name.to_owned(),
+        "--systems".into(),
+        rights,
+    ]);
+    let words = words
+        .iter()
+        .map(|word| shell_word(word))
+        .collect::<Result<Vec<_>, _>>()?;
     // Inside the quotes sshd knows one escape: a quote.
     let command = words.join(" ").replace('"', "\\\"");
-    let key = key.to_openssh().map_err(|error| AuthorizeError::Key(error.to_string()))?;
+    let key = key
+        .to_openssh()
+        .map_err(|error| AuthorizeError::Key(error.to_string()))?;
     Ok(format!("restrict,command=\"{command}\" {key}"))
 }
 
@@ -103,9 +120,13 @@ pub fn without(file: &str, key: &PublicKey) -> (String, usize) {
 
 /// Whether a line of `authorized_keys`, with or without options, is for this key.
 fn holds(line: &str, key: &PublicKey) -> bool {
-    let Ok(text) = key.to_openssh() else { return false };
+    let Ok(text) = key.to_openssh() else {
+        return false;
+    };
     let mut words = text.split(' ');
-    let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return false };
+    let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
+        return false;
+    };
     let mut words = line.split_ascii_whitespace();
     // Options may hold spaces in quotes; a key's base64 cannot be mistaken for part of them.
     words.any(|word| word == kind) && line.split_ascii_whitespace().any(|word| word == blob)
@@ -140,7 +161,10 @@ mod tests {
                  '/var/spool/it'\\''s \\\"here\\\"' --key ann --systems '*'\" {KEY}"
             )
         );
-        assert!(matches!(super::line(&key, &grant(&rights, "a\nb")), Err(AuthorizeError::Word(_))));
+        assert!(matches!(
+            super::line(&key, &grant(&rights, "a\nb")),
+            Err(AuthorizeError::Word(_))
+        ));
     }
 
     #[test]
@@ -156,7 +180,10 @@ mod tests {
     #[test]
     fn what_is_no_public_key_is_refused() {
         for text in ["", "hello", "ssh-ed25519 AAAA", &format!("{KEY}\n{OTHER}")] {
-            assert!(matches!(parse_key(text), Err(AuthorizeError::Key(_))), "{text:?}");
+            assert!(
+                matches!(parse_key(text), Err(AuthorizeError::Key(_))),
+                "{text:?}"
+            );
         }
         assert!(parse_key(&format!("command=\"id\" {KEY}")).is_err());
         let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n";

@@ -64,7 +64,9 @@ pub enum ReceiveError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// The key may not.
-    #[error("key {key:?} may not push to {target}: ask the server's administrator (it may push to: {allowed})")]
+    #[error(
+        "key {key:?} may not push to {target}: ask the server's administrator (it may push to: {allowed})"
+    )]
     Forbidden {
         /// The key's name.
         key: String,
@@ -117,12 +119,19 @@ impl Receiver {
         output: &mut dyn Write,
         known: &dyn Fn(&Target) -> Result<(), String>,
     ) -> Result<(), ReceiveError> {
-        let done = Command::parse(original).map_err(ReceiveError::from).and_then(|command| match command {
-            Command::Push(target) => self.push(target, input, output, known),
-            Command::Follow(id) => follow::follow(self, id, output),
-        });
+        let done = Command::parse(original)
+            .map_err(ReceiveError::from)
+            .and_then(|command| match command {
+                Command::Push(target) => self.push(target, input, output, known),
+                Command::Follow(id) => follow::follow(self, id, output),
+            });
         if let Err(error) = &done {
-            say(output, &Answer::Refused { error: error.to_string() });
+            say(
+                output,
+                &Answer::Refused {
+                    error: error.to_string(),
+                },
+            );
         }
         done
     }
@@ -147,14 +156,21 @@ impl Receiver {
             target,
             author: one_line(&opening.author, limits::AUTHOR_LEN_MAX),
             message: cut(&opening.message, limits::MESSAGE_LEN_MAX),
-            origin: Origin::Push { key: self.key.clone() },
+            origin: Origin::Push {
+                key: self.key.clone(),
+            },
             received: now(),
             base: opening.base,
             digest: Some(frames.digest().to_hex().to_string()),
         };
         let job = arrival.queue(&request)?;
         // From here on the job exists whether or not the client hears of it.
-        say(output, &Answer::Queued { job: job.id.to_string() });
+        say(
+            output,
+            &Answer::Queued {
+                job: job.id.to_string(),
+            },
+        );
         Ok(())
     }
 
@@ -174,9 +190,14 @@ fn read_opening(input: &mut dyn BufRead) -> Result<Opening, ReceiveError> {
     let bad = |what: String| ReceiveError::Opening(what);
     let mut line = Vec::new();
     let mut bounded = (&mut *input).take(limits::OPENING_LEN_MAX as u64);
-    bounded.read_until(b'\n', &mut line).map_err(|error| bad(error.to_string()))?;
+    bounded
+        .read_until(b'\n', &mut line)
+        .map_err(|error| bad(error.to_string()))?;
     if line.last() != Some(&b'\n') {
-        return Err(bad(format!("its first line ends early or is longer than {} bytes", limits::OPENING_LEN_MAX)));
+        return Err(bad(format!(
+            "its first line ends early or is longer than {} bytes",
+            limits::OPENING_LEN_MAX
+        )));
     }
     let opening: Opening = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
     if opening.version != PUSH_VERSION {
@@ -205,7 +226,10 @@ fn one_line(text: &str, len_max: usize) -> String {
 /// Text from a client without control characters but line feeds and tabs.
 fn cut(text: &str, len_max: usize) -> String {
     let mut kept = String::new();
-    for one in text.chars().filter(|one| !one.is_control() || matches!(one, '\n' | '\t')) {
+    for one in text
+        .chars()
+        .filter(|one| !one.is_control() || matches!(one, '\n' | '\t'))
+    {
         if kept.len() + one.len_utf8() > len_max {
             break;
         }
@@ -215,7 +239,9 @@ fn cut(text: &str, len_max: usize) -> String {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs())
 }
 
 #[cfg(test)]

@@ -74,7 +74,10 @@ impl Bound {
     /// # Errors
     /// An address is taken or not ours; the spool cannot be made.
     pub async fn new(options: Options) -> anyhow::Result<Self> {
-        anyhow::ensure!(options.connections_max > 0, "at least one connection must be allowed");
+        anyhow::ensure!(
+            options.connections_max > 0,
+            "at least one connection must be allowed"
+        );
         let mut listeners = Vec::new();
         for address in &options.listen {
             let listener = TcpListener::bind(address).await;
@@ -83,9 +86,10 @@ impl Bound {
             })?);
         }
         let traces = match &options.spool {
-            Some(spool) => Some(Traces::open(spool.join("traces")).with_context(|| {
-                format!("cannot open the spool {}", spool.display())
-            })?),
+            Some(spool) => Some(
+                Traces::open(spool.join("traces"))
+                    .with_context(|| format!("cannot open the spool {}", spool.display()))?,
+            ),
             None => None,
         };
         let server = Server {
@@ -96,7 +100,11 @@ impl Bound {
             url: options.url,
             menu_timeout: options.menu_timeout,
         };
-        Ok(Self { listeners, server: Arc::new(server), connections_max: options.connections_max })
+        Ok(Self {
+            listeners,
+            server: Arc::new(server),
+            connections_max: options.connections_max,
+        })
     }
 
     /// The addresses bound, with the ports the kernel chose for 0.
@@ -132,7 +140,9 @@ pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<P
 pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Result<Option<u64>> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     match runtime.block_on(heads::newest(&objects, system, profile)) {
         Ok(revision) => Ok(Some(revision)),
         Err(object::ObjectError::Missing) => Ok(None),

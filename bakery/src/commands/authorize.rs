@@ -30,7 +30,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE", required_if_eq("revoke", "true"))]
     file: Option<PathBuf>,
     /// The spool pushes go to
-    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = "/var/lib/layerfs/spool")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "BAKERY_SPOOL",
+        default_value = "/var/lib/layerfs/spool"
+    )]
     spool: PathBuf,
     /// Take the key's lines out of the file instead
     #[arg(long, conflicts_with_all = ["systems", "name"])]
@@ -45,13 +50,20 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let key = parse_key(&read(&args.key)?).with_context(|| args.key.display().to_string())?;
     if args.revoke {
         let file = args.file.as_deref().unwrap_or(Path::new(""));
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let (kept, removed) = without(&text, &key);
         if removed == 0 {
-            bail!("{} has no line for this key: nothing to revoke", file.display());
+            bail!(
+                "{} has no line for this key: nothing to revoke",
+                file.display()
+            );
         }
         replace(file, &kept)?;
-        crate::output::note(globals, &format!("revoked: {removed} line(s) removed from {}", file.display()));
+        crate::output::note(
+            globals,
+            &format!("revoked: {removed} line(s) removed from {}", file.display()),
+        );
         return Ok(ExitCode::SUCCESS);
     }
     let program = std::env::current_exe().context("cannot tell where this program is")?;
@@ -61,8 +73,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     }
     let spool = std::path::absolute(&args.spool)?;
     let store = globals.store.as_deref().map(absolute_store).transpose()?;
-    let Some(rights) = &args.systems else { bail!("name the systems with --systems") };
-    let grant = Grant { program: &program, store: store.as_deref(), spool: &spool, name: &name, rights };
+    let Some(rights) = &args.systems else {
+        bail!("name the systems with --systems")
+    };
+    let grant = Grant {
+        program: &program,
+        store: store.as_deref(),
+        spool: &spool,
+        name: &name,
+        rights,
+    };
     let line = line(&key, &grant)?;
     let Some(file) = &args.file else {
         crate::output::raw(|out| writeln!(out, "{line}"))?;
@@ -89,16 +109,23 @@ fn absolute_store(store: &str) -> anyhow::Result<String> {
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if path == Path::new("-") {
-        io::stdin().take(1 << 16).read_to_string(&mut text).context("cannot read standard input")?;
+        io::stdin()
+            .take(1 << 16)
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
     } else {
-        text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
     Ok(text)
 }
 
 /// Replaces the file at once; sshd reads it at any moment. Mode and owner are kept.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         let mut part = tempfile::NamedTempFile::new_in(directory)?;
         part.write_all(text.as_bytes())?;
@@ -109,7 +136,8 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
             }
             Err(_) => 0o600,
         };
-        part.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        part.as_file()
+            .set_permissions(fs::Permissions::from_mode(mode))?;
         part.as_file().sync_all()?;
         part.persist(path).map_err(|error| error.error)?;
         Ok(())

@@ -41,7 +41,12 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     };
     let original = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
     let known = |target: &Target| known(globals, target);
-    let done = receiver.handle(&original, &mut io::stdin().lock(), &mut io::stdout().lock(), &known);
+    let done = receiver.handle(
+        &original,
+        &mut io::stdin().lock(),
+        &mut io::stdout().lock(),
+        &known,
+    );
     Ok(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,7 +59,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 /// Whether the store has such a profile, so that a typing error is told at once and not by a
 /// failed job. A store that cannot be asked now is no reason to refuse an upload.
 fn known(globals: &Globals, target: &Target) -> Result<(), String> {
-    let Ok(store) = globals.store() else { return Ok(()) };
+    let Ok(store) = globals.store() else {
+        return Ok(());
+    };
     match crate::serve::newest_revision(store, &target.system, &target.profile) {
         Ok(None) => Err(format!(
             "the server has no {target}: see `bakery log` there for its systems, or make it with `bakery import` or `bakery profile add`"

@@ -16,7 +16,9 @@ use super::spool::{Job, Spool, State};
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// More than the server takes.
-    #[error("the upload is longer than the {0} bytes this server takes; exclude something, or raise --body-max there")]
+    #[error(
+        "the upload is longer than the {0} bytes this server takes; exclude something, or raise --body-max there"
+    )]
     TooLong(u64),
     /// The disk is full.
     #[error("the server's spool {0} is full; nothing was queued: make room there and push again")]
@@ -86,7 +88,9 @@ impl Arrival {
         if self.len > self.len_max {
             return Err(ArrivalError::TooLong(self.len_max));
         }
-        self.body.write_all(bytes).map_err(|source| failed(&self.path, source))
+        self.body
+            .write_all(bytes)
+            .map_err(|source| failed(&self.path, source))
     }
 
     /// Bytes collected.
@@ -106,7 +110,9 @@ impl Arrival {
     /// # Errors
     /// The spool cannot be written; nothing was queued.
     pub fn queue(mut self, request: &Request) -> Result<Job, ArrivalError> {
-        let job = self.try_queue(request).map_err(|source| failed(&self.path, source))?;
+        let job = self
+            .try_queue(request)
+            .map_err(|source| failed(&self.path, source))?;
         self.queued = true;
         Ok(job)
     }
@@ -131,7 +137,10 @@ fn failed(path: &Path, source: io::Error) -> ArrivalError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ArrivalError::Full(path.to_owned())
         }
-        _ => ArrivalError::Spool { path: path.to_owned(), source },
+        _ => ArrivalError::Spool {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
@@ -143,7 +152,11 @@ fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
     let path = queue.join(id.to_string());
     fs::rename(part, &path)?;
     files::sync_directory(&queue)?;
-    Ok(Job { id, state: State::Queued, path })
+    Ok(Job {
+        id,
+        state: State::Queued,
+        path,
+    })
 }
 
 /// Takes a file out of `incoming/` into the queue: request first, then the file, then the
@@ -173,8 +186,9 @@ pub(crate) fn recover(spool: &Spool) -> io::Result<(usize, usize)> {
         let Ok(Some(_lock)) = Lock::try_take(&part.join("lock")) else {
             continue;
         };
-        let request: Option<Request> =
-            files::read_record(&part.join("request.json")).ok().flatten();
+        let request: Option<Request> = files::read_record(&part.join("request.json"))
+            .ok()
+            .flatten();
         let dropped = request.is_some_and(|request| matches!(request.origin, Origin::Drop { .. }));
         if dropped && part.join(BODY).exists() {
             commit(spool, &part)?;

@@ -16,7 +16,9 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= NAME_LEN_MAX
         && !text.starts_with(['.', '-'])
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// Where changes go: a profile of a system.
@@ -43,7 +45,10 @@ impl FromStr for Target {
         if !is_name(system) || !is_name(profile) {
             return Err(TargetError(text.to_owned()));
         }
-        Ok(Self { system: system.to_owned(), profile: profile.to_owned() })
+        Ok(Self {
+            system: system.to_owned(),
+            profile: profile.to_owned(),
+        })
     }
 }
 
@@ -138,7 +143,9 @@ mod tests {
         let parse = |text: &str| text.parse::<Target>().map(|target| target.to_string());
         assert_eq!(parse("kiosk"), Ok("kiosk/main".into()));
         assert_eq!(parse("kiosk/lab-3"), Ok("kiosk/lab-3".into()));
-        for text in ["", "/", "a/", "/b", "a/b/c", "../x", "a/..", ".a", "-a", "a b", "a\n", "a;b", "$(x)"] {
+        for text in [
+            "", "/", "a/", "/b", "a/b/c", "../x", "a/..", ".a", "-a", "a b", "a\n", "a;b", "$(x)",
+        ] {
             assert_eq!(parse(text), Err(TargetError(text.into())), "{text:?}");
         }
     }

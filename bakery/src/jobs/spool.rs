@@ -64,7 +64,9 @@ impl Spool {
     /// # Errors
     /// They cannot be made.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        let spool = Self { root: root.to_owned() };
+        let spool = Self {
+            root: root.to_owned(),
+        };
         let states = State::ALL.map(|state| spool.state(state));
         for directory in states.iter().chain([&spool.parts()]) {
             fs::create_dir_all(directory)
@@ -109,7 +111,9 @@ impl Spool {
         let last: Ulid = text.trim().parse().unwrap_or(Ulid::nil());
         let mut id = Ulid::generate();
         if id.timestamp_ms() <= last.timestamp_ms() {
-            id = last.increment().map_err(|_| io::Error::other("job numbers are used up"))?;
+            id = last
+                .increment()
+                .map_err(|_| io::Error::other("job numbers are used up"))?;
         }
         file.rewind()?;
         file.write_all(id.to_string().as_bytes())?;
@@ -127,7 +131,11 @@ impl Spool {
             let entry = entry?;
             let name = entry.file_name();
             if let Some(id) = name.to_str().and_then(|name| name.parse().ok()) {
-                jobs.push(Job { id, state, path: entry.path() });
+                jobs.push(Job {
+                    id,
+                    state,
+                    path: entry.path(),
+                });
             }
         }
         jobs.sort_unstable_by_key(|job| job.id);
@@ -164,7 +172,11 @@ impl Spool {
         fs::rename(&job.path, &path)?;
         files::sync_directory(&target)?;
         files::sync_directory(&self.state(job.state))?;
-        Ok(Job { id: job.id, state: to, path })
+        Ok(Job {
+            id: job.id,
+            state: to,
+            path,
+        })
     }
 
     /// Writes down how a job ended, then moves it to `done` or `failed`.
@@ -226,7 +238,9 @@ impl Job {
     /// How far it is, if anyone works on it.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
-        files::read_record(&self.path.join("progress.json")).ok().flatten()
+        files::read_record(&self.path.join("progress.json"))
+            .ok()
+            .flatten()
     }
 
     /// Says how far it is. A reader sees the old or the new record, never half of one.
@@ -247,7 +261,9 @@ impl Job {
 /// Seconds since 1970 by the system's clock; 0 if it stands before that.
 #[must_use]
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs())
 }
 
 #[cfg(test)]
@@ -280,7 +296,9 @@ mod tests {
         let job = spool.transition(&job, State::Running).unwrap();
         let held = job.lock().unwrap();
         assert!(held.is_some() && job.lock().unwrap().is_none());
-        let ending = Ending::Failed { error: "the tar is torn".into() };
+        let ending = Ending::Failed {
+            error: "the tar is torn".into(),
+        };
         let job = spool.end(&job, &ending).unwrap();
         assert_eq!(job.state, State::Failed);
         assert_eq!(job.ending().unwrap(), Some(ending));

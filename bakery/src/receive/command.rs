@@ -46,11 +46,15 @@ impl Command {
         match text.split_once(' ') {
             Some(("layerfs-push", target)) => {
                 let target = target.parse::<Target>();
-                target.map(Self::Push).map_err(|error| CommandError::Argument(error.to_string()))
+                target
+                    .map(Self::Push)
+                    .map_err(|error| CommandError::Argument(error.to_string()))
             }
             Some(("layerfs-follow", job)) => match job.parse::<Ulid>() {
                 Ok(id) if id.to_string() == job => Ok(Self::Follow(id)),
-                _ => Err(CommandError::Argument(format!("{job:?} is not a job number"))),
+                _ => Err(CommandError::Argument(format!(
+                    "{job:?} is not a job number"
+                ))),
             },
             _ => Err(unknown()),
         }
@@ -63,19 +67,37 @@ mod tests {
 
     #[test]
     fn two_words_and_nothing_else() {
-        assert_eq!(Command::parse("layerfs-push kiosk"), Ok(Command::Push("kiosk".parse().unwrap())));
+        assert_eq!(
+            Command::parse("layerfs-push kiosk"),
+            Ok(Command::Push("kiosk".parse().unwrap()))
+        );
         assert_eq!(
             Command::parse("layerfs-push kiosk/lab-3"),
             Ok(Command::Push("kiosk/lab-3".parse().unwrap()))
         );
         let id = Ulid::from_parts(7, 7);
-        assert_eq!(Command::parse(&format!("layerfs-follow {id}")), Ok(Command::Follow(id)));
+        assert_eq!(
+            Command::parse(&format!("layerfs-follow {id}")),
+            Ok(Command::Follow(id))
+        );
         assert_eq!(Command::parse(""), Err(CommandError::None));
         for text in [
-            "sh", "layerfs-push", "layerfs-push ", "layerfs-push  kiosk", "layerfs-push kiosk ",
-            "layerfs-push kiosk; id", "layerfs-push kiosk\nid", "layerfs-push ../x", "layerfs-push $(id)",
-            "layerfs-push kiosk main", "layerfs-push --help", "layerfs-follow x", " layerfs-push kiosk",
-            "scp -t /", "layerfs-follow 7", "LAYERFS-PUSH kiosk",
+            "sh",
+            "layerfs-push",
+            "layerfs-push ",
+            "layerfs-push  kiosk",
+            "layerfs-push kiosk ",
+            "layerfs-push kiosk; id",
+            "layerfs-push kiosk\nid",
+            "layerfs-push ../x",
+            "layerfs-push $(id)",
+            "layerfs-push kiosk main",
+            "layerfs-push --help",
+            "layerfs-follow x",
+            " layerfs-push kiosk",
+            "scp -t /",
+            "layerfs-follow 7",
+            "LAYERFS-PUSH kiosk",
         ] {
             assert!(Command::parse(text).is_err(), "{text:?}");
         }

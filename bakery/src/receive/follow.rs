@@ -27,14 +27,22 @@ struct Line<'l> {
 }
 
 /// Writes a line whenever something changed, until the job ended.
-pub(super) fn follow(receiver: &Receiver, id: Ulid, output: &mut dyn Write) -> Result<(), ReceiveError> {
+pub(super) fn follow(
+    receiver: &Receiver,
+    id: Ulid,
+    output: &mut dyn Write,
+) -> Result<(), ReceiveError> {
     let text = id.to_string();
     let mut last: Option<(State, Option<Progress>)> = None;
     let mut said = Instant::now();
     loop {
         let server = |error: io::Error| ReceiveError::Server(error.into());
         let unknown = || ReceiveError::Unknown(format!("no job {id} here, or not one of yours"));
-        let job = receiver.spool.find(id).map_err(server)?.ok_or_else(unknown)?;
+        let job = receiver
+            .spool
+            .find(id)
+            .map_err(server)?
+            .ok_or_else(unknown)?;
         let progress = job.progress();
         let ending = match job.state {
             State::Done | State::Failed => job.ending().map_err(server)?,
@@ -74,5 +82,8 @@ fn write(output: &mut dyn Write, line: &Line<'_>) -> bool {
         return false;
     };
     text.push(b'\n');
-    output.write_all(&text).and_then(|()| output.flush()).is_ok()
+    output
+        .write_all(&text)
+        .and_then(|()| output.flush())
+        .is_ok()
 }

@@ -17,7 +17,9 @@ pub enum FrameError {
     #[error("a frame of {0} bytes is too long: the client does not speak our protocol")]
     TooLong(u32),
     /// The bytes that came are not those that were sent.
-    #[error("the upload was damaged on its way (its digest does not match); nothing was queued: push again")]
+    #[error(
+        "the upload was damaged on its way (its digest does not match); nothing was queued: push again"
+    )]
     Damaged,
     /// Reading failed.
     #[error("cannot read the upload: {0}")]
@@ -34,21 +36,31 @@ pub struct Frames<'i> {
 
 impl std::fmt::Debug for Frames<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Frames").field("total", &self.total).finish_non_exhaustive()
+        out.debug_struct("Frames")
+            .field("total", &self.total)
+            .finish_non_exhaustive()
     }
 }
 
 impl<'i> Frames<'i> {
     /// Reads from here.
     pub fn new(input: &'i mut dyn Read) -> Self {
-        Self { input, buffer: Vec::new(), hasher: blake3::Hasher::new(), total: 0 }
+        Self {
+            input,
+            buffer: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            total: 0,
+        }
     }
 
     /// The next frame's bytes; `None` when the upload is complete and whole.
     ///
     /// # Errors
     /// It is not.
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend its buffer")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator could not lend its buffer"
+    )]
     pub fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let mut len = [0; 4];
         self.fill(&mut len)?;
@@ -56,7 +68,9 @@ impl<'i> Frames<'i> {
         if len == 0 {
             return self.finish().map(|()| None);
         }
-        let fits = usize::try_from(len).ok().filter(|len| *len <= limits::FRAME_LEN_MAX);
+        let fits = usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= limits::FRAME_LEN_MAX);
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(fits.ok_or(FrameError::TooLong(len))?, 0);
         self.fill(&mut buffer)?;
@@ -76,16 +90,20 @@ impl<'i> Frames<'i> {
         let (mut total, mut digest) = ([0; 8], [0; 32]);
         self.fill(&mut total)?;
         self.fill(&mut digest)?;
-        if u64::from_le_bytes(total) != self.total || self.digest() != blake3::Hash::from_bytes(digest) {
+        if u64::from_le_bytes(total) != self.total
+            || self.digest() != blake3::Hash::from_bytes(digest)
+        {
             return Err(FrameError::Damaged);
         }
         Ok(())
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), FrameError> {
-        self.input.read_exact(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => FrameError::Torn(self.total),
-            _ => FrameError::Read(error),
-        })
+        self.input
+            .read_exact(buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => FrameError::Torn(self.total),
+                _ => FrameError::Read(error),
+            })
     }
 }

@@ -73,7 +73,11 @@ mod tests {
         assert!(allows("kiosk") && allows("kiosk/x") && allows("lab/room-3"));
         assert!(!allows("lab") && !allows("lab/room-4") && !allows("kiosk2") && !allows("kios"));
         assert_eq!(rights.to_string(), "kiosk,lab/room-3");
-        assert!("*".parse::<Rights>().unwrap().allow(&"any/thing".parse().unwrap()));
+        assert!(
+            "*".parse::<Rights>()
+                .unwrap()
+                .allow(&"any/thing".parse().unwrap())
+        );
         for text in ["", ",", "kiosk,", "a b", "lab/", "**", "kiosk,../x"] {
             assert!(text.parse::<Rights>().is_err(), "{text:?}");
         }

@@ -16,7 +16,10 @@ fn fixture(body_len_max: u64) -> Fixture {
         rights: "kiosk".parse().unwrap(),
         body_len_max,
     };
-    Fixture { _directory: directory, receiver }
+    Fixture {
+        _directory: directory,
+        receiver,
+    }
 }
 
 fn upload(opening: &str, frames: &[&[u8]]) -> Vec<u8> {
@@ -37,9 +40,14 @@ fn upload(opening: &str, frames: &[&[u8]]) -> Vec<u8> {
 
 fn ask(fixture: &Fixture, command: &str, sent: &[u8]) -> (Result<(), ReceiveError>, Vec<Answer>) {
     let mut output = Vec::new();
-    let done = fixture.receiver.handle(command, &mut &sent[..], &mut output, &|_| Ok(()));
+    let done = fixture
+        .receiver
+        .handle(command, &mut &sent[..], &mut output, &|_| Ok(()));
     let lines = String::from_utf8(output).unwrap();
-    let answers = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answers = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     (done, answers)
 }
 
@@ -48,19 +56,36 @@ const OPENING: &str = r#"{"version":1,"author":"ann@host\u001b[31m","message":"f
 #[test]
 fn a_whole_upload_is_queued() {
     let fixture = fixture(1000);
-    let (done, answers) = ask(&fixture, "layerfs-push kiosk", &upload(OPENING, &[b"abc", b"def"]));
+    let (done, answers) = ask(
+        &fixture,
+        "layerfs-push kiosk",
+        &upload(OPENING, &[b"abc", b"def"]),
+    );
     done.unwrap();
     assert_eq!(answers.len(), 2);
     assert_eq!(answers[0], Answer::Ready);
     let jobs = fixture.receiver.spool.jobs(State::Queued).unwrap();
     assert_eq!(jobs.len(), 1);
-    assert_eq!(answers[1], Answer::Queued { job: jobs[0].id.to_string() });
+    assert_eq!(
+        answers[1],
+        Answer::Queued {
+            job: jobs[0].id.to_string()
+        }
+    );
     assert_eq!(std::fs::read(jobs[0].path.join(BODY)).unwrap(), b"abcdef");
     let request = jobs[0].request().unwrap();
     assert_eq!(request.author, "ann@host[31m");
     assert_eq!(request.message, "fix\nit");
-    assert_eq!(request.origin, Origin::Push { key: "teacher".into() });
-    assert_eq!(request.digest.as_deref(), Some(blake3::hash(b"abcdef").to_hex().as_str()));
+    assert_eq!(
+        request.origin,
+        Origin::Push {
+            key: "teacher".into()
+        }
+    );
+    assert_eq!(
+        request.digest.as_deref(),
+        Some(blake3::hash(b"abcdef").to_hex().as_str())
+    );
 }
 
 #[test]
@@ -74,13 +99,35 @@ fn a_torn_or_damaged_upload_leaves_nothing() {
         let (done, answers) = ask(&fixture, "layerfs-push kiosk", &whole[..cut]);
         assert!(done.is_err(), "cut at {cut}");
         assert!(matches!(answers.last(), Some(Answer::Refused { .. })));
-        assert!(fixture.receiver.spool.jobs(State::Queued).unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(fixture.receiver.spool.parts()).unwrap().count(), 0);
+        assert!(
+            fixture
+                .receiver
+                .spool
+                .jobs(State::Queued)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(
+            std::fs::read_dir(fixture.receiver.spool.parts())
+                .unwrap()
+                .count(),
+            0
+        );
     }
     let fixture = fixture(1000);
     let (done, _) = ask(&fixture, "layerfs-push kiosk", &damaged);
-    assert!(matches!(done, Err(ReceiveError::Frame(FrameError::Damaged))));
-    assert!(fixture.receiver.spool.jobs(State::Queued).unwrap().is_empty());
+    assert!(matches!(
+        done,
+        Err(ReceiveError::Frame(FrameError::Damaged))
+    ));
+    assert!(
+        fixture
+            .receiver
+            .spool
+            .jobs(State::Queued)
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -89,7 +136,9 @@ fn what_is_not_allowed_is_refused_before_anything_is_read() {
     let refused = |command: &str, opening: &str, frames: &[&[u8]], words: &str| {
         let (done, answers) = ask(&fixture, command, &upload(opening, frames));
         assert!(done.is_err());
-        let Some(Answer::Refused { error }) = answers.last() else { panic!("{answers:?}") };
+        let Some(Answer::Refused { error }) = answers.last() else {
+            panic!("{answers:?}")
+        };
         assert!(error.contains(words), "{error}");
     };
     refused("layerfs-push lab", OPENING, &[], "may not push to lab/main");
@@ -97,11 +146,31 @@ fn what_is_not_allowed_is_refused_before_anything_is_read() {
     refused("", OPENING, &[], "no shell");
     refused("layerfs-push kiosk", r#"{"version":9}"#, &[], "version 9");
     refused("layerfs-push kiosk", "nonsense", &[], "opened badly");
-    refused("layerfs-push kiosk", OPENING, &[b"12345"], "longer than the 4 bytes");
-    refused("layerfs-follow 01ARZ3NDEKTSV4RRFFQ69G5FAV", OPENING, &[], "no job");
+    refused(
+        "layerfs-push kiosk",
+        OPENING,
+        &[b"12345"],
+        "longer than the 4 bytes",
+    );
+    refused(
+        "layerfs-follow 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        OPENING,
+        &[],
+        "no job",
+    );
     let mut long = format!("{OPENING}\n").into_bytes();
     long.extend(u32::MAX.to_le_bytes());
     let (done, _) = ask(&fixture, "layerfs-push kiosk", &long);
-    assert!(matches!(done, Err(ReceiveError::Frame(FrameError::TooLong(u32::MAX)))));
-    assert!(fixture.receiver.spool.jobs(State::Queued).unwrap().is_empty());
+    assert!(matches!(
+        done,
+        Err(ReceiveError::Frame(FrameError::TooLong(u32::MAX)))
+    ));
+    assert!(
+        fixture
+            .receiver
+            .spool
+            .jobs(State::Queued)
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -15,7 +15,9 @@ pub const RECORD_LEN: usize = 12;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// The body is not a whole number of records.
-    #[error("a batch is a list of 12-byte records (offset u64, length u32, little endian); {0} bytes are not")]
+    #[error(
+        "a batch is a list of 12-byte records (offset u64, length u32, little endian); {0} bytes are not"
+    )]
     Torn(usize),
     /// Too much asked for at once.
     #[error("a batch may ask for {ranges_max} ranges and {len_max} bytes; ask for less at once", ranges_max = limits::BATCH_RANGES_MAX, len_max = limits::BATCH_LEN_MAX)]
@@ -46,8 +48,14 @@ pub fn parse(body: &[u8], object_len: u64) -> Result<Vec<Range<u64>>, BatchError
     for &[o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3] in records {
         let offset = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
         let len = u32::from_le_bytes([l0, l1, l2, l3]);
-        let end = offset.checked_add(u64::from(len)).filter(|end| *end <= object_len);
-        let end = end.ok_or(BatchError::Outside { offset, len, object_len })?;
+        let end = offset
+            .checked_add(u64::from(len))
+            .filter(|end| *end <= object_len);
+        let end = end.ok_or(BatchError::Outside {
+            offset,
+            len,
+            object_len,
+        })?;
         total += u64::from(len);
         ranges.push(offset..end);
     }
@@ -79,7 +87,13 @@ mod tests {
 
     #[test]
     fn what_is_outside_or_too_much_is_refused() {
-        let outside = |offset, len| Err(BatchError::Outside { offset, len, object_len: 10 });
+        let outside = |offset, len| {
+            Err(BatchError::Outside {
+                offset,
+                len,
+                object_len: 10,
+            })
+        };
         assert_eq!(parse(&body(&[(5, 6)]), 10), outside(5, 6));
         assert_eq!(parse(&body(&[(11, 0)]), 10), outside(11, 0));
         assert_eq!(parse(&body(&[(u64::MAX, 1)]), 10), outside(u64::MAX, 1));
@@ -87,6 +101,9 @@ mod tests {
         let many = vec![(0, 1); limits::BATCH_RANGES_MAX + 1];
         assert_eq!(parse(&body(&many), 10), Err(BatchError::TooMuch));
         let large = u32::try_from(limits::BATCH_LEN_MAX).unwrap();
-        assert_eq!(parse(&body(&[(0, large), (0, 1)]), 1 << 40), Err(BatchError::TooMuch));
+        assert_eq!(
+            parse(&body(&[(0, large), (0, 1)]), 1 << 40),
+            Err(BatchError::TooMuch)
+        );
     }
 }

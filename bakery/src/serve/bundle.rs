@@ -57,7 +57,11 @@ pub(super) async fn systems(State(server): State<Arc<Server>>, asked: HeaderMap)
         Err(error) => return refused(&server, &error),
     };
     match serde_json::to_vec(&profiles) {
-        Ok(json) => small(&asked, json.into(), HeaderValue::from_static("application/json")),
+        Ok(json) => small(
+            &asked,
+            json.into(),
+            HeaderValue::from_static("application/json"),
+        ),
         Err(error) => error.to_string().into_response(),
     }
 }
@@ -75,10 +79,13 @@ async fn collect(
     let head_path = heads::path(system, profile, revision);
     let head = objects.read(&head_path).await?;
     let manifest = manifest_of(&head).ok_or_else(|| damaged(&head_path))?;
-    let manifest = objects.read(&format!("manifests/{manifest}")).await.map_err(|error| match error {
-        ObjectError::Missing => damaged(&head_path),
-        other => other,
-    })?;
+    let manifest = objects
+        .read(&format!("manifests/{manifest}"))
+        .await
+        .map_err(|error| match error {
+            ObjectError::Missing => damaged(&head_path),
+            other => other,
+        })?;
     let bundle = Bundle {
         keysets: keysets(objects).await?,
         head: text(&head, &head_path)?,
@@ -90,11 +97,18 @@ async fn collect(
 
 async fn keysets(objects: &Objects) -> Result<Vec<String>, ObjectError> {
     let place = object_store::path::Path::from("keysets");
-    let listed = objects.store().list(Some(&place)).map_ok(|meta| meta.location.to_string());
-    let mut paths: Vec<String> = listed.try_collect().await.map_err(|error| ObjectError::Store {
-        path: "keysets".to_owned(),
-        message: error.to_string(),
-    })?;
+    let listed = objects
+        .store()
+        .list(Some(&place))
+        .map_ok(|meta| meta.location.to_string());
+    let mut paths: Vec<String> =
+        listed
+            .try_collect()
+            .await
+            .map_err(|error| ObjectError::Store {
+                path: "keysets".to_owned(),
+                message: error.to_string(),
+            })?;
     paths.sort_unstable();
     let mut keysets = Vec::with_capacity(paths.len());
     for path in paths {
@@ -126,6 +140,7 @@ fn text(bytes: &[u8], path: &str) -> Result<String, ObjectError> {
 fn damaged(path: &str) -> ObjectError {
     ObjectError::Store {
         path: path.to_owned(),
-        message: "damaged: it does not lead to a readable manifest (run `bakery verify --all`)".to_owned(),
+        message: "damaged: it does not lead to a readable manifest (run `bakery verify --all`)"
+            .to_owned(),
     }
 }

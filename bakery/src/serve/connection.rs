@@ -103,7 +103,11 @@ impl Door {
         let metrics = &self.server.metrics;
         metrics.connections.fetch_add(1, Relaxed);
         metrics.connections_open.fetch_add(1, Relaxed);
-        let (app, server, watcher) = (self.app.clone(), Arc::clone(&self.server), self.graceful.watcher());
+        let (app, server, watcher) = (
+            self.app.clone(),
+            Arc::clone(&self.server),
+            self.graceful.watcher(),
+        );
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, app, watcher, stop).await {
@@ -159,7 +163,11 @@ fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
         .max_send_buf_size(1 << 20)
         .keep_alive_interval(limits::HEAD_TIMEOUT)
         .keep_alive_timeout(limits::HEAD_TIMEOUT);
-    if h2 { builder.http2_only() } else { builder.http1_only() }
+    if h2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    }
 }
 
 /// Looks at the first bytes without taking them.
@@ -167,7 +175,11 @@ async fn speaks_h2(stream: &TcpStream) -> io::Result<bool> {
     let mut seen = [0; PREFACE.len()];
     loop {
         let count = stream.peek(&mut seen).await?;
-        let matches = seen.iter().zip(PREFACE).take(count).all(|(one, other)| one == other);
+        let matches = seen
+            .iter()
+            .zip(PREFACE)
+            .take(count)
+            .all(|(one, other)| one == other);
         if count == 0 || !matches {
             return Ok(false);
         }

@@ -6,9 +6,9 @@ use futures::TryStreamExt as _;
 use object_store::ObjectStore as _;
 use serde::Serialize;
 
-use crate::jobs::is_name;
 use super::limits;
 use super::object::{ObjectError, Objects};
+use crate::jobs::is_name;
 
 /// One profile of one system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,7 +32,9 @@ pub fn path(system: &str, profile: &str, revision: u64) -> String {
 /// [`ObjectError::Missing`]: no such profile. Otherwise the store failed.
 pub async fn newest(objects: &Objects, system: &str, profile: &str) -> Result<u64, ObjectError> {
     let hint = match objects.read(&format!("hints/{system}/{profile}")).await {
-        Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
+        Ok(bytes) => std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.trim().parse().ok()),
         Err(ObjectError::Missing) => None,
         Err(error) => return Err(error),
     };
@@ -48,14 +50,21 @@ pub async fn newest(objects: &Objects, system: &str, profile: &str) -> Result<u6
         }
         return Ok(newest);
     }
-    revisions(objects, system, profile).await?.pop().ok_or(ObjectError::Missing)
+    revisions(objects, system, profile)
+        .await?
+        .pop()
+        .ok_or(ObjectError::Missing)
 }
 
 /// Every revision of a profile that is there, ascending.
 ///
 /// # Errors
 /// The store failed.
-pub async fn revisions(objects: &Objects, system: &str, profile: &str) -> Result<Vec<u64>, ObjectError> {
+pub async fn revisions(
+    objects: &Objects,
+    system: &str,
+    profile: &str,
+) -> Result<Vec<u64>, ObjectError> {
     let prefix = format!("refs/{system}/{profile}");
     let mut found: Vec<u64> = list(objects, &prefix)
         .await?
@@ -79,17 +88,28 @@ pub async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
             && is_name(profile)
             && let Ok(revision) = revision.parse::<u64>()
         {
-            let entry = newest.entry((String::from(*system), String::from(*profile))).or_default();
+            let entry = newest
+                .entry((String::from(*system), String::from(*profile)))
+                .or_default();
             *entry = revision.max(*entry);
         }
     }
     let profiles = newest.into_iter().take(limits::LISTING_MAX);
     Ok(profiles
-        .map(|((system, profile), revision)| Profile { system, profile, revision })
+        .map(|((system, profile), revision)| Profile {
+            system,
+            profile,
+            revision,
+        })
         .collect())
 }
 
-async fn exists(objects: &Objects, system: &str, profile: &str, revision: u64) -> Result<bool, ObjectError> {
+async fn exists(
+    objects: &Objects,
+    system: &str,
+    profile: &str,
+    revision: u64,
+) -> Result<bool, ObjectError> {
     match objects.read(&path(system, profile, revision)).await {
         Ok(_) => Ok(true),
         Err(ObjectError::Missing) => Ok(false),
@@ -99,9 +119,15 @@ async fn exists(objects: &Objects, system: &str, profile: &str, revision: u64) -
 
 async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectError> {
     let place = object_store::path::Path::from(prefix);
-    let listed = objects.store().list(Some(&place)).map_ok(|meta| meta.location.to_string());
-    listed.try_collect().await.map_err(|error| ObjectError::Store {
-        path: prefix.to_owned(),
-        message: error.to_string(),
-    })
+    let listed = objects
+        .store()
+        .list(Some(&place))
+        .map_ok(|meta| meta.location.to_string());
+    listed
+        .try_collect()
+        .await
+        .map_err(|error| ObjectError::Store {
+            path: prefix.to_owned(),
+            message: error.to_string(),
+        })
 }

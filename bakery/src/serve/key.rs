@@ -78,7 +78,10 @@ fn number(text: &str) -> bool {
 
 /// 64 lower-case hexadecimal digits.
 pub fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -96,7 +99,10 @@ mod tests {
             (format!("manifests/{HEX}"), Lifetime::Immutable),
             (format!("boot/{HEX}"), Lifetime::Immutable),
             ("keysets/00000000000000000001".into(), Lifetime::Record),
-            ("refs/alt-p11/lab-3/00000000000000000042".into(), Lifetime::Record),
+            (
+                "refs/alt-p11/lab-3/00000000000000000042".into(),
+                Lifetime::Record,
+            ),
             ("hints/alt-p11/main".into(), Lifetime::Record),
         ] {
             let key = Key::parse(&path).unwrap_or_else(|| panic!("{path}"));
@@ -107,16 +113,37 @@ mod tests {
     #[test]
     fn nothing_else_is() {
         for path in [
-            "", "/", "layers", "layers/", "layers/../x", "../etc/passwd", "refs/../../x/00000000000000000001",
-            "refs/a/b/1", "refs/a/b/000000000000000000010", "refs/.a/b/00000000000000000001",
-            "refs//b/00000000000000000001", "refs/a/b/c/00000000000000000001", "hints/a", "hints/a/b/c",
-            "hints/a/..", "hints/a/-b", "keysets/x", "private/key", "signing.key", "spool/jobs",
-            "hints/a/b\0", "hints/a/%2e%2e", "hints/a/\u{44f}",
+            "",
+            "/",
+            "layers",
+            "layers/",
+            "layers/../x",
+            "../etc/passwd",
+            "refs/../../x/00000000000000000001",
+            "refs/a/b/1",
+            "refs/a/b/000000000000000000010",
+            "refs/.a/b/00000000000000000001",
+            "refs//b/00000000000000000001",
+            "refs/a/b/c/00000000000000000001",
+            "hints/a",
+            "hints/a/b/c",
+            "hints/a/..",
+            "hints/a/-b",
+            "keysets/x",
+            "private/key",
+            "signing.key",
+            "spool/jobs",
+            "hints/a/b\0",
+            "hints/a/%2e%2e",
+            "hints/a/\u{44f}",
         ] {
             assert_eq!(Key::parse(path), None, "{path:?}");
         }
         assert_eq!(Key::parse(&format!("layers/{HEX}")), None);
-        assert_eq!(Key::parse(&format!("layers/{}.layer", HEX.to_uppercase())), None);
+        assert_eq!(
+            Key::parse(&format!("layers/{}.layer", HEX.to_uppercase())),
+            None
+        );
         assert_eq!(Key::parse(&format!("boot/{HEX}.layer")), None);
         assert_eq!(Key::parse(&format!("layers/x/{HEX}.layer")), None);
     }

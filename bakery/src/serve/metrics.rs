@@ -53,7 +53,10 @@ impl Route {
     /// The route of a request path (with its leading slash).
     pub fn of(path: &str) -> Self {
         let mut parts = path.trim_start_matches('/').splitn(3, '/');
-        match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+        match (
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+        ) {
             ("layers", _) => Self::Layer,
             ("indexes", _) => Self::Index,
             ("packs", _) => Self::Pack,
@@ -123,13 +126,48 @@ impl Metrics {
         self.render_requests(&mut page);
         self.render_durations(&mut page);
         for (name, kind, help, value) in [
-            ("connections_total", "counter", "Connections accepted", &self.connections),
-            ("connections_open", "gauge", "Connections open now", &self.connections_open),
-            ("connections_waited_total", "counter", "Times the listener stood at its limit", &self.connections_waited),
-            ("connections_failed_total", "counter", "Connections that ended in an error", &self.connections_failed),
-            ("traces_stored_total", "counter", "Boot traces taken", &self.traces_stored),
-            ("traces_refused_total", "counter", "Boot traces refused", &self.traces_refused),
-            ("store_errors_total", "counter", "Failed reads of the store", &self.store_errors),
+            (
+                "connections_total",
+                "counter",
+                "Connections accepted",
+                &self.connections,
+            ),
+            (
+                "connections_open",
+                "gauge",
+                "Connections open now",
+                &self.connections_open,
+            ),
+            (
+                "connections_waited_total",
+                "counter",
+                "Times the listener stood at its limit",
+                &self.connections_waited,
+            ),
+            (
+                "connections_failed_total",
+                "counter",
+                "Connections that ended in an error",
+                &self.connections_failed,
+            ),
+            (
+                "traces_stored_total",
+                "counter",
+                "Boot traces taken",
+                &self.traces_stored,
+            ),
+            (
+                "traces_refused_total",
+                "counter",
+                "Boot traces refused",
+                &self.traces_refused,
+            ),
+            (
+                "store_errors_total",
+                "counter",
+                "Failed reads of the store",
+                &self.store_errors,
+            ),
         ] {
             head(&mut page, name, kind, help);
             let _ = writeln!(page, "bakery_{name} {}", value.load(Relaxed));
@@ -144,7 +182,12 @@ impl Metrics {
     }
 
     fn render_requests(&self, page: &mut String) {
-        head(page, "requests_total", "counter", "Answers by route and status class");
+        head(
+            page,
+            "requests_total",
+            "counter",
+            "Answers by route and status class",
+        );
         for ((_, label), counters) in ROUTES.iter().zip(&self.routes) {
             for (class, count) in counters.answers.iter().enumerate() {
                 let count = count.load(Relaxed);
@@ -156,7 +199,12 @@ impl Metrics {
                 }
             }
         }
-        head(page, "sent_bytes_total", "counter", "Bytes of answer bodies by route");
+        head(
+            page,
+            "sent_bytes_total",
+            "counter",
+            "Bytes of answer bodies by route",
+        );
         for ((_, label), counters) in ROUTES.iter().zip(&self.routes) {
             let bytes = counters.bytes.load(Relaxed);
             let _ = writeln!(page, "bakery_sent_bytes_total{{route=\"{label}\"}} {bytes}");
@@ -165,7 +213,12 @@ impl Metrics {
 
     fn render_durations(&self, page: &mut String) {
         let name = "request_seconds";
-        head(page, name, "histogram", "Time from a request's head to its answer's head");
+        head(
+            page,
+            name,
+            "histogram",
+            "Time from a request's head to its answer's head",
+        );
         let mut total = 0;
         let bounds = BOUNDS.iter().map(|(_, label)| *label).chain(["+Inf"]);
         for (label, count) in bounds.zip(&self.durations) {
@@ -173,13 +226,21 @@ impl Metrics {
             let _ = writeln!(page, "bakery_{name}_bucket{{le=\"{label}\"}} {total}");
         }
         let micros = self.duration_micros.load(Relaxed);
-        let _ = writeln!(page, "bakery_{name}_sum {}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        let _ = writeln!(
+            page,
+            "bakery_{name}_sum {}.{:06}",
+            micros / 1_000_000,
+            micros % 1_000_000
+        );
         let _ = writeln!(page, "bakery_{name}_count {total}");
     }
 }
 
 fn head(page: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(page, "# HELP bakery_{name} {help}.\n# TYPE bakery_{name} {kind}");
+    let _ = writeln!(
+        page,
+        "# HELP bakery_{name} {help}.\n# TYPE bakery_{name} {kind}"
+    );
 }
 
 #[cfg(test)]
@@ -196,7 +257,12 @@ mod tests {
     #[test]
     fn counts_appear_on_the_page() {
         let metrics = Metrics::default();
-        metrics.answered(Route::of("/layers/x"), 206, 262_144, Duration::from_micros(700));
+        metrics.answered(
+            Route::of("/layers/x"),
+            206,
+            262_144,
+            Duration::from_micros(700),
+        );
         metrics.answered(Route::of("/v1/bundle/a/b"), 404, 0, Duration::from_secs(60));
         let page = metrics.render(&[("queued", 3)]);
         for line in [

@@ -89,7 +89,9 @@ impl Object {
 }
 
 fn cut(bytes: &Bytes, range: &Range<u64>) -> Bytes {
-    let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(bytes.len());
+    let end = usize::try_from(range.end)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
     let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(end);
     bytes.slice(start..end)
 }
@@ -141,16 +143,27 @@ impl Objects {
             let place = object_store::path::Path::from(path);
             let head = self.store.head(&place).await;
             let len = head.map_err(|error| failed(path, &error))?.size;
-            return Ok(Object::Remote { store: Arc::clone(&self.store), path: place, len });
+            return Ok(Object::Remote {
+                store: Arc::clone(&self.store),
+                path: place,
+                len,
+            });
         };
         if let Some(kept) = self.kept(directory, path) {
             return Ok(Object::Mapped(kept));
         }
         let (bytes, inode) = map(&directory.join(path)).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ObjectError::Missing,
-            _ => ObjectError::Store { path: path.to_owned(), message: error.to_string() },
+            _ => ObjectError::Store {
+                path: path.to_owned(),
+                message: error.to_string(),
+            },
         })?;
-        let kept = Kept { bytes: bytes.clone(), inode, checked: Instant::now() };
+        let kept = Kept {
+            bytes: bytes.clone(),
+            inode,
+            checked: Instant::now(),
+        };
         self.lock().put(path.to_owned(), kept);
         Ok(Object::Mapped(bytes))
     }
@@ -158,7 +171,11 @@ impl Objects {
     /// Reads a small object that may appear or change: heads, keysets, hints.
     pub async fn read(&self, path: &str) -> Result<Bytes, ObjectError> {
         let place = object_store::path::Path::from(path);
-        let answer = self.store.get(&place).await.map_err(|error| failed(path, &error))?;
+        let answer = self
+            .store
+            .get(&place)
+            .await
+            .map_err(|error| failed(path, &error))?;
         if answer.meta.size > limits::RECORD_LEN_MAX {
             return Err(ObjectError::Store {
                 path: path.to_owned(),
@@ -172,8 +189,9 @@ impl Objects {
         let mut open = self.lock();
         let kept = open.get_mut(path)?;
         if kept.checked.elapsed() > limits::OPEN_OBJECT_RECHECK {
-            let same = std::fs::metadata(directory.join(path))
-                .is_ok_and(|meta| meta.ino() == kept.inode && meta.len() == kept.bytes.len() as u64);
+            let same = std::fs::metadata(directory.join(path)).is_ok_and(|meta| {
+                meta.ino() == kept.inode && meta.len() == kept.bytes.len() as u64
+            });
             if !same {
                 open.pop(path);
                 return None;

@@ -99,7 +99,10 @@ mod tests {
         assert_eq!(ask("bytes=9-9", 10), Selection::Part(9..10));
         assert_eq!(ask("bytes=5-1000", 10), Selection::Part(5..10));
         assert_eq!(ask("Bytes = 1 - 2 ", 10), Selection::Part(1..3));
-        assert_eq!(ask("bytes=0-18446744073709551615", 10), Selection::Part(0..10));
+        assert_eq!(
+            ask("bytes=0-18446744073709551615", 10),
+            Selection::Part(0..10)
+        );
     }
 
     #[test]
@@ -107,7 +110,10 @@ mod tests {
         assert_eq!(ask("bytes=-3", 10), Selection::Part(7..10));
         assert_eq!(ask("bytes=-10", 10), Selection::Part(0..10));
         assert_eq!(ask("bytes=-11", 10), Selection::Part(0..10));
-        assert_eq!(ask("bytes=-99999999999999999999999", 10), Selection::Part(0..10));
+        assert_eq!(
+            ask("bytes=-99999999999999999999999", 10),
+            Selection::Part(0..10)
+        );
         assert_eq!(ask("bytes=-0", 10), Selection::Unsatisfiable);
     }
 
@@ -117,14 +123,27 @@ mod tests {
         assert_eq!(ask("bytes=10-12", 10), Selection::Unsatisfiable);
         assert_eq!(ask("bytes=0-", 0), Selection::Unsatisfiable);
         assert_eq!(ask("bytes=-5", 0), Selection::Unsatisfiable);
-        assert_eq!(ask("bytes=99999999999999999999999-", 10), Selection::Unsatisfiable);
+        assert_eq!(
+            ask("bytes=99999999999999999999999-", 10),
+            Selection::Unsatisfiable
+        );
     }
 
     #[test]
     fn what_is_not_a_range_is_ignored() {
         for text in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2", "bytes=5-2", "lines=0-1",
-            "bytes=0-1,3-4", "bytes=1", "bytes=0x0-0x1", "bytes=--1",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes=5-2",
+            "lines=0-1",
+            "bytes=0-1,3-4",
+            "bytes=1",
+            "bytes=0x0-0x1",
+            "bytes=--1",
         ] {
             assert_eq!(ask(text, 10), Selection::Whole, "{text:?}");
         }
@@ -161,6 +180,9 @@ mod tests {
         assert!(if_range_holds(None, "\"a\""));
         assert!(if_range_holds(Some(b"\"a\""), "\"a\""));
         assert!(!if_range_holds(Some(b"W/\"a\""), "\"a\""));
-        assert!(!if_range_holds(Some(b"Tue, 15 Nov 1994 12:45:26 GMT"), "\"a\""));
+        assert!(!if_range_holds(
+            Some(b"Tue, 15 Nov 1994 12:45:26 GMT"),
+            "\"a\""
+        ));
     }
 }

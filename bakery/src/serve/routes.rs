@@ -18,12 +18,12 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::batch::{self, BatchError};
 use super::key::{Key, Lifetime};
-use crate::jobs::is_name;
 use super::metrics::Route;
 use super::object::ObjectError;
 use super::range::{self, Selection};
 use super::traces::TraceError;
 use super::{Server, bundle, limits};
+use crate::jobs::is_name;
 
 type Shared = State<Arc<Server>>;
 
@@ -35,7 +35,10 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/bundle/{system}/{profile}", get(bundle::get))
         .route("/v1/systems", get(bundle::systems))
-        .route("/v1/batch/{layer}", post(batch_ranges).layer(DefaultBodyLimit::max(batch_len_max)))
+        .route(
+            "/v1/batch/{layer}",
+            post(batch_ranges).layer(DefaultBodyLimit::max(batch_len_max)),
+        )
         .route(
             "/v1/traces/{system}/{profile}/{revision}",
             post(take_trace).layer(DefaultBodyLimit::max(limits::TRACE_LEN_MAX)),
@@ -52,7 +55,9 @@ async fn count(State(server): Shared, request: Request, next: Next) -> Response 
     let start = Instant::now();
     let response = next.run(request).await;
     let bytes = response.body().size_hint().exact().unwrap_or(0);
-    server.metrics.answered(route, response.status().as_u16(), bytes, start.elapsed());
+    server
+        .metrics
+        .answered(route, response.status().as_u16(), bytes, start.elapsed());
     response
 }
 
@@ -60,7 +65,12 @@ async fn count(State(server): Shared, request: Request, next: Next) -> Response 
 async fn object(State(server): Shared, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let allow = [(header::ALLOW, "GET, HEAD")];
-        return (StatusCode::METHOD_NOT_ALLOWED, allow, "this store is read only\n").into_response();
+        return (
+            StatusCode::METHOD_NOT_ALLOWED,
+            allow,
+            "this store is read only\n",
+        )
+            .into_response();
     }
     let Some(key) = Key::parse(request.uri().path().trim_start_matches('/')) else {
         return absent();
@@ -114,7 +124,9 @@ pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Respo
         Plan::Send(_) => Body::from(bytes).into_response(),
     };
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     put(&mut response, header::ETAG, &etag);
     response
 }
@@ -171,7 +183,10 @@ async fn answer_batch(server: &Server, layer: &str, body: &[u8]) -> Result<Respo
     let mut response = Body::from_stream(stream).into_response();
     put(&mut response, header::CONTENT_LENGTH, &len.to_string());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -190,10 +205,15 @@ async fn take_trace(
     }
     let writer = Arc::clone(&server);
     let put = tokio::task::spawn_blocking(move || {
-        writer.traces.as_ref().map_or(Ok(()), |traces| traces.put(&system, &profile, revision, &body))
+        writer.traces.as_ref().map_or(Ok(()), |traces| {
+            traces.put(&system, &profile, revision, &body)
+        })
     });
     let (counter, answer) = match put.await {
-        Ok(Ok(())) => (&server.metrics.traces_stored, StatusCode::NO_CONTENT.into_response()),
+        Ok(Ok(())) => (
+            &server.metrics.traces_stored,
+            StatusCode::NO_CONTENT.into_response(),
+        ),
         Ok(Err(error)) => {
             let status = match &error {
                 TraceError::Enough => StatusCode::TOO_MANY_REQUESTS,
@@ -203,9 +223,15 @@ async fn take_trace(
                     StatusCode::INSUFFICIENT_STORAGE
                 }
             };
-            (&server.metrics.traces_refused, (status, "trace not kept\n").into_response())
+            (
+                &server.metrics.traces_refused,
+                (status, "trace not kept\n").into_response(),
+            )
         }
-        Err(_) => (&server.metrics.traces_refused, StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        Err(_) => (
+            &server.metrics.traces_refused,
+            StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        ),
     };
     counter.fetch_add(1, Relaxed);
     answer
@@ -217,7 +243,11 @@ async fn healthz(State(server): Shared) -> Response {
         Ok(_) | Err(ObjectError::Missing) => "ok\n".into_response(),
         Err(error) => {
             tracing::error!("{error}");
-            (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n").into_response()
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store cannot be read\n",
+            )
+                .into_response()
         }
     }
 }
@@ -245,7 +275,11 @@ pub(super) fn absent() -> Response {
 
 fn unsatisfiable(len: u64) -> Response {
     let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
-    put(&mut response, header::CONTENT_RANGE, &format!("bytes */{len}"));
+    put(
+        &mut response,
+        header::CONTENT_RANGE,
+        &format!("bytes */{len}"),
+    );
     response
 }
 

@@ -49,9 +49,22 @@ impl Traces {
     }
 
     /// Stores one trace; names are checked by the caller.
-    pub fn put(&self, system: &str, profile: &str, revision: u64, body: &[u8]) -> Result<(), TraceError> {
-        let directory = self.root.join(system).join(profile).join(revision.to_string());
-        let failed = |source| TraceError::Spool { path: directory.clone(), source };
+    pub fn put(
+        &self,
+        system: &str,
+        profile: &str,
+        revision: u64,
+        body: &[u8],
+    ) -> Result<(), TraceError> {
+        let directory = self
+            .root
+            .join(system)
+            .join(profile)
+            .join(revision.to_string());
+        let failed = |source| TraceError::Spool {
+            path: directory.clone(),
+            source,
+        };
         // One at a time: the counts below must hold while we write.
         let mut len = self.len.lock().unwrap_or_else(PoisonError::into_inner);
         let grown = len.saturating_add(body.len() as u64);
@@ -59,7 +72,8 @@ impl Traces {
             return Err(TraceError::Full);
         }
         std::fs::create_dir_all(&directory).map_err(failed)?;
-        if std::fs::read_dir(&directory).map_err(failed)?.count() >= limits::TRACES_PER_REVISION_MAX {
+        if std::fs::read_dir(&directory).map_err(failed)?.count() >= limits::TRACES_PER_REVISION_MAX
+        {
             return Err(TraceError::Enough);
         }
         let mut file = tempfile::NamedTempFile::new_in(&self.root).map_err(failed)?;
@@ -97,7 +111,10 @@ mod tests {
         for _ in 0..limits::TRACES_PER_REVISION_MAX {
             traces.put("kiosk", "main", 7, b"0123456789").unwrap();
         }
-        assert!(matches!(traces.put("kiosk", "main", 7, b"x"), Err(TraceError::Enough)));
+        assert!(matches!(
+            traces.put("kiosk", "main", 7, b"x"),
+            Err(TraceError::Enough)
+        ));
         traces.put("kiosk", "main", 8, b"x").unwrap();
         let expected = limits::TRACES_PER_REVISION_MAX as u64 * 10 + 1;
         assert_eq!(*traces.len.lock().unwrap(), expected);
@@ -105,6 +122,9 @@ mod tests {
         let again = Traces::open(spool.path().join("traces")).unwrap();
         assert_eq!(*again.len.lock().unwrap(), expected);
         *again.len.lock().unwrap() = limits::TRACES_LEN_MAX;
-        assert!(matches!(again.put("kiosk", "main", 9, b"x"), Err(TraceError::Full)));
+        assert!(matches!(
+            again.put("kiosk", "main", 9, b"x"),
+            Err(TraceError::Full)
+        ));
     }
 }
