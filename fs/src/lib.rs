@@ -2,4 +2,7 @@
 //!
 //! A request falls straight down: each module imports only what is named below it.
 
+pub mod cache;
 pub mod fetch;
+pub mod remote;
+pub mod trace;

@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod name;
 pub mod source;
 mod sys;
+pub mod trace;
 pub mod tree;
 pub mod tree_digest;
 pub mod trust;

@@ -130,6 +130,10 @@ pub struct Manifest {
     /// The manifest of the revision before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Digest>,
+    /// The same merged index without the boot pack: what a client falls back on when the pack cannot be
+    /// had. There exactly when `pack` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<IndexRef>,
     /// The profile.
     pub profile: String,
     /// The number, counting from 1.
@@ -221,10 +225,20 @@ impl Manifest {
                 "base.layers: not between 1 and the number of layers",
             )?;
         }
+        for index in [Some(&self.index), self.plain.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            check(
+                RECORD,
+                index.head_len <= index.len && index.head_len > 0,
+                "index.head_len: not between 1 and index.len",
+            )?;
+        }
         check(
             RECORD,
-            self.index.head_len <= self.index.len && self.index.head_len > 0,
-            "index.head_len: not between 1 and index.len",
+            self.pack.is_some() == self.plain.is_some(),
+            "plain: there exactly when pack is",
         )?;
         self.validate_integers()
     }
@@ -238,6 +252,7 @@ impl Manifest {
         let mut integers = objects
             .map(|object| object.len)
             .chain([self.index.len, self.revision, self.time])
+            .chain(self.plain.as_ref().map(|plain| plain.len))
             .chain(self.base.as_ref().map(|base| base.revision));
         check(
             "manifest",

@@ -31,6 +31,11 @@ fn manifest() -> Manifest {
         message: "install \"gimp\"\n\twith plugins".into(),
         pack: Some(object(6)),
         parent: Some(Digest([8; 32])),
+        plain: Some(IndexRef {
+            digest: Digest([10; 32]),
+            head_len: 4000,
+            len: 4900,
+        }),
         profile: "lab-3".into(),
         revision: 12,
         system: "alt-workstation".into(),

@@ -1,0 +1,4 @@
+//! Stored chunks kept near: in memory, on disk, by digest. Nothing read back is trusted.
+
+pub mod disk;
+pub mod memory;

@@ -1,0 +1,247 @@
+//! Where a system lives: `http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]`, and the servers that hold its objects.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// The profile of a system when none is named.
+pub const DEFAULT_PROFILE: &str = "main";
+
+/// Longest system or profile name.
+const NAME_LEN_MAX: usize = 64;
+
+/// What `layerfs mount` was asked for: a server, a system, a profile, perhaps one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The server named in the address.
+    pub server: ServerName,
+    /// The system.
+    pub system: String,
+    /// The profile, [`DEFAULT_PROFILE`] when none was given.
+    pub profile: String,
+    /// A fixed revision, or the newest.
+    pub revision: Option<u64>,
+}
+
+/// `http://HOST[:PORT][/PREFIX]`, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServerName {
+    /// Host and port, as in the `Host` header.
+    pub authority: String,
+    /// Host name or address without brackets.
+    pub host: String,
+    /// Port, 80 when none was given.
+    pub port: u16,
+    /// Path in front of the store's own paths, empty or starting with a slash.
+    pub prefix: String,
+}
+
+/// Why an address cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a layerfs address: {reason}; write http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]"
+)]
+pub struct AddressError {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl Address {
+    /// Reads an address.
+    pub fn parse(text: &str) -> Result<Address, AddressError> {
+        let fail = |reason| AddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (authority, path) = split_http(text).map_err(fail)?;
+        let path = path.trim_matches('/');
+        let (path, revision) = match path.split_once('@') {
+            None => (path, None),
+            Some((path, digits)) => (
+                path,
+                Some(
+                    digits
+                        .parse()
+                        .map_err(|_| fail("the revision is not a number"))?,
+                ),
+            ),
+        };
+        let mut names = path.split('/');
+        let system = names.next().unwrap_or_default();
+        let profile = names.next().unwrap_or(DEFAULT_PROFILE);
+        if names.next().is_some() {
+            return Err(fail("it has more than a system and a profile"));
+        }
+        if !is_name(system) {
+            return Err(fail("it names no system (letters, digits, . _ -)"));
+        }
+        if !is_name(profile) {
+            return Err(fail("its profile is not a name (letters, digits, . _ -)"));
+        }
+        let server = ServerName::from_parts(authority, "").map_err(fail)?;
+        Ok(Address {
+            server,
+            system: system.to_owned(),
+            profile: profile.to_owned(),
+            revision,
+        })
+    }
+
+    /// True if `text` looks like an address rather than a file.
+    pub fn is_address(text: &str) -> bool {
+        text.starts_with("http://")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.server, self.system, self.profile)?;
+        match self.revision {
+            Some(revision) => write!(f, "@{revision}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ServerName {
+    /// Reads `http://HOST[:PORT][/PREFIX]`.
+    pub fn parse(text: &str) -> Result<ServerName, AddressError> {
+        let fail = |reason| AddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (authority, path) = split_http(text).map_err(fail)?;
+        ServerName::from_parts(authority, path).map_err(fail)
+    }
+
+    fn from_parts(authority: &str, path: &str) -> Result<ServerName, &'static str> {
+        let prefix = path.trim_end_matches('/');
+        if prefix
+            .bytes()
+            .any(|byte| byte <= b' ' || byte >= 0x7f || byte == b'?' || byte == b'#')
+        {
+            return Err("its path has characters that need escaping");
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']').ok_or("the [address] is not closed")?;
+                (host, port.strip_prefix(':'))
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            },
+        };
+        let port = match port {
+            None => 80,
+            Some(digits) => digits.parse().map_err(|_| "the port is not a number")?,
+        };
+        if host.is_empty()
+            || host
+                .bytes()
+                .any(|byte| byte <= b' ' || byte >= 0x7f || byte == b'@')
+        {
+            return Err("it names no host");
+        }
+        Ok(ServerName {
+            authority: authority.to_owned(),
+            host: host.to_owned(),
+            port,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// Looks the host up. Done once, before the root switches: later there may be no resolver.
+    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        if found.is_empty() {
+            return Err(std::io::Error::other("the name has no address"));
+        }
+        Ok(found)
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.prefix)
+    }
+}
+
+fn split_http(text: &str) -> Result<(&str, &str), &'static str> {
+    if text.starts_with("https://") {
+        return Err("https is not supported (signatures and digests protect the content)");
+    }
+    let rest = text
+        .strip_prefix("http://")
+        .ok_or("it does not start with http://")?;
+    Ok(match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= NAME_LEN_MAX
+        && !text.starts_with('.')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_addresses() {
+        let address = Address::parse("http://10.0.0.1:8080/kiosk/lab-3@12").unwrap();
+        assert_eq!(
+            (address.server.host.as_str(), address.server.port),
+            ("10.0.0.1", 8080)
+        );
+        assert_eq!(
+            (address.system.as_str(), address.profile.as_str()),
+            ("kiosk", "lab-3")
+        );
+        assert_eq!(address.revision, Some(12));
+        assert_eq!(address.to_string(), "http://10.0.0.1:8080/kiosk/lab-3@12");
+        let short = Address::parse("http://[fe80::1]/kiosk/").unwrap();
+        assert_eq!(
+            (short.profile.as_str(), short.revision),
+            (DEFAULT_PROFILE, None)
+        );
+        assert_eq!(
+            (short.server.host.as_str(), short.server.port),
+            ("fe80::1", 80)
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for text in [
+            "https://a/b",
+            "ftp://a/b",
+            "http://",
+            "http:///x",
+            "http://a/",
+            "http://a/b/c/d",
+            "http://a/b@x",
+            "http://a:x/b",
+            "http://a/../b",
+            "http://a/b?c",
+            "http://[::1/b",
+            "http://a b/c",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_mirrors_with_a_prefix() {
+        let server = ServerName::parse("http://mirror/pub/layerfs/").unwrap();
+        assert_eq!((server.prefix.as_str(), server.port), ("/pub/layerfs", 80));
+        assert_eq!(server.to_string(), "http://mirror/pub/layerfs");
+    }
+}

@@ -1,0 +1,90 @@
+//! What can go wrong between asking a server and having the bytes.
+
+use std::time::Duration;
+
+/// A failed exchange with one server.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] std::io::Error),
+    /// The connection broke, or what came was no HTTP.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] hyper::Error),
+    /// Nothing came for too long.
+    #[error("no answer within {:.1} s ({what})", waited.as_secs_f32())]
+    Timeout {
+        /// What was awaited.
+        what: &'static str,
+        /// For how long.
+        waited: Duration,
+    },
+    /// Bytes came, but too few.
+    #[error("the answer came at less than {floor} bytes/s")]
+    TooSlow {
+        /// The least accepted rate.
+        floor: u64,
+    },
+    /// The server answered with an error of its own.
+    #[error("the server answered {status}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is not what was asked for.
+    #[error("a wrong answer: {0}")]
+    Wrong(&'static str),
+    /// The bytes do not have the digest they must have.
+    #[error("the content does not have its digest")]
+    Corrupt,
+    /// The answer is longer than anything we accept here.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    /// The time given by `--timeout` is over.
+    #[error("no server gave it within {:.0} s", .0.as_secs_f32())]
+    GaveUp(Duration),
+    /// The mount is being taken down.
+    #[error("the mount is going away")]
+    Closed,
+}
+
+/// Whom a failure speaks against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The server or the way to it: nothing else will work there now either.
+    Server,
+    /// This object on that server: others may be fine.
+    Object,
+    /// Nobody: the mount itself stops.
+    Nobody,
+}
+
+impl FetchError {
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            FetchError::Connect(_)
+            | FetchError::Broken(_)
+            | FetchError::Timeout { .. }
+            | FetchError::TooSlow { .. } => Blame::Server,
+            FetchError::Status { status, .. } if *status == 429 || *status >= 500 => Blame::Server,
+            FetchError::Status { .. }
+            | FetchError::Wrong(_)
+            | FetchError::Corrupt
+            | FetchError::TooLong(_) => Blame::Object,
+            FetchError::GaveUp(_) | FetchError::Closed => Blame::Nobody,
+        }
+    }
+
+    /// True if the server says that it does not have the object.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            FetchError::Status {
+                status: 404 | 410 | 403,
+                ..
+            }
+        )
+    }
+}

@@ -1,0 +1,276 @@
+//! One request and its answer, over HTTP/1.1 or HTTP/2 without TLS.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::error::FetchError;
+use super::range;
+
+/// Waiting for a connection.
+pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
+/// Slowest accepted answer: slower ones are given up and asked again (what came is kept).
+pub(crate) const RATE_FLOOR: u64 = 1024;
+/// The rate is looked at over windows of this length.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// HTTP/2 windows: enough for 1 Gbit/s × 50 ms per connection.
+const H2_STREAM_WINDOW: u32 = 2 << 20;
+const H2_CONNECTION_WINDOW: u32 = 8 << 20;
+
+pub(crate) type H1 = http1::SendRequest<Full<Bytes>>;
+pub(crate) type H2 = http2::SendRequest<Full<Bytes>>;
+
+/// What is asked: a path below the server's prefix, perhaps a range of it, perhaps with a body.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) range: Option<Range<u64>>,
+    pub(crate) body: Bytes,
+    /// How long nothing may come.
+    pub(crate) stall: Duration,
+}
+
+impl Ask {
+    pub(crate) fn get(path: impl Into<String>, stall: Duration) -> Ask {
+        Ask {
+            method: Method::GET,
+            path: path.into(),
+            range: None,
+            body: Bytes::new(),
+            stall,
+        }
+    }
+
+    pub(crate) fn range(path: impl Into<String>, range: Range<u64>, stall: Duration) -> Ask {
+        Ask {
+            range: Some(range),
+            ..Ask::get(path, stall)
+        }
+    }
+
+    pub(crate) fn post(path: impl Into<String>, body: Bytes, stall: Duration) -> Ask {
+        Ask {
+            method: Method::POST,
+            body,
+            ..Ask::get(path, stall)
+        }
+    }
+
+    pub(crate) fn request(
+        &self,
+        authority: &str,
+        prefix: &str,
+        version: hyper::Version,
+    ) -> Result<Request<Full<Bytes>>, FetchError> {
+        let uri = if version == hyper::Version::HTTP_2 {
+            format!("http://{authority}{prefix}{}", self.path)
+        } else {
+            format!("{prefix}{}", self.path)
+        };
+        let mut request = Request::builder()
+            .method(self.method.clone())
+            .uri(uri)
+            .header(
+                header::USER_AGENT,
+                concat!("layerfs/", env!("CARGO_PKG_VERSION")),
+            )
+            .header(header::ACCEPT_ENCODING, "identity");
+        if version != hyper::Version::HTTP_2 {
+            request = request.header(header::HOST, authority);
+        }
+        if let Some(range) = &self.range {
+            request = request.header(header::RANGE, range::header(range));
+        }
+        request
+            .body(Full::new(self.body.clone()))
+            .map_err(|_| FetchError::Wrong("a path that is no URL"))
+    }
+}
+
+/// Opens a connection to the first address that accepts.
+pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
+    let mut failed = std::io::Error::other("the server has no address");
+    for address in addresses {
+        match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(FetchError::Connect)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = std::io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(FetchError::Connect(failed))
+}
+
+/// Speaks HTTP/1.1 on `stream`. The connection ends when the sender and the answers are dropped.
+pub(crate) async fn speak_h1(stream: TcpStream) -> Result<H1, FetchError> {
+    let (sender, connection) = http1::Builder::new()
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(FetchError::Broken)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Speaks HTTP/2 with prior knowledge on `stream`.
+pub(crate) async fn speak_h2(stream: TcpStream) -> Result<H2, FetchError> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(FetchError::Broken)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// An answer whose body is read piece by piece.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    response: Response<Incoming>,
+    stall: Duration,
+    window: (Instant, u64),
+    /// The h1 connection, to be used again once the body is read to its end.
+    pub(crate) connection: Option<H1>,
+}
+
+impl Answer {
+    pub(crate) fn new(
+        response: Response<Incoming>,
+        stall: Duration,
+        connection: Option<H1>,
+    ) -> Self {
+        Answer {
+            response,
+            stall,
+            window: (Instant::now(), 0),
+            connection,
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Length of the body, if the server said it.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// An error for every status but 200 and 206.
+    pub(crate) fn check_status(&self) -> Result<(), FetchError> {
+        match self.status().as_u16() {
+            200 | 206 => Ok(()),
+            status => Err(FetchError::Status {
+                status,
+                retry_after: self
+                    .header(header::RETRY_AFTER)
+                    .and_then(|seconds| seconds.trim().parse().ok())
+                    .map(Duration::from_secs),
+            }),
+        }
+    }
+
+    /// Checks that the answer is exactly `range`: status, place and length.
+    pub(crate) fn check_range(&self, range: &Range<u64>) -> Result<(), FetchError> {
+        self.check_status()?;
+        if self.status() == StatusCode::PARTIAL_CONTENT {
+            let given = self
+                .header(header::CONTENT_RANGE)
+                .and_then(range::parse_content_range);
+            if given.as_ref() != Some(range) {
+                return Err(FetchError::Wrong("another range than asked for"));
+            }
+            let len = range.end.saturating_sub(range.start);
+            return match self.len() {
+                Some(given) if given != len => {
+                    Err(FetchError::Wrong("another length than asked for"))
+                }
+                _ => Ok(()),
+            };
+        }
+        // 200: the server knows no ranges. Usable if the object begins with what we want.
+        match (range.start, self.len()) {
+            (0, None) => Ok(()),
+            (0, Some(len)) if len >= range.end => Ok(()),
+            (0, Some(_)) => Err(FetchError::Wrong("another length than asked for")),
+            _ => Err(FetchError::Wrong("the whole object instead of a range")),
+        }
+    }
+
+    /// The next bytes of the body, `None` at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            let frame = tokio::time::timeout(self.stall, self.response.body_mut().frame())
+                .await
+                .map_err(|_| FetchError::Timeout {
+                    what: "more of the body",
+                    waited: self.stall,
+                })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(bytes) = frame.map_err(FetchError::Broken)?.into_data() else {
+                continue;
+            };
+            if bytes.is_empty() {
+                continue;
+            }
+            self.check_rate(bytes.len() as u64)?;
+            return Ok(Some(bytes));
+        }
+    }
+
+    fn check_rate(&mut self, len: u64) -> Result<(), FetchError> {
+        let (since, seen) = &mut self.window;
+        *seen += len;
+        let passed = since.elapsed();
+        if passed >= RATE_WINDOW {
+            if *seen < RATE_FLOOR * passed.as_secs() {
+                return Err(FetchError::TooSlow { floor: RATE_FLOOR });
+            }
+            self.window = (Instant::now(), 0);
+        }
+        Ok(())
+    }
+
+    /// Reading was paused on purpose: the time does not count against the server.
+    pub(crate) fn forgive_pause(&mut self) {
+        self.window = (Instant::now(), 0);
+    }
+
+    /// The whole body, if it is no longer than `len_max`.
+    pub(crate) async fn collect(&mut self, len_max: usize) -> Result<Vec<u8>, FetchError> {
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if whole.len() + bytes.len() > len_max {
+                return Err(FetchError::TooLong(len_max));
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole)
+    }
+}

@@ -1,0 +1,336 @@
+//! The machine that gets pieces: workers on a small runtime of their own, fed by the queue.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::error::FetchError;
+use super::exchange::Ask;
+use super::limiter::Limiter;
+use super::mirrors::{Choice, Mirrors};
+use super::queue::{Outcome, Piece, Queue};
+use super::server::Server;
+use super::status::{Counters, Patience, Say};
+
+/// Requests that may run at once. Few: batches and merged ranges carry many pieces each.
+const WORKERS: usize = 8;
+/// Threads of the runtime.
+const THREADS: usize = 2;
+/// After this long without an answer, say that we wait.
+const SAY_AFTER: u64 = 5;
+/// How long nothing may come, at first; failing servers are given more with each try.
+pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
+/// The most a server is given.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// Told of every verified piece, to keep it (caches, backup).
+pub trait Keep: Send + Sync {
+    /// `bytes` are `piece`, verified.
+    fn keep(&self, piece: &Piece, bytes: &Bytes);
+}
+
+/// How a [`Fetcher`] behaves.
+pub struct FetcherOptions {
+    /// Give up after this long; `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// Where to say that the mount waits, besides the log.
+    pub console: Option<std::fs::File>,
+    /// Bytes per second for what nobody waits for.
+    pub prefetch_rate: Option<u64>,
+    /// Requests for what nobody waits for that may run at once.
+    pub prefetch_count_max: usize,
+}
+
+impl std::fmt::Debug for FetcherOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FetcherOptions")
+            .field("timeout", &self.timeout)
+            .field("prefetch_rate", &self.prefetch_rate)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) mirrors: Mirrors,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) wake: Notify,
+    /// Woken when demand ends, for prefetch that stands back.
+    pub(crate) quiet: Notify,
+    pub(crate) limiter: Limiter,
+    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) prefetch_count_max: usize,
+    pub(crate) closed: AtomicBool,
+    /// Milliseconds since the start at which somebody last waited.
+    pub(crate) last_demand: AtomicU64,
+    started: Instant,
+    queue: Mutex<Queue>,
+}
+
+impl Inner {
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_demand(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_demand.store(now, Ordering::Relaxed);
+    }
+
+    /// For how long nobody has waited for the network.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        let last = Duration::from_millis(self.last_demand.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+
+    /// The next server outside `avoid`, as soon as one is due.
+    pub(crate) async fn server(&self, avoid: u64) -> Result<(usize, Arc<Server>), FetchError> {
+        loop {
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(FetchError::Closed);
+            }
+            match self.mirrors.choose(avoid, Instant::now()) {
+                Choice::Ask(index, server) => return Ok((index, server)),
+                Choice::Wait(until) => tokio::time::sleep_until(until.into()).await,
+            }
+        }
+    }
+}
+
+/// The network side of one mount.
+pub struct Fetcher {
+    pub(crate) inner: Arc<Inner>,
+    runtime: Option<tokio::runtime::Runtime>,
+    timeout: Option<Duration>,
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("counters", &self.inner.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fetcher {
+    /// Starts the workers. Must be called after the process has forked for the last time.
+    pub(crate) fn start(
+        mirrors: Mirrors,
+        counters: Arc<Counters>,
+        keep: Arc<dyn Keep>,
+        options: FetcherOptions,
+    ) -> std::io::Result<Fetcher> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("layerfs-net")
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let inner = Arc::new(Inner {
+            mirrors,
+            counters,
+            wake: Notify::new(),
+            quiet: Notify::new(),
+            limiter: Limiter::new(options.prefetch_rate),
+            keep,
+            prefetch_count_max: options.prefetch_count_max,
+            closed: AtomicBool::new(false),
+            last_demand: AtomicU64::new(0),
+            started: Instant::now(),
+            queue: Mutex::default(),
+        });
+        for _ in 0..WORKERS {
+            runtime.spawn(super::worker::work(Arc::clone(&inner)));
+        }
+        runtime.spawn(say_when_waiting(Arc::clone(&inner), options.console));
+        Ok(Fetcher {
+            inner,
+            runtime: Some(runtime),
+            timeout: options.timeout,
+        })
+    }
+
+    /// Waits for `piece`: for ever, or as long as the timeout allows.
+    pub fn fetch(&self, piece: &Piece) -> Outcome {
+        let (tell, told) = sync_channel(1);
+        self.inner.note_demand();
+        let ticket = self.inner.queue().want(piece, tell);
+        self.inner.wake.notify_one();
+        let outcome = match self.timeout {
+            None => told.recv().map_err(|_| Arc::new(FetchError::Closed))?,
+            Some(timeout) => match told.recv_timeout(timeout) {
+                Ok(outcome) => outcome,
+                Err(RecvTimeoutError::Disconnected) => Err(Arc::new(FetchError::Closed)),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.inner.queue().forget(&piece.digest, ticket);
+                    Err(Arc::new(FetchError::GaveUp(timeout)))
+                }
+            },
+        };
+        self.inner.note_demand();
+        outcome
+    }
+
+    /// Asks for `piece` when nothing else is to be done. False if it is on its way already.
+    pub fn suggest(&self, piece: &Piece) -> bool {
+        let new = self.inner.queue().suggest(piece);
+        if new {
+            self.inner.wake.notify_one();
+        }
+        new
+    }
+
+    /// Pieces suggested and not here yet.
+    pub fn suggested(&self) -> usize {
+        self.inner.queue().suggested()
+    }
+
+    /// For how long nobody has waited for the network.
+    pub fn quiet_for(&self) -> Duration {
+        if self.inner.queue().longest_wait().is_some() {
+            return Duration::ZERO;
+        }
+        self.inner.quiet_for()
+    }
+
+    /// A whole small object, from whichever server gives it; tried once on each.
+    pub(crate) fn get_whole(
+        &self,
+        ask: &Ask,
+        len_max: usize,
+    ) -> Result<(usize, Vec<u8>), FetchError> {
+        self.run(get_whole(&self.inner, ask, len_max))?
+    }
+
+    /// Runs `future` on the runtime, from a thread that is not one of its own.
+    pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
+        let runtime = self.runtime.as_ref().ok_or(FetchError::Closed)?;
+        Ok(runtime.block_on(future))
+    }
+
+    /// Starts `future` in the background.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(future);
+        }
+    }
+
+    /// Since when the longest waiter waits.
+    pub fn waiting(&self) -> Option<Duration> {
+        self.inner
+            .queue()
+            .longest_wait()
+            .map(|(since, _)| since.elapsed())
+    }
+
+    /// Ends all waits with an error, so that the mount can be taken down while no server answers.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Relaxed);
+        self.inner.queue().close();
+        self.inner.wake.notify_waiters();
+        self.inner.quiet.notify_waiters();
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        self.close();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Tries each server once, healthiest first; the error of the last one otherwise.
+pub(crate) async fn get_whole(
+    inner: &Inner,
+    ask: &Ask,
+    len_max: usize,
+) -> Result<(usize, Vec<u8>), FetchError> {
+    let mut avoid = 0;
+    let mut last = FetchError::Wrong("no server to ask");
+    while !inner.mirrors.exhausted(avoid) {
+        // A resting server is asked as well, after the others: this is a question, not a stream of work.
+        let (index, server) = match inner.mirrors.choose(avoid, Instant::now()) {
+            Choice::Ask(index, server) => (index, server),
+            Choice::Wait(_) => {
+                let resting = (0..inner.mirrors.len()).find(|index| avoid & (1 << index) == 0);
+                let Some(found) = resting.and_then(|i| Some((i, inner.mirrors.get(i)?))) else {
+                    break;
+                };
+                (found.0, Arc::clone(found.1))
+            }
+        };
+        avoid |= 1 << index;
+        match get_from(inner, &server, ask, len_max).await {
+            Ok(whole) => {
+                inner.mirrors.succeeded(index);
+                return Ok((index, whole));
+            }
+            Err(error) => {
+                if !error.is_missing() {
+                    inner.mirrors.failed(index, &ask.path, &error);
+                }
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn get_from(
+    inner: &Inner,
+    server: &Server,
+    ask: &Ask,
+    len_max: usize,
+) -> Result<Vec<u8>, FetchError> {
+    let mut answer = server.ask_h1(ask).await?;
+    match &ask.range {
+        Some(range) => answer.check_range(range)?,
+        None => answer.check_status()?,
+    }
+    if answer.len().is_some_and(|len| len > len_max as u64) {
+        return Err(FetchError::TooLong(len_max));
+    }
+    let whole = answer.collect(len_max).await?;
+    Counters::add(&inner.counters.bytes, whole.len() as u64);
+    server.keep(answer).await;
+    Ok(whole)
+}
+
+async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>) {
+    use std::io::Write;
+    let mut patience = Patience::default();
+    while !inner.closed.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let longest = inner.queue().longest_wait();
+        let waited = longest.as_ref().map(|(since, _)| since.elapsed());
+        let text = match patience.look(waited, SAY_AFTER) {
+            Say::Nothing => continue,
+            Say::Waiting(seconds) => {
+                let servers: Vec<String> = inner
+                    .mirrors
+                    .status()
+                    .into_iter()
+                    .map(|mirror| mirror.server)
+                    .collect();
+                let servers = servers.join(", ");
+                tracing::warn!(seconds, %servers, "waiting for a server");
+                format!(
+                    "layerfs: waiting for {servers} ({seconds} s so far); reads go on when it answers"
+                )
+            }
+            Say::Over(seconds) => {
+                tracing::info!(seconds, "no longer waiting for a server");
+                format!("layerfs: the server answers again, after {seconds} s")
+            }
+        };
+        if let Some(console) = console.as_mut() {
+            // A console that cannot be written to must not matter.
+            let _ = writeln!(console, "\r{text}\r");
+        }
+    }
+}

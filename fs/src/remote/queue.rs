@@ -1,0 +1,535 @@
+//! What is wanted from the servers: one flight per chunk, demand strictly before prefetch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use layerfmt::Digest;
+
+use super::error::FetchError;
+use super::range;
+
+/// Most chunks asked for in one batch request.
+const BATCH_COUNT_MAX: usize = 64;
+/// Most bytes asked for in one batch request.
+const BATCH_LEN_MAX: u64 = 2 << 20;
+/// Failures after which a chunk nobody waits for is dropped.
+const PREFETCH_FAILURES_MAX: u32 = 3;
+/// How far ahead of the boot pack's stream a chunk may lie and still be waited for.
+const STREAM_AHEAD_MAX: u64 = 2 << 20;
+
+/// An immutable file on the servers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// Its path below the server's prefix.
+    pub path: String,
+    /// Where ranges of it can be asked for together, on a bakery.
+    pub batch_path: String,
+    /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
+    pub optional: bool,
+}
+
+impl Object {
+    /// The layer with this digest.
+    pub fn layer(digest: &Digest) -> Object {
+        Object {
+            path: format!("/layers/{digest}.layer"),
+            batch_path: format!("/v1/batch/{digest}"),
+            optional: false,
+        }
+    }
+
+    /// The boot pack with this digest.
+    pub fn pack(digest: &Digest) -> Object {
+        Object {
+            path: format!("/packs/{digest}.layer"),
+            batch_path: format!("/v1/batch/{digest}"),
+            optional: true,
+        }
+    }
+}
+
+/// The stored bytes of one chunk: where they lie and what they must be.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The file they lie in.
+    pub object: Arc<Object>,
+    /// Their place in it.
+    pub offset: u64,
+    /// Their length.
+    pub len: u32,
+    /// Their digest: also the name under which they are cached and waited for.
+    pub digest: Digest,
+}
+
+impl Piece {
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.len))
+    }
+}
+
+/// How a piece ends for those who wait for it.
+pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
+
+/// Who is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    Prefetch,
+    Demand,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the queue of its priority.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// The boot pack's stream will bring it.
+    Streaming,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    since: Instant,
+    tell: SyncSender<Outcome>,
+}
+
+#[derive(Debug)]
+struct Job {
+    piece: Piece,
+    partial: Vec<u8>,
+    failures: u32,
+    avoid: u64,
+    not_before: Option<Instant>,
+    priority: Priority,
+    state: State,
+    waiters: Vec<Waiter>,
+    hurry: Arc<AtomicBool>,
+}
+
+/// A piece as a worker gets it: with what earlier attempts have brought.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) piece: Piece,
+    pub(crate) partial: Vec<u8>,
+}
+
+impl Taken {
+    /// What is still to be fetched.
+    pub(crate) fn missing(&self) -> std::ops::Range<u64> {
+        self.piece.offset.saturating_add(self.partial.len() as u64)..self.piece.end()
+    }
+}
+
+/// Pieces of one object to be asked for in one request.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) object: Arc<Object>,
+    pub(crate) pieces: Vec<Taken>,
+    pub(crate) priority: Priority,
+    /// Servers (as bits) that have answered wrongly for one of the pieces.
+    pub(crate) avoid: u64,
+    /// Set when a reader starts to wait for prefetched work: from then on it is not paused.
+    pub(crate) hurry: Arc<AtomicBool>,
+    /// True if the pieces lie side by side, so that a plain range brings them all.
+    pub(crate) side_by_side: bool,
+}
+
+/// What a free worker should do.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Work(Work),
+    /// Nothing before this instant.
+    Sleep(Instant),
+    /// Nothing until something is wanted.
+    Idle,
+}
+
+#[derive(Debug)]
+struct Stream {
+    object: Arc<Object>,
+    position: u64,
+    end: u64,
+}
+
+/// The queue. Plain state: the lock is around it, not in it.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    jobs: HashMap<Digest, Job>,
+    demand: VecDeque<Digest>,
+    prefetch: VecDeque<Digest>,
+    prefetch_running: usize,
+    demand_running: usize,
+    stream: Option<Stream>,
+    tickets: u64,
+    closed: bool,
+}
+
+impl Queue {
+    /// A reader wants `piece` now and is told through `tell`. The answer names the wait, for [`Queue::forget`].
+    pub(crate) fn want(&mut self, piece: &Piece, tell: SyncSender<Outcome>) -> u64 {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if self.closed {
+            let _ = tell.try_send(Err(Arc::new(FetchError::Closed)));
+            return ticket;
+        }
+        let waiter = Waiter {
+            ticket,
+            since: Instant::now(),
+            tell,
+        };
+        let streaming = self.stream_will_bring(piece);
+        match self.jobs.get_mut(&piece.digest) {
+            Some(job) => {
+                job.waiters.push(waiter);
+                match (job.state, job.priority) {
+                    (State::Queued, Priority::Prefetch) => {
+                        job.priority = Priority::Demand;
+                        job.not_before = None;
+                        self.demand.push_back(piece.digest);
+                    }
+                    (State::Running, Priority::Prefetch) => {
+                        job.hurry.store(true, Ordering::Relaxed)
+                    }
+                    _ => {}
+                }
+            }
+            None => {
+                let state = if streaming {
+                    State::Streaming
+                } else {
+                    State::Queued
+                };
+                self.insert(piece, Priority::Demand, state, vec![waiter]);
+            }
+        }
+        ticket
+    }
+
+    /// `piece` is worth having; nobody waits for it yet. False if it is already on its way.
+    pub(crate) fn suggest(&mut self, piece: &Piece) -> bool {
+        if self.closed || self.jobs.contains_key(&piece.digest) {
+            return false;
+        }
+        self.insert(piece, Priority::Prefetch, State::Queued, Vec::new());
+        true
+    }
+
+    fn insert(&mut self, piece: &Piece, priority: Priority, state: State, waiters: Vec<Waiter>) {
+        if state == State::Queued {
+            match priority {
+                Priority::Demand => self.demand.push_back(piece.digest),
+                Priority::Prefetch => self.prefetch.push_back(piece.digest),
+            }
+        }
+        self.jobs.insert(
+            piece.digest,
+            Job {
+                piece: piece.clone(),
+                partial: Vec::new(),
+                failures: 0,
+                avoid: 0,
+                not_before: None,
+                priority,
+                state,
+                waiters,
+                hurry: Arc::default(),
+            },
+        );
+    }
+
+    /// The next request to make. `batches`: the server to be asked takes batch requests.
+    /// `prefetch_max`: requests for prefetch that may run at once.
+    pub(crate) fn take(&mut self, now: Instant, batches: bool, prefetch_max: usize) -> Next {
+        let mut soonest = None;
+        if let Some(work) = self.take_from(Priority::Demand, now, batches, &mut soonest) {
+            self.demand_running += 1;
+            return Next::Work(work);
+        }
+        let quiet = self.demand_running == 0 && self.demand.is_empty();
+        if quiet
+            && self.prefetch_running < prefetch_max
+            && let Some(work) = self.take_from(Priority::Prefetch, now, batches, &mut soonest)
+        {
+            self.prefetch_running += 1;
+            return Next::Work(work);
+        }
+        soonest.map_or(Next::Idle, Next::Sleep)
+    }
+
+    fn take_from(
+        &mut self,
+        priority: Priority,
+        now: Instant,
+        batches: bool,
+        soonest: &mut Option<Instant>,
+    ) -> Option<Work> {
+        let jobs = &self.jobs;
+        let line = match priority {
+            Priority::Demand => &mut self.demand,
+            Priority::Prefetch => &mut self.prefetch,
+        };
+        // Entries of jobs that ended or changed lines meanwhile fall out here.
+        line.retain(|digest| {
+            jobs.get(digest)
+                .is_some_and(|job| job.state == State::Queued && job.priority == priority)
+        });
+        let mut first: Option<(Arc<Object>, u64, bool)> = None;
+        let mut chosen = Vec::new();
+        for digest in line.iter() {
+            let Some(job) = jobs.get(digest) else {
+                continue;
+            };
+            if let Some(later) = job.not_before.filter(|later| *later > now) {
+                *soonest = Some(soonest.map_or(later, |earlier| earlier.min(later)));
+                continue;
+            }
+            // A piece some server lied about goes alone: its next answer must be judged alone.
+            let (object, avoid, alone) = first.get_or_insert_with(|| {
+                (Arc::clone(&job.piece.object), job.avoid, job.failures > 0)
+            });
+            if **object == *job.piece.object && *avoid == job.avoid {
+                chosen.push((
+                    job.piece.offset + job.partial.len() as u64..job.piece.end(),
+                    *digest,
+                ));
+            }
+            if *alone || chosen.len() >= BATCH_COUNT_MAX {
+                break;
+            }
+        }
+        let (object, avoid, _) = first?;
+        let (digests, side_by_side) = group(chosen, batches);
+        self.start(object, avoid, digests, side_by_side, priority)
+    }
+
+    fn start(
+        &mut self,
+        object: Arc<Object>,
+        avoid: u64,
+        digests: Vec<Digest>,
+        side_by_side: bool,
+        priority: Priority,
+    ) -> Option<Work> {
+        let hurry: Arc<AtomicBool> = Arc::default();
+        let mut pieces = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let Some(job) = self.jobs.get_mut(&digest) else {
+                continue;
+            };
+            job.state = State::Running;
+            job.hurry = Arc::clone(&hurry);
+            pieces.push(Taken {
+                piece: job.piece.clone(),
+                partial: std::mem::take(&mut job.partial),
+            });
+        }
+        if pieces.is_empty() {
+            return None;
+        }
+        Some(Work {
+            object,
+            pieces,
+            priority,
+            avoid,
+            hurry,
+            side_by_side,
+        })
+    }
+
+    /// A request of this priority is over; its pieces were finished or failed one by one before.
+    pub(crate) fn work_over(&mut self, priority: Priority) {
+        match priority {
+            Priority::Demand => self.demand_running = self.demand_running.saturating_sub(1),
+            Priority::Prefetch => self.prefetch_running = self.prefetch_running.saturating_sub(1),
+        }
+    }
+
+    /// The piece is here and verified.
+    pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) {
+        let Some(job) = self.jobs.remove(digest) else {
+            return;
+        };
+        for waiter in job.waiters {
+            let _ = waiter.tell.try_send(Ok(bytes.clone()));
+        }
+    }
+
+    /// The piece did not come. `partial` is kept for the next attempt, which happens after `wait`,
+    /// if anybody still wants it; servers in `avoid` are not asked again.
+    pub(crate) fn retry(&mut self, taken: Taken, avoid: u64, wait: Duration, progressed: bool) {
+        let digest = taken.piece.digest;
+        let Some(job) = self.jobs.get_mut(&digest) else {
+            return;
+        };
+        job.failures = if progressed {
+            1
+        } else {
+            job.failures.saturating_add(1)
+        };
+        if job.waiters.is_empty() && job.failures >= PREFETCH_FAILURES_MAX {
+            self.jobs.remove(&digest);
+            return;
+        }
+        if !job.waiters.is_empty() {
+            job.priority = Priority::Demand;
+        }
+        job.partial = taken.partial;
+        job.avoid = avoid;
+        job.state = State::Queued;
+        job.not_before = (!wait.is_zero()).then(|| Instant::now() + wait);
+        match job.priority {
+            Priority::Demand => self.demand.push_front(digest),
+            Priority::Prefetch => self.prefetch.push_front(digest),
+        }
+    }
+
+    /// Failures of the piece so far.
+    pub(crate) fn failures(&self, digest: &Digest) -> u32 {
+        self.jobs.get(digest).map_or(0, |job| job.failures)
+    }
+
+    /// Nobody can have the piece: those who wait are told so.
+    pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) {
+        let Some(job) = self.jobs.remove(digest) else {
+            return;
+        };
+        for waiter in job.waiters {
+            let _ = waiter.tell.try_send(Err(Arc::clone(error)));
+        }
+    }
+
+    /// A waiter has gone. A piece that nobody waits for any more is not asked for again.
+    pub(crate) fn forget(&mut self, digest: &Digest, ticket: u64) {
+        let Some(job) = self.jobs.get_mut(digest) else {
+            return;
+        };
+        job.waiters.retain(|waiter| waiter.ticket != ticket);
+        if job.waiters.is_empty() && job.priority == Priority::Demand && job.state != State::Running
+        {
+            self.jobs.remove(digest);
+        }
+    }
+
+    /// The boot pack's stream runs from `position` to `end` of `object`.
+    pub(crate) fn stream_at(&mut self, object: &Arc<Object>, position: u64, end: u64) {
+        self.stream = Some(Stream {
+            object: Arc::clone(object),
+            position,
+            end,
+        });
+    }
+
+    /// The stream is over or broken: whoever waited for it is served by requests of their own.
+    pub(crate) fn stream_over(&mut self) {
+        self.stream = None;
+        for (digest, job) in &mut self.jobs {
+            if job.state == State::Streaming {
+                job.state = State::Queued;
+                self.demand.push_back(*digest);
+            }
+        }
+    }
+
+    fn stream_will_bring(&self, piece: &Piece) -> bool {
+        self.stream.as_ref().is_some_and(|stream| {
+            *stream.object == *piece.object
+                && piece.offset >= stream.position
+                && piece.end() <= stream.end
+                && piece.offset - stream.position <= STREAM_AHEAD_MAX
+        })
+    }
+
+    /// True if prefetch must stand back: a demand request is queued or running.
+    pub(crate) fn demand_pending(&self) -> bool {
+        self.demand_running > 0 || !self.demand.is_empty()
+    }
+
+    /// True if a reader waits for the stream.
+    pub(crate) fn stream_awaited(&self) -> bool {
+        self.jobs.values().any(|job| job.state == State::Streaming)
+    }
+
+    /// Pieces queued for prefetch.
+    pub(crate) fn suggested(&self) -> usize {
+        self.prefetch.len() + self.prefetch_running
+    }
+
+    /// Since when the longest waiter waits, and for what.
+    pub(crate) fn longest_wait(&self) -> Option<(Instant, Arc<Object>)> {
+        self.jobs
+            .values()
+            .flat_map(|job| {
+                job.waiters
+                    .iter()
+                    .map(|waiter| (waiter.since, Arc::clone(&job.piece.object)))
+            })
+            .min_by_key(|(since, _)| *since)
+    }
+
+    /// Ends everything: all waiters are told, nothing is accepted any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        let error = Arc::new(FetchError::Closed);
+        for (_, job) in self.jobs.drain() {
+            for waiter in job.waiters {
+                let _ = waiter.tell.try_send(Err(Arc::clone(&error)));
+            }
+        }
+        self.demand.clear();
+        self.prefetch.clear();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+/// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
+/// The second is true if they are neighbours.
+fn group(mut chosen: Vec<(std::ops::Range<u64>, Digest)>, batches: bool) -> (Vec<Digest>, bool) {
+    // The piece that was wanted first decides; the others join it if they can.
+    let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
+        return (Vec::new(), true);
+    };
+    chosen.sort_by_key(|(range, _)| range.start);
+    let at = chosen
+        .iter()
+        .position(|(range, _)| range.start == leader)
+        .unwrap_or(0);
+    let ranges: Vec<_> = chosen.iter().map(|(range, _)| range.clone()).collect();
+    let neighbours = range::mergeable(ranges.get(at..).unwrap_or_default());
+    if !batches || neighbours == chosen.len() {
+        return (
+            chosen
+                .into_iter()
+                .skip(at)
+                .take(neighbours)
+                .map(|(_, digest)| digest)
+                .collect(),
+            true,
+        );
+    }
+    let mut len = 0;
+    let digests: Vec<Digest> = chosen
+        .into_iter()
+        .skip(at)
+        .take_while(|(range, _)| {
+            let first = len == 0;
+            len += range.end.saturating_sub(range.start);
+            first || len <= BATCH_LEN_MAX
+        })
+        .map(|(_, digest)| digest)
+        .collect();
+    let side_by_side = digests.len() <= neighbours;
+    (digests, side_by_side)
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,182 @@
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::*;
+
+fn piece(offset: u64, len: u32) -> Piece {
+    let object = Arc::new(Object {
+        path: "/layers/a".into(),
+        batch_path: "/v1/batch/a".into(),
+        optional: false,
+    });
+    Piece {
+        object,
+        offset,
+        len,
+        digest: Digest::of(&offset.to_le_bytes()),
+    }
+}
+
+fn want(queue: &mut Queue, piece: &Piece) -> Receiver<Outcome> {
+    let (sender, receiver) = sync_channel(1);
+    queue.want(piece, sender);
+    receiver
+}
+
+fn work(next: Next) -> Work {
+    match next {
+        Next::Work(work) => work,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn offsets(work: &Work) -> Vec<u64> {
+    work.pieces.iter().map(|taken| taken.piece.offset).collect()
+}
+
+#[test]
+fn one_flight_however_many_wait() {
+    let mut queue = Queue::default();
+    let wanted = piece(0, 100);
+    let waiters: Vec<_> = (0..5).map(|_| want(&mut queue, &wanted)).collect();
+    let first = work(queue.take(Instant::now(), false, 2));
+    assert_eq!(offsets(&first), [0]);
+    let late = want(&mut queue, &wanted);
+    assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
+    queue.finish(&wanted.digest, &Bytes::from_static(b"x"));
+    for waiter in waiters.iter().chain([&late]) {
+        assert_eq!(
+            waiter.try_recv().unwrap().unwrap(),
+            Bytes::from_static(b"x")
+        );
+    }
+}
+
+#[test]
+fn demand_goes_first_and_prefetch_waits_until_it_is_over() {
+    let mut queue = Queue::default();
+    assert!(queue.suggest(&piece(1 << 30, 100)));
+    assert!(!queue.suggest(&piece(1 << 30, 100)));
+    let _waiter = want(&mut queue, &piece(0, 100));
+    let first = work(queue.take(Instant::now(), true, 2));
+    assert_eq!(
+        (offsets(&first), first.priority),
+        (vec![0], Priority::Demand)
+    );
+    assert!(
+        matches!(queue.take(Instant::now(), true, 2), Next::Idle),
+        "prefetch must stand back"
+    );
+    queue.finish(&piece(0, 100).digest, &Bytes::new());
+    queue.work_over(Priority::Demand);
+    let second = work(queue.take(Instant::now(), true, 2));
+    assert_eq!(
+        (offsets(&second), second.priority),
+        (vec![1 << 30], Priority::Prefetch)
+    );
+}
+
+#[test]
+fn wanting_a_suggested_piece_makes_it_demand_and_a_running_one_hurry() {
+    let mut queue = Queue::default();
+    queue.suggest(&piece(0, 10));
+    queue.suggest(&piece(1 << 20, 10));
+    let running = work(queue.take(Instant::now(), false, 1));
+    assert!(
+        matches!(queue.take(Instant::now(), false, 1), Next::Idle),
+        "one prefetch at a time"
+    );
+    let _a = want(&mut queue, &piece(0, 10));
+    assert!(running.hurry.load(Ordering::Relaxed));
+    let _b = want(&mut queue, &piece(1 << 20, 10));
+    let second = work(queue.take(Instant::now(), false, 1));
+    assert_eq!(
+        (offsets(&second), second.priority),
+        (vec![1 << 20], Priority::Demand)
+    );
+}
+
+#[test]
+fn neighbours_share_a_range_and_a_batch_takes_the_far_ones_too() {
+    let mut queue = Queue::default();
+    let places = [0u64, 50_000, 10 << 20, 100];
+    let waiters: Vec<_> = places
+        .iter()
+        .map(|offset| want(&mut queue, &piece(*offset, 100)))
+        .collect();
+    let plain = work(queue.take(Instant::now(), false, 2));
+    assert_eq!((offsets(&plain), plain.side_by_side), (vec![0, 100], true));
+    let batch = work(queue.take(Instant::now(), true, 2));
+    assert_eq!(
+        (offsets(&batch), batch.side_by_side),
+        (vec![50_000, 10 << 20], false)
+    );
+    drop(waiters);
+}
+
+#[test]
+fn a_failed_piece_keeps_what_came_waits_and_goes_alone() {
+    let mut queue = Queue::default();
+    let _a = want(&mut queue, &piece(0, 100));
+    let _b = want(&mut queue, &piece(100, 100));
+    let mut first = work(queue.take(Instant::now(), false, 2));
+    assert_eq!(first.pieces.len(), 2);
+    for mut taken in first.pieces.drain(..) {
+        taken.partial = vec![7; 40];
+        queue.retry(taken, 0b1, Duration::from_secs(5), false);
+    }
+    queue.work_over(Priority::Demand);
+    assert!(matches!(
+        queue.take(Instant::now(), false, 2),
+        Next::Sleep(_)
+    ));
+    let again = work(queue.take(Instant::now() + Duration::from_secs(6), false, 2));
+    assert_eq!((again.pieces.len(), again.avoid), (1, 0b1));
+    assert_eq!(
+        again.pieces[0].missing(),
+        again.pieces[0].piece.offset + 40..again.pieces[0].piece.end()
+    );
+}
+
+#[test]
+fn prefetch_that_keeps_failing_is_dropped() {
+    let mut queue = Queue::default();
+    queue.suggest(&piece(0, 100));
+    for _ in 0..PREFETCH_FAILURES_MAX {
+        let mut failed = work(queue.take(Instant::now(), false, 2));
+        queue.retry(failed.pieces.remove(0), 0, Duration::ZERO, false);
+        queue.work_over(Priority::Prefetch);
+    }
+    assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
+    assert_eq!(queue.suggested(), 0);
+}
+
+#[test]
+fn the_stream_brings_what_lies_ahead_and_its_end_turns_waiters_into_demand() {
+    let mut queue = Queue::default();
+    let object = Arc::clone(&piece(0, 1).object);
+    queue.stream_at(&object, 1000, 10 << 20);
+    let _soon = want(&mut queue, &piece(2000, 100));
+    assert!(queue.stream_awaited() && !queue.demand_pending());
+    let _passed = want(&mut queue, &piece(0, 100));
+    let _far = want(&mut queue, &piece(9 << 20, 100));
+    assert_eq!(offsets(&work(queue.take(Instant::now(), false, 2))), [0]);
+    assert_eq!(
+        offsets(&work(queue.take(Instant::now(), false, 2))),
+        [9 << 20]
+    );
+    queue.stream_over();
+    assert_eq!(offsets(&work(queue.take(Instant::now(), false, 2))), [2000]);
+}
+
+#[test]
+fn closing_tells_everybody() {
+    let mut queue = Queue::default();
+    let waiter = want(&mut queue, &piece(0, 100));
+    queue.close();
+    assert!(matches!(
+        waiter.try_recv().unwrap().unwrap_err().as_ref(),
+        FetchError::Closed
+    ));
+    let late = want(&mut queue, &piece(0, 100));
+    assert!(late.try_recv().unwrap().is_err());
+}

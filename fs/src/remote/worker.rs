@@ -1,0 +1,307 @@
+//! A worker: takes work from the queue, asks a server, cuts the answer, verifies, delivers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use layerfmt::Digest;
+
+use super::cut::Cutter;
+use super::error::{Blame, FetchError};
+use super::exchange::{Answer, Ask};
+use super::fetcher::{Inner, STALL_FIRST, STALL_MAX};
+use super::mirrors::Choice;
+use super::queue::{Next, Priority, Taken, Work};
+use super::server::Server;
+use super::status::Counters;
+
+/// Takes and does work until the fetcher closes.
+pub(crate) async fn work(inner: Arc<Inner>) {
+    loop {
+        let woken = inner.wake.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        if inner.queue().is_closed() {
+            return;
+        }
+        let batches = match inner.mirrors.choose(0, Instant::now()) {
+            Choice::Ask(_, server) => server.batches(),
+            Choice::Wait(until) => {
+                // Every server rests: the queue keeps, and can gather, what is wanted meanwhile.
+                tokio::select! {
+                    () = tokio::time::sleep_until(until.into()) => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+                continue;
+            }
+        };
+        let next = inner
+            .queue()
+            .take(Instant::now(), batches, inner.prefetch_count_max);
+        match next {
+            Next::Work(work) => {
+                // Others may find more to do.
+                inner.wake.notify_one();
+                run(&inner, work).await;
+                inner.wake.notify_one();
+            }
+            Next::Sleep(until) => {
+                tokio::select! {
+                    () = woken => {}
+                    () = tokio::time::sleep_until(until.into()) => {}
+                }
+            }
+            Next::Idle => woken.await,
+        }
+    }
+}
+
+async fn run(inner: &Inner, work: Work) {
+    let priority = work.priority;
+    let failures = work
+        .pieces
+        .first()
+        .map_or(0, |taken| inner.queue().failures(&taken.piece.digest));
+    let mut avoid = work.avoid;
+    if inner.mirrors.exhausted(avoid) {
+        avoid = 0;
+    }
+    let (index, server) = match inner.server(avoid).await {
+        Ok(found) => found,
+        Err(_) => return inner.queue().work_over(priority),
+    };
+    let mut exchange = Exchange {
+        inner,
+        server: &server,
+        index,
+        work_priority: priority,
+        delivered: 0,
+        refused: false,
+    };
+    let (left, error) = exchange.run(work, failures).await;
+    let delivered = exchange.delivered;
+    if exchange.refused {
+        tracing::info!(server = %server.name, "no batches there: asking for ranges");
+        server.set_no_batches();
+        return hand_back(inner, left, avoid, None, priority, None);
+    }
+    match &error {
+        None => inner.mirrors.succeeded(index),
+        Some(error) => {
+            let what = left
+                .first()
+                .map_or("a chunk", |(taken, _)| taken.piece.object.path.as_str());
+            // Bytes came and were right before it broke: the server works, the way to it is bad.
+            if delivered > 0 && error.blame() == Blame::Server {
+                inner.mirrors.succeeded(index);
+            }
+            inner.mirrors.failed(index, what, error);
+            if error.blame() == Blame::Server {
+                server.hang_up().await;
+            }
+        }
+    }
+    let liar = error
+        .as_ref()
+        .is_some_and(|error| error.blame() != Blame::Server)
+        .then_some(index);
+    hand_back(inner, left, avoid, liar, priority, error);
+}
+
+/// Puts what did not come back into the queue; `liar` will not be asked for it again until all have lied.
+fn hand_back(
+    inner: &Inner,
+    left: Vec<(Taken, bool)>,
+    avoid: u64,
+    liar: Option<usize>,
+    priority: Priority,
+    error: Option<FetchError>,
+) {
+    let error = error.map(Arc::new);
+    let mut queue = inner.queue();
+    for (taken, progressed) in left {
+        let mut avoid = liar.map_or(avoid, |index| avoid | (1 << index));
+        let mut wait = Duration::ZERO;
+        if inner.mirrors.exhausted(avoid) {
+            if let Some(error) = error.as_ref().filter(|_| taken.piece.object.optional) {
+                queue.give_up(&taken.piece.digest, error);
+                continue;
+            }
+            avoid = 0;
+            wait = inner.mirrors.wait(queue.failures(&taken.piece.digest) + 1);
+        }
+        queue.retry(taken, avoid, wait, progressed);
+    }
+    queue.work_over(priority);
+    drop(queue);
+    inner.quiet.notify_waiters();
+}
+
+/// One request to one server.
+struct Exchange<'a> {
+    inner: &'a Inner,
+    server: &'a Server,
+    index: usize,
+    work_priority: Priority,
+    delivered: usize,
+    /// The server takes no batch requests.
+    refused: bool,
+}
+
+impl Exchange<'_> {
+    /// Returns what did not come (with whether anything of it did) and why.
+    async fn run(&mut self, work: Work, failures: u32) -> (Vec<(Taken, bool)>, Option<FetchError>) {
+        let batch = work.pieces.len() > 1 && !work.side_by_side;
+        let before: Vec<(Digest, usize)> = work
+            .pieces
+            .iter()
+            .map(|taken| (taken.piece.digest, taken.partial.len()))
+            .collect();
+        let stall = STALL_FIRST
+            .saturating_mul(1 << failures.min(6))
+            .min(STALL_MAX);
+        let (ask, mut cutter) = if batch {
+            let body = batch_body(&work.pieces);
+            (
+                Ask::post(&work.object.batch_path, body, stall),
+                Cutter::for_batch(work.pieces),
+            )
+        } else {
+            let cutter = Cutter::for_range(work.pieces);
+            (Ask::range(&work.object.path, cutter.span(), stall), cutter)
+        };
+        let mut lied = Vec::new();
+        let error = self
+            .read(&ask, &mut cutter, batch, &work.hurry, &mut lied)
+            .await
+            .err();
+        let error = error.or_else(|| (!lied.is_empty()).then_some(FetchError::Corrupt));
+        let rest = cutter.rest().into_iter().map(|taken| {
+            let had = before
+                .iter()
+                .find(|(digest, _)| *digest == taken.piece.digest)
+                .map_or(0, |(_, had)| *had);
+            let progressed = taken.partial.len() > had;
+            (taken, progressed)
+        });
+        (
+            lied.into_iter()
+                .map(|taken| (taken, false))
+                .chain(rest)
+                .collect(),
+            error,
+        )
+    }
+
+    async fn read(
+        &mut self,
+        ask: &Ask,
+        cutter: &mut Cutter,
+        batch: bool,
+        hurry: &std::sync::atomic::AtomicBool,
+        lied: &mut Vec<Taken>,
+    ) -> Result<(), FetchError> {
+        let mut answer = self.server.ask(ask).await?;
+        if batch {
+            let status = answer.status().as_u16();
+            self.refused = matches!(status, 400..=428 | 501);
+            self.check_batch(&answer, cutter)?;
+        } else {
+            answer.check_range(&cutter.span())?;
+        }
+        while !cutter.is_done() {
+            if self.work_priority == Priority::Prefetch && !hurry.load(Ordering::Relaxed) {
+                stand_back(self.inner, &mut answer, || hurry.load(Ordering::Relaxed)).await?;
+            }
+            let Some(bytes) = answer.next().await? else {
+                return Err(FetchError::Wrong("a body that ends early"));
+            };
+            Counters::add(&self.inner.counters.bytes, bytes.len() as u64);
+            for taken in cutter.feed(&bytes) {
+                self.deliver(taken, lied);
+            }
+            if self.work_priority == Priority::Prefetch && !hurry.load(Ordering::Relaxed) {
+                self.inner.limiter.pay(bytes.len() as u64).await;
+            }
+        }
+        if answer.connection.is_some() && matches!(answer.next().await, Ok(None)) {
+            self.server.keep(answer).await;
+        }
+        Ok(())
+    }
+
+    fn check_batch(&self, answer: &Answer, cutter: &Cutter) -> Result<(), FetchError> {
+        answer.check_status()?;
+        match answer.len() {
+            Some(len) if len != cutter.span().end => {
+                Err(FetchError::Wrong("another length than asked for"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, taken: Taken, lied: &mut Vec<Taken>) {
+        let Taken { piece, partial } = taken;
+        if Digest::of(&partial) != piece.digest {
+            lied.push(Taken {
+                piece,
+                partial: Vec::new(),
+            });
+            return;
+        }
+        self.delivered += 1;
+        let counters = &self.inner.counters;
+        match self.work_priority {
+            Priority::Demand => Counters::add(&counters.demanded, 1),
+            Priority::Prefetch => Counters::add(&counters.prefetched, 1),
+        }
+        let bytes = Bytes::from(partial);
+        self.inner.keep.keep(&piece, &bytes);
+        self.inner.queue().finish(&piece.digest, &bytes);
+        tracing::trace!(
+            server = self.index,
+            offset = piece.offset,
+            len = piece.len,
+            "piece here"
+        );
+    }
+}
+
+/// Prefetch reads nothing more while a reader waits for something else: what the server goes on sending
+/// stays in the socket's buffer and then on the server.
+pub(crate) async fn stand_back(
+    inner: &Inner,
+    answer: &mut Answer,
+    needed: impl Fn() -> bool,
+) -> Result<(), FetchError> {
+    let mut paused = false;
+    loop {
+        let quiet = inner.quiet.notified();
+        if inner.closed.load(Ordering::Relaxed) {
+            return Err(FetchError::Closed);
+        }
+        if needed() || !inner.queue().demand_pending() {
+            break;
+        }
+        paused = true;
+        // The time-out only bounds the wait for a wake-up that came before we listened.
+        let _ = tokio::time::timeout(Duration::from_millis(50), quiet).await;
+    }
+    if paused {
+        answer.forgive_pause();
+    }
+    Ok(())
+}
+
+/// The body of a batch request: (offset u64, length u32) for each piece, little endian.
+fn batch_body(pieces: &[Taken]) -> Bytes {
+    let mut body = Vec::with_capacity(pieces.len() * 12);
+    for taken in pieces {
+        let missing = taken.missing();
+        let len = u32::try_from(missing.end.saturating_sub(missing.start)).unwrap_or(u32::MAX);
+        body.extend_from_slice(&missing.start.to_le_bytes());
+        body.extend_from_slice(&len.to_le_bytes());
+    }
+    Bytes::from(body)
+}

@@ -1,0 +1,194 @@
+//! What a boot touches: the first touch of every page of lower data, in order.
+//!
+//! One bit per page and one record per run of pages; a touched page costs an atomic read from then on.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use layerfmt::trace::{BootTrace, PAGE_LEN, Touch};
+use layerfmt::{Digest, Index, Ino};
+
+/// Most runs recorded: 768 KiB of memory. A desktop boot has 12,000.
+const RECORDS_MAX: usize = 1 << 16;
+/// Largest sum of lower files that is recorded, pages: 16 MiB of bits, half a terabyte of files.
+const PAGES_MAX: u64 = 1 << 27;
+/// The recording ends by itself this long after the mount.
+pub const TIME_MAX: Duration = Duration::from_secs(300);
+/// Or after this long without a new page, once a boot has begun.
+const QUIET_MAX: Duration = Duration::from_secs(45);
+
+/// Records first touches until it is told to stop, or the boot is plainly over.
+#[derive(Debug)]
+pub struct TraceRecorder {
+    tree: Digest,
+    /// For each inode the number of its first page in `seen`.
+    first_pages: Vec<u64>,
+    seen: Vec<AtomicU64>,
+    open: AtomicBool,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    touches: Vec<Touch>,
+    last: Instant,
+}
+
+impl TraceRecorder {
+    /// A recorder for the files of `index`, whose tree has this digest.
+    pub fn new(index: &Arc<Index>, tree: Digest) -> TraceRecorder {
+        let mut first_pages = Vec::with_capacity(index.inode_count() as usize + 1);
+        let mut pages = 0u64;
+        for ino in 0..index.inode_count() {
+            first_pages.push(pages);
+            let size = index
+                .inode(ino)
+                .filter(|inode| inode.is_file())
+                .map_or(0, |inode| inode.size);
+            pages = pages.saturating_add(size.div_ceil(PAGE_LEN));
+        }
+        first_pages.push(pages);
+        let open = pages <= PAGES_MAX;
+        let words = if open { pages.div_ceil(64) } else { 0 };
+        let seen = (0..words).map(|_| AtomicU64::new(0)).collect();
+        TraceRecorder {
+            tree,
+            first_pages,
+            seen,
+            open: AtomicBool::new(open),
+            started: Instant::now(),
+            state: Mutex::new(State {
+                touches: Vec::new(),
+                last: Instant::now(),
+            }),
+        }
+    }
+
+    /// Notes that `len` bytes of file `ino` from `offset` were read.
+    pub fn touch(&self, ino: Ino, offset: u64, len: u64) {
+        if len == 0 || !self.open.load(Ordering::Relaxed) {
+            return;
+        }
+        let (Some(first), Some(next)) = (
+            self.first_pages.get(ino as usize),
+            self.first_pages.get(ino as usize + 1),
+        ) else {
+            return;
+        };
+        let from = offset / PAGE_LEN;
+        let to = offset
+            .saturating_add(len)
+            .div_ceil(PAGE_LEN)
+            .min(next - first);
+        for page in from..to {
+            if self.mark(first + page)
+                && let Ok(page) = u32::try_from(page)
+            {
+                self.record(ino, page);
+            }
+        }
+    }
+
+    /// True if the page was not marked before.
+    fn mark(&self, page: u64) -> bool {
+        let bit = 1u64 << (page % 64);
+        let Some(word) = usize::try_from(page / 64)
+            .ok()
+            .and_then(|word| self.seen.get(word))
+        else {
+            return false;
+        };
+        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    fn record(&self, ino: Ino, page: u32) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last = Instant::now();
+        if let Some(last) = state.touches.last_mut()
+            && last.ino == ino
+            && last.page + last.count == page
+        {
+            last.count += 1;
+            return;
+        }
+        if state.touches.len() >= RECORDS_MAX {
+            self.open.store(false, Ordering::Relaxed);
+            return;
+        }
+        state.touches.push(Touch {
+            ino,
+            page,
+            count: 1,
+        });
+    }
+
+    /// True while the boot goes on; ends the recording when it is plainly over.
+    pub fn is_booting(&self) -> bool {
+        if !self.open.load(Ordering::Relaxed) {
+            return false;
+        }
+        let quiet = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            !state.touches.is_empty() && state.last.elapsed() > QUIET_MAX
+        };
+        if quiet || self.started.elapsed() > TIME_MAX {
+            self.stop();
+            return false;
+        }
+        true
+    }
+
+    /// Ends the recording: the boot is over.
+    pub fn stop(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    /// What was recorded so far.
+    pub fn trace(&self) -> BootTrace {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        BootTrace {
+            tree: self.tree,
+            touches: state.touches.clone(),
+        }
+    }
+}
+
+/// The trace as text for people: path, first page, number of pages, in the order of the first touch.
+pub fn describe(trace: &BootTrace, index: &Index) -> String {
+    use std::fmt::Write;
+    let names = paths(index);
+    let mut text = String::new();
+    for touch in &trace.touches {
+        let path = names
+            .get(touch.ino as usize)
+            .map(|path| String::from_utf8_lossy(path));
+        let path = path.as_deref().unwrap_or("?");
+        let _ = writeln!(text, "{}\t{}\t{path}", touch.page, touch.count);
+    }
+    text
+}
+
+/// A path of every inode, the first in directory order.
+fn paths(index: &Index) -> Vec<Vec<u8>> {
+    let mut paths: Vec<Vec<u8>> = vec![Vec::new(); index.inode_count() as usize];
+    for dir in 0..index.inode_count() {
+        // Parents have smaller numbers than their directories, so theirs is known.
+        let parent = paths.get(dir as usize).cloned().unwrap_or_default();
+        for entry in index.entries(dir, 0) {
+            let layerfmt::Child::Inode(ino) = entry.child else {
+                continue;
+            };
+            let Some(path) = paths.get_mut(ino as usize) else {
+                continue;
+            };
+            if path.is_empty() {
+                path.extend_from_slice(&parent);
+                path.push(b'/');
+                path.extend_from_slice(entry.name);
+            }
+        }
+    }
+    paths
+}
