@@ -34,18 +34,25 @@ enum Side {
 struct Merge<'t, C> {
     lower: &'t Tree<C>,
     upper: &'t Tree<C>,
-    bottom: bool,
     out: Tree<C>,
     /// Hard-linked nodes stay one node.
     copied: HashMap<(Side, NodeId), NodeId>,
     /// Directories whose entries are still to be merged: where to, and from which sides.
-    pending: Vec<(NodeId, Below, Option<NodeId>)>,
+    pending: Vec<Pending>,
+}
+
+struct Pending {
+    to: NodeId,
+    below: Below,
+    upper: Option<NodeId>,
+    /// Nothing below both trees can show through here: whiteouts mean nothing.
+    closed: bool,
 }
 
 /// What an upper directory is merged with.
 #[derive(Clone, Copy)]
 enum Below {
-    /// Nothing, and nothing deeper can show through: whiteouts inside mean nothing.
+    /// Nothing: the upper directory hides it.
     Hidden,
     /// A lower directory, or none at this level but perhaps deeper down.
     Directory(Option<NodeId>),
@@ -56,7 +63,6 @@ fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tre
     let mut merge = Merge {
         lower,
         upper,
-        bottom,
         out: Tree::new(root.meta.clone()),
         copied: HashMap::new(),
         pending: Vec::new(),
@@ -70,29 +76,25 @@ fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tre
     if let Some(directory) = merge.out.directory_mut(ROOT) {
         directory.opaque = !bottom && (opaque || lower_opaque);
     }
-    let below = if opaque {
-        Below::Hidden
-    } else {
-        Below::Directory(Some(ROOT))
-    };
-    merge.pending.push((ROOT, below, Some(ROOT)));
-    while let Some((to, below, from_upper)) = merge.pending.pop() {
-        merge.directory(to, below, from_upper)?;
+    merge.pending.push(Pending {
+        to: ROOT,
+        below: if opaque { Below::Hidden } else { Below::Directory(Some(ROOT)) },
+        upper: Some(ROOT),
+        closed: bottom || opaque || lower_opaque,
+    });
+    while let Some(pending) = merge.pending.pop() {
+        merge.directory(&pending)?;
     }
     Ok(merge.out)
 }
 
 impl<C: Clone> Merge<'_, C> {
-    fn directory(
-        &mut self,
-        to: NodeId,
-        below: Below,
-        from_upper: Option<NodeId>,
-    ) -> Result<(), TreeError> {
+    fn directory(&mut self, pending: &Pending) -> Result<(), TreeError> {
         let (lower, upper) = (self.lower, self.upper);
-        let (from_lower, hidden) = match below {
-            Below::Hidden => (None, true),
-            Below::Directory(id) => (id, false),
+        let &Pending { to, below, upper: from_upper, closed } = pending;
+        let from_lower = match below {
+            Below::Hidden => None,
+            Below::Directory(id) => id,
         };
         if let Some(dir) = from_lower {
             for (name, child) in lower.entries(dir) {
@@ -100,10 +102,10 @@ impl<C: Clone> Merge<'_, C> {
                     continue;
                 }
                 match child {
-                    Child::Whiteout if self.bottom => {}
+                    Child::Whiteout if closed => {}
                     Child::Whiteout => self.out.set(to, name.clone(), Child::Whiteout)?,
                     Child::Node(id) => {
-                        let copy = self.copy(Side::Lower, *id, None)?;
+                        let copy = self.copy(Side::Lower, *id, None, closed)?;
                         self.out.set(to, name.clone(), Child::Node(copy))?;
                     }
                 }
@@ -113,10 +115,10 @@ impl<C: Clone> Merge<'_, C> {
         for (name, child) in upper.entries(dir) {
             let below = from_lower.and_then(|id| lower.child(id, name.as_bytes()));
             match child {
-                Child::Whiteout if self.bottom || hidden => {}
+                Child::Whiteout if closed => {}
                 Child::Whiteout => self.out.set(to, name.clone(), Child::Whiteout)?,
                 Child::Node(id) => {
-                    let copy = self.copy(Side::Upper, *id, below)?;
+                    let copy = self.copy(Side::Upper, *id, below, closed)?;
                     self.out.set(to, name.clone(), Child::Node(copy))?;
                 }
             }
@@ -126,7 +128,13 @@ impl<C: Clone> Merge<'_, C> {
 
     /// Copy one node. `below` is what the lower tree has under the same name, if the node is an
     /// upper one: a directory there is merged, anything else is hidden.
-    fn copy(&mut self, side: Side, id: NodeId, below: Option<Child>) -> Result<NodeId, TreeError> {
+    fn copy(
+        &mut self,
+        side: Side,
+        id: NodeId,
+        below: Option<Child>,
+        parent_closed: bool,
+    ) -> Result<NodeId, TreeError> {
         if let Some(copy) = self.copied.get(&(side, id)) {
             return Ok(*copy);
         }
@@ -147,24 +155,16 @@ impl<C: Clone> Merge<'_, C> {
         // Something that is not a directory, or a whiteout, hides what lies deeper.
         let cut = below.is_some() && below_directory.is_none();
         let below_opaque = below_directory.is_some_and(|(_, opaque)| opaque);
-        let opaque = !self.bottom && (directory.opaque || cut || below_opaque);
-        let kind = Kind::Directory(Directory {
-            opaque,
-            ..Directory::default()
-        });
-        let copy = self.out.add(Node {
-            meta: node.meta.clone(),
-            kind,
-        })?;
-        self.pending.push(match side {
-            Side::Lower => (copy, Below::Directory(Some(id)), None),
-            Side::Upper if directory.opaque || cut => (copy, Below::Hidden, Some(id)),
-            Side::Upper => (
-                copy,
-                Below::Directory(below_directory.map(|(id, _)| id)),
-                Some(id),
-            ),
-        });
+        let closed = parent_closed || directory.opaque || cut || below_opaque;
+        let opaque = closed && !parent_closed;
+        let kind = Kind::Directory(Directory { opaque, ..Directory::default() });
+        let copy = self.out.add(Node { meta: node.meta.clone(), kind })?;
+        let (below, upper) = match side {
+            Side::Lower => (Below::Directory(Some(id)), None),
+            Side::Upper if directory.opaque || cut => (Below::Hidden, Some(id)),
+            Side::Upper => (Below::Directory(below_directory.map(|(id, _)| id)), Some(id)),
+        };
+        self.pending.push(Pending { to: copy, below, upper, closed });
         Ok(copy)
     }
 }
