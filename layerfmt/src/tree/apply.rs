@@ -78,7 +78,11 @@ fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tre
     }
     merge.pending.push(Pending {
         to: ROOT,
-        below: if opaque { Below::Hidden } else { Below::Directory(Some(ROOT)) },
+        below: if opaque {
+            Below::Hidden
+        } else {
+            Below::Directory(Some(ROOT))
+        },
         upper: Some(ROOT),
         closed: bottom || opaque || lower_opaque,
     });
@@ -91,7 +95,12 @@ fn merge<C: Clone>(lower: &Tree<C>, upper: &Tree<C>, bottom: bool) -> Result<Tre
 impl<C: Clone> Merge<'_, C> {
     fn directory(&mut self, pending: &Pending) -> Result<(), TreeError> {
         let (lower, upper) = (self.lower, self.upper);
-        let &Pending { to, below, upper: from_upper, closed } = pending;
+        let &Pending {
+            to,
+            below,
+            upper: from_upper,
+            closed,
+        } = pending;
         let from_lower = match below {
             Below::Hidden => None,
             Below::Directory(id) => id,
@@ -157,14 +166,28 @@ impl<C: Clone> Merge<'_, C> {
         let below_opaque = below_directory.is_some_and(|(_, opaque)| opaque);
         let closed = parent_closed || directory.opaque || cut || below_opaque;
         let opaque = closed && !parent_closed;
-        let kind = Kind::Directory(Directory { opaque, ..Directory::default() });
-        let copy = self.out.add(Node { meta: node.meta.clone(), kind })?;
+        let kind = Kind::Directory(Directory {
+            opaque,
+            ..Directory::default()
+        });
+        let copy = self.out.add(Node {
+            meta: node.meta.clone(),
+            kind,
+        })?;
         let (below, upper) = match side {
             Side::Lower => (Below::Directory(Some(id)), None),
             Side::Upper if directory.opaque || cut => (Below::Hidden, Some(id)),
-            Side::Upper => (Below::Directory(below_directory.map(|(id, _)| id)), Some(id)),
+            Side::Upper => (
+                Below::Directory(below_directory.map(|(id, _)| id)),
+                Some(id),
+            ),
         };
-        self.pending.push(Pending { to: copy, below, upper, closed });
+        self.pending.push(Pending {
+            to: copy,
+            below,
+            upper,
+            closed,
+        });
         Ok(copy)
     }
 }

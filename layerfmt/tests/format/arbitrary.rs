@@ -13,14 +13,33 @@ pub(crate) type Model = Tree<Vec<u8>>;
 /// One edit of a tree; paths are indexes into a small set of names.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit {
-    Put { path: Vec<u8>, meta: u8, kind: NewKind },
-    Link { from: Vec<u8>, to: Vec<u8> },
-    Remove { path: Vec<u8> },
-    Chmod { path: Vec<u8>, meta: u8 },
-    Rename { from: Vec<u8>, to: Vec<u8> },
+    Put {
+        path: Vec<u8>,
+        meta: u8,
+        kind: NewKind,
+    },
+    Link {
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+    Remove {
+        path: Vec<u8>,
+    },
+    Chmod {
+        path: Vec<u8>,
+        meta: u8,
+    },
+    Rename {
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
     /// Only in trees of changes.
-    Whiteout { path: Vec<u8> },
-    Opaque { path: Vec<u8> },
+    Whiteout {
+        path: Vec<u8>,
+    },
+    Opaque {
+        path: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -86,7 +105,10 @@ pub(crate) fn metadata(seed: u8) -> Metadata {
     let xattrs = match seed % 5 {
         0 => Some(Arc::new(Xattrs::from([
             (b"user.a".as_slice().into(), vec![seed; 3].into()),
-            (b"security.capability".as_slice().into(), vec![1, 0, 0, 2].into()),
+            (
+                b"security.capability".as_slice().into(),
+                vec![1, 0, 0, 2].into(),
+            ),
         ]))),
         _ => None,
     };
@@ -94,7 +116,10 @@ pub(crate) fn metadata(seed: u8) -> Metadata {
         mode: [0o755, 0o644, 0o4755, 0o1777, 0o2700][seed as usize % 5],
         uid: u32::from(seed / 16) * 70_000,
         gid: u32::from(seed % 3),
-        mtime: Time { sec: i64::from(seed) * 1_000_000 - 50_000_000, nsec: u32::from(seed) * 7 },
+        mtime: Time {
+            sec: i64::from(seed) * 1_000_000 - 50_000_000,
+            nsec: u32::from(seed) * 7,
+        },
         xattrs,
     }
 }
@@ -112,7 +137,10 @@ fn parent(tree: &mut Model, path: &[u8], make: bool) -> Option<(u32, Name)> {
         dir = match tree.child(dir, name.as_bytes()) {
             Some(Child::Node(id)) if tree.directory(id).is_some() => id,
             None if make => {
-                let node = Node { meta: metadata(1), kind: Kind::Directory(Directory::default()) };
+                let node = Node {
+                    meta: metadata(1),
+                    kind: Kind::Directory(Directory::default()),
+                };
                 tree.insert(dir, name, node).unwrap()
             }
             _ => return None,
@@ -131,7 +159,9 @@ fn is_dir_nonempty(tree: &Model, dir: u32, name: &Name) -> bool {
 pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
     match edit {
         Edit::Put { path, meta, kind } => {
-            let Some((dir, name)) = parent(tree, path, true) else { return };
+            let Some((dir, name)) = parent(tree, path, true) else {
+                return;
+            };
             if is_dir_nonempty(tree, dir, &name) {
                 return;
             }
@@ -144,25 +174,43 @@ pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
                 NewKind::Fifo => Kind::Fifo,
                 NewKind::Socket => Kind::Socket,
             };
-            tree.insert(dir, name, Node { meta: metadata(*meta), kind }).unwrap();
+            tree.insert(
+                dir,
+                name,
+                Node {
+                    meta: metadata(*meta),
+                    kind,
+                },
+            )
+            .unwrap();
         }
         Edit::Link { from, to } => {
-            let Some((from_dir, from)) = parent(tree, from, false) else { return };
-            let Some(Child::Node(id)) = tree.child(from_dir, from.as_bytes()) else { return };
+            let Some((from_dir, from)) = parent(tree, from, false) else {
+                return;
+            };
+            let Some(Child::Node(id)) = tree.child(from_dir, from.as_bytes()) else {
+                return;
+            };
             if tree.directory(id).is_some() {
                 return;
             }
-            let Some((dir, name)) = parent(tree, to, false) else { return };
+            let Some((dir, name)) = parent(tree, to, false) else {
+                return;
+            };
             if !is_dir_nonempty(tree, dir, &name) {
                 tree.set(dir, name, Child::Node(id)).unwrap();
             }
         }
         Edit::Remove { path } => {
-            let Some((dir, name)) = parent(tree, path, false) else { return };
+            let Some((dir, name)) = parent(tree, path, false) else {
+                return;
+            };
             tree.directory_mut(dir).unwrap().entries.remove(&name);
         }
         Edit::Chmod { path, meta } => {
-            let Some((dir, name)) = parent(tree, path, false) else { return };
+            let Some((dir, name)) = parent(tree, path, false) else {
+                return;
+            };
             if let Some(Child::Node(id)) = tree.child(dir, name.as_bytes()) {
                 tree.node_mut(id).unwrap().meta = metadata(*meta);
             }
@@ -171,9 +219,15 @@ pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
             if to.starts_with(from) {
                 return;
             }
-            let Some((from_dir, from)) = parent(tree, from, false) else { return };
-            let Some(child) = tree.child(from_dir, from.as_bytes()) else { return };
-            let Some((dir, name)) = parent(tree, to, false) else { return };
+            let Some((from_dir, from)) = parent(tree, from, false) else {
+                return;
+            };
+            let Some(child) = tree.child(from_dir, from.as_bytes()) else {
+                return;
+            };
+            let Some((dir, name)) = parent(tree, to, false) else {
+                return;
+            };
             if is_dir_nonempty(tree, dir, &name) {
                 return;
             }
@@ -185,13 +239,17 @@ pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
             }
         }
         Edit::Whiteout { path } => {
-            let Some((dir, name)) = parent(tree, path, true) else { return };
+            let Some((dir, name)) = parent(tree, path, true) else {
+                return;
+            };
             if !is_dir_nonempty(tree, dir, &name) {
                 tree.set(dir, name, Child::Whiteout).unwrap();
             }
         }
         Edit::Opaque { path } => {
-            let Some((dir, name)) = parent(tree, path, true) else { return };
+            let Some((dir, name)) = parent(tree, path, true) else {
+                return;
+            };
             if let Some(Child::Node(id)) = tree.child(dir, name.as_bytes())
                 && let Some(directory) = tree.directory_mut(id)
             {
@@ -205,7 +263,9 @@ pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
 fn inside(tree: &Model, child: Child, dir: u32) -> bool {
     let Child::Node(id) = child else { return false };
     id == dir
-        || tree.directory(id).is_some_and(|d| d.entries.values().any(|c| inside(tree, *c, dir)))
+        || tree
+            .directory(id)
+            .is_some_and(|d| d.entries.values().any(|c| inside(tree, *c, dir)))
 }
 
 pub(crate) fn model(edits: &[Edit]) -> Model {
@@ -241,16 +301,21 @@ pub(crate) fn contents(model: &Model, writer: &mut LayerWriter) -> Tree<Content>
                                 )
                                 .unwrap(),
                         ),
-                        Kind::Directory(d) => {
-                            Kind::Directory(Directory { opaque: d.opaque, ..Default::default() })
-                        }
+                        Kind::Directory(d) => Kind::Directory(Directory {
+                            opaque: d.opaque,
+                            ..Default::default()
+                        }),
                         Kind::Symlink(target) => Kind::Symlink(target.clone()),
                         Kind::Char(a, b) => Kind::Char(*a, *b),
                         Kind::Block(a, b) => Kind::Block(*a, *b),
                         Kind::Fifo => Kind::Fifo,
                         Kind::Socket => Kind::Socket,
                     };
-                    tree.add(Node { meta: node.meta.clone(), kind }).unwrap()
+                    tree.add(Node {
+                        meta: node.meta.clone(),
+                        kind,
+                    })
+                    .unwrap()
                 }))
             });
             tree.set(dir, Name::new(last).unwrap(), child).unwrap();
@@ -261,7 +326,11 @@ pub(crate) fn contents(model: &Model, writer: &mut LayerWriter) -> Tree<Content>
 }
 
 pub(crate) fn options(threads: usize) -> Options {
-    Options { chunk_len: 16 << 10, threads, ..Options::bake(3) }
+    Options {
+        chunk_len: 16 << 10,
+        threads,
+        ..Options::bake(3)
+    }
 }
 
 /// Bake `model` as it is into a new file.

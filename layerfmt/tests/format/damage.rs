@@ -40,7 +40,10 @@ fn every_truncation_is_found() {
     for len in 0..good.len() {
         let error = verdict(good[..len].to_vec()).expect_err("cut off");
         assert!(
-            matches!(error.kind(), ErrorKind::NotALayer | ErrorKind::Corrupt | ErrorKind::Io),
+            matches!(
+                error.kind(),
+                ErrorKind::NotALayer | ErrorKind::Corrupt | ErrorKind::Io
+            ),
             "{len}: {error}"
         );
     }
@@ -77,8 +80,15 @@ fn walk_everything(index: &layerfmt::Index) {
         for entry in index.entries(ino, 0) {
             assert_eq!(index.lookup(ino, entry.name), Some(entry));
         }
-        let _ = (index.lookup(ino, b"a"), index.parent(ino), index.symlink(ino));
-        let _ = (index.extents(ino, 0..u64::MAX).count(), index.xattrs(ino).count());
+        let _ = (
+            index.lookup(ino, b"a"),
+            index.parent(ino),
+            index.symlink(ino),
+        );
+        let _ = (
+            index.extents(ino, 0..u64::MAX).count(),
+            index.xattrs(ino).count(),
+        );
     }
     for id in (0..index.chunk_count() + 2).chain([u32::MAX]) {
         let _ = index.chunk(id);

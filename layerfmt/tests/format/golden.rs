@@ -13,7 +13,9 @@ use layerfmt::{Layer, Name};
 use crate::arbitrary::{Model, metadata};
 
 fn testdata(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/v1").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/v1")
+        .join(name)
 }
 
 /// One object of every kind, a hard link, a hole, attributes, a whiteout and an opaque directory.
@@ -21,7 +23,15 @@ pub(crate) fn small_tree() -> Model {
     let mut tree = Model::new(metadata(1));
     let name = |text: &str| Name::new(text.as_bytes()).unwrap();
     let mut put = |dir, text: &str, seed, kind| {
-        tree.insert(dir, name(text), Node { meta: metadata(seed), kind }).unwrap()
+        tree.insert(
+            dir,
+            name(text),
+            Node {
+                meta: metadata(seed),
+                kind,
+            },
+        )
+        .unwrap()
     };
     let etc = put(ROOT, "etc", 10, Kind::Directory(Default::default()));
     let hello = put(etc, "hello", 6, Kind::File(b"hello, layer\n".repeat(20)));
@@ -29,7 +39,12 @@ pub(crate) fn small_tree() -> Model {
     sparse[9000] = 7;
     put(etc, "sparse", 11, Kind::File(sparse));
     put(etc, "empty", 12, Kind::File(Vec::new()));
-    put(ROOT, "link", 13, Kind::Symlink(b"etc/hello".as_slice().into()));
+    put(
+        ROOT,
+        "link",
+        13,
+        Kind::Symlink(b"etc/hello".as_slice().into()),
+    );
     put(ROOT, "null", 14, Kind::Char(1, 3));
     put(ROOT, "disk", 16, Kind::Block(8, 1));
     put(ROOT, "pipe", 17, Kind::Fifo);
@@ -48,7 +63,11 @@ fn version_1_still_reads() {
     assert_eq!(dump(layer.index(), layer.content().unwrap().as_ref()), want);
     let report = check(&layer, &LayerSet::default(), |_| ()).unwrap();
     let digests = std::fs::read_to_string(testdata("small.digests")).unwrap();
-    let have = format!("layer {}\ntree {}\n", layer.digest(), report.tree_digest.unwrap());
+    let have = format!(
+        "layer {}\ntree {}\n",
+        layer.digest(),
+        report.tree_digest.unwrap()
+    );
     assert_eq!(have, digests);
 }
 
@@ -62,12 +81,18 @@ fn todays_writer_writes_the_same_tree() {
         // How the files in testdata/v1 were made, once: GOLDEN_OUT=DIR cargo test.
         let dir = PathBuf::from(dir);
         let report = check(&layer, &LayerSet::default(), |_| ()).unwrap();
-        let digests =
-            format!("layer {}\ntree {}\n", layer.digest(), report.tree_digest.unwrap());
+        let digests = format!(
+            "layer {}\ntree {}\n",
+            layer.digest(),
+            report.tree_digest.unwrap()
+        );
         let out = crate::arbitrary::bake(&small_tree(), None, 1, &dir.join("small.layer"));
         assert_eq!(out.0.digest(), layer.digest());
         std::fs::write(dir.join("small.dump"), &text).unwrap();
         std::fs::write(dir.join("small.digests"), digests).unwrap();
     }
-    assert_eq!(text, std::fs::read_to_string(testdata("small.dump")).unwrap());
+    assert_eq!(
+        text,
+        std::fs::read_to_string(testdata("small.dump")).unwrap()
+    );
 }

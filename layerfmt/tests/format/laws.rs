@@ -8,14 +8,21 @@ use layerfmt::flatten::{Input, flatten, flatten_layers, squash};
 use layerfmt::source::LayerSet;
 use layerfmt::tree::apply::{apply, compose};
 use layerfmt::tree::diff::diff;
-use layerfmt::{Base, ContentReader, Layer, LayerWriter, Meta, MergedIndex, check::check};
+use layerfmt::{Base, ContentReader, Layer, LayerWriter, MergedIndex, Meta, check::check};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Model, bake, changes, contents, edit, edits, model, options};
 
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("LAWS_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let cases = std::env::var("LAWS_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(500);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 /// A whole tree as text: baked alone, dumped with content digests.
