@@ -8,6 +8,7 @@ use crate::cli::Globals;
 
 pub mod authorize;
 pub mod completions;
+pub mod initrd;
 pub mod man;
 pub mod receive;
 pub mod serve;
@@ -21,6 +22,7 @@ pub mod serve;
 pub enum Command {
     Authorize(authorize::Args),
     Completions(completions::Args),
+    Initrd(initrd::Args),
     Man(man::Args),
     Receive(receive::Args),
     Serve(serve::Args),
@@ -35,6 +37,7 @@ impl Command {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
+            Self::Initrd(args) => initrd::run(args, globals),
             Self::Man(args) => man::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),

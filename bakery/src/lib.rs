@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
+//! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
@@ -15,6 +16,7 @@ pub mod authorize;
 pub mod cli;
 pub mod commands;
 pub mod jobs;
+pub mod initrd;
 pub mod output;
 pub mod progress;
 pub mod receive;

@@ -9,14 +9,22 @@
 lf_net=/run/layerfs/net
 lf_sys=${lf_sys:-/sys}
 
-# Loads the drivers of what is plugged in; twice, because a bus brings new devices.
-lf_coldplug() {
-    for lf_round in 1 2; do
-        find "$lf_sys/devices" -name modalias 2> /dev/null | while read -r lf_file; do
-            cat "$lf_file" 2> /dev/null
-        done | sort -u | xargs modprobe -q -b -a 2> /dev/null || :
-        lf_info "drivers: round $lf_round done"
-    done
+# lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches. A boot takes
+# what it needs and no more: under a slow CPU every module costs.
+lf_load_drivers() {
+    find "$lf_sys/devices" -name modalias 2> /dev/null | while read -r lf_file; do
+        cat "$lf_file" 2> /dev/null
+    done | grep -E "$1" | sort -u | xargs modprobe -q -b -a 2> /dev/null || :
+}
+
+# Network cards by PCI class, virtio, and the buses of virtual machines; a card may be behind
+# one of the latter, so twice. With no card after that, everything that is plugged in.
+lf_network_drivers() {
+    lf_load_drivers '^pci:.*bc02|^virtio:d00000001|^vmbus:|^xen:|^acpi:.*VMBUS'
+    [ -z "$(lf_links)" ] || return 0
+    lf_load_drivers '^virtio:|^vmbus:|^xen:|^usb:'
+    [ -z "$(lf_links)" ] || return 0
+    lf_load_drivers .
 }
 
 # lf_links: the names of the real network interfaces.
@@ -46,7 +54,7 @@ lf_wait_links() {
             [ -z "$(lf_links)" ] || return 0
         fi
         lf_tries=$((lf_tries + 1))
-        [ $((lf_tries % 20)) != 0 ] || lf_coldplug
+        [ $((lf_tries % 20)) != 0 ] || lf_network_drivers
         sleep 0.1
     done
     [ -z "$(lf_links)" ] || { lf_warn "no interface has the address BOOTIF=$lf_bootif: using all"; lf_bootif=; return 0; }
@@ -64,7 +72,7 @@ lf_rename_links() {
 # lf_net_up: 0 = there is an address. Sets lf_server_found from DHCP.
 lf_net_up() {
     mkdir -p "$lf_net"
-    lf_coldplug
+    lf_network_drivers
     ip link set lo up
     lf_wait_links || { lf_why="no network interface: is its driver in the initramfs? (bakery initrd --drivers all)"; return 1; }
     lf_rename_links

@@ -7,6 +7,7 @@
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
 lf_trust=${lf_trust:-/etc/layerfs/trust}
+lf_proc=${lf_proc:-/proc}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
@@ -63,9 +64,9 @@ lf_mount_root() {
 
 # lf_pids: the daemons that serve a root.
 lf_pids() {
-    for lf_path in /proc/[0-9]*; do
+    for lf_path in "$lf_proc"/[0-9]*; do
         read -r lf_name 2> /dev/null < "$lf_path/comm" || continue
-        case $lf_name in @layerfs* | layerfs*) echo "${lf_path#/proc/}" ;; esac
+        case $lf_name in @layerfs* | layerfs*) echo "${lf_path##*/}" ;; esac
     done
 }
 
@@ -73,7 +74,7 @@ lf_pids() {
 lf_keep_alive() {
     mkdir -p /run/sendsigs.omit.d
     for lf_pid in $(lf_pids); do
-        echo -1000 > "/proc/$lf_pid/oom_score_adj" 2> /dev/null || :
+        echo -1000 > "$lf_proc/$lf_pid/oom_score_adj" 2> /dev/null || :
         echo "$lf_pid" >> /run/sendsigs.omit.d/layerfs        # Debian's sysvinit
         [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_pid"   # make-initrd
     done
@@ -89,10 +90,24 @@ lf_exit_ramfs() {
     mount -t tmpfs -o mode=755,size=16m layerfs-exit "$lf_exit" || { lf_warn "no /run/initramfs: $lf_exit cannot be mounted"; return 0; }
     for lf_name in bin oldroot proc sys dev run tmp; do mkdir -p "$lf_exit/$lf_name"; done
     cp -L "$lf_box" "$lf_exit/bin/busybox"
+    chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"
     for lf_name in sh mount umount cat sleep sync sort poweroff reboot halt kexec kill; do
         ln -sf busybox "$lf_exit/bin/$lf_name"
     done
     cp /lib/layerfs/shutdown "$lf_exit/shutdown" && chmod 755 "$lf_exit/shutdown"
+}
+
+# lf_copy_libraries DIR: what a busybox that is not static needs, from where loaders look.
+lf_copy_libraries() {
+    for lf_file in /lib64/ld-*.so* /lib/ld-*.so* /lib/*/ld-*.so* /usr/lib/ld-*.so* /usr/lib64/ld-*.so* \
+        /lib/*/libc.so.* /lib/*/libm.so.* /lib/*/libresolv.so.* /lib64/libc.so.* /lib64/libm.so.* /lib64/libresolv.so.* \
+        /usr/lib/libc.so.* /usr/lib/libm.so.* /usr/lib/libresolv.so.* \
+        /usr/lib64/libc.so.* /usr/lib64/libm.so.* /usr/lib64/libresolv.so.* /usr/lib/*/libc.so.* /usr/lib/*/libm.so.* /usr/lib/*/libresolv.so.*; do
+        [ -f "$lf_file" ] || continue
+        mkdir -p "$1${lf_file%/*}"
+        [ -e "$1$lf_file" ] || cp -L "$lf_file" "$1$lf_file"
+    done
+    chroot "$1" /bin/busybox true 2> /dev/null || lf_warn "the busybox in $1 does not run: the shutdown may end without unmounting the root"
 }
 
 # lf_network_note ROOT: what the boot configured, in the words of systemd-networkd, so that it

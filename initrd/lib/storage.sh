@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # The writable side of a boot: the upper (a tmpfs or a disk), the cache and the backup, mounted
-# under /run/layerfs, which moves into the running system with /run. Uses message.sh.
+# under /run/layerfs, which moves into the running system with /run. Uses message.sh and network.sh.
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with cmdline.sh and init
 
@@ -31,13 +31,15 @@ lf_wait_device() {
         lf_device "$1" && return 0
         lf_tries=$((lf_tries + 1))
         [ "$lf_tries" -lt $(($2 * 5)) ] || return 1
-        [ $((lf_tries % 10)) != 1 ] || modprobe -q -a virtio_blk sd_mod nvme usb_storage 2> /dev/null
+        # Controllers first, what hangs on them in the next rounds.
+        [ $((lf_tries % 10)) != 1 ] || lf_load_drivers '^pci:.*bc(01|0C03)|^virtio:d0000000[28]|^scsi:|^usb:.*ic08|^nvme:'
         sleep 0.2
     done
 }
 
 # lf_mount_disk SPEC DIR SECONDS: mounts the first file system that fits. 1 = lf_why says why not.
 lf_mount_disk() {
+    ! mountpoint -q "$2" 2> /dev/null || return 0     # a second try
     lf_node=$(lf_wait_device "$1" "$3") || { lf_why="no disk $1 after $3 s"; return 1; }
     mkdir -p "$2"
     for lf_type in ext4 xfs btrfs f2fs vfat; do
@@ -53,6 +55,7 @@ lf_mount_disk() {
 # lf_tmpfs DIR [SIZE]
 lf_tmpfs() {
     mkdir -p "$1"
+    ! mountpoint -q "$1" 2> /dev/null || return 0
     mount -t tmpfs -o "mode=755${2:+,size=$2}" layerfs "$1" || { lf_why="cannot mount a tmpfs${2:+ of size $2} on $1"; return 1; }
 }
 

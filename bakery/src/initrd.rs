@@ -1,0 +1,170 @@
+//! `bakery initrd`: an initramfs made from the system's own tree.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`system_tree`] | reading the tree: a directory, or a revision of the store |
+//! | [`modules`], [`modinfo`] | which kernel modules, in what company, with what firmware |
+//! | [`elf`] | the few words of ELF that both need |
+//! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
+//! | [`archive`] | the newc cpio |
+//! | [`content`] | what goes where |
+//!
+//! The result depends on the tree, the two programs and the choices only: equal input gives
+//! equal bytes.
+
+pub mod archive;
+pub mod content;
+pub mod elf;
+pub mod modinfo;
+pub mod modules;
+pub mod scripts;
+pub mod system_tree;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use archive::Archive;
+use system_tree::SystemTree;
+
+/// Which network drivers go in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drivers {
+    /// virtio, e1000, e1000e, igb, r8169, tg3
+    Common,
+    /// Everything below `drivers/net/ethernet`, and the virtual machines' cards
+    All,
+    /// These modules or directories of modules
+    Named(Vec<String>),
+}
+
+impl std::str::FromStr for Drivers {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "common" => Self::Common,
+            "all" => Self::All,
+            list => Self::Named(
+                list.split(',')
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+        })
+    }
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Kernel release (`uname -r`); the tree's newest when absent.
+    pub kernel: Option<String>,
+    /// Network drivers.
+    pub drivers: Drivers,
+    /// Disk drivers and file systems for upper, cache and backup.
+    pub storage: bool,
+    /// Further modules by name.
+    pub extra_modules: Vec<String>,
+    /// Firmware of the chosen modules.
+    pub firmware: bool,
+    /// The static `layerfs`.
+    pub layerfs: PathBuf,
+    /// A static busybox on this host, when the tree has none.
+    pub busybox: Option<PathBuf>,
+    /// Directory that becomes `/etc/layerfs/trust`.
+    pub trust: Option<PathBuf>,
+    /// Seconds since 1970 below which a clock is wrong; the kernel's own date when absent.
+    pub built: Option<i64>,
+    /// zstd level; 0 leaves the archive uncompressed.
+    pub level: i32,
+}
+
+/// What was built, for the report.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Report {
+    /// Kernel release.
+    pub kernel: String,
+    /// Where the kernel image is in the tree.
+    pub kernel_path: Option<String>,
+    /// Length of the initramfs as it crosses the wire.
+    pub len: u64,
+    /// Length before compression.
+    pub raw_len: u64,
+    /// Modules by name.
+    pub modules: Vec<String>,
+    /// Firmware files taken.
+    pub firmware: Vec<String>,
+    /// Firmware that a module names and the tree does not have.
+    pub firmware_missing: Vec<String>,
+    /// Uncompressed bytes of: the modules, the firmware, layerfs, busybox.
+    pub parts: Parts,
+}
+
+/// Uncompressed bytes by what they are.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Parts {
+    /// Kernel modules.
+    pub modules: u64,
+    /// Firmware.
+    pub firmware: u64,
+    /// The client.
+    pub layerfs: u64,
+    /// The shell and its tools.
+    pub busybox: u64,
+}
+
+/// Builds the initramfs of `tree` and says what is in it.
+///
+/// # Errors
+/// The tree has no kernel modules, a named module is not there, one of the programs is
+/// missing or not static, or something cannot be read.
+pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)> {
+    let kernel = match &recipe.kernel {
+        Some(kernel) => kernel.clone(),
+        None => modules::newest_kernel(tree)?,
+    };
+    let known = modules::Modules::read(tree, &kernel)
+        .with_context(|| format!("cannot read the modules of kernel {kernel}"))?;
+    let chosen = known.choose(tree, recipe)?;
+    let built = match recipe.built {
+        Some(built) => built,
+        None => tree.modified(&known.directory())?,
+    };
+    let mut archive = Archive::new(built);
+    let mut report = Report {
+        kernel_path: system_tree::kernel_image(tree, &kernel)?,
+        kernel,
+        len: 0,
+        raw_len: 0,
+        modules: chosen.iter().map(|module| module.name.clone()).collect(),
+        firmware: Vec::new(),
+        firmware_missing: Vec::new(),
+        parts: Parts::default(),
+    };
+    content::base(&mut archive, built);
+    content::programs(&mut archive, tree, recipe, &mut report)?;
+    content::modules(&mut archive, &known, &chosen, &mut report);
+    if recipe.firmware {
+        content::firmware(&mut archive, tree, &chosen, &mut report)?;
+    }
+    content::trust(&mut archive, recipe.trust.as_deref())?;
+    let raw = archive.finish();
+    report.raw_len = raw.len() as u64;
+    let bytes = compress(raw, recipe.level)?;
+    report.len = bytes.len() as u64;
+    Ok((bytes, report))
+}
+
+/// One zstd frame with a window that the kernel's decoder takes (it allows 128 MiB).
+fn compress(raw: Vec<u8>, level: i32) -> Result<Vec<u8>> {
+    if level == 0 {
+        return Ok(raw);
+    }
+    let mut encoder = zstd::bulk::Compressor::new(level)?;
+    encoder.include_checksum(true)?;
+    encoder.window_log(25)?;
+    encoder
+        .compress(&raw)
+        .context("cannot compress the initramfs")
+}

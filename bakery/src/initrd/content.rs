@@ -1,0 +1,224 @@
+//! What goes where in the archive.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::archive::{Archive, Entry};
+use super::modules::{Module, Modules, decompress};
+use super::system_tree::{SystemTree, read};
+use super::{Recipe, Report, elf, modinfo, scripts};
+
+/// Where distributions put a busybox that needs no libraries.
+const BUSYBOX_IN_TREE: &[&str] = &[
+    "bin/busybox",
+    "bin/busybox.static",
+    "usr/lib/busybox/busybox",
+    "sbin/busybox.static",
+];
+const BUSYBOX_ON_HOST: &[&str] = &["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
+const FIRMWARE_DIRECTORIES: &[&str] = &["lib/firmware/updates", "lib/firmware"];
+
+/// Directories, the console, the scripts.
+pub fn base(archive: &mut Archive, built: i64) {
+    for directory in [
+        "bin",
+        "sbin",
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "root",
+        "sysroot",
+        "etc/layerfs",
+    ] {
+        archive.add(directory, Entry::Directory);
+    }
+    // The kernel opens it for init before devtmpfs is there.
+    archive.add("dev/console", Entry::Character(5, 1));
+    archive.file("etc/layerfs/built", 0o644, format!("{built}\n"));
+    // systemd's rule for daemons of the root: theirs is an initrd.
+    archive.file(
+        "etc/initrd-release",
+        0o644,
+        "ID=layerfs\nNAME=\"layerfs initramfs\"\n",
+    );
+    archive.file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n");
+    archive.file("etc/group", 0o644, "root:x:0:\n");
+    for (path, permissions, text) in scripts::SCRIPTS {
+        archive.file(path, *permissions, *text);
+    }
+}
+
+/// busybox with its links, and the static `layerfs`.
+///
+/// # Errors
+/// One of them is missing or needs libraries.
+pub fn programs(
+    archive: &mut Archive,
+    tree: &dyn SystemTree,
+    recipe: &Recipe,
+    report: &mut Report,
+) -> Result<()> {
+    let busybox = busybox(tree, recipe.busybox.as_deref())?;
+    report.parts.busybox = busybox.len() as u64;
+    archive.file("bin/busybox", 0o755, busybox);
+    for applet in scripts::APPLETS {
+        archive.add(&format!("bin/{applet}"), Entry::Link("busybox".into()));
+    }
+    archive.add("sbin/modprobe", Entry::Link("../bin/busybox".into()));
+    let layerfs = fs::read(&recipe.layerfs)
+        .with_context(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
+    if !elf::is_static(&layerfs) {
+        bail!(
+            "{} needs a dynamic loader; the initramfs takes a static one: `make static` builds it, --layerfs FILE names it",
+            recipe.layerfs.display()
+        );
+    }
+    report.parts.layerfs = layerfs.len() as u64;
+    archive.file("bin/layerfs", 0o755, layerfs);
+    Ok(())
+}
+
+/// The busybox that was named, else the tree's, else this host's; static in any case.
+fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
+    if let Some(path) = named {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if !elf::is_static(&bytes) {
+            bail!("{} is not a static program", path.display());
+        }
+        return Ok(bytes);
+    }
+    for path in BUSYBOX_IN_TREE {
+        if let Some(bytes) = read(tree, path)?
+            && elf::is_static(&bytes)
+        {
+            return Ok(bytes);
+        }
+    }
+    for path in BUSYBOX_ON_HOST {
+        if let Ok(bytes) = fs::read(path)
+            && elf::is_static(&bytes)
+        {
+            return Ok(bytes);
+        }
+    }
+    Err(anyhow!(
+        "no static busybox in the tree or on this host: install the package busybox-static in one of them, or name one with --busybox FILE"
+    ))
+}
+
+/// The client for an initramfs, when none was named: beside this program, or where it is installed.
+#[must_use]
+pub fn find_layerfs() -> Option<PathBuf> {
+    let here = std::env::current_exe().ok()?;
+    let directory = here.parent()?;
+    let beside = [
+        directory.join("layerfs-static"),
+        directory.join("../lib/layerfs/layerfs-static"),
+        directory.join("../static/layerfs"),
+        directory.join("layerfs"),
+        PathBuf::from("/usr/lib/layerfs/layerfs-static"),
+    ];
+    beside
+        .into_iter()
+        .find(|path| fs::read(path).is_ok_and(|bytes| elf::is_static(&bytes)))
+}
+
+/// The modules and their lists.
+pub fn modules(archive: &mut Archive, known: &Modules, chosen: &[Module], report: &mut Report) {
+    let directory = known.directory();
+    for module in chosen {
+        report.parts.modules += module.bytes.len() as u64;
+        archive.file(
+            &format!("{directory}/{}", module.path),
+            0o644,
+            module.bytes.clone(),
+        );
+    }
+    archive.file(
+        &format!("{directory}/modules.dep"),
+        0o644,
+        known.dep_text(chosen),
+    );
+    archive.file(
+        &format!("{directory}/modules.alias"),
+        0o644,
+        known.alias_text(chosen),
+    );
+    archive.file(
+        &format!("{directory}/modules.builtin"),
+        0o644,
+        known.builtin_text(),
+    );
+    archive.file(&format!("{directory}/modules.symbols"), 0o644, "");
+}
+
+/// The firmware that the modules name and the tree has.
+///
+/// # Errors
+/// A file cannot be read or unpacked.
+pub fn firmware(
+    archive: &mut Archive,
+    tree: &dyn SystemTree,
+    chosen: &[Module],
+    report: &mut Report,
+) -> Result<()> {
+    let mut names: Vec<&str> = chosen
+        .iter()
+        .flat_map(|module| modinfo::firmware(&module.bytes))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let mut found = false;
+        for directory in FIRMWARE_DIRECTORIES {
+            for suffix in ["", ".xz", ".zst"] {
+                let path = format!("{directory}/{name}{suffix}");
+                if found || name.contains("..") {
+                    continue;
+                }
+                if let Some(stored) = read(tree, &path)? {
+                    let bytes = decompress(&path, stored)
+                        .with_context(|| format!("cannot unpack /{path}"))?;
+                    report.parts.firmware += bytes.len() as u64;
+                    archive.file(&format!("lib/firmware/{name}"), 0o644, bytes);
+                    found = true;
+                }
+            }
+        }
+        let list = if found {
+            &mut report.firmware
+        } else {
+            &mut report.firmware_missing
+        };
+        list.push(name.to_owned());
+    }
+    Ok(())
+}
+
+/// The trust directory as it is: plain files only.
+///
+/// # Errors
+/// It cannot be read.
+pub fn trust(archive: &mut Archive, directory: Option<&Path>) -> Result<()> {
+    let Some(directory) = directory else {
+        return Ok(());
+    };
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if path.is_file() {
+            let bytes =
+                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            archive.file(&format!("etc/layerfs/trust/{name}"), 0o644, bytes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+# shellcheck shell=sh
+# What an initramfs that is not ours (make-initrd, bootchain, dracut, initramfs-tools) calls:
+# the network is its business, everything after that is the same as in our own /init.
+#
+# shellcheck disable=SC1090,SC2034,SC2154  # the files beside this one, and their variables
+
+lf_library=${lf_library:-/lib/layerfs}
+for lf_part in message cmdline address network storage root; do
+    . "$lf_library/$lf_part.sh"
+done
+
+# lf_adapter COMMAND-LINE ROOT [SERVER]: mounts the layerfs root of this command line on ROOT.
+# SERVER is what DHCP said. May be called again after a failure; 1 = lf_why says why.
+lf_adapter() {
+    lf_why=
+    lf_server_found=${3-}
+    lf_parse "$1"
+    [ -z "$lf_error" ] || { lf_why=$lf_error; return 1; }
+    echo "$lf_warnings" | while IFS= read -r lf_line; do [ -z "$lf_line" ] || lf_warn "$lf_line"; done
+    modprobe -q fuse 2> /dev/null
+    [ -e /dev/fuse ] || { lf_why="no /dev/fuse: the kernel has no fuse, built in or as a module in this initramfs"; return 1; }
+    lf_upper_up || return 1
+    lf_cache_up
+    lf_backup_up
+    lf_mount_root "$2" || return 1
+    lf_check_root "$2" || return 1
+    lf_keep_alive
+    lf_exit_ramfs
+    lf_boot_note
+    lf_altboot_places "$2"
+    lf_info "root mounted from $lf_from"
+}
+
+# lf_is_ours COMMAND-LINE: does it name a layerfs root?
+lf_is_ours() {
+    lf_parse "$1"
+    [ "$lf_root" = layerfs ] || [ -n "$lf_url" ]
+}

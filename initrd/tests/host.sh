@@ -1,0 +1,58 @@
+# shellcheck shell=sh
+# The host of an integration test: a directory that stands for "/" of an initramfs. The scripts
+# under test are copied there with their absolute paths turned to it; what they call writes
+# down how it was called.
+# shellcheck disable=SC2016  # the programs expand their own variables
+HOST=$SCRATCH/host
+export HOST
+
+# host_begin DATA-DIRECTORY
+host_begin() {
+    mkdir -p "$HOST/bin" "$HOST/lib/layerfs" "$HOST/.initrd/killall" "$HOST/run" "$HOST/dev"
+    : > "$HOST/dev/fuse"; : > "$HOST/dev/kmsg"; : > "$HOST/dev/console"
+    cp -r "$1/." "$HOST/"
+    cp "$LIB"/*.sh "$INITRD/shutdown" "$HOST/lib/layerfs/"
+    find "$HOST/lib" -type f -exec sed -i \
+        -e "s,/\.initrd/,$HOST/.initrd/,g" -e "s,/lib/layerfs,$HOST/lib/layerfs,g" -e "s,/run/,$HOST/run/,g" \
+        -e "s,/dev/fuse,$HOST/dev/fuse,g" -e "s,/dev/kmsg,$HOST/dev/kmsg,g" -e "s,/dev/console,$HOST/dev/console,g" \
+        {} +
+    export lf_proc="$HOST/proc"
+    host_program mount 'echo "mount $*" | sed "s,$HOST,,g"; for last; do :; done; echo "$last" >> "$HOST/mounted"'
+    host_program umount 'echo "umount $*" | sed "s,$HOST,,g"'
+    host_program mountpoint 'for last; do :; done; grep -qx "$last" "$HOST/mounted" 2> /dev/null'
+    host_program modprobe 'echo "modprobe $*"'
+    host_program dmesg ':'
+    host_program chroot ':'
+    host_program busybox ':'
+    # The client: makes a root with an init, and a daemon to be spared; refuses "broken".
+    host_program layerfs 'echo "layerfs $*" | sed "s,$HOST,,g" >> "$HOST/calls"
+case "$*" in *broken*) exit 1 ;; esac
+for last; do :; done
+mkdir -p "$last/sbin" "$HOST/proc/77"; echo @layerfs > "$HOST/proc/77/comm"
+: > "$last/sbin/init"; chmod 755 "$last/sbin/init"; echo "$last" >> "$HOST/mounted"'
+    # make-initrd, bootchain and pipeline.
+    host_program initrd-sh-functions 'omit_pid() { : > "$HOST/.initrd/killall/$1"; }; message() { echo "message: $*" | sed "s,$HOST,,g"; }'
+    host_program network-sh-functions 'is_loopback() { [ "$1" = lo ]; }'
+    host_program uevent-sh-functions 'make_event() { mktemp "$HOST/.initrd/event.XXXXXX"; }
+release_event() { mv "$2" "$HOST/events/$1.1"; }
+done_event() { rm "$1"; }'
+    host_program environ 'echo "INTERFACE=$INTERFACE"'
+    functions='get_parameter() { eval "echo \"\${$1$callnum-}\""; }; omit_pid() { : > "$HOST/.initrd/killall/$1"; }'
+    host_program bootchain-sh-functions "$functions"
+    host_program pipeline-sh-functions "$functions"
+}
+
+# host_program NAME TEXT
+host_program() {
+    printf '#!/bin/sh\n%s\n' "$2" > "$HOST/bin/$1"
+    chmod 755 "$HOST/bin/$1"
+}
+
+# host COMMAND…: runs it with the host's programs and shows the client's calls after it.
+host() {
+    : > "$HOST/calls"
+    code=0
+    PATH="$HOST/bin:$PATH" PROC_CMDLINE="$HOST/cmdline" "$@" > "$HOST/said" 2>&1 || code=$?
+    cat "$HOST/said" "$HOST/calls" | sed "s,$HOST,,g"
+    return "$code"
+}

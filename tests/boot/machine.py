@@ -1,0 +1,254 @@
+"""A virtual machine under QEMU (software emulation, one CPU) for the boot tests.
+
+Everything it starts it ends; every wait is bounded; the console is kept with the seconds at
+which each line came. Two serial lines: ttyS0 is the console, ttyS1 a root shell that the test
+tree offers (tests/boot/tree.sh puts the unit there).
+"""
+
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+FORBIDDEN = [
+    (re.compile(r"Kernel panic"), "kernel panic"),
+    (re.compile(r"THE BOOT STOPPED"), "the initramfs stopped"),
+    (re.compile(r"Oops:|BUG: (?!.*sched)|general protection fault"), "kernel oops"),
+    (re.compile(r"blocked for more than \d+ seconds"), "hung task"),
+    (re.compile(r"Transport endpoint is not connected"), "the root's daemon died"),
+]
+
+
+class BootError(Exception):
+    """What went wrong, with the end of the console."""
+
+
+class Machine:
+    """One boot. Use as a context manager: leaving it ends QEMU."""
+
+    def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None):
+        self.append = append
+        self.log_path = log
+        self.echo = echo
+        self.lines = []          # (seconds since start, text)
+        self.allowed = set()     # labels of FORBIDDEN that this boot may show
+        self._buffer = b""
+        self._shell = None
+        self._directory = tempfile.mkdtemp(prefix="layerfs-boot.")
+        self.shell_path = os.path.join(self._directory, "shell")
+        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp)
+        self.process = None
+        self.started = None
+
+    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp):
+        command = [
+            "qemu-system-x86_64", "-machine", "pc,graphics=off" if netboot else "pc",
+            "-accel", "tcg,tb-size=256", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-serial", "stdio",
+            "-chardev", f"socket,id=shell,path={self.shell_path},server=on,wait=off", "-serial", "chardev:shell",
+            "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
+        ]
+        for number in range(nics):
+            user = f"user,id=n{number}"
+            if number:
+                user += ",restrict=on"
+            else:
+                user += "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in forwards)
+                user += net
+                if netboot:
+                    user += f",bootfile={netboot}"
+                if tftp:
+                    user += f",tftp={tftp}"
+            device = f"{nic},netdev=n{number},mac=52:54:00:00:00:{number + 1:02x}"
+            device += ",bootindex=1" if netboot and number == 0 else ",romfile="
+            command += ["-netdev", user, "-device", device]
+        for number, (path, serial) in enumerate(disks):
+            command += ["-drive", f"file={path},format=raw,if=none,id=d{number},cache=writeback",
+                        "-device", f"virtio-blk-pci,drive=d{number},serial={serial}"]
+        if kernel:
+            command += ["-kernel", kernel, "-initrd", initrd, "-append", self.append]
+        return command
+
+    def __enter__(self):
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, bufsize=0)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._drain(0)
+        self.process.stdout.close()
+        if self._shell:
+            self._shell.close()
+        if self.log_path:
+            with open(self.log_path, "w", encoding="utf-8") as file:
+                file.writelines(f"{when:9.3f} {text}\n" for when, text in self.lines)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # -- the console ------------------------------------------------------------------------
+
+    def seconds(self):
+        return time.monotonic() - self.started
+
+    def cpu_seconds(self):
+        """CPU time of QEMU so far: what the guest cost under emulation."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _drain(self, timeout):
+        """Reads what the console has; False at its end."""
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+        if not ready:
+            return True
+        data = os.read(self.process.stdout.fileno(), 65536)
+        self._buffer += data
+        while b"\n" in self._buffer:
+            line, self._buffer = self._buffer.split(b"\n", 1)
+            self._line(line.decode("utf-8", "replace").strip("\r"))
+        if not data and self._buffer:
+            self._line(self._buffer.decode("utf-8", "replace"))
+            self._buffer = b""
+        return bool(data)
+
+    def _line(self, text):
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+        self.lines.append((self.seconds(), text))
+        if self.echo:
+            print(f"{self.seconds():8.2f} {text}", flush=True)
+
+    def fail(self, message):
+        tail = "\n".join(f"{when:8.2f} {text}" for when, text in self.lines[-40:])
+        raise BootError(f"{message}\n--- end of the console ---\n{tail}")
+
+    def _check(self, seen):
+        for _, text in self.lines[seen:]:
+            for pattern, label in FORBIDDEN:
+                if label not in self.allowed and pattern.search(text):
+                    self.fail(f"{label}: {text}")
+        return len(self.lines)
+
+    def expect(self, pattern, timeout):
+        """Waits for a console line; returns (match, seconds). What came before counts too."""
+        compiled = re.compile(pattern)
+        deadline = self.seconds() + timeout
+        seen = checked = 0
+        while True:
+            checked = self._check(checked)
+            while seen < len(self.lines):
+                when, text = self.lines[seen]
+                seen += 1
+                if match := compiled.search(text):
+                    return match, when
+            left = deadline - self.seconds()
+            if left <= 0:
+                self.fail(f"no line like {pattern!r} in {timeout} s")
+            if not self._drain(min(left, 0.5)):
+                self._check(checked)
+                self.fail(f"the machine ended (code {self.process.wait()}) before a line like {pattern!r}")
+
+    def wait_exit(self, timeout):
+        """Waits until the machine has powered itself off."""
+        deadline = self.seconds() + timeout
+        checked = 0
+        while self._drain(0.2):
+            checked = self._check(checked)
+            if self.seconds() > deadline:
+                self.fail(f"the machine did not end in {timeout} s")
+        self._check(checked)
+        code = self.process.wait(10)
+        if code != 0:
+            self.fail(f"QEMU ended with code {code}")
+        return self.seconds()
+
+    def text(self):
+        return "\n".join(text for _, text in self.lines)
+
+    # -- the shell --------------------------------------------------------------------------
+
+    def run(self, script, timeout=60, check=True):
+        """Runs a script in the machine's root shell; returns (code, output)."""
+        if self._shell is None:
+            self._open_shell()
+        mark = f"{time.monotonic_ns():x}"
+        # The marks are spelled so that an echo of the command cannot be taken for them.
+        self._shell.sendall(
+            f"echo BEG''IN-{mark}; ( {script}\n) 2>&1 < /dev/null; echo EN''D-{mark} $?\n".encode())
+        deadline = self.seconds() + timeout
+        data = b""
+        end = re.compile(rf"END-{mark} (\d+)".encode())
+        while not (match := end.search(data)):
+            if self.seconds() > deadline:
+                self.fail(f"no answer in {timeout} s to: {script}\ngot: {data.decode('utf-8', 'replace')}")
+            self._drain(0)
+            ready, _, _ = select.select([self._shell], [], [], 0.1)
+            if ready:
+                part = self._shell.recv(65536)
+                if not part:
+                    self.fail(f"the shell went away during: {script}")
+                data += part
+        code = int(match[1])
+        output = data[:match.start()].split(f"BEGIN-{mark}".encode(), 1)[-1]
+        text = output.decode("utf-8", "replace").replace("\r", "").strip("\n")
+        if check and code != 0:
+            self.fail(f"code {code} from: {script}\n{text}")
+        return code, text
+
+    def _open_shell(self):
+        self._shell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._shell.connect(self.shell_path)
+        deadline = self.seconds() + 120
+        data = b""
+        while b"HELLO-SHELL" not in data:
+            if self.seconds() > deadline:
+                self.fail("the machine's shell on ttyS1 does not answer")
+            self._shell.sendall(b"\nstty -echo 2>/dev/null; PS1=; PS2=; echo HELLO''-SHELL\n")
+            stop = self.seconds() + 2
+            while self.seconds() < stop and b"HELLO-SHELL" not in data:
+                self._drain(0)
+                ready, _, _ = select.select([self._shell], [], [], 0.1)
+                if ready:
+                    data += self._shell.recv(65536)
+        time.sleep(0.3)
+        while select.select([self._shell], [], [], 0.2)[0]:
+            self._shell.recv(65536)
+
+    def send(self, script):
+        """Sends a command without waiting for an answer (poweroff)."""
+        if self._shell is None:
+            self._open_shell()
+        self._shell.sendall(script.encode() + b"\n")
+
+
+def free_port():
+    """A TCP port on loopback that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_port(port, timeout=20):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise BootError(f"nothing listens on port {port} after {timeout} s")
