@@ -15,8 +15,8 @@
 pub mod authorize;
 pub mod cli;
 pub mod commands;
-pub mod jobs;
 pub mod initrd;
+pub mod jobs;
 pub mod output;
 pub mod progress;
 pub mod receive;
