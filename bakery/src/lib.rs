@@ -6,6 +6,7 @@
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
 //! | [`initrd`] | an initramfs made from a system's own tree |
+//! | [`store`] | objects by name, and who may create them |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
@@ -22,4 +23,5 @@ pub mod progress;
 pub mod receive;
 pub mod serve;
 pub mod source;
+pub mod store;
 pub mod sys;

@@ -1,0 +1,388 @@
+//! The store: immutable objects under names that say what they are.
+//!
+//! One primitive carries everything: *create if absent*. Nothing is overwritten but the advisory
+//! hints, so a local directory, S3 and memory keep the same promises ([`check`] asks them to
+//! prove it). Layout: [`key`]. This face of the store blocks; [`Store::objects`] is the other.
+
+pub mod check;
+pub mod conformance;
+pub mod guard;
+pub mod key;
+mod local;
+mod remote;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use layerfmt::{Digest, Layer};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+
+pub use key::Key;
+
+/// What an attempt to create an object came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is ours.
+    New,
+    /// Somebody else's was there before.
+    Exists,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub key: Key,
+    /// Length, bytes.
+    pub len: u64,
+    /// When it was written, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The name of the store cannot be used.
+    #[error("{0}")]
+    Location(String),
+    /// The place is there, but is no store.
+    #[error("{0} is not a store; make one with `bakery --store {0} init`")]
+    NotAStore(String),
+    /// An object that must be there is not.
+    #[error("the store has no {0}; `bakery verify --all` lists what is missing")]
+    Missing(Key),
+    /// Longer than such an object may be.
+    #[error("{key} is {len} bytes long, more than the allowed {len_max}")]
+    TooLong {
+        /// The object.
+        key: Key,
+        /// Its length.
+        len: u64,
+        /// The bound.
+        len_max: u64,
+    },
+    /// The bytes are not the ones the name promises.
+    #[error("{key} is damaged: {what}; restore it from a backup or a mirror")]
+    Damaged {
+        /// The object.
+        key: Key,
+        /// What is wrong.
+        what: String,
+    },
+    /// The operating system, or the network, refused.
+    #[error("{doing} {key}")]
+    Failed {
+        /// What was tried.
+        doing: &'static str,
+        /// The object or directory.
+        key: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// `Result` with a [`StoreError`].
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    location: String,
+    /// The directory, if the objects are plain files.
+    root: Option<PathBuf>,
+    /// Where copies of remote objects are kept for as long as the store is open.
+    copies: Option<Arc<tempfile::TempDir>>,
+}
+
+impl Store {
+    /// Open an existing store: a directory, or `s3://bucket[/prefix]` with the usual `AWS_…`
+    /// variables (`AWS_ENDPOINT`, `AWS_ALLOW_HTTP` for one of your own).
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be reached.
+    pub fn open(location: &str) -> Result<Store> {
+        let store = Store::attach(location)?;
+        match store.len(&Key::marker())? {
+            Some(_) => Ok(store),
+            None => Err(StoreError::NotAStore(location.into())),
+        }
+    }
+
+    /// As [`Store::open`], and make it a store if it is none yet.
+    ///
+    /// # Errors
+    /// When the place cannot be made or reached, or cannot keep the store's promise.
+    pub fn create(location: &str) -> Result<Store> {
+        if !location.contains("://") {
+            local::make_root(Path::new(location))?;
+        }
+        let store = Store::attach(location)?;
+        check::require_sound(&store)?;
+        store.create_object(&Key::marker(), Bytes::from_static(b"{\"format\":1}\n"))?;
+        Ok(store)
+    }
+
+    /// The store without asking whether it is one: for `store check`.
+    ///
+    /// # Errors
+    /// When the location cannot be used.
+    pub fn attach(location: &str) -> Result<Store> {
+        if let Some(bucket) = location.strip_prefix("s3://") {
+            return remote::attach(location, bucket);
+        }
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if path.contains("://") {
+            let what = format!("'{location}' is neither a directory nor s3://BUCKET[/PREFIX]");
+            return Err(StoreError::Location(what));
+        }
+        local::attach(location, Path::new(path))
+    }
+
+    /// An empty store in memory, for tests. It lives as long as its last clone.
+    ///
+    /// # Errors
+    /// When no directory for copies can be made.
+    pub fn memory() -> Result<Store> {
+        let store = Store {
+            objects: Arc::new(InMemory::new()),
+            location: "memory".into(),
+            root: None,
+            copies: Some(make_copies()?),
+        };
+        store.create_object(&Key::marker(), Bytes::from_static(b"{\"format\":1}\n"))?;
+        Ok(store)
+    }
+
+    /// What the store was opened as.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// The directory, if the objects are plain files.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The asynchronous face of the same store.
+    pub fn objects(&self) -> &Arc<dyn ObjectStore> {
+        &self.objects
+    }
+
+    /// Create an object unless one of that name is there: the one primitive.
+    ///
+    /// # Errors
+    /// When the store refused for another reason.
+    pub fn create_object(&self, key: &Key, bytes: Bytes) -> Result<Created> {
+        let (objects, path) = (Arc::clone(&self.objects), key.path());
+        let options = PutOptions::from(PutMode::Create);
+        let sent = bytes.clone();
+        let result =
+            worker::wait(async move { objects.put_opts(&path, sent.into(), options).await });
+        match result {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) if self.root.is_some() => {
+                Ok(Created::Exists)
+            }
+            // A retry after a lost answer meets the object of its own first attempt.
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let found = self.get(key, bytes.len() as u64).ok().flatten();
+                Ok(if found == Some(bytes) {
+                    Created::New
+                } else {
+                    Created::Exists
+                })
+            }
+            Err(error) => Err(failed("cannot write", key, error)),
+        }
+    }
+
+    /// Put a file into the store under a name that says what its content is. On a local store the
+    /// file itself is linked, so its bytes must not change afterwards; it may be removed. That
+    /// the store has the object already is no error.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the store refused.
+    pub fn put_file(&self, key: &Key, file: &Path) -> Result<()> {
+        match &self.root {
+            Some(root) => local::link(root, key, file),
+            None => remote::upload(self, key, file),
+        }
+    }
+
+    /// Write an advisory object, whatever was there before.
+    ///
+    /// # Errors
+    /// When the store refused.
+    pub fn overwrite(&self, key: &Key, bytes: Bytes) -> Result<()> {
+        let (objects, path) = (Arc::clone(&self.objects), key.path());
+        worker::wait(async move { objects.put(&path, bytes.into()).await })
+            .map(drop)
+            .map_err(|error| failed("cannot write", key, error))
+    }
+
+    /// The bytes of a small object; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is longer than `len_max`, or cannot be read.
+    pub fn get(&self, key: &Key, len_max: u64) -> Result<Option<Bytes>> {
+        let (objects, path) = (Arc::clone(&self.objects), key.path());
+        let result = worker::wait(async move {
+            let found = objects.get(&path).await?;
+            let len = found.meta.size;
+            if len > len_max {
+                Ok(Err(len))
+            } else {
+                found.bytes().await.map(Ok)
+            }
+        });
+        match result {
+            Ok(Ok(bytes)) => Ok(Some(bytes)),
+            Ok(Err(len)) => Err(StoreError::TooLong {
+                key: key.clone(),
+                len,
+                len_max,
+            }),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("cannot read", key, error)),
+        }
+    }
+
+    /// The bytes of a small object that must be there.
+    ///
+    /// # Errors
+    /// As of [`Store::get`], and [`StoreError::Missing`].
+    pub fn require(&self, key: &Key, len_max: u64) -> Result<Bytes> {
+        self.get(key, len_max)?
+            .ok_or_else(|| StoreError::Missing(key.clone()))
+    }
+
+    /// The length of an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn len(&self, key: &Key) -> Result<Option<u64>> {
+        Ok(self.entry(key)?.map(|entry| entry.len))
+    }
+
+    /// Length and age of an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn entry(&self, key: &Key) -> Result<Option<Entry>> {
+        let (objects, path) = (Arc::clone(&self.objects), key.path());
+        match worker::wait(async move { objects.head(&path).await }) {
+            Ok(meta) => Ok(Some(Entry {
+                key: key.clone(),
+                len: meta.size,
+                modified: meta.last_modified.into(),
+            })),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("cannot ask for", key, error)),
+        }
+    }
+
+    /// All objects below a directory of the layout, in name order.
+    ///
+    /// # Errors
+    /// When the store cannot list.
+    pub fn list(&self, below: &str) -> Result<Vec<Entry>> {
+        let objects = Arc::clone(&self.objects);
+        let prefix = object_store::path::Path::from(below);
+        let listed =
+            worker::wait(async move { objects.list(Some(&prefix)).try_collect::<Vec<_>>().await });
+        let listed = listed.map_err(|error| StoreError::Failed {
+            doing: "cannot list",
+            key: below.into(),
+            source: error.into(),
+        })?;
+        let mut entries: Vec<Entry> = listed
+            .into_iter()
+            .map(|meta| Entry {
+                key: Key::from_listing(&meta.location),
+                len: meta.size,
+                modified: meta.last_modified.into(),
+            })
+            .collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(entries)
+    }
+
+    /// Delete an object. That it is gone already is no error.
+    ///
+    /// # Errors
+    /// When the store refused.
+    pub fn delete(&self, key: &Key) -> Result<()> {
+        let (objects, path) = (Arc::clone(&self.objects), key.path());
+        match worker::wait(async move { objects.delete(&path).await }) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("cannot delete", key, error)),
+        }
+    }
+
+    /// A file with the bytes of an object: the store's own, or a copy made on first use.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], or when it cannot be copied.
+    pub fn file(&self, key: &Key) -> Result<PathBuf> {
+        match &self.root {
+            Some(root) => {
+                let file = root.join(key.as_str());
+                if file.is_file() {
+                    Ok(file)
+                } else {
+                    Err(StoreError::Missing(key.clone()))
+                }
+            }
+            None => remote::copy_once(self, key),
+        }
+    }
+
+    /// Open a layer, index or pack of the store and check that it is the one that its name says.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Damaged`], or when it cannot be read.
+    pub fn open_layer(&self, key: &Key, digest: &Digest) -> Result<Layer> {
+        let damaged = |what: String| StoreError::Damaged {
+            key: key.clone(),
+            what,
+        };
+        let layer = Layer::map(&self.file(key)?).map_err(|e| damaged(e.to_string()))?;
+        if layer.digest() == *digest {
+            return Ok(layer);
+        }
+        Err(damaged(format!(
+            "its superblock has digest {}",
+            layer.digest()
+        )))
+    }
+}
+
+fn failed(doing: &'static str, key: &Key, error: object_store::Error) -> StoreError {
+    StoreError::Failed {
+        doing,
+        key: key.to_string(),
+        source: error.into(),
+    }
+}
+
+fn make_copies() -> Result<Arc<tempfile::TempDir>> {
+    tempfile::Builder::new()
+        .prefix("bakery-copies-")
+        .tempdir()
+        .map(Arc::new)
+        .map_err(|error| StoreError::Failed {
+            doing: "cannot make a directory for copies in",
+            key: std::env::temp_dir().display().to_string(),
+            source: error.into(),
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Publishing and sweeping never at the same time.
+//!
+//! A publisher relies on objects it found in the store; the sweeper deletes objects nothing
+//! refers to *yet*. Each raises its own flag first and looks for the other's then, so at least
+//! one of the two sees the other and steps back. A flag is an object of its own; it counts until
+//! it is taken down or has grown too old, so a killed process delays others but stops nobody.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Result, Store, StoreError};
+
+/// How long a flag counts after its holder died. A publisher holds one for the few seconds
+/// between its last look at the objects and the creation of the head.
+const PUBLISH_HOLD: Duration = Duration::from_secs(600);
+/// A sweep that takes longer stops and is continued by the next one.
+const SWEEP_HOLD: Duration = Duration::from_secs(1800);
+/// Longest flag, bytes.
+const FLAG_LEN_MAX: u64 = 1024;
+/// How long a publisher waits for a sweep before it gives up, and how often it looks.
+const WAIT: Duration = Duration::from_secs(2 * 60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Flag {
+    process: u32,
+    /// Which machine, boot and process namespace the number is of.
+    place: String,
+    raised_at: u64,
+}
+
+/// A raised flag; taken down when dropped.
+#[derive(Debug)]
+pub struct Guard<'s> {
+    store: &'s Store,
+    key: Key,
+    raised: Instant,
+    hold: Duration,
+}
+
+impl Guard<'_> {
+    /// Whether the flag still counts for others: else stop.
+    pub fn holds(&self) -> bool {
+        self.raised.elapsed() < self.hold / 2
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // Left behind it only delays the other side until it is too old.
+        if let Err(error) = self.store.delete(&self.key) {
+            tracing::warn!("cannot take down {}: {error}", self.key);
+        }
+    }
+}
+
+/// Raise the publisher's flag, waiting for a running sweep to end.
+///
+/// # Errors
+/// When the store fails, or a sweep does not end.
+pub fn publish(store: &Store) -> Result<Guard<'_>> {
+    let started = Instant::now();
+    loop {
+        let guard = raise(store, "publish", PUBLISH_HOLD)?;
+        let Some(sweep) = raised(store, "sweep", SWEEP_HOLD)? else {
+            return Ok(guard);
+        };
+        drop(guard);
+        if started.elapsed() > WAIT {
+            return Err(StoreError::Location(format!(
+                "a sweep of {} has not ended ({sweep}); if no `bakery gc` runs any more, delete \
+                 that object and try again",
+                store.location()
+            )));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Raise the sweeper's flag; `None` when somebody publishes or sweeps.
+///
+/// # Errors
+/// When the store fails.
+pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
+    if raised(store, "sweep", SWEEP_HOLD)?.is_some() {
+        return Ok(None);
+    }
+    let guard = raise(store, "sweep", SWEEP_HOLD)?;
+    let started = Instant::now();
+    // Publishers that came before us finish; those that come now see our flag and wait.
+    while raised(store, "publish", PUBLISH_HOLD)?.is_some() {
+        if started.elapsed() > WAIT {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    // Of two sweepers that came at the same time, the one with the lower name goes on.
+    let first = raised(store, "sweep", SWEEP_HOLD)?;
+    Ok((first.as_ref() == Some(&guard.key)).then_some(guard))
+}
+
+fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> {
+    let key = Key::lock(kind, &ulid::Ulid::generate().to_string());
+    let flag = Flag {
+        process: std::process::id(),
+        place: place(),
+        raised_at: now(),
+    };
+    let bytes = serde_json::to_vec(&flag).unwrap_or_default();
+    store.create_object(&key, Bytes::from(bytes))?;
+    Ok(Guard {
+        store,
+        key,
+        raised: Instant::now(),
+        hold,
+    })
+}
+
+/// A flag of `kind` that counts; dead ones are taken down on the way.
+fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
+    for entry in store.list(&format!("locks/{kind}"))? {
+        if !is_dead(store, &entry.key, hold)? {
+            return Ok(Some(entry.key));
+        }
+        tracing::warn!(
+            "{} was left behind by a process that died; taking it down",
+            entry.key
+        );
+        store.delete(&entry.key)?;
+    }
+    Ok(None)
+}
+
+/// Too old to count, or of a process of this machine that is no more. A flag from the future
+/// (somebody's clock went back) counts for its hold, but not for ever: its age has no sign.
+fn is_dead(store: &Store, key: &Key, hold: Duration) -> Result<bool> {
+    let Some(bytes) = store.get(key, FLAG_LEN_MAX)? else {
+        return Ok(true);
+    };
+    let Ok(flag) = serde_json::from_slice::<Flag>(&bytes) else {
+        return Ok(true);
+    };
+    let age = now().abs_diff(flag.raised_at);
+    let place = place();
+    Ok(age > hold.as_secs()
+        || (!place.is_empty() && flag.place == place && !process_lives(flag.process)))
+}
+
+fn process_lives(process: u32) -> bool {
+    std::path::Path::new("/proc")
+        .join(process.to_string())
+        .exists()
+}
+
+/// Empty where the kernel does not say: then only age counts.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    match (boot, namespace) {
+        (Ok(boot), Ok(namespace)) => format!("{} {}", boot.trim(), namespace.display()),
+        _ => String::new(),
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,103 @@
+//! The store as a directory of plain files.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+
+use super::{Key, Result, Store, StoreError};
+
+/// Where files are completed before they get their name, below the root.
+const STAGING: &str = "staging";
+
+pub(super) fn attach(location: &str, root: &Path) -> Result<Store> {
+    let root = fs::canonicalize(root).map_err(|e| failed("cannot open the store", root, e))?;
+    let objects = LocalFileSystem::new_with_prefix(&root)
+        .map_err(|e| StoreError::Failed {
+            doing: "cannot open the store",
+            key: location.into(),
+            source: e.into(),
+        })?
+        .with_fsync(true);
+    let objects = Arc::new(objects);
+    Ok(Store {
+        objects,
+        location: location.into(),
+        root: Some(root),
+        copies: None,
+    })
+}
+
+pub(super) fn make_root(location: &Path) -> Result<()> {
+    fs::create_dir_all(location.join(STAGING))
+        .map_err(|e| failed("cannot make the store", location, e))
+}
+
+/// A directory on the store's own file system for files that will become objects.
+pub(super) fn staging(root: &Path) -> Result<PathBuf> {
+    let staging = root.join(STAGING);
+    fs::create_dir_all(&staging).map_err(|e| failed("cannot make", &staging, e))?;
+    Ok(staging)
+}
+
+/// Give `file` the name of `key` as well, durably. A file of another file system is copied.
+pub(super) fn link(root: &Path, key: &Key, file: &Path) -> Result<()> {
+    let target = root.join(key.as_str());
+    let directory = target.parent().unwrap_or(root);
+    if !directory.is_dir() {
+        fs::create_dir_all(directory).map_err(|e| failed("cannot make", directory, e))?;
+        sync_directory(directory.parent().unwrap_or(root))?;
+    }
+    if target.exists() {
+        return Ok(());
+    }
+    seal(file)?;
+    let linked = match fs::hard_link(file, &target) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let copy = copy_to_staging(root, file)?;
+            seal(copy.path())?;
+            fs::hard_link(copy.path(), &target)
+        }
+        linked => linked,
+    };
+    match linked {
+        Ok(()) => sync_directory(directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed("cannot put into the store", &target, error)),
+    }
+}
+
+/// On disk before it has a name, and readable for a web server that runs as somebody else.
+fn seal(file: &Path) -> Result<()> {
+    let sealed = File::open(file).and_then(|opened| {
+        opened.set_permissions(Permissions::from_mode(0o444))?;
+        opened.sync_all()
+    });
+    sealed.map_err(|e| failed("cannot write to disk", file, e))
+}
+
+fn copy_to_staging(root: &Path, file: &Path) -> Result<tempfile::NamedTempFile> {
+    let staging = staging(root)?;
+    let copied = tempfile::NamedTempFile::new_in(&staging).and_then(|mut copy| {
+        io::copy(&mut File::open(file)?, copy.as_file_mut())?;
+        Ok(copy)
+    });
+    copied.map_err(|e| failed("cannot copy into the store", file, e))
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|e| failed("cannot write to disk", directory, e))
+}
+
+pub(super) fn failed(doing: &'static str, path: &Path, error: io::Error) -> StoreError {
+    StoreError::Failed {
+        doing,
+        key: path.display().to_string(),
+        source: error.into(),
+    }
+}
