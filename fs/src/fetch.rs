@@ -39,6 +39,26 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError>;
 
+    /// The verified, decoded bytes of chunk `id` of `index` into `out`. A source that can make a chunk
+    /// from elsewhere when its stored bytes cannot be had (a boot pack's) does so here.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::read_stored`], and when the bytes are not what the index promised.
+    fn read_decoded(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let mut stored = Vec::new();
+        self.read_stored(index, chunk, &mut stored)?;
+        layerfmt::decode_chunk(chunk, &stored, out).map_err(|error| SourceError::Unreadable {
+            layer: String::from("chunk"),
+            reason: error.to_string(),
+        })
+    }
+
     /// Whether a read may take long (the network): such reads are not made on the threads that
     /// answer everything else.
     fn is_slow(&self) -> bool {

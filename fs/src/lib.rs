@@ -2,7 +2,9 @@
 //!
 //! A request falls straight down: each module imports only what is named below it.
 
+pub mod backup;
 pub mod cache;
 pub mod fetch;
+pub mod prefetch;
 pub mod remote;
 pub mod trace;

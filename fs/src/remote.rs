@@ -1,15 +1,25 @@
 //! A root whose layers are on a server: fetched lazily, verified before use, kept where told.
+//!
+//! From the bottom: [`address`], one [`exchange`] with one [`server`], the [`mirrors`], the [`queue`] of
+//! what is wanted, the [`worker`]s that get it, the [`fetcher`] over them; beside it the [`records`] that say
+//! what may be believed; on top the [`source`] of chunks and the [`root`] that is mounted.
 
 pub mod address;
 mod backoff;
 mod cut;
 pub mod error;
-mod exchange;
+pub(crate) mod exchange;
 pub mod fetcher;
+mod kept;
 mod limiter;
 mod mirrors;
+pub mod options;
+mod plain;
 pub mod queue;
 mod range;
+pub mod records;
+pub mod root;
 mod server;
+pub mod source;
 pub mod status;
-mod worker;
+pub(crate) mod worker;

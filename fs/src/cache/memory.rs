@@ -42,6 +42,15 @@ impl MemoryCache {
         state.chunks.get(digest).cloned()
     }
 
+    /// True if the chunk is here; does not count as a use.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .chunks
+            .contains(digest)
+    }
+
     /// Keeps a chunk. Bytes that are part of something larger are copied out of it first.
     pub fn put(&self, digest: &Digest, bytes: &Bytes) {
         let cost = bytes.len() as u64 + OVERHEAD;

@@ -17,6 +17,8 @@ use super::range;
 
 /// Waiting for a connection.
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
+/// How long nothing may come for what nobody waits for.
+pub(crate) const STALL_PATIENT: Duration = Duration::from_secs(20);
 /// Slowest accepted answer: slower ones are given up and asked again (what came is kept).
 pub(crate) const RATE_FLOOR: u64 = 1024;
 /// The rate is looked at over windows of this length.

@@ -205,6 +205,30 @@ impl Fetcher {
         self.run(get_whole(&self.inner, ask, len_max))?
     }
 
+    /// Sends something to the first server that takes it.
+    pub(crate) fn post(&self, ask: &Ask) -> Result<(), FetchError> {
+        self.run(async {
+            let mut last = FetchError::Wrong("no server to send it to");
+            for index in 0..self.inner.mirrors.len() {
+                let Some(server) = self.inner.mirrors.get(index) else {
+                    break;
+                };
+                match server.ask_h1(ask).await {
+                    Ok(answer) if answer.status().is_success() => return Ok(()),
+                    Ok(answer) => {
+                        let status = answer.status().as_u16();
+                        last = FetchError::Status {
+                            status,
+                            retry_after: None,
+                        };
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })?
+    }
+
     /// Runs `future` on the runtime, from a thread that is not one of its own.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
         let runtime = self.runtime.as_ref().ok_or(FetchError::Closed)?;

@@ -1,7 +1,7 @@
 //! What the network side of a mount has done, and whether it waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -99,25 +99,40 @@ pub struct RemoteStatus {
 
 /// A state in words that other threads may look at.
 #[derive(Debug)]
-pub struct Word(Mutex<String>);
+pub struct Word {
+    text: Mutex<String>,
+    followed: OnceLock<Arc<Word>>,
+}
 
 impl Word {
     /// Starts with `text`.
     pub fn new(text: &str) -> Self {
-        Word(Mutex::new(text.to_owned()))
+        Word {
+            text: Mutex::new(text.to_owned()),
+            followed: OnceLock::new(),
+        }
     }
 
     /// Replaces the text.
     pub fn set(&self, text: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    /// Shows another's text from now on.
+    pub(crate) fn follow(&self, other: Arc<Word>) {
+        let _ = self.followed.set(other);
     }
 
     /// The text now.
     pub fn get(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        match self.followed.get() {
+            Some(other) => other.get(),
+            None => self
+                .text
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
     }
 }
 

@@ -1,0 +1,68 @@
+//! Fetching the rest of a system while nobody waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use layerfmt::Index;
+
+use crate::remote::queue::{Object, Piece};
+use crate::remote::source::{RemoteSource, piece};
+
+/// Pieces that may be on their way at once.
+const AHEAD_MAX: usize = 32;
+/// Nobody must have waited for the network this long before anything is fetched.
+const QUIET_MIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether there is room for more.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Fetches every chunk of `index` that is not near, up to `len_max` stored bytes, in the order of the
+/// index. Ends when all is near or the mount closes.
+pub(crate) async fn run(
+    source: std::sync::Weak<RemoteSource>,
+    index: Arc<Index>,
+    objects: Vec<Arc<Object>>,
+    len_max: u64,
+) {
+    let mut next = 0;
+    let mut taken = 0u64;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(source) = source.upgrade() else {
+            return;
+        };
+        if source.fetcher.inner.queue().is_closed() {
+            return;
+        }
+        let fetcher = &source.fetcher;
+        if fetcher.quiet_for() < QUIET_MIN {
+            source.words.prefetch.set(format!(
+                "paused at {next} of {} chunks",
+                index.chunk_count()
+            ));
+            continue;
+        }
+        while fetcher.suggested() < AHEAD_MAX && next < index.chunk_count() {
+            let wanted = index.chunk(next).and_then(|chunk| piece(&objects, &chunk));
+            next += 1;
+            let Some(wanted) = wanted
+                .filter(|wanted: &Piece| !wanted.object.optional && !source.near.knows(wanted))
+            else {
+                continue;
+            };
+            taken += u64::from(wanted.len);
+            if taken > len_max {
+                source.words.prefetch.set("done: the cache is full");
+                return;
+            }
+            fetcher.suggest(&wanted);
+        }
+        if next >= index.chunk_count() && fetcher.suggested() == 0 {
+            source.words.prefetch.set("done: everything is near");
+            return;
+        }
+        source.words.prefetch.set(format!(
+            "fetching: {next} of {} chunks",
+            index.chunk_count()
+        ));
+    }
+}

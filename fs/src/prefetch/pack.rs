@@ -1,0 +1,277 @@
+//! The boot pack's stream: one request, each chunk served as it arrives.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use layerfmt::layout::superblock::SUPERBLOCK_LEN;
+use layerfmt::{Digest, Index};
+use tokio::sync::watch;
+
+use crate::remote::error::{Blame, FetchError};
+use crate::remote::exchange::{Answer, Ask};
+use crate::remote::fetcher::{Inner, STALL_FIRST};
+use crate::remote::queue::{Object, Piece};
+use crate::remote::source::{Near, piece};
+use crate::remote::status::{Counters, Word};
+use crate::remote::worker::stand_back;
+
+/// Tries to go on with a stream that broke.
+const TRIES_MAX: u32 = 6;
+
+/// What the stream needs besides the network.
+pub(crate) struct PackStream {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) near: Arc<Near>,
+    pub(crate) object: Arc<Object>,
+    /// Length of the pack's file.
+    pub(crate) len: u64,
+    /// Nothing of it can be near: ask for it before knowing what is in it.
+    pub(crate) eager: bool,
+    /// What to show in the status.
+    pub(crate) state: Arc<Word>,
+}
+
+/// The pieces of the pack that `index` uses, in the order they lie in it.
+pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = index
+        .chunks()
+        .filter_map(|chunk| piece(objects, &chunk))
+        .filter(|piece| piece.object.optional)
+        .collect();
+    pieces.sort_by_key(|piece| piece.offset);
+    pieces
+}
+
+impl PackStream {
+    /// Streams the pack. The request is sent at once; its answer is read when `index` has said what is in
+    /// it, and until then waits in the socket.
+    pub(crate) async fn run(self, mut pieces: watch::Receiver<Option<Vec<Piece>>>) {
+        let start = SUPERBLOCK_LEN as u64;
+        let mut first = None;
+        if self.eager {
+            first = Some((start, self.ask(start..self.len).await));
+        }
+        let known = pieces
+            .wait_for(Option::is_some)
+            .await
+            .map(|known| known.clone());
+        let Ok(Some(wanted)) = known else {
+            return self.over();
+        };
+        let wanted: Vec<Piece> = wanted
+            .into_iter()
+            .filter(|piece| !self.near.knows(piece))
+            .collect();
+        let Some((begin, end)) = wanted
+            .first()
+            .map(|p| p.offset)
+            .zip(wanted.last().map(Piece::end))
+        else {
+            self.state.set("complete: all of it was near");
+            return self.over();
+        };
+        let (position, answer) = match first {
+            Some(first) => first,
+            None => (begin, self.ask(begin..end).await),
+        };
+        let result = self.stream(position, answer, &wanted, end).await;
+        self.over();
+        match result {
+            Ok(()) => self.state.set(format!("complete: {} chunks", wanted.len())),
+            Err(error) => {
+                tracing::warn!(%error, "the boot pack's stream is given up: chunks come on demand");
+                self.state.set(format!("given up: {error}"));
+            }
+        }
+    }
+
+    /// Whoever waited for the stream asks on their own from now on.
+    fn over(&self) {
+        self.inner.queue().stream_over();
+        self.inner.wake.notify_waiters();
+        self.inner.wake.notify_one();
+    }
+
+    async fn ask(&self, range: Range<u64>) -> Result<(usize, Answer), FetchError> {
+        let (index, server) = self.inner.server(0).await?;
+        let ask = Ask::range(&self.object.path, range.clone(), STALL_FIRST);
+        let answer = server.ask_h1(&ask).await.and_then(|answer| {
+            answer.check_range(&range)?;
+            Ok(answer)
+        });
+        match answer {
+            Ok(answer) => Ok((index, answer)),
+            Err(error) => {
+                self.inner.mirrors.failed(index, &self.object.path, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+        mut position: u64,
+        mut answer: Result<(usize, Answer), FetchError>,
+        wanted: &[Piece],
+        end: u64,
+    ) -> Result<(), FetchError> {
+        let mut cursor = Cursor {
+            wanted,
+            next: 0,
+            held: Vec::new(),
+        };
+        let mut tries = 0;
+        loop {
+            let before = cursor.next;
+            let error = match answer {
+                Ok((index, answer)) => match self.read(answer, position, end, &mut cursor).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => {
+                        self.inner.mirrors.failed(index, &self.object.path, &error);
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
+            tries = if cursor.next > before { 1 } else { tries + 1 };
+            // A server that lies or lacks the pack is not asked again: demand knows whom to ask.
+            if tries >= TRIES_MAX || error.blame() != Blame::Server {
+                return Err(error);
+            }
+            self.over();
+            tokio::time::sleep(self.inner.mirrors.wait(tries)).await;
+            cursor.held.clear();
+            position = match cursor.wanted.get(cursor.next) {
+                Some(next) => next.offset,
+                None => return Ok(()),
+            };
+            answer = self.ask(position..end).await;
+        }
+    }
+
+    async fn read(
+        &self,
+        mut answer: Answer,
+        mut position: u64,
+        end: u64,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), FetchError> {
+        self.inner.queue().stream_at(&self.object, position, end);
+        while position < end {
+            stand_back(&self.inner, &mut answer, || {
+                self.inner.queue().stream_awaited()
+            })
+            .await?;
+            let Some(bytes) = answer.next().await? else {
+                return Err(FetchError::Wrong("a pack that ends early"));
+            };
+            Counters::add(&self.inner.counters.bytes, bytes.len() as u64);
+            cursor.feed(position, &bytes, |piece, bytes| self.deliver(piece, bytes))?;
+            position += bytes.len() as u64;
+            let next = cursor
+                .wanted
+                .get(cursor.next)
+                .map_or(end, |piece| piece.offset);
+            self.inner.queue().stream_at(&self.object, next, end);
+            if !self.inner.queue().stream_awaited() {
+                self.inner.limiter.pay(bytes.len() as u64).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&self, piece: &Piece, bytes: Vec<u8>) -> Result<(), FetchError> {
+        use crate::remote::fetcher::Keep;
+        if Digest::of(&bytes) != piece.digest {
+            return Err(FetchError::Corrupt);
+        }
+        Counters::add(&self.inner.counters.pack_chunks, 1);
+        let bytes = Bytes::from(bytes);
+        self.near.keep(piece, &bytes);
+        self.inner.queue().finish(&piece.digest, &bytes);
+        Ok(())
+    }
+}
+
+/// Where in the list of wanted pieces the stream is.
+struct Cursor<'a> {
+    wanted: &'a [Piece],
+    next: usize,
+    held: Vec<u8>,
+}
+
+impl Cursor<'_> {
+    fn feed(
+        &mut self,
+        start: u64,
+        bytes: &[u8],
+        deliver: impl Fn(&Piece, Vec<u8>) -> Result<(), FetchError>,
+    ) -> Result<(), FetchError> {
+        let end = start + bytes.len() as u64;
+        while let Some(piece) = self.wanted.get(self.next) {
+            let from = piece
+                .offset
+                .saturating_add(self.held.len() as u64)
+                .max(start);
+            let to = piece.end().min(end);
+            if from >= to {
+                break;
+            }
+            let at = |place: u64| usize::try_from(place - start).unwrap_or(usize::MAX);
+            self.held
+                .extend_from_slice(bytes.get(at(from)..at(to)).unwrap_or_default());
+            if piece.end() > end {
+                break;
+            }
+            self.next += 1;
+            deliver(piece, std::mem::take(&mut self.held))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn cuts_pieces_at_every_split_and_skips_the_gaps() {
+        let object = Arc::new(Object::pack(&Digest::of(b"pack")));
+        let file: Vec<u8> = (0..200u8).collect();
+        let wanted: Vec<Piece> = [(10u64, 20u32), (30, 5), (100, 40)]
+            .into_iter()
+            .map(|(offset, len)| {
+                let bytes = &file[offset as usize..offset as usize + len as usize];
+                Piece {
+                    object: Arc::clone(&object),
+                    offset,
+                    len,
+                    digest: Digest::of(bytes),
+                }
+            })
+            .collect();
+        for split in 1..file.len() {
+            let got = RefCell::new(Vec::new());
+            let mut cursor = Cursor {
+                wanted: &wanted,
+                next: 0,
+                held: Vec::new(),
+            };
+            let mut position = 4;
+            for part in file[4..].chunks(split) {
+                cursor
+                    .feed(position, part, |piece, bytes| {
+                        assert_eq!(Digest::of(&bytes), piece.digest);
+                        got.borrow_mut().push(piece.offset);
+                        Ok(())
+                    })
+                    .unwrap();
+                position += part.len() as u64;
+            }
+            assert_eq!(*got.borrow(), [10, 30, 100]);
+        }
+    }
+}

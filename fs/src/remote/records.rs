@@ -1,0 +1,286 @@
+//! From a server to a manifest that may be believed: bundle, or static files, then the signatures.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use layerfmt::manifest::{
+    HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName,
+};
+use layerfmt::trust::{
+    AllowedSigners, BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, Envelope, HighWater, TrustError,
+    Verified,
+};
+
+use super::address::Address;
+use super::error::FetchError;
+use super::exchange::Ask;
+use super::fetcher::{Fetcher, STALL_FIRST, get_whole};
+use super::mirrors::Choice;
+
+/// Keyset versions, or revisions newer than the hint, that a static server is asked for.
+const STEPS_MAX: u64 = 1000;
+/// Longest hint: a decimal number and a newline.
+const HINT_LEN_MAX: usize = 32;
+
+/// A bundle and what it says.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// As it came.
+    pub bundle: Bundle,
+    /// As it was verified.
+    pub verified: Verified,
+}
+
+/// Why no server gave records that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// No server could be asked.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// Servers answered, but not with what may be believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// What the records must satisfy.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// Which system, profile, revision.
+    pub address: &'a Address,
+    /// Who may sign.
+    pub anchors: &'a AllowedSigners,
+    /// What was seen before.
+    pub high_water: HighWater,
+}
+
+impl Terms<'_> {
+    /// The name that the head must have.
+    ///
+    /// # Errors
+    /// When the address's names are not those of a history.
+    pub fn name(&self) -> Result<RevisionName, TrustError> {
+        let name = ProfileName::new(&self.address.system, &self.address.profile)
+            .map_err(TrustError::Malformed)?;
+        Ok(RevisionName {
+            name,
+            revision: self.address.revision,
+        })
+    }
+
+    fn verify(&self, bundle: Bundle) -> Result<Records, TrustError> {
+        let verified = bundle.verify(self.anchors, &self.name()?, now(), self.high_water)?;
+        Ok(Records { bundle, verified })
+    }
+
+    /// As [`Terms::verify`], for records kept on local storage while no server answers: they must have been
+    /// right when they were published; how fresh they are cannot be known.
+    ///
+    /// # Errors
+    /// When they were never right.
+    pub fn verify_kept(&self, bundle: Bundle) -> Result<Records, TrustError> {
+        let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes())
+            .map_err(TrustError::Malformed)?;
+        let mut name = self.name()?;
+        name.revision.get_or_insert(head.revision);
+        let verified = bundle.verify(self.anchors, &name, head.issued_at, HighWater::default())?;
+        Ok(Records { bundle, verified })
+    }
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+/// Asks until some server gives records that may be believed. Servers that cannot be reached are asked
+/// again until `until` (for ever if `None`); one that answers wrongly is asked once.
+///
+/// # Errors
+/// [`RecordsError::Trust`] when every server that answered answered wrongly.
+pub(crate) fn fetch(
+    fetcher: &Fetcher,
+    terms: &Terms<'_>,
+    until: Option<Instant>,
+) -> Result<Records, RecordsError> {
+    fetcher.run(async {
+        let (mut avoid, mut round) = (0u64, 0);
+        let mut wrong = None;
+        loop {
+            let inner = &fetcher.inner;
+            if inner.mirrors.exhausted(avoid) {
+                return Err(wrong.unwrap_or(RecordsError::Fetch(FetchError::Wrong("no server"))));
+            }
+            if let Choice::Ask(index, server) = inner.mirrors.choose(avoid, Instant::now()) {
+                match from_server(fetcher, &server, terms).await {
+                    Ok(records) => {
+                        inner.mirrors.succeeded(index);
+                        return Ok(records);
+                    }
+                    Err(RecordsError::Fetch(error)) if !error.is_missing() => {
+                        inner.mirrors.failed(index, "records", &error);
+                    }
+                    Err(error) => {
+                        tracing::error!(server = %server.name, %error, "records refused");
+                        avoid |= 1 << index;
+                        wrong = Some(error);
+                        continue;
+                    }
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(wrong.unwrap_or(RecordsError::Fetch(FetchError::Timeout {
+                    what: "the records of the system",
+                    waited: STALL_FIRST,
+                })));
+            }
+            round += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if round % 50 == 0 {
+                tracing::warn!(address = %terms.address, "waiting for a server");
+            }
+        }
+    })?
+}
+
+async fn from_server(
+    fetcher: &Fetcher,
+    server: &std::sync::Arc<super::server::Server>,
+    terms: &Terms<'_>,
+) -> Result<Records, RecordsError> {
+    let address = terms.address;
+    let mut path = format!("/v1/bundle/{}/{}", address.system, address.profile);
+    if let Some(revision) = address.revision {
+        path.push_str(&format!("@{revision}"));
+    }
+    let mut answer = server.ask_h1(&Ask::get(path, STALL_FIRST)).await?;
+    let is_bundle = answer.status().is_success();
+    match answer.check_status() {
+        Ok(()) => {}
+        Err(error) if error.is_missing() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let bytes = answer.collect(BUNDLE_LEN_MAX).await?;
+    super::status::Counters::add(&fetcher.inner.counters.bytes, bytes.len() as u64);
+    server.keep(answer).await;
+    if is_bundle {
+        let records = terms.verify(Bundle::parse(&bytes)?)?;
+        server.set_bakery();
+        return Ok(records);
+    }
+    let bundle = Static { fetcher, server }.bundle(terms).await?;
+    Ok(terms.verify(bundle)?)
+}
+
+/// A server of plain files: nginx over the store's directory.
+struct Static<'a> {
+    fetcher: &'a Fetcher,
+    server: &'a std::sync::Arc<super::server::Server>,
+}
+
+impl Static<'_> {
+    async fn bundle(&self, terms: &Terms<'_>) -> Result<Bundle, RecordsError> {
+        let address = terms.address;
+        let refs = format!("/refs/{}/{}", address.system, address.profile);
+        let head = match address.revision {
+            Some(revision) => {
+                self.get(&format!("{refs}/{revision:020}"), ENVELOPE_LEN_MAX)
+                    .await?
+            }
+            None => self.newest(&refs, address).await?,
+        };
+        let head = Envelope::parse(&head)?;
+        let record = layerfmt::manifest::Head::parse(head.payload.as_bytes())
+            .map_err(TrustError::Malformed)?;
+        let manifest = format!("/manifests/{}", record.manifest.digest);
+        let manifest = self.get(&manifest, MANIFEST_LEN_MAX).await?;
+        let manifest = String::from_utf8(manifest)
+            .map_err(|_| FetchError::Wrong("a manifest that is no text"))?;
+        Ok(Bundle {
+            keysets: self.keysets().await?,
+            head,
+            manifest,
+        })
+    }
+
+    async fn newest(&self, refs: &str, address: &Address) -> Result<Vec<u8>, FetchError> {
+        let hint = format!("/hints/{}/{}", address.system, address.profile);
+        let hint = match self.get(&hint, HINT_LEN_MAX).await {
+            Ok(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.trim().parse().ok()),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(error),
+        };
+        let hint: u64 = hint.unwrap_or(1);
+        let mut head = self
+            .get(&format!("{refs}/{hint:020}"), ENVELOPE_LEN_MAX)
+            .await?;
+        for revision in (1..STEPS_MAX).map_while(|step| hint.checked_add(step)) {
+            match self
+                .get(&format!("{refs}/{revision:020}"), ENVELOPE_LEN_MAX)
+                .await
+            {
+                Ok(newer) => head = newer,
+                Err(error) if error.is_missing() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(head)
+    }
+
+    async fn keysets(&self) -> Result<Vec<Envelope>, RecordsError> {
+        let mut keysets = Vec::new();
+        for version in 1..STEPS_MAX {
+            match self
+                .get(&format!("/keysets/{version:020}"), ENVELOPE_LEN_MAX)
+                .await
+            {
+                Ok(bytes) => keysets.push(Envelope::parse(&bytes)?),
+                Err(error) if error.is_missing() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(keysets)
+    }
+
+    async fn get(&self, path: &str, len_max: usize) -> Result<Vec<u8>, FetchError> {
+        let mut answer = self.server.ask_h1(&Ask::get(path, STALL_FIRST)).await?;
+        let status = answer.check_status();
+        let bytes = answer
+            .collect(len_max.max(HEAD_LEN_MAX).max(KEYSET_LEN_MAX))
+            .await?;
+        super::status::Counters::add(&self.fetcher.inner.counters.bytes, bytes.len() as u64);
+        self.server.keep(answer).await;
+        status.map(|()| bytes)
+    }
+}
+
+/// Fetches the head of an index file: from whichever server, for as long as it takes.
+pub(crate) async fn index_head(
+    inner: &super::fetcher::Inner,
+    digest: &layerfmt::Digest,
+    head_len: u64,
+) -> Result<(layerfmt::Layer, Vec<u8>), FetchError> {
+    let len_max = usize::try_from(head_len).unwrap_or(usize::MAX);
+    let ask = Ask::range(format!("/indexes/{digest}.index"), 0..head_len, STALL_FIRST);
+    let mut failures = 0;
+    loop {
+        let error = match get_whole(inner, &ask, len_max).await {
+            Ok((index, bytes)) => match layerfmt::Layer::from_vec(bytes.clone()) {
+                Ok(layer) if layer.digest() == *digest => return Ok((layer, bytes)),
+                _ => {
+                    inner.mirrors.failed(index, &ask.path, &FetchError::Corrupt);
+                    FetchError::Corrupt
+                }
+            },
+            Err(FetchError::Closed) => return Err(FetchError::Closed),
+            Err(error) => error,
+        };
+        failures += 1;
+        if failures >= 5 && error.is_missing() {
+            return Err(error);
+        }
+        tokio::time::sleep(inner.mirrors.wait(failures)).await;
+    }
+}

@@ -1,0 +1,466 @@
+//! Opening a remote root: records, signatures, index; then it can be mounted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use layerfmt::manifest::Manifest;
+use layerfmt::trust::HighWater;
+use layerfmt::{Digest, Index};
+use tokio::sync::watch;
+
+use super::exchange::Ask;
+use super::fetcher::{Fetcher, FetcherOptions, Keep, STALL_FIRST};
+use super::kept::Kept;
+use super::mirrors::Mirrors;
+use super::options::RemoteOptions;
+use super::plain::Plain;
+use super::queue::{Object, Piece};
+use super::records::{self, Records, RecordsError, Terms};
+use super::server::Server;
+use super::source::{Near, RemoteSource, Words, objects};
+use super::status::{Counters, Word};
+use crate::backup::{self, Backup};
+use crate::cache::dir::Dir;
+use crate::cache::disk::DiskCache;
+use crate::cache::memory::MemoryCache;
+use crate::prefetch::{Policy, background, pack};
+use crate::trace::TraceRecorder;
+
+/// Requests for what nobody waits for that may run at once.
+const PREFETCH_COUNT_MAX: usize = 2;
+
+/// A system of a server, ready to be mounted.
+#[derive(Debug)]
+pub struct RemoteRoot {
+    /// The tree.
+    pub index: Arc<Index>,
+    /// The digest of the index file.
+    pub index_digest: Digest,
+    /// Its chunks.
+    pub source: Arc<RemoteSource>,
+    /// What it is.
+    pub manifest: Manifest,
+    /// What is touched first, if that is recorded.
+    pub trace: Option<Arc<TraceRecorder>>,
+    /// True if first touches arrive in their order from a boot pack.
+    pub has_pack: bool,
+}
+
+/// Why a remote root cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The keys.
+    #[error("{0}")]
+    Keys(String),
+    /// The runtime.
+    #[error("cannot start the network threads: {0}")]
+    Start(#[source] std::io::Error),
+    /// The records.
+    #[error("{address}: {source}")]
+    Records {
+        /// What was asked for.
+        address: String,
+        /// Why not.
+        source: RecordsError,
+    },
+    /// The revision is older than the initrd allows.
+    #[error("{address}: revision {revision} is below min-revision {min}: refused as a replay")]
+    TooOld {
+        /// What was asked for.
+        address: String,
+        /// What was offered.
+        revision: u64,
+        /// The least allowed.
+        min: u64,
+    },
+    /// The index.
+    #[error("{address}: the index: {source}")]
+    Index {
+        /// What was asked for.
+        address: String,
+        /// Why not.
+        source: super::error::FetchError,
+    },
+}
+
+/// Opens what `options` name. Everything that is looked up by name is looked up here.
+///
+/// # Errors
+/// When no revision can be had that may be believed.
+pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
+    Opening::new(options)?.open()
+}
+
+struct Opening<'a> {
+    options: &'a RemoteOptions,
+    anchors: layerfmt::trust::AllowedSigners,
+    near: Arc<Near>,
+    cache_word: Word,
+    kept: Option<Kept>,
+    fetcher: Arc<Fetcher>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(options: &'a RemoteOptions) -> Result<Opening<'a>, RemoteError> {
+        let anchors = options.anchors().map_err(RemoteError::Keys)?;
+        let cache_word = Word::new("");
+        let (disk, kept) = open_cache(options, &cache_word);
+        let near = Arc::new(Near {
+            memory: MemoryCache::new(options.memory_len),
+            disk,
+            backup: options.backup.as_ref().and_then(open_backup),
+        });
+        let counters = Arc::new(Counters::default());
+        let names = std::iter::once(&options.address.server).chain(&options.mirrors);
+        let servers = names
+            .map(|name| {
+                let addresses = name.resolve().unwrap_or_else(|error| {
+                    tracing::warn!(server = %name, %error, "cannot look the server up");
+                    Vec::new()
+                });
+                Arc::new(Server::new(name.clone(), addresses, Arc::clone(&counters)))
+            })
+            .collect();
+        let mirrors = Mirrors::new(servers, Arc::clone(&counters));
+        let console = || {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/console")
+                .ok()
+        };
+        let fetcher_options = FetcherOptions {
+            timeout: options.timeout,
+            console: options.console.then(console).flatten(),
+            prefetch_rate: options.prefetch_rate,
+            prefetch_count_max: PREFETCH_COUNT_MAX,
+        };
+        let keep: Arc<dyn Keep> = Arc::<Near>::clone(&near);
+        let fetcher =
+            Fetcher::start(mirrors, counters, keep, fetcher_options).map_err(RemoteError::Start)?;
+        Ok(Opening {
+            options,
+            anchors,
+            near,
+            cache_word,
+            kept,
+            fetcher: Arc::new(fetcher),
+        })
+    }
+
+    fn open(self) -> Result<RemoteRoot, RemoteError> {
+        let address = self.options.address.to_string();
+        let (records, offline) = self.records()?;
+        let manifest = records.verified.manifest.clone();
+        let (min, revision) = (self.options.min_revision, records.verified.head.revision);
+        if revision < min && self.options.address.revision.is_none() {
+            return Err(RemoteError::TooOld {
+                address,
+                revision,
+                min,
+            });
+        }
+        let pieces = self.start_pack(&manifest, offline);
+        let (index, head) = self
+            .index(&manifest)
+            .map_err(|source| RemoteError::Index { address, source })?;
+        if let (Some(kept), false) = (&self.kept, offline) {
+            kept.save(&records.bundle, records.verified.high_water);
+            if let Some(head) = &head {
+                kept.save_index(&manifest.index.digest, head);
+            }
+        }
+        let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
+        let words = Arc::new(Words {
+            revision: format!("{}/{}@{revision}", manifest.system, manifest.profile),
+            offline,
+            pack: Word::new(if pieces.is_some() { "coming" } else { "none" }),
+            prefetch: Word::new("none"),
+            cache: self.cache_word,
+        });
+        if let Some(stream) = pieces {
+            stream.start(&index, &objects, &words);
+        }
+        let plain = manifest
+            .plain
+            .map(|plain| Plain::new(plain, self.near.backup.clone()));
+        let source = Arc::new(RemoteSource::new(
+            self.near,
+            self.fetcher,
+            objects.clone(),
+            plain,
+            words,
+        ));
+        let trace = self
+            .options
+            .trace
+            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
+        start_background(
+            self.options,
+            &source,
+            &index,
+            objects,
+            &manifest,
+            records,
+            offline,
+        );
+        Ok(RemoteRoot {
+            index,
+            index_digest: manifest.index.digest,
+            source,
+            has_pack: manifest.pack.is_some(),
+            manifest,
+            trace,
+        })
+    }
+
+    /// The records of a server; or, if none answers, those of the backup or the cache.
+    fn records(&self) -> Result<(Records, bool), RemoteError> {
+        let address = &self.options.address;
+        let kept = self
+            .near
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.newest(address));
+        let kept = kept.or_else(|| {
+            let bundle = self.kept.as_ref().and_then(Kept::bundle)?;
+            // Only the newest revision is kept beside the cache.
+            let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
+            address
+                .revision
+                .is_none_or(|wanted| wanted == head.revision)
+                .then_some(bundle)
+        });
+        let high_water = self.high_water(kept.as_ref());
+        let terms = Terms {
+            address,
+            anchors: &self.anchors,
+            high_water,
+        };
+        let until = kept
+            .as_ref()
+            .map(|_| Instant::now() + self.options.offline_wait);
+        // A second connection, opened meanwhile, saves the boot pack a round trip.
+        self.fetcher.spawn(warm(Arc::clone(&self.fetcher.inner)));
+        let failed = match records::fetch(&self.fetcher, &terms, until) {
+            Ok(records) => return Ok((records, false)),
+            Err(failed) => failed,
+        };
+        let Some(kept) = kept else {
+            return Err(RemoteError::Records {
+                address: address.to_string(),
+                source: failed,
+            });
+        };
+        let records = terms
+            .verify_kept(kept)
+            .map_err(|error| RemoteError::Records {
+                address: address.to_string(),
+                source: error.into(),
+            })?;
+        tracing::warn!(
+            why = %failed, revision = records.verified.head.revision,
+            "no server gave a revision that can be used: starting from local storage"
+        );
+        if self.options.console
+            && let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console")
+        {
+            use std::io::Write;
+            let revision = records.verified.head.revision;
+            let _ = writeln!(
+                console,
+                "\rlayerfs: no server: starting revision {revision} from local storage\r"
+            );
+        }
+        Ok((records, true))
+    }
+
+    fn high_water(&self, kept: Option<&layerfmt::trust::Bundle>) -> HighWater {
+        let seen = self.kept.as_ref().map(Kept::high_water).unwrap_or_default();
+        if self.options.address.revision.is_some() {
+            // A fixed revision may be an old one: that is what it is for.
+            return HighWater {
+                revision: 0,
+                ..seen
+            };
+        }
+        let backed_up = kept
+            .and_then(|bundle| layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).ok())
+            .map_or(0, |head| head.revision);
+        HighWater {
+            revision: seen.revision.max(backed_up).max(self.options.min_revision),
+            ..seen
+        }
+    }
+
+    fn index(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(Arc<Index>, Option<Vec<u8>>), super::error::FetchError> {
+        let reference = &manifest.index;
+        if let Some(index) = self
+            .near
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.index(&reference.digest))
+        {
+            return Ok((index, None));
+        }
+        if let Some(layer) = self.kept.as_ref().and_then(|kept| kept.index(reference)) {
+            return Ok((Arc::clone(layer.index()), None));
+        }
+        let fetched =
+            records::index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
+        let (layer, bytes) = self.fetcher.run(fetched)??;
+        Ok((Arc::clone(layer.index()), Some(bytes)))
+    }
+
+    /// Asks for the boot pack while the index comes.
+    fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
+        let reference = manifest.pack.as_ref()?;
+        let object = Arc::new(Object::pack(&reference.digest));
+        let attached = self
+            .near
+            .backup
+            .as_ref()
+            .is_some_and(|backup| backup.attach(&object.path, reference.len));
+        if offline || attached || self.options.prefetch == Policy::None {
+            return None;
+        }
+        let (tell, told) = watch::channel(None);
+        let say: Arc<Word> = Arc::new(Word::new("coming"));
+        let stream = pack::PackStream {
+            inner: Arc::clone(&self.fetcher.inner),
+            near: Arc::clone(&self.near),
+            object: Arc::clone(&object),
+            len: reference.len,
+            eager: self.near.disk.as_ref().is_none_or(DiskCache::is_empty),
+            state: Arc::clone(&say),
+        };
+        // Readers that come before the stream's first byte wait for it instead of asking themselves.
+        self.fetcher
+            .inner
+            .queue()
+            .stream_at(&object, 0, reference.len);
+        self.fetcher.spawn(stream.run(told));
+        Some(StartedPack { tell, state: say })
+    }
+}
+
+/// The pack's stream, waiting to be told what it brings.
+struct StartedPack {
+    tell: watch::Sender<Option<Vec<Piece>>>,
+    state: Arc<Word>,
+}
+
+impl StartedPack {
+    fn start(self, index: &Index, objects: &[Arc<Object>], words: &Words) {
+        words.pack.follow(self.state);
+        let _ = self.tell.send(Some(pack::pieces(index, objects)));
+    }
+}
+
+fn start_background(
+    options: &RemoteOptions,
+    source: &Arc<RemoteSource>,
+    index: &Arc<Index>,
+    objects: Vec<Arc<Object>>,
+    manifest: &Manifest,
+    records: Records,
+    offline: bool,
+) {
+    if let Some(backup) = source.near.backup.clone() {
+        for layer in manifest.layers.iter().chain(&manifest.borrowed) {
+            backup.attach(&Object::layer(&layer.digest).path, layer.len);
+        }
+        if offline {
+            backup.state.set("in use: no server");
+            return;
+        }
+        let fetcher = Arc::downgrade(&source.fetcher);
+        let started = std::thread::Builder::new()
+            .name("layerfs-fill".into())
+            .spawn(move || backup::fill::run(&backup, &fetcher, &records));
+        if let Err(error) = started {
+            tracing::warn!(%error, "the backup is not filled");
+        }
+        // It fetches everything already.
+        source.words.prefetch.set("left to the backup");
+        return;
+    }
+    if options.prefetch != Policy::Auto || offline {
+        return;
+    }
+    // What would drive out what boot needs is not fetched.
+    let len_max = match &options.cache {
+        Some((_, len)) if source.near.disk.is_some() => *len,
+        _ => options.memory_len,
+    } / 10
+        * 9;
+    let run = background::run(Arc::downgrade(source), Arc::clone(index), objects, len_max);
+    source.fetcher.spawn(run);
+}
+
+async fn warm(inner: Arc<super::fetcher::Inner>) {
+    if let Some(server) = inner.mirrors.get(0) {
+        let _ = server.warm().await;
+    }
+}
+
+fn open_cache(options: &RemoteOptions, word: &Word) -> (Option<DiskCache>, Option<Kept>) {
+    let Some((path, len)) = &options.cache else {
+        return (None, None);
+    };
+    let opened = DiskCache::open(path, *len).and_then(|disk| Ok((disk, Dir::open(path)?)));
+    match opened {
+        Ok((disk, dir)) => (Some(disk), Some(Kept::new(dir, &options.address))),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the cache cannot be used: chunks are kept in memory");
+            word.set(format!("disk unusable ({error}); "));
+            (None, None)
+        }
+    }
+}
+
+fn open_backup(path: &PathBuf) -> Option<Arc<Backup>> {
+    match Backup::open(path) {
+        Ok(backup) => Some(backup),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no backup storage: the mount goes on without");
+            None
+        }
+    }
+}
+
+impl RemoteRoot {
+    /// Sends the recorded boot to the server of this root; returns how many runs of pages it had.
+    ///
+    /// # Errors
+    /// When no server takes it.
+    pub fn push_trace(&self) -> Result<usize, super::error::FetchError> {
+        push_trace(&self.source, &self.manifest, self.trace.as_deref())
+    }
+}
+
+/// Sends a recorded boot.
+///
+/// # Errors
+/// When nothing was recorded or no server takes it.
+pub fn push_trace(
+    source: &RemoteSource,
+    manifest: &Manifest,
+    trace: Option<&TraceRecorder>,
+) -> Result<usize, super::error::FetchError> {
+    let trace = trace
+        .ok_or(super::error::FetchError::Wrong(
+            "this mount records no trace",
+        ))?
+        .trace();
+    let path = format!(
+        "/v1/traces/{}/{}/{}",
+        manifest.system, manifest.profile, manifest.revision
+    );
+    let ask = Ask::post(path, trace.encode().into(), STALL_FIRST);
+    source.fetcher.post(&ask)?;
+    Ok(trace.touches.len())
+}
