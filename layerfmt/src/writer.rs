@@ -4,28 +4,30 @@
 //! or in the base); chunks are compressed in parallel and written in the order they were cut, so
 //! the bytes of a layer do not depend on the number of threads.
 
+mod base;
 mod content;
+mod file;
 mod pipeline;
 mod tables;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::base::BASE;
+pub use self::base::Base;
 pub use self::content::{BLOCK_LEN, Content, ContentHasher};
 use self::content::{Data, Spool};
+pub(crate) use self::file::{FileParts, sections};
 use self::pipeline::Pipeline;
-pub use crate::codec::Effort;
-use crate::codec::encode_section;
+pub use crate::codec::{Effort, Tuned};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
-use crate::flatten::MergedIndex;
-use crate::index::{Extent, Index, LayerRef};
-use crate::layer::{ContentDigests, Meta};
-use crate::layout::superblock::{SUPERBLOCK_LEN, Section, SectionId, Superblock};
+use crate::index::{Extent, LayerRef};
+use crate::layer::Meta;
+use crate::layout::superblock::SUPERBLOCK_LEN;
 use crate::tree::Tree;
 
 /// How to write a layer.
@@ -40,24 +42,41 @@ pub struct Options {
 }
 
 impl Options {
-    /// zstd level of a bake when none is asked for.
-    pub const BAKE_LEVEL: i32 = 13;
-    /// zstd level of a recompressing compaction.
-    pub const COMPACT_LEVEL: i32 = 22;
-
-    /// What fits a bake at `level`: 256 KiB chunks.
-    pub fn bake(level: i32) -> Options {
+    /// What fits a bake: 256 KiB chunks, and a match finder that is smaller *and* faster than
+    /// squashfs' zstd -15 at 128 KiB (docs/BENCHMARKS.md has the sweep).
+    pub fn bake() -> Options {
+        let tuned = Tuned {
+            strategy: 7,
+            window_log: 18,
+            hash_log: 17,
+            chain_log: 18,
+            search_log: 3,
+            min_match: 3,
+            target_length: 24,
+        };
+        let effort = Effort {
+            level: 14,
+            tuned: Some(tuned),
+        };
         Options {
-            effort: Effort::level(level),
+            effort,
             chunk_len: 256 << 10,
             threads: threads(),
+        }
+    }
+
+    /// A bake at one of zstd's own levels, 1 (fast) to 22 (small): 256 KiB chunks.
+    pub fn level(level: i32) -> Options {
+        Options {
+            effort: Effort::level(level),
+            ..Options::bake()
         }
     }
 
     /// What fits a recompressing compaction: 512 KiB chunks at the highest level.
     pub fn compact() -> Options {
         Options {
-            effort: Effort::level(Self::COMPACT_LEVEL),
+            effort: Effort::level(22),
             chunk_len: 512 << 10,
             threads: threads(),
         }
@@ -66,76 +85,6 @@ impl Options {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
-}
-
-/// Chunk references while writing: the base's chunks have this bit.
-pub(crate) const BASE: u32 = 1 << 31;
-
-/// The stack a layer is written against: its contents need not be stored again.
-#[derive(Debug)]
-pub struct Base {
-    index: Arc<Index>,
-    files: HashMap<(Digest, u64), u32>,
-    chunks: HashMap<Digest, u32>,
-    sizes: std::collections::HashSet<u64>,
-    content: ContentDigests,
-}
-
-impl Base {
-    /// The lookup tables of a flattened stack that has its CONTENT section.
-    ///
-    /// # Errors
-    /// When the merged index carries no content digests.
-    pub fn new(merged: &MergedIndex) -> Result<Base> {
-        let index = Arc::clone(&merged.index);
-        let content = merged
-            .content
-            .clone()
-            .ok_or_else(|| FormatError::corrupt("CONTENT", 0, "the base has no content digests"))?;
-        let mut base = Base {
-            files: HashMap::new(),
-            chunks: HashMap::new(),
-            sizes: std::collections::HashSet::new(),
-            content,
-            index,
-        };
-        for ino in 0..base.index.inode_count() {
-            if let Some(inode) = base.index.inode(ino)
-                && inode.is_file()
-            {
-                base.files
-                    .entry((base.content.file(ino), inode.size))
-                    .or_insert(ino);
-                base.sizes.insert(inode.size);
-            }
-        }
-        for id in 0..base.index.chunk_count() {
-            base.chunks.entry(base.content.chunk(id)).or_insert(id);
-        }
-        Ok(base)
-    }
-
-    /// The base as a tree whose contents refer to the base's chunks.
-    ///
-    /// # Errors
-    /// When there are more objects than a tree can number.
-    pub fn tree(&self) -> Result<Tree<Content>> {
-        crate::tree::from_index::tree(&self.index, |ino, inode| Content {
-            size: inode.size,
-            digest: self.content.file(ino),
-            extents: self.extents(ino),
-        })
-    }
-
-    fn extents(&self, ino: u32) -> Arc<[Extent]> {
-        let extents = self.index.extents(ino, 0..u64::MAX);
-        extents
-            .map(|extent| Extent {
-                chunk: extent.chunk | BASE,
-                ..extent
-            })
-            .collect()
-    }
 }
 
 /// What was written.
@@ -518,75 +467,4 @@ impl LayerWriter {
                 inodes: tables.index.inode_count(),
             })
     }
-}
-
-/// A file whose chunk data is complete, waiting for sections and superblock.
-pub(crate) struct FileParts<'f> {
-    pub(crate) file: &'f File,
-    pub(crate) data_end: u64,
-}
-
-impl FileParts<'_> {
-    pub(crate) fn finish(
-        &self,
-        index: &Index,
-        content: Option<&ContentDigests>,
-        meta: Option<&Meta>,
-    ) -> Result<Superblock> {
-        let (superblock, sections) = sections(index, content, meta, self.data_end)?;
-        let io = |e| FormatError::io("file", self.data_end, "cannot write", e);
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(self.data_end)).map_err(io)?;
-        file.write_all(&sections).map_err(io)?;
-        file.write_all_at(&superblock.encode(), 0).map_err(io)?;
-        file.set_len(superblock.file_len).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        Ok(superblock)
-    }
-}
-
-/// The sections of a layer, one after the other as they lie in the file, and the superblock that
-/// names them.
-pub(crate) fn sections(
-    index: &Index,
-    content: Option<&ContentDigests>,
-    meta: Option<&Meta>,
-    data_end: u64,
-) -> Result<(Superblock, Vec<u8>)> {
-    let mut raw: Vec<(SectionId, std::borrow::Cow<'_, [u8]>)> =
-        vec![(SectionId::Index, index.as_bytes().into())];
-    if let Some(content) = content {
-        raw.push((SectionId::Content, content.as_bytes().into()));
-    }
-    if let Some(meta) = meta {
-        raw.push((SectionId::Meta, meta.encode()?.into()));
-    }
-    let mut out = Vec::new();
-    let mut table = Vec::new();
-    for (id, raw) in raw {
-        if raw.len() as u64 > id.raw_len_max() {
-            return Err(FormatError::limit(
-                id.name(),
-                0,
-                format!("{} bytes", raw.len()),
-            ));
-        }
-        let stored = encode_section(&raw)?;
-        table.push(Section {
-            id,
-            offset: data_end + out.len() as u64,
-            stored_len: stored.len() as u64,
-            raw_len: raw.len() as u64,
-            digest: Digest::of(&stored),
-        });
-        out.extend_from_slice(&stored);
-    }
-    let superblock = Superblock {
-        compat: 0,
-        incompat: 0,
-        file_len: data_end + out.len() as u64,
-        data_end,
-        sections: table,
-    };
-    Ok((superblock, out))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::base::{BASE, Base};
+use super::content::Content;
 use super::pipeline::WrittenChunks;
-use super::{BASE, Base, Content};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};

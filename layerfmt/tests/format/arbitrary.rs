@@ -329,7 +329,7 @@ pub(crate) fn options(threads: usize) -> Options {
     Options {
         chunk_len: 16 << 10,
         threads,
-        ..Options::bake(3)
+        ..Options::level(3)
     }
 }
 

@@ -1,0 +1,116 @@
+//! The rules of the house that a compiler does not check.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All Rust sources below `dir`, with their text.
+fn sources(dir: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(dir)];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(found.len() > 3, "no sources in {dir}");
+    found
+}
+
+fn dependencies(package: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none"])
+        .args(["--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+}
+
+/// layerfmt: no FUSE, no HTTP, no async, no command line.
+#[test]
+fn the_format_knows_neither_mount_nor_network() {
+    let have = dependencies("layerfmt");
+    for forbidden in ["fuser", "hyper", "tokio", "axum", "clap", "object_store", "layerfs", "bakery"] {
+        assert!(!have.iter().any(|d| d == forbidden), "layerfmt depends on {forbidden}");
+    }
+}
+
+/// The mount and the server never import each other.
+#[test]
+fn mount_and_server_are_strangers() {
+    assert!(!dependencies("layerfs").iter().any(|d| d == "bakery" || d == "axum"));
+    assert!(!dependencies("bakery").iter().any(|d| d == "layerfs" || d == "fuser"));
+}
+
+/// layerfmt reads no clock and no environment: equal input gives equal bytes.
+#[test]
+fn the_format_is_deterministic() {
+    for (path, text) in sources("layerfmt/src") {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for forbidden in ["SystemTime", "Instant::now", "std::env", "TcpStream"] {
+            assert!(!code.contains(forbidden), "{} uses {forbidden}", path.display());
+        }
+    }
+}
+
+/// One module speaks bincode.
+#[test]
+fn bincode_has_one_door() {
+    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+        for (path, text) in sources(dir) {
+            let allowed = path.ends_with("layer/meta.rs");
+            assert!(allowed || !text.contains("bincode::"), "{} uses bincode", path.display());
+        }
+    }
+}
+
+/// Only the adapter knows fuser.
+#[test]
+fn fuser_has_one_door() {
+    for (path, text) in sources("fs/src") {
+        let allowed = path.starts_with("fs/src/fuse") || path == Path::new("fs/src/fuse.rs");
+        assert!(allowed || !text.contains("fuser::"), "{} uses fuser", path.display());
+    }
+}
+
+/// Unsafe code lives in `sys`.
+#[test]
+fn unsafe_has_one_floor() {
+    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+        for (path, text) in sources(dir) {
+            let sys = path.components().any(|c| {
+                let name = c.as_os_str().to_string_lossy();
+                name == "sys" || name == "sys.rs"
+            });
+            assert!(sys || !text.contains("unsafe {"), "{} has unsafe code", path.display());
+        }
+    }
+}
+
+/// A file is one noun: nothing over 500 lines without tests of its own counted.
+#[test]
+fn files_stay_small() {
+    let mut large = Vec::new();
+    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+        for (path, text) in sources(dir) {
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let lines = code.lines().count();
+            if lines > 500 && !path.ends_with("tests.rs") {
+                large.push(format!("{} ({lines})", path.display()));
+            }
+        }
+    }
+    assert!(large.is_empty(), "over 500 lines: {large:?}");
+}
