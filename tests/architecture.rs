@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// All Rust sources below `dir`, with their text.
@@ -28,30 +31,65 @@ fn sources(dir: &str) -> Vec<(PathBuf, String)> {
 
 fn dependencies(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none"])
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            package,
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ])
         .args(["--format", "{p}"])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    text.lines()
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect()
 }
 
 /// layerfmt: no FUSE, no HTTP, no async, no command line.
 #[test]
 fn the_format_knows_neither_mount_nor_network() {
     let have = dependencies("layerfmt");
-    for forbidden in ["fuser", "hyper", "tokio", "axum", "clap", "object_store", "layerfs", "bakery"] {
-        assert!(!have.iter().any(|d| d == forbidden), "layerfmt depends on {forbidden}");
+    for forbidden in [
+        "fuser",
+        "hyper",
+        "tokio",
+        "axum",
+        "clap",
+        "object_store",
+        "layerfs",
+        "bakery",
+    ] {
+        assert!(
+            !have.iter().any(|d| d == forbidden),
+            "layerfmt depends on {forbidden}"
+        );
     }
 }
 
 /// The mount and the server never import each other.
 #[test]
 fn mount_and_server_are_strangers() {
-    assert!(!dependencies("layerfs").iter().any(|d| d == "bakery" || d == "axum"));
-    assert!(!dependencies("bakery").iter().any(|d| d == "layerfs" || d == "fuser"));
+    assert!(
+        !dependencies("layerfs")
+            .iter()
+            .any(|d| d == "bakery" || d == "axum")
+    );
+    assert!(
+        !dependencies("bakery")
+            .iter()
+            .any(|d| d == "layerfs" || d == "fuser")
+    );
 }
 
 /// layerfmt reads no clock and no environment: equal input gives equal bytes.
@@ -60,7 +98,11 @@ fn the_format_is_deterministic() {
     for (path, text) in sources("layerfmt/src") {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for forbidden in ["SystemTime", "Instant::now", "std::env", "TcpStream"] {
-            assert!(!code.contains(forbidden), "{} uses {forbidden}", path.display());
+            assert!(
+                !code.contains(forbidden),
+                "{} uses {forbidden}",
+                path.display()
+            );
         }
     }
 }
@@ -71,7 +113,11 @@ fn bincode_has_one_door() {
     for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
         for (path, text) in sources(dir) {
             let allowed = path.ends_with("layer/meta.rs");
-            assert!(allowed || !text.contains("bincode::"), "{} uses bincode", path.display());
+            assert!(
+                allowed || !text.contains("bincode::"),
+                "{} uses bincode",
+                path.display()
+            );
         }
     }
 }
@@ -81,7 +127,11 @@ fn bincode_has_one_door() {
 fn fuser_has_one_door() {
     for (path, text) in sources("fs/src") {
         let allowed = path.starts_with("fs/src/fuse") || path == Path::new("fs/src/fuse.rs");
-        assert!(allowed || !text.contains("fuser::"), "{} uses fuser", path.display());
+        assert!(
+            allowed || !text.contains("fuser::"),
+            "{} uses fuser",
+            path.display()
+        );
     }
 }
 
@@ -94,7 +144,11 @@ fn unsafe_has_one_floor() {
                 let name = c.as_os_str().to_string_lossy();
                 name == "sys" || name == "sys.rs"
             });
-            assert!(sys || !text.contains("unsafe {"), "{} has unsafe code", path.display());
+            assert!(
+                sys || !text.contains("unsafe {"),
+                "{} has unsafe code",
+                path.display()
+            );
         }
     }
 }
