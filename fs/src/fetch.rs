@@ -64,4 +64,9 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     fn is_slow(&self) -> bool {
         false
     }
+
+    /// What `layerfs status` shows under `source`; `None`: nothing worth saying.
+    fn status(&self) -> Option<serde_json::Value> {
+        None
+    }
 }

@@ -1,10 +1,24 @@
 //! The mount: one FUSE mount of many layers and a writable upper.
 //!
 //! A request falls straight down: each module imports only what is named below it.
+//!
+//! [`fuse`] translates → [`filesystem`] decides → [`upper`] and [`lower`] → [`fetch`] → [`sys`].
 
 pub mod backup;
 pub mod cache;
+pub mod cli;
+pub mod commands;
 pub mod fetch;
+pub mod filesystem;
+pub mod fuse;
+pub mod lower;
+pub mod metrics;
+pub mod options;
 pub mod prefetch;
 pub mod remote;
+pub mod session;
+pub mod stack;
+pub mod status;
+pub mod sys;
 pub mod trace;
+pub mod upper;

@@ -1,2 +1,7 @@
-//! layerfs: mount.
-fn main() {}
+//! The `layerfs` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    layerfs::cli::main()
+}

@@ -1,0 +1,103 @@
+//! The command line: arguments only.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Mount layers, locally or over the network
+///
+/// Exit codes: 0 done; 1 the answer is "no"; 2 could not do it.
+#[derive(Debug, Parser)]
+#[command(name = "layerfs", version, max_term_width = 100)]
+pub struct Cli {
+    /// Say more on standard error (twice: debugging)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount a stack of layers, with a writable upper if one is given
+    Mount(MountArgs),
+    /// Unmount, and return when the daemon is done with the upper
+    Umount(UmountArgs),
+    /// Show what a mount is made of and what it has done
+    Status(StatusArgs),
+}
+
+/// Arguments of `layerfs mount`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MountArgs {
+    /// What to mount (top.layer:…:base.layer, a server's URL, or none with -o lowerdir=), then where
+    #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
+    pub places: Vec<String>,
+    /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
+    /// passthrough, volatile, chunk-cache=64M, threads=4, wait=10, log=FILE, nosuid, nodev, …
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Behave as the daemon of the root file system: locked in memory, never killed for memory
+    #[arg(long)]
+    pub root_duty: bool,
+    /// Started by another layerfs that waits for word on standard output
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// Arguments of `layerfs umount`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UmountArgs {
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+    /// Detach now, end when nobody uses it any more
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Seconds to wait for the daemon to end
+    #[arg(long, default_value_t = 30)]
+    pub wait: u64,
+}
+
+/// Arguments of `layerfs status`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatusArgs {
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Run the program: by its own name, or as the helper of mount(8).
+pub fn main() -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let name = arguments
+        .first()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = name
+        .as_deref()
+        .and_then(|name| name.rsplit('/').next())
+        .unwrap_or_default();
+    let outcome = if name.starts_with("mount.") {
+        commands::helper::run(&arguments)
+    } else {
+        let cli = Cli::parse();
+        match cli.command {
+            Command::Mount(args) => commands::mount::run(&args, cli.verbose),
+            Command::Umount(args) => commands::umount::run(&args),
+            Command::Status(args) => commands::status::run(&args),
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("layerfs: {error:#}");
+        ExitCode::from(2)
+    })
+}

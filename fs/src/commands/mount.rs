@@ -1,0 +1,294 @@
+//! `layerfs mount`.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::MountArgs;
+use crate::filesystem::{LayerFs, Settings};
+use crate::fuse::Adapter;
+use crate::lower::Lower;
+use crate::options::MountOptions;
+use crate::session::{self, Place};
+use crate::stack::Stack;
+use crate::status::Fixed;
+use crate::sys;
+use crate::upper::Upper;
+
+/// Open descriptors we would like to be allowed.
+const DESCRIPTORS_WANTED: u64 = 1 << 16;
+/// What the background process says when the mount is up.
+const READY: &[u8] = b"ready\n";
+
+/// What was asked for, in full.
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// What to mount, if not said by `lowerdir=`.
+    pub source: Option<String>,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// How.
+    pub options: MountOptions,
+}
+
+impl MountRequest {
+    fn from_args(args: &MountArgs) -> anyhow::Result<MountRequest> {
+        let mut options = MountOptions {
+            root_duty: args.root_duty,
+            ..MountOptions::default()
+        };
+        for text in &args.options {
+            options.parse(text)?;
+        }
+        let (source, mountpoint) = match &args.places[..] {
+            [mountpoint] => (None, mountpoint),
+            [source, mountpoint] => (Some(source.clone()), mountpoint),
+            _ => bail!("give [SOURCE] MOUNTPOINT"),
+        };
+        let source = source.filter(|source| !matches!(source.as_str(), "none" | "layerfs"));
+        Ok(MountRequest {
+            source,
+            mountpoint: PathBuf::from(mountpoint),
+            options,
+        })
+    }
+
+    fn is_url(&self) -> bool {
+        self.source
+            .as_deref()
+            .is_some_and(|source| source.contains("://"))
+    }
+}
+
+/// Mount; in the background unless asked otherwise.
+///
+/// # Errors
+/// Anything that keeps the mount from being.
+pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
+    let request = MountRequest::from_args(args)?;
+    if args.foreground || args.supervised {
+        if args.supervised {
+            let _ = rustix::process::setsid();
+        }
+        log_to_stderr(verbose);
+        serve(&request, args.supervised)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut arguments = vec!["mount".into(), "--supervised".into()];
+    arguments.extend(
+        std::env::args_os()
+            .skip(1)
+            .filter(|argument| argument != "mount"),
+    );
+    start_in_background(arguments, request.options.root_duty)
+}
+
+/// Start this program again with `arguments` and return when the mount is up.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_in_background(
+    arguments: Vec<std::ffi::OsString>,
+    root_duty: bool,
+) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe().context("cannot find the layerfs program itself")?;
+    let mut command = Command::new(program);
+    // A name that begins with @ tells systemd not to kill the daemon of a root file system.
+    command.arg0(if root_duty { "@layerfs" } else { "layerfs" });
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start the daemon")?;
+    let mut word = [0; READY.len()];
+    let told = child
+        .stdout
+        .take()
+        .map(|mut pipe| pipe.read_exact(&mut word));
+    if matches!(told, Some(Ok(()))) && word == READY {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = child.wait().context("cannot wait for the daemon")?;
+    // The daemon has said why on standard error.
+    Ok(ExitCode::from(
+        u8::try_from(status.code().unwrap_or(2)).unwrap_or(2),
+    ))
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("LAYERFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
+    if request.is_url() {
+        bail!("this build mounts local layers only");
+    }
+    if let Some(source) = &request.source {
+        request.options.set_source(source);
+    }
+    Ok(Stack::open(&request.options.layers)?)
+}
+
+fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
+    let mut request = request.clone();
+    session::remove_dead_mount(&request.mountpoint);
+    let mountpoint = std::fs::canonicalize(&request.mountpoint)
+        .with_context(|| format!("mount point {}", request.mountpoint.display()))?;
+    let stack = stack_for(&mut request)?;
+    let options = &request.options;
+    let upper = match options.upper()? {
+        Some((upper, work)) => Some(Upper::open(upper, work, options.wait)?),
+        None => None,
+    };
+    let descriptors_max = sys::process::raise_descriptor_limit(DESCRIPTORS_WANTED);
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let read_only = upper.is_none();
+    let digest = stack.digest();
+    let lower = Lower::new(
+        Arc::clone(&stack.index),
+        Arc::clone(&stack.source),
+        &digest.0,
+        options.cache_len,
+    );
+    let settings = Settings {
+        volatile: options.volatile,
+        descriptors_max,
+    };
+    let fs = LayerFs::new(lower, upper, settings).context("cannot read the upper")?;
+    let threads = options.threads.unwrap_or_else(default_threads);
+    let fixed = Fixed {
+        layers: stack
+            .layers
+            .iter()
+            .map(|l| (l.digest.to_string(), l.file_len))
+            .collect(),
+        mode: if options.passthrough {
+            "passthrough"
+        } else {
+            "default"
+        },
+        threads,
+        began: std::time::Instant::now(),
+    };
+    let mut flags = options.flags;
+    if read_only {
+        flags |= rustix::mount::MountFlags::RDONLY;
+    }
+    let name = options.name.clone().unwrap_or_else(|| stack.name.clone());
+    let place = Place {
+        mountpoint,
+        name,
+        flags,
+        threads,
+    };
+    sys::signals::hold();
+    let adapter = Adapter::new(Arc::new(fs), fixed);
+    let attached = session::attach(adapter, &place)?;
+    unmount_on_signal(&place);
+    settle(options, supervised)?;
+    attached
+        .serve()
+        .context("the connection to the kernel broke")
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(2, std::num::NonZero::get)
+        .clamp(2, 16)
+}
+
+fn unmount_on_signal(place: &Place) {
+    let mountpoint = place.mountpoint.clone();
+    let started = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            loop {
+                let signal = sys::signals::wait();
+                tracing::info!(signal, "unmounting");
+                let detach = rustix::mount::UnmountFlags::DETACH;
+                if let Err(errno) = rustix::mount::unmount(&mountpoint, detach) {
+                    tracing::warn!(%errno, "cannot unmount");
+                }
+            }
+        });
+    if let Err(error) = started {
+        tracing::warn!(%error, "signals will not unmount");
+    }
+}
+
+/// The mount is up: become a quiet daemon and tell whoever waits.
+fn settle(options: &MountOptions, supervised: bool) -> anyhow::Result<()> {
+    if sys::object::enter_descriptor_directory().is_err() {
+        tracing::warn!("no /proc: attributes of links and devices cannot be changed");
+    }
+    if options.root_duty {
+        take_root_duty();
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if supervised {
+        let mut out = std::io::stdout();
+        out.write_all(READY)
+            .and_then(|()| out.flush())
+            .context("nobody waits for the mount")?;
+        leave_terminal(options)?;
+    }
+    Ok(())
+}
+
+fn take_root_duty() {
+    let duties: [(&str, fn() -> Result<(), sys::Errno>); 3] = [
+        ("lock memory", sys::process::lock_memory),
+        (
+            "be spared by the out-of-memory killer",
+            sys::process::spare_from_oom,
+        ),
+        ("be an IO flusher", sys::process::set_io_flusher),
+    ];
+    for (what, take) in duties {
+        if let Err(errno) = take() {
+            tracing::warn!(%errno, "root duty: cannot {what}");
+        }
+    }
+}
+
+/// Standard output and errors no longer belong to whoever started us.
+fn leave_terminal(options: &MountOptions) -> anyhow::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let quiet = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("/dev/null")?;
+    let to = match &options.log {
+        Some(path) => Some(
+            rustix::fs::open(
+                path,
+                OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC,
+                Mode::from_raw_mode(0o644),
+            )
+            .with_context(|| format!("log {}", path.display()))?,
+        ),
+        None => rustix::fs::open(
+            c"/dev/kmsg",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok(),
+    };
+    sys::process::replace_standard(&quiet, to.as_ref().unwrap_or(&quiet))?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `layerfs umount`: returns when the daemon has let go of the upper.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::cli::UmountArgs;
+
+/// Unmount and wait.
+///
+/// # Errors
+/// The mount is busy, or the daemon does not end in time.
+pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
+    let at = || args.mountpoint.display().to_string();
+    let Ok(status) = super::status::read(&args.mountpoint) else {
+        // No daemon to wait for.
+        rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH).with_context(at)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let daemon = i32::try_from(status.pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+    let flags = if args.lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
+    rustix::mount::unmount(&args.mountpoint, flags).with_context(at)?;
+    let Some(daemon) = daemon.filter(|_| !args.lazy) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let limit = Duration::from_secs(args.wait);
+    let limit = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    let mut ends = [PollFd::new(&daemon, PollFlags::IN)];
+    match rustix::event::poll(&mut ends, Some(&limit)) {
+        Ok(0) => bail!(
+            "{}: unmounted, but the daemon (process {}) still runs",
+            at(),
+            status.pid
+        ),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(errno) => Err(errno).with_context(at),
+    }
+}

@@ -1,0 +1,218 @@
+//! The merged file system: one method per operation, no FUSE types. A request falls from here to
+//! the upper ([`crate::upper`]) or the lower ([`crate::lower`]).
+//!
+//! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache.
+//! No byte of a lower file is fetched while the tree is locked.
+
+mod attributes;
+mod copy_up;
+mod create;
+mod data;
+mod listing;
+mod lookup;
+mod remove;
+mod rename;
+pub mod reply;
+pub mod tree;
+mod xattr;
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use lru::LruCache;
+
+pub use self::create::Make;
+use self::reply::{NodeId, ROOT_ID, row_of};
+use self::tree::{Node, Tree};
+use crate::lower::Lower;
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+use crate::upper::Upper;
+
+/// Longest name, bytes.
+pub const NAME_LEN_MAX: usize = 255;
+/// Locks for copying and truncating data; a file's is chosen by its number.
+const DATA_LOCKS: usize = 64;
+/// Parts of the cache of open files.
+const FILE_SHARDS: usize = 16;
+
+/// The choices of a mount that the file system itself depends on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Do not force data to the disk at copy-up.
+    pub volatile: bool,
+    /// Open descriptors the caches may hold.
+    pub descriptors_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            volatile: false,
+            descriptors_max: 1024,
+        }
+    }
+}
+
+type Descriptors = LruCache<NodeId, Arc<OwnedFd>>;
+
+/// What a mount shows.
+#[derive(Debug)]
+pub struct LayerFs {
+    /// The flattened stack.
+    pub lower: Lower,
+    upper: Option<Upper>,
+    settings: Settings,
+    tree: RwLock<Tree>,
+    /// How often the kernel was told of each row; empty without an upper.
+    row_lookups: Vec<AtomicU32>,
+    directories: Mutex<Descriptors>,
+    files: Vec<Mutex<Descriptors>>,
+    data_locks: Vec<Mutex<()>>,
+}
+
+/// A lock that a panic elsewhere cannot take away: what it guards is changed only after the
+/// system calls that may fail.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LayerFs {
+    /// Put an upper over a stack; without one the mount is read-only.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
+        let part = |count: u64| {
+            NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX))
+                .unwrap_or(NonZeroUsize::MIN)
+        };
+        let directories = part((settings.descriptors_max / 2).clamp(16, 1 << 16));
+        let files = part((settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, 256));
+        let rows = if upper.is_some() {
+            lower.index.inode_count() as usize
+        } else {
+            0
+        };
+        let fs = LayerFs {
+            lower,
+            upper,
+            settings,
+            tree: RwLock::new(Tree::default()),
+            row_lookups: (0..rows).map(|_| AtomicU32::new(0)).collect(),
+            directories: Mutex::new(LruCache::new(directories)),
+            files: (0..FILE_SHARDS)
+                .map(|_| Mutex::new(LruCache::new(files)))
+                .collect(),
+            data_locks: (0..DATA_LOCKS).map(|_| Mutex::new(())).collect(),
+        };
+        if fs.upper.is_some() {
+            fs.load_root()?;
+            fs.finish_links();
+        }
+        Ok(fs)
+    }
+
+    /// The upper, to change something.
+    fn upper(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or(Errno::ROFS)
+    }
+
+    /// Whether there is an upper.
+    pub fn is_writable(&self) -> bool {
+        self.upper.is_some()
+    }
+
+    /// The upper's path when the mount began.
+    pub fn upper_path(&self) -> Option<&std::path::Path> {
+        self.upper.as_ref().map(Upper::path)
+    }
+
+    fn read_tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_tree(&self) -> RwLockWriteGuard<'_, Tree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of objects of the upper the kernel knows.
+    pub fn node_count(&self) -> usize {
+        self.read_tree().len()
+    }
+
+    fn data_lock(&self, id: NodeId) -> Result<MutexGuard<'_, ()>> {
+        let slot = usize::try_from(id % DATA_LOCKS as u64).unwrap_or(0);
+        self.data_locks.get(slot).map(lock).ok_or(Errno::IO)
+    }
+
+    fn file_shard(&self, id: NodeId) -> Option<MutexGuard<'_, Descriptors>> {
+        let slot = usize::try_from(id % FILE_SHARDS as u64).unwrap_or(0);
+        self.files.get(slot).map(lock)
+    }
+
+    /// The open file of a node all of whose data is in the upper.
+    fn open_file(&self, id: NodeId) -> Option<Arc<OwnedFd>> {
+        self.file_shard(id)?.get(&id).map(Arc::clone)
+    }
+
+    fn keep_file(&self, id: NodeId, file: &Arc<OwnedFd>) {
+        let dropped = self
+            .file_shard(id)
+            .and_then(|mut shard| shard.push(id, Arc::clone(file)));
+        drop(dropped);
+    }
+
+    fn drop_descriptors(&self, id: NodeId) {
+        let file = self.file_shard(id).and_then(|mut shard| shard.pop(&id));
+        let directory = lock(&self.directories).pop(&id);
+        drop((file, directory));
+    }
+
+    /// The open upper directory of node `id`, which is in the tree.
+    fn directory(&self, tree: &Tree, id: NodeId) -> Result<Arc<OwnedFd>> {
+        let upper = self.upper()?;
+        if id == ROOT_ID {
+            return Ok(upper.root());
+        }
+        if let Some(fd) = lock(&self.directories).get(&id) {
+            return Ok(Arc::clone(fd));
+        }
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        let fd = match (node.names.first(), &node.orphan) {
+            (Some((parent, name)), _) => {
+                let parent = self.directory(tree, *parent)?;
+                Arc::new(upper.open_directory(&parent, name)?)
+            }
+            (None, Some(fd)) => Arc::clone(fd),
+            (None, None) => return Err(Errno::NOENT),
+        };
+        let dropped = lock(&self.directories).push(id, Arc::clone(&fd));
+        drop(dropped);
+        Ok(fd)
+    }
+
+    /// Where the upper's object of `node` is.
+    fn at<'t>(&self, tree: &'t Tree, id: NodeId, node: &'t Node) -> Result<At<'t>> {
+        if id == ROOT_ID {
+            return Ok(At::Open(self.upper()?.root()));
+        }
+        if !node.in_upper {
+            return Err(Errno::STALE);
+        }
+        match (node.names.first(), &node.orphan) {
+            (Some((parent, name)), _) => Ok(At::Name(self.directory(tree, *parent)?, name)),
+            (None, Some(fd)) => Ok(At::Open(Arc::clone(fd))),
+            (None, None) => Err(Errno::STALE),
+        }
+    }
+
+    fn lookups<'a>(&'a self, id: NodeId, node: Option<&'a Node>) -> Option<&'a AtomicU32> {
+        match row_of(id) {
+            Some(row) => self.row_lookups.get(row as usize),
+            None => node.map(|node| &node.lookups),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Attributes: reading them, changing them, and the size of it all.
+
+use layerfmt::Ino;
+use rustix::fs::{Timespec, Timestamps};
+
+use super::LayerFs;
+use super::reply::{
+    Attr, Changes, NewTime, NodeId, REGULAR, SYMLINK, Space, TYPE_MASK, lower_id, row_of,
+};
+use super::tree::{Node, Tree};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+
+/// Block size told to statfs for a mount without an upper, bytes.
+const BLOCK_LEN: u32 = 4096;
+/// set-user-ID.
+const SUID: u32 = 0o4000;
+/// set-group-ID.
+const SGID: u32 = 0o2000;
+/// Execute by group: without it set-group-ID is not a privilege.
+const GROUP_EXECUTE: u32 = 0o010;
+
+impl LayerFs {
+    /// The attributes of row `row` as the lower has them.
+    pub(super) fn lower_attr(&self, row: Ino) -> Option<Attr> {
+        let inode = self.lower.index.inode(row)?;
+        let mtime = (inode.mtime.sec, inode.mtime.nsec);
+        let blocks = if inode.is_file() {
+            self.lower.blocks(row, inode.size)
+        } else {
+            0
+        };
+        Some(Attr {
+            ino: lower_id(row),
+            size: inode.size,
+            blocks,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+            mode: inode.mode,
+            nlink: inode.nlink,
+            uid: inode.uid,
+            gid: inode.gid,
+            rdev: inode.rdev,
+        })
+    }
+
+    /// The attributes of `id`.
+    pub(super) fn attr(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
+        match tree.get(id) {
+            None => row_of(id)
+                .and_then(|row| self.lower_attr(row))
+                .ok_or(Errno::STALE),
+            Some(node) => self.node_attr(tree, id, node),
+        }
+    }
+
+    fn node_attr(&self, tree: &Tree, id: NodeId, node: &Node) -> Result<Attr> {
+        if !node.in_upper {
+            let attr = row_of(id)
+                .and_then(|row| self.lower_attr(row))
+                .ok_or(Errno::STALE)?;
+            return Ok(Attr { nlink: 0, ..attr });
+        }
+        let stat = match self.open_file(id) {
+            Some(file) => rustix::fs::fstat(&file)?,
+            None => self.at(tree, id, node)?.stat()?,
+        };
+        let mut attr = Attr::from_stat(id, &stat);
+        if node.is_dir() {
+            let gone = node.names.is_empty() && id != super::ROOT_ID;
+            attr.nlink = if gone {
+                0
+            } else {
+                node.listing.subdirectories.saturating_add(2)
+            };
+        } else if let Some(row) = node.row {
+            attr.blocks = self.lower.blocks(row, attr.size);
+        }
+        if let Some(device) = node.device {
+            attr.rdev = device;
+        }
+        Ok(attr)
+    }
+
+    /// stat(2) of a node.
+    ///
+    /// # Errors
+    /// ESTALE for a number never given, or what the upper's file system says.
+    pub fn getattr(&self, id: NodeId) -> Result<Attr> {
+        if self.upper.is_none() {
+            return row_of(id)
+                .and_then(|row| self.lower_attr(row))
+                .ok_or(Errno::STALE);
+        }
+        self.attr(&self.read_tree(), id)
+    }
+
+    /// Change attributes; only metadata is copied up for it.
+    ///
+    /// # Errors
+    /// EROFS without an upper, or what the upper's file system says.
+    pub fn setattr(&self, id: NodeId, changes: &Changes, caller_uid: u32) -> Result<Attr> {
+        self.upper()?;
+        if let Some(size) = changes.size {
+            let _data = self.data_lock(id)?;
+            self.truncate(id, size)?;
+        }
+        let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
+        if !known {
+            self.copy_up(&mut self.write_tree(), id)?;
+        }
+        let tree = self.read_tree();
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        let at = self.at(&tree, id, node)?;
+        if changes.size.is_some() && caller_uid != 0 && changes.mode.is_none() {
+            drop_privileges(&at)?;
+        }
+        if changes.uid.is_some() || changes.gid.is_some() {
+            at.chown(changes.uid, changes.gid)?;
+        }
+        if let Some(mode) = changes.mode {
+            if node.kind == SYMLINK {
+                return Err(Errno::OPNOTSUPP);
+            }
+            at.chmod(mode)?;
+        }
+        if changes.atime.is_some() || changes.mtime.is_some() {
+            at.set_times(&Timestamps {
+                last_access: timespec(changes.atime),
+                last_modification: timespec(changes.mtime),
+            })?;
+        }
+        self.node_attr(&tree, id, node)
+    }
+
+    /// A write by somebody unprivileged: set-user-ID and set-group-ID go.
+    pub(super) fn drop_privileges(&self, id: NodeId) -> Result<()> {
+        let tree = self.read_tree();
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        drop_privileges(&self.at(&tree, id, node)?)
+    }
+
+    /// statfs(2).
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn statfs(&self) -> Result<Space> {
+        let Some(upper) = &self.upper else {
+            let files = u64::from(self.lower.index.inode_count());
+            return Ok(Space {
+                files,
+                block_len: BLOCK_LEN,
+                fragment_len: BLOCK_LEN,
+                name_len_max: 255,
+                ..Space::default()
+            });
+        };
+        let stat = rustix::fs::fstatvfs(upper.root())?;
+        let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Space {
+            blocks: stat.f_blocks,
+            free: stat.f_bfree,
+            available: stat.f_bavail,
+            files: stat.f_files,
+            files_free: stat.f_ffree,
+            block_len: short(stat.f_bsize),
+            fragment_len: short(stat.f_frsize),
+            name_len_max: short(stat.f_namemax),
+        })
+    }
+}
+
+fn drop_privileges(at: &At<'_>) -> Result<()> {
+    let mode = at.stat()?.st_mode;
+    if mode & TYPE_MASK != REGULAR {
+        return Ok(());
+    }
+    let mut left = mode & !SUID;
+    if mode & GROUP_EXECUTE != 0 {
+        left &= !SGID;
+    }
+    if left == mode { Ok(()) } else { at.chmod(left) }
+}
+
+fn timespec(time: Option<NewTime>) -> Timespec {
+    match time {
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        Some(NewTime::Now) => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        },
+        Some(NewTime::Exactly((sec, nsec))) => Timespec {
+            tv_sec: sec,
+            tv_nsec: nsec.into(),
+        },
+    }
+}

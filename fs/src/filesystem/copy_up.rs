@@ -1,0 +1,324 @@
+//! Copy-up: making a lower object an object of the upper. Metadata first (the data of a file
+//! follows when somebody writes to it); staged in the work directory, published by rename.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use layerfmt::{Ino, Inode};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags, makedev,
+};
+
+use super::LayerFs;
+use super::reply::{
+    BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, lower_id, row_of,
+};
+use super::tree::{Name, Node, Tree};
+use crate::lower::names::Names;
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+use crate::upper::Upper;
+use crate::upper::marks;
+
+/// Minor number (major 0) of the node that stands for a device 0:0, which would be a whiteout.
+const STAND_IN_MINOR: u32 = 1;
+
+impl LayerFs {
+    /// Make sure `id` is in the upper, with all its parents and, if it is a lower hard link, under
+    /// all its names.
+    pub(super) fn copy_up(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
+        let upper = self.upper()?;
+        match tree.get(id) {
+            Some(node) if node.in_upper => return Ok(()),
+            Some(_) => return self.copy_up_nameless(tree, id),
+            None => {}
+        }
+        let row = row_of(id).ok_or(Errno::STALE)?;
+        let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+        let mut places: Vec<(NodeId, Name)> = Vec::new();
+        for place in self.lower.names().places(row) {
+            let Some(parent) = self.locate(tree, place.dir)? else {
+                continue;
+            };
+            let name = Names::name(&self.lower.index, place);
+            if self.visible(tree, parent, name)? == Some(id) {
+                places.push((parent, Arc::from(name)));
+            }
+        }
+        if places.is_empty() {
+            return Err(Errno::STALE);
+        }
+        let linked = places.len() > 1;
+        for (parent, _) in &places {
+            self.copy_up(tree, *parent)?;
+        }
+        let staged = if linked {
+            upper.work.links_name(row)
+        } else {
+            upper.work.name()
+        };
+        let number = match self.stage(upper, row, &inode, &staged) {
+            Ok(number) => number,
+            Err(errno) => {
+                let _ = upper.work.remove_all(&staged);
+                return Err(errno);
+            }
+        };
+        let published = self.publish(tree, upper, &staged, &places, linked);
+        if published.is_err() || linked {
+            let _ = upper.work.remove_all(&staged);
+        }
+        published?;
+        let has_data_below = inode.is_file() && inode.size > 0;
+        let mut node = Node {
+            kind: inode.kind(),
+            names: places.clone(),
+            in_upper: true,
+            row: (inode.is_dir() || has_data_below).then_some(row),
+            number,
+            ..Node::default()
+        };
+        node.listing.subdirectories = inode.nlink.saturating_sub(2);
+        tree.insert(id, node);
+        for (parent, name) in &places {
+            tree.name_object(&self.lower.index, *parent, name, id, inode.kind());
+        }
+        Ok(())
+    }
+
+    /// Give a staged object its names; the parents keep their times.
+    fn publish(
+        &self,
+        tree: &Tree,
+        upper: &Upper,
+        staged: &[u8],
+        places: &[(NodeId, Name)],
+        link: bool,
+    ) -> Result<()> {
+        for (parent, name) in places {
+            let directory = self.directory(tree, *parent)?;
+            let at = At::Open(Arc::clone(&directory));
+            let before = at.stat()?;
+            if link {
+                let work = upper.work.directory();
+                rustix::fs::linkat(work, staged, &directory, &name[..], AtFlags::empty())?;
+            } else {
+                upper
+                    .work
+                    .put(staged, &directory, name, RenameFlags::NOREPLACE)?;
+            }
+            let times = Timestamps {
+                last_access: Timespec {
+                    tv_sec: before.st_atime,
+                    tv_nsec: i64::try_from(before.st_atime_nsec).unwrap_or(0),
+                },
+                last_modification: Timespec {
+                    tv_sec: before.st_mtime,
+                    tv_nsec: i64::try_from(before.st_mtime_nsec).unwrap_or(0),
+                },
+            };
+            rustix::fs::futimens(&directory, &times)?;
+        }
+        Ok(())
+    }
+
+    /// Make row `row`'s metadata in the work directory; returns its number in the upper.
+    fn stage(&self, upper: &Upper, row: Ino, inode: &Inode, name: &[u8]) -> Result<u64> {
+        let work = upper.work.directory();
+        let at = At::Name(Arc::clone(work), name);
+        match inode.kind() {
+            REGULAR => {
+                let file = create_file(work, name, 0o600)?;
+                if inode.size > 0 {
+                    rustix::fs::ftruncate(&file, inode.size)?;
+                }
+            }
+            DIRECTORY => rustix::fs::mkdirat(work, name, Mode::RWXU)?,
+            SYMLINK => rustix::fs::symlinkat(self.lower.index.symlink(row), work, name)?,
+            kind => make_special(upper, work, name, kind, 0o600, inode.rdev)?,
+        }
+        self.dress(upper, &at, row, inode)?;
+        at.stat().map(|stat| stat.st_ino)
+    }
+
+    /// Owner, attributes, permissions, marks and times of row `row`, in the order that keeps them.
+    fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<()> {
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        if own != (inode.uid, inode.gid) {
+            at.chown(Some(inode.uid), Some(inode.gid))?;
+        }
+        for (name, value) in self.lower.index.xattrs(row) {
+            let Some(stored) = upper.marks.stored_name(name) else {
+                continue;
+            };
+            match at.set_xattr(&stored, value, XattrFlags::empty()) {
+                Err(Errno::OPNOTSUPP) if !must_keep(name) => {}
+                Err(Errno::PERM) if upper.marks.in_user_namespace() => {}
+                other => other?,
+            }
+        }
+        if inode.kind() != SYMLINK {
+            at.chmod(inode.mode)?;
+        }
+        if inode.is_file() && inode.size > 0 {
+            at.set_xattr(&upper.marks.metacopy, b"", XattrFlags::empty())?;
+        }
+        if !inode.is_dir() {
+            match at.set_xattr(
+                &upper.marks.origin,
+                &self.lower.digest.origin(row),
+                XattrFlags::empty(),
+            ) {
+                // user. attributes do not exist on links and devices: their numbers change when
+                // an unprivileged mount is made anew (SEMANTICS.md).
+                Err(Errno::PERM | Errno::OPNOTSUPP) if upper.marks.in_user_namespace() => {}
+                other => other?,
+            }
+        }
+        let time = Timespec {
+            tv_sec: inode.mtime.sec,
+            tv_nsec: inode.mtime.nsec.into(),
+        };
+        at.set_times(&Timestamps {
+            last_access: time,
+            last_modification: time,
+        })
+    }
+
+    /// A lower object that lost its last name while open: its copy has none either.
+    fn copy_up_nameless(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
+        let upper = self.upper()?;
+        let row = row_of(id).ok_or(Errno::STALE)?;
+        let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+        let staged = upper.work.name();
+        let number = self.stage(upper, row, &inode, &staged);
+        let at = At::Name(Arc::clone(upper.work.directory()), &staged);
+        let opened = number.and_then(|number| {
+            let fd = at.open(open_flags(inode.kind()))?;
+            Ok((number, Arc::new(fd)))
+        });
+        let _ = upper.work.remove_all(&staged);
+        let (number, fd) = opened?;
+        let node = tree.get_mut(id).ok_or(Errno::STALE)?;
+        node.in_upper = true;
+        node.number = number;
+        node.orphan = Some(fd);
+        node.row = (inode.is_dir() || (inode.is_file() && inode.size > 0)).then_some(row);
+        Ok(())
+    }
+
+    /// Complete the copy-up of hard links that a crash cut short.
+    pub(super) fn finish_links(&self) {
+        let Some(upper) = &self.upper else { return };
+        let mut tree = self.write_tree();
+        for (row, staged) in &upper.work.unfinished_links {
+            if let Err(errno) = self.finish_link(&mut tree, upper, *row, staged) {
+                tracing::warn!(row, %errno, "a hard link cut short by a crash stays apart");
+            }
+            let _ = upper.work.remove_all(staged);
+        }
+    }
+
+    fn finish_link(&self, tree: &mut Tree, upper: &Upper, row: Ino, staged: &[u8]) -> Result<()> {
+        let at = At::Name(Arc::clone(upper.work.directory()), staged);
+        let marked = upper.marks.read(&at, &self.lower.digest)?;
+        if marked.origin != Some(row) {
+            return Ok(());
+        }
+        let places: Vec<_> = self.lower.names().places(row).collect();
+        for place in places {
+            let Some(parent) = self.locate(tree, place.dir)? else {
+                continue;
+            };
+            let name = Names::name(&self.lower.index, place);
+            if self.visible(tree, parent, name)? != Some(lower_id(row))
+                || tree.get(lower_id(row)).is_some()
+            {
+                continue;
+            }
+            self.copy_up(tree, parent)?;
+            let entry = (parent, Name::from(name));
+            self.publish(tree, upper, staged, std::slice::from_ref(&entry), true)?;
+            tree.name_object(&self.lower.index, parent, &entry.1, 0, REGULAR);
+        }
+        Ok(())
+    }
+
+    /// A moved or linked object must still find what it has in the lower.
+    pub(super) fn set_redirect(&self, tree: &Tree, id: NodeId) -> Result<()> {
+        let Some(node) = tree.get(id).filter(|_| id != ROOT_ID) else {
+            return Ok(());
+        };
+        let Some(row) = node.row else { return Ok(()) };
+        let path = self.lower.names().path(&self.lower.index, row);
+        let at = self.at(tree, id, node)?;
+        at.set_xattr(&self.upper()?.marks.redirect, &path, XattrFlags::empty())
+    }
+}
+
+/// Attributes that carry rights: without them the copy must not be shown.
+fn must_keep(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"system.posix_acl_")
+}
+
+/// How an object of a kind is opened to keep it while it has no name.
+pub(super) fn open_flags(kind: u32) -> OFlags {
+    match kind {
+        REGULAR => OFlags::RDWR | OFlags::NONBLOCK,
+        DIRECTORY => OFlags::RDONLY | OFlags::DIRECTORY,
+        _ => OFlags::PATH,
+    }
+}
+
+/// A new regular file.
+pub(super) fn create_file(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd> {
+    rustix::fs::openat(
+        dir,
+        name,
+        OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::from_raw_mode(mode & 0o7777),
+    )
+}
+
+/// A new device, pipe or socket. A character device 0:0 gets a stand-in.
+pub(super) fn make_special(
+    upper: &Upper,
+    dir: &Arc<OwnedFd>,
+    name: &[u8],
+    kind: u32,
+    mode: u32,
+    rdev: (u32, u32),
+) -> Result<()> {
+    let file_type = match kind {
+        CHARACTER => FileType::CharacterDevice,
+        BLOCK => FileType::BlockDevice,
+        FIFO => FileType::Fifo,
+        SOCKET => FileType::Socket,
+        _ => return Err(Errno::INVAL),
+    };
+    let stands_in = kind == CHARACTER && rdev == (0, 0);
+    let device = match kind {
+        CHARACTER if stands_in => makedev(0, STAND_IN_MINOR),
+        CHARACTER | BLOCK => makedev(rdev.0, rdev.1),
+        _ => 0,
+    };
+    rustix::fs::mknodat(
+        dir,
+        name,
+        file_type,
+        Mode::from_raw_mode(mode & 0o7777),
+        device,
+    )?;
+    if stands_in {
+        let at = At::Name(Arc::clone(dir), name);
+        at.set_xattr(
+            &upper.marks.device,
+            &marks::encode_device(0, 0),
+            XattrFlags::empty(),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! New objects and new names. An object appears in one step: made in place where nothing is, made
+//! aside and moved where a whiteout is.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, Mode, RenameFlags, XattrFlags};
+
+use super::copy_up::{create_file, make_special};
+use super::reply::{
+    Attr, CHARACTER, Caller, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, upper_id,
+};
+use super::tree::{Entry, Name, Node, Tree};
+use super::{LayerFs, NAME_LEN_MAX};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result, identity};
+use crate::upper::Upper;
+
+/// Inherit the group in new objects.
+const SGID: u32 = 0o2000;
+/// The attribute that gives new objects their permissions.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// What to make.
+#[derive(Debug, Clone, Copy)]
+pub enum Make<'a> {
+    /// A regular file, directory, device, pipe or socket.
+    Node {
+        /// Type and permission bits.
+        mode: u32,
+        /// The caller's mask.
+        umask: u32,
+        /// Major and minor of a device.
+        rdev: (u32, u32),
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it points to.
+        target: &'a [u8],
+    },
+}
+
+impl Make<'_> {
+    fn kind(&self) -> u32 {
+        match self {
+            Make::Node { mode, .. } if mode & TYPE_MASK == 0 => REGULAR,
+            Make::Node { mode, .. } => mode & TYPE_MASK,
+            Make::Symlink { .. } => SYMLINK,
+        }
+    }
+}
+
+/// A place to make something aside, with what its directory passes on.
+struct Aside {
+    directory: Arc<OwnedFd>,
+    name: Box<[u8]>,
+    /// The directory made for this, to be removed afterwards.
+    nursery: Option<Box<[u8]>>,
+}
+
+impl LayerFs {
+    /// Make a new object `name` in `parent`.
+    ///
+    /// # Errors
+    /// EEXIST, or what the upper's file system says.
+    pub fn make(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        make: &Make<'_>,
+        caller: Caller,
+    ) -> Result<Attr> {
+        let upper = self.upper()?;
+        if name.len() > NAME_LEN_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let mut tree = self.write_tree();
+        self.copy_up(&mut tree, parent)?;
+        if tree.visible(&self.lower.index, parent, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        let directory = self.directory(&tree, parent)?;
+        let node = tree.get(parent).ok_or(Errno::STALE)?;
+        if node.names.is_empty() && parent != ROOT_ID {
+            return Err(Errno::NOENT);
+        }
+        let over_whiteout = node.listing.get(name) == Some(Entry::Whiteout);
+        let inherits = self.has_default_acl(&mut tree, parent)?;
+        let kind = make.kind();
+        // A stand-in gets its mark before anybody can see it.
+        let stands_in = matches!(make, Make::Node { rdev: (0, 0), .. }) && kind == CHARACTER;
+        let opened = if over_whiteout || stands_in {
+            let aside = self.make_aside(upper, &directory, inherits)?;
+            let made = self
+                .make_at(upper, &aside.directory, &aside.name, make, caller, inherits)
+                .and_then(|file| {
+                    self.publish_aside(upper, &aside, &directory, name, kind, over_whiteout)?;
+                    Ok(file)
+                });
+            self.clear_aside(upper, &aside);
+            made?
+        } else {
+            self.make_at(upper, &directory, name, make, caller, inherits)?
+        };
+        let stat = match &opened {
+            Some(file) => rustix::fs::fstat(file)?,
+            None => At::Name(directory, name).stat()?,
+        };
+        let id = upper_id(stat.st_ino);
+        let name: Name = Arc::from(name);
+        let node = Node {
+            kind,
+            names: vec![(parent, Arc::clone(&name))],
+            in_upper: true,
+            number: stat.st_ino,
+            device: stands_in.then_some((0, 0)),
+            lookups: 1.into(),
+            ..Node::default()
+        };
+        tree.insert(id, node);
+        tree.name_object(&self.lower.index, parent, &name, id, kind);
+        drop(tree);
+        if let Some(file) = opened {
+            self.keep_file(id, &Arc::new(file));
+        }
+        let mut attr = Attr::from_stat(id, &stat);
+        if kind == DIRECTORY {
+            attr.nlink = 2;
+        }
+        if stands_in {
+            attr.rdev = (0, 0);
+        }
+        Ok(attr)
+    }
+
+    /// Make the object under `name` in `dir`; a regular file comes open.
+    fn make_at(
+        &self,
+        upper: &Upper,
+        dir: &Arc<OwnedFd>,
+        name: &[u8],
+        make: &Make<'_>,
+        caller: Caller,
+        inherits: bool,
+    ) -> Result<Option<OwnedFd>> {
+        let assumed = identity::assume(caller.uid, caller.gid);
+        let mut opened = None;
+        let mut bits = None;
+        match make {
+            Make::Symlink { target } => rustix::fs::symlinkat(*target, dir, name)?,
+            Make::Node { mode, umask, rdev } => {
+                let mode = if inherits {
+                    mode & 0o7777
+                } else {
+                    mode & 0o7777 & !umask
+                };
+                bits = Some(mode);
+                match make.kind() {
+                    REGULAR => opened = Some(create_file(dir, name, mode)?),
+                    DIRECTORY => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode))?,
+                    kind => make_special(upper, dir, name, kind, mode, *rdev)?,
+                }
+            }
+        }
+        let owns = assumed.owns;
+        drop(assumed);
+        if !owns {
+            let at = At::Name(Arc::clone(dir), name);
+            at.chown(Some(caller.uid), Some(caller.gid))?;
+            if let Some(bits) = bits.filter(|bits| bits & 0o6000 != 0) {
+                at.chmod(bits)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Where to make something that is then moved into `parent`, so that it gets the group and
+    /// the default ACL `parent` passes on.
+    fn make_aside(&self, upper: &Upper, parent: &Arc<OwnedFd>, inherits: bool) -> Result<Aside> {
+        let stat = rustix::fs::fstat(parent)?;
+        let work = upper.work.directory();
+        if !inherits && stat.st_mode & SGID == 0 {
+            return Ok(Aside {
+                directory: Arc::clone(work),
+                name: upper.work.name(),
+                nursery: None,
+            });
+        }
+        let nursery = upper.work.name();
+        rustix::fs::mkdirat(work, &nursery[..], Mode::RWXU)?;
+        let at = At::Name(Arc::clone(work), &nursery);
+        at.chown(None, Some(stat.st_gid))?;
+        at.chmod(0o700 | (stat.st_mode & SGID))?;
+        if inherits {
+            let acl = At::Open(Arc::clone(parent)).xattr(DEFAULT_ACL)?;
+            at.set_xattr(DEFAULT_ACL, &acl, XattrFlags::empty())?;
+        }
+        let directory = Arc::new(upper.open_directory(work, &nursery)?);
+        Ok(Aside {
+            directory,
+            name: Box::from(&b"new"[..]),
+            nursery: Some(nursery),
+        })
+    }
+
+    /// Move what was made aside to where it belongs.
+    fn publish_aside(
+        &self,
+        upper: &Upper,
+        aside: &Aside,
+        dir: &OwnedFd,
+        name: &[u8],
+        kind: u32,
+        over_whiteout: bool,
+    ) -> Result<()> {
+        let flags = match (kind, over_whiteout) {
+            (DIRECTORY, true) => {
+                let at = At::Name(Arc::clone(&aside.directory), &aside.name);
+                upper.set_opaque(&at)?;
+                RenameFlags::EXCHANGE
+            }
+            (_, true) => RenameFlags::empty(),
+            (_, false) => RenameFlags::NOREPLACE,
+        };
+        rustix::fs::renameat_with(&aside.directory, &aside.name[..], dir, name, flags)
+    }
+
+    /// Remove what is left aside: a whiteout that was exchanged, a failed object, the nursery.
+    fn clear_aside(&self, upper: &Upper, aside: &Aside) {
+        let rest = aside.nursery.as_ref().unwrap_or(&aside.name);
+        match upper.work.remove_all(rest) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => tracing::warn!(%errno, "a leftover stays in the work directory"),
+        }
+    }
+
+    /// Give `id` another name.
+    ///
+    /// # Errors
+    /// EEXIST, EMLINK, or what the upper's file system says.
+    pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Attr> {
+        let upper = self.upper()?;
+        if name.len() > NAME_LEN_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let mut tree = self.write_tree();
+        self.copy_up(&mut tree, parent)?;
+        if tree.visible(&self.lower.index, parent, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        self.copy_up(&mut tree, id)?;
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        if node.kind == REGULAR {
+            self.set_redirect(&tree, id)?;
+        }
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        let kind = node.kind;
+        let directory = self.directory(&tree, parent)?;
+        let listing = &tree.get(parent).ok_or(Errno::STALE)?.listing;
+        let at = self.at(&tree, id, node)?;
+        if listing.get(name) == Some(Entry::Whiteout) {
+            let staged = upper.work.name();
+            at.link(upper.work.directory(), &staged)?;
+            let put = upper
+                .work
+                .put(&staged, &directory, name, RenameFlags::empty());
+            if put.is_err() {
+                let _ = upper.work.remove(&staged);
+            }
+            put?;
+        } else {
+            at.link(&directory, name)?;
+        }
+        drop(at);
+        let name: Name = Arc::from(name);
+        if let Some(node) = tree.get_mut(id) {
+            node.names.push((parent, Arc::clone(&name)));
+            node.orphan = None;
+        }
+        tree.name_object(&self.lower.index, parent, &name, id, kind);
+        self.told(&tree, id)
+    }
+
+    /// Make a user's device 0:0 where RENAME_WHITEOUT wants one. The name is free.
+    pub(super) fn leave_user_whiteout(
+        &self,
+        tree: &mut Tree,
+        parent: NodeId,
+        name: &Name,
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        let staged = upper.work.name();
+        let work = upper.work.directory();
+        make_special(upper, work, &staged, CHARACTER, 0, (0, 0))?;
+        let directory = self.directory(tree, parent)?;
+        let put = upper
+            .work
+            .put(&staged, &directory, name, RenameFlags::empty());
+        if put.is_err() {
+            let _ = upper.work.remove(&staged);
+        }
+        put?;
+        tree.name_object(&self.lower.index, parent, name, 0, CHARACTER);
+        Ok(())
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is none.
+    pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
+        if self.upper.is_some() {
+            let tree = self.read_tree();
+            if let Some(node) = tree.get(id).filter(|node| node.in_upper) {
+                return self.at(&tree, id, node)?.read_link();
+            }
+        }
+        let row = super::row_of(id).ok_or(Errno::STALE)?;
+        Ok(self.lower.index.symlink(row).to_vec())
+    }
+
+    /// Count that the kernel was told of `id` by an answer that carries attributes already.
+    pub(super) fn count_lookup(&self, tree: &Tree, id: NodeId) {
+        if let Some(count) = self.lookups(id, tree.get(id)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Remove `name` from `dir`, which is empty of everything else.
+    pub(super) fn remove_name(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())
+    }
+}

@@ -1,0 +1,339 @@
+//! The bytes of files. A file's data is in the lower until somebody writes; then all of it is in
+//! the upper, in one step as others see it: the metacopy mark goes when the copy is complete.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use layerfmt::Ino;
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
+
+use super::LayerFs;
+use super::reply::{NodeId, REGULAR, row_of};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+
+/// Bytes copied in one step.
+const COPY_LEN: usize = 1 << 20;
+/// The attribute a write removes, and copy-up must not.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Where the bytes of a file are just now.
+enum Bytes {
+    Upper(Arc<OwnedFd>),
+    Lower { row: Ino, size: u64 },
+}
+
+impl LayerFs {
+    /// Up to `len` bytes of `id` from `offset`; fewer only at the end.
+    ///
+    /// # Errors
+    /// EIO for a damaged chunk, or what the upper's file system says.
+    pub fn read(&self, id: NodeId, offset: u64, len: usize) -> Result<Vec<u8>> {
+        match self.bytes(id)? {
+            Bytes::Lower { row, size } => self.lower.read(row, offset, len, size),
+            Bytes::Upper(file) => {
+                let mut out = Vec::with_capacity(len);
+                while out.len() < len {
+                    let at = offset.saturating_add(out.len() as u64);
+                    match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut out), at) {
+                        Ok(0) => break,
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                out.truncate(len);
+                Ok(out)
+            }
+        }
+    }
+
+    /// Whether a read of `id` may have to fetch something.
+    pub fn reads_lower(&self, id: NodeId) -> bool {
+        if self.upper.is_none() {
+            return true;
+        }
+        if self.open_file(id).is_some() {
+            return false;
+        }
+        self.read_tree()
+            .get(id)
+            .is_none_or(|node| node.row.is_some() || !node.in_upper)
+    }
+
+    fn bytes(&self, id: NodeId) -> Result<Bytes> {
+        let lower = |row: Ino| {
+            let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+            Ok(Bytes::Lower {
+                row,
+                size: inode.size,
+            })
+        };
+        if self.upper.is_none() {
+            return lower(row_of(id).ok_or(Errno::STALE)?);
+        }
+        if let Some(file) = self.open_file(id) {
+            return Ok(Bytes::Upper(file));
+        }
+        let tree = self.read_tree();
+        let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
+            return lower(row_of(id).ok_or(Errno::STALE)?);
+        };
+        let at = self.at(&tree, id, node)?;
+        if let Some(row) = node.row {
+            let size = u64::try_from(at.stat()?.st_size).unwrap_or(0);
+            return Ok(Bytes::Lower { row, size });
+        }
+        if node.kind != REGULAR {
+            return Err(Errno::INVAL);
+        }
+        let file = Arc::new(open_data(&at)?);
+        self.keep_file(id, &file);
+        Ok(Bytes::Upper(file))
+    }
+
+    /// Write `data` at `offset`.
+    ///
+    /// # Errors
+    /// ENOSPC and the like from the upper's file system; nothing else is harmed.
+    pub fn write(
+        &self,
+        id: NodeId,
+        offset: u64,
+        data: &[u8],
+        drop_privileges: bool,
+    ) -> Result<usize> {
+        let file = self.writable(id)?;
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pwrite(&file, rest, offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        if drop_privileges {
+            self.drop_privileges(id)?;
+        }
+        Ok(done)
+    }
+
+    /// The open file of `id`, with all its data in the upper.
+    pub fn writable(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+        self.upper()?;
+        if let Some(file) = self.open_file(id) {
+            return Ok(file);
+        }
+        let _data = self.data_lock(id)?;
+        self.take_data(id, u64::MAX)
+    }
+
+    /// Change the size of a file; its data lock is held.
+    pub(super) fn truncate(&self, id: NodeId, size: u64) -> Result<()> {
+        let file = self.take_data(id, size)?;
+        rustix::fs::ftruncate(&file, size)
+    }
+
+    /// Move the data of `id` to the upper, up to `limit` bytes of it. Its data lock is held.
+    fn take_data(&self, id: NodeId, limit: u64) -> Result<Arc<OwnedFd>> {
+        if let Some(file) = self.open_file(id) {
+            return Ok(file);
+        }
+        let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
+        if !known {
+            self.copy_up(&mut self.write_tree(), id)?;
+        }
+        let (file, row) = {
+            let tree = self.read_tree();
+            let node = tree.get(id).ok_or(Errno::STALE)?;
+            if node.kind != REGULAR {
+                return Err(Errno::INVAL);
+            }
+            let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
+            if node.row.is_none() {
+                self.keep_file(id, &file);
+            }
+            (file, node.row)
+        };
+        let Some(row) = row else { return Ok(file) };
+        if let Err(errno) = self.fill(&file, row, limit) {
+            // Give back what a full disk was filled with: the file still reads from the lower.
+            if let Ok(stat) = rustix::fs::fstat(&file) {
+                let _ = rustix::fs::ftruncate(&file, 0);
+                let _ = rustix::fs::ftruncate(&file, u64::try_from(stat.st_size).unwrap_or(0));
+            }
+            return Err(errno);
+        }
+        let mut tree = self.write_tree();
+        let node = tree.get_mut(id).ok_or(Errno::STALE)?;
+        node.row = None;
+        self.keep_file(id, &file);
+        Ok(file)
+    }
+
+    /// Copy the data of row `row` into the upper's `file`, then drop the metacopy mark.
+    fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> Result<()> {
+        let upper = self.upper()?;
+        let stat = rustix::fs::fstat(file)?;
+        let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
+        let own_size = u64::try_from(stat.st_size).unwrap_or(0);
+        let end = own_size.min(inode.size).min(limit);
+        let at = At::Open(Arc::clone(file));
+        let capability = match at.xattr(CAPABILITY) {
+            Ok(value) if end > 0 => Some(value),
+            _ => None,
+        };
+        let mut offset = 0;
+        while offset < end {
+            offset = match self.lower.seek(row, offset, end, false) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => break,
+                Err(errno) => return Err(errno),
+            };
+            let hole = self.lower.seek(row, offset, end, true)?;
+            let len = usize::try_from(hole.saturating_sub(offset))
+                .unwrap_or(COPY_LEN)
+                .min(COPY_LEN);
+            let bytes = self.lower.read(row, offset, len, end)?;
+            if bytes.is_empty() {
+                break;
+            }
+            write_all(file, &bytes, offset)?;
+            offset = offset.saturating_add(bytes.len() as u64);
+        }
+        if let Some(value) = capability {
+            at.set_xattr(CAPABILITY, &value, XattrFlags::empty())?;
+        }
+        rustix::fs::futimens(
+            file,
+            &Timestamps {
+                last_access: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: rustix::fs::UTIME_OMIT,
+                },
+                last_modification: Timespec {
+                    tv_sec: stat.st_mtime,
+                    tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+                },
+            },
+        )?;
+        if !self.settings.volatile && end > 0 {
+            rustix::fs::fdatasync(file)?;
+        }
+        match rustix::fs::fremovexattr(file, &upper.marks.metacopy[..]) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::fremovexattr(file, &upper.marks.redirect[..]) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the upper's file system cannot, ENOSPC.
+    pub fn fallocate(&self, id: NodeId, offset: u64, len: u64, mode: u32) -> Result<()> {
+        let file = self.writable(id)?;
+        rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)
+    }
+
+    /// lseek(2) for SEEK_DATA and SEEK_HOLE.
+    ///
+    /// # Errors
+    /// ENXIO past the end or when there is no more data.
+    pub fn seek(&self, id: NodeId, offset: u64, hole: bool) -> Result<u64> {
+        match self.bytes(id)? {
+            Bytes::Lower { row, size } => self.lower.seek(row, offset, size, hole),
+            Bytes::Upper(file) => {
+                let to = if hole {
+                    SeekFrom::Hole(offset)
+                } else {
+                    SeekFrom::Data(offset)
+                };
+                rustix::fs::seek(&file, to)
+            }
+        }
+    }
+
+    /// copy_file_range(2); may copy less.
+    ///
+    /// # Errors
+    /// As read and write.
+    pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: u64) -> Result<usize> {
+        let target = self.writable(to.0)?;
+        if let Bytes::Upper(source) = self.bytes(from.0)? {
+            let (mut at, mut put) = (from.1, to.1);
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            return rustix::fs::copy_file_range(
+                &source,
+                Some(&mut at),
+                &target,
+                Some(&mut put),
+                len,
+            );
+        }
+        let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
+        let bytes = self.read(from.0, from.1, len)?;
+        write_all(&target, &bytes, to.1)?;
+        Ok(bytes.len())
+    }
+
+    /// fsync(2): what was written is on the disk when this returns.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        if self.upper.is_none() {
+            return Ok(());
+        }
+        let file = match self.open_file(id) {
+            Some(file) => file,
+            None => {
+                let tree = self.read_tree();
+                let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
+                    return Ok(());
+                };
+                if node.kind != REGULAR && !node.is_dir() {
+                    return Ok(());
+                }
+                let at = self.at(&tree, id, node)?;
+                Arc::new(if node.is_dir() {
+                    at.open(OFlags::RDONLY | OFlags::DIRECTORY)?
+                } else {
+                    open_data(&at)?
+                })
+            }
+        };
+        if data_only {
+            rustix::fs::fdatasync(&file)
+        } else {
+            rustix::fs::fsync(&file)
+        }
+    }
+}
+
+/// Open a regular file of the upper; for reading only where writing is refused.
+pub(super) fn open_data(at: &At<'_>) -> Result<OwnedFd> {
+    match at.open(OFlags::RDWR | OFlags::NONBLOCK) {
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+            at.open(OFlags::RDONLY | OFlags::NONBLOCK)
+        }
+        other => other,
+    }
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(file, rest, offset.saturating_add(done as u64)) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

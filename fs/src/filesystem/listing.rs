@@ -1,0 +1,259 @@
+//! Directory listings: the lower's entries in their order, each as the merged tree has it, then
+//! what only the upper has. A name keeps its place however it changes during a listing.
+
+use std::sync::Arc;
+
+use layerfmt::{Child, Ino, ROOT};
+
+use super::LayerFs;
+use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id, row_of};
+use super::tree::{Entry, Name, Tree};
+use crate::sys::{Errno, Result};
+
+/// Cookie after `.`.
+const AFTER_DOT: u64 = 1;
+/// Cookie after `..`; lower positions follow.
+const AFTER_DOT_DOT: u64 = 2;
+/// Cookies of what only the upper has: this plus its cookie there.
+const UPPER_COOKIES: u64 = 1 << 40;
+/// Entries collected under one lock.
+const BATCH: usize = 64;
+
+/// One entry, before its node is known.
+struct Listed {
+    name: Name,
+    cookie: u64,
+    kind: u32,
+    /// A node, or 0: to be found out.
+    id: NodeId,
+}
+
+impl LayerFs {
+    /// The entries of directory `id` after `cookie` (0: from the start), until `sink` says that
+    /// it is full. With `plus`, attributes come along and the kernel is told of each entry.
+    ///
+    /// # Errors
+    /// ENOTDIR, ESTALE, or what the upper's file system says.
+    pub fn readdir(
+        &self,
+        id: NodeId,
+        cookie: u64,
+        plus: bool,
+        sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
+    ) -> Result<()> {
+        let parent = match self.parent_of(id)? {
+            Some(parent) => parent,
+            None => return Ok(()),
+        };
+        for (name, ino, next) in [
+            (&b"."[..], id, AFTER_DOT),
+            (&b".."[..], parent, AFTER_DOT_DOT),
+        ] {
+            let item = DirItem {
+                name,
+                ino,
+                kind: DIRECTORY,
+                cookie: next,
+                attr: None,
+            };
+            if cookie < next && !sink(&item) {
+                return Ok(());
+            }
+        }
+        let from = cookie.max(AFTER_DOT_DOT);
+        let only_lower = self.upper.is_none() || self.read_tree().get(id).is_none();
+        if only_lower {
+            self.list_lower(row_of(id).ok_or(Errno::STALE)?, from, plus, sink);
+            return Ok(());
+        }
+        self.list_merged(id, from, plus, sink)
+    }
+
+    /// The parent of directory `id`; `None` if the directory is gone.
+    fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
+        if self.upper.is_some() {
+            let tree = self.read_tree();
+            if let Some(node) = tree.get(id) {
+                if !node.is_dir() {
+                    return Err(Errno::NOTDIR);
+                }
+                return Ok(match node.names.first() {
+                    Some((parent, _)) => Some(*parent),
+                    None if id == ROOT_ID => Some(ROOT_ID),
+                    None => None,
+                });
+            }
+        }
+        let row = row_of(id).ok_or(Errno::STALE)?;
+        match self.lower.index.inode(row) {
+            Some(inode) if inode.is_dir() => {}
+            Some(_) => return Err(Errno::NOTDIR),
+            None => return Err(Errno::STALE),
+        }
+        Ok(Some(lower_id(if row == ROOT {
+            ROOT
+        } else {
+            self.lower.index.parent(row)
+        })))
+    }
+
+    fn list_lower(
+        &self,
+        row: Ino,
+        from: u64,
+        plus: bool,
+        sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
+    ) {
+        let position = u32::try_from(from - AFTER_DOT_DOT).unwrap_or(u32::MAX);
+        for entry in self.lower.index.entries(row, position) {
+            let Child::Inode(child) = entry.child else {
+                continue;
+            };
+            let attr = if plus { self.lower_attr(child) } else { None };
+            let kind = self
+                .lower
+                .index
+                .inode(child)
+                .map_or(0, |inode| inode.kind());
+            let item = DirItem {
+                name: entry.name,
+                ino: lower_id(child),
+                kind,
+                cookie: AFTER_DOT_DOT + u64::from(entry.position) + 1,
+                attr,
+            };
+            if !sink(&item) {
+                return;
+            }
+            if plus && let Some(count) = self.row_lookups.get(child as usize) {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn list_merged(
+        &self,
+        id: NodeId,
+        mut from: u64,
+        plus: bool,
+        sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
+    ) -> Result<()> {
+        loop {
+            let mut batch = self.collect(&self.read_tree(), id, from);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            if batch.iter().any(|listed| listed.id == 0) {
+                self.identify_batch(id, plus, &mut batch);
+            }
+            let tree = self.read_tree();
+            for listed in &batch {
+                from = listed.cookie;
+                if listed.id == 0 {
+                    continue;
+                }
+                let attr = match plus.then(|| self.attr(&tree, listed.id)) {
+                    Some(Err(_)) => continue,
+                    Some(Ok(attr)) => Some(attr),
+                    None => None,
+                };
+                let item = DirItem {
+                    name: &listed.name,
+                    ino: listed.id,
+                    kind: listed.kind,
+                    cookie: listed.cookie,
+                    attr,
+                };
+                if !sink(&item) {
+                    return Ok(());
+                }
+                if plus {
+                    self.count_lookup(&tree, listed.id);
+                }
+            }
+        }
+    }
+
+    /// The next entries of merged directory `id`.
+    fn collect(&self, tree: &Tree, id: NodeId, from: u64) -> Vec<Listed> {
+        let index = &self.lower.index;
+        let Some(node) = tree.get(id) else {
+            return Vec::new();
+        };
+        let mut batch = Vec::with_capacity(BATCH);
+        if from < UPPER_COOKIES
+            && let Some(row) = node.row
+        {
+            let position = u32::try_from(from - AFTER_DOT_DOT).unwrap_or(u32::MAX);
+            for entry in index.entries(row, position) {
+                let Child::Inode(child) = entry.child else {
+                    continue;
+                };
+                let (id, kind) = match node.listing.get(entry.name) {
+                    Some(Entry::Whiteout) => continue,
+                    Some(Entry::Object { id, kind, .. }) => (id, kind),
+                    None => {
+                        let kind = index.inode(child).map_or(0, |inode| inode.kind());
+                        (lower_id(child), kind)
+                    }
+                };
+                let cookie = AFTER_DOT_DOT + u64::from(entry.position) + 1;
+                batch.push(Listed {
+                    name: Arc::from(entry.name),
+                    cookie,
+                    kind,
+                    id,
+                });
+                if batch.len() == BATCH {
+                    return batch;
+                }
+            }
+        }
+        let first = from.checked_sub(UPPER_COOKIES).map_or(0, |seen| seen + 1);
+        for (cookie, name, entry) in node.listing.objects_from(first) {
+            if tree.in_lower(index, id, name).is_some() {
+                continue;
+            }
+            if let Entry::Object { id, kind, .. } = entry {
+                let cookie = UPPER_COOKIES + cookie;
+                batch.push(Listed {
+                    name: Arc::clone(name),
+                    cookie,
+                    kind,
+                    id,
+                });
+            }
+            if batch.len() == BATCH {
+                return batch;
+            }
+        }
+        batch
+    }
+
+    /// Find the numbers of entries nobody has asked for; with `plus` they become nodes.
+    fn identify_batch(&self, id: NodeId, plus: bool, batch: &mut [Listed]) {
+        if plus {
+            let mut tree = self.write_tree();
+            for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
+                match self.visible(&mut tree, id, &listed.name) {
+                    Ok(found) => listed.id = found.unwrap_or(0),
+                    Err(errno) => unreadable(&listed.name, errno),
+                }
+            }
+        } else {
+            let tree = self.read_tree();
+            for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
+                match self.identify(&tree, id, &listed.name) {
+                    Ok(found) => listed.id = found.id,
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => unreadable(&listed.name, errno),
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(name: &[u8], errno: Errno) {
+    let name = String::from_utf8_lossy(name);
+    tracing::warn!(%name, %errno, "an entry of the upper cannot be read: it is left out");
+}

@@ -1,0 +1,348 @@
+//! Names to nodes, and the nodes the kernel forgets.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use layerfmt::{Child, Index, Ino, ROOT};
+use rustix::fs::{FileType, Stat};
+
+use super::reply::{
+    Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
+    upper_id,
+};
+use super::tree::{Name, Node, Tree, Visible};
+use super::{LayerFs, NAME_LEN_MAX, lock};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result, directory};
+use crate::upper::marks::Marked;
+
+/// An object of the upper, before it is a node.
+pub(super) struct Found {
+    pub(super) id: NodeId,
+    stat: Stat,
+    marked: Marked,
+    /// The lower directory it is merged with, or the row its data is in.
+    row: Option<Ino>,
+}
+
+impl Found {
+    pub(super) fn kind(&self) -> u32 {
+        self.stat.st_mode & TYPE_MASK
+    }
+}
+
+impl LayerFs {
+    /// Find `name` in `parent` and count that the kernel knows it. `None`: there is none.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG, or what the upper's file system says.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Attr>> {
+        if name.len() > NAME_LEN_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        if self.upper.is_none() {
+            return Ok(self.lookup_lower(parent, name));
+        }
+        {
+            let tree = self.read_tree();
+            if tree.get(parent).is_none() {
+                return Ok(self.lookup_lower(parent, name));
+            }
+            match tree.visible(&self.lower.index, parent, name) {
+                None => return Ok(None),
+                Some(Visible::Lower(row)) => return Ok(Some(self.told_lower(row)?)),
+                Some(Visible::Upper { id: 0, .. }) => {}
+                Some(Visible::Upper { id, .. }) => return self.told(&tree, id).map(Some),
+            }
+        }
+        let mut tree = self.write_tree();
+        match self.visible(&mut tree, parent, name)? {
+            None => Ok(None),
+            Some(id) => self.told(&tree, id).map(Some),
+        }
+    }
+
+    fn lookup_lower(&self, parent: NodeId, name: &[u8]) -> Option<Attr> {
+        let dirent = self.lower.index.lookup(row_of(parent)?, name)?;
+        match dirent.child {
+            Child::Inode(row) => self.told_lower(row).ok(),
+            Child::Whiteout => None,
+        }
+    }
+
+    /// The kernel is told of row `row`.
+    pub(super) fn told_lower(&self, row: Ino) -> Result<Attr> {
+        if let Some(count) = self.row_lookups.get(row as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.lower_attr(row).ok_or(Errno::IO)
+    }
+
+    /// The kernel is told of node `id`, which is in the tree or a row.
+    pub(super) fn told(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
+        let attr = self.attr(tree, id)?;
+        if let Some(count) = self.lookups(id, tree.get(id)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(attr)
+    }
+
+    /// The kernel forgets `count` of the times it was told of `id`.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if self.upper.is_none() {
+            return;
+        }
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let gone = {
+            let tree = self.read_tree();
+            let Some(counter) = self.lookups(id, tree.get(id)) else {
+                return;
+            };
+            let before = counter
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| {
+                    Some(have.saturating_sub(count))
+                })
+                .unwrap_or(0);
+            before <= count && tree.get(id).is_some()
+        };
+        if gone {
+            let mut tree = self.write_tree();
+            self.let_go(&mut tree, id);
+        }
+    }
+
+    /// Drop node `id` if nobody needs it, then its parents.
+    pub(super) fn let_go(&self, tree: &mut Tree, id: NodeId) {
+        let mut at = id;
+        while at != ROOT_ID {
+            let Some(node) = tree.get(at) else { return };
+            let known = self
+                .lookups(at, Some(node))
+                .is_some_and(|n| n.load(Ordering::Relaxed) > 0);
+            if known || Tree::has_known_child(node) {
+                return;
+            }
+            let Some(node) = tree.remove(at) else { return };
+            self.drop_descriptors(at);
+            match node.names.first() {
+                Some((parent, _)) => at = *parent,
+                None => return,
+            }
+        }
+    }
+
+    /// What `name` in `parent` is, with a node for an object of the upper. `parent` may be a row.
+    pub(super) fn visible(
+        &self,
+        tree: &mut Tree,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Result<Option<NodeId>> {
+        let index = &self.lower.index;
+        if tree.get(parent).is_none() {
+            let row = row_of(parent).ok_or(Errno::STALE)?;
+            return Ok(index.lookup(row, name).and_then(|entry| match entry.child {
+                Child::Inode(row) => Some(lower_id(row)),
+                Child::Whiteout => None,
+            }));
+        }
+        match tree.visible(index, parent, name) {
+            None => Ok(None),
+            Some(Visible::Lower(row)) => Ok(Some(lower_id(row))),
+            Some(Visible::Upper { id: 0, .. }) => {
+                self.resolve(tree, parent, &Arc::from(name)).map(Some)
+            }
+            Some(Visible::Upper { id, .. }) => Ok(Some(id)),
+        }
+    }
+
+    /// Find out what the upper's `name` in `parent` is, without making a node of it.
+    pub(super) fn identify(&self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<Found> {
+        let upper = self.upper()?;
+        let at = At::Name(self.directory(tree, parent)?, name);
+        let stat = at.stat()?;
+        let marked = upper.marks.read(&at, &self.lower.digest)?;
+        let index = &self.lower.index;
+        let kind = stat.st_mode & TYPE_MASK;
+        let beside = |name: &[u8]| tree.in_lower(index, parent, name);
+        let redirected = match &marked.redirect {
+            Some(path) if path.first() == Some(&b'/') => lower_path(index, path),
+            Some(name) => beside(name),
+            None => beside(name),
+        };
+        let of_kind = |row: &Ino| index.inode(*row).is_some_and(|inode| inode.kind() == kind);
+        let (row, origin) = match kind {
+            DIRECTORY if marked.opaque => (None, None),
+            DIRECTORY => {
+                let row = redirected.filter(of_kind);
+                (row, row)
+            }
+            REGULAR if marked.metacopy => (redirected.filter(of_kind), marked.origin),
+            _ => (None, marked.origin),
+        };
+        let own = upper_id(stat.st_ino);
+        // A second object that claims the same origin (a copy made behind our back) gets a number
+        // of its own.
+        let id = match origin.filter(of_kind).map(lower_id) {
+            Some(id) => match tree.get(id) {
+                Some(node) if node.in_upper && node.number != stat.st_ino => own,
+                Some(node) if node.is_dir() && !node.names.is_empty() && id != ROOT_ID => {
+                    let same = node
+                        .names
+                        .iter()
+                        .any(|(dir, known)| *dir == parent && **known == *name);
+                    if same { id } else { own }
+                }
+                _ => id,
+            },
+            None => own,
+        };
+        Ok(Found {
+            id,
+            stat,
+            marked,
+            row,
+        })
+    }
+
+    /// Make a node of the upper's `name` in `parent`.
+    pub(super) fn resolve(&self, tree: &mut Tree, parent: NodeId, name: &Name) -> Result<NodeId> {
+        let found = self.identify(tree, parent, name)?;
+        let (id, kind) = (found.id, found.kind());
+        if let Some(node) = tree.get_mut(id) {
+            node.orphan = None;
+            if !node
+                .names
+                .iter()
+                .any(|(dir, known)| *dir == parent && known == name)
+            {
+                node.names.push((parent, Arc::clone(name)));
+            }
+        } else {
+            if kind == REGULAR && found.marked.metacopy && found.row.is_none() {
+                tracing::error!(
+                    name = %String::from_utf8_lossy(name),
+                    "the upper's file has its data in a lower file that this stack does not have"
+                );
+                return Err(Errno::IO);
+            }
+            let node = Node {
+                kind,
+                names: vec![(parent, Arc::clone(name))],
+                in_upper: true,
+                row: found.row,
+                number: found.stat.st_ino,
+                device: found.marked.device,
+                ..Node::default()
+            };
+            tree.insert(id, node);
+            if kind == DIRECTORY {
+                if let Err(errno) = self.load(tree, id) {
+                    tree.remove(id);
+                    self.drop_descriptors(id);
+                    return Err(errno);
+                }
+            }
+        }
+        tree.name_object(&self.lower.index, parent, name, id, kind);
+        Ok(id)
+    }
+
+    /// Read the upper's part of directory `id`.
+    pub(super) fn load(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
+        let fd = self.directory(tree, id)?;
+        let index = &self.lower.index;
+        let row = tree.get(id).and_then(|node| node.row);
+        let inherited = row
+            .and_then(|row| index.inode(row))
+            .map_or(0, |inode| inode.nlink.saturating_sub(2));
+        if let Some(node) = tree.get_mut(id) {
+            node.listing.subdirectories = inherited;
+        }
+        for entry in directory::list(fd.as_fd())? {
+            let name: Name = Arc::from(entry.name);
+            let kind = match entry.kind {
+                FileType::Directory => DIRECTORY,
+                FileType::RegularFile => REGULAR,
+                FileType::Symlink => SYMLINK,
+                _ => {
+                    let stat = At::Name(Arc::clone(&fd), &name).stat()?;
+                    if stat.st_mode & TYPE_MASK == CHARACTER && stat.st_rdev == 0 {
+                        0
+                    } else {
+                        stat.st_mode & TYPE_MASK
+                    }
+                }
+            };
+            if kind == 0 {
+                tree.hide(index, id, &name);
+            } else {
+                tree.name_object(index, id, &name, 0, kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// The root's node.
+    pub(super) fn load_root(&self) -> Result<()> {
+        let upper = self.upper()?;
+        let at = At::Open(upper.root());
+        let marked = upper.marks.read(&at, &self.lower.digest)?;
+        let node = Node {
+            kind: DIRECTORY,
+            in_upper: true,
+            row: (!marked.opaque).then_some(ROOT),
+            number: at.stat()?.st_ino,
+            ..Node::default()
+        };
+        let mut tree = self.write_tree();
+        tree.insert(ROOT_ID, node);
+        self.load(&mut tree, ROOT_ID)
+    }
+
+    /// The node under which lower directory `row` is shown, if it is where the lower has it; a
+    /// node of the tree if the upper has it too.
+    pub(super) fn locate(&self, tree: &mut Tree, row: Ino) -> Result<Option<NodeId>> {
+        let id = lower_id(row);
+        if tree.get(id).is_some() {
+            return Ok(Some(id));
+        }
+        let index = Arc::clone(&self.lower.index);
+        let Some(place) = self.lower.names().places(row).next() else {
+            return Ok(None);
+        };
+        let Some(parent) = self.locate(tree, place.dir)? else {
+            return Ok(None);
+        };
+        let name = crate::lower::names::Names::name(&index, place);
+        let shown = self.visible(tree, parent, name)?;
+        Ok(shown.filter(|shown| *shown == id))
+    }
+
+    /// Whether the kernel knows node `id`.
+    pub(super) fn is_known(&self, tree: &Tree, id: NodeId) -> bool {
+        self.lookups(id, tree.get(id))
+            .is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Descriptors held open, for the status.
+    pub fn open_descriptors(&self) -> usize {
+        lock(&self.directories).len()
+            + self
+                .files
+                .iter()
+                .map(|shard| lock(shard).len())
+                .sum::<usize>()
+    }
+}
+
+/// The row at an absolute path of the lower.
+fn lower_path(index: &Index, path: &[u8]) -> Option<Ino> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty())
+        .try_fold(ROOT, |row, part| match index.lookup(row, part)?.child {
+            Child::Inode(row) => Some(row),
+            Child::Whiteout => None,
+        })
+}

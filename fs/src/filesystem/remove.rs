@@ -1,0 +1,248 @@
+//! unlink and rmdir: the name goes, the object stays while somebody has it open.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::AtFlags;
+
+use super::LayerFs;
+use super::copy_up::open_flags;
+use super::reply::{DIRECTORY, NodeId, REGULAR, lower_id, row_of};
+use super::tree::{Entry, Name, Node, Tree, Visible};
+use crate::sys::{Errno, Result};
+
+impl LayerFs {
+    /// Remove `name`, not a directory, from `parent`.
+    ///
+    /// # Errors
+    /// ENOENT, EISDIR, or what the upper's file system says.
+    pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        let upper = self.upper()?;
+        let mut tree = self.write_tree();
+        let (parent_known, visible) = self.removal(&mut tree, parent, name)?;
+        let name: Name = Arc::from(name);
+        match visible {
+            Visible::Lower(row) => {
+                let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
+                if inode.is_dir() {
+                    return Err(Errno::ISDIR);
+                }
+                if inode.nlink > 1 {
+                    self.copy_up(&mut tree, lower_id(row))?;
+                    let id = lower_id(row);
+                    return self.unlink_upper(&mut tree, parent, &name, id, inode.kind());
+                }
+                if !parent_known {
+                    self.copy_up(&mut tree, parent)?;
+                }
+                let directory = self.directory(&tree, parent)?;
+                upper.make_whiteout(&directory, &name)?;
+                tree.unname(&self.lower.index, parent, &name);
+                self.orphan_lower(&mut tree, lower_id(row), inode.kind());
+                Ok(())
+            }
+            Visible::Upper { kind, .. } if kind == DIRECTORY => Err(Errno::ISDIR),
+            Visible::Upper { id, kind } => self.unlink_upper(&mut tree, parent, &name, id, kind),
+        }
+    }
+
+    /// What is to be removed; and whether `parent` is in the tree.
+    fn removal(&self, tree: &mut Tree, parent: NodeId, name: &[u8]) -> Result<(bool, Visible)> {
+        if tree.get(parent).is_some() {
+            let visible = tree
+                .visible(&self.lower.index, parent, name)
+                .ok_or(Errno::NOENT)?;
+            return Ok((true, visible));
+        }
+        let id = self.visible(tree, parent, name)?.ok_or(Errno::NOENT)?;
+        Ok((false, Visible::Lower(row_of(id).ok_or(Errno::STALE)?)))
+    }
+
+    fn unlink_upper(
+        &self,
+        tree: &mut Tree,
+        parent: NodeId,
+        name: &Name,
+        id: NodeId,
+        kind: u32,
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        let keep = self.keeper(tree, id, kind, (parent, name))?;
+        let directory = self.directory(tree, parent)?;
+        if tree.in_lower(&self.lower.index, parent, name).is_some() {
+            let taken = upper.replace_by_whiteout(&directory, name)?;
+            upper.work.remove(&taken)?;
+        } else {
+            LayerFs::remove_name(&directory, name)?;
+        }
+        tree.unname(&self.lower.index, parent, name);
+        self.lose_name(tree, id, parent, name, keep);
+        Ok(())
+    }
+
+    /// A descriptor that keeps `id` when `name`, its last known one, goes; `None` if it has
+    /// others or nobody knows it.
+    pub(super) fn keeper(
+        &self,
+        tree: &Tree,
+        id: NodeId,
+        kind: u32,
+        name: (NodeId, &Name),
+    ) -> Result<Option<Arc<OwnedFd>>> {
+        let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
+            return Ok(None);
+        };
+        let others = node.names.iter().any(|(dir, known)| (*dir, known) != name);
+        if others || !self.is_known(tree, id) {
+            return Ok(None);
+        }
+        if kind == DIRECTORY {
+            return self.directory(tree, id).map(Some);
+        }
+        if let Some(file) = self.open_file(id) {
+            return Ok(Some(file));
+        }
+        let at = self.at(tree, id, node)?;
+        let opened = match at.open(open_flags(kind)) {
+            Err(Errno::ACCESS | Errno::PERM | Errno::TXTBSY) if kind == REGULAR => {
+                at.open(rustix::fs::OFlags::PATH)
+            }
+            other => other,
+        };
+        opened.map(|fd| Some(Arc::new(fd)))
+    }
+
+    /// Node `id` is no longer named `name` in `parent`.
+    pub(super) fn lose_name(
+        &self,
+        tree: &mut Tree,
+        id: NodeId,
+        parent: NodeId,
+        name: &Name,
+        keep: Option<Arc<OwnedFd>>,
+    ) {
+        let Some(node) = tree.get_mut(id) else { return };
+        node.names
+            .retain(|(dir, known)| (*dir, known) != (parent, name));
+        if !node.names.is_empty() {
+            return;
+        }
+        if keep.is_some() {
+            node.orphan = keep;
+        } else {
+            tree.remove(id);
+            self.drop_descriptors(id);
+        }
+    }
+
+    /// A lower object lost its only name. Only if the kernel knows it, it is remembered.
+    pub(super) fn orphan_lower(&self, tree: &mut Tree, id: NodeId, kind: u32) {
+        if self.is_known(tree, id) {
+            tree.insert(
+                id,
+                Node {
+                    kind,
+                    row: row_of(id),
+                    ..Node::default()
+                },
+            );
+        }
+    }
+
+    /// Remove the empty directory `name` from `parent`.
+    ///
+    /// # Errors
+    /// ENOTEMPTY, ENOTDIR, ENOENT, or what the upper's file system says.
+    pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        let upper = self.upper()?;
+        let mut tree = self.write_tree();
+        let id = self.visible(&mut tree, parent, name)?.ok_or(Errno::NOENT)?;
+        self.expect_empty(&tree, id)?;
+        self.copy_up(&mut tree, parent)?;
+        let name: Name = Arc::from(name);
+        let directory = self.directory(&tree, parent)?;
+        if tree.get(id).is_none() {
+            upper.make_whiteout(&directory, &name)?;
+            tree.unname(&self.lower.index, parent, &name);
+            self.orphan_lower(&mut tree, id, DIRECTORY);
+            return Ok(());
+        }
+        let keep = self.keeper(&tree, id, DIRECTORY, (parent, &name))?;
+        let hides = tree.in_lower(&self.lower.index, parent, &name).is_some();
+        let whiteouts = tree
+            .get(id)
+            .is_some_and(|node| node.listing.iter().next().is_some());
+        if hides {
+            let taken = upper.replace_by_whiteout(&directory, &name)?;
+            upper.work.remove_all(&taken)?;
+        } else if whiteouts {
+            let taken = upper.work.name();
+            upper
+                .work
+                .take(&directory, &name, &taken, rustix::fs::RenameFlags::empty())?;
+            upper.work.remove_all(&taken)?;
+        } else {
+            rustix::fs::unlinkat(&directory, &name[..], AtFlags::REMOVEDIR)?;
+        }
+        tree.unname(&self.lower.index, parent, &name);
+        self.lose_directory(&mut tree, id, parent, &name, keep);
+        Ok(())
+    }
+
+    /// Directory `id` is gone from `parent`; it shows nothing any more.
+    pub(super) fn lose_directory(
+        &self,
+        tree: &mut Tree,
+        id: NodeId,
+        parent: NodeId,
+        name: &Name,
+        keep: Option<Arc<OwnedFd>>,
+    ) {
+        self.lose_name(tree, id, parent, name, keep);
+        if let Some(node) = tree.get_mut(id) {
+            node.row = None;
+            node.listing = super::tree::Listing::default();
+        }
+    }
+
+    /// `id` is a directory that shows nothing.
+    pub(super) fn expect_empty(&self, tree: &Tree, id: NodeId) -> Result<()> {
+        let index = &self.lower.index;
+        let empty = match tree.get(id) {
+            Some(node) if !node.is_dir() => return Err(Errno::NOTDIR),
+            Some(_) => tree.is_empty_directory(index, id),
+            None => {
+                let row = row_of(id).ok_or(Errno::STALE)?;
+                if !index.inode(row).ok_or(Errno::STALE)?.is_dir() {
+                    return Err(Errno::NOTDIR);
+                }
+                index
+                    .entries(row, 0)
+                    .all(|entry| entry.child == layerfmt::Child::Whiteout)
+            }
+        };
+        if empty { Ok(()) } else { Err(Errno::NOTEMPTY) }
+    }
+
+    /// Make the upper's part of the directory `id`, which shows nothing, really empty.
+    pub(super) fn clear_directory(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
+        let upper = self.upper()?;
+        let directory = self.directory(tree, id)?;
+        upper.set_opaque(&crate::sys::object::At::Open(Arc::clone(&directory)))?;
+        let node = tree.get_mut(id).ok_or(Errno::STALE)?;
+        node.row = None;
+        let names: Vec<Name> = node
+            .listing
+            .iter()
+            .filter(|(_, entry)| **entry == Entry::Whiteout)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in names {
+            LayerFs::remove_name(&directory, &name)?;
+            if let Some(node) = tree.get_mut(id) {
+                node.listing.clear(&name);
+            }
+        }
+        Ok(())
+    }
+}

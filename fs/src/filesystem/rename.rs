@@ -1,0 +1,260 @@
+//! Renames: one renameat2 in the upper publishes everything. A directory of the lower moves by a
+//! redirect, never by copying what is in it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::RenameFlags;
+
+use super::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK, row_of};
+use super::tree::{Entry, Name, Tree};
+use super::{LayerFs, NAME_LEN_MAX};
+use crate::sys::{Errno, Result};
+
+/// One end of a rename.
+#[derive(Debug, Clone)]
+struct End {
+    parent: NodeId,
+    name: Name,
+}
+
+/// What a rename is about, once both ends are looked up and in the upper.
+struct Move {
+    from: End,
+    to: End,
+    id: NodeId,
+    kind: u32,
+    /// What the target name is now.
+    replaced: Option<(NodeId, u32)>,
+}
+
+impl LayerFs {
+    /// rename(2), with the flags of renameat2(2).
+    ///
+    /// # Errors
+    /// What rename(2) documents.
+    pub fn rename(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        self.upper()?;
+        if to.1.len() > NAME_LEN_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE | RenameFlags::WHITEOUT;
+        if !known.contains(flags) {
+            return Err(Errno::INVAL);
+        }
+        let from = End {
+            parent: from.0,
+            name: Arc::from(from.1),
+        };
+        let to = End {
+            parent: to.0,
+            name: Arc::from(to.1),
+        };
+        let mut tree = self.write_tree();
+        let id = self
+            .visible(&mut tree, from.parent, &from.name)?
+            .ok_or(Errno::NOENT)?;
+        let target = self.visible(&mut tree, to.parent, &to.name)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            let other = target.ok_or(Errno::NOENT)?;
+            return self.exchange(&mut tree, (&from, id), (&to, other));
+        }
+        if flags.contains(RenameFlags::NOREPLACE) && target.is_some() {
+            return Err(Errno::EXIST);
+        }
+        if target == Some(id) {
+            return Ok(());
+        }
+        let kind = self.kind_of(&tree, id)?;
+        let replaced = match target {
+            None => None,
+            Some(other) => {
+                let other_kind = self.kind_of(&tree, other)?;
+                match (kind == DIRECTORY, other_kind == DIRECTORY) {
+                    (true, false) => return Err(Errno::NOTDIR),
+                    (false, true) => return Err(Errno::ISDIR),
+                    (true, true) => self.expect_empty(&tree, other)?,
+                    (false, false) => {}
+                }
+                Some((other, other_kind))
+            }
+        };
+        let planned = Move {
+            from,
+            to,
+            id,
+            kind,
+            replaced,
+        };
+        self.prepare(&mut tree, &planned)?;
+        self.carry_out(&mut tree, &planned)?;
+        if flags.contains(RenameFlags::WHITEOUT) {
+            self.leave_user_whiteout(&mut tree, planned.from.parent, &planned.from.name)?;
+        }
+        Ok(())
+    }
+
+    fn kind_of(&self, tree: &Tree, id: NodeId) -> Result<u32> {
+        match tree.get(id) {
+            Some(node) => Ok(node.kind),
+            None => {
+                let row = row_of(id).ok_or(Errno::STALE)?;
+                Ok(self.lower.index.inode(row).ok_or(Errno::STALE)?.mode & TYPE_MASK)
+            }
+        }
+    }
+
+    /// Everything that shows no difference yet: copy-ups and marks.
+    fn prepare(&self, tree: &mut Tree, planned: &Move) -> Result<()> {
+        let Move {
+            from,
+            to,
+            id,
+            kind,
+            replaced,
+        } = planned;
+        self.copy_up(tree, *id)?;
+        self.copy_up(tree, from.parent)?;
+        self.copy_up(tree, to.parent)?;
+        self.mark_for(tree, *id, *kind, to)?;
+        if let Some((other, other_kind)) = replaced {
+            let in_tree = tree.get(*other).is_some();
+            if *other_kind == DIRECTORY && in_tree {
+                self.clear_directory(tree, *other)?;
+            }
+            let linked = row_of(*other)
+                .and_then(|row| self.lower.index.inode(row))
+                .is_some_and(|inode| !inode.is_dir() && inode.nlink > 1);
+            if !in_tree && linked {
+                self.copy_up(tree, *other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks that keep `id` what it is when it is named `to`.
+    fn mark_for(&self, tree: &Tree, id: NodeId, kind: u32, to: &End) -> Result<()> {
+        let node = tree.get(id).filter(|_| id != ROOT_ID).ok_or(Errno::BUSY)?;
+        match (kind, node.row) {
+            (DIRECTORY | REGULAR, Some(_)) => self.set_redirect(tree, id),
+            (DIRECTORY, None)
+                if tree
+                    .in_lower(&self.lower.index, to.parent, &to.name)
+                    .is_some() =>
+            {
+                self.upper()?.set_opaque(&self.at(tree, id, node)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn carry_out(&self, tree: &mut Tree, planned: &Move) -> Result<()> {
+        let Move {
+            from,
+            to,
+            id,
+            kind,
+            replaced,
+        } = planned;
+        let index = Arc::clone(&self.lower.index);
+        let (source, target) = (
+            self.directory(tree, from.parent)?,
+            self.directory(tree, to.parent)?,
+        );
+        let hides = tree.in_lower(&index, from.parent, &from.name).is_some();
+        let entry = tree
+            .get(to.parent)
+            .and_then(|node| node.listing.get(&to.name));
+        let keep = match replaced {
+            Some((other, other_kind)) => {
+                self.keeper(tree, *other, *other_kind, (to.parent, &to.name))?
+            }
+            None => None,
+        };
+        if *kind == DIRECTORY && entry == Some(Entry::Whiteout) {
+            let flags = RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(&source, &from.name[..], &target, &to.name[..], flags)?;
+            if !hides {
+                LayerFs::remove_name(&source, &from.name)?;
+            }
+        } else {
+            self.move_name(&source, &from.name, &target, &to.name, hides)?;
+        }
+        tree.unname(&index, from.parent, &from.name);
+        if let Some((other, other_kind)) = replaced {
+            match (tree.get(*other).is_some(), *other_kind == DIRECTORY) {
+                (true, true) => self.lose_directory(tree, *other, to.parent, &to.name, keep),
+                (true, false) => self.lose_name(tree, *other, to.parent, &to.name, keep),
+                (false, _) => self.orphan_lower(tree, *other, *other_kind),
+            }
+        }
+        tree.name_object(&index, to.parent, &to.name, *id, *kind);
+        self.rename_node(tree, *id, from, to);
+        Ok(())
+    }
+
+    fn rename_node(&self, tree: &mut Tree, id: NodeId, from: &End, to: &End) {
+        let Some(node) = tree.get_mut(id) else { return };
+        node.names.retain(|(dir, name)| {
+            (*dir, name) != (from.parent, &from.name) && (*dir, name) != (to.parent, &to.name)
+        });
+        node.names.push((to.parent, Arc::clone(&to.name)));
+    }
+
+    /// Move a name of the upper; a whiteout stays behind if the lower has the old one.
+    fn move_name(
+        &self,
+        source: &OwnedFd,
+        old: &[u8],
+        target: &OwnedFd,
+        new: &[u8],
+        hides: bool,
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        if !hides {
+            return rustix::fs::renameat_with(source, old, target, new, RenameFlags::empty());
+        }
+        if upper.renames_with_whiteout() {
+            return rustix::fs::renameat_with(source, old, target, new, RenameFlags::WHITEOUT);
+        }
+        // Without the kernel's help: the object is copied to its new name first, so that a crash
+        // between the two leaves it visible under one name at least.
+        rustix::fs::renameat_with(source, old, target, new, RenameFlags::empty())?;
+        upper.make_whiteout(source, old)
+    }
+
+    fn exchange(&self, tree: &mut Tree, one: (&End, NodeId), two: (&End, NodeId)) -> Result<()> {
+        let ((from, id), (to, other)) = (one, two);
+        if id == other {
+            return Ok(());
+        }
+        let index = Arc::clone(&self.lower.index);
+        for node in [id, other, from.parent, to.parent] {
+            self.copy_up(tree, node)?;
+        }
+        let (kind, other_kind) = (self.kind_of(tree, id)?, self.kind_of(tree, other)?);
+        self.mark_for(tree, id, kind, to)?;
+        self.mark_for(tree, other, other_kind, from)?;
+        let (source, target) = (
+            self.directory(tree, from.parent)?,
+            self.directory(tree, to.parent)?,
+        );
+        let flags = RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(&source, &from.name[..], &target, &to.name[..], flags)?;
+        tree.name_object(&index, to.parent, &to.name, id, kind);
+        tree.name_object(&index, from.parent, &from.name, other, other_kind);
+        for (node, old, new) in [(id, from, to), (other, to, from)] {
+            if let Some(node) = tree.get_mut(node) {
+                node.names
+                    .retain(|(dir, name)| (*dir, name) != (old.parent, &old.name));
+                node.names.push((new.parent, Arc::clone(&new.name)));
+            }
+        }
+        Ok(())
+    }
+}

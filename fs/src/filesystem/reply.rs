@@ -1,0 +1,173 @@
+//! The plain answers of the file system: what the FUSE adapter translates.
+
+use rustix::fs::Stat;
+
+/// FUSE node id, which is also `st_ino`.
+pub type NodeId = u64;
+
+/// The root directory.
+pub const ROOT_ID: NodeId = 1;
+
+/// Number space of objects that exist only in the upper: this plus their number there.
+const UPPER_BASE: NodeId = 1 << 40;
+
+/// The node of lower row `row`.
+pub fn lower_id(row: u32) -> NodeId {
+    NodeId::from(row) + 1
+}
+
+/// The lower row of a node, if its number is one of the lower's.
+pub fn row_of(id: NodeId) -> Option<u32> {
+    id.checked_sub(1).and_then(|row| u32::try_from(row).ok())
+}
+
+/// The node of the upper's inode `number`.
+pub fn upper_id(number: u64) -> NodeId {
+    UPPER_BASE.wrapping_add(number)
+}
+
+/// Type bits of a mode.
+pub const TYPE_MASK: u32 = 0o170_000;
+/// Directory.
+pub const DIRECTORY: u32 = 0o040_000;
+/// Regular file.
+pub const REGULAR: u32 = 0o100_000;
+/// Symbolic link.
+pub const SYMLINK: u32 = 0o120_000;
+/// Character device.
+pub const CHARACTER: u32 = 0o020_000;
+/// Block device.
+pub const BLOCK: u32 = 0o060_000;
+/// Named pipe.
+pub const FIFO: u32 = 0o010_000;
+/// Socket.
+pub const SOCKET: u32 = 0o140_000;
+
+/// A time: seconds and nanoseconds.
+pub type Time = (i64, u32);
+
+/// What stat(2) says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// Node id and `st_ino`.
+    pub ino: NodeId,
+    /// Bytes.
+    pub size: u64,
+    /// Blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last modification.
+    pub mtime: Time,
+    /// Last change of attributes.
+    pub ctime: Time,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Names.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Major and minor of a device.
+    pub rdev: (u32, u32),
+}
+
+impl Attr {
+    /// From what the upper's file system says of an object that is `ino` here.
+    pub fn from_stat(ino: NodeId, stat: &Stat) -> Attr {
+        let nsec = |nsec: u64| u32::try_from(nsec).unwrap_or(0);
+        Attr {
+            ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            atime: (stat.st_atime, nsec(stat.st_atime_nsec)),
+            mtime: (stat.st_mtime, nsec(stat.st_mtime_nsec)),
+            ctime: (stat.st_ctime, nsec(stat.st_ctime_nsec)),
+            mode: stat.st_mode,
+            nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            rdev: (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
+        }
+    }
+
+    /// Type bits.
+    pub fn kind(&self) -> u32 {
+        self.mode & TYPE_MASK
+    }
+}
+
+/// One entry of a directory listing.
+#[derive(Debug)]
+pub struct DirItem<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// Node id and `d_ino`.
+    pub ino: NodeId,
+    /// Type bits.
+    pub kind: u32,
+    /// Where to go on after this entry.
+    pub cookie: u64,
+    /// Attributes, if asked for; `.` and `..` have none.
+    pub attr: Option<Attr>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// File system user.
+    pub uid: u32,
+    /// File system group.
+    pub gid: u32,
+}
+
+/// A new time for an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewTime {
+    /// This one.
+    Exactly(Time),
+    /// The present.
+    Now,
+}
+
+/// What setattr is to change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size, bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<NewTime>,
+    /// Last modification.
+    pub mtime: Option<NewTime>,
+}
+
+/// What statfs(2) says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Space {
+    /// Size in fragments.
+    pub blocks: u64,
+    /// Free.
+    pub free: u64,
+    /// Free for ordinary users.
+    pub available: u64,
+    /// Inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Block size, bytes.
+    pub block_len: u32,
+    /// Fragment size, bytes.
+    pub fragment_len: u32,
+    /// Longest name, bytes.
+    pub name_len_max: u32,
+}

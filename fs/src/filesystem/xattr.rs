@@ -1,0 +1,131 @@
+//! Extended attributes. What makes the upper an upper is hidden; a user's own `overlay.`
+//! attributes are kept under another name, so that overlayfs can be mounted over a layerfs.
+
+use rustix::fs::XattrFlags;
+
+use super::LayerFs;
+use super::reply::{NodeId, row_of};
+use super::tree::Tree;
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+
+/// The attribute that gives new objects their permissions.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+impl LayerFs {
+    /// The value of attribute `name`.
+    ///
+    /// # Errors
+    /// ENODATA if there is none by that name.
+    pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        let of_row = |row| {
+            self.lower
+                .index
+                .xattr(row, name)
+                .map(<[u8]>::to_vec)
+                .ok_or(Errno::NODATA)
+        };
+        let Some(upper) = &self.upper else {
+            return of_row(row_of(id).ok_or(Errno::STALE)?);
+        };
+        let tree = self.read_tree();
+        match self.upper_at(&tree, id)? {
+            None => of_row(row_of(id).ok_or(Errno::STALE)?),
+            Some(at) => at.xattr(&upper.marks.stored_name(name).ok_or(Errno::NODATA)?),
+        }
+    }
+
+    fn upper_at<'t>(&self, tree: &'t Tree, id: NodeId) -> Result<Option<At<'t>>> {
+        match tree.get(id).filter(|node| node.in_upper) {
+            None => Ok(None),
+            Some(node) => self.at(tree, id, node).map(Some),
+        }
+    }
+
+    /// The names of all attributes, each ended by a NUL.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn listxattr(&self, id: NodeId, privileged: bool) -> Result<Vec<u8>> {
+        let mut names = Vec::new();
+        let mut add = |name: &[u8]| {
+            if privileged || !name.starts_with(b"trusted.") {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
+        };
+        let tree = self.upper.as_ref().map(|_| self.read_tree());
+        let at = match &tree {
+            Some(tree) => self.upper_at(tree, id)?,
+            None => None,
+        };
+        match (at, &self.upper) {
+            (Some(at), Some(upper)) => {
+                for stored in at.xattr_names()? {
+                    if let Some(shown) = upper.marks.shown_name(&stored) {
+                        add(&shown);
+                    }
+                }
+            }
+            _ => {
+                for (name, _) in self.lower.index.xattrs(row_of(id).ok_or(Errno::STALE)?) {
+                    add(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Set attribute `name`.
+    ///
+    /// # Errors
+    /// EPERM for names that are ours.
+    pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        let flags = XattrFlags::from_bits_retain(flags);
+        self.change_xattr(id, name, |at, stored| at.set_xattr(stored, value, flags))
+    }
+
+    /// Remove attribute `name`.
+    ///
+    /// # Errors
+    /// ENODATA if there is none by that name.
+    pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
+        if self.getxattr(id, name) == Err(Errno::NODATA) {
+            return Err(Errno::NODATA);
+        }
+        self.change_xattr(id, name, |at, stored| at.remove_xattr(stored))
+    }
+
+    fn change_xattr(
+        &self,
+        id: NodeId,
+        name: &[u8],
+        change: impl Fn(&At<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
+        let mut tree = self.write_tree();
+        self.copy_up(&mut tree, id)?;
+        let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
+        change(&at, &stored)?;
+        drop(at);
+        if name == DEFAULT_ACL {
+            if let Some(node) = tree.get_mut(id) {
+                node.listing.default_acl = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether new objects in `parent`, which is in the tree, get permissions from a default ACL.
+    pub(super) fn has_default_acl(&self, tree: &mut Tree, parent: NodeId) -> Result<bool> {
+        if let Some(known) = tree.get(parent).and_then(|node| node.listing.default_acl) {
+            return Ok(known);
+        }
+        let directory = self.directory(tree, parent)?;
+        let has = rustix::fs::fgetxattr_query(&directory, DEFAULT_ACL).is_ok_and(|len| len > 0);
+        if let Some(node) = tree.get_mut(parent) {
+            node.listing.default_acl = Some(has);
+        }
+        Ok(has)
+    }
+}

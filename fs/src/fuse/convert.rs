@@ -1,0 +1,121 @@
+//! Our plain answers in the words of the fuser crate, and back.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
+
+use crate::filesystem::reply::{
+    Attr, BLOCK, CHARACTER, DIRECTORY, FIFO, NewTime, REGULAR, SOCKET, SYMLINK, Time,
+};
+use crate::sys;
+
+/// Bytes per block told to stat(2).
+const BLOCK_LEN: u32 = 4096;
+
+/// An errno for the kernel.
+pub(super) fn errno(errno: sys::Errno) -> Errno {
+    Errno::from_i32(errno.raw_os_error())
+}
+
+/// A time for the kernel.
+fn system_time((sec, nsec): Time) -> SystemTime {
+    let whole = Duration::from_secs(sec.unsigned_abs());
+    let base = if sec < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
+    };
+    base.and_then(|base| base.checked_add(Duration::from_nanos(nsec.into())))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+/// A time from the kernel.
+pub(super) fn new_time(time: TimeOrNow) -> NewTime {
+    let time = match time {
+        TimeOrNow::Now => return NewTime::Now,
+        TimeOrNow::SpecificTime(time) => time,
+    };
+    let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+    NewTime::Exactly(match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => (seconds(after), after.subsec_nanos()),
+        Err(error) => {
+            let before = error.duration();
+            match before.subsec_nanos() {
+                0 => (-seconds(before), 0),
+                nsec => (-seconds(before) - 1, 1_000_000_000 - nsec),
+            }
+        }
+    })
+}
+
+/// Type bits as fuser's type.
+pub(super) fn file_type(kind: u32) -> FileType {
+    match kind {
+        DIRECTORY => FileType::Directory,
+        SYMLINK => FileType::Symlink,
+        CHARACTER => FileType::CharDevice,
+        BLOCK => FileType::BlockDevice,
+        FIFO => FileType::NamedPipe,
+        SOCKET => FileType::Socket,
+        REGULAR => FileType::RegularFile,
+        _ => FileType::RegularFile,
+    }
+}
+
+/// Attributes for the kernel.
+pub(super) fn attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: system_time(attr.atime),
+        mtime: system_time(attr.mtime),
+        ctime: system_time(attr.ctime),
+        crtime: UNIX_EPOCH,
+        kind: file_type(attr.kind()),
+        perm: (attr.mode & 0o7777) as u16,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: sys::encode_device(attr.rdev.0, attr.rdev.1),
+        blksize: BLOCK_LEN,
+        flags: 0,
+    }
+}
+
+/// The answer to a name that does not exist, to be remembered by the kernel.
+pub(super) fn no_entry() -> FileAttr {
+    attr(&Attr {
+        ino: 0,
+        size: 0,
+        blocks: 0,
+        atime: (0, 0),
+        mtime: (0, 0),
+        ctime: (0, 0),
+        mode: REGULAR,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: (0, 0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_the_epoch_survive() {
+        for time in [
+            (0, 0),
+            (5, 7),
+            (-1, 0),
+            (-1, 999_999_999),
+            (-5, 1),
+            (1 << 33, 3),
+        ] {
+            let there = TimeOrNow::SpecificTime(system_time(time));
+            assert_eq!(new_time(there), NewTime::Exactly(time));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The read-only side: the flattened stack, and the bytes of its files.
+//!
+//! No locks: a node number is a table row plus one, and the tables never change.
+
+pub mod chunks;
+pub mod names;
+
+use std::sync::{Arc, OnceLock};
+
+use layerfmt::{Index, Ino};
+
+use self::chunks::ChunkCache;
+use self::names::Names;
+use crate::fetch::ChunkSource;
+use crate::sys::{Errno, Result};
+use crate::upper::marks::StackDigest;
+
+/// The flattened stack of a mount.
+#[derive(Debug)]
+pub struct Lower {
+    /// Every table.
+    pub index: Arc<Index>,
+    /// Decoded chunks and where the others come from.
+    pub chunks: ChunkCache,
+    /// Names the stack in origins.
+    pub digest: StackDigest,
+    names: OnceLock<Names>,
+}
+
+impl Lower {
+    /// A stack whose chunks come from `source`; decoded ones are kept in at most `cache_len`
+    /// bytes. `digest` is that of the flattened index.
+    pub fn new(
+        index: Arc<Index>,
+        source: Arc<dyn ChunkSource>,
+        digest: &[u8; 32],
+        cache_len: u64,
+    ) -> Lower {
+        Lower {
+            chunks: ChunkCache::new(Arc::clone(&index), source, cache_len),
+            index,
+            digest: StackDigest::new(digest),
+            names: OnceLock::new(),
+        }
+    }
+
+    /// Where every row is named; made at the first question.
+    pub fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::new(&self.index))
+    }
+
+    /// Up to `len` bytes of file `row` from `offset`, as if the file were `size` bytes long: what
+    /// the lower has no bytes for reads as zeros.
+    ///
+    /// # Errors
+    /// EIO when a chunk cannot be had or is not what the index promised; the log says which.
+    pub fn read(&self, row: Ino, offset: u64, len: usize, size: u64) -> Result<Vec<u8>> {
+        let end = offset.saturating_add(len as u64).min(size);
+        let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
+            return Ok(Vec::new());
+        };
+        let len = usize::try_from(len).map_err(|_| Errno::INVAL)?;
+        let mut out = vec![0_u8; len];
+        for extent in self.index.extents(row, offset..end) {
+            let from = extent.file_offset.max(offset);
+            let to = (extent.file_offset + u64::from(extent.len)).min(end);
+            let at = usize::try_from(from - offset).unwrap_or(usize::MAX);
+            let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
+            let inside = extent.chunk_offset as usize
+                + usize::try_from(from - extent.file_offset).unwrap_or(usize::MAX);
+            let Some(place) = out.get_mut(at..at.saturating_add(count)) else {
+                continue;
+            };
+            self.chunks.copy(extent.chunk, inside, place)?;
+        }
+        Ok(out)
+    }
+
+    /// The next data (or hole) of file `row` at or after `offset`.
+    ///
+    /// # Errors
+    /// ENXIO past the end, or when there is no more data.
+    pub fn seek(&self, row: Ino, offset: u64, size: u64, hole: bool) -> Result<u64> {
+        if offset >= size {
+            return Err(Errno::NXIO);
+        }
+        let mut at = offset;
+        for extent in self.index.extents(row, offset..size) {
+            if extent.file_offset > at {
+                return Ok(if hole { at } else { extent.file_offset });
+            }
+            if !hole {
+                return Ok(at);
+            }
+            at = (extent.file_offset + u64::from(extent.len)).min(size);
+        }
+        match (hole, at < size) {
+            (true, _) => Ok(at),
+            (false, _) => Err(Errno::NXIO),
+        }
+    }
+
+    /// Bytes of file `row` that are data, in blocks of 512.
+    pub fn blocks(&self, row: Ino, size: u64) -> u64 {
+        self.index
+            .extents(row, 0..size)
+            .map(|extent| u64::from(extent.len))
+            .sum::<u64>()
+            .div_ceil(512)
+    }
+}

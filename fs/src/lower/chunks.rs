@@ -1,0 +1,149 @@
+//! Decoded chunks: bounded in bytes, one decode however many readers wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layerfmt::{Chunk, Index, Source};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::fetch::ChunkSource;
+use crate::sys::{Errno, Result};
+
+/// Bookkeeping of one entry, counted with its bytes.
+const ENTRY_LEN: u64 = 96;
+/// A usual decoded chunk, bytes: sizes the cache's tables.
+const CHUNK_LEN_USUAL: u64 = 256 * 1024;
+
+#[derive(Debug, Clone)]
+struct ByLength;
+
+impl Weighter<u32, Arc<Vec<u8>>> for ByLength {
+    fn weight(&self, _id: &u32, decoded: &Arc<Vec<u8>>) -> u64 {
+        decoded.len() as u64 + ENTRY_LEN
+    }
+}
+
+/// What the chunk cache did, for the status.
+#[derive(Debug, Default)]
+pub struct ChunkCounters {
+    /// Chunks decoded.
+    pub decoded: AtomicU64,
+    /// Stored bytes read.
+    pub stored_len: AtomicU64,
+    /// Chunks that could not be had or were damaged.
+    pub failed: AtomicU64,
+}
+
+/// The decoded-chunk cache over the source of stored chunks.
+pub struct ChunkCache {
+    index: Arc<Index>,
+    source: Arc<dyn ChunkSource>,
+    decoded: Cache<u32, Arc<Vec<u8>>, ByLength>,
+    /// What happened so far.
+    pub counters: ChunkCounters,
+}
+
+impl std::fmt::Debug for ChunkCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChunkCache")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChunkCache {
+    /// A cache of at most `capacity` bytes.
+    pub fn new(index: Arc<Index>, source: Arc<dyn ChunkSource>, capacity: u64) -> ChunkCache {
+        let items = usize::try_from(capacity / CHUNK_LEN_USUAL)
+            .unwrap_or(64)
+            .max(16);
+        ChunkCache {
+            index,
+            source,
+            decoded: Cache::with_weighter(items, capacity, ByLength),
+            counters: ChunkCounters::default(),
+        }
+    }
+
+    /// Copy `place.len()` bytes from `inside` chunk `id`. A request for the whole chunk is decoded
+    /// past the cache: what is read once from end to end must not drive out what is read again.
+    ///
+    /// # Errors
+    /// EIO, with a log line naming layer, chunk and offset.
+    pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<()> {
+        let chunk = self.index.chunk(id).ok_or(Errno::IO)?;
+        if inside == 0 && place.len() == chunk.raw_len as usize {
+            if let Some(decoded) = self.decoded.get(&id) {
+                place.copy_from_slice(decoded.get(..place.len()).ok_or(Errno::IO)?);
+                return Ok(());
+            }
+            let decoded = self.decode(id, &chunk)?;
+            place.copy_from_slice(decoded.get(..place.len()).ok_or(Errno::IO)?);
+            return Ok(());
+        }
+        let decoded = self
+            .decoded
+            .get_or_insert_with(&id, || self.decode(id, &chunk).map(Arc::new))?;
+        let bytes = decoded
+            .get(inside..)
+            .and_then(|rest| rest.get(..place.len()))
+            .ok_or(Errno::IO)?;
+        place.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// What the source says of itself.
+    pub fn source_status(&self) -> Option<serde_json::Value> {
+        self.source.status()
+    }
+
+    /// Whether the source may take long.
+    pub fn is_slow(&self) -> bool {
+        self.source.is_slow()
+    }
+
+    /// Bytes of decoded chunks held now.
+    pub fn held_len(&self) -> u64 {
+        self.decoded.weight()
+    }
+
+    fn decode(&self, id: u32, chunk: &Chunk) -> Result<Vec<u8>> {
+        let mut stored = Vec::new();
+        let mut decoded = Vec::new();
+        let done = self
+            .source
+            .read_stored(&self.index, chunk, &mut stored)
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                layerfmt::decode_chunk(chunk, &stored, &mut decoded).map_err(|e| e.to_string())
+            });
+        self.counters
+            .stored_len
+            .fetch_add(u64::from(chunk.stored_len), Ordering::Relaxed);
+        match done {
+            Ok(()) => {
+                self.counters.decoded.fetch_add(1, Ordering::Relaxed);
+                Ok(decoded)
+            }
+            Err(reason) => {
+                self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                let layer = match chunk.source {
+                    Source::Own => String::from("itself"),
+                    Source::Borrowed(row) => self
+                        .index
+                        .layer(row)
+                        .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
+                };
+                tracing::error!(
+                    layer,
+                    chunk = id,
+                    offset = chunk.offset,
+                    reason,
+                    "a chunk cannot be read: its readers get EIO"
+                );
+                Err(Errno::IO)
+            }
+        }
+    }
+}

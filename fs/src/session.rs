@@ -1,0 +1,209 @@
+//! Attaching the file system to a directory and answering until it is unmounted.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::fuse::Adapter;
+
+/// The file system type in the mount table.
+const TYPE: &str = "fuse.layerfs";
+/// Read-ahead of the mount, KiB: one request of the largest size.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// Where and how to mount.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// An existing directory.
+    pub mountpoint: PathBuf,
+    /// The name in the mount table.
+    pub name: String,
+    /// `ro`, `nosuid`, …
+    pub flags: MountFlags,
+    /// Threads that answer requests.
+    pub threads: usize,
+}
+
+/// Why a mount cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The mount point is missing or no directory.
+    #[error("mount point {path}: {source}")]
+    Mountpoint {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No FUSE in this kernel.
+    #[error("/dev/fuse: {0}: load the module (modprobe fuse)")]
+    NoFuse(Errno),
+    /// mount(2) refused.
+    #[error("mount on {path}: {source}")]
+    Mount {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// The kernel or fusermount3 refused.
+    #[error("FUSE: {0}")]
+    Fuse(std::io::Error),
+}
+
+/// An attached mount, not yet answering.
+#[derive(Debug)]
+pub struct Attached {
+    session: Session<Adapter>,
+}
+
+/// Remove what a dead daemon left attached to `path`; whether there was something.
+pub fn remove_dead_mount(path: &Path) -> bool {
+    match rustix::fs::stat(path) {
+        Err(Errno::NOTCONN) => {
+            tracing::info!(path = %path.display(), "removing the mount of a dead daemon");
+            rustix::mount::unmount(path, UnmountFlags::DETACH).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// Attach `adapter` to its place.
+///
+/// # Errors
+/// Why not.
+pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError> {
+    let path = &place.mountpoint;
+    let mut config = Config::default();
+    config.n_threads = Some(place.threads);
+    config.acl = SessionACL::All;
+    let device = rustix::fs::open(c"/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(SessionError::NoFuse)?;
+    match mount(&device, place) {
+        Ok(()) => {
+            let session = Session::from_fd(adapter, device, SessionACL::All, config)
+                .map_err(SessionError::Fuse)?;
+            set_read_ahead(path);
+            Ok(Attached { session })
+        }
+        Err(Errno::PERM) => attach_as_user(adapter, place, config),
+        Err(source) => Err(SessionError::Mount {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+fn mount(device: &OwnedFd, place: &Place) -> Result<(), Errno> {
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount(
+        &place.name[..],
+        &place.mountpoint,
+        TYPE,
+        place.flags,
+        data.as_c_str(),
+    )
+}
+
+/// An ordinary user: through fusermount3, for that user alone.
+fn attach_as_user(
+    adapter: Adapter,
+    place: &Place,
+    mut config: Config,
+) -> Result<Attached, SessionError> {
+    config.acl = SessionACL::Owner;
+    config.mount_options = vec![
+        MountOption::FSName(place.name.clone()),
+        MountOption::Subtype("layerfs".to_owned()),
+        MountOption::DefaultPermissions,
+    ];
+    if place.flags.contains(MountFlags::RDONLY) {
+        config.mount_options.push(MountOption::RO);
+    }
+    let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
+    Ok(Attached { session })
+}
+
+impl Attached {
+    /// Answer requests until the file system is unmounted.
+    ///
+    /// # Errors
+    /// When the connection to the kernel breaks.
+    pub fn serve(self) -> Result<(), SessionError> {
+        self.session.run().map_err(SessionError::Fuse)
+    }
+}
+
+/// The kernel offers at most 128 KiB in the protocol; sysfs allows more. Failing costs only speed.
+fn set_read_ahead(mountpoint: &Path) {
+    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return;
+    };
+    let Some(device) = device_of(&table, mountpoint) else {
+        return;
+    };
+    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!(path, %error, "read-ahead stays small");
+    }
+}
+
+/// `major:minor` of what is mounted last on `mountpoint`.
+fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let wanted = mountpoint.as_os_str().as_bytes();
+    table.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let device = fields.nth(2)?;
+        let at = fields.nth(1)?;
+        (unescape_octal(at) == wanted).then_some(device)
+    })
+}
+
+/// The mount table writes blanks as `\040` and the like.
+fn unescape_octal(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = (*first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_last_mount_with_blanks_in_its_name() {
+        let table = "36 35 98:0 / /mnt\\0401 rw - ext3 /dev/root rw\n\
+                     37 35 0:55 / /mnt\\0401 rw - fuse.layerfs x rw\n\
+                     38 35 0:56 / /other rw - tmpfs x rw\n";
+        assert_eq!(device_of(table, Path::new("/mnt 1")), Some("0:55"));
+        assert_eq!(device_of(table, Path::new("/mnt")), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! What a mount shows below its upper: a flattened index and where its chunks come from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use layerfmt::{Digest, Index, Layer, LayerRef};
+
+use crate::fetch::ChunkSource;
+use crate::fetch::file::LayerFiles;
+
+/// A stack, ready to be mounted.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// All layers as one.
+    pub index: Arc<Index>,
+    /// Where stored chunks come from.
+    pub source: Arc<dyn ChunkSource>,
+    /// The layers, base first.
+    pub layers: Vec<LayerRef>,
+    /// What the mount is called in the mount table when nothing else is asked for.
+    pub name: String,
+}
+
+/// Why local layer files do not make a stack.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// No layer was named.
+    #[error("no layer given: use -o lowerdir=top.layer:…:base.layer")]
+    Empty,
+    /// A path is not a file.
+    #[error("{0} is not a layer file: bake the directory first (bakery bake)")]
+    NotAFile(PathBuf),
+    /// A file is not a layer, or damaged.
+    #[error("{path}: {source}")]
+    Layer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: layerfmt::FormatError,
+    },
+    /// The layers do not fit together.
+    #[error("the layers do not make one tree: {0}")]
+    Flatten(layerfmt::FormatError),
+}
+
+impl Stack {
+    /// Flatten local layer files, base first.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how.
+    pub fn open(paths: &[PathBuf]) -> Result<Stack, StackError> {
+        let mut layers = Vec::with_capacity(paths.len());
+        for path in paths {
+            layers.push(Arc::new(open_layer(path)?));
+        }
+        let top = layers.last().ok_or(StackError::Empty)?;
+        let name = format!("layerfs:{}", top.digest());
+        let merged = layerfmt::flatten::flatten_layers(layers.iter().map(Arc::as_ref), false)
+            .map_err(StackError::Flatten)?;
+        Ok(Stack {
+            index: merged.index,
+            layers: layers.iter().map(|layer| layer.layer_ref()).collect(),
+            source: Arc::new(LayerFiles::new(layers)),
+            name,
+        })
+    }
+
+    /// A digest that names the rows of the flattened index: the same layers give the same rows.
+    pub fn digest(&self) -> Digest {
+        let names: Vec<u8> = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.digest.0)
+            .collect();
+        Digest::of(&names)
+    }
+}
+
+fn open_layer(path: &Path) -> Result<Layer, StackError> {
+    if path.is_dir() {
+        return Err(StackError::NotAFile(path.to_owned()));
+    }
+    Layer::open(path).map_err(|source| StackError::Layer {
+        path: path.to_owned(),
+        source,
+    })
+}

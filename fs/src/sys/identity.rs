@@ -1,0 +1,79 @@
+//! Creating an object as somebody else: the file system user and group of this thread.
+//!
+//! The upper's own file system then applies its rules (set-group-ID directories, default ACLs)
+//! exactly as if the caller had written there, and an object is never visible with a wrong owner.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether this thread keeps its capabilities when its file system user changes.
+    static KEEPS_CAPABILITIES: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// `SECBIT_NO_SETUID_FIXUP` of <linux/securebits.h>.
+const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+
+fn keep_capabilities() -> bool {
+    KEEPS_CAPABILITIES.with(|kept| {
+        kept.get().unwrap_or_else(|| {
+            // SAFETY: prctl with integer arguments only; it changes a flag of the calling thread.
+            let done =
+                unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) }
+                    == 0;
+            kept.set(Some(done));
+            done
+        })
+    })
+}
+
+/// Proof that this thread acts for another user; dropping it turns the thread back.
+#[derive(Debug)]
+pub struct Assumed {
+    /// What to go back to; `None` if nothing was changed.
+    before: Option<(libc::uid_t, libc::gid_t)>,
+    /// Whether objects made meanwhile already belong to the user asked for.
+    pub owns: bool,
+}
+
+/// Act for `uid`, `gid` until the result is dropped. Where that is not possible `owns` is false
+/// and the caller changes the owner of what it made.
+pub fn assume(uid: u32, gid: u32) -> Assumed {
+    let (own_uid, own_gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    if (uid, gid) == (own_uid, own_gid) {
+        return Assumed {
+            before: None,
+            owns: true,
+        };
+    }
+    if own_uid != 0 || !keep_capabilities() {
+        return Assumed {
+            before: None,
+            owns: false,
+        };
+    }
+    // SAFETY: both calls take integers and change the calling thread only.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+    }
+    Assumed {
+        before: Some((own_uid, own_gid)),
+        owns: true,
+    }
+}
+
+impl Drop for Assumed {
+    fn drop(&mut self) {
+        if let Some((uid, gid)) = self.before {
+            // SAFETY: as in `assume`; going back to the process's own identity cannot fail.
+            unsafe {
+                libc::setfsuid(uid);
+                libc::setfsgid(gid);
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One object of the upper, addressed without ever resolving a path: a name in an open directory,
+//! or an open descriptor of its own (an object whose last name is gone).
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
+
+use super::{Errno, Result};
+
+/// The largest value the kernel accepts for one extended attribute (XATTR_SIZE_MAX).
+const XATTR_LEN_MAX: usize = 65536;
+
+/// Where this process's descriptors are visible as links; see [`enter_descriptor_directory`].
+static DESCRIPTORS: OnceLock<&'static str> = OnceLock::new();
+
+/// Make `/proc/self/fd` the working directory, so that no later call resolves a path from `/`.
+///
+/// # Errors
+/// ENOENT without /proc: attributes of device nodes and symbolic links then cannot be reached.
+pub fn enter_descriptor_directory() -> Result<()> {
+    rustix::process::chdir(c"/proc/self/fd")?;
+    DESCRIPTORS.get_or_init(|| "");
+    Ok(())
+}
+
+fn descriptor_path(fd: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = String::with_capacity(32);
+    path.push_str(DESCRIPTORS.get_or_init(|| "/proc/self/fd/"));
+    // Writing to a String cannot fail.
+    let _ = write!(path, "{}", fd.as_raw_fd());
+    let mut path = path.into_bytes();
+    if !name.is_empty() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+/// Where an object of the upper is.
+#[derive(Debug, Clone)]
+pub enum At<'a> {
+    /// `name` in the open directory.
+    Name(Arc<OwnedFd>, &'a [u8]),
+    /// The object behind an open descriptor (any kind of open, O_PATH too).
+    Open(Arc<OwnedFd>),
+}
+
+impl At<'_> {
+    /// The object's attributes.
+    ///
+    /// # Errors
+    /// ENOENT if the name is gone.
+    pub fn stat(&self) -> Result<Stat> {
+        match self {
+            At::Name(dir, name) => rustix::fs::statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
+            At::Open(fd) => rustix::fs::fstat(fd),
+        }
+    }
+
+    /// Open the object itself, never what a symbolic link points to.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        match self {
+            At::Name(dir, name) => {
+                rustix::fs::openat(dir, *name, flags | OFlags::NOFOLLOW, Mode::empty())
+            }
+            At::Open(fd) => {
+                rustix::fs::open(descriptor_path(fd.as_fd(), b""), flags, Mode::empty())
+            }
+        }
+    }
+
+    /// Set the permission bits. The object is not a symbolic link.
+    ///
+    /// # Errors
+    /// As chmod(2).
+    pub fn chmod(&self, mode: u32) -> Result<()> {
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        match self {
+            At::Name(dir, name) => rustix::fs::chmodat(dir, *name, mode, AtFlags::empty()),
+            At::Open(fd) => rustix::fs::chmod(descriptor_path(fd.as_fd(), b""), mode),
+        }
+    }
+
+    /// Set owner, group or both.
+    ///
+    /// # Errors
+    /// As chown(2).
+    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        match self {
+            At::Name(dir, name) => {
+                rustix::fs::chownat(dir, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            At::Open(fd) => rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
+        }
+    }
+
+    /// Set access and modification time.
+    ///
+    /// # Errors
+    /// As utimensat(2).
+    pub fn set_times(&self, times: &Timestamps) -> Result<()> {
+        match self {
+            At::Name(dir, name) => {
+                rustix::fs::utimensat(dir, *name, times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            At::Open(fd) => {
+                let path = descriptor_path(fd.as_fd(), b"");
+                rustix::fs::utimensat(rustix::fs::CWD, path, times, AtFlags::empty())
+            }
+        }
+    }
+
+    fn path(&self) -> (Vec<u8>, bool) {
+        match self {
+            At::Name(dir, name) => (descriptor_path(dir.as_fd(), name), false),
+            At::Open(fd) => (descriptor_path(fd.as_fd(), b""), true),
+        }
+    }
+
+    /// The value of attribute `name`.
+    ///
+    /// # Errors
+    /// ENODATA if it has none by that name.
+    pub fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let (path, follow) = self.path();
+        let mut small = [0_u8; 256];
+        let got = if follow {
+            rustix::fs::getxattr(&path[..], name, &mut small)
+        } else {
+            rustix::fs::lgetxattr(&path[..], name, &mut small)
+        };
+        match got {
+            Ok(len) => Ok(small.get(..len).unwrap_or_default().to_vec()),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0_u8; XATTR_LEN_MAX];
+                let len = if follow {
+                    rustix::fs::getxattr(&path[..], name, &mut large[..])?
+                } else {
+                    rustix::fs::lgetxattr(&path[..], name, &mut large[..])?
+                };
+                large.truncate(len);
+                Ok(large)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The names of all attributes, as the kernel stores them.
+    ///
+    /// # Errors
+    /// As listxattr(2).
+    pub fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
+        let (path, follow) = self.path();
+        let mut small = [0_u8; 512];
+        let got = if follow {
+            rustix::fs::listxattr(&path[..], &mut small)
+        } else {
+            rustix::fs::llistxattr(&path[..], &mut small)
+        };
+        let split = |list: &[u8]| -> Vec<Vec<u8>> {
+            list.split(|byte| *byte == 0)
+                .filter(|n| !n.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
+        match got {
+            Ok(len) => Ok(split(small.get(..len).unwrap_or_default())),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0_u8; XATTR_LEN_MAX];
+                let len = if follow {
+                    rustix::fs::listxattr(&path[..], &mut large[..])?
+                } else {
+                    rustix::fs::llistxattr(&path[..], &mut large[..])?
+                };
+                Ok(split(large.get(..len).unwrap_or_default()))
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Set attribute `name`.
+    ///
+    /// # Errors
+    /// As setxattr(2).
+    pub fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        let (path, follow) = self.path();
+        if follow {
+            rustix::fs::setxattr(&path[..], name, value, flags)
+        } else {
+            rustix::fs::lsetxattr(&path[..], name, value, flags)
+        }
+    }
+
+    /// Remove attribute `name`.
+    ///
+    /// # Errors
+    /// ENODATA if it has none by that name.
+    pub fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        let (path, follow) = self.path();
+        if follow {
+            rustix::fs::removexattr(&path[..], name)
+        } else {
+            rustix::fs::lremovexattr(&path[..], name)
+        }
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is none.
+    pub fn read_link(&self) -> Result<Vec<u8>> {
+        match self {
+            At::Name(dir, name) => {
+                rustix::fs::readlinkat(dir, *name, Vec::new()).map(std::ffi::CString::into_bytes)
+            }
+            At::Open(fd) => {
+                rustix::fs::readlinkat(fd, c"", Vec::new()).map(std::ffi::CString::into_bytes)
+            }
+        }
+    }
+
+    /// Give the object behind an open descriptor the name `name` in `dir`.
+    ///
+    /// # Errors
+    /// As linkat(2).
+    pub fn link(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        match self {
+            At::Name(from, old) => rustix::fs::linkat(from, *old, dir, name, AtFlags::empty()),
+            At::Open(fd) => {
+                let path = descriptor_path(fd.as_fd(), b"");
+                rustix::fs::linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the daemon asks of the kernel about itself.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+
+/// Raise the limit of open descriptors as far as allowed; returns what we have now.
+pub fn raise_descriptor_limit(wanted: u64) -> u64 {
+    let have = rustix::process::getrlimit(Resource::Nofile);
+    let ceiling = have.maximum.unwrap_or(u64::MAX);
+    let attempts = [
+        Rlimit {
+            current: Some(wanted),
+            maximum: Some(wanted.max(ceiling)),
+        },
+        Rlimit {
+            current: Some(wanted.min(ceiling)),
+            maximum: have.maximum,
+        },
+    ];
+    for attempt in attempts {
+        if rustix::process::setrlimit(Resource::Nofile, attempt).is_ok() {
+            break;
+        }
+    }
+    rustix::process::getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
+}
+
+/// `PR_SET_IO_FLUSHER` of <linux/prctl.h>.
+const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
+/// Tell memory reclaim that this process writes data out: it must not wait for itself.
+///
+/// # Errors
+/// EINVAL on kernels before 5.6, EPERM without CAP_SYS_RESOURCE.
+pub fn set_io_flusher() -> Result<(), Errno> {
+    // SAFETY: prctl with integer arguments only.
+    let done = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
+    if done == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Keep every page of the process in memory, those to come as well.
+///
+/// # Errors
+/// ENOMEM or EPERM: the limit of locked memory.
+pub fn lock_memory() -> Result<(), Errno> {
+    rustix::mm::mlockall(
+        rustix::mm::MlockAllFlags::CURRENT
+            | rustix::mm::MlockAllFlags::FUTURE
+            | rustix::mm::MlockAllFlags::ONFAULT,
+    )
+}
+
+/// Never be chosen by the out-of-memory killer.
+///
+/// # Errors
+/// EACCES without CAP_SYS_RESOURCE, ENOENT without /proc.
+pub fn spare_from_oom() -> Result<(), Errno> {
+    let file = rustix::fs::open(
+        "/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::io::write(&file, b"-1000").map(drop)
+}
+
+/// Replace standard input and output by `quiet`, standard error by `errors`.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> {
+    for (from, to) in [
+        (quiet, libc::STDIN_FILENO),
+        (quiet, libc::STDOUT_FILENO),
+        (errors, libc::STDERR_FILENO),
+    ] {
+        // SAFETY: both are descriptors; what `to` was is closed, and nobody owns it as an object.
+        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
+            return Err(last_error());
+        }
+    }
+    Ok(())
+}

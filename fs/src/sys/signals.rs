@@ -1,0 +1,37 @@
+//! Waiting for the signals that end a daemon.
+#![allow(unsafe_code)]
+
+/// The signals that ask the daemon to unmount and end.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+fn ending_set() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set, sigaddset changes an initialised one.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in ENDING {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Hold back the ending signals in this thread and all it starts later.
+pub fn hold() {
+    let set = ending_set();
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Wait for one of the signals held back; its number.
+pub fn wait() -> i32 {
+    let set = ending_set();
+    let mut signal = 0;
+    // SAFETY: both pointers are valid for the call.
+    unsafe {
+        libc::sigwait(&raw const set, &raw mut signal);
+    }
+    signal
+}

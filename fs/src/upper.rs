@@ -1,0 +1,258 @@
+//! The writable directory: a real overlayfs upper. What layerfs writes here, kernel overlayfs
+//! reads, and the other way round (docs/SEMANTICS.md U1).
+
+pub mod marks;
+pub mod work;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+
+use self::marks::Marks;
+use self::work::Work;
+use crate::sys::object::At;
+use crate::sys::{Errno, Result};
+
+/// Why an upper cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum UpperError {
+    /// A directory is missing or cannot be opened.
+    #[error("{what} {path}: {source}: give a directory that exists and that this user may write")]
+    Open {
+        /// `upperdir` or `workdir`.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// upper and work are not on one file system.
+    #[error(
+        "workdir {work} is not on the file system of upperdir {upper}: renames between them must be atomic"
+    )]
+    Apart {
+        /// The upper directory.
+        upper: PathBuf,
+        /// The work directory.
+        work: PathBuf,
+    },
+    /// One lies inside the other.
+    #[error(
+        "upperdir {upper} and workdir {work} must be two directories, neither inside the other"
+    )]
+    Nested {
+        /// The upper directory.
+        upper: PathBuf,
+        /// The work directory.
+        work: PathBuf,
+    },
+    /// The file system lacks something.
+    #[error(
+        "the file system of upperdir {path} cannot serve: {lacks} ({source}): use ext4, xfs, btrfs or tmpfs"
+    )]
+    Unfit {
+        /// The upper directory.
+        path: PathBuf,
+        /// What it lacks.
+        lacks: &'static str,
+        /// What it said.
+        source: Errno,
+    },
+    /// Another mount uses the work directory.
+    #[error("workdir {work} is in use by another mount (process {holder}): unmount that first")]
+    Busy {
+        /// The work directory.
+        work: PathBuf,
+        /// Who holds it, as it wrote itself.
+        holder: String,
+    },
+}
+
+/// An upper in use.
+#[derive(Debug)]
+pub struct Upper {
+    root: Arc<OwnedFd>,
+    /// The staging area.
+    pub work: Work,
+    /// The names of our attributes.
+    pub marks: Marks,
+    path: PathBuf,
+    rename_whiteout: bool,
+}
+
+impl Upper {
+    /// Open and try out an upper: lock its work directory, remove leftovers, probe the file
+    /// system.
+    ///
+    /// # Errors
+    /// Why it cannot serve, with what to do.
+    pub fn open(
+        upper: &Path,
+        work: &Path,
+        wait: std::time::Duration,
+    ) -> std::result::Result<Upper, UpperError> {
+        let open = |what, path: &Path| {
+            rustix::fs::open(
+                path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(|source| UpperError::Open {
+                what,
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let root = open("upperdir", upper)?;
+        let base = open("workdir", work)?;
+        check_places(upper, work, &root, &base)?;
+        let marks = Marks::probe(&root).map_err(|(lacks, source)| UpperError::Unfit {
+            path: upper.to_owned(),
+            lacks,
+            source,
+        })?;
+        let work = Work::enter(base, work, wait)?;
+        let unfit = |lacks| {
+            move |source| UpperError::Unfit {
+                path: upper.to_owned(),
+                lacks,
+                source,
+            }
+        };
+        let temporary = work.name();
+        work.make_whiteout(&temporary)
+            .map_err(unfit("whiteouts (mknod c 0 0) are refused"))?;
+        work.remove(&temporary)
+            .map_err(unfit("files cannot be removed"))?;
+        let mut upper = Upper {
+            root: Arc::new(root),
+            work,
+            marks,
+            path: upper.to_owned(),
+            rename_whiteout: true,
+        };
+        upper.rename_whiteout = upper.probe_rename_whiteout();
+        Ok(upper)
+    }
+
+    /// The upper's root directory.
+    pub fn root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root)
+    }
+
+    /// Its path when the mount began; for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Open directory `name` in `dir`, staying inside the upper.
+    ///
+    /// # Errors
+    /// As openat2(2).
+    pub fn open_directory(&self, dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(
+            dir,
+            name,
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS,
+        )
+    }
+
+    /// Remove `name` from `dir` and leave a whiteout there, in one step as others see it. What was
+    /// there goes to the work directory, under the name returned.
+    ///
+    /// # Errors
+    /// As renameat2(2).
+    pub fn replace_by_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<Box<[u8]>> {
+        let temporary = self.work.name();
+        if self.rename_whiteout {
+            self.work
+                .take(dir, name, &temporary, rustix::fs::RenameFlags::WHITEOUT)?;
+        } else {
+            self.work.make_whiteout(&temporary)?;
+            let swapped = self
+                .work
+                .put(&temporary, dir, name, rustix::fs::RenameFlags::EXCHANGE);
+            if let Err(errno) = swapped {
+                let _ = self.work.remove(&temporary);
+                return Err(errno);
+            }
+        }
+        Ok(temporary)
+    }
+
+    /// Whether a rename can leave a whiteout behind in the same step.
+    pub fn renames_with_whiteout(&self) -> bool {
+        self.rename_whiteout
+    }
+
+    /// Make a whiteout where nothing is.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn make_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+    }
+
+    /// Mark a directory as hiding all names of the lower.
+    ///
+    /// # Errors
+    /// As setxattr(2).
+    pub fn set_opaque(&self, at: &At<'_>) -> Result<()> {
+        at.set_xattr(&self.marks.opaque, b"y", XattrFlags::empty())
+    }
+
+    fn probe_rename_whiteout(&self) -> bool {
+        let (first, second) = (self.work.name(), self.work.name());
+        let base = self.work.directory();
+        let tried = self.work.make_whiteout(&first).and_then(|()| {
+            rustix::fs::renameat_with(
+                base,
+                &first[..],
+                base,
+                &second[..],
+                rustix::fs::RenameFlags::WHITEOUT,
+            )
+        });
+        let _ = self.work.remove(&first);
+        let _ = self.work.remove(&second);
+        tried.is_ok()
+    }
+}
+
+fn check_places(
+    upper: &Path,
+    work: &Path,
+    root: &OwnedFd,
+    base: &OwnedFd,
+) -> std::result::Result<(), UpperError> {
+    let stat = |fd: &OwnedFd| rustix::fs::statat(fd, c"", AtFlags::EMPTY_PATH);
+    let unreadable = |source| UpperError::Open {
+        what: "upperdir",
+        path: upper.to_owned(),
+        source,
+    };
+    let (one, two) = (
+        stat(root).map_err(unreadable)?,
+        stat(base).map_err(unreadable)?,
+    );
+    if one.st_dev != two.st_dev {
+        return Err(UpperError::Apart {
+            upper: upper.to_owned(),
+            work: work.to_owned(),
+        });
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (real_upper, real_work) = (real(upper), real(work));
+    if real_upper.starts_with(&real_work) || real_work.starts_with(&real_upper) {
+        return Err(UpperError::Nested {
+            upper: upper.to_owned(),
+            work: work.to_owned(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The work directory: where objects of the upper are made before they appear, under names nobody
+//! sees. Whatever is found here when a mount begins is left over from a crash and is removed.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+
+use super::UpperError;
+use crate::sys::{Errno, Result, directory};
+
+/// How deep a leftover tree is followed when it is removed; deeper is not ours.
+const LEFTOVER_DEPTH_MAX: u32 = 64;
+/// Prefix of a staged file that is to get all names of a lower hard link.
+const LINKS_PREFIX: &[u8] = b"links.";
+
+/// An open, locked work directory.
+#[derive(Debug)]
+pub struct Work {
+    /// `workdir/work`: overlayfs keeps its own leftovers there as well.
+    staging: Arc<OwnedFd>,
+    /// Holds the lock as long as it is open.
+    _lock: OwnedFd,
+    next: AtomicU64,
+    /// Staged files whose names were not all given when the last daemon died, by lower row.
+    pub unfinished_links: Vec<(u32, Box<[u8]>)>,
+}
+
+impl Work {
+    /// Lock `base`, waiting up to `wait` for another mount to let go of it, and clean it.
+    ///
+    /// # Errors
+    /// [`UpperError::Busy`] with the holder's process number.
+    pub fn enter(
+        base: OwnedFd,
+        path: &Path,
+        wait: Duration,
+    ) -> std::result::Result<Work, UpperError> {
+        let fail = |source| UpperError::Open {
+            what: "workdir",
+            path: path.to_owned(),
+            source,
+        };
+        let lock = rustix::fs::openat(
+            &base,
+            c"layerfs.lock",
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o600),
+        )
+        .map_err(fail)?;
+        acquire(&lock, path, wait)?;
+        match rustix::fs::mkdirat(&base, c"work", Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let staging = rustix::fs::openat(
+            &base,
+            c"work",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(fail)?;
+        let mut work = Work {
+            staging: Arc::new(staging),
+            _lock: lock,
+            next: AtomicU64::new(0),
+            unfinished_links: Vec::new(),
+        };
+        work.clean().map_err(fail)?;
+        Ok(work)
+    }
+
+    /// The staging directory itself.
+    pub fn directory(&self) -> &Arc<OwnedFd> {
+        &self.staging
+    }
+
+    /// A name no other staged object has.
+    pub fn name(&self) -> Box<[u8]> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("#{number:x}").into_bytes().into()
+    }
+
+    /// The name of a staged file that will get all the names of hard-linked lower `row`.
+    pub fn links_name(&self, row: u32) -> Box<[u8]> {
+        [LINKS_PREFIX, row.to_string().as_bytes()].concat().into()
+    }
+
+    /// Make a staged whiteout.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn make_whiteout(&self, name: &[u8]) -> Result<()> {
+        rustix::fs::mknodat(
+            &self.staging,
+            name,
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        )
+    }
+
+    /// Publish staged `name` as `to` in `dir`.
+    ///
+    /// # Errors
+    /// As renameat2(2).
+    pub fn put(&self, name: &[u8], dir: &OwnedFd, to: &[u8], flags: RenameFlags) -> Result<()> {
+        rustix::fs::renameat_with(&self.staging, name, dir, to, flags)
+    }
+
+    /// Withdraw `from` in `dir` to staged `name`.
+    ///
+    /// # Errors
+    /// As renameat2(2).
+    pub fn take(&self, dir: &OwnedFd, from: &[u8], name: &[u8], flags: RenameFlags) -> Result<()> {
+        rustix::fs::renameat_with(dir, from, &self.staging, name, flags)
+    }
+
+    /// Remove a staged object that is not a directory.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn remove(&self, name: &[u8]) -> Result<()> {
+        rustix::fs::unlinkat(&self.staging, name, AtFlags::empty())
+    }
+
+    /// Remove a staged object of any kind; a directory with all that is in it.
+    ///
+    /// # Errors
+    /// The first failure; the rest is removed when the next mount begins.
+    pub fn remove_all(&self, name: &[u8]) -> Result<()> {
+        remove_tree(&self.staging, name, LEFTOVER_DEPTH_MAX)
+    }
+
+    fn clean(&mut self) -> Result<()> {
+        use std::os::fd::AsFd as _;
+        for entry in directory::list(self.staging.as_fd())? {
+            let row = entry
+                .name
+                .strip_prefix(LINKS_PREFIX)
+                .and_then(|row| std::str::from_utf8(row).ok()?.parse::<u32>().ok());
+            let stat =
+                rustix::fs::statat(&self.staging, &entry.name[..], AtFlags::SYMLINK_NOFOLLOW);
+            match (row, stat) {
+                (Some(row), Ok(stat)) if stat.st_nlink > 1 => {
+                    self.unfinished_links.push((row, entry.name));
+                }
+                _ => self.remove_all(&entry.name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Take the lock or say who has it.
+fn acquire(lock: &OwnedFd, path: &Path, wait: Duration) -> std::result::Result<(), UpperError> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => {
+                let mut text = [0; 32];
+                let len = rustix::io::pread(lock, &mut text, 0).unwrap_or(0);
+                let holder = String::from_utf8_lossy(text.get(..len).unwrap_or_default());
+                let holder = holder.trim().to_owned();
+                return Err(UpperError::Busy {
+                    work: path.to_owned(),
+                    holder,
+                });
+            }
+        }
+    }
+    let text = format!("{:<16}\n", std::process::id());
+    let _ = rustix::io::pwrite(lock, text.as_bytes(), 0);
+    Ok(())
+}
+
+fn remove_tree(dir: &OwnedFd, name: &[u8], depth: u32) -> Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        Err(Errno::PERM) if depth > 0 => {}
+        other => return other,
+    }
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(Errno::NAMETOOLONG);
+    };
+    let inner = rustix::fs::openat(
+        dir,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    use std::os::fd::AsFd as _;
+    for entry in directory::list(inner.as_fd())? {
+        remove_tree(&inner, &entry.name, depth)?;
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}
