@@ -18,6 +18,7 @@ pub mod cli;
 pub mod commands;
 pub mod initrd;
 pub mod jobs;
+pub mod exclude;
 pub mod output;
 pub mod progress;
 pub mod receive;

@@ -15,6 +15,7 @@ pub mod path;
 pub mod squashfs;
 pub mod subprocess;
 pub mod tar;
+pub mod whiteout;
 
 use std::io::Read;
 

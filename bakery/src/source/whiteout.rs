@@ -1,0 +1,164 @@
+//! The spellings of "this name is gone" and "nothing shows through here".
+//!
+//! overlayfs marks with devices and extended attributes, AUFS and OCI layers with file names.
+//! All are read everywhere; what comes out is plain objects, whiteouts and opaque directories.
+
+use std::sync::Arc;
+
+use layerfmt::tree::{Metadata, Xattrs};
+
+use super::EntryPath;
+use super::path::PathError;
+
+/// What an entry's name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spelling {
+    /// An object like any other.
+    Plain,
+    /// The object at this path is gone (`.wh.NAME`).
+    Whiteout(EntryPath),
+    /// Nothing below shows through in this directory (`.wh..wh..opq`).
+    Opaque(EntryPath),
+    /// Book-keeping of AUFS that is no part of the tree.
+    Bookkeeping,
+}
+
+/// Reads an entry's name.
+///
+/// # Errors
+/// A whiteout that names nothing.
+pub fn spelling(path: &EntryPath) -> Result<Spelling, PathError> {
+    let Some((parent, last)) = path.split_last() else {
+        return Ok(Spelling::Plain);
+    };
+    if parent
+        .components()
+        .any(|part| part.starts_with(b".wh..wh."))
+    {
+        return Ok(Spelling::Bookkeeping);
+    }
+    match last.strip_prefix(b".wh.") {
+        None => Ok(Spelling::Plain),
+        Some(b".wh..opq") => Ok(Spelling::Opaque(parent)),
+        // AUFS' predecessor had another word for it.
+        Some(b"__dir_opaque") => Ok(Spelling::Opaque(parent)),
+        Some(rest) if rest.starts_with(b".wh.") => Ok(Spelling::Bookkeeping),
+        Some(rest) => parent.join(rest).map(Spelling::Whiteout),
+    }
+}
+
+/// What overlayfs' attributes say about an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Nothing below shows through in this directory.
+    pub opaque: bool,
+    /// This (empty, regular) file is a whiteout.
+    pub whiteout: bool,
+    /// What is below this directory stood elsewhere: an absolute path, or a name beside it.
+    pub redirect: Option<Box<[u8]>>,
+    /// This file has metadata only; its bytes are those of the file below.
+    pub metacopy: bool,
+}
+
+const PREFIXES: [&[u8]; 3] = [
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"user.fuseoverlayfs.",
+];
+
+/// Takes overlayfs' marks out of an object's attributes. Attributes which overlayfs escaped,
+/// because they belong to an overlay inside the overlay, get their own names back.
+pub fn take_marks(meta: &mut Metadata) -> Marks {
+    let mut marks = Marks::default();
+    let Some(xattrs) = &meta.xattrs else {
+        return marks;
+    };
+    let prefixed = |name: &[u8]| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if !xattrs.keys().any(|name| prefixed(name)) {
+        return marks;
+    }
+    let mut kept = Xattrs::new();
+    for (name, value) in xattrs.iter() {
+        let Some(prefix) = PREFIXES.iter().find(|prefix| name.starts_with(prefix)) else {
+            kept.insert(name.clone(), value.clone());
+            continue;
+        };
+        let mark = name.get(prefix.len()..).unwrap_or_default();
+        if let Some(escaped) = mark.strip_prefix(b"overlay.") {
+            kept.insert([*prefix, escaped].concat().into(), value.clone());
+            continue;
+        }
+        match (mark, &**value) {
+            (b"opaque", b"y") => marks.opaque = true,
+            (b"whiteout", _) => marks.whiteout = true,
+            (b"redirect", _) => marks.redirect = Some(value.clone()),
+            (b"metacopy", _) => marks.metacopy = true,
+            // origin, impure, nlink, uuid, upper, protattr: overlayfs' own notes. An opaque mark
+            // of "x" only says that there are whiteouts in attribute form inside.
+            _ => {}
+        }
+    }
+    meta.xattrs = (!kept.is_empty()).then(|| Arc::new(kept));
+    marks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_every_spelling() {
+        let path = |text: &str| EntryPath::parse(text.as_bytes()).unwrap();
+        let table = [
+            ("a/b", Ok(Spelling::Plain)),
+            ("", Ok(Spelling::Plain)),
+            ("a/.wh.b", Ok(Spelling::Whiteout(path("a/b")))),
+            (".wh.b", Ok(Spelling::Whiteout(path("b")))),
+            ("a/.wh..wh..opq", Ok(Spelling::Opaque(path("a")))),
+            (".wh..wh..opq", Ok(Spelling::Opaque(path("")))),
+            ("a/.wh.__dir_opaque", Ok(Spelling::Opaque(path("a")))),
+            (".wh..wh.aufs", Ok(Spelling::Bookkeeping)),
+            (".wh..wh.plnk/123.456", Ok(Spelling::Bookkeeping)),
+            (".wh..wh.orph", Ok(Spelling::Bookkeeping)),
+        ];
+        for (name, expected) in table {
+            assert_eq!(spelling(&path(name)), expected, "{name}");
+        }
+        for bad in ["a/.wh.", "a/.wh..", "a/.wh..."] {
+            assert!(spelling(&path(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn marks_are_taken_and_the_rest_stays() {
+        let attributes: [(&[u8], &[u8]); 6] = [
+            (b"trusted.overlay.opaque", b"y"),
+            (b"trusted.overlay.origin", b"\0\xfb"),
+            (b"trusted.overlay.overlay.opaque", b"y"),
+            (b"user.overlay.redirect", b"/old"),
+            (b"user.overlay.metacopy", b""),
+            (b"user.mine", b"1"),
+        ];
+        let xattrs = attributes
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        let mut meta = Metadata {
+            xattrs: Some(Arc::new(xattrs)),
+            ..Metadata::default()
+        };
+        let marks = take_marks(&mut meta);
+        let redirect = Some(b"/old"[..].into());
+        assert_eq!(
+            marks,
+            Marks {
+                opaque: true,
+                whiteout: false,
+                redirect,
+                metacopy: true
+            }
+        );
+        let kept: Vec<&[u8]> = meta.xattrs().map(|(name, _)| name).collect();
+        assert_eq!(kept, [&b"trusted.overlay.opaque"[..], b"user.mine"]);
+    }
+}
