@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use crate::cli::Globals;
 
 pub mod authorize;
+pub mod bake;
 pub mod completions;
 pub mod initrd;
+pub mod input;
+pub mod layers;
 pub mod man;
 pub mod receive;
 pub mod serve;
@@ -21,6 +24,7 @@ pub mod serve;
 )]
 pub enum Command {
     Authorize(authorize::Args),
+    Bake(bake::Args),
     Completions(completions::Args),
     Initrd(initrd::Args),
     Man(man::Args),
@@ -36,6 +40,7 @@ impl Command {
     pub fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
+            Self::Bake(args) => bake::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Man(args) => man::run(args, globals),

@@ -13,13 +13,17 @@
 //! | [`authorize`], [`receive`] | who may push; taking a push |
 //! | [`sys`] | the few direct system calls |
 
+pub mod assemble;
 pub mod authorize;
+pub mod bake;
 pub mod cli;
 pub mod commands;
 pub mod initrd;
 pub mod jobs;
 pub mod exclude;
+pub mod jobs;
 pub mod output;
+pub mod overlay;
 pub mod progress;
 pub mod receive;
 pub mod serve;

@@ -5,8 +5,6 @@ use std::io::{self, BufReader, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use indicatif::ProgressBar;
-
 use super::directory::Directory;
 use super::iso::Iso;
 use super::squashfs::Squashfs;
@@ -24,8 +22,6 @@ pub struct Options {
     pub member: Option<String>,
     /// Where to put the one temporary file an ISO needs; the system's place when not given.
     pub temporary: Option<PathBuf>,
-    /// Told of the bytes read.
-    pub progress: Option<ProgressBar>,
 }
 
 /// What an input turned out to be.
@@ -129,10 +125,7 @@ pub fn open_stream(
     input: impl Read + Send + 'static,
     options: &Options,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let mut input: Box<dyn Read + Send> = match &options.progress {
-        Some(bar) => Box::new(bar.wrap_read(input)),
-        None => Box::new(input),
-    };
+    let mut input = input;
     let mut head = Vec::new();
     let read = input.by_ref().take(1024).read_to_end(&mut head);
     read.map_err(|cause| SourceError::new(name, "cannot read it").cause(cause))?;

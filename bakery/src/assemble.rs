@@ -1,0 +1,275 @@
+//! Entries to a tree of changes, in whatever order they come.
+//!
+//! Missing parents are made, hard links wait for their target, whiteouts in all spellings become
+//! whiteouts, and what the excludes name stays out. What only a base can answer (where a
+//! redirected directory's content is, what bytes a metadata-only copy has) is kept for
+//! [`crate::overlay`].
+
+mod insert;
+mod links;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
+
+use crate::exclude::Excludes;
+use crate::source::whiteout::{self, Marks, Spelling};
+use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError};
+
+/// Everything one source said.
+#[derive(Debug)]
+pub struct Assembly<C> {
+    /// The tree of changes.
+    pub tree: Tree<C>,
+    /// Directories the source did not list itself: only their place is known.
+    pub implied: HashSet<NodeId>,
+    /// Directories whose lower content stood elsewhere, with overlayfs' redirect value.
+    pub redirects: HashMap<NodeId, Box<[u8]>>,
+    /// Files that have metadata of their own and the bytes of the file below.
+    pub metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
+    /// What was seen and left out.
+    pub seen: Seen,
+}
+
+/// What went by.
+#[derive(Debug, Default, Clone)]
+pub struct Seen {
+    /// Entries read.
+    pub entries: u64,
+    /// Whiteouts among them.
+    pub whiteouts: u64,
+    /// Entries left out, by the pattern that fitted; with the first paths as examples.
+    pub excluded: Vec<Excluded>,
+    /// Entries left out in all.
+    pub excluded_count: u64,
+    /// What the source wants to be known.
+    pub notes: Vec<String>,
+}
+
+/// One entry that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Excluded {
+    /// Its path.
+    pub path: String,
+    /// The pattern that says so.
+    pub pattern: String,
+}
+
+/// Most left-out entries listed one by one; more are only counted.
+pub const EXCLUDED_LISTED_MAX: usize = 10_000;
+
+/// Takes the bytes of a regular file and gives what the tree holds for it.
+pub trait Contents {
+    /// What the tree holds for a file.
+    type Content;
+
+    /// Takes one file's bytes.
+    ///
+    /// # Errors
+    /// They cannot be read or stored.
+    fn take(
+        &mut self,
+        source: &str,
+        path: &EntryPath,
+        data: Data<'_>,
+    ) -> Result<Self::Content, anyhow::Error>;
+}
+
+struct Assembler<'e, C> {
+    source: String,
+    excludes: &'e Excludes,
+    tree: Tree<C>,
+    implied: HashSet<NodeId>,
+    redirects: HashMap<NodeId, Box<[u8]>>,
+    metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
+    seen: Seen,
+    /// Hard links whose target has not come yet.
+    waiting: Vec<(EntryPath, EntryPath)>,
+    /// Paths that were left out, and whether they were whiteouts: links may lead to them.
+    left_out: HashMap<EntryPath, bool>,
+    xattr_sets: HashSet<Arc<Xattrs>>,
+}
+
+/// Reads a source to its end.
+///
+/// # Errors
+/// The source cannot be read exactly, or contradicts itself; the message names the entry.
+pub fn assemble<C: Contents>(
+    source: &mut dyn Source,
+    excludes: &Excludes,
+    contents: &mut C,
+) -> Result<Assembly<C::Content>, anyhow::Error> {
+    let root = Metadata {
+        mode: 0o755,
+        ..Metadata::default()
+    };
+    let mut assembler = Assembler {
+        source: source.name().to_owned(),
+        excludes,
+        tree: Tree::new(root),
+        implied: HashSet::from([ROOT]),
+        redirects: HashMap::new(),
+        metacopies: HashMap::new(),
+        seen: Seen::default(),
+        waiting: Vec::new(),
+        left_out: HashMap::new(),
+        xattr_sets: HashSet::new(),
+    };
+    while let Some(entry) = source.next_entry()? {
+        assembler.seen.entries += 1;
+        if !assembler.entry(entry, contents)? {
+            source.left_out();
+        }
+    }
+    assembler.seen.notes = source.notes();
+    assembler.join_links()?;
+    Ok(Assembly {
+        tree: assembler.tree,
+        implied: assembler.implied,
+        redirects: assembler.redirects,
+        metacopies: assembler.metacopies,
+        seen: assembler.seen,
+    })
+}
+
+impl<C> Assembler<'_, C> {
+    fn wrong(&self, path: &EntryPath, problem: impl Into<String>) -> SourceError {
+        SourceError::new(&self.source, problem).entry(path)
+    }
+
+    /// Takes one entry in; false when it was left out.
+    fn entry(
+        &mut self,
+        entry: Entry<'_>,
+        contents: &mut impl Contents<Content = C>,
+    ) -> Result<bool, anyhow::Error> {
+        let Entry {
+            path,
+            mut meta,
+            body,
+        } = entry;
+        let spelling = whiteout::spelling(&path)
+            .map_err(|problem| self.wrong(&path, format!("a whiteout of nothing: {problem}")))?;
+        match spelling {
+            Spelling::Plain => {}
+            Spelling::Bookkeeping => return Ok(true),
+            Spelling::Opaque(directory) => {
+                if !self.leaves_out(&directory, true, false) {
+                    self.opaque(&directory)?;
+                }
+                return Ok(true);
+            }
+            Spelling::Whiteout(gone) => {
+                self.whiteout(&gone)?;
+                return Ok(true);
+            }
+        }
+        let marks = whiteout::take_marks(&mut meta);
+        let is_whiteout = match &body {
+            Body::Char(0, 0) => true,
+            Body::File(data) => marks.whiteout && data.size == 0,
+            _ => false,
+        };
+        if is_whiteout {
+            return self.whiteout(&path);
+        }
+        let is_directory = matches!(body, Body::Directory);
+        let is_socket = matches!(body, Body::Socket) && self.excludes.leave_out_sockets();
+        if is_socket {
+            self.leave_out(&path, "sockets", false);
+        }
+        if is_socket || self.leaves_out(&path, is_directory, false) {
+            return Ok(false);
+        }
+        self.shares(&mut meta);
+        self.object(path, meta, body, marks, contents)?;
+        Ok(true)
+    }
+
+    fn object(
+        &mut self,
+        path: EntryPath,
+        meta: Metadata,
+        body: Body<'_>,
+        marks: Marks,
+        contents: &mut impl Contents<Content = C>,
+    ) -> Result<(), anyhow::Error> {
+        let kind = match body {
+            Body::Directory => {
+                let id = self.directory(&path, meta, marks.opaque)?;
+                if let Some(redirect) = marks.redirect {
+                    self.redirects.insert(id, redirect);
+                }
+                return Ok(());
+            }
+            Body::HardLink(target) => return Ok(self.link(path, target)?),
+            Body::File(data) if marks.metacopy => {
+                let empty = Data {
+                    size: 0,
+                    segments: Vec::new(),
+                    reader: &mut std::io::empty(),
+                };
+                // Its length is right and its bytes are not there: they are the lower file's.
+                drop(data);
+                let placeholder = contents.take(&self.source, &path, empty)?;
+                let id = self.leaf(
+                    &path,
+                    Node {
+                        meta,
+                        kind: Kind::File(placeholder),
+                    },
+                )?;
+                self.metacopies.insert(id, (path, marks.redirect));
+                return Ok(());
+            }
+            Body::File(data) => {
+                // Before its bytes are stored.
+                self.free_place(&path)?;
+                Kind::File(contents.take(&self.source, &path, data)?)
+            }
+            Body::Symlink(target) => Kind::Symlink(target),
+            Body::Char(major, minor) => Kind::Char(major, minor),
+            Body::Block(major, minor) => Kind::Block(major, minor),
+            Body::Fifo => Kind::Fifo,
+            Body::Socket => Kind::Socket,
+        };
+        self.leaf(&path, Node { meta, kind })?;
+        Ok(())
+    }
+
+    /// Whether the excludes name `path`; if so it is noted.
+    fn leaves_out(&mut self, path: &EntryPath, is_directory: bool, is_whiteout: bool) -> bool {
+        if path.is_root() {
+            return false;
+        }
+        let Some(pattern) = self.excludes.pattern_for(path, is_directory) else {
+            return false;
+        };
+        let pattern = pattern.to_owned();
+        self.leave_out(path, &pattern, is_whiteout);
+        true
+    }
+
+    fn leave_out(&mut self, path: &EntryPath, pattern: &str, is_whiteout: bool) {
+        self.seen.excluded_count += 1;
+        if self.seen.excluded.len() < EXCLUDED_LISTED_MAX {
+            self.seen.excluded.push(Excluded {
+                path: path.to_string(),
+                pattern: pattern.to_owned(),
+            });
+        }
+        self.left_out.insert(path.clone(), is_whiteout);
+    }
+
+    /// Gives equal attribute sets one place in memory.
+    fn shares(&mut self, meta: &mut Metadata) {
+        let Some(set) = &meta.xattrs else { return };
+        match self.xattr_sets.get(set) {
+            Some(known) => meta.xattrs = Some(Arc::clone(known)),
+            None => {
+                self.xattr_sets.insert(Arc::clone(set));
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Putting one object into the tree of changes.
+
+use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, TreeError};
+
+use super::Assembler;
+use crate::source::{EntryPath, SourceError};
+
+impl<C> Assembler<'_, C> {
+    /// The directory at `path`, made together with its parents when it is not there yet.
+    pub(super) fn ensure(&mut self, path: &EntryPath) -> Result<NodeId, SourceError> {
+        let mut at = ROOT;
+        for part in path.components() {
+            let name = self.name(path, part)?;
+            at = match self.tree.child(at, part) {
+                Some(Child::Node(id)) if self.tree.directory(id).is_some() => id,
+                Some(Child::Node(_)) => {
+                    let problem = "a directory on the way to it is not one in this archive";
+                    return Err(self.wrong(path, problem));
+                }
+                // Something was here and is gone; what comes now hides it whole.
+                Some(Child::Whiteout) => self.imply(path, at, name, true)?,
+                None => self.imply(path, at, name, false)?,
+            };
+        }
+        Ok(at)
+    }
+
+    fn imply(
+        &mut self,
+        path: &EntryPath,
+        parent: NodeId,
+        name: Name,
+        opaque: bool,
+    ) -> Result<NodeId, SourceError> {
+        let kind = Kind::Directory(Directory {
+            opaque,
+            ..Directory::default()
+        });
+        let meta = Metadata {
+            mode: 0o755,
+            ..Metadata::default()
+        };
+        let inserted = self.tree.insert(parent, name, Node { meta, kind });
+        let id = inserted.map_err(|problem| self.cannot(path, problem))?;
+        self.implied.insert(id);
+        Ok(id)
+    }
+
+    /// A listed directory.
+    pub(super) fn directory(
+        &mut self,
+        path: &EntryPath,
+        meta: Metadata,
+        opaque: bool,
+    ) -> Result<NodeId, SourceError> {
+        let id = self.ensure(path)?;
+        self.implied.remove(&id);
+        if let Some(node) = self.tree.node_mut(id) {
+            node.meta = meta;
+        }
+        if opaque {
+            self.mark_opaque(id);
+        }
+        Ok(id)
+    }
+
+    /// Marks the directory at `path`, which need not be listed, as opaque.
+    pub(super) fn opaque(&mut self, path: &EntryPath) -> Result<(), SourceError> {
+        let id = self.ensure(path)?;
+        self.mark_opaque(id);
+        Ok(())
+    }
+
+    fn mark_opaque(&mut self, id: NodeId) {
+        if let Some(directory) = self.tree.directory_mut(id) {
+            directory.opaque = true;
+        }
+    }
+
+    /// Anything but a directory.
+    pub(super) fn leaf(&mut self, path: &EntryPath, node: Node<C>) -> Result<NodeId, SourceError> {
+        let (parent, name) = self.free_place(path)?;
+        let inserted = self.tree.insert(parent, name, node);
+        inserted.map_err(|problem| self.cannot(path, problem))
+    }
+
+    /// Where `path` can be put: its directory and its name.
+    pub(super) fn free_place(&mut self, path: &EntryPath) -> Result<(NodeId, Name), SourceError> {
+        let Some((parent, last)) = path.split_last() else {
+            return Err(self.wrong(path, "the root of the tree is not a directory"));
+        };
+        let parent = self.ensure(&parent)?;
+        match self.tree.child(parent, last) {
+            None | Some(Child::Whiteout) => Ok((parent, self.name(path, last)?)),
+            Some(Child::Node(_)) => Err(self.wrong(path, "it comes twice in this archive")),
+        }
+    }
+
+    /// Hides what is below `path`. False when the excludes leave the whiteout out.
+    pub(super) fn whiteout(&mut self, path: &EntryPath) -> anyhow::Result<bool> {
+        let Some((parent, last)) = path.split_last() else {
+            return Err(self.wrong(path, "a whiteout of the whole tree").into());
+        };
+        if self.leaves_out(path, false, true) {
+            return Ok(false);
+        }
+        self.seen.whiteouts += 1;
+        let parent = self.ensure(&parent)?;
+        match self.tree.child(parent, last) {
+            // The object came with its whiteout: gone, and made anew.
+            Some(Child::Node(id)) => self.mark_opaque(id),
+            Some(Child::Whiteout) => {}
+            None => {
+                let name = self.name(path, last)?;
+                let set = self.tree.set(parent, name, Child::Whiteout);
+                set.map_err(|problem| self.cannot(path, problem))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn name(&self, path: &EntryPath, part: &[u8]) -> Result<Name, SourceError> {
+        Name::new(part).map_err(|problem| self.wrong(path, problem.to_string()))
+    }
+
+    fn cannot(&self, path: &EntryPath, problem: TreeError) -> SourceError {
+        self.wrong(path, problem.to_string())
+    }
+}

@@ -1,0 +1,276 @@
+//! A source to a layer: read, leave out, lay on the base, keep what differs, write, verify.
+//!
+//! The layer appears under its name complete and verified, or not at all.
+
+mod contents;
+mod report;
+mod secrets;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use layerfmt::tree::apply::apply;
+use layerfmt::tree::diff::diff;
+use layerfmt::tree::{Metadata, ROOT, Tree};
+use layerfmt::writer::Base;
+use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta, Options};
+
+use self::contents::Stored;
+pub use self::report::{Report, Seconds};
+use crate::assemble::{Assembly, assemble};
+use crate::exclude::Excludes;
+use crate::overlay;
+use crate::source::Source;
+
+/// The stack a layer is baked against.
+#[derive(Debug)]
+pub struct BaseStack {
+    /// The stack flattened, with its content digests.
+    pub merged: MergedIndex,
+    /// Names of its layers, base first, for the layer's provenance.
+    pub names: Vec<Digest>,
+    /// Its layers, as far as they are at hand: contents borrowed from them are verified.
+    pub layers: LayerSet,
+}
+
+impl BaseStack {
+    /// The stack of these layers, base first.
+    ///
+    /// # Errors
+    /// One of them is damaged, or has no content digests.
+    pub fn of(layers: &[Arc<Layer>]) -> anyhow::Result<Self> {
+        let merged = layerfmt::flatten::flatten_layers(layers.iter().map(|layer| &**layer), true)
+            .context("cannot flatten the base")?;
+        Ok(BaseStack {
+            merged,
+            names: layers.iter().map(|layer| layer.digest()).collect(),
+            layers: LayerSet::new(layers.iter().cloned()),
+        })
+    }
+}
+
+/// How to bake.
+#[derive(Debug)]
+pub struct Recipe<'r> {
+    /// What to leave out.
+    pub excludes: &'r Excludes,
+    /// Compression.
+    pub options: Options,
+    /// Labels for the layer's provenance; equal input and labels give equal bytes.
+    pub labels: Vec<(String, String)>,
+    /// The source is a whole system: its whiteouts hide nothing and are dropped.
+    pub is_whole: bool,
+    /// Told of the bytes of content read.
+    pub progress: ProgressBar,
+}
+
+/// Bakes `source` on `base` into a layer at `output`.
+///
+/// # Errors
+/// The source cannot be read exactly, does not fit the base, or the layer cannot be written;
+/// nothing is left behind then.
+pub fn bake(
+    source: &mut dyn Source,
+    base: Option<&BaseStack>,
+    recipe: &Recipe<'_>,
+    output: &Path,
+) -> anyhow::Result<Report> {
+    let start = Instant::now();
+    let partial = Partial::beside(output)?;
+    let lookup = base.map(|base| Base::new(&base.merged)).transpose()?;
+    let writer = LayerWriter::new(
+        partial.file()?,
+        directory_of(output),
+        recipe.options,
+        lookup,
+    )
+    .context("cannot start the layer")?;
+    let mut stored = Stored::new(writer, &recipe.progress);
+    let assembly = assemble(source, recipe.excludes, &mut stored)?;
+    let (writer, warnings) = stored.finish();
+    let read = Instant::now();
+    let seen = assembly.seen.clone();
+    let upper = entry_paths(&assembly);
+    let tree = changes(assembly, writer.base(), recipe.is_whole)
+        .with_context(|| format!("cannot lay {} on its base", source.name()))?;
+    let meta = Meta {
+        generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
+        base: base.map(|base| base.names.clone()).unwrap_or_default(),
+        labels: recipe.labels.clone(),
+    };
+    let progress = writer.progress();
+    let info = writer
+        .finish(&tree, &meta)
+        .context("cannot write the layer")?;
+    let written = Instant::now();
+    let checked = verify(&partial, base).context("the layer just written does not verify")?;
+    partial.publish(output)?;
+    Ok(Report {
+        source: source.name().to_owned(),
+        layer: info.digest,
+        tree_digest: checked.tree_digest,
+        file_len: info.file_len,
+        data_len: info.data_len,
+        head_len: info.head_len,
+        inodes: info.inodes,
+        own_chunks: info.own_chunks,
+        borrowed_chunks: info.borrowed_chunks,
+        content_len: progress.raw,
+        deduplicated_len: progress.deduplicated,
+        is_empty: is_empty(&tree, base),
+        no_ops: upper.iter().filter(|path| !holds(&tree, path)).count() as u64,
+        whiteouts: seen.whiteouts,
+        entries: seen.entries,
+        excluded_count: seen.excluded_count,
+        excluded: seen.excluded,
+        notes: seen.notes,
+        warnings,
+        seconds: Seconds {
+            read: (read - start).as_secs_f64(),
+            write: (written - read).as_secs_f64(),
+            verify: written.elapsed().as_secs_f64(),
+            total: start.elapsed().as_secs_f64(),
+        },
+    })
+}
+
+/// The tree to write: what differs from the base, or the changes alone.
+fn changes(
+    assembly: Assembly<Content>,
+    base: Option<&Base>,
+    is_whole: bool,
+) -> anyhow::Result<Tree<Content>> {
+    if let Some(base) = base {
+        let base = base.tree()?;
+        let target = overlay::on_base(&base, assembly)?;
+        return Ok(diff(&base, &target)?);
+    }
+    let tree = overlay::standing_alone(assembly)?;
+    if is_whole {
+        return Ok(apply(&Tree::new(Metadata::default()), &tree)?);
+    }
+    Ok(tree)
+}
+
+/// Paths of all entries that could turn out to change nothing.
+fn entry_paths<C>(assembly: &Assembly<C>) -> Vec<Box<[u8]>> {
+    let mut paths = Vec::new();
+    let _ = assembly.tree.walk(|visit| {
+        let implied = visit
+            .node
+            .is_some_and(|(id, _)| assembly.implied.contains(&id));
+        if !visit.path.is_empty() && !implied {
+            paths.push(visit.path.into());
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    paths
+}
+
+fn holds<C>(tree: &Tree<C>, path: &[u8]) -> bool {
+    let mut at = ROOT;
+    let mut parts = path.split(|&byte| byte == b'/').peekable();
+    while let Some(part) = parts.next() {
+        match tree.child(at, part) {
+            Some(layerfmt::tree::Child::Node(id)) => at = id,
+            // Inside a directory that is gone whole, one whiteout says it all.
+            Some(layerfmt::tree::Child::Whiteout) => return parts.peek().is_none(),
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Whether a layer changes nothing: no entries, and the root as it was.
+fn is_empty<C>(tree: &Tree<C>, base: Option<&BaseStack>) -> bool {
+    let Some(base) = base else { return false };
+    let root =
+        layerfmt::tree::from_index::metadata(&base.merged.index, ROOT, &mut Default::default());
+    let same_root = tree.node(ROOT).is_some_and(|node| node.meta == root);
+    let empty = tree
+        .directory(ROOT)
+        .is_some_and(|dir| dir.entries.is_empty() && !dir.opaque);
+    empty && same_root
+}
+
+fn verify(partial: &Partial, base: Option<&BaseStack>) -> anyhow::Result<layerfmt::check::Report> {
+    let layer = Arc::new(Layer::from_file(partial.file()?)?);
+    let below = base.map(|base| base.layers.clone()).unwrap_or_default();
+    Ok(layerfmt::check::check(&layer, &below, |_| {})?)
+}
+
+/// A file on its way to its name; gone when dropped before.
+#[derive(Debug)]
+pub struct Partial(tempfile::NamedTempFile);
+
+impl Partial {
+    /// A new file beside `output`, so that it can be renamed to it.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn beside(output: &Path) -> anyhow::Result<Self> {
+        let directory = directory_of(output);
+        let file = tempfile::Builder::new()
+            .prefix(".bakery-")
+            .suffix(".partial")
+            .tempfile_in(directory)
+            .with_context(|| format!("cannot make a file in {}", directory.display()))?;
+        Ok(Partial(file))
+    }
+
+    /// The file, for reading and writing.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn file(&self) -> io::Result<File> {
+        self.0.as_file().try_clone()
+    }
+
+    /// Where it is for the time being.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Gives the file its name, durably; what had the name before is replaced.
+    ///
+    /// # Errors
+    /// It cannot be renamed or synced.
+    pub fn publish(self, output: &Path) -> anyhow::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = output.display();
+        let file = self.0.as_file();
+        // A temporary file is private; a layer is as public as the umask lets files be.
+        let mode = 0o666 & !umask();
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot make {place} durable"))?;
+        self.0
+            .persist(output)
+            .with_context(|| format!("cannot rename a file to {place}"))?;
+        let directory = directory_of(output);
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| format!("cannot sync {}", directory.display()))
+    }
+}
+
+fn directory_of(output: &Path) -> &Path {
+    match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The file mode creation mask, read without changing it.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
+        .unwrap_or(0o022)
+}

@@ -1,0 +1,104 @@
+//! Files on their way from the source into the layer.
+
+use std::io::{self, Read};
+
+use indicatif::ProgressBar;
+use layerfmt::{Content, ErrorKind, LayerWriter};
+
+use super::secrets;
+use crate::assemble::Contents;
+use crate::source::{Data, EntryPath, SourceError};
+
+/// Most warnings listed one by one.
+const WARNINGS_MAX: usize = 1000;
+
+/// A layer being written, file by file.
+pub(super) struct Stored<'p> {
+    writer: LayerWriter,
+    progress: &'p ProgressBar,
+    warnings: Vec<String>,
+}
+
+impl<'p> Stored<'p> {
+    pub(super) fn new(writer: LayerWriter, progress: &'p ProgressBar) -> Self {
+        Stored {
+            writer,
+            progress,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> (LayerWriter, Vec<String>) {
+        (self.writer, self.warnings)
+    }
+}
+
+impl Contents for Stored<'_> {
+    type Content = Content;
+
+    fn take(
+        &mut self,
+        source: &str,
+        path: &EntryPath,
+        data: Data<'_>,
+    ) -> Result<Content, anyhow::Error> {
+        let mut watched = Watched {
+            inner: data.reader,
+            progress: self.progress,
+            failure: None,
+            head: Vec::new(),
+        };
+        let added = self
+            .writer
+            .add_file(data.size, &data.segments, &mut watched);
+        if let Some(failure) = watched.failure {
+            let problem = match failure.kind() {
+                io::ErrorKind::UnexpectedEof => "the archive is cut off inside this file",
+                _ => "cannot read this file's data",
+            };
+            return Err(SourceError::new(source, problem)
+                .entry(path)
+                .cause(failure)
+                .into());
+        }
+        let head = watched.head;
+        let content = added.map_err(|error| match error.kind() {
+            ErrorKind::Io => anyhow::Error::new(error).context("cannot write the layer"),
+            _ => anyhow::Error::new(error).context(format!("{source}: entry \"{path}\"")),
+        })?;
+        if let Some(why) = secrets::suspicion(path, &head)
+            && self.warnings.len() < WARNINGS_MAX
+        {
+            self.warnings.push(format!("{path}: {why}"));
+        }
+        Ok(content)
+    }
+}
+
+/// A reader that tells its own failures from the writer's, and remembers how the file begins.
+struct Watched<'r> {
+    inner: &'r mut dyn Read,
+    progress: &'r ProgressBar,
+    failure: Option<io::Error>,
+    head: Vec<u8>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(count) => {
+                self.progress.inc(count as u64);
+                let missing = secrets::HEAD_LEN.saturating_sub(self.head.len()).min(count);
+                self.head
+                    .extend_from_slice(buffer.get(..missing).unwrap_or_default());
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.failure = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a bake did, for people, jobs and the web page.
+
+use std::io::{self, Write};
+
+use layerfmt::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::assemble::Excluded;
+use crate::output::length;
+
+/// What a bake did.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The input.
+    pub source: String,
+    /// The layer's name.
+    #[serde(with = "hex")]
+    pub layer: Digest,
+    /// Digest of the layer's own tree (changes, if it is a layer of changes).
+    #[serde(with = "hex_option")]
+    pub tree_digest: Option<Digest>,
+    /// Length of the layer file, bytes.
+    pub file_len: u64,
+    /// Bytes of compressed content in it.
+    pub data_len: u64,
+    /// Bytes of superblock and index, which is what a client fetches first.
+    pub head_len: u64,
+    /// Objects in the layer.
+    pub inodes: u32,
+    /// Chunks of its own.
+    pub own_chunks: u32,
+    /// Chunks it borrows from the base.
+    pub borrowed_chunks: u32,
+    /// Bytes of content read.
+    pub content_len: u64,
+    /// Of these, bytes that were there already.
+    pub deduplicated_len: u64,
+    /// The layer changes nothing on its base.
+    pub is_empty: bool,
+    /// Entries read.
+    pub entries: u64,
+    /// Whiteouts among them.
+    pub whiteouts: u64,
+    /// Entries dropped because the base has the same.
+    pub no_ops: u64,
+    /// Entries left out by the excludes.
+    pub excluded_count: u64,
+    /// The first of them, with the pattern that named each.
+    pub excluded: Vec<Excluded>,
+    /// What the source said beside its entries.
+    pub notes: Vec<String>,
+    /// What somebody should look at, such as likely secrets.
+    pub warnings: Vec<String>,
+    /// Where the time went.
+    pub seconds: Seconds,
+}
+
+/// Wall time, seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Reading and compressing.
+    pub read: f64,
+    /// Comparing with the base, the last chunks, the index, sync.
+    pub write: f64,
+    /// Verifying what was written.
+    pub verify: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// Most left-out entries shown to a person.
+const EXCLUDED_SHOWN_MAX: usize = 20;
+
+impl Report {
+    /// The report for a person.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "layer      {}", self.layer)?;
+        writeln!(
+            out,
+            "size       {} ({} content, {} index)",
+            length(self.file_len),
+            length(self.data_len),
+            length(self.head_len)
+        )?;
+        writeln!(
+            out,
+            "content    {} read, {} of it known already; {} chunks, {} borrowed",
+            length(self.content_len),
+            length(self.deduplicated_len),
+            self.own_chunks,
+            self.borrowed_chunks
+        )?;
+        writeln!(
+            out,
+            "entries    {} read, {} whiteouts, {} unchanged, {} excluded; {} objects in the layer",
+            self.entries, self.whiteouts, self.no_ops, self.excluded_count, self.inodes
+        )?;
+        let Seconds {
+            read,
+            write,
+            verify,
+            total,
+        } = self.seconds;
+        writeln!(
+            out,
+            "time       {total:.1} s ({read:.1} read, {write:.1} write, {verify:.1} verify)"
+        )?;
+        if self.is_empty {
+            writeln!(out, "nothing    the layer changes nothing on its base")?;
+        }
+        for Excluded { path, pattern } in self.excluded.iter().take(EXCLUDED_SHOWN_MAX) {
+            writeln!(out, "excluded   {path} ({pattern})")?;
+        }
+        let shown = EXCLUDED_SHOWN_MAX.min(self.excluded.len()) as u64;
+        if self.excluded_count > shown {
+            writeln!(out, "excluded   and {} more", self.excluded_count - shown)?;
+        }
+        for note in &self.notes {
+            writeln!(out, "note       {note}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(out, "warning    {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Digests as 64 hex characters.
+mod hex {
+    use layerfmt::Digest;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(input: D) -> Result<Digest, D::Error> {
+        String::deserialize(input)?
+            .parse()
+            .map_err(|_| D::Error::custom("not a digest"))
+    }
+}
+
+/// The same, where there may be none.
+mod hex_option {
+    use layerfmt::Digest;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        digest: &Option<Digest>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match digest {
+            Some(digest) => out.collect_str(digest),
+            None => out.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        input: D,
+    ) -> Result<Option<Digest>, D::Error> {
+        let text = Option::<String>::deserialize(input)?;
+        let digest = text.map(|text| text.parse()).transpose();
+        digest.map_err(|_| D::Error::custom("not a digest"))
+    }
+}

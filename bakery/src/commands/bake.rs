@@ -1,0 +1,69 @@
+//! `bakery bake`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::bake::{BaseStack, Recipe, bake};
+use crate::cli::Globals;
+use crate::commands::input::Input;
+use crate::commands::layers;
+use crate::output;
+use layerfmt::Options;
+
+/// Make a layer from a tree
+///
+/// Without --base the layer holds the whole tree, or the tree of changes as it is. With --base it
+/// holds what differs from that stack; content the stack has is not stored again.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub input: Input,
+    /// The layer to write
+    #[arg(short, long, value_name = "LAYER")]
+    pub output: PathBuf,
+    /// A layer of the stack below (repeatable, lowest first)
+    #[arg(long, value_name = "LAYER", num_args = 1..)]
+    pub base: Vec<PathBuf>,
+    /// Compression level of zstd
+    #[arg(long, default_value_t = Options::BAKE_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub level: i32,
+    /// Threads that compress; the layer does not depend on it
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Leave out logs, caches, leases, sockets and what identifies one machine
+    #[arg(long)]
+    pub default_excludes: bool,
+    /// Message to keep with the layer
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+}
+
+/// Bakes one layer.
+///
+/// # Errors
+/// The source cannot be read exactly, or the layer cannot be written.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let excludes = args.input.excludes(args.default_excludes)?;
+    let base = match args.base.as_slice() {
+        [] => None,
+        paths => Some(BaseStack::of(&layers::open(paths)?)?),
+    };
+    let mut options = Options::bake(args.level);
+    if let Some(threads) = args.threads {
+        options.threads = threads.into();
+    }
+    let (mut source, progress) = args.input.open(globals)?;
+    let labels = args.message.map(|text| ("message".to_owned(), text));
+    let recipe = Recipe {
+        excludes: &excludes,
+        options,
+        labels: labels.into_iter().collect(),
+        is_whole: false,
+        progress,
+    };
+    let report = bake(&mut *source, base.as_ref(), &recipe, &args.output)?;
+    recipe.progress.finish_and_clear();
+    output::emit(globals, &report, |out| report.write_text(out))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,89 @@
+//! The arguments that name a tree to read and what to leave out of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+
+use crate::cli::Globals;
+use crate::exclude::Excludes;
+use crate::progress;
+use crate::source::open::{Options, open};
+use crate::source::{Limits, Source};
+
+/// A tree to read.
+#[derive(Debug, clap::Args)]
+pub struct Input {
+    /// A directory, a tar archive (plain or zstd), a squashfs image or a live ISO;
+    /// - reads a tar archive from standard input
+    pub source: PathBuf,
+    /// Leave out what fits PATTERN (repeatable); a leading ! takes back
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
+    pub exclude: Vec<String>,
+    /// Leave out what fits the patterns in FILE, one a line (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub exclude_from: Vec<PathBuf>,
+    /// The file inside an ISO that is the system (default: live, altinst, rescue,
+    /// live/filesystem.squashfs, casper/filesystem.squashfs, whichever comes first)
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Go into other file systems mounted inside a directory
+    #[arg(long)]
+    pub cross_file_systems: bool,
+    /// Directory for the packed system of an ISO while it is read
+    #[arg(long, value_name = "DIR", env = "TMPDIR")]
+    pub temporary: Option<PathBuf>,
+    /// Refuse archives that expand to more than this many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().expanded_len_max)]
+    pub max_bytes: u64,
+    /// Refuse archives of more than this many entries
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().entries_max)]
+    pub max_entries: u64,
+}
+
+impl Input {
+    /// The patterns, after the default ones if those are wanted.
+    ///
+    /// # Errors
+    /// A file of patterns cannot be read, or holds what is none.
+    pub fn excludes(&self, defaults: bool) -> anyhow::Result<Excludes> {
+        let mut texts = Vec::new();
+        for path in &self.exclude_from {
+            let place = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the patterns in {place}"))?;
+            texts.push((place, text));
+        }
+        texts.push(("--exclude".to_owned(), self.exclude.join("\n")));
+        let texts = texts
+            .iter()
+            .map(|(place, text)| (place.as_str(), text.as_str()));
+        Ok(if defaults {
+            Excludes::with_defaults(texts)?
+        } else {
+            Excludes::new(texts, false)?
+        })
+    }
+
+    /// Opens the source, with the bar that shows how far it was read.
+    ///
+    /// # Errors
+    /// It cannot be opened or is nothing we read.
+    pub fn open(&self, globals: &Globals) -> anyhow::Result<(Box<dyn Source>, ProgressBar)> {
+        let what = Path::new(&self.source)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let bar = progress::bytes(globals, None, &what);
+        let options = Options {
+            limits: Limits {
+                entries_max: self.max_entries,
+                expanded_len_max: self.max_bytes,
+            },
+            across: self.cross_file_systems,
+            member: self.member.clone(),
+            temporary: self.temporary.clone(),
+        };
+        Ok((open(&self.source, &options)?, bar))
+    }
+}

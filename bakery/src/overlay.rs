@@ -1,0 +1,122 @@
+//! What an assembled tree of changes means on its base: redirected directories and
+//! metadata-only copies get what they stand for, implied directories their metadata.
+//!
+//! Without redirects and metadata-only copies `layerfmt`'s merge rule does all of it.
+
+mod redirected;
+
+use layerfmt::tree::apply::apply;
+use layerfmt::tree::{Child, NodeId, ROOT, Tree, TreeError};
+
+use crate::assemble::Assembly;
+
+/// Why changes do not fit their base.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlayError {
+    /// The changes need a base.
+    #[error(
+        "entry \"{0}\" has only the metadata of a file in the base (metacopy): name the base it was made on"
+    )]
+    MetacopyWithoutBase(String),
+    /// The changes need a base.
+    #[error(
+        "entry \"{0}\" is a directory that was renamed on its base (redirect): name the base it was made on"
+    )]
+    RedirectWithoutBase(String),
+    /// Another base than the one the changes were made on.
+    #[error(
+        "entry \"{path}\" has only the metadata of a file in the base, but the base has no file {below}: this is not the base it was made on"
+    )]
+    NoFileBelow {
+        /// The entry.
+        path: String,
+        /// Where the file should be.
+        below: String,
+    },
+    /// Not overlayfs' spelling.
+    #[error("entry \"{path}\" has a redirect of \"{value}\", which is no path")]
+    BadRedirect {
+        /// The entry.
+        path: String,
+        /// The attribute's value.
+        value: String,
+    },
+    /// The result is too large.
+    #[error("{0}")]
+    Tree(#[from] TreeError),
+}
+
+/// The changes alone, for a layer that is baked without its base.
+///
+/// # Errors
+/// They cannot be told without it.
+pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError> {
+    if let Some((path, _)) = assembly.metacopies.values().min() {
+        return Err(OverlayError::MetacopyWithoutBase(path.to_string()));
+    }
+    if let Some(id) = assembly.redirects.keys().min() {
+        return Err(OverlayError::RedirectWithoutBase(path_of(
+            &assembly.tree,
+            *id,
+        )));
+    }
+    Ok(assembly.tree)
+}
+
+/// The whole tree one sees when the changes lie on `base`.
+///
+/// # Errors
+/// They were not made on this base.
+pub fn on_base<C: Clone>(
+    base: &Tree<C>,
+    mut assembly: Assembly<C>,
+) -> Result<Tree<C>, OverlayError> {
+    if assembly.redirects.is_empty() && assembly.metacopies.is_empty() {
+        fill_implied(base, &mut assembly);
+        return Ok(apply(base, &assembly.tree)?);
+    }
+    redirected::merge(base, &assembly)
+}
+
+/// Directories nobody listed look as they do in the base.
+fn fill_implied<C>(base: &Tree<C>, assembly: &mut Assembly<C>) {
+    let Assembly { tree, implied, .. } = assembly;
+    let mut open = vec![(ROOT, ROOT)];
+    while let Some((upper, lower)) = open.pop() {
+        let opaque = tree
+            .directory(upper)
+            .is_none_or(|directory| directory.opaque);
+        if let (true, Some(below), Some(node)) = (
+            implied.contains(&upper),
+            base.node(lower),
+            tree.node_mut(upper),
+        ) {
+            node.meta = below.meta.clone();
+        }
+        if opaque {
+            continue;
+        }
+        for (name, child) in tree.entries(upper) {
+            if let (Child::Node(id), Some(Child::Node(below))) =
+                (child, base.child(lower, name.as_bytes()))
+                && tree.directory(*id).is_some()
+                && base.directory(below).is_some()
+            {
+                open.push((*id, below));
+            }
+        }
+    }
+}
+
+/// The first path of a node.
+fn path_of<C>(tree: &Tree<C>, wanted: NodeId) -> String {
+    let mut found = String::new();
+    let _ = tree.walk(|visit| match visit.node {
+        Some((id, _)) if id == wanted => {
+            found = visit.path.escape_ascii().to_string();
+            Err(())
+        }
+        _ => Ok(()),
+    });
+    found
+}
