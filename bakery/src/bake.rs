@@ -116,7 +116,7 @@ pub fn bake(
         tree_digest: checked.tree_digest,
         file_len: info.file_len,
         data_len: info.data_len,
-        head_len: info.head_len,
+        index_len: info.file_len - info.data_len,
         inodes: info.inodes,
         own_chunks: info.own_chunks,
         borrowed_chunks: info.borrowed_chunks,

@@ -23,8 +23,8 @@ pub struct Report {
     pub file_len: u64,
     /// Bytes of compressed content in it.
     pub data_len: u64,
-    /// Bytes of superblock and index, which is what a client fetches first.
-    pub head_len: u64,
+    /// Bytes of superblock, index and digests.
+    pub index_len: u64,
     /// Objects in the layer.
     pub inodes: u32,
     /// Chunks of its own.
@@ -83,7 +83,7 @@ impl Report {
             "size       {} ({} content, {} index)",
             length(self.file_len),
             length(self.data_len),
-            length(self.head_len)
+            length(self.index_len)
         )?;
         writeln!(
             out,
