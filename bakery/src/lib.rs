@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
+//! | [`assemble`], [`exclude`], [`overlay`], [`bake`] | entries to a layer |
 //! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`store`] | objects by name, and who may create them |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
@@ -18,9 +19,8 @@ pub mod authorize;
 pub mod bake;
 pub mod cli;
 pub mod commands;
-pub mod initrd;
-pub mod jobs;
 pub mod exclude;
+pub mod initrd;
 pub mod jobs;
 pub mod output;
 pub mod overlay;
