@@ -25,9 +25,9 @@ pub struct Args {
     /// A layer of the stack below (repeatable, lowest first)
     #[arg(long, value_name = "LAYER", num_args = 1..)]
     pub base: Vec<PathBuf>,
-    /// Compression level of zstd
-    #[arg(long, default_value_t = Options::BAKE_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub level: i32,
+    /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub level: Option<i32>,
     /// Threads that compress; the layer does not depend on it
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
@@ -49,7 +49,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         [] => None,
         paths => Some(BaseStack::of(&layers::open(paths)?)?),
     };
-    let mut options = Options::bake(args.level);
+    let mut options = args.level.map_or_else(Options::bake, Options::level);
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }
