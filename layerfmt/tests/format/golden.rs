@@ -7,7 +7,7 @@ use std::sync::Arc;
 use layerfmt::check::check;
 use layerfmt::dump::dump;
 use layerfmt::source::LayerSet;
-use layerfmt::tree::{Child, Kind, Node, ROOT};
+use layerfmt::tree::{Child, Kind, Metadata, Node, ROOT, Time};
 use layerfmt::{Layer, Name};
 
 use crate::arbitrary::{Model, metadata};
@@ -56,6 +56,15 @@ pub(crate) fn small_tree() -> Model {
     tree
 }
 
+/// The worked example of `docs/FORMAT.md` §17: a root with one file.
+pub(crate) fn smallest_tree() -> Model {
+    let mut tree = Model::new(Metadata { mode: 0o755, ..Metadata::default() });
+    let meta = Metadata { mode: 0o644, mtime: Time { sec: 1, nsec: 0 }, ..Metadata::default() };
+    let node = Node { meta, kind: Kind::File(b"hi\n".to_vec()) };
+    tree.insert(ROOT, Name::new(b"a").unwrap(), node).unwrap();
+    tree
+}
+
 #[test]
 fn version_1_still_reads() {
     let layer = Arc::new(Layer::open(&testdata("small.layer")).unwrap());
@@ -88,6 +97,7 @@ fn todays_writer_writes_the_same_tree() {
         );
         let out = crate::arbitrary::bake(&small_tree(), None, 1, &dir.join("small.layer"));
         assert_eq!(out.0.digest(), layer.digest());
+        crate::arbitrary::bake(&smallest_tree(), None, 1, &dir.join("smallest.layer"));
         std::fs::write(dir.join("small.dump"), &text).unwrap();
         std::fs::write(dir.join("small.digests"), digests).unwrap();
     }

@@ -4,3 +4,4 @@ mod arbitrary;
 mod damage;
 mod golden;
 mod laws;
+mod spec;
