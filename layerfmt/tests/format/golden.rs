@@ -58,9 +58,19 @@ pub(crate) fn small_tree() -> Model {
 
 /// The worked example of `docs/FORMAT.md` §17: a root with one file.
 pub(crate) fn smallest_tree() -> Model {
-    let mut tree = Model::new(Metadata { mode: 0o755, ..Metadata::default() });
-    let meta = Metadata { mode: 0o644, mtime: Time { sec: 1, nsec: 0 }, ..Metadata::default() };
-    let node = Node { meta, kind: Kind::File(b"hi\n".to_vec()) };
+    let mut tree = Model::new(Metadata {
+        mode: 0o755,
+        ..Metadata::default()
+    });
+    let meta = Metadata {
+        mode: 0o644,
+        mtime: Time { sec: 1, nsec: 0 },
+        ..Metadata::default()
+    };
+    let node = Node {
+        meta,
+        kind: Kind::File(b"hi\n".to_vec()),
+    };
     tree.insert(ROOT, Name::new(b"a").unwrap(), node).unwrap();
     tree
 }

@@ -16,7 +16,10 @@ fn rows(from: &str, to: &str) -> Vec<Vec<String>> {
     let start = spec.find(from).unwrap_or_else(|| panic!("no {from}"));
     let end = spec[start..].find(to).unwrap_or_else(|| panic!("no {to}")) + start;
     let cells = |line: &str| {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect::<Vec<_>>()
     };
     spec[start..end]
         .lines()
@@ -49,7 +52,10 @@ fn limits_are_the_documented_ones() {
     let rows = rows("## 12 Limits", "## 13");
     assert_eq!(rows.len() - 1, have.len());
     for ((name, value), row) in have.iter().zip(&rows[1..]) {
-        assert_eq!((name.to_string(), value.to_string()), (row[0].clone(), row[1].clone()));
+        assert_eq!(
+            (name.to_string(), value.to_string()),
+            (row[0].clone(), row[1].clone())
+        );
     }
 }
 
@@ -75,9 +81,11 @@ fn superblock_fields_are_the_documented_ones() {
     for id in superblock::SectionId::ALL {
         assert!(spec().contains(&format!("{} {}", id.code(), id.name())));
     }
-    for (codec, text) in
-        [(chunk::Codec::Stored, "0 stored"), (chunk::Codec::Zstd, "1 zstd"), (chunk::Codec::ZstdX86, "2 zstd")]
-    {
+    for (codec, text) in [
+        (chunk::Codec::Stored, "0 stored"),
+        (chunk::Codec::Zstd, "1 zstd"),
+        (chunk::Codec::ZstdX86, "2 zstd"),
+    ] {
         assert!(spec().contains(text), "{codec:?}");
         assert!(text.starts_with(&codec.code().to_string()));
     }
@@ -87,21 +95,57 @@ fn superblock_fields_are_the_documented_ones() {
 fn columns_are_the_documented_ones() {
     use columns::Column::*;
     let have = [
-        InodeMode, InodeUid, InodeGid, InodeSizeLow, InodeSizeHigh, InodeMtimeLow, InodeMtimeHigh,
-        InodeMtimeNsec, InodeNlink, InodeFirst, InodeCount, InodeXattrs, DirentNameEnd, DirentInode,
-        ExtentFileLow, ExtentFileHigh, ExtentChunk, ExtentChunkOffset, ExtentLen, ChunkSource,
-        ChunkOffsetLow, ChunkOffsetHigh, ChunkStoredLen, ChunkRawLen, ChunkCodec, LayerLenLow,
-        LayerLenHigh, XattrSetEnd, XattrPairName, XattrPairValueEnd, XattrNameEnd,
+        InodeMode,
+        InodeUid,
+        InodeGid,
+        InodeSizeLow,
+        InodeSizeHigh,
+        InodeMtimeLow,
+        InodeMtimeHigh,
+        InodeMtimeNsec,
+        InodeNlink,
+        InodeFirst,
+        InodeCount,
+        InodeXattrs,
+        DirentNameEnd,
+        DirentInode,
+        ExtentFileLow,
+        ExtentFileHigh,
+        ExtentChunk,
+        ExtentChunkOffset,
+        ExtentLen,
+        ChunkSource,
+        ChunkOffsetLow,
+        ChunkOffsetHigh,
+        ChunkStoredLen,
+        ChunkRawLen,
+        ChunkCodec,
+        LayerLenLow,
+        LayerLenHigh,
+        XattrSetEnd,
+        XattrPairName,
+        XattrPairValueEnd,
+        XattrNameEnd,
     ];
     assert_eq!(have.len(), columns::COLUMNS);
-    let rows = rows("Each table is stored column by column", "Then the byte areas");
+    let rows = rows(
+        "Each table is stored column by column",
+        "Then the byte areas",
+    );
     let documented: Vec<&str> = rows[1..].iter().map(|row| row[0].as_str()).collect();
     let names: Vec<String> = have.iter().map(|column| format!("{column:?}")).collect();
     assert_eq!(documented, names);
     // In file order, without gaps.
     let counts = columns::Counts {
-        inodes: 3, dirents: 5, extents: 7, chunks: 11, layers: 13, xattr_sets: 17,
-        xattr_pairs: 19, xattr_names: 23, ..Default::default()
+        inodes: 3,
+        dirents: 5,
+        extents: 7,
+        chunks: 11,
+        layers: 13,
+        xattr_sets: 17,
+        xattr_pairs: 19,
+        xattr_names: 23,
+        ..Default::default()
     };
     let layout = columns::Columns::new(counts);
     let mut at = columns::HEADER_LEN;
@@ -140,7 +184,11 @@ fn the_worked_example_is_the_golden_file() {
         unlisted[offset..offset + bytes.len()].fill(false);
     }
     let superblock = unlisted[..superblock::SUPERBLOCK_LEN].iter().zip(&file);
-    assert!(superblock.filter(|(unlisted, _)| **unlisted).all(|(_, byte)| *byte == 0));
+    assert!(
+        superblock
+            .filter(|(unlisted, _)| **unlisted)
+            .all(|(_, byte)| *byte == 0)
+    );
 
     let layer = Layer::open(&path).unwrap();
     let raw = layer.index().as_bytes();
@@ -152,7 +200,11 @@ fn the_worked_example_is_the_golden_file() {
     }
     assert_eq!(next, raw.len());
     let today = tempfile::tempdir().unwrap();
-    let (again, _) =
-        crate::arbitrary::bake(&crate::golden::smallest_tree(), None, 1, &today.path().join("s"));
+    let (again, _) = crate::arbitrary::bake(
+        &crate::golden::smallest_tree(),
+        None,
+        1,
+        &today.path().join("s"),
+    );
     assert_eq!(again.index().as_bytes(), raw);
 }
