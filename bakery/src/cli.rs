@@ -1,12 +1,17 @@
 //! The command line: what holds for every verb, and the way out.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
+use crate::history::History;
+use crate::keys::Keys;
+use crate::publish::Publisher;
+use crate::store::Store;
 
 /// Bake, keep and serve layers
 ///
@@ -32,6 +37,9 @@ pub struct Globals {
     /// The store: a directory, or an URL such as s3://bucket/prefix
     #[arg(long, global = true, env = "BAKERY_STORE", value_name = "STORE")]
     pub store: Option<String>,
+    /// The bakery's keys; beside a local store by default, as STORE.keys
+    #[arg(long, global = true, env = "BAKERY_KEYS", value_name = "DIR")]
+    pub keys: Option<PathBuf>,
     /// Say more on standard error (twice: debugging)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -49,6 +57,32 @@ impl Globals {
         self.store.as_deref().filter(|store| !store.is_empty()).ok_or_else(|| {
             anyhow::anyhow!("no store named: give --store DIR, or set BAKERY_STORE=DIR (make one with `bakery init`)")
         })
+    }
+
+    /// The directory of the bakery's keys.
+    ///
+    /// # Errors
+    /// No store was named, or one that has no place beside it.
+    pub fn keys(&self) -> anyhow::Result<Keys> {
+        Ok(Keys::locate(self.keys.as_deref(), self.store()?)?)
+    }
+
+    /// The histories of the store, read with its own keys.
+    ///
+    /// # Errors
+    /// The store or the keys cannot be used.
+    pub fn history(&self) -> anyhow::Result<History> {
+        let store = Store::open(self.store()?)?;
+        Ok(History::open(store, self.keys()?.anchors()?)?)
+    }
+
+    /// As [`Globals::history`], to be continued.
+    ///
+    /// # Errors
+    /// The store or the keys cannot be used.
+    pub fn publisher(&self) -> anyhow::Result<Publisher> {
+        let store = Store::open(self.store()?)?;
+        Ok(Publisher::open(store, &self.keys()?)?)
     }
 
     /// Whether progress bars may be drawn: a terminal is there and nobody asked for silence.

@@ -7,6 +7,8 @@
 //! | [`source`] | trees from outside as one stream of entries |
 //! | [`assemble`], [`exclude`], [`overlay`], [`bake`] | entries to a layer |
 //! | [`initrd`] | an initramfs made from a system's own tree |
+//! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
+//! | [`keys`], [`clock`] | who signs, and when |
 //! | [`store`] | objects by name, and who may create them |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
@@ -18,13 +20,18 @@ pub mod assemble;
 pub mod authorize;
 pub mod bake;
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod exclude;
+pub mod graft;
+pub mod history;
 pub mod initrd;
 pub mod jobs;
+pub mod keys;
 pub mod output;
 pub mod overlay;
 pub mod progress;
+pub mod publish;
 pub mod receive;
 pub mod serve;
 pub mod source;

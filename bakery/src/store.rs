@@ -326,6 +326,22 @@ impl Store {
         }
     }
 
+    /// A fresh directory, on a local store on the store's own file system, for files that will be
+    /// put into the store. It is removed when the value is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn staging(&self) -> Result<tempfile::TempDir> {
+        let directory = match &self.root {
+            Some(root) => local::staging(root)?,
+            None => std::env::temp_dir(),
+        };
+        tempfile::Builder::new()
+            .prefix("layer-")
+            .tempdir_in(&directory)
+            .map_err(|error| local::failed("cannot make a file in", &directory, error))
+    }
+
     /// A file with the bytes of an object: the store's own, or a copy made on first use.
     ///
     /// # Errors

@@ -5,10 +5,12 @@
 //! one of the two sees the other and steps back. A flag is an object of its own; it counts until
 //! it is taken down or has grown too old, so a killed process delays others but stops nobody.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::clock;
 
 use super::{Key, Result, Store, StoreError};
 
@@ -106,7 +108,7 @@ fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> 
     let flag = Flag {
         process: std::process::id(),
         place: place(),
-        raised_at: now(),
+        raised_at: clock::now(),
     };
     let bytes = serde_json::to_vec(&flag).unwrap_or_default();
     store.create_object(&key, Bytes::from(bytes))?;
@@ -142,7 +144,7 @@ fn is_dead(store: &Store, key: &Key, hold: Duration) -> Result<bool> {
     let Ok(flag) = serde_json::from_slice::<Flag>(&bytes) else {
         return Ok(true);
     };
-    let age = now().abs_diff(flag.raised_at);
+    let age = clock::now().abs_diff(flag.raised_at);
     let place = place();
     Ok(age > hold.as_secs()
         || (!place.is_empty() && flag.place == place && !process_lives(flag.process)))
@@ -162,10 +164,4 @@ fn place() -> String {
         (Ok(boot), Ok(namespace)) => format!("{} {}", boot.trim(), namespace.display()),
         _ => String::new(),
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -1,0 +1,46 @@
+//! The bakery's clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970; 0 on a clock before that.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// A time for people: `2026-11-23 06:15 UTC`.
+pub fn text(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Gregorian calendar by eras of 400 years that start on 1 March.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC",
+        rest / 3600,
+        rest / 60 % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(text(0), "1970-01-01 00:00 UTC");
+        assert_eq!(text(951_782_399), "2000-02-28 23:59 UTC");
+        assert_eq!(text(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(text(1_795_414_500), "2026-11-23 06:15 UTC");
+    }
+}

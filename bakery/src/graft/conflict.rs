@@ -1,0 +1,92 @@
+//! A path both sides changed, in words.
+
+use std::fmt;
+
+use layerfmt::tree::{Kind, Node};
+use serde::Serialize;
+
+use super::FileId;
+
+/// A path both sides changed, and what each did to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Conflict {
+    /// The path, without a leading slash. Bytes that are no UTF-8 are replaced.
+    pub path: String,
+    /// What the target did.
+    pub ours: String,
+    /// What the layer did.
+    pub theirs: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "/{}: ours {}, theirs {}",
+            self.path, self.ours, self.theirs
+        )
+    }
+}
+
+impl Conflict {
+    pub(super) fn new(path: &[u8], ours: impl Into<String>, theirs: impl Into<String>) -> Self {
+        let path = String::from_utf8_lossy(path).into_owned();
+        Conflict {
+            path,
+            ours: ours.into(),
+            theirs: theirs.into(),
+        }
+    }
+}
+
+/// What turned `before` into `after`.
+pub(super) fn change(before: Option<&Node<FileId>>, after: Option<&Node<FileId>>) -> String {
+    let (before, after) = match (before, after) {
+        (None, None) => return "did nothing".into(),
+        (Some(before), None) => return format!("deleted the {}", noun(before)),
+        (None, Some(after)) => return format!("added a {}", noun(after)),
+        (Some(before), Some(after)) => (before, after),
+    };
+    if noun(before) != noun(after) {
+        return format!("replaced the {} by a {}", noun(before), noun(after));
+    }
+    let mut changes = Vec::new();
+    match (&before.kind, &after.kind) {
+        (Kind::File(a), Kind::File(b)) if a != b => changes.push("changed the content".to_owned()),
+        (Kind::Symlink(a), Kind::Symlink(b)) if a != b => {
+            changes.push(format!("pointed it to {}", String::from_utf8_lossy(b)));
+        }
+        (Kind::Directory(_), Kind::Directory(_)) => {}
+        (a, b) if a != b => changes.push("changed the device number".into()),
+        _ => {}
+    }
+    let (old, new) = (&before.meta, &after.meta);
+    if old.mode != new.mode {
+        changes.push(format!(
+            "changed the mode {:04o} to {:04o}",
+            old.mode, new.mode
+        ));
+    }
+    if (old.uid, old.gid) != (new.uid, new.gid) {
+        changes.push(format!("changed the owner to {}:{}", new.uid, new.gid));
+    }
+    if old.xattrs != new.xattrs {
+        changes.push("changed the attributes".into());
+    }
+    if changes.is_empty() {
+        "changed things inside".into()
+    } else {
+        changes.join(" and ")
+    }
+}
+
+fn noun(node: &Node<FileId>) -> &'static str {
+    match node.kind {
+        Kind::Directory(_) => "directory",
+        Kind::File(_) => "file",
+        Kind::Symlink(_) => "symbolic link",
+        Kind::Char(..) | Kind::Block(..) => "device",
+        Kind::Fifo => "pipe",
+        Kind::Socket => "socket",
+    }
+}

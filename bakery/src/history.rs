@@ -1,0 +1,274 @@
+//! The histories of a store: signed revisions, each with a number, none ever changed.
+
+mod error;
+mod revision;
+
+use std::sync::Arc;
+
+use layerfmt::flatten::MergedIndex;
+use layerfmt::manifest::{Keyset, MANIFEST_LEN_MAX, Manifest, ProfileName, RevisionName};
+use layerfmt::trust::{
+    AllowedSigners, ENVELOPE_LEN_MAX, VerifiedHead, verify_head, verify_manifest, verify_previous,
+};
+use layerfmt::{Layer, LayerSet};
+
+use crate::clock;
+use crate::keys;
+use crate::store::{Key, Store};
+
+pub use error::HistoryError;
+pub use revision::Revision;
+
+/// `Result` with a [`HistoryError`].
+pub type Result<T> = std::result::Result<T, HistoryError>;
+
+/// Longest hint, bytes: a decimal number.
+const HINT_LEN_MAX: u64 = 32;
+
+/// All histories of one store, read with the keys of its readers.
+#[derive(Debug)]
+pub struct History {
+    store: Store,
+    anchors: AllowedSigners,
+    keyset: Keyset,
+}
+
+impl History {
+    /// The histories of `store`, believed as a reader with `anchors` believes them.
+    ///
+    /// # Errors
+    /// When the store has no keyset that `anchors` vouch for.
+    pub fn open(store: Store, anchors: AllowedSigners) -> Result<History> {
+        let keyset = keys::newest(&store, &anchors)?
+            .ok_or(HistoryError::Trust(layerfmt::trust::TrustError::NoKeyset))?;
+        Ok(History {
+            store,
+            anchors,
+            keyset,
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The newest keyset when the store was opened.
+    pub fn keyset(&self) -> &Keyset {
+        &self.keyset
+    }
+
+    /// The keys that vouch for keysets.
+    pub fn anchors(&self) -> &AllowedSigners {
+        &self.anchors
+    }
+
+    /// Every history of the store that has not been removed, in name order.
+    ///
+    /// # Errors
+    /// When the store cannot list.
+    pub fn names(&self) -> Result<Vec<ProfileName>> {
+        let mut names: Vec<ProfileName> = Vec::new();
+        for entry in self.store.list("refs")? {
+            let mut parts = entry.key.as_str().split('/').skip(1);
+            let (Some(system), Some(profile)) = (parts.next(), parts.next()) else {
+                continue;
+            };
+            let Ok(name) = ProfileName::new(system, profile) else {
+                continue;
+            };
+            if names.last() != Some(&name) {
+                names.push(name);
+            }
+        }
+        let mut open = Vec::new();
+        for name in names {
+            if !self.is_removed(&name)? {
+                open.push(name);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Whether a history was closed by `profile remove`.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn is_removed(&self, name: &ProfileName) -> Result<bool> {
+        Ok(self.store.len(&Key::removed(name))?.is_some())
+    }
+
+    /// The number of the newest revision: the hint says where to look, the heads decide.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn newest(&self, name: &ProfileName) -> Result<Option<u64>> {
+        let hint = self
+            .store
+            .get(&Key::hint(name), HINT_LEN_MAX)
+            .ok()
+            .flatten();
+        let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
+        if let Some(mut newest) = hint
+            && newest > 0
+            && self.store.len(&Key::head(name, newest))?.is_some()
+        {
+            while self.store.len(&Key::head(name, newest + 1))?.is_some() {
+                newest += 1;
+            }
+            return Ok(Some(newest));
+        }
+        let listed = self.store.list(&Key::heads(name))?;
+        Ok(listed.iter().filter_map(|entry| entry.key.number()).max())
+    }
+
+    /// The newest revision, its signature checked as a client would; `None` for a new history.
+    ///
+    /// # Errors
+    /// When a record is missing, damaged or not signed by a key that may.
+    pub fn head(&self, name: &ProfileName) -> Result<Option<Revision>> {
+        let Some(newest) = self.newest(name)? else {
+            return Ok(None);
+        };
+        let wanted = RevisionName {
+            name: name.clone(),
+            revision: Some(newest),
+        };
+        let envelope = self.envelope(name, newest)?;
+        let (anchors, keyset) = (&self.anchors, Some(&self.keyset));
+        let head = verify_head(&envelope, anchors, keyset, &wanted, clock::now(), 0);
+        Ok(Some(self.revision_of(
+            head.map_err(|e| HistoryError::of(&wanted, e))?,
+        )?))
+    }
+
+    /// A revision that must be there: the newest, or an older one reached through the chain, so
+    /// that it is believed even when the key that signed it is gone.
+    ///
+    /// # Errors
+    /// [`HistoryError::NoHistory`], [`HistoryError::NoRevision`], and as of [`History::head`].
+    pub fn revision(&self, wanted: &RevisionName) -> Result<Revision> {
+        let mut found = self.require_head(&wanted.name)?;
+        let number = wanted.revision.unwrap_or(found.number());
+        if number > found.number() {
+            let newest = found.number();
+            return Err(HistoryError::NoRevision {
+                wanted: wanted.to_string(),
+                newest,
+            });
+        }
+        let mut newer = found.head.clone();
+        while newer.revision > number {
+            newer = self.previous_head(&newer)?.head;
+        }
+        if newer.revision != found.number() {
+            let digest = layerfmt::Digest::of(&newer.render()?);
+            found = self.revision_of(VerifiedHead {
+                head: newer,
+                digest,
+                signer: String::new(),
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// As [`History::head`] of a history that must be there.
+    ///
+    /// # Errors
+    /// [`HistoryError::NoHistory`], and as of [`History::head`].
+    pub fn require_head(&self, name: &ProfileName) -> Result<Revision> {
+        self.head(name)?
+            .ok_or_else(|| HistoryError::NoHistory(name.to_string()))
+    }
+
+    /// The revisions of a history, newest first, at most `count_max`.
+    ///
+    /// # Errors
+    /// As of [`History::head`], at the first broken link.
+    pub fn log(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
+        let mut revisions = vec![self.require_head(name)?];
+        while let Some(last) = revisions.last()
+            && last.number() > 1
+            && revisions.len() < count_max
+        {
+            let previous = self.previous_head(&last.head)?;
+            revisions.push(self.revision_of(previous)?);
+        }
+        Ok(revisions)
+    }
+
+    /// The merged index of a revision, with content digests and no chunk in a boot pack.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn merged(&self, manifest: &Manifest) -> Result<MergedIndex> {
+        let digest = &manifest.plain.as_ref().unwrap_or(&manifest.index).digest;
+        let layer = self.store.open_layer(&Key::index(digest), digest)?;
+        Ok(MergedIndex::from_layer(&layer, true)?)
+    }
+
+    /// One layer of the store.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn layer(&self, digest: &layerfmt::Digest) -> Result<Arc<Layer>> {
+        Ok(Arc::new(
+            self.store.open_layer(&Key::layer(digest), digest)?,
+        ))
+    }
+
+    /// All layers that a revision's chunks are in.
+    ///
+    /// # Errors
+    /// When one is missing or damaged.
+    pub fn layers(&self, manifest: &Manifest) -> Result<LayerSet> {
+        let references = manifest.layers.iter().chain(&manifest.borrowed);
+        let layers = references.map(|layer| self.layer(&layer.digest));
+        let mut layers = layers.collect::<Result<Vec<_>>>()?;
+        if let Some(pack) = &manifest.pack {
+            layers.push(Arc::new(
+                self.store
+                    .open_layer(&Key::pack(&pack.digest), &pack.digest)?,
+            ));
+        }
+        Ok(LayerSet::new(layers))
+    }
+
+    fn previous_head(&self, newer: &layerfmt::manifest::Head) -> Result<VerifiedHead> {
+        let name = newer.name();
+        let envelope = self.envelope(&name, newer.revision - 1)?;
+        verify_previous(newer, &envelope).map_err(|e| {
+            let wanted = RevisionName {
+                name,
+                revision: Some(newer.revision - 1),
+            };
+            HistoryError::of(&wanted, e)
+        })
+    }
+
+    fn envelope(&self, name: &ProfileName, revision: u64) -> Result<bytes::Bytes> {
+        Ok(self
+            .store
+            .require(&Key::head(name, revision), ENVELOPE_LEN_MAX as u64)?)
+    }
+
+    fn revision_of(&self, verified: VerifiedHead) -> Result<Revision> {
+        let key = Key::manifest(&verified.head.manifest.digest);
+        let bytes = self.store.require(&key, MANIFEST_LEN_MAX as u64)?;
+        let manifest = verify_manifest(&bytes, &verified.head).map_err(|e| {
+            let revision = Some(verified.head.revision);
+            HistoryError::of(
+                &RevisionName {
+                    name: verified.head.name(),
+                    revision,
+                },
+                e,
+            )
+        })?;
+        Ok(Revision {
+            head: verified.head,
+            digest: verified.digest,
+            manifest,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Why a history could not be read or continued.
+
+use layerfmt::FormatError;
+use layerfmt::manifest::{RecordError, RevisionName};
+use layerfmt::tree::TreeError;
+use layerfmt::trust::TrustError;
+
+use crate::graft::Conflict;
+use crate::keys::KeyError;
+use crate::store::StoreError;
+
+/// Why a history could not be read or continued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// Nothing was ever published under this name.
+    #[error("there is no {0}; `bakery profile list` shows what there is")]
+    NoHistory(String),
+    /// The history is shorter.
+    #[error("there is no {wanted}; the newest revision is {newest}")]
+    NoRevision {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        newest: u64,
+    },
+    /// The history is closed.
+    #[error("{0} was removed; choose another name, or restore it with `bakery profile add`")]
+    Removed(String),
+    /// What was asked makes no sense, or makes no difference.
+    #[error("{0}")]
+    Refused(String),
+    /// Both sides changed the same paths. Nothing was published.
+    #[error("{} path(s) changed on both sides; nothing was published", .0.len())]
+    Conflicts(Vec<Conflict>),
+    /// Others were faster, again and again.
+    #[error("others published {0} faster, {1} times in a row; try again")]
+    Busy(String, u32),
+    /// A record is not to be believed.
+    #[error("{name}: {source}")]
+    Untrusted {
+        /// Which revision.
+        name: String,
+        /// Why.
+        source: TrustError,
+    },
+    /// The keysets are not to be believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The bakery's own keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A record of ours would be refused by its readers.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer is damaged or too large.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A tree too large for an index.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A file of ours.
+    #[error("{0}")]
+    File(String, #[source] std::io::Error),
+}
+
+impl HistoryError {
+    pub(crate) fn of(name: &RevisionName, source: TrustError) -> HistoryError {
+        HistoryError::Untrusted {
+            name: name.to_string(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The bakery's own keys: a root key that signs keysets, a head key that signs heads.
+//!
+//! They lie in a directory of their own, never inside the store, which the world may read. The
+//! root key is needed for `bakery key …` only and is better kept elsewhere. A key may also be a
+//! `.pub` file alone, or be locked by a passphrase: then `ssh-keygen` signs, through the agent.
+
+mod keyset;
+mod signer;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use layerfmt::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::{LineEnding, PrivateKey};
+
+pub use keyset::{amend, first, newest, signer_of};
+pub use signer::Signer;
+
+use crate::store::StoreError;
+
+/// File name of the root key.
+const ROOT: &str = "root";
+/// File name of the key that signs heads.
+const HEAD: &str = "head";
+/// What clients need: goes into their initrd.
+const ALLOWED_SIGNERS: &str = "allowed_signers";
+
+/// Why keys could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A file cannot be read or written.
+    #[error("{doing} {path}")]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a key we can sign with.
+    #[error("{path}: {what}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        what: String,
+    },
+    /// A key of this name is not in the keyset, or is already.
+    #[error("{0}")]
+    Keyset(String),
+    /// The chain of keysets does not hold.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The directory of the bakery's keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    directory: PathBuf,
+}
+
+impl Keys {
+    /// The directory named explicitly, or `STORE.keys` beside a local store.
+    ///
+    /// # Errors
+    /// When the store is not a directory and none is named.
+    pub fn locate(explicit: Option<&Path>, store: &str) -> Result<Keys, KeyError> {
+        if let Some(directory) = explicit {
+            return Ok(Keys {
+                directory: directory.into(),
+            });
+        }
+        let path = store
+            .strip_prefix("file://")
+            .unwrap_or(store)
+            .trim_end_matches('/');
+        if path.contains("://") {
+            return Err(KeyError::Unusable {
+                path: store.into(),
+                what: "a store in a bucket has no place for keys beside it: give --keys DIR, or \
+                       set BAKERY_KEYS"
+                    .into(),
+            });
+        }
+        Ok(Keys {
+            directory: format!("{path}.keys").into(),
+        })
+    }
+
+    /// Make the directory and both keys, keeping those that are there.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn create(&self) -> Result<(), KeyError> {
+        let path = &self.directory;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| file_error("cannot make", path, source))?;
+        for name in [ROOT, HEAD] {
+            let file = path.join(name);
+            if !file.exists() && !public_of(&file).exists() {
+                generate(&file, name)?;
+            }
+        }
+        let root = self.root(None)?;
+        let line = format!(
+            "{KEYSET_PRINCIPAL} namespaces=\"{KEYSET_NAMESPACE}\" {}\n",
+            root.public_line()
+        );
+        let file = self.directory.join(ALLOWED_SIGNERS);
+        fs::write(&file, line).map_err(|source| file_error("cannot write", &file, source))
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The keys that clients of this bakery trust: its `allowed_signers`.
+    ///
+    /// # Errors
+    /// When the file is not there or cannot be used.
+    pub fn anchors(&self) -> Result<AllowedSigners, KeyError> {
+        let file = self.directory.join(ALLOWED_SIGNERS);
+        let text = fs::read_to_string(&file)
+            .map_err(|source| file_error("cannot read the trusted keys", &file, source))?;
+        Ok(AllowedSigners::parse(&text)?)
+    }
+
+    /// The key that signs heads.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn head(&self) -> Result<Signer, KeyError> {
+        Signer::open(&self.directory.join(HEAD))
+    }
+
+    /// The root key: `explicit`, or the one in the directory.
+    ///
+    /// # Errors
+    /// When it is not there, which is how it should be between uses.
+    pub fn root(&self, explicit: Option<&Path>) -> Result<Signer, KeyError> {
+        match explicit {
+            Some(path) => Signer::open(path),
+            None => Signer::open(&self.directory.join(ROOT)),
+        }
+    }
+
+    /// A fresh head key beside the old one, as `head.new`, until [`Keys::adopt_new_head`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new_head(&self) -> Result<Signer, KeyError> {
+        let file = self.directory.join("head.new");
+        if !file.exists() {
+            generate(&file, HEAD)?;
+        }
+        Signer::open(&file)
+    }
+
+    /// Put `head.new` in the place of the head key; the old one is kept as `head.old`.
+    ///
+    /// # Errors
+    /// When the files cannot be renamed.
+    pub fn adopt_new_head(&self) -> Result<(), KeyError> {
+        let at = |name: &str| self.directory.join(name);
+        let renames = [
+            ("head", "head.old"),
+            ("head.pub", "head.old.pub"),
+            ("head.new.pub", "head.pub"),
+            ("head.new", "head"),
+        ];
+        for (from, to) in renames {
+            let (from, to) = (at(from), at(to));
+            if from.exists() {
+                fs::rename(&from, &to)
+                    .map_err(|source| file_error("cannot rename", &from, source))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Make an ed25519 key pair in OpenSSH's form.
+fn generate(file: &Path, comment: &str) -> Result<(), KeyError> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut seed))
+        .map_err(|source| file_error("cannot read", Path::new("/dev/urandom"), source))?;
+    let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+    let unusable = |e: ssh_key::Error| unusable(file, &e.to_string());
+    let key = PrivateKey::new(pair, format!("bakery-{comment}")).map_err(unusable)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
+    write_new(file, text.as_bytes(), 0o600)?;
+    let public = key.public_key().to_openssh().map_err(unusable)?;
+    write_new(&public_of(file), format!("{public}\n").as_bytes(), 0o644)
+}
+
+fn write_new(file: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+    let written = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(file)
+        .and_then(|mut opened| {
+            opened.write_all(bytes)?;
+            opened.sync_all()
+        });
+    written.map_err(|source| file_error("cannot write the key", file, source))
+}
+
+fn public_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
+}
+
+fn file_error(doing: &'static str, path: &Path, source: std::io::Error) -> KeyError {
+    KeyError::File {
+        doing,
+        path: path.into(),
+        source,
+    }
+}
+
+fn unusable(path: &Path, what: &str) -> KeyError {
+    KeyError::Unusable {
+        path: path.into(),
+        what: what.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

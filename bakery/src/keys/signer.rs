@@ -1,0 +1,104 @@
+//! One private key at work.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use layerfmt::trust::{Envelope, public_key_line};
+use ssh_key::{PrivateKey, PublicKey};
+
+use super::{KeyError, file_error, public_of, unusable};
+
+/// Signs records with one key.
+#[derive(Debug)]
+pub struct Signer {
+    public_line: String,
+    hand: Hand,
+}
+
+#[derive(Debug)]
+enum Hand {
+    /// The key lies open.
+    Own(Box<PrivateKey>),
+    /// `ssh-keygen -Y sign` knows how: through the agent, or by asking for the passphrase.
+    SshKeygen(PathBuf),
+}
+
+impl Signer {
+    /// The key in `file`; if only `file.pub` is there, the one the agent holds.
+    ///
+    /// # Errors
+    /// When there is none, or it is not of ed25519.
+    pub fn open(file: &Path) -> Result<Signer, KeyError> {
+        let public_file = public_of(file);
+        if !file.exists() && public_file.exists() {
+            let text = fs::read_to_string(&public_file)
+                .map_err(|source| file_error("cannot read the key", &public_file, source))?;
+            let public = PublicKey::from_openssh(text.trim())
+                .map_err(|e| unusable(&public_file, &e.to_string()))?;
+            let public_line = public_key_line(&public)?;
+            return Ok(Signer {
+                public_line,
+                hand: Hand::SshKeygen(public_file),
+            });
+        }
+        let text =
+            fs::read(file).map_err(|source| file_error("cannot read the key", file, source))?;
+        let key = PrivateKey::from_openssh(&text).map_err(|e| unusable(file, &e.to_string()))?;
+        let public_line = public_key_line(key.public_key())?;
+        let hand = if key.is_encrypted() {
+            Hand::SshKeygen(file.into())
+        } else {
+            Hand::Own(Box::new(key))
+        };
+        Ok(Signer { public_line, hand })
+    }
+
+    /// `ssh-ed25519 BASE64`
+    pub fn public_line(&self) -> &str {
+        &self.public_line
+    }
+
+    /// Sign a payload.
+    ///
+    /// # Errors
+    /// When the key or `ssh-keygen` refuses.
+    pub fn sign(&self, namespace: &str, payload: &[u8]) -> Result<Envelope, KeyError> {
+        match &self.hand {
+            Hand::Own(key) => Ok(Envelope::sign(payload, namespace, key)?),
+            Hand::SshKeygen(file) => {
+                let signature = run_ssh_keygen(file, namespace, payload)?;
+                Ok(Envelope::seal(payload, signature)?)
+            }
+        }
+    }
+}
+
+/// The payload goes in on standard input and the signature comes out on standard output.
+fn run_ssh_keygen(file: &Path, namespace: &str, payload: &[u8]) -> Result<String, KeyError> {
+    let refused = |source| file_error("cannot run ssh-keygen for the key", file, source);
+    let mut child = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", namespace, "-f"])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(refused)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A refusal shows in the exit code; a closed pipe only says that there was one.
+        let _ = stdin.write_all(payload);
+    }
+    let output = child.wait_with_output().map_err(refused)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() && text.contains("BEGIN SSH SIGNATURE") {
+        return Ok(text);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let what = format!(
+        "ssh-keygen does not sign: {}; is the agent running?",
+        complaint.trim()
+    );
+    Err(unusable(file, &what))
+}

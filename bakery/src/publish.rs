@@ -1,0 +1,407 @@
+//! From layers to a signed revision: objects first, the head last.
+//!
+//! The head's creation is the commit point: before it nothing of a revision can be seen, after
+//! it all of it is there. Who loses the race for a number builds on the winner and tries again.
+
+mod addition;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use layerfmt::flatten::{Input, MergedIndex, flatten};
+use layerfmt::layout::superblock::SUPERBLOCK_LEN;
+use layerfmt::manifest::{
+    Action, Base, Head, IndexRef, Manifest, ObjectRef, ProfileName, RECORD_FORMAT,
+};
+use layerfmt::trust::HEAD_NAMESPACE;
+use layerfmt::{Digest, Layer};
+
+use crate::clock;
+use crate::history::{History, HistoryError, Result, Revision};
+use crate::keys::{Keys, Signer};
+use crate::store::{Created, Key, Store, StoreError, check, guard};
+
+pub use addition::{Addition, Import};
+
+/// How often a lost race is tried again. Everyone that loses to somebody makes progress for
+/// somebody, so this many losses in a row mean a very busy name.
+const ATTEMPTS_MAX: u32 = 64;
+
+/// The merged index of a revision to be.
+#[derive(Debug, Clone)]
+pub enum Merged {
+    /// That of another revision: nothing to compute, nothing to write.
+    Same {
+        /// The index.
+        index: IndexRef,
+        /// Layers outside the stack it borrows from.
+        borrowed: Vec<ObjectRef>,
+        /// The digest of its tree.
+        tree_digest: Digest,
+    },
+    /// A new one.
+    New(Box<MergedIndex>),
+}
+
+impl Merged {
+    /// The merged index of `manifest`.
+    pub fn of(manifest: &Manifest) -> Merged {
+        Merged::Same {
+            index: manifest.index,
+            borrowed: manifest.borrowed.clone(),
+            tree_digest: manifest.tree_digest,
+        }
+    }
+}
+
+/// A revision to be: what the author decides. The rest follows.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What makes it.
+    pub action: Action,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+    /// Kernel parameters.
+    pub cmdline: String,
+    /// The kernel to boot.
+    pub kernel: Option<ObjectRef>,
+    /// The initrd to boot with.
+    pub initrd: Option<ObjectRef>,
+    /// What a profile stands on.
+    pub base: Option<Base>,
+    /// The stack, lowest first.
+    pub layers: Vec<ObjectRef>,
+    /// Its merged index.
+    pub merged: Merged,
+    /// The boot pack.
+    pub pack: Option<ObjectRef>,
+    /// With a pack: the merged index without it.
+    pub plain: Option<IndexRef>,
+}
+
+impl Draft {
+    /// A draft with the contents of `manifest`.
+    pub fn like(manifest: &Manifest, action: Action, author: &str, message: &str) -> Draft {
+        Draft {
+            action,
+            author: author.into(),
+            message: message.into(),
+            cmdline: manifest.cmdline.clone(),
+            kernel: manifest.kernel,
+            initrd: manifest.initrd,
+            base: manifest.base.clone(),
+            layers: manifest.layers.clone(),
+            merged: Merged::of(manifest),
+            pack: manifest.pack,
+            plain: manifest.plain,
+        }
+    }
+}
+
+/// Files to be put into the store for a revision. They must stay until it is published.
+#[derive(Debug, Clone, Default)]
+pub struct Uploads(Vec<(Key, PathBuf)>);
+
+impl Uploads {
+    /// One more object.
+    pub fn add(&mut self, key: Key, file: impl Into<PathBuf>) {
+        self.0.push((key, file.into()));
+    }
+}
+
+/// Continues the histories of one store.
+#[derive(Debug)]
+pub struct Publisher {
+    history: History,
+    signer: Signer,
+}
+
+impl Publisher {
+    /// A publisher with the keys in `keys`. A store that is no local directory is probed first.
+    ///
+    /// # Errors
+    /// When the keys cannot be used, or the store cannot keep a history.
+    pub fn open(store: Store, keys: &Keys) -> Result<Publisher> {
+        if store.root().is_none() {
+            check::require_sound(&store)?;
+        }
+        let signer = keys.head()?;
+        let history = History::open(store, keys.anchors()?)?;
+        Ok(Publisher { history, signer })
+    }
+
+    /// The histories as they are.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.history.store()
+    }
+
+    /// The same with another head key: for `key rotate`.
+    pub fn with_signer(self, signer: Signer) -> Publisher {
+        Publisher { signer, ..self }
+    }
+
+    /// Publish the next revision of `name`. `draft` is asked for it once for every attempt, with
+    /// the head it shall follow; it may refuse.
+    ///
+    /// # Errors
+    /// What `draft` says, [`HistoryError::Busy`], or what the store says. Nothing is published
+    /// then.
+    pub fn publish(
+        &self,
+        name: &ProfileName,
+        uploads: &Uploads,
+        mut draft: impl FnMut(Option<&Revision>, &mut Uploads) -> Result<Draft>,
+    ) -> Result<Revision> {
+        if self.history.is_removed(name)? {
+            return Err(HistoryError::Removed(name.to_string()));
+        }
+        for (key, file) in &uploads.0 {
+            self.store().put_file(key, file)?;
+        }
+        for attempt in 0..ATTEMPTS_MAX {
+            let head = self.history.head(name)?;
+            let mut all = uploads.clone();
+            let draft = draft(head.as_ref(), &mut all)?;
+            for (key, file) in all.0.iter().skip(uploads.0.len()) {
+                self.store().put_file(key, file)?;
+            }
+            let index = self.upload_index(&draft)?;
+            if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, &all)? {
+                return Ok(revision);
+            }
+            std::thread::sleep(Duration::from_millis(u64::from(attempt % 8) * 5));
+        }
+        Err(HistoryError::Busy(name.to_string(), ATTEMPTS_MAX))
+    }
+
+    fn upload_index(&self, draft: &Draft) -> Result<Index> {
+        let merged = match &draft.merged {
+            Merged::Same {
+                index,
+                borrowed,
+                tree_digest,
+            } => {
+                return Ok(Index {
+                    reference: *index,
+                    borrowed: borrowed.clone(),
+                    tree_digest: *tree_digest,
+                    bytes: None,
+                });
+            }
+            Merged::New(merged) => merged,
+        };
+        let (bytes, head_len) = merged.to_bytes()?;
+        let digest = Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default());
+        let reference = IndexRef {
+            digest,
+            head_len,
+            len: bytes.len() as u64,
+        };
+        let stack: BTreeSet<Digest> = draft
+            .layers
+            .iter()
+            .chain(&draft.pack)
+            .map(|layer| layer.digest)
+            .collect();
+        let mut borrowed: Vec<ObjectRef> = merged
+            .index
+            .layers()
+            .filter(|layer| !stack.contains(&layer.digest))
+            .map(|layer| ObjectRef {
+                digest: layer.digest,
+                len: layer.file_len,
+            })
+            .collect();
+        borrowed.sort();
+        borrowed.dedup();
+        let tree_digest = merged.tree_digest().ok_or_else(|| {
+            HistoryError::Refused("a layer without content digests cannot be published".into())
+        })?;
+        let bytes = Bytes::from(bytes);
+        self.store()
+            .create_object(&Key::index(&digest), bytes.clone())?;
+        Ok(Index {
+            reference,
+            borrowed,
+            tree_digest,
+            bytes: Some(bytes),
+        })
+    }
+
+    /// One attempt; `None` when somebody else took the number.
+    fn commit(
+        &self,
+        name: &ProfileName,
+        parent: Option<&Revision>,
+        draft: Draft,
+        index: &Index,
+        uploads: &Uploads,
+    ) -> Result<Option<Revision>> {
+        let manifest = complete(name, parent, draft, index);
+        let bytes = manifest.render()?;
+        let reference = ObjectRef {
+            digest: Digest::of(&bytes),
+            len: bytes.len() as u64,
+        };
+        let head = Head {
+            expires_at: None,
+            format: RECORD_FORMAT,
+            issued_at: manifest.time,
+            manifest: reference,
+            previous: parent.map(|parent| parent.digest),
+            profile: name.profile.clone(),
+            revision: manifest.revision,
+            system: name.system.clone(),
+        };
+        let payload = head.render()?;
+        let envelope = self.signer.sign(HEAD_NAMESPACE, &payload)?.render()?;
+        let guard = guard::publish(self.store())?;
+        self.require_objects(&manifest, index, uploads)?;
+        self.store()
+            .create_object(&Key::manifest(&reference.digest), Bytes::from(bytes))?;
+        if !guard.holds() {
+            return Ok(None);
+        }
+        let key = Key::head(name, head.revision);
+        let created = self.store().create_object(&key, Bytes::from(envelope))?;
+        drop(guard);
+        if created == Created::Exists {
+            return Ok(None);
+        }
+        let hint = Bytes::from(head.revision.to_string());
+        if let Err(error) = self.store().overwrite(&Key::hint(name), hint) {
+            tracing::warn!("{error}: finding the head will take a little longer");
+        }
+        Ok(Some(Revision {
+            head,
+            digest: Digest::of(&payload),
+            manifest,
+        }))
+    }
+
+    /// Everything the manifest names is in the store, with the right length; what a sweep took
+    /// since it was uploaded goes up again.
+    fn require_objects(&self, manifest: &Manifest, index: &Index, uploads: &Uploads) -> Result<()> {
+        if let Some(bytes) = &index.bytes {
+            self.store()
+                .create_object(&Key::index(&index.reference.digest), bytes.clone())?;
+        }
+        for (key, len) in objects(manifest) {
+            let found = match self.store().len(&key)? {
+                Some(found) => found,
+                None => {
+                    let upload = uploads.0.iter().find(|(upload, _)| *upload == key);
+                    let (_, file) = upload.ok_or_else(|| StoreError::Missing(key.clone()))?;
+                    self.store().put_file(&key, file)?;
+                    self.store().len(&key)?.unwrap_or_default()
+                }
+            };
+            if found != len {
+                let what = format!("{found} bytes long, not {len}");
+                return Err(StoreError::Damaged { key, what }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A merged index in the store.
+#[derive(Debug)]
+struct Index {
+    reference: IndexRef,
+    borrowed: Vec<ObjectRef>,
+    tree_digest: Digest,
+    /// The bytes, if they were made just now.
+    bytes: Option<Bytes>,
+}
+
+fn complete(
+    name: &ProfileName,
+    parent: Option<&Revision>,
+    draft: Draft,
+    index: &Index,
+) -> Manifest {
+    Manifest {
+        action: draft.action,
+        author: draft.author,
+        base: draft.base,
+        borrowed: index.borrowed.clone(),
+        cmdline: draft.cmdline,
+        format: RECORD_FORMAT,
+        index: index.reference,
+        initrd: draft.initrd,
+        kernel: draft.kernel,
+        layers: draft.layers,
+        message: draft.message,
+        pack: draft.pack,
+        plain: draft.plain,
+        parent: parent.map(|parent| parent.head.manifest.digest),
+        profile: name.profile.clone(),
+        revision: parent.map_or(0, Revision::number) + 1,
+        system: name.system.clone(),
+        // A clock that went back must not make a history that does.
+        time: clock::now().max(parent.map_or(0, |parent| parent.head.issued_at)),
+        tree_digest: index.tree_digest,
+    }
+}
+
+/// Every object a manifest names, and its length.
+pub fn objects(manifest: &Manifest) -> impl Iterator<Item = (Key, u64)> + '_ {
+    let layers = manifest.layers.iter().chain(&manifest.borrowed);
+    let layers = layers.map(|layer| (Key::layer(&layer.digest), layer.len));
+    let indexes = [Some(&manifest.index), manifest.plain.as_ref()]
+        .into_iter()
+        .flatten();
+    let indexes = indexes.map(|index| (Key::index(&index.digest), index.len));
+    let pack = manifest
+        .pack
+        .iter()
+        .map(|pack| (Key::pack(&pack.digest), pack.len));
+    let boot = manifest.kernel.iter().chain(&manifest.initrd);
+    let boot = boot.map(|file| (Key::boot(&file.digest), file.len));
+    layers.chain(indexes).chain(pack).chain(boot)
+}
+
+/// The name and length of an open layer.
+pub fn reference(layer: &Layer) -> ObjectRef {
+    let layer = layer.layer_ref();
+    ObjectRef {
+        digest: layer.digest,
+        len: layer.file_len,
+    }
+}
+
+/// The merged index of `below` with one layer more on top.
+///
+/// # Errors
+/// When the result is too large, or the layer's content digests are damaged.
+pub fn stack(below: Option<&MergedIndex>, top: &Layer) -> Result<MergedIndex> {
+    let mut inputs = Vec::with_capacity(2);
+    if let Some(below) = below {
+        inputs.push(merged_input(below));
+    }
+    inputs.push(Input::of(top, true)?);
+    Ok(flatten(&inputs)?)
+}
+
+/// A merged index as a layer to be flattened. It has no chunks of its own, so nothing can borrow
+/// from it and its name does not matter.
+pub fn merged_input(merged: &MergedIndex) -> Input {
+    Input {
+        index: std::sync::Arc::clone(&merged.index),
+        layer: layerfmt::LayerRef {
+            digest: Digest::default(),
+            file_len: 0,
+        },
+        content: merged.content.clone().map(std::sync::Arc::new),
+    }
+}

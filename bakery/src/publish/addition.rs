@@ -1,0 +1,208 @@
+//! The two ways a layer enters a history: on top of it, or as a whole new system.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use layerfmt::manifest::{Action, ObjectRef, ProfileName, RevisionName};
+use layerfmt::{Digest, Layer};
+
+use super::{Draft, Merged, Publisher, Uploads, reference, stack};
+use crate::graft::{Graft, Resolution, Ways, graft};
+use crate::history::{HistoryError, Result, Revision};
+use crate::store::Key;
+
+/// A layer to go on top of a history.
+#[derive(Debug, Clone)]
+pub struct Addition<'a> {
+    /// Which history.
+    pub name: ProfileName,
+    /// The layer file. It becomes the store's: its bytes must not change afterwards.
+    pub layer: &'a Path,
+    /// The revision whose tree it was made on; none: whatever is newest.
+    pub made_on: Option<RevisionName>,
+    /// What makes the new revision.
+    pub action: Action,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+    /// What to do when history went on since, and both sides changed the same paths.
+    pub resolution: Resolution,
+}
+
+/// A whole system from outside.
+#[derive(Debug, Clone)]
+pub struct Import<'a> {
+    /// Which history; it may exist, the import is then its next revision.
+    pub name: ProfileName,
+    /// The layer file with the whole tree.
+    pub layer: &'a Path,
+    /// The kernel file.
+    pub kernel: Option<&'a Path>,
+    /// The initrd file.
+    pub initrd: Option<&'a Path>,
+    /// Kernel parameters.
+    pub cmdline: String,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+}
+
+impl Publisher {
+    /// Publish a revision with one layer more. When the history went on since the layer was made,
+    /// it is put on the new head three ways ([`crate::graft`]).
+    ///
+    /// # Errors
+    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`] when the history has all of it
+    /// already, and as of [`Publisher::publish`].
+    pub fn add(&self, addition: &Addition<'_>) -> Result<Revision> {
+        let layer = Arc::new(Layer::map(addition.layer)?);
+        let mut uploads = Uploads::default();
+        uploads.add(Key::layer(&layer.digest()), addition.layer);
+        let staging = self.store().staging()?;
+        let made_on = match &addition.made_on {
+            Some(name) => Some(self.history().revision(name)?),
+            None => None,
+        };
+        let mut attempt = 0;
+        self.publish(&addition.name, &uploads, |head, uploads| {
+            attempt += 1;
+            let path = staging.path().join(format!("{attempt}.layer"));
+            let (action, author) = (addition.action, &addition.author);
+            let Some(head) = head else {
+                let merged = stack(None, &layer)?;
+                return Ok(first(action, author, &addition.message, &layer, merged));
+            };
+            let base = made_on.as_ref().unwrap_or(head);
+            let draft = Draft::like(&head.manifest, action, author, &addition.message);
+            self.put_on(
+                draft,
+                head,
+                base,
+                &layer,
+                addition.resolution,
+                &path,
+                uploads,
+            )
+        })
+    }
+
+    /// The draft with `layer`, which was made on `base`, on top of what it has.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two callers, in two loops with their own state"
+    )]
+    pub(crate) fn put_on(
+        &self,
+        mut draft: Draft,
+        ours: &Revision,
+        base: &Revision,
+        layer: &Arc<Layer>,
+        resolution: Resolution,
+        path: &Path,
+        uploads: &mut Uploads,
+    ) -> Result<Draft> {
+        let digest = layer.digest();
+        if draft.layers.iter().any(|known| known.digest == digest) {
+            let what = format!("{} has layer {} already", ours.name(), digest.short());
+            return Err(HistoryError::Refused(what));
+        }
+        let ours_merged = self.history().merged(&ours.manifest)?;
+        let (layer, merged) = if base.manifest.tree_digest == ours.manifest.tree_digest {
+            (Arc::clone(layer), stack(Some(&ours_merged), layer)?)
+        } else {
+            let base_merged = self.history().merged(&base.manifest)?;
+            let sources = self.history().layers(&ours.manifest)?;
+            let ways = Ways {
+                base: Some(&base_merged),
+                ours: &ours_merged,
+                layer,
+                sources: &sources,
+            };
+            match graft(&ways, resolution, path)? {
+                Graft::AsItIs(merged) => (Arc::clone(layer), merged),
+                Graft::Rewritten(rewritten, merged) => {
+                    uploads.add(Key::layer(&rewritten.digest()), path);
+                    (rewritten, merged)
+                }
+                Graft::Nothing => {
+                    let what = format!(
+                        "{} has all of layer {} already",
+                        ours.name(),
+                        digest.short()
+                    );
+                    return Err(HistoryError::Refused(what));
+                }
+            }
+        };
+        draft.layers.push(reference(&layer));
+        draft.merged = Merged::New(Box::new(merged));
+        // The pack's chunks hold files of the old tree; the next boot's trace makes a new one.
+        (draft.pack, draft.plain) = (None, None);
+        Ok(draft)
+    }
+
+    /// Publish a whole system: the first revision of a history, or one that replaces everything.
+    ///
+    /// # Errors
+    /// As of [`Publisher::publish`].
+    pub fn import(&self, import: &Import<'_>) -> Result<Revision> {
+        let layer = Layer::map(import.layer)?;
+        let mut uploads = Uploads::default();
+        uploads.add(Key::layer(&layer.digest()), import.layer);
+        let kernel = import
+            .kernel
+            .map(|file| boot_file(file, &mut uploads))
+            .transpose()?;
+        let initrd = import
+            .initrd
+            .map(|file| boot_file(file, &mut uploads))
+            .transpose()?;
+        let merged = stack(None, &layer)?;
+        self.publish(&import.name, &uploads, |_, _| {
+            let (author, message) = (&import.author, &import.message);
+            let draft = first(Action::Import, author, message, &layer, merged.clone());
+            Ok(Draft {
+                kernel,
+                initrd,
+                cmdline: import.cmdline.clone(),
+                ..draft
+            })
+        })
+    }
+}
+
+fn first(
+    action: Action,
+    author: &str,
+    message: &str,
+    layer: &Layer,
+    merged: layerfmt::MergedIndex,
+) -> Draft {
+    Draft {
+        action,
+        author: author.into(),
+        message: message.into(),
+        cmdline: String::new(),
+        kernel: None,
+        initrd: None,
+        base: None,
+        layers: vec![reference(layer)],
+        merged: Merged::New(Box::new(merged)),
+        pack: None,
+        plain: None,
+    }
+}
+
+/// A kernel or initrd by its content.
+fn boot_file(file: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
+    let unreadable = |e| HistoryError::File(format!("cannot read {}", file.display()), e);
+    let mut hasher = blake3::Hasher::new();
+    let mut opened = std::fs::File::open(file).map_err(unreadable)?;
+    std::io::copy(&mut opened, &mut hasher).map_err(unreadable)?;
+    let digest = Digest::from(hasher.finalize());
+    let len = std::fs::metadata(file).map_err(unreadable)?.len();
+    uploads.add(Key::boot(&digest), file);
+    Ok(ObjectRef { digest, len })
+}
