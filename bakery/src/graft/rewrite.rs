@@ -30,7 +30,7 @@ pub(super) fn write(ways: &Ways<'_>, changes: &Tree<FileId>, path: &Path) -> Res
                 .or_insert_with(|| content.clone());
         }
     }
-    let mut writer = LayerWriter::create(path, Options::bake(Options::BAKE_LEVEL), Some(base))?;
+    let mut writer = LayerWriter::create(path, Options::bake(), Some(base))?;
     let tree = with_contents(ways, changes, &mut known, &mut writer)?;
     let mut meta = ways.layer.meta()?.unwrap_or_default();
     meta.labels
