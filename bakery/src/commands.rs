@@ -12,9 +12,11 @@ pub mod completions;
 pub mod initrd;
 pub mod input;
 pub mod layers;
+pub mod jobs;
 pub mod man;
 pub mod receive;
 pub mod serve;
+pub mod watch;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]
@@ -27,9 +29,11 @@ pub enum Command {
     Bake(bake::Args),
     Completions(completions::Args),
     Initrd(initrd::Args),
+    Jobs(jobs::Args),
     Man(man::Args),
     Receive(receive::Args),
     Serve(serve::Args),
+    Watch(watch::Args),
 }
 
 impl Command {
@@ -43,9 +47,11 @@ impl Command {
             Self::Bake(args) => bake::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
+            Self::Jobs(args) => jobs::run(args, globals),
             Self::Man(args) => man::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
+            Self::Watch(args) => watch::run(args, globals),
         }
     }
 }

@@ -26,5 +26,9 @@ pub use arrival::{Arrival, ArrivalError};
 pub use records::{Ending, Origin, Progress, Request, Target, TargetError, is_name};
 pub use spool::{Job, Spool, State};
 
+pub(crate) use arrival::{recover, take_dropped};
+pub(crate) use files::Lock;
+pub(crate) use spool::now;
+
 /// The name of the uploaded changes inside a job.
 pub const BODY: &str = "upper.tar.zst";

@@ -14,6 +14,7 @@
 //! | [`serve`] | the store over HTTP |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
 //! | [`authorize`], [`receive`] | who may push; taking a push |
+//! | [`watch`] | from what arrives to what is published |
 //! | [`sys`] | the few direct system calls |
 
 pub mod assemble;
@@ -37,3 +38,4 @@ pub mod serve;
 pub mod source;
 pub mod store;
 pub mod sys;
+pub mod watch;

@@ -149,3 +149,21 @@ pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Resu
         Err(error) => Err(error.into()),
     }
 }
+
+/// Every profile's newest revision and how many layers it has.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn chain_lengths(store: &str) -> anyhow::Result<Vec<(heads::Profile, usize)>> {
+    let (store, directory) = open_store(store)?;
+    let objects = Objects::new(store, directory);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut lengths = Vec::new();
+        for profile in heads::profiles(&objects).await? {
+            let manifest = heads::manifest(&objects, &profile).await?;
+            lengths.push((profile, manifest.layers.len()));
+        }
+        Ok(lengths)
+    })
+}

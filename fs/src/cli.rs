@@ -28,6 +28,12 @@ pub enum Command {
     Mount(MountArgs),
     /// Unmount, and return when the daemon is done with the upper
     Umount(UmountArgs),
+    /// Send what was changed on this machine to the bakery
+    ///
+    /// Streams the upper directory through ssh and returns with the job's number as soon as the
+    /// server has it safely. Baking and publishing happen there; every machine that boots next
+    /// sees the result.
+    Push(commands::push::Args),
     /// Show what a mount is made of and what it has done
     Status(StatusArgs),
 }
@@ -93,6 +99,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Mount(args) => commands::mount::run(&args, cli.verbose),
             Command::Umount(args) => commands::umount::run(&args),
+            Command::Push(args) => commands::push::run(&args),
             Command::Status(args) => commands::status::run(&args),
         }
     };

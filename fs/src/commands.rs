@@ -3,5 +3,6 @@
 
 pub mod helper;
 pub mod mount;
+pub mod push;
 pub mod status;
 pub mod umount;

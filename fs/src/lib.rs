@@ -15,6 +15,7 @@ pub mod lower;
 pub mod metrics;
 pub mod options;
 pub mod prefetch;
+pub mod push;
 pub mod remote;
 pub mod session;
 pub mod stack;

@@ -3,22 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use layerfmt::manifest::{DEFAULT_PROFILE, ProfileName};
 use serde::{Deserialize, Serialize};
 
-/// The profile meant when none is named.
-const PROFILE_DEFAULT: &str = "main";
-
-/// Longest name of a system or profile.
-const NAME_LEN_MAX: usize = 128;
-
-/// A system's or profile's name: letters, digits, `.`, `_`, `-`; no leading dot.
+/// Whether this can be the name of a system or a profile.
+#[must_use]
 pub fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= NAME_LEN_MAX
-        && !text.starts_with(['.', '-'])
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    ProfileName::new(text, DEFAULT_PROFILE).is_ok()
 }
 
 /// Where changes go: a profile of a system.
@@ -33,7 +24,7 @@ pub struct Target {
 /// A target that cannot be one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not SYSTEM or SYSTEM/PROFILE (letters, digits, '.', '_' and '-', not starting with '.' or '-')"
+    "{0:?} is not SYSTEM or SYSTEM/PROFILE (names of a-z, 0-9, '.', '_', '-', first a letter or digit)"
 )]
 pub struct TargetError(String);
 
@@ -41,14 +32,8 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let (system, profile) = text.split_once('/').unwrap_or((text, PROFILE_DEFAULT));
-        if !is_name(system) || !is_name(profile) {
-            return Err(TargetError(text.to_owned()));
-        }
-        Ok(Self {
-            system: system.to_owned(),
-            profile: profile.to_owned(),
-        })
+        let name: ProfileName = text.parse().map_err(|_| TargetError(text.to_owned()))?;
+        Ok(Self { system: name.system, profile: name.profile })
     }
 }
 

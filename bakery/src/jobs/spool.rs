@@ -197,6 +197,19 @@ impl Spool {
         Ok(job)
     }
 
+    /// Puts a failed job back into the queue, at its old place.
+    ///
+    /// # Errors
+    /// The spool cannot be written.
+    pub fn retry(&self, job: &Job) -> io::Result<Job> {
+        // A result in a queued job would be taken for its end.
+        match fs::remove_file(job.path.join("result.json")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.transition(job, State::Queued)
+    }
+
     /// Removes what ended more than `age` ago from `done`.
     ///
     /// # Errors
@@ -250,6 +263,11 @@ impl Job {
         let _ = File::create(&part)
             .and_then(|file| serde_json::to_writer(file, progress).map_err(io::Error::from))
             .and_then(|()| fs::rename(&part, self.path.join("progress.json")));
+    }
+
+    /// Whether no baker holds the job's lock.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self.lock(), Ok(Some(_)))
     }
 
     /// Takes the job's lock; `None` if a baker holds it.

@@ -8,25 +8,15 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use layerfmt::manifest::Head;
+use layerfmt::trust::{Bundle, Envelope};
 use object_store::ObjectStore as _;
-use serde::Serialize;
 
 use super::object::{ObjectError, Objects};
 use super::routes::{absent, refused, small};
-use super::{Server, heads};
+use super::heads::{self, damaged};
+use super::Server;
 use crate::jobs::is_name;
-
-/// The answer. The members are strings that hold the stored bytes unchanged, because the
-/// client checks signatures and digests over exactly those bytes.
-#[derive(Debug, Serialize)]
-struct Bundle {
-    /// Every signed keyset, oldest first: a client walks from the one it knows.
-    keysets: Vec<String>,
-    /// The signed head.
-    head: String,
-    /// The manifest the head names.
-    manifest: String,
-}
 
 /// Handles the request.
 pub(super) async fn get(
@@ -77,25 +67,24 @@ async fn collect(
         None => heads::newest(objects, system, profile).await?,
     };
     let head_path = heads::path(system, profile, revision);
-    let head = objects.read(&head_path).await?;
-    let manifest = manifest_of(&head).ok_or_else(|| damaged(&head_path))?;
-    let manifest = objects
-        .read(&format!("manifests/{manifest}"))
-        .await
-        .map_err(|error| match error {
-            ObjectError::Missing => damaged(&head_path),
-            other => other,
-        })?;
+    let head = envelope(&objects.read(&head_path).await?, &head_path)?;
+    let record = Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
+    let manifest_path = format!("manifests/{}", record.manifest.digest);
+    let manifest = match objects.read(&manifest_path).await {
+        Err(ObjectError::Missing) => Err(damaged(&manifest_path, &"a head names it, and it is gone")),
+        other => other,
+    }?;
+    let manifest = String::from_utf8(manifest.to_vec());
     let bundle = Bundle {
         keysets: keysets(objects).await?,
-        head: text(&head, &head_path)?,
-        manifest: text(&manifest, &head_path)?,
+        head,
+        manifest: manifest.map_err(|error| damaged(&manifest_path, &error))?,
     };
-    let json = serde_json::to_vec(&bundle).map_err(|_| damaged(&head_path))?;
-    Ok(json.into())
+    let bytes = bundle.render().map_err(|error| damaged(&head_path, &error))?;
+    Ok(bytes.into())
 }
 
-async fn keysets(objects: &Objects) -> Result<Vec<String>, ObjectError> {
+async fn keysets(objects: &Objects) -> Result<Vec<Envelope>, ObjectError> {
     let place = object_store::path::Path::from("keysets");
     let listed = objects
         .store()
@@ -112,35 +101,12 @@ async fn keysets(objects: &Objects) -> Result<Vec<String>, ObjectError> {
     paths.sort_unstable();
     let mut keysets = Vec::with_capacity(paths.len());
     for path in paths {
-        keysets.push(text(&objects.read(&path).await?, &path)?);
+        keysets.push(envelope(&objects.read(&path).await?, &path)?);
     }
     Ok(keysets)
 }
 
-/// The manifest digest inside a signed head. The signature is the client's to check.
-fn manifest_of(envelope: &[u8]) -> Option<String> {
-    let envelope: serde_json::Value = serde_json::from_slice(envelope).ok()?;
-    let payload = envelope.get("payload")?;
-    let inner;
-    let head = match payload {
-        serde_json::Value::String(text) => {
-            inner = serde_json::from_str::<serde_json::Value>(text).ok()?;
-            &inner
-        }
-        other => other,
-    };
-    let digest = head.get("manifest")?.as_str()?;
-    super::key::is_digest(digest).then(|| digest.to_owned())
-}
-
-fn text(bytes: &[u8], path: &str) -> Result<String, ObjectError> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| damaged(path))
-}
-
-fn damaged(path: &str) -> ObjectError {
-    ObjectError::Store {
-        path: path.to_owned(),
-        message: "damaged: it does not lead to a readable manifest (run `bakery verify --all`)"
-            .to_owned(),
-    }
+/// A signed record as stored. Its signature is the client's to check.
+fn envelope(bytes: &[u8], path: &str) -> Result<Envelope, ObjectError> {
+    Envelope::parse(bytes).map_err(|error| damaged(path, &error))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
+use layerfmt::manifest::{Head, Manifest};
+use layerfmt::trust::Envelope;
 use object_store::ObjectStore as _;
 use serde::Serialize;
 
@@ -130,4 +132,29 @@ async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectErro
             path: prefix.to_owned(),
             message: error.to_string(),
         })
+}
+
+/// The manifest of a profile's revision. Not verified: it is our own store.
+///
+/// # Errors
+/// It is not there or damaged; the store failed.
+pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, ObjectError> {
+    let head_path = path(&of.system, &of.profile, of.revision);
+    let head = Envelope::parse(&objects.read(&head_path).await?);
+    let head = head.map_err(|error| damaged(&head_path, &error))?;
+    let head = Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
+    let manifest_path = format!("manifests/{}", head.manifest.digest);
+    let manifest = match objects.read(&manifest_path).await {
+        Err(ObjectError::Missing) => Err(damaged(&manifest_path, &"a head names it, and it is gone")),
+        other => other,
+    }?;
+    Manifest::parse(&manifest).map_err(|error| damaged(&manifest_path, &error))
+}
+
+/// A record that cannot be read.
+pub fn damaged(path: &str, why: &dyn std::fmt::Display) -> ObjectError {
+    ObjectError::Store {
+        path: path.to_owned(),
+        message: format!("damaged: {why} (run `bakery verify --all`)"),
+    }
 }

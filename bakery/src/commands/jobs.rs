@@ -1,0 +1,131 @@
+//! `bakery jobs`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use serde::Serialize;
+use ulid::Ulid;
+
+use crate::cli::{ANSWER_NO, Globals};
+use crate::jobs::{Ending, Job, Progress, Request, Spool, State};
+use crate::output;
+
+/// List jobs, or show one: what was pushed, how far it is, how it ended
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The job; all of them if left out
+    id: Option<Ulid>,
+    /// The spool
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: PathBuf,
+    /// Wait until the job ends; exit code 1 if it failed
+    #[arg(long, requires = "id")]
+    follow: bool,
+    /// Put a failed job back into the queue
+    #[arg(long, requires = "id", conflicts_with = "follow")]
+    retry: bool,
+}
+
+/// A job as shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: String,
+    at: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Request>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ending: Option<Ending>,
+}
+
+impl Shown {
+    fn of(job: &Job) -> Self {
+        Self {
+            id: job.id.to_string(),
+            at: job.state.name(),
+            // A record that cannot be read must not hide the job itself.
+            request: job.request().ok(),
+            progress: job.progress().filter(|_| job.state == State::Running),
+            ending: job.ending().ok().flatten(),
+        }
+    }
+}
+
+/// Shows jobs.
+///
+/// # Errors
+/// No such job; the spool cannot be read.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    ensure!(args.spool.is_dir(), "there is no spool at {}: `bakery watch` makes it", args.spool.display());
+    let spool = Spool::open(&args.spool)?;
+    let Some(id) = args.id else {
+        let mut shown = Vec::new();
+        for state in State::ALL {
+            shown.extend(spool.jobs(state)?.iter().map(Shown::of));
+        }
+        shown.sort_by(|one, other| one.id.cmp(&other.id));
+        output::emit(globals, &shown, |out| shown.iter().try_for_each(|job| line(out, job)))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut job = find(&spool, id)?;
+    if args.retry {
+        ensure!(job.state == State::Failed, "job {id} is {}, not failed", job.state.name());
+        job = spool.retry(&job)?;
+    }
+    while args.follow && matches!(job.state, State::Queued | State::Running) {
+        sleep(Duration::from_millis(200));
+        job = find(&spool, id)?;
+    }
+    let shown = Shown::of(&job);
+    output::emit(globals, &shown, |out| details(out, &shown))?;
+    let no = args.follow && job.state == State::Failed;
+    Ok(ExitCode::from(if no { ANSWER_NO } else { 0 }))
+}
+
+fn find(spool: &Spool, id: Ulid) -> anyhow::Result<Job> {
+    match spool.find(id)? {
+        Some(job) => Ok(job),
+        None => bail!("no job {id} in {}: `bakery jobs` lists them", spool.root().display()),
+    }
+}
+
+fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
+    let target = job.request.as_ref().map(|request| request.target.to_string());
+    let target = target.unwrap_or_else(|| "?".into());
+    let how = match (&job.ending, &job.progress) {
+        (Some(Ending::Published { revision, .. }), _) => format!("revision {revision}"),
+        (Some(Ending::Unchanged { revision, .. }), _) => format!("nothing new over revision {revision}"),
+        (Some(Ending::Failed { error }), _) => error.lines().next().unwrap_or_default().to_owned(),
+        (None, Some(progress)) => percent(progress),
+        (None, None) => String::new(),
+    };
+    writeln!(out, "{}  {:7}  {target}  {how}", job.id, job.at)
+}
+
+fn percent(progress: &Progress) -> String {
+    let percent = progress.done.saturating_mul(100) / progress.total.max(1);
+    format!("{} {}%", progress.stage, percent.min(100))
+}
+
+fn details(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
+    line(out, job)?;
+    if let Some(request) = &job.request {
+        writeln!(out, "author:   {}", request.author)?;
+        for text in request.message.lines() {
+            writeln!(out, "message:  {text}")?;
+        }
+    }
+    match &job.ending {
+        Some(Ending::Published { report, .. } | Ending::Unchanged { report, .. }) => {
+            let text = serde_json::to_string_pretty(report)?;
+            writeln!(out, "report:\n{text}")
+        }
+        Some(Ending::Failed { error }) => writeln!(out, "error:    {error}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,88 @@
+//! `bakery watch`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::cli::Globals;
+use crate::jobs::Spool;
+use crate::watch::{Options, Policy, Settle};
+
+/// Bake and publish what arrives
+///
+/// Takes pushes from the queue, and files dropped as incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the
+/// spool, bakes each against the newest revision and publishes it. Nothing is lost by ending or
+/// killing it: the next one goes on.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The spool
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: PathBuf,
+    /// Bakers at once; jobs of one profile never run side by side
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    bakers: usize,
+    /// A dropped file is taken when unchanged for so long, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    settle: u64,
+    /// Look for dropped files at least this often, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    rescan: u64,
+    /// Compact stacks of more layers than this when idle
+    #[arg(long, value_name = "LAYERS")]
+    compact_above: Option<usize>,
+    /// Forget ended jobs after so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    keep: u64,
+    /// End when there is nothing left to do
+    #[arg(long)]
+    once: bool,
+}
+
+/// Watches until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another watcher is at work, the spool cannot be opened.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let store = globals.store()?.to_owned();
+    let mut arguments = vec!["--store".to_owned(), store.clone()];
+    arguments.extend((0..globals.verbose).map(|_| "-v".to_owned()));
+    let options = Options {
+        spool: Spool::open(&args.spool)?,
+        arguments,
+        bakers: args.bakers,
+        settle: Settle(Duration::from_millis(args.settle)),
+        policy: Policy { store, layers_max: args.compact_above },
+        keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),
+        rescan: Duration::from_secs(args.rescan.max(1)),
+        once: args.once,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(Arc::clone(&stop))?;
+    crate::output::note(globals, &format!("watching {}", args.spool.display()));
+    // Only systemd listens, if anyone does.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    crate::watch::run(options, &stop)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets the flag on the first SIGTERM or SIGINT; the watcher sees it at its next look.
+fn stop_on_signals(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}

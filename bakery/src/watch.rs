@@ -1,0 +1,162 @@
+//! `bakery watch`: from what arrives to what is published.
+//!
+//! One watcher per spool. It takes dropped files into the queue, starts a baker process per
+//! job (a child, so that nothing in an upload can bring the watcher down), keeps the order of
+//! arrival within each profile, and puts in order what a crash left behind. It keeps nothing in
+//! memory that matters: killed at any moment, the next one goes on from the directories.
+
+mod bakers;
+mod compaction;
+mod dropped;
+mod schedule;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use notify::{RecursiveMode, Watcher as _};
+
+use crate::jobs::{self, Lock, Spool, State};
+
+pub use compaction::Policy;
+pub use dropped::Settle;
+
+use bakers::Bakers;
+use dropped::Dropped;
+
+/// How a watcher works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The spool.
+    pub spool: Spool,
+    /// Arguments before the verb for the programs started: store, verbosity.
+    pub arguments: Vec<String>,
+    /// Bakers at once.
+    pub bakers: usize,
+    /// When a dropped file counts as complete.
+    pub settle: Settle,
+    /// When to compact.
+    pub policy: Policy,
+    /// How long ended jobs are kept.
+    pub keep: Duration,
+    /// Look again at least so often: network file systems send no events.
+    pub rescan: Duration,
+    /// Return when there is nothing left to do.
+    pub once: bool,
+}
+
+/// What wakes the watcher.
+#[derive(Debug)]
+enum Event {
+    /// Something changed in the spool.
+    Spool,
+    /// A baker ended.
+    Baker,
+}
+
+/// Runs until `stop` is set (or, with `once`, until all is done).
+///
+/// # Errors
+/// Another watcher is there; the spool cannot be read.
+pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let lock_path = options.spool.root().join("lock");
+    let lock = Lock::try_take(&lock_path).with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    let Some(_lock) = lock else {
+        bail!("another `bakery watch` works on {}: one is enough", options.spool.root().display());
+    };
+    let (sender, events) = mpsc::channel();
+    let watcher = watch_spool(&options.spool, sender.clone());
+    if let Err(error) = &watcher {
+        tracing::warn!("no file events ({error}): looking every {:?}", options.rescan);
+    }
+    let bakers = Bakers::new(&options, sender)?;
+    Watch { dropped: Dropped::new(&options), bakers, policy: compaction::Compactor::new(&options), options }
+        .run(&events, stop)
+}
+
+/// Events of `incoming/` and `queued/`, as wake-ups only: what is there is always read from the
+/// directories themselves, so a lost event costs one rescan interval and nothing else.
+fn watch_spool(
+    spool: &Spool,
+    sender: mpsc::Sender<Event>,
+) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let interesting = event.is_ok_and(|event| !event.kind.is_access());
+        if interesting {
+            let _ = sender.send(Event::Spool);
+        }
+    })?;
+    watcher.watch(&spool.incoming(), RecursiveMode::Recursive)?;
+    watcher.watch(&spool.state(State::Queued), RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+struct Watch {
+    options: Options,
+    dropped: Dropped,
+    bakers: Bakers,
+    policy: compaction::Compactor,
+}
+
+impl Watch {
+    fn run(mut self, events: &Receiver<Event>, stop: &AtomicBool) -> anyhow::Result<()> {
+        let (queued, removed) = jobs::recover(&self.options.spool).context("cannot put the spool in order")?;
+        if queued + removed > 0 {
+            tracing::info!("recovered: {queued} dropped file(s) queued, {removed} unfinished upload(s) removed");
+        }
+        let mut pruned = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            // A full disk or the like must not end the watcher: say so, and look again.
+            let next = match self.turn() {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    Some(self.options.rescan)
+                }
+            };
+            let Some(pause) = next else { return Ok(()) };
+            if pruned.elapsed() > Duration::from_secs(3600) {
+                pruned = Instant::now();
+                if let Err(error) = self.options.spool.prune(self.options.keep) {
+                    tracing::warn!("cannot remove old jobs: {error}");
+                }
+            }
+            match events.recv_timeout(pause) {
+                // Several events of one change: take them together.
+                Ok(_) => while events.try_recv().is_ok() {},
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the watcher's events ended"),
+            }
+        }
+        self.bakers.stop();
+        self.policy.stop();
+        Ok(())
+    }
+
+    /// One look at everything. Gives the time until the next look; `None`: done for good.
+    fn turn(&mut self) -> anyhow::Result<Option<Duration>> {
+        let settling = self.dropped.collect()?;
+        self.bakers.reap()?;
+        let waiting = self.bakers.start()?;
+        if self.bakers.is_idle() && !waiting {
+            self.policy.step();
+        } else {
+            self.policy.stop();
+        }
+        let busy = waiting || !self.bakers.is_idle();
+        if self.options.once && !busy && settling.is_none() && !self.policy.is_running() {
+            return Ok(None);
+        }
+        // A baker of a former watcher sends us no event: look often while there is one.
+        let soon = if busy { Duration::from_millis(200) } else { self.options.rescan };
+        Ok(Some(settling.unwrap_or(soon).min(soon)))
+    }
+}
+
+/// The program to start bakers with.
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot tell where this program is")
+}

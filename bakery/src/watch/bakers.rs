@@ -1,0 +1,215 @@
+//! The baker processes.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use ulid::Ulid;
+
+use super::schedule::{self, Waiting};
+use super::{Event, Options, own_program};
+use crate::jobs::{Ending, Job, Spool, State, Target, limits};
+
+/// A baker at work.
+struct Baker {
+    child: Child,
+    target: Target,
+}
+
+/// What we remember of a job whose bakers died. Lost with the watcher, which only means that
+/// counting begins anew.
+#[derive(Debug, Default, Clone, Copy)]
+struct Deaths {
+    crashes: u32,
+    kills: u32,
+    not_before: Option<Instant>,
+}
+
+pub(super) struct Bakers {
+    spool: Spool,
+    program: PathBuf,
+    arguments: Vec<String>,
+    most: usize,
+    events: Sender<Event>,
+    running: HashMap<Ulid, Baker>,
+    deaths: HashMap<Ulid, Deaths>,
+}
+
+impl Bakers {
+    pub(super) fn new(options: &Options, events: Sender<Event>) -> anyhow::Result<Self> {
+        Ok(Self {
+            spool: options.spool.clone(),
+            program: own_program()?,
+            arguments: options.arguments.clone(),
+            most: options.bakers.max(1),
+            events,
+            running: HashMap::new(),
+            deaths: HashMap::new(),
+        })
+    }
+
+    /// Whether no baker of ours is at work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Looks after bakers that ended, and after jobs whose baker is gone.
+    pub(super) fn reap(&mut self) -> anyhow::Result<()> {
+        let mut ended = Vec::new();
+        for (id, baker) in &mut self.running {
+            if let Some(status) = baker.child.try_wait().context("cannot ask after a baker")? {
+                ended.push((*id, status));
+            }
+        }
+        for (id, status) in ended {
+            self.running.remove(&id);
+            match self.spool.find(id)? {
+                // Not free: a baker of a former watcher holds it, and ours stepped back.
+                Some(job) if job.state == State::Running && job.is_free() => self.died(&job, status)?,
+                _ => {
+                    self.deaths.remove(&id);
+                }
+            }
+        }
+        for job in self.spool.jobs(State::Running)? {
+            // Locked: a baker of a former watcher is still at it, and will end it properly.
+            if !self.running.contains_key(&job.id) && job.is_free() {
+                self.give_back(&job)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what may start. Whether anything still waits.
+    pub(super) fn start(&mut self) -> anyhow::Result<bool> {
+        let mut busy: HashSet<Target> = self.running.values().map(|baker| baker.target.clone()).collect();
+        for job in self.spool.jobs(State::Running)? {
+            if let Ok(request) = job.request() {
+                busy.insert(request.target);
+            }
+        }
+        let mut queue = Vec::new();
+        for job in self.spool.jobs(State::Queued)? {
+            match job.request() {
+                Ok(request) => queue.push(Waiting {
+                    not_before: self.deaths.get(&job.id).and_then(|deaths| deaths.not_before),
+                    target: request.target,
+                    job,
+                }),
+                Err(error) => {
+                    let ending = Ending::Failed { error: format!("{error:#}") };
+                    self.spool.end(&job, &ending).context("cannot move a broken job to failed/")?;
+                }
+            }
+        }
+        let free = self.most.saturating_sub(self.running.len());
+        let waiting = queue.len();
+        let chosen = schedule::choose(queue, &busy, free, Instant::now());
+        let still = waiting > chosen.len();
+        for one in chosen {
+            self.launch(&one.job, one.target)?;
+        }
+        Ok(still)
+    }
+
+    fn launch(&mut self, job: &Job, target: Target) -> anyhow::Result<()> {
+        let job = self.spool.transition(job, State::Running)?;
+        let log = OpenOptions::new().create(true).append(true).open(job.path.join("log"))?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .args(["run-job", "--spool"])
+            .arg(self.spool.root())
+            .arg(job.id.to_string())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                self.spool.transition(&job, State::Queued)?;
+                return Err(error).with_context(|| format!("cannot start {}", self.program.display()));
+            }
+        };
+        tracing::info!("{}: baking for {target}", job.id);
+        self.tell_when_it_ends(child.id());
+        self.running.insert(job.id, Baker { child, target });
+        Ok(())
+    }
+
+    /// Wakes the watcher when the child becomes a zombie, without taking its status.
+    fn tell_when_it_ends(&self, child: u32) {
+        let events = self.events.clone();
+        let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+        std::thread::spawn(move || {
+            if let Some(pid) = pid {
+                use rustix::process::{WaitId, WaitIdOptions, waitid};
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
+            }
+            let _ = events.send(Event::Baker);
+        });
+    }
+
+    /// A baker ended without ending its job.
+    fn died(&mut self, job: &Job, status: ExitStatus) -> anyhow::Result<()> {
+        let deaths = self.deaths.entry(job.id).or_default();
+        // SIGKILL and SIGTERM come from outside (a person, a shutdown, the memory killer);
+        // anything else is the baker's own doing.
+        let outside = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM));
+        if outside {
+            deaths.kills += 1;
+        } else {
+            deaths.crashes += 1;
+        }
+        let count = deaths.kills + deaths.crashes;
+        let pause = limits::PAUSE_FIRST.saturating_mul(1 << count.saturating_sub(1).min(16));
+        deaths.not_before = Some(Instant::now() + pause.min(limits::PAUSE_MAX));
+        let hopeless = deaths.crashes >= limits::CRASHES_MAX || deaths.kills >= limits::KILLS_MAX;
+        tracing::warn!("{}: the baker ended with {status}", job.id);
+        if hopeless {
+            let error = format!(
+                "the baker broke down {count} times on this upload, last with {status}; see the log, then try again with `bakery jobs {} --retry`",
+                job.id
+            );
+            self.spool.end(job, &Ending::Failed { error })?;
+            self.deaths.remove(&job.id);
+            return Ok(());
+        }
+        self.give_back(job)
+    }
+
+    /// A running job without a baker: if its end was written down, complete it; else queue it.
+    fn give_back(&self, job: &Job) -> anyhow::Result<()> {
+        match job.ending() {
+            Ok(Some(ending)) => self.spool.end(job, &ending)?,
+            _ => self.spool.transition(job, State::Queued)?,
+        };
+        Ok(())
+    }
+
+    /// Ends every baker; their jobs go back to the queue.
+    pub(super) fn stop(&mut self) {
+        for (id, baker) in &mut self.running {
+            let stopped = baker.child.kill().and_then(|()| baker.child.wait());
+            if let Err(error) = stopped {
+                tracing::warn!("{id}: cannot stop its baker: {error}");
+            }
+        }
+        for id in std::mem::take(&mut self.running).into_keys() {
+            let given = self.spool.find(id).map_err(Into::into).and_then(|job| match job {
+                Some(job) if job.state == State::Running => self.give_back(&job),
+                _ => Ok(()),
+            });
+            if let Err(error) = given {
+                tracing::warn!("{id}: {error:#}; the next watcher will queue it again");
+            }
+        }
+    }
+}
+

@@ -1,0 +1,99 @@
+//! `layerfs push`: sends what was changed on this machine to the bakery.
+//!
+//! The upper directory goes as it is (whiteouts, xattrs, holes) as one `.tar.zst` stream
+//! through the system's own `ssh`, to an account whose key may do nothing else. The prompt is
+//! back as soon as the server has it safely; baking happens there. The conversation is
+//! described in `docs/PUSH.md`.
+
+mod address;
+mod archive;
+mod content;
+mod conversation;
+mod pattern;
+mod walk;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+pub use address::{Address, AddressError};
+pub use archive::{Archive, Entry, Kind};
+pub use conversation::{Ending, PushError, Session, Step};
+pub use pattern::Pattern;
+pub use walk::{Found, Tally, Walk, WalkError};
+
+/// Where the initramfs wrote down what it mounted.
+const BOOT_NOTE: &str = "/run/layerfs/boot";
+/// zstd's level on the way: the server compresses anew, the line should be the bottleneck.
+const LEVEL: i32 = 3;
+
+/// What the booted system says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootNote {
+    /// The upper directory.
+    pub upper: Option<PathBuf>,
+    /// Where the root came from: `http://server/system[/profile][@revision]`.
+    pub source: Option<String>,
+}
+
+impl BootNote {
+    /// Reads the note of this boot; an empty one if the root is no layerfs.
+    #[must_use]
+    pub fn read() -> Self {
+        fs::read_to_string(BOOT_NOTE).map(|text| Self::parse(&text)).unwrap_or_default()
+    }
+
+    /// Reads a note's text.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut note = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            match (name, value) {
+                (_, "") => {}
+                // The directory holds the upper and its work directory, as altboot has them.
+                ("upper", value) => note.upper = Some(Path::new(value).join("rw")),
+                ("source", value) => note.source = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        note
+    }
+}
+
+/// Writes an upper directory as a compressed archive and says what was in it.
+///
+/// `step` hears of every entry; what it prints is its business.
+///
+/// # Errors
+/// The upper cannot be read, or `output` not be written.
+pub fn write_upper<W: Write>(
+    upper: &Path,
+    excludes: &[Pattern],
+    output: W,
+    step: &mut dyn FnMut(&Found<'_>),
+) -> Result<(Tally, W), WalkError> {
+    let encoder = zstd::stream::write::Encoder::new(output, LEVEL);
+    let encoder = encoder.and_then(|mut encoder| {
+        encoder.include_checksum(true)?;
+        Ok(encoder)
+    });
+    let mut archive = Archive::new(encoder.map_err(WalkError::Output)?);
+    let tally = Walk::new(upper, excludes)?.run(Some(&mut archive), step)?;
+    let output = archive.finish().and_then(zstd::stream::write::Encoder::finish);
+    Ok((tally, output.map_err(WalkError::Output)?))
+}
+
+/// Goes through an upper directory as [`write_upper`] does, without reading any file.
+///
+/// # Errors
+/// The upper cannot be read.
+pub fn survey_upper(
+    upper: &Path,
+    excludes: &[Pattern],
+    step: &mut dyn FnMut(&Found<'_>),
+) -> Result<Tally, WalkError> {
+    Walk::new(upper, excludes)?.run(None::<&mut Archive<io::Sink>>, step)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Talking to `bakery receive` through the system's `ssh`.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+
+/// The version of the conversation.
+const VERSION: u32 = 1;
+/// Bytes of one frame; the server takes up to 1 MiB.
+const FRAME_LEN: usize = 256 << 10;
+/// Longest line we read from the server: a report of many paths.
+const LINE_LEN_MAX: u64 = 64 << 20;
+/// Lines of `ssh`'s own messages that are repeated in an error.
+const COMPLAINTS_MAX: usize = 8;
+
+/// Why a push failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// No `ssh`.
+    #[error("cannot start {program}: {source}; install OpenSSH's client, or name another with --ssh")]
+    Start {
+        /// What was to be started.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server said no.
+    #[error("the server refused: {0}")]
+    Refused(String),
+    /// The connection failed; what `ssh` had to say.
+    #[error("no answer from {account}: {complaint}")]
+    Connection {
+        /// The account.
+        account: String,
+        /// The last lines of `ssh`.
+        complaint: String,
+    },
+    /// The server speaks another language.
+    #[error("unexpected answer from the server: {0:?}; is `bakery receive` this key's forced command there?")]
+    Unexpected(String),
+}
+
+/// The first line of a push.
+#[derive(Debug, Serialize)]
+struct Opening<'o> {
+    version: u32,
+    author: &'o str,
+    message: &'o str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<u64>,
+}
+
+/// A line from the server in answer to a push.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum Answer {
+    Ready,
+    Queued { job: String },
+    Refused { error: String },
+}
+
+/// One line about a job that is followed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Step {
+    /// `queued`, `running`, `done` or `failed`.
+    pub at: String,
+    /// How far it is.
+    #[serde(default)]
+    pub progress: Option<serde_json::Value>,
+    /// How it ended; the last line has it.
+    #[serde(default)]
+    pub ending: Option<Ending>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Ending {
+    /// The changes are this revision.
+    Published {
+        /// Its number.
+        revision: u64,
+        /// Seconds the server needed.
+        seconds: f64,
+        /// What the bake found.
+        report: serde_json::Value,
+    },
+    /// The server's newest revision has all of it already.
+    Unchanged {
+        /// That revision.
+        revision: u64,
+        /// What the bake found.
+        report: serde_json::Value,
+    },
+    /// It could not be baked.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// One running `ssh`.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    complaints: Arc<Mutex<VecDeque<String>>>,
+    reader: Option<JoinHandle<()>>,
+    account: String,
+}
+
+impl Session {
+    /// Starts a push and waits until the server is ready to take the upload.
+    ///
+    /// # Errors
+    /// No connection, or the server refuses.
+    pub fn push(
+        ssh: &[String],
+        to: &Address,
+        author: &str,
+        message: &str,
+        base: Option<u64>,
+    ) -> Result<Self, PushError> {
+        let mut session = Self::start(ssh, to, &format!("layerfs-push {}", to.target))?;
+        let opening = Opening { version: VERSION, author, message, base };
+        let mut line = serde_json::to_vec(&opening).unwrap_or_default();
+        line.push(b'\n');
+        // If the server is gone already, its last words say why: read them below.
+        if let Some(input) = &mut session.input {
+            let _ = input.write_all(&line).and_then(|()| input.flush());
+        }
+        match session.answer()? {
+            Answer::Ready => Ok(session),
+            Answer::Queued { job } => Err(PushError::Unexpected(job)),
+            Answer::Refused { error } => Err(PushError::Refused(error)),
+        }
+    }
+
+    /// Follows a job to its end; `step` hears of every change.
+    ///
+    /// # Errors
+    /// No connection, no such job.
+    pub fn follow(
+        ssh: &[String],
+        to: &Address,
+        job: &str,
+        step: &mut dyn FnMut(&Step),
+    ) -> Result<Ending, PushError> {
+        let mut session = Self::start(ssh, to, &format!("layerfs-follow {job}"))?;
+        loop {
+            let line = session.line()?;
+            if let Ok(Answer::Refused { error }) = serde_json::from_str(&line) {
+                return Err(PushError::Refused(error));
+            }
+            let told: Step = serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))?;
+            step(&told);
+            if let Some(ending) = told.ending {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// The stream that takes the upload.
+    ///
+    /// # Errors
+    /// The session has no input any more.
+    pub fn upload(&mut self) -> Result<Upload, PushError> {
+        let input = self.input.take().ok_or_else(|| PushError::Unexpected(String::new()))?;
+        Ok(Upload { input, buffer: Vec::with_capacity(FRAME_LEN), hasher: blake3::Hasher::new(), total: 0 })
+    }
+
+    /// After the upload: the job's number.
+    ///
+    /// # Errors
+    /// The server refused, or the connection broke before it said anything.
+    pub fn accepted(mut self) -> Result<String, PushError> {
+        match self.answer()? {
+            Answer::Queued { job } => Ok(job),
+            Answer::Refused { error } => Err(PushError::Refused(error)),
+            Answer::Ready => Err(PushError::Unexpected("ready".into())),
+        }
+    }
+
+    fn start(ssh: &[String], to: &Address, command: &str) -> Result<Self, PushError> {
+        let (program, arguments) = ssh.split_first().map_or(("ssh", &[][..]), |(one, rest)| (one.as_str(), rest));
+        let child = Command::new(program)
+            .args(arguments)
+            // The upload is compressed; no terminal, no forwarding of anything.
+            .args(["-T", "-x", "-a", "-o", "Compression=no", "-o", "ServerAliveInterval=30", "--"])
+            .arg(&to.account)
+            .arg(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.map_err(|source| PushError::Start { program: program.to_owned(), source })?;
+        let complaints = Arc::new(Mutex::new(VecDeque::new()));
+        let reader = child.stderr.take().map(|errors| {
+            let complaints = Arc::clone(&complaints);
+            std::thread::spawn(move || listen(BufReader::new(errors), &complaints))
+        });
+        let input = child.stdin.take();
+        let output = child.stdout.take().map(BufReader::new);
+        let output = output.ok_or_else(|| PushError::Unexpected(String::new()))?;
+        Ok(Self { child, input, output, complaints, reader, account: to.account.clone() })
+    }
+
+    fn answer(&mut self) -> Result<Answer, PushError> {
+        let line = self.line()?;
+        serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))
+    }
+
+    fn line(&mut self) -> Result<String, PushError> {
+        let mut line = String::new();
+        let count = (&mut self.output).take(LINE_LEN_MAX).read_line(&mut line);
+        match count {
+            Ok(count) if count > 0 && line.ends_with('\n') => Ok(line.trim_end().to_owned()),
+            _ => Err(self.gone()),
+        }
+    }
+
+    /// The connection ended without an answer: what `ssh` said about it.
+    fn gone(&mut self) -> PushError {
+        self.input = None;
+        let status = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complaint = complaints.iter().map(|line| line.trim()).collect::<Vec<_>>().join("; ");
+        if complaint.is_empty() {
+            complaint = match status {
+                Ok(status) => format!("ssh ended with {status} and said nothing"),
+                Err(error) => error.to_string(),
+            };
+        }
+        PushError::Connection { account: self.account.clone(), complaint }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closing its input ends a healthy ssh; one that hangs is ended.
+        self.input = None;
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Keeps the last lines of `ssh`'s standard error.
+fn listen(mut errors: impl BufRead, complaints: &Mutex<VecDeque<String>>) {
+    let mut line = Vec::new();
+    while let Ok(count) = (&mut errors).take(4096).read_until(b'\n', &mut line) {
+        if count == 0 {
+            return;
+        }
+        let text: String = String::from_utf8_lossy(&line).chars().filter(|one| !one.is_control()).collect();
+        let mut kept = complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if !text.trim().is_empty() {
+            kept.push_back(text);
+        }
+        if kept.len() > COMPLAINTS_MAX {
+            kept.pop_front();
+        }
+        line.clear();
+    }
+}
+
+/// Cuts what is written into frames; [`Upload::finish`] makes it count.
+#[derive(Debug)]
+pub struct Upload {
+    input: ChildStdin,
+    buffer: Vec<u8>,
+    hasher: blake3::Hasher,
+    total: u64,
+}
+
+impl Upload {
+    /// Says that this was all, with its length and digest.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.send()?;
+        let mut end = vec![0; 4];
+        end.extend_from_slice(&self.total.to_le_bytes());
+        end.extend_from_slice(self.hasher.finalize().as_bytes());
+        self.input.write_all(&end)?;
+        self.input.flush()?;
+        Ok(self.total)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let Ok(len) = u32::try_from(self.buffer.len()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if len == 0 {
+            return Ok(());
+        }
+        self.input.write_all(&len.to_le_bytes())?;
+        self.input.write_all(&self.buffer)?;
+        self.hasher.update(&self.buffer);
+        self.total += u64::from(len);
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = FRAME_LEN.saturating_sub(self.buffer.len());
+        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        self.buffer.extend_from_slice(taken);
+        if self.buffer.len() >= FRAME_LEN {
+            self.send()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.input.flush()
+    }
+}
