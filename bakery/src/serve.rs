@@ -157,7 +157,9 @@ pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Resu
 pub fn chain_lengths(store: &str) -> anyhow::Result<Vec<(heads::Profile, usize)>> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut lengths = Vec::new();
         for profile in heads::profiles(&objects).await? {

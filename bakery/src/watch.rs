@@ -63,18 +63,30 @@ enum Event {
 /// Another watcher is there; the spool cannot be read.
 pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let lock_path = options.spool.root().join("lock");
-    let lock = Lock::try_take(&lock_path).with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    let lock = Lock::try_take(&lock_path)
+        .with_context(|| format!("cannot lock {}", lock_path.display()))?;
     let Some(_lock) = lock else {
-        bail!("another `bakery watch` works on {}: one is enough", options.spool.root().display());
+        bail!(
+            "another `bakery watch` works on {}: one is enough",
+            options.spool.root().display()
+        );
     };
     let (sender, events) = mpsc::channel();
     let watcher = watch_spool(&options.spool, sender.clone());
     if let Err(error) = &watcher {
-        tracing::warn!("no file events ({error}): looking every {:?}", options.rescan);
+        tracing::warn!(
+            "no file events ({error}): looking every {:?}",
+            options.rescan
+        );
     }
     let bakers = Bakers::new(&options, sender)?;
-    Watch { dropped: Dropped::new(&options), bakers, policy: compaction::Compactor::new(&options), options }
-        .run(&events, stop)
+    Watch {
+        dropped: Dropped::new(&options),
+        bakers,
+        policy: compaction::Compactor::new(&options),
+        options,
+    }
+    .run(&events, stop)
 }
 
 /// Events of `incoming/` and `queued/`, as wake-ups only: what is there is always read from the
@@ -103,9 +115,12 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, events: &Receiver<Event>, stop: &AtomicBool) -> anyhow::Result<()> {
-        let (queued, removed) = jobs::recover(&self.options.spool).context("cannot put the spool in order")?;
+        let (queued, removed) =
+            jobs::recover(&self.options.spool).context("cannot put the spool in order")?;
         if queued + removed > 0 {
-            tracing::info!("recovered: {queued} dropped file(s) queued, {removed} unfinished upload(s) removed");
+            tracing::info!(
+                "recovered: {queued} dropped file(s) queued, {removed} unfinished upload(s) removed"
+            );
         }
         let mut pruned = Instant::now();
         while !stop.load(Ordering::Relaxed) {
@@ -151,7 +166,11 @@ impl Watch {
             return Ok(None);
         }
         // A baker of a former watcher sends us no event: look often while there is one.
-        let soon = if busy { Duration::from_millis(200) } else { self.options.rescan };
+        let soon = if busy {
+            Duration::from_millis(200)
+        } else {
+            self.options.rescan
+        };
         Ok(Some(settling.unwrap_or(soon).min(soon)))
     }
 }

@@ -40,7 +40,9 @@ impl BootNote {
     /// Reads the note of this boot; an empty one if the root is no layerfs.
     #[must_use]
     pub fn read() -> Self {
-        fs::read_to_string(BOOT_NOTE).map(|text| Self::parse(&text)).unwrap_or_default()
+        fs::read_to_string(BOOT_NOTE)
+            .map(|text| Self::parse(&text))
+            .unwrap_or_default()
     }
 
     /// Reads a note's text.
@@ -79,7 +81,9 @@ pub fn write_upper<W: Write>(
     });
     let mut archive = Archive::new(encoder.map_err(WalkError::Output)?);
     let tally = Walk::new(upper, excludes)?.run(Some(&mut archive), step)?;
-    let output = archive.finish().and_then(zstd::stream::write::Encoder::finish);
+    let output = archive
+        .finish()
+        .and_then(zstd::stream::write::Encoder::finish);
     Ok((tally, output.map_err(WalkError::Output)?))
 }
 

@@ -61,7 +61,11 @@ impl Shown {
 /// # Errors
 /// No such job; the spool cannot be read.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    ensure!(args.spool.is_dir(), "there is no spool at {}: `bakery watch` makes it", args.spool.display());
+    ensure!(
+        args.spool.is_dir(),
+        "there is no spool at {}: `bakery watch` makes it",
+        args.spool.display()
+    );
     let spool = Spool::open(&args.spool)?;
     let Some(id) = args.id else {
         let mut shown = Vec::new();
@@ -69,12 +73,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             shown.extend(spool.jobs(state)?.iter().map(Shown::of));
         }
         shown.sort_by(|one, other| one.id.cmp(&other.id));
-        output::emit(globals, &shown, |out| shown.iter().try_for_each(|job| line(out, job)))?;
+        output::emit(globals, &shown, |out| {
+            shown.iter().try_for_each(|job| line(out, job))
+        })?;
         return Ok(ExitCode::SUCCESS);
     };
     let mut job = find(&spool, id)?;
     if args.retry {
-        ensure!(job.state == State::Failed, "job {id} is {}, not failed", job.state.name());
+        ensure!(
+            job.state == State::Failed,
+            "job {id} is {}, not failed",
+            job.state.name()
+        );
         job = spool.retry(&job)?;
     }
     while args.follow && matches!(job.state, State::Queued | State::Running) {
@@ -90,16 +100,24 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 fn find(spool: &Spool, id: Ulid) -> anyhow::Result<Job> {
     match spool.find(id)? {
         Some(job) => Ok(job),
-        None => bail!("no job {id} in {}: `bakery jobs` lists them", spool.root().display()),
+        None => bail!(
+            "no job {id} in {}: `bakery jobs` lists them",
+            spool.root().display()
+        ),
     }
 }
 
 fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
-    let target = job.request.as_ref().map(|request| request.target.to_string());
+    let target = job
+        .request
+        .as_ref()
+        .map(|request| request.target.to_string());
     let target = target.unwrap_or_else(|| "?".into());
     let how = match (&job.ending, &job.progress) {
         (Some(Ending::Published { revision, .. }), _) => format!("revision {revision}"),
-        (Some(Ending::Unchanged { revision, .. }), _) => format!("nothing new over revision {revision}"),
+        (Some(Ending::Unchanged { revision, .. }), _) => {
+            format!("nothing new over revision {revision}")
+        }
         (Some(Ending::Failed { error }), _) => error.lines().next().unwrap_or_default().to_owned(),
         (None, Some(progress)) => percent(progress),
         (None, None) => String::new(),

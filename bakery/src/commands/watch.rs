@@ -53,7 +53,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         arguments,
         bakers: args.bakers,
         settle: Settle(Duration::from_millis(args.settle)),
-        policy: Policy { store, layers_max: args.compact_above },
+        policy: Policy {
+            store,
+            layers_max: args.compact_above,
+        },
         keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),
         rescan: Duration::from_secs(args.rescan.max(1)),
         once: args.once,
@@ -70,10 +73,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 /// Sets the flag on the first SIGTERM or SIGINT; the watcher sees it at its next look.
 fn stop_on_signals(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (mut terminate, mut interrupt) = {
         let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
     };
     std::thread::spawn(move || {
         runtime.block_on(async {

@@ -33,7 +33,10 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let name: ProfileName = text.parse().map_err(|_| TargetError(text.to_owned()))?;
-        Ok(Self { system: name.system, profile: name.profile })
+        Ok(Self {
+            system: name.system,
+            profile: name.profile,
+        })
     }
 }
 

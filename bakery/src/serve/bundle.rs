@@ -12,10 +12,10 @@ use layerfmt::manifest::Head;
 use layerfmt::trust::{Bundle, Envelope};
 use object_store::ObjectStore as _;
 
+use super::Server;
+use super::heads::{self, damaged};
 use super::object::{ObjectError, Objects};
 use super::routes::{absent, refused, small};
-use super::heads::{self, damaged};
-use super::Server;
 use crate::jobs::is_name;
 
 /// Handles the request.
@@ -68,10 +68,13 @@ async fn collect(
     };
     let head_path = heads::path(system, profile, revision);
     let head = envelope(&objects.read(&head_path).await?, &head_path)?;
-    let record = Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
+    let record =
+        Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
     let manifest_path = format!("manifests/{}", record.manifest.digest);
     let manifest = match objects.read(&manifest_path).await {
-        Err(ObjectError::Missing) => Err(damaged(&manifest_path, &"a head names it, and it is gone")),
+        Err(ObjectError::Missing) => {
+            Err(damaged(&manifest_path, &"a head names it, and it is gone"))
+        }
         other => other,
     }?;
     let manifest = String::from_utf8(manifest.to_vec());
@@ -80,7 +83,9 @@ async fn collect(
         head,
         manifest: manifest.map_err(|error| damaged(&manifest_path, &error))?,
     };
-    let bytes = bundle.render().map_err(|error| damaged(&head_path, &error))?;
+    let bytes = bundle
+        .render()
+        .map_err(|error| damaged(&head_path, &error))?;
     Ok(bytes.into())
 }
 

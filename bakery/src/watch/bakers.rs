@@ -70,7 +70,9 @@ impl Bakers {
             self.running.remove(&id);
             match self.spool.find(id)? {
                 // Not free: a baker of a former watcher holds it, and ours stepped back.
-                Some(job) if job.state == State::Running && job.is_free() => self.died(&job, status)?,
+                Some(job) if job.state == State::Running && job.is_free() => {
+                    self.died(&job, status)?
+                }
                 _ => {
                     self.deaths.remove(&id);
                 }
@@ -87,7 +89,11 @@ impl Bakers {
 
     /// Starts what may start. Whether anything still waits.
     pub(super) fn start(&mut self) -> anyhow::Result<bool> {
-        let mut busy: HashSet<Target> = self.running.values().map(|baker| baker.target.clone()).collect();
+        let mut busy: HashSet<Target> = self
+            .running
+            .values()
+            .map(|baker| baker.target.clone())
+            .collect();
         for job in self.spool.jobs(State::Running)? {
             if let Ok(request) = job.request() {
                 busy.insert(request.target);
@@ -97,13 +103,20 @@ impl Bakers {
         for job in self.spool.jobs(State::Queued)? {
             match job.request() {
                 Ok(request) => queue.push(Waiting {
-                    not_before: self.deaths.get(&job.id).and_then(|deaths| deaths.not_before),
+                    not_before: self
+                        .deaths
+                        .get(&job.id)
+                        .and_then(|deaths| deaths.not_before),
                     target: request.target,
                     job,
                 }),
                 Err(error) => {
-                    let ending = Ending::Failed { error: format!("{error:#}") };
-                    self.spool.end(&job, &ending).context("cannot move a broken job to failed/")?;
+                    let ending = Ending::Failed {
+                        error: format!("{error:#}"),
+                    };
+                    self.spool
+                        .end(&job, &ending)
+                        .context("cannot move a broken job to failed/")?;
                 }
             }
         }
@@ -119,7 +132,10 @@ impl Bakers {
 
     fn launch(&mut self, job: &Job, target: Target) -> anyhow::Result<()> {
         let job = self.spool.transition(job, State::Running)?;
-        let log = OpenOptions::new().create(true).append(true).open(job.path.join("log"))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(job.path.join("log"))?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .args(["run-job", "--spool"])
@@ -133,7 +149,8 @@ impl Bakers {
             Ok(child) => child,
             Err(error) => {
                 self.spool.transition(&job, State::Queued)?;
-                return Err(error).with_context(|| format!("cannot start {}", self.program.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot start {}", self.program.display()));
             }
         };
         tracing::info!("{}: baking for {target}", job.id);
@@ -145,12 +162,17 @@ impl Bakers {
     /// Wakes the watcher when the child becomes a zombie, without taking its status.
     fn tell_when_it_ends(&self, child: u32) {
         let events = self.events.clone();
-        let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(child)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         std::thread::spawn(move || {
             if let Some(pid) = pid {
                 use rustix::process::{WaitId, WaitIdOptions, waitid};
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
+                while matches!(
+                    waitid(WaitId::Pid(pid), options),
+                    Err(rustix::io::Errno::INTR)
+                ) {}
             }
             let _ = events.send(Event::Baker);
         });
@@ -202,14 +224,17 @@ impl Bakers {
             }
         }
         for id in std::mem::take(&mut self.running).into_keys() {
-            let given = self.spool.find(id).map_err(Into::into).and_then(|job| match job {
-                Some(job) if job.state == State::Running => self.give_back(&job),
-                _ => Ok(()),
-            });
+            let given = self
+                .spool
+                .find(id)
+                .map_err(Into::into)
+                .and_then(|job| match job {
+                    Some(job) if job.state == State::Running => self.give_back(&job),
+                    _ => Ok(()),
+                });
             if let Err(error) = given {
                 tracing::warn!("{id}: {error:#}; the next watcher will queue it again");
             }
         }
     }
 }
-

@@ -52,8 +52,12 @@ impl Compactor {
         if let Some((child, target, revision)) = &mut self.running {
             match child.try_wait() {
                 Ok(None) => return,
-                Ok(Some(status)) => tracing::info!("compaction of {target}@{revision} ended with {status}"),
-                Err(error) => tracing::warn!("cannot ask after the compaction of {target}: {error}"),
+                Ok(Some(status)) => {
+                    tracing::info!("compaction of {target}@{revision} ended with {status}")
+                }
+                Err(error) => {
+                    tracing::warn!("cannot ask after the compaction of {target}: {error}")
+                }
             }
             self.tried.insert(target.clone(), *revision);
             self.running = None;
@@ -65,13 +69,18 @@ impl Compactor {
     }
 
     fn next(&mut self) -> anyhow::Result<()> {
-        let Some(most) = self.policy.layers_max else { return Ok(()) };
+        let Some(most) = self.policy.layers_max else {
+            return Ok(());
+        };
         if self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
             return Ok(());
         }
         self.looked = Some(Instant::now());
         for (profile, layers) in crate::serve::chain_lengths(&self.policy.store)? {
-            let target = Target { system: profile.system, profile: profile.profile };
+            let target = Target {
+                system: profile.system,
+                profile: profile.profile,
+            };
             if layers > most && self.tried.get(&target) != Some(&profile.revision) {
                 return self.launch(target, profile.revision);
             }
@@ -88,7 +97,9 @@ impl Compactor {
             .stdout(Stdio::null())
             .spawn()?;
         // Disk schedulers derive their own priority from this one.
-        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         if let Err(error) = rustix::process::setpriority_process(pid, 19) {
             tracing::warn!("cannot lower the compaction's priority: {error}");
         }

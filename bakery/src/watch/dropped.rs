@@ -30,7 +30,11 @@ struct Look {
 
 impl Look {
     fn of(meta: &Metadata) -> Self {
-        Self { inode: meta.ino(), len: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()) }
+        Self {
+            inode: meta.ino(),
+            len: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
     }
 }
 
@@ -57,9 +61,12 @@ impl Dropped {
     /// settled, if any is there.
     pub(super) fn collect(&mut self) -> anyhow::Result<Option<Duration>> {
         let incoming = self.spool.incoming();
-        let files = find(&incoming).with_context(|| format!("cannot read {}", incoming.display()))?;
-        self.seen.retain(|path, _| files.iter().any(|(known, ..)| known == path));
-        self.complained.retain(|path, _| files.iter().any(|(known, ..)| known == path));
+        let files =
+            find(&incoming).with_context(|| format!("cannot read {}", incoming.display()))?;
+        self.seen
+            .retain(|path, _| files.iter().any(|(known, ..)| known == path));
+        self.complained
+            .retain(|path, _| files.iter().any(|(known, ..)| known == path));
         let mut next: Option<Duration> = None;
         for (path, target, meta) in files {
             let look = Look::of(&meta);
@@ -80,8 +87,12 @@ impl Dropped {
 
     /// How long a file must still stay as it is.
     fn remaining(&mut self, path: &Path, look: Look) -> Duration {
-        let (last, since) = self.seen.entry(path.to_owned()).or_insert((look, Instant::now()));
-        let written = File::open(path).is_ok_and(|file| crate::sys::lease::has_writer(&file) == Some(true));
+        let (last, since) = self
+            .seen
+            .entry(path.to_owned())
+            .or_insert((look, Instant::now()));
+        let written =
+            File::open(path).is_ok_and(|file| crate::sys::lease::has_writer(&file) == Some(true));
         if *last != look || written {
             *last = look;
             *since = Instant::now();
@@ -90,7 +101,11 @@ impl Dropped {
     }
 
     fn take(&mut self, path: &Path, target: Target, meta: &Metadata) -> io::Result<()> {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let request = Request {
             target,
             author: format!("uid {}", meta.uid()),
@@ -120,7 +135,13 @@ fn find(incoming: &Path) -> io::Result<Vec<(PathBuf, Target, Metadata)>> {
                     keep(&mut found, (&system, &name), &file, path, meta);
                 }
             } else {
-                keep(&mut found, (&system, layerfmt::manifest::DEFAULT_PROFILE), &name, path, meta);
+                keep(
+                    &mut found,
+                    (&system, layerfmt::manifest::DEFAULT_PROFILE),
+                    &name,
+                    path,
+                    meta,
+                );
             }
         }
     }
@@ -137,7 +158,10 @@ fn keep(
     meta: Metadata,
 ) {
     if meta.is_file() && file.ends_with(SUFFIX) && !file.starts_with('.') {
-        let target = Target { system: system.to_owned(), profile: profile.to_owned() };
+        let target = Target {
+            system: system.to_owned(),
+            profile: profile.to_owned(),
+        };
         found.push((path, target, meta));
     }
 }

@@ -19,7 +19,12 @@ pub(super) struct Waiting {
 /// Chooses at most `free` jobs out of a queue in order of arrival: per profile only the first,
 /// and none while one of the same profile is at work. A job that must pause holds back
 /// the later ones of its profile (order matters) and nobody else.
-pub(super) fn choose(queue: Vec<Waiting>, busy: &HashSet<Target>, free: usize, now: Instant) -> Vec<Waiting> {
+pub(super) fn choose(
+    queue: Vec<Waiting>,
+    busy: &HashSet<Target>,
+    free: usize,
+    now: Instant,
+) -> Vec<Waiting> {
     let mut taken = busy.clone();
     let mut chosen = Vec::new();
     for waiting in queue {
@@ -43,7 +48,11 @@ mod tests {
 
     fn waiting(number: u128, target: &str, pause: Option<Instant>) -> Waiting {
         Waiting {
-            job: Job { id: Ulid::from(number), state: State::Queued, path: "x".into() },
+            job: Job {
+                id: Ulid::from(number),
+                state: State::Queued,
+                path: "x".into(),
+            },
             target: target.parse().unwrap(),
             not_before: pause,
         }
@@ -57,7 +66,12 @@ mod tests {
     fn order_within_a_profile_and_parallel_across() {
         let now = Instant::now();
         let queue = || {
-            vec![waiting(1, "a", None), waiting(2, "a", None), waiting(3, "b", None), waiting(4, "a/x", None)]
+            vec![
+                waiting(1, "a", None),
+                waiting(2, "a", None),
+                waiting(3, "b", None),
+                waiting(4, "a/x", None),
+            ]
         };
         let none = HashSet::new();
         assert_eq!(ids(&choose(queue(), &none, 9, now)), [1, 3, 4]);
@@ -71,8 +85,22 @@ mod tests {
     fn a_pause_holds_back_its_own_profile_only() {
         let now = Instant::now();
         let later = Some(now + Duration::from_secs(1));
-        let queue = || vec![waiting(1, "a", later), waiting(2, "a", None), waiting(3, "b", None)];
+        let queue = || {
+            vec![
+                waiting(1, "a", later),
+                waiting(2, "a", None),
+                waiting(3, "b", None),
+            ]
+        };
         assert_eq!(ids(&choose(queue(), &HashSet::new(), 9, now)), [3]);
-        assert_eq!(ids(&choose(queue(), &HashSet::new(), 9, now + Duration::from_secs(2))), [1, 3]);
+        assert_eq!(
+            ids(&choose(
+                queue(),
+                &HashSet::new(),
+                9,
+                now + Duration::from_secs(2)
+            )),
+            [1, 3]
+        );
     }
 }

@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::push::{
-    Address, BootNote, Ending, Found, Pattern, PushError, Session, Step, Tally, WalkError, survey_upper,
-    write_upper,
+    Address, BootNote, Ending, Found, Pattern, PushError, Session, Step, Tally, WalkError,
+    survey_upper, write_upper,
 };
 
 /// Send what was changed on this machine to the bakery
@@ -43,7 +43,12 @@ pub struct Args {
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// The ssh to use, with its options
-    #[arg(long, value_name = "COMMAND", env = "LAYERFS_SSH", default_value = "ssh")]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "LAYERFS_SSH",
+        default_value = "ssh"
+    )]
     ssh: String,
     /// Print results as JSON
     #[arg(long)]
@@ -59,18 +64,24 @@ pub struct Args {
 /// Nothing to push or nowhere to push to; the upper cannot be read; the server refuses.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let note = BootNote::read();
-    let upper = args.upper.clone().or(note.upper).context(
-        "this root has no upper we know of: name the directory with --upper",
-    )?;
+    let upper = args
+        .upper
+        .clone()
+        .or(note.upper)
+        .context("this root has no upper we know of: name the directory with --upper")?;
     let excludes: Vec<Pattern> = args.exclude.iter().map(|text| Pattern::new(text)).collect();
     if args.dry_run {
         return dry_run(args, &upper, &excludes);
     }
     let source = note.source.as_deref().and_then(Address::from_source);
     let base = source.as_ref().and_then(|(_, revision)| *revision);
-    let to = args.to.clone().or(source.map(|(address, _)| address)).context(
-        "this root does not say where it came from: name the server with --to USER@HOST:SYSTEM",
-    )?;
+    let to = args
+        .to
+        .clone()
+        .or(source.map(|(address, _)| address))
+        .context(
+            "this root does not say where it came from: name the server with --to USER@HOST:SYSTEM",
+        )?;
     let ssh: Vec<String> = args.ssh.split_whitespace().map(str::to_owned).collect();
     let author = args.author.clone().unwrap_or_else(author);
     let (job, tally, sent) = push(args, &upper, &excludes, &ssh, &to, &author, base)?;
@@ -84,7 +95,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let ending = ending.with_context(|| format!("job {job} is queued, but cannot be followed"))?;
     report(args, &job, &tally, sent, Some(&ending))?;
-    Ok(ExitCode::from(u8::from(matches!(ending, Ending::Failed { .. }))))
+    Ok(ExitCode::from(u8::from(matches!(
+        ending,
+        Ending::Failed { .. }
+    ))))
 }
 
 fn push(
@@ -135,14 +149,24 @@ fn dry_run(args: &Args, upper: &Path, excludes: &[Pattern]) -> anyhow::Result<Ex
         broken = line.err();
     })?;
     let text = serde_json::to_string(&summary(&tally))?;
-    let last = if args.json { text } else { format!("{} (before compression)", words(&tally)) };
+    let last = if args.json {
+        text
+    } else {
+        format!("{} (before compression)", words(&tally))
+    };
     match broken.map_or_else(|| writeln!(out, "{last}").and_then(|()| out.flush()), Err) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => bail!("cannot write: {error}"),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn report(args: &Args, job: &str, tally: &Tally, sent: u64, ending: Option<&Ending>) -> anyhow::Result<()> {
+fn report(
+    args: &Args,
+    job: &str,
+    tally: &Tally,
+    sent: u64,
+    ending: Option<&Ending>,
+) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if args.json {
         let mut value = summary(tally);
@@ -159,11 +183,19 @@ fn report(args: &Args, job: &str, tally: &Tally, sent: u64, ending: Option<&Endi
     }
     match ending {
         None => writeln!(out, "{job}")?,
-        Some(Ending::Published { revision, seconds, .. }) => {
-            writeln!(out, "{job} published as revision {revision} after {seconds:.1} s")?;
+        Some(Ending::Published {
+            revision, seconds, ..
+        }) => {
+            writeln!(
+                out,
+                "{job} published as revision {revision} after {seconds:.1} s"
+            )?;
         }
         Some(Ending::Unchanged { revision, .. }) => {
-            writeln!(out, "{job} changes nothing: revision {revision} has all of it")?;
+            writeln!(
+                out,
+                "{job} changes nothing: revision {revision} has all of it"
+            )?;
         }
         Some(Ending::Failed { error }) => writeln!(out, "{job} failed: {error}")?,
     }
@@ -197,20 +229,38 @@ fn complain(args: &Args, tally: &Tally) {
     }
     let mut errors = io::stderr().lock();
     if tally.skipped > 0 {
-        let _ = writeln!(errors, "{} entries were left out: vanished meanwhile, sockets, or other file systems", tally.skipped);
+        let _ = writeln!(
+            errors,
+            "{} entries were left out: vanished meanwhile, sockets, or other file systems",
+            tally.skipped
+        );
     }
     if tally.changed > 0 {
-        let _ = writeln!(errors, "{} files became shorter while they were read: push again for their last state", tally.changed);
+        let _ = writeln!(
+            errors,
+            "{} files became shorter while they were read: push again for their last state",
+            tally.changed
+        );
     }
 }
 
 fn show(bar: &ProgressBar, step: &Step) {
-    let field = |name| step.progress.as_ref().and_then(|progress| progress.get(name));
+    let field = |name| {
+        step.progress
+            .as_ref()
+            .and_then(|progress| progress.get(name))
+    };
     let number = |name| field(name).and_then(serde_json::Value::as_u64);
     match (number("done"), number("total")) {
         (Some(done), Some(total)) if total > 0 => {
-            let stage = field("stage").and_then(serde_json::Value::as_str).unwrap_or_default();
-            bar.set_message(format!("{}: {stage} {}%", step.at, done.saturating_mul(100) / total));
+            let stage = field("stage")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default();
+            bar.set_message(format!(
+                "{}: {stage} {}%",
+                step.at,
+                done.saturating_mul(100) / total
+            ));
         }
         _ => bar.set_message(step.at.clone()),
     }
@@ -230,7 +280,12 @@ fn bar(args: &Args) -> ProgressBar {
 
 /// Who pushes, when nobody says.
 fn author() -> String {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let user = std::env::var("SUDO_USER")
+        .or_else(|_| std::env::var("USER"))
+        .unwrap_or_else(|_| "root".into());
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     format!("{user}@{host}")
 }

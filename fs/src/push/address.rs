@@ -44,16 +44,26 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let bad = || AddressError(text.to_owned());
         let (account, target) = text.rsplit_once(':').ok_or_else(bad)?;
-        let (user, host) = account.rsplit_once('@').map_or((None, account), |(user, host)| (Some(user), host));
-        let host = host.strip_prefix('[').map_or(Some(host), |host| host.strip_suffix(']'));
-        let host = host.filter(|host| is_word(host, b".:-_%")).ok_or_else(bad)?;
+        let (user, host) = account
+            .rsplit_once('@')
+            .map_or((None, account), |(user, host)| (Some(user), host));
+        let host = host
+            .strip_prefix('[')
+            .map_or(Some(host), |host| host.strip_suffix(']'));
+        let host = host
+            .filter(|host| is_word(host, b".:-_%"))
+            .ok_or_else(bad)?;
         let user = user.unwrap_or(USER_DEFAULT);
         let names: Vec<&str> = target.split('/').collect();
-        let named = (1..=2).contains(&names.len()) && names.iter().all(|name| is_word(name, b"._-"));
+        let named =
+            (1..=2).contains(&names.len()) && names.iter().all(|name| is_word(name, b"._-"));
         if !is_word(user, b"._-") || !named {
             return Err(bad());
         }
-        Ok(Self { account: format!("{user}@{host}"), target: target.to_owned() })
+        Ok(Self {
+            account: format!("{user}@{host}"),
+            target: target.to_owned(),
+        })
     }
 }
 
@@ -61,7 +71,9 @@ impl FromStr for Address {
 fn is_word(text: &str, marks: &[u8]) -> bool {
     !text.is_empty()
         && !text.starts_with(['-', '.'])
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
 }
 
 impl fmt::Display for Address {
@@ -78,12 +90,30 @@ mod tests {
     fn addresses() {
         let parse = |text: &str| text.parse::<Address>().map(|one| (one.account, one.target));
         let expect = |account: &str, target: &str| Ok((account.to_owned(), target.to_owned()));
-        assert_eq!(parse("ann@bakery.lan:kiosk/lab-3"), expect("ann@bakery.lan", "kiosk/lab-3"));
+        assert_eq!(
+            parse("ann@bakery.lan:kiosk/lab-3"),
+            expect("ann@bakery.lan", "kiosk/lab-3")
+        );
         assert_eq!(parse("bakery:kiosk"), expect("layerfs@bakery", "kiosk"));
-        assert_eq!(parse("ann@[fe80::1%eth0]:kiosk"), expect("ann@fe80::1%eth0", "kiosk"));
+        assert_eq!(
+            parse("ann@[fe80::1%eth0]:kiosk"),
+            expect("ann@fe80::1%eth0", "kiosk")
+        );
         for text in [
-            "", "kiosk", "host:", ":kiosk", "@host:kiosk", "ann@:kiosk", "-oProxyCommand=x:kiosk",
-            "ann@-oProxyCommand=x:kiosk", "host:a/b/c", "host:a b", "host:a;b", "h ost:a", "host:-x", "host:../x",
+            "",
+            "kiosk",
+            "host:",
+            ":kiosk",
+            "@host:kiosk",
+            "ann@:kiosk",
+            "-oProxyCommand=x:kiosk",
+            "ann@-oProxyCommand=x:kiosk",
+            "host:a/b/c",
+            "host:a b",
+            "host:a;b",
+            "h ost:a",
+            "host:-x",
+            "host:../x",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
         }
@@ -91,13 +121,21 @@ mod tests {
 
     #[test]
     fn the_root_tells_where_to_push() {
-        let from = |source| Address::from_source(source).map(|(one, revision)| (one.to_string(), revision));
+        let from = |source| {
+            Address::from_source(source).map(|(one, revision)| (one.to_string(), revision))
+        };
         assert_eq!(
             from("http://10.0.2.2:8080/kiosk/lab@7"),
             Some(("layerfs@10.0.2.2:kiosk/lab".to_owned(), Some(7)))
         );
-        assert_eq!(from("http://srv/kiosk"), Some(("layerfs@srv:kiosk".to_owned(), None)));
-        assert_eq!(from("http://[fd00::1]:80/kiosk"), Some(("layerfs@fd00::1:kiosk".to_owned(), None)));
+        assert_eq!(
+            from("http://srv/kiosk"),
+            Some(("layerfs@srv:kiosk".to_owned(), None))
+        );
+        assert_eq!(
+            from("http://[fd00::1]:80/kiosk"),
+            Some(("layerfs@fd00::1:kiosk".to_owned(), None))
+        );
         assert_eq!(from("http://srv"), None);
         assert_eq!(from("/srv/x.layer"), None);
     }

@@ -73,16 +73,18 @@ impl<W: Write> Archive<W> {
     pub fn append(&mut self, entry: &Entry<'_>, data: &mut dyn Read) -> io::Result<()> {
         let (map, data_len) = match &entry.kind {
             Kind::File(len, None) => (Vec::new(), *len),
-            Kind::File(_, Some(ranges)) => {
-                (sparse_map(ranges), ranges.iter().map(|range| range.end - range.start).sum())
-            }
+            Kind::File(_, Some(ranges)) => (
+                sparse_map(ranges),
+                ranges.iter().map(|range| range.end - range.start).sum(),
+            ),
             _ => (Vec::new(), 0),
         };
         let stored = (map.len() as u64).saturating_add(data_len);
         let mut records = Records::default();
         let header = header(entry, stored, &mut records);
         if !records.bytes.is_empty() {
-            self.output.write_all(&pax_header(records.bytes.len() as u64))?;
+            self.output
+                .write_all(&pax_header(records.bytes.len() as u64))?;
             self.output.write_all(&records.bytes)?;
             self.pad(records.bytes.len() as u64)?;
         }
@@ -107,7 +109,8 @@ impl<W: Write> Archive<W> {
     fn pad(&mut self, len: u64) -> io::Result<()> {
         let over = usize::try_from(len % BLOCK as u64).unwrap_or(0);
         let zeros = [0; BLOCK];
-        self.output.write_all(zeros.get(over..).filter(|_| over > 0).unwrap_or_default())
+        self.output
+            .write_all(zeros.get(over..).filter(|_| over > 0).unwrap_or_default())
     }
 }
 
@@ -150,7 +153,11 @@ fn sparse_map(ranges: &[Range<u64>]) -> Vec<u8> {
 }
 
 fn header(entry: &Entry<'_>, stored: u64, records: &mut Records) -> [u8; BLOCK] {
-    let mut path = if entry.path.is_empty() { b".".to_vec() } else { entry.path.to_vec() };
+    let mut path = if entry.path.is_empty() {
+        b".".to_vec()
+    } else {
+        entry.path.to_vec()
+    };
     let (mut kind, mut link, mut device) = (b'0', &b""[..], (0, 0));
     match &entry.kind {
         Kind::File(_, None) => {}
@@ -194,7 +201,11 @@ fn header(entry: &Entry<'_>, stored: u64, records: &mut Records) -> [u8; BLOCK] 
     block.octal(100, 7, u64::from(entry.mode & 0o7777));
     block.octal(329, 7, u64::from(device.0));
     block.octal(337, 7, u64::from(device.1));
-    block.octal(136, 11, u64::try_from(entry.mtime.0).unwrap_or(0).min(OCTAL_11_MAX));
+    block.octal(
+        136,
+        11,
+        u64::try_from(entry.mtime.0).unwrap_or(0).min(OCTAL_11_MAX),
+    );
     if entry.mtime.1 != 0 || !(0..=OCTAL_11_MAX as i64).contains(&entry.mtime.0) {
         records.put_text("mtime", &decimal_time(entry.mtime));
     }

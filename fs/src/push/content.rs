@@ -33,7 +33,9 @@ impl Content {
         });
         let file = File::from(file?);
         let len = u64::try_from(stat.st_size).unwrap_or(0);
-        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let allocated = u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512);
         let ranges = if len == 0 {
             Vec::new()
         } else if allocated >= len {
@@ -51,7 +53,10 @@ impl Content {
 
     /// Bytes of data.
     pub(super) fn data_len(&self) -> u64 {
-        self.ranges.iter().map(|range| range.end - range.start).sum()
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
     }
 
     /// Where there is data, if that is not everywhere.
@@ -72,7 +77,12 @@ pub(super) struct Steady<'s> {
 
 impl<'s> Steady<'s> {
     pub(super) fn new(content: Option<&'s Content>) -> Self {
-        Self { content, range: 0, done: 0, changed: false }
+        Self {
+            content,
+            range: 0,
+            done: 0,
+            changed: false,
+        }
     }
 
     /// Whether zeros stood in for bytes that went away.
@@ -83,16 +93,22 @@ impl<'s> Steady<'s> {
 
 impl Read for Steady<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(content) = self.content else { return Ok(0) };
+        let Some(content) = self.content else {
+            return Ok(0);
+        };
         let (place, rest) = loop {
-            let Some(range) = content.ranges.get(self.range) else { return Ok(0) };
+            let Some(range) = content.ranges.get(self.range) else {
+                return Ok(0);
+            };
             let place = range.start.saturating_add(self.done);
             if place < range.end {
                 break (place, range.end - place);
             }
             (self.range, self.done) = (self.range + 1, 0);
         };
-        let most = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(rest)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let Some(buffer) = buffer.get_mut(..most).filter(|buffer| !buffer.is_empty()) else {
             return Ok(0);
         };
@@ -143,7 +159,11 @@ mod tests {
     fn a_file_that_shrinks_is_filled_with_zeros() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 100], 0).unwrap();
-        let content = Content { file, len: 100, ranges: vec![0..50, 60..100] };
+        let content = Content {
+            file,
+            len: 100,
+            ranges: vec![0..50, 60..100],
+        };
         content.file.set_len(20).unwrap();
         let mut data = Steady::new(Some(&content));
         let mut read = Vec::new();

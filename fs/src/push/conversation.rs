@@ -23,7 +23,9 @@ const COMPLAINTS_MAX: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// No `ssh`.
-    #[error("cannot start {program}: {source}; install OpenSSH's client, or name another with --ssh")]
+    #[error(
+        "cannot start {program}: {source}; install OpenSSH's client, or name another with --ssh"
+    )]
     Start {
         /// What was to be started.
         program: String,
@@ -42,7 +44,9 @@ pub enum PushError {
         complaint: String,
     },
     /// The server speaks another language.
-    #[error("unexpected answer from the server: {0:?}; is `bakery receive` this key's forced command there?")]
+    #[error(
+        "unexpected answer from the server: {0:?}; is `bakery receive` this key's forced command there?"
+    )]
     Unexpected(String),
 }
 
@@ -129,7 +133,12 @@ impl Session {
         base: Option<u64>,
     ) -> Result<Self, PushError> {
         let mut session = Self::start(ssh, to, &format!("layerfs-push {}", to.target))?;
-        let opening = Opening { version: VERSION, author, message, base };
+        let opening = Opening {
+            version: VERSION,
+            author,
+            message,
+            base,
+        };
         let mut line = serde_json::to_vec(&opening).unwrap_or_default();
         line.push(b'\n');
         // If the server is gone already, its last words say why: read them below.
@@ -159,7 +168,8 @@ impl Session {
             if let Ok(Answer::Refused { error }) = serde_json::from_str(&line) {
                 return Err(PushError::Refused(error));
             }
-            let told: Step = serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))?;
+            let told: Step =
+                serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))?;
             step(&told);
             if let Some(ending) = told.ending {
                 return Ok(ending);
@@ -172,8 +182,16 @@ impl Session {
     /// # Errors
     /// The session has no input any more.
     pub fn upload(&mut self) -> Result<Upload, PushError> {
-        let input = self.input.take().ok_or_else(|| PushError::Unexpected(String::new()))?;
-        Ok(Upload { input, buffer: Vec::with_capacity(FRAME_LEN), hasher: blake3::Hasher::new(), total: 0 })
+        let input = self
+            .input
+            .take()
+            .ok_or_else(|| PushError::Unexpected(String::new()))?;
+        Ok(Upload {
+            input,
+            buffer: Vec::with_capacity(FRAME_LEN),
+            hasher: blake3::Hasher::new(),
+            total: 0,
+        })
     }
 
     /// After the upload: the job's number.
@@ -189,18 +207,32 @@ impl Session {
     }
 
     fn start(ssh: &[String], to: &Address, command: &str) -> Result<Self, PushError> {
-        let (program, arguments) = ssh.split_first().map_or(("ssh", &[][..]), |(one, rest)| (one.as_str(), rest));
+        let (program, arguments) = ssh
+            .split_first()
+            .map_or(("ssh", &[][..]), |(one, rest)| (one.as_str(), rest));
         let child = Command::new(program)
             .args(arguments)
             // The upload is compressed; no terminal, no forwarding of anything.
-            .args(["-T", "-x", "-a", "-o", "Compression=no", "-o", "ServerAliveInterval=30", "--"])
+            .args([
+                "-T",
+                "-x",
+                "-a",
+                "-o",
+                "Compression=no",
+                "-o",
+                "ServerAliveInterval=30",
+                "--",
+            ])
             .arg(&to.account)
             .arg(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = child.map_err(|source| PushError::Start { program: program.to_owned(), source })?;
+        let mut child = child.map_err(|source| PushError::Start {
+            program: program.to_owned(),
+            source,
+        })?;
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
         let reader = child.stderr.take().map(|errors| {
             let complaints = Arc::clone(&complaints);
@@ -209,7 +241,14 @@ impl Session {
         let input = child.stdin.take();
         let output = child.stdout.take().map(BufReader::new);
         let output = output.ok_or_else(|| PushError::Unexpected(String::new()))?;
-        Ok(Self { child, input, output, complaints, reader, account: to.account.clone() })
+        Ok(Self {
+            child,
+            input,
+            output,
+            complaints,
+            reader,
+            account: to.account.clone(),
+        })
     }
 
     fn answer(&mut self) -> Result<Answer, PushError> {
@@ -233,15 +272,25 @@ impl Session {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut complaint = complaints.iter().map(|line| line.trim()).collect::<Vec<_>>().join("; ");
+        let complaints = self
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut complaint = complaints
+            .iter()
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join("; ");
         if complaint.is_empty() {
             complaint = match status {
                 Ok(status) => format!("ssh ended with {status} and said nothing"),
                 Err(error) => error.to_string(),
             };
         }
-        PushError::Connection { account: self.account.clone(), complaint }
+        PushError::Connection {
+            account: self.account.clone(),
+            complaint,
+        }
     }
 }
 
@@ -263,7 +312,10 @@ fn listen(mut errors: impl BufRead, complaints: &Mutex<VecDeque<String>>) {
         if count == 0 {
             return;
         }
-        let text: String = String::from_utf8_lossy(&line).chars().filter(|one| !one.is_control()).collect();
+        let text: String = String::from_utf8_lossy(&line)
+            .chars()
+            .filter(|one| !one.is_control())
+            .collect();
         let mut kept = complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if !text.trim().is_empty() {
             kept.push_back(text);

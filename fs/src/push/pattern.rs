@@ -16,7 +16,9 @@ impl Pattern {
             Some(anchored) => anchored.to_owned(),
             None => format!("**/{text}"),
         };
-        Self { text: text.into_bytes() }
+        Self {
+            text: text.into_bytes(),
+        }
     }
 
     /// Whether a path (relative to the root, no leading slash) is meant. What lies below a
@@ -87,7 +89,9 @@ fn next_start(pattern: &[u8], after: usize, path: &[u8], at: usize) -> usize {
         return at + 1;
     }
     let rest = path.get(at..).unwrap_or_default();
-    rest.iter().position(|byte| *byte == b'/').map_or(path.len(), |slash| at + slash + 1)
+    rest.iter()
+        .position(|byte| *byte == b'/')
+        .map_or(path.len(), |slash| at + slash + 1)
 }
 
 #[cfg(test)]
@@ -123,13 +127,26 @@ mod tests {
             ("**", "any/thing", true),
             ("/a?b", "a/b", false),
         ] {
-            assert_eq!(Pattern::new(pattern).matches(path.as_bytes()), expected, "{pattern} {path}");
+            assert_eq!(
+                Pattern::new(pattern).matches(path.as_bytes()),
+                expected,
+                "{pattern} {path}"
+            );
         }
     }
 
     #[test]
     fn a_hostile_pattern_is_no_hang() {
         let pattern = Pattern::new(&"*a".repeat(200));
-        assert!(!pattern.matches(&[b'a'; 4000].map(|_| b'a').iter().copied().chain([b'b']).collect::<Vec<_>>()));
+        assert!(
+            !pattern.matches(
+                &[b'a'; 4000]
+                    .map(|_| b'a')
+                    .iter()
+                    .copied()
+                    .chain([b'b'])
+                    .collect::<Vec<_>>()
+            )
+        );
     }
 }

@@ -41,11 +41,23 @@ fn an_upper_comes_back_entry_by_entry() {
         seen.push((found.path.to_vec(), found.left_out));
     })
     .unwrap();
-    let names: Vec<String> = read_back(&bytes).into_iter().map(|(name, ..)| name).collect();
+    let names: Vec<String> = read_back(&bytes)
+        .into_iter()
+        .map(|(name, ..)| name)
+        .collect();
     let deep = format!("etc/deep/{long}");
     assert_eq!(
         names,
-        ["./", "cache/", "etc/", "etc/deep/", &deep, "etc/link", "etc/motd", "etc/motd2"]
+        [
+            "./",
+            "cache/",
+            "etc/",
+            "etc/deep/",
+            &deep,
+            "etc/link",
+            "etc/motd",
+            "etc/motd2"
+        ]
     );
     assert_eq!((tally.entries, tally.excluded, tally.skipped), (8, 1, 1));
     assert_eq!(tally.data_len, 9);
@@ -62,7 +74,10 @@ fn a_sparse_file_sends_its_data_only() {
     file.set_len(1 << 30).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[1; 4096], 512 << 20).unwrap();
     let blocks = file.metadata().unwrap().blocks();
-    assert!(blocks < 1000, "this file system keeps no holes: use another for TMPDIR");
+    assert!(
+        blocks < 1000,
+        "this file system keeps no holes: use another for TMPDIR"
+    );
     let (tally, bytes) = write_upper(upper.path(), &[], Vec::new(), &mut |_| {}).unwrap();
     assert!(tally.data_len <= 1 << 20, "{tally:?}");
     assert!(bytes.len() < 4096, "{}", bytes.len());
@@ -76,7 +91,10 @@ fn a_sparse_file_sends_its_data_only() {
         .unwrap()
         .map(|record| {
             let record = record.unwrap();
-            (record.key().unwrap().to_owned(), record.value().unwrap().to_owned())
+            (
+                record.key().unwrap().to_owned(),
+                record.value().unwrap().to_owned(),
+            )
         })
         .collect();
     assert!(records.contains(&("GNU.sparse.realsize".into(), (1_u64 << 30).to_string())));
@@ -118,10 +136,18 @@ fn times_before_1970_and_large_owners_survive() {
         .unwrap()
         .map(|record| {
             let record = record.unwrap();
-            (record.key().unwrap().to_owned(), record.value_bytes().to_vec())
+            (
+                record.key().unwrap().to_owned(),
+                record.value_bytes().to_vec(),
+            )
         })
         .collect();
-    let get = |key: &str| records.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+    let get = |key: &str| {
+        records
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.clone())
+    };
     assert_eq!(get("uid"), Some((u32::MAX - 1).to_string().into_bytes()));
     assert_eq!(get("gid"), Some(b"3000000".to_vec()));
     assert_eq!(get("SCHILY.xattr.user.x"), Some(b"a=\0c".to_vec()));
@@ -133,7 +159,10 @@ fn times_before_1970_and_large_owners_survive() {
 #[test]
 fn the_boot_note_is_read() {
     let note = BootNote::parse("source=http://srv/kiosk@3\nupper=/run/layerfs/upper\ncache=\n");
-    assert_eq!(note.upper.as_deref(), Some(Path::new("/run/layerfs/upper/rw")));
+    assert_eq!(
+        note.upper.as_deref(),
+        Some(Path::new("/run/layerfs/upper/rw"))
+    );
     assert_eq!(note.source.as_deref(), Some("http://srv/kiosk@3"));
     assert_eq!(BootNote::parse("upper=\n"), BootNote::default());
 }

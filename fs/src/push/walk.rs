@@ -122,7 +122,9 @@ impl<'w> Walk<'w> {
         let mut levels = vec![self.level(root, &path)?];
         loop {
             let depth = levels.len();
-            let Some(level) = levels.last_mut() else { break };
+            let Some(level) = levels.last_mut() else {
+                break;
+            };
             path.truncate(level.path_len);
             let Some(name) = level.names.next() else {
                 levels.pop();
@@ -132,14 +134,17 @@ impl<'w> Walk<'w> {
                 path.push(b'/');
             }
             path.extend_from_slice(name.to_bytes());
-            let Some(stat) = self.look(&level.directory, &name, &path, step)? else { continue };
+            let Some(stat) = self.look(&level.directory, &name, &path, step)? else {
+                continue;
+            };
             self.entry(&level.directory, &name, &path, &stat, &mut archive, step)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 if depth >= DEPTH_MAX {
                     return Err(WalkError::TooDeep(self.full(&path)));
                 }
                 let flags = flags | OFlags::NOFOLLOW;
-                let opened = rustix::fs::openat(&level.directory, name.as_c_str(), flags, Mode::empty());
+                let opened =
+                    rustix::fs::openat(&level.directory, name.as_c_str(), flags, Mode::empty());
                 match opened {
                     Ok(directory) => levels.push(self.level(directory, &path)?),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.tally.skipped += 1,
@@ -160,7 +165,11 @@ impl<'w> Walk<'w> {
             }
         }
         names.sort_unstable();
-        Ok(Level { directory, names: names.into_iter(), path_len: path.len() })
+        Ok(Level {
+            directory,
+            names: names.into_iter(),
+            path_len: path.len(),
+        })
     }
 
     /// What an entry is; `None` if it is not to be sent.
@@ -171,7 +180,13 @@ impl<'w> Walk<'w> {
         path: &[u8],
         step: &mut dyn FnMut(&Found<'_>),
     ) -> Result<Option<Stat>, WalkError> {
-        let mut leave = |left_out| step(&Found { path, len: 0, left_out: Some(left_out) });
+        let mut leave = |left_out| {
+            step(&Found {
+                path,
+                len: 0,
+                left_out: Some(left_out),
+            })
+        };
         if self.excludes.iter().any(|pattern| pattern.matches(path)) {
             self.tally.excluded += 1;
             leave("excluded");
@@ -208,7 +223,10 @@ impl<'w> Walk<'w> {
         archive: &mut Option<&mut Archive<W>>,
         step: &mut dyn FnMut(&Found<'_>),
     ) -> Result<(), WalkError> {
-        let failed = |error: io::Error| WalkError::Read { path: self.root.join(bytes_path(path)), source: error };
+        let failed = |error: io::Error| WalkError::Read {
+            path: self.root.join(bytes_path(path)),
+            source: error,
+        };
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let first = (stat.st_nlink > 1 && file_type != FileType::Directory)
             .then(|| self.links.get(&stat.st_ino).cloned())
@@ -219,7 +237,11 @@ impl<'w> Walk<'w> {
                 Ok(opened) => content = Some(opened),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.tally.skipped += 1;
-                    step(&Found { path, len: 0, left_out: Some("vanished") });
+                    step(&Found {
+                        path,
+                        len: 0,
+                        left_out: Some("vanished"),
+                    });
                     return Ok(());
                 }
                 Err(error) => return Err(failed(error)),
@@ -240,11 +262,16 @@ impl<'w> Walk<'w> {
                 mode: stat.st_mode & 0o7777,
                 uid: stat.st_uid,
                 gid: stat.st_gid,
-                mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+                mtime: (
+                    stat.st_mtime,
+                    u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+                ),
                 xattrs: &xattrs,
             };
             let mut data = Steady::new(content.as_ref());
-            archive.append(&entry, &mut data).map_err(WalkError::Output)?;
+            archive
+                .append(&entry, &mut data)
+                .map_err(WalkError::Output)?;
             self.tally.changed += u64::from(data.changed());
         }
         if stat.st_nlink > 1 && file_type != FileType::Directory && first.is_none() {
@@ -252,8 +279,13 @@ impl<'w> Walk<'w> {
         }
         self.tally.entries += 1;
         self.tally.data_len += data_len;
-        self.tally.whiteouts += u64::from(file_type == FileType::CharacterDevice && stat.st_rdev == 0);
-        step(&Found { path, len: data_len, left_out: None });
+        self.tally.whiteouts +=
+            u64::from(file_type == FileType::CharacterDevice && stat.st_rdev == 0);
+        step(&Found {
+            path,
+            len: data_len,
+            left_out: None,
+        });
         Ok(())
     }
 
@@ -268,7 +300,10 @@ fn bytes_path(path: &[u8]) -> &Path {
 }
 
 fn unreadable(path: &Path, error: Errno) -> WalkError {
-    WalkError::Read { path: path.to_owned(), source: error.into() }
+    WalkError::Read {
+        path: path.to_owned(),
+        source: error.into(),
+    }
 }
 
 fn kind<'k>(
@@ -278,7 +313,10 @@ fn kind<'k>(
     target: &'k [u8],
     content: Option<&'k Content>,
 ) -> Kind<'k> {
-    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
     match (file_type, first) {
         (_, Some(first)) => Kind::HardLink(first),
         (FileType::Directory, None) => Kind::Directory,
@@ -286,7 +324,9 @@ fn kind<'k>(
         (FileType::CharacterDevice, None) => Kind::Char(major, minor),
         (FileType::BlockDevice, None) => Kind::Block(major, minor),
         (FileType::Fifo, None) => Kind::Fifo,
-        _ => content.map_or(Kind::File(0, None), |content| Kind::File(content.len(), content.holes())),
+        _ => content.map_or(Kind::File(0, None), |content| {
+            Kind::File(content.len(), content.holes())
+        }),
     }
 }
 
@@ -303,7 +343,10 @@ fn xattrs(directory: &OwnedFd, name: &CStr) -> io::Result<Vec<(Vec<u8>, Vec<u8>)
     };
     names.truncate(len);
     let mut found = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let mut value = vec![0; XATTR_LEN_MAX];
         match rustix::fs::lgetxattr(path.as_slice(), name, &mut value) {
             Ok(len) => {
