@@ -1,3 +1,4 @@
-//! What the measurements share: the link shaper, which tests use too.
+//! What the measurements share: made trees and layers, and the link shaper, which tests use too.
 
+pub mod fixture;
 pub mod shaper;

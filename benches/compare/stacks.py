@@ -1,0 +1,163 @@
+"""The rivals: each makes its images of a tree and of slices over it, mounts them with a fresh
+writable upper, and unmounts again. All need root."""
+import os
+import shutil
+import subprocess
+
+
+def run(*command, **more):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+
+
+def quiet(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Stack:
+    """One way to mount `tree` and the first `layers` of `slices` as one writable file system."""
+
+    name = ""
+
+    def __init__(self, work, tree, slices, layers):
+        self.tree, self.slices, self.layers = tree, slices, layers
+        self.images = os.path.join(work, "images")
+        self.place = os.path.join(work, f"{self.name}-{layers}")
+        self.root = os.path.join(self.place, "root")
+        self.mounted = []
+        os.makedirs(self.images, exist_ok=True)
+        os.makedirs(self.root, exist_ok=True)
+
+    def sources(self):
+        """The directories of the stack, base first, with a name for each one's image."""
+        yield "base", self.tree
+        for number in range(1, self.layers):
+            yield f"l{number}", os.path.join(self.slices, f"l{number}")
+
+    def image(self, name, source):
+        """Makes the image of `source` if there is none yet; returns its path."""
+        raise NotImplementedError
+
+    def prepare(self):
+        for name, source in self.sources():
+            self.image(name, source)
+
+    def mount(self):
+        """Mounts everything cold: nothing of an earlier mount is left in memory."""
+        upper = os.path.join(self.place, "upper")
+        os.makedirs(upper, exist_ok=True)
+        self.attach(upper, "mount", "-t", "tmpfs", "-o", "size=12g,mode=755", "tmpfs", upper)
+        for part in ("upper", "work"):
+            os.mkdir(os.path.join(upper, part))
+        self.assemble(os.path.join(upper, "upper"), os.path.join(upper, "work"))
+
+    def attach(self, target, *command):
+        quiet(*command)
+        self.mounted.append(target)
+
+    def assemble(self, upper, work):
+        raise NotImplementedError
+
+    def unmount(self):
+        while self.mounted:
+            self.detach(self.mounted.pop())
+
+    def detach(self, target):
+        quiet("umount", target)
+
+    def lowers(self, kind):
+        """Mounts the image of every layer by the kernel; returns their places, top first."""
+        places = []
+        for name, source in self.sources():
+            target = os.path.join(self.place, name)
+            os.makedirs(target, exist_ok=True)
+            self.attach(target, "mount", "-t", kind, "-o", "ro,loop", self.image(name, source), target)
+            places.insert(0, target)
+        return places
+
+
+class Squashfs(Stack):
+    name = "squashfs+overlayfs"
+
+    def image(self, name, source):
+        path = os.path.join(self.images, f"{name}.squashfs")
+        if not os.path.exists(path):
+            quiet("mksquashfs", source, path + ".part", "-noappend", "-no-progress", "-quiet",
+                  "-comp", "zstd", "-Xcompression-level", "15", "-b", "128K")
+            os.rename(path + ".part", path)
+        return path
+
+    def assemble(self, upper, work):
+        lower = ":".join(self.lowers("squashfs"))
+        self.attach(self.root, "mount", "-t", "overlay", "-o",
+                    f"lowerdir={lower},upperdir={upper},workdir={work}", "overlay", self.root)
+
+
+class Erofs(Stack):
+    name = "erofs+overlayfs"
+
+    def image(self, name, source):
+        path = os.path.join(self.images, f"{name}.erofs")
+        if not os.path.exists(path):
+            quiet("mkfs.erofs", "-zlz4hc", "-C65536", path + ".part", source)
+            os.rename(path + ".part", path)
+        return path
+
+    def assemble(self, upper, work):
+        lower = ":".join(self.lowers("erofs"))
+        self.attach(self.root, "mount", "-t", "overlay", "-o",
+                    f"lowerdir={lower},upperdir={upper},workdir={work}", "overlay", self.root)
+
+
+class FuseOverlayfs(Squashfs):
+    name = "squashfuse+fuse-overlayfs"
+
+    def assemble(self, upper, work):
+        places = []
+        for name, source in self.sources():
+            target = os.path.join(self.place, name)
+            os.makedirs(target, exist_ok=True)
+            self.attach(target, "squashfuse", self.image(name, source), target, "-o", "allow_other")
+            places.insert(0, target)
+        self.attach(self.root, "fuse-overlayfs", "-o",
+                    f"lowerdir={':'.join(places)},upperdir={upper},workdir={work},allow_other", self.root)
+
+
+class Layerfs(Stack):
+    name = "layerfs"
+    options = ""
+
+    def __init__(self, work, tree, slices, layers, programs):
+        self.bakery = os.path.join(programs, "bakery")
+        self.layerfs = os.path.join(programs, "layerfs")
+        super().__init__(work, tree, slices, layers)
+
+    def image(self, name, source):
+        path = os.path.join(self.images, f"{name}.layer")
+        if not os.path.exists(path):
+            quiet(self.bakery, "bake", source, "-o", path + ".part")
+            os.rename(path + ".part", path)
+        return path
+
+    def assemble(self, upper, work):
+        layers = [self.image(name, source) for name, source in self.sources()]
+        options = f"upperdir={upper},workdir={work}{self.options}"
+        # Its standard streams must not be pipes: the daemon would keep them open.
+        self.attach(self.root, self.layerfs, "mount", ":".join(reversed(layers)), self.root, "-o", options)
+
+    def detach(self, target):
+        if target == self.root:
+            quiet(self.layerfs, "umount", target)
+        else:
+            super().detach(target)
+
+
+class LayerfsPassthrough(Layerfs):
+    name = "layerfs, passthrough"
+    options = ",passthrough"
+
+
+def remove(work):
+    """Removes the mount points, not the images: these are expensive."""
+    for name in os.listdir(work):
+        if name != "images":
+            shutil.rmtree(os.path.join(work, name))
