@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use layerfmt::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Time};
 use layerfmt::layer::Meta;
+use layerfmt::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Time};
 use layerfmt::{Content, Layer, LayerInfo, LayerWriter, Name, Options, Tree};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -28,7 +28,16 @@ pub struct Shape {
 /// Metadata of everything that is made: one owner, one time.
 #[must_use]
 pub fn metadata(mode: u16) -> Metadata {
-    Metadata { mode, uid: 0, gid: 0, mtime: Time { sec: 1_700_000_000, nsec: 0 }, xattrs: Default::default() }
+    Metadata {
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: Time {
+            sec: 1_700_000_000,
+            nsec: 0,
+        },
+        xattrs: Default::default(),
+    }
 }
 
 /// `len` bytes that compress about as text and code do (a third): words of a small vocabulary.
@@ -63,9 +72,16 @@ pub fn tree<C>(
         let here = folder(&mut tree, parent, &format!("directory-{directory:05}"))?;
         for number in 0..shape.files {
             let content = file(bytes(&mut random, shape.file_len))?;
-            let node = Node { meta: metadata(0o644), kind: Kind::File(content) };
+            let node = Node {
+                meta: metadata(0o644),
+                kind: Kind::File(content),
+            };
             let stem: u32 = random.random_range(0..1 << 20);
-            tree.insert(here, Name::new(format!("lib{stem:05x}-{number}.so").as_bytes())?, node)?;
+            tree.insert(
+                here,
+                Name::new(format!("lib{stem:05x}-{number}.so").as_bytes())?,
+                node,
+            )?;
         }
     }
     Ok(tree)
@@ -76,7 +92,10 @@ fn folder<C>(tree: &mut Tree<C>, parent: NodeId, name: &str) -> Result<NodeId, F
     if let Some(Child::Node(node)) = tree.child(parent, name.as_bytes()) {
         return Ok(node);
     }
-    let node = Node { meta: metadata(0o755), kind: Kind::Directory(Default::default()) };
+    let node = Node {
+        meta: metadata(0o755),
+        kind: Kind::Directory(Default::default()),
+    };
     Ok(tree.insert(parent, name, node)?)
 }
 
@@ -107,7 +126,13 @@ pub fn add(writer: &mut LayerWriter, content: &[u8]) -> Result<Content, Failure>
 pub fn stack(directory: &Path, count: u32, shape: Shape) -> Result<Vec<PathBuf>, Failure> {
     let one = |number: u32| {
         let path = directory.join(format!("{number}.layer"));
-        layer(&path, Shape { seed: shape.seed + u64::from(number), ..shape })?;
+        layer(
+            &path,
+            Shape {
+                seed: shape.seed + u64::from(number),
+                ..shape
+            },
+        )?;
         Ok(path)
     };
     (0..count).map(one).collect()

@@ -47,14 +47,26 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let (case, root) = arguments.next().zip(arguments.next()).ok_or("usage: workload CASE ROOT [LIST]")?;
+    let (case, root) = arguments
+        .next()
+        .zip(arguments.next())
+        .ok_or("usage: workload CASE ROOT [LIST]")?;
     let root = PathBuf::from(root);
     let list: Vec<PathBuf> = match arguments.next() {
-        Some(list) => fs::read_to_string(list)?.lines().map(|line| root.join(line)).collect(),
+        Some(list) => fs::read_to_string(list)?
+            .lines()
+            .map(|line| root.join(line))
+            .collect(),
         None => Vec::new(),
     };
     let (took, done) = measure(&case, &root, &list)?;
-    writeln!(io::stdout(), "{} {} {}", took.as_secs_f64(), done.operations, done.bytes)?;
+    writeln!(
+        io::stdout(),
+        "{} {} {}",
+        took.as_secs_f64(),
+        done.operations,
+        done.bytes
+    )?;
     Ok(())
 }
 
@@ -71,14 +83,20 @@ fn measure(case: &str, root: &Path, list: &[PathBuf]) -> Result<(Duration, Done)
             for path in list {
                 chmod(path, Mode::from_raw_mode(0o640))?;
             }
-            Done { operations: list.len() as u64, bytes: 0 }
+            Done {
+                operations: list.len() as u64,
+                bytes: 0,
+            }
         }
         "create" => create(&scratch)?,
         "unlink" => {
             for number in 0..NEW_FILES {
                 fs::remove_file(scratch.join(format!("file-{number}")))?;
             }
-            Done { operations: NEW_FILES.into(), bytes: 0 }
+            Done {
+                operations: NEW_FILES.into(),
+                bytes: 0,
+            }
         }
         "write" => write(&scratch.with_extension("big"))?,
         _ => return Err(format!("unknown case '{case}'").into()),
@@ -117,7 +135,10 @@ fn negative(list: &[PathBuf]) -> Result<Done, Failure> {
             }
         }
     }
-    Ok(Done { operations: directories.len() as u64 * 8, bytes: 0 })
+    Ok(Done {
+        operations: directories.len() as u64 * 8,
+        bytes: 0,
+    })
 }
 
 fn open_all(list: &[PathBuf]) -> Result<Done, Failure> {
@@ -126,7 +147,10 @@ fn open_all(list: &[PathBuf]) -> Result<Done, Failure> {
     for path in list {
         bytes += File::open(path)?.read(&mut buffer)? as u64;
     }
-    Ok(Done { operations: list.len() as u64, bytes })
+    Ok(Done {
+        operations: list.len() as u64,
+        bytes,
+    })
 }
 
 fn sequential(list: &[PathBuf]) -> Result<Done, Failure> {
@@ -166,7 +190,13 @@ fn random(list: &[PathBuf]) -> Result<(Duration, Done), Failure> {
             file.read_exact_at(&mut buffer, random.random_range(0..*pages) * 4096)?;
         }
     }
-    Ok((start.elapsed(), Done { operations: RANDOM_READS, bytes: RANDOM_READS * 4096 }))
+    Ok((
+        start.elapsed(),
+        Done {
+            operations: RANDOM_READS,
+            bytes: RANDOM_READS * 4096,
+        },
+    ))
 }
 
 fn create(scratch: &Path) -> Result<Done, Failure> {
@@ -175,7 +205,10 @@ fn create(scratch: &Path) -> Result<Done, Failure> {
     for number in 0..NEW_FILES {
         File::create_new(scratch.join(format!("file-{number}")))?.write_all(&block)?;
     }
-    Ok(Done { operations: NEW_FILES.into(), bytes: u64::from(NEW_FILES) * 4096 })
+    Ok(Done {
+        operations: NEW_FILES.into(),
+        bytes: u64::from(NEW_FILES) * 4096,
+    })
 }
 
 fn write(path: &Path) -> Result<Done, Failure> {
@@ -186,5 +219,8 @@ fn write(path: &Path) -> Result<Done, Failure> {
     }
     drop(file);
     fs::remove_file(path)?;
-    Ok(Done { operations: WRITTEN >> 20, bytes: WRITTEN })
+    Ok(Done {
+        operations: WRITTEN >> 20,
+        bytes: WRITTEN,
+    })
 }
