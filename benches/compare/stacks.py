@@ -3,6 +3,7 @@ writable upper, and unmounts again. All need root."""
 import os
 import shutil
 import subprocess
+import time
 
 
 def run(*command, **more):
@@ -62,6 +63,11 @@ class Stack:
             self.detach(self.mounted.pop())
 
     def detach(self, target):
+        # A FUSE rival above lets go of its lowers a moment after its own unmount.
+        for _ in range(100):
+            if subprocess.run(["umount", target], check=False, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
         quiet("umount", target)
 
     def lowers(self, kind):

@@ -104,7 +104,7 @@ fn folder<C>(tree: &mut Tree<C>, parent: NodeId, name: &str) -> Result<NodeId, F
 /// # Errors
 /// The disk's.
 pub fn layer(path: &Path, shape: Shape) -> Result<LayerInfo, Failure> {
-    let mut writer = LayerWriter::create(path, Options::bake(3), None)?;
+    let mut writer = LayerWriter::create(path, Options::level(3), None)?;
     let tree = tree(shape, |content| add(&mut writer, &content))?;
     Ok(writer.finish(&tree, &Meta::default())?)
 }
