@@ -2,6 +2,12 @@
 //!
 //! `cargo bench -p layerfs-benches --bench micro`; with `-- --test` each runs once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot go on stops"
+)]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

@@ -87,7 +87,11 @@ pub fn tree<C>(
     Ok(tree)
 }
 
-fn folder<C>(tree: &mut Tree<C>, parent: NodeId, name: &str) -> Result<NodeId, Failure> {
+/// The directory `name` in `parent`, made if it is not there.
+///
+/// # Errors
+/// A name that is none, or a tree larger than an index can be.
+pub fn folder<C>(tree: &mut Tree<C>, parent: NodeId, name: &str) -> Result<NodeId, Failure> {
     let name = Name::new(name.as_bytes())?;
     if let Some(Child::Node(node)) = tree.child(parent, name.as_bytes()) {
         return Ok(node);

@@ -1,4 +1,7 @@
-//! What the measurements share: made trees and layers, and the link shaper, which tests use too.
+//! What the measurements share: made trees and layers, mounts, recorded boots, and the link
+//! shaper, which tests use too.
 
 pub mod fixture;
+pub mod mounted;
 pub mod shaper;
+pub mod trace;
