@@ -31,6 +31,7 @@ pub mod jobs;
 pub mod keys;
 pub mod output;
 pub mod overlay;
+pub mod pack;
 pub mod progress;
 pub mod publish;
 pub mod receive;
