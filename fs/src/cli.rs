@@ -36,6 +36,10 @@ pub enum Command {
     Push(commands::push::Args),
     /// Show what a mount is made of and what it has done
     Status(StatusArgs),
+    /// Show which pages of which files this boot touched first
+    Trace(commands::remote::TraceArgs),
+    /// Send that to the server, which makes the next boots faster with it
+    PushTrace(commands::remote::PushTraceArgs),
 }
 
 /// Arguments of `layerfs mount`.
@@ -48,6 +52,9 @@ pub struct MountArgs {
     /// passthrough, volatile, chunk-cache=64M, threads=4, wait=10, log=FILE, nosuid, nodev, …
     #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
     pub options: Vec<String>,
+    /// The network side.
+    #[command(flatten)]
+    pub remote: commands::remote::RemoteArgs,
     /// Stay in the foreground
     #[arg(short, long)]
     pub foreground: bool,
@@ -101,6 +108,8 @@ pub fn main() -> ExitCode {
             Command::Umount(args) => commands::umount::run(&args),
             Command::Push(args) => commands::push::run(&args),
             Command::Status(args) => commands::status::run(&args),
+            Command::Trace(args) => commands::remote::trace(&args),
+            Command::PushTrace(args) => commands::remote::push_trace(&args),
         }
     };
     outcome.unwrap_or_else(|error| {

@@ -4,5 +4,6 @@
 pub mod helper;
 pub mod mount;
 pub mod push;
+pub mod remote;
 pub mod status;
 pub mod umount;

@@ -6,6 +6,9 @@ pub mod file;
 
 use layerfmt::{Chunk, Digest, Index};
 
+/// Attributes of the root directory that begin so are questions to the source.
+pub const QUESTION_PREFIX: &str = "user.layerfs.";
+
 /// Why stored bytes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -63,6 +66,12 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// answer everything else.
     fn is_slow(&self) -> bool {
         false
+    }
+
+    /// The answer to a question asked through an attribute of the root directory: `trace.0`,
+    /// `push-trace`. May take long.
+    fn answer(&self, _question: &str) -> Option<Vec<u8>> {
+        None
     }
 
     /// What `layerfs status` shows under `source`; `None`: nothing worth saying.

@@ -13,6 +13,7 @@ use self::chunks::ChunkCache;
 use self::names::Names;
 use crate::fetch::ChunkSource;
 use crate::sys::{Errno, Result};
+use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;
 
 /// The flattened stack of a mount.
@@ -24,6 +25,8 @@ pub struct Lower {
     pub chunks: ChunkCache,
     /// Names the stack in origins.
     pub digest: StackDigest,
+    /// Where first touches are recorded, if they are.
+    pub trace: Option<Arc<TraceRecorder>>,
     names: OnceLock<Names>,
 }
 
@@ -40,8 +43,15 @@ impl Lower {
             chunks: ChunkCache::new(Arc::clone(&index), source, cache_len),
             index,
             digest: StackDigest::new(digest),
+            trace: None,
             names: OnceLock::new(),
         }
+    }
+
+    /// The same, with first touches recorded.
+    #[must_use]
+    pub fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
+        Lower { trace, ..self }
     }
 
     /// Where every row is named; made at the first question.
@@ -59,6 +69,9 @@ impl Lower {
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
             return Ok(Vec::new());
         };
+        if let Some(trace) = &self.trace {
+            trace.touch(row, offset, len);
+        }
         let len = usize::try_from(len).map_err(|_| Errno::INVAL)?;
         let mut out = vec![0_u8; len];
         for extent in self.index.extents(row, offset..end) {

@@ -116,8 +116,18 @@ const IGNORED: [&str; 23] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Prefixes and names handed to the network side.
-const REMOTE: [&str; 8] = [
-    "profile", "revision", "mirror", "cache", "keys", "backup", "timeout", "prefetch",
+const REMOTE: [&str; 11] = [
+    "profile",
+    "revision",
+    "mirror",
+    "cache",
+    "keys",
+    "backup",
+    "timeout",
+    "prefetch",
+    "min-revision",
+    "offline-wait",
+    "trace",
 ];
 
 impl MountOptions {

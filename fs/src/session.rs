@@ -87,7 +87,9 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
         Ok(()) => {
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;
-            set_read_ahead(path);
+            if let Some(read_ahead) = ReadAhead::of(path) {
+                read_ahead.set_usual();
+            }
             Ok(Attached { session })
         }
         Err(Errno::PERM) => attach_as_user(adapter, place, config),
@@ -144,17 +146,40 @@ impl Attached {
     }
 }
 
-/// The kernel offers at most 128 KiB in the protocol; sysfs allows more. Failing costs only speed.
-fn set_read_ahead(mountpoint: &Path) {
-    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return;
-    };
-    let Some(device) = device_of(&table, mountpoint) else {
-        return;
-    };
-    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
-    if let Err(error) = std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
-        tracing::debug!(path, %error, "read-ahead stays small");
+/// The kernel's read-ahead for one mount. Open from the start: later there may be no `/sys`.
+#[derive(Debug)]
+pub struct ReadAhead {
+    file: std::fs::File,
+}
+
+impl ReadAhead {
+    /// That of what is mounted on `mountpoint`. Failing costs only speed.
+    pub fn of(mountpoint: &Path) -> Option<ReadAhead> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let path = format!(
+            "/sys/class/bdi/{}/read_ahead_kb",
+            device_of(&table, mountpoint)?
+        );
+        match std::fs::OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Some(ReadAhead { file }),
+            Err(error) => {
+                tracing::debug!(path, %error, "read-ahead stays small");
+                None
+            }
+        }
+    }
+
+    /// Sets it, KiB. Holds for files opened from then on.
+    pub fn set(&self, kib: u32) {
+        use std::os::unix::fs::FileExt as _;
+        if let Err(error) = self.file.write_all_at(kib.to_string().as_bytes(), 0) {
+            tracing::debug!(%error, "read-ahead stays as it is");
+        }
+    }
+
+    /// Sets it to one request of the largest size: the protocol offers at most 128 KiB.
+    pub fn set_usual(&self) {
+        self.set(READ_AHEAD_KIB);
     }
 }
 

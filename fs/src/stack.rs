@@ -7,6 +7,7 @@ use layerfmt::{Digest, Index, Layer, LayerRef};
 
 use crate::fetch::ChunkSource;
 use crate::fetch::file::LayerFiles;
+use crate::trace::TraceRecorder;
 
 /// A stack, ready to be mounted.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Stack {
     pub source: Arc<dyn ChunkSource>,
     /// The layers, base first.
     pub layers: Vec<LayerRef>,
+    /// Where first touches are recorded, if they are.
+    pub trace: Option<Arc<TraceRecorder>>,
     /// What the mount is called in the mount table when nothing else is asked for.
     pub name: String,
 }
@@ -61,6 +64,7 @@ impl Stack {
             index: merged.index,
             layers: layers.iter().map(|layer| layer.layer_ref()).collect(),
             source: Arc::new(LayerFiles::new(layers)),
+            trace: None,
             name,
         })
     }

@@ -22,7 +22,15 @@ fn stack(dir: &Path) -> (MergedIndex, LayerSet, BTreeMap<Ino, Vec<u8>>) {
     contents.push(sparse);
     contents.push(contents[30].clone());
     let path = dir.join("base.layer");
-    let mut writer = LayerWriter::create(&path, Options::bake(3), None).unwrap();
+    let mut writer = LayerWriter::create(
+        &path,
+        Options {
+            effort: Effort::level(3),
+            ..Options::bake()
+        },
+        None,
+    )
+    .unwrap();
     let mut tree = Tree::new(Metadata::default());
     for (i, content) in contents.iter().enumerate() {
         let segments = [(0, content.len() as u64)];

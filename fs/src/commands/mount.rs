@@ -51,6 +51,7 @@ impl MountRequest {
             _ => bail!("give [SOURCE] MOUNTPOINT"),
         };
         let source = source.filter(|source| !matches!(source.as_str(), "none" | "layerfs"));
+        options.remote.extend(args.remote.options());
         Ok(MountRequest {
             source,
             mountpoint: PathBuf::from(mountpoint),
@@ -137,8 +138,8 @@ fn log_to_stderr(verbose: u8) {
 }
 
 fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
-    if request.is_url() {
-        bail!("this build mounts local layers only");
+    if let Some(url) = request.source.as_ref().filter(|_| request.is_url()) {
+        return super::remote::stack(url, &request.options);
     }
     if let Some(source) = &request.source {
         request.options.set_source(source);
@@ -166,7 +167,8 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         Arc::clone(&stack.source),
         &digest.0,
         options.cache_len,
-    );
+    )
+    .with_trace(stack.trace.clone());
     let settings = Settings {
         volatile: options.volatile,
         descriptors_max,
@@ -201,6 +203,13 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     sys::signals::hold();
     let adapter = Adapter::new(Arc::new(fs), fixed);
     let attached = session::attach(adapter, &place)?;
+    if let Some((trace, read_ahead)) = stack
+        .trace
+        .clone()
+        .zip(session::ReadAhead::of(&place.mountpoint))
+    {
+        super::remote::mind_boot(read_ahead, trace);
+    }
     unmount_on_signal(&place);
     settle(options, supervised)?;
     attached

@@ -98,6 +98,11 @@ impl ChunkCache {
         self.source.status()
     }
 
+    /// The source's answer to a question; see [`ChunkSource::answer`].
+    pub fn answer(&self, question: &str) -> Option<Vec<u8>> {
+        self.source.answer(question)
+    }
+
     /// Whether the source may take long.
     pub fn is_slow(&self) -> bool {
         self.source.is_slow()
@@ -109,15 +114,10 @@ impl ChunkCache {
     }
 
     fn decode(&self, id: u32, chunk: &Chunk) -> Result<Vec<u8>> {
-        let mut stored = Vec::new();
         let mut decoded = Vec::new();
         let done = self
             .source
-            .read_stored(&self.index, chunk, &mut stored)
-            .map_err(|error| error.to_string())
-            .and_then(|()| {
-                layerfmt::decode_chunk(chunk, &stored, &mut decoded).map_err(|e| e.to_string())
-            });
+            .read_decoded(&self.index, id, chunk, &mut decoded);
         self.counters
             .stored_len
             .fetch_add(u64::from(chunk.stored_len), Ordering::Relaxed);
@@ -126,7 +126,8 @@ impl ChunkCache {
                 self.counters.decoded.fetch_add(1, Ordering::Relaxed);
                 Ok(decoded)
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
                 let layer = match chunk.source {
                     Source::Own => String::from("itself"),

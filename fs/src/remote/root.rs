@@ -9,8 +9,7 @@ use layerfmt::trust::HighWater;
 use layerfmt::{Digest, Index};
 use tokio::sync::watch;
 
-use super::exchange::Ask;
-use super::fetcher::{Fetcher, FetcherOptions, Keep, STALL_FIRST};
+use super::fetcher::{Fetcher, FetcherOptions, Keep};
 use super::kept::Kept;
 use super::mirrors::Mirrors;
 use super::options::RemoteOptions;
@@ -18,7 +17,7 @@ use super::plain::Plain;
 use super::queue::{Object, Piece};
 use super::records::{self, Records, RecordsError, Terms};
 use super::server::Server;
-use super::source::{Near, RemoteSource, Words, objects};
+use super::source::{Boot, Near, RemoteSource, Words, objects};
 use super::status::{Counters, Word};
 use crate::backup::{self, Backup};
 use crate::cache::dir::Dir;
@@ -184,17 +183,25 @@ impl<'a> Opening<'a> {
         let plain = manifest
             .plain
             .map(|plain| Plain::new(plain, self.near.backup.clone()));
+        let trace = self
+            .options
+            .trace
+            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
+        let boot = trace.clone().map(|recorder| Boot {
+            recorder,
+            path: format!(
+                "/v1/traces/{}/{}/{revision}",
+                manifest.system, manifest.profile
+            ),
+        });
         let source = Arc::new(RemoteSource::new(
             self.near,
             self.fetcher,
             objects.clone(),
             plain,
+            boot,
             words,
         ));
-        let trace = self
-            .options
-            .trace
-            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         start_background(
             self.options,
             &source,
@@ -430,37 +437,4 @@ fn open_backup(path: &PathBuf) -> Option<Arc<Backup>> {
             None
         }
     }
-}
-
-impl RemoteRoot {
-    /// Sends the recorded boot to the server of this root; returns how many runs of pages it had.
-    ///
-    /// # Errors
-    /// When no server takes it.
-    pub fn push_trace(&self) -> Result<usize, super::error::FetchError> {
-        push_trace(&self.source, &self.manifest, self.trace.as_deref())
-    }
-}
-
-/// Sends a recorded boot.
-///
-/// # Errors
-/// When nothing was recorded or no server takes it.
-pub fn push_trace(
-    source: &RemoteSource,
-    manifest: &Manifest,
-    trace: Option<&TraceRecorder>,
-) -> Result<usize, super::error::FetchError> {
-    let trace = trace
-        .ok_or(super::error::FetchError::Wrong(
-            "this mount records no trace",
-        ))?
-        .trace();
-    let path = format!(
-        "/v1/traces/{}/{}/{}",
-        manifest.system, manifest.profile, manifest.revision
-    );
-    let ask = Ask::post(path, trace.encode().into(), STALL_FIRST);
-    source.fetcher.post(&ask)?;
-    Ok(trace.touches.len())
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use layerfmt::{Chunk, Digest, Index, Source};
 
-use super::fetcher::{Fetcher, Keep};
+use super::error::FetchError;
+use super::exchange::Ask;
+use super::fetcher::{Fetcher, Keep, STALL_FIRST};
 use super::plain::Plain;
 use super::queue::{Object, Piece};
 use super::status::{Counters, RemoteStatus, Word};
@@ -14,6 +16,7 @@ use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
 use crate::fetch::{ChunkSource, SourceError};
+use crate::trace::TraceRecorder;
 
 /// Where chunks are kept on this machine.
 #[derive(Debug)]
@@ -74,7 +77,41 @@ pub struct RemoteSource {
     /// The objects of the index's layer table, in its order.
     objects: Vec<Arc<Object>>,
     plain: Option<Plain>,
+    boot: Option<Boot>,
     pub(crate) words: Arc<Words>,
+}
+
+/// Bytes of a trace that one answer carries: an attribute's value has at most 64 KiB.
+const TRACE_PART_LEN: usize = 60_000;
+
+/// The boot being recorded, and where to send it.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    pub(crate) recorder: Arc<TraceRecorder>,
+    /// Where servers take it.
+    pub(crate) path: String,
+}
+
+impl Boot {
+    /// Ends the recording and sends it.
+    fn push(&self, fetcher: &Fetcher) -> Result<String, FetchError> {
+        self.recorder.stop();
+        let trace = self.recorder.trace();
+        fetcher.post(&Ask::post(
+            self.path.clone(),
+            trace.encode().into(),
+            STALL_FIRST,
+        ))?;
+        let pages: u64 = trace
+            .touches
+            .iter()
+            .map(|touch| u64::from(touch.count))
+            .sum();
+        Ok(format!(
+            "sent: {pages} pages in {} runs",
+            trace.touches.len()
+        ))
+    }
 }
 
 /// The parts of the status that are words.
@@ -120,6 +157,7 @@ impl RemoteSource {
         fetcher: Arc<Fetcher>,
         objects: Vec<Arc<Object>>,
         plain: Option<Plain>,
+        boot: Option<Boot>,
         words: Arc<Words>,
     ) -> RemoteSource {
         let counters = Arc::clone(&fetcher.inner.counters);
@@ -129,6 +167,7 @@ impl RemoteSource {
             counters,
             objects,
             plain,
+            boot,
             words,
         }
     }
@@ -182,7 +221,7 @@ impl RemoteSource {
     }
 
     /// The state for `layerfs status`.
-    pub fn status(&self) -> RemoteStatus {
+    pub fn report(&self) -> RemoteStatus {
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (counters, words) = (&self.counters, &self.words);
         let cache = match &self.near.disk {
@@ -272,6 +311,26 @@ impl ChunkSource for RemoteSource {
 
     fn is_slow(&self) -> bool {
         true
+    }
+
+    fn status(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.report()).ok()
+    }
+
+    fn answer(&self, question: &str) -> Option<Vec<u8>> {
+        let boot = self.boot.as_ref()?;
+        if question == "push-trace" {
+            return match boot.push(&self.fetcher) {
+                Ok(text) => Some(text.into_bytes()),
+                Err(error) => {
+                    tracing::warn!(%error, "the boot trace was not sent");
+                    None
+                }
+            };
+        }
+        let part: usize = question.strip_prefix("trace.")?.parse().ok()?;
+        let bytes = boot.recorder.trace().encode();
+        bytes.chunks(TRACE_PART_LEN).nth(part).map(<[u8]>::to_vec)
     }
 }
 

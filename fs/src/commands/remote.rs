@@ -1,0 +1,199 @@
+//! A server's system as a stack; `layerfs trace` and `layerfs push-trace`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use layerfmt::trace::BootTrace;
+use rustix::io::Errno;
+
+use crate::fetch::QUESTION_PREFIX;
+use crate::options::MountOptions;
+use crate::remote::options::RemoteOptions;
+use crate::remote::root;
+use crate::session::ReadAhead;
+use crate::stack::Stack;
+use crate::trace::TraceRecorder;
+
+/// Longest answer, bytes: the kernel's own limit of an attribute's value.
+const ANSWER_LEN_MAX: usize = 65536;
+/// Parts of a trace that are asked for, at most.
+const PARTS_MAX: usize = 64;
+/// While a boot goes on the kernel reads single pages: exactly what is touched is recorded, and a boot pack
+/// of exactly that suffices.
+const READ_AHEAD_BOOT_KIB: u32 = 4;
+
+/// Arguments of `layerfs mount` for a server's system; each is also a mount option without the dashes.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "A system on a server")]
+pub struct RemoteArgs {
+    /// Another server with the same store, asked when the first fails
+    #[arg(long, value_name = "URL")]
+    pub mirror: Vec<String>,
+    /// The keys that may sign (allowed_signers)
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// Keep fetched chunks in this directory
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// How much of it to use (default 4G)
+    #[arg(long, value_name = "SIZE", requires = "cache")]
+    pub cache_size: Option<String>,
+    /// Keep the whole system in this directory, and start from it when no server answers
+    #[arg(long, value_name = "DIR")]
+    pub backup: Option<PathBuf>,
+    /// Let reads fail after this long without a server (default: they wait)
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// What to fetch before it is asked for: auto, pack or none
+    #[arg(long, value_name = "POLICY")]
+    pub prefetch: Option<String>,
+    /// Bytes per second for that
+    #[arg(long, value_name = "SIZE")]
+    pub prefetch_rate: Option<String>,
+}
+
+impl RemoteArgs {
+    /// As mount options.
+    pub fn options(&self) -> Vec<(String, String)> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let mut options: Vec<(String, String)> = self
+            .mirror
+            .iter()
+            .map(|url| (String::from("mirror"), url.clone()))
+            .collect();
+        let single = [
+            ("keys", self.keys.as_ref().map(path)),
+            ("cache", self.cache.as_ref().map(path)),
+            ("cache-size", self.cache_size.clone()),
+            ("backup", self.backup.as_ref().map(path)),
+            ("timeout", self.timeout.map(|seconds| seconds.to_string())),
+            ("prefetch", self.prefetch.clone()),
+            ("prefetch-rate", self.prefetch_rate.clone()),
+        ];
+        let given = single
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        options.extend(given);
+        options
+    }
+}
+
+/// Opens the system at `url` as `options` say.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
+    let mut wanted = RemoteOptions::new(url)?;
+    for (name, value) in &options.remote {
+        wanted.set(name, value)?;
+    }
+    wanted.console = options.root_duty;
+    let root = root::open(&wanted)?;
+    let layers = root.manifest.layers.iter();
+    Ok(Stack {
+        index: root.index,
+        layers: layers
+            .map(|layer| layerfmt::LayerRef {
+                digest: layer.digest,
+                file_len: layer.len,
+            })
+            .collect(),
+        source: root.source,
+        trace: root.trace,
+        name: wanted.address.to_string(),
+    })
+}
+
+/// Keeps the kernel from reading ahead until the boot is over.
+pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
+    read_ahead.set(READ_AHEAD_BOOT_KIB);
+    let started = std::thread::Builder::new()
+        .name("boot".into())
+        .spawn(move || {
+            while trace.is_booting() {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            read_ahead.set_usual();
+        });
+    if let Err(error) = started {
+        tracing::warn!(%error, "read-ahead stays small");
+    }
+}
+
+/// Arguments of `layerfs trace`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TraceArgs {
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+    /// Write the trace itself to this file, for `bakery pack --trace`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `layerfs push-trace`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PushTraceArgs {
+    /// Where it is mounted
+    #[arg(default_value = "/")]
+    pub mountpoint: PathBuf,
+}
+
+/// Shows what was touched first, or writes it to a file.
+///
+/// # Errors
+/// When nothing of a server is mounted there.
+pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let mut bytes = Vec::new();
+    for part in 0..PARTS_MAX {
+        match ask(&args.mountpoint, &format!("trace.{part}"))? {
+            Some(more) => bytes.extend_from_slice(&more),
+            None if part == 0 => {
+                bail!("{}: this mount records no trace", args.mountpoint.display())
+            }
+            None => break,
+        }
+    }
+    let trace = BootTrace::decode(&bytes)?;
+    if let Some(path) = &args.output {
+        std::fs::write(path, &bytes).with_context(|| path.display().to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for touch in &trace.touches {
+        println!("{}\t{}\t{}", touch.ino, touch.page, touch.count);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has the mount send its trace to its server; the boot is over then.
+///
+/// # Errors
+/// When it records none, or no server takes it.
+pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
+    match ask(&args.mountpoint, "push-trace")? {
+        Some(answer) => {
+            println!("{}", String::from_utf8_lossy(&answer));
+            Ok(ExitCode::SUCCESS)
+        }
+        None => bail!(
+            "{}: no server took the trace: see its log",
+            args.mountpoint.display()
+        ),
+    }
+}
+
+fn ask(mountpoint: &Path, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let name = format!("{QUESTION_PREFIX}{what}");
+    let mut value = vec![0; ANSWER_LEN_MAX];
+    match rustix::fs::getxattr(mountpoint, &name, &mut value[..]) {
+        Ok(len) => {
+            value.truncate(len);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(Errno::OPNOTSUPP) => bail!("{}: no layerfs is mounted there", mountpoint.display()),
+        Err(errno) => Err(errno).with_context(|| mountpoint.display().to_string()),
+    }
+}
