@@ -14,6 +14,7 @@ pub mod input;
 pub mod jobs;
 pub mod layers;
 pub mod man;
+pub mod pack;
 pub mod receive;
 pub mod serve;
 pub mod watch;
@@ -31,6 +32,7 @@ pub enum Command {
     Initrd(initrd::Args),
     Jobs(jobs::Args),
     Man(man::Args),
+    Pack(pack::Args),
     Receive(receive::Args),
     Serve(serve::Args),
     Watch(watch::Args),
@@ -49,6 +51,7 @@ impl Command {
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Jobs(args) => jobs::run(args, globals),
             Self::Man(args) => man::run(args, globals),
+            Self::Pack(args) => pack::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
             Self::Watch(args) => watch::run(args, globals),

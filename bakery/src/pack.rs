@@ -4,6 +4,8 @@
 //! extents point into the pack; the index without the pack stays beside it (`plain` in the manifest).
 
 mod merge;
+pub mod publish;
+mod translate;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,6 +21,7 @@ use layerfmt::writer::{Effort, LayerInfo, LayerWriter, Options};
 use layerfmt::{Chunk, ContentDigests, Digest, Extent, Index, Ino, Layer, LayerRef, Meta};
 
 pub use self::merge::{Merged, merge};
+pub use self::translate::translate;
 
 /// Raw bytes of a chunk: its readers wait for all of it, its neighbours compress together.
 const CHUNK_LEN_MAX: usize = 1 << 20;

@@ -1,0 +1,71 @@
+//! `bakery pack`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use layerfmt::manifest::ProfileName;
+
+use crate::cli::Globals;
+use crate::keys::Keys;
+use crate::output;
+use crate::pack::publish::{Report, Sources, publish};
+use crate::publish::Publisher;
+use crate::store::Store;
+
+/// Make the next boots faster with what earlier boots touched
+///
+/// Merges the boot traces that clients sent, puts what they touch first into a boot pack, and publishes
+/// the newest revision anew with it. Does nothing while the pack there is has most of it; so it can be
+/// run by a timer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// SYSTEM[/PROFILE]
+    pub system: ProfileName,
+    /// The spool where `bakery serve --spool` keeps the traces
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// A trace in a file (`layerfs trace -o FILE`); may be given more than once
+    #[arg(long, value_name = "FILE", required_unless_present = "spool")]
+    pub trace: Vec<PathBuf>,
+    /// Pack the pages that at least this share of the boots touched, percent
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub share: u32,
+    /// Build it even if the pack there is good enough
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Builds and publishes.
+///
+/// # Errors
+/// No traces, or the store or the keys cannot be used.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let location = globals.store()?;
+    let keys = Keys::locate(None, location)?;
+    let publisher = Publisher::open(Store::open(location)?, &keys)?;
+    let sources = Sources {
+        spool: args.spool,
+        files: args.trace,
+        share: args.share,
+    };
+    let report = publish(&publisher, &args.system, &sources, args.force)
+        .with_context(|| format!("no boot pack for {}", args.system))?;
+    output::emit(globals, &report, |out| write!(out, "{}", describe(&report)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &Report) -> String {
+    let what = format!(
+        "{} boots, {} traces refused, {} hot pages, {}% of them packed before\n",
+        report.traces, report.refused, report.pages, report.covered
+    );
+    match (report.revision, report.pack) {
+        (Some(revision), Some(pack)) => format!(
+            "{what}revision {revision}: pack of {} for {} raw\n",
+            output::length(pack.len),
+            output::length(report.hot_len)
+        ),
+        _ => format!("{what}the pack there is good enough\n"),
+    }
+}

@@ -1,0 +1,219 @@
+//! From the traces that clients sent to a revision with a boot pack.
+
+use std::path::{Path, PathBuf};
+
+use layerfmt::layout::chunk::Source;
+use layerfmt::manifest::{Action, IndexRef, Manifest, ObjectRef, ProfileName, RevisionName};
+use layerfmt::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
+use layerfmt::{Digest, Index};
+
+use super::{Merged, PackError, Packed, build, merge, translate};
+use crate::history::{History, HistoryError, Revision};
+use crate::publish::{self, Draft, Publisher, Uploads};
+use crate::store::Key;
+
+/// Traces read, newest revisions first.
+const TRACES_MAX: usize = 64;
+/// A pack that has this much of the hot pages is kept.
+const COVERED_PERCENT: u64 = 95;
+
+/// Where traces come from and what counts.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The spool that `bakery serve` puts traces into.
+    pub spool: Option<PathBuf>,
+    /// Files of traces of the newest revision, beside those.
+    pub files: Vec<PathBuf>,
+    /// Pages count that at least this share of the boots touched, percent.
+    pub share: u32,
+}
+
+/// What became of it.
+#[derive(Debug, serde::Serialize)]
+pub struct Report {
+    /// Traces used.
+    pub traces: usize,
+    /// Traces that fit no revision.
+    pub refused: usize,
+    /// Hot pages.
+    pub pages: usize,
+    /// Of these, percent that the pack of the newest revision has already.
+    pub covered: u64,
+    /// The new pack, if one was built.
+    pub pack: Option<ObjectRef>,
+    /// Raw bytes in it.
+    pub hot_len: u64,
+    /// The new revision, if one was published.
+    pub revision: Option<u64>,
+}
+
+/// Builds the boot pack of the newest revision of `name` from `sources` and publishes the revision anew with
+/// it; leaves a pack alone that is good enough, unless `force`.
+///
+/// # Errors
+/// When there is no trace, or the store fails.
+pub fn publish(
+    publisher: &Publisher,
+    name: &ProfileName,
+    sources: &Sources,
+    force: bool,
+) -> anyhow::Result<Report> {
+    let history = publisher.history();
+    let head = history.require_head(name)?;
+    let plain = history.merged(&head.manifest)?;
+    let traces = collect(history, name, &head.manifest, &plain.index, sources)?;
+    let hot = merge(
+        &traces,
+        head.manifest.tree_digest,
+        &plain.index,
+        sources.share,
+    );
+    if hot.pages.is_empty() {
+        return Err(PackError::Nothing.into());
+    }
+    let covered = covered(history, &head.manifest, &hot)?;
+    let mut report = Report {
+        traces: hot.traces,
+        refused: hot.refused,
+        pages: hot.pages.len(),
+        covered,
+        pack: head.manifest.pack,
+        hot_len: 0,
+        revision: None,
+    };
+    if covered >= COVERED_PERCENT && !force {
+        return Ok(report);
+    }
+    let staging = publisher.store().staging()?;
+    let path = staging.path().join("pack.layer");
+    let packed = build(&plain, &history.layers(&head.manifest)?, &hot, &path)?;
+    let pack = ObjectRef {
+        digest: packed.pack.digest,
+        len: packed.pack.file_len,
+    };
+    (report.pack, report.hot_len) = (Some(pack), packed.hot_len);
+    let revision = republish(publisher, name, &head, &packed, pack, &path, &report)?;
+    report.revision = Some(revision.number());
+    Ok(report)
+}
+
+fn republish(
+    publisher: &Publisher,
+    name: &ProfileName,
+    built_on: &Revision,
+    packed: &Packed,
+    pack: ObjectRef,
+    path: &Path,
+    report: &Report,
+) -> crate::history::Result<Revision> {
+    let mut uploads = Uploads::default();
+    uploads.add(Key::pack(&pack.digest), path);
+    let message = format!(
+        "boot pack of {} boots: {} pages, {} bytes",
+        report.traces, report.pages, pack.len
+    );
+    publisher.publish(name, &uploads, |head, _| {
+        let head = head.filter(|head| head.manifest.tree_digest == built_on.manifest.tree_digest);
+        // Somebody published another tree meanwhile: this pack is of the one before.
+        let head = head.ok_or_else(|| {
+            HistoryError::Refused(String::from(
+                "the system changed while its pack was built: run it again",
+            ))
+        })?;
+        let plain: IndexRef = head.manifest.plain.unwrap_or(head.manifest.index);
+        let mut draft = Draft::like(&head.manifest, Action::Pack, "bakery pack", &message);
+        draft.merged = publish::Merged::New(Box::new(packed.index.clone()));
+        (draft.pack, draft.plain) = (Some(pack), Some(plain));
+        Ok(draft)
+    })
+}
+
+/// The traces of the newest revision, and those of older ones told in its numbers.
+fn collect(
+    history: &History,
+    name: &ProfileName,
+    manifest: &Manifest,
+    index: &Index,
+    sources: &Sources,
+) -> anyhow::Result<Vec<BootTrace>> {
+    let mut traces = Vec::new();
+    for file in &sources.files {
+        traces.push(BootTrace::decode(&std::fs::read(file)?)?);
+    }
+    let Some(spool) = &sources.spool else {
+        return Ok(traces);
+    };
+    let root = spool.join("traces").join(&name.system).join(&name.profile);
+    let mut revisions: Vec<u64> = names(&root)
+        .iter()
+        .filter_map(|revision| revision.parse().ok())
+        .collect();
+    revisions.sort_unstable_by(|a, b| b.cmp(a));
+    for revision in revisions {
+        let directory = root.join(revision.to_string());
+        let mut old = None;
+        for file in names(&directory) {
+            if traces.len() >= TRACES_MAX {
+                return Ok(traces);
+            }
+            let path = directory.join(file);
+            let large =
+                std::fs::metadata(&path).is_ok_and(|meta| meta.len() > TRACE_LEN_MAX as u64);
+            // Anybody may have sent it, boot reports lie here too: what is no trace is not ours.
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let Some(trace) = BootTrace::decode(&bytes).ok().filter(|_| !large) else {
+                continue;
+            };
+            if trace.tree == manifest.tree_digest {
+                traces.push(trace);
+                continue;
+            }
+            if old.is_none() {
+                let wanted = RevisionName {
+                    name: name.clone(),
+                    revision: Some(revision),
+                };
+                old = history
+                    .revision(&wanted)
+                    .and_then(|revision| history.merged(&revision.manifest))
+                    .ok();
+            }
+            if let Some(old) = &old {
+                traces.push(translate(&trace, &old.index, index, manifest.tree_digest));
+            }
+        }
+    }
+    Ok(traces)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Percent of the hot pages that the revision's own pack has.
+fn covered(history: &History, manifest: &Manifest, hot: &Merged) -> anyhow::Result<u64> {
+    let Some(pack) = &manifest.pack else {
+        return Ok(0);
+    };
+    let layer = history
+        .store()
+        .open_layer(&Key::index(&manifest.index.digest), &manifest.index.digest)?;
+    let (index, digest): (_, Digest) = (layer.index(), pack.digest);
+    let packed = hot.pages.iter().filter(|(ino, page)| {
+        let start = u64::from(*page) * PAGE_LEN;
+        index.extents(*ino, start..start + PAGE_LEN).all(|extent| {
+            let source = index.chunk(extent.chunk).map(|chunk| chunk.source);
+            matches!(source, Some(Source::Borrowed(row)) if index.layer(row).is_some_and(|l| l.digest == digest))
+        })
+    });
+    Ok(packed.count() as u64 * 100 / hot.pages.len().max(1) as u64)
+}
