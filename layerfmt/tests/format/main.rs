@@ -3,5 +3,6 @@
 mod arbitrary;
 mod damage;
 mod golden;
+mod kernel;
 mod laws;
 mod spec;
