@@ -22,10 +22,16 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(kind: &str, options: &str, at: &Path) -> Mounted {
-        let run = Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(at).output();
+        let run = Command::new("mount")
+            .args(["-t", kind, "-o", options, "none"])
+            .arg(at)
+            .output();
         let output = run.unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "mount -t {kind} -o {options} (as root?): {error}");
+        assert!(
+            output.status.success(),
+            "mount -t {kind} -o {options} (as root?): {error}"
+        );
         Mounted(at.to_owned())
     }
 }
@@ -39,9 +45,11 @@ impl Drop for Mounted {
 /// Attributes an ordinary file system takes: none on special files, only `user.` elsewhere.
 fn user_xattrs(node: &Node<Vec<u8>>) -> Vec<(&[u8], &[u8])> {
     match node.kind {
-        Kind::Directory(_) | Kind::File(_) => {
-            node.meta.xattrs().filter(|(name, _)| name.starts_with(b"user.")).collect()
-        }
+        Kind::Directory(_) | Kind::File(_) => node
+            .meta
+            .xattrs()
+            .filter(|(name, _)| name.starts_with(b"user."))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -53,10 +61,19 @@ fn unpack(tree: &Model, to: &Path) {
     tree.walk(|visit| {
         let path = to.join(std::ffi::OsStr::from_bytes(visit.path));
         let Some((id, node)) = visit.node else {
-            mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();
+            mknodat(
+                CWD,
+                &path,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                makedev(0, 0),
+            )
+            .unwrap();
             return Ok::<(), std::convert::Infallible>(());
         };
-        if id != ROOT && let Some(have) = first.get(&id) {
+        if id != ROOT
+            && let Some(have) = first.get(&id)
+        {
             fs::hard_link(have, &path).unwrap();
             return Ok(());
         }
@@ -93,14 +110,32 @@ fn unpack(tree: &Model, to: &Path) {
 }
 
 fn settle(path: &Path, node: &Node<Vec<u8>>) {
-    let Metadata { mode, uid, gid, mtime, .. } = node.meta;
+    let Metadata {
+        mode,
+        uid,
+        gid,
+        mtime,
+        ..
+    } = node.meta;
     let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     chownat(CWD, path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     if !matches!(node.kind, Kind::Symlink(_)) {
-        chmodat(CWD, path, Mode::from_raw_mode(mode.into()), AtFlags::empty()).unwrap();
+        chmodat(
+            CWD,
+            path,
+            Mode::from_raw_mode(mode.into()),
+            AtFlags::empty(),
+        )
+        .unwrap();
     }
-    let time = Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: mtime.sec,
+        tv_nsec: mtime.nsec.into(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -113,7 +148,9 @@ fn line(path: &[u8], kind: &str, mode: u32, meta: (u32, u32, i64, i64), rest: &s
 fn model_text(tree: &Model) -> Vec<String> {
     let mut lines = Vec::new();
     tree.walk(|visit| {
-        let Some((_, node)) = visit.node else { panic!("a merged tree has no whiteout") };
+        let Some((_, node)) = visit.node else {
+            panic!("a merged tree has no whiteout")
+        };
         let (kind, mut rest) = match &node.kind {
             Kind::Directory(_) => ("d", String::new()),
             Kind::File(bytes) => ("f", format!("{} {}", bytes.len(), blake3::hash(bytes))),
@@ -126,7 +163,13 @@ fn model_text(tree: &Model) -> Vec<String> {
         if user_xattrs(node).iter().any(|(name, _)| name == b"user.a") {
             rest.push_str(" user.a");
         }
-        let Metadata { mode, uid, gid, mtime, .. } = node.meta;
+        let Metadata {
+            mode,
+            uid,
+            gid,
+            mtime,
+            ..
+        } = node.meta;
         let meta = (uid, gid, mtime.sec, mtime.nsec.into());
         lines.push(line(visit.path, kind, mode.into(), meta, &rest));
         Ok::<(), std::convert::Infallible>(())
@@ -142,20 +185,33 @@ fn mounted_text(root: &Path) -> Vec<String> {
     while let Some(path) = open.pop() {
         // In a directory that only one layer has, the kernel lists whiteouts, though their lookup
         // says ENOENT: they are not there.
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         let kind = meta.file_type();
         let device = || {
-            format!("{},{}", rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()))
+            format!(
+                "{},{}",
+                rustix::fs::major(meta.rdev()),
+                rustix::fs::minor(meta.rdev())
+            )
         };
         let (letter, mut rest) = if kind.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
             ("d", String::new())
         } else if kind.is_file() {
             let bytes = fs::read(&path).unwrap();
             ("f", format!("{} {}", bytes.len(), blake3::hash(&bytes)))
         } else if kind.is_symlink() {
             let target = fs::read_link(&path).unwrap();
-            ("l", target.as_os_str().as_bytes().escape_ascii().to_string())
+            (
+                "l",
+                target.as_os_str().as_bytes().escape_ascii().to_string(),
+            )
         } else if kind.is_char_device() {
             ("c", device())
         } else if kind.is_block_device() {
@@ -178,8 +234,16 @@ fn mounted_text(root: &Path) -> Vec<String> {
 }
 
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("KERNEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..Default::default() }
+    let cases = std::env::var("KERNEL_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(60);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Default::default()
+    }
 }
 
 proptest! {
