@@ -85,7 +85,7 @@ pub fn bake(
     let lookup = base.map(|base| Base::new(&base.merged)).transpose()?;
     let writer = LayerWriter::new(
         partial.file()?,
-        directory_of(output),
+        Partial::directory_of(output),
         recipe.options,
         lookup,
     )
@@ -214,7 +214,7 @@ impl Partial {
     /// # Errors
     /// The directory cannot be written.
     pub fn beside(output: &Path) -> anyhow::Result<Self> {
-        let directory = directory_of(output);
+        let directory = Partial::directory_of(output);
         let file = tempfile::Builder::new()
             .prefix(".bakery-")
             .suffix(".partial")
@@ -237,6 +237,32 @@ impl Partial {
         self.0.path()
     }
 
+    /// The directory a file of this name is in.
+    #[must_use]
+    pub fn directory_of(output: &Path) -> &Path {
+        match output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Gives the complete, durable file at `path` the name `output`, durably.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn adopt(path: &Path, output: &Path) -> anyhow::Result<()> {
+        std::fs::rename(path, output)
+            .with_context(|| format!("cannot rename a file to {}", output.display()))?;
+        Self::sync_directory(output)
+    }
+
+    fn sync_directory(output: &Path) -> anyhow::Result<()> {
+        let directory = Self::directory_of(output);
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| format!("cannot sync {}", directory.display()))
+    }
+
     /// Gives the file its name, durably; what had the name before is replaced.
     ///
     /// # Errors
@@ -253,17 +279,7 @@ impl Partial {
         self.0
             .persist(output)
             .with_context(|| format!("cannot rename a file to {place}"))?;
-        let directory = directory_of(output);
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .with_context(|| format!("cannot sync {}", directory.display()))
-    }
-}
-
-fn directory_of(output: &Path) -> &Path {
-    match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        Self::sync_directory(output)
     }
 }
 

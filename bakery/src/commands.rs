@@ -8,16 +8,22 @@ use crate::cli::Globals;
 
 pub mod authorize;
 pub mod bake;
+pub mod compact;
 pub mod completions;
+pub mod dump;
+pub mod flatten;
 pub mod initrd;
 pub mod input;
 pub mod jobs;
+pub mod inspect;
 pub mod layers;
 pub mod man;
 pub mod pack;
 pub mod receive;
 pub mod serve;
 pub mod watch;
+pub mod unpack;
+pub mod verify;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]
@@ -28,14 +34,20 @@ pub mod watch;
 pub enum Command {
     Authorize(authorize::Args),
     Bake(bake::Args),
+    Compact(compact::Args),
     Completions(completions::Args),
+    Dump(dump::Args),
+    Flatten(flatten::Args),
     Initrd(initrd::Args),
     Jobs(jobs::Args),
+    Inspect(inspect::Args),
     Man(man::Args),
     Pack(pack::Args),
     Receive(receive::Args),
     Serve(serve::Args),
     Watch(watch::Args),
+    Unpack(unpack::Args),
+    Verify(verify::Args),
 }
 
 impl Command {
@@ -47,14 +59,20 @@ impl Command {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Bake(args) => bake::run(args, globals),
+            Self::Compact(args) => compact::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
+            Self::Dump(args) => dump::run(args, globals),
+            Self::Flatten(args) => flatten::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Jobs(args) => jobs::run(args, globals),
+            Self::Inspect(args) => inspect::run(args, globals),
             Self::Man(args) => man::run(args, globals),
             Self::Pack(args) => pack::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
             Self::Watch(args) => watch::run(args, globals),
+            Self::Unpack(args) => unpack::run(args, globals),
+            Self::Verify(args) => verify::run(args, globals),
         }
     }
 }

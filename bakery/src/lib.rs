@@ -40,3 +40,4 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod watch;
+pub mod unpack;

@@ -1,0 +1,125 @@
+//! `bakery compact`, the form for layer files
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use layerfmt::compact::{Keep, copy, recompress};
+use layerfmt::{Digest, Layer, LayerSet, MergedIndex, Meta, Options};
+use serde::Serialize;
+
+use crate::bake::Partial;
+use crate::cli::Globals;
+use crate::commands::layers;
+use crate::{output, progress};
+
+/// Make one layer of a stack of layers
+///
+/// Chunks that are still visible are copied as they are. The result is published only if it shows
+/// the same tree.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The layers, lowest first
+    #[arg(required = true, value_name = "LAYER")]
+    pub layers: Vec<PathBuf>,
+    /// The layer to write
+    #[arg(short, long, value_name = "LAYER")]
+    pub output: PathBuf,
+    /// Compress everything anew at the highest level: slow and small
+    #[arg(long)]
+    pub recompress: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Compacted {
+    layer: String,
+    file_len: u64,
+    before_len: u64,
+    inodes: u32,
+    chunks: u32,
+    tree_digest: String,
+}
+
+/// Compacts a stack into one layer.
+///
+/// # Errors
+/// A layer is damaged, or the result does not show the same tree.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let stack = layers::open(&args.layers)?;
+    let merged = layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)
+        .context("cannot flatten the layers")?;
+    let before_len = stack.iter().map(|layer| layer.superblock().file_len).sum();
+    let names = stack.iter().map(|layer| layer.digest()).collect::<Vec<_>>();
+    let set = LayerSet::new(stack);
+    layers::all_at_hand(&merged.index, &set, "the other layers")?;
+    let expected = merged
+        .tree_digest()
+        .context("the layers have no content digests")?;
+    let result = compacted(&args, &merged, &set, &names, expected, before_len, globals)?;
+    output::emit(globals, &result, |out| {
+        writeln!(out, "layer      {}", result.layer)?;
+        let (after, before) = (output::length(result.file_len), output::length(before_len));
+        writeln!(out, "size       {after}, before {before}")?;
+        writeln!(
+            out,
+            "objects    {} in {} chunks",
+            result.inodes, result.chunks
+        )?;
+        writeln!(out, "tree       {} (unchanged)", result.tree_digest)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compacted(
+    args: &Args,
+    merged: &MergedIndex,
+    set: &LayerSet,
+    names: &[Digest],
+    expected: Digest,
+    before_len: u64,
+    globals: &Globals,
+) -> anyhow::Result<Compacted> {
+    let name = |digest: &Digest| ("compacts".to_owned(), digest.to_string());
+    let meta = Meta {
+        generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
+        base: Vec::new(),
+        labels: names.iter().map(name).collect(),
+    };
+    let bar = progress::bytes(globals, None, "compacting");
+    let place = scratch_beside(&args.output)?;
+    let path = place.path().join("layer");
+    let done = |len| bar.set_position(len);
+    let info = match args.recompress {
+        true => recompress(merged, set, &path, Options::compact(), &meta, done),
+        false => copy(merged, set, &path, Keep { borrowed: &[] }, &meta, done),
+    }
+    .context("cannot compact")?;
+    bar.finish_and_clear();
+    let layer = Layer::open(&path)?;
+    let content = layer
+        .content()?
+        .context("the new layer has no content digests")?;
+    let tree_digest = layerfmt::tree_digest(layer.index(), &content);
+    anyhow::ensure!(
+        tree_digest == expected,
+        "the compacted layer shows another tree ({tree_digest}) than the stack ({expected}); it was thrown away"
+    );
+    Partial::adopt(&path, &args.output)?;
+    Ok(Compacted {
+        layer: info.digest.to_string(),
+        file_len: info.file_len,
+        before_len,
+        inodes: info.inodes,
+        chunks: info.own_chunks,
+        tree_digest: tree_digest.to_string(),
+    })
+}
+
+/// A directory beside the output, gone when dropped.
+fn scratch_beside(output: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let directory = Partial::directory_of(output);
+    tempfile::Builder::new()
+        .prefix(".bakery-")
+        .tempdir_in(directory)
+        .with_context(|| format!("cannot make a directory in {}", directory.display()))
+}

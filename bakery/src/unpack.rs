@@ -1,0 +1,197 @@
+//! Layers back to plain trees: a directory, or a tar archive.
+
+mod directory;
+mod tar;
+mod tar_header;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
+use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
+
+/// How "this name is gone" is written into a tree of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Whiteouts {
+    /// Devices 0:0 and trusted.overlay attributes, as an upper directory has them
+    Overlayfs,
+    /// Files named .wh.NAME and .wh..wh..opq, as container layers have them
+    Oci,
+}
+
+/// Why a tree cannot be written out.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// At one object.
+    #[error("cannot unpack \"{path}\": {source}")]
+    At {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The place to unpack to.
+    #[error("cannot unpack to {place}: {source}")]
+    Place {
+        /// The place.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The place is not empty.
+    #[error("cannot unpack to {0}: it is not empty; name a new directory")]
+    NotEmpty(String),
+}
+
+/// What was written out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Unpacked {
+    /// Names, the root's not counted.
+    pub entries: u64,
+    /// Bytes of content.
+    pub content_len: u64,
+    /// Sockets, which a tar archive cannot hold, left out.
+    pub sockets_left_out: u64,
+}
+
+/// One object on its way out.
+struct Object<'o> {
+    ino: Ino,
+    inode: layerfmt::Inode,
+    /// The first path of an object that was written already: this is a hard link to it.
+    first: Option<&'o [u8]>,
+}
+
+/// Takes the objects of a tree, parents first.
+trait Target {
+    /// An object at `path`, whose last component is `name`.
+    fn object(
+        &mut self,
+        path: &[u8],
+        name: &[u8],
+        object: &Object<'_>,
+        reader: &mut ContentReader<'_>,
+    ) -> io::Result<u64>;
+
+    /// A whiteout of `path`.
+    fn whiteout(&mut self, path: &[u8], name: &[u8]) -> io::Result<()>;
+
+    /// Everything in the directory entered last is there.
+    fn leave(&mut self) -> io::Result<()>;
+}
+
+/// Unpacks a tree into the directory `place`, which is made if it is not there, else empty.
+///
+/// # Errors
+/// Which object cannot be written, and why; what was written so far stays for inspection.
+pub fn to_directory(
+    index: &Index,
+    chunks: &dyn ChunkSource,
+    place: &Path,
+    progress: &ProgressBar,
+) -> Result<Unpacked, UnpackError> {
+    let mut target = directory::Tree::create(index, place)?;
+    walk(index, chunks, &mut target, progress)
+}
+
+/// Writes a tree as a tar archive in PAX format.
+///
+/// # Errors
+/// Which object cannot be read or written, and why.
+pub fn to_tar(
+    index: &Index,
+    chunks: &dyn ChunkSource,
+    out: &mut dyn Write,
+    whiteouts: Whiteouts,
+    progress: &ProgressBar,
+) -> Result<Unpacked, UnpackError> {
+    let mut target = tar::Archive::new(index, out, whiteouts);
+    let mut unpacked = walk(index, chunks, &mut target, progress)?;
+    unpacked.sockets_left_out = target.sockets();
+    target.finish().map_err(|source| UnpackError::Place {
+        place: "the archive".into(),
+        source,
+    })?;
+    Ok(unpacked)
+}
+
+/// Hands every object to `target`: a directory, then what is in it, names in order.
+fn walk(
+    index: &Index,
+    chunks: &dyn ChunkSource,
+    target: &mut dyn Target,
+    progress: &ProgressBar,
+) -> Result<Unpacked, UnpackError> {
+    let mut reader = ContentReader::new(index, chunks);
+    let mut first_paths: HashMap<Ino, Vec<u8>> = HashMap::new();
+    let mut unpacked = Unpacked::default();
+    let at = |path: &[u8]| {
+        let path = path.escape_ascii().to_string();
+        move |source| UnpackError::At { path, source }
+    };
+    let Some(root) = index.inode(ROOT) else {
+        return Ok(unpacked);
+    };
+    let object = Object {
+        ino: ROOT,
+        inode: root,
+        first: None,
+    };
+    target
+        .object(b"", b"", &object, &mut reader)
+        .map_err(at(b"/"))?;
+    let mut path: Vec<u8> = Vec::new();
+    let mut open = vec![(ROOT, 0, 0usize)];
+    while let Some((dir, position, len)) = open.pop() {
+        path.truncate(len);
+        let Some(entry) = index.entries(dir, position).next() else {
+            target.leave().map_err(at(&path))?;
+            continue;
+        };
+        open.push((dir, position + 1, len));
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(entry.name);
+        unpacked.entries += 1;
+        let Child::Inode(ino) = entry.child else {
+            target.whiteout(&path, entry.name).map_err(at(&path))?;
+            continue;
+        };
+        let Some(inode) = index.inode(ino) else {
+            continue;
+        };
+        let first = first_paths.get(&ino).map(Vec::as_slice);
+        let object = Object { ino, inode, first };
+        let len = target
+            .object(&path, entry.name, &object, &mut reader)
+            .map_err(at(&path))?;
+        progress.inc(len);
+        unpacked.content_len += len;
+        if inode.is_dir() {
+            open.push((ino, 0, path.len()));
+        } else if inode.nlink > 1 {
+            first_paths.entry(ino).or_insert_with(|| path.clone());
+        }
+    }
+    Ok(unpacked)
+}
+
+/// The attributes of an object in a tree of changes: overlayfs' own names are escaped, as the
+/// kernel does for an overlay inside an overlay, and the opaque mark is added.
+fn marked_xattrs(index: &Index, ino: Ino, opaque: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let escaped = |name: &[u8]| match name.strip_prefix(b"trusted.overlay.") {
+        Some(rest) => [b"trusted.overlay.overlay.", rest].concat(),
+        None => name.to_vec(),
+    };
+    let mut all: Vec<_> = index
+        .xattrs(ino)
+        .map(|(name, value)| (escaped(name), value.to_vec()))
+        .collect();
+    if opaque {
+        all.push((b"trusted.overlay.opaque".to_vec(), b"y".to_vec()));
+    }
+    all
+}
