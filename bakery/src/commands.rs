@@ -14,16 +14,16 @@ pub mod dump;
 pub mod flatten;
 pub mod initrd;
 pub mod input;
-pub mod jobs;
 pub mod inspect;
+pub mod jobs;
 pub mod layers;
 pub mod man;
 pub mod pack;
 pub mod receive;
 pub mod serve;
-pub mod watch;
 pub mod unpack;
 pub mod verify;
+pub mod watch;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]

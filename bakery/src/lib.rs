@@ -39,5 +39,5 @@ pub mod serve;
 pub mod source;
 pub mod store;
 pub mod sys;
-pub mod watch;
 pub mod unpack;
+pub mod watch;
