@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def main():
     options = arguments()
     if os.geteuid() != 0:
         sys.exit("compare.py: must be root: it mounts file systems and drops caches")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that mounts end with it
     os.makedirs(options.work, exist_ok=True)
     os.makedirs(options.results, exist_ok=True)
     lists = file_lists(options.tree, options.work)

@@ -122,7 +122,7 @@ class FuseOverlayfs(Squashfs):
         for name, source in self.sources():
             target = os.path.join(self.place, name)
             os.makedirs(target, exist_ok=True)
-            self.attach(target, "squashfuse", self.image(name, source), target, "-o", "allow_other")
+            self.attach(target, "squashfuse_ll", self.image(name, source), target, "-o", "allow_other")
             places.insert(0, target)
         self.attach(self.root, "fuse-overlayfs", "-o",
                     f"lowerdir={':'.join(places)},upperdir={upper},workdir={work},allow_other", self.root)

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""boot.py: seconds and bytes from kernel start to multi-user.target under QEMU, layerfs and the
+rivals in turn (A B A B), each behind the same shaped, byte-counting link.
+
+  boot.py --rivals DIR [--modes ram,nbd,nbd+30,layerfs] [--links 0:0,100:20,20:20] [--rounds 3]
+          [--store STORE --system NAME --kernel FILE --initrd FILE]
+
+  ram[+N]    the whole squashfs over HTTP into memory, overlayfs, N small layers more
+  nbd[+N]    squashfs over NBD, overlayfs, N small layers more
+  layerfs[+N]  bakery serve of STORE; the system NAME, or NAME-N when layers are asked for
+  link       Mbit/s : round trip in ms; 0:0 is unshaped
+
+DIR is made by rivals.sh. Kernel and initrd are handed over directly: their bytes are not in
+"bytes", but printed beside. Raw lines go to RESULTS/boot.jsonl. Boots under software emulation are
+bound by the CPU: read the guest's CPU seconds beside the wall time, and run it alone.
+Needs qemu-system-x86, nbd-server, busybox, python3, the builds of bakery and of shaper."""
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "tests", "boot"))
+from machine import BootError, Machine, free_port, wait_port  # noqa: E402
+
+COMMON = ("console=ttyS0 quiet loglevel=3 mitigations=off panic=-1 systemd.mask=serial-getty@ttyS0.service "
+          "bench.marker ")
+
+
+class Servers:
+    """What one boot talks to: a server behind the shaper. Leaving the context ends both."""
+
+    def __init__(self, options, mode, layers, link):
+        self.options, self.mode, self.layers, self.link = options, mode, layers, link
+        self.processes, self.work = [], tempfile.TemporaryDirectory()
+        self.port, self.shaper = free_port(), None
+
+    def __enter__(self):
+        try:
+            behind = getattr(self, self.mode)()
+            wait_port(behind)
+            rate, rtt = self.link
+            program = os.path.join(self.options.programs, "shaper")
+            self.shaper = self.spawn([program, str(rate), str(rtt), f"{self.port}:{behind}"],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            if self.shaper.stdout.readline().strip() != "ready":
+                raise BootError("the shaper did not start")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self.work.cleanup()
+
+    def spawn(self, command, **more):
+        more.setdefault("stdout", subprocess.DEVNULL)
+        self.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, **more))
+        return self.processes[-1]
+
+    def counts(self):
+        """Bytes and connections that have crossed the link so far."""
+        self.shaper.stdin.write("\n")
+        self.shaper.stdin.flush()
+        return json.loads(self.shaper.stdout.readline())[0]
+
+    def ram(self):
+        port = free_port()
+        self.spawn(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{port}", "-h", self.options.rivals])
+        return port
+
+    def nbd(self):
+        port, config = free_port(), os.path.join(self.work.name, "nbd.conf")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f"[generic]\nport={port}\nlistenaddr=127.0.0.1\nallowlist=true\n")
+            for name in ["base"] + [f"l{number}" for number in range(1, self.layers + 1)]:
+                image = os.path.abspath(os.path.join(self.options.rivals, f"{name}.squashfs"))
+                file.write(f"[{name}.squashfs]\nexportname={image}\nreadonly=true\n")
+        self.spawn(["nbd-server", "-d", "-C", config])
+        return port
+
+    def layerfs(self):
+        port = free_port()
+        self.spawn([os.path.join(self.options.programs, "bakery"), "--store", self.options.store, "serve",
+                    "--listen", f"127.0.0.1:{port}"])
+        return port
+
+
+def command_line(options, mode, layers, port):
+    if mode == "layerfs":
+        system = options.system + (f"-{layers}" if layers else "")
+        return (kernel_of(options, mode), options.initrd,
+                COMMON + f"root=layerfs:http://10.0.2.2:{port}/{system} {options.append}")
+    rivals = options.rivals
+    return (f"{rivals}/vmlinuz", f"{rivals}/initrd",
+            COMMON + f"bench.mode={mode} bench.http={port} bench.nbd={port} bench.layers={layers}")
+
+
+def kernel_of(options, mode):
+    return options.kernel if mode == "layerfs" and options.kernel else f"{options.rivals}/vmlinuz"
+
+
+def boot(options, mode, layers, link):
+    with Servers(options, mode, layers, link) as servers:
+        kernel, initrd, append = command_line(options, mode, layers, servers.port)
+        log = os.path.join(options.results, "last-boot.log")
+        with Machine(kernel=kernel, initrd=initrd, append=append, memory=options.memory, log=log) as machine:
+            mark, at = machine.expect(r"BENCH-MARK multi-user uptime=(\S+)", options.timeout)
+            cpu, counts = machine.cpu_seconds(), servers.counts()
+            info = {"seconds": at, "from_kernel": float(mark[1]), "cpu": cpu, "bytes": counts["down"],
+                    "sent": counts["up"], "connections": counts["connections"],
+                    "kernel_bytes": os.path.getsize(kernel), "initrd_bytes": os.path.getsize(initrd)}
+            state, _ = machine.expect(r"BENCH-INFO state=(\S+)", 300)
+            info["state"] = state[1]
+            memory, _ = machine.expect(r"BENCH-INFO mem MemAvailable:(\d+)", 60)
+            total = [text for _, text in machine.lines if "mem MemTotal:" in text]
+            info["memory_used"] = int(total[0].split(":")[1].split("kB")[0]) - int(memory[1]) if total else None
+            machine.expect("BENCH-MARK report-done", 60)
+            info["bytes_at_end"] = servers.counts()["down"]
+            return info
+
+
+def median(rows, key):
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return statistics.median(values) if values else float("nan")
+
+
+def report(rows, out):
+    out.write("\n| link | mode | boots | s from kernel start: median (spread) | QEMU CPU s | MB over the link | "
+              "kernel + initrd MB | memory used MiB | state |\n|---|---|---|---|---|---|---|---|---|\n")
+    for link in dict.fromkeys(row["link"] for row in rows):
+        for mode in dict.fromkeys(row["mode"] for row in rows):
+            here = [row for row in rows if (row["link"], row["mode"]) == (link, mode)]
+            good = [row for row in here if "error" not in row]
+            if not good:
+                out.write(f"| {link} | {mode} | 0 of {len(here)} | failed | | | | | |\n")
+                continue
+            times = sorted(row["from_kernel"] for row in good)
+            parts = (median(good, "kernel_bytes") + median(good, "initrd_bytes")) / 1e6
+            states = ", ".join(sorted({row["state"] for row in good}))
+            out.write(f"| {link} | {mode} | {len(good)} of {len(here)} | {statistics.median(times):.1f} "
+                      f"({times[0]:.1f}–{times[-1]:.1f}) | {median(good, 'cpu'):.1f} | "
+                      f"{median(good, 'bytes') / 1e6:.2f} | {parts:.1f} | "
+                      f"{median(good, 'memory_used') / 1024:.0f} | {states} |\n")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rivals", required=True)
+    parser.add_argument("--modes", default="ram,nbd,layerfs")
+    parser.add_argument("--links", default="0:0,100:20,20:20")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--store")
+    parser.add_argument("--system", default="bench")
+    parser.add_argument("--kernel")
+    parser.add_argument("--initrd")
+    parser.add_argument("--append", default="layerfs.upper=tmpfs")
+    parser.add_argument("--memory", type=int, default=1536)
+    parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
+    parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))
+    options = parser.parse_args()
+    if "layerfs" in options.modes and not (options.store and options.initrd):
+        parser.error("the mode layerfs needs --store and --initrd")
+    return options
+
+
+def main():
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and QEMU end with it
+    os.makedirs(options.results, exist_ok=True)
+    rows, failed = [], 0
+    with open(os.path.join(options.results, "boot.jsonl"), "a", encoding="utf-8") as raw:
+        for number in range(options.rounds):
+            for link in options.links.split(","):
+                for name in options.modes.split(","):
+                    mode, _, layers = name.partition("+")
+                    row = {"mode": name, "link": link, "round": number, "load": os.getloadavg()[0],
+                           "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+                    try:
+                        row |= boot(options, mode, int(layers or 0), tuple(map(float, link.split(":"))))
+                    except BootError as error:
+                        failed += 1
+                        row["error"] = str(error)
+                    rows.append(row)
+                    raw.write(json.dumps(row) + "\n")
+                    raw.flush()
+                    print(f"{link} {name} round {number}: " + (row.get("error", "").splitlines() or [
+                        f"{row['from_kernel']:.1f} s, {row['bytes'] / 1e6:.2f} MB, {row['state']}"])[0],
+                        file=sys.stderr, flush=True)
+    report(rows, sys.stdout)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""report.py RESULTS… OUT.html: one self-contained page with SVG plots of raw results.
+
+RESULTS are directories of benches/results; from each, compare.jsonl, boot.jsonl and sizes.jsonl are
+read, as many of them as there are. The page loads nothing from elsewhere."""
+import html
+import json
+import os
+import statistics
+import sys
+
+from plot import bars, lines
+
+REFERENCE = "squashfs+overlayfs"
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2329; --soft: #66707a; --line: #d5dade; --paper: #fbfbf9;
+  --c0: #0b6e75; --c1: #c2682c; --c2: #7a7f87; --c3: #5b5ea6; --c4: #98752a; --c5: #9b3b4f; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #98a2ab; --line: #39424b; --paper: #15191d;
+  --c0: #45b5bd; --c1: #e2935c; --c2: #a2a9b1; --c3: #9a9de0; --c4: #d0ac5b; --c5: #da7f92; } }
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+p.note { color: var(--soft); max-width: 46rem; } svg { width: 100%; height: auto; }
+svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
+svg .grid { stroke: var(--line); } .key { display: flex; gap: 1.2rem; flex-wrap: wrap; font-size: 13px; }
+.key span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em; background: var(--c); }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+td, th { padding: .25rem .7rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+"""
+
+
+def read(directories, name):
+    rows = []
+    for directory in directories:
+        path = os.path.join(directory, name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                rows += [json.loads(line) for line in file if line.strip()]
+    return rows
+
+
+def median(rows, key):
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def distinct(rows, key):
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def key(names):
+    spans = (f'<span style="--c: var(--c{number % 6})">{html.escape(name)}</span>' for number, name in enumerate(names))
+    return f'<div class="key">{"".join(spans)}</div>'
+
+
+def table(head, rows):
+    cells = lambda tag, row: "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
+    return "<table>" + cells("th", head) + "".join(cells("td", row) for row in rows) + "</table>"
+
+
+def boots(rows):
+    """Seconds and bytes of every way to boot, against the link."""
+    good = [row for row in rows if "error" not in row]
+    if not good:
+        return
+    modes, links = distinct(good, "mode"), distinct(good, "link")
+    label = lambda link: "unshaped" if link == "0:0" else "{} Mbit/s, {} ms".format(*link.split(":"))
+    at = lambda link, mode: [row for row in good if (row["link"], row["mode"]) == (link, mode)]
+    yield "Booting a Debian system over the network", key(modes)
+    for what, unit, get in (("Seconds from kernel start to multi-user.target", "s", lambda r: median(r, "from_kernel")),
+                            ("Bytes over the link", "MB", lambda r: (median(r, "bytes") or 0) / 1e6 or None)):
+        groups = [(label(link), [get(at(link, mode)) for mode in modes]) for link in links]
+        yield None, f"<h3>{what}</h3>" + bars(groups, unit)
+    body = [[label(link), mode, len(at(link, mode)), f"{median(at(link, mode), 'from_kernel'):.1f}",
+             f"{median(at(link, mode), 'cpu'):.1f}", f"{median(at(link, mode), 'bytes') / 1e6:.2f}"]
+            for link in links for mode in modes if at(link, mode)]
+    yield None, table(["link", "mode", "boots", "seconds", "QEMU CPU s", "MB"], body)
+
+
+def comparison(rows):
+    """How many times as fast as squashfs under overlayfs, each case, by number of layers."""
+    if not rows:
+        return
+    names = [name for name in distinct(rows, "stack") if name != REFERENCE]
+    yield "Against the kernel's overlayfs over squashfs", (
+        '<p class="note">How many times as fast, median over rounds that ran one after the other; 1 is equal, '
+        "below 1 is slower.</p>" + key(names))
+    for layers in sorted(set(distinct(rows, "layers"))):
+        groups = []
+        for case in distinct(rows, "case"):
+            here = [row for row in rows if (row["case"], row["layers"]) == (case, layers)]
+            base = {(row.get("at", "")[:10], row["round"]): row["seconds"] for row in here if row["stack"] == REFERENCE}
+            ratio = lambda name: [base[place] / row["seconds"] for row in here if row["stack"] == name
+                                  and (place := (row.get("at", "")[:10], row["round"])) in base]
+            groups.append((case, [statistics.median(found) if (found := ratio(name)) else None for name in names]))
+        if any(value for _, values in groups for value in values):
+            yield None, f"<h3>{layers} layer{'s' if layers > 1 else ''}</h3>" + bars(groups, "×", mark=1, logarithmic=True)
+
+
+def by_layers(rows):
+    """What a case costs against the number of layers."""
+    cases = [case for case in distinct(rows, "case") if len({row["layers"] for row in rows if row["case"] == case}) > 1]
+    if not cases:
+        return
+    names = distinct(rows, "stack")
+    yield "Cost against the number of layers", key(names)
+    for case in cases:
+        curves = []
+        for name in names:
+            here = [row for row in rows if (row["case"], row["stack"]) == (case, name)]
+            curves.append([(count, 1e3 * median([row for row in here if row["layers"] == count], "seconds"))
+                           for count in sorted({row["layers"] for row in here})])
+        yield None, f"<h3>{html.escape(case)}</h3>" + lines(curves, "layers", "ms")
+
+
+def sizes(rows):
+    """Bytes of the same tree in every form."""
+    if not rows:
+        return
+    yield "Size", '<p class="note">The same tree, bytes on disk.</p>'
+    for tree in distinct(rows, "tree"):
+        here = [row for row in rows if row["tree"] == tree]
+        groups = [(what, [median([row for row in here if row["what"] == what], "bytes") / 1e6])
+                  for what in distinct(here, "what")]
+        yield None, f"<h3>{html.escape(tree)}</h3>" + bars(groups, "MB")
+        body = [[what, f"{median(w, 'bytes'):,.0f}", f"{median(w, 'seconds'):.1f}", f"{median(w, 'cpu'):.1f}"]
+                for what in distinct(here, "what") for w in [[row for row in here if row["what"] == what]]]
+        yield None, table(["form", "bytes", "seconds", "CPU s"], body)
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit("usage: report.py RESULTS… OUT.html")
+    *directories, out = sys.argv[1:]
+    compared = read(directories, "compare.jsonl")
+    parts = [*boots(read(directories, "boot.jsonl")), *comparison(compared), *by_layers(compared),
+             *sizes(read(directories, "sizes.jsonl"))]
+    if not parts:
+        sys.exit(f"report.py: no results in {' '.join(directories)}")
+    body = "".join((f"<h2>{html.escape(title)}</h2>" if title else "") + content for title, content in parts)
+    loads = [row["load"] for row in compared if row.get("load") is not None]
+    note = f" Load average while comparing: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>layerfs: measurements</title>'
+                   f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+                   f"<h1>layerfs: measurements</h1><p class=\"note\">From {html.escape(', '.join(map(os.path.basename, directories)))}. "
+                   f"docs/BENCHMARKS.md says how each figure was measured.{note}</p>{body}</html>\n")
+
+
+main()
