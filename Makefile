@@ -1,6 +1,12 @@
 # The commands a person needs. `make help` lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
+# What the comparisons run; STORE, SYSTEM and INITRD (of `bakery initrd`) add layerfs to the boots.
+LAYERS ?= 1
+ROUNDS ?= 5
+BOOTS ?= 3
+LINKS ?= 0:0,100:20,20:20
+MODES ?= ram,nbd,nbd+30
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +33,37 @@ test-shell: ## The initrd's shell: its tests and shellcheck
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
 
+lab/trees/minimal lab/trees/big:
+	mkdir -p lab/trees
+	./benches/trees/build.sh $(@F) $@
+
+lab/rivals: lab/trees/minimal
+	./benches/boot/rivals.sh lab/trees/minimal $@
+
+lab/slices: lab/trees/big
+	mkdir -p $@
+	./benches/boot/slices.py lab/trees/big $@ 63
+
+bench: build ## The criterion benches: micro, mount, boot replay (root)
+	$(CARGO) bench -p layerfs-benches
+
+bench-programs: build
+	$(CARGO) build --release -p layerfs-benches --bins
+
+bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
+	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
+
+bench-sizes: bench-programs lab/trees/big ## Bytes, time and memory of layers and squashfs images (root)
+	for upper in upgrade touch; do test -e lab/trees/$$upper.tar.zst || ./benches/trees/upper.sh $$upper lab/trees/big lab/trees/$$upper.tar.zst; done
+	./benches/compare/sizes.py --tree lab/trees/big --upper lab/trees/upgrade.tar.zst --upper lab/trees/touch.tar.zst
+
+bench-boot: bench-programs lab/rivals ## QEMU boots of the rivals, and of STORE (LINKS=100:20 MODES=nbd,layerfs BOOTS=3)
+	./benches/boot/boot.py --rivals lab/rivals --links $(LINKS) --rounds $(BOOTS) --modes $(MODES) \
+	  $(if $(STORE),--store $(STORE) --system $(SYSTEM) --initrd $(INITRD))
+
+bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
+	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
+
 deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
@@ -34,4 +71,5 @@ deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build test test-rust test-shell test-benches deny clean-lab
+.PHONY: help packages check build test test-rust test-shell test-benches deny clean-lab \
+  bench bench-programs bench-compare bench-sizes bench-boot bench-report
