@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`system_tree`] | reading the tree: a directory, or a revision of the store |
+//! | [`system_tree`], [`stack_tree`] | reading the tree: a directory, or a revision of the store |
 //! | [`modules`], [`modinfo`] | which kernel modules, in what company, with what firmware |
 //! | [`elf`] | the few words of ELF that both need |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
@@ -18,6 +18,7 @@ pub mod elf;
 pub mod modinfo;
 pub mod modules;
 pub mod scripts;
+pub mod stack_tree;
 pub mod system_tree;
 
 use std::path::PathBuf;

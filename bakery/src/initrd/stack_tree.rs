@@ -1,0 +1,104 @@
+//! A revision of the store as a tree: its merged index, and the layers that hold the chunks.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
+
+use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
+
+const S_IFLNK: u32 = 0o120_000;
+
+/// A merged index with the source of its chunks.
+pub struct StackTree {
+    index: Arc<Index>,
+    chunks: Box<dyn ChunkSource>,
+}
+
+impl std::fmt::Debug for StackTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StackTree").finish_non_exhaustive()
+    }
+}
+
+impl StackTree {
+    /// The tree of `index`, whose chunks come from `chunks`.
+    #[must_use]
+    pub fn new(index: Arc<Index>, chunks: Box<dyn ChunkSource>) -> Self {
+        Self { index, chunks }
+    }
+
+    fn find(&self, path: &str) -> Option<Ino> {
+        path.split('/')
+            .filter(|name| !name.is_empty())
+            .try_fold(ROOT, |dir, name| {
+                match self.index.lookup(dir, name.as_bytes())?.child {
+                    Child::Inode(ino) => Some(ino),
+                    Child::Whiteout => None,
+                }
+            })
+    }
+
+    fn require(&self, path: &str) -> Result<Ino> {
+        self.find(path)
+            .ok_or_else(|| anyhow!("/{path} is not in the tree"))
+    }
+}
+
+impl SystemTree for StackTree {
+    fn node(&self, path: &str) -> Result<Option<Node>> {
+        let Some(ino) = self.find(path) else {
+            return Ok(None);
+        };
+        let inode = self
+            .index
+            .inode(ino)
+            .ok_or_else(|| anyhow!("/{path}: no such inode"))?;
+        Ok(Some(if inode.is_dir() {
+            Node::Directory
+        } else if inode.is_file() {
+            Node::File
+        } else if inode.kind() == S_IFLNK {
+            Node::Link(String::from_utf8_lossy(self.index.symlink(ino)).into_owned())
+        } else {
+            Node::Other
+        }))
+    }
+
+    fn names(&self, path: &str) -> Result<Vec<String>> {
+        let dir = self.require(path)?;
+        Ok(self
+            .index
+            .entries(dir, 0)
+            .filter(|entry| entry.child != Child::Whiteout)
+            .filter_map(|entry| String::from_utf8(entry.name.to_vec()).ok())
+            .collect())
+    }
+
+    fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let ino = self.require(path)?;
+        let size = self.index.inode(ino).map_or(0, |inode| inode.size);
+        if size > FILE_LEN_MAX {
+            bail!("/{path} is too large for an initramfs");
+        }
+        let mut bytes = vec![0; usize::try_from(size)?];
+        ContentReader::new(&self.index, self.chunks.as_ref())
+            .runs(ino, |offset, run| {
+                let start = usize::try_from(offset).map_err(std::io::Error::other)?;
+                let place = bytes
+                    .get_mut(start..)
+                    .and_then(|rest| rest.get_mut(..run.len()));
+                place
+                    .ok_or(std::io::ErrorKind::InvalidData)?
+                    .copy_from_slice(run);
+                Ok(())
+            })
+            .with_context(|| format!("cannot read /{path}"))?;
+        Ok(bytes)
+    }
+
+    fn modified(&self, path: &str) -> Result<i64> {
+        let ino = self.require(path)?;
+        Ok(self.index.inode(ino).map_or(0, |inode| inode.mtime.sec))
+    }
+}
