@@ -297,6 +297,9 @@ lf_settle() {
 lf_source() {
     lf_at=
     lf_scheme=http
+    case $lf_url in
+        file:/*) echo "${lf_url#file:}"; return 0 ;;     # layers on a disk, top first
+    esac
     if [ -n "$lf_url" ] && [ "$lf_url" != auto ]; then
         lf_path=$lf_url
     else

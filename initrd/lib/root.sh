@@ -11,16 +11,13 @@ lf_proc=${lf_proc:-/proc}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
-    echo mount
-    if [ -n "$lf_upper_dir" ]; then
-        printf '%s\n' --upper "$lf_upper_dir/rw" --work "$lf_upper_dir/wk"
-    fi
-    [ -z "$lf_cache_dir" ] || printf '%s\n' --cache "$lf_cache_dir"
-    [ -z "$lf_backup_dir" ] || printf '%s\n' --backup "$lf_backup_dir"
-    [ "$lf_timeout" = 0 ] || printf '%s\n' --timeout "$lf_timeout"
-    [ "$lf_prefetch" != no ] || echo --no-prefetch
-    [ ! -d "$lf_trust" ] || printf '%s\n' --trust "$lf_trust"
-    printf '%s\n' "$1" "$2"
+    lf_options="timeout=$lf_timeout"
+    [ -z "$lf_upper_dir" ] || lf_options="$lf_options,upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
+    [ -z "$lf_cache_dir" ] || lf_options="$lf_options,cache=$lf_cache_dir"
+    [ -z "$lf_backup_dir" ] || lf_options="$lf_options,backup=$lf_backup_dir"
+    [ "$lf_prefetch" != no ] || lf_options="$lf_options,prefetch=no"
+    [ ! -d "$lf_trust" ] || lf_options="$lf_options,trust=$lf_trust"
+    printf '%s\n' mount --root-duty -o "$lf_options" "$1" "$2"
 }
 
 # lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
