@@ -77,14 +77,12 @@ lf_keep_alive() {
     done
 }
 
-# lf_exit_ramfs: /run/initramfs with what the end needs: once systemd has stopped everything it
-# moves there, runs `shutdown`, and the root can be unmounted. On a tmpfs of its own: /run may be noexec.
+# lf_exit_ramfs: what the end needs in /run/initramfs (lf_place has mounted it): once systemd has
+# stopped everything it moves there, runs `shutdown`, and the root can be unmounted.
 lf_exit_ramfs() {
     lf_exit=/run/initramfs
     [ ! -x "$lf_exit/shutdown" ] || return 0
     lf_box=$(command -v busybox) || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
-    mkdir -p "$lf_exit"
-    mount -t tmpfs -o mode=755,size=16m layerfs-exit "$lf_exit" || { lf_warn "no /run/initramfs: $lf_exit cannot be mounted"; return 0; }
     for lf_name in bin oldroot proc sys dev run tmp; do mkdir -p "$lf_exit/$lf_name"; done
     cp -L "$lf_box" "$lf_exit/bin/busybox"
     chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"

@@ -1,10 +1,25 @@
 # shellcheck shell=sh
 # The writable side of a boot: the upper (a tmpfs or a disk), the cache and the backup, mounted
-# under /run/layerfs, which moves into the running system with /run. Uses message.sh and network.sh.
+# under /run/initramfs, which moves into the running system with /run and which systemd leaves
+# alone at shutdown: the daemon still writes there. /run/layerfs has links. Uses message.sh and network.sh.
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with cmdline.sh and init
 
-lf_run=/run/layerfs
+lf_run=/run/initramfs/layerfs
+
+# lf_place: the tmpfs on /run/initramfs that holds all this and, later, the way out. One of its
+# own, because /run may be noexec; before anything is mounted in it.
+lf_place() {
+    mkdir -p /run/initramfs /run/layerfs
+    if ! mountpoint -q /run/initramfs 2> /dev/null; then
+        mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
+    fi
+    mkdir -p "$lf_run"
+    for lf_name in upper cache backup; do
+        mkdir -p "$lf_run/$lf_name"
+        ln -sfn "$lf_run/$lf_name" "/run/layerfs/$lf_name"
+    done
+}
 
 # lf_device SPEC: prints the device node; 1 = there is none (yet).
 lf_device() {
@@ -62,6 +77,7 @@ lf_tmpfs() {
 # Each of these mounts what the command line asks for. An upper that was asked for and is not
 # there stops the boot, since what the user writes would be lost; a cache or a backup does not.
 lf_upper_up() {
+    lf_place || return 1
     lf_upper_dir=$lf_run/upper
     case $lf_upper in
         none) lf_upper_dir=; return 0 ;;

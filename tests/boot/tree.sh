@@ -30,8 +30,8 @@ StandardInput=tty-force
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS1
-KillMode=process
-IgnoreSIGPIPE=no
+# An interactive bash ignores SIGTERM.
+KillSignal=SIGKILL
 
 [Install]
 WantedBy=multi-user.target

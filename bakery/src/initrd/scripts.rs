@@ -55,6 +55,7 @@ pub const APPLETS: &[&str] = &[
     "blkid",
     "cat",
     "chmod",
+    "chroot",
     "cp",
     "cttyhack",
     "cut",

@@ -25,4 +25,3 @@ if ! lf_adapter "$(getcmdline)" "$newroot" "$server"; then
     umount /proc
     exit 1
 fi
-need_shutdown
