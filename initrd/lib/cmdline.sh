@@ -21,8 +21,9 @@ lf_defaults() {
     lf_upper=tmpfs    # none | tmpfs | LABEL=… | UUID=… | PARTUUID=… | /dev/…
     lf_upper_size=    # of a tmpfs upper
     lf_upper_optional= # yes: without the device, a tmpfs serves
+    lf_mirror=        # list of further servers
     lf_cache=         # none | ram | LABEL=… | UUID=… | /dev/…
-    lf_cache_size=
+    lf_cache_size=    # of the cache in memory
     lf_backup=        # LABEL=… | UUID=… | /dev/…
     lf_prefetch=yes
     lf_timeout=0      # seconds without a server until reads fail; 0 = wait for ever
@@ -127,7 +128,7 @@ lf_parameter() {
         stagename=*) lf_stage=$lf_value ;;
         live_rw) lf_upper=LABEL=alt-live-storage; lf_upper_optional=yes ;;
         overlayroot=*) lf_overlayroot "$lf_value" ;;
-        lowmem) lf_cache=none; lf_prefetch=no ;;
+        lowmem) lf_cache=ram; lf_cache_size=16m; lf_prefetch=no ;;
         hash=*) lf_warning "hash= is the checksum of a squashfs and is not used: a layerfs root is checked by its signature" ;;
         ip=*) lf_ip="${lf_ip:+$lf_ip$lf_nl}$lf_value" ;;
         ifname=*) lf_ifname="${lf_ifname:+$lf_ifname$lf_nl}$lf_value" ;;
@@ -165,6 +166,7 @@ lf_own() {
         layerfs.backup=*)
             lf_backup=$lf_value
             lf_is_device "$lf_value" || lf_wrong "layerfs.backup=$lf_value: give LABEL=…, UUID=… or /dev/…" ;;
+        layerfs.mirror=*) lf_mirror="${lf_mirror:+$lf_mirror$lf_nl}$lf_value" ;;
         layerfs.rev=*)
             lf_rev=$lf_value
             lf_is_number "$lf_value" || lf_wrong "layerfs.rev=$lf_value: a revision is a number" ;;
@@ -204,7 +206,8 @@ lf_set_cache() {
         ram:*)
             lf_cache=ram
             lf_cache_size=${1#ram:}
-            lf_is_size "$lf_cache_size" || lf_wrong "layerfs.cache=$1: a size is digits with k, m, g or %" ;;
+            lf_is_size "${lf_cache_size%\%}" || lf_wrong "layerfs.cache=$1: a size is digits with k, m or g"
+            case $lf_cache_size in *%) lf_wrong "layerfs.cache=$1: a size is digits with k, m or g" ;; esac ;;
         *) lf_is_device "$1" || lf_wrong "layerfs.cache=$1: give none, ram[:size], LABEL=…, UUID=… or /dev/…" ;;
     esac
 }
@@ -278,7 +281,7 @@ lf_automatic_key() {
 lf_settle() {
     [ -n "$lf_auto" ] || return 0
     case $lf_auto_method in
-        '' | layerfs | http | https) ;;
+        '' | layerfs | http) ;;
         disk)
             if [ -z "$lf_backup" ]; then
                 lf_backup=$lf_auto_disk
@@ -286,7 +289,7 @@ lf_settle() {
             [ -n "$lf_backup" ] || lf_wrong "automatic=method:disk: name the disk with label:, uuid: or disk:" ;;
         *)
             # A root that is not ours may well come from there: only ours is refused.
-            [ "$lf_root" != layerfs ] || lf_wrong "automatic=method:$lf_auto_method: a layerfs root comes by http, https or from a disk" ;;
+            [ "$lf_root" != layerfs ] || lf_wrong "automatic=method:$lf_auto_method: a layerfs root comes by http (what it brings is verified by signature) or from a disk" ;;
     esac
     [ -n "$lf_root" ] || [ "$lf_auto_method" != layerfs ] || lf_root=layerfs
 }
@@ -307,7 +310,6 @@ lf_source() {
         lf_path=${lf_path##*/}
         [ -n "$lf_path" ] || lf_path=current
         case $lf_stage in '' | live) ;; *) lf_path=$lf_path-$lf_stage ;; esac
-        [ "$lf_auto_method" != https ] || lf_scheme=https
     fi
     case $lf_path in
         *://*)
@@ -339,7 +341,7 @@ lf_source_without_profile() (
 
 # lf_show: every variable that is set, for tests and layerfs.debug.
 lf_show() {
-    for lf_name in root url rev profile stage upper upper_size upper_optional cache cache_size backup \
+    for lf_name in root url rev profile stage upper upper_size upper_optional mirror cache cache_size backup \
         prefetch timeout debug shell panic init ro ip bootif ifname route dns hostname \
         auto auto_method auto_server auto_directory auto_disk warnings error; do
         eval "lf_value=\$lf_$lf_name"

@@ -6,19 +6,29 @@
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
-lf_trust=${lf_trust:-/etc/layerfs/trust}
+lf_trust=${lf_trust:-/etc/layerfs/trust/root.allowed_signers}
 lf_proc=${lf_proc:-/proc}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
-    lf_options="timeout=$lf_timeout"
-    [ -z "$lf_upper_dir" ] || lf_options="$lf_options,upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
-    [ -z "$lf_cache_dir" ] || lf_options="$lf_options,cache=$lf_cache_dir"
-    [ -z "$lf_backup_dir" ] || lf_options="$lf_options,backup=$lf_backup_dir"
-    [ "$lf_prefetch" != no ] || lf_options="$lf_options,prefetch=no"
-    [ ! -d "$lf_trust" ] || lf_options="$lf_options,trust=$lf_trust"
-    printf '%s\n' mount --root-duty -o "$lf_options" "$1" "$2"
+    lf_options=
+    [ -z "$lf_upper_dir" ] || lf_options="upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
+    case $1 in
+        *://*)
+            [ ! -e "$lf_trust" ] || lf_add "keys=$lf_trust"
+            for lf_item in $lf_mirror; do lf_add "mirror=$lf_item"; done
+            [ -z "$lf_cache_dir" ] || lf_add "cache=$lf_cache_dir"
+            [ -z "$lf_cache_size" ] || lf_add "cache-memory=$lf_cache_size"
+            [ -z "$lf_backup_dir" ] || lf_add "backup=$lf_backup_dir"
+            [ "$lf_timeout" = 0 ] || lf_add "timeout=$lf_timeout"
+            [ "$lf_prefetch" != no ] || lf_add prefetch=none ;;
+    esac
+    printf '%s\n' mount --root-duty
+    [ -z "$lf_options" ] || printf '%s\n' -o "$lf_options"
+    printf '%s\n' "$1" "$2"
 }
+
+lf_add() { lf_options=${lf_options:+$lf_options,}$1; }
 
 # lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
 # dracut know that it serves the root. Its log goes to the kernel log.
@@ -82,7 +92,12 @@ lf_keep_alive() {
 lf_exit_ramfs() {
     lf_exit=/run/initramfs
     [ ! -x "$lf_exit/shutdown" ] || return 0
-    lf_box=$(command -v busybox) || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
+    # Not `command -v`: to busybox's shell every applet is a command without a path.
+    lf_box=
+    for lf_file in /bin/busybox /usr/bin/busybox /sbin/busybox /usr/sbin/busybox; do
+        [ -n "$lf_box" ] || [ ! -x "$lf_file" ] || lf_box=$lf_file
+    done
+    [ -n "$lf_box" ] || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
     for lf_name in bin oldroot proc sys dev run tmp; do mkdir -p "$lf_exit/$lf_name"; done
     cp -L "$lf_box" "$lf_exit/bin/busybox"
     chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"

@@ -96,9 +96,7 @@ lf_upper_up() {
 lf_cache_up() {
     lf_cache_dir=
     case $lf_cache in
-        '' | none) return 0 ;;
-        ram)
-            lf_tmpfs "$lf_run/cache" "$lf_cache_size" && lf_cache_dir=$lf_run/cache && return 0 ;;
+        '' | none | ram) return 0 ;;     # the client's own, in its memory
         *)
             if lf_mount_disk "$lf_cache" "$lf_run/cache" 15; then
                 lf_cache_dir=$lf_run/cache/layerfs-cache
