@@ -20,6 +20,7 @@ pub mod layers;
 pub mod man;
 pub mod pack;
 pub mod receive;
+pub mod run_job;
 pub mod serve;
 pub mod unpack;
 pub mod verify;
@@ -44,6 +45,7 @@ pub enum Command {
     Man(man::Args),
     Pack(pack::Args),
     Receive(receive::Args),
+    RunJob(run_job::Args),
     Serve(serve::Args),
     Watch(watch::Args),
     Unpack(unpack::Args),
@@ -69,6 +71,7 @@ impl Command {
             Self::Man(args) => man::run(args, globals),
             Self::Pack(args) => pack::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
+            Self::RunJob(args) => run_job::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
             Self::Watch(args) => watch::run(args, globals),
             Self::Unpack(args) => unpack::run(args, globals),

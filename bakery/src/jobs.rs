@@ -20,10 +20,12 @@ mod arrival;
 mod files;
 pub mod limits;
 mod records;
+mod runner;
 mod spool;
 
 pub use arrival::{Arrival, ArrivalError};
 pub use records::{Ending, Origin, Progress, Request, Target, TargetError, is_name};
+pub use runner::{Baker, Outcome};
 pub use spool::{Job, Spool, State};
 
 pub(crate) use arrival::{recover, take_dropped};
@@ -32,3 +34,6 @@ pub(crate) use spool::now;
 
 /// The name of the uploaded changes inside a job.
 pub const BODY: &str = "upper.tar.zst";
+
+/// Exit code of a baker that could not finish for a reason outside the upload (`EX_TEMPFAIL`).
+pub const TRY_AGAIN: u8 = 75;

@@ -122,15 +122,13 @@ impl Bound {
     }
 }
 
-/// Opens a store directory for serving.
+/// Opens a store for serving, and its directory if its objects are plain files.
 ///
 /// # Errors
 /// It is not there.
 pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<PathBuf>)> {
-    let directory = std::fs::canonicalize(place)
-        .with_context(|| format!("cannot open the store {place} (make one with `bakery init`)"))?;
-    let store = object_store::local::LocalFileSystem::new_with_prefix(&directory)?;
-    Ok((Arc::new(store), Some(directory)))
+    let store = crate::store::Store::open(place)?;
+    Ok((Arc::clone(store.objects()), store.root().map(PathBuf::from)))
 }
 
 /// The newest revision of a profile in a store; `None` if there is no such profile.

@@ -36,6 +36,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Bakers at once.
     pub bakers: usize,
+    /// What bakers do with paths that others changed meanwhile: `run-job --on-conflict`.
+    pub on_conflict: &'static str,
     /// When a dropped file counts as complete.
     pub settle: Settle,
     /// When to compact.

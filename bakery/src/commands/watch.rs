@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cli::Globals;
+use crate::commands::run_job::OnConflict;
 use crate::jobs::Spool;
 use crate::watch::{Options, Policy, Settle};
 
@@ -23,6 +24,9 @@ pub struct Args {
     /// Bakers at once; jobs of one profile never run side by side
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     bakers: usize,
+    /// When others published since an upper was made, and both changed a path
+    #[arg(long, value_enum, default_value_t = OnConflict::Theirs)]
+    on_conflict: OnConflict,
     /// A dropped file is taken when unchanged for so long, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     settle: u64,
@@ -47,11 +51,15 @@ pub struct Args {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let store = globals.store()?.to_owned();
     let mut arguments = vec!["--store".to_owned(), store.clone()];
+    if let Some(keys) = &globals.keys {
+        arguments.extend(["--keys".to_owned(), keys.to_string_lossy().into_owned()]);
+    }
     arguments.extend((0..globals.verbose).map(|_| "-v".to_owned()));
     let options = Options {
         spool: Spool::open(&args.spool)?,
         arguments,
         bakers: args.bakers,
+        on_conflict: args.on_conflict.name(),
         settle: Settle(Duration::from_millis(args.settle)),
         policy: Policy {
             store,

@@ -13,7 +13,7 @@ use ulid::Ulid;
 
 use super::schedule::{self, Waiting};
 use super::{Event, Options, own_program};
-use crate::jobs::{Ending, Job, Spool, State, Target, limits};
+use crate::jobs::{Ending, Job, Spool, State, TRY_AGAIN, Target, limits};
 
 /// A baker at work.
 struct Baker {
@@ -35,6 +35,7 @@ pub(super) struct Bakers {
     program: PathBuf,
     arguments: Vec<String>,
     most: usize,
+    on_conflict: &'static str,
     events: Sender<Event>,
     running: HashMap<Ulid, Baker>,
     deaths: HashMap<Ulid, Deaths>,
@@ -47,6 +48,7 @@ impl Bakers {
             program: own_program()?,
             arguments: options.arguments.clone(),
             most: options.bakers.max(1),
+            on_conflict: options.on_conflict,
             events,
             running: HashMap::new(),
             deaths: HashMap::new(),
@@ -138,7 +140,7 @@ impl Bakers {
             .open(job.path.join("log"))?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .args(["run-job", "--spool"])
+            .args(["run-job", "--on-conflict", self.on_conflict, "--spool"])
             .arg(self.spool.root())
             .arg(job.id.to_string())
             .stdin(Stdio::null())
@@ -181,9 +183,10 @@ impl Bakers {
     /// A baker ended without ending its job.
     fn died(&mut self, job: &Job, status: ExitStatus) -> anyhow::Result<()> {
         let deaths = self.deaths.entry(job.id).or_default();
-        // SIGKILL and SIGTERM come from outside (a person, a shutdown, the memory killer);
-        // anything else is the baker's own doing.
-        let outside = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM));
+        // SIGKILL and SIGTERM come from outside (a person, a shutdown, the memory killer), and a
+        // full disk or an absent store is no fault of the upload; the rest is the baker's doing.
+        let outside = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM))
+            || status.code() == Some(i32::from(TRY_AGAIN));
         if outside {
             deaths.kills += 1;
         } else {

@@ -1,0 +1,303 @@
+//! One job, from running to its end. Runs in a process of its own.
+//!
+//! Published exactly once: before the first bake the newest revision is written down
+//! (`started.json`); every revision made from a job names it in the last line of its message; so
+//! a baker that takes over after a crash sees whether its forerunner got as far as the commit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use layerfmt::manifest::{Action, ProfileName, RevisionName};
+use layerfmt::Options;
+use serde::{Deserialize, Serialize};
+
+use super::BODY;
+use super::files;
+use super::records::{Ending, Progress, Request};
+use super::spool::{Job, Spool};
+use crate::bake::{BaseStack, Recipe, Report, bake};
+use crate::exclude::Excludes;
+use crate::graft::{Conflict, Resolution};
+use crate::history::{HistoryError, Revision};
+use crate::keys::KeyError;
+use crate::publish::{Addition, Publisher};
+use crate::source::open::{self, open_stream};
+use crate::store::StoreError;
+
+/// The line of a revision's message that names its job.
+const TRAILER: &str = "Job: ";
+
+/// How jobs are done.
+#[derive(Debug)]
+pub struct Baker<'b> {
+    /// The spool.
+    pub spool: &'b Spool,
+    /// Where revisions go.
+    pub publisher: &'b Publisher,
+    /// What to do when others published since the upper was made, and both sides changed a path.
+    pub resolution: Resolution,
+    /// Compression threads.
+    pub options: Options,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The job ended so.
+    Ended(Ending),
+    /// Somebody else has the job.
+    Taken,
+}
+
+/// What is known before the first bake.
+#[derive(Debug, Serialize, Deserialize)]
+struct Started {
+    /// The newest revision then; 0 if there was none.
+    newest: u64,
+}
+
+impl Baker<'_> {
+    /// Works on a running job until it has ended.
+    ///
+    /// # Errors
+    /// Something that is not the upload's fault (no space, the store away): the job stays in
+    /// `running` for another attempt.
+    pub fn run(&self, job: &Job) -> anyhow::Result<Outcome> {
+        let lock = match job.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Taken),
+            other => other.with_context(|| format!("cannot lock job {}", job.id))?,
+        };
+        let Some(_lock) = lock else { return Ok(Outcome::Taken) };
+        if !job.path.join("request.json").exists() {
+            return Ok(Outcome::Taken);
+        }
+        let ending = match self.attempt(job) {
+            Ok(ending) => ending,
+            Err(error) if is_temporary(&error) => return Err(error),
+            Err(error) => Ending::Failed { error: explain(&error) },
+        };
+        self.spool.end(job, &ending).with_context(|| format!("cannot end job {}", job.id))?;
+        Ok(Outcome::Ended(ending))
+    }
+
+    fn attempt(&self, job: &Job) -> anyhow::Result<Ending> {
+        if let Some(ending) = job.ending()? {
+            return Ok(ending);
+        }
+        let start = Instant::now();
+        let request = job.request()?;
+        let name = ProfileName::new(&request.target.system, &request.target.profile)?;
+        if let Some(revision) = self.published_before(job, &name)? {
+            let report = serde_json::json!({ "note": "published by a baker that was then killed" });
+            return Ok(Ending::Published { revision, seconds: 0.0, report });
+        }
+        let made_on = self.made_on(&name, &request)?;
+        let staging = self.publisher.store().staging()?;
+        let output = staging.path().join("job.layer");
+        let report = self.bake(job, &request, &made_on, &output)?;
+        if report.is_empty {
+            return Ok(Ending::Unchanged { revision: made_on.number(), report: told(&report, &[])? });
+        }
+        let total = report.content_len;
+        job.set_progress(&Progress { stage: "publish".into(), done: total, total });
+        let addition = Addition {
+            name: name.clone(),
+            layer: &output,
+            made_on: Some(made_on.name()),
+            action: Action::Bake,
+            author: request.author.clone(),
+            message: message(&request, job),
+            resolution: Resolution::Refuse,
+        };
+        match self.add(addition)? {
+            Added::As(revision, conflicts) => Ok(Ending::Published {
+                revision: revision.number(),
+                seconds: start.elapsed().as_secs_f64(),
+                report: told(&report, &conflicts)?,
+            }),
+            Added::Nothing => {
+                let newest = self.publisher.history().newest(&name)?.unwrap_or_default();
+                Ok(Ending::Unchanged { revision: newest, report: told(&report, &[])? })
+            }
+        }
+    }
+
+    /// The revision a former attempt published, if it did. Also notes where to look next time.
+    fn published_before(&self, job: &Job, name: &ProfileName) -> anyhow::Result<Option<u64>> {
+        let history = self.publisher.history();
+        let newest = history.newest(name)?.unwrap_or_default();
+        let path = job.path.join("started.json");
+        let Some(started) = files::read_record::<Started>(&path)? else {
+            files::write_record(&path, &Started { newest })?;
+            return Ok(None);
+        };
+        let trailer = format!("{TRAILER}{}", job.id);
+        for number in (started.newest + 1)..=newest {
+            let wanted = RevisionName { name: name.clone(), revision: Some(number) };
+            let manifest = history.revision(&wanted)?.manifest;
+            if manifest.action == Action::Bake && manifest.message.lines().last() == Some(&trailer) {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The revision the upper lay on: the one the sender names, else the newest.
+    fn made_on(&self, name: &ProfileName, request: &Request) -> anyhow::Result<Revision> {
+        let history = self.publisher.history();
+        if let Some(revision) = request.base {
+            let wanted = RevisionName { name: name.clone(), revision: Some(revision) };
+            match history.revision(&wanted) {
+                // A number from another server or a swept one: the newest is the best guess.
+                Err(HistoryError::NoRevision { .. }) => {}
+                other => return Ok(other?),
+            }
+        }
+        Ok(history.require_head(name)?)
+    }
+
+    fn bake(
+        &self,
+        job: &Job,
+        request: &Request,
+        made_on: &Revision,
+        output: &std::path::Path,
+    ) -> anyhow::Result<Report> {
+        let history = self.publisher.history();
+        let base = BaseStack {
+            merged: history.merged(&made_on.manifest)?,
+            names: made_on.manifest.layers.iter().map(|layer| layer.digest).collect(),
+            layers: history.layers(&made_on.manifest)?,
+        };
+        let excludes = self.excludes(request)?;
+        let body = File::open(job.path.join(BODY)).context("cannot open the upload")?;
+        let total = body.metadata().context("cannot stat the upload")?.len();
+        let count = Arc::new(AtomicU64::new(0));
+        let input = Counting { file: body, count: Arc::clone(&count) };
+        let mut source = open_stream("the upload", input, &open::Options::default())?;
+        let recipe = Recipe {
+            excludes: &excludes,
+            options: self.options,
+            labels: Vec::new(),
+            is_whole: false,
+            progress: ProgressBar::hidden(),
+        };
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let done = count.load(Ordering::Relaxed);
+                    job.set_progress(&Progress { stage: "bake".into(), done, total });
+                    std::thread::park_timeout(Duration::from_millis(300));
+                }
+            });
+            let baked = bake(&mut *source, Some(&base), &recipe, output);
+            ended.store(true, Ordering::Relaxed);
+            baked
+        })
+    }
+
+    /// The defaults, then the spool's own patterns for all, for the system, for the profile.
+    fn excludes(&self, request: &Request) -> anyhow::Result<Excludes> {
+        let root = self.spool.root().join("excludes");
+        let (system, profile) = (&request.target.system, &request.target.profile);
+        let mut texts = Vec::new();
+        for name in ["all".to_owned(), system.clone(), format!("{system}.{profile}")] {
+            let path = root.join(format!("{name}.conf"));
+            match std::fs::read_to_string(&path) {
+                Ok(text) => texts.push((path.display().to_string(), text)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            }
+        }
+        let texts = texts.iter().map(|(place, text)| (place.as_str(), text.as_str()));
+        Ok(Excludes::with_defaults(texts)?)
+    }
+
+    /// Publishes; paths both sides changed are settled by the policy, and told in any case.
+    fn add(&self, mut addition: Addition<'_>) -> anyhow::Result<Added> {
+        match self.publisher.add(&addition) {
+            Ok(revision) => Ok(Added::As(Box::new(revision), Vec::new())),
+            Err(HistoryError::Refused(_)) => Ok(Added::Nothing),
+            Err(HistoryError::Conflicts(conflicts)) if self.resolution != Resolution::Refuse => {
+                addition.resolution = self.resolution;
+                match self.publisher.add(&addition) {
+                    Ok(revision) => Ok(Added::As(Box::new(revision), conflicts)),
+                    Err(HistoryError::Refused(_)) => Ok(Added::Nothing),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+enum Added {
+    As(Box<Revision>, Vec<Conflict>),
+    Nothing,
+}
+
+/// Counts the bytes read.
+struct Counting {
+    file: File,
+    count: Arc<AtomicU64>,
+}
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// The sender's words and, as the last line, the job. Nobody can name another job: ours is last.
+fn message(request: &Request, job: &Job) -> String {
+    let words = request.message.trim();
+    let words = if words.is_empty() { "(no message)" } else { words };
+    format!("{words}\n\n{TRAILER}{}", job.id)
+}
+
+fn told(report: &Report, conflicts: &[Conflict]) -> anyhow::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(report)?;
+    if let Some(members) = value.as_object_mut() {
+        members.insert("conflicts".into(), serde_json::to_value(conflicts)?);
+    }
+    Ok(value)
+}
+
+/// An error with its causes, and the paths of conflicts.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    if let Some(HistoryError::Conflicts(conflicts)) = error.downcast_ref() {
+        for conflict in conflicts {
+            text.push_str(&format!("\n{conflict}"));
+        }
+    }
+    text
+}
+
+/// Whether another attempt may succeed: nothing is wrong with the upload itself.
+fn is_temporary(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+            || matches!(
+                cause.downcast_ref::<HistoryError>(),
+                Some(HistoryError::Store(_) | HistoryError::Busy(..) | HistoryError::Key(_) | HistoryError::File(..))
+            )
+            || cause.is::<StoreError>()
+            || cause.is::<KeyError>()
+    })
+}
