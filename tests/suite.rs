@@ -1,3 +1,6 @@
 //! Whole-house tests.
 
 mod architecture;
+mod ingest;
+mod kitchen;
+mod serve;

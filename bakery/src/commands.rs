@@ -10,6 +10,7 @@ pub mod authorize;
 pub mod bake;
 pub mod compact;
 pub mod completions;
+pub mod dnsmasq;
 pub mod dump;
 pub mod flatten;
 pub mod initrd;
@@ -39,6 +40,7 @@ pub enum Command {
     Completions(completions::Args),
     Dump(dump::Args),
     Flatten(flatten::Args),
+    Dnsmasq(dnsmasq::Args),
     Initrd(initrd::Args),
     Jobs(jobs::Args),
     Inspect(inspect::Args),
@@ -65,6 +67,7 @@ impl Command {
             Self::Completions(args) => completions::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),
             Self::Flatten(args) => flatten::run(args, globals),
+            Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Jobs(args) => jobs::run(args, globals),
             Self::Inspect(args) => inspect::run(args, globals),

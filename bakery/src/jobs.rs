@@ -30,7 +30,6 @@ pub use spool::{Job, Spool, State};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;
-pub(crate) use spool::now;
 
 /// The name of the uploaded changes inside a job.
 pub const BODY: &str = "upper.tar.zst";

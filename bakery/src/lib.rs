@@ -12,6 +12,7 @@
 //! | [`store`] | objects by name, and who may create them |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
+//! | [`netboot`] | boot menus and dnsmasq's configuration |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
 //! | [`authorize`], [`receive`] | who may push; taking a push |
 //! | [`watch`] | from what arrives to what is published |
@@ -29,6 +30,7 @@ pub mod history;
 pub mod initrd;
 pub mod jobs;
 pub mod keys;
+pub mod netboot;
 pub mod output;
 pub mod overlay;
 pub mod pack;

@@ -10,7 +10,6 @@ mod frames;
 mod rights;
 
 use std::io::{BufRead, Read as _, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +158,7 @@ impl Receiver {
             origin: Origin::Push {
                 key: self.key.clone(),
             },
-            received: now(),
+            received: crate::clock::now(),
             base: opening.base,
             digest: Some(frames.digest().to_hex().to_string()),
         };
@@ -236,12 +235,6 @@ fn cut(text: &str, len_max: usize) -> String {
         kept.push(one);
     }
     kept
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs())
 }
 
 #[cfg(test)]

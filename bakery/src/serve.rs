@@ -11,6 +11,7 @@ mod connection;
 pub mod heads;
 pub mod key;
 pub mod limits;
+mod menus;
 pub mod metrics;
 pub mod object;
 pub mod range;

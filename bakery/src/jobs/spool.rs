@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use ulid::Ulid;
@@ -274,14 +274,6 @@ impl Job {
     pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
         Lock::try_take(&self.path.join("lock"))
     }
-}
-
-/// Seconds since 1970 by the system's clock; 0 if it stands before that.
-#[must_use]
-pub(crate) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::metrics::Route;
 use super::object::ObjectError;
 use super::range::{self, Selection};
 use super::traces::TraceError;
-use super::{Server, bundle, limits};
+use super::{Server, bundle, limits, menus};
 use crate::jobs::is_name;
 
 type Shared = State<Arc<Server>>;
@@ -35,6 +35,10 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/bundle/{system}/{profile}", get(bundle::get))
         .route("/v1/systems", get(bundle::systems))
+        .route("/boot.ipxe", get(menus::ipxe))
+        .route("/ipxe/{system}/{profile}", get(menus::profile))
+        .route("/grub.cfg", get(menus::grub))
+        .route("/pxelinux.cfg/default", get(menus::pxelinux))
         .route(
             "/v1/batch/{layer}",
             post(batch_ranges).layer(DefaultBodyLimit::max(batch_len_max)),

@@ -111,7 +111,7 @@ impl Dropped {
             author: format!("uid {}", meta.uid()),
             message: format!("dropped {file}"),
             origin: Origin::Drop { file },
-            received: jobs::now(),
+            received: crate::clock::now(),
             base: None,
             digest: None,
         };

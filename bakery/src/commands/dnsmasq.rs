@@ -1,0 +1,48 @@
+//! `bakery dnsmasq`.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+
+use crate::cli::Globals;
+use crate::netboot::{Dhcp, dnsmasq};
+use crate::output;
+
+/// Print a dnsmasq configuration that boots clients from this server
+///
+/// By default as a proxy: the network's own DHCP server stays and gives the addresses. Put
+/// undionly.kpxe and ipxe.efi (Debian package ipxe) into the TFTP directory.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How clients reach `bakery serve`, such as http://10.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    url: String,
+    /// The network, as proxy
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "range")]
+    network: Option<Ipv4Addr>,
+    /// Give addresses ourselves: FIRST,LAST
+    #[arg(long, value_name = "FIRST,LAST", value_delimiter = ',', num_args = 2, conflicts_with = "network")]
+    range: Vec<Ipv4Addr>,
+    /// Where undionly.kpxe and ipxe.efi are
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    tftp_root: String,
+}
+
+/// Prints the configuration.
+///
+/// # Errors
+/// The URL is none.
+pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+    let url = args.url.trim_end_matches('/');
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'#');
+    ensure!(url.starts_with("http://") && plain(url), "{url:?} is not an http:// URL (firmware speaks no TLS)");
+    ensure!(args.tftp_root.starts_with('/') && plain(&args.tftp_root), "--tftp-root must be an absolute path");
+    let dhcp = match (args.network, args.range.as_slice()) {
+        (Some(network), _) => Dhcp::Proxy(network),
+        (None, [first, last]) => Dhcp::Full(*first, *last),
+        _ => anyhow::bail!("give --network ADDRESS or --range FIRST,LAST"),
+    };
+    output::raw(|out| out.write_all(dnsmasq(&dhcp, url, &args.tftp_root).as_bytes()))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,61 @@
+//! iPXE scripts.
+
+use std::fmt::Write as _;
+
+use super::{Choice, Menu};
+
+/// The menu: the newest revision of everything first, the first entry by default.
+#[must_use]
+pub fn ipxe(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
+    let mut script = format!("#!ipxe\nset base {}\n", menu.base);
+    let choices: Vec<&Choice> = newest.iter().chain(older).collect();
+    script.push_str(":menu\nmenu layerfs\n");
+    let _ = writeln!(script, "item --gap -- Systems");
+    for (index, choice) in choices.iter().enumerate() {
+        if index == newest.len() {
+            let _ = writeln!(script, "item --gap -- Older revisions");
+        }
+        let _ = writeln!(script, "item e{index} {}", choice.label);
+    }
+    script.push_str("item --gap -- This machine\nitem disk Boot from the local disk\n");
+    script.push_str("item shell iPXE shell\nitem reboot Reboot\n");
+    let wait = match menu.timeout {
+        0 => String::new(),
+        seconds => format!(" --timeout {}", u64::from(seconds) * 1000),
+    };
+    let first = if choices.is_empty() { "disk" } else { "e0" };
+    let _ = writeln!(script, "choose --default {first}{wait} chosen && goto ${{chosen}} || goto menu");
+    for (index, choice) in choices.iter().enumerate() {
+        let _ = writeln!(script, ":e{index}");
+        script.push_str(&entry(menu, choice));
+    }
+    script.push_str(":disk\nsanboot --no-describe --drive 0x80 || exit\n:reboot\nreboot\n");
+    script.push_str(":shell\nshell\ngoto menu\n");
+    script.push_str(":failed\necho Booting failed. Any key: back to the menu.\n");
+    // Alone in a classroom, nobody presses a key: try again by itself.
+    script.push_str("prompt --timeout 30000 ||\nimgfree\ngoto menu\n");
+    script
+}
+
+/// The script that boots one revision without asking.
+#[must_use]
+pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
+    format!("#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n", menu.base, entry(menu, choice))
+}
+
+fn entry(menu: &Menu, choice: &Choice) -> String {
+    let line = choice.command_line(menu);
+    // The root's name in full, so that a change of ${base} by hand does not change the root.
+    let mut script = String::from("imgfree\n");
+    let initrd = if choice.initrd.is_some() { " initrd=initrd" } else { "" };
+    let _ = writeln!(
+        script,
+        "kernel --name kernel ${{base}}{}{initrd} {line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed",
+        choice.kernel
+    );
+    if let Some(path) = &choice.initrd {
+        let _ = writeln!(script, "initrd --name initrd ${{base}}{path} || goto failed");
+    }
+    script.push_str("boot || goto failed\n");
+    script
+}

@@ -1,0 +1,9 @@
+//! From an upper to a published revision: ssh, drop directory, crashes, hostile input.
+
+mod crash;
+mod drops;
+mod full;
+mod ssh;
+
+/// The line with which a push begins.
+const OPENING: &str = r#"{"version":1,"author":"ann@desk","message":"a change"}"#;

@@ -1,0 +1,221 @@
+//! `layerfs push` through a real sshd with real keys.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::kitchen::{Kitchen, Running, program, run, text, wait_until};
+
+struct Sshd {
+    port: u16,
+    directory: PathBuf,
+    _sshd: Running,
+}
+
+impl Sshd {
+    /// An sshd on loopback with its own host key and its own authorized_keys.
+    fn start(kitchen: &Kitchen) -> Self {
+        let directory = kitchen.path("ssh");
+        fs::create_dir_all(&directory).unwrap();
+        // sshd's separated child wants this directory; the package makes it at boot.
+        fs::create_dir_all("/run/sshd").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for key in ["host", "ann", "bob"] {
+            let file = directory.join(key);
+            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(file));
+        }
+        fs::write(directory.join("authorized_keys"), "").unwrap();
+        let host = fs::read_to_string(directory.join("host.pub")).unwrap();
+        fs::write(directory.join("known_hosts"), format!("[127.0.0.1]:{port} {host}")).unwrap();
+        let config = format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+             PermitRootLogin prohibit-password\nPidFile none\nLogLevel QUIET\n",
+            directory.display()
+        );
+        fs::write(directory.join("config"), config).unwrap();
+        let mut sshd = Command::new("/usr/sbin/sshd");
+        sshd.args(["-D", "-f"]).arg(directory.join("config"));
+        let sshd = Running::start(&mut sshd);
+        wait_until(Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { port, directory, _sshd: sshd }
+    }
+
+    fn ssh(&self, key: &str) -> String {
+        let directory = self.directory.display();
+        format!(
+            "ssh -F /dev/null -p {} -i {directory}/{key} -o IdentitiesOnly=yes -o BatchMode=yes \
+             -o UserKnownHostsFile={directory}/known_hosts -o StrictHostKeyChecking=yes",
+            self.port
+        )
+    }
+
+    fn public(&self, key: &str) -> PathBuf {
+        self.directory.join(format!("{key}.pub"))
+    }
+
+    fn authorized(&self) -> PathBuf {
+        self.directory.join("authorized_keys")
+    }
+
+    fn push(&self, key: &str, target: &str, upper: &Path, more: &[&str]) -> Output {
+        Command::new(program("layerfs"))
+            .args(["push", "--to", &format!("root@127.0.0.1:{target}"), "--ssh", &self.ssh(key), "--upper"])
+            .arg(upper)
+            .args(["--author", "ann@desk", "-m", "a change"])
+            .args(more)
+            .output()
+            .unwrap()
+    }
+}
+
+/// An upper as the kernel's overlayfs would have left it.
+fn upper(kitchen: &Kitchen) -> PathBuf {
+    let upper = kitchen.path("upper");
+    fs::create_dir_all(upper.join("etc/opaque")).unwrap();
+    fs::create_dir_all(upper.join("var/log")).unwrap();
+    fs::write(upper.join("etc/motd"), "changed\n").unwrap();
+    fs::write(upper.join("etc/opaque/inside"), "inside\n").unwrap();
+    fs::write(upper.join("var/log/syslog"), "noise\n").unwrap();
+    fs::write(upper.join("etc/setuid"), "x").unwrap();
+    fs::set_permissions(upper.join("etc/setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::hard_link(upper.join("etc/motd"), upper.join("etc/motd2")).unwrap();
+    symlink("motd", upper.join("etc/link")).unwrap();
+    run(Command::new("mknod").arg(upper.join("etc/gone")).args(["c", "0", "0"]));
+    run(Command::new("setfattr").args(["-n", "trusted.overlay.opaque", "-v", "y"]).arg(upper.join("etc/opaque")));
+    run(Command::new("setfattr").args(["-n", "user.note", "-v", "kept"]).arg(upper.join("etc/motd")));
+    let sparse = fs::File::create(upper.join("etc/sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"data", 32 << 20).unwrap();
+    upper
+}
+
+#[test]
+fn a_push_becomes_a_revision() {
+    let kitchen = Kitchen::new();
+    let sshd = Sshd::start(&kitchen);
+    let upper = upper(&kitchen);
+    authorize(&kitchen, &sshd, "ann", "kiosk");
+    let _watch = kitchen.watch(&[]);
+    let pushed = sshd.push("ann", "kiosk", &upper, &["--wait"]);
+    assert!(pushed.status.success(), "{}", text(&pushed.stderr));
+    assert!(text(&pushed.stdout).contains("published as revision 2"), "{}", text(&pushed.stdout));
+    let revisions = kitchen.revisions("kiosk");
+    assert_eq!(revisions.len(), 1);
+    assert_eq!(revisions[0].manifest.author, "ann@desk");
+    assert!(revisions[0].manifest.message.starts_with("a change\n"));
+    assert_eq!(kitchen.file("kiosk", "etc/motd").unwrap(), b"changed\n");
+    assert_eq!(kitchen.file("kiosk", "etc/motd2").unwrap(), b"changed\n");
+    assert_eq!(kitchen.file("kiosk", "etc/opaque/inside").unwrap(), b"inside\n");
+    assert_eq!(kitchen.file("kiosk", "etc/gone"), None, "the whiteout hides it");
+    assert_eq!(kitchen.file("kiosk", "var/log/syslog"), None, "logs are left out by default");
+    let sparse = kitchen.file("kiosk", "etc/sparse").unwrap();
+    assert_eq!(sparse.len(), 64 << 20);
+    assert_eq!(&sparse[32 << 20..][..4], b"data");
+    assert_eq!(sparse.iter().filter(|byte| **byte != 0).count(), 4);
+    let history = kitchen.history();
+    let head = history.head(&"kiosk".parse().unwrap()).unwrap().unwrap();
+    let index = history.merged(&head.manifest).unwrap().index;
+    let etc = inode(&index, layerfmt::ROOT, "etc");
+    let (motd, motd2) = (inode(&index, etc, "motd"), inode(&index, etc, "motd2"));
+    assert_eq!(motd, motd2, "hard links stay one object");
+    assert_eq!(index.xattr(motd, b"user.note"), Some(&b"kept"[..]));
+    assert_eq!(index.inode(inode(&index, etc, "setuid")).unwrap().mode & 0o7777, 0o4755);
+
+    // The same upper again: there is nothing left to publish.
+    let again = sshd.push("ann", "kiosk", &upper, &["--wait"]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(text(&again.stdout).contains("changes nothing"), "{}", text(&again.stdout));
+    assert_eq!(kitchen.revisions("kiosk").len(), 1);
+}
+
+fn inode(index: &layerfmt::Index, directory: layerfmt::Ino, name: &str) -> layerfmt::Ino {
+    match index.lookup(directory, name.as_bytes()).unwrap().child {
+        layerfmt::Child::Inode(ino) => ino,
+        layerfmt::Child::Whiteout => panic!("{name} is a whiteout"),
+    }
+}
+
+fn authorize(kitchen: &Kitchen, sshd: &Sshd, key: &str, systems: &str) {
+    run(kitchen
+        .bakery()
+        .arg("authorize")
+        .arg(sshd.public(key))
+        .args(["--systems", systems, "--file"])
+        .arg(sshd.authorized()));
+}
+
+#[test]
+fn a_key_can_do_what_it_may_and_nothing_else() {
+    let kitchen = Kitchen::new();
+    let sshd = Sshd::start(&kitchen);
+    let upper = upper(&kitchen);
+    authorize(&kitchen, &sshd, "ann", "kiosk");
+    let refused = |output: Output, words: &str| {
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+        let errors = text(&output.stderr);
+        assert!(errors.contains(words), "{errors}");
+        assert!(output.stdout.is_empty());
+    };
+    // A system the key is not for, one that is not there, a key nobody knows.
+    refused(sshd.push("ann", "lab", &upper, &[]), "may not push to lab/main");
+    refused(sshd.push("ann", "kiosk/nowhere", &upper, &[]), "the server has no kiosk/nowhere");
+    refused(sshd.push("bob", "kiosk", &upper, &[]), "Permission denied");
+    assert!(kitchen.jobs().is_empty());
+    // Anything but a push.
+    for words in [&["id"][..], &["layerfs-push", "kiosk;id"], &["sh", "-c", "id"], &[]] {
+        let mut parts = sshd.ssh("ann").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        parts.push("root@127.0.0.1".into());
+        parts.extend(words.iter().map(|word| (*word).to_owned()));
+        let output = Command::new(&parts[0]).args(&parts[1..]).stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(!output.status.success(), "{words:?}");
+        assert!(!text(&output.stdout).contains("uid="), "{words:?}");
+        assert!(text(&output.stdout).contains("refused"), "{words:?}: {}", text(&output.stdout));
+    }
+    // What it may, without a watcher: the prompt is back, the job waits.
+    let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
+    assert!(pushed.status.success(), "{}", text(&pushed.stderr));
+    let job = text(&pushed.stdout).trim().to_owned();
+    let jobs = kitchen.jobs();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0]["id"], job.as_str());
+    assert_eq!(jobs[0]["at"], "queued");
+    assert_eq!(jobs[0]["request"]["origin"]["push"]["key"], "ann");
+    // Revoked.
+    run(kitchen
+        .bakery()
+        .arg("authorize")
+        .arg(sshd.public("ann"))
+        .args(["--revoke", "--file"])
+        .arg(sshd.authorized()));
+    refused(sshd.push("ann", "kiosk", &upper, &[]), "Permission denied");
+    // No server at all, no ssh at all.
+    let nobody = Command::new(program("layerfs"))
+        .args(["push", "--to", "root@127.0.0.1:kiosk", "--ssh", "ssh -F /dev/null -p 1 -o BatchMode=yes", "--upper"])
+        .arg(&upper)
+        .output()
+        .unwrap();
+    refused(nobody, "Connection refused");
+    let no_ssh = Command::new(program("layerfs"))
+        .args(["push", "--to", "root@127.0.0.1:kiosk", "--ssh", "/nonexistent/ssh", "--upper"])
+        .arg(&upper)
+        .output()
+        .unwrap();
+    refused(no_ssh, "install OpenSSH");
+}
+
+#[test]
+fn a_dry_run_tells_and_sends_nothing() {
+    let kitchen = Kitchen::new();
+    let upper = upper(&kitchen);
+    let told = run(Command::new(program("layerfs"))
+        .args(["push", "--dry-run", "--exclude", "/var/log/*", "--upper"])
+        .arg(&upper));
+    let told = text(&told.stdout);
+    assert!(told.contains("/etc/motd\n"), "{told}");
+    assert!(told.contains("/var/log/syslog (excluded)"), "{told}");
+    assert!(told.contains("1 deletions, 1 excluded"), "{told}");
+}
