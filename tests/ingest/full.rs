@@ -55,7 +55,7 @@ fn a_full_store_makes_a_job_wait() {
     let store = small.join("store");
     kitchen.fill(&store);
     let ballast = small.join("ballast");
-    fs::write(&ballast, noise(3 << 20)).unwrap();
+    fs::write(&ballast, noise(9 << 19)).unwrap();
     let spool = kitchen.spool();
     let inbox = spool.join("incoming/kiosk");
     fs::create_dir_all(&inbox).unwrap();

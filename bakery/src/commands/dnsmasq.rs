@@ -22,8 +22,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", required_unless_present = "range")]
     network: Option<Ipv4Addr>,
     /// Give addresses ourselves: FIRST,LAST
-    #[arg(long, value_name = "FIRST,LAST", value_delimiter = ',', num_args = 2, conflicts_with = "network")]
-    range: Vec<Ipv4Addr>,
+    #[arg(long, value_name = "FIRST,LAST", value_parser = range, conflicts_with = "network")]
+    range: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Where undionly.kpxe and ipxe.efi are
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
     tftp_root: String,
@@ -38,11 +38,16 @@ pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'#');
     ensure!(url.starts_with("http://") && plain(url), "{url:?} is not an http:// URL (firmware speaks no TLS)");
     ensure!(args.tftp_root.starts_with('/') && plain(&args.tftp_root), "--tftp-root must be an absolute path");
-    let dhcp = match (args.network, args.range.as_slice()) {
+    let dhcp = match (args.network, args.range) {
         (Some(network), _) => Dhcp::Proxy(network),
-        (None, [first, last]) => Dhcp::Full(*first, *last),
+        (None, Some((first, last))) => Dhcp::Full(first, last),
         _ => anyhow::bail!("give --network ADDRESS or --range FIRST,LAST"),
     };
     output::raw(|out| out.write_all(dnsmasq(&dhcp, url, &args.tftp_root).as_bytes()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
+    let parsed = text.split_once(',').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    parsed.ok_or_else(|| "two addresses with a comma between them, such as 10.0.0.100,10.0.0.200".to_owned())
 }
