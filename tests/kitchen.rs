@@ -19,7 +19,9 @@ pub(crate) struct Kitchen {
 
 impl Kitchen {
     pub(crate) fn new() -> Self {
-        let kitchen = Self { directory: tempfile::tempdir().unwrap() };
+        let kitchen = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
         kitchen.fill(&kitchen.store());
         kitchen
     }
@@ -34,7 +36,11 @@ impl Kitchen {
         fs::write(tree.join("etc/gone"), "to be deleted\n").unwrap();
         fs::write(tree.join("usr/share/words"), "word ".repeat(50_000)).unwrap();
         let layer = self.path("base.layer");
-        run(Command::new(program("bakery")).arg("bake").arg(&tree).arg("-o").arg(&layer));
+        run(Command::new(program("bakery"))
+            .arg("bake")
+            .arg(&tree)
+            .arg("-o")
+            .arg(&layer));
         let opened = Store::create(store).unwrap();
         let keys = Keys::locate(None, store).unwrap();
         keys.create().unwrap();
@@ -69,27 +75,40 @@ impl Kitchen {
     /// The server's program on this store.
     pub(crate) fn bakery(&self) -> Command {
         let mut command = Command::new(program("bakery"));
-        command.arg("--store").arg(self.store()).env("BAKERY_SPOOL", self.spool());
+        command
+            .arg("--store")
+            .arg(self.store())
+            .env("BAKERY_SPOOL", self.spool());
         command
     }
 
     /// Starts `bakery watch`, quick to settle; ends with the value.
     pub(crate) fn watch(&self, more: &[&str]) -> Running {
         let mut command = self.bakery();
-        command.args(["watch", "--settle", "100", "--rescan", "1"]).args(more);
+        command
+            .args(["watch", "--settle", "100", "--rescan", "1"])
+            .args(more);
         Running::start(&mut command)
     }
 
     /// Bakes and publishes whatever is in the spool.
     pub(crate) fn drain(&self) {
-        let done = self.bakery().args(["watch", "--settle", "50", "--rescan", "1", "--once"]).output().unwrap();
+        let done = self
+            .bakery()
+            .args(["watch", "--settle", "50", "--rescan", "1", "--once"])
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
 
     pub(crate) fn history(&self) -> History {
         let store = self.store();
         let keys = Keys::locate(None, store.to_str().unwrap()).unwrap();
-        History::open(Store::open(store.to_str().unwrap()).unwrap(), keys.anchors().unwrap()).unwrap()
+        History::open(
+            Store::open(store.to_str().unwrap()).unwrap(),
+            keys.anchors().unwrap(),
+        )
+        .unwrap()
     }
 
     /// Every revision of a profile after the first, oldest first, its signature and chain checked.
@@ -99,7 +118,10 @@ impl Kitchen {
         let newest = history.newest(&name).unwrap().unwrap_or(0);
         (2..=newest)
             .map(|number| {
-                let wanted = RevisionName { name: name.clone(), revision: Some(number) };
+                let wanted = RevisionName {
+                    name: name.clone(),
+                    revision: Some(number),
+                };
                 history.revision(&wanted).unwrap()
             })
             .collect()
@@ -158,7 +180,12 @@ impl Kitchen {
         sent.extend(blake3::hash(body).as_bytes());
         let _ = child.stdin.take().unwrap().write_all(&sent);
         let mut answer = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut answer)
+            .unwrap();
         child.wait().unwrap();
         let last: serde_json::Value = serde_json::from_str(answer.lines().last()?).unwrap();
         Some(last.get("job")?.as_str()?.to_owned())
@@ -172,7 +199,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        Self { child: command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() }
+        Self {
+            child: command
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        }
     }
 
     /// SIGKILL.
@@ -185,7 +218,9 @@ impl Running {
     pub(crate) fn terminate(mut self) -> bool {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        wait_until(Duration::from_secs(10), || self.child.try_wait().unwrap().is_some());
+        wait_until(Duration::from_secs(10), || {
+            self.child.try_wait().unwrap().is_some()
+        });
         self.child.wait().unwrap().success()
     }
 }
@@ -201,7 +236,10 @@ impl Drop for Running {
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let beside = test.parent().and_then(Path::parent).unwrap();
-    let candidates = [beside.join(name), beside.parent().unwrap().join("release").join(name)];
+    let candidates = [
+        beside.join(name),
+        beside.parent().unwrap().join("release").join(name),
+    ];
     let newest = candidates
         .into_iter()
         .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
@@ -212,8 +250,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// Runs a command that must succeed.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}\n{}{}", text(&output.stdout), text(&output.stderr));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     output
 }
 
@@ -238,12 +283,16 @@ pub(crate) fn upload(name: &str, content: &[u8]) -> Vec<u8> {
         header.set_mode(0o755);
         header.set_size(0);
         header.set_mtime(1_700_000_000);
-        archive.append_data(&mut header, directory, std::io::empty()).unwrap();
+        archive
+            .append_data(&mut header, directory, std::io::empty())
+            .unwrap();
     }
     let mut header = tar::Header::new_ustar();
     header.set_mode(0o644);
     header.set_size(content.len() as u64);
     header.set_mtime(1_700_000_000);
-    archive.append_data(&mut header, format!("etc/{name}"), content).unwrap();
+    archive
+        .append_data(&mut header, format!("etc/{name}"), content)
+        .unwrap();
     zstd::encode_all(&archive.into_inner().unwrap()[..], 1).unwrap()
 }

@@ -47,14 +47,27 @@ impl Choice {
     /// What a revision offers; `None` if it has no kernel.
     #[must_use]
     pub fn of(manifest: &Manifest) -> Option<Self> {
-        let name = RevisionName { name: manifest.name(), revision: Some(manifest.revision) };
+        let name = RevisionName {
+            name: manifest.name(),
+            revision: Some(manifest.revision),
+        };
         let words = manifest.message.lines().next().unwrap_or_default();
-        let title = format!("{} revision {}  {words}", manifest.name(), manifest.revision);
+        let title = format!(
+            "{} revision {}  {words}",
+            manifest.name(),
+            manifest.revision
+        );
         Some(Self {
             name,
-            label: title.chars().filter(|one| is_harmless(*one)).take(LABEL_LEN_MAX).collect(),
+            label: title
+                .chars()
+                .filter(|one| is_harmless(*one))
+                .take(LABEL_LEN_MAX)
+                .collect(),
             kernel: format!("/boot/{}", manifest.kernel?.digest),
-            initrd: manifest.initrd.map(|initrd| format!("/boot/{}", initrd.digest)),
+            initrd: manifest
+                .initrd
+                .map(|initrd| format!("/boot/{}", initrd.digest)),
             cmdline: safe_parameters(&manifest.cmdline),
         })
     }
@@ -63,7 +76,11 @@ impl Choice {
     #[must_use]
     pub fn command_line(&self, menu: &Menu) -> String {
         let ProfileName { system, profile } = &self.name.name;
-        let revision = self.name.revision.map(|revision| format!("@{revision}")).unwrap_or_default();
+        let revision = self
+            .name
+            .revision
+            .map(|revision| format!("@{revision}"))
+            .unwrap_or_default();
         let given = |name: &str| self.cmdline.split(' ').any(|one| one.starts_with(name));
         let mut line = format!("root=layerfs:{}/{system}/{profile}{revision}", menu.base);
         if !given("ip=") {
@@ -85,9 +102,14 @@ fn is_harmless(one: char) -> bool {
 /// The parameters that no boot loader would take for part of its own language.
 fn safe_parameters(cmdline: &str) -> String {
     let safe = |word: &&str| {
-        word.chars().all(|one| one.is_ascii_graphic() && !"${}`\\'\"|&;<>".contains(one))
+        word.chars()
+            .all(|one| one.is_ascii_graphic() && !"${}`\\'\"|&;<>".contains(one))
     };
-    cmdline.split_whitespace().filter(safe).collect::<Vec<_>>().join(" ")
+    cmdline
+        .split_whitespace()
+        .filter(safe)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A server's address out of a `Host` header, if it can only be one.

@@ -15,8 +15,13 @@ fn published(kitchen: &Kitchen, name: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for revision in kitchen.revisions(name) {
         let message = revision.manifest.message;
-        let job = message.lines().last().and_then(|line| line.strip_prefix("Job: "));
-        *counts.entry(job.unwrap_or_else(|| panic!("{message:?}")).to_owned()).or_insert(0) += 1;
+        let job = message
+            .lines()
+            .last()
+            .and_then(|line| line.strip_prefix("Job: "));
+        *counts
+            .entry(job.unwrap_or_else(|| panic!("{message:?}")).to_owned())
+            .or_insert(0) += 1;
     }
     counts
 }
@@ -25,7 +30,9 @@ fn published(kitchen: &Kitchen, name: &str) -> HashMap<String, usize> {
 fn children(of: u32) -> Vec<i32> {
     let path = format!("/proc/{of}/task/{of}/children");
     let list = fs::read_to_string(path).unwrap_or_default();
-    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    list.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
 }
 
 /// 20 kills and 8 uploads in CI; LAYERFS_KILLS=200 LAYERFS_UPLOADS=20 for the long run.
@@ -48,7 +55,11 @@ fn kills_at_random_points_lose_and_double_nothing() {
             random.fill(&mut content[..]);
             let number = acknowledged.len();
             let body = upload(&format!("file-{number}"), &content);
-            acknowledged.push((number, content, kitchen.receive("kiosk", OPENING, &body).unwrap()));
+            acknowledged.push((
+                number,
+                content,
+                kitchen.receive("kiosk", OPENING, &body).unwrap(),
+            ));
         }
         if round < kills {
             std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
@@ -70,13 +81,21 @@ fn kills_at_random_points_lose_and_double_nothing() {
     }
     // The last watcher finishes what is left.
     wait_until(Duration::from_secs(60 + 10 * kills as u64), || {
-        kitchen.jobs().iter().all(|job| job["at"] == "done" || job["at"] == "failed")
+        kitchen
+            .jobs()
+            .iter()
+            .all(|job| job["at"] == "done" || job["at"] == "failed")
     });
     assert!(watch.terminate());
     let counts = published(&kitchen, "kiosk");
     for (number, content, job) in &acknowledged {
         assert_eq!(counts.get(job), Some(&1), "upload {number}, job {job}");
-        assert!(kitchen.file("kiosk", &format!("etc/file-{number}")).unwrap() == *content);
+        assert!(
+            kitchen
+                .file("kiosk", &format!("etc/file-{number}"))
+                .unwrap()
+                == *content
+        );
     }
     assert_eq!(counts.len(), acknowledged.len());
     assert_eq!(kitchen.revisions("kiosk").len(), acknowledged.len());
@@ -86,7 +105,10 @@ fn kills_at_random_points_lose_and_double_nothing() {
     for layer in fs::read_dir(kitchen.store().join("layers")).unwrap() {
         let path = layer.unwrap().path();
         let opened = layerfmt::Layer::map(&path).unwrap();
-        assert_eq!(path.file_stem().unwrap().to_str().unwrap(), opened.digest().to_string());
+        assert_eq!(
+            path.file_stem().unwrap().to_str().unwrap(),
+            opened.digest().to_string()
+        );
     }
 }
 
@@ -105,7 +127,9 @@ fn a_receiver_that_is_killed_leaves_no_job() {
     let parts = kitchen.spool().join("incoming/.parts");
     wait_until(Duration::from_secs(10), || {
         fs::read_dir(&parts).is_ok_and(|parts| {
-            parts.flatten().any(|part| fs::metadata(part.path().join("upper.tar.zst")).is_ok_and(|meta| meta.len() == 4))
+            parts.flatten().any(|part| {
+                fs::metadata(part.path().join("upper.tar.zst")).is_ok_and(|meta| meta.len() == 4)
+            })
         })
     });
     // A watcher that starts meanwhile must leave it alone.
@@ -128,7 +152,11 @@ fn two_bakeries_on_one_store_publish_everything_once() {
         fs::create_dir_all(&inbox).unwrap();
         for number in 0..4 {
             let name = format!("from-{index}-{number}");
-            fs::write(inbox.join(format!("{name}.tar.zst")), upload(&name, name.as_bytes())).unwrap();
+            fs::write(
+                inbox.join(format!("{name}.tar.zst")),
+                upload(&name, name.as_bytes()),
+            )
+            .unwrap();
             jobs.push(name);
         }
     }
@@ -136,18 +164,28 @@ fn two_bakeries_on_one_store_publish_everything_once() {
         .iter()
         .map(|spool| {
             let mut command = Command::new(program("bakery"));
-            command.arg("--store").arg(kitchen.store()).arg("watch").arg("--spool").arg(spool);
+            command
+                .arg("--store")
+                .arg(kitchen.store())
+                .arg("watch")
+                .arg("--spool")
+                .arg(spool);
             Running::start(command.args(["--settle", "50", "--rescan", "1", "--once"]))
         })
         .collect();
     for one in &mut running {
-        wait_until(Duration::from_secs(120), || one.child.try_wait().unwrap().is_some());
+        wait_until(Duration::from_secs(120), || {
+            one.child.try_wait().unwrap().is_some()
+        });
     }
     let counts = published(&kitchen, "kiosk");
     assert_eq!(counts.len(), jobs.len());
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     for name in &jobs {
-        assert_eq!(kitchen.file("kiosk", &format!("etc/{name}")).unwrap(), name.as_bytes());
+        assert_eq!(
+            kitchen.file("kiosk", &format!("etc/{name}")).unwrap(),
+            name.as_bytes()
+        );
     }
 }
 
@@ -160,7 +198,11 @@ fn one_watcher_per_spool() {
         !second.status.success() && text(&second.stderr).contains("another `bakery watch`")
     });
     // A job of the first is done all the same.
-    kitchen.receive("kiosk", OPENING, &upload("x", b"x")).unwrap();
-    wait_until(Duration::from_secs(60), || kitchen.file("kiosk", "etc/x").is_some());
+    kitchen
+        .receive("kiosk", OPENING, &upload("x", b"x"))
+        .unwrap();
+    wait_until(Duration::from_secs(60), || {
+        kitchen.file("kiosk", "etc/x").is_some()
+    });
     run(kitchen.bakery().arg("jobs"));
 }

@@ -18,14 +18,19 @@ fn a_dropped_file_is_published_when_it_is_complete() {
     fs::write(inbox.join(".hidden.tar.zst"), upload("hidden", b"x")).unwrap();
     fs::write(inbox.join("half.tar.zst.part"), upload("half", b"x")).unwrap();
     let watch = kitchen.watch(&[]);
-    wait_until(Duration::from_secs(60), || kitchen.file("kiosk", "etc/before").is_some());
+    wait_until(Duration::from_secs(60), || {
+        kitchen.file("kiosk", "etc/before").is_some()
+    });
     // One is written slowly: open all the time, with pauses longer than it takes to settle.
     let body = upload("slow", &vec![7; 100_000]);
     let mut file = fs::File::create(inbox.join("slow.tar.zst")).unwrap();
     let (first, second) = body.split_at(body.len() / 2);
     file.write_all(first).unwrap();
     std::thread::sleep(Duration::from_millis(700));
-    assert!(inbox.join("slow.tar.zst").exists(), "taken while it was being written");
+    assert!(
+        inbox.join("slow.tar.zst").exists(),
+        "taken while it was being written"
+    );
     file.write_all(second).unwrap();
     drop(file);
     // One is renamed into place, into a profile that does not exist.
@@ -34,11 +39,25 @@ fn a_dropped_file_is_published_when_it_is_complete() {
     let profile = kitchen.spool().join("incoming/kiosk/nowhere");
     fs::create_dir_all(&profile).unwrap();
     fs::rename(&elsewhere, profile.join("lost.tar.zst")).unwrap();
-    wait_until(Duration::from_secs(60), || kitchen.file("kiosk", "etc/slow").is_some());
-    wait_until(Duration::from_secs(60), || kitchen.jobs().iter().any(|job| job["at"] == "failed"));
+    wait_until(Duration::from_secs(60), || {
+        kitchen.file("kiosk", "etc/slow").is_some()
+    });
+    wait_until(Duration::from_secs(60), || {
+        kitchen.jobs().iter().any(|job| job["at"] == "failed")
+    });
     assert!(inbox.join(".hidden.tar.zst").exists() && inbox.join("half.tar.zst.part").exists());
-    let failed = kitchen.jobs().into_iter().find(|job| job["at"] == "failed").unwrap();
-    assert!(failed["ending"]["error"].as_str().unwrap().contains("no kiosk/nowhere"), "{failed}");
+    let failed = kitchen
+        .jobs()
+        .into_iter()
+        .find(|job| job["at"] == "failed")
+        .unwrap();
+    assert!(
+        failed["ending"]["error"]
+            .as_str()
+            .unwrap()
+            .contains("no kiosk/nowhere"),
+        "{failed}"
+    );
     assert_eq!(kitchen.revisions("kiosk").len(), 2);
     assert!(watch.terminate(), "SIGTERM is a proper end");
 }
@@ -72,9 +91,15 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         ("cut", whole[..whole.len() - 9].to_vec()),
         ("damaged", damaged),
         ("torn", torn),
-        ("outside", entry(b"../../etc/passwd", tar::EntryType::Regular, b"")),
+        (
+            "outside",
+            entry(b"../../etc/passwd", tar::EntryType::Regular, b""),
+        ),
         ("deeper", entry(b"a/../../b", tar::EntryType::Regular, b"")),
-        ("dangling", entry(b"etc/x", tar::EntryType::Link, b"etc/nothing")),
+        (
+            "dangling",
+            entry(b"etc/x", tar::EntryType::Link, b"etc/nothing"),
+        ),
     ];
     let mut jobs = Vec::new();
     for (name, body) in &hostile {
@@ -89,7 +114,11 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         assert_eq!(job["at"], "failed", "{name}: {job}");
         let error = job["ending"]["error"].as_str().unwrap();
         assert!(error.len() > 10, "{name}: {error}");
-        let body = kitchen.spool().join("failed").join(job["id"].as_str().unwrap()).join("upper.tar.zst");
+        let body = kitchen
+            .spool()
+            .join("failed")
+            .join(job["id"].as_str().unwrap())
+            .join("upper.tar.zst");
         assert!(body.exists(), "{name}: a failed upload is kept");
     }
     let good = told.iter().find(|one| one["id"] == good.as_str()).unwrap();

@@ -14,7 +14,9 @@ struct Small(PathBuf);
 impl Small {
     fn mount(at: &Path, size: &str) -> Self {
         fs::create_dir_all(at).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(at));
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"])
+            .arg(at));
         Self(at.to_owned())
     }
 }
@@ -40,9 +42,18 @@ fn a_full_spool_refuses_and_keeps_nothing() {
     let refused = kitchen.receive("kiosk", OPENING, &upload("big", &noise(4 << 20)));
     assert_eq!(refused, None);
     assert!(kitchen.jobs().is_empty());
-    assert_eq!(fs::read_dir(kitchen.spool().join("incoming/.parts")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(kitchen.spool().join("incoming/.parts"))
+            .unwrap()
+            .count(),
+        0
+    );
     // There is room for a small one.
-    assert!(kitchen.receive("kiosk", OPENING, &upload("small", b"x")).is_some());
+    assert!(
+        kitchen
+            .receive("kiosk", OPENING, &upload("small", b"x"))
+            .is_some()
+    );
     kitchen.drain();
     assert_eq!(kitchen.file("kiosk", "etc/small").unwrap(), b"x");
 }
@@ -62,7 +73,12 @@ fn a_full_store_makes_a_job_wait() {
     let content = noise(2 << 20);
     fs::write(inbox.join("big.tar.zst"), upload("big", &content)).unwrap();
     let mut watch = Command::new(crate::kitchen::program("bakery"));
-    watch.arg("--store").arg(&store).arg("watch").arg("--spool").arg(&spool);
+    watch
+        .arg("--store")
+        .arg(&store)
+        .arg("watch")
+        .arg("--spool")
+        .arg(&spool);
     watch.args(["--settle", "50", "--rescan", "1"]);
     let _watch = crate::kitchen::Running::start(&mut watch);
     // It tries, complains in the job's log, and waits.
@@ -70,14 +86,25 @@ fn a_full_store_makes_a_job_wait() {
         ["running", "queued"].iter().any(|state| {
             fs::read_dir(spool.join(state)).is_ok_and(|jobs| {
                 jobs.flatten().any(|job| {
-                    fs::read_to_string(job.path().join("log")).unwrap_or_default().contains("another attempt")
+                    fs::read_to_string(job.path().join("log"))
+                        .unwrap_or_default()
+                        .contains("another attempt")
                 })
             })
         })
     });
     assert_eq!(fs::read_dir(spool.join("failed")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(store.join("refs/kiosk/main")).unwrap().count(), 1, "nothing half published");
+    assert_eq!(
+        fs::read_dir(store.join("refs/kiosk/main")).unwrap().count(),
+        1,
+        "nothing half published"
+    );
     fs::remove_file(&ballast).unwrap();
-    wait_until(Duration::from_secs(90), || fs::read_dir(spool.join("done")).unwrap().count() == 1);
-    assert_eq!(fs::read_dir(store.join("refs/kiosk/main")).unwrap().count(), 2);
+    wait_until(Duration::from_secs(90), || {
+        fs::read_dir(spool.join("done")).unwrap().count() == 1
+    });
+    assert_eq!(
+        fs::read_dir(store.join("refs/kiosk/main")).unwrap().count(),
+        2
+    );
 }

@@ -22,14 +22,24 @@ impl Sshd {
         fs::create_dir_all(&directory).unwrap();
         // sshd's separated child wants this directory; the package makes it at boot.
         fs::create_dir_all("/run/sshd").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         for key in ["host", "ann", "bob"] {
             let file = directory.join(key);
-            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(file));
+            run(Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"])
+                .arg(file));
         }
         fs::write(directory.join("authorized_keys"), "").unwrap();
         let host = fs::read_to_string(directory.join("host.pub")).unwrap();
-        fs::write(directory.join("known_hosts"), format!("[127.0.0.1]:{port} {host}")).unwrap();
+        fs::write(
+            directory.join("known_hosts"),
+            format!("[127.0.0.1]:{port} {host}"),
+        )
+        .unwrap();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
@@ -40,8 +50,14 @@ impl Sshd {
         let mut sshd = Command::new("/usr/sbin/sshd");
         sshd.args(["-D", "-f"]).arg(directory.join("config"));
         let sshd = Running::start(&mut sshd);
-        wait_until(Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { port, directory, _sshd: sshd }
+        wait_until(Duration::from_secs(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            port,
+            directory,
+            _sshd: sshd,
+        }
     }
 
     fn ssh(&self, key: &str) -> String {
@@ -63,7 +79,14 @@ impl Sshd {
 
     fn push(&self, key: &str, target: &str, upper: &Path, more: &[&str]) -> Output {
         Command::new(program("layerfs"))
-            .args(["push", "--to", &format!("root@127.0.0.1:{target}"), "--ssh", &self.ssh(key), "--upper"])
+            .args([
+                "push",
+                "--to",
+                &format!("root@127.0.0.1:{target}"),
+                "--ssh",
+                &self.ssh(key),
+                "--upper",
+            ])
             .arg(upper)
             .args(["--author", "ann@desk", "-m", "a change"])
             .args(more)
@@ -84,9 +107,15 @@ fn upper(kitchen: &Kitchen) -> PathBuf {
     fs::set_permissions(upper.join("etc/setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
     fs::hard_link(upper.join("etc/motd"), upper.join("etc/motd2")).unwrap();
     symlink("motd", upper.join("etc/link")).unwrap();
-    run(Command::new("mknod").arg(upper.join("etc/gone")).args(["c", "0", "0"]));
-    run(Command::new("setfattr").args(["-n", "trusted.overlay.opaque", "-v", "y"]).arg(upper.join("etc/opaque")));
-    run(Command::new("setfattr").args(["-n", "user.note", "-v", "kept"]).arg(upper.join("etc/motd")));
+    run(Command::new("mknod")
+        .arg(upper.join("etc/gone"))
+        .args(["c", "0", "0"]));
+    run(Command::new("setfattr")
+        .args(["-n", "trusted.overlay.opaque", "-v", "y"])
+        .arg(upper.join("etc/opaque")));
+    run(Command::new("setfattr")
+        .args(["-n", "user.note", "-v", "kept"])
+        .arg(upper.join("etc/motd")));
     let sparse = fs::File::create(upper.join("etc/sparse")).unwrap();
     sparse.set_len(64 << 20).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, b"data", 32 << 20).unwrap();
@@ -102,16 +131,31 @@ fn a_push_becomes_a_revision() {
     let _watch = kitchen.watch(&[]);
     let pushed = sshd.push("ann", "kiosk", &upper, &["--wait"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
-    assert!(text(&pushed.stdout).contains("published as revision 2"), "{}", text(&pushed.stdout));
+    assert!(
+        text(&pushed.stdout).contains("published as revision 2"),
+        "{}",
+        text(&pushed.stdout)
+    );
     let revisions = kitchen.revisions("kiosk");
     assert_eq!(revisions.len(), 1);
     assert_eq!(revisions[0].manifest.author, "ann@desk");
     assert!(revisions[0].manifest.message.starts_with("a change\n"));
     assert_eq!(kitchen.file("kiosk", "etc/motd").unwrap(), b"changed\n");
     assert_eq!(kitchen.file("kiosk", "etc/motd2").unwrap(), b"changed\n");
-    assert_eq!(kitchen.file("kiosk", "etc/opaque/inside").unwrap(), b"inside\n");
-    assert_eq!(kitchen.file("kiosk", "etc/gone"), None, "the whiteout hides it");
-    assert_eq!(kitchen.file("kiosk", "var/log/syslog"), None, "logs are left out by default");
+    assert_eq!(
+        kitchen.file("kiosk", "etc/opaque/inside").unwrap(),
+        b"inside\n"
+    );
+    assert_eq!(
+        kitchen.file("kiosk", "etc/gone"),
+        None,
+        "the whiteout hides it"
+    );
+    assert_eq!(
+        kitchen.file("kiosk", "var/log/syslog"),
+        None,
+        "logs are left out by default"
+    );
     let sparse = kitchen.file("kiosk", "etc/sparse").unwrap();
     assert_eq!(sparse.len(), 64 << 20);
     assert_eq!(&sparse[32 << 20..][..4], b"data");
@@ -123,12 +167,19 @@ fn a_push_becomes_a_revision() {
     let (motd, motd2) = (inode(&index, etc, "motd"), inode(&index, etc, "motd2"));
     assert_eq!(motd, motd2, "hard links stay one object");
     assert_eq!(index.xattr(motd, b"user.note"), Some(&b"kept"[..]));
-    assert_eq!(index.inode(inode(&index, etc, "setuid")).unwrap().mode & 0o7777, 0o4755);
+    assert_eq!(
+        index.inode(inode(&index, etc, "setuid")).unwrap().mode & 0o7777,
+        0o4755
+    );
 
     // The same upper again: there is nothing left to publish.
     let again = sshd.push("ann", "kiosk", &upper, &["--wait"]);
     assert!(again.status.success(), "{}", text(&again.stderr));
-    assert!(text(&again.stdout).contains("changes nothing"), "{}", text(&again.stdout));
+    assert!(
+        text(&again.stdout).contains("changes nothing"),
+        "{}",
+        text(&again.stdout)
+    );
     assert_eq!(kitchen.revisions("kiosk").len(), 1);
 }
 
@@ -161,19 +212,42 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
         assert!(output.stdout.is_empty());
     };
     // A system the key is not for, one that is not there, a key nobody knows.
-    refused(sshd.push("ann", "lab", &upper, &[]), "may not push to lab/main");
-    refused(sshd.push("ann", "kiosk/nowhere", &upper, &[]), "the server has no kiosk/nowhere");
+    refused(
+        sshd.push("ann", "lab", &upper, &[]),
+        "may not push to lab/main",
+    );
+    refused(
+        sshd.push("ann", "kiosk/nowhere", &upper, &[]),
+        "the server has no kiosk/nowhere",
+    );
     refused(sshd.push("bob", "kiosk", &upper, &[]), "Permission denied");
     assert!(kitchen.jobs().is_empty());
     // Anything but a push.
-    for words in [&["id"][..], &["layerfs-push", "kiosk;id"], &["sh", "-c", "id"], &[]] {
-        let mut parts = sshd.ssh("ann").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for words in [
+        &["id"][..],
+        &["layerfs-push", "kiosk;id"],
+        &["sh", "-c", "id"],
+        &[],
+    ] {
+        let mut parts = sshd
+            .ssh("ann")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
         parts.push("root@127.0.0.1".into());
         parts.extend(words.iter().map(|word| (*word).to_owned()));
-        let output = Command::new(&parts[0]).args(&parts[1..]).stdin(std::process::Stdio::null()).output().unwrap();
+        let output = Command::new(&parts[0])
+            .args(&parts[1..])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
         assert!(!output.status.success(), "{words:?}");
         assert!(!text(&output.stdout).contains("uid="), "{words:?}");
-        assert!(text(&output.stdout).contains("refused"), "{words:?}: {}", text(&output.stdout));
+        assert!(
+            text(&output.stdout).contains("refused"),
+            "{words:?}: {}",
+            text(&output.stdout)
+        );
     }
     // What it may, without a watcher: the prompt is back, the job waits.
     let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
@@ -194,13 +268,27 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
     refused(sshd.push("ann", "kiosk", &upper, &[]), "Permission denied");
     // No server at all, no ssh at all.
     let nobody = Command::new(program("layerfs"))
-        .args(["push", "--to", "root@127.0.0.1:kiosk", "--ssh", "ssh -F /dev/null -p 1 -o BatchMode=yes", "--upper"])
+        .args([
+            "push",
+            "--to",
+            "root@127.0.0.1:kiosk",
+            "--ssh",
+            "ssh -F /dev/null -p 1 -o BatchMode=yes",
+            "--upper",
+        ])
         .arg(&upper)
         .output()
         .unwrap();
     refused(nobody, "Connection refused");
     let no_ssh = Command::new(program("layerfs"))
-        .args(["push", "--to", "root@127.0.0.1:kiosk", "--ssh", "/nonexistent/ssh", "--upper"])
+        .args([
+            "push",
+            "--to",
+            "root@127.0.0.1:kiosk",
+            "--ssh",
+            "/nonexistent/ssh",
+            "--upper",
+        ])
         .arg(&upper)
         .output()
         .unwrap();

@@ -35,9 +35,18 @@ pub struct Args {
 /// The URL is none.
 pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let url = args.url.trim_end_matches('/');
-    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'#');
-    ensure!(url.starts_with("http://") && plain(url), "{url:?} is not an http:// URL (firmware speaks no TLS)");
-    ensure!(args.tftp_root.starts_with('/') && plain(&args.tftp_root), "--tftp-root must be an absolute path");
+    let plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'#')
+    };
+    ensure!(
+        url.starts_with("http://") && plain(url),
+        "{url:?} is not an http:// URL (firmware speaks no TLS)"
+    );
+    ensure!(
+        args.tftp_root.starts_with('/') && plain(&args.tftp_root),
+        "--tftp-root must be an absolute path"
+    );
     let dhcp = match (args.network, args.range) {
         (Some(network), _) => Dhcp::Proxy(network),
         (None, Some((first, last))) => Dhcp::Full(first, last),
@@ -48,6 +57,10 @@ pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
 }
 
 fn range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
-    let parsed = text.split_once(',').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-    parsed.ok_or_else(|| "two addresses with a comma between them, such as 10.0.0.100,10.0.0.200".to_owned())
+    let parsed = text
+        .split_once(',')
+        .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    parsed.ok_or_else(|| {
+        "two addresses with a comma between them, such as 10.0.0.100,10.0.0.200".to_owned()
+    })
 }

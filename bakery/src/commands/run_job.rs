@@ -55,15 +55,25 @@ impl OnConflict {
 /// another attempt may succeed.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = Spool::open(&args.spool)?;
-    let job = spool.find(args.id)?.filter(|job| job.state == State::Running);
-    let Some(job) = job else { return Ok(ExitCode::SUCCESS) };
+    let job = spool
+        .find(args.id)?
+        .filter(|job| job.state == State::Running);
+    let Some(job) = job else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let resolution = match args.on_conflict {
         OnConflict::Refuse => Resolution::Refuse,
         OnConflict::Ours => Resolution::Ours,
         OnConflict::Theirs => Resolution::Theirs,
     };
     let done = globals.publisher().and_then(|publisher| {
-        Baker { spool: &spool, publisher: &publisher, resolution, options: Options::bake() }.run(&job)
+        Baker {
+            spool: &spool,
+            publisher: &publisher,
+            resolution,
+            options: Options::bake(),
+        }
+        .run(&job)
     });
     Ok(match done {
         Ok(Outcome::Ended(Ending::Failed { error })) => {

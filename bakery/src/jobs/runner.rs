@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use layerfmt::manifest::{Action, ProfileName, RevisionName};
 use layerfmt::Options;
+use layerfmt::manifest::{Action, ProfileName, RevisionName};
 use serde::{Deserialize, Serialize};
 
 use super::BODY;
@@ -72,16 +72,22 @@ impl Baker<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Taken),
             other => other.with_context(|| format!("cannot lock job {}", job.id))?,
         };
-        let Some(_lock) = lock else { return Ok(Outcome::Taken) };
+        let Some(_lock) = lock else {
+            return Ok(Outcome::Taken);
+        };
         if !job.path.join("request.json").exists() {
             return Ok(Outcome::Taken);
         }
         let ending = match self.attempt(job) {
             Ok(ending) => ending,
             Err(error) if is_temporary(&error) => return Err(error),
-            Err(error) => Ending::Failed { error: explain(&error) },
+            Err(error) => Ending::Failed {
+                error: explain(&error),
+            },
         };
-        self.spool.end(job, &ending).with_context(|| format!("cannot end job {}", job.id))?;
+        self.spool
+            .end(job, &ending)
+            .with_context(|| format!("cannot end job {}", job.id))?;
         Ok(Outcome::Ended(ending))
     }
 
@@ -94,17 +100,28 @@ impl Baker<'_> {
         let name = ProfileName::new(&request.target.system, &request.target.profile)?;
         if let Some(revision) = self.published_before(job, &name)? {
             let report = serde_json::json!({ "note": "published by a baker that was then killed" });
-            return Ok(Ending::Published { revision, seconds: 0.0, report });
+            return Ok(Ending::Published {
+                revision,
+                seconds: 0.0,
+                report,
+            });
         }
         let made_on = self.made_on(&name, &request)?;
         let staging = self.publisher.store().staging()?;
         let output = staging.path().join("job.layer");
         let report = self.bake(job, &request, &made_on, &output)?;
         if report.is_empty {
-            return Ok(Ending::Unchanged { revision: made_on.number(), report: told(&report, &[])? });
+            return Ok(Ending::Unchanged {
+                revision: made_on.number(),
+                report: told(&report, &[])?,
+            });
         }
         let total = report.content_len;
-        job.set_progress(&Progress { stage: "publish".into(), done: total, total });
+        job.set_progress(&Progress {
+            stage: "publish".into(),
+            done: total,
+            total,
+        });
         let addition = Addition {
             name: name.clone(),
             layer: &output,
@@ -122,7 +139,10 @@ impl Baker<'_> {
             }),
             Added::Nothing => {
                 let newest = self.publisher.history().newest(&name)?.unwrap_or_default();
-                Ok(Ending::Unchanged { revision: newest, report: told(&report, &[])? })
+                Ok(Ending::Unchanged {
+                    revision: newest,
+                    report: told(&report, &[])?,
+                })
             }
         }
     }
@@ -138,9 +158,13 @@ impl Baker<'_> {
         };
         let trailer = format!("{TRAILER}{}", job.id);
         for number in (started.newest + 1)..=newest {
-            let wanted = RevisionName { name: name.clone(), revision: Some(number) };
+            let wanted = RevisionName {
+                name: name.clone(),
+                revision: Some(number),
+            };
             let manifest = history.revision(&wanted)?.manifest;
-            if manifest.action == Action::Bake && manifest.message.lines().last() == Some(&trailer) {
+            if manifest.action == Action::Bake && manifest.message.lines().last() == Some(&trailer)
+            {
                 return Ok(Some(number));
             }
         }
@@ -151,7 +175,10 @@ impl Baker<'_> {
     fn made_on(&self, name: &ProfileName, request: &Request) -> anyhow::Result<Revision> {
         let history = self.publisher.history();
         if let Some(revision) = request.base {
-            let wanted = RevisionName { name: name.clone(), revision: Some(revision) };
+            let wanted = RevisionName {
+                name: name.clone(),
+                revision: Some(revision),
+            };
             match history.revision(&wanted) {
                 // A number from another server or a swept one: the newest is the best guess.
                 Err(HistoryError::NoRevision { .. }) => {}
@@ -171,14 +198,22 @@ impl Baker<'_> {
         let history = self.publisher.history();
         let base = BaseStack {
             merged: history.merged(&made_on.manifest)?,
-            names: made_on.manifest.layers.iter().map(|layer| layer.digest).collect(),
+            names: made_on
+                .manifest
+                .layers
+                .iter()
+                .map(|layer| layer.digest)
+                .collect(),
             layers: history.layers(&made_on.manifest)?,
         };
         let excludes = self.excludes(request)?;
         let body = File::open(job.path.join(BODY)).context("cannot open the upload")?;
         let total = body.metadata().context("cannot stat the upload")?.len();
         let count = Arc::new(AtomicU64::new(0));
-        let input = Counting { file: body, count: Arc::clone(&count) };
+        let input = Counting {
+            file: body,
+            count: Arc::clone(&count),
+        };
         let mut source = open_stream("the upload", input, &open::Options::default())?;
         let recipe = Recipe {
             excludes: &excludes,
@@ -192,7 +227,11 @@ impl Baker<'_> {
             scope.spawn(|| {
                 while !ended.load(Ordering::Relaxed) {
                     let done = count.load(Ordering::Relaxed);
-                    job.set_progress(&Progress { stage: "bake".into(), done, total });
+                    job.set_progress(&Progress {
+                        stage: "bake".into(),
+                        done,
+                        total,
+                    });
                     std::thread::park_timeout(Duration::from_millis(300));
                 }
             });
@@ -207,15 +246,23 @@ impl Baker<'_> {
         let root = self.spool.root().join("excludes");
         let (system, profile) = (&request.target.system, &request.target.profile);
         let mut texts = Vec::new();
-        for name in ["all".to_owned(), system.clone(), format!("{system}.{profile}")] {
+        for name in [
+            "all".to_owned(),
+            system.clone(),
+            format!("{system}.{profile}"),
+        ] {
             let path = root.join(format!("{name}.conf"));
             match std::fs::read_to_string(&path) {
                 Ok(text) => texts.push((path.display().to_string(), text)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", path.display()));
+                }
             }
         }
-        let texts = texts.iter().map(|(place, text)| (place.as_str(), text.as_str()));
+        let texts = texts
+            .iter()
+            .map(|(place, text)| (place.as_str(), text.as_str()));
         Ok(Excludes::with_defaults(texts)?)
     }
 
@@ -259,7 +306,11 @@ impl Read for Counting {
 /// The sender's words and, as the last line, the job. Nobody can name another job: ours is last.
 fn message(request: &Request, job: &Job) -> String {
     let words = request.message.trim();
-    let words = if words.is_empty() { "(no message)" } else { words };
+    let words = if words.is_empty() {
+        "(no message)"
+    } else {
+        words
+    };
     format!("{words}\n\n{TRAILER}{}", job.id)
 }
 
@@ -292,12 +343,18 @@ fn explain(error: &anyhow::Error) -> String {
 fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-            || matches!(
-                cause.downcast_ref::<HistoryError>(),
-                Some(HistoryError::Store(_) | HistoryError::Busy(..) | HistoryError::Key(_) | HistoryError::File(..))
+        matches!(
+            io,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        ) || matches!(
+            cause.downcast_ref::<HistoryError>(),
+            Some(
+                HistoryError::Store(_)
+                    | HistoryError::Busy(..)
+                    | HistoryError::Key(_)
+                    | HistoryError::File(..)
             )
-            || cause.is::<StoreError>()
+        ) || cause.is::<StoreError>()
             || cause.is::<KeyError>()
     })
 }

@@ -44,8 +44,14 @@ pub fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
              pxe-service=tag:!ipxe,X86-64_EFI,\"layerfs\",ipxe.efi\n\
              pxe-service=tag:!ipxe,BC_EFI,\"layerfs\",ipxe.efi\n",
         );
-        let _ = writeln!(config, "pxe-service=tag:ipxe,x86PC,\"layerfs\",{base}/boot.ipxe");
-        let _ = writeln!(config, "pxe-service=tag:ipxe,X86-64_EFI,\"layerfs\",{base}/boot.ipxe");
+        let _ = writeln!(
+            config,
+            "pxe-service=tag:ipxe,x86PC,\"layerfs\",{base}/boot.ipxe"
+        );
+        let _ = writeln!(
+            config,
+            "pxe-service=tag:ipxe,X86-64_EFI,\"layerfs\",{base}/boot.ipxe"
+        );
     }
     config
 }

@@ -7,8 +7,15 @@ use super::{Choice, Menu};
 /// The menu. GRUB names files as `(http,host:port)/path`.
 #[must_use]
 pub fn grub(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
-    let host = menu.base.split_once("://").map_or(menu.base.as_str(), |(_, host)| host);
-    let timeout = if menu.timeout == 0 { -1 } else { i64::from(menu.timeout) };
+    let host = menu
+        .base
+        .split_once("://")
+        .map_or(menu.base.as_str(), |(_, host)| host);
+    let timeout = if menu.timeout == 0 {
+        -1
+    } else {
+        i64::from(menu.timeout)
+    };
     let mut script = format!("set timeout={timeout}\nset default=0\ninsmod net\ninsmod http\n");
     for choice in newest {
         script.push_str(&entry(menu, host, choice, ""));

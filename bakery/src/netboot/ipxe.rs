@@ -24,7 +24,10 @@ pub fn ipxe(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
         seconds => format!(" --timeout {}", u64::from(seconds) * 1000),
     };
     let first = if choices.is_empty() { "disk" } else { "e0" };
-    let _ = writeln!(script, "choose --default {first}{wait} chosen && goto ${{chosen}} || goto menu");
+    let _ = writeln!(
+        script,
+        "choose --default {first}{wait} chosen && goto ${{chosen}} || goto menu"
+    );
     for (index, choice) in choices.iter().enumerate() {
         let _ = writeln!(script, ":e{index}");
         script.push_str(&entry(menu, choice));
@@ -40,21 +43,32 @@ pub fn ipxe(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
 /// The script that boots one revision without asking.
 #[must_use]
 pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
-    format!("#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n", menu.base, entry(menu, choice))
+    format!(
+        "#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n",
+        menu.base,
+        entry(menu, choice)
+    )
 }
 
 fn entry(menu: &Menu, choice: &Choice) -> String {
     let line = choice.command_line(menu);
     // The root's name in full, so that a change of ${base} by hand does not change the root.
     let mut script = String::from("imgfree\n");
-    let initrd = if choice.initrd.is_some() { " initrd=initrd" } else { "" };
+    let initrd = if choice.initrd.is_some() {
+        " initrd=initrd"
+    } else {
+        ""
+    };
     let _ = writeln!(
         script,
         "kernel --name kernel ${{base}}{}{initrd} {line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed",
         choice.kernel
     );
     if let Some(path) = &choice.initrd {
-        let _ = writeln!(script, "initrd --name initrd ${{base}}{path} || goto failed");
+        let _ = writeln!(
+            script,
+            "initrd --name initrd ${{base}}{path} || goto failed"
+        );
     }
     script.push_str("boot || goto failed\n");
     script

@@ -20,7 +20,11 @@ pub fn pxelinux(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
             let _ = writeln!(config, "  INITRD {}{path}", menu.base);
         }
         // pxelinux adds BOOTIF itself.
-        let _ = writeln!(config, "  APPEND {}\n  IPAPPEND 2", choice.command_line(menu));
+        let _ = writeln!(
+            config,
+            "  APPEND {}\n  IPAPPEND 2",
+            choice.command_line(menu)
+        );
     }
     config.push_str("LABEL disk\n  MENU LABEL Boot from the local disk\n  LOCALBOOT 0\n");
     config

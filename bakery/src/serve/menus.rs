@@ -43,14 +43,16 @@ pub(super) async fn profile(
     if !is_name(&system) || !is_name(profile) {
         return absent();
     }
-    let Some(menu) = menu(&server, &asked) else { return no_base() };
+    let Some(menu) = menu(&server, &asked) else {
+        return no_base();
+    };
     let script = match revision.parse::<u64>() {
-        Ok(revision) => one(&server, &system, profile, revision).await.map(|choice| {
-            choice.map(|choice| netboot::ipxe_entry(&menu, &choice))
-        }),
-        Err(_) if revision.is_empty() => {
-            older(&server, &system, profile).await.map(|choices| Some(netboot::ipxe(&menu, &choices, &[])))
-        }
+        Ok(revision) => one(&server, &system, profile, revision)
+            .await
+            .map(|choice| choice.map(|choice| netboot::ipxe_entry(&menu, &choice))),
+        Err(_) if revision.is_empty() => older(&server, &system, profile)
+            .await
+            .map(|choices| Some(netboot::ipxe(&menu, &choices, &[]))),
         Err(_) => return absent(),
     };
     match script {
@@ -61,7 +63,9 @@ pub(super) async fn profile(
 }
 
 async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
-    let Some(menu) = menu(server, asked) else { return no_base() };
+    let Some(menu) = menu(server, asked) else {
+        return no_base();
+    };
     match everything(server).await {
         Ok((newest, older)) => text(asked, form(&menu, &newest, &older)),
         Err(error) => refused(server, &error),
@@ -72,8 +76,16 @@ async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
 async fn everything(server: &Server) -> Result<(Vec<Choice>, Vec<Choice>), ObjectError> {
     let (mut newest, mut older) = (Vec::new(), Vec::new());
     for profile in heads::profiles(&server.objects).await? {
-        for (index, choice) in choices(server, &profile.system, &profile.profile).await?.into_iter().enumerate() {
-            if index == 0 { newest.push(choice) } else { older.push(choice) }
+        for (index, choice) in choices(server, &profile.system, &profile.profile)
+            .await?
+            .into_iter()
+            .enumerate()
+        {
+            if index == 0 {
+                newest.push(choice)
+            } else {
+                older.push(choice)
+            }
         }
     }
     Ok((newest, older))
@@ -81,7 +93,11 @@ async fn everything(server: &Server) -> Result<(Vec<Choice>, Vec<Choice>), Objec
 
 async fn older(server: &Server, system: &str, profile: &str) -> Result<Vec<Choice>, ObjectError> {
     let choices = choices(server, system, profile).await?;
-    if choices.is_empty() { Err(ObjectError::Missing) } else { Ok(choices) }
+    if choices.is_empty() {
+        Err(ObjectError::Missing)
+    } else {
+        Ok(choices)
+    }
 }
 
 /// What a profile's last revisions offer, newest first. One that cannot be read is left out:
@@ -92,15 +108,28 @@ async fn choices(server: &Server, system: &str, profile: &str) -> Result<Vec<Cho
     for number in numbers.into_iter().rev().take(limits::MENU_REVISIONS_MAX) {
         match one(server, system, profile, number).await {
             Ok(choice) => choices.extend(choice),
-            Err(error) => tracing::warn!("left out of the menu: {system}/{profile}@{number}: {error}"),
+            Err(error) => {
+                tracing::warn!("left out of the menu: {system}/{profile}@{number}: {error}")
+            }
         }
     }
     Ok(choices)
 }
 
-async fn one(server: &Server, system: &str, profile: &str, revision: u64) -> Result<Option<Choice>, ObjectError> {
-    let wanted = Profile { system: system.to_owned(), profile: profile.to_owned(), revision };
-    Ok(Choice::of(&heads::manifest(&server.objects, &wanted).await?))
+async fn one(
+    server: &Server,
+    system: &str,
+    profile: &str,
+    revision: u64,
+) -> Result<Option<Choice>, ObjectError> {
+    let wanted = Profile {
+        system: system.to_owned(),
+        profile: profile.to_owned(),
+        revision,
+    };
+    Ok(Choice::of(
+        &heads::manifest(&server.objects, &wanted).await?,
+    ))
 }
 
 fn menu(server: &Server, asked: &HeaderMap) -> Option<Menu> {
@@ -108,13 +137,24 @@ fn menu(server: &Server, asked: &HeaderMap) -> Option<Menu> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => netboot::base_of_host(asked.get(HOST)?.to_str().ok()?)?,
     };
-    Some(Menu { base, timeout: server.menu_timeout })
+    Some(Menu {
+        base,
+        timeout: server.menu_timeout,
+    })
 }
 
 fn no_base() -> Response {
-    (StatusCode::BAD_REQUEST, "the request has no usable Host; start the server with --url\n").into_response()
+    (
+        StatusCode::BAD_REQUEST,
+        "the request has no usable Host; start the server with --url\n",
+    )
+        .into_response()
 }
 
 fn text(asked: &HeaderMap, script: String) -> Response {
-    small(asked, script.into(), HeaderValue::from_static("text/plain; charset=us-ascii"))
+    small(
+        asked,
+        script.into(),
+        HeaderValue::from_static("text/plain; charset=us-ascii"),
+    )
 }
