@@ -8,24 +8,40 @@ use crate::cli::Globals;
 
 pub mod authorize;
 pub mod bake;
+pub mod cherry_pick;
 pub mod compact;
 pub mod completions;
+pub mod diff;
 pub mod dnsmasq;
 pub mod dump;
 pub mod flatten;
+pub mod gc;
+pub mod history_compact;
+pub mod init;
 pub mod initrd;
 pub mod input;
 pub mod inspect;
 pub mod jobs;
+pub mod key;
 pub mod layers;
+pub mod log;
 pub mod man;
 pub mod pack;
+pub mod profile;
+pub mod published;
+pub mod rebase;
 pub mod receive;
+pub mod rollback;
 pub mod run_job;
 pub mod serve;
+pub mod show;
+pub mod store;
+pub mod store_verify;
+pub mod tag;
 pub mod unpack;
 pub mod verify;
 pub mod watch;
+pub mod wording;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]
@@ -36,22 +52,34 @@ pub mod watch;
 pub enum Command {
     Authorize(authorize::Args),
     Bake(bake::Args),
+    CherryPick(cherry_pick::Args),
     Compact(compact::Args),
     Completions(completions::Args),
+    Diff(diff::Args),
+    Dnsmasq(dnsmasq::Args),
     Dump(dump::Args),
     Flatten(flatten::Args),
-    Dnsmasq(dnsmasq::Args),
+    Gc(gc::Args),
+    Init(init::Args),
     Initrd(initrd::Args),
-    Jobs(jobs::Args),
     Inspect(inspect::Args),
+    Jobs(jobs::Args),
+    Key(key::Args),
+    Log(log::Args),
     Man(man::Args),
     Pack(pack::Args),
+    Profile(profile::Args),
+    Rebase(rebase::Args),
     Receive(receive::Args),
+    Rollback(rollback::Args),
     RunJob(run_job::Args),
     Serve(serve::Args),
-    Watch(watch::Args),
+    Show(show::Args),
+    Store(store::Args),
+    Tag(tag::Args),
     Unpack(unpack::Args),
     Verify(verify::Args),
+    Watch(watch::Args),
 }
 
 impl Command {
@@ -63,22 +91,34 @@ impl Command {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Bake(args) => bake::run(args, globals),
+            Self::CherryPick(args) => cherry_pick::run(args, globals),
             Self::Compact(args) => compact::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
+            Self::Diff(args) => diff::run(args, globals),
+            Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),
             Self::Flatten(args) => flatten::run(args, globals),
-            Self::Dnsmasq(args) => dnsmasq::run(args, globals),
+            Self::Gc(args) => gc::run(args, globals),
+            Self::Init(args) => init::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
-            Self::Jobs(args) => jobs::run(args, globals),
             Self::Inspect(args) => inspect::run(args, globals),
+            Self::Jobs(args) => jobs::run(args, globals),
+            Self::Key(args) => key::run(args, globals),
+            Self::Log(args) => log::run(args, globals),
             Self::Man(args) => man::run(args, globals),
             Self::Pack(args) => pack::run(args, globals),
+            Self::Profile(args) => profile::run(args, globals),
+            Self::Rebase(args) => rebase::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
+            Self::Rollback(args) => rollback::run(args, globals),
             Self::RunJob(args) => run_job::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
-            Self::Watch(args) => watch::run(args, globals),
+            Self::Show(args) => show::run(args, globals),
+            Self::Store(args) => store::run(args, globals),
+            Self::Tag(args) => tag::run(args, globals),
             Self::Unpack(args) => unpack::run(args, globals),
             Self::Verify(args) => verify::run(args, globals),
+            Self::Watch(args) => watch::run(args, globals),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! both changed alike is settled; anything else is a conflict. Contents are compared by their
 //! recorded digests, so nothing is read. Times of modification alone never conflict.
 
+mod change;
 mod conflict;
 mod merge;
 mod rewrite;
@@ -19,6 +20,7 @@ use layerfmt::{ContentDigests, Digest, Index, Layer, LayerSet, Tree};
 use crate::history::{HistoryError, Result};
 use crate::publish::stack;
 
+pub use change::{Change, changes};
 pub use conflict::Conflict;
 
 /// What a regular file is, as far as a merge needs to know: its content digest and length.

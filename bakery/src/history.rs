@@ -2,15 +2,20 @@
 
 mod error;
 mod revision;
+mod tag;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use layerfmt::flatten::MergedIndex;
-use layerfmt::manifest::{Keyset, MANIFEST_LEN_MAX, Manifest, ProfileName, RevisionName};
-use layerfmt::trust::{
-    AllowedSigners, ENVELOPE_LEN_MAX, VerifiedHead, verify_head, verify_manifest, verify_previous,
+use layerfmt::flatten::{MergedIndex, flatten_layers};
+use layerfmt::manifest::{
+    Head, Keyset, MANIFEST_LEN_MAX, Manifest, ObjectRef, ProfileName, RevisionName,
 };
-use layerfmt::{Layer, LayerSet};
+use layerfmt::trust::{
+    AllowedSigners, ENVELOPE_LEN_MAX, Envelope, HEAD_NAMESPACE, TrustError, VerifiedHead,
+    public_key_line, verify_head, verify_manifest, verify_previous,
+};
+use layerfmt::{Digest, Layer, LayerSet};
 
 use crate::clock;
 use crate::keys;
@@ -18,6 +23,7 @@ use crate::store::{Key, Store};
 
 pub use error::HistoryError;
 pub use revision::Revision;
+pub use tag::Tag;
 
 /// `Result` with a [`HistoryError`].
 pub type Result<T> = std::result::Result<T, HistoryError>;
@@ -39,8 +45,8 @@ impl History {
     /// # Errors
     /// When the store has no keyset that `anchors` vouch for.
     pub fn open(store: Store, anchors: AllowedSigners) -> Result<History> {
-        let keyset = keys::newest(&store, &anchors)?
-            .ok_or(HistoryError::Trust(layerfmt::trust::TrustError::NoKeyset))?;
+        let keyset =
+            keys::newest(&store, &anchors)?.ok_or(HistoryError::Trust(TrustError::NoKeyset))?;
         Ok(History {
             store,
             anchors,
@@ -68,6 +74,20 @@ impl History {
     /// # Errors
     /// When the store cannot list.
     pub fn names(&self) -> Result<Vec<ProfileName>> {
+        let mut open = Vec::new();
+        for name in self.all_names()? {
+            if !self.is_removed(&name)? {
+                open.push(name);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Every history of the store, the removed ones too.
+    ///
+    /// # Errors
+    /// When the store cannot list.
+    pub fn all_names(&self) -> Result<Vec<ProfileName>> {
         let mut names: Vec<ProfileName> = Vec::new();
         for entry in self.store.list("refs")? {
             let mut parts = entry.key.as_str().split('/').skip(1);
@@ -81,13 +101,7 @@ impl History {
                 names.push(name);
             }
         }
-        let mut open = Vec::new();
-        for name in names {
-            if !self.is_removed(&name)? {
-                open.push(name);
-            }
-        }
-        Ok(open)
+        Ok(names)
     }
 
     /// Whether a history was closed by `profile remove`.
@@ -142,6 +156,50 @@ impl History {
         )?))
     }
 
+    /// As [`History::head`], but whoever signed it: for those who replace keys.
+    ///
+    /// # Errors
+    /// When a record is missing or damaged.
+    pub(crate) fn unsigned_head(&self, name: &ProfileName) -> Result<Option<Revision>> {
+        let Some(newest) = self.newest(name)? else {
+            return Ok(None);
+        };
+        let envelope = Envelope::parse(&self.envelope(name, newest)?)?;
+        let head = Head::parse(envelope.payload.as_bytes())?;
+        let wanted = RevisionName {
+            name: name.clone(),
+            revision: Some(newest),
+        };
+        let found = RevisionName {
+            name: head.name(),
+            revision: Some(head.revision),
+        };
+        if wanted != found {
+            let (wanted, found) = (wanted.to_string(), found.to_string());
+            return Err(TrustError::WrongName { wanted, found }.into());
+        }
+        let digest = Digest::of(envelope.payload.as_bytes());
+        let signer = String::new();
+        Ok(Some(self.revision_of(VerifiedHead {
+            head,
+            digest,
+            signer,
+        })?))
+    }
+
+    /// The key that signed the head of a history, as keysets spell it.
+    ///
+    /// # Errors
+    /// When the head is missing or damaged.
+    pub fn signer_line(&self, name: &ProfileName) -> Result<Option<String>> {
+        let Some(newest) = self.newest(name)? else {
+            return Ok(None);
+        };
+        let envelope = Envelope::parse(&self.envelope(name, newest)?)?;
+        let key = envelope.signed_by(HEAD_NAMESPACE)?;
+        Ok(Some(public_key_line(&key)?))
+    }
+
     /// A revision that must be there: the newest, or an older one reached through the chain, so
     /// that it is believed even when the key that signed it is gone.
     ///
@@ -162,7 +220,7 @@ impl History {
             newer = self.previous_head(&newer)?.head;
         }
         if newer.revision != found.number() {
-            let digest = layerfmt::Digest::of(&newer.render()?);
+            let digest = Digest::of(&newer.render()?);
             found = self.revision_of(VerifiedHead {
                 head: newer,
                 digest,
@@ -186,7 +244,49 @@ impl History {
     /// # Errors
     /// As of [`History::head`], at the first broken link.
     pub fn log(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
-        let mut revisions = vec![self.require_head(name)?];
+        self.chain(self.require_head(name)?, count_max)
+    }
+
+    /// As [`History::log`], but whoever signed the head: for those who keep the store, not for
+    /// those who boot from it.
+    ///
+    /// # Errors
+    /// At the first broken link.
+    pub fn walk(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
+        let head = self.unsigned_head(name)?;
+        let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+        self.chain(head, count_max)
+    }
+
+    /// The revision that [`History::walk`] meets.
+    ///
+    /// # Errors
+    /// When there is none, or a link is broken.
+    pub fn walk_to(&self, wanted: &RevisionName) -> Result<Revision> {
+        let mut revisions = self.walk(&wanted.name, usize::MAX)?;
+        let newest = revisions.first().map_or(0, Revision::number);
+        revisions.retain(|revision| Some(revision.number()) == wanted.revision);
+        let found = revisions.pop();
+        found.ok_or_else(|| HistoryError::NoRevision {
+            wanted: wanted.to_string(),
+            newest,
+        })
+    }
+
+    /// The revisions of a history that have tags.
+    ///
+    /// # Errors
+    /// When a tag cannot be read.
+    pub fn tagged(&self, name: &ProfileName) -> Result<BTreeSet<u64>> {
+        Ok(self
+            .tags(name)?
+            .into_iter()
+            .map(|tag| tag.revision)
+            .collect())
+    }
+
+    fn chain(&self, head: Revision, count_max: usize) -> Result<Vec<Revision>> {
+        let mut revisions = vec![head];
         while let Some(last) = revisions.last()
             && last.number() > 1
             && revisions.len() < count_max
@@ -207,11 +307,21 @@ impl History {
         Ok(MergedIndex::from_layer(&layer, true)?)
     }
 
+    /// The merged index of a stack, lowest first.
+    ///
+    /// # Errors
+    /// When a layer is missing or damaged.
+    pub fn flatten(&self, stack: &[ObjectRef]) -> Result<MergedIndex> {
+        let layers = stack.iter().map(|layer| self.layer(&layer.digest));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        Ok(flatten_layers(layers.iter().map(|layer| &**layer), true)?)
+    }
+
     /// One layer of the store.
     ///
     /// # Errors
     /// When it is missing or damaged.
-    pub fn layer(&self, digest: &layerfmt::Digest) -> Result<Arc<Layer>> {
+    pub fn layer(&self, digest: &Digest) -> Result<Arc<Layer>> {
         Ok(Arc::new(
             self.store.open_layer(&Key::layer(digest), digest)?,
         ))
@@ -234,7 +344,7 @@ impl History {
         Ok(LayerSet::new(layers))
     }
 
-    fn previous_head(&self, newer: &layerfmt::manifest::Head) -> Result<VerifiedHead> {
+    fn previous_head(&self, newer: &Head) -> Result<VerifiedHead> {
         let name = newer.name();
         let envelope = self.envelope(&name, newer.revision - 1)?;
         verify_previous(newer, &envelope).map_err(|e| {

@@ -8,6 +8,7 @@
 //! | [`assemble`], [`exclude`], [`overlay`], [`bake`] | entries to a layer |
 //! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
+//! | [`sweep`], [`scrub`] | deleting what nobody reaches; verifying the rest |
 //! | [`keys`], [`clock`] | who signs, and when |
 //! | [`store`] | objects by name, and who may create them |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
@@ -37,9 +38,11 @@ pub mod pack;
 pub mod progress;
 pub mod publish;
 pub mod receive;
+pub mod scrub;
 pub mod serve;
 pub mod source;
 pub mod store;
+pub mod sweep;
 pub mod sys;
 pub mod unpack;
 pub mod watch;

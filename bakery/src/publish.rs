@@ -4,6 +4,10 @@
 //! it all of it is there. Who loses the race for a number builds on the winner and tries again.
 
 mod addition;
+mod compaction;
+mod pick;
+mod profile;
+mod rebase;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,6 +28,8 @@ use crate::keys::{Keys, Signer};
 use crate::store::{Created, Key, Store, StoreError, check, guard};
 
 pub use addition::{Addition, Import};
+pub use compaction::{CompactPolicy, Compacted, Compaction};
+pub(crate) use pick::action_text;
 
 /// How often a lost race is tried again. Everyone that loses to somebody makes progress for
 /// somebody, so this many losses in a row mean a very busy name.
@@ -159,6 +165,18 @@ impl Publisher {
         &self,
         name: &ProfileName,
         uploads: &Uploads,
+        draft: impl FnMut(Option<&Revision>, &mut Uploads) -> Result<Draft>,
+    ) -> Result<Revision> {
+        self.publish_after(name, uploads, false, draft)
+    }
+
+    /// As [`Publisher::publish`]; with `unsigned` also after a head whose signature does not
+    /// count any more.
+    fn publish_after(
+        &self,
+        name: &ProfileName,
+        uploads: &Uploads,
+        unsigned: bool,
         mut draft: impl FnMut(Option<&Revision>, &mut Uploads) -> Result<Draft>,
     ) -> Result<Revision> {
         if self.history.is_removed(name)? {
@@ -168,7 +186,10 @@ impl Publisher {
             self.store().put_file(key, file)?;
         }
         for attempt in 0..ATTEMPTS_MAX {
-            let head = self.history.head(name)?;
+            let head = match unsigned {
+                false => self.history.head(name)?,
+                true => self.history.unsigned_head(name)?,
+            };
             let mut all = uploads.clone();
             let draft = draft(head.as_ref(), &mut all)?;
             for (key, file) in all.0.iter().skip(uploads.0.len()) {

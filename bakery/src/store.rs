@@ -342,6 +342,16 @@ impl Store {
             .map_err(|error| local::failed("cannot make a file in", &directory, error))
     }
 
+    /// Delete files that killed processes left on their way into a local store.
+    ///
+    /// # Errors
+    /// When the store's directory cannot be read.
+    pub fn sweep_staging(&self, grace: std::time::Duration) -> Result<()> {
+        self.root
+            .as_ref()
+            .map_or(Ok(()), |root| local::sweep_staging(root, grace))
+    }
+
     /// A file with the bytes of an object: the store's own, or a copy made on first use.
     ///
     /// # Errors

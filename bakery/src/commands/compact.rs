@@ -1,4 +1,4 @@
-//! `bakery compact`, the form for layer files
+//! `bakery compact`, and its form for layer files
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,24 +10,28 @@ use serde::Serialize;
 
 use crate::bake::Partial;
 use crate::cli::Globals;
-use crate::commands::layers;
+use crate::commands::{history_compact, layers};
 use crate::{output, progress};
 
-/// Make one layer of a stack of layers
+/// Make one layer of many: in a history, or of layer files
 ///
-/// Chunks that are still visible are copied as they are. The result is published only if it shows
-/// the same tree.
+/// Chunks that are still visible are copied as they are. The result is published (or, with
+/// --output, kept) only if it shows the same tree. Older revisions keep their layers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The layers, lowest first
-    #[arg(required = true, value_name = "LAYER")]
+    /// A history, and perhaps REV..REV: the layers that came after the first revision, up to the
+    /// second. With --output: layer files, lowest first
+    #[arg(required = true, value_name = "SYSTEM[/PROFILE] [REV..REV] | LAYER")]
     pub layers: Vec<PathBuf>,
-    /// The layer to write
+    /// Compact layer files into this one, instead of a history
     #[arg(short, long, value_name = "LAYER")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
     /// Compress everything anew at the highest level: slow and small
     #[arg(long)]
     pub recompress: bool,
+    /// What only a history knows.
+    #[command(flatten)]
+    pub history: history_compact::Args,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +49,9 @@ struct Compacted {
 /// # Errors
 /// A layer is damaged, or the result does not show the same tree.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let Some(output) = args.output.clone() else {
+        return history_compact::run(&args.layers, args.recompress, args.history, globals);
+    };
     let stack = layers::open(&args.layers)?;
     let merged = layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)
         .context("cannot flatten the layers")?;
@@ -55,7 +62,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let expected = merged
         .tree_digest()
         .context("the layers have no content digests")?;
-    let result = compacted(&args, &merged, &set, &names, expected, before_len, globals)?;
+    let result = compacted(&args, &output, &merged, &set, &names, expected, before_len, globals)?;
     output::emit(globals, &result, |out| {
         writeln!(out, "layer      {}", result.layer)?;
         let (after, before) = (output::length(result.file_len), output::length(before_len));
@@ -70,8 +77,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[expect(clippy::too_many_arguments, reason = "one caller; the parts of one step")]
 fn compacted(
     args: &Args,
+    output: &Path,
     merged: &MergedIndex,
     set: &LayerSet,
     names: &[Digest],
@@ -86,7 +95,7 @@ fn compacted(
         labels: names.iter().map(name).collect(),
     };
     let bar = progress::bytes(globals, None, "compacting");
-    let place = scratch_beside(&args.output)?;
+    let place = scratch_beside(output)?;
     let path = place.path().join("layer");
     let done = |len| bar.set_position(len);
     let info = match args.recompress {
@@ -104,7 +113,7 @@ fn compacted(
         tree_digest == expected,
         "the compacted layer shows another tree ({tree_digest}) than the stack ({expected}); it was thrown away"
     );
-    Partial::adopt(&path, &args.output)?;
+    Partial::adopt(&path, output)?;
     Ok(Compacted {
         layer: info.digest.to_string(),
         file_len: info.file_len,

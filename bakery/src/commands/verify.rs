@@ -8,17 +8,22 @@ use layerfmt::{ErrorKind, FormatError, Layer, LayerSet};
 use serde::Serialize;
 
 use crate::cli::{ANSWER_NO, Globals};
-use crate::commands::layers;
+use crate::commands::{layers, store_verify};
 use crate::{output, progress};
 
-/// Check every byte of layer files
+/// Check a store, or every byte of layer files
 ///
-/// Exit code 1 when one is damaged. Contents borrowed from layers that are not named with --base
+/// Without layers: every signature and link of every history of the store, and that everything
+/// retained is there; with --all also every byte, and that every index shows its layers' tree.
+/// Exit code 1 when something is damaged. Contents borrowed from layers that are not named with --base
 /// or as arguments are not compared, and counted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Read every byte of the store
+    #[arg(long, conflicts_with = "layers")]
+    pub all: bool,
     /// The layers
-    #[arg(required = true, value_name = "LAYER")]
+    #[arg(value_name = "LAYER")]
     pub layers: Vec<PathBuf>,
     /// A layer that only gives contents which the others borrow (repeatable)
     #[arg(long, value_name = "LAYER")]
@@ -43,6 +48,9 @@ struct Verdict {
 /// # Errors
 /// A file cannot be read at all.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    if args.layers.is_empty() {
+        return store_verify::run(args.all, globals);
+    }
     let mut at_hand = layers::open(&args.base)?;
     // A damaged layer must not keep the others from being checked.
     at_hand.extend(

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use layerfmt::manifest::{Action, ObjectRef, ProfileName, RevisionName};
-use layerfmt::{Digest, Layer};
+use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
+use layerfmt::{Digest, Layer, MergedIndex};
 
 use super::{Draft, Merged, Publisher, Uploads, reference, stack};
 use crate::graft::{Graft, Resolution, Ways, graft};
-use crate::history::{HistoryError, Result, Revision};
+use crate::history::{History, HistoryError, Result, Revision};
 use crate::store::Key;
 
 /// A layer to go on top of a history.
@@ -49,6 +49,42 @@ pub struct Import<'a> {
     pub message: String,
 }
 
+/// What a layer was made on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'o> {
+    /// The tree of a revision.
+    Revision(&'o Revision),
+    /// The tree of these layers, lowest first; none: nothing.
+    Stack(&'o [ObjectRef]),
+}
+
+/// A layer on its way to another tree.
+#[derive(Debug)]
+pub(crate) struct Grafting<'g> {
+    pub layer: &'g Arc<Layer>,
+    pub origin: Origin<'g>,
+    pub resolution: Resolution,
+    /// Where it is written if it must be written anew.
+    pub path: &'g Path,
+}
+
+impl Origin<'_> {
+    fn is_tree_of(&self, manifest: &Manifest) -> bool {
+        match self {
+            Origin::Revision(revision) => revision.manifest.tree_digest == manifest.tree_digest,
+            Origin::Stack(layers) => *layers == manifest.layers,
+        }
+    }
+
+    fn merged(&self, history: &History) -> Result<Option<MergedIndex>> {
+        match self {
+            Origin::Revision(revision) => history.merged(&revision.manifest).map(Some),
+            Origin::Stack([]) => Ok(None),
+            Origin::Stack(layers) => history.flatten(layers).map(Some),
+        }
+    }
+}
+
 impl Publisher {
     /// Publish a revision with one layer more. When the history went on since the layer was made,
     /// it is put on the new head three ways ([`crate::graft`]).
@@ -74,56 +110,47 @@ impl Publisher {
                 let merged = stack(None, &layer)?;
                 return Ok(first(action, author, &addition.message, &layer, merged));
             };
-            let base = made_on.as_ref().unwrap_or(head);
+            let origin = Origin::Revision(made_on.as_ref().unwrap_or(head));
             let draft = Draft::like(&head.manifest, action, author, &addition.message);
-            self.put_on(
-                draft,
-                head,
-                base,
-                &layer,
-                addition.resolution,
-                &path,
-                uploads,
-            )
+            let grafting = Grafting {
+                layer: &layer,
+                origin,
+                resolution: addition.resolution,
+                path: &path,
+            };
+            self.put_on(draft, head, &grafting, uploads)
         })
     }
 
-    /// The draft with `layer`, which was made on `base`, on top of what it has.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "two callers, in two loops with their own state"
-    )]
+    /// The draft with `layer`, which was made on `origin`, on top of *ours*, which it is like.
     pub(crate) fn put_on(
         &self,
         mut draft: Draft,
         ours: &Revision,
-        base: &Revision,
-        layer: &Arc<Layer>,
-        resolution: Resolution,
-        path: &Path,
+        grafting: &Grafting<'_>,
         uploads: &mut Uploads,
     ) -> Result<Draft> {
-        let digest = layer.digest();
+        let (layer, digest) = (grafting.layer, grafting.layer.digest());
         if draft.layers.iter().any(|known| known.digest == digest) {
             let what = format!("{} has layer {} already", ours.name(), digest.short());
             return Err(HistoryError::Refused(what));
         }
         let ours_merged = self.history().merged(&ours.manifest)?;
-        let (layer, merged) = if base.manifest.tree_digest == ours.manifest.tree_digest {
+        let (layer, merged) = if grafting.origin.is_tree_of(&ours.manifest) {
             (Arc::clone(layer), stack(Some(&ours_merged), layer)?)
         } else {
-            let base_merged = self.history().merged(&base.manifest)?;
+            let base = grafting.origin.merged(self.history())?;
             let sources = self.history().layers(&ours.manifest)?;
             let ways = Ways {
-                base: Some(&base_merged),
+                base: base.as_ref(),
                 ours: &ours_merged,
                 layer,
                 sources: &sources,
             };
-            match graft(&ways, resolution, path)? {
+            match graft(&ways, grafting.resolution, grafting.path)? {
                 Graft::AsItIs(merged) => (Arc::clone(layer), merged),
                 Graft::Rewritten(rewritten, merged) => {
-                    uploads.add(Key::layer(&rewritten.digest()), path);
+                    uploads.add(Key::layer(&rewritten.digest()), grafting.path);
                     (rewritten, merged)
                 }
                 Graft::Nothing => {
@@ -151,14 +178,13 @@ impl Publisher {
         let layer = Layer::map(import.layer)?;
         let mut uploads = Uploads::default();
         uploads.add(Key::layer(&layer.digest()), import.layer);
-        let kernel = import
-            .kernel
-            .map(|file| boot_file(file, &mut uploads))
-            .transpose()?;
-        let initrd = import
-            .initrd
-            .map(|file| boot_file(file, &mut uploads))
-            .transpose()?;
+        let staging = self.store().staging()?;
+        let mut boot = |file: Option<&Path>, name: &str| {
+            file.map(|file| boot_file(file, &staging.path().join(name), &mut uploads))
+                .transpose()
+        };
+        let kernel = boot(import.kernel, "kernel")?;
+        let initrd = boot(import.initrd, "initrd")?;
         let merged = stack(None, &layer)?;
         self.publish(&import.name, &uploads, |_, _| {
             let (author, message) = (&import.author, &import.message);
@@ -173,13 +199,7 @@ impl Publisher {
     }
 }
 
-fn first(
-    action: Action,
-    author: &str,
-    message: &str,
-    layer: &Layer,
-    merged: layerfmt::MergedIndex,
-) -> Draft {
+fn first(action: Action, author: &str, message: &str, layer: &Layer, merged: MergedIndex) -> Draft {
     Draft {
         action,
         author: author.into(),
@@ -195,14 +215,14 @@ fn first(
     }
 }
 
-/// A kernel or initrd by its content.
-fn boot_file(file: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
-    let unreadable = |e| HistoryError::File(format!("cannot read {}", file.display()), e);
+/// A kernel or initrd by its content, as a copy that is ours alone.
+fn boot_file(file: &Path, copy: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
+    let uncopied = |e| HistoryError::File(format!("cannot copy {}", file.display()), e);
+    let len = std::fs::copy(file, copy).map_err(uncopied)?;
     let mut hasher = blake3::Hasher::new();
-    let mut opened = std::fs::File::open(file).map_err(unreadable)?;
-    std::io::copy(&mut opened, &mut hasher).map_err(unreadable)?;
+    let mut opened = std::fs::File::open(copy).map_err(uncopied)?;
+    std::io::copy(&mut opened, &mut hasher).map_err(uncopied)?;
     let digest = Digest::from(hasher.finalize());
-    let len = std::fs::metadata(file).map_err(unreadable)?.len();
-    uploads.add(Key::boot(&digest), file);
+    uploads.add(Key::boot(&digest), copy);
     Ok(ObjectRef { digest, len })
 }

@@ -78,6 +78,11 @@ impl Key {
         Key(format!("removed/{}", name.full()))
     }
 
+    /// `swept/SYSTEM/PROFILE/REVISION`: parts of the revision were deleted on purpose.
+    pub fn swept(name: &ProfileName, revision: u64) -> Key {
+        Key(format!("swept/{}/{revision:0NUMBER_WIDTH$}", name.full()))
+    }
+
     /// `locks/KIND/ID`: see [`guard`](super::guard).
     pub fn lock(kind: &str, id: &str) -> Key {
         Key(format!("locks/{kind}/{id}"))

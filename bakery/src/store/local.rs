@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 
@@ -41,6 +42,47 @@ pub(super) fn staging(root: &Path) -> Result<PathBuf> {
     let staging = root.join(STAGING);
     fs::create_dir_all(&staging).map_err(|e| failed("cannot make", &staging, e))?;
     Ok(staging)
+}
+
+/// Left behind: whatever lies in the staging directory, and uploads of `object_store`, which it
+/// names `NAME#NUMBER` and does not list.
+pub(super) fn sweep_staging(root: &Path, grace: Duration) -> Result<()> {
+    let unreadable = |e| failed("cannot read", root, e);
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
+            let staged = directory.ends_with(STAGING) && directory.parent() == Some(root);
+            let partial = path
+                .to_string_lossy()
+                .rsplit_once('#')
+                .is_some_and(|(_, number)| {
+                    number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty()
+                });
+            if !staged && !partial {
+                if kind.is_dir() {
+                    directories.push(path);
+                }
+                continue;
+            }
+            let age = entry
+                .metadata()
+                .ok()
+                .and_then(|m| m.modified().ok()?.elapsed().ok());
+            if age.is_none_or(|age| age < grace) {
+                continue;
+            }
+            let removed = match kind.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            if let Err(error) = removed {
+                tracing::warn!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Give `file` the name of `key` as well, durably. A file of another file system is copied.

@@ -1,0 +1,41 @@
+//! `bakery cherry-pick`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::ProfileName;
+
+use super::published::{self, Conflicts};
+use super::wording::Wording;
+use crate::cli::Globals;
+
+/// Put a layer of one history on top of another
+///
+/// Paths that both sides changed are listed, and nothing is published (exit code 1).
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A revision, meaning the layer it added, or the first digits of a layer's digest
+    #[arg(value_name = "REVISION|DIGEST")]
+    layer: String,
+    /// Where to put it
+    #[arg(long, value_name = "SYSTEM[/PROFILE]")]
+    onto: ProfileName,
+    #[command(flatten)]
+    conflicts: Conflicts,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+/// Publishes, or lists conflicts.
+///
+/// # Errors
+/// There is no such layer or history.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let result = globals.publisher()?.cherry_pick(
+        &args.layer,
+        &args.onto,
+        &args.wording.author(),
+        &args.wording.message,
+        args.conflicts.resolution(),
+    );
+    published::report(globals, result)
+}

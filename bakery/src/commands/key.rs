@@ -1,0 +1,291 @@
+//! `bakery key`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use layerfmt::manifest::{Keyset, ProfileName};
+use layerfmt::trust::{HEAD_NAMESPACE, public_key_line};
+
+use super::wording::Wording;
+use crate::cli::Globals;
+use crate::clock;
+use crate::history::History;
+use crate::keys::{self, KeyError, Keys, Signer};
+use crate::output;
+use crate::publish::Publisher;
+use crate::store::Store;
+
+/// Say which keys may publish which systems
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    /// The root key, if it is not in the bakery's key directory
+    #[arg(long, global = true, value_name = "FILE")]
+    root_key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List the keys of the newest keyset
+    List,
+    /// Print the newest keyset as an allowed_signers file for `ssh-keygen -Y verify`
+    Export,
+    /// Let another key publish
+    Add {
+        /// What to call it
+        name: String,
+        /// Its public key
+        #[arg(value_name = "FILE.pub")]
+        file: PathBuf,
+        /// What it may publish: SYSTEM, SYSTEM/PROFILE or a pattern; by default everything
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "*",
+            value_name = "PATTERN,…"
+        )]
+        systems: Vec<String>,
+        /// When it ends, in seconds since 1970
+        #[arg(long, value_name = "TIME")]
+        valid_before: Option<u64>,
+    },
+    /// Withdraw a key: no head it signed counts any more
+    Revoke {
+        /// What it is called
+        name: String,
+    },
+    /// Replace our own key: the new one signs every history anew, then the old one ends
+    Rotate {
+        #[command(flatten)]
+        wording: Wording,
+    },
+    /// Sign the newest revision of histories anew with our own key
+    ///
+    /// Look at it first (bakery diff): whoever had the old key may have published it.
+    Resign {
+        /// The histories
+        #[arg(required = true, value_name = "SYSTEM[/PROFILE]")]
+        names: Vec<ProfileName>,
+        #[command(flatten)]
+        wording: Wording,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// The root key is not at hand, or the keyset does not allow it.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let keys = globals.keys()?;
+    let store = Store::open(globals.store()?)?;
+    let root = || keys.root(args.root_key.as_deref());
+    match args.verb {
+        Verb::List => show(globals, &newest(&store, &keys)?)?,
+        Verb::Export => export(&newest(&store, &keys)?)?,
+        Verb::Add {
+            name,
+            file,
+            systems,
+            valid_before,
+        } => {
+            let line = read_public(&file)?;
+            let keyset = keys::amend(&store, &keys.anchors()?, &root()?, |keyset| {
+                refuse_known(keyset, &name, &line)?;
+                let systems = systems.iter().map(|pattern| complete(pattern)).collect();
+                let signer = keys::signer_of(&name, &line);
+                let entry = layerfmt::manifest::Signer {
+                    systems,
+                    valid_before,
+                    ..signer
+                };
+                keyset.keys.push(entry);
+                Ok(())
+            })?;
+            show(globals, &keyset)?;
+        }
+        Verb::Revoke { name } => {
+            let keyset = keys::amend(&store, &keys.anchors()?, &root()?, |keyset| {
+                entry(keyset, &name)?.revoked = true;
+                Ok(())
+            })?;
+            show(globals, &keyset)?;
+            warn_of_orphans(globals, store, &keys, &keyset)?;
+        }
+        Verb::Rotate { wording } => rotate(globals, &store, &keys, &root()?, &wording)?,
+        Verb::Resign { names, wording } => {
+            let publisher = globals.publisher()?;
+            for name in names {
+                let revision =
+                    publisher.resign(&name, &wording.author(), &resign_text(&wording))?;
+                output::note(globals, &format!("published {}", revision.name()));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// New key in, histories signed, old key out; each step may be repeated after a crash.
+fn rotate(
+    globals: &Globals,
+    store: &Store,
+    keys: &Keys,
+    root: &Signer,
+    wording: &Wording,
+) -> anyhow::Result<()> {
+    let (old, new) = (keys.head()?, keys.new_head()?);
+    let old_line = old.public_line().to_owned();
+    let anchors = keys.anchors()?;
+    let known = newest(store, keys)?
+        .keys
+        .iter()
+        .any(|key| key.key == new.public_line());
+    if !known {
+        keys::amend(store, &anchors, root, |keyset| {
+            let mine = keyset.keys.iter().find(|key| key.key == old_line).cloned();
+            let mut entry = mine.unwrap_or_else(|| keys::signer_of("bakery", &old_line));
+            entry.name = format!(
+                "{}-{}",
+                entry.name.split('-').next().unwrap_or("bakery"),
+                keyset.version + 1
+            );
+            entry.key = new.public_line().into();
+            keyset.keys.push(entry);
+            Ok(())
+        })?;
+    }
+    let publisher = Publisher::open(store.clone(), keys)?.with_signer(new);
+    for name in publisher.history().names()? {
+        if publisher.history().signer_line(&name)?.as_deref() == Some(&old_line) {
+            let revision = publisher.resign(&name, &wording.author(), &resign_text(wording))?;
+            output::note(globals, &format!("published {}", revision.name()));
+        }
+    }
+    let keyset = keys::amend(store, &anchors, root, |keyset| {
+        if let Some(entry) = keyset.keys.iter_mut().find(|key| key.key == old_line) {
+            entry.valid_before = Some(clock::now());
+        }
+        Ok(())
+    })?;
+    keys.adopt_new_head()?;
+    show(globals, &keyset)
+}
+
+fn resign_text(wording: &Wording) -> String {
+    if wording.message.is_empty() {
+        "sign anew".into()
+    } else {
+        wording.message.clone()
+    }
+}
+
+fn newest(store: &Store, keys: &Keys) -> anyhow::Result<Keyset> {
+    keys::newest(store, &keys.anchors()?)?.context("the store has no keyset; run bakery init")
+}
+
+fn show(globals: &Globals, keyset: &Keyset) -> anyhow::Result<()> {
+    output::emit(globals, keyset, |out| {
+        writeln!(
+            out,
+            "keyset {} of {}",
+            keyset.version,
+            clock::text(keyset.issued_at)
+        )?;
+        for key in &keyset.keys {
+            write!(
+                out,
+                "  {:<16} {}  {}",
+                key.name,
+                key.systems.join(","),
+                key.key
+            )?;
+            if key.revoked {
+                write!(out, "  REVOKED")?;
+            }
+            if let Some(end) = key.valid_before {
+                write!(out, "  until {}", clock::text(end))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    })
+}
+
+fn export(keyset: &Keyset) -> anyhow::Result<()> {
+    output::raw(|out| {
+        for key in keyset.keys.iter().filter(|key| !key.revoked) {
+            let systems = key.systems.join(",");
+            writeln!(
+                out,
+                "{systems} namespaces=\"{HEAD_NAMESPACE}\" {} {}",
+                key.key, key.name
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn warn_of_orphans(
+    globals: &Globals,
+    store: Store,
+    keys: &Keys,
+    keyset: &Keyset,
+) -> anyhow::Result<()> {
+    let history = History::open(store, keys.anchors()?)?;
+    for name in history.names()? {
+        let line = history.signer_line(&name)?;
+        let revoked = keyset
+            .keys
+            .iter()
+            .any(|key| key.revoked && Some(&key.key) == line.as_ref());
+        if revoked {
+            output::note(
+                globals,
+                &format!(
+                    "the head of {name} is signed by a revoked key: clients refuse it. If its \
+                     contents are good: bakery key resign {name}"
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn entry<'k>(
+    keyset: &'k mut Keyset,
+    name: &str,
+) -> Result<&'k mut layerfmt::manifest::Signer, KeyError> {
+    let found = keyset.keys.iter_mut().find(|key| key.name == name);
+    found.ok_or_else(|| KeyError::Keyset(format!("no key is called '{name}' (bakery key list)")))
+}
+
+fn refuse_known(keyset: &Keyset, name: &str, line: &str) -> Result<(), KeyError> {
+    let known = keyset
+        .keys
+        .iter()
+        .find(|key| key.name == name || key.key == line);
+    known.map_or(Ok(()), |key| {
+        Err(KeyError::Keyset(format!(
+            "the keyset has that key or name already: {}",
+            key.name
+        )))
+    })
+}
+
+/// `alt` means all profiles of alt.
+fn complete(pattern: &str) -> String {
+    if pattern == "*" || pattern.contains('/') {
+        pattern.into()
+    } else {
+        format!("{pattern}/*")
+    }
+}
+
+fn read_public(file: &std::path::Path) -> anyhow::Result<String> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let key = ssh_key::PublicKey::from_openssh(text.trim())
+        .with_context(|| format!("{} is no public key", file.display()))?;
+    Ok(public_key_line(&key)?)
+}

@@ -1,0 +1,89 @@
+//! `bakery log`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::ProfileName;
+use serde::Serialize;
+
+use crate::cli::Globals;
+use crate::clock;
+use crate::history::Revision;
+use crate::output;
+use crate::publish::action_text;
+use crate::sweep::is_swept;
+
+/// List the revisions of a history, newest first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The history
+    #[arg(value_name = "SYSTEM[/PROFILE]")]
+    name: ProfileName,
+    /// At most so many
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+    count: usize,
+}
+
+/// One line of the log.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    revision: u64,
+    time: u64,
+    action: String,
+    author: String,
+    message: String,
+    layer_count: usize,
+    tree_digest: String,
+    tags: Vec<String>,
+    swept: bool,
+}
+
+impl Line {
+    pub(crate) fn of(revision: &Revision, tags: Vec<String>, swept: bool) -> Line {
+        let manifest = &revision.manifest;
+        Line {
+            revision: revision.number(),
+            time: manifest.time,
+            action: action_text(manifest.action),
+            author: manifest.author.clone(),
+            message: manifest.message.clone(),
+            layer_count: manifest.layers.len(),
+            tree_digest: manifest.tree_digest.to_string(),
+            tags,
+            swept,
+        }
+    }
+}
+
+/// Walks the chain from the head and prints it.
+///
+/// # Errors
+/// There is no such history, or a link of it is broken.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let history = globals.history()?;
+    let tags = history.tags(&args.name)?;
+    let mut lines = Vec::new();
+    for revision in history.log(&args.name, args.count)? {
+        let here = tags.iter().filter(|tag| tag.revision == revision.number());
+        let here = here.map(|tag| tag.name.clone()).collect();
+        let swept = is_swept(&history, &revision.name())?;
+        lines.push(Line::of(&revision, here, swept));
+    }
+    output::emit(globals, &lines, |out| {
+        for line in &lines {
+            let subject = line.message.lines().next().unwrap_or_default();
+            let time = clock::text(line.time);
+            write!(
+                out,
+                "{:>5}  {time}  {:<11}  {}",
+                line.revision, line.action, line.author
+            )?;
+            write!(out, "  {subject}")?;
+            if !line.tags.is_empty() {
+                write!(out, "  [{}]", line.tags.join(", "))?;
+            }
+            writeln!(out, "{}", if line.swept { "  (swept)" } else { "" })?;
+        }
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,148 @@
+//! `bakery profile`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::{ProfileName, RevisionName};
+use serde::Serialize;
+
+use super::published;
+use super::wording::Wording;
+use crate::cli::Globals;
+use crate::clock;
+use crate::history::History;
+use crate::output;
+
+/// Make, list and remove profiles of systems
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Make a profile that stands on a revision
+    Add {
+        /// The new profile
+        #[arg(value_name = "SYSTEM/PROFILE")]
+        name: ProfileName,
+        /// What it starts as; by default the newest of the system's own history
+        #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
+        from: Option<RevisionName>,
+        #[command(flatten)]
+        wording: Wording,
+    },
+    /// List all histories and their newest revisions
+    List {
+        /// Only of this system
+        system: Option<String>,
+    },
+    /// Close a history; `gc` may then sweep what only it uses
+    Remove {
+        /// The profile
+        #[arg(value_name = "SYSTEM/PROFILE")]
+        name: ProfileName,
+    },
+}
+
+#[derive(Serialize)]
+struct Line {
+    system: String,
+    profile: String,
+    revision: u64,
+    time: u64,
+    message: String,
+    layer_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+    /// How many revisions the base has gone on since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<u64>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// The profile is there already, or is not.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Verb::Add {
+            name,
+            from,
+            wording,
+        } => {
+            let own = || ProfileName::new(&name.system, layerfmt::manifest::DEFAULT_PROFILE);
+            let from = match from {
+                Some(from) => from,
+                None => RevisionName {
+                    name: own()?,
+                    revision: None,
+                },
+            };
+            let publisher = globals.publisher()?;
+            let (author, message) = (wording.author(), &wording.message);
+            published::report(
+                globals,
+                publisher.add_profile(&name, &from, &author, message),
+            )
+        }
+        Verb::List { system } => {
+            let lines = list(&globals.history()?, system.as_deref())?;
+            output::emit(globals, &lines, |out| print(&lines, out))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Remove { name } => {
+            globals.publisher()?.remove_profile(&name)?;
+            output::emit(globals, &name.to_string(), |out| {
+                writeln!(out, "removed {name}")
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for name in history.names()? {
+        if system.is_some_and(|system| system != name.system) {
+            continue;
+        }
+        let head = history.require_head(&name)?;
+        let base = head.manifest.base.as_ref();
+        let behind = match base {
+            None => None,
+            Some(base) => {
+                let on = ProfileName::new(&name.system, &base.profile)?;
+                history
+                    .newest(&on)?
+                    .map(|newest| newest.saturating_sub(base.revision))
+            }
+        };
+        lines.push(Line {
+            revision: head.number(),
+            time: head.manifest.time,
+            message: head.manifest.message.clone(),
+            layer_count: head.manifest.layers.len(),
+            base: base.map(|base| format!("{}/{}@{}", name.system, base.profile, base.revision)),
+            behind,
+            system: name.system,
+            profile: name.profile,
+        });
+    }
+    Ok(lines)
+}
+
+fn print(lines: &[Line], out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    for line in lines {
+        let name = format!("{}/{}@{}", line.system, line.profile, line.revision);
+        write!(out, "{name:<32} {}", clock::text(line.time))?;
+        if let (Some(base), Some(behind)) = (&line.base, line.behind) {
+            write!(out, "  on {base}")?;
+            if behind > 0 {
+                write!(out, " ({behind} behind)")?;
+            }
+        }
+        writeln!(out, "  {}", line.message.lines().next().unwrap_or_default())?;
+    }
+    Ok(())
+}

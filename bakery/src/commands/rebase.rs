@@ -1,0 +1,42 @@
+//! `bakery rebase`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::{ProfileName, RevisionName};
+
+use super::published::{self, Conflicts};
+use super::wording::Wording;
+use crate::cli::Globals;
+
+/// Move a profile to another revision of its base
+///
+/// Its own layers are put on the new base one by one; paths that both changed are listed, and
+/// nothing is published (exit code 1). "Ours" is the new base, "theirs" the profile's layer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile
+    #[arg(value_name = "SYSTEM/PROFILE")]
+    profile: ProfileName,
+    /// The revision to stand on; by default the newest of the base
+    #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
+    onto: Option<RevisionName>,
+    #[command(flatten)]
+    conflicts: Conflicts,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+/// Publishes, or lists conflicts.
+///
+/// # Errors
+/// The history is no profile, or the revision is none it can stand on.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let result = globals.publisher()?.rebase(
+        &args.profile,
+        args.onto.as_ref(),
+        &args.wording.author(),
+        &args.wording.message,
+        args.conflicts.resolution(),
+    );
+    published::report(globals, result)
+}

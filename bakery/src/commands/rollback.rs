@@ -1,0 +1,38 @@
+//! `bakery rollback`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::RevisionName;
+
+use super::published;
+use super::wording::Wording;
+use crate::cli::Globals;
+
+/// Publish the contents of an older revision as the newest one
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The revision to go back to; without a number, the one before the newest
+    #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
+    to: RevisionName,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+/// Publishes.
+///
+/// # Errors
+/// There is no such revision, or parts of it have been swept.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let publisher = globals.publisher()?;
+    let mut to = args.to;
+    if to.revision.is_none() {
+        let head = publisher.history().require_head(&to.name)?;
+        anyhow::ensure!(head.number() > 1, "{} is the first revision", head.name());
+        to.revision = Some(head.number() - 1);
+    }
+    let wording = &args.wording;
+    published::report(
+        globals,
+        publisher.rollback(&to, &wording.author(), &wording.message),
+    )
+}

@@ -1,0 +1,83 @@
+//! `bakery show`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::RevisionName;
+
+use crate::cli::Globals;
+use crate::clock;
+use crate::output;
+use crate::publish::action_text;
+
+/// Show one revision: its layers, its boot files, who and why
+///
+/// With --json, the manifest as it is signed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The revision; without a number the newest
+    #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
+    revision: RevisionName,
+}
+
+/// Prints the manifest.
+///
+/// # Errors
+/// There is no such revision, or it is not to be believed.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let revision = globals.history()?.revision(&args.revision)?;
+    let manifest = &revision.manifest;
+    output::emit(globals, manifest, |out| {
+        writeln!(out, "{}  {}", revision.name(), action_text(manifest.action))?;
+        writeln!(out, "author   {}", manifest.author)?;
+        writeln!(out, "time     {}", clock::text(manifest.time))?;
+        if let Some(base) = &manifest.base {
+            let (system, profile) = (&manifest.system, &base.profile);
+            writeln!(
+                out,
+                "base     {system}/{profile}@{} ({} layers)",
+                base.revision, base.layers
+            )?;
+        }
+        writeln!(out, "tree     {}", manifest.tree_digest)?;
+        let index = manifest.index;
+        writeln!(
+            out,
+            "index    {} {}",
+            index.digest,
+            output::length(index.len)
+        )?;
+        let named = [
+            ("kernel", &manifest.kernel),
+            ("initrd", &manifest.initrd),
+            ("pack", &manifest.pack),
+        ];
+        for (name, object) in named {
+            if let Some(object) = object {
+                writeln!(
+                    out,
+                    "{name:<8} {} {}",
+                    object.digest,
+                    output::length(object.len)
+                )?;
+            }
+        }
+        writeln!(out, "cmdline  {}", manifest.cmdline)?;
+        writeln!(out, "layers, lowest first:")?;
+        for layer in &manifest.layers {
+            writeln!(out, "  {} {}", layer.digest, output::length(layer.len))?;
+        }
+        for layer in &manifest.borrowed {
+            writeln!(
+                out,
+                "  {} {} (only chunks borrowed)",
+                layer.digest,
+                output::length(layer.len)
+            )?;
+        }
+        for line in manifest.message.lines() {
+            writeln!(out, "    {line}")?;
+        }
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

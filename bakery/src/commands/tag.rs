@@ -1,0 +1,44 @@
+//! `bakery tag`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::RevisionName;
+
+use crate::cli::Globals;
+use crate::output;
+
+/// Name a revision, so that it is kept; without a name, list the tags of a history
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The revision; without a number the newest
+    #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
+    revision: RevisionName,
+    /// The name: of a-z 0-9 . _ -
+    #[arg(value_name = "TAG")]
+    tag: Option<String>,
+    /// Take the name away instead
+    #[arg(long, requires = "tag")]
+    delete: bool,
+}
+
+/// Names, unnames or lists.
+///
+/// # Errors
+/// There is no such revision or tag, or the name is taken.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let history = globals.history()?;
+    let tags = match args.tag {
+        None => history.tags(&args.revision.name)?,
+        Some(tag) if args.delete => {
+            history.untag(&args.revision.name, &tag)?;
+            Vec::new()
+        }
+        Some(tag) => vec![history.tag(&args.revision, &tag)?],
+    };
+    output::emit(globals, &tags, |out| {
+        tags.iter().try_for_each(|tag| {
+            writeln!(out, "{}@{}  {}", args.revision.name, tag.revision, tag.name)
+        })
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,39 @@
+//! Who publishes a revision, and why.
+
+/// Options of every verb that publishes a revision.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Wording {
+    /// Why, for the log
+    #[arg(
+        short,
+        long,
+        default_value = "",
+        value_name = "TEXT",
+        hide_default_value = true
+    )]
+    pub message: String,
+    /// Who, for the log; by default the user who runs the program
+    #[arg(long, value_name = "NAME")]
+    pub author: Option<String>,
+}
+
+impl Wording {
+    /// The author: as given, or the user of this session.
+    pub fn author(&self) -> String {
+        let user = || {
+            ["SUDO_USER", "USER", "LOGNAME"]
+                .iter()
+                .find_map(|v| std::env::var(v).ok())
+        };
+        let author = self
+            .author
+            .clone()
+            .or_else(user)
+            .unwrap_or_else(|| "unknown".into());
+        author
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(64)
+            .collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! Names for revisions that shall be kept.
+
+use bytes::Bytes;
+use layerfmt::manifest::{ProfileName, RevisionName};
+use serde::{Deserialize, Serialize};
+
+use super::{History, HistoryError, Result};
+use crate::clock;
+use crate::store::{Created, Key};
+
+/// Longest tag record, bytes.
+const TAG_LEN_MAX: u64 = 1024;
+
+/// A name for a revision. Tags are notes of the bakery's: clients do not read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tag {
+    /// The name.
+    pub name: String,
+    /// The revision.
+    pub revision: u64,
+    /// When it was given, in seconds since 1970.
+    pub time: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    revision: u64,
+    time: u64,
+}
+
+impl History {
+    /// The tags of a history, in name order.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn tags(&self, name: &ProfileName) -> Result<Vec<Tag>> {
+        let mut tags = Vec::new();
+        for entry in self.store().list(&Key::tags(name))? {
+            let bytes = self.store().require(&entry.key, TAG_LEN_MAX)?;
+            let record: Record = serde_json::from_slice(&bytes).map_err(|e| {
+                let what = e.to_string();
+                crate::store::StoreError::Damaged {
+                    key: entry.key.clone(),
+                    what,
+                }
+            })?;
+            tags.push(Tag {
+                name: entry.key.file_name().into(),
+                revision: record.revision,
+                time: record.time,
+            });
+        }
+        Ok(tags)
+    }
+
+    /// Give a revision a name.
+    ///
+    /// # Errors
+    /// When there is no such revision, or the name is taken or none.
+    pub fn tag(&self, wanted: &RevisionName, tag: &str) -> Result<Tag> {
+        // The same rule as for profiles: a component of a path.
+        ProfileName::new(&wanted.name.system, tag)?;
+        let revision = self.revision(wanted)?.number();
+        let record = Record {
+            revision,
+            time: clock::now(),
+        };
+        let bytes = serde_json::to_vec(&record).unwrap_or_default();
+        match self
+            .store()
+            .create_object(&Key::tag(&wanted.name, tag), Bytes::from(bytes))?
+        {
+            Created::New => Ok(Tag {
+                name: tag.into(),
+                revision,
+                time: record.time,
+            }),
+            Created::Exists => {
+                let what = format!("{} has a tag '{tag}' already; delete it first", wanted.name);
+                Err(HistoryError::Refused(what))
+            }
+        }
+    }
+
+    /// Take a name away.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn untag(&self, name: &ProfileName, tag: &str) -> Result<()> {
+        let key = Key::tag(name, tag);
+        if self.store().len(&key)?.is_none() {
+            return Err(HistoryError::Refused(format!("{name} has no tag '{tag}'")));
+        }
+        Ok(self.store().delete(&key)?)
+    }
+}

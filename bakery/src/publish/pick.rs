@@ -1,0 +1,152 @@
+//! Old contents anew, and a layer of one history on another.
+
+use layerfmt::Digest;
+use layerfmt::manifest::{Action, ObjectRef, ProfileName, RevisionName};
+
+use super::addition::{Grafting, Origin};
+use super::{Draft, Publisher, Uploads};
+use crate::graft::Resolution;
+use crate::history::{HistoryError, Result, Revision};
+
+/// How far back a layer given by its digest is looked for.
+const SEARCH_MAX: usize = 1000;
+
+/// A layer and the stack it was made on.
+#[derive(Debug, Clone)]
+struct Picked {
+    digest: Digest,
+    below: Vec<ObjectRef>,
+    message: String,
+}
+
+impl Publisher {
+    /// Publish the contents of an older revision as a new one.
+    ///
+    /// # Errors
+    /// When there is no such revision, or parts of it have been swept.
+    pub fn rollback(&self, to: &RevisionName, author: &str, message: &str) -> Result<Revision> {
+        let old = self.history().revision(to)?;
+        let message = match message {
+            "" => format!("roll back to {}: {}", old.number(), old.manifest.message),
+            message => message.into(),
+        };
+        self.publish(&to.name, &Uploads::default(), |head, _| {
+            if let Some(head) = head.filter(|head| head.number() == old.number()) {
+                let what = format!("{} is the newest revision already", head.name());
+                return Err(HistoryError::Refused(what));
+            }
+            Ok(Draft::like(
+                &old.manifest,
+                Action::Rollback,
+                author,
+                &message,
+            ))
+        })
+    }
+
+    /// Put a layer of some history on top of another one. `what` is a revision, meaning the layer
+    /// it added, or the (abbreviated) digest of a layer.
+    ///
+    /// # Errors
+    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`], and as of [`Publisher::publish`].
+    pub fn cherry_pick(
+        &self,
+        what: &str,
+        onto: &ProfileName,
+        author: &str,
+        message: &str,
+        resolution: Resolution,
+    ) -> Result<Revision> {
+        let picked = self.find_layer(what)?;
+        let layer = self.history().layer(&picked.digest)?;
+        let message = if message.is_empty() {
+            &picked.message
+        } else {
+            message
+        };
+        let staging = self.store().staging()?;
+        let mut attempt = 0;
+        self.publish(onto, &Uploads::default(), |head, uploads| {
+            let head = head.ok_or_else(|| HistoryError::NoHistory(onto.to_string()))?;
+            attempt += 1;
+            let draft = Draft::like(&head.manifest, Action::CherryPick, author, message);
+            let path = staging.path().join(format!("{attempt}.layer"));
+            let grafting = Grafting {
+                layer: &layer,
+                origin: Origin::Stack(&picked.below),
+                resolution,
+                path: &path,
+            };
+            self.put_on(draft, head, &grafting, uploads)
+        })
+    }
+
+    fn find_layer(&self, what: &str) -> Result<Picked> {
+        let digits = what.len() >= 4 && what.bytes().all(|b| b.is_ascii_hexdigit());
+        if !digits || what.contains('@') {
+            let name: RevisionName = what.parse()?;
+            return self.layer_of_revision(&name);
+        }
+        let mut found: Option<Picked> = None;
+        for name in self.history().names()? {
+            for revision in self.history().log(&name, SEARCH_MAX)? {
+                let layers = &revision.manifest.layers;
+                let at = layers
+                    .iter()
+                    .position(|l| l.digest.to_string().starts_with(what));
+                let Some(at) = at else { continue };
+                let picked = pick(&revision, at);
+                match &found {
+                    Some(other) if other.digest != picked.digest => {
+                        let what = format!("'{what}' fits several layers; give more digits");
+                        return Err(HistoryError::Refused(what));
+                    }
+                    // The oldest revision that has it is the one that added it.
+                    _ => found = Some(picked),
+                }
+            }
+        }
+        found.ok_or_else(|| HistoryError::Refused(format!("no history has a layer '{what}'")))
+    }
+
+    fn layer_of_revision(&self, name: &RevisionName) -> Result<Picked> {
+        let revision = self.history().revision(name)?;
+        let before = match revision.number() {
+            1 => Vec::new(),
+            number => {
+                let name = RevisionName {
+                    name: name.name.clone(),
+                    revision: Some(number - 1),
+                };
+                self.history().revision(&name)?.manifest.layers
+            }
+        };
+        let layers = &revision.manifest.layers;
+        match layers.split_last() {
+            Some((_, below)) if below == before => Ok(pick(&revision, below.len())),
+            _ => Err(HistoryError::Refused(format!(
+                "{} did not add one layer ({}); name the layer by its digest (bakery show {})",
+                revision.name(),
+                action_text(revision.manifest.action),
+                revision.name()
+            ))),
+        }
+    }
+}
+
+fn pick(revision: &Revision, at: usize) -> Picked {
+    let layers = &revision.manifest.layers;
+    Picked {
+        digest: layers.get(at).map(|layer| layer.digest).unwrap_or_default(),
+        below: layers.iter().take(at).copied().collect(),
+        message: revision.manifest.message.clone(),
+    }
+}
+
+/// The action as its JSON says it.
+pub(crate) fn action_text(action: Action) -> String {
+    serde_json::to_value(action)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,97 @@
+//! Profiles come and go; keys are replaced.
+
+use bytes::Bytes;
+use layerfmt::manifest::{Action, Base, ProfileName, RevisionName};
+
+use super::{Draft, Publisher, Uploads};
+use crate::clock;
+use crate::history::{HistoryError, Result, Revision};
+use crate::store::{Created, Key};
+
+impl Publisher {
+    /// Make a profile that starts as the revision `from`. Of the same system, it stands on it and
+    /// can be rebased; of another, it is a copy.
+    ///
+    /// # Errors
+    /// When there is such a profile already, or no such revision.
+    pub fn add_profile(
+        &self,
+        name: &ProfileName,
+        from: &RevisionName,
+        author: &str,
+        message: &str,
+    ) -> Result<Revision> {
+        let base = self.history().revision(from)?;
+        let removed = self.history().is_removed(name)?;
+        if !removed && self.history().newest(name)?.is_some() {
+            let what = format!("{name} exists already; `bakery rebase` moves it");
+            return Err(HistoryError::Refused(what));
+        }
+        let stands_on = (from.name.system == name.system && from.name != *name).then(|| Base {
+            layers: base.manifest.layers.len() as u64,
+            profile: from.name.profile.clone(),
+            revision: base.number(),
+        });
+        if removed {
+            self.store().delete(&Key::removed(name))?;
+        }
+        let message = match message {
+            "" => format!("made from {}", base.name()),
+            message => message.into(),
+        };
+        self.publish(name, &Uploads::default(), |head, _| {
+            if head.is_some() && !removed {
+                let what = format!("somebody else made {name} just now");
+                return Err(HistoryError::Refused(what));
+            }
+            let draft = Draft::like(&base.manifest, Action::Profile, author, &message);
+            Ok(Draft {
+                base: stands_on.clone(),
+                ..draft
+            })
+        })
+    }
+
+    /// Close a history: it is listed no more, takes no revision, and its objects may be swept.
+    /// Its heads stay, so its numbers are never used again.
+    ///
+    /// # Errors
+    /// When there is none, or profiles stand on it.
+    pub fn remove_profile(&self, name: &ProfileName) -> Result<()> {
+        self.history().require_head(name)?;
+        for other in self.history().names()? {
+            if other.system != name.system || other == *name {
+                continue;
+            }
+            let head = self.history().require_head(&other)?;
+            if head
+                .manifest
+                .base
+                .is_some_and(|base| base.profile == name.profile)
+            {
+                let what = format!("{other} stands on {name}; remove or rebase it first");
+                return Err(HistoryError::Refused(what));
+            }
+        }
+        let record = format!("{{\"time\":{}}}\n", clock::now());
+        match self
+            .store()
+            .create_object(&Key::removed(name), Bytes::from(record))?
+        {
+            Created::New => Ok(()),
+            Created::Exists => Err(HistoryError::Removed(name.to_string())),
+        }
+    }
+
+    /// Publish the head of a history again, under our own key.
+    ///
+    /// # Errors
+    /// When there is none. That its old signature does not count any more is no error: the
+    /// keyset says who may publish, and we are asked by who may change the keyset.
+    pub fn resign(&self, name: &ProfileName, author: &str, message: &str) -> Result<Revision> {
+        self.publish_after(name, &Uploads::default(), true, |head, _| {
+            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            Ok(Draft::like(&head.manifest, Action::Resign, author, message))
+        })
+    }
+}

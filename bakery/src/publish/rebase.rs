@@ -1,0 +1,167 @@
+//! A profile moved to another revision of its base.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use layerfmt::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
+use layerfmt::{LayerSet, MergedIndex};
+
+use super::{Draft, Merged, Publisher, Uploads, reference, stack};
+use crate::graft::{Graft, Resolution, Ways, graft};
+use crate::history::{HistoryError, Result, Revision};
+use crate::store::Key;
+
+impl Publisher {
+    /// Move profile `name` to `onto`, a revision of its base: every layer of its own is put on
+    /// the new base three ways, in order. Nothing is published if one of them conflicts.
+    ///
+    /// # Errors
+    /// [`HistoryError::Conflicts`] of the first layer that has some; [`HistoryError::Refused`]
+    /// when the history is no profile or stands there already.
+    pub fn rebase(
+        &self,
+        name: &ProfileName,
+        onto: Option<&RevisionName>,
+        author: &str,
+        message: &str,
+        resolution: Resolution,
+    ) -> Result<Revision> {
+        let staging = self.store().staging()?;
+        let mut attempt = 0;
+        self.publish(name, &Uploads::default(), |head, uploads| {
+            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            attempt += 1;
+            let prefix = staging.path().join(attempt.to_string());
+            let target = self.new_base(head, onto)?;
+            let mut draft = self.moved(head, &target, resolution, &prefix, uploads)?;
+            draft.author = author.into();
+            draft.message = match message {
+                "" => format!("rebase onto {}", target.name()),
+                message => message.into(),
+            };
+            Ok(draft)
+        })
+    }
+
+    /// The revision to move to: the one named, or the newest of the base.
+    fn new_base(&self, head: &Revision, onto: Option<&RevisionName>) -> Result<Revision> {
+        let Some(base) = &head.manifest.base else {
+            let what = format!("{} stands on no other profile", head.head.name());
+            return Err(HistoryError::Refused(what));
+        };
+        let name = ProfileName::new(&head.head.system, &base.profile)?;
+        let wanted = onto.cloned().unwrap_or(RevisionName {
+            name: name.clone(),
+            revision: None,
+        });
+        if wanted.name.system != name.system || wanted.name == head.head.name() {
+            let what = format!(
+                "{wanted} is no revision that {} can stand on",
+                head.head.name()
+            );
+            return Err(HistoryError::Refused(what));
+        }
+        let target = self.history().revision(&wanted)?;
+        if wanted.name == name && target.number() == base.revision {
+            let what = format!("{} stands on {} already", head.head.name(), target.name());
+            return Err(HistoryError::Refused(what));
+        }
+        Ok(target)
+    }
+
+    fn moved(
+        &self,
+        head: &Revision,
+        target: &Revision,
+        resolution: Resolution,
+        prefix: &Path,
+        uploads: &mut Uploads,
+    ) -> Result<Draft> {
+        let profile = &head.manifest;
+        let base_count = profile.base.as_ref().map_or(0, |base| base.layers) as usize;
+        let (below, own) = profile
+            .layers
+            .split_at_checked(base_count)
+            .unwrap_or((&[], &[]));
+        let mut draft = self.draft_on(profile, target)?;
+        let mut base = self.history().flatten(below)?;
+        let mut ours = self.history().merged(&target.manifest)?;
+        let sources = self.sources(profile, &target.manifest)?;
+        for (number, reference) in own.iter().enumerate() {
+            let layer = self.history().layer(&reference.digest)?;
+            let ways = Ways {
+                base: Some(&base),
+                ours: &ours,
+                layer: &layer,
+                sources: &sources,
+            };
+            let path = prefix.with_extension(format!("{number}.layer"));
+            let grafted = if draft.layers.contains(reference) {
+                Graft::Nothing
+            } else {
+                graft(&ways, resolution, &path)?
+            };
+            if let Some((put, merged)) = self.take(grafted, reference, &path, uploads) {
+                draft.layers.push(put);
+                ours = merged;
+            }
+            base = stack(Some(&base), &layer)?;
+        }
+        draft.merged = Merged::New(Box::new(ours));
+        Ok(draft)
+    }
+
+    fn take(
+        &self,
+        grafted: Graft,
+        as_it_is: &ObjectRef,
+        path: &Path,
+        uploads: &mut Uploads,
+    ) -> Option<(ObjectRef, MergedIndex)> {
+        match grafted {
+            Graft::Nothing => None,
+            Graft::AsItIs(merged) => Some((*as_it_is, merged)),
+            Graft::Rewritten(layer, merged) => {
+                uploads.add(Key::layer(&layer.digest()), path);
+                Some((reference(&layer), merged))
+            }
+        }
+    }
+
+    /// The new base with what the profile itself decided about kernel and parameters.
+    fn draft_on(&self, profile: &Manifest, target: &Revision) -> Result<Draft> {
+        let old = profile.base.as_ref().map(|base| {
+            let name = ProfileName::new(&profile.system, &base.profile)?;
+            self.history().revision(&RevisionName {
+                name,
+                revision: Some(base.revision),
+            })
+        });
+        let old = old.transpose()?.map(|old| old.manifest);
+        let mut draft = Draft::like(&target.manifest, Action::Rebase, "", "");
+        if old
+            .as_ref()
+            .is_some_and(|old| old.cmdline != profile.cmdline)
+        {
+            draft.cmdline.clone_from(&profile.cmdline);
+        }
+        let boot = |m: &Manifest| (m.kernel, m.initrd);
+        if old.as_ref().is_some_and(|old| boot(old) != boot(profile)) {
+            (draft.kernel, draft.initrd) = boot(profile);
+        }
+        (draft.pack, draft.plain) = (None, None);
+        draft.base = Some(Base {
+            layers: target.manifest.layers.len() as u64,
+            profile: target.head.profile.clone(),
+            revision: target.number(),
+        });
+        Ok(draft)
+    }
+
+    fn sources(&self, profile: &Manifest, target: &Manifest) -> Result<LayerSet> {
+        let references = [profile, target].into_iter();
+        let references = references.flat_map(|m| m.layers.iter().chain(&m.borrowed));
+        let layers = references.map(|layer| self.history().layer(&layer.digest));
+        Ok(LayerSet::new(layers.collect::<Result<Vec<Arc<_>>>>()?))
+    }
+}

@@ -1,0 +1,195 @@
+//! `bakery gc`: deletes what no retained revision reaches.
+//!
+//! Heads and manifests stay for ever (they are the history); layers, indexes, packs and boot
+//! files of revisions outside the policy go, after a grace time, and never while somebody
+//! publishes ([`crate::store::guard`]). A revision that loses an object is marked first, so that
+//! its absence is known to be wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use layerfmt::manifest::{ProfileName, RevisionName};
+use serde::Serialize;
+
+use crate::clock;
+use crate::history::{History, Result, Revision};
+use crate::publish::objects;
+use crate::store::{Entry, Key, guard};
+
+/// Directories of the layout whose objects can be swept. Never `refs`, `keysets`, `manifests`
+/// that a head names, or `tags`.
+const SWEPT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
+/// A history this long is walked to its end; longer ones are damaged.
+const WALK_MAX: usize = 10_000_000;
+
+/// What is kept.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The newest revisions of every history.
+    pub keep_last: usize,
+    /// These as well: what running jobs were made on.
+    pub keep: Vec<RevisionName>,
+    /// Younger objects stay, whoever refers to them: they may be on their way into a revision.
+    pub grace: Duration,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let grace = Duration::from_secs(24 * 3600);
+        Policy {
+            keep_last: 20,
+            keep: Vec::new(),
+            grace,
+            dry_run: false,
+        }
+    }
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Swept {
+    /// Revisions that were kept whole.
+    pub revisions_kept: usize,
+    /// Objects that were deleted, or would be.
+    pub objects: Vec<String>,
+    /// Their length, bytes.
+    pub bytes: u64,
+    /// Revisions that can no longer be booted, or would not be.
+    pub revisions_swept: Vec<String>,
+    /// Unreferenced objects that are too young.
+    pub objects_waiting: usize,
+    /// Whether the sweep stopped before its end; run it again.
+    pub unfinished: bool,
+    /// Somebody publishes or sweeps: nothing was done.
+    pub busy: bool,
+}
+
+/// Sweep the store of `history`.
+///
+/// # Errors
+/// When a history cannot be read (nothing is deleted then) or the store fails.
+pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
+    let store = history.store();
+    let mut swept = Swept::default();
+    let Some(guard) = guard::sweep(store)? else {
+        swept.busy = true;
+        return Ok(swept);
+    };
+    let marks = mark(history, policy)?;
+    swept.revisions_kept = marks.kept;
+    let mut dead = Vec::new();
+    for directory in SWEPT {
+        for entry in store.list(directory)? {
+            if marks.live.contains(&entry.key) {
+                continue;
+            }
+            if is_young(&entry, policy.grace) {
+                swept.objects_waiting += 1;
+            } else {
+                dead.push(entry);
+            }
+        }
+    }
+    let losers: BTreeSet<&RevisionName> = dead
+        .iter()
+        .filter_map(|entry| marks.named_by.get(&entry.key))
+        .flatten()
+        .collect();
+    for revision in losers {
+        swept.revisions_swept.push(revision.to_string());
+        if !policy.dry_run {
+            let record = Bytes::from(format!("{{\"time\":{}}}\n", clock::now()));
+            store.create_object(&swept_mark(revision), record)?;
+        }
+    }
+    for entry in dead {
+        if !guard.holds() {
+            swept.unfinished = true;
+            break;
+        }
+        if !policy.dry_run {
+            store.delete(&entry.key)?;
+        }
+        swept.bytes += entry.len;
+        swept.objects.push(entry.key.to_string());
+    }
+    if !policy.dry_run {
+        store.sweep_staging(policy.grace)?;
+    }
+    Ok(swept)
+}
+
+/// Whether parts of a revision were swept on purpose.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub fn is_swept(history: &History, revision: &RevisionName) -> Result<bool> {
+    Ok(history.store().len(&swept_mark(revision))?.is_some())
+}
+
+fn swept_mark(revision: &RevisionName) -> Key {
+    Key::swept(&revision.name, revision.revision.unwrap_or_default())
+}
+
+#[derive(Default)]
+struct Marks {
+    live: BTreeSet<Key>,
+    /// Which revisions outside the policy name an object.
+    named_by: BTreeMap<Key, Vec<RevisionName>>,
+    kept: usize,
+}
+
+/// Every history is walked to its first revision: all manifests live, all objects of retained
+/// revisions live. A broken link ends the sweep before anything is deleted.
+fn mark(history: &History, policy: &Policy) -> Result<Marks> {
+    let mut marks = Marks::default();
+    for name in history.all_names()? {
+        let removed = history.is_removed(&name)?;
+        let tagged = history.tagged(&name)?;
+        let revisions = history.walk(&name, WALK_MAX)?;
+        for (age, revision) in revisions.iter().enumerate() {
+            marks
+                .live
+                .insert(Key::manifest(&revision.head.manifest.digest));
+            let number = revision.number();
+            let kept = !removed && (age < policy.keep_last.max(1) || tagged.contains(&number))
+                || policy.keep.contains(&revision.name());
+            marks.add(revision, kept);
+        }
+        // What a profile stands on must be there for its next rebase.
+        let base = revisions.first().filter(|_| !removed);
+        if let Some(base) = base.and_then(|head| head.manifest.base.as_ref()) {
+            let name = ProfileName::new(&name.system, &base.profile)?;
+            let revision = RevisionName {
+                name,
+                revision: Some(base.revision),
+            };
+            marks.add(&history.walk_to(&revision)?, true);
+        }
+    }
+    Ok(marks)
+}
+
+impl Marks {
+    fn add(&mut self, revision: &Revision, kept: bool) {
+        for (key, _) in objects(&revision.manifest) {
+            if kept {
+                self.live.insert(key);
+            } else {
+                self.named_by.entry(key).or_default().push(revision.name());
+            }
+        }
+        self.kept += usize::from(kept);
+    }
+}
+
+fn is_young(entry: &Entry, grace: Duration) -> bool {
+    // An object from the future: a clock went back. It waits until its time has come.
+    SystemTime::now()
+        .duration_since(entry.modified)
+        .is_ok_and(|age| age < grace)
+        || (entry.modified > SystemTime::now() && !grace.is_zero())
+}
