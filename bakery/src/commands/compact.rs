@@ -62,7 +62,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let expected = merged
         .tree_digest()
         .context("the layers have no content digests")?;
-    let result = compacted(&args, &output, &merged, &set, &names, expected, before_len, globals)?;
+    let result = compacted(
+        &args, &output, &merged, &set, &names, expected, before_len, globals,
+    )?;
     output::emit(globals, &result, |out| {
         writeln!(out, "layer      {}", result.layer)?;
         let (after, before) = (output::length(result.file_len), output::length(before_len));
@@ -77,7 +79,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one caller; the parts of one step")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one caller; the parts of one step"
+)]
 fn compacted(
     args: &Args,
     output: &Path,

@@ -95,13 +95,19 @@ pub fn run(
 
 /// `SYSTEM[/PROFILE] [REV..REV]`
 fn target_of(words: &[PathBuf]) -> anyhow::Result<(ProfileName, Option<(u64, u64)>)> {
-    let words: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.display().to_string())
+        .collect();
     match words.as_slice() {
         [name] => Ok((name.parse()?, None)),
-        [name, revisions] => {
-            Ok((name.parse()?, Some(range(revisions).map_err(anyhow::Error::msg)?)))
+        [name, revisions] => Ok((
+            name.parse()?,
+            Some(range(revisions).map_err(anyhow::Error::msg)?),
+        )),
+        _ => {
+            anyhow::bail!("one history and at most one range; or name the --output of layer files")
         }
-        _ => anyhow::bail!("one history and at most one range; or name the --output of layer files"),
     }
 }
 
