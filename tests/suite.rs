@@ -1,7 +1,7 @@
 //! Whole-house tests.
 
 mod architecture;
+mod history;
 mod ingest;
 mod kitchen;
 mod serve;
-mod history;
