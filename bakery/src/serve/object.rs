@@ -60,6 +60,11 @@ impl Object {
         }
     }
 
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// These bytes as a response body; the range lies inside the object.
     pub async fn body(&self, range: Range<u64>) -> Result<Body, ObjectError> {
         match self {

@@ -39,7 +39,7 @@ impl Content {
         let ranges = if len == 0 {
             Vec::new()
         } else if allocated >= len {
-            Vec::from_iter([0..len])
+            std::iter::once(0..len).collect()
         } else {
             data_ranges(&file, len)?
         };
