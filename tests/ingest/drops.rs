@@ -126,3 +126,25 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
     assert_eq!(kitchen.revisions("kiosk").len(), 1);
     assert_eq!(kitchen.file("kiosk", "etc/good").unwrap(), vec![1; 10_000]);
 }
+
+#[test]
+fn an_idle_watcher_compacts_long_stacks() {
+    let kitchen = Kitchen::new();
+    for number in 0..3 {
+        let name = format!("file-{number}");
+        kitchen.receive("kiosk", OPENING, &upload(&name, name.as_bytes())).unwrap();
+    }
+    let watch = kitchen.watch(&["--compact-above", "2"]);
+    wait_until(Duration::from_secs(90), || {
+        let head = kitchen.history().head(&"kiosk".parse().unwrap()).unwrap().unwrap();
+        head.manifest.revision == 5 && head.manifest.layers.len() == 1
+    });
+    let revisions = kitchen.revisions("kiosk");
+    let (before, after) = (&revisions[2].manifest, &revisions[3].manifest);
+    assert_eq!(before.layers.len(), 4);
+    assert_eq!(before.tree_digest, after.tree_digest);
+    // And leaves it at that.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(kitchen.revisions("kiosk").len(), 4);
+    assert!(watch.terminate());
+}

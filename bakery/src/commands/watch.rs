@@ -33,7 +33,7 @@ pub struct Args {
     /// Look for dropped files at least this often, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     rescan: u64,
-    /// Compact stacks of more layers than this when idle
+    /// When idle, compact stacks of more layers than this, or with layers that are mostly hidden
     #[arg(long, value_name = "LAYERS")]
     compact_above: Option<usize>,
     /// Forget ended jobs after so many days

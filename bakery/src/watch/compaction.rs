@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_secs(20);
 pub struct Policy {
     /// The store to look at.
     pub store: String,
-    /// More layers than this are too many; `None`: never compact.
+    /// More layers than this are too many (and layers mostly hidden are, too); `None`: never
+    /// compact.
     pub layers_max: Option<usize>,
 }
 
@@ -81,18 +82,18 @@ impl Compactor {
                 system: profile.system,
                 profile: profile.profile,
             };
-            if layers > most && self.tried.get(&target) != Some(&profile.revision) {
-                return self.launch(target, profile.revision);
+            if layers > 1 && self.tried.get(&target) != Some(&profile.revision) {
+                return self.launch(target, profile.revision, most);
             }
         }
         Ok(())
     }
 
-    fn launch(&mut self, target: Target, revision: u64) -> anyhow::Result<()> {
+    fn launch(&mut self, target: Target, revision: u64, most: usize) -> anyhow::Result<()> {
         let program: PathBuf = own_program()?;
         let child = Command::new(program)
             .args(&self.arguments)
-            .args(["compact", &target.to_string()])
+            .args(["compact", &target.to_string(), "--if-needed", "--layers-max", &most.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
@@ -103,7 +104,7 @@ impl Compactor {
         if let Err(error) = rustix::process::setpriority_process(pid, 19) {
             tracing::warn!("cannot lower the compaction's priority: {error}");
         }
-        tracing::info!("compacting {target}@{revision}");
+        tracing::debug!("asking whether {target}@{revision} needs compaction");
         self.running = Some((child, target, revision));
         Ok(())
     }
