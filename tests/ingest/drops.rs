@@ -132,11 +132,17 @@ fn an_idle_watcher_compacts_long_stacks() {
     let kitchen = Kitchen::new();
     for number in 0..3 {
         let name = format!("file-{number}");
-        kitchen.receive("kiosk", OPENING, &upload(&name, name.as_bytes())).unwrap();
+        kitchen
+            .receive("kiosk", OPENING, &upload(&name, name.as_bytes()))
+            .unwrap();
     }
     let watch = kitchen.watch(&["--compact-above", "2"]);
     wait_until(Duration::from_secs(90), || {
-        let head = kitchen.history().head(&"kiosk".parse().unwrap()).unwrap().unwrap();
+        let head = kitchen
+            .history()
+            .head(&"kiosk".parse().unwrap())
+            .unwrap()
+            .unwrap();
         head.manifest.revision == 5 && head.manifest.layers.len() == 1
     });
     let revisions = kitchen.revisions("kiosk");

@@ -93,7 +93,13 @@ impl Compactor {
         let program: PathBuf = own_program()?;
         let child = Command::new(program)
             .args(&self.arguments)
-            .args(["compact", &target.to_string(), "--if-needed", "--layers-max", &most.to_string()])
+            .args([
+                "compact",
+                &target.to_string(),
+                "--if-needed",
+                "--layers-max",
+                &most.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
