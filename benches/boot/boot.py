@@ -39,7 +39,7 @@ class Servers:
     def __init__(self, options, mode, layers, link):
         self.options, self.mode, self.layers, self.link = options, mode, layers, link
         self.processes, self.work = [], tempfile.TemporaryDirectory()
-        self.port, self.shaper = free_port(), None
+        self.port, self.shaper, self.daemon = free_port(), None, None
 
     def __enter__(self):
         try:
@@ -65,6 +65,9 @@ class Servers:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+        if self.daemon and os.path.exists(self.daemon):
+            with open(self.daemon, encoding="ascii") as file:
+                os.kill(int(file.read()), signal.SIGTERM)
         self.work.cleanup()
 
     def spawn(self, command, **more):
@@ -90,7 +93,9 @@ class Servers:
             for name in ["base"] + [f"l{number}" for number in range(1, self.layers + 1)]:
                 image = os.path.abspath(os.path.join(self.options.rivals, f"{name}.squashfs"))
                 file.write(f"[{name}.squashfs]\nexportname={image}\nreadonly=true\n")
-        self.spawn(["nbd-server", "-d", "-C", config])
+        # It becomes a daemon (in the foreground it serves one client only): ended by its pid file.
+        self.daemon = os.path.join(self.work.name, "nbd.pid")
+        subprocess.run(["nbd-server", "-C", config, "-p", self.daemon], check=True, capture_output=True)
         return port
 
     def layerfs(self):
