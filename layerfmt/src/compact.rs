@@ -1,6 +1,7 @@
 //! Many layers into one: live chunks copied as they are, or everything cut and compressed anew.
 
 use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::codec::verify_chunk;
@@ -40,14 +41,73 @@ pub fn copy(
 ) -> Result<LayerInfo> {
     let index = &merged.index;
     let file = create(path)?;
+    let copied = chunks(index, source, &file, keep, &mut progress)?;
+    let compacted = rebuild(index, copied.data_end, &copied.chunks, |ino, out| {
+        out.extend(index.extents(ino, 0..u64::MAX).map(|extent| {
+            crate::index::Extent {
+                chunk: copied
+                    .rows
+                    .get(extent.chunk as usize)
+                    .copied()
+                    .unwrap_or(u32::MAX),
+                ..extent
+            }
+        }));
+        Ok(())
+    })?;
+    let content = merged.content.as_ref().map(|content| {
+        let files: Vec<Digest> = (0..index.inode_count())
+            .map(|ino| content.file(ino))
+            .collect();
+        let mut digests = vec![Digest::default(); copied.chunks.len()];
+        for (old, new) in copied.rows.iter().enumerate() {
+            if let Some(slot) = digests.get_mut(*new as usize) {
+                *slot = content.chunk(old as u32);
+            }
+        }
+        crate::layer::ContentDigests::from_parts(&files, &digests)
+    });
+    let parts = FileParts {
+        file: &file,
+        data_end: copied.data_end,
+    };
+    let superblock = parts.finish(&compacted, content.as_ref(), Some(meta))?;
+    Ok(LayerInfo {
+        digest: Digest::of(&superblock.encode()),
+        file_len: superblock.file_len,
+        data_len: copied.data_end - SUPERBLOCK_LEN as u64,
+        head_len: superblock.head_len(),
+        own_chunks: copied.own,
+        borrowed_chunks: compacted.chunk_count() - copied.own,
+        inodes: compacted.inode_count(),
+    })
+}
+
+/// The chunk table of a compacted layer, its own chunks already written.
+struct Copied {
+    chunks: Vec<(Chunk, Option<LayerRef>)>,
+    /// Row of the merged index to row of `chunks`.
+    rows: Vec<u32>,
+    own: u32,
+    data_end: u64,
+}
+
+/// Copy every live chunk into `file`, verified: own chunks first, in the order of the merged
+/// index, then those that stay borrowed.
+fn chunks(
+    index: &Index,
+    source: &dyn ChunkSource,
+    file: &File,
+    keep: Keep<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Copied> {
     let (mut own, mut borrowed) = (Vec::new(), Vec::new());
-    // Old row to new row: own chunks first, in the order of the merged index.
     let mut rows = vec![0u32; index.chunk_count() as usize];
     let mut offset = SUPERBLOCK_LEN as u64;
     let mut stored = Vec::new();
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, &file);
-    std::io::Seek::seek(&mut out, std::io::SeekFrom::Start(offset))
-        .map_err(|e| FormatError::io("file", offset, "cannot write", e))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let failed = |offset| move |e| FormatError::io("file", offset, "cannot write", e);
+    out.seek(SeekFrom::Start(offset)).map_err(failed(offset))?;
     for (row, chunk) in index.chunks().enumerate() {
         let layer = layer_of(index, &chunk)?;
         if keep.borrowed.contains(&layer.digest) {
@@ -58,8 +118,7 @@ pub fn copy(
             .read_stored(index, &chunk, &mut stored)
             .map_err(|e| FormatError::io("chunk", chunk.offset, at(&layer), e))?;
         verify_chunk(&chunk, &stored)?;
-        std::io::Write::write_all(&mut out, &stored)
-            .map_err(|e| FormatError::io("file", offset, "cannot write", e))?;
+        out.write_all(&stored).map_err(failed(offset))?;
         set(&mut rows, row, own.len() as u32);
         own.push((
             Chunk {
@@ -72,50 +131,18 @@ pub fn copy(
         offset += u64::from(chunk.stored_len);
         progress(offset - SUPERBLOCK_LEN as u64);
     }
-    out.into_inner()
-        .map_err(|e| FormatError::io("file", offset, "cannot write", e.into_error()))?;
-    let own_chunks = own.len() as u32;
+    out.flush().map_err(failed(offset))?;
+    let own_count = own.len() as u32;
     let mut chunks = own;
     for (row, chunk, layer) in borrowed {
         set(&mut rows, row, chunks.len() as u32);
         chunks.push((chunk, Some(layer)));
     }
-    let compacted = rebuild(index, offset, &chunks, |ino, out| {
-        out.extend(
-            index
-                .extents(ino, 0..u64::MAX)
-                .map(|extent| crate::index::Extent {
-                    chunk: rows.get(extent.chunk as usize).copied().unwrap_or(u32::MAX),
-                    ..extent
-                }),
-        );
-        Ok(())
-    })?;
-    let content = merged.content.as_ref().map(|content| {
-        let files: Vec<Digest> = (0..index.inode_count())
-            .map(|ino| content.file(ino))
-            .collect();
-        let mut digests = vec![Digest::default(); chunks.len()];
-        for (old, new) in rows.iter().enumerate() {
-            if let Some(slot) = digests.get_mut(*new as usize) {
-                *slot = content.chunk(old as u32);
-            }
-        }
-        crate::layer::ContentDigests::from_parts(&files, &digests)
-    });
-    let parts = FileParts {
-        file: &file,
+    Ok(Copied {
+        chunks,
+        rows,
+        own: own_count,
         data_end: offset,
-    };
-    let superblock = parts.finish(&compacted, content.as_ref(), Some(meta))?;
-    Ok(LayerInfo {
-        digest: Digest::of(&superblock.encode()),
-        file_len: superblock.file_len,
-        data_len: offset - SUPERBLOCK_LEN as u64,
-        head_len: superblock.head_len(),
-        own_chunks,
-        borrowed_chunks: compacted.chunk_count() - own_chunks,
-        inodes: compacted.inode_count(),
     })
 }
 

@@ -32,6 +32,18 @@ struct Side<'s> {
 
 const NONE: u32 = u32::MAX;
 
+impl<'s> Side<'s> {
+    fn new(input: &'s Input) -> Side<'s> {
+        let index = &input.index;
+        Side {
+            input,
+            chunk_rows: vec![NONE; index.chunk_count() as usize],
+            xattr_sets: vec![NONE; index.counts().xattr_sets as usize + 1],
+            inodes: vec![NONE; index.inode_count() as usize],
+        }
+    }
+}
+
 struct Merge<'s> {
     sides: Vec<Side<'s>>,
     bottom: bool,
@@ -43,18 +55,9 @@ struct Merge<'s> {
 }
 
 pub(super) fn merge(stack: &[Input], bottom: bool) -> Result<MergedIndex> {
-    let side = |input| {
-        let index: &Index = &Input::index(input);
-        Side {
-            input,
-            chunk_rows: vec![NONE; index.chunk_count() as usize],
-            xattr_sets: vec![NONE; index.counts().xattr_sets as usize + 1],
-            inodes: vec![NONE; index.inode_count() as usize],
-        }
-    };
     let with_content = stack.iter().all(|input| input.content.is_some());
     let mut merge = Merge {
-        sides: stack.iter().map(side).collect(),
+        sides: stack.iter().map(Side::new).collect(),
         bottom,
         builder: Builder::new(),
         known_chunks: HashMap::new(),
@@ -74,12 +77,6 @@ pub(super) fn merge(stack: &[Input], bottom: bool) -> Result<MergedIndex> {
         index: Arc::new(index),
         content,
     })
-}
-
-impl Input {
-    fn index(input: &Input) -> &Index {
-        &input.index
-    }
 }
 
 /// One entry of one contributing layer.
@@ -166,7 +163,9 @@ impl<'s> Merge<'s> {
                     .sides
                     .get_mut(side)
                     .and_then(|s| s.xattr_sets.get_mut(set));
-                slot.map(|slot| *slot = number);
+                if let Some(slot) = slot {
+                    *slot = number;
+                }
                 number
             }
             known => known,

@@ -1,5 +1,13 @@
 //! The format's laws on random trees, its golden files, and what damage does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "tests may panic"
+)]
+
 mod arbitrary;
 mod damage;
 mod golden;
