@@ -37,12 +37,23 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 /// Check that `bytes` may be a name.
+///
+/// # Errors
+/// The rule that they break.
 pub fn check(bytes: &[u8]) -> Result<(), NameError> {
+    check_len(bytes)?;
+    if memchr::memchr2(0, b'/', bytes).is_some() {
+        return Err(NameError::ForbiddenByte);
+    }
+    Ok(())
+}
+
+/// As [`check`], for bytes known to hold no `/` and no NUL.
+pub(crate) fn check_len(bytes: &[u8]) -> Result<(), NameError> {
     match bytes {
         [] => Err(NameError::Empty),
         b"." | b".." => Err(NameError::Dots),
         _ if bytes.len() > NAME_LEN_MAX => Err(NameError::TooLong),
-        _ if bytes.iter().any(|&b| b == b'/' || b == 0) => Err(NameError::ForbiddenByte),
         _ => Ok(()),
     }
 }

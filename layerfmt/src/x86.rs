@@ -25,7 +25,7 @@ pub fn decode(bytes: &mut [u8]) {
 fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
     let mut at = 0;
     while let Some(rest) = bytes.get_mut(at..) {
-        let Some(found) = rest.iter().position(|&b| b & 0xfe == 0xe8) else {
+        let Some(found) = memchr::memchr2(0xe8, 0xe9, rest) else {
             return;
         };
         at += found;

@@ -304,7 +304,8 @@ impl Builder {
             .chain(self.xattr_pairs)
             .chain([self.xattr_name_ends]);
         for column in columns {
-            out.extend(column.iter().flat_map(|word| word.to_le_bytes()));
+            let words: Vec<[u8; 4]> = column.into_iter().map(u32::to_le_bytes).collect();
+            out.extend_from_slice(words.as_flattened());
         }
         for bytes in [
             self.chunk_digests,

@@ -40,8 +40,10 @@ impl<'i> Check<'i> {
         let end = start + self.columns.rows(column) as usize * 4;
         let bytes = self.raw.get(start..end).unwrap_or_default();
         bytes
-            .chunks_exact(4)
-            .map(|b| b.try_into().map_or(0, u32::from_le_bytes))
+            .as_chunks()
+            .0
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
     }
 
     fn value(&self, column: Column, row: u32) -> u32 {
@@ -302,6 +304,14 @@ impl<'i> Check<'i> {
         let counts = &self.columns.counts;
         self.ends(Column::DirentNameEnd, counts.names_len)?;
         let names = self.area(Area::Names);
+        if let Some(at) = memchr::memchr2(0, b'/', names) {
+            let at = self.columns.area(Area::Names).start + at;
+            return Err(FormatError::corrupt(
+                "INDEX",
+                at as u64,
+                "NUL or / in a name",
+            ));
+        }
         let mut links = vec![0u32; counts.inodes as usize];
         let mut depths = vec![0u16; counts.inodes as usize];
         let mut subdirectories = vec![0u32; counts.inodes as usize];
@@ -323,7 +333,7 @@ impl<'i> Check<'i> {
             let mut last: &[u8] = &[];
             for (end, ino) in rows.by_ref().take(count as usize) {
                 let name = names.get(start..end as usize).unwrap_or_default();
-                if let Err(error) = name::check(name) {
+                if let Err(error) = name::check_len(name) {
                     return Err(self.fail(Column::DirentNameEnd, row, error.to_string()));
                 }
                 if name <= last {
