@@ -1,7 +1,9 @@
 //! Whole-house tests.
 
 mod architecture;
+mod harness;
 mod history;
 mod ingest;
 mod kitchen;
+mod model;
 mod serve;

@@ -1,0 +1,155 @@
+//! A layerfs mount for a test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::programs::{program, run};
+
+/// A directory with everything of one test in it: a tmpfs, so that it is quick and holds
+/// every attribute.
+pub(crate) struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        rustix::mount::mount("bench", directory.path(), "tmpfs", MountFlags::empty(), c"mode=755")
+            .expect("a tmpfs (this test needs root)");
+        Bench { directory }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A new directory.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).expect("directory");
+        path
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.directory.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// A mount; unmounted when dropped.
+pub(crate) struct Mount {
+    pub(crate) at: PathBuf,
+    options: String,
+}
+
+impl Mount {
+    /// Mount layers (top first) with an upper, if any.
+    pub(crate) fn layerfs(at: &Path, layers: &[&Path], upper: Option<(&Path, &Path)>) -> Mount {
+        let layers: Vec<String> = layers.iter().map(|p| p.display().to_string()).collect();
+        let mut options = format!("lowerdir={}", layers.join(":"));
+        if let Some((upper, work)) = upper {
+            options += &format!(",upperdir={},workdir={}", upper.display(), work.display());
+        }
+        Mount::with_options(at, options)
+    }
+
+    /// Mount with these options.
+    pub(crate) fn with_options(at: &Path, options: String) -> Mount {
+        let mount = Mount { at: at.to_owned(), options };
+        mount.attach();
+        mount
+    }
+
+    fn attach(&self) {
+        run(Command::new(program("layerfs")).args(["mount", "-o", &self.options]).arg(&self.at));
+    }
+
+    /// Try to mount; what the program said.
+    pub(crate) fn attempt(at: &Path, options: &str) -> Output {
+        Command::new(program("layerfs")).args(["mount", "-o", options]).arg(at).output().expect("layerfs")
+    }
+
+    /// Unmount, wait for the daemon, mount again.
+    pub(crate) fn again(&self) {
+        self.detach();
+        self.attach();
+    }
+
+    pub(crate) fn detach(&self) {
+        run(Command::new(program("layerfs")).arg("umount").arg(&self.at));
+    }
+
+    /// What the mount says of itself.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let output =
+            run(Command::new(program("layerfs")).args(["status", "--json"]).arg(&self.at));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The daemon's process number.
+    pub(crate) fn pid(&self) -> u32 {
+        u32::try_from(self.status()["pid"].as_u64().expect("pid")).expect("pid")
+    }
+
+    /// `kill -9` the daemon and wait for its end.
+    pub(crate) fn kill(&self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+        let mut ends = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut ends, Some(&limit)), Ok(1), "the daemon does not die");
+    }
+
+    /// Mount again over whatever is there.
+    pub(crate) fn recover(&self) {
+        self.attach();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new(program("layerfs")).arg("umount").arg(&self.at).output();
+        let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
+    }
+}
+
+/// Kernel overlayfs; unmounted when dropped.
+pub(crate) struct Overlay {
+    pub(crate) at: PathBuf,
+    options: std::ffi::CString,
+}
+
+impl Overlay {
+    pub(crate) fn new(at: &Path, lower: &Path, upper: &Path, work: &Path) -> Overlay {
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},redirect_dir=on,metacopy=on",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        let overlay =
+            Overlay { at: at.to_owned(), options: std::ffi::CString::new(options).expect("no NUL") };
+        overlay.attach();
+        overlay
+    }
+
+    fn attach(&self) {
+        rustix::mount::mount("overlay", &self.at, "overlay", MountFlags::empty(), self.options.as_c_str())
+            .expect("kernel overlayfs");
+    }
+
+    pub(crate) fn again(&self) {
+        rustix::mount::unmount(&self.at, UnmountFlags::empty()).expect("umount");
+        self.attach();
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
+    }
+}
