@@ -2,7 +2,7 @@
 //! All three are compared after each step, with remounts in between; at the end each upper is
 //! mounted by the other implementation.
 //!
-//! Long setting: `LAYERFS_MODEL_CASES=500 LAYERFS_MODEL_STEPS=100 cargo test -p layerfs-tests model`.
+//! Smallest failing sequence: add `LAYERFS_MODEL_SHRINK=500`. Long setting: `LAYERFS_MODEL_CASES=500 LAYERFS_MODEL_STEPS=100 cargo test -p layerfs-tests model`.
 
 mod operation;
 
@@ -181,7 +181,8 @@ fn random_operations_give_what_a_plain_directory_gives() {
     let cases = setting("LAYERFS_MODEL_CASES", 6);
     let steps = setting("LAYERFS_MODEL_STEPS", 60);
     let mut config = Config::with_cases(u32::try_from(cases).expect("a sane number"));
-    config.max_shrink_iters = 200;
+    config.max_shrink_iters =
+        u32::try_from(setting("LAYERFS_MODEL_SHRINK", 0)).expect("a sane number");
     config.failure_persistence = None;
     let mut runner = TestRunner::new(config);
     let strategy = (any::<bool>(), proptest::collection::vec(operations(), steps));

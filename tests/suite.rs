@@ -6,4 +6,5 @@ mod history;
 mod ingest;
 mod kitchen;
 mod model;
+mod semantics;
 mod serve;

@@ -4,6 +4,7 @@
 //! code answers EIO (fuser does when a reply is dropped) and the mount lives on.
 
 mod convert;
+mod passthrough;
 mod workers;
 
 use std::ffi::OsStr;
@@ -15,12 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
     ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
     ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use self::passthrough::{CACHED, OpenTable, PASSED};
 use self::workers::Workers;
 use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, Changes, ROOT_ID};
@@ -35,6 +37,8 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const TRANSFER_LEN_MAX: u32 = 1 << 20;
 /// Requests the kernel may have under way without waiting.
 const BACKGROUND_MAX: u16 = 64;
+/// How a file is opened through us: the page cache stays, no flush is sent.
+const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 /// Threads for reads that may have to wait for the network.
 const SLOW_READERS: usize = 16;
 
@@ -44,6 +48,8 @@ pub struct Adapter {
     requests: Arc<Requests>,
     fixed: Fixed,
     workers: Option<Workers>,
+    /// Open files, in the passthrough mode.
+    opens: Option<OpenTable>,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -67,7 +73,15 @@ impl Adapter {
             requests: Arc::new(Requests::default()),
             fixed,
             workers,
+            opens: None,
         }
+    }
+
+    /// Let the kernel read and write files of the upper itself, if it can.
+    #[must_use]
+    pub fn with_passthrough(mut self, wanted: bool) -> Adapter {
+        self.opens = (wanted && self.fs.is_writable()).then(OpenTable::default);
+        self
     }
 
     fn guard(&self, operation: Operation, work: impl FnOnce()) {
@@ -127,11 +141,10 @@ fn caller(req: &Request) -> Caller {
     }
 }
 
-fn wished() -> [InitFlags; 11] {
+fn wished() -> [InitFlags; 10] {
     [
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
-        InitFlags::FUSE_NO_OPEN_SUPPORT,
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_POSIX_ACL,
@@ -149,6 +162,17 @@ impl Filesystem for Adapter {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel does not have it");
             }
+        }
+        if self.opens.is_some() {
+            let able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+            if !able || config.set_max_stack_depth(1).is_err() {
+                tracing::warn!("this kernel has no passthrough: files go through layerfs");
+                self.opens = None;
+                self.fixed.mode = "default";
+            }
+        }
+        if self.opens.is_none() {
+            let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
         }
         let _ = config.set_max_write(TRANSFER_LEN_MAX);
         let _ = config.set_max_background(BACKGROUND_MAX);
@@ -316,9 +340,42 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // The kernel then never asks again, and opens without us.
-        self.guard(Operation::Open, || reply.error(Errno::ENOSYS));
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.guard(Operation::Open, || {
+            // The kernel then never asks again, and opens without us.
+            let Some(opens) = &self.opens else { return reply.error(Errno::ENOSYS) };
+            let file = match flags.acc_mode() {
+                OpenAccMode::O_RDONLY => self.fs.upper_data(ino.0),
+                _ => self.fs.writable(ino.0).map(Some),
+            };
+            match file {
+                Ok(file) => match opens.open(ino.0, file, |file| reply.open_backing(file)) {
+                    Some(backing) => {
+                        reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
+                    }
+                    None => reply.opened(CACHED, KEEP),
+                },
+                Err(errno) => reply.error(convert::errno(errno)),
+            }
+        });
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.guard(Operation::Release, || {
+            if let Some(opens) = &self.opens {
+                opens.release(ino.0, fh);
+            }
+            reply.ok();
+        });
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -327,16 +384,39 @@ impl Filesystem for Adapter {
 
     fn create(
         &self,
-        _req: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        // MKNOD and an open without us are one message less.
-        self.guard(Operation::Create, || reply.error(Errno::ENOSYS));
+        self.guard(Operation::Create, || {
+            // MKNOD and an open without us are one message less.
+            let Some(opens) = &self.opens else { return reply.error(Errno::ENOSYS) };
+            let make = Make::Node { mode, umask, rdev: (0, 0) };
+            let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req)).and_then(|attr| {
+                let file = self.fs.writable(attr.ino)?;
+                Ok((attr, file))
+            });
+            let (attr, file) = match made {
+                Ok(made) => made,
+                Err(errno) => return reply.error(convert::errno(errno)),
+            };
+            let (told, generation) = (convert::attr(&attr), Generation(0));
+            match opens.open(attr.ino, Some(file), |file| reply.open_backing(file)) {
+                Some(backing) => reply.created_passthrough(
+                    &FOREVER,
+                    &told,
+                    generation,
+                    PASSED,
+                    FopenFlags::empty(),
+                    &backing,
+                ),
+                None => reply.created(&FOREVER, &told, generation, CACHED, KEEP),
+            }
+        });
     }
 
     fn read(

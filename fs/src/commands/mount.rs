@@ -80,12 +80,11 @@ pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
         serve(&request, args.supervised)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut arguments = vec!["mount".into(), "--supervised".into()];
-    arguments.extend(
-        std::env::args_os()
-            .skip(1)
-            .filter(|argument| argument != "mount"),
-    );
+    let mut given: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if let Some(verb) = given.iter().position(|argument| argument == "mount") {
+        given.insert(verb + 1, "--supervised".into());
+    }
+    let arguments = given;
     start_in_background(arguments, request.options.root_duty)
 }
 
@@ -201,7 +200,9 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         threads,
     };
     sys::signals::hold();
-    let adapter = Adapter::new(Arc::new(fs), fixed);
+    // Threads inherit it; an ordinary user goes without.
+    let _ = sys::process::answer_first();
+    let adapter = Adapter::new(Arc::new(fs), fixed).with_passthrough(options.passthrough);
     let attached = session::attach(adapter, &place)?;
     if let Some((trace, read_ahead)) = stack
         .trace

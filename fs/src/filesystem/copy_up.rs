@@ -143,10 +143,7 @@ impl LayerFs {
 
     /// Owner, attributes, permissions, marks and times of row `row`, in the order that keeps them.
     fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<()> {
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
+        let own = crate::sys::identity::own();
         if own != (inode.uid, inode.gid) {
             at.chown(Some(inode.uid), Some(inode.gid))?;
         }

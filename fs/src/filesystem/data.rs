@@ -129,6 +129,20 @@ impl LayerFs {
         self.take_data(id, u64::MAX)
     }
 
+    /// The open file of `id` if it is a regular file with its data in the upper.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn upper_data(&self, id: NodeId) -> Result<Option<Arc<OwnedFd>>> {
+        if !self.is_writable() {
+            return Ok(None);
+        }
+        match self.bytes(id)? {
+            Bytes::Upper(file) => Ok(Some(file)),
+            Bytes::Lower { .. } => Ok(None),
+        }
+    }
+
     /// Change the size of a file; its data lock is held.
     pub(super) fn truncate(&self, id: NodeId, size: u64) -> Result<()> {
         let file = self.take_data(id, size)?;

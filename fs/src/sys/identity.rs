@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 thread_local! {
     /// Whether this thread keeps its capabilities when its file system user changes.
@@ -36,13 +37,21 @@ pub struct Assumed {
     pub owns: bool,
 }
 
+/// The user and group of this process; they do not change while a mount lives.
+pub fn own() -> (u32, u32) {
+    static OWN: OnceLock<(u32, u32)> = OnceLock::new();
+    *OWN.get_or_init(|| {
+        (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        )
+    })
+}
+
 /// Act for `uid`, `gid` until the result is dropped. Where that is not possible `owns` is false
 /// and the caller changes the owner of what it made.
 pub fn assume(uid: u32, gid: u32) -> Assumed {
-    let (own_uid, own_gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let (own_uid, own_gid) = own();
     if (uid, gid) == (own_uid, own_gid) {
         return Assumed {
             before: None,

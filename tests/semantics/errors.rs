@@ -1,0 +1,134 @@
+//! S14: what goes wrong, and how it is said.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::{Fixture, bytes};
+use crate::harness::mount::Mount;
+
+#[test]
+fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("good"), bytes(3 << 20)).unwrap();
+        fs::write(lower.join("bad"), bytes(5 << 20).iter().map(|b| b ^ 0x5a).collect::<Vec<_>>()).unwrap();
+    });
+    f.mount.detach();
+    let layer = layerfmt::Layer::open(&f.layer).unwrap();
+    let index = layer.index();
+    let row = match index.lookup(layerfmt::ROOT, b"bad").unwrap().child {
+        layerfmt::Child::Inode(row) => row,
+        layerfmt::Child::Whiteout => panic!("a whiteout"),
+    };
+    let extent = index.extents(row, 0..u64::MAX).nth(2).unwrap();
+    let chunk = index.chunk(extent.chunk).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&f.layer).unwrap();
+    file.write_all_at(b"damage", chunk.offset + 5).unwrap();
+    f.mount.recover();
+    assert_eq!(fs::read(f.at("good")).unwrap(), bytes(3 << 20));
+    let bad = fs::File::open(f.at("bad")).unwrap();
+    let error = bad.read_exact_at(&mut [0; 10], extent.file_offset + 1).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+    let log = f.log();
+    for part in [layer.digest().to_string(), format!("offset={}", chunk.offset), "chunk=".to_owned()] {
+        assert!(log.contains(&part), "the log does not name {part}: {log}");
+    }
+}
+
+#[test]
+fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), bytes(6 << 20)).unwrap());
+    f.mount.detach();
+    let small = f.bench.dir("small");
+    rustix::mount::mount("small", &small, "tmpfs", MountFlags::empty(), c"size=2m").unwrap();
+    let (upper, work) = (small.join("u"), small.join("w"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let at = f.bench.dir("m2");
+    {
+        let mount = Mount::layerfs(&at, &[&f.layer], Some((&upper, &work)));
+        let file = fs::OpenOptions::new().write(true).open(at.join("f")).unwrap();
+        let error = file.write_all_at(b"x", 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+        drop(file);
+        assert_eq!(fs::read(at.join("f")).unwrap(), bytes(6 << 20));
+        fs::write(at.join("small"), "still works").unwrap();
+        mount.again();
+        assert_eq!(fs::read(at.join("f")).unwrap(), bytes(6 << 20));
+        assert_eq!(fs::read(at.join("small")).unwrap(), b"still works");
+    }
+    let _ = rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH);
+}
+
+#[test]
+fn s14_3_without_an_upper_changes_are_erofs() {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());
+    let at = f.bench.dir("ro");
+    let _mount = Mount::layerfs(&at, &[&f.layer], None);
+    let error = fs::write(at.join("f"), "y").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::ROFS.raw_os_error()));
+    assert_eq!(rustix::fs::mkdir(at.join("d"), 0o755.into()).unwrap_err(), Errno::ROFS);
+    assert_eq!(fs::read(at.join("f")).unwrap(), b"x");
+}
+
+#[test]
+fn s14_5_kill_and_mount_again_over_it() {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), "lower").unwrap());
+    fs::write(f.at("new"), "kept").unwrap();
+    fs::write(f.at("f"), "changed").unwrap();
+    f.mount.kill();
+    assert_eq!(rustix::fs::stat(f.at("new")).unwrap_err(), Errno::NOTCONN);
+    f.mount.recover();
+    assert_eq!(fs::read(f.at("new")).unwrap(), b"kept");
+    assert_eq!(fs::read(f.at("f")).unwrap(), b"changed");
+    assert_eq!(f.leftovers(), 0);
+}
+
+#[test]
+fn s14_6_a_work_directory_in_use_is_refused_with_its_holder() {
+    let f = Fixture::new(|_| {});
+    let at = f.bench.dir("m2");
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},wait=0",
+        f.layer.display(),
+        f.upper.display(),
+        f.work.display()
+    );
+    let output = Mount::attempt(&at, &options);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(&f.mount.pid().to_string()), "{said}");
+}
+
+#[test]
+fn wrong_requests_are_one_clear_error_each() {
+    let f = Fixture::new(|_| {});
+    let at = f.bench.dir("m2");
+    let (layer, u, w) = (f.layer.display(), f.bench.dir("u2"), f.bench.dir("w2"));
+    let text = f.bench.path("text");
+    fs::write(&text, "no layer").unwrap();
+    let cut = f.bench.path("cut.layer");
+    let whole = fs::read(&f.layer).unwrap();
+    fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
+    let (u, w) = (u.display(), w.display());
+    for (options, part) in [
+        (format!("lowerdir={layer},upprdir=/x"), "upprdir"),
+        (format!("lowerdir={layer},upperdir={u}"), "workdir"),
+        (format!("lowerdir={layer},upperdir={u},workdir={u}"), "neither inside the other"),
+        (format!("lowerdir={layer},upperdir={u},workdir=/proc"), "not on the file system"),
+        (format!("lowerdir={layer},upperdir=/nonexistent,workdir={w}"), "/nonexistent"),
+        ("lowerdir=/nonexistent.layer".to_owned(), "/nonexistent.layer"),
+        (format!("lowerdir={u}"), "bake"),
+        (format!("lowerdir={}", text.display()), "text"),
+        (format!("lowerdir={}", cut.display()), "cut.layer"),
+        ("ro".to_owned(), "lowerdir"),
+    ] {
+        let output = Mount::attempt(&at, &options);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{options}: {said}");
+        assert!(said.contains(part), "{options}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{options}: {said}");
+    }
+}

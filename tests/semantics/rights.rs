@@ -1,0 +1,159 @@
+//! S9, S10: owners, permissions, attributes.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use super::{Fixture, set_xattr, xattr};
+
+/// Run a shell command as user 4242, group 4243.
+fn as_user(command: &str, dir: &std::path::Path) -> bool {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).current_dir(dir).uid(4242).gid(4243);
+    shell.output().unwrap().status.success()
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o7777
+}
+
+fn open_to_all(f: &Fixture) {
+    fs::set_permissions(f.at(""), fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn s9_1_the_kernel_checks_permissions() {
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("secret"), "x").unwrap();
+        fs::set_permissions(lower.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    });
+    assert!(!as_user("cat secret", &f.mount.at));
+    assert!(!as_user("chmod 644 secret", &f.mount.at));
+    assert!(!as_user("rm -f secret", &f.mount.at));
+    fs::set_permissions(f.at("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(as_user("cat secret", &f.mount.at));
+}
+
+#[test]
+fn s9_2_owners_groups_and_default_acls() {
+    let f = Fixture::new(|lower| fs::create_dir(lower.join("gone")).unwrap());
+    open_to_all(&f);
+    fs::create_dir(f.at("sgid")).unwrap();
+    std::os::unix::fs::chown(f.at("sgid"), None, Some(77)).unwrap();
+    fs::set_permissions(f.at("sgid"), fs::Permissions::from_mode(0o2777)).unwrap();
+    fs::remove_dir(f.at("gone")).unwrap();
+    assert!(as_user("umask 027; touch f; mkdir d gone; ln -s x l; touch sgid/f; mkdir sgid/d", &f.mount.at));
+    for name in ["f", "d", "l", "gone"] {
+        let meta = f.at(name).symlink_metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (4242, 4243), "{name}");
+    }
+    assert_eq!((mode(&f.at("f")), mode(&f.at("d"))), (0o640, 0o750));
+    assert_eq!(f.at("sgid/f").metadata().unwrap().gid(), 77);
+    assert_eq!((f.at("sgid/d").metadata().unwrap().gid(), mode(&f.at("sgid/d"))), (77, 0o2750));
+    // A default ACL of rwx for everybody, and for user 99: the umask does not count.
+    let entry = |tag: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &7_u16.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let any = u32::MAX;
+    let acl = [
+        2_u32.to_le_bytes().to_vec(),
+        entry(1, any),
+        entry(2, 99),
+        entry(4, any),
+        entry(0x10, any),
+        entry(0x20, any),
+    ]
+    .concat();
+    set_xattr(&f.at("d"), "system.posix_acl_default", &acl).unwrap();
+    fs::set_permissions(f.at("d"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(as_user("umask 077; touch d/f; mkdir d/d", &f.mount.at));
+    assert_eq!((mode(&f.at("d/f")), mode(&f.at("d/d"))), (0o666, 0o777));
+    assert!(xattr(&f.at("d/d"), "system.posix_acl_default").is_some());
+    assert!(xattr(&f.at("d/f"), "system.posix_acl_access").is_some());
+}
+
+#[test]
+fn s9_3_unprivileged_changes_clear_privileges() {
+    let f = Fixture::new(|lower| {
+        for name in ["w", "t", "c"] {
+            fs::write(lower.join(name), "content").unwrap();
+            std::os::unix::fs::chown(lower.join(name), Some(4242), Some(4243)).unwrap();
+            fs::set_permissions(lower.join(name), fs::Permissions::from_mode(0o6777)).unwrap();
+        }
+    });
+    assert!(as_user("echo x >>w; truncate -s 3 t; chown 4242:4243 c", &f.mount.at));
+    for name in ["w", "t", "c"] {
+        assert_eq!(mode(&f.at(name)), 0o777, "{name}");
+    }
+}
+
+#[test]
+fn s9_4_file_capabilities() {
+    // cap_net_raw, effective and permitted, version 2.
+    let mut capability = [0_u8; 20];
+    capability[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("f"), "program").unwrap();
+        set_xattr(&lower.join("f"), "security.capability", &capability).unwrap();
+    });
+    fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(xattr(&f.at("f"), "security.capability").unwrap(), capability);
+    fs::OpenOptions::new().append(true).open(f.at("f")).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, b"!")
+    }).unwrap();
+    assert_eq!(xattr(&f.at("f"), "security.capability"), None);
+}
+
+#[test]
+fn s10_1_all_kinds_of_attributes() {
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("f"), "x").unwrap();
+        std::os::unix::fs::symlink("f", lower.join("l")).unwrap();
+        set_xattr(&lower.join("f"), "user.low", b"1").unwrap();
+        set_xattr(&lower.join("l"), "trusted.low", b"2").unwrap();
+    });
+    assert_eq!(xattr(&f.at("f"), "user.low").unwrap(), b"1");
+    assert_eq!(xattr(&f.at("l"), "trusted.low").unwrap(), b"2");
+    set_xattr(&f.at("f"), "user.low", &[7; 3000]).unwrap();
+    set_xattr(&f.at("l"), "trusted.up", b"3").unwrap();
+    rustix::fs::lremovexattr(f.at("l"), "trusted.low").unwrap();
+    f.mount.again();
+    assert_eq!(xattr(&f.at("f"), "user.low").unwrap(), [7; 3000]);
+    assert_eq!(xattr(&f.at("l"), "trusted.up").unwrap(), b"3");
+    assert_eq!(xattr(&f.at("l"), "trusted.low"), None);
+    assert_eq!(rustix::fs::lremovexattr(f.at("f"), "user.none").unwrap_err(), Errno::NODATA);
+}
+
+#[test]
+fn s10_2_marks_are_hidden_and_nested_overlays_have_theirs() {
+    let f = Fixture::new(|lower| {
+        fs::create_dir(lower.join("d")).unwrap();
+        fs::write(lower.join("f"), "data").unwrap();
+    });
+    fs::rename(f.at("d"), f.at("e")).unwrap();
+    fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o600)).unwrap();
+    for name in ["e", "f"] {
+        let mut list = vec![0; 1024];
+        let len = rustix::fs::llistxattr(f.at(name), &mut list[..]).unwrap();
+        assert_eq!(len, 0, "{}", String::from_utf8_lossy(&list[..len]));
+    }
+    assert_eq!(xattr(&f.at("e"), "trusted.overlay.redirect"), None);
+    set_xattr(&f.at("e"), "trusted.overlay.opaque", b"y").unwrap();
+    assert_eq!(xattr(&f.at("e"), "trusted.overlay.opaque").unwrap(), b"y");
+    assert_eq!(xattr(&f.upper.join("e"), "trusted.overlay.overlay.opaque").unwrap(), b"y");
+    let refused = set_xattr(&f.at("e"), "trusted.layerfs.origin", b"y").unwrap_err();
+    assert_eq!(refused, Errno::PERM);
+}
+
+#[test]
+fn s10_3_the_status_is_an_attribute_of_the_root() {
+    let f = Fixture::new(|_| {});
+    let mut value = vec![0; 65536];
+    let len = rustix::fs::getxattr(f.at(""), "user.layerfs.status", &mut value[..]).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&value[..len]).unwrap();
+    assert_eq!(status["mode"], "default");
+    assert_eq!(status["layers"].as_array().unwrap().len(), 1);
+}
