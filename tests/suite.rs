@@ -1,6 +1,7 @@
 //! Whole-house tests.
 
 mod architecture;
+mod crash;
 mod harness;
 mod history;
 mod ingest;

@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// `f_type` of overlayfs.
 const OVERLAY_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 
+/// Attributes that make an upper an upper.
+const MARKS: [&[u8]; 2] = [b"trusted.overlay.", b"trusted.layerfs."];
+
 /// One object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -94,7 +97,7 @@ fn xattrs(at: &Path) -> BTreeMap<String, Vec<u8>> {
     let len = rustix::fs::llistxattr(at, &mut names[..]).unwrap_or(0);
     names[..len]
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty() && !name.starts_with(b"trusted.overlay."))
+        .filter(|name| !name.is_empty() && !MARKS.iter().any(|mark| name.starts_with(mark)))
         .map(|name| {
             let mut value = vec![0; 65536];
             let len = rustix::fs::lgetxattr(at, name, &mut value[..]).unwrap_or_else(|e| {
