@@ -22,10 +22,13 @@ check: ## Format, lints, documentation: no warning allowed
 build: ## The two programs, optimised
 	$(CARGO) build --release -p layerfs -p bakery
 
-test: packages build check test-rust test-shell test-benches test-boot-short ## Everything CI runs
+test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## Everything CI runs
 
 test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root: they mount)
 	$(CARGO) test --workspace --no-fail-fast
+
+test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
+	./tests/conformance/run.sh $(or $(SETTING),short)
 
 test-shell: ## The initrd's shell: its tests and shellcheck
 	./initrd/tests/run

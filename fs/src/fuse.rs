@@ -3,179 +3,37 @@
 //! The one module that knows the fuser crate. Each request runs inside a guard: a fault in our
 //! code answers EIO (fuser does when a reply is dropped) and the mount lives on.
 
+mod adapter;
 mod convert;
 mod passthrough;
+pub mod session;
 mod workers;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use self::passthrough::{CACHED, OpenTable, PASSED};
-use self::workers::Workers;
+pub use self::adapter::Adapter;
+use self::adapter::{FOREVER, caller};
 use crate::fetch::QUESTION_PREFIX;
-use crate::filesystem::reply::{Attr, Caller, Changes, ROOT_ID};
+use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::filesystem::{LayerFs, Make};
-use crate::metrics::{Operation, Requests};
-use crate::status::{Fixed, STATUS_XATTR};
+use crate::metrics::Operation;
+use crate::status::STATUS_XATTR;
 use crate::sys;
-
-/// How long the kernel may remember: nothing changes behind its back.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Largest read and write, bytes.
-const TRANSFER_LEN_MAX: u32 = 1 << 20;
-/// Requests the kernel may have under way without waiting.
-const BACKGROUND_MAX: u16 = 64;
-/// How a file is opened through us: the page cache stays, no flush is sent.
-const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
-/// Threads for reads that may have to wait for the network.
-const SLOW_READERS: usize = 16;
-
-/// A mounted [`LayerFs`].
-pub struct Adapter {
-    fs: Arc<LayerFs>,
-    requests: Arc<Requests>,
-    fixed: Fixed,
-    workers: Option<Workers>,
-    /// Open files, in the passthrough mode.
-    opens: Option<OpenTable>,
-}
-
-impl std::fmt::Debug for Adapter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Adapter")
-            .field("fixed", &self.fixed)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Adapter {
-    /// An adapter for `fs`.
-    pub fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
-        let workers = fs
-            .lower
-            .chunks
-            .is_slow()
-            .then(|| Workers::new(SLOW_READERS));
-        Adapter {
-            fs,
-            requests: Arc::new(Requests::default()),
-            fixed,
-            workers,
-            opens: None,
-        }
-    }
-
-    /// Let the kernel read and write files of the upper itself, if it can.
-    #[must_use]
-    pub fn with_passthrough(mut self, wanted: bool) -> Adapter {
-        self.opens = (wanted && self.fs.is_writable()).then(OpenTable::default);
-        self
-    }
-
-    fn guard(&self, operation: Operation, work: impl FnOnce()) {
-        let began = Instant::now();
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            self.requests.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(?operation, "a request met a fault in layerfs: it gets EIO");
-        }
-        self.requests.add(operation, began.elapsed());
-    }
-
-    fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
-        match result {
-            Ok(Some(attr)) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
-            Ok(None) => {
-                reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))
-            }
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    fn empty(reply: ReplyEmpty, result: sys::Result<()>) {
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    fn attr(reply: ReplyAttr, result: sys::Result<Attr>) {
-        match result {
-            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    fn value(reply: ReplyXattr, size: u32, result: sys::Result<Vec<u8>>) {
-        match result {
-            Ok(value) => match u32::try_from(value.len()) {
-                Ok(len) if size == 0 => reply.size(len),
-                Ok(len) if len <= size => reply.data(&value),
-                _ => reply.error(Errno::ERANGE),
-            },
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    fn status(&self) -> sys::Result<Vec<u8>> {
-        let status = crate::status::gather(&self.fs, &self.requests, &self.fixed);
-        serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
-    }
-}
-
-fn caller(req: &Request) -> Caller {
-    Caller {
-        uid: req.uid(),
-        gid: req.gid(),
-    }
-}
-
-fn wished() -> [InitFlags; 10] {
-    [
-        InitFlags::FUSE_DO_READDIRPLUS,
-        InitFlags::FUSE_READDIRPLUS_AUTO,
-        InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-        InitFlags::FUSE_PARALLEL_DIROPS,
-        InitFlags::FUSE_POSIX_ACL,
-        InitFlags::FUSE_DONT_MASK,
-        InitFlags::FUSE_CACHE_SYMLINKS,
-        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-        InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-        InitFlags::FUSE_ASYNC_DIO,
-    ]
-}
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        for flag in wished() {
-            if config.add_capabilities(flag).is_err() {
-                tracing::debug!(?flag, "this kernel does not have it");
-            }
-        }
-        if self.opens.is_some() {
-            let able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
-            if !able || config.set_max_stack_depth(1).is_err() {
-                tracing::warn!("this kernel has no passthrough: files go through layerfs");
-                self.opens = None;
-                self.fixed.mode = "default";
-            }
-        }
-        if self.opens.is_none() {
-            let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        }
-        let _ = config.set_max_write(TRANSFER_LEN_MAX);
-        let _ = config.set_max_background(BACKGROUND_MAX);
+        self.negotiate(config);
         Ok(())
     }
 
@@ -186,7 +44,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _ = catch_unwind(AssertUnwindSafe(|| self.fs.forget(ino.0, nlookup)));
+        self.guard(Operation::Forget, || self.fs.forget(ino.0, nlookup));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -342,21 +200,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard(Operation::Open, || {
-            // The kernel then never asks again, and opens without us.
-            let Some(opens) = &self.opens else { return reply.error(Errno::ENOSYS) };
-            let file = match flags.acc_mode() {
-                OpenAccMode::O_RDONLY => self.fs.upper_data(ino.0),
-                _ => self.fs.writable(ino.0).map(Some),
-            };
-            match file {
-                Ok(file) => match opens.open(ino.0, file, |file| reply.open_backing(file)) {
-                    Some(backing) => {
-                        reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
-                    }
-                    None => reply.opened(CACHED, KEEP),
-                },
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
+            self.open_file(ino.0, flags.acc_mode(), reply);
         });
     }
 
@@ -393,29 +237,12 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         self.guard(Operation::Create, || {
-            // MKNOD and an open without us are one message less.
-            let Some(opens) = &self.opens else { return reply.error(Errno::ENOSYS) };
-            let make = Make::Node { mode, umask, rdev: (0, 0) };
-            let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req)).and_then(|attr| {
-                let file = self.fs.writable(attr.ino)?;
-                Ok((attr, file))
-            });
-            let (attr, file) = match made {
-                Ok(made) => made,
-                Err(errno) => return reply.error(convert::errno(errno)),
+            let make = Make::Node {
+                mode,
+                umask,
+                rdev: (0, 0),
             };
-            let (told, generation) = (convert::attr(&attr), Generation(0));
-            match opens.open(attr.ino, Some(file), |file| reply.open_backing(file)) {
-                Some(backing) => reply.created_passthrough(
-                    &FOREVER,
-                    &told,
-                    generation,
-                    PASSED,
-                    FopenFlags::empty(),
-                    &backing,
-                ),
-                None => reply.created(&FOREVER, &told, generation, CACHED, KEEP),
-            }
+            self.create_file(parent.0, name.as_bytes(), &make, caller(req), reply);
         });
     }
 
@@ -462,22 +289,9 @@ impl Filesystem for Adapter {
     ) {
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.guard(Operation::Write, || {
-            match self.fs.write(ino.0, offset, data, drop_privileges) {
-                Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
+            let written = self.fs.write(ino.0, offset, data, drop_privileges);
+            Self::written(reply, written);
         });
-    }
-
-    fn flush(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
-        reply.error(Errno::ENOSYS);
     }
 
     fn fsync(
@@ -541,16 +355,7 @@ impl Filesystem for Adapter {
     ) {
         self.guard(Operation::Readdir, || {
             let listed = self.fs.readdir(ino.0, offset, true, &mut |item| {
-                let attr = match &item.attr {
-                    Some(attr) => convert::attr(attr),
-                    // `.` and `..`: the kernel takes the number and the type only.
-                    None => {
-                        let mut attr = convert::no_entry();
-                        attr.ino = INodeNo(item.ino);
-                        attr.kind = convert::file_type(item.kind);
-                        attr
-                    }
-                };
+                let attr = convert::listed(item);
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
                 !reply.add(ino, item.cookie, name, &FOREVER, &attr, Generation(0))
             });
@@ -633,20 +438,6 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn ioctl(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
-    ) {
-        reply.error(Errno::ENOTTY);
-    }
-
     fn fallocate(
         &self,
         _req: &Request,
@@ -702,13 +493,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         self.guard(Operation::CopyRange, || {
-            match self
-                .fs
-                .copy_range((ino_in.0, offset_in), (ino_out.0, offset_out), len)
-            {
-                Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
+            let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+            Self::written(reply, self.fs.copy_range(from, to, len));
         });
     }
 }

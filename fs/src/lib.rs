@@ -17,7 +17,6 @@ pub mod options;
 pub mod prefetch;
 pub mod push;
 pub mod remote;
-pub mod session;
 pub mod stack;
 pub mod status;
 pub mod sys;

@@ -29,9 +29,10 @@ pub enum Operation {
     Seek,
     Fallocate,
     CopyRange,
+    Forget,
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "lookup",
     "getattr",
     "setattr",
@@ -54,6 +55,7 @@ const NAMES: [&str; 22] = [
     "seek",
     "fallocate",
     "copy_range",
+    "forget",
 ];
 
 #[derive(Debug, Default)]

@@ -113,8 +113,9 @@ const IGNORED: [&str; 23] = [
 ];
 
 /// What the kernel shows of a FUSE mount, and mount(8) hands back at a remount.
-const FUSE_OWN: [&str; 7] =
-    ["fd", "rootmode", "user_id", "group_id", "max_read", "blksize", "subtype"];
+const FUSE_OWN: [&str; 7] = [
+    "fd", "rootmode", "user_id", "group_id", "max_read", "blksize", "subtype",
+];
 
 /// Options of overlayfs that describe what we always do, accepted so that lines can be copied.
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
@@ -202,7 +203,9 @@ impl MountOptions {
                     .map_err(|_| wrong("wants a number of seconds"))?;
                 self.wait = Duration::from_secs(seconds);
             }
-            _ if [&IGNORED[..], &OVERLAYFS, &FUSE_OWN].iter().any(|known| known.contains(&name)) => {}
+            _ if [&IGNORED[..], &OVERLAYFS, &FUSE_OWN]
+                .iter()
+                .any(|known| known.contains(&name)) => {}
             _ if name.starts_with("x-") || name.starts_with("comment") => {}
             _ if REMOTE.iter().any(|prefix| name.starts_with(prefix)) => {
                 self.remote

@@ -10,10 +10,10 @@ use layerfmt::trace::BootTrace;
 use rustix::io::Errno;
 
 use crate::fetch::QUESTION_PREFIX;
+use crate::fuse::session::ReadAhead;
 use crate::options::MountOptions;
 use crate::remote::options::RemoteOptions;
 use crate::remote::root;
-use crate::session::ReadAhead;
 use crate::stack::Stack;
 use crate::trace::TraceRecorder;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::filesystem::reply::{
-    Attr, BLOCK, CHARACTER, DIRECTORY, FIFO, NewTime, REGULAR, SOCKET, SYMLINK, Time,
+    Attr, BLOCK, CHARACTER, DIRECTORY, DirItem, FIFO, NewTime, REGULAR, SOCKET, SYMLINK, Time,
 };
 use crate::sys;
 
@@ -80,6 +80,18 @@ pub(super) fn attr(attr: &Attr) -> FileAttr {
         rdev: sys::encode_device(attr.rdev.0, attr.rdev.1),
         blksize: BLOCK_LEN,
         flags: 0,
+    }
+}
+
+/// Attributes of a directory entry. Of `.` and `..` the kernel takes number and type only.
+pub(super) fn listed(item: &DirItem<'_>) -> FileAttr {
+    match &item.attr {
+        Some(found) => attr(found),
+        None => FileAttr {
+            ino: INodeNo(item.ino),
+            kind: file_type(item.kind),
+            ..no_entry()
+        },
     }
 }
 

@@ -72,7 +72,9 @@ impl OpenTable {
     /// One open of `id` is over.
     pub(super) fn release(&self, id: NodeId, handle: FileHandle) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(opens) = files.get_mut(&id) else { return };
+        let Some(opens) = files.get_mut(&id) else {
+            return;
+        };
         if handle == PASSED {
             opens.passed = opens.passed.saturating_sub(1);
             if opens.passed == 0 {

@@ -1,0 +1,230 @@
+//! The adapter's state, how requests are guarded, and the answers several requests share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fuser::{
+    Errno, FopenFlags, Generation, InitFlags, KernelConfig, OpenAccMode, ReplyAttr, ReplyCreate,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
+};
+
+use super::convert;
+use super::passthrough::{CACHED, OpenTable, PASSED};
+use super::workers::Workers;
+use crate::filesystem::reply::{Attr, Caller, NodeId};
+use crate::filesystem::{LayerFs, Make};
+use crate::metrics::{Operation, Requests};
+use crate::status::Fixed;
+use crate::sys;
+
+/// How long the kernel may remember: nothing changes behind its back.
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Largest read and write, bytes.
+const TRANSFER_LEN_MAX: u32 = 1 << 20;
+/// Requests the kernel may have under way without waiting.
+const BACKGROUND_MAX: u16 = 64;
+/// How a file is opened through us: the page cache stays, no flush is sent.
+const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
+/// Threads for reads that may have to wait for the network.
+const SLOW_READERS: usize = 16;
+
+/// A mounted [`LayerFs`].
+pub struct Adapter {
+    pub(super) fs: Arc<LayerFs>,
+    pub(super) requests: Arc<Requests>,
+    fixed: Fixed,
+    pub(super) workers: Option<Workers>,
+    /// Open files, in the passthrough mode.
+    pub(super) opens: Option<OpenTable>,
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adapter")
+            .field("fixed", &self.fixed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Adapter {
+    /// An adapter for `fs`.
+    pub fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
+        let workers = fs
+            .lower
+            .chunks
+            .is_slow()
+            .then(|| Workers::new(SLOW_READERS));
+        Adapter {
+            fs,
+            requests: Arc::new(Requests::default()),
+            fixed,
+            workers,
+            opens: None,
+        }
+    }
+
+    /// Let the kernel read and write files of the upper itself, if it can.
+    #[must_use]
+    pub fn with_passthrough(mut self, wanted: bool) -> Adapter {
+        self.opens = (wanted && self.fs.is_writable()).then(OpenTable::default);
+        self
+    }
+
+    pub(super) fn guard(&self, operation: Operation, work: impl FnOnce()) {
+        let began = Instant::now();
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.requests.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(?operation, "a request met a fault in layerfs: it gets EIO");
+        }
+        self.requests.add(operation, began.elapsed());
+    }
+
+    pub(super) fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
+        match result {
+            Ok(Some(attr)) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
+            Ok(None) => {
+                reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))
+            }
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    pub(super) fn empty(reply: ReplyEmpty, result: sys::Result<()>) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    pub(super) fn attr(reply: ReplyAttr, result: sys::Result<Attr>) {
+        match result {
+            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    pub(super) fn written(reply: ReplyWrite, result: sys::Result<usize>) {
+        match result {
+            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    pub(super) fn value(reply: ReplyXattr, size: u32, result: sys::Result<Vec<u8>>) {
+        match result {
+            Ok(value) => match u32::try_from(value.len()) {
+                Ok(len) if size == 0 => reply.size(len),
+                Ok(len) if len <= size => reply.data(&value),
+                _ => reply.error(Errno::ERANGE),
+            },
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    /// What this kernel can do of what we wish.
+    pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
+        for flag in wished() {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!(?flag, "this kernel does not have it");
+            }
+        }
+        if self.opens.is_some() {
+            let able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+            if !able || config.set_max_stack_depth(1).is_err() {
+                tracing::warn!("this kernel has no passthrough: files go through layerfs");
+                self.opens = None;
+                self.fixed.mode = "default";
+            }
+        }
+        if self.opens.is_none() {
+            let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        }
+        let _ = config.set_max_write(TRANSFER_LEN_MAX);
+        let _ = config.set_max_background(BACKGROUND_MAX);
+    }
+
+    /// Answer OPEN.
+    pub(super) fn open_file(&self, id: NodeId, mode: OpenAccMode, reply: ReplyOpen) {
+        // The kernel then never asks again, and opens without us.
+        let Some(opens) = &self.opens else {
+            return reply.error(Errno::ENOSYS);
+        };
+        let file = match mode {
+            OpenAccMode::O_RDONLY => self.fs.upper_data(id),
+            _ => self.fs.writable(id).map(Some),
+        };
+        match file {
+            Ok(file) => match opens.open(id, file, |file| reply.open_backing(file)) {
+                Some(backing) => {
+                    reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
+                }
+                None => reply.opened(CACHED, KEEP),
+            },
+            Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    /// Answer CREATE.
+    pub(super) fn create_file(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        make: &Make<'_>,
+        caller: Caller,
+        reply: ReplyCreate,
+    ) {
+        // MKNOD and an open without us are one message less.
+        let Some(opens) = &self.opens else {
+            return reply.error(Errno::ENOSYS);
+        };
+        let made = self.fs.make(parent, name, make, caller).and_then(|attr| {
+            let file = self.fs.writable(attr.ino)?;
+            Ok((attr, file))
+        });
+        let (attr, file) = match made {
+            Ok(made) => made,
+            Err(errno) => return reply.error(convert::errno(errno)),
+        };
+        let (told, generation) = (convert::attr(&attr), Generation(0));
+        match opens.open(attr.ino, Some(file), |file| reply.open_backing(file)) {
+            Some(backing) => reply.created_passthrough(
+                &FOREVER,
+                &told,
+                generation,
+                PASSED,
+                FopenFlags::empty(),
+                &backing,
+            ),
+            None => reply.created(&FOREVER, &told, generation, CACHED, KEEP),
+        }
+    }
+
+    pub(super) fn status(&self) -> sys::Result<Vec<u8>> {
+        let status = crate::status::gather(&self.fs, &self.requests, &self.fixed);
+        serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
+    }
+}
+
+pub(super) fn caller(req: &Request) -> Caller {
+    Caller {
+        uid: req.uid(),
+        gid: req.gid(),
+    }
+}
+
+fn wished() -> [InitFlags; 10] {
+    [
+        InitFlags::FUSE_DO_READDIRPLUS,
+        InitFlags::FUSE_READDIRPLUS_AUTO,
+        InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+        InitFlags::FUSE_PARALLEL_DIROPS,
+        InitFlags::FUSE_POSIX_ACL,
+        InitFlags::FUSE_DONT_MASK,
+        InitFlags::FUSE_CACHE_SYMLINKS,
+        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        InitFlags::FUSE_ASYNC_DIO,
+    ]
+}
