@@ -237,12 +237,12 @@ impl LayerFs {
                 ..Node::default()
             };
             tree.insert(id, node);
-            if kind == DIRECTORY {
-                if let Err(errno) = self.load(tree, id) {
-                    tree.remove(id);
-                    self.drop_descriptors(id);
-                    return Err(errno);
-                }
+            if kind == DIRECTORY
+                && let Err(errno) = self.load(tree, id)
+            {
+                tree.remove(id);
+                self.drop_descriptors(id);
+                return Err(errno);
             }
         }
         tree.name_object(&self.lower.index, parent, name, id, kind);

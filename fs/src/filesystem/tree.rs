@@ -178,10 +178,10 @@ impl Tree {
     pub fn remove(&mut self, id: NodeId) -> Option<Node> {
         let node = self.nodes.remove(&id)?;
         for (parent, name) in &node.names {
-            if let Some(parent) = self.nodes.get_mut(parent) {
-                if let Some(Entry::Object { id, .. }) = parent.listing.names.get_mut(name) {
-                    *id = 0;
-                }
+            if let Some(parent) = self.nodes.get_mut(parent)
+                && let Some(Entry::Object { id, .. }) = parent.listing.names.get_mut(name)
+            {
+                *id = 0;
             }
         }
         Some(node)

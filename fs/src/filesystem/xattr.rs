@@ -108,10 +108,10 @@ impl LayerFs {
         let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
         change(&at, &stored)?;
         drop(at);
-        if name == DEFAULT_ACL {
-            if let Some(node) = tree.get_mut(id) {
-                node.listing.default_acl = None;
-            }
+        if name == DEFAULT_ACL
+            && let Some(node) = tree.get_mut(id)
+        {
+            node.listing.default_acl = None;
         }
         Ok(())
     }

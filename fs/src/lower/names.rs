@@ -60,7 +60,7 @@ impl Names {
     }
 
     /// The name at `place`.
-    pub fn name<'i>(index: &'i Index, place: Place) -> &'i [u8] {
+    pub fn name(index: &Index, place: Place) -> &[u8] {
         index
             .entries(place.dir, place.position)
             .next()
