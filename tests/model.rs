@@ -18,7 +18,10 @@ use crate::harness::mount::{Bench, Mount, Overlay};
 use crate::harness::snapshot::{self, Seen, Snapshot};
 
 fn setting(name: &str, short: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(short)
 }
 
 /// Look at the whole tree every so many steps; in between only results are compared.
@@ -43,7 +46,10 @@ impl World {
         seed(&lower, linked);
         let plain = bench.dir("plain");
         crate::harness::programs::run(
-            std::process::Command::new("cp").arg("-a").arg(lower.join(".")).arg(&plain),
+            std::process::Command::new("cp")
+                .arg("-a")
+                .arg(lower.join("."))
+                .arg(&plain),
         );
         let layer = bench.path("base.layer");
         crate::harness::programs::bake(&lower, &layer);
@@ -54,11 +60,15 @@ impl World {
             operation::copy_root(&lower, &bench.path(upper));
         }
         let upper = (bench.path("lu"), bench.path("lw"));
-        let layerfs =
-            Mount::layerfs(&bench.path("lm"), &[&layer], Some((&upper.0, &upper.1)));
+        let layerfs = Mount::layerfs(&bench.path("lm"), &[&layer], Some((&upper.0, &upper.1)));
         // Hard links of the lower come apart in overlayfs; then only the plain directory counts.
         let overlay = (!linked).then(|| {
-            Overlay::new(&bench.path("om"), &lower, &bench.path("ou"), &bench.path("ow"))
+            Overlay::new(
+                &bench.path("om"),
+                &lower,
+                &bench.path("ou"),
+                &bench.path("ow"),
+            )
         });
         World {
             lower,
@@ -84,10 +94,16 @@ impl World {
         }
         let expected = apply(&self.plain, operation);
         let found = apply(&self.bench.path("lm"), operation);
-        assert_eq!(found, expected, "layerfs against a plain directory: {operation:?}");
+        assert_eq!(
+            found, expected,
+            "layerfs against a plain directory: {operation:?}"
+        );
         if self.overlay.is_some() {
             let found = apply(&self.bench.path("om"), operation);
-            assert_eq!(found, expected, "overlayfs against a plain directory: {operation:?}");
+            assert_eq!(
+                found, expected,
+                "overlayfs against a plain directory: {operation:?}"
+            );
         }
     }
 
@@ -128,7 +144,12 @@ impl World {
         {
             let overlay = Overlay::new(&at, &self.lower, &self.bench.path("lu"), &work);
             let seen = snapshot::take(&overlay.at, self.began);
-            compare("overlayfs over layerfs' upper", &plain, &seen, forget_directory_links);
+            compare(
+                "overlayfs over layerfs' upper",
+                &plain,
+                &seen,
+                forget_directory_links,
+            );
         }
         if !self.linked {
             let layer = self.bench.path("base.layer");
@@ -149,7 +170,10 @@ fn forget_directory_links(seen: &mut Seen) {
 
 fn compare(what: &str, expected: &Snapshot, found: &Snapshot, forgive: impl Fn(&mut Seen)) {
     let names = |s: &Snapshot| -> Vec<String> {
-        s.objects.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        s.objects
+            .keys()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
     };
     assert_eq!(names(found), names(expected), "{what}: names");
     for (name, expected) in &expected.objects {
@@ -185,7 +209,10 @@ fn random_operations_give_what_a_plain_directory_gives() {
         u32::try_from(setting("LAYERFS_MODEL_SHRINK", 0)).expect("a sane number");
     config.failure_persistence = None;
     let mut runner = TestRunner::new(config);
-    let strategy = (any::<bool>(), proptest::collection::vec(operations(), steps));
+    let strategy = (
+        any::<bool>(),
+        proptest::collection::vec(operations(), steps),
+    );
     let outcome = runner.run(&strategy, |(linked, steps)| {
         run_case(linked, &steps);
         Ok(())

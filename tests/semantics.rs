@@ -42,7 +42,13 @@ impl Fixture {
             log.display(),
             if options.is_empty() { "" } else { "," },
         );
-        Fixture { mount: Mount::with_options(&at, options), upper, work, layer, bench }
+        Fixture {
+            mount: Mount::with_options(&at, options),
+            upper,
+            work,
+            layer,
+            bench,
+        }
     }
 
     /// A path in the mount.
@@ -57,13 +63,17 @@ impl Fixture {
 
     /// Names left in the work directory.
     pub(crate) fn leftovers(&self) -> usize {
-        std::fs::read_dir(self.work.join("work")).expect("work directory").count()
+        std::fs::read_dir(self.work.join("work"))
+            .expect("work directory")
+            .count()
     }
 }
 
 /// Bytes that do not compress to nothing.
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| ((i * i) >> 3) as u8 ^ (i >> 11) as u8).collect()
+    (0..len)
+        .map(|i| ((i * i) >> 3) as u8 ^ (i >> 11) as u8)
+        .collect()
 }
 
 /// The value of an attribute, if there.

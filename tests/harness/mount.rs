@@ -16,8 +16,14 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new() -> Bench {
         let directory = tempfile::tempdir().expect("temporary directory");
-        rustix::mount::mount("bench", directory.path(), "tmpfs", MountFlags::empty(), c"mode=755")
-            .expect("a tmpfs (this test needs root)");
+        rustix::mount::mount(
+            "bench",
+            directory.path(),
+            "tmpfs",
+            MountFlags::empty(),
+            c"mode=755",
+        )
+        .expect("a tmpfs (this test needs root)");
         Bench { directory }
     }
 
@@ -58,18 +64,27 @@ impl Mount {
 
     /// Mount with these options.
     pub(crate) fn with_options(at: &Path, options: String) -> Mount {
-        let mount = Mount { at: at.to_owned(), options };
+        let mount = Mount {
+            at: at.to_owned(),
+            options,
+        };
         mount.attach();
         mount
     }
 
     fn attach(&self) {
-        run(Command::new(program("layerfs")).args(["mount", "-o", &self.options]).arg(&self.at));
+        run(Command::new(program("layerfs"))
+            .args(["mount", "-o", &self.options])
+            .arg(&self.at));
     }
 
     /// Try to mount; what the program said.
     pub(crate) fn attempt(at: &Path, options: &str) -> Output {
-        Command::new(program("layerfs")).args(["mount", "-o", options]).arg(at).output().expect("layerfs")
+        Command::new(program("layerfs"))
+            .args(["mount", "-o", options])
+            .arg(at)
+            .output()
+            .expect("layerfs")
     }
 
     /// Unmount, wait for the daemon, mount again.
@@ -84,8 +99,9 @@ impl Mount {
 
     /// What the mount says of itself.
     pub(crate) fn status(&self) -> serde_json::Value {
-        let output =
-            run(Command::new(program("layerfs")).args(["status", "--json"]).arg(&self.at));
+        let output = run(Command::new(program("layerfs"))
+            .args(["status", "--json"])
+            .arg(&self.at));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
@@ -96,12 +112,26 @@ impl Mount {
 
     /// `kill -9` the daemon and wait for its end.
     pub(crate) fn kill(&self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("pid");
-        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd");
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("pid");
+        let handle =
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-        let mut ends = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
-        let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
-        assert_eq!(rustix::event::poll(&mut ends, Some(&limit)), Ok(1), "the daemon does not die");
+        let mut ends = [rustix::event::PollFd::new(
+            &handle,
+            rustix::event::PollFlags::IN,
+        )];
+        let limit = rustix::event::Timespec {
+            tv_sec: 30,
+            tv_nsec: 0,
+        };
+        assert_eq!(
+            rustix::event::poll(&mut ends, Some(&limit)),
+            Ok(1),
+            "the daemon does not die"
+        );
     }
 
     /// Mount again over whatever is there.
@@ -112,7 +142,10 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new(program("layerfs")).arg("umount").arg(&self.at).output();
+        let _ = Command::new(program("layerfs"))
+            .arg("umount")
+            .arg(&self.at)
+            .output();
         let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
     }
 }
@@ -131,15 +164,23 @@ impl Overlay {
             upper.display(),
             work.display()
         );
-        let overlay =
-            Overlay { at: at.to_owned(), options: std::ffi::CString::new(options).expect("no NUL") };
+        let overlay = Overlay {
+            at: at.to_owned(),
+            options: std::ffi::CString::new(options).expect("no NUL"),
+        };
         overlay.attach();
         overlay
     }
 
     fn attach(&self) {
-        rustix::mount::mount("overlay", &self.at, "overlay", MountFlags::empty(), self.options.as_c_str())
-            .expect("kernel overlayfs");
+        rustix::mount::mount(
+            "overlay",
+            &self.at,
+            "overlay",
+            MountFlags::empty(),
+            self.options.as_c_str(),
+        )
+        .expect("kernel overlayfs");
     }
 
     pub(crate) fn again(&self) {

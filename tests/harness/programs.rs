@@ -6,21 +6,32 @@ use std::process::{Command, Output};
 /// The program `name`: as built beside this test, or in `target/release`, whichever is newer.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("own path");
-    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>/deps");
     let target = profile.parent().expect("target");
-    let found = [profile.join(name), target.join("release").join(name), target.join("debug").join(name)]
-        .into_iter()
-        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-        .max();
+    let found = [
+        profile.join(name),
+        target.join("release").join(name),
+        target.join("debug").join(name),
+    ]
+    .into_iter()
+    .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+    .max();
     match found {
         Some((_, path)) => path,
-        None => panic!("{name} is not built: run `make build` (or cargo build -p layerfs -p bakery)"),
+        None => {
+            panic!("{name} is not built: run `make build` (or cargo build -p layerfs -p bakery)")
+        }
     }
 }
 
 /// Run to the end; panics with what it said if it fails.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",
@@ -33,5 +44,10 @@ pub(crate) fn run(command: &mut Command) -> Output {
 
 /// Bake the tree at `source` into a new layer.
 pub(crate) fn bake(source: &Path, layer: &Path) {
-    run(Command::new(program("bakery")).arg("-q").arg("bake").arg("-o").arg(layer).arg(source));
+    run(Command::new(program("bakery"))
+        .arg("-q")
+        .arg("bake")
+        .arg("-o")
+        .arg(layer)
+        .arg(source));
 }

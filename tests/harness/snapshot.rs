@@ -39,16 +39,25 @@ pub(crate) struct Snapshot {
 /// Look at everything below `root`. Times not before `began` are those of the test itself.
 pub(crate) fn take(root: &Path, began: SystemTime) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    let began = began.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+    let began = began
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs().cast_signed());
     visit(root, root, began, &mut snapshot);
     snapshot
 }
 
 fn visit(root: &Path, at: &Path, began: i64, snapshot: &mut Snapshot) {
     let overlay = rustix::fs::statfs(at).is_ok_and(|fs| fs.f_type == OVERLAY_MAGIC);
-    let meta = at.symlink_metadata().unwrap_or_else(|e| panic!("{}: {e}", at.display()));
+    let meta = at
+        .symlink_metadata()
+        .unwrap_or_else(|e| panic!("{}: {e}", at.display()));
     let kind = meta.file_type();
-    let name = at.strip_prefix(root).expect("below root").as_os_str().as_bytes().to_vec();
+    let name = at
+        .strip_prefix(root)
+        .expect("below root")
+        .as_os_str()
+        .as_bytes()
+        .to_vec();
     let seen = Seen {
         mode: meta.mode(),
         uid: meta.uid(),
@@ -56,13 +65,21 @@ fn visit(root: &Path, at: &Path, began: i64, snapshot: &mut Snapshot) {
         size: if kind.is_dir() { 0 } else { meta.size() },
         mtime: (meta.mtime() < began).then(|| (meta.mtime(), meta.mtime_nsec())),
         nlink: meta.nlink(),
-        rdev: if kind.is_char_device() || kind.is_block_device() { meta.rdev() } else { 0 },
-        content: kind
-            .is_file()
-            .then(|| blake3::hash(&std::fs::read(at).unwrap_or_else(|e| panic!("{}: {e}", at.display())))),
-        target: kind
-            .is_symlink()
-            .then(|| std::fs::read_link(at).expect("link").as_os_str().as_bytes().to_vec()),
+        rdev: if kind.is_char_device() || kind.is_block_device() {
+            meta.rdev()
+        } else {
+            0
+        },
+        content: kind.is_file().then(|| {
+            blake3::hash(&std::fs::read(at).unwrap_or_else(|e| panic!("{}: {e}", at.display())))
+        }),
+        target: kind.is_symlink().then(|| {
+            std::fs::read_link(at)
+                .expect("link")
+                .as_os_str()
+                .as_bytes()
+                .to_vec()
+        }),
         xattrs: xattrs(at),
     };
     snapshot.objects.insert(name.clone(), seen);
@@ -103,7 +120,10 @@ fn xattrs(at: &Path) -> BTreeMap<String, Vec<u8>> {
             let len = rustix::fs::lgetxattr(at, name, &mut value[..]).unwrap_or_else(|e| {
                 panic!("{}: {}: {e}", at.display(), String::from_utf8_lossy(name))
             });
-            (String::from_utf8_lossy(name).into_owned(), value[..len].to_vec())
+            (
+                String::from_utf8_lossy(name).into_owned(),
+                value[..len].to_vec(),
+            )
         })
         .collect()
 }

@@ -85,7 +85,10 @@ fn rx(result: Result<(), Errno>) -> Outcome {
 fn existing(path: &Path) -> OpenOptions {
     let mut options = OpenOptions::new();
     let _ = path;
-    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
 }
 
@@ -101,7 +104,11 @@ pub(crate) fn apply(root: &Path, operation: &Operation) -> Outcome {
     let at = |path: &String| -> PathBuf { root.join(path) };
     match operation {
         O::Create(p, len) => {
-            let file = OpenOptions::new().write(true).create_new(true).open(at(p)).map_err(io)?;
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(at(p))
+                .map_err(io)?;
             file.write_all_at(&vec![7; *len], 0).map_err(io)?;
             Ok(Vec::new())
         }
@@ -119,22 +126,39 @@ pub(crate) fn apply(root: &Path, operation: &Operation) -> Outcome {
         }
         O::Truncate(p, len) => {
             regular(&at(p))?;
-            existing(&at(p)).open(at(p)).and_then(|file| file.set_len(*len)).map_err(io)?;
+            existing(&at(p))
+                .open(at(p))
+                .and_then(|file| file.set_len(*len))
+                .map_err(io)?;
             Ok(Vec::new())
         }
         O::Unlink(p) => rx(rustix::fs::unlink(at(p))),
         O::Mkdir(p) => rx(rustix::fs::mkdir(at(p), 0o755.into())),
         O::Rmdir(p) => rx(rustix::fs::rmdir(at(p))),
         O::Rename(a, b) => rx(rustix::fs::rename(at(a), at(b))),
-        O::RenameNew(a, b) => {
-            rx(rustix::fs::renameat_with(CWD, at(a), CWD, at(b), RenameFlags::NOREPLACE))
-        }
-        O::Exchange(a, b) => {
-            rx(rustix::fs::renameat_with(CWD, at(a), CWD, at(b), RenameFlags::EXCHANGE))
-        }
+        O::RenameNew(a, b) => rx(rustix::fs::renameat_with(
+            CWD,
+            at(a),
+            CWD,
+            at(b),
+            RenameFlags::NOREPLACE,
+        )),
+        O::Exchange(a, b) => rx(rustix::fs::renameat_with(
+            CWD,
+            at(a),
+            CWD,
+            at(b),
+            RenameFlags::EXCHANGE,
+        )),
         O::Link(a, b) => rx(rustix::fs::linkat(CWD, at(a), CWD, at(b), AtFlags::empty())),
         O::Symlink(target, p) => rx(rustix::fs::symlink(target.as_str(), at(p))),
-        O::Fifo(p) => rx(rustix::fs::mknodat(CWD, at(p), rustix::fs::FileType::Fifo, 0o644.into(), 0)),
+        O::Fifo(p) => rx(rustix::fs::mknodat(
+            CWD,
+            at(p),
+            rustix::fs::FileType::Fifo,
+            0o644.into(),
+            0,
+        )),
         O::Chmod(p, mode) => {
             if at(p).symlink_metadata().map_err(io)?.is_symlink() {
                 return Err(-2);
@@ -147,19 +171,36 @@ pub(crate) fn apply(root: &Path, operation: &Operation) -> Outcome {
             Ok(Vec::new())
         }
         O::Times(p, sec) => {
-            let time = Timespec { tv_sec: *sec, tv_nsec: 5 };
-            let times = Timestamps { last_access: time, last_modification: time };
-            rx(rustix::fs::utimensat(CWD, at(p), &times, AtFlags::SYMLINK_NOFOLLOW))
+            let time = Timespec {
+                tv_sec: *sec,
+                tv_nsec: 5,
+            };
+            let times = Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            rx(rustix::fs::utimensat(
+                CWD,
+                at(p),
+                &times,
+                AtFlags::SYMLINK_NOFOLLOW,
+            ))
         }
         O::SetXattr(p, key, value) => {
             let name = xattr_name(*key);
-            rx(rustix::fs::lsetxattr(at(p), name, value, XattrFlags::empty()))
+            rx(rustix::fs::lsetxattr(
+                at(p),
+                name,
+                value,
+                XattrFlags::empty(),
+            ))
         }
         O::RemoveXattr(p, key) => rx(rustix::fs::lremovexattr(at(p), xattr_name(*key))),
         O::Punch(p, offset, len) => {
             regular(&at(p))?;
             let file = existing(&at(p)).open(at(p)).map_err(io)?;
-            let mode = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            let mode =
+                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
             rx(rustix::fs::fallocate(&file, mode, *offset, *len))
         }
         O::UseUnlinked(p) => {
@@ -195,14 +236,22 @@ fn xattr_name(key: u8) -> &'static str {
 }
 
 fn old(path: &Path, sec: i64) {
-    let time = Timespec { tv_sec: sec, tv_nsec: 123_456_789 };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: sec,
+        tv_nsec: 123_456_789,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("times");
 }
 
 /// The lower tree: directories three deep, files of several sizes, a sparse one, links.
 pub(crate) fn seed(root: &Path, linked: bool) {
-    let big: Vec<u8> = (0..70_000_u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
+    let big: Vec<u8> = (0..70_000_u32)
+        .flat_map(|i| (i / 3).to_le_bytes())
+        .collect();
     for dir in ["a", "a/b", "a/b/c", "b", "c", "c/a"] {
         std::fs::create_dir(root.join(dir)).expect("directory");
         for (name, content) in [("f", &b"lower f"[..]), ("g", &[]), ("big", &big)] {
@@ -213,7 +262,8 @@ pub(crate) fn seed(root: &Path, linked: bool) {
     let sparse = File::create(root.join("big")).expect("file");
     sparse.write_all_at(b"end", 40_000).expect("write");
     std::fs::set_permissions(root.join("a/f"), Permissions::from_mode(0o4755)).expect("mode");
-    rustix::fs::lsetxattr(root.join("a/f"), "user.one", b"lower", XattrFlags::empty()).expect("xattr");
+    rustix::fs::lsetxattr(root.join("a/f"), "user.one", b"lower", XattrFlags::empty())
+        .expect("xattr");
     rustix::fs::lsetxattr(root.join("b"), "user.two", b"dir", XattrFlags::empty()).expect("xattr");
     std::os::unix::fs::chown(root.join("c/f"), Some(7), Some(8)).expect("owner");
     if linked {
@@ -226,8 +276,10 @@ pub(crate) fn seed(root: &Path, linked: bool) {
 
 fn age(at: &Path, sec: i64) {
     if at.symlink_metadata().expect("exists").is_dir() {
-        let mut entries: Vec<_> =
-            std::fs::read_dir(at).expect("list").map(|entry| entry.expect("entry").path()).collect();
+        let mut entries: Vec<_> = std::fs::read_dir(at)
+            .expect("list")
+            .map(|entry| entry.expect("entry").path())
+            .collect();
         entries.sort();
         for (number, entry) in entries.iter().enumerate() {
             age(entry, sec + i64::try_from(number).expect("few"));

@@ -11,7 +11,11 @@ use super::{Fixture, bytes, set_xattr, xattr};
 const METACOPY: &str = "trusted.overlay.metacopy";
 
 fn writable(path: &std::path::Path) -> File {
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
 }
 
 #[test]
@@ -23,14 +27,20 @@ fn s4_1_metadata_changes_copy_no_data() {
     });
     fs::set_permissions(f.at("f0"), fs::Permissions::from_mode(0o600)).unwrap();
     std::os::unix::fs::chown(f.at("f1"), Some(5), Some(6)).unwrap();
-    File::open(f.at("f2")).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(77)).unwrap();
+    File::open(f.at("f2"))
+        .unwrap()
+        .set_modified(UNIX_EPOCH + Duration::from_secs(77))
+        .unwrap();
     set_xattr(&f.at("f3"), "user.x", b"v").unwrap();
     fs::hard_link(f.at("f4"), f.at("f4b")).unwrap();
     fs::rename(f.at("f5"), f.at("f5b")).unwrap();
     for _ in 0..2 {
         for name in ["f0", "f1", "f2", "f3", "f4", "f4b", "f5b"] {
             let upper = f.upper.join(name);
-            assert!(xattr(&upper, METACOPY).is_some(), "{name} has its data in the upper");
+            assert!(
+                xattr(&upper, METACOPY).is_some(),
+                "{name} has its data in the upper"
+            );
             assert_eq!(upper.metadata().unwrap().blocks(), 0, "{name}");
             assert_eq!(fs::read(f.at(name)).unwrap(), bytes(1 << 20), "{name}");
         }
@@ -62,7 +72,10 @@ fn s4_2_the_first_write_copies_truncation_to_nothing_does_not() {
         assert_eq!(fs::read(f.at("w")).unwrap(), expected);
         assert_eq!(fs::read(f.at("t")).unwrap(), b"short");
         let half = fs::read(f.at("half")).unwrap();
-        assert_eq!((&half[..1000], &half[1000..]), (&bytes(1000)[..], &[0; 1000][..]));
+        assert_eq!(
+            (&half[..1000], &half[1000..]),
+            (&bytes(1000)[..], &[0; 1000][..])
+        );
         f.mount.again();
     }
 }
@@ -84,7 +97,10 @@ fn s4_5_parents_keep_their_times() {
         fs::create_dir_all(lower.join("a/b")).unwrap();
         fs::write(lower.join("a/b/f"), "x").unwrap();
         for dir in ["a/b", "a"] {
-            File::open(lower.join(dir)).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(99)).unwrap();
+            File::open(lower.join(dir))
+                .unwrap()
+                .set_modified(UNIX_EPOCH + Duration::from_secs(99))
+                .unwrap();
         }
     });
     fs::set_permissions(f.at("a/b/f"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -117,11 +133,18 @@ fn s8_1_and_s8_2_times() {
     let old = UNIX_EPOCH - Duration::from_secs(86_400 * 365);
     let f = Fixture::new(|lower| {
         let file = File::create(lower.join("f")).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789)).unwrap();
-        File::create(lower.join("old")).unwrap().set_modified(old).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789))
+            .unwrap();
+        File::create(lower.join("old"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
     });
     let meta = f.at("f").metadata().unwrap();
-    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_000_000_000, 123_456_789));
+    assert_eq!(
+        (meta.mtime(), meta.mtime_nsec()),
+        (1_000_000_000, 123_456_789)
+    );
     assert_eq!((meta.atime(), meta.ctime()), (meta.mtime(), meta.mtime()));
     assert_eq!(f.at("old").metadata().unwrap().modified().unwrap(), old);
     set_xattr(&f.at("old"), "user.x", b"1").unwrap();
@@ -166,7 +189,10 @@ fn s11_2_locks() {
 fn s12_1_programs_run_and_are_busy() {
     let f = Fixture::new(|lower| drop(fs::copy("/bin/sleep", lower.join("sleep")).unwrap()));
     let mut child = Command::new(f.at("sleep")).arg("5").spawn().unwrap();
-    let refused = OpenOptions::new().write(true).open(f.at("sleep")).unwrap_err();
+    let refused = OpenOptions::new()
+        .write(true)
+        .open(f.at("sleep"))
+        .unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ExecutableFileBusy);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -188,7 +214,11 @@ fn s13_1_fsync_reaches_the_upper() {
         std::thread::sleep(Duration::from_millis(10));
         requests(&f, "fsync") - before == 3
     });
-    assert!(counted.is_some(), "{} requests", requests(&f, "fsync") - before);
+    assert!(
+        counted.is_some(),
+        "{} requests",
+        requests(&f, "fsync") - before
+    );
 }
 
 fn requests(f: &Fixture, name: &str) -> u64 {
@@ -203,7 +233,12 @@ fn requests(f: &Fixture, name: &str) -> u64 {
 #[test]
 fn s15_1_statfs_is_the_uppers() {
     let f = Fixture::new(|_| {});
-    let (ours, theirs) =
-        (rustix::fs::statvfs(f.at("")).unwrap(), rustix::fs::statvfs(&f.upper).unwrap());
-    assert_eq!((ours.f_blocks, ours.f_bsize), (theirs.f_blocks, theirs.f_bsize));
+    let (ours, theirs) = (
+        rustix::fs::statvfs(f.at("")).unwrap(),
+        rustix::fs::statvfs(&f.upper).unwrap(),
+    );
+    assert_eq!(
+        (ours.f_blocks, ours.f_bsize),
+        (theirs.f_blocks, theirs.f_bsize)
+    );
 }

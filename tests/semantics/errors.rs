@@ -13,7 +13,11 @@ use crate::harness::mount::Mount;
 fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
     let f = Fixture::new(|lower| {
         fs::write(lower.join("good"), bytes(3 << 20)).unwrap();
-        fs::write(lower.join("bad"), bytes(5 << 20).iter().map(|b| b ^ 0x5a).collect::<Vec<_>>()).unwrap();
+        fs::write(
+            lower.join("bad"),
+            bytes(5 << 20).iter().map(|b| b ^ 0x5a).collect::<Vec<_>>(),
+        )
+        .unwrap();
     });
     f.mount.detach();
     let layer = layerfmt::Layer::open(&f.layer).unwrap();
@@ -29,10 +33,16 @@ fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
     f.mount.recover();
     assert_eq!(fs::read(f.at("good")).unwrap(), bytes(3 << 20));
     let bad = fs::File::open(f.at("bad")).unwrap();
-    let error = bad.read_exact_at(&mut [0; 10], extent.file_offset + 1).unwrap_err();
+    let error = bad
+        .read_exact_at(&mut [0; 10], extent.file_offset + 1)
+        .unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
     let log = f.log();
-    for part in [layer.digest().to_string(), format!("offset={}", chunk.offset), "chunk=".to_owned()] {
+    for part in [
+        layer.digest().to_string(),
+        format!("offset={}", chunk.offset),
+        "chunk=".to_owned(),
+    ] {
         assert!(log.contains(&part), "the log does not name {part}: {log}");
     }
 }
@@ -49,7 +59,10 @@ fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
     let at = f.bench.dir("m2");
     {
         let mount = Mount::layerfs(&at, &[&f.layer], Some((&upper, &work)));
-        let file = fs::OpenOptions::new().write(true).open(at.join("f")).unwrap();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(at.join("f"))
+            .unwrap();
         let error = file.write_all_at(b"x", 0).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
         drop(file);
@@ -69,7 +82,10 @@ fn s14_3_without_an_upper_changes_are_erofs() {
     let _mount = Mount::layerfs(&at, &[&f.layer], None);
     let error = fs::write(at.join("f"), "y").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::ROFS.raw_os_error()));
-    assert_eq!(rustix::fs::mkdir(at.join("d"), 0o755.into()).unwrap_err(), Errno::ROFS);
+    assert_eq!(
+        rustix::fs::mkdir(at.join("d"), 0o755.into()).unwrap_err(),
+        Errno::ROFS
+    );
     assert_eq!(fs::read(at.join("f")).unwrap(), b"x");
 }
 
@@ -116,10 +132,22 @@ fn wrong_requests_are_one_clear_error_each() {
     for (options, part) in [
         (format!("lowerdir={layer},upprdir=/x"), "upprdir"),
         (format!("lowerdir={layer},upperdir={u}"), "workdir"),
-        (format!("lowerdir={layer},upperdir={u},workdir={u}"), "neither inside the other"),
-        (format!("lowerdir={layer},upperdir={u},workdir=/proc"), "not on the file system"),
-        (format!("lowerdir={layer},upperdir=/nonexistent,workdir={w}"), "/nonexistent"),
-        ("lowerdir=/nonexistent.layer".to_owned(), "/nonexistent.layer"),
+        (
+            format!("lowerdir={layer},upperdir={u},workdir={u}"),
+            "neither inside the other",
+        ),
+        (
+            format!("lowerdir={layer},upperdir={u},workdir=/proc"),
+            "not on the file system",
+        ),
+        (
+            format!("lowerdir={layer},upperdir=/nonexistent,workdir={w}"),
+            "/nonexistent",
+        ),
+        (
+            "lowerdir=/nonexistent.layer".to_owned(),
+            "/nonexistent.layer",
+        ),
         (format!("lowerdir={u}"), "bake"),
         (format!("lowerdir={}", text.display()), "text"),
         (format!("lowerdir={}", cut.display()), "cut.layer"),

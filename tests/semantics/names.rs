@@ -28,7 +28,8 @@ fn listed(path: &Path) -> Vec<String> {
 }
 
 fn is_whiteout(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == 0)
+    path.symlink_metadata()
+        .is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == 0)
 }
 
 #[test]
@@ -53,8 +54,14 @@ fn s1_1_the_upper_hides_and_directories_merge() {
 fn s1_2_long_names() {
     let f = Fixture::new(|_| {});
     let long = "x".repeat(256);
-    assert_eq!(rustix::fs::stat(f.at(&long)).unwrap_err(), Errno::NAMETOOLONG);
-    assert_eq!(rustix::fs::mkdir(f.at(&long), 0o755.into()).unwrap_err(), Errno::NAMETOOLONG);
+    assert_eq!(
+        rustix::fs::stat(f.at(&long)).unwrap_err(),
+        Errno::NAMETOOLONG
+    );
+    assert_eq!(
+        rustix::fs::mkdir(f.at(&long), 0o755.into()).unwrap_err(),
+        Errno::NAMETOOLONG
+    );
     fs::write(f.at(&"x".repeat(255)), "").unwrap();
 }
 
@@ -103,7 +110,10 @@ fn s2_1_and_s2_2_a_listing_has_each_name_once_whatever_happens_meanwhile() {
     assert_eq!(once.len(), seen.len(), "a name was listed twice");
     for kept in (0..2000).filter(|i| i % 10 != 1) {
         for prefix in ["low", "up"] {
-            assert!(once.contains(&format!("{prefix}{kept:04}")), "{prefix}{kept:04} is missing");
+            assert!(
+                once.contains(&format!("{prefix}{kept:04}")),
+                "{prefix}{kept:04} is missing"
+            );
         }
     }
 }
@@ -152,7 +162,10 @@ fn s3_2_a_directory_over_a_whiteout_is_opaque() {
     fs::remove_dir_all(f.at("d")).unwrap();
     fs::create_dir(f.at("d")).unwrap();
     assert!(listed(&f.at("d")).is_empty());
-    assert_eq!(xattr(&f.upper.join("d"), "trusted.overlay.opaque").unwrap(), b"y");
+    assert_eq!(
+        xattr(&f.upper.join("d"), "trusted.overlay.opaque").unwrap(),
+        b"y"
+    );
     f.mount.again();
     assert!(listed(&f.at("d")).is_empty());
 }
@@ -160,7 +173,8 @@ fn s3_2_a_directory_over_a_whiteout_is_opaque() {
 #[test]
 fn s3_3_a_users_own_device_0_0() {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());
-    let make = |path| rustix::fs::mknodat(CWD, f.at(path), FileType::CharacterDevice, 0o644.into(), 0);
+    let make =
+        |path| rustix::fs::mknodat(CWD, f.at(path), FileType::CharacterDevice, 0o644.into(), 0);
     make("zero").unwrap();
     fs::remove_file(f.at("f")).unwrap();
     make("f").unwrap();
@@ -186,7 +200,10 @@ fn s5_1_a_lower_directory_is_renamed_without_copying() {
     });
     fs::rename(f.at("d"), f.at("moved")).unwrap();
     assert!(!f.upper.join("moved/e").exists(), "something was copied");
-    assert_eq!(xattr(&f.upper.join("moved"), "trusted.overlay.redirect").unwrap(), b"/d");
+    assert_eq!(
+        xattr(&f.upper.join("moved"), "trusted.overlay.redirect").unwrap(),
+        b"/d"
+    );
     for _ in 0..2 {
         assert_eq!(fs::read(f.at("moved/e/f")).unwrap(), super::bytes(100_000));
         assert!(!f.at("d").exists());
@@ -208,14 +225,23 @@ fn s5_2_flags_of_renameat2() {
     let rename = |from: &str, to: &str, flags| {
         rustix::fs::renameat_with(CWD, f.at(from), CWD, f.at(to), flags)
     };
-    assert_eq!(rename("a", "b", RenameFlags::NOREPLACE).unwrap_err(), Errno::EXIST);
+    assert_eq!(
+        rename("a", "b", RenameFlags::NOREPLACE).unwrap_err(),
+        Errno::EXIST
+    );
     rename("a", "d", RenameFlags::EXCHANGE).unwrap();
     assert!(f.at("a").is_dir());
     assert_eq!(fs::read(f.at("d")).unwrap(), b"a");
     rename("b", "c", RenameFlags::WHITEOUT).unwrap();
     assert_eq!(fs::read(f.at("c")).unwrap(), b"b");
     assert_eq!(f.at("b").symlink_metadata().unwrap().rdev(), 0);
-    assert!(f.at("b").symlink_metadata().unwrap().file_type().is_char_device());
+    assert!(
+        f.at("b")
+            .symlink_metadata()
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
     f.mount.again();
     assert_eq!(listed(&f.mount.at), ["a", "b", "c", "d"]);
 }
@@ -283,7 +309,9 @@ fn s7_1_numbers_do_not_change() {
         rustix::fs::mknodat(CWD, lower.join("p"), FileType::Fifo, 0o644.into(), 0).unwrap();
     });
     fs::write(f.at("new"), "").unwrap();
-    let before: Vec<u64> = ["d", "d/f", "l", "p", "new", ""].map(|p| number(&f.at(p))).to_vec();
+    let before: Vec<u64> = ["d", "d/f", "l", "p", "new", ""]
+        .map(|p| number(&f.at(p)))
+        .to_vec();
     fs::write(f.at("d/f"), "changed").unwrap();
     std::os::unix::fs::lchown(f.at("l"), Some(1), None).unwrap();
     std::os::unix::fs::lchown(f.at("p"), Some(1), None).unwrap();
@@ -291,8 +319,9 @@ fn s7_1_numbers_do_not_change() {
         fs::rename(f.at(old), f.at(new)).unwrap();
     }
     for _ in 0..2 {
-        let after: Vec<u64> =
-            ["d2", "f2", "l2", "p", "d2/new2", ""].map(|p| number(&f.at(p))).to_vec();
+        let after: Vec<u64> = ["d2", "f2", "l2", "p", "d2/new2", ""]
+            .map(|p| number(&f.at(p)))
+            .to_vec();
         assert_eq!(after, before);
         f.mount.again();
     }

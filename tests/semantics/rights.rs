@@ -12,7 +12,11 @@ use super::{Fixture, set_xattr, xattr};
 /// Run a shell command as user 4242, group 4243.
 fn as_user(command: &str, dir: &std::path::Path) -> bool {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).current_dir(dir).uid(4242).gid(4243);
+    shell
+        .args(["-c", command])
+        .current_dir(dir)
+        .uid(4242)
+        .gid(4243);
     shell.output().unwrap().status.success()
 }
 
@@ -45,17 +49,31 @@ fn s9_2_owners_groups_and_default_acls() {
     std::os::unix::fs::chown(f.at("sgid"), None, Some(77)).unwrap();
     fs::set_permissions(f.at("sgid"), fs::Permissions::from_mode(0o2777)).unwrap();
     fs::remove_dir(f.at("gone")).unwrap();
-    assert!(as_user("umask 027; touch f; mkdir d gone; ln -s x l; touch sgid/f; mkdir sgid/d", &f.mount.at));
+    assert!(as_user(
+        "umask 027; touch f; mkdir d gone; ln -s x l; touch sgid/f; mkdir sgid/d",
+        &f.mount.at
+    ));
     for name in ["f", "d", "l", "gone"] {
         let meta = f.at(name).symlink_metadata().unwrap();
         assert_eq!((meta.uid(), meta.gid()), (4242, 4243), "{name}");
     }
     assert_eq!((mode(&f.at("f")), mode(&f.at("d"))), (0o640, 0o750));
     assert_eq!(f.at("sgid/f").metadata().unwrap().gid(), 77);
-    assert_eq!((f.at("sgid/d").metadata().unwrap().gid(), mode(&f.at("sgid/d"))), (77, 0o2750));
+    assert_eq!(
+        (
+            f.at("sgid/d").metadata().unwrap().gid(),
+            mode(&f.at("sgid/d"))
+        ),
+        (77, 0o2750)
+    );
     // A default ACL of rwx for everybody, and for user 99: the umask does not count.
     let entry = |tag: u16, id: u32| {
-        [&tag.to_le_bytes()[..], &7_u16.to_le_bytes(), &id.to_le_bytes()].concat()
+        [
+            &tag.to_le_bytes()[..],
+            &7_u16.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
     };
     let any = u32::MAX;
     let acl = [
@@ -84,7 +102,10 @@ fn s9_3_unprivileged_changes_clear_privileges() {
             fs::set_permissions(lower.join(name), fs::Permissions::from_mode(0o6777)).unwrap();
         }
     });
-    assert!(as_user("echo x >>w; truncate -s 3 t; chown 4242:4243 c", &f.mount.at));
+    assert!(as_user(
+        "echo x >>w; truncate -s 3 t; chown 4242:4243 c",
+        &f.mount.at
+    ));
     for name in ["w", "t", "c"] {
         assert_eq!(mode(&f.at(name)), 0o777, "{name}");
     }
@@ -100,10 +121,15 @@ fn s9_4_file_capabilities() {
         set_xattr(&lower.join("f"), "security.capability", &capability).unwrap();
     });
     fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(xattr(&f.at("f"), "security.capability").unwrap(), capability);
-    fs::OpenOptions::new().append(true).open(f.at("f")).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, b"!")
-    }).unwrap();
+    assert_eq!(
+        xattr(&f.at("f"), "security.capability").unwrap(),
+        capability
+    );
+    fs::OpenOptions::new()
+        .append(true)
+        .open(f.at("f"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"!"))
+        .unwrap();
     assert_eq!(xattr(&f.at("f"), "security.capability"), None);
 }
 
@@ -124,7 +150,10 @@ fn s10_1_all_kinds_of_attributes() {
     assert_eq!(xattr(&f.at("f"), "user.low").unwrap(), [7; 3000]);
     assert_eq!(xattr(&f.at("l"), "trusted.up").unwrap(), b"3");
     assert_eq!(xattr(&f.at("l"), "trusted.low"), None);
-    assert_eq!(rustix::fs::lremovexattr(f.at("f"), "user.none").unwrap_err(), Errno::NODATA);
+    assert_eq!(
+        rustix::fs::lremovexattr(f.at("f"), "user.none").unwrap_err(),
+        Errno::NODATA
+    );
 }
 
 #[test]
@@ -143,7 +172,10 @@ fn s10_2_marks_are_hidden_and_nested_overlays_have_theirs() {
     assert_eq!(xattr(&f.at("e"), "trusted.overlay.redirect"), None);
     set_xattr(&f.at("e"), "trusted.overlay.opaque", b"y").unwrap();
     assert_eq!(xattr(&f.at("e"), "trusted.overlay.opaque").unwrap(), b"y");
-    assert_eq!(xattr(&f.upper.join("e"), "trusted.overlay.overlay.opaque").unwrap(), b"y");
+    assert_eq!(
+        xattr(&f.upper.join("e"), "trusted.overlay.overlay.opaque").unwrap(),
+        b"y"
+    );
     let refused = set_xattr(&f.at("e"), "trusted.layerfs.origin", b"y").unwrap_err();
     assert_eq!(refused, Errno::PERM);
 }
