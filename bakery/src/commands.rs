@@ -18,6 +18,7 @@ pub mod flatten;
 pub mod gc;
 pub mod history_compact;
 pub mod init;
+pub mod import;
 pub mod initrd;
 pub mod input;
 pub mod inspect;
@@ -61,6 +62,7 @@ pub enum Command {
     Flatten(flatten::Args),
     Gc(gc::Args),
     Init(init::Args),
+    Import(import::Args),
     Initrd(initrd::Args),
     Inspect(inspect::Args),
     Jobs(jobs::Args),
@@ -100,6 +102,7 @@ impl Command {
             Self::Flatten(args) => flatten::run(args, globals),
             Self::Gc(args) => gc::run(args, globals),
             Self::Init(args) => init::run(args, globals),
+            Self::Import(args) => import::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Inspect(args) => inspect::run(args, globals),
             Self::Jobs(args) => jobs::run(args, globals),

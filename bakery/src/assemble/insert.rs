@@ -89,7 +89,8 @@ impl<C> Assembler<'_, C> {
         let Some((parent, last)) = path.split_last() else {
             return Err(self.wrong(path, "the root of the tree is not a directory"));
         };
-        let parent = self.ensure(&parent)?;
+        let ensured = self.ensure(&parent);
+        let parent = ensured.map_err(|error| error.entry(path))?;
         match self.tree.child(parent, last) {
             None | Some(Child::Whiteout) => Ok((parent, self.name(path, last)?)),
             Some(Child::Node(_)) => Err(self.wrong(path, "it comes twice in this archive")),

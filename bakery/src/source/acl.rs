@@ -54,6 +54,23 @@ pub fn from_text(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
+/// The permission bits of an object that has this access list: the kernel keeps them the same,
+/// with the mask as the group's. Some archives keep the group's own instead.
+#[must_use]
+pub fn permissions(value: &[u8]) -> Option<u16> {
+    let (entries, _) = value.get(4..)?.as_chunks::<8>();
+    let bits = |wanted: u16| {
+        let found = entries
+            .iter()
+            .find(|entry| entry.first_chunk() == Some(&wanted.to_le_bytes()));
+        found
+            .and_then(|entry| entry.get(2))
+            .map(|bits| u16::from(*bits & 7))
+    };
+    let group = bits(MASK).or_else(|| bits(GROUP_OBJ))?;
+    Some(bits(USER_OBJ)? << 6 | group << 3 | bits(OTHER)?)
+}
+
 fn entry(line: &[u8]) -> Result<(u16, u32, u16), String> {
     let mut fields = line.split(|&byte| byte == b':').map(<[u8]>::trim_ascii);
     let (Some(kind), Some(who), Some(permissions)) = (fields.next(), fields.next(), fields.next())
@@ -96,7 +113,7 @@ fn id(who: &[u8], number: Option<&[u8]>) -> Result<u32, String> {
     text.and_then(|text| text.parse().ok())
         .filter(|id| *id != NO_ID)
         .ok_or_else(|| {
-            "a name without its number means nothing on this machine; pack with --numeric-owner"
+            "a name without its number means nothing on this machine; pack with bsdtar, which writes both"
                 .to_owned()
         })
 }
@@ -124,6 +141,7 @@ mod tests {
         ] {
             let bytes = from_text(text).unwrap().unwrap();
             assert_eq!(bytes, kernel, "{}", text.escape_ascii());
+            assert_eq!(permissions(&bytes), Some(0o670));
         }
     }
 

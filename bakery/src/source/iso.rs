@@ -3,6 +3,7 @@
 //! Read through `bsdtar`, without root and without a loop mount. The squashfs inside is copied,
 //! packed as it is, to an unnamed file, because squashfs readers must seek.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::Path;
@@ -76,16 +77,11 @@ impl Iso {
         read.map_err(|cause| {
             SourceError::new(name, "cannot list what the ISO holds").cause(cause)
         })?;
-        let clean = |line: &str| {
-            line.trim_start_matches("./")
-                .trim_end_matches('/')
-                .to_owned()
-        };
-        iso.names = listing.lines().take(NAMES_MAX).map(clean).collect();
+        iso.names = files(&listing);
         Ok(iso)
     }
 
-    /// Every name of the ISO.
+    /// Every file of the ISO.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
@@ -201,6 +197,30 @@ impl Iso {
             &self.name,
         )
     }
+}
+
+/// The files of a listing; a name that others lie below is a directory (Debian's `live/`, where
+/// ALT has a file `live`).
+fn files(listing: &str) -> Vec<String> {
+    let lines = listing
+        .lines()
+        .take(NAMES_MAX)
+        .map(|line| line.trim_start_matches("./"));
+    let mut names: Vec<&str> = lines.map(|line| line.trim_end_matches('/')).collect();
+    names.sort_unstable();
+    let directories: HashSet<&str> = names
+        .iter()
+        .flat_map(|name| {
+            name.match_indices('/')
+                .filter_map(|(slash, _)| name.get(..slash))
+        })
+        .collect();
+    let is_file = |name: &&&str| !name.is_empty() && !directories.contains(**name);
+    names
+        .iter()
+        .filter(is_file)
+        .map(|name| (*name).to_owned())
+        .collect()
 }
 
 /// The kernel and initrd among `names`: a known pair first; then, as Debian's live images have

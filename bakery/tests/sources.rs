@@ -1,0 +1,19 @@
+//! Sources against the real tools that make them: GNU tar, bsdtar, Python, mksquashfs, xorriso and
+//! the kernel's overlayfs. Needs root, as trees have devices and attributes of every kind.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
+mod sources {
+    pub mod hostile;
+    pub mod iso;
+    pub mod overlay;
+    pub mod spellings;
+    pub mod tree;
+    pub mod whiteouts;
+}

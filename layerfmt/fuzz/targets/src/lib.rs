@@ -1,0 +1,169 @@
+//! The fuzz targets as plain functions: bytes in, an invariant asserted, nothing out.
+//!
+//! `layerfmt/fuzz/fuzz_targets/` gives them to libFuzzer (`cargo +nightly fuzz run open_layer`);
+//! `tests/smoke.rs` drives the same functions on stable over a seeded corpus and mutations of it.
+
+use bakery::assemble::{Contents, assemble};
+use bakery::exclude::Excludes;
+use bakery::source::tar::Tar;
+use bakery::source::{Data, EntryPath, Limits};
+use layerfmt::manifest::{Head, Manifest};
+use layerfmt::trust::Envelope;
+use layerfmt::{Child, Chunk, Index, Layer, Source};
+
+/// Opening a layer from hostile bytes: an error, or a layer whose every accessor answers.
+pub fn open_layer(bytes: &[u8]) {
+    let Ok(layer) = Layer::from_vec(bytes.to_vec()) else {
+        return;
+    };
+    walk(layer.index());
+    let _ = layer.meta();
+    if let Ok(Some(content)) = layer.content() {
+        let _ = layerfmt::dump::dump(layer.index(), Some(&content));
+    }
+}
+
+/// Validating an index by itself, without the digests that keep mutations out above.
+pub fn decode_index(bytes: &[u8]) {
+    if let Ok(index) = Index::decode(bytes.to_vec(), u64::MAX / 2) {
+        walk(&index);
+    }
+}
+
+fn walk(index: &Index) {
+    for ino in 0..index.inode_count() {
+        let inode = index.inode(ino);
+        assert!(inode.is_some(), "an inode below the count is there");
+        let mut last: Option<&[u8]> = None;
+        for entry in index.entries(ino, 0) {
+            assert!(
+                last.is_none_or(|last| last < entry.name),
+                "entries are in order, each once"
+            );
+            assert!(layerfmt::name::check(entry.name).is_ok(), "names are names");
+            let found = index.lookup(ino, entry.name).map(|found| found.child);
+            assert_eq!(found, Some(entry.child), "what is listed is found");
+            if let Child::Inode(child) = entry.child {
+                assert!(child < index.inode_count(), "entries lead to inodes");
+            }
+            last = Some(entry.name);
+        }
+        let size = inode.map_or(0, |inode| inode.size);
+        for extent in index.extents(ino, 0..u64::MAX) {
+            let chunk = index.chunk(extent.chunk);
+            let end = u64::from(extent.chunk_offset) + u64::from(extent.len);
+            assert!(
+                chunk.is_some_and(|chunk| end <= u64::from(chunk.raw_len)),
+                "inside its chunk"
+            );
+            assert!(
+                extent.file_offset + u64::from(extent.len) <= size,
+                "inside its file"
+            );
+        }
+        let _ = (index.symlink(ino), index.xattrs(ino).count());
+    }
+}
+
+/// Decoding a chunk whose digest is right but whose bytes are anything: never more than promised.
+pub fn decode_chunk(bytes: &[u8]) {
+    let Some(([codec, low, high], stored)) = bytes.split_first_chunk::<3>() else {
+        return;
+    };
+    let Ok(stored_len) = u32::try_from(stored.len()) else {
+        return;
+    };
+    let codecs = [
+        layerfmt::Codec::Stored,
+        layerfmt::Codec::Zstd,
+        layerfmt::Codec::ZstdX86,
+    ];
+    let Some(codec) = codecs.get(usize::from(*codec) % codecs.len()).copied() else {
+        return;
+    };
+    let raw_len = u32::from(u16::from_le_bytes([*low, *high])) + 1;
+    let digest = layerfmt::Digest::of(stored);
+    let chunk = Chunk {
+        source: Source::Own,
+        offset: 1024,
+        stored_len,
+        raw_len,
+        codec,
+        digest,
+    };
+    let mut out = Vec::new();
+    if layerfmt::decode_chunk(&chunk, stored, &mut out).is_ok() {
+        assert_eq!(
+            out.len(),
+            raw_len as usize,
+            "a decoded chunk has its promised length"
+        );
+    }
+}
+
+/// Reading a tar archive: an error, or a tree; contents are read to their end.
+pub fn tar_ingest(bytes: &[u8]) {
+    struct Sum;
+    impl Contents for Sum {
+        type Content = u64;
+        fn take(
+            &mut self,
+            _source: &str,
+            _path: &EntryPath,
+            data: Data<'_>,
+        ) -> Result<u64, anyhow::Error> {
+            let promised: u64 = data.segments.iter().map(|(_, len)| len).sum();
+            let mut end = 0;
+            for (offset, len) in &data.segments {
+                assert!(
+                    *offset >= end && offset + len <= data.size,
+                    "segments are in order"
+                );
+                end = offset + len;
+            }
+            let mut buffer = [0; 4096];
+            let mut read = 0;
+            loop {
+                match data.reader.read(&mut buffer)? {
+                    0 => break,
+                    count => read += count as u64,
+                }
+            }
+            assert_eq!(
+                read, promised,
+                "the reader yields what the segments promise"
+            );
+            Ok(read)
+        }
+    }
+    let limits = Limits {
+        entries_max: 10_000,
+        expanded_len_max: 64 << 20,
+    };
+    let mut tar = Tar::new("fuzz", bytes, limits);
+    let excludes = Excludes::default();
+    if let Ok(assembly) = assemble(&mut tar, &excludes, &mut Sum) {
+        let _ = bakery::overlay::standing_alone(assembly);
+    }
+}
+
+/// Reading the records: what parses can be written, and reads the same again.
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::parse(bytes) {
+        let rendered = manifest.render().unwrap_or_default();
+        assert_eq!(
+            Manifest::parse(&rendered).ok(),
+            Some(manifest),
+            "it reads the same again"
+        );
+    }
+    if let Ok(head) = Head::parse(bytes) {
+        let rendered = head.render().unwrap_or_default();
+        assert_eq!(
+            Head::parse(&rendered).ok(),
+            Some(head),
+            "it reads the same again"
+        );
+    }
+    let _ = Envelope::parse(bytes);
+}
