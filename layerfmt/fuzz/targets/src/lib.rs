@@ -81,7 +81,11 @@ pub fn decode_chunk(bytes: &[u8]) {
     let Some(codec) = codecs.get(usize::from(*codec) % codecs.len()).copied() else {
         return;
     };
-    let raw_len = u32::from(u16::from_le_bytes([*low, *high])) + 1;
+    let raw_len = match codec {
+        // A validated index has no other.
+        layerfmt::Codec::Stored => stored_len,
+        _ => u32::from(u16::from_le_bytes([*low, *high])) + 1,
+    };
     let digest = layerfmt::Digest::of(stored);
     let chunk = Chunk {
         source: Source::Own,
