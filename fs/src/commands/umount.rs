@@ -1,10 +1,11 @@
 //! `layerfs umount`: returns when the daemon has let go of the upper.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags};
 
@@ -30,7 +31,7 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     } else {
         UnmountFlags::empty()
     };
-    rustix::mount::unmount(&args.mountpoint, flags).with_context(at)?;
+    detach(args, flags).with_context(at)?;
     let Some(daemon) = daemon.filter(|_| !args.lazy) else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,4 +50,26 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(errno) => Err(errno).with_context(at),
     }
+}
+
+/// Unmount, as an ordinary user by fusermount3.
+fn detach(args: &UmountArgs, flags: UnmountFlags) -> anyhow::Result<()> {
+    match rustix::mount::unmount(&args.mountpoint, flags) {
+        Err(Errno::PERM) => {}
+        other => return Ok(other?),
+    }
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").arg("-q");
+    if args.lazy {
+        command.arg("-z");
+    }
+    let status = command
+        .arg("--")
+        .arg(&args.mountpoint)
+        .status()
+        .context("fusermount3")?;
+    if !status.success() {
+        bail!("fusermount3 cannot unmount it: is it busy, or somebody else's?");
+    }
+    Ok(())
 }

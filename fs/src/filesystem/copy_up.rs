@@ -145,7 +145,11 @@ impl LayerFs {
     fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<()> {
         let own = crate::sys::identity::own();
         if own != (inode.uid, inode.gid) {
-            at.chown(Some(inode.uid), Some(inode.gid))?;
+            match at.chown(Some(inode.uid), Some(inode.gid)) {
+                // An ordinary user's mount: what is copied up is theirs.
+                Err(Errno::PERM) if upper.marks.in_user_namespace() => {}
+                other => other?,
+            }
         }
         for (name, value) in self.lower.index.xattrs(row) {
             let Some(stored) = upper.marks.stored_name(name) else {

@@ -81,8 +81,13 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
     let mut config = Config::default();
     config.n_threads = Some(place.threads);
     config.acl = SessionACL::All;
-    let device = rustix::fs::open(c"/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(SessionError::NoFuse)?;
+    let opened = rustix::fs::open(c"/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let device = match opened {
+        Ok(device) => device,
+        // fusermount3 may open it for us.
+        Err(Errno::ACCESS | Errno::PERM) => return attach_as_user(adapter, place, config),
+        Err(errno) => return Err(SessionError::NoFuse(errno)),
+    };
     match mount(&device, place) {
         Ok(()) => {
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
