@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import signal
+import stat
 import statistics
 import subprocess
 import sys
@@ -41,9 +42,20 @@ CASES = {
 REFERENCE = stacks.Squashfs.name
 
 
-def file_lists(tree, work):
+def hidden(slices):
+    """Paths that some slice's whiteout removes."""
+    found = set()
+    for folder, _, files in os.walk(slices) if slices else ():
+        for name in files:
+            path = os.path.join(folder, name)
+            if stat.S_ISCHR(os.lstat(path).st_mode):
+                found.add(os.path.relpath(path, slices).partition("/")[2])
+    return found
+
+
+def file_lists(tree, slices, work):
     """Files of the tree by the use a case makes of them; the same on every stack."""
-    small, large = [], []
+    small, large, gone = [], [], hidden(slices)
     for folder, folders, files in os.walk(tree):
         folders.sort()
         for name in sorted(files):
@@ -52,6 +64,8 @@ def file_lists(tree, work):
                 continue
             size = os.path.getsize(path)
             inside = os.path.relpath(path, tree)
+            if inside in gone:
+                continue
             if 0 < size <= 16 << 10:
                 small.append(inside)
             elif 4 << 20 <= size <= 64 << 20:
@@ -147,7 +161,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that mounts end with it
     os.makedirs(options.work, exist_ok=True)
     os.makedirs(options.results, exist_ok=True)
-    lists = file_lists(options.tree, options.work)
+    lists = file_lists(options.tree, options.slices, options.work)
     kinds = {kind.name: kind for kind in (stacks.Squashfs, stacks.Erofs, stacks.FuseOverlayfs,
                                           stacks.Layerfs, stacks.LayerfsPassthrough)}
     rows, program = [], os.path.join(options.programs, "workload")

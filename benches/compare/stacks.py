@@ -163,7 +163,8 @@ class LayerfsPassthrough(Layerfs):
 
 
 def remove(work):
-    """Removes the mount points, not the images: these are expensive."""
+    """Removes the mount points, not the images (these are expensive) and not the lists of files."""
     for name in os.listdir(work):
-        if name != "images":
-            shutil.rmtree(os.path.join(work, name))
+        path = os.path.join(work, name)
+        if name != "images" and os.path.isdir(path):
+            shutil.rmtree(path)
