@@ -187,15 +187,19 @@ impl History {
         })?))
     }
 
-    /// The key that signed the head of a history, as keysets spell it.
+    /// The key that signed a revision's head, by default the newest one's, as keysets spell it.
     ///
     /// # Errors
     /// When the head is missing or damaged.
-    pub fn signer_line(&self, name: &ProfileName) -> Result<Option<String>> {
-        let Some(newest) = self.newest(name)? else {
+    pub fn signer_line(&self, name: &ProfileName, revision: Option<u64>) -> Result<Option<String>> {
+        let number = match revision {
+            Some(number) => Some(number),
+            None => self.newest(name)?,
+        };
+        let Some(number) = number else {
             return Ok(None);
         };
-        let envelope = Envelope::parse(&self.envelope(name, newest)?)?;
+        let envelope = Envelope::parse(&self.envelope(name, number)?)?;
         let key = envelope.signed_by(HEAD_NAMESPACE)?;
         Ok(Some(public_key_line(&key)?))
     }

@@ -79,6 +79,11 @@ impl Scrub<'_> {
         };
         for revision in &revisions {
             self.found.revisions += 1;
+            if let Err(error) = self.history.signer_line(name, Some(revision.number())) {
+                self.found
+                    .defects
+                    .push(format!("{}: its head: {error}", revision.name()));
+            }
             if removed || is_swept(self.history, &revision.name())? {
                 self.found.revisions_swept += 1;
                 continue;

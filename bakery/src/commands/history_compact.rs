@@ -13,6 +13,7 @@ use crate::publish::{CompactPolicy, Compaction};
 
 /// How to compact a history
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Only if the stack is longer than --layers-max or a layer is mostly hidden
     #[arg(long)]

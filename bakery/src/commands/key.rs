@@ -157,7 +157,7 @@ fn rotate(
     }
     let publisher = Publisher::open(store.clone(), keys)?.with_signer(new);
     for name in publisher.history().names()? {
-        if publisher.history().signer_line(&name)?.as_deref() == Some(&old_line) {
+        if publisher.history().signer_line(&name, None)?.as_deref() == Some(&old_line) {
             let revision = publisher.resign(&name, &wording.author(), &resign_text(wording))?;
             output::note(globals, &format!("published {}", revision.name()));
         }
@@ -234,7 +234,7 @@ fn warn_of_orphans(
 ) -> anyhow::Result<()> {
     let history = History::open(store, keys.anchors()?)?;
     for name in history.names()? {
-        let line = history.signer_line(&name)?;
+        let line = history.signer_line(&name, None)?;
         let revoked = keyset
             .keys
             .iter()
