@@ -67,6 +67,12 @@ bench-boot: bench-programs lab/rivals ## QEMU boots of the rivals, and of STORE 
 bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
+test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip
+	./tests/history/seaweedfs $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored
+
+test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s
+	$(CARGO) test --release -p layerfs-tests --test suite history::scale -- --ignored --nocapture
+
 deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
@@ -74,5 +80,5 @@ deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build test test-rust test-shell test-benches deny clean-lab \
+.PHONY: help packages check build test test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
   bench bench-programs bench-compare bench-sizes bench-boot bench-report
