@@ -7,5 +7,6 @@ mod history;
 mod ingest;
 mod kitchen;
 mod model;
+mod remote;
 mod semantics;
 mod serve;

@@ -3,15 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use layerfmt::manifest::ProfileName;
 
-use crate::cli::Globals;
-use crate::keys::Keys;
+use crate::cli::{ANSWER_NO, Globals};
 use crate::output;
+use crate::pack::PackError;
 use crate::pack::publish::{Report, Sources, publish};
-use crate::publish::Publisher;
-use crate::store::Store;
 
 /// Make the next boots faster with what earlier boots touched
 ///
@@ -23,7 +20,7 @@ pub struct Args {
     /// SYSTEM[/PROFILE]
     pub system: ProfileName,
     /// The spool where `bakery serve --spool` keeps the traces
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     pub spool: Option<PathBuf>,
     /// A trace in a file (`layerfs trace -o FILE`); may be given more than once
     #[arg(long, value_name = "FILE", required_unless_present = "spool")]
@@ -41,16 +38,20 @@ pub struct Args {
 /// # Errors
 /// No traces, or the store or the keys cannot be used.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let location = globals.store()?;
-    let keys = Keys::locate(None, location)?;
-    let publisher = Publisher::open(Store::open(location)?, &keys)?;
+    let publisher = globals.publisher()?;
     let sources = Sources {
         spool: args.spool,
         files: args.trace,
         share: args.share,
     };
-    let report = publish(&publisher, &args.system, &sources, args.force)
-        .with_context(|| format!("no boot pack for {}", args.system))?;
+    let report = match publish(&publisher, &args.system, &sources, args.force) {
+        Ok(report) => report,
+        Err(error) if matches!(error.downcast_ref(), Some(PackError::Nothing)) => {
+            output::note(globals, &format!("{}: {error}", args.system));
+            return Ok(ExitCode::from(ANSWER_NO));
+        }
+        Err(error) => return Err(error.context(format!("no boot pack for {}", args.system))),
+    };
     output::emit(globals, &report, |out| write!(out, "{}", describe(&report)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     /// Milliseconds since the start at which somebody last waited.
     pub(crate) last_demand: AtomicU64,
+    /// Since when the records of the system are asked for, while they are.
+    pub(crate) opening: Mutex<Option<Instant>>,
     started: Instant,
     queue: Mutex<Queue>,
 }
@@ -139,6 +141,7 @@ impl Fetcher {
             prefetch_count_max: options.prefetch_count_max,
             closed: AtomicBool::new(false),
             last_demand: AtomicU64::new(0),
+            opening: Mutex::default(),
             started: Instant::now(),
             queue: Mutex::default(),
         });
@@ -331,7 +334,13 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
     while !inner.closed.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let longest = inner.queue().longest_wait();
-        let waited = longest.as_ref().map(|(since, _)| since.elapsed());
+        let opening = *inner.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = longest
+            .map(|(since, _)| since)
+            .into_iter()
+            .chain(opening)
+            .min();
+        let waited = waited.map(|since| since.elapsed());
         let text = match patience.look(waited, SAY_AFTER) {
             Say::Nothing => continue,
             Say::Waiting(seconds) => {

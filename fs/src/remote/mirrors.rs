@@ -10,6 +10,8 @@ use super::status::{Counters, MirrorStatus};
 
 /// Longest time that a `Retry-After` is obeyed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A server that failed is asked after the others for this long, even when its rest is over.
+const DOUBT: Duration = Duration::from_secs(60);
 /// Servers of one mount.
 pub(crate) const MIRRORS_MAX: usize = 32;
 
@@ -18,6 +20,7 @@ struct Health {
     failures: u32,
     corrupt: u32,
     not_before: Option<Instant>,
+    failed_at: Option<Instant>,
     last_error: Option<String>,
 }
 
@@ -70,9 +73,9 @@ impl Mirrors {
     }
 
     /// The healthiest server that is not in the bit set `avoid`, or when to look again.
-    /// Never sent wrong bytes before wrong bytes, then in the order they were named.
+    /// Who never sent wrong bytes goes first, then who has not failed lately, then as they were named.
     pub(crate) fn choose(&self, avoid: u64, now: Instant) -> Choice {
-        let mut best: Option<(u32, usize)> = None;
+        let mut best: Option<((u32, bool), usize)> = None;
         let mut soonest: Option<Instant> = None;
         for (index, mirror) in self.all.iter().enumerate() {
             if avoid & (1 << index) != 0 {
@@ -83,10 +86,15 @@ impl Mirrors {
                 Some(later) if later > now => {
                     soonest = Some(soonest.map_or(later, |earlier| earlier.min(later)));
                 }
-                _ if best.is_none_or(|(corrupt, _)| health.corrupt < corrupt) => {
-                    best = Some((health.corrupt, index));
+                _ => {
+                    let doubtful = health
+                        .failed_at
+                        .is_some_and(|at| now.saturating_duration_since(at) < DOUBT);
+                    let rank = (health.corrupt, doubtful);
+                    if best.is_none_or(|(least, _)| rank < least) {
+                        best = Some((rank, index));
+                    }
                 }
-                _ => {}
             }
         }
         match best.and_then(|(_, index)| Some((index, self.all.get(index)?))) {
@@ -124,6 +132,7 @@ impl Mirrors {
             return;
         }
         health.failures = health.failures.saturating_add(1);
+        health.failed_at = Some(Instant::now());
         let asked = match error {
             FetchError::Status {
                 retry_after: Some(wait),
@@ -201,12 +210,16 @@ mod tests {
             &FetchError::Connect(std::io::ErrorKind::ConnectionRefused.into()),
         );
         assert_eq!(asked(mirrors.choose(0, Instant::now())), Some(1));
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert_eq!(
-            asked(mirrors.choose(0, Instant::now() + Duration::from_secs(60))),
-            Some(0)
+            asked(mirrors.choose(0, later(30))),
+            Some(1),
+            "still in doubt"
         );
+        assert_eq!(asked(mirrors.choose(0b10, later(30))), Some(0));
+        assert_eq!(asked(mirrors.choose(0, later(61))), Some(0));
         mirrors.succeeded(0);
-        assert_eq!(asked(mirrors.choose(0, Instant::now())), Some(0));
+        assert_eq!(asked(mirrors.choose(0b10, Instant::now())), Some(0));
     }
 
     #[test]

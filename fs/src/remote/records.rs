@@ -1,5 +1,6 @@
 //! From a server to a manifest that may be believed: bundle, or static files, then the signatures.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use layerfmt::manifest::{
@@ -103,8 +104,16 @@ pub(crate) fn fetch(
     terms: &Terms<'_>,
     until: Option<Instant>,
 ) -> Result<Records, RecordsError> {
-    fetcher.run(async {
-        let (mut avoid, mut round) = (0u64, 0);
+    let opening = || {
+        fetcher
+            .inner
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    *opening() = Some(Instant::now());
+    let records = fetcher.run(async {
+        let mut avoid = 0u64;
         let mut wrong = None;
         loop {
             let inner = &fetcher.inner;
@@ -134,13 +143,11 @@ pub(crate) fn fetch(
                     waited: STALL_FIRST,
                 })));
             }
-            round += 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if round % 50 == 0 {
-                tracing::warn!(address = %terms.address, "waiting for a server");
-            }
         }
-    })?
+    });
+    *opening() = None;
+    records?
 }
 
 async fn from_server(

@@ -53,10 +53,10 @@ pub enum RemoteError {
     #[error("{0}")]
     Keys(String),
     /// The runtime.
-    #[error("cannot start the network threads: {0}")]
+    #[error("cannot start the network threads")]
     Start(#[source] std::io::Error),
     /// The records.
-    #[error("{address}: {source}")]
+    #[error("{address}")]
     Records {
         /// What was asked for.
         address: String,
@@ -74,7 +74,7 @@ pub enum RemoteError {
         min: u64,
     },
     /// The index.
-    #[error("{address}: the index: {source}")]
+    #[error("{address}: its index cannot be had")]
     Index {
         /// What was asked for.
         address: String,
@@ -160,6 +160,8 @@ impl<'a> Opening<'a> {
             });
         }
         let pieces = self.start_pack(&manifest, offline);
+        // The connection for what readers want opens while the index comes.
+        self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, head) = self
             .index(&manifest)
             .map_err(|source| RemoteError::Index { address, source })?;
@@ -406,6 +408,12 @@ fn start_background(
         * 9;
     let run = background::run(Arc::downgrade(source), Arc::clone(index), objects, len_max);
     source.fetcher.spawn(run);
+}
+
+async fn warm_h2(inner: Arc<super::fetcher::Inner>) {
+    if let Some(server) = inner.mirrors.get(0) {
+        server.warm_h2().await;
+    }
 }
 
 async fn warm(inner: Arc<super::fetcher::Inner>) {

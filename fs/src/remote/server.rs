@@ -147,6 +147,13 @@ impl Server {
         }
     }
 
+    /// Opens the HTTP/2 connection ahead of need, if the server is one for it.
+    pub(crate) async fn warm_h2(&self) {
+        if self.multiplexes.load(Ordering::Relaxed) {
+            let _ = self.h2_connection().await;
+        }
+    }
+
     /// Opens a connection ahead of need.
     pub(crate) async fn warm(&self) -> Result<(), FetchError> {
         let connection = speak_h1(connect(&self.addresses).await?).await?;

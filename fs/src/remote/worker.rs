@@ -71,6 +71,11 @@ async fn run(inner: &Inner, work: Work) {
         Ok(found) => found,
         Err(_) => return inner.queue().work_over(priority),
     };
+    let work = if work.side_by_side || server.batches() {
+        work
+    } else {
+        only_first(inner, work)
+    };
     let mut exchange = Exchange {
         inner,
         server: &server,
@@ -92,8 +97,9 @@ async fn run(inner: &Inner, work: Work) {
             let what = left
                 .first()
                 .map_or("a chunk", |(taken, _)| taken.piece.object.path.as_str());
-            // Bytes came and were right before it broke: the server works, the way to it is bad.
-            if delivered > 0 && error.blame() == Blame::Server {
+            // Bytes came before it broke: the server works, the way to it is bad.
+            let progressed = delivered > 0 || left.iter().any(|(_, progressed)| *progressed);
+            if progressed && error.blame() == Blame::Server {
                 inner.mirrors.succeeded(index);
             }
             inner.mirrors.failed(index, what, error);
@@ -107,6 +113,18 @@ async fn run(inner: &Inner, work: Work) {
         .is_some_and(|error| error.blame() != Blame::Server)
         .then_some(index);
     hand_back(inner, left, avoid, liar, priority, error);
+}
+
+/// For a server that takes no batches: the first piece alone, the others go back.
+fn only_first(inner: &Inner, mut work: Work) -> Work {
+    let mut queue = inner.queue();
+    for taken in work.pieces.drain(1.min(work.pieces.len())..) {
+        queue.retry(taken, work.avoid, Duration::ZERO, true);
+    }
+    drop(queue);
+    inner.wake.notify_one();
+    work.side_by_side = true;
+    work
 }
 
 /// Puts what did not come back into the queue; `liar` will not be asked for it again until all have lied.

@@ -1,0 +1,464 @@
+//! A recorded boot over shaped links: layerfs with and without its boot pack, against squashfs over NBD
+//! under overlayfs, and against fetching the whole squashfs first.
+//!
+//! `BENCH_TREE=DIR cargo bench -p layerfs-benches --bench remote` (root; after `make build`). The tree is
+//! that of `benches/traces/minimal.trace` (benches/trees/build.sh minimal DIR). `BENCH_SQUASHFS=FILE,FILE`
+//! are images of it to compare with; they need nbd-server and nbdfuse. `BENCH_CLIENTS=20` adds that many
+//! clients at once on one 1 Gbit/s link. One JSON line per run on standard output.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench that cannot go on stops, and prints"
+)]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bakery::keys::{self, Keys};
+use bakery::pack::publish::{Sources, publish};
+use bakery::publish::{Import, Publisher};
+use bakery::store::Store;
+use layerfmt::manifest::ProfileName;
+use layerfmt::trace::{BootTrace, Touch};
+use layerfmt::{Child as Entry, Index, Ino, ROOT};
+use layerfs_benches::mounted::{drop_caches, run};
+use layerfs_benches::shaper::{Link, Shaper};
+use layerfs_benches::trace::Trace;
+
+const SYSTEM: &str = "minimal";
+
+fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let found = here
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no {name} beside {}: make build first", here.display()))
+}
+
+/// A process that ends with its value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn start(command: &mut Command, listens: SocketAddr) -> Running {
+    let running = Running(
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    for _ in 0..200 {
+        if TcpStream::connect(listens).is_ok() {
+            return running;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{command:?} does not listen");
+}
+
+/// The store: revision 1 is the tree, revision 2 the same with a pack of the trace.
+struct Site {
+    place: tempfile::TempDir,
+    hot_len: u64,
+    pack_len: u64,
+    index_len: u64,
+    index_packed_len: u64,
+}
+
+impl Site {
+    fn new(tree: &Path, trace: &Trace) -> Site {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let layer = path("base.layer");
+        run(Command::new(program("bakery"))
+            .args(["-q", "bake", "-o"])
+            .arg(&layer)
+            .arg(tree))
+        .unwrap();
+        let location = path("store").to_str().unwrap().to_owned();
+        let store = Store::create(&location).unwrap();
+        let keys = Keys::locate(None, &location).unwrap();
+        keys.create().unwrap();
+        keys::first(&store, &keys.root(None).unwrap(), &keys.head().unwrap()).unwrap();
+        let publisher = Publisher::open(store, &keys).unwrap();
+        let name = ProfileName::new(SYSTEM, "main").unwrap();
+        let import = Import {
+            name: name.clone(),
+            layer: &layer,
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            author: "bench".into(),
+            message: "the tree".into(),
+        };
+        let revision = publisher.import(&import).unwrap();
+        let merged = publisher.history().merged(&revision.manifest).unwrap();
+        let boot = recorded(trace, &merged.index, revision.manifest.tree_digest);
+        let file = path("boot.trace");
+        std::fs::write(&file, boot.encode()).unwrap();
+        let sources = Sources {
+            spool: None,
+            files: vec![file],
+            share: 25,
+        };
+        let report = publish(&publisher, &name, &sources, true).unwrap();
+        let packed = publisher.history().require_head(&name).unwrap();
+        Site {
+            hot_len: report.hot_len,
+            pack_len: report.pack.unwrap().len,
+            index_len: revision.manifest.index.head_len,
+            index_packed_len: packed.manifest.index.head_len,
+            place,
+        }
+    }
+
+    fn serve(&self) -> (Running, SocketAddr) {
+        let address = free_port();
+        let mut command = Command::new(program("bakery"));
+        command
+            .arg("--store")
+            .arg(self.place.path().join("store"))
+            .arg("serve");
+        (
+            start(command.arg("--listen").arg(address.to_string()), address),
+            address,
+        )
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.place.path().join("store.keys/allowed_signers")
+    }
+}
+
+/// The trace with the rows of the baked tree.
+fn recorded(trace: &Trace, index: &Index, tree: layerfmt::Digest) -> BootTrace {
+    let rows: Vec<Option<Ino>> = trace
+        .files
+        .iter()
+        .map(|(path, _)| row(index, path))
+        .collect();
+    let touches = trace.touches.iter().filter_map(|touch| {
+        let ino = rows.get(touch.file).copied().flatten()?;
+        let pages = index.inode(ino)?.size.div_ceil(4096);
+        let count = (touch.page + touch.count)
+            .min(pages)
+            .checked_sub(touch.page)
+            .filter(|count| *count > 0)?;
+        Some(Touch {
+            ino,
+            page: u32::try_from(touch.page).ok()?,
+            count: u32::try_from(count).ok()?,
+        })
+    });
+    BootTrace {
+        tree,
+        touches: touches.collect(),
+    }
+}
+
+fn row(index: &Index, path: &Path) -> Option<Ino> {
+    use std::os::unix::ffi::OsStrExt;
+    path.iter().try_fold(ROOT, |dir, name| {
+        match index.lookup(dir, name.as_bytes())?.child {
+            Entry::Inode(ino) => Some(ino),
+            Entry::Whiteout => None,
+        }
+    })
+}
+
+/// A mount that ends with its value.
+struct Mounted {
+    at: PathBuf,
+    _daemon: Option<Running>,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for _ in 0..50 {
+            if run(Command::new("umount").arg(&self.at).stderr(Stdio::null())).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn layerfs(site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
+    std::fs::create_dir_all(at).unwrap();
+    let mut command = Command::new(program("layerfs"));
+    command
+        .args(["mount", "--prefetch", policy, "--keys"])
+        .arg(site.keys())
+        .arg(url)
+        .arg(at);
+    run(&mut command).unwrap();
+    Mounted {
+        at: at.to_owned(),
+        _daemon: None,
+    }
+}
+
+fn requests(at: &Path) -> u64 {
+    let output = Command::new(program("layerfs"))
+        .args(["status", "--json"])
+        .arg(at)
+        .output()
+        .unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    status["source"]["requests"].as_u64().unwrap_or(0)
+}
+
+fn say(what: &str, link: Link, seconds: f64, bytes: u64, requests: Option<u64>) {
+    println!(
+        "{}",
+        serde_json::json!({
+            "case": what, "mbit": link.rate, "rtt_ms": link.rtt.as_millis() as u64,
+            "seconds": (seconds * 1000.0).round() / 1000.0, "bytes": bytes, "requests": requests,
+        })
+    );
+}
+
+fn ours(site: &Site, server: SocketAddr, trace: &Trace, link: Link, packed: bool) {
+    let place = tempfile::tempdir().unwrap();
+    let mut shaper = Shaper::new(link);
+    let address = shaper.route(0, server).unwrap();
+    let (revision, policy, what) = if packed {
+        (2, "pack", "layerfs, boot pack")
+    } else {
+        (1, "none", "layerfs, no pack")
+    };
+    let url = format!("http://{address}/{SYSTEM}/main@{revision}");
+    drop_caches().unwrap();
+    let began = Instant::now();
+    let mounted = layerfs(site, &url, &place.path().join("mnt"), policy);
+    trace.replay(&mounted.at).unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let counts = shaper.counts();
+    say(
+        what,
+        link,
+        seconds,
+        counts.iter().map(|count| count.down).sum(),
+        Some(requests(&mounted.at)),
+    );
+}
+
+/// squashfs over NBD under overlayfs: nbd-server, and nbdfuse as the client where the kernel has none.
+fn rival(image: &Path, trace: &Trace, link: Link) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = |name: &str| {
+        let path = place.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let listen = free_port();
+    let mut server = Command::new("nbd-server");
+    server
+        .arg(format!("{listen}"))
+        .arg(image)
+        .args(["-r", "-d", "-C", "/dev/null"]);
+    let _server = start(server.stderr(Stdio::null()), listen);
+    let mut shaper = Shaper::new(link);
+    let address = shaper.route(0, listen).unwrap();
+    drop_caches().unwrap();
+    let began = Instant::now();
+    let disk = dir("disk");
+    let mut client = Command::new("nbdfuse");
+    client
+        .args(["-r", "-o", "max_readahead=131072"])
+        .arg(disk.join("image"))
+        .arg(format!("nbd://{address}"));
+    std::fs::write(disk.join("image"), b"").unwrap();
+    let daemon = Running(client.spawn().unwrap());
+    let file = disk.join("image");
+    while std::fs::metadata(&file).map_or(0, |meta| meta.len()) == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "nbdfuse does not mount"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let disk = Mounted {
+        at: file.clone(),
+        _daemon: Some(daemon),
+    };
+    let lower = dir("lower");
+    run(Command::new("mount")
+        .args(["-t", "squashfs", "-o", "ro,loop"])
+        .args([&file, &lower]))
+    .unwrap();
+    let squashfs = Mounted {
+        at: lower.clone(),
+        _daemon: None,
+    };
+    let upper = dir("upper");
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&upper))
+    .unwrap();
+    let tmpfs = Mounted {
+        at: upper.clone(),
+        _daemon: None,
+    };
+    for name in ["up", "work"] {
+        std::fs::create_dir(upper.join(name)).unwrap();
+    }
+    let root = dir("root");
+    let options = format!(
+        "lowerdir={},upperdir={u}/up,workdir={u}/work",
+        lower.display(),
+        u = upper.display()
+    );
+    run(Command::new("mount")
+        .args(["-t", "overlay", "-o", &options, "overlay"])
+        .arg(&root))
+    .unwrap();
+    let overlay = Mounted {
+        at: root.clone(),
+        _daemon: None,
+    };
+    trace.replay(&root).unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let name = image.file_name().unwrap().to_string_lossy().into_owned();
+    let bytes = shaper.counts().iter().map(|count| count.down).sum();
+    say(
+        &format!("NBD + {name} + overlayfs"),
+        link,
+        seconds,
+        bytes,
+        None,
+    );
+    drop((overlay, tmpfs, squashfs, disk));
+}
+
+/// Many clients at once through one link.
+fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize) {
+    let link = Link {
+        rate: 1000.0,
+        rtt: Duration::ZERO,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut shaper = Shaper::new(link);
+    let address = shaper.route(0, server).unwrap();
+    let url = format!("http://{address}/{SYSTEM}/main@2");
+    drop_caches().unwrap();
+    let began = Instant::now();
+    let slowest = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..count)
+            .map(|i| {
+                let (url, at) = (&url, place.path().join(i.to_string()));
+                scope.spawn(move || {
+                    let mounted = layerfs(site, url, &at, "pack");
+                    trace.replay(&mounted.at).unwrap();
+                    began.elapsed().as_secs_f64()
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .fold(0.0, f64::max)
+    });
+    let bytes: u64 = shaper.counts().iter().map(|count| count.down).sum();
+    say(
+        &format!("{count} clients, slowest"),
+        link,
+        slowest,
+        bytes,
+        None,
+    );
+    say(
+        "the link's own limit for these bytes",
+        link,
+        link.transmission(bytes).as_secs_f64(),
+        bytes,
+        None,
+    );
+}
+
+/// All hot pages as one zstd stream: what a perfect pack would weigh.
+fn lower_bound(trace: &Trace, tree: &Path) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let mut raw = Vec::new();
+    for touch in &trace.touches {
+        let Some((path, _)) = trace.files.get(touch.file) else {
+            continue;
+        };
+        let Ok(file) = std::fs::File::open(tree.join(path)) else {
+            continue;
+        };
+        let mut bytes = vec![0; usize::try_from(touch.count * 4096).unwrap()];
+        let len = file.read_at(&mut bytes, touch.page * 4096).unwrap_or(0);
+        raw.extend_from_slice(&bytes[..len]);
+    }
+    zstd::bulk::compress(&raw, 19).unwrap().len() as u64
+}
+
+fn main() {
+    let Some(tree) = std::env::var_os("BENCH_TREE").map(PathBuf::from) else {
+        println!("BENCH_TREE names no tree (benches/trees/build.sh minimal DIR): nothing measured");
+        return;
+    };
+    let trace = Trace::minimal().unwrap();
+    let site = Site::new(&tree, &trace);
+    let hot = lower_bound(&trace, &tree);
+    println!(
+        "{}",
+        serde_json::json!({
+            "case": "sizes", "hot_raw": site.hot_len, "hot_one_zstd19_stream": hot, "pack": site.pack_len,
+            "index_head": site.index_len, "index_head_packed": site.index_packed_len,
+        })
+    );
+    let (_server, server) = site.serve();
+    let images = std::env::var("BENCH_SQUASHFS").unwrap_or_default();
+    for rate in [20.0, 100.0] {
+        let link = Link {
+            rate,
+            rtt: Duration::from_millis(20),
+        };
+        ours(&site, server, &trace, link, true);
+        ours(&site, server, &trace, link, false);
+        for image in images
+            .split(',')
+            .filter(|image| !image.is_empty())
+            .map(Path::new)
+        {
+            rival(image, &trace, link);
+            let len = std::fs::metadata(image).unwrap().len();
+            let name = image.file_name().unwrap().to_string_lossy().into_owned();
+            let seconds = (link.transmission(len) + link.rtt * 2).as_secs_f64();
+            say(
+                &format!("whole {name} first (the link alone)"),
+                link,
+                seconds,
+                len,
+                None,
+            );
+        }
+    }
+    if let Some(count) = std::env::var("BENCH_CLIENTS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+    {
+        crowd(&site, server, &trace, count);
+    }
+}

@@ -1,0 +1,11 @@
+//! Roots on a server: faults, mirrors, trust, packs, caches, backups, links. Real mounts, every byte compared.
+
+mod client;
+mod faults;
+mod links;
+mod offline;
+mod packs;
+mod reads;
+mod server;
+mod site;
+mod trust;

@@ -1,0 +1,152 @@
+//! A mount of a server's system.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+
+/// The program `name`, as built beside this test.
+pub(super) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        built.exists(),
+        "{name} is not built: cargo build -p layerfs -p bakery"
+    );
+    built
+}
+
+pub(super) struct Client {
+    pub(super) at: PathBuf,
+    daemon: Child,
+    _place: tempfile::TempDir,
+}
+
+impl Client {
+    /// Mounts `url` with these arguments and waits until it is up.
+    pub(super) fn mount(url: &str, keys: &Path, arguments: &[&str]) -> Client {
+        Client::attempt(url, keys, arguments).unwrap_or_else(|said| panic!("no mount: {said}"))
+    }
+
+    /// The mount, or what the program said when it could not.
+    pub(super) fn attempt(url: &str, keys: &Path, arguments: &[&str]) -> Result<Client, String> {
+        let place = tempfile::tempdir().unwrap();
+        let at = place.path().join("mnt");
+        std::fs::create_dir(&at).unwrap();
+        let log = place.path().join("log");
+        let mut command = Command::new(program("layerfs"));
+        command
+            .args(["mount", "--foreground", "--keys"])
+            .arg(keys)
+            .args(arguments);
+        command.arg(url).arg(&at).env("LAYERFS_LOG", "info");
+        command
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap());
+        let mut daemon = command.spawn().unwrap();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(120) {
+            if let Some(status) = daemon.try_wait().unwrap() {
+                return Err(format!(
+                    "{status}: {}",
+                    std::fs::read_to_string(&log).unwrap()
+                ));
+            }
+            if is_mounted(&at) {
+                return Ok(Client {
+                    at,
+                    daemon,
+                    _place: place,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        Err(format!(
+            "not mounted within 120 s: {}",
+            std::fs::read_to_string(&log).unwrap()
+        ))
+    }
+
+    /// Every file has exactly these bytes, and there are no others.
+    pub(super) fn compare(&self, files: &BTreeMap<String, Vec<u8>>) {
+        let mut names: Vec<String> = std::fs::read_dir(&self.at)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert!(names.iter().eq(files.keys()), "other names: {names:?}");
+        for (name, wanted) in files {
+            let found = std::fs::read(self.at.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(found == *wanted, "{name} differs");
+        }
+    }
+
+    /// What `layerfs status` says of the network side.
+    pub(super) fn status(&self) -> serde_json::Value {
+        let output = Command::new(program("layerfs"))
+            .args(["status", "--json"])
+            .arg(&self.at)
+            .output()
+            .unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["source"].clone()
+    }
+
+    pub(super) fn number(&self, field: &str) -> u64 {
+        self.status()[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no number {field}"))
+    }
+
+    /// Waits until a word of the status begins with `text`.
+    pub(super) fn wait_for(&self, field: &str, text: &str) {
+        let since = Instant::now();
+        loop {
+            let status = self.status();
+            if status[field]
+                .as_str()
+                .is_some_and(|word| word.starts_with(text))
+            {
+                return;
+            }
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "{field} does not become {text}: {status}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub(super) fn run(&self, verb: &str) -> std::process::Output {
+        Command::new(program("layerfs"))
+            .arg(verb)
+            .arg(&self.at)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
+        for _ in 0..100 {
+            if self.daemon.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn is_mounted(at: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == at.to_str())
+}

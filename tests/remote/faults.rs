@@ -1,0 +1,284 @@
+//! A plain HTTP server over a store's directory that misbehaves on request.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fault {
+    /// One bit of the body is flipped.
+    Corrupt,
+    /// The body ends halfway, the connection too.
+    Truncate,
+    /// Another range than asked for, and labelled so.
+    WrongRange,
+    /// The right label, the bytes of another place.
+    ShiftedBytes,
+    /// A shorter body with a matching length.
+    WrongLength,
+    /// The whole object instead of the range.
+    NoRanges,
+    Status(u16),
+    /// A byte now and then.
+    SlowLoris,
+    /// Nothing at all.
+    Hang,
+    /// The connection is reset after so many bytes of body.
+    ResetAfter(usize),
+    Redirect,
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    fault: Fault,
+    /// Only for paths that begin so.
+    prefix: &'static str,
+    /// How often; then all is well.
+    times: u64,
+}
+
+struct Shared {
+    root: PathBuf,
+    plan: Mutex<Option<Plan>>,
+    faults: AtomicU64,
+    stop: AtomicBool,
+}
+
+pub(super) struct FaultServer {
+    pub(super) address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: Option<std::thread::JoinHandle<()>>,
+}
+
+impl FaultServer {
+    pub(super) fn start(root: PathBuf) -> FaultServer {
+        Self::start_at(root, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// At an address used before: as a server that comes back.
+    pub(super) fn start_at(root: PathBuf, address: SocketAddr) -> FaultServer {
+        let listener = (0..50)
+            .find_map(|_| {
+                let bound = TcpListener::bind(address).ok();
+                if bound.is_none() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                bound
+            })
+            .expect("a free port");
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            root,
+            plan: Mutex::new(None),
+            faults: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let for_thread = Arc::clone(&shared);
+        let accepting = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if for_thread.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let shared = Arc::clone(&for_thread);
+                std::thread::spawn(move || {
+                    let _ = serve(&shared, stream);
+                });
+            }
+        });
+        FaultServer {
+            address,
+            shared,
+            accepting: Some(accepting),
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn fail(&self, fault: Fault, prefix: &'static str, times: u64) {
+        self.shared.faults.store(0, Ordering::Relaxed);
+        *self.shared.plan.lock().unwrap() = Some(Plan {
+            fault,
+            prefix,
+            times,
+        });
+    }
+
+    pub(super) fn behave(&self) {
+        *self.shared.plan.lock().unwrap() = None;
+    }
+
+    /// How often the fault was shown: a test whose fault never happened proves nothing.
+    pub(super) fn faults(&self) -> u64 {
+        self.shared.faults.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FaultServer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if shared.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match reader.read_line(&mut head) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !answer(shared, &stream, &head)? {
+            return Ok(());
+        }
+    }
+}
+
+fn range_of(head: &str) -> Option<(usize, usize)> {
+    let line = head
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("range:"))?;
+    let (first, last) = line.split_once("bytes=")?.1.trim().split_once('-')?;
+    Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
+}
+
+fn due(shared: &Shared, path: &str) -> Option<Fault> {
+    let plan = shared.plan.lock().unwrap().clone()?;
+    if !path.starts_with(plan.prefix) {
+        return None;
+    }
+    let before = shared.faults.fetch_add(1, Ordering::Relaxed);
+    (before < plan.times).then_some(plan.fault)
+}
+
+/// True if the connection goes on.
+fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bool> {
+    let mut out = stream.try_clone()?;
+    let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+    let fault = due(shared, &path);
+    let file = shared.root.join(path.trim_start_matches('/'));
+    let Ok(whole) = std::fs::read(file) else {
+        out.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+        return Ok(true);
+    };
+    let (status, span, range) = match range_of(head) {
+        Some((first, last)) if last <= whole.len() => (
+            206,
+            format!(
+                "Content-Range: bytes {first}-{}/{}\r\n",
+                last - 1,
+                whole.len()
+            ),
+            first..last,
+        ),
+        Some(_) => {
+            out.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(true);
+        }
+        None => (200, String::new(), 0..whole.len()),
+    };
+    let mut body = whole[range.clone()].to_vec();
+    let mut span = span;
+    let mut status = status;
+    match fault {
+        None => {}
+        Some(Fault::Corrupt) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 0x10;
+        }
+        Some(Fault::ShiftedBytes) => body.rotate_left(1),
+        Some(Fault::WrongRange) => {
+            span = format!(
+                "Content-Range: bytes {}-{}/{}\r\n",
+                range.start + 1,
+                range.end,
+                whole.len() + 1
+            );
+        }
+        Some(Fault::WrongLength) => body.truncate(body.len() / 2),
+        Some(Fault::NoRanges) => (status, span, body) = (200, String::new(), whole.clone()),
+        Some(Fault::Status(code)) => {
+            let text = format!(
+                "HTTP/1.1 {code} Sorry\r\nRetry-After: 0\r\nContent-Length: 5\r\n\r\nsorry"
+            );
+            out.write_all(text.as_bytes())?;
+            return Ok(true);
+        }
+        Some(Fault::Redirect) => {
+            out.write_all(
+                b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/elsewhere\r\nContent-Length: 0\r\n\r\n",
+            )?;
+            return Ok(true);
+        }
+        Some(Fault::Hang) => {
+            for _ in 0..600 {
+                if shared.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            return Ok(false);
+        }
+        Some(Fault::Truncate | Fault::SlowLoris | Fault::ResetAfter(_)) => {}
+    }
+    let length = body.len();
+    write!(
+        out,
+        "HTTP/1.1 {status} OK\r\n{span}Content-Length: {length}\r\n\r\n"
+    )?;
+    match fault {
+        Some(Fault::Truncate) => {
+            out.write_all(&body[..length / 2])?;
+            Ok(false)
+        }
+        Some(Fault::ResetAfter(count)) if length > count => {
+            out.write_all(&body[..count])?;
+            out.flush()?;
+            // Let it be read before the reset throws it away.
+            std::thread::sleep(Duration::from_millis(20));
+            reset(stream);
+            Ok(false)
+        }
+        Some(Fault::SlowLoris) => {
+            for byte in body.chunks(1).take(300) {
+                if shared.stop.load(Ordering::Relaxed) || out.write_all(byte).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(false)
+        }
+        _ => {
+            out.write_all(&body)?;
+            Ok(true)
+        }
+    }
+}
+
+/// Closes with RST: linger of zero.
+fn reset(stream: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+    // Unread bytes, if any, make the kernel send a reset as well.
+    let _ = stream.shutdown(std::net::Shutdown::Read);
+    let _ = stream.take_error();
+    let mut nothing = [0; 1];
+    let _ = (&mut &*stream).read(&mut nothing);
+}

@@ -1,0 +1,64 @@
+//! Shaped links: what crosses them is right and comes in the expected number of round trips.
+
+use std::time::{Duration, Instant};
+
+use layerfs::fetch::ChunkSource as _;
+use layerfs::remote::options::RemoteOptions;
+use layerfs::remote::root;
+use layerfs_benches::shaper::{Link, Shaper};
+
+use super::client::Client;
+use super::faults::FaultServer;
+use super::server::Bakery;
+use super::site::{SYSTEM, Site};
+
+#[test]
+fn every_byte_is_right_over_every_link() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    for rate in [20.0, 100.0, 1000.0] {
+        for rtt in [0, 20, 50] {
+            let mut shaper = Shaper::new(Link {
+                rate,
+                rtt: Duration::from_millis(rtt),
+            });
+            let address = shaper.route(0, server.address).unwrap();
+            let url = format!("http://{address}/{SYSTEM}");
+            let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+            client.compare(&site.files);
+            assert_eq!(client.number("corrupt"), 0);
+        }
+    }
+}
+
+/// The connection, then three exchanges: bundle, index, first chunk.
+#[test]
+fn the_first_byte_comes_within_three_exchanges_after_the_connection() {
+    let site = Site::new();
+    let bakery = Bakery::serve(&site);
+    let rtt = Duration::from_millis(300);
+    let mut shaper = Shaper::new(Link { rate: 0.0, rtt });
+    let address = shaper.route(0, bakery.address).unwrap();
+    let mut options = RemoteOptions::new(&format!("http://{address}/{SYSTEM}")).unwrap();
+    options.keys = site.allowed_signers();
+    options.set("prefetch", "none").unwrap();
+    let since = Instant::now();
+    let root = root::open(&options).unwrap();
+    let opened = since.elapsed();
+    let chunk = root.index.chunk(0).unwrap();
+    let mut bytes = Vec::new();
+    root.source
+        .read_decoded(&root.index, 0, &chunk, &mut bytes)
+        .unwrap();
+    let first = since.elapsed();
+    assert!(
+        opened < rtt * 3 + rtt / 2,
+        "opened after {opened:?} of {rtt:?} each"
+    );
+    // One more for the chunk, and one for the connection of its own that HTTP/2 takes.
+    assert!(
+        first < rtt * 5 + rtt / 2,
+        "first byte after {first:?} of {rtt:?} each"
+    );
+    assert!(root.source.report().requests <= 3);
+}

@@ -1,0 +1,155 @@
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::client::Client;
+use super::faults::FaultServer;
+use super::site::{SYSTEM, Site};
+
+fn chunk_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(chunk_files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// What is cached needs no server; what a power cut tore is found and fetched again.
+#[test]
+fn the_cache_serves_without_a_server_and_heals_after_a_power_cut() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let address = server.address;
+    let url = format!("{}/{SYSTEM}", server.url());
+    let cache = site.path("cache");
+    let arguments = [
+        "--prefetch",
+        "none",
+        "--cache",
+        cache.to_str().unwrap(),
+        "-o",
+        "offline-wait=1,cache-memory=0",
+    ];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&site.files);
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
+    drop(client);
+    // The power went: some files are empty, some cut, some of zeroes.
+    let files = chunk_files(&cache.join("chunks-1"));
+    assert!(files.len() > 8, "{} chunks cached", files.len());
+    for (i, file) in files.iter().enumerate() {
+        let mut bytes = std::fs::read(file).unwrap();
+        match i % 4 {
+            0 => bytes.clear(),
+            1 => bytes.truncate(bytes.len() / 3),
+            2 => bytes[4096.min(i)..].fill(0),
+            _ => continue,
+        }
+        std::fs::write(file, bytes).unwrap();
+    }
+    let server = FaultServer::start_at(site.store(), address);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&site.files);
+    assert!(client.number("cache_damaged") >= files.len() as u64 / 2);
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&site.files);
+    assert_eq!(client.number("cache_damaged"), 0);
+}
+
+/// The backup is completed in the background, carries a start without a server, moves on to the next
+/// revision when that is complete, and is itself a store that can be served.
+#[test]
+fn a_backup_starts_without_a_server_and_follows_the_history() {
+    let mut site = Site::new();
+    let server = FaultServer::start(site.store());
+    let address = server.address;
+    let url = format!("{}/{SYSTEM}", server.url());
+    let backup = site.path("backup");
+    let arguments = ["--backup", backup.to_str().unwrap(), "-o", "offline-wait=1"];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.wait_for("backup", "complete: revision 1");
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
+    drop(client);
+    let server = FaultServer::start(backup.clone());
+    let from_backup = format!("{}/{SYSTEM}", server.url());
+    Client::mount(&from_backup, &site.allowed_signers(), &[]).compare(&site.files);
+    drop(server);
+    // The next revision: filled only in part, the old one is what a start finds.
+    let old = site.files.clone();
+    assert_eq!(site.publish(), 2);
+    let server = FaultServer::start_at(site.store(), address);
+    server.fail(
+        super::faults::Fault::ResetAfter(50_000),
+        "/layers",
+        u64::MAX,
+    );
+    let slow = [&arguments[..], &["--prefetch-rate", "50K"]].concat();
+    let client = Client::mount(&url, &site.allowed_signers(), &slow);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@2"));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@1"));
+    client.compare(&old);
+    drop(client);
+    let server = FaultServer::start_at(site.store(), address);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.wait_for("backup", "complete: revision 2");
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&site.files);
+}
+
+/// Full, read-only and missing storage: the mount goes on without and says so.
+#[test]
+fn broken_backup_storage_is_said_and_does_not_matter() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let small = site.path("small");
+    std::fs::create_dir(&small).unwrap();
+    rustix::mount::mount("backup", &small, "tmpfs", MountFlags::empty(), c"size=256k")
+        .expect("a tmpfs");
+    let client = Client::mount(
+        &url,
+        &site.allowed_signers(),
+        &["--backup", small.to_str().unwrap()],
+    );
+    client.wait_for("backup", "full");
+    client.compare(&site.files);
+    drop(client);
+    rustix::mount::unmount(&small, UnmountFlags::DETACH).unwrap();
+    let nowhere = [
+        "--backup",
+        "/proc/nowhere/backup",
+        "--cache",
+        "/proc/nowhere/cache",
+    ];
+    let client = Client::mount(&url, &site.allowed_signers(), &nowhere);
+    assert_eq!(client.status()["backup"], "none");
+    assert!(
+        client.status()["cache"]
+            .as_str()
+            .unwrap()
+            .contains("unusable")
+    );
+    client.compare(&site.files);
+}

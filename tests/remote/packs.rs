@@ -1,0 +1,115 @@
+use std::os::unix::fs::FileExt;
+
+use super::client::Client;
+use super::faults::{Fault, FaultServer};
+use super::server::Bakery;
+use super::site::{SYSTEM, Site};
+
+/// What the pretended boot reads, in this order: offsets and lengths.
+const BOOT: [(&str, u64, usize); 6] = [
+    ("large", 2_000_000, 20_000),
+    ("small50", 0, 9_000),
+    ("sparse", 500_000, 50_000),
+    ("large", 100_000, 40_960),
+    ("middle", 0, 4_096),
+    ("small59", 4_096, 30_000),
+];
+
+fn boot(client: &Client, site: &Site) {
+    for (name, offset, len) in BOOT {
+        let file = std::fs::File::open(client.at.join(name)).unwrap();
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        assert!(
+            bytes == site.files[name][offset as usize..offset as usize + len],
+            "{name} at {offset}"
+        );
+    }
+}
+
+/// A boot is recorded and sent, the bakery makes a pack of it and publishes; returns the new revision.
+fn learn(site: &Site) -> u64 {
+    let bakery = Bakery::serve(site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+    boot(&client, site);
+    let sent = client.run("push-trace");
+    assert!(
+        sent.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sent.stderr)
+    );
+    let sources = bakery::pack::publish::Sources {
+        spool: Some(site.path("spool")),
+        files: Vec::new(),
+        share: 25,
+    };
+    let report =
+        bakery::pack::publish::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
+    assert_eq!((report.traces, report.refused, report.covered), (1, 0, 0));
+    let again =
+        bakery::pack::publish::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
+    assert_eq!(
+        (again.revision, again.covered),
+        (None, 100),
+        "a good pack must be left alone"
+    );
+    report.revision.unwrap()
+}
+
+#[test]
+fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
+    let site = Site::new();
+    assert_eq!(learn(&site), 2);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "pack"]);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@2"));
+    boot(&client, &site);
+    client.wait_for("pack", "complete");
+    let status = client.status();
+    assert_eq!(
+        status["demanded"], 0,
+        "the boot asked for something the pack should have: {status}"
+    );
+    assert!(status["pack_chunks"].as_u64() > Some(0));
+    assert!(status["requests"].as_u64() <= Some(4), "{status}");
+    client.compare(&site.files);
+    assert_eq!(client.number("rebuilt"), 0);
+}
+
+/// Missing, corrupt, truncated, reset, hanging packs: every byte is the same, only time is lost.
+#[test]
+fn a_bad_pack_only_loses_time() {
+    let site = Site::new();
+    learn(&site);
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    for (fault, times) in [
+        (Fault::Status(404), u64::MAX),
+        (Fault::Corrupt, u64::MAX),
+        (Fault::ShiftedBytes, u64::MAX),
+        (Fault::WrongRange, u64::MAX),
+        (Fault::Corrupt, 1),
+        (Fault::Truncate, 2),
+        (Fault::ResetAfter(5_000), 3),
+        (Fault::Hang, 1),
+    ] {
+        server.fail(fault, "/packs", times);
+        let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "pack"]);
+        boot(&client, &site);
+        client.compare(&site.files);
+        assert!(server.faults() > 0, "{fault:?} was not shown");
+        if times == u64::MAX {
+            assert!(
+                client.number("rebuilt") > 0,
+                "{fault:?}: nothing was rebuilt: {}",
+                client.status()
+            );
+        }
+    }
+    // A pack that another tree's boot would need is as good as none: the rest comes from the layers.
+    server.behave();
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+    client.compare(&site.files);
+}

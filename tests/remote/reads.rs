@@ -1,0 +1,194 @@
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::faults::{Fault, FaultServer};
+use super::server::Bakery;
+use super::site::{SYSTEM, Site};
+
+/// Every fault, at the start of reading and then never again, with one server: all bytes come.
+#[test]
+fn every_fault_of_the_only_server_is_survived() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let faults = [
+        (Fault::Corrupt, 3),
+        (Fault::ShiftedBytes, 3),
+        (Fault::Truncate, 3),
+        (Fault::WrongRange, 3),
+        (Fault::WrongLength, 3),
+        (Fault::NoRanges, 3),
+        (Fault::Status(404), 3),
+        (Fault::Status(429), 3),
+        (Fault::Status(500), 3),
+        (Fault::Status(503), 3),
+        (Fault::Redirect, 3),
+        (Fault::ResetAfter(10_000), 5),
+        (Fault::SlowLoris, 1),
+        (Fault::Hang, 1),
+    ];
+    for (fault, times) in faults {
+        server.behave();
+        let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+        server.fail(fault, "/layers", times);
+        client.compare(&site.files);
+        assert!(
+            server.faults() >= times,
+            "{fault:?} was shown {} times",
+            server.faults()
+        );
+        assert!(client.number("retries") >= 1, "{fault:?} was not noticed");
+    }
+}
+
+/// The same faults on the way to the records and the index.
+#[test]
+fn faults_before_the_mount_only_delay_it() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    for (fault, prefix) in [
+        (Fault::Status(503), "/refs"),
+        (Fault::Truncate, "/manifests"),
+        (Fault::ResetAfter(100), "/manifests"),
+        (Fault::Corrupt, "/indexes"),
+        (Fault::Truncate, "/indexes"),
+        (Fault::WrongRange, "/indexes"),
+        (Fault::Status(500), "/indexes"),
+    ] {
+        server.fail(fault, prefix, 2);
+        let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+        assert!(server.faults() >= 2, "{fault:?} at {prefix} was not shown");
+        client.compare(&site.files);
+    }
+}
+
+/// A server that resets every connection after k bytes for ever: what came is kept and continued.
+#[test]
+fn resets_at_every_kth_byte_only_cost_requests() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    for count in [20_000, 50_000] {
+        server.behave();
+        let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+        server.fail(Fault::ResetAfter(count), "/layers", u64::MAX);
+        client.compare(&site.files);
+        assert!(client.number("retries") > 3, "nothing was reset");
+    }
+}
+
+/// One mirror lies for ever, the other is honest: every byte is right, the lies are counted and named.
+#[test]
+fn a_lying_mirror_is_found_out_and_left() {
+    let site = Site::new();
+    let (liar, honest) = (
+        FaultServer::start(site.store()),
+        FaultServer::start(site.store()),
+    );
+    let url = format!("{}/{SYSTEM}", liar.url());
+    for fault in [
+        Fault::Corrupt,
+        Fault::ShiftedBytes,
+        Fault::Status(404),
+        Fault::Hang,
+    ] {
+        liar.behave();
+        let arguments = ["--prefetch", "none", "--mirror", &honest.url()];
+        let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+        liar.fail(fault, "/layers", u64::MAX);
+        client.compare(&site.files);
+        assert!(liar.faults() >= 1, "{fault:?} was not shown");
+        if matches!(fault, Fault::Corrupt | Fault::ShiftedBytes) {
+            assert!(client.number("corrupt") >= 1);
+            let status = client.status();
+            assert!(
+                status["mirrors"][0]["corrupt"].as_u64() >= Some(1),
+                "{status}"
+            );
+            assert_eq!(status["mirrors"][1]["corrupt"].as_u64(), Some(0));
+        }
+    }
+}
+
+/// The server dies while a file is read and comes back: the reader waits, the status says so, no byte is
+/// lost.
+#[test]
+fn a_server_killed_and_restarted_mid_read_delays_the_reader() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let address = server.address;
+    let url = format!("{}/{SYSTEM}", server.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+    assert_eq!(
+        std::fs::read(client.at.join("small30")).unwrap(),
+        site.files["small30"]
+    );
+    drop(server);
+    let path = client.at.join("large");
+    let reader = std::thread::spawn(move || std::fs::read(path).unwrap());
+    let since = Instant::now();
+    while client.status()["waiting_seconds"].as_u64() < Some(2) {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "the status does not say that it waits"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!reader.is_finished());
+    let _server = FaultServer::start_at(site.store(), address);
+    assert!(reader.join().unwrap() == site.files["large"]);
+    client.compare(&site.files);
+    assert!(client.status()["waiting_seconds"].is_null());
+}
+
+/// `--timeout` turns waiting into EIO, and what is here can still be read.
+#[test]
+fn with_a_timeout_reads_fail_instead_of_waiting() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let client = Client::mount(
+        &url,
+        &site.allowed_signers(),
+        &["--prefetch", "none", "--timeout", "2"],
+    );
+    assert_eq!(
+        std::fs::read(client.at.join("middle")).unwrap(),
+        site.files["middle"]
+    );
+    drop(server);
+    let since = Instant::now();
+    let error = std::fs::read(client.at.join("large")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    assert!(
+        since.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
+    assert_eq!(
+        std::fs::read(client.at.join("middle")).unwrap(),
+        site.files["middle"]
+    );
+}
+
+/// Against the real bakery: bundle, HTTP/2, batches; and everything comes in the background by itself.
+#[test]
+fn a_bakery_serves_all_of_it_in_few_requests() {
+    let site = Site::new();
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+    client.compare(&site.files);
+    assert_eq!((client.number("corrupt"), client.number("retries")), (0, 0));
+    let lazy = Client::mount(&url, &site.allowed_signers(), &[]);
+    lazy.wait_for("prefetch", "done");
+    let before = lazy.number("requests");
+    lazy.compare(&site.files);
+    assert_eq!(
+        lazy.number("requests"),
+        before,
+        "something was not prefetched"
+    );
+    assert!(before < 12, "{before} requests for 5 MB");
+}

@@ -1,0 +1,147 @@
+//! A store with a system in it, its keys, and what its files must contain.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bakery::keys::{self, Keys};
+use bakery::publish::{Import, Publisher};
+use bakery::store::Store;
+use layerfmt::manifest::ProfileName;
+use layerfmt::tree::{Child, Kind, Metadata, Node, ROOT, Tree};
+use layerfmt::writer::{Effort, LayerWriter, Options};
+use layerfmt::{Meta, Name};
+
+pub(super) const SYSTEM: &str = "kiosk";
+
+pub(super) struct Site {
+    place: tempfile::TempDir,
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    version: u8,
+}
+
+/// Bytes that compress about threefold and differ by `seed`.
+fn content(seed: u32, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut out = Vec::with_capacity(len + 16);
+    while out.len() < len {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        out.extend_from_slice(&state.to_le_bytes());
+        out.extend_from_slice(b"same all over");
+    }
+    out.truncate(len);
+    out
+}
+
+impl Site {
+    pub(super) fn new() -> Site {
+        let place = tempfile::tempdir().unwrap();
+        let mut site = Site {
+            place,
+            files: BTreeMap::new(),
+            version: 0,
+        };
+        let store = Store::create(site.store().to_str().unwrap()).unwrap();
+        site.keys().create().unwrap();
+        let (root, head) = (site.keys().root(None).unwrap(), site.keys().head().unwrap());
+        keys::first(&store, &root, &head).unwrap();
+        site.publish();
+        site
+    }
+
+    pub(super) fn store(&self) -> PathBuf {
+        self.place.path().join("store")
+    }
+
+    pub(super) fn keys(&self) -> Keys {
+        Keys::locate(Some(&self.place.path().join("store.keys")), "").unwrap()
+    }
+
+    pub(super) fn allowed_signers(&self) -> PathBuf {
+        self.place.path().join("store.keys/allowed_signers")
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    pub(super) fn publisher(&self) -> Publisher {
+        let store = Store::open(self.store().to_str().unwrap()).unwrap();
+        Publisher::open(store, &self.keys()).unwrap()
+    }
+
+    pub(super) fn name() -> ProfileName {
+        ProfileName::new(SYSTEM, "main").unwrap()
+    }
+
+    /// Publishes the next revision, with contents of its own.
+    pub(super) fn publish(&mut self) -> u64 {
+        self.version += 1;
+        let salt = u32::from(self.version) * 1000;
+        let mut files: BTreeMap<String, Vec<u8>> = (0..60u32)
+            .map(|i| {
+                (
+                    format!("small{i:02}"),
+                    content(salt + i, (i * i * 13) as usize),
+                )
+            })
+            .collect();
+        files.insert("large".into(), content(salt + 77, 3_000_001));
+        files.insert("middle".into(), content(salt + 78, 700_000));
+        let mut sparse = vec![0; 1_000_000];
+        sparse[500_000..600_000].copy_from_slice(&content(salt + 79, 100_000));
+        files.insert("sparse".into(), sparse);
+        files.insert("twin".into(), files["middle"].clone());
+        let layer = self.path(&format!("{}.layer", self.version));
+        write_layer(&layer, &files);
+        let import = Import {
+            name: Site::name(),
+            layer: &layer,
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            author: "test".into(),
+            message: format!("version {}", self.version),
+        };
+        let revision = self.publisher().import(&import).unwrap();
+        self.files = files;
+        revision.number()
+    }
+}
+
+fn write_layer(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    let options = Options {
+        effort: Effort::level(3),
+        ..Options::bake()
+    };
+    let mut writer = LayerWriter::create(path, options, None).unwrap();
+    let mut tree = Tree::new(Metadata {
+        mode: 0o755,
+        ..Metadata::default()
+    });
+    for (name, bytes) in files {
+        let segments = [(0, bytes.len() as u64)];
+        let segments = if bytes.is_empty() {
+            &[][..]
+        } else {
+            &segments[..]
+        };
+        let file = writer
+            .add_file(bytes.len() as u64, segments, &mut bytes.as_slice())
+            .unwrap();
+        let meta = Metadata {
+            mode: 0o644,
+            ..Metadata::default()
+        };
+        let node = tree
+            .add(Node {
+                meta,
+                kind: Kind::File(file),
+            })
+            .unwrap();
+        tree.set(ROOT, Name::new(name.as_bytes()).unwrap(), Child::Node(node))
+            .unwrap();
+    }
+    writer.finish(&tree, &Meta::default()).unwrap();
+}

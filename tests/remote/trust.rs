@@ -1,0 +1,97 @@
+use layerfmt::manifest::Head;
+use layerfmt::trust::{Envelope, HEAD_NAMESPACE};
+
+use super::client::Client;
+use super::faults::FaultServer;
+use super::site::{SYSTEM, Site};
+
+fn head_path(site: &Site, revision: u64) -> std::path::PathBuf {
+    site.store()
+        .join(format!("refs/{SYSTEM}/main/{revision:020}"))
+}
+
+fn refused(site: &Site, server: &FaultServer, arguments: &[&str]) -> String {
+    let url = format!("{}/{SYSTEM}", server.url());
+    match Client::attempt(&url, &site.allowed_signers(), arguments) {
+        Ok(_) => panic!("it was mounted"),
+        Err(said) => said,
+    }
+}
+
+/// A server that shows an old state of its store to a client that has seen a newer one.
+#[test]
+fn a_replayed_old_head_is_refused() {
+    let mut site = Site::new();
+    let server = FaultServer::start(site.store());
+    let cache = site.path("cache");
+    let arguments = [
+        "--prefetch",
+        "none",
+        "--cache",
+        cache.to_str().unwrap(),
+        "-o",
+        "offline-wait=1",
+    ];
+    assert_eq!(site.publish(), 2);
+    let url = format!("{}/{SYSTEM}", server.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&site.files);
+    drop(client);
+    let newest = head_path(&site, 2);
+    let kept = std::fs::read(&newest).unwrap();
+    std::fs::remove_file(&newest).unwrap();
+    std::fs::write(site.store().join(format!("hints/{SYSTEM}/main")), "1").unwrap();
+    // It starts from what it has, and says so, rather than go back.
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@2"));
+    drop(client);
+    // Without local records there is no memory; min-revision is the initrd's.
+    let said = refused(&site, &server, &["-o", "min-revision=2"]);
+    assert!(said.contains("an old copy"), "{said}");
+    std::fs::write(&newest, kept).unwrap();
+    let client = Client::mount(&url, &site.allowed_signers(), &["-o", "min-revision=2"]);
+    client.compare(&site.files);
+}
+
+#[test]
+fn an_unknown_signer_is_refused() {
+    let (site, stranger) = (Site::new(), Site::new());
+    let server = FaultServer::start(stranger.store());
+    let said = refused(&site, &server, &[]);
+    assert!(said.contains("key"), "{said}");
+}
+
+#[test]
+fn an_expired_head_is_refused() {
+    let site = Site::new();
+    let path = head_path(&site, 1);
+    let envelope = Envelope::parse(&std::fs::read(&path).unwrap()).unwrap();
+    let mut head = Head::parse(envelope.payload.as_bytes()).unwrap();
+    head.expires_at = Some(head.issued_at + 1);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let signer = site.keys().head().unwrap();
+    let signed = signer
+        .sign(HEAD_NAMESPACE, &head.render().unwrap())
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, signed.render().unwrap()).unwrap();
+    let server = FaultServer::start(site.store());
+    let said = refused(&site, &server, &[]);
+    assert!(said.contains("expired"), "{said}");
+}
+
+#[test]
+fn a_changed_manifest_is_refused() {
+    let site = Site::new();
+    let manifests = site.store().join("manifests");
+    for entry in std::fs::read_dir(manifests).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, text.replace("version 1", "version 2")).unwrap();
+    }
+    let server = FaultServer::start(site.store());
+    let said = refused(&site, &server, &[]);
+    assert!(said.contains("digest"), "{said}");
+}
