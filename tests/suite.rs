@@ -1,4 +1,10 @@
 //! Whole-house tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by failing"
+)]
 
 mod architecture;
 mod crash;

@@ -99,6 +99,7 @@ fn regular(path: &Path) -> Result<(), i32> {
 }
 
 /// Carry out one step below `root`.
+#[expect(clippy::too_many_lines, reason = "one arm per operation")]
 pub(crate) fn apply(root: &Path, operation: &Operation) -> Outcome {
     use Operation as O;
     let at = |path: &String| -> PathBuf { root.join(path) };

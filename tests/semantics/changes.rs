@@ -187,7 +187,7 @@ fn s11_2_locks() {
 
 #[test]
 fn s12_1_programs_run_and_are_busy() {
-    let f = Fixture::new(|lower| drop(fs::copy("/bin/sleep", lower.join("sleep")).unwrap()));
+    let f = Fixture::new(|lower| assert!(fs::copy("/bin/sleep", lower.join("sleep")).unwrap() > 0));
     let mut child = Command::new(f.at("sleep")).arg("5").spawn().unwrap();
     let refused = OpenOptions::new()
         .write(true)
