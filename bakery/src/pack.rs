@@ -245,16 +245,7 @@ fn repoint(
     let rewritten: Vec<Vec<Extent>> = (0..index.inode_count())
         .map(|ino| rewrite(index, ino, places))
         .collect();
-    let mut used = vec![false; index.chunk_count() as usize];
-    for extent in rewritten
-        .iter()
-        .flatten()
-        .filter(|extent| extent.chunk & PACKED == 0)
-    {
-        if let Some(slot) = used.get_mut(extent.chunk as usize) {
-            *slot = true;
-        }
-    }
+    let used = used_chunks(index, &rewritten);
     let mut chunks: Vec<(Chunk, Option<LayerRef>)> = Vec::new();
     let mut chunk_digests = Vec::new();
     let mut rows = vec![0u32; used.len()];
@@ -312,6 +303,18 @@ fn repoint(
         index: Arc::new(packed),
         content: content.transpose()?,
     })
+}
+
+/// Which of the plain index's chunks are still referred to.
+fn used_chunks(index: &Index, rewritten: &[Vec<Extent>]) -> Vec<bool> {
+    let mut used = vec![false; index.chunk_count() as usize];
+    let plain = |extent: &&Extent| extent.chunk & PACKED == 0;
+    for extent in rewritten.iter().flatten().filter(plain) {
+        if let Some(slot) = used.get_mut(extent.chunk as usize) {
+            *slot = true;
+        }
+    }
+    used
 }
 
 /// Marks the pack's chunks among the rewritten extents.

@@ -1,6 +1,6 @@
 //! Opening a remote root: records, signatures, index; then it can be mounted.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ impl<'a> Opening<'a> {
         let near = Arc::new(Near {
             memory: MemoryCache::new(options.memory_len),
             disk,
-            backup: options.backup.as_ref().and_then(open_backup),
+            backup: options.backup.as_ref().and_then(|path| open_backup(path)),
         });
         let counters = Arc::new(Counters::default());
         let names = std::iter::once(&options.address.server).chain(&options.mirrors);
@@ -165,11 +165,8 @@ impl<'a> Opening<'a> {
         let (index, head) = self
             .index(&manifest)
             .map_err(|source| RemoteError::Index { address, source })?;
-        if let (Some(kept), false) = (&self.kept, offline) {
-            kept.save(&records.bundle, records.verified.high_water);
-            if let Some(head) = &head {
-                kept.save_index(&manifest.index.digest, head);
-            }
+        if !offline {
+            self.keep(&records, head.as_deref());
         }
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
         let words = Arc::new(Words {
@@ -221,6 +218,15 @@ impl<'a> Opening<'a> {
             manifest,
             trace,
         })
+    }
+
+    /// Keeps what the next start may need beside the cache.
+    fn keep(&self, records: &Records, index_head: Option<&[u8]>) {
+        let Some(kept) = &self.kept else { return };
+        kept.save(&records.bundle, records.verified.high_water);
+        if let Some(head) = index_head {
+            kept.save_index(&records.verified.manifest.index.digest, head);
+        }
     }
 
     /// The records of a server; or, if none answers, those of the backup or the cache.
@@ -437,7 +443,7 @@ fn open_cache(options: &RemoteOptions, word: &Word) -> (Option<DiskCache>, Optio
     }
 }
 
-fn open_backup(path: &PathBuf) -> Option<Arc<Backup>> {
+fn open_backup(path: &Path) -> Option<Arc<Backup>> {
     match Backup::open(path) {
         Ok(backup) => Some(backup),
         Err(error) => {
