@@ -293,12 +293,19 @@ fn bundles_batches_traces_and_metrics() {
         .collect();
     assert_eq!(kept.len(), 1);
 
+    let job = kitchen.receive("kiosk", "{\"version\":1}", b"anything").unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&server.get(&format!("/v1/jobs/{job}"), &[]).body).unwrap();
+    assert_eq!(told["at"], "queued");
+    assert_eq!(server.get("/v1/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", &[]).status, 404);
+    assert_eq!(server.get("/v1/jobs/..", &[]).status, 404);
+
     let page = text(&server.get("/metrics", &[]).body);
     assert!(
         page.contains("bakery_requests_total{route=\"bundle\",status=\"2xx\"} 2"),
         "{page}"
     );
     assert!(page.contains("bakery_traces_stored_total 1"), "{page}");
+    assert!(page.contains("bakery_jobs{state=\"queued\"} 1"), "{page}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::jobs::Spool;
 use metrics::Metrics;
 use object::Objects;
 use traces::Traces;
@@ -55,7 +56,7 @@ pub struct Options {
 struct Server {
     objects: Objects,
     traces: Option<Traces>,
-    spool: Option<PathBuf>,
+    spool: Option<Spool>,
     metrics: Metrics,
     url: Option<String>,
     menu_timeout: u32,
@@ -96,7 +97,7 @@ impl Bound {
         let server = Server {
             objects: Objects::new(options.store, options.directory),
             traces,
-            spool: options.spool,
+            spool: options.spool.as_deref().map(Spool::open).transpose()?,
             metrics: Metrics::default(),
             url: options.url,
             menu_timeout: options.menu_timeout,
@@ -132,7 +133,8 @@ pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<P
     Ok((Arc::clone(store.objects()), store.root().map(PathBuf::from)))
 }
 
-/// The newest revision of a profile in a store; `None` if there is no such profile.
+/// The newest revision of a profile in a store; `None` if there is no such profile, or it is
+/// closed.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -142,6 +144,12 @@ pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Resu
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let removed = format!("removed/{system}/{profile}");
+    match runtime.block_on(objects.read(&removed)) {
+        Ok(_) => return Ok(None),
+        Err(object::ObjectError::Missing) => {}
+        Err(error) => return Err(error.into()),
+    }
     match runtime.block_on(heads::newest(&objects, system, profile)) {
         Ok(revision) => Ok(Some(revision)),
         Err(object::ObjectError::Missing) => Ok(None),

@@ -77,7 +77,7 @@ pub async fn revisions(
     Ok(found)
 }
 
-/// Every profile, by name.
+/// Every profile that is not closed, by name.
 ///
 /// # Errors
 /// The store failed.
@@ -94,6 +94,11 @@ pub async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
                 .entry((String::from(*system), String::from(*profile)))
                 .or_default();
             *entry = revision.max(*entry);
+        }
+    }
+    for path in list(objects, "removed").await? {
+        if let ["removed", system, profile] = path.split('/').collect::<Vec<_>>().as_slice() {
+            newest.remove(&(String::from(*system), String::from(*profile)));
         }
     }
     let profiles = newest.into_iter().take(limits::LISTING_MAX);

@@ -1,6 +1,5 @@
 //! Requests and answers.
 
-use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -23,7 +22,7 @@ use super::object::ObjectError;
 use super::range::{self, Selection};
 use super::traces::TraceError;
 use super::{Server, bundle, limits, menus};
-use crate::jobs::is_name;
+use crate::jobs::{Spool, State as JobState, is_name};
 
 type Shared = State<Arc<Server>>;
 
@@ -35,6 +34,7 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/bundle/{system}/{profile}", get(bundle::get))
         .route("/v1/systems", get(bundle::systems))
+        .route("/v1/jobs/{id}", get(job))
         .route("/boot.ipxe", get(menus::ipxe))
         .route("/ipxe/{system}/{profile}", get(menus::profile))
         .route("/grub.cfg", get(menus::grub))
@@ -257,19 +257,31 @@ async fn healthz(State(server): Shared) -> Response {
 }
 
 async fn metrics(State(server): Shared) -> Response {
-    let jobs = server.spool.as_deref().map(count_jobs).unwrap_or_default();
+    let jobs = server.spool.as_ref().map(count_jobs).unwrap_or_default();
     let page = server.metrics.render(&jobs);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 
-fn count_jobs(spool: &FilePath) -> Vec<(&'static str, u64)> {
-    ["queued", "running", "done", "failed"]
-        .into_iter()
-        .filter_map(|state| {
-            let entries = std::fs::read_dir(spool.join(state)).ok()?;
-            Some((state, entries.count() as u64))
-        })
-        .collect()
+fn count_jobs(spool: &Spool) -> Vec<(&'static str, u64)> {
+    let count = |state: JobState| Some((state.name(), std::fs::read_dir(spool.state(state)).ok()?.count() as u64));
+    JobState::ALL.into_iter().filter_map(count).collect()
+}
+
+/// How a job goes. Its number is the permission to ask: 80 random bits, told to the sender only.
+async fn job(State(server): Shared, Path(id): Path<String>, asked: HeaderMap) -> Response {
+    let (Some(spool), Ok(id)) = (&server.spool, id.parse::<ulid::Ulid>()) else {
+        return absent();
+    };
+    let Ok(Some(job)) = spool.find(id) else {
+        return absent();
+    };
+    let told = serde_json::json!({
+        "job": id.to_string(),
+        "at": job.state.name(),
+        "progress": job.progress(),
+        "ending": job.ending().ok().flatten(),
+    });
+    small(&asked, told.to_string().into(), HeaderValue::from_static("application/json"))
 }
 
 pub(super) fn absent() -> Response {
