@@ -293,10 +293,18 @@ fn bundles_batches_traces_and_metrics() {
         .collect();
     assert_eq!(kept.len(), 1);
 
-    let job = kitchen.receive("kiosk", "{\"version\":1}", b"anything").unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&server.get(&format!("/v1/jobs/{job}"), &[]).body).unwrap();
+    let job = kitchen
+        .receive("kiosk", "{\"version\":1}", b"anything")
+        .unwrap();
+    let told: serde_json::Value =
+        serde_json::from_slice(&server.get(&format!("/v1/jobs/{job}"), &[]).body).unwrap();
     assert_eq!(told["at"], "queued");
-    assert_eq!(server.get("/v1/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", &[]).status, 404);
+    assert_eq!(
+        server
+            .get("/v1/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", &[])
+            .status,
+        404
+    );
     assert_eq!(server.get("/v1/jobs/..", &[]).status, 404);
 
     let page = text(&server.get("/metrics", &[]).body);

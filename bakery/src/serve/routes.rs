@@ -263,7 +263,12 @@ async fn metrics(State(server): Shared) -> Response {
 }
 
 fn count_jobs(spool: &Spool) -> Vec<(&'static str, u64)> {
-    let count = |state: JobState| Some((state.name(), std::fs::read_dir(spool.state(state)).ok()?.count() as u64));
+    let count = |state: JobState| {
+        Some((
+            state.name(),
+            std::fs::read_dir(spool.state(state)).ok()?.count() as u64,
+        ))
+    };
     JobState::ALL.into_iter().filter_map(count).collect()
 }
 
@@ -281,7 +286,11 @@ async fn job(State(server): Shared, Path(id): Path<String>, asked: HeaderMap) ->
         "progress": job.progress(),
         "ending": job.ending().ok().flatten(),
     });
-    small(&asked, told.to_string().into(), HeaderValue::from_static("application/json"))
+    small(
+        &asked,
+        told.to_string().into(),
+        HeaderValue::from_static("application/json"),
+    )
 }
 
 pub(super) fn absent() -> Response {
