@@ -31,7 +31,19 @@ test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 
 	./tests/conformance/run.sh $(or $(SETTING),short)
 
 test-shell: ## The initrd's shell: its tests and shellcheck
+	./initrd/check
 	./initrd/tests/run
+
+static: ## The client for an initramfs: static, small (target/static/layerfs)
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile initrd --target x86_64-unknown-linux-gnu -p layerfs
+	install -D target/x86_64-unknown-linux-gnu/initrd/layerfs target/static/layerfs
+
+lab/trees/boot: lab/trees/minimal
+	rm -rf $@
+	./tests/boot/tree.sh $@ $<
+
+test-boot-short: build static lab/trees/boot ## One QEMU boot of a Debian system from the server (root)
+	./tests/boot/short.py --tree lab/trees/boot
 
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
@@ -80,5 +92,5 @@ deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build test test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
+.PHONY: help packages check build static test test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
   bench bench-programs bench-compare bench-sizes bench-boot bench-report

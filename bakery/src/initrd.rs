@@ -73,7 +73,7 @@ pub struct Recipe {
     pub layerfs: PathBuf,
     /// A static busybox on this host, when the tree has none.
     pub busybox: Option<PathBuf>,
-    /// Directory that becomes `/etc/layerfs/trust`.
+    /// The keys that may sign, `/etc/layerfs/trust/root.allowed_signers` in the image.
     pub trust: Option<PathBuf>,
     /// Seconds since 1970 below which a clock is wrong; the kernel's own date when absent.
     pub built: Option<i64>,
@@ -130,7 +130,10 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     let chosen = known.choose(tree, recipe)?;
     let built = match recipe.built {
         Some(built) => built,
-        None => tree.modified(&known.directory())?,
+        None => {
+            let directory = known.directory();
+            tree.modified(&system_tree::resolve(tree, &directory)?.unwrap_or(directory))?
+        }
     };
     let mut archive = Archive::new(built);
     let mut report = Report {

@@ -90,6 +90,8 @@ pub enum Action {
     Pack,
     /// Signed anew; the contents are the same.
     Resign,
+    /// A kernel and an initramfs to boot with; the tree is the same.
+    Boot,
 }
 
 /// One revision: everything a client needs to boot it.

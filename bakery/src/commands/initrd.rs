@@ -1,31 +1,56 @@
-//! `bakery initrd`: builds the initramfs of a system.
+//! `bakery initrd`: builds the initramfs of a system, and publishes it with the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
+use layerfmt::Digest;
+use layerfmt::manifest::{Action, ObjectRef, RevisionName};
 
 use crate::cli::Globals;
-use crate::initrd::system_tree::DirectoryTree;
+use crate::initrd::stack_tree::StackTree;
+use crate::initrd::system_tree::{DirectoryTree, SystemTree, read};
 use crate::initrd::{Drivers, Recipe, Report, build, content};
 use crate::output;
+use crate::publish::{Draft, Publisher, Uploads};
+use crate::store::{Key, Store};
 
 /// Build the initramfs of a system from its own tree
 ///
 /// Takes the kernel's network drivers with their firmware, a static layerfs, a static busybox
-/// and our /init. See docs/BOOT.md for the kernel parameters that it understands.
+/// and our /init; see docs/BOOT.md for the kernel parameters. A system of the store gets a new
+/// revision with the kernel and this initramfs; with --output they are only written to files.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Take the tree in this directory
-    #[arg(long, value_name = "DIR")]
-    from_dir: PathBuf,
-    /// Where to write the initramfs
+    /// The system, of which the newest revision is taken, or one revision
+    #[arg(
+        value_name = "SYSTEM[/PROFILE][@REV]",
+        required_unless_present = "from_dir"
+    )]
+    system: Option<RevisionName>,
+    /// Take the tree in this directory instead; needs --output
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "system",
+        requires = "output"
+    )]
+    from_dir: Option<PathBuf>,
+    /// Write the initramfs here and publish nothing
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    output: Option<PathBuf>,
+    /// What goes in.
+    #[command(flatten)]
+    choice: Choice,
+}
+
+/// What goes into an initramfs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Choice {
     /// Network drivers: common, all, or a list of modules and directories (drivers/net/ethernet/intel)
     #[arg(long, default_value = "all", value_name = "WHICH")]
     drivers: Drivers,
-    /// Further modules, separated by commas
+    /// Further kernel modules, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "MODULES")]
     modules: Vec<String>,
     /// Leave out disk drivers and file systems (no upper, cache or backup on a disk)
@@ -37,53 +62,145 @@ pub struct Args {
     /// Kernel release, when the tree has several [default: the newest]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
+    /// The kernel image, when the tree has none (a live ISO has it beside the tree)
+    #[arg(long, value_name = "FILE")]
+    kernel_image: Option<PathBuf>,
     /// The static client [default: layerfs-static beside this program]
     #[arg(long, value_name = "FILE", env = "LAYERFS_STATIC")]
     layerfs: Option<PathBuf>,
     /// A static busybox [default: the tree's, else this host's]
     #[arg(long, value_name = "FILE")]
     busybox: Option<PathBuf>,
-    /// Directory with the root of trust, for /etc/layerfs/trust
-    #[arg(long, value_name = "DIR")]
+    /// The keys that clients shall trust [default: the store's]
+    #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
     /// zstd level, 0 = no compression
-    #[arg(long, default_value_t = 19, value_parser = clap::value_parser!(i32).range(0..=22))]
-    level: i32,
+    #[arg(long, default_value_t = 19, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(0..=22))]
+    initrd_level: i32,
 }
 
-/// Builds it, writes it, says what is in it.
+/// The initramfs and the kernel that belongs to it.
+#[derive(Debug)]
+pub struct Boot {
+    /// The initramfs.
+    pub initrd: Vec<u8>,
+    /// The kernel image.
+    pub kernel: Option<Vec<u8>>,
+    /// What is in it.
+    pub report: Report,
+}
+
+impl Choice {
+    /// Builds the initramfs of `tree`; `anchors` are the store's keys.
+    ///
+    /// # Errors
+    /// As [`build`], or there is no static client.
+    pub fn build(&self, tree: &dyn SystemTree, anchors: Option<PathBuf>) -> Result<Boot> {
+        let layerfs = self.layerfs.clone().or_else(content::find_layerfs).ok_or_else(|| {
+            anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
+        })?;
+        let recipe = Recipe {
+            kernel: self.kernel.clone(),
+            drivers: self.drivers.clone(),
+            storage: !self.no_storage,
+            extra_modules: self.modules.clone(),
+            firmware: !self.no_firmware,
+            layerfs,
+            busybox: self.busybox.clone(),
+            trust: self.trust.clone().or(anchors),
+            built: None,
+            level: self.initrd_level,
+        };
+        let (initrd, report) = build(tree, &recipe)?;
+        let kernel = match (&self.kernel_image, &report.kernel_path) {
+            (Some(file), _) => Some(
+                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+            ),
+            (None, Some(path)) => read(tree, path)?,
+            (None, None) => None,
+        };
+        Ok(Boot {
+            initrd,
+            kernel,
+            report,
+        })
+    }
+}
+
+/// Builds it, publishes or writes it, says what is in it.
 ///
 /// # Errors
-/// The tree, a program or the output cannot be read or written, or lacks what is needed.
+/// The tree, a program or the store cannot be read or written, or lacks what is needed.
 pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
-    let layerfs = args.layerfs.or_else(content::find_layerfs).ok_or_else(|| {
-        anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
-    })?;
-    let recipe = Recipe {
-        kernel: args.kernel,
-        drivers: args.drivers,
-        storage: !args.no_storage,
-        extra_modules: args.modules,
-        firmware: !args.no_firmware,
-        layerfs,
-        busybox: args.busybox,
-        trust: args.trust,
-        built: None,
-        level: args.level,
+    let Some(system) = args.system else {
+        let directory = args
+            .from_dir
+            .ok_or_else(|| anyhow!("name a system, or a directory with --from-dir"))?;
+        let boot = args.choice.build(&DirectoryTree::open(&directory)?, None)?;
+        return write(&boot, args.output.as_deref(), globals);
     };
-    let tree = DirectoryTree::open(&args.from_dir)?;
-    let (bytes, report) = build(&tree, &recipe)?;
-    std::fs::write(&args.output, &bytes)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    output::emit(globals, &report, |out| describe(out, &args.output, &report))?;
+    let keys = globals.keys()?;
+    let anchors = keys.directory().join("allowed_signers");
+    let publisher = Publisher::open(Store::open(globals.store()?)?, &keys)?;
+    let history = publisher.history();
+    let revision = history.revision(&system)?;
+    let merged = history.merged(&revision.manifest)?;
+    let layers = history.layers(&revision.manifest)?;
+    let tree = StackTree::new(merged.index, Box::new(layers));
+    let boot = args.choice.build(&tree, Some(anchors))?;
+    if args.output.is_some() {
+        return write(&boot, args.output.as_deref(), globals);
+    }
+    let kernel = boot.kernel.as_deref().ok_or_else(|| {
+        anyhow!(
+            "the tree of {system} has no kernel image in /boot: name one with --kernel-image FILE"
+        )
+    })?;
+    let staging = publisher.store().staging()?;
+    let mut uploads = Uploads::default();
+    let kernel = object(kernel, &staging.path().join("kernel"), &mut uploads)?;
+    let initrd = object(&boot.initrd, &staging.path().join("initrd"), &mut uploads)?;
+    let message = format!("kernel {} and its initramfs", boot.report.kernel);
+    let name = revision.manifest.name();
+    let published = publisher.publish(&name, &uploads, |head, _| {
+        let manifest = head.map_or(&revision.manifest, |head| &head.manifest);
+        Ok(Draft {
+            kernel: Some(kernel),
+            initrd: Some(initrd),
+            ..Draft::like(manifest, Action::Boot, "bakery initrd", &message)
+        })
+    })?;
+    output::note(globals, &format!("published {}", published.name()));
+    output::emit(globals, &boot.report, |out| {
+        describe(out, Path::new("initramfs"), &boot.report)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(
-    out: &mut dyn std::io::Write,
-    path: &std::path::Path,
-    report: &Report,
-) -> std::io::Result<()> {
+/// One boot file for the store.
+fn object(bytes: &[u8], file: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
+    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    let digest = Digest::of(bytes);
+    uploads.add(Key::boot(&digest), file);
+    Ok(ObjectRef {
+        digest,
+        len: bytes.len() as u64,
+    })
+}
+
+fn write(boot: &Boot, output: Option<&Path>, globals: &Globals) -> Result<ExitCode> {
+    let Some(output) = output else {
+        bail!("name the file to write with --output");
+    };
+    std::fs::write(output, &boot.initrd)
+        .with_context(|| format!("cannot write {}", output.display()))?;
+    output::emit(globals, &boot.report, |out| {
+        describe(out, output, &boot.report)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(out: &mut dyn std::io::Write, path: &Path, report: &Report) -> std::io::Result<()> {
     let Report { kernel, parts, .. } = report;
     writeln!(
         out,

@@ -199,26 +199,15 @@ pub fn firmware(
     Ok(())
 }
 
-/// The trust directory as it is: plain files only.
+/// The keys that clients trust, where `layerfs mount` looks for them.
 ///
 /// # Errors
-/// It cannot be read.
-pub fn trust(archive: &mut Archive, directory: Option<&Path>) -> Result<()> {
-    let Some(directory) = directory else {
-        return Ok(());
-    };
-    let entries =
-        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        if path.is_file() {
-            let bytes =
-                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            archive.file(&format!("etc/layerfs/trust/{name}"), 0o644, bytes);
-        }
+/// The file cannot be read.
+pub fn trust(archive: &mut Archive, keys: Option<&Path>) -> Result<()> {
+    if let Some(keys) = keys {
+        let bytes = fs::read(keys)
+            .with_context(|| format!("cannot read the keys in {}", keys.display()))?;
+        archive.file("etc/layerfs/trust/root.allowed_signers", 0o644, bytes);
     }
     Ok(())
 }

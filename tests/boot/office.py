@@ -1,0 +1,152 @@
+"""A layerfs site for the boot tests: a store with one real system, a server, the boot files."""
+
+import glob
+import json
+import os
+import re
+import subprocess
+import time
+
+from machine import BootError, Machine, free_port, wait_port
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+
+
+def program(name, variable, *places):
+    """A program named by the environment, or built by cargo."""
+    found = os.environ.get(variable)
+    candidates = [found] if found else [os.path.join(TOP, place) for place in places]
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK):
+            return candidate
+    raise SystemExit(f"no {name}: `make build static` first, or set {variable} (looked for {candidates})")
+
+
+BAKERY = program("bakery", "BAKERY", "target/release/bakery", "target/debug/bakery")
+STATIC = program("static layerfs", "LAYERFS_STATIC", "target/static/layerfs",
+                 "target/x86_64-unknown-linux-gnu/initrd/layerfs")
+
+CONSOLE = ("console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=5 printk.devkmsg=on "
+           "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0")
+
+
+def call(*command, timeout=600, env=None):
+    """Runs a program to its end; its output, or a BootError with it."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=timeout, env={**os.environ, **(env or {})}, check=False)
+    if done.returncode != 0:
+        raise BootError(f"code {done.returncode} from {' '.join(command)}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+class Site:
+    """A directory with tree, store, keys, spool and logs; and the server while it runs."""
+
+    def __init__(self, directory):
+        self.directory = os.path.abspath(directory)
+        self.store = os.path.join(self.directory, "store")
+        self.tree = os.path.join(self.directory, "tree")     # a link, when the tree was made before
+        self.port = free_port()
+        self.server = None
+        self.times = []
+        os.makedirs(os.path.join(self.directory, "logs"), exist_ok=True)
+
+    def bakery(self, *arguments, timeout=900):
+        return call(BAKERY, "--store", self.store, *arguments, timeout=timeout,
+                    env={"LAYERFS_STATIC": STATIC})
+
+    def make_tree(self, source=None):
+        """The Debian tree: built, or copied from one that was built before."""
+        if not os.path.exists(os.path.join(self.tree, "etc/systemd/system/test-shell.service")):
+            if source:
+                os.symlink(os.path.abspath(source), self.tree)
+            else:
+                call(os.path.join(HERE, "tree.sh"), self.tree, timeout=1800)
+
+    def make_store(self, system="office"):
+        if not os.path.exists(os.path.join(self.store, "refs", system)):
+            self.bakery("init")
+            # The tree was made for this test: its host keys are to stay.
+            self.bakery("import", system, self.tree, "--level", "3", "--no-default-excludes",
+                        "--cmdline", CONSOLE, "-m", "the first revision")
+            self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
+
+    def boot_files(self, system="office"):
+        """Kernel and initrd of the newest revision, as files of the store."""
+        newest = {"revision": 0}
+        for path in glob.glob(os.path.join(self.store, "manifests", "*")):
+            with open(path, encoding="utf-8") as file:
+                manifest = json.load(file)
+            if (manifest["system"], manifest["profile"]) == (system, "main") and manifest["revision"] > newest["revision"]:
+                newest = manifest
+        return tuple(os.path.join(self.store, "boot", newest[kind]["digest"]) for kind in ("kernel", "initrd"))
+
+    def start(self):
+        log = open(os.path.join(self.directory, "logs", "serve.log"), "ab")
+        with log:
+            self.server = subprocess.Popen(
+                [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}",
+                 "--spool", os.path.join(self.directory, "spool"), "--url", self.url],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_port(self.port)
+
+    def stop(self):
+        if self.server:
+            self.server.terminate()
+            try:
+                self.server.wait(20)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+            self.server = None
+
+    @property
+    def url(self):
+        """The server as a guest sees it."""
+        return f"http://10.0.2.2:{self.port}"
+
+    def machine(self, name, *, netboot=False, root="office", extra="", **options):
+        """A boot of this site: through iPXE from the server, or with the kernel given directly."""
+        options.setdefault("log", os.path.join(self.directory, "logs", f"{name}.log"))
+        options.setdefault("echo", bool(os.environ.get("ECHO")))
+        if netboot:
+            return Machine(netboot=f"{self.url}/boot.ipxe", **options)
+        kernel, initrd = self.boot_files()
+        return Machine(kernel=kernel, initrd=initrd,
+                       append=f"{CONSOLE} root=layerfs:{self.url}/{root} bench.marker {extra}", **options)
+
+    def check_running(self, machine, timeout=300):
+        """multi-user.target in state running, on our root, set-user-id programs at work."""
+        _, when = machine.expect(r"BENCH-MARK multi-user", timeout)
+        state, _ = machine.expect(r"BENCH-INFO state=(\S+)", 120)
+        if state[1] != "running":
+            _, failed = machine.run("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager | tail -n 20", check=False)
+            machine.fail(f"systemd is {state[1]}:\n{failed}")
+        machine.expect("BENCH-MARK report-done", 60)
+        _, root = machine.run("findmnt -n -o FSTYPE /")
+        if root != "fuse.layerfs":
+            machine.fail(f"the root is {root}, not fuse.layerfs")
+        _, user = machine.run("su tester -c 'id -un; su -c \"id -un\"'")
+        if user.split() != ["tester", "root"]:
+            machine.fail(f"su does not become root: {user}")
+        _, daemon = machine.run("for p in $(pgrep layerfs); do tr '\\0' ' ' < /proc/$p/cmdline | cut -d' ' -f1; cat /proc/$p/oom_score_adj; done")
+        if daemon.split() != ["@layerfs", "-1000"]:
+            machine.fail(f"the daemon is not on root duty: {daemon}")
+        return when
+
+    def power_off(self, machine, timeout=120):
+        """A clean end: the root was released by the last program, and QEMU ended by itself."""
+        machine.send("systemctl --no-block poweroff")
+        machine.expect(r"layerfs: root released, poweroff", timeout)
+        machine.wait_exit(30)
+        for pattern in (r"still in use", r"did not end in", r"Failed unmounting", r"Transport endpoint"):
+            if re.search(pattern, machine.text()):
+                machine.fail(f"the end was not clean: {pattern}")
+
+    def close(self):
+        self.stop()
+
+
+def report(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""The short boot test, for CI: a real Debian system from the server to multi-user.target in
+state running, and a clean poweroff.
+
+    short.py [--tree DIR] [--site DIR]
+
+--tree names a tree that tests/boot/tree.sh made before; without it one is made. --site keeps the site there; without it a temporary directory is used.
+"""
+
+import argparse
+import sys
+import tempfile
+
+from machine import BootError
+from office import Site, report
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--tree")
+    arguments.add_argument("--site")
+    arguments = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="layerfs-site.") as temporary:
+        site = Site(arguments.site or temporary)
+        try:
+            site.make_tree(arguments.tree)
+            report("tree ready")
+            site.make_store()
+            report("store ready")
+            site.start()
+            with site.machine("short") as machine:
+                when = site.check_running(machine)
+                report(f"multi-user after {when:.1f} s, {machine.cpu_seconds():.1f} CPU seconds in all")
+                site.power_off(machine)
+                report(f"powered off after {machine.seconds():.1f} s")
+        finally:
+            site.close()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BootError as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        sys.exit(1)
