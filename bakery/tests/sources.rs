@@ -11,6 +11,7 @@
 
 mod sources {
     pub mod hostile;
+    pub mod import;
     pub mod iso;
     pub mod overlay;
     pub mod spellings;
