@@ -3,6 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::too_many_lines,
     reason = "a test says what is wrong by failing"
 )]
 

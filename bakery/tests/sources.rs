@@ -5,6 +5,7 @@
     unreachable_pub,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::too_many_lines,
     clippy::unwrap_used,
     reason = "helpers of tests"
 )]

@@ -8,6 +8,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
     clippy::print_stdout,
     reason = "a bench that cannot go on stops, and prints"
 )]
