@@ -25,6 +25,7 @@ build: ## The two programs, optimised
 test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## Everything CI runs
 
 test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root: they mount)
+	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test --workspace --no-fail-fast
 
 test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
@@ -43,7 +44,7 @@ lab/trees/boot: lab/trees/minimal
 	./tests/boot/tree.sh $@ $<
 
 test-boot-short: build static lab/trees/boot ## One QEMU boot of a Debian system from the server (root)
-	./tests/boot/short.py --tree lab/trees/boot
+	python3 tests/boot/short.py --tree lab/trees/boot
 
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test

@@ -145,12 +145,17 @@ fn publishing_and_sweeping_at_once_loses_nothing() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..12 {
-                world.push("alt", &with(&base, [("a", Some(&format!("{}", n % 5)))]));
+                world.push("alt", &with(&base, [("a", Some(&format!("{}", n + 1)))]));
             }
             done.store(true, std::sync::atomic::Ordering::Release);
         });
         scope.spawn(|| {
+            let end = std::time::Instant::now() + Duration::from_secs(60);
             while !done.load(std::sync::atomic::Ordering::Acquire) {
+                assert!(
+                    std::time::Instant::now() < end,
+                    "publishing does not get through"
+                );
                 let policy = Policy {
                     keep_last: 1,
                     grace: Duration::ZERO,
