@@ -17,7 +17,7 @@ packages: ## Install the Debian packages that tests and demo need (root)
 check: ## Format, lints, documentation: no warning allowed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 build: ## The two programs, optimised
 	$(CARGO) build --release -p layerfs -p bakery

@@ -3,7 +3,7 @@
 //!
 //! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
 //! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
-//! [`writer`] (trees to layers), [`flatten`] (a stack as one index). Beside them: [`manifest`]
+//! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index). Beside them: [`manifest`]
 //! (what a revision is) and [`trust`] (why it may be believed).
 
 pub mod check;

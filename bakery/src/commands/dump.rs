@@ -9,7 +9,7 @@ use crate::output;
 
 /// Print one line for every object of a layer or a stack
 ///
-/// PATH TYPE MODE UID:GID MTIME SIZE|TARGET|DEVICE [DIGEST] [=FIRST PATH] [opaque] [XATTR=VALUE].
+/// PATH TYPE MODE UID:GID MTIME SIZE|TARGET|DEVICE and, where there are such, DIGEST, =FIRST PATH, opaque, XATTR=VALUE.
 /// One layer is printed as it is, whiteouts included; several as the tree they show together.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -30,7 +30,7 @@ pub struct Args {
     /// Why: a line for the history
     #[arg(short, long, default_value = "")]
     message: String,
-    /// Who [default: user@host]
+    /// Who (default: user@host)
     #[arg(long)]
     author: Option<String>,
     /// Leave out what matches: a name, or a path from the root such as /var/cache/**

@@ -9,7 +9,7 @@ pub enum Codec {
     Stored,
     /// One zstd frame.
     Zstd,
-    /// One zstd frame of the bytes after the x86 branch filter ([`crate::bcj`]).
+    /// One zstd frame of the bytes after the x86 call filter ([`crate::x86`]).
     ZstdX86,
 }
 
