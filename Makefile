@@ -24,6 +24,12 @@ build: ## The two programs, optimised
 
 test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## Everything CI runs
 
+demo: packages build lab/trees/minimal ## A real Debian: import, serve, mount over HTTP, change, bake, log, roll back (root)
+	./demo/run.sh
+
+demo-boot: packages build static lab/trees/boot ## Boot it in QEMU from the server, console shown (root)
+	ECHO=1 python3 tests/boot/short.py --tree lab/trees/boot
+
 test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root: they mount)
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test --workspace --no-fail-fast
@@ -93,5 +99,5 @@ deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static test test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
   bench bench-programs bench-compare bench-sizes bench-boot bench-report
