@@ -44,6 +44,10 @@ pub(super) fn staging(root: &Path) -> Result<PathBuf> {
     Ok(staging)
 }
 
+/// An upload is nobody's leftover before this, whatever the grace: a publisher raises its flag by
+/// one, before a sweeper can see the flag.
+const UPLOAD_MAX: Duration = Duration::from_secs(600);
+
 /// Left behind: whatever lies in the staging directory, and uploads of `object_store`, which it
 /// names `NAME#NUMBER` and does not list.
 pub(super) fn sweep_staging(root: &Path, grace: Duration) -> Result<()> {
@@ -70,6 +74,7 @@ pub(super) fn sweep_staging(root: &Path, grace: Duration) -> Result<()> {
                 .metadata()
                 .ok()
                 .and_then(|m| m.modified().ok()?.elapsed().ok());
+            let grace = if staged { grace } else { grace.max(UPLOAD_MAX) };
             if age.is_none_or(|age| age < grace) {
                 continue;
             }
