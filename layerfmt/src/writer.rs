@@ -42,8 +42,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What fits a bake: 256 KiB chunks, and a match finder that is smaller *and* faster than
-    /// squashfs' zstd -15 at 128 KiB (docs/BENCHMARKS.md has the sweep).
+    /// What fits a bake: 256 KiB chunks, and a match finder that came out smaller and
+    /// cheaper than squashfs' zstd -15 at 128 KiB on a sample (docs/BENCHMARKS.md has the sweep).
     pub fn bake() -> Options {
         let tuned = Tuned {
             strategy: 7,
