@@ -153,7 +153,7 @@ fn unsafe_has_one_floor() {
     }
 }
 
-/// A file is one noun: nothing much over 500 lines, tests of its own not counted.
+/// A file is one noun: nothing over 500 lines, tests of its own not counted.
 #[test]
 fn files_stay_small() {
     let mut large = Vec::new();
@@ -161,9 +161,9 @@ fn files_stay_small() {
         for (path, text) in sources(dir) {
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let lines = code.lines().count();
-            // One trait, one short method an operation: nothing to split.
-            let one_trait = path == Path::new("fs/src/fuse.rs");
-            if lines > 540 && !path.ends_with("tests.rs") && !one_trait {
+            // One queue and its states; to be split.
+            let known = path == Path::new("fs/src/remote/queue.rs") && lines <= 540;
+            if lines > 500 && !path.ends_with("tests.rs") && !known {
                 large.push(format!("{} ({lines})", path.display()));
             }
         }
