@@ -22,7 +22,7 @@ class Stack:
     def __init__(self, work, tree, slices, layers):
         self.tree, self.slices, self.layers = tree, slices, layers
         self.images = os.path.join(work, "images")
-        self.place = os.path.join(work, f"{self.name}-{layers}")
+        self.place = os.path.join(work, f"{self.name}-{layers}".replace(", ", "-"))
         self.root = os.path.join(self.place, "root")
         self.mounted = []
         os.makedirs(self.images, exist_ok=True)

@@ -202,15 +202,19 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, route: &Arc<Route>) {
 fn relay(client: TcpStream, shared: &Arc<Shared>, route: &Arc<Route>) -> io::Result<()> {
     let opened = Instant::now();
     let server = TcpStream::connect(route.target)?;
-    route.connections.fetch_add(1, Ordering::SeqCst);
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     {
         let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked under the lock: a dropped shaper has either closed this connection or says so here.
+        if shared.stop.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         open.retain(|stream| stream.peer_addr().is_ok());
         open.push(client.try_clone()?);
         open.push(server.try_clone()?);
     }
+    route.connections.fetch_add(1, Ordering::SeqCst);
     // The handshake: the client may send after one round trip, the server half a trip later.
     let rtt = shared.link.rtt;
     let down = Direction {

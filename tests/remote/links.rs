@@ -1,5 +1,6 @@
 //! Shaped links: what crosses them is right and comes in the expected number of round trips.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use layerfs::fetch::ChunkSource as _;
@@ -31,14 +32,33 @@ fn every_byte_is_right_over_every_link() {
     }
 }
 
-/// The connection, then three exchanges: bundle, index, first chunk.
+/// The connection, then three exchanges: bundle, index, first chunk. A busy machine only adds
+/// time, so the best of a few tries is what the protocol needs.
 #[test]
 fn the_first_byte_comes_within_three_exchanges_after_the_connection() {
     let site = Site::new();
     let bakery = Bakery::serve(&site);
     let rtt = Duration::from_millis(300);
+    let tries: Vec<_> = (0..5)
+        .map(|_| first_byte(&site, bakery.address, rtt))
+        .collect();
+    let opened = tries.iter().map(|(opened, _)| opened).min().unwrap();
+    assert!(
+        *opened < rtt * 3 + rtt / 2,
+        "opened after {opened:?} of {rtt:?} each"
+    );
+    // One more for the chunk, and one for the connection of its own that HTTP/2 takes.
+    let first = tries.iter().map(|(_, first)| first).min().unwrap();
+    assert!(
+        *first < rtt * 5 + rtt / 2,
+        "first byte after {first:?} of {rtt:?} each"
+    );
+}
+
+/// Opens the system over a fresh link: when its index was there, and when its first chunk was.
+fn first_byte(site: &Site, server: SocketAddr, rtt: Duration) -> (Duration, Duration) {
     let mut shaper = Shaper::new(Link { rate: 0.0, rtt });
-    let address = shaper.route(0, bakery.address).unwrap();
+    let address = shaper.route(0, server).unwrap();
     let mut options = RemoteOptions::new(&format!("http://{address}/{SYSTEM}")).unwrap();
     options.keys = site.allowed_signers();
     options.set("prefetch", "none").unwrap();
@@ -50,15 +70,6 @@ fn the_first_byte_comes_within_three_exchanges_after_the_connection() {
     root.source
         .read_decoded(&root.index, 0, &chunk, &mut bytes)
         .unwrap();
-    let first = since.elapsed();
-    assert!(
-        opened < rtt * 3 + rtt / 2,
-        "opened after {opened:?} of {rtt:?} each"
-    );
-    // One more for the chunk, and one for the connection of its own that HTTP/2 takes.
-    assert!(
-        first < rtt * 5 + rtt / 2,
-        "first byte after {first:?} of {rtt:?} each"
-    );
     assert!(root.source.report().requests <= 3);
+    (opened, since.elapsed())
 }
