@@ -62,6 +62,29 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         })
     }
 
+    /// As [`ChunkSource::read_decoded`], into `place`, which has the chunk's decoded length.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::read_decoded`].
+    fn read_decoded_into(
+        &self,
+        index: &Index,
+        id: u32,
+        chunk: &Chunk,
+        place: &mut [u8],
+    ) -> Result<(), SourceError> {
+        let mut decoded = Vec::new();
+        self.read_decoded(index, id, chunk, &mut decoded)?;
+        if decoded.len() != place.len() {
+            return Err(SourceError::Unreadable {
+                layer: String::from("chunk"),
+                reason: format!("{} bytes, not {}", decoded.len(), place.len()),
+            });
+        }
+        place.copy_from_slice(&decoded);
+        Ok(())
+    }
+
     /// Whether a read may take long (the network): such reads are not made on the threads that
     /// answer everything else.
     fn is_slow(&self) -> bool {

@@ -4,6 +4,7 @@
 //! code answers EIO (fuser does when a reply is dropped) and the mount lives on.
 
 mod adapter;
+mod buffers;
 mod convert;
 mod passthrough;
 pub mod session;
@@ -257,9 +258,14 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let answer = move |fs: &LayerFs| match fs.read(ino.0, offset, size as usize) {
-            Ok(data) => reply.data(&data),
-            Err(errno) => reply.error(convert::errno(errno)),
+        let buffers = Arc::clone(&self.buffers);
+        let answer = move |fs: &LayerFs| {
+            let mut data = buffers.take();
+            match fs.read(ino.0, offset, size as usize, &mut data) {
+                Ok(()) => reply.data(&data),
+                Err(errno) => reply.error(convert::errno(errno)),
+            }
+            buffers.give_back(data);
         };
         match &self.workers {
             Some(workers) if self.fs.reads_lower(ino.0) => {

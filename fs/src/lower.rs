@@ -59,21 +59,29 @@ impl Lower {
         self.names.get_or_init(|| Names::new(&self.index))
     }
 
-    /// Up to `len` bytes of file `row` from `offset`, as if the file were `size` bytes long: what
-    /// the lower has no bytes for reads as zeros.
+    /// Up to `len` bytes of file `row` from `offset` into `out` (replaced), as if the file were
+    /// `size` bytes long: what the lower has no bytes for reads as zeros.
     ///
     /// # Errors
     /// EIO when a chunk cannot be had or is not what the index promised; the log says which.
-    pub fn read(&self, row: Ino, offset: u64, len: usize, size: u64) -> Result<Vec<u8>> {
+    pub fn read(
+        &self,
+        row: Ino,
+        offset: u64,
+        len: usize,
+        size: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.clear();
         let end = offset.saturating_add(len as u64).min(size);
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         if let Some(trace) = &self.trace {
             trace.touch(row, offset, len);
         }
         let len = usize::try_from(len).map_err(|_| Errno::INVAL)?;
-        let mut out = vec![0_u8; len];
+        out.resize(len, 0);
         for extent in self.index.extents(row, offset..end) {
             let from = extent.file_offset.max(offset);
             let to = (extent.file_offset + u64::from(extent.len)).min(end);
@@ -86,7 +94,7 @@ impl Lower {
             };
             self.chunks.copy(extent.chunk, inside, place)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The next data (or hole) of file `row` at or after `offset`.

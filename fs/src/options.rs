@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::mount::MountFlags;
 
 /// Decoded chunks kept in memory unless said otherwise, bytes.
-const CACHE_LEN_DEFAULT: u64 = 32 << 20;
+const CACHE_LEN_DEFAULT: u64 = 64 << 20;
 /// How long to wait for another mount to let go of the work directory.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 

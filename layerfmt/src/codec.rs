@@ -185,6 +185,43 @@ pub fn decode_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
+/// As [`decode_chunk`], into memory that is there already: `place` has `chunk.raw_len` bytes. What
+/// it holds after an error is of no meaning.
+///
+/// # Errors
+/// As [`decode_chunk`], and [`ErrorKind::Corrupt`] if `place` has another length.
+pub fn decode_chunk_into(chunk: &Chunk, stored: &[u8], place: &mut [u8]) -> Result<()> {
+    verify_chunk(chunk, stored)?;
+    let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
+    if place.len() != chunk.raw_len as usize {
+        return Err(corrupt(String::from("asked for by a wrong length")));
+    }
+    if chunk.codec == Codec::Stored {
+        if stored.len() != place.len() {
+            return Err(corrupt(String::from("stored by a wrong length")));
+        }
+        place.copy_from_slice(stored);
+        return Ok(());
+    }
+    match DECODER.with_borrow_mut(|decoder| decoder.decompress(place, stored)) {
+        Err(code) => {
+            let name = zstd::zstd_safe::get_error_name(code);
+            return Err(corrupt(format!("not a zstd frame: {name}")));
+        }
+        Ok(len) if len != place.len() => {
+            return Err(corrupt(format!(
+                "decodes to {len} bytes, not to {}",
+                place.len()
+            )));
+        }
+        Ok(_) => {}
+    }
+    if chunk.codec == Codec::ZstdX86 {
+        x86::decode(place);
+    }
+    Ok(())
+}
+
 /// Verify the stored bytes of a chunk against its length and digest.
 ///
 /// # Errors

@@ -1,11 +1,17 @@
 //! Chunks from local layer files.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use layerfmt::{Chunk, Digest, Index, Layer, Source};
 
 use super::{ChunkSource, SourceError};
+
+thread_local! {
+    /// Stored bytes on their way to the decoder: as long as the longest chunk this thread has read.
+    static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Open layer files by digest.
 #[derive(Debug, Default)]
@@ -54,5 +60,23 @@ impl ChunkSource for LayerFiles {
                 layer: name.to_string(),
                 reason: error.to_string(),
             })
+    }
+
+    fn read_decoded_into(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        place: &mut [u8],
+    ) -> Result<(), SourceError> {
+        STORED.with_borrow_mut(|stored| {
+            self.read_stored(index, chunk, stored)?;
+            layerfmt::decode_chunk_into(chunk, stored, place).map_err(|error| {
+                SourceError::Unreadable {
+                    layer: String::from("chunk"),
+                    reason: error.to_string(),
+                }
+            })
+        })
     }
 }

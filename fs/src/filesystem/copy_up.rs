@@ -97,8 +97,7 @@ impl LayerFs {
     ) -> Result<()> {
         for (parent, name) in places {
             let directory = self.directory(tree, *parent)?;
-            let at = At::Open(Arc::clone(&directory));
-            let before = at.stat()?;
+            let before = rustix::fs::fstat(&directory)?;
             if link {
                 let work = upper.work.directory();
                 rustix::fs::linkat(work, staged, &directory, &name[..], AtFlags::empty())?;
@@ -125,24 +124,24 @@ impl LayerFs {
     /// Make row `row`'s metadata in the work directory; returns its number in the upper.
     fn stage(&self, upper: &Upper, row: Ino, inode: &Inode, name: &[u8]) -> Result<u64> {
         let work = upper.work.directory();
-        let at = At::Name(Arc::clone(work), name);
         match inode.kind() {
             REGULAR => {
                 let file = create_file(work, name, 0o600)?;
                 if inode.size > 0 {
                     rustix::fs::ftruncate(&file, inode.size)?;
                 }
+                return self.dress(upper, &At::File(&file), row, inode);
             }
             DIRECTORY => rustix::fs::mkdirat(work, name, Mode::RWXU)?,
             SYMLINK => rustix::fs::symlinkat(self.lower.index.symlink(row), work, name)?,
             kind => make_special(upper, work, name, kind, 0o600, inode.rdev)?,
         }
-        self.dress(upper, &at, row, inode)?;
-        at.stat().map(|stat| stat.st_ino)
+        self.dress(upper, &At::Name(Arc::clone(work), name), row, inode)
     }
 
-    /// Owner, attributes, permissions, marks and times of row `row`, in the order that keeps them.
-    fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<()> {
+    /// Owner, attributes, permissions, marks and times of row `row`, in the order that keeps them;
+    /// returns the object's number in the upper.
+    fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<u64> {
         let own = crate::sys::identity::own();
         if own != (inode.uid, inode.gid) {
             match at.chown(Some(inode.uid), Some(inode.gid)) {
@@ -186,7 +185,8 @@ impl LayerFs {
         at.set_times(&Timestamps {
             last_access: time,
             last_modification: time,
-        })
+        })?;
+        at.stat().map(|stat| stat.st_ino)
     }
 
     /// A lower object that lost its last name while open: its copy has none either.

@@ -24,25 +24,26 @@ enum Bytes {
 }
 
 impl LayerFs {
-    /// Up to `len` bytes of `id` from `offset`; fewer only at the end.
+    /// Up to `len` bytes of `id` from `offset` into `out` (replaced); fewer only at the end.
     ///
     /// # Errors
     /// EIO for a damaged chunk, or what the upper's file system says.
-    pub fn read(&self, id: NodeId, offset: u64, len: usize) -> Result<Vec<u8>> {
+    pub fn read(&self, id: NodeId, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         match self.bytes(id)? {
-            Bytes::Lower { row, size } => self.lower.read(row, offset, len, size),
+            Bytes::Lower { row, size } => self.lower.read(row, offset, len, size, out),
             Bytes::Upper(file) => {
-                let mut out = Vec::with_capacity(len);
+                out.clear();
+                out.reserve(len);
                 while out.len() < len {
                     let at = offset.saturating_add(out.len() as u64);
-                    match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut out), at) {
+                    match rustix::io::pread(&file, rustix::buffer::spare_capacity(out), at) {
                         Ok(0) => break,
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(errno) => return Err(errno),
                     }
                 }
                 out.truncate(len);
-                Ok(out)
+                Ok(())
             }
         }
     }
@@ -198,7 +199,7 @@ impl LayerFs {
             Ok(value) if end > 0 => Some(value),
             _ => None,
         };
-        let mut offset = 0;
+        let (mut offset, mut bytes) = (0, Vec::new());
         while offset < end {
             offset = match self.lower.seek(row, offset, end, false) {
                 Ok(data) => data,
@@ -209,7 +210,7 @@ impl LayerFs {
             let len = usize::try_from(hole.saturating_sub(offset))
                 .unwrap_or(COPY_LEN)
                 .min(COPY_LEN);
-            let bytes = self.lower.read(row, offset, len, end)?;
+            self.lower.read(row, offset, len, end, &mut bytes)?;
             if bytes.is_empty() {
                 break;
             }
@@ -290,7 +291,8 @@ impl LayerFs {
             );
         }
         let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
-        let bytes = self.read(from.0, from.1, len)?;
+        let mut bytes = Vec::new();
+        self.read(from.0, from.1, len, &mut bytes)?;
         write_all(&target, &bytes, to.1)?;
         Ok(bytes.len())
     }

@@ -10,6 +10,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
 };
 
+use super::buffers::Buffers;
 use super::convert;
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::workers::Workers;
@@ -36,6 +37,7 @@ pub struct Adapter {
     pub(super) requests: Arc<Requests>,
     fixed: Fixed,
     pub(super) workers: Option<Workers>,
+    pub(super) buffers: Arc<Buffers>,
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<OpenTable>,
 }
@@ -61,6 +63,7 @@ impl Adapter {
             requests: Arc::new(Requests::default()),
             fixed,
             workers,
+            buffers: Arc::default(),
             opens: None,
         }
     }

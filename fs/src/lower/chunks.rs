@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerfmt::{Chunk, Index, Source};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::fetch::ChunkSource;
+use crate::fetch::{ChunkSource, SourceError};
 use crate::sys::{Errno, Result};
 
 /// Bookkeeping of one entry, counted with its bytes.
@@ -52,6 +52,24 @@ impl std::fmt::Debug for ChunkCache {
     }
 }
 
+/// One shard: an entry is as long as a good part of what many shards would have each.
+fn one_shard(items: usize, capacity: u64) -> Cache<u32, Arc<Vec<u8>>, ByLength> {
+    let options = OptionsBuilder::new()
+        .shards(1)
+        .estimated_items_capacity(items)
+        .weight_capacity(capacity)
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(
+            options,
+            ByLength,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ),
+        Err(_) => Cache::with_weighter(items, capacity, ByLength),
+    }
+}
+
 impl ChunkCache {
     /// A cache of at most `capacity` bytes.
     pub fn new(index: Arc<Index>, source: Arc<dyn ChunkSource>, capacity: u64) -> ChunkCache {
@@ -61,7 +79,7 @@ impl ChunkCache {
         ChunkCache {
             index,
             source,
-            decoded: Cache::with_weighter(items, capacity, ByLength),
+            decoded: one_shard(items, capacity),
             counters: ChunkCounters::default(),
         }
     }
@@ -78,13 +96,19 @@ impl ChunkCache {
                 place.copy_from_slice(decoded.get(..place.len()).ok_or(Errno::IO)?);
                 return Ok(());
             }
-            let decoded = self.decode(id, &chunk)?;
-            place.copy_from_slice(decoded.get(..place.len()).ok_or(Errno::IO)?);
-            return Ok(());
+            let done = self
+                .source
+                .read_decoded_into(&self.index, id, &chunk, place);
+            return self.count(id, &chunk, done);
         }
-        let decoded = self
-            .decoded
-            .get_or_insert_with(&id, || self.decode(id, &chunk).map(Arc::new))?;
+        let decoded = self.decoded.get_or_insert_with(&id, || {
+            let mut decoded = Vec::new();
+            let done = self
+                .source
+                .read_decoded(&self.index, id, &chunk, &mut decoded);
+            self.count(id, &chunk, done)?;
+            Ok(Arc::new(decoded))
+        })?;
         let bytes = decoded
             .get(inside..)
             .and_then(|rest| rest.get(..place.len()))
@@ -113,18 +137,20 @@ impl ChunkCache {
         self.decoded.weight()
     }
 
-    fn decode(&self, id: u32, chunk: &Chunk) -> Result<Vec<u8>> {
-        let mut decoded = Vec::new();
-        let done = self
-            .source
-            .read_decoded(&self.index, id, chunk, &mut decoded);
+    /// Count what became of chunk `id`, and say so when it cannot be had.
+    fn count(
+        &self,
+        id: u32,
+        chunk: &Chunk,
+        done: std::result::Result<(), SourceError>,
+    ) -> Result<()> {
         self.counters
             .stored_len
             .fetch_add(u64::from(chunk.stored_len), Ordering::Relaxed);
         match done {
             Ok(()) => {
                 self.counters.decoded.fetch_add(1, Ordering::Relaxed);
-                Ok(decoded)
+                Ok(())
             }
             Err(error) => {
                 let reason = error.to_string();

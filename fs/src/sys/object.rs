@@ -45,6 +45,8 @@ pub enum At<'a> {
     Name(Arc<OwnedFd>, &'a [u8]),
     /// The object behind an open descriptor (any kind of open, O_PATH too).
     Open(Arc<OwnedFd>),
+    /// The same, opened for reading or writing: needs no path at all.
+    File(&'a OwnedFd),
 }
 
 impl At<'_> {
@@ -56,6 +58,7 @@ impl At<'_> {
         match self {
             At::Name(dir, name) => rustix::fs::statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
             At::Open(fd) => rustix::fs::fstat(fd),
+            At::File(fd) => rustix::fs::fstat(fd),
         }
     }
 
@@ -72,6 +75,9 @@ impl At<'_> {
             At::Open(fd) => {
                 rustix::fs::open(descriptor_path(fd.as_fd(), b""), flags, Mode::empty())
             }
+            At::File(fd) => {
+                rustix::fs::open(descriptor_path(fd.as_fd(), b""), flags, Mode::empty())
+            }
         }
     }
 
@@ -84,6 +90,7 @@ impl At<'_> {
         match self {
             At::Name(dir, name) => rustix::fs::chmodat(dir, *name, mode, AtFlags::empty()),
             At::Open(fd) => rustix::fs::chmod(descriptor_path(fd.as_fd(), b""), mode),
+            At::File(fd) => rustix::fs::fchmod(fd, mode),
         }
     }
 
@@ -98,6 +105,7 @@ impl At<'_> {
                 rustix::fs::chownat(dir, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             }
             At::Open(fd) => rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
+            At::File(fd) => rustix::fs::fchown(fd, uid, gid),
         }
     }
 
@@ -114,6 +122,7 @@ impl At<'_> {
                 let path = descriptor_path(fd.as_fd(), b"");
                 rustix::fs::utimensat(rustix::fs::CWD, path, times, AtFlags::empty())
             }
+            At::File(fd) => rustix::fs::futimens(fd, times),
         }
     }
 
@@ -121,6 +130,7 @@ impl At<'_> {
         match self {
             At::Name(dir, name) => (descriptor_path(dir.as_fd(), name), false),
             At::Open(fd) => (descriptor_path(fd.as_fd(), b""), true),
+            At::File(fd) => (descriptor_path(fd.as_fd(), b""), true),
         }
     }
 
@@ -190,6 +200,9 @@ impl At<'_> {
     /// # Errors
     /// As setxattr(2).
     pub fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        if let At::File(fd) = self {
+            return rustix::fs::fsetxattr(fd, name, value, flags);
+        }
         let (path, follow) = self.path();
         if follow {
             rustix::fs::setxattr(&path[..], name, value, flags)
@@ -223,6 +236,7 @@ impl At<'_> {
             At::Open(fd) => {
                 rustix::fs::readlinkat(fd, c"", Vec::new()).map(std::ffi::CString::into_bytes)
             }
+            At::File(_) => Err(Errno::INVAL),
         }
     }
 
@@ -234,6 +248,10 @@ impl At<'_> {
         match self {
             At::Name(from, old) => rustix::fs::linkat(from, *old, dir, name, AtFlags::empty()),
             At::Open(fd) => {
+                let path = descriptor_path(fd.as_fd(), b"");
+                rustix::fs::linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            At::File(fd) => {
                 let path = descriptor_path(fd.as_fd(), b"");
                 rustix::fs::linkat(rustix::fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
             }
