@@ -367,3 +367,7 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fetcher_tests.rs"]
+mod tests;

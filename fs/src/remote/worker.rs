@@ -18,12 +18,25 @@ use super::status::Counters;
 
 /// Takes and does work until the fetcher closes.
 pub(crate) async fn work(inner: Arc<Inner>) {
+    while let Some(work) = next_work(&inner).await {
+        // Others may find more to do.
+        inner.wake.notify_one();
+        run(&inner, work).await;
+        inner.wake.notify_one();
+    }
+}
+
+/// The next work, as soon as there is any; `None` when the fetcher closes.
+///
+/// A worker listens in here only. One that went on listening while it works would be told of new work in
+/// the place of an idle one, and prefetch, which stands back for readers, would stand back for ever.
+async fn next_work(inner: &Inner) -> Option<Work> {
     loop {
         let woken = inner.wake.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
         if inner.queue().is_closed() {
-            return;
+            return None;
         }
         let batches = match inner.mirrors.choose(0, Instant::now()) {
             Choice::Ask(_, server) => server.batches(),
@@ -40,12 +53,7 @@ pub(crate) async fn work(inner: Arc<Inner>) {
             .queue()
             .take(Instant::now(), batches, inner.prefetch_count_max);
         match next {
-            Next::Work(work) => {
-                // Others may find more to do.
-                inner.wake.notify_one();
-                run(&inner, work).await;
-                inner.wake.notify_one();
-            }
+            Next::Work(work) => return Some(work),
             Next::Sleep(until) => {
                 tokio::select! {
                     () = woken => {}
