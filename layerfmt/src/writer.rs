@@ -73,11 +73,11 @@ impl Options {
         }
     }
 
-    /// What fits a recompressing compaction: 512 KiB chunks at the highest level.
+    /// What fits a recompressing compaction: 1 MiB chunks at the highest level.
     pub fn compact() -> Options {
         Options {
             effort: Effort::level(22),
-            chunk_len: 512 << 10,
+            chunk_len: 1 << 20,
             threads: threads(),
         }
     }
