@@ -24,7 +24,7 @@ use layerfmt::{Digest, Index, Layer};
 use self::part::Part;
 use crate::cache::dir::Dir;
 use crate::remote::address::Address;
-use crate::remote::queue::Piece;
+use crate::remote::object::Piece;
 use crate::remote::status::Word;
 
 /// Pieces waiting to be written.

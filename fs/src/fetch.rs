@@ -2,9 +2,9 @@
 //!
 //! A source only carries bytes; [`layerfmt::decode_chunk`] checks them against the index.
 
-pub mod file;
+mod file;
 
-use layerfmt::{Chunk, Digest, Index};
+use layerfmt::{Chunk, Index};
 
 /// Attributes of the root directory that begin so are questions to the source.
 pub const QUESTION_PREFIX: &str = "user.layerfs.";
@@ -12,9 +12,6 @@ pub const QUESTION_PREFIX: &str = "user.layerfs.";
 /// Why stored bytes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The index borrows from a layer this source does not have.
-    #[error("layer {0} is not part of this mount")]
-    UnknownLayer(Digest),
     /// The index says the chunk is in the index's own file, which holds no chunks.
     #[error("the chunk is said to be in the index itself")]
     NotBorrowed,

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layerfmt::{Digest, Index, Layer, LayerRef};
+use layerfmt::{Digest, Index, Layer, LayerRef, LayerSet};
 
 use crate::fetch::ChunkSource;
-use crate::fetch::file::LayerFiles;
 use crate::trace::TraceRecorder;
 
 /// A stack, ready to be mounted.
@@ -63,7 +62,7 @@ impl Stack {
         Ok(Stack {
             index: merged.index,
             layers: layers.iter().map(|layer| layer.layer_ref()).collect(),
-            source: Arc::new(LayerFiles::new(layers)),
+            source: Arc::new(LayerSet::new(layers)),
             trace: None,
             name,
         })

@@ -14,7 +14,7 @@ use super::{Backup, lock};
 use crate::remote::error::FetchError;
 use crate::remote::exchange::{Ask, STALL_PATIENT};
 use crate::remote::fetcher::Fetcher;
-use crate::remote::queue::{Object, Piece};
+use crate::remote::object::{Object, Piece};
 use crate::remote::records::Records;
 
 /// Pieces on their way at once.

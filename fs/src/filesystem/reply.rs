@@ -26,22 +26,10 @@ pub fn upper_id(number: u64) -> NodeId {
     UPPER_BASE.wrapping_add(number)
 }
 
-/// Type bits of a mode.
-pub const TYPE_MASK: u32 = 0o170_000;
-/// Directory.
-pub const DIRECTORY: u32 = 0o040_000;
-/// Regular file.
-pub const REGULAR: u32 = 0o100_000;
-/// Symbolic link.
-pub const SYMLINK: u32 = 0o120_000;
-/// Character device.
-pub const CHARACTER: u32 = 0o020_000;
-/// Block device.
-pub const BLOCK: u32 = 0o060_000;
-/// Named pipe.
-pub const FIFO: u32 = 0o010_000;
-/// Socket.
-pub const SOCKET: u32 = 0o140_000;
+pub use layerfmt::layout::inode::{
+    S_IFBLK as BLOCK, S_IFCHR as CHARACTER, S_IFDIR as DIRECTORY, S_IFIFO as FIFO,
+    S_IFLNK as SYMLINK, S_IFMT as TYPE_MASK, S_IFREG as REGULAR, S_IFSOCK as SOCKET,
+};
 
 /// A time: seconds and nanoseconds.
 pub type Time = (i64, u32);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use layerfmt::Index;
 
-use crate::remote::queue::{Object, Piece};
+use crate::remote::object::{Object, Piece};
 use crate::remote::source::{RemoteSource, piece};
 
 /// Pieces that may be on their way at once.

@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use crate::remote::error::{Blame, FetchError};
 use crate::remote::exchange::{Answer, Ask};
-use crate::remote::fetcher::{Inner, STALL_FIRST};
-use crate::remote::queue::{Object, Piece};
+use crate::remote::fetcher::Inner;
+use crate::remote::object::{Object, Piece};
 use crate::remote::source::{Near, piece};
 use crate::remote::status::{Counters, Word};
 use crate::remote::worker::stand_back;
 
-/// Tries to go on with a stream that broke.
-const TRIES_MAX: u32 = 6;
+/// Tries in a row, without a chunk arriving, to go on with a stream that broke: some minutes.
+const TRIES_MAX: u32 = 60;
 
 /// What the stream needs besides the network.
 pub(crate) struct PackStream {
@@ -95,7 +95,8 @@ impl PackStream {
 
     async fn ask(&self, range: Range<u64>) -> Result<(usize, Answer), FetchError> {
         let (index, server) = self.inner.server(0).await?;
-        let ask = Ask::range(&self.object.path, range.clone(), STALL_FIRST);
+        let stall = self.inner.mirrors.stall(index);
+        let ask = Ask::range(&self.object.path, range.clone(), stall);
         let answer = server.ask_h1(&ask).await.and_then(|answer| {
             answer.check_range(&range)?;
             Ok(answer)
@@ -189,7 +190,7 @@ impl PackStream {
         Counters::add(&self.inner.counters.pack_chunks, 1);
         let bytes = Bytes::from(bytes);
         self.near.keep(piece, &bytes);
-        self.inner.queue().finish(&piece.digest, &bytes);
+        self.inner.queue().streamed(piece, &bytes);
         Ok(())
     }
 }

@@ -152,7 +152,13 @@ impl ServerName {
         })
     }
 
-    /// Looks the host up. Done once, before the root switches: later there may be no resolver.
+    /// The address itself, if that is what the host is.
+    pub fn literal(&self) -> Option<SocketAddr> {
+        let ip: std::net::IpAddr = self.host.parse().ok()?;
+        Some(SocketAddr::new(ip, self.port))
+    }
+
+    /// Looks the host up. Done before the root switches: later there may be no resolver.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if found.is_empty() {

@@ -107,7 +107,7 @@ mod tests {
 
     use layerfmt::Digest;
 
-    use super::super::queue::{Object, Piece};
+    use super::super::object::{Object, Piece};
     use super::*;
 
     fn taken(offset: u64, len: u32, partial: &[u8]) -> Taken {

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// A failed exchange with one server.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// The server's name has no address (yet).
+    #[error("cannot look its name up: {0}")]
+    LookUp(#[source] std::io::Error),
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
@@ -32,6 +35,16 @@ pub enum FetchError {
         status: u16,
         /// What `Retry-After` asked for.
         retry_after: Option<Duration>,
+    },
+    /// The server sends us elsewhere.
+    #[error(
+        "it redirects to {to:?}: followed only within one server, {max} times; name that server itself"
+    )]
+    Redirect {
+        /// Where to.
+        to: String,
+        /// Most redirects of one request.
+        max: usize,
     },
     /// The answer is not what was asked for.
     #[error("a wrong answer: {0}")]
@@ -64,12 +77,14 @@ pub(crate) enum Blame {
 impl FetchError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
-            FetchError::Connect(_)
+            FetchError::LookUp(_)
+            | FetchError::Connect(_)
             | FetchError::Broken(_)
             | FetchError::Timeout { .. }
             | FetchError::TooSlow { .. } => Blame::Server,
             FetchError::Status { status, .. } if *status == 429 || *status >= 500 => Blame::Server,
             FetchError::Status { .. }
+            | FetchError::Redirect { .. }
             | FetchError::Wrong(_)
             | FetchError::Corrupt
             | FetchError::TooLong(_) => Blame::Object,

@@ -35,6 +35,8 @@ pub(crate) type H2 = http2::SendRequest<Full<Bytes>>;
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// The path is the server's own, not below the prefix: a redirect led to it.
+    pub(crate) is_absolute: bool,
     pub(crate) range: Option<Range<u64>>,
     pub(crate) body: Bytes,
     /// How long nothing may come.
@@ -46,6 +48,7 @@ impl Ask {
         Ask {
             method: Method::GET,
             path: path.into(),
+            is_absolute: false,
             range: None,
             body: Bytes::new(),
             stall,
@@ -73,6 +76,7 @@ impl Ask {
         prefix: &str,
         version: hyper::Version,
     ) -> Result<Request<Full<Bytes>>, FetchError> {
+        let prefix = if self.is_absolute { "" } else { prefix };
         let uri = if version == hyper::Version::HTTP_2 {
             format!("http://{authority}{prefix}{}", self.path)
         } else {

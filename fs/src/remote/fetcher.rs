@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::error::FetchError;
+use super::error::{Blame, FetchError};
 use super::exchange::Ask;
 use super::limiter::Limiter;
 use super::mirrors::{Choice, Mirrors};
-use super::queue::{Outcome, Piece, Queue};
+use super::object::Piece;
+use super::queue::{Outcome, Queue};
 use super::server::Server;
 use super::status::{Counters, Patience, Say};
 
@@ -31,6 +32,10 @@ pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 pub trait Keep: Send + Sync {
     /// `bytes` are `piece`, verified.
     fn keep(&self, piece: &Piece, bytes: &Bytes);
+
+    /// `piece`, if it is kept in memory. Asked under the queue's lock: what arrived after a reader had
+    /// looked for it is not asked for again.
+    fn at_hand(&self, piece: &Piece) -> Option<Bytes>;
 }
 
 /// How a [`Fetcher`] behaves.
@@ -64,10 +69,13 @@ pub(crate) struct Inner {
     pub(crate) keep: Arc<dyn Keep>,
     pub(crate) prefetch_count_max: usize,
     pub(crate) closed: AtomicBool,
+    closing: Notify,
+    /// The root is open: from now on no name is looked up.
+    pub(crate) opened: AtomicBool,
     /// Milliseconds since the start at which somebody last waited.
     pub(crate) last_demand: AtomicU64,
-    /// Since when the records of the system are asked for, while they are.
-    pub(crate) opening: Mutex<Option<Instant>>,
+    /// Since when somebody waits for more than a piece: the records, an index.
+    waits: Mutex<Vec<Instant>>,
     started: Instant,
     queue: Mutex<Queue>,
 }
@@ -75,6 +83,14 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long the longest waiter has waited.
+    fn waiting(&self) -> Option<Duration> {
+        let longest = self.queue().longest_wait();
+        let others = self.waits().iter().min().copied();
+        let longest = longest.into_iter().chain(others).min();
+        longest.map(|since| since.elapsed())
     }
 
     fn note_demand(&self) {
@@ -88,6 +104,30 @@ impl Inner {
         self.started.elapsed().saturating_sub(last)
     }
 
+    /// Somebody waits for more than a piece until the value is dropped.
+    pub(crate) fn wait_begins(&self) -> Wait<'_> {
+        let since = Instant::now();
+        self.waits().push(since);
+        Wait { inner: self, since }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when the fetcher closes.
+    async fn until_closed(&self) {
+        loop {
+            let closing = self.closing.notified();
+            tokio::pin!(closing);
+            closing.as_mut().enable();
+            if self.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            closing.await;
+        }
+    }
+
     /// The next server outside `avoid`, as soon as one is due.
     pub(crate) async fn server(&self, avoid: u64) -> Result<(usize, Arc<Server>), FetchError> {
         loop {
@@ -98,6 +138,21 @@ impl Inner {
                 Choice::Ask(index, server) => return Ok((index, server)),
                 Choice::Wait(until) => tokio::time::sleep_until(until.into()).await,
             }
+        }
+    }
+}
+
+/// A wait that is said when it lasts.
+pub(crate) struct Wait<'a> {
+    inner: &'a Inner,
+    since: Instant,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.inner.waits();
+        if let Some(at) = waits.iter().position(|since| *since == self.since) {
+            waits.swap_remove(at);
         }
     }
 }
@@ -140,8 +195,10 @@ impl Fetcher {
             keep,
             prefetch_count_max: options.prefetch_count_max,
             closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            opened: AtomicBool::new(false),
             last_demand: AtomicU64::new(0),
-            opening: Mutex::default(),
+            waits: Mutex::default(),
             started: Instant::now(),
             queue: Mutex::default(),
         });
@@ -160,7 +217,13 @@ impl Fetcher {
     pub fn fetch(&self, piece: &Piece) -> Outcome {
         let (tell, told) = sync_channel(1);
         self.inner.note_demand();
-        let ticket = self.inner.queue().want(piece, tell);
+        let ticket = {
+            let mut queue = self.inner.queue();
+            if let Some(bytes) = self.inner.keep.at_hand(piece) {
+                return Ok(bytes);
+            }
+            queue.want(piece, tell)
+        };
         self.inner.wake.notify_one();
         let outcome = match self.timeout {
             None => told.recv().map_err(|_| Arc::new(FetchError::Closed))?,
@@ -232,10 +295,26 @@ impl Fetcher {
         })?
     }
 
-    /// Runs `future` on the runtime, from a thread that is not one of its own.
+    /// Runs `future` on the runtime, from a thread that is not one of its own; until the fetcher closes.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
         let runtime = self.runtime.as_ref().ok_or(FetchError::Closed)?;
-        Ok(runtime.block_on(future))
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                done = future => Ok(done),
+                () = self.inner.until_closed() => Err(FetchError::Closed),
+            }
+        })
+    }
+
+    /// As [`Fetcher::run`], for a reader: for as long as the timeout allows.
+    pub(crate) fn wait_for<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
+        let _wait = self.inner.wait_begins();
+        let Some(timeout) = self.timeout else {
+            return self.run(future);
+        };
+        self.run(tokio::time::timeout(timeout, future))?
+            .map_err(|_| FetchError::GaveUp(timeout))
     }
 
     /// Starts `future` in the background.
@@ -247,10 +326,7 @@ impl Fetcher {
 
     /// Since when the longest waiter waits.
     pub fn waiting(&self) -> Option<Duration> {
-        self.inner
-            .queue()
-            .longest_wait()
-            .map(|(since, _)| since.elapsed())
+        self.inner.waiting()
     }
 
     /// Ends all waits with an error, so that the mount can be taken down while no server answers.
@@ -259,6 +335,7 @@ impl Fetcher {
         self.inner.queue().close();
         self.inner.wake.notify_waiters();
         self.inner.quiet.notify_waiters();
+        self.inner.closing.notify_waiters();
     }
 }
 
@@ -292,7 +369,12 @@ pub(crate) async fn get_whole(
             }
         };
         avoid |= 1 << index;
-        match get_from(inner, &server, ask, len_max).await {
+        let stall = ask.stall.max(inner.mirrors.stall(index));
+        let ask = Ask {
+            stall,
+            ..ask.clone()
+        };
+        match get_from(inner, &server, &ask, len_max).await {
             Ok(whole) => {
                 inner.mirrors.succeeded(index);
                 return Ok((index, whole));
@@ -300,6 +382,9 @@ pub(crate) async fn get_whole(
             Err(error) => {
                 if !error.is_missing() {
                     inner.mirrors.failed(index, &ask.path, &error);
+                }
+                if error.blame() == Blame::Server {
+                    server.hang_up().await;
                 }
                 last = error;
             }
@@ -333,15 +418,7 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
     let mut patience = Patience::default();
     while !inner.closed.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let longest = inner.queue().longest_wait();
-        let opening = *inner.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = longest
-            .map(|(since, _)| since)
-            .into_iter()
-            .chain(opening)
-            .min();
-        let waited = waited.map(|since| since.elapsed());
-        let text = match patience.look(waited, SAY_AFTER) {
+        let text = match patience.look(inner.waiting(), SAY_AFTER) {
             Say::Nothing => continue,
             Say::Waiting(seconds) => {
                 let servers: Vec<String> = inner

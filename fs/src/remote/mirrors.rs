@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{self, Jitter};
 use super::error::{Blame, FetchError};
+use super::exchange::STALL_PATIENT;
+use super::fetcher::STALL_FIRST;
 use super::server::Server;
 use super::status::{Counters, MirrorStatus};
 
@@ -78,7 +80,7 @@ impl Mirrors {
         let mut best: Option<((u32, bool), usize)> = None;
         let mut soonest: Option<Instant> = None;
         for (index, mirror) in self.all.iter().enumerate() {
-            if avoid & (1 << index) != 0 {
+            if avoid & (1 << index) != 0 || mirror.server.addresses().is_empty() {
                 continue;
             }
             let health = mirror.health.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,6 +103,18 @@ impl Mirrors {
             Some((index, mirror)) => Choice::Ask(index, Arc::clone(&mirror.server)),
             None => Choice::Wait(soonest.unwrap_or_else(|| now + self.wait(3))),
         }
+    }
+
+    /// How long nothing may come from this server: longer with every failure, so that one that is slow to
+    /// answer is not asked for ever by somebody who always leaves too early.
+    pub(crate) fn stall(&self, index: usize) -> Duration {
+        let failures = self.all.get(index).map_or(0, |mirror| {
+            let health = mirror.health.lock();
+            health.unwrap_or_else(PoisonError::into_inner).failures
+        });
+        STALL_FIRST
+            .saturating_mul(1 << failures.min(8))
+            .min(STALL_PATIENT)
     }
 
     /// True if no server is left outside `avoid`.
@@ -187,7 +201,7 @@ mod tests {
         let servers = (0..count)
             .map(|i| {
                 let name = ServerName::parse(&format!("http://10.0.0.{i}")).unwrap();
-                Arc::new(Server::new(name, Vec::new(), Arc::clone(&counters)))
+                Arc::new(Server::new(name, Arc::clone(&counters)))
             })
             .collect();
         Mirrors::new(servers, counters)

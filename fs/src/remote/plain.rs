@@ -6,8 +6,8 @@ use layerfmt::manifest::IndexRef;
 use layerfmt::{Chunk, Index};
 
 use super::fetcher::Fetcher;
-use super::queue::Object;
-use super::records::index_head;
+use super::object::Object;
+use super::index_head::index_head;
 use crate::backup::Backup;
 
 /// The index of the revision without its pack, fetched when first needed.
@@ -50,7 +50,7 @@ impl Plain {
                 let IndexRef {
                     digest, head_len, ..
                 } = self.reference;
-                let fetched = fetcher.run(index_head(&fetcher.inner, &digest, head_len));
+                let fetched = fetcher.wait_for(index_head(&fetcher.inner, &digest, head_len));
                 let (layer, _) = fetched
                     .and_then(|fetched| fetched)
                     .map_err(|error| error.to_string())?;

@@ -1,153 +1,27 @@
 //! What is wanted from the servers: one flight per chunk, demand strictly before prefetch.
 
+mod group;
+mod job;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use layerfmt::Digest;
 
+use self::group::{BATCH_COUNT_MAX, group};
+use self::job::{Job, State, Waiter};
+pub(crate) use self::job::{Next, Outcome, Priority, Taken, Work};
 use super::error::FetchError;
-use super::range;
+use super::object::{Object, Piece};
 
-/// Most chunks asked for in one batch request.
-const BATCH_COUNT_MAX: usize = 64;
-/// Most bytes asked for in one batch request.
-const BATCH_LEN_MAX: u64 = 2 << 20;
 /// Failures after which a chunk nobody waits for is dropped.
 const PREFETCH_FAILURES_MAX: u32 = 3;
 /// How far ahead of the boot pack's stream a chunk may lie and still be waited for.
 const STREAM_AHEAD_MAX: u64 = 2 << 20;
-
-/// An immutable file on the servers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Object {
-    /// Its path below the server's prefix.
-    pub path: String,
-    /// Where ranges of it can be asked for together, on a bakery.
-    pub batch_path: String,
-    /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
-    pub optional: bool,
-}
-
-impl Object {
-    /// The layer with this digest.
-    pub fn layer(digest: &Digest) -> Object {
-        Object {
-            path: format!("/layers/{digest}.layer"),
-            batch_path: format!("/v1/batch/{digest}"),
-            optional: false,
-        }
-    }
-
-    /// The boot pack with this digest.
-    pub fn pack(digest: &Digest) -> Object {
-        Object {
-            path: format!("/packs/{digest}.layer"),
-            batch_path: format!("/v1/batch/{digest}"),
-            optional: true,
-        }
-    }
-}
-
-/// The stored bytes of one chunk: where they lie and what they must be.
-#[derive(Debug, Clone)]
-pub struct Piece {
-    /// The file they lie in.
-    pub object: Arc<Object>,
-    /// Their place in it.
-    pub offset: u64,
-    /// Their length.
-    pub len: u32,
-    /// Their digest: also the name under which they are cached and waited for.
-    pub digest: Digest,
-}
-
-impl Piece {
-    pub(crate) fn end(&self) -> u64 {
-        self.offset.saturating_add(u64::from(self.len))
-    }
-}
-
-/// How a piece ends for those who wait for it.
-pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
-
-/// Who is served first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Priority {
-    Prefetch,
-    Demand,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// In the queue of its priority.
-    Queued,
-    /// A worker has it.
-    Running,
-    /// The boot pack's stream will bring it.
-    Streaming,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    ticket: u64,
-    since: Instant,
-    tell: SyncSender<Outcome>,
-}
-
-#[derive(Debug)]
-struct Job {
-    piece: Piece,
-    partial: Vec<u8>,
-    failures: u32,
-    avoid: u64,
-    not_before: Option<Instant>,
-    priority: Priority,
-    state: State,
-    waiters: Vec<Waiter>,
-    hurry: Arc<AtomicBool>,
-}
-
-/// A piece as a worker gets it: with what earlier attempts have brought.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) piece: Piece,
-    pub(crate) partial: Vec<u8>,
-}
-
-impl Taken {
-    /// What is still to be fetched.
-    pub(crate) fn missing(&self) -> std::ops::Range<u64> {
-        self.piece.offset.saturating_add(self.partial.len() as u64)..self.piece.end()
-    }
-}
-
-/// Pieces of one object to be asked for in one request.
-#[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) object: Arc<Object>,
-    pub(crate) pieces: Vec<Taken>,
-    pub(crate) priority: Priority,
-    /// Servers (as bits) that have answered wrongly for one of the pieces.
-    pub(crate) avoid: u64,
-    /// Set when a reader starts to wait for prefetched work: from then on it is not paused.
-    pub(crate) hurry: Arc<AtomicBool>,
-    /// True if the pieces lie side by side, so that a plain range brings them all.
-    pub(crate) side_by_side: bool,
-}
-
-/// What a free worker should do.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Work(Work),
-    /// Nothing before this instant.
-    Sleep(Instant),
-    /// Nothing until something is wanted.
-    Idle,
-}
 
 #[derive(Debug)]
 struct Stream {
@@ -316,7 +190,7 @@ impl Queue {
         side_by_side: bool,
         priority: Priority,
     ) -> Option<Work> {
-        let hurry: Arc<AtomicBool> = Arc::default();
+        let hurry = Arc::default();
         let mut pieces = Vec::with_capacity(digests.len());
         for digest in digests {
             let Some(job) = self.jobs.get_mut(&digest) else {
@@ -425,6 +299,14 @@ impl Queue {
         });
     }
 
+    /// The stream has brought `piece`: whoever wants it from now on must not wait for the stream again.
+    pub(crate) fn streamed(&mut self, piece: &Piece, bytes: &Bytes) {
+        if let Some(stream) = &mut self.stream {
+            stream.position = stream.position.max(piece.end());
+        }
+        self.finish(&piece.digest, bytes);
+    }
+
     /// The stream is over or broken: whoever waited for it is served by requests of their own.
     pub(crate) fn stream_over(&mut self) {
         self.stream = None;
@@ -460,16 +342,10 @@ impl Queue {
         self.prefetch.len() + self.prefetch_running
     }
 
-    /// Since when the longest waiter waits, and for what.
-    pub(crate) fn longest_wait(&self) -> Option<(Instant, Arc<Object>)> {
-        self.jobs
-            .values()
-            .flat_map(|job| {
-                job.waiters
-                    .iter()
-                    .map(|waiter| (waiter.since, Arc::clone(&job.piece.object)))
-            })
-            .min_by_key(|(since, _)| *since)
+    /// Since when the longest waiter waits.
+    pub(crate) fn longest_wait(&self) -> Option<Instant> {
+        let waiters = self.jobs.values().flat_map(|job| &job.waiters);
+        waiters.map(|waiter| waiter.since).min()
     }
 
     /// Ends everything: all waiters are told, nothing is accepted any more.
@@ -488,46 +364,6 @@ impl Queue {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
-}
-
-/// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
-/// The second is true if they are neighbours.
-fn group(mut chosen: Vec<(std::ops::Range<u64>, Digest)>, batches: bool) -> (Vec<Digest>, bool) {
-    // The piece that was wanted first decides; the others join it if they can.
-    let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
-        return (Vec::new(), true);
-    };
-    chosen.sort_by_key(|(range, _)| range.start);
-    let at = chosen
-        .iter()
-        .position(|(range, _)| range.start == leader)
-        .unwrap_or(0);
-    let ranges: Vec<_> = chosen.iter().map(|(range, _)| range.clone()).collect();
-    let neighbours = range::mergeable(ranges.get(at..).unwrap_or_default());
-    if !batches || neighbours == chosen.len() {
-        return (
-            chosen
-                .into_iter()
-                .skip(at)
-                .take(neighbours)
-                .map(|(_, digest)| digest)
-                .collect(),
-            true,
-        );
-    }
-    let mut len = 0;
-    let digests: Vec<Digest> = chosen
-        .into_iter()
-        .skip(at)
-        .take_while(|(range, _)| {
-            let first = len == 0;
-            len += range.end.saturating_sub(range.start);
-            first || len <= BATCH_LEN_MAX
-        })
-        .map(|(_, digest)| digest)
-        .collect();
-    let side_by_side = digests.len() <= neighbours;
-    (digests, side_by_side)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! From a server to a manifest that may be believed: bundle, or static files, then the signatures.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use layerfmt::manifest::{
@@ -12,9 +11,9 @@ use layerfmt::trust::{
 };
 
 use super::address::Address;
-use super::error::FetchError;
+use super::error::{Blame, FetchError};
 use super::exchange::Ask;
-use super::fetcher::{Fetcher, STALL_FIRST, get_whole};
+use super::fetcher::Fetcher;
 use super::mirrors::Choice;
 
 /// Keyset versions, or revisions newer than the hint, that a static server is asked for.
@@ -104,15 +103,8 @@ pub(crate) fn fetch(
     terms: &Terms<'_>,
     until: Option<Instant>,
 ) -> Result<Records, RecordsError> {
-    let opening = || {
-        fetcher
-            .inner
-            .opening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
-    *opening() = Some(Instant::now());
-    let records = fetcher.run(async {
+    let asked = Instant::now();
+    fetcher.run(async {
         let mut avoid = 0u64;
         let mut wrong = None;
         loop {
@@ -121,13 +113,14 @@ pub(crate) fn fetch(
                 return Err(wrong.unwrap_or(RecordsError::Fetch(FetchError::Wrong("no server"))));
             }
             if let Choice::Ask(index, server) = inner.mirrors.choose(avoid, Instant::now()) {
-                match from_server(fetcher, &server, terms).await {
+                match from_server(fetcher, &server, terms, inner.mirrors.stall(index)).await {
                     Ok(records) => {
                         inner.mirrors.succeeded(index);
                         return Ok(records);
                     }
-                    Err(RecordsError::Fetch(error)) if !error.is_missing() => {
+                    Err(RecordsError::Fetch(error)) if error.blame() == Blame::Server => {
                         inner.mirrors.failed(index, "records", &error);
+                        server.hang_up().await;
                     }
                     Err(error) => {
                         tracing::error!(server = %server.name, %error, "records refused");
@@ -140,27 +133,26 @@ pub(crate) fn fetch(
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(wrong.unwrap_or(RecordsError::Fetch(FetchError::Timeout {
                     what: "the records of the system",
-                    waited: STALL_FIRST,
+                    waited: asked.elapsed(),
                 })));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    });
-    *opening() = None;
-    records?
+    })?
 }
 
 async fn from_server(
     fetcher: &Fetcher,
     server: &std::sync::Arc<super::server::Server>,
     terms: &Terms<'_>,
+    stall: Duration,
 ) -> Result<Records, RecordsError> {
     let address = terms.address;
     let mut path = format!("/v1/bundle/{}/{}", address.system, address.profile);
     if let Some(revision) = address.revision {
         path.push_str(&format!("@{revision}"));
     }
-    let mut answer = server.ask_h1(&Ask::get(path, STALL_FIRST)).await?;
+    let mut answer = server.ask_h1(&Ask::get(path, stall)).await?;
     let is_bundle = answer.status().is_success();
     match answer.check_status() {
         Ok(()) => {}
@@ -175,7 +167,12 @@ async fn from_server(
         server.set_bakery();
         return Ok(records);
     }
-    let bundle = Static { fetcher, server }.bundle(terms).await?;
+    let bundle = Static {
+        fetcher,
+        server,
+        stall,
+    }
+    .bundle(terms).await?;
     Ok(terms.verify(bundle)?)
 }
 
@@ -183,6 +180,7 @@ async fn from_server(
 struct Static<'a> {
     fetcher: &'a Fetcher,
     server: &'a std::sync::Arc<super::server::Server>,
+    stall: Duration,
 }
 
 impl Static<'_> {
@@ -252,7 +250,7 @@ impl Static<'_> {
     }
 
     async fn get(&self, path: &str, len_max: usize) -> Result<Vec<u8>, FetchError> {
-        let mut answer = self.server.ask_h1(&Ask::get(path, STALL_FIRST)).await?;
+        let mut answer = self.server.ask_h1(&Ask::get(path, self.stall)).await?;
         let status = answer.check_status();
         let bytes = answer
             .collect(len_max.max(HEAD_LEN_MAX).max(KEYSET_LEN_MAX))
@@ -260,34 +258,5 @@ impl Static<'_> {
         super::status::Counters::add(&self.fetcher.inner.counters.bytes, bytes.len() as u64);
         self.server.keep(answer).await;
         status.map(|()| bytes)
-    }
-}
-
-/// Fetches the head of an index file: from whichever server, for as long as it takes.
-pub(crate) async fn index_head(
-    inner: &super::fetcher::Inner,
-    digest: &layerfmt::Digest,
-    head_len: u64,
-) -> Result<(layerfmt::Layer, Vec<u8>), FetchError> {
-    let len_max = usize::try_from(head_len).unwrap_or(usize::MAX);
-    let ask = Ask::range(format!("/indexes/{digest}.index"), 0..head_len, STALL_FIRST);
-    let mut failures = 0;
-    loop {
-        let error = match get_whole(inner, &ask, len_max).await {
-            Ok((index, bytes)) => match layerfmt::Layer::from_vec(bytes.clone()) {
-                Ok(layer) if layer.digest() == *digest => return Ok((layer, bytes)),
-                _ => {
-                    inner.mirrors.failed(index, &ask.path, &FetchError::Corrupt);
-                    FetchError::Corrupt
-                }
-            },
-            Err(FetchError::Closed) => return Err(FetchError::Closed),
-            Err(error) => error,
-        };
-        failures += 1;
-        if failures >= 5 && error.is_missing() {
-            return Err(error);
-        }
-        tokio::time::sleep(inner.mirrors.wait(failures)).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use layerfmt::manifest::Manifest;
@@ -10,11 +11,13 @@ use layerfmt::{Digest, Index};
 use tokio::sync::watch;
 
 use super::fetcher::{Fetcher, FetcherOptions, Keep};
+use super::index_head::index_head;
 use super::kept::Kept;
+use super::lookup;
 use super::mirrors::Mirrors;
 use super::options::RemoteOptions;
 use super::plain::Plain;
-use super::queue::{Object, Piece};
+use super::object::{Object, Piece};
 use super::records::{self, Records, RecordsError, Terms};
 use super::server::Server;
 use super::source::{Boot, Near, RemoteSource, Words, objects};
@@ -113,13 +116,7 @@ impl<'a> Opening<'a> {
         let counters = Arc::new(Counters::default());
         let names = std::iter::once(&options.address.server).chain(&options.mirrors);
         let servers = names
-            .map(|name| {
-                let addresses = name.resolve().unwrap_or_else(|error| {
-                    tracing::warn!(server = %name, %error, "cannot look the server up");
-                    Vec::new()
-                });
-                Arc::new(Server::new(name.clone(), addresses, Arc::clone(&counters)))
-            })
+            .map(|name| Arc::new(Server::new(name.clone(), Arc::clone(&counters))))
             .collect();
         let mirrors = Mirrors::new(servers, Arc::clone(&counters));
         let console = || {
@@ -137,6 +134,9 @@ impl<'a> Opening<'a> {
         let keep: Arc<dyn Keep> = Arc::<Near>::clone(&near);
         let fetcher =
             Fetcher::start(mirrors, counters, keep, fetcher_options).map_err(RemoteError::Start)?;
+        for server in 0..fetcher.inner.mirrors.len() {
+            fetcher.spawn(lookup::run(Arc::clone(&fetcher.inner), server));
+        }
         Ok(Opening {
             options,
             anchors,
@@ -149,6 +149,8 @@ impl<'a> Opening<'a> {
 
     fn open(self) -> Result<RemoteRoot, RemoteError> {
         let address = self.options.address.to_string();
+        let inner = Arc::clone(&self.fetcher.inner);
+        let wait = inner.wait_begins();
         let (records, offline) = self.records()?;
         let manifest = records.verified.manifest.clone();
         let (min, revision) = (self.options.min_revision, records.verified.head.revision);
@@ -165,6 +167,12 @@ impl<'a> Opening<'a> {
         let (index, head) = self
             .index(&manifest)
             .map_err(|source| RemoteError::Index { address, source })?;
+        drop(wait);
+        // A start without a server must not wait for names as well.
+        if !offline {
+            let _ = self.fetcher.run(lookup::last(&inner));
+        }
+        inner.opened.store(true, Ordering::Relaxed);
         if !offline {
             self.keep(&records, head.as_deref());
         }
@@ -325,7 +333,7 @@ impl<'a> Opening<'a> {
             return Ok((Arc::clone(layer.index()), None));
         }
         let fetched =
-            records::index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
+            index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
         let (layer, bytes) = self.fetcher.run(fetched)??;
         Ok((Arc::clone(layer.index()), Some(bytes)))
     }

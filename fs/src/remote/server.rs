@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::Version;
@@ -10,16 +10,17 @@ use hyper::Version;
 use super::address::ServerName;
 use super::error::FetchError;
 use super::exchange::{Answer, Ask, H1, H2, connect, speak_h1, speak_h2};
+use super::redirect;
 use super::status::Counters;
 
 /// Idle connections kept to one server.
 const IDLE_MAX: usize = 8;
 
-/// A server and the connections to it. Addresses are looked up once, at the start.
+/// A server and the connections to it. Addresses are looked up once, before the root is open.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: ServerName,
-    addresses: Vec<SocketAddr>,
+    addresses: OnceLock<Vec<SocketAddr>>,
     idle: Mutex<Vec<H1>>,
     h2: tokio::sync::Mutex<Option<H2>>,
     /// It is a bakery: HTTP/2 without TLS works.
@@ -32,11 +33,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(
-        name: ServerName,
-        addresses: Vec<SocketAddr>,
-        counters: Arc<Counters>,
-    ) -> Self {
+    pub(crate) fn new(name: ServerName, counters: Arc<Counters>) -> Self {
+        let addresses = OnceLock::new();
+        if let Some(literal) = name.literal() {
+            let _ = addresses.set(vec![literal]);
+        }
         Server {
             name,
             addresses,
@@ -47,6 +48,27 @@ impl Server {
             batches: AtomicBool::new(false),
             counters,
         }
+    }
+
+    /// Where it is; empty until its name was looked up.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.addresses.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Looks its name up, if that was not done yet. A resolver that does not answer is left alone after `wait`.
+    pub(crate) async fn look_up(&self, wait: Duration) -> Result<(), FetchError> {
+        if !self.addresses().is_empty() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        let asked = tokio::task::spawn_blocking(move || name.resolve());
+        let found = match tokio::time::timeout(wait, asked).await {
+            Ok(Ok(found)) => found.map_err(FetchError::LookUp)?,
+            Ok(Err(_)) => return Err(FetchError::LookUp(std::io::Error::other("no thread for it"))),
+            Err(_) => return Err(FetchError::LookUp(std::io::ErrorKind::TimedOut.into())),
+        };
+        let _ = self.addresses.set(found);
+        Ok(())
     }
 
     /// The server answered as a bakery does: HTTP/2 and batches are worth trying.
@@ -65,9 +87,10 @@ impl Server {
 
     /// Sends `ask`; the answer's head has come when this returns.
     pub(crate) async fn ask(&self, ask: &Ask) -> Result<Answer, FetchError> {
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
         if self.multiplexes.load(Ordering::Relaxed) {
             match self.ask_h2(ask).await {
+                // A proxy's doing; following it is the other way's business.
+                Ok(answer) if answer.status().is_redirection() => {}
                 // A proxy before the bakery may know HTTP/1.1 only.
                 Err(FetchError::Broken(error)) if !self.multiplexed.load(Ordering::Relaxed) => {
                     tracing::info!(server = %self.name, %error, "no HTTP/2 there: using HTTP/1.1");
@@ -81,6 +104,22 @@ impl Server {
 
     /// Sends `ask` on an HTTP/1.1 connection, so that a long answer has one of its own.
     pub(crate) async fn ask_h1(&self, ask: &Ask) -> Result<Answer, FetchError> {
+        let answer = self.send_h1(ask).await?;
+        let Some(mut next) = redirect::next(&self.name, ask, &answer)? else {
+            return Ok(answer);
+        };
+        for _ in 0..redirect::REDIRECTS_MAX {
+            let answer = self.send_h1(&next).await?;
+            match redirect::next(&self.name, &next, &answer)? {
+                Some(further) => next = further,
+                None => return Ok(answer),
+            }
+        }
+        Err(redirect::refused(&next.path))
+    }
+
+    async fn send_h1(&self, ask: &Ask) -> Result<Answer, FetchError> {
+        Counters::add(&self.counters.requests, 1);
         let kept = self
             .idle
             .lock()
@@ -95,7 +134,7 @@ impl Server {
                 other => return other,
             }
         }
-        self.ask_on(speak_h1(connect(&self.addresses).await?).await?, ask)
+        self.ask_on(speak_h1(connect(self.addresses()).await?).await?, ask)
             .await
     }
 
@@ -106,6 +145,7 @@ impl Server {
     }
 
     async fn ask_h2(&self, ask: &Ask) -> Result<Answer, FetchError> {
+        Counters::add(&self.counters.requests, 1);
         let mut connection = self.h2_connection().await?;
         let request = ask.request(&self.name.authority, &self.name.prefix, Version::HTTP_2)?;
         match within(ask.stall, connection.send_request(request)).await {
@@ -127,7 +167,7 @@ impl Server {
         {
             return Ok(connection.clone());
         }
-        let mut connection = speak_h2(connect(&self.addresses).await?).await?;
+        let mut connection = speak_h2(connect(self.addresses()).await?).await?;
         within(super::exchange::CONNECT_WAIT, connection.ready()).await?;
         *kept = Some(connection.clone());
         Ok(connection)
@@ -156,7 +196,7 @@ impl Server {
 
     /// Opens a connection ahead of need.
     pub(crate) async fn warm(&self) -> Result<(), FetchError> {
-        let connection = speak_h1(connect(&self.addresses).await?).await?;
+        let connection = speak_h1(connect(self.addresses()).await?).await?;
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,7 @@ use super::error::FetchError;
 use super::exchange::Ask;
 use super::fetcher::{Fetcher, Keep, STALL_FIRST};
 use super::plain::Plain;
-use super::queue::{Object, Piece};
+use super::object::{Object, Piece};
 use super::status::{Counters, RemoteStatus, Word};
 use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
@@ -57,6 +57,10 @@ impl Near {
 }
 
 impl Keep for Near {
+    fn at_hand(&self, piece: &Piece) -> Option<Bytes> {
+        self.memory.get(&piece.digest)
+    }
+
     fn keep(&self, piece: &Piece, bytes: &Bytes) {
         self.memory.put(&piece.digest, bytes);
         if let Some(disk) = &self.disk {

@@ -231,7 +231,7 @@ impl Exchange<'_> {
         let mut answer = self.server.ask(ask).await?;
         if batch {
             let status = answer.status().as_u16();
-            self.refused = matches!(status, 400..=428 | 501);
+            self.refused = matches!(status, 300..=428 | 501);
             self.check_batch(&answer, cutter)?;
         } else {
             answer.check_range(&cutter.span())?;

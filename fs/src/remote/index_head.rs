@@ -1,0 +1,92 @@
+//! The head of a merged index: superblock and tables, from whichever server gives them, however often the
+//! way there breaks.
+
+use std::collections::BTreeMap;
+
+use layerfmt::{Digest, Layer};
+
+use super::error::{Blame, FetchError};
+use super::exchange::Ask;
+use super::fetcher::Inner;
+use super::server::Server;
+use super::status::Counters;
+
+/// Rounds over all servers after which an index that none of them has is believed not to exist.
+const ROUNDS_MAX: u32 = 5;
+
+/// Fetches the first `head_len` bytes of the index named `digest`, for as long as it takes. What a broken
+/// answer brought is continued, on the same server: what one server sent is judged as one.
+///
+/// # Errors
+/// When no server has it.
+pub(crate) async fn index_head(
+    inner: &Inner,
+    digest: &Digest,
+    head_len: u64,
+) -> Result<(Layer, Vec<u8>), FetchError> {
+    let path = format!("/indexes/{digest}.index");
+    let mut arrived: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let (mut avoid, mut rounds) = (0u64, 0u32);
+    loop {
+        let (index, server) = inner.server(avoid).await?;
+        let bytes = arrived.entry(index).or_default();
+        let had = bytes.len();
+        let ask = Ask::range(&path, had as u64..head_len, inner.mirrors.stall(index));
+        let error = match more(inner, &server, &ask, head_len, bytes).await {
+            Ok(()) => match Layer::from_vec(bytes.clone()) {
+                Ok(layer) if layer.digest() == *digest => {
+                    inner.mirrors.succeeded(index);
+                    return Ok((layer, arrived.remove(&index).unwrap_or_default()));
+                }
+                _ => FetchError::Corrupt,
+            },
+            Err(error) => error,
+        };
+        if error.blame() == Blame::Server {
+            if bytes.len() > had {
+                inner.mirrors.succeeded(index);
+            }
+            inner.mirrors.failed(index, &path, &error);
+            server.hang_up().await;
+            continue;
+        }
+        bytes.clear();
+        inner.mirrors.failed(index, &path, &error);
+        avoid |= 1 << index;
+        if inner.mirrors.exhausted(avoid) {
+            avoid = 0;
+            rounds += 1;
+            if rounds >= ROUNDS_MAX && error.is_missing() {
+                return Err(error);
+            }
+            tokio::time::sleep(inner.mirrors.wait(rounds)).await;
+        }
+    }
+}
+
+/// Adds to `bytes` what `ask` brings, up to `head_len`.
+async fn more(
+    inner: &Inner,
+    server: &Server,
+    ask: &Ask,
+    head_len: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<(), FetchError> {
+    let mut answer = server.ask_h1(ask).await?;
+    if let Some(range) = &ask.range {
+        answer.check_range(range)?;
+    }
+    let len_max = usize::try_from(head_len).unwrap_or(usize::MAX);
+    while bytes.len() < len_max {
+        let Some(part) = answer.next().await? else {
+            return Err(FetchError::Wrong("a body that ends early"));
+        };
+        Counters::add(&inner.counters.bytes, part.len() as u64);
+        let part = part.get(..part.len().min(len_max - bytes.len()));
+        bytes.extend_from_slice(part.unwrap_or_default());
+    }
+    if matches!(answer.next().await, Ok(None)) {
+        server.keep(answer).await;
+    }
+    Ok(())
+}

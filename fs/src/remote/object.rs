@@ -1,0 +1,55 @@
+//! The immutable files on the servers, and the pieces of them that are asked for.
+
+use std::sync::Arc;
+
+use layerfmt::Digest;
+
+/// An immutable file on the servers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// Its path below the server's prefix.
+    pub path: String,
+    /// Where ranges of it can be asked for together, on a bakery.
+    pub batch_path: String,
+    /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
+    pub optional: bool,
+}
+
+impl Object {
+    /// The layer with this digest.
+    pub fn layer(digest: &Digest) -> Object {
+        Object {
+            path: format!("/layers/{digest}.layer"),
+            batch_path: format!("/v1/batch/{digest}"),
+            optional: false,
+        }
+    }
+
+    /// The boot pack with this digest.
+    pub fn pack(digest: &Digest) -> Object {
+        Object {
+            path: format!("/packs/{digest}.layer"),
+            batch_path: format!("/v1/batch/{digest}"),
+            optional: true,
+        }
+    }
+}
+
+/// The stored bytes of one chunk: where they lie and what they must be.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The file they lie in.
+    pub object: Arc<Object>,
+    /// Their place in it.
+    pub offset: u64,
+    /// Their length.
+    pub len: u32,
+    /// Their digest: also the name under which they are cached and waited for.
+    pub digest: Digest,
+}
+
+impl Piece {
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.len))
+    }
+}

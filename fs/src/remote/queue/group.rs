@@ -1,0 +1,50 @@
+//! Which of the waiting pieces share a request.
+
+use layerfmt::Digest;
+
+use super::super::range;
+
+/// Most chunks asked for in one batch request.
+pub(super) const BATCH_COUNT_MAX: usize = 64;
+/// Most bytes asked for in one batch request.
+const BATCH_LEN_MAX: u64 = 2 << 20;
+
+/// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
+/// The second is true if they are neighbours.
+pub(super) fn group(mut chosen: Vec<(std::ops::Range<u64>, Digest)>, batches: bool) -> (Vec<Digest>, bool) {
+    // The piece that was wanted first decides; the others join it if they can.
+    let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
+        return (Vec::new(), true);
+    };
+    chosen.sort_by_key(|(range, _)| range.start);
+    let at = chosen
+        .iter()
+        .position(|(range, _)| range.start == leader)
+        .unwrap_or(0);
+    let ranges: Vec<_> = chosen.iter().map(|(range, _)| range.clone()).collect();
+    let neighbours = range::mergeable(ranges.get(at..).unwrap_or_default());
+    if !batches || neighbours == chosen.len() {
+        return (
+            chosen
+                .into_iter()
+                .skip(at)
+                .take(neighbours)
+                .map(|(_, digest)| digest)
+                .collect(),
+            true,
+        );
+    }
+    let mut len = 0;
+    let digests: Vec<Digest> = chosen
+        .into_iter()
+        .skip(at)
+        .take_while(|(range, _)| {
+            let first = len == 0;
+            len += range.end.saturating_sub(range.start);
+            first || len <= BATCH_LEN_MAX
+        })
+        .map(|(_, digest)| digest)
+        .collect();
+    let side_by_side = digests.len() <= neighbours;
+    (digests, side_by_side)
+}

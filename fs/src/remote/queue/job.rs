@@ -1,0 +1,89 @@
+//! A wanted piece on its way: who waits, what came, who has it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::error::FetchError;
+use super::super::object::{Object, Piece};
+
+/// How a piece ends for those who wait for it.
+pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
+
+/// Who is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    Prefetch,
+    Demand,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// In the queue of its priority.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// The boot pack's stream will bring it.
+    Streaming,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) ticket: u64,
+    pub(super) since: Instant,
+    pub(super) tell: SyncSender<Outcome>,
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) piece: Piece,
+    pub(super) partial: Vec<u8>,
+    pub(super) failures: u32,
+    pub(super) avoid: u64,
+    pub(super) not_before: Option<Instant>,
+    pub(super) priority: Priority,
+    pub(super) state: State,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) hurry: Arc<AtomicBool>,
+}
+
+/// A piece as a worker gets it: with what earlier attempts have brought.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) piece: Piece,
+    pub(crate) partial: Vec<u8>,
+}
+
+impl Taken {
+    /// What is still to be fetched.
+    pub(crate) fn missing(&self) -> std::ops::Range<u64> {
+        self.piece.offset.saturating_add(self.partial.len() as u64)..self.piece.end()
+    }
+}
+
+/// Pieces of one object to be asked for in one request.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) object: Arc<Object>,
+    pub(crate) pieces: Vec<Taken>,
+    pub(crate) priority: Priority,
+    /// Servers (as bits) that have answered wrongly for one of the pieces.
+    pub(crate) avoid: u64,
+    /// Set when a reader starts to wait for prefetched work: from then on it is not paused.
+    pub(crate) hurry: Arc<AtomicBool>,
+    /// True if the pieces lie side by side, so that a plain range brings them all.
+    pub(crate) side_by_side: bool,
+}
+
+/// What a free worker should do.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Work(Work),
+    /// Nothing before this instant.
+    Sleep(Instant),
+    /// Nothing until something is wanted.
+    Idle,
+}

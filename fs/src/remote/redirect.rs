@@ -1,0 +1,111 @@
+//! Redirects: followed within one server, a few times. Another server may be one whose name nobody can look
+//! up any more once the root has switched, and mirrors are named by who mounts. What arrives is verified
+//! like everything else.
+
+use hyper::{Method, header};
+
+use super::address::ServerName;
+use super::error::FetchError;
+use super::exchange::{Answer, Ask};
+
+/// Most redirects of one request.
+pub(crate) const REDIRECTS_MAX: usize = 4;
+/// Longest path a redirect may lead to.
+const PATH_LEN_MAX: usize = 2048;
+
+/// What to ask instead, if `answer` sends us elsewhere within `server`.
+///
+/// # Errors
+/// When it sends us to another server, or nowhere.
+pub(crate) fn next(
+    server: &ServerName,
+    ask: &Ask,
+    answer: &Answer,
+) -> Result<Option<Ask>, FetchError> {
+    if ask.method != Method::GET || !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+    {
+        return Ok(None);
+    }
+    let to = answer.header(header::LOCATION).unwrap_or_default();
+    let from = match ask.is_absolute {
+        true => ask.path.clone(),
+        false => format!("{}{}", server.prefix, ask.path),
+    };
+    let path = path_within(server, &from, to).ok_or_else(|| refused(to))?;
+    Ok(Some(Ask {
+        path,
+        is_absolute: true,
+        ..ask.clone()
+    }))
+}
+
+/// The error for a redirect that is not followed.
+pub(crate) fn refused(to: &str) -> FetchError {
+    FetchError::Redirect {
+        to: to.chars().take(200).collect(),
+        max: REDIRECTS_MAX,
+    }
+}
+
+/// The path on `server` that `to`, found at `from`, means; nothing if it is not there.
+fn path_within(server: &ServerName, from: &str, to: &str) -> Option<String> {
+    let plain = |byte: u8| byte > b' ' && byte < 0x7f && byte != b'#' && byte != b'\\';
+    if to.is_empty() || to.len() > PATH_LEN_MAX || !to.bytes().all(plain) {
+        return None;
+    }
+    if to.starts_with("//") {
+        return None;
+    }
+    if to.starts_with('/') {
+        return Some(to.to_owned());
+    }
+    if let Some((scheme, rest)) = to.split_once("://") {
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        let other = ServerName::parse(&format!("http://{authority}")).ok()?;
+        let same = scheme.eq_ignore_ascii_case("http")
+            && other.host.eq_ignore_ascii_case(&server.host)
+            && other.port == server.port;
+        return same.then(|| path.to_owned());
+    }
+    if to.contains(':') {
+        return None;
+    }
+    let (directory, _) = from.rsplit_once('/')?;
+    Some(format!("{directory}/{to}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leads_within_the_server_only() {
+        let server = ServerName::parse("http://Mirror:8080/pub").unwrap();
+        let leads = |to: &str| path_within(&server, "/pub/layers/a.layer", to);
+        for (to, path) in [
+            ("/other/a.layer", "/other/a.layer"),
+            ("http://mirror:8080/x?y=1", "/x?y=1"),
+            ("HTTP://MIRROR:8080", "/"),
+            ("b.layer", "/pub/layers/b.layer"),
+        ] {
+            assert_eq!(leads(to).as_deref(), Some(path), "{to}");
+        }
+        for to in [
+            "",
+            "https://mirror:8080/x",
+            "http://mirror/x",
+            "http://elsewhere:8080/x",
+            "//elsewhere/x",
+            "ftp://mirror:8080/x",
+            "file:x",
+            "/a b",
+            "/a\r\nHost: b",
+            "http://user@mirror:8080/x",
+        ] {
+            assert_eq!(leads(to), None, "{to}");
+        }
+    }
+}
