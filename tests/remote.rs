@@ -1,11 +1,13 @@
 //! Roots on a server: faults, mirrors, trust, packs, caches, backups, links. Real mounts, every byte compared.
 
 mod client;
+mod contact;
 mod faults;
 mod links;
 mod offline;
 mod packs;
 mod reads;
+mod replay;
 mod server;
 mod site;
 mod trust;

@@ -2,12 +2,15 @@
 //! under overlayfs, and against fetching the whole squashfs first.
 //!
 //! `BENCH_TREE=DIR cargo bench -p layerfs-benches --bench remote` (root; after `make build`). The tree is
-//! that of `benches/traces/minimal.trace` (benches/trees/build.sh minimal DIR). `BENCH_SQUASHFS=FILE,FILE`
-//! are images of it to compare with; they need nbd-server and nbdfuse. `BENCH_CLIENTS=20` adds that many
-//! clients at once on one 1 Gbit/s link. One JSON line per run on standard output.
+//! that of `benches/traces/minimal.trace` (benches/trees/build.sh minimal DIR); without it a made one of the
+//! trace's smaller files, which is enough to see that everything works. `BENCH_SQUASHFS=FILE,FILE` are images
+//! of it to compare with; they need nbd-server and nbdfuse. `BENCH_LINKS=20/20,100/50` names other links
+//! (Mbit/s and ms of round trip) than 20/20 and 100/20. `BENCH_CLIENTS=20` adds that many clients at once on
+//! one 1 Gbit/s link. One JSON line per run on standard output.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::too_many_lines,
     clippy::print_stdout,
@@ -226,7 +229,10 @@ fn requests(at: &Path) -> u64 {
         .output()
         .unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    status["source"]["requests"].as_u64().unwrap_or(0)
+    if std::env::var_os("BENCH_STATUS").is_some() {
+        eprintln!("{}", status["source"]);
+    }
+    status["source"]["requests"].as_u64().unwrap()
 }
 
 fn say(what: &str, link: Link, seconds: f64, bytes: u64, requests: Option<u64>) {
@@ -252,8 +258,9 @@ fn ours(site: &Site, server: SocketAddr, trace: &Trace, link: Link, packed: bool
     drop_caches().unwrap();
     let began = Instant::now();
     let mounted = layerfs(site, &url, &place.path().join("mnt"), policy);
-    trace.replay(&mounted.at).unwrap();
+    let read = trace.replay(&mounted.at).unwrap();
     let seconds = began.elapsed().as_secs_f64();
+    assert!(read > 0, "the replay read nothing");
     let counts = shaper.counts();
     say(
         what,
@@ -262,6 +269,27 @@ fn ours(site: &Site, server: SocketAddr, trace: &Trace, link: Link, packed: bool
         counts.iter().map(|count| count.down).sum(),
         Some(requests(&mounted.at)),
     );
+}
+
+/// nbd-server, which always becomes a daemon; it ends with its value.
+struct NbdServer(rustix::process::Pid);
+
+impl NbdServer {
+    fn start(image: &Path, listen: SocketAddr, pid_file: &Path) -> NbdServer {
+        let mut command = Command::new("nbd-server");
+        command.arg(format!("{listen}")).arg(image);
+        command.args(["-r", "-C", "/dev/null", "-p"]).arg(pid_file);
+        drop(start(command.stderr(Stdio::null()), listen));
+        let pid = std::fs::read_to_string(pid_file).expect("its number");
+        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+        NbdServer(pid.expect("a number"))
+    }
+}
+
+impl Drop for NbdServer {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::TERM);
+    }
 }
 
 /// squashfs over NBD under overlayfs: nbd-server, and nbdfuse as the client where the kernel has none.
@@ -273,12 +301,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
         path
     };
     let listen = free_port();
-    let mut server = Command::new("nbd-server");
-    server
-        .arg(format!("{listen}"))
-        .arg(image)
-        .args(["-r", "-d", "-C", "/dev/null"]);
-    let _server = start(server.stderr(Stdio::null()), listen);
+    let _server = NbdServer::start(image, listen, &place.path().join("pid"));
     let mut shaper = Shaper::new(link);
     let address = shaper.route(0, listen).unwrap();
     drop_caches().unwrap();
@@ -286,7 +309,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
     let disk = dir("disk");
     let mut client = Command::new("nbdfuse");
     client
-        .args(["-r", "-o", "max_readahead=131072"])
+        .arg("-r")
         .arg(disk.join("image"))
         .arg(format!("nbd://{address}"));
     std::fs::write(disk.join("image"), b"").unwrap();
@@ -353,11 +376,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
 }
 
 /// Many clients at once through one link.
-fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize) {
-    let link = Link {
-        rate: 1000.0,
-        rtt: Duration::ZERO,
-    };
+fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize, link: Link) {
     let place = tempfile::tempdir().unwrap();
     let mut shaper = Shaper::new(link);
     let address = shaper.route(0, server).unwrap();
@@ -388,13 +407,16 @@ fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize) {
         bytes,
         None,
     );
-    say(
-        "the link's own limit for these bytes",
-        link,
-        link.transmission(bytes).as_secs_f64(),
-        bytes,
-        None,
-    );
+    if link.rate > 0.0 {
+        let limit = link.transmission(bytes).as_secs_f64();
+        say(
+            "the link's own limit for these bytes",
+            link,
+            limit,
+            bytes,
+            None,
+        );
+    }
 }
 
 /// All hot pages as one zstd stream: what a perfect pack would weigh.
@@ -415,12 +437,43 @@ fn lower_bound(trace: &Trace, tree: &Path) -> u64 {
     zstd::bulk::compress(&raw, 19).unwrap().len() as u64
 }
 
-fn main() {
-    let Some(tree) = std::env::var_os("BENCH_TREE").map(PathBuf::from) else {
-        println!("BENCH_TREE names no tree (benches/trees/build.sh minimal DIR): nothing measured");
-        return;
+/// The trace without its larger files, and a tree of the others: for machines without the real one.
+fn made(trace: &Trace, place: &Path) -> (Trace, PathBuf) {
+    let small = |file: usize| trace.files[file].1 <= 64 << 10;
+    let mut places = vec![None; trace.files.len()];
+    let mut some = Trace::default();
+    for touch in trace.touches.iter().filter(|touch| small(touch.file)) {
+        let file = *places[touch.file].get_or_insert_with(|| {
+            some.files.push(trace.files[touch.file].clone());
+            some.files.len() - 1
+        });
+        some.touches
+            .push(layerfs_benches::trace::Touch { file, ..*touch });
+    }
+    let tree = place.join("tree");
+    some.make_tree(&tree).unwrap();
+    (some, tree)
+}
+
+/// `20/20,100/50` as links.
+fn links(text: &str) -> Vec<Link> {
+    let link = |words: &str| {
+        let (rate, rtt) = words.split_once('/').expect("RATE/RTT");
+        Link {
+            rate: rate.parse().unwrap(),
+            rtt: Duration::from_millis(rtt.parse().unwrap()),
+        }
     };
-    let trace = Trace::minimal().unwrap();
+    text.split(',').map(link).collect()
+}
+
+fn main() {
+    let place = tempfile::tempdir().unwrap();
+    let whole = Trace::minimal().unwrap();
+    let (trace, tree) = match std::env::var_os("BENCH_TREE") {
+        Some(tree) => (whole, PathBuf::from(tree)),
+        None => made(&whole, place.path()),
+    };
     let site = Site::new(&tree, &trace);
     let hot = lower_bound(&trace, &tree);
     println!(
@@ -430,13 +483,10 @@ fn main() {
             "index_head": site.index_len, "index_head_packed": site.index_packed_len,
         })
     );
+    assert!(site.hot_len > 1 << 20 && site.pack_len < site.hot_len);
     let (_server, server) = site.serve();
     let images = std::env::var("BENCH_SQUASHFS").unwrap_or_default();
-    for rate in [20.0, 100.0] {
-        let link = Link {
-            rate,
-            rtt: Duration::from_millis(20),
-        };
+    for link in links(&std::env::var("BENCH_LINKS").unwrap_or_else(|_| "20/20,100/20".into())) {
         ours(&site, server, &trace, link, true);
         ours(&site, server, &trace, link, false);
         for image in images
@@ -461,6 +511,12 @@ fn main() {
         .ok()
         .and_then(|count| count.parse().ok())
     {
-        crowd(&site, server, &trace, count);
+        // All clients share this machine's processors: without a link, they are what is measured.
+        crowd(&site, server, &trace, count, Link::UNSHAPED);
+        let link = Link {
+            rate: 1000.0,
+            rtt: Duration::ZERO,
+        };
+        crowd(&site, server, &trace, count, link);
     }
 }

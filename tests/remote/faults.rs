@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Where redirects within the server lead.
+const MOVED: &str = "/moved";
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fault {
     /// One bit of the body is flipped.
@@ -28,7 +31,14 @@ pub(super) enum Fault {
     Hang,
     /// The connection is reset after so many bytes of body.
     ResetAfter(usize),
+    /// To another server.
     Redirect,
+    /// To another path of this server, that has it.
+    RedirectWithin,
+    /// To another path of this server, that redirects further, for ever.
+    RedirectRound,
+    /// The right answer, so late.
+    Late(Duration),
 }
 
 #[derive(Debug, Clone)]
@@ -162,7 +172,9 @@ fn range_of(head: &str) -> Option<(usize, usize)> {
 
 fn due(shared: &Shared, path: &str) -> Option<Fault> {
     let plan = shared.plan.lock().unwrap().clone()?;
-    if !path.starts_with(plan.prefix) {
+    let again = plan.fault == Fault::RedirectRound;
+    let name = path.strip_prefix(MOVED).filter(|_| again).unwrap_or(path);
+    if !name.starts_with(plan.prefix) || name.starts_with(MOVED) {
         return None;
     }
     let before = shared.faults.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +186,8 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
     let mut out = stream.try_clone()?;
     let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
     let fault = due(shared, &path);
-    let file = shared.root.join(path.trim_start_matches('/'));
+    let name = path.strip_prefix(MOVED).unwrap_or(&path);
+    let file = shared.root.join(name.trim_start_matches('/'));
     let Ok(whole) = std::fs::read(file) else {
         out.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
         return Ok(true);
@@ -227,6 +240,19 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
                 b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/elsewhere\r\nContent-Length: 0\r\n\r\n",
             )?;
             return Ok(true);
+        }
+        Some(Fault::RedirectWithin | Fault::RedirectRound) => {
+            write!(
+                out,
+                "HTTP/1.1 302 Found\r\nLocation: {MOVED}{name}\r\nContent-Length: 0\r\n\r\n"
+            )?;
+            return Ok(true);
+        }
+        Some(Fault::Late(wait)) => {
+            let since = std::time::Instant::now();
+            while since.elapsed() < wait && !shared.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
         Some(Fault::Hang) => {
             for _ in 0..600 {

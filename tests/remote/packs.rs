@@ -27,12 +27,16 @@ fn boot(client: &Client, site: &Site) {
     }
 }
 
-/// A boot is recorded and sent, the bakery makes a pack of it and publishes; returns the new revision.
 fn learn(site: &Site) -> u64 {
+    learn_from(site, |client| boot(client, site))
+}
+
+/// A boot is recorded and sent, the bakery makes a pack of it and publishes; returns the new revision.
+pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
     let bakery = Bakery::serve(site);
     let url = format!("{}/{SYSTEM}", bakery.url());
     let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
-    boot(&client, site);
+    boot(&client);
     let sent = client.run("push-trace");
     assert!(
         sent.status.success(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// First wait, doubled with every failure.
 const FIRST: Duration = Duration::from_millis(100);
 /// Longest wait: a server that comes back is noticed within this time.
-const LONGEST: Duration = Duration::from_secs(8);
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// The wait before attempt number `failures` (1 after the first failure), with `random` (any value)
 /// spreading it over half to the whole of the doubled time, so that clients that lost one server
