@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use layerfmt::Digest;
 
 use super::super::address::ServerName;
-use super::super::queue::Object;
+use super::super::object::Object;
 use super::*;
 
 /// Length of a piece.
@@ -13,6 +13,10 @@ const LEN: u32 = 1000;
 struct Forget;
 impl Keep for Forget {
     fn keep(&self, _: &Piece, _: &Bytes) {}
+
+    fn at_hand(&self, _: &Piece) -> Option<Bytes> {
+        None
+    }
 }
 
 fn body(offset: u64) -> Vec<u8> {
@@ -76,8 +80,7 @@ fn a_reader_is_served_while_prefetch_is_on_its_way() {
     });
     let name = ServerName::parse(&name).unwrap();
     let counters = Arc::new(Counters::default());
-    let addresses = name.resolve().unwrap();
-    let server = Arc::new(Server::new(name, addresses, Arc::clone(&counters)));
+    let server = Arc::new(Server::new(name, Arc::clone(&counters)));
     let options = FetcherOptions {
         timeout: Some(Duration::from_secs(3)),
         console: None,
