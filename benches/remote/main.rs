@@ -281,7 +281,11 @@ impl NbdServer {
         command.args(["-r", "-C", "/dev/null", "-p"]).arg(pid_file);
         drop(start(command.stderr(Stdio::null()), listen));
         let pid = std::fs::read_to_string(pid_file).expect("its number");
-        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid
+            .trim()
+            .parse()
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         NbdServer(pid.expect("a number"))
     }
 }

@@ -32,7 +32,10 @@ fn a_server_that_answers_late_is_given_more_time() {
         let since = Instant::now();
         let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
         assert!(since.elapsed() < Duration::from_secs(60), "{prefix}");
-        assert!(server.faults() >= 2, "{prefix}: it was never left too early");
+        assert!(
+            server.faults() >= 2,
+            "{prefix}: it was never left too early"
+        );
         server.behave();
         client.compare(&site.files);
     }

@@ -6,8 +6,8 @@ use layerfmt::manifest::IndexRef;
 use layerfmt::{Chunk, Index};
 
 use super::fetcher::Fetcher;
-use super::object::Object;
 use super::index_head::index_head;
+use super::object::Object;
 use crate::backup::Backup;
 
 /// The index of the revision without its pack, fetched when first needed.

@@ -172,7 +172,8 @@ async fn from_server(
         server,
         stall,
     }
-    .bundle(terms).await?;
+    .bundle(terms)
+    .await?;
     Ok(terms.verify(bundle)?)
 }
 

@@ -15,9 +15,9 @@ use super::index_head::index_head;
 use super::kept::Kept;
 use super::lookup;
 use super::mirrors::Mirrors;
+use super::object::{Object, Piece};
 use super::options::RemoteOptions;
 use super::plain::Plain;
-use super::object::{Object, Piece};
 use super::records::{self, Records, RecordsError, Terms};
 use super::server::Server;
 use super::source::{Boot, Near, RemoteSource, Words, objects};
@@ -332,8 +332,7 @@ impl<'a> Opening<'a> {
         if let Some(layer) = self.kept.as_ref().and_then(|kept| kept.index(reference)) {
             return Ok((Arc::clone(layer.index()), None));
         }
-        let fetched =
-            index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
+        let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
         let (layer, bytes) = self.fetcher.run(fetched)??;
         Ok((Arc::clone(layer.index()), Some(bytes)))
     }

@@ -64,7 +64,11 @@ impl Server {
         let asked = tokio::task::spawn_blocking(move || name.resolve());
         let found = match tokio::time::timeout(wait, asked).await {
             Ok(Ok(found)) => found.map_err(FetchError::LookUp)?,
-            Ok(Err(_)) => return Err(FetchError::LookUp(std::io::Error::other("no thread for it"))),
+            Ok(Err(_)) => {
+                return Err(FetchError::LookUp(std::io::Error::other(
+                    "no thread for it",
+                )));
+            }
             Err(_) => return Err(FetchError::LookUp(std::io::ErrorKind::TimedOut.into())),
         };
         let _ = self.addresses.set(found);

@@ -11,7 +11,10 @@ const BATCH_LEN_MAX: u64 = 2 << 20;
 
 /// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
 /// The second is true if they are neighbours.
-pub(super) fn group(mut chosen: Vec<(std::ops::Range<u64>, Digest)>, batches: bool) -> (Vec<Digest>, bool) {
+pub(super) fn group(
+    mut chosen: Vec<(std::ops::Range<u64>, Digest)>,
+    batches: bool,
+) -> (Vec<Digest>, bool) {
     // The piece that was wanted first decides; the others join it if they can.
     let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
         return (Vec::new(), true);
