@@ -28,7 +28,7 @@ STATIC = program("static layerfs", "LAYERFS_STATIC", "target/static/layerfs",
                  "target/x86_64-unknown-linux-gnu/initrd/layerfs")
 
 CONSOLE = ("console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=5 printk.devkmsg=on "
-           "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0")
+           "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0 bench.marker")
 
 
 def call(*command, timeout=600, env=None):
@@ -87,7 +87,7 @@ class Site:
         with log:
             self.server = subprocess.Popen(
                 [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}",
-                 "--spool", os.path.join(self.directory, "spool"), "--url", self.url],
+                 "--spool", os.path.join(self.directory, "spool"), "--url", self.url, "--menu-timeout", "1"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_port(self.port)
 
@@ -114,7 +114,7 @@ class Site:
             return Machine(netboot=f"{self.url}/boot.ipxe", **options)
         kernel, initrd = self.boot_files()
         return Machine(kernel=kernel, initrd=initrd,
-                       append=f"{CONSOLE} root=layerfs:{self.url}/{root} bench.marker {extra}", **options)
+                       append=f"{CONSOLE} root=layerfs:{self.url}/{root} {extra}", **options)
 
     def check_running(self, machine, timeout=300):
         """multi-user.target in state running, on our root, set-user-id programs at work."""

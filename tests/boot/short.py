@@ -2,7 +2,7 @@
 """The short boot test, for CI: a real Debian system from the server to multi-user.target in
 state running, and a clean poweroff.
 
-    short.py [--tree DIR] [--site DIR]
+    short.py [--tree DIR] [--site DIR] [--netboot]
 
 --tree names a tree that tests/boot/tree.sh made before; without it one is made. --site keeps the site there; without it a temporary directory is used.
 """
@@ -19,6 +19,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--tree")
     arguments.add_argument("--site")
+    arguments.add_argument("--netboot", action="store_true", help="through QEMU's iPXE ROM, with nothing but a DHCP answer")
     arguments = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="layerfs-site.") as temporary:
         site = Site(arguments.site or temporary)
@@ -28,7 +29,7 @@ def main():
             site.make_store()
             report("store ready")
             site.start()
-            with site.machine("short") as machine:
+            with site.machine("short", netboot=arguments.netboot) as machine:
                 when = site.check_running(machine)
                 report(f"multi-user after {when:.1f} s, {machine.cpu_seconds():.1f} CPU seconds in all")
                 site.power_off(machine)
