@@ -52,6 +52,10 @@ lab/trees/boot: lab/trees/minimal
 test-boot-short: build static lab/trees/boot ## One QEMU boot of a Debian system from the server (root)
 	python3 tests/boot/short.py --tree lab/trees/boot
 
+test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push, rollback, cherry-pick, compact, no server; POWEROFFS=20 (root)
+	python3 tests/boot/short.py --tree lab/trees/boot --netboot
+	python3 tests/boot/loop.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20)
+
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
 
@@ -99,5 +103,5 @@ deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
   bench bench-programs bench-compare bench-sizes bench-boot bench-report

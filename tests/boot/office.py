@@ -72,14 +72,22 @@ class Site:
                         "--cmdline", CONSOLE, "-m", "the first revision")
             self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
 
-    def boot_files(self, system="office"):
-        """Kernel and initrd of the newest revision, as files of the store."""
+    def manifest(self, profile="main", system="office"):
+        """The newest revision of a profile."""
         newest = {"revision": 0}
         for path in glob.glob(os.path.join(self.store, "manifests", "*")):
             with open(path, encoding="utf-8") as file:
                 manifest = json.load(file)
-            if (manifest["system"], manifest["profile"]) == (system, "main") and manifest["revision"] > newest["revision"]:
+            if (manifest["system"], manifest["profile"]) == (system, profile) and manifest["revision"] > newest["revision"]:
                 newest = manifest
+        return newest
+
+    def newest(self):
+        return self.manifest()["revision"]
+
+    def boot_files(self, system="office"):
+        """Kernel and initrd of the newest revision, as files of the store."""
+        newest = self.manifest(system=system)
         return tuple(os.path.join(self.store, "boot", newest[kind]["digest"]) for kind in ("kernel", "initrd"))
 
     def start(self):
