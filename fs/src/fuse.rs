@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
@@ -26,8 +26,8 @@ use fuser::{
 pub use self::adapter::Adapter;
 use self::adapter::{FOREVER, caller};
 use crate::fetch::QUESTION_PREFIX;
+use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
-use crate::filesystem::{LayerFs, Make};
 use crate::metrics::Operation;
 use crate::status::STATUS_XATTR;
 use crate::sys;
@@ -258,27 +258,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let buffers = Arc::clone(&self.buffers);
-        let answer = move |fs: &LayerFs| {
-            let mut data = buffers.take();
-            match fs.read(ino.0, offset, size as usize, &mut data) {
-                Ok(()) => reply.data(&data),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
-            buffers.give_back(data);
-        };
-        match &self.workers {
-            Some(workers) if self.fs.reads_lower(ino.0) => {
-                let fs = Arc::clone(&self.fs);
-                let requests = Arc::clone(&self.requests);
-                let began = Instant::now();
-                workers.run(Box::new(move || {
-                    answer(&fs);
-                    requests.add(Operation::Read, began.elapsed());
-                }));
-            }
-            _ => self.guard(Operation::Read, || answer(&self.fs)),
-        }
+        self.read_file(ino.0, offset, size, reply);
     }
 
     fn write(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fuser::{
     Errno, FopenFlags, Generation, InitFlags, KernelConfig, OpenAccMode, ReplyAttr, ReplyCreate,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
+    ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
 };
 
 use super::buffers::Buffers;
@@ -166,6 +166,31 @@ impl Adapter {
                 None => reply.opened(CACHED, KEEP),
             },
             Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    /// Answer READ; one that may have to fetch something is not made on the thread it came on.
+    pub(super) fn read_file(&self, id: NodeId, offset: u64, size: u32, reply: ReplyData) {
+        let buffers = Arc::clone(&self.buffers);
+        let answer = move |fs: &LayerFs| {
+            let mut data = buffers.take();
+            match fs.read(id, offset, size as usize, &mut data) {
+                Ok(()) => reply.data(&data),
+                Err(errno) => reply.error(convert::errno(errno)),
+            }
+            buffers.give_back(data);
+        };
+        match &self.workers {
+            Some(workers) if self.fs.reads_lower(id) => {
+                let fs = Arc::clone(&self.fs);
+                let requests = Arc::clone(&self.requests);
+                let began = Instant::now();
+                workers.run(Box::new(move || {
+                    answer(&fs);
+                    requests.add(Operation::Read, began.elapsed());
+                }));
+            }
+            _ => self.guard(Operation::Read, || answer(&self.fs)),
         }
     }
 

@@ -10,7 +10,10 @@ use crate::remote::source::{RemoteSource, piece};
 
 /// Pieces that may be on their way at once.
 const AHEAD_MAX: usize = 32;
-/// Nobody must have waited for the network this long before anything is fetched.
+/// Nobody must have waited for the network this long before anything is fetched at all: a boot on a
+/// slow machine computes for seconds between two reads, and is not over then.
+const QUIET_FIRST: Duration = Duration::from_secs(15);
+/// The same, once the first quiet has come.
 const QUIET_MIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether there is room for more.
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,6 +28,7 @@ pub(crate) async fn run(
 ) {
     let mut next = 0;
     let mut taken = 0u64;
+    let mut quiet_min = QUIET_FIRST;
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(source) = source.upgrade() else {
@@ -34,13 +38,14 @@ pub(crate) async fn run(
             return;
         }
         let fetcher = &source.fetcher;
-        if fetcher.quiet_for() < QUIET_MIN {
+        if fetcher.quiet_for() < quiet_min {
             source.words.prefetch.set(format!(
                 "paused at {next} of {} chunks",
                 index.chunk_count()
             ));
             continue;
         }
+        quiet_min = QUIET_MIN;
         while fetcher.suggested() < AHEAD_MAX && next < index.chunk_count() {
             let wanted = index.chunk(next).and_then(|chunk| piece(&objects, &chunk));
             next += 1;
