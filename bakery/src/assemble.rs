@@ -229,7 +229,10 @@ impl<C> Assembler<'_, C> {
                 Kind::File(contents.take(&self.source, &path, data)?)
             }
             Body::Symlink(target) => Kind::Symlink(target),
-            Body::Char(major, minor) => Kind::Char(major, minor),
+            Body::Char(major, minor) => {
+                let (major, minor) = marks.device.unwrap_or((major, minor));
+                Kind::Char(major, minor)
+            }
             Body::Block(major, minor) => Kind::Block(major, minor),
             Body::Fifo => Kind::Fifo,
             Body::Socket => Kind::Socket,

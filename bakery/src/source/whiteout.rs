@@ -58,6 +58,8 @@ pub struct Marks {
     pub redirect: Option<Box<[u8]>>,
     /// This file has metadata only; its bytes are those of the file below.
     pub metacopy: bool,
+    /// This node stands for a device of this number, which in an upper would be a whiteout.
+    pub device: Option<(u32, u32)>,
 }
 
 const PREFIXES: [&[u8]; 3] = [
@@ -66,19 +68,31 @@ const PREFIXES: [&[u8]; 3] = [
     b"user.fuseoverlayfs.",
 ];
 
-/// Takes overlayfs' marks out of an object's attributes. Attributes which overlayfs escaped,
+/// The mount's own notes in its upper: `device`, and others that mean nothing elsewhere.
+const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
+
+/// Takes overlayfs' marks, and the mount's own, out of an object's attributes. Attributes which overlayfs escaped,
 /// because they belong to an overlay inside the overlay, get their own names back.
 pub fn take_marks(meta: &mut Metadata) -> Marks {
     let mut marks = Marks::default();
     let Some(xattrs) = &meta.xattrs else {
         return marks;
     };
-    let prefixed = |name: &[u8]| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let prefixed = |name: &[u8]| {
+        let mut prefixes = PREFIXES.iter().chain(&OWN_PREFIXES);
+        prefixes.any(|prefix| name.starts_with(prefix))
+    };
     if !xattrs.keys().any(|name| prefixed(name)) {
         return marks;
     }
     let mut kept = Xattrs::new();
     for (name, value) in xattrs.iter() {
+        if let Some(own) = OWN_PREFIXES.iter().find_map(|own| name.strip_prefix(*own)) {
+            if own == b"device" {
+                marks.device = device(value);
+            }
+            continue;
+        }
         let Some(prefix) = PREFIXES.iter().find(|prefix| name.starts_with(prefix)) else {
             kept.insert(name.clone(), value.clone());
             continue;
@@ -100,6 +114,12 @@ pub fn take_marks(meta: &mut Metadata) -> Marks {
     }
     meta.xattrs = (!kept.is_empty()).then(|| Arc::new(kept));
     marks
+}
+
+/// `MAJOR:MINOR`.
+fn device(value: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -131,7 +151,9 @@ mod tests {
 
     #[test]
     fn marks_are_taken_and_the_rest_stays() {
-        let attributes: [(&[u8], &[u8]); 6] = [
+        let attributes: [(&[u8], &[u8]); 8] = [
+            (b"trusted.layerfs.device", b"0:0"),
+            (b"trusted.layerfs.origin", b"\x01\x02"),
             (b"trusted.overlay.opaque", b"y"),
             (b"trusted.overlay.origin", b"\0\xfb"),
             (b"trusted.overlay.overlay.opaque", b"y"),
@@ -155,7 +177,8 @@ mod tests {
                 opaque: true,
                 whiteout: false,
                 redirect,
-                metacopy: true
+                metacopy: true,
+                device: Some((0, 0)),
             }
         );
         let kept: Vec<&[u8]> = meta.xattrs().map(|(name, _)| name).collect();

@@ -64,6 +64,30 @@ fn three_spellings_give_one_tree() {
     }
 }
 
+/// What a mount leaves in its upper for a user's `mknod null c 0 0`, and its notes on a copy.
+#[test]
+fn the_stand_in_for_a_device_is_the_device_and_notes_are_dropped() {
+    let (_guard, place) = scratch();
+    let tree = place.join("tree");
+    fs::create_dir(&tree).unwrap();
+    shell(
+        "mknod null c 0 1; setfattr -n trusted.layerfs.device -v 0:0 null; \
+         touch copied; setfattr -n trusted.layerfs.origin -v 0x0102 copied",
+        &tree,
+    );
+    let archive = place.join("archive.tar");
+    let tar = "tar --format=pax --xattrs --xattrs-include='*' -cf ../archive.tar .";
+    shell(tar, &tree);
+    for source in [&tree, &archive] {
+        let text = dump(&baked(source, None, &place.join("x.layer")));
+        assert!(!text.contains("layerfs."), "{text}");
+        let line = text.lines().find(|line| line.starts_with("/null "));
+        let line = line.unwrap_or_else(|| panic!("no node: {text}"));
+        assert!(line.contains("0:0") || line.contains("0,0"), "{line}");
+        assert!(!line.contains("whiteout"), "{line}");
+    }
+}
+
 #[test]
 fn whiteouts_linked_to_an_excluded_one_still_hide() {
     let (_guard, place) = scratch();
