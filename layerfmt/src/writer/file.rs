@@ -62,7 +62,7 @@ pub(crate) fn sections(
                 format!("{} bytes", raw.len()),
             ));
         }
-        let stored = encode_section(&raw)?;
+        let stored = encode_section(id, &raw)?;
         table.push(Section {
             id,
             offset: data_end + out.len() as u64,
