@@ -10,7 +10,7 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
-use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
+use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, Inode, ROOT};
 
 /// How "this name is gone" is written into a tree of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -193,5 +193,19 @@ fn marked_xattrs(index: &Index, ino: Ino, opaque: bool) -> Vec<(Vec<u8>, Vec<u8>
     if opaque {
         all.push((b"trusted.overlay.opaque".to_vec(), b"y".to_vec()));
     }
+    if index.inode(ino).is_some_and(|inode| stands_in(&inode)) {
+        all.push((b"trusted.layerfs.device".to_vec(), b"0:0".to_vec()));
+    }
     all
+}
+
+/// Whether a node would be taken for a whiteout by whoever reads a tree of changes.
+fn stands_in(inode: &Inode) -> bool {
+    inode.kind() == S_IFCHR && inode.rdev == (0, 0)
+}
+
+/// The device number to write for a node: a device 0:0 gets the stand-in that a mount makes for it,
+/// with its true number in an attribute.
+fn device_of(inode: &Inode) -> (u32, u32) {
+    if stands_in(inode) { (0, 1) } else { inode.rdev }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 
 use super::{
     ContentReader, Index, Ino, Object, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
-    Target, UnpackError, marked_xattrs,
+    Target, UnpackError, device_of, marked_xattrs,
 };
 
 /// A directory being filled.
@@ -157,7 +157,8 @@ impl Target for Tree<'_> {
             rustix::fs::linkat(&self.root, first, self.parent()?, name, AtFlags::empty())?;
             return Ok(0);
         }
-        let device = rustix::fs::makedev(object.inode.rdev.0, object.inode.rdev.1);
+        let (major, minor) = device_of(&object.inode);
+        let device = rustix::fs::makedev(major, minor);
         match object.inode.kind() {
             S_IFDIR => {
                 self.directory(name, object.ino)?;

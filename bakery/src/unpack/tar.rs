@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::tar_header::{Header, pad};
 use super::{
     ContentReader, Index, Object, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, Target,
-    Whiteouts, marked_xattrs,
+    Whiteouts, device_of, marked_xattrs,
 };
 
 /// An archive being written.
@@ -146,7 +146,7 @@ impl Target for Archive<'_> {
                 header.kind = b'2';
                 header.link = self.index.symlink(object.ino);
             }
-            S_IFCHR => (header.kind, header.device) = (b'3', object.inode.rdev),
+            S_IFCHR => (header.kind, header.device) = (b'3', device_of(&object.inode)),
             S_IFBLK => (header.kind, header.device) = (b'4', object.inode.rdev),
             S_IFIFO => header.kind = b'6',
             _ => {

@@ -153,14 +153,8 @@ impl<'a> Opening<'a> {
         let wait = inner.wait_begins();
         let (records, offline) = self.records()?;
         let manifest = records.verified.manifest.clone();
-        let (min, revision) = (self.options.min_revision, records.verified.head.revision);
-        if revision < min && self.options.address.revision.is_none() {
-            return Err(RemoteError::TooOld {
-                address,
-                revision,
-                min,
-            });
-        }
+        let revision = records.verified.head.revision;
+        self.not_too_old(revision)?;
         let pieces = self.start_pack(&manifest, offline);
         // The connection for what readers want opens while the index comes.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
@@ -194,13 +188,11 @@ impl<'a> Opening<'a> {
             .options
             .trace
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
-        let boot = trace.clone().map(|recorder| Boot {
-            recorder,
-            path: format!(
-                "/v1/traces/{}/{}/{revision}",
-                manifest.system, manifest.profile
-            ),
-        });
+        let path = format!(
+            "/v1/traces/{}/{}/{revision}",
+            manifest.system, manifest.profile
+        );
+        let boot = trace.clone().map(|recorder| Boot { recorder, path });
         let source = Arc::new(RemoteSource::new(
             self.near,
             self.fetcher,
@@ -225,6 +217,19 @@ impl<'a> Opening<'a> {
             has_pack: manifest.pack.is_some(),
             manifest,
             trace,
+        })
+    }
+
+    /// A head older than the operator allows is refused, unless that revision was asked for.
+    fn not_too_old(&self, revision: u64) -> Result<(), RemoteError> {
+        let min = self.options.min_revision;
+        if revision >= min || self.options.address.revision.is_some() {
+            return Ok(());
+        }
+        Err(RemoteError::TooOld {
+            address: self.options.address.to_string(),
+            revision,
+            min,
         })
     }
 
