@@ -129,6 +129,9 @@ fn unpacking_is_the_inverse() {
     let tree = place.join("tree");
     fs::create_dir(&tree).unwrap();
     everything(&tree);
+    // A device 0:0, which as itself would be read as a whiteout.
+    let stand_in = "mknod -m 640 null c 0 1; setfattr -n trusted.layerfs.device -v 0:0 null";
+    shell(stand_in, &tree.join("dev"));
     let layer = place.join("a.layer");
     let expected = dump(&baked(&tree, None, &layer));
     let bakery = env!("CARGO_BIN_EXE_bakery");
@@ -156,9 +159,21 @@ fn unpacking_is_the_inverse() {
         fs::create_dir(&other).unwrap();
         shell(&format!("{program} -xpf ../out.tar"), &other);
         let got = dump(&baked(&other, None, &place.join("b.layer")));
-        // bsdtar does not set the time of the directory it runs in.
-        let below_root = |dump: &str| coarse(dump).split_once('\n').unwrap().1.to_owned();
-        assert_same(program, &below_root(&expected), &below_root(&got));
+        // bsdtar does not set the time of the directory it runs in; tar, as called here, leaves
+        // attributes out, and with them what the stand-in stands for.
+        let below_root = |dump: &str| -> Vec<String> {
+            let lines = coarse(dump);
+            let others = lines.lines().skip(1);
+            others
+                .filter(|line| !line.starts_with("/dev/null "))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_same(
+            program,
+            &below_root(&expected).join("\n"),
+            &below_root(&got).join("\n"),
+        );
     }
 }
 

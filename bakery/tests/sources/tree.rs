@@ -88,10 +88,6 @@ pub fn everything(root: &Path) {
         "user.binary",
         &[0, 1, 255, b'\n', b'='],
     );
-    shell(
-        "mknod -m 640 null c 0 1; setfattr -n trusted.layerfs.device -v 0:0 null",
-        &root.join("dev"),
-    );
     fs::write(root.join("etc/empty"), b"").unwrap();
     lchown(root.join("etc/empty"), Some(3_000_000), Some(2_500_000)).unwrap();
     symlink("../usr/bin/tool", root.join("etc/short")).unwrap();
