@@ -1,5 +1,6 @@
 //! Roots on a server: faults, mirrors, trust, packs, caches, backups, links. Real mounts, every byte compared.
 
+mod boots;
 mod client;
 mod contact;
 mod faults;

@@ -15,6 +15,7 @@
 //! | [`serve`] | the store over HTTP |
 //! | [`netboot`] | boot menus and dnsmasq's configuration |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
+//! | [`boots`] | how long the boots of each revision took |
 //! | [`authorize`], [`receive`] | who may push; taking a push |
 //! | [`watch`] | from what arrives to what is published |
 //! | [`sys`] | the few direct system calls |
@@ -22,6 +23,7 @@
 pub mod assemble;
 pub mod authorize;
 pub mod bake;
+pub mod boots;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -14,9 +14,9 @@ pub mod limits;
 mod menus;
 pub mod metrics;
 pub mod object;
+pub mod posts;
 pub mod range;
 mod routes;
-pub mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,10 +27,11 @@ use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::boots;
 use crate::jobs::Spool;
 use metrics::Metrics;
 use object::Objects;
-use traces::Traces;
+use posts::Posts;
 
 /// What to serve, and how.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ pub struct Options {
 #[derive(Debug)]
 struct Server {
     objects: Objects,
-    traces: Option<Traces>,
+    traces: Option<Posts>,
+    reports: Option<Posts>,
     spool: Option<Spool>,
     metrics: Metrics,
     url: Option<String>,
@@ -87,16 +89,19 @@ impl Bound {
                 format!("cannot listen on {address}: is another server there? choose another with --listen")
             })?);
         }
-        let traces = match &options.spool {
-            Some(spool) => Some(
-                Traces::open(spool.join("traces"))
-                    .with_context(|| format!("cannot open the spool {}", spool.display()))?,
-            ),
-            None => None,
+        let posts = |name: &str, bounds| -> anyhow::Result<Option<Posts>> {
+            let Some(spool) = &options.spool else {
+                return Ok(None);
+            };
+            let posts = Posts::open(spool.join(name), bounds);
+            posts
+                .map(Some)
+                .with_context(|| format!("cannot open the spool {}", spool.display()))
         };
         let server = Server {
+            traces: posts("traces", posts::TRACES)?,
+            reports: posts(boots::DIRECTORY, posts::REPORTS)?,
             objects: Objects::new(options.store, options.directory),
-            traces,
             spool: options.spool.as_deref().map(Spool::open).transpose()?,
             metrics: Metrics::default(),
             url: options.url,

@@ -40,6 +40,13 @@ pub enum Command {
     Trace(commands::remote::TraceArgs),
     /// Send that to the server, which makes the next boots faster with it
     PushTrace(commands::remote::PushTraceArgs),
+    /// Show how long this boot took and what it cost
+    ///
+    /// The time from the kernel's start until systemd reached the unit that ends a boot, and what the mount
+    /// had fetched when this was asked: ask early, as the service layerfs-boot-report does. Without systemd
+    /// it is the time until now. With --send the server gets it, and the boot's trace; `bakery log` shows the
+    /// median of each revision.
+    BenchBoot(commands::bench_boot::Args),
 }
 
 /// Arguments of `layerfs mount`.
@@ -110,6 +117,7 @@ pub fn main() -> ExitCode {
             Command::Status(args) => commands::status::run(&args),
             Command::Trace(args) => commands::remote::trace(&args),
             Command::PushTrace(args) => commands::remote::push_trace(&args),
+            Command::BenchBoot(args) => commands::bench_boot::run(&args),
         }
     };
     outcome.unwrap_or_else(|error| {

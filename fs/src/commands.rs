@@ -1,6 +1,7 @@
 //! The verbs: what each prints, and its exit code.
 #![expect(clippy::print_stdout, reason = "commands talk to people")]
 
+pub mod bench_boot;
 pub mod helper;
 pub mod mount;
 pub mod push;

@@ -9,6 +9,9 @@ use layerfmt::{Chunk, Index};
 /// Attributes of the root directory that begin so are questions to the source.
 pub const QUESTION_PREFIX: &str = "user.layerfs.";
 
+/// What the source takes a boot report under; see [`ChunkSource::tell`].
+pub const BOOT_REPORT: &str = "boot-report";
+
 /// Why stored bytes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -92,6 +95,12 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// `push-trace`. May take long.
     fn answer(&self, _question: &str) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Takes what is told by setting an attribute of the root directory: [`BOOT_REPORT`]. Whether it was taken.
+    /// May take long.
+    fn tell(&self, _what: &str, _value: &[u8]) -> bool {
+        false
     }
 
     /// What `layerfs status` shows under `source`; `None`: nothing worth saying.

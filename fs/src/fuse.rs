@@ -25,7 +25,7 @@ use fuser::{
 
 pub use self::adapter::Adapter;
 use self::adapter::{FOREVER, caller};
-use crate::fetch::QUESTION_PREFIX;
+use crate::fetch::BOOT_REPORT;
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::metrics::Operation;
@@ -370,7 +370,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -378,6 +378,16 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if let Some((workers, told)) = self.question(req, ino, name)
+            && told == BOOT_REPORT
+        {
+            let (fs, value) = (Arc::clone(&self.fs), value.to_vec());
+            workers.run(Box::new(move || {
+                let taken = fs.lower.chunks.tell(&told, &value);
+                Self::empty(reply, taken.then_some(()).ok_or(sys::Errno::IO));
+            }));
+            return;
+        }
         self.guard(Operation::Setxattr, || {
             let set = self
                 .fs
@@ -387,14 +397,8 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let question = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(QUESTION_PREFIX));
-        if let (Some(question), Some(workers), ROOT_ID, 0) =
-            (question, &self.workers, ino.0, req.uid())
-            && name.as_bytes() != STATUS_XATTR
-        {
-            let (fs, question) = (Arc::clone(&self.fs), question.to_owned());
+        if let Some((workers, question)) = self.question(req, ino, name) {
+            let fs = Arc::clone(&self.fs);
             workers.run(Box::new(move || {
                 let answer = fs.lower.chunks.answer(&question);
                 Self::value(reply, size, answer.ok_or(sys::Errno::NODATA));

@@ -20,5 +20,6 @@ pub mod remote;
 pub mod stack;
 pub mod status;
 pub mod sys;
+pub mod systemd;
 pub mod trace;
 pub mod upper;

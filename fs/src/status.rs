@@ -40,6 +40,9 @@ pub struct Status {
     pub panics: u64,
     /// Seconds since the mount began.
     pub uptime_s: u64,
+    /// Milliseconds from the kernel's start (`CLOCK_MONOTONIC`) to the mount.
+    #[serde(default)]
+    pub mounted_ms: u64,
     /// What the source of chunks has to say, if it is not local.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<serde_json::Value>,
@@ -69,6 +72,8 @@ pub struct Fixed {
     pub threads: usize,
     /// When the mount began.
     pub began: std::time::Instant,
+    /// See [`Status::mounted_ms`].
+    pub mounted_ms: u64,
 }
 
 /// The status of `fs` now.
@@ -93,6 +98,7 @@ pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
         requests: requests.report(),
         panics: requests.panics.load(Ordering::Relaxed),
         uptime_s: fixed.began.elapsed().as_secs(),
+        mounted_ms: fixed.mounted_ms,
         source: fs.lower.chunks.source_status(),
     }
 }

@@ -6,6 +6,7 @@
 //! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index). Beside them: [`manifest`]
 //! (what a revision is) and [`trust`] (why it may be believed).
 
+pub mod boot_report;
 pub mod check;
 pub mod codec;
 pub mod compact;

@@ -1,10 +1,13 @@
 //! `bakery log`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use layerfmt::manifest::ProfileName;
 use serde::Serialize;
 
+use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;
 use crate::clock;
 use crate::history::Revision;
@@ -21,6 +24,9 @@ pub struct Args {
     /// At most so many
     #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
     count: usize,
+    /// The spool, where `bakery serve --spool` keeps what boots report: adds the median boot time
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: Option<PathBuf>,
 }
 
 /// One line of the log.
@@ -35,6 +41,9 @@ pub(crate) struct Line {
     tree_digest: String,
     tags: Vec<String>,
     swept: bool,
+    /// How long its boots took, if one has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boots: Option<BootTimes>,
 }
 
 impl Line {
@@ -50,6 +59,7 @@ impl Line {
             tree_digest: manifest.tree_digest.to_string(),
             tags,
             swept,
+            boots: None,
         }
     }
 }
@@ -61,12 +71,18 @@ impl Line {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
+    let boots = args.spool.map(|spool| Boots::of(&spool, &args.name));
     let mut lines = Vec::new();
     for revision in history.log(&args.name, args.count)? {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());
         let here = here.map(|tag| tag.name.clone()).collect();
         let swept = is_swept(&history, &revision.name())?;
-        lines.push(Line::of(&revision, here, swept));
+        let mut line = Line::of(&revision, here, swept);
+        if let Some(boots) = &boots {
+            let times = boots.times(revision.number());
+            line.boots = times.context("cannot read the boot reports in the spool")?;
+        }
+        lines.push(line);
     }
     output::emit(globals, &lines, |out| {
         for line in &lines {
@@ -80,6 +96,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             write!(out, "  {subject}")?;
             if !line.tags.is_empty() {
                 write!(out, "  [{}]", line.tags.join(", "))?;
+            }
+            if let Some(boots) = &line.boots {
+                write!(out, "  boots in {boots}")?;
             }
             writeln!(out, "{}", if line.swept { "  (swept)" } else { "" })?;
         }

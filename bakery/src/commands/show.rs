@@ -1,9 +1,13 @@
 //! `bakery show`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerfmt::manifest::RevisionName;
+use anyhow::Context as _;
+use layerfmt::manifest::{Manifest, RevisionName};
+use serde::Serialize;
 
+use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;
 use crate::clock;
 use crate::output;
@@ -11,12 +15,23 @@ use crate::publish::action_text;
 
 /// Show one revision: its layers, its boot files, who and why
 ///
-/// With --json, the manifest as it is signed.
+/// With --json, the manifest as it is signed, and under `boots` what its boots told, if any did.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The revision; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: RevisionName,
+    /// The spool, where `bakery serve --spool` keeps what boots report: adds the median boot time
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Shown<'m> {
+    #[serde(flatten)]
+    manifest: &'m Manifest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boots: Option<BootTimes>,
 }
 
 /// Prints the manifest.
@@ -26,7 +41,14 @@ pub struct Args {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let revision = globals.history()?.revision(&args.revision)?;
     let manifest = &revision.manifest;
-    output::emit(globals, manifest, |out| {
+    let boots = match &args.spool {
+        Some(spool) => Boots::of(spool, &args.revision.name)
+            .times(revision.number())
+            .context("cannot read the boot reports in the spool")?,
+        None => None,
+    };
+    let shown = Shown { manifest, boots };
+    output::emit(globals, &shown, |out| {
         writeln!(out, "{}  {}", revision.name(), action_text(manifest.action))?;
         writeln!(out, "author   {}", manifest.author)?;
         writeln!(out, "time     {}", clock::text(manifest.time))?;
@@ -37,6 +59,14 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 "base     {system}/{profile}@{} ({} layers)",
                 base.revision, base.layers
             )?;
+        }
+        if let Some(boots) = &shown.boots {
+            let bytes = output::length(boots.median_bytes);
+            let unit = match boots.unit.as_str() {
+                "" => "asked after",
+                unit => unit,
+            };
+            writeln!(out, "boots    {boots} to {unit}, {bytes} each")?;
         }
         writeln!(out, "tree     {}", manifest.tree_digest)?;
         let index = manifest.index;

@@ -25,12 +25,19 @@ pub const BATCH_RANGES_MAX: usize = 4096;
 /// Bytes one batch may ask for.
 pub const BATCH_LEN_MAX: u64 = 64 << 20;
 
-/// Bytes of one posted trace or boot report. A desktop boot's trace is 200 KiB.
+/// Bytes of one posted trace. A desktop boot's trace is 200 KiB.
 pub const TRACE_LEN_MAX: usize = 4 << 20;
 /// Traces kept per revision: a pack learns nothing more from the 65th boot.
 pub const TRACES_PER_REVISION_MAX: usize = 64;
 /// Bytes of all traces in the spool.
 pub const TRACES_LEN_MAX: u64 = 256 << 20;
+
+/// Boot reports kept per revision, the newest: a median of 256 boots moves no more.
+pub const REPORTS_PER_REVISION_MAX: usize = 256;
+/// Bytes of all reports in the spool: 300 revisions with all theirs.
+pub const REPORTS_LEN_MAX: u64 = 64 << 20;
+/// Profiles whose boot times `/metrics` shows: a page stays under a megabyte.
+pub const BOOT_ROWS_MAX: usize = 1024;
 
 /// Layer files kept open and mapped.
 pub const OPEN_OBJECTS_MAX: usize = 1024;

@@ -1,8 +1,14 @@
 //! The server's counters, in Prometheus' text form.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use layerfmt::manifest::ProfileName;
+
+use super::limits;
 
 /// What a request was for; a label of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +23,13 @@ pub enum Route {
     Bundle,
     Batch,
     Trace,
+    BootReport,
     Job,
     Netboot,
     Other,
 }
 
-const ROUTES: [(Route, &str); 12] = [
+const ROUTES: [(Route, &str); 13] = [
     (Route::Layer, "layer"),
     (Route::Index, "index"),
     (Route::Pack, "pack"),
@@ -32,6 +39,7 @@ const ROUTES: [(Route, &str); 12] = [
     (Route::Bundle, "bundle"),
     (Route::Batch, "batch"),
     (Route::Trace, "trace"),
+    (Route::BootReport, "boot_report"),
     (Route::Job, "job"),
     (Route::Netboot, "netboot"),
     (Route::Other, "other"),
@@ -66,6 +74,7 @@ impl Route {
             ("v1", "bundle") => Self::Bundle,
             ("v1", "batch") => Self::Batch,
             ("v1", "traces") => Self::Trace,
+            ("v1", "boots") => Self::BootReport,
             ("v1", "jobs") => Self::Job,
             ("boot.ipxe" | "grub.cfg" | "pxelinux.cfg" | "ipxe", _) => Self::Netboot,
             _ => Self::Other,
@@ -80,10 +89,18 @@ struct PerRoute {
     bytes: AtomicU64,
 }
 
+/// Boots of the newest revision of a profile that reported since the server started.
+#[derive(Debug, Default)]
+struct Boots {
+    revision: u64,
+    count: u64,
+    total_ms: u64,
+}
+
 /// Every counter of one server.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    routes: [PerRoute; 12],
+    routes: [PerRoute; 13],
     durations: [AtomicU64; 9],
     duration_micros: AtomicU64,
     /// Connections accepted.
@@ -98,6 +115,9 @@ pub struct Metrics {
     pub traces_stored: AtomicU64,
     /// See `traces_stored`.
     pub traces_refused: AtomicU64,
+    /// Boot reports refused.
+    pub reports_refused: AtomicU64,
+    boots: Mutex<BTreeMap<ProfileName, Boots>>,
     /// Reads of the store that failed (not: objects it does not have).
     pub store_errors: AtomicU64,
 }
@@ -118,6 +138,47 @@ impl Metrics {
             count.fetch_add(1, Relaxed);
         }
         self.duration_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// Counts one boot report.
+    pub fn booted(&self, profile: ProfileName, revision: u64, target_ms: u64) {
+        let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        if boots.len() >= limits::BOOT_ROWS_MAX && !boots.contains_key(&profile) {
+            return;
+        }
+        let row = boots.entry(profile).or_default();
+        if revision > row.revision {
+            *row = Boots {
+                revision,
+                ..Boots::default()
+            };
+        }
+        if revision == row.revision {
+            row.count += 1;
+            row.total_ms = row.total_ms.saturating_add(target_ms);
+        }
+    }
+
+    fn render_boots(&self, page: &mut String) {
+        let boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        if boots.is_empty() {
+            return;
+        }
+        let help = "Kernel to target, of the newest revision that reported";
+        head(page, "boot_seconds", "summary", help);
+        for (name, row) in boots.iter() {
+            let (system, profile) = (&name.system, &name.profile);
+            let labels = format!(
+                "system=\"{system}\",profile=\"{profile}\",revision=\"{}\"",
+                row.revision
+            );
+            let (whole, part) = (row.total_ms / 1000, row.total_ms % 1000);
+            let _ = writeln!(
+                page,
+                "bakery_boot_seconds_sum{{{labels}}} {whole}.{part:03}"
+            );
+            let _ = writeln!(page, "bakery_boot_seconds_count{{{labels}}} {}", row.count);
+        }
     }
 
     /// The page Prometheus reads. `jobs` are counts by state.
@@ -163,6 +224,12 @@ impl Metrics {
                 &self.traces_refused,
             ),
             (
+                "boot_reports_refused_total",
+                "counter",
+                "Boot reports refused",
+                &self.reports_refused,
+            ),
+            (
                 "store_errors_total",
                 "counter",
                 "Failed reads of the store",
@@ -172,6 +239,7 @@ impl Metrics {
             head(&mut page, name, kind, help);
             let _ = writeln!(page, "bakery_{name} {}", value.load(Relaxed));
         }
+        self.render_boots(&mut page);
         if !jobs.is_empty() {
             head(&mut page, "jobs", "gauge", "Jobs in the spool by state");
             for (state, count) in jobs {
@@ -264,6 +332,9 @@ mod tests {
             Duration::from_micros(700),
         );
         metrics.answered(Route::of("/v1/bundle/a/b"), 404, 0, Duration::from_secs(60));
+        for (revision, ms) in [(6, 40_000), (7, 9_300), (7, 10_705), (6, 50_000)] {
+            metrics.booted("kiosk/lab".parse().unwrap(), revision, ms);
+        }
         let page = metrics.render(&[("queued", 3)]);
         for line in [
             "bakery_requests_total{route=\"layer\",status=\"2xx\"} 1",
@@ -274,6 +345,8 @@ mod tests {
             "bakery_request_seconds_bucket{le=\"30\"} 1",
             "bakery_request_seconds_bucket{le=\"+Inf\"} 2",
             "bakery_request_seconds_sum 60.000700",
+            "bakery_boot_seconds_sum{system=\"kiosk\",profile=\"lab\",revision=\"7\"} 20.005",
+            "bakery_boot_seconds_count{system=\"kiosk\",profile=\"lab\",revision=\"7\"} 2",
             "bakery_jobs{state=\"queued\"} 3",
         ] {
             assert!(page.lines().any(|one| one == line), "{line}\n{page}");

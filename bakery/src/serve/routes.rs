@@ -13,14 +13,15 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use layerfmt::boot_report::{BootReport, REPORT_LEN_MAX};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::batch::{self, BatchError};
 use super::key::{Key, Lifetime};
 use super::metrics::Route;
 use super::object::ObjectError;
+use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
-use super::traces::TraceError;
 use super::{Server, bundle, limits, menus};
 use crate::jobs::{Spool, State as JobState, is_name};
 
@@ -46,6 +47,10 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route(
             "/v1/traces/{system}/{profile}/{revision}",
             post(take_trace).layer(DefaultBodyLimit::max(limits::TRACE_LEN_MAX)),
+        )
+        .route(
+            "/v1/boots/{system}/{profile}/{revision}",
+            post(take_report).layer(DefaultBodyLimit::max(REPORT_LEN_MAX)),
         )
         .fallback(object)
         .layer(RequestBodyTimeoutLayer::new(limits::BODY_TIMEOUT))
@@ -200,45 +205,87 @@ async fn take_trace(
     Path((system, profile, revision)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Response {
-    if server.traces.is_none() || !is_name(&system) || !is_name(&profile) {
-        return absent();
+    let metrics = &server.metrics;
+    let of = (system, profile, revision);
+    match keep(&server, of, body, |server| server.traces.as_ref()).await {
+        Ok(()) => metrics.traces_stored.fetch_add(1, Relaxed),
+        Err(Some(response)) => {
+            metrics.traces_refused.fetch_add(1, Relaxed);
+            return response;
+        }
+        Err(None) => return absent(),
+    };
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// A boot report. It is read before it is kept, and what is kept was written here.
+async fn take_report(
+    State(server): Shared,
+    Path((system, profile, revision)): Path<(String, String, u64)>,
+    body: Bytes,
+) -> Response {
+    let metrics = &server.metrics;
+    let refuse = |response: Response| {
+        metrics.reports_refused.fetch_add(1, Relaxed);
+        response
+    };
+    let read = BootReport::decode(&body).and_then(|report| {
+        let name = report.revision_name()?;
+        let bytes = report.encode()?;
+        Ok((name, report.times.target_ms, bytes))
+    });
+    let (name, target_ms, bytes) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            return refuse((StatusCode::BAD_REQUEST, format!("{error}\n")).into_response());
+        }
+    };
+    if (&name.name.system, &name.name.profile, name.revision) != (&system, &profile, Some(revision))
+    {
+        let text = "the report is of another revision\n";
+        return refuse((StatusCode::BAD_REQUEST, text).into_response());
+    }
+    let of = (system, profile, revision);
+    match keep(&server, of, bytes.into(), |server| server.reports.as_ref()).await {
+        Ok(()) => metrics.booted(name.name, revision, target_ms),
+        Err(Some(response)) => return refuse(response),
+        Err(None) => return absent(),
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Keeps what a client sent about a revision that exists; else the answer, none if nothing is there.
+async fn keep(
+    server: &Arc<Server>,
+    (system, profile, revision): (String, String, u64),
+    body: Bytes,
+    posts: impl Fn(&Server) -> Option<&Posts> + Send + 'static,
+) -> Result<(), Option<Response>> {
+    if posts(server).is_none() || !is_name(&system) || !is_name(&profile) {
+        return Err(None);
     }
     let key = format!("refs/{system}/{profile}/{revision:020}");
-    if let Err(error) = server.objects.read(&key).await {
-        return refused(&server, &error);
+    match server.objects.read(&key).await {
+        Ok(_) => {}
+        Err(ObjectError::Missing) => return Err(None),
+        Err(error) => return Err(Some(refused(server, &error))),
     }
-    let writer = Arc::clone(&server);
+    let writer = Arc::clone(server);
     let put = tokio::task::spawn_blocking(move || {
-        writer.traces.as_ref().map_or(Ok(()), |traces| {
-            traces.put(&system, &profile, revision, &body)
+        posts(&writer).map_or(Ok(()), |posts| {
+            posts.put(&system, &profile, revision, &body)
         })
     });
-    let (counter, answer) = match put.await {
-        Ok(Ok(())) => (
-            &server.metrics.traces_stored,
-            StatusCode::NO_CONTENT.into_response(),
-        ),
-        Ok(Err(error)) => {
-            let status = match &error {
-                TraceError::Enough => StatusCode::TOO_MANY_REQUESTS,
-                TraceError::Full => StatusCode::INSUFFICIENT_STORAGE,
-                TraceError::Spool { .. } => {
-                    tracing::error!("{error}");
-                    StatusCode::INSUFFICIENT_STORAGE
-                }
-            };
-            (
-                &server.metrics.traces_refused,
-                (status, "trace not kept\n").into_response(),
-            )
+    let status = match put.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(PostError::Enough(_))) => StatusCode::TOO_MANY_REQUESTS,
+        Ok(Err(error @ PostError::Spool { .. })) => {
+            tracing::error!("{error}");
+            StatusCode::INSUFFICIENT_STORAGE
         }
-        Err(_) => (
-            &server.metrics.traces_refused,
-            StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        ),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    counter.fetch_add(1, Relaxed);
-    answer
+    Err(Some((status, "not kept\n").into_response()))
 }
 
 /// Whether the store can be read; a load balancer's question.

@@ -187,6 +187,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         },
         threads,
         began: std::time::Instant::now(),
+        mounted_ms: sys::process::since_start_ms(),
     };
     let mut flags = options.flags;
     if read_only {

@@ -184,7 +184,7 @@ pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn ask(mountpoint: &Path, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn ask(mountpoint: &Path, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
     let name = format!("{QUESTION_PREFIX}{what}");
     let mut value = vec![0; ANSWER_LEN_MAX];
     match rustix::fs::getxattr(mountpoint, &name, &mut value[..]) {

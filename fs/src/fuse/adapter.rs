@@ -1,23 +1,26 @@
 //! The adapter's state, how requests are guarded, and the answers several requests share.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fuser::{
-    Errno, FopenFlags, Generation, InitFlags, KernelConfig, OpenAccMode, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
+    Errno, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
 };
 
 use super::buffers::Buffers;
 use super::convert;
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::workers::Workers;
-use crate::filesystem::reply::{Attr, Caller, NodeId};
+use crate::fetch::QUESTION_PREFIX;
+use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
 use crate::filesystem::{LayerFs, Make};
 use crate::metrics::{Operation, Requests};
-use crate::status::Fixed;
+use crate::status::{Fixed, STATUS_XATTR};
 use crate::sys;
 
 /// How long the kernel may remember: nothing changes behind its back.
@@ -227,6 +230,19 @@ impl Adapter {
             ),
             None => reply.created(&FOREVER, &told, generation, CACHED, KEEP),
         }
+    }
+
+    /// What root asks the source of chunks through attribute `name`, and who may wait for its answer.
+    pub(super) fn question(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+    ) -> Option<(&Workers, String)> {
+        let question = name.to_str()?.strip_prefix(QUESTION_PREFIX)?;
+        let asks = ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() != STATUS_XATTR;
+        let workers = self.workers.as_ref().filter(|_| asks)?;
+        Some((workers, question.to_owned()))
     }
 
     pub(super) fn status(&self) -> sys::Result<Vec<u8>> {

@@ -127,6 +127,11 @@ impl ChunkCache {
         self.source.answer(question)
     }
 
+    /// Tells the source something; see [`ChunkSource::tell`].
+    pub fn tell(&self, what: &str, value: &[u8]) -> bool {
+        self.source.tell(what, value)
+    }
+
     /// Whether the source may take long.
     pub fn is_slow(&self) -> bool {
         self.source.is_slow()

@@ -413,12 +413,19 @@ async fn get_from(
     Ok(whole)
 }
 
+/// How often it is looked whether somebody waits.
+const SECOND: Duration = Duration::from_secs(1);
+
 async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>) {
     use std::io::Write;
     let mut patience = Patience::default();
     while !inner.closed.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let text = match patience.look(inner.waiting(), SAY_AFTER) {
+        tokio::time::sleep(SECOND).await;
+        let waited = inner.waiting();
+        if waited.is_some_and(|waited| waited >= SECOND) {
+            Counters::add(&inner.counters.waited_s, 1);
+        }
+        let text = match patience.look(waited, SAY_AFTER) {
             Say::Nothing => continue,
             Say::Waiting(seconds) => {
                 let servers: Vec<String> = inner

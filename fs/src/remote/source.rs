@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use layerfmt::boot_report::BootReport;
 use layerfmt::{Chunk, Digest, Index, Source};
 
 use super::error::FetchError;
@@ -15,7 +16,7 @@ use super::status::{Counters, RemoteStatus, Word};
 use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
-use crate::fetch::{ChunkSource, SourceError};
+use crate::fetch::{BOOT_REPORT, ChunkSource, SourceError};
 use crate::trace::TraceRecorder;
 
 /// Where chunks are kept on this machine.
@@ -263,6 +264,7 @@ impl RemoteSource {
             cache_hits: get(&counters.cache_hits),
             cache_damaged: self.near.disk.as_ref().map_or(0, DiskCache::damaged),
             backup_hits: get(&counters.backup_hits),
+            waited_s: get(&counters.waited_s),
             mirrors: self.fetcher.inner.mirrors.status(),
         }
     }
@@ -336,9 +338,29 @@ impl ChunkSource for RemoteSource {
         let bytes = boot.recorder.trace().encode();
         bytes.chunks(TRACE_PART_LEN).nth(part).map(<[u8]>::to_vec)
     }
+
+    fn tell(&self, what: &str, value: &[u8]) -> bool {
+        if what != BOOT_REPORT {
+            return false;
+        }
+        self.send_report(value)
+            .inspect_err(|error| tracing::warn!(error, "the boot report was not sent"))
+            .is_ok()
+    }
 }
 
 impl RemoteSource {
+    /// Sends a boot report of this very revision to the server.
+    fn send_report(&self, value: &[u8]) -> Result<(), String> {
+        let report = BootReport::decode(value).map_err(|error| error.to_string())?;
+        if report.revision != self.words.revision {
+            return Err(format!("it is of {}", report.revision));
+        }
+        let path = format!("/v1/boots/{}", report.revision.replace('@', "/"));
+        let ask = Ask::post(path, value.to_vec().into(), STALL_FIRST);
+        self.fetcher.post(&ask).map_err(|error| error.to_string())
+    }
+
     fn is_packed(&self, chunk: &Chunk) -> bool {
         piece(&self.objects, chunk).is_some_and(|piece| piece.object.optional)
     }

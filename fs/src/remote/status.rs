@@ -31,6 +31,8 @@ pub struct Counters {
     pub cache_damaged: AtomicU64,
     /// Chunks read from the backup.
     pub backup_hits: AtomicU64,
+    /// Seconds in which a reader waited for a server for a second or more.
+    pub waited_s: AtomicU64,
 }
 
 impl Counters {
@@ -93,6 +95,8 @@ pub struct RemoteStatus {
     pub cache_damaged: u64,
     /// Chunks read from the backup.
     pub backup_hits: u64,
+    /// Seconds in which a reader waited for a server, since the start.
+    pub waited_s: u64,
     /// The servers, in the order they were named.
     pub mirrors: Vec<MirrorStatus>,
 }

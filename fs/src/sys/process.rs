@@ -91,6 +91,18 @@ pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> 
     Ok(())
 }
 
+/// Milliseconds since the kernel's start, on the clock that systemd's timestamps are of.
+pub fn since_start_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u64::try_from(now.tv_nsec).unwrap_or(0),
+    );
+    seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos / 1_000_000)
+}
+
 /// Priority of the threads that answer: a client waits for each of them.
 const NICE: i32 = -10;
 

@@ -1,0 +1,255 @@
+//! `layerfs bench-boot`: what this very boot took and cost.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use indicatif::HumanBytes;
+use layerfmt::boot_report::{BootReport, Clock, Counts, Times};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use crate::fetch::{BOOT_REPORT, QUESTION_PREFIX};
+use crate::status::Status;
+use crate::sys::process::since_start_ms;
+use crate::systemd;
+
+/// How often systemd is asked whether the boot is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for that.
+const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Arguments of `layerfs bench-boot`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where the system is mounted
+    #[arg(default_value = "/")]
+    mountpoint: PathBuf,
+    /// The unit that ends the boot
+    #[arg(long, default_value = systemd::DEFAULT_UNIT)]
+    unit: String,
+    /// Wait until it is reached, at most half an hour
+    #[arg(long)]
+    wait: bool,
+    /// Send it to the server, and then the boot's trace
+    #[arg(long)]
+    send: bool,
+    /// Seconds that the trace goes on after the unit was reached, for what starts last
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=300))]
+    settle: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the report, and sends it if asked.
+///
+/// # Errors
+/// No layerfs is mounted there, systemd does not answer, or no server takes what is sent.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Some(times) = times(args)? else {
+        eprintln!(
+            "layerfs: {} is not reached yet: ask again, or with --wait",
+            args.unit
+        );
+        return Ok(ExitCode::from(1));
+    };
+    let status = super::status::read(&args.mountpoint)?;
+    let report = report(&status, times);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", human(&report));
+    }
+    if !args.send {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if status.source.is_none() {
+        bail!(
+            "{}: a mount of local layers has no server to send to",
+            args.mountpoint.display()
+        );
+    }
+    let sent = send(&args.mountpoint, &report);
+    // The trace is worth sending whatever became of the report.
+    std::thread::sleep(Duration::from_secs(args.settle));
+    let trace = super::remote::ask(&args.mountpoint, "push-trace");
+    sent?;
+    match trace? {
+        Some(answer) => eprintln!("report and trace {}", String::from_utf8_lossy(&answer)),
+        None => bail!(
+            "{}: the report was sent, but no server took the trace: see its log",
+            args.mountpoint.display()
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// When the stages of the boot were; none if it is not over.
+fn times(args: &Args) -> anyhow::Result<Option<Times>> {
+    if !systemd::runs() {
+        return Ok(Some(Times {
+            clock: Clock::Uptime,
+            unit: String::new(),
+            initrd_ms: None,
+            mounted_ms: None,
+            userspace_ms: None,
+            target_ms: since_start_ms(),
+            finished_ms: None,
+            counted_ms: since_start_ms(),
+        }));
+    }
+    let since = Instant::now();
+    loop {
+        let unit = systemd::unit(&args.unit)?;
+        if let Some(target_ms) = unit.active_ms {
+            let stages = systemd::stages()?;
+            return Ok(Some(Times {
+                clock: Clock::Systemd,
+                unit: unit.name,
+                initrd_ms: stages.initrd_ms,
+                mounted_ms: None,
+                userspace_ms: stages.userspace_ms,
+                target_ms,
+                finished_ms: stages.finished_ms,
+                counted_ms: since_start_ms(),
+            }));
+        }
+        if !args.wait {
+            return Ok(None);
+        }
+        if since.elapsed() > WAIT_MAX {
+            bail!("{}: not reached within half an hour", args.unit);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn report(status: &Status, times: Times) -> BootReport {
+    let nothing = serde_json::Value::Null;
+    // The daemon comes from the initramfs and may be older than this program: what it does not tell is 0.
+    let source = status.source.as_ref().unwrap_or(&nothing);
+    let count = |name: &str| source.get(name).and_then(serde_json::Value::as_u64);
+    let count = |name: &str| count(name).unwrap_or(0);
+    let word = |name: &str| source.get(name).and_then(serde_json::Value::as_str);
+    let mut report = BootReport::new(word("revision").unwrap_or("local layers"), times);
+    report.times.mounted_ms = Some(status.mounted_ms).filter(|ms| *ms > 0);
+    report.counts = Counts {
+        bytes: count("bytes"),
+        requests: count("requests"),
+        retries: count("retries"),
+        corrupt: count("corrupt"),
+        demanded: count("demanded"),
+        prefetched: count("prefetched"),
+        pack_chunks: count("pack_chunks"),
+        rebuilt: count("rebuilt"),
+        cache_hits: count("cache_hits"),
+        backup_hits: count("backup_hits"),
+        waited_s: count("waited_s"),
+    };
+    report.offline = source.get("offline") == Some(&true.into());
+    report.pack = line(word("pack").unwrap_or("none"));
+    report.memory_kib = kib_of("/proc/meminfo", "MemTotal:").unwrap_or(0);
+    report.daemon_kib = kib_of(&format!("/proc/{}/status", status.pid), "VmRSS:").unwrap_or(0);
+    report.kernel = line(&rustix::system::uname().release().to_string_lossy());
+    report.version = line(&status.version);
+    report
+}
+
+/// As much of a text as a report may hold, as one line.
+fn line(text: &str) -> String {
+    text.chars()
+        .filter(|c| c.is_ascii() && !c.is_control())
+        .take(128)
+        .collect()
+}
+
+/// The number behind `name` in a file of /proc whose lines are `NAME: N kB`.
+fn kib_of(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Has the mount send it: it knows the servers, and what they were called when there was a resolver.
+fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
+    let name = format!("{QUESTION_PREFIX}{BOOT_REPORT}");
+    let value = report.encode()?;
+    match rustix::fs::setxattr(mountpoint, &name, &value, XattrFlags::empty()) {
+        Ok(()) => Ok(()),
+        Err(Errno::IO) => bail!(
+            "{}: no server took the report: see its log",
+            mountpoint.display()
+        ),
+        Err(Errno::ROFS) => bail!(
+            "{}: mounted read-only: a report can be sent by a writable root only",
+            mountpoint.display()
+        ),
+        Err(Errno::PERM | Errno::ACCESS) => bail!("only root may send a report"),
+        Err(errno) => Err(errno).with_context(|| mountpoint.display().to_string()),
+    }
+}
+
+fn human(report: &BootReport) -> String {
+    let mut text = String::new();
+    let (times, counts) = (&report.times, &report.counts);
+    let until = match times.clock {
+        Clock::Systemd => times.unit.as_str(),
+        Clock::Uptime => "now (no systemd here says when the boot was over)",
+    };
+    let target = seconds(times.target_ms);
+    let _ = writeln!(
+        text,
+        "{}: {target} s from the kernel's start to {until}",
+        report.revision
+    );
+    for (what, at) in [
+        ("systemd in the initramfs", times.initrd_ms),
+        ("root mounted", times.mounted_ms),
+        ("init of the system", times.userspace_ms),
+        ("everything started", times.finished_ms),
+    ] {
+        if let Some(at) = at {
+            let _ = writeln!(text, "  {:>8} s  {what}", seconds(at));
+        }
+    }
+    let _ = writeln!(
+        text,
+        "until {} s: {} received ({} bytes), {} requests, {} retries, {} s waited for a server",
+        seconds(times.counted_ms),
+        HumanBytes(counts.bytes),
+        counts.bytes,
+        counts.requests,
+        counts.retries,
+        counts.waited_s
+    );
+    let _ = writeln!(
+        text,
+        "chunks: {} from the boot pack ({}), {} on demand, {} ahead; {} cache hits, {} backup hits, {} refused",
+        counts.pack_chunks,
+        report.pack,
+        counts.demanded,
+        counts.prefetched,
+        counts.cache_hits,
+        counts.backup_hits,
+        counts.corrupt
+    );
+    if report.offline {
+        let _ = writeln!(text, "started from local storage: no server answered");
+    }
+    let _ = writeln!(
+        text,
+        "memory: {} MiB, of these the daemon {} MiB; Linux {}; layerfs {}",
+        report.memory_kib >> 10,
+        report.daemon_kib >> 10,
+        report.kernel,
+        report.version
+    );
+    text
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
