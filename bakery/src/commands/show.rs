@@ -61,12 +61,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             )?;
         }
         if let Some(boots) = &shown.boots {
-            let bytes = output::length(boots.median_bytes);
-            let unit = match boots.unit.as_str() {
-                "" => "asked after",
-                unit => unit,
-            };
-            writeln!(out, "boots    {boots} to {unit}, {bytes} each")?;
+            writeln!(out, "boots    {}", describe(boots))?;
         }
         writeln!(out, "tree     {}", manifest.tree_digest)?;
         let index = manifest.index;
@@ -110,4 +105,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn describe(boots: &BootTimes) -> String {
+    let bytes = output::length(boots.median_bytes);
+    let unit = match boots.unit.as_str() {
+        "" => "the moment each was asked",
+        unit => unit,
+    };
+    format!("{boots} to {unit}, {bytes} each")
 }
