@@ -58,6 +58,7 @@ test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push
 
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
+	python3 benches/report/test_report.py
 
 lab/trees/minimal lab/trees/big:
 	mkdir -p lab/trees
@@ -79,6 +80,16 @@ bench-programs: build
 bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
+lab/slices-255: lab/trees/minimal
+	rm -rf $@ && mkdir -p $@
+	./benches/boot/slices.py lab/trees/minimal $@ 255
+
+bench-layers: build bench-programs lab/trees/minimal lab/slices-255 ## What 8, 64 and 256 layers cost against one (root; ROUNDS=5)
+	./benches/compare/layers.py --tree lab/trees/minimal --slices lab/slices-255 --rounds $(ROUNDS)
+
+bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 inodes, 200 MiB read, a soak (root; SOAK=180)
+	./benches/memory/memory.py --soak $(or $(SOAK),180)
+
 bench-sizes: bench-programs lab/trees/big ## Bytes, time and memory of layers and squashfs images (root)
 	for upper in upgrade touch; do test -e lab/trees/$$upper.tar.zst || ./benches/trees/upper.sh $$upper lab/trees/big lab/trees/$$upper.tar.zst; done
 	./benches/compare/sizes.py --tree lab/trees/big --upper lab/trees/upgrade.tar.zst --upper lab/trees/touch.tar.zst
@@ -96,12 +107,17 @@ test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip
 test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s
 	$(CARGO) test --release -p layerfs-tests --test suite history::scale -- --ignored --nocapture
 
-deny: ## Licences, sources and forbidden dependencies (installs cargo-deny)
+deny: ## Licences, sources, forbidden and unused dependencies (installs cargo-deny and cargo-machete)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
 	$(CARGO) deny check bans licenses sources
+	$(CARGO) machete --skip-target-dir
+
+advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustSec database)
+	$(CARGO) deny check advisories
 
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny clean-lab \
-  bench bench-programs bench-compare bench-sizes bench-boot bench-report
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny advisories clean-lab \
+  bench bench-programs bench-compare bench-layers bench-memory bench-sizes bench-boot bench-report

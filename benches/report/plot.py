@@ -2,7 +2,7 @@
 import html
 import math
 
-WIDTH, LABEL, RIGHT = 880, 250, 90
+WIDTH, LABEL, RIGHT = 900, 290, 90
 
 
 def number(value, unit):
@@ -27,6 +27,8 @@ def bars(groups, unit, mark=None, logarithmic=False):
     span, out, y = WIDTH - LABEL - RIGHT, [], 8
     for label, found in groups:
         shown = [(colour, value) for colour, value in enumerate(found) if value]
+        if not shown:
+            continue
         out.append(f'<text x="{LABEL - 10}" y="{y + 8 * len(shown) + 4}" text-anchor="end">{html.escape(label)}</text>')
         for colour, value in shown:
             start = place(mark) if mark else 0
@@ -42,20 +44,29 @@ def bars(groups, unit, mark=None, logarithmic=False):
     return f'<svg viewBox="0 0 {WIDTH} {y}" role="img">{"".join(out)}</svg>'
 
 
+def steps(largest):
+    """Round numbers from 0 to at least `largest`, four to six of them."""
+    rough = largest / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    return [step * number for number in range(math.ceil(largest / step * 0.999) + 1)]
+
+
 def lines(curves, across, unit):
-    """Curves of (x, y) points, both axes from zero."""
+    """Curves of (x, y) points: x from 1 on and logarithmic, y from zero."""
     points = [point for curve in curves for point in curve]
     if not points:
         return ""
     height, left, bottom = 240, 70, 36
-    largest_x, largest_y = max(x for x, _ in points), max(y for _, y in points) * 1.1
-    at = lambda x, y: (left + x / largest_x * (WIDTH - left - RIGHT), 10 + (1 - y / largest_y) * (height - bottom - 10))
+    ticks = steps(max(y for _, y in points))
+    largest_x, largest_y = max(x for x, _ in points), ticks[-1]
+    along = lambda x: math.log(max(x, 1)) / math.log(max(largest_x, 2))
+    at = lambda x, y: (left + along(x) * (WIDTH - left - RIGHT), 10 + (1 - y / largest_y) * (height - bottom - 10))
     out = []
-    for part in range(5):
-        value = largest_y * part / 4
+    for value in ticks:
         _, y = at(0, value)
         out.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                   f'<text class="soft" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{number(value, unit)}</text>')
+                   f'<text class="soft" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}{unit if unit == "×" else " " + unit}</text>')
     for x_value in sorted({x for x, _ in points}):
         x, _ = at(x_value, 0)
         out.append(f'<text class="soft" x="{x:.1f}" y="{height - 18}" text-anchor="middle">{x_value}</text>')

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """report.py RESULTS… OUT.html: one self-contained page with SVG plots of raw results.
 
-RESULTS are directories of benches/results; from each, compare.jsonl, boot.jsonl and sizes.jsonl are
-read, as many of them as there are. The page loads nothing from elsewhere."""
+RESULTS are directories of benches/results; from each, compare.jsonl, layers.jsonl, boot.jsonl and
+sizes.jsonl are read, as many of them as there are. The page loads nothing from elsewhere."""
 import html
 import json
 import os
@@ -58,23 +58,42 @@ def table(head, rows):
     return "<table>" + cells("th", head) + "".join(cells("td", row) for row in rows) + "</table>"
 
 
+def rate(link):
+    """Links from the fastest to the slowest: 0 is unshaped."""
+    speed, delay = map(float, link.split(":"))
+    return (-speed if speed else float("-inf"), delay)
+
+
+def spread(values, digits):
+    """A median, and from where to where the values go."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if max(values) == min(values) else f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
 def boots(rows):
     """Seconds and bytes of every way to boot, against the link."""
     good = [row for row in rows if "error" not in row]
     if not good:
         return
-    modes, links = distinct(good, "mode"), distinct(good, "link")
-    label = lambda link: "unshaped" if link == "0:0" else "{} Mbit/s, {} ms".format(*link.split(":"))
+    modes, links = distinct(good, "mode"), sorted(distinct(good, "link"), key=rate)
+    label = lambda link: "unshaped" if link.startswith("0:") else "{} Mbit/s, {} ms".format(*link.split(":"))
     at = lambda link, mode: [row for row in good if (row["link"], row["mode"]) == (link, mode)]
-    yield "Booting a Debian system over the network", key(modes)
+    yield "Booting a Debian system over the network", (
+        '<p class="note">One boot after the other behind the same shaped link, each way in turn; medians. Kernel and '
+        "initramfs are not in the bytes.</p>" + key(modes))
     for what, unit, get in (("Seconds from kernel start to multi-user.target", "s", lambda r: median(r, "from_kernel")),
                             ("Bytes over the link", "MB", lambda r: (median(r, "bytes") or 0) / 1e6 or None)):
         groups = [(label(link), [get(at(link, mode)) for mode in modes]) for link in links]
         yield None, f"<h3>{what}</h3>" + bars(groups, unit)
-    body = [[label(link), mode, len(at(link, mode)), f"{median(at(link, mode), 'from_kernel'):.1f}",
-             f"{median(at(link, mode), 'cpu'):.1f}", f"{median(at(link, mode), 'bytes') / 1e6:.2f}"]
-            for link in links for mode in modes if at(link, mode)]
-    yield None, table(["link", "mode", "boots", "seconds", "QEMU CPU s", "MB"], body)
+    body = []
+    for link in links:
+        for mode in (mode for mode in modes if at(link, mode)):
+            here = at(link, mode)
+            all_of = sum((row["link"], row["mode"]) == (link, mode) for row in rows)
+            body.append([label(link), mode, str(all_of) if all_of == len(here) else f"{len(here)} of {all_of}",
+                         spread([row["from_kernel"] for row in here], 1), spread([row["cpu"] for row in here], 1),
+                         spread([row["bytes"] / 1e6 for row in here], 2)])
+    yield None, table(["link", "mode", "boots", "seconds (spread)", "QEMU CPU s", "MB"], body)
 
 
 def comparison(rows):
@@ -103,7 +122,7 @@ def by_layers(rows):
     if not cases:
         return
     names = distinct(rows, "stack")
-    yield "Cost against the number of layers", key(names)
+    yield "Cost against the number of layers, all stacks", key(names)
     for case in cases:
         curves = []
         for name in names:
@@ -111,6 +130,30 @@ def by_layers(rows):
             curves.append([(count, 1e3 * median([row for row in here if row["layers"] == count], "seconds"))
                            for count in sorted({row["layers"] for row in here})])
         yield None, f"<h3>{html.escape(case)}</h3>" + lines(curves, "layers", "ms")
+
+
+def layers(rows):
+    """layerfs against itself: what the number of layers costs."""
+    counts = sorted(set(distinct(rows, "layers")))
+    if len(counts) < 2:
+        return
+    first, cases = counts[0], distinct(rows, "case")
+    base = {(row["case"], row.get("at", "")[:10], row["round"]): row["seconds"] for row in rows if row["layers"] == first}
+    curves, body = [], []
+    for case in cases:
+        curve = []
+        for count in counts:
+            here = [row for row in rows if (row["case"], row["layers"]) == (case, count)]
+            ratios = [row["seconds"] / base[place] for row in here
+                      if (place := (case, row.get("at", "")[:10], row["round"])) in base]
+            if ratios:
+                curve.append((count, statistics.median(ratios)))
+        curves.append(curve)
+        body.append([case] + [f"{value:.2f}" for _, value in curve])
+    yield "Cost against the number of layers", (
+        '<p class="note">The same tree in more and more layers, layerfs against itself: the time as a multiple of that with '
+        f"{first} layer{'s' if first > 1 else ''}, median over rounds.</p>" + key(cases))
+    yield None, lines(curves, "layers", "×") + table(["case", *map(str, counts)], body)
 
 
 def sizes(rows):
@@ -133,7 +176,8 @@ def main():
         sys.exit("usage: report.py RESULTS… OUT.html")
     *directories, out = sys.argv[1:]
     compared = read(directories, "compare.jsonl")
-    parts = [*boots(read(directories, "boot.jsonl")), *comparison(compared), *by_layers(compared),
+    parts = [*boots(read(directories, "boot.jsonl")), *comparison(compared), *layers(read(directories, "layers.jsonl")),
+             *by_layers(compared),
              *sizes(read(directories, "sizes.jsonl"))]
     if not parts:
         sys.exit(f"report.py: no results in {' '.join(directories)}")
@@ -147,4 +191,5 @@ def main():
                    f"docs/BENCHMARKS.md says how each figure was measured.{note}</p>{body}</html>\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
