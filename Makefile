@@ -1,12 +1,12 @@
 # The commands a person needs. `make help` lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-# What the comparisons run; STORE, SYSTEM and INITRD (of `bakery initrd`) add layerfs to the boots.
+# What the comparisons run.
 LAYERS ?= 1
 ROUNDS ?= 5
 BOOTS ?= 3
 LINKS ?= 0:0,100:20,20:20
-MODES ?= ram,nbd,nbd+30
+MODES ?= ram,nbd,bare,layerfs,nbd+30,layerfs+64
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,9 +94,16 @@ bench-sizes: bench-programs lab/trees/big ## Bytes, time and memory of layers an
 	for upper in upgrade touch; do test -e lab/trees/$$upper.tar.zst || ./benches/trees/upper.sh $$upper lab/trees/big lab/trees/$$upper.tar.zst; done
 	./benches/compare/sizes.py --tree lab/trees/big --upper lab/trees/upgrade.tar.zst --upper lab/trees/touch.tar.zst
 
-bench-boot: bench-programs lab/rivals ## QEMU boots of the rivals, and of STORE (LINKS=100:20 MODES=nbd,layerfs BOOTS=3)
-	./benches/boot/boot.py --rivals lab/rivals --links $(LINKS) --rounds $(BOOTS) --modes $(MODES) \
-	  $(if $(STORE),--store $(STORE) --system $(SYSTEM) --initrd $(INITRD))
+lab/slices-minimal: lab/trees/minimal
+	mkdir -p $@
+	./benches/boot/slices.py lab/trees/minimal $@ 64
+
+lab/site: bench-programs static lab/trees/minimal lab/slices-minimal
+	rm -rf $@
+	./benches/boot/store.py --tree lab/trees/minimal --slices lab/slices-minimal --out $@
+
+bench-boot: bench-programs lab/rivals lab/site ## QEMU boots of layerfs and the rivals over shaped links (LINKS=100:20 MODES=nbd,layerfs BOOTS=3)
+	./benches/boot/boot.py --rivals lab/rivals --site lab/site --links $(LINKS) --rounds $(BOOTS) --modes $(MODES)
 
 bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html

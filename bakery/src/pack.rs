@@ -3,6 +3,7 @@
 //! A pack is a layer file with chunks and no tree. The revision's merged index is rewritten so that hot
 //! extents point into the pack; the index without the pack stays beside it (`plain` in the manifest).
 
+mod carry;
 mod merge;
 pub mod publish;
 mod translate;
@@ -18,8 +19,11 @@ use layerfmt::source::{ChunkSource, ContentReader};
 use layerfmt::trace::PAGE_LEN;
 use layerfmt::tree::{Metadata, Tree};
 use layerfmt::writer::{Effort, LayerInfo, LayerWriter, Options};
-use layerfmt::{Chunk, ContentDigests, Digest, Extent, Index, Ino, Layer, LayerRef, Meta};
+use layerfmt::{
+    Chunk, ContentDigests, Digest, Extent, FormatError, Index, Ino, Layer, LayerRef, Meta,
+};
 
+pub use self::carry::carry;
 pub use self::merge::{Merged, merge};
 pub use self::translate::translate;
 
@@ -53,7 +57,7 @@ pub enum PackError {
     Nothing,
     /// The layers.
     #[error(transparent)]
-    Format(#[from] layerfmt::FormatError),
+    Format(#[from] FormatError),
     /// Reading a layer, writing the pack.
     #[error("cannot read what is to be packed: {0}")]
     Io(#[from] std::io::Error),
@@ -240,7 +244,7 @@ fn repoint(
     pack: &Layer,
     places: &Places,
     raw_digests: &[Digest],
-) -> Result<MergedIndex, PackError> {
+) -> Result<MergedIndex, FormatError> {
     let index = &plain.index;
     let rewritten: Vec<Vec<Extent>> = (0..index.inode_count())
         .map(|ino| rewrite(index, ino, places))

@@ -4,21 +4,20 @@
 //! it all of it is there. Who loses the race for a number builds on the winner and tries again.
 
 mod addition;
+mod carry;
 mod compaction;
+mod draft;
+mod indexes;
 mod pick;
 mod profile;
 mod rebase;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use layerfmt::flatten::{Input, MergedIndex, flatten};
-use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::manifest::{
-    Action, Base, Head, IndexRef, Manifest, ObjectRef, ProfileName, RECORD_FORMAT,
-};
+use layerfmt::manifest::{Head, Manifest, ObjectRef, ProfileName, RECORD_FORMAT};
 use layerfmt::trust::HEAD_NAMESPACE;
 use layerfmt::{Digest, Layer};
 
@@ -29,84 +28,13 @@ use crate::store::{Created, Key, Store, StoreError, check, guard};
 
 pub use addition::{Addition, Import};
 pub use compaction::{CompactPolicy, Compacted, Compaction};
+pub use draft::{Draft, Merged, Plain};
+use indexes::Indexes;
 pub(crate) use pick::action_text;
 
 /// How often a lost race is tried again. Everyone that loses to somebody makes progress for
 /// somebody, so this many losses in a row mean a very busy name.
 const ATTEMPTS_MAX: u32 = 64;
-
-/// The merged index of a revision to be.
-#[derive(Debug, Clone)]
-pub enum Merged {
-    /// That of another revision: nothing to compute, nothing to write.
-    Same {
-        /// The index.
-        index: IndexRef,
-        /// Layers outside the stack it borrows from.
-        borrowed: Vec<ObjectRef>,
-        /// The digest of its tree.
-        tree_digest: Digest,
-    },
-    /// A new one.
-    New(Box<MergedIndex>),
-}
-
-impl Merged {
-    /// The merged index of `manifest`.
-    pub fn of(manifest: &Manifest) -> Merged {
-        Merged::Same {
-            index: manifest.index,
-            borrowed: manifest.borrowed.clone(),
-            tree_digest: manifest.tree_digest,
-        }
-    }
-}
-
-/// A revision to be: what the author decides. The rest follows.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// What makes it.
-    pub action: Action,
-    /// Who.
-    pub author: String,
-    /// Why.
-    pub message: String,
-    /// Kernel parameters.
-    pub cmdline: String,
-    /// The kernel to boot.
-    pub kernel: Option<ObjectRef>,
-    /// The initrd to boot with.
-    pub initrd: Option<ObjectRef>,
-    /// What a profile stands on.
-    pub base: Option<Base>,
-    /// The stack, lowest first.
-    pub layers: Vec<ObjectRef>,
-    /// Its merged index.
-    pub merged: Merged,
-    /// The boot pack.
-    pub pack: Option<ObjectRef>,
-    /// With a pack: the merged index without it.
-    pub plain: Option<IndexRef>,
-}
-
-impl Draft {
-    /// A draft with the contents of `manifest`.
-    pub fn like(manifest: &Manifest, action: Action, author: &str, message: &str) -> Draft {
-        Draft {
-            action,
-            author: author.into(),
-            message: message.into(),
-            cmdline: manifest.cmdline.clone(),
-            kernel: manifest.kernel,
-            initrd: manifest.initrd,
-            base: manifest.base.clone(),
-            layers: manifest.layers.clone(),
-            merged: Merged::of(manifest),
-            pack: manifest.pack,
-            plain: manifest.plain,
-        }
-    }
-}
 
 /// Files to be put into the store for a revision. They must stay until it is published.
 #[derive(Debug, Clone, Default)]
@@ -195,7 +123,7 @@ impl Publisher {
             for (key, file) in all.0.iter().skip(uploads.0.len()) {
                 self.store().put_file(key, file)?;
             }
-            let index = self.upload_index(&draft)?;
+            let index = self.upload_indexes(&draft)?;
             if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, &all)? {
                 return Ok(revision);
             }
@@ -204,67 +132,13 @@ impl Publisher {
         Err(HistoryError::Busy(name.to_string(), ATTEMPTS_MAX))
     }
 
-    fn upload_index(&self, draft: &Draft) -> Result<Index> {
-        let merged = match &draft.merged {
-            Merged::Same {
-                index,
-                borrowed,
-                tree_digest,
-            } => {
-                return Ok(Index {
-                    reference: *index,
-                    borrowed: borrowed.clone(),
-                    tree_digest: *tree_digest,
-                    bytes: None,
-                });
-            }
-            Merged::New(merged) => merged,
-        };
-        let (bytes, head_len) = merged.to_bytes()?;
-        let digest = Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default());
-        let reference = IndexRef {
-            digest,
-            head_len,
-            len: bytes.len() as u64,
-        };
-        let stack: BTreeSet<Digest> = draft
-            .layers
-            .iter()
-            .chain(&draft.pack)
-            .map(|layer| layer.digest)
-            .collect();
-        let mut borrowed: Vec<ObjectRef> = merged
-            .index
-            .layers()
-            .filter(|layer| !stack.contains(&layer.digest))
-            .map(|layer| ObjectRef {
-                digest: layer.digest,
-                len: layer.file_len,
-            })
-            .collect();
-        borrowed.sort();
-        borrowed.dedup();
-        let tree_digest = merged.tree_digest().ok_or_else(|| {
-            HistoryError::Refused("a layer without content digests cannot be published".into())
-        })?;
-        let bytes = Bytes::from(bytes);
-        self.store()
-            .create_object(&Key::index(&digest), bytes.clone())?;
-        Ok(Index {
-            reference,
-            borrowed,
-            tree_digest,
-            bytes: Some(bytes),
-        })
-    }
-
     /// One attempt; `None` when somebody else took the number.
     fn commit(
         &self,
         name: &ProfileName,
         parent: Option<&Revision>,
         draft: Draft,
-        index: &Index,
+        index: &Indexes,
         uploads: &Uploads,
     ) -> Result<Option<Revision>> {
         let manifest = complete(name, parent, draft, index);
@@ -311,10 +185,15 @@ impl Publisher {
 
     /// Everything the manifest names is in the store, with the right length; what a sweep took
     /// since it was uploaded goes up again.
-    fn require_objects(&self, manifest: &Manifest, index: &Index, uploads: &Uploads) -> Result<()> {
-        if let Some(bytes) = &index.bytes {
+    fn require_objects(
+        &self,
+        manifest: &Manifest,
+        index: &Indexes,
+        uploads: &Uploads,
+    ) -> Result<()> {
+        for (reference, bytes) in index.made() {
             self.store()
-                .create_object(&Key::index(&index.reference.digest), bytes.clone())?;
+                .create_object(&Key::index(&reference.digest), bytes.clone())?;
         }
         for (key, len) in objects(manifest) {
             let found = match self.store().len(&key)? {
@@ -335,21 +214,11 @@ impl Publisher {
     }
 }
 
-/// A merged index in the store.
-#[derive(Debug)]
-struct Index {
-    reference: IndexRef,
-    borrowed: Vec<ObjectRef>,
-    tree_digest: Digest,
-    /// The bytes, if they were made just now.
-    bytes: Option<Bytes>,
-}
-
 fn complete(
     name: &ProfileName,
     parent: Option<&Revision>,
     draft: Draft,
-    index: &Index,
+    index: &Indexes,
 ) -> Manifest {
     Manifest {
         action: draft.action,
@@ -364,7 +233,7 @@ fn complete(
         layers: draft.layers,
         message: draft.message,
         pack: draft.pack,
-        plain: draft.plain,
+        plain: index.plain.as_ref().map(|plain| plain.0),
         parent: parent.map(|parent| parent.head.manifest.digest),
         profile: name.profile.clone(),
         revision: parent.map_or(0, Revision::number) + 1,

@@ -2,15 +2,15 @@
 """boot.py: seconds and bytes from kernel start to multi-user.target under QEMU, layerfs and the
 rivals in turn (A B A B), each behind the same shaped, byte-counting link.
 
-  boot.py --rivals DIR [--modes ram,nbd,nbd+30,layerfs] [--links 0:0,100:20,20:20] [--rounds 3]
-          [--store STORE --system NAME --kernel FILE --initrd FILE]
+  boot.py --rivals DIR [--modes ram,nbd,nbd+30,layerfs] [--links 0:0,100:20,20:20] [--rounds 3] [--site SITE]
 
   ram[+N]    the whole squashfs over HTTP into memory, overlayfs, N small layers more
   nbd[+N]    squashfs over NBD, overlayfs, N small layers more
-  layerfs[+N]  bakery serve of STORE; the system NAME, or NAME-N when layers are asked for
+  layerfs[+N]  `bakery serve` of SITE, made by store.py; with N, the profile with N layers more
+  bare       the same without a boot pack: the first boot of a system
   link       Mbit/s : round trip in ms; 0:0 is unshaped
 
-DIR is made by rivals.sh. Kernel and initrd are handed over directly: their bytes are not in
+DIR is made by rivals.sh, SITE by store.py. Kernel and initrd are handed over directly: their bytes are not in
 "bytes", but printed beside. Raw lines go to RESULTS/boot.jsonl. Boots under software emulation are
 bound by the CPU: read the guest's CPU seconds beside the wall time, and run it alone.
 Needs qemu-system-x86, nbd-server, busybox, python3, the builds of bakery and of shaper."""
@@ -100,23 +100,24 @@ class Servers:
 
     def layerfs(self):
         port = free_port()
-        self.spawn([os.path.join(self.options.programs, "bakery"), "--store", self.options.store, "serve",
+        store = os.path.join(self.options.site, "store")
+        self.spawn([os.path.join(self.options.programs, "bakery"), "--store", store, "serve",
                     "--listen", f"127.0.0.1:{port}"])
         return port
 
+    bare = layerfs
+
 
 def command_line(options, mode, layers, port):
-    if mode == "layerfs":
-        system = options.system + (f"-{layers}" if layers else "")
-        return (kernel_of(options, mode), options.initrd,
-                COMMON + f"root=layerfs:http://10.0.2.2:{port}/{system} {options.append}")
+    idle = "bench.idle " if options.idle else ""
+    if mode in ("layerfs", "bare"):
+        made = options.made
+        name = made["system"] + (f"/layers-{layers}" if layers else "") + (f"@{made['bare']}" if mode == "bare" else "")
+        return (made["kernel"], made["initrd"],
+                COMMON + idle + f"root=layerfs:http://10.0.2.2:{port}/{name} {options.append}")
     rivals = options.rivals
     return (f"{rivals}/vmlinuz", f"{rivals}/initrd",
-            COMMON + f"bench.mode={mode} bench.http={port} bench.nbd={port} bench.layers={layers}")
-
-
-def kernel_of(options, mode):
-    return options.kernel if mode == "layerfs" and options.kernel else f"{options.rivals}/vmlinuz"
+            COMMON + idle + f"bench.mode={mode} bench.http={port} bench.nbd={port} bench.layers={layers}")
 
 
 def boot(options, mode, layers, link):
@@ -169,18 +170,19 @@ def arguments():
     parser.add_argument("--modes", default="ram,nbd,layerfs")
     parser.add_argument("--links", default="0:0,100:20,20:20")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--store")
-    parser.add_argument("--system", default="bench")
-    parser.add_argument("--kernel")
-    parser.add_argument("--initrd")
+    parser.add_argument("--site")
     parser.add_argument("--append", default="layerfs.upper=tmpfs")
     parser.add_argument("--memory", type=int, default=1536)
+    parser.add_argument("--idle", action="store_true", help="memory is looked at 20 s after the boot")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
     parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))
     options = parser.parse_args()
-    if "layerfs" in options.modes and not (options.store and options.initrd):
-        parser.error("the mode layerfs needs --store and --initrd")
+    if any(mode.partition("+")[0] in ("layerfs", "bare") for mode in options.modes.split(",")):
+        if not options.site:
+            parser.error("the modes layerfs and bare need --site")
+        with open(os.path.join(options.site, "revisions.json"), encoding="utf-8") as file:
+            options.made = json.load(file)
     return options
 
 

@@ -12,11 +12,14 @@ while [ $i -lt 60 ] && [ "$(systemctl is-system-running)" = starting ]; do sleep
 echo "BENCH-INFO state=$(systemctl is-system-running)"
 systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
 systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
+# A boot that is over: what daemons hold only for a while is gone.
+! grep -q bench.idle /proc/cmdline || sleep 20
 awk '/MemTotal|MemAvailable|^Cached|Shmem:/ {print "BENCH-INFO mem " $1 $2}' /proc/meminfo
 awk '$2 == "/" {print "BENCH-INFO root " substr($0, 1, 300)}' /proc/mounts
 for p in /proc/[0-9]*; do
     read -r name < "$p/comm" 2>/dev/null || continue
     case $name in *layerfs*) sed -n "s/^VmRSS:[ \t]*/BENCH-INFO rss $name /p" "$p/status";; esac
 done
+if grep -q bench.trace /proc/cmdline; then layerfs push-trace / && echo BENCH-MARK trace-sent; fi
 echo "BENCH-MARK report-done uptime=$(cut -d' ' -f1 /proc/uptime)"
 ! grep -q bench.poweroff /proc/cmdline || systemctl poweroff

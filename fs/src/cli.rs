@@ -47,6 +47,8 @@ pub enum Command {
     /// it is the time until now. With --send the server gets it, and the boot's trace; `bakery log` shows the
     /// median of each revision.
     BenchBoot(commands::bench_boot::Args),
+    /// Read what the boot pack has into the page cache, ahead of the boot (run by the initramfs)
+    Warm(commands::warm::Args),
 }
 
 /// Arguments of `layerfs mount`.
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
             Command::Trace(args) => commands::remote::trace(&args),
             Command::PushTrace(args) => commands::remote::push_trace(&args),
             Command::BenchBoot(args) => commands::bench_boot::run(&args),
+            Command::Warm(args) => commands::warm::run(&args),
         }
     };
     outcome.unwrap_or_else(|error| {

@@ -8,3 +8,4 @@ pub mod push;
 pub mod remote;
 pub mod status;
 pub mod umount;
+pub mod warm;

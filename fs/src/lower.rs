@@ -72,16 +72,41 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        let copy =
+            |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
+        self.copy(row, offset, len, size, out, copy).map(drop)
+    }
+
+    /// As [`Lower::read`], if all of it is decoded already: never waits, never decodes. False otherwise.
+    pub fn read_at_hand(
+        &self,
+        row: Ino,
+        offset: u64,
+        len: usize,
+        size: u64,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let copy = |id, inside, place: &mut [u8]| Ok(self.chunks.copy_at_hand(id, inside, place));
+        matches!(self.copy(row, offset, len, size, out, copy), Ok(true))
+    }
+
+    /// Copies by `copy` what each chunk has of the bytes; stops where it says false.
+    fn copy(
+        &self,
+        row: Ino,
+        offset: u64,
+        len: usize,
+        size: u64,
+        out: &mut Vec<u8>,
+        copy: impl Fn(u32, usize, &mut [u8]) -> Result<bool>,
+    ) -> Result<bool> {
         out.clear();
         let end = offset.saturating_add(len as u64).min(size);
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
-            return Ok(());
+            return Ok(true);
         };
-        if let Some(trace) = &self.trace {
-            trace.touch(row, offset, len);
-        }
-        let len = usize::try_from(len).map_err(|_| Errno::INVAL)?;
-        out.resize(len, 0);
+        let wanted = usize::try_from(len).map_err(|_| Errno::INVAL)?;
+        out.resize(wanted, 0);
         for extent in self.index.extents(row, offset..end) {
             let from = extent.file_offset.max(offset);
             let to = (extent.file_offset + u64::from(extent.len)).min(end);
@@ -92,9 +117,14 @@ impl Lower {
             let Some(place) = out.get_mut(at..at.saturating_add(count)) else {
                 continue;
             };
-            self.chunks.copy(extent.chunk, inside, place)?;
+            if !copy(extent.chunk, inside, place)? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        if let Some(trace) = &self.trace {
+            trace.touch(row, offset, len);
+        }
+        Ok(true)
     }
 
     /// The next data (or hole) of file `row` at or after `offset`.

@@ -1,6 +1,7 @@
 //! What is fetched before it is asked for: first the boot pack, then, when nobody waits, the rest.
 
 pub mod background;
+pub mod hot;
 pub mod pack;
 
 use std::str::FromStr;

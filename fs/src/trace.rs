@@ -171,7 +171,7 @@ pub fn describe(trace: &BootTrace, index: &Index) -> String {
 }
 
 /// A path of every inode, the first in directory order.
-fn paths(index: &Index) -> Vec<Vec<u8>> {
+pub(crate) fn paths(index: &Index) -> Vec<Vec<u8>> {
     let mut paths: Vec<Vec<u8>> = vec![Vec::new(); index.inode_count() as usize];
     for dir in 0..index.inode_count() {
         // Parents have smaller numbers than their directories, so theirs is known.

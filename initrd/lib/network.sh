@@ -12,9 +12,8 @@ lf_sys=${lf_sys:-/sys}
 # lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches. A boot takes
 # what it needs and no more: under a slow CPU every module costs.
 lf_load_drivers() {
-    find "$lf_sys/devices" -name modalias 2> /dev/null | while read -r lf_file; do
-        cat "$lf_file" 2> /dev/null
-    done | grep -E "$1" | sort -u | xargs modprobe -q -b -a 2> /dev/null || :
+    find "$lf_sys/devices" -name modalias -exec cat {} + 2> /dev/null | grep -E "$1" | sort -u |
+        xargs modprobe -q -b -a 2> /dev/null || :
 }
 
 # Network cards by PCI class, virtio, and the buses of virtual machines; a card may be behind

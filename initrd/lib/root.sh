@@ -69,6 +69,14 @@ lf_mount_root() {
     return 1
 }
 
+# lf_warm DIR: beside the boot, what the boot pack has goes into the page cache. It ends by itself;
+# without a pack at once.
+lf_warm() {
+    case $lf_from in *://*) ;; *) return 0 ;; esac
+    [ "$lf_prefetch" != no ] || return 0
+    (exec layerfs warm "$1" < /dev/null > /dev/null 2>&1) &
+}
+
 # lf_pids: the daemons that serve a root.
 lf_pids() {
     for lf_path in "$lf_proc"/[0-9]*; do
@@ -98,12 +106,11 @@ lf_exit_ramfs() {
         [ -n "$lf_box" ] || [ ! -x "$lf_file" ] || lf_box=$lf_file
     done
     [ -n "$lf_box" ] || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
-    for lf_name in bin oldroot proc sys dev run tmp; do mkdir -p "$lf_exit/$lf_name"; done
+    # Few programs: the boot waits for each of them. Links for the other names are made at the end.
+    mkdir -p "$lf_exit/bin" "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
     cp -L "$lf_box" "$lf_exit/bin/busybox"
     chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"
-    for lf_name in sh mount umount cat sleep sync sort poweroff reboot halt kexec kill; do
-        ln -sf busybox "$lf_exit/bin/$lf_name"
-    done
+    ln -sf busybox "$lf_exit/bin/sh"
     cp /lib/layerfs/shutdown "$lf_exit/shutdown" && chmod 755 "$lf_exit/shutdown"
 }
 

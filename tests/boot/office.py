@@ -114,13 +114,13 @@ class Site:
         """The server as a guest sees it."""
         return f"http://10.0.2.2:{self.port}"
 
-    def machine(self, name, *, netboot=False, root="office", extra="", **options):
+    def machine(self, name, *, netboot=False, root="office", system="office", extra="", **options):
         """A boot of this site: through iPXE from the server, or with the kernel given directly."""
         options.setdefault("log", os.path.join(self.directory, "logs", f"{name}.log"))
         options.setdefault("echo", bool(os.environ.get("ECHO")))
         if netboot:
             return Machine(netboot=f"{self.url}/boot.ipxe", **options)
-        kernel, initrd = self.boot_files()
+        kernel, initrd = self.boot_files(system)
         return Machine(kernel=kernel, initrd=initrd,
                        append=f"{CONSOLE} root=layerfs:{self.url}/{root} {extra}", **options)
 

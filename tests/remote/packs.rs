@@ -1,5 +1,9 @@
 use std::os::unix::fs::FileExt;
 
+use bakery::graft::Resolution;
+use bakery::publish::Addition;
+use layerfmt::manifest::Action;
+
 use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::server::Bakery;
@@ -80,6 +84,51 @@ fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
     assert!(status["requests"].as_u64() <= Some(4), "{status}");
     client.compare(&site.files);
     assert_eq!(client.number("rebuilt"), 0);
+}
+
+/// What the pack has of files that a change did not touch, it has of the next revision as well.
+#[test]
+fn the_next_revision_takes_the_pack_along() {
+    let mut site = Site::new();
+    learn(&site);
+    let publisher = site.publisher();
+    let before = publisher.history().require_head(&Site::name()).unwrap();
+    let merged = publisher.history().merged(&before.manifest).unwrap();
+    let middle = site.files["large"][..50_000].to_vec();
+    site.files.insert("middle".into(), middle);
+    site.files.remove("small11");
+    let files = site.files.iter();
+    let files = files.map(|(name, bytes)| (name.clone(), (bytes.clone(), 0o600)));
+    let layer = site.path("next.layer");
+    crate::history::world::bake(&layer, Some(&merged), &files.collect());
+    let next = publisher
+        .add(&Addition {
+            name: Site::name(),
+            layer: &layer,
+            made_on: None,
+            action: Action::Bake,
+            author: "test".into(),
+            message: "a change".into(),
+            resolution: Resolution::Refuse,
+        })
+        .unwrap();
+    assert_eq!(next.manifest.pack, before.manifest.pack);
+    assert_ne!(next.manifest.plain, before.manifest.plain);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "pack"]);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@3"));
+    client.wait_for("pack", "complete");
+    boot(&client, &site);
+    // Of the pages of that boot only the one of `middle` is new.
+    assert_eq!(client.number("demanded"), 1, "{}", client.status());
+    client.compare(&site.files);
+    let found = bakery::scrub::scrub(publisher.history(), true, &|_| ()).unwrap();
+    assert!(found.defects.is_empty(), "{:#?}", found.defects);
+    // A tree that has next to nothing of it goes without.
+    let revision = site.publish();
+    let other = publisher.history().require_head(&Site::name()).unwrap();
+    assert_eq!((other.number(), other.manifest.pack), (revision, None));
 }
 
 /// Missing, corrupt, truncated, reset, hanging packs: every byte is the same, only time is lost.

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use layerfmt::layout::chunk::Source;
-use layerfmt::manifest::{Action, IndexRef, Manifest, ObjectRef, ProfileName, RevisionName};
+use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use layerfmt::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
 use layerfmt::{Digest, Index};
 
 use super::{Merged, PackError, Packed, build, merge, translate};
 use crate::history::{History, HistoryError, Revision};
-use crate::publish::{self, Draft, Publisher, Uploads};
+use crate::publish::{self, Draft, Plain, Publisher, Uploads};
 use crate::store::Key;
 
 /// Traces read, newest revisions first.
@@ -120,7 +120,10 @@ fn republish(
                 "the system changed while its pack was built: run it again",
             ))
         })?;
-        let plain: IndexRef = head.manifest.plain.unwrap_or(head.manifest.index);
+        let plain = Plain::Same {
+            index: head.manifest.plain.unwrap_or(head.manifest.index),
+            borrowed: head.manifest.borrowed.clone(),
+        };
         let mut draft = Draft::like(&head.manifest, Action::Pack, "bakery pack", &message);
         draft.merged = publish::Merged::New(Box::new(packed.index.clone()));
         (draft.pack, draft.plain) = (Some(pack), Some(plain));

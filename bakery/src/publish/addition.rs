@@ -164,9 +164,7 @@ impl Publisher {
             }
         };
         draft.layers.push(reference(&layer));
-        draft.merged = Merged::New(Box::new(merged));
-        // The pack's chunks hold files of the old tree; the next boot's trace makes a new one.
-        (draft.pack, draft.plain) = (None, None);
+        self.put_tree(&mut draft, merged, &ours.manifest, &ours_merged);
         Ok(draft)
     }
 

@@ -8,7 +8,7 @@ use layerfmt::flatten::{Input, flatten, squash};
 use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName};
 use layerfmt::{Chunk, Digest, MergedIndex, Meta, Options, Source, compact};
 
-use super::{Draft, Merged, Publisher, Uploads};
+use super::{Draft, Publisher, Uploads};
 use crate::history::{HistoryError, Result, Revision};
 use crate::store::Key;
 
@@ -242,8 +242,8 @@ impl Publisher {
                 head.name()
             )));
         }
-        draft.merged = Merged::New(Box::new(merged));
-        (draft.pack, draft.plain) = (None, None);
+        let before = self.history().merged(&head.manifest)?;
+        self.put_tree(&mut draft, merged, &head.manifest, &before);
         Ok(draft)
     }
 }

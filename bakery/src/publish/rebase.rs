@@ -6,7 +6,7 @@ use std::sync::Arc;
 use layerfmt::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
 use layerfmt::{LayerSet, MergedIndex};
 
-use super::{Draft, Merged, Publisher, Uploads, reference, stack};
+use super::{Draft, Publisher, Uploads, reference, stack};
 use crate::graft::{Graft, Resolution, Ways, graft};
 use crate::history::{HistoryError, Result, Revision};
 use crate::store::Key;
@@ -85,7 +85,8 @@ impl Publisher {
             .unwrap_or((&[], &[]));
         let mut draft = self.draft_on(profile, target)?;
         let mut base = self.history().flatten(below)?;
-        let mut ours = self.history().merged(&target.manifest)?;
+        let target_merged = self.history().merged(&target.manifest)?;
+        let mut ours = target_merged.clone();
         let sources = self.sources(profile, &target.manifest)?;
         for (number, reference) in own.iter().enumerate() {
             let layer = self.history().layer(&reference.digest)?;
@@ -107,7 +108,7 @@ impl Publisher {
             }
             base = stack(Some(&base), &layer)?;
         }
-        draft.merged = Merged::New(Box::new(ours));
+        self.put_tree(&mut draft, ours, &target.manifest, &target_merged);
         Ok(draft)
     }
 
@@ -149,7 +150,6 @@ impl Publisher {
         if old.as_ref().is_some_and(|old| boot(old) != boot(profile)) {
             (draft.kernel, draft.initrd) = boot(profile);
         }
-        (draft.pack, draft.plain) = (None, None);
         draft.base = Some(Base {
             layers: target.manifest.layers.len() as u64,
             profile: target.head.profile.clone(),

@@ -75,7 +75,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sent = send(&args.mountpoint, &report);
     // The trace is worth sending whatever became of the report.
     std::thread::sleep(Duration::from_secs(args.settle));
-    let trace = super::remote::ask(&args.mountpoint, "push-trace");
+    let root = super::remote::open_root(&args.mountpoint)?;
+    let trace = super::remote::ask(&root, "push-trace");
     sent?;
     match trace? {
         Some(answer) => eprintln!("report and trace {}", String::from_utf8_lossy(&answer)),

@@ -22,6 +22,8 @@ use crate::upper::Upper;
 
 /// Open descriptors we would like to be allowed.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
+/// How often it is looked whether chunks are still decoded.
+const IDLE_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// What the background process says when the mount is up.
 const READY: &[u8] = b"ready\n";
 
@@ -203,16 +205,11 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     sys::signals::hold();
     // Threads inherit it; an ordinary user goes without.
     let _ = sys::process::answer_first();
-    let adapter = Adapter::new(Arc::new(fs), fixed).with_passthrough(options.passthrough);
+    let fs = Arc::new(fs);
+    let adapter = Adapter::new(Arc::clone(&fs), fixed).with_passthrough(options.passthrough);
     let attached = session::attach(adapter, &place)?;
-    if let Some((trace, read_ahead)) = stack
-        .trace
-        .clone()
-        .zip(session::ReadAhead::of(&place.mountpoint))
-    {
-        super::remote::mind_boot(read_ahead, trace);
-    }
-    unmount_on_signal(&place);
+    look_after(&stack, &place, &fs);
+    drop(fs);
     settle(options, supervised)?;
     attached
         .serve()
@@ -223,6 +220,36 @@ fn default_threads() -> usize {
     std::thread::available_parallelism()
         .map_or(2, std::num::NonZero::get)
         .clamp(2, 16)
+}
+
+/// The threads that a mount needs besides those that answer.
+fn look_after(stack: &Stack, place: &Place, fs: &Arc<LayerFs>) {
+    let read_ahead = session::ReadAhead::of(&place.mountpoint);
+    if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
+        super::remote::mind_boot(read_ahead, trace);
+    }
+    unmount_on_signal(place);
+    stay_small(fs);
+}
+
+/// While nothing is decoded, the memory of decoded chunks is the machine's.
+fn stay_small(fs: &Arc<LayerFs>) {
+    let fs = Arc::downgrade(fs);
+    let started = std::thread::Builder::new()
+        .name("idle".into())
+        .spawn(move || {
+            let mut seen = 0;
+            loop {
+                std::thread::sleep(IDLE_LOOK);
+                let Some(fs) = fs.upgrade() else { return };
+                if fs.lower.chunks.forget_if_idle(&mut seen) {
+                    sys::process::return_memory();
+                }
+            }
+        });
+    if let Err(error) = started {
+        tracing::warn!(%error, "decoded chunks stay in memory");
+    }
 }
 
 fn unmount_on_signal(place: &Place) {

@@ -1,5 +1,6 @@
 //! A server's system as a stack; `layerfs trace` and `layerfs push-trace`.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use layerfmt::trace::BootTrace;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fetch::QUESTION_PREFIX;
@@ -19,7 +21,7 @@ use crate::trace::TraceRecorder;
 
 /// Longest answer, bytes: the kernel's own limit of an attribute's value.
 const ANSWER_LEN_MAX: usize = 65536;
-/// Parts of a trace that are asked for, at most.
+/// Parts of an answer that are asked for, at most.
 const PARTS_MAX: usize = 64;
 /// While a boot goes on the kernel reads single pages: exactly what is touched is recorded, and a boot pack
 /// of exactly that suffices.
@@ -146,15 +148,10 @@ pub struct PushTraceArgs {
 /// # Errors
 /// When nothing of a server is mounted there.
 pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
-    let mut bytes = Vec::new();
-    for part in 0..PARTS_MAX {
-        match ask(&args.mountpoint, &format!("trace.{part}"))? {
-            Some(more) => bytes.extend_from_slice(&more),
-            None if part == 0 => {
-                bail!("{}: this mount records no trace", args.mountpoint.display())
-            }
-            None => break,
-        }
+    let at = || args.mountpoint.display().to_string();
+    let bytes = ask_parts(&open_root(&args.mountpoint)?, "trace").with_context(at)?;
+    if bytes.is_empty() {
+        bail!("{}: this mount records no trace", args.mountpoint.display());
     }
     let trace = BootTrace::decode(&bytes)?;
     if let Some(path) = &args.output {
@@ -172,7 +169,8 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When it records none, or no server takes it.
 pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
-    match ask(&args.mountpoint, "push-trace")? {
+    let at = || args.mountpoint.display().to_string();
+    match ask(&open_root(&args.mountpoint)?, "push-trace").with_context(at)? {
         Some(answer) => {
             println!("{}", String::from_utf8_lossy(&answer));
             Ok(ExitCode::SUCCESS)
@@ -184,16 +182,35 @@ pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-pub(super) fn ask(mountpoint: &Path, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
+/// An answer of several parts; nothing, if there is none.
+pub(super) fn ask_parts(root: &OwnedFd, what: &str) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for part in 0..PARTS_MAX {
+        match ask(root, &format!("{what}.{part}"))? {
+            Some(more) => bytes.extend_from_slice(&more),
+            None => break,
+        }
+    }
+    Ok(bytes)
+}
+
+/// The root directory of a mount, open to ask it something: its path may change meanwhile.
+pub(super) fn open_root(mountpoint: &Path) -> anyhow::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(mountpoint, flags, Mode::empty())
+        .with_context(|| mountpoint.display().to_string())
+}
+
+pub(super) fn ask(root: &OwnedFd, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
     let name = format!("{QUESTION_PREFIX}{what}");
     let mut value = vec![0; ANSWER_LEN_MAX];
-    match rustix::fs::getxattr(mountpoint, &name, &mut value[..]) {
+    match rustix::fs::fgetxattr(root, &name, &mut value[..]) {
         Ok(len) => {
             value.truncate(len);
             Ok(Some(value))
         }
         Err(Errno::NODATA) => Ok(None),
-        Err(Errno::OPNOTSUPP) => bail!("{}: no layerfs is mounted there", mountpoint.display()),
-        Err(errno) => Err(errno).with_context(|| mountpoint.display().to_string()),
+        Err(Errno::OPNOTSUPP) => bail!("no layerfs is mounted there"),
+        Err(errno) => Err(errno).context("the mount does not answer"),
     }
 }

@@ -31,34 +31,25 @@ impl LayerFs {
     pub fn read(&self, id: NodeId, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         match self.bytes(id)? {
             Bytes::Lower { row, size } => self.lower.read(row, offset, len, size, out),
-            Bytes::Upper(file) => {
-                out.clear();
-                out.reserve(len);
-                while out.len() < len {
-                    let at = offset.saturating_add(out.len() as u64);
-                    match rustix::io::pread(&file, rustix::buffer::spare_capacity(out), at) {
-                        Ok(0) => break,
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(errno) => return Err(errno),
-                    }
-                }
-                out.truncate(len);
-                Ok(())
-            }
+            Bytes::Upper(file) => read_upper(&file, offset, len, out),
         }
     }
 
-    /// Whether a read of `id` may have to fetch something.
-    pub fn reads_lower(&self, id: NodeId) -> bool {
-        if self.upper.is_none() {
-            return true;
+    /// As [`LayerFs::read`], unless something may have to be fetched or decoded for it: then false.
+    ///
+    /// # Errors
+    /// As [`LayerFs::read`].
+    pub fn read_at_hand(
+        &self,
+        id: NodeId,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        match self.bytes(id)? {
+            Bytes::Lower { row, size } => Ok(self.lower.read_at_hand(row, offset, len, size, out)),
+            Bytes::Upper(file) => read_upper(&file, offset, len, out).map(|()| true),
         }
-        if self.open_file(id).is_some() {
-            return false;
-        }
-        self.read_tree()
-            .get(id)
-            .is_none_or(|node| node.row.is_some() || !node.in_upper)
     }
 
     fn bytes(&self, id: NodeId) -> Result<Bytes> {
@@ -339,6 +330,21 @@ pub(super) fn open_data(at: &At<'_>) -> Result<OwnedFd> {
         }
         other => other,
     }
+}
+
+fn read_upper(file: &OwnedFd, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    out.reserve(len);
+    while out.len() < len {
+        let at = offset.saturating_add(out.len() as u64);
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(out), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    out.truncate(len);
+    Ok(())
 }
 
 fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()> {

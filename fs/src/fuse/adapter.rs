@@ -81,10 +81,14 @@ impl Adapter {
     pub(super) fn guard(&self, operation: Operation, work: impl FnOnce()) {
         let began = Instant::now();
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            self.requests.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(?operation, "a request met a fault in layerfs: it gets EIO");
+            self.met_fault(operation);
         }
         self.requests.add(operation, began.elapsed());
+    }
+
+    fn met_fault(&self, operation: Operation) {
+        self.requests.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(?operation, "a request met a fault in layerfs: it gets EIO");
     }
 
     pub(super) fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
@@ -174,26 +178,53 @@ impl Adapter {
 
     /// Answer READ; one that may have to fetch something is not made on the thread it came on.
     pub(super) fn read_file(&self, id: NodeId, offset: u64, size: u32, reply: ReplyData) {
-        let buffers = Arc::clone(&self.buffers);
-        let answer = move |fs: &LayerFs| {
-            let mut data = buffers.take();
-            match fs.read(id, offset, size as usize, &mut data) {
-                Ok(()) => reply.data(&data),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
-            buffers.give_back(data);
+        let Some(workers) = &self.workers else {
+            return self.guard(Operation::Read, || {
+                self.buffers.with(|data| {
+                    let done = self.fs.read(id, offset, size as usize, data);
+                    Self::data(reply, done, data);
+                });
+            });
         };
-        match &self.workers {
-            Some(workers) if self.fs.reads_lower(id) => {
-                let fs = Arc::clone(&self.fs);
-                let requests = Arc::clone(&self.requests);
-                let began = Instant::now();
-                workers.run(Box::new(move || {
-                    answer(&fs);
-                    requests.add(Operation::Read, began.elapsed());
-                }));
-            }
-            _ => self.guard(Operation::Read, || answer(&self.fs)),
+        let began = Instant::now();
+        let mut reply = Some(reply);
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            self.buffers.with(|data| {
+                let done = match self.fs.read_at_hand(id, offset, size as usize, data) {
+                    Ok(false) => return false,
+                    done => done.map(drop),
+                };
+                reply
+                    .take()
+                    .into_iter()
+                    .for_each(|reply| Self::data(reply, done, data));
+                true
+            })
+        }));
+        match (answered, reply) {
+            (Ok(false), Some(reply)) => self.read_later(workers, id, offset, size, reply),
+            (Ok(_), _) => self.requests.add(Operation::Read, began.elapsed()),
+            (Err(_), _) => self.met_fault(Operation::Read),
+        }
+    }
+
+    fn read_later(&self, workers: &Workers, id: NodeId, offset: u64, size: u32, reply: ReplyData) {
+        let (fs, buffers) = (Arc::clone(&self.fs), Arc::clone(&self.buffers));
+        let requests = Arc::clone(&self.requests);
+        let began = Instant::now();
+        workers.run(Box::new(move || {
+            buffers.with(|data| {
+                let done = fs.read(id, offset, size as usize, data);
+                Self::data(reply, done, data);
+            });
+            requests.add(Operation::Read, began.elapsed());
+        }));
+    }
+
+    fn data(reply: ReplyData, done: sys::Result<()>, data: &[u8]) {
+        match done {
+            Ok(()) => reply.data(data),
+            Err(errno) => reply.error(convert::errno(errno)),
         }
     }
 

@@ -12,17 +12,18 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// A buffer with anything in it, or an empty one.
-    pub(super) fn take(&self) -> Vec<u8> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().unwrap_or_default()
-    }
-
-    /// For the next read.
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Lends `work` a buffer with anything in it.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut buffer = self.idle().pop().unwrap_or_default();
+        let done = work(&mut buffer);
+        let mut idle = self.idle();
         if idle.len() < KEPT_MAX {
             idle.push(buffer);
         }
+        done
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -117,6 +117,26 @@ impl ChunkCache {
         Ok(())
     }
 
+    /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.
+    pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
+        let decoded = self.decoded.get(&id);
+        let bytes = decoded
+            .as_ref()
+            .and_then(|decoded| decoded.get(inside..)?.get(..place.len()));
+        bytes.map(|bytes| place.copy_from_slice(bytes)).is_some()
+    }
+
+    /// Forgets every decoded chunk if none was decoded since the last look, at `seen`: what is in use the
+    /// kernel has in its page cache. Says whether there was something.
+    pub fn forget_if_idle(&self, seen: &mut u64) -> bool {
+        let decoded = self.counters.decoded.load(Ordering::Relaxed);
+        let idle = std::mem::replace(seen, decoded) == decoded && self.held_len() > 0;
+        if idle {
+            self.decoded.clear();
+        }
+        idle
+    }
+
     /// What the source says of itself.
     pub fn source_status(&self) -> Option<serde_json::Value> {
         self.source.status()

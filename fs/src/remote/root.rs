@@ -193,12 +193,14 @@ impl<'a> Opening<'a> {
             manifest.system, manifest.profile
         );
         let boot = trace.clone().map(|recorder| Boot { recorder, path });
+        let packed = manifest.pack.is_some().then_some(&index);
         let source = Arc::new(RemoteSource::new(
             self.near,
             self.fetcher,
             objects.clone(),
             plain,
             boot,
+            packed,
             words,
         ));
         start_background(

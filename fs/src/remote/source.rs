@@ -1,7 +1,7 @@
 //! Chunks of a remote root: from memory, disk, backup or a server, whoever has them first.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use layerfmt::boot_report::BootReport;
@@ -17,6 +17,7 @@ use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
 use crate::fetch::{BOOT_REPORT, ChunkSource, SourceError};
+use crate::prefetch::hot::{encode, hot_files};
 use crate::trace::TraceRecorder;
 
 /// Where chunks are kept on this machine.
@@ -83,11 +84,19 @@ pub struct RemoteSource {
     objects: Vec<Arc<Object>>,
     plain: Option<Plain>,
     boot: Option<Boot>,
+    hot: Option<HotList>,
     pub(crate) words: Arc<Words>,
 }
 
-/// Bytes of a trace that one answer carries: an attribute's value has at most 64 KiB.
-const TRACE_PART_LEN: usize = 60_000;
+/// What the boot pack holds, told when it is asked for.
+#[derive(Debug)]
+struct HotList {
+    index: Arc<Index>,
+    told: OnceLock<Vec<u8>>,
+}
+
+/// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
+const ANSWER_PART_LEN: usize = 60_000;
 
 /// The boot being recorded, and where to send it.
 #[derive(Debug)]
@@ -157,12 +166,14 @@ pub(crate) fn piece(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Piece> {
 }
 
 impl RemoteSource {
+    /// `packed`: the index, if it points into a boot pack.
     pub(crate) fn new(
         near: Arc<Near>,
         fetcher: Arc<Fetcher>,
         objects: Vec<Arc<Object>>,
         plain: Option<Plain>,
         boot: Option<Boot>,
+        packed: Option<&Arc<Index>>,
         words: Arc<Words>,
     ) -> RemoteSource {
         let counters = Arc::clone(&fetcher.inner.counters);
@@ -173,8 +184,20 @@ impl RemoteSource {
             objects,
             plain,
             boot,
+            hot: packed.map(|index| HotList {
+                index: Arc::clone(index),
+                told: OnceLock::new(),
+            }),
             words,
         }
+    }
+
+    fn hot_list(&self) -> Option<&[u8]> {
+        let hot = self.hot.as_ref()?;
+        let told = hot
+            .told
+            .get_or_init(|| encode(&hot_files(&hot.index, &self.objects)));
+        Some(told)
     }
 
     fn stored(&self, objects: &[Arc<Object>], chunk: &Chunk) -> Result<Bytes, SourceError> {
@@ -324,6 +347,11 @@ impl ChunkSource for RemoteSource {
     }
 
     fn answer(&self, question: &str) -> Option<Vec<u8>> {
+        if let Some(part) = question.strip_prefix("pack.") {
+            let part: usize = part.parse().ok()?;
+            let parts = self.hot_list()?.chunks(ANSWER_PART_LEN);
+            return parts.skip(part).map(<[u8]>::to_vec).next();
+        }
         let boot = self.boot.as_ref()?;
         if question == "push-trace" {
             return match boot.push(&self.fetcher) {
@@ -336,7 +364,7 @@ impl ChunkSource for RemoteSource {
         }
         let part: usize = question.strip_prefix("trace.")?.parse().ok()?;
         let bytes = boot.recorder.trace().encode();
-        bytes.chunks(TRACE_PART_LEN).nth(part).map(<[u8]>::to_vec)
+        bytes.chunks(ANSWER_PART_LEN).nth(part).map(<[u8]>::to_vec)
     }
 
     fn tell(&self, what: &str, value: &[u8]) -> bool {

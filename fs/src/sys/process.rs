@@ -60,6 +60,12 @@ pub fn lock_memory() -> Result<(), Errno> {
     )
 }
 
+/// Gives back to the kernel what the allocator holds and nobody uses.
+pub fn return_memory() {
+    // SAFETY: no pointer is passed; the allocator takes its own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Never be chosen by the out-of-memory killer.
 ///
 /// # Errors

@@ -1,0 +1,56 @@
+//! A boot pack taken along to the next tree, so that the first boots after a change have one too.
+
+use layerfmt::MergedIndex;
+use layerfmt::manifest::Manifest;
+
+use super::{Draft, Merged, Plain, Publisher};
+use crate::history::Result;
+use crate::pack;
+use crate::store::Key;
+
+impl Publisher {
+    /// Gives `draft` its tree, `merged`, and as much of the boot pack of `old` as still is true of it.
+    /// `before` is the merged index of `old`, without the pack. A pack that cannot be taken along is left
+    /// out: the next boots' traces make another.
+    pub(crate) fn put_tree(
+        &self,
+        draft: &mut Draft,
+        merged: MergedIndex,
+        old: &Manifest,
+        before: &MergedIndex,
+    ) {
+        (draft.pack, draft.plain) = (None, None);
+        let packed = self.repacked(old, before, &merged).unwrap_or_else(|error| {
+            tracing::warn!("the boot pack is not taken along: {error}");
+            None
+        });
+        draft.merged = match packed {
+            None => Merged::New(Box::new(merged)),
+            Some(packed) => {
+                draft.pack = old.pack;
+                draft.plain = Some(Plain::New(Box::new(merged)));
+                Merged::New(Box::new(packed))
+            }
+        };
+    }
+
+    fn repacked(
+        &self,
+        old: &Manifest,
+        before: &MergedIndex,
+        merged: &MergedIndex,
+    ) -> Result<Option<MergedIndex>> {
+        let Some(pack) = &old.pack else {
+            return Ok(None);
+        };
+        let pack = self
+            .store()
+            .open_layer(&Key::pack(&pack.digest), &pack.digest)?;
+        let packed = self
+            .store()
+            .open_layer(&Key::index(&old.index.digest), &old.index.digest)?;
+        let packed = MergedIndex::from_layer(&packed, true)?;
+        let packed = pack::carry(&pack, before, &packed, merged);
+        Ok(packed.transpose()?)
+    }
+}

@@ -1,0 +1,95 @@
+//! What the author of a revision decides.
+
+use layerfmt::Digest;
+use layerfmt::flatten::MergedIndex;
+use layerfmt::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
+
+/// The merged index of a revision to be.
+#[derive(Debug, Clone)]
+pub enum Merged {
+    /// That of another revision: nothing to compute, nothing to write.
+    Same {
+        /// The index.
+        index: IndexRef,
+        /// Layers outside the stack it borrows from.
+        borrowed: Vec<ObjectRef>,
+        /// The digest of its tree.
+        tree_digest: Digest,
+    },
+    /// A new one.
+    New(Box<MergedIndex>),
+}
+
+impl Merged {
+    /// The merged index of `manifest`.
+    pub fn of(manifest: &Manifest) -> Merged {
+        Merged::Same {
+            index: manifest.index,
+            borrowed: manifest.borrowed.clone(),
+            tree_digest: manifest.tree_digest,
+        }
+    }
+}
+
+/// A revision to be: what the author decides. The rest follows.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What makes it.
+    pub action: Action,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+    /// Kernel parameters.
+    pub cmdline: String,
+    /// The kernel to boot.
+    pub kernel: Option<ObjectRef>,
+    /// The initrd to boot with.
+    pub initrd: Option<ObjectRef>,
+    /// What a profile stands on.
+    pub base: Option<Base>,
+    /// The stack, lowest first.
+    pub layers: Vec<ObjectRef>,
+    /// Its merged index.
+    pub merged: Merged,
+    /// The boot pack.
+    pub pack: Option<ObjectRef>,
+    /// With a pack: the merged index without it.
+    pub plain: Option<Plain>,
+}
+
+/// The merged index without the boot pack, of a revision that has one.
+#[derive(Debug, Clone)]
+pub enum Plain {
+    /// In the store.
+    Same {
+        /// The index.
+        index: IndexRef,
+        /// Layers outside the stack it borrows from.
+        borrowed: Vec<ObjectRef>,
+    },
+    /// A new one.
+    New(Box<MergedIndex>),
+}
+
+impl Draft {
+    /// A draft with the contents of `manifest`.
+    pub fn like(manifest: &Manifest, action: Action, author: &str, message: &str) -> Draft {
+        Draft {
+            action,
+            author: author.into(),
+            message: message.into(),
+            cmdline: manifest.cmdline.clone(),
+            kernel: manifest.kernel,
+            initrd: manifest.initrd,
+            base: manifest.base.clone(),
+            layers: manifest.layers.clone(),
+            merged: Merged::of(manifest),
+            pack: manifest.pack,
+            plain: manifest.plain.map(|index| Plain::Same {
+                index,
+                borrowed: manifest.borrowed.clone(),
+            }),
+        }
+    }
+}

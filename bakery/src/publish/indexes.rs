@@ -1,0 +1,132 @@
+//! The merged indexes of a draft, on their way into the store.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use layerfmt::Digest;
+use layerfmt::flatten::MergedIndex;
+use layerfmt::layout::superblock::SUPERBLOCK_LEN;
+use layerfmt::manifest::{IndexRef, ObjectRef};
+
+use super::{Draft, Merged, Plain, Publisher};
+use crate::history::{HistoryError, Result};
+use crate::store::Key;
+
+/// The merged indexes of a revision, in the store.
+#[derive(Debug)]
+pub(super) struct Indexes {
+    pub(super) reference: IndexRef,
+    pub(super) borrowed: Vec<ObjectRef>,
+    pub(super) tree_digest: Digest,
+    /// The one without the boot pack, with its bytes if they were made just now.
+    pub(super) plain: Option<(IndexRef, Option<Bytes>)>,
+    /// The bytes, if they were made just now.
+    bytes: Option<Bytes>,
+}
+
+impl Indexes {
+    /// Those that were made just now.
+    pub(super) fn made(&self) -> impl Iterator<Item = (&IndexRef, &Bytes)> {
+        let plain = self.plain.iter();
+        let plain = plain.filter_map(|(reference, bytes)| Some((reference, bytes.as_ref()?)));
+        let packed = self.bytes.iter().map(|bytes| (&self.reference, bytes));
+        packed.chain(plain)
+    }
+}
+
+/// The layers outside the stack that a draft's merged indexes borrow from: also that without the boot
+/// pack, which is read where the pack cannot be had.
+fn borrowed(draft: &Draft, merged: &MergedIndex) -> Vec<ObjectRef> {
+    let stack = draft.layers.iter().chain(&draft.pack);
+    let stack: BTreeSet<Digest> = stack.map(|layer| layer.digest).collect();
+    let layers_of = |merged: &MergedIndex| -> Vec<ObjectRef> {
+        let layers = merged.index.layers();
+        let layers = layers.map(|layer| ObjectRef {
+            digest: layer.digest,
+            len: layer.file_len,
+        });
+        layers.collect()
+    };
+    let mut borrowed = layers_of(merged);
+    match &draft.plain {
+        Some(Plain::Same { borrowed: more, .. }) => borrowed.extend(more),
+        Some(Plain::New(plain)) => borrowed.extend(layers_of(plain)),
+        None => {}
+    }
+    borrowed.retain(|layer| !stack.contains(&layer.digest));
+    borrowed.sort();
+    borrowed.dedup();
+    borrowed
+}
+
+impl Publisher {
+    /// Both merged indexes of a draft, made side by side.
+    pub(super) fn upload_indexes(&self, draft: &Draft) -> Result<Indexes> {
+        let new_plain = match &draft.plain {
+            Some(Plain::New(plain)) => Some(plain),
+            _ => None,
+        };
+        let (mut index, plain) = std::thread::scope(|scope| {
+            let plain = new_plain.map(|plain| scope.spawn(|| self.upload_merged(plain)));
+            let index = self.upload_index(draft);
+            let plain = plain.map(|thread| {
+                let lost = || HistoryError::Refused("making an index failed".into());
+                thread.join().unwrap_or_else(|_| Err(lost()))
+            });
+            (index, plain.transpose())
+        });
+        let plain = plain?;
+        if let Ok(index) = &mut index {
+            index.plain = match (&draft.plain, plain) {
+                (Some(Plain::Same { index, .. }), _) => Some((*index, None)),
+                (_, Some((reference, bytes))) => Some((reference, Some(bytes))),
+                _ => None,
+            };
+        }
+        index
+    }
+
+    fn upload_index(&self, draft: &Draft) -> Result<Indexes> {
+        let merged = match &draft.merged {
+            Merged::Same {
+                index,
+                borrowed,
+                tree_digest,
+            } => {
+                return Ok(Indexes {
+                    reference: *index,
+                    borrowed: borrowed.clone(),
+                    tree_digest: *tree_digest,
+                    bytes: None,
+                    plain: None,
+                });
+            }
+            Merged::New(merged) => merged,
+        };
+        let (reference, bytes) = self.upload_merged(merged)?;
+        let tree_digest = merged.tree_digest().ok_or_else(|| {
+            HistoryError::Refused("a layer without content digests cannot be published".into())
+        })?;
+        Ok(Indexes {
+            reference,
+            borrowed: borrowed(draft, merged),
+            tree_digest,
+            bytes: Some(bytes),
+            plain: None,
+        })
+    }
+
+    fn upload_merged(&self, merged: &MergedIndex) -> Result<(IndexRef, Bytes)> {
+        let (bytes, head_len) = merged.to_bytes()?;
+        let digest = Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default());
+        let reference = IndexRef {
+            digest,
+            head_len,
+            len: bytes.len() as u64,
+        };
+        let bytes = Bytes::from(bytes);
+        self.store()
+            .create_object(&Key::index(&digest), bytes.clone())?;
+        Ok((reference, bytes))
+    }
+}
