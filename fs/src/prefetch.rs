@@ -9,9 +9,11 @@ use std::str::FromStr;
 /// How much is fetched ahead of need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// The boot pack, then everything else in the background while nobody waits.
+    /// The boot pack; then, where a disk keeps it, everything else in the background while nobody waits.
     #[default]
     Auto,
+    /// As `Auto`, also where only memory keeps it.
+    All,
     /// The boot pack only.
     Pack,
     /// Nothing.
@@ -24,10 +26,11 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Policy, String> {
         match text {
             "auto" => Ok(Policy::Auto),
+            "all" => Ok(Policy::All),
             "pack" => Ok(Policy::Pack),
             "none" => Ok(Policy::None),
             other => Err(format!(
-                "{other:?} is no prefetch policy: auto, pack or none"
+                "{other:?} is no prefetch policy: auto, all, pack or none"
             )),
         }
     }

@@ -25,7 +25,7 @@ lf_defaults() {
     lf_cache=         # none | ram | LABEL=… | UUID=… | /dev/…
     lf_cache_size=    # of the cache in memory
     lf_backup=        # LABEL=… | UUID=… | /dev/…
-    lf_prefetch=yes
+    lf_prefetch=auto
     lf_timeout=0      # seconds without a server until reads fail; 0 = wait for ever
     lf_debug=
     lf_shell=         # fail | start | mounted
@@ -173,7 +173,11 @@ lf_own() {
         layerfs.timeout=*)
             lf_timeout=$lf_value
             lf_is_number "$lf_value" || lf_wrong "layerfs.timeout=$lf_value: give seconds, 0 = wait for ever" ;;
-        layerfs.prefetch | layerfs.prefetch=*) if lf_is_yes "$lf_value"; then lf_prefetch=yes; else lf_prefetch=no; fi ;;
+        layerfs.prefetch | layerfs.prefetch=*)
+            case $lf_value in
+                auto | pack | all) lf_prefetch=$lf_value ;;
+                *) if lf_is_yes "$lf_value"; then lf_prefetch=auto; else lf_prefetch=no; fi ;;
+            esac ;;
         layerfs.debug | layerfs.debug=*) if lf_is_yes "$lf_value"; then lf_debug=yes; else lf_debug=; fi ;;
         layerfs.shell | layerfs.shell=*) lf_set_shell "$lf_value" ;;
         *) lf_warning "unknown parameter $1: ignored" ;;

@@ -21,7 +21,10 @@ lf_mount_arguments() {
             [ -z "$lf_cache_size" ] || lf_add "cache-memory=$lf_cache_size"
             [ -z "$lf_backup_dir" ] || lf_add "backup=$lf_backup_dir"
             [ "$lf_timeout" = 0 ] || lf_add "timeout=$lf_timeout"
-            [ "$lf_prefetch" != no ] || lf_add prefetch=none ;;
+            case $lf_prefetch in
+                no) lf_add prefetch=none ;;
+                pack | all) lf_add "prefetch=$lf_prefetch" ;;
+            esac ;;
     esac
     printf '%s\n' mount --root-duty
     [ -z "$lf_options" ] || printf '%s\n' -o "$lf_options"

@@ -49,7 +49,7 @@ pub struct RemoteArgs {
     /// Let reads fail after this long without a server (default: they wait)
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// What to fetch before it is asked for: auto, pack or none
+    /// What to fetch before it is asked for: auto, all, pack or none
     #[arg(long, value_name = "POLICY")]
     pub prefetch: Option<String>,
     /// Bytes per second for that

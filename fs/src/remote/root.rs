@@ -417,7 +417,12 @@ fn start_background(
         source.words.prefetch.set("left to the backup");
         return;
     }
-    if options.prefetch != Policy::Auto || offline {
+    let wanted = match options.prefetch {
+        Policy::All => true,
+        Policy::Auto => source.near.disk.is_some(),
+        Policy::Pack | Policy::None => false,
+    };
+    if !wanted || offline {
         return;
     }
     // What would drive out what boot needs is not fetched.
