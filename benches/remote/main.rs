@@ -193,7 +193,8 @@ fn row(index: &Index, path: &Path) -> Option<Ino> {
 /// A mount that ends with its value.
 struct Mounted {
     at: PathBuf,
-    _daemon: Option<Running>,
+    /// Ended before: a daemon that serves it, or `layerfs warm`.
+    _beside: Option<Running>,
 }
 
 impl Drop for Mounted {
@@ -218,8 +219,15 @@ fn layerfs(site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
     run(&mut command).unwrap();
     Mounted {
         at: at.to_owned(),
-        _daemon: None,
+        // As in the initramfs.
+        _beside: (policy == "pack").then(|| warm(at)),
     }
+}
+
+fn warm(at: &Path) -> Running {
+    let mut command = Command::new(program("layerfs"));
+    let command = command.arg("warm").arg(at).stderr(Stdio::null());
+    Running(command.spawn().unwrap())
 }
 
 fn requests(at: &Path) -> u64 {
@@ -328,7 +336,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
     }
     let disk = Mounted {
         at: file.clone(),
-        _daemon: Some(daemon),
+        _beside: Some(daemon),
     };
     let lower = dir("lower");
     run(Command::new("mount")
@@ -337,7 +345,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
     .unwrap();
     let squashfs = Mounted {
         at: lower.clone(),
-        _daemon: None,
+        _beside: None,
     };
     let upper = dir("upper");
     run(Command::new("mount")
@@ -346,7 +354,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
     .unwrap();
     let tmpfs = Mounted {
         at: upper.clone(),
-        _daemon: None,
+        _beside: None,
     };
     for name in ["up", "work"] {
         std::fs::create_dir(upper.join(name)).unwrap();
@@ -363,7 +371,7 @@ fn rival(image: &Path, trace: &Trace, link: Link) {
     .unwrap();
     let overlay = Mounted {
         at: root.clone(),
-        _daemon: None,
+        _beside: None,
     };
     trace.replay(&root).unwrap();
     let seconds = began.elapsed().as_secs_f64();

@@ -87,13 +87,17 @@ impl Client {
 
     /// What `layerfs status` says of the network side.
     pub(super) fn status(&self) -> serde_json::Value {
+        self.whole_status()["source"].clone()
+    }
+
+    /// What `layerfs status` says.
+    pub(super) fn whole_status(&self) -> serde_json::Value {
         let output = Command::new(program("layerfs"))
             .args(["status", "--json"])
             .arg(&self.at)
             .output()
             .unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        status["source"].clone()
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     pub(super) fn number(&self, field: &str) -> u64 {

@@ -86,6 +86,37 @@ fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
     assert_eq!(client.number("rebuilt"), 0);
 }
 
+/// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
+#[test]
+fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &[]);
+    let reads = |client: &Client| {
+        let status = client.whole_status();
+        let requests = status["requests"].as_array().unwrap();
+        let read = requests.iter().find(|request| request["name"] == "read");
+        read.map_or(0, |read| read["count"].as_u64().unwrap())
+    };
+    assert_eq!(reads(&client), 0);
+    let warmed = client.run("warm");
+    assert!(warmed.status.success(), "{warmed:?}");
+    // Advice is taken in the background.
+    client.wait_for("pack", "complete");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = reads(&client);
+    assert!(before > 0 && before < 40, "{before}");
+    boot(&client, &site);
+    assert_eq!(reads(&client), before, "the boot had to ask again");
+    client.compare(&site.files);
+    let bare = Client::mount(&format!("{url}@1"), &site.allowed_signers(), &[]);
+    let warmed = bare.run("warm");
+    assert_eq!(warmed.status.code(), Some(2), "{warmed:?}");
+    assert!(String::from_utf8_lossy(&warmed.stderr).contains("no boot pack"));
+}
+
 /// What the pack has of files that a change did not touch, it has of the next revision as well.
 #[test]
 fn the_next_revision_takes_the_pack_along() {
