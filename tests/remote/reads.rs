@@ -181,7 +181,10 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
     let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
     client.compare(&site.files);
     assert_eq!((client.number("corrupt"), client.number("retries")), (0, 0));
-    let lazy = Client::mount(&url, &site.allowed_signers(), &[]);
+    // Memory is not filled unless asked for.
+    let modest = Client::mount(&url, &site.allowed_signers(), &[]);
+    assert_eq!(modest.status()["prefetch"], "none");
+    let lazy = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "all"]);
     lazy.wait_for("prefetch", "done");
     let before = lazy.number("requests");
     lazy.compare(&site.files);
