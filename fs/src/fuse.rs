@@ -7,6 +7,7 @@ mod adapter;
 mod buffers;
 mod convert;
 mod passthrough;
+mod root_stat;
 pub mod session;
 mod workers;
 

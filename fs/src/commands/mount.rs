@@ -206,7 +206,9 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     // Threads inherit it; an ordinary user goes without.
     let _ = sys::process::answer_first();
     let fs = Arc::new(fs);
-    let adapter = Adapter::new(Arc::clone(&fs), fixed).with_passthrough(options.passthrough);
+    let adapter = Adapter::new(Arc::clone(&fs), fixed)
+        .with_passthrough(options.passthrough)
+        .with_root_duty(options.root_duty);
     let attached = session::attach(adapter, &place)?;
     look_after(&stack, &place, &fs);
     drop(fs);

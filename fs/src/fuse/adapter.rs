@@ -15,6 +15,7 @@ use fuser::{
 use super::buffers::Buffers;
 use super::convert;
 use super::passthrough::{CACHED, OpenTable, PASSED};
+use super::root_stat::RootStat;
 use super::workers::Workers;
 use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
@@ -43,6 +44,8 @@ pub struct Adapter {
     pub(super) buffers: Arc<Buffers>,
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<OpenTable>,
+    /// For the root of a machine.
+    root_stat: Option<RootStat>,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -68,7 +71,15 @@ impl Adapter {
             workers,
             buffers: Arc::default(),
             opens: None,
+            root_stat: None,
         }
+    }
+
+    /// The mount is the root of a machine, or will be.
+    #[must_use]
+    pub fn with_root_duty(mut self, wanted: bool) -> Adapter {
+        self.root_stat = wanted.then(RootStat::start).flatten();
+        self
     }
 
     /// Let the kernel read and write files of the upper itself, if it can.
@@ -84,6 +95,9 @@ impl Adapter {
             self.met_fault(operation);
         }
         self.requests.add(operation, began.elapsed());
+        if let Some(root_stat) = &self.root_stat {
+            root_stat.answered(operation);
+        }
     }
 
     fn met_fault(&self, operation: Operation) {

@@ -1,0 +1,182 @@
+//! What a machine's end asks of its root stays known to the kernel.
+//!
+//! systemd-shutdown stops every process, this one too, and while all stand still it looks for
+//! `/etc/initrd-release` and asks for the attributes of `/`. What the kernel does not know at that
+//! moment it asks us, who cannot answer, and the machine hangs for ever. It forgets the
+//! attributes when `/` was listed (its time of access) and when a name in it was made or removed,
+//! and any name when memory is short. So both are asked for here, through the mount: soon
+//! after such a request, and now and then.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::metrics::Operation;
+
+/// Whatever the machine's first process has as its root. Our own `/` is the initramfs, and a
+/// descriptor of the mount would keep it from being unmounted.
+const ROOT: &std::ffi::CStr = c"/proc/1/root";
+const INITRD_RELEASE: &std::ffi::CStr = c"/proc/1/root/etc/initrd-release";
+/// When to look, each from the one before: the kernel forgets after our answer, and on a busy
+/// machine that may be later than the first look.
+const LOOKS: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(500),
+    Duration::from_secs(3),
+];
+/// How often to look when nothing happens.
+const REST: Duration = Duration::from_secs(10);
+
+/// Asks for what the kernel must know, after requests that make it forget.
+#[derive(Debug)]
+pub(super) struct RootStat {
+    bell: SyncSender<()>,
+}
+
+impl RootStat {
+    /// Starts the thread that asks.
+    pub(super) fn start() -> Option<RootStat> {
+        let (bell, rung) = sync_channel(1);
+        let ask = || {
+            let _ = rustix::fs::stat(ROOT);
+            let _ = rustix::fs::access(INITRD_RELEASE, rustix::fs::Access::EXISTS);
+        };
+        let started = std::thread::Builder::new()
+            .name("root-stat".into())
+            .spawn(move || mind(&rung, &LOOKS, REST, ask));
+        match started {
+            Ok(_) => Some(RootStat { bell }),
+            Err(error) => {
+                tracing::warn!(%error, "root duty: cannot keep the root known to the kernel");
+                None
+            }
+        }
+    }
+
+    /// A request of this kind was answered.
+    pub(super) fn answered(&self, operation: Operation) {
+        if forgets(operation) {
+            // One bell that waits is enough.
+            let _ = self.bell.try_send(());
+        }
+    }
+}
+
+/// May the kernel forget attributes of a directory after it?
+fn forgets(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Readdir
+            | Operation::Make
+            | Operation::Create
+            | Operation::Unlink
+            | Operation::Rmdir
+            | Operation::Rename
+            | Operation::Link
+            | Operation::Setattr
+            | Operation::Setxattr
+    )
+}
+
+/// Asks at every look after a bell and after every rest, until nobody can ring any more.
+fn mind(rung: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
+    let mut left = [].iter();
+    let mut due = Instant::now() + rest;
+    // The first look after a bell is still to come.
+    let mut fresh = false;
+    loop {
+        match rung.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            // That look serves for this bell too.
+            Ok(()) if fresh => continue,
+            Ok(()) => {
+                left = looks.iter();
+                fresh = true;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                ask();
+                fresh = false;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        due = Instant::now() + left.next().copied().unwrap_or(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const REST_IN_TESTS: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn without_bells_there_is_a_look_now_and_then() {
+        let asked = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let (bell, rung) = sync_channel::<()>(1);
+            scope.spawn(|| {
+                let rung = rung;
+                mind(&rung, &LOOKS, Duration::from_millis(10), || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+            let until = Instant::now() + Duration::from_secs(20);
+            while asked.load(Ordering::SeqCst) < 3 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(asked.load(Ordering::SeqCst) >= 3);
+            drop(bell);
+        });
+    }
+
+    #[test]
+    fn every_bell_is_followed_by_looks() {
+        let asked = AtomicUsize::new(0);
+        let looks = [Duration::from_millis(30), Duration::from_millis(60)];
+        std::thread::scope(|scope| {
+            let (bell, rung) = sync_channel(1);
+            scope.spawn(|| {
+                let rung = rung;
+                mind(&rung, &looks, REST_IN_TESTS, || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+            let wait_for = |count| {
+                let until = Instant::now() + Duration::from_secs(20);
+                while asked.load(Ordering::SeqCst) < count && Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                assert_eq!(asked.load(Ordering::SeqCst), count);
+            };
+            bell.try_send(()).unwrap();
+            wait_for(2);
+            std::thread::sleep(Duration::from_millis(150));
+            wait_for(2);
+            bell.try_send(()).unwrap();
+            wait_for(4);
+            drop(bell);
+        });
+    }
+
+    /// Bells without a pause must not put the look off.
+    #[test]
+    fn many_bells_do_not_delay_a_look() {
+        let asked = AtomicUsize::new(0);
+        let looks = [Duration::from_millis(30), Duration::from_millis(60)];
+        std::thread::scope(|scope| {
+            let (bell, rung) = sync_channel(1);
+            scope.spawn(|| {
+                let rung = rung;
+                mind(&rung, &looks, REST_IN_TESTS, || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+            let until = Instant::now() + Duration::from_secs(20);
+            while asked.load(Ordering::SeqCst) < 3 && Instant::now() < until {
+                let _ = bell.try_send(());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(asked.load(Ordering::SeqCst) >= 3);
+            drop(bell);
+        });
+    }
+}
