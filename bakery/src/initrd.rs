@@ -7,6 +7,7 @@
 //! | [`elf`] | the few words of ELF that both need |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
 //! | [`archive`] | the newc cpio |
+//! | [`kernel`] | what a kernel image says of itself |
 //! | [`content`] | what goes where |
 //!
 //! The result depends on the tree, the two programs and the choices only: equal input gives
@@ -15,6 +16,7 @@
 pub mod archive;
 pub mod content;
 pub mod elf;
+pub mod kernel;
 pub mod modinfo;
 pub mod modules;
 pub mod scripts;
@@ -98,6 +100,8 @@ pub struct Report {
     pub firmware: Vec<String>,
     /// Firmware that a module names and the tree does not have.
     pub firmware_missing: Vec<String>,
+    /// Firmware left out, because the cards keep it in flash memory.
+    pub firmware_in_flash: Vec<String>,
     /// Uncompressed bytes of: the modules, the firmware, layerfs, busybox.
     pub parts: Parts,
 }
@@ -144,6 +148,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
         modules: chosen.iter().map(|module| module.name.clone()).collect(),
         firmware: Vec::new(),
         firmware_missing: Vec::new(),
+        firmware_in_flash: Vec::new(),
         parts: Parts::default(),
     };
     content::base(&mut archive, built);

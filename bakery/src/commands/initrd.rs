@@ -9,8 +9,8 @@ use layerfmt::manifest::{Action, ObjectRef, RevisionName};
 
 use crate::cli::Globals;
 use crate::initrd::stack_tree::StackTree;
-use crate::initrd::system_tree::{DirectoryTree, SystemTree, read};
-use crate::initrd::{Drivers, Recipe, Report, build, content};
+use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, kernel_image, read};
+use crate::initrd::{Drivers, Recipe, Report, build, content, kernel, modules};
 use crate::output;
 use crate::publish::{Draft, Publisher, Uploads};
 use crate::store::{Key, Store};
@@ -62,7 +62,7 @@ pub struct Choice {
     /// Kernel release, when the tree has several [default: the newest]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
-    /// The kernel image, when the tree has none (a live ISO has it beside the tree)
+    /// The kernel image [default: the tree's, else the one that was imported with it]
     #[arg(long, value_name = "FILE")]
     kernel_image: Option<PathBuf>,
     /// The static client [default: layerfs-static beside this program]
@@ -91,16 +91,25 @@ pub struct Boot {
 }
 
 impl Choice {
-    /// Builds the initramfs of `tree`; `anchors` are the store's keys.
+    /// Builds the initramfs of `tree`; `anchors` are the store's keys, `beside` is the kernel
+    /// image that came with a tree that has none, as from a live ISO.
     ///
     /// # Errors
-    /// As [`build`], or there is no static client.
-    pub fn build(&self, tree: &dyn SystemTree, anchors: Option<PathBuf>) -> Result<Boot> {
+    /// As [`build`], or there is no static client, or the kernel image is of another release
+    /// than the modules.
+    pub fn build(
+        &self,
+        tree: &dyn SystemTree,
+        anchors: Option<PathBuf>,
+        beside: impl FnOnce() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Boot> {
         let layerfs = self.layerfs.clone().or_else(content::find_layerfs).ok_or_else(|| {
             anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
         })?;
+        let image = self.image(tree, beside)?;
+        let image_release = image.as_deref().and_then(kernel::release);
         let recipe = Recipe {
-            kernel: self.kernel.clone(),
+            kernel: self.kernel.clone().or_else(|| image_release.clone()),
             drivers: self.drivers.clone(),
             storage: !self.no_storage,
             extra_modules: self.modules.clone(),
@@ -112,18 +121,38 @@ impl Choice {
             level: self.initrd_level,
         };
         let (initrd, report) = build(tree, &recipe)?;
-        let kernel = match (&self.kernel_image, &report.kernel_path) {
-            (Some(file), _) => Some(
-                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-            ),
-            (None, Some(path)) => read(tree, path)?,
-            (None, None) => None,
-        };
+        if let Some(release) = image_release.filter(|release| *release != report.kernel) {
+            bail!(
+                "the kernel image is of release {release}, the modules are of {}",
+                report.kernel
+            );
+        }
         Ok(Boot {
             initrd,
-            kernel,
+            kernel: image,
             report,
         })
+    }
+
+    /// The kernel to boot: the one that was named, else the tree's own, else the one beside it.
+    fn image(
+        &self,
+        tree: &dyn SystemTree,
+        beside: impl FnOnce() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Option<Vec<u8>>> {
+        if let Some(file) = &self.kernel_image {
+            let bytes =
+                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            return Ok(Some(bytes));
+        }
+        let release = match &self.kernel {
+            Some(release) => release.clone(),
+            None => modules::newest_kernel(tree)?,
+        };
+        match kernel_image(tree, &release)? {
+            Some(path) => read(tree, &path),
+            None => beside(),
+        }
     }
 }
 
@@ -136,7 +165,8 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         let directory = args
             .from_dir
             .ok_or_else(|| anyhow!("name a system, or a directory with --from-dir"))?;
-        let boot = args.choice.build(&DirectoryTree::open(&directory)?, None)?;
+        let tree = DirectoryTree::open(&directory)?;
+        let boot = args.choice.build(&tree, None, || Ok(None))?;
         return write(&boot, args.output.as_deref(), globals);
     };
     let keys = globals.keys()?;
@@ -147,13 +177,26 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let merged = history.merged(&revision.manifest)?;
     let layers = history.layers(&revision.manifest)?;
     let tree = StackTree::new(merged.index, Box::new(layers));
-    let boot = args.choice.build(&tree, Some(anchors))?;
+    // A live ISO keeps its kernel beside the tree: import made it the revision's.
+    let beside = || {
+        let Some(kernel) = &revision.manifest.kernel else {
+            return Ok(None);
+        };
+        let bytes = publisher
+            .store()
+            .require(&Key::boot(&kernel.digest), FILE_LEN_MAX)?;
+        if Digest::of(&bytes) != kernel.digest {
+            bail!("the kernel of {system} in the store is damaged: `bakery verify` says more");
+        }
+        Ok(Some(bytes.to_vec()))
+    };
+    let boot = args.choice.build(&tree, Some(anchors), beside)?;
     if args.output.is_some() {
         return write(&boot, args.output.as_deref(), globals);
     }
     let kernel = boot.kernel.as_deref().ok_or_else(|| {
         anyhow!(
-            "the tree of {system} has no kernel image in /boot: name one with --kernel-image FILE"
+            "the tree of {system} has no kernel image in /boot, and none was imported with it: name one with --kernel-image FILE"
         )
     })?;
     let staging = publisher.store().staging()?;
@@ -224,6 +267,13 @@ fn describe(out: &mut dyn std::io::Write, path: &Path, report: &Report) -> std::
             out,
             "  {} firmware files that these modules may ask for are not in the tree (--json lists them)",
             report.firmware_missing.len()
+        )?;
+    }
+    if !report.firmware_in_flash.is_empty() {
+        writeln!(
+            out,
+            "  left out, since the cards have it in their flash: {}",
+            report.firmware_in_flash.join(", ")
         )?;
     }
     Ok(())

@@ -18,6 +18,15 @@ const BUSYBOX_IN_TREE: &[&str] = &[
     "sbin/busybox.static",
 ];
 const BUSYBOX_ON_HOST: &[&str] = &["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
+/// What these cards keep in flash memory, and work with: their drivers read the file only to write
+/// a newer version there, which no boot should do. Compressed they are 2.4 MB. (QLogic NetXen and
+/// qlcnic, Chelsio T4 to T6.)
+const FIRMWARE_IN_FLASH: &[&str] = &[
+    "phanfw.bin",
+    "cxgb4/t4fw.bin",
+    "cxgb4/t5fw.bin",
+    "cxgb4/t6fw.bin",
+];
 const FIRMWARE_DIRECTORIES: &[&str] = &["lib/firmware/updates", "lib/firmware"];
 
 /// Directories, the console, the scripts.
@@ -173,6 +182,10 @@ pub fn firmware(
     names.sort_unstable();
     names.dedup();
     for name in names {
+        if FIRMWARE_IN_FLASH.contains(&name) {
+            report.firmware_in_flash.push(name.to_owned());
+            continue;
+        }
         let mut found = false;
         for directory in FIRMWARE_DIRECTORIES {
             for suffix in ["", ".xz", ".zst"] {
