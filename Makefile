@@ -56,6 +56,20 @@ test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push
 	python3 tests/boot/short.py --tree lab/trees/boot --netboot
 	python3 tests/boot/loop.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20)
 
+test-duty: build static lab/trees/boot ## Root duty in QEMU: reboot, server lost, full upper, no memory, 20 ends (root; ONLY=outage,full POWEROFFS=20)
+	python3 tests/boot/duty.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20) $(if $(ONLY),--only $(ONLY))
+
+test-generators: build static lab/trees/boot ## QEMU boots with the initramfs of initramfs-tools and of dracut (root; ONLY=dracut)
+	python3 tests/boot/generators.py --tree lab/trees/boot $(if $(ONLY),--only $(ONLY))
+
+lab/trees/sysvinit: lab/trees/minimal
+	rm -rf $@
+	./tests/boot/sysvinit.sh $@ $<
+
+test-systems: build static lab/trees/boot lab/trees/sysvinit ## QEMU boots with sysvinit, and of a live ISO in ALT's layout (root)
+	python3 tests/boot/sysvinit.py --tree lab/trees/sysvinit
+	python3 tests/boot/alt.py --tree lab/trees/boot
+
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
 	python3 benches/report/test_report.py
@@ -126,5 +140,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-rust test-s3 test-history-scale test-shell test-benches deny advisories clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-history-scale test-shell test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-layers bench-memory bench-sizes bench-boot bench-report

@@ -31,9 +31,9 @@ class Machine:
     """One boot. Use as a context manager: leaving it ends QEMU."""
 
     def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
-                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None):
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None, reboots=False):
         self.append = append
-        self.log_path = log
+        self._log = open(log, "w", encoding="utf-8", buffering=1) if log else None
         self.echo = echo
         self.lines = []          # (seconds since start, text)
         self.allowed = set()     # labels of FORBIDDEN that this boot may show
@@ -41,7 +41,11 @@ class Machine:
         self._shell = None
         self._directory = tempfile.mkdtemp(prefix="layerfs-boot.")
         self.shell_path = os.path.join(self._directory, "shell")
+        self.monitor_path = os.path.join(self._directory, "monitor")
         self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp)
+        if reboots:
+            self.command.remove("-no-reboot")
+        self.first = 0           # the line with which the present boot begins
         self.process = None
         self.started = None
 
@@ -52,6 +56,7 @@ class Machine:
             "-nodefaults", "-display", "none", "-no-reboot",
             "-serial", "stdio",
             "-chardev", f"socket,id=shell,path={self.shell_path},server=on,wait=off", "-serial", "chardev:shell",
+            "-chardev", f"socket,id=monitor,path={self.monitor_path},server=on,wait=off", "-mon", "chardev=monitor",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         ]
         for number in range(nics):
@@ -93,9 +98,8 @@ class Machine:
         self.process.stdout.close()
         if self._shell:
             self._shell.close()
-        if self.log_path:
-            with open(self.log_path, "w", encoding="utf-8") as file:
-                file.writelines(f"{when:9.3f} {text}\n" for when, text in self.lines)
+        if self._log:
+            self._log.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # -- the console ------------------------------------------------------------------------
@@ -130,12 +134,24 @@ class Machine:
     def _line(self, text):
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
         self.lines.append((self.seconds(), text))
+        if self._log:
+            self._log.write(f"{self.seconds():9.3f} {text}\n")
         if self.echo:
             print(f"{self.seconds():8.2f} {text}", flush=True)
 
-    def fail(self, message):
-        tail = "\n".join(f"{when:8.2f} {text}" for when, text in self.lines[-40:])
+    def fail(self, message, end=None):
+        tail = "\n".join(f"{when:8.2f} {text}" for when, text in self.lines[:end][-40:])
         raise BootError(f"{message}\n--- end of the console ---\n{tail}")
+
+    def hangs(self, message):
+        """Fails, with what the kernel says of its tasks in the log (the command line must allow SysRq)."""
+        end = len(self.lines)
+        for key in "wt":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
+                monitor.connect(self.monitor_path)
+                monitor.sendall(f"sendkey alt-sysrq-{key}\n".encode())
+                self.poll(6)
+        self.fail(f"{message}; the log has the tasks", end)
 
     def _check(self, seen):
         for _, text in self.lines[seen:]:
@@ -148,7 +164,7 @@ class Machine:
         """Waits for a console line; returns (match, seconds). What came before counts too."""
         compiled = re.compile(pattern)
         deadline = self.seconds() + timeout
-        seen = checked = 0
+        seen, checked = self.first, 0
         while True:
             checked = self._check(checked)
             while seen < len(self.lines):
@@ -158,7 +174,7 @@ class Machine:
                     return match, when
             left = deadline - self.seconds()
             if left <= 0:
-                self.fail(f"no line like {pattern!r} in {timeout} s")
+                self.hangs(f"no line like {pattern!r} in {timeout} s")
             if not self._drain(min(left, 0.5)):
                 self._check(checked)
                 self.fail(f"the machine ended (code {self.process.wait()}) before a line like {pattern!r}")
@@ -170,7 +186,7 @@ class Machine:
         while self._drain(0.2):
             checked = self._check(checked)
             if self.seconds() > deadline:
-                self.fail(f"the machine did not end in {timeout} s")
+                self.hangs(f"the machine did not end in {timeout} s")
         self._check(checked)
         code = self.process.wait(10)
         if code != 0:
@@ -179,6 +195,20 @@ class Machine:
 
     def text(self):
         return "\n".join(text for _, text in self.lines)
+
+    def poll(self, seconds):
+        """Reads the console for a while."""
+        stop = self.seconds() + seconds
+        while (left := stop - self.seconds()) > 0:
+            if not self._drain(left):
+                self.fail(f"the machine ended (code {self.process.wait()})")
+
+    def rebooted(self):
+        """What comes now belongs to the next boot: `expect` and `run` begin anew."""
+        self.first = len(self.lines)
+        if self._shell:
+            self._shell.close()
+            self._shell = None
 
     # -- the shell --------------------------------------------------------------------------
 

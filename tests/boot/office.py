@@ -28,7 +28,7 @@ STATIC = program("static layerfs", "LAYERFS_STATIC", "target/static/layerfs",
                  "target/x86_64-unknown-linux-gnu/initrd/layerfs")
 
 CONSOLE = ("console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=5 printk.devkmsg=on "
-           "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0 bench.marker")
+           "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0 sysrq_always_enabled=1 bench.marker")
 
 
 def call(*command, timeout=600, env=None):
@@ -38,6 +38,12 @@ def call(*command, timeout=600, env=None):
     if done.returncode != 0:
         raise BootError(f"code {done.returncode} from {' '.join(command)}\n{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+# What the console of a clean end does not say. The last is a request of the root that failed.
+UNCLEAN = (r".*still in use.*", r".*did not end in.*", r".*Failed (to )?unmount.*", r".*Transport endpoint.*",
+           r".*[Ff]orcibly.*", r".*Timed out.*", r".*Sending SIGKILL to PID.*", r".*(Input/output error|error -5\b).*",
+           r".*fuse: .*(abort|fail|error).*")
 
 
 class Site:
@@ -60,9 +66,13 @@ class Site:
         """The Debian tree: built, or copied from one that was built before."""
         if not os.path.exists(os.path.join(self.tree, "etc/systemd/system/test-shell.service")):
             if source:
-                os.symlink(os.path.abspath(source), self.tree)
+                self.use_tree(source)
             else:
                 call(os.path.join(HERE, "tree.sh"), self.tree, timeout=1800)
+
+    def use_tree(self, tree):
+        if not os.path.lexists(self.tree):
+            os.symlink(os.path.abspath(tree), self.tree)
 
     def make_store(self, system="office"):
         if not os.path.exists(os.path.join(self.store, "refs", system)):
@@ -109,20 +119,28 @@ class Site:
                 self.server.wait()
             self.server = None
 
+    def kill(self):
+        """The server goes without a word, as in a power cut."""
+        self.server.kill()
+        self.server.wait()
+        self.server = None
+
     @property
     def url(self):
         """The server as a guest sees it."""
         return f"http://10.0.2.2:{self.port}"
 
-    def machine(self, name, *, netboot=False, root="office", system="office", extra="", **options):
-        """A boot of this site: through iPXE from the server, or with the kernel given directly."""
+    def machine(self, name, *, netboot=False, system="office", root="office", extra="", **options):
+        """A boot of this site: through iPXE from the server, or with the kernel given directly.
+        Without `root`, `extra` names it."""
         options.setdefault("log", os.path.join(self.directory, "logs", f"{name}.log"))
         options.setdefault("echo", bool(os.environ.get("ECHO")))
         if netboot:
             return Machine(netboot=f"{self.url}/boot.ipxe", **options)
         kernel, initrd = self.boot_files(system)
+        initrd = options.pop("initrd", initrd)
         return Machine(kernel=kernel, initrd=initrd,
-                       append=f"{CONSOLE} root=layerfs:{self.url}/{root} {extra}", **options)
+                       append=f"{CONSOLE} {f'root=layerfs:{self.url}/{root}' if root else ''} {extra}", **options)
 
     def check_running(self, machine, timeout=300):
         """multi-user.target in state running, on our root, set-user-id programs at work."""
@@ -143,14 +161,24 @@ class Site:
             machine.fail(f"the daemon is not on root duty: {daemon}")
         return when
 
-    def power_off(self, machine, timeout=120):
+    def power_off(self, machine, timeout=120, command="systemctl --no-block poweroff"):
         """A clean end: the root was released by the last program, and QEMU ended by itself."""
-        machine.send("systemctl --no-block poweroff")
+        machine.send(command)
         machine.expect(r"layerfs: root released, poweroff", timeout)
         machine.wait_exit(30)
-        for pattern in (r"still in use", r"did not end in", r"Failed unmounting", r"Transport endpoint"):
-            if re.search(pattern, machine.text()):
-                machine.fail(f"the end was not clean: {pattern}")
+        self.check_end(machine)
+
+    def reboot(self, machine, timeout=120):
+        """A clean end, after which the same machine comes up again."""
+        machine.send("systemctl --no-block reboot")
+        machine.expect(r"layerfs: root released, reboot", timeout)
+        machine.rebooted()
+
+    def check_end(self, machine):
+        """Nothing in the log of an end was forced, and no request of the root failed."""
+        for pattern in UNCLEAN:
+            if found := re.search(pattern, machine.text()):
+                machine.fail(f"the end was not clean: {found[0]}")
 
     def close(self):
         self.stop()
