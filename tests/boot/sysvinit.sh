@@ -21,7 +21,8 @@ cat > "$out/usr/local/sbin/boot-shell" <<'Y'
 HOME=/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME TERM PATH
 cd /root
-exec setsid -c /bin/bash --norc --noprofile --noediting < /dev/ttyS1 > /dev/ttyS1 2>&1
+# init made this process the leader of a session: the line becomes its terminal.
+exec /bin/bash --norc --noprofile --noediting < /dev/ttyS1 > /dev/ttyS1 2>&1
 Y
 cat > "$out/usr/local/sbin/boot-marker" <<'Y'
 #!/bin/sh
