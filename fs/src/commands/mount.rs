@@ -177,11 +177,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let fs = LayerFs::new(lower, upper, settings).context("cannot read the upper")?;
     let threads = options.threads.unwrap_or_else(default_threads);
     let fixed = Fixed {
-        layers: stack
-            .layers
-            .iter()
-            .map(|l| (l.digest.to_string(), l.file_len))
-            .collect(),
+        layers: names_of(&stack),
         mode: if options.passthrough {
             "passthrough"
         } else {
@@ -216,6 +212,11 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     attached
         .serve()
         .context("the connection to the kernel broke")
+}
+
+fn names_of(stack: &Stack) -> Vec<(String, u64)> {
+    let layers = stack.layers.iter();
+    layers.map(|l| (l.digest.to_string(), l.file_len)).collect()
 }
 
 fn default_threads() -> usize {
