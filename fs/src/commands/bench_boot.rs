@@ -195,7 +195,7 @@ fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
 
 fn human(report: &BootReport) -> String {
     let mut text = String::new();
-    let (times, counts) = (&report.times, &report.counts);
+    let times = &report.times;
     let until = match times.clock {
         Clock::Systemd => times.unit.as_str(),
         Clock::Uptime => "now (no systemd here says when the boot was over)",
@@ -216,6 +216,24 @@ fn human(report: &BootReport) -> String {
             let _ = writeln!(text, "  {:>8} s  {what}", seconds(at));
         }
     }
+    // Of local layers there is nothing to tell of servers.
+    if report.revision_name().is_ok() {
+        text.push_str(&network(report));
+    }
+    let _ = writeln!(
+        text,
+        "memory: {} MiB, of these the daemon {} MiB; Linux {}; layerfs {}",
+        report.memory_kib >> 10,
+        report.daemon_kib >> 10,
+        report.kernel,
+        report.version
+    );
+    text
+}
+
+fn network(report: &BootReport) -> String {
+    let mut text = String::new();
+    let (times, counts) = (&report.times, &report.counts);
     let _ = writeln!(
         text,
         "until {} s: {} received ({} bytes), {} requests, {} retries, {} s waited for a server",
@@ -240,14 +258,6 @@ fn human(report: &BootReport) -> String {
     if report.offline {
         let _ = writeln!(text, "started from local storage: no server answered");
     }
-    let _ = writeln!(
-        text,
-        "memory: {} MiB, of these the daemon {} MiB; Linux {}; layerfs {}",
-        report.memory_kib >> 10,
-        report.daemon_kib >> 10,
-        report.kernel,
-        report.version
-    );
     text
 }
 
