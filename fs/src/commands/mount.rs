@@ -149,6 +149,9 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
 }
 
 fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
+    if request.options.root_duty {
+        sys::process::keep_heap_small();
+    }
     let mut request = request.clone();
     session::remove_dead_mount(&request.mountpoint);
     let mountpoint = std::fs::canonicalize(&request.mountpoint)

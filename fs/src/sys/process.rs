@@ -60,6 +60,21 @@ pub fn lock_memory() -> Result<(), Errno> {
     )
 }
 
+/// Allocations from this length on get pages of their own, bytes.
+const OWN_PAGES_LEN: libc::c_int = 128 << 10;
+
+/// Has the allocator give large blocks pages of their own, and all threads one heap: memory that is locked
+/// can be given back only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called
+/// before threads start.
+pub fn keep_heap_small() {
+    // SAFETY: integer arguments only; what the kernel or glibc does not have fails without effect.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_LEN);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives back to the kernel what the allocator holds and nobody uses.
 pub fn return_memory() {
     // SAFETY: no pointer is passed; the allocator takes its own locks.
