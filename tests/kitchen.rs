@@ -15,12 +15,15 @@ use layerfmt::manifest::{ProfileName, RevisionName};
 /// A store with the systems `kiosk` and `lab`, and a spool.
 pub(crate) struct Kitchen {
     directory: tempfile::TempDir,
+    /// How far the clock of the programs started is off, as `faketime` writes it.
+    clock: Option<&'static str>,
 }
 
 impl Kitchen {
     pub(crate) fn new() -> Self {
         let kitchen = Self {
             directory: tempfile::tempdir().unwrap(),
+            clock: None,
         };
         kitchen.fill(&kitchen.store());
         kitchen
@@ -72,9 +75,22 @@ impl Kitchen {
         self.path("spool")
     }
 
+    /// Whatever is started from now on sees the time of day so far off.
+    pub(crate) fn set_clock(&mut self, offset: &'static str) {
+        self.clock = Some(offset);
+    }
+
     /// The server's program on this store.
     pub(crate) fn bakery(&self) -> Command {
         let mut command = Command::new(program("bakery"));
+        if let Some(offset) = self.clock {
+            // Only the time of day is off: neither the monotonic clock nor what file systems say.
+            command = Command::new("faketime");
+            command
+                .args(["-f", offset])
+                .arg(program("bakery"))
+                .envs([("DONT_FAKE_MONOTONIC", "1"), ("NO_FAKE_STAT", "1")]);
+        }
         command
             .arg("--store")
             .arg(self.store())
@@ -156,6 +172,11 @@ impl Kitchen {
     pub(crate) fn jobs(&self) -> Vec<serde_json::Value> {
         let told = run(self.bakery().args(["--json", "jobs"]));
         serde_json::from_slice(&told.stdout).unwrap()
+    }
+
+    /// Everything in the store is sound to the last byte, says `bakery verify --all`.
+    pub(crate) fn assert_sound(&self) {
+        run(self.bakery().args(["verify", "--all"]));
     }
 
     /// Sends an upload through the real `bakery receive`, as sshd would start it. `None` when it
