@@ -6,6 +6,7 @@
 //! described in `docs/PUSH.md`.
 
 mod address;
+mod ahead;
 mod archive;
 mod content;
 mod conversation;
@@ -68,23 +69,42 @@ impl BootNote {
 ///
 /// # Errors
 /// The upper cannot be read, or `output` not be written.
-pub fn write_upper<W: Write>(
+pub fn write_upper<W: Write + Send>(
     upper: &Path,
     excludes: &[Pattern],
     output: W,
     step: &mut dyn FnMut(&Found<'_>),
 ) -> Result<(Tally, W), WalkError> {
-    let encoder = zstd::stream::write::Encoder::new(output, LEVEL);
-    let encoder = encoder.and_then(|mut encoder| {
-        encoder.include_checksum(true)?;
-        Ok(encoder)
-    });
-    let mut archive = Archive::new(encoder.map_err(WalkError::Output)?);
-    let tally = Walk::new(upper, excludes)?.run(Some(&mut archive), step)?;
-    let output = archive
-        .finish()
-        .and_then(zstd::stream::write::Encoder::finish);
-    Ok((tally, output.map_err(WalkError::Output)?))
+    let walk = Walk::new(upper, excludes)?;
+    let mut encoder =
+        zstd::stream::write::Encoder::new(output, LEVEL).map_err(WalkError::Output)?;
+    encoder.include_checksum(true).map_err(WalkError::Output)?;
+    std::thread::scope(|scope| {
+        let (ahead, blocks) = ahead::ahead();
+        let compressor = std::thread::Builder::new()
+            .name(String::from("compress"))
+            .spawn_scoped(scope, move || {
+                for block in blocks {
+                    encoder.write_all(&block)?;
+                }
+                encoder.finish()
+            })
+            .map_err(WalkError::Output)?;
+        let mut archive = Archive::new(ahead);
+        let walked = walk.run(Some(&mut archive), step).and_then(|tally| {
+            let ended = archive.finish().and_then(|mut ahead| ahead.flush());
+            ended.map(|()| tally).map_err(WalkError::Output)
+        });
+        let compressed = match compressor.join() {
+            Ok(compressed) => compressed.map_err(WalkError::Output),
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        match (walked, compressed) {
+            // A walk that nobody took the bytes of failed because of that.
+            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+            (Ok(tally), Ok(output)) => Ok((tally, output)),
+        }
+    })
 }
 
 /// Goes through an upper directory as [`write_upper`] does, without reading any file.
