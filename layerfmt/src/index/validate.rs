@@ -19,15 +19,30 @@ pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<(
         return Err(FormatError::corrupt("INDEX", 0, what));
     }
     let check = Check { raw, columns };
-    check.layers()?;
-    check.chunks(data_end)?;
-    check.xattr_names()?;
-    check.xattr_pairs()?;
-    check.inodes()?;
-    check.dirents()?;
-    check.extents()
+    if columns.counts.dirents < PARALLEL_MIN {
+        check.tables(data_end)?;
+        check.dirents()?;
+        return check.extents();
+    }
+    // Names are half of the work. No check relies on another one to stay within its tables.
+    std::thread::scope(|scope| {
+        let beside = std::thread::Builder::new().spawn_scoped(scope, || check.dirents());
+        let (tables, extents) = (check.tables(data_end), check.extents());
+        let dirents = match beside.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(dirents)) => dirents,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // No thread to be had.
+            Err(_) => check.dirents(),
+        };
+        // The error of the first table that is broken, however many threads looked.
+        tables.and(dirents).and(extents)
+    })
 }
 
+/// Directory entries above which a second thread is worth starting.
+const PARALLEL_MIN: u32 = 10_000;
+
+#[derive(Clone, Copy)]
 struct Check<'i> {
     raw: &'i [u8],
     columns: &'i Columns,
@@ -82,6 +97,15 @@ impl<'i> Check<'i> {
             return Err(self.fail(column, row, format!("ends at {last}, not at {total}")));
         }
         Ok(())
+    }
+
+    /// Everything but names and extents.
+    fn tables(&self, data_end: u64) -> Result<()> {
+        self.layers()?;
+        self.chunks(data_end)?;
+        self.xattr_names()?;
+        self.xattr_pairs()?;
+        self.inodes()
     }
 
     fn layers(&self) -> Result<()> {
