@@ -4,6 +4,7 @@ mod compaction;
 mod crash;
 mod grafts;
 mod keys;
+mod packs;
 mod races;
 mod s3;
 mod scale;

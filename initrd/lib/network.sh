@@ -12,7 +12,7 @@ lf_sys=${lf_sys:-/sys}
 # lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches. A boot takes
 # what it needs and no more: under a slow CPU every module costs.
 lf_load_drivers() {
-    find "$lf_sys/devices" -name modalias -exec cat {} + 2> /dev/null | grep -E "$1" | sort -u |
+    cat "$lf_sys"/bus/*/devices/*/modalias 2> /dev/null | grep -E "$1" | sort -u |
         xargs modprobe -q -b -a 2> /dev/null || :
 }
 
@@ -164,6 +164,8 @@ lf_dhcp() {
             udhcpc -q -n -f -t 4 -T 2 -i "$lf_link" -s /lib/layerfs/udhcpc -O rootpath ${lf_hostname:+-x "hostname:$lf_hostname"} > /dev/null 2>&1 &
             lf_pids="$lf_pids $!"
         done
+        # One interface: its answer ends the wait at once.
+        [ "$lf_dhcp_links" != " $lf_link" ] || wait "$!"
         lf_tries=0
         while [ "$lf_tries" -lt 100 ]; do
             for lf_link in $lf_dhcp_links; do

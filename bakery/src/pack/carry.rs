@@ -1,10 +1,13 @@
 //! A pack under another tree: hot pages whose bytes are there as before point into it as before.
+//!
+//! The bytes are there where the chunk is, or where a file has the same content in other chunks (after a
+//! compaction that cut and compressed everything anew).
 
 use std::collections::HashMap;
 
 use layerfmt::layout::chunk::Source;
 use layerfmt::trace::PAGE_LEN;
-use layerfmt::{Digest, FormatError, Index, Layer, MergedIndex};
+use layerfmt::{Digest, FormatError, Index, Ino, Layer, MergedIndex};
 
 use super::{Place, Places, repoint};
 
@@ -20,16 +23,10 @@ pub fn carry(
     merged: &MergedIndex,
 ) -> Option<Result<MergedIndex, FormatError>> {
     let hot = hot_pages(pack, &before.index, &packed.index);
-    // Chunks are the same where their bytes are: by digest, whatever layer has them.
-    let chunks: HashMap<Digest, u32> = merged
-        .index
-        .chunks()
-        .zip(0u32..)
-        .map(|(chunk, id)| (chunk.digest, id))
-        .collect();
+    let found = Found::of(before, merged);
     let places: Places = hot
         .iter()
-        .filter_map(|(digest, offset, place)| Some(((*chunks.get(digest)?, *offset), *place)))
+        .filter_map(|page| Some((found.place(page)?, page.place)))
         .collect();
     if places.is_empty() || places.len() * 100 < hot.len() * KEPT_PERCENT_MIN {
         return None;
@@ -38,8 +35,63 @@ pub fn carry(
     Some(repoint(merged, pack, &places, &raw))
 }
 
-/// Every hot page: the chunk it is in without the pack, its place there, and its place in the pack.
-fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<(Digest, u32, Place)> {
+/// Where the bytes of the tree before are in the new one.
+struct Found<'m> {
+    before: &'m MergedIndex,
+    merged: &'m MergedIndex,
+    /// Chunks are the same where their bytes are: by digest, whatever layer has them.
+    chunks: HashMap<Digest, u32>,
+    files: HashMap<Digest, Ino>,
+}
+
+impl<'m> Found<'m> {
+    fn of(before: &'m MergedIndex, merged: &'m MergedIndex) -> Found<'m> {
+        let index = &merged.index;
+        let chunks = index.chunks().zip(0u32..);
+        let files = (0..index.inode_count()).filter(|ino| {
+            let inode = index.inode(*ino);
+            inode.is_some_and(|inode| inode.is_file() && inode.size > 0)
+        });
+        let content = merged.content.as_ref();
+        Found {
+            before,
+            merged,
+            chunks: chunks.map(|(chunk, id)| (chunk.digest, id)).collect(),
+            files: files
+                .filter_map(|ino| Some((content?.file(ino), ino)))
+                .collect(),
+        }
+    }
+
+    /// The chunk and the place in it where the bytes of `page` are now.
+    fn place(&self, page: &HotPage) -> Option<(u32, u32)> {
+        if let Some(chunk) = self.chunks.get(&page.chunk) {
+            return Some((*chunk, page.offset));
+        }
+        let content = self.before.content.as_ref()?.file(page.ino);
+        let ino = *self.files.get(&content)?;
+        let end = page.at + u64::from(page.place.len);
+        let extent = self.merged.index.extents(ino, page.at..end).next()?;
+        let inside = u32::try_from(page.at.checked_sub(extent.file_offset)?).ok()?;
+        let whole = extent.file_offset + u64::from(extent.len) >= end;
+        whole.then_some((extent.chunk, extent.chunk_offset + inside))
+    }
+}
+
+/// A page of the tree before that is in the pack.
+struct HotPage {
+    /// The chunk it is in without the pack, and its place there.
+    chunk: Digest,
+    offset: u32,
+    /// The file, and where in it.
+    ino: Ino,
+    at: u64,
+    /// Its place in the pack.
+    place: Place,
+}
+
+/// Every hot page.
+fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<HotPage> {
     let own: HashMap<Digest, u32> = pack
         .index()
         .chunks()
@@ -59,12 +111,12 @@ fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<(Digest, u32, 
     // The trees are the same, so are their rows.
     for ino in 0..packed.inode_count().min(before.inode_count()) {
         for hot in packed.extents(ino, 0..u64::MAX) {
-            let Some(chunk) = in_pack(hot.chunk) else {
+            let Some(own_chunk) = in_pack(hot.chunk) else {
                 continue;
             };
             let end = hot.file_offset + u64::from(hot.len);
             for plain in before.extents(ino, hot.file_offset..end) {
-                let Some(digest) = before.chunk(plain.chunk).map(|chunk| chunk.digest) else {
+                let Some(chunk) = before.chunk(plain.chunk).map(|chunk| chunk.digest) else {
                     continue;
                 };
                 let mut at = plain.file_offset.max(hot.file_offset);
@@ -73,12 +125,17 @@ fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<(Digest, u32, 
                     let next = stop.min((at / PAGE_LEN + 1) * PAGE_LEN);
                     let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
                     let place = Place {
-                        chunk,
+                        chunk: own_chunk,
                         offset: hot.chunk_offset + narrow(at - hot.file_offset),
                         len: narrow(next - at),
                     };
-                    let offset = plain.chunk_offset + narrow(at - plain.file_offset);
-                    found.push((digest, offset, place));
+                    found.push(HotPage {
+                        chunk,
+                        offset: plain.chunk_offset + narrow(at - plain.file_offset),
+                        ino,
+                        at,
+                        place,
+                    });
                     at = next;
                 }
             }
