@@ -36,10 +36,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if files.is_empty() {
         bail!("{}: there is no boot pack", args.mountpoint.display());
     }
+    // Whether the chunk that the next file lies in has not been waited for yet.
+    let mut wait = false;
     for file in &files {
+        wait |= file.begins_chunk;
         // What is gone, replaced or below another mount by now is not ours to warm.
         if let Ok(open) = open(&root, &file.path) {
-            warm(&open, file);
+            warm(&open, file, &mut wait);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -58,8 +61,7 @@ fn open(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
 
 /// Asks for the runs of a file; of the first in a chunk, waits for the first page: then the chunk is here,
 /// and the other pages in it are at hand.
-fn warm(file: &OwnedFd, hot: &HotFile) {
-    let mut wait = hot.begins_chunk;
+fn warm(file: &OwnedFd, hot: &HotFile, wait: &mut bool) {
     for (first, count) in &hot.runs {
         let end = first.saturating_add(*count);
         let mut page = *first;
@@ -67,7 +69,7 @@ fn warm(file: &OwnedFd, hot: &HotFile) {
             let count = ADVICE_PAGES.min(end - page);
             let (at, len) = (u64::from(page) * PAGE_LEN, u64::from(count) * PAGE_LEN);
             let _ = rustix::fs::fadvise(file, at, std::num::NonZeroU64::new(len), Advice::WillNeed);
-            if std::mem::take(&mut wait) && rustix::io::pread(file, &mut [0], at).is_err() {
+            if std::mem::take(wait) && rustix::io::pread(file, &mut [0], at).is_err() {
                 return;
             }
             page += count;

@@ -45,8 +45,6 @@ pub struct RemoteRoot {
     pub manifest: Manifest,
     /// What is touched first, if that is recorded.
     pub trace: Option<Arc<TraceRecorder>>,
-    /// True if first touches arrive in their order from a boot pack.
-    pub has_pack: bool,
 }
 
 /// Why a remote root cannot be opened.
@@ -216,7 +214,6 @@ impl<'a> Opening<'a> {
             index,
             index_digest: manifest.index.digest,
             source,
-            has_pack: manifest.pack.is_some(),
             manifest,
             trace,
         })
