@@ -21,6 +21,17 @@ for p in /proc/[0-9]*; do
     read -r name < "$p/comm" 2>/dev/null || continue
     case $name in *layerfs*) sed -n "s/^VmRSS:[ \t]*/BENCH-INFO rss $name /p" "$p/status";; esac
 done
+# For whoever asks where time and memory went (boot.py --append bench.detail; RESULTS/last-boot.log).
+if grep -q bench.detail /proc/cmdline; then
+    awk '$2 + $3 > 0 {printf "BENCH-DETAIL slab %s %d kB\n", $1, $3 * $4 / 1024}' /proc/slabinfo | sort -k4 -n -r | head -n 20
+    sed 's/^/BENCH-DETAIL module /' /proc/modules
+    for p in /proc/[0-9]*; do
+        [ -r "$p/smaps_rollup" ] && grep -q Pss "$p/smaps_rollup" 2>/dev/null || continue
+        echo "BENCH-DETAIL process $(cat "$p/comm") $(awk '$1 ~ /^(Rss|Pss|Pss_Anon|Pss_File|Pss_Shmem):/ {printf "%s%s ", $1, $2}' "$p/smaps_rollup") ticks: $(sed 's/.*) //' "$p/stat" | awk '{print $12, $13}')"
+    done
+    dmesg | sed -n 's/^/BENCH-DETAIL dmesg /p' | tail -n 60
+    df -k | sed 's/^/BENCH-DETAIL df /'
+fi
 if grep -q bench.trace /proc/cmdline; then layerfs push-trace / && echo BENCH-MARK trace-sent; fi
 echo "BENCH-MARK report-done uptime=$(cut -d' ' -f1 /proc/uptime)"
 ! grep -q bench.poweroff /proc/cmdline || systemctl poweroff

@@ -23,6 +23,7 @@ lf_adapter() {
     lf_cache_up
     lf_backup_up
     lf_mount_root "$2" || return 1
+    lf_warm "$2"
     lf_check_root "$2" || return 1
     lf_keep_alive
     lf_exit_ramfs

@@ -73,17 +73,21 @@ lf_mount_root() {
 }
 
 # lf_warm DIR: beside the boot, what the boot pack has goes into the page cache. It ends by itself;
-# without a pack at once.
+# without a pack at once. The name spares it what the end of an initramfs does to its processes.
 lf_warm() {
+    lf_warming=
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
-    (exec layerfs warm "$1" < /dev/null > /dev/null 2>&1) &
+    (exec /run/layerfs/bin/@layerfs warm "$1" < /dev/null > /dev/null 2>&1) &
+    lf_warming=$!
+    [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_warming"   # make-initrd
 }
 
 # lf_pids: the daemons that serve a root.
 lf_pids() {
     for lf_path in "$lf_proc"/[0-9]*; do
         read -r lf_name 2> /dev/null < "$lf_path/comm" || continue
+        [ "${lf_path##*/}" != "$lf_warming" ] || continue
         case $lf_name in @layerfs* | layerfs*) echo "${lf_path##*/}" ;; esac
     done
 }

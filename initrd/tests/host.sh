@@ -25,7 +25,8 @@ host_begin() {
     host_program chroot ':'
     host_program busybox ':'
     # The client: makes a root with an init, and a daemon to be spared; refuses "broken".
-    host_program layerfs 'echo "layerfs $*" | sed "s,$HOST,,g" >> "$HOST/calls"
+    host_program layerfs 'case "$*" in warm*) echo "layerfs $*" | sed "s,$HOST,,g" > "$HOST/warmed.new"; mv "$HOST/warmed.new" "$HOST/warmed"; exit ;; esac
+echo "layerfs $*" | sed "s,$HOST,,g" >> "$HOST/calls"
 case "$*" in *broken*) exit 1 ;; esac
 for last; do :; done
 mkdir -p "$last/sbin" "$HOST/proc/77"; echo @layerfs > "$HOST/proc/77/comm"
@@ -55,4 +56,17 @@ host() {
     PATH="$HOST/bin:$PATH" PROC_CMDLINE="$HOST/cmdline" "$@" > "$HOST/said" 2>&1 || code=$?
     cat "$HOST/said" "$HOST/calls" | sed "s,$HOST,,g"
     return "$code"
+}
+
+# host_spared: whom the end of the initramfs spares; of who warms beside the boot, the call too.
+host_spared() {
+    warms=
+    for path in "$HOST/.initrd/killall"/*; do
+        case ${path##*/} in '*') ;; 77) echo "spared: the daemon" ;; *) warms=yes ;; esac
+    done
+    [ "$warms" ] || return 0
+    tries=0
+    while [ ! -e "$HOST/warmed" ] && [ "$tries" -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
+    echo "spared: $(cat "$HOST/warmed")"
+    rm -f "$HOST/warmed"
 }
