@@ -109,7 +109,7 @@ class Servers:
 
 
 def command_line(options, mode, layers, port):
-    idle = "bench.idle " if options.idle else ""
+    idle = ("bench.idle " if options.idle else "") + ("bench.detail " if options.detail else "")
     if mode in ("layerfs", "bare"):
         made = options.made
         name = made["system"] + (f"/layers-{layers}" if layers else "") + (f"@{made['bare']}" if mode == "bare" else "")
@@ -123,7 +123,7 @@ def command_line(options, mode, layers, port):
 def boot(options, mode, layers, link):
     with Servers(options, mode, layers, link) as servers:
         kernel, initrd, append = command_line(options, mode, layers, servers.port)
-        log = os.path.join(options.results, "last-boot.log")
+        log = os.path.join(options.results, f"last-boot-{mode}.log")
         with Machine(kernel=kernel, initrd=initrd, append=append, memory=options.memory, log=log) as machine:
             mark, at = machine.expect(r"BENCH-MARK multi-user uptime=(\S+)", options.timeout)
             cpu, counts = machine.cpu_seconds(), servers.counts()
@@ -133,8 +133,10 @@ def boot(options, mode, layers, link):
             state, _ = machine.expect(r"BENCH-INFO state=(\S+)", 300)
             info["state"] = state[1]
             memory, _ = machine.expect(r"BENCH-INFO mem MemAvailable:(\d+)", 60)
-            total = [text for _, text in machine.lines if "mem MemTotal:" in text]
-            info["memory_used"] = int(total[0].split(":")[1].split("kB")[0]) - int(memory[1]) if total else None
+            said = {key: [int(text.split(key + ":")[1].split("kB")[0]) for _, text in machine.lines if f"mem {key}:" in text]
+                    for key in ("MemTotal", "ListsFree")}
+            if all(said.values()):
+                info["memory_used"] = said["MemTotal"][0] - said["ListsFree"][0] - int(memory[1])
             machine.expect("BENCH-MARK report-done", 60)
             info["bytes_at_end"] = servers.counts()["down"]
             return info
@@ -174,6 +176,7 @@ def arguments():
     parser.add_argument("--append", default="layerfs.upper=tmpfs")
     parser.add_argument("--memory", type=int, default=1536)
     parser.add_argument("--idle", action="store_true", help="memory is looked at 20 s after the boot")
+    parser.add_argument("--detail", action="store_true", help="what memory and time went to, in RESULTS/last-boot-MODE.log")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
     parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))

@@ -12,16 +12,17 @@ while [ $i -lt 60 ] && [ "$(systemctl is-system-running)" = starting ]; do sleep
 echo "BENCH-INFO state=$(systemctl is-system-running)"
 systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
 systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
-# A boot that is over: what daemons hold only for a while is gone, and pages that were freed are counted as
-# free (kernels since 6.7 keep many megabytes of them in lists of each CPU, which no figure shows).
-if grep -q bench.idle /proc/cmdline; then sleep 20; echo 1 > /proc/sys/vm/compact_memory; fi
+# A boot that is over: what daemons hold only for a while is gone.
+if grep -q bench.idle /proc/cmdline; then sleep 20; fi
+# Free pages in the lists of each CPU (kernels since 6.7 keep many megabytes there), which meminfo counts nowhere.
+awk '$1 == "count:" {pages += $2} END {print "BENCH-INFO mem ListsFree:" pages * 4}' /proc/zoneinfo
 awk '{print "BENCH-INFO mem " $1 $2}' /proc/meminfo
 awk '$2 == "/" {print "BENCH-INFO root " substr($0, 1, 300)}' /proc/mounts
 for p in /proc/[0-9]*; do
     read -r name < "$p/comm" 2>/dev/null || continue
     case $name in *layerfs*) sed -n "s/^VmRSS:[ \t]*/BENCH-INFO rss $name /p" "$p/status";; esac
 done
-# For whoever asks where time and memory went (boot.py --append bench.detail; RESULTS/last-boot.log).
+# For whoever asks where time and memory went (boot.py --detail).
 if grep -q bench.detail /proc/cmdline; then
     awk '$2 + $3 > 0 {printf "BENCH-DETAIL slab %s %d kB\n", $1, $3 * $4 / 1024}' /proc/slabinfo | sort -k4 -n -r | head -n 20
     sed 's/^/BENCH-DETAIL module /' /proc/modules

@@ -85,6 +85,9 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// Nothing is read for now: what is kept for later reads is the machine's to take back.
+    fn rest(&self) {}
+
     /// Whether a read may take long (the network): such reads are not made on the threads that
     /// answer everything else.
     fn is_slow(&self) -> bool {

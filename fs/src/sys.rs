@@ -3,6 +3,7 @@
 
 pub mod directory;
 pub mod identity;
+pub mod memory;
 pub mod object;
 pub mod process;
 pub mod signals;

@@ -7,7 +7,6 @@
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
 lf_trust=${lf_trust:-/etc/layerfs/trust/root.allowed_signers}
-lf_proc=${lf_proc:-/proc}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
@@ -26,7 +25,7 @@ lf_mount_arguments() {
                 pack | all) lf_add "prefetch=$lf_prefetch" ;;
             esac ;;
     esac
-    printf '%s\n' mount --root-duty
+    printf '%s\n' mount --supervised --root-duty
     [ -z "$lf_options" ] || printf '%s\n' -o "$lf_options"
     printf '%s\n' "$1" "$2"
 }
@@ -34,12 +33,14 @@ lf_mount_arguments() {
 lf_add() { lf_options=${lf_options:+$lf_options,}$1; }
 
 # lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
-# dracut know that it serves the root. Its log goes to the kernel log.
+# dracut know that it serves the root. Its log goes to the kernel log. It says "ready" when the
+# mount is up, and is then in lf_daemon.
 lf_run_layerfs() {
     mkdir -p /run/layerfs/bin
     # A shell without `exec -a` gives another name through a link.
     ln -sf "$(command -v layerfs)" /run/layerfs/bin/@layerfs
     lf_arguments=$(lf_mount_arguments "$1" "$2")
+    [ -p /run/layerfs/ready ] || mkfifo /run/layerfs/ready
     (
         # -1000 must be there before the daemon forks: children keep it.
         echo -1000 > /proc/self/oom_score_adj 2> /dev/null
@@ -48,8 +49,15 @@ lf_run_layerfs() {
         set -f
         IFS=$lf_nl
         # shellcheck disable=SC2086  # one argument per line
-        exec @layerfs $lf_arguments > /dev/kmsg 2>&1 < /dev/null
-    )
+        exec @layerfs $lf_arguments > /run/layerfs/ready 2> /dev/kmsg < /dev/null
+    ) &
+    lf_daemon=$!
+    lf_word=
+    read -r lf_word < /run/layerfs/ready || :
+    [ "$lf_word" != ready ] || return 0
+    wait "$lf_daemon" || :
+    lf_daemon=
+    return 1
 }
 
 # lf_mount_root DIR: the source of the command line, with the way back to the base when only
@@ -83,23 +91,11 @@ lf_warm() {
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_warming"   # make-initrd
 }
 
-# lf_pids: the daemons that serve a root.
-lf_pids() {
-    for lf_path in "$lf_proc"/[0-9]*; do
-        read -r lf_name 2> /dev/null < "$lf_path/comm" || continue
-        [ "${lf_path##*/}" != "$lf_warming" ] || continue
-        case $lf_name in @layerfs* | layerfs*) echo "${lf_path##*/}" ;; esac
-    done
-}
-
 # lf_keep_alive: every list of processes that a shutdown must spare.
 lf_keep_alive() {
     mkdir -p /run/sendsigs.omit.d
-    for lf_pid in $(lf_pids); do
-        echo -1000 > "$lf_proc/$lf_pid/oom_score_adj" 2> /dev/null || :
-        echo "$lf_pid" >> /run/sendsigs.omit.d/layerfs        # Debian's sysvinit
-        [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_pid"   # make-initrd
-    done
+    echo "$lf_daemon" >> /run/sendsigs.omit.d/layerfs        # Debian's sysvinit
+    [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_daemon"   # make-initrd
 }
 
 # lf_exit_ramfs: what the end needs in /run/initramfs (lf_place has mounted it): once systemd has
@@ -116,7 +112,12 @@ lf_exit_ramfs() {
     # Few programs: the boot waits for each of them. Links for the other names are made at the end.
     mkdir -p "$lf_exit/bin" "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
     cp -L "$lf_box" "$lf_exit/bin/busybox"
-    chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"
+    # Without a loader in this initramfs it is a static one.
+    for lf_file in /lib64/ld-*.so* /lib/ld-*.so* /lib/*/ld-*.so* /usr/lib/ld-*.so* /usr/lib64/ld-*.so*; do
+        [ -e "$lf_file" ] || continue
+        chroot "$lf_exit" /bin/busybox true 2> /dev/null || lf_copy_libraries "$lf_exit"
+        break
+    done
     ln -sf busybox "$lf_exit/bin/sh"
     cp /lib/layerfs/shutdown "$lf_exit/shutdown" && chmod 755 "$lf_exit/shutdown"
 }
@@ -189,7 +190,7 @@ lf_altboot_places() {
 lf_check_root() {
     lf_seen=$lf_init
     lf_hops=0
-    while lf_link=$(readlink "$1$lf_seen"); do
+    while [ -L "$1$lf_seen" ] && lf_link=$(readlink "$1$lf_seen"); do
         case $lf_link in /*) lf_seen=$lf_link ;; *) lf_seen=${lf_seen%/*}/$lf_link ;; esac
         lf_hops=$((lf_hops + 1))
         [ "$lf_hops" -lt 20 ] || break

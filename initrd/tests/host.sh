@@ -16,7 +16,6 @@ host_begin() {
         -e "s,/\.initrd/,$HOST/.initrd/,g" -e "s,/lib/layerfs,$HOST/lib/layerfs,g" -e "s,/run/,$HOST/run/,g" \
         -e "s,/dev/fuse,$HOST/dev/fuse,g" -e "s,/dev/kmsg,$HOST/dev/kmsg,g" -e "s,/dev/console,$HOST/dev/console,g" \
         {} +
-    export lf_proc="$HOST/proc"
     host_program mount 'echo "mount $*" | sed "s,$HOST,,g"; for last; do :; done; echo "$last" >> "$HOST/mounted"'
     host_program umount 'echo "umount $*" | sed "s,$HOST,,g"'
     host_program mountpoint 'for last; do :; done; grep -qx "$last" "$HOST/mounted" 2> /dev/null'
@@ -29,8 +28,9 @@ host_begin() {
 echo "layerfs $*" | sed "s,$HOST,,g" >> "$HOST/calls"
 case "$*" in *broken*) exit 1 ;; esac
 for last; do :; done
-mkdir -p "$last/sbin" "$HOST/proc/77"; echo @layerfs > "$HOST/proc/77/comm"
-: > "$last/sbin/init"; chmod 755 "$last/sbin/init"; echo "$last" >> "$HOST/mounted"'
+mkdir -p "$last/sbin"; echo "$$" > "$HOST/daemon"
+: > "$last/sbin/init"; chmod 755 "$last/sbin/init"; echo "$last" >> "$HOST/mounted"
+echo ready'
     # make-initrd, bootchain and pipeline.
     host_program initrd-sh-functions 'omit_pid() { : > "$HOST/.initrd/killall/$1"; }; message() { echo "message: $*" | sed "s,$HOST,,g"; }'
     host_program network-sh-functions 'is_loopback() { [ "$1" = lo ]; }'
@@ -61,8 +61,9 @@ host() {
 # host_spared: whom the end of the initramfs spares; of who warms beside the boot, the call too.
 host_spared() {
     warms=
+    daemon=$(cat "$HOST/daemon" 2> /dev/null)
     for path in "$HOST/.initrd/killall"/*; do
-        case ${path##*/} in '*') ;; 77) echo "spared: the daemon" ;; *) warms=yes ;; esac
+        case ${path##*/} in '*') ;; "$daemon") echo "spared: the daemon" ;; *) warms=yes ;; esac
     done
     [ "$warms" ] || return 0
     tries=0

@@ -8,7 +8,7 @@ use layerfmt::{Digest, Index, Ino};
 /// Most hot pages: 256 MiB. More is no boot but a copy of the system.
 const PAGES_MAX: usize = 1 << 16;
 
-/// Hot pages in the order in which boots first touch them.
+/// Hot pages, file by file, in the order in which boots first touch the files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// File and page.
@@ -20,7 +20,8 @@ pub struct Merged {
 }
 
 /// Merges the traces of `tree`. A page counts if at least `share` percent of the boots touched it: a
-/// page that one machine touched once is not worth every client's time. Order: mean position.
+/// page that one machine touched once is not worth every client's time. Files come in the order of the mean
+/// position of their first pages; all hot pages of a file together, ascending: so a client reads few long runs.
 pub fn merge(traces: &[BootTrace], tree: Digest, index: &Index, share: u32) -> Merged {
     let mut merged = Merged::default();
     // Sum of positions (in pages of the trace) and count.
@@ -72,10 +73,23 @@ pub fn merge(traces: &[BootTrace], tree: Digest, index: &Index, share: u32) -> M
         let right = u128::from(*sum_b) * u128::from(*count_a);
         left.cmp(&right).then(a.cmp(b))
     });
-    merged.pages = pages
-        .into_iter()
-        .map(|(page, _)| page)
-        .take(PAGES_MAX)
-        .collect();
+    merged.pages = arrange(pages.into_iter().map(|(page, _)| page));
     merged
+}
+
+/// File by file, in the order of first mention; pages ascending.
+fn arrange(pages: impl Iterator<Item = (Ino, u32)>) -> Vec<(Ino, u32)> {
+    let mut rank: HashMap<Ino, usize> = HashMap::new();
+    let mut sorted: Vec<(usize, Ino, u32)> = pages
+        .take(PAGES_MAX)
+        .map(|(ino, page)| {
+            let next = rank.len();
+            (*rank.entry(ino).or_insert(next), ino, page)
+        })
+        .collect();
+    sorted.sort_unstable();
+    sorted
+        .into_iter()
+        .map(|(_, ino, page)| (ino, page))
+        .collect()
 }

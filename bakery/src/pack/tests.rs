@@ -215,7 +215,7 @@ fn traces_are_merged_by_share_and_mean_position_and_nonsense_is_refused() {
     ];
     let all: Vec<BootTrace> = good.iter().chain(&nonsense).cloned().collect();
     let merged = merge(&all, tree, &plain.index, 50);
-    assert_eq!(merged.pages, [(large, 5), (large, 2), (large, 1)]);
+    assert_eq!(merged.pages, [1, 2, 5].map(|page| (large, page)));
     assert_eq!((merged.traces, merged.refused), (4, 5));
     assert!(merge(&nonsense, tree, &plain.index, 50).pages.is_empty());
     let nothing = build(
@@ -225,4 +225,41 @@ fn traces_are_merged_by_share_and_mean_position_and_nonsense_is_refused() {
         &dir.path().join("p"),
     );
     assert!(matches!(nothing, Err(PackError::Nothing)));
+}
+
+#[test]
+fn files_come_in_the_order_of_first_touch_with_all_their_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, _, contents) = stack(dir.path());
+    let tree = plain.tree_digest().unwrap();
+    let mut sizes: Vec<(usize, Ino)> = contents.iter().map(|(ino, c)| (c.len(), *ino)).collect();
+    sizes.sort_unstable();
+    let [.., (_, first), (_, second)] = sizes[..] else {
+        panic!("two files")
+    };
+    let touches = [
+        (second, 9),
+        (first, 0),
+        (second, 2),
+        (second, 3),
+        (first, 4),
+    ];
+    let touches = touches.map(|(ino, page)| Touch {
+        ino,
+        page,
+        count: 1,
+    });
+    let boot = BootTrace {
+        tree,
+        touches: touches.to_vec(),
+    };
+    let merged = merge(&[boot], tree, &plain.index, 50);
+    let expected = [
+        (second, 2),
+        (second, 3),
+        (second, 9),
+        (first, 0),
+        (first, 4),
+    ];
+    assert_eq!(merged.pages, expected);
 }

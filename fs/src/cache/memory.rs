@@ -1,4 +1,5 @@
-//! Stored chunks in memory, the least recently used dropped first.
+//! Stored chunks in memory, the least recently used dropped first. Those that rest are the machine's to
+//! take back when memory is short.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,11 +7,13 @@ use bytes::Bytes;
 use layerfmt::Digest;
 use lru::LruCache;
 
+use crate::sys::memory::Lent;
+
 /// Bookkeeping counted for each chunk, bytes.
 const OVERHEAD: u64 = 160;
 
-/// Verified stored bytes, bounded in bytes. Memory is the mount's own, so what comes out was verified
-/// when it went in; the decoder checks it once more.
+/// Verified stored bytes, bounded in bytes. What comes out was verified when it went in, or, if it was lent
+/// to the kernel meanwhile, just now; the decoder checks it once more.
 #[derive(Debug)]
 pub struct MemoryCache {
     state: Mutex<State>,
@@ -19,8 +22,24 @@ pub struct MemoryCache {
 
 #[derive(Debug)]
 struct State {
-    chunks: LruCache<Digest, Bytes>,
+    chunks: LruCache<Digest, Kept>,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Ours(Bytes),
+    Lent(Lent),
+}
+
+impl Kept {
+    fn cost(&self) -> u64 {
+        let len = match self {
+            Kept::Ours(bytes) => bytes.len(),
+            Kept::Lent(lent) => lent.len(),
+        };
+        len as u64 + OVERHEAD
+    }
 }
 
 impl MemoryCache {
@@ -38,17 +57,54 @@ impl MemoryCache {
 
     /// The chunk, if it is here.
     pub fn get(&self, digest: &Digest) -> Option<Bytes> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.chunks.get(digest).cloned()
+        let mut state = self.lock();
+        let bytes = match state.chunks.get(digest)? {
+            Kept::Ours(bytes) => return Some(bytes.clone()),
+            Kept::Lent(lent) => lent.copy(),
+        };
+        if Digest::of(&bytes) == *digest {
+            return Some(Bytes::from(bytes));
+        }
+        if let Some(taken) = state.chunks.pop(digest) {
+            state.len = state.len.saturating_sub(taken.cost());
+        }
+        None
+    }
+
+    /// Lends every chunk to the kernel: it may take them when memory is short, and nothing is lost but
+    /// the next fetch.
+    pub fn lend(&self) {
+        let ours: Vec<Digest> = self
+            .lock()
+            .chunks
+            .iter()
+            .filter(|(_, kept)| matches!(kept, Kept::Ours(_)))
+            .map(|(digest, _)| *digest)
+            .collect();
+        for digest in ours {
+            // One at a time: readers wait for no more than that.
+            let mut state = self.lock();
+            let Some(kept) = state.chunks.peek_mut(&digest) else {
+                continue;
+            };
+            let Kept::Ours(bytes) = kept else { continue };
+            match Lent::new(bytes) {
+                Ok(lent) => *kept = Kept::Lent(lent),
+                Err(errno) => {
+                    tracing::debug!(%errno, "stored chunks stay the daemon's own");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if the chunk is here; does not count as a use.
     pub fn knows(&self, digest: &Digest) -> bool {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .chunks
-            .contains(digest)
+        self.lock().chunks.contains(digest)
     }
 
     /// Keeps a chunk. Bytes that are part of something larger are copied out of it first.
@@ -57,24 +113,22 @@ impl MemoryCache {
         if cost > self.len_max {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.chunks.put(*digest, bytes.clone()).is_none() {
+        let mut state = self.lock();
+        let kept = Kept::Ours(bytes.clone());
+        if state.chunks.put(*digest, kept).is_none() {
             state.len += cost;
         }
         while state.len > self.len_max {
             let Some((_, dropped)) = state.chunks.pop_lru() else {
                 break;
             };
-            state.len = state.len.saturating_sub(dropped.len() as u64 + OVERHEAD);
+            state.len = state.len.saturating_sub(dropped.cost());
         }
     }
 
     /// Bytes held now.
     pub fn len(&self) -> u64 {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len
+        self.lock().len
     }
 
     /// True if nothing is held.
@@ -105,5 +159,31 @@ mod tests {
         assert_eq!(cache.get(&chunk(0).0), Some(chunk(0).1));
         assert_eq!(cache.len(), 3 * (1000 + OVERHEAD));
         MemoryCache::new(0).put(&chunk(0).0, &chunk(0).1);
+    }
+
+    #[test]
+    fn a_lent_chunk_is_given_back_whole_or_not_at_all() {
+        let cache = MemoryCache::new(1 << 20);
+        let bytes = Bytes::from(vec![7; 9000]);
+        let digest = Digest::of(&bytes);
+        cache.put(&digest, &bytes);
+        cache.lend();
+        assert_eq!(cache.get(&digest), Some(bytes.clone()));
+        // Also twice, and beside one that is not lent.
+        cache.lend();
+        let other = Bytes::from(vec![8; 10]);
+        cache.put(&Digest::of(&other), &other);
+        assert_eq!(cache.get(&digest), Some(bytes.clone()));
+        assert_eq!(cache.len(), 9000 + 10 + 2 * OVERHEAD);
+        match cache.lock().chunks.get(&digest) {
+            Some(Kept::Lent(lent)) => lent.take(),
+            other => panic!("{other:?}"),
+        }
+        assert!(cache.knows(&digest));
+        assert_eq!(cache.get(&digest), None, "the kernel took it");
+        assert!(!cache.knows(&digest));
+        assert_eq!(cache.len(), 10 + OVERHEAD);
+        cache.put(&digest, &bytes);
+        assert_eq!(cache.get(&digest), Some(bytes));
     }
 }

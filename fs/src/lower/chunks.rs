@@ -130,11 +130,15 @@ impl ChunkCache {
     /// kernel has in its page cache. Says whether there was something.
     pub fn forget_if_idle(&self, seen: &mut u64) -> bool {
         let decoded = self.counters.decoded.load(Ordering::Relaxed);
-        let idle = std::mem::replace(seen, decoded) == decoded && self.held_len() > 0;
-        if idle {
+        if std::mem::replace(seen, decoded) != decoded {
+            return false;
+        }
+        self.source.rest();
+        let held = self.held_len() > 0;
+        if held {
             self.decoded.clear();
         }
-        idle
+        held
     }
 
     /// What the source says of itself.

@@ -299,6 +299,10 @@ impl RemoteSource {
 }
 
 impl ChunkSource for RemoteSource {
+    fn rest(&self) {
+        self.near.memory.lend();
+    }
+
     fn read_stored(
         &self,
         _index: &Index,
