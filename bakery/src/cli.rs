@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::commands::Command;
 use crate::history::History;
@@ -116,22 +118,25 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<crate::output::Closed>().is_some()
 }
 
-/// Log lines go to standard error; `BAKERY_LOG` takes tracing's filter syntax and wins over `-v`.
+/// Log lines go to standard error; `BAKERY_LOG` (a level, or TARGET=LEVEL,…) wins over `-v`.
 fn start_log(globals: &Globals) {
     let level = match (globals.quiet, globals.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, _) => "debug",
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
     };
-    let filter = EnvFilter::try_from_env("BAKERY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    // A second subscriber can only be there in tests, which call `run` more than once.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let asked = std::env::var("BAKERY_LOG").ok();
+    let filter = asked.and_then(|asked| asked.parse::<Targets>().ok());
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
-        .with_target(false)
+        .with_target(false);
+    // A second subscriber can only be there in tests, which call `run` more than once.
+    let _ = tracing_subscriber::registry()
+        .with(filter.unwrap_or_else(|| Targets::new().with_default(level)))
+        .with(lines)
         .try_init();
 }
 

@@ -13,6 +13,7 @@ use layerfmt::{Index, Ino};
 
 use crate::remote::object::Object;
 use crate::remote::source::piece;
+use crate::trace::Paths;
 
 /// Most runs of one record: a file's in one chunk of at most 16 MiB.
 const RUNS_MAX: usize = 4096;
@@ -51,7 +52,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
         }
     }
     runs.sort_unstable();
-    let paths = crate::trace::paths(index);
+    let paths = Paths::of(index);
     let mut files: Vec<HotFile> = Vec::new();
     let mut last = None;
     for (chunk, ino, first, end) in runs {
@@ -59,7 +60,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
         let begins_chunk = last.is_none_or(|(before, _)| before != chunk);
         last = Some((chunk, ino));
         let Some(file) = known.filter(|file| file.runs.len() < RUNS_MAX) else {
-            let path = paths.get(ino as usize).cloned().unwrap_or_default();
+            let path = paths.path(ino);
             files.push(HotFile {
                 begins_chunk,
                 path: path.strip_prefix(b"/").unwrap_or_default().to_vec(),
