@@ -98,7 +98,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Run the program: by its own name, or as the helper of mount(8).
+/// Run the program: by its own name, as the helper of mount(8), or as the last one of a machine.
 pub fn main() -> ExitCode {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let name = arguments
@@ -108,6 +108,9 @@ pub fn main() -> ExitCode {
         .as_deref()
         .and_then(|name| name.rsplit('/').next())
         .unwrap_or_default();
+    if name == commands::shutdown::NAME {
+        return commands::shutdown::run(&arguments);
+    }
     let outcome = if name.starts_with("mount.") {
         commands::helper::run(&arguments)
     } else {

@@ -6,6 +6,7 @@ pub mod helper;
 pub mod mount;
 pub mod push;
 pub mod remote;
+pub mod shutdown;
 pub mod status;
 pub mod umount;
 pub mod warm;

@@ -103,6 +103,14 @@ lf_keep_alive() {
 lf_exit_ramfs() {
     lf_exit=/run/initramfs
     [ ! -x "$lf_exit/shutdown" ] || return 0
+    # The client is in memory for the daemon's sake anyway: under another name it is the last program.
+    # What is below a mount, switch_root does not remove.
+    if [ -n "$lf_exit_kept" ]; then
+        mkdir -p "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
+        { ln "$(command -v layerfs)" "$lf_exit_kept/shutdown" && mount -t tmpfs -o size=4k,mode=700 layerfs-kept "$lf_exit_kept"; } ||
+            lf_warn "the client cannot be kept: the shutdown does without /run/initramfs"
+        return 0
+    fi
     # Not `command -v`: to busybox's shell every applet is a command without a path.
     lf_box=
     for lf_file in /bin/busybox /usr/bin/busybox /sbin/busybox /usr/sbin/busybox; do

@@ -7,12 +7,18 @@
 
 lf_run=/run/initramfs/layerfs
 
-# lf_place: the tmpfs on /run/initramfs that holds all this and, later, the way out. One of its
-# own, because /run may be noexec; before anything is mounted in it.
+# lf_place: a file system of its own on /run/initramfs that holds all this and, later, the way out:
+# /run may be noexec; before anything is mounted in it. In our own initramfs it is a directory of that
+# (lf_exit_kept), in others a tmpfs.
 lf_place() {
     mkdir -p /run/initramfs /run/layerfs
     if ! mountpoint -q /run/initramfs 2> /dev/null; then
-        mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
+        if [ -n "$lf_exit_kept" ] && mkdir -p "$lf_exit_kept" && mount --bind "$lf_exit_kept" /run/initramfs; then
+            :
+        else
+            lf_exit_kept=
+            mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
+        fi
     fi
     mkdir -p "$lf_run"
     for lf_name in upper cache backup; do

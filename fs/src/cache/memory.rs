@@ -36,7 +36,7 @@ impl Kept {
     fn cost(&self) -> u64 {
         let len = match self {
             Kept::Ours(bytes) => bytes.len(),
-            Kept::Lent(lent) => lent.len(),
+            Kept::Lent(lent) => lent.byte_len(),
         };
         len as u64 + OVERHEAD
     }

@@ -61,7 +61,7 @@ impl Lent {
     }
 
     /// Length, bytes.
-    pub fn len(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         self.len
     }
 
@@ -91,7 +91,7 @@ mod tests {
     fn lent_bytes_stay_until_they_are_taken() {
         let bytes: Vec<u8> = (0..10_000u32).map(|i| i as u8).collect();
         let lent = Lent::new(&bytes).unwrap();
-        assert_eq!((lent.copy(), lent.len()), (bytes, 10_000));
+        assert_eq!((lent.copy(), lent.byte_len()), (bytes, 10_000));
         lent.take();
         assert_eq!(lent.copy(), vec![0; 10_000]);
         assert_eq!(Lent::new(&[]).unwrap_err(), Errno::INVAL);

@@ -1,0 +1,180 @@
+//! `/run/initramfs/shutdown {poweroff|reboot|halt|kexec}`: the last program of a machine whose root is a
+//! layerfs mount, under that name.
+//!
+//! systemd-shutdown has ended every process and moved here, with the old root on `/oldroot`; the daemon
+//! still serves it. It is unmounted, so that the daemon flushes and ends, and what was asked is done. This
+//! program does not return. `initrd/shutdown` is the same for initramfs images that are not ours.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::system::RebootCommand;
+
+/// The name by which this program knows what it is for.
+pub const NAME: &str = "shutdown";
+
+const OLD_ROOT: &str = "/oldroot";
+/// Where the upper, the cache and the backup are mounted.
+const STORAGE: &str = "/layerfs";
+const PAUSE: Duration = Duration::from_millis(100);
+/// Tries to unmount the root, and looks whether the daemon has ended; a pause after each.
+const UNMOUNTS_MAX: u32 = 20;
+const LOOKS_MAX: u32 = 50;
+
+/// Releases the root and ends the machine.
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    if rustix::process::getpid() != rustix::process::Pid::INIT {
+        let said =
+            "layerfs: shutdown is the last program of a machine: only its first process may be it";
+        let _ = writeln!(std::io::stderr(), "{said}");
+        return ExitCode::from(2);
+    }
+    if !Path::new("/proc/mounts").exists() {
+        let _ = rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), None);
+    }
+    release_root();
+    if !daemon_ended() {
+        say("the daemon did not end in 5 s: going on");
+    }
+    release(STORAGE, UnmountFlags::empty());
+    rustix::fs::sync();
+    let asked = arguments
+        .get(1)
+        .map_or("poweroff", |asked| asked.to_str().unwrap_or("poweroff"));
+    say(&format!("root released, {asked}"));
+    let command = match asked {
+        "reboot" => RebootCommand::Restart,
+        "halt" => RebootCommand::Halt,
+        "kexec" => RebootCommand::Kexec,
+        _ => RebootCommand::PowerOff,
+    };
+    let fallback = match command {
+        RebootCommand::Kexec => RebootCommand::Restart,
+        _ => RebootCommand::PowerOff,
+    };
+    for command in [command, fallback] {
+        let _ = rustix::system::reboot(command);
+        std::thread::sleep(Duration::from_secs(5));
+    }
+    // The first process must not end.
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// What is mounted on the root goes first. The upper, the cache and the backup are there too and the daemon
+/// still writes to them: they are detached, and end with the daemon.
+fn release_root() {
+    release(OLD_ROOT, UnmountFlags::empty());
+    for point in mounted(OLD_ROOT) {
+        if point != Path::new(OLD_ROOT) {
+            let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
+        }
+    }
+    for _ in 0..UNMOUNTS_MAX {
+        if mounted(OLD_ROOT).is_empty() {
+            return;
+        }
+        release(OLD_ROOT, UnmountFlags::empty());
+        std::thread::sleep(PAUSE);
+    }
+    say("the root is still in use: detaching it");
+    release(OLD_ROOT, UnmountFlags::DETACH);
+}
+
+fn release(below: &str, flags: UnmountFlags) {
+    for point in mounted(below) {
+        let _ = rustix::mount::unmount(&point, flags);
+    }
+}
+
+fn mounted(below: &str) -> Vec<PathBuf> {
+    let mounts = std::fs::read("/proc/mounts").unwrap_or_default();
+    mount_points(&mounts, Path::new(below))
+}
+
+/// The mount points at and below `below` in the text of /proc/mounts, deepest first.
+fn mount_points(mounts: &[u8], below: &Path) -> Vec<PathBuf> {
+    let mut points: Vec<PathBuf> = mounts
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(1))
+        .map(|point| PathBuf::from(OsString::from_vec(plain(point))))
+        .filter(|point| point.starts_with(below))
+        .collect();
+    points.sort_unstable_by(|a, b| b.cmp(a));
+    points
+}
+
+/// Blanks and the like are written as `\040` there.
+fn plain(mut name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    while let Some((byte, rest)) = name.split_first() {
+        let octal = rest.first_chunk::<3>().filter(|_| *byte == b'\\');
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(written) => {
+                out.push(written);
+                name = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*byte);
+                name = rest;
+            }
+        }
+    }
+    out
+}
+
+/// The daemon ends when its mount is gone; it has a moment to finish what it writes.
+fn daemon_ended() -> bool {
+    for _ in 0..LOOKS_MAX {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let alive = processes
+            .filter_map(|process| std::fs::read(process.path().join("comm")).ok())
+            .any(|name| name.starts_with(b"layerfs") || name.starts_with(b"@layerfs"));
+        if !alive {
+            return true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    false
+}
+
+/// To the kernel's log, or to the console.
+fn say(text: &str) {
+    let line = format!("layerfs: {text}\n");
+    for place in ["/dev/kmsg", "/dev/console"] {
+        let file = std::fs::OpenOptions::new().write(true).open(place);
+        if file.is_ok_and(|mut file| file.write_all(line.as_bytes()).is_ok()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_below_the_old_root_come_deepest_first() {
+        let mounts = b"rootfs / rootfs rw 0 0\nx /oldroot fuse.layerfs rw 0 0\nproc /oldroot/proc proc rw 0 0\n\
+            t /oldroot/a\\040b\\134/c tmpfs rw 0 0\nt /oldrooted tmpfs rw 0 0\nt /layerfs/upper tmpfs rw 0 0\n";
+        let found = mount_points(mounts, Path::new("/oldroot"));
+        let expected = ["/oldroot/proc", "/oldroot/a b\\/c", "/oldroot"].map(PathBuf::from);
+        assert_eq!(found, expected);
+        assert!(mount_points(b"", Path::new("/oldroot")).is_empty());
+    }
+
+    #[test]
+    fn nobody_but_the_first_process_ends_the_machine() {
+        assert_eq!(
+            format!("{:?}", run(&["shutdown".into(), "reboot".into()])),
+            format!("{:?}", ExitCode::from(2))
+        );
+    }
+}
