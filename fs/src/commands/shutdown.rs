@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
 /// The name by which this program knows what it is for.
@@ -133,6 +134,8 @@ fn plain(mut name: &[u8]) -> Vec<u8> {
 /// The daemon ends when its mount is gone; it has a moment to finish what it writes.
 fn daemon_ended() -> bool {
     for _ in 0..LOOKS_MAX {
+        // The first process has everybody's children: who ended is there until it was asked for.
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let alive = processes
             .filter_map(|process| std::fs::read(process.path().join("comm")).ok())
