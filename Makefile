@@ -94,6 +94,14 @@ bench-programs: build
 bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
+lab/slices-wide:
+	rm -rf lab/trees/wide $@ && mkdir -p lab/trees $@
+	./benches/trees/wide.py lab/trees/wide
+	./benches/boot/slices.py lab/trees/wide $@ 39
+
+bench-wide: bench-programs lab/slices-wide ## Walks of directories with 100 files each, over 1 and 40 layers (root; ROUNDS=5)
+	./benches/compare/compare.py --tree lab/trees/wide --slices lab/slices-wide --layers 1,40 --rounds $(ROUNDS) --only "cold walk with stat,second walk with stat,warm walk with stat" --stacks "squashfs+overlayfs,layerfs"
+
 lab/slices-255: lab/trees/minimal
 	rm -rf $@ && mkdir -p $@
 	./benches/boot/slices.py lab/trees/minimal $@ 255
@@ -148,4 +156,4 @@ clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
 .PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-crash bench-push test-history-scale test-shell test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-layers bench-memory bench-sizes bench-boot bench-report
+  bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-report

@@ -67,7 +67,7 @@ def main():
         os.makedirs(layer)
         os.chmod(layer, 0o755)
         for kind, amount, extra in (("etc", 6, b""), ("elf", 3, b"\0"), ("py", 8, b"\n"), ("share", 5, b"")):
-            for path in choose.sample(found[kind], amount):
+            for path in choose.sample(found[kind], min(amount, len(found[kind]))):
                 put(tree, layer, path, extra)
         folders(tree, layer, "opt/x")
         with open(os.path.join(layer, "opt", f"layer{number}"), "w", encoding="ascii") as file:
