@@ -25,7 +25,7 @@ use fuser::{
 };
 
 pub use self::adapter::Adapter;
-use self::adapter::{FOREVER, caller};
+use self::adapter::{FOREVER, caller, kept};
 use crate::fetch::BOOT_REPORT;
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
@@ -344,7 +344,8 @@ impl Filesystem for Adapter {
             let listed = self.fs.readdir(ino.0, offset, true, &mut |item| {
                 let attr = convert::listed(item);
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
-                !reply.add(ino, item.cookie, name, &FOREVER, &attr, Generation(0))
+                let ttl = item.attr.as_ref().map_or(&FOREVER, kept);
+                !reply.add(ino, item.cookie, name, ttl, &attr, Generation(0))
             });
             match listed {
                 Ok(()) => reply.ok(),
@@ -390,9 +391,10 @@ impl Filesystem for Adapter {
             return;
         }
         self.guard(Operation::Setxattr, || {
+            let flags = flags.cast_unsigned();
             let set = self
                 .fs
-                .setxattr(ino.0, name.as_bytes(), value, flags.cast_unsigned());
+                .setxattr(ino.0, name.as_bytes(), value, flags, caller(req));
             Self::empty(reply, set);
         });
     }
@@ -431,7 +433,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -440,9 +442,10 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.guard(Operation::Fallocate, || {
+            let mode = mode.cast_unsigned();
             let done = self
                 .fs
-                .fallocate(ino.0, offset, length, mode.cast_unsigned());
+                .fallocate(ino.0, offset, length, mode, req.uid() != 0);
             Self::empty(reply, done);
         });
     }
@@ -472,7 +475,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         _fh_in: FileHandle,
         offset_in: u64,
@@ -485,7 +488,8 @@ impl Filesystem for Adapter {
     ) {
         self.guard(Operation::CopyRange, || {
             let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-            Self::written(reply, self.fs.copy_range(from, to, len));
+            let copied = self.fs.copy_range(from, to, len, req.uid() != 0);
+            Self::written(reply, copied);
         });
     }
 }

@@ -63,7 +63,12 @@ impl Mount {
     }
 
     /// Mount with these options.
-    pub(crate) fn with_options(at: &Path, options: String) -> Mount {
+    ///
+    /// `LAYERFS_TEST_OPTIONS=passthrough` adds to those of every mount.
+    pub(crate) fn with_options(at: &Path, mut options: String) -> Mount {
+        if let Ok(more) = std::env::var("LAYERFS_TEST_OPTIONS") {
+            options = format!("{options},{more}");
+        }
         let mount = Mount {
             at: at.to_owned(),
             options,
@@ -94,7 +99,17 @@ impl Mount {
     }
 
     pub(crate) fn detach(&self) {
-        run(Command::new(program("layerfs")).arg("umount").arg(&self.at));
+        let mut umount = Command::new(program("layerfs"));
+        umount.arg("umount").arg(&self.at);
+        // Another test's child may hold a descriptor of ours until it executes its program.
+        for _ in 0..50 {
+            let output = umount.output().expect("layerfs");
+            if output.status.success() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        run(&mut umount);
     }
 
     /// What the mount says of itself.

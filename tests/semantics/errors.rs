@@ -1,12 +1,13 @@
 //! S14: what goes wrong, and how it is said.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::{Fixture, bytes};
+use super::{Fixture, bytes, set_xattr, xattr};
 use crate::harness::mount::Mount;
 
 #[test]
@@ -49,7 +50,16 @@ fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
 
 #[test]
 fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
-    let f = Fixture::new(|lower| fs::write(lower.join("f"), bytes(6 << 20)).unwrap());
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("f"), bytes(6 << 20)).unwrap();
+        set_xattr(&lower.join("f"), "security.capability", &capability).unwrap();
+        let file = fs::File::options().write(true).open(lower.join("f"));
+        let old = UNIX_EPOCH + Duration::from_secs(99);
+        file.unwrap().set_modified(old).unwrap();
+    });
     f.mount.detach();
     let small = f.bench.dir("small");
     rustix::mount::mount("small", &small, "tmpfs", MountFlags::empty(), c"size=2m").unwrap();
@@ -58,18 +68,28 @@ fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
     fs::create_dir(&work).unwrap();
     let at = f.bench.dir("m2");
     {
-        let mount = Mount::layerfs(&at, &[&f.layer], Some((&upper, &work)));
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .open(at.join("f"))
-            .unwrap();
-        let error = file.write_all_at(b"x", 0).unwrap_err();
+        // With passthrough the data is copied at open: nobody writes, the capabilities must stay.
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},passthrough",
+            f.layer.display(),
+            upper.display(),
+            work.display()
+        );
+        let mount = Mount::with_options(&at, options);
+        let opened = fs::OpenOptions::new().write(true).open(at.join("f"));
+        let error = opened
+            .and_then(|file| file.write_all_at(b"x", 0))
+            .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
-        drop(file);
         assert_eq!(fs::read(at.join("f")).unwrap(), bytes(6 << 20));
         fs::write(at.join("small"), "still works").unwrap();
         mount.again();
         assert_eq!(fs::read(at.join("f")).unwrap(), bytes(6 << 20));
+        assert_eq!(at.join("f").metadata().unwrap().mtime(), 99);
+        assert_eq!(
+            xattr(&at.join("f"), "security.capability").unwrap(),
+            capability
+        );
         assert_eq!(fs::read(at.join("small")).unwrap(), b"still works");
     }
     let _ = rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH);

@@ -5,7 +5,8 @@ use rustix::fs::{Timespec, Timestamps};
 
 use super::LayerFs;
 use super::reply::{
-    Attr, Changes, NewTime, NodeId, REGULAR, SYMLINK, Space, TYPE_MASK, lower_id, row_of,
+    Attr, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK, lower_id,
+    row_of,
 };
 use super::tree::{Node, Tree};
 use crate::sys::object::At;
@@ -13,10 +14,6 @@ use crate::sys::{Errno, Result};
 
 /// Block size told to statfs for a mount without an upper, bytes.
 const BLOCK_LEN: u32 = 4096;
-/// set-user-ID.
-const SUID: u32 = 0o4000;
-/// set-group-ID.
-const SGID: u32 = 0o2000;
 /// Execute by group: without it set-group-ID is not a privilege.
 const GROUP_EXECUTE: u32 = 0o010;
 

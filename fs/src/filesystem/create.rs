@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, XattrFlags};
 
 use super::copy_up::{create_file, make_special};
 use super::reply::{
-    Attr, CHARACTER, Caller, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, upper_id,
+    Attr, CHARACTER, Caller, DIRECTORY, NodeId, REGULAR, ROOT_ID, SGID, SYMLINK, TYPE_MASK,
+    upper_id,
 };
 use super::tree::{Entry, Name, Node, Tree};
 use super::{LayerFs, NAME_LEN_MAX};
@@ -17,8 +18,6 @@ use crate::sys::object::At;
 use crate::sys::{Errno, Result, identity};
 use crate::upper::Upper;
 
-/// Inherit the group in new objects.
-const SGID: u32 = 0o2000;
 /// The attribute that gives new objects their permissions.
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 

@@ -163,14 +163,7 @@ impl LayerFs {
             (file, node.row)
         };
         let Some(row) = row else { return Ok(file) };
-        if let Err(errno) = self.fill(&file, row, limit) {
-            // Give back what a full disk was filled with: the file still reads from the lower.
-            if let Ok(stat) = rustix::fs::fstat(&file) {
-                let _ = rustix::fs::ftruncate(&file, 0);
-                let _ = rustix::fs::ftruncate(&file, u64::try_from(stat.st_size).unwrap_or(0));
-            }
-            return Err(errno);
-        }
+        self.fill(&file, row, limit)?;
         let mut tree = self.write_tree();
         let node = tree.get_mut(id).ok_or(Errno::STALE)?;
         node.row = None;
@@ -178,7 +171,8 @@ impl LayerFs {
         Ok(file)
     }
 
-    /// Copy the data of row `row` into the upper's `file`, then drop the metacopy mark.
+    /// Copy the data of row `row` into the upper's `file`, then drop the metacopy mark. A failure
+    /// leaves the file as it was.
     fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> Result<()> {
         let upper = self.upper()?;
         let stat = rustix::fs::fstat(file)?;
@@ -190,6 +184,45 @@ impl LayerFs {
             Ok(value) if end > 0 => Some(value),
             _ => None,
         };
+        let mut copied = self.copy_data(file, row, end);
+        if copied.is_ok() && !self.settings.volatile && end > 0 {
+            copied = rustix::fs::fdatasync(file);
+        }
+        if copied.is_err() {
+            // Give back what a full disk was filled with: the file still reads from the lower.
+            let _ = rustix::fs::ftruncate(file, 0);
+            let _ = rustix::fs::ftruncate(file, own_size);
+        }
+        if let Some(value) = capability {
+            at.set_xattr(CAPABILITY, &value, XattrFlags::empty())?;
+        }
+        let mtime = Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        };
+        rustix::fs::futimens(
+            file,
+            &Timestamps {
+                last_access: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: rustix::fs::UTIME_OMIT,
+                },
+                last_modification: mtime,
+            },
+        )?;
+        copied?;
+        match rustix::fs::fremovexattr(file, &upper.marks.metacopy[..]) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::fremovexattr(file, &upper.marks.redirect[..]) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Copy the data of row `row` up to `end`; holes stay holes.
+    fn copy_data(&self, file: &OwnedFd, row: Ino, end: u64) -> Result<()> {
         let (mut offset, mut bytes) = (0, Vec::new());
         while offset < end {
             offset = match self.lower.seek(row, offset, end, false) {
@@ -208,42 +241,27 @@ impl LayerFs {
             write_all(file, &bytes, offset)?;
             offset = offset.saturating_add(bytes.len() as u64);
         }
-        if let Some(value) = capability {
-            at.set_xattr(CAPABILITY, &value, XattrFlags::empty())?;
-        }
-        rustix::fs::futimens(
-            file,
-            &Timestamps {
-                last_access: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: rustix::fs::UTIME_OMIT,
-                },
-                last_modification: Timespec {
-                    tv_sec: stat.st_mtime,
-                    tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-                },
-            },
-        )?;
-        if !self.settings.volatile && end > 0 {
-            rustix::fs::fdatasync(file)?;
-        }
-        match rustix::fs::fremovexattr(file, &upper.marks.metacopy[..]) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
-        }
-        match rustix::fs::fremovexattr(file, &upper.marks.redirect[..]) {
-            Ok(()) | Err(Errno::NODATA) => Ok(()),
-            Err(errno) => Err(errno),
-        }
+        Ok(())
     }
 
     /// fallocate(2).
     ///
     /// # Errors
     /// EOPNOTSUPP where the upper's file system cannot, ENOSPC.
-    pub fn fallocate(&self, id: NodeId, offset: u64, len: u64, mode: u32) -> Result<()> {
+    pub fn fallocate(
+        &self,
+        id: NodeId,
+        offset: u64,
+        len: u64,
+        mode: u32,
+        drop_privileges: bool,
+    ) -> Result<()> {
         let file = self.writable(id)?;
-        rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)
+        rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)?;
+        if drop_privileges {
+            self.drop_privileges(id)?;
+        }
+        Ok(())
     }
 
     /// lseek(2) for SEEK_DATA and SEEK_HOLE.
@@ -268,8 +286,17 @@ impl LayerFs {
     ///
     /// # Errors
     /// As read and write.
-    pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: u64) -> Result<usize> {
+    pub fn copy_range(
+        &self,
+        from: (NodeId, u64),
+        to: (NodeId, u64),
+        len: u64,
+        drop_privileges: bool,
+    ) -> Result<usize> {
         let target = self.writable(to.0)?;
+        if drop_privileges {
+            self.drop_privileges(to.0)?;
+        }
         if let Bytes::Upper(source) = self.bytes(from.0)? {
             let (mut at, mut put) = (from.1, to.1);
             let len = usize::try_from(len).unwrap_or(usize::MAX);

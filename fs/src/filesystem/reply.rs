@@ -31,6 +31,11 @@ pub use layerfmt::layout::inode::{
     S_IFLNK as SYMLINK, S_IFMT as TYPE_MASK, S_IFREG as REGULAR, S_IFSOCK as SOCKET,
 };
 
+/// set-user-ID.
+pub const SUID: u32 = 0o4000;
+/// set-group-ID.
+pub const SGID: u32 = 0o2000;
+
 /// A time: seconds and nanoseconds.
 pub type Time = (i64, u32);
 
@@ -87,6 +92,11 @@ impl Attr {
     pub fn kind(&self) -> u32 {
         self.mode & TYPE_MASK
     }
+
+    /// Whether running it gives another user's or group's rights.
+    pub fn gives_rights(&self) -> bool {
+        self.kind() == REGULAR && self.mode & (SUID | SGID) != 0
+    }
 }
 
 /// One entry of a directory listing.
@@ -111,6 +121,8 @@ pub struct Caller {
     pub uid: u32,
     /// File system group.
     pub gid: u32,
+    /// Its process, to ask after its other groups.
+    pub pid: u32,
 }
 
 /// A new time for an object.

@@ -4,11 +4,13 @@
 use rustix::fs::XattrFlags;
 
 use super::LayerFs;
-use super::reply::{NodeId, row_of};
+use super::reply::{Caller, NodeId, SGID, row_of};
 use super::tree::Tree;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, process};
 
+/// The attribute that adds to an object's permissions.
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 /// The attribute that gives new objects their permissions.
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
@@ -80,9 +82,24 @@ impl LayerFs {
     ///
     /// # Errors
     /// EPERM for names that are ours.
-    pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+    pub fn setxattr(
+        &self,
+        id: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+        caller: Caller,
+    ) -> Result<()> {
         let flags = XattrFlags::from_bits_retain(flags);
-        self.change_xattr(id, name, |at, stored| at.set_xattr(stored, value, flags))
+        let outside = name == ACCESS_ACL && !is_in_group(caller, self.getattr(id)?.gid);
+        self.change_xattr(id, name, |at, stored| {
+            at.set_xattr(stored, value, flags)?;
+            let mode = if outside { at.stat()?.st_mode } else { 0 };
+            if mode & SGID == 0 {
+                return Ok(());
+            }
+            at.chmod(mode & !SGID)
+        })
     }
 
     /// Remove attribute `name`.
@@ -128,4 +145,9 @@ impl LayerFs {
         }
         Ok(has)
     }
+}
+
+/// Whether `caller` is root or belongs to group `gid`.
+fn is_in_group(caller: Caller, gid: u32) -> bool {
+    caller.uid == 0 || caller.gid == gid || process::groups_of(caller.pid).contains(&gid)
 }

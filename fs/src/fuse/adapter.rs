@@ -107,7 +107,10 @@ impl Adapter {
 
     pub(super) fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
         match result {
-            Ok(Some(attr)) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
+            Ok(Some(attr)) => {
+                let told = convert::attr(&attr);
+                reply.entry_with_ttls(kept(&attr), &FOREVER, &told, Generation(0));
+            }
             Ok(None) => {
                 reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))
             }
@@ -124,7 +127,7 @@ impl Adapter {
 
     pub(super) fn attr(reply: ReplyAttr, result: sys::Result<Attr>) {
         match result {
-            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
+            Ok(attr) => reply.attr(kept(&attr), &convert::attr(&attr)),
             Err(errno) => reply.error(convert::errno(errno)),
         }
     }
@@ -179,7 +182,8 @@ impl Adapter {
             OpenAccMode::O_RDONLY => self.fs.upper_data(id),
             _ => self.fs.writable(id).map(Some),
         };
-        match file {
+        let file = file.and_then(|file| Ok((file, self.fs.getattr(id)?)));
+        match file.map(|(file, attr)| file.filter(|_| !attr.gives_rights())) {
             Ok(file) => match opens.open(id, file, |file| reply.open_backing(file)) {
                 Some(backing) => {
                     reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
@@ -264,16 +268,17 @@ impl Adapter {
             Err(errno) => return reply.error(convert::errno(errno)),
         };
         let (told, generation) = (convert::attr(&attr), Generation(0));
-        match opens.open(attr.ino, Some(file), |file| reply.open_backing(file)) {
+        let file = Some(file).filter(|_| !attr.gives_rights());
+        match opens.open(attr.ino, file, |file| reply.open_backing(file)) {
             Some(backing) => reply.created_passthrough(
-                &FOREVER,
+                kept(&attr),
                 &told,
                 generation,
                 PASSED,
                 FopenFlags::empty(),
                 &backing,
             ),
-            None => reply.created(&FOREVER, &told, generation, CACHED, KEEP),
+            None => reply.created(kept(&attr), &told, generation, CACHED, KEEP),
         }
     }
 
@@ -300,6 +305,17 @@ pub(super) fn caller(req: &Request) -> Caller {
     Caller {
         uid: req.uid(),
         gid: req.gid(),
+        pid: req.pid(),
+    }
+}
+
+/// How long the kernel may remember attributes. It does not see that a write takes set-user-ID and
+/// set-group-ID away: where they are set it asks each time.
+pub(super) fn kept(attr: &Attr) -> &'static Duration {
+    if attr.gives_rights() {
+        &Duration::ZERO
+    } else {
+        &FOREVER
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fuser::{BackingId, FileHandle};
 
 use crate::filesystem::reply::NodeId;
+use crate::sys::identity;
 
 /// Handle of an open through us.
 pub(super) const CACHED: FileHandle = FileHandle(0);
@@ -47,6 +48,8 @@ impl OpenTable {
             return Some(Arc::clone(backing));
         }
         let file = file.filter(|_| opens.cached == 0);
+        // The kernel writes with the rights of whoever registers, and must clear set-user-ID.
+        let register = |file: &OwnedFd| identity::without_fsetid(|| register(file))?;
         let registered = file.and_then(|file| match register(&file) {
             Ok(backing) => Some(Arc::new(backing)),
             Err(error) => {

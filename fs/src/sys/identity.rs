@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use rustix::thread::CapabilitySet;
+
 thread_local! {
     /// Whether this thread keeps its capabilities when its file system user changes.
     static KEEPS_CAPABILITIES: Cell<Option<bool>> = const { Cell::new(None) };
@@ -73,6 +75,21 @@ pub fn assume(uid: u32, gid: u32) -> Assumed {
         before: Some((own_uid, own_gid)),
         owns: true,
     }
+}
+
+/// Do `work` without the right to leave set-user-ID and set-group-ID on a file that is written
+/// (CAP_FSETID). What the kernel opens meanwhile stays without it.
+///
+/// # Errors
+/// EPERM if this thread may not give up a right.
+pub fn without_fsetid<T>(work: impl FnOnce() -> T) -> std::io::Result<T> {
+    let before = rustix::thread::capabilities(None)?;
+    let mut reduced = before;
+    reduced.effective -= CapabilitySet::FSETID;
+    rustix::thread::set_capabilities(None, reduced)?;
+    let done = work();
+    rustix::thread::set_capabilities(None, before)?;
+    Ok(done)
 }
 
 impl Drop for Assumed {

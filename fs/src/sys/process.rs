@@ -31,6 +31,18 @@ pub fn raise_descriptor_limit(wanted: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
+/// The supplementary groups of another process; none if it is gone or there is no /proc.
+pub fn groups_of(pid: u32) -> Vec<u32> {
+    // From the descriptor directory, where a daemon works: `/` may be its own mount.
+    let text = std::fs::read_to_string(format!("../../{pid}/status")).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("Groups:"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|group| group.parse().ok())
+        .collect()
+}
+
 /// `PR_SET_IO_FLUSHER` of <linux/prctl.h>.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
