@@ -33,6 +33,7 @@ demo-boot: packages build static lab/trees/boot ## Boot it in QEMU from the serv
 test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root: they mount)
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test --workspace --no-fail-fast
+	LAYERFS_TEST_OPTIONS=passthrough $(CARGO) test -p layerfs-tests --test suite --no-fail-fast -- semantics:: crash:: model::
 
 test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
 	./tests/conformance/run.sh $(or $(SETTING),short)

@@ -1,15 +1,20 @@
 //! `kill -9` of the daemon while it copies up, renames and removes: afterwards each object is the
 //! old or the new one, what was acknowledged is there, and nothing is left in the work directory.
+//! At random moments, and before each system call that changes the upper (with strace).
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::semantics::{Fixture, bytes};
 
 const OBJECTS: usize = 60;
+/// More than one change has steps.
+const STEPS_MAX: usize = 250;
 const CONTENT_LEN: usize = 300_000;
 
 /// Rounds; long setting: `LAYERFS_CRASH_ROUNDS=200`.
@@ -20,14 +25,19 @@ fn rounds() -> usize {
         .unwrap_or(6)
 }
 
-fn fill(lower: &Path) {
-    for i in 0..OBJECTS {
+fn fill(lower: &Path, objects: usize) {
+    for i in 0..objects {
         fs::write(lower.join(format!("append{i}")), bytes(CONTENT_LEN)).unwrap();
         fs::create_dir(lower.join(format!("dir{i}"))).unwrap();
         fs::write(lower.join(format!("dir{i}/file")), "inside").unwrap();
         fs::write(lower.join(format!("gone{i}")), "gone").unwrap();
         fs::write(lower.join(format!("one{i}")), "link").unwrap();
         fs::hard_link(lower.join(format!("one{i}")), lower.join(format!("two{i}"))).unwrap();
+        fs::write(lower.join(format!("conf{i}")), "old").unwrap();
+        fs::write(lower.join(format!("here{i}")), "carried").unwrap();
+        fs::write(lower.join(format!("mode{i}")), "kept").unwrap();
+        fs::create_dir(lower.join(format!("full{i}"))).unwrap();
+        fs::write(lower.join(format!("full{i}/x")), "x").unwrap();
     }
 }
 
@@ -40,6 +50,12 @@ fn change(at: &Path, i: usize) -> std::io::Result<()> {
     fs::rename(at.join(format!("dir{i}")), at.join(format!("moved{i}")))?;
     fs::remove_file(at.join(format!("gone{i}")))?;
     fs::write(at.join(format!("two{i}")), "both")?;
+    fs::write(at.join(format!("conf{i}.new")), "new")?;
+    fs::rename(at.join(format!("conf{i}.new")), at.join(format!("conf{i}")))?;
+    fs::rename(at.join(format!("here{i}")), at.join(format!("there{i}")))?;
+    fs::set_permissions(at.join(format!("mode{i}")), Permissions::from_mode(0o600))?;
+    fs::remove_dir_all(at.join(format!("full{i}")))?;
+    fs::create_dir(at.join(format!("full{i}")))?;
     fs::write(at.join(format!("made{i}")), "made")
 }
 
@@ -76,6 +92,22 @@ fn check(at: &Path, i: usize, done: bool) {
         one == b"both" || !done && (one == b"link" || one.is_empty()),
         "one{i}: {one:?}"
     );
+    let conf = fs::read(path("conf")).unwrap();
+    assert!(
+        conf == b"new" || !done && conf == b"old",
+        "conf{i}: {conf:?}"
+    );
+    let (here, there) = (fs::read(path("here")), fs::read(path("there")));
+    assert!(here.is_err() || !done, "here{i}");
+    let carried = here.ok().xor(there.ok());
+    assert_eq!(carried.as_deref(), Some(&b"carried"[..]), "here{i}");
+    let mode = path("mode").metadata().unwrap().permissions().mode() & 0o777;
+    assert!(mode == 0o600 || !done && mode == 0o644, "mode{i}: {mode:o}");
+    assert_eq!(fs::read(path("mode")).unwrap(), b"kept");
+    match fs::read_dir(path("full")) {
+        Ok(entries) => assert!(entries.count() == 0 || !done, "full{i}"),
+        Err(error) => assert!(!done, "full{i}: {error}"),
+    }
     assert!(
         !done || fs::read(path("made")).unwrap() == b"made",
         "made{i}"
@@ -85,7 +117,7 @@ fn check(at: &Path, i: usize, done: bool) {
 #[test]
 fn a_killed_daemon_leaves_the_old_or_the_new() {
     for round in 0..rounds() {
-        let f = Fixture::with(fill, "volatile");
+        let f = Fixture::with(|lower| fill(lower, OBJECTS), "volatile");
         let done = AtomicUsize::new(0);
         let delay = Duration::from_micros(2_000 + (round as u64 * 7_919) % 60_000);
         let pid = f.mount.pid();
@@ -126,4 +158,86 @@ fn kill(pid: u32) {
         tv_nsec: 0,
     };
     assert_eq!(rustix::event::poll(&mut ends, Some(&limit)), Ok(1));
+}
+
+/// The system calls that change an upper.
+const CHANGES: [&str; 22] = [
+    "openat",
+    "mkdirat",
+    "mknodat",
+    "symlinkat",
+    "linkat",
+    "unlinkat",
+    "renameat2",
+    "pwrite64",
+    "ftruncate",
+    "fchmod",
+    "fchmodat",
+    "fchown",
+    "fchownat",
+    "utimensat",
+    "fdatasync",
+    "fsync",
+    "setxattr",
+    "lsetxattr",
+    "fsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "fremovexattr",
+];
+
+/// Kills a daemon before one of its system calls.
+struct Killer(Child);
+
+impl Killer {
+    /// The `nth` call from now on will not be made.
+    fn lurk(pid: u32, call: &str, nth: usize) -> Killer {
+        let mut strace = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-p", &pid.to_string()])
+            .args(["-e", &format!("trace={call}")])
+            .args([
+                "-e",
+                &format!("inject={call}:signal=KILL:error=EIO:when={nth}"),
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace (make packages)");
+        let mut said = String::new();
+        let stderr = strace.stderr.take().unwrap();
+        BufReader::new(stderr).read_line(&mut said).unwrap();
+        assert!(said.contains("attached"), "strace: {said}");
+        Killer(strace)
+    }
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_each_step_leaves_the_old_or_the_new() {
+    // strace counts the calls of each thread apart.
+    let f = Fixture::with(|lower| fill(lower, STEPS_MAX), "threads=1");
+    let (mut object, mut kills) = (0, 0);
+    for call in CHANGES {
+        for nth in 1.. {
+            let killer = Killer::lurk(f.mount.pid(), call, nth);
+            let done = change(&f.mount.at, object).is_ok();
+            drop(killer);
+            if !done {
+                f.mount.recover();
+                kills += 1;
+            }
+            check(&f.mount.at, object, done);
+            assert_eq!(f.leftovers(), 0, "{call} {nth}");
+            object += 1;
+            if done {
+                break;
+            }
+        }
+    }
+    assert!(kills > 50, "only {kills} steps were tried");
 }

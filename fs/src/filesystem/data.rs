@@ -193,6 +193,10 @@ impl LayerFs {
             let _ = rustix::fs::ftruncate(file, 0);
             let _ = rustix::fs::ftruncate(file, own_size);
         }
+        if copied.is_ok() && limit < own_size {
+            // Before the mark goes: what lies behind was not copied and must never be seen.
+            copied = rustix::fs::ftruncate(file, limit);
+        }
         if let Some(value) = capability {
             at.set_xattr(CAPABILITY, &value, XattrFlags::empty())?;
         }
