@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The closed loop on a real Debian: import, boot through iPXE, `apt install` from a small local
-repository, `layerfs push` over a real ssh, boot what came of it, roll back, cherry-pick, compact,
-and boot from a disk with the server down. Everything is asserted from inside the guest.
+repository, `layerfs push` over a real ssh, a boot pack of what the boot told, boot what came of it, roll
+back, cherry-pick, compact, and boot from a disk with the server down. Asserted from inside the guest.
 
     loop.py [--tree DIR] [--site DIR] [--poweroffs N]
 
@@ -10,6 +10,7 @@ and boot from a disk with the server down. Everything is asserted from inside th
 import argparse
 import hashlib
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ import tempfile
 import threading
 
 from machine import BootError, free_port, wait_port
-from office import BAKERY, STATIC, Site, call, report
+from office import BAKERY, STATIC, TOP, Site, call, report
 
+REPORTER = "layerfs-boot-report.service"
 PACKAGE = "layerfs-probe"
 MOTD = "Printers are on the second floor."
 
@@ -33,6 +35,7 @@ class Loop(Site):
         self.processes = []
         self.repository = os.path.join(self.directory, "apt")
         self.ssh = os.path.join(self.directory, "ssh")
+        self.spool = os.path.join(self.directory, "spool")
 
     def prepare(self, source):
         """The tree: a copy with the client, a key, the server's host key and the repository's line."""
@@ -40,7 +43,10 @@ class Loop(Site):
         call("cp", "-a", "--reflink=auto", source + "/.", self.tree)
         for key in ("host", "client"):
             call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", f"{self.ssh}/{key}")
-        shutil.copy(STATIC, f"{self.tree}/usr/sbin/layerfs")
+        shutil.copy(STATIC, f"{self.tree}/usr/bin/layerfs")
+        units = f"{self.tree}/etc/systemd/system"
+        shutil.copy(os.path.join(TOP, "dist", "systemd", REPORTER), units)
+        os.symlink(f"../{REPORTER}", f"{units}/multi-user.target.wants/{REPORTER}")
         os.makedirs(f"{self.tree}/root/.ssh", exist_ok=True)
         shutil.copy(f"{self.ssh}/client", f"{self.tree}/root/.ssh/id_ed25519")
         with open(f"{self.ssh}/host.pub", encoding="ascii") as public:
@@ -67,7 +73,7 @@ class Loop(Site):
         web = http.server.ThreadingHTTPServer(
             ("127.0.0.1", self.apt_port), lambda *given: handler(*given, directory=self.repository))
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        spool = os.path.join(self.directory, "spool")
+        spool = self.spool
         self.bakery("authorize", f"{self.ssh}/client.pub", "--systems", "office", "--spool", spool,
                     "--file", f"{self.ssh}/authorized_keys")
         write(f"{self.ssh}/config", f"""ListenAddress 127.0.0.1:{self.ssh_port}
@@ -130,15 +136,28 @@ def run(site):
         machine.run(f"apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install {PACKAGE} && "
                     f"echo '{MOTD}' >> /etc/motd && rm /etc/issue.net", 300)
         changed(machine)
+        _, sent = machine.run(f"for i in $(seq 90); do systemctl is-active -q {REPORTER} || break; sleep 1; done; "
+                              f"systemctl show -P Result {REPORTER}; systemctl show -P ExecMainStatus {REPORTER}", 120)
+        if sent.split() != ["success", "0"]:
+            machine.fail(f"{REPORTER} did not tell the server of this boot: {sent}")
         _, told = machine.run(f"chmod 600 /root/.ssh/id_ed25519; layerfs push -q --wait -m 'probe and printers' "
                               f"--to root@10.0.2.2:office --ssh 'ssh -p {site.ssh_port} -o BatchMode=yes'", 300)
         return told.splitlines()[-1]
 
     site.boot("A-ipxe", change_and_push, netboot=True)
     pushed = site.newest()
-    site.boot("B-pushed", changed, netboot=True)
+    history = json.loads(site.bakery("--json", "log", "office", "--spool", site.spool))
+    if not any(revision["revision"] == pushed - 1 and revision.get("boots") for revision in history):
+        raise BootError(f"the server has no times of boot A: {history}")
+    site.bakery("pack", "office", "--spool", site.spool)
+
+    def packed(machine):
+        machine.run("layerfs status / | grep -q '\"pack\":\"complete'")
+        return changed(machine) + ", came in a pack"
+
+    site.boot("B-pushed", packed, netboot=True)
     site.bakery("profile", "add", "office/room", "--from", f"office@{pushed - 1}")
-    site.bakery("rollback", "office", "-m", "not for everybody")
+    site.bakery("rollback", f"office@{pushed - 1}", "-m", "not for everybody")
     site.boot("C-rolled-back", unchanged)
     site.boot("D0-room", unchanged, root="office/room")
     site.bakery("cherry-pick", f"office@{pushed}", "--onto", "office/room")

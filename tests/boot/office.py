@@ -156,7 +156,7 @@ class Site:
         _, user = machine.run("su tester -c 'id -un; su -c \"id -un\"'")
         if user.split() != ["tester", "root"]:
             machine.fail(f"su does not become root: {user}")
-        _, daemon = machine.run("for p in $(pgrep layerfs); do tr '\\0' ' ' < /proc/$p/cmdline | cut -d' ' -f1; cat /proc/$p/oom_score_adj; done")
+        _, daemon = machine.run("for p in $(pgrep -x @layerfs); do tr '\\0' ' ' < /proc/$p/cmdline | cut -d' ' -f1; cat /proc/$p/oom_score_adj; done")
         if daemon.split() != ["@layerfs", "-1000"]:
             machine.fail(f"the daemon is not on root duty: {daemon}")
         return when

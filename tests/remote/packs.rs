@@ -86,6 +86,14 @@ fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
     assert_eq!(client.number("rebuilt"), 0);
 }
 
+/// Reads that the mount was asked for.
+fn reads(client: &Client) -> u64 {
+    let status = client.whole_status();
+    let requests = status["requests"].as_array().unwrap();
+    let read = requests.iter().find(|request| request["name"] == "read");
+    read.map_or(0, |read| read["count"].as_u64().unwrap())
+}
+
 /// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
@@ -94,12 +102,6 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let bakery = Bakery::serve(&site);
     let url = format!("{}/{SYSTEM}", bakery.url());
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
-    let reads = |client: &Client| {
-        let status = client.whole_status();
-        let requests = status["requests"].as_array().unwrap();
-        let read = requests.iter().find(|request| request["name"] == "read");
-        read.map_or(0, |read| read["count"].as_u64().unwrap())
-    };
     assert_eq!(reads(&client), 0);
     let warmed = client.run("warm");
     assert!(warmed.status.success(), "{warmed:?}");
@@ -115,6 +117,39 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let warmed = bare.run("warm");
     assert_eq!(warmed.status.code(), Some(2), "{warmed:?}");
     assert!(String::from_utf8_lossy(&warmed.stderr).contains("no boot pack"));
+}
+
+/// The files that begin the pack's chunks are gone on this machine: the others are warmed all the same, each
+/// chunk waited for once.
+#[test]
+fn what_is_gone_keeps_nothing_else_cold() {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let upper = tempfile::tempdir().unwrap();
+    for name in ["rw", "wk"] {
+        std::fs::create_dir(upper.path().join(name)).unwrap();
+    }
+    let place = upper.path().display();
+    let options = format!("upperdir={place}/rw,workdir={place}/wk");
+    let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+    std::fs::remove_file(client.at.join("large")).unwrap();
+    let warmed = client.run("warm");
+    assert!(warmed.status.success(), "{warmed:?}");
+    client.wait_for("pack", "complete");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = reads(&client);
+    let kept = BOOT.iter().filter(|(name, ..)| *name != "large");
+    for (name, offset, len) in kept {
+        let file = std::fs::File::open(client.at.join(name)).unwrap();
+        let mut bytes = vec![0; *len];
+        file.read_exact_at(&mut bytes, *offset).unwrap();
+        let expected = &site.files[*name][*offset as usize..*offset as usize + len];
+        assert!(bytes == expected, "{name} at {offset}");
+    }
+    assert!(before > 0);
+    assert_eq!(reads(&client), before, "the boot had to ask again");
 }
 
 /// What the pack has of files that a change did not touch, it has of the next revision as well.
