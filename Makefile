@@ -38,6 +38,21 @@ test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root:
 test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
 	./tests/conformance/run.sh $(or $(SETTING),short)
 
+test-stress: build ## stress-ng's file system class in both modes; git, dpkg and tar at once against a plain directory (root; STRESS=2 seconds each)
+	./tests/conformance/stress.sh $(or $(STRESS),2)
+
+test-python: build ## The tests of Python's library that use files, in both modes (root; minutes; libpython3-testsuite)
+	./tests/conformance/python.sh $(MODULES)
+
+test-fio: build ## fio's verify jobs in both modes, before and after a remount (root; MIB=16)
+	./tests/conformance/fio.sh $(or $(MIB),16)
+
+test-model-long: build ## 500 random sequences of 100 operations against overlayfs and a plain directory, each mode (root; CASES=500)
+	$(CARGO) build -p layerfs -p bakery
+	for mode in rw passthrough; do \
+	  LAYERFS_TEST_OPTIONS=$$mode LAYERFS_MODEL_CASES=$(or $(CASES),500) LAYERFS_MODEL_STEPS=100 \
+	  $(CARGO) test -p layerfs-tests --test suite -- model:: || exit 1; done
+
 test-shell: ## The initrd's shell: its tests and shellcheck
 	./initrd/check
 	./initrd/tests/run
@@ -156,5 +171,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-crash bench-push test-history-scale test-shell test-benches deny advisories clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-report
