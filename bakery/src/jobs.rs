@@ -22,9 +22,11 @@ pub mod limits;
 mod records;
 mod runner;
 mod spool;
+mod writeback;
 
 pub use arrival::{Arrival, ArrivalError};
-pub use records::{Ending, Origin, Progress, Request, Target, TargetError, is_name};
+pub use layerfmt::push::{Ending, Progress};
+pub use records::{Origin, Request, Target, TargetError, is_name};
 pub use runner::{Baker, Outcome};
 pub use spool::{Job, Spool, State};
 

@@ -11,50 +11,14 @@ mod rights;
 
 use std::io::{BufRead, Read as _, Write};
 
-use serde::{Deserialize, Serialize};
+use layerfmt::push::{Answer, Opening, PUSH_VERSION};
+use serde::Serialize;
 
 pub use command::{Command, CommandError};
 pub use frames::{FrameError, Frames};
 pub use rights::Rights;
 
 use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, Target, limits};
-
-/// The version of the conversation.
-pub const PUSH_VERSION: u32 = 1;
-
-/// One line from us to the client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Answer {
-    /// Send now.
-    Ready,
-    /// The upload is in the queue, for good.
-    Queued {
-        /// The job's number.
-        job: String,
-    },
-    /// It will not be done.
-    Refused {
-        /// Why, and what to do.
-        error: String,
-    },
-}
-
-/// The line with which a push begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
-    /// [`PUSH_VERSION`].
-    pub version: u32,
-    /// Who made the changes.
-    #[serde(default)]
-    pub author: String,
-    /// Why.
-    #[serde(default)]
-    pub message: String,
-    /// The revision the client runs, if it knows.
-    #[serde(default)]
-    pub base: Option<u64>,
-}
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 pub use address::{Address, AddressError};
 pub use archive::{Archive, Entry, Kind};
-pub use conversation::{Ending, PushError, Session, Step};
+pub use conversation::{PushError, Session};
+pub use layerfmt::push::{Ending, Progress, Step};
 pub use pattern::Pattern;
 pub use walk::{Found, Tally, Walk, WalkError};
 

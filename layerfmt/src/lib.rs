@@ -4,7 +4,8 @@
 //! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
 //! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
 //! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index). Beside them: [`manifest`]
-//! (what a revision is) and [`trust`] (why it may be believed).
+//! (what a revision is), [`trust`] (why it may be believed), and what client and server tell each other:
+//! [`push`], [`trace`], [`boot_report`].
 
 pub mod boot_report;
 pub mod check;
@@ -20,6 +21,7 @@ pub mod layout;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod push;
 pub mod source;
 mod sys;
 pub mod trace;

@@ -11,6 +11,7 @@ use super::BODY;
 use super::files::{self, Lock};
 use super::records::{Origin, Request};
 use super::spool::{Job, Spool, State};
+use super::writeback::Writeback;
 
 /// Why an upload cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub struct Arrival {
     spool: Spool,
     path: PathBuf,
     body: File,
+    /// Taken when the upload is complete.
+    writeback: Option<Writeback>,
     len: u64,
     len_max: u64,
     /// Keeps a sweeper from taking this for a leftover.
@@ -68,10 +71,12 @@ impl Arrival {
         fs::create_dir(path)?;
         let lock = Lock::take(&path.join("lock"))?;
         let body = File::create_new(path.join(BODY))?;
+        let writeback = Some(Writeback::of(&body)?);
         Ok(Self {
             spool: spool.clone(),
             path: path.to_owned(),
             body,
+            writeback,
             len: 0,
             len_max,
             _lock: lock,
@@ -90,7 +95,11 @@ impl Arrival {
         }
         self.body
             .write_all(bytes)
-            .map_err(|source| failed(&self.path, source))
+            .map_err(|source| failed(&self.path, source))?;
+        if let Some(writeback) = &mut self.writeback {
+            writeback.wrote(bytes.len() as u64);
+        }
+        Ok(())
     }
 
     /// Bytes collected.
@@ -117,8 +126,10 @@ impl Arrival {
         Ok(job)
     }
 
-    fn try_queue(&self, request: &Request) -> io::Result<Job> {
+    fn try_queue(&mut self, request: &Request) -> io::Result<Job> {
+        let earlier = self.writeback.take().map(Writeback::finish);
         self.body.sync_all()?;
+        earlier.transpose()?;
         files::write_record(&self.path.join("request.json"), request)?;
         commit(&self.spool, &self.path)
     }

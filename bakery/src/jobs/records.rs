@@ -84,44 +84,6 @@ pub struct Request {
     pub digest: Option<String>,
 }
 
-/// How far a running job is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// What is being done: `bake`, `publish`.
-    pub stage: String,
-    /// Bytes of the upload read so far.
-    pub done: u64,
-    /// Bytes of the upload.
-    pub total: u64,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Ending {
-    /// The changes are a revision now.
-    Published {
-        /// Its number.
-        revision: u64,
-        /// Seconds from start to published.
-        seconds: f64,
-        /// What the bake found: excluded paths, dropped entries, sizes, warnings.
-        report: serde_json::Value,
-    },
-    /// There was nothing to publish: every entry is in the base already.
-    Unchanged {
-        /// The revision that has it all.
-        revision: u64,
-        /// What the bake found.
-        report: serde_json::Value,
-    },
-    /// It could not be done; the body is kept.
-    Failed {
-        /// What was wrong, and what to do.
-        error: String,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::BODY;
 use super::files;
-use super::records::{Ending, Progress, Request};
+use super::records::Request;
 use super::spool::{Job, Spool};
+use super::{Ending, Progress};
 use crate::bake::{BaseStack, Recipe, Report, bake};
 use crate::exclude::Excludes;
 use crate::graft::{Conflict, Resolution};

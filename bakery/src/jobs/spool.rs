@@ -10,7 +10,8 @@ use ulid::Ulid;
 
 use super::BODY;
 use super::files::{self, Lock};
-use super::records::{Ending, Progress, Request};
+use super::records::Request;
+use super::{Ending, Progress};
 
 /// The state of a job: the directory it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,27 +4,16 @@ use std::io::{self, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use layerfmt::push::{Progress, Step};
 use ulid::Ulid;
 
 use super::{ReceiveError, Receiver};
-use crate::jobs::{Ending, Progress, State};
+use crate::jobs::State;
 
 /// How often we look.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A line at least this often, so that a dead connection is noticed.
 const BEAT: Duration = Duration::from_secs(15);
-
-/// One line about a job.
-#[derive(Debug, Serialize)]
-struct Line<'l> {
-    job: &'l str,
-    at: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<&'l Progress>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ending: Option<&'l Ending>,
-}
 
 /// Writes a line whenever something changed, until the job ended.
 pub(super) fn follow(
@@ -57,11 +46,11 @@ pub(super) fn follow(
         }
         let seen = Some((job.state, progress));
         if seen != last || said.elapsed() > BEAT {
-            let line = Line {
-                job: &text,
-                at: job.state.name(),
-                progress: seen.as_ref().and_then(|(_, progress)| progress.as_ref()),
-                ending: ending.as_ref(),
+            let line = Step {
+                job: text.clone(),
+                at: job.state.name().to_owned(),
+                progress: seen.as_ref().and_then(|(_, progress)| progress.clone()),
+                ending: ending.clone(),
             };
             if !write(output, &line) {
                 return Ok(());
@@ -77,7 +66,7 @@ pub(super) fn follow(
 }
 
 /// Whether the client still listens.
-fn write(output: &mut dyn Write, line: &Line<'_>) -> bool {
+fn write(output: &mut dyn Write, line: &Step) -> bool {
     let Ok(mut text) = serde_json::to_vec(line) else {
         return false;
     };

@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::push::{
-    Address, BootNote, Ending, Found, Pattern, PushError, Session, Step, Tally, WalkError,
-    survey_upper, write_upper,
+    Address, BootNote, Ending, Found, Pattern, Progress, PushError, Session, Step, Tally,
+    WalkError, survey_upper, write_upper,
 };
 
 /// Send what was changed on this machine to the bakery
@@ -245,22 +245,10 @@ fn complain(args: &Args, tally: &Tally) {
 }
 
 fn show(bar: &ProgressBar, step: &Step) {
-    let field = |name| {
-        step.progress
-            .as_ref()
-            .and_then(|progress| progress.get(name))
-    };
-    let number = |name| field(name).and_then(serde_json::Value::as_u64);
-    match (number("done"), number("total")) {
-        (Some(done), Some(total)) if total > 0 => {
-            let stage = field("stage")
-                .and_then(serde_json::Value::as_str)
-                .unwrap_or_default();
-            bar.set_message(format!(
-                "{}: {stage} {}%",
-                step.at,
-                done.saturating_mul(100) / total
-            ));
+    match &step.progress {
+        Some(Progress { stage, done, total }) if *total > 0 => {
+            let percent = done.saturating_mul(100) / total;
+            bar.set_message(format!("{}: {stage} {percent}%", step.at));
         }
         _ => bar.set_message(step.at.clone()),
     }

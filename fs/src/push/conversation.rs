@@ -6,12 +6,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
+use layerfmt::push::{Answer, Ending, Opening, PUSH_VERSION, Step};
 
 use super::address::Address;
 
-/// The version of the conversation.
-const VERSION: u32 = 1;
 /// Bytes of one frame; the server takes up to 1 MiB.
 const FRAME_LEN: usize = 256 << 10;
 /// Longest line we read from the server: a report of many paths.
@@ -50,65 +48,6 @@ pub enum PushError {
     Unexpected(String),
 }
 
-/// The first line of a push.
-#[derive(Debug, Serialize)]
-struct Opening<'o> {
-    version: u32,
-    author: &'o str,
-    message: &'o str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<u64>,
-}
-
-/// A line from the server in answer to a push.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-enum Answer {
-    Ready,
-    Queued { job: String },
-    Refused { error: String },
-}
-
-/// One line about a job that is followed.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Step {
-    /// `queued`, `running`, `done` or `failed`.
-    pub at: String,
-    /// How far it is.
-    #[serde(default)]
-    pub progress: Option<serde_json::Value>,
-    /// How it ended; the last line has it.
-    #[serde(default)]
-    pub ending: Option<Ending>,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Ending {
-    /// The changes are this revision.
-    Published {
-        /// Its number.
-        revision: u64,
-        /// Seconds the server needed.
-        seconds: f64,
-        /// What the bake found.
-        report: serde_json::Value,
-    },
-    /// The server's newest revision has all of it already.
-    Unchanged {
-        /// That revision.
-        revision: u64,
-        /// What the bake found.
-        report: serde_json::Value,
-    },
-    /// It could not be baked.
-    Failed {
-        /// Why.
-        error: String,
-    },
-}
-
 /// One running `ssh`.
 #[derive(Debug)]
 pub struct Session {
@@ -134,9 +73,9 @@ impl Session {
     ) -> Result<Self, PushError> {
         let mut session = Self::start(ssh, to, &format!("layerfs-push {}", to.target))?;
         let opening = Opening {
-            version: VERSION,
-            author,
-            message,
+            version: PUSH_VERSION,
+            author: author.to_owned(),
+            message: message.to_owned(),
             base,
         };
         let mut line = serde_json::to_vec(&opening).unwrap_or_default();
