@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::codec::decode_chunk;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
-use crate::index::Index;
+use crate::index::{Index, Ino};
 use crate::layer::{ContentDigests, Layer};
 use crate::layout::chunk::{Chunk, Source};
 use crate::source::{ChunkSource, ContentReader, LayerSet, OwnAndBelow};
@@ -40,30 +40,48 @@ pub fn check(
     let content = layer.content()?;
     layer.meta()?;
     let mut report = Report::default();
-    let used = used_chunks(index);
-    let (mut stored, mut raw) = (Vec::new(), Vec::new());
-    for (id, chunk) in index.chunks().enumerate() {
-        if chunk.source != Source::Own {
-            continue;
-        }
-        own_chunk(layer, &chunk, &mut stored, &mut raw)?;
-        let promised = content.as_ref().map(|content| content.chunk(id as u32));
-        if promised.is_some_and(|promised| promised != Digest::of(&raw)) {
-            return Err(mismatch(
-                "CONTENT",
-                id as u64,
-                format!("raw digest of chunk {id}"),
-            ));
-        }
-        if !used.get(id).copied().unwrap_or(false) {
-            report.unused += u64::from(chunk.stored_len);
+    let mut seen = vec![false; index.chunk_count() as usize];
+    let mut verified = |report: &mut Report, id: u32, raw: &[u8]| {
+        let promised = content.as_ref().map(|content| content.chunk(id));
+        if promised.is_some_and(|promised| promised != Digest::of(raw)) {
+            let what = format!("raw digest of chunk {id}");
+            return Err(mismatch("CONTENT", id.into(), what));
         }
         report.chunks += 1;
         progress(report.chunks);
-    }
+        Ok(())
+    };
     if let Some(content) = &content {
-        files(layer, below, content, &mut report)?;
+        files(
+            layer,
+            below,
+            content,
+            &mut |report, id, raw| {
+                let seen = seen.get_mut(id as usize);
+                if seen.is_none_or(|seen| std::mem::replace(seen, true)) {
+                    return Ok(());
+                }
+                verified(report, id, raw)
+            },
+            &mut report,
+        )?;
         report.tree_digest = Some(crate::tree_digest::tree_digest(index, content));
+    }
+    // What no file that could be read has needed.
+    let used = used_chunks(index);
+    let (mut stored, mut raw) = (Vec::new(), Vec::new());
+    for (id, chunk) in (0..).zip(index.chunks()) {
+        if chunk.source != Source::Own {
+            continue;
+        }
+        let is = |flags: &[bool]| flags.get(id as usize).copied().unwrap_or(false);
+        if !is(&seen) {
+            own_chunk(layer, &chunk, &mut stored, &mut raw)?;
+            verified(&mut report, id, &raw)?;
+        }
+        if !is(&used) {
+            report.unused += u64::from(chunk.stored_len);
+        }
     }
     Ok(report)
 }
@@ -87,10 +105,12 @@ fn used_chunks(index: &Index) -> Vec<bool> {
     used
 }
 
+/// Compares every file. `decoded` hears of each own chunk as often as it was decoded, before its bytes are believed.
 fn files(
     layer: &Arc<Layer>,
     below: &LayerSet,
     content: &ContentDigests,
+    decoded: &mut dyn FnMut(&mut Report, u32, &[u8]) -> Result<()>,
     report: &mut Report,
 ) -> Result<()> {
     let index = layer.index();
@@ -103,40 +123,49 @@ fn files(
         };
         if !inode.is_file() {
             if content.file(ino) != Digest::default() {
-                return Err(mismatch(
-                    "CONTENT",
-                    ino.into(),
-                    format!("inode {ino} is no file"),
-                ));
+                let what = format!("inode {ino} is no file");
+                return Err(mismatch("CONTENT", ino.into(), what));
             }
             continue;
         }
         let mut hasher = ContentHasher::new();
-        let read = reader.runs(ino, |offset, bytes| {
-            hasher.update(offset, bytes);
-            Ok(())
-        });
-        match read {
-            Ok(()) if hasher.finish(inode.size) == content.file(ino) => report.files += 1,
-            Ok(()) => {
-                return Err(mismatch(
-                    "CONTENT",
-                    ino.into(),
-                    format!("content of inode {ino}"),
-                ));
+        let mut complete = true;
+        for extent in index.extents(ino, 0..u64::MAX) {
+            match reader.chunk(extent.chunk) {
+                Ok(raw) => {
+                    let chunk = index.chunk(extent.chunk);
+                    if chunk.is_some_and(|chunk| chunk.source == Source::Own) {
+                        decoded(report, extent.chunk, raw)?;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    complete = false;
+                    break;
+                }
+                Err(error) => return Err(unreadable(ino, error)),
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => report.files_skipped += 1,
-            Err(e) => {
-                return Err(FormatError::io(
-                    "chunk",
-                    ino.into(),
-                    "cannot read a file",
-                    e,
-                ));
-            }
+            let bytes = reader.extent(&extent).map_err(|e| unreadable(ino, e))?;
+            hasher.update(extent.file_offset, bytes);
+        }
+        if !complete {
+            report.files_skipped += 1;
+        } else if hasher.finish(inode.size) == content.file(ino) {
+            report.files += 1;
+        } else {
+            let what = format!("content of inode {ino}");
+            return Err(mismatch("CONTENT", ino.into(), what));
         }
     }
     Ok(())
+}
+
+/// A damaged chunk speaks for itself.
+#[cold]
+fn unreadable(ino: Ino, error: std::io::Error) -> FormatError {
+    match error.downcast::<FormatError>() {
+        Ok(error) => error,
+        Err(error) => FormatError::io("chunk", ino.into(), "cannot read a file", error),
+    }
 }
 
 #[cold]
