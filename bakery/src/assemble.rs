@@ -7,6 +7,7 @@
 
 mod insert;
 mod links;
+mod lists;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
 
 use crate::exclude::Excludes;
+use crate::source::accounts::Accounts;
 use crate::source::whiteout::{self, Marks, Spelling};
-use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError};
+use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl};
 
 /// Everything one source said.
 #[derive(Debug)]
@@ -89,9 +91,11 @@ struct Assembler<'e, C> {
     /// Paths that were left out, and whether they were whiteouts: links may lead to them.
     left_out: HashMap<EntryPath, bool>,
     xattr_sets: HashSet<Arc<Xattrs>>,
+    lists: lists::Lists,
 }
 
-/// Reads a source to its end.
+/// Reads a source to its end. `below` gives the users and groups of the tree that this one changes, when they are
+/// needed.
 ///
 /// # Errors
 /// The source cannot be read exactly, or contradicts itself; the message names the entry.
@@ -99,6 +103,7 @@ pub fn assemble<C: Contents>(
     source: &mut dyn Source,
     excludes: &Excludes,
     contents: &mut C,
+    below: &dyn Fn() -> anyhow::Result<Accounts>,
 ) -> Result<Assembly<C::Content>, anyhow::Error> {
     let root = Metadata {
         mode: 0o755,
@@ -115,6 +120,7 @@ pub fn assemble<C: Contents>(
         waiting: Vec::new(),
         left_out: HashMap::new(),
         xattr_sets: HashSet::new(),
+        lists: lists::Lists::default(),
     };
     while let Some(entry) = source.next_entry()? {
         assembler.seen.entries += 1;
@@ -124,6 +130,7 @@ pub fn assemble<C: Contents>(
     }
     assembler.seen.notes = source.notes();
     assembler.join_links()?;
+    assembler.name_lists(below)?;
     Ok(Assembly {
         tree: assembler.tree,
         implied: assembler.implied,
@@ -165,6 +172,7 @@ impl<C> Assembler<'_, C> {
                 return Ok(true);
             }
         }
+        let named = acl::Named::take(&mut meta);
         let marks = whiteout::take_marks(&mut meta);
         let is_whiteout = match &body {
             Body::Char(0, 0) => true,
@@ -183,7 +191,15 @@ impl<C> Assembler<'_, C> {
             return Ok(false);
         }
         self.shares(&mut meta);
+        let (place, is_link) = (path.clone(), matches!(body, Body::HardLink(_)));
         self.object(path, meta, body, marks, contents)?;
+        // What is a link to has its own list.
+        if !named.is_empty()
+            && !is_link
+            && let Some(id) = self.tree.resolve(place.as_bytes())
+        {
+            self.lists_wait(id, place, named)?;
+        }
         Ok(true)
     }
 
@@ -226,6 +242,12 @@ impl<C> Assembler<'_, C> {
             Body::File(data) => {
                 // Before its bytes are stored.
                 self.free_place(&path)?;
+                let mut listening = self.lists.listen(&path, data.reader);
+                let data = Data {
+                    size: data.size,
+                    segments: data.segments,
+                    reader: &mut listening,
+                };
                 Kind::File(contents.take(&self.source, &path, data)?)
             }
             Body::Symlink(target) => Kind::Symlink(target),

@@ -7,7 +7,7 @@ mod report;
 mod secrets;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +26,7 @@ use crate::assemble::{Assembly, assemble};
 use crate::exclude::Excludes;
 use crate::overlay;
 use crate::source::Source;
+use crate::source::accounts::{self, Accounts};
 
 /// The stack a layer is baked against.
 #[derive(Debug)]
@@ -51,6 +52,37 @@ impl BaseStack {
             names: layers.iter().map(|layer| layer.digest()).collect(),
             layers: LayerSet::new(layers.iter().cloned()),
         })
+    }
+}
+
+impl BaseStack {
+    /// Its users and groups.
+    fn accounts(&self) -> anyhow::Result<Accounts> {
+        let read = |name: &str| {
+            let content = self.file(&["etc", name], accounts::FILE_LEN_MAX as u64);
+            content.with_context(|| format!("cannot read etc/{name} of the base"))
+        };
+        Ok(Accounts::read(&read("passwd")?, &read("group")?))
+    }
+
+    /// The first `len_max` bytes of a file; none where no file is.
+    fn file(&self, path: &[&str], len_max: u64) -> io::Result<Vec<u8>> {
+        let index = &self.merged.index;
+        let mut ino = Some(layerfmt::ROOT);
+        for part in path {
+            let found = ino.and_then(|ino| index.lookup(ino, part.as_bytes()));
+            ino = match found.map(|entry| entry.child) {
+                Some(layerfmt::Child::Inode(ino)) => Some(ino),
+                _ => None,
+            };
+        }
+        let file = ino.filter(|ino| index.inode(*ino).is_some_and(|inode| inode.is_file()));
+        let mut content = Vec::new();
+        if let Some(ino) = file {
+            let mut reader = layerfmt::ContentReader::new(index, &self.layers);
+            reader.stream(ino).take(len_max).read_to_end(&mut content)?;
+        }
+        Ok(content)
     }
 }
 
@@ -91,7 +123,8 @@ pub fn bake(
     )
     .context("cannot start the layer")?;
     let mut stored = Stored::new(writer, &recipe.progress);
-    let assembly = assemble(source, recipe.excludes, &mut stored)?;
+    let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
+    let assembly = assemble(source, recipe.excludes, &mut stored, &below)?;
     let (writer, warnings) = stored.finish();
     let read = Instant::now();
     let seen = assembly.seen.clone();

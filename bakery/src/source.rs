@@ -6,6 +6,7 @@
 //! What the entry says was checked here: paths are clean, lengths within bounds, sparse maps in
 //! order. What it *means* (whiteout spellings, excludes) is decided later, in one place for all.
 
+pub mod accounts;
 pub mod acl;
 pub mod directory;
 pub mod error;

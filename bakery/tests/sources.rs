@@ -11,6 +11,8 @@
 )]
 
 mod sources {
+    pub mod acls;
+    pub mod bombs;
     pub mod hostile;
     pub mod import;
     pub mod iso;

@@ -1,5 +1,9 @@
 //! POSIX ACLs: the text tar archives carry to the bytes of `system.posix_acl_*`.
 
+use layerfmt::tree::Metadata;
+
+use super::accounts::Accounts;
+
 /// Version 2, the only one the kernel knows.
 const VERSION: u32 = 2;
 /// Most entries of one list; the kernel takes no more than fit into 64 KiB.
@@ -14,13 +18,74 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
+/// Before the attribute's name while a list waits for its numbers. No archive can say such a name.
+const WAITING: u8 = 0;
+
+/// A list that has names in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The attribute it will be.
+    pub attribute: Vec<u8>,
+    /// The list as the archive has it.
+    pub text: Vec<u8>,
+}
+
+impl Named {
+    /// Whether the permission bits follow from it.
+    #[must_use]
+    pub fn is_access(&self) -> bool {
+        self.attribute == b"system.posix_acl_access"
+    }
+
+    /// What stands for it among an object's attributes until its numbers are known.
+    #[must_use]
+    pub fn placeholder(attribute: &[u8]) -> Vec<u8> {
+        [&[WAITING], attribute].concat()
+    }
+
+    /// Takes the lists that wait out of an object's attributes.
+    pub fn take(meta: &mut Metadata) -> Vec<Named> {
+        let waits = |name: &[u8]| name.first() == Some(&WAITING);
+        let Some(all) = meta
+            .xattrs
+            .as_ref()
+            .filter(|all| all.keys().any(|name| waits(name)))
+        else {
+            return Vec::new();
+        };
+        let (waiting, rest): (Vec<_>, Vec<_>) = all
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .partition(|(name, _)| waits(name));
+        meta.xattrs = (!rest.is_empty()).then(|| std::sync::Arc::new(rest.into_iter().collect()));
+        let named = |(name, text): (Box<[u8]>, Box<[u8]>)| Named {
+            attribute: name.get(1..).unwrap_or_default().to_vec(),
+            text: text.into_vec(),
+        };
+        waiting.into_iter().map(named).collect()
+    }
+}
+
+/// Why a list cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AclError {
+    /// It is no list.
+    #[error("{0}")]
+    Malformed(String),
+    /// Nobody knows the number of a user or group.
+    #[error(
+        "ACL entry \"{0}\": neither the archive's etc/passwd and etc/group nor the base's have that name; pack with bsdtar, which writes numbers too"
+    )]
+    Unknown(String),
+}
+
 /// The attribute's bytes for a list such as `user::rw-,user:1000:r--,mask::r--,other::r--`
 /// (also one entry a line, also with the number as a fourth field). `None` when the list says
 /// no more than the permission bits do.
 ///
 /// # Errors
-/// An entry is malformed, or names a user or group without its number.
-pub fn from_text(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
+/// An entry is malformed, or names a user or group that `accounts` do not have.
+pub fn from_text(text: &[u8], accounts: &Accounts) -> Result<Option<Vec<u8>>, AclError> {
     let mut entries = Vec::new();
     for line in text.split(|&byte| byte == b',' || byte == b'\n') {
         let line = line
@@ -32,11 +97,14 @@ pub fn from_text(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
             continue;
         }
         if entries.len() == ENTRIES_MAX {
-            return Err(format!("an ACL of more than {ENTRIES_MAX} entries"));
+            let problem = format!("an ACL of more than {ENTRIES_MAX} entries");
+            return Err(AclError::Malformed(problem));
         }
-        let entry = entry(line)
-            .map_err(|problem| format!("ACL entry \"{}\": {problem}", line.escape_ascii()))?;
-        entries.push(entry);
+        let shown = || line.escape_ascii().to_string();
+        let entry = entry(line, accounts).map_err(|problem| {
+            AclError::Malformed(format!("ACL entry \"{}\": {problem}", shown()))
+        })?;
+        entries.push(entry.ok_or_else(|| AclError::Unknown(shown()))?);
     }
     entries.sort_unstable();
     if entries
@@ -71,7 +139,8 @@ pub fn permissions(value: &[u8]) -> Option<u16> {
     Some(bits(USER_OBJ)? << 6 | group << 3 | bits(OTHER)?)
 }
 
-fn entry(line: &[u8]) -> Result<(u16, u32, u16), String> {
+/// One entry; none if it has a name without a number.
+fn entry(line: &[u8], accounts: &Accounts) -> Result<Option<(u16, u32, u16)>, String> {
     let mut fields = line.split(|&byte| byte == b':').map(<[u8]>::trim_ascii);
     let (Some(kind), Some(who), Some(permissions)) = (fields.next(), fields.next(), fields.next())
     else {
@@ -88,8 +157,9 @@ fn entry(line: &[u8]) -> Result<(u16, u32, u16), String> {
         _ => return Err("an unknown kind".to_owned()),
     };
     let id = match tag {
-        USER | GROUP => id(who, number)?,
-        _ => NO_ID,
+        USER => id(who, number, |name| accounts.user(name)),
+        GROUP => id(who, number, |name| accounts.group(name)),
+        _ => Some(NO_ID),
     };
     let mut bits = 0u16;
     for flag in permissions {
@@ -101,21 +171,17 @@ fn entry(line: &[u8]) -> Result<(u16, u32, u16), String> {
             _ => return Err("permissions are letters of rwx-".to_owned()),
         };
     }
-    Ok((tag, id, bits))
+    Ok(id.map(|id| (tag, id, bits)))
 }
 
-fn id(who: &[u8], number: Option<&[u8]>) -> Result<u32, String> {
+/// The number of a user or group: as it is written, else by its name. A user may be called "1000", but `getfacl` and `tar`
+/// write numbers so as well.
+fn id(who: &[u8], number: Option<&[u8]>, of: impl Fn(&[u8]) -> Option<u32>) -> Option<u32> {
     let digits = number.filter(|number| !number.is_empty()).unwrap_or(who);
-    if who == b"root" && digits == who {
-        return Ok(0);
-    }
     let text = std::str::from_utf8(digits).ok();
     text.and_then(|text| text.parse().ok())
+        .or_else(|| of(who))
         .filter(|id| *id != NO_ID)
-        .ok_or_else(|| {
-            "a name without its number means nothing on this machine; pack with bsdtar, which writes both"
-                .to_owned()
-        })
 }
 
 #[cfg(test)]
@@ -139,7 +205,7 @@ mod tests {
             b"user::rw-,group::r--,other::---,user:joe:r--:1000,group:lp:rwx:7,mask::rwx",
             b"u::rw-,u:1000:r--\t#effective:r--\ng::r--,g:7:rwx,m::rwx,o::---",
         ] {
-            let bytes = from_text(text).unwrap().unwrap();
+            let bytes = from_text(text, &Accounts::default()).unwrap().unwrap();
             assert_eq!(bytes, kernel, "{}", text.escape_ascii());
             assert_eq!(permissions(&bytes), Some(0o670));
         }
@@ -147,20 +213,29 @@ mod tests {
 
     #[test]
     fn what_mode_bits_say_needs_no_list() {
-        assert_eq!(from_text(b"user::rw-,group::r--,other::r--"), Ok(None));
+        let list = b"user::rw-,group::r--,other::r--";
+        assert_eq!(from_text(list, &Accounts::default()), Ok(None));
     }
 
     #[test]
-    fn names_without_numbers_are_refused() {
-        for bad in [
-            &b"user:joe:r--"[..],
-            b"user",
-            b"what::r--",
-            b"user::q--",
-            b"mask:3:r--",
+    fn names_are_those_of_the_tree() {
+        let accounts = Accounts::read(b"joe:x:1000:100::/:", b"lp:x:7:");
+        let named = from_text(b"u::rw-,u:joe:r--,g::r--,g:lp:rwx,m::rwx,o::---", &accounts);
+        let numbered = from_text(b"u::rw-,u:1000:r--,g::r--,g:7:rwx,m::rwx,o::---", &accounts);
+        assert_eq!(named, numbered);
+        assert!(named.unwrap().is_some());
+        for unknown in [
+            &b"user:lp:r--"[..],
+            b"group:joe:r--",
+            b"user:4294967295:r--",
         ] {
-            assert!(from_text(bad).is_err(), "{}", bad.escape_ascii());
+            let error = from_text(unknown, &accounts);
+            assert!(matches!(error, Err(AclError::Unknown(_))), "{error:?}");
         }
-        assert!(from_text(b"user:root:r--").is_ok());
+        for bad in [&b"user"[..], b"what::r--", b"user::q--", b"mask:3:r--"] {
+            let error = from_text(bad, &accounts);
+            assert!(matches!(error, Err(AclError::Malformed(_))), "{error:?}");
+        }
+        assert!(from_text(b"user:root:r--", &Accounts::default()).is_ok());
     }
 }

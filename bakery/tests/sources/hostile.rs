@@ -11,7 +11,7 @@ use bakery::source::Limits;
 use bakery::source::open::{Options, open};
 
 /// A header block with a right checksum.
-fn header(name: &[u8], kind: u8, size: u64, link: &[u8]) -> Vec<u8> {
+pub(super) fn header(name: &[u8], kind: u8, size: u64, link: &[u8]) -> Vec<u8> {
     let mut block = vec![0u8; 512];
     block[..name.len()].copy_from_slice(name);
     block[100..108].copy_from_slice(b"0000644\0");
@@ -33,14 +33,14 @@ fn header(name: &[u8], kind: u8, size: u64, link: &[u8]) -> Vec<u8> {
     block
 }
 
-fn entry(name: &[u8], kind: u8, data: &[u8]) -> Vec<u8> {
+pub(super) fn entry(name: &[u8], kind: u8, data: &[u8]) -> Vec<u8> {
     let mut out = header(name, kind, data.len() as u64, b"");
     out.extend_from_slice(data);
     out.resize(out.len().next_multiple_of(512), 0);
     out
 }
 
-fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut data = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
@@ -54,14 +54,14 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     entry(b"pax", b'x', &data)
 }
 
-fn ended(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn ended(parts: &[Vec<u8>]) -> Vec<u8> {
     let mut archive = parts.concat();
     archive.extend_from_slice(&[0; 1024]);
     archive
 }
 
 /// Bakes bytes that must be refused; gives the message.
-fn refused(what: &str, archive: &[u8], place: &Path) -> String {
+pub(super) fn refused(what: &str, archive: &[u8], place: &Path) -> String {
     let (input, out) = (place.join("input"), place.join("out"));
     fs::write(&input, archive).unwrap();
     fs::create_dir_all(&out).unwrap();

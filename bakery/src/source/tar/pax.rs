@@ -3,6 +3,7 @@
 use layerfmt::limits::{XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX, XATTRS_PER_INODE_MAX};
 use layerfmt::tree::{Time, Xattrs};
 
+use crate::source::accounts::Accounts;
 use crate::source::acl;
 
 /// Everything PAX headers said about one entry; later records win over earlier ones.
@@ -120,6 +121,7 @@ impl Attributes {
             return Err(format!("more than {XATTRS_PER_INODE_MAX} attributes"));
         }
         self.xattrs.insert(name.into(), value.into());
+        self.xattrs.remove(&*acl::Named::placeholder(name));
         Ok(())
     }
 
@@ -128,10 +130,16 @@ impl Attributes {
         if text.is_empty() || self.xattrs.contains_key(name) {
             return Ok(());
         }
-        let value = acl::from_text(text)?;
-        match value {
-            Some(value) => self.xattr(name, &value),
-            None => Ok(()),
+        match acl::from_text(text, &Accounts::default()) {
+            Ok(Some(value)) => self.xattr(name, &value),
+            Ok(None) => Ok(()),
+            Err(acl::AclError::Unknown(_)) => {
+                // Their numbers may come with the archive's own etc/passwd.
+                self.xattrs
+                    .insert(acl::Named::placeholder(name).into(), text.into());
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
         }
     }
 

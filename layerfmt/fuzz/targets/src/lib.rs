@@ -5,6 +5,7 @@
 
 use bakery::assemble::{Contents, assemble};
 use bakery::exclude::Excludes;
+use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
 use layerfmt::manifest::{Head, Manifest};
@@ -146,7 +147,7 @@ pub fn tar_ingest(bytes: &[u8]) {
     };
     let mut tar = Tar::new("fuzz", bytes, limits);
     let excludes = Excludes::default();
-    if let Ok(assembly) = assemble(&mut tar, &excludes, &mut Sum) {
+    if let Ok(assembly) = assemble(&mut tar, &excludes, &mut Sum, &|| Ok(Accounts::default())) {
         let _ = bakery::overlay::standing_alone(assembly);
     }
 }
