@@ -1,5 +1,8 @@
 //! `bakery serve` over real connections.
 
+mod hostile;
+mod nginx;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};

@@ -1,8 +1,10 @@
 //! Connections: accepting within a limit, telling HTTP/1 from HTTP/2, ending in good order.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,6 +31,7 @@ pub(super) async fn accept(
     stop: watch::Receiver<bool>,
 ) {
     let permits = Arc::new(Semaphore::new(connections_max));
+    let addresses = Arc::new(Addresses::new(connections_max));
     let mut tasks = Vec::new();
     for listener in listeners {
         let door = Door {
@@ -36,6 +39,7 @@ pub(super) async fn accept(
             app: app.clone(),
             server: Arc::clone(&server),
             permits: Arc::clone(&permits),
+            addresses: Arc::clone(&addresses),
             graceful: GracefulShutdown::new(),
             stop: stop.clone(),
         };
@@ -55,11 +59,60 @@ pub(super) async fn accept(
     }
 }
 
+/// How many connections each address has.
+struct Addresses {
+    open: Mutex<HashMap<IpAddr, usize>>,
+    most: usize,
+}
+
+impl Addresses {
+    fn new(connections_max: usize) -> Self {
+        let share = connections_max / limits::CONNECTIONS_OF_ADDRESS;
+        Self {
+            open: Mutex::default(),
+            most: share.max(limits::CONNECTIONS_OF_ADDRESS_MIN),
+        }
+    }
+
+    /// One more of this address, for as long as the value lives; none if it has its share.
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Entered> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Entered {
+            of: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+/// One connection of an address.
+struct Entered {
+    of: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut open = self.of.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
 struct Door {
     listener: TcpListener,
     app: Router,
     server: Arc<Server>,
     permits: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
     graceful: GracefulShutdown,
     stop: watch::Receiver<bool>,
 }
@@ -74,7 +127,14 @@ impl Door {
                 () = stopped(&mut stop) => return self.graceful,
             };
             match accepted {
-                Ok((stream, permit)) => self.take(stream, permit),
+                Ok((stream, address, permit)) => match self.addresses.enter(address) {
+                    Some(entered) => self.take(stream, entered, permit),
+                    None => {
+                        let metrics = &self.server.metrics;
+                        metrics.connections_failed.fetch_add(1, Relaxed);
+                        tracing::debug!("{address} has its share of the connections");
+                    }
+                },
                 // Out of descriptors, or a peer that gave up already: neither may end the server,
                 // and the first must not spin.
                 Err(error) => {
@@ -86,7 +146,7 @@ impl Door {
     }
 
     /// One more connection, when there is leave for it; the others wait in the kernel's queue.
-    async fn next(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn next(&self) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -95,11 +155,11 @@ impl Door {
                 permit.map_err(io::Error::other)?
             }
         };
-        let (stream, _) = self.listener.accept().await?;
-        Ok((stream, permit))
+        let (stream, peer) = self.listener.accept().await?;
+        Ok((stream, peer.ip().to_canonical(), permit))
     }
 
-    fn take(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn take(&self, stream: TcpStream, entered: Entered, permit: OwnedSemaphorePermit) {
         let metrics = &self.server.metrics;
         metrics.connections.fetch_add(1, Relaxed);
         metrics.connections_open.fetch_add(1, Relaxed);
@@ -115,7 +175,7 @@ impl Door {
                 tracing::debug!("connection ended: {error}");
             }
             server.metrics.connections_open.fetch_sub(1, Relaxed);
-            drop(permit);
+            drop((entered, permit));
         });
     }
 }

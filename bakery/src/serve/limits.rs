@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// Connections at once by default. A client opens up to 16, a class has 200 clients.
 pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Share of the connections that one address may have: one client cannot shut out the others, and a proxy before the
+/// server still has enough.
+pub const CONNECTIONS_OF_ADDRESS: usize = 2;
+/// So many any address may have, however few there are in all.
+pub const CONNECTIONS_OF_ADDRESS_MIN: usize = 64;
 /// Bytes of request head in HTTP/1. Ours stay under 1 KiB.
 pub const HEAD_LEN_MAX: usize = 16 << 10;
 /// Header fields of one request; curl sends 3, a browser 20.

@@ -1,9 +1,11 @@
 //! Boot traces and boot reports that clients send, kept in the spool for the pack builder and for people.
 //!
 //! Anyone on the network may post here, so everything is bounded: one post's length, their
-//! number per revision, the space of all. When the space is used up the oldest go. A trace can only
+//! number per revision, the space of all. When the space is used up, the history that has most loses its oldest: who floods
+//! one system takes nothing from the others. A trace can only
 //! make a boot pack better or worse, never wrong: a pack's bytes are verified like any others.
 
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +26,15 @@ pub enum PostError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// The traces' place in the spool.
+pub const TRACES_DIRECTORY: &str = "traces";
+
+/// Where the traces of one history are: directories named by revision.
+#[must_use]
+pub fn traces_of(spool: &Path, system: &str, profile: &str) -> PathBuf {
+    spool.join(TRACES_DIRECTORY).join(system).join(profile)
 }
 
 /// How much is kept of one kind.
@@ -112,7 +123,9 @@ impl Posts {
             // An eighth at once, so that the walk is not made for each post.
             let keep = (self.bounds.len / 8 * 7).saturating_sub(body.len() as u64);
             *len = all.iter().map(|file| file.len).sum();
-            let gone = remove_oldest(all, |_, left| left > keep).map_err(failed)?;
+            let history = self.root.join(system).join(profile);
+            let gone =
+                remove_from_largest(all, &history, body.len() as u64, keep).map_err(failed)?;
             *len = len.saturating_sub(gone);
         }
         let mut file = tempfile::NamedTempFile::new_in(&self.root).map_err(failed)?;
@@ -172,6 +185,44 @@ fn remove_oldest(
     Ok(total - left_len)
 }
 
+/// Deletes posts until `keep` bytes are left: each time the oldest one of the history that has most. `newcomer` is the
+/// directory of a history that is about to have so many bytes more. Returns how many bytes went.
+fn remove_from_largest(
+    mut posts: Vec<Post>,
+    newcomer: &Path,
+    coming: u64,
+    keep: u64,
+) -> std::io::Result<u64> {
+    posts.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
+    let mut left: u64 = posts.iter().map(|post| post.len).sum();
+    let before = left;
+    let mut histories: HashMap<PathBuf, (u64, VecDeque<Post>)> = HashMap::new();
+    histories.entry(newcomer.to_owned()).or_default().0 = coming;
+    for post in posts {
+        // Above the file: revision, history.
+        let history = post.path.ancestors().nth(2).unwrap_or(&post.path);
+        let (len, posts) = histories.entry(history.to_owned()).or_default();
+        *len += post.len;
+        posts.push_back(post);
+    }
+    while left > keep {
+        let having = histories
+            .values_mut()
+            .filter(|(_, posts)| !posts.is_empty());
+        let Some((len, posts)) = having.max_by_key(|(len, _)| *len) else {
+            break;
+        };
+        let Some(post) = posts.pop_front() else { break };
+        match std::fs::remove_file(&post.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        *len -= post.len;
+        left -= post.len;
+    }
+    Ok(before - left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +270,27 @@ mod tests {
         reports.put("kiosk", "main", 8, b"other").unwrap();
         assert_eq!(names(&spool.path().join("boots")), ["c", "d", "e", "other"]);
         assert_eq!(*reports.len.lock().unwrap(), 8);
+    }
+
+    #[test]
+    fn who_floods_one_system_takes_nothing_from_another() {
+        let spool = tempfile::tempdir().unwrap();
+        let bounds = Bounds { len: 80, ..TRACES };
+        let traces = Posts::open(spool.path().join("traces"), bounds).unwrap();
+        for revision in 1..=3 {
+            traces
+                .put("quiet", "main", revision, b"quiet67890")
+                .unwrap();
+        }
+        for revision in 1..=40 {
+            traces.put("loud", "main", revision, b"loud567890").unwrap();
+        }
+        // One that comes late finds room as well.
+        traces.put("late", "main", 1, b"late567890").unwrap();
+        let left = names(&spool.path().join("traces"));
+        let of = |name: &str| left.iter().filter(|body| body.starts_with(name)).count();
+        assert_eq!((of("quiet"), of("late")), (3, 1), "{left:?}");
+        assert!(of("loud") >= 3, "{left:?}");
     }
 
     #[test]
