@@ -4,6 +4,7 @@ mod clock;
 mod crash;
 mod drops;
 mod full;
+mod idle;
 mod ssh;
 
 /// The line with which a push begins.

@@ -1,6 +1,6 @@
 //! The bakery's clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970; 0 on a clock before that.
 pub fn now() -> u64 {
@@ -32,9 +32,31 @@ pub fn text(seconds: u64) -> String {
     )
 }
 
+/// A span of time as people write it: a number with s, m, h or d.
+///
+/// # Errors
+/// It is none; the message says how it is written.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not an age: a number with s, m, h or d, as in 24h");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        '0'..='9' => return text.parse().map(Duration::from_secs).map_err(|_| wrong()),
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(factor)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::*;
 
     #[test]
     fn times_read_well() {
@@ -42,5 +64,15 @@ mod tests {
         assert_eq!(text(951_782_399), "2000-02-28 23:59 UTC");
         assert_eq!(text(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(text(1_795_414_500), "2026-11-23 06:15 UTC");
+    }
+
+    #[test]
+    fn ages_are_read() {
+        assert_eq!(age("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(age("0"), Ok(Duration::ZERO));
+        assert_eq!(age("7d"), Ok(Duration::from_secs(604_800)));
+        for wrong in ["", "h", "1w", "-1h", "99999999999999999999d"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! `.pub` file alone, or be locked by a passphrase: then `ssh-keygen` signs, through the agent.
 
 mod keyset;
+mod lifetime;
 mod signer;
 
 use std::fs::{self, File};

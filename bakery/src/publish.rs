@@ -11,14 +11,15 @@ mod indexes;
 mod pick;
 mod profile;
 mod rebase;
+mod renewal;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use layerfmt::flatten::{Input, MergedIndex, flatten};
-use layerfmt::manifest::{Head, Manifest, ObjectRef, ProfileName, RECORD_FORMAT};
-use layerfmt::trust::HEAD_NAMESPACE;
+use layerfmt::manifest::{Head, Manifest, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
+use layerfmt::trust::{HEAD_NAMESPACE, verify_head};
 use layerfmt::{Digest, Layer};
 
 use crate::clock;
@@ -31,6 +32,7 @@ pub use compaction::{CompactPolicy, Compacted, Compaction};
 pub use draft::{Draft, Merged, Plain};
 use indexes::Indexes;
 pub(crate) use pick::action_text;
+pub use renewal::is_due;
 
 /// How often a lost race is tried again. Everyone that loses to somebody makes progress for
 /// somebody, so this many losses in a row mean a very busy name.
@@ -52,6 +54,8 @@ impl Uploads {
 pub struct Publisher {
     history: History,
     signer: Signer,
+    /// How long its heads are good for.
+    lifetime: Option<Duration>,
 }
 
 impl Publisher {
@@ -65,7 +69,11 @@ impl Publisher {
         }
         let signer = keys.head()?;
         let history = History::open(store, keys.anchors()?)?;
-        Ok(Publisher { history, signer })
+        Ok(Publisher {
+            history,
+            signer,
+            lifetime: keys.lifetime()?,
+        })
     }
 
     /// The histories as they are.
@@ -148,7 +156,7 @@ impl Publisher {
             len: bytes.len() as u64,
         };
         let head = Head {
-            expires_at: None,
+            expires_at: self.lifetime.map(|time| manifest.time + time.as_secs()),
             format: RECORD_FORMAT,
             issued_at: manifest.time,
             manifest: reference,
@@ -159,6 +167,7 @@ impl Publisher {
         };
         let payload = head.render()?;
         let envelope = self.signer.sign(HEAD_NAMESPACE, &payload)?.render()?;
+        self.require_believed(name, &envelope)?;
         let guard = guard::publish(self.store())?;
         self.require_objects(&manifest, index, uploads)?;
         self.store()
@@ -181,6 +190,21 @@ impl Publisher {
             digest: Digest::of(&payload),
             manifest,
         }))
+    }
+
+    /// No history is continued by a head that its readers refuse: after it nothing could be published.
+    fn require_believed(&self, name: &ProfileName, envelope: &[u8]) -> Result<()> {
+        let wanted = RevisionName {
+            name: name.clone(),
+            revision: None,
+        };
+        let (anchors, keyset) = (self.history.anchors(), Some(self.history.keyset()));
+        verify_head(envelope, anchors, keyset, &wanted, clock::now(), 0)
+            .map(drop)
+            .map_err(|source| HistoryError::Signer {
+                name: name.to_string(),
+                source,
+            })
     }
 
     /// Everything the manifest names is in the store, with the right length; what a sweep took

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use layerfmt::manifest::Head;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -99,7 +100,7 @@ impl Bound {
                 .with_context(|| format!("cannot open the spool {}", spool.display()))
         };
         let server = Server {
-            traces: posts("traces", posts::TRACES)?,
+            traces: posts(posts::TRACES_DIRECTORY, posts::TRACES)?,
             reports: posts(boots::DIRECTORY, posts::REPORTS)?,
             objects: Objects::new(options.store, options.directory),
             spool: options.spool.as_deref().map(Spool::open).transpose()?,
@@ -162,22 +163,22 @@ pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Resu
     }
 }
 
-/// Every profile's newest revision and how many layers it has.
+/// Every profile's newest revision, its head, and how many layers it has.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn chain_lengths(store: &str) -> anyhow::Result<Vec<(heads::Profile, usize)>> {
+pub fn states(store: &str) -> anyhow::Result<Vec<(heads::Profile, Head, usize)>> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut lengths = Vec::new();
+        let mut states = Vec::new();
         for profile in heads::profiles(&objects).await? {
-            let manifest = heads::manifest(&objects, &profile).await?;
-            lengths.push((profile, manifest.layers.len()));
+            let (head, manifest) = heads::records(&objects, &profile).await?;
+            states.push((profile, head, manifest.layers.len()));
         }
-        Ok(lengths)
+        Ok(states)
     })
 }

@@ -150,7 +150,14 @@ fn mark(history: &History, policy: &Policy) -> Result<Marks> {
         let removed = history.is_removed(&name)?;
         let tagged = history.tagged(&name)?;
         let revisions = history.walk(&name, WALK_MAX)?;
-        for (age, revision) in revisions.iter().enumerate() {
+        // A head signed anew needs the same objects as the one before: it does not count.
+        let (mut age, mut needed) = (0, None);
+        for revision in &revisions {
+            let needs: Vec<_> = objects(&revision.manifest).collect();
+            if needed.as_ref().is_some_and(|needed| *needed != needs) {
+                age += 1;
+            }
+            needed = Some(needs);
             marks
                 .live
                 .insert(Key::manifest(&revision.head.manifest.digest));

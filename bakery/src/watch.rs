@@ -6,8 +6,8 @@
 //! memory that matters: killed at any moment, the next one goes on from the directories.
 
 mod bakers;
-mod compaction;
 mod dropped;
+mod idle;
 mod schedule;
 
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use notify::{RecursiveMode, Watcher as _};
 
 use crate::jobs::{self, Lock, Spool, State};
 
-pub use compaction::Policy;
 pub use dropped::Settle;
+pub use idle::Policy;
 
 use bakers::Bakers;
 use dropped::Dropped;
@@ -40,7 +40,7 @@ pub struct Options {
     pub on_conflict: &'static str,
     /// When a dropped file counts as complete.
     pub settle: Settle,
-    /// When to compact.
+    /// What to do when there is nothing to bake.
     pub policy: Policy,
     /// How long ended jobs are kept.
     pub keep: Duration,
@@ -85,7 +85,7 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     Watch {
         dropped: Dropped::new(&options),
         bakers,
-        policy: compaction::Compactor::new(&options),
+        idle: idle::Idle::new(&options),
         options,
     }
     .run(&events, stop)
@@ -112,7 +112,7 @@ struct Watch {
     options: Options,
     dropped: Dropped,
     bakers: Bakers,
-    policy: compaction::Compactor,
+    idle: idle::Idle,
 }
 
 impl Watch {
@@ -149,7 +149,7 @@ impl Watch {
             }
         }
         self.bakers.stop();
-        self.policy.stop();
+        self.idle.stop();
         Ok(())
     }
 
@@ -159,12 +159,12 @@ impl Watch {
         self.bakers.reap()?;
         let waiting = self.bakers.start()?;
         if self.bakers.is_idle() && !waiting {
-            self.policy.step();
+            self.idle.step();
         } else {
-            self.policy.stop();
+            self.idle.stop();
         }
         let busy = waiting || !self.bakers.is_idle();
-        if self.options.once && !busy && settling.is_none() && !self.policy.is_running() {
+        if self.options.once && !busy && settling.is_none() && !self.idle.is_running() {
             return Ok(None);
         }
         // A baker of a former watcher sends us no event: look often while there is one.

@@ -62,23 +62,60 @@ fn an_unknown_signer_is_refused() {
     assert!(said.contains("key"), "{said}");
 }
 
-#[test]
-fn an_expired_head_is_refused() {
-    let site = Site::new();
-    let path = head_path(&site, 1);
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// Gives the first head of the site an end.
+fn end_at(site: &Site, expires_at: u64) {
+    let path = head_path(site, 1);
     let envelope = Envelope::parse(&std::fs::read(&path).unwrap()).unwrap();
     let mut head = Head::parse(envelope.payload.as_bytes()).unwrap();
-    head.expires_at = Some(head.issued_at + 1);
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    head.issued_at = head.issued_at.min(expires_at - 1);
+    head.expires_at = Some(expires_at);
     let signer = site.keys().head().unwrap();
     let signed = signer
         .sign(HEAD_NAMESPACE, &head.render().unwrap())
         .unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, signed.render().unwrap()).unwrap();
+}
+
+#[test]
+fn an_expired_head_is_refused() {
+    let site = Site::new();
+    end_at(&site, now() - 1);
     let server = FaultServer::start(site.store());
     let said = refused(&site, &server, &[]);
     assert!(said.contains("expired"), "{said}");
+}
+
+/// A head that has ended on a server is not taken, but what is kept locally starts: with that server, and with none.
+#[test]
+fn what_is_kept_starts_after_its_head_has_ended() {
+    let site = Site::new();
+    let end = now() + 15;
+    end_at(&site, end);
+    let server = FaultServer::start(site.store());
+    let cache = site.path("cache");
+    let arguments = ["--cache", cache.to_str().unwrap(), "-o", "offline-wait=1"];
+    let url = format!("{}/{SYSTEM}", server.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], false);
+    client.compare(&site.files);
+    drop(client);
+    while now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use layerfmt::manifest::RevisionName;
 
 use crate::cli::{ANSWER_NO, Globals};
+use crate::clock;
 use crate::output;
 use crate::sweep::{Policy, sweep};
 
@@ -21,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "SYSTEM[/PROFILE]@REV")]
     keep: Vec<RevisionName>,
     /// Objects younger than this stay: 90m, 24h, 7d
-    #[arg(long, default_value = "24h", value_name = "AGE", value_parser = age)]
+    #[arg(long, default_value = "24h", value_name = "AGE", value_parser = clock::age)]
     grace: Duration,
     /// Only say what would be deleted
     #[arg(short = 'n', long)]
@@ -66,37 +67,4 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(ANSWER_NO));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not an age: a number with s, m, h or d, as in 24h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        '0'..='9' => return text.parse().map(Duration::from_secs).map_err(|_| wrong()),
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
-    number
-        .checked_mul(factor)
-        .map(Duration::from_secs)
-        .ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_read() {
-        assert_eq!(age("24h"), Ok(Duration::from_secs(86_400)));
-        assert_eq!(age("0"), Ok(Duration::ZERO));
-        assert_eq!(age("7d"), Ok(Duration::from_secs(604_800)));
-        for wrong in ["", "h", "1w", "-1h", "99999999999999999999d"] {
-            assert!(age(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -71,6 +71,23 @@ enum Verb {
         #[command(flatten)]
         wording: Wording,
     },
+    /// Say how long heads are good for, or ask
+    ///
+    /// A client whose clock is right refuses a head that has ended, so nobody can show it an old system for long. The
+    /// heads must then be renewed in time: `bakery watch` does so, or `bakery key renew` from a timer.
+    Lifetime {
+        /// 30d, 12h, or never; none prints the setting
+        #[arg(value_name = "AGE")]
+        lifetime: Option<String>,
+    },
+    /// Publish anew what has half of its lifetime behind it, with the same contents
+    Renew {
+        /// The histories; all by default
+        #[arg(value_name = "SYSTEM[/PROFILE]")]
+        names: Vec<ProfileName>,
+        #[command(flatten)]
+        wording: Wording,
+    },
 }
 
 /// Does it.
@@ -122,8 +139,56 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 output::note(globals, &format!("published {}", revision.name()));
             }
         }
+        Verb::Lifetime { lifetime } => {
+            if let Some(text) = lifetime {
+                let lifetime = match text.as_str() {
+                    "never" => None,
+                    text => Some(clock::age(text).map_err(anyhow::Error::msg)?),
+                };
+                keys.set_lifetime(lifetime)?;
+            }
+            show_lifetime(globals, &keys)?;
+        }
+        Verb::Renew { names, wording } => renew(globals, names, &wording)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_lifetime(globals: &Globals, keys: &Keys) -> anyhow::Result<()> {
+    let seconds = keys.lifetime()?.map(|lifetime| lifetime.as_secs());
+    output::emit(
+        globals,
+        &serde_json::json!({ "lifetime_seconds": seconds }),
+        |out| match seconds {
+            Some(seconds) => writeln!(
+                out,
+                "heads signed from now on are good for {} hours; bakery watch, or bakery key renew, renews them",
+                seconds / 3600
+            ),
+            None => writeln!(out, "heads are good for ever"),
+        },
+    )
+}
+
+/// One that cannot be renewed does not keep the others from it.
+fn renew(globals: &Globals, names: Vec<ProfileName>, wording: &Wording) -> anyhow::Result<()> {
+    let publisher = globals.publisher()?;
+    let names = match names.is_empty() {
+        true => publisher.history().names()?,
+        false => names,
+    };
+    let mut failed = Vec::new();
+    for name in names {
+        match publisher.renew(&name, &wording.author()) {
+            Ok(Some(revision)) => output::note(globals, &format!("published {}", revision.name())),
+            Ok(None) => {}
+            Err(error) => failed.push(format!("{name}: {error}")),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!("not renewed: {}", failed.join("; "))
 }
 
 /// New key in, histories signed, old key out; each step may be repeated after a crash.

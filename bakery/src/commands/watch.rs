@@ -36,6 +36,9 @@ pub struct Args {
     /// When idle, compact stacks of more layers than this, or with layers that are mostly hidden
     #[arg(long, value_name = "LAYERS")]
     compact_above: Option<usize>,
+    /// When idle, make boot packs of the traces in the spool, once none has come for so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pack_after: Option<u64>,
     /// Forget ended jobs after so many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep: u64,
@@ -63,7 +66,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         settle: Settle(Duration::from_millis(args.settle)),
         policy: Policy {
             store,
+            keys: globals.keys()?,
             layers_max: args.compact_above,
+            pack_after: args.pack_after.map(Duration::from_secs),
         },
         keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),
         rescan: Duration::from_secs(args.rescan.max(1)),

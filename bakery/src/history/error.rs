@@ -44,6 +44,17 @@ pub enum HistoryError {
         /// Why.
         source: TrustError,
     },
+    /// Our own key may not publish this.
+    #[error(
+        "nothing was published, as nobody would believe it: {name}: {source}. Our own key must be one that `bakery key list` has \
+         for {name}: `bakery key rotate` makes a new one"
+    )]
+    Signer {
+        /// Which history.
+        name: String,
+        /// Why.
+        source: TrustError,
+    },
     /// The keysets are not to be believed.
     #[error(transparent)]
     Trust(#[from] TrustError),

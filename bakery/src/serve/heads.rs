@@ -144,6 +144,14 @@ async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectErro
 /// # Errors
 /// It is not there or damaged; the store failed.
 pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, ObjectError> {
+    Ok(records(objects, of).await?.1)
+}
+
+/// As [`manifest`], with the head.
+///
+/// # Errors
+/// One of them is not there or damaged; the store failed.
+pub async fn records(objects: &Objects, of: &Profile) -> Result<(Head, Manifest), ObjectError> {
     let head_path = path(&of.system, &of.profile, of.revision);
     let head = Envelope::parse(&objects.read(&head_path).await?);
     let head = head.map_err(|error| damaged(&head_path, &error))?;
@@ -155,7 +163,8 @@ pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, Objec
         }
         other => other,
     }?;
-    Manifest::parse(&manifest).map_err(|error| damaged(&manifest_path, &error))
+    let manifest = Manifest::parse(&manifest).map_err(|error| damaged(&manifest_path, &error))?;
+    Ok((head, manifest))
 }
 
 /// A record that cannot be read.

@@ -1,0 +1,53 @@
+//! Heads that end are signed anew before they do.
+
+use std::time::Duration;
+
+use layerfmt::manifest::{Action, ProfileName};
+
+use super::{Draft, Publisher, Uploads};
+use crate::clock;
+use crate::history::{HistoryError, Result, Revision};
+
+/// Whether a head that ends at `expires_at` should be followed by one that ends later: half of the time is over, or
+/// it was made when heads had no end.
+#[must_use]
+pub fn is_due(expires_at: Option<u64>, lifetime: Duration, now: u64) -> bool {
+    expires_at.is_none_or(|end| end <= now.saturating_add(lifetime.as_secs() / 2))
+}
+
+impl Publisher {
+    /// Publish the newest revision of `name` anew if its head is about to end; `None` when it is not. Only what is signed
+    /// by a key that may is renewed, however long ago it ended.
+    ///
+    /// # Errors
+    /// As of [`Publisher::publish`].
+    pub fn renew(&self, name: &ProfileName, author: &str) -> Result<Option<Revision>> {
+        let Some(lifetime) = self.lifetime else {
+            return Ok(None);
+        };
+        let head = self.history().require_head(name)?;
+        if !is_due(head.head.expires_at, lifetime, clock::now()) {
+            return Ok(None);
+        }
+        let revision = self.publish(name, &Uploads::default(), |head, _| {
+            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            let message = "signed anew: the head was about to end";
+            Ok(Draft::like(&head.manifest, Action::Resign, author, message))
+        })?;
+        Ok(Some(revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_renewed_at_half_of_their_time() {
+        let month = Duration::from_secs(1000);
+        assert!(is_due(None, month, 5));
+        assert!(!is_due(Some(10_501), month, 10_000));
+        assert!(is_due(Some(10_500), month, 10_000));
+        assert!(is_due(Some(1), month, 10_000));
+    }
+}

@@ -1,0 +1,224 @@
+//! What is done by policy when there is nothing else to do: heads renewed, boot packs made, long stacks compacted.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ulid::Ulid;
+
+use super::{Options, own_program};
+use crate::clock;
+use crate::jobs::Target;
+use crate::keys::Keys;
+use crate::publish::is_due;
+use crate::serve;
+
+/// How often the store is looked through.
+const PAUSE: Duration = Duration::from_secs(20);
+/// A renewal that failed (the agent has no key, say) is tried again after so many seconds.
+const RENEW_AGAIN: u64 = 600;
+/// Traces that come without a break are packed after so long all the same.
+const PACK_AT_LAST: Duration = Duration::from_secs(1800);
+
+/// What to do when idle.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The store to look at.
+    pub store: String,
+    /// Its keys: they say how long heads are good for.
+    pub keys: Keys,
+    /// More layers than this are too many (and layers mostly hidden are, too); `None`: never
+    /// compact.
+    pub layers_max: Option<usize>,
+    /// Boot packs are made when no trace has come for so long; `None`: never.
+    pub pack_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Work {
+    Renew,
+    Pack,
+    Compact,
+}
+
+/// One piece of work, and what it was seen to be needed for: it is not repeated for the same.
+#[derive(Debug, Clone)]
+struct Piece {
+    work: Work,
+    target: Target,
+    reason: u128,
+}
+
+/// Starts at most one piece of work at a time, a `bakery` of its own at the lowest priority, and ends it when there
+/// is a job to bake: nothing is half published, and it begins anew later.
+pub(super) struct Idle {
+    policy: Policy,
+    spool: std::path::PathBuf,
+    arguments: Vec<String>,
+    running: Option<(Child, Piece)>,
+    /// A refusal is not repeated until something changed.
+    tried: HashMap<(Work, Target), u128>,
+    /// When traces were first seen that no pack was made of.
+    unpacked: HashMap<Target, Instant>,
+    looked: Option<Instant>,
+}
+
+impl Idle {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            policy: options.policy.clone(),
+            spool: options.spool.root().to_owned(),
+            arguments: options.arguments.clone(),
+            running: None,
+            tried: HashMap::new(),
+            unpacked: HashMap::new(),
+            looked: None,
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Goes on: looks after the one at work, or finds the next.
+    pub(super) fn step(&mut self) {
+        if let Some((child, piece)) = &mut self.running {
+            match child.try_wait() {
+                Ok(None) => return,
+                Ok(Some(status)) => tracing::info!("{piece} ended with {status}"),
+                Err(error) => tracing::warn!("cannot ask after {piece}: {error}"),
+            }
+            self.unpacked.remove(&piece.target);
+            self.tried
+                .insert((piece.work, piece.target.clone()), piece.reason);
+            self.running = None;
+            self.looked = None;
+        }
+        if self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let next = match self.next() {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!("cannot tell what is to be done when idle: {error:#}");
+                None
+            }
+        };
+        if let Some(piece) = next
+            && let Err(error) = self.launch(&piece)
+        {
+            tracing::warn!("cannot start {piece}: {error:#}");
+        }
+    }
+
+    /// Renewals first: they cannot wait.
+    fn next(&mut self) -> anyhow::Result<Option<Piece>> {
+        let lifetime = self.policy.keys.lifetime()?;
+        let layers_max = self.policy.layers_max;
+        if lifetime.is_none() && layers_max.is_none() && self.policy.pack_after.is_none() {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let mut pieces = Vec::new();
+        for (profile, head, layers) in serve::states(&self.policy.store)? {
+            let target = Target {
+                system: profile.system,
+                profile: profile.profile,
+            };
+            let mut add = |work, reason| {
+                pieces.push(Piece {
+                    work,
+                    target: target.clone(),
+                    reason,
+                });
+            };
+            let revision = u128::from(profile.revision);
+            if lifetime.is_some_and(|lifetime| is_due(head.expires_at, lifetime, now)) {
+                add(Work::Renew, revision << 64 | u128::from(now / RENEW_AGAIN));
+            }
+            if let Some(pause) = self.policy.pack_after
+                && let Some(newest) = newest_trace(&self.spool, &target)
+                && self.tried.get(&(Work::Pack, target.clone())) != Some(&newest.0)
+            {
+                let first = self
+                    .unpacked
+                    .entry(target.clone())
+                    .or_insert_with(Instant::now);
+                let age = u128::from(now) * 1000;
+                let age = age.saturating_sub(u128::from(newest.timestamp_ms()));
+                if age >= pause.as_millis() || first.elapsed() >= PACK_AT_LAST {
+                    add(Work::Pack, newest.0);
+                }
+            }
+            if layers_max.is_some() && layers > 1 {
+                add(Work::Compact, revision);
+            }
+        }
+        pieces.retain(|piece| {
+            let tried = self.tried.get(&(piece.work, piece.target.clone()));
+            tried != Some(&piece.reason)
+        });
+        pieces.sort_by_key(|piece| piece.work as u8);
+        Ok(pieces.into_iter().next())
+    }
+
+    fn launch(&mut self, piece: &Piece) -> anyhow::Result<()> {
+        let mut command = Command::new(own_program()?);
+        command.args(&self.arguments);
+        let target = piece.target.to_string();
+        match piece.work {
+            Work::Renew => command.args(["key", "renew", &target]),
+            Work::Pack => command.args(["pack", &target, "--spool"]).arg(&self.spool),
+            Work::Compact => {
+                let most = self.policy.layers_max.unwrap_or(usize::MAX).to_string();
+                command.args(["compact", &target, "--if-needed", "--layers-max", &most])
+            }
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        // Disk schedulers derive their own priority from this one.
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        if let Err(error) = rustix::process::setpriority_process(pid, 19) {
+            tracing::warn!("cannot lower the priority of {piece}: {error}");
+        }
+        tracing::debug!("{piece} begins");
+        self.running = Some((child, piece.clone()));
+        Ok(())
+    }
+
+    /// Makes room for a job.
+    pub(super) fn stop(&mut self) {
+        if let Some((mut child, piece)) = self.running.take() {
+            let stopped = child.kill().and_then(|()| child.wait());
+            if let Err(error) = stopped {
+                tracing::warn!("cannot stop {piece}: {error}");
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Piece {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let work = match self.work {
+            Work::Renew => "renewal",
+            Work::Pack => "the boot pack",
+            Work::Compact => "compaction",
+        };
+        write!(f, "{work} of {}", self.target)
+    }
+}
+
+/// The number of the newest trace that the boots of any revision of `target` have sent.
+fn newest_trace(spool: &Path, target: &Target) -> Option<Ulid> {
+    let history = serve::posts::traces_of(spool, &target.system, &target.profile);
+    let revisions = std::fs::read_dir(history).ok()?;
+    let traces = revisions.filter_map(|revision| std::fs::read_dir(revision.ok()?.path()).ok());
+    let names = traces.flatten().filter_map(|trace| {
+        let name = trace.ok()?.file_name();
+        name.to_str()?.parse::<Ulid>().ok()
+    });
+    names.max()
+}

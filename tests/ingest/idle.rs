@@ -1,0 +1,115 @@
+//! What `bakery watch` does when there is nothing to bake.
+
+use std::time::Duration;
+
+use layerfmt::manifest::Action;
+use layerfmt::trace::{BootTrace, Touch};
+
+use crate::kitchen::{Kitchen, run, text, wait_until};
+
+/// A new setting holds for heads made before, each is renewed once, and what it shows stays the same.
+#[test]
+fn heads_that_end_are_renewed() {
+    let kitchen = Kitchen::new();
+    let told = run(kitchen.bakery().args(["key", "lifetime"]));
+    assert!(
+        text(&told.stdout).contains("for ever"),
+        "{}",
+        text(&told.stdout)
+    );
+    let refused = kitchen
+        .bakery()
+        .args(["key", "lifetime", "5s"])
+        .output()
+        .unwrap();
+    assert!(
+        !refused.status.success() && text(&refused.stderr).contains("30d"),
+        "{}",
+        text(&refused.stderr)
+    );
+    run(kitchen.bakery().args(["key", "lifetime", "30d"]));
+    let before = kitchen
+        .history()
+        .head(&"kiosk".parse().unwrap())
+        .unwrap()
+        .unwrap();
+    assert_eq!(before.head.expires_at, None);
+    kitchen.drain();
+    kitchen.drain();
+    for name in ["kiosk", "lab"] {
+        let head = kitchen
+            .history()
+            .head(&name.parse().unwrap())
+            .unwrap()
+            .unwrap();
+        assert_eq!(head.number(), 2, "{name}");
+        assert_eq!(
+            head.head.expires_at,
+            Some(head.head.issued_at + 30 * 86_400)
+        );
+        assert_eq!(head.manifest.action, Action::Resign);
+        assert_eq!(head.manifest.tree_digest, before.manifest.tree_digest);
+    }
+    // Whoever publishes keeps to it.
+    run(kitchen.bakery().args(["rollback", "kiosk@1", "-m", "back"]));
+    let head = kitchen
+        .history()
+        .head(&"kiosk".parse().unwrap())
+        .unwrap()
+        .unwrap();
+    assert!(head.head.expires_at.is_some());
+    // A renewal takes no place among the revisions that are kept.
+    run(kitchen.bakery().args(["key", "renew"]));
+    let swept = run(kitchen
+        .bakery()
+        .args(["gc", "--keep-last", "1", "--grace", "0", "--json"]));
+    let swept: serde_json::Value = serde_json::from_slice(&swept.stdout).unwrap();
+    assert_eq!(swept["revisions_kept"], 5, "{swept}");
+    run(kitchen.bakery().args(["key", "lifetime", "never"]));
+    kitchen.assert_sound();
+}
+
+#[test]
+fn an_idle_watcher_makes_boot_packs() {
+    let kitchen = Kitchen::new();
+    let head = kitchen
+        .history()
+        .head(&"kiosk".parse().unwrap())
+        .unwrap()
+        .unwrap();
+    let merged = kitchen.history().merged(&head.manifest).unwrap();
+    let file = (0..merged.index.inode_count())
+        .find(|ino| merged.index.inode(*ino).unwrap().size > 100_000)
+        .unwrap();
+    let trace = BootTrace {
+        tree: head.manifest.tree_digest,
+        touches: vec![Touch {
+            ino: file,
+            page: 0,
+            count: 20,
+        }],
+    };
+    let place = kitchen.spool().join("traces/kiosk/main/1");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("01ARZ3NDEKTSV4RRFFQ69G5FAV"), trace.encode()).unwrap();
+    let watch = kitchen.watch(&["--pack-after", "1"]);
+    let number = || {
+        kitchen
+            .history()
+            .newest(&"kiosk".parse().unwrap())
+            .unwrap()
+            .unwrap()
+    };
+    wait_until(Duration::from_secs(90), || number() == 2);
+    let head = kitchen
+        .history()
+        .head(&"kiosk".parse().unwrap())
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.manifest.action, Action::Pack);
+    assert!(head.manifest.pack.is_some());
+    // And leaves it at that.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(number(), 2);
+    assert!(watch.terminate());
+}
