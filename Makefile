@@ -147,7 +147,10 @@ bench-report: ## The page with the plots: docs/benchmarks.html, from benches/res
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
 test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip (some minutes: racing creates wait for its lock)
-	./tests/history/seaweedfs $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored
+	./tests/history/seaweedfs $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored --skip volume_server
+
+test-s3-cluster: build ## The same on a cluster of SeaweedFS, and two bakers while one of its volume servers is killed
+	./tests/history/seaweedfs --cluster $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored --test-threads 1
 
 test-crash: build ## kill -9 at 200 random points: watcher and baker under 20 pushes, and a publishing process (KILLS=200 UPLOADS=20)
 	LAYERFS_KILLS=$(or $(KILLS),200) LAYERFS_UPLOADS=$(or $(UPLOADS),20) LAYERFS_TEST_KILLS=$(or $(KILLS),200) \
@@ -171,5 +174,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-report

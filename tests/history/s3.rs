@@ -1,8 +1,16 @@
 //! The same on a real S3: SeaweedFS. `make test-s3` installs and starts it.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
 use bakery::store::{Store, check, conformance};
 
 use super::world::{World, files, name, revision, with};
+use crate::kitchen::{Running, program, run, upload, wait_until};
+
+/// Longest wait for a cluster that has just lost a server.
+const LONG: Duration = Duration::from_secs(1200);
 
 /// `s3://bucket` of a running store; the `AWS_…` variables say how to reach it.
 const PLACE: &str = "LAYERFS_TEST_S3";
@@ -84,4 +92,133 @@ fn eight_writers_on_a_bucket_have_one_winner_each() {
     });
     assert_eq!(numbers, (2..10).collect());
     world.assert_sound();
+}
+
+/// Two bakers on one cluster, each at a gateway of its own, while a volume server dies: what was acknowledged is published
+/// exactly once, and everything is still there and whole.
+#[test]
+#[ignore = "needs a cluster of SeaweedFS: make test-s3-cluster"]
+fn two_bakers_survive_the_death_of_a_volume_server() {
+    const UPLOADS: usize = 8;
+    let world = World::at(tempfile::tempdir().unwrap(), place("cluster"));
+    world.push("kiosk", &files([("etc/motd", "1")]));
+    let variable = |name: &str| std::env::var(name).expect("run this through make test-s3-cluster");
+    let gateways = [variable("AWS_ENDPOINT"), variable("LAYERFS_TEST_S3_SECOND")];
+    let bakery = |gateway: &str| {
+        let mut command = Command::new(program("bakery"));
+        command
+            .env("AWS_ENDPOINT", gateway)
+            .arg("--keys")
+            .arg(world.keys().directory());
+        command.args(["--store", world.location()]);
+        command
+    };
+    let spools: Vec<_> = (0..2)
+        .map(|n| world.dir.path().join(format!("spool-{n}")))
+        .collect();
+    let drop_into = |spool: &Path, name: &str| {
+        let place = spool.join("incoming/kiosk");
+        std::fs::create_dir_all(&place).unwrap();
+        // Incompressible, so that it is more than the metadata.
+        let content: Vec<u8> = (0..4096)
+            .flat_map(|n| *blake3::hash(format!("{name}{n}").as_bytes()).as_bytes())
+            .collect();
+        std::fs::write(place.join(format!("{name}.part")), upload(name, &content)).unwrap();
+        std::fs::rename(
+            place.join(format!("{name}.part")),
+            place.join(format!("{name}.tar.zst")),
+        )
+        .unwrap();
+    };
+    for (n, spool) in spools.iter().enumerate() {
+        for upload in 0..UPLOADS / 2 {
+            drop_into(spool, &format!("before-{n}-{upload}"));
+        }
+    }
+    let watchers: Vec<_> = gateways
+        .iter()
+        .zip(&spools)
+        .map(|(gateway, spool)| {
+            let mut command = bakery(gateway);
+            command
+                .arg("watch")
+                .args(["--settle", "50", "--rescan", "1", "--spool"])
+                .arg(spool);
+            Running::start(&mut command)
+        })
+        .collect();
+    let done = |spool: &Path| std::fs::read_dir(spool.join("done")).map_or(0, Iterator::count);
+    wait_until(LONG, || spools.iter().any(|spool| done(spool) > 0));
+    run(Command::new("kill").args(["-9", &variable("LAYERFS_TEST_S3_VICTIM")]));
+    for (n, spool) in spools.iter().enumerate() {
+        for upload in 0..UPLOADS / 2 {
+            drop_into(spool, &format!("after-{n}-{upload}"));
+        }
+    }
+    wait_until(LONG, || spools.iter().all(|spool| done(spool) == UPLOADS));
+    for watcher in watchers {
+        assert!(watcher.terminate());
+    }
+    let history = world.history();
+    assert_eq!(
+        history.newest(&name("kiosk")).unwrap(),
+        Some(1 + 2 * UPLOADS as u64)
+    );
+    let head = history.require_head(&name("kiosk")).unwrap();
+    assert_eq!(world.files(&head).len(), 1 + 2 * UPLOADS);
+    for gateway in &gateways {
+        run(bakery(gateway).args(["verify", "--all"]));
+    }
+}
+
+/// Any number of servers before one bucket: what one publisher made, all of them show.
+#[test]
+#[ignore = "needs SeaweedFS: make test-s3"]
+fn servers_before_one_bucket_answer_alike() {
+    let world = World::at(tempfile::tempdir().unwrap(), place("serve"));
+    let base = files([("etc/motd", "1")]);
+    world.push("kiosk", &base);
+    let second = std::env::var("LAYERFS_TEST_S3_SECOND").unwrap();
+    let gateways = [std::env::var("AWS_ENDPOINT").unwrap(), second];
+    let servers: Vec<_> = gateways
+        .iter()
+        .map(|gateway| {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = port.local_addr().unwrap().to_string();
+            drop(port);
+            let mut command = Command::new(program("bakery"));
+            command.env("AWS_ENDPOINT", gateway).arg("--store");
+            command
+                .arg(world.location())
+                .args(["serve", "--listen", &address]);
+            (Running::start(&mut command), format!("http://{address}"))
+        })
+        .collect();
+    let get = |server: &str, path: &str, range: &str| {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--retry",
+            "20",
+            "--retry-connrefused",
+            "--retry-delay",
+            "1",
+        ]);
+        run(curl
+            .args(["--fail", "-r", range])
+            .arg(format!("{server}{path}")))
+        .stdout
+    };
+    let two = world.push("kiosk", &with(&base, [("etc/motd", Some("2"))]));
+    let layer = &two.manifest.layers[1];
+    let path = format!("/layers/{}.layer", layer.digest);
+    for (_, server) in &servers {
+        let bundle =
+            layerfmt::trust::Bundle::parse(&get(server, "/v1/bundle/kiosk/main", "0-")).unwrap();
+        let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).unwrap();
+        assert_eq!(head.revision, 2, "{server}");
+        let whole = get(server, &path, "0-");
+        assert_eq!(whole.len() as u64, layer.len);
+        assert_eq!(get(server, &path, "10-99"), whole[10..100]);
+    }
 }
