@@ -9,6 +9,7 @@ use layerfmt::Options;
 use layerfmt::manifest::ProfileName;
 use serde::Serialize;
 
+use super::wording::Wording;
 use crate::bake::{Recipe, Report, bake};
 use crate::cli::Globals;
 use crate::commands::input::Input;
@@ -50,18 +51,8 @@ pub struct Args {
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
-    /// Why, for the log
-    #[arg(
-        short,
-        long,
-        default_value = "",
-        value_name = "TEXT",
-        hide_default_value = true
-    )]
-    pub message: String,
-    /// Who, for the log; by default the user who runs the program
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown")]
-    pub author: String,
+    #[command(flatten)]
+    pub wording: Wording,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,7 +83,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let layer = staging.path().join("system.layer");
     let report = bake(&mut *source, None, &recipe, &layer)?;
     recipe.progress.finish_and_clear();
-    let message = match args.message.as_str() {
+    let author = args.wording.author();
+    let message = match args.wording.message.as_str() {
         "" => format!("import of {}", args.input.source.display()),
         text => text.to_owned(),
     };
@@ -102,7 +94,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         kernel: boot.kernel.as_ref().map(|(_, file)| file.as_path()),
         initrd: boot.initrd.as_ref().map(|(_, file)| file.as_path()),
         cmdline: args.cmdline,
-        author: args.author,
+        author,
         message,
     })?;
     let answer = Answer {

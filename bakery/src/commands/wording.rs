@@ -25,11 +25,8 @@ impl Wording {
                 .iter()
                 .find_map(|v| std::env::var(v).ok())
         };
-        let author = self
-            .author
-            .clone()
-            .or_else(user)
-            .unwrap_or_else(|| "unknown".into());
+        let uid = || format!("uid {}", rustix::process::getuid().as_raw());
+        let author = self.author.clone().or_else(user).unwrap_or_else(uid);
         author
             .chars()
             .filter(|c| !c.is_control())

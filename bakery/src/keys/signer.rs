@@ -97,7 +97,8 @@ fn run_ssh_keygen(file: &Path, namespace: &str, payload: &[u8]) -> Result<String
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let what = format!(
-        "ssh-keygen does not sign: {}; is the agent running?",
+        "ssh-keygen does not sign: {}; is the agent running? A root key that lies elsewhere is \
+         named by --root-key FILE",
         complaint.trim()
     );
     Err(unusable(file, &what))

@@ -7,6 +7,8 @@ use super::addition::{Grafting, Origin};
 use super::{Draft, Publisher, Uploads};
 use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
+use crate::store::StoreError;
+use crate::sweep;
 
 /// How far back a layer given by its digest is looked for.
 const SEARCH_MAX: usize = 1000;
@@ -30,7 +32,7 @@ impl Publisher {
             "" => format!("roll back to {}: {}", old.number(), old.manifest.message),
             message => message.into(),
         };
-        self.publish(&to.name, &Uploads::default(), |head, _| {
+        let published = self.publish(&to.name, &Uploads::default(), |head, _| {
             if let Some(head) = head.filter(|head| head.number() == old.number()) {
                 let what = format!("{} is the newest revision already", head.name());
                 return Err(HistoryError::Refused(what));
@@ -41,7 +43,19 @@ impl Publisher {
                 author,
                 &message,
             ))
-        })
+        });
+        match published {
+            Err(HistoryError::Store(StoreError::Missing(key)))
+                if sweep::is_swept(self.history(), &old.name())? =>
+            {
+                Err(HistoryError::Refused(format!(
+                    "{} was swept by `bakery gc`, {key} is gone; `bakery log` marks what was, and \
+                     `bakery tag` keeps what is tagged",
+                    old.name()
+                )))
+            }
+            published => published,
+        }
     }
 
     /// Put a layer of some history on top of another one. `what` is a revision, meaning the layer

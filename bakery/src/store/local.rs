@@ -15,7 +15,10 @@ use super::{Key, Result, Store, StoreError};
 const STAGING: &str = "staging";
 
 pub(super) fn attach(location: &str, root: &Path) -> Result<Store> {
-    let root = fs::canonicalize(root).map_err(|e| failed("cannot open the store", root, e))?;
+    let root = fs::canonicalize(root).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => StoreError::NotAStore(location.into()),
+        _ => failed("cannot open the store", root, e),
+    })?;
     let objects = LocalFileSystem::new_with_prefix(&root)
         .map_err(|e| StoreError::Failed {
             doing: "cannot open the store",
