@@ -106,6 +106,22 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         let job = kitchen.receive("kiosk", OPENING, body);
         jobs.push((name, job.unwrap_or_else(|| panic!("{name} was not queued"))));
     }
+    // Made on a revision that never was: the newest is meant. Openings that are none are refused.
+    for base in ["99999", "18446744073709551615"] {
+        let opening = format!("{{\"version\":1,\"base\":{base}}}");
+        kitchen.receive("kiosk", &opening, &whole).unwrap();
+    }
+    let nested = "[".repeat(60_000);
+    let long = format!("{{\"version\":1,\"message\":\"{}\"}}", "m".repeat(70_000));
+    for opening in [
+        nested.as_str(),
+        &long,
+        "{\"version\":1,\"base\":-1}",
+        "{}",
+        "null",
+    ] {
+        assert_eq!(kitchen.receive("kiosk", opening, &whole), None);
+    }
     let good = kitchen.receive("kiosk", OPENING, &whole).unwrap();
     kitchen.drain();
     let told = kitchen.jobs();

@@ -27,7 +27,7 @@ fn nginx(kitchen: &Kitchen, upstream: &str) -> Server {
         .map(|name| format!("{name}_temp_path {}/{name};\n", place.display()))
         .concat();
     let whole = format!(
-        "daemon off; user root; pid {0}/pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n{temporary}{site}}}\n",
+        "daemon off; master_process off; user root; pid {0}/pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n{temporary}{site}}}\n",
         place.display()
     );
     std::fs::write(place.join("nginx.conf"), whole).unwrap();

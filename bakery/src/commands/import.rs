@@ -51,6 +51,7 @@ pub struct Args {
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
+    /// Why, and who.
     #[command(flatten)]
     pub wording: Wording,
 }
