@@ -14,7 +14,7 @@ own_room() {
 	bin=$(realpath "${LAYERFS_BIN:-$here/../../target/release}")
 	room=$(mktemp -d)
 	mount -t tmpfs -o mode=755 conformance "$room"
-	trap 'cd /; umount -l "$room/mnt" 2>/dev/null; umount -l "$room"; rmdir "$room"' EXIT
+	trap 'cd /; umount -l "$room/mnt" 2>/dev/null || true; umount -l "$room"; rmdir "$room"' EXIT
 	mkdir "$room"/{lower,mnt,plain}
 	suite=$room/mnt/suite
 }
