@@ -10,6 +10,7 @@ listed       the last that is done before the end is to list /, which makes the 
              systemd-shutdown asks for them while the daemon stands still
 full         a full upper is ENOSPC for the writer; reads go on, after rm writes work again, the end is clean
 memory       what the daemon holds and what it leaves; a program that takes all memory is killed, the root is not
+asleep       tasks are frozen as for a suspend, while programs ask the root without a pause: the machine goes on
 ends         N boots that only end (20), none hangs
 """
 
@@ -23,6 +24,7 @@ from machine import BootError
 from office import Site, report
 
 OUTAGE = 60
+SLEEPS = 4
 # Status of the daemon in kB, its OOM score, the machine's memory.
 MEMORY = r"""
 pid=$(pgrep -x '@layerfs|layerfs')
@@ -160,6 +162,22 @@ def memory(site):
     report(f"memory: a program that took everything was killed, the root was not: {show_memory(hog)}; off at {machine.seconds():.1f} s")
 
 
+def asleep(site):
+    with site.machine("asleep") as machine:
+        site.check_running(machine)
+        machine.run("for n in 1 2 3; do (while :; do find /usr -xdev -type f -exec true {} +; echo 2 > /proc/sys/vm/drop_caches; done "
+                    "> /dev/null 2>&1 < /dev/null &); done")
+        # Everything of a suspend up to and with the freezing of tasks, five seconds long.
+        _, told = machine.run(f"echo freezer > /sys/power/pm_test; for n in $(seq {SLEEPS}); do if echo freeze > /sys/power/state; "
+                              "then echo slept; else echo refused; fi; sleep 1; done 2>&1; echo none > /sys/power/pm_test", 300)
+        slept = told.split().count("slept")
+        machine.run("pkill -f drop_caches; pkill find; test \"$(systemctl is-system-running)\" = running && echo written > /etc/after && sync && "
+                    "find /usr/bin -type f | xargs -d '\\n' cat > /dev/null", 200)
+        site.power_off(machine)
+    report(f"asleep: frozen {slept} times of {SLEEPS} while programs asked the root, refused {SLEEPS - slept} times; went on each time; "
+           f"off at {machine.seconds():.1f} s")
+
+
 def ends(site, count):
     took = []
     for number in range(count):
@@ -176,11 +194,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree")
     parser.add_argument("--site")
-    parser.add_argument("--only", default="reboot,outage,late,listed,full,memory,ends")
+    parser.add_argument("--only", default="reboot,outage,late,listed,full,memory,asleep,ends")
     parser.add_argument("--poweroffs", type=int, default=20)
     given = parser.parse_args()
     tests = {"reboot": reboot, "outage": outage, "late": late, "listed": listed,
-             "full": full, "memory": memory,
+             "full": full, "memory": memory, "asleep": asleep,
              "ends": lambda site: ends(site, given.poweroffs)}
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="layerfs-duty.", dir="/var/tmp") as temporary:
