@@ -14,6 +14,9 @@ help: ## List the targets
 packages: ## Install the Debian packages that tests and demo need (root)
 	./.ci/install-packages
 
+packages-long: packages ## And those that the long suites need (root)
+	./.ci/install-packages packages-long
+
 check: ## Format, lints, documentation: no warning allowed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -38,13 +41,13 @@ test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root:
 test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
 	./tests/conformance/run.sh $(or $(SETTING),short)
 
-test-stress: build ## stress-ng's file system class in both modes; git, dpkg and tar at once against a plain directory (root; STRESS=2 seconds each)
+test-stress: packages-long build ## stress-ng's file system class in both modes; git, dpkg and tar at once against a plain directory (root; STRESS=2 seconds each)
 	./tests/conformance/stress.sh $(or $(STRESS),2)
 
-test-python: build ## The tests of Python's library that use files, in both modes (root; minutes; libpython3-testsuite)
+test-python: packages-long build ## The tests of Python's library that use files, in both modes (root; minutes)
 	./tests/conformance/python.sh $(MODULES)
 
-test-fio: build ## fio's verify jobs in both modes, before and after a remount (root; MIB=16)
+test-fio: packages-long build ## fio's verify jobs in both modes, before and after a remount (root; MIB=16)
 	./tests/conformance/fio.sh $(or $(MIB),16)
 
 test-model-long: build ## 500 random sequences of 100 operations against overlayfs and a plain directory, each mode (root; CASES=500)
@@ -174,5 +177,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-report

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The tests of Python's own library that use files (Debian's libpython3-testsuite), in both modes. What fails on a plain
+# The tests of Python's own library that use files (Debian's libpython3.11-testsuite), in both modes. What fails on a plain
 # tmpfs as well is Python's or this machine's.
 #   python.sh [MODULE…]        root
 set -euo pipefail
@@ -10,7 +10,7 @@ own_room "$0" "$@"
 	zipfile sqlite3 dbm dbm_dumb shelve gzip bz2 lzma compileall import zipimport unicode_file genericpath fileinput runpy \
 	largefile bufio
 python=/usr/bin/python3
-$python -c 'import test.test_os' || { echo "python: no tests: apt-get install libpython3-testsuite" >&2; exit 2; }
+$python -c 'import test.test_os' || { echo "python: no tests: install libpython$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-testsuite" >&2; exit 2; }
 bake_lower
 
 # The cases of one module that fail with its files in a directory: one name a line.
