@@ -326,5 +326,14 @@ pub(crate) fn once_failed() -> Vec<(bool, Vec<Operation>)> {
                 O::Rename(s("b"), s("a/b")),
             ],
         ),
+        // One of three names lies in a directory that was moved and not looked at since.
+        (
+            true,
+            vec![
+                O::Rename(s("b"), s("l")),
+                O::Remount,
+                O::Rename(s("a/big"), s("big")),
+            ],
+        ),
     ]
 }

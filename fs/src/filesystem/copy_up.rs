@@ -35,16 +35,7 @@ impl LayerFs {
         }
         let row = row_of(id).ok_or(Errno::STALE)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
-        let mut places: Vec<(NodeId, Name)> = Vec::new();
-        for place in self.lower.names().places(row) {
-            let Some(parent) = self.locate(tree, place.dir)? else {
-                continue;
-            };
-            let name = Names::name(&self.lower.index, place);
-            if self.visible(tree, parent, name)? == Some(id) {
-                places.push((parent, Arc::from(name)));
-            }
-        }
+        let places = self.shown_places(tree, row)?;
         if places.is_empty() {
             return Err(Errno::STALE);
         }
@@ -84,6 +75,31 @@ impl LayerFs {
             tree.name_object(&self.lower.index, *parent, name, id, inode.kind());
         }
         Ok(())
+    }
+
+    /// Where row `row`, which is not in the upper, is shown.
+    fn shown_places(&self, tree: &mut Tree, row: Ino) -> Result<Vec<(NodeId, Name)>> {
+        let mut searched = false;
+        loop {
+            let mut places: Vec<(NodeId, Name)> = Vec::new();
+            let mut lost = false;
+            for place in self.lower.names().places(row) {
+                let Some(parent) = self.locate(tree, place.dir)? else {
+                    lost = true;
+                    continue;
+                };
+                let name = Names::name(&self.lower.index, place);
+                if self.visible(tree, parent, name)? == Some(lower_id(row)) {
+                    places.push((parent, Arc::from(name)));
+                }
+            }
+            if !lost || searched {
+                return Ok(places);
+            }
+            // A directory with one of its names was moved, and nobody has looked at it since.
+            self.load_directories(tree)?;
+            searched = true;
+        }
     }
 
     /// Give a staged object its names; the parents keep their times.
@@ -229,19 +245,12 @@ impl LayerFs {
         if marked.origin != Some(row) {
             return Ok(());
         }
-        let places: Vec<_> = self.lower.names().places(row).collect();
-        for place in places {
-            let Some(parent) = self.locate(tree, place.dir)? else {
-                continue;
-            };
-            let name = Names::name(&self.lower.index, place);
-            if self.visible(tree, parent, name)? != Some(lower_id(row))
-                || tree.get(lower_id(row)).is_some()
-            {
+        for entry in self.shown_places(tree, row)? {
+            let (parent, _) = entry;
+            if tree.get(lower_id(row)).is_some() {
                 continue;
             }
             self.copy_up(tree, parent)?;
-            let entry = (parent, Name::from(name));
             self.publish(tree, upper, staged, std::slice::from_ref(&entry), true)?;
             tree.name_object(&self.lower.index, parent, &entry.1, 0, REGULAR);
         }

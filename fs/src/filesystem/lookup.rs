@@ -11,7 +11,7 @@ use super::reply::{
     Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
     upper_id,
 };
-use super::tree::{Name, Node, Tree, Visible};
+use super::tree::{Entry, Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
@@ -279,6 +279,22 @@ impl LayerFs {
                 tree.hide(index, id, &name);
             } else {
                 tree.name_object(index, id, &name, 0, kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// Make nodes of all directories of the upper: then those that were moved are known by their rows.
+    pub(super) fn load_directories(&self, tree: &mut Tree) -> Result<()> {
+        let mut left = vec![ROOT_ID];
+        while let Some(dir) = left.pop() {
+            let Some(node) = tree.get(dir) else { continue };
+            let directories = node.listing.iter().filter_map(|(name, entry)| match entry {
+                Entry::Object { kind, .. } if *kind == DIRECTORY => Some(Arc::clone(name)),
+                _ => None,
+            });
+            for name in directories.collect::<Vec<Name>>() {
+                left.extend(self.visible(tree, dir, &name)?);
             }
         }
         Ok(())
