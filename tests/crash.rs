@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,6 +88,10 @@ fn check(at: &Path, i: usize, done: bool) {
         fs::read(path("two")).unwrap(),
     );
     assert_eq!(one, two, "one{i} and two{i} came apart");
+    for name in ["one", "two"] {
+        let links = path(name).metadata().unwrap().nlink();
+        assert_eq!(links, 2, "links of {name}{i}");
+    }
     assert!(
         one == b"both" || !done && (one == b"link" || one.is_empty()),
         "one{i}: {one:?}"
@@ -240,4 +244,38 @@ fn a_daemon_killed_at_each_step_leaves_the_old_or_the_new() {
         }
     }
     assert!(kills > 50, "only {kills} steps were tried");
+}
+
+/// Hard links get their names one after the other. Whatever names were missing at the kill, the next mount gives.
+#[test]
+fn hard_links_that_a_kill_cut_short_get_all_their_names() {
+    let names = ["a/x", "b/y", "c/z"];
+    let f = Fixture::new(|lower| {
+        for name in names {
+            fs::create_dir(lower.join(name).parent().unwrap()).unwrap();
+        }
+        fs::write(lower.join("a/x"), "linked").unwrap();
+        fs::hard_link(lower.join("a/x"), lower.join("b/y")).unwrap();
+        fs::hard_link(lower.join("a/x"), lower.join("c/z")).unwrap();
+    });
+    fs::set_permissions(f.at("a/x"), Permissions::from_mode(0o600)).unwrap();
+    let row = f.at("a/x").metadata().unwrap().ino() - 1;
+    for missing in [&names[2..], &names[1..], &names[..1]] {
+        f.mount.kill();
+        let staged = f.work.join(format!("work/links.{row}"));
+        let there = names.iter().find(|name| !missing.contains(name)).unwrap();
+        fs::hard_link(f.upper.join(there), staged).unwrap();
+        for name in missing {
+            fs::remove_file(f.upper.join(name)).unwrap();
+        }
+        f.mount.recover();
+        for name in names {
+            let meta = f.at(name).metadata().unwrap();
+            let seen = (meta.nlink(), meta.ino(), meta.mode() & 0o777);
+            assert_eq!(seen, (3, row + 1, 0o600), "{name}, missing {missing:?}");
+            let links = f.upper.join(name).metadata().unwrap().nlink();
+            assert_eq!(links, 3, "{name} in the upper, missing {missing:?}");
+        }
+        assert_eq!(f.leftovers(), 0);
+    }
 }

@@ -11,9 +11,9 @@ use rustix::fs::{
 
 use super::LayerFs;
 use super::reply::{
-    BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, lower_id, row_of,
+    BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, row_of,
 };
-use super::tree::{Name, Node, Tree};
+use super::tree::{Name, Node, Tree, Visible};
 use crate::lower::names::Names;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
@@ -77,7 +77,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Where row `row`, which is not in the upper, is shown.
+    /// Where row `row` is shown as the lower has it.
     fn shown_places(&self, tree: &mut Tree, row: Ino) -> Result<Vec<(NodeId, Name)>> {
         let mut searched = false;
         loop {
@@ -89,7 +89,12 @@ impl LayerFs {
                     continue;
                 };
                 let name = Names::name(&self.lower.index, place);
-                if self.visible(tree, parent, name)? == Some(lower_id(row)) {
+                // Without making a node of an upper object there, which may be a copy of this one.
+                let shown = match tree.get(parent) {
+                    Some(_) => tree.visible(&self.lower.index, parent, name),
+                    None => Some(Visible::Lower(row)),
+                };
+                if shown == Some(Visible::Lower(row)) {
                     places.push((parent, Arc::from(name)));
                 }
             }
@@ -246,10 +251,7 @@ impl LayerFs {
             return Ok(());
         }
         for entry in self.shown_places(tree, row)? {
-            let (parent, _) = entry;
-            if tree.get(lower_id(row)).is_some() {
-                continue;
-            }
+            let parent = entry.0;
             self.copy_up(tree, parent)?;
             self.publish(tree, upper, staged, std::slice::from_ref(&entry), true)?;
             tree.name_object(&self.lower.index, parent, &entry.1, 0, REGULAR);
