@@ -13,6 +13,8 @@ pub mod filesystem;
 pub mod fuse;
 pub mod lower;
 pub mod metrics;
+pub mod mount_table;
+pub mod names;
 pub mod options;
 pub mod prefetch;
 pub mod push;

@@ -3,15 +3,14 @@
 //! No locks: a node number is a table row plus one, and the tables never change.
 
 pub mod chunks;
-pub mod names;
 
 use std::sync::{Arc, OnceLock};
 
 use layerfmt::{Index, Ino};
 
 use self::chunks::ChunkCache;
-use self::names::Names;
 use crate::fetch::ChunkSource;
+use crate::names::Names;
 use crate::sys::{Errno, Result};
 use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use layerfmt::trace::{BootTrace, PAGE_LEN, Touch};
 use layerfmt::{Digest, Index, Ino};
 
+use crate::names::Names;
+
 /// Most runs recorded: 768 KiB of memory. A desktop boot has 12,000.
 const RECORDS_MAX: usize = 1 << 16;
 /// Largest sum of lower files that is recorded, pages: 16 MiB of bits, half a terabyte of files.
@@ -158,61 +160,12 @@ impl TraceRecorder {
 /// The trace as text for people: path, first page, number of pages, in the order of the first touch.
 pub fn describe(trace: &BootTrace, index: &Index) -> String {
     use std::fmt::Write;
-    let paths = Paths::of(index);
+    let names = Names::new(index);
     let mut text = String::new();
     for touch in &trace.touches {
-        let path = paths.path(touch.ino);
-        let path = match &path[..] {
-            [] => "?".into(),
-            path => String::from_utf8_lossy(path),
-        };
+        let path = names.path(index, touch.ino);
+        let path = String::from_utf8_lossy(&path);
         let _ = writeln!(text, "{}\t{}\t{path}", touch.page, touch.count);
     }
     text
-}
-
-/// Where every inode is: a directory that names it, the first in directory order.
-pub(crate) struct Paths<'i> {
-    index: &'i Index,
-    parents: Vec<Option<Ino>>,
-}
-
-impl Paths<'_> {
-    pub(crate) fn of(index: &Index) -> Paths<'_> {
-        let mut parents = vec![None; index.inode_count() as usize];
-        for dir in 0..index.inode_count() {
-            for entry in index.entries(dir, 0) {
-                if let layerfmt::Child::Inode(ino) = entry.child
-                    && let Some(parent) = parents.get_mut(ino as usize)
-                {
-                    parent.get_or_insert(dir);
-                }
-            }
-        }
-        Paths { index, parents }
-    }
-
-    /// The path of `ino` from the root, with a slash in front; empty for the root and what has no name.
-    pub(crate) fn path(&self, mut ino: Ino) -> Vec<u8> {
-        let mut names = Vec::new();
-        // Parents have smaller numbers than what is in them: it ends.
-        while let Some(dir) = self.parents.get(ino as usize).copied().flatten() {
-            let named = layerfmt::Child::Inode(ino);
-            let Some(entry) = self
-                .index
-                .entries(dir, 0)
-                .find(|entry| entry.child == named)
-            else {
-                break;
-            };
-            names.push(entry.name);
-            ino = dir;
-        }
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        path
-    }
 }

@@ -34,13 +34,13 @@ lf_add() { lf_options=${lf_options:+$lf_options,}$1; }
 
 # lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
 # dracut know that it serves the root. Its log goes to the kernel log. It says "ready" when the
-# mount is up, and is then in lf_daemon.
+# mount is up, and is then in lf_daemon. The pipe is in the initramfs, and goes with it.
 lf_run_layerfs() {
     mkdir -p /run/layerfs/bin
     # A shell without `exec -a` gives another name through a link.
     ln -sf "$(command -v layerfs)" /run/layerfs/bin/@layerfs
     lf_arguments=$(lf_mount_arguments "$1" "$2")
-    [ -p /run/layerfs/ready ] || mkfifo /run/layerfs/ready
+    [ -p /lib/layerfs/ready ] || mkfifo /lib/layerfs/ready
     (
         # -1000 must be there before the daemon forks: children keep it.
         echo -1000 > /proc/self/oom_score_adj 2> /dev/null
@@ -49,11 +49,11 @@ lf_run_layerfs() {
         set -f
         IFS=$lf_nl
         # shellcheck disable=SC2086  # one argument per line
-        exec @layerfs $lf_arguments > /run/layerfs/ready 2> /dev/kmsg < /dev/null
+        exec @layerfs $lf_arguments > /lib/layerfs/ready 2> /dev/kmsg < /dev/null
     ) &
     lf_daemon=$!
     lf_word=
-    read -r lf_word < /run/layerfs/ready || :
+    read -r lf_word < /lib/layerfs/ready || :
     [ "$lf_word" != ready ] || return 0
     wait "$lf_daemon" || :
     lf_daemon=
@@ -83,12 +83,10 @@ lf_mount_root() {
 # lf_warm DIR: beside the boot, what the boot pack has goes into the page cache. It ends by itself;
 # without a pack at once. The name spares it what the end of an initramfs does to its processes.
 lf_warm() {
-    lf_warming=
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
     (exec /run/layerfs/bin/@layerfs warm "$1" < /dev/null > /dev/null 2>&1) &
-    lf_warming=$!
-    [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_warming"   # make-initrd
+    [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$!"   # make-initrd
 }
 
 # lf_keep_alive: every list of processes that a shutdown must spare.

@@ -13,12 +13,10 @@ lf_run=/run/initramfs/layerfs
 lf_place() {
     mkdir -p /run/initramfs /run/layerfs
     if ! mountpoint -q /run/initramfs 2> /dev/null; then
-        if [ -n "$lf_exit_kept" ] && mkdir -p "$lf_exit_kept" && mount --bind "$lf_exit_kept" /run/initramfs; then
-            :
-        else
+        { [ -n "$lf_exit_kept" ] && mkdir -p "$lf_exit_kept" && mount --bind "$lf_exit_kept" /run/initramfs; } || {
             lf_exit_kept=
             mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
-        fi
+        }
     fi
     mkdir -p "$lf_run"
     for lf_name in upper cache backup; do

@@ -57,15 +57,18 @@ impl MemoryCache {
 
     /// The chunk, if it is here.
     pub fn get(&self, digest: &Digest) -> Option<Bytes> {
-        let mut state = self.lock();
-        let bytes = match state.chunks.get(digest)? {
+        let bytes = match self.lock().chunks.get(digest)? {
             Kept::Ours(bytes) => return Some(bytes.clone()),
             Kept::Lent(lent) => lent.copy(),
         };
         if Digest::of(&bytes) == *digest {
             return Some(Bytes::from(bytes));
         }
-        if let Some(taken) = state.chunks.pop(digest) {
+        let mut state = self.lock();
+        // Somebody may have fetched it meanwhile.
+        if let Some(Kept::Lent(_)) = state.chunks.peek(digest)
+            && let Some(taken) = state.chunks.pop(digest)
+        {
             state.len = state.len.saturating_sub(taken.cost());
         }
         None

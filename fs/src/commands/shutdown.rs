@@ -7,7 +7,6 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +14,8 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
+
+use crate::mount_table;
 
 /// The name by which this program knows what it is for.
 pub const NAME: &str = "shutdown";
@@ -96,39 +97,7 @@ fn release(below: &str, flags: UnmountFlags) {
 
 fn mounted(below: &str) -> Vec<PathBuf> {
     let mounts = std::fs::read("/proc/mounts").unwrap_or_default();
-    mount_points(&mounts, Path::new(below))
-}
-
-/// The mount points at and below `below` in the text of /proc/mounts, deepest first.
-fn mount_points(mounts: &[u8], below: &Path) -> Vec<PathBuf> {
-    let mut points: Vec<PathBuf> = mounts
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.split(|byte| *byte == b' ').nth(1))
-        .map(|point| PathBuf::from(OsString::from_vec(plain(point))))
-        .filter(|point| point.starts_with(below))
-        .collect();
-    points.sort_unstable_by(|a, b| b.cmp(a));
-    points
-}
-
-/// Blanks and the like are written as `\040` there.
-fn plain(mut name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    while let Some((byte, rest)) = name.split_first() {
-        let octal = rest.first_chunk::<3>().filter(|_| *byte == b'\\');
-        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(written) => {
-                out.push(written);
-                name = rest.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*byte);
-                name = rest;
-            }
-        }
-    }
-    out
+    mount_table::points_below(&mounts, Path::new(below))
 }
 
 /// The daemon ends when its mount is gone; it has a moment to finish what it writes.
@@ -162,16 +131,6 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_below_the_old_root_come_deepest_first() {
-        let mounts = b"rootfs / rootfs rw 0 0\nx /oldroot fuse.layerfs rw 0 0\nproc /oldroot/proc proc rw 0 0\n\
-            t /oldroot/a\\040b\\134/c tmpfs rw 0 0\nt /oldrooted tmpfs rw 0 0\nt /layerfs/upper tmpfs rw 0 0\n";
-        let found = mount_points(mounts, Path::new("/oldroot"));
-        let expected = ["/oldroot/proc", "/oldroot/a b\\/c", "/oldroot"].map(PathBuf::from);
-        assert_eq!(found, expected);
-        assert!(mount_points(b"", Path::new("/oldroot")).is_empty());
-    }
 
     #[test]
     fn nobody_but_the_first_process_ends_the_machine() {

@@ -14,7 +14,7 @@ use super::reply::{
     BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, row_of,
 };
 use super::tree::{Name, Node, Tree, Visible};
-use crate::lower::names::Names;
+use crate::names::Names;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 use crate::upper::Upper;

@@ -331,7 +331,7 @@ impl LayerFs {
         let Some(parent) = self.locate(tree, place.dir)? else {
             return Ok(None);
         };
-        let name = crate::lower::names::Names::name(&index, place);
+        let name = crate::names::Names::name(&index, place);
         let shown = self.visible(tree, parent, name)?;
         Ok(shown.filter(|shown| *shown == id))
     }

@@ -182,8 +182,12 @@ impl Adapter {
             OpenAccMode::O_RDONLY => self.fs.upper_data(id),
             _ => self.fs.writable(id).map(Some),
         };
-        let file = file.and_then(|file| Ok((file, self.fs.getattr(id)?)));
-        match file.map(|(file, attr)| file.filter(|_| !attr.gives_rights())) {
+        // What loses set-user-ID by a write is not passed.
+        let file = file.and_then(|file| match file {
+            Some(file) if !self.fs.getattr(id)?.gives_rights() => Ok(Some(file)),
+            _ => Ok(None),
+        });
+        match file {
             Ok(file) => match opens.open(id, file, |file| reply.open_backing(file)) {
                 Some(backing) => {
                     reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::fuse::Adapter;
+use crate::mount_table;
 
 /// The file system type in the mount table.
 const TYPE: &str = "fuse.layerfs";
@@ -163,7 +164,7 @@ impl ReadAhead {
         let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
         let path = format!(
             "/sys/class/bdi/{}/read_ahead_kb",
-            device_of(&table, mountpoint)?
+            mount_table::device_of(&table, mountpoint)?
         );
         match std::fs::OpenOptions::new().write(true).open(&path) {
             Ok(file) => Some(ReadAhead { file }),
@@ -185,55 +186,5 @@ impl ReadAhead {
     /// Sets it to one request of the largest size: the protocol offers at most 128 KiB.
     pub fn set_usual(&self) {
         self.set(READ_AHEAD_KIB);
-    }
-}
-
-/// `major:minor` of what is mounted last on `mountpoint`.
-fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let wanted = mountpoint.as_os_str().as_bytes();
-    table.lines().rev().find_map(|line| {
-        let mut fields = line.split(' ');
-        let device = fields.nth(2)?;
-        let at = fields.nth(1)?;
-        (unescape_octal(at) == wanted).then_some(device)
-    })
-}
-
-/// The mount table writes blanks as `\040` and the like.
-fn unescape_octal(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = (*first == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(byte) => {
-                out.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_last_mount_with_blanks_in_its_name() {
-        let table = "36 35 98:0 / /mnt\\0401 rw - ext3 /dev/root rw\n\
-                     37 35 0:55 / /mnt\\0401 rw - fuse.layerfs x rw\n\
-                     38 35 0:56 / /other rw - tmpfs x rw\n";
-        assert_eq!(device_of(table, Path::new("/mnt 1")), Some("0:55"));
-        assert_eq!(device_of(table, Path::new("/mnt")), None);
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use layerfmt::trace::PAGE_LEN;
 use layerfmt::{Index, Ino};
 
+use crate::names::Names;
 use crate::remote::object::Object;
 use crate::remote::source::piece;
-use crate::trace::Paths;
 
 /// Most runs of one record: a file's in one chunk of at most 16 MiB.
 const RUNS_MAX: usize = 4096;
@@ -52,7 +52,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
         }
     }
     runs.sort_unstable();
-    let paths = Paths::of(index);
+    let names = Names::new(index);
     let mut files: Vec<HotFile> = Vec::new();
     let mut last = None;
     for (chunk, ino, first, end) in runs {
@@ -60,7 +60,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
         let begins_chunk = last.is_none_or(|(before, _)| before != chunk);
         last = Some((chunk, ino));
         let Some(file) = known.filter(|file| file.runs.len() < RUNS_MAX) else {
-            let path = paths.path(ino);
+            let path = names.path(index, ino);
             files.push(HotFile {
                 begins_chunk,
                 path: path.strip_prefix(b"/").unwrap_or_default().to_vec(),

@@ -1,5 +1,5 @@
-//! Where each row is named: the reverse of the directory tables. Needed only to write: the kernel
-//! asks by number, copy-up needs the directory and the name.
+//! Where each row is named: the reverse of the directory tables. Needed to write, as the kernel asks by
+//! number and copy-up needs the directory and the name, and to tell of files by their paths.
 
 use std::collections::HashMap;
 

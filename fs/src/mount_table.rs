@@ -1,0 +1,76 @@
+//! What is mounted where, read from the kernel's tables.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+/// `major:minor` of what is mounted last on `mountpoint`; `table` is the text of `/proc/self/mountinfo`.
+pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
+    let wanted = mountpoint.as_os_str().as_bytes();
+    table.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let device = fields.nth(2)?;
+        let at = fields.nth(1)?;
+        (unescape_octal(at.as_bytes()) == wanted).then_some(device)
+    })
+}
+
+/// The mount points at and below `below`, deepest first; `mounts` is the text of `/proc/mounts`.
+pub fn points_below(mounts: &[u8], below: &Path) -> Vec<PathBuf> {
+    let mut points: Vec<PathBuf> = mounts
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(1))
+        .map(|point| PathBuf::from(OsString::from_vec(unescape_octal(point))))
+        .filter(|point| point.starts_with(below))
+        .collect();
+    points.sort_unstable_by(|a, b| b.cmp(a));
+    points
+}
+
+/// The tables write blanks as `\040` and the like.
+fn unescape_octal(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let code = (*first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_last_mount_with_blanks_in_its_name() {
+        let table = "36 35 98:0 / /mnt\\0401 rw - ext3 /dev/root rw\n\
+                     37 35 0:55 / /mnt\\0401 rw - fuse.layerfs x rw\n\
+                     38 35 0:56 / /other rw - tmpfs x rw\n";
+        assert_eq!(device_of(table, Path::new("/mnt 1")), Some("0:55"));
+        assert_eq!(device_of(table, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn points_below_a_directory_come_deepest_first() {
+        let mounts = b"rootfs / rootfs rw 0 0\nx /oldroot fuse.layerfs rw 0 0\nproc /oldroot/proc proc rw 0 0\n\
+            t /oldroot/a\\040b\\134/c tmpfs rw 0 0\nt /oldrooted tmpfs rw 0 0\nt /layerfs/upper tmpfs rw 0 0\n";
+        let found = points_below(mounts, Path::new("/oldroot"));
+        let expected = ["/oldroot/proc", "/oldroot/a b\\/c", "/oldroot"].map(PathBuf::from);
+        assert_eq!(found, expected);
+        assert!(points_below(b"", Path::new("/oldroot")).is_empty());
+    }
+}
