@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::hostile::{ended, entry, header, pax, refused};
+use super::hostile::{ended, entry, file, header, pax, refused, sparse};
 use super::tree::{assert_nothing_left, everything, run, scratch, shell, try_bake};
 
 /// Longest that any of these may take; a second is usual.
@@ -30,10 +30,6 @@ fn archive(what: &str, parts: &[Vec<u8>], place: &Path) -> Result<(), String> {
     ends_soon(what, &input, place)
 }
 
-fn file(name: &[u8]) -> Vec<u8> {
-    entry(name, b'0', b"data")
-}
-
 #[test]
 fn headers_that_promise_too_much_are_refused() {
     let (_guard, place) = scratch();
@@ -44,15 +40,6 @@ fn headers_that_promise_too_much_are_refused() {
         .iter()
         .map(|(k, v)| (k.as_str(), v.as_slice()))
         .collect();
-    let sparse = |map: &str, size: &str| {
-        let records: [(&str, &[u8]); 4] = [
-            ("GNU.sparse.major", b"0"),
-            ("GNU.sparse.minor", b"1"),
-            ("GNU.sparse.map", map.as_bytes()),
-            ("GNU.sparse.size", size.as_bytes()),
-        ];
-        [pax(&records), file(b"sparse")]
-    };
     let mut wrong_sum = file(b"sum");
     wrong_sum[0] ^= 1;
     let deep = "d/".repeat(2000);

@@ -73,19 +73,25 @@ pub(super) fn refused(what: &str, archive: &[u8], place: &Path) -> String {
     format!("{error:#}")
 }
 
+/// A file with four bytes.
+pub(super) fn file(name: &[u8]) -> Vec<u8> {
+    entry(name, b'0', b"data")
+}
+
+/// A sparse file in the PAX form 0.1.
+pub(super) fn sparse(map: &str, size: &str) -> [Vec<u8>; 2] {
+    let records: [(&str, &[u8]); 4] = [
+        ("GNU.sparse.major", b"0"),
+        ("GNU.sparse.minor", b"1"),
+        ("GNU.sparse.map", map.as_bytes()),
+        ("GNU.sparse.size", size.as_bytes()),
+    ];
+    [pax(&records), file(b"sparse")]
+}
+
 #[test]
 fn what_hostile_archives_get() {
     let (_guard, place) = scratch();
-    let file = |name: &[u8]| entry(name, b'0', b"data");
-    let sparse = |map: &str, size: &str| {
-        let records: [(&str, &[u8]); 4] = [
-            ("GNU.sparse.major", b"0"),
-            ("GNU.sparse.minor", b"1"),
-            ("GNU.sparse.map", map.as_bytes()),
-            ("GNU.sparse.size", size.as_bytes()),
-        ];
-        [pax(&records), file(b"sparse")]
-    };
     let long = [b'n'; 300];
     let table: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
         ("absolute", vec![file(b"/etc/passwd")], "\"/etc/passwd\""),
