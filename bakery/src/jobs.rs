@@ -22,7 +22,6 @@ pub mod limits;
 mod records;
 mod runner;
 mod spool;
-mod writeback;
 
 pub use arrival::{Arrival, ArrivalError};
 pub use layerfmt::push::{Ending, Progress};

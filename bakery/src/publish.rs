@@ -39,13 +39,54 @@ pub use renewal::is_due;
 const ATTEMPTS_MAX: u32 = 64;
 
 /// Files to be put into the store for a revision. They must stay until it is published.
-#[derive(Debug, Clone, Default)]
-pub struct Uploads(Vec<(Key, PathBuf)>);
+#[derive(Default)]
+pub struct Uploads<'u> {
+    files: Vec<(Key, PathBuf)>,
+    writes: Vec<Write<'u>>,
+}
 
-impl Uploads {
+impl std::fmt::Debug for Uploads<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let uploads = &mut f.debug_struct("Uploads");
+        uploads.field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// Makes a file that is still to come.
+type Write<'u> = Box<dyn FnOnce() -> Result<()> + 'u>;
+
+impl<'u> Uploads<'u> {
     /// One more object.
     pub fn add(&mut self, key: Key, file: impl Into<PathBuf>) {
-        self.0.push((key, file.into()));
+        self.files.push((key, file.into()));
+    }
+
+    /// One more object, whose name is known and whose file `write` will make, while the merged
+    /// indexes of the draft are made.
+    pub fn add_later(
+        &mut self,
+        key: Key,
+        file: impl Into<PathBuf>,
+        write: impl FnOnce() -> Result<()> + 'u,
+    ) {
+        self.add(key, file);
+        self.writes.push(Box::new(write));
+    }
+
+    fn file(&self, wanted: &Key) -> Option<&PathBuf> {
+        let found = self.files.iter().find(|(key, _)| key == wanted);
+        found.map(|(_, file)| file)
+    }
+
+    /// Make what is still to be made, and put all of it into the store.
+    fn put(&mut self, store: &Store) -> Result<()> {
+        for write in self.writes.drain(..) {
+            write()?;
+        }
+        for (key, file) in &self.files {
+            store.put_file(key, file)?;
+        }
+        Ok(())
     }
 }
 
@@ -97,47 +138,54 @@ impl Publisher {
     /// # Errors
     /// What `draft` says, [`HistoryError::Busy`], or what the store says. Nothing is published
     /// then.
-    pub fn publish(
+    pub fn publish<'u>(
         &self,
         name: &ProfileName,
-        uploads: &Uploads,
-        draft: impl FnMut(Option<&Revision>, &mut Uploads) -> Result<Draft>,
+        uploads: Uploads<'u>,
+        draft: impl FnMut(Option<&Revision>, &mut Uploads<'u>) -> Result<Draft>,
     ) -> Result<Revision> {
         self.publish_after(name, uploads, false, draft)
     }
 
     /// As [`Publisher::publish`]; with `unsigned` also after a head whose signature does not
     /// count any more.
-    fn publish_after(
+    fn publish_after<'u>(
         &self,
         name: &ProfileName,
-        uploads: &Uploads,
+        mut uploads: Uploads<'u>,
         unsigned: bool,
-        mut draft: impl FnMut(Option<&Revision>, &mut Uploads) -> Result<Draft>,
+        mut draft: impl FnMut(Option<&Revision>, &mut Uploads<'u>) -> Result<Draft>,
     ) -> Result<Revision> {
         if self.history.is_removed(name)? {
             return Err(HistoryError::Removed(name.to_string()));
         }
-        for (key, file) in &uploads.0 {
-            self.store().put_file(key, file)?;
-        }
+        uploads.put(self.store())?;
         for attempt in 0..ATTEMPTS_MAX {
             let head = match unsigned {
                 false => self.history.head(name)?,
                 true => self.history.unsigned_head(name)?,
             };
-            let mut all = uploads.clone();
-            let draft = draft(head.as_ref(), &mut all)?;
-            for (key, file) in all.0.iter().skip(uploads.0.len()) {
-                self.store().put_file(key, file)?;
-            }
-            let index = self.upload_indexes(&draft)?;
-            if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, &all)? {
+            let mut drafted = Uploads::default();
+            let draft = draft(head.as_ref(), &mut drafted)?;
+            let index = self.upload_beside(&draft, &mut drafted)?;
+            let again = [&uploads, &drafted];
+            if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, again)? {
                 return Ok(revision);
             }
             std::thread::sleep(Duration::from_millis(u64::from(attempt % 8) * 5));
         }
         Err(HistoryError::Busy(name.to_string(), ATTEMPTS_MAX))
+    }
+
+    /// The merged indexes and the files of a draft, made and put into the store side by side.
+    fn upload_beside(&self, draft: &Draft, files: &mut Uploads<'_>) -> Result<Indexes> {
+        std::thread::scope(|scope| {
+            let indexes = scope.spawn(|| self.upload_indexes(draft));
+            let put = files.put(self.store());
+            let lost = |_| Err(HistoryError::Refused("making an index failed".into()));
+            let indexes = indexes.join().unwrap_or_else(lost);
+            put.and(indexes)
+        })
     }
 
     /// One attempt; `None` when somebody else took the number.
@@ -147,7 +195,7 @@ impl Publisher {
         parent: Option<&Revision>,
         draft: Draft,
         index: &Indexes,
-        uploads: &Uploads,
+        uploads: [&Uploads<'_>; 2],
     ) -> Result<Option<Revision>> {
         let manifest = complete(name, parent, draft, index);
         let bytes = manifest.render()?;
@@ -213,7 +261,7 @@ impl Publisher {
         &self,
         manifest: &Manifest,
         index: &Indexes,
-        uploads: &Uploads,
+        uploads: [&Uploads<'_>; 2],
     ) -> Result<()> {
         for (reference, bytes) in index.made() {
             self.store()
@@ -223,8 +271,8 @@ impl Publisher {
             let found = match self.store().len(&key)? {
                 Some(found) => found,
                 None => {
-                    let upload = uploads.0.iter().find(|(upload, _)| *upload == key);
-                    let (_, file) = upload.ok_or_else(|| StoreError::Missing(key.clone()))?;
+                    let file = uploads.iter().find_map(|uploads| uploads.file(&key));
+                    let file = file.ok_or_else(|| StoreError::Missing(key.clone()))?;
                     self.store().put_file(&key, file)?;
                     self.store().len(&key)?.unwrap_or_default()
                 }

@@ -263,10 +263,19 @@ pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// How hard to compress the INDEX section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectionEffort {
+    /// Small: clients wait for it.
+    Small,
+    /// Ten times as fast for a fifth more bytes: only a server reads it.
+    Quick,
+}
+
 /// Compress a section.
-pub(crate) fn encode_section(id: SectionId, raw: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn encode_section(id: SectionId, raw: &[u8], effort: SectionEffort) -> Result<Vec<u8>> {
     let mut context = CCtx::create();
-    for parameter in section_parameters(id) {
+    for parameter in section_parameters(id, effort) {
         context
             .set_parameter(parameter)
             .map_err(|code| refused("set a parameter", code))?;
@@ -282,12 +291,15 @@ pub(crate) fn encode_section(id: SectionId, raw: &[u8]) -> Result<Vec<u8>> {
 /// (-14 % against four-byte ones), which only the optimal parsers look for. Level 19 with a
 /// shorter search takes about half its time for 1 % more bytes. CONTENT is digests, which do not
 /// shrink, and stays on the server. docs/BENCHMARKS.md has the sweep.
-fn section_parameters(id: SectionId) -> Vec<CParameter> {
+fn section_parameters(id: SectionId, effort: SectionEffort) -> Vec<CParameter> {
     let mut parameters = vec![
         CParameter::ContentSizeFlag(true),
         CParameter::ChecksumFlag(false),
     ];
     match id {
+        SectionId::Index if effort == SectionEffort::Quick => {
+            parameters.push(CParameter::CompressionLevel(9));
+        }
         SectionId::Index => parameters.extend([
             CParameter::CompressionLevel(19),
             CParameter::Strategy(Strategy::ZSTD_btopt),

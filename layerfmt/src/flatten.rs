@@ -10,12 +10,14 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::codec::SectionEffort;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::{Index, LayerRef};
 use crate::layer::{ContentDigests, Layer};
 use crate::layout::chunk::Source;
 use crate::layout::superblock::SUPERBLOCK_LEN;
+use crate::writer::sections;
 
 /// One layer of a stack to flatten.
 #[derive(Debug, Clone)]
@@ -115,8 +117,9 @@ impl MergedIndex {
     /// When a section is larger than its limit.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, u64)> {
         let data_end = SUPERBLOCK_LEN as u64;
-        let (superblock, sections) =
-            crate::writer::sections(&self.index, self.content.as_ref(), None, data_end)?;
+        let (index, content) = (&self.index, self.content.as_ref());
+        let effort = SectionEffort::Small;
+        let (superblock, sections) = sections(index, content, None, data_end, effort)?;
         let mut bytes = superblock.encode().to_vec();
         bytes.extend_from_slice(&sections);
         Ok((bytes, superblock.head_len()))

@@ -28,6 +28,7 @@ pub mod trace;
 pub mod tree;
 pub mod tree_digest;
 pub mod trust;
+pub mod writeback;
 pub mod writer;
 pub mod x86;
 

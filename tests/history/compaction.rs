@@ -171,3 +171,27 @@ fn the_policy_says_when_and_why() {
         .unwrap();
     assert!(why.contains("only 0 % are still visible"), "{why}");
 }
+
+/// The layer is written beside the merged index, after the tree was proved to be the same.
+#[test]
+fn a_damaged_chunk_stops_a_compaction_and_nothing_is_published() {
+    let world = world();
+    let head = world.history().require_head(&name("alt")).unwrap();
+    let layer = head.manifest.layers.last().unwrap().digest;
+    let path = format!("store/layers/{layer}.layer");
+    let path = world.dir.path().join(path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first byte of its only chunk.
+    bytes[layerfmt::layout::superblock::SUPERBLOCK_LEN] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let error = world
+        .publisher()
+        .compact(&compaction("alt", None), &|_| ())
+        .unwrap_err();
+    assert!(error.to_string().contains("digest"), "{error}");
+    let after = world.history().require_head(&name("alt")).unwrap();
+    assert_eq!(after.number(), head.number());
+    let staged = world.dir.path().join("store/staging");
+    assert_eq!(std::fs::read_dir(staged).unwrap().count(), 0);
+}

@@ -56,7 +56,7 @@ fn who_will_not_build_on_the_winner_loses() {
                 std::thread::spawn(move || {
                     let publisher = world.publisher();
                     start.wait();
-                    let won = publisher.publish(&name("alt"), &Uploads::default(), |head, _| {
+                    let won = publisher.publish(&name("alt"), Uploads::default(), |head, _| {
                         let head = head.unwrap();
                         if Some(head.number()) != expected {
                             return Err(HistoryError::Refused("too late".into()));

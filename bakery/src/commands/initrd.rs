@@ -205,7 +205,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let initrd = object(&boot.initrd, &staging.path().join("initrd"), &mut uploads)?;
     let message = format!("kernel {} and its initramfs", boot.report.kernel);
     let name = revision.manifest.name();
-    let published = publisher.publish(&name, &uploads, |head, _| {
+    let published = publisher.publish(&name, uploads, |head, _| {
         let manifest = head.map_or(&revision.manifest, |head| &head.manifest);
         Ok(Draft {
             kernel: Some(kernel),
@@ -221,7 +221,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
 }
 
 /// One boot file for the store.
-fn object(bytes: &[u8], file: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
+fn object(bytes: &[u8], file: &Path, uploads: &mut Uploads<'_>) -> Result<ObjectRef> {
     std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
     let digest = Digest::of(bytes);
     uploads.add(Key::boot(&digest), file);

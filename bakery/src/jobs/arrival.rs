@@ -11,7 +11,7 @@ use super::BODY;
 use super::files::{self, Lock};
 use super::records::{Origin, Request};
 use super::spool::{Job, Spool, State};
-use super::writeback::Writeback;
+use layerfmt::writeback::Writeback;
 
 /// Why an upload cannot be taken.
 #[derive(Debug, thiserror::Error)]

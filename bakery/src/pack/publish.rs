@@ -113,7 +113,7 @@ fn republish(
         "boot pack of {} boots: {} pages, {} bytes",
         report.traces, report.pages, pack.len
     );
-    publisher.publish(name, &uploads, |head, _| {
+    publisher.publish(name, uploads, |head, _| {
         let head = head.filter(|head| head.manifest.tree_digest == built_on.manifest.tree_digest);
         // Somebody published another tree meanwhile: this pack is of the one before.
         let head = head.ok_or_else(|| {

@@ -102,7 +102,7 @@ impl Publisher {
             None => None,
         };
         let mut attempt = 0;
-        self.publish(&addition.name, &uploads, |head, uploads| {
+        self.publish(&addition.name, uploads, |head, uploads| {
             attempt += 1;
             let path = staging.path().join(format!("{attempt}.layer"));
             let (action, author) = (addition.action, &addition.author);
@@ -128,7 +128,7 @@ impl Publisher {
         mut draft: Draft,
         ours: &Revision,
         grafting: &Grafting<'_>,
-        uploads: &mut Uploads,
+        uploads: &mut Uploads<'_>,
     ) -> Result<Draft> {
         let (layer, digest) = (grafting.layer, grafting.layer.digest());
         if draft.layers.iter().any(|known| known.digest == digest) {
@@ -184,7 +184,7 @@ impl Publisher {
         let kernel = boot(import.kernel, "kernel")?;
         let initrd = boot(import.initrd, "initrd")?;
         let merged = stack(None, &layer)?;
-        self.publish(&import.name, &uploads, |_, _| {
+        self.publish(&import.name, uploads, |_, _| {
             let (author, message) = (&import.author, &import.message);
             let draft = first(Action::Import, author, message, &layer, merged.clone());
             Ok(Draft {
@@ -214,7 +214,7 @@ fn first(action: Action, author: &str, message: &str, layer: &Layer, merged: Mer
 }
 
 /// A kernel or initrd by its content, as a copy that is ours alone.
-fn boot_file(file: &Path, copy: &Path, uploads: &mut Uploads) -> Result<ObjectRef> {
+fn boot_file(file: &Path, copy: &Path, uploads: &mut Uploads<'_>) -> Result<ObjectRef> {
     let uncopied = |e| HistoryError::File(format!("cannot copy {}", file.display()), e);
     let len = std::fs::copy(file, copy).map_err(uncopied)?;
     let mut hasher = blake3::Hasher::new();

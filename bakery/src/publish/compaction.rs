@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
+use layerfmt::compact::{self, Keep, Plan, SectionEffort};
 use layerfmt::flatten::{Input, flatten, squash};
 use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName};
-use layerfmt::{Chunk, Digest, MergedIndex, Meta, Options, Source, compact};
+use layerfmt::{Chunk, Digest, Layer, LayerInfo, LayerSet, MergedIndex, Meta, Options, Source};
 
 use super::{Draft, Publisher, Uploads};
-use crate::history::{HistoryError, Result, Revision};
+use crate::history::{History, HistoryError, Result, Revision};
 use crate::store::Key;
 
 /// What to compact.
@@ -67,16 +68,19 @@ impl Publisher {
         let staging = self.store().staging()?;
         let mut done = (0, 0);
         let mut attempt = 0;
-        let revision = self.publish(&compaction.name, &Uploads::default(), |head, uploads| {
+        let revision = self.publish(&compaction.name, Uploads::default(), |head, uploads| {
             let head = head.ok_or_else(|| HistoryError::NoHistory(compaction.name.to_string()))?;
             attempt += 1;
             let path = staging.path().join(format!("{attempt}.layer"));
             let range = self.range(head, compaction)?;
-            let (layer, data_len) =
-                self.write(&head.manifest, range.clone(), compaction, &path, progress)?;
-            done = (range.len(), data_len);
-            uploads.add(Key::layer(&layer.digest), &path);
-            self.compacted_draft(head, range, layer, compaction, &path)
+            let stack = Stack::of(self.history(), &head.manifest, range.clone())?;
+            let (layer, info) = if compaction.recompress && stack.below.is_empty() {
+                stack.recompress(&path, uploads, progress)?
+            } else {
+                stack.copy(&path, uploads, progress)?
+            };
+            done = (range.len(), info.data_len);
+            self.compacted_draft(head, range, layer, compaction)
         })?;
         Ok(Compacted {
             revision,
@@ -151,60 +155,13 @@ impl Publisher {
         Ok(range)
     }
 
-    fn write(
-        &self,
-        manifest: &Manifest,
-        range: Range<usize>,
-        compaction: &Compaction,
-        path: &Path,
-        progress: &dyn Fn(u64),
-    ) -> Result<(ObjectRef, u64)> {
-        let references = manifest.layers.get(range.clone()).unwrap_or_default();
-        let below = manifest.layers.get(..range.start).unwrap_or_default();
-        let mut inputs = Vec::new();
-        for layer in references {
-            inputs.push(Input::of(&*self.history().layer(&layer.digest)?, true)?);
-        }
-        let merged = if below.is_empty() {
-            flatten(&inputs)?
-        } else {
-            squash(&inputs)?
-        };
-        let mut sources = manifest.clone();
-        (sources.pack, sources.plain) = (None, None);
-        let sources = self.history().layers(&sources)?;
-        let below: Vec<Digest> = below.iter().map(|layer| layer.digest).collect();
-        let meta = Meta {
-            generator: format!("bakery {}", env!("CARGO_PKG_VERSION")),
-            base: below.clone(),
-            labels: references
-                .iter()
-                .map(|layer| ("compacted-from".to_owned(), layer.digest.to_string()))
-                .collect(),
-        };
-        let info = if compaction.recompress && below.is_empty() {
-            compact::recompress(&merged, &sources, path, Options::compact(), &meta, progress)?
-        } else {
-            let keep = compact::Keep { borrowed: &below };
-            compact::copy(&merged, &sources, path, keep, &meta, progress)?
-        };
-        Ok((
-            ObjectRef {
-                digest: info.digest,
-                len: info.file_len,
-            },
-            info.data_len,
-        ))
-    }
-
     /// The new stack, proved to show the same tree.
     fn compacted_draft(
         &self,
         head: &Revision,
         range: Range<usize>,
-        layer: ObjectRef,
+        layer: Input,
         compaction: &Compaction,
-        path: &Path,
     ) -> Result<Draft> {
         let (author, message) = (&compaction.author, &compaction.message);
         let mut draft = Draft::like(&head.manifest, Action::Compact, author, message);
@@ -222,15 +179,18 @@ impl Publisher {
             return Err(HistoryError::Refused(what));
         }
         let start = range.start;
-        draft.layers.splice(range, [layer]);
+        let reference = ObjectRef {
+            digest: layer.layer.digest,
+            len: layer.layer.file_len,
+        };
+        draft.layers.splice(range, [reference]);
+        let mut layer = Some(layer);
         let mut inputs = Vec::new();
         for (at, reference) in draft.layers.iter().enumerate() {
-            let input = if at == start {
-                Input::of(&layerfmt::Layer::map(path)?, true)?
-            } else {
-                Input::of(&*self.history().layer(&reference.digest)?, true)?
-            };
-            inputs.push(input);
+            inputs.push(match layer.take_if(|_| at == start) {
+                Some(layer) => layer,
+                None => Input::of(&*self.history().layer(&reference.digest)?, true)?,
+            });
         }
         let merged = flatten(&inputs)?;
         let (before, after) = (head.manifest.tree_digest, merged.tree_digest());
@@ -245,6 +205,94 @@ impl Publisher {
         let before = self.history().merged(&head.manifest)?;
         self.put_tree(&mut draft, merged, &head.manifest, &before);
         Ok(draft)
+    }
+}
+
+/// Consecutive layers of a history, merged, with all that it takes to make them one.
+struct Stack {
+    merged: MergedIndex,
+    sources: LayerSet,
+    /// The layers below; their chunks stay borrowed.
+    below: Vec<Digest>,
+    meta: Meta,
+}
+
+impl Stack {
+    fn of(history: &History, manifest: &Manifest, range: Range<usize>) -> Result<Stack> {
+        let references = manifest.layers.get(range.clone()).unwrap_or_default();
+        let below = manifest.layers.get(..range.start).unwrap_or_default();
+        let below: Vec<Digest> = below.iter().map(|layer| layer.digest).collect();
+        let mut inputs = Vec::new();
+        for layer in references {
+            inputs.push(Input::of(&*history.layer(&layer.digest)?, true)?);
+        }
+        let merged = if below.is_empty() {
+            flatten(&inputs)?
+        } else {
+            squash(&inputs)?
+        };
+        let mut sources = manifest.clone();
+        (sources.pack, sources.plain) = (None, None);
+        let meta = Meta {
+            generator: format!("bakery {}", env!("CARGO_PKG_VERSION")),
+            base: below.clone(),
+            labels: references
+                .iter()
+                .map(|layer| ("compacted-from".to_owned(), layer.digest.to_string()))
+                .collect(),
+        };
+        Ok(Stack {
+            merged,
+            sources: history.layers(&sources)?,
+            below,
+            meta,
+        })
+    }
+
+    /// A layer whose chunks are copied later, beside the making of the merged index. Its own INDEX is read by
+    /// nobody who waits: clients fetch the merged one.
+    fn copy<'u>(
+        self,
+        path: &Path,
+        uploads: &mut Uploads<'u>,
+        progress: &'u dyn Fn(u64),
+    ) -> Result<(Input, LayerInfo)> {
+        let keep = Keep {
+            borrowed: &self.below,
+        };
+        let plan = Plan::new(&self.merged, keep, SectionEffort::Quick, &self.meta)?;
+        let made = (plan.input(), plan.info());
+        let (path, sources) = (path.to_owned(), self.sources);
+        uploads.add_later(Key::layer(&made.1.digest), path.clone(), move || {
+            plan.write(&sources, &path, progress)?;
+            // What lies there now is what was proved to show the same tree.
+            let written = Layer::map(&path)?.digest();
+            if written != plan.info().digest {
+                let what = format!("wrote layer {written} instead of another; please report this");
+                return Err(HistoryError::Refused(what));
+            }
+            Ok(())
+        });
+        Ok(made)
+    }
+
+    fn recompress(
+        &self,
+        path: &Path,
+        uploads: &mut Uploads<'_>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(Input, LayerInfo)> {
+        let options = Options::compact();
+        let info = compact::recompress(
+            &self.merged,
+            &self.sources,
+            path,
+            options,
+            &self.meta,
+            progress,
+        )?;
+        uploads.add(Key::layer(&info.digest), path);
+        Ok((Input::of(&Layer::map(path)?, true)?, info))
     }
 }
 

@@ -32,7 +32,7 @@ impl Publisher {
             "" => format!("roll back to {}: {}", old.number(), old.manifest.message),
             message => message.into(),
         };
-        let published = self.publish(&to.name, &Uploads::default(), |head, _| {
+        let published = self.publish(&to.name, Uploads::default(), |head, _| {
             if let Some(head) = head.filter(|head| head.number() == old.number()) {
                 let what = format!("{} is the newest revision already", head.name());
                 return Err(HistoryError::Refused(what));
@@ -80,7 +80,7 @@ impl Publisher {
         };
         let staging = self.store().staging()?;
         let mut attempt = 0;
-        self.publish(onto, &Uploads::default(), |head, uploads| {
+        self.publish(onto, Uploads::default(), |head, uploads| {
             let head = head.ok_or_else(|| HistoryError::NoHistory(onto.to_string()))?;
             attempt += 1;
             let draft = Draft::like(&head.manifest, Action::CherryPick, author, message);

@@ -39,7 +39,7 @@ impl Publisher {
             "" => format!("made from {}", base.name()),
             message => message.into(),
         };
-        self.publish(name, &Uploads::default(), |head, _| {
+        self.publish(name, Uploads::default(), |head, _| {
             if head.is_some() && !removed {
                 let what = format!("somebody else made {name} just now");
                 return Err(HistoryError::Refused(what));
@@ -89,7 +89,7 @@ impl Publisher {
     /// When there is none. That its old signature does not count any more is no error: the
     /// keyset says who may publish, and we are asked by who may change the keyset.
     pub fn resign(&self, name: &ProfileName, author: &str, message: &str) -> Result<Revision> {
-        self.publish_after(name, &Uploads::default(), true, |head, _| {
+        self.publish_after(name, Uploads::default(), true, |head, _| {
             let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
             Ok(Draft::like(&head.manifest, Action::Resign, author, message))
         })

@@ -28,7 +28,7 @@ impl Publisher {
     ) -> Result<Revision> {
         let staging = self.store().staging()?;
         let mut attempt = 0;
-        self.publish(name, &Uploads::default(), |head, uploads| {
+        self.publish(name, Uploads::default(), |head, uploads| {
             let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
             attempt += 1;
             let prefix = staging.path().join(attempt.to_string());
@@ -75,7 +75,7 @@ impl Publisher {
         target: &Revision,
         resolution: Resolution,
         prefix: &Path,
-        uploads: &mut Uploads,
+        uploads: &mut Uploads<'_>,
     ) -> Result<Draft> {
         let profile = &head.manifest;
         let base_count = profile.base.as_ref().map_or(0, |base| base.layers) as usize;
@@ -117,7 +117,7 @@ impl Publisher {
         grafted: Graft,
         as_it_is: &ObjectRef,
         path: &Path,
-        uploads: &mut Uploads,
+        uploads: &mut Uploads<'_>,
     ) -> Option<(ObjectRef, MergedIndex)> {
         match grafted {
             Graft::Nothing => None,

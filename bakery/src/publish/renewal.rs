@@ -29,7 +29,7 @@ impl Publisher {
         if !is_due(head.head.expires_at, lifetime, clock::now()) {
             return Ok(None);
         }
-        let revision = self.publish(name, &Uploads::default(), |head, _| {
+        let revision = self.publish(name, Uploads::default(), |head, _| {
             let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
             let message = "signed anew: the head was about to end";
             Ok(Draft::like(&head.manifest, Action::Resign, author, message))

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use crate::codec::encode_section;
+use crate::codec::{SectionEffort, encode_section};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::index::Index;
@@ -24,15 +24,21 @@ impl FileParts<'_> {
         content: Option<&ContentDigests>,
         meta: Option<&Meta>,
     ) -> Result<Superblock> {
-        let (superblock, sections) = sections(index, content, meta, self.data_end)?;
+        let effort = SectionEffort::Small;
+        let (superblock, sections) = sections(index, content, meta, self.data_end, effort)?;
+        self.seal(&superblock, &sections)?;
+        Ok(superblock)
+    }
+
+    /// Write sections and superblock made before, and make the file durable.
+    pub(crate) fn seal(&self, superblock: &Superblock, sections: &[u8]) -> Result<()> {
         let io = |e| FormatError::io("file", self.data_end, "cannot write", e);
         let mut file = self.file;
         file.seek(SeekFrom::Start(self.data_end)).map_err(io)?;
-        file.write_all(&sections).map_err(io)?;
+        file.write_all(sections).map_err(io)?;
         file.write_all_at(&superblock.encode(), 0).map_err(io)?;
         file.set_len(superblock.file_len).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        Ok(superblock)
+        file.sync_all().map_err(io)
     }
 }
 
@@ -43,6 +49,7 @@ pub(crate) fn sections(
     content: Option<&ContentDigests>,
     meta: Option<&Meta>,
     data_end: u64,
+    effort: SectionEffort,
 ) -> Result<(Superblock, Vec<u8>)> {
     let mut raw: Vec<(SectionId, std::borrow::Cow<'_, [u8]>)> =
         vec![(SectionId::Index, index.as_bytes().into())];
@@ -62,7 +69,7 @@ pub(crate) fn sections(
                 format!("{} bytes", raw.len()),
             ));
         }
-        let stored = encode_section(id, &raw)?;
+        let stored = encode_section(id, &raw, effort)?;
         table.push(Section {
             id,
             offset: data_end + out.len() as u64,

@@ -1,4 +1,4 @@
-//! Brings an upload to the disk while it still comes, so that its end need not wait for all of it.
+//! Brings a long file to the disk while it is still written, so that its end need not wait for all of it.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,18 @@ const INTERVAL: u64 = 16 << 20;
 
 /// A thread that syncs a file beside its writer.
 #[derive(Debug)]
-pub(super) struct Writeback {
+pub struct Writeback {
     ask: SyncSender<()>,
     thread: JoinHandle<io::Result<u64>>,
     unasked: u64,
 }
 
 impl Writeback {
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    /// Starts the thread for `file`.
+    ///
+    /// # Errors
+    /// When there is no descriptor or no thread left.
+    pub fn of(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (ask, asked) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -38,7 +42,7 @@ impl Writeback {
     }
 
     /// So many bytes more are in the file.
-    pub(super) fn wrote(&mut self, len: u64) {
+    pub fn wrote(&mut self, len: u64) {
         self.unasked += len;
         // A sync that is still waited for takes these along.
         if self.unasked >= INTERVAL && self.ask.try_send(()).is_ok() {
@@ -48,7 +52,10 @@ impl Writeback {
 
     /// Ends, and says what went wrong: the kernel tells an error of writing once, and it may have told it here. Gives
     /// the number of syncs.
-    pub(super) fn finish(self) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn finish(self) -> io::Result<u64> {
         drop(self.ask);
         self.thread
             .join()
@@ -61,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_upload_is_synced_while_it_comes() {
+    fn a_long_file_is_synced_while_it_is_written() {
         let file = tempfile::tempfile().unwrap();
         let mut writeback = Writeback::of(&file).unwrap();
         writeback.wrote(INTERVAL - 1);
