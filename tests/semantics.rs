@@ -2,6 +2,7 @@
 
 mod changes;
 mod errors;
+mod mounting;
 mod names;
 mod rights;
 

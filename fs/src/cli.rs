@@ -70,6 +70,9 @@ pub struct MountArgs {
     /// Behave as the daemon of the root file system: locked in memory, never killed for memory
     #[arg(long)]
     pub root_duty: bool,
+    /// Mount in this mount namespace (a file of /proc/PID/ns): mount -N
+    #[arg(long, hide = true)]
+    pub namespace: Option<PathBuf>,
     /// Started by another layerfs that waits for word on standard output
     #[arg(long, hide = true)]
     pub supervised: bool,

@@ -1,5 +1,7 @@
 //! Mount options: the text after `-o`, as mount(8), fstab and systemd write it.
 
+mod words;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,33 +87,6 @@ pub enum OptionError {
     Halves,
 }
 
-/// Options of mount(8) and systemd that mean nothing to a file system.
-const IGNORED: [&str; 23] = [
-    "defaults",
-    "auto",
-    "noauto",
-    "user",
-    "nouser",
-    "users",
-    "owner",
-    "group",
-    "nofail",
-    "_netdev",
-    "suid",
-    "dev",
-    "exec",
-    "async",
-    "atime",
-    "diratime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "allow_other",
-    "default_permissions",
-    "silent",
-    "loud",
-];
-
 /// What the kernel shows of a FUSE mount, and mount(8) hands back at a remount.
 const FUSE_OWN: [&str; 7] = [
     "fd", "rootmode", "user_id", "group_id", "max_read", "blksize", "subtype",
@@ -120,18 +95,21 @@ const FUSE_OWN: [&str; 7] = [
 /// Options of overlayfs that describe what we always do, accepted so that lines can be copied.
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
-/// Prefixes and names handed to the network side.
-const REMOTE: [&str; 11] = [
+/// Handed to the network side, which reads their values.
+const REMOTE: [&str; 14] = [
     "profile",
     "revision",
+    "min-revision",
     "mirror",
-    "cache",
     "keys",
+    "cache",
+    "cache-size",
+    "cache-memory",
     "backup",
     "timeout",
-    "prefetch",
-    "min-revision",
     "offline-wait",
+    "prefetch",
+    "prefetch-rate",
     "trace",
 ];
 
@@ -166,8 +144,8 @@ impl MountOptions {
                 .ok_or_else(|| wrong("needs a value"))
         };
         let path = || text().map(|text| PathBuf::from(unescape(text)));
-        if let Some(flag) = flag(name) {
-            self.flags |= flag;
+        if let Some(flags) = words::apply(self.flags, name) {
+            self.flags = flags;
             return Ok(());
         }
         match name {
@@ -186,7 +164,6 @@ impl MountOptions {
             "volatile" => self.volatile = true,
             "root-duty" => self.root_duty = true,
             "remount" => self.remount = true,
-            "rw" => self.flags -= MountFlags::RDONLY,
             "chunk-cache" => {
                 self.cache_len = parse_len(text()?).ok_or_else(|| wrong("wants a size: 64M"))?;
             }
@@ -203,11 +180,8 @@ impl MountOptions {
                     .map_err(|_| wrong("wants a number of seconds"))?;
                 self.wait = Duration::from_secs(seconds);
             }
-            _ if [&IGNORED[..], &OVERLAYFS, &FUSE_OWN]
-                .iter()
-                .any(|known| known.contains(&name)) => {}
-            _ if name.starts_with("x-") || name.starts_with("comment") => {}
-            _ if REMOTE.iter().any(|prefix| name.starts_with(prefix)) => {
+            _ if OVERLAYFS.contains(&name) || FUSE_OWN.contains(&name) => {}
+            _ if REMOTE.contains(&name) => {
                 self.remote
                     .push((name.to_owned(), value.unwrap_or_default().to_owned()));
             }
@@ -240,18 +214,18 @@ impl MountOptions {
     }
 }
 
-fn flag(name: &str) -> Option<MountFlags> {
-    Some(match name {
-        "ro" => MountFlags::RDONLY,
-        "nosuid" => MountFlags::NOSUID,
-        "nodev" => MountFlags::NODEV,
-        "noexec" => MountFlags::NOEXEC,
-        "noatime" => MountFlags::NOATIME,
-        "nodiratime" => MountFlags::NODIRATIME,
-        "sync" => MountFlags::SYNCHRONOUS,
-        "dirsync" => MountFlags::DIRSYNC,
-        _ => return None,
-    })
+/// `text` without the options that nobody knows, and their names: what `mount -s` asks for.
+pub fn without_unknown(text: &str) -> (String, Vec<String>) {
+    let mut unknown = Vec::new();
+    let mut kept = split_escaped(text, ',');
+    kept.retain(|option| match MountOptions::default().parse(option) {
+        Err(OptionError::Unknown(name)) => {
+            unknown.push(name);
+            false
+        }
+        _ => true,
+    });
+    (kept.join(","), unknown)
 }
 
 /// Split at `separator`; a backslash keeps the next character together with what is before it.
@@ -322,13 +296,74 @@ mod tests {
         assert_eq!(options.upper.unwrap().to_str(), Some("/u,1"));
     }
 
+    /// S16.1 "The last of several wins."
     #[test]
-    fn fstab_and_overlayfs_words_are_accepted_others_refused() {
-        assert!(parse("defaults,nofail,x-systemd.automount,metacopy=on,index=off").is_ok());
-        assert_eq!(
-            parse("upprdir=/x").unwrap_err(),
-            OptionError::Unknown("upprdir".into())
-        );
+    fn the_flags_of_mount_8_and_what_takes_them_back() {
+        let flags = |text: &str| parse(text).unwrap().flags;
+        let both = [
+            ("ro", "rw", MountFlags::RDONLY),
+            ("nosuid", "suid", MountFlags::NOSUID),
+            ("nodev", "dev", MountFlags::NODEV),
+            ("noexec", "exec", MountFlags::NOEXEC),
+            ("nosymfollow", "symfollow", MountFlags::NOSYMFOLLOW),
+            ("sync", "async", MountFlags::SYNCHRONOUS),
+            ("silent", "loud", MountFlags::SILENT),
+            ("noatime", "atime", MountFlags::NOATIME),
+            ("nodiratime", "diratime", MountFlags::NODIRATIME),
+            ("relatime", "norelatime", MountFlags::RELATIME),
+            ("strictatime", "nostrictatime", MountFlags::STRICTATIME),
+            ("lazytime", "nolazytime", MountFlags::LAZYTIME),
+        ];
+        for (set, clear, flag) in both {
+            assert_eq!(flags(&format!("{clear},{set}")), flag, "{clear},{set}");
+            let none = MountFlags::empty();
+            assert_eq!(flags(&format!("{set},{clear}")), none, "{set},{clear}");
+        }
+        assert_eq!(flags("dirsync"), MountFlags::DIRSYNC);
+        let owner = MountFlags::NOSUID | MountFlags::NODEV;
+        assert_eq!((flags("owner"), flags("group")), (owner, owner));
+        let user = owner | MountFlags::NOEXEC;
+        assert_eq!((flags("user=joe"), flags("users")), (user, user));
+        assert_eq!(flags("user,exec,dev"), MountFlags::NOSUID);
+    }
+
+    /// S16.2
+    #[test]
+    fn words_for_userspace_change_nothing() {
+        let words = "defaults,auto,noauto,nofail,_netdev,nouser,nousers,noowner,nogroup,comment=a b,helper=x,uhelper=x,\
+            allow_other,default_permissions,mand,nomand,iversion,noiversion,x-systemd.automount,x-systemd.requires=a.service,\
+            X-mount.mkdir=0755,x-initrd.mount,metacopy=on,index=off,redirect_dir=on,userxattr";
+        let options = parse(words).unwrap();
+        assert_eq!(options.flags, MountFlags::empty());
+        assert!(options.remote.is_empty());
+    }
+
+    /// S16.3
+    #[test]
+    fn what_nobody_knows_is_refused_or_left_out() {
+        let refused = "upprdir noauot commentary cachex timeouts xsystemd nosymfollows=1 bind";
+        for name in refused.split(' ') {
+            let unknown = OptionError::Unknown(name.split('=').next().unwrap().to_owned());
+            assert_eq!(parse(name).unwrap_err(), unknown);
+        }
+        let (kept, unknown) = without_unknown("ro,new=1,upperdir=/a\\,b,other,threads=0");
+        assert_eq!(kept, "ro,upperdir=/a\\,b,threads=0");
+        assert_eq!(unknown, ["new", "other"]);
+    }
+
+    #[test]
+    fn what_the_network_side_is_given_it_knows() {
+        for name in REMOTE {
+            let mut options = crate::remote::options::RemoteOptions::new("http://s/k").unwrap();
+            let error = options
+                .set(name, "")
+                .map_or_else(|e| e.to_string(), |()| String::new());
+            assert!(!error.contains("no such option"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
         assert!(matches!(
             parse("threads=0").unwrap_err(),
             OptionError::Value { .. }

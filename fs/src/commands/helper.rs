@@ -1,59 +1,133 @@
-//! The helper of mount(8): `mount.layerfs SOURCE DIR [-sfnv] [-t TYPE] [-o OPTIONS]`.
+//! The helper of mount(8): `mount.layerfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use rustix::mount::MountFlags;
 
-use crate::options::MountOptions;
+use crate::options::{self, MountOptions};
+use crate::sys;
+
+/// What mount(8) says.
+#[derive(Debug, Default)]
+struct Request {
+    source: String,
+    mountpoint: String,
+    /// The texts after `-o`.
+    texts: Vec<String>,
+    /// `-s`: leave out options that nobody knows.
+    sloppy: bool,
+    /// `-f`: only check.
+    fake: bool,
+    /// `-v`.
+    verbose: bool,
+    /// `-N`: the mount namespace to mount in.
+    namespace: Option<PathBuf>,
+}
+
+impl Request {
+    fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
+        let mut request = Request::default();
+        let mut places = Vec::new();
+        let given = arguments.iter().skip(1);
+        let mut rest = given.map(|argument| argument.to_string_lossy().into_owned());
+        while let Some(argument) = rest.next() {
+            let mut value = || {
+                rest.next()
+                    .with_context(|| format!("{argument} needs a value"))
+            };
+            match argument.as_str() {
+                "-o" => request.texts.push(value()?),
+                "-N" => request.namespace = Some(value()?.into()),
+                "-t" => drop(value()?),
+                "-r" => request.texts.push("ro".to_owned()),
+                "-w" => request.texts.push("rw".to_owned()),
+                flags if flags.starts_with('-') => request.set_flags(flags)?,
+                _ => places.push(argument),
+            }
+        }
+        let [source, mountpoint] = <[String; 2]>::try_from(places).map_err(|_| {
+            anyhow::anyhow!("usage: mount.layerfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] -o …")
+        })?;
+        Ok(Request {
+            source,
+            mountpoint,
+            ..request
+        })
+    }
+
+    fn set_flags(&mut self, flags: &str) -> anyhow::Result<()> {
+        for flag in flags.chars().skip(1) {
+            match flag {
+                's' => self.sloppy = true,
+                'f' => self.fake = true,
+                'v' => self.verbose = true,
+                // There is no /etc/mtab that we would write.
+                'n' => {}
+                _ => bail!(
+                    "unknown flag -{flag} in {flags}: mount.layerfs knows -s -f -n -v -N -t -o -r -w"
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_out_unknown(&mut self) {
+        for text in &mut self.texts {
+            let (kept, unknown) = options::without_unknown(text);
+            for name in unknown {
+                eprintln!("mount.layerfs: unknown mount option {name:?} is left out (-s)");
+            }
+            *text = kept;
+        }
+    }
+}
 
 /// Do what mount(8) asks.
 ///
 /// # Errors
 /// As `layerfs mount`.
 pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let mut places = Vec::new();
-    let mut texts = Vec::new();
-    let mut fake = false;
-    let mut rest = arguments
-        .iter()
-        .skip(1)
-        .map(|argument| argument.to_string_lossy().into_owned());
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "-o" => texts.push(rest.next().context("-o needs options")?),
-            "-t" | "-N" => drop(rest.next()),
-            "-r" => texts.push("ro".to_owned()),
-            "-w" => texts.push("rw".to_owned()),
-            flags if flags.starts_with('-') => fake |= flags.contains('f'),
-            _ => places.push(argument),
-        }
+    let mut request = Request::parse(arguments)?;
+    if request.sloppy {
+        request.leave_out_unknown();
     }
-    let [source, mountpoint] = &places[..] else {
-        bail!("usage: mount.layerfs SOURCE DIR -o …")
-    };
     let mut options = MountOptions::default();
-    for text in &texts {
+    for text in &request.texts {
         options.parse(text)?;
     }
-    if fake {
+    if request.fake {
         return Ok(ExitCode::SUCCESS);
     }
     if options.remount {
-        remount(&PathBuf::from(mountpoint), options.flags)?;
+        if let Some(namespace) = &request.namespace {
+            sys::process::enter_mount_namespace(namespace)
+                .with_context(|| format!("mount namespace {}", namespace.display()))?;
+        }
+        remount(Path::new(&request.mountpoint), options.flags)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut again: Vec<OsString> = vec!["mount".into(), "--supervised".into()];
-    for text in texts {
+    if request.verbose {
+        again.push("-v".into());
+    }
+    if let Some(namespace) = request.namespace {
+        again.extend(["--namespace".into(), namespace.into()]);
+    }
+    for text in request.texts {
         again.extend(["-o".into(), text.into()]);
     }
-    again.extend(["--".into(), source.into(), mountpoint.into()]);
+    again.extend([
+        "--".into(),
+        request.source.into(),
+        request.mountpoint.into(),
+    ]);
     super::mount::start_in_background(again, options.root_duty)
 }
 
-fn remount(mountpoint: &PathBuf, flags: MountFlags) -> anyhow::Result<()> {
+fn remount(mountpoint: &Path, flags: MountFlags) -> anyhow::Result<()> {
     rustix::mount::mount_remount(mountpoint, flags, "")
         .with_context(|| format!("remount {}", mountpoint.display()))
 }

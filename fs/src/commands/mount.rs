@@ -38,6 +38,8 @@ pub struct MountRequest {
     pub mountpoint: PathBuf,
     /// How.
     pub options: MountOptions,
+    /// The mount namespace in which all of it is, if not ours.
+    pub namespace: Option<PathBuf>,
 }
 
 impl MountRequest {
@@ -60,6 +62,7 @@ impl MountRequest {
             source,
             mountpoint: PathBuf::from(mountpoint),
             options,
+            namespace: args.namespace.clone(),
         })
     }
 
@@ -157,6 +160,10 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
 fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     if request.options.root_duty {
         sys::process::keep_heap_small();
+    }
+    if let Some(namespace) = &request.namespace {
+        sys::process::enter_mount_namespace(namespace)
+            .with_context(|| format!("mount namespace {}", namespace.display()))?;
     }
     let mut request = request.clone();
     session::remove_dead_mount(&request.mountpoint);

@@ -135,8 +135,21 @@ fn attach_as_user(
         MountOption::Subtype("layerfs".to_owned()),
         MountOption::DefaultPermissions,
     ];
-    if place.flags.contains(MountFlags::RDONLY) {
-        config.mount_options.push(MountOption::RO);
+    let mut left = place.flags - MountFlags::NOSUID - MountFlags::NODEV;
+    for (flag, option) in [
+        (MountFlags::RDONLY, MountOption::RO),
+        (MountFlags::NOEXEC, MountOption::NoExec),
+        (MountFlags::NOATIME, MountOption::NoAtime),
+        (MountFlags::SYNCHRONOUS, MountOption::Sync),
+        (MountFlags::DIRSYNC, MountOption::DirSync),
+    ] {
+        if left.contains(flag) {
+            left -= flag;
+            config.mount_options.push(option);
+        }
+    }
+    if !left.is_empty() {
+        tracing::warn!(flags = ?left, "fusermount3 does not take these flags: the mount goes without");
     }
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
     Ok(Attached { session })

@@ -1,11 +1,23 @@
 //! What the daemon asks of the kernel about itself.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::LinkNameSpaceType;
+
+/// Go on in another mount namespace, a file as `/proc/PID/ns/mnt`. Only while there is one thread.
+///
+/// # Errors
+/// ENOENT, EINVAL if the file is something else, EPERM.
+pub fn enter_mount_namespace(path: &Path) -> Result<(), Errno> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mount = Some(LinkNameSpaceType::Mount);
+    rustix::thread::move_into_link_name_space(file.as_fd(), mount)
+}
 
 /// Raise the limit of open descriptors as far as allowed; returns what we have now.
 pub fn raise_descriptor_limit(wanted: u64) -> u64 {

@@ -1,0 +1,75 @@
+//! The options that mount(8) knows for every file system: those that are a flag of the mount, and those that are for
+//! userspace alone.
+
+use rustix::mount::MountFlags;
+
+const NONE: MountFlags = MountFlags::empty();
+/// What a mount by somebody in the right group, or by the owner, must not give.
+const OWNER: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+/// What a mount by anybody must not give.
+const USER: MountFlags = OWNER.union(MountFlags::NOEXEC);
+
+/// Each option with the flags it sets and the flags it clears; the last of several wins.
+const FLAGS: [(&str, MountFlags, MountFlags); 29] = [
+    ("ro", MountFlags::RDONLY, NONE),
+    ("rw", NONE, MountFlags::RDONLY),
+    ("nosuid", MountFlags::NOSUID, NONE),
+    ("suid", NONE, MountFlags::NOSUID),
+    ("nodev", MountFlags::NODEV, NONE),
+    ("dev", NONE, MountFlags::NODEV),
+    ("noexec", MountFlags::NOEXEC, NONE),
+    ("exec", NONE, MountFlags::NOEXEC),
+    ("nosymfollow", MountFlags::NOSYMFOLLOW, NONE),
+    ("symfollow", NONE, MountFlags::NOSYMFOLLOW),
+    ("sync", MountFlags::SYNCHRONOUS, NONE),
+    ("async", NONE, MountFlags::SYNCHRONOUS),
+    ("dirsync", MountFlags::DIRSYNC, NONE),
+    ("silent", MountFlags::SILENT, NONE),
+    ("loud", NONE, MountFlags::SILENT),
+    ("noatime", MountFlags::NOATIME, NONE),
+    ("atime", NONE, MountFlags::NOATIME),
+    ("nodiratime", MountFlags::NODIRATIME, NONE),
+    ("diratime", NONE, MountFlags::NODIRATIME),
+    ("relatime", MountFlags::RELATIME, NONE),
+    ("norelatime", NONE, MountFlags::RELATIME),
+    ("strictatime", MountFlags::STRICTATIME, NONE),
+    ("nostrictatime", NONE, MountFlags::STRICTATIME),
+    ("lazytime", MountFlags::LAZYTIME, NONE),
+    ("nolazytime", NONE, MountFlags::LAZYTIME),
+    ("user", USER, NONE),
+    ("users", USER, NONE),
+    ("owner", OWNER, NONE),
+    ("group", OWNER, NONE),
+];
+
+/// Options that change nothing here. The last four would be flags: the kernel has no mandatory locks since 5.15 and FUSE
+/// refuses a mount with that flag; of the other it takes no notice.
+const WITHOUT_EFFECT: [&str; 18] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "nouser",
+    "nousers",
+    "noowner",
+    "nogroup",
+    "comment",
+    "helper",
+    "uhelper",
+    "allow_other",
+    "default_permissions",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+];
+
+/// `flags` after option `name`; `None` if that is no option of mount(8).
+pub(super) fn apply(flags: MountFlags, name: &str) -> Option<MountFlags> {
+    if let Some((_, sets, clears)) = FLAGS.iter().find(|(known, ..)| *known == name) {
+        return Some((flags | *sets) - *clears);
+    }
+    let known = WITHOUT_EFFECT.contains(&name) || name.starts_with("x-") || name.starts_with("X-");
+    known.then_some(flags)
+}

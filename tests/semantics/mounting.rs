@@ -1,0 +1,267 @@
+//! S16: mount options, mount(8) and its helper, systemd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::Fixture;
+use crate::harness::mount::Mount;
+use crate::harness::programs::{program, run};
+
+/// A layer file that is not mounted, and the helper of mount(8) beside it.
+fn unmounted() -> (Fixture, PathBuf) {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());
+    f.mount.detach();
+    let helper = f.bench.dir("sbin").join("mount.layerfs");
+    std::os::unix::fs::symlink(program("layerfs"), &helper).unwrap();
+    (f, helper)
+}
+
+/// The flags of the mount on `at`, those of its file system, and its type.
+fn flags(table: &str, at: &Path) -> Option<String> {
+    let table = fs::read_to_string(table).unwrap();
+    let line = table
+        .lines()
+        .find(|line| line.split(' ').nth(4) == at.to_str())?;
+    let fields: Vec<&str> = line.split(' ').collect();
+    let dash = fields.iter().position(|field| *field == "-")?;
+    Some(format!(
+        "{} {} {}",
+        fields[5],
+        fields[dash + 3],
+        fields[dash + 1]
+    ))
+}
+
+const OWN: &str = "/proc/self/mountinfo";
+
+#[test]
+fn s16_1_the_flags_of_mount_8_are_the_mounts() {
+    let (f, _) = unmounted();
+    let at = f.bench.dir("at");
+    let lower = format!(
+        "lowerdir={},upperdir={},workdir={},",
+        f.layer.display(),
+        f.upper.display(),
+        f.work.display()
+    );
+    let has = |options: &str| {
+        let _mount = Mount::with_options(&at, format!("{lower}{options}"));
+        let shown = flags(OWN, &at).unwrap();
+        shown
+            .split([' ', ','])
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let seen =
+        has("nosuid,nodev,noexec,nosymfollow,lazytime,sync,dirsync,nodiratime,noatime,silent");
+    for flag in
+        "nosuid nodev noexec nosymfollow lazytime sync dirsync nodiratime noatime".split(' ')
+    {
+        assert!(seen.iter().any(|s| s == flag), "{flag}: {seen:?}");
+    }
+    let seen = has("users,exec,ro,rw,lazytime,nolazytime,mand,iversion,x-a=b,strictatime");
+    for (flag, is) in [
+        ("nosuid", true),
+        ("nodev", true),
+        ("noexec", false),
+        ("rw", true),
+        ("lazytime", false),
+        ("relatime", false),
+    ] {
+        assert_eq!(seen.iter().any(|s| s == flag), is, "{flag}: {seen:?}");
+    }
+}
+
+#[test]
+fn s16_3_what_nobody_knows_is_refused_or_left_out() {
+    let (f, helper) = unmounted();
+    let at = f.bench.dir("at");
+    let call = |flags: &[&str]| -> Output {
+        let mut command = Command::new(&helper);
+        command.arg(&f.layer).arg(&at).args(flags);
+        command.args(["-o", "ro,frobnicate=1"]).output().unwrap()
+    };
+    let refused = call(&[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("frobnicate") && said.contains("--help"),
+        "{said}"
+    );
+    let taken = call(&["-s"]);
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(
+        taken.status.success() && said.contains("frobnicate"),
+        "{said}"
+    );
+    assert_eq!(fs::read(at.join("f")).unwrap(), b"x");
+    run(Command::new(program("layerfs")).arg("umount").arg(&at));
+}
+
+#[test]
+fn s16_4_the_helper_does_what_mount_8_asks() {
+    let (f, helper) = unmounted();
+    let at = f.bench.dir("at");
+    let call = |flags: &[&str]| -> Output {
+        let mut command = Command::new(&helper);
+        command.arg(&f.layer).arg(&at).args(flags);
+        command.args(["-o", "ro,noexec"]).output().unwrap()
+    };
+    let unknown = call(&["-sx"]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!unknown.status.success() && said.contains("-x"), "{said}");
+    run(Command::new(&helper)
+        .arg(&f.layer)
+        .arg(&at)
+        .args(["-f", "-o", "ro"]));
+    let fake = Command::new(&helper)
+        .arg(&f.layer)
+        .arg(&at)
+        .args(["-f", "-o", "rro"])
+        .output();
+    assert!(!fake.unwrap().status.success(), "-f checks the options");
+    assert_eq!(flags(OWN, &at), None, "-f mounted");
+    assert!(call(&["-n", "-v", "-t", "layerfs"]).status.success());
+    assert!(flags(OWN, &at).unwrap().contains("noexec"));
+    run(Command::new(program("layerfs")).arg("umount").arg(&at));
+
+    let mut other = Command::new("unshare");
+    let script = "echo ready; read line; umount \"$0\"";
+    let mut other = other
+        .args(["-m", "--propagation", "private", "sh", "-c", script])
+        .arg(&at)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let process = format!("/proc/{}", other.id());
+    let mounted = call(&["-N", &format!("{process}/ns/mnt")]);
+    let inside = flags(&format!("{process}/mountinfo"), &at);
+    let content = fs::read(format!("{process}/root{}/f", at.display()));
+    let outside = flags(OWN, &at);
+    // A mount keeps its namespace: it has to be unmounted there.
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    assert!(
+        mounted.status.success(),
+        "{}",
+        String::from_utf8_lossy(&mounted.stderr)
+    );
+    assert_eq!(outside, None, "mounted in our namespace");
+    assert!(inside.unwrap().contains("noexec"));
+    assert_eq!(content.unwrap(), b"x");
+}
+
+#[test]
+fn s16_5_an_ordinary_user() {
+    let (f, _) = unmounted();
+    let (at, program_there) = (f.bench.dir("at"), f.bench.path("layerfs"));
+    fs::copy(program("layerfs"), &program_there).unwrap();
+    std::os::unix::fs::chown(&at, Some(65534), Some(65534)).unwrap();
+    let user = |program: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(program);
+        command
+    };
+    let mut mount = user(&program_there);
+    mount.args(["mount", "-o", "noexec,noatime,sync,dirsync,nosymfollow"]);
+    let mounted = run(mount.arg(&f.layer).arg(&at));
+    let shown = flags(OWN, &at);
+    run(user(Path::new("fusermount3")).arg("-u").arg(&at));
+    let shown = shown.unwrap();
+    for flag in "nosuid nodev noexec noatime sync dirsync".split(' ') {
+        assert!(
+            shown.split([' ', ',']).any(|s| s == flag),
+            "{flag}: {shown}"
+        );
+    }
+    let said = String::from_utf8_lossy(&mounted.stderr).into_owned();
+    assert!(
+        said.contains("NOSYMFOLLOW") && !said.contains("NOEXEC"),
+        "{said}"
+    );
+}
+
+/// As systemd calls it (src/core/mount.c), as fstab does, and a remount; in a namespace where mount(8) finds our helper.
+const BY_MOUNT_8: &str = r#"
+mkdir sbin-upper sbin-work at
+for name in mount.layerfs mount.fuse.layerfs; do ln -s "$LAYERFS" sbin-upper/$name; done
+mount -t overlay sbin -o "lowerdir=/usr/sbin,upperdir=$PWD/sbin-upper,workdir=$PWD/sbin-work" /usr/sbin
+at=$PWD/at
+mount -o "nofail,user,suid,x-systemd.requires=a.service,nosymfollow,$OPTIONS" -t layerfs "$LAYER" "$at"
+findmnt -no OPTIONS "$at" | tr , ' '
+mount -o remount,ro "$at"
+findmnt -no OPTIONS "$at" | tr , ' '
+umount "$at"
+mount "$LAYER" "$at" -t layerfs -s -w -o "unheardof,$OPTIONS"
+umount "$at"
+echo "$LAYER $at layerfs noauto,nofail,_netdev,lazytime,x-systemd.automount,$OPTIONS 0 0" >fstab
+mount -T "$PWD/fstab" "$at"
+echo "$(cat "$at/f")"
+findmnt -no OPTIONS "$at" | tr , ' '
+umount "$at"
+"#;
+
+#[test]
+fn s16_6_mount_8_fstab_and_a_unit_of_systemd() {
+    let (f, _) = unmounted();
+    let options = format!(
+        "upperdir={},workdir={},wait=30",
+        f.upper.display(),
+        f.work.display()
+    );
+    let mut script = Command::new("unshare");
+    script.args(["-m", "--propagation", "private", "sh", "-ec", BY_MOUNT_8]);
+    script
+        .env("LAYERFS", program("layerfs"))
+        .env("LAYER", &f.layer)
+        .env("OPTIONS", options);
+    let said = run(script.current_dir(f.bench.path("")));
+    let said = String::from_utf8(said.stdout).unwrap();
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split(' ').collect()).collect();
+    let [first, remounted, content, listed] = &lines[..] else {
+        panic!("{said}")
+    };
+    for flag in ["rw", "noexec", "nodev", "nosymfollow"] {
+        assert!(first.contains(&flag), "{flag}: {said}");
+    }
+    assert!(!first.contains(&"nosuid"), "{said}");
+    assert!(
+        remounted.contains(&"ro") && remounted.contains(&"nosymfollow"),
+        "{said}"
+    );
+    assert_eq!(content, &["x"]);
+    assert!(
+        listed.contains(&"lazytime") && listed.contains(&"rw"),
+        "{said}"
+    );
+
+    // The unit of docs/SEMANTICS.md, by systemd's own eyes.
+    let semantics = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SEMANTICS.md");
+    let text = fs::read_to_string(semantics).unwrap();
+    let unit = text
+        .split("```ini\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let path = f.bench.path("srv-office.mount");
+    fs::write(&path, unit).unwrap();
+    match Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&path)
+        .output()
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        checked => {
+            let checked = checked.unwrap();
+            let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+            assert!(
+                checked.status.success() && !said.contains("srv-office"),
+                "{said}"
+            );
+        }
+    }
+}
