@@ -4,6 +4,7 @@ mod changes;
 mod errors;
 mod mounting;
 mod names;
+mod races;
 mod rights;
 
 use std::path::{Path, PathBuf};

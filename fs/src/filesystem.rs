@@ -5,6 +5,7 @@
 //! No byte of a lower file is fetched while the tree is locked.
 
 mod attributes;
+mod copy_data;
 mod copy_up;
 mod create;
 mod data;

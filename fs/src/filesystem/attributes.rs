@@ -3,12 +3,13 @@
 use layerfmt::Ino;
 use rustix::fs::{Timespec, Timestamps};
 
-use super::LayerFs;
+use super::copy_data::mtime_of;
 use super::reply::{
     Attr, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK, lower_id,
     row_of,
 };
 use super::tree::{Node, Tree};
+use super::{LayerFs, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
@@ -74,6 +75,12 @@ impl LayerFs {
         } else if let Some(row) = node.row {
             attr.blocks = self.lower.blocks(row, attr.size);
         }
+        if let Some(kept) = lock(&node.kept).as_ref() {
+            attr.mtime = (
+                kept.mtime.tv_sec,
+                u32::try_from(kept.mtime.tv_nsec).unwrap_or(0),
+            );
+        }
         if let Some(device) = node.device {
             attr.rdev = device;
         }
@@ -123,10 +130,18 @@ impl LayerFs {
             at.chmod(mode)?;
         }
         if changes.atime.is_some() || changes.mtime.is_some() {
+            let mut kept = lock(&node.kept);
             at.set_times(&Timestamps {
                 last_access: timespec(changes.atime),
                 last_modification: timespec(changes.mtime),
             })?;
+            if let Some(kept) = kept.as_mut() {
+                match changes.mtime {
+                    None => {}
+                    Some(NewTime::Now) => kept.mtime = mtime_of(&at.stat()?),
+                    Some(NewTime::Exactly(_)) => kept.mtime = timespec(changes.mtime),
+                }
+            }
         }
         self.node_attr(&tree, id, node)
     }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use layerfmt::Ino;
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::LayerFs;
 use super::reply::{NodeId, REGULAR, row_of};
@@ -13,9 +13,7 @@ use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
 /// Bytes copied in one step.
-const COPY_LEN: usize = 1 << 20;
-/// The attribute a write removes, and copy-up must not.
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const COPY_LEN: usize = 1 << 20;
 
 /// Where the bytes of a file are just now.
 enum Bytes {
@@ -139,113 +137,6 @@ impl LayerFs {
     pub(super) fn truncate(&self, id: NodeId, size: u64) -> Result<()> {
         let file = self.take_data(id, size)?;
         rustix::fs::ftruncate(&file, size)
-    }
-
-    /// Move the data of `id` to the upper, up to `limit` bytes of it. Its data lock is held.
-    fn take_data(&self, id: NodeId, limit: u64) -> Result<Arc<OwnedFd>> {
-        if let Some(file) = self.open_file(id) {
-            return Ok(file);
-        }
-        let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
-        if !known {
-            self.copy_up(&mut self.write_tree(), id)?;
-        }
-        let (file, row) = {
-            let tree = self.read_tree();
-            let node = tree.get(id).ok_or(Errno::STALE)?;
-            if node.kind != REGULAR {
-                return Err(Errno::INVAL);
-            }
-            let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
-            if node.row.is_none() {
-                self.keep_file(id, &file);
-            }
-            (file, node.row)
-        };
-        let Some(row) = row else { return Ok(file) };
-        self.fill(&file, row, limit)?;
-        let mut tree = self.write_tree();
-        let node = tree.get_mut(id).ok_or(Errno::STALE)?;
-        node.row = None;
-        self.keep_file(id, &file);
-        Ok(file)
-    }
-
-    /// Copy the data of row `row` into the upper's `file`, then drop the metacopy mark. A failure
-    /// leaves the file as it was.
-    fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> Result<()> {
-        let upper = self.upper()?;
-        let stat = rustix::fs::fstat(file)?;
-        let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
-        let own_size = u64::try_from(stat.st_size).unwrap_or(0);
-        let end = own_size.min(inode.size).min(limit);
-        let at = At::Open(Arc::clone(file));
-        let capability = match at.xattr(CAPABILITY) {
-            Ok(value) if end > 0 => Some(value),
-            _ => None,
-        };
-        let mut copied = self.copy_data(file, row, end);
-        if copied.is_ok() && !self.settings.volatile && end > 0 {
-            copied = rustix::fs::fdatasync(file);
-        }
-        if copied.is_err() {
-            // Give back what a full disk was filled with: the file still reads from the lower.
-            let _ = rustix::fs::ftruncate(file, 0);
-            let _ = rustix::fs::ftruncate(file, own_size);
-        }
-        if copied.is_ok() && limit < own_size {
-            // Before the mark goes: what lies behind was not copied and must never be seen.
-            copied = rustix::fs::ftruncate(file, limit);
-        }
-        if let Some(value) = capability {
-            at.set_xattr(CAPABILITY, &value, XattrFlags::empty())?;
-        }
-        let mtime = Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        };
-        rustix::fs::futimens(
-            file,
-            &Timestamps {
-                last_access: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: rustix::fs::UTIME_OMIT,
-                },
-                last_modification: mtime,
-            },
-        )?;
-        copied?;
-        match rustix::fs::fremovexattr(file, &upper.marks.metacopy[..]) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
-        }
-        match rustix::fs::fremovexattr(file, &upper.marks.redirect[..]) {
-            Ok(()) | Err(Errno::NODATA) => Ok(()),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Copy the data of row `row` up to `end`; holes stay holes.
-    fn copy_data(&self, file: &OwnedFd, row: Ino, end: u64) -> Result<()> {
-        let (mut offset, mut bytes) = (0, Vec::new());
-        while offset < end {
-            offset = match self.lower.seek(row, offset, end, false) {
-                Ok(data) => data,
-                Err(Errno::NXIO) => break,
-                Err(errno) => return Err(errno),
-            };
-            let hole = self.lower.seek(row, offset, end, true)?;
-            let len = usize::try_from(hole.saturating_sub(offset))
-                .unwrap_or(COPY_LEN)
-                .min(COPY_LEN);
-            self.lower.read(row, offset, len, end, &mut bytes)?;
-            if bytes.is_empty() {
-                break;
-            }
-            write_all(file, &bytes, offset)?;
-            offset = offset.saturating_add(bytes.len() as u64);
-        }
-        Ok(())
     }
 
     /// fallocate(2).
@@ -378,7 +269,7 @@ fn read_upper(file: &OwnedFd, offset: u64, len: usize, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()> {
+pub(super) fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pwrite(file, rest, offset.saturating_add(done as u64)) {

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use layerfmt::{Child, Index, Ino};
 
+use super::copy_data::Kept;
 use super::reply::{DIRECTORY, NodeId};
 
 /// A name, shared between the listing and the node.
@@ -119,6 +120,8 @@ pub struct Node {
     pub lookups: AtomicU32,
     /// A directory's part in the upper.
     pub listing: Listing,
+    /// While a file's data is copied: what it shall have afterwards.
+    pub kept: Mutex<Option<Kept>>,
 }
 
 impl Node {

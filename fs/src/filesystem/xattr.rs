@@ -3,9 +3,10 @@
 
 use rustix::fs::XattrFlags;
 
-use super::LayerFs;
+use super::copy_data::CAPABILITY;
 use super::reply::{Caller, NodeId, SGID, row_of};
 use super::tree::Tree;
+use super::{LayerFs, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, process};
 
@@ -33,6 +34,10 @@ impl LayerFs {
         let tree = self.read_tree();
         match self.upper_at(&tree, id)? {
             None => of_row(row_of(id).ok_or(Errno::STALE)?),
+            Some(_) if name == CAPABILITY && is_copied(&tree, id) => tree
+                .get(id)
+                .and_then(|node| lock(&node.kept).as_ref()?.capability.clone())
+                .ok_or(Errno::NODATA),
             Some(at) => at.xattr(&upper.marks.stored_name(name).ok_or(Errno::NODATA)?),
         }
     }
@@ -63,7 +68,14 @@ impl LayerFs {
         };
         match (at, &self.upper) {
             (Some(at), Some(upper)) => {
-                for stored in at.xattr_names()? {
+                let names = at.xattr_names()?;
+                let lost = tree
+                    .as_ref()
+                    .is_some_and(|tree| has_kept_capability(tree, id));
+                if lost && !names.iter().any(|name| name == CAPABILITY) {
+                    add(CAPABILITY);
+                }
+                for stored in names {
                     if let Some(shown) = upper.marks.shown_name(&stored) {
                         add(&shown);
                     }
@@ -92,7 +104,7 @@ impl LayerFs {
     ) -> Result<()> {
         let flags = XattrFlags::from_bits_retain(flags);
         let outside = name == ACCESS_ACL && !is_in_group(caller, self.getattr(id)?.gid);
-        self.change_xattr(id, name, |at, stored| {
+        self.change_xattr(id, name, Some(value), flags, |at, stored| {
             at.set_xattr(stored, value, flags)?;
             let mode = if outside { at.stat()?.st_mode } else { 0 };
             if mode & SGID == 0 {
@@ -110,19 +122,25 @@ impl LayerFs {
         if self.getxattr(id, name) == Err(Errno::NODATA) {
             return Err(Errno::NODATA);
         }
-        self.change_xattr(id, name, |at, stored| at.remove_xattr(stored))
+        let none = XattrFlags::empty();
+        self.change_xattr(id, name, None, none, |at, stored| at.remove_xattr(stored))
     }
 
     fn change_xattr(
         &self,
         id: NodeId,
         name: &[u8],
+        value: Option<&[u8]>,
+        flags: XattrFlags,
         change: impl Fn(&At<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
         let mut tree = self.write_tree();
         self.copy_up(&mut tree, id)?;
         let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
+        if name == CAPABILITY && is_copied(&tree, id) {
+            return change_kept(&tree, id, &at, value, flags);
+        }
         change(&at, &stored)?;
         drop(at);
         if name == DEFAULT_ACL
@@ -145,6 +163,45 @@ impl LayerFs {
         }
         Ok(has)
     }
+}
+
+/// Whether the data of `id` is being copied.
+fn is_copied(tree: &Tree, id: NodeId) -> bool {
+    tree.get(id).is_some_and(|node| lock(&node.kept).is_some())
+}
+
+fn has_kept_capability(tree: &Tree, id: NodeId) -> bool {
+    let kept = tree.get(id).map(|node| lock(&node.kept));
+    kept.is_some_and(|kept| kept.as_ref().is_some_and(|kept| kept.capability.is_some()))
+}
+
+/// Change the capabilities of a file whose data is being copied: the copying takes them from the file at any moment.
+fn change_kept(
+    tree: &Tree,
+    id: NodeId,
+    at: &At<'_>,
+    value: Option<&[u8]>,
+    flags: XattrFlags,
+) -> Result<()> {
+    let node = tree.get(id).ok_or(Errno::STALE)?;
+    let mut kept = lock(&node.kept);
+    let kept = kept.as_mut().ok_or(Errno::STALE)?;
+    match (value, kept.capability.is_some()) {
+        (Some(_), true) if flags.contains(XattrFlags::CREATE) => return Err(Errno::EXIST),
+        (Some(_), false) if flags.contains(XattrFlags::REPLACE) => return Err(Errno::NODATA),
+        (None, false) => return Err(Errno::NODATA),
+        _ => {}
+    }
+    match value {
+        // The kernel judges the value.
+        Some(value) => at.set_xattr(CAPABILITY, value, XattrFlags::empty())?,
+        None => match at.remove_xattr(CAPABILITY) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        },
+    }
+    kept.capability = value.map(<[u8]>::to_vec);
+    Ok(())
 }
 
 /// Whether `caller` is root or belongs to group `gid`.
