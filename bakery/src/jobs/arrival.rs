@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use layerfmt::writeback::Writeback;
 use ulid::Ulid;
 
 use super::BODY;
 use super::files::{self, Lock};
 use super::records::{Origin, Request};
 use super::spool::{Job, Spool, State};
-use layerfmt::writeback::Writeback;
 
 /// Why an upload cannot be taken.
 #[derive(Debug, thiserror::Error)]

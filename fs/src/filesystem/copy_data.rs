@@ -82,7 +82,7 @@ impl LayerFs {
                 None => self.keep_file(id, &file),
                 Some(_) => {
                     let mut kept = lock(&node.kept);
-                    *kept = Some(Kept::of(&file)?);
+                    *kept = Some(Box::new(Kept::of(&file)?));
                 }
             }
             (file, node.row)

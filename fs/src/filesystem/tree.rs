@@ -120,8 +120,8 @@ pub struct Node {
     pub lookups: AtomicU32,
     /// A directory's part in the upper.
     pub listing: Listing,
-    /// While a file's data is copied: what it shall have afterwards.
-    pub kept: Mutex<Option<Kept>>,
+    /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.
+    pub kept: Mutex<Option<Box<Kept>>>,
 }
 
 impl Node {
