@@ -2,20 +2,25 @@
 //! old or the new one, what was acknowledged is there, and nothing is left in the work directory.
 //! At random moments, and before each system call that changes the upper (with strace).
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::semantics::{Fixture, bytes};
+use crate::semantics::{Fixture, bytes, set_xattr, xattr};
 
 const OBJECTS: usize = 60;
 /// More than one change has steps.
 const STEPS_MAX: usize = 250;
 const CONTENT_LEN: usize = 300_000;
+const CAPABILITY: &str = "security.capability";
+const CAPABILITIES: [u8; 20] = [
+    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+const OLD_TIME: SystemTime = UNIX_EPOCH;
 
 /// Rounds; long setting: `LAYERFS_CRASH_ROUNDS=200`.
 fn rounds() -> usize {
@@ -27,7 +32,10 @@ fn rounds() -> usize {
 
 fn fill(lower: &Path, objects: usize) {
     for i in 0..objects {
-        fs::write(lower.join(format!("append{i}")), bytes(CONTENT_LEN)).unwrap();
+        let append = lower.join(format!("append{i}"));
+        fs::write(&append, bytes(CONTENT_LEN)).unwrap();
+        let file = File::options().write(true).open(&append).unwrap();
+        file.set_modified(OLD_TIME).unwrap();
         fs::create_dir(lower.join(format!("dir{i}"))).unwrap();
         fs::write(lower.join(format!("dir{i}/file")), "inside").unwrap();
         fs::write(lower.join(format!("gone{i}")), "gone").unwrap();
@@ -72,6 +80,10 @@ fn check(at: &Path, i: usize, done: bool) {
         tail.is_empty() && !done || tail == b"NEW",
         "append{i} ends in {tail:?}"
     );
+    if tail.is_empty() {
+        let time = path("append").metadata().unwrap().modified().unwrap();
+        assert_eq!(time, OLD_TIME, "the time of append{i}");
+    }
     let (dir, moved) = (path("dir").exists(), path("moved").exists());
     assert!(
         moved && !dir || !done && dir && !moved,
@@ -244,6 +256,67 @@ fn a_daemon_killed_at_each_step_leaves_the_old_or_the_new() {
         }
     }
     assert!(kills > 50, "only {kills} steps were tried");
+}
+
+/// S4.8: as the data is copied somebody sets time and capabilities; then the kill. The copying is that of an open for
+/// writing: during a write the kernel makes others wait.
+#[test]
+fn what_a_file_had_during_a_copying_outlives_a_kill() {
+    const TRIES: usize = 6;
+    let content = vec![7; 64 << 20];
+    let f = Fixture::with(
+        |lower| {
+            for i in 0..2 * TRIES {
+                let path = lower.join(format!("f{i}"));
+                fs::write(&path, &content).unwrap();
+                set_xattr(&path, CAPABILITY, &CAPABILITIES).unwrap();
+                let file = File::options().write(true).open(&path).unwrap();
+                file.set_modified(OLD_TIME).unwrap();
+            }
+        },
+        "passthrough",
+    );
+    if f.mount.status()["mode"] != "passthrough" {
+        eprintln!("this kernel has no passthrough: nothing to try");
+        return;
+    }
+    let time = UNIX_EPOCH + Duration::from_secs(7777);
+    let mut changed = CAPABILITIES;
+    changed[5] = 0x40;
+    for change in [false, true] {
+        // A copying that ended before the kill is no try.
+        let cut_short = (0..TRIES).any(|i| {
+            let name = format!("f{}", 2 * i + usize::from(change));
+            let (path, upper) = (f.at(&name), f.upper.join(&name));
+            std::thread::scope(|scope| {
+                scope.spawn(|| OpenOptions::new().append(true).open(&path).is_ok());
+                let limit = Instant::now() + Duration::from_secs(10);
+                while xattr(&upper, "trusted.layerfs.copying").is_none() {
+                    assert!(Instant::now() < limit, "no copying began");
+                }
+                if change {
+                    File::open(&path).unwrap().set_modified(time).unwrap();
+                    set_xattr(&path, CAPABILITY, &changed).unwrap();
+                }
+                kill(f.mount.pid());
+            });
+            let cut_short = xattr(&upper, "trusted.overlay.metacopy").is_some();
+            f.mount.recover();
+            let (time, capabilities) = if change {
+                (time, changed)
+            } else {
+                (OLD_TIME, CAPABILITIES)
+            };
+            for at in [&path, &upper] {
+                assert_eq!(fs::metadata(at).unwrap().modified().unwrap(), time);
+                assert_eq!(xattr(at, CAPABILITY).as_deref(), Some(&capabilities[..]));
+            }
+            assert_eq!(xattr(&upper, "trusted.layerfs.copying"), None);
+            assert!(fs::read(&path).unwrap() == content);
+            cut_short
+        });
+        assert!(cut_short, "no copying was cut short");
+    }
 }
 
 /// Hard links get their names one after the other. Whatever names were missing at the kill, the next mount gives.

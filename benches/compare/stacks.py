@@ -6,6 +6,12 @@ import subprocess
 import time
 
 
+def sources_key(tree, slices):
+    """Names the directories as they are now: images of trees made anew are not taken for theirs."""
+    known = [os.stat(path) for path in (tree, slices) if path]
+    return "-".join(f"{stat.st_ino:x}.{stat.st_mtime_ns:x}" for stat in known)
+
+
 def run(*command, **more):
     return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
 
@@ -21,7 +27,7 @@ class Stack:
 
     def __init__(self, work, tree, slices, layers):
         self.tree, self.slices, self.layers = tree, slices, layers
-        self.images = os.path.join(work, "images")
+        self.images = os.path.join(work, "images", sources_key(tree, slices))
         self.place = os.path.join(work, f"{self.name}-{layers}".replace(", ", "-"))
         self.root = os.path.join(self.place, "root")
         self.mounted = []

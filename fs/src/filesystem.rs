@@ -11,6 +11,7 @@ mod create;
 mod data;
 mod listing;
 mod lookup;
+mod moved;
 mod remove;
 mod rename;
 pub mod reply;

@@ -1,11 +1,13 @@
 //! S1–S3, S5–S7: names, listings, whiteouts, renames, links, numbers.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::{DirEntryExt as _, FileTypeExt as _, MetadataExt as _};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{
+    DirEntryExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, RenameFlags};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Fixture, xattr};
@@ -269,6 +271,44 @@ fn s6_1_and_s6_2_hard_links_stay_one_file() {
     assert_eq!(links(&f.at("three")), 2);
     fs::hard_link(f.at("three"), f.at("four")).unwrap();
     assert_eq!(links(&f.at("d/two")), 3);
+}
+
+/// A directory with further names of a file was moved, or is gone as overlayfs leaves it (the file was not copied for that).
+/// Many directories are in the upper: none of them becomes a node for it.
+#[test]
+fn s6_1_links_in_directories_that_were_moved_or_are_gone() {
+    let f = Fixture::new(|lower| {
+        for name in ["here", "far", "gone"] {
+            fs::create_dir(lower.join(name)).unwrap();
+        }
+        for i in 0..3 {
+            fs::write(lower.join(format!("here/{i}")), "old").unwrap();
+            for name in ["far", "gone"] {
+                let link = lower.join(format!("{name}/{i}"));
+                fs::hard_link(lower.join(format!("here/{i}")), link).unwrap();
+            }
+        }
+    });
+    for i in 0..500 {
+        fs::create_dir_all(f.at(&format!("many/{i}/x/y"))).unwrap();
+    }
+    fs::rename(f.at("far"), f.at("many/7/x/y/near")).unwrap();
+    f.mount.kill();
+    let gone = f.upper.join("gone");
+    rustix::fs::mknodat(CWD, &gone, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    f.mount.recover();
+    for i in 0..3 {
+        let (here, near) = (f.at(&format!("here/{i}")), format!("many/7/x/y/near/{i}"));
+        fs::set_permissions(&here, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&here, "new").unwrap();
+        let meta = f.at(&near).metadata().unwrap();
+        assert_eq!(meta.mode() & 0o777, 0o600);
+        assert_eq!(meta.ino(), number(&here));
+        assert_eq!(fs::read(f.at(&near)).unwrap(), b"new");
+        assert_eq!(links(&f.upper.join(&near)), 2);
+    }
+    let nodes = f.mount.status()["nodes"].as_u64().unwrap();
+    assert!(nodes < 50, "{nodes} nodes for a handful of files");
 }
 
 #[test]

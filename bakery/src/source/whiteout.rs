@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use layerfmt::tree::{Metadata, Xattrs};
+use layerfmt::tree::{Metadata, Time, Xattrs};
 
 use super::EntryPath;
 use super::path::PathError;
@@ -68,7 +68,9 @@ const PREFIXES: [&[u8]; 3] = [
     b"user.fuseoverlayfs.",
 ];
 
-/// The mount's own notes in its upper: `device`, and others that mean nothing elsewhere.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// The mount's own notes in its upper: `device`, `copying`, and others that mean nothing elsewhere.
 const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
 
 /// Takes overlayfs' marks, and the mount's own, out of an object's attributes. Attributes which overlayfs escaped,
@@ -90,6 +92,13 @@ pub fn take_marks(meta: &mut Metadata) -> Marks {
         if let Some(own) = OWN_PREFIXES.iter().find_map(|own| name.strip_prefix(*own)) {
             if own == b"device" {
                 marks.device = device(value);
+            } else if own == b"copying"
+                && let Some((mtime, capability)) = copying(value)
+            {
+                meta.mtime = mtime;
+                if let Some(value) = capability {
+                    kept.insert(CAPABILITY.into(), value.into());
+                }
             }
             continue;
         }
@@ -114,6 +123,19 @@ pub fn take_marks(meta: &mut Metadata) -> Marks {
     }
     meta.xattrs = (!kept.is_empty()).then(|| Arc::new(kept));
     marks
+}
+
+/// What a file had when copying its data was begun and cut short (SEMANTICS S4.8): its time and its capabilities.
+fn copying(note: &[u8]) -> Option<(Time, Option<&[u8]>)> {
+    let rest = note.strip_prefix(&[1])?;
+    let (sec, rest) = rest.split_first_chunk::<8>()?;
+    let (nsec, rest) = rest.split_first_chunk::<4>()?;
+    let (&capable, capability) = rest.split_first()?;
+    let mtime = Time {
+        sec: i64::from_le_bytes(*sec),
+        nsec: u32::from_le_bytes(*nsec),
+    };
+    (mtime.nsec < 1_000_000_000).then_some((mtime, (capable != 0).then_some(capability)))
 }
 
 /// `MAJOR:MINOR`.
@@ -151,7 +173,9 @@ mod tests {
 
     #[test]
     fn marks_are_taken_and_the_rest_stays() {
-        let attributes: [(&[u8], &[u8]); 8] = [
+        let copying = b"\x01\x07\0\0\0\0\0\0\0\x09\0\0\0\x01CAP";
+        let attributes: [(&[u8], &[u8]); 9] = [
+            (b"trusted.layerfs.copying", copying),
             (b"trusted.layerfs.device", b"0:0"),
             (b"trusted.layerfs.origin", b"\x01\x02"),
             (b"trusted.overlay.opaque", b"y"),
@@ -182,6 +206,12 @@ mod tests {
             }
         );
         let kept: Vec<&[u8]> = meta.xattrs().map(|(name, _)| name).collect();
-        assert_eq!(kept, [&b"trusted.overlay.opaque"[..], b"user.mine"]);
+        let expected: [&[u8]; 3] = [CAPABILITY, b"trusted.overlay.opaque", b"user.mine"];
+        assert_eq!(kept, expected);
+        assert_eq!((meta.mtime.sec, meta.mtime.nsec), (7, 9));
+        for bad in [&copying[..13], b"\x02", b"", &[1; 14]] {
+            assert!(super::copying(bad).is_none_or(|(time, _)| time.nsec < 1_000_000_000));
+        }
+        assert_eq!(super::copying(&[255; 14]), None);
     }
 }

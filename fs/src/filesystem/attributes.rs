@@ -3,7 +3,7 @@
 use layerfmt::Ino;
 use rustix::fs::{Timespec, Timestamps};
 
-use super::copy_data::mtime_of;
+use super::copy_data::{Kept, mtime_of};
 use super::reply::{
     Attr, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK, lower_id,
     row_of,
@@ -135,12 +135,18 @@ impl LayerFs {
                 last_access: timespec(changes.atime),
                 last_modification: timespec(changes.mtime),
             })?;
-            if let Some(kept) = kept.as_mut() {
-                match changes.mtime {
-                    None => {}
-                    Some(NewTime::Now) => kept.mtime = mtime_of(&at.stat()?),
-                    Some(NewTime::Exactly(_)) => kept.mtime = timespec(changes.mtime),
-                }
+            let mtime = match changes.mtime {
+                None => None,
+                Some(NewTime::Now) => Some(mtime_of(&at.stat()?)),
+                Some(NewTime::Exactly(_)) => Some(timespec(changes.mtime)),
+            };
+            if let Some((kept, mtime)) = kept.as_mut().zip(mtime) {
+                let now = Kept {
+                    mtime,
+                    ..(**kept).clone()
+                };
+                now.write_note(&self.upper()?.marks, &at)?;
+                **kept = now;
             }
         }
         self.node_attr(&tree, id, node)

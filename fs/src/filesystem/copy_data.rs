@@ -1,24 +1,30 @@
 //! The second half of a copy-up: the data. Writing the copy changes what must stay (the modification time) and removes
 //! what must not go (the capabilities). Both are remembered beside the node, answered and changed there, and put
-//! back when the copy is complete.
+//! back when the copy is complete. A note of them is beside the data in the upper meanwhile: whoever mounts it after the
+//! copying was cut short puts them back.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use layerfmt::Ino;
-use rustix::fs::{Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FallocateFlags, Timespec, Timestamps, XattrFlags};
 
 use super::data::{COPY_LEN, open_data, write_all};
 use super::reply::{NodeId, REGULAR};
+use super::tree::Node;
 use super::{LayerFs, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
+use crate::upper::marks::Marks;
 
 /// The attribute a write removes.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
+/// Version of the note's form.
+const NOTE_VERSION: u8 = 1;
+
 /// What a file shall have when its data is copied.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// The modification time.
     pub mtime: Timespec,
@@ -35,21 +41,68 @@ impl Kept {
         })
     }
 
-    fn put_back(&self, file: &Arc<OwnedFd>) -> Result<()> {
-        if let Some(value) = &self.capability {
-            rustix::fs::fsetxattr(file, CAPABILITY, value, XattrFlags::empty())?;
-        }
-        let last_access = Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        };
-        rustix::fs::futimens(
-            file,
-            &Timestamps {
-                last_access,
-                last_modification: self.mtime,
+    /// From a note; `None` for what is none.
+    pub(super) fn from_note(note: &[u8]) -> Option<Kept> {
+        let (&version, rest) = note.split_first()?;
+        let (seconds, rest) = rest.split_first_chunk::<8>()?;
+        let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
+        let (&capable, capability) = rest.split_first()?;
+        (version == NOTE_VERSION).then(|| Kept {
+            mtime: Timespec {
+                tv_sec: i64::from_le_bytes(*seconds),
+                tv_nsec: u32::from_le_bytes(*nanoseconds).into(),
             },
-        )
+            capability: (capable != 0).then(|| capability.to_vec()),
+        })
+    }
+
+    /// Version, seconds and nanoseconds of the modification time, whether there are capabilities, and these.
+    fn note(&self) -> Vec<u8> {
+        let mut note = vec![NOTE_VERSION];
+        note.extend_from_slice(&self.mtime.tv_sec.to_le_bytes());
+        let nanoseconds = u32::try_from(self.mtime.tv_nsec).unwrap_or(0);
+        note.extend_from_slice(&nanoseconds.to_le_bytes());
+        note.push(u8::from(self.capability.is_some()));
+        note.extend_from_slice(self.capability.as_deref().unwrap_or_default());
+        note
+    }
+
+    /// Leave the note at the file.
+    pub(super) fn write_note(&self, marks: &Marks, at: &At<'_>) -> Result<()> {
+        at.set_xattr(&marks.copying, &self.note(), XattrFlags::empty())
+    }
+
+    /// Give the file what it shall have, then take the note away.
+    pub(super) fn put_back(&self, marks: &Marks, at: &At<'_>) -> Result<()> {
+        if let Some(value) = &self.capability {
+            at.set_xattr(CAPABILITY, value, XattrFlags::empty())?;
+        }
+        at.set_times(&Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_OMIT,
+            },
+            last_modification: self.mtime,
+        })?;
+        gone(at.remove_xattr(&marks.copying))
+    }
+}
+
+/// The copying of `node`'s data is over: the file gets what it shall have. A failure leaves the note.
+pub(super) fn settle(node: &mut Node, marks: &Marks, at: &At<'_>) -> Result<()> {
+    let mut kept = lock(&node.kept);
+    if let Some(shall) = kept.as_ref() {
+        shall.put_back(marks, at)?;
+        *kept = None;
+    }
+    Ok(())
+}
+
+/// An attribute that is to go and is not there is gone.
+pub(super) fn gone(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(Errno::NODATA) => Ok(()),
+        other => other,
     }
 }
 
@@ -71,6 +124,7 @@ impl LayerFs {
         if !known {
             self.copy_up(&mut self.write_tree(), id)?;
         }
+        let marks = &self.upper()?.marks;
         let (file, row) = {
             let tree = self.read_tree();
             let node = tree.get(id).ok_or(Errno::STALE)?;
@@ -80,10 +134,7 @@ impl LayerFs {
             let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
             match node.row {
                 None => self.keep_file(id, &file),
-                Some(_) => {
-                    let mut kept = lock(&node.kept);
-                    *kept = Some(Box::new(Kept::of(&file)?));
-                }
+                Some(_) => self.note(node, &file, limit)?,
             }
             (file, node.row)
         };
@@ -92,14 +143,28 @@ impl LayerFs {
         // Nobody changes attributes or asks after them from here on.
         let mut tree = self.write_tree();
         let node = tree.get_mut(id).ok_or(Errno::STALE)?;
-        if let Some(kept) = lock(&node.kept).take() {
-            kept.put_back(&file)?;
-        }
+        settle(node, marks, &At::File(&file))?;
         copied?;
-        self.unmark(&file)?;
+        for mark in [&marks.metacopy, &marks.redirect] {
+            gone(rustix::fs::fremovexattr(&file, &mark[..]))?;
+        }
         node.row = None;
         self.keep_file(id, &file);
         Ok(file)
+    }
+
+    /// Remember what `file` shall have when its data is copied, up to `limit` bytes of it.
+    fn note(&self, node: &Node, file: &Arc<OwnedFd>, limit: u64) -> Result<()> {
+        let mut kept = lock(&node.kept);
+        if kept.is_some() {
+            return Ok(());
+        }
+        let now = Kept::of(file)?;
+        if limit > 0 {
+            now.write_note(&self.upper()?.marks, &At::File(file))?;
+        }
+        *kept = Some(Box::new(now));
+        Ok(())
     }
 
     /// Copy the data of row `row` into the upper's `file`. A failure leaves the file reading from the lower.
@@ -114,26 +179,14 @@ impl LayerFs {
         }
         if copied.is_err() {
             // Give back what a full disk was filled with: the file still reads from the lower.
-            let _ = rustix::fs::ftruncate(file, 0);
-            let _ = rustix::fs::ftruncate(file, own_size);
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = rustix::fs::fallocate(file, hole, 0, own_size);
         }
         if copied.is_ok() && limit < own_size {
             // Before the mark goes: what lies behind was not copied and must never be seen.
             copied = rustix::fs::ftruncate(file, limit);
         }
         copied
-    }
-
-    /// The data of `file` is in the upper.
-    fn unmark(&self, file: &OwnedFd) -> Result<()> {
-        let marks = &self.upper()?.marks;
-        for mark in [&marks.metacopy, &marks.redirect] {
-            match rustix::fs::fremovexattr(file, &mark[..]) {
-                Ok(()) | Err(Errno::NODATA) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
     }
 
     /// Copy the data of row `row` up to `end`; holes stay holes.
@@ -157,5 +210,28 @@ impl LayerFs {
             offset = offset.saturating_add(bytes.len() as u64);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_round_trip_and_others_are_none() {
+        for capability in [None, Some(vec![]), Some(vec![1, 0, 2])] {
+            let kept = Kept {
+                mtime: Timespec {
+                    tv_sec: -7,
+                    tv_nsec: 999_999_999,
+                },
+                capability,
+            };
+            let note = kept.note();
+            assert_eq!(Kept::from_note(&note), Some(kept));
+            assert_eq!(Kept::from_note(&note[..13]), None);
+        }
+        assert_eq!(Kept::from_note(b""), None);
+        assert_eq!(Kept::from_note(&[9; 14]), None);
     }
 }

@@ -79,7 +79,6 @@ impl LayerFs {
 
     /// Where row `row` is shown as the lower has it.
     fn shown_places(&self, tree: &mut Tree, row: Ino) -> Result<Vec<(NodeId, Name)>> {
-        let mut searched = false;
         loop {
             let mut places: Vec<(NodeId, Name)> = Vec::new();
             let mut lost = false;
@@ -98,12 +97,10 @@ impl LayerFs {
                     places.push((parent, Arc::from(name)));
                 }
             }
-            if !lost || searched {
+            // A directory with one of its names is gone, or was moved and nobody has looked at it since.
+            if !lost || !self.find_moved(tree)? {
                 return Ok(places);
             }
-            // A directory with one of its names was moved, and nobody has looked at it since.
-            self.load_directories(tree)?;
-            searched = true;
         }
     }
 
@@ -260,14 +257,19 @@ impl LayerFs {
     }
 
     /// A moved or linked object must still find what it has in the lower.
-    pub(super) fn set_redirect(&self, tree: &Tree, id: NodeId) -> Result<()> {
+    pub(super) fn set_redirect(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let Some(node) = tree.get(id).filter(|_| id != ROOT_ID) else {
             return Ok(());
         };
         let Some(row) = node.row else { return Ok(()) };
         let path = self.lower.names().path(&self.lower.index, row);
         let at = self.at(tree, id, node)?;
-        at.set_xattr(&self.upper()?.marks.redirect, &path, XattrFlags::empty())
+        at.set_xattr(&self.upper()?.marks.redirect, &path, XattrFlags::empty())?;
+        drop(at);
+        if let Some(node) = tree.get_mut(id) {
+            node.moved = node.is_dir();
+        }
+        Ok(())
     }
 }
 

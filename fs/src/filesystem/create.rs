@@ -251,7 +251,7 @@ impl LayerFs {
         self.copy_up(&mut tree, id)?;
         let node = tree.get(id).ok_or(Errno::STALE)?;
         if node.kind == REGULAR {
-            self.set_redirect(&tree, id)?;
+            self.set_redirect(&mut tree, id)?;
         }
         let node = tree.get(id).ok_or(Errno::STALE)?;
         let kind = node.kind;

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use layerfmt::{Child, Index, Ino, ROOT};
 use rustix::fs::{FileType, Stat};
 
+use super::copy_data::{Kept, settle};
 use super::reply::{
     Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
     upper_id,
 };
-use super::tree::{Entry, Name, Node, Tree, Visible};
+use super::tree::{Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
@@ -120,7 +121,8 @@ impl LayerFs {
             let known = self
                 .lookups(at, Some(node))
                 .is_some_and(|n| n.load(Ordering::Relaxed) > 0);
-            if known || Tree::has_known_child(node) {
+            let is_found_by_row = node.moved && !node.names.is_empty();
+            if known || is_found_by_row || Tree::has_known_child(node) {
                 return;
             }
             let Some(node) = tree.remove(at) else { return };
@@ -227,7 +229,9 @@ impl LayerFs {
                 );
                 return Err(Errno::IO);
             }
-            let node = Node {
+            let copying = found.marked.copying.as_deref();
+            let mut node = Node {
+                kept: copying.and_then(Kept::from_note).map(Box::new).into(),
                 kind,
                 names: vec![(parent, Arc::clone(name))],
                 in_upper: true,
@@ -236,6 +240,11 @@ impl LayerFs {
                 device: found.marked.device,
                 ..Node::default()
             };
+            if copying.is_some() {
+                // A copying that was cut short. If the upper takes no change now, the node still tells what is right.
+                let at = At::Name(self.directory(tree, parent)?, name);
+                let _ = settle(&mut node, &self.upper()?.marks, &at);
+            }
             tree.insert(id, node);
             if kind == DIRECTORY
                 && let Err(errno) = self.load(tree, id)
@@ -279,22 +288,6 @@ impl LayerFs {
                 tree.hide(index, id, &name);
             } else {
                 tree.name_object(index, id, &name, 0, kind);
-            }
-        }
-        Ok(())
-    }
-
-    /// Make nodes of all directories of the upper: then those that were moved are known by their rows.
-    pub(super) fn load_directories(&self, tree: &mut Tree) -> Result<()> {
-        let mut left = vec![ROOT_ID];
-        while let Some(dir) = left.pop() {
-            let Some(node) = tree.get(dir) else { continue };
-            let directories = node.listing.iter().filter_map(|(name, entry)| match entry {
-                Entry::Object { kind, .. } if *kind == DIRECTORY => Some(Arc::clone(name)),
-                _ => None,
-            });
-            for name in directories.collect::<Vec<Name>>() {
-                left.extend(self.visible(tree, dir, &name)?);
             }
         }
         Ok(())

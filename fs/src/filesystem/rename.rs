@@ -138,7 +138,7 @@ impl LayerFs {
     }
 
     /// Marks that keep `id` what it is when it is named `to`.
-    fn mark_for(&self, tree: &Tree, id: NodeId, kind: u32, to: &End) -> Result<()> {
+    fn mark_for(&self, tree: &mut Tree, id: NodeId, kind: u32, to: &End) -> Result<()> {
         let node = tree.get(id).filter(|_| id != ROOT_ID).ok_or(Errno::BUSY)?;
         match (kind, node.row) {
             (DIRECTORY | REGULAR, Some(_)) => self.set_redirect(tree, id),

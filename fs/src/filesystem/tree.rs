@@ -114,6 +114,8 @@ pub struct Node {
     pub row: Option<Ino>,
     /// The inode number in the upper.
     pub number: u64,
+    /// A directory that is not where the lower has it: found by its row only as long as it has this node.
+    pub moved: bool,
     /// The device a stand-in means.
     pub device: Option<(u32, u32)>,
     /// How often the kernel was told of it; rows are counted apart.
@@ -149,6 +151,8 @@ pub enum Visible {
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: HashMap<NodeId, Node>,
+    /// Whether the directories that were moved before this mount have their nodes.
+    pub moved_are_known: bool,
 }
 
 impl Tree {

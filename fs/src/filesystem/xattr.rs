@@ -3,7 +3,7 @@
 
 use rustix::fs::XattrFlags;
 
-use super::copy_data::CAPABILITY;
+use super::copy_data::{CAPABILITY, Kept, gone};
 use super::reply::{Caller, NodeId, SGID, row_of};
 use super::tree::Tree;
 use super::{LayerFs, lock};
@@ -139,7 +139,7 @@ impl LayerFs {
         self.copy_up(&mut tree, id)?;
         let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
         if name == CAPABILITY && is_copied(&tree, id) {
-            return change_kept(&tree, id, &at, value, flags);
+            return self.change_kept(&tree, id, &at, value, flags);
         }
         change(&at, &stored)?;
         drop(at);
@@ -148,6 +148,39 @@ impl LayerFs {
         {
             node.listing.default_acl = None;
         }
+        Ok(())
+    }
+
+    /// Change the capabilities of a file whose data is being copied: the copying takes them from the file at any
+    /// moment.
+    fn change_kept(
+        &self,
+        tree: &Tree,
+        id: NodeId,
+        at: &At<'_>,
+        value: Option<&[u8]>,
+        flags: XattrFlags,
+    ) -> Result<()> {
+        let node = tree.get(id).ok_or(Errno::STALE)?;
+        let mut kept = lock(&node.kept);
+        let kept = kept.as_mut().ok_or(Errno::STALE)?;
+        match (value, kept.capability.is_some()) {
+            (Some(_), true) if flags.contains(XattrFlags::CREATE) => return Err(Errno::EXIST),
+            (Some(_), false) if flags.contains(XattrFlags::REPLACE) => return Err(Errno::NODATA),
+            (None, false) => return Err(Errno::NODATA),
+            _ => {}
+        }
+        match value {
+            // The kernel judges the value.
+            Some(value) => at.set_xattr(CAPABILITY, value, XattrFlags::empty())?,
+            None => gone(at.remove_xattr(CAPABILITY))?,
+        }
+        let now = Kept {
+            capability: value.map(<[u8]>::to_vec),
+            ..(**kept).clone()
+        };
+        now.write_note(&self.upper()?.marks, at)?;
+        **kept = now;
         Ok(())
     }
 
@@ -173,35 +206,6 @@ fn is_copied(tree: &Tree, id: NodeId) -> bool {
 fn has_kept_capability(tree: &Tree, id: NodeId) -> bool {
     let kept = tree.get(id).map(|node| lock(&node.kept));
     kept.is_some_and(|kept| kept.as_ref().is_some_and(|kept| kept.capability.is_some()))
-}
-
-/// Change the capabilities of a file whose data is being copied: the copying takes them from the file at any moment.
-fn change_kept(
-    tree: &Tree,
-    id: NodeId,
-    at: &At<'_>,
-    value: Option<&[u8]>,
-    flags: XattrFlags,
-) -> Result<()> {
-    let node = tree.get(id).ok_or(Errno::STALE)?;
-    let mut kept = lock(&node.kept);
-    let kept = kept.as_mut().ok_or(Errno::STALE)?;
-    match (value, kept.capability.is_some()) {
-        (Some(_), true) if flags.contains(XattrFlags::CREATE) => return Err(Errno::EXIST),
-        (Some(_), false) if flags.contains(XattrFlags::REPLACE) => return Err(Errno::NODATA),
-        (None, false) => return Err(Errno::NODATA),
-        _ => {}
-    }
-    match value {
-        // The kernel judges the value.
-        Some(value) => at.set_xattr(CAPABILITY, value, XattrFlags::empty())?,
-        None => match at.remove_xattr(CAPABILITY) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
-        },
-    }
-    kept.capability = value.map(<[u8]>::to_vec);
-    Ok(())
 }
 
 /// Whether `caller` is root or belongs to group `gid`.

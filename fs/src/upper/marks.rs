@@ -1,4 +1,4 @@
-//! The extended attributes that make a directory tree an overlayfs upper, and the two of our own.
+//! The extended attributes that make a directory tree an overlayfs upper, and the three of our own.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Marks {
     pub origin: Vec<u8>,
     /// Ours: the device number of a node that a whiteout would be mistaken for.
     pub device: Vec<u8>,
+    /// Ours: what a file shall have when its data is copied, as long as it is not.
+    pub copying: Vec<u8>,
     overlay: Vec<u8>,
     own: Vec<u8>,
 }
@@ -44,6 +46,8 @@ pub struct Marked {
     pub origin: Option<u32>,
     /// See [`Marks::device`].
     pub device: Option<(u32, u32)>,
+    /// See [`Marks::copying`]; as it stands there.
+    pub copying: Option<Vec<u8>>,
 }
 
 impl Marks {
@@ -55,6 +59,7 @@ impl Marks {
             metacopy: name("overlay.metacopy"),
             origin: name("layerfs.origin"),
             device: name("layerfs.device"),
+            copying: name("layerfs.copying"),
             overlay: name("overlay."),
             own: name("layerfs."),
         }
@@ -112,6 +117,8 @@ impl Marks {
                 marked.origin = stack.origin_row(&at.xattr(&name)?);
             } else if name == self.device {
                 marked.device = decode_device(&at.xattr(&name)?);
+            } else if name == self.copying {
+                marked.copying = Some(at.xattr(&name)?);
             }
         }
         Ok(marked)
