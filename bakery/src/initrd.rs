@@ -30,6 +30,9 @@ use anyhow::{Context as _, Result};
 use archive::Archive;
 use system_tree::SystemTree;
 
+/// Drivers and firmware that wait to be needed: `layerfs unpack`, called by `lf_unpack`.
+const PACKED: &str = "lib/layerfs/packed.cpio.zst";
+
 /// Which network drivers go in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drivers {
@@ -92,8 +95,10 @@ pub struct Report {
     pub kernel_path: Option<String>,
     /// Length of the initramfs as it crosses the wire.
     pub len: u64,
-    /// Length before compression.
+    /// Length before compression: what the kernel unpacks at every boot.
     pub raw_len: u64,
+    /// Length of what is in that and still packed: drivers and firmware that few machines need.
+    pub packed_len: u64,
     /// Modules by name.
     pub modules: Vec<String>,
     /// Firmware files taken.
@@ -131,7 +136,10 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     };
     let known = modules::Modules::read(tree, &kernel)
         .with_context(|| format!("cannot read the modules of kernel {kernel}"))?;
-    let chosen = known.choose(tree, recipe)?;
+    let mut chosen = known.choose(tree, recipe)?;
+    if recipe.level == 0 {
+        chosen.iter_mut().for_each(|module| module.at_hand = true);
+    }
     let built = match recipe.built {
         Some(built) => built,
         None => {
@@ -145,6 +153,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
         kernel,
         len: 0,
         raw_len: 0,
+        packed_len: 0,
         modules: chosen.iter().map(|module| module.name.clone()).collect(),
         firmware: Vec::new(),
         firmware_missing: Vec::new(),
@@ -153,9 +162,15 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     };
     content::base(&mut archive, built);
     content::programs(&mut archive, tree, recipe, &mut report)?;
-    content::modules(&mut archive, &known, &chosen, &mut report);
+    let mut packed = Archive::new(built);
+    content::modules(&mut archive, &mut packed, &known, &chosen, &mut report);
     if recipe.firmware {
-        content::firmware(&mut archive, tree, &chosen, &mut report)?;
+        content::firmware(&mut archive, &mut packed, tree, &chosen, &mut report)?;
+    }
+    if !packed.is_empty() {
+        let bytes = compress(packed.finish(), recipe.level)?;
+        report.packed_len = bytes.len() as u64;
+        archive.file(PACKED, 0o644, bytes);
     }
     content::trust(&mut archive, recipe.trust.as_deref())?;
     let raw = archive.finish();

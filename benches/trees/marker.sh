@@ -24,6 +24,7 @@ for p in /proc/[0-9]*; do
 done
 # For whoever asks where time and memory went (boot.py --detail).
 if grep -q bench.detail /proc/cmdline; then
+    layerfs status / 2> /dev/null | sed 's/^/BENCH-DETAIL status /'
     awk '$2 + $3 > 0 {printf "BENCH-DETAIL slab %s %d kB\n", $1, $3 * $4 / 1024}' /proc/slabinfo | sort -k4 -n -r | head -n 20
     sed 's/^/BENCH-DETAIL module /' /proc/modules
     for p in /proc/[0-9]*; do

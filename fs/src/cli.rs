@@ -49,6 +49,8 @@ pub enum Command {
     BenchBoot(commands::bench_boot::Args),
     /// Read what the boot pack has into the page cache, ahead of the boot (run by the initramfs)
     Warm(commands::warm::Args),
+    /// Unpack the drivers that an initramfs keeps packed (run by the initramfs)
+    Unpack(commands::unpack::Args),
 }
 
 /// Arguments of `layerfs mount`.
@@ -117,7 +119,7 @@ pub fn main() -> ExitCode {
     let outcome = if name.starts_with("mount.") {
         commands::helper::run(&arguments)
     } else {
-        let cli = Cli::parse();
+        let cli = initramfs_call(&arguments).unwrap_or_else(Cli::parse);
         match cli.command {
             Command::Mount(args) => commands::mount::run(&args, cli.verbose),
             Command::Umount(args) => commands::umount::run(&args),
@@ -127,10 +129,118 @@ pub fn main() -> ExitCode {
             Command::PushTrace(args) => commands::remote::push_trace(&args),
             Command::BenchBoot(args) => commands::bench_boot::run(&args),
             Command::Warm(args) => commands::warm::run(&args),
+            Command::Unpack(args) => commands::unpack::run(&args),
         }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("layerfs: {error:#}");
         ExitCode::from(2)
     })
+}
+
+/// What the initramfs calls, as it calls it, is read without the parser: building that for all verbs is a tenth of the code
+/// that runs until the root is mounted, and under emulation code that runs once is what a boot pays for.
+fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
+    let words: Vec<&str> = arguments
+        .iter()
+        .skip(1)
+        .map(|word| word.to_str().filter(|word| !word.is_empty()))
+        .collect::<Option<_>>()?;
+    let command = match *words.as_slice() {
+        ["warm", mountpoint] if !mountpoint.starts_with('-') => {
+            Command::Warm(commands::warm::Args {
+                mountpoint: mountpoint.into(),
+            })
+        }
+        [
+            "mount",
+            "--supervised",
+            "--root-duty",
+            "-o",
+            options,
+            source,
+            mountpoint,
+        ] if ![options, source, mountpoint]
+            .iter()
+            .any(|word| word.starts_with('-')) =>
+        {
+            Command::Mount(MountArgs {
+                places: vec![source.to_owned(), mountpoint.to_owned()],
+                options: vec![options.to_owned()],
+                remote: commands::remote::RemoteArgs::default(),
+                foreground: false,
+                root_duty: true,
+                namespace: None,
+                supervised: true,
+            })
+        }
+        _ => return None,
+    };
+    Some(Cli {
+        verbose: 0,
+        command,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With and without the parser it is the same.
+    #[test]
+    fn the_calls_of_the_initramfs_are_read_as_the_parser_reads_them() {
+        let options =
+            "upperdir=/run/layerfs/upper/rw,workdir=/run/layerfs/upper/wk,keys=/k,timeout=5";
+        let read: [&[&str]; 3] = [
+            &["@layerfs", "warm", "/sysroot"],
+            &[
+                "@layerfs",
+                "mount",
+                "--supervised",
+                "--root-duty",
+                "-o",
+                options,
+                "http://s/x@3",
+                "/sysroot",
+            ],
+            &[
+                "layerfs",
+                "mount",
+                "--supervised",
+                "--root-duty",
+                "-o",
+                "ro",
+                "a.layer:b.layer",
+                "/m",
+            ],
+        ];
+        for words in read {
+            let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            let quick = initramfs_call(&words).unwrap();
+            assert_eq!(
+                format!("{quick:?}"),
+                format!("{:?}", Cli::parse_from(&words))
+            );
+        }
+        let left: [&[&str]; 5] = [
+            &["layerfs", "warm"],
+            &["layerfs", "warm", "--help"],
+            &[
+                "layerfs",
+                "mount",
+                "--supervised",
+                "--root-duty",
+                "-o",
+                "ro",
+                "x",
+                "-v",
+            ],
+            &["layerfs", "mount", "--supervised", "--root-duty", "x", "/m"],
+            &["layerfs", "mount", "a", "/m"],
+        ];
+        for words in left {
+            let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            assert!(initramfs_call(&words).is_none(), "{words:?}");
+        }
+    }
 }

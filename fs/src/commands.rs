@@ -9,4 +9,5 @@ pub mod remote;
 pub mod shutdown;
 pub mod status;
 pub mod umount;
+pub mod unpack;
 pub mod warm;

@@ -8,6 +8,7 @@
 
 lf_net=/run/layerfs/net
 lf_sys=${lf_sys:-/sys}
+lf_packed=${lf_packed:-/lib/layerfs/packed.cpio.zst}
 
 # lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches. A boot takes
 # what it needs and no more: under a slow CPU every module costs.
@@ -16,21 +17,57 @@ lf_load_drivers() {
         xargs modprobe -q -b -a 2> /dev/null || :
 }
 
+# lf_unpack: the drivers that bakery's initramfs keeps packed, for all that is not a plain virtual
+# machine. Once; elsewhere nothing is packed.
+lf_unpack() {
+    [ -e "$lf_packed" ] || return 0
+    lf_info "unpacking the drivers"
+    layerfs unpack "$lf_packed" 2> /dev/kmsg || lf_warn "the packed drivers cannot be unpacked"
+    rm -f "$lf_packed"
+}
+
+# lf_cards_without: is there a network card that no driver serves?
+lf_cards_without() {
+    for lf_path in "$lf_sys"/bus/pci/devices/*; do
+        read -r lf_class 2> /dev/null < "$lf_path/class" || continue
+        case $lf_class in 0x02*) [ -e "$lf_path/driver" ] || return 0 ;; esac
+    done
+    return 1
+}
+
 # Network cards by PCI class, virtio, and the buses of virtual machines; a card may be behind
 # one of the latter, so twice. With no card after that, everything that is plugged in.
 lf_network_drivers() {
-    lf_load_drivers '^pci:.*bc02|^virtio:d00000001|^vmbus:|^xen:|^acpi:.*VMBUS'
-    [ -z "$(lf_links)" ] || return 0
+    lf_cards='^pci:.*bc02|^virtio:d00000001|^vmbus:|^xen:|^acpi:.*VMBUS'
+    lf_load_drivers "$lf_cards"
+    if [ -e "$lf_packed" ] && { ! lf_links || lf_cards_without; }; then
+        lf_unpack
+        lf_load_drivers "$lf_cards"
+    fi
+    ! lf_links || return 0
     lf_load_drivers '^virtio:|^vmbus:|^xen:|^usb:'
-    [ -z "$(lf_links)" ] || return 0
+    ! lf_links || return 0
     lf_load_drivers .
 }
 
-# lf_links: the names of the real network interfaces.
+# Every process that is started costs the boot some: what the shell does itself starts none.
+
+# lf_links: the names of the real network interfaces, in lf_found; 1 = there is none.
 lf_links() {
+    lf_found=
     for lf_path in "$lf_sys"/class/net/*; do
-        [ ! -e "$lf_path/device" ] || echo "${lf_path##*/}"
+        [ ! -e "$lf_path/device" ] || lf_found="${lf_found:+$lf_found }${lf_path##*/}"
     done
+    [ -n "$lf_found" ]
+}
+
+# lf_lease KEY: what the lease in lf_file has by this name, in lf_value.
+lf_lease() {
+    lf_value=
+    while IFS= read -r lf_line; do
+        case $lf_line in "$1="*) lf_value=${lf_line#*=}; return 0 ;; esac
+    done < "$lf_file"
+    return 1
 }
 
 # lf_link_by_mac MAC
@@ -50,17 +87,18 @@ lf_wait_links() {
         if [ -n "$lf_bootif" ]; then
             lf_link_by_mac "$lf_bootif" > /dev/null && return 0
         else
-            [ -z "$(lf_links)" ] || return 0
+            ! lf_links || return 0
         fi
         lf_tries=$((lf_tries + 1))
         [ $((lf_tries % 20)) != 0 ] || lf_network_drivers
         sleep 0.1
     done
-    [ -z "$(lf_links)" ] || { lf_warn "no interface has the address BOOTIF=$lf_bootif: using all"; lf_bootif=; return 0; }
+    ! lf_links || { lf_warn "no interface has the address BOOTIF=$lf_bootif: using all"; lf_bootif=; return 0; }
     return 1
 }
 
 lf_rename_links() {
+    [ -n "$lf_ifname" ] || return 0
     echo "$lf_ifname" | while IFS= read -r lf_item; do
         [ -n "$lf_item" ] || continue
         lf_old=$(lf_link_by_mac "${lf_item#*:}") || { lf_warn "ifname=$lf_item: no interface has this address"; continue; }
@@ -92,7 +130,8 @@ lf_net_up() {
 
 # Every ip= value; none at all means DHCP on the boot interface, or on all.
 lf_ip_all() {
-    lf_default_links=$(lf_links)
+    lf_links
+    lf_default_links=$lf_found
     [ -z "$lf_bootif" ] || lf_default_links=$(lf_link_by_mac "$lf_bootif")
     lf_all=${lf_ip:-dhcp}
     while [ -n "$lf_all" ]; do
@@ -109,7 +148,7 @@ lf_ip_all() {
 lf_ip_apply() {
     lf_targets=${ipr_if:-$lf_default_links}
     for lf_link in $lf_targets; do
-        [ -e "$lf_sys/class/net/$lf_link" ] || { lf_why="ip=: there is no interface $lf_link (there are: $(lf_links | tr '\n' ' '))"; return 1; }
+        [ -e "$lf_sys/class/net/$lf_link" ] || { lf_links; lf_why="ip=: there is no interface $lf_link (there are: $lf_found)"; return 1; }
         [ -z "$ipr_mac" ] || ip link set "$lf_link" address "$ipr_mac" || lf_warn "$lf_link: cannot take the address $ipr_mac"
         [ -z "$ipr_mtu" ] || ip link set "$lf_link" mtu "$ipr_mtu" || lf_warn "$lf_link: cannot take the MTU $ipr_mtu"
         [ "$ipr_method" = off ] || ip link set "$lf_link" up
@@ -146,6 +185,7 @@ lf_wait_carrier() {
 }
 
 lf_routes_add() {
+    [ -n "$lf_route" ] || return 0
     echo "$lf_route" | while IFS= read -r lf_item; do
         [ -n "$lf_item" ] || continue
         lf_route_record "$lf_item" || { lf_warn "route=$lf_item: cannot be read (NET/MASK:GATEWAY:IF)"; continue; }
@@ -188,7 +228,9 @@ lf_dhcp() {
     for lf_pid in $lf_pids; do
         kill "$lf_pid" 2> /dev/null || :
     done
-    lf_info "$lf_link: $(sed -n 's/^ip=//p' "$lf_net/$lf_link.lease") (dhcp)"
+    lf_file=$lf_net/$lf_link.lease
+    lf_lease ip
+    lf_info "$lf_link: $lf_value (dhcp)"
 }
 
 # Addresses by router advertisement: the kernel does it, we wait for a global one.
@@ -208,15 +250,18 @@ lf_auto6() {
 # Name servers of the command line first, then those of DHCP; hostname.
 lf_resolver() {
     {
-        echo "$lf_dns" | sed -n 's/^..*$/nameserver &/p'
-        cat "$lf_net"/*.dns 2> /dev/null
+        [ -z "$lf_dns" ] || echo "$lf_dns" | sed -n 's/^..*$/nameserver &/p'
+        for lf_file in "$lf_net"/*.dns; do
+            [ ! -e "$lf_file" ] || while IFS= read -r lf_line; do echo "$lf_line"; done < "$lf_file"
+        done
     } > "$lf_net/resolv.conf"
-    mkdir -p /etc
+    [ -d /etc ] || mkdir /etc
     cp "$lf_net/resolv.conf" /etc/resolv.conf
     lf_server_found=
     for lf_file in "$lf_net"/*.lease; do
-        [ -n "$lf_server_found" ] || lf_server_found=$(sed -n 's/^siaddr=//p' "$lf_file" 2> /dev/null)
-        [ -n "$lf_hostname" ] || lf_hostname=$(sed -n 's/^hostname=//p' "$lf_file" 2> /dev/null)
+        [ -e "$lf_file" ] || continue
+        [ -n "$lf_server_found" ] || ! lf_lease siaddr || lf_server_found=$lf_value
+        [ -n "$lf_hostname" ] || ! lf_lease hostname || lf_hostname=$lf_value
     done
     [ -z "$lf_hostname" ] || hostname "$lf_hostname"
 }

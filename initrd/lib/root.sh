@@ -144,18 +144,23 @@ lf_copy_libraries() {
 # lf_network_note ROOT: what the boot configured, in the words of systemd-networkd, so that it
 # keeps (and renews) the address instead of dropping it; name servers for a root without any.
 lf_network_note() {
-    mkdir -p /run/systemd/network
+    [ -d /run/systemd/network ] || mkdir -p /run/systemd/network
     for lf_file in /run/layerfs/net/*.lease; do
         [ -s "$lf_file" ] || continue
-        lf_link=$(sed -n 's/^interface=//p' "$lf_file")
+        lf_lease interface
+        lf_link=$lf_value
         read -r lf_mac 2> /dev/null < "/sys/class/net/$lf_link/address" || continue
         {
             printf '[Match]\nMACAddress=%s\n\n[Network]\nKeepConfiguration=yes\n' "$lf_mac"
-            if grep -q '^lease=' "$lf_file"; then
+            if lf_lease lease; then
                 printf 'DHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n'
             else
-                sed -n 's/^router=\(..*\)/Gateway=\1/p' "$lf_file"
-                printf 'Address=%s/%s\n' "$(sed -n 's/^ip=//p' "$lf_file")" "$(sed -n 's/^mask=//p' "$lf_file")"
+                lf_lease router
+                [ -z "$lf_value" ] || echo "Gateway=$lf_value"
+                lf_lease ip
+                printf 'Address=%s/' "$lf_value"
+                lf_lease mask
+                echo "$lf_value"
             fi
         } > "/run/systemd/network/05-layerfs-$lf_link.network"
     done

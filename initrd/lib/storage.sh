@@ -18,10 +18,9 @@ lf_place() {
             mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
         }
     fi
-    mkdir -p "$lf_run"
+    mkdir -p "$lf_run/upper" "$lf_run/cache" "$lf_run/backup"
     for lf_name in upper cache backup; do
-        mkdir -p "$lf_run/$lf_name"
-        ln -sfn "$lf_run/$lf_name" "/run/layerfs/$lf_name"
+        [ -L "/run/layerfs/$lf_name" ] || { ln -sfn "$lf_run/upper" "$lf_run/cache" "$lf_run/backup" /run/layerfs/; break; }
     done
 }
 
@@ -59,6 +58,7 @@ lf_wait_device() {
 # lf_mount_disk SPEC DIR SECONDS: mounts the first file system that fits. 1 = lf_why says why not.
 lf_mount_disk() {
     ! mountpoint -q "$2" 2> /dev/null || return 0     # a second try
+    lf_unpack
     lf_node=$(lf_wait_device "$1" "$3") || { lf_why="no disk $1 after $3 s"; return 1; }
     mkdir -p "$2"
     for lf_type in ext4 xfs btrfs f2fs vfat; do

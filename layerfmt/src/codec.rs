@@ -169,6 +169,15 @@ fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::
 /// bytes do not decode (a faulty writer). The offset is the chunk's place in its file.
 pub fn decode_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
     verify_chunk(chunk, stored)?;
+    decode_verified_chunk(chunk, stored, out)
+}
+
+/// Decode into `out` the stored bytes of a chunk that were verified before ([`verify_chunk`], or by their digest), and
+/// have been in this process's memory since.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when they do not decode.
+pub fn decode_verified_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match chunk.codec {
         Codec::Stored => {
             out.clear();

@@ -58,6 +58,16 @@ def reboot(site):
     report(f"reboot: multi-user after {first:.1f} s, again at {second:.1f} s, off at {machine.seconds():.1f} s")
 
 
+def card(site):
+    """Cards whose drivers the initramfs keeps packed."""
+    for nic in ("e1000e", "e1000"):
+        with site.machine("card", nic=nic) as machine:
+            when = site.check_running(machine)
+            machine.run("dmesg | grep -q 'layerfs: unpacking the drivers'")
+            site.power_off(machine)
+        report(f"card: {nic}: multi-user after {when:.1f} s")
+
+
 def outage(site):
     with site.machine("outage") as machine:
         _, gone = machine.expect(r"systemd\[1\]: .*(Reached target|Started|Finished)|\[ *OK *\]", 200)
@@ -194,10 +204,10 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree")
     parser.add_argument("--site")
-    parser.add_argument("--only", default="reboot,outage,late,listed,full,memory,asleep,ends")
+    parser.add_argument("--only", default="reboot,card,outage,late,listed,full,memory,asleep,ends")
     parser.add_argument("--poweroffs", type=int, default=20)
     given = parser.parse_args()
-    tests = {"reboot": reboot, "outage": outage, "late": late, "listed": listed,
+    tests = {"reboot": reboot, "card": card, "outage": outage, "late": late, "listed": listed,
              "full": full, "memory": memory, "asleep": asleep,
              "ends": lambda site: ends(site, given.poweroffs)}
     begun = time.monotonic()

@@ -59,6 +59,12 @@ impl Archive {
         self.entries.contains_key(path.trim_matches('/'))
     }
 
+    /// Is there nothing in it?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The bytes of the archive, padded to 512 as cpio does.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {

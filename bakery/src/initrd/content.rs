@@ -1,5 +1,6 @@
 //! What goes where in the archive.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -136,12 +137,23 @@ pub fn find_layerfs() -> Option<PathBuf> {
         .find(|path| fs::read(path).is_ok_and(|bytes| elf::is_static(&bytes)))
 }
 
-/// The modules and their lists.
-pub fn modules(archive: &mut Archive, known: &Modules, chosen: &[Module], report: &mut Report) {
+/// The modules, at hand or packed, and their lists.
+pub fn modules(
+    archive: &mut Archive,
+    packed: &mut Archive,
+    known: &Modules,
+    chosen: &[Module],
+    report: &mut Report,
+) {
     let directory = known.directory();
     for module in chosen {
         report.parts.modules += module.bytes.len() as u64;
-        archive.file(
+        let place = if module.at_hand {
+            &mut *archive
+        } else {
+            &mut *packed
+        };
+        place.file(
             &format!("{directory}/{}", module.path),
             0o644,
             module.bytes.clone(),
@@ -171,17 +183,19 @@ pub fn modules(archive: &mut Archive, known: &Modules, chosen: &[Module], report
 /// A file cannot be read or unpacked.
 pub fn firmware(
     archive: &mut Archive,
+    packed: &mut Archive,
     tree: &dyn SystemTree,
     chosen: &[Module],
     report: &mut Report,
 ) -> Result<()> {
-    let mut names: Vec<&str> = chosen
-        .iter()
-        .flat_map(|module| modinfo::firmware(&module.bytes))
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
+    // Name → whether a module at hand may ask for it.
+    let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+    for module in chosen {
+        for name in modinfo::firmware(&module.bytes) {
+            *names.entry(name).or_default() |= module.at_hand;
+        }
+    }
+    for (name, at_hand) in names {
         if FIRMWARE_IN_FLASH.contains(&name) {
             report.firmware_in_flash.push(name.to_owned());
             continue;
@@ -197,7 +211,8 @@ pub fn firmware(
                     let bytes = decompress(&path, stored)
                         .with_context(|| format!("cannot unpack /{path}"))?;
                     report.parts.firmware += bytes.len() as u64;
-                    archive.file(&format!("lib/firmware/{name}"), 0o644, bytes);
+                    let place = if at_hand { &mut *archive } else { &mut *packed };
+                    place.file(&format!("lib/firmware/{name}"), 0o644, bytes);
                     found = true;
                 }
             }

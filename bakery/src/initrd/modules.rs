@@ -21,6 +21,18 @@ const ALL_DRIVERS: &[&str] = &[
     "virtio_net",
     "xen_netfront",
 ];
+/// These, what they need and what was named is at hand in the initramfs; the others are packed in it until a card or a disk
+/// asks for them. (A virtual machine needs no more than this.)
+const AT_HAND: &[&str] = &[
+    "fuse",
+    "af_packet",
+    "ipv6",
+    "unix",
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_rng",
+    "virtio_net",
+];
 /// What every boot may need; most kernels have most of them built in. `af_packet` is what
 /// DHCP speaks through.
 const BASE: &[&str] = &[
@@ -61,6 +73,8 @@ pub struct Module {
     pub path: String,
     /// The uncompressed module.
     pub bytes: Vec<u8>,
+    /// Whether it is at hand, not packed.
+    pub at_hand: bool,
 }
 
 /// The lists of one kernel.
@@ -213,7 +227,23 @@ impl Modules {
                 );
             }
         }
-        self.close(tree, wanted)
+        let mut at_hand: BTreeSet<String> = BTreeSet::new();
+        let named = named.iter().copied().filter(|_| strict);
+        let extra = recipe.extra_modules.iter().map(String::as_str);
+        for name in AT_HAND.iter().copied().chain(named).chain(extra) {
+            self.want(name, &mut at_hand);
+        }
+        let at_hand: BTreeSet<String> = at_hand.intersection(&wanted).cloned().collect();
+        let at_hand: BTreeSet<String> = self
+            .close(tree, at_hand)?
+            .into_iter()
+            .map(|module| module.path)
+            .collect();
+        let mut chosen = self.close(tree, wanted)?;
+        for module in &mut chosen {
+            module.at_hand = at_hand.contains(&module.path);
+        }
+        Ok(chosen)
     }
 
     /// Adds a module, or the modules of a directory below `kernel/`; false when there is none.
@@ -266,6 +296,7 @@ impl Modules {
                     name,
                     path: plain_path(path),
                     bytes,
+                    at_hand: true,
                 },
             );
         }
@@ -369,6 +400,7 @@ mod tests {
                 name: name.into(),
                 path: path.into(),
                 bytes: vec![],
+                at_hand: true,
             })
             .to_vec();
         // b was not chosen: it is not named as a dependency.
@@ -387,6 +419,57 @@ mod tests {
         let mut wanted = BTreeSet::new();
         assert!(modules.want("lib/", &mut wanted));
         assert_eq!(wanted.into_iter().collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    /// What was named, and what every virtual machine needs, with all that those need; the rest is packed.
+    #[test]
+    fn few_modules_are_at_hand() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("lib/modules/6.1.0/kernel");
+        let dep = "kernel/virtio_net.ko: kernel/failover.ko\nkernel/failover.ko:\nkernel/tg3.ko: kernel/libphy.ko\n\
+                   kernel/libphy.ko:\nkernel/ext4.ko: kernel/jbd2.ko\nkernel/jbd2.ko:\nkernel/e1000.ko:\n";
+        std::fs::create_dir_all(&directory).unwrap();
+        for line in dep.lines() {
+            let name = line.split_once(':').unwrap().0.strip_prefix("kernel/");
+            std::fs::write(directory.join(name.unwrap()), "").unwrap();
+        }
+        let tree = super::super::system_tree::DirectoryTree::open(root.path()).unwrap();
+        let modules = Modules::parse("6.1.0", dep, "", String::new());
+        let at_hand = |drivers, extra: &[&str]| {
+            let recipe = Recipe {
+                kernel: None,
+                drivers,
+                storage: true,
+                extra_modules: extra.iter().map(|name| (*name).to_owned()).collect(),
+                firmware: false,
+                layerfs: "layerfs".into(),
+                busybox: None,
+                trust: None,
+                built: None,
+                level: 1,
+            };
+            let chosen = modules.choose(&tree, &recipe).unwrap();
+            let (near, packed): (Vec<Module>, Vec<Module>) =
+                chosen.into_iter().partition(|module| module.at_hand);
+            let names = |modules: Vec<Module>| -> String {
+                let names: Vec<String> = modules.into_iter().map(|module| module.name).collect();
+                names.join(" ")
+            };
+            (names(near), names(packed))
+        };
+        let expected = |near: &str, packed: &str| (near.to_owned(), packed.to_owned());
+        assert_eq!(
+            at_hand(Drivers::Common, &[]),
+            expected("failover virtio_net", "e1000 ext4 jbd2 libphy tg3")
+        );
+        assert_eq!(
+            at_hand(Drivers::Common, &["ext4"]),
+            expected("ext4 failover jbd2 virtio_net", "e1000 libphy tg3")
+        );
+        assert_eq!(
+            at_hand(Drivers::Named(vec!["tg3".into()]), &[]),
+            expected("libphy tg3", "ext4 jbd2")
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::sys;
 
 /// How long the kernel may remember: nothing changes behind its back.
 pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The minor version of the protocol since which the kernel's requests for entries are as large as the caller's buffer.
+const READDIR_LARGE_MINOR: u32 = 44;
 /// Largest read and write, bytes.
 const TRANSFER_LEN_MAX: u32 = 1 << 20;
 /// Requests the kernel may have under way without waiting.
@@ -152,7 +154,13 @@ impl Adapter {
 
     /// What this kernel can do of what we wish.
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
+        // Kernels before Linux 6.16 ask for a page of entries at a time: only the first 24 names of a directory would come
+        // with their attributes, and each of the others is then looked up.
+        let small_pages = config.kernel_abi().1 < READDIR_LARGE_MINOR;
         for flag in wished() {
+            if small_pages && flag == InitFlags::FUSE_READDIRPLUS_AUTO {
+                continue;
+            }
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel does not have it");
             }

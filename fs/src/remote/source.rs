@@ -241,7 +241,7 @@ impl RemoteSource {
                     .stored(objects, chunk)
                     .map_err(|error| error.to_string())?;
                 let mut raw = Vec::new();
-                layerfmt::decode_chunk(chunk, &stored, &mut raw)
+                layerfmt::decode_verified_chunk(chunk, &stored, &mut raw)
                     .map_err(|error| error.to_string())?;
                 Ok(raw)
             })
@@ -299,6 +299,10 @@ impl RemoteSource {
 }
 
 impl ChunkSource for RemoteSource {
+    fn has_boot_pack(&self) -> bool {
+        self.counters.pack_complete.load(Ordering::Relaxed) > 0
+    }
+
     fn rest(&self) {
         self.near.memory.lend();
     }
@@ -326,7 +330,8 @@ impl ChunkSource for RemoteSource {
             .stored(&self.objects, chunk)
             .map_err(|error| error.to_string())
             .and_then(|stored| {
-                layerfmt::decode_chunk(chunk, &stored, out).map_err(|error| error.to_string())
+                layerfmt::decode_verified_chunk(chunk, &stored, out)
+                    .map_err(|error| error.to_string())
             });
         match decoded {
             Ok(()) => Ok(()),
