@@ -1,5 +1,6 @@
 //! One test per numbered statement of `docs/SEMANTICS.md`: S4.2 is `s4_2_…`.
 
+mod attacks;
 mod changes;
 mod errors;
 mod mounting;

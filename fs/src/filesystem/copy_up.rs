@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 
 use super::LayerFs;
+use super::copy_data::mtime_of;
 use super::reply::{
     BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, row_of,
 };
@@ -104,7 +105,7 @@ impl LayerFs {
         }
     }
 
-    /// Give a staged object its names; the parents keep their times.
+    /// Give a staged object its names, all or none; the parents keep their times.
     fn publish(
         &self,
         tree: &Tree,
@@ -113,30 +114,55 @@ impl LayerFs {
         places: &[(NodeId, Name)],
         link: bool,
     ) -> Result<()> {
-        for (parent, name) in places {
-            let directory = self.directory(tree, *parent)?;
-            let before = rustix::fs::fstat(&directory)?;
-            if link {
-                let work = upper.work.directory();
-                rustix::fs::linkat(work, staged, &directory, &name[..], AtFlags::empty())?;
-            } else {
-                upper
-                    .work
-                    .put(staged, &directory, name, RenameFlags::NOREPLACE)?;
+        for (given, (parent, name)) in places.iter().enumerate() {
+            let named = self.in_passing(tree, *parent, |directory| {
+                if link {
+                    let work = upper.work.directory();
+                    rustix::fs::linkat(work, staged, directory, &name[..], AtFlags::empty())
+                } else {
+                    let flags = RenameFlags::NOREPLACE;
+                    upper.work.put(staged, directory, name, flags)
+                }
+            });
+            if let Err(errno) = named {
+                self.withdraw(tree, places.get(..given).unwrap_or_default());
+                return Err(errno);
             }
-            let times = Timestamps {
-                last_access: Timespec {
-                    tv_sec: before.st_atime,
-                    tv_nsec: i64::try_from(before.st_atime_nsec).unwrap_or(0),
-                },
-                last_modification: Timespec {
-                    tv_sec: before.st_mtime,
-                    tv_nsec: i64::try_from(before.st_mtime_nsec).unwrap_or(0),
-                },
-            };
-            rustix::fs::futimens(&directory, &times)?;
         }
         Ok(())
+    }
+
+    /// Take names back that were just given: the lower shows through again.
+    fn withdraw(&self, tree: &Tree, places: &[(NodeId, Name)]) {
+        for (parent, name) in places {
+            let taken = self.in_passing(tree, *parent, |directory| {
+                LayerFs::remove_name(directory, name)
+            });
+            if let Err(errno) = taken {
+                let name = String::from_utf8_lossy(name);
+                tracing::warn!(%name, %errno, "a name of a failed copy-up stays in the upper");
+            }
+        }
+    }
+
+    /// Do `work` in the upper's directory `id`, which keeps its times.
+    fn in_passing(
+        &self,
+        tree: &Tree,
+        id: NodeId,
+        work: impl FnOnce(&OwnedFd) -> Result<()>,
+    ) -> Result<()> {
+        let directory = self.directory(tree, id)?;
+        let before = rustix::fs::fstat(&directory)?;
+        work(&directory)?;
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: before.st_atime,
+                tv_nsec: i64::try_from(before.st_atime_nsec).unwrap_or(0),
+            },
+            last_modification: mtime_of(&before),
+        };
+        rustix::fs::futimens(&directory, &times)
     }
 
     /// Make row `row`'s metadata in the work directory; returns its number in the upper.

@@ -1,0 +1,136 @@
+//! What was found by attacking a mount: full uppers in the middle of things, trees of any depth, many at once.
+
+use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::Fixture;
+use crate::harness::mount::Mount;
+use crate::harness::programs::{program, run};
+
+/// An upper of its own, as a tmpfs with these options.
+struct Small<'f> {
+    mount: Mount,
+    place: std::path::PathBuf,
+    _fixture: &'f Fixture,
+}
+
+impl<'f> Small<'f> {
+    fn new(fixture: &'f Fixture, options: &std::ffi::CStr) -> Small<'f> {
+        let place = fixture.bench.dir("small");
+        rustix::mount::mount("small", &place, "tmpfs", MountFlags::empty(), options).unwrap();
+        let (upper, work) = (place.join("u"), place.join("w"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&work).unwrap();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            fixture.layer.display(),
+            upper.display(),
+            work.display()
+        );
+        Small {
+            mount: Mount::with_options(&fixture.bench.dir("m2"), options),
+            place,
+            _fixture: fixture,
+        }
+    }
+
+    fn at(&self, path: &str) -> std::path::PathBuf {
+        self.mount.at.join(path)
+    }
+
+    /// Room for everything.
+    fn grow(&self) {
+        let options = c"nr_inodes=0,size=0";
+        rustix::mount::mount_remount(&self.place, MountFlags::empty(), options).unwrap();
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        self.mount.detach();
+        let _ = rustix::mount::unmount(&self.place, UnmountFlags::DETACH);
+    }
+}
+
+fn links(path: &Path) -> u64 {
+    path.symlink_metadata().unwrap().nlink()
+}
+
+/// The upper is full after some of the names: each link costs a tmpfs an inode.
+#[test]
+fn s14_2_a_full_upper_copies_all_hard_links_or_none() {
+    let f = Fixture::new(|lower| {
+        fs::create_dir(lower.join("d")).unwrap();
+        fs::write(lower.join("d/0"), "old").unwrap();
+        for i in 1..6 {
+            fs::hard_link(lower.join("d/0"), lower.join(format!("d/{i}"))).unwrap();
+        }
+    });
+    let all = || (0..6).map(|i| format!("d/{i}"));
+    let (mut failed, mut done) = (0, 0);
+    for inodes in 8..18 {
+        let options = std::ffi::CString::new(format!("nr_inodes={inodes}")).unwrap();
+        let small = Small::new(&f, &options);
+        let change = || fs::set_permissions(small.at("d/3"), Permissions::from_mode(0o600));
+        match change() {
+            Ok(()) => done += 1,
+            Err(error) => {
+                failed += 1;
+                assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+                small.mount.again();
+                for name in all() {
+                    assert_eq!(links(&small.at(&name)), 6, "{inodes} inodes");
+                    assert!(!small.place.join("u").join(name).exists());
+                }
+                small.grow();
+                change().unwrap();
+            }
+        }
+        for name in all() {
+            let meta = small.at(&name).metadata().unwrap();
+            assert_eq!((meta.nlink(), meta.mode() & 0o7777), (6, 0o600));
+        }
+    }
+    assert!(failed > 5 && done > 0, "{failed} failed, {done} done");
+}
+
+/// Any user may make one. The daemon has fewer descriptors than there are directories.
+#[test]
+fn s1_4_a_tree_may_be_deeper_than_the_daemons_stack() {
+    const DEPTH: usize = 20_000;
+    let f = Fixture::new(|_| {});
+    f.mount.detach();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        f.layer.display(),
+        f.upper.display(),
+        f.work.display()
+    );
+    run(Command::new("prlimit")
+        .args(["--nofile=200:200", "--"])
+        .arg(program("layerfs"))
+        .args(["mount", "-o", &options])
+        .arg(&f.mount.at));
+    let open = |dir: &OwnedFd, name: &str| {
+        rustix::fs::openat(dir, name, OFlags::RDONLY, Mode::empty()).unwrap()
+    };
+    let root = rustix::fs::openat(CWD, &f.mount.at, OFlags::RDONLY, Mode::empty()).unwrap();
+    let mut at = root.try_clone().unwrap();
+    for _ in 0..DEPTH {
+        rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+        at = open(&at, "d");
+    }
+    for i in 0..100 {
+        fs::create_dir_all(f.at(&format!("others/{i}/x"))).unwrap();
+    }
+    rustix::fs::mkdirat(&at, "last", Mode::RWXU).unwrap();
+    drop(open(&at, "last"));
+    assert_eq!(f.mount.status()["panics"], 0);
+}
