@@ -176,24 +176,31 @@ impl LayerFs {
     /// The open upper directory of node `id`, which is in the tree.
     fn directory(&self, tree: &Tree, id: NodeId) -> Result<Arc<OwnedFd>> {
         let upper = self.upper()?;
-        if id == ROOT_ID {
-            return Ok(upper.root());
-        }
-        if let Some(fd) = lock(&self.directories).get(&id) {
-            return Ok(Arc::clone(fd));
-        }
-        let node = tree.get(id).ok_or(Errno::STALE)?;
-        let fd = match (node.names.first(), &node.orphan) {
-            (Some((parent, name)), _) => {
-                let parent = self.directory(tree, *parent)?;
-                Arc::new(upper.open_directory(&parent, name)?)
+        // Up to one that is open, then down again. Not by recursion: a user's tree may be deeper than the stack.
+        let (mut at, mut below) = (id, Vec::new());
+        let mut directory = loop {
+            if at == ROOT_ID {
+                break upper.root();
             }
-            (None, Some(fd)) => Arc::clone(fd),
-            (None, None) => return Err(Errno::NOENT),
+            if let Some(fd) = lock(&self.directories).get(&at) {
+                break Arc::clone(fd);
+            }
+            let node = tree.get(at).ok_or(Errno::STALE)?;
+            match (node.names.first(), &node.orphan) {
+                (Some((parent, name)), _) => {
+                    below.push((at, name));
+                    at = *parent;
+                }
+                (None, Some(fd)) => break Arc::clone(fd),
+                (None, None) => return Err(Errno::NOENT),
+            }
         };
-        let dropped = lock(&self.directories).push(id, Arc::clone(&fd));
-        drop(dropped);
-        Ok(fd)
+        while let Some((id, name)) = below.pop() {
+            directory = Arc::new(upper.open_directory(&directory, name)?);
+            let dropped = lock(&self.directories).push(id, Arc::clone(&directory));
+            drop(dropped);
+        }
+        Ok(directory)
     }
 
     /// Where the upper's object of `node` is.
