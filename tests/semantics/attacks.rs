@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -99,6 +99,43 @@ fn s14_2_a_full_upper_copies_all_hard_links_or_none() {
         }
     }
     assert!(failed > 5 && done > 0, "{failed} failed, {done} done");
+}
+
+/// What has happened must not be an error: the kernel believes it, and shows the old name for ever.
+#[test]
+fn s14_2_a_rename_that_leaves_a_device_happens_or_fails() {
+    let f = Fixture::new(|lower| fs::write(lower.join("low"), "x").unwrap());
+    let (mut failed, mut done) = (0, 0);
+    for taken in 0..12 {
+        for name in ["low", "up"] {
+            let small = Small::new(&f, c"nr_inodes=18");
+            if name == "up" {
+                fs::write(small.at(name), "x").unwrap();
+            }
+            for i in 0..taken {
+                let _ = fs::write(small.place.join(i.to_string()), "");
+            }
+            let flags = RenameFlags::WHITEOUT;
+            let moved = small.at("moved");
+            match rustix::fs::renameat_with(CWD, small.at(name), CWD, &moved, flags) {
+                Ok(()) => {
+                    assert_eq!(small.at(name).symlink_metadata().unwrap().rdev(), 0);
+                    assert_eq!(fs::read(&moved).unwrap(), b"x");
+                    fs::remove_file(moved).unwrap();
+                    done += 1;
+                }
+                Err(errno) => {
+                    assert_eq!(errno, Errno::NOSPC, "{taken} taken");
+                    assert!(!moved.exists());
+                    assert_eq!(fs::read(small.at(name)).unwrap(), b"x");
+                    failed += 1;
+                }
+            }
+            let left = fs::read_dir(small.place.join("w/work")).unwrap().count();
+            assert_eq!(left, 0, "{taken} taken");
+        }
+    }
+    assert!(failed > 2 && done > 2, "{failed} failed, {done} done");
 }
 
 /// Any user may make one. The daemon has fewer descriptors than there are directories.

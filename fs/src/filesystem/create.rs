@@ -281,23 +281,33 @@ impl LayerFs {
         self.told(&tree, id)
     }
 
-    /// Make a user's device 0:0 where RENAME_WHITEOUT wants one. The name is free.
-    pub(super) fn leave_user_whiteout(
+    /// Make the user's device 0:0 that RENAME_WHITEOUT leaves. It has its place in the upper before anything is
+    /// renamed: what has happened must not fail for want of room.
+    pub(super) fn stage_user_whiteout(&self) -> Result<Box<[u8]>> {
+        let upper = self.upper()?;
+        let staged = upper.work.name();
+        let made = make_special(upper, upper.work.directory(), &staged, CHARACTER, 0, (0, 0));
+        if made.is_err() {
+            let _ = upper.work.remove(&staged);
+        }
+        made.map(|()| staged)
+    }
+
+    /// Put it where it belongs; the name is free.
+    pub(super) fn put_user_whiteout(
         &self,
         tree: &mut Tree,
+        staged: &[u8],
         parent: NodeId,
         name: &Name,
     ) -> Result<()> {
         let upper = self.upper()?;
-        let staged = upper.work.name();
-        let work = upper.work.directory();
-        make_special(upper, work, &staged, CHARACTER, 0, (0, 0))?;
         let directory = self.directory(tree, parent)?;
         let put = upper
             .work
-            .put(&staged, &directory, name, RenameFlags::empty());
+            .put(staged, &directory, name, RenameFlags::empty());
         if put.is_err() {
-            let _ = upper.work.remove(&staged);
+            let _ = upper.work.remove(staged);
         }
         put?;
         tree.name_object(&self.lower.index, parent, name, 0, CHARACTER);

@@ -91,12 +91,24 @@ impl LayerFs {
             kind,
             replaced,
         };
-        self.prepare(&mut tree, &planned)?;
-        self.carry_out(&mut tree, &planned)?;
-        if flags.contains(RenameFlags::WHITEOUT) {
-            self.leave_user_whiteout(&mut tree, planned.from.parent, &planned.from.name)?;
+        let stays = match flags.contains(RenameFlags::WHITEOUT) {
+            true => Some(self.stage_user_whiteout()?),
+            false => None,
+        };
+        let moved = self
+            .prepare(&mut tree, &planned)
+            .and_then(|()| self.carry_out(&mut tree, &planned));
+        match (stays, moved) {
+            (None, moved) => moved,
+            (Some(staged), Ok(())) => {
+                let End { parent, name } = &planned.from;
+                self.put_user_whiteout(&mut tree, &staged, *parent, name)
+            }
+            (Some(staged), Err(errno)) => {
+                let _ = self.upper()?.work.remove(&staged);
+                Err(errno)
+            }
         }
-        Ok(())
     }
 
     fn kind_of(&self, tree: &Tree, id: NodeId) -> Result<u32> {
