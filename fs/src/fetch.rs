@@ -94,11 +94,6 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether all that a boot is known to read is here.
-    fn has_boot_pack(&self) -> bool {
-        false
-    }
-
     /// The answer to a question asked through an attribute of the root directory: `trace.0`,
     /// `push-trace`. May take long.
     fn answer(&self, _question: &str) -> Option<Vec<u8>> {

@@ -94,6 +94,14 @@ fn reads(client: &Client) -> u64 {
     read.map_or(0, |read| read["count"].as_u64().unwrap())
 }
 
+fn read_ahead_kib(client: &Client) -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = std::fs::metadata(&client.at).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}
+
 /// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
@@ -103,8 +111,10 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let url = format!("{}/{SYSTEM}", bakery.url());
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     assert_eq!(reads(&client), 0);
+    assert_eq!(read_ahead_kib(&client), 4);
     let warmed = client.run("warm");
     assert!(warmed.status.success(), "{warmed:?}");
+    assert_eq!(read_ahead_kib(&client), 32);
     // Advice is taken in the background.
     client.wait_for("pack", "complete");
     std::thread::sleep(std::time::Duration::from_millis(500));

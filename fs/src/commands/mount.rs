@@ -245,7 +245,7 @@ fn default_threads() -> usize {
 fn look_after(stack: &Stack, place: &Place, fs: &Arc<LayerFs>) {
     let read_ahead = session::ReadAhead::of(&place.mountpoint);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
-        super::remote::mind_boot(read_ahead, trace, Arc::clone(&stack.source));
+        super::remote::mind_boot(read_ahead, trace);
     }
     unmount_on_signal(place);
     stay_small(fs);

@@ -11,7 +11,6 @@ use layerfmt::trace::BootTrace;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::fetch::ChunkSource;
 use crate::fetch::QUESTION_PREFIX;
 use crate::fuse::session::ReadAhead;
 use crate::options::MountOptions;
@@ -27,9 +26,9 @@ const PARTS_MAX: usize = 64;
 /// While a boot goes on the kernel reads single pages: exactly what is touched is recorded, and a boot pack
 /// of exactly that suffices.
 const READ_AHEAD_BOOT_KIB: u32 = 4;
-/// Once the boot pack is here few pages are still new to a trace, and what is written (the journal) is read page by page
-/// otherwise.
-const READ_AHEAD_PACKED_KIB: u32 = 32;
+/// Once the boot pack is in the page cache few pages are still new to a trace, and what is written (the journal) is read
+/// page by page otherwise.
+const READ_AHEAD_WARM_KIB: u32 = 32;
 
 /// Arguments of `layerfs mount` for a server's system; each is also a mount option without the dashes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -113,24 +112,26 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
     })
 }
 
-/// Keeps the kernel from reading ahead until the boot is over, with a boot pack until that is here.
-pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>, source: Arc<dyn ChunkSource>) {
+/// Keeps the kernel from reading ahead until the boot is over.
+pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
     read_ahead.set(READ_AHEAD_BOOT_KIB);
     let started = std::thread::Builder::new()
         .name("boot".into())
         .spawn(move || {
-            let mut packed = false;
             while trace.is_booting() {
-                if !packed && source.has_boot_pack() {
-                    packed = true;
-                    read_ahead.set(READ_AHEAD_PACKED_KIB);
-                }
                 std::thread::sleep(Duration::from_secs(1));
             }
             read_ahead.set_usual();
         });
     if let Err(error) = started {
         tracing::warn!(%error, "read-ahead stays small");
+    }
+}
+
+/// What the boot pack has is in the page cache: as long as the boot goes on the kernel reads a little ahead.
+pub(super) fn is_warm(read_ahead: &ReadAhead) {
+    if read_ahead.get() == Some(READ_AHEAD_BOOT_KIB) {
+        read_ahead.set(READ_AHEAD_WARM_KIB);
     }
 }
 

@@ -12,6 +12,7 @@ use layerfmt::trace::PAGE_LEN;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 
 use super::remote::{ask_parts, open_root};
+use crate::fuse::session::ReadAhead;
 use crate::prefetch::hot::{HotFile, decode};
 
 /// The kernel takes no more of one advice, pages.
@@ -36,6 +37,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if files.is_empty() {
         bail!("{}: there is no boot pack", args.mountpoint.display());
     }
+    // While there is a /sys.
+    let read_ahead = ReadAhead::of(&args.mountpoint);
     // Whether the chunk that the next file lies in has not been waited for yet.
     let mut wait = false;
     for file in &files {
@@ -45,6 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             warm(&open, file, &mut wait);
         }
     }
+    read_ahead.iter().for_each(super::remote::is_warm);
     Ok(ExitCode::SUCCESS)
 }
 

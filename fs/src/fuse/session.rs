@@ -179,13 +179,29 @@ impl ReadAhead {
             "/sys/class/bdi/{}/read_ahead_kb",
             mount_table::device_of(&table, mountpoint)?
         );
-        match std::fs::OpenOptions::new().write(true).open(&path) {
+        match std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+        {
             Ok(file) => Some(ReadAhead { file }),
             Err(error) => {
                 tracing::debug!(path, %error, "read-ahead stays small");
                 None
             }
         }
+    }
+
+    /// What it is, KiB.
+    pub fn get(&self) -> Option<u32> {
+        use std::os::unix::fs::FileExt as _;
+        let mut text = [0; 16];
+        let len = self.file.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(text.get(..len)?)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// Sets it, KiB. Holds for files opened from then on.

@@ -68,7 +68,7 @@ impl PackStream {
             .map(|p| p.offset)
             .zip(wanted.last().map(Piece::end))
         else {
-            self.complete("all of it was near");
+            self.state.set("complete: all of it was near");
             return self.over();
         };
         let (position, answer) = match first {
@@ -78,17 +78,12 @@ impl PackStream {
         let result = self.stream(position, answer, &wanted, end).await;
         self.over();
         match result {
-            Ok(()) => self.complete(&format!("{} chunks", wanted.len())),
+            Ok(()) => self.state.set(format!("complete: {} chunks", wanted.len())),
             Err(error) => {
                 tracing::warn!(%error, "the boot pack's stream is given up: chunks come on demand");
                 self.state.set(format!("given up: {error}"));
             }
         }
-    }
-
-    fn complete(&self, how: &str) {
-        Counters::add(&self.inner.counters.pack_complete, 1);
-        self.state.set(format!("complete: {how}"));
     }
 
     /// Whoever waited for the stream asks on their own from now on.

@@ -299,10 +299,6 @@ impl RemoteSource {
 }
 
 impl ChunkSource for RemoteSource {
-    fn has_boot_pack(&self) -> bool {
-        self.counters.pack_complete.load(Ordering::Relaxed) > 0
-    }
-
     fn rest(&self) {
         self.near.memory.lend();
     }

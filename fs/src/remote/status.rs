@@ -23,8 +23,6 @@ pub struct Counters {
     pub prefetched: AtomicU64,
     /// Chunks that came with the boot pack's stream.
     pub pack_chunks: AtomicU64,
-    /// 1 when all of the boot pack is here.
-    pub pack_complete: AtomicU64,
     /// Chunks of the boot pack rebuilt from the layers because the pack could not be had.
     pub rebuilt: AtomicU64,
     /// Chunks found in the cache.
