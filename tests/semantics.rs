@@ -2,6 +2,7 @@
 
 mod attacks;
 mod changes;
+mod crowds;
 mod errors;
 mod mounting;
 mod names;
