@@ -151,15 +151,17 @@ impl Upper {
     ///
     /// # Errors
     /// As openat2(2).
-    pub fn open_directory(&self, dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    pub fn open_directory(&self, dir: &Arc<OwnedFd>, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat2(
-            dir,
-            name,
-            flags,
-            Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS,
-        )
+        At::Name(Arc::clone(dir), name).as_owner(|| {
+            rustix::fs::openat2(
+                dir,
+                name,
+                flags,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS,
+            )
+        })
     }
 
     /// Remove `name` from `dir` and leave a whiteout there, in one step as others see it. What was

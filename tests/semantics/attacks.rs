@@ -171,3 +171,103 @@ fn s1_4_a_tree_may_be_deeper_than_the_daemons_stack() {
     drop(open(&at, "last"));
     assert_eq!(f.mount.status()["panics"], 0);
 }
+
+/// An ordinary user's mount works with that user's rights: files and directories they may not write, or not even read, are
+/// theirs to change, move and remove all the same.
+#[test]
+fn s9_6_what_ordinary_users_forbid_themselves() {
+    const SCRIPT: &str = r#"
+cd "$1" || exit
+chmod 644 ro-chmod; mv ro-move ro-moved; ln ro-link ro-linked; touch -d @77 ro-touch; rm ro-hard-1
+chmod 644 no-chmod; echo more >> no-chmod; mv no-move no-moved; mv no-moved no-again
+chmod 0 ro-chmod; chmod 600 ro-chmod
+mv d-move d-moved; chmod 755 d-chmod d-shut; mkdir d-chmod/new; chmod 700 d-kept/in; chmod 0 d-chmod/new d-again; rmdir d-gone
+"#;
+    const LIST: &str = r#"
+cd "$1" && stat -c '%n %f %h %u' * */* && stat -c %Y ro-touch && ls -a * && cat no-chmod ro-moved ro-linked ro-hard-2 ro-chmod | cksum
+"#;
+    let fill = |at: &Path| {
+        for (kind, mode) in [("ro", 0o444), ("no", 0)] {
+            for name in ["chmod", "move", "link", "touch", "hard-1"] {
+                let path = at.join(format!("{kind}-{name}"));
+                fs::write(&path, super::bytes(9000)).unwrap();
+                fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        fs::hard_link(at.join("ro-hard-1"), at.join("ro-hard-2")).unwrap();
+        for (name, mode) in [
+            ("move", 0o555),
+            ("chmod", 0o500),
+            ("shut", 0),
+            ("kept", 0o555),
+            ("gone", 0o555),
+            ("again", 0o755),
+        ] {
+            let path = at.join(format!("d-{name}"));
+            fs::create_dir(&path).unwrap();
+            if name != "gone" {
+                fs::create_dir(path.join("in")).unwrap();
+            }
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        run(Command::new("chown").args(["-R", "65534:65534"]).arg(at));
+    };
+    let f = Fixture::new(fill);
+    f.mount.detach();
+    let (plain, at) = (f.bench.dir("plain"), f.bench.dir("at"));
+    fill(&plain);
+    let own = f.bench.dir("own");
+    let there = f.bench.path("layerfs");
+    fs::copy(program("layerfs"), &there).unwrap();
+    for path in [&at, &own] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let user = |words: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        run(command.args(words))
+    };
+    let shell = |script: &str, at: &Path| {
+        let words = ["sh", "-c", script, "sh"].map(std::ffi::OsStr::new);
+        let mut words = words.to_vec();
+        words.push(at.as_os_str());
+        let output = user(&words);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "",
+            "{}",
+            at.display()
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    shell("mkdir $1/u $1/w", &own);
+    let options = format!(
+        "lowerdir={},upperdir={1}/u,workdir={1}/w",
+        f.layer.display(),
+        own.display()
+    );
+    let layerfs = |words: &[&str]| {
+        let mut all = vec![there.as_os_str()];
+        all.extend(words.iter().map(std::ffi::OsStr::new));
+        all.push(at.as_os_str());
+        user(&all);
+    };
+    layerfs(&["mount", "-o", &options]);
+    let left = || fs::read_dir(own.join("w/work")).unwrap().count();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        shell(SCRIPT, &plain);
+        shell(SCRIPT, &at);
+        assert_eq!(left(), 0);
+        layerfs(&["umount"]);
+        layerfs(&["mount", "-o", &options]);
+        let open = "chmod 700 d-again d-chmod/new";
+        for place in [&plain, &at] {
+            shell(&format!("cd $1 && {open}"), place);
+        }
+        assert_eq!(shell(LIST, &at), shell(LIST, &plain));
+    }));
+    layerfs(&["umount"]);
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}

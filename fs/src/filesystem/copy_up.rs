@@ -150,11 +150,11 @@ impl LayerFs {
         &self,
         tree: &Tree,
         id: NodeId,
-        work: impl FnOnce(&OwnedFd) -> Result<()>,
+        work: impl Fn(&OwnedFd) -> Result<()>,
     ) -> Result<()> {
         let directory = self.directory(tree, id)?;
         let before = rustix::fs::fstat(&directory)?;
-        work(&directory)?;
+        At::Open(Arc::clone(&directory)).as_owner(|| work(&directory))?;
         let times = Timestamps {
             last_access: Timespec {
                 tv_sec: before.st_atime,

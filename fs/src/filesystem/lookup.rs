@@ -269,7 +269,8 @@ impl LayerFs {
         if let Some(node) = tree.get_mut(id) {
             node.listing.subdirectories = inherited;
         }
-        for entry in directory::list(fd.as_fd())? {
+        let listed = At::Open(Arc::clone(&fd)).as_owner(|| directory::list(fd.as_fd()));
+        for entry in listed? {
             let name: Name = Arc::from(entry.name);
             let kind = match entry.kind {
                 FileType::Directory => DIRECTORY,

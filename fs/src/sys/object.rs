@@ -5,12 +5,15 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 
-use super::{Errno, Result};
+use super::{Errno, Result, identity};
 
 /// The largest value the kernel accepts for one extended attribute (XATTR_SIZE_MAX).
 const XATTR_LEN_MAX: usize = 65536;
+
+/// All permissions of the owner.
+const OWNER: u32 = 0o700;
 
 /// Where this process's descriptors are visible as links; see [`enter_descriptor_directory`].
 static DESCRIPTORS: OnceLock<&'static str> = OnceLock::new();
@@ -62,11 +65,36 @@ impl At<'_> {
         }
     }
 
+    /// Do `work`. Where the permissions of an object of an ordinary user forbid to that user what root may do, the
+    /// owner has all of them for as long as it takes (who looks just then sees it).
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn as_owner<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Errno::ACCESS) if identity::own().0 != 0 => {}
+            other => return other,
+        }
+        let stat = self.stat()?;
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let mode = stat.st_mode & 0o7777;
+        if is_link || mode & OWNER == OWNER || self.chmod(mode | OWNER).is_err() {
+            return Err(Errno::ACCESS);
+        }
+        let done = work();
+        let back = self.chmod(mode);
+        done.and_then(|done| back.map(|()| done))
+    }
+
     /// Open the object itself, never what a symbolic link points to.
     ///
     /// # Errors
     /// As open(2).
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        self.as_owner(|| self.open_as_it_is(flags))
+    }
+
+    fn open_as_it_is(&self, flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         match self {
             At::Name(dir, name) => {
@@ -139,6 +167,10 @@ impl At<'_> {
     /// # Errors
     /// ENODATA if it has none by that name.
     pub fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.as_owner(|| self.xattr_as_it_is(name))
+    }
+
+    fn xattr_as_it_is(&self, name: &[u8]) -> Result<Vec<u8>> {
         let (path, follow) = self.path();
         let mut small = [0_u8; 256];
         let got = if follow {
@@ -201,14 +233,13 @@ impl At<'_> {
     /// As setxattr(2).
     pub fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         if let At::File(fd) = self {
-            return rustix::fs::fsetxattr(fd, name, value, flags);
+            return self.as_owner(|| rustix::fs::fsetxattr(fd, name, value, flags));
         }
         let (path, follow) = self.path();
-        if follow {
-            rustix::fs::setxattr(&path[..], name, value, flags)
-        } else {
-            rustix::fs::lsetxattr(&path[..], name, value, flags)
-        }
+        self.as_owner(|| match follow {
+            true => rustix::fs::setxattr(&path[..], name, value, flags),
+            false => rustix::fs::lsetxattr(&path[..], name, value, flags),
+        })
     }
 
     /// Remove attribute `name`.
@@ -217,11 +248,10 @@ impl At<'_> {
     /// ENODATA if it has none by that name.
     pub fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         let (path, follow) = self.path();
-        if follow {
-            rustix::fs::removexattr(&path[..], name)
-        } else {
-            rustix::fs::lremovexattr(&path[..], name)
-        }
+        self.as_owner(|| match follow {
+            true => rustix::fs::removexattr(&path[..], name),
+            false => rustix::fs::lremovexattr(&path[..], name),
+        })
     }
 
     /// The target of a symbolic link.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::UpperError;
+use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
 
 /// How deep a leftover tree is followed when it is removed; deeper is not ours.
@@ -108,7 +109,7 @@ impl Work {
     /// # Errors
     /// As renameat2(2).
     pub fn put(&self, name: &[u8], dir: &OwnedFd, to: &[u8], flags: RenameFlags) -> Result<()> {
-        rustix::fs::renameat_with(&self.staging, name, dir, to, flags)
+        relocate((&self.staging, name), (dir, to), flags)
     }
 
     /// Withdraw `from` in `dir` to staged `name`.
@@ -116,7 +117,7 @@ impl Work {
     /// # Errors
     /// As renameat2(2).
     pub fn take(&self, dir: &OwnedFd, from: &[u8], name: &[u8], flags: RenameFlags) -> Result<()> {
-        rustix::fs::renameat_with(dir, from, &self.staging, name, flags)
+        relocate((dir, from), (&self.staging, name), flags)
     }
 
     /// Remove a staged object that is not a directory.
@@ -179,6 +180,18 @@ fn acquire(lock: &OwnedFd, path: &Path, wait: Duration) -> std::result::Result<(
     Ok(())
 }
 
+/// Rename. A directory that gets another parent must be writable itself.
+fn relocate(from: (&OwnedFd, &[u8]), to: (&OwnedFd, &[u8]), flags: RenameFlags) -> Result<()> {
+    let rename = || rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags);
+    match rename() {
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    let open = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let object = rustix::fs::openat(from.0, from.1, open, Mode::empty())?;
+    At::Open(Arc::new(object)).as_owner(rename)
+}
+
 fn remove_tree(dir: &OwnedFd, name: &[u8], depth: u32) -> Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
@@ -188,6 +201,10 @@ fn remove_tree(dir: &OwnedFd, name: &[u8], depth: u32) -> Result<()> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(Errno::NAMETOOLONG);
     };
+    if crate::sys::identity::own().0 != 0 {
+        // An ordinary user may have taken their own rights to it.
+        let _ = rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty());
+    }
     let inner = rustix::fs::openat(
         dir,
         name,
