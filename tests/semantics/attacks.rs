@@ -181,7 +181,7 @@ cd "$1" || exit
 chmod 644 ro-chmod; mv ro-move ro-moved; ln ro-link ro-linked; touch -d @77 ro-touch; rm ro-hard-1
 chmod 644 no-chmod; echo more >> no-chmod; mv no-move no-moved; mv no-moved no-again
 chmod 0 ro-chmod; chmod 600 ro-chmod
-mv d-move d-moved; chmod 755 d-chmod d-shut; mkdir d-chmod/new; chmod 700 d-kept/in; chmod 0 d-chmod/new d-again; rmdir d-gone
+mv d-move d-moved; chmod 755 d-chmod d-shut; mkdir d-chmod/new; chmod 700 d-kept/in; touch d-list/up; chmod 400 d-list; chmod 0 d-chmod/new d-again; rmdir d-gone
 "#;
     const LIST: &str = r#"
 cd "$1" && stat -c '%n %f %h %u' * */* && stat -c %Y ro-touch && ls -a * && cat no-chmod ro-moved ro-linked ro-hard-2 ro-chmod | cksum
@@ -202,6 +202,7 @@ cd "$1" && stat -c '%n %f %h %u' * */* && stat -c %Y ro-touch && ls -a * && cat 
             ("kept", 0o555),
             ("gone", 0o555),
             ("again", 0o755),
+            ("list", 0o755),
         ] {
             let path = at.join(format!("d-{name}"));
             fs::create_dir(&path).unwrap();
@@ -260,7 +261,9 @@ cd "$1" && stat -c '%n %f %h %u' * */* && stat -c %Y ro-touch && ls -a * && cat 
         assert_eq!(left(), 0);
         layerfs(&["umount"]);
         layerfs(&["mount", "-o", &options]);
-        let open = "chmod 700 d-again d-chmod/new";
+        let names = "ls $1/d-list 2>/dev/null || true";
+        assert_eq!(shell(names, &at), "in\nup\n");
+        let open = "chmod 700 d-again d-chmod/new d-list";
         for place in [&plain, &at] {
             shell(&format!("cd $1 && {open}"), place);
         }

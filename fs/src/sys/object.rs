@@ -58,6 +58,15 @@ impl At<'_> {
     /// # Errors
     /// ENOENT if the name is gone.
     pub fn stat(&self) -> Result<Stat> {
+        match (self.stat_as_it_is(), self) {
+            (Err(Errno::ACCESS), At::Name(dir, _)) if identity::own().0 != 0 => {
+                At::Open(Arc::clone(dir)).with_all_rights(&|| self.stat_as_it_is())
+            }
+            (stat, _) => stat,
+        }
+    }
+
+    fn stat_as_it_is(&self) -> Result<Stat> {
         match self {
             At::Name(dir, name) => rustix::fs::statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
             At::Open(fd) => rustix::fs::fstat(fd),
@@ -75,12 +84,23 @@ impl At<'_> {
             Err(Errno::ACCESS) if identity::own().0 != 0 => {}
             other => return other,
         }
-        let stat = self.stat()?;
+        match self {
+            At::Name(dir, _) => {
+                let dir = At::Open(Arc::clone(dir));
+                dir.with_all_rights(&|| self.with_all_rights(&work))
+            }
+            At::Open(_) | At::File(_) => self.with_all_rights(&work),
+        }
+    }
+
+    fn with_all_rights<T>(&self, work: &dyn Fn() -> Result<T>) -> Result<T> {
+        let stat = self.stat_as_it_is()?;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         let mode = stat.st_mode & 0o7777;
-        if is_link || mode & OWNER == OWNER || self.chmod(mode | OWNER).is_err() {
-            return Err(Errno::ACCESS);
+        if is_link || mode & OWNER == OWNER {
+            return work();
         }
+        self.chmod(mode | OWNER).map_err(|_| Errno::ACCESS)?;
         let done = work();
         let back = self.chmod(mode);
         done.and_then(|done| back.map(|()| done))
@@ -199,6 +219,10 @@ impl At<'_> {
     /// # Errors
     /// As listxattr(2).
     pub fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
+        self.as_owner(|| self.xattr_names_as_they_are())
+    }
+
+    fn xattr_names_as_they_are(&self) -> Result<Vec<Vec<u8>>> {
         let (path, follow) = self.path();
         let mut small = [0_u8; 512];
         let got = if follow {
