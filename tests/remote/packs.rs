@@ -99,7 +99,11 @@ fn read_ahead_kib(client: &Client) -> u32 {
     let device = std::fs::metadata(&client.at).unwrap().dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-    std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+    std::fs::read_to_string(path)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
