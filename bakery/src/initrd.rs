@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`system_tree`], [`stack_tree`] | reading the tree: a directory, or a revision of the store |
 //! | [`modules`], [`modinfo`] | which kernel modules, in what company, with what firmware |
+//! | [`decompress`] | modules and firmware that the tree keeps compressed |
 //! | [`elf`] | the few words of ELF that both need |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
 //! | [`archive`] | the newc cpio |
@@ -15,6 +16,7 @@
 
 pub mod archive;
 pub mod content;
+pub mod decompress;
 pub mod elf;
 pub mod kernel;
 pub mod modinfo;

@@ -186,6 +186,10 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
 mod tests {
     use super::*;
 
+    fn owned(words: &[&str]) -> Vec<std::ffi::OsString> {
+        words.iter().map(Into::into).collect()
+    }
+
     /// With and without the parser it is the same.
     #[test]
     fn the_calls_of_the_initramfs_are_read_as_the_parser_reads_them() {
@@ -215,7 +219,7 @@ mod tests {
             ],
         ];
         for words in read {
-            let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            let words = owned(words);
             let quick = initramfs_call(&words).unwrap();
             assert_eq!(
                 format!("{quick:?}"),
@@ -239,7 +243,7 @@ mod tests {
             &["layerfs", "mount", "a", "/m"],
         ];
         for words in left {
-            let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            let words = owned(words);
             assert!(initramfs_call(&words).is_none(), "{words:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! Stored chunks: where the mount gets the bytes it then verifies and decodes.
 //!
-//! A source only carries bytes; [`layerfmt::decode_chunk`] checks them against the index.
+//! A source that only carries bytes has them checked against the index by [`layerfmt::decode_chunk`]; one that verifies
+//! what it fetches and keeps uses [`layerfmt::decode_verified_chunk`].
 
 mod file;
 

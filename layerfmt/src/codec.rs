@@ -176,8 +176,12 @@ pub fn decode_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<(
 /// have been in this process's memory since.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when they do not decode.
+/// [`ErrorKind::Corrupt`] when they have another length or do not decode.
 pub fn decode_verified_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if stored.len() != chunk.stored_len as usize {
+        let what = "the stored bytes do not have the promised length";
+        return Err(FormatError::corrupt("chunk", chunk.offset, what));
+    }
     match chunk.codec {
         Codec::Stored => {
             out.clear();

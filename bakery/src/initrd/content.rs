@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::archive::{Archive, Entry};
-use super::modules::{Module, Modules, decompress};
+use super::decompress::decompress;
+use super::modules::{Module, Modules};
 use super::system_tree::{SystemTree, read};
 use super::{Recipe, Report, elf, modinfo, scripts};
 

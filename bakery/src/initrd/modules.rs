@@ -2,11 +2,11 @@
 //! which of them are chosen, and everything those need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::system_tree::{FILE_LEN_MAX, SystemTree, list, read};
+use super::decompress::decompress;
+use super::system_tree::{SystemTree, list, read};
 use super::{Drivers, Recipe, modinfo};
 
 const COMMON_DRIVERS: &[&str] = &["virtio_net", "e1000", "e1000e", "igb", "r8169", "tg3"];
@@ -354,31 +354,6 @@ impl Modules {
     }
 }
 
-/// Undoes `.xz` and `.zst`, as the name says; other names are taken as they are.
-///
-/// # Errors
-/// The data are damaged, too long, or in a form we do not read (`.gz`).
-pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if name.ends_with(".xz") {
-        lzma_rust2::XzReader::new(stored.as_slice(), true)
-            .take(FILE_LEN_MAX + 1)
-            .read_to_end(&mut bytes)?;
-    } else if name.ends_with(".zst") {
-        zstd::stream::read::Decoder::new(stored.as_slice())?
-            .take(FILE_LEN_MAX + 1)
-            .read_to_end(&mut bytes)?;
-    } else if name.ends_with(".gz") {
-        bail!("gzip is not read here; unpack the kernel's modules in the tree and run depmod");
-    } else {
-        return Ok(stored);
-    }
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        bail!("longer than {FILE_LEN_MAX} bytes when unpacked");
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -492,15 +467,5 @@ mod tests {
                 "6.12.0-10"
             ]
         );
-    }
-
-    #[test]
-    fn compressed_modules_are_unpacked() {
-        let text = b"module".repeat(1000);
-        let zst = zstd::bulk::compress(&text, 3).unwrap();
-        assert_eq!(decompress("m.ko.zst", zst).unwrap(), text);
-        assert_eq!(decompress("m.ko", text.clone()).unwrap(), text);
-        assert!(decompress("m.ko.gz", text.clone()).is_err());
-        assert!(decompress("m.ko.xz", text).is_err(), "not xz at all");
     }
 }

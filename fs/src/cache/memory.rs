@@ -13,7 +13,7 @@ use crate::sys::memory::Lent;
 const OVERHEAD: u64 = 160;
 
 /// Verified stored bytes, bounded in bytes. What comes out was verified when it went in, or, if it was lent
-/// to the kernel meanwhile, just now; the decoder checks it once more.
+/// to the kernel meanwhile, just now.
 #[derive(Debug)]
 pub struct MemoryCache {
     state: Mutex<State>,

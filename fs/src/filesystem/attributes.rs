@@ -135,14 +135,12 @@ impl LayerFs {
                 last_access: timespec(changes.atime),
                 last_modification: timespec(changes.mtime),
             })?;
-            let mtime = match changes.mtime {
-                None => None,
-                Some(NewTime::Now) => Some(mtime_of(&at.stat()?)),
-                Some(NewTime::Exactly(_)) => Some(timespec(changes.mtime)),
-            };
-            if let Some((kept, mtime)) = kept.as_mut().zip(mtime) {
+            if let Some((kept, mtime)) = kept.as_mut().zip(changes.mtime) {
                 let now = Kept {
-                    mtime,
+                    mtime: match mtime {
+                        NewTime::Now => mtime_of(&at.stat()?),
+                        NewTime::Exactly(_) => timespec(changes.mtime),
+                    },
                     ..(**kept).clone()
                 };
                 now.write_note(&self.upper()?.marks, &at)?;

@@ -47,10 +47,11 @@ impl Kept {
         let (seconds, rest) = rest.split_first_chunk::<8>()?;
         let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
         let (&capable, capability) = rest.split_first()?;
-        (version == NOTE_VERSION).then(|| Kept {
+        let nanoseconds = u32::from_le_bytes(*nanoseconds);
+        (version == NOTE_VERSION && nanoseconds < 1_000_000_000).then(|| Kept {
             mtime: Timespec {
                 tv_sec: i64::from_le_bytes(*seconds),
-                tv_nsec: u32::from_le_bytes(*nanoseconds).into(),
+                tv_nsec: nanoseconds.into(),
             },
             capability: (capable != 0).then(|| capability.to_vec()),
         })
@@ -233,5 +234,7 @@ mod tests {
         }
         assert_eq!(Kept::from_note(b""), None);
         assert_eq!(Kept::from_note(&[9; 14]), None);
+        let timeless = [&[1; 9][..], &1_000_000_000_u32.to_le_bytes(), &[0]].concat();
+        assert_eq!(Kept::from_note(&timeless), None);
     }
 }

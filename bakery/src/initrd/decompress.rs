@@ -1,0 +1,47 @@
+//! Modules and firmware as trees keep them: compressed, and told by their names.
+
+use std::io::Read as _;
+
+use anyhow::{Result, bail};
+
+use super::system_tree::FILE_LEN_MAX;
+
+/// Undoes `.xz` and `.zst`, as the name says; other names are taken as they are.
+///
+/// # Errors
+/// The data are damaged, too long, or in a form we do not read (`.gz`).
+pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if name.ends_with(".xz") {
+        lzma_rust2::XzReader::new(stored.as_slice(), true)
+            .take(FILE_LEN_MAX + 1)
+            .read_to_end(&mut bytes)?;
+    } else if name.ends_with(".zst") {
+        zstd::stream::read::Decoder::new(stored.as_slice())?
+            .take(FILE_LEN_MAX + 1)
+            .read_to_end(&mut bytes)?;
+    } else if name.ends_with(".gz") {
+        bail!("gzip is not read here; unpack the kernel's modules in the tree and run depmod");
+    } else {
+        return Ok(stored);
+    }
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        bail!("longer than {FILE_LEN_MAX} bytes when unpacked");
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressed_modules_are_unpacked() {
+        let text = b"module".repeat(1000);
+        let zst = zstd::bulk::compress(&text, 3).unwrap();
+        assert_eq!(decompress("m.ko.zst", zst).unwrap(), text);
+        assert_eq!(decompress("m.ko", text.clone()).unwrap(), text);
+        assert!(decompress("m.ko.gz", text.clone()).is_err());
+        assert!(decompress("m.ko.xz", text).is_err(), "not xz at all");
+    }
+}
