@@ -114,9 +114,8 @@ bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erof
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
 lab/slices-wide:
-	rm -rf lab/trees/wide $@ && mkdir -p lab/trees $@
-	./benches/trees/wide.py lab/trees/wide
-	./benches/boot/slices.py lab/trees/wide $@ 39
+	rm -rf lab/trees/wide && mkdir -p lab/trees
+	./benches/trees/wide.py lab/trees/wide $@
 
 bench-wide: bench-programs lab/slices-wide ## Walks of directories with 100 files each, over 1 and 40 layers (root; ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/wide --slices lab/slices-wide --layers 1,40 --rounds $(ROUNDS) --only "cold walk with stat,second walk with stat,warm walk with stat" --stacks "squashfs+overlayfs,layerfs"

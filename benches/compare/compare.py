@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """compare.py: the local comparison. Every case runs on every stack in turn (A B A B), freshly
-mounted with an empty tmpfs upper, caches dropped alike; raw lines go to RESULTS/compare.jsonl and
-a table of medians, spreads and ratios to standard output.
+mounted with an empty upper (a tmpfs, or an ext4 in a file of one), caches dropped alike; raw lines
+go to RESULTS/compare.jsonl and a table of medians, spreads and ratios to standard output.
 
   compare.py --tree TREE --slices DIR [--layers 1,40] [--rounds 5] [--only CASE,…] [--stacks NAME,…]
+             [--upper tmpfs|ext4]
 
 TREE is a `big` of ../trees/build.sh, DIR is made by ../boot/slices.py TREE DIR 63. Needs root, the
 release builds of layerfs and bakery (make build) and of `workload`, squashfs-tools, erofs-utils,
@@ -146,6 +147,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="parts of case names, separated by commas")
     parser.add_argument("--stacks", default="", help="parts of stack names, separated by commas; ^ anchors")
+    parser.add_argument("--upper", default="tmpfs", choices=("tmpfs", "ext4"), help="file system of the uppers")
     parser.add_argument("--work", default="/var/tmp/layerfs-compare")
     parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
     parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))
@@ -175,12 +177,13 @@ def main():
         for name in chosen(kinds, options.stacks):
             more = (options.programs,) if issubclass(kinds[name], stacks.Layerfs) else ()
             made.append(kinds[name](options.work, options.tree, options.slices, count, *more))
+            made[-1].upper = options.upper
             made[-1].prepare()
         for number in range(options.rounds):
             for case in chosen(CASES, options.only):
                 for stack in made:
                     seconds, operations, size = measure(stack, case, lists, program)
-                    rows.append(dict(case=case, stack=stack.name, layers=count, round=number, seconds=seconds,
+                    rows.append(dict(case=case, stack=stack.name, layers=count, upper=options.upper, round=number, seconds=seconds,
                                      operations=operations, bytes=size, load=os.getloadavg()[0],
                                      cpus=len(os.sched_getaffinity(0)), kernel=platform.release(),
                                      at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))

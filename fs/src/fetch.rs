@@ -86,6 +86,9 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// `chunks` of the index will be read at once, one after the other: a slow source begins with all of them.
+    fn expect(&self, _chunks: &[Chunk]) {}
+
     /// Nothing is read for now: what is kept for later reads is the machine's to take back.
     fn rest(&self) {}
 

@@ -1,3 +1,4 @@
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -194,4 +195,33 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
         "something was not prefetched"
     );
     assert!(before < 12, "{before} requests for 5 MB");
+}
+
+/// One read of the kernel costs one round trip, however many chunks it spans.
+#[test]
+fn the_chunks_of_one_read_come_in_one_request() {
+    // What the largest request holds when the buffer does not begin with a page.
+    const LEN: usize = (1 << 20) - 4096;
+    let site = Site::new();
+    let plain = FaultServer::start(site.store());
+    let bakery = Bakery::serve(&site);
+    for url in [
+        format!("{}/{SYSTEM}", plain.url()),
+        format!("{}/{SYSTEM}", bakery.url()),
+    ] {
+        let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+        // Past the page cache, so that the kernel asks for exactly this.
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(client.at.join("large"))
+            .unwrap();
+        let (requests, demanded) = (client.number("requests"), client.number("demanded"));
+        let mut bytes = vec![0; LEN];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == site.files["large"][..LEN]);
+        let pieces = client.number("demanded") - demanded;
+        assert!(pieces >= 4, "{pieces} chunks: the test shows nothing");
+        assert_eq!(client.number("requests") - requests, 1, "{url}");
+    }
 }

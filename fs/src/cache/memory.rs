@@ -129,6 +129,11 @@ impl MemoryCache {
         }
     }
 
+    /// Whether `len` bytes put in a moment would still be here soon after.
+    pub fn has_room_for(&self, len: u64) -> bool {
+        len <= self.len_max
+    }
+
     /// Bytes held now.
     pub fn len(&self) -> u64 {
         self.lock().len

@@ -117,6 +117,19 @@ impl ChunkCache {
         Ok(())
     }
 
+    /// Chunks `ids` will be copied from, one after the other: those of a slow source are fetched together.
+    pub fn expect(&self, ids: impl Iterator<Item = u32>) {
+        if !self.source.is_slow() {
+            return;
+        }
+        let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
+        ids.dedup();
+        if ids.len() > 1 {
+            let chunks: Vec<Chunk> = ids.iter().filter_map(|id| self.index.chunk(*id)).collect();
+            self.source.expect(&chunks);
+        }
+    }
+
     /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.
     pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);

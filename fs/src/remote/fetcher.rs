@@ -240,6 +240,15 @@ impl Fetcher {
         outcome
     }
 
+    /// Begins to get all of `pieces`, which a reader is about to wait for one after the other.
+    pub(crate) fn expect(&self, pieces: &[Piece]) {
+        self.inner.note_demand();
+        let mut queue = self.inner.queue();
+        pieces.iter().for_each(|piece| queue.expect(piece));
+        drop(queue);
+        self.inner.wake.notify_one();
+    }
+
     /// Asks for `piece` when nothing else is to be done. False if it is on its way already.
     pub fn suggest(&self, piece: &Piece) -> bool {
         let new = self.inner.queue().suggest(piece);

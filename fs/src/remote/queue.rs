@@ -52,37 +52,40 @@ impl Queue {
             let _ = tell.try_send(Err(Arc::new(FetchError::Closed)));
             return ticket;
         }
-        let waiter = Waiter {
-            ticket,
-            since: Instant::now(),
-            tell,
-        };
-        let streaming = self.stream_will_bring(piece);
-        match self.jobs.get_mut(&piece.digest) {
-            Some(job) => {
-                job.waiters.push(waiter);
-                match (job.state, job.priority) {
-                    (State::Queued, Priority::Prefetch) => {
-                        job.priority = Priority::Demand;
-                        job.not_before = None;
-                        self.demand.push_back(piece.digest);
-                    }
-                    (State::Running, Priority::Prefetch) => {
-                        job.hurry.store(true, Ordering::Relaxed)
-                    }
-                    _ => {}
-                }
-            }
-            None => {
-                let state = if streaming {
-                    State::Streaming
-                } else {
-                    State::Queued
-                };
-                self.insert(piece, Priority::Demand, state, vec![waiter]);
-            }
+        self.expect(piece);
+        if let Some(job) = self.jobs.get_mut(&piece.digest) {
+            job.waiters.push(Waiter {
+                ticket,
+                since: Instant::now(),
+                tell,
+            });
         }
         ticket
+    }
+
+    /// A reader will want `piece` in a moment: it is as urgent as if it waited already.
+    pub(crate) fn expect(&mut self, piece: &Piece) {
+        if self.closed {
+            return;
+        }
+        let streaming = self.stream_will_bring(piece);
+        let Some(job) = self.jobs.get_mut(&piece.digest) else {
+            let state = if streaming {
+                State::Streaming
+            } else {
+                State::Queued
+            };
+            return self.insert(piece, Priority::Demand, state);
+        };
+        match (job.state, job.priority) {
+            (State::Queued, Priority::Prefetch) => {
+                job.priority = Priority::Demand;
+                job.not_before = None;
+                self.demand.push_back(piece.digest);
+            }
+            (State::Running, Priority::Prefetch) => job.hurry.store(true, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// `piece` is worth having; nobody waits for it yet. False if it is already on its way.
@@ -90,11 +93,11 @@ impl Queue {
         if self.closed || self.jobs.contains_key(&piece.digest) {
             return false;
         }
-        self.insert(piece, Priority::Prefetch, State::Queued, Vec::new());
+        self.insert(piece, Priority::Prefetch, State::Queued);
         true
     }
 
-    fn insert(&mut self, piece: &Piece, priority: Priority, state: State, waiters: Vec<Waiter>) {
+    fn insert(&mut self, piece: &Piece, priority: Priority, state: State) {
         if state == State::Queued {
             match priority {
                 Priority::Demand => self.demand.push_back(piece.digest),
@@ -111,7 +114,7 @@ impl Queue {
                 not_before: None,
                 priority,
                 state,
-                waiters,
+                waiters: Vec::new(),
                 hurry: Arc::default(),
             },
         );

@@ -180,3 +180,33 @@ fn closing_tells_everybody() {
     let late = want(&mut queue, &piece(0, 100));
     assert!(late.try_recv().unwrap().is_err());
 }
+
+#[test]
+fn what_is_expected_is_as_urgent_as_what_is_waited_for_and_waits_for_its_reader() {
+    let mut queue = Queue::default();
+    queue.suggest(&piece(1000, 100));
+    let _first = want(&mut queue, &piece(0, 100));
+    for offset in [0, 1000, 2000] {
+        queue.expect(&piece(offset, 100));
+    }
+    let together = work(queue.take(Instant::now(), false, 2));
+    assert_eq!(
+        (offsets(&together), together.priority),
+        (vec![0, 1000, 2000], Priority::Demand)
+    );
+    let late = want(&mut queue, &piece(2000, 100));
+    queue.finish(&piece(2000, 100).digest, &Bytes::from_static(b"x"));
+    assert!(late.try_recv().unwrap().is_ok());
+    // Nobody came for it: a server that fails is not asked for ever.
+    let mut taken = together.pieces;
+    for _ in 0..PREFETCH_FAILURES_MAX {
+        let Some(at) = taken.iter().position(|taken| taken.piece.offset == 1000) else {
+            panic!("{taken:?}");
+        };
+        queue.retry(taken.swap_remove(at), 0, Duration::ZERO, false);
+        if let Next::Work(again) = queue.take(Instant::now(), false, 2) {
+            taken.extend(again.pieces);
+        }
+    }
+    assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
+}

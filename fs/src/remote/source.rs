@@ -95,6 +95,8 @@ struct HotList {
     told: OnceLock<Vec<u8>>,
 }
 
+/// Readers whose expected chunks must fit the memory cache together.
+const EXPECTED_READERS: u64 = 4;
 /// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
 const ANSWER_PART_LEN: usize = 60_000;
 
@@ -340,6 +342,19 @@ impl ChunkSource for RemoteSource {
                     .map_or_else(String::new, |piece| piece.object.path.clone()),
                 reason,
             }),
+        }
+    }
+
+    fn expect(&self, chunks: &[Chunk]) {
+        let far: Vec<Piece> = chunks
+            .iter()
+            .filter_map(|chunk| piece(&self.objects, chunk))
+            .filter(|piece| !self.near.knows(piece))
+            .collect();
+        let len: u64 = far.iter().map(|piece| u64::from(piece.len)).sum();
+        // They lie in memory until they are read.
+        if far.len() > 1 && self.near.memory.has_room_for(len * EXPECTED_READERS) {
+            self.fetcher.expect(&far);
         }
     }
 
