@@ -47,6 +47,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
+    /// Connections of one address; else its share of all ([`limits::CONNECTIONS_OF_ADDRESS`]).
+    pub connections_per_address: Option<usize>,
     /// How clients reach this server, for boot menus; else what their `Host` header says.
     pub url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry.
@@ -71,6 +73,7 @@ pub struct Bound {
     listeners: Vec<TcpListener>,
     server: Arc<Server>,
     connections_max: usize,
+    connections_per_address: Option<usize>,
 }
 
 impl Bound {
@@ -82,6 +85,10 @@ impl Bound {
         anyhow::ensure!(
             options.connections_max > 0,
             "at least one connection must be allowed"
+        );
+        anyhow::ensure!(
+            options.connections_per_address != Some(0),
+            "at least one connection of each address must be allowed: give --connections-per-address 1 or more"
         );
         let mut listeners = Vec::new();
         for address in &options.listen {
@@ -112,6 +119,7 @@ impl Bound {
             listeners,
             server: Arc::new(server),
             connections_max: options.connections_max,
+            connections_per_address: options.connections_per_address,
         })
     }
 
@@ -126,7 +134,11 @@ impl Bound {
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let app = routes::router(Arc::clone(&self.server));
-        connection::accept(self.listeners, app, self.server, self.connections_max, stop).await;
+        let room = connection::Room {
+            connections_max: self.connections_max,
+            per_address: self.connections_per_address,
+        };
+        connection::accept(self.listeners, app, self.server, room, stop).await;
     }
 }
 

@@ -141,6 +141,17 @@ fn odd_ranges_paths_and_heads_are_no_way_in() {
     assert_eq!(server.get("/healthz", &[]).status, 200);
 }
 
+#[test]
+fn a_site_behind_one_address_may_have_more_connections() {
+    let kitchen = Kitchen::new();
+    let bounds = ["--connections", "100", "--connections-per-address", "80"];
+    let server = Server::start(&kitchen, &bounds);
+    let holders: Vec<TcpStream> = (0..79).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+    drop(holders);
+}
+
 /// One address has half of the connections at most (64 at least), also when it opens more than there are; whoever is slow is
 /// cut off, and meanwhile others are served.
 #[test]

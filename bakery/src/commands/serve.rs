@@ -32,6 +32,9 @@ pub struct Args {
     /// Connections at once; more wait
     #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_DEFAULT)]
     connections: usize,
+    /// Connections of one address, what it opens beyond that is closed [default: half of all, at least 64]
+    #[arg(long, value_name = "COUNT")]
+    connections_per_address: Option<usize>,
     /// Threads that send [default: two per processor, at least 4]
     #[arg(long, value_name = "COUNT")]
     threads: Option<usize>,
@@ -55,6 +58,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         spool: args.spool,
         listen: args.listen,
         connections_max: args.connections,
+        connections_per_address: args.connections_per_address,
         url: args.url,
         menu_timeout: args.menu_timeout,
     };

@@ -21,17 +21,25 @@ use super::{Server, limits};
 /// What an HTTP/2 client with prior knowledge sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How many connections there may be.
+pub(super) struct Room {
+    /// In all.
+    pub(super) connections_max: usize,
+    /// Of one address; none: its share of all.
+    pub(super) per_address: Option<usize>,
+}
+
 /// Accepts on every listener until told to stop; returns when the connections have ended
 /// or the grace time is over.
 pub(super) async fn accept(
     listeners: Vec<TcpListener>,
     app: Router,
     server: Arc<Server>,
-    connections_max: usize,
+    room: Room,
     stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(connections_max));
-    let addresses = Arc::new(Addresses::new(connections_max));
+    let permits = Arc::new(Semaphore::new(room.connections_max));
+    let addresses = Arc::new(Addresses::new(&room));
     let mut tasks = Vec::new();
     for listener in listeners {
         let door = Door {
@@ -66,11 +74,12 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn new(connections_max: usize) -> Self {
-        let share = connections_max / limits::CONNECTIONS_OF_ADDRESS;
+    fn new(room: &Room) -> Self {
+        let share = room.connections_max / limits::CONNECTIONS_OF_ADDRESS;
+        let share = share.max(limits::CONNECTIONS_OF_ADDRESS_MIN);
         Self {
             open: Mutex::default(),
-            most: share.max(limits::CONNECTIONS_OF_ADDRESS_MIN),
+            most: room.per_address.unwrap_or(share),
         }
     }
 
