@@ -8,7 +8,7 @@ use layerfmt::push::{Progress, Step};
 use ulid::Ulid;
 
 use super::{ReceiveError, Receiver};
-use crate::jobs::State;
+use crate::jobs::{Job, Request, Spool, State};
 
 /// How often we look.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,24 +27,25 @@ pub(super) fn follow(
     loop {
         let server = |error: io::Error| ReceiveError::Server(error.into());
         let unknown = || ReceiveError::Unknown(format!("no job {id} here, or not one of yours"));
-        let job = receiver
-            .spool
-            .find(id)
-            .map_err(server)?
+        let (job, request) = look(&receiver.spool, id)
+            .map_err(ReceiveError::Server)?
             .ok_or_else(unknown)?;
+        // A key sees only what it may push to.
+        if !receiver.rights.allow(&request.target) {
+            return Err(unknown());
+        }
         let progress = job.progress();
         let ending = match job.state {
             State::Done | State::Failed => job.ending().map_err(server)?,
             State::Queued | State::Running => None,
         };
-        if last.is_none() {
-            // Whose job it is cannot change; a key sees only what it may push to.
-            let request = job.request().map_err(ReceiveError::Server)?;
-            if !receiver.rights.allow(&request.target) {
-                return Err(unknown());
-            }
-        }
         let seen = Some((job.state, progress));
+        let over = matches!(job.state, State::Done | State::Failed);
+        // Seen twice: a job that is being retried has none for a moment.
+        if over && ending.is_none() && seen == last {
+            let what = format!("job {id} ended, but how is lost: it has no result.json");
+            return Err(ReceiveError::Server(anyhow::Error::msg(what)));
+        }
         if seen != last || said.elapsed() > BEAT {
             let line = Step {
                 job: text.clone(),
@@ -65,6 +66,20 @@ pub(super) fn follow(
     }
 }
 
+/// The job as it is now, and what it asks. A job that moves on between two looks is looked for again.
+fn look(spool: &Spool, id: Ulid) -> anyhow::Result<Option<(Job, Request)>> {
+    loop {
+        let Some(job) = spool.find(id)? else {
+            return Ok(None);
+        };
+        match job.request() {
+            Ok(request) => return Ok(Some((job, request))),
+            Err(error) if job.path.exists() => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Whether the client still listens.
 fn write(output: &mut dyn Write, line: &Step) -> bool {
     let Ok(mut text) = serde_json::to_vec(line) else {
@@ -75,4 +90,46 @@ fn write(output: &mut dyn Write, line: &Step) -> bool {
         .write_all(&text)
         .and_then(|()| output.flush())
         .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{"system":"kiosk","profile":"main","author":"ann","message":"","origin":{"push":{"key":"k"}},"received":1}"#;
+
+    #[test]
+    fn a_job_that_lost_its_end_is_not_followed_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let receiver = Receiver {
+            spool: Spool::open(directory.path()).unwrap(),
+            key: "k".into(),
+            rights: "kiosk".parse().unwrap(),
+            body_len_max: 0,
+        };
+        let id = receiver.spool.next_id().unwrap();
+        let done = directory.path().join("done").join(id.to_string());
+        std::fs::create_dir(&done).unwrap();
+        std::fs::write(done.join("request.json"), RECORD).unwrap();
+        let error = follow(&receiver, id, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("no result.json"), "{error}");
+    }
+
+    #[test]
+    fn a_job_that_moves_on_while_it_is_looked_at_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        for _ in 0..200 {
+            let id = spool.next_id().unwrap();
+            let queued = directory.path().join("queued").join(id.to_string());
+            std::fs::create_dir(&queued).unwrap();
+            std::fs::write(queued.join("request.json"), RECORD).unwrap();
+            let job = spool.find(id).unwrap().unwrap();
+            std::thread::scope(|scope| {
+                let mover = scope.spawn(|| spool.transition(&job, State::Running).unwrap());
+                while look(&spool, id).unwrap().unwrap().0.state == State::Queued {}
+                mover.join().unwrap();
+            });
+        }
+    }
 }
