@@ -18,7 +18,7 @@ pub use command::{Command, CommandError};
 pub use frames::{FrameError, Frames};
 pub use rights::Rights;
 
-use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, Target, limits};
+use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum ReceiveError {
     /// The server has no such system or profile.
     #[error("{0}")]
     Unknown(String),
+    /// One key must not fill the spool.
+    #[error("{0} uploads of key {1:?} wait to be baked already: push again when some are done")]
+    Waiting(usize, String),
     /// The opening line is no good.
     #[error("the client opened badly: {0}")]
     Opening(String),
@@ -109,6 +112,7 @@ impl Receiver {
         self.check(&target)?;
         known(&target).map_err(ReceiveError::Unknown)?;
         let opening = read_opening(input)?;
+        self.check_waiting()?;
         let mut arrival = Arrival::begin(&self.spool, self.body_len_max)?;
         say(output, &Answer::Ready);
         let mut frames = Frames::new(input);
@@ -146,6 +150,25 @@ impl Receiver {
             target: target.clone(),
             allowed: self.rights.to_string(),
         })
+    }
+
+    /// Uploads under way at the same moment are not seen, nor is what failed.
+    fn check_waiting(&self) -> Result<(), ReceiveError> {
+        let ours = Origin::Push {
+            key: self.key.clone(),
+        };
+        let mut waiting = 0;
+        for state in [State::Queued, State::Running] {
+            let server = |error: std::io::Error| ReceiveError::Server(error.into());
+            let jobs = self.spool.jobs(state).map_err(server)?;
+            // One that moves on meanwhile cannot be read, and soon does not wait.
+            let requests = jobs.iter().filter_map(|job| job.request().ok());
+            waiting += requests.filter(|request| request.origin == ours).count();
+        }
+        if waiting >= limits::WAITING_OF_KEY_MAX {
+            return Err(ReceiveError::Waiting(waiting, self.key.clone()));
+        }
+        Ok(())
     }
 }
 

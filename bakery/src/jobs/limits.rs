@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Bytes of one upload by default: a whole desktop system fits.
 pub const BODY_LEN_MAX_DEFAULT: u64 = 16 << 30;
+/// Uploads of one key that may wait for their bake at once.
+pub const WAITING_OF_KEY_MAX: usize = 64;
 /// Bytes of a job's small records. A report of 100,000 paths is 10 MiB.
 pub const RECORD_LEN_MAX: u64 = 64 << 20;
 /// Bytes of the line with which a push begins.

@@ -1,7 +1,7 @@
 //! The conversation, without sshd.
 
 use super::*;
-use crate::jobs::{BODY, State};
+use crate::jobs::BODY;
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -173,4 +173,31 @@ fn what_is_not_allowed_is_refused_before_anything_is_read() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[test]
+fn one_key_cannot_fill_the_queue() {
+    let mut fixture = fixture(1000);
+    let sent = upload(OPENING, &[b"abc"]);
+    for number in 0..limits::WAITING_OF_KEY_MAX {
+        let (done, _) = ask(&fixture, "layerfs-push kiosk", &sent);
+        done.unwrap_or_else(|error| panic!("upload {number}: {error}"));
+    }
+    let (done, answers) = ask(&fixture, "layerfs-push kiosk", &sent);
+    assert!(
+        matches!(done, Err(ReceiveError::Waiting(64, _))),
+        "{done:?}"
+    );
+    assert!(matches!(answers.last(), Some(Answer::Refused { .. })));
+    // A baked one makes room, and another key has its own.
+    let jobs = fixture.receiver.spool.jobs(State::Queued).unwrap();
+    fixture
+        .receiver
+        .spool
+        .transition(&jobs[0], State::Done)
+        .unwrap();
+    ask(&fixture, "layerfs-push kiosk", &sent).0.unwrap();
+    assert!(ask(&fixture, "layerfs-push kiosk", &sent).0.is_err());
+    fixture.receiver.key = "other".into();
+    ask(&fixture, "layerfs-push kiosk", &sent).0.unwrap();
 }
