@@ -145,6 +145,9 @@ lab/site: bench-programs static lab/trees/minimal lab/slices-minimal
 bench-boot: bench-programs lab/rivals lab/site ## QEMU boots of layerfs and the rivals over shaped links (LINKS=100:20 MODES=nbd,layerfs BOOTS=3)
 	./benches/boot/boot.py --rivals lab/rivals --site lab/site --links $(LINKS) --rounds $(BOOTS) --modes $(MODES)
 
+bench-read: bench-programs lab/site ## Large files read over shaped links, against curl (root; ROUNDS=3)
+	./benches/remote/read.py lab/site --rounds $(ROUNDS)
+
 bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
@@ -177,4 +180,4 @@ clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
 .PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-report
+  bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
