@@ -170,6 +170,7 @@ def main():
     lists = file_lists(options.tree, options.slices, options.work)
     kinds = {kind.name: kind for kind in (stacks.Squashfs, stacks.Erofs, stacks.FuseOverlayfs,
                                           stacks.Layerfs, stacks.LayerfsPassthrough)}
+    began, tree = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.path.basename(os.path.abspath(options.tree))
     rows, program = [], os.path.join(options.programs, "workload")
     raw = open(os.path.join(options.results, "compare.jsonl"), "a", encoding="utf-8")
     for count in map(int, options.layers.split(",")):
@@ -183,7 +184,7 @@ def main():
             for case in chosen(CASES, options.only):
                 for stack in made:
                     seconds, operations, size = measure(stack, case, lists, program)
-                    rows.append(dict(case=case, stack=stack.name, layers=count, upper=options.upper, round=number, seconds=seconds,
+                    rows.append(dict(case=case, stack=stack.name, layers=count, upper=options.upper, tree=tree, run=began, round=number, seconds=seconds,
                                      operations=operations, bytes=size, load=os.getloadavg()[0],
                                      cpus=len(os.sched_getaffinity(0)), kernel=platform.release(),
                                      at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))

@@ -96,6 +96,16 @@ def boots(rows):
     yield None, table(["link", "mode", "boots", "seconds (spread)", "QEMU CPU s", "MB"], body)
 
 
+def shape(row):
+    """What a row of the comparison was measured on; rows of before these were recorded have none."""
+    return row.get("tree", ""), row.get("upper", "tmpfs")
+
+
+def place(row):
+    """The round of the run that a row belongs to: only such rows are compared."""
+    return row.get("run", row.get("at", "")[:10]), row["round"]
+
+
 def comparison(rows):
     """How many times as fast as squashfs under overlayfs, each case, by number of layers."""
     if not rows:
@@ -104,20 +114,23 @@ def comparison(rows):
     yield "Against the kernel's overlayfs over squashfs", (
         '<p class="note">How many times as fast, median over rounds that ran one after the other; 1 is equal, '
         "below 1 is slower.</p>" + key(names))
-    for layers in sorted(set(distinct(rows, "layers"))):
+    for layers, tree, upper in sorted({(row["layers"], *shape(row)) for row in rows}):
         groups = []
-        for case in distinct(rows, "case"):
-            here = [row for row in rows if (row["case"], row["layers"]) == (case, layers)]
-            base = {(row.get("at", "")[:10], row["round"]): row["seconds"] for row in here if row["stack"] == REFERENCE}
-            ratio = lambda name: [base[place] / row["seconds"] for row in here if row["stack"] == name
-                                  and (place := (row.get("at", "")[:10], row["round"])) in base]
+        alike = [row for row in rows if (row["layers"], *shape(row)) == (layers, tree, upper)]
+        for case in distinct(alike, "case"):
+            here = [row for row in alike if row["case"] == case]
+            base = {place(row): row["seconds"] for row in here if row["stack"] == REFERENCE}
+            ratio = lambda name: [base[place(row)] / row["seconds"] for row in here
+                                  if row["stack"] == name and place(row) in base]
             groups.append((case, [statistics.median(found) if (found := ratio(name)) else None for name in names]))
         if any(value for _, values in groups for value in values):
-            yield None, f"<h3>{layers} layer{'s' if layers > 1 else ''}</h3>" + bars(groups, "×", mark=1, logarithmic=True)
+            title = f"{layers} layer{'s' if layers > 1 else ''}" + (f", tree {tree}" if tree else "") + f", upper on {upper}"
+            yield None, f"<h3>{html.escape(title)}</h3>" + bars(groups, "×", mark=1, logarithmic=True)
 
 
 def by_layers(rows):
-    """What a case costs against the number of layers."""
+    """What a case costs against the number of layers, on the tree that was measured first."""
+    rows = [row for row in rows if shape(row) == shape(rows[0])]
     cases = [case for case in distinct(rows, "case") if len({row["layers"] for row in rows if row["case"] == case}) > 1]
     if not cases:
         return
