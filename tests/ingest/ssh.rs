@@ -200,6 +200,27 @@ fn authorize(kitchen: &Kitchen, sshd: &Sshd, key: &str, systems: &str) {
 }
 
 #[test]
+fn a_right_to_what_the_store_does_not_have_is_given_with_a_warning() {
+    let kitchen = Kitchen::new();
+    let sshd = Sshd::start(&kitchen);
+    let output = kitchen
+        .bakery()
+        .arg("authorize")
+        .arg(sshd.public("ann"))
+        .args(["--systems", "kiosk,kioks,kiosk/lab"])
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let warned = |name: &str| said.contains(&format!("has no {name} yet"));
+    assert!(
+        warned("kioks/main") && warned("kiosk/lab") && !warned("kiosk/main"),
+        "{said}"
+    );
+    assert!(text(&output.stdout).contains("kioks"), "the line is given");
+}
+
+#[test]
 fn a_key_can_do_what_it_may_and_nothing_else() {
     let kitchen = Kitchen::new();
     let sshd = Sshd::start(&kitchen);

@@ -84,6 +84,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         rights,
     };
     let line = line(&key, &grant)?;
+    say_unknown(globals, rights);
     let Some(file) = &args.file else {
         crate::output::raw(|out| writeln!(out, "{line}"))?;
         return Ok(ExitCode::SUCCESS);
@@ -96,6 +97,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     replace(file, &format!("{kept}{line}\n"))?;
     crate::output::note(globals, &format!("{name} may push to {rights}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A right to what the store does not have is more often a slip than a plan. It is given all the same.
+fn say_unknown(globals: &Globals, rights: &Rights) {
+    let Ok(store) = globals.store() else { return };
+    for target in rights.targets() {
+        if let Ok(None) = crate::serve::newest_revision(store, &target.system, &target.profile) {
+            let text =
+                format!("warning: the store has no {target} yet (`bakery log` shows what it has)");
+            crate::output::note(globals, &text);
+        }
+    }
 }
 
 /// A store directory as the forced command must name it: sshd starts it elsewhere.

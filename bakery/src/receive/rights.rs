@@ -29,6 +29,15 @@ impl Rights {
             Entry::Profile(profile) => profile == target,
         })
     }
+
+    /// What is named, profile by profile; a system stands for its first one.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::All => None,
+            Entry::System(system) => system.parse().ok(),
+            Entry::Profile(target) => Some(target.clone()),
+        })
+    }
 }
 
 impl FromStr for Rights {
