@@ -244,7 +244,12 @@ impl Fetcher {
     pub(crate) fn expect(&self, pieces: &[Piece]) {
         self.inner.note_demand();
         let mut queue = self.inner.queue();
-        pieces.iter().for_each(|piece| queue.expect(piece));
+        for piece in pieces {
+            // As in `fetch`: it may have come since somebody looked.
+            if self.inner.keep.at_hand(piece).is_none() {
+                queue.expect(piece);
+            }
+        }
         drop(queue);
         self.inner.wake.notify_one();
     }
