@@ -146,7 +146,7 @@ bench-boot: bench-programs lab/rivals lab/site ## QEMU boots of layerfs and the 
 	./benches/boot/boot.py --rivals lab/rivals --site lab/site --links $(LINKS) --rounds $(BOOTS) --modes $(MODES)
 
 bench-read: bench-programs lab/site ## Large files read over shaped links, against curl (root; ROUNDS=3)
-	./benches/remote/read.py lab/site --rounds $(ROUNDS)
+	./benches/boot/read.py lab/site --rounds $(ROUNDS)
 
 bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html

@@ -72,8 +72,7 @@ struct Server {
 pub struct Bound {
     listeners: Vec<TcpListener>,
     server: Arc<Server>,
-    connections_max: usize,
-    connections_per_address: Option<usize>,
+    room: connection::Room,
 }
 
 impl Bound {
@@ -118,8 +117,10 @@ impl Bound {
         Ok(Self {
             listeners,
             server: Arc::new(server),
-            connections_max: options.connections_max,
-            connections_per_address: options.connections_per_address,
+            room: connection::Room {
+                connections_max: options.connections_max,
+                per_address: options.connections_per_address,
+            },
         })
     }
 
@@ -134,11 +135,7 @@ impl Bound {
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let app = routes::router(Arc::clone(&self.server));
-        let room = connection::Room {
-            connections_max: self.connections_max,
-            per_address: self.connections_per_address,
-        };
-        connection::accept(self.listeners, app, self.server, room, stop).await;
+        connection::accept(self.listeners, app, self.server, self.room, stop).await;
     }
 }
 

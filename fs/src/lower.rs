@@ -71,9 +71,11 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let end = offset.saturating_add(len as u64).min(size);
-        let extents = self.index.extents(row, offset.min(end)..end);
-        self.chunks.expect(extents.map(|extent| extent.chunk));
+        if self.chunks.is_slow() {
+            let end = offset.saturating_add(len as u64).min(size);
+            let extents = self.index.extents(row, offset.min(end)..end);
+            self.chunks.expect(extents.map(|extent| extent.chunk));
+        }
         let copy =
             |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
         self.copy(row, offset, len, size, out, copy).map(drop)

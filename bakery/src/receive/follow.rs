@@ -35,12 +35,13 @@ pub(super) fn follow(
             return Err(unknown());
         }
         let progress = job.progress();
-        let ending = match job.state {
-            State::Done | State::Failed => job.ending().map_err(server)?,
-            State::Queued | State::Running => None,
+        let over = matches!(job.state, State::Done | State::Failed);
+        let ending = if over {
+            job.ending().map_err(server)?
+        } else {
+            None
         };
         let seen = Some((job.state, progress));
-        let over = matches!(job.state, State::Done | State::Failed);
         // Seen twice: a job that is being retried has none for a moment.
         if over && ending.is_none() && seen == last {
             let what = format!("job {id} ended, but how is lost: it has no result.json");

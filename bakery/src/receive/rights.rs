@@ -30,7 +30,7 @@ impl Rights {
         })
     }
 
-    /// What is named, profile by profile; a system stands for its first one.
+    /// What is named, profile by profile; a system stands for its profile `main`.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::All => None,

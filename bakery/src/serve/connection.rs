@@ -22,6 +22,7 @@ use super::{Server, limits};
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How many connections there may be.
+#[derive(Debug)]
 pub(super) struct Room {
     /// In all.
     pub(super) connections_max: usize,

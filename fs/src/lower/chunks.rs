@@ -117,11 +117,8 @@ impl ChunkCache {
         Ok(())
     }
 
-    /// Chunks `ids` will be copied from, one after the other: those of a slow source are fetched together.
+    /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
     pub fn expect(&self, ids: impl Iterator<Item = u32>) {
-        if !self.source.is_slow() {
-            return;
-        }
         let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
         ids.dedup();
         if ids.len() > 1 {

@@ -7,22 +7,16 @@ itself needs. Prints a table of medians; root, release builds (make bench-progra
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from boot import TOP, Servers
+
 # KiB: what a mount has when it is not booting.
 READ_AHEAD = 1024
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def source(layerfs, place):
@@ -30,35 +24,31 @@ def source(layerfs, place):
     return status["source"]
 
 
+def large_files(place, listed):
+    """Writes the list that `workload` reads."""
+    with open(listed, "w", encoding="utf-8") as file:
+        for folder, _, names in sorted(os.walk(place)):
+            for path in (os.path.join(folder, name) for name in sorted(names)):
+                if not os.path.islink(path) and 4 << 20 <= os.path.getsize(path) <= 64 << 20:
+                    file.write(os.path.relpath(path, place) + "\n")
+
+
 def read(options, system, link, work):
     """One cold run: seconds, requests, stored bytes, and the seconds curl takes for as many bytes."""
     store, layerfs = os.path.join(options.site, "store"), os.path.join(options.programs, "layerfs")
-    behind, port, place = free_port(), free_port(), os.path.join(work, "root")
+    place, listed = os.path.join(work, "root"), os.path.join(work, "files")
     os.makedirs(place, exist_ok=True)
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    server = subprocess.Popen([os.path.join(options.programs, "bakery"), "--store", store, "serve",
-                               "--listen", f"127.0.0.1:{behind}"], **quiet)
-    shaper = subprocess.Popen([os.path.join(options.programs, "shaper"), *link.split(":"), f"{port}:{behind}"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        shaper.stdout.readline()
-        for _ in range(100):
-            if subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/"], check=False, **quiet).returncode == 0:
-                break
-            time.sleep(0.1)
-        subprocess.run([layerfs, "mount", f"http://127.0.0.1:{port}/{system}", place, "--prefetch", "none",
+    with Servers(options, "layerfs", 0, link.split(":")) as servers:
+        url = f"http://127.0.0.1:{servers.port}"
+        subprocess.run([layerfs, "mount", f"{url}/{system}", place, "--prefetch", "none",
                         "--keys", os.path.join(options.site, "store.keys", "allowed_signers")],
                        check=True, stdin=subprocess.DEVNULL, **quiet)
         try:
             device = subprocess.run(["mountpoint", "-d", place], check=True, capture_output=True, text=True).stdout
             with open(f"/sys/class/bdi/{device.strip()}/read_ahead_kb", "w", encoding="ascii") as file:
                 file.write(str(READ_AHEAD))
-            listed = os.path.join(work, "files")
-            with open(listed, "w", encoding="utf-8") as file:
-                for folder, _, names in sorted(os.walk(place)):
-                    for path in (os.path.join(folder, name) for name in sorted(names)):
-                        if not os.path.islink(path) and 4 << 20 <= os.path.getsize(path) <= 64 << 20:
-                            file.write(os.path.relpath(path, place) + "\n")
+            large_files(place, listed)
             before = source(layerfs, place)
             done = subprocess.run([os.path.join(options.programs, "workload"), "sequential", place, listed],
                                   check=True, capture_output=True, text=True).stdout
@@ -69,13 +59,8 @@ def read(options, system, link, work):
         layers = os.path.join(store, "layers")
         layer = max(os.listdir(layers), key=lambda name: os.path.getsize(os.path.join(layers, name)))
         began = time.monotonic()
-        subprocess.run(["curl", "-sf", "-r", f"0-{size - 1}", f"http://127.0.0.1:{port}/layers/{layer}"],
-                       check=True, **quiet)
+        subprocess.run(["curl", "-sf", "-r", f"0-{size - 1}", f"{url}/layers/{layer}"], check=True, **quiet)
         return float(done.split()[0]), after["requests"] - before["requests"], size, time.monotonic() - began
-    finally:
-        for process in (shaper, server):
-            process.terminate()
-            process.wait(10)
 
 
 def main():
