@@ -29,8 +29,9 @@ if grep -q bench.detail /proc/cmdline; then
     sed 's/^/BENCH-DETAIL module /' /proc/modules
     for p in /proc/[0-9]*; do
         [ -r "$p/smaps_rollup" ] && grep -q Pss "$p/smaps_rollup" 2>/dev/null || continue
-        echo "BENCH-DETAIL process $(cat "$p/comm") $(awk '$1 ~ /^(Rss|Pss|Pss_Anon|Pss_File|Pss_Shmem):/ {printf "%s%s ", $1, $2}' "$p/smaps_rollup") ticks: $(sed 's/.*) //' "$p/stat" | awk '{print $12, $13}')"
+        echo "BENCH-DETAIL process $(cat "$p/comm") $(awk '$1 ~ /^(Rss|Pss|Pss_Anon|Pss_File|Pss_Shmem):/ {printf "%s%s ", $1, $2}' "$p/smaps_rollup") ticks and faults: $(sed 's/.*) //' "$p/stat" | awk '{print $12, $13, $8, $10}')"
     done
+    sed -n 's/^\(pgfault\|pgmajfault\|thp_fault_alloc\) /BENCH-DETAIL vmstat &/p' /proc/vmstat
     dmesg | sed -n 's/^/BENCH-DETAIL dmesg /p' | tail -n 60
     df -k | sed 's/^/BENCH-DETAIL df /'
 fi

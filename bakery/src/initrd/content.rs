@@ -79,7 +79,9 @@ pub fn programs(
     for applet in scripts::APPLETS {
         archive.add(&format!("bin/{applet}"), Entry::Link("busybox".into()));
     }
-    archive.add("sbin/modprobe", Entry::Link("../bin/busybox".into()));
+    // Where the kernel looks for it. It leads nowhere until /init, a busybox itself, has mounted /proc: what
+    // the kernel asks for while it starts is not here, and each time it asks would be a process.
+    archive.add("sbin/modprobe", Entry::Link("/proc/1/exe".into()));
     let layerfs = fs::read(&recipe.layerfs)
         .with_context(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
     if !elf::is_static(&layerfs) {

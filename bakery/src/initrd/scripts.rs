@@ -45,8 +45,7 @@ pub const SCRIPTS: &[(&str, u32, &str)] = &[
     ),
 ];
 
-/// Names under which the scripts call busybox; each becomes a link to it. The kernel itself calls
-/// `/sbin/modprobe`.
+/// Names under which the scripts call busybox; each becomes a link to it.
 pub const APPLETS: &[&str] = &[
     "[",
     "ash",
