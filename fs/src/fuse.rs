@@ -4,7 +4,6 @@
 //! code answers EIO (fuser does when a reply is dropped) and the mount lives on.
 
 mod adapter;
-mod buffers;
 mod convert;
 mod passthrough;
 mod root_stat;

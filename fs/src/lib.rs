@@ -19,6 +19,7 @@ pub mod options;
 pub mod prefetch;
 pub mod push;
 pub mod remote;
+pub mod spare;
 pub mod stack;
 pub mod status;
 pub mod sys;

@@ -3,6 +3,7 @@
 //! No locks: a node number is a table row plus one, and the tables never change.
 
 pub mod chunks;
+mod decoded;
 
 use std::sync::{Arc, OnceLock};
 

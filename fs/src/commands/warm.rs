@@ -14,6 +14,7 @@ use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 use super::remote::{ask_parts, open_root};
 use crate::fuse::session::ReadAhead;
 use crate::prefetch::hot::{HotFile, decode};
+use crate::sys::process::run_to_the_wait;
 
 /// The kernel takes no more of one advice, pages.
 const ADVICE_PAGES: u32 = 32;
@@ -37,6 +38,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if files.is_empty() {
         bail!("{}: there is no boot pack", args.mountpoint.display());
     }
+    // Or the daemon would have the processor after each request, on a machine with one: it answers those of
+    // a chunk in one go.
+    let _ = run_to_the_wait();
     // While there is a /sys.
     let read_ahead = ReadAhead::of(&args.mountpoint);
     // Whether the chunk that the next file lies in has not been waited for yet.

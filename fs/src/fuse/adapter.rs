@@ -12,7 +12,6 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
 };
 
-use super::buffers::Buffers;
 use super::convert;
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
@@ -21,6 +20,7 @@ use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
 use crate::filesystem::{LayerFs, Make};
 use crate::metrics::{Operation, Requests};
+use crate::spare::Spare;
 use crate::status::{Fixed, STATUS_XATTR};
 use crate::sys;
 
@@ -43,7 +43,7 @@ pub struct Adapter {
     pub(super) requests: Arc<Requests>,
     fixed: Fixed,
     pub(super) workers: Option<Workers>,
-    pub(super) buffers: Arc<Buffers>,
+    pub(super) buffers: Arc<Spare>,
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<OpenTable>,
     /// For the root of a machine.

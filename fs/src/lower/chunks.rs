@@ -7,7 +7,9 @@ use layerfmt::{Chunk, Index, Source};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
+use super::decoded::Decoded;
 use crate::fetch::{ChunkSource, SourceError};
+use crate::spare::Spare;
 use crate::sys::{Errno, Result};
 
 /// Bookkeeping of one entry, counted with its bytes.
@@ -18,9 +20,9 @@ const CHUNK_LEN_USUAL: u64 = 256 * 1024;
 #[derive(Debug, Clone)]
 struct ByLength;
 
-impl Weighter<u32, Arc<Vec<u8>>> for ByLength {
-    fn weight(&self, _id: &u32, decoded: &Arc<Vec<u8>>) -> u64 {
-        decoded.len() as u64 + ENTRY_LEN
+impl Weighter<u32, Arc<Decoded>> for ByLength {
+    fn weight(&self, _id: &u32, decoded: &Arc<Decoded>) -> u64 {
+        decoded.held_len() as u64 + ENTRY_LEN
     }
 }
 
@@ -39,7 +41,8 @@ pub struct ChunkCounters {
 pub struct ChunkCache {
     index: Arc<Index>,
     source: Arc<dyn ChunkSource>,
-    decoded: Cache<u32, Arc<Vec<u8>>, ByLength>,
+    spare: Arc<Spare>,
+    decoded: Cache<u32, Arc<Decoded>, ByLength>,
     /// What happened so far.
     pub counters: ChunkCounters,
 }
@@ -53,7 +56,7 @@ impl std::fmt::Debug for ChunkCache {
 }
 
 /// One shard: an entry is as long as a good part of what many shards would have each.
-fn one_shard(items: usize, capacity: u64) -> Cache<u32, Arc<Vec<u8>>, ByLength> {
+fn one_shard(items: usize, capacity: u64) -> Cache<u32, Arc<Decoded>, ByLength> {
     let options = OptionsBuilder::new()
         .shards(1)
         .estimated_items_capacity(items)
@@ -79,6 +82,7 @@ impl ChunkCache {
         ChunkCache {
             index,
             source,
+            spare: Arc::default(),
             decoded: one_shard(items, capacity),
             counters: ChunkCounters::default(),
         }
@@ -90,31 +94,29 @@ impl ChunkCache {
     /// # Errors
     /// EIO, with a log line naming layer, chunk and offset.
     pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<()> {
+        if self.copy_at_hand(id, inside, place) {
+            return Ok(());
+        }
         let chunk = self.index.chunk(id).ok_or(Errno::IO)?;
         if inside == 0 && place.len() == chunk.raw_len as usize {
-            if let Some(decoded) = self.decoded.get(&id) {
-                place.copy_from_slice(decoded.get(..place.len()).ok_or(Errno::IO)?);
-                return Ok(());
-            }
             let done = self
                 .source
                 .read_decoded_into(&self.index, id, &chunk, place);
             return self.count(id, &chunk, done);
         }
         let decoded = self.decoded.get_or_insert_with(&id, || {
-            let mut decoded = Vec::new();
+            let mut bytes = self.spare.take(chunk.raw_len as usize);
             let done = self
                 .source
-                .read_decoded(&self.index, id, &chunk, &mut decoded);
+                .read_decoded(&self.index, id, &chunk, &mut bytes);
+            let decoded = Decoded::new(bytes, Arc::clone(&self.spare));
             self.count(id, &chunk, done)?;
             Ok(Arc::new(decoded))
         })?;
-        let bytes = decoded
-            .get(inside..)
-            .and_then(|rest| rest.get(..place.len()))
-            .ok_or(Errno::IO)?;
-        place.copy_from_slice(bytes);
-        Ok(())
+        match self.give(id, &decoded, inside, place) {
+            true => Ok(()),
+            false => Err(Errno::IO),
+        }
     }
 
     /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
@@ -130,10 +132,16 @@ impl ChunkCache {
     /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.
     pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
-        let bytes = decoded
-            .as_ref()
-            .and_then(|decoded| decoded.get(inside..)?.get(..place.len()));
-        bytes.map(|bytes| place.copy_from_slice(bytes)).is_some()
+        decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
+    }
+
+    /// Copies from a decoded chunk; whether it has those bytes. It goes with the last of them.
+    fn give(&self, id: u32, decoded: &Decoded, inside: usize, place: &mut [u8]) -> bool {
+        let given = decoded.copy(inside, place);
+        if given == Some(true) {
+            self.decoded.remove(&id);
+        }
+        given.is_some()
     }
 
     /// Forgets every decoded chunk if none was decoded since the last look, at `seen`: what is in use the
@@ -148,6 +156,7 @@ impl ChunkCache {
         if held {
             self.decoded.clear();
         }
+        self.spare.clear();
         held
     }
 

@@ -15,6 +15,7 @@ use crate::remote::object::{Object, Piece};
 use crate::remote::source::{Near, piece};
 use crate::remote::status::{Counters, Word};
 use crate::remote::worker::stand_back;
+use crate::sys::memory::roomy;
 
 /// Tries in a row, without a chunk arriving, to go on with a stream that broke: some minutes.
 const TRIES_MAX: u32 = 60;
@@ -220,6 +221,9 @@ impl Cursor<'_> {
                 break;
             }
             let at = |place: u64| usize::try_from(place - start).unwrap_or(usize::MAX);
+            if self.held.is_empty() {
+                self.held = roomy(piece.len as usize);
+            }
             self.held
                 .extend_from_slice(bytes.get(at(from)..at(to)).unwrap_or_default());
             if piece.end() > end {

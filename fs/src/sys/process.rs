@@ -158,3 +158,15 @@ const NICE: i32 = -10;
 pub fn answer_first() -> Result<(), Errno> {
     rustix::process::setpriority_process(None, NICE)
 }
+
+/// Go on until there is something to wait for, whoever wants the processor: for a thread that computes
+/// little and wakes many.
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE, or where the control group has no share of real time.
+pub fn run_to_the_wait() -> Result<(), Errno> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter lives through the call.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+    if done == 0 { Ok(()) } else { Err(last_error()) }
+}

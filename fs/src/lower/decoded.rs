@@ -1,0 +1,44 @@
+//! A decoded chunk in the cache: how much of it was given out, and where its memory goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::spare::Spare;
+
+/// The bytes of one chunk. Its memory goes back to the spare buffers.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    bytes: Vec<u8>,
+    given: AtomicUsize,
+    spare: Arc<Spare>,
+}
+
+impl Decoded {
+    pub(super) fn new(bytes: Vec<u8>, spare: Arc<Spare>) -> Decoded {
+        Decoded {
+            bytes,
+            given: AtomicUsize::new(0),
+            spare,
+        }
+    }
+
+    /// Memory it takes, bytes.
+    pub(super) fn held_len(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Fills `place` with the bytes from `inside` on. `None` if there are not as many. True once as
+    /// many bytes were given out as there are: the kernel has them, and seldom asks again.
+    pub(super) fn copy(&self, inside: usize, place: &mut [u8]) -> Option<bool> {
+        let bytes = self.bytes.get(inside..)?.get(..place.len())?;
+        place.copy_from_slice(bytes);
+        let before = self.given.fetch_add(place.len(), Ordering::Relaxed);
+        Some(before.saturating_add(place.len()) >= self.bytes.len())
+    }
+}
+
+impl Drop for Decoded {
+    fn drop(&mut self) {
+        self.spare.give(std::mem::take(&mut self.bytes));
+    }
+}

@@ -1,0 +1,88 @@
+//! Memory used again: fresh pages cost more than what is put in them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sys::memory::roomy;
+
+/// Shorter buffers are the allocator's business, bytes.
+const LEN_MIN: usize = 64 << 10;
+/// Buffers kept at most; who needs more at once makes their own.
+const COUNT_MAX: usize = 4;
+/// Bytes kept at most.
+const LEN_MAX: usize = 4 << 20;
+
+/// A few buffers between two uses.
+#[derive(Debug, Default)]
+pub struct Spare {
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Spare {
+    /// An empty buffer for `len` bytes: one that is no longer than twice that, or a new one.
+    pub fn take(&self, len: usize) -> Vec<u8> {
+        let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
+        let mut idle = self.idle();
+        if let Some(at) = idle.iter().position(fits) {
+            return idle.swap_remove(at);
+        }
+        drop(idle);
+        roomy(len)
+    }
+
+    /// Keeps `buffer` for the next use, or drops it.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < LEN_MIN {
+            return;
+        }
+        buffer.clear();
+        let mut idle = self.idle();
+        let held: usize = idle.iter().map(Vec::capacity).sum();
+        if idle.len() < COUNT_MAX && held.saturating_add(buffer.capacity()) <= LEN_MAX {
+            idle.push(buffer);
+        }
+    }
+
+    /// Lends `work` a buffer of any length with anything in it.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut buffer = self.idle().pop().unwrap_or_default();
+        let done = work(&mut buffer);
+        self.give(buffer);
+        done
+    }
+
+    /// Lets go of what is kept.
+    pub fn clear(&self) {
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_what_fits_and_keeps_a_little() {
+        let spare = Spare::default();
+        let buffer = spare.take(100 << 10);
+        assert_eq!(buffer.capacity(), 100 << 10);
+        let place = buffer.as_ptr();
+        spare.give(buffer);
+        assert_eq!(spare.take(40 << 10).capacity(), 40 << 10, "less than half");
+        assert_eq!(spare.take(101 << 10).capacity(), 101 << 10, "too long");
+        let lent = spare.take(50 << 10);
+        assert_eq!(lent.as_ptr(), place);
+        assert_eq!(spare.take(50 << 10).capacity(), 50 << 10, "it is lent");
+        for len in [LEN_MIN - 1, 3 << 20, 2 << 20, 1 << 20, 1 << 10] {
+            spare.give(Vec::with_capacity(len));
+        }
+        let mut kept: Vec<usize> = spare.idle().iter().map(Vec::capacity).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [1 << 20, 3 << 20]);
+        spare.clear();
+        assert!(spare.idle().is_empty());
+    }
+}
