@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -245,4 +245,25 @@ fn s15_1_statfs_is_the_uppers() {
         (ours.f_blocks, ours.f_bsize),
         (theirs.f_blocks, theirs.f_bsize)
     );
+}
+
+/// docs/ARCHITECTURE.md: "a decoded chunk goes when as many bytes were given out as it has".
+#[test]
+fn a_chunk_that_was_read_to_its_end_is_kept_no_longer() {
+    const PIECE: usize = 4096;
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), bytes(40 * PIECE)).unwrap());
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)
+        .open(f.at("f"))
+        .unwrap();
+    let chunks = |key: &str| f.mount.status()["chunks"][key].as_u64().unwrap();
+    for number in 0..40 {
+        let mut piece = [0; PIECE];
+        file.read_exact_at(&mut piece, (number * PIECE) as u64)
+            .unwrap();
+        assert_eq!(piece, bytes(40 * PIECE)[number * PIECE..][..PIECE]);
+        assert_eq!(chunks("held_len") > 0, number < 39, "after piece {number}");
+        assert_eq!(chunks("decoded"), 1, "after piece {number}");
+    }
 }

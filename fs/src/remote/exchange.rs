@@ -27,6 +27,9 @@ const RATE_WINDOW: Duration = Duration::from_secs(5);
 const H2_STREAM_WINDOW: u32 = 2 << 20;
 const H2_CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// Bytes taken from the socket at once: little enough to come from memory that was used before.
+const READ_LEN_MAX: usize = 96 << 10;
+
 pub(crate) type H1 = http1::SendRequest<Full<Bytes>>;
 pub(crate) type H2 = http2::SendRequest<Full<Bytes>>;
 
@@ -121,6 +124,7 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fetch
 /// Speaks HTTP/1.1 on `stream`. The connection ends when the sender and the answers are dropped.
 pub(crate) async fn speak_h1(stream: TcpStream) -> Result<H1, FetchError> {
     let (sender, connection) = http1::Builder::new()
+        .max_buf_size(READ_LEN_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Broken)?;

@@ -32,11 +32,7 @@ fn populate(place: &mut [MaybeUninit<u8>]) {
     };
     // SAFETY: whole pages of a place that is borrowed for writing. Its bytes stay as they are.
     unsafe {
-        let _ = rustix::mm::madvise(
-            inside.as_mut_ptr().cast(),
-            len,
-            Advice::LinuxPopulateWrite,
-        );
+        let _ = rustix::mm::madvise(inside.as_mut_ptr().cast(), len, Advice::LinuxPopulateWrite);
     }
 }
 
