@@ -4,7 +4,19 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// `major:minor` of what is mounted last on `mountpoint`; `table` is the text of `/proc/self/mountinfo`.
+/// The text of `/proc/self/mountinfo`, if there is a /proc.
+pub fn read() -> Option<String> {
+    std::fs::read_to_string("/proc/self/mountinfo").ok()
+}
+
+/// Whether anything of the device `major:minor` is mounted anywhere in `table`.
+pub fn lists(table: &str, device: &str) -> bool {
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some(device))
+}
+
+/// `major:minor` of what is mounted last on `mountpoint` in `table`.
 pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
     let wanted = mountpoint.as_os_str().as_bytes();
     table.lines().rev().find_map(|line| {
@@ -62,6 +74,7 @@ mod tests {
                      38 35 0:56 / /other rw - tmpfs x rw\n";
         assert_eq!(device_of(table, Path::new("/mnt 1")), Some("0:55"));
         assert_eq!(device_of(table, Path::new("/mnt")), None);
+        assert!(lists(table, "0:56") && !lists(table, "0:5"));
     }
 
     #[test]

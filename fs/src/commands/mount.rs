@@ -16,6 +16,7 @@ use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
 use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
+use crate::mount_table;
 use crate::options::MountOptions;
 use crate::stack::Stack;
 use crate::status::Fixed;
@@ -222,7 +223,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         .with_passthrough(options.passthrough)
         .with_root_duty(options.root_duty);
     let attached = session::attach(adapter, &place)?;
-    look_after(&stack, &place, &fs);
+    look_after(&stack, &place, &fs, options.root_duty);
     drop(fs);
     settle(options, supervised)?;
     attached
@@ -242,12 +243,12 @@ fn default_threads() -> usize {
 }
 
 /// The threads that a mount needs besides those that answer.
-fn look_after(stack: &Stack, place: &Place, fs: &Arc<LayerFs>) {
+fn look_after(stack: &Stack, place: &Place, fs: &Arc<LayerFs>, root_duty: bool) {
     let read_ahead = session::ReadAhead::of(&place.mountpoint);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
         super::remote::mind_boot(read_ahead, trace);
     }
-    unmount_on_signal(place);
+    unmount_on_signal(place, root_duty);
     stay_small(fs);
 }
 
@@ -271,18 +272,33 @@ fn stay_small(fs: &Arc<LayerFs>) {
     }
 }
 
-fn unmount_on_signal(place: &Place) {
+/// A signal unmounts, and the daemon ends with the last who uses the mount. One whose mount is in no table
+/// any more (somebody has detached it with what it lies on) ends at the signal; the root's never does.
+fn unmount_on_signal(place: &Place, root_duty: bool) {
     let mountpoint = place.mountpoint.clone();
+    let device = mount_table::read().and_then(|table| {
+        let device = mount_table::device_of(&table, &mountpoint)?;
+        Some(device.to_owned())
+    });
     let started = std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             loop {
                 let signal = sys::signals::wait();
                 tracing::info!(signal, "unmounting");
-                let detach = rustix::mount::UnmountFlags::DETACH;
-                if let Err(errno) = rustix::mount::unmount(&mountpoint, detach) {
-                    tracing::warn!(%errno, "cannot unmount");
+                let Err(error) = super::umount::detach(&mountpoint, true) else {
+                    continue;
+                };
+                let table = mount_table::read();
+                let gone = device
+                    .as_deref()
+                    .zip(table.as_deref())
+                    .is_some_and(|(device, table)| !mount_table::lists(table, device));
+                if gone && !root_duty {
+                    tracing::info!("the mount was detached before: ending");
+                    std::process::exit(0);
                 }
+                tracing::warn!(error = format!("{error:#}"), "cannot unmount");
             }
         });
     if let Err(error) = started {

@@ -1,5 +1,6 @@
 //! `layerfs umount`: returns when the daemon has let go of the upper.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -26,12 +27,7 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
         .ok()
         .and_then(Pid::from_raw)
         .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-    let flags = if args.lazy {
-        UnmountFlags::DETACH
-    } else {
-        UnmountFlags::empty()
-    };
-    detach(args, flags).with_context(at)?;
+    detach(&args.mountpoint, args.lazy).with_context(at)?;
     let Some(daemon) = daemon.filter(|_| !args.lazy) else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -52,20 +48,28 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Unmount, as an ordinary user by fusermount3.
-fn detach(args: &UmountArgs, flags: UnmountFlags) -> anyhow::Result<()> {
-    match rustix::mount::unmount(&args.mountpoint, flags) {
+/// Unmount, as an ordinary user by fusermount3; `lazy`: also while somebody uses it.
+///
+/// # Errors
+/// It is busy, somebody else's, or not mounted.
+pub(super) fn detach(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
+    let flags = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
+    match rustix::mount::unmount(mountpoint, flags) {
         Err(Errno::PERM) => {}
         other => return Ok(other?),
     }
     let mut command = Command::new("fusermount3");
     command.arg("-u").arg("-q");
-    if args.lazy {
+    if lazy {
         command.arg("-z");
     }
     let status = command
         .arg("--")
-        .arg(&args.mountpoint)
+        .arg(mountpoint)
         .status()
         .context("fusermount3")?;
     if !status.success() {

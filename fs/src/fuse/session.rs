@@ -174,7 +174,7 @@ pub struct ReadAhead {
 impl ReadAhead {
     /// That of what is mounted on `mountpoint`. Failing costs only speed.
     pub fn of(mountpoint: &Path) -> Option<ReadAhead> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let table = mount_table::read()?;
         let path = format!(
             "/sys/class/bdi/{}/read_ahead_kb",
             mount_table::device_of(&table, mountpoint)?
