@@ -100,7 +100,8 @@ impl Spool {
         &self.root
     }
 
-    /// A number greater than all given before, even if the clock went back.
+    /// A number greater than all given before, even if the clock went back, and never the one that could be
+    /// guessed from another: who knows it may look at the job.
     ///
     /// # Errors
     /// The spool cannot be written.
@@ -109,16 +110,31 @@ impl Spool {
         let file = lock.file();
         let mut text = String::new();
         file.take(64).read_to_string(&mut text)?;
-        let last: Ulid = text.trim().parse().unwrap_or(Ulid::nil());
+        let last = match text.trim().parse() {
+            Ok(last) => last,
+            Err(_) => self.newest()?,
+        };
         let mut id = Ulid::generate();
         if id.timestamp_ms() <= last.timestamp_ms() {
-            id = last
-                .increment()
-                .map_err(|_| io::Error::other("job numbers are used up"))?;
+            id = Ulid::from_parts(last.timestamp_ms() + 1, id.random());
+            if id < last {
+                return Err(io::Error::other("job numbers are used up"));
+            }
         }
         file.rewind()?;
         file.write_all(id.to_string().as_bytes())?;
+        file.sync_data()?;
         Ok(id)
+    }
+
+    /// The greatest number of a job that is here.
+    fn newest(&self) -> io::Result<Ulid> {
+        let mut newest = Ulid::nil();
+        for state in State::ALL {
+            let jobs = self.jobs(state)?;
+            newest = jobs.last().map_or(newest, |job| job.id.max(newest));
+        }
+        Ok(newest)
     }
 
     /// The jobs in a state, oldest first.
@@ -292,6 +308,20 @@ mod tests {
         let second = spool.next_id().unwrap();
         let third = spool.next_id().unwrap();
         assert!(first < ahead && ahead < second && second < third);
+        assert_ne!(Some(second), ahead.increment().ok(), "guessed");
+        assert_ne!(Some(third), second.increment().ok(), "guessed");
+    }
+
+    #[test]
+    fn without_its_sequence_the_numbers_go_on_after_the_jobs() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        let ahead = Ulid::from_parts(Ulid::generate().timestamp_ms() + 3_600_000, 7);
+        fs::create_dir(spool.state(State::Done).join(ahead.to_string())).unwrap();
+        for damaged in ["", "01M8BMEC61NRDSSYRCXX155FF", "\0\0"] {
+            fs::write(directory.path().join("sequence"), damaged).unwrap();
+            assert!(spool.next_id().unwrap() > ahead, "{damaged:?}");
+        }
     }
 
     #[test]
