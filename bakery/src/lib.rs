@@ -15,7 +15,7 @@
 //! | [`serve`] | the store over HTTP |
 //! | [`netboot`] | boot menus and dnsmasq's configuration |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
-//! | [`boots`] | how long the boots of each revision took |
+//! | [`boots`], [`traces`] | how long the boots of each revision took, and what they touched |
 //! | [`authorize`], [`receive`] | who may push; taking a push |
 //! | [`watch`] | from what arrives to what is published |
 //! | [`sys`] | the few direct system calls |
@@ -46,5 +46,6 @@ pub mod source;
 pub mod store;
 pub mod sweep;
 pub mod sys;
+pub mod traces;
 pub mod unpack;
 pub mod watch;

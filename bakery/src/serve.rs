@@ -30,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::boots;
 use crate::jobs::Spool;
+use crate::traces;
 use metrics::Metrics;
 use object::Objects;
 use posts::Posts;
@@ -106,7 +107,7 @@ impl Bound {
                 .with_context(|| format!("cannot open the spool {}", spool.display()))
         };
         let server = Server {
-            traces: posts(posts::TRACES_DIRECTORY, posts::TRACES)?,
+            traces: posts(traces::DIRECTORY, posts::TRACES)?,
             reports: posts(boots::DIRECTORY, posts::REPORTS)?,
             objects: Objects::new(options.store, options.directory),
             spool: options.spool.as_deref().map(Spool::open).transpose()?,

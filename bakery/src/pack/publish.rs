@@ -10,8 +10,8 @@ use layerfmt::{Digest, Index};
 use super::{Merged, PackError, Packed, build, merge, translate};
 use crate::history::{History, HistoryError, Revision};
 use crate::publish::{self, Draft, Plain, Publisher, Uploads};
-use crate::serve::posts::traces_of;
 use crate::store::Key;
+use crate::traces;
 
 /// Traces read, newest revisions first.
 const TRACES_MAX: usize = 64;
@@ -147,7 +147,7 @@ fn collect(
     let Some(spool) = &sources.spool else {
         return Ok(traces);
     };
-    let root = traces_of(spool, &name.system, &name.profile);
+    let root = traces::of_history(spool, &name.system, &name.profile);
     let mut revisions: Vec<u64> = names(&root)
         .iter()
         .filter_map(|revision| revision.parse().ok())

@@ -28,15 +28,6 @@ pub enum PostError {
     },
 }
 
-/// The traces' place in the spool.
-pub const TRACES_DIRECTORY: &str = "traces";
-
-/// Where the traces of one history are: directories named by revision.
-#[must_use]
-pub fn traces_of(spool: &Path, system: &str, profile: &str) -> PathBuf {
-    spool.join(TRACES_DIRECTORY).join(system).join(profile)
-}
-
 /// How much is kept of one kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {

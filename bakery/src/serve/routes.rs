@@ -304,7 +304,11 @@ async fn healthz(State(server): Shared) -> Response {
 }
 
 async fn metrics(State(server): Shared) -> Response {
-    let jobs = server.spool.as_ref().map(count_jobs).unwrap_or_default();
+    let jobs = match server.spool.clone() {
+        Some(spool) => tokio::task::spawn_blocking(move || count_jobs(&spool)).await,
+        None => Ok(Vec::new()),
+    };
+    let jobs = jobs.unwrap_or_default();
     let page = server.metrics.render(&jobs);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
@@ -324,15 +328,19 @@ async fn job(State(server): Shared, Path(id): Path<String>, asked: HeaderMap) ->
     let (Some(spool), Ok(id)) = (&server.spool, id.parse::<ulid::Ulid>()) else {
         return absent();
     };
-    let Ok(Some(job)) = spool.find(id) else {
+    let spool = spool.clone();
+    let look = move || {
+        let job = spool.find(id).ok().flatten()?;
+        Some(serde_json::json!({
+            "job": id.to_string(),
+            "at": job.state.name(),
+            "progress": job.progress(),
+            "ending": job.ending().ok().flatten(),
+        }))
+    };
+    let Ok(Some(told)) = tokio::task::spawn_blocking(look).await else {
         return absent();
     };
-    let told = serde_json::json!({
-        "job": id.to_string(),
-        "at": job.state.name(),
-        "progress": job.progress(),
-        "ending": job.ending().ok().flatten(),
-    });
     small(
         &asked,
         told.to_string().into(),

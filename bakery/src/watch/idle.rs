@@ -13,6 +13,7 @@ use crate::jobs::Target;
 use crate::keys::Keys;
 use crate::publish::is_due;
 use crate::serve;
+use crate::traces;
 
 /// How often the store is looked through.
 const PAUSE: Duration = Duration::from_secs(20);
@@ -213,7 +214,7 @@ impl std::fmt::Display for Piece {
 
 /// The number of the newest trace that the boots of any revision of `target` have sent.
 fn newest_trace(spool: &Path, target: &Target) -> Option<Ulid> {
-    let history = serve::posts::traces_of(spool, &target.system, &target.profile);
+    let history = traces::of_history(spool, &target.system, &target.profile);
     let revisions = std::fs::read_dir(history).ok()?;
     let traces = revisions.filter_map(|revision| std::fs::read_dir(revision.ok()?.path()).ok());
     let names = traces.flatten().filter_map(|trace| {
