@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the suites: a room with a layer and an upper on a tmpfs, in a mount namespace of its own.
+# Sourced by the suites: a room with a layer and an upper, in a mount namespace of its own; on a tmpfs, or on a new file system
+# of the type ROOM_FS (ext4, xfs, btrfs).
 #   own_room "$0" "$@"            first of all; sets room, bin
 #   bake_lower                    $room/lower becomes the layer
 #   enter default|passthrough     mounts it with the upper at $room/mnt, where $suite is an empty directory
@@ -13,8 +14,18 @@ own_room() {
 	here=$(cd "$(dirname "$1")" && pwd)
 	bin=$(realpath "${LAYERFS_BIN:-$here/../../target/release}")
 	room=$(mktemp -d)
-	mount -t tmpfs -o mode=755 conformance "$room"
 	trap 'cd /; umount -l "$room/mnt" 2>/dev/null || true; umount -l "$room"; rmdir "$room"' EXIT
+	if [ "${ROOM_FS:-tmpfs}" = tmpfs ]; then
+		mount -t tmpfs -o mode=755 conformance "$room"
+	else
+		# Gone by its name as soon as it is mounted.
+		disk=$(mktemp -p /var/tmp)
+		truncate -s 6G "$disk"
+		"mkfs.$ROOM_FS" -q "$disk"
+		mount -o loop "$disk" "$room"
+		rm "$disk"
+		chmod 755 "$room"
+	fi
 	mkdir "$room"/{lower,mnt,plain}
 	suite=$room/mnt/suite
 }
