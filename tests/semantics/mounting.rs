@@ -308,7 +308,12 @@ fn s16_7_a_signal_unmounts_and_ends() {
     let mut content = String::new();
     used.read_to_string(&mut content).unwrap();
     assert_eq!(content, "x");
+    // Nor does the second take what is mounted there by now.
+    let nothing = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("other", &f.mount.at, "tmpfs", nothing, None).unwrap();
     assert!(ends_after(pid, Signal::TERM), "the second");
+    let other = flags(OWN, &f.mount.at).unwrap();
+    assert!(other.ends_with("tmpfs"), "{other}");
 }
 
 #[test]

@@ -286,14 +286,17 @@ fn unmount_on_signal(place: &Place, root_duty: bool) {
             loop {
                 let signal = sys::signals::wait();
                 tracing::info!(signal, "unmounting");
-                let Err(error) = super::umount::detach(&mountpoint, true) else {
-                    continue;
+                let table = mount_table::read().unwrap_or_default();
+                let there = mount_table::device_of(&table, &mountpoint);
+                // Something else may be mounted there by now.
+                let unmounted = if device.as_deref().is_some_and(|ours| there != Some(ours)) {
+                    Err(anyhow::anyhow!("it is not mounted there any more"))
+                } else {
+                    super::umount::detach(&mountpoint, true)
                 };
-                let table = mount_table::read();
-                let gone = device
-                    .as_deref()
-                    .zip(table.as_deref())
-                    .is_some_and(|(device, table)| !mount_table::lists(table, device));
+                let Err(error) = unmounted else { continue };
+                let listed = |device| mount_table::lists(&table, device);
+                let gone = !table.is_empty() && device.as_deref().is_some_and(|ours| !listed(ours));
                 if gone && !root_duty {
                     tracing::info!("the mount was detached before: ending");
                     std::process::exit(0);
