@@ -73,9 +73,7 @@ impl Lower {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         if self.chunks.is_slow() {
-            let end = offset.saturating_add(len as u64).min(size);
-            let extents = self.index.extents(row, offset.min(end)..end);
-            self.chunks.expect(extents.map(|extent| extent.chunk));
+            self.chunks.expect(self.chunks_of(row, offset, len, size));
         }
         let copy =
             |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
@@ -91,8 +89,20 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> bool {
+        // All or nothing: what is copied counts as given out.
+        let mut ids = self.chunks_of(row, offset, len, size);
+        if !ids.all(|id| self.chunks.is_at_hand(id)) {
+            return false;
+        }
         let copy = |id, inside, place: &mut [u8]| Ok(self.chunks.copy_at_hand(id, inside, place));
         matches!(self.copy(row, offset, len, size, out, copy), Ok(true))
+    }
+
+    /// The chunks that such a read takes from, in order.
+    fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> impl Iterator<Item = u32> {
+        let end = offset.saturating_add(len as u64).min(size);
+        let extents = self.index.extents(row, offset.min(end)..end);
+        extents.map(|extent| extent.chunk)
     }
 
     /// Copies by `copy` what each chunk has of the bytes; stops where it says false.

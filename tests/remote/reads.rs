@@ -225,3 +225,28 @@ fn the_chunks_of_one_read_come_in_one_request() {
         assert_eq!(client.number("requests") - requests, 1, "{url}");
     }
 }
+
+/// A read that begins in a decoded chunk and goes on in one that has to be fetched takes nothing from the first until it
+/// has both.
+#[test]
+fn a_read_across_chunks_decodes_each_once() {
+    const CHUNK: usize = 256 << 10;
+    const AT: [usize; 4] = [0, CHUNK - 4096, 2 * CHUNK - 4096, 2 * CHUNK + 4096];
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(client.at.join("large"))
+        .unwrap();
+    let decoded = || client.whole_status()["chunks"]["decoded"].as_u64().unwrap();
+    let before = decoded();
+    for part in AT.windows(2) {
+        let mut bytes = vec![0; part[1] - part[0]];
+        file.read_exact_at(&mut bytes, part[0] as u64).unwrap();
+        assert!(bytes == site.files["large"][part[0]..part[1]]);
+    }
+    assert_eq!(decoded() - before, 3, "chunks touched: three");
+}

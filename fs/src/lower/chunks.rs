@@ -121,12 +121,17 @@ impl ChunkCache {
 
     /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
     pub fn expect(&self, ids: impl Iterator<Item = u32>) {
-        let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
+        let mut ids: Vec<u32> = ids.filter(|id| !self.is_at_hand(*id)).collect();
         ids.dedup();
         if ids.len() > 1 {
             let chunks: Vec<Chunk> = ids.iter().filter_map(|id| self.index.chunk(*id)).collect();
             self.source.expect(&chunks);
         }
+    }
+
+    /// Whether the chunk is decoded already.
+    pub fn is_at_hand(&self, id: u32) -> bool {
+        self.decoded.contains_key(&id)
     }
 
     /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.
