@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::harness::programs::ends_after;
 use crate::semantics::{Fixture, bytes, set_xattr, xattr};
 
 const OBJECTS: usize = 60;
@@ -159,21 +160,7 @@ fn a_killed_daemon_leaves_the_old_or_the_new() {
 }
 
 fn kill(pid: u32) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .unwrap();
-    let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let mut ends = [rustix::event::PollFd::new(
-        &handle,
-        rustix::event::PollFlags::IN,
-    )];
-    let limit = rustix::event::Timespec {
-        tv_sec: 30,
-        tv_nsec: 0,
-    };
-    assert_eq!(rustix::event::poll(&mut ends, Some(&limit)), Ok(1));
+    assert!(ends_after(pid, rustix::process::Signal::KILL, 30));
 }
 
 /// The system calls that change an upper.

@@ -166,7 +166,7 @@ def report(rows, out):
                       f"{median(good, 'memory_used') / 1024:.0f} | {states} |\n")
 
 
-def arguments():
+def arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rivals", required=True)
     parser.add_argument("--modes", default="ram,nbd,layerfs")
@@ -180,7 +180,7 @@ def arguments():
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
     parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if any(mode.partition("+")[0] in ("layerfs", "bare") for mode in options.modes.split(",")):
         if not options.site:
             parser.error("the modes layerfs and bare need --site")

@@ -23,13 +23,12 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 import boot
-from machine import BootError, Machine
+from machine import BootError, Machine, run
 
 # With these, addresses are those of the symbols, and the same in every boot.
 FIXED = " nokaslr norandmaps"
@@ -152,10 +151,9 @@ def client_table(samples, client):
 
 
 def report(profiles, kernel, client, top):
-    weight_of = {id(samples): (samples[-1].at - samples[0].at) / len(samples) / len(profiles) for samples in profiles}
     kinds, in_kernel, daemon = collections.Counter(), collections.Counter(), collections.Counter()
     for samples in profiles:
-        weight = weight_of[id(samples)]
+        weight = (samples[-1].at - samples[0].at) / len(samples) / len(profiles)
         table = client_table(samples, client) if client else None
         for s in samples:
             kind = "halted" if s.halted else "user" if s.user else "kernel"
@@ -182,11 +180,9 @@ def main():
     parser.add_argument("--client", help="the client with its symbols, as in --initrd")
     parser.add_argument("--initrd", help="an initramfs in place of the site's")
     parser.add_argument("--top", type=int, default=40)
-    options, rest = parser.parse_known_args()
-    mine = vars(options)
-    sys.argv = [sys.argv[0], "--rivals", options.rivals, "--modes", options.mode,
-                *(["--site", options.site] if options.site else []), *rest]
-    options = argparse.Namespace(**{**vars(boot.arguments()), **mine})
+    mine, rest = parser.parse_known_args()
+    rest += ["--rivals", mine.rivals, "--modes", mine.mode] + (["--site", mine.site] if mine.site else [])
+    options = argparse.Namespace(**{**vars(boot.arguments(rest)), **vars(mine)})
     os.makedirs(options.results, exist_ok=True)
     mode, _, layers = options.mode.partition("+")
     profiles = []
@@ -199,8 +195,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

@@ -8,10 +8,9 @@ command lines that ALT's menus have, with nothing in them changed but the method
 
 import argparse
 import os
-import sys
 import tempfile
 
-from machine import BootError
+from machine import run
 from office import Site, call, report
 
 # As ALT's menus for a netboot have it (p11, and before bootchain), with the server and the directory filled in.
@@ -72,8 +71,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

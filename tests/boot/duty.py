@@ -16,11 +16,10 @@ ends         N boots that only end (20), none hangs
 
 import argparse
 import re
-import sys
 import tempfile
 import time
 
-from machine import BootError
+from machine import run
 from office import Site, report
 
 OUTAGE = 60
@@ -225,8 +224,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

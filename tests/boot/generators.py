@@ -7,10 +7,9 @@
 
 import argparse
 import os
-import sys
 import tempfile
 
-from machine import BootError
+from machine import run
 from office import HERE, STATIC, Site, call, report
 
 PARAMETERS = {"initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
@@ -48,8 +47,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

@@ -14,11 +14,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 
-from machine import BootError, free_port, wait_port
+from machine import BootError, free_port, wait_port, run
 from office import BAKERY, STATIC, TOP, Site, call, report
 
 REPORTER = "layerfs-boot-report.service"
@@ -210,8 +209,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

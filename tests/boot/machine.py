@@ -11,6 +11,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -25,6 +26,15 @@ FORBIDDEN = [
 
 class BootError(Exception):
     """What went wrong, with the end of the console."""
+
+
+def run(main):
+    """The whole of a script: a boot that failed says why, in its last line."""
+    try:
+        main()
+    except BootError as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 class Machine:

@@ -8,10 +8,9 @@ state running, and a clean poweroff.
 """
 
 import argparse
-import sys
 import tempfile
 
-from machine import BootError
+from machine import run
 from office import Site, report
 
 
@@ -39,8 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

@@ -6,10 +6,9 @@ by `poweroff` and `reboot` in which the daemon is spared and nothing is forced.
 """
 
 import argparse
-import sys
 import tempfile
 
-from machine import BootError
+from machine import run
 from office import Site, report
 
 
@@ -64,8 +63,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BootError as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(main)

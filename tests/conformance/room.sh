@@ -14,16 +14,15 @@ own_room() {
 	here=$(cd "$(dirname "$1")" && pwd)
 	bin=$(realpath "${LAYERFS_BIN:-$here/../../target/release}")
 	room=$(mktemp -d)
-	trap 'cd /; umount -l "$room/mnt" 2>/dev/null || true; umount -l "$room"; rmdir "$room"' EXIT
+	disk=
+	trap 'cd /; umount -l "$room/mnt" 2>/dev/null || true; umount -l "$room"; rmdir "$room"; rm -f "$disk"' EXIT
 	if [ "${ROOM_FS:-tmpfs}" = tmpfs ]; then
 		mount -t tmpfs -o mode=755 conformance "$room"
 	else
-		# Gone by its name as soon as it is mounted.
 		disk=$(mktemp -p /var/tmp)
 		truncate -s 6G "$disk"
 		"mkfs.$ROOM_FS" -q "$disk"
 		mount -o loop "$disk" "$room"
-		rm "$disk"
 		chmod 755 "$room"
 	fi
 	mkdir "$room"/{lower,mnt,plain}

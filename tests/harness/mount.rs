@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::programs::{program, run};
+use super::programs::{ends_after, program, run};
 
 /// A directory with everything of one test in it: a tmpfs, so that it is quick and holds
 /// every attribute.
@@ -130,26 +130,8 @@ impl Mount {
 
     /// `kill -9` the daemon and wait for its end.
     pub(crate) fn kill(&self) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-            .expect("pid");
-        let handle =
-            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-        let mut ends = [rustix::event::PollFd::new(
-            &handle,
-            rustix::event::PollFlags::IN,
-        )];
-        let limit = rustix::event::Timespec {
-            tv_sec: 30,
-            tv_nsec: 0,
-        };
-        assert_eq!(
-            rustix::event::poll(&mut ends, Some(&limit)),
-            Ok(1),
-            "the daemon does not die"
-        );
+        let ends = ends_after(self.pid(), rustix::process::Signal::KILL, 30);
+        assert!(ends, "the daemon does not die");
     }
 
     /// Mount again over whatever is there.

@@ -1,7 +1,10 @@
-//! Where the built programs are.
+//! Where the built programs are, running them, ending them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// The program `name`: as built beside this test, or in `target/release`, whichever is newer.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -50,4 +53,20 @@ pub(crate) fn bake(source: &Path, layer: &Path) {
         .arg("-o")
         .arg(layer)
         .arg(source));
+}
+
+/// Send a process a signal; whether it ends within so many seconds.
+pub(crate) fn ends_after(pid: u32, signal: Signal, seconds: i64) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("pid");
+    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
+    rustix::process::kill_process(pid, signal).expect("kill");
+    let limit = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let mut ends = [PollFd::new(&handle, PollFlags::IN)];
+    rustix::event::poll(&mut ends, Some(&limit)) == Ok(1)
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use super::Fixture;
 use crate::harness::mount::Mount;
-use crate::harness::programs::{program, run};
+use crate::harness::programs::{ends_after, program, run};
+use crate::kitchen::wait_until;
 
 /// A layer file that is not mounted, and the helper of mount(8) beside it.
 fn unmounted() -> (Fixture, PathBuf) {
@@ -159,23 +159,30 @@ fn s16_4_the_helper_does_what_mount_8_asks() {
     assert_eq!(content.unwrap(), b"x");
 }
 
-#[test]
-fn s16_5_an_ordinary_user() {
+/// A layer file that is not mounted, an ordinary user's directory, and a client where that user finds it.
+fn users() -> (Fixture, PathBuf, PathBuf) {
     let (f, _) = unmounted();
     let (at, program_there) = (f.bench.dir("at"), f.bench.path("layerfs"));
     fs::copy(program("layerfs"), &program_there).unwrap();
     std::os::unix::fs::chown(&at, Some(65534), Some(65534)).unwrap();
-    let user = |program: &Path| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(program);
-        command
-    };
-    let mut mount = user(&program_there);
+    (f, at, program_there)
+}
+
+fn as_user(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+#[test]
+fn s16_5_an_ordinary_user() {
+    let (f, at, program_there) = users();
+    let mut mount = as_user(&program_there);
     mount.args(["mount", "-o", "noexec,noatime,sync,dirsync,nosymfollow"]);
     let mounted = run(mount.arg(&f.layer).arg(&at));
     let shown = flags(OWN, &at);
-    run(user(Path::new("fusermount3")).arg("-u").arg(&at));
+    run(as_user(Path::new("fusermount3")).arg("-u").arg(&at));
     let shown = shown.unwrap();
     for flag in "nosuid nodev noexec noatime sync dirsync".split(' ') {
         assert!(
@@ -273,24 +280,11 @@ fn s16_6_mount_8_fstab_and_a_unit_of_systemd() {
     }
 }
 
-/// A handle on the process, and a way to wait for its end.
-fn ends_after(pid: u32, signal: Signal) -> bool {
-    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
-    let limit = rustix::event::Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let mut ends = [PollFd::new(&handle, PollFlags::IN)];
-    rustix::event::poll(&mut ends, Some(&limit)) == Ok(1)
-}
-
 #[test]
 fn s16_7_a_signal_unmounts_and_ends() {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        assert!(ends_after(f.mount.pid(), signal), "{signal:?}");
+        assert!(ends_after(f.mount.pid(), signal, 10), "{signal:?}");
         assert_eq!(flags(OWN, &f.mount.at), None);
         f.mount.recover();
     }
@@ -299,41 +293,27 @@ fn s16_7_a_signal_unmounts_and_ends() {
     let pid = f.mount.pid();
     let daemon = Pid::from_raw(pid.try_into().unwrap()).unwrap();
     rustix::process::kill_process(daemon, Signal::TERM).unwrap();
-    for _ in 0..1000 {
-        if flags(OWN, &f.mount.at).is_none() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until(Duration::from_secs(10), || {
+        flags(OWN, &f.mount.at).is_none()
+    });
     let mut content = String::new();
     used.read_to_string(&mut content).unwrap();
     assert_eq!(content, "x");
     // Nor does the second take what is mounted there by now.
     let nothing = rustix::mount::MountFlags::empty();
     rustix::mount::mount("other", &f.mount.at, "tmpfs", nothing, None).unwrap();
-    assert!(ends_after(pid, Signal::TERM), "the second");
+    assert!(ends_after(pid, Signal::TERM, 10), "the second");
     let other = flags(OWN, &f.mount.at).unwrap();
     assert!(other.ends_with("tmpfs"), "{other}");
 }
 
 #[test]
 fn s16_7_an_ordinary_users_as_well() {
-    let (f, _) = unmounted();
-    let (at, program_there) = (f.bench.dir("at"), f.bench.path("layerfs"));
-    fs::copy(program("layerfs"), &program_there).unwrap();
-    std::os::unix::fs::chown(&at, Some(65534), Some(65534)).unwrap();
-    let mut mount = Command::new("setpriv");
-    mount.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    mount.arg(&program_there).args(["mount", "--foreground"]);
-    let mut daemon = mount.arg(&f.layer).arg(&at).spawn().unwrap();
-    for _ in 0..1000 {
-        if flags(OWN, &at).is_some() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let ended = ends_after(daemon.id(), Signal::TERM);
-    let _ = daemon.kill();
-    assert!(daemon.wait().unwrap().success() && ended);
+    let (f, at, program_there) = users();
+    run(as_user(&program_there).arg("mount").arg(&f.layer).arg(&at));
+    let status = run(as_user(&program_there).args(["status", "--json"]).arg(&at));
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let pid = status["pid"].as_u64().unwrap().try_into().unwrap();
+    assert!(ends_after(pid, Signal::TERM, 10));
     assert_eq!(flags(OWN, &at), None);
 }

@@ -223,7 +223,8 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         .with_passthrough(options.passthrough)
         .with_root_duty(options.root_duty);
     let attached = session::attach(adapter, &place)?;
-    look_after(&stack, &place, &fs, options.root_duty);
+    let device = attached.device.clone();
+    look_after(&stack, &place, &fs, device, options.root_duty);
     drop(fs);
     settle(options, supervised)?;
     attached
@@ -243,12 +244,18 @@ fn default_threads() -> usize {
 }
 
 /// The threads that a mount needs besides those that answer.
-fn look_after(stack: &Stack, place: &Place, fs: &Arc<LayerFs>, root_duty: bool) {
-    let read_ahead = session::ReadAhead::of(&place.mountpoint);
+fn look_after(
+    stack: &Stack,
+    place: &Place,
+    fs: &Arc<LayerFs>,
+    device: Option<String>,
+    root_duty: bool,
+) {
+    let read_ahead = device.as_deref().and_then(session::ReadAhead::of);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
         super::remote::mind_boot(read_ahead, trace);
     }
-    unmount_on_signal(place, root_duty);
+    unmount_on_signal(place, device, root_duty);
     stay_small(fs);
 }
 
@@ -274,12 +281,8 @@ fn stay_small(fs: &Arc<LayerFs>) {
 
 /// A signal unmounts, and the daemon ends with the last who uses the mount. One whose mount is in no table
 /// any more (somebody has detached it with what it lies on) ends at the signal; the root's never does.
-fn unmount_on_signal(place: &Place, root_duty: bool) {
+fn unmount_on_signal(place: &Place, device: Option<String>, root_duty: bool) {
     let mountpoint = place.mountpoint.clone();
-    let device = mount_table::read().and_then(|table| {
-        let device = mount_table::device_of(&table, &mountpoint)?;
-        Some(device.to_owned())
-    });
     let started = std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {

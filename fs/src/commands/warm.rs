@@ -13,6 +13,7 @@ use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 
 use super::remote::{ask_parts, open_root};
 use crate::fuse::session::ReadAhead;
+use crate::mount_table;
 use crate::prefetch::hot::{HotFile, decode};
 use crate::sys::process::run_to_the_wait;
 
@@ -42,7 +43,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // a chunk in one go.
     let _ = run_to_the_wait();
     // While there is a /sys.
-    let read_ahead = ReadAhead::of(&args.mountpoint);
+    let read_ahead =
+        mount_table::device_now(&args.mountpoint).and_then(|device| ReadAhead::of(&device));
     // Whether the chunk that the next file lies in has not been waited for yet.
     let mut wait = false;
     for file in &files {

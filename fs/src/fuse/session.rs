@@ -60,6 +60,8 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Attached {
     session: Session<Adapter>,
+    /// `major:minor` of the mount, if there is a /proc to find it in.
+    pub device: Option<String>,
 }
 
 /// Remove what a dead daemon left attached to `path`; whether there was something.
@@ -93,10 +95,11 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
         Ok(()) => {
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;
-            if let Some(read_ahead) = ReadAhead::of(path) {
+            let device = mount_table::device_now(path);
+            if let Some(read_ahead) = device.as_deref().and_then(ReadAhead::of) {
                 read_ahead.set_usual();
             }
-            Ok(Attached { session })
+            Ok(Attached { session, device })
         }
         Err(Errno::PERM) => attach_as_user(adapter, place, config),
         Err(source) => Err(SessionError::Mount {
@@ -152,7 +155,8 @@ fn attach_as_user(
         tracing::warn!(flags = ?left, "fusermount3 does not take these flags: the mount goes without");
     }
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
-    Ok(Attached { session })
+    let device = mount_table::device_now(&place.mountpoint);
+    Ok(Attached { session, device })
 }
 
 impl Attached {
@@ -172,13 +176,9 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// That of what is mounted on `mountpoint`. Failing costs only speed.
-    pub fn of(mountpoint: &Path) -> Option<ReadAhead> {
-        let table = mount_table::read()?;
-        let path = format!(
-            "/sys/class/bdi/{}/read_ahead_kb",
-            mount_table::device_of(&table, mountpoint)?
-        );
+    /// That of the mount with this `major:minor`. Failing costs only speed.
+    pub fn of(device: &str) -> Option<ReadAhead> {
+        let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
         match std::fs::OpenOptions::new()
             .read(true)
             .write(true)
