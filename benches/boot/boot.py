@@ -12,7 +12,9 @@ rivals in turn (A B A B), each behind the same shaped, byte-counting link.
 
 DIR is made by rivals.sh, SITE by store.py. Kernel and initrd are handed over directly: their bytes are not in
 "bytes", but printed beside. Raw lines go to RESULTS/boot.jsonl. Boots under software emulation are
-bound by the CPU: read the guest's CPU seconds beside the wall time, and run it alone.
+bound by the CPU: read the guest's CPU seconds beside the wall time, and run it alone. "In kernel starts" is the
+time in units of what this very boot needed from the kernel's start to /init, which is the same work for all: it
+varies much less with what else the machine's processors do.
 Needs qemu-system-x86, nbd-server, busybox, python3, the builds of bakery and of shaper."""
 import argparse
 import json
@@ -132,6 +134,8 @@ def boot(options, mode, layers, link):
                     "kernel_bytes": os.path.getsize(kernel), "initrd_bytes": os.path.getsize(initrd)}
             state, _ = machine.expect(r"BENCH-INFO state=(\S+)", 300)
             info["state"] = state[1]
+            began, _ = machine.expect(r"BENCH-INFO init=(\S+)", 60)
+            info["to_init"] = float(began[1])
             memory, _ = machine.expect(r"BENCH-INFO mem MemAvailable:(\d+)", 60)
             said = {key: [int(text.split(key + ":")[1].split("kB")[0]) for _, text in machine.lines if f"mem {key}:" in text]
                     for key in ("MemTotal", "ListsFree")}
@@ -149,21 +153,22 @@ def median(rows, key):
 
 def report(rows, out):
     out.write("\n| link | mode | boots | s from kernel start: median (spread) | QEMU CPU s | MB over the link | "
-              "kernel + initrd MB | memory used MiB | state |\n|---|---|---|---|---|---|---|---|---|\n")
+              "kernel + initrd MB | memory used MiB | in kernel starts | state |\n|---|---|---|---|---|---|---|---|---|---|\n")
     for link in dict.fromkeys(row["link"] for row in rows):
         for mode in dict.fromkeys(row["mode"] for row in rows):
             here = [row for row in rows if (row["link"], row["mode"]) == (link, mode)]
             good = [row for row in here if "error" not in row]
             if not good:
-                out.write(f"| {link} | {mode} | 0 of {len(here)} | failed | | | | | |\n")
+                out.write(f"| {link} | {mode} | 0 of {len(here)} | failed | | | | | | |\n")
                 continue
             times = sorted(row["from_kernel"] for row in good)
             parts = (median(good, "kernel_bytes") + median(good, "initrd_bytes")) / 1e6
+            starts = sorted(row["from_kernel"] / row["to_init"] for row in good)
             states = ", ".join(sorted({row["state"] for row in good}))
             out.write(f"| {link} | {mode} | {len(good)} of {len(here)} | {statistics.median(times):.1f} "
                       f"({times[0]:.1f}–{times[-1]:.1f}) | {median(good, 'cpu'):.1f} | "
                       f"{median(good, 'bytes') / 1e6:.2f} | {parts:.1f} | "
-                      f"{median(good, 'memory_used') / 1024:.0f} | {states} |\n")
+                      f"{median(good, 'memory_used') / 1024:.0f} | {starts[len(starts) // 2]:.2f} | {states} |\n")
 
 
 def arguments(words=None):

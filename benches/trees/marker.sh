@@ -13,6 +13,8 @@ i=0
 while [ $i -lt 60 ] && [ "$(systemctl is-system-running)" = starting ]; do sleep 0.5; i=$((i + 1)); done
 echo "BENCH-INFO state=$(systemctl is-system-running)"
 systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
+# Until then every rival does the same: how fast the machine was just then.
+dmesg | sed -n 's,^\[ *\([0-9.]*\)\] Run /init as init process.*,BENCH-INFO init=\1,p'
 systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
 # A boot that is over: what daemons hold only for a while is gone.
 if grep -q bench.idle /proc/cmdline; then sleep 20; fi
