@@ -98,6 +98,12 @@ impl Lower {
         matches!(self.copy(row, offset, len, size, out, copy), Ok(true))
     }
 
+    /// Whether such a read needs no server.
+    pub fn is_near(&self, row: Ino, offset: u64, len: usize) -> bool {
+        let mut ids = self.chunks_of(row, offset, len, u64::MAX);
+        ids.all(|id| self.chunks.is_near(id))
+    }
+
     /// The chunks that such a read takes from, in order.
     fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> impl Iterator<Item = u32> {
         let end = offset.saturating_add(len as u64).min(size);
@@ -115,13 +121,15 @@ impl Lower {
         out: &mut Vec<u8>,
         copy: impl Fn(u32, usize, &mut [u8]) -> Result<bool>,
     ) -> Result<bool> {
-        out.clear();
         let end = offset.saturating_add(len as u64).min(size);
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
+            out.clear();
             return Ok(true);
         };
         let wanted = usize::try_from(len).map_err(|_| Errno::INVAL)?;
+        // What was in it is written over: only holes need zeros.
         out.resize(wanted, 0);
+        let mut done = 0;
         for extent in self.index.extents(row, offset..end) {
             let from = extent.file_offset.max(offset);
             let to = (extent.file_offset + u64::from(extent.len)).min(end);
@@ -129,13 +137,20 @@ impl Lower {
             let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
             let inside = extent.chunk_offset as usize
                 + usize::try_from(from - extent.file_offset).unwrap_or(usize::MAX);
-            let Some(place) = out.get_mut(at..at.saturating_add(count)) else {
-                continue;
+            let Some((hole, place)) = out
+                .get_mut(done..at.saturating_add(count))
+                .zip(at.checked_sub(done))
+                .and_then(|(place, hole)| place.split_at_mut_checked(hole))
+            else {
+                return Err(Errno::IO);
             };
+            hole.fill(0);
             if !copy(extent.chunk, inside, place)? {
                 return Ok(false);
             }
+            done = at.saturating_add(count);
         }
+        out.get_mut(done..).unwrap_or_default().fill(0);
         if let Some(trace) = &self.trace {
             trace.touch(row, offset, len);
         }

@@ -23,18 +23,19 @@ impl Spare {
         let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
         let mut idle = self.idle();
         if let Some(at) = idle.iter().position(fits) {
-            return idle.swap_remove(at);
+            let mut buffer = idle.swap_remove(at);
+            buffer.clear();
+            return buffer;
         }
         drop(idle);
         roomy(len)
     }
 
-    /// Keeps `buffer` for the next use, or drops it.
-    pub fn give(&self, mut buffer: Vec<u8>) {
+    /// Keeps `buffer` for the next use, with what is in it, or drops it.
+    pub fn give(&self, buffer: Vec<u8>) {
         if buffer.capacity() < LEN_MIN {
             return;
         }
-        buffer.clear();
         let mut idle = self.idle();
         let held: usize = idle.iter().map(Vec::capacity).sum();
         if idle.len() < COUNT_MAX && held.saturating_add(buffer.capacity()) <= LEN_MAX {

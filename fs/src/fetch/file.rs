@@ -12,6 +12,22 @@ thread_local! {
     static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Has the stored bytes of `chunk` decoded.
+fn with_stored(
+    layers: &LayerSet,
+    index: &Index,
+    chunk: &Chunk,
+    decode: impl FnOnce(&[u8]) -> Result<(), layerfmt::FormatError>,
+) -> Result<(), SourceError> {
+    STORED.with_borrow_mut(|stored| {
+        ChunkSource::read_stored(layers, index, chunk, stored)?;
+        decode(stored).map_err(|error| SourceError::Unreadable {
+            layer: String::from("chunk"),
+            reason: error.to_string(),
+        })
+    })
+}
+
 impl ChunkSource for LayerSet {
     fn read_stored(
         &self,
@@ -32,6 +48,18 @@ impl ChunkSource for LayerSet {
         })
     }
 
+    fn read_decoded(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk(chunk, stored, out)
+        })
+    }
+
     fn read_decoded_into(
         &self,
         index: &Index,
@@ -39,14 +67,8 @@ impl ChunkSource for LayerSet {
         chunk: &Chunk,
         place: &mut [u8],
     ) -> Result<(), SourceError> {
-        STORED.with_borrow_mut(|stored| {
-            ChunkSource::read_stored(self, index, chunk, stored)?;
-            layerfmt::decode_chunk_into(chunk, stored, place).map_err(|error| {
-                SourceError::Unreadable {
-                    layer: String::from("chunk"),
-                    reason: error.to_string(),
-                }
-            })
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk_into(chunk, stored, place)
         })
     }
 }
