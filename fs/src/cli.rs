@@ -147,9 +147,10 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
         .map(|word| word.to_str().filter(|word| !word.is_empty()))
         .collect::<Option<_>>()?;
     let command = match *words.as_slice() {
-        ["warm", mountpoint] if !mountpoint.starts_with('-') => {
+        ["warm", "--before-use", mountpoint] if !mountpoint.starts_with('-') => {
             Command::Warm(commands::warm::Args {
                 mountpoint: mountpoint.into(),
+                before_use: true,
             })
         }
         [
@@ -196,7 +197,7 @@ mod tests {
         let options =
             "upperdir=/run/layerfs/upper/rw,workdir=/run/layerfs/upper/wk,keys=/k,timeout=5";
         let read: [&[&str]; 3] = [
-            &["@layerfs", "warm", "/sysroot"],
+            &["@layerfs", "warm", "--before-use", "/sysroot"],
             &[
                 "@layerfs",
                 "mount",
@@ -227,8 +228,8 @@ mod tests {
             );
         }
         let left: [&[&str]; 5] = [
-            &["layerfs", "warm"],
-            &["layerfs", "warm", "--help"],
+            &["layerfs", "warm", "/sysroot"],
+            &["layerfs", "warm", "--before-use", "--help"],
             &[
                 "layerfs",
                 "mount",

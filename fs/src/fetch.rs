@@ -4,8 +4,11 @@
 //! what it fetches and keeps uses [`layerfmt::decode_verified_chunk`].
 
 mod file;
+pub mod hot;
 
 use layerfmt::{Chunk, Index};
+
+use self::hot::HotFile;
 
 /// Attributes of the root directory that begin so are questions to the source.
 pub const QUESTION_PREFIX: &str = "user.layerfs.";
@@ -89,6 +92,16 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// `chunks` of the index will be read at once, one after the other: a slow source begins with all of them.
     fn expect(&self, _chunks: &[Chunk]) {}
 
+    /// Whether the bytes of `chunk` are on this machine, without reading them.
+    fn is_near(&self, _chunk: &Chunk) -> bool {
+        true
+    }
+
+    /// What the boot pack has of which files, in the order it arrives; nothing, if there is none.
+    fn hot(&self) -> Vec<HotFile> {
+        Vec::new()
+    }
+
     /// Nothing is read for now: what is kept for later reads is the machine's to take back.
     fn rest(&self) {}
 
@@ -98,7 +111,7 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// The answer to a question asked through an attribute of the root directory: `trace.0`,
+    /// The answer to a question asked through an attribute of the root directory: `pack.0`, `trace.0`,
     /// `push-trace`. May take long.
     fn answer(&self, _question: &str) -> Option<Vec<u8>> {
         None

@@ -9,6 +9,7 @@ mod copy_data;
 mod copy_up;
 mod create;
 mod data;
+mod hot;
 mod listing;
 mod lookup;
 mod moved;

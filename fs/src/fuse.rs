@@ -8,6 +8,7 @@ mod convert;
 mod passthrough;
 mod root_stat;
 pub mod session;
+pub mod store;
 mod workers;
 
 use std::ffi::OsStr;
@@ -400,10 +401,9 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if let Some((workers, question)) = self.question(req, ino, name) {
-            let fs = Arc::clone(&self.fs);
+            let (fs, pages) = (Arc::clone(&self.fs), Arc::clone(&self.pages));
             workers.run(Box::new(move || {
-                let answer = fs.lower.chunks.answer(&question);
-                Self::value(reply, size, answer.ok_or(sys::Errno::NODATA));
+                Self::value(reply, size, Self::answer(&fs, &pages, &question));
             }));
             return;
         }

@@ -98,6 +98,29 @@ impl Requests {
         counter.longest_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
+    /// Whether anything was changed through the mount, or may have been.
+    pub fn changed(&self) -> bool {
+        let changes = [
+            Operation::Setattr,
+            Operation::Make,
+            Operation::Unlink,
+            Operation::Rmdir,
+            Operation::Rename,
+            Operation::Link,
+            Operation::Create,
+            Operation::Write,
+            Operation::Setxattr,
+            Operation::Fallocate,
+            Operation::CopyRange,
+        ];
+        let counters = changes
+            .iter()
+            .filter_map(|kind| self.counters.get(*kind as usize));
+        counters
+            .map(|counter| counter.count.load(Ordering::Relaxed))
+            .any(|count| count > 0)
+    }
+
     /// The kinds that occurred.
     pub fn report(&self) -> Vec<Report> {
         let rows = NAMES
@@ -126,12 +149,15 @@ mod tests {
         assert_eq!(NAMES[Operation::CopyRange as usize], "copy_range");
         assert_eq!(NAMES[Operation::Read as usize], "read");
         let requests = Requests::default();
+        requests.add(Operation::Forget, Duration::ZERO);
+        assert!(!requests.changed());
         requests.add(Operation::Write, Duration::from_micros(3));
+        assert!(requests.changed());
         requests.add(Operation::Write, Duration::from_micros(5));
         let report = requests.report();
         assert_eq!(
             (report.len(), report[0].name.as_str(), report[0].count),
-            (1, "write", 2)
+            (2, "write", 2)
         );
         assert!((report[0].mean_us - 4.0).abs() < 0.01);
         assert!((report[0].longest_us - 5.0).abs() < 0.01);

@@ -80,13 +80,15 @@ lf_mount_root() {
     return 1
 }
 
-# lf_warm DIR: beside the boot, what the boot pack has goes into the page cache. It ends by itself;
-# without a pack at once. The name spares it what the end of an initramfs does to its processes.
+# lf_warm DIR: what the boot pack has goes into the page cache. While nobody uses the mount, it is stored
+# there at once: until it says "ready" or ends, which it does without a pack. What comes later is asked for
+# beside the boot; then it ends by itself. The name spares it what the end of an initramfs does to its processes.
 lf_warm() {
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
-    (exec /run/layerfs/bin/@layerfs warm "$1" < /dev/null > /dev/null 2>&1) &
+    (exec /run/layerfs/bin/@layerfs warm --before-use "$1" < /dev/null > /lib/layerfs/ready 2> /dev/null) &
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$!"   # make-initrd
+    read -r lf_word < /lib/layerfs/ready || :
 }
 
 # lf_keep_alive: every list of processes that a shutdown must spare.

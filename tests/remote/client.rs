@@ -126,8 +126,13 @@ impl Client {
     }
 
     pub(super) fn run(&self, verb: &str) -> std::process::Output {
+        self.run_with(verb, &[])
+    }
+
+    pub(super) fn run_with(&self, verb: &str, arguments: &[&str]) -> std::process::Output {
         Command::new(program("layerfs"))
             .arg(verb)
+            .args(arguments)
             .arg(&self.at)
             .output()
             .unwrap()

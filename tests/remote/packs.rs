@@ -133,6 +133,87 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     assert!(String::from_utf8_lossy(&warmed.stderr).contains("no boot pack"));
 }
 
+/// An empty upper, and the mount options for it.
+fn upper() -> (tempfile::TempDir, String) {
+    let upper = tempfile::tempdir().unwrap();
+    for name in ["rw", "wk"] {
+        std::fs::create_dir(upper.path().join(name)).unwrap();
+    }
+    let place = upper.path().display();
+    let options = format!("upperdir={place}/rw,workdir={place}/wk");
+    (upper, options)
+}
+
+/// Runs `layerfs warm --before-use` once the pack is here.
+fn warm_before_use(client: &Client) {
+    client.wait_for("pack", "complete");
+    let warmed = client.run_with("warm", &["--before-use"]);
+    assert!(warmed.status.success(), "{warmed:?}");
+    assert_eq!(warmed.stdout, b"ready\n");
+}
+
+/// S17.1 Between the mount and its first use the pack's pages are stored in the page cache without a read.
+#[test]
+fn before_anybody_uses_a_mount_its_pack_is_stored_without_a_read() {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let client = Client::mount(&url, &site.allowed_signers(), &[]);
+    warm_before_use(&client);
+    boot(&client, &site);
+    assert_eq!(reads(&client), 0, "the boot had to ask");
+    assert_eq!(read_ahead_kib(&client), 32);
+    client.compare(&site.files);
+}
+
+/// S17.2 A file that the upper has is not stored from the pack.
+#[test]
+fn what_the_upper_has_is_not_stored_from_the_pack() {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (_upper, options) = upper();
+    let mut files = site.files.clone();
+    {
+        let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(client.at.join("large"));
+        file.unwrap().write_all_at(b"changed", 2_000_000).unwrap();
+        files.get_mut("large").unwrap()[2_000_000..2_000_007].copy_from_slice(b"changed");
+        let short = std::fs::File::options()
+            .write(true)
+            .open(client.at.join("small50"));
+        short.unwrap().set_len(5_000).unwrap();
+        files.get_mut("small50").unwrap().truncate(5_000);
+        std::fs::rename(client.at.join("sparse"), client.at.join("moved")).unwrap();
+        let moved = files.remove("sparse").unwrap();
+        files.insert("moved".into(), moved);
+    }
+    let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+    warm_before_use(&client);
+    client.compare(&files);
+}
+
+/// S17.3 Once anything was changed through the mount nothing is stored any more, whoever says that nobody uses it.
+#[test]
+fn a_mount_in_use_has_nothing_stored_over_it() {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (_upper, options) = upper();
+    let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+    std::fs::write(client.at.join("new"), b"x").unwrap();
+    warm_before_use(&client);
+    // Advice is taken in the background.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(reads(&client) > 0, "it was stored");
+    boot(&client, &site);
+}
+
 /// The files that begin the pack's chunks are gone on this machine: the others are warmed all the same, each
 /// chunk waited for once.
 #[test]
@@ -141,12 +222,7 @@ fn what_is_gone_keeps_nothing_else_cold() {
     learn(&site);
     let bakery = Bakery::serve(&site);
     let url = format!("{}/{SYSTEM}", bakery.url());
-    let upper = tempfile::tempdir().unwrap();
-    for name in ["rw", "wk"] {
-        std::fs::create_dir(upper.path().join(name)).unwrap();
-    }
-    let place = upper.path().display();
-    let options = format!("upperdir={place}/rw,workdir={place}/wk");
+    let (_upper, options) = upper();
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
     std::fs::remove_file(client.at.join("large")).unwrap();
     let warmed = client.run("warm");

@@ -2,23 +2,30 @@
 //!
 //! It runs beside the boot, not in the daemon: an ordinary client that asks the kernel for the pages, a
 //! few large requests instead of thousands of small ones. It never waits for more than one chunk at once.
+//! Before anybody uses the mount the daemon stores the pages itself, without a request for each.
 
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use layerfmt::trace::PAGE_LEN;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 
-use super::remote::{ask_parts, open_root};
+use super::remote::{ask, ask_parts, open_root};
+use crate::fetch::hot::{HotFile, decode};
 use crate::fuse::session::ReadAhead;
+use crate::fuse::store::STORE;
 use crate::mount_table;
-use crate::prefetch::hot::{HotFile, decode};
 use crate::sys::process::run_to_the_wait;
 
 /// The kernel takes no more of one advice, pages.
 const ADVICE_PAGES: u32 = 32;
+/// How often it is looked whether more of the pack has come, and how often in a row in vain: a link so slow is
+/// waited for beside the boot, not before it.
+const LOOK: Duration = Duration::from_millis(3);
+const LOOKS_MAX: u32 = 10;
 
 /// Arguments of `layerfs warm`.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +33,9 @@ pub struct Args {
     /// Where it is mounted
     #[arg(default_value = "/")]
     pub mountpoint: PathBuf,
+    /// Nobody uses the mount until this says "ready": what of the pack is there by then is stored at once
+    #[arg(long)]
+    pub before_use: bool,
 }
 
 /// Asks for every page of the boot pack, in the order it arrives.
@@ -45,12 +55,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // While there is a /sys.
     let read_ahead =
         mount_table::device_now(&args.mountpoint).and_then(|device| ReadAhead::of(&device));
+    let mut stored = 0;
+    if args.before_use {
+        stored = store(&root, &files);
+        let mut out = std::io::stdout();
+        // Whoever does not wait for it need not hear it.
+        let _ = out.write_all(b"ready\n").and_then(|()| out.flush());
+    }
     // Whether the chunk that the next file lies in has not been waited for yet.
     let mut wait = false;
-    for file in &files {
+    for file in files.get(stored..).unwrap_or_default() {
         wait |= file.begins_chunk;
         // What is gone, replaced or below another mount by now is not ours to warm.
-        if let Ok(open) = open(&root, &file.path) {
+        if let Ok(open) = open(&root, &file.path, OFlags::RDONLY | OFlags::NONBLOCK) {
             warm(&open, file, &mut wait);
         }
     }
@@ -58,12 +75,35 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+/// Has the daemon store what it has of `files`, as long as more of the pack comes soon; how many are done.
+fn store(root: &OwnedFd, files: &[HotFile]) -> usize {
+    // The kernel takes pages of files that it knows.
+    for file in files {
+        let _ = open(root, &file.path, OFlags::PATH);
+    }
+    let (mut done, mut looks) = (0, 0);
+    while done < files.len() && looks < LOOKS_MAX {
+        let Ok(Some(answer)) = ask(root, &format!("{STORE}{done}")) else {
+            break;
+        };
+        let text = String::from_utf8_lossy(&answer);
+        let next = text.parse().unwrap_or(done);
+        if next <= done {
+            looks += 1;
+            std::thread::sleep(LOOK);
+        } else {
+            (done, looks) = (next, 0);
+        }
+    }
+    done
+}
+
+fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     use std::os::unix::ffi::OsStrExt as _;
     rustix::fs::openat2(
         root,
         Path::new(std::ffi::OsStr::from_bytes(path)),
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS,
     )
@@ -72,17 +112,11 @@ fn open(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
 /// Asks for the runs of a file; of the first in a chunk, waits for the first page: then the chunk is here,
 /// and the other pages in it are at hand.
 fn warm(file: &OwnedFd, hot: &HotFile, wait: &mut bool) {
-    for (first, count) in &hot.runs {
-        let end = first.saturating_add(*count);
-        let mut page = *first;
-        while page < end {
-            let count = ADVICE_PAGES.min(end - page);
-            let (at, len) = (u64::from(page) * PAGE_LEN, u64::from(count) * PAGE_LEN);
-            let _ = rustix::fs::fadvise(file, at, std::num::NonZeroU64::new(len), Advice::WillNeed);
-            if std::mem::take(wait) && rustix::io::pread(file, &mut [0], at).is_err() {
-                return;
-            }
-            page += count;
+    for (at, len) in hot.parts(ADVICE_PAGES) {
+        let len = std::num::NonZeroU64::new(len as u64);
+        let _ = rustix::fs::fadvise(file, at, len, Advice::WillNeed);
+        if std::mem::take(wait) && rustix::io::pread(file, &mut [0], at).is_err() {
+            return;
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::sys::{Errno, Result};
 pub(super) const COPY_LEN: usize = 1 << 20;
 
 /// Where the bytes of a file are just now.
-enum Bytes {
+pub(super) enum Bytes {
     Upper(Arc<OwnedFd>),
     Lower { row: Ino, size: u64 },
 }
@@ -50,7 +50,7 @@ impl LayerFs {
         }
     }
 
-    fn bytes(&self, id: NodeId) -> Result<Bytes> {
+    pub(super) fn bytes(&self, id: NodeId) -> Result<Bytes> {
         let lower = |row: Ino| {
             let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
             Ok(Bytes::Lower {

@@ -15,6 +15,7 @@ use fuser::{
 use super::convert;
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
+use super::store::{PageStore, STORE};
 use super::workers::Workers;
 use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
@@ -46,6 +47,7 @@ pub struct Adapter {
     pub(super) buffers: Arc<Spare>,
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<OpenTable>,
+    pub(super) pages: Arc<PageStore>,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
 }
@@ -66,9 +68,11 @@ impl Adapter {
             .chunks
             .is_slow()
             .then(|| Workers::new(SLOW_READERS));
+        let requests: Arc<Requests> = Arc::default();
         Adapter {
             fs,
-            requests: Arc::new(Requests::default()),
+            pages: Arc::new(PageStore::new(Arc::clone(&requests))),
+            requests,
             fixed,
             workers,
             buffers: Arc::default(),
@@ -305,6 +309,15 @@ impl Adapter {
         let asks = ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() != STATUS_XATTR;
         let workers = self.workers.as_ref().filter(|_| asks)?;
         Some((workers, question.to_owned()))
+    }
+
+    /// Find the answer to a question; may take long.
+    pub(super) fn answer(fs: &LayerFs, pages: &PageStore, question: &str) -> sys::Result<Vec<u8>> {
+        let answer = match question.strip_prefix(STORE) {
+            Some(from) => pages.answer(fs, from),
+            None => fs.lower.chunks.answer(question),
+        };
+        answer.ok_or(sys::Errno::NODATA)
     }
 
     pub(super) fn status(&self) -> sys::Result<Vec<u8>> {

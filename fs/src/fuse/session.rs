@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::fs::{Mode, OFlags};
@@ -93,8 +94,10 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
     };
     match mount(&device, place) {
         Ok(()) => {
+            let pages = Arc::clone(&adapter.pages);
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;
+            pages.connect(session.notifier());
             let device = mount_table::device_now(path);
             if let Some(read_ahead) = device.as_deref().and_then(ReadAhead::of) {
                 read_ahead.set_usual();

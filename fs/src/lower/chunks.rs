@@ -8,6 +8,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::decoded::Decoded;
+use crate::fetch::hot::HotFile;
 use crate::fetch::{ChunkSource, SourceError};
 use crate::spare::Spare;
 use crate::sys::{Errno, Result};
@@ -132,6 +133,17 @@ impl ChunkCache {
     /// Whether the chunk is decoded already.
     pub fn is_at_hand(&self, id: u32) -> bool {
         self.decoded.contains_key(&id)
+    }
+
+    /// Whether the chunk can be had without a server.
+    pub fn is_near(&self, id: u32) -> bool {
+        let near = |chunk| self.source.is_near(&chunk);
+        self.is_at_hand(id) || self.index.chunk(id).is_some_and(near)
+    }
+
+    /// What the boot pack has; see [`ChunkSource::hot`].
+    pub fn hot(&self) -> Vec<HotFile> {
+        self.source.hot()
     }
 
     /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.

@@ -16,8 +16,9 @@ use super::status::{Counters, RemoteStatus, Word};
 use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
+use crate::fetch::hot::{HotFile, decode, encode};
 use crate::fetch::{BOOT_REPORT, ChunkSource, SourceError};
-use crate::prefetch::hot::{encode, hot_files};
+use crate::prefetch::hot::hot_files;
 use crate::trace::TraceRecorder;
 
 /// Where chunks are kept on this machine.
@@ -360,6 +361,14 @@ impl ChunkSource for RemoteSource {
 
     fn is_slow(&self) -> bool {
         true
+    }
+
+    fn is_near(&self, chunk: &Chunk) -> bool {
+        piece(&self.objects, chunk).is_some_and(|piece| self.near.knows(&piece))
+    }
+
+    fn hot(&self) -> Vec<HotFile> {
+        self.hot_list().map(decode).unwrap_or_default()
     }
 
     fn status(&self) -> Option<serde_json::Value> {

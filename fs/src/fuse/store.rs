@@ -1,0 +1,57 @@
+//! The boot pack's pages, put into the kernel's page cache without being asked for (NOTIFY_STORE).
+//!
+//! Nothing keeps such a page from replacing what a program has just written through a mapping, so this is done only
+//! while nobody uses the mount: `layerfs warm --before-use` says so, in the initramfs, between the mount and the
+//! hand-over. As far as the daemon can see for itself whether that is true, it does.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use fuser::{INodeNo, Notifier};
+
+use crate::filesystem::LayerFs;
+use crate::metrics::Requests;
+
+/// The question; after it the number of the file of the pack to begin with.
+pub const STORE: &str = "store.";
+/// So long after the mount began nobody can know any more that it is not used.
+const USED_AFTER: Duration = Duration::from_secs(60);
+
+/// The way into the page cache of one mount.
+#[derive(Debug)]
+pub struct PageStore {
+    began: Instant,
+    requests: Arc<Requests>,
+    notifier: OnceLock<Notifier>,
+}
+
+impl PageStore {
+    /// For the mount whose requests are counted in `requests`.
+    pub(super) fn new(requests: Arc<Requests>) -> PageStore {
+        PageStore {
+            began: Instant::now(),
+            requests,
+            notifier: OnceLock::new(),
+        }
+    }
+
+    /// The mount's connection to the kernel is there.
+    pub(super) fn connect(&self, notifier: Notifier) {
+        let _ = self.notifier.set(notifier);
+    }
+
+    /// Stores the pages of the pack's files from number `from` on, as far as they are here; says in digits which file
+    /// is the first that is left. `None` once the mount is in use.
+    pub(super) fn answer(&self, fs: &LayerFs, from: &str) -> Option<Vec<u8>> {
+        let notifier = self.notifier.get()?;
+        let from = from.parse().ok()?;
+        if self.requests.changed() || self.began.elapsed() > USED_AFTER {
+            return None;
+        }
+        let next = fs.hot_pages(from, &mut |id, offset, bytes| {
+            // The kernel may have forgotten the file: then it asks when it needs it.
+            let _ = notifier.store(INodeNo(id), offset, bytes);
+        });
+        Some(next.to_string().into_bytes())
+    }
+}
