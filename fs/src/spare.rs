@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sys::memory::roomy;
+use layerfmt::roomy;
 
 /// Shorter buffers are the allocator's business, bytes.
 const LEN_MIN: usize = 64 << 10;
@@ -18,7 +18,8 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// An empty buffer for `len` bytes: one that is no longer than twice that, or a new one.
+    /// An empty buffer for `len` bytes: one that is no longer than twice that, or a new one, with room for what the
+    /// next may need.
     pub fn take(&self, len: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
         let mut idle = self.idle();
@@ -28,7 +29,10 @@ impl Spare {
             return buffer;
         }
         drop(idle);
-        roomy(len)
+        match len {
+            LEN_MIN.. => roomy(len.checked_next_power_of_two().unwrap_or(len)),
+            _ => roomy(len),
+        }
     }
 
     /// Keeps `buffer` for the next use, with what is in it, or drops it.
@@ -69,14 +73,15 @@ mod tests {
     fn gives_what_fits_and_keeps_a_little() {
         let spare = Spare::default();
         let buffer = spare.take(100 << 10);
-        assert_eq!(buffer.capacity(), 100 << 10);
+        assert_eq!(buffer.capacity(), 128 << 10, "with room for a longer one");
         let place = buffer.as_ptr();
         spare.give(buffer);
         assert_eq!(spare.take(40 << 10).capacity(), 40 << 10, "less than half");
-        assert_eq!(spare.take(101 << 10).capacity(), 101 << 10, "too long");
-        let lent = spare.take(50 << 10);
+        assert_eq!(spare.take(129 << 10).capacity(), 256 << 10, "too long");
+        let lent = spare.take(127 << 10);
         assert_eq!(lent.as_ptr(), place);
-        assert_eq!(spare.take(50 << 10).capacity(), 50 << 10, "it is lent");
+        let other = spare.take(127 << 10);
+        assert_ne!(other.as_ptr(), place, "it is lent");
         for len in [LEN_MIN - 1, 3 << 20, 2 << 20, 1 << 20, 1 << 10] {
             spare.give(Vec::with_capacity(len));
         }

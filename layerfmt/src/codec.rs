@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::layout::chunk::{Chunk, Codec};
 use crate::layout::superblock::{Section, SectionId};
+use crate::sys::roomy;
 use crate::x86;
 
 /// How hard to compress. Explicit, because zstd's own tables change strategy with the length of
@@ -149,6 +150,9 @@ thread_local! {
 /// than that.
 fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     out.clear();
+    if out.capacity() < raw_len {
+        *out = roomy(raw_len);
+    }
     out.try_reserve_exact(raw_len)
         .map_err(|_| format!("no memory for {raw_len} bytes"))?;
     match DECODER.with_borrow_mut(|decoder| decoder.decompress(out, stored)) {

@@ -3,6 +3,7 @@
 pub mod content;
 pub mod meta;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -37,18 +38,38 @@ impl Bytes {
         })
     }
 
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+    /// `len` bytes from `offset` on, if they are in memory.
+    fn slice(&self, offset: u64, len: usize) -> io::Result<Option<&[u8]>> {
         let slice: &[u8] = match self {
-            Bytes::File(file) => return file.read_exact_at(out, offset),
+            Bytes::File(_) => return Ok(None),
             Bytes::Mapped(map) => map,
             Bytes::Owned(bytes) => bytes,
         };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        match slice.get(start..).and_then(|rest| rest.get(..out.len())) {
-            Some(bytes) => out.copy_from_slice(bytes),
-            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        match slice.get(start..).and_then(|rest| rest.get(..len)) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        if let Bytes::File(file) = self {
+            return file.read_exact_at(out, offset);
+        }
+        if let Some(bytes) = self.slice(offset, out.len())? {
+            out.copy_from_slice(bytes);
         }
         Ok(())
+    }
+
+    /// As read by [`Bytes::read_exact_at`]; what is in memory stays where it is.
+    fn get(&self, offset: u64, len: usize) -> io::Result<Cow<'_, [u8]>> {
+        if let Some(bytes) = self.slice(offset, len)? {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let mut bytes = vec![0; len];
+        self.read_exact_at(&mut bytes, offset)?;
+        Ok(Cow::Owned(bytes))
     }
 }
 
@@ -169,12 +190,20 @@ impl Layer {
             .transpose()
     }
 
-    /// The stored bytes of one of this layer's own chunks, into `out` (cleared first). Unverified.
+    /// The file, if the layer was made of bytes in memory ([`Layer::from_vec`]).
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::Owned(bytes) => Some(bytes),
+            Bytes::File(_) | Bytes::Mapped(_) => None,
+        }
+    }
+
+    /// The stored bytes of one of this layer's own chunks, into `out` (replaced). Unverified.
     ///
     /// # Errors
     /// What the operating system says; a file that became too short gives `UnexpectedEof`.
     pub fn read_stored(&self, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
-        out.clear();
+        // All of it is written over.
         out.resize(chunk.stored_len as usize, 0);
         self.bytes.read_exact_at(out, chunk.offset)
     }
@@ -202,9 +231,11 @@ fn read_section(bytes: &Bytes, superblock: &Superblock, id: SectionId) -> Result
             what,
         ));
     }
-    let mut stored = vec![0; usize::try_from(section.stored_len).unwrap_or(0)];
-    bytes
-        .read_exact_at(&mut stored, section.offset)
+    let stored = bytes
+        .get(
+            section.offset,
+            usize::try_from(section.stored_len).unwrap_or(0),
+        )
         .map_err(|e| FormatError::io(id.name(), section.offset, "cannot read", e))?;
     decode_section(section, &stored).map(Some)
 }

@@ -42,6 +42,7 @@ pub use layout::chunk::{Chunk, Codec, Source};
 pub use layout::superblock::Superblock;
 pub use name::Name;
 pub use source::{ChunkSource, ContentReader, LayerSet};
+pub use sys::roomy;
 pub use tree::Tree;
 pub use tree_digest::tree_digest;
 pub use writer::{Base, Content, LayerInfo, LayerWriter, Options};

@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
@@ -22,11 +21,6 @@ use crate::sys::process::run_to_the_wait;
 
 /// The kernel takes no more of one advice, pages.
 const ADVICE_PAGES: u32 = 32;
-/// How often it is looked whether more of the pack has come, and how often in a row in vain: a link so slow is
-/// waited for beside the boot, not before it.
-const LOOK: Duration = Duration::from_millis(3);
-const LOOKS_MAX: u32 = 10;
-
 /// Arguments of `layerfs warm`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -75,27 +69,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has the daemon store what it has of `files`, as long as more of the pack comes soon; how many are done.
+/// Has the daemon store what it has of `files`, as long as more of the pack comes; how many are done.
 fn store(root: &OwnedFd, files: &[HotFile]) -> usize {
     // The kernel takes pages of files that it knows.
     for file in files {
         let _ = open(root, &file.path, OFlags::PATH);
     }
-    let (mut done, mut looks) = (0, 0);
-    while done < files.len() && looks < LOOKS_MAX {
-        let Ok(Some(answer)) = ask(root, &format!("{STORE}{done}")) else {
-            break;
-        };
-        let text = String::from_utf8_lossy(&answer);
-        let next = text.parse().unwrap_or(done);
-        if next <= done {
-            looks += 1;
-            std::thread::sleep(LOOK);
-        } else {
-            (done, looks) = (next, 0);
-        }
-    }
-    done
+    let answer = ask(root, STORE).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&answer).parse().unwrap_or(0)
 }
 
 fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -1,5 +1,7 @@
 //! The pages of the boot pack, read ahead of any request.
 
+use std::time::{Duration, Instant};
+
 use super::LayerFs;
 use super::data::Bytes;
 use super::reply::{NodeId, lower_id};
@@ -8,22 +10,29 @@ use crate::sys::Result;
 
 /// Pages read at once at most: 1 MiB.
 const PAGES_MAX: u32 = 256;
+/// How often it is looked whether more has come.
+const LOOK: Duration = Duration::from_millis(3);
 
 impl LayerFs {
-    /// Gives `take` (file, offset, bytes) the pages that the boot pack has of its files from number `from` on,
-    /// file by file as long as their bytes are on this machine; the number of the first file that is left. What
-    /// the upper has instead, or what cannot be read, is passed over: its readers will ask.
-    pub fn hot_pages(&self, from: usize, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> usize {
+    /// Gives `take` (file, offset, bytes) the pages that the boot pack has of its files, file by file as their bytes
+    /// come to this machine, until nothing has come for as long as `patience`; how many files that were. What the
+    /// upper has instead, or what cannot be read, is passed over: its readers will ask.
+    pub fn hot_pages(&self, patience: Duration, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> usize {
         let files = self.lower.chunks.hot();
-        let left = files.get(from..).unwrap_or_default();
-        let done = left.iter().take_while(|file| {
-            let near = self.is_near(file);
-            if near {
-                let _ = self.pages_of(file, take);
+        let mut data = Vec::new();
+        let mut since = Instant::now();
+        let mut done = 0;
+        while let Some(file) = files.get(done) {
+            if self.is_near(file) {
+                let _ = self.pages_of(file, &mut data, take);
+                (done, since) = (done + 1, Instant::now());
+            } else if since.elapsed() < patience {
+                std::thread::sleep(LOOK);
+            } else {
+                break;
             }
-            near
-        });
-        from.saturating_add(done.count())
+        }
+        done
     }
 
     fn is_near(&self, file: &HotFile) -> bool {
@@ -31,15 +40,19 @@ impl LayerFs {
             .all(|(offset, len)| self.lower.is_near(file.row, offset, len))
     }
 
-    fn pages_of(&self, file: &HotFile, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> Result<()> {
+    fn pages_of(
+        &self,
+        file: &HotFile,
+        data: &mut Vec<u8>,
+        take: &mut dyn FnMut(NodeId, u64, &[u8]),
+    ) -> Result<()> {
         let id = lower_id(file.row);
-        let mut data = Vec::new();
         for (offset, len) in file.parts(PAGES_MAX) {
             let Bytes::Lower { row, size } = self.bytes(id)? else {
                 break;
             };
-            self.lower.read(row, offset, len, size, &mut data)?;
-            take(id, offset, &data);
+            self.lower.read(row, offset, len, size, data)?;
+            take(id, offset, data);
         }
         Ok(())
     }

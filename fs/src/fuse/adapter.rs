@@ -313,9 +313,9 @@ impl Adapter {
 
     /// Find the answer to a question; may take long.
     pub(super) fn answer(fs: &LayerFs, pages: &PageStore, question: &str) -> sys::Result<Vec<u8>> {
-        let answer = match question.strip_prefix(STORE) {
-            Some(from) => pages.answer(fs, from),
-            None => fs.lower.chunks.answer(question),
+        let answer = match question {
+            STORE => pages.answer(fs),
+            other => fs.lower.chunks.answer(other),
         };
         answer.ok_or(sys::Errno::NODATA)
     }

@@ -12,8 +12,10 @@ use fuser::{INodeNo, Notifier};
 use crate::filesystem::LayerFs;
 use crate::metrics::Requests;
 
-/// The question; after it the number of the file of the pack to begin with.
-pub const STORE: &str = "store.";
+/// The question.
+pub const STORE: &str = "store";
+/// A link on which more of the pack is so long in coming is waited for beside the boot, not before it.
+const PATIENCE: Duration = Duration::from_millis(30);
 /// So long after the mount began nobody can know any more that it is not used.
 const USED_AFTER: Duration = Duration::from_secs(60);
 
@@ -40,18 +42,17 @@ impl PageStore {
         let _ = self.notifier.set(notifier);
     }
 
-    /// Stores the pages of the pack's files from number `from` on, as far as they are here; says in digits which file
-    /// is the first that is left. `None` once the mount is in use.
-    pub(super) fn answer(&self, fs: &LayerFs, from: &str) -> Option<Vec<u8>> {
+    /// Stores the pages of the pack's files, in the order of the pack, as long as it comes; says in digits how many
+    /// files that were. `None` once the mount is in use.
+    pub(super) fn answer(&self, fs: &LayerFs) -> Option<Vec<u8>> {
         let notifier = self.notifier.get()?;
-        let from = from.parse().ok()?;
         if self.requests.changed() || self.began.elapsed() > USED_AFTER {
             return None;
         }
-        let next = fs.hot_pages(from, &mut |id, offset, bytes| {
+        let stored = fs.hot_pages(PATIENCE, &mut |id, offset, bytes| {
             // The kernel may have forgotten the file: then it asks when it needs it.
             let _ = notifier.store(INodeNo(id), offset, bytes);
         });
-        Some(next.to_string().into_bytes())
+        Some(stored.to_string().into_bytes())
     }
 }

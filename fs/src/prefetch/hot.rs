@@ -12,21 +12,22 @@ use crate::remote::source::piece;
 
 /// What the pack among `objects` has of the files of `index`.
 pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> {
+    // Where in the pack each chunk is, if it is there.
+    let places: Vec<Option<u64>> = index
+        .chunks()
+        .map(|chunk| piece(objects, &chunk).filter(|piece| piece.object.optional))
+        .map(|packed| packed.map(|piece| piece.offset))
+        .collect();
     let mut runs: Vec<(u64, Ino, u32, u32)> = Vec::new();
     for ino in 0..index.inode_count() {
         for extent in index.extents(ino, 0..u64::MAX) {
-            let chunk = index.chunk(extent.chunk);
-            let Some(piece) = chunk.and_then(|chunk| piece(objects, &chunk)) else {
+            let Some(Some(place)) = places.get(extent.chunk as usize) else {
                 continue;
             };
             let end = (extent.file_offset + u64::from(extent.len)).div_ceil(PAGE_LEN);
             let first = extent.file_offset / PAGE_LEN;
-            if let (true, Ok(first), Ok(end)) = (
-                piece.object.optional,
-                u32::try_from(first),
-                u32::try_from(end),
-            ) {
-                runs.push((piece.offset, ino, first, end));
+            if let (Ok(first), Ok(end)) = (u32::try_from(first), u32::try_from(end)) {
+                runs.push((*place, ino, first, end));
             }
         }
     }

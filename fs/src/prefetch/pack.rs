@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::{Digest, Index};
+use layerfmt::{Digest, Index, roomy};
 use tokio::sync::watch;
 
 use crate::remote::error::{Blame, FetchError};
@@ -15,7 +15,6 @@ use crate::remote::object::{Object, Piece};
 use crate::remote::source::{Near, piece};
 use crate::remote::status::{Counters, Word};
 use crate::remote::worker::stand_back;
-use crate::sys::memory::roomy;
 
 /// Tries in a row, without a chunk arriving, to go on with a stream that broke: some minutes.
 const TRIES_MAX: u32 = 60;

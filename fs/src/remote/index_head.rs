@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use layerfmt::{Digest, Layer};
+use layerfmt::{Digest, Layer, roomy};
 
 use super::error::{Blame, FetchError};
 use super::exchange::Ask;
@@ -14,6 +14,9 @@ use super::status::Counters;
 /// Rounds over all servers after which an index that none of them has is believed not to exist.
 const ROUNDS_MAX: u32 = 5;
 
+/// Up to this length there is room for all of it from the start, bytes.
+const LEN_AT_ONCE: usize = 8 << 20;
+
 /// Fetches the first `head_len` bytes of the index named `digest`, for as long as it takes. What a broken
 /// answer brought is continued, on the same server: what one server sent is judged as one.
 ///
@@ -23,7 +26,7 @@ pub(crate) async fn index_head(
     inner: &Inner,
     digest: &Digest,
     head_len: u64,
-) -> Result<(Layer, Vec<u8>), FetchError> {
+) -> Result<Layer, FetchError> {
     let path = format!("/indexes/{digest}.index");
     let mut arrived: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
     let (mut avoid, mut rounds) = (0u64, 0u32);
@@ -33,10 +36,10 @@ pub(crate) async fn index_head(
         let had = bytes.len();
         let ask = Ask::range(&path, had as u64..head_len, inner.mirrors.stall(index));
         let error = match more(inner, &server, &ask, head_len, bytes).await {
-            Ok(()) => match Layer::from_vec(bytes.clone()) {
+            Ok(()) => match Layer::from_vec(std::mem::take(bytes)) {
                 Ok(layer) if layer.digest() == *digest => {
                     inner.mirrors.succeeded(index);
-                    return Ok((layer, arrived.remove(&index).unwrap_or_default()));
+                    return Ok(layer);
                 }
                 _ => FetchError::Corrupt,
             },
@@ -77,6 +80,9 @@ async fn more(
         answer.check_range(range)?;
     }
     let len_max = usize::try_from(head_len).unwrap_or(usize::MAX);
+    if bytes.capacity() == 0 && len_max <= LEN_AT_ONCE {
+        *bytes = roomy(len_max);
+    }
     while bytes.len() < len_max {
         let Some(part) = answer.next().await? else {
             return Err(FetchError::Wrong("a body that ends early"));

@@ -51,7 +51,7 @@ impl Plain {
                     digest, head_len, ..
                 } = self.reference;
                 let fetched = fetcher.wait_for(index_head(&fetcher.inner, &digest, head_len));
-                let (layer, _) = fetched
+                let layer = fetched
                     .and_then(|fetched| fetched)
                     .map_err(|error| error.to_string())?;
                 Arc::clone(layer.index())

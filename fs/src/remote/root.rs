@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use layerfmt::manifest::Manifest;
 use layerfmt::trust::HighWater;
-use layerfmt::{Digest, Index};
+use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
 
 use super::fetcher::{Fetcher, FetcherOptions, Keep};
@@ -156,7 +156,7 @@ impl<'a> Opening<'a> {
         let pieces = self.start_pack(&manifest, offline);
         // The connection for what readers want opens while the index comes.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
-        let (index, head) = self
+        let (index, fetched) = self
             .index(&manifest)
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
@@ -166,7 +166,7 @@ impl<'a> Opening<'a> {
         }
         inner.opened.store(true, Ordering::Relaxed);
         if !offline {
-            self.keep(&records, head.as_deref());
+            self.keep(&records, fetched.as_ref());
         }
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
         let words = Arc::new(Words {
@@ -233,10 +233,10 @@ impl<'a> Opening<'a> {
     }
 
     /// Keeps what the next start may need beside the cache.
-    fn keep(&self, records: &Records, index_head: Option<&[u8]>) {
+    fn keep(&self, records: &Records, fetched: Option<&Layer>) {
         let Some(kept) = &self.kept else { return };
         kept.save(&records.bundle, records.verified.high_water);
-        if let Some(head) = index_head {
+        if let Some(head) = fetched.and_then(Layer::in_memory) {
             kept.save_index(&records.verified.manifest.index.digest, head);
         }
     }
@@ -323,7 +323,7 @@ impl<'a> Opening<'a> {
     fn index(
         &self,
         manifest: &Manifest,
-    ) -> Result<(Arc<Index>, Option<Vec<u8>>), super::error::FetchError> {
+    ) -> Result<(Arc<Index>, Option<Layer>), super::error::FetchError> {
         let reference = &manifest.index;
         if let Some(index) = self
             .near
@@ -337,8 +337,8 @@ impl<'a> Opening<'a> {
             return Ok((Arc::clone(layer.index()), None));
         }
         let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
-        let (layer, bytes) = self.fetcher.run(fetched)??;
-        Ok((Arc::clone(layer.index()), Some(bytes)))
+        let layer = self.fetcher.run(fetched)??;
+        Ok((Arc::clone(layer.index()), Some(layer)))
     }
 
     /// Asks for the boot pack while the index comes.
