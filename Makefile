@@ -120,6 +120,12 @@ lab/slices-wide:
 bench-wide: bench-programs lab/slices-wide ## Walks of directories with 100 files each, over 1 and 40 layers (root; ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/wide --slices lab/slices-wide --layers 1,40 --rounds $(ROUNDS) --only "cold walk with stat,second walk with stat,warm walk with stat" --stacks "squashfs+overlayfs,layerfs"
 
+lab/trees/large: lab/trees/big
+	./benches/trees/large.py lab/trees/big $@
+
+bench-large: bench-programs lab/trees/large ## Reads of 448 MiB in large files (root; ROUNDS=5)
+	./benches/compare/compare.py --tree lab/trees/large --layers 1 --rounds $(ROUNDS) --only "cold sequential read,warm sequential read,cold random 4 KiB" --stacks "squashfs+overlayfs,layerfs"
+
 lab/slices-255: lab/trees/minimal
 	rm -rf $@ && mkdir -p $@
 	./benches/boot/slices.py lab/trees/minimal $@ 255
@@ -180,4 +186,4 @@ clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
 .PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-wide bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
+  bench bench-programs bench-compare bench-wide bench-large bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

@@ -14,9 +14,11 @@ DIR is made by rivals.sh, SITE by store.py. Kernel and initrd are handed over di
 "bytes", but printed beside. Raw lines go to RESULTS/boot.jsonl. Boots under software emulation are
 bound by the CPU: read the guest's CPU seconds beside the wall time, and run it alone. "In kernel starts" is the
 time in units of what this very boot needed from the kernel's start to /init, which is the same work for all: it
-varies much less with what else the machine's processors do.
+varies less with what else the machine's processors do. With --paired two modes boot at the same time: a few per cent
+show in ten rounds.
 Needs qemu-system-x86, nbd-server, busybox, python3, the builds of bakery and of shaper."""
 import argparse
+import concurrent.futures
 import json
 import os
 import signal
@@ -182,10 +184,13 @@ def arguments(words=None):
     parser.add_argument("--memory", type=int, default=1536)
     parser.add_argument("--idle", action="store_true", help="memory is looked at 20 s after the boot")
     parser.add_argument("--detail", action="store_true", help="what memory and time went to, in RESULTS/last-boot-MODE.log")
+    parser.add_argument("--paired", action="store_true", help="the two modes at once, one on each of two processors, then swapped")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--programs", default=os.path.join(TOP, "target", "release"))
     parser.add_argument("--results", default=os.path.join(TOP, "benches", "results", time.strftime("%Y-%m-%d")))
     options = parser.parse_args(words)
+    if options.paired and (len(options.modes.split(",")) != 2 or len(os.sched_getaffinity(0)) < 2):
+        parser.error("--paired needs two modes and two processors")
     if any(mode.partition("+")[0] in ("layerfs", "bare") for mode in options.modes.split(",")):
         if not options.site:
             parser.error("the modes layerfs and bare need --site")
@@ -194,31 +199,62 @@ def arguments(words=None):
     return options
 
 
+def measure(options, name, link, number, cpu=None):
+    """One boot as a row; with `cpu`, it and its server are on that processor alone."""
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})  # of this thread, and of what it starts
+    mode, _, layers = name.partition("+")
+    row = {"mode": name, "link": link, "round": number, "load": os.getloadavg()[0], "cpu_alone": cpu,
+           "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    try:
+        row |= boot(options, mode, int(layers or 0), tuple(map(float, link.split(":"))))
+    except BootError as error:
+        row["error"] = str(error)
+    print(f"{link} {name} round {number}: " + (row.get("error", "").splitlines() or [
+        f"{row['from_kernel']:.1f} s, {row['bytes'] / 1e6:.2f} MB, {row['state']}"])[0], file=sys.stderr, flush=True)
+    return row
+
+
+def pair(options, link, number):
+    """Both modes at once, twice: what disturbs the machine disturbs both, and each is on each processor."""
+    modes, cpus = options.modes.split(","), sorted(os.sched_getaffinity(0))[:2]
+    rows = []
+    for order in (cpus, cpus[::-1]):
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            rows += threads.map(lambda mode, cpu: measure(options, mode, link, number, cpu), modes, order)
+    return rows
+
+
+def report_pairs(rows, out):
+    for link in dict.fromkeys(row["link"] for row in rows):
+        here = [row for row in rows if row["link"] == link]
+        pairs = [(a["from_kernel"], b["from_kernel"]) for a, b in zip(here[::2], here[1::2])
+                 if "error" not in a and "error" not in b]
+        if pairs:
+            first, second = zip(*pairs)
+            ratios = sorted(b / a for a, b in pairs)
+            out.write(f"\n{link}, {here[1]['mode']} / {here[0]['mode']}, {len(pairs)} pairs: median "
+                      f"{statistics.median(ratios):.3f} ({ratios[0]:.2f}–{ratios[-1]:.2f}), sums {sum(second) / sum(first):.3f}\n")
+
+
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and QEMU end with it
     os.makedirs(options.results, exist_ok=True)
-    rows, failed = [], 0
+    rows = []
     with open(os.path.join(options.results, "boot.jsonl"), "a", encoding="utf-8") as raw:
         for number in range(options.rounds):
             for link in options.links.split(","):
-                for name in options.modes.split(","):
-                    mode, _, layers = name.partition("+")
-                    row = {"mode": name, "link": link, "round": number, "load": os.getloadavg()[0],
-                           "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-                    try:
-                        row |= boot(options, mode, int(layers or 0), tuple(map(float, link.split(":"))))
-                    except BootError as error:
-                        failed += 1
-                        row["error"] = str(error)
+                made = pair(options, link, number) if options.paired else (
+                    measure(options, name, link, number) for name in options.modes.split(","))
+                for row in made:
                     rows.append(row)
                     raw.write(json.dumps(row) + "\n")
                     raw.flush()
-                    print(f"{link} {name} round {number}: " + (row.get("error", "").splitlines() or [
-                        f"{row['from_kernel']:.1f} s, {row['bytes'] / 1e6:.2f} MB, {row['state']}"])[0],
-                        file=sys.stderr, flush=True)
     report(rows, sys.stdout)
-    return 1 if failed else 0
+    if options.paired:
+        report_pairs(rows, sys.stdout)
+    return 1 if any("error" in row for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -16,11 +16,14 @@ systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
 # Until then every rival does the same: how fast the machine was just then.
 dmesg | sed -n 's,^\[ *\([0-9.]*\)\] Run /init as init process.*,BENCH-INFO init=\1,p'
 systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
-# A boot that is over: what daemons hold only for a while is gone.
-if grep -q bench.idle /proc/cmdline; then sleep 20; fi
-# Free pages in the lists of each CPU (kernels since 6.7 keep many megabytes there), which meminfo counts nowhere.
-awk '$1 == "count:" {pages += $2} END {print "BENCH-INFO mem ListsFree:" pages * 4}' /proc/zoneinfo
-awk '{print "BENCH-INFO mem " $1 $2}' /proc/meminfo
+memory() {
+    # Free pages in the lists of each CPU (kernels since 6.7 keep many megabytes there), which meminfo counts nowhere.
+    awk '$1 == "count:" {pages += $2} END {print "BENCH-INFO mem ListsFree:" pages * 4}' /proc/zoneinfo
+    awk '{print "BENCH-INFO mem " $1 $2}' /proc/meminfo
+}
+# A boot that is over: what daemons hold only for a while is gone, and what measures was read before.
+if grep -q bench.idle /proc/cmdline; then memory > /dev/null; sleep 20; fi
+memory
 awk '$2 == "/" {print "BENCH-INFO root " substr($0, 1, 300)}' /proc/mounts
 for p in /proc/[0-9]*; do
     read -r name < "$p/comm" 2>/dev/null || continue

@@ -18,6 +18,7 @@ use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
 use crate::mount_table;
 use crate::options::MountOptions;
+use crate::spare::Spare;
 use crate::stack::Stack;
 use crate::status::Fixed;
 use crate::sys;
@@ -222,9 +223,9 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let adapter = Adapter::new(Arc::clone(&fs), fixed)
         .with_passthrough(options.passthrough)
         .with_root_duty(options.root_duty);
+    stay_small(&fs, adapter.buffers());
     let attached = session::attach(adapter, &place)?;
-    let device = attached.device.clone();
-    look_after(&stack, &place, &fs, device, options.root_duty);
+    look_after(&stack, &place, attached.device.clone(), options.root_duty);
     drop(fs);
     settle(options, supervised)?;
     attached
@@ -244,23 +245,16 @@ fn default_threads() -> usize {
 }
 
 /// The threads that a mount needs besides those that answer.
-fn look_after(
-    stack: &Stack,
-    place: &Place,
-    fs: &Arc<LayerFs>,
-    device: Option<String>,
-    root_duty: bool,
-) {
+fn look_after(stack: &Stack, place: &Place, device: Option<String>, root_duty: bool) {
     let read_ahead = device.as_deref().and_then(session::ReadAhead::of);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
         super::remote::mind_boot(read_ahead, trace);
     }
     unmount_on_signal(place, device, root_duty);
-    stay_small(fs);
 }
 
-/// While nothing is decoded, the memory of decoded chunks is the machine's.
-fn stay_small(fs: &Arc<LayerFs>) {
+/// While nothing is decoded, the memory of decoded chunks and of replies is the machine's.
+fn stay_small(fs: &Arc<LayerFs>, buffers: Arc<Spare>) {
     let fs = Arc::downgrade(fs);
     let started = std::thread::Builder::new()
         .name("idle".into())
@@ -269,7 +263,12 @@ fn stay_small(fs: &Arc<LayerFs>) {
             loop {
                 std::thread::sleep(IDLE_LOOK);
                 let Some(fs) = fs.upgrade() else { return };
-                if fs.lower.chunks.forget_if_idle(&mut seen) {
+                let before = seen;
+                let held = fs.lower.chunks.forget_if_idle(&mut seen);
+                if before == seen {
+                    buffers.clear();
+                }
+                if held {
                     sys::process::return_memory();
                 }
             }

@@ -81,6 +81,11 @@ impl Adapter {
         }
     }
 
+    /// The memory of replies that nobody uses just now.
+    pub fn buffers(&self) -> Arc<Spare> {
+        Arc::clone(&self.buffers)
+    }
+
     /// The mount is the root of a machine, or will be.
     #[must_use]
     pub fn with_root_duty(mut self, wanted: bool) -> Adapter {
