@@ -259,18 +259,17 @@ fn stay_small(fs: &Arc<LayerFs>, buffers: Arc<Spare>) {
     let started = std::thread::Builder::new()
         .name("idle".into())
         .spawn(move || {
-            let mut seen = 0;
+            let (mut seen, mut rested) = (0, false);
             loop {
                 std::thread::sleep(IDLE_LOOK);
                 let Some(fs) = fs.upgrade() else { return };
-                let before = seen;
-                let held = fs.lower.chunks.forget_if_idle(&mut seen);
-                if before == seen {
+                let idle = fs.lower.chunks.forget_if_idle(&mut seen);
+                // Once for each rest: what was freed meanwhile lies between what is in use.
+                if idle && !rested {
                     buffers.clear();
-                }
-                if held {
                     sys::process::return_memory();
                 }
+                rested = idle;
             }
         });
     if let Err(error) = started {

@@ -162,19 +162,18 @@ impl ChunkCache {
     }
 
     /// Forgets every decoded chunk if none was decoded since the last look, at `seen`: what is in use the
-    /// kernel has in its page cache. Says whether there was something.
+    /// kernel has in its page cache. Says whether none was.
     pub fn forget_if_idle(&self, seen: &mut u64) -> bool {
         let decoded = self.counters.decoded.load(Ordering::Relaxed);
         if std::mem::replace(seen, decoded) != decoded {
             return false;
         }
         self.source.rest();
-        let held = self.held_len() > 0;
-        if held {
+        if self.held_len() > 0 {
             self.decoded.clear();
         }
         self.spare.clear();
-        held
+        true
     }
 
     /// What the source says of itself.
