@@ -85,7 +85,7 @@ pub fn lock_memory() -> Result<(), Errno> {
 }
 
 /// Allocations from this length on get pages of their own, bytes.
-const OWN_PAGES_LEN: libc::c_int = 128 << 10;
+const OWN_PAGES_LEN: libc::c_int = 32 << 10;
 
 /// Has the allocator give large blocks pages of their own, and all threads one heap: memory that is locked
 /// can be given back only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called
