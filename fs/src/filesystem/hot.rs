@@ -52,7 +52,10 @@ impl LayerFs {
                 break;
             };
             self.lower.read(row, offset, len, size, data)?;
-            take(id, offset, data);
+            // Nothing, at a place past the end, would make the file longer.
+            if !data.is_empty() {
+                take(id, offset, data);
+            }
         }
         Ok(())
     }
