@@ -165,12 +165,12 @@ def report(rows, out):
                 continue
             times = sorted(row["from_kernel"] for row in good)
             parts = (median(good, "kernel_bytes") + median(good, "initrd_bytes")) / 1e6
-            starts = sorted(row["from_kernel"] / row["to_init"] for row in good)
+            starts = statistics.median(row["from_kernel"] / row["to_init"] for row in good)
             states = ", ".join(sorted({row["state"] for row in good}))
             out.write(f"| {link} | {mode} | {len(good)} of {len(here)} | {statistics.median(times):.1f} "
                       f"({times[0]:.1f}–{times[-1]:.1f}) | {median(good, 'cpu'):.1f} | "
                       f"{median(good, 'bytes') / 1e6:.2f} | {parts:.1f} | "
-                      f"{median(good, 'memory_used') / 1024:.0f} | {starts[len(starts) // 2]:.2f} | {states} |\n")
+                      f"{median(good, 'memory_used') / 1024:.0f} | {starts:.2f} | {states} |\n")
 
 
 def arguments(words=None):
@@ -204,7 +204,7 @@ def measure(options, name, link, number, cpu=None):
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})  # of this thread, and of what it starts
     mode, _, layers = name.partition("+")
-    row = {"mode": name, "link": link, "round": number, "load": os.getloadavg()[0], "cpu_alone": cpu,
+    row = {"mode": name, "link": link, "round": number, "load": os.getloadavg()[0], "paired": cpu is not None,
            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     try:
         row |= boot(options, mode, int(layers or 0), tuple(map(float, link.split(":"))))

@@ -35,36 +35,19 @@ pub enum SourceError {
 /// Where stored chunks come from. Called from many threads at once; may block for as long as the
 /// bytes may still come.
 pub trait ChunkSource: Send + Sync + std::fmt::Debug {
-    /// The stored bytes of `chunk` of `index` into `out` (cleared first), unverified.
-    ///
-    /// # Errors
-    /// When the bytes cannot be had and waiting longer will not help: the reader gets EIO.
-    fn read_stored(
-        &self,
-        index: &Index,
-        chunk: &Chunk,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SourceError>;
-
     /// The verified, decoded bytes of chunk `id` of `index` into `out`. A source that can make a chunk
     /// from elsewhere when its stored bytes cannot be had (a boot pack's) does so here.
     ///
     /// # Errors
-    /// As [`ChunkSource::read_stored`], and when the bytes are not what the index promised.
+    /// When the bytes cannot be had and waiting longer will not help, or are not what the index promised: the
+    /// reader gets EIO.
     fn read_decoded(
         &self,
         index: &Index,
-        _id: u32,
+        id: u32,
         chunk: &Chunk,
         out: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
-        let mut stored = Vec::new();
-        self.read_stored(index, chunk, &mut stored)?;
-        layerfmt::decode_chunk(chunk, &stored, out).map_err(|error| SourceError::Unreadable {
-            layer: String::from("chunk"),
-            reason: error.to_string(),
-        })
-    }
+    ) -> Result<(), SourceError>;
 
     /// As [`ChunkSource::read_decoded`], into `place`, which has the chunk's decoded length.
     ///

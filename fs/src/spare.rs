@@ -29,10 +29,10 @@ impl Spare {
             return buffer;
         }
         drop(idle);
-        match len {
-            LEN_MIN.. => roomy(len.checked_next_power_of_two().unwrap_or(len)),
-            _ => roomy(len),
-        }
+        let room = len.checked_next_power_of_two().unwrap_or(len);
+        // What would not be kept needs no room for the next.
+        let is_kept = len >= LEN_MIN && room <= LEN_MAX;
+        roomy(if is_kept { room } else { len })
     }
 
     /// Keeps `buffer` for the next use, with what is in it, or drops it.
@@ -82,6 +82,8 @@ mod tests {
         assert_eq!(lent.as_ptr(), place);
         let other = spare.take(127 << 10);
         assert_ne!(other.as_ptr(), place, "it is lent");
+        let long = LEN_MAX + (1 << 20);
+        assert_eq!(spare.take(long).capacity(), long, "it would not be kept");
         for len in [LEN_MIN - 1, 3 << 20, 2 << 20, 1 << 20, 1 << 10] {
             spare.give(Vec::with_capacity(len));
         }

@@ -65,6 +65,15 @@ pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
     report.revision.unwrap()
 }
 
+/// A site whose system has a pack, and where it is served.
+fn packed() -> (Site, Bakery, String) {
+    let site = Site::new();
+    learn(&site);
+    let bakery = Bakery::serve(&site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    (site, bakery, url)
+}
+
 #[test]
 fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
     let site = Site::new();
@@ -109,10 +118,7 @@ fn read_ahead_kib(client: &Client) -> u32 {
 /// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
-    let site = Site::new();
-    learn(&site);
-    let bakery = Bakery::serve(&site);
-    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (site, _bakery, url) = packed();
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     assert_eq!(reads(&client), 0);
     assert_eq!(read_ahead_kib(&client), 4);
@@ -155,10 +161,7 @@ fn warm_before_use(client: &Client) {
 /// S17.1 Between the mount and its first use the pack's pages are stored in the page cache without a read.
 #[test]
 fn before_anybody_uses_a_mount_its_pack_is_stored_without_a_read() {
-    let site = Site::new();
-    learn(&site);
-    let bakery = Bakery::serve(&site);
-    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (site, _bakery, url) = packed();
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     warm_before_use(&client);
     boot(&client, &site);
@@ -170,10 +173,7 @@ fn before_anybody_uses_a_mount_its_pack_is_stored_without_a_read() {
 /// S17.2 A file that the upper has is not stored from the pack.
 #[test]
 fn what_the_upper_has_is_not_stored_from_the_pack() {
-    let site = Site::new();
-    learn(&site);
-    let bakery = Bakery::serve(&site);
-    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (site, _bakery, url) = packed();
     let (_upper, options) = upper();
     let mut files = site.files.clone();
     {
@@ -200,10 +200,7 @@ fn what_the_upper_has_is_not_stored_from_the_pack() {
 /// S17.3 Once anything was changed through the mount nothing is stored any more, whoever says that nobody uses it.
 #[test]
 fn a_mount_in_use_has_nothing_stored_over_it() {
-    let site = Site::new();
-    learn(&site);
-    let bakery = Bakery::serve(&site);
-    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (site, _bakery, url) = packed();
     let (_upper, options) = upper();
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
     std::fs::write(client.at.join("new"), b"x").unwrap();
@@ -218,10 +215,7 @@ fn a_mount_in_use_has_nothing_stored_over_it() {
 /// chunk waited for once.
 #[test]
 fn what_is_gone_keeps_nothing_else_cold() {
-    let site = Site::new();
-    learn(&site);
-    let bakery = Bakery::serve(&site);
-    let url = format!("{}/{SYSTEM}", bakery.url());
+    let (site, _bakery, url) = packed();
     let (_upper, options) = upper();
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
     std::fs::remove_file(client.at.join("large")).unwrap();

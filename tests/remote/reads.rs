@@ -197,6 +197,13 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
     assert!(before < 12, "{before} requests for 5 MB");
 }
 
+/// The file `large`, so that the kernel asks for exactly what is read.
+fn open_past_the_cache(client: &Client) -> std::fs::File {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECT);
+    options.open(client.at.join("large")).unwrap()
+}
+
 /// One read of the kernel costs one round trip, however many chunks it spans.
 #[test]
 fn the_chunks_of_one_read_come_in_one_request() {
@@ -210,12 +217,7 @@ fn the_chunks_of_one_read_come_in_one_request() {
         format!("{}/{SYSTEM}", bakery.url()),
     ] {
         let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
-        // Past the page cache, so that the kernel asks for exactly this.
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(client.at.join("large"))
-            .unwrap();
+        let file = open_past_the_cache(&client);
         let (requests, demanded) = (client.number("requests"), client.number("demanded"));
         let mut bytes = vec![0; LEN];
         file.read_exact_at(&mut bytes, 0).unwrap();
@@ -236,11 +238,7 @@ fn a_read_across_chunks_decodes_each_once() {
     let server = FaultServer::start(site.store());
     let url = format!("{}/{SYSTEM}", server.url());
     let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(client.at.join("large"))
-        .unwrap();
+    let file = open_past_the_cache(&client);
     let decoded = || client.whole_status()["chunks"]["decoded"].as_u64().unwrap();
     let before = decoded();
     for part in AT.windows(2) {

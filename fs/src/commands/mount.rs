@@ -28,8 +28,8 @@ use crate::upper::Upper;
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
 /// How often it is looked whether chunks are still decoded.
 const IDLE_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
-/// What the background process says when the mount is up.
-const READY: &[u8] = b"ready\n";
+/// What the background process says when the mount is up, and `layerfs warm` when it may be used.
+pub(super) const READY: &[u8] = b"ready\n";
 
 /// What was asked for, in full.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 
+use super::mount::READY;
 use super::remote::{ask, ask_parts, open_root};
 use crate::fetch::hot::{HotFile, decode};
 use crate::fuse::session::ReadAhead;
@@ -21,6 +22,7 @@ use crate::sys::process::run_to_the_wait;
 
 /// The kernel takes no more of one advice, pages.
 const ADVICE_PAGES: u32 = 32;
+
 /// Arguments of `layerfs warm`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -54,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stored = store(&root, &files);
         let mut out = std::io::stdout();
         // Whoever does not wait for it need not hear it.
-        let _ = out.write_all(b"ready\n").and_then(|()| out.flush());
+        let _ = out.write_all(READY).and_then(|()| out.flush());
     }
     // Whether the chunk that the next file lies in has not been waited for yet.
     let mut wait = false;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use layerfmt::source::ChunkSource as StoredChunks;
+use layerfmt::source::ChunkSource as _;
 use layerfmt::{Chunk, Index, LayerSet, Source};
 
 use super::{ChunkSource, SourceError};
@@ -20,7 +20,17 @@ fn with_stored(
     decode: impl FnOnce(&[u8]) -> Result<(), layerfmt::FormatError>,
 ) -> Result<(), SourceError> {
     STORED.with_borrow_mut(|stored| {
-        ChunkSource::read_stored(layers, index, chunk, stored)?;
+        layers
+            .read_stored(index, chunk, stored)
+            .map_err(|error| SourceError::Unreadable {
+                layer: match chunk.source {
+                    Source::Own => String::from("itself"),
+                    Source::Borrowed(row) => index
+                        .layer(row)
+                        .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
+                },
+                reason: error.to_string(),
+            })?;
         decode(stored).map_err(|error| SourceError::Unreadable {
             layer: String::from("chunk"),
             reason: error.to_string(),
@@ -29,25 +39,6 @@ fn with_stored(
 }
 
 impl ChunkSource for LayerSet {
-    fn read_stored(
-        &self,
-        index: &Index,
-        chunk: &Chunk,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
-        StoredChunks::read_stored(self, index, chunk, out).map_err(|error| {
-            SourceError::Unreadable {
-                layer: match chunk.source {
-                    Source::Own => String::from("itself"),
-                    Source::Borrowed(row) => index
-                        .layer(row)
-                        .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
-                },
-                reason: error.to_string(),
-            }
-        })
-    }
-
     fn read_decoded(
         &self,
         index: &Index,

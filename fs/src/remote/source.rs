@@ -306,18 +306,6 @@ impl ChunkSource for RemoteSource {
         self.near.memory.lend();
     }
 
-    fn read_stored(
-        &self,
-        _index: &Index,
-        chunk: &Chunk,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
-        let stored = self.stored(&self.objects, chunk)?;
-        out.clear();
-        out.extend_from_slice(&stored);
-        Ok(())
-    }
-
     fn read_decoded(
         &self,
         index: &Index,
