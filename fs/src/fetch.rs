@@ -49,6 +49,22 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError>;
 
+    /// As [`ChunkSource::read_decoded`], of which only the first `wanted` bytes are needed: a source may leave
+    /// the rest undecoded.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::read_decoded`].
+    fn read_decoded_start(
+        &self,
+        index: &Index,
+        id: u32,
+        chunk: &Chunk,
+        _wanted: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        self.read_decoded(index, id, chunk, out)
+    }
+
     /// As [`ChunkSource::read_decoded`], into `place`, which has the chunk's decoded length.
     ///
     /// # Errors

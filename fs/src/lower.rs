@@ -73,7 +73,8 @@ impl Lower {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         if self.chunks.is_slow() {
-            self.chunks.expect(self.chunks_of(row, offset, len, size));
+            let parts = self.parts_of(row, offset, len, size);
+            self.chunks.expect(parts.map(|(id, _)| id));
         }
         let copy =
             |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
@@ -90,8 +91,8 @@ impl Lower {
         out: &mut Vec<u8>,
     ) -> bool {
         // All or nothing: what is copied counts as given out.
-        let mut ids = self.chunks_of(row, offset, len, size);
-        if !ids.all(|id| self.chunks.is_at_hand(id)) {
+        let mut parts = self.parts_of(row, offset, len, size);
+        if !parts.all(|(id, end)| self.chunks.is_at_hand(id, end)) {
             return false;
         }
         let copy = |id, inside, place: &mut [u8]| Ok(self.chunks.copy_at_hand(id, inside, place));
@@ -100,15 +101,29 @@ impl Lower {
 
     /// Whether such a read needs no server.
     pub fn is_near(&self, row: Ino, offset: u64, len: usize) -> bool {
-        let mut ids = self.chunks_of(row, offset, len, u64::MAX);
-        ids.all(|id| self.chunks.is_near(id))
+        let mut parts = self.parts_of(row, offset, len, u64::MAX);
+        parts.all(|(id, _)| self.chunks.is_near(id))
     }
 
-    /// The chunks that such a read takes from, in order.
-    fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> impl Iterator<Item = u32> {
+    /// The chunks that such a read takes from, in order, and how far into each it goes.
+    fn parts_of(
+        &self,
+        row: Ino,
+        offset: u64,
+        len: usize,
+        size: u64,
+    ) -> impl Iterator<Item = (u32, usize)> {
         let end = offset.saturating_add(len as u64).min(size);
         let extents = self.index.extents(row, offset.min(end)..end);
-        extents.map(|extent| extent.chunk)
+        extents.map(move |extent| {
+            let len = end.saturating_sub(extent.file_offset);
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            let len = len.min(extent.len as usize);
+            (
+                extent.chunk,
+                (extent.chunk_offset as usize).saturating_add(len),
+            )
+        })
     }
 
     /// Copies by `copy` what each chunk has of the bytes; stops where it says false.

@@ -1,5 +1,7 @@
 //! Bounded compression and decompression of chunks and sections.
 
+mod start;
+
 use std::cell::RefCell;
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, ResetDirective, Strategy};
@@ -10,6 +12,8 @@ use crate::layout::chunk::{Chunk, Codec};
 use crate::layout::superblock::{Section, SectionId};
 use crate::sys::roomy;
 use crate::x86;
+
+pub use start::decode_chunk_start;
 
 /// How hard to compress. Explicit, because zstd's own tables change strategy with the length of
 /// the input.

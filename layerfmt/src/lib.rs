@@ -32,7 +32,9 @@ pub mod writeback;
 pub mod writer;
 pub mod x86;
 
-pub use codec::{decode_chunk, decode_chunk_into, decode_verified_chunk, verify_chunk};
+pub use codec::{
+    decode_chunk, decode_chunk_into, decode_chunk_start, decode_verified_chunk, verify_chunk,
+};
 pub use digest::Digest;
 pub use error::{ErrorKind, FormatError};
 pub use flatten::{MergedIndex, flatten};

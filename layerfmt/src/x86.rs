@@ -9,6 +9,10 @@
 /// Size of the address window: larger than the largest chunk.
 const WINDOW: i32 = 1 << 24;
 
+/// Bytes after an opcode that are replaced. All but the last so many bytes of the start of a buffer are decoded as they
+/// are in the whole of it.
+pub const OPERAND_LEN: usize = 4;
+
 /// Turn relative operands into absolute ones, in place.
 pub fn encode(bytes: &mut [u8]) {
     convert(

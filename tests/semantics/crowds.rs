@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Fixture, set_xattr};
+use crate::harness::programs::program;
 
 const THREADS: u8 = 16;
 const TIME: Duration = Duration::from_millis(1200);
@@ -200,4 +201,40 @@ fn s2_2_a_listing_of_many_names_while_they_change() {
         over.store(true, Ordering::Relaxed);
         assert!(ended.iter().all(Result::is_ok));
     });
+}
+
+#[test]
+fn single_pages_are_right_also_when_the_chunk_cache_is_full() {
+    const PAGE: usize = 4096;
+    // A program, so that the call filter is in it, and text.
+    let mut plain = fs::read(program("layerfs")).unwrap();
+    plain.truncate(1 << 20);
+    plain.extend((0..1 << 17).flat_map(|i: u64| (i * i % 7919).to_le_bytes()));
+    let content = &plain;
+    let f = Fixture::with(
+        |lower| fs::write(lower.join("f"), content).unwrap(),
+        "chunk-cache=600K",
+    );
+    // Every read asks the daemon.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)
+        .open(f.at("f"))
+        .unwrap();
+    let file = &file;
+    std::thread::scope(|scope| {
+        for seed in 1..5 {
+            scope.spawn(move || {
+                let mut dice = Dice(seed * 7919);
+                let mut buffer = vec![0; 3 * PAGE];
+                for _ in 0..1500 {
+                    let len = PAGE * (1 + dice.below(3));
+                    let at = dice.below(content.len() - len);
+                    file.read_exact_at(&mut buffer[..len], at as u64).unwrap();
+                    assert!(buffer[..len] == content[at..at + len], "{len} from {at}");
+                }
+            });
+        }
+    });
+    assert!(fs::read(f.at("f")).unwrap() == *content);
 }

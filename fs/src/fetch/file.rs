@@ -51,6 +51,19 @@ impl ChunkSource for LayerSet {
         })
     }
 
+    fn read_decoded_start(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        wanted: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk_start(chunk, stored, wanted, out)
+        })
+    }
+
     fn read_decoded_into(
         &self,
         index: &Index,

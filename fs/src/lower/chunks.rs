@@ -17,6 +17,9 @@ use crate::sys::{Errno, Result};
 const ENTRY_LEN: u64 = 96;
 /// A usual decoded chunk, bytes: sizes the cache's tables.
 const CHUNK_LEN_USUAL: u64 = 256 * 1024;
+/// A reader who wants no more than this of a chunk may not want the rest either, bytes: the kernel asks so where
+/// it sees no sequence.
+const SINGLE_LEN_MAX: usize = 16 << 10;
 
 #[derive(Debug, Clone)]
 struct ByLength;
@@ -90,7 +93,8 @@ impl ChunkCache {
     }
 
     /// Copy `place.len()` bytes from `inside` chunk `id`. A request for the whole chunk is decoded
-    /// past the cache: what is read once from end to end must not drive out what is read again.
+    /// past the cache: what is read once from end to end must not drive out what is read again. While the cache
+    /// is full, a chunk of which little is wanted is decoded no further than that.
     ///
     /// # Errors
     /// EIO, with a log line naming layer, chunk and offset.
@@ -105,24 +109,46 @@ impl ChunkCache {
                 .read_decoded_into(&self.index, id, &chunk, place);
             return self.count(id, &chunk, done);
         }
-        let decoded = self.decoded.get_or_insert_with(&id, || {
-            let mut bytes = self.spare.take(chunk.raw_len as usize);
-            let done = self
-                .source
-                .read_decoded(&self.index, id, &chunk, &mut bytes);
-            let decoded = Decoded::new(bytes, Arc::clone(&self.spare));
-            self.count(id, &chunk, done)?;
-            Ok(Arc::new(decoded))
-        })?;
+        let end = inside.saturating_add(place.len());
+        let wanted = match place.len() > SINGLE_LEN_MAX || self.has_room_for(&chunk) {
+            true => chunk.raw_len as usize,
+            false => end,
+        };
+        let decoded = self
+            .decoded
+            .get_or_insert_with(&id, || self.decode(id, &chunk, wanted))?;
+        if self.give(id, &decoded, inside, place) {
+            return Ok(());
+        }
+        // Only the start of it was there, and the second reader wants more.
+        let decoded = self.decode(id, &chunk, chunk.raw_len as usize)?;
+        self.decoded.insert(id, Arc::clone(&decoded));
         match self.give(id, &decoded, inside, place) {
             true => Ok(()),
             false => Err(Errno::IO),
         }
     }
 
+    /// Whether the chunk can be kept without another going for it.
+    fn has_room_for(&self, chunk: &Chunk) -> bool {
+        let len = u64::from(chunk.raw_len) + ENTRY_LEN;
+        self.decoded.weight().saturating_add(len) <= self.decoded.capacity()
+    }
+
+    /// At least the first `wanted` bytes of chunk `id`.
+    fn decode(&self, id: u32, chunk: &Chunk, wanted: usize) -> Result<Arc<Decoded>> {
+        let mut bytes = self.spare.take(chunk.raw_len as usize);
+        let done = self
+            .source
+            .read_decoded_start(&self.index, id, chunk, wanted, &mut bytes);
+        let decoded = Decoded::new(bytes, Arc::clone(&self.spare));
+        self.count(id, chunk, done)?;
+        Ok(Arc::new(decoded))
+    }
+
     /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
     pub fn expect(&self, ids: impl Iterator<Item = u32>) {
-        let mut ids: Vec<u32> = ids.filter(|id| !self.is_at_hand(*id)).collect();
+        let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
         ids.dedup();
         if ids.len() > 1 {
             let chunks: Vec<Chunk> = ids.iter().filter_map(|id| self.index.chunk(*id)).collect();
@@ -130,15 +156,16 @@ impl ChunkCache {
         }
     }
 
-    /// Whether the chunk is decoded already.
-    pub fn is_at_hand(&self, id: u32) -> bool {
-        self.decoded.contains_key(&id)
+    /// Whether the first `len` bytes of the chunk are decoded already.
+    pub fn is_at_hand(&self, id: u32, len: usize) -> bool {
+        let decoded = self.decoded.peek(&id);
+        decoded.is_some_and(|decoded| decoded.reaches(len))
     }
 
     /// Whether the chunk can be had without a server.
     pub fn is_near(&self, id: u32) -> bool {
         let near = |chunk| self.source.is_near(&chunk);
-        self.is_at_hand(id) || self.index.chunk(id).is_some_and(near)
+        self.decoded.contains_key(&id) || self.index.chunk(id).is_some_and(near)
     }
 
     /// What the boot pack has; see [`ChunkSource::hot`].

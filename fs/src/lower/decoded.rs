@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::spare::Spare;
 
-/// The bytes of one chunk. Its memory goes back to the spare buffers.
+/// The bytes of one chunk, or the first of them. Its memory goes back to the spare buffers.
 #[derive(Debug)]
 pub(super) struct Decoded {
     bytes: Vec<u8>,
@@ -22,12 +22,17 @@ impl Decoded {
         }
     }
 
+    /// Whether the first `len` bytes are here.
+    pub(super) fn reaches(&self, len: usize) -> bool {
+        self.bytes.len() >= len
+    }
+
     /// Memory it takes, bytes.
     pub(super) fn held_len(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Fills `place` with the bytes from `inside` on. `None` if there are not as many. True once as
+    /// Fills `place` with the bytes from `inside` on. `None` if not as many are here. True once as
     /// many bytes were given out as there are: the kernel has them, and seldom asks again.
     pub(super) fn copy(&self, inside: usize, place: &mut [u8]) -> Option<bool> {
         let bytes = self.bytes.get(inside..)?.get(..place.len())?;
