@@ -38,6 +38,13 @@ if grep -q bench.detail /proc/cmdline; then
         [ -r "$p/smaps_rollup" ] && grep -q Pss "$p/smaps_rollup" 2>/dev/null || continue
         echo "BENCH-DETAIL process $(cat "$p/comm") $(awk '$1 ~ /^(Rss|Pss|Pss_Anon|Pss_File|Pss_Shmem):/ {printf "%s%s ", $1, $2}' "$p/smaps_rollup") ticks and faults: $(sed 's/.*) //' "$p/stat" | awk '{print $12, $13, $8, $10}')"
     done
+    for p in /proc/[0-9]*; do
+        case $(cat "$p/comm" 2>/dev/null) in *layerfs*) awk '
+            /^[0-9a-f]+-/ {name = $2 " " ($6 == "" ? "anonymous" : $6)}
+            {value[$1] = $2}
+            /^VmFlags:/ && value["Rss:"] >= 32 {print "BENCH-DETAIL mapping", name, value["Size:"], value["Rss:"], "anonymous", value["Anonymous:"], "lent", value["LazyFree:"]}
+            ' "$p/smaps" | sort | uniq -c | sed 's/^ *\([0-9]*\) \(BENCH-DETAIL mapping\)/\2 \1 x/';; esac
+    done
     sed -n 's/^\(pgfault\|pgmajfault\|thp_fault_alloc\) /BENCH-DETAIL vmstat &/p' /proc/vmstat
     dmesg | sed -n 's/^/BENCH-DETAIL dmesg /p' | tail -n 60
     df -k | sed 's/^/BENCH-DETAIL df /'

@@ -9,6 +9,7 @@ mod copy_data;
 mod copy_up;
 mod create;
 mod data;
+mod descriptors;
 mod hot;
 mod listing;
 mod lookup;
@@ -19,14 +20,12 @@ pub mod reply;
 pub mod tree;
 mod xattr;
 
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use lru::LruCache;
-
 pub use self::create::Make;
+use self::descriptors::Descriptors;
 use self::reply::{NodeId, ROOT_ID, row_of};
 use self::tree::{Node, Tree};
 use crate::lower::Lower;
@@ -59,8 +58,6 @@ impl Default for Settings {
     }
 }
 
-type Descriptors = LruCache<NodeId, Arc<OwnedFd>>;
-
 /// What a mount shows.
 #[derive(Debug)]
 pub struct LayerFs {
@@ -88,12 +85,8 @@ impl LayerFs {
     /// # Errors
     /// What the upper's file system says.
     pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
-        let part = |count: u64| {
-            NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX))
-                .unwrap_or(NonZeroUsize::MIN)
-        };
-        let directories = part((settings.descriptors_max / 2).clamp(16, 1 << 16));
-        let files = part((settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, 256));
+        let directories = (settings.descriptors_max / 2).clamp(16, 1 << 16);
+        let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, 256);
         let rows = if upper.is_some() {
             lower.index.inode_count() as usize
         } else {
@@ -105,9 +98,9 @@ impl LayerFs {
             settings,
             tree: RwLock::new(Tree::default()),
             row_lookups: (0..rows).map(|_| AtomicU32::new(0)).collect(),
-            directories: Mutex::new(LruCache::new(directories)),
+            directories: Mutex::new(Descriptors::new(directories)),
             files: (0..FILE_SHARDS)
-                .map(|_| Mutex::new(LruCache::new(files)))
+                .map(|_| Mutex::new(Descriptors::new(files)))
                 .collect(),
             data_locks: (0..DATA_LOCKS).map(|_| Mutex::new(())).collect(),
         };
@@ -158,19 +151,19 @@ impl LayerFs {
 
     /// The open file of a node all of whose data is in the upper.
     fn open_file(&self, id: NodeId) -> Option<Arc<OwnedFd>> {
-        self.file_shard(id)?.get(&id).map(Arc::clone)
+        self.file_shard(id)?.get(id)
     }
 
     fn keep_file(&self, id: NodeId, file: &Arc<OwnedFd>) {
         let dropped = self
             .file_shard(id)
-            .and_then(|mut shard| shard.push(id, Arc::clone(file)));
+            .and_then(|mut shard| shard.keep(id, file));
         drop(dropped);
     }
 
     fn drop_descriptors(&self, id: NodeId) {
-        let file = self.file_shard(id).and_then(|mut shard| shard.pop(&id));
-        let directory = lock(&self.directories).pop(&id);
+        let file = self.file_shard(id).and_then(|mut shard| shard.take(id));
+        let directory = lock(&self.directories).take(id);
         drop((file, directory));
     }
 
@@ -183,8 +176,8 @@ impl LayerFs {
             if at == ROOT_ID {
                 break upper.root();
             }
-            if let Some(fd) = lock(&self.directories).get(&at) {
-                break Arc::clone(fd);
+            if let Some(fd) = lock(&self.directories).get(at) {
+                break fd;
             }
             let node = tree.get(at).ok_or(Errno::STALE)?;
             match (node.names.first(), &node.orphan) {
@@ -198,7 +191,7 @@ impl LayerFs {
         };
         while let Some((id, name)) = below.pop() {
             directory = Arc::new(upper.open_directory(&directory, name)?);
-            let dropped = lock(&self.directories).push(id, Arc::clone(&directory));
+            let dropped = lock(&self.directories).keep(id, &directory);
             drop(dropped);
         }
         Ok(directory)

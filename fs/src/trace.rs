@@ -3,7 +3,7 @@
 //! One bit per page and one record per run of pages; a touched page costs an atomic read from then on.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use layerfmt::trace::{BootTrace, PAGE_LEN, Touch};
@@ -24,12 +24,19 @@ const QUIET_MAX: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub struct TraceRecorder {
     tree: Digest,
-    /// For each inode the number of its first page in `seen`.
-    first_pages: Vec<u64>,
-    seen: Vec<AtomicU64>,
+    /// Gone when the recording ends.
+    pages: RwLock<Option<Pages>>,
     open: AtomicBool,
     started: Instant,
     state: Mutex<State>,
+}
+
+/// Which pages were touched.
+#[derive(Debug)]
+struct Pages {
+    /// For each inode the number of its first page in `seen`.
+    first: Vec<u32>,
+    seen: Vec<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -41,25 +48,11 @@ struct State {
 impl TraceRecorder {
     /// A recorder for the files of `index`, whose tree has this digest.
     pub fn new(index: &Arc<Index>, tree: Digest) -> TraceRecorder {
-        let mut first_pages = Vec::with_capacity(index.inode_count() as usize + 1);
-        let mut pages = 0u64;
-        for ino in 0..index.inode_count() {
-            first_pages.push(pages);
-            let size = index
-                .inode(ino)
-                .filter(|inode| inode.is_file())
-                .map_or(0, |inode| inode.size);
-            pages = pages.saturating_add(size.div_ceil(PAGE_LEN));
-        }
-        first_pages.push(pages);
-        let open = pages <= PAGES_MAX;
-        let words = if open { pages.div_ceil(64) } else { 0 };
-        let seen = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let pages = Pages::of(index);
         TraceRecorder {
             tree,
-            first_pages,
-            seen,
-            open: AtomicBool::new(open),
+            open: AtomicBool::new(pages.is_some()),
+            pages: RwLock::new(pages),
             started: Instant::now(),
             state: Mutex::new(State {
                 touches: Vec::new(),
@@ -73,36 +66,25 @@ impl TraceRecorder {
         if len == 0 || !self.open.load(Ordering::Relaxed) {
             return;
         }
-        let (Some(first), Some(next)) = (
-            self.first_pages.get(ino as usize),
-            self.first_pages.get(ino as usize + 1),
-        ) else {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((pages, (first, end))) = pages
+            .as_ref()
+            .and_then(|pages| Some((pages, pages.range(ino)?)))
+        else {
             return;
         };
         let from = offset / PAGE_LEN;
         let to = offset
             .saturating_add(len)
             .div_ceil(PAGE_LEN)
-            .min(next - first);
+            .min(end - first);
         for page in from..to {
-            if self.mark(first + page)
+            if pages.mark(first + page)
                 && let Ok(page) = u32::try_from(page)
             {
                 self.record(ino, page);
             }
         }
-    }
-
-    /// True if the page was not marked before.
-    fn mark(&self, page: u64) -> bool {
-        let bit = 1u64 << (page % 64);
-        let Some(word) = usize::try_from(page / 64)
-            .ok()
-            .and_then(|word| self.seen.get(word))
-        else {
-            return false;
-        };
-        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
     fn record(&self, ino: Ino, page: u32) {
@@ -145,6 +127,8 @@ impl TraceRecorder {
     /// Ends the recording: the boot is over.
     pub fn stop(&self) {
         self.open.store(false, Ordering::Relaxed);
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        drop(pages.take());
     }
 
     /// What was recorded so far.
@@ -154,6 +138,44 @@ impl TraceRecorder {
             tree: self.tree,
             touches: state.touches.clone(),
         }
+    }
+}
+
+impl Pages {
+    /// Those of all files of `index`; `None` if they are too many.
+    fn of(index: &Index) -> Option<Pages> {
+        let mut first = Vec::with_capacity(index.inode_count() as usize + 1);
+        let mut count = 0u64;
+        for ino in 0..index.inode_count() {
+            first.push(u32::try_from(count).ok()?);
+            let size = index
+                .inode(ino)
+                .filter(|inode| inode.is_file())
+                .map_or(0, |inode| inode.size);
+            count = count.saturating_add(size.div_ceil(PAGE_LEN));
+        }
+        first.push(u32::try_from(count).ok().filter(|_| count <= PAGES_MAX)?);
+        let seen = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Some(Pages { first, seen })
+    }
+
+    /// The numbers of the first page of file `ino` and of the page after its last.
+    fn range(&self, ino: Ino) -> Option<(u64, u64)> {
+        let first = self.first.get(ino as usize)?;
+        let end = self.first.get(ino as usize + 1)?;
+        Some((u64::from(*first), u64::from(*end)))
+    }
+
+    /// True if the page was not marked before.
+    fn mark(&self, page: u64) -> bool {
+        let bit = 1u64 << (page % 64);
+        let Some(word) = usize::try_from(page / 64)
+            .ok()
+            .and_then(|word| self.seen.get(word))
+        else {
+            return false;
+        };
+        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 

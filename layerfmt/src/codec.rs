@@ -2,7 +2,7 @@
 
 mod start;
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, ResetDirective, Strategy};
 
@@ -146,8 +146,27 @@ fn refused(what: &str, code: usize) -> FormatError {
     FormatError::corrupt("zstd", 0, format!("cannot {what}: {name}"))
 }
 
-thread_local! {
-    static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+/// Decoders between two uses; each has 100 kB of its own.
+static DECODERS: Mutex<Vec<DCtx<'static>>> = Mutex::new(Vec::new());
+/// Most of them kept.
+const DECODERS_MAX: usize = 8;
+
+fn with_decoder<T>(work: impl FnOnce(&mut DCtx<'static>) -> T) -> T {
+    let decoders = || DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = decoders().pop();
+    let mut decoder = kept.unwrap_or_else(DCtx::create);
+    let done = work(&mut decoder);
+    let mut decoders = decoders();
+    if decoders.len() < DECODERS_MAX {
+        decoders.push(decoder);
+    }
+    done
+}
+
+/// Lets go of memory that is kept for the next decoding.
+pub fn rest() {
+    let mut decoders = DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(std::mem::take(&mut *decoders));
 }
 
 /// Decompress zstd frames of exactly `raw_len` bytes into `out` (cleared first). Allocates no more
@@ -159,7 +178,7 @@ fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::
     }
     out.try_reserve_exact(raw_len)
         .map_err(|_| format!("no memory for {raw_len} bytes"))?;
-    match DECODER.with_borrow_mut(|decoder| decoder.decompress(out, stored)) {
+    match with_decoder(|decoder| decoder.decompress(out, stored)) {
         Err(code) => Err(format!(
             "not a zstd frame: {}",
             zstd::zstd_safe::get_error_name(code)
@@ -224,7 +243,7 @@ pub fn decode_chunk_into(chunk: &Chunk, stored: &[u8], place: &mut [u8]) -> Resu
         place.copy_from_slice(stored);
         return Ok(());
     }
-    match DECODER.with_borrow_mut(|decoder| decoder.decompress(place, stored)) {
+    match with_decoder(|decoder| decoder.decompress(place, stored)) {
         Err(code) => {
             let name = zstd::zstd_safe::get_error_name(code);
             return Err(corrupt(format!("not a zstd frame: {name}")));

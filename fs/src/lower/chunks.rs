@@ -200,6 +200,7 @@ impl ChunkCache {
             self.decoded.clear();
         }
         self.spare.clear();
+        layerfmt::rest();
         true
     }
 

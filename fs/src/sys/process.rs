@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -72,6 +73,9 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
+/// What a lock covers begins at a multiple of this.
+const PAGE_LEN: usize = 4096;
+
 /// Keep every page of the process in memory, those to come as well.
 ///
 /// # Errors
@@ -91,6 +95,7 @@ const OWN_PAGES_LEN: libc::c_int = 32 << 10;
 /// can be given back only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called
 /// before threads start.
 pub fn keep_heap_small() {
+    HEAP_START.store(heap_end(), Ordering::Relaxed);
     // SAFETY: integer arguments only; what the kernel or glibc does not have fails without effect.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
@@ -99,10 +104,32 @@ pub fn keep_heap_small() {
     }
 }
 
-/// Gives back to the kernel what the allocator holds and nobody uses.
+/// Where the heap ended when [`keep_heap_small`] was called; nearly all of it comes after that. 0: it was not.
+static HEAP_START: AtomicUsize = AtomicUsize::new(0);
+
+fn heap_end() -> usize {
+    // SAFETY: asks, and moves nothing.
+    unsafe { libc::sbrk(0) as usize }
+}
+
+/// Gives back to the kernel what the allocator holds and nobody uses. Of a locked heap
+/// ([`keep_heap_small`], [`lock_memory`]) too: it is unlocked for that long.
 pub fn return_memory() {
-    // SAFETY: no pointer is passed; the allocator takes its own locks.
-    unsafe { libc::malloc_trim(0) };
+    let start = HEAP_START
+        .load(Ordering::Relaxed)
+        .next_multiple_of(PAGE_LEN);
+    let heap = (start as *mut libc::c_void, heap_end().saturating_sub(start));
+    let is_known = start > 0 && heap.1 > 0;
+    // SAFETY: locks change nothing in memory, and the allocator takes its own; what it maps meanwhile is locked
+    // as everything to come is.
+    unsafe {
+        let unlocked = is_known && libc::munlock(heap.0, heap.1) == 0;
+        libc::malloc_trim(0);
+        let len = heap_end().saturating_sub(start).min(heap.1);
+        if unlocked && libc::mlock2(heap.0, len, libc::MLOCK_ONFAULT) != 0 {
+            tracing::warn!(errno = %last_error(), "part of the heap is no longer locked");
+        }
+    }
 }
 
 /// Never be chosen by the out-of-memory killer.

@@ -1,13 +1,9 @@
 //! The first part of a chunk, without the work for the rest: zstd decodes block by block, each of at most 128 KiB and
 //! mostly a quarter of that.
 
-use std::cell::RefCell;
+use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
-use zstd::zstd_safe::{
-    DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, SafeResult, get_error_name,
-};
-
-use super::{decode_verified_chunk, verify_chunk};
+use super::{decode_verified_chunk, verify_chunk, with_decoder};
 use crate::error::{FormatError, Result};
 use crate::layout::chunk::{Chunk, Codec};
 use crate::sys::roomy;
@@ -15,10 +11,6 @@ use crate::x86;
 
 /// Stored bytes given to the decoder at once: blocks end somewhere in them.
 const PIECE_LEN: usize = 8 << 10;
-
-thread_local! {
-    static DECODER: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
-}
 
 /// Verify the stored bytes of a chunk, all of them, then decode at least its first `wanted` bytes into `out` (cleared
 /// first), or all of it if it is shorter or was stored as it is. How much it is, is what `out` has.
@@ -77,12 +69,10 @@ fn decompress_start(
     wanted: usize,
     out: &mut Vec<u8>,
 ) -> std::result::Result<(), usize> {
-    DECODER.with_borrow_mut(|decoder| {
-        let decoder = match decoder {
-            Some(decoder) => decoder,
-            none => none.insert(stable_decoder()?),
-        };
+    with_decoder(|decoder| {
         decoder.reset(ResetDirective::SessionOnly)?;
+        // Straight into the buffer it is given.
+        decoder.set_parameter(DParameter::StableOutBuffer(true))?;
         let mut to = OutBuffer::around(out);
         for piece in stored.chunks(PIECE_LEN) {
             let mut from = InBuffer::around(piece);
@@ -97,13 +87,6 @@ fn decompress_start(
         }
         Ok(())
     })
-}
-
-/// A decoder that writes straight into the buffer it is given.
-fn stable_decoder() -> std::result::Result<DCtx<'static>, usize> {
-    let mut decoder = DCtx::create();
-    let set: SafeResult = decoder.set_parameter(DParameter::StableOutBuffer(true));
-    set.map(|_| decoder)
 }
 
 #[cfg(test)]
