@@ -6,6 +6,7 @@ pub mod helper;
 pub mod mount;
 pub mod push;
 pub mod remote;
+mod rest;
 pub mod shutdown;
 pub mod status;
 pub mod umount;

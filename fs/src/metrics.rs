@@ -121,6 +121,15 @@ impl Requests {
             .any(|count| count > 0)
     }
 
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        let counts = self
+            .counters
+            .iter()
+            .map(|counter| counter.count.load(Ordering::Relaxed));
+        counts.sum()
+    }
+
     /// The kinds that occurred.
     pub fn report(&self) -> Vec<Report> {
         let rows = NAMES
@@ -154,6 +163,7 @@ mod tests {
         requests.add(Operation::Write, Duration::from_micros(3));
         assert!(requests.changed());
         requests.add(Operation::Write, Duration::from_micros(5));
+        assert_eq!(requests.count(), 3);
         let report = requests.report();
         assert_eq!(
             (report.len(), report[0].name.as_str(), report[0].count),

@@ -317,3 +317,43 @@ fn s16_7_an_ordinary_users_as_well() {
     assert!(ends_after(pid, Signal::TERM, 10));
     assert_eq!(flags(OWN, &at), None);
 }
+
+/// Of the daemon's heap: KiB that are resident, and KiB of these that are locked.
+fn heap(pid: u32) -> (u64, u64) {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut heap = (0, 0);
+    for part in maps.split("[heap]\n").skip(1) {
+        let value = |name: &str| {
+            let line = part.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim()
+        };
+        let kib: u64 = value("Rss:").trim_end_matches(" kB").parse().unwrap();
+        heap.0 += kib;
+        heap.1 += if value("VmFlags:").contains("lo") {
+            kib
+        } else {
+            0
+        };
+    }
+    heap
+}
+
+#[test]
+fn a_roots_heap_is_given_back_at_rest_and_locked_again() {
+    let f = Fixture::with(|_| {}, "root-duty");
+    let pid = f.mount.pid();
+    for i in 0..8000 {
+        fs::write(f.at(&format!("file-{i:0200}")), "changed").unwrap();
+    }
+
+    let (most, locked) = heap(pid);
+    assert!(locked + 64 >= most, "{locked} of {most} KiB are locked");
+    for i in 0..8000 {
+        fs::remove_file(f.at(&format!("file-{i:0200}"))).unwrap();
+    }
+    wait_until(Duration::from_secs(30), || {
+        let (left, locked) = heap(pid);
+
+        left + 500 < most && locked > 0 && locked + 64 >= left
+    });
+}

@@ -18,7 +18,6 @@ use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
 use crate::mount_table;
 use crate::options::MountOptions;
-use crate::spare::Spare;
 use crate::stack::Stack;
 use crate::status::Fixed;
 use crate::sys;
@@ -26,8 +25,6 @@ use crate::upper::Upper;
 
 /// Open descriptors we would like to be allowed.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
-/// How often it is looked whether chunks are still decoded.
-const IDLE_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// What the background process says when the mount is up, and `layerfs warm` when it may be used.
 pub(super) const READY: &[u8] = b"ready\n";
 
@@ -223,7 +220,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let adapter = Adapter::new(Arc::clone(&fs), fixed)
         .with_passthrough(options.passthrough)
         .with_root_duty(options.root_duty);
-    stay_small(&fs, adapter.buffers());
+    super::rest::begin(&fs, adapter.buffers(), adapter.requests());
     let attached = session::attach(adapter, &place)?;
     look_after(&stack, &place, attached.device.clone(), options.root_duty);
     drop(fs);
@@ -251,30 +248,6 @@ fn look_after(stack: &Stack, place: &Place, device: Option<String>, root_duty: b
         super::remote::mind_boot(read_ahead, trace);
     }
     unmount_on_signal(place, device, root_duty);
-}
-
-/// While nothing is decoded, the memory of decoded chunks and of replies is the machine's.
-fn stay_small(fs: &Arc<LayerFs>, buffers: Arc<Spare>) {
-    let fs = Arc::downgrade(fs);
-    let started = std::thread::Builder::new()
-        .name("idle".into())
-        .spawn(move || {
-            let (mut seen, mut rested) = (0, false);
-            loop {
-                std::thread::sleep(IDLE_LOOK);
-                let Some(fs) = fs.upgrade() else { return };
-                let idle = fs.lower.chunks.forget_if_idle(&mut seen);
-                // Once for each rest: what was freed meanwhile lies between what is in use.
-                if idle && !rested {
-                    buffers.clear();
-                    sys::process::return_memory();
-                }
-                rested = idle;
-            }
-        });
-    if let Err(error) = started {
-        tracing::warn!(%error, "decoded chunks stay in memory");
-    }
 }
 
 /// A signal unmounts, and the daemon ends with the last who uses the mount. One whose mount is in no table

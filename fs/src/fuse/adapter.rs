@@ -86,6 +86,11 @@ impl Adapter {
         Arc::clone(&self.buffers)
     }
 
+    /// What was asked so far.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
+    }
+
     /// The mount is the root of a machine, or will be.
     #[must_use]
     pub fn with_root_duty(mut self, wanted: bool) -> Adapter {

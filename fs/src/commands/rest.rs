@@ -1,0 +1,45 @@
+//! What the daemon gives back while nobody asks it for much.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::filesystem::LayerFs;
+use crate::metrics::Requests;
+use crate::spare::Spare;
+use crate::sys::process::return_memory;
+
+/// How long nothing may be decoded until decoded chunks are forgotten, and how often that is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Fewer requests between two looks are a rest.
+const QUIET: u64 = 100;
+/// After so many the heap has holes that are worth a look.
+const BUSY: u64 = 1000;
+
+/// While nothing is decoded, the memory of decoded chunks and of replies is the machine's; so is what was needed
+/// for many requests once there are few.
+pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<Spare>, requests: Arc<Requests>) {
+    let fs = Arc::downgrade(fs);
+    let started = std::thread::Builder::new()
+        .name("idle".into())
+        .spawn(move || {
+            let mut decoded = 0;
+            // Requests at the last look, and when memory was returned last; that only once for each rest.
+            let (mut before, mut returned, mut rested) = (0, 0, false);
+            loop {
+                std::thread::sleep(LOOK);
+                let Some(fs) = fs.upgrade() else { return };
+                let count = requests.count();
+                let quiet = count - std::mem::replace(&mut before, count) < QUIET;
+                let idle = fs.lower.chunks.forget_if_idle(&mut decoded);
+                if idle && (!rested || (quiet && count - returned >= BUSY)) {
+                    returned = count;
+                    buffers.clear();
+                    return_memory();
+                }
+                rested = idle;
+            }
+        });
+    if let Err(error) = started {
+        tracing::warn!(%error, "decoded chunks stay in memory");
+    }
+}
