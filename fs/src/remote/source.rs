@@ -304,6 +304,7 @@ impl RemoteSource {
 impl ChunkSource for RemoteSource {
     fn rest(&self) {
         self.near.memory.lend();
+        self.fetcher.rest();
     }
 
     fn read_decoded(
