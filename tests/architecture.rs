@@ -12,6 +12,11 @@ fn root() -> PathBuf {
 
 /// All Rust sources below `dir`, with their text.
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {
+    files(dir, "rs")
+}
+
+/// All files below `dir` with this extension, with their text.
+fn files(dir: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open = vec![root().join(dir)];
     while let Some(dir) = open.pop() {
@@ -19,7 +24,7 @@ fn sources(dir: &str) -> Vec<(PathBuf, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 let text = std::fs::read_to_string(&path).unwrap();
                 found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
             }
@@ -167,4 +172,29 @@ fn files_stay_small() {
         }
     }
     assert!(large.is_empty(), "over 500 lines: {large:?}");
+}
+
+/// Python takes the last definition of a name without a word: a script's own `run` in place of the one it imports is
+/// found only by running it, and the long ones are run seldom.
+#[test]
+fn scripts_do_not_redefine_what_they_import() {
+    let mut imported = 0;
+    for (path, text) in files("tests/boot", "py")
+        .into_iter()
+        .chain(files("benches", "py"))
+    {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("from "));
+        for (_, names) in lines.filter_map(|line| line.split_once(" import ")) {
+            for name in names.split(" #").next().unwrap_or_default().split(", ") {
+                let definition = format!("def {name}(");
+                assert!(
+                    !text.lines().any(|line| line.starts_with(&definition)),
+                    "{}: {name} is imported and defined",
+                    path.display()
+                );
+                imported += 1;
+            }
+        }
+    }
+    assert!(imported > 10, "{imported}");
 }

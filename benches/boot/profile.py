@@ -28,7 +28,7 @@ import threading
 import time
 
 import boot
-from machine import BootError, Machine, run
+from machine import BootError, Machine, run_script
 
 # With these, addresses are those of the symbols, and the same in every boot.
 FIXED = " nokaslr norandmaps"
@@ -195,4 +195,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

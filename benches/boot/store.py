@@ -18,7 +18,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "tests", "boot"))
-from machine import free_port, run  # noqa: E402
+from machine import free_port, run_script  # noqa: E402
 from office import STATIC, Site, call  # noqa: E402
 
 SYSTEM = "bench"
@@ -92,4 +92,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -10,7 +10,7 @@ import argparse
 import os
 import tempfile
 
-from machine import run
+from machine import run_script
 from office import Site, call, report
 
 # As ALT's menus for a netboot have it (p11, and before bootchain), with the server and the directory filled in.
@@ -71,4 +71,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

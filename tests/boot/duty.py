@@ -19,7 +19,7 @@ import re
 import tempfile
 import time
 
-from machine import run
+from machine import run_script
 from office import Site, report
 
 OUTAGE = 60
@@ -224,4 +224,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

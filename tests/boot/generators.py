@@ -9,7 +9,7 @@ import argparse
 import os
 import tempfile
 
-from machine import run
+from machine import run_script
 from office import HERE, STATIC, Site, call, report
 
 PARAMETERS = {"initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
@@ -47,4 +47,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 
-from machine import BootError, free_port, wait_port, run
+from machine import BootError, free_port, run_script, wait_port
 from office import BAKERY, STATIC, TOP, Site, call, report
 
 REPORTER = "layerfs-boot-report.service"
@@ -209,4 +209,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -28,7 +28,7 @@ class BootError(Exception):
     """What went wrong, with the end of the console."""
 
 
-def run(main):
+def run_script(main):
     """The whole of a script: a boot that failed says why, in its last line."""
     try:
         main()

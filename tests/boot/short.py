@@ -10,7 +10,7 @@ state running, and a clean poweroff.
 import argparse
 import tempfile
 
-from machine import run
+from machine import run_script
 from office import Site, report
 
 
@@ -38,4 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -8,7 +8,7 @@ by `poweroff` and `reboot` in which the daemon is spared and nothing is forced.
 import argparse
 import tempfile
 
-from machine import run
+from machine import run_script
 from office import Site, report
 
 
@@ -63,4 +63,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)
