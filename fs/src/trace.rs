@@ -111,6 +111,7 @@ impl TraceRecorder {
     /// True while the boot goes on; ends the recording when it is plainly over.
     pub fn is_booting(&self) -> bool {
         if !self.open.load(Ordering::Relaxed) {
+            self.stop();
             return false;
         }
         let quiet = {

@@ -96,13 +96,29 @@ pub fn decode_chunk(bytes: &[u8]) {
         codec,
         digest,
     };
-    let mut out = Vec::new();
+    let (mut out, mut whole) = (Vec::new(), None);
     if layerfmt::decode_chunk(&chunk, stored, &mut out).is_ok() {
         assert_eq!(
             out.len(),
             raw_len as usize,
             "a decoded chunk has its promised length"
         );
+        whole = Some(out);
+    }
+    let mut start = Vec::new();
+    for wanted in [1, raw_len as usize / 3, raw_len as usize] {
+        let done = layerfmt::decode_chunk_start(&chunk, stored, wanted, &mut start);
+        assert!(
+            done.is_ok() || whole.is_none(),
+            "what decodes whole has a start"
+        );
+        if done.is_ok() {
+            let least = wanted.min(raw_len as usize);
+            assert!((least..=raw_len as usize).contains(&start.len()));
+        }
+        if let Some(whole) = whole.as_ref().filter(|_| done.is_ok()) {
+            assert!(whole.starts_with(&start), "the start of the whole");
+        }
     }
 }
 
