@@ -24,6 +24,8 @@ import stacks
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "benches", "trees"))
+from files import regular_files  # noqa: E402
 
 # name: (workload, list of files, runs before it that are not timed, caches dropped before it)
 CASES = {
@@ -61,20 +63,15 @@ def hidden(slices):
 def file_lists(tree, slices, work):
     """Files of the tree by the use a case makes of them; the same on every stack."""
     small, large, gone = [], [], hidden(slices)
-    for folder, folders, files in os.walk(tree):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)
-            if os.path.islink(path) or not os.path.isfile(path):
-                continue
-            size = os.path.getsize(path)
-            inside = os.path.relpath(path, tree)
-            if inside in gone:
-                continue
-            if 0 < size <= 16 << 10:
-                small.append(inside)
-            elif 4 << 20 <= size <= 64 << 20:
-                large.append((size, inside))
+    for path in regular_files(tree):
+        size = os.path.getsize(path)
+        inside = os.path.relpath(path, tree)
+        if inside in gone:
+            continue
+        if 0 < size <= 16 << 10:
+            small.append(inside)
+        elif 4 << 20 <= size <= 64 << 20:
+            large.append((size, inside))
     total, chosen = 0, []
     for size, inside in sorted(large, key=lambda item: item[1]):
         if total < 400 << 20:

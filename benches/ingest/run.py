@@ -28,17 +28,15 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "benches", "trees"))
+from files import regular_files  # noqa: E402
+
 WAIT_MAX = 600
 
 
 def files_of(tree):
     """Every regular file below tree with its length, in a fixed order."""
-    for directory, directories, names in os.walk(tree):
-        directories.sort()
-        for name in sorted(names):
-            path = os.path.join(directory, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                yield path, os.path.getsize(path)
+    return ((path, os.path.getsize(path)) for path in regular_files(tree))
 
 
 def make_base(tree, out, most):

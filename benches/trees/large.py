@@ -5,17 +5,15 @@ measured. The same for the same SOURCE."""
 import os
 import sys
 
+from files import regular_files
+
 FILES, LEN = 7, 64 << 20
 
 
 def contents(source):
-    for folder, folders, files in os.walk(source):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                with open(path, "rb") as file:
-                    yield file.read()
+    for path in regular_files(source):
+        with open(path, "rb") as file:
+            yield file.read()
 
 
 def main():

@@ -35,8 +35,9 @@ pub enum SourceError {
 /// Where stored chunks come from. Called from many threads at once; may block for as long as the
 /// bytes may still come.
 pub trait ChunkSource: Send + Sync + std::fmt::Debug {
-    /// The verified, decoded bytes of chunk `id` of `index` into `out`. A source that can make a chunk
-    /// from elsewhere when its stored bytes cannot be had (a boot pack's) does so here.
+    /// The verified, decoded bytes of chunk `id` of `index` into `out`, of which only the first `wanted` are needed: a
+    /// source may leave the rest undecoded. One that can make a chunk from elsewhere when its stored bytes cannot be had
+    /// (a boot pack's) does so here.
     ///
     /// # Errors
     /// When the bytes cannot be had and waiting longer will not help, or are not what the index promised: the
@@ -46,26 +47,11 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         index: &Index,
         id: u32,
         chunk: &Chunk,
+        wanted: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError>;
 
-    /// As [`ChunkSource::read_decoded`], of which only the first `wanted` bytes are needed: a source may leave
-    /// the rest undecoded.
-    ///
-    /// # Errors
-    /// As [`ChunkSource::read_decoded`].
-    fn read_decoded_start(
-        &self,
-        index: &Index,
-        id: u32,
-        chunk: &Chunk,
-        _wanted: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
-        self.read_decoded(index, id, chunk, out)
-    }
-
-    /// As [`ChunkSource::read_decoded`], into `place`, which has the chunk's decoded length.
+    /// All of a chunk as [`ChunkSource::read_decoded`] gives it, into `place`, which has the chunk's decoded length.
     ///
     /// # Errors
     /// As [`ChunkSource::read_decoded`].
@@ -77,7 +63,7 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         place: &mut [u8],
     ) -> Result<(), SourceError> {
         let mut decoded = Vec::new();
-        self.read_decoded(index, id, chunk, &mut decoded)?;
+        self.read_decoded(index, id, chunk, place.len(), &mut decoded)?;
         if decoded.len() != place.len() {
             return Err(SourceError::Unreadable {
                 layer: String::from("chunk"),

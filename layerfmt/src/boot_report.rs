@@ -13,8 +13,10 @@ use crate::manifest::RevisionName;
 pub const REPORT_LEN_MAX: usize = 4096;
 /// Longest text in one, bytes: a unit of systemd has at most 255, those that end a boot under 64.
 const TEXT_LEN_MAX: usize = 128;
-/// Longest time, milliseconds: a year. Also a machine that has been up for long tells of its boot.
-pub const BOOT_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// Longest boot, milliseconds: what takes longer than a day is no boot.
+pub const BOOT_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Latest moment, milliseconds since the kernel's start: a year. A machine that has been up for long may tell of its boot.
+pub const MOMENT_MS_MAX: u64 = 366 * BOOT_MS_MAX;
 /// Largest count: what JSON's numbers hold exactly everywhere.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 /// The only form there is.
@@ -194,15 +196,21 @@ impl BootReport {
                 "a text is not one line",
             )?;
         }
-        let optional = [
-            times.initrd_ms,
-            times.mounted_ms,
-            times.userspace_ms,
-            times.finished_ms,
-        ];
-        let given = optional.into_iter().flatten();
-        for time in given.chain([times.target_ms, times.counted_ms]) {
-            check(time <= BOOT_MS_MAX, "a time is longer than a year")?;
+        // Without systemd nobody knows when the boot was over: it is the moment of the question.
+        let (target, now) = match times.clock {
+            Clock::Systemd => (Some(times.target_ms), None),
+            Clock::Uptime => (None, Some(times.target_ms)),
+        };
+        let stages = [times.initrd_ms, times.userspace_ms, times.finished_ms];
+        for time in stages.into_iter().chain([target]).flatten() {
+            check(time <= BOOT_MS_MAX, "a time is longer than a day")?;
+        }
+        let moments = [Some(times.counted_ms), times.mounted_ms, now];
+        for moment in moments.into_iter().flatten() {
+            check(
+                moment <= MOMENT_MS_MAX,
+                "a moment is more than a year after the start",
+            )?;
         }
         check(times.target_ms > 0, "a boot that took no time")?;
         let counts = &self.counts;
@@ -258,15 +266,31 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_is_told_of_also_days_later() {
+        let mut late = report();
+        late.times.counted_ms = 3 * BOOT_MS_MAX;
+        assert!(late.encode().is_ok());
+        late.times.target_ms = 3 * BOOT_MS_MAX;
+        assert!(late.encode().is_err(), "that is no boot");
+        late.times.clock = Clock::Uptime;
+        assert!(late.encode().is_ok());
+        late.times.target_ms = MOMENT_MS_MAX + 1;
+        assert!(late.encode().is_err());
+    }
+
+    #[test]
     fn hostile_reports_are_refused() {
         let good = serde_json::to_value(report()).unwrap();
-        let table: [(&str, serde_json::Value); 10] = [
+        let table: [(&str, serde_json::Value); 13] = [
             ("/format", 2.into()),
             ("/revision", "../../etc@1".into()),
             ("/revision", "kiosk/main".into()),
             ("/times/target_ms", 0.into()),
             ("/times/target_ms", (-1).into()),
             ("/times/target_ms", (BOOT_MS_MAX + 1).into()),
+            ("/times/userspace_ms", (BOOT_MS_MAX + 1).into()),
+            ("/times/counted_ms", (MOMENT_MS_MAX + 1).into()),
+            ("/times/mounted_ms", (MOMENT_MS_MAX + 1).into()),
             ("/times/unit", "a\nb".into()),
             ("/pack", "x".repeat(TEXT_LEN_MAX + 1).into()),
             ("/counts/bytes", u64::MAX.into()),

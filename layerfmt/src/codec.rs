@@ -163,21 +163,26 @@ fn with_decoder<T>(work: impl FnOnce(&mut DCtx<'static>) -> T) -> T {
     done
 }
 
-/// Lets go of memory that is kept for the next decoding.
-pub fn rest() {
+/// Lets go of the decoders that are kept for the next use.
+pub fn forget_decoders() {
     let mut decoders = DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
     drop(std::mem::take(&mut *decoders));
 }
 
-/// Decompress zstd frames of exactly `raw_len` bytes into `out` (cleared first). Allocates no more
-/// than that.
-fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+/// Empties `out` and has it room for `raw_len` bytes.
+fn make_room(raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     out.clear();
     if out.capacity() < raw_len {
         *out = roomy(raw_len);
     }
     out.try_reserve_exact(raw_len)
-        .map_err(|_| format!("no memory for {raw_len} bytes"))?;
+        .map_err(|_| format!("no memory for {raw_len} bytes"))
+}
+
+/// Decompress zstd frames of exactly `raw_len` bytes into `out` (cleared first). Allocates no more
+/// than that.
+fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+    make_room(raw_len, out)?;
     match with_decoder(|decoder| decoder.decompress(out, stored)) {
         Err(code) => Err(format!(
             "not a zstd frame: {}",

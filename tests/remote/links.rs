@@ -68,7 +68,7 @@ fn first_byte(site: &Site, server: SocketAddr, rtt: Duration) -> (Duration, Dura
     let chunk = root.index.chunk(0).unwrap();
     let mut bytes = Vec::new();
     root.source
-        .read_decoded(&root.index, 0, &chunk, &mut bytes)
+        .read_decoded(&root.index, 0, &chunk, usize::MAX, &mut bytes)
         .unwrap();
     assert!(root.source.report().requests <= 3);
     (opened, since.elapsed())

@@ -23,7 +23,8 @@ pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<Spare>, requests: Arc<Reques
         .name("idle".into())
         .spawn(move || {
             let mut decoded = 0;
-            // Requests at the last look, and when memory was returned last; that only once for each rest.
+            // Requests at the last look, and when memory was returned last: at the first look of a rest, and again after
+            // many requests.
             let (mut before, mut returned, mut rested) = (0, 0, false);
             loop {
                 std::thread::sleep(LOOK);

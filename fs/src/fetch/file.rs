@@ -44,18 +44,6 @@ impl ChunkSource for LayerSet {
         index: &Index,
         _id: u32,
         chunk: &Chunk,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
-        with_stored(self, index, chunk, |stored| {
-            layerfmt::decode_chunk(chunk, stored, out)
-        })
-    }
-
-    fn read_decoded_start(
-        &self,
-        index: &Index,
-        _id: u32,
-        chunk: &Chunk,
         wanted: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {

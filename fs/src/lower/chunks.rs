@@ -1,4 +1,5 @@
-//! Decoded chunks: bounded in bytes, one decode however many readers wait.
+//! Decoded chunks: bounded in bytes, one decode however many readers wait (but for those who want more of a chunk
+//! than the start that is there).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,7 +141,7 @@ impl ChunkCache {
         let mut bytes = self.spare.take(chunk.raw_len as usize);
         let done = self
             .source
-            .read_decoded_start(&self.index, id, chunk, wanted, &mut bytes);
+            .read_decoded(&self.index, id, chunk, wanted, &mut bytes);
         let decoded = Decoded::new(bytes, Arc::clone(&self.spare));
         self.count(id, chunk, done)?;
         Ok(Arc::new(decoded))
@@ -200,7 +201,7 @@ impl ChunkCache {
             self.decoded.clear();
         }
         self.spare.clear();
-        layerfmt::rest();
+        layerfmt::forget_decoders();
         true
     }
 

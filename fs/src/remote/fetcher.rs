@@ -338,11 +338,6 @@ impl Fetcher {
         }
     }
 
-    /// Nothing is read for now: what is kept for the next fetch need not be.
-    pub fn rest(&self) {
-        self.inner.mirrors.rest();
-    }
-
     /// Since when the longest waiter waits.
     pub fn waiting(&self) -> Option<Duration> {
         self.inner.waiting()

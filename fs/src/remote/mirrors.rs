@@ -74,11 +74,6 @@ impl Mirrors {
         self.all.get(index).map(|mirror| &mirror.server)
     }
 
-    /// Nothing is asked of any of them for now.
-    pub(crate) fn rest(&self) {
-        self.all.iter().for_each(|mirror| mirror.server.rest());
-    }
-
     /// The healthiest server that is not in the bit set `avoid`, or when to look again.
     /// Who never sent wrong bytes goes first, then who has not failed lately, then as they were named.
     pub(crate) fn choose(&self, avoid: u64, now: Instant) -> Choice {

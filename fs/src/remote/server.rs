@@ -191,14 +191,6 @@ impl Server {
         }
     }
 
-    /// Nothing is asked for now: with HTTP/2 one connection is enough for what comes next.
-    pub(crate) fn rest(&self) {
-        if self.multiplexed.load(Ordering::Relaxed) {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(std::mem::take(&mut *idle));
-        }
-    }
-
     /// Opens the HTTP/2 connection ahead of need, if the server is one for it.
     pub(crate) async fn warm_h2(&self) {
         if self.multiplexes.load(Ordering::Relaxed) {

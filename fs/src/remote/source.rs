@@ -304,7 +304,6 @@ impl RemoteSource {
 impl ChunkSource for RemoteSource {
     fn rest(&self) {
         self.near.memory.lend();
-        self.fetcher.rest();
     }
 
     fn read_decoded(
@@ -312,6 +311,7 @@ impl ChunkSource for RemoteSource {
         index: &Index,
         id: u32,
         chunk: &Chunk,
+        _wanted: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
         let decoded = self

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -73,9 +73,6 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// What a lock covers begins at a multiple of this.
-const PAGE_LEN: usize = 4096;
-
 /// Keep every page of the process in memory, those to come as well.
 ///
 /// # Errors
@@ -85,8 +82,15 @@ pub fn lock_memory() -> Result<(), Errno> {
         rustix::mm::MlockAllFlags::CURRENT
             | rustix::mm::MlockAllFlags::FUTURE
             | rustix::mm::MlockAllFlags::ONFAULT,
-    )
+    )?;
+    LOCKED.store(true, Ordering::Relaxed);
+    Ok(())
 }
+
+/// Whether [`lock_memory`] did.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+/// What a lock covers begins at a multiple of this.
+const PAGE_LEN: usize = 4096;
 
 /// Allocations from this length on get pages of their own, bytes.
 const OWN_PAGES_LEN: libc::c_int = 32 << 10;
@@ -119,11 +123,11 @@ pub fn return_memory() {
         .load(Ordering::Relaxed)
         .next_multiple_of(PAGE_LEN);
     let heap = (start as *mut libc::c_void, heap_end().saturating_sub(start));
-    let is_known = start > 0 && heap.1 > 0;
+    let is_locked = LOCKED.load(Ordering::Relaxed) && start > 0 && heap.1 > 0;
     // SAFETY: locks change nothing in memory, and the allocator takes its own; what it maps meanwhile is locked
     // as everything to come is.
     unsafe {
-        let unlocked = is_known && libc::munlock(heap.0, heap.1) == 0;
+        let unlocked = is_locked && libc::munlock(heap.0, heap.1) == 0;
         libc::malloc_trim(0);
         let len = heap_end().saturating_sub(start).min(heap.1);
         if unlocked && libc::mlock2(heap.0, len, libc::MLOCK_ONFAULT) != 0 {

@@ -3,10 +3,9 @@
 
 use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
-use super::{decode_verified_chunk, verify_chunk, with_decoder};
+use super::{decode_verified_chunk, make_room, verify_chunk, with_decoder};
 use crate::error::{FormatError, Result};
 use crate::layout::chunk::{Chunk, Codec};
-use crate::sys::roomy;
 use crate::x86;
 
 /// Stored bytes given to the decoder at once: blocks end somewhere in them.
@@ -34,24 +33,13 @@ pub fn decode_chunk_start(
     if wanted >= raw_len {
         return decode_verified_chunk(chunk, stored, out);
     }
-    out.clear();
-    if out.capacity() < raw_len {
-        *out = roomy(raw_len);
-    }
-    out.try_reserve_exact(raw_len).map_err(|_| {
-        FormatError::corrupt(
-            "chunk",
-            chunk.offset,
-            format!("no memory for {raw_len} bytes"),
-        )
-    })?;
-    decompress_start(stored, wanted, out).map_err(|code| {
-        let name = get_error_name(code);
-        FormatError::corrupt("chunk", chunk.offset, format!("not a zstd frame: {name}"))
-    })?;
+    let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
+    make_room(raw_len, out).map_err(corrupt)?;
+    decompress_start(stored, wanted, out)
+        .map_err(|code| corrupt(format!("not a zstd frame: {}", get_error_name(code))))?;
     if out.len() < wanted || out.len() > raw_len {
         let what = format!("decodes to {} bytes, not to {raw_len}", out.len());
-        return Err(FormatError::corrupt("chunk", chunk.offset, what));
+        return Err(corrupt(what));
     }
     if chunk.codec == Codec::ZstdX86 {
         x86::decode(out);
