@@ -39,6 +39,11 @@ pub const NAME_LEN_MAX: usize = 255;
 const DATA_LOCKS: usize = 64;
 /// Parts of the cache of open files.
 const FILE_SHARDS: usize = 16;
+/// Open files of one part: all of them leave room in a table of 4,096 for directories and what else is open.
+const FILES_OPEN_MAX: u64 = 224;
+
+/// A node's file and directory, if they are open.
+type OpenOnes = [Option<Arc<OwnedFd>>; 2];
 
 /// The choices of a mount that the file system itself depends on.
 #[derive(Debug, Clone)]
@@ -86,7 +91,7 @@ impl LayerFs {
     /// What the upper's file system says.
     pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
         let directories = (settings.descriptors_max / 2).clamp(16, 1 << 16);
-        let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, 256);
+        let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, FILES_OPEN_MAX);
         let rows = if upper.is_some() {
             lower.index.inode_count() as usize
         } else {
@@ -161,10 +166,11 @@ impl LayerFs {
         drop(dropped);
     }
 
-    fn drop_descriptors(&self, id: NodeId) {
+    /// Take what the caches hold open of node `id`.
+    fn take_descriptors(&self, id: NodeId) -> OpenOnes {
         let file = self.file_shard(id).and_then(|mut shard| shard.take(id));
         let directory = lock(&self.directories).take(id);
-        drop((file, directory));
+        [file, directory]
     }
 
     /// The open upper directory of node `id`, which is in the tree.

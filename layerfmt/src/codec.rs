@@ -25,7 +25,7 @@ pub struct Effort {
     pub tuned: Option<Tuned>,
 }
 
-/// zstd's match finder parameters.
+/// zstd's match finder parameters, and how long its blocks may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuned {
     /// 1 (fast) to 9 (btultra2).
@@ -42,6 +42,9 @@ pub struct Tuned {
     pub min_match: u32,
     /// Match length good enough to stop searching.
     pub target_length: u32,
+    /// Longest block of a frame, bytes; zstd's own bound is 128 KiB. A reader of one page decodes whole blocks, from
+    /// the chunk's start up to it.
+    pub block_len_max: u32,
 }
 
 impl Effort {
@@ -83,6 +86,7 @@ impl Compressor {
                 CParameter::SearchLog(tuned.search_log),
                 CParameter::MinMatch(tuned.min_match),
                 CParameter::TargetLength(tuned.target_length),
+                CParameter::MaxBlockSize(tuned.block_len_max),
                 CParameter::Strategy(strategy(tuned.strategy)),
             ]);
         }
@@ -371,6 +375,28 @@ mod tests {
             codec,
             digest: Digest::of(stored),
         }
+    }
+
+    /// docs/FORMAT.md 9.1: the blocks of a bake are of at most 64 KiB.
+    #[test]
+    fn a_page_costs_no_more_than_its_block_and_those_before_it() {
+        // Six bits in each byte, all alike: nothing makes zstd end a block early, and each is longer than a piece.
+        let mut state = 1_u32;
+        let raw: Vec<u8> = (0..256 << 10)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 26) as u8
+            })
+            .collect();
+        let mut stored = Vec::new();
+        let mut compressor = Compressor::new(crate::Options::bake().effort).unwrap();
+        let codec = compressor.compress(&raw, false, &mut stored).unwrap();
+        assert_eq!(codec, Codec::Zstd);
+        let chunk = chunk(&stored, raw.len() as u32, codec);
+        let mut start = Vec::new();
+        decode_chunk_start(&chunk, &stored, 4096, &mut start).unwrap();
+        assert!(start.len() <= 64 << 10, "{} bytes", start.len());
+        assert_eq!(start, raw[..start.len()]);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Options {
             search_log: 3,
             min_match: 3,
             target_length: 24,
+            block_len_max: 64 << 10,
         };
         let effort = Effort {
             level: 14,

@@ -22,6 +22,41 @@ fn unmounted() -> (Fixture, PathBuf) {
     (f, helper)
 }
 
+/// What a read of the kernel is at most: chunks of layers that were baked, and longer ones of those compressed anew.
+#[test]
+fn s16_8_reads_of_local_layers_are_as_long_as_their_chunks() {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), super::bytes(3 << 20)).unwrap());
+    let read_len = || {
+        let options = flags("/proc/self/mountinfo", &f.mount.at).unwrap();
+        let found = options
+            .split([',', ' '])
+            .find_map(|option| option.strip_prefix("max_read="));
+        found.map(|len| len.parse::<u32>().unwrap())
+    };
+    assert_eq!(read_len(), Some(256 << 10));
+    f.mount.detach();
+    let small = f.bench.path("small.layer");
+    run(Command::new(program("bakery"))
+        .args(["compact", "--recompress", "--output"])
+        .args([&small, &f.layer]));
+    fs::rename(&small, &f.layer).unwrap();
+    f.mount.recover();
+    assert_eq!(read_len(), Some(1 << 20));
+    assert_eq!(fs::read(f.at("f")).unwrap(), super::bytes(3 << 20));
+}
+
+/// The table of a daemon's descriptors is long from the start: growing it stops every opener for ten milliseconds.
+#[test]
+fn s16_9_a_writable_mount_has_room_for_descriptors() {
+    let f = Fixture::new(|_| ());
+    let status = fs::read_to_string(format!("/proc/{}/status", f.mount.pid())).unwrap();
+    let len = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    assert!(
+        len.unwrap().trim().parse::<u32>().unwrap() >= 4096,
+        "{status}"
+    );
+}
+
 /// The flags of the mount on `at`, those of its file system, and its type.
 fn flags(table: &str, at: &Path) -> Option<String> {
     let table = fs::read_to_string(table).unwrap();

@@ -49,6 +49,32 @@ fn s9_1_the_kernel_checks_permissions() {
 }
 
 #[test]
+fn s9_4_a_new_file_gets_and_loses_capabilities() {
+    const NAME: &str = "security.capability";
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let f = Fixture::new(|_| ());
+    let path = f.at("new");
+    // The kernel asks at the first write, and so knows that there is none.
+    fs::write(&path, "x").unwrap();
+    for _ in 0..2 {
+        assert_eq!(xattr(&path, NAME), None);
+        set_xattr(&path, NAME, &capability).unwrap();
+        assert_eq!(xattr(&path, NAME).unwrap(), capability);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(xattr(&path, NAME).unwrap(), capability);
+        fs::write(&path, "y").unwrap();
+    }
+    set_xattr(&path, NAME, &capability).unwrap();
+    rustix::fs::removexattr(&path, NAME).unwrap();
+    assert_eq!(xattr(&path, NAME), None);
+    set_xattr(&path, NAME, &capability).unwrap();
+    f.mount.again();
+    assert_eq!(xattr(&path, NAME).unwrap(), capability);
+}
+
+#[test]
 fn s9_2_owners_groups_and_default_acls() {
     let f = Fixture::new(|lower| fs::create_dir(lower.join("gone")).unwrap());
     open_to_all(&f);

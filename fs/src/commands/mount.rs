@@ -25,6 +25,8 @@ use crate::upper::Upper;
 
 /// Open descriptors we would like to be allowed.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
+/// As many as a writable mount uses when much is changed, but for thousands of directories: 32 KiB of the kernel's.
+const DESCRIPTORS_USUAL: u64 = 1 << 12;
 /// What the background process says when the mount is up, and `layerfs warm` when it may be used.
 pub(super) const READY: &[u8] = b"ready\n";
 
@@ -164,6 +166,10 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         sys::process::enter_mount_namespace(namespace)
             .with_context(|| format!("mount namespace {}", namespace.display()))?;
     }
+    let descriptors_max = sys::process::raise_descriptor_limit(DESCRIPTORS_WANTED);
+    if request.options.upper()?.is_some() {
+        sys::process::reserve_descriptors(DESCRIPTORS_USUAL.min(descriptors_max));
+    }
     let mut request = request.clone();
     session::remove_dead_mount(&request.mountpoint);
     let mountpoint = std::fs::canonicalize(&request.mountpoint)
@@ -174,7 +180,6 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         Some((upper, work)) => Some(Upper::open(upper, work, options.wait)?),
         None => None,
     };
-    let descriptors_max = sys::process::raise_descriptor_limit(DESCRIPTORS_WANTED);
     rustix::process::umask(rustix::fs::Mode::empty());
     let read_only = upper.is_none();
     let digest = stack.digest();

@@ -60,8 +60,12 @@ impl LayerFs {
                 .ok_or(Errno::STALE)?;
             return Ok(Attr { nlink: 0, ..attr });
         }
-        let stat = match self.open_file(id) {
-            Some(file) => rustix::fs::fstat(&file)?,
+        let open = match node.is_dir() {
+            true => lock(&self.directories).get(id),
+            false => self.open_file(id),
+        };
+        let stat = match open {
+            Some(open) => rustix::fs::fstat(&open)?,
             None => self.at(tree, id, node)?.stat()?,
         };
         let mut attr = Attr::from_stat(id, &stat);

@@ -114,6 +114,8 @@ impl LayerFs {
             in_upper: true,
             number: stat.st_ino,
             device: stands_in.then_some((0, 0)),
+            // New, and ours: a default ACL is all that it can have got.
+            incapable: opened.is_some(),
             lookups: 1.into(),
             ..Node::default()
         };

@@ -120,6 +120,8 @@ pub struct Node {
     pub device: Option<(u32, u32)>,
     /// How often the kernel was told of it; rows are counted apart.
     pub lookups: AtomicU32,
+    /// A file of the upper that certainly has no `security.capability`: the kernel asks at the first write to each.
+    pub incapable: bool,
     /// A directory's part in the upper.
     pub listing: Listing,
     /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.

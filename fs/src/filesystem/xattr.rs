@@ -32,6 +32,9 @@ impl LayerFs {
             return of_row(row_of(id).ok_or(Errno::STALE)?);
         };
         let tree = self.read_tree();
+        if name == CAPABILITY && is_incapable(&tree, id) {
+            return Err(Errno::NODATA);
+        }
         match self.upper_at(&tree, id)? {
             None => of_row(row_of(id).ok_or(Errno::STALE)?),
             Some(_) if name == CAPABILITY && is_copied(&tree, id) => tree
@@ -137,6 +140,11 @@ impl LayerFs {
         let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
         let mut tree = self.write_tree();
         self.copy_up(&mut tree, id)?;
+        if name == CAPABILITY
+            && let Some(node) = tree.get_mut(id)
+        {
+            node.incapable = false;
+        }
         let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
         if name == CAPABILITY && is_copied(&tree, id) {
             return self.change_kept(&tree, id, &at, value, flags);
@@ -196,6 +204,11 @@ impl LayerFs {
         }
         Ok(has)
     }
+}
+
+/// Whether `id` has no capabilities and nobody need look.
+fn is_incapable(tree: &Tree, id: NodeId) -> bool {
+    tree.get(id).is_some_and(|node| node.incapable)
 }
 
 /// Whether the data of `id` is being copied.

@@ -31,6 +31,9 @@ pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const READDIR_LARGE_MINOR: u32 = 44;
 /// Largest read and write, bytes.
 const TRANSFER_LEN_MAX: u32 = 1 << 20;
+/// Largest read of local layers with chunks of the usual length, bytes: the read-ahead is then several requests, which
+/// several threads answer, and who waits for a page waits for one of them.
+const NEAR_READ_LEN: u32 = 256 << 10;
 /// Requests the kernel may have under way without waiting.
 const BACKGROUND_MAX: u16 = 64;
 /// How a file is opened through us: the page cache stays, no flush is sent.
@@ -89,6 +92,15 @@ impl Adapter {
     /// What was asked so far.
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
+    }
+
+    /// Largest read the kernel shall ask for, bytes. What has to be fetched is asked for together.
+    pub(super) fn read_len_max(&self) -> u32 {
+        let chunks = &self.fs.lower.chunks;
+        match chunks.is_slow() {
+            true => TRANSFER_LEN_MAX,
+            false => chunks.usual_len(NEAR_READ_LEN, TRANSFER_LEN_MAX),
+        }
     }
 
     /// The mount is the root of a machine, or will be.

@@ -92,7 +92,7 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
         Err(Errno::ACCESS | Errno::PERM) => return attach_as_user(adapter, place, config),
         Err(errno) => return Err(SessionError::NoFuse(errno)),
     };
-    match mount(&device, place) {
+    match mount(&device, place, adapter.read_len_max()) {
         Ok(()) => {
             let pages = Arc::clone(&adapter.pages);
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
@@ -112,9 +112,9 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
     }
 }
 
-fn mount(device: &OwnedFd, place: &Place) -> Result<(), Errno> {
+fn mount(device: &OwnedFd, place: &Place, read_len_max: u32) -> Result<(), Errno> {
     let data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other,max_read={read_len_max}",
         device.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
@@ -140,6 +140,7 @@ fn attach_as_user(
         MountOption::FSName(place.name.clone()),
         MountOption::Subtype("layerfs".to_owned()),
         MountOption::DefaultPermissions,
+        MountOption::CUSTOM(format!("max_read={}", adapter.read_len_max())),
     ];
     let mut left = place.flags - MountFlags::NOSUID - MountFlags::NODEV;
     for (flag, option) in [

@@ -147,6 +147,21 @@ impl ChunkCache {
         Ok(Arc::new(decoded))
     }
 
+    /// The raw length, bytes, that half of the content is in chunks of no more than: from `least` doubled up to at most
+    /// `most`. Reads of that length find whole chunks, and several of them run beside each other.
+    pub fn usual_len(&self, least: u32, most: u32) -> u32 {
+        let total: u64 = self.index.chunks().map(|c| u64::from(c.raw_len)).sum();
+        let within = |len: u32| {
+            let short = self.index.chunks().filter(|c| c.raw_len <= len);
+            short.map(|c| u64::from(c.raw_len)).sum::<u64>()
+        };
+        let mut len = least;
+        while len < most && within(len) < total.div_ceil(2) {
+            len = len.saturating_mul(2);
+        }
+        len.min(most)
+    }
+
     /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
     pub fn expect(&self, ids: impl Iterator<Item = u32>) {
         let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
