@@ -113,6 +113,9 @@ bench-programs: build
 bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
+bench-floor: bench-programs ## Microseconds that one FUSE message costs a file system that does nothing (root)
+	target/release/floor 1
+
 lab/slices-wide:
 	rm -rf lab/trees/wide && mkdir -p lab/trees
 	./benches/trees/wide.py lab/trees/wide $@
@@ -186,4 +189,4 @@ clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
 .PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-wide bench-large bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

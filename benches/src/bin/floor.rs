@@ -1,0 +1,151 @@
+//! What one FUSE message costs a file system that does nothing: the floor under every case that is made of messages.
+//!
+//! floor [THREADS]
+//!
+//! A mount that says "no such file" to every name, and a process that asks for 20,000 names, five times. Prints
+//! the microseconds of one question in each. Needs root. Restrict the CPUs with taskset, as compare.py is.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Instant;
+
+use layerfs_benches::fixture::Failure;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+const NAMES: u32 = 20_000;
+const ROUNDS: u32 = 5;
+
+// From <linux/fuse.h>.
+const LOOKUP: u32 = 1;
+const FORGET: u32 = 2;
+const GETATTR: u32 = 3;
+const INIT: u32 = 26;
+const DESTROY: u32 = 38;
+const BATCH_FORGET: u32 = 42;
+/// Length of a request's header, bytes.
+const IN_HEADER_LEN: usize = 40;
+const INIT_OUT_LEN: usize = 64;
+const ATTR_OUT_LEN: usize = 104;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let done = match arguments.next().as_deref() {
+        Some("ask") => arguments.next().map_or(Ok(()), |root| ask(&root)),
+        threads => serve(threads.map_or(1, |threads| threads.parse().unwrap_or(1))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask(root: &str) -> Result<(), Failure> {
+    for round in 0..ROUNDS {
+        let began = Instant::now();
+        for number in 0..NAMES {
+            let found = rustix::fs::stat(format!("{root}/{round}-{number}"));
+            if !matches!(found, Err(Errno::NOENT)) {
+                return Err("a name was found, or the mount is gone".into());
+            }
+        }
+        let each = began.elapsed().as_secs_f64() / f64::from(NAMES);
+        writeln!(io::stdout(), "{:.2}", each * 1e6)?;
+    }
+    Ok(())
+}
+
+fn serve(threads: u32) -> Result<(), Failure> {
+    let root = std::env::temp_dir().join(format!("floor-{}", std::process::id()));
+    std::fs::create_dir(&root)?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let device = Arc::new(rustix::fs::open(c"/dev/fuse", flags, Mode::empty())?);
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions",
+        device.as_raw_fd()
+    );
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount(
+        "floor",
+        &root,
+        "fuse.floor",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )?;
+    for _ in 0..threads.max(1) {
+        let device = Arc::clone(&device);
+        std::thread::spawn(move || answer_all(&device));
+    }
+    let asked = measure(&root);
+    rustix::mount::unmount(&root, UnmountFlags::DETACH)?;
+    std::fs::remove_dir(&root)?;
+    asked
+}
+
+fn measure(root: &Path) -> Result<(), Failure> {
+    let mut asks = Command::new(std::env::current_exe()?);
+    match asks.arg("ask").arg(root).status()?.success() {
+        true => Ok(()),
+        false => Err("the asking process failed".into()),
+    }
+}
+
+fn answer_all(device: &OwnedFd) {
+    let mut request = vec![0; (1 << 20) + 4096];
+    loop {
+        match rustix::io::read(device, &mut request[..]) {
+            Ok(len) if len >= IN_HEADER_LEN => {
+                if !answer(device, &request[..len]) {
+                    return;
+                }
+            }
+            Err(Errno::NOENT | Errno::INTR | Errno::AGAIN) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Answers one request; false after the last.
+fn answer(device: &OwnedFd, request: &[u8]) -> bool {
+    let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| request[at + i]));
+    let mut body = Vec::new();
+    let mut put = |len: usize, words: &[(usize, u32)]| {
+        body = vec![0; len];
+        for (at, word) in words {
+            body[*at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+    };
+    let error = match word(4) {
+        FORGET | BATCH_FORGET => return true,
+        DESTROY => return false,
+        // The kernel's own version, writes of 128 KiB.
+        INIT => {
+            put(
+                INIT_OUT_LEN,
+                &[(0, 7), (4, word(IN_HEADER_LEN + 4)), (20, 1 << 17)],
+            );
+            0
+        }
+        // Of the root, for an hour.
+        GETATTR => {
+            put(ATTR_OUT_LEN, &[(0, 3600), (16, 1), (76, 0o40755), (80, 2)]);
+            0
+        }
+        LOOKUP => -Errno::NOENT.raw_os_error(),
+        _ => -Errno::NOSYS.raw_os_error(),
+    };
+    let mut reply = Vec::with_capacity(16 + body.len());
+    reply.extend_from_slice(&u32::try_from(16 + body.len()).unwrap_or(0).to_le_bytes());
+    reply.extend_from_slice(&error.to_le_bytes());
+    reply.extend_from_slice(&request[8..16]);
+    reply.extend_from_slice(&body);
+    let _ = rustix::io::write(device, &reply);
+    true
+}
