@@ -158,7 +158,8 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
     Ok(Stack::open(&request.options.layers)?)
 }
 
-fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
+/// What has to be done while there is one thread; returns how many descriptors may be open.
+fn settle_in(request: &MountRequest) -> anyhow::Result<u64> {
     if request.options.root_duty {
         sys::process::keep_heap_small();
     }
@@ -170,6 +171,11 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     if request.options.upper()?.is_some() {
         sys::process::reserve_descriptors(DESCRIPTORS_USUAL.min(descriptors_max));
     }
+    Ok(descriptors_max)
+}
+
+fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
+    let descriptors_max = settle_in(request)?;
     let mut request = request.clone();
     session::remove_dead_mount(&request.mountpoint);
     let mountpoint = std::fs::canonicalize(&request.mountpoint)
