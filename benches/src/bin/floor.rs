@@ -100,9 +100,10 @@ fn measure(root: &Path) -> Result<(), Failure> {
 fn answer_all(device: &OwnedFd) {
     let mut request = vec![0; (1 << 20) + 4096];
     loop {
-        match rustix::io::read(device, &mut request[..]) {
-            Ok(len) if len >= IN_HEADER_LEN => {
-                if !answer(device, &request[..len]) {
+        let read = rustix::io::read(device, &mut request[..]);
+        match read.map(|len| request.get(..len).unwrap_or_default()) {
+            Ok(request) if request.len() >= IN_HEADER_LEN => {
+                if !answer(device, request) {
                     return;
                 }
             }
@@ -112,39 +113,43 @@ fn answer_all(device: &OwnedFd) {
     }
 }
 
+/// The number at `at`, 0 behind the end.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    word.map_or(0, |word| u32::from_le_bytes(*word))
+}
+
+/// `len` zeros, but for these numbers at these places.
+fn body(len: usize, words: &[(usize, u32)]) -> Vec<u8> {
+    let mut body = vec![0; len];
+    for (at, word) in words {
+        if let Some(place) = body.get_mut(*at..at + 4) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    body
+}
+
 /// Answers one request; false after the last.
 fn answer(device: &OwnedFd, request: &[u8]) -> bool {
-    let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| request[at + i]));
-    let mut body = Vec::new();
-    let mut put = |len: usize, words: &[(usize, u32)]| {
-        body = vec![0; len];
-        for (at, word) in words {
-            body[*at..at + 4].copy_from_slice(&word.to_le_bytes());
-        }
-    };
-    let error = match word(4) {
+    let minor = word(request, IN_HEADER_LEN + 4);
+    let (error, body) = match word(request, 4) {
         FORGET | BATCH_FORGET => return true,
         DESTROY => return false,
         // The kernel's own version, writes of 128 KiB.
-        INIT => {
-            put(
-                INIT_OUT_LEN,
-                &[(0, 7), (4, word(IN_HEADER_LEN + 4)), (20, 1 << 17)],
-            );
-            0
-        }
+        INIT => (0, body(INIT_OUT_LEN, &[(0, 7), (4, minor), (20, 1 << 17)])),
         // Of the root, for an hour.
         GETATTR => {
-            put(ATTR_OUT_LEN, &[(0, 3600), (16, 1), (76, 0o40755), (80, 2)]);
-            0
+            let root = [(0, 3600), (16, 1), (76, 0o40755), (80, 2)];
+            (0, body(ATTR_OUT_LEN, &root))
         }
-        LOOKUP => -Errno::NOENT.raw_os_error(),
-        _ => -Errno::NOSYS.raw_os_error(),
+        LOOKUP => (-Errno::NOENT.raw_os_error(), Vec::new()),
+        _ => (-Errno::NOSYS.raw_os_error(), Vec::new()),
     };
     let mut reply = Vec::with_capacity(16 + body.len());
     reply.extend_from_slice(&u32::try_from(16 + body.len()).unwrap_or(0).to_le_bytes());
     reply.extend_from_slice(&error.to_le_bytes());
-    reply.extend_from_slice(&request[8..16]);
+    reply.extend_from_slice(request.get(8..16).unwrap_or_default());
     reply.extend_from_slice(&body);
     let _ = rustix::io::write(device, &reply);
     true
