@@ -1,6 +1,6 @@
 //! What one FUSE message costs a file system that does nothing: the floor under every case that is made of messages.
 //!
-//! floor [THREADS]
+//! `floor [THREADS]`
 //!
 //! A mount that says "no such file" to every name, and a process that asks for 20,000 names, five times. Prints
 //! the microseconds of one question in each. Needs root. Restrict the CPUs with taskset, as compare.py is.
