@@ -129,6 +129,12 @@ lab/trees/large: lab/trees/big
 bench-large: bench-programs lab/trees/large ## Reads of 448 MiB in large files (root; ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/large --layers 1 --rounds $(ROUNDS) --only "cold sequential read,warm sequential read,cold random 4 KiB" --stacks "squashfs+overlayfs,layerfs"
 
+lab/trees/semi:
+	./benches/trees/semi.py $@
+
+bench-semi: bench-programs lab/trees/semi ## The same of 512 MiB of half compressible bytes (root; ROUNDS=5)
+	./benches/compare/compare.py --tree lab/trees/semi --layers 1 --rounds $(ROUNDS) --only "cold sequential read,warm sequential read,cold random 4 KiB" --stacks "squashfs+overlayfs,layerfs"
+
 lab/slices-255: lab/trees/minimal
 	rm -rf $@ && mkdir -p $@
 	./benches/boot/slices.py lab/trees/minimal $@ 255
@@ -189,4 +195,4 @@ clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
 .PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

@@ -14,7 +14,7 @@ use crate::mount_table;
 
 /// The file system type in the mount table.
 const TYPE: &str = "fuse.layerfs";
-/// Read-ahead of the mount, KiB: one request of the largest size.
+/// Read-ahead of the mount, KiB: as long as the largest request; that of local layers comes in several.
 const READ_AHEAD_KIB: u32 = 1024;
 
 /// Where and how to mount.
@@ -216,7 +216,7 @@ impl ReadAhead {
         }
     }
 
-    /// Sets it to one request of the largest size: the protocol offers at most 128 KiB.
+    /// Sets it to the length of the largest request: the protocol offers at most 128 KiB.
     pub fn set_usual(&self) {
         self.set(READ_AHEAD_KIB);
     }
