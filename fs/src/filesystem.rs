@@ -42,9 +42,6 @@ const FILE_SHARDS: usize = 16;
 /// Open files of one part: all of them leave room in a table of 4,096 for directories and what else is open.
 const FILES_OPEN_MAX: u64 = 224;
 
-/// A node's file and directory, if they are open.
-type OpenOnes = [Option<Arc<OwnedFd>>; 2];
-
 /// The choices of a mount that the file system itself depends on.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -166,11 +163,10 @@ impl LayerFs {
         drop(dropped);
     }
 
-    /// Take what the caches hold open of node `id`.
-    fn take_descriptors(&self, id: NodeId) -> OpenOnes {
+    fn drop_descriptors(&self, id: NodeId) {
         let file = self.file_shard(id).and_then(|mut shard| shard.take(id));
         let directory = lock(&self.directories).take(id);
-        [file, directory]
+        drop((file, directory));
     }
 
     /// The open upper directory of node `id`, which is in the tree.

@@ -13,7 +13,7 @@ use super::reply::{
     upper_id,
 };
 use super::tree::{Name, Node, Tree, Visible};
-use super::{LayerFs, NAME_LEN_MAX, OpenOnes, lock};
+use super::{LayerFs, NAME_LEN_MAX, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
 use crate::upper::marks::Marked;
@@ -108,35 +108,31 @@ impl LayerFs {
             before <= count && tree.get(id).is_some()
         };
         if gone {
-            let let_go = self.let_go(&mut self.write_tree(), id);
-            // Closing the last descriptor of a removed file is the upper's work of removing it: not under the lock.
-            drop(let_go);
+            let mut tree = self.write_tree();
+            self.let_go(&mut tree, id);
         }
     }
 
-    /// Take out node `id` if nobody needs it, then its parents. What they hold open is still to be closed.
-    #[must_use]
-    fn let_go(&self, tree: &mut Tree, id: NodeId) -> Vec<(Node, OpenOnes)> {
-        let mut gone = Vec::new();
+    /// Drop node `id` if nobody needs it, then its parents. What they hold open is closed under the lock: the room of a
+    /// removed file must be there for whoever comes after its removal.
+    fn let_go(&self, tree: &mut Tree, id: NodeId) {
         let mut at = id;
         while at != ROOT_ID {
-            let Some(node) = tree.get(at) else { break };
+            let Some(node) = tree.get(at) else { return };
             let known = self
                 .lookups(at, Some(node))
                 .is_some_and(|n| n.load(Ordering::Relaxed) > 0);
             let is_found_by_row = node.moved && !node.names.is_empty();
             if known || is_found_by_row || Tree::has_known_child(node) {
-                break;
+                return;
             }
-            let Some(node) = tree.remove(at) else { break };
-            let parent = node.names.first().map(|(parent, _)| *parent);
-            gone.push((node, self.take_descriptors(at)));
-            match parent {
-                Some(parent) => at = parent,
-                None => break,
+            let Some(node) = tree.remove(at) else { return };
+            self.drop_descriptors(at);
+            match node.names.first() {
+                Some((parent, _)) => at = *parent,
+                None => return,
             }
         }
-        gone
     }
 
     /// What `name` in `parent` is, with a node for an object of the upper. `parent` may be a row.
@@ -255,7 +251,7 @@ impl LayerFs {
                 && let Err(errno) = self.load(tree, id)
             {
                 tree.remove(id);
-                drop(self.take_descriptors(id));
+                self.drop_descriptors(id);
                 return Err(errno);
             }
         }

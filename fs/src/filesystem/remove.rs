@@ -131,7 +131,7 @@ impl LayerFs {
             node.orphan = keep;
         } else {
             tree.remove(id);
-            drop(self.take_descriptors(id));
+            self.drop_descriptors(id);
         }
     }
 
