@@ -113,8 +113,8 @@ impl LayerFs {
         }
     }
 
-    /// Drop node `id` if nobody needs it, then its parents. What they hold open is closed under the lock: the room of a
-    /// removed file must be there for whoever comes after its removal.
+    /// Drop node `id` if nobody needs it, then its parents. What they hold open is closed under the lock: mostly the room
+    /// of a removed file is then there for whoever comes next.
     fn let_go(&self, tree: &mut Tree, id: NodeId) {
         let mut at = id;
         while at != ROOT_ID {
