@@ -23,6 +23,7 @@ mod xattr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 pub use self::create::Make;
 use self::descriptors::Descriptors;
@@ -41,6 +42,9 @@ const DATA_LOCKS: usize = 64;
 const FILE_SHARDS: usize = 16;
 /// Open files of one part: all of them leave room in a table of 4,096 for directories and what else is open.
 const FILES_OPEN_MAX: u64 = 224;
+
+/// How long whoever finds no room waits for that of removed files, in turn, milliseconds.
+const ROOM_PAUSES_MS: [u64; 3] = [1, 4, 16];
 
 /// The choices of a mount that the file system itself depends on.
 #[derive(Debug, Clone)]
@@ -139,6 +143,19 @@ impl LayerFs {
     /// Number of objects of the upper the kernel knows.
     pub fn node_count(&self) -> usize {
         self.read_tree().len()
+    }
+
+    /// Does `work`; when there is no room, again after a moment, as long as there are files without a name: the kernel tells
+    /// of a removed file that nobody has it open only after the removal, and may be asking for its room already.
+    fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        for pause in ROOM_PAUSES_MS.map(Duration::from_millis) {
+            match work() {
+                Err(Errno::NOSPC) if self.read_tree().has_nameless() => std::thread::sleep(pause),
+                Err(Errno::NOSPC) => break,
+                done => return done,
+            }
+        }
+        work()
     }
 
     fn data_lock(&self, id: NodeId) -> Result<MutexGuard<'_, ()>> {

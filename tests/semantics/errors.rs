@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::{Fixture, bytes, set_xattr, xattr};
-use crate::harness::mount::Mount;
+use crate::harness::mount::{Bench, Mount};
+use crate::harness::programs::bake;
 
 #[test]
 fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
@@ -91,6 +92,35 @@ fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
             capability
         );
         assert_eq!(fs::read(at.join("small")).unwrap(), b"still works");
+    }
+    let _ = rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH);
+}
+
+/// The kernel tells the daemon only afterwards that nobody has the removed file open: whoever comes next finds its room.
+#[test]
+fn s14_2_what_is_removed_leaves_its_room_at_once() {
+    let bench = Bench::new();
+    let small = bench.dir("small");
+    rustix::mount::mount("small", &small, "tmpfs", MountFlags::empty(), c"size=96m").unwrap();
+    {
+        let (lower, upper, work) = (bench.dir("lower"), small.join("u"), small.join("w"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&work).unwrap();
+        let layer = bench.path("base.layer");
+        bake(&lower, &layer);
+        let at = bench.dir("m");
+        let mount = Mount::layerfs(&at, &[&layer], Some((&upper, &work)));
+        let block = vec![b'x'; 1 << 20];
+        for round in 0..20 {
+            let filled = fs::File::create(at.join("fill")).unwrap();
+            let error = (0..).find_map(|i| filled.write_all_at(&block, i << 20).err());
+            assert_eq!(error.unwrap().kind(), std::io::ErrorKind::StorageFull);
+            drop(filled);
+            fs::remove_file(at.join("fill")).unwrap();
+            fs::write(at.join("next"), &block).unwrap_or_else(|e| panic!("round {round}: {e}"));
+            fs::remove_file(at.join("next")).unwrap();
+        }
+        mount.detach();
     }
     let _ = rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH);
 }

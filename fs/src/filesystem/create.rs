@@ -70,6 +70,16 @@ impl LayerFs {
         make: &Make<'_>,
         caller: Caller,
     ) -> Result<Attr> {
+        self.with_room(|| self.make_once(parent, name, make, caller))
+    }
+
+    fn make_once(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        make: &Make<'_>,
+        caller: Caller,
+    ) -> Result<Attr> {
         let upper = self.upper()?;
         if name.len() > NAME_LEN_MAX {
             return Err(Errno::NAMETOOLONG);

@@ -92,6 +92,16 @@ impl LayerFs {
         data: &[u8],
         drop_privileges: bool,
     ) -> Result<usize> {
+        self.with_room(|| self.write_once(id, offset, data, drop_privileges))
+    }
+
+    fn write_once(
+        &self,
+        id: NodeId,
+        offset: u64,
+        data: &[u8],
+        drop_privileges: bool,
+    ) -> Result<usize> {
         let file = self.writable(id)?;
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {

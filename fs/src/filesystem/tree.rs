@@ -173,6 +173,11 @@ impl Tree {
         self.nodes.insert(id, node);
     }
 
+    /// Whether some object of the upper has lost its last name and is still held.
+    pub fn has_nameless(&self) -> bool {
+        self.nodes.values().any(|node| node.orphan.is_some())
+    }
+
     /// Number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
