@@ -146,7 +146,8 @@ impl LayerFs {
     }
 
     /// Does `work`; when there is no room, again after a moment, as long as there are files without a name: the kernel tells
-    /// of a removed file that nobody has it open only after the removal, and may be asking for its room already.
+    /// of a removed file that nobody has it open only after the removal, and may be asking for its room already. The tree is
+    /// not locked, and `work` is little: no copying of a file's data.
     fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         for pause in ROOM_PAUSES_MS.map(Duration::from_millis) {
             match work() {

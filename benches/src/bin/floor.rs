@@ -36,7 +36,11 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
         Some("ask") => arguments.next().map_or(Ok(()), |root| ask(&root)),
-        threads => serve(threads.map_or(1, |threads| threads.parse().unwrap_or(1))),
+        None => serve(1),
+        Some(threads) => match threads.parse() {
+            Ok(threads) => serve(threads),
+            Err(_) => Err(format!("'{threads}' is not a number of threads").into()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -92,20 +92,11 @@ impl LayerFs {
         data: &[u8],
         drop_privileges: bool,
     ) -> Result<usize> {
-        self.with_room(|| self.write_once(id, offset, data, drop_privileges))
-    }
-
-    fn write_once(
-        &self,
-        id: NodeId,
-        offset: u64,
-        data: &[u8],
-        drop_privileges: bool,
-    ) -> Result<usize> {
         let file = self.writable(id)?;
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-            match rustix::io::pwrite(&file, rest, offset.saturating_add(done as u64)) {
+            let at = offset.saturating_add(done as u64);
+            match self.with_room(|| rustix::io::pwrite(&file, rest, at)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}

@@ -1,5 +1,5 @@
-//! The first part of a chunk, without the work for the rest: zstd decodes block by block, each of at most 128 KiB and
-//! mostly a quarter of that.
+//! The first part of a chunk, without the work for the rest: zstd decodes block by block, each of at most 128 KiB
+//! (64 in what a bake writes) and mostly 30.
 
 use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
