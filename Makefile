@@ -50,6 +50,9 @@ test-python: packages-long build ## The tests of Python's library that use files
 test-fio: packages-long build ## fio's verify jobs in both modes, before and after a remount (root; MIB=16)
 	./tests/conformance/fio.sh $(or $(MIB),16)
 
+test-remount: packages-long build ## Remounts by util-linux of Debian 13, with fuse3, in a chroot (root)
+	./tests/conformance/remount.sh $(or $(SUITE),trixie)
+
 test-model-long: build ## 500 random sequences of 100 operations against overlayfs and a plain directory, each mode (root; CASES=500)
 	$(CARGO) build -p layerfs -p bakery
 	for mode in rw passthrough; do \

@@ -1,6 +1,7 @@
 //! One test per numbered statement of `docs/SEMANTICS.md`: S4.2 is `s4_2_…`.
 
 mod attacks;
+mod attributes;
 mod changes;
 mod crowds;
 mod errors;

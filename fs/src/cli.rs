@@ -60,7 +60,8 @@ pub struct MountArgs {
     #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
     pub places: Vec<String>,
     /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
-    /// passthrough, volatile, chunk-cache=64M, threads=4, wait=10, log=FILE, nosuid, nodev, …
+    /// passthrough, volatile, chunk-cache=64M, threads=N (else one per processor, 2 to 16),
+    /// wait=10, log=FILE, nosuid, nodev, …
     #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
     pub options: Vec<String>,
     /// The network side.

@@ -5,6 +5,7 @@
 //! No byte of a lower file is fetched while the tree is locked.
 
 mod attributes;
+mod change_time;
 mod copy_data;
 mod copy_up;
 mod create;
@@ -130,6 +131,13 @@ impl LayerFs {
     /// The upper's path when the mount began.
     pub fn upper_path(&self) -> Option<&std::path::Path> {
         self.upper.as_ref().map(Upper::path)
+    }
+
+    /// Keep times of access of the upper as the flags of the mount say.
+    pub fn keep_access_times(&self, flags: rustix::mount::MountFlags) {
+        if let Some(upper) = &self.upper {
+            upper.keep_access_times(flags);
+        }
     }
 
     fn read_tree(&self) -> RwLockReadGuard<'_, Tree> {

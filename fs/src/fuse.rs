@@ -25,11 +25,12 @@ use fuser::{
 };
 
 pub use self::adapter::Adapter;
-use self::adapter::{FOREVER, caller, kept};
+use self::adapter::{FOREVER, caller, kept, unprivileged};
 use crate::fetch::BOOT_REPORT;
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::metrics::Operation;
+use crate::options::ACCESS_TIMES_XATTR;
 use crate::status::STATUS_XATTR;
 use crate::sys;
 
@@ -82,7 +83,7 @@ impl Filesystem for Adapter {
             mtime: mtime.map(convert::new_time),
         };
         self.guard(Operation::Setattr, || {
-            Self::attr(reply, self.fs.setattr(ino.0, &changes, req.uid()));
+            Self::attr(reply, self.fs.setattr(ino.0, &changes, caller(req)));
         });
     }
 
@@ -211,15 +212,13 @@ impl Filesystem for Adapter {
         _req: &Request,
         ino: INodeNo,
         fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         self.guard(Operation::Release, || {
-            if let Some(opens) = &self.opens {
-                opens.release(ino.0, fh);
-            }
+            self.release_file(ino.0, fh, flags.acc_mode());
             reply.ok();
         });
     }
@@ -264,7 +263,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -274,9 +273,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let unprivileged = write_flags
+            .contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            .then(|| caller(req));
         self.guard(Operation::Write, || {
-            let written = self.fs.write(ino.0, offset, data, drop_privileges);
+            let written = self.fs.write(ino.0, offset, data, unprivileged);
             Self::written(reply, written);
         });
     }
@@ -290,7 +291,11 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.guard(Operation::Fsync, || {
-            Self::empty(reply, self.fs.fsync(ino.0, datasync))
+            let synced = self.fs.fsync(ino.0, datasync);
+            if self.opens.is_some() {
+                self.pages.forget_attributes(ino.0);
+            }
+            Self::empty(reply, synced);
         });
     }
 
@@ -380,6 +385,11 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() == ACCESS_TIMES_XATTR {
+            return self.guard(Operation::Setxattr, || {
+                Self::empty(reply, self.keep_access_times(value));
+            });
+        }
         if let Some((workers, told)) = self.question(req, ino, name)
             && told == BOOT_REPORT
         {
@@ -444,7 +454,7 @@ impl Filesystem for Adapter {
             let mode = mode.cast_unsigned();
             let done = self
                 .fs
-                .fallocate(ino.0, offset, length, mode, req.uid() != 0);
+                .fallocate(ino.0, offset, length, mode, unprivileged(req));
             Self::empty(reply, done);
         });
     }
@@ -487,7 +497,9 @@ impl Filesystem for Adapter {
     ) {
         self.guard(Operation::CopyRange, || {
             let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-            let copied = self.fs.copy_range(from, to, len, req.uid() != 0);
+            let copied = self.fs.copy_range(from, to, len, unprivileged(req));
+            // It was read, and the kernel does not see that.
+            self.pages.forget_attributes(ino_in.0);
             Self::written(reply, copied);
         });
     }

@@ -12,6 +12,9 @@ const CACHE_LEN_DEFAULT: u64 = 64 << 20;
 /// How long to wait for another mount to let go of the work directory.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// The attribute of the root by which a remount tells the daemon the flags for times of access: a text as after `-o`.
+pub const ACCESS_TIMES_XATTR: &[u8] = b"user.layerfs.access-times";
+
 /// Everything `-o` can say.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
@@ -31,7 +34,7 @@ pub struct MountOptions {
     pub volatile: bool,
     /// Bytes of decoded chunks to keep.
     pub cache_len: u64,
-    /// Threads that answer requests; `None`: one per processor, at least two.
+    /// Threads that answer requests; `None`: one per processor, 2 to 16.
     pub threads: Option<usize>,
     /// How long to wait for the work directory.
     pub wait: Duration,
@@ -214,6 +217,18 @@ impl MountOptions {
     }
 }
 
+/// The flags for times of access among `flags`, as a text for [`ACCESS_TIMES_XATTR`]; empty: there are none.
+pub fn access_times(flags: MountFlags) -> String {
+    let named = [
+        ("relatime", MountFlags::RELATIME),
+        ("noatime", MountFlags::NOATIME),
+        ("strictatime", MountFlags::STRICTATIME),
+        ("nodiratime", MountFlags::NODIRATIME),
+    ];
+    let given = named.iter().filter(|(_, flag)| flags.contains(*flag));
+    given.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
+}
+
 /// `text` without the options that nobody knows, and their names: what `mount -s` asks for.
 pub fn without_unknown(text: &str) -> (String, Vec<String>) {
     let mut unknown = Vec::new();
@@ -325,6 +340,17 @@ mod tests {
         let user = owner | MountFlags::NOEXEC;
         assert_eq!((flags("user=joe"), flags("users")), (user, user));
         assert_eq!(flags("user,exec,dev"), MountFlags::NOSUID);
+    }
+
+    #[test]
+    fn flags_for_times_of_access_survive_their_text() {
+        for text in ["", "relatime", "noatime,nodiratime", "strictatime"] {
+            assert_eq!(access_times(parse(text).unwrap().flags), text);
+        }
+        assert_eq!(
+            access_times(parse("ro,noatime,lazytime").unwrap().flags),
+            "noatime"
+        );
     }
 
     /// S16.2

@@ -4,6 +4,7 @@
 pub mod directory;
 pub mod identity;
 pub mod memory;
+pub mod mounts;
 pub mod object;
 pub mod process;
 pub mod signals;

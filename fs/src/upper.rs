@@ -2,6 +2,7 @@
 //! reads, and the other way round (docs/SEMANTICS.md U1).
 
 pub mod marks;
+mod place;
 pub mod work;
 
 use std::os::fd::OwnedFd;
@@ -9,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::mount::MountFlags;
 
 use self::marks::Marks;
+use self::place::{AccessTimes, OwnMount};
 use self::work::Work;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
@@ -80,6 +83,7 @@ pub struct Upper {
     pub marks: Marks,
     path: PathBuf,
     rename_whiteout: bool,
+    access_times: Option<AccessTimes>,
 }
 
 impl Upper {
@@ -108,7 +112,15 @@ impl Upper {
         let root = open("upperdir", upper)?;
         let base = open("workdir", work)?;
         check_places(upper, work, &root, &base)?;
-        let marks = Marks::probe(&root).map_err(|(lacks, source)| UpperError::Unfit {
+        let (root, base, access_times) = match OwnMount::new(upper, work, [&root, &base]) {
+            Some(own) => {
+                let (root, base, times) = own.split([root, base]);
+                (root, base, Some(times))
+            }
+            None => (root, base, None),
+        };
+        // In the work directory: the root keeps its times.
+        let marks = Marks::probe(&base).map_err(|(lacks, source)| UpperError::Unfit {
             path: upper.to_owned(),
             lacks,
             source,
@@ -132,6 +144,7 @@ impl Upper {
             marks,
             path: upper.to_owned(),
             rename_whiteout: true,
+            access_times,
         };
         upper.rename_whiteout = upper.probe_rename_whiteout();
         Ok(upper)
@@ -140,6 +153,17 @@ impl Upper {
     /// The upper's root directory.
     pub fn root(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.root)
+    }
+
+    /// Keep times of access as `flags` say; without rights for a mount of our own they stay as the file system's mount has them.
+    pub fn keep_access_times(&self, flags: MountFlags) {
+        let kept = match &self.access_times {
+            Some(times) => times.keep(flags),
+            None => Err(Errno::PERM),
+        };
+        if let Err(error) = kept {
+            tracing::debug!(%error, "times of access are kept as the upper's own mount says");
+        }
     }
 
     /// Its path when the mount began; for messages only.

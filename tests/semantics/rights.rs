@@ -154,6 +154,55 @@ fn s9_3_unprivileged_changes_clear_privileges() {
     }
 }
 
+/// S9.3 "set-group-ID of a file that its group cannot execute goes when somebody outside the group changes it"
+#[test]
+fn s9_3_set_group_id_without_execution_goes_when_an_outsider_writes() {
+    for options in MODES {
+        let f = Fixture::with(
+            |lower| {
+                for name in ["w", "t", "f", "g"] {
+                    fs::write(lower.join(name), "content").unwrap();
+                }
+            },
+            options,
+        );
+        let set = |owner| {
+            for name in ["w", "t", "f", "g"] {
+                std::os::unix::fs::chown(f.at(name), Some(owner), Some(77)).unwrap();
+                fs::set_permissions(f.at(name), fs::Permissions::from_mode(0o2666)).unwrap();
+            }
+        };
+        let change = "echo x >>w; truncate -s 3 t; fallocate -l 9000 f";
+        set(5);
+        assert!(as_user(change, &f.mount.at));
+        assert_eq!(
+            ["w", "t", "f"].map(|name| mode(&f.at(name))),
+            [0o666; 3],
+            "{options}"
+        );
+        set(4242);
+        assert!(as_user("chown 4242:4243 g", &f.mount.at));
+        assert_eq!(mode(&f.at("g")), 0o666, "{options}");
+        // Who belongs to the group leaves it.
+        set(4242);
+        let mut member = Command::new("setpriv");
+        member.args([
+            "--reuid=4242",
+            "--regid=4243",
+            "--groups=4243,77",
+            "sh",
+            "-c",
+            change,
+        ]);
+        assert!(member.current_dir(f.at("")).status().unwrap().success());
+        assert_eq!(
+            ["w", "t", "f"].map(|name| mode(&f.at(name))),
+            [0o2666; 3],
+            "{options}"
+        );
+    }
+}
+
 #[test]
 fn s9_3_no_rights_are_given_after_a_write() {
     for options in MODES {

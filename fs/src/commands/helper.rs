@@ -1,4 +1,4 @@
-//! The helper of mount(8): `mount.layerfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`.
+//! The helper of mount(8), under the names `mount.layerfs` and `mount.fuse.layerfs`: `mount.layerfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,21 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     super::mount::start_in_background(again, options.root_duty)
 }
 
+/// By mount(2): the newer calls, with which mount(8) works since util-linux 2.39, are refused by FUSE.
 fn remount(mountpoint: &Path, flags: MountFlags) -> anyhow::Result<()> {
+    let times = options::access_times(flags);
+    // The daemon hears of them through the mount, which must be writable for that: before or after.
+    let tell = || {
+        let name = options::ACCESS_TIMES_XATTR;
+        let any = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(mountpoint, name, times.as_bytes(), any)
+    };
+    let told = times.is_empty() || tell().is_ok();
     rustix::mount::mount_remount(mountpoint, flags, "")
-        .with_context(|| format!("remount {}", mountpoint.display()))
+        .with_context(|| format!("remount {}", mountpoint.display()))?;
+    match if told { Ok(()) } else { tell() } {
+        // Nothing is written there, times of access neither.
+        Ok(()) | Err(sys::Errno::ROFS) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{times} on {}", mountpoint.display())),
+    }
 }

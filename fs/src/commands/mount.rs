@@ -186,6 +186,9 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         Some((upper, work)) => Some(Upper::open(upper, work, options.wait)?),
         None => None,
     };
+    if let Some(upper) = &upper {
+        upper.keep_access_times(options.flags);
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
     let read_only = upper.is_none();
     let digest = stack.digest();

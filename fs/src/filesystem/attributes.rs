@@ -5,10 +5,11 @@ use rustix::fs::{Timespec, Timestamps};
 
 use super::copy_data::{Kept, mtime_of};
 use super::reply::{
-    Attr, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK, lower_id,
-    row_of,
+    Attr, Caller, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK,
+    lower_id, row_of,
 };
 use super::tree::{Node, Tree};
+use super::xattr::is_in_group;
 use super::{LayerFs, lock};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
@@ -70,6 +71,10 @@ impl LayerFs {
         };
         let mut attr = Attr::from_stat(id, &stat);
         if node.is_dir() {
+            // What the upper's part of it takes changes by every copy-up below.
+            if let Some(lower) = node.row.and_then(|row| self.lower_attr(row)) {
+                (attr.size, attr.blocks) = (lower.size, lower.blocks);
+            }
             let gone = node.names.is_empty() && id != super::ROOT_ID;
             attr.nlink = if gone {
                 0
@@ -85,6 +90,7 @@ impl LayerFs {
                 u32::try_from(kept.mtime.tv_nsec).unwrap_or(0),
             );
         }
+        node.show_change_time(&mut attr);
         if let Some(device) = node.device {
             attr.rdev = device;
         }
@@ -108,7 +114,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// EROFS without an upper, or what the upper's file system says.
-    pub fn setattr(&self, id: NodeId, changes: &Changes, caller_uid: u32) -> Result<Attr> {
+    pub fn setattr(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
         self.upper()?;
         if let Some(size) = changes.size {
             let _data = self.data_lock(id)?;
@@ -121,10 +127,12 @@ impl LayerFs {
         let tree = self.read_tree();
         let node = tree.get(id).ok_or(Errno::STALE)?;
         let at = self.at(&tree, id, node)?;
-        if changes.size.is_some() && caller_uid != 0 && changes.mode.is_none() {
-            drop_privileges(&at)?;
+        let chowned = changes.uid.is_some() || changes.gid.is_some();
+        let changed = changes.size.is_some() || chowned;
+        if changed && caller.uid != 0 && changes.mode.is_none() {
+            drop_privileges(&at, caller)?;
         }
-        if changes.uid.is_some() || changes.gid.is_some() {
+        if chowned {
             at.chown(changes.uid, changes.gid)?;
         }
         if let Some(mode) = changes.mode {
@@ -151,14 +159,15 @@ impl LayerFs {
                 **kept = now;
             }
         }
+        self.forget_change_time(node, &at);
         self.node_attr(&tree, id, node)
     }
 
     /// A write by somebody unprivileged: set-user-ID and set-group-ID go.
-    pub(super) fn drop_privileges(&self, id: NodeId) -> Result<()> {
+    pub(super) fn drop_privileges(&self, id: NodeId, caller: Caller) -> Result<()> {
         let tree = self.read_tree();
         let node = tree.get(id).ok_or(Errno::STALE)?;
-        drop_privileges(&self.at(&tree, id, node)?)
+        drop_privileges(&self.at(&tree, id, node)?, caller)
     }
 
     /// statfs(2).
@@ -191,13 +200,15 @@ impl LayerFs {
     }
 }
 
-fn drop_privileges(at: &At<'_>) -> Result<()> {
-    let mode = at.stat()?.st_mode;
+/// Set-group-ID without execution by the group is left to who belongs to the group.
+fn drop_privileges(at: &At<'_>, caller: Caller) -> Result<()> {
+    let stat = at.stat()?;
+    let mode = stat.st_mode;
     if mode & TYPE_MASK != REGULAR {
         return Ok(());
     }
     let mut left = mode & !SUID;
-    if mode & GROUP_EXECUTE != 0 {
+    if mode & SGID != 0 && (mode & GROUP_EXECUTE != 0 || !is_in_group(caller, stat.st_gid)) {
         left &= !SGID;
     }
     if left == mode { Ok(()) } else { at.chmod(left) }

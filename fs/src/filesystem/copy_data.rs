@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use layerfmt::Ino;
-use rustix::fs::{FallocateFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FallocateFlags, Stat, Timespec, Timestamps, XattrFlags};
 
 use super::data::{COPY_LEN, open_data, write_all};
 use super::reply::{NodeId, REGULAR};
@@ -33,12 +33,11 @@ pub struct Kept {
 }
 
 impl Kept {
-    fn of(file: &Arc<OwnedFd>) -> Result<Kept> {
-        let stat = rustix::fs::fstat(file)?;
-        Ok(Kept {
-            mtime: mtime_of(&stat),
+    fn of(file: &Arc<OwnedFd>, stat: &Stat) -> Kept {
+        Kept {
+            mtime: mtime_of(stat),
             capability: At::Open(Arc::clone(file)).xattr(CAPABILITY).ok(),
-        })
+        }
     }
 
     /// From a note; `None` for what is none.
@@ -160,7 +159,10 @@ impl LayerFs {
         if kept.is_some() {
             return Ok(());
         }
-        let now = Kept::of(file)?;
+        let stat = rustix::fs::fstat(file)?;
+        let now = Kept::of(file, &stat);
+        // Whoever opens a file for writing need not write.
+        self.keep_change_time(node, &At::File(file), &stat, limit == u64::MAX)?;
         if limit > 0 {
             now.write_note(&self.upper()?.marks, &At::File(file))?;
         }

@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 
 use super::LayerFs;
+use super::change_time::ChangeTime;
 use super::copy_data::mtime_of;
 use super::reply::{
     BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, row_of,
@@ -68,6 +69,7 @@ impl LayerFs {
             in_upper: true,
             row: (inode.is_dir() || has_data_below).then_some(row),
             number,
+            change_time: Some(Box::new(lower_change_time(&inode))).into(),
             ..Node::default()
         };
         node.listing.subdirectories = inode.nlink.saturating_sub(2);
@@ -154,7 +156,11 @@ impl LayerFs {
     ) -> Result<()> {
         let directory = self.directory(tree, id)?;
         let before = rustix::fs::fstat(&directory)?;
-        At::Open(Arc::clone(&directory)).as_owner(|| work(&directory))?;
+        let at = At::Open(Arc::clone(&directory));
+        if let Some(node) = tree.get(id) {
+            self.keep_change_time(node, &at, &before, true)?;
+        }
+        at.as_owner(|| work(&directory))?;
         let times = Timestamps {
             last_access: Timespec {
                 tv_sec: before.st_atime,
@@ -222,6 +228,11 @@ impl LayerFs {
                 other => other?,
             }
         }
+        if inode.is_dir() {
+            // Mostly for the sake of what is below.
+            let note = lower_change_time(inode).note();
+            let _ = at.set_xattr(&upper.marks.change_time, &note, XattrFlags::empty());
+        }
         let time = Timespec {
             tv_sec: inode.mtime.sec,
             tv_nsec: inode.mtime.nsec.into(),
@@ -252,6 +263,7 @@ impl LayerFs {
         node.number = number;
         node.orphan = Some(fd);
         node.row = (inode.is_dir() || (inode.is_file() && inode.size > 0)).then_some(row);
+        node.change_time = Some(Box::new(lower_change_time(&inode))).into();
         Ok(())
     }
 
@@ -296,6 +308,16 @@ impl LayerFs {
             node.moved = node.is_dir();
         }
         Ok(())
+    }
+}
+
+/// The change time of a lower object, which its copy keeps; a directory's is noted in the upper.
+fn lower_change_time(inode: &Inode) -> ChangeTime {
+    let time = (inode.mtime.sec, inode.mtime.nsec);
+    ChangeTime {
+        mtime: time,
+        ctime: time,
+        stored: inode.is_dir(),
     }
 }
 

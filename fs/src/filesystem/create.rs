@@ -283,6 +283,7 @@ impl LayerFs {
         } else {
             at.link(&directory, name)?;
         }
+        self.changed(&tree, id, &at);
         drop(at);
         let name: Name = Arc::from(name);
         if let Some(node) = tree.get_mut(id) {

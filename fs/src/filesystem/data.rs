@@ -8,7 +8,7 @@ use layerfmt::Ino;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::LayerFs;
-use super::reply::{NodeId, REGULAR, row_of};
+use super::reply::{Caller, NodeId, REGULAR, row_of};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
@@ -81,7 +81,7 @@ impl LayerFs {
         Ok(Bytes::Upper(file))
     }
 
-    /// Write `data` at `offset`.
+    /// Write `data` at `offset`; takes set-user-ID and set-group-ID away from who writes `unprivileged`.
     ///
     /// # Errors
     /// ENOSPC and the like from the upper's file system; nothing else is harmed.
@@ -90,7 +90,7 @@ impl LayerFs {
         id: NodeId,
         offset: u64,
         data: &[u8],
-        drop_privileges: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<usize> {
         let file = self.writable(id)?;
         let mut done = 0;
@@ -104,8 +104,8 @@ impl LayerFs {
                 Err(_) => break,
             }
         }
-        if drop_privileges {
-            self.drop_privileges(id)?;
+        if let Some(caller) = unprivileged {
+            self.drop_privileges(id, caller)?;
         }
         Ok(done)
     }
@@ -150,12 +150,12 @@ impl LayerFs {
         offset: u64,
         len: u64,
         mode: u32,
-        drop_privileges: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<()> {
         let file = self.writable(id)?;
         rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)?;
-        if drop_privileges {
-            self.drop_privileges(id)?;
+        if let Some(caller) = unprivileged {
+            self.drop_privileges(id, caller)?;
         }
         Ok(())
     }
@@ -187,11 +187,11 @@ impl LayerFs {
         from: (NodeId, u64),
         to: (NodeId, u64),
         len: u64,
-        drop_privileges: bool,
+        unprivileged: Option<Caller>,
     ) -> Result<usize> {
         let target = self.writable(to.0)?;
-        if drop_privileges {
-            self.drop_privileges(to.0)?;
+        if let Some(caller) = unprivileged {
+            self.drop_privileges(to.0, caller)?;
         }
         if let Bytes::Upper(source) = self.bytes(from.0)? {
             let (mut at, mut put) = (from.1, to.1);

@@ -1,6 +1,7 @@
 //! Directory listings: the lower's entries in their order, each as the merged tree has it, then
 //! what only the upper has. A name keeps its place however it changes during a listing.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use layerfmt::{Child, Ino, ROOT};
@@ -8,7 +9,7 @@ use layerfmt::{Child, Ino, ROOT};
 use super::LayerFs;
 use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id, row_of};
 use super::tree::{Entry, Name, Tree};
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, directory};
 
 /// Cookie after `.`.
 const AFTER_DOT: u64 = 1;
@@ -60,6 +61,9 @@ impl LayerFs {
                 return Ok(());
             }
         }
+        if cookie == 0 {
+            self.listed(id);
+        }
         let from = cookie.max(AFTER_DOT_DOT);
         let only_lower = self.upper.is_none() || self.read_tree().get(id).is_none();
         if only_lower {
@@ -67,6 +71,19 @@ impl LayerFs {
             return Ok(());
         }
         self.list_merged(id, from, plus, sink)
+    }
+
+    /// Somebody begins to list `id`: the upper's time of access changes as the mount's options say.
+    fn listed(&self, id: NodeId) {
+        if self.upper.is_none() {
+            return;
+        }
+        let tree = self.read_tree();
+        if tree.get(id).is_some_and(|node| node.in_upper)
+            && let Ok(directory) = self.directory(&tree, id)
+        {
+            directory::accessed(directory.as_fd());
+        }
     }
 
     /// The parent of directory `id`; `None` if the directory is gone.

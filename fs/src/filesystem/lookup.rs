@@ -1,12 +1,13 @@
 //! Names to nodes, and the nodes the kernel forgets.
 
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use layerfmt::{Child, Index, Ino, ROOT};
 use rustix::fs::{FileType, Stat};
 
+use super::change_time::ChangeTime;
 use super::copy_data::{Kept, settle};
 use super::reply::{
     Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
@@ -233,6 +234,7 @@ impl LayerFs {
             let copying = found.marked.copying.as_deref();
             let mut node = Node {
                 kept: copying.and_then(Kept::from_note).map(Box::new).into(),
+                change_time: change_time_of(&found.marked),
                 kind,
                 names: vec![(parent, Arc::clone(name))],
                 in_upper: true,
@@ -305,6 +307,7 @@ impl LayerFs {
             in_upper: true,
             row: (!marked.opaque).then_some(ROOT),
             number: at.stat()?.st_ino,
+            change_time: change_time_of(&marked),
             ..Node::default()
         };
         let mut tree = self.write_tree();
@@ -346,6 +349,11 @@ impl LayerFs {
                 .map(|shard| lock(shard).len())
                 .sum::<usize>()
     }
+}
+
+fn change_time_of(marked: &Marked) -> Mutex<Option<Box<ChangeTime>>> {
+    let note = marked.change_time.as_deref();
+    note.and_then(ChangeTime::from_note).map(Box::new).into()
 }
 
 /// The row at an absolute path of the lower.

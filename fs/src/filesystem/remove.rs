@@ -77,7 +77,18 @@ impl LayerFs {
         }
         tree.unname(&self.lower.index, parent, name);
         self.lose_name(tree, id, parent, name, keep);
+        self.moved_or_less(tree, id);
         Ok(())
+    }
+
+    /// The object `id` lost a name or got another: its change time is the upper's.
+    pub(super) fn moved_or_less(&self, tree: &Tree, id: NodeId) {
+        let Some(node) = tree.get(id).filter(|node| node.keeps_change_time()) else {
+            return;
+        };
+        if let Ok(at) = self.at(tree, id, node) {
+            self.forget_change_time(node, &at);
+        }
     }
 
     /// A descriptor that keeps `id` when `name`, its last known one, goes; `None` if it has
@@ -186,6 +197,7 @@ impl LayerFs {
         }
         tree.unname(&self.lower.index, parent, &name);
         self.lose_directory(&mut tree, id, parent, &name, keep);
+        self.moved_or_less(&tree, id);
         Ok(())
     }
 

@@ -207,6 +207,10 @@ impl LayerFs {
         }
         tree.name_object(&index, to.parent, &to.name, *id, *kind);
         self.rename_node(tree, *id, from, to);
+        self.moved_or_less(tree, *id);
+        if let Some((other, _)) = replaced {
+            self.moved_or_less(tree, *other);
+        }
         Ok(())
     }
 
@@ -267,6 +271,8 @@ impl LayerFs {
                 node.names.push((new.parent, Arc::clone(&new.name)));
             }
         }
+        self.moved_or_less(tree, id);
+        self.moved_or_less(tree, other);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use layerfmt::{Child, Index, Ino};
 
+use super::change_time::ChangeTime;
 use super::copy_data::Kept;
 use super::reply::{DIRECTORY, NodeId};
 
@@ -126,6 +127,8 @@ pub struct Node {
     pub listing: Listing,
     /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.
     pub kept: Mutex<Option<Box<Kept>>>,
+    /// What is shown in place of a change time that a copy-up changed. Boxed, as that.
+    pub change_time: Mutex<Option<Box<ChangeTime>>>,
 }
 
 impl Node {

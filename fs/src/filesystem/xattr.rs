@@ -147,9 +147,11 @@ impl LayerFs {
         }
         let at = self.upper_at(&tree, id)?.ok_or(Errno::STALE)?;
         if name == CAPABILITY && is_copied(&tree, id) {
-            return self.change_kept(&tree, id, &at, value, flags);
+            self.change_kept(&tree, id, &at, value, flags)?;
+        } else {
+            change(&at, &stored)?;
         }
-        change(&at, &stored)?;
+        self.changed(&tree, id, &at);
         drop(at);
         if name == DEFAULT_ACL
             && let Some(node) = tree.get_mut(id)
@@ -222,6 +224,6 @@ fn has_kept_capability(tree: &Tree, id: NodeId) -> bool {
 }
 
 /// Whether `caller` is root or belongs to group `gid`.
-fn is_in_group(caller: Caller, gid: u32) -> bool {
+pub(super) fn is_in_group(caller: Caller, gid: u32) -> bool {
     caller.uid == 0 || caller.gid == gid || process::groups_of(caller.pid).contains(&gid)
 }

@@ -1,6 +1,7 @@
 //! The adapter's state, how requests are guarded, and the answers several requests share.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fuser::{
-    Errno, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request,
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
+    Request,
 };
 
 use super::convert;
@@ -21,6 +23,7 @@ use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
 use crate::filesystem::{LayerFs, Make};
 use crate::metrics::{Operation, Requests};
+use crate::options::MountOptions;
 use crate::spare::Spare;
 use crate::status::{Fixed, STATUS_XATTR};
 use crate::sys;
@@ -214,7 +217,7 @@ impl Adapter {
         };
         let file = match mode {
             OpenAccMode::O_RDONLY => self.fs.upper_data(id),
-            _ => self.fs.writable(id).map(Some),
+            _ => self.writable_file(id).map(Some),
         };
         // What loses set-user-ID by a write is not passed.
         let file = file.and_then(|file| match file {
@@ -229,6 +232,25 @@ impl Adapter {
                 None => reply.opened(CACHED, KEEP),
             },
             Err(errno) => reply.error(convert::errno(errno)),
+        }
+    }
+
+    /// The file of `id`, with its data in the upper; how many blocks that takes the kernel shall ask.
+    fn writable_file(&self, id: NodeId) -> sys::Result<Arc<OwnedFd>> {
+        let below = self.fs.upper_data(id)?.is_none();
+        let file = self.fs.writable(id)?;
+        if below {
+            self.pages.forget_attributes(id);
+        }
+        Ok(file)
+    }
+
+    /// Answer RELEASE: of what was written through a mapping past us the kernel knows no time.
+    pub(super) fn release_file(&self, id: NodeId, handle: FileHandle, mode: OpenAccMode) {
+        let Some(opens) = &self.opens else { return };
+        opens.release(id, handle);
+        if handle == PASSED && mode == OpenAccMode::O_RDWR {
+            self.pages.forget_attributes(id);
         }
     }
 
@@ -342,6 +364,15 @@ impl Adapter {
         answer.ok_or(sys::Errno::NODATA)
     }
 
+    /// The mount was mounted again with other flags for times of access.
+    pub(super) fn keep_access_times(&self, text: &[u8]) -> sys::Result<()> {
+        let mut options = MountOptions::default();
+        let text = std::str::from_utf8(text).map_err(|_| sys::Errno::INVAL)?;
+        options.parse(text).map_err(|_| sys::Errno::INVAL)?;
+        self.fs.keep_access_times(options.flags);
+        Ok(())
+    }
+
     pub(super) fn status(&self) -> sys::Result<Vec<u8>> {
         let status = crate::status::gather(&self.fs, &self.requests, &self.fixed);
         serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
@@ -356,6 +387,11 @@ pub(super) fn caller(req: &Request) -> Caller {
     }
 }
 
+/// Who asks, unless it is root.
+pub(super) fn unprivileged(req: &Request) -> Option<Caller> {
+    (req.uid() != 0).then(|| caller(req))
+}
+
 /// How long the kernel may remember attributes. It does not see that a write takes set-user-ID and
 /// set-group-ID away: where they are set it asks each time.
 pub(super) fn kept(attr: &Attr) -> &'static Duration {
@@ -366,7 +402,8 @@ pub(super) fn kept(attr: &Attr) -> &'static Duration {
     }
 }
 
-fn wished() -> [InitFlags; 10] {
+/// Not FUSE_ASYNC_DIO: after an asynchronous direct write the kernel keeps the pages that others read meanwhile.
+fn wished() -> [InitFlags; 9] {
     [
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -377,6 +414,5 @@ fn wished() -> [InitFlags; 10] {
         InitFlags::FUSE_CACHE_SYMLINKS,
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-        InitFlags::FUSE_ASYNC_DIO,
     ]
 }

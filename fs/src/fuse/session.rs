@@ -158,7 +158,9 @@ fn attach_as_user(
     if !left.is_empty() {
         tracing::warn!(flags = ?left, "fusermount3 does not take these flags: the mount goes without");
     }
+    let pages = Arc::clone(&adapter.pages);
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
+    pages.connect(session.notifier());
     let device = mount_table::device_now(&place.mountpoint);
     Ok(Attached { session, device })
 }

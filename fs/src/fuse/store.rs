@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use fuser::{INodeNo, Notifier};
 
 use crate::filesystem::LayerFs;
+use crate::filesystem::reply::NodeId;
 use crate::metrics::Requests;
 
 /// The question.
 pub const STORE: &str = "store";
 /// A link on which more of the pack is so long in coming is waited for beside the boot, not before it.
 const PATIENCE: Duration = Duration::from_millis(30);
+/// The offset of an invalidation that leaves the pages.
+const ATTRIBUTES_ONLY: i64 = -1;
 /// So long after the mount began nobody can know any more that it is not used.
 const USED_AFTER: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,14 @@ impl PageStore {
     /// The mount's connection to the kernel is there.
     pub(super) fn connect(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
+    }
+
+    /// The kernel shall ask for the attributes of `id` again: they changed without its help.
+    pub(super) fn forget_attributes(&self, id: NodeId) {
+        if let Some(notifier) = self.notifier.get() {
+            // It may not know the object any more.
+            let _ = notifier.inval_inode(INodeNo(id), ATTRIBUTES_ONLY, 0);
+        }
     }
 
     /// Stores the pages of the pack's files, in the order of the pack, as long as it comes; says in digits how many

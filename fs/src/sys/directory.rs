@@ -5,10 +5,13 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
-use super::Result;
+use super::{Errno, Result};
 
 /// Bytes of one getdents64 buffer.
 const BUFFER_LEN: usize = 32 * 1024;
+
+/// Room for one short entry of getdents64, bytes.
+const ENTRY_LEN: usize = 64;
 
 /// One name in a directory of the upper.
 #[derive(Debug, Clone)]
@@ -19,18 +22,28 @@ pub struct RawEntry {
     pub kind: FileType,
 }
 
+/// A user lists the directory `fd`: its time of access changes as its mount says.
+pub fn accessed(fd: BorrowedFd<'_>) {
+    // Reading an entry is what tells the file system; at the end there is none, which is as good.
+    let mut buffer = [MaybeUninit::<u8>::uninit(); ENTRY_LEN];
+    let _ = RawDir::new(fd, &mut buffer).next();
+}
+
 /// All names of the directory `fd` but `.` and `..`, in the file system's order.
 ///
 /// # Errors
 /// Whatever getdents64 says.
 pub fn list(fd: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
     // A descriptor of its own: the position of `fd` is shared by all its users.
-    let own = rustix::fs::openat(
-        fd,
-        c".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let open = |flags| {
+        let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(fd, c".", flags, Mode::empty())
+    };
+    // Our own reading is nobody's access. It may be another user's directory, and we no root.
+    let own = match open(OFlags::NOATIME) {
+        Err(Errno::PERM) => open(OFlags::empty()),
+        opened => opened,
+    }?;
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); BUFFER_LEN];
     let mut directory = RawDir::new(&own, &mut buffer);
     let mut entries = Vec::new();

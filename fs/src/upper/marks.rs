@@ -1,4 +1,4 @@
-//! The extended attributes that make a directory tree an overlayfs upper, and the three of our own.
+//! The extended attributes that make a directory tree an overlayfs upper, and those of our own.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Marks {
     pub device: Vec<u8>,
     /// Ours: what a file shall have when its data is copied, as long as it is not.
     pub copying: Vec<u8>,
+    /// Ours: the change time to show instead of the upper's.
+    pub change_time: Vec<u8>,
     overlay: Vec<u8>,
     own: Vec<u8>,
 }
@@ -48,6 +50,8 @@ pub struct Marked {
     pub device: Option<(u32, u32)>,
     /// See [`Marks::copying`]; as it stands there.
     pub copying: Option<Vec<u8>>,
+    /// See [`Marks::change_time`]; as it stands there.
+    pub change_time: Option<Vec<u8>>,
 }
 
 impl Marks {
@@ -60,17 +64,18 @@ impl Marks {
             origin: name("layerfs.origin"),
             device: name("layerfs.device"),
             copying: name("layerfs.copying"),
+            change_time: name("layerfs.ctime"),
             overlay: name("overlay."),
             own: name("layerfs."),
         }
     }
 
-    /// Find out which attributes the upper's file system lets us keep.
+    /// Find out which attributes the file system of `directory` lets us keep.
     ///
     /// # Errors
     /// What it lacks, and what it said.
-    pub fn probe(root: &OwnedFd) -> std::result::Result<Marks, (&'static str, Errno)> {
-        let root = match root.try_clone() {
+    pub fn probe(directory: &OwnedFd) -> std::result::Result<Marks, (&'static str, Errno)> {
+        let directory = match directory.try_clone() {
             Ok(fd) => At::Open(Arc::new(fd)),
             Err(_) => return Err(("no descriptor is left", Errno::MFILE)),
         };
@@ -79,9 +84,9 @@ impl Marks {
             let marks = Marks::new(namespace);
             let mut probe = marks.own.clone();
             probe.extend_from_slice(b"probe");
-            match root.set_xattr(&probe, b"1", XattrFlags::empty()) {
+            match directory.set_xattr(&probe, b"1", XattrFlags::empty()) {
                 Ok(()) => {
-                    let _ = root.remove_xattr(&probe);
+                    let _ = directory.remove_xattr(&probe);
                     return Ok(marks);
                 }
                 Err(errno) => last = errno,
@@ -119,6 +124,8 @@ impl Marks {
                 marked.device = decode_device(&at.xattr(&name)?);
             } else if name == self.copying {
                 marked.copying = Some(at.xattr(&name)?);
+            } else if name == self.change_time {
+                marked.change_time = Some(at.xattr(&name)?);
             }
         }
         Ok(marked)

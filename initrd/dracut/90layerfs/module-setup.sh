@@ -31,6 +31,9 @@ installkernel() {
 install() {
     local path
     inst_simple "$(client)" /usr/bin/layerfs
+    for path in mount.layerfs mount.fuse.layerfs; do
+        ln_r /usr/bin/layerfs "/usr/sbin/$path"
+    done
     inst_multiple busybox ip modprobe mount umount mountpoint ln mkdir cp cat sed grep tr tail dmesg readlink find sort chroot chmod sleep sync
     inst_multiple -o findfs blkid hostname
     for path in /usr/share/layerfs/initrd/*; do

@@ -1,0 +1,112 @@
+//! A mount of our own of a file system that others have mounted: with its own rules for times of access, and in no table.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags};
+
+use super::{Errno, Result};
+
+/// `struct mount_attr` of <linux/mount.h>.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// The mount on which `path` is, from there on, once more. It goes when the descriptor and all that was opened below it are closed.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.2.
+pub fn another(path: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// The number of the mount on which `path` is.
+///
+/// # Errors
+/// ENOENT; ENOSYS where the kernel does not tell (before 5.8).
+pub fn number_of(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+    told.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
+}
+
+/// The rules for times of access among `flags`; `None`: they say nothing of them.
+fn rules(flags: MountFlags) -> Option<MountAttributes> {
+    let mut set = MountAttrFlags::empty();
+    let mut clear = MountAttrFlags::empty();
+    for (flag, rule) in [
+        (MountFlags::RELATIME, MountAttrFlags::MOUNT_ATTR_RELATIME),
+        (MountFlags::NOATIME, MountAttrFlags::MOUNT_ATTR_NOATIME),
+        (
+            MountFlags::STRICTATIME,
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        ),
+    ] {
+        if flags.contains(flag) {
+            set = rule;
+            clear = MountAttrFlags::MOUNT_ATTR__ATIME;
+        }
+    }
+    if flags.contains(MountFlags::NODIRATIME) {
+        set |= MountAttrFlags::MOUNT_ATTR_NODIRATIME;
+    } else if !clear.is_empty() {
+        clear |= MountAttrFlags::MOUNT_ATTR_NODIRATIME;
+    }
+    let says = !set.is_empty() || !clear.is_empty();
+    says.then(|| MountAttributes {
+        set: set.bits().into(),
+        clear: clear.bits().into(),
+        propagation: 0,
+        userns_fd: 0,
+    })
+}
+
+/// Have `mount`, one of our own, keep times of access as `flags` say (noatime, relatime, strictatime, nodiratime). Flags that say
+/// nothing of them change nothing.
+///
+/// # Errors
+/// ENOSYS before Linux 5.12.
+pub fn keep_access_times(mount: &OwnedFd, flags: MountFlags) -> Result<()> {
+    let Some(rules) = rules(flags) else {
+        return Ok(());
+    };
+    // SAFETY: the path is a constant string, the attributes are of the length that is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const rules,
+            size_of::<MountAttributes>(),
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_the_rules_they_set() {
+        let rule = |flags| rules(flags).map(|rules| (rules.set, rules.clear));
+        assert_eq!(rule(MountFlags::NOSUID | MountFlags::LAZYTIME), None);
+        assert_eq!(rule(MountFlags::NOATIME), Some((0x10, 0xf0)));
+        assert_eq!(rule(MountFlags::RELATIME), Some((0, 0xf0)));
+        assert_eq!(rule(MountFlags::STRICTATIME), Some((0x20, 0xf0)));
+        assert_eq!(rule(MountFlags::NODIRATIME), Some((0x80, 0)));
+        let both = MountFlags::RELATIME | MountFlags::NODIRATIME;
+        assert_eq!(rule(both), Some((0x80, 0x70)));
+    }
+}
