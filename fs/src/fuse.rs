@@ -7,6 +7,7 @@ mod adapter;
 mod convert;
 mod passthrough;
 mod root_stat;
+mod root_words;
 pub mod session;
 pub mod store;
 mod workers;
@@ -14,7 +15,6 @@ mod workers;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
@@ -26,11 +26,9 @@ use fuser::{
 
 pub use self::adapter::Adapter;
 use self::adapter::{FOREVER, caller, kept, unprivileged};
-use crate::fetch::BOOT_REPORT;
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::metrics::Operation;
-use crate::options::ACCESS_TIMES_XATTR;
 use crate::status::STATUS_XATTR;
 use crate::sys;
 
@@ -385,21 +383,9 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        if ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() == ACCESS_TIMES_XATTR {
-            return self.guard(Operation::Setxattr, || {
-                Self::empty(reply, self.keep_access_times(value));
-            });
-        }
-        if let Some((workers, told)) = self.question(req, ino, name)
-            && told == BOOT_REPORT
-        {
-            let (fs, value) = (Arc::clone(&self.fs), value.to_vec());
-            workers.run(Box::new(move || {
-                let taken = fs.lower.chunks.tell(&told, &value);
-                Self::empty(reply, taken.then_some(()).ok_or(sys::Errno::IO));
-            }));
+        let Some(reply) = self.told_by_root(req, ino, name, value, reply) else {
             return;
-        }
+        };
         self.guard(Operation::Setxattr, || {
             let flags = flags.cast_unsigned();
             let set = self
@@ -410,13 +396,9 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        if let Some((workers, question)) = self.question(req, ino, name) {
-            let (fs, pages) = (Arc::clone(&self.fs), Arc::clone(&self.pages));
-            workers.run(Box::new(move || {
-                Self::value(reply, size, Self::answer(&fs, &pages, &question));
-            }));
+        let Some(reply) = self.asked_by_root(req, ino, name, size, reply) else {
             return;
-        }
+        };
         self.guard(Operation::Getxattr, || {
             let name = name.as_bytes();
             let value = if ino.0 == ROOT_ID && name == STATUS_XATTR {
