@@ -25,6 +25,24 @@ check: ## Format, lints, documentation: no warning allowed
 build: ## The two programs, optimised
 	$(CARGO) build --release -p layerfs -p bakery
 
+docs: ## Manual pages and shell completions of both programs (target/docs)
+	$(CARGO) build --release -p bakery
+	mkdir -p target/docs/completions
+	target/release/bakery man target/docs/man
+	target/release/bakery completions bash >target/docs/completions/bakery.bash
+	target/release/bakery completions zsh >target/docs/completions/_bakery
+	target/release/bakery completions fish >target/docs/completions/bakery.fish
+	$(CARGO) run --release -q -p layerfs --example docs -- target/docs
+
+install: build static docs ## Install both programs, pages, services and hooks (root; DESTDIR, PREFIX=/usr/local)
+	DESTDIR="$(DESTDIR)" PREFIX="$(or $(PREFIX),/usr/local)" ./dist/install
+
+deb: build static docs ## Debian packages of bakery and client (target/debian; needs debhelper)
+	./dist/debian/build
+
+test-packages: packages-long deb ## The Debian packages: lintian, installed and removed in a clean chroot (root)
+	./tests/packages/run
+
 test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## Everything CI runs
 
 demo: packages build lab/trees/minimal ## A real Debian: import, serve, mount over HTTP, change, bake, log, roll back (root)
@@ -197,5 +215,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages packages-long check build static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

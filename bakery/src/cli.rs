@@ -36,7 +36,7 @@ pub struct Globals {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// The store: a directory, or an URL such as s3://bucket/prefix
+    /// The store: a directory, or a URL such as s3://bucket/prefix [default: /var/lib/layerfs/store]
     #[arg(long, global = true, env = "BAKERY_STORE", value_name = "STORE")]
     pub store: Option<String>,
     /// The bakery's keys; beside a local store by default, as STORE.keys
@@ -51,14 +51,26 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// The store named by `--store` or `BAKERY_STORE`.
+    /// The store named by `--store` or `BAKERY_STORE`, else [`STORE_DEFAULT`].
     ///
     /// # Errors
-    /// None was named; the message says how to.
+    /// The name is empty.
     pub fn store(&self) -> anyhow::Result<&str> {
-        self.store.as_deref().filter(|store| !store.is_empty()).ok_or_else(|| {
-            anyhow::anyhow!("no store named: give --store DIR, or set BAKERY_STORE=DIR (make one with `bakery init`)")
-        })
+        match self.store.as_deref() {
+            Some("") => Err(anyhow::anyhow!(
+                "the name of the store is empty: give --store DIR, or set BAKERY_STORE=DIR"
+            )),
+            Some(store) => Ok(store),
+            None => Ok(STORE_DEFAULT),
+        }
+    }
+
+    /// The spool that was named, else [`SPOOL_DEFAULT`] when it is there and the store is the default one.
+    #[must_use]
+    pub fn spool(&self, named: Option<PathBuf>) -> Option<PathBuf> {
+        let standard = PathBuf::from(SPOOL_DEFAULT);
+        let is_standard = self.store().is_ok_and(|store| store == STORE_DEFAULT);
+        named.or_else(|| (is_standard && standard.is_dir()).then_some(standard))
     }
 
     /// The directory of the bakery's keys.
@@ -93,6 +105,11 @@ impl Globals {
         !self.quiet && self.verbose == 0 && std::io::stderr().is_terminal()
     }
 }
+
+/// The store of a bakery that was installed as documented.
+pub const STORE_DEFAULT: &str = "/var/lib/layerfs/store";
+/// The spool of a bakery that was installed as documented.
+pub const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
 /// Exit code of "the answer is no".
 pub const ANSWER_NO: u8 = 1;
@@ -151,8 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_store_says_how_to_name_one() {
-        let message = Globals::default().store().unwrap_err().to_string();
+    fn the_store_has_a_default_and_an_empty_name_is_refused() {
+        assert_eq!(Globals::default().store().unwrap(), STORE_DEFAULT);
+        let empty = Globals {
+            store: Some(String::new()),
+            ..Globals::default()
+        };
+        let message = empty.store().unwrap_err().to_string();
         assert!(
             message.contains("--store") && message.contains("BAKERY_STORE"),
             "{message}"

@@ -9,6 +9,7 @@ use crate::cli::Globals;
 pub mod authorize;
 pub mod bake;
 pub mod cherry_pick;
+pub mod client;
 pub mod compact;
 pub mod completions;
 pub mod diff;
@@ -54,6 +55,7 @@ pub enum Command {
     Authorize(authorize::Args),
     Bake(bake::Args),
     CherryPick(cherry_pick::Args),
+    Client(client::Args),
     Compact(compact::Args),
     Completions(completions::Args),
     Diff(diff::Args),
@@ -94,6 +96,7 @@ impl Command {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Bake(args) => bake::run(args, globals),
             Self::CherryPick(args) => cherry_pick::run(args, globals),
+            Self::Client(args) => client::run(args, globals),
             Self::Compact(args) => compact::run(args, globals),
             Self::Completions(args) => completions::run(args, globals),
             Self::Diff(args) => diff::run(args, globals),

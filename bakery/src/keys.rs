@@ -13,6 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use layerfmt::manifest::ProfileName;
 use layerfmt::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
@@ -20,7 +21,7 @@ use ssh_key::{LineEnding, PrivateKey};
 pub use keyset::{amend, first, newest, signer_of};
 pub use signer::Signer;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, ownership};
 
 /// File name of the root key.
 const ROOT: &str = "root";
@@ -102,10 +103,12 @@ impl Keys {
     /// When they cannot be written.
     pub fn create(&self) -> Result<(), KeyError> {
         let path = &self.directory;
+        let above = path.ancestors().skip(1).find(|above| above.is_dir());
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
+            .and_then(|()| above.map_or(Ok(()), |above| ownership::inherit(above, path)))
             .map_err(|source| file_error("cannot make", path, source))?;
         for name in [ROOT, HEAD] {
             let file = path.join(name);
@@ -119,7 +122,26 @@ impl Keys {
             root.public_line()
         );
         let file = self.directory.join(ALLOWED_SIGNERS);
-        fs::write(&file, line).map_err(|source| file_error("cannot write", &file, source))
+        fs::write(&file, line)
+            .and_then(|()| ownership::inherit(path, &file))
+            .map_err(|source| file_error("cannot write", &file, source))
+    }
+
+    /// The key that the machines of a system push with: its text and its public half. Made when there is none.
+    ///
+    /// # Errors
+    /// It cannot be made or read.
+    pub fn push_key(&self, name: &ProfileName) -> Result<(String, ssh_key::PublicKey), KeyError> {
+        let file = self
+            .directory
+            .join(format!("push-{}-{}", name.system, name.profile));
+        if !file.exists() {
+            generate(&file, &format!("push-{}-{}", name.system, name.profile))?;
+        }
+        let text =
+            fs::read_to_string(&file).map_err(|source| file_error("cannot read", &file, source))?;
+        let key = PrivateKey::from_openssh(&text).map_err(|e| unusable(&file, &e.to_string()))?;
+        Ok((text, key.public_key().clone()))
     }
 
     /// Where they are.
@@ -207,6 +229,7 @@ fn generate(file: &Path, comment: &str) -> Result<(), KeyError> {
     write_new(&public_of(file), format!("{public}\n").as_bytes(), 0o644)
 }
 
+/// Writes a new file. It belongs to the account that owns the directory.
 fn write_new(file: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
     let written = File::options()
         .write(true)
@@ -217,7 +240,11 @@ fn write_new(file: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
             opened.write_all(bytes)?;
             opened.sync_all()
         });
-    written.map_err(|source| file_error("cannot write the key", file, source))
+    let owned = written.and_then(|()| {
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        ownership::inherit(directory, file)
+    });
+    owned.map_err(|source| file_error("cannot write the key", file, source))
 }
 
 fn public_of(file: &Path) -> PathBuf {

@@ -25,6 +25,7 @@ pub mod authorize;
 pub mod bake;
 pub mod boots;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod exclude;

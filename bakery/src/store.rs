@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod guard;
 pub mod key;
 mod local;
+pub mod ownership;
 mod remote;
 mod worker;
 
@@ -186,7 +187,10 @@ impl Store {
         let result =
             worker::wait(async move { objects.put_opts(&path, sent.into(), options).await });
         match result {
-            Ok(_) => Ok(Created::New),
+            Ok(_) => {
+                self.inherit(key)?;
+                Ok(Created::New)
+            }
             Err(object_store::Error::AlreadyExists { .. }) if self.root.is_some() => {
                 Ok(Created::Exists)
             }
@@ -223,8 +227,15 @@ impl Store {
     pub fn overwrite(&self, key: &Key, bytes: Bytes) -> Result<()> {
         let (objects, path) = (Arc::clone(&self.objects), key.path());
         worker::wait(async move { objects.put(&path, bytes.into()).await })
-            .map(drop)
-            .map_err(|error| failed("cannot write", key, error))
+            .map_err(|error| failed("cannot write", key, error))?;
+        self.inherit(key)
+    }
+
+    /// A new object of a local store belongs to the account that owns the store.
+    fn inherit(&self, key: &Key) -> Result<()> {
+        self.root
+            .as_ref()
+            .map_or(Ok(()), |root| local::inherit(root, key))
     }
 
     /// The bytes of a small object; `None` if there is none.

@@ -11,6 +11,7 @@ mod archive;
 mod content;
 mod conversation;
 mod pattern;
+pub mod ssh;
 mod walk;
 
 use std::fs;

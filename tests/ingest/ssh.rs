@@ -328,3 +328,55 @@ fn a_dry_run_tells_and_sends_nothing() {
     assert!(told.contains("/var/log/syslog (excluded)"), "{told}");
     assert!(told.contains("1 deletions, 1 excluded"), "{told}");
 }
+
+/// docs/PUSH.md, "The client inside a system": the key that comes with a system pushes to that system and to no other.
+#[test]
+fn the_client_of_a_system_brings_its_own_key() {
+    let kitchen = Kitchen::new();
+    let sshd = Sshd::start(&kitchen);
+    let put = run(kitchen
+        .bakery()
+        .args(["client", "kiosk", "--layerfs", "/bin/busybox"])
+        .arg("--authorized-keys")
+        .arg(sshd.authorized()));
+    assert!(
+        text(&put.stdout).contains("kiosk/main@2"),
+        "{}",
+        text(&put.stdout)
+    );
+    let program = kitchen.file("kiosk", "usr/bin/layerfs").unwrap();
+    assert_eq!(program, fs::read("/bin/busybox").unwrap());
+    for path in [
+        "sbin/mount.layerfs",
+        "sbin/mount.fuse.layerfs",
+        "etc/systemd/system/layerfs-boot-report.service",
+        "etc/systemd/system/multi-user.target.wants/layerfs-boot-report.service",
+    ] {
+        assert!(kitchen.file("kiosk", path).is_some(), "{path}");
+    }
+    let key = kitchen.file("kiosk", "etc/layerfs/push_key").unwrap();
+    let machine = sshd.directory.join("machine");
+    fs::write(&machine, key).unwrap();
+    fs::set_permissions(&machine, fs::Permissions::from_mode(0o600)).unwrap();
+    let upper = upper(&kitchen);
+    let pushed = sshd.push("machine", "kiosk", &upper, &[]);
+    assert!(pushed.status.success(), "{}", text(&pushed.stderr));
+    let refused = sshd.push("machine", "lab", &upper, &[]);
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("may not push"),
+        "{}",
+        text(&refused.stderr)
+    );
+    // Once more changes neither the key nor the list of keys.
+    let keys = fs::read_to_string(sshd.authorized()).unwrap();
+    run(kitchen.bakery().args([
+        "client",
+        "lab",
+        "--layerfs",
+        "/bin/busybox",
+        "--no-push-key",
+    ]));
+    assert_eq!(fs::read_to_string(sshd.authorized()).unwrap(), keys);
+    assert!(kitchen.file("lab", "etc/layerfs/push_key").is_none());
+}

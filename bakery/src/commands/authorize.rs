@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::authorize::{Grant, line, parse_key, without};
-use crate::cli::Globals;
+use crate::cli::{Globals, SPOOL_DEFAULT};
 use crate::receive::Rights;
 
 /// Let an SSH key push to systems, or revoke it
@@ -34,7 +34,7 @@ pub struct Args {
         long,
         value_name = "DIR",
         env = "BAKERY_SPOOL",
-        default_value = "/var/lib/layerfs/spool"
+        default_value = SPOOL_DEFAULT
     )]
     spool: PathBuf,
     /// Take the key's lines out of the file instead
@@ -83,20 +83,29 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         name: &name,
         rights,
     };
-    let line = line(&key, &grant)?;
     say_unknown(globals, rights);
     let Some(file) = &args.file else {
+        let line = line(&key, &grant)?;
         crate::output::raw(|out| writeln!(out, "{line}"))?;
         return Ok(ExitCode::SUCCESS);
     };
+    allow(file, &key, &grant)?;
+    crate::output::note(globals, &format!("{name} may push to {rights}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the key's line into `file`, in the place of lines that the key had.
+pub(super) fn allow(
+    file: &Path,
+    key: &ssh_key::PublicKey,
+    grant: &Grant<'_>,
+) -> anyhow::Result<()> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         other => other.with_context(|| format!("cannot read {}", file.display()))?,
     };
-    let (kept, _) = without(&text, &key);
-    replace(file, &format!("{kept}{line}\n"))?;
-    crate::output::note(globals, &format!("{name} may push to {rights}"));
-    Ok(ExitCode::SUCCESS)
+    let (kept, _) = without(&text, key);
+    replace(file, &format!("{kept}{}\n", line(key, grant)?))
 }
 
 /// A right to what the store does not have is more often a slip than a plan. It is given all the same.
@@ -147,7 +156,11 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
                 std::os::unix::fs::chown(part.path(), Some(old.uid()), Some(old.gid()))?;
                 old.mode() & 0o777
             }
-            Err(_) => 0o600,
+            // sshd reads it as the account, which owns the directory.
+            Err(_) => {
+                crate::store::ownership::inherit(directory, part.path())?;
+                0o600
+            }
         };
         part.as_file()
             .set_permissions(fs::Permissions::from_mode(mode))?;

@@ -9,6 +9,7 @@ use layerfmt::Options;
 use layerfmt::manifest::ProfileName;
 use serde::Serialize;
 
+use super::client;
 use super::wording::Wording;
 use crate::bake::{Recipe, Report, bake};
 use crate::cli::Globals;
@@ -51,6 +52,12 @@ pub struct Args {
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
+    /// Put the client into the system too, as the next revision: `bakery client`
+    #[arg(long)]
+    pub with_client: bool,
+    /// Which client.
+    #[command(flatten)]
+    pub client: client::Choice,
     /// Why, and who.
     #[command(flatten)]
     pub wording: Wording,
@@ -114,6 +121,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         }
         answer.report.write_text(out)
     })?;
+    if args.with_client {
+        client::add(&publisher, &revision.manifest.name(), &args.client, globals)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

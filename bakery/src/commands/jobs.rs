@@ -10,7 +10,7 @@ use anyhow::{bail, ensure};
 use serde::Serialize;
 use ulid::Ulid;
 
-use crate::cli::{ANSWER_NO, Globals};
+use crate::cli::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::jobs::{Ending, Job, Progress, Request, Spool, State};
 use crate::output;
 
@@ -20,7 +20,7 @@ pub struct Args {
     /// The job; all of them if left out
     id: Option<Ulid>,
     /// The spool
-    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// Wait until the job ends; exit code 1 if it failed
     #[arg(long, requires = "id")]

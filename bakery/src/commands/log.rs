@@ -71,7 +71,9 @@ impl Line {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
-    let boots = args.spool.map(|spool| Boots::of(&spool, &args.name));
+    let boots = globals
+        .spool(args.spool)
+        .map(|spool| Boots::of(&spool, &args.name));
     let mut lines = Vec::new();
     for revision in history.log(&args.name, args.count)? {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     pub spool: Option<PathBuf>,
     /// A trace in a file (`layerfs trace -o FILE`); may be given more than once
-    #[arg(long, value_name = "FILE", required_unless_present = "spool")]
+    #[arg(long, value_name = "FILE")]
     pub trace: Vec<PathBuf>,
     /// Pack the pages that at least this share of the boots touched, percent
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let sources = Sources {
-        spool: args.spool,
+        spool: globals.spool(args.spool),
         files: args.trace,
         share: args.share,
     };

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{COULD_NOT, Globals};
+use crate::cli::{COULD_NOT, Globals, SPOOL_DEFAULT};
 use crate::jobs::{Spool, Target, limits};
 use crate::receive::{Receiver, Rights};
 
@@ -15,7 +15,7 @@ use crate::receive::{Receiver, Rights};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where jobs go
-    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// The key's name
     #[arg(long, value_name = "NAME")]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use layerfmt::Options;
 use ulid::Ulid;
 
-use crate::cli::{ANSWER_NO, Globals};
+use crate::cli::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::graft::Resolution;
 use crate::jobs::{Baker, Ending, Outcome, Spool, State, TRY_AGAIN};
 use crate::output;
@@ -16,7 +16,7 @@ use crate::output;
 #[command(hide = true)]
 pub struct Args {
     /// The spool
-    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// What to do with paths that others changed meanwhile
     #[arg(long, value_enum, default_value_t = OnConflict::Theirs)]

@@ -55,7 +55,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let options = Options {
         store,
         directory,
-        spool: args.spool,
+        spool: globals.spool(args.spool),
         listen: args.listen,
         connections_max: args.connections,
         connections_per_address: args.connections_per_address,

@@ -41,7 +41,7 @@ struct Shown<'m> {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let revision = globals.history()?.revision(&args.revision)?;
     let manifest = &revision.manifest;
-    let boots = match &args.spool {
+    let boots = match &globals.spool(args.spool) {
         Some(spool) => Boots::of(spool, &args.revision.name)
             .times(revision.number())
             .context("cannot read the boot reports in the spool")?,

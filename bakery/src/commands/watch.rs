@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::cli::Globals;
+use crate::cli::{Globals, SPOOL_DEFAULT};
 use crate::commands::run_job::OnConflict;
 use crate::jobs::Spool;
 use crate::watch::{Options, Policy, Settle};
@@ -19,7 +19,7 @@ use crate::watch::{Options, Policy, Settle};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The spool
-    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// Bakers at once; jobs of one profile never run side by side
     #[arg(long, value_name = "COUNT", default_value_t = 1)]

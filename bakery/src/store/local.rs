@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 
-use super::{Key, Result, Store, StoreError};
+use super::{Key, Result, Store, StoreError, ownership};
 
 /// Where files are completed before they get their name, below the root.
 const STAGING: &str = "staging";
@@ -36,14 +36,14 @@ pub(super) fn attach(location: &str, root: &Path) -> Result<Store> {
 }
 
 pub(super) fn make_root(location: &Path) -> Result<()> {
-    fs::create_dir_all(location.join(STAGING))
+    ownership::create_dir_all(&location.join(STAGING))
         .map_err(|e| failed("cannot make the store", location, e))
 }
 
 /// A directory on the store's own file system for files that will become objects.
 pub(super) fn staging(root: &Path) -> Result<PathBuf> {
     let staging = root.join(STAGING);
-    fs::create_dir_all(&staging).map_err(|e| failed("cannot make", &staging, e))?;
+    ownership::create_dir_all(&staging).map_err(|e| failed("cannot make", &staging, e))?;
     Ok(staging)
 }
 
@@ -114,10 +114,19 @@ pub(super) fn link(root: &Path, key: &Key, file: &Path) -> Result<()> {
         linked => linked,
     };
     match linked {
-        Ok(()) => sync_directory(directory),
+        Ok(()) => {
+            inherit(root, key)?;
+            sync_directory(directory)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("cannot put into the store", &target, error)),
     }
+}
+
+/// The object belongs to the account that owns the store, also when root wrote it.
+pub(super) fn inherit(root: &Path, key: &Key) -> Result<()> {
+    let file = root.join(key.as_str());
+    ownership::inherit(root, &file).map_err(|e| failed("cannot give its owner to", &file, e))
 }
 
 /// On disk before it has a name, and readable for a web server that runs as somebody else.

@@ -42,7 +42,7 @@ pub struct Args {
     /// Wait until it is baked and published; exit code 1 if it is not
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-    /// The ssh to use, with its options
+    /// The ssh to use, with its options; plain ssh also uses /etc/layerfs/push_key and known_hosts
     #[arg(
         long,
         value_name = "COMMAND",
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context(
             "this root does not say where it came from: name the server with --to USER@HOST:SYSTEM",
         )?;
-    let ssh: Vec<String> = args.ssh.split_whitespace().map(str::to_owned).collect();
+    let ssh = crate::push::ssh::command(&args.ssh);
     let author = args.author.clone().unwrap_or_else(author);
     let (job, tally, sent) = push(args, &upper, &excludes, &ssh, &to, &author, base)?;
     complain(args, &tally);

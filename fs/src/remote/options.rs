@@ -16,6 +16,8 @@ const DISK_LEN_DEFAULT: u64 = 4 << 30;
 const OFFLINE_WAIT_DEFAULT: Duration = Duration::from_secs(8);
 /// Where the initrd keeps whom to believe.
 pub const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
+/// Where a bakery on the same machine keeps the keys that its clients trust.
+const KEYS_OF_BAKERY: &str = "/var/lib/layerfs/store.keys/allowed_signers";
 
 /// Everything a remote root can be told.
 #[derive(Debug, Clone)]
@@ -66,6 +68,15 @@ pub enum RemoteOptionError {
     },
 }
 
+/// The trusted keys of this machine, else those of a bakery on it.
+fn keys_default() -> PathBuf {
+    let bakery = PathBuf::from(KEYS_OF_BAKERY);
+    match PathBuf::from(KEYS_DEFAULT) {
+        own if own.exists() || !bakery.exists() => own,
+        _ => bakery,
+    }
+}
+
 impl RemoteOptions {
     /// What holds when nothing is said.
     ///
@@ -75,7 +86,7 @@ impl RemoteOptions {
         Ok(RemoteOptions {
             address: Address::parse(url)?,
             mirrors: Vec::new(),
-            keys: PathBuf::from(KEYS_DEFAULT),
+            keys: keys_default(),
             min_revision: 0,
             memory_len: memory_default(),
             cache: None,

@@ -1,0 +1,136 @@
+//! The client inside a system: the files that let a machine booted from it push and report.
+//!
+//! They are one small layer on top of the system. A newer client is a further layer, so each change is in
+//! the history like any other.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::initrd::system_tree::{SystemTree, resolve};
+
+/// Where the key lies that a machine pushes with.
+pub const PUSH_KEY: &str = "etc/layerfs/push_key";
+/// Where the host keys of the bakery lie, for ssh.
+pub const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
+/// Where sshd keeps the public halves of its host keys on this server.
+const HOST_KEYS: &str = "/etc/ssh";
+
+/// The service that reports each boot.
+const REPORT: &str = "layerfs-boot-report.service";
+const REPORT_TEXT: &str = include_str!("../../dist/systemd/layerfs-boot-report.service");
+/// Programs that mount(8) starts, by their names in `/sbin`.
+const HELPERS: [&str; 2] = ["mount.layerfs", "mount.fuse.layerfs"];
+
+/// Everything the layer holds.
+#[derive(Debug)]
+pub struct Client {
+    /// The static client.
+    pub program: PathBuf,
+    /// The private key to push with, in OpenSSH's form.
+    pub push_key: Option<String>,
+    /// Lines of a known_hosts file.
+    pub known_hosts: String,
+    /// Modification time of the files, seconds since 1970.
+    pub time: u64,
+}
+
+/// The host keys of this machine as lines of a known_hosts file. They count for every name of the server: clients use
+/// the file for pushes alone.
+///
+/// # Errors
+/// A key that is there cannot be read.
+pub fn host_keys() -> io::Result<String> {
+    let mut lines = Vec::new();
+    let Ok(entries) = fs::read_dir(HOST_KEYS) else {
+        return Ok(String::new());
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("ssh_host_") && name.ends_with("_key.pub") {
+            let text = fs::read_to_string(&path)?;
+            let mut words = text.split_ascii_whitespace();
+            if let (Some(kind), Some(key)) = (words.next(), words.next()) {
+                lines.push(format!("* {kind} {key}\n"));
+            }
+        }
+    }
+    lines.sort();
+    Ok(lines.concat())
+}
+
+impl Client {
+    /// Writes the layer's files as a tar archive for the system in `tree`.
+    ///
+    /// # Errors
+    /// The client cannot be read, the tree cannot be read, or the archive cannot be written.
+    pub fn write(&self, tree: &dyn SystemTree, archive: fs::File) -> Result<()> {
+        let mut archive = Archive {
+            tar: tar::Builder::new(archive),
+            time: self.time,
+        };
+        let program = fs::read(&self.program)
+            .with_context(|| format!("cannot read {}", self.program.display()))?;
+        let programs = place(tree, "usr/bin")?;
+        archive.file(&format!("{programs}/layerfs"), 0o755, &program)?;
+        // mount(8) looks for its helpers in /sbin, wherever that is.
+        let helpers = place(tree, "sbin")?;
+        for helper in HELPERS {
+            archive.link(&format!("{helpers}/{helper}"), "/usr/bin/layerfs")?;
+        }
+        let units = "etc/systemd/system";
+        archive.file(&format!("{units}/{REPORT}"), 0o644, REPORT_TEXT.as_bytes())?;
+        let wanted = format!("{units}/multi-user.target.wants/{REPORT}");
+        archive.link(&wanted, &format!("/{units}/{REPORT}"))?;
+        if let Some(key) = &self.push_key {
+            archive.file(PUSH_KEY, 0o600, key.as_bytes())?;
+        }
+        if !self.known_hosts.is_empty() {
+            archive.file(KNOWN_HOSTS, 0o644, self.known_hosts.as_bytes())?;
+        }
+        archive
+            .tar
+            .into_inner()
+            .context("cannot write the layer's files")?;
+        Ok(())
+    }
+}
+
+/// The directory that `path` leads to in the tree; itself where there is none yet.
+fn place(tree: &dyn SystemTree, path: &str) -> Result<String> {
+    Ok(resolve(tree, path)?.unwrap_or_else(|| path.to_owned()))
+}
+
+struct Archive {
+    tar: tar::Builder<fs::File>,
+    time: u64,
+}
+
+impl Archive {
+    fn header(&self, kind: tar::EntryType, mode: u32) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.time);
+        header.set_size(0);
+        header
+    }
+
+    fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        let mut header = self.header(tar::EntryType::Regular, mode);
+        header.set_size(bytes.len() as u64);
+        let done = self.tar.append_data(&mut header, Path::new(path), bytes);
+        done.with_context(|| format!("cannot write /{path}"))
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        let mut header = self.header(tar::EntryType::Symlink, 0o777);
+        let done = self.tar.append_link(&mut header, path, target);
+        done.with_context(|| format!("cannot write /{path}"))
+    }
+}

@@ -1,0 +1,209 @@
+//! `bakery client`, and what `bakery import --with-client` adds.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use indicatif::ProgressBar;
+use layerfmt::Options;
+use layerfmt::manifest::{Action, ProfileName};
+use serde::Serialize;
+
+use super::authorize::allow;
+use crate::authorize::Grant;
+use crate::bake::{BaseStack, Recipe, bake};
+use crate::cli::{Globals, SPOOL_DEFAULT};
+use crate::client::{Client, host_keys};
+use crate::exclude::Excludes;
+use crate::graft::Resolution;
+use crate::history::Revision;
+use crate::initrd::content::find_layerfs;
+use crate::initrd::stack_tree::StackTree;
+use crate::output;
+use crate::publish::{Addition, Publisher};
+use crate::receive::Rights;
+use crate::source::open;
+
+/// The account's keys on a bakery that was installed as documented.
+const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
+
+/// Put the client into a system, so that machines booted from it can push and report their boots
+///
+/// Publishes a revision with /usr/bin/layerfs (the static client), the helpers of mount(8), the boot report
+/// service, a key to push with, and this server's ssh host keys. The key may push to this system and nothing else.
+/// Run it again after an upgrade of the bakery.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The system
+    #[arg(value_name = "SYSTEM[/PROFILE]")]
+    pub name: ProfileName,
+    /// The files.
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+/// The parts of a client that may be chosen.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Choice {
+    /// The static client [default: layerfs-static beside this program]
+    #[arg(long, value_name = "FILE", env = "LAYERFS_STATIC")]
+    pub layerfs: Option<PathBuf>,
+    /// Put no key to push with into the system: everybody who can read the system can read the key
+    #[arg(long)]
+    pub no_push_key: bool,
+    /// The file of keys that may push
+    #[arg(long, value_name = "FILE", default_value = AUTHORIZED_KEYS)]
+    pub authorized_keys: PathBuf,
+    /// The spool that the key pushes to
+    #[arg(long = "push-spool", value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
+    pub spool: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    published: String,
+    client: PathBuf,
+    push_key: Option<String>,
+}
+
+/// Bakes and publishes.
+///
+/// # Errors
+/// There is no static client, or the revision cannot be published.
+pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+    let publisher = globals.publisher()?;
+    add(&publisher, &args.name, &args.choice, globals)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the client into the newest revision of `name`, and says so.
+///
+/// # Errors
+/// As [`run`].
+pub fn add(
+    publisher: &Publisher,
+    name: &ProfileName,
+    choice: &Choice,
+    globals: &Globals,
+) -> Result<()> {
+    let program = choice.layerfs.clone().or_else(find_layerfs).ok_or_else(|| {
+        anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
+    })?;
+    let head = publisher.history().require_head(name)?;
+    let push_key = match choice.no_push_key {
+        true => None,
+        false => Some(push_key(name, choice, globals)?),
+    };
+    let client = Client {
+        program: program.clone(),
+        push_key: push_key.as_ref().map(|key| key.text.clone()),
+        known_hosts: host_keys().context("cannot read the host keys of sshd")?,
+        time: head.manifest.time,
+    };
+    let published = publish(publisher, &head, &client)?;
+    let answer = Answer {
+        published: published.name().to_string(),
+        client: program,
+        push_key: push_key.map(|key| key.fingerprint),
+    };
+    output::emit(globals, &answer, |out| {
+        writeln!(
+            out,
+            "client     {} in {}",
+            answer.client.display(),
+            answer.published
+        )?;
+        match &answer.push_key {
+            Some(key) => writeln!(
+                out,
+                "push key   {key}; everybody who can read the system can push with it (--no-push-key leaves it out)"
+            ),
+            None => writeln!(
+                out,
+                "push key   none: `layerfs push` needs a key that `bakery authorize` knows"
+            ),
+        }
+    })?;
+    Ok(())
+}
+
+fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Revision> {
+    let history = publisher.history();
+    let base = BaseStack {
+        merged: history.merged(&head.manifest)?,
+        names: head
+            .manifest
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect(),
+        layers: history.layers(&head.manifest)?,
+    };
+    let tree = StackTree::new(
+        history.merged(&head.manifest)?.index,
+        Box::new(history.layers(&head.manifest)?),
+    );
+    let staging = publisher.store().staging()?;
+    let (archive, layer) = (
+        staging.path().join("client.tar"),
+        staging.path().join("client.layer"),
+    );
+    let made = File::create_new(&archive)
+        .with_context(|| format!("cannot write {}", archive.display()))?;
+    client.write(&tree, made)?;
+    let mut source = open::open(&archive, &open::Options::default())?;
+    let recipe = Recipe {
+        excludes: &Excludes::new([], false)?,
+        options: Options::bake(),
+        labels: Vec::new(),
+        is_whole: false,
+        progress: ProgressBar::hidden(),
+    };
+    bake(&mut *source, Some(&base), &recipe, &layer)?;
+    Ok(publisher.add(&Addition {
+        name: head.manifest.name(),
+        layer: &layer,
+        made_on: Some(head.name()),
+        action: Action::Bake,
+        author: "bakery client".to_owned(),
+        message: format!("client {}", env!("CARGO_PKG_VERSION")),
+        resolution: Resolution::Theirs,
+    })?)
+}
+
+struct PushKey {
+    text: String,
+    fingerprint: String,
+}
+
+/// The key that machines of this system push with, made when there is none, and allowed to.
+fn push_key(name: &ProfileName, choice: &Choice, globals: &Globals) -> Result<PushKey> {
+    let (private, public) = globals.keys()?.push_key(name)?;
+    let rights: Rights = format!("{}/{}", name.system, name.profile)
+        .parse()
+        .map_err(|error| anyhow!("{error}"))?;
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let spool = std::path::absolute(&choice.spool)?;
+    let grant = Grant {
+        program: &program,
+        store: Some(globals.store()?),
+        spool: &spool,
+        name: public.comment(),
+        rights: &rights,
+    };
+    let directory = choice.authorized_keys.parent().unwrap_or(Path::new("/"));
+    if directory.is_dir() {
+        allow(&choice.authorized_keys, &public, &grant)?;
+    } else {
+        let text = format!(
+            "{} is missing: let the key push with `bakery authorize`, or run this on the server that takes pushes",
+            directory.display()
+        );
+        output::note(globals, &text);
+    }
+    Ok(PushKey {
+        text: private,
+        fingerprint: public.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
+    })
+}
