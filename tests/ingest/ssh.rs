@@ -340,7 +340,7 @@ fn the_client_of_a_system_brings_its_own_key() {
         .arg("--authorized-keys")
         .arg(sshd.authorized()));
     assert!(
-        text(&put.stdout).contains("kiosk/main@2"),
+        text(&put.stdout).contains("kiosk@2"),
         "{}",
         text(&put.stdout)
     );
