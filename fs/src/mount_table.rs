@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::sys::object::proc_path;
+
 /// The text of `/proc/self/mountinfo`, if there is a /proc.
 pub fn read() -> Option<String> {
-    std::fs::read_to_string("/proc/self/mountinfo").ok()
+    std::fs::read_to_string(proc_path("self/mountinfo")).ok()
 }
 
 /// Whether anything of the device `major:minor` is mounted anywhere in `table`.

@@ -315,6 +315,40 @@ fn s16_6_mount_8_fstab_and_a_unit_of_systemd() {
     }
 }
 
+/// systemd 257 and later take the initramfs's /proc away, which is the daemon's, when they switch to the root.
+const WITHOUT_PROC: &str = r#"
+mkdir at
+"$LAYERFS" mount -o "$OPTIONS" "$LAYER" "$PWD/at"
+while umount -l /proc 2>/dev/null; do :; done
+test ! -e /proc/self
+setfattr -n user.a -v 1 at/f
+touch at/new
+setfattr -n user.b -v 2 at/new
+chmod 600 at/new
+getfattr --only-values -n user.a at/f
+getfattr --only-values -n user.b at/new
+mount -t proc proc /proc
+umount at
+"#;
+
+#[test]
+fn s16_11_the_daemon_outlives_its_proc() {
+    let (f, _) = unmounted();
+    let options = format!(
+        "upperdir={},workdir={}",
+        f.upper.display(),
+        f.work.display()
+    );
+    let mut script = Command::new("unshare");
+    script.args(["-m", "--propagation", "private", "sh", "-ec", WITHOUT_PROC]);
+    script
+        .env("LAYERFS", program("layerfs"))
+        .env("LAYER", &f.layer)
+        .env("OPTIONS", options);
+    let said = run(script.current_dir(f.bench.path("")));
+    assert_eq!(said.stdout, b"12");
+}
+
 #[test]
 fn s16_7_a_signal_unmounts_and_ends() {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());

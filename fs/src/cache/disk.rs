@@ -18,6 +18,8 @@ use layerfmt::Digest;
 use lru::LruCache;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat, utimensat};
 
+use crate::sys::object::proc_path;
+
 /// Name and version of the directory inside the one that was given.
 const VERSION_DIR: &str = "chunks-1";
 /// Where chunks are written before they get their name.
@@ -222,7 +224,7 @@ impl Shared {
                 .and_then(|pid| pid.parse::<u32>().ok());
             let Some(owner) = owner else { continue };
             let alive =
-                owner == std::process::id() || Path::new(&format!("/proc/{owner}")).exists();
+                owner == std::process::id() || Path::new(&proc_path(&owner.to_string())).exists();
             if !alive {
                 let _ = unlinkat(&stage, entry.file_name(), AtFlags::empty());
             }

@@ -11,11 +11,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::metrics::Operation;
+use crate::sys::object::proc_path;
 
 /// Whatever the machine's first process has as its root. Our own `/` is the initramfs, and a
 /// descriptor of the mount would keep it from being unmounted.
-const ROOT: &std::ffi::CStr = c"/proc/1/root";
-const INITRD_RELEASE: &std::ffi::CStr = c"/proc/1/root/etc/initrd-release";
+const ROOT: &str = "1/root";
+const INITRD_RELEASE: &str = "1/root/etc/initrd-release";
 /// When to look, each from the one before: the kernel forgets after our answer, and on a busy
 /// machine that may be later than the first look.
 const LOOKS: [Duration; 3] = [
@@ -37,8 +38,8 @@ impl RootStat {
     pub(super) fn start() -> Option<RootStat> {
         let (bell, rung) = sync_channel(1);
         let ask = || {
-            let _ = rustix::fs::stat(ROOT);
-            let _ = rustix::fs::access(INITRD_RELEASE, rustix::fs::Access::EXISTS);
+            let _ = rustix::fs::stat(proc_path(ROOT));
+            let _ = rustix::fs::access(proc_path(INITRD_RELEASE), rustix::fs::Access::EXISTS);
         };
         let started = std::thread::Builder::new()
             .name("root-stat".into())

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 
@@ -15,22 +16,35 @@ const XATTR_LEN_MAX: usize = 65536;
 /// All permissions of the owner.
 const OWNER: u32 = 0o700;
 
-/// Where this process's descriptors are visible as links; see [`enter_descriptor_directory`].
-static DESCRIPTORS: OnceLock<&'static str> = OnceLock::new();
+/// Whether `/proc/self/fd` is the working directory; see [`enter_descriptor_directory`].
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Make `/proc/self/fd` the working directory, so that no later call resolves a path from `/`.
+/// Make `/proc/self/fd` the working directory, so that no later call resolves a path from `/`: the first
+/// program of a root may take the `/proc` of the initramfs away, which is the one that this process sees.
 ///
 /// # Errors
 /// ENOENT without /proc: attributes of device nodes and symbolic links then cannot be reached.
 pub fn enter_descriptor_directory() -> Result<()> {
     rustix::process::chdir(c"/proc/self/fd")?;
-    DESCRIPTORS.get_or_init(|| "");
+    ENTERED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// The path of `name` in /proc, which outlives the mount at `/proc` once its directory was entered.
+pub fn proc_path(name: &str) -> String {
+    let proc = if ENTERED.load(Ordering::Acquire) {
+        "../../"
+    } else {
+        "/proc/"
+    };
+    [proc, name].concat()
 }
 
 fn descriptor_path(fd: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = String::with_capacity(32);
-    path.push_str(DESCRIPTORS.get_or_init(|| "/proc/self/fd/"));
+    if !ENTERED.load(Ordering::Acquire) {
+        path.push_str("/proc/self/fd/");
+    }
     // Writing to a String cannot fail.
     let _ = write!(path, "{}", fd.as_raw_fd());
     let mut path = path.into_bytes();
