@@ -5,7 +5,7 @@
 # shellcheck disable=SC1090,SC2034,SC2154  # the files beside this one, and their variables
 
 lf_library=${lf_library:-/lib/layerfs}
-for lf_part in message cmdline address network storage root; do
+for lf_part in message cmdline address network adopt storage root; do
     . "$lf_library/$lf_part.sh"
 done
 
@@ -22,11 +22,15 @@ lf_adapter() {
     lf_upper_up || return 1
     lf_cache_up
     lf_backup_up
-    lf_mount_root "$2" || return 1
+    lf_mount_root "$2" || { rm -f "$lf_pipe"; return 1; }
     lf_warm "$2"
+    rm -f "$lf_pipe"
     lf_check_root "$2" || return 1
     lf_keep_alive
     lf_exit_ramfs
+    lf_adopt_network
+    lf_soft_reboot_note
+    lf_network_note "$2"
     lf_boot_note
     lf_altboot_places "$2"
     lf_info "root mounted from $lf_from"

@@ -35,6 +35,7 @@ lf_defaults() {
     lf_ip=            # list of ip= values
     lf_bootif=        # MAC address of the interface that netbooted
     lf_ifname=        # list of NAME:MAC
+    lf_made=          # list of vlan=, bond=, bridge= and team=, which only dracut makes
     lf_route=         # list of NET:GATEWAY:IF
     lf_dns=           # list of name servers
     lf_hostname=
@@ -134,6 +135,7 @@ lf_parameter() {
         ifname=*) lf_ifname="${lf_ifname:+$lf_ifname$lf_nl}$lf_value" ;;
         route=* | rd.route=*) lf_route="${lf_route:+$lf_route$lf_nl}$lf_value" ;;
         nameserver=*) lf_dns="${lf_dns:+$lf_dns$lf_nl}$lf_value" ;;
+        vlan=* | bond=* | bridge=* | team=*) lf_made="${lf_made:+$lf_made }$1" ;;
         BOOTIF=*) lf_boot_interface "$lf_value" ;;
         init=*) lf_init=$lf_value ;;
         panic=*) lf_is_number "$lf_value" && [ "$lf_value" -gt 0 ] && lf_panic=$lf_value ;;

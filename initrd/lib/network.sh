@@ -108,6 +108,7 @@ lf_rename_links() {
 
 # lf_net_up: 0 = there is an address. Sets lf_server_found from DHCP.
 lf_net_up() {
+    [ -z "$lf_made" ] || { lf_why="$lf_made: this initramfs makes no such interface; one of dracut does"; return 1; }
     mkdir -p "$lf_net"
     lf_network_drivers
     ip link set lo up

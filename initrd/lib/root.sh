@@ -7,6 +7,8 @@
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
 lf_trust=${lf_trust:-/etc/layerfs/trust/root.allowed_signers}
+# Where the daemon says "ready". In /run: systemd 256 and later make /usr of an initramfs read-only.
+lf_pipe=${lf_pipe:-/run/layerfs/ready}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
@@ -34,13 +36,15 @@ lf_add() { lf_options=${lf_options:+$lf_options,}$1; }
 
 # lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
 # dracut know that it serves the root. Its log goes to the kernel log. It says "ready" when the
-# mount is up, and is then in lf_daemon. The pipe is in the initramfs, and goes with it.
+# mount is up, and is then in lf_daemon. 1 = lf_why says why not.
 lf_run_layerfs() {
     mkdir -p /run/layerfs/bin
     # A shell without `exec -a` gives another name through a link.
-    ln -sf "$(command -v layerfs)" /run/layerfs/bin/@layerfs
+    ln -sf "$(command -v layerfs)" /run/layerfs/bin/@layerfs ||
+        { lf_why="cannot make a link in /run/layerfs/bin: is /run writable?"; return 1; }
     lf_arguments=$(lf_mount_arguments "$1" "$2")
-    [ -p /lib/layerfs/ready ] || mkfifo /lib/layerfs/ready
+    [ -p "$lf_pipe" ] || mkfifo "$lf_pipe" ||
+        { lf_why="cannot make the pipe $lf_pipe, by which the client says that the root is mounted: is ${lf_pipe%/*} writable?"; return 1; }
     (
         # -1000 must be there before the daemon forks: children keep it.
         echo -1000 > /proc/self/oom_score_adj 2> /dev/null
@@ -49,14 +53,15 @@ lf_run_layerfs() {
         set -f
         IFS=$lf_nl
         # shellcheck disable=SC2086  # one argument per line
-        exec @layerfs $lf_arguments > /lib/layerfs/ready 2> /dev/kmsg < /dev/null
+        exec @layerfs $lf_arguments > "$lf_pipe" 2> /dev/kmsg < /dev/null
     ) &
     lf_daemon=$!
     lf_word=
-    read -r lf_word < /lib/layerfs/ready || :
+    read -r lf_word < "$lf_pipe" || :
     [ "$lf_word" != ready ] || return 0
     wait "$lf_daemon" || :
     lf_daemon=
+    lf_why="layerfs could not mount $1 (its own words are below)"
     return 1
 }
 
@@ -76,7 +81,6 @@ lf_mount_root() {
         lf_from=$lf_plain
         lf_run_layerfs "$lf_from" "$1" && return 0
     fi
-    lf_why="layerfs could not mount $lf_from (its own words are below)"
     return 1
 }
 
@@ -86,9 +90,9 @@ lf_mount_root() {
 lf_warm() {
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
-    (exec /run/layerfs/bin/@layerfs warm --before-use "$1" < /dev/null > /lib/layerfs/ready 2> /dev/null) &
+    (exec /run/layerfs/bin/@layerfs warm --before-use "$1" < /dev/null > "$lf_pipe" 2> /dev/null) &
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$!"   # make-initrd
-    read -r lf_word < /lib/layerfs/ready || :
+    read -r lf_word < "$lf_pipe" || :
 }
 
 # lf_keep_alive: every list of processes that a shutdown must spare.
@@ -146,14 +150,55 @@ lf_copy_libraries() {
 # lf_network_note ROOT: what the boot configured, in the words of systemd-networkd, so that it
 # keeps (and renews) the address instead of dropping it; name servers for a root without any.
 lf_network_note() {
+    lf_network_units
+    lf_names=/run/layerfs/net/resolv.conf
+    [ -s "$lf_names" ] || return 0
+    lf_target=$(readlink "$1/etc/resolv.conf")
+    case $lf_target in
+        /run/* | ../run/*)
+            lf_target=/run/${lf_target#*run/}
+            [ -e "$lf_target" ] || { mkdir -p "${lf_target%/*}"; cp "$lf_names" "$lf_target"; } ;;
+        '')
+            if [ -e "$1/etc/resolv.conf" ]; then
+                [ -s "$1/etc/resolv.conf" ] || mount --bind "$lf_names" "$1/etc/resolv.conf"
+            elif [ -n "$lf_upper_dir" ] && [ -d "$1/etc" ]; then
+                cp "$lf_names" "$1/etc/resolv.conf"
+            fi ;;
+    esac
+}
+
+# lf_soft_reboot_note: systemd's soft-reboot stops every process, the daemon too, and goes on itself: what it needs
+# of its own program must be in memory then, or it waits for the daemon for ever. A unit of the running system
+# reads all of it just before. (At a real end systemd-shutdown has locked itself into memory.)
+lf_soft_reboot_note() {
+    lf_unit_dir=/run/systemd/system
+    [ -d "$lf_unit_dir/soft-reboot.target.d" ] || mkdir -p "$lf_unit_dir/soft-reboot.target.d" /run/systemd/network
+    printf '[Unit]\nWants=layerfs-soft-reboot.service\nAfter=layerfs-soft-reboot.service\n' > "$lf_unit_dir/soft-reboot.target.d/layerfs.conf"
+    {
+        printf '[Unit]\nDescription=Read the first program of the layerfs root into memory\nDefaultDependencies=no\n'
+        printf 'After=shutdown.target umount.target final.target\nBefore=systemd-soft-reboot.service\n\n[Service]\nType=oneshot\n'
+        # shellcheck disable=SC2016  # systemd makes one $ of two
+        printf '%s\n' 'ExecStart=/bin/sh -c '\''while read -r _ _ _ _ _ file; do case $$file in "$$last") ;; /*) cat "$$file"; last=$$file ;; esac; done < /proc/1/maps > /dev/null'\'
+    } > "$lf_unit_dir/layerfs-soft-reboot.service"
+}
+
+# lf_network_units: one .network for each address. Not for a VLAN on the card, which has its address too.
+lf_network_units() {
+    # Only an adapter knows of a networkd that came before.
+    [ -z "${lf_only-}" ] && lf_adopt_networkd && return 0
     [ -d /run/systemd/network ] || mkdir -p /run/systemd/network
     for lf_file in /run/layerfs/net/*.lease; do
         [ -s "$lf_file" ] || continue
         lf_lease interface
         lf_link=$lf_value
-        read -r lf_mac 2> /dev/null < "/sys/class/net/$lf_link/address" || continue
+        read -r lf_mac 2> /dev/null < "$lf_sys/class/net/$lf_link/address" || continue
         {
-            printf '[Match]\nMACAddress=%s\n\n[Network]\nKeepConfiguration=yes\n' "$lf_mac"
+            if [ -e "$lf_sys/class/net/$lf_link/device" ]; then
+                printf '[Match]\nType=ether\nMACAddress=%s\n' "$lf_mac"
+            else
+                printf '[Match]\nName=%s\n' "$lf_link"
+            fi
+            printf '\n[Network]\nKeepConfiguration=yes\n'
             if lf_lease lease; then
                 printf 'DHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n'
             else
@@ -166,20 +211,6 @@ lf_network_note() {
             fi
         } > "/run/systemd/network/05-layerfs-$lf_link.network"
     done
-    lf_names=/run/layerfs/net/resolv.conf
-    [ -s "$lf_names" ] || return 0
-    lf_target=$(readlink "$1/etc/resolv.conf")
-    case $lf_target in
-        /run/* | ../run/*)
-            lf_target=/run/${lf_target#*run/}
-            [ -e "$lf_target" ] || { mkdir -p "${lf_target%/*}"; cp "$lf_names" "$lf_target"; } ;;
-        '')
-            if [ -e "$1/etc/resolv.conf" ]; then
-                [ -s "$1/etc/resolv.conf" ] || mount --bind "$lf_names" "$1/etc/resolv.conf"
-            elif [ -n "$lf_upper_dir" ]; then
-                cp "$lf_names" "$1/etc/resolv.conf"
-            fi ;;
-    esac
 }
 
 # lf_boot_note: what booted, for `layerfs status`, `layerfs push` and people.

@@ -4,21 +4,26 @@
 # down how it was called.
 # shellcheck disable=SC2016  # the programs expand their own variables
 HOST=$SCRATCH/host
-export HOST
+lf_sys=$HOST/sys
+export HOST lf_sys
 
 # host_begin DATA-DIRECTORY
 host_begin() {
     mkdir -p "$HOST/bin" "$HOST/lib/layerfs" "$HOST/.initrd/killall" "$HOST/run" "$HOST/dev"
+    mkdir -p "$HOST/etc" "$HOST/sys/class/net" "$HOST/tmp"
     : > "$HOST/dev/fuse"; : > "$HOST/dev/kmsg"; : > "$HOST/dev/console"
     cp -r "$1/." "$HOST/"
     cp "$LIB"/*.sh "$INITRD/shutdown" "$HOST/lib/layerfs/"
     find "$HOST/lib" -type f -exec sed -i \
         -e "s,/\.initrd/,$HOST/.initrd/,g" -e "s,/lib/layerfs,$HOST/lib/layerfs,g" -e "s,/run/,$HOST/run/,g" \
         -e "s,/dev/fuse,$HOST/dev/fuse,g" -e "s,/dev/kmsg,$HOST/dev/kmsg,g" -e "s,/dev/console,$HOST/dev/console,g" \
+        -e "s,/etc/resolv.conf,$HOST/etc/resolv.conf,g" \
         {} +
     host_program mount 'echo "mount $*" | sed "s,$HOST,,g"; for last; do :; done; echo "$last" >> "$HOST/mounted"'
     host_program umount 'echo "umount $*" | sed "s,$HOST,,g"'
     host_program mountpoint 'for last; do :; done; grep -qx "$last" "$HOST/mounted" 2> /dev/null'
+    # Addresses and routes are what $HOST/addresses and $HOST/routes say.
+    host_program ip 'case "$*" in *addr*) cat "$HOST/addresses" 2> /dev/null ;; *route*) cat "$HOST/routes" 2> /dev/null ;; esac; true'
     host_program modprobe 'echo "modprobe $*"'
     host_program dmesg ':'
     host_program chroot ':'
