@@ -2,8 +2,8 @@
 # generators.sh initramfs-tools|dracut TREE LAYERFS TRUST OUT: builds an initramfs with a
 # distribution's own generator and our integration, inside a throw-away copy of TREE, as an
 # administrator would who builds initramfs images in the system's image.
-# LAYERFS is the static client, TRUST the store's allowed_signers; dracut is installed from this
-# host's apt sources. Needs root.
+# LAYERFS is the static client, TRUST the store's allowed_signers. A dracut that is not in the tree is
+# installed from this host's apt sources. Needs root.
 set -eu
 kind=${1:?initramfs-tools or dracut}
 tree=${2:?tree}
@@ -36,11 +36,13 @@ case $kind in
         printf 'MODULES=most\nCOMPRESS=zstd\nCOMPRESSLEVEL=3\n' > "$root/etc/initramfs-tools/conf.d/layerfs-test"
         run mkinitramfs -o /initramfs "$kernel" ;;
     dracut)
-        inside_apt "$root" dracut-core dracut-network isc-dhcp-client iputils-arping zstd
+        [ -e "$root/usr/bin/dracut" ] || inside_apt "$root" dracut-core dracut-network isc-dhcp-client iputils-arping zstd
         "$here/../../initrd/install" "$root"
-        run dracut --no-hostonly --force --add "layerfs network-legacy" \
+        # dracut 112 makes "zstd -3" a level 15, which takes minutes.
+        run dracut --no-hostonly --force --add "layerfs${NETWORK:+ $NETWORK}" \
             --omit "plymouth lvm mdraid dmraid crypt btrfs multipath iscsi nfs resume kernel-modules-extra i18n" \
-            --compress "zstd -3" --no-early-microcode /initramfs "$kernel" ;;
+            --no-compress --no-early-microcode /initramfs.cpio "$kernel"
+        zstd -q --rm -T0 -3 "$root/initramfs.cpio" -o "$root/initramfs" ;;
     *) echo "generators.sh: $kind: initramfs-tools or dracut" >&2; exit 2 ;;
 esac
 cp "$root/initramfs" "$out"

@@ -41,7 +41,8 @@ class Machine:
     """One boot. Use as a context manager: leaving it ends QEMU."""
 
     def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
-                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None, reboots=False):
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None, reboots=False,
+                 devices=()):
         self.append = append
         self._log = open(log, "w", encoding="utf-8", buffering=1) if log else None
         self.echo = echo
@@ -53,6 +54,7 @@ class Machine:
         self.shell_path = os.path.join(self._directory, "shell")
         self.monitor_path = os.path.join(self._directory, "monitor")
         self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp)
+        self.command += devices
         if reboots:
             self.command.remove("-no-reboot")
         self.first = 0           # the line with which the present boot begins
@@ -153,14 +155,18 @@ class Machine:
         tail = "\n".join(f"{when:8.2f} {text}" for when, text in self.lines[:end][-40:])
         raise BootError(f"{message}\n--- end of the console ---\n{tail}")
 
+    def monitor(self, command, seconds=1):
+        """A command of QEMU's own console."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
+            monitor.connect(self.monitor_path)
+            monitor.sendall(f"{command}\n".encode())
+            self.poll(seconds)
+
     def hangs(self, message):
         """Fails, with what the kernel says of its tasks in the log (the command line must allow SysRq)."""
         end = len(self.lines)
-        for key in "wt":
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
-                monitor.connect(self.monitor_path)
-                monitor.sendall(f"sendkey alt-sysrq-{key}\n".encode())
-                self.poll(6)
+        for key in "8wt":      # tasks are told below the console's usual level
+            self.monitor(f"sendkey alt-sysrq-{key}", 6)
         self.fail(f"{message}; the log has the tasks", end)
 
     def _check(self, seen):

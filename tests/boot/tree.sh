@@ -58,7 +58,7 @@ Architecture: all
 Maintainer: layerfs tests <nobody@example.org>
 Description: something to install in a boot test
 X
-printf '#!/bin/sh\nset -e\necho configured > /var/lib/layerfs-probe.state\nadduser --system --no-create-home --group layerfs-probe > /dev/null\n' > "$work/p/DEBIAN/postinst"
+printf '#!/bin/sh\nset -e\necho configured > /var/lib/layerfs-probe.state\nuseradd --system --user-group --no-create-home layerfs-probe\n' > "$work/p/DEBIAN/postinst"
 printf '#!/bin/sh\necho probe 1.0\n' > "$work/p/usr/bin/layerfs-probe"
 chmod 755 "$work/p/DEBIAN/postinst" "$work/p/usr/bin/layerfs-probe"
 seq 1 20000 > "$work/p/usr/share/layerfs-probe/data"

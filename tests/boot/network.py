@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Networks that are not as they should be, with each kind of initramfs: each ends in a boot to state running, or in a
+message on the console that says what failed.
+
+    network.py [--suite trixie] [--trees DIR] [--site DIR] [--only KIND,…] [--cases NAME,…]
+
+cable    the cable comes 60 s late, and with it DHCP
+card     two cards, the second without a cable
+static   an address by ip=, no DHCP; the running system keeps it
+bond     two cards as one (dracut); a message where nobody makes a bond
+url      a system that the server does not have
+dead     nobody listens where the server should be
+"""
+
+import argparse
+import os
+import tempfile
+
+from distros import KINDS, PARAMETERS, SUITES, Release
+from machine import BootError, free_port, run_script
+from office import TOP, report
+
+LATE = 60
+STATIC = "ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0:off"
+BOND = "bond=bond0:eth0,eth1:mode=active-backup,primary=eth0,miimon=100 ip=bond0:dhcp"
+
+
+def start(site, kind, name, extra="", **options):
+    if kind != "own":
+        options["initrd"] = site.initrd(kind)
+    return site.machine(f"{site.suite}-{kind}-{name}", extra=f"{PARAMETERS[kind]} {extra}", **options)
+
+
+def boots(site, machine):
+    """The machine comes up, its systemd-networkd keeps the address, and it ends."""
+    when = site.check(machine)
+    machine.run("systemctl is-active systemd-networkd && systemctl restart systemd-networkd && sleep 5 && ls -lR /usr/share > /dev/null")
+    site.power_off(machine, 300)
+    return f"running after {when:.0f} s"
+
+
+def cable(site, kind):
+    with start(site, kind, "cable") as machine:
+        machine.monitor("set_link n0 off")
+        machine.poll(LATE)
+        machine.monitor("set_link n0 on")
+        return boots(site, machine)
+
+
+def card(site, kind):
+    with start(site, kind, "card", nics=2) as machine:
+        machine.monitor("set_link n1 off")
+        return boots(site, machine)
+
+
+def static(site, kind):
+    with start(site, kind, "static", STATIC) as machine:
+        return boots(site, machine)
+
+
+def bond(site, kind):
+    with start(site, kind, "bond", BOND, nics=2) as machine:
+        if kind == "dracut":
+            return boots(site, machine)
+        machine.allowed = {"the initramfs stopped"}
+        said, when = machine.expect(r"layerfs: (why: )?bond=.*makes no such interface.*", 300)
+        return f"after {when:.0f} s: {said[0].strip()}"
+
+
+def url(site, kind):
+    with start(site, kind, "url", f"root=layerfs:{site.url}/nosuch", root="") as machine:
+        machine.allowed = {"the initramfs stopped"}
+        said, when = machine.expect(r"layerfs: (why: )?layerfs could not mount .*/nosuch.*", 300)
+        return f"after {when:.0f} s: {said[0].strip()}"
+
+
+def dead(site, kind):
+    with start(site, kind, "dead", f"root=layerfs:http://10.0.2.2:{free_port()}/office", root="") as machine:
+        said, when = machine.expect(r"layerfs: (waiting|no server|.* does not answer).*", 300)
+        return f"after {when:.0f} s: {said[0].strip()}"
+
+
+CASES = {case.__name__: case for case in (cable, card, static, bond, url, dead)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--suite", default="trixie", choices=SUITES)
+    parser.add_argument("--trees", default=os.path.join(TOP, "lab", "trees"))
+    parser.add_argument("--site")
+    parser.add_argument("--only", default=",".join(KINDS))
+    parser.add_argument("--cases", default=",".join(CASES))
+    given = parser.parse_args()
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="layerfs-network.", dir="/var/tmp") as temporary:
+        site = Release(given.site or temporary, given.suite)
+        try:
+            site.prepare(os.path.join(given.trees, given.suite))
+            site.make_store()
+            site.start()
+            for kind in given.only.split(","):
+                for name in given.cases.split(","):
+                    try:
+                        report(f"{given.suite} {kind} {name}: {CASES[name](site, kind)}")
+                    except BootError as error:
+                        failed.append(f"{kind} {name}")
+                        report(f"FAILED {given.suite} {kind} {name}: {error}")
+        finally:
+            site.close()
+    if failed:
+        raise BootError(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    run_script(main)
