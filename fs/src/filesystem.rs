@@ -15,6 +15,7 @@ mod hot;
 mod listing;
 mod lookup;
 mod moved;
+mod protection;
 mod remove;
 mod rename;
 pub mod reply;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use self::create::Make;
 use self::descriptors::Descriptors;
+pub use self::protection::Protection;
 use self::reply::{NodeId, ROOT_ID, row_of};
 use self::tree::{Node, Tree};
 use crate::lower::Lower;
@@ -187,6 +189,11 @@ impl LayerFs {
             .file_shard(id)
             .and_then(|mut shard| shard.keep(id, file));
         drop(dropped);
+    }
+
+    fn drop_file(&self, id: NodeId) {
+        let file = self.file_shard(id).and_then(|mut shard| shard.take(id));
+        drop(file);
     }
 
     fn drop_descriptors(&self, id: NodeId) {

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod convert;
+mod inode_flags;
 mod passthrough;
 mod root_stat;
 mod root_words;
@@ -19,9 +20,9 @@ use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 pub use self::adapter::Adapter;
@@ -320,13 +321,8 @@ impl Filesystem for Adapter {
     ) {
         self.guard(Operation::Readdir, || {
             let listed = self.fs.readdir(ino.0, offset, false, &mut |item| {
-                let name = OsStr::from_bytes(item.name);
-                !reply.add(
-                    INodeNo(item.ino),
-                    item.cookie,
-                    convert::file_type(item.kind),
-                    name,
-                )
+                let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
+                !reply.add(ino, item.cookie, convert::file_type(item.kind), name)
             });
             match listed {
                 Ok(()) => reply.ok(),
@@ -422,6 +418,22 @@ impl Filesystem for Adapter {
         });
     }
 
+    fn ioctl(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        cmd: u32,
+        in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.guard(Operation::Ioctl, || {
+            self.inode_flags(ino, cmd, in_data, reply);
+        });
+    }
+
     fn fallocate(
         &self,
         req: &Request,
@@ -451,12 +463,8 @@ impl Filesystem for Adapter {
         reply: ReplyLseek,
     ) {
         self.guard(Operation::Seek, || {
-            let found = match (u64::try_from(offset), whence) {
-                (Err(_), _) => Err(sys::Errno::NXIO),
-                (Ok(at), libc::SEEK_DATA) => self.fs.seek(ino.0, at, false),
-                (Ok(at), libc::SEEK_HOLE) => self.fs.seek(ino.0, at, true),
-                _ => Err(sys::Errno::INVAL),
-            };
+            let asked = convert::data_or_hole(offset, whence);
+            let found = asked.and_then(|(at, hole)| self.fs.seek(ino.0, at, hole));
             match found.and_then(|at| i64::try_from(at).map_err(|_| sys::Errno::OVERFLOW)) {
                 Ok(at) => reply.offset(at),
                 Err(errno) => reply.error(convert::errno(errno)),

@@ -30,9 +30,10 @@ pub enum Operation {
     Fallocate,
     CopyRange,
     Forget,
+    Ioctl,
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "lookup",
     "getattr",
     "setattr",
@@ -56,6 +57,7 @@ const NAMES: [&str; 23] = [
     "fallocate",
     "copy_range",
     "forget",
+    "ioctl",
 ];
 
 #[derive(Debug, Default)]

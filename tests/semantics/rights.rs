@@ -359,3 +359,94 @@ fn s10_3_the_status_is_an_attribute_of_the_root() {
     assert!(["default", "passthrough"].contains(&status["mode"].as_str().unwrap()));
     assert_eq!(status["layers"].as_array().unwrap().len(), 1);
 }
+
+/// S9.7 "chattr +i and +a protect files and directories, from root too"
+#[test]
+fn s9_7_protected_objects_do_not_change() {
+    for options in MODES {
+        let f = Fixture::with(
+            |lower| {
+                fs::write(lower.join("low"), "content").unwrap();
+                fs::create_dir(lower.join("dir")).unwrap();
+                fs::write(lower.join("dir/f"), "x").unwrap();
+            },
+            options,
+        );
+        fs::write(f.at("up"), "content").unwrap();
+        fs::write(f.at("other"), "x").unwrap();
+        let sh = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).current_dir(f.at(""));
+            shell.stdout(Stdio::null()).stderr(Stdio::null());
+            shell.status().unwrap().success()
+        };
+        assert!(sh("chattr +i low up dir"), "{options}");
+        assert!(!as_user("chattr -i low 2>/dev/null", &f.mount.at));
+        assert!(!sh("chattr +d up"), "a flag that is not kept");
+        let changes = [
+            "echo more >>F",
+            "echo new >F",
+            "truncate -s 3 F",
+            "fallocate -l 9000 F",
+            "chmod 600 F",
+            "chown 5 F",
+            "touch F",
+            "setfattr -n user.x -v 1 F",
+            "setfacl -m u:5:r F",
+            "ln F new",
+            "mv F new",
+            "mv other F",
+            "rm -f F",
+        ];
+        let inside = [
+            "touch dir/new",
+            "mkdir dir/new",
+            "ln other dir/new",
+            "rm dir/f",
+            "mv dir/f new",
+            "mv other dir/",
+            "rmdir dir",
+            "mv dir new",
+        ];
+        for _ in 0..2 {
+            for file in ["low", "up"] {
+                for change in changes {
+                    assert!(!sh(&change.replace('F', file)), "{change} {file} {options}");
+                }
+                assert_eq!(fs::read(f.at(file)).unwrap(), b"content");
+                assert!(
+                    sh(&format!("lsattr {file} | grep -q '^----i-'")),
+                    "{file} {options}"
+                );
+                let kept = xattr(&f.upper.join(file), "trusted.overlay.protattr");
+                assert_eq!(kept.as_deref(), Some(&b"i"[..]));
+            }
+            for change in inside {
+                assert!(!sh(change), "{change} {options}");
+            }
+            assert!(sh("echo more >>dir/f"), "what is in it is not protected");
+            f.mount.again();
+        }
+        assert!(sh("chattr -i low up dir"));
+        assert_eq!(xattr(&f.upper.join("up"), "trusted.overlay.protattr"), None);
+        assert!(sh("echo more >>up; rm low; touch dir/new"), "{options}");
+        assert!(sh("chattr +a up dir"));
+        for _ in 0..2 {
+            assert!(sh("echo more >>up && touch up dir/x$$"), "{options}");
+            let changes = [
+                "echo new >up",
+                "dd if=/dev/zero of=up bs=1 count=1 conv=notrunc",
+                "rm -f up",
+                "chmod 600 up",
+                "rm -f dir/new",
+                "mv up dir/",
+            ];
+            for change in changes {
+                assert!(!sh(change), "{change} {options}");
+            }
+            assert!(sh("lsattr up | grep -q '^-----a'"));
+            f.mount.again();
+        }
+        assert!(sh("chattr -a up dir"));
+    }
+}

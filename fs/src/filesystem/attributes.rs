@@ -10,7 +10,7 @@ use super::reply::{
 };
 use super::tree::{Node, Tree};
 use super::xattr::is_in_group;
-use super::{LayerFs, lock};
+use super::{LayerFs, lock, protection};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
@@ -116,6 +116,7 @@ impl LayerFs {
     /// EROFS without an upper, or what the upper's file system says.
     pub fn setattr(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
         self.upper()?;
+        protection::takes(&self.read_tree(), id, changes)?;
         if let Some(size) = changes.size {
             let _data = self.data_lock(id)?;
             self.truncate(id, size)?;

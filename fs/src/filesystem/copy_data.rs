@@ -133,7 +133,7 @@ impl LayerFs {
             }
             let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
             match node.row {
-                None => self.keep_file(id, &file),
+                None => self.keep_unprotected(node, id, &file),
                 Some(_) => self.note(node, &file, limit)?,
             }
             (file, node.row)
@@ -149,7 +149,7 @@ impl LayerFs {
             gone(rustix::fs::fremovexattr(&file, &mark[..]))?;
         }
         node.row = None;
-        self.keep_file(id, &file);
+        self.keep_unprotected(node, id, &file);
         Ok(file)
     }
 

@@ -13,7 +13,7 @@ use super::reply::{
     upper_id,
 };
 use super::tree::{Entry, Name, Node, Tree};
-use super::{LayerFs, NAME_LEN_MAX};
+use super::{LayerFs, NAME_LEN_MAX, protection};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, identity};
 use crate::upper::Upper;
@@ -85,6 +85,7 @@ impl LayerFs {
             return Err(Errno::NAMETOOLONG);
         }
         let mut tree = self.write_tree();
+        protection::gets_name(&tree, parent)?;
         self.copy_up(&mut tree, parent)?;
         if tree.visible(&self.lower.index, parent, name).is_some() {
             return Err(Errno::EXIST);
@@ -256,6 +257,8 @@ impl LayerFs {
             return Err(Errno::NAMETOOLONG);
         }
         let mut tree = self.write_tree();
+        protection::gets_name(&tree, parent)?;
+        protection::keeps_itself(&tree, id)?;
         self.copy_up(&mut tree, parent)?;
         if tree.visible(&self.lower.index, parent, name).is_some() {
             return Err(Errno::EXIST);

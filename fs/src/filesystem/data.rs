@@ -77,7 +77,7 @@ impl LayerFs {
             return Err(Errno::INVAL);
         }
         let file = Arc::new(open_data(&at)?);
-        self.keep_file(id, &file);
+        self.keep_unprotected(node, id, &file);
         Ok(Bytes::Upper(file))
     }
 
@@ -92,7 +92,10 @@ impl LayerFs {
         data: &[u8],
         unprivileged: Option<Caller>,
     ) -> Result<usize> {
-        let file = self.writable(id)?;
+        let file = match self.open_file(id) {
+            Some(file) => file,
+            None => self.writable_at(id, offset)?,
+        };
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(done as u64);
@@ -116,8 +119,21 @@ impl LayerFs {
         if let Some(file) = self.open_file(id) {
             return Ok(file);
         }
+        self.only_grows(id)?;
         let _data = self.data_lock(id)?;
         self.take_data(id, u64::MAX)
+    }
+
+    /// As [`LayerFs::writable`], to write at `offset`.
+    fn writable_at(&self, id: NodeId, offset: u64) -> Result<Arc<OwnedFd>> {
+        let file = self.writable(id)?;
+        if self.only_grows(id)? {
+            let end = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+            if offset != end {
+                return Err(Errno::PERM);
+            }
+        }
+        Ok(file)
     }
 
     /// The open file of `id` if it is a regular file with its data in the upper.
@@ -153,6 +169,10 @@ impl LayerFs {
         unprivileged: Option<Caller>,
     ) -> Result<()> {
         let file = self.writable(id)?;
+        let within = FallocateFlags::KEEP_SIZE.bits();
+        if self.only_grows(id)? && mode & !within != 0 {
+            return Err(Errno::PERM);
+        }
         rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)?;
         if let Some(caller) = unprivileged {
             self.drop_privileges(id, caller)?;
@@ -189,7 +209,7 @@ impl LayerFs {
         len: u64,
         unprivileged: Option<Caller>,
     ) -> Result<usize> {
-        let target = self.writable(to.0)?;
+        let target = self.writable_at(to.0, to.1)?;
         if let Some(caller) = unprivileged {
             self.drop_privileges(to.0, caller)?;
         }

@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::change_time::ChangeTime;
 use super::copy_data::{Kept, settle};
+use super::protection::Protection;
 use super::reply::{
     Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
     upper_id,
@@ -235,6 +236,7 @@ impl LayerFs {
             let mut node = Node {
                 kept: copying.and_then(Kept::from_note).map(Box::new).into(),
                 change_time: change_time_of(&found.marked),
+                protection: protection_of(&found.marked),
                 kind,
                 names: vec![(parent, Arc::clone(name))],
                 in_upper: true,
@@ -308,6 +310,7 @@ impl LayerFs {
             row: (!marked.opaque).then_some(ROOT),
             number: at.stat()?.st_ino,
             change_time: change_time_of(&marked),
+            protection: protection_of(&marked),
             ..Node::default()
         };
         let mut tree = self.write_tree();
@@ -354,6 +357,10 @@ impl LayerFs {
 fn change_time_of(marked: &Marked) -> Mutex<Option<Box<ChangeTime>>> {
     let note = marked.change_time.as_deref();
     note.and_then(ChangeTime::from_note).map(Box::new).into()
+}
+
+fn protection_of(marked: &Marked) -> Protection {
+    Protection::from_letters(marked.protection.as_deref().unwrap_or_default())
 }
 
 /// The row at an absolute path of the lower.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 
-use super::LayerFs;
 use super::copy_up::open_flags;
 use super::reply::{DIRECTORY, NodeId, REGULAR, lower_id, row_of};
 use super::tree::{Entry, Name, Node, Tree, Visible};
+use super::{LayerFs, protection};
 use crate::sys::{Errno, Result};
 
 impl LayerFs {
@@ -19,6 +19,7 @@ impl LayerFs {
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let upper = self.upper()?;
         let mut tree = self.write_tree();
+        protection::keeps_itself(&tree, parent)?;
         let (parent_known, visible) = self.removal(&mut tree, parent, name)?;
         let name: Name = Arc::from(name);
         match visible {
@@ -67,6 +68,7 @@ impl LayerFs {
         kind: u32,
     ) -> Result<()> {
         let upper = self.upper()?;
+        protection::loses_name(tree, parent, id)?;
         let keep = self.keeper(tree, id, kind, (parent, name))?;
         let directory = self.directory(tree, parent)?;
         if tree.in_lower(&self.lower.index, parent, name).is_some() {
@@ -168,6 +170,7 @@ impl LayerFs {
         let upper = self.upper()?;
         let mut tree = self.write_tree();
         let id = self.visible(&mut tree, parent, name)?.ok_or(Errno::NOENT)?;
+        protection::loses_name(&tree, parent, id)?;
         self.expect_empty(&tree, id)?;
         self.copy_up(&mut tree, parent)?;
         let name: Name = Arc::from(name);

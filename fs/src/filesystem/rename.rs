@@ -8,7 +8,7 @@ use rustix::fs::RenameFlags;
 
 use super::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK, row_of};
 use super::tree::{Entry, Name, Tree};
-use super::{LayerFs, NAME_LEN_MAX};
+use super::{LayerFs, NAME_LEN_MAX, protection};
 use crate::sys::{Errno, Result};
 
 /// One end of a rename.
@@ -130,6 +130,8 @@ impl LayerFs {
             kind,
             replaced,
         } = planned;
+        let other = replaced.map(|(other, _)| other);
+        protection::renames(tree, (from.parent, *id), (to.parent, other))?;
         self.copy_up(tree, *id)?;
         self.copy_up(tree, from.parent)?;
         self.copy_up(tree, to.parent)?;
@@ -249,6 +251,7 @@ impl LayerFs {
         if id == other {
             return Ok(());
         }
+        protection::renames(tree, (from.parent, id), (to.parent, Some(other)))?;
         let index = Arc::clone(&self.lower.index);
         for node in [id, other, from.parent, to.parent] {
             self.copy_up(tree, node)?;

@@ -10,6 +10,7 @@ use layerfmt::{Child, Index, Ino};
 
 use super::change_time::ChangeTime;
 use super::copy_data::Kept;
+use super::protection::Protection;
 use super::reply::{DIRECTORY, NodeId};
 
 /// A name, shared between the listing and the node.
@@ -123,6 +124,8 @@ pub struct Node {
     pub lookups: AtomicU32,
     /// A file of the upper that certainly has no `security.capability`: the kernel asks at the first write to each.
     pub incapable: bool,
+    /// What protects it (chattr).
+    pub protection: Protection,
     /// A directory's part in the upper.
     pub listing: Listing,
     /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.

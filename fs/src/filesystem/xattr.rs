@@ -6,7 +6,7 @@ use rustix::fs::XattrFlags;
 use super::copy_data::{CAPABILITY, Kept, gone};
 use super::reply::{Caller, NodeId, SGID, row_of};
 use super::tree::Tree;
-use super::{LayerFs, lock};
+use super::{LayerFs, lock, protection};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, process};
 
@@ -139,6 +139,7 @@ impl LayerFs {
     ) -> Result<()> {
         let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
         let mut tree = self.write_tree();
+        protection::keeps_itself(&tree, id)?;
         self.copy_up(&mut tree, id)?;
         if name == CAPABILITY
             && let Some(node) = tree.get_mut(id)

@@ -21,7 +21,7 @@ use super::store::{PageStore, STORE};
 use super::workers::Workers;
 use crate::fetch::QUESTION_PREFIX;
 use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
-use crate::filesystem::{LayerFs, Make};
+use crate::filesystem::{LayerFs, Make, Protection};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
 use crate::spare::Spare;
@@ -219,9 +219,8 @@ impl Adapter {
             OpenAccMode::O_RDONLY => self.fs.upper_data(id),
             _ => self.writable_file(id).map(Some),
         };
-        // What loses set-user-ID by a write is not passed.
         let file = file.and_then(|file| match file {
-            Some(file) if !self.fs.getattr(id)?.gives_rights() => Ok(Some(file)),
+            Some(file) if self.passes(id)? => Ok(Some(file)),
             _ => Ok(None),
         });
         match file {
@@ -233,6 +232,12 @@ impl Adapter {
             },
             Err(errno) => reply.error(convert::errno(errno)),
         }
+    }
+
+    /// Whether the kernel may write to `id` past us: not to what loses set-user-ID thereby, or is protected.
+    fn passes(&self, id: NodeId) -> sys::Result<bool> {
+        let open = self.fs.protection(id)? == Protection::default();
+        Ok(open && !self.fs.getattr(id)?.gives_rights())
     }
 
     /// The file of `id`, with its data in the upper; how many blocks that takes the kernel shall ask.

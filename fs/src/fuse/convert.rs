@@ -48,6 +48,16 @@ pub(super) fn new_time(time: TimeOrNow) -> NewTime {
     })
 }
 
+/// Where lseek(2) begins to search, and whether for a hole.
+pub(super) fn data_or_hole(offset: i64, whence: i32) -> sys::Result<(u64, bool)> {
+    match (u64::try_from(offset), whence) {
+        (Err(_), _) => Err(sys::Errno::NXIO),
+        (Ok(at), libc::SEEK_DATA) => Ok((at, false)),
+        (Ok(at), libc::SEEK_HOLE) => Ok((at, true)),
+        _ => Err(sys::Errno::INVAL),
+    }
+}
+
 /// Type bits as fuser's type.
 pub(super) fn file_type(kind: u32) -> FileType {
     match kind {

@@ -23,6 +23,8 @@ pub struct Marks {
     pub redirect: Vec<u8>,
     /// The data is still in the lower.
     pub metacopy: Vec<u8>,
+    /// What protects the object: letters of chattr.
+    pub protection: Vec<u8>,
     /// Ours: the lower row this object was copied up from, and of which stack.
     pub origin: Vec<u8>,
     /// Ours: the device number of a node that a whiteout would be mistaken for.
@@ -44,6 +46,8 @@ pub struct Marked {
     pub redirect: Option<Vec<u8>>,
     /// See [`Marks::metacopy`].
     pub metacopy: bool,
+    /// See [`Marks::protection`].
+    pub protection: Option<Vec<u8>>,
     /// See [`Marks::origin`]; only if of this stack.
     pub origin: Option<u32>,
     /// See [`Marks::device`].
@@ -61,6 +65,7 @@ impl Marks {
             opaque: name("overlay.opaque"),
             redirect: name("overlay.redirect"),
             metacopy: name("overlay.metacopy"),
+            protection: name("overlay.protattr"),
             origin: name("layerfs.origin"),
             device: name("layerfs.device"),
             copying: name("layerfs.copying"),
@@ -118,6 +123,8 @@ impl Marks {
                 marked.redirect = Some(at.xattr(&name)?);
             } else if name == self.metacopy {
                 marked.metacopy = true;
+            } else if name == self.protection {
+                marked.protection = Some(at.xattr(&name)?);
             } else if name == self.origin {
                 marked.origin = stack.origin_row(&at.xattr(&name)?);
             } else if name == self.device {
