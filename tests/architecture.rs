@@ -97,6 +97,30 @@ fn mount_and_server_are_strangers() {
     );
 }
 
+/// What client and server share has no I/O of its own, and drags nothing into either.
+#[test]
+fn what_both_sides_share_stands_alone() {
+    let have = dependencies("wire");
+    for forbidden in ["layerfmt", "layerfs", "bakery", "tokio", "clap", "regex"] {
+        assert!(
+            !have.iter().any(|d| d == forbidden),
+            "wire depends on {forbidden}"
+        );
+    }
+    for (path, text) in sources("wire/src") {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        for forbidden in ["std::fs", "std::env", "std::net", "SystemTime", "Instant"] {
+            assert!(
+                !text.contains(forbidden),
+                "{} uses {forbidden}",
+                path.display()
+            );
+        }
+    }
+}
+
 /// layerfmt reads no clock and no environment: equal input gives equal bytes.
 #[test]
 fn the_format_is_deterministic() {
@@ -115,7 +139,7 @@ fn the_format_is_deterministic() {
 /// One module speaks bincode.
 #[test]
 fn bincode_has_one_door() {
-    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
         for (path, text) in sources(dir) {
             let allowed = path.ends_with("layer/meta.rs");
             assert!(
@@ -143,7 +167,7 @@ fn fuser_has_one_door() {
 /// Unsafe code lives in `sys`.
 #[test]
 fn unsafe_has_one_floor() {
-    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
         for (path, text) in sources(dir) {
             let sys = path.components().any(|c| {
                 let name = c.as_os_str().to_string_lossy();
@@ -162,7 +186,7 @@ fn unsafe_has_one_floor() {
 #[test]
 fn files_stay_small() {
     let mut large = Vec::new();
-    for dir in ["layerfmt/src", "fs/src", "bakery/src"] {
+    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
         for (path, text) in sources(dir) {
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let lines = code.lines().count();

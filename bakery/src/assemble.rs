@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
 
-use crate::exclude::Excludes;
 use crate::source::accounts::Accounts;
 use crate::source::whiteout::{self, Marks, Spelling};
 use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl};
+use wire::exclude::Excludes;
 
 /// Everything one source said.
 #[derive(Debug)]
@@ -268,7 +268,7 @@ impl<C> Assembler<'_, C> {
         if path.is_root() {
             return false;
         }
-        let Some(pattern) = self.excludes.pattern_for(path, is_directory) else {
+        let Some(pattern) = self.excludes.pattern_for(path.as_bytes(), is_directory) else {
             return false;
         };
         let pattern = pattern.to_owned();

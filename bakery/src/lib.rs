@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
-//! | [`assemble`], [`exclude`], [`overlay`], [`bake`] | entries to a layer |
+//! | [`assemble`], [`overlay`], [`bake`] | entries to a layer |
 //! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
 //! | [`sweep`], [`scrub`] | deleting what nobody reaches; verifying the rest |
@@ -28,7 +28,6 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod commands;
-pub mod exclude;
 pub mod graft;
 pub mod history;
 pub mod initrd;

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 
 use crate::cli::Globals;
-use crate::exclude::Excludes;
 use crate::progress;
 use crate::source::open::{Options, open};
 use crate::source::{Limits, Source};
+use wire::exclude::Excludes;
 
 /// A tree to read.
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::tree::{assert_nothing_left, everything, recipe, scratch, shell, try_bake};
 use bakery::bake::bake;
-use bakery::exclude::Excludes;
 use bakery::source::Limits;
 use bakery::source::open::{Options, open};
+use wire::exclude::Excludes;
 
 /// A header block with a right checksum.
 pub(super) fn header(name: &[u8], kind: u8, size: u64, link: &[u8]) -> Vec<u8> {

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bakery::bake::{BaseStack, Recipe, Report, bake};
-use bakery::exclude::Excludes;
 use bakery::source::open::{Options, open};
 use indicatif::ProgressBar;
 use layerfmt::Layer;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use wire::exclude::Excludes;
 
 /// Runs a program and insists on its success.
 pub fn run(program: &str, arguments: &[&str]) {
@@ -147,6 +147,7 @@ pub fn recipe<'e>(excludes: &'e Excludes) -> Recipe<'e> {
         options: layerfmt::Options::level(1),
         labels: Vec::new(),
         is_whole: false,
+        is_upload: false,
         progress: ProgressBar::hidden(),
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::tree::{baked, dump, recipe, scratch, shell};
 use bakery::bake::{BaseStack, bake};
-use bakery::exclude::Excludes;
 use bakery::source::open::{Options, open};
+use wire::exclude::Excludes;
 
 fn lines(text: &str) -> Vec<String> {
     let short = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");

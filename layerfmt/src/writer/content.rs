@@ -54,6 +54,20 @@ impl ContentHasher {
         Self::default()
     }
 
+    /// The digest of a file that nobody stores: arguments as of
+    /// [`LayerWriter::add_file`](crate::LayerWriter::add_file).
+    ///
+    /// # Errors
+    /// `reader` fails or ends early, or the segments are not in order.
+    pub fn of(size: u64, segments: &[(u64, u64)], reader: &mut dyn Read) -> Result<Digest> {
+        let mut data = Data::new(size, segments, reader)?;
+        let mut hasher = Self::new();
+        while let Some((offset, block)) = data.next_block()? {
+            hasher.update(offset, block);
+        }
+        Ok(hasher.finish(size))
+    }
+
     /// Data at `offset`; blocks come in ascending order and hold no hole.
     pub fn update(&mut self, offset: u64, bytes: &[u8]) {
         self.hasher.update(bytes);
