@@ -135,6 +135,9 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<crate::output::Closed>().is_some()
 }
 
+/// The target of log lines that a service says without `-v`: one for each thing it was started to do.
+pub const NEWS: &str = "news";
+
 /// Log lines go to standard error; `BAKERY_LOG` (a level, or TARGET=LEVEL,…) wins over `-v`.
 fn start_log(globals: &Globals) {
     let level = match (globals.quiet, globals.verbose) {
@@ -151,8 +154,14 @@ fn start_log(globals: &Globals) {
         .without_time()
         .with_target(false);
     // A second subscriber can only be there in tests, which call `run` more than once.
+    let news = if globals.quiet {
+        LevelFilter::ERROR
+    } else {
+        level.max(LevelFilter::INFO)
+    };
+    let usual = || Targets::new().with_default(level).with_target(NEWS, news);
     let _ = tracing_subscriber::registry()
-        .with(filter.unwrap_or_else(|| Targets::new().with_default(level)))
+        .with(filter.unwrap_or_else(usual))
         .with(lines)
         .try_init();
 }

@@ -7,8 +7,13 @@
 
 mod bakers;
 mod dropped;
+mod ears;
+mod frames;
 mod idle;
+mod inbox;
+mod news;
 mod schedule;
+mod writers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +22,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use notify::{RecursiveMode, Watcher as _};
 
 use crate::jobs::{self, Lock, Spool, State};
 
@@ -26,6 +30,8 @@ pub use idle::Policy;
 
 use bakers::Bakers;
 use dropped::Dropped;
+use ears::Ears;
+use writers::Writers;
 
 /// How a watcher works.
 #[derive(Debug, Clone)]
@@ -74,8 +80,13 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         );
     };
     let (sender, events) = mpsc::channel();
-    let watcher = watch_spool(&options.spool, sender.clone());
-    if let Err(error) = &watcher {
+    let writers = Writers::default();
+    let ears = Ears::new(&writers, sender.clone()).and_then(|mut ears| {
+        ears.watch(&options.spool.incoming())?;
+        ears.watch(&options.spool.state(State::Queued))?;
+        Ok(ears)
+    });
+    if let Err(error) = &ears {
         tracing::warn!(
             "no file events ({error}): looking every {:?}",
             options.rescan
@@ -83,29 +94,12 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     }
     let bakers = Bakers::new(&options, sender)?;
     Watch {
-        dropped: Dropped::new(&options),
+        dropped: Dropped::new(&options, writers, ears.ok()),
         bakers,
         idle: idle::Idle::new(&options),
         options,
     }
     .run(&events, stop)
-}
-
-/// Events of `incoming/` and `queued/`, as wake-ups only: what is there is always read from the
-/// directories themselves, so a lost event costs one rescan interval and nothing else.
-fn watch_spool(
-    spool: &Spool,
-    sender: mpsc::Sender<Event>,
-) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let interesting = event.is_ok_and(|event| !event.kind.is_access());
-        if interesting {
-            let _ = sender.send(Event::Spool);
-        }
-    })?;
-    watcher.watch(&spool.incoming(), RecursiveMode::Recursive)?;
-    watcher.watch(&spool.state(State::Queued), RecursiveMode::NonRecursive)?;
-    Ok(watcher)
 }
 
 struct Watch {

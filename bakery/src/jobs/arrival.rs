@@ -171,7 +171,9 @@ fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
 }
 
 /// Takes a file out of `incoming/` into the queue: request first, then the file, then the
-/// commit, so that a crash in between is undone or completed by [`recover`].
+/// commit, so that a crash in between is undone or completed by [`recover`]. From another file system
+/// (a mount point inside `incoming/`) it is copied, then removed there; after a crash between the two it
+/// comes once more, and its second job changes nothing.
 pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &Request) -> io::Result<Job> {
     let part = spool.parts().join(Ulid::generate().to_string());
     fs::create_dir(&part)?;
@@ -179,12 +181,26 @@ pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &Request) -> io:
     let taken = File::open(file).and_then(|body| body.sync_all());
     let taken = taken
         .and_then(|()| files::write_record(&part.join("request.json"), request))
-        .and_then(|()| fs::rename(file, part.join(BODY)));
+        .and_then(|()| match fs::rename(file, part.join(BODY)) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                move_by_copy(file, &part)
+            }
+            renamed => renamed,
+        });
     if let Err(error) = taken {
         let _ = files::remove_all(&part);
         return Err(error);
     }
     commit(spool, &part)
+}
+
+fn move_by_copy(file: &Path, part: &Path) -> io::Result<()> {
+    let partial = part.join("copy");
+    fs::copy(file, &partial)?;
+    File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, part.join(BODY))?;
+    files::sync_directory(part)?;
+    fs::remove_file(file)
 }
 
 /// Puts in order what a crash left under `incoming/.parts/`: a dropped file that had been taken

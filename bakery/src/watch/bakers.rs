@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use ulid::Ulid;
 
+use super::news;
 use super::schedule::{self, Waiting};
 use super::{Event, Options, own_program};
 use crate::jobs::{Ending, Job, Spool, State, TRY_AGAIN, Target, limits};
@@ -75,8 +76,11 @@ impl Bakers {
                 Some(job) if job.state == State::Running && job.is_free() => {
                     self.died(&job, status)?
                 }
-                _ => {
+                ended => {
                     self.deaths.remove(&id);
+                    if let Some(job) = ended {
+                        news::say(&job);
+                    }
                 }
             }
         }
@@ -202,7 +206,7 @@ impl Bakers {
                 "the baker broke down {count} times on this upload, last with {status}; see the log, then try again with `bakery jobs {} --retry`",
                 job.id
             );
-            self.spool.end(job, &Ending::Failed { error })?;
+            news::say(&self.spool.end(job, &Ending::Failed { error })?);
             self.deaths.remove(&job.id);
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Files dropped into `incoming/<system>[/<profile>]/`.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::Options;
-use crate::jobs::{self, Origin, Request, Spool, Target, is_name};
-
-/// What a dropped upload is called.
-const SUFFIX: &str = ".tar.zst";
+use super::ears::Ears;
+use super::inbox::{self, Inbox};
+use super::writers::{Unfinished, Writers};
+use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 
 /// When a dropped file counts as complete: nobody has it open for writing, and its length and
 /// times have not changed for so long.
 #[derive(Debug, Clone, Copy)]
 pub struct Settle(pub Duration);
+
+/// How long a file may be cut off before somebody is told.
+const CUT_OFF_SAID_AFTER: Duration = Duration::from_secs(60);
 
 /// A file as last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,22 +41,40 @@ impl Look {
     }
 }
 
+/// A file that could not be taken.
+#[derive(Debug)]
+struct Refused {
+    look: Look,
+    problem: String,
+    pause: Duration,
+    not_before: Instant,
+}
+
 /// The files being watched until they settle.
 pub(super) struct Dropped {
     spool: Spool,
     settle: Duration,
+    writers: Writers,
+    ears: Option<Ears>,
     seen: HashMap<PathBuf, (Look, Instant)>,
-    /// Files we could not take and complained about.
-    complained: HashMap<PathBuf, Look>,
+    refused: HashMap<PathBuf, Refused>,
+    /// Files that stay cut off, and of which this was said.
+    cut_off: HashSet<PathBuf>,
+    /// Places and files that are passed over, and why: each is said once.
+    passed_over: HashMap<PathBuf, String>,
 }
 
 impl Dropped {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, writers: Writers, ears: Option<Ears>) -> Self {
         Self {
             spool: options.spool.clone(),
             settle: options.settle.0,
+            writers,
+            ears,
             seen: HashMap::new(),
-            complained: HashMap::new(),
+            refused: HashMap::new(),
+            cut_off: HashSet::new(),
+            passed_over: HashMap::new(),
         }
     }
 
@@ -61,43 +82,104 @@ impl Dropped {
     /// settled, if any is there.
     pub(super) fn collect(&mut self) -> anyhow::Result<Option<Duration>> {
         let incoming = self.spool.incoming();
-        let files =
-            find(&incoming).with_context(|| format!("cannot read {}", incoming.display()))?;
-        self.seen
-            .retain(|path, _| files.iter().any(|(known, ..)| known == path));
-        self.complained
-            .retain(|path, _| files.iter().any(|(known, ..)| known == path));
+        let read = || {
+            inbox::read(&incoming).with_context(|| format!("cannot read {}", incoming.display()))
+        };
+        let mut inbox = read()?;
+        while let Some(ears) = &mut self.ears
+            && ears.follow(&incoming, &inbox.directories)
+        {
+            inbox = read()?;
+        }
+        let Inbox {
+            uploads,
+            passed_over,
+            ..
+        } = inbox;
+        self.say_passed_over(passed_over);
+        let is_there = |path: &PathBuf| uploads.iter().any(|upload| upload.path == *path);
+        self.seen.retain(|path, _| is_there(path));
+        self.refused.retain(|path, _| is_there(path));
+        self.cut_off.retain(is_there);
         let mut next: Option<Duration> = None;
-        for (path, target, meta) in files {
-            let look = Look::of(&meta);
-            if self.complained.get(&path) == Some(&look) {
+        for upload in uploads {
+            let look = Look::of(&upload.meta);
+            // What waits for somebody else is looked at again with the next event or rescan.
+            if self.rests(&upload.path, look) {
                 continue;
             }
-            let remaining = self.remaining(&path, look);
-            if !remaining.is_zero() {
-                next = Some(next.map_or(remaining, |next| next.min(remaining)));
-            } else if let Err(error) = self.take(&path, target, &meta) {
-                tracing::error!("cannot take {}: {error}; it stays there", path.display());
-                self.seen.remove(&path);
-                self.complained.insert(path, Look::of(&meta));
+            match self.remaining(&upload.path, look) {
+                None => {}
+                Some(Duration::ZERO) => {
+                    if let Err(error) = self.take(&upload.path, upload.target, &upload.meta) {
+                        self.refuse(upload.path, look, &error);
+                    }
+                }
+                Some(more) => next = Some(next.map_or(more, |next| next.min(more))),
             }
         }
         Ok(next)
     }
 
-    /// How long a file must still stay as it is.
-    fn remaining(&mut self, path: &Path, look: Look) -> Duration {
+    fn say_passed_over(&mut self, now: HashMap<PathBuf, String>) {
+        for (path, why) in &now {
+            if self.passed_over.get(path) != Some(why) {
+                tracing::warn!("passed over {}: {why}", path.display());
+            }
+        }
+        self.passed_over = now;
+    }
+
+    /// Whether a file that could not be taken rests before the next attempt.
+    fn rests(&self, path: &Path, look: Look) -> bool {
+        let refused = self.refused.get(path);
+        refused.is_some_and(|refused| refused.look == look && refused.not_before > Instant::now())
+    }
+
+    /// Notes that a file cannot be taken now. Rights and room may change without a change of the file,
+    /// so it is tried again; a new problem is said, the same one is not said twice.
+    fn refuse(&mut self, path: PathBuf, look: Look, error: &io::Error) {
+        let problem = error.to_string();
+        let before = self.refused.get(&path);
+        if before.is_none_or(|before| before.problem != problem) {
+            tracing::error!(
+                "cannot take {}: {problem}; it stays there and is tried again",
+                path.display()
+            );
+        }
+        let pause = before.map_or(limits::PAUSE_FIRST, |before| before.pause.saturating_mul(2));
+        let pause = pause.min(limits::PAUSE_MAX);
+        let refused = Refused {
+            look,
+            problem,
+            pause,
+            not_before: Instant::now() + pause,
+        };
+        self.refused.insert(path, refused);
+    }
+
+    /// How long a file must still stay as it is; `None` when the rest of it has not come.
+    fn remaining(&mut self, path: &Path, look: Look) -> Option<Duration> {
+        let unfinished = self.writers.unfinished(path);
         let (last, since) = self
             .seen
             .entry(path.to_owned())
             .or_insert((look, Instant::now()));
-        let written =
-            File::open(path).is_ok_and(|file| crate::sys::lease::has_writer(&file) == Some(true));
-        if *last != look || written {
+        if *last != look || unfinished == Some(Unfinished::Open) {
             *last = look;
             *since = Instant::now();
         }
-        self.settle.saturating_sub(since.elapsed())
+        let rested = since.elapsed();
+        if unfinished == Some(Unfinished::CutOff) && rested >= self.settle {
+            if rested > CUT_OFF_SAID_AFTER && self.cut_off.insert(path.to_owned()) {
+                tracing::warn!(
+                    "{}: the archive is cut off; it is taken when the rest has come",
+                    path.display()
+                );
+            }
+            return None;
+        }
+        Some(self.settle.saturating_sub(rested))
     }
 
     fn take(&mut self, path: &Path, target: Target, meta: &Metadata) -> io::Result<()> {
@@ -117,68 +199,8 @@ impl Dropped {
         };
         let job = jobs::take_dropped(&self.spool, path, &request)?;
         self.seen.remove(path);
+        self.refused.remove(path);
         tracing::info!("{}: {} for {}", job.id, path.display(), request.target);
         Ok(())
     }
-}
-
-/// Every dropped upload: `<system>/X.tar.zst` and `<system>/<profile>/X.tar.zst`.
-fn find(incoming: &Path) -> io::Result<Vec<(PathBuf, Target, Metadata)>> {
-    let mut found = Vec::new();
-    for (system, path, meta) in entries(incoming)? {
-        if !meta.is_dir() || !is_name(&system) {
-            continue;
-        }
-        for (name, path, meta) in entries(&path)? {
-            if meta.is_dir() && is_name(&name) {
-                for (file, path, meta) in entries(&path)? {
-                    keep(&mut found, (&system, &name), &file, path, meta);
-                }
-            } else {
-                keep(
-                    &mut found,
-                    (&system, layerfmt::manifest::DEFAULT_PROFILE),
-                    &name,
-                    path,
-                    meta,
-                );
-            }
-        }
-    }
-    // By time of change, then name: the order in which they were dropped, as far as we can tell.
-    found.sort_by_key(|(path, _, meta)| (meta.mtime(), meta.mtime_nsec(), path.clone()));
-    Ok(found)
-}
-
-fn keep(
-    found: &mut Vec<(PathBuf, Target, Metadata)>,
-    (system, profile): (&str, &str),
-    file: &str,
-    path: PathBuf,
-    meta: Metadata,
-) {
-    if meta.is_file() && file.ends_with(SUFFIX) && !file.starts_with('.') {
-        let target = Target {
-            system: system.to_owned(),
-            profile: profile.to_owned(),
-        };
-        found.push((path, target, meta));
-    }
-}
-
-/// What is in a directory, without following links; nothing, if it went away meanwhile.
-fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf, Metadata)>> {
-    let listing = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut entries = Vec::new();
-    for entry in listing {
-        let entry = entry?;
-        // Gone between listing and asking: not there.
-        if let (Ok(meta), Ok(name)) = (entry.metadata(), entry.file_name().into_string()) {
-            entries.push((name, entry.path(), meta));
-        }
-    }
-    Ok(entries)
 }

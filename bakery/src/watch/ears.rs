@@ -1,0 +1,61 @@
+//! Events of the spool's directories.
+//!
+//! They are wake-ups only: what is there is always read from the directories themselves, so a lost
+//! event costs one rescan interval and nothing else. Each directory is watched by itself: one that
+//! cannot be read takes no other one's events away.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::Event;
+use super::writers::Writers;
+
+/// The watched directories.
+pub(super) struct Ears {
+    watcher: RecommendedWatcher,
+    watched: HashSet<PathBuf>,
+}
+
+impl Ears {
+    /// Hears nothing yet; what it hears goes to `sender`, and to `writers` what they want to know.
+    pub(super) fn new(writers: &Writers, sender: mpsc::Sender<Event>) -> notify::Result<Self> {
+        let writers = writers.clone();
+        let hear = move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            writers.hear(&event);
+            // To be opened or read is no news; to be closed by its writer is.
+            let is_closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+            if !event.kind.is_access() || event.kind == is_closed {
+                let _ = sender.send(Event::Spool);
+            }
+        };
+        Ok(Self {
+            watcher: notify::recommended_watcher(hear)?,
+            watched: HashSet::new(),
+        })
+    }
+
+    /// Watches one directory more.
+    pub(super) fn watch(&mut self, directory: &Path) -> notify::Result<()> {
+        self.watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        self.watched.insert(directory.to_owned());
+        Ok(())
+    }
+
+    /// Watches the directories of the inbox that are new, and forgets those of `inbox` that are gone.
+    /// Whether there was a new one: what came before its watch has sent no event.
+    pub(super) fn follow(&mut self, inbox: &Path, directories: &HashSet<PathBuf>) -> bool {
+        self.watched
+            .retain(|path| path == inbox || !path.starts_with(inbox) || directories.contains(path));
+        let mut is_new = false;
+        for directory in directories {
+            // One that cannot be watched is looked at with each rescan.
+            is_new |= !self.watched.contains(directory) && self.watch(directory).is_ok();
+        }
+        is_new
+    }
+}

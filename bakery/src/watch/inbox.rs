@@ -1,0 +1,125 @@
+//! What lies in `incoming/`: uploads, and what is none.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use layerfmt::manifest::DEFAULT_PROFILE;
+
+use crate::jobs::{Target, is_name};
+
+/// What a dropped upload is called.
+const SUFFIX: &str = ".tar.zst";
+/// What an upload is called until it is complete.
+const PART: &str = ".part";
+
+/// A dropped file.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) path: PathBuf,
+    pub(super) target: Target,
+    pub(super) meta: Metadata,
+}
+
+/// Everything there.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// `<system>/X.tar.zst` and `<system>/<profile>/X.tar.zst`, in the order in which they were dropped.
+    pub(super) uploads: Vec<Upload>,
+    /// The directories that uploads may come to.
+    pub(super) directories: HashSet<PathBuf>,
+    /// What is no upload, and why; also directories that cannot be read.
+    pub(super) passed_over: HashMap<PathBuf, String>,
+}
+
+/// Reads all of it. A directory that cannot be read stops only what is in it.
+pub(super) fn read(incoming: &Path) -> io::Result<Inbox> {
+    let mut inbox = Inbox::default();
+    for (system, path, meta) in entries(incoming)? {
+        if system.starts_with('.') {
+            continue;
+        }
+        if !meta.is_dir() {
+            inbox.pass_over(
+                path,
+                "uploads lie in incoming/SYSTEM or incoming/SYSTEM/PROFILE",
+            );
+        } else if !is_name(&system) {
+            inbox.pass_over(path, NO_NAME);
+        } else {
+            inbox.directory(&path, &system, None);
+        }
+    }
+    // By time of change, then name: the order in which they were dropped, as far as we can tell.
+    inbox.uploads.sort_by(|one, other| {
+        let key = |upload: &Upload| (upload.meta.mtime(), upload.meta.mtime_nsec());
+        key(one)
+            .cmp(&key(other))
+            .then_with(|| one.path.cmp(&other.path))
+    });
+    Ok(inbox)
+}
+
+const NO_NAME: &str =
+    "it is no name of a system or profile (a-z, 0-9, '.', '_', '-', first a letter or digit)";
+
+impl Inbox {
+    fn pass_over(&mut self, path: PathBuf, why: impl Into<String>) {
+        self.passed_over.insert(path, why.into());
+    }
+
+    fn directory(&mut self, directory: &Path, system: &str, profile: Option<&str>) {
+        let listing = match entries(directory) {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.pass_over(directory.to_owned(), format!("it cannot be read: {error}"));
+                return;
+            }
+        };
+        self.directories.insert(directory.to_owned());
+        for (name, path, meta) in listing {
+            if name.starts_with('.') || name.ends_with(PART) {
+                continue;
+            }
+            match (meta.is_dir(), profile) {
+                (true, None) if is_name(&name) => self.directory(&path, system, Some(&name)),
+                (true, None) => self.pass_over(path, NO_NAME),
+                (true, Some(_)) => self.pass_over(path, "it is a directory inside a profile's"),
+                (false, _) if !meta.is_file() => self.pass_over(path, "it is no regular file"),
+                (false, _) if !name.ends_with(SUFFIX) => {
+                    self.pass_over(path, "an upload's name ends with .tar.zst");
+                }
+                (false, profile) => self.uploads.push(Upload {
+                    path,
+                    target: Target {
+                        system: system.to_owned(),
+                        profile: profile.unwrap_or(DEFAULT_PROFILE).to_owned(),
+                    },
+                    meta,
+                }),
+            }
+        }
+    }
+}
+
+/// What is in a directory, without following links; nothing, if it went away meanwhile.
+fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf, Metadata)>> {
+    let listing = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut entries = Vec::new();
+    for entry in listing {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.metadata() {
+            Ok(meta) => entries.push((name, entry.path(), meta)),
+            // Gone between listing and asking: not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,43 @@
+//! The lines that a watcher says without being asked: one for each job that ended.
+
+use crate::cli::NEWS;
+use crate::jobs::{Ending, Job, warnings};
+
+/// Most warnings of one job that are said; `bakery jobs ID` has all of them.
+const WARNINGS_SAID_MAX: usize = 10;
+
+/// Says how a job ended, for whom, and what somebody should look at.
+pub(super) fn say(job: &Job) {
+    let (Ok(Some(ending)), Ok(request)) = (job.ending(), job.request()) else {
+        return;
+    };
+    let target = &request.target;
+    let subject = request.message.lines().next().unwrap_or_default();
+    let by = match request.origin.key() {
+        Some(key) => format!("{}, key {}", request.author, key.comment),
+        None => request.author.clone(),
+    };
+    let id = job.id;
+    match &ending {
+        Ending::Published {
+            revision, report, ..
+        } => {
+            tracing::info!(target: NEWS, "published {target}@{revision}: {subject} ({by}; job {id})");
+            let warnings = warnings(report);
+            for warning in warnings.iter().take(WARNINGS_SAID_MAX) {
+                tracing::warn!("{target}@{revision}: {warning}");
+            }
+            if warnings.len() > WARNINGS_SAID_MAX {
+                let more = warnings.len() - WARNINGS_SAID_MAX;
+                tracing::warn!("{target}@{revision}: {more} warnings more: see `bakery jobs {id}`");
+            }
+        }
+        Ending::Unchanged { revision, .. } => {
+            tracing::info!(target: NEWS, "nothing new over {target}@{revision}: {subject} ({by}; job {id})");
+        }
+        Ending::Failed { error } => {
+            let error = error.lines().next().unwrap_or_default();
+            tracing::warn!("job {id} for {target} failed: {error} ({by})");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether somebody still writes a dropped file.
+//!
+//! Three signs, as none of them is there always. A lease tells for sure, but the kernel gives one
+//! only for our own files or with CAP_LEASE (the shipped unit has it), and not on network file
+//! systems. The events of the directory tell who closed a file while we watched. For a file that
+//! neither of them knows, its own frames tell: an archive that is cut off is not complete.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
+
+use super::frames::{self, End};
+
+/// Files that were written while we watched and not closed since. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Writers {
+    open: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+/// Why a file is not taken yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// Somebody has it open for writing.
+    Open,
+    /// It ends in the middle of the archive, and nobody can tell us who writes it.
+    CutOff,
+}
+
+impl Writers {
+    /// Learns from an event of the directory.
+    pub(super) fn hear(&self, event: &Event) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if event.need_rescan() {
+            // Events were lost: what we know may be wrong.
+            open.clear();
+            return;
+        }
+        match event.kind {
+            // A name alone is no writer: a link makes one too.
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                open.extend(event.paths.iter().cloned());
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                for path in &event.paths {
+                    open.remove(path);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Why `path` must wait; `None` if it may be taken.
+    pub(super) fn unfinished(&self, path: &Path) -> Option<Unfinished> {
+        let file = File::open(path).ok()?;
+        match crate::sys::lease::has_writer(&file) {
+            Some(true) => return Some(Unfinished::Open),
+            Some(false) => return None,
+            None => {}
+        }
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains(path) {
+            return Some(Unfinished::Open);
+        }
+        drop(open);
+        match frames::end(&file) {
+            Ok(End::CutOff) => Some(Unfinished::CutOff),
+            // A file of another kind is taken: its job says what is wrong with it.
+            Ok(End::Whole | End::NoFrames) | Err(_) => None,
+        }
+    }
+}
