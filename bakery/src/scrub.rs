@@ -44,10 +44,12 @@ pub fn scrub(history: &History, all: bool, progress: &dyn Fn(&str)) -> Result<Fi
         progress,
         found: Findings::default(),
         seen: BTreeMap::new(),
+        suspects: Vec::new(),
     };
     for name in history.all_names()? {
         scrub.history_of(&name)?;
     }
+    scrub.judge();
     Ok(scrub.found)
 }
 
@@ -58,6 +60,21 @@ struct Scrub<'s> {
     found: Findings,
     /// Objects that were looked at already: whether they are sound.
     seen: BTreeMap<Key, bool>,
+    suspects: Vec<Suspect>,
+}
+
+/// An object that is sound alone and not together with the layers it borrows from.
+struct Suspect {
+    line: String,
+    lenders: Vec<Key>,
+}
+
+/// What is wrong with an object.
+enum Defect {
+    /// It is damaged itself.
+    Own(String),
+    /// It, or a layer it borrows from.
+    Borrowed(String),
 }
 
 impl Scrub<'_> {
@@ -100,16 +117,22 @@ impl Scrub<'_> {
             }
             self.found.objects += 1;
             let defect = match self.history.store().len(&key)? {
-                None => Some("is missing".to_owned()),
-                Some(found) if found != len => Some(format!("has {found} bytes, not {len}")),
+                None => Some(Defect::Own("is missing".to_owned())),
+                Some(found) if found != len => {
+                    Some(Defect::Own(format!("has {found} bytes, not {len}")))
+                }
                 Some(_) if self.all => self.bytes(&key, revision),
                 Some(_) => None,
             };
             self.seen.insert(key.clone(), defect.is_none());
-            if let Some(defect) = defect {
-                self.found
-                    .defects
-                    .push(format!("{}: {key} {defect}", revision.name()));
+            let line = |what| format!("{}: {key} {what}", revision.name());
+            match defect {
+                None => {}
+                Some(Defect::Own(what)) => self.found.defects.push(line(what)),
+                Some(Defect::Borrowed(what)) => self.suspects.push(Suspect {
+                    line: line(what),
+                    lenders: lenders(&key, revision),
+                }),
             }
         }
         if self.all
@@ -122,31 +145,48 @@ impl Scrub<'_> {
         Ok(())
     }
 
+    /// Blames a suspect only where no layer that it borrows from is damaged: that one is blamed already.
+    fn judge(&mut self) {
+        for suspect in std::mem::take(&mut self.suspects) {
+            let is_sound = |key: &Key| self.seen.get(key).copied().unwrap_or(true);
+            if suspect.lenders.iter().all(is_sound) {
+                self.found.defects.push(suspect.line);
+            }
+        }
+    }
+
     /// Every byte of one object; what is wrong with it.
-    fn bytes(&mut self, key: &Key, revision: &Revision) -> Option<String> {
+    fn bytes(&mut self, key: &Key, revision: &Revision) -> Option<Defect> {
+        self.read(key, revision).err()
+    }
+
+    fn read(&mut self, key: &Key, revision: &Revision) -> std::result::Result<(), Defect> {
         (self.progress)(key.as_str());
         self.found.files_read += 1;
-        let digest = key.digest()?;
+        let Some(digest) = key.digest() else {
+            return Ok(());
+        };
+        let own = |error: &dyn std::fmt::Display| Defect::Own(error.to_string());
         if key.as_str().starts_with("boot/") {
-            let file = self.history.store().file(key).map_err(|e| e.to_string());
-            return match file.and_then(|file| digest_of(&file).map_err(|e| e.to_string())) {
-                Ok(found) if found == digest => None,
-                Ok(found) => Some(format!("has digest {found}")),
-                Err(error) => Some(error),
+            let file = self.history.store().file(key).map_err(|e| own(&e))?;
+            return match digest_of(&file).map_err(|e| own(&e))? {
+                found if found == digest => Ok(()),
+                found => Err(Defect::Own(format!("has digest {found}"))),
             };
         }
-        let layer = match self.history.store().open_layer(key, &digest) {
-            Ok(layer) => Arc::new(layer),
-            Err(error) => return Some(error.to_string()),
-        };
+        let layer = self.history.store().open_layer(key, &digest);
+        let layer = Arc::new(layer.map_err(|e| own(&e))?);
         // An index holds no chunk of its own; its contents are compared with its layers.
         let below = self
             .history
             .layers(&revision.manifest)
             .unwrap_or_else(|_| LayerSet::new([]));
-        check(&layer, &below, |_| ())
-            .err()
-            .map(|error| error.to_string())
+        let Err(error) = check(&layer, &below, |_| ()) else {
+            return Ok(());
+        };
+        // Alone it shows what it has of its own.
+        check(&layer, &LayerSet::new([]), |_| ()).map_err(|e| own(&e))?;
+        Err(Defect::Borrowed(error.to_string()))
     }
 
     /// The merged index shows what the layers make, and what the manifest promises.
@@ -180,6 +220,14 @@ impl Scrub<'_> {
             Err(error) => Some(error.to_string()),
         }
     }
+}
+
+/// The layers that an object of a revision may borrow from.
+fn lenders(key: &Key, revision: &Revision) -> Vec<Key> {
+    let manifest = &revision.manifest;
+    let layers = manifest.layers.iter().chain(&manifest.borrowed);
+    let layers = layers.map(|layer| Key::layer(&layer.digest));
+    layers.filter(|layer| layer != key).collect()
 }
 
 fn digest_of(file: &std::path::Path) -> std::io::Result<Digest> {

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod object;
 pub mod posts;
 pub mod range;
+mod request_log;
 mod routes;
 
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -99,6 +99,10 @@ impl Addresses {
     }
 }
 
+/// The client of a connection, for the log; in every request's extensions while that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// One connection of an address.
 struct Entered {
     of: Arc<Addresses>,
@@ -173,11 +177,11 @@ impl Door {
         let metrics = &self.server.metrics;
         metrics.connections.fetch_add(1, Relaxed);
         metrics.connections_open.fetch_add(1, Relaxed);
-        let (app, server, watcher) = (
-            self.app.clone(),
-            Arc::clone(&self.server),
-            self.graceful.watcher(),
-        );
+        let mut app = self.app.clone();
+        if tracing::enabled!(tracing::Level::INFO) {
+            app = app.layer(Extension(Peer(entered.address)));
+        }
+        let (server, watcher) = (Arc::clone(&self.server), self.graceful.watcher());
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, app, watcher, stop).await {

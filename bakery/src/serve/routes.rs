@@ -22,6 +22,7 @@ use super::metrics::Route;
 use super::object::ObjectError;
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
+use super::request_log::Line;
 use super::{Server, bundle, limits, menus};
 use crate::jobs::{Spool, State as JobState, is_name};
 
@@ -61,12 +62,16 @@ pub(super) fn router(server: Arc<Server>) -> Router {
 /// Counts every answer.
 async fn count(State(server): Shared, request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
+    let line = tracing::enabled!(tracing::Level::INFO).then(|| Line::of(&request));
     let start = Instant::now();
     let response = next.run(request).await;
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     server
         .metrics
         .answered(route, response.status().as_u16(), bytes, start.elapsed());
+    if let Some(line) = line {
+        line.say(response.status(), bytes, start.elapsed());
+    }
     response
 }
 
