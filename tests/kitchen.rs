@@ -107,6 +107,13 @@ impl Kitchen {
         Running::start(&mut command)
     }
 
+    /// Bakes and publishes whatever is in the spool; what the watcher said.
+    pub(crate) fn drain_and_listen(&self) -> String {
+        let mut watch = self.bakery();
+        watch.args(["watch", "--settle", "50", "--rescan", "1", "--once"]);
+        text(&run(&mut watch).stderr)
+    }
+
     /// Bakes and publishes whatever is in the spool.
     pub(crate) fn drain(&self) {
         let done = self

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use ssh_key::PublicKey;
+use ssh_key::{HashAlg, PublicKey};
 
 use crate::receive::Rights;
 
@@ -75,6 +75,8 @@ pub fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError
     words.extend([
         "--key".into(),
         grant.name.to_owned(),
+        "--fingerprint".into(),
+        key.fingerprint(HashAlg::Sha256).to_string(),
         "--systems".into(),
         rights,
     ]);
@@ -139,6 +141,9 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ ann@school";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti bob@school";
 
+    /// As `ssh-keygen -l` prints it for KEY.
+    const FINGERPRINT: &str = "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE";
+
     fn grant<'g>(rights: &'g Rights, name: &'g str) -> Grant<'g> {
         Grant {
             program: Path::new("/usr/bin/bakery"),
@@ -158,7 +163,7 @@ mod tests {
             line,
             format!(
                 "restrict,command=\"/usr/bin/bakery --store /srv/layerfs receive --spool \
-                 '/var/spool/it'\\''s \\\"here\\\"' --key ann --systems '*'\" {KEY}"
+                 '/var/spool/it'\\''s \\\"here\\\"' --key ann --fingerprint {FINGERPRINT} --systems '*'\" {KEY}"
             )
         );
         assert!(matches!(

@@ -2,9 +2,10 @@
 //!
 //! The layer appears under its name complete and verified, or not at all.
 
+mod changes;
 mod contents;
 mod report;
-mod secrets;
+mod survey;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
+use layerfmt::push::Change;
 use layerfmt::tree::apply::apply;
 use layerfmt::tree::diff::diff;
 use layerfmt::tree::{Metadata, ROOT, Tree};
@@ -22,11 +24,15 @@ use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta,
 
 use self::contents::Stored;
 pub use self::report::{Report, Seconds};
+pub use self::survey::{Survey, survey};
 use crate::assemble::{Assembly, assemble};
-use crate::exclude::Excludes;
 use crate::overlay;
 use crate::source::Source;
 use crate::source::accounts::{self, Accounts};
+use wire::exclude::Excludes;
+
+/// Most changes of an upload that its report lists one by one.
+pub const CHANGES_LISTED_MAX: usize = 10_000;
 
 /// The stack a layer is baked against.
 #[derive(Debug)]
@@ -97,6 +103,9 @@ pub struct Recipe<'r> {
     pub labels: Vec<(String, String)>,
     /// The source is a whole system: its whiteouts hide nothing and are dropped.
     pub is_whole: bool,
+    /// The source is the upper of one machine: a directory of which only the times changed is no change,
+    /// as what was left out changed them, and the report lists the changes.
+    pub is_upload: bool,
     /// Told of the bytes of content read.
     pub progress: ProgressBar,
 }
@@ -122,14 +131,14 @@ pub fn bake(
         lookup,
     )
     .context("cannot start the layer")?;
-    let mut stored = Stored::new(writer, &recipe.progress);
+    let mut stored = Stored::new(writer, &recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
     let assembly = assemble(source, recipe.excludes, &mut stored, &below)?;
     let (writer, warnings) = stored.finish();
     let read = Instant::now();
     let seen = assembly.seen.clone();
     let upper = entry_paths(&assembly);
-    let tree = changes(assembly, writer.base(), recipe.is_whole)
+    let (tree, listed) = changes(assembly, writer.base(), recipe)
         .with_context(|| format!("cannot lay {} on its base", source.name()))?;
     let meta = Meta {
         generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -161,6 +170,8 @@ pub fn bake(
         entries: seen.entries,
         excluded_count: seen.excluded_count,
         excluded: seen.excluded,
+        changes_count: listed.len() as u64,
+        changes: listed.into_iter().take(CHANGES_LISTED_MAX).collect(),
         notes: seen.notes,
         warnings,
         seconds: Seconds {
@@ -172,22 +183,27 @@ pub fn bake(
     })
 }
 
-/// The tree to write: what differs from the base, or the changes alone.
+/// The tree to write: what differs from the base, or the changes alone. For an upload also the list of its
+/// changes.
 fn changes(
     assembly: Assembly<Content>,
     base: Option<&Base>,
-    is_whole: bool,
-) -> anyhow::Result<Tree<Content>> {
+    recipe: &Recipe<'_>,
+) -> anyhow::Result<(Tree<Content>, Vec<Change>)> {
     if let Some(base) = base {
         let base = base.tree()?;
+        if recipe.is_upload {
+            return changes::of_upload(&base, assembly);
+        }
         let target = overlay::on_base(&base, assembly)?;
-        return Ok(diff(&base, &target)?);
+        return Ok((diff(&base, &target)?, Vec::new()));
     }
     let tree = overlay::standing_alone(assembly)?;
-    if is_whole {
-        return Ok(apply(&Tree::new(Metadata::default()), &tree)?);
+    if recipe.is_whole {
+        let whole = apply(&Tree::new(Metadata::default()), &tree)?;
+        return Ok((whole, Vec::new()));
     }
-    Ok(tree)
+    Ok((tree, Vec::new()))
 }
 
 /// Paths of all entries that could turn out to change nothing.

@@ -25,12 +25,13 @@ mod spool;
 
 pub use arrival::{Arrival, ArrivalError};
 pub use layerfmt::push::{Ending, Progress};
-pub use records::{Origin, Request, Target, TargetError, is_name};
+pub use records::{Origin, Request, Target, TargetError, is_name, warnings};
 pub use runner::{Baker, Outcome};
 pub use spool::{Job, Spool, State};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;
+pub(crate) use runner::{base_of, made_on};
 
 /// The name of the uploaded changes inside a job.
 pub const BODY: &str = "upper.tar.zst";

@@ -31,7 +31,7 @@ pub use addition::{Addition, Import};
 pub use compaction::{CompactPolicy, Compacted, Compaction};
 pub use draft::{Draft, Merged, Plain};
 use indexes::Indexes;
-pub(crate) use pick::action_text;
+pub(crate) use pick::{action_text, pushed_with};
 pub use renewal::is_due;
 
 /// How often a lost race is tried again. Everyone that loses to somebody makes progress for

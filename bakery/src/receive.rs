@@ -8,6 +8,7 @@ mod command;
 mod follow;
 mod frames;
 mod rights;
+mod survey;
 
 use std::io::{BufRead, Read as _, Write};
 
@@ -18,6 +19,7 @@ pub use command::{Command, CommandError};
 pub use frames::{FrameError, Frames};
 pub use rights::Rights;
 
+use crate::history::History;
 use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
 
 /// Why a request was refused.
@@ -58,6 +60,21 @@ pub enum ReceiveError {
     Server(anyhow::Error),
 }
 
+/// What a receiver asks of the store.
+pub trait Shelf {
+    /// Whether the store has a target; the error is the message for the client.
+    ///
+    /// # Errors
+    /// It has not.
+    fn known(&self, target: &Target) -> Result<(), String>;
+
+    /// The histories.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    fn history(&self) -> anyhow::Result<History>;
+}
+
 /// Everything a forced command knows.
 #[derive(Debug)]
 pub struct Receiver {
@@ -65,6 +82,8 @@ pub struct Receiver {
     pub spool: Spool,
     /// The key's name.
     pub key: String,
+    /// Its fingerprint, if the authorisation has it.
+    pub fingerprint: Option<String>,
     /// What it may.
     pub rights: Rights,
     /// Longest upload.
@@ -74,7 +93,7 @@ pub struct Receiver {
 impl Receiver {
     /// Does one command. Whatever goes wrong is said to the client on `output` and returned.
     ///
-    /// `known` says whether the store has a target; its error is the message for the client.
+    /// `store` is what the store has to say.
     ///
     /// # Errors
     /// What kept it from being done.
@@ -83,12 +102,13 @@ impl Receiver {
         original: &str,
         input: &mut dyn BufRead,
         output: &mut dyn Write,
-        known: &dyn Fn(&Target) -> Result<(), String>,
+        store: &dyn Shelf,
     ) -> Result<(), ReceiveError> {
         let done = Command::parse(original)
             .map_err(ReceiveError::from)
             .and_then(|command| match command {
-                Command::Push(target) => self.push(target, input, output, known),
+                Command::Push(target) => self.push(target, input, output, store),
+                Command::Survey(target) => survey::survey(self, &target, input, output, store),
                 Command::Follow(id) => follow::follow(self, id, output),
             });
         if let Err(error) = &done {
@@ -107,14 +127,14 @@ impl Receiver {
         target: Target,
         input: &mut dyn BufRead,
         output: &mut dyn Write,
-        known: &dyn Fn(&Target) -> Result<(), String>,
+        store: &dyn Shelf,
     ) -> Result<(), ReceiveError> {
         self.check(&target)?;
-        known(&target).map_err(ReceiveError::Unknown)?;
+        store.known(&target).map_err(ReceiveError::Unknown)?;
         let opening = read_opening(input)?;
         self.check_waiting()?;
         let mut arrival = Arrival::begin(&self.spool, self.body_len_max)?;
-        say(output, &Answer::Ready);
+        self.say_ready(&target, output)?;
         let mut frames = Frames::new(input);
         while let Some(bytes) = frames.next()? {
             arrival.write(bytes)?;
@@ -125,6 +145,7 @@ impl Receiver {
             message: cut(&opening.message, limits::MESSAGE_LEN_MAX),
             origin: Origin::Push {
                 key: self.key.clone(),
+                fingerprint: self.fingerprint.clone(),
             },
             received: crate::clock::now(),
             base: opening.base,
@@ -141,6 +162,13 @@ impl Receiver {
         Ok(())
     }
 
+    /// Says that the upload may come, and which patterns it will meet.
+    fn say_ready(&self, target: &Target, output: &mut dyn Write) -> Result<(), ReceiveError> {
+        let excludes = self.spool.excludes(target).map_err(ReceiveError::Server)?;
+        say(output, &Answer::Ready { excludes });
+        Ok(())
+    }
+
     fn check(&self, target: &Target) -> Result<(), ReceiveError> {
         if self.rights.allow(target) {
             return Ok(());
@@ -154,16 +182,15 @@ impl Receiver {
 
     /// Uploads under way at the same moment are not seen, nor is what failed.
     fn check_waiting(&self) -> Result<(), ReceiveError> {
-        let ours = Origin::Push {
-            key: self.key.clone(),
-        };
+        let is_ours =
+            |origin: &Origin| matches!(origin, Origin::Push { key, .. } if *key == self.key);
         let mut waiting = 0;
         for state in [State::Queued, State::Running] {
             let server = |error: std::io::Error| ReceiveError::Server(error.into());
             let jobs = self.spool.jobs(state).map_err(server)?;
             // One that moves on meanwhile cannot be read, and soon does not wait.
             let requests = jobs.iter().filter_map(|job| job.request().ok());
-            waiting += requests.filter(|request| request.origin == ours).count();
+            waiting += requests.filter(|request| is_ours(&request.origin)).count();
         }
         if waiting >= limits::WAITING_OF_KEY_MAX {
             return Err(ReceiveError::Waiting(waiting, self.key.clone()));

@@ -10,7 +10,9 @@ mod ahead;
 mod archive;
 mod content;
 mod conversation;
-mod pattern;
+mod marks;
+mod plan;
+mod selection;
 pub mod ssh;
 mod walk;
 
@@ -20,10 +22,12 @@ use std::path::{Path, PathBuf};
 
 pub use address::{Address, AddressError};
 pub use archive::{Archive, Entry, Kind};
-pub use conversation::{PushError, Session};
-pub use layerfmt::push::{Ending, Progress, Step};
-pub use pattern::Pattern;
-pub use walk::{Found, Tally, Walk, WalkError};
+pub use conversation::{PushError, Session, Survey, Verb};
+pub use layerfmt::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
+pub use plan::{Found, Plan, Tally};
+pub use selection::Selection;
+pub use walk::{Walk, WalkError};
+pub use wire::exclude::Excludes;
 
 /// Where the initramfs wrote down what it mounted.
 const BOOT_NOTE: &str = "/run/layerfs/boot";
@@ -65,6 +69,27 @@ impl BootNote {
     }
 }
 
+/// Where live-config notes that it made the accounts of a live system.
+const LIVE_USER_STAMP: &str = "var/lib/live/config/user-setup";
+
+/// The lists of what a push leaves out by default, each with its name: the server's own patterns come after
+/// those that it uses by default, and this machine's after them.
+#[must_use]
+pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternList> {
+    use wire::exclude::{DEFAULTS, LIVE_ACCOUNTS, PUSH_DEFAULTS};
+    let list = |place: &str, text: &str| PatternList {
+        place: place.to_owned(),
+        text: text.to_owned(),
+    };
+    let mut lists = vec![list("defaults", DEFAULTS)];
+    lists.extend(of_server.iter().cloned());
+    lists.push(list("push defaults", PUSH_DEFAULTS));
+    if fs::symlink_metadata(upper.join(LIVE_USER_STAMP)).is_ok() {
+        lists.push(list("accounts of a live system", LIVE_ACCOUNTS));
+    }
+    lists
+}
+
 /// Writes an upper directory as a compressed archive and says what was in it.
 ///
 /// `step` hears of every entry; what it prints is its business.
@@ -73,11 +98,11 @@ impl BootNote {
 /// The upper cannot be read, or `output` not be written.
 pub fn write_upper<W: Write + Send>(
     upper: &Path,
-    excludes: &[Pattern],
+    plan: &Plan,
     output: W,
     step: &mut dyn FnMut(&Found<'_>),
 ) -> Result<(Tally, W), WalkError> {
-    let walk = Walk::new(upper, excludes)?;
+    let walk = Walk::new(upper, plan)?;
     let mut encoder =
         zstd::stream::write::Encoder::new(output, LEVEL).map_err(WalkError::Output)?;
     encoder.include_checksum(true).map_err(WalkError::Output)?;
@@ -109,16 +134,16 @@ pub fn write_upper<W: Write + Send>(
     })
 }
 
-/// Goes through an upper directory as [`write_upper`] does, without reading any file.
+/// Goes through an upper directory as [`write_upper`] does, and reads only how each file begins.
 ///
 /// # Errors
 /// The upper cannot be read.
 pub fn survey_upper(
     upper: &Path,
-    excludes: &[Pattern],
+    plan: &Plan,
     step: &mut dyn FnMut(&Found<'_>),
 ) -> Result<Tally, WalkError> {
-    Walk::new(upper, excludes)?.run(None::<&mut Archive<io::Sink>>, step)
+    Walk::new(upper, plan)?.run(None::<&mut Archive<io::Sink>>, step)
 }
 
 #[cfg(test)]

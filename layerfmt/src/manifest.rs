@@ -9,6 +9,7 @@ mod canonical;
 mod head;
 mod keyset;
 mod name;
+mod trailer;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub use canonical::RecordError;
 pub use head::{HEAD_LEN_MAX, Head};
 pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
+pub use trailer::{PushKey, Trailer};
 
 use crate::Digest;
 use canonical::{INTEGER_MAX, check, check_line, check_text};
@@ -176,6 +178,13 @@ impl Manifest {
             system: self.system.clone(),
             profile: self.profile.clone(),
         }
+    }
+
+    /// What the server knows of the job that this revision was made from, if it was made from one.
+    pub fn trailer(&self) -> Option<Trailer> {
+        (self.action == Action::Bake)
+            .then(|| Trailer::of(&self.message))
+            .flatten()
     }
 
     fn validate(&self) -> Result<(), RecordError> {

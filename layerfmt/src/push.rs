@@ -29,7 +29,20 @@ pub struct Opening {
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Answer {
     /// Send now.
-    Ready,
+    Ready {
+        /// The patterns of this server, which come after the default ones.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        excludes: Vec<PatternList>,
+    },
+    /// What the upload would change; the answer to a listing.
+    Surveyed {
+        /// The revision that it was compared with.
+        revision: u64,
+        /// The changes, in order of paths.
+        changes: Vec<Change>,
+        /// Entries that the server leaves out, the first of them with the pattern of each.
+        excluded: Vec<LeftOut>,
+    },
     /// The upload is in the queue, for good.
     Queued {
         /// The job's number.
@@ -40,6 +53,60 @@ pub enum Answer {
         /// Why, and what to do.
         error: String,
     },
+}
+
+/// A list of exclude patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatternList {
+    /// Where it stands.
+    pub place: String,
+    /// Its lines.
+    pub text: String,
+}
+
+/// An entry that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path, with a leading slash.
+    pub path: String,
+    /// The pattern that says so.
+    pub pattern: String,
+}
+
+/// A path that an upload changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What happens to it.
+    pub kind: ChangeKind,
+    /// The path, with a leading slash. Bytes that are no UTF-8 are replaced.
+    pub path: String,
+}
+
+/// What happens to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// The revision below has no such path.
+    Added,
+    /// Another kind of object, or other contents.
+    Changed,
+    /// It is not there any more.
+    Deleted,
+    /// The contents are the same; owner, mode, times or attributes are not.
+    Metadata,
+}
+
+impl ChangeKind {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+            Self::Metadata => "metadata",
+        }
+    }
 }
 
 /// One line from the server to who follows a job.
@@ -113,6 +180,15 @@ mod tests {
         );
         let answer: Answer = serde_json::from_str(r#"{"state":"queued","job":"01J"}"#).unwrap();
         assert_eq!(answer, Answer::Queued { job: "01J".into() });
+        let answer: Answer = serde_json::from_str(r#"{"state":"ready"}"#).unwrap();
+        assert_eq!(answer, Answer::Ready { excludes: vec![] });
+        assert_eq!(
+            serde_json::to_string(&answer).unwrap(),
+            r#"{"state":"ready"}"#
+        );
+        let line = r#"{"state":"surveyed","revision":7,"changes":[{"kind":"metadata","path":"/etc"}],"excluded":[]}"#;
+        let answer: Answer = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&answer).unwrap(), line);
         let opening: Opening = serde_json::from_str(r#"{"version":1}"#).unwrap();
         assert_eq!(
             serde_json::to_string(&opening).unwrap(),

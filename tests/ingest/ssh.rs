@@ -1,99 +1,12 @@
 //! `layerfs push` through a real sshd with real keys.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
 
-use crate::kitchen::{Kitchen, Running, program, run, text, wait_until};
-
-struct Sshd {
-    port: u16,
-    directory: PathBuf,
-    _sshd: Running,
-}
-
-impl Sshd {
-    /// An sshd on loopback with its own host key and its own authorized_keys.
-    fn start(kitchen: &Kitchen) -> Self {
-        let directory = kitchen.path("ssh");
-        fs::create_dir_all(&directory).unwrap();
-        // sshd's separated child wants this directory; the package makes it at boot.
-        fs::create_dir_all("/run/sshd").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        for key in ["host", "ann", "bob"] {
-            let file = directory.join(key);
-            run(Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"])
-                .arg(file));
-        }
-        fs::write(directory.join("authorized_keys"), "").unwrap();
-        let host = fs::read_to_string(directory.join("host.pub")).unwrap();
-        fs::write(
-            directory.join("known_hosts"),
-            format!("[127.0.0.1]:{port} {host}"),
-        )
-        .unwrap();
-        let config = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\nPidFile none\nLogLevel QUIET\n",
-            directory.display()
-        );
-        fs::write(directory.join("config"), config).unwrap();
-        let mut sshd = Command::new("/usr/sbin/sshd");
-        sshd.args(["-D", "-f"]).arg(directory.join("config"));
-        let sshd = Running::start(&mut sshd);
-        wait_until(Duration::from_secs(10), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self {
-            port,
-            directory,
-            _sshd: sshd,
-        }
-    }
-
-    fn ssh(&self, key: &str) -> String {
-        let directory = self.directory.display();
-        format!(
-            "ssh -F /dev/null -p {} -i {directory}/{key} -o IdentitiesOnly=yes -o BatchMode=yes \
-             -o UserKnownHostsFile={directory}/known_hosts -o StrictHostKeyChecking=yes",
-            self.port
-        )
-    }
-
-    fn public(&self, key: &str) -> PathBuf {
-        self.directory.join(format!("{key}.pub"))
-    }
-
-    fn authorized(&self) -> PathBuf {
-        self.directory.join("authorized_keys")
-    }
-
-    fn push(&self, key: &str, target: &str, upper: &Path, more: &[&str]) -> Output {
-        Command::new(program("layerfs"))
-            .args([
-                "push",
-                "--to",
-                &format!("root@127.0.0.1:{target}"),
-                "--ssh",
-                &self.ssh(key),
-                "--upper",
-            ])
-            .arg(upper)
-            .args(["--author", "ann@desk", "-m", "a change"])
-            .args(more)
-            .output()
-            .unwrap()
-    }
-}
+use super::sshd::{Sshd, authorize};
+use crate::kitchen::{Kitchen, program, run, text};
 
 /// An upper as the kernel's overlayfs would have left it.
 fn upper(kitchen: &Kitchen) -> PathBuf {
@@ -188,15 +101,6 @@ fn inode(index: &layerfmt::Index, directory: layerfmt::Ino, name: &str) -> layer
         layerfmt::Child::Inode(ino) => ino,
         layerfmt::Child::Whiteout => panic!("{name} is a whiteout"),
     }
-}
-
-fn authorize(kitchen: &Kitchen, sshd: &Sshd, key: &str, systems: &str) {
-    run(kitchen
-        .bakery()
-        .arg("authorize")
-        .arg(sshd.public(key))
-        .args(["--systems", systems, "--file"])
-        .arg(sshd.authorized()));
 }
 
 #[test]
@@ -314,19 +218,6 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
         .output()
         .unwrap();
     refused(no_ssh, "install OpenSSH");
-}
-
-#[test]
-fn a_dry_run_tells_and_sends_nothing() {
-    let kitchen = Kitchen::new();
-    let upper = upper(&kitchen);
-    let told = run(Command::new(program("layerfs"))
-        .args(["push", "--dry-run", "--exclude", "/var/log/*", "--upper"])
-        .arg(&upper));
-    let told = text(&told.stdout);
-    assert!(told.contains("/etc/motd\n"), "{told}");
-    assert!(told.contains("/var/log/syslog (excluded)"), "{told}");
-    assert!(told.contains("1 deletions, 1 excluded"), "{told}");
 }
 
 /// docs/PUSH.md, "The client inside a system": the key that comes with a system pushes to that system and to no other.

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use indicatif::ProgressBar;
 use layerfmt::{Content, ErrorKind, LayerWriter};
+use wire::secrets;
 
-use super::secrets;
 use crate::assemble::Contents;
 use crate::source::{Data, EntryPath, SourceError};
 
@@ -16,14 +16,17 @@ const WARNINGS_MAX: usize = 1000;
 pub(super) struct Stored<'p> {
     writer: LayerWriter,
     progress: &'p ProgressBar,
+    is_upload: bool,
     warnings: Vec<String>,
 }
 
 impl<'p> Stored<'p> {
-    pub(super) fn new(writer: LayerWriter, progress: &'p ProgressBar) -> Self {
+    /// With `is_upload`, what comes are the changes of one machine.
+    pub(super) fn new(writer: LayerWriter, progress: &'p ProgressBar, is_upload: bool) -> Self {
         Stored {
             writer,
             progress,
+            is_upload,
             warnings: Vec::new(),
         }
     }
@@ -66,7 +69,11 @@ impl Contents for Stored<'_> {
             ErrorKind::Io => anyhow::Error::new(error).context("cannot write the layer"),
             _ => anyhow::Error::new(error).context(format!("{source}: entry \"{path}\"")),
         })?;
-        if let Some(why) = secrets::suspicion(path, &head)
+        let suspicion = match self.is_upload {
+            true => secrets::suspicion_of_change(path.as_bytes(), &head),
+            false => secrets::suspicion(path.as_bytes(), &head),
+        };
+        if let Some(why) = suspicion
             && self.warnings.len() < WARNINGS_MAX
         {
             self.warnings.push(format!("{path}: {why}"));

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use layerfmt::Digest;
+use layerfmt::push::Change;
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::Excluded;
@@ -47,6 +48,12 @@ pub struct Report {
     pub excluded_count: u64,
     /// The first of them, with the pattern that named each.
     pub excluded: Vec<Excluded>,
+    /// Paths that an upload changes.
+    #[serde(default)]
+    pub changes_count: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// What the source said beside its entries.
     pub notes: Vec<String>,
     /// What somebody should look at, such as likely secrets.

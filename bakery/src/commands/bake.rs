@@ -60,6 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         options,
         labels: labels.into_iter().collect(),
         is_whole: false,
+        is_upload: false,
         progress,
     };
     let report = bake(&mut *source, base.as_ref(), &recipe, &args.output)?;

@@ -15,7 +15,6 @@ use crate::authorize::Grant;
 use crate::bake::{BaseStack, Recipe, bake};
 use crate::cli::{Globals, SPOOL_DEFAULT};
 use crate::client::{Client, host_keys};
-use crate::exclude::Excludes;
 use crate::graft::Resolution;
 use crate::history::Revision;
 use crate::initrd::content::find_layerfs;
@@ -24,6 +23,7 @@ use crate::output;
 use crate::publish::{Addition, Publisher};
 use crate::receive::Rights;
 use crate::source::open;
+use wire::exclude::Excludes;
 
 /// The account's keys on a bakery that was installed as documented.
 const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
@@ -158,6 +158,7 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
         options: Options::bake(),
         labels: Vec::new(),
         is_whole: false,
+        is_upload: false,
         progress: ProgressBar::hidden(),
     };
     bake(&mut *source, Some(&base), &recipe, &layer)?;

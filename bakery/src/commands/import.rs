@@ -86,6 +86,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         options: args.level.map_or_else(Options::bake, Options::level),
         labels: Vec::new(),
         is_whole: true,
+        is_upload: false,
         progress,
     };
     let layer = staging.path().join("system.layer");

@@ -11,7 +11,8 @@ use serde::Serialize;
 use ulid::Ulid;
 
 use crate::cli::{ANSWER_NO, Globals, SPOOL_DEFAULT};
-use crate::jobs::{Ending, Job, Progress, Request, Spool, State};
+use crate::clock;
+use crate::jobs::{Ending, Job, Progress, Request, Spool, State, warnings};
 use crate::output;
 
 /// List jobs, or show one: what was pushed, how far it is, how it ended
@@ -52,6 +53,15 @@ impl Shown {
             request: job.request().ok(),
             progress: job.progress().filter(|_| job.state == State::Running),
             ending: job.ending().ok().flatten(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<&str> {
+        match &self.ending {
+            Some(Ending::Published { report, .. } | Ending::Unchanged { report, .. }) => {
+                warnings(report)
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -107,12 +117,8 @@ fn find(spool: &Spool, id: Ulid) -> anyhow::Result<Job> {
     }
 }
 
+/// One job: number, state, when it came, where it goes, how it went, who sent it and why.
 fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
-    let target = job
-        .request
-        .as_ref()
-        .map(|request| request.target.to_string());
-    let target = target.unwrap_or_else(|| "?".into());
     let how = match (&job.ending, &job.progress) {
         (Some(Ending::Published { revision, .. }), _) => format!("revision {revision}"),
         (Some(Ending::Unchanged { revision, .. }), _) => {
@@ -122,7 +128,20 @@ fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
         (None, Some(progress)) => percent(progress),
         (None, None) => String::new(),
     };
-    writeln!(out, "{}  {:7}  {target}  {how}", job.id, job.at)
+    write!(out, "{}  {:7}", job.id, job.at)?;
+    if let Some(request) = &job.request {
+        let (time, target) = (clock::text(request.received), &request.target);
+        let subject = request.message.lines().next().unwrap_or_default();
+        write!(out, "  {time}  {target}  {how}  {}", request.author)?;
+        write!(out, "  {subject}")?;
+    } else {
+        write!(out, "  ?  {how}")?;
+    }
+    match job.warnings().len() {
+        0 => writeln!(out),
+        1 => writeln!(out, "  [1 warning]"),
+        count => writeln!(out, "  [{count} warnings]"),
+    }
 }
 
 fn percent(progress: &Progress) -> String {
@@ -134,9 +153,16 @@ fn details(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
     line(out, job)?;
     if let Some(request) = &job.request {
         writeln!(out, "author:   {}", request.author)?;
+        if let Some(key) = request.origin.key() {
+            writeln!(out, "key:      {}", key.line())?;
+        }
+        writeln!(out, "received: {}", clock::text(request.received))?;
         for text in request.message.lines() {
             writeln!(out, "message:  {text}")?;
         }
+    }
+    for warning in job.warnings() {
+        writeln!(out, "warning:  {warning}")?;
     }
     match &job.ending {
         Some(Ending::Published { report, .. } | Ending::Unchanged { report, .. }) => {

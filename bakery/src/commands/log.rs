@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use layerfmt::manifest::ProfileName;
+use layerfmt::manifest::{ProfileName, PushKey};
 use serde::Serialize;
 
 use crate::boots::{BootTimes, Boots};
@@ -12,7 +12,7 @@ use crate::cli::Globals;
 use crate::clock;
 use crate::history::Revision;
 use crate::output;
-use crate::publish::action_text;
+use crate::publish::{action_text, pushed_with};
 use crate::sweep::is_swept;
 
 /// List the revisions of a history, newest first
@@ -36,6 +36,9 @@ pub(crate) struct Line {
     time: u64,
     action: String,
     author: String,
+    /// The key that pushed it, as the server authenticated it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Key>,
     message: String,
     layer_count: usize,
     tree_digest: String,
@@ -46,6 +49,23 @@ pub(crate) struct Line {
     boots: Option<BootTimes>,
 }
 
+/// An SSH key that pushed.
+#[derive(Debug, Serialize)]
+struct Key {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    comment: String,
+}
+
+impl From<PushKey> for Key {
+    fn from(key: PushKey) -> Self {
+        Self {
+            fingerprint: key.fingerprint,
+            comment: key.comment,
+        }
+    }
+}
+
 impl Line {
     pub(crate) fn of(revision: &Revision, tags: Vec<String>, swept: bool) -> Line {
         let manifest = &revision.manifest;
@@ -54,6 +74,7 @@ impl Line {
             time: manifest.time,
             action: action_text(manifest.action),
             author: manifest.author.clone(),
+            key: pushed_with(manifest).map(Key::from),
             message: manifest.message.clone(),
             layer_count: manifest.layers.len(),
             tree_digest: manifest.tree_digest.to_string(),
@@ -95,6 +116,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 "{:>5}  {time}  {:<11}  {}",
                 line.revision, line.action, line.author
             )?;
+            if let Some(key) = &line.key {
+                write!(out, " (key {})", key.comment)?;
+            }
             write!(out, "  {subject}")?;
             if !line.tags.is_empty() {
                 write!(out, "  [{}]", line.tags.join(", "))?;

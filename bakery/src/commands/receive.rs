@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::{COULD_NOT, Globals, SPOOL_DEFAULT};
+use crate::history::History;
 use crate::jobs::{Spool, Target, limits};
-use crate::receive::{Receiver, Rights};
+use crate::receive::{Receiver, Rights, Shelf};
 
 /// Take one push: the forced command of an authorised key
 ///
@@ -20,6 +21,9 @@ pub struct Args {
     /// The key's name
     #[arg(long, value_name = "NAME")]
     key: String,
+    /// The key's fingerprint, which signed revisions name
+    #[arg(long, value_name = "SHA256:...")]
+    fingerprint: Option<String>,
     /// Systems it may push to: SYSTEM, SYSTEM/PROFILE or *, separated by commas
     #[arg(long, value_name = "LIST")]
     systems: Rights,
@@ -36,16 +40,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let receiver = Receiver {
         spool: Spool::open(&args.spool)?,
         key: args.key,
+        fingerprint: args.fingerprint,
         rights: args.systems,
         body_len_max: args.body_max,
     };
     let original = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
-    let known = |target: &Target| known(globals, target);
     let done = receiver.handle(
         &original,
         &mut io::stdin().lock(),
         &mut io::stdout().lock(),
-        &known,
+        globals,
     );
     Ok(match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,20 +60,26 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether the store has such a profile, so that a typing error is told at once and not by a
-/// failed job. A store that cannot be asked now is no reason to refuse an upload.
-fn known(globals: &Globals, target: &Target) -> Result<(), String> {
-    let Ok(store) = globals.store() else {
-        return Ok(());
-    };
-    match crate::serve::newest_revision(store, &target.system, &target.profile) {
-        Ok(None) => Err(format!(
-            "the server has no {target}: see `bakery log` there for its systems, or make it with `bakery import` or `bakery profile add`"
-        )),
-        Ok(Some(_)) => Ok(()),
-        Err(error) => {
-            tracing::warn!("cannot ask the store for {target}: {error:#}");
-            Ok(())
+impl Shelf for Globals {
+    /// A typing error is told at once, and not by a failed job. A store that cannot be asked now is no
+    /// reason to refuse an upload.
+    fn known(&self, target: &Target) -> Result<(), String> {
+        let Ok(store) = self.store() else {
+            return Ok(());
+        };
+        match crate::serve::newest_revision(store, &target.system, &target.profile) {
+            Ok(None) => Err(format!(
+                "the server has no {target}: see `bakery log` there for its systems, or make it with `bakery import` or `bakery profile add`"
+            )),
+            Ok(Some(_)) => Ok(()),
+            Err(error) => {
+                tracing::warn!("cannot ask the store for {target}: {error:#}");
+                Ok(())
+            }
         }
+    }
+
+    fn history(&self) -> anyhow::Result<History> {
+        Globals::history(self)
     }
 }

@@ -1,5 +1,6 @@
 //! `bakery show`
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;
 use crate::clock;
 use crate::output;
-use crate::publish::action_text;
+use crate::publish::{action_text, pushed_with};
 
 /// Show one revision: its layers, its boot files, who and why
 ///
@@ -51,6 +52,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     output::emit(globals, &shown, |out| {
         writeln!(out, "{}  {}", revision.name(), action_text(manifest.action))?;
         writeln!(out, "author   {}", manifest.author)?;
+        if let Some(key) = pushed_with(manifest) {
+            writeln!(out, "key      {}", key.line())?;
+        }
         writeln!(out, "time     {}", clock::text(manifest.time))?;
         if let Some(base) = &manifest.base {
             let (system, profile) = (&manifest.system, &base.profile);
@@ -86,25 +90,30 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 )?;
             }
         }
-        writeln!(out, "cmdline  {}", manifest.cmdline)?;
-        writeln!(out, "layers, lowest first:")?;
-        for layer in &manifest.layers {
-            writeln!(out, "  {} {}", layer.digest, output::length(layer.len))?;
-        }
-        for layer in &manifest.borrowed {
-            writeln!(
-                out,
-                "  {} {} (only chunks borrowed)",
-                layer.digest,
-                output::length(layer.len)
-            )?;
-        }
+        write_layers(out, manifest)?;
         for line in manifest.message.lines() {
             writeln!(out, "    {line}")?;
         }
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_layers(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
+    writeln!(out, "cmdline  {}", manifest.cmdline)?;
+    writeln!(out, "layers, lowest first:")?;
+    for layer in &manifest.layers {
+        writeln!(out, "  {} {}", layer.digest, output::length(layer.len))?;
+    }
+    for layer in &manifest.borrowed {
+        writeln!(
+            out,
+            "  {} {} (only chunks borrowed)",
+            layer.digest,
+            output::length(layer.len)
+        )?;
+    }
+    Ok(())
 }
 
 fn describe(boots: &BootTimes) -> String {

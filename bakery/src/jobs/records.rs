@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use layerfmt::manifest::{DEFAULT_PROFILE, ProfileName};
+use layerfmt::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
 use serde::{Deserialize, Serialize};
 
 /// Whether this can be the name of a system or a profile.
@@ -54,12 +54,29 @@ pub enum Origin {
     Push {
         /// The key's name in the authorisation.
         key: String,
+        /// Its fingerprint, `SHA256:…`, if the authorisation has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<String>,
     },
     /// As a file in `incoming/`.
     Drop {
         /// The file's name.
         file: String,
     },
+}
+
+impl Origin {
+    /// The key that was authenticated, if one was.
+    #[must_use]
+    pub fn key(&self) -> Option<PushKey> {
+        match self {
+            Self::Push { key, fingerprint } => Some(PushKey {
+                fingerprint: fingerprint.clone(),
+                comment: key.clone(),
+            }),
+            Self::Drop { .. } => None,
+        }
+    }
 }
 
 /// What is asked.
@@ -82,6 +99,14 @@ pub struct Request {
     /// BLAKE3 of the upload, checked when it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+/// The warnings in the report of an ended job: likely secrets, and what else somebody should look at.
+#[must_use]
+pub fn warnings(report: &serde_json::Value) -> Vec<&str> {
+    let listed = report.get("warnings").and_then(|value| value.as_array());
+    let listed = listed.into_iter().flatten();
+    listed.filter_map(|warning| warning.as_str()).collect()
 }
 
 #[cfg(test)]

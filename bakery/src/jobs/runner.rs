@@ -1,7 +1,7 @@
 //! One job, from running to its end. Runs in a process of its own.
 //!
 //! Published exactly once: before the first bake the newest revision is written down
-//! (`started.json`); every revision made from a job names it in the last line of its message; so
+//! (`started.json`); every revision made from a job names it in the last line of its message (`layerfmt::manifest::Trailer`); so
 //! a baker that takes over after a crash sees whether its forerunner got as far as the commit.
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use layerfmt::Options;
-use layerfmt::manifest::{Action, ProfileName, RevisionName};
+use layerfmt::manifest::{Action, ProfileName, RevisionName, Trailer};
 use serde::{Deserialize, Serialize};
 
 use super::BODY;
@@ -22,16 +22,13 @@ use super::records::Request;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
 use crate::bake::{BaseStack, Recipe, Report, bake};
-use crate::exclude::Excludes;
 use crate::graft::{Conflict, Resolution};
-use crate::history::{HistoryError, Revision};
+use crate::history::{History, HistoryError, Revision};
 use crate::keys::KeyError;
 use crate::publish::{Addition, Publisher};
 use crate::source::open::{self, open_stream};
 use crate::store::StoreError;
-
-/// The line of a revision's message that names its job.
-const TRAILER: &str = "Job: ";
+use wire::exclude::Excludes;
 
 /// How jobs are done.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Baker<'_> {
                 report,
             });
         }
-        let made_on = self.made_on(&name, &request)?;
+        let made_on = made_on(self.publisher.history(), &name, request.base)?;
         let staging = self.publisher.store().staging()?;
         let output = staging.path().join("job.layer");
         let report = self.bake(job, &request, &made_on, &output)?;
@@ -157,36 +154,18 @@ impl Baker<'_> {
             files::write_record(&path, &Started { newest })?;
             return Ok(None);
         };
-        let trailer = format!("{TRAILER}{}", job.id);
+        let id = job.id.to_string();
         for number in (started.newest + 1)..=newest {
             let wanted = RevisionName {
                 name: name.clone(),
                 revision: Some(number),
             };
-            let manifest = history.revision(&wanted)?.manifest;
-            if manifest.action == Action::Bake && manifest.message.lines().last() == Some(&trailer)
-            {
+            let trailer = history.revision(&wanted)?.manifest.trailer();
+            if trailer.is_some_and(|trailer| trailer.job == id) {
                 return Ok(Some(number));
             }
         }
         Ok(None)
-    }
-
-    /// The revision the upper lay on: the one the sender names, else the newest.
-    fn made_on(&self, name: &ProfileName, request: &Request) -> anyhow::Result<Revision> {
-        let history = self.publisher.history();
-        if let Some(revision) = request.base {
-            let wanted = RevisionName {
-                name: name.clone(),
-                revision: Some(revision),
-            };
-            match history.revision(&wanted) {
-                // A number from another server or a swept one: the newest is the best guess.
-                Err(HistoryError::NoRevision { .. }) => {}
-                other => return Ok(other?),
-            }
-        }
-        Ok(history.require_head(name)?)
     }
 
     fn bake(
@@ -196,18 +175,10 @@ impl Baker<'_> {
         made_on: &Revision,
         output: &std::path::Path,
     ) -> anyhow::Result<Report> {
-        let history = self.publisher.history();
-        let base = BaseStack {
-            merged: history.merged(&made_on.manifest)?,
-            names: made_on
-                .manifest
-                .layers
-                .iter()
-                .map(|layer| layer.digest)
-                .collect(),
-            layers: history.layers(&made_on.manifest)?,
-        };
-        let excludes = self.excludes(request)?;
+        let base = base_of(self.publisher.history(), made_on)?;
+        let lists = self.spool.excludes(&request.target)?;
+        let lists = lists.iter().map(|list| (&*list.place, &*list.text));
+        let excludes = Excludes::with_defaults(lists)?;
         let body = File::open(job.path.join(BODY)).context("cannot open the upload")?;
         let total = body.metadata().context("cannot stat the upload")?.len();
         let count = Arc::new(AtomicU64::new(0));
@@ -221,6 +192,7 @@ impl Baker<'_> {
             options: self.options,
             labels: Vec::new(),
             is_whole: false,
+            is_upload: true,
             progress: ProgressBar::hidden(),
         };
         let ended = AtomicBool::new(false);
@@ -242,31 +214,6 @@ impl Baker<'_> {
         })
     }
 
-    /// The defaults, then the spool's own patterns for all, for the system, for the profile.
-    fn excludes(&self, request: &Request) -> anyhow::Result<Excludes> {
-        let root = self.spool.root().join("excludes");
-        let (system, profile) = (&request.target.system, &request.target.profile);
-        let mut texts = Vec::new();
-        for name in [
-            "all".to_owned(),
-            system.clone(),
-            format!("{system}.{profile}"),
-        ] {
-            let path = root.join(format!("{name}.conf"));
-            match std::fs::read_to_string(&path) {
-                Ok(text) => texts.push((path.display().to_string(), text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot read {}", path.display()));
-                }
-            }
-        }
-        let texts = texts
-            .iter()
-            .map(|(place, text)| (place.as_str(), text.as_str()));
-        Ok(Excludes::with_defaults(texts)?)
-    }
-
     /// Publishes; paths both sides changed are settled by the policy, and told in any case.
     fn add(&self, mut addition: Addition<'_>) -> anyhow::Result<Added> {
         match self.publisher.add(&addition) {
@@ -283,6 +230,36 @@ impl Baker<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The revision an upper lay on: the one the sender names, else the newest.
+pub(crate) fn made_on(
+    history: &History,
+    name: &ProfileName,
+    base: Option<u64>,
+) -> anyhow::Result<Revision> {
+    if let Some(revision) = base {
+        let wanted = RevisionName {
+            name: name.clone(),
+            revision: Some(revision),
+        };
+        match history.revision(&wanted) {
+            // A number from another server or a swept one: the newest is the best guess.
+            Err(HistoryError::NoRevision { .. }) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(history.require_head(name)?)
+}
+
+/// A revision as the base of a bake.
+pub(crate) fn base_of(history: &History, revision: &Revision) -> anyhow::Result<BaseStack> {
+    let layers = revision.manifest.layers.iter();
+    Ok(BaseStack {
+        merged: history.merged(&revision.manifest)?,
+        names: layers.map(|layer| layer.digest).collect(),
+        layers: history.layers(&revision.manifest)?,
+    })
 }
 
 enum Added {
@@ -304,7 +281,8 @@ impl Read for Counting {
     }
 }
 
-/// The sender's words and, as the last line, the job. Nobody can name another job: ours is last.
+/// The sender's words, then the key that was authenticated and the job. Nobody can name another key or
+/// job: ours stand last.
 fn message(request: &Request, job: &Job) -> String {
     let words = request.message.trim();
     let words = if words.is_empty() {
@@ -312,7 +290,11 @@ fn message(request: &Request, job: &Job) -> String {
     } else {
         words
     };
-    format!("{words}\n\n{TRAILER}{}", job.id)
+    let trailer = Trailer {
+        key: request.origin.key(),
+        job: job.id.to_string(),
+    };
+    trailer.append(words)
 }
 
 fn told(report: &Report, conflicts: &[Conflict]) -> anyhow::Result<serde_json::Value> {

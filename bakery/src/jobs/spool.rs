@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use layerfmt::push::PatternList;
 use ulid::Ulid;
 
 use super::BODY;
 use super::files::{self, Lock};
-use super::records::Request;
+use super::records::{Request, Target};
 use super::{Ending, Progress};
 
 /// The state of a job: the directory it lies in.
@@ -98,6 +99,28 @@ impl Spool {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The spool's own exclude patterns: for all, for the system, for the profile.
+    ///
+    /// # Errors
+    /// A list is there and cannot be read.
+    pub fn excludes(&self, target: &Target) -> anyhow::Result<Vec<PatternList>> {
+        let root = self.root.join("excludes");
+        let (system, profile) = (&target.system, &target.profile);
+        let names =
+            ["all", system, &format!("{system}.{profile}")].map(|name| format!("{name}.conf"));
+        let mut lists = Vec::new();
+        for name in names {
+            let path = root.join(name);
+            let place = path.display().to_string();
+            match fs::read_to_string(&path) {
+                Ok(text) => lists.push(PatternList { place, text }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot read {place}")),
+            }
+        }
+        Ok(lists)
     }
 
     /// A number greater than all given before, even if the clock went back, and never the one that could be

@@ -1,7 +1,7 @@
 //! Old contents anew, and a layer of one history on another.
 
 use layerfmt::Digest;
-use layerfmt::manifest::{Action, ObjectRef, ProfileName, RevisionName};
+use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
 
 use super::addition::{Grafting, Origin};
 use super::{Draft, Publisher, Uploads};
@@ -9,6 +9,9 @@ use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
 use crate::store::StoreError;
 use crate::sweep;
+
+/// How the message of a rollback begins, when nobody gives another.
+const ROLL_BACK: &str = "roll back to ";
 
 /// How far back a layer given by its digest is looked for.
 const SEARCH_MAX: usize = 1000;
@@ -29,7 +32,11 @@ impl Publisher {
     pub fn rollback(&self, to: &RevisionName, author: &str, message: &str) -> Result<Revision> {
         let old = self.history().revision(to)?;
         let message = match message {
-            "" => format!("roll back to {}: {}", old.number(), old.manifest.message),
+            "" => format!(
+                "{ROLL_BACK}{}: {}",
+                old.number(),
+                subject(&old.manifest.message)
+            ),
             message => message.into(),
         };
         let published = self.publish(&to.name, Uploads::default(), |head, _| {
@@ -148,6 +155,19 @@ impl Publisher {
     }
 }
 
+/// The first line of a message, without what former rollbacks put before it.
+fn subject(message: &str) -> &str {
+    let mut line = message.lines().next().unwrap_or_default();
+    while let Some((number, rest)) = line
+        .strip_prefix(ROLL_BACK)
+        .and_then(|rest| rest.split_once(": "))
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        line = rest;
+    }
+    line
+}
+
 fn pick(revision: &Revision, at: usize) -> Picked {
     let layers = &revision.manifest.layers;
     Picked {
@@ -157,10 +177,39 @@ fn pick(revision: &Revision, at: usize) -> Picked {
     }
 }
 
+/// The key that pushed a revision, as the server authenticated it.
+pub(crate) fn pushed_with(manifest: &Manifest) -> Option<PushKey> {
+    manifest.trailer()?.key
+}
+
 /// The action as its JSON says it.
 pub(crate) fn action_text(action: Action) -> String {
     serde_json::to_value(action)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_rollbacks_do_not_chain() {
+        for (message, expected) in [
+            ("install gimp\n\nKey: k\nJob: 1", "install gimp"),
+            ("roll back to 3: install gimp", "install gimp"),
+            (
+                "roll back to 4: roll back to 3: install gimp",
+                "install gimp",
+            ),
+            (
+                "roll back to normal: it broke",
+                "roll back to normal: it broke",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(subject(message), expected);
+        }
+    }
 }

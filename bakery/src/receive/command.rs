@@ -12,6 +12,8 @@ const COMMAND_LEN_MAX: usize = 512;
 pub enum Command {
     /// `layerfs-push SYSTEM[/PROFILE]`: take an upload.
     Push(Target),
+    /// `layerfs-survey SYSTEM[/PROFILE]`: say what an upload would change.
+    Survey(Target),
     /// `layerfs-follow JOB`: tell how a job goes, until it ends.
     Follow(Ulid),
 }
@@ -44,11 +46,14 @@ impl Command {
             return Err(unknown());
         }
         match text.split_once(' ') {
-            Some(("layerfs-push", target)) => {
-                let target = target.parse::<Target>();
-                target
-                    .map(Self::Push)
-                    .map_err(|error| CommandError::Argument(error.to_string()))
+            Some((verb @ ("layerfs-push" | "layerfs-survey"), target)) => {
+                let target = target
+                    .parse::<Target>()
+                    .map_err(|error| CommandError::Argument(error.to_string()))?;
+                Ok(match verb {
+                    "layerfs-push" => Self::Push(target),
+                    _ => Self::Survey(target),
+                })
             }
             Some(("layerfs-follow", job)) => match job.parse::<Ulid>() {
                 Ok(id) if id.to_string() == job => Ok(Self::Follow(id)),
@@ -67,6 +72,10 @@ mod tests {
 
     #[test]
     fn two_words_and_nothing_else() {
+        assert_eq!(
+            Command::parse("layerfs-survey lab/x"),
+            Ok(Command::Survey("lab/x".parse().unwrap()))
+        );
         assert_eq!(
             Command::parse("layerfs-push kiosk"),
             Ok(Command::Push("kiosk".parse().unwrap()))

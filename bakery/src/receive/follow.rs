@@ -105,6 +105,7 @@ mod tests {
         let receiver = Receiver {
             spool: Spool::open(directory.path()).unwrap(),
             key: "k".into(),
+            fingerprint: None,
             rights: "kiosk".parse().unwrap(),
             body_len_max: 0,
         };

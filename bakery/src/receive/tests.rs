@@ -13,12 +13,26 @@ fn fixture(body_len_max: u64) -> Fixture {
     let receiver = Receiver {
         spool: Spool::open(directory.path()).unwrap(),
         key: "teacher".into(),
+        fingerprint: None,
         rights: "kiosk".parse().unwrap(),
         body_len_max,
     };
     Fixture {
         _directory: directory,
         receiver,
+    }
+}
+
+/// A store that has every system and no history.
+struct AnySystem;
+
+impl Shelf for AnySystem {
+    fn known(&self, _target: &Target) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn history(&self) -> anyhow::Result<History> {
+        anyhow::bail!("no history here")
     }
 }
 
@@ -42,7 +56,7 @@ fn ask(fixture: &Fixture, command: &str, sent: &[u8]) -> (Result<(), ReceiveErro
     let mut output = Vec::new();
     let done = fixture
         .receiver
-        .handle(command, &mut &sent[..], &mut output, &|_| Ok(()));
+        .handle(command, &mut &sent[..], &mut output, &AnySystem);
     let lines = String::from_utf8(output).unwrap();
     let answers = lines
         .lines()
@@ -63,7 +77,7 @@ fn a_whole_upload_is_queued() {
     );
     done.unwrap();
     assert_eq!(answers.len(), 2);
-    assert_eq!(answers[0], Answer::Ready);
+    assert_eq!(answers[0], Answer::Ready { excludes: vec![] });
     let jobs = fixture.receiver.spool.jobs(State::Queued).unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!(
@@ -79,7 +93,8 @@ fn a_whole_upload_is_queued() {
     assert_eq!(
         request.origin,
         Origin::Push {
-            key: "teacher".into()
+            key: "teacher".into(),
+            fingerprint: None,
         }
     );
     assert_eq!(

@@ -1,6 +1,11 @@
 //! `layerfs push`.
 
-use std::io::{self, IsTerminal as _, Write as _};
+mod choose;
+mod preview;
+mod told;
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,17 +15,21 @@ use anyhow::{Context as _, bail};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::push::{
-    Address, BootNote, Ending, Found, Pattern, Progress, PushError, Session, Step, Tally,
-    WalkError, survey_upper, write_upper,
+    Address, BootNote, Ending, Excludes, Found, PatternList, Plan, PushError, Selection, Session,
+    Tally, Verb, WalkError, default_excludes, survey_upper, write_upper,
 };
 
 /// Send what was changed on this machine to the bakery
 ///
 /// Streams the upper directory through ssh and returns with the job's number as soon as the
 /// server has it safely. Baking and publishing happen there; every machine that boots next
-/// sees the result.
+/// sees the result. Logs, caches, boot noise, people's own files and the identity of this machine
+/// stay here by default.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Send only these paths of the running system, and what is below them
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Where to: USER@HOST:SYSTEM[/PROFILE] [default: where this root came from]
     #[arg(long, value_name = "ADDRESS")]
     to: Option<Address>,
@@ -33,12 +42,30 @@ pub struct Args {
     /// Who (default: user@host)
     #[arg(long)]
     author: Option<String>,
-    /// Leave out what matches: a name, or a path from the root such as /var/cache/**
-    #[arg(long, value_name = "PATTERN")]
+    /// Leave out paths that fit PATTERN, as in .gitignore (repeatable); a leading ! takes back
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     exclude: Vec<String>,
-    /// Show what would be sent, and send nothing
+    /// Leave out paths that fit the patterns in FILE, one a line (repeatable)
+    #[arg(long, value_name = "FILE")]
+    exclude_from: Vec<PathBuf>,
+    /// Send also logs, caches, boot noise and the identity of this machine
+    #[arg(long)]
+    no_default_excludes: bool,
+    /// Send only paths that fit PATTERN, as in .gitignore (repeatable)
+    #[arg(long, value_name = "PATTERN", conflicts_with = "paths")]
+    only: Vec<String>,
+    /// Ask of each change whether to send it
+    #[arg(short, long, conflicts_with = "dry_run")]
+    interactive: bool,
+    /// Show what the server would take as added, changed, deleted or changed in its metadata only
+    ///
+    /// Sends no contents, but the names, attributes and digests of the files. Without a server it
+    /// shows what the marks in the upper directory tell.
     #[arg(long)]
     dry_run: bool,
+    /// Send likely secrets without asking, as with --quiet, and as without a terminal
+    #[arg(short, long)]
+    yes: bool,
     /// Wait until it is baked and published; exit code 1 if it is not
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
@@ -58,6 +85,16 @@ pub struct Args {
     quiet: bool,
 }
 
+/// One push, with everything that was worked out from the arguments and the boot.
+struct Push<'a> {
+    args: &'a Args,
+    upper: PathBuf,
+    to: Option<Address>,
+    base: Option<u64>,
+    ssh: Vec<String>,
+    author: String,
+}
+
 /// Pushes, and prints the job's number.
 ///
 /// # Errors
@@ -69,189 +106,195 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .clone()
         .or(note.upper)
         .context("this root has no upper we know of: name the directory with --upper")?;
-    let excludes: Vec<Pattern> = args.exclude.iter().map(|text| Pattern::new(text)).collect();
-    if args.dry_run {
-        return dry_run(args, &upper, &excludes);
-    }
     let source = note.source.as_deref().and_then(Address::from_source);
     let base = source.as_ref().and_then(|(_, revision)| *revision);
-    let to = args
-        .to
-        .clone()
-        .or(source.map(|(address, _)| address))
-        .context(
+    let push = Push {
+        args,
+        upper,
+        to: args.to.clone().or(source.map(|(address, _)| address)),
+        base,
+        ssh: crate::push::ssh::command(&args.ssh),
+        author: args.author.clone().unwrap_or_else(author),
+    };
+    if args.dry_run {
+        return preview::run(&push);
+    }
+    push.run()
+}
+
+impl Push<'_> {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        let args = self.args;
+        let to = self.to.as_ref().context(
             "this root does not say where it came from: name the server with --to USER@HOST:SYSTEM",
         )?;
-    let ssh = crate::push::ssh::command(&args.ssh);
-    let author = args.author.clone().unwrap_or_else(author);
-    let (job, tally, sent) = push(args, &upper, &excludes, &ssh, &to, &author, base)?;
-    complain(args, &tally);
-    if !args.wait {
-        report(args, &job, &tally, sent, None)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let bar = bar(args);
-    let ending = Session::follow(&ssh, &to, &job, &mut |step| show(&bar, step));
-    bar.finish_and_clear();
-    let ending = ending.with_context(|| format!("job {job} is queued, but cannot be followed"))?;
-    report(args, &job, &tally, sent, Some(&ending))?;
-    Ok(ExitCode::from(u8::from(matches!(
-        ending,
-        Ending::Failed { .. }
-    ))))
-}
-
-fn push(
-    args: &Args,
-    upper: &Path,
-    excludes: &[Pattern],
-    ssh: &[String],
-    to: &Address,
-    author: &str,
-    base: Option<u64>,
-) -> anyhow::Result<(String, Tally, u64)> {
-    let mut session = Session::push(ssh, to, author, &args.message, base)?;
-    let upload = session.upload()?;
-    let bar = bar(args);
-    let (mut entries, mut bytes) = (0_u64, 0_u64);
-    let written = write_upper(upper, excludes, upload, &mut |found: &Found<'_>| {
-        entries += 1;
-        bytes += found.len;
-        bar.set_message(format!("{entries} entries, {}", HumanBytes(bytes)));
-    });
-    bar.finish_and_clear();
-    let sent = match written {
-        Ok((tally, upload)) => upload.finish().map(|sent| (tally, sent)),
-        Err(WalkError::Output(error)) => Err(error),
-        Err(error) => return Err(error.into()),
-    };
-    // A connection that broke while we sent: the server's last words say why.
-    match (sent, session.accepted()) {
-        (_, Err(error @ PushError::Refused(_))) => Err(error.into()),
-        (Ok((tally, sent)), Ok(job)) => Ok((job, tally, sent)),
-        (_, Err(error)) => Err(error.into()),
-        (Err(error), Ok(_)) => Err(error).context("the upload broke off"),
-    }
-}
-
-fn dry_run(args: &Args, upper: &Path, excludes: &[Pattern]) -> anyhow::Result<ExitCode> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut broken = None;
-    let tally = survey_upper(upper, excludes, &mut |found| {
-        if args.json || broken.is_some() {
-            return;
+        let mut session = self.open(Verb::Push, to)?;
+        let mut plan = self.plan(session.excludes())?;
+        if args.interactive {
+            plan.selection = choose::ask(self, to, &plan)?;
         }
-        let path = Path::new(std::ffi::OsStr::from_bytes(found.path));
-        let line = match found.left_out {
-            Some(why) => writeln!(out, "{:>12}  /{} ({why})", "-", path.display()),
-            None => writeln!(out, "{:>12}  /{}", found.len, path.display()),
+        self.look_first(&plan)?;
+        let sent = self.upload(&mut session, &plan)?;
+        // A connection that broke while we sent: the server's last words say why.
+        let (job, tally, sent) = match (sent, session.accepted()) {
+            (_, Err(error @ PushError::Refused(_))) => return Err(error.into()),
+            (Ok((tally, sent)), Ok(job)) => (job, tally, sent),
+            (_, Err(error)) => return Err(error.into()),
+            (Err(error), Ok(_)) => return Err(error).context("the upload broke off"),
         };
-        broken = line.err();
-    })?;
-    let text = serde_json::to_string(&summary(&tally))?;
-    let last = if args.json {
-        text
-    } else {
-        format!("{} (before compression)", words(&tally))
-    };
-    match broken.map_or_else(|| writeln!(out, "{last}").and_then(|()| out.flush()), Err) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => bail!("cannot write: {error}"),
-        _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-fn report(
-    args: &Args,
-    job: &str,
-    tally: &Tally,
-    sent: u64,
-    ending: Option<&Ending>,
-) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    if args.json {
-        let mut value = summary(tally);
-        if let Some(value) = value.as_object_mut() {
-            value.insert("job".into(), job.into());
-            value.insert("sent".into(), sent.into());
-            value.insert("ending".into(), serde_json::to_value(ending)?);
+        told::complain(args, &tally);
+        if !args.wait {
+            told::report(args, &job, &tally, sent, None)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        writeln!(out, "{value}")?;
-        return Ok(());
+        let bar = bar(args);
+        let ending = Session::follow(&self.ssh, to, &job, &mut |step| told::show(&bar, step));
+        bar.finish_and_clear();
+        let ending =
+            ending.with_context(|| format!("job {job} is queued, but cannot be followed"))?;
+        told::report(args, &job, &tally, sent, Some(&ending))?;
+        Ok(ExitCode::from(u8::from(matches!(
+            ending,
+            Ending::Failed { .. }
+        ))))
     }
-    if !args.quiet {
-        let _ = writeln!(io::stderr(), "{}, {} sent", words(tally), HumanBytes(sent));
+
+    fn open(&self, verb: Verb, to: &Address) -> Result<Session, PushError> {
+        let (author, message) = (&self.author, &self.args.message);
+        Session::open(verb, &self.ssh, to, author, message, self.base)
     }
-    match ending {
-        None => writeln!(out, "{job}")?,
-        Some(Ending::Published {
-            revision, seconds, ..
-        }) => {
-            writeln!(
-                out,
-                "{job} published as revision {revision} after {seconds:.1} s"
-            )?;
+
+    /// What to send: the defaults with the server's own patterns among them, then the user's.
+    fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<Plan> {
+        let args = self.args;
+        let mut own = Vec::new();
+        for path in &args.exclude_from {
+            let place = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the patterns in {place}"))?;
+            own.push(PatternList { place, text });
         }
-        Some(Ending::Unchanged { revision, .. }) => {
-            writeln!(
-                out,
-                "{job} changes nothing: revision {revision} has all of it"
-            )?;
+        own.push(PatternList {
+            place: "--exclude".to_owned(),
+            text: args.exclude.join("\n"),
+        });
+        let mut all = match args.no_default_excludes {
+            true => Vec::new(),
+            false => default_excludes(&self.upper, of_server),
+        };
+        all.extend(own.iter().cloned());
+        Ok(Plan {
+            excludes: excludes(&all)?,
+            own_excludes: excludes(&own)?,
+            selection: self.selection()?,
+            is_listing: false,
+        })
+    }
+
+    fn selection(&self) -> anyhow::Result<Selection> {
+        let args = self.args;
+        if !args.only.is_empty() {
+            let patterns = PatternList {
+                place: "--only".to_owned(),
+                text: args.only.join("\n"),
+            };
+            return Ok(Selection::Fitting(excludes(&[patterns])?));
         }
-        Some(Ending::Failed { error }) => writeln!(out, "{job} failed: {error}")?,
-    }
-    Ok(())
-}
-
-fn summary(tally: &Tally) -> serde_json::Value {
-    serde_json::json!({
-        "entries": tally.entries,
-        "whiteouts": tally.whiteouts,
-        "data_len": tally.data_len,
-        "excluded": tally.excluded,
-        "skipped": tally.skipped,
-        "changed": tally.changed,
-    })
-}
-
-fn words(tally: &Tally) -> String {
-    format!(
-        "{} entries ({} deletions, {} excluded), {}",
-        tally.entries,
-        tally.whiteouts,
-        tally.excluded,
-        HumanBytes(tally.data_len)
-    )
-}
-
-fn complain(args: &Args, tally: &Tally) {
-    if args.quiet {
-        return;
-    }
-    let mut errors = io::stderr().lock();
-    if tally.skipped > 0 {
-        let _ = writeln!(
-            errors,
-            "{} entries were left out: vanished meanwhile, sockets, or other file systems",
-            tally.skipped
-        );
-    }
-    if tally.changed > 0 {
-        let _ = writeln!(
-            errors,
-            "{} files became shorter while they were read: push again for their last state",
-            tally.changed
-        );
-    }
-}
-
-fn show(bar: &ProgressBar, step: &Step) {
-    match &step.progress {
-        Some(Progress { stage, done, total }) if *total > 0 => {
-            let percent = done.saturating_mul(100) / total;
-            bar.set_message(format!("{}: {stage} {percent}%", step.at));
+        if args.paths.is_empty() {
+            return Ok(Selection::All);
         }
-        _ => bar.set_message(step.at.clone()),
+        let paths = args.paths.iter().map(|path| inside(path));
+        Ok(Selection::Paths(paths.collect::<anyhow::Result<_>>()?))
     }
+
+    /// Looks at everything before anything is sent: that each named path is there, and likely secrets.
+    fn look_first(&self, plan: &Plan) -> anyhow::Result<()> {
+        let mut suspicions = Vec::new();
+        let mut missing: BTreeSet<Vec<u8>> = match &plan.selection {
+            Selection::Paths(paths) => paths.clone(),
+            _ => BTreeSet::new(),
+        };
+        survey_upper(&self.upper, plan, &mut |found: &Found<'_>| {
+            missing.retain(|path| !is_at_or_below(found.path, path));
+            if let Some(why) = &found.suspicion {
+                suspicions.push(format!("{}: {why}", shown(found.path)));
+            }
+        })?;
+        if let Some(path) = missing.first() {
+            bail!(
+                "nothing changed at {}: `layerfs push --dry-run` lists what did",
+                shown(path)
+            );
+        }
+        if suspicions.is_empty() {
+            return Ok(());
+        }
+        for line in &suspicions {
+            told::warn(line);
+        }
+        let may_ask = !(self.args.yes || self.args.quiet || self.args.json);
+        let can_ask = may_ask && io::stdin().is_terminal() && io::stderr().is_terminal();
+        if can_ask && !choose::agrees("Everybody who boots this system can read these. Send them?")?
+        {
+            bail!("nothing was sent: leave them out with --exclude");
+        }
+        Ok(())
+    }
+
+    /// Sends the archive. The inner error is the connection's, which the server may explain.
+    fn upload(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+    ) -> anyhow::Result<io::Result<(Tally, u64)>> {
+        let upload = session.upload()?;
+        let bar = bar(self.args);
+        let (mut entries, mut bytes) = (0_u64, 0_u64);
+        let written = write_upper(&self.upper, plan, upload, &mut |found: &Found<'_>| {
+            entries += 1;
+            bytes += found.len;
+            bar.set_message(format!("{entries} entries, {}", HumanBytes(bytes)));
+        });
+        bar.finish_and_clear();
+        match written {
+            Ok((tally, upload)) => Ok(upload.finish().map(|sent| (tally, sent))),
+            Err(WalkError::Output(error)) => Ok(Err(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn excludes(lists: &[PatternList]) -> anyhow::Result<Excludes> {
+    let lists = lists.iter().map(|list| (&*list.place, &*list.text));
+    Ok(Excludes::new(lists, true)?)
+}
+
+/// A path of the running system as the upper has it: without `.`, `..` and the leading slash.
+fn inside(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::path::Component;
+    let absolute = std::path::absolute(path)
+        .with_context(|| format!("cannot tell where {} is", path.display()))?;
+    let mut names: Vec<&[u8]> = Vec::new();
+    for component in absolute.components() {
+        match component {
+            Component::Normal(name) => names.push(name.as_bytes()),
+            Component::ParentDir => {
+                names.pop();
+            }
+            _ => {}
+        }
+    }
+    Ok(names.join(&b'/'))
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top)
+        .is_some_and(|rest| top.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// A path of the upper for a person.
+fn shown(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
 }
 
 fn bar(args: &Args) -> ProgressBar {

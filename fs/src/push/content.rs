@@ -51,6 +51,22 @@ impl Content {
         self.len
     }
 
+    /// Where there is data: offset and length of each range.
+    pub(super) fn segments(&self) -> Vec<(u64, u64)> {
+        let ranges = self.ranges.iter();
+        ranges
+            .map(|range| (range.start, range.end - range.start))
+            .collect()
+    }
+
+    /// How the file begins, for a guess at what it is.
+    pub(super) fn head(&self) -> Vec<u8> {
+        let mut head = vec![0; wire::secrets::HEAD_LEN];
+        let len = self.file.read_at(&mut head, 0).unwrap_or(0);
+        head.truncate(len);
+        head
+    }
+
     /// Bytes of data.
     pub(super) fn data_len(&self) -> u64 {
         self.ranges

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use layerfmt::push::{Answer, Ending, Opening, PUSH_VERSION, Step};
+use layerfmt::push::{Answer, Change, Ending, LeftOut, Opening, PUSH_VERSION, PatternList, Step};
 
 use super::address::Address;
 
@@ -57,21 +57,47 @@ pub struct Session {
     complaints: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
     account: String,
+    excludes: Vec<PatternList>,
+}
+
+/// What an upload is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// To be published.
+    Push,
+    /// To be compared: it is a listing.
+    Survey,
+}
+
+/// What the server says that an upload would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The revision that it compared with.
+    pub revision: u64,
+    /// The changes, in order of paths.
+    pub changes: Vec<Change>,
+    /// Entries that the server leaves out.
+    pub excluded: Vec<LeftOut>,
 }
 
 impl Session {
-    /// Starts a push and waits until the server is ready to take the upload.
+    /// Starts a push or a survey, and waits until the server is ready to take the upload.
     ///
     /// # Errors
     /// No connection, or the server refuses.
-    pub fn push(
+    pub fn open(
+        verb: Verb,
         ssh: &[String],
         to: &Address,
         author: &str,
         message: &str,
         base: Option<u64>,
     ) -> Result<Self, PushError> {
-        let mut session = Self::start(ssh, to, &format!("layerfs-push {}", to.target))?;
+        let verb = match verb {
+            Verb::Push => "layerfs-push",
+            Verb::Survey => "layerfs-survey",
+        };
+        let mut session = Self::start(ssh, to, &format!("{verb} {}", to.target))?;
         let opening = Opening {
             version: PUSH_VERSION,
             author: author.to_owned(),
@@ -85,10 +111,19 @@ impl Session {
             let _ = input.write_all(&line).and_then(|()| input.flush());
         }
         match session.answer()? {
-            Answer::Ready => Ok(session),
-            Answer::Queued { job } => Err(PushError::Unexpected(job)),
+            Answer::Ready { excludes } => {
+                session.excludes = excludes;
+                Ok(session)
+            }
             Answer::Refused { error } => Err(PushError::Refused(error)),
+            other => Err(unexpected(&other)),
         }
+    }
+
+    /// The patterns that this server puts after the default ones.
+    #[must_use]
+    pub fn excludes(&self) -> &[PatternList] {
+        &self.excludes
     }
 
     /// Follows a job to its end; `step` hears of every change.
@@ -141,7 +176,27 @@ impl Session {
         match self.answer()? {
             Answer::Queued { job } => Ok(job),
             Answer::Refused { error } => Err(PushError::Refused(error)),
-            Answer::Ready => Err(PushError::Unexpected("ready".into())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// After a listing: what it would change.
+    ///
+    /// # Errors
+    /// The server refused, or the connection broke before it said anything.
+    pub fn surveyed(mut self) -> Result<Survey, PushError> {
+        match self.answer()? {
+            Answer::Surveyed {
+                revision,
+                changes,
+                excluded,
+            } => Ok(Survey {
+                revision,
+                changes,
+                excluded,
+            }),
+            Answer::Refused { error } => Err(PushError::Refused(error)),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -187,6 +242,7 @@ impl Session {
             complaints,
             reader,
             account: to.account.clone(),
+            excludes: Vec::new(),
         })
     }
 
@@ -242,6 +298,10 @@ impl Drop for Session {
             let _ = self.child.wait();
         }
     }
+}
+
+fn unexpected(answer: &Answer) -> PushError {
+    PushError::Unexpected(serde_json::to_string(answer).unwrap_or_default())
 }
 
 /// Keeps the last lines of `ssh`'s standard error.

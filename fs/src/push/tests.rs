@@ -35,10 +35,10 @@ fn an_upper_comes_back_entry_by_entry() {
     std::fs::create_dir(root.join("cache")).unwrap();
     std::fs::write(root.join("cache/big"), vec![7; 100_000]).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.join("sock")).unwrap();
-    let excludes = [Pattern::new("/cache/*")];
+    let plan = Plan::all_but(Excludes::new([("test", "/cache/*")], true).unwrap());
     let mut seen = Vec::new();
-    let (tally, bytes) = write_upper(root, &excludes, Vec::new(), &mut |found| {
-        seen.push((found.path.to_vec(), found.left_out));
+    let (tally, bytes) = write_upper(root, &plan, Vec::new(), &mut |found| {
+        seen.push((found.path.to_vec(), found.left_out.map(str::to_owned)));
     })
     .unwrap();
     let names: Vec<String> = read_back(&bytes)
@@ -61,9 +61,90 @@ fn an_upper_comes_back_entry_by_entry() {
     );
     assert_eq!((tally.entries, tally.excluded, tally.skipped), (8, 1, 1));
     assert_eq!(tally.data_len, 9);
-    assert!(seen.contains(&(b"sock".to_vec(), Some("a socket"))));
-    let survey = survey_upper(root, &excludes, &mut |_| {}).unwrap();
+    assert!(seen.contains(&(b"sock".to_vec(), Some("a socket".to_owned()))));
+    let survey = survey_upper(root, &plan, &mut |_| {}).unwrap();
     assert_eq!(survey, tally);
+}
+
+/// What is asked for goes, with the directories on the way; nothing else does.
+#[test]
+fn a_selection_sends_its_paths_and_the_way_to_them() {
+    let upper = tempfile::tempdir().unwrap();
+    let root = upper.path();
+    std::fs::create_dir_all(root.join("etc/a/b")).unwrap();
+    std::fs::create_dir_all(root.join("home/ann")).unwrap();
+    for file in [
+        "etc/motd",
+        "etc/a/x.conf",
+        "etc/a/b/y",
+        "home/ann/z",
+        "home/ann/z.bak",
+    ] {
+        std::fs::write(root.join(file), "x").unwrap();
+    }
+    let names = |selection: Selection, own: &str| {
+        let plan = Plan {
+            excludes: Excludes::new([("defaults", "/home/*"), ("own", own)], true).unwrap(),
+            own_excludes: Excludes::new([("own", own)], true).unwrap(),
+            selection,
+            is_listing: false,
+        };
+        let (_, bytes) = write_upper(root, &plan, Vec::new(), &mut |_| {}).unwrap();
+        let names = read_back(&bytes).into_iter().map(|(name, ..)| name);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let paths = |paths: &[&str]| paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+    assert_eq!(
+        names(Selection::Paths(paths(&["etc/a"])), ""),
+        "./ etc/ etc/a/ etc/a/b/ etc/a/b/y etc/a/x.conf"
+    );
+    assert_eq!(
+        names(Selection::Paths(paths(&["home/ann"])), "*.bak"),
+        "./ home/ home/ann/ home/ann/z",
+        "a named path goes whatever the defaults say"
+    );
+    assert_eq!(
+        names(Selection::Exactly(paths(&["etc/a/b/y"])), ""),
+        "./ etc/ etc/a/ etc/a/b/ etc/a/b/y"
+    );
+    let only = Excludes::new([("--only", "*.conf\nmotd")], false).unwrap();
+    assert_eq!(
+        names(Selection::Fitting(only), ""),
+        "./ etc/ etc/a/ etc/a/x.conf etc/motd"
+    );
+    assert_eq!(names(Selection::Paths(paths(&["srv"])), ""), "");
+}
+
+#[test]
+fn secrets_and_kinds_are_told() {
+    let upper = tempfile::tempdir().unwrap();
+    let root = upper.path();
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/shadow"), "root:$y$x").unwrap();
+    std::fs::write(root.join("key"), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    std::fs::write(root.join("copy"), "x").unwrap();
+    let mark = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(root.join("copy"), c"user.layerfs.origin", b"x", mark).unwrap();
+    let mut told = Vec::new();
+    survey_upper(root, &Plan::all_but(Excludes::default()), &mut |found| {
+        let path = String::from_utf8_lossy(found.path).into_owned();
+        told.push((path, found.kind, found.suspicion.is_some()));
+    })
+    .unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(path, kind, secret)| (path.as_str(), *kind, *secret))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("", ChangeKind::Added, false),
+            ("copy", ChangeKind::Changed, false),
+            ("etc", ChangeKind::Added, false),
+            ("etc/shadow", ChangeKind::Added, true),
+            ("key", ChangeKind::Added, true)
+        ]
+    );
 }
 
 #[test]
@@ -78,7 +159,8 @@ fn a_sparse_file_sends_its_data_only() {
         blocks < 1000,
         "this file system keeps no holes: use another for TMPDIR"
     );
-    let (tally, bytes) = write_upper(upper.path(), &[], Vec::new(), &mut |_| {}).unwrap();
+    let plan = Plan::all_but(Excludes::default());
+    let (tally, bytes) = write_upper(upper.path(), &plan, Vec::new(), &mut |_| {}).unwrap();
     assert!(tally.data_len <= 1 << 20, "{tally:?}");
     assert!(bytes.len() < 4096, "{}", bytes.len());
     // As GNU tar's manual describes format 1.0: the map is the first block of the data.

@@ -7,20 +7,21 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use layerfmt::writer::ContentHasher;
+use wire::secrets;
+
 use super::archive::{Archive, Entry, Kind};
 use super::content::{Content, Steady};
-use super::pattern::Pattern;
+use super::{Found, Plan, Tally, marks};
 
 /// Deepest nesting; each level keeps one descriptor open.
 const DEPTH_MAX: usize = 400;
-/// Longest list of names, and longest value, of extended attributes; the kernel's own bound.
-const XATTR_LEN_MAX: usize = 64 << 10;
 
 /// Why an upper could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -41,39 +42,11 @@ pub enum WalkError {
     Output(io::Error),
 }
 
-/// One entry, for whoever watches.
-#[derive(Debug, Clone)]
-pub struct Found<'f> {
-    /// Its path in the upper.
-    pub path: &'f [u8],
-    /// Bytes of data it brings.
-    pub len: u64,
-    /// Why it is not sent, if it is not.
-    pub left_out: Option<&'static str>,
-}
-
-/// What was in an upper.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Entries sent.
-    pub entries: u64,
-    /// Whiteouts among them.
-    pub whiteouts: u64,
-    /// Bytes of file data, without holes.
-    pub data_len: u64,
-    /// Entries left out because of a pattern.
-    pub excluded: u64,
-    /// Entries left out because they vanished or cannot be sent (sockets, other file systems).
-    pub skipped: u64,
-    /// Files that changed their length while they were read.
-    pub changed: u64,
-}
-
 /// A walk through one upper.
 #[derive(Debug)]
 pub struct Walk<'w> {
     root: PathBuf,
-    excludes: &'w [Pattern],
+    plan: &'w Plan,
     device: u64,
     links: HashMap<u64, Vec<u8>>,
     tally: Tally,
@@ -83,6 +56,8 @@ struct Level {
     directory: OwnedFd,
     names: std::vec::IntoIter<CString>,
     path_len: usize,
+    /// Not sent itself until something in it is: nobody asked for it.
+    waits: Option<Stat>,
 }
 
 impl<'w> Walk<'w> {
@@ -90,14 +65,14 @@ impl<'w> Walk<'w> {
     ///
     /// # Errors
     /// It is no directory we can read.
-    pub fn new(root: &Path, excludes: &'w [Pattern]) -> Result<Self, WalkError> {
+    pub fn new(root: &Path, plan: &'w Plan) -> Result<Self, WalkError> {
         let stat = rustix::fs::stat(root).map_err(|error| unreadable(root, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(unreadable(root, Errno::NOTDIR));
         }
         Ok(Self {
             root: root.to_owned(),
-            excludes,
+            plan,
             device: stat.st_dev,
             links: HashMap::new(),
             tally: Tally::default(),
@@ -118,8 +93,12 @@ impl<'w> Walk<'w> {
         let root = root.map_err(|error| unreadable(&self.root, error))?;
         let mut path: Vec<u8> = Vec::new();
         let stat = rustix::fs::fstat(&root).map_err(|error| unreadable(&self.root, error))?;
-        self.entry(&root, c".", &path, &stat, &mut archive, step)?;
-        let mut levels = vec![self.level(root, &path)?];
+        let is_asked = self.plan.selection.takes(b"", true);
+        if is_asked {
+            self.entry(&root, c".", &path, &stat, &mut archive, step)?;
+        }
+        let waits = (!is_asked).then_some(stat);
+        let mut levels = vec![self.level(root, &path, waits)?];
         loop {
             let depth = levels.len();
             let Some(level) = levels.last_mut() else {
@@ -137,16 +116,24 @@ impl<'w> Walk<'w> {
             let Some(stat) = self.look(&level.directory, &name, &path, step)? else {
                 continue;
             };
-            self.entry(&level.directory, &name, &path, &stat, &mut archive, step)?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let is_asked = self.plan.selection.takes(&path, is_directory);
+            if is_asked {
+                self.parents(&mut levels, &path, &mut archive, step)?;
+                let Some(level) = levels.last() else { break };
+                self.entry(&level.directory, &name, &path, &stat, &mut archive, step)?;
+            }
+            if is_directory && self.plan.selection.reaches_into(&path) {
                 if depth >= DEPTH_MAX {
                     return Err(WalkError::TooDeep(self.full(&path)));
                 }
+                let Some(level) = levels.last() else { break };
                 let flags = flags | OFlags::NOFOLLOW;
                 let opened =
                     rustix::fs::openat(&level.directory, name.as_c_str(), flags, Mode::empty());
+                let waits = (!is_asked).then_some(stat);
                 match opened {
-                    Ok(directory) => levels.push(self.level(directory, &path)?),
+                    Ok(directory) => levels.push(self.level(directory, &path, waits)?),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.tally.skipped += 1,
                     Err(error) => return Err(unreadable(&self.full(&path), error)),
                 }
@@ -155,7 +142,29 @@ impl<'w> Walk<'w> {
         Ok(self.tally)
     }
 
-    fn level(&self, directory: OwnedFd, path: &[u8]) -> Result<Level, WalkError> {
+    /// Sends the directories on the way to a path that is asked for: they may be new, renamed or opaque.
+    fn parents<W: Write>(
+        &mut self,
+        levels: &mut [Level],
+        path: &[u8],
+        archive: &mut Option<&mut Archive<W>>,
+        step: &mut dyn FnMut(&Found<'_>),
+    ) -> Result<(), WalkError> {
+        for level in levels {
+            if let Some(stat) = level.waits.take() {
+                let path = path.get(..level.path_len).unwrap_or_default();
+                self.entry(&level.directory, c".", path, &stat, archive, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn level(
+        &self,
+        directory: OwnedFd,
+        path: &[u8],
+        waits: Option<Stat>,
+    ) -> Result<Level, WalkError> {
         let failed = |error| unreadable(&self.full(path), error);
         let mut names = Vec::new();
         for entry in Dir::read_from(&directory).map_err(failed)? {
@@ -169,6 +178,7 @@ impl<'w> Walk<'w> {
             directory,
             names: names.into_iter(),
             path_len: path.len(),
+            waits,
         })
     }
 
@@ -180,18 +190,7 @@ impl<'w> Walk<'w> {
         path: &[u8],
         step: &mut dyn FnMut(&Found<'_>),
     ) -> Result<Option<Stat>, WalkError> {
-        let mut leave = |left_out| {
-            step(&Found {
-                path,
-                len: 0,
-                left_out: Some(left_out),
-            })
-        };
-        if self.excludes.iter().any(|pattern| pattern.matches(path)) {
-            self.tally.excluded += 1;
-            leave("excluded");
-            return Ok(None);
-        }
+        let mut leave = |why: &str| step(&Found::left_out(path, why));
         let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => {
@@ -201,12 +200,30 @@ impl<'w> Walk<'w> {
             }
             Err(error) => return Err(unreadable(&self.full(path), error)),
         };
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let is_directory = file_type == FileType::Directory;
+        let selection = &self.plan.selection;
+        let is_wanted =
+            selection.takes(path, is_directory) || (is_directory && selection.reaches_into(path));
+        if !is_wanted {
+            return Ok(None);
+        }
+        let excludes = match selection.names(path, is_directory) {
+            true => &self.plan.own_excludes,
+            false => &self.plan.excludes,
+        };
+        // Its directory stays, or the walk would not be here.
+        if let Some(pattern) = excludes.pattern_naming(path, is_directory) {
+            self.tally.excluded += 1;
+            leave(pattern);
+            return Ok(None);
+        }
         if stat.st_dev != self.device {
             self.tally.skipped += 1;
             leave("another file system");
             return Ok(None);
         }
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+        if file_type == FileType::Socket {
             self.tally.skipped += 1;
             leave("a socket");
             return Ok(None);
@@ -237,55 +254,88 @@ impl<'w> Walk<'w> {
                 Ok(opened) => content = Some(opened),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.tally.skipped += 1;
-                    step(&Found {
-                        path,
-                        len: 0,
-                        left_out: Some("vanished"),
-                    });
+                    step(&Found::left_out(path, "vanished"));
                     return Ok(());
                 }
                 Err(error) => return Err(failed(error)),
             }
         }
-        let data_len = content.as_ref().map_or(0, Content::data_len);
+        let xattrs = marks::xattrs(directory, name).map_err(failed)?;
+        let object = Object {
+            path,
+            stat,
+            file_type,
+            first,
+            content,
+            xattrs,
+        };
         if let Some(archive) = archive {
-            let target = match file_type {
-                FileType::Symlink => rustix::fs::readlinkat(directory, name, Vec::new())
-                    .map_err(|error| failed(error.into()))?
-                    .into_bytes(),
-                _ => Vec::new(),
-            };
-            let xattrs = xattrs(directory, name).map_err(failed)?;
-            let entry = Entry {
-                path,
-                kind: kind(file_type, stat, first.as_deref(), &target, content.as_ref()),
-                mode: stat.st_mode & 0o7777,
-                uid: stat.st_uid,
-                gid: stat.st_gid,
-                mtime: (
-                    stat.st_mtime,
-                    u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-                ),
-                xattrs: &xattrs,
-            };
-            let mut data = Steady::new(content.as_ref());
-            archive
-                .append(&entry, &mut data)
-                .map_err(WalkError::Output)?;
-            self.tally.changed += u64::from(data.changed());
+            self.write(archive, directory, name, &object)?;
         }
-        if stat.st_nlink > 1 && file_type != FileType::Directory && first.is_none() {
+        let content = object.content.as_ref();
+        let data_len = content.map_or(0, Content::data_len);
+        if stat.st_nlink > 1 && file_type != FileType::Directory && object.first.is_none() {
             self.links.insert(stat.st_ino, path.to_vec());
         }
         self.tally.entries += 1;
         self.tally.data_len += data_len;
         self.tally.whiteouts +=
             u64::from(file_type == FileType::CharacterDevice && stat.st_rdev == 0);
+        let head = content.map(Content::head).unwrap_or_default();
         step(&Found {
             path,
+            kind: marks::change_kind(file_type, stat, &object.xattrs),
             len: data_len,
             left_out: None,
+            suspicion: secrets::suspicion_of_change(path, &head),
         });
+        Ok(())
+    }
+
+    fn write<W: Write>(
+        &mut self,
+        archive: &mut Archive<W>,
+        directory: &OwnedFd,
+        name: &CStr,
+        object: &Object<'_>,
+    ) -> Result<(), WalkError> {
+        let failed = |error: io::Error| WalkError::Read {
+            path: self.full(object.path),
+            source: error,
+        };
+        let target = match object.file_type {
+            FileType::Symlink => rustix::fs::readlinkat(directory, name, Vec::new())
+                .map_err(|error| failed(error.into()))?
+                .into_bytes(),
+            _ => Vec::new(),
+        };
+        let stat = object.stat;
+        let mut entry = Entry {
+            path: object.path,
+            kind: object.kind(&target),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+            xattrs: &object.xattrs,
+        };
+        let content = object.content.as_ref();
+        let mut data = Steady::new(content);
+        // The bytes of a metadata-only copy are the base's in any case.
+        let is_told = self.plan.is_listing && !marks::is_metacopy(&object.xattrs);
+        let appended = match content.filter(|content| is_told && content.len() > 0) {
+            Some(content) => {
+                let line = listed(content, &mut data).map_err(failed)?;
+                entry.kind = Kind::File(line.len() as u64, None);
+                archive.append(&entry, &mut line.as_bytes())
+            }
+            None => archive.append(&entry, &mut data),
+        };
+        appended.map_err(WalkError::Output)?;
+        self.tally.changed += u64::from(data.changed());
         Ok(())
     }
 
@@ -306,57 +356,43 @@ fn unreadable(path: &Path, error: Errno) -> WalkError {
     }
 }
 
-fn kind<'k>(
+/// One object of the upper as it was found.
+struct Object<'o> {
+    path: &'o [u8],
+    stat: &'o Stat,
     file_type: FileType,
-    stat: &Stat,
-    first: Option<&'k [u8]>,
-    target: &'k [u8],
-    content: Option<&'k Content>,
-) -> Kind<'k> {
-    let (major, minor) = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    match (file_type, first) {
-        (_, Some(first)) => Kind::HardLink(first),
-        (FileType::Directory, None) => Kind::Directory,
-        (FileType::Symlink, None) => Kind::Symlink(target),
-        (FileType::CharacterDevice, None) => Kind::Char(major, minor),
-        (FileType::BlockDevice, None) => Kind::Block(major, minor),
-        (FileType::Fifo, None) => Kind::Fifo,
-        _ => content.map_or(Kind::File(0, None), |content| {
-            Kind::File(content.len(), content.holes())
-        }),
+    /// The name under which the same object was sent already.
+    first: Option<Vec<u8>>,
+    content: Option<Content>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Object<'_> {
+    fn kind<'k>(&'k self, target: &'k [u8]) -> Kind<'k> {
+        let (major, minor) = (
+            rustix::fs::major(self.stat.st_rdev),
+            rustix::fs::minor(self.stat.st_rdev),
+        );
+        match (self.file_type, &self.first) {
+            (_, Some(first)) => Kind::HardLink(first),
+            (FileType::Directory, None) => Kind::Directory,
+            (FileType::Symlink, None) => Kind::Symlink(target),
+            (FileType::CharacterDevice, None) => Kind::Char(major, minor),
+            (FileType::BlockDevice, None) => Kind::Block(major, minor),
+            (FileType::Fifo, None) => Kind::Fifo,
+            _ => self
+                .content
+                .as_ref()
+                .map_or(Kind::File(0, None), |content| {
+                    Kind::File(content.len(), content.holes())
+                }),
+        }
     }
 }
 
-/// The extended attributes of an entry, without following a link. There is no call for that
-/// relative to a directory, so the path goes through the directory's own descriptor.
-fn xattrs(directory: &OwnedFd, name: &CStr) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.to_bytes());
-    let mut names = vec![0; XATTR_LEN_MAX];
-    let len = match rustix::fs::llistxattr(path.as_slice(), &mut names) {
-        Ok(len) => len,
-        Err(Errno::NOENT | Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    names.truncate(len);
-    let mut found = Vec::new();
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let mut value = vec![0; XATTR_LEN_MAX];
-        match rustix::fs::lgetxattr(path.as_slice(), name, &mut value) {
-            Ok(len) => {
-                value.truncate(len);
-                found.push((name.to_vec(), value));
-            }
-            Err(Errno::NODATA | Errno::NOENT | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
+/// A file's line in a listing: length and content digest.
+fn listed(content: &Content, data: &mut Steady<'_>) -> io::Result<String> {
+    let digest = ContentHasher::of(content.len(), &content.segments(), data);
+    let digest = digest.map_err(io::Error::other)?;
+    Ok(format!("{} {digest}\n", content.len()))
 }

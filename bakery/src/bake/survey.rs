@@ -1,0 +1,96 @@
+//! What an upload would change, from a listing without contents.
+//!
+//! A listing is the archive of the upload with another body in each file: one line with its length and
+//! its content digest. So `push --dry-run` sends no contents, and still gets the answer of the same rules
+//! that bake what is sent.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use layerfmt::push::Change;
+use layerfmt::writer::ContentHasher;
+use layerfmt::{Content, Digest, MergedIndex};
+use wire::exclude::Excludes;
+
+use super::{BaseStack, changes};
+use crate::assemble::{Contents, Excluded, assemble};
+use crate::source::{Data, EntryPath, Source};
+
+/// Longest body of a file in a listing.
+const LINE_LEN_MAX: u64 = 128;
+
+/// What an upload would change.
+#[derive(Debug)]
+pub struct Survey {
+    /// The changes, in order of paths.
+    pub changes: Vec<Change>,
+    /// Entries that the excludes leave out, with the pattern of each.
+    pub excluded: Vec<Excluded>,
+    /// How many these are in all.
+    pub excluded_count: u64,
+}
+
+/// Reads a listing and compares it with `base`.
+///
+/// # Errors
+/// It is no listing, or does not fit the base.
+pub fn survey(
+    source: &mut dyn Source,
+    base: &BaseStack,
+    excludes: &Excludes,
+) -> anyhow::Result<Survey> {
+    let assembly = assemble(source, excludes, &mut Listed, &|| base.accounts())?;
+    let seen = assembly.seen.clone();
+    let tree = base_tree(&base.merged)?;
+    let (_, changes) = changes::of_upload(&tree, assembly)
+        .with_context(|| format!("cannot lay {} on its base", source.name()))?;
+    Ok(Survey {
+        changes,
+        excluded: seen.excluded,
+        excluded_count: seen.excluded_count,
+    })
+}
+
+fn base_tree(merged: &MergedIndex) -> anyhow::Result<layerfmt::Tree<Content>> {
+    Ok(layerfmt::writer::Base::new(merged)?.tree()?)
+}
+
+/// Contents that are told, not sent.
+struct Listed;
+
+impl Contents for Listed {
+    type Content = Content;
+
+    fn take(
+        &mut self,
+        source: &str,
+        path: &EntryPath,
+        data: Data<'_>,
+    ) -> Result<Content, anyhow::Error> {
+        let mut line = String::new();
+        data.reader
+            .take(LINE_LEN_MAX)
+            .read_to_string(&mut line)
+            .with_context(|| format!("{source}: entry \"{path}\""))?;
+        let (size, digest) = match line.trim_end().split_once(' ') {
+            None if line.is_empty() => (0, ContentHasher::new().finish(0)),
+            Some((size, digest)) => {
+                let digest: Option<Digest> = digest.parse().ok();
+                let parsed = size.parse().ok().zip(digest);
+                parsed.with_context(|| not_listed(source, path))?
+            }
+            None => anyhow::bail!(not_listed(source, path)),
+        };
+        ensure!(size <= i64::MAX as u64, not_listed(source, path));
+        Ok(Content {
+            size,
+            digest,
+            extents: Arc::from([]),
+        })
+    }
+}
+
+fn not_listed(source: &str, path: &EntryPath) -> String {
+    format!("{source}: entry \"{path}\" has no line with length and digest: it is no listing")
+}

@@ -1,0 +1,104 @@
+//! `push --interactive`: which changes to send.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, BufRead as _, Write as _};
+
+use anyhow::{Context as _, bail};
+
+use super::{Push, preview, shown};
+use crate::push::{Address, ChangeKind, Found, Plan, Selection, survey_upper};
+
+/// Asks of each change that the server would take.
+///
+/// # Errors
+/// The server cannot be asked, the upper not be read, or nothing was chosen.
+pub(super) fn ask(push: &Push<'_>, to: &Address, plan: &Plan) -> anyhow::Result<Selection> {
+    let (survey, _) = preview::ask(push, to)?;
+    let kinds: HashMap<String, ChangeKind> = survey
+        .changes
+        .into_iter()
+        .map(|change| (change.path, change.kind))
+        .collect();
+    let mut changes = Vec::new();
+    survey_upper(&push.upper, plan, &mut |found: &Found<'_>| {
+        let path = shown(found.path);
+        if let Some(kind) = kinds.get(&path).filter(|_| found.left_out.is_none()) {
+            changes.push((*kind, path, found.path.to_vec(), found.suspicion.clone()));
+        }
+    })?;
+    let mut chosen = BTreeSet::new();
+    let mut all = false;
+    for (kind, path, bytes, suspicion) in changes {
+        if let Some(why) = suspicion {
+            super::told::warn(&format!("{path}: {why}"));
+        }
+        let answer = match all {
+            true => Answer::Yes,
+            false => choice(&format!("{:<9} {path}", kind.word()))?,
+        };
+        match answer {
+            Answer::Yes => {
+                chosen.insert(bytes);
+            }
+            Answer::No => {}
+            Answer::All => {
+                all = true;
+                chosen.insert(bytes);
+            }
+            Answer::Quit => break,
+        }
+    }
+    if chosen.is_empty() {
+        bail!("no change was chosen: nothing was sent");
+    }
+    Ok(Selection::Exactly(chosen))
+}
+
+enum Answer {
+    Yes,
+    No,
+    All,
+    Quit,
+}
+
+fn choice(question: &str) -> anyhow::Result<Answer> {
+    loop {
+        let answer = line(&format!("{question} [y,n,a,q,?] "))?;
+        match answer.as_deref().map(str::trim) {
+            Some("y") => return Ok(Answer::Yes),
+            Some("n") => return Ok(Answer::No),
+            Some("a") => return Ok(Answer::All),
+            Some("q") | None => return Ok(Answer::Quit),
+            _ => eprint(
+                "y: send it; n: do not; a: send it and all that follow; q: send what was chosen so far\n",
+            ),
+        }
+    }
+}
+
+/// Whether the user says yes.
+///
+/// # Errors
+/// Standard input cannot be read.
+pub(super) fn agrees(question: &str) -> anyhow::Result<bool> {
+    let answer = line(&format!("{question} [y/N] "))?;
+    Ok(answer.is_some_and(|answer| matches!(answer.trim(), "y" | "Y" | "yes")))
+}
+
+/// A line of standard input; none at its end.
+fn line(question: &str) -> anyhow::Result<Option<String>> {
+    eprint(question);
+    let mut line = String::new();
+    let count = io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot read the answer")?;
+    Ok((count > 0).then_some(line))
+}
+
+fn eprint(text: &str) {
+    let mut errors = io::stderr().lock();
+    let _ = errors
+        .write_all(text.as_bytes())
+        .and_then(|()| errors.flush());
+}

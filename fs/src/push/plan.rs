@@ -1,0 +1,75 @@
+//! What to send of an upper, and what was found there.
+
+use layerfmt::push::ChangeKind;
+
+use super::{Excludes, Selection};
+
+/// What to send of an upper, and how.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is left out.
+    pub excludes: Excludes,
+    /// What is left out even of paths that the user named.
+    pub own_excludes: Excludes,
+    /// What is asked for.
+    pub selection: Selection,
+    /// Send a listing: each file's length and content digest instead of its bytes.
+    pub is_listing: bool,
+}
+
+impl Plan {
+    /// Everything but what `excludes` name.
+    #[must_use]
+    pub fn all_but(excludes: Excludes) -> Self {
+        Self {
+            excludes,
+            own_excludes: Excludes::default(),
+            selection: Selection::All,
+            is_listing: false,
+        }
+    }
+}
+
+/// One entry, for whoever watches.
+#[derive(Debug, Clone)]
+pub struct Found<'f> {
+    /// Its path in the upper.
+    pub path: &'f [u8],
+    /// What it is to the base, as far as the marks of the upper tell.
+    pub kind: ChangeKind,
+    /// Bytes of data it brings.
+    pub len: u64,
+    /// Why it is not sent, if it is not.
+    pub left_out: Option<&'f str>,
+    /// Why it may be a secret.
+    pub suspicion: Option<String>,
+}
+
+impl<'f> Found<'f> {
+    pub(super) fn left_out(path: &'f [u8], why: &'f str) -> Self {
+        Self {
+            path,
+            kind: ChangeKind::Changed,
+            len: 0,
+            left_out: Some(why),
+            suspicion: None,
+        }
+    }
+}
+
+/// What was in an upper.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries sent.
+    pub entries: u64,
+    /// Whiteouts among them.
+    pub whiteouts: u64,
+    /// Bytes of file data, without holes.
+    pub data_len: u64,
+    /// Entries left out because of a pattern.
+    pub excluded: u64,
+    /// Entries left out because they vanished or cannot be sent (sockets, other file systems).
+    pub skipped: u64,
+    /// Files that changed their length while they were read.
+    pub changed: u64,
+}
