@@ -109,9 +109,6 @@ lab/trees/bookworm lab/trees/trixie lab/trees/sid:
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
 	python3 tests/boot/distros.py $(if $(ONLY),--only $(ONLY))
 
-test-networks: packages build static lab/trees/trixie ## QEMU boots on networks that are not as they should be: late, static, two cards, bond, wrong system, no server (root; ONLY=dracut)
-	python3 tests/boot/network.py $(if $(ONLY),--only $(ONLY))
-
 test-kernels: packages lab/trees/bookworm lab/trees/trixie lab/trees/sid ## The mount's own tests under the kernels of Debian 12, 13 and sid, in QEMU (root; hours; ONLY=sid)
 	$(CARGO) build -p layerfs -p bakery
 	python3 tests/boot/kernels.py $(if $(ONLY),--only $(ONLY))
@@ -120,9 +117,13 @@ lab/trees/sysvinit lab/trees/openrc lab/trees/runit: lab/trees/minimal
 	rm -rf $@
 	./tests/boot/inits.sh $(@F) $@ $<
 
-test-systems: build static lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit ## QEMU boots with sysvinit, OpenRC and runit, and of a live ISO in ALT's layout (root)
+lab/live/live.iso:
+	./tests/boot/live.sh $(CURDIR)/lab/live
+
+test-systems: packages-long build static lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout, and of one that live-build makes (root)
 	python3 tests/boot/inits.py --trees lab/trees
 	python3 tests/boot/alt.py --tree lab/trees/boot
+	python3 tests/boot/live.py --iso lab/live/live.iso
 
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
@@ -229,5 +230,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-distros test-networks test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

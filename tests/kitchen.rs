@@ -52,7 +52,7 @@ impl Kitchen {
         for system in ["kiosk", "lab"] {
             let import = Import {
                 name: system.parse().unwrap(),
-                layer: &layer,
+                layers: std::slice::from_ref(&layer),
                 kernel: Some(Path::new("/etc/hostname")),
                 initrd: Some(Path::new("/etc/passwd")),
                 cmdline: "quiet".into(),

@@ -36,6 +36,7 @@ pub mod receive;
 pub mod rollback;
 pub mod run_job;
 pub mod serve;
+pub mod set;
 pub mod show;
 pub mod store;
 pub mod store_verify;
@@ -78,6 +79,7 @@ pub enum Command {
     Rollback(rollback::Args),
     RunJob(run_job::Args),
     Serve(serve::Args),
+    Set(set::Args),
     Show(show::Args),
     Store(store::Args),
     Tag(tag::Args),
@@ -119,6 +121,7 @@ impl Command {
             Self::Rollback(args) => rollback::run(args, globals),
             Self::RunJob(args) => run_job::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),
+            Self::Set(args) => set::run(args, globals),
             Self::Show(args) => show::run(args, globals),
             Self::Store(args) => store::run(args, globals),
             Self::Tag(args) => tag::run(args, globals),

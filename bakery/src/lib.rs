@@ -46,6 +46,7 @@ pub mod source;
 pub mod store;
 pub mod sweep;
 pub mod sys;
+pub mod system_check;
 pub mod traces;
 pub mod unpack;
 pub mod watch;

@@ -9,14 +9,21 @@
 pub mod accounts;
 pub mod acl;
 pub mod directory;
+pub mod disk;
+pub mod erofs;
 pub mod error;
+pub mod ext;
 pub mod iso;
+pub mod magic;
 pub mod open;
 pub mod path;
+pub mod qcow2;
 pub mod squashfs;
 pub mod subprocess;
 pub mod tar;
+pub mod walk;
 pub mod whiteout;
+pub mod window;
 
 use std::io::Read;
 

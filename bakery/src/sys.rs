@@ -6,4 +6,5 @@
 
 pub mod confine;
 pub mod lease;
+pub mod mapping;
 pub mod sending;

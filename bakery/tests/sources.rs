@@ -14,8 +14,10 @@ mod sources {
     pub mod acls;
     pub mod bombs;
     pub mod hostile;
+    pub mod images;
     pub mod import;
     pub mod iso;
+    pub mod media;
     pub mod overlay;
     pub mod spellings;
     pub mod tree;

@@ -108,7 +108,7 @@ impl Site {
         let name = ProfileName::new(SYSTEM, "main").unwrap();
         let import = Import {
             name: name.clone(),
-            layer: &layer,
+            layers: std::slice::from_ref(&layer),
             kernel: None,
             initrd: None,
             cmdline: String::new(),

@@ -92,7 +92,7 @@ pub enum Action {
     Pack,
     /// Signed anew; the contents are the same.
     Resign,
-    /// A kernel and an initramfs to boot with; the tree is the same.
+    /// A kernel, an initramfs or kernel parameters to boot with; the tree is the same.
     Boot,
 }
 

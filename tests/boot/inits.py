@@ -33,7 +33,7 @@ def up(machine, kind, timeout=600):
 def end(site, machine, kind, command, last):
     machine.run("echo written > /etc/written && seq 100000 > /var/lib/numbers && echo appended >> /etc/services")
     machine.send(command)
-    machine.expect(last, 900)
+    machine.expect(last, 300)
     if kind == "sysvinit":
         machine.expect(r"All processes ended within", 1)
     if "Killing all remaining processes" in machine.text():

@@ -97,7 +97,7 @@ impl Site {
         write_layer(&layer, &files);
         let import = Import {
             name: Site::name(),
-            layer: &layer,
+            layers: std::slice::from_ref(&layer),
             kernel: None,
             initrd: None,
             cmdline: String::new(),

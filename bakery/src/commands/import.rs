@@ -1,29 +1,35 @@
 //! `bakery import`
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+mod boot;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use layerfmt::Layer;
 use layerfmt::Options;
 use layerfmt::manifest::ProfileName;
 use serde::Serialize;
 
+use self::boot::Boot;
 use super::client;
 use super::wording::Wording;
-use crate::bake::{Recipe, Report, bake};
+use crate::bake::{BaseStack, Recipe, Report, bake};
 use crate::cli::Globals;
 use crate::commands::input::Input;
+use crate::initrd::stack_tree::StackTree;
 use crate::output;
 use crate::publish::Import;
-use crate::source::iso::Iso;
-use crate::source::open::{Form, file_head, form};
+use crate::source::iso::Parameters;
+use crate::system_check::require_system;
 
 /// Take a whole system into the store as the next revision of a history
 ///
-/// From a live ISO its kernel and initrd are taken too, unless others are named. Logs, caches,
-/// leases, sockets and what identifies one machine stay out (`bakery bake --help` tells more about
-/// patterns).
+/// From a live ISO its kernel, its initrd and the parameters of its boot menu are taken too, unless
+/// others are named. A medium whose system is in several packed parts becomes a revision of as many
+/// layers. Logs, caches, leases, sockets and what identifies one machine stay out (`bakery bake
+/// --help` tells more about patterns).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The history: SYSTEM or SYSTEM/PROFILE
@@ -38,14 +44,12 @@ pub struct Args {
     /// The initrd to boot it with
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Kernel parameters
-    #[arg(
-        long,
-        default_value = "",
-        value_name = "TEXT",
-        hide_default_value = true
-    )]
-    pub cmdline: String,
+    /// Kernel parameters (default: those of the medium's boot menu that make sense without the medium)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+    /// Publish it even if it is empty, or has no /usr or no init
+    #[arg(long, visible_alias = "allow-empty")]
+    pub no_check: bool,
     /// Take everything: no default excludes
     #[arg(long)]
     pub no_default_excludes: bool,
@@ -68,59 +72,70 @@ struct Answer {
     published: String,
     kernel: Option<String>,
     initrd: Option<String>,
+    cmdline: String,
+    /// The medium's own parameters.
+    parameters: Option<Parameters>,
+    /// The lowest layer's report, or the only one's.
     report: Report,
+    /// Those of the layers above it.
+    above: Vec<Report>,
 }
 
 /// Imports one system.
 ///
 /// # Errors
-/// The source cannot be read exactly, or the revision cannot be published.
+/// The source cannot be read exactly, is no system, or the revision cannot be published.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
-    let excludes = args.input.excludes(!args.no_default_excludes)?;
     let staging = publisher.store().staging()?;
-    let boot = boot_files(&args, staging.path())?;
-    let (mut source, progress) = args.input.open(globals)?;
-    let recipe = Recipe {
-        excludes: &excludes,
-        options: args.level.map_or_else(Options::bake, Options::level),
-        labels: Vec::new(),
-        is_whole: true,
-        is_upload: false,
-        progress,
+    let iso = boot::iso(&args.input.source)?;
+    let boot = Boot::find(&args, iso.as_ref(), staging.path())?;
+    let parts = match &iso {
+        Some(iso) => iso
+            .systems(args.input.member.as_deref())?
+            .into_iter()
+            .map(Some)
+            .collect(),
+        None => vec![args.input.member.clone()],
     };
-    let layer = staging.path().join("system.layer");
-    let report = bake(&mut *source, None, &recipe, &layer)?;
-    recipe.progress.finish_and_clear();
-    let author = args.wording.author();
+    let baked = bake_parts(&args, globals, &parts, staging.path())?;
+    if !args.no_check {
+        check(&baked).with_context(|| args.input.source.display().to_string())?;
+    }
     let message = match args.wording.message.as_str() {
         "" => format!("import of {}", args.input.source.display()),
         text => text.to_owned(),
     };
+    let files: Vec<PathBuf> = baked.iter().map(|baked| baked.file.clone()).collect();
     let revision = publisher.import(&Import {
         name: args.name,
-        layer: &layer,
+        layers: &files,
         kernel: boot.kernel.as_ref().map(|(_, file)| file.as_path()),
         initrd: boot.initrd.as_ref().map(|(_, file)| file.as_path()),
-        cmdline: args.cmdline,
-        author,
+        cmdline: boot.cmdline.clone(),
+        author: args.wording.author(),
         message,
     })?;
+    let mut reports = baked.into_iter().map(|baked| baked.report);
     let answer = Answer {
         published: revision.name().to_string(),
-        kernel: boot.kernel.map(|(name, _)| name),
-        initrd: boot.initrd.map(|(name, _)| name),
-        report,
+        kernel: boot.kernel.as_ref().map(|(name, _)| name.clone()),
+        initrd: boot.initrd.as_ref().map(|(name, _)| name.clone()),
+        cmdline: boot.cmdline.clone(),
+        parameters: boot.parameters.clone(),
+        report: reports.next().unwrap_or_default(),
+        above: reports.collect(),
     };
     output::emit(globals, &answer, |out| {
         writeln!(out, "published  {}", answer.published)?;
-        for (what, name) in [("kernel", &answer.kernel), ("initrd", &answer.initrd)] {
-            let name = name
-                .as_deref()
-                .unwrap_or("none: name one with --kernel and --initrd");
-            writeln!(out, "{what:10} {name}")?;
+        boot.write_text(out)?;
+        for report in [&answer.report].into_iter().chain(&answer.above) {
+            if !answer.above.is_empty() {
+                writeln!(out, "part       {}", report.source)?;
+            }
+            report.write_text(out)?;
         }
-        answer.report.write_text(out)
+        Ok(())
     })?;
     if args.with_client {
         client::add(&publisher, &revision.manifest.name(), &args.client, globals)?;
@@ -128,56 +143,56 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Kernel and initrd: what to call them, and where they are for now.
-#[derive(Debug, Default)]
-struct Boot {
-    kernel: Option<(String, PathBuf)>,
-    initrd: Option<(String, PathBuf)>,
+/// One part of the system as a layer.
+struct Baked {
+    file: PathBuf,
+    layer: Arc<Layer>,
+    report: Report,
 }
 
-/// The files named, else those of the ISO.
-fn boot_files(args: &Args, staging: &Path) -> anyhow::Result<Boot> {
-    let named = |file: &Option<PathBuf>| {
-        file.as_ref()
-            .map(|file| (file.display().to_string(), file.clone()))
-    };
-    let mut boot = Boot {
-        kernel: named(&args.kernel),
-        initrd: named(&args.initrd),
-    };
-    if boot.kernel.is_some() && boot.initrd.is_some() {
-        return Ok(boot);
-    }
-    let Some(iso) = iso(&args.input.source)? else {
-        return Ok(boot);
-    };
-    let Some(files) = iso.boot_files() else {
-        return Ok(boot);
-    };
-    for (slot, member) in [
-        (&mut boot.kernel, files.kernel),
-        (&mut boot.initrd, files.initrd),
-    ] {
-        if slot.is_none() {
-            let file = staging.join(member.replace('/', "-"));
-            std::fs::write(&file, iso.boot_file(&member)?)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            *slot = Some((member, file));
+/// Every part on those before it.
+fn bake_parts(
+    args: &Args,
+    globals: &Globals,
+    parts: &[Option<String>],
+    staging: &std::path::Path,
+) -> anyhow::Result<Vec<Baked>> {
+    let excludes = args.input.excludes(!args.no_default_excludes)?;
+    let mut done: Vec<Baked> = Vec::new();
+    for (place, part) in parts.iter().enumerate() {
+        let layers: Vec<Arc<Layer>> = done.iter().map(|baked| Arc::clone(&baked.layer)).collect();
+        let base = match layers.is_empty() {
+            true => None,
+            false => Some(BaseStack::of(&layers)?),
+        };
+        let (mut source, progress) = args.input.open_member(part.as_deref(), globals)?;
+        let recipe = Recipe {
+            excludes: &excludes,
+            options: args.level.map_or_else(Options::bake, Options::level),
+            labels: Vec::new(),
+            is_whole: base.is_none(),
+            is_upload: false,
+            progress,
+        };
+        let file = staging.join(format!("system-{place}.layer"));
+        let report = bake(&mut *source, base.as_ref(), &recipe, &file)?;
+        recipe.progress.finish_and_clear();
+        if report.is_empty {
+            continue;
         }
+        let layer = Arc::new(Layer::map(&file)?);
+        done.push(Baked {
+            file,
+            layer,
+            report,
+        });
     }
-    Ok(boot)
+    Ok(done)
 }
 
-/// The source as an ISO, if it is one.
-fn iso(source: &Path) -> anyhow::Result<Option<Iso>> {
-    if !source.is_file() {
-        return Ok(None);
-    }
-    let name = source.display().to_string();
-    let file = File::open(source).with_context(|| format!("cannot open {name}"))?;
-    let head = file_head(&file).with_context(|| format!("cannot read {name}"))?;
-    match form(&head) {
-        Ok(Form::Iso) => Ok(Some(Iso::open(&name, &file)?)),
-        _ => Ok(None),
-    }
+/// Refuses what would boot nothing.
+fn check(baked: &[Baked]) -> anyhow::Result<()> {
+    let layers: Vec<Arc<Layer>> = baked.iter().map(|baked| Arc::clone(&baked.layer)).collect();
+    let stack = BaseStack::of(&layers)?;
+    require_system(&StackTree::new(stack.merged.index, Box::new(stack.layers)))
 }

@@ -14,8 +14,8 @@ use wire::exclude::Excludes;
 /// A tree to read.
 #[derive(Debug, clap::Args)]
 pub struct Input {
-    /// A directory, a tar archive (plain or zstd), a squashfs image or a live ISO;
-    /// - reads a tar archive from standard input
+    /// A directory, a tar archive (plain or zstd), a live ISO, a squashfs, EROFS or ext4 image, or
+    /// the image of a disk; - reads a tar archive from standard input
     pub source: PathBuf,
     /// Leave out what fits PATTERN (repeatable); a leading ! takes back
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
@@ -23,14 +23,18 @@ pub struct Input {
     /// Leave out what fits the patterns in FILE, one a line (repeatable)
     #[arg(long, value_name = "FILE")]
     pub exclude_from: Vec<PathBuf>,
-    /// The file inside an ISO that is the system (default: live, altinst, rescue,
-    /// live/filesystem.squashfs, casper/filesystem.squashfs, whichever comes first)
+    /// The file inside an ISO that is the system (default: where ALT, Debian, Ubuntu, Fedora, KIWI,
+    /// Void and Arch have it)
     #[arg(long, value_name = "NAME")]
     pub member: Option<String>,
+    /// The partition of a disk image that is the system, as the kernel numbers it (default: the
+    /// only one that can be meant)
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: Option<u32>,
     /// Go into other file systems mounted inside a directory
     #[arg(long)]
     pub cross_file_systems: bool,
-    /// Directory for the packed system of an ISO while it is read
+    /// Directory for images inside images while they are read
     #[arg(long, value_name = "DIR", env = "TMPDIR")]
     pub temporary: Option<PathBuf>,
     /// Refuse archives that expand to more than this many bytes
@@ -70,6 +74,18 @@ impl Input {
     /// # Errors
     /// It cannot be opened or is nothing we read.
     pub fn open(&self, globals: &Globals) -> anyhow::Result<(Box<dyn Source>, ProgressBar)> {
+        self.open_member(self.member.as_deref(), globals)
+    }
+
+    /// The same, with this file inside an ISO.
+    ///
+    /// # Errors
+    /// As [`Input::open`].
+    pub fn open_member(
+        &self,
+        member: Option<&str>,
+        globals: &Globals,
+    ) -> anyhow::Result<(Box<dyn Source>, ProgressBar)> {
         let what = Path::new(&self.source)
             .file_name()
             .unwrap_or_default()
@@ -81,7 +97,8 @@ impl Input {
                 expanded_len_max: self.max_bytes,
             },
             across: self.cross_file_systems,
-            member: self.member.clone(),
+            member: member.map(str::to_owned),
+            partition: self.partition,
             temporary: self.temporary.clone(),
         };
         Ok((open(&self.source, &options)?, bar))

@@ -1,6 +1,6 @@
 //! The two ways a layer enters a history: on top of it, or as a whole new system.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
@@ -35,8 +35,8 @@ pub struct Addition<'a> {
 pub struct Import<'a> {
     /// Which history; it may exist, the import is then its next revision.
     pub name: ProfileName,
-    /// The layer file with the whole tree.
-    pub layer: &'a Path,
+    /// The layer files, lowest first: the first has a whole tree, each other one what it changes.
+    pub layers: &'a [PathBuf],
     /// The kernel file.
     pub kernel: Option<&'a Path>,
     /// The initrd file.
@@ -173,9 +173,18 @@ impl Publisher {
     /// # Errors
     /// As of [`Publisher::publish`].
     pub fn import(&self, import: &Import<'_>) -> Result<Revision> {
-        let layer = Layer::map(import.layer)?;
         let mut uploads = Uploads::default();
-        uploads.add(Key::layer(&layer.digest()), import.layer);
+        let mut merged = None;
+        let mut layers = Vec::new();
+        for file in import.layers {
+            let layer = Layer::map(file)?;
+            uploads.add(Key::layer(&layer.digest()), file);
+            merged = Some(stack(merged.as_ref(), &layer)?);
+            layers.push(reference(&layer));
+        }
+        let Some(merged) = merged else {
+            return Err(HistoryError::Refused("there is nothing to import".into()));
+        };
         let staging = self.store().staging()?;
         let mut boot = |file: Option<&Path>, name: &str| {
             file.map(|file| boot_file(file, &staging.path().join(name), &mut uploads))
@@ -183,15 +192,19 @@ impl Publisher {
         };
         let kernel = boot(import.kernel, "kernel")?;
         let initrd = boot(import.initrd, "initrd")?;
-        let merged = stack(None, &layer)?;
         self.publish(&import.name, uploads, |_, _| {
-            let (author, message) = (&import.author, &import.message);
-            let draft = first(Action::Import, author, message, &layer, merged.clone());
             Ok(Draft {
+                action: Action::Import,
+                author: import.author.clone(),
+                message: import.message.clone(),
+                cmdline: import.cmdline.clone(),
                 kernel,
                 initrd,
-                cmdline: import.cmdline.clone(),
-                ..draft
+                base: None,
+                layers: layers.clone(),
+                merged: Merged::New(Box::new(merged.clone())),
+                pack: None,
+                plain: None,
             })
         })
     }

@@ -3,11 +3,17 @@
 //! Read through `bsdtar`, without root and without a loop mount. The squashfs inside is copied,
 //! packed as it is, to an unnamed file, because squashfs readers must seek.
 
-use std::collections::HashSet;
+mod layout;
+mod menu;
+
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::Path;
 
+pub use self::layout::BootFiles;
+use self::layout::Hints;
+pub use self::menu::{MenuEntry, Parameters};
 use super::subprocess::{self, Output};
 use super::{Limits, SourceError};
 
@@ -15,30 +21,11 @@ use super::{Limits, SourceError};
 const NAMES_MAX: usize = 1_000_000;
 /// Largest kernel or initrd.
 const BOOT_FILE_LEN_MAX: u64 = 2 << 30;
-
-/// Systems inside an ISO, the most complete one first: ALT's live, installer and rescue images,
-/// Debian live, Ubuntu.
-const SYSTEMS: [&str; 5] = [
-    "live",
-    "altinst",
-    "rescue",
-    "live/filesystem.squashfs",
-    "casper/filesystem.squashfs",
-];
-
-/// Kernel and initrd pairs, in the order to try them (after the pairs with versions in their
-/// names, see [`boot_files`]).
-const BOOT_PAIRS: [(&str, &str); 9] = [
-    ("boot/vmlinuz", "boot/initrd.img"),
-    ("boot/vmlinuz", "boot/full.cz"),
-    ("syslinux/alt0/vmlinuz", "syslinux/alt0/full.cz"),
-    ("isolinux/alt0/vmlinuz", "isolinux/alt0/full.cz"),
-    ("EFI/BOOT/vmlinuz", "EFI/BOOT/full.cz"),
-    ("live/vmlinuz", "live/initrd.img"),
-    ("live/vmlinuz", "live/initrd"),
-    ("casper/vmlinuz", "casper/initrd"),
-    ("install/vmlinuz", "install/initrd.gz"),
-];
+/// Longest file of configuration, and most of them that are read.
+const TEXT_LEN_MAX: u64 = 256 << 10;
+const TEXTS_MAX: usize = 32;
+/// Ubuntu's parameter that names the topmost of its layers.
+const TOPMOST: &str = "layerfs-path=";
 
 /// An ISO image whose directory was read.
 #[derive(Debug)]
@@ -46,15 +33,9 @@ pub struct Iso {
     name: String,
     file: File,
     names: Vec<String>,
-}
-
-/// Where an ISO keeps its kernel and initrd.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootFiles {
-    /// Path of the kernel inside the ISO.
-    pub kernel: String,
-    /// Path of the initrd inside the ISO.
-    pub initrd: String,
+    /// Files whose bytes are found under another name.
+    links: HashMap<String, String>,
+    menus: Vec<MenuEntry>,
 }
 
 impl Iso {
@@ -70,6 +51,8 @@ impl Iso {
             name: name.to_owned(),
             file,
             names: Vec::new(),
+            links: HashMap::new(),
+            menus: Vec::new(),
         };
         let mut listing = String::new();
         let output = iso.bsdtar(&["-tf", "-"])?;
@@ -78,6 +61,8 @@ impl Iso {
             SourceError::new(name, "cannot list what the ISO holds").cause(cause)
         })?;
         iso.names = files(&listing);
+        iso.links = iso.read_links()?;
+        iso.menus = iso.read_menus()?;
         Ok(iso)
     }
 
@@ -87,37 +72,128 @@ impl Iso {
         &self.names
     }
 
-    /// The squashfs to import: `wanted`, or the most complete system there is.
+    /// The packed systems to import, lowest first: those `wanted` stands for, or the most complete
+    /// one there is with all it is made on.
     ///
     /// # Errors
-    /// There is none; the message lists what was looked for.
-    pub fn system(&self, wanted: Option<&str>) -> Result<String, SourceError> {
-        let candidates = match wanted {
-            Some(name) => vec![name],
-            None => SYSTEMS.to_vec(),
+    /// There is none, or several could be meant.
+    pub fn systems(&self, wanted: Option<&str>) -> Result<Vec<String>, SourceError> {
+        if let Some(wanted) = wanted {
+            if self.holds(wanted) {
+                return Ok(layout::member(&self.names, wanted));
+            }
+            return Err(self.no_system(&format!("it has no file {wanted}")));
+        }
+        let order = match self.holds(layout::DEBIAN_ORDER) {
+            true => Some(self.text(layout::DEBIAN_ORDER)?),
+            false => None,
         };
-        let found = candidates.iter().find(|name| self.holds(name));
-        found.map(|name| (*name).to_owned()).ok_or_else(|| {
-            let looked_for = candidates.join(", ");
-            let squashed = self.names.iter().filter(|name| {
-                name.ends_with(".squashfs") || name.ends_with(".sfs") || name.ends_with(".img")
-            });
-            let others: Vec<&str> = squashed.take(8).map(String::as_str).collect();
-            let hint = match others.as_slice() {
-                [] => "it does not look like a live ISO".to_owned(),
-                others => format!("perhaps --member with one of: {}", others.join(", ")),
-            };
-            SourceError::new(
-                &self.name,
-                format!("no system inside (looked for {looked_for}); {hint}"),
-            )
-        })
+        let options = self.menus.iter().flat_map(|entry| &entry.options);
+        let topmost = options.filter_map(|word| word.strip_prefix(TOPMOST)).next();
+        let hints = Hints {
+            order,
+            topmost: topmost.map(str::to_owned),
+        };
+        let found = layout::systems(&self.names, &hints);
+        let found = found.map_err(|problem| SourceError::new(&self.name, problem))?;
+        match found.is_empty() {
+            true => Err(self.no_system("no system inside in a place that is known")),
+            false => Ok(found),
+        }
+    }
+
+    fn no_system(&self, problem: &str) -> SourceError {
+        let packed = self.names.iter().filter(|name| {
+            let kinds = [".squashfs", ".sfs", ".img", ".erofs", ".ext4"];
+            kinds.iter().any(|kind| name.ends_with(kind))
+        });
+        let others: Vec<&str> = packed.take(8).map(String::as_str).collect();
+        let hint = match others.as_slice() {
+            [] => "it does not look like a live ISO".to_owned(),
+            others => format!("perhaps --member with one of: {}", others.join(", ")),
+        };
+        SourceError::new(&self.name, format!("{problem}; {hint}"))
     }
 
     /// Kernel and initrd, where the ISO has a pair we know.
     #[must_use]
     pub fn boot_files(&self) -> Option<BootFiles> {
-        boot_files(&self.names)
+        layout::boot_files(&self.names, &self.menus)
+    }
+
+    /// The kernel parameters with which the medium boots `kernel`: those of the first entry of its
+    /// menus that names it, else of the first entry.
+    #[must_use]
+    pub fn parameters(&self, kernel: Option<&str>) -> Parameters {
+        let same = |entry: &&MenuEntry| {
+            kernel.is_some_and(|kernel| self.link(&entry.kernel) == self.link(kernel))
+        };
+        let entry = self.menus.iter().find(same).or(self.menus.first());
+        entry.map(menu::parted).unwrap_or_default()
+    }
+
+    /// The name under which a file's bytes are found: files that share them are links.
+    fn link<'n>(&'n self, name: &'n str) -> &'n str {
+        self.links.get(name).map_or(name, String::as_str)
+    }
+
+    /// A short file of text.
+    fn text(&self, member: &str) -> Result<String, SourceError> {
+        let mut bytes = Vec::new();
+        let read = self
+            .read(member)?
+            .take(TEXT_LEN_MAX)
+            .read_to_end(&mut bytes);
+        read.map_err(|cause| {
+            SourceError::new(&self.name, format!("cannot read {member}")).cause(cause)
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The entries of all menus, the first boot loader's first.
+    fn read_menus(&self) -> Result<Vec<MenuEntry>, SourceError> {
+        let ranked = self.names.iter();
+        let ranked = ranked.filter_map(|name| menu::rank(name).map(|rank| (rank, name)));
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_unstable();
+        let mut entries = Vec::new();
+        for (_, name) in ranked.into_iter().take(TEXTS_MAX) {
+            entries.extend(menu::entries(&self.text(name)?, name));
+        }
+        Ok(entries)
+    }
+
+    /// Which files are links, as the listing with all details says: two directory entries with one
+    /// extent, as live-build makes them.
+    fn read_links(&self) -> Result<HashMap<String, String>, SourceError> {
+        let mut links = HashMap::new();
+        let mut listing = Vec::new();
+        let output = self.bsdtar(&["-tvf", "-"])?;
+        let read = output.take(256 << 20).read_to_end(&mut listing);
+        read.map_err(|cause| {
+            SourceError::new(&self.name, "cannot list what the ISO holds").cause(cause)
+        })?;
+        let names: HashSet<&str> = self.names.iter().map(String::as_str).collect();
+        for line in String::from_utf8_lossy(&listing).lines() {
+            // Fields stand before the name; a name may hold spaces, so what the line ends with and
+            // is listed is the name.
+            let name_in = |line: &str| {
+                let starts = line.match_indices(' ').map(|(at, _)| at + 1);
+                let found = starts.map(|at| trimmed(line.get(at..).unwrap_or_default()));
+                found
+                    .map(str::to_owned)
+                    .find(|name| names.contains(&**name))
+            };
+            let Some((left, target)) = line.rsplit_once(" link to ") else {
+                continue;
+            };
+            // Of a file whose own name has these words, more than the target is listed.
+            let target = trimmed(target).to_owned();
+            if let Some(name) = name_in(left).filter(|_| name_in(line).as_ref() == Some(&target)) {
+                links.insert(name, target);
+            }
+        }
+        Ok(links)
     }
 
     fn holds(&self, name: &str) -> bool {
@@ -131,7 +207,7 @@ impl Iso {
     pub fn read(&self, member: &str) -> Result<impl Read + use<>, SourceError> {
         // A pattern: what bsdtar would take as a wildcard is taken as it stands.
         let mut pattern = String::new();
-        for letter in member.chars() {
+        for letter in self.link(member).chars() {
             if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
                 pattern.push('\\');
             }
@@ -199,6 +275,11 @@ impl Iso {
     }
 }
 
+/// A name without the dot in front that some media have.
+fn trimmed(name: &str) -> &str {
+    name.trim_start_matches("./")
+}
+
 /// The files of a listing; a name that others lie below is a directory (Debian's `live/`, where
 /// ALT has a file `live`).
 fn files(listing: &str) -> Vec<String> {
@@ -221,126 +302,4 @@ fn files(listing: &str) -> Vec<String> {
         .filter(is_file)
         .map(|name| (*name).to_owned())
         .collect()
-}
-
-/// The kernel and initrd among `names`: a known pair first; then, as Debian's live images have
-/// it, the pair of the highest version in `live/` or `boot/`.
-fn boot_files(names: &[String]) -> Option<BootFiles> {
-    let holds = |name: &str| names.iter().any(|known| known == name);
-    let known = BOOT_PAIRS
-        .iter()
-        .find(|(kernel, initrd)| holds(kernel) && holds(initrd));
-    if let Some((kernel, initrd)) = known {
-        return Some(BootFiles {
-            kernel: (*kernel).to_owned(),
-            initrd: (*initrd).to_owned(),
-        });
-    }
-    for directory in ["live", "boot"] {
-        let prefix = format!("{directory}/vmlinuz-");
-        let mut versions: Vec<&str> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(&*prefix))
-            .collect();
-        versions.sort_by_key(|version| std::cmp::Reverse(version_key(version)));
-        for version in versions {
-            let spellings = [
-                format!("{directory}/initrd.img-{version}"),
-                format!("{directory}/initrd-{version}.img"),
-                format!("{directory}/initrd-{version}"),
-            ];
-            if let Some(initrd) = spellings.into_iter().find(|name| holds(name)) {
-                return Some(BootFiles {
-                    kernel: format!("{prefix}{version}"),
-                    initrd,
-                });
-            }
-        }
-    }
-    None
-}
-
-/// Orders `6.1.0-9` before `6.1.0-10`: runs of digits as numbers, the rest as text.
-fn version_key(version: &str) -> Vec<(u64, String)> {
-    let mut parts = Vec::new();
-    let mut rest = version;
-    while !rest.is_empty() {
-        let text_len = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let (text, after) = rest.split_at(text_len);
-        let digits_len = after
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (digits, after) = after.split_at(digits_len);
-        parts.push((0, text.to_owned()));
-        parts.push((digits.parse().unwrap_or(u64::MAX), String::new()));
-        rest = after;
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(names: &[&str]) -> Option<(String, String)> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        boot_files(&names).map(|files| (files.kernel, files.initrd))
-    }
-
-    #[test]
-    fn kernels_are_found_in_every_known_layout() {
-        let table: &[(&[&str], Option<(&str, &str)>)] = &[
-            // ALT p10/p11 live.
-            (
-                &[
-                    "live",
-                    "boot/vmlinuz",
-                    "boot/initrd.img",
-                    "boot/vmlinuz-6.1",
-                    "EFI/BOOT/x.efi",
-                ],
-                Some(("boot/vmlinuz", "boot/initrd.img")),
-            ),
-            // ALT with propagator.
-            (
-                &[
-                    "altinst",
-                    "boot/vmlinuz",
-                    "boot/full.cz",
-                    "syslinux/alt0/vmlinuz",
-                ],
-                Some(("boot/vmlinuz", "boot/full.cz")),
-            ),
-            // ALT before.
-            (
-                &["isolinux/alt0/full.cz", "isolinux/alt0/vmlinuz"],
-                Some(("isolinux/alt0/vmlinuz", "isolinux/alt0/full.cz")),
-            ),
-            (
-                &["EFI/BOOT/vmlinuz", "EFI/BOOT/full.cz"],
-                Some(("EFI/BOOT/vmlinuz", "EFI/BOOT/full.cz")),
-            ),
-            // Debian live: versions only.
-            (
-                &[
-                    "live/vmlinuz-6.1.0-9-amd64",
-                    "live/vmlinuz-6.1.0-10-amd64",
-                    "live/initrd.img-6.1.0-9-amd64",
-                    "live/initrd.img-6.1.0-10-amd64",
-                ],
-                Some((
-                    "live/vmlinuz-6.1.0-10-amd64",
-                    "live/initrd.img-6.1.0-10-amd64",
-                )),
-            ),
-            (&["boot/vmlinuz"], None),
-            (&[], None),
-        ];
-        for (names, expected) in table {
-            let expected = expected.map(|(k, i)| (k.to_owned(), i.to_owned()));
-            assert_eq!(found(names), expected, "{names:?}");
-        }
-    }
 }

@@ -1,15 +1,20 @@
-//! Finding out what an input is, by what it holds and not by its name.
+//! Opening an input by its form: an image inside an image inside a disk is followed to the tree.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
+use super::disk::{self, Disk};
+use super::erofs::Erofs;
+use super::ext::Ext;
 use super::iso::Iso;
-use super::squashfs::Squashfs;
+use super::magic::{Form, HEAD_LEN, form};
+use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
-use super::{Limits, Source, SourceError};
+use super::walk::{FileSystem, Walk, find_file};
+use super::window::{Window, copy_sparse};
+use super::{Limits, Source, SourceError, qcow2};
 
 /// How to open an input.
 #[derive(Debug, Clone, Default)]
@@ -20,31 +25,28 @@ pub struct Options {
     pub across: bool,
     /// Which file inside an ISO is the system.
     pub member: Option<String>,
-    /// Where to put the one temporary file an ISO needs; the system's place when not given.
+    /// Which partition of a disk is the system.
+    pub partition: Option<u32>,
+    /// Where to put temporary files for images inside images; the system's place when not given.
     pub temporary: Option<PathBuf>,
 }
 
-/// What an input turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A tar archive, not compressed.
-    Tar,
-    /// A tar archive compressed with zstd.
-    TarZstd,
-    /// A squashfs image.
-    Squashfs,
-    /// An ISO 9660 image.
-    Iso,
+impl Options {
+    fn temporary(&self) -> PathBuf {
+        self.temporary.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
-/// Bytes that tell the forms apart: an ISO's mark ends at 32,774.
-const HEAD_LEN: usize = 33 << 10;
+/// Images that hold the tree of a system, inside the image of a live medium: Fedora and KIWI, Void.
+const NESTED: [&str; 2] = ["LiveOS/rootfs.img", "LiveOS/ext3fs.img"];
+/// Most images inside one another: a qcow2 disk, its partition, a packed image, the image in it.
+const DEPTH_MAX: u32 = 5;
 
-/// Opens the tree at `path`: a directory, a tar archive (plain or zstd), a squashfs image or a
-/// live ISO; `-` is a tar archive on standard input.
+/// Opens the tree at `path`: a directory, an archive, an image or a live medium; `-` is a tar
+/// archive on standard input.
 ///
 /// # Errors
-/// It cannot be opened, or is none of these.
+/// It cannot be opened, or is nothing that is read.
 pub fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>, SourceError> {
     if path.as_os_str() == "-" {
         return open_stream("standard input", io::stdin(), options);
@@ -62,58 +64,150 @@ pub fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>, SourceErr
         // A pipe or a device: no seeking.
         return open_stream(&name, file, options);
     }
-    open_file(&name, file, options)
+    let window = whole(&name, file)?;
+    open_window(&name, window, options, 0)
 }
 
-/// Opens the image or archive in a regular file.
-///
-/// # Errors
-/// It is none of the forms we know, or its reader cannot be started.
-pub fn open_file(
+fn whole(name: &str, file: File) -> Result<Window, SourceError> {
+    Window::whole(file).map_err(|cause| SourceError::new(name, "cannot read it").cause(cause))
+}
+
+/// Opens the image or archive in `window`; `depth` images are around it.
+fn open_window(
     name: &str,
-    file: File,
+    window: Window,
     options: &Options,
+    depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let unreadable = |cause| SourceError::new(name, "cannot read it").cause(cause);
-    let head = file_head(&file).map_err(unreadable)?;
-    match form(&head).map_err(|problem| SourceError::new(name, problem))? {
-        Form::Squashfs => Ok(Box::new(Squashfs::open(name, &file, options.limits)?)),
-        Form::Iso => {
-            let iso = Iso::open(name, &file)?;
-            let member = iso.system(options.member.as_deref())?;
-            let temporary = options.temporary.clone().unwrap_or_else(std::env::temp_dir);
-            let image = iso.copy_out(&member, &temporary, options.limits)?;
-            let inside = format!("{name}:{member}");
-            let head = file_head(&image).map_err(unreadable)?;
-            if form(&head) != Ok(Form::Squashfs) {
-                let problem = "it is no squashfs image; systems packed otherwise are not read";
-                return Err(SourceError::new(inside, problem));
-            }
-            Ok(Box::new(Squashfs::open(&inside, &image, options.limits)?))
-        }
-        Form::Tar | Form::TarZstd => {
-            let mut file = file;
-            file.rewind().map_err(unreadable)?;
+    let wrong = |cause| SourceError::new(name, "cannot read it").cause(cause);
+    if depth > DEPTH_MAX {
+        return Err(SourceError::new(name, "too many images inside one another"));
+    }
+    let head = window.head(HEAD_LEN).map_err(wrong)?;
+    let found = form(&head).map_err(|problem| SourceError::new(name, problem))?;
+    let limits = options.limits;
+    let refused = |hint: &str| {
+        let what = found.words();
+        Err(SourceError::new(
+            name,
+            format!("it is {what}, which is not read here: {hint}"),
+        ))
+    };
+    match found {
+        Form::Tar | Form::Zstd => {
+            let mut file = window.into_file(&options.temporary()).map_err(wrong)?;
+            file.rewind().map_err(wrong)?;
             open_stream(name, file, options)
         }
+        Form::Squashfs => {
+            let file = window.into_file(&options.temporary()).map_err(wrong)?;
+            open_squashfs(name, &file, options, depth)
+        }
+        Form::Ext => {
+            let tree = Ext::open(window).map_err(wrong)?;
+            open_tree(name, tree, options, depth)
+        }
+        Form::Erofs => {
+            let tree = Erofs::open(window, limits).map_err(wrong)?;
+            open_tree(name, tree, options, depth)
+        }
+        Form::Iso => {
+            let file = window.into_file(&options.temporary()).map_err(wrong)?;
+            open_iso(name, &file, options, depth)
+        }
+        Form::Disk => {
+            let disk = Disk::read(&window).map_err(wrong)?;
+            let part = disk.system(&window, options.partition);
+            let part = part.map_err(|problem| SourceError::new(name, problem))?;
+            let inside = format!("{name}:partition {}", part.number);
+            let window = window.part(part.start, part.len);
+            open_window(&inside, window, options, depth + 1)
+        }
+        Form::Qcow2 => {
+            let raw = qcow2::to_raw(name, window, &options.temporary(), limits)?;
+            open_window(name, whole(name, raw)?, options, depth + 1)
+        }
+        Form::Btrfs => refused(disk::MOUNT_HINT),
+        Form::Xfs => refused(disk::MOUNT_HINT_XFS),
     }
 }
 
-/// The first bytes of a file.
-///
-/// # Errors
-/// It cannot be read.
-pub fn file_head(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; HEAD_LEN];
-    let mut filled = 0;
-    while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, filled as u64)? {
-            0 => break,
-            count => filled += count,
+/// The system of a live medium, or the part of it that was asked for.
+fn open_iso(
+    name: &str,
+    file: &File,
+    options: &Options,
+    depth: u32,
+) -> Result<Box<dyn Source>, SourceError> {
+    let iso = Iso::open(name, file)?;
+    let parts = iso.systems(options.member.as_deref())?;
+    let member = match (parts.as_slice(), &options.member) {
+        ([only], _) => only,
+        // One of several was asked for by its name.
+        (several, Some(member)) if several.contains(member) => member,
+        (several, _) => {
+            let names = several.join(", ");
+            let problem = format!(
+                "its system is in several parts ({names}); `bakery import` takes all of them, --member one"
+            );
+            return Err(SourceError::new(name, problem));
+        }
+    };
+    let image = iso.copy_out(member, &options.temporary(), options.limits)?;
+    let inside = format!("{name}:{member}");
+    let image = whole(&inside, image)?;
+    open_window(&inside, image, options, depth + 1)
+}
+
+/// A squashfs, or the image of a system that is all it holds.
+fn open_squashfs(
+    name: &str,
+    file: &File,
+    options: &Options,
+    depth: u32,
+) -> Result<Box<dyn Source>, SourceError> {
+    for path in NESTED {
+        if squashfs::holds(name, file, path)? {
+            let inside = format!("{name}:{path}");
+            let mut bytes = squashfs::cat(&inside, file, path)?;
+            let image = spool(&inside, &mut bytes, options)?;
+            return open_window(&inside, image, options, depth + 1);
         }
     }
-    head.truncate(filled);
-    Ok(head)
+    Ok(Box::new(Squashfs::open(name, file, options.limits)?))
+}
+
+/// A file system, or the image of a system that is all it holds.
+fn open_tree<F: FileSystem + 'static>(
+    name: &str,
+    mut tree: F,
+    options: &Options,
+    depth: u32,
+) -> Result<Box<dyn Source>, SourceError> {
+    for path in NESTED {
+        let found = find_file(&mut tree, path);
+        let found = found.map_err(|cause| SourceError::new(name, "cannot read it").cause(cause))?;
+        if let Some(mut file) = found {
+            let inside = format!("{name}:{path}");
+            let image = spool(&inside, &mut file.bytes(&mut tree), options)?;
+            return open_window(&inside, image, options, depth + 1);
+        }
+    }
+    Ok(Box::new(Walk::new(name, tree, options.limits)))
+}
+
+/// An image inside an image, as a file of its own.
+fn spool(name: &str, bytes: &mut dyn Read, options: &Options) -> Result<Window, SourceError> {
+    let place = options.temporary();
+    let copied = tempfile::tempfile_in(&place).and_then(|mut copy| {
+        let mut bytes = bytes.take(options.limits.expanded_len_max);
+        copy_sparse(&mut bytes, &mut copy)?;
+        Window::whole(copy)
+    });
+    copied.map_err(|cause| {
+        let problem = format!("cannot copy it to a temporary file in {}", place.display());
+        SourceError::new(name, problem).cause(cause)
+    })
 }
 
 /// Opens a tar archive, plain or zstd, that comes as a stream of bytes.
@@ -125,81 +219,52 @@ pub fn open_stream(
     input: impl Read + Send + 'static,
     options: &Options,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let mut input = input;
-    let mut head = Vec::new();
-    let read = input.by_ref().take(1024).read_to_end(&mut head);
-    read.map_err(|cause| SourceError::new(name, "cannot read it").cause(cause))?;
-    let form = form(&head).map_err(|problem| SourceError::new(name, problem))?;
-    let whole = io::Cursor::new(head).chain(input);
-    match form {
-        Form::Tar => {
-            let buffered = BufReader::with_capacity(256 << 10, whole);
-            Ok(Box::new(Tar::new(name, buffered, options.limits)))
-        }
-        Form::TarZstd => {
+    let (head, whole) = peeked(name, input)?;
+    match form(&head).map_err(|problem| SourceError::new(name, problem))? {
+        Form::Tar => Ok(archive(name, whole, options)),
+        Form::Zstd => {
             let plain = decompressed(whole).map_err(|cause| {
                 SourceError::new(name, "cannot start the zstd decoder").cause(cause)
             })?;
-            let buffered = BufReader::with_capacity(256 << 10, plain);
-            Ok(Box::new(Tar::new(name, buffered, options.limits)))
+            let (head, whole) = peeked(name, plain)?;
+            let inside = |problem: String| format!("what zstd compressed in it: {problem}");
+            let found = form(&head).map_err(|problem| SourceError::new(name, inside(problem)))?;
+            if found != Form::Tar {
+                let problem = format!(
+                    "{} is compressed in it; decompress it with `zstd -d` and give the result's path",
+                    found.words()
+                );
+                return Err(SourceError::new(name, problem));
+            }
+            Ok(archive(name, whole, options))
         }
-        Form::Squashfs | Form::Iso => {
-            let problem = "images must be files: their readers seek; give its path instead";
+        other => {
+            let problem = format!(
+                "it is {}, whose reader seeks: give its path instead of a stream",
+                other.words()
+            );
             Err(SourceError::new(name, problem))
         }
     }
 }
 
+/// The first bytes of a stream, and all of it.
+fn peeked<R: Read>(name: &str, mut input: R) -> Result<(Vec<u8>, impl Read + use<R>), SourceError> {
+    let mut head = Vec::new();
+    let read = input.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head);
+    read.map_err(|cause| SourceError::new(name, "cannot read it").cause(cause))?;
+    let whole = io::Cursor::new(head.clone()).chain(input);
+    Ok((head, whole))
+}
+
+fn archive(name: &str, input: impl Read + Send + 'static, options: &Options) -> Box<dyn Source> {
+    let buffered = BufReader::with_capacity(256 << 10, input);
+    Box::new(Tar::new(name, buffered, options.limits))
+}
+
 /// A zstd decoder that refuses windows which would cost more than 128 MiB.
-fn decompressed(input: impl Read) -> io::Result<impl Read> {
+fn decompressed<R: Read>(input: R) -> io::Result<impl Read + use<R>> {
     let mut decoder = zstd::stream::read::Decoder::new(input)?;
     decoder.window_log_max(layerfmt::limits::ZSTD_WINDOW_LOG_MAX)?;
     Ok(decoder)
-}
-
-/// The form of an input that begins with `head`.
-///
-/// # Errors
-/// It is none that we read; the message says how to make it one where there is a way.
-pub fn form(head: &[u8]) -> Result<Form, String> {
-    let at = |offset: usize, magic: &[u8]| {
-        head.get(offset..)
-            .is_some_and(|rest| rest.starts_with(magic))
-    };
-    if at(0, b"hsqs") {
-        return Ok(Form::Squashfs);
-    }
-    if at(0, &[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable_frame(head) {
-        return Ok(Form::TarZstd);
-    }
-    if at(32_769, b"CD001") {
-        return Ok(Form::Iso);
-    }
-    // Some hybrid disk images carry a boot record before the ISO; tar's mark is as good.
-    if at(257, b"ustar") || super::tar::begins_archive(head) {
-        return Ok(Form::Tar);
-    }
-    for (magic, what, program) in [
-        (&[0x1f, 0x8b][..], "gzip", "zcat"),
-        (&[0xfd, b'7', b'z', b'X', b'Z'], "xz", "xzcat"),
-        (b"BZh", "bzip2", "bzcat"),
-    ] {
-        if at(0, magic) {
-            return Err(format!(
-                "it is compressed with {what}, only zstd is read; try `{program} FILE | bakery … -`"
-            ));
-        }
-    }
-    if at(0, b"sqsh") {
-        return Err("it is a big-endian squashfs of version 3 or older, which is not read".into());
-    }
-    if head.is_empty() {
-        return Err("it is empty".into());
-    }
-    Err("it is no tar archive (plain or zstd), squashfs image or ISO".into())
-}
-
-/// zstd's skippable frames, which pzstd puts in front.
-fn is_skippable_frame(head: &[u8]) -> bool {
-    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }

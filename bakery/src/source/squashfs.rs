@@ -1,10 +1,33 @@
 //! A squashfs image, read through `sqfs2tar`: lossless, and streaming.
 
 use std::fs::File;
+use std::io;
 
 use super::subprocess::{self, Output};
 use super::tar::Tar;
 use super::{Entry, Limits, Source, SourceError};
+
+/// The program that looks at single files, and its package.
+const READER: (&str, &str) = ("rdsquashfs", "squashfs-tools-ng");
+const IMAGE: &str = "/proc/self/fd/0";
+
+/// Whether the image in `file` has something at `path`.
+///
+/// # Errors
+/// `rdsquashfs` cannot be started.
+pub fn holds(name: &str, file: &File, path: &str) -> Result<bool, SourceError> {
+    let mut output = subprocess::start(READER.0, READER.1, &["--stat", path, IMAGE], file, name)?;
+    // What is wrong with the image shows when it is read.
+    Ok(io::copy(&mut output, &mut io::sink()).is_ok())
+}
+
+/// The bytes of the regular file at `path`.
+///
+/// # Errors
+/// `rdsquashfs` cannot be started.
+pub fn cat(name: &str, file: &File, path: &str) -> Result<Output, SourceError> {
+    subprocess::start(READER.0, READER.1, &["--cat", path, IMAGE], file, name)
+}
 
 /// A squashfs image being read.
 #[derive(Debug)]

@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use super::SourceError;
 use crate::sys::confine::{Confinement, confine};
 
+/// Programs that write a file they are given.
+const WRITERS: [&str; 1] = ["qemu-img"];
 /// Most bytes kept of what a program says on standard error.
 const STDERR_LEN_MAX: u64 = 64 << 10;
 
@@ -33,25 +35,8 @@ pub fn start(
     image: &File,
     name: &str,
 ) -> Result<Output, SourceError> {
-    let image = image
-        .try_clone()
-        .map_err(|cause| SourceError::new(name, "cannot duplicate a descriptor").cause(cause))?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(image)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    confine(&mut command, Confinement::default());
-    let mut child = command.spawn().map_err(|cause| {
-        let problem = match cause.kind() {
-            io::ErrorKind::NotFound => {
-                format!("{program} is needed to read it; install the package {package}")
-            }
-            _ => format!("cannot start {program}"),
-        };
-        SourceError::new(name, problem).cause(cause)
-    })?;
+    let stdout = Stdio::piped();
+    let mut child = spawn(program, package, arguments, image, stdout, name)?;
     let stderr = child
         .stderr
         .take()
@@ -62,6 +47,72 @@ pub fn start(
         stderr,
         ended: false,
         said: String::new(),
+    })
+}
+
+/// Runs `program` on `image`, as [`start`] does, to its end; it writes `output`, which it finds as
+/// its standard output (`/proc/self/fd/1` where it needs a path).
+///
+/// # Errors
+/// It cannot be started, or fails.
+pub fn run_into(
+    program: &'static str,
+    package: &str,
+    arguments: &[&str],
+    image: &File,
+    output: &File,
+    name: &str,
+) -> Result<(), SourceError> {
+    let output = output
+        .try_clone()
+        .map_err(|cause| SourceError::new(name, "cannot duplicate a descriptor").cause(cause))?;
+    let child = spawn(program, package, arguments, image, output.into(), name)?;
+    let failed = |cause| SourceError::new(name, "cannot read it").cause(cause);
+    let done = child.wait_with_output().map_err(failed)?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    let said = said.trim().replace('\n', "; ");
+    let problem = format!("{program} failed ({}): {said}", done.status);
+    Err(failed(io::Error::other(problem)))
+}
+
+fn spawn(
+    program: &'static str,
+    package: &str,
+    arguments: &[&str],
+    image: &File,
+    stdout: Stdio,
+    name: &str,
+) -> Result<Child, SourceError> {
+    let image = image
+        .try_clone()
+        .map_err(|cause| SourceError::new(name, "cannot duplicate a descriptor").cause(cause))?;
+    let writes = WRITERS.contains(&program);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(image)
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let confinement = Confinement::default();
+    confine(
+        &mut command,
+        if writes {
+            confinement.that_writes()
+        } else {
+            confinement
+        },
+    );
+    command.spawn().map_err(|cause| {
+        let problem = match cause.kind() {
+            io::ErrorKind::NotFound => {
+                format!("{program} is needed to read it; install the package {package}")
+            }
+            _ => format!("cannot start {program}"),
+        };
+        SourceError::new(name, problem).cause(cause)
     })
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use layerfmt::limits::FILE_LEN_MAX;
 use layerfmt::tree::{Metadata, Time};
 
+pub use self::header::BLOCK_LEN;
 use self::header::{Block, Header};
 use self::pax::Attributes;
 use self::stream::Stream;
@@ -60,11 +61,11 @@ struct Merged {
     offset: u64,
 }
 
-/// Whether these bytes can be the beginning of an archive: a header, or at once its end.
+/// Whether an archive begins with these bytes: a header whose checksum is right.
 #[must_use]
 pub fn begins_archive(head: &[u8]) -> bool {
-    head.first_chunk::<{ header::BLOCK_LEN }>()
-        .is_some_and(|block| block.iter().all(|&byte| byte == 0) || Header::parse(block).is_ok())
+    head.first_chunk::<BLOCK_LEN>()
+        .is_some_and(|block| Header::parse(block).is_ok())
 }
 
 impl<R: Read> Tar<R> {
@@ -116,11 +117,20 @@ impl<R: Read> Tar<R> {
             return Ok(Some(block));
         }
         // The end: reading on to the last byte lets a decompressor check its own.
-        self.stream
+        let end = self.stream.offset();
+        let more = self
+            .stream
             .drain()
             .map_err(|cause| self.unreadable("the end", cause))?;
         self.ended = true;
-        Ok(None)
+        match more {
+            0 => Ok(None),
+            _ => {
+                let problem = "the archive goes on after its end mark (were several joined with \
+                               cat?); read them one by one, or join them with `tar --concatenate`";
+                Err(self.error(problem).at(end))
+            }
+        }
     }
 
     /// The data of a header that describes another one.

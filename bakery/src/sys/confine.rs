@@ -14,6 +14,19 @@ pub struct Confinement {
     pub memory_len_max: u64,
     /// Processor time, seconds.
     pub processor_seconds_max: u64,
+    /// Longest file it may write, bytes.
+    pub written_len_max: u64,
+}
+
+impl Confinement {
+    /// The same for a program that writes a file it is given.
+    #[must_use]
+    pub fn that_writes(self) -> Self {
+        Confinement {
+            written_len_max: 16 << 40,
+            ..self
+        }
+    }
 }
 
 impl Default for Confinement {
@@ -22,13 +35,14 @@ impl Default for Confinement {
         Confinement {
             memory_len_max: 2 << 30,
             processor_seconds_max: 4 * 3600,
+            written_len_max: 0,
         }
     }
 }
 
 /// Makes `command` start without network, environment, inherited descriptors beyond the three
-/// standard ones, capabilities it does not need to read its input, or means to gain any; it can
-/// write no file, dump no core and use no more memory and time than `confinement` says.
+/// standard ones, capabilities it does not need to read its input, or means to gain any; it dumps
+/// no core, writes no file that is longer and uses no more memory and time than `confinement` says.
 pub fn confine(command: &mut Command, confinement: Confinement) {
     command
         .env_clear()
@@ -51,7 +65,7 @@ fn in_child(confinement: Confinement) -> io::Result<()> {
     setrlimit(Resource::As, fixed(confinement.memory_len_max))?;
     setrlimit(Resource::Cpu, fixed(confinement.processor_seconds_max))?;
     setrlimit(Resource::Core, fixed(0))?;
-    setrlimit(Resource::Fsize, fixed(0))?;
+    setrlimit(Resource::Fsize, fixed(confinement.written_len_max))?;
     setrlimit(Resource::Nofile, fixed(64))?;
     rustix::thread::set_no_new_privs(true)?;
     // An own network name space, empty. Not every kernel or container lets us have one.

@@ -12,7 +12,7 @@ fn an_iso_becomes_a_revision_with_its_kernel() {
     fs::create_dir(&tree).unwrap();
     everything(&tree);
     shell(
-        "touch -d @7 etc/acl; echo one-machine > etc/machine-id; mkdir var/log; echo x > var/log/syslog",
+        "touch -d @7 etc/acl; ln -s tool usr/bin/init; mkdir sbin; ln -s ../usr/bin/tool sbin/init; echo one-machine > etc/machine-id; mkdir var/log; echo x > var/log/syslog",
         &tree,
     );
     shell(

@@ -1,7 +1,7 @@
 //! One 512-byte tar header block: bytes to fields, nothing more.
 
 /// Length of a tar block.
-pub(crate) const BLOCK_LEN: usize = 512;
+pub const BLOCK_LEN: usize = 512;
 
 /// One block, as read.
 pub(crate) type Block = [u8; BLOCK_LEN];

@@ -95,13 +95,18 @@ impl<R: Read> Stream<R> {
         Ok(block)
     }
 
-    /// Reads on to the end of the input.
-    pub(crate) fn drain(&mut self) -> io::Result<()> {
+    /// Reads on to the end of the input; counts the bytes that are not zero.
+    pub(crate) fn drain(&mut self) -> io::Result<u64> {
         let mut buffer = vec![0; 64 << 10];
+        let mut others = 0;
         loop {
             match self.input.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => self.advance(count)?,
+                Ok(0) => return Ok(others),
+                Ok(count) => {
+                    let read = buffer.get(..count).unwrap_or_default();
+                    others += read.iter().filter(|&&byte| byte != 0).count() as u64;
+                    self.advance(count)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -1,0 +1,247 @@
+//! ext2, ext3 and ext4 file systems, read in our own process.
+//!
+//! Our own code: the crates that read ext4 know neither attributes nor devices, and what
+//! `debugfs` prints cannot be read exactly (a name may hold a line break). Everything a tree has
+//! comes out: owners, modes, times to the nanosecond, attributes and ACLs, links, devices, holes.
+//! A file system that was not unmounted is refused: its journal is not replayed here.
+
+mod attributes;
+mod directory;
+mod inode;
+mod map;
+mod superblock;
+
+use std::io;
+
+use self::inode::Inode;
+use self::map::Piece;
+use self::superblock::Superblock;
+use super::Segments;
+use super::walk::{FileSystem, Kind, Object, damaged, unknown};
+use super::window::Window;
+
+/// Largest directory, bytes.
+const DIRECTORY_LEN_MAX: u64 = 1 << 30;
+/// Largest attribute value that has an inode of its own.
+const ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
+/// Number of the root directory.
+const ROOT: u64 = 2;
+
+/// An ext file system.
+#[derive(Debug)]
+pub struct Ext {
+    image: Window,
+    superblock: Superblock,
+    /// Where the groups' inode tables begin, in blocks.
+    tables: Vec<u64>,
+    /// The file last read: its number and where its bytes are.
+    current: Option<(u64, Place)>,
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug)]
+enum Place {
+    /// In blocks of the image.
+    Blocks(Vec<Piece>),
+    /// In the inode.
+    Inline(Vec<u8>),
+}
+
+/// The little-endian number at `at`.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
+    let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    found
+        .copied()
+        .ok_or_else(|| damaged("a structure is cut off"))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> io::Result<u16> {
+    number(bytes, at).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> io::Result<u32> {
+    number(bytes, at).map(u32::from_le_bytes)
+}
+
+impl Ext {
+    /// The file system in `image`.
+    ///
+    /// # Errors
+    /// It is damaged, was not unmounted, or uses what is not read.
+    pub fn open(image: Window) -> io::Result<Self> {
+        let mut block = [0; 1024];
+        image.read_exact_at(&mut block, 1024)?;
+        let superblock = Superblock::parse(&block)?;
+        let tables = superblock.inode_tables(&image)?;
+        Ok(Ext {
+            image,
+            superblock,
+            tables,
+            current: None,
+        })
+    }
+
+    fn inode(&self, number: u64) -> io::Result<Inode> {
+        let superblock = &self.superblock;
+        let index = number.checked_sub(1);
+        let index = index.filter(|_| number <= u64::from(superblock.inodes));
+        let index = index.ok_or_else(|| damaged(format!("there is no inode {number}")))?;
+        let per_group = u64::from(superblock.inodes_per_group);
+        let table = usize::try_from(index / per_group).ok();
+        let table = table.and_then(|group| self.tables.get(group));
+        let table = table.ok_or_else(|| damaged(format!("inode {number} is in no group")))?;
+        let size = superblock.inode_len as u64;
+        let offset = (table.checked_mul(superblock.block_len))
+            .and_then(|start| start.checked_add(index % per_group * size))
+            .ok_or_else(|| damaged("an inode table is outside the image"))?;
+        let mut bytes = vec![0; superblock.inode_len];
+        self.image.read_exact_at(&mut bytes, offset)?;
+        let inode = Inode::parse(bytes)?;
+        if inode.is_encrypted() {
+            return Err(unknown("it is encrypted"));
+        }
+        Ok(inode)
+    }
+
+    fn block(&self, number: u64) -> io::Result<Vec<u8>> {
+        let len = self.superblock.block_len;
+        let offset = number.checked_mul(len);
+        let offset = offset.ok_or_else(|| damaged("a block is outside the image"))?;
+        let mut block = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        self.image.read_exact_at(&mut block, offset)?;
+        Ok(block)
+    }
+
+    /// Where the bytes of a file or directory are.
+    fn place(&self, inode: &Inode) -> io::Result<Place> {
+        if !inode.is_inline() {
+            return Ok(Place::Blocks(self.pieces(inode)?));
+        }
+        let mut bytes = inode.blocks().to_vec();
+        bytes.extend_from_slice(&self.inline_rest(inode)?);
+        bytes.truncate(usize::try_from(inode.size).unwrap_or(usize::MAX));
+        Ok(Place::Inline(bytes))
+    }
+
+    /// A short file whole: a directory, a link, an attribute.
+    fn whole(&self, inode: &Inode, len_max: u64) -> io::Result<Vec<u8>> {
+        if inode.size > len_max {
+            return Err(damaged(format!("{} bytes are too many for it", inode.size)));
+        }
+        let place = self.place(inode)?;
+        let mut bytes = vec![0; usize::try_from(inode.size).map_err(io::Error::other)?];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            done += self.read_place(&place, done as u64, rest)?;
+        }
+        Ok(bytes)
+    }
+
+    /// At least one byte; holes are zeros.
+    fn read_place(&self, place: &Place, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let pieces = match place {
+            Place::Blocks(pieces) => pieces,
+            Place::Inline(bytes) => {
+                let start = usize::try_from(offset).map_err(io::Error::other)?;
+                let rest = bytes.get(start..).unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                for (to, from) in buffer.iter_mut().zip(rest) {
+                    *to = *from;
+                }
+                return Ok(count);
+            }
+        };
+        let next = pieces.partition_point(|piece| piece.end() <= offset);
+        let (len, from) = match pieces.get(next) {
+            Some(piece) if piece.offset <= offset => (
+                piece.end() - offset,
+                Some(piece.start + (offset - piece.offset)),
+            ),
+            Some(piece) => (piece.offset - offset, None),
+            None => (u64::MAX, None),
+        };
+        let count = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..count).unwrap_or_default();
+        match from {
+            Some(from) => self.image.read_exact_at(buffer, from)?,
+            None => buffer.fill(0),
+        }
+        Ok(count)
+    }
+}
+
+impl FileSystem for Ext {
+    fn root(&self) -> u64 {
+        ROOT
+    }
+
+    fn list(&mut self, directory: u64) -> io::Result<Vec<(Vec<u8>, u64)>> {
+        let inode = self.inode(directory)?;
+        if inode.is_inline() {
+            return directory::inline(inode.blocks(), &self.inline_rest(&inode)?);
+        }
+        let bytes = self.whole(&inode, DIRECTORY_LEN_MAX)?;
+        directory::entries(&bytes, self.superblock.block_len)
+    }
+
+    fn object(&mut self, number: u64) -> io::Result<Object> {
+        let inode = self.inode(number)?;
+        let kind = match inode.format() {
+            0o040 => Kind::Directory,
+            0o100 => {
+                let place = self.place(&inode)?;
+                let segments = segments(&place, inode.size);
+                self.current = Some((number, place));
+                Kind::File(inode.size, segments)
+            }
+            0o120 => Kind::Symlink(self.target(&inode)?),
+            0o020 => inode.device(Kind::Char)?,
+            0o060 => inode.device(Kind::Block)?,
+            0o010 => Kind::Fifo,
+            0o140 => Kind::Socket,
+            _ => return Err(damaged(format!("inode {number} is of no kind"))),
+        };
+        let mut meta = inode.metadata();
+        meta.xattrs = self.attributes(&inode)?;
+        Ok(Object {
+            meta,
+            links: inode.links,
+            kind,
+        })
+    }
+
+    fn read_at(&mut self, number: u64, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|(known, _)| *known != number)
+        {
+            let inode = self.inode(number)?;
+            self.current = Some((number, self.place(&inode)?));
+        }
+        match &self.current {
+            Some((_, place)) => self.read_place(place, offset, buffer),
+            None => Ok(0),
+        }
+    }
+}
+
+/// The pieces of a file of `size` bytes that are no holes.
+fn segments(place: &Place, size: u64) -> Segments {
+    let Place::Blocks(pieces) = place else {
+        return if size == 0 {
+            Segments::new()
+        } else {
+            vec![(0, size)]
+        };
+    };
+    let mut segments = Segments::new();
+    for piece in pieces.iter().filter(|piece| piece.offset < size) {
+        let len = piece.len.min(size - piece.offset);
+        match segments.last_mut() {
+            Some((offset, known)) if *offset + *known == piece.offset => *known += len,
+            _ => segments.push((piece.offset, len)),
+        }
+    }
+    segments
+}

@@ -1,0 +1,166 @@
+//! Where a file's blocks are: by extents, or by ext2's tables of block numbers.
+
+use std::io;
+
+use super::inode::Inode;
+use super::{Ext, u16_at, u32_at};
+use crate::source::walk::damaged;
+
+/// Most pieces of one file.
+const PIECES_MAX: usize = 2 << 20;
+/// Most blocks that say where a file is.
+const NODES_MAX: usize = 1 << 20;
+/// Most levels of extents.
+const DEPTH_MAX: u16 = 5;
+/// First bytes of a node of extents.
+const NODE_MARK: u16 = 0xf30a;
+/// Longest extent; a longer one is that much less long and has no bytes yet.
+const EXTENT_BLOCKS_MAX: u64 = 32_768;
+
+/// Bytes of a file that are together in the image. What no piece covers is a hole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    /// Offset in the file.
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    /// Offset in the image.
+    pub(super) start: u64,
+}
+
+impl Piece {
+    pub(super) fn end(&self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
+/// Pieces being collected, in order.
+struct Pieces {
+    block_len: u64,
+    all: Vec<Piece>,
+    /// Blocks read that say where others are.
+    nodes: usize,
+}
+
+impl Pieces {
+    /// One block more that says where others are.
+    fn count_node(&mut self) -> io::Result<()> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(damaged("a file's blocks are listed without end"));
+        }
+        Ok(())
+    }
+
+    /// `count` blocks of the file from `block` on are at `at` in the image.
+    fn add(&mut self, block: u64, count: u64, at: u64) -> io::Result<()> {
+        let bytes = |blocks: u64| {
+            let bytes = blocks.checked_mul(self.block_len);
+            bytes.ok_or_else(|| damaged("a block is outside the image"))
+        };
+        let piece = Piece {
+            offset: bytes(block)?,
+            len: bytes(count)?,
+            start: bytes(at)?,
+        };
+        if let Some(last) = self.all.last_mut() {
+            if piece.offset < last.end() {
+                return Err(damaged("a file's blocks are out of order"));
+            }
+            if piece.offset == last.end() && last.start + last.len == piece.start {
+                last.len += piece.len;
+                return Ok(());
+            }
+        }
+        if self.all.len() >= PIECES_MAX {
+            return Err(damaged("a file of too many pieces"));
+        }
+        self.all.push(piece);
+        Ok(())
+    }
+}
+
+impl Ext {
+    /// The pieces of a file or directory.
+    pub(super) fn pieces(&self, inode: &Inode) -> io::Result<Vec<Piece>> {
+        let mut pieces = Pieces {
+            block_len: self.superblock.block_len,
+            all: Vec::new(),
+            nodes: 0,
+        };
+        if inode.has_extents() {
+            self.node(inode.blocks(), None, &mut pieces)?;
+            return Ok(pieces.all);
+        }
+        let blocks = inode.size.div_ceil(self.superblock.block_len);
+        let mut block = 0;
+        for place in 0..15 {
+            let at = u64::from(u32_at(inode.blocks(), place * 4)?);
+            let depth = place.saturating_sub(11);
+            self.table(at, depth, &mut block, blocks, &mut pieces)?;
+        }
+        Ok(pieces.all)
+    }
+
+    /// One node of the tree of extents.
+    fn node(&self, node: &[u8], above: Option<u16>, pieces: &mut Pieces) -> io::Result<()> {
+        let (mark, count, depth) = (u16_at(node, 0)?, u16_at(node, 2)?, u16_at(node, 6)?);
+        let fits = above.map_or(depth <= DEPTH_MAX, |above| depth + 1 == above);
+        if mark != NODE_MARK || !fits {
+            return Err(damaged("a file's extents are damaged"));
+        }
+        for place in 1..=usize::from(count) {
+            let at = place * 12;
+            let block = u64::from(u32_at(node, at)?);
+            if depth > 0 {
+                let child =
+                    u64::from(u16_at(node, at + 8)?) << 32 | u64::from(u32_at(node, at + 4)?);
+                pieces.count_node()?;
+                self.node(&self.block(child)?, Some(depth), pieces)?;
+                continue;
+            }
+            let count = u64::from(u16_at(node, at + 4)?);
+            let start = u64::from(u16_at(node, at + 6)?) << 32 | u64::from(u32_at(node, at + 8)?);
+            // Longer ones are set aside, without bytes.
+            if count <= EXTENT_BLOCKS_MAX {
+                pieces.add(block, count, start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A table of block numbers of this depth; 0 is a block of data itself. `block` is the next
+    /// block of the file, `blocks` the number of all.
+    fn table(
+        &self,
+        at: u64,
+        depth: usize,
+        block: &mut u64,
+        blocks: u64,
+        pieces: &mut Pieces,
+    ) -> io::Result<()> {
+        let in_table = self.superblock.block_len / 4;
+        if *block >= blocks {
+            return Ok(());
+        }
+        if at == 0 {
+            *block += (0..depth).fold(1, |count, _| count * in_table);
+            return Ok(());
+        }
+        if depth == 0 {
+            pieces.add(*block, 1, at)?;
+            *block += 1;
+            return Ok(());
+        }
+        pieces.count_node()?;
+        for entry in self.block(at)?.chunks_exact(4) {
+            self.table(
+                u64::from(u32_at(entry, 0)?),
+                depth - 1,
+                block,
+                blocks,
+                pieces,
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Images in memory, as far as the kernel keeps them there.
+
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use erofs_rs::backend::Image;
+
+use crate::source::window::Window;
+
+/// An image that is read through a mapping.
+#[derive(Debug)]
+pub struct MappedImage(memmap2::Mmap);
+
+impl MappedImage {
+    /// The image in `window`.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn new(window: Window) -> io::Result<Self> {
+        let (file, start, len) = window.into_parts();
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let mut options = memmap2::MmapOptions::new();
+        // SAFETY: the mapping is private, read-only and as long as the file was. Readers get
+        // bytes and rely on nothing about them; a file that is made shorter meanwhile ends the
+        // process by a signal, as it would end any program that maps it, and nothing was
+        // published by then.
+        let map = unsafe { options.offset(start).len(len).map(&file) }?;
+        Ok(MappedImage(map))
+    }
+}
+
+impl Image for MappedImage {
+    fn get<R: RangeBounds<u64>>(&self, range: R) -> Option<&[u8]> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.checked_add(1)?,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.checked_add(1)?,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => self.len(),
+        };
+        self.0
+            .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}

@@ -1,0 +1,164 @@
+//! Is this tree a system? Asked before a tree is published as one.
+//!
+//! A tree of a container image's blobs, an image inside an archive or an empty archive is read
+//! without an error and boots nothing: it must not become the newest revision of a history.
+
+use anyhow::{Result, bail};
+
+use crate::initrd::system_tree::{Node, SystemTree, list, resolve};
+
+/// Where an init may be, as kernels and distributions have it.
+const INITS: [&str; 7] = [
+    "sbin/init",
+    "usr/lib/systemd/systemd",
+    "lib/systemd/systemd",
+    "init",
+    "etc/init",
+    "bin/init",
+    "usr/sbin/init",
+];
+/// How the names of images end.
+const IMAGES: [&str; 11] = [
+    ".img",
+    ".raw",
+    ".iso",
+    ".squashfs",
+    ".sfs",
+    ".erofs",
+    ".ext4",
+    ".qcow2",
+    ".tar",
+    ".tar.zst",
+    ".tar.gz",
+];
+/// What lets it pass.
+const ANYWAY: &str = "with --no-check it is published as it is";
+
+/// Passes what can be booted.
+///
+/// # Errors
+/// The tree is no system, and what to do about it; or it cannot be read.
+pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
+    let names = list(tree, "")?;
+    let names: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != "lost+found")
+        .collect();
+    if names.is_empty() {
+        bail!("it is no system: nothing is in it; {ANYWAY}");
+    }
+    let has = |name: &str| names.contains(&name);
+    if has("oci-layout") || (has("manifest.json") && (has("blobs") || has("repositories"))) {
+        bail!(
+            "it is no system but a container image in its packed layers; make a container of it and \
+             import that: `podman create --name C IMAGE && podman export C | bakery import SYSTEM -`"
+        );
+    }
+    if let Some(image) = only_image(tree, &names)? {
+        bail!("it is no system but holds one, {image}: unpack that file and import it; {ANYWAY}");
+    }
+    if !is_directory(tree, "usr")? {
+        bail!(
+            "it is no system: it has no /usr (its root holds {}); {ANYWAY}",
+            some(&names)
+        );
+    }
+    for init in INITS {
+        if let Some(real) = resolve(tree, init)?
+            && tree.node(&real)? == Some(Node::File)
+        {
+            return Ok(());
+        }
+    }
+    bail!(
+        "it is no system: it has no init (looked for /{}); {ANYWAY}",
+        INITS.join(", /")
+    )
+}
+
+fn is_directory(tree: &dyn SystemTree, path: &str) -> Result<bool> {
+    let Some(real) = resolve(tree, path)? else {
+        return Ok(false);
+    };
+    Ok(tree.node(&real)? == Some(Node::Directory))
+}
+
+/// The image that is all there is, alone or in one directory.
+fn only_image(tree: &dyn SystemTree, names: &[&str]) -> Result<Option<String>> {
+    let [only] = names else { return Ok(None) };
+    let mut path = (*only).to_owned();
+    if is_directory(tree, &path)? {
+        let inside = list(tree, &path)?;
+        let [image] = inside.as_slice() else {
+            return Ok(None);
+        };
+        path = format!("{path}/{image}");
+    }
+    let is_image = IMAGES.iter().any(|end| path.ends_with(end));
+    Ok((is_image && tree.node(&path)? == Some(Node::File)).then_some(path))
+}
+
+/// A few of the names.
+fn some(names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().take(8).copied().collect();
+    let more = if names.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::initrd::system_tree::DirectoryTree;
+
+    /// What is said of a tree with these files; a name with `->` is a link.
+    fn said(files: &[&str]) -> Option<String> {
+        let place = tempfile::tempdir().unwrap();
+        for file in files {
+            let (name, target) = file.split_once("->").unwrap_or((file, ""));
+            let path = place.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match target {
+                "" => fs::write(path, "x").unwrap(),
+                target => symlink(target, path).unwrap(),
+            }
+        }
+        let tree = DirectoryTree::open(place.path()).unwrap();
+        require_system(&tree).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn systems_pass_and_what_is_none_is_named() {
+        assert_eq!(said(&["usr/lib/systemd/systemd", "lib->usr/lib"]), None);
+        assert_eq!(
+            said(&["usr/bin/busybox", "sbin/init->/usr/bin/busybox"]),
+            None
+        );
+        for (files, what) in [
+            (&[][..], "nothing is in it"),
+            (&["lost+found/x"], "nothing is in it"),
+            (&["oci-layout", "blobs/sha256/0"], "podman export"),
+            (
+                &["manifest.json", "repositories", "0/layer.tar"],
+                "podman export",
+            ),
+            (&["rootfs.img"], "rootfs.img"),
+            (&["LiveOS/ext3fs.img"], "LiveOS/ext3fs.img"),
+            (
+                &["etc/passwd", "home/x"],
+                "no /usr (its root holds etc, home)",
+            ),
+            (&["usr/bin/x", "sbin/init->nowhere"], "no init"),
+        ] {
+            let found = said(files).unwrap_or_default();
+            assert!(found.contains(what), "{files:?}: {found}");
+        }
+    }
+}

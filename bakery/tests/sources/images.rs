@@ -1,0 +1,255 @@
+//! File system images and disks from their real producers, against what the kernel's own driver
+//! shows of them. Needs root and loop devices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::tree::{assert_same, baked, dump, everything, run, scratch, set_xattr, shell, try_bake};
+use bakery::source::Limits;
+use bakery::source::open::{Options, open};
+use wire::exclude::Excludes;
+
+/// A mounted image; unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(image: &Path, options: &str, at: &Path) -> Mounted {
+        fs::create_dir_all(at).unwrap();
+        let (image, place) = (image.to_str().unwrap(), at.to_str().unwrap());
+        run("mount", &["-o", &format!("loop,{options}"), image, place]);
+        Mounted(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A tree with everything, and what only images have trouble with: many names, deep holes, large
+/// attributes, long links.
+fn rich(place: &Path) -> PathBuf {
+    let tree = place.join("tree");
+    fs::create_dir(&tree).unwrap();
+    everything(&tree);
+    shell(
+        "mkdir many small; (cd many; seq -f 'a-rather-long-name-for-a-file-%06g' 1 2500 | xargs touch -d @1234567890.5); \
+         printf x > small/one; ln -s \"$(printf '%0200d' 7)\" small/long; ln -s short small/short; \
+         head -c 3000000 /dev/urandom > small/random; yes some text | head -c 700000 > small/text; \
+         truncate -s 3G small/hole; printf end | dd of=small/hole bs=1 seek=3000000000 conv=notrunc status=none",
+        &tree,
+    );
+    set_xattr(&tree.join("small/one"), "user.large", &vec![7; 3000]);
+    tree
+}
+
+/// The image shows what the kernel shows.
+fn assert_as_mounted(what: &str, image: &Path, place: &Path) {
+    let mount = Mounted::new(image, "ro", &place.join("mnt"));
+    let expected = dump(&baked(&mount.0, None, &place.join("expected.layer")));
+    drop(mount);
+    let got = dump(&baked(image, None, &place.join("got.layer")));
+    assert_same(what, &expected, &got);
+    assert!(got.lines().count() > 2500, "{what}: {got}");
+}
+
+#[test]
+fn ext_images_are_read_as_the_kernel_reads_them() {
+    let (_guard, place) = scratch();
+    rich(&place);
+    let table: [(&str, &str); 7] = [
+        ("ext4", "-t ext4"),
+        ("ext2, small blocks", "-t ext2 -b 1024 -I 128"),
+        ("ext3", "-t ext3"),
+        ("inline data", "-t ext4 -O inline_data -I 256"),
+        ("attributes in inodes", "-t ext4 -O ea_inode"),
+        (
+            "no checksums, meta groups",
+            "-t ext4 -O ^metadata_csum,^resize_inode,meta_bg -b 1024",
+        ),
+        ("clusters", "-t ext4 -O bigalloc -C 65536"),
+    ];
+    for (what, options) in table {
+        let image = place.join("x.img");
+        let _ = fs::remove_file(&image);
+        shell(
+            &format!("truncate -s 300M x.img; mke2fs -q -F {options} x.img"),
+            &place,
+        );
+        let mount = Mounted::new(&image, "rw", &place.join("mnt"));
+        // What a file system cannot hold (old inodes: attributes and times) it does not get.
+        let _ = Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", place.join("tree").display()))
+            .arg(&mount.0)
+            .output()
+            .unwrap();
+        if options.contains("ea_inode") {
+            set_xattr(&mount.0.join("small/one"), "user.huge", &[7; 20_000]);
+        }
+        drop(mount);
+        assert_as_mounted(what, &image, &place);
+    }
+    // As distributions make them, without a mount.
+    shell(
+        "rm x.img; mke2fs -q -F -t ext4 -b 4096 -d tree x.img 300M",
+        &place,
+    );
+    assert_as_mounted("mke2fs -d", &place.join("x.img"), &place);
+}
+
+#[test]
+fn erofs_images_are_read_as_the_kernel_reads_them() {
+    let (_guard, place) = scratch();
+    rich(&place);
+    shell("rm tree/small/hole", &place);
+    for options in [
+        "",
+        "-zlz4hc",
+        "-zlz4hc -C65536",
+        "-zlz4hc,9 -Eztailpacking",
+        "-zlz4hc -C65536 -Efragments",
+        "-Elegacy-compress -zlz4",
+        "--chunksize=4096",
+    ] {
+        let _ = fs::remove_file(place.join("x.erofs"));
+        shell(
+            &format!("mkfs.erofs --quiet {options} x.erofs tree >/dev/null"),
+            &place,
+        );
+        assert_as_mounted(&format!("erofs {options}"), &place.join("x.erofs"), &place);
+    }
+}
+
+/// What is said of a source that cannot be read.
+fn refusal(source: &Path, options: &Options, place: &Path) -> String {
+    let excludes = Excludes::default();
+    let read = open(source, options)
+        .map_err(anyhow::Error::from)
+        .and_then(|mut source| {
+            bakery::bake::bake(
+                &mut *source,
+                None,
+                &super::tree::recipe(&excludes),
+                &place.join("no.layer"),
+            )
+        });
+    format!(
+        "{:#}",
+        read.err()
+            .unwrap_or_else(|| panic!("{} was read", source.display()))
+    )
+}
+
+#[test]
+fn partitions_of_disks_are_found() {
+    let (_guard, place) = scratch();
+    let tree = place.join("tree");
+    fs::create_dir(&tree).unwrap();
+    everything(&tree);
+    shell(
+        "mke2fs -q -F -t ext4 -d tree part.img 32M; mke2fs -q -F -t ext2 other.img 4M; \
+         for table in gpt dos; do truncate -s 80M $table.img; done; \
+         printf 'label: gpt\nstart=2048,size=8192,type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\nstart=16384,size=65536\n' | sfdisk -q gpt.img; \
+         printf 'label: dos\nstart=2048,size=8192,type=c\nstart=12288,size=100000,type=5\nstart=16384,size=65536,type=83\n' | sfdisk -q dos.img; \
+         for table in gpt dos; do dd if=part.img of=$table.img bs=512 seek=16384 conv=notrunc,sparse status=none; done; \
+         cp --sparse=always gpt.img two.img; dd if=other.img of=two.img bs=512 seek=2048 conv=notrunc status=none; \
+         qemu-img convert -q -O qcow2 -c dos.img disk.qcow2; qemu-img create -q -f qcow2 -b dos.img -F raw backed.qcow2",
+        &place,
+    );
+    let expected = dump(&baked(
+        &place.join("part.img"),
+        None,
+        &place.join("expected.layer"),
+    ));
+    for disk in ["gpt.img", "dos.img", "disk.qcow2"] {
+        let got = dump(&baked(&place.join(disk), None, &place.join("got.layer")));
+        assert_same(disk, &expected, &got);
+    }
+    // Two file systems: somebody must say which.
+    let said = refusal(&place.join("two.img"), &Options::default(), &place);
+    assert!(
+        said.contains("--partition") && said.contains("2 (32.0 MiB, an ext4 file system)"),
+        "{said}"
+    );
+    let options = |partition| Options {
+        partition: Some(partition),
+        ..Options::default()
+    };
+    let excludes = Excludes::default();
+    let mut second = open(&place.join("two.img"), &options(2)).unwrap();
+    let report = bakery::bake::bake(
+        &mut *second,
+        None,
+        &super::tree::recipe(&excludes),
+        &place.join("got.layer"),
+    );
+    assert!(report.unwrap().entries > 10);
+    let said = refusal(&place.join("two.img"), &options(7), &place);
+    assert!(said.contains("no partition 7"), "{said}");
+    let said = refusal(&place.join("backed.qcow2"), &Options::default(), &place);
+    assert!(said.contains("backing file"), "{said}");
+}
+
+#[test]
+fn images_that_are_not_read_say_what_to_do() {
+    let (_guard, place) = scratch();
+    shell(
+        "mkdir tree; echo x > tree/x; truncate -s 128M btrfs.img; truncate -s 320M xfs.img; \
+         mkfs.btrfs -q --rootdir tree btrfs.img; mkfs.xfs -q xfs.img; \
+         mke2fs -q -F -t ext4 -d tree dirty.img 8M; debugfs -w -R 'feature needs_recovery' dirty.img 2>/dev/null >/dev/null; \
+         mke2fs -q -F -t ext4 -d tree ext4.img 8M; zstd -q ext4.img; truncate -s 1M zeros; truncate -s 64K padded; \
+         mksquashfs tree x.sqfs -quiet -no-progress; cat x.sqfs >> padded; \
+         echo tree | cpio -o -H newc > x.cpio 2>/dev/null",
+        &place,
+    );
+    for (name, what) in [
+        ("btrfs.img", "mount it read-only"),
+        ("xfs.img", "norecovery"),
+        ("dirty.img", "e2fsck"),
+        ("ext4.img.zst", "an ext4 file system is compressed in it"),
+        ("zeros", "zeros"),
+        ("padded", "no tar archive"),
+        ("x.cpio", "cpio"),
+    ] {
+        let said = refusal(&place.join(name), &Options::default(), &place);
+        assert!(said.contains(what), "{name}: {said}");
+        assert!(!place.join("no.layer").exists(), "{name}");
+    }
+    // A stream cannot be sought in.
+    let image = fs::File::open(place.join("ext4.img")).unwrap();
+    let streamed = bakery::source::open::open_stream("a stream", image, &Options::default());
+    let said = streamed.err().unwrap().to_string();
+    assert!(said.contains("give its path"), "{said}");
+}
+
+#[test]
+fn bounds_hold_for_images_too() {
+    let (_guard, place) = scratch();
+    shell(
+        "mkdir tree; seq 1 200000 > tree/x; touch tree/y; mke2fs -q -F -t ext4 -d tree ext4.img 8M",
+        &place,
+    );
+    let limited = |entries_max, expanded_len_max| Options {
+        limits: Limits {
+            entries_max,
+            expanded_len_max,
+        },
+        ..Options::default()
+    };
+    let said = refusal(&place.join("ext4.img"), &limited(2, 1 << 30), &place);
+    assert!(said.contains("--max-entries"), "{said}");
+    let said = refusal(&place.join("ext4.img"), &limited(100, 1 << 20), &place);
+    assert!(said.contains("--max-bytes"), "{said}");
+    // A flipped bit is an error or the same tree, and never a panic.
+    let whole = fs::read(place.join("ext4.img")).unwrap();
+    for step in 0..120usize {
+        let mut bytes = whole.clone();
+        let at = 1024 + step * 229 % 180_000;
+        bytes[at] ^= 1 << (step % 8);
+        fs::write(place.join("bad.img"), &bytes).unwrap();
+        let _ = try_bake(&place.join("bad.img"), None, &place.join("bad.layer"));
+    }
+}
