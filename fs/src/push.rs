@@ -69,14 +69,11 @@ impl BootNote {
     }
 }
 
-/// Where live-config notes that it made the accounts of a live system.
-const LIVE_USER_STAMP: &str = "var/lib/live/config/user-setup";
-
 /// The lists of what a push leaves out by default, each with its name: the server's own patterns come after
 /// those that it uses by default, and this machine's after them.
 #[must_use]
 pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternList> {
-    use wire::exclude::{DEFAULTS, LIVE_ACCOUNTS, PUSH_DEFAULTS};
+    use wire::exclude::{DEFAULTS, LIVE_CONFIG, LIVE_STAMPS, PUSH_DEFAULTS};
     let list = |place: &str, text: &str| PatternList {
         place: place.to_owned(),
         text: text.to_owned(),
@@ -84,8 +81,11 @@ pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternL
     let mut lists = vec![list("defaults", DEFAULTS)];
     lists.extend(of_server.iter().cloned());
     lists.push(list("push defaults", PUSH_DEFAULTS));
-    if fs::symlink_metadata(upper.join(LIVE_USER_STAMP)).is_ok() {
-        lists.push(list("accounts of a live system", LIVE_ACCOUNTS));
+    let stamps = upper.join(LIVE_STAMPS);
+    for (component, patterns) in LIVE_CONFIG {
+        if fs::symlink_metadata(stamps.join(component)).is_ok() {
+            lists.push(list(&format!("live-config's {component}"), patterns));
+        }
     }
     lists
 }

@@ -21,7 +21,7 @@ mod glob;
 
 use glob::Glob;
 
-pub use defaults::{DEFAULTS, LIVE_ACCOUNTS, PUSH_DEFAULTS};
+pub use defaults::{DEFAULTS, LIVE_CONFIG, LIVE_STAMPS, PUSH_DEFAULTS};
 
 /// Longest pattern, bytes: a path is never longer.
 const PATTERN_LEN_MAX: usize = 4096;

@@ -115,6 +115,55 @@ fn a_selection_sends_its_paths_and_the_way_to_them() {
     assert_eq!(names(Selection::Paths(paths(&["srv"])), ""), "");
 }
 
+/// Each component of live-config that ran takes its own files out, and no other.
+#[test]
+fn a_live_system_keeps_what_its_boot_wrote() {
+    let upper = tempfile::tempdir().unwrap();
+    let root = upper.path();
+    std::fs::create_dir_all(root.join("var/lib/live/config")).unwrap();
+    std::fs::create_dir_all(root.join("etc/sudoers.d")).unwrap();
+    std::fs::write(root.join("var/lib/live/config/user-setup"), "").unwrap();
+    for file in [
+        "etc/passwd",
+        "etc/shadow",
+        "etc/timezone",
+        "etc/motd",
+        "etc/sudoers.d/live",
+    ] {
+        std::fs::write(root.join(file), "x").unwrap();
+    }
+    let lists = default_excludes(root, &[]);
+    let lists = lists.iter().map(|list| (&*list.place, &*list.text));
+    let plan = Plan::all_but(Excludes::new(lists, true).unwrap());
+    let (_, bytes) = write_upper(root, &plan, Vec::new(), &mut |_| {}).unwrap();
+    let names = read_back(&bytes).into_iter().map(|(name, ..)| name);
+    let names: Vec<_> = names.filter(|name| !name.ends_with('/')).collect();
+    assert_eq!(names, ["etc/motd", "etc/sudoers.d/live", "etc/timezone"]);
+}
+
+/// A listing has no contents: a line with length and content digest in place of each.
+#[test]
+fn a_listing_brings_no_contents() {
+    let upper = tempfile::tempdir().unwrap();
+    std::fs::write(upper.path().join("secret"), "secret words").unwrap();
+    std::fs::write(upper.path().join("empty"), "").unwrap();
+    let plan = Plan {
+        is_listing: true,
+        ..Plan::all_but(Excludes::default())
+    };
+    let (_, bytes) = write_upper(upper.path(), &plan, Vec::new(), &mut |_| {}).unwrap();
+    let decoded = zstd::decode_all(&bytes[..]).unwrap();
+    let mut archive = tar::Archive::new(&decoded[..]);
+    let mut bodies = Vec::new();
+    for entry in archive.entries().unwrap().skip(1) {
+        let mut body = String::new();
+        entry.unwrap().read_to_string(&mut body).unwrap();
+        bodies.push(body);
+    }
+    let digest = layerfmt::Digest::of(b"secret words");
+    assert_eq!(bodies, [String::new(), format!("12 {digest}\n")]);
+}
+
 #[test]
 fn secrets_and_kinds_are_told() {
     let upper = tempfile::tempdir().unwrap();

@@ -107,19 +107,50 @@ pub const PUSH_DEFAULTS: &str = "\
 /var/spool/anacron/*
 ";
 
-/// The accounts of a live system: live-config makes its user anew at each boot. `layerfs push`
-/// leaves these files out where live-config did that.
-pub const LIVE_ACCOUNTS: &str = "\
-/etc/passwd
-/etc/passwd-
-/etc/shadow
-/etc/shadow-
-/etc/group
-/etc/group-
-/etc/gshadow
-/etc/gshadow-
-/etc/subuid
-/etc/subuid-
-/etc/subgid
-/etc/subgid-
-";
+/// What live-config writes at each boot of a live system, by the name of its component. It leaves a stamp of
+/// that name in [`LIVE_STAMPS`] where it ran; `layerfs push` leaves out the files of each stamp it finds.
+/// The names are those of live-config 11.
+pub const LIVE_CONFIG: [(&str, &str); 20] = [
+    (
+        "user-setup",
+        "/etc/passwd\n/etc/passwd-\n/etc/shadow\n/etc/shadow-\n/etc/group\n/etc/group-\n/etc/gshadow\n\
+         /etc/gshadow-\n/etc/subuid\n/etc/subuid-\n/etc/subgid\n/etc/subgid-\n/etc/nsswitch.conf\n",
+    ),
+    ("sudo", "/etc/sudoers.d/live\n"),
+    ("debconf", "/var/cache/debconf/**\n"),
+    ("hostname", "/etc/hostname\n/etc/hosts\n/etc/hosts.tmp\n"),
+    (
+        "locales",
+        "/etc/default/locale\n/etc/locale.conf\n/etc/locale.gen\n/usr/lib/locale/**\n",
+    ),
+    ("tzdata", "/etc/localtime\n/etc/timezone\n"),
+    (
+        "keyboard-configuration",
+        "/etc/default/keyboard\n/etc/console-setup/**\n",
+    ),
+    ("login", "/etc/pam.d/login\n"),
+    ("gdm3", "/etc/gdm3/daemon.conf\n"),
+    ("sddm", "/etc/sddm.conf\n"),
+    ("kdm", "/etc/kde4/kdm/kdmrc\n"),
+    ("lightdm", "/etc/lightdm/lightdm.conf\n"),
+    ("lxdm", "/etc/lxdm/lxdm.conf\n"),
+    ("nodm", "/etc/default/nodm\n"),
+    ("slim", "/etc/slim.conf\n"),
+    ("xinit", "/etc/profile.d/zz-live-config_xinit.sh\n"),
+    (
+        "policykit",
+        "/etc/PolicyKit/PolicyKit.conf\n/var/lib/polkit-1/localauthority/10-vendor.d/10-live-cd.pkla\n",
+    ),
+    (
+        "ssl-cert",
+        "/etc/ssl/certs/ssl-cert-snakeoil.pem\n/etc/ssl/private/ssl-cert-snakeoil.key\n",
+    ),
+    ("anacron", "/etc/crontab\n"),
+    (
+        "xserver-xorg",
+        "/etc/X11/xorg.conf\n/etc/X11/xorg.conf.d/zz-live-config_xserver-xorg.conf\n",
+    ),
+];
+
+/// Where live-config leaves its stamps, relative to the root.
+pub const LIVE_STAMPS: &str = "var/lib/live/config";

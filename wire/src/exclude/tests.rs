@@ -210,7 +210,8 @@ fn a_push_leaves_out_its_machine() {
     ] {
         assert!(!left_out(&push, path), "{path} should stay");
     }
-    Excludes::new([("accounts", LIVE_ACCOUNTS)], false).unwrap();
+    let live = Excludes::new(LIVE_CONFIG, false).unwrap();
+    assert!(left_out(&live, "etc/shadow") && left_out(&live, "etc/sudoers.d/live"));
 }
 
 #[test]
