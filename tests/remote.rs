@@ -10,5 +10,6 @@ mod packs;
 mod reads;
 mod replay;
 mod server;
+mod silent;
 mod site;
 mod trust;

@@ -30,18 +30,46 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// The bytes are not on this machine: [`ChunkSource::bring`] gets them.
+    #[error("the bytes are not on this machine")]
+    Far,
 }
 
-/// Where stored chunks come from. Called from many threads at once; may block for as long as the
-/// bytes may still come.
+/// The question that sends the trace of the boot to the server.
+pub const PUSH_TRACE: &str = "push-trace";
+
+/// A chunk that cannot be had.
+#[derive(Debug)]
+pub struct NotCome {
+    /// Its number in the index.
+    pub chunk: u32,
+    /// Why.
+    pub error: SourceError,
+}
+
+/// Called once, on any thread, when all is here or cannot be had. It must not wait.
+pub type Then = Box<dyn FnOnce(Result<(), NotCome>) + Send>;
+
+/// Called once, on any thread, with the answer to a question. It must not wait.
+pub type Answer = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
+
+/// Something on its way. Dropping it ends the wait, and lets go of what came for it.
+pub trait Coming: Send {}
+
+/// What is here already.
+#[derive(Debug)]
+pub struct Here;
+
+impl Coming for Here {}
+
+/// Where stored chunks come from. Called from many threads at once. Nothing here waits for the network.
 pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// The verified, decoded bytes of chunk `id` of `index` into `out`, of which only the first `wanted` are needed: a
-    /// source may leave the rest undecoded. One that can make a chunk from elsewhere when its stored bytes cannot be had
-    /// (a boot pack's) does so here.
+    /// source may leave the rest undecoded.
     ///
     /// # Errors
-    /// When the bytes cannot be had and waiting longer will not help, or are not what the index promised: the
-    /// reader gets EIO.
+    /// [`SourceError::Far`] when the bytes have to be brought first. Any other: they cannot be had, or are not what the
+    /// index promised, and the reader gets EIO.
     fn read_decoded(
         &self,
         index: &Index,
@@ -74,10 +102,15 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// `chunks` of the index will be read at once, one after the other: a slow source begins with all of them.
-    fn expect(&self, _chunks: &[Chunk]) {}
+    /// Gets `chunks` (numbers in the index, and what it says of them) to this machine, if necessary from afar, and then
+    /// calls `then`: maybe before this returns. They can be read at once until the answer is dropped. A source that can
+    /// make a chunk from elsewhere when its stored bytes cannot be had (a boot pack's) does so here.
+    fn bring(&self, _chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
+        then(Ok(()));
+        Box::new(Here)
+    }
 
-    /// Whether the bytes of `chunk` are on this machine, without reading them.
+    /// Whether the bytes of `chunk` are said to be on this machine, without reading them.
     fn is_near(&self, _chunk: &Chunk) -> bool {
         true
     }
@@ -90,22 +123,24 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// Nothing is read for now: what is kept for later reads is the machine's to take back.
     fn rest(&self) {}
 
-    /// Whether a read may take long (the network): such reads are not made on the threads that
-    /// answer everything else.
+    /// Whether chunks may have to be brought, or take long to read: such reads are not made on the threads that answer
+    /// everything else.
     fn is_slow(&self) -> bool {
         false
     }
 
-    /// The answer to a question asked through an attribute of the root directory: `pack.0`, `trace.0`,
-    /// `push-trace`. May take long.
-    fn answer(&self, _question: &str) -> Option<Vec<u8>> {
-        None
+    /// Calls `then` with the answer to a question asked through an attribute of the root directory: `pack.0`, `trace.0`,
+    /// [`PUSH_TRACE`].
+    fn answer(&self, _question: &str, then: Answer) -> Box<dyn Coming> {
+        then(None);
+        Box::new(Here)
     }
 
-    /// Takes what is told by setting an attribute of the root directory: [`BOOT_REPORT`]. Whether it was taken.
-    /// May take long.
-    fn tell(&self, _what: &str, _value: &[u8]) -> bool {
-        false
+    /// Takes what is told by setting an attribute of the root directory: [`BOOT_REPORT`]. `then` is called with nothing
+    /// in particular if it was taken, and with `None` if not.
+    fn tell(&self, _what: &str, _value: &[u8], then: Answer) -> Box<dyn Coming> {
+        then(None);
+        Box::new(Here)
     }
 
     /// What `layerfs status` shows under `source`; `None`: nothing worth saying.

@@ -2,7 +2,8 @@
 //! the upper ([`crate::upper`]) or the lower ([`crate::lower`]).
 //!
 //! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache.
-//! No byte of a lower file is fetched while the tree is locked.
+//! Nothing here waits for the network, so no lock is held for it: an operation that needs bytes from afar changes nothing and
+//! says what is [`far`]; it is tried again when they are here.
 
 mod attributes;
 mod change_time;
@@ -11,6 +12,7 @@ mod copy_up;
 mod create;
 mod data;
 mod descriptors;
+pub mod far;
 mod hot;
 mod listing;
 mod lookup;
@@ -19,6 +21,7 @@ mod protection;
 mod remove;
 mod rename;
 pub mod reply;
+mod spool;
 pub mod tree;
 mod xattr;
 
@@ -29,8 +32,11 @@ use std::time::Duration;
 
 pub use self::create::Make;
 use self::descriptors::Descriptors;
+pub use self::far::{Far, Need, Stop};
 pub use self::protection::Protection;
 use self::reply::{NodeId, ROOT_ID, row_of};
+use self::spool::Spools;
+pub use self::spool::{Offer, Spool};
 use self::tree::{Node, Tree};
 use crate::lower::Lower;
 use crate::sys::object::At;
@@ -80,6 +86,7 @@ pub struct LayerFs {
     directories: Mutex<Descriptors>,
     files: Vec<Mutex<Descriptors>>,
     data_locks: Vec<Mutex<()>>,
+    spools: Arc<Spools>,
 }
 
 /// A lock that a panic elsewhere cannot take away: what it guards is changed only after the
@@ -112,6 +119,7 @@ impl LayerFs {
                 .map(|_| Mutex::new(Descriptors::new(files)))
                 .collect(),
             data_locks: (0..DATA_LOCKS).map(|_| Mutex::new(())).collect(),
+            spools: Arc::default(),
         };
         if fs.upper.is_some() {
             fs.load_root()?;

@@ -5,8 +5,12 @@
 
 mod adapter;
 mod convert;
+mod copy_job;
 mod inode_flags;
+pub mod limit;
+mod parked;
 mod passthrough;
+mod questions;
 mod root_stat;
 mod root_words;
 pub mod session;
@@ -16,6 +20,7 @@ mod workers;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
@@ -26,7 +31,7 @@ use fuser::{
 };
 
 pub use self::adapter::Adapter;
-use self::adapter::{FOREVER, caller, kept, unprivileged};
+use self::adapter::{FOREVER, about, caller, kept, unprivileged};
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::metrics::Operation;
@@ -81,8 +86,12 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::new_time),
             mtime: mtime.map(convert::new_time),
         };
+        let caller = caller(req);
         self.guard(Operation::Setattr, || {
-            Self::attr(reply, self.fs.setattr(ino.0, &changes, caller(req)));
+            let set = self.fs.setattr(ino.0, &changes, caller);
+            self.settle(about(req, ino), reply, Self::attr, set, || {
+                Box::new(move |fs| fs.setattr(ino.0, &changes, caller))
+            });
         });
     }
 
@@ -200,9 +209,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard(Operation::Open, || {
-            self.open_file(ino.0, flags.acc_mode(), reply);
+            self.open_file(about(req, ino), flags.acc_mode(), reply);
         });
     }
 
@@ -248,7 +257,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -257,7 +266,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.read_file(ino.0, offset, size, reply);
+        self.read_file(about(req, ino), offset, size, reply);
     }
 
     fn write(
@@ -277,7 +286,10 @@ impl Filesystem for Adapter {
             .then(|| caller(req));
         self.guard(Operation::Write, || {
             let written = self.fs.write(ino.0, offset, data, unprivileged);
-            Self::written(reply, written);
+            self.settle(about(req, ino), reply, Self::written, written, || {
+                let data = data.to_vec();
+                Box::new(move |fs| fs.write(ino.0, offset, &data, unprivileged))
+            });
         });
     }
 
@@ -445,11 +457,11 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.guard(Operation::Fallocate, || {
-            let mode = mode.cast_unsigned();
-            let done = self
-                .fs
-                .fallocate(ino.0, offset, length, mode, unprivileged(req));
-            Self::empty(reply, done);
+            let (mode, outsider) = (mode.cast_unsigned(), unprivileged(req));
+            let done = self.fs.fallocate(ino.0, offset, length, mode, outsider);
+            self.settle(about(req, ino), reply, Self::empty, done, || {
+                Box::new(move |fs| fs.fallocate(ino.0, offset, length, mode, outsider))
+            });
         });
     }
 
@@ -487,10 +499,17 @@ impl Filesystem for Adapter {
     ) {
         self.guard(Operation::CopyRange, || {
             let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-            let copied = self.fs.copy_range(from, to, len, unprivileged(req));
-            // It was read, and the kernel does not see that.
-            self.pages.forget_attributes(ino_in.0);
-            Self::written(reply, copied);
+            let outsider = unprivileged(req);
+            let copied = self.fs.copy_range(from, to, len, outsider);
+            let pages = Arc::clone(&self.pages);
+            let answer = move |reply, copied| {
+                // It was read, and the kernel does not see that.
+                pages.forget_attributes(ino_in.0);
+                Self::written(reply, copied);
+            };
+            self.settle(about(req, ino_out), reply, answer, copied, || {
+                Box::new(move |fs| fs.copy_range(from, to, len, outsider))
+            });
         });
     }
 }

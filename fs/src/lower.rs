@@ -16,6 +16,21 @@ use crate::sys::{Errno, Result};
 use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;
 
+/// Why bytes of the lower cannot be read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// These chunks have to be brought to this machine first ([`ChunkCache::bring`]).
+    Far(Vec<u32>),
+    /// They cannot be read at all.
+    Failed(Errno),
+}
+
+impl From<Errno> for Unread {
+    fn from(errno: Errno) -> Unread {
+        Unread::Failed(errno)
+    }
+}
+
 /// The flattened stack of a mount.
 #[derive(Debug)]
 pub struct Lower {
@@ -63,7 +78,7 @@ impl Lower {
     /// `size` bytes long: what the lower has no bytes for reads as zeros.
     ///
     /// # Errors
-    /// EIO when a chunk cannot be had or is not what the index promised; the log says which.
+    /// Chunks have to be brought first; or EIO when one is not what the index promised: the log says which.
     pub fn read(
         &self,
         row: Ino,
@@ -71,10 +86,10 @@ impl Lower {
         len: usize,
         size: u64,
         out: &mut Vec<u8>,
-    ) -> Result<()> {
-        if self.chunks.is_slow() {
-            let parts = self.parts_of(row, offset, len, size);
-            self.chunks.expect(parts.map(|(id, _)| id));
+    ) -> std::result::Result<(), Unread> {
+        // All or nothing: what is decoded for a read that then waits may be dropped meanwhile.
+        if self.chunks.is_slow() && !self.is_near(row, offset, len, size) {
+            return Err(Unread::Far(self.chunks_of(row, offset, len, size)));
         }
         let copy =
             |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
@@ -100,9 +115,18 @@ impl Lower {
     }
 
     /// Whether such a read needs no server.
-    pub fn is_near(&self, row: Ino, offset: u64, len: usize) -> bool {
-        let mut parts = self.parts_of(row, offset, len, u64::MAX);
+    pub fn is_near(&self, row: Ino, offset: u64, len: usize, size: u64) -> bool {
+        let mut parts = self.parts_of(row, offset, len, size);
         parts.all(|(id, _)| self.chunks.is_near(id))
+    }
+
+    /// The chunks that such a read needs.
+    pub fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> Vec<u32> {
+        let parts = self.parts_of(row, offset, len, size);
+        let mut ids: Vec<u32> = parts.map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     /// The chunks that such a read takes from, in order, and how far into each it goes.
@@ -134,8 +158,8 @@ impl Lower {
         len: usize,
         size: u64,
         out: &mut Vec<u8>,
-        copy: impl Fn(u32, usize, &mut [u8]) -> Result<bool>,
-    ) -> Result<bool> {
+        copy: impl Fn(u32, usize, &mut [u8]) -> std::result::Result<bool, Unread>,
+    ) -> std::result::Result<bool, Unread> {
         let end = offset.saturating_add(len as u64).min(size);
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
             out.clear();
@@ -157,7 +181,7 @@ impl Lower {
                 .zip(at.checked_sub(done))
                 .and_then(|(place, hole)| place.split_at_mut_checked(hole))
             else {
-                return Err(Errno::IO);
+                return Err(Errno::IO.into());
             };
             hole.fill(0);
             if !copy(extent.chunk, inside, place)? {

@@ -73,6 +73,8 @@ pub struct Requests {
     counters: [Counter; NAMES.len()],
     /// Requests that met a fault in this program: answered EIO.
     pub panics: AtomicU64,
+    /// Requests that wait for a server now.
+    pub waiting: AtomicU64,
 }
 
 /// One kind of request, as reported.

@@ -38,6 +38,13 @@ pub struct Status {
     pub requests: Vec<Report>,
     /// Requests that met a fault in the daemon.
     pub panics: u64,
+    /// Requests that wait for a server now.
+    #[serde(default)]
+    pub waiting_requests: u64,
+    /// After so many seconds the kernel ends a mount that has not answered a request; absent: never. A request is answered
+    /// with EIO before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_timeout_s: Option<u64>,
     /// Seconds since the mount began.
     pub uptime_s: u64,
     /// Milliseconds from the kernel's start (`CLOCK_MONOTONIC`) to the mount.
@@ -74,6 +81,8 @@ pub struct Fixed {
     pub began: std::time::Instant,
     /// See [`Status::mounted_ms`].
     pub mounted_ms: u64,
+    /// See [`Status::request_timeout_s`].
+    pub request_timeout: Option<std::time::Duration>,
 }
 
 /// The status of `fs` now.
@@ -97,6 +106,8 @@ pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
         },
         requests: requests.report(),
         panics: requests.panics.load(Ordering::Relaxed),
+        waiting_requests: requests.waiting.load(Ordering::Relaxed),
+        request_timeout_s: fixed.request_timeout.map(|limit| limit.as_secs()),
         uptime_s: fixed.began.elapsed().as_secs(),
         mounted_ms: fixed.mounted_ms,
         source: fs.lower.chunks.source_status(),
@@ -139,6 +150,19 @@ impl Status {
                 text,
                 "{:>12} {:>10}  mean {:>9.1} us  longest {:>11.1} us",
                 request.name, request.count, request.mean_us, request.longest_us
+            );
+        }
+        if self.waiting_requests > 0 {
+            let _ = writeln!(
+                text,
+                "waiting for a server: {} requests",
+                self.waiting_requests
+            );
+        }
+        if let Some(limit) = self.request_timeout_s {
+            let _ = writeln!(
+                text,
+                "request time-out of the kernel (fs.fuse): {limit} s; what a server does not give before that is EIO"
             );
         }
         if self.panics > 0 {

@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod object;
 pub mod process;
 pub mod signals;
+pub mod tasks;
 
 pub use rustix::io::Errno;
 

@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
 use super::client::program;
 use super::site::Site;
 
@@ -36,8 +38,26 @@ impl Bakery {
         panic!("bakery serve does not listen");
     }
 
+    /// Stops it, until the value is dropped: connections stay, and nothing comes.
+    pub(super) fn stop(&self) -> Stopped {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::STOP).unwrap();
+        // Its threads stop one after the other.
+        waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+        Stopped(pid)
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+/// A server that is stopped.
+pub(super) struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 

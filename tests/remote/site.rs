@@ -36,8 +36,21 @@ fn content(seed: u32, len: usize) -> Vec<u8> {
 
 impl Site {
     pub(super) fn new() -> Site {
+        let mut site = Site::empty();
+        site.publish();
+        site
+    }
+
+    /// A system with these files.
+    pub(super) fn with(files: BTreeMap<String, Vec<u8>>) -> Site {
+        let mut site = Site::empty();
+        site.publish_files(files);
+        site
+    }
+
+    fn empty() -> Site {
         let place = tempfile::tempdir().unwrap();
-        let mut site = Site {
+        let site = Site {
             place,
             files: BTreeMap::new(),
             version: 0,
@@ -46,7 +59,6 @@ impl Site {
         site.keys().create().unwrap();
         let (root, head) = (site.keys().root(None).unwrap(), site.keys().head().unwrap());
         keys::first(&store, &root, &head).unwrap();
-        site.publish();
         site
     }
 
@@ -77,8 +89,7 @@ impl Site {
 
     /// Publishes the next revision, with contents of its own.
     pub(super) fn publish(&mut self) -> u64 {
-        self.version += 1;
-        let salt = u32::from(self.version) * 1000;
+        let salt = u32::from(self.version + 1) * 1000;
         let mut files: BTreeMap<String, Vec<u8>> = (0..60u32)
             .map(|i| {
                 (
@@ -93,6 +104,11 @@ impl Site {
         sparse[500_000..600_000].copy_from_slice(&content(salt + 79, 100_000));
         files.insert("sparse".into(), sparse);
         files.insert("twin".into(), files["middle"].clone());
+        self.publish_files(files)
+    }
+
+    fn publish_files(&mut self, files: BTreeMap<String, Vec<u8>>) -> u64 {
+        self.version += 1;
         let layer = self.path(&format!("{}.layer", self.version));
         write_layer(&layer, &files);
         let import = Import {

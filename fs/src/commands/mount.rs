@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::MountArgs;
 use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
+use crate::fuse::limit;
 use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
 use crate::mount_table;
@@ -83,8 +84,12 @@ pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     if args.foreground || args.supervised {
         if args.supervised {
             let _ = rustix::process::setsid();
+            sys::process::end_with_parent(true);
         }
         log_to_stderr(verbose);
+        if args.supervised && !is_heard() {
+            bail!("whoever wanted the mount has gone");
+        }
         serve(&request, args.supervised)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -126,6 +131,17 @@ pub fn start_in_background(
     Ok(ExitCode::from(
         u8::try_from(status.code().unwrap_or(2)).unwrap_or(2),
     ))
+}
+
+/// Whether somebody still waits for the word that the mount is up.
+fn is_heard() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let out = std::io::stdout();
+    let mut ends = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec::default();
+    let polled = rustix::event::poll(&mut ends, Some(&at_once));
+    let [end] = &ends;
+    polled.is_err() || !end.revents().contains(PollFlags::ERR)
 }
 
 /// `LAYERFS_LOG` (a level, or TARGET=LEVEL,…) wins over `-v`.
@@ -207,15 +223,13 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let threads = options.threads.unwrap_or_else(default_threads);
     let fixed = Fixed {
         layers: names_of(&stack),
-        mode: if options.passthrough {
-            "passthrough"
-        } else {
-            "default"
-        },
+        mode: mode_of(options),
         threads,
         began: std::time::Instant::now(),
         mounted_ms: sys::process::since_start_ms(),
+        request_timeout: limit::request_timeout(),
     };
+    say_request_timeout(fixed.request_timeout.filter(|_| request.is_url()));
     let mut flags = options.flags;
     if read_only {
         flags |= rustix::mount::MountFlags::RDONLY;
@@ -238,10 +252,29 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let attached = session::attach(adapter, &place)?;
     look_after(&stack, &place, attached.device.clone(), options.root_duty);
     drop(fs);
-    settle(options, supervised)?;
+    settle(options, supervised).inspect_err(|_| {
+        let _ = super::umount::detach(&place.mountpoint, true);
+    })?;
     attached
         .serve()
+        .inspect_err(|error| tracing::error!(%error, "the mount has ended"))
         .context("the connection to the kernel broke")
+}
+
+fn say_request_timeout(timeout: Option<std::time::Duration>) {
+    if let Some(timeout) = timeout {
+        tracing::warn!(
+            seconds = timeout.as_secs(),
+            "fs.fuse.default_request_timeout or max_request_timeout is set: the kernel ends a mount that leaves a request without an answer for so long, so what a server does not give in three quarters of that is EIO"
+        );
+    }
+}
+
+fn mode_of(options: &MountOptions) -> &'static str {
+    match options.passthrough {
+        true => "passthrough",
+        false => "default",
+    }
 }
 
 fn names_of(stack: &Stack) -> Vec<(String, u64)> {
@@ -307,6 +340,7 @@ fn settle(options: &MountOptions, supervised: bool) -> anyhow::Result<()> {
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     if supervised {
+        sys::process::end_with_parent(false);
         let mut out = std::io::stdout();
         out.write_all(READY)
             .and_then(|()| out.flush())

@@ -4,6 +4,7 @@ use layerfmt::Ino;
 use rustix::fs::{Timespec, Timestamps};
 
 use super::copy_data::{Kept, mtime_of};
+use super::far::Stop;
 use super::reply::{
     Attr, Caller, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK,
     lower_id, row_of,
@@ -113,14 +114,24 @@ impl LayerFs {
     /// Change attributes; only metadata is copied up for it.
     ///
     /// # Errors
-    /// EROFS without an upper, or what the upper's file system says.
-    pub fn setattr(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
+    /// Data to be copied up is far; EROFS without an upper, or what the upper's file system says.
+    pub fn setattr(
+        &self,
+        id: NodeId,
+        changes: &Changes,
+        caller: Caller,
+    ) -> std::result::Result<Attr, Stop> {
         self.upper()?;
         protection::takes(&self.read_tree(), id, changes)?;
         if let Some(size) = changes.size {
             let _data = self.data_lock(id)?;
             self.truncate(id, size)?;
         }
+        Ok(self.change_attributes(id, changes, caller)?)
+    }
+
+    /// All changes but the size, which is done.
+    fn change_attributes(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
         let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
         if !known {
             self.copy_up(&mut self.write_tree(), id)?;

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use layerfmt::Ino;
 use rustix::fs::{FallocateFlags, Stat, Timespec, Timestamps, XattrFlags};
 
-use super::data::{COPY_LEN, open_data, write_all};
+use super::data::{Bytes, COPY_LEN, open_data, write_all};
+use super::far::{Far, Need, Stop};
 use super::reply::{NodeId, REGULAR};
+use super::spool::copy_spooled;
 use super::tree::Node;
 use super::{LayerFs, lock};
 use crate::sys::object::At;
@@ -115,10 +117,38 @@ pub(super) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
 }
 
 impl LayerFs {
-    /// Move the data of `id` to the upper, up to `limit` bytes of it. Its data lock is held.
-    pub(super) fn take_data(&self, id: NodeId, limit: u64) -> Result<Arc<OwnedFd>> {
+    /// What a copy-up of `id`, up to `limit` bytes of it, needs from afar.
+    fn far(&self, id: NodeId, limit: u64) -> Option<Need> {
+        if limit == 0 || !self.lower.chunks.is_slow() {
+            return None;
+        }
+        let Ok(Bytes::Lower { row, size }) = self.bytes(id) else {
+            return None;
+        };
+        let inode = self
+            .lower
+            .index
+            .inode(row)
+            .filter(|inode| inode.is_file())?;
+        let end = size.min(inode.size).min(limit);
+        let need = Need { id, row, end };
+        let len = usize::try_from(end).unwrap_or(usize::MAX);
+        let near = self.is_near(&need, 0, len) || self.spools.find(row, end).is_some();
+        (!near).then_some(need)
+    }
+
+    /// Move the data of `id` to the upper, up to `limit` bytes of it. Its data lock is held. Nothing is changed if some of it
+    /// is far.
+    pub(super) fn take_data(
+        &self,
+        id: NodeId,
+        limit: u64,
+    ) -> std::result::Result<Arc<OwnedFd>, Stop> {
         if let Some(file) = self.open_file(id) {
             return Ok(file);
+        }
+        if let Some(need) = self.far(id, limit) {
+            return Err(Stop::Far(Far::Data(need)));
         }
         let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
         if !known {
@@ -129,7 +159,7 @@ impl LayerFs {
             let tree = self.read_tree();
             let node = tree.get(id).ok_or(Errno::STALE)?;
             if node.kind != REGULAR {
-                return Err(Errno::INVAL);
+                return Err(Errno::INVAL.into());
             }
             let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
             match node.row {
@@ -144,7 +174,22 @@ impl LayerFs {
         let mut tree = self.write_tree();
         let node = tree.get_mut(id).ok_or(Errno::STALE)?;
         settle(node, marks, &At::File(&file))?;
-        copied?;
+        if let Err(stop) = copied {
+            drop(tree);
+            // It was said to be near and was not: all of it is brought.
+            return Err(match stop {
+                Stop::Far(_) => Stop::Far(Far::Data(Need {
+                    id,
+                    row,
+                    end: self
+                        .lower
+                        .index
+                        .inode(row)
+                        .map_or(0, |inode| inode.size.min(limit)),
+                })),
+                failed => failed,
+            });
+        }
         for mark in [&marks.metacopy, &marks.redirect] {
             gone(rustix::fs::fremovexattr(&file, &mark[..]))?;
         }
@@ -171,14 +216,17 @@ impl LayerFs {
     }
 
     /// Copy the data of row `row` into the upper's `file`. A failure leaves the file reading from the lower.
-    fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> Result<()> {
+    fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> std::result::Result<(), Stop> {
         let stat = rustix::fs::fstat(file)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
         let own_size = u64::try_from(stat.st_size).unwrap_or(0);
         let end = own_size.min(inode.size).min(limit);
-        let mut copied = self.copy_data(file, row, end);
+        let mut copied = match self.spools.find(row, end) {
+            Some(spool) => copy_spooled(&spool, file, end).map_err(Stop::from),
+            None => self.copy_data(file, row, 0, end),
+        };
         if copied.is_ok() && !self.settings.volatile && end > 0 {
-            copied = rustix::fs::fdatasync(file);
+            copied = rustix::fs::fdatasync(file).map_err(Stop::from);
         }
         if copied.is_err() {
             // Give back what a full disk was filled with: the file still reads from the lower.
@@ -187,19 +235,25 @@ impl LayerFs {
         }
         if copied.is_ok() && limit < own_size {
             // Before the mark goes: what lies behind was not copied and must never be seen.
-            copied = rustix::fs::ftruncate(file, limit);
+            copied = rustix::fs::ftruncate(file, limit).map_err(Stop::from);
         }
         copied
     }
 
-    /// Copy the data of row `row` up to `end`; holes stay holes.
-    fn copy_data(&self, file: &OwnedFd, row: Ino, end: u64) -> Result<()> {
-        let (mut offset, mut bytes) = (0, Vec::new());
+    /// Copy the data of row `row` from `offset` up to `end`; holes stay holes.
+    pub(super) fn copy_data(
+        &self,
+        file: &OwnedFd,
+        row: Ino,
+        mut offset: u64,
+        end: u64,
+    ) -> std::result::Result<(), Stop> {
+        let mut bytes = Vec::new();
         while offset < end {
             offset = match self.lower.seek(row, offset, end, false) {
                 Ok(data) => data,
                 Err(Errno::NXIO) => break,
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             };
             let hole = self.lower.seek(row, offset, end, true)?;
             let len = usize::try_from(hole.saturating_sub(offset))

@@ -8,6 +8,7 @@ use layerfmt::Ino;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::LayerFs;
+use super::far::Stop;
 use super::reply::{Caller, NodeId, REGULAR, row_of};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
@@ -25,18 +26,24 @@ impl LayerFs {
     /// Up to `len` bytes of `id` from `offset` into `out` (replaced); fewer only at the end.
     ///
     /// # Errors
-    /// EIO for a damaged chunk, or what the upper's file system says.
-    pub fn read(&self, id: NodeId, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    /// Some of it is far; EIO for a damaged chunk, or what the upper's file system says.
+    pub fn read(
+        &self,
+        id: NodeId,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<(), Stop> {
         match self.bytes(id)? {
-            Bytes::Lower { row, size } => self.lower.read(row, offset, len, size, out),
-            Bytes::Upper(file) => read_upper(&file, offset, len, out),
+            Bytes::Lower { row, size } => Ok(self.lower.read(row, offset, len, size, out)?),
+            Bytes::Upper(file) => Ok(read_upper(&file, offset, len, out)?),
         }
     }
 
     /// As [`LayerFs::read`], unless something may have to be fetched or decoded for it: then false.
     ///
     /// # Errors
-    /// As [`LayerFs::read`].
+    /// What the upper's file system says.
     pub fn read_at_hand(
         &self,
         id: NodeId,
@@ -84,14 +91,14 @@ impl LayerFs {
     /// Write `data` at `offset`; takes set-user-ID and set-group-ID away from who writes `unprivileged`.
     ///
     /// # Errors
-    /// ENOSPC and the like from the upper's file system; nothing else is harmed.
+    /// Data to be copied up is far; ENOSPC and the like from the upper's file system: nothing else is harmed.
     pub fn write(
         &self,
         id: NodeId,
         offset: u64,
         data: &[u8],
         unprivileged: Option<Caller>,
-    ) -> Result<usize> {
+    ) -> std::result::Result<usize, Stop> {
         let file = match self.open_file(id) {
             Some(file) => file,
             None => self.writable_at(id, offset)?,
@@ -103,7 +110,7 @@ impl LayerFs {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
-                Err(errno) if done == 0 => return Err(errno),
+                Err(errno) if done == 0 => return Err(errno.into()),
                 Err(_) => break,
             }
         }
@@ -114,7 +121,10 @@ impl LayerFs {
     }
 
     /// The open file of `id`, with all its data in the upper.
-    pub fn writable(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+    ///
+    /// # Errors
+    /// That data is far, or what the upper's file system says.
+    pub fn writable(&self, id: NodeId) -> std::result::Result<Arc<OwnedFd>, Stop> {
         self.upper()?;
         if let Some(file) = self.open_file(id) {
             return Ok(file);
@@ -125,12 +135,12 @@ impl LayerFs {
     }
 
     /// As [`LayerFs::writable`], to write at `offset`.
-    fn writable_at(&self, id: NodeId, offset: u64) -> Result<Arc<OwnedFd>> {
+    fn writable_at(&self, id: NodeId, offset: u64) -> std::result::Result<Arc<OwnedFd>, Stop> {
         let file = self.writable(id)?;
         if self.only_grows(id)? {
             let end = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
             if offset != end {
-                return Err(Errno::PERM);
+                return Err(Errno::PERM.into());
             }
         }
         Ok(file)
@@ -151,15 +161,15 @@ impl LayerFs {
     }
 
     /// Change the size of a file; its data lock is held.
-    pub(super) fn truncate(&self, id: NodeId, size: u64) -> Result<()> {
+    pub(super) fn truncate(&self, id: NodeId, size: u64) -> std::result::Result<(), Stop> {
         let file = self.take_data(id, size)?;
-        rustix::fs::ftruncate(&file, size)
+        Ok(rustix::fs::ftruncate(&file, size)?)
     }
 
     /// fallocate(2).
     ///
     /// # Errors
-    /// EOPNOTSUPP where the upper's file system cannot, ENOSPC.
+    /// Data to be copied up is far; EOPNOTSUPP where the upper's file system cannot, ENOSPC.
     pub fn fallocate(
         &self,
         id: NodeId,
@@ -167,11 +177,11 @@ impl LayerFs {
         len: u64,
         mode: u32,
         unprivileged: Option<Caller>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Stop> {
         let file = self.writable(id)?;
         let within = FallocateFlags::KEEP_SIZE.bits();
         if self.only_grows(id)? && mode & !within != 0 {
-            return Err(Errno::PERM);
+            return Err(Errno::PERM.into());
         }
         rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, len)?;
         if let Some(caller) = unprivileged {
@@ -208,7 +218,14 @@ impl LayerFs {
         to: (NodeId, u64),
         len: u64,
         unprivileged: Option<Caller>,
-    ) -> Result<usize> {
+    ) -> std::result::Result<usize, Stop> {
+        self.upper()?;
+        // What is copied is there before the target changes.
+        let mut bytes = Vec::new();
+        if let Bytes::Lower { row, size } = self.bytes(from.0)? {
+            let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
+            self.lower.read(row, from.1, len, size, &mut bytes)?;
+        }
         let target = self.writable_at(to.0, to.1)?;
         if let Some(caller) = unprivileged {
             self.drop_privileges(to.0, caller)?;
@@ -216,17 +233,10 @@ impl LayerFs {
         if let Bytes::Upper(source) = self.bytes(from.0)? {
             let (mut at, mut put) = (from.1, to.1);
             let len = usize::try_from(len).unwrap_or(usize::MAX);
-            return rustix::fs::copy_file_range(
-                &source,
-                Some(&mut at),
-                &target,
-                Some(&mut put),
-                len,
-            );
+            let copied =
+                rustix::fs::copy_file_range(&source, Some(&mut at), &target, Some(&mut put), len);
+            return Ok(copied?);
         }
-        let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
-        let mut bytes = Vec::new();
-        self.read(from.0, from.1, len, &mut bytes)?;
         write_all(&target, &bytes, to.1)?;
         Ok(bytes.len())
     }
@@ -275,7 +285,7 @@ pub(super) fn open_data(at: &At<'_>) -> Result<OwnedFd> {
     }
 }
 
-fn read_upper(file: &OwnedFd, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn read_upper(file: &OwnedFd, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
     out.clear();
     out.reserve(len);
     while out.len() < len {

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::LayerFs;
 use super::data::Bytes;
+use super::far::Stop;
 use super::reply::{NodeId, lower_id};
 use crate::fetch::hot::HotFile;
-use crate::sys::Result;
 
 /// Pages read at once at most: 1 MiB.
 const PAGES_MAX: u32 = 256;
@@ -23,7 +23,7 @@ impl LayerFs {
         let mut since = Instant::now();
         let mut done = 0;
         while let Some(file) = files.get(done) {
-            if self.is_near(file) {
+            if self.is_file_near(file) {
                 let _ = self.pages_of(file, &mut data, take);
                 (done, since) = (done + 1, Instant::now());
             } else if since.elapsed() < patience {
@@ -35,9 +35,9 @@ impl LayerFs {
         done
     }
 
-    fn is_near(&self, file: &HotFile) -> bool {
+    fn is_file_near(&self, file: &HotFile) -> bool {
         file.parts(u32::MAX)
-            .all(|(offset, len)| self.lower.is_near(file.row, offset, len))
+            .all(|(offset, len)| self.lower.is_near(file.row, offset, len, u64::MAX))
     }
 
     fn pages_of(
@@ -45,7 +45,7 @@ impl LayerFs {
         file: &HotFile,
         data: &mut Vec<u8>,
         take: &mut dyn FnMut(NodeId, u64, &[u8]),
-    ) -> Result<()> {
+    ) -> Result<(), Stop> {
         let id = lower_id(file.row);
         for (offset, len) in file.parts(PAGES_MAX) {
             let Bytes::Lower { row, size } = self.bytes(id)? else {

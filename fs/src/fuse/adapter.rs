@@ -1,8 +1,6 @@
 //! The adapter's state, how requests are guarded, and the answers several requests share.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,17 +13,16 @@ use fuser::{
 };
 
 use super::convert;
+use super::parked::{About, Call, Lot, call};
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
-use super::store::{PageStore, STORE};
-use super::workers::Workers;
-use crate::fetch::QUESTION_PREFIX;
-use crate::filesystem::reply::{Attr, Caller, NodeId, ROOT_ID};
-use crate::filesystem::{LayerFs, Make, Protection};
+use super::store::PageStore;
+use crate::filesystem::reply::{Attr, Caller, NodeId};
+use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
 use crate::spare::Spare;
-use crate::status::{Fixed, STATUS_XATTR};
+use crate::status::Fixed;
 use crate::sys;
 
 /// How long the kernel may remember: nothing changes behind its back.
@@ -37,22 +34,22 @@ const TRANSFER_LEN_MAX: u32 = 1 << 20;
 /// Largest read of local layers with chunks of the usual length, bytes: the read-ahead is then several requests, which
 /// several threads answer, and who waits for a page waits for one of them.
 const NEAR_READ_LEN: u32 = 256 << 10;
-/// Requests the kernel may have under way without waiting.
-const BACKGROUND_MAX: u16 = 64;
+/// Requests of its own accord (read-ahead) that the kernel may have under way. Those that wait for a server count: there
+/// must be room for more, or no file could be read any more.
+const BACKGROUND_MAX: u16 = u16::MAX;
 /// How a file is opened through us: the page cache stays, no flush is sent.
 const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
-/// Threads for reads that may have to wait for the network.
-const SLOW_READERS: usize = 16;
 
 /// A mounted [`LayerFs`].
 pub struct Adapter {
     pub(super) fs: Arc<LayerFs>,
     pub(super) requests: Arc<Requests>,
     fixed: Fixed,
-    pub(super) workers: Option<Workers>,
+    /// Where requests wait for a server, if there is one.
+    pub(super) lot: Option<Lot>,
     pub(super) buffers: Arc<Spare>,
     /// Open files, in the passthrough mode.
-    pub(super) opens: Option<OpenTable>,
+    pub(super) opens: Option<Arc<OpenTable>>,
     pub(super) pages: Arc<PageStore>,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
@@ -69,18 +66,21 @@ impl std::fmt::Debug for Adapter {
 impl Adapter {
     /// An adapter for `fs`.
     pub fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
-        let workers = fs
-            .lower
-            .chunks
-            .is_slow()
-            .then(|| Workers::new(SLOW_READERS));
         let requests: Arc<Requests> = Arc::default();
+        let slow = fs.lower.chunks.is_slow();
+        let lot = slow.then(|| {
+            Lot::new(
+                Arc::clone(&fs),
+                Arc::clone(&requests),
+                fixed.request_timeout,
+            )
+        });
         Adapter {
             fs,
             pages: Arc::new(PageStore::new(Arc::clone(&requests))),
             requests,
             fixed,
-            workers,
+            lot,
             buffers: Arc::default(),
             opens: None,
             root_stat: None,
@@ -116,7 +116,7 @@ impl Adapter {
     /// Let the kernel read and write files of the upper itself, if it can.
     #[must_use]
     pub fn with_passthrough(mut self, wanted: bool) -> Adapter {
-        self.opens = (wanted && self.fs.is_writable()).then(OpenTable::default);
+        self.opens = (wanted && self.fs.is_writable()).then(Arc::default);
         self
     }
 
@@ -209,21 +209,40 @@ impl Adapter {
         let _ = config.set_max_background(BACKGROUND_MAX);
     }
 
+    /// Answers a request, or parks it: `again` makes what is then tried again.
+    pub(super) fn settle<R: Send + 'static, T: 'static>(
+        &self,
+        about: About,
+        reply: R,
+        answer: impl Fn(R, sys::Result<T>) + Send + 'static,
+        done: Result<T, Stop>,
+        again: impl FnOnce() -> Again<T>,
+    ) {
+        let done = match (done, &self.lot) {
+            (Ok(done), lot) => {
+                answer(reply, Ok(done));
+                if let Some(lot) = lot {
+                    lot.look_again(about.node);
+                }
+                return;
+            }
+            (Err(Stop::Far(far)), Some(lot)) => {
+                return lot.park(about, call(reply, answer, again()), far);
+            }
+            (Err(Stop::Far(_)), None) => Err(sys::Errno::IO),
+            (Err(Stop::Errno(errno)), _) => Err(errno),
+        };
+        answer(reply, done);
+    }
+
     /// Answer OPEN.
-    pub(super) fn open_file(&self, id: NodeId, mode: OpenAccMode, reply: ReplyOpen) {
+    pub(super) fn open_file(&self, about: About, mode: OpenAccMode, reply: ReplyOpen) {
         // The kernel then never asks again, and opens without us.
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
         };
-        let file = match mode {
-            OpenAccMode::O_RDONLY => self.fs.upper_data(id),
-            _ => self.writable_file(id).map(Some),
-        };
-        let file = file.and_then(|file| match file {
-            Some(file) if self.passes(id)? => Ok(Some(file)),
-            _ => Ok(None),
-        });
-        match file {
+        let (id, opens) = (about.node, Arc::clone(opens));
+        let answer = move |reply: ReplyOpen, file: sys::Result<Option<Arc<OwnedFd>>>| match file {
             Ok(file) => match opens.open(id, file, |file| reply.open_backing(file)) {
                 Some(backing) => {
                     reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
@@ -231,23 +250,13 @@ impl Adapter {
                 None => reply.opened(CACHED, KEEP),
             },
             Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    /// Whether the kernel may write to `id` past us: not to what loses set-user-ID thereby, or is protected.
-    fn passes(&self, id: NodeId) -> sys::Result<bool> {
-        let open = self.fs.protection(id)? == Protection::default();
-        Ok(open && !self.fs.getattr(id)?.gives_rights())
-    }
-
-    /// The file of `id`, with its data in the upper; how many blocks that takes the kernel shall ask.
-    fn writable_file(&self, id: NodeId) -> sys::Result<Arc<OwnedFd>> {
-        let below = self.fs.upper_data(id)?.is_none();
-        let file = self.fs.writable(id)?;
-        if below {
-            self.pages.forget_attributes(id);
-        }
-        Ok(file)
+        };
+        let reads = mode == OpenAccMode::O_RDONLY;
+        let pages = Arc::clone(&self.pages);
+        let file = file_to_open(&self.fs, &pages, id, reads);
+        self.settle(about, reply, answer, file, || {
+            Box::new(move |fs| file_to_open(fs, &pages, id, reads))
+        });
     }
 
     /// Answer RELEASE: of what was written through a mapping past us the kernel knows no time.
@@ -259,49 +268,72 @@ impl Adapter {
         }
     }
 
-    /// Answer READ; one that may have to fetch something is not made on the thread it came on.
-    pub(super) fn read_file(&self, id: NodeId, offset: u64, size: u32, reply: ReplyData) {
-        let Some(workers) = &self.workers else {
+    /// Answer READ; one that may have to read or decode something is not made on the thread it came on.
+    pub(super) fn read_file(&self, about: About, offset: u64, size: u32, reply: ReplyData) {
+        let (id, size) = (about.node, size as usize);
+        let Some(lot) = &self.lot else {
             return self.guard(Operation::Read, || {
                 self.buffers.with(|data| {
-                    let done = self.fs.read(id, offset, size as usize, data);
+                    let done = self.fs.read(id, offset, size, data);
+                    let done = done.map_err(|stop| match stop {
+                        Stop::Errno(errno) => errno,
+                        Stop::Far(_) => sys::Errno::IO,
+                    });
                     Self::data(reply, done, data);
                 });
             });
         };
-        let began = Instant::now();
         let mut reply = Some(reply);
         let answered = catch_unwind(AssertUnwindSafe(|| {
             self.buffers.with(|data| {
-                let done = match self.fs.read_at_hand(id, offset, size as usize, data) {
-                    Ok(false) => return false,
+                let done = match self.fs.read_at_hand(id, offset, size, data) {
+                    Ok(false) => return None,
                     done => done.map(drop),
                 };
                 reply
                     .take()
                     .into_iter()
                     .for_each(|reply| Self::data(reply, done, data));
-                true
+                Some(())
             })
         }));
+        let about = About {
+            counts_as: Some(Operation::Read),
+            ..about
+        };
         match (answered, reply) {
-            (Ok(false), Some(reply)) => self.read_later(workers, id, offset, size, reply),
-            (Ok(_), _) => self.requests.add(Operation::Read, began.elapsed()),
+            (Ok(None), Some(reply)) => {
+                let call = self.read_call(id, offset, size, reply);
+                match self.fs.far_chunks(id, offset, size) {
+                    Some(far) => lot.park(about, call, Far::Chunks(far)),
+                    None => lot.run(about, call),
+                }
+            }
+            (Ok(_), _) => self.requests.add(Operation::Read, about.since.elapsed()),
             (Err(_), _) => self.met_fault(Operation::Read),
         }
     }
 
-    fn read_later(&self, workers: &Workers, id: NodeId, offset: u64, size: u32, reply: ReplyData) {
-        let (fs, buffers) = (Arc::clone(&self.fs), Arc::clone(&self.buffers));
-        let requests = Arc::clone(&self.requests);
-        let began = Instant::now();
-        workers.run(Box::new(move || {
+    fn read_call(&self, id: NodeId, offset: u64, size: usize, reply: ReplyData) -> Call {
+        let buffers = Arc::clone(&self.buffers);
+        let mut reply = Some(reply);
+        Box::new(move |fs, turn| {
             buffers.with(|data| {
-                let done = fs.read(id, offset, size as usize, data);
-                Self::data(reply, done, data);
-            });
-            requests.add(Operation::Read, began.elapsed());
-        }));
+                let done = match turn.refused {
+                    Some(errno) => Err(errno),
+                    None => match fs.read(id, offset, size, data) {
+                        Ok(()) => Ok(()),
+                        Err(Stop::Far(far)) => return Some(far),
+                        Err(Stop::Errno(errno)) => Err(errno),
+                    },
+                };
+                reply
+                    .take()
+                    .into_iter()
+                    .for_each(|reply| Self::data(reply, done, data));
+                None
+            })
+        })
     }
 
     fn data(reply: ReplyData, done: sys::Result<()>, data: &[u8]) {
@@ -324,8 +356,9 @@ impl Adapter {
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
         };
+        // A new file has its data in the upper from the start.
         let made = self.fs.make(parent, name, make, caller).and_then(|attr| {
-            let file = self.fs.writable(attr.ino)?;
+            let file = self.fs.upper_data(attr.ino)?;
             Ok((attr, file))
         });
         let (attr, file) = match made {
@@ -333,7 +366,7 @@ impl Adapter {
             Err(errno) => return reply.error(convert::errno(errno)),
         };
         let (told, generation) = (convert::attr(&attr), Generation(0));
-        let file = Some(file).filter(|_| !attr.gives_rights());
+        let file = file.filter(|_| !attr.gives_rights());
         match opens.open(attr.ino, file, |file| reply.open_backing(file)) {
             Some(backing) => reply.created_passthrough(
                 kept(&attr),
@@ -345,28 +378,6 @@ impl Adapter {
             ),
             None => reply.created(kept(&attr), &told, generation, CACHED, KEEP),
         }
-    }
-
-    /// What root asks the source of chunks through attribute `name`, and who may wait for its answer.
-    pub(super) fn question(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        name: &OsStr,
-    ) -> Option<(&Workers, String)> {
-        let question = name.to_str()?.strip_prefix(QUESTION_PREFIX)?;
-        let asks = ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() != STATUS_XATTR;
-        let workers = self.workers.as_ref().filter(|_| asks)?;
-        Some((workers, question.to_owned()))
-    }
-
-    /// Find the answer to a question; may take long.
-    pub(super) fn answer(fs: &LayerFs, pages: &PageStore, question: &str) -> sys::Result<Vec<u8>> {
-        let answer = match question {
-            STORE => pages.answer(fs),
-            other => fs.lower.chunks.answer(other),
-        };
-        answer.ok_or(sys::Errno::NODATA)
     }
 
     /// The mount was mounted again with other flags for times of access.
@@ -382,6 +393,39 @@ impl Adapter {
         let status = crate::status::gather(&self.fs, &self.requests, &self.fixed);
         serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
     }
+}
+
+/// What a parked request does when it is tried again.
+pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
+
+/// The file that the kernel may read and write itself when `id` is opened: not what loses set-user-ID by a write, or is
+/// protected.
+fn file_to_open(
+    fs: &LayerFs,
+    pages: &PageStore,
+    id: NodeId,
+    reads: bool,
+) -> Result<Option<Arc<OwnedFd>>, Stop> {
+    let above = fs.upper_data(id)?;
+    let file = match (above, reads) {
+        (None, true) => return Ok(None),
+        (Some(file), true) => file,
+        (above, false) => {
+            let file = fs.writable(id)?;
+            if above.is_none() {
+                // How many blocks that takes the kernel shall ask.
+                pages.forget_attributes(id);
+            }
+            file
+        }
+    };
+    let open = fs.protection(id)? == Protection::default();
+    Ok((open && !fs.getattr(id)?.gives_rights()).then_some(file))
+}
+
+/// Who asks, and for which node.
+pub(super) fn about(req: &Request, ino: INodeNo) -> About {
+    About::new(ino.0, req.pid())
 }
 
 pub(super) fn caller(req: &Request) -> Caller {
@@ -408,8 +452,9 @@ pub(super) fn kept(attr: &Attr) -> &'static Duration {
 }
 
 /// Not FUSE_ASYNC_DIO: after an asynchronous direct write the kernel keeps the pages that others read meanwhile.
-fn wished() -> [InitFlags; 9] {
+fn wished() -> [InitFlags; 10] {
     [
+        InitFlags::FUSE_ABORT_ERROR,
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,

@@ -2,16 +2,15 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
 
 use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 
 use super::Adapter;
+use super::adapter::about;
 use crate::fetch::BOOT_REPORT;
 use crate::filesystem::reply::ROOT_ID;
 use crate::metrics::Operation;
 use crate::options::ACCESS_TIMES_XATTR;
-use crate::sys;
 
 impl Adapter {
     /// Take what root tells by setting attribute `name` of `ino`; the reply comes back if that is nothing of ours.
@@ -29,17 +28,13 @@ impl Adapter {
             });
             return None;
         }
-        let Some((workers, told)) = self.question(req, ino, name) else {
+        let Some((lot, told)) = self.question(req, ino, name) else {
             return Some(reply);
         };
         if told != BOOT_REPORT {
             return Some(reply);
         }
-        let (fs, value) = (Arc::clone(&self.fs), value.to_vec());
-        workers.run(Box::new(move || {
-            let taken = fs.lower.chunks.tell(&told, &value);
-            Self::empty(reply, taken.then_some(()).ok_or(sys::Errno::IO));
-        }));
+        self.tell_source(lot, about(req, ino), &told, value, reply);
         None
     }
 
@@ -52,13 +47,10 @@ impl Adapter {
         size: u32,
         reply: ReplyXattr,
     ) -> Option<ReplyXattr> {
-        let Some((workers, question)) = self.question(req, ino, name) else {
+        let Some((lot, question)) = self.question(req, ino, name) else {
             return Some(reply);
         };
-        let (fs, pages) = (Arc::clone(&self.fs), Arc::clone(&self.pages));
-        workers.run(Box::new(move || {
-            Self::value(reply, size, Self::answer(&fs, &pages, &question));
-        }));
+        self.ask_source(lot, about(req, ino), question, size, reply);
         None
     }
 }

@@ -52,6 +52,11 @@ pub enum SessionError {
         /// Why.
         source: Errno,
     },
+    /// The kernel has ended the mount's connection while it was mounted.
+    #[error(
+        "the kernel has ended the connection of {0} (a request time-out of fs.fuse, or an abort by hand): all of its files give ENOTCONN until it is mounted again"
+    )]
+    Aborted(PathBuf),
     /// The kernel or fusermount3 refused.
     #[error("FUSE: {0}")]
     Fuse(std::io::Error),
@@ -61,6 +66,7 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Attached {
     session: Session<Adapter>,
+    mountpoint: PathBuf,
     /// `major:minor` of the mount, if there is a /proc to find it in.
     pub device: Option<String>,
 }
@@ -102,7 +108,11 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
             if let Some(read_ahead) = device.as_deref().and_then(ReadAhead::of) {
                 read_ahead.set_usual();
             }
-            Ok(Attached { session, device })
+            Ok(Attached {
+                session,
+                mountpoint: path.clone(),
+                device,
+            })
         }
         Err(Errno::PERM) => attach_as_user(adapter, place, config),
         Err(source) => Err(SessionError::Mount {
@@ -162,16 +172,30 @@ fn attach_as_user(
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
     pages.connect(session.notifier());
     let device = mount_table::device_now(&place.mountpoint);
-    Ok(Attached { session, device })
+    Ok(Attached {
+        session,
+        mountpoint: place.mountpoint.clone(),
+        device,
+    })
 }
 
 impl Attached {
     /// Answer requests until the file system is unmounted.
     ///
     /// # Errors
-    /// When the connection to the kernel breaks.
+    /// When the connection to the kernel breaks, or is ended by it.
     pub fn serve(self) -> Result<(), SessionError> {
-        self.session.run().map_err(SessionError::Fuse)
+        let ended = self.session.run();
+        let aborted = ended
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::ECONNABORTED));
+        // A time-out ends the connection like an unmount, but the mount stays.
+        let table = mount_table::read().unwrap_or_default();
+        let device = self.device.as_deref();
+        if aborted || device.is_some_and(|device| mount_table::lists(&table, device)) {
+            return Err(SessionError::Aborted(self.mountpoint));
+        }
+        ended.map_err(SessionError::Fuse)
     }
 }
 

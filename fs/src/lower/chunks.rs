@@ -8,11 +8,14 @@ use layerfmt::{Chunk, Index, Source};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
+use super::Unread;
 use super::decoded::Decoded;
 use crate::fetch::hot::HotFile;
-use crate::fetch::{ChunkSource, SourceError};
+use crate::fetch::{Answer, ChunkSource, Coming, NotCome, SourceError, Then};
 use crate::spare::Spare;
-use crate::sys::{Errno, Result};
+use crate::sys::Errno;
+
+type Result<T> = std::result::Result<T, Unread>;
 
 /// Bookkeeping of one entry, counted with its bytes.
 const ENTRY_LEN: u64 = 96;
@@ -49,7 +52,7 @@ pub struct ChunkCache {
     spare: Arc<Spare>,
     decoded: Cache<u32, Arc<Decoded>, ByLength>,
     /// What happened so far.
-    pub counters: ChunkCounters,
+    pub counters: Arc<ChunkCounters>,
 }
 
 impl std::fmt::Debug for ChunkCache {
@@ -89,7 +92,7 @@ impl ChunkCache {
             source,
             spare: Arc::default(),
             decoded: one_shard(items, capacity),
-            counters: ChunkCounters::default(),
+            counters: Arc::default(),
         }
     }
 
@@ -98,7 +101,7 @@ impl ChunkCache {
     /// is full, a chunk of which little is wanted is decoded no further than that.
     ///
     /// # Errors
-    /// EIO, with a log line naming layer, chunk and offset.
+    /// The chunk has to be brought first; or EIO, with a log line naming layer, chunk and offset.
     pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<()> {
         if self.copy_at_hand(id, inside, place) {
             return Ok(());
@@ -126,7 +129,7 @@ impl ChunkCache {
         self.decoded.insert(id, Arc::clone(&decoded));
         match self.give(id, &decoded, inside, place) {
             true => Ok(()),
-            false => Err(Errno::IO),
+            false => Err(Errno::IO.into()),
         }
     }
 
@@ -162,14 +165,27 @@ impl ChunkCache {
         len.min(most)
     }
 
-    /// Chunks `ids` will be copied from, one after the other: a source that fetches gets them together.
-    pub fn expect(&self, ids: impl Iterator<Item = u32>) {
-        let mut ids: Vec<u32> = ids.filter(|id| !self.decoded.contains_key(id)).collect();
-        ids.dedup();
-        if ids.len() > 1 {
-            let chunks: Vec<Chunk> = ids.iter().filter_map(|id| self.index.chunk(*id)).collect();
-            self.source.expect(&chunks);
-        }
+    /// Gets chunks `ids` to this machine; see [`ChunkSource::bring`].
+    pub fn bring(&self, ids: &[u32], then: Then) -> Box<dyn Coming> {
+        let chunks: Vec<(u32, Chunk)> = ids
+            .iter()
+            .filter_map(|id| self.index.chunk(*id).map(|chunk| (*id, chunk)))
+            .collect();
+        let (index, counters) = (Arc::clone(&self.index), Arc::clone(&self.counters));
+        let heard = move |came: std::result::Result<(), NotCome>| {
+            if let Err(NotCome { chunk, error }) = &came {
+                counters.failed.fetch_add(1, Ordering::Relaxed);
+                say_lost(&index, *chunk, error);
+            }
+            then(came);
+        };
+        self.source.bring(&chunks, Box::new(heard))
+    }
+
+    /// The stored length of the chunk, bytes.
+    pub fn stored_len(&self, id: u32) -> u64 {
+        let chunk = self.index.chunk(id);
+        chunk.map_or(0, |chunk| u64::from(chunk.stored_len))
     }
 
     /// Whether the first `len` bytes of the chunk are decoded already.
@@ -226,13 +242,13 @@ impl ChunkCache {
     }
 
     /// The source's answer to a question; see [`ChunkSource::answer`].
-    pub fn answer(&self, question: &str) -> Option<Vec<u8>> {
-        self.source.answer(question)
+    pub fn answer(&self, question: &str, then: Answer) -> Box<dyn Coming> {
+        self.source.answer(question, then)
     }
 
     /// Tells the source something; see [`ChunkSource::tell`].
-    pub fn tell(&self, what: &str, value: &[u8]) -> bool {
-        self.source.tell(what, value)
+    pub fn tell(&self, what: &str, value: &[u8], then: Answer) -> Box<dyn Coming> {
+        self.source.tell(what, value, then)
     }
 
     /// Whether the source may take long.
@@ -252,6 +268,9 @@ impl ChunkCache {
         chunk: &Chunk,
         done: std::result::Result<(), SourceError>,
     ) -> Result<()> {
+        if matches!(done, Err(SourceError::Far)) {
+            return Err(Unread::Far(vec![id]));
+        }
         self.counters
             .stored_len
             .fetch_add(u64::from(chunk.stored_len), Ordering::Relaxed);
@@ -261,24 +280,29 @@ impl ChunkCache {
                 Ok(())
             }
             Err(error) => {
-                let reason = error.to_string();
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                let layer = match chunk.source {
-                    Source::Own => String::from("itself"),
-                    Source::Borrowed(row) => self
-                        .index
-                        .layer(row)
-                        .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
-                };
-                tracing::error!(
-                    layer,
-                    chunk = id,
-                    offset = chunk.offset,
-                    reason,
-                    "a chunk cannot be read: its readers get EIO"
-                );
-                Err(Errno::IO)
+                say_lost(&self.index, id, &error);
+                Err(Errno::IO.into())
             }
         }
     }
+}
+
+/// Says that chunk `id` of `index` cannot be had.
+fn say_lost(index: &Index, id: u32, error: &SourceError) {
+    let reason = error.to_string();
+    let chunk = index.chunk(id);
+    let layer = match chunk.as_ref().map(|chunk| chunk.source) {
+        None | Some(Source::Own) => String::from("itself"),
+        Some(Source::Borrowed(row)) => index
+            .layer(row)
+            .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
+    };
+    tracing::error!(
+        layer,
+        chunk = id,
+        offset = chunk.map_or(0, |chunk| chunk.offset),
+        reason,
+        "a chunk cannot be read: its readers get EIO"
+    );
 }

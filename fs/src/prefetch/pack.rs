@@ -190,7 +190,8 @@ impl PackStream {
         Counters::add(&self.inner.counters.pack_chunks, 1);
         let bytes = Bytes::from(bytes);
         self.near.keep(piece, &bytes);
-        self.inner.queue().streamed(piece, &bytes);
+        let news = self.inner.queue().streamed(piece, &bytes);
+        news.tell();
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! The machine that gets pieces: workers on a small runtime of their own, fed by the queue.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use layerfmt::Digest;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 
 use super::error::{Blame, FetchError};
 use super::exchange::Ask;
@@ -93,7 +94,7 @@ impl Inner {
         longest.map(|since| since.elapsed())
     }
 
-    fn note_demand(&self) {
+    pub(crate) fn note_demand(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_demand.store(now, Ordering::Relaxed);
     }
@@ -116,7 +117,7 @@ impl Inner {
     }
 
     /// Ends when the fetcher closes.
-    async fn until_closed(&self) {
+    pub(crate) async fn until_closed(&self) {
         loop {
             let closing = self.closing.notified();
             tokio::pin!(closing);
@@ -213,45 +214,9 @@ impl Fetcher {
         })
     }
 
-    /// Waits for `piece`: for ever, or as long as the timeout allows.
-    pub fn fetch(&self, piece: &Piece) -> Outcome {
-        let (tell, told) = sync_channel(1);
-        self.inner.note_demand();
-        let ticket = {
-            let mut queue = self.inner.queue();
-            if let Some(bytes) = self.inner.keep.at_hand(piece) {
-                return Ok(bytes);
-            }
-            queue.want(piece, tell)
-        };
-        self.inner.wake.notify_one();
-        let outcome = match self.timeout {
-            None => told.recv().map_err(|_| Arc::new(FetchError::Closed))?,
-            Some(timeout) => match told.recv_timeout(timeout) {
-                Ok(outcome) => outcome,
-                Err(RecvTimeoutError::Disconnected) => Err(Arc::new(FetchError::Closed)),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.inner.queue().forget(&piece.digest, ticket);
-                    Err(Arc::new(FetchError::GaveUp(timeout)))
-                }
-            },
-        };
-        self.inner.note_demand();
-        outcome
-    }
-
-    /// Begins to get all of `pieces`, which a reader is about to wait for one after the other.
-    pub(crate) fn expect(&self, pieces: &[Piece]) {
-        self.inner.note_demand();
-        let mut queue = self.inner.queue();
-        for piece in pieces {
-            // As in `fetch`: it may have come since somebody looked.
-            if self.inner.keep.at_hand(piece).is_none() {
-                queue.expect(piece);
-            }
-        }
-        drop(queue);
-        self.inner.wake.notify_one();
+    /// How long readers wait without anything coming, if not for ever.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     /// Asks for `piece` when nothing else is to be done. False if it is on its way already.
@@ -285,30 +250,6 @@ impl Fetcher {
         self.run(get_whole(&self.inner, ask, len_max))?
     }
 
-    /// Sends something to the first server that takes it.
-    pub(crate) fn post(&self, ask: &Ask) -> Result<(), FetchError> {
-        self.run(async {
-            let mut last = FetchError::Wrong("no server to send it to");
-            for index in 0..self.inner.mirrors.len() {
-                let Some(server) = self.inner.mirrors.get(index) else {
-                    break;
-                };
-                match server.ask_h1(ask).await {
-                    Ok(answer) if answer.status().is_success() => return Ok(()),
-                    Ok(answer) => {
-                        let status = answer.status().as_u16();
-                        last = FetchError::Status {
-                            status,
-                            retry_after: None,
-                        };
-                    }
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        })?
-    }
-
     /// Runs `future` on the runtime, from a thread that is not one of its own; until the fetcher closes.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
         let runtime = self.runtime.as_ref().ok_or(FetchError::Closed)?;
@@ -321,21 +262,13 @@ impl Fetcher {
         })
     }
 
-    /// As [`Fetcher::run`], for a reader: for as long as the timeout allows.
-    pub(crate) fn wait_for<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
-        let _wait = self.inner.wait_begins();
-        let Some(timeout) = self.timeout else {
-            return self.run(future);
-        };
-        self.run(tokio::time::timeout(timeout, future))?
-            .map_err(|_| FetchError::GaveUp(timeout))
-    }
-
     /// Starts `future` in the background.
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(future);
-        }
+    pub(crate) fn spawn(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        let runtime = self.runtime.as_ref()?;
+        Some(runtime.spawn(future).abort_handle())
     }
 
     /// Since when the longest waiter waits.
@@ -346,7 +279,8 @@ impl Fetcher {
     /// Ends all waits with an error, so that the mount can be taken down while no server answers.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Relaxed);
-        self.inner.queue().close();
+        let news = self.inner.queue().close();
+        news.tell();
         self.inner.wake.notify_waiters();
         self.inner.quiet.notify_waiters();
         self.inner.closing.notify_waiters();
@@ -360,6 +294,55 @@ impl Drop for Fetcher {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Gets `piece`, for as long as it takes.
+pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
+    /// Forgets the wait when it is given up.
+    struct Left<'a>(&'a Inner, Digest, u64);
+    impl Drop for Left<'_> {
+        fn drop(&mut self) {
+            self.0.queue().forget(&self.1, self.2);
+        }
+    }
+    let (tell, told) = oneshot::channel();
+    inner.note_demand();
+    let wanted = {
+        let mut queue = inner.queue();
+        if let Some(bytes) = inner.keep.at_hand(piece) {
+            return Ok(bytes);
+        }
+        queue.want(piece, Box::new(|outcome| drop(tell.send(outcome))))
+    };
+    let closed = || Arc::new(FetchError::Closed);
+    let ticket = wanted.map_err(|_| closed())?;
+    let _left = Left(inner, piece.digest, ticket);
+    inner.wake.notify_one();
+    let outcome = told.await.map_err(|_| closed())?;
+    inner.note_demand();
+    outcome
+}
+
+/// Sends something to the first server that takes it.
+pub(crate) async fn post(inner: &Inner, ask: &Ask) -> Result<(), FetchError> {
+    let mut last = FetchError::Wrong("no server to send it to");
+    for index in 0..inner.mirrors.len() {
+        let Some(server) = inner.mirrors.get(index) else {
+            break;
+        };
+        match server.ask_h1(ask).await {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                last = FetchError::Status {
+                    status,
+                    retry_after: None,
+                };
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Tries each server once, healthiest first; the error of the last one otherwise.

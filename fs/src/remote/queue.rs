@@ -6,7 +6,6 @@ mod job;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use layerfmt::Digest;
 
 use self::group::{BATCH_COUNT_MAX, group};
 use self::job::{Job, State, Waiter};
-pub(crate) use self::job::{Next, Outcome, Priority, Taken, Work};
+pub(crate) use self::job::{News, Next, Outcome, Priority, Taken, Tell, Work};
 use super::error::FetchError;
 use super::object::{Object, Piece};
 
@@ -44,15 +43,15 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A reader wants `piece` now and is told through `tell`. The answer names the wait, for [`Queue::forget`].
-    pub(crate) fn want(&mut self, piece: &Piece, tell: SyncSender<Outcome>) -> u64 {
+    /// A reader wants `piece` now and is told through `tell`. The answer names the wait, for [`Queue::forget`]; a closed
+    /// queue gives `tell` back.
+    pub(crate) fn want(&mut self, piece: &Piece, tell: Tell) -> Result<u64, Tell> {
         self.tickets += 1;
         let ticket = self.tickets;
         if self.closed {
-            let _ = tell.try_send(Err(Arc::new(FetchError::Closed)));
-            return ticket;
+            return Err(tell);
         }
-        self.expect(piece);
+        self.make_urgent(piece);
         if let Some(job) = self.jobs.get_mut(&piece.digest) {
             job.waiters.push(Waiter {
                 ticket,
@@ -60,14 +59,10 @@ impl Queue {
                 tell,
             });
         }
-        ticket
+        Ok(ticket)
     }
 
-    /// A reader will want `piece` in a moment: it is as urgent as if it waited already.
-    pub(crate) fn expect(&mut self, piece: &Piece) {
-        if self.closed {
-            return;
-        }
+    fn make_urgent(&mut self, piece: &Piece) {
         let streaming = self.stream_will_bring(piece);
         let Some(job) = self.jobs.get_mut(&piece.digest) else {
             let state = if streaming {
@@ -228,13 +223,16 @@ impl Queue {
     }
 
     /// The piece is here and verified.
-    pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) {
-        let Some(job) = self.jobs.remove(digest) else {
-            return;
-        };
-        for waiter in job.waiters {
-            let _ = waiter.tell.try_send(Ok(bytes.clone()));
+    pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) -> News {
+        self.end(digest, &Ok(bytes.clone()))
+    }
+
+    fn end(&mut self, digest: &Digest, outcome: &Outcome) -> News {
+        let mut news = News::default();
+        if let Some(job) = self.jobs.remove(digest) {
+            news.add(job.waiters, outcome);
         }
+        news
     }
 
     /// The piece did not come. `partial` is kept for the next attempt, which happens after `wait`,
@@ -272,13 +270,8 @@ impl Queue {
     }
 
     /// Nobody can have the piece: those who wait are told so.
-    pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) {
-        let Some(job) = self.jobs.remove(digest) else {
-            return;
-        };
-        for waiter in job.waiters {
-            let _ = waiter.tell.try_send(Err(Arc::clone(error)));
-        }
+    pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) -> News {
+        self.end(digest, &Err(Arc::clone(error)))
     }
 
     /// A waiter has gone. A piece that nobody waits for any more is not asked for again.
@@ -303,11 +296,11 @@ impl Queue {
     }
 
     /// The stream has brought `piece`: whoever wants it from now on must not wait for the stream again.
-    pub(crate) fn streamed(&mut self, piece: &Piece, bytes: &Bytes) {
+    pub(crate) fn streamed(&mut self, piece: &Piece, bytes: &Bytes) -> News {
         if let Some(stream) = &mut self.stream {
             stream.position = stream.position.max(piece.end());
         }
-        self.finish(&piece.digest, bytes);
+        self.finish(&piece.digest, bytes)
     }
 
     /// The stream is over or broken: whoever waited for it is served by requests of their own.
@@ -352,16 +345,16 @@ impl Queue {
     }
 
     /// Ends everything: all waiters are told, nothing is accepted any more.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self) -> News {
         self.closed = true;
-        let error = Arc::new(FetchError::Closed);
+        let closed = Err(Arc::new(FetchError::Closed));
+        let mut news = News::default();
         for (_, job) in self.jobs.drain() {
-            for waiter in job.waiters {
-                let _ = waiter.tell.try_send(Err(Arc::clone(&error)));
-            }
+            news.add(job.waiters, &closed);
         }
         self.demand.clear();
         self.prefetch.clear();
+        news
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 
@@ -17,8 +17,9 @@ fn piece(offset: u64, len: u32) -> Piece {
 }
 
 fn want(queue: &mut Queue, piece: &Piece) -> Receiver<Outcome> {
-    let (sender, receiver) = sync_channel(1);
-    queue.want(piece, sender);
+    let (sender, receiver) = channel();
+    let wanted = queue.want(piece, Box::new(move |outcome| drop(sender.send(outcome))));
+    assert!(wanted.is_ok());
     receiver
 }
 
@@ -42,7 +43,9 @@ fn one_flight_however_many_wait() {
     assert_eq!(offsets(&first), [0]);
     let late = want(&mut queue, &wanted);
     assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
-    queue.finish(&wanted.digest, &Bytes::from_static(b"x"));
+    queue
+        .finish(&wanted.digest, &Bytes::from_static(b"x"))
+        .tell();
     for waiter in waiters.iter().chain([&late]) {
         assert_eq!(
             waiter.try_recv().unwrap().unwrap(),
@@ -66,7 +69,7 @@ fn demand_goes_first_and_prefetch_waits_until_it_is_over() {
         matches!(queue.take(Instant::now(), true, 2), Next::Idle),
         "prefetch must stand back"
     );
-    queue.finish(&piece(0, 100).digest, &Bytes::new());
+    queue.finish(&piece(0, 100).digest, &Bytes::new()).tell();
     queue.work_over(Priority::Demand);
     let second = work(queue.take(Instant::now(), true, 2));
     assert_eq!(
@@ -172,41 +175,33 @@ fn the_stream_brings_what_lies_ahead_and_its_end_turns_waiters_into_demand() {
 fn closing_tells_everybody() {
     let mut queue = Queue::default();
     let waiter = want(&mut queue, &piece(0, 100));
-    queue.close();
+    queue.close().tell();
     assert!(matches!(
         waiter.try_recv().unwrap().unwrap_err().as_ref(),
         FetchError::Closed
     ));
-    let late = want(&mut queue, &piece(0, 100));
-    assert!(late.try_recv().unwrap().is_err());
+    let late = queue.want(&piece(0, 100), Box::new(|_| panic!("told under the lock")));
+    assert!(late.is_err());
 }
 
 #[test]
-fn what_is_expected_is_as_urgent_as_what_is_waited_for_and_waits_for_its_reader() {
+fn what_one_read_wants_goes_in_one_request_and_who_leaves_is_not_asked_for() {
     let mut queue = Queue::default();
     queue.suggest(&piece(1000, 100));
     let _first = want(&mut queue, &piece(0, 100));
-    for offset in [0, 1000, 2000] {
-        queue.expect(&piece(offset, 100));
-    }
+    let _second = want(&mut queue, &piece(1000, 100));
+    let third = queue
+        .want(&piece(2000, 100), Box::new(|_| panic!("it left")))
+        .unwrap_or_else(|_| panic!("closed"));
     let together = work(queue.take(Instant::now(), false, 2));
     assert_eq!(
         (offsets(&together), together.priority),
         (vec![0, 1000, 2000], Priority::Demand)
     );
+    queue.forget(&piece(2000, 100).digest, third);
     let late = want(&mut queue, &piece(2000, 100));
-    queue.finish(&piece(2000, 100).digest, &Bytes::from_static(b"x"));
+    queue
+        .finish(&piece(2000, 100).digest, &Bytes::from_static(b"x"))
+        .tell();
     assert!(late.try_recv().unwrap().is_ok());
-    // Nobody came for it: a server that fails is not asked for ever.
-    let mut taken = together.pieces;
-    for _ in 0..PREFETCH_FAILURES_MAX {
-        let Some(at) = taken.iter().position(|taken| taken.piece.offset == 1000) else {
-            panic!("{taken:?}");
-        };
-        queue.retry(taken.swap_remove(at), 0, Duration::ZERO, false);
-        if let Next::Work(again) = queue.take(Instant::now(), false, 2) {
-            taken.extend(again.pieces);
-        }
-    }
-    assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
 }

@@ -6,10 +6,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use layerfmt::boot_report::BootReport;
 use layerfmt::{Chunk, Digest, Index, Source};
+use tokio::task::AbortHandle;
 
+use super::bring::Bringer;
 use super::error::FetchError;
 use super::exchange::Ask;
-use super::fetcher::{Fetcher, Keep, STALL_FIRST};
+use super::fetcher::{Fetcher, Keep, STALL_FIRST, post};
+use super::landing::{Landed, Landings, Suspicion};
 use super::object::{Object, Piece};
 use super::plain::Plain;
 use super::status::{Counters, RemoteStatus, Word};
@@ -17,7 +20,7 @@ use crate::backup::Backup;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
 use crate::fetch::hot::{HotFile, decode, encode};
-use crate::fetch::{BOOT_REPORT, ChunkSource, SourceError};
+use crate::fetch::{Answer, BOOT_REPORT, ChunkSource, Coming, Here, PUSH_TRACE, SourceError, Then};
 use crate::prefetch::hot::hot_files;
 use crate::trace::TraceRecorder;
 
@@ -31,7 +34,7 @@ pub(crate) struct Near {
 
 impl Near {
     /// The verified bytes of `piece`, if they are near.
-    fn get(&self, piece: &Piece, counters: &Counters) -> Option<Bytes> {
+    pub(crate) fn get(&self, piece: &Piece, counters: &Counters) -> Option<Bytes> {
         if let Some(bytes) = self.memory.get(&piece.digest) {
             Counters::add(&counters.cache_hits, 1);
             return Some(bytes);
@@ -81,9 +84,7 @@ pub struct RemoteSource {
     pub(crate) near: Arc<Near>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) counters: Arc<Counters>,
-    /// The objects of the index's layer table, in its order.
-    objects: Vec<Arc<Object>>,
-    plain: Option<Plain>,
+    bringer: Arc<Bringer>,
     boot: Option<Boot>,
     hot: Option<HotList>,
     pub(crate) words: Arc<Words>,
@@ -96,8 +97,6 @@ struct HotList {
     told: OnceLock<Vec<u8>>,
 }
 
-/// Readers whose expected chunks must fit the memory cache together.
-const EXPECTED_READERS: u64 = 4;
 /// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
 const ANSWER_PART_LEN: usize = 60_000;
 
@@ -110,24 +109,18 @@ pub(crate) struct Boot {
 }
 
 impl Boot {
-    /// Ends the recording and sends it.
-    fn push(&self, fetcher: &Fetcher) -> Result<String, FetchError> {
+    /// Ends the recording; what is to be sent, and what to say once it was.
+    fn end(&self) -> (Ask, String) {
         self.recorder.stop();
         let trace = self.recorder.trace();
-        fetcher.post(&Ask::post(
-            self.path.clone(),
-            trace.encode().into(),
-            STALL_FIRST,
-        ))?;
+        let ask = Ask::post(self.path.clone(), trace.encode().into(), STALL_FIRST);
         let pages: u64 = trace
             .touches
             .iter()
             .map(|touch| u64::from(touch.count))
             .sum();
-        Ok(format!(
-            "sent: {pages} pages in {} runs",
-            trace.touches.len()
-        ))
+        let said = format!("sent: {pages} pages in {} runs", trace.touches.len());
+        (ask, said)
     }
 }
 
@@ -180,12 +173,19 @@ impl RemoteSource {
         words: Arc<Words>,
     ) -> RemoteSource {
         let counters = Arc::clone(&fetcher.inner.counters);
+        let bringer = Arc::new(Bringer {
+            near: Arc::clone(&near),
+            fetcher: Arc::clone(&fetcher),
+            landings: Landings::default(),
+            objects,
+            plain,
+            packed: packed.cloned(),
+        });
         RemoteSource {
             near,
             fetcher,
             counters,
-            objects,
-            plain,
+            bringer,
             boot,
             hot: packed.map(|index| HotList {
                 index: Arc::clone(index),
@@ -199,56 +199,23 @@ impl RemoteSource {
         let hot = self.hot.as_ref()?;
         let told = hot
             .told
-            .get_or_init(|| encode(&hot_files(&hot.index, &self.objects)));
+            .get_or_init(|| encode(&hot_files(&hot.index, &self.bringer.objects)));
         Some(told)
     }
 
-    fn stored(&self, objects: &[Arc<Object>], chunk: &Chunk) -> Result<Bytes, SourceError> {
-        let piece = piece(objects, chunk).ok_or(SourceError::NotBorrowed)?;
-        if let Some(near) = self.near.get(&piece, &self.counters) {
+    /// The stored bytes of `piece`, if they are here.
+    fn stored(&self, piece: &Piece) -> Result<Bytes, SourceError> {
+        let landings = &self.bringer.landings;
+        if let Some(Landed::Stored(bytes)) = landings.get(&piece.digest) {
+            return Ok(bytes);
+        }
+        if let Some(near) = self.near.get(piece, &self.counters) {
             return Ok(near);
         }
-        self.fetcher
-            .fetch(&piece)
-            .map_err(|error| SourceError::Unreadable {
-                layer: piece.object.path.clone(),
-                reason: error.to_string(),
-            })
-    }
-
-    /// The decoded bytes of a chunk of the boot pack, made from the layers it was packed from.
-    fn rebuild(
-        &self,
-        index: &Index,
-        id: u32,
-        raw_len: u32,
-        why: &str,
-    ) -> Result<Vec<u8>, SourceError> {
-        let plain = self.plain.as_ref().ok_or_else(|| SourceError::Unreadable {
-            layer: String::from("boot pack"),
-            reason: why.to_owned(),
-        })?;
-        let failed = |reason: String| SourceError::Unreadable {
-            layer: String::from("boot pack"),
-            reason,
-        };
-        tracing::warn!(
-            chunk = id,
-            why,
-            "the boot pack's chunk cannot be had: rebuilt from the layers"
-        );
-        Counters::add(&self.counters.rebuilt, 1);
-        plain
-            .rebuild(&self.fetcher, index, id, raw_len, |objects, chunk| {
-                let stored = self
-                    .stored(objects, chunk)
-                    .map_err(|error| error.to_string())?;
-                let mut raw = Vec::new();
-                layerfmt::decode_verified_chunk(chunk, &stored, &mut raw)
-                    .map_err(|error| error.to_string())?;
-                Ok(raw)
-            })
-            .map_err(failed)
+        if self.near.knows(piece) {
+            landings.suspect(&piece.digest, Suspicion::Lost);
+        }
+        Err(SourceError::Far)
     }
 
     /// The state for `layerfs status`.
@@ -308,44 +275,36 @@ impl ChunkSource for RemoteSource {
 
     fn read_decoded(
         &self,
-        index: &Index,
-        id: u32,
+        _index: &Index,
+        _id: u32,
         chunk: &Chunk,
         _wanted: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
-        let decoded = self
-            .stored(&self.objects, chunk)
-            .map_err(|error| error.to_string())
-            .and_then(|stored| {
-                layerfmt::decode_verified_chunk(chunk, &stored, out)
-                    .map_err(|error| error.to_string())
-            });
-        match decoded {
+        let bringer = &self.bringer;
+        let piece = piece(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
+        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&piece.digest) {
+            out.clear();
+            out.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        let stored = self.stored(&piece)?;
+        match layerfmt::decode_verified_chunk(chunk, &stored, out) {
             Ok(()) => Ok(()),
-            Err(why) if self.is_packed(chunk) => {
-                *out = self.rebuild(index, id, chunk.raw_len, &why)?;
-                Ok(())
+            Err(_) if piece.object.optional => {
+                let broken = Suspicion::Broken;
+                bringer.landings.suspect(&piece.digest, broken);
+                Err(SourceError::Far)
             }
-            Err(reason) => Err(SourceError::Unreadable {
-                layer: piece(&self.objects, chunk)
-                    .map_or_else(String::new, |piece| piece.object.path.clone()),
-                reason,
+            Err(error) => Err(SourceError::Unreadable {
+                layer: piece.object.path.clone(),
+                reason: error.to_string(),
             }),
         }
     }
 
-    fn expect(&self, chunks: &[Chunk]) {
-        let far: Vec<Piece> = chunks
-            .iter()
-            .filter_map(|chunk| piece(&self.objects, chunk))
-            .filter(|piece| !self.near.knows(piece))
-            .collect();
-        let len: u64 = far.iter().map(|piece| u64::from(piece.len)).sum();
-        // They lie in memory until they are read.
-        if far.len() > 1 && self.near.memory.has_room_for(len * EXPECTED_READERS) {
-            self.fetcher.expect(&far);
-        }
+    fn bring(&self, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
+        self.bringer.bring(chunks, then)
     }
 
     fn is_slow(&self) -> bool {
@@ -353,7 +312,7 @@ impl ChunkSource for RemoteSource {
     }
 
     fn is_near(&self, chunk: &Chunk) -> bool {
-        piece(&self.objects, chunk).is_some_and(|piece| self.near.knows(&piece))
+        piece(&self.bringer.objects, chunk).is_some_and(|piece| self.bringer.has(&piece))
     }
 
     fn hot(&self) -> Vec<HotFile> {
@@ -364,51 +323,92 @@ impl ChunkSource for RemoteSource {
         serde_json::to_value(self.report()).ok()
     }
 
-    fn answer(&self, question: &str) -> Option<Vec<u8>> {
+    fn answer(&self, question: &str, then: Answer) -> Box<dyn Coming> {
+        match self.boot.as_ref().filter(|_| question == PUSH_TRACE) {
+            None => {
+                then(self.known(question));
+                Box::new(Here)
+            }
+            Some(boot) => {
+                let (ask, said) = boot.end();
+                self.send(ask, "boot trace", |sent| {
+                    then(sent.then(|| said.into_bytes()));
+                })
+            }
+        }
+    }
+
+    fn tell(&self, what: &str, value: &[u8], then: Answer) -> Box<dyn Coming> {
+        match self.report_to_send(what, value) {
+            Ok(ask) => self.send(ask, "boot report", |sent| then(sent.then(Vec::new))),
+            Err(error) => {
+                tracing::warn!(error, "the boot report was not sent");
+                then(None);
+                Box::new(Here)
+            }
+        }
+    }
+}
+
+/// What is being sent; dropping it stops that.
+struct Sending(AbortHandle);
+
+impl Coming for Sending {}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl RemoteSource {
+    /// The answer to a question that needs no server.
+    fn known(&self, question: &str) -> Option<Vec<u8>> {
         if let Some(part) = question.strip_prefix("pack.") {
             let part: usize = part.parse().ok()?;
             let parts = self.hot_list()?.chunks(ANSWER_PART_LEN);
             return parts.skip(part).map(<[u8]>::to_vec).next();
         }
-        let boot = self.boot.as_ref()?;
-        if question == "push-trace" {
-            return match boot.push(&self.fetcher) {
-                Ok(text) => Some(text.into_bytes()),
-                Err(error) => {
-                    tracing::warn!(%error, "the boot trace was not sent");
-                    None
-                }
-            };
-        }
         let part: usize = question.strip_prefix("trace.")?.parse().ok()?;
-        let bytes = boot.recorder.trace().encode();
+        let bytes = self.boot.as_ref()?.recorder.trace().encode();
         bytes.chunks(ANSWER_PART_LEN).nth(part).map(<[u8]>::to_vec)
     }
 
-    fn tell(&self, what: &str, value: &[u8]) -> bool {
-        if what != BOOT_REPORT {
-            return false;
+    /// Sends something to the first server that takes it; `then` is told whether one did.
+    fn send(
+        &self,
+        ask: Ask,
+        what: &'static str,
+        then: impl FnOnce(bool) + Send + 'static,
+    ) -> Box<dyn Coming> {
+        let inner = Arc::clone(&self.fetcher.inner);
+        let sending = self.fetcher.spawn(async move {
+            let sent = tokio::select! {
+                sent = post(&inner, &ask) => sent,
+                () = inner.until_closed() => Err(FetchError::Closed),
+            };
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "the {what} was not sent");
+            }
+            then(sent.is_ok());
+        });
+        match sending {
+            Some(sending) => Box::new(Sending(sending)),
+            None => Box::new(Here),
         }
-        self.send_report(value)
-            .inspect_err(|error| tracing::warn!(error, "the boot report was not sent"))
-            .is_ok()
     }
-}
 
-impl RemoteSource {
-    /// Sends a boot report of this very revision to the server.
-    fn send_report(&self, value: &[u8]) -> Result<(), String> {
+    /// A boot report of this very revision, as it goes to the server.
+    fn report_to_send(&self, what: &str, value: &[u8]) -> Result<Ask, String> {
+        if what != BOOT_REPORT {
+            return Err(format!("{what} is none"));
+        }
         let report = BootReport::decode(value).map_err(|error| error.to_string())?;
         if report.revision != self.words.revision {
             return Err(format!("it is of {}", report.revision));
         }
         let path = format!("/v1/boots/{}", report.revision.replace('@', "/"));
-        let ask = Ask::post(path, value.to_vec().into(), STALL_FIRST);
-        self.fetcher.post(&ask).map_err(|error| error.to_string())
-    }
-
-    fn is_packed(&self, chunk: &Chunk) -> bool {
-        piece(&self.objects, chunk).is_some_and(|piece| piece.object.optional)
+        Ok(Ask::post(path, value.to_vec().into(), STALL_FIRST))
     }
 }
 

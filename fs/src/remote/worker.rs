@@ -12,7 +12,7 @@ use super::error::{Blame, FetchError};
 use super::exchange::{Answer, Ask};
 use super::fetcher::{Inner, STALL_FIRST, STALL_MAX};
 use super::mirrors::Choice;
-use super::queue::{Next, Priority, Taken, Work};
+use super::queue::{News, Next, Priority, Taken, Work};
 use super::server::Server;
 use super::status::Counters;
 
@@ -145,13 +145,14 @@ fn hand_back(
     error: Option<FetchError>,
 ) {
     let error = error.map(Arc::new);
+    let mut gone = Vec::new();
     let mut queue = inner.queue();
     for (taken, progressed) in left {
         let mut avoid = liar.map_or(avoid, |index| avoid | (1 << index));
         let mut wait = Duration::ZERO;
         if inner.mirrors.exhausted(avoid) {
             if let Some(error) = error.as_ref().filter(|_| taken.piece.object.optional) {
-                queue.give_up(&taken.piece.digest, error);
+                gone.push(queue.give_up(&taken.piece.digest, error));
                 continue;
             }
             avoid = 0;
@@ -161,6 +162,7 @@ fn hand_back(
     }
     queue.work_over(priority);
     drop(queue);
+    gone.into_iter().for_each(News::tell);
     inner.quiet.notify_waiters();
 }
 
@@ -284,7 +286,8 @@ impl Exchange<'_> {
         }
         let bytes = Bytes::from(partial);
         self.inner.keep.keep(&piece, &bytes);
-        self.inner.queue().finish(&piece.digest, &bytes);
+        let news = self.inner.queue().finish(&piece.digest, &bytes);
+        news.tell();
         tracing::trace!(
             server = self.index,
             offset = piece.offset,

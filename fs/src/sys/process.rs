@@ -182,6 +182,12 @@ pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> 
     Ok(())
 }
 
+/// Whether this process ends (SIGTERM) when the one that started it does.
+pub fn end_with_parent(ends: bool) {
+    let signal = ends.then_some(rustix::process::Signal::TERM);
+    let _ = rustix::process::set_parent_process_death_signal(signal);
+}
+
 /// Milliseconds since the kernel's start, on the clock that systemd's timestamps are of.
 pub fn since_start_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

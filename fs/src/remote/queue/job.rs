@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,11 +29,41 @@ pub(super) enum State {
     Streaming,
 }
 
-#[derive(Debug)]
+/// Called once with how a piece ended. Not under the queue's lock.
+pub(crate) type Tell = Box<dyn FnOnce(Outcome) + Send>;
+
 pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) since: Instant,
-    pub(super) tell: SyncSender<Outcome>,
+    pub(super) tell: Tell,
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiter")
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be told, and to whom, once the queue's lock is free.
+#[must_use = "somebody waits for it"]
+#[derive(Default)]
+pub(crate) struct News(Vec<(Tell, Outcome)>);
+
+impl News {
+    pub(super) fn add(&mut self, waiters: Vec<Waiter>, outcome: &Outcome) {
+        let told = waiters.into_iter();
+        self.0
+            .extend(told.map(|waiter| (waiter.tell, outcome.clone())));
+    }
+
+    /// Tells it.
+    pub(crate) fn tell(self) {
+        for (tell, outcome) in self.0 {
+            tell(outcome);
+        }
+    }
 }
 
 #[derive(Debug)]

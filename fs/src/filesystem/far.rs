@@ -1,0 +1,90 @@
+//! Operations that need bytes of the lower which are not on this machine yet.
+
+use layerfmt::Ino;
+
+use super::LayerFs;
+use super::data::Bytes;
+use super::reply::NodeId;
+use crate::lower::Unread;
+use crate::sys::Errno;
+
+/// Why an operation did not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Something has to be brought first. Nothing was changed; the same call may be made again then.
+    Far(Far),
+    /// It failed.
+    Errno(Errno),
+}
+
+/// What has to be brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Far {
+    /// Chunks of the lower, to be read.
+    Chunks(Vec<u32>),
+    /// The data of a file, to be copied up.
+    Data(Need),
+}
+
+/// The first bytes of a file of the lower, which a copy-up needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Need {
+    /// The file.
+    pub id: NodeId,
+    /// Its row.
+    pub row: Ino,
+    /// How many bytes.
+    pub end: u64,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Errno(errno)
+    }
+}
+
+impl From<Unread> for Stop {
+    fn from(unread: Unread) -> Stop {
+        match unread {
+            Unread::Far(chunks) => Stop::Far(Far::Chunks(chunks)),
+            Unread::Failed(errno) => Stop::Errno(errno),
+        }
+    }
+}
+
+impl LayerFs {
+    /// Whether nothing of `need` has to be copied any more: the file has its data in the upper, or is gone.
+    pub fn is_met(&self, need: &Need) -> bool {
+        !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
+    }
+
+    /// The chunks that a read of `id` takes from, if one of them is far.
+    pub fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
+        match self.bytes(id) {
+            Ok(Bytes::Lower { row, size }) if !self.lower.is_near(row, offset, len, size) => {
+                Some(self.lower.chunks_of(row, offset, len, size))
+            }
+            _ => None,
+        }
+    }
+
+    /// The chunks of `len` bytes of `need` from `offset` on.
+    pub fn chunks_of(&self, need: &Need, offset: u64, len: usize) -> Vec<u32> {
+        self.lower.chunks_of(need.row, offset, len, need.end)
+    }
+
+    /// Whether `len` bytes of `need` from `offset` on can be read without waiting.
+    pub fn is_near(&self, need: &Need, offset: u64, len: usize) -> bool {
+        self.lower.is_near(need.row, offset, len, need.end)
+    }
+
+    /// Stored bytes of all chunks of `need`.
+    pub fn stored_len(&self, need: &Need) -> u64 {
+        let len = usize::try_from(need.end).unwrap_or(usize::MAX);
+        let chunks = self.chunks_of(need, 0, len);
+        chunks
+            .into_iter()
+            .map(|id| self.lower.chunks.stored_len(id))
+            .sum()
+    }
+}

@@ -1,0 +1,109 @@
+//! Getting the data of a file that is to be copied up, for all who wait for it. Nothing of the upper changes before all of
+//! it is here: a file of moderate length is held in memory, a longer one is collected beside the upper.
+
+use std::sync::{Arc, Mutex};
+
+use super::parked::{Call, Shared, Turn};
+use crate::fetch::Coming;
+use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
+
+/// Bytes of the file that are asked for at once.
+const WINDOW_LEN: u64 = 1 << 20;
+/// Stored bytes up to which the data of one file is held in memory.
+const HELD_LEN_MAX: u64 = 4 << 20;
+
+/// How far a copying has come.
+struct CopyJob {
+    need: Need,
+    /// Everything before this is here.
+    at: u64,
+    held: Vec<Box<dyn Coming>>,
+    /// For a file that is not held in memory.
+    spool: Option<Spool>,
+    begun: bool,
+}
+
+/// What came, for as long as somebody uses it.
+struct Kept {
+    _came: Arc<Mutex<Came>>,
+}
+
+impl Coming for Kept {}
+
+#[derive(Default)]
+struct Came {
+    _held: Vec<Box<dyn Coming>>,
+    _offer: Option<Offer>,
+}
+
+/// A copying, as a request of our own.
+pub(super) fn begin(shared: Arc<Shared>, need: Need) -> Call {
+    let mut job = CopyJob {
+        need,
+        at: 0,
+        held: Vec::new(),
+        spool: None,
+        begun: false,
+    };
+    Box::new(move |fs, turn| {
+        if !shared.is_wanted(&need) {
+            return None;
+        }
+        match job.go_on(fs, turn) {
+            Ok(None) => {
+                let came = Arc::new(Mutex::new(job.end(fs)));
+                shared.job_over(&need, None, || {
+                    let _came = Arc::clone(&came);
+                    Some(Box::new(Kept { _came }))
+                });
+                None
+            }
+            Ok(Some(chunks)) => Some(Far::Chunks(chunks)),
+            Err(errno) => {
+                shared.job_over(&need, Some(errno), || None);
+                None
+            }
+        }
+    })
+}
+
+impl CopyJob {
+    /// Takes what came and goes on to the next window that is not here; its chunks.
+    fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<Vec<u32>>, crate::sys::Errno> {
+        if let Some(errno) = turn.refused {
+            return Err(errno);
+        }
+        self.held.extend(turn.came);
+        if !self.begun {
+            self.begun = true;
+            if fs.stored_len(&self.need) > HELD_LEN_MAX {
+                self.spool = Some(fs.spool()?);
+            }
+        }
+        while self.at < self.need.end && !fs.is_met(&self.need) {
+            let len = usize::try_from(WINDOW_LEN).unwrap_or(usize::MAX);
+            if !fs.is_near(&self.need, self.at, len) {
+                return Ok(Some(fs.chunks_of(&self.need, self.at, len)));
+            }
+            if let Some(spool) = &self.spool {
+                match fs.fill_spool(spool, &self.need, self.at, WINDOW_LEN) {
+                    Ok(()) => self.held.clear(),
+                    Err(Stop::Far(Far::Chunks(chunks))) => return Ok(Some(chunks)),
+                    Err(Stop::Far(Far::Data(_))) => return Err(crate::sys::Errno::IO),
+                    Err(Stop::Errno(errno)) => return Err(errno),
+                }
+            }
+            self.at = self.at.saturating_add(WINDOW_LEN);
+        }
+        Ok(None)
+    }
+
+    /// What is to live until those who waited have used it.
+    fn end(&mut self, fs: &LayerFs) -> Came {
+        let offer = self.spool.take().map(|spool| fs.offer(spool, &self.need));
+        Came {
+            _held: std::mem::take(&mut self.held),
+            _offer: offer,
+        }
+    }
+}

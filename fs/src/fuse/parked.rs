@@ -1,0 +1,511 @@
+//! Requests that wait for something from afar. A request that waits is a value in a table: it has no thread, no lock and
+//! no place in a queue that a request which can be answered needs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::workers::Workers;
+use super::{copy_job, limit};
+use crate::fetch::{Coming, Then};
+use crate::filesystem::reply::NodeId;
+use crate::filesystem::{Far, LayerFs, Need, Stop};
+use crate::metrics::{Operation, Requests};
+use crate::sys::tasks::{Fate, Tasks};
+use crate::sys::{self, Errno};
+
+/// Threads for what has to be read from the disk, decoded or copied.
+const WORKERS_MAX: usize = 16;
+/// How often it is looked whether those who wait still live.
+const LOOK: Duration = Duration::from_millis(200);
+/// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
+const UNASKED_FOR: Duration = Duration::from_secs(3);
+
+/// What a request is tried with.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// It is not to be tried but answered so.
+    pub(super) refused: Option<Errno>,
+    /// What came for it, as long as it is tried.
+    pub(super) came: Option<Box<dyn Coming>>,
+}
+
+/// A request: tries to answer it. What is still far, if it cannot be answered yet.
+pub(super) type Call = Box<dyn FnMut(&LayerFs, Turn) -> Option<Far> + Send>;
+
+/// Whose request it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About {
+    /// Counted when it is answered, unless it is counted already.
+    pub(super) counts_as: Option<Operation>,
+    pub(super) node: NodeId,
+    /// The thread that asks; 0: nobody, or nobody we see.
+    pub(super) tid: u32,
+    pub(super) since: Instant,
+    /// It is the copying of this.
+    pub(super) job: Option<Need>,
+}
+
+impl About {
+    pub(super) fn new(node: NodeId, tid: u32) -> About {
+        About {
+            counts_as: None,
+            node,
+            tid,
+            since: Instant::now(),
+            job: None,
+        }
+    }
+}
+
+/// A request that is answered by `answer` with what `work` makes.
+pub(super) fn call<R, T>(
+    reply: R,
+    answer: impl Fn(R, sys::Result<T>) + Send + 'static,
+    mut work: impl FnMut(&LayerFs) -> Result<T, Stop> + Send + 'static,
+) -> Call
+where
+    R: Send + 'static,
+{
+    let mut reply = Some(reply);
+    Box::new(move |fs, turn| {
+        let done = match turn.refused {
+            Some(errno) => Err(errno),
+            None => match work(fs) {
+                Ok(done) => Ok(done),
+                Err(Stop::Errno(errno)) => Err(errno),
+                Err(Stop::Far(far)) => return Some(far),
+            },
+        };
+        if let Some(reply) = reply.take() {
+            answer(reply, done);
+        }
+        None
+    })
+}
+
+/// Where requests wait, and who goes on with them.
+pub(super) struct Lot {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    fs: Arc<LayerFs>,
+    requests: Arc<Requests>,
+    workers: Workers,
+    state: Mutex<State>,
+    count: AtomicUsize,
+    bell: Condvar,
+    /// How the dead are told from the living.
+    tasks: Option<Tasks>,
+    /// The kernel ends a mount that leaves a request without an answer for longer.
+    answered_after: Option<Duration>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    parked: HashMap<u64, Parked>,
+    jobs: HashMap<Need, Job>,
+    over: bool,
+}
+
+struct Parked {
+    about: About,
+    call: Call,
+    waits: Waits,
+}
+
+/// For what a parked request waits.
+enum Waits {
+    /// It has only begun to.
+    Begins,
+    /// It is over before it had begun.
+    Ended(Option<Errno>),
+    Comes(Box<dyn Coming>),
+    /// For a copying that others may wait for as well.
+    Job(Need),
+}
+
+/// Copying the data of a file, for some who wait for it.
+#[derive(Default)]
+struct Job {
+    waiters: Vec<u64>,
+    /// Its own place in the table, while it waits itself.
+    parked: Option<u64>,
+}
+
+impl Lot {
+    /// An empty one for `fs`.
+    /// `timeout`: how long the kernel lets a request wait.
+    pub(super) fn new(fs: Arc<LayerFs>, requests: Arc<Requests>, timeout: Option<Duration>) -> Lot {
+        let answered_after = timeout.map(limit::answered_after);
+        let tasks = Tasks::open();
+        if tasks.is_none() {
+            tracing::warn!(
+                "no /proc of this PID namespace: who waits for a server cannot be killed"
+            );
+        }
+        let shared = Arc::new(Shared {
+            fs,
+            requests,
+            workers: Workers::new(WORKERS_MAX),
+            state: Mutex::default(),
+            count: AtomicUsize::new(0),
+            bell: Condvar::new(),
+            tasks,
+            answered_after,
+        });
+        let watched = Arc::clone(&shared);
+        let started = std::thread::Builder::new()
+            .name("waiting".into())
+            .spawn(move || watched.watch());
+        if let Err(error) = started {
+            tracing::warn!(%error, "who waits for a server cannot be killed");
+        }
+        Lot { shared }
+    }
+
+    /// Goes on with a request on another thread: it has to be read or decoded.
+    pub(super) fn run(&self, about: About, call: Call) {
+        self.shared.go_on(about, call, Turn::default());
+    }
+
+    /// Parks a request until what is `far` has come.
+    pub(super) fn park(&self, about: About, call: Call, far: Far) {
+        self.shared.park(about, call, far);
+    }
+
+    /// Parks a request until `start`'s argument is called.
+    pub(super) fn park_until(
+        &self,
+        about: About,
+        call: Call,
+        start: impl FnOnce(Then) -> Box<dyn Coming>,
+    ) {
+        self.shared.park_until(about, call, start);
+    }
+
+    /// If the data of `node` has moved to the upper, whoever waits for it has it now. The kernel may be waiting for a page
+    /// that such a reader has locked.
+    pub(super) fn look_again(&self, node: NodeId) {
+        self.shared.look_again(node);
+    }
+
+    /// Does `work` on a worker.
+    pub(super) fn work(&self, work: Box<dyn FnOnce() + Send>) {
+        self.shared.workers.run(work);
+    }
+}
+
+impl Drop for Lot {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.over = true;
+        let parked = std::mem::take(&mut state.parked);
+        drop(state);
+        self.shared.bell.notify_all();
+        drop(parked);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the count in step with the table.
+    fn counted(&self, state: &State) {
+        let before = self.count.swap(state.parked.len(), Ordering::Relaxed);
+        let requests =
+            state.parked.len() - state.jobs.values().filter_map(|job| job.parked).count();
+        self.requests
+            .waiting
+            .store(requests as u64, Ordering::Relaxed);
+        if before == 0 && !state.parked.is_empty() {
+            self.bell.notify_all();
+        }
+    }
+
+    fn go_on(self: &Arc<Self>, about: About, call: Call, turn: Turn) {
+        let shared = Arc::clone(self);
+        self.workers
+            .run(Box::new(move || shared.attempt(about, call, turn)));
+    }
+
+    fn attempt(self: &Arc<Self>, about: About, mut call: Call, turn: Turn) {
+        match call(&self.fs, turn) {
+            Some(far) => self.park(about, call, far),
+            None => {
+                if let Some(operation) = about.counts_as {
+                    self.requests.add(operation, about.since.elapsed());
+                } else {
+                    self.look_again(about.node);
+                }
+            }
+        }
+    }
+
+    fn park(self: &Arc<Self>, about: About, call: Call, far: Far) {
+        match far {
+            Far::Chunks(chunks) => {
+                let fs = Arc::clone(&self.fs);
+                self.park_until(about, call, move |then| {
+                    fs.lower.chunks.bring(&chunks, then)
+                });
+            }
+            Far::Data(need) => self.join(about, call, need),
+        }
+    }
+
+    fn park_until(
+        self: &Arc<Self>,
+        about: About,
+        call: Call,
+        start: impl FnOnce(Then) -> Box<dyn Coming>,
+    ) {
+        let number = {
+            let mut state = self.lock();
+            state.last += 1;
+            let number = state.last;
+            if let Some(need) = about.job {
+                // Nobody waits for it any more.
+                let Some(job) = state.jobs.get_mut(&need) else {
+                    return;
+                };
+                job.parked = Some(number);
+            }
+            let waits = Waits::Begins;
+            state.parked.insert(number, Parked { about, call, waits });
+            self.counted(&state);
+            number
+        };
+        let shared = Arc::clone(self);
+        let coming = start(Box::new(move |came| {
+            shared.ended(number, came.err().map(|_| Errno::IO));
+        }));
+        let mut state = self.lock();
+        let Some(parked) = state.parked.get_mut(&number) else {
+            drop(state);
+            return drop(coming);
+        };
+        match parked.waits {
+            Waits::Ended(refused) => {
+                let parked = self.take(&mut state, number);
+                drop(state);
+                self.resume(parked, refused, Some(coming));
+            }
+            _ => parked.waits = Waits::Comes(coming),
+        }
+    }
+
+    /// What number `number` waits for has come, or cannot be had.
+    fn ended(self: &Arc<Self>, number: u64, refused: Option<Errno>) {
+        let mut state = self.lock();
+        match state
+            .parked
+            .get_mut(&number)
+            .map(|parked| &mut parked.waits)
+        {
+            None => {}
+            Some(waits @ Waits::Begins) => *waits = Waits::Ended(refused),
+            Some(_) => {
+                let parked = self.take(&mut state, number);
+                drop(state);
+                self.resume(parked, refused, None);
+            }
+        }
+    }
+
+    /// Out of the table, and out of the job it waits for. A job that nobody waits for goes with its last waiter: it is
+    /// second in what is taken.
+    fn take(&self, state: &mut State, number: u64) -> (Option<Parked>, Option<Parked>) {
+        let Some(parked) = state.parked.remove(&number) else {
+            return (None, None);
+        };
+        let mut unwanted = None;
+        if let Waits::Job(need) = &parked.waits
+            && let Some(job) = state.jobs.get_mut(need)
+        {
+            job.waiters.retain(|waiter| *waiter != number);
+            if job.waiters.is_empty() {
+                let own = job.parked;
+                state.jobs.remove(need);
+                unwanted = own.and_then(|own| state.parked.remove(&own));
+            }
+        }
+        self.counted(state);
+        (Some(parked), unwanted)
+    }
+
+    fn resume(
+        self: &Arc<Self>,
+        taken: (Option<Parked>, Option<Parked>),
+        refused: Option<Errno>,
+        coming: Option<Box<dyn Coming>>,
+    ) {
+        let (Some(parked), unwanted) = taken else {
+            return;
+        };
+        drop(unwanted);
+        let came = match parked.waits {
+            Waits::Comes(own) => Some(own),
+            _ => coming,
+        };
+        self.go_on(parked.about, parked.call, Turn { refused, came });
+    }
+
+    /// Waits with others for the data of one file.
+    fn join(self: &Arc<Self>, about: About, call: Call, need: Need) {
+        let begins = {
+            let mut state = self.lock();
+            state.last += 1;
+            let number = state.last;
+            let waits = Waits::Job(need);
+            state.parked.insert(number, Parked { about, call, waits });
+            self.counted(&state);
+            let begins = !state.jobs.contains_key(&need);
+            state.jobs.entry(need).or_default().waiters.push(number);
+            begins
+        };
+        if begins {
+            let about = About {
+                job: Some(need),
+                ..About::new(need.id, 0)
+            };
+            let job = copy_job::begin(Arc::clone(self), need);
+            self.go_on(about, job, Turn::default());
+        }
+    }
+
+    /// A copying is over: whoever waited for it goes on, as long as `kept` holds what came.
+    pub(super) fn job_over(
+        self: &Arc<Self>,
+        need: &Need,
+        refused: Option<Errno>,
+        kept: impl Fn() -> Option<Box<dyn Coming>>,
+    ) {
+        let waiters: Vec<Parked> = {
+            let mut state = self.lock();
+            let job = state.jobs.remove(need).unwrap_or_default();
+            let waiters = job.waiters.iter();
+            let waiters = waiters
+                .filter_map(|number| state.parked.remove(number))
+                .collect();
+            self.counted(&state);
+            waiters
+        };
+        for waiter in waiters {
+            let came = kept();
+            self.go_on(waiter.about, waiter.call, Turn { refused, came });
+        }
+    }
+
+    /// Whether somebody still waits for a copying.
+    pub(super) fn is_wanted(&self, need: &Need) -> bool {
+        self.lock().jobs.contains_key(need)
+    }
+
+    fn look_again(self: &Arc<Self>, node: NodeId) {
+        let nobody = self.count.load(Ordering::Relaxed) == 0;
+        if nobody || !matches!(self.fs.upper_data(node), Ok(Some(_))) {
+            return;
+        }
+        let woken: Vec<(Option<Parked>, Option<Parked>)> = {
+            let mut state = self.lock();
+            let of_node: Vec<u64> = state
+                .parked
+                .iter()
+                .filter(|(_, parked)| parked.about.node == node && parked.may_go_on())
+                .map(|(number, _)| *number)
+                .collect();
+            of_node
+                .into_iter()
+                .map(|number| self.take(&mut state, number))
+                .collect()
+        };
+        for taken in woken {
+            self.resume(taken, None, None);
+        }
+    }
+
+    /// Ends the waits of those who are killed or gone, until the mount ends.
+    fn watch(self: Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            while state.parked.is_empty() && !state.over {
+                state = self
+                    .bell
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            let (state, _) = self
+                .bell
+                .wait_timeout_while(state, LOOK, |state| !state.over)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.over {
+                return;
+            }
+            let waiting: Vec<(u64, About)> = state
+                .parked
+                .iter()
+                .map(|(number, parked)| (*number, parked.about))
+                .collect();
+            drop(state);
+            for (number, about) in waiting {
+                if self.is_late(&about) {
+                    self.end(number, Errno::IO);
+                } else if self.is_unasked(&about) {
+                    self.end(number, Errno::INTR);
+                }
+            }
+        }
+    }
+
+    /// Whether the kernel would end the mount soon. A copying of our own is no request.
+    fn is_late(&self, about: &About) -> bool {
+        let after = self.answered_after.filter(|_| about.job.is_none());
+        after.is_some_and(|after| about.since.elapsed() > after)
+    }
+
+    fn is_unasked(&self, about: &About) -> bool {
+        let Some(tasks) = self.tasks.as_ref().filter(|_| about.tid != 0) else {
+            return false;
+        };
+        match tasks.fate(about.tid) {
+            Fate::Lives => false,
+            Fate::Dies => true,
+            Fate::Gone => about.since.elapsed() > UNASKED_FOR,
+        }
+    }
+
+    /// Answers a parked request with an error; it is never carried out.
+    fn end(self: &Arc<Self>, number: u64, errno: Errno) {
+        let mut state = self.lock();
+        let (parked, unwanted) = self.take(&mut state, number);
+        drop(state);
+        drop(unwanted);
+        if let Some(mut parked) = parked {
+            let refused = Some(errno);
+            drop((parked.call)(
+                &self.fs,
+                Turn {
+                    refused,
+                    came: None,
+                },
+            ));
+            if let Some(operation) = parked.about.counts_as {
+                self.requests.add(operation, parked.about.since.elapsed());
+            }
+        }
+    }
+}
+
+impl Parked {
+    /// Whether it can be tried again before what it waits for has come: not what has only begun to wait, or waits for an
+    /// answer.
+    fn may_go_on(&self) -> bool {
+        matches!(self.waits, Waits::Comes(_) | Waits::Job(_))
+    }
+}
