@@ -14,13 +14,14 @@ mod questions;
 mod root_stat;
 mod root_words;
 pub mod session;
+mod settle;
 pub mod store;
+mod watch;
 mod workers;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
@@ -456,13 +457,8 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.guard(Operation::Fallocate, || {
-            let (mode, outsider) = (mode.cast_unsigned(), unprivileged(req));
-            let done = self.fs.fallocate(ino.0, offset, length, mode, outsider);
-            self.settle(about(req, ino), reply, Self::empty, done, || {
-                Box::new(move |fs| fs.fallocate(ino.0, offset, length, mode, outsider))
-            });
-        });
+        let (at, mode) = (offset..offset.saturating_add(length), mode.cast_unsigned());
+        self.allocate(about(req, ino), at, mode, unprivileged(req), reply);
     }
 
     fn lseek(
@@ -497,19 +493,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.guard(Operation::CopyRange, || {
-            let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-            let outsider = unprivileged(req);
-            let copied = self.fs.copy_range(from, to, len, outsider);
-            let pages = Arc::clone(&self.pages);
-            let answer = move |reply, copied| {
-                // It was read, and the kernel does not see that.
-                pages.forget_attributes(ino_in.0);
-                Self::written(reply, copied);
-            };
-            self.settle(about(req, ino_out), reply, answer, copied, || {
-                Box::new(move |fs| fs.copy_range(from, to, len, outsider))
-            });
-        });
+        let (from, to) = ((ino_in.0, offset_in), offset_out);
+        self.copy_range(about(req, ino_out), from, to, len, unprivileged(req), reply);
     }
 }

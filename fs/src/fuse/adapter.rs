@@ -13,7 +13,7 @@ use fuser::{
 };
 
 use super::convert;
-use super::parked::{About, Call, Lot, call};
+use super::parked::{About, Call, Lot};
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
 use super::store::PageStore;
@@ -209,32 +209,6 @@ impl Adapter {
         let _ = config.set_max_background(BACKGROUND_MAX);
     }
 
-    /// Answers a request, or parks it: `again` makes what is then tried again.
-    pub(super) fn settle<R: Send + 'static, T: 'static>(
-        &self,
-        about: About,
-        reply: R,
-        answer: impl Fn(R, sys::Result<T>) + Send + 'static,
-        done: Result<T, Stop>,
-        again: impl FnOnce() -> Again<T>,
-    ) {
-        let done = match (done, &self.lot) {
-            (Ok(done), lot) => {
-                answer(reply, Ok(done));
-                if let Some(lot) = lot {
-                    lot.look_again(about.node);
-                }
-                return;
-            }
-            (Err(Stop::Far(far)), Some(lot)) => {
-                return lot.park(about, call(reply, answer, again()), far);
-            }
-            (Err(Stop::Far(_)), None) => Err(sys::Errno::IO),
-            (Err(Stop::Errno(errno)), _) => Err(errno),
-        };
-        answer(reply, done);
-    }
-
     /// Answer OPEN.
     pub(super) fn open_file(&self, about: About, mode: OpenAccMode, reply: ReplyOpen) {
         // The kernel then never asks again, and opens without us.
@@ -394,9 +368,6 @@ impl Adapter {
         serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
     }
 }
-
-/// What a parked request does when it is tried again.
-pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
 
 /// The file that the kernel may read and write itself when `id` is opened: not what loses set-user-ID by a write, or is
 /// protected.

@@ -12,15 +12,11 @@ use crate::fetch::{Coming, Then};
 use crate::filesystem::reply::NodeId;
 use crate::filesystem::{Far, LayerFs, Need, Stop};
 use crate::metrics::{Operation, Requests};
-use crate::sys::tasks::{Fate, Tasks};
+use crate::sys::tasks::Tasks;
 use crate::sys::{self, Errno};
 
 /// Threads for what has to be read from the disk, decoded or copied.
 const WORKERS_MAX: usize = 16;
-/// How often it is looked whether those who wait still live.
-const LOOK: Duration = Duration::from_millis(200);
-/// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
-const UNASKED_FOR: Duration = Duration::from_secs(3);
 
 /// What a request is tried with.
 #[derive(Default)]
@@ -91,29 +87,29 @@ pub(super) struct Lot {
 }
 
 pub(super) struct Shared {
-    fs: Arc<LayerFs>,
-    requests: Arc<Requests>,
+    pub(super) fs: Arc<LayerFs>,
+    pub(super) requests: Arc<Requests>,
     workers: Workers,
     state: Mutex<State>,
     count: AtomicUsize,
-    bell: Condvar,
+    pub(super) bell: Condvar,
     /// How the dead are told from the living.
-    tasks: Option<Tasks>,
+    pub(super) tasks: Option<Tasks>,
     /// The kernel ends a mount that leaves a request without an answer for longer.
-    answered_after: Option<Duration>,
+    pub(super) answered_after: Option<Duration>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     last: u64,
-    parked: HashMap<u64, Parked>,
+    pub(super) parked: HashMap<u64, Parked>,
     jobs: HashMap<Need, Job>,
-    over: bool,
+    pub(super) over: bool,
 }
 
-struct Parked {
-    about: About,
-    call: Call,
+pub(super) struct Parked {
+    pub(super) about: About,
+    pub(super) call: Call,
     waits: Waits,
 }
 
@@ -211,7 +207,7 @@ impl Drop for Lot {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -320,7 +316,7 @@ impl Shared {
 
     /// Out of the table, and out of the job it waits for. A job that nobody waits for goes with its last waiter: it is
     /// second in what is taken.
-    fn take(&self, state: &mut State, number: u64) -> (Option<Parked>, Option<Parked>) {
+    pub(super) fn take(&self, state: &mut State, number: u64) -> (Option<Parked>, Option<Parked>) {
         let Some(parked) = state.parked.remove(&number) else {
             return (None, None);
         };
@@ -427,77 +423,6 @@ impl Shared {
         };
         for taken in woken {
             self.resume(taken, None, None);
-        }
-    }
-
-    /// Ends the waits of those who are killed or gone, until the mount ends.
-    fn watch(self: Arc<Self>) {
-        loop {
-            let mut state = self.lock();
-            while state.parked.is_empty() && !state.over {
-                state = self
-                    .bell
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            let (state, _) = self
-                .bell
-                .wait_timeout_while(state, LOOK, |state| !state.over)
-                .unwrap_or_else(PoisonError::into_inner);
-            if state.over {
-                return;
-            }
-            let waiting: Vec<(u64, About)> = state
-                .parked
-                .iter()
-                .map(|(number, parked)| (*number, parked.about))
-                .collect();
-            drop(state);
-            for (number, about) in waiting {
-                if self.is_late(&about) {
-                    self.end(number, Errno::IO);
-                } else if self.is_unasked(&about) {
-                    self.end(number, Errno::INTR);
-                }
-            }
-        }
-    }
-
-    /// Whether the kernel would end the mount soon. A copying of our own is no request.
-    fn is_late(&self, about: &About) -> bool {
-        let after = self.answered_after.filter(|_| about.job.is_none());
-        after.is_some_and(|after| about.since.elapsed() > after)
-    }
-
-    fn is_unasked(&self, about: &About) -> bool {
-        let Some(tasks) = self.tasks.as_ref().filter(|_| about.tid != 0) else {
-            return false;
-        };
-        match tasks.fate(about.tid) {
-            Fate::Lives => false,
-            Fate::Dies => true,
-            Fate::Gone => about.since.elapsed() > UNASKED_FOR,
-        }
-    }
-
-    /// Answers a parked request with an error; it is never carried out.
-    fn end(self: &Arc<Self>, number: u64, errno: Errno) {
-        let mut state = self.lock();
-        let (parked, unwanted) = self.take(&mut state, number);
-        drop(state);
-        drop(unwanted);
-        if let Some(mut parked) = parked {
-            let refused = Some(errno);
-            drop((parked.call)(
-                &self.fs,
-                Turn {
-                    refused,
-                    came: None,
-                },
-            ));
-            if let Some(operation) = parked.about.counts_as {
-                self.requests.add(operation, parked.about.since.elapsed());
-            }
         }
     }
 }

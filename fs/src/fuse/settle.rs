@@ -1,0 +1,84 @@
+//! Answering what may have to wait for data from afar, and parking it if it has to.
+
+use std::sync::Arc;
+
+use fuser::{ReplyEmpty, ReplyWrite};
+
+use super::Adapter;
+use super::parked::{About, call};
+use crate::filesystem::reply::{Caller, NodeId};
+use crate::filesystem::{LayerFs, Stop};
+use crate::metrics::Operation;
+use crate::sys;
+
+/// What a parked request does when it is tried again.
+pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
+
+impl Adapter {
+    /// Answers a request, or parks it: `again` makes what is then tried again.
+    pub(super) fn settle<R: Send + 'static, T: 'static>(
+        &self,
+        about: About,
+        reply: R,
+        answer: impl Fn(R, sys::Result<T>) + Send + 'static,
+        done: Result<T, Stop>,
+        again: impl FnOnce() -> Again<T>,
+    ) {
+        let done = match (done, &self.lot) {
+            (Ok(done), lot) => {
+                answer(reply, Ok(done));
+                if let Some(lot) = lot {
+                    lot.look_again(about.node);
+                }
+                return;
+            }
+            (Err(Stop::Far(far)), Some(lot)) => {
+                return lot.park(about, call(reply, answer, again()), far);
+            }
+            (Err(Stop::Far(_)), None) => Err(sys::Errno::IO),
+            (Err(Stop::Errno(errno)), _) => Err(errno),
+        };
+        answer(reply, done);
+    }
+
+    /// Answer FALLOCATE.
+    pub(super) fn allocate(
+        &self,
+        about: About,
+        at: std::ops::Range<u64>,
+        mode: u32,
+        unprivileged: Option<Caller>,
+        reply: ReplyEmpty,
+    ) {
+        self.guard(Operation::Fallocate, || {
+            let (id, len) = (about.node, at.end - at.start);
+            let work = move |fs: &LayerFs| fs.fallocate(id, at.start, len, mode, unprivileged);
+            let done = work(&self.fs);
+            self.settle(about, reply, Self::empty, done, || Box::new(work));
+        });
+    }
+
+    /// Answer COPY_FILE_RANGE.
+    pub(super) fn copy_range(
+        &self,
+        about: About,
+        from: (NodeId, u64),
+        to: u64,
+        len: u64,
+        unprivileged: Option<Caller>,
+        reply: ReplyWrite,
+    ) {
+        self.guard(Operation::CopyRange, || {
+            let to = (about.node, to);
+            let work = move |fs: &LayerFs| fs.copy_range(from, to, len, unprivileged);
+            let copied = work(&self.fs);
+            let pages = Arc::clone(&self.pages);
+            let answer = move |reply, copied| {
+                // It was read, and the kernel does not see that.
+                pages.forget_attributes(from.0);
+                Self::written(reply, copied);
+            };
+            self.settle(about, reply, answer, copied, || Box::new(work));
+        });
+    }
+}

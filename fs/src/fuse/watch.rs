@@ -1,0 +1,86 @@
+//! Ends the wait of whoever is killed, is gone, or would be late for the kernel.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::parked::{About, Shared, Turn};
+use crate::sys::Errno;
+use crate::sys::tasks::Fate;
+
+/// How often it is looked whether those who wait still live.
+const LOOK: Duration = Duration::from_millis(200);
+/// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
+const UNASKED_FOR: Duration = Duration::from_secs(3);
+
+impl Shared {
+    /// Ends the waits of those who are killed or gone, until the mount ends.
+    pub(super) fn watch(self: Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            while state.parked.is_empty() && !state.over {
+                state = self
+                    .bell
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            let (state, _) = self
+                .bell
+                .wait_timeout_while(state, LOOK, |state| !state.over)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.over {
+                return;
+            }
+            let waiting: Vec<(u64, About)> = state
+                .parked
+                .iter()
+                .map(|(number, parked)| (*number, parked.about))
+                .collect();
+            drop(state);
+            for (number, about) in waiting {
+                if self.is_late(&about) {
+                    self.end(number, Errno::IO);
+                } else if self.is_unasked(&about) {
+                    self.end(number, Errno::INTR);
+                }
+            }
+        }
+    }
+
+    /// Whether the kernel would end the mount soon. A copying of our own is no request.
+    fn is_late(&self, about: &About) -> bool {
+        let after = self.answered_after.filter(|_| about.job.is_none());
+        after.is_some_and(|after| about.since.elapsed() > after)
+    }
+
+    fn is_unasked(&self, about: &About) -> bool {
+        let Some(tasks) = self.tasks.as_ref().filter(|_| about.tid != 0) else {
+            return false;
+        };
+        match tasks.fate(about.tid) {
+            Fate::Lives => false,
+            Fate::Dies => true,
+            Fate::Gone => about.since.elapsed() > UNASKED_FOR,
+        }
+    }
+
+    /// Answers a parked request with an error; it is never carried out.
+    fn end(self: &Arc<Self>, number: u64, errno: Errno) {
+        let mut state = self.lock();
+        let (parked, unwanted) = self.take(&mut state, number);
+        drop(state);
+        drop(unwanted);
+        if let Some(mut parked) = parked {
+            let refused = Some(errno);
+            drop((parked.call)(
+                &self.fs,
+                Turn {
+                    refused,
+                    came: None,
+                },
+            ));
+            if let Some(operation) = parked.about.counts_as {
+                self.requests.add(operation, parked.about.since.elapsed());
+            }
+        }
+    }
+}
