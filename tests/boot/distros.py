@@ -67,7 +67,7 @@ class Release(Loop):
             options["initrd"] = self.initrd(kind)
         return self.machine(f"{self.suite}-{name}", extra=PARAMETERS[kind], **options)
 
-    def check(self, machine, timeout=900):
+    def check(self, machine, timeout=1800):
         """check_running, and nothing of a first boot or an emergency."""
         when = self.check_running(machine, timeout)
         _, failed = machine.run("systemctl --failed --no-legend --plain; journalctl -b --no-pager -o cat 2> /dev/null | "
