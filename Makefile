@@ -106,6 +106,12 @@ lab/trees/bookworm lab/trees/trixie lab/trees/sid:
 	mkdir -p lab/trees
 	./tests/boot/suite.sh $(@F) $@
 
+lab/loaders:
+	./tests/boot/loaders.sh $@
+
+test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI), lpxelinux, iPXE in QEMU read menu and kernel from bakery serve (root; ONLY=ipxe)
+	python3 tests/boot/loaders.py --tree lab/trees/boot --loaders lab/loaders $(if $(ONLY),--only $(ONLY))
+
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
 	python3 tests/boot/distros.py $(if $(ONLY),--only $(ONLY))
 
@@ -230,5 +236,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report

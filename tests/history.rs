@@ -1,12 +1,16 @@
 //! The bakery's histories: published, raced for, killed, grafted, compacted, swept, verified.
 
 mod compaction;
+mod copies;
 mod crash;
 mod grafts;
 mod keys;
+mod messages;
 mod packs;
+mod purges;
 mod races;
 mod s3;
 mod scale;
 mod sweeps;
+mod verbs;
 pub(crate) mod world;

@@ -49,12 +49,14 @@ impl Kitchen {
         keys.create().unwrap();
         bakery::keys::first(&opened, &keys.root(None).unwrap(), &keys.head().unwrap()).unwrap();
         let publisher = Publisher::open(opened, &keys).unwrap();
+        let initrd = self.path("initrd");
+        fs::write(&initrd, initramfs()).unwrap();
         for system in ["kiosk", "lab"] {
             let import = Import {
                 name: system.parse().unwrap(),
                 layers: std::slice::from_ref(&layer),
                 kernel: Some(Path::new("/etc/hostname")),
-                initrd: Some(Path::new("/etc/passwd")),
+                initrd: Some(&initrd),
                 cmdline: "quiet".into(),
                 author: "test".into(),
                 message: "the base".into(),
@@ -300,6 +302,22 @@ pub(crate) fn wait_until(most: Duration, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < most, "not within {most:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// An initramfs with the client in it, as far as a server looks at it.
+pub(crate) fn initramfs() -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, mode) in [("bin/layerfs", 0o100_755), ("TRAILER!!!", 0)] {
+        let numbers = [1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() + 1, 0];
+        archive.extend(b"070701");
+        for number in numbers {
+            archive.extend(format!("{number:08x}").bytes());
+        }
+        archive.extend(name.bytes());
+        archive.push(0);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+    }
+    archive
 }
 
 /// A compressed upload that sets `etc/<name>` to `content`.

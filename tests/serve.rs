@@ -1,6 +1,7 @@
 //! `bakery serve` over real connections.
 
 mod hostile;
+mod loaders;
 mod nginx;
 
 use std::io::{Read as _, Write as _};
@@ -473,13 +474,19 @@ fn boot_menus_lead_to_the_revisions_own_files() {
         .unwrap();
     assert_eq!(
         server.get(initrd.split(' ').next().unwrap(), &[]).body,
-        std::fs::read("/etc/passwd").unwrap()
+        crate::kitchen::initramfs()
     );
     let one = text(&server.get("/ipxe/lab/main@1", &[]).body);
     assert!(one.contains("lab/main@1") && !one.contains("menu"), "{one}");
     assert!(text(&server.get("/ipxe/lab/main", &[]).body).contains("lab/main@1"));
     assert_eq!(server.get("/ipxe/lab/main@2", &[]).status, 404);
-    assert_eq!(server.get("/ipxe/nothing/main", &[]).status, 404);
+    let nothing = server.get("/ipxe/nothing/main", &[]);
+    assert_eq!(nothing.status, 404);
+    assert!(
+        text(&nothing.body)
+            .contains("has no nothing. It has:\n  kiosk                    revision 1\n  lab "),
+        "{nothing:?}"
+    );
     assert!(text(&server.get("/grub.cfg", &[]).body).contains("(http,x)/boot/"));
     assert!(text(&server.get("/pxelinux.cfg/default", &[]).body).contains("KERNEL http://x/boot/"));
     let bad = server.ask(

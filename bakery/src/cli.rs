@@ -45,7 +45,7 @@ pub struct Globals {
     /// Say more on standard error (twice: debugging)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Print no progress and no notes, only results and errors
+    /// Print no progress, notes and summaries of files written, only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 }

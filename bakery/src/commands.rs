@@ -8,10 +8,12 @@ use crate::cli::Globals;
 
 pub mod authorize;
 pub mod bake;
+pub mod cat;
 pub mod cherry_pick;
 pub mod client;
 pub mod compact;
 pub mod completions;
+pub mod content_diff;
 pub mod diff;
 pub mod dnsmasq;
 pub mod dump;
@@ -27,12 +29,16 @@ pub mod jobs;
 pub mod key;
 pub mod layers;
 pub mod log;
+pub mod ls;
 pub mod man;
 pub mod pack;
+pub mod place;
 pub mod profile;
 pub mod published;
+pub mod purge;
 pub mod rebase;
 pub mod receive;
+pub mod revert;
 pub mod rollback;
 pub mod run_job;
 pub mod serve;
@@ -55,6 +61,7 @@ pub mod wording;
 pub enum Command {
     Authorize(authorize::Args),
     Bake(bake::Args),
+    Cat(cat::Args),
     CherryPick(cherry_pick::Args),
     Client(client::Args),
     Compact(compact::Args),
@@ -71,11 +78,14 @@ pub enum Command {
     Jobs(jobs::Args),
     Key(key::Args),
     Log(log::Args),
+    Ls(ls::Args),
     Man(man::Args),
     Pack(pack::Args),
     Profile(profile::Args),
+    Purge(purge::Args),
     Rebase(rebase::Args),
     Receive(receive::Args),
+    Revert(revert::Args),
     Rollback(rollback::Args),
     RunJob(run_job::Args),
     Serve(serve::Args),
@@ -97,6 +107,7 @@ impl Command {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Bake(args) => bake::run(args, globals),
+            Self::Cat(args) => cat::run(args, globals),
             Self::CherryPick(args) => cherry_pick::run(args, globals),
             Self::Client(args) => client::run(args, globals),
             Self::Compact(args) => compact::run(args, globals),
@@ -113,11 +124,14 @@ impl Command {
             Self::Jobs(args) => jobs::run(args, globals),
             Self::Key(args) => key::run(args, globals),
             Self::Log(args) => log::run(args, globals),
+            Self::Ls(args) => ls::run(args, globals),
             Self::Man(args) => man::run(args, globals),
             Self::Pack(args) => pack::run(args, globals),
             Self::Profile(args) => profile::run(args, globals),
+            Self::Purge(args) => purge::run(args, globals),
             Self::Rebase(args) => rebase::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
+            Self::Revert(args) => revert::run(args, globals),
             Self::Rollback(args) => rollback::run(args, globals),
             Self::RunJob(args) => run_job::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),

@@ -9,6 +9,7 @@ mod change;
 mod conflict;
 mod merge;
 mod rewrite;
+mod undo;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::publish::stack;
 
 pub use change::{Change, changes};
 pub use conflict::Conflict;
+pub use undo::{Undo, undo};
 
 /// What a regular file is, as far as a merge needs to know: its content digest and length.
 pub(crate) type FileId = (Digest, u64);

@@ -1,8 +1,11 @@
 //! The histories of a store: signed revisions, each with a number, none ever changed.
 
 mod error;
+mod missing;
+mod place;
 mod revision;
 mod tag;
+mod touched;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,8 +25,10 @@ use crate::keys;
 use crate::store::{Key, Store};
 
 pub use error::HistoryError;
+pub use place::{Lost, Place, find};
 pub use revision::Revision;
 pub use tag::Tag;
+pub use touched::Touched;
 
 /// `Result` with a [`HistoryError`].
 pub type Result<T> = std::result::Result<T, HistoryError>;
@@ -239,8 +244,7 @@ impl History {
     /// # Errors
     /// [`HistoryError::NoHistory`], and as of [`History::head`].
     pub fn require_head(&self, name: &ProfileName) -> Result<Revision> {
-        self.head(name)?
-            .ok_or_else(|| HistoryError::NoHistory(name.to_string()))
+        self.head(name)?.ok_or_else(|| self.no_history(name))
     }
 
     /// The revisions of a history, newest first, at most `count_max`.
@@ -258,7 +262,7 @@ impl History {
     /// At the first broken link.
     pub fn walk(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
         let head = self.unsigned_head(name)?;
-        let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+        let head = head.ok_or_else(|| self.no_history(name))?;
         self.chain(head, count_max)
     }
 
@@ -306,9 +310,17 @@ impl History {
     /// # Errors
     /// When it is missing or damaged.
     pub fn merged(&self, manifest: &Manifest) -> Result<MergedIndex> {
+        Ok(MergedIndex::from_layer(&self.index_file(manifest)?, true)?)
+    }
+
+    /// The file of the merged index of a revision: as of [`History::merged`].
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn index_file(&self, manifest: &Manifest) -> Result<Layer> {
         let digest = &manifest.plain.as_ref().unwrap_or(&manifest.index).digest;
-        let layer = self.store.open_layer(&Key::index(digest), digest)?;
-        Ok(MergedIndex::from_layer(&layer, true)?)
+        let layer = self.store.open_layer(&Key::index(digest), digest);
+        layer.map_err(|error| self.or_swept(manifest, error))
     }
 
     /// The merged index of a stack, lowest first.
@@ -337,7 +349,7 @@ impl History {
     /// When one is missing or damaged.
     pub fn layers(&self, manifest: &Manifest) -> Result<LayerSet> {
         let references = manifest.layers.iter().chain(&manifest.borrowed);
-        let layers = references.map(|layer| self.layer(&layer.digest));
+        let layers = references.map(|layer| self.layer_of(manifest, &layer.digest));
         let mut layers = layers.collect::<Result<Vec<_>>>()?;
         if let Some(pack) = &manifest.pack {
             layers.push(Arc::new(

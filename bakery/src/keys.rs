@@ -10,7 +10,7 @@ mod signer;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use layerfmt::manifest::ProfileName;
@@ -18,8 +18,8 @@ use layerfmt::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustE
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
 
-pub use keyset::{amend, first, newest, signer_of};
-pub use signer::Signer;
+pub use keyset::{amend, first, hand_over, newest, signer_of};
+pub use signer::{Signer, signing_line};
 
 use crate::store::{StoreError, ownership};
 
@@ -184,9 +184,21 @@ impl Keys {
     /// # Errors
     /// When it cannot be written.
     pub fn new_head(&self) -> Result<Signer, KeyError> {
-        let file = self.directory.join("head.new");
+        self.fresh(HEAD)
+    }
+
+    /// As [`Keys::new_head`], of the root key: `root.new`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new_root(&self) -> Result<Signer, KeyError> {
+        self.fresh(ROOT)
+    }
+
+    fn fresh(&self, name: &str) -> Result<Signer, KeyError> {
+        let file = self.directory.join(format!("{name}.new"));
         if !file.exists() {
-            generate(&file, HEAD)?;
+            generate(&file, name)?;
         }
         Signer::open(&file)
     }
@@ -196,20 +208,61 @@ impl Keys {
     /// # Errors
     /// When the files cannot be renamed.
     pub fn adopt_new_head(&self) -> Result<(), KeyError> {
-        let at = |name: &str| self.directory.join(name);
-        let renames = [
-            ("head", "head.old"),
-            ("head.pub", "head.old.pub"),
-            ("head.new.pub", "head.pub"),
-            ("head.new", "head"),
-        ];
-        for (from, to) in renames {
+        self.adopt(HEAD)
+    }
+
+    /// Put `root.new` in the place of the root key, if it lies here; the old one is kept as `root.old`.
+    ///
+    /// # Errors
+    /// When the files cannot be renamed.
+    pub fn adopt_new_root(&self) -> Result<(), KeyError> {
+        self.adopt(ROOT)
+    }
+
+    fn adopt(&self, name: &str) -> Result<(), KeyError> {
+        if !self.directory.join(format!("{name}.new")).exists() {
+            return Ok(());
+        }
+        let at = |end: &str| self.directory.join(format!("{name}{end}"));
+        for (from, to) in [
+            ("", ".old"),
+            (".pub", ".old.pub"),
+            (".new.pub", ".pub"),
+            (".new", ""),
+        ] {
             let (from, to) = (at(from), at(to));
             if from.exists() {
                 fs::rename(&from, &to)
                     .map_err(|source| file_error("cannot rename", &from, source))?;
             }
         }
+        Ok(())
+    }
+
+    /// Clients of this bakery trust the root key `new` from now on, and `old` no longer: in `allowed_signers`, which goes into
+    /// every initramfs that is made. Lines about other keys stay.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced.
+    pub fn replace_anchor(&self, old: &str, new: &str) -> Result<(), KeyError> {
+        let file = self.directory.join(ALLOWED_SIGNERS);
+        let text = fs::read_to_string(&file)
+            .map_err(|source| file_error("cannot read the trusted keys", &file, source))?;
+        let failed = |source| file_error("cannot write", &file, source);
+        let mut written = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
+        written
+            .write_all(text.replace(old, new).as_bytes())
+            .and_then(|()| {
+                written
+                    .as_file()
+                    .set_permissions(fs::Permissions::from_mode(0o644))
+            })
+            .and_then(|()| ownership::inherit(&self.directory, written.path()))
+            .and_then(|()| written.as_file().sync_all())
+            .map_err(failed)?;
+        written
+            .persist(&file)
+            .map_err(|error| failed(error.error))?;
         Ok(())
     }
 }

@@ -9,8 +9,9 @@
 //! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
 //! | [`sweep`], [`scrub`] | deleting what nobody reaches; verifying the rest |
+//! | [`purge`] | a path taken out of history |
 //! | [`keys`], [`clock`] | who signs, and when |
-//! | [`store`] | objects by name, and who may create them |
+//! | [`store`], [`replica`] | objects by name, and who may create them; a store copied elsewhere |
 //! | [`output`], [`progress`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
 //! | [`netboot`] | boot menus and dnsmasq's configuration |
@@ -39,7 +40,9 @@ pub mod overlay;
 pub mod pack;
 pub mod progress;
 pub mod publish;
+pub mod purge;
 pub mod receive;
+pub mod replica;
 pub mod scrub;
 pub mod serve;
 pub mod source;

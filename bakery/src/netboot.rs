@@ -2,19 +2,25 @@
 //! dnsmasq's configuration. Pure text from what the store has.
 //!
 //! Kernel and initrd belong to a revision, so every entry names its revision, and the root it
-//! boots is exactly that one: modules always match the kernel.
+//! boots is exactly that one: modules always match the kernel. A revision whose initramfs is none of ours
+//! ([`initramfs`]) is no entry: it would not find its root.
 
 mod dnsmasq;
 mod grub;
+pub mod initramfs;
 mod ipxe;
+mod page;
 mod pxelinux;
 
 pub use dnsmasq::{Dhcp, dnsmasq};
 pub use grub::grub;
-pub use ipxe::{ipxe, ipxe_entry};
+pub use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
+pub use page::{Entry, page, plain};
 pub use pxelinux::pxelinux;
 
 use layerfmt::manifest::{Manifest, ProfileName, RevisionName};
+
+use crate::clock;
 
 /// Longest label shown in a menu, characters.
 const LABEL_LEN_MAX: usize = 72;
@@ -28,10 +34,21 @@ pub struct Choice {
     pub label: String,
     /// Path of the kernel on the server.
     pub kernel: String,
-    /// Path of the initrd on the server, if the revision has one of its own.
-    pub initrd: Option<String>,
+    /// Path of the initrd on the server.
+    pub initrd: String,
     /// Kernel parameters of the revision.
     pub cmdline: String,
+}
+
+/// What menus show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// The newest revision of everything that boots.
+    pub newest: Vec<Choice>,
+    /// The ones before.
+    pub older: Vec<Choice>,
+    /// Systems that cannot be booted, and what to do about it: one line each.
+    pub unbootable: Vec<String>,
 }
 
 /// How a menu behaves.
@@ -44,32 +61,35 @@ pub struct Menu {
 }
 
 impl Choice {
-    /// What a revision offers; `None` if it has no kernel.
-    #[must_use]
-    pub fn of(manifest: &Manifest) -> Option<Self> {
+    /// What a revision offers. Whether its initrd is one of ours is not looked at.
+    ///
+    /// # Errors
+    /// It has no kernel or no initrd: the line for [`Choices::unbootable`].
+    pub fn of(manifest: &Manifest) -> Result<Self, String> {
         let name = RevisionName {
             name: manifest.name(),
             revision: Some(manifest.revision),
         };
-        let words = manifest.message.lines().next().unwrap_or_default();
-        let title = format!(
-            "{} revision {}  {words}",
-            manifest.name(),
-            manifest.revision
-        );
-        Some(Self {
+        let (Some(kernel), Some(initrd)) = (manifest.kernel, manifest.initrd) else {
+            return Err(Self::needs_initrd(
+                manifest,
+                "has no kernel or no initramfs",
+            ));
+        };
+        Ok(Self {
             name,
-            label: title
-                .chars()
-                .filter(|one| is_harmless(*one))
-                .take(LABEL_LEN_MAX)
-                .collect(),
-            kernel: format!("/boot/{}", manifest.kernel?.digest),
-            initrd: manifest
-                .initrd
-                .map(|initrd| format!("/boot/{}", initrd.digest)),
+            label: label(manifest),
+            kernel: format!("/boot/{}", kernel.digest),
+            initrd: format!("/boot/{}", initrd.digest),
             cmdline: safe_parameters(&manifest.cmdline),
         })
+    }
+
+    /// Why a revision is no choice.
+    #[must_use]
+    pub fn needs_initrd(manifest: &Manifest, why: &str) -> String {
+        let name = manifest.name();
+        format!("{name} {why}: run bakery initrd {name}")
     }
 
     /// The whole kernel command line but what only the boot loader knows.
@@ -92,6 +112,17 @@ impl Choice {
         }
         line
     }
+}
+
+/// System, revision, date and message.
+fn label(manifest: &Manifest) -> String {
+    let date = clock::text(manifest.time);
+    let date = date.split(' ').next().unwrap_or_default();
+    let words = manifest.message.lines().next().unwrap_or_default();
+    let name = manifest.name();
+    let title = format!("{name} revision {}, {date}  {words}", manifest.revision);
+    let title = title.trim_end().chars().filter(|one| is_harmless(*one));
+    title.take(LABEL_LEN_MAX).collect()
 }
 
 /// Characters that mean nothing to any boot loader's script.
@@ -118,6 +149,30 @@ pub fn base_of_host(host: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
     let sound = !host.is_empty() && host.len() <= 255 && host.bytes().all(allowed);
     sound.then(|| format!("http://{host}"))
+}
+
+/// Whether a `Host` names a port; the colons of an IPv6 address stand in brackets.
+#[must_use]
+pub fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.contains(']'))
+}
+
+/// Whether a URL can stand in menus.
+///
+/// # Errors
+/// It cannot; the message says how it is written.
+pub fn require_url(url: &str) -> Result<(), String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(format!("the URL '{url}' has no scheme: write http://{url}"));
+    };
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'`${}\\,#;&|<>".contains(&byte);
+    if !matches!(scheme, "http" | "https") || rest.is_empty() || !rest.bytes().all(plain) {
+        return Err(format!(
+            "the URL '{url}' is none that firmware reads: write http://HOST[:PORT]"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

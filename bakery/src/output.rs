@@ -31,6 +31,21 @@ pub fn emit<T: Serialize>(
     finish(written.and_then(|()| out.flush()))
 }
 
+/// As [`emit`], of a verb whose result is a file: its summary is a note, so `--quiet` leaves it out.
+///
+/// # Errors
+/// As [`emit`].
+pub fn summary<T: Serialize>(
+    globals: &Globals,
+    value: &T,
+    human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    if globals.quiet && !globals.json {
+        return Ok(());
+    }
+    emit(globals, value, human)
+}
+
 /// Prints text (or, for `dump` and `unpack -`, bytes) that has no JSON form.
 ///
 /// # Errors

@@ -11,7 +11,10 @@ mod indexes;
 mod pick;
 mod profile;
 mod rebase;
+mod rehearsal;
 mod renewal;
+mod revert;
+mod rewriting;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +35,10 @@ pub use compaction::{CompactPolicy, Compacted, Compaction};
 pub use draft::{Draft, Merged, Plain};
 use indexes::Indexes;
 pub(crate) use pick::{action_text, pushed_with};
+pub use rehearsal::Preview;
+use rehearsal::Rehearsal;
 pub use renewal::is_due;
+pub use rewriting::Rewritten;
 
 /// How often a lost race is tried again. Everyone that loses to somebody makes progress for
 /// somebody, so this many losses in a row mean a very busy name.
@@ -97,6 +103,8 @@ pub struct Publisher {
     signer: Signer,
     /// How long its heads are good for.
     lifetime: Option<Duration>,
+    /// Only look at what would be published.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Publisher {
@@ -114,6 +122,7 @@ impl Publisher {
             history,
             signer,
             lifetime: keys.lifetime()?,
+            rehearsal: None,
         })
     }
 
@@ -159,7 +168,9 @@ impl Publisher {
         if self.history.is_removed(name)? {
             return Err(HistoryError::Removed(name.to_string()));
         }
-        uploads.put(self.store())?;
+        if self.rehearsal.is_none() {
+            uploads.put(self.store())?;
+        }
         for attempt in 0..ATTEMPTS_MAX {
             let head = match unsigned {
                 false => self.history.head(name)?,
@@ -167,6 +178,10 @@ impl Publisher {
             };
             let mut drafted = Uploads::default();
             let draft = draft(head.as_ref(), &mut drafted)?;
+            if let Some(rehearsal) = &self.rehearsal {
+                let uploads = [&uploads, &drafted];
+                return self.rehearse(rehearsal, name, head.as_ref(), draft, uploads);
+            }
             let index = self.upload_beside(&draft, &mut drafted)?;
             let again = [&uploads, &drafted];
             if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, again)? {

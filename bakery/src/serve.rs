@@ -19,11 +19,13 @@ pub mod range;
 mod request_log;
 mod routes;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use layerfmt::Digest;
 use layerfmt::manifest::Head;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::boots;
 use crate::jobs::Spool;
+use crate::netboot;
 use crate::traces;
 use metrics::Metrics;
 use object::Objects;
@@ -67,6 +70,8 @@ struct Server {
     metrics: Metrics,
     url: Option<String>,
     menu_timeout: u32,
+    /// Which initramfs archives mount our root, as far as they were looked at.
+    initrds: tokio::sync::Mutex<HashMap<Digest, bool>>,
 }
 
 /// A server whose sockets are bound: it can be asked for its addresses, then run.
@@ -91,11 +96,15 @@ impl Bound {
             options.connections_per_address != Some(0),
             "at least one connection of each address must be allowed: give --connections-per-address 1 or more"
         );
+        if let Some(url) = &options.url {
+            netboot::require_url(url).map_err(anyhow::Error::msg)?;
+        }
         let mut listeners = Vec::new();
         for address in &options.listen {
             let listener = TcpListener::bind(address).await;
-            listeners.push(listener.with_context(|| {
-                format!("cannot listen on {address}: is another server there? choose another with --listen")
+            listeners.push(listener.map_err(|error| {
+                let advice = why_not_listening(address, &error);
+                anyhow::Error::new(error).context(advice)
             })?);
         }
         let posts = |name: &str, bounds| -> anyhow::Result<Option<Posts>> {
@@ -115,6 +124,7 @@ impl Bound {
             metrics: Metrics::default(),
             url: options.url,
             menu_timeout: options.menu_timeout,
+            initrds: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             listeners,
@@ -134,11 +144,37 @@ impl Bound {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
+    /// Whether the store has nothing to serve yet.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn is_empty(&self) -> anyhow::Result<bool> {
+        Ok(heads::profiles(&self.server.objects).await?.is_empty())
+    }
+
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let app = routes::router(Arc::clone(&self.server));
         connection::accept(self.listeners, app, self.server, self.room, stop).await;
     }
+}
+
+/// What to do about an address that cannot be listened on.
+fn why_not_listening(address: &SocketAddr, error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!("another program listens there (`ss -ltnp 'sport = :{port}'` shows it); stop it, or choose another port with --listen")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a port above, such as --listen 0.0.0.0:8080".into()
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "no network card of this machine has that address; 0.0.0.0 listens on all".into()
+        }
+        _ => "choose another address with --listen".into(),
+    };
+    format!("cannot listen on {address}: {advice}")
 }
 
 /// Opens a store for serving, and its directory if its objects are plain files.

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod guard;
 pub mod key;
 mod local;
+mod location;
 pub mod ownership;
 mod remote;
 mod worker;
@@ -24,6 +25,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 pub use key::Key;
+use location::Place;
 
 /// What an attempt to create an object came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +123,8 @@ impl Store {
     /// # Errors
     /// When the place cannot be made or reached, or cannot keep the store's promise.
     pub fn create(location: &str) -> Result<Store> {
-        if !location.contains("://") {
-            local::make_root(Path::new(location))?;
+        if let Place::Directory(path) = Place::of(location)? {
+            local::make_root(path)?;
         }
         let store = Store::attach(location)?;
         check::require_sound(&store)?;
@@ -135,15 +137,10 @@ impl Store {
     /// # Errors
     /// When the location cannot be used.
     pub fn attach(location: &str) -> Result<Store> {
-        if let Some(bucket) = location.strip_prefix("s3://") {
-            return remote::attach(location, bucket);
+        match Place::of(location)? {
+            Place::Bucket(bucket) => remote::attach(location, bucket),
+            Place::Directory(path) => local::attach(location, path),
         }
-        let path = location.strip_prefix("file://").unwrap_or(location);
-        if path.contains("://") {
-            let what = format!("'{location}' is neither a directory nor s3://BUCKET[/PREFIX]");
-            return Err(StoreError::Location(what));
-        }
-        local::attach(location, Path::new(path))
     }
 
     /// An empty store in memory, for tests. It lives as long as its last clone.
@@ -378,6 +375,17 @@ impl Store {
                 }
             }
             None => remote::copy_once(self, key),
+        }
+    }
+
+    /// Copy the bytes of an object to a new file of ours.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], or when it cannot be copied.
+    pub fn fetch(&self, key: &Key, to: &Path) -> Result<()> {
+        match &self.root {
+            Some(root) => local::fetch(root, key, to),
+            None => remote::fetch(self, key, to),
         }
     }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::history::{History, Result, Revision};
 use crate::publish::objects;
+use crate::purge;
 use crate::store::{Entry, Key, guard};
 
 /// Directories of the layout whose objects can be swept. Never `refs`, `keysets`, `manifests`
@@ -78,7 +79,10 @@ pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
         swept.busy = true;
         return Ok(swept);
     };
-    let marks = mark(history, policy)?;
+    let mut marks = mark(history, policy)?;
+    marks
+        .live
+        .extend(purge::waiting(store, policy.grace.as_secs())?);
     swept.revisions_kept = marks.kept;
     let mut dead = Vec::new();
     for directory in SWEPT {

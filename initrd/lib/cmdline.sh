@@ -229,11 +229,17 @@ lf_overlayroot() {
     esac
 }
 
-# BOOTIF=01-52-54-00-12-34-56, as pxelinux and iPXE write it, or a plain MAC address.
+# BOOTIF=01-52-54-00-12-34-56, as pxelinux and iPXE write it, 01-52:54:00:12:34:56, as GRUB does, or a plain MAC address.
+# An address that is none (GRUB without a card writes 01-) names no card.
 lf_boot_interface() {
     lf_bootif=
     lf_tail=$1
-    case $lf_tail in ??-??-??-??-??-??-??) lf_tail=${lf_tail#??-} ;; esac
+    case $lf_tail in ??[-:]??[-:]??[-:]??[-:]??[-:]??[-:]??) lf_tail=${lf_tail#???} ;; esac
+    case $lf_tail in
+        *[!0-9A-Fa-f:-]*) lf_tail= ;;
+        ??[-:]??[-:]??[-:]??[-:]??[-:]??) ;;
+        *) lf_tail= ;;
+    esac
     while [ -n "$lf_tail" ]; do
         lf_head=${lf_tail%%[-:]*}
         lf_bootif=${lf_bootif:+$lf_bootif:}$lf_head

@@ -55,6 +55,7 @@ fn bakery(world: &World, line: &str) -> String {
     format!("{:?}", run(Cli::parse_from(words)))
 }
 
+const FAILED: &str = "ExitCode(unix_exit_status(2))";
 const DONE: &str = "ExitCode(unix_exit_status(0))";
 
 #[test]
@@ -194,7 +195,6 @@ fn every_verb_answers_on_the_command_line() {
     world.push("alt", &base);
     world.push("alt", &with(&base, [("a", Some("2"))]));
     const NO: &str = "ExitCode(unix_exit_status(1))";
-    const FAILED: &str = "ExitCode(unix_exit_status(2))";
     for (line, expected) in [
         ("init", DONE),
         ("store check", DONE),
@@ -236,4 +236,65 @@ fn every_verb_answers_on_the_command_line() {
         .path();
     std::fs::remove_file(index).unwrap();
     assert_eq!(bakery(&world, "verify"), NO);
+}
+
+/// A client with an `allowed_signers` of its own.
+fn trusts(world: &World, text: &str, revision: u64) -> Result<Verified, TrustError> {
+    let anchors = AllowedSigners::parse(text).unwrap();
+    let now = bakery::clock::now();
+    bundle(world, revision).verify(&anchors, &"alt".parse().unwrap(), now, HighWater::default())
+}
+
+fn anchors_file(world: &World) -> String {
+    std::fs::read_to_string(world.keys().directory().join("allowed_signers")).unwrap()
+}
+
+#[test]
+fn a_rotated_root_is_followed_by_who_trusts_the_old_one() {
+    let world = World::new();
+    let base = files([("a", "1")]);
+    world.push("alt", &base);
+    let before = anchors_file(&world);
+    assert_eq!(bakery(&world, "key rotate-root"), DONE);
+    let after = anchors_file(&world);
+    assert_ne!(before, after);
+    assert_eq!(after.lines().count(), 1, "{after}");
+    world.push("alt", &with(&base, [("a", Some("2"))]));
+    for (trust, revision) in [(&before, 1), (&before, 2), (&after, 1), (&after, 2)] {
+        trusts(&world, trust, revision).unwrap();
+    }
+    // The old root signs nothing more that anybody believes.
+    let keys = world.keys().directory().to_str().unwrap();
+    let old = format!("key --root-key {keys}/root.old revoke bakery");
+    assert_eq!(bakery(&world, &old), FAILED);
+    let store = Store::open(world.location()).unwrap();
+    let left = store.len(&Key::keyset(4)).unwrap();
+    assert_eq!(left, None, "a keyset that nobody accepts is not published");
+    assert_eq!(bakery(&world, "key rotate-root"), DONE, "and again");
+    for trust in [&before, &after, &anchors_file(&world)] {
+        trusts(&world, trust, 2).unwrap();
+    }
+    world.assert_sound();
+}
+
+#[test]
+fn a_rotation_of_the_root_that_was_killed_is_ended_by_the_next() {
+    let world = World::new();
+    world.push("alt", &files([("a", "1")]));
+    let before = anchors_file(&world);
+    let store = Store::open(world.location()).unwrap();
+    let (old, new) = (
+        world.keys().root(None).unwrap(),
+        world.keys().new_root().unwrap(),
+    );
+    bakery::keys::amend(&store, &world.keys().anchors().unwrap(), &old, |keyset| {
+        keyset.roots = vec![new.public_line().to_owned()];
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(bakery(&world, "key rotate-root"), DONE);
+    assert_eq!(store.list("keysets").unwrap().len(), 3);
+    assert!(anchors_file(&world).contains(new.public_line()));
+    trusts(&world, &before, 1).unwrap();
+    trusts(&world, &anchors_file(&world), 1).unwrap();
 }

@@ -67,6 +67,40 @@ fn a_whole_history_lives_in_a_bucket() {
 
 #[test]
 #[ignore = "needs SeaweedFS: make test-s3"]
+fn a_store_moves_to_a_bucket_and_back() {
+    let world = World::new();
+    // More than one part of an upload, and nothing that compresses.
+    let long: String = (0..600_000)
+        .map(|n| {
+            blake3::hash(&[n as u8, (n >> 8) as u8, (n >> 16) as u8]).to_hex()[..32].to_owned()
+        })
+        .collect();
+    let base = files([("a", "1"), ("long", &long)]);
+    world.push("alt", &base);
+    let two = world.push("alt", &with(&base, [("a", Some("2"))]));
+    let bucket = place("moved");
+    let back = world.dir.path().join("back").display().to_string();
+    let at = |store: &str, words: &[&str]| {
+        let mut command = Command::new(program("bakery"));
+        command
+            .args(["--store", store, "--keys"])
+            .arg(world.keys().directory())
+            .args(words);
+        run(&mut command);
+    };
+    at("unused", &["store", "copy", world.location(), &bucket]);
+    at(&bucket, &["verify", "--all"]);
+    at(&bucket, &["rollback", "alt@1"]);
+    at("unused", &["store", "copy", &bucket, &back]);
+    at(&back, &["verify", "--all"]);
+    at(&back, &["revert", "alt@3"]);
+    at("unused", &["store", "copy", &bucket, &back, "--replace"]);
+    at(&back, &["log", "alt"]);
+    assert_eq!(world.files(&two), with(&base, [("a", Some("2"))]));
+}
+
+#[test]
+#[ignore = "needs SeaweedFS: make test-s3"]
 fn eight_writers_on_a_bucket_have_one_winner_each() {
     let world = World::at(tempfile::tempdir().unwrap(), place("race"));
     let base = files([("base", "0")]);

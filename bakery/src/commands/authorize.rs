@@ -142,8 +142,21 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Replaces the file at once; sshd reads it at any moment. Mode and owner are kept.
+/// Replaces the file at once; sshd reads it at any moment. Mode and owner are kept, and a symbolic link: what it points to
+/// is replaced.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let target = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            bail!(
+                "{} is a symbolic link to a file that is not there: make that file first",
+                path.display()
+            )
+        }
+        // A new file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        target => target.with_context(|| format!("cannot follow {}", path.display()))?,
+    };
+    let path = target.as_path();
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())

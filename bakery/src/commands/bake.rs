@@ -65,6 +65,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     };
     let report = bake(&mut *source, base.as_ref(), &recipe, &args.output)?;
     recipe.progress.finish_and_clear();
-    output::emit(globals, &report, |out| report.write_text(out))?;
+    output::summary(globals, &report, |out| report.write_text(out))?;
     Ok(ExitCode::SUCCESS)
 }

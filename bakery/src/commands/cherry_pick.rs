@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use layerfmt::manifest::ProfileName;
 
-use super::published::{self, Conflicts};
+use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
 use crate::cli::Globals;
 
@@ -22,6 +22,8 @@ pub struct Args {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
     wording: Wording,
 }
 
@@ -30,12 +32,13 @@ pub struct Args {
 /// # Errors
 /// There is no such layer or history.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let result = globals.publisher()?.cherry_pick(
+    let publisher = args.dry_run.publisher(globals)?;
+    let result = publisher.cherry_pick(
         &args.layer,
         &args.onto,
         &args.wording.author(),
         &args.wording.message,
         args.conflicts.resolution(),
     );
-    published::report(globals, result)
+    published::report_of(globals, &publisher, result)
 }

@@ -52,6 +52,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let Some(output) = args.output.clone() else {
         return history_compact::run(&args.layers, args.recompress, args.history, globals);
     };
+    anyhow::ensure!(
+        !args.history.is_dry_run(),
+        "--dry-run is for histories: with --output nothing is published, only {} is written",
+        output.display()
+    );
     let stack = layers::open(&args.layers)?;
     let merged = layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)
         .context("cannot flatten the layers")?;
@@ -65,7 +70,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let result = compacted(
         &args, &output, &merged, &set, &names, expected, before_len, globals,
     )?;
-    output::emit(globals, &result, |out| {
+    output::summary(globals, &result, |out| {
         writeln!(out, "layer      {}", result.layer)?;
         let (after, before) = (output::length(result.file_len), output::length(before_len));
         writeln!(out, "size       {after}, before {before}")?;

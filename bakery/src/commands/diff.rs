@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use layerfmt::manifest::RevisionName;
 
+use super::content_diff::{self, Side};
 use crate::cli::{ANSWER_NO, Globals};
-use crate::graft::changes;
+use crate::graft::{Change, changes};
+use crate::history::Revision;
 use crate::output;
 
 /// List the paths in which two revisions differ
@@ -19,6 +21,9 @@ pub struct Args {
     /// The other; without it, the newest of the same history
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: Option<RevisionName>,
+    /// Show the lines that differ in this file, or in all files below this directory (repeatable)
+    #[arg(long, value_name = "PATH")]
+    content: Vec<String>,
 }
 
 /// Compares the merged trees by recorded content digests.
@@ -33,18 +38,56 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         revision: None,
     };
     let to = history.revision(args.to.as_ref().unwrap_or(&newest))?;
-    let changes = changes(
-        &history.merged(&from.manifest)?,
-        &history.merged(&to.manifest)?,
-    )?;
-    output::emit(globals, &changes, |out| {
-        changes
+    let (before, after) = (
+        history.merged(&from.manifest)?,
+        history.merged(&to.manifest)?,
+    );
+    let mut found = changes(&before, &after)?;
+    let code = if args.content.is_empty() {
+        output::emit(globals, &found, |out| {
+            found
+                .iter()
+                .try_for_each(|change| writeln!(out, "{change}"))
+        })?;
+        found.is_empty()
+    } else {
+        let below: Vec<&str> = args
+            .content
             .iter()
-            .try_for_each(|change| writeln!(out, "{change}"))
-    })?;
-    Ok(if changes.is_empty() {
+            .map(|path| path.trim_matches('/'))
+            .collect();
+        found.retain(|change| below.iter().any(|path| is_below(change, path)));
+        let side = |revision: Revision, merged| Side {
+            history: &history,
+            revision,
+            merged,
+        };
+        show(&found, &side(from, before), &side(to, after), globals)?;
+        found.is_empty()
+    };
+    Ok(if code {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(ANSWER_NO)
+    })
+}
+
+/// Whether a change is of `path` or of what lies below it; the empty path is the root.
+fn is_below(change: &Change, path: &str) -> bool {
+    let rest = change.bytes.strip_prefix(path.as_bytes());
+    path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn show(found: &[Change], from: &Side<'_>, to: &Side<'_>, globals: &Globals) -> anyhow::Result<()> {
+    let mut shown = Vec::new();
+    for change in found {
+        shown.push(content_diff::of(change, from, to)?);
+    }
+    output::emit(globals, &shown, |out| {
+        for one in &shown {
+            writeln!(out, "{} /{}  ({})", one.mark, one.path, one.what)?;
+            out.write_all(one.lines.as_bytes())?;
+        }
+        Ok(())
     })
 }

@@ -35,12 +35,13 @@ pub struct Args {
 /// The URL is none.
 pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let url = args.url.trim_end_matches('/');
+    crate::netboot::require_url(url).map_err(anyhow::Error::msg)?;
     let plain = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'#')
     };
     ensure!(
-        url.starts_with("http://") && plain(url),
+        url.starts_with("http://"),
         "{url:?} is not an http:// URL (firmware speaks no TLS)"
     );
     ensure!(

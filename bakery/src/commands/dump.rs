@@ -4,33 +4,38 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Globals;
-use crate::commands::layers;
+use crate::commands::layers::{self, Named};
 use crate::output;
 
 /// Print one line for every object of a layer or a stack
 ///
 /// PATH TYPE MODE UID:GID MTIME SIZE|TARGET|DEVICE and, where there are such, DIGEST, =FIRST PATH, opaque, XATTR=VALUE.
-/// One layer is printed as it is, whiteouts included; several as the tree they show together.
+/// One layer is printed as it is, whiteouts included; several, or a revision, as the tree they show.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The layers, lowest first
-    #[arg(required = true, value_name = "LAYER")]
+    /// The layers, lowest first; or one revision of the store
+    #[arg(required = true, value_name = "LAYER|SYSTEM[/PROFILE]@REV")]
     pub layers: Vec<PathBuf>,
 }
 
 /// Prints the lines.
 ///
 /// # Errors
-/// A layer is damaged.
-pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
-    let stack = layers::open(&args.layers)?;
-    let text = match stack.as_slice() {
-        [layer] => layerfmt::dump::dump(layer.index(), layer.content()?.as_ref()),
-        stack => {
-            let layers = stack.iter().map(|layer| &**layer);
-            let merged = layerfmt::flatten::flatten_layers(layers, true)?;
+/// A layer is damaged, or there is no such revision.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let text = match layers::named(&args.layers, globals)? {
+        Named::Revision(of) => {
+            let merged = of.history.merged(&of.revision.manifest)?;
             layerfmt::dump::dump(&merged.index, merged.content.as_ref())
         }
+        Named::Files(stack) => match stack.as_slice() {
+            [layer] => layerfmt::dump::dump(layer.index(), layer.content()?.as_ref()),
+            stack => {
+                let layers = stack.iter().map(|layer| &**layer);
+                let merged = layerfmt::flatten::flatten_layers(layers, true)?;
+                layerfmt::dump::dump(&merged.index, merged.content.as_ref())
+            }
+        },
     };
     output::raw(|out| out.write_all(text.as_bytes()))?;
     Ok(ExitCode::SUCCESS)

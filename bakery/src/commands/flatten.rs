@@ -57,7 +57,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         layers: merged.index.layers().count(),
         tree_digest: merged.tree_digest().map(|digest| digest.to_string()),
     };
-    output::emit(globals, &result, |out| {
+    output::summary(globals, &result, |out| {
         writeln!(out, "index      {}", result.index)?;
         let (len, head) = (output::length(result.len), output::length(result.head_len));
         writeln!(out, "size       {len}, of which clients fetch {head}")?;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use layerfmt::manifest::ProfileName;
 use serde::Serialize;
 
+use super::published::{self, DryRun};
 use super::wording::Wording;
 use crate::cli::Globals;
 use crate::output;
@@ -25,7 +26,16 @@ pub struct Args {
     #[arg(long, default_value_t = CompactPolicy::default().visible_percent_min, value_name = "PERCENT")]
     visible_percent_min: u64,
     #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
     wording: Wording,
+}
+
+impl Args {
+    /// Whether nothing shall be published.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run.is_wanted()
+    }
 }
 
 #[derive(Serialize)]
@@ -47,7 +57,7 @@ pub fn run(
     globals: &Globals,
 ) -> anyhow::Result<ExitCode> {
     let (name, revisions) = target_of(target)?;
-    let publisher = globals.publisher()?;
+    let publisher = args.dry_run.publisher(globals)?;
     let mut reason = None;
     if args.if_needed {
         let policy = CompactPolicy {
@@ -77,6 +87,14 @@ pub fn run(
         message: args.wording.message,
     };
     let done = publisher.compact(&compaction, &|_| ())?;
+    if let Some(preview) = publisher.preview() {
+        output::emit(globals, &preview, |out| {
+            let (count, len) = (done.layer_count, output::length(done.data_len));
+            writeln!(out, "{count} layers in one of {len}")?;
+            published::write_preview(&preview, out)
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let answer = Answer {
         published: Some(done.revision.name().to_string()),
         layer_count: done.layer_count,

@@ -3,18 +3,23 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use layerfmt::{Codec, Layer, Source};
 use serde::Serialize;
 
 use crate::cli::Globals;
+use crate::commands::layers::{self, Named};
 use crate::output;
 
 /// Say what a layer is: its name, sizes, contents and where it comes from
+///
+/// Of a revision, its merged index is described: the tree that clients see.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A layer, merged index or pack
+    /// A layer, merged index or pack; or a revision of the store
+    #[arg(value_name = "FILE|SYSTEM[/PROFILE]@REV")]
     pub layer: PathBuf,
 }
 
@@ -51,9 +56,12 @@ struct Section {
 /// Describes one layer.
 ///
 /// # Errors
-/// It cannot be opened, or is damaged.
+/// It cannot be opened, is damaged, or there is no such revision.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let layer = Layer::open(&args.layer).with_context(|| args.layer.display().to_string())?;
+    let layer = match layers::named(std::slice::from_ref(&args.layer), globals)? {
+        Named::Files(layers) => layers.into_iter().next().context("no layer was named")?,
+        Named::Revision(of) => Arc::new(of.history.index_file(&of.revision.manifest)?),
+    };
     let inspection = inspect(&layer).with_context(|| args.layer.display().to_string())?;
     output::emit(globals, &inspection, |out| inspection.write_text(out))?;
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,11 @@
 //! `bakery key`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use layerfmt::manifest::{Keyset, ProfileName};
-use layerfmt::trust::{HEAD_NAMESPACE, public_key_line};
+use layerfmt::trust::HEAD_NAMESPACE;
 
 use super::wording::Wording;
 use crate::cli::Globals;
@@ -60,6 +60,15 @@ enum Verb {
     Rotate {
         #[command(flatten)]
         wording: Wording,
+    },
+    /// Replace the root key: the old one names the new one, which signs keysets from now on
+    ///
+    /// Clients that trust the old key follow the chain of keysets. What `bakery initrd` makes from now on trusts the new
+    /// key alone. The old root key must be at hand (--root-key).
+    RotateRoot {
+        /// The new root key: a private key, or the .pub file of one that an agent holds; by default one is made
+        #[arg(long, value_name = "FILE")]
+        new: Option<PathBuf>,
     },
     /// Sign the newest revision of histories anew with our own key
     ///
@@ -131,6 +140,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             warn_of_orphans(globals, store, &keys, &keyset)?;
         }
         Verb::Rotate { wording } => rotate(globals, &store, &keys, &root()?, &wording)?,
+        Verb::RotateRoot { new } => rotate_root(globals, &store, &keys, &root()?, new.as_deref())?,
         Verb::Resign { names, wording } => {
             let publisher = globals.publisher()?;
             for name in names {
@@ -235,6 +245,38 @@ fn rotate(
     })?;
     keys.adopt_new_head()?;
     show(globals, &keyset)
+}
+
+/// Each step may be repeated after a crash.
+fn rotate_root(
+    globals: &Globals,
+    store: &Store,
+    keys: &Keys,
+    old: &Signer,
+    new: Option<&Path>,
+) -> anyhow::Result<()> {
+    let signer = match new {
+        Some(file) => Signer::open(file)?,
+        None => keys.new_root()?,
+    };
+    let (from, to) = (old.public_line(), signer.public_line());
+    anyhow::ensure!(from != to, "the new root key is the old one");
+    let keyset = keys::hand_over(store, &keys.anchors()?, old, &signer)?;
+    keys.replace_anchor(from, to)?;
+    if new.is_none() {
+        keys.adopt_new_root()?;
+    }
+    show(globals, &keyset)?;
+    let trusted = keys.directory().join("allowed_signers");
+    output::note(
+        globals,
+        &format!(
+            "the root key is {to}. Machines that trust the old one go on; {} has the new one alone: make their initramfs anew \
+             (`bakery initrd SYSTEM`) and restart them, at once if the old key was stolen",
+            trusted.display()
+        ),
+    );
+    Ok(())
 }
 
 fn resign_text(wording: &Wording) -> String {
@@ -347,10 +389,10 @@ fn complete(pattern: &str) -> String {
     }
 }
 
-fn read_public(file: &std::path::Path) -> anyhow::Result<String> {
+fn read_public(file: &Path) -> anyhow::Result<String> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let key = ssh_key::PublicKey::from_openssh(text.trim())
         .with_context(|| format!("{} is no public key", file.display()))?;
-    Ok(public_key_line(&key)?)
+    Ok(keys::signing_line(file, &key)?)
 }

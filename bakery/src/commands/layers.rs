@@ -1,10 +1,61 @@
-//! Layer files named on the command line.
+//! Layer files named on the command line, and revisions in their place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use layerfmt::manifest::RevisionName;
 use layerfmt::{Index, Layer, LayerSet};
+
+use crate::cli::Globals;
+use crate::history::{History, Revision};
+
+/// What the words of a command line that reads layers name.
+#[derive(Debug)]
+pub enum Named {
+    /// Layer files, in the order given.
+    Files(Vec<Arc<Layer>>),
+    /// A revision of the store.
+    Revision(Box<OfStore>),
+}
+
+/// A revision, with the histories it is of.
+#[derive(Debug)]
+pub struct OfStore {
+    /// The histories.
+    pub history: History,
+    /// The revision.
+    pub revision: Revision,
+}
+
+/// Opens layer files, or the one revision that is named. A file wins over a revision of the same name.
+///
+/// # Errors
+/// One is neither; the message names it.
+pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<Named> {
+    let is_revision = |word: &Path| !word.exists() && revision_name(word).is_some();
+    match words {
+        [word] if is_revision(word) => {
+            let name = revision_name(word).context("no name")?;
+            let history = globals.history().with_context(|| {
+                format!("there is no file {name}, and as a revision it needs the store")
+            })?;
+            let revision = history.revision(&name)?;
+            Ok(Named::Revision(Box::new(OfStore { history, revision })))
+        }
+        words => {
+            if let Some(word) = words.iter().find(|word| is_revision(word)) {
+                let word = word.display();
+                anyhow::bail!("{word} is no file; a revision stands alone, without other layers")
+            }
+            open(words).map(Named::Files)
+        }
+    }
+}
+
+fn revision_name(word: &Path) -> Option<RevisionName> {
+    word.to_str()?.parse().ok()
+}
 
 /// Opens every layer, in the order given.
 ///

@@ -1,5 +1,7 @@
 //! `bakery log`
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +12,7 @@ use serde::Serialize;
 use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;
 use crate::clock;
-use crate::history::Revision;
+use crate::history::{History, Revision, Touched};
 use crate::output;
 use crate::publish::{action_text, pushed_with};
 use crate::sweep::is_swept;
@@ -21,6 +23,12 @@ pub struct Args {
     /// The history
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
+    /// Only revisions that changed this path, or something below it
+    #[arg(long, value_name = "PATH")]
+    path: Option<OsString>,
+    /// Only revisions whose author has TEXT in the name, large or small letters
+    #[arg(long, value_name = "TEXT")]
+    author: Option<String>,
     /// At most so many
     #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
     count: usize,
@@ -93,10 +101,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
     let boots = globals
-        .spool(args.spool)
+        .spool(args.spool.clone())
         .map(|spool| Boots::of(&spool, &args.name));
     let mut lines = Vec::new();
-    for revision in history.log(&args.name, args.count)? {
+    for revision in wanted(&history, &args, globals)? {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());
         let here = here.map(|tag| tag.name.clone()).collect();
         let swept = is_swept(&history, &revision.name())?;
@@ -131,4 +139,38 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The revisions to list, newest first.
+fn wanted(history: &History, args: &Args, globals: &Globals) -> anyhow::Result<Vec<Revision>> {
+    if args.path.is_none() && args.author.is_none() {
+        return Ok(history.log(&args.name, args.count)?);
+    }
+    let author = args.author.as_ref().map(|text| text.to_lowercase());
+    let all = history.log(&args.name, usize::MAX)?;
+    let (mut wanted, mut unknown) = (Vec::new(), 0);
+    for (at, revision) in all.iter().enumerate() {
+        if wanted.len() == args.count {
+            break;
+        }
+        let written = revision.manifest.author.to_lowercase();
+        if author.as_ref().is_some_and(|text| !written.contains(text)) {
+            continue;
+        }
+        let touched = match &args.path {
+            Some(path) => history.touched(path.as_bytes(), revision, all.get(at + 1))?,
+            None => Touched::Yes,
+        };
+        match touched {
+            Touched::Yes => wanted.push(revision.clone()),
+            Touched::No => {}
+            Touched::Unknown => unknown += 1,
+        }
+    }
+    if unknown > 0 {
+        let text =
+            format!("{unknown} revision(s) cannot be compared any more: `bakery gc` swept them");
+        output::note(globals, &text);
+    }
+    Ok(wanted)
 }

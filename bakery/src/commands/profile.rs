@@ -89,6 +89,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         Verb::List { system } => {
             let lines = list(&globals.history()?, system.as_deref())?;
             output::emit(globals, &lines, |out| print(&lines, out))?;
+            if lines.is_empty() {
+                let store = globals.store()?;
+                let text = match system {
+                    Some(system) => format!("the store {store} has no system {system}"),
+                    None => format!(
+                        "the store {store} is empty: `bakery import SYSTEM SOURCE` makes its first system"
+                    ),
+                };
+                output::note(globals, &text);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Remove { name } => {

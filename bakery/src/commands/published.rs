@@ -1,5 +1,6 @@
 //! How a verb says what it published, or why it did not.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use crate::cli::{ANSWER_NO, Globals};
 use crate::graft::{Conflict, Resolution};
 use crate::history::{HistoryError, Result, Revision};
 use crate::output;
+use crate::publish::{Preview, Publisher};
 
 /// What to do about paths that both sides changed
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -34,6 +36,73 @@ impl Conflicts {
             _ => Resolution::Refuse,
         }
     }
+}
+
+/// Whether to publish, or only to say what would be
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct DryRun {
+    /// Publish nothing; say what would be published
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl DryRun {
+    /// Whether nothing shall be published.
+    pub fn is_wanted(self) -> bool {
+        self.dry_run
+    }
+
+    /// The publisher that does as asked.
+    ///
+    /// # Errors
+    /// The store or the keys cannot be used.
+    pub fn publisher(self, globals: &Globals) -> anyhow::Result<Publisher> {
+        let publisher = globals.publisher()?;
+        Ok(if self.dry_run {
+            publisher.rehearsing()
+        } else {
+            publisher
+        })
+    }
+}
+
+/// As [`report`]; of a rehearsal, what would be published.
+///
+/// # Errors
+/// Anything but conflicts.
+pub fn report_of(
+    globals: &Globals,
+    publisher: &Publisher,
+    result: Result<Revision>,
+) -> anyhow::Result<ExitCode> {
+    match (result, publisher.preview()) {
+        (Ok(_), Some(preview)) => {
+            output::emit(globals, &preview, |out| write_preview(&preview, out))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (result, _) => report(globals, result),
+    }
+}
+
+/// Prints what would be published.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn write_preview(preview: &Preview, out: &mut dyn Write) -> io::Result<()> {
+    let (name, action) = (&preview.would_publish, &preview.action);
+    let subject = preview.message.lines().next().unwrap_or_default();
+    writeln!(out, "would publish {name}  {action}  {subject}")?;
+    for what in &preview.boot {
+        writeln!(out, "* {what}")?;
+    }
+    for change in &preview.changes {
+        writeln!(out, "{change}")?;
+    }
+    let (count, layers) = (preview.changes.len(), preview.layer_count);
+    writeln!(
+        out,
+        "{count} path(s) would change, {layers} layer(s); nothing was published"
+    )
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use layerfmt::manifest::{ProfileName, RevisionName};
 
-use super::published::{self, Conflicts};
+use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
 use crate::cli::Globals;
 
@@ -23,6 +23,8 @@ pub struct Args {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
     wording: Wording,
 }
 
@@ -31,12 +33,13 @@ pub struct Args {
 /// # Errors
 /// The history is no profile, or the revision is none it can stand on.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let result = globals.publisher()?.rebase(
+    let publisher = args.dry_run.publisher(globals)?;
+    let result = publisher.rebase(
         &args.profile,
         args.onto.as_ref(),
         &args.wording.author(),
         &args.wording.message,
         args.conflicts.resolution(),
     );
-    published::report(globals, result)
+    published::report_of(globals, &publisher, result)
 }

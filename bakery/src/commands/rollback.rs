@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use layerfmt::manifest::RevisionName;
 
-use super::published;
+use super::published::{self, DryRun};
 use super::wording::Wording;
 use crate::cli::Globals;
 
@@ -15,6 +15,8 @@ pub struct Args {
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: RevisionName,
     #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
     wording: Wording,
 }
 
@@ -23,7 +25,7 @@ pub struct Args {
 /// # Errors
 /// There is no such revision, or parts of it have been swept.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let publisher = globals.publisher()?;
+    let publisher = args.dry_run.publisher(globals)?;
     let mut to = args.to;
     if to.revision.is_none() {
         let head = publisher.history().require_head(&to.name)?;
@@ -31,8 +33,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         to.revision = Some(head.number() - 1);
     }
     let wording = &args.wording;
-    published::report(
-        globals,
-        publisher.rollback(&to, &wording.author(), &wording.message),
-    )
+    let result = publisher.rollback(&to, &wording.author(), &wording.message);
+    published::report_of(globals, &publisher, result)
 }

@@ -67,6 +67,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         for address in bound.addresses()? {
             crate::output::note(globals, &format!("serving on http://{address}/"));
         }
+        if bound.is_empty().await? {
+            let text = "the store is empty: `bakery import SYSTEM SOURCE` makes its first system; it is served at once";
+            crate::output::note(globals, text);
+        }
         let (stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use crate::cli::{ANSWER_NO, Globals};
-use crate::output;
+use crate::replica::{self, Options, ReadBack};
 use crate::store::{Store, check};
+use crate::{output, progress};
 
-/// Ask a store what it can do
+/// Ask a store what it can do, or copy one
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -17,14 +18,43 @@ pub struct Args {
 enum Verb {
     /// Probe whether the store keeps what histories stand on: create-if-absent
     Check,
+    /// Copy a whole store: backup, restore, or move to a bucket
+    ///
+    /// Every object is verified on the way. What is there already is not copied again: a copy that was cut short, or is to
+    /// be brought up to date, is continued. Keys are not copied.
+    Copy {
+        /// The store to copy: a directory or s3://BUCKET[/PREFIX]
+        #[arg(value_name = "SRC")]
+        from: String,
+        /// Where to: made if it is not there
+        #[arg(value_name = "DST")]
+        to: String,
+        /// What is read back from DST and verified
+        #[arg(long, value_enum, default_value_t = ReadBack::New)]
+        read_back: ReadBack,
+        /// Overwrite heads and keysets of DST that are others than those of SRC
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
-/// Probes the store.
+/// Probes or copies.
 ///
 /// # Errors
-/// The store cannot be reached or written.
+/// A store cannot be reached or written, or the destination holds something else.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let Verb::Check = args.verb;
+    match args.verb {
+        Verb::Check => probe(globals),
+        Verb::Copy {
+            from,
+            to,
+            read_back,
+            replace,
+        } => copy(globals, &from, &to, Options { read_back, replace }),
+    }
+}
+
+fn probe(globals: &Globals) -> anyhow::Result<ExitCode> {
     let findings = check::probe(&Store::attach(globals.store()?)?)?;
     output::emit(globals, &findings, |out| {
         for finding in &findings {
@@ -37,6 +67,34 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     })?;
     let sound = findings.iter().all(|finding| finding.defect.is_none());
     Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(ANSWER_NO)
+    })
+}
+
+fn copy(globals: &Globals, from: &str, to: &str, options: Options) -> anyhow::Result<ExitCode> {
+    let from = Store::open(from)?;
+    let to = Store::create(to)?;
+    let bar = progress::bytes(globals, None, "copying");
+    let copied = replica::copy(&from, &to, options, &|len| bar.inc(len))?;
+    bar.finish_and_clear();
+    output::emit(globals, &copied, |out| {
+        for defect in &copied.defects {
+            writeln!(out, "{defect}")?;
+        }
+        let (count, bytes) = (copied.objects, output::length(copied.bytes));
+        let (there, records) = (copied.objects_there, copied.records);
+        let verdict = match copied.defects.len() {
+            0 => "all is well".to_owned(),
+            count => format!("{count} DEFECTS"),
+        };
+        writeln!(
+            out,
+            "{count} objects copied, {bytes}; {there} were there; {records} heads and keysets: {verdict}"
+        )
+    })?;
+    Ok(if copied.defects.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(ANSWER_NO)

@@ -10,22 +10,22 @@ use layerfmt::{LayerSet, MergedIndex};
 
 use crate::bake::Partial;
 use crate::cli::Globals;
-use crate::commands::layers;
+use crate::commands::layers::{self, Named};
 use crate::unpack::{Unpacked, Whiteouts, to_directory, to_tar};
 use crate::{output, progress};
 
-/// Write layers out as a directory or a tar archive
+/// Write layers or a revision out as a directory or a tar archive
 ///
 /// Several layers are written as the one tree they show together.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The layers, lowest first
-    #[arg(required = true, value_name = "LAYER")]
-    pub layers: Vec<PathBuf>,
+    /// The layers, lowest first, or one revision of the store; without --output the last word is the place to write to
+    #[arg(required = true, value_name = "LAYER|SYSTEM[/PROFILE]@REV|PLACE")]
+    pub words: Vec<PathBuf>,
     /// A new or empty directory; or a file named .tar, .tar.zst; - writes a tar archive to
     /// standard output
     #[arg(short, long, value_name = "PLACE")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
     /// A layer that only gives contents which the others borrow (repeatable)
     #[arg(long, value_name = "LAYER")]
     pub base: Vec<PathBuf>,
@@ -41,21 +41,10 @@ pub struct Args {
 ///
 /// # Errors
 /// A layer is damaged, borrows from one that was not named, or the place cannot be written.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let stack = layers::open(&args.layers)?;
-    let below = layers::open(&args.base)?;
-    let inputs: Result<Vec<_>, _> = stack
-        .iter()
-        .map(|layer| layerfmt::flatten::Input::of(layer, false))
-        .collect();
-    let merged = match args.changes {
-        true => layerfmt::flatten::squash(&inputs?),
-        false => layerfmt::flatten::flatten(&inputs?),
-    }
-    .context("cannot flatten the layers")?;
-    let set = LayerSet::new(stack.into_iter().chain(below));
-    layers::all_at_hand(&merged.index, &set, "--base")?;
-    let name = args.output.to_string_lossy();
+pub fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let place = take_place(&mut args)?;
+    let (merged, set) = open(&args, globals)?;
+    let name = place.to_string_lossy();
     if name == "-" {
         let mut result = Ok(Unpacked::default());
         output::raw(|out| {
@@ -68,15 +57,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         result?;
         return Ok(ExitCode::SUCCESS);
     }
-    let unpacked = if name.ends_with(".tar") || name.ends_with(".tar.zst") {
-        to_file(&merged, &set, &args, globals)?
+    let unpacked = if is_archive(&place) {
+        to_file(&merged, &set, &place, &args, globals)?
     } else {
         let bar = progress::bytes(globals, None, "unpacking");
-        let unpacked = to_directory(&merged.index, &set, &args.output, &bar)?;
+        let unpacked = to_directory(&merged.index, &set, &place, &bar)?;
         bar.finish_and_clear();
         unpacked
     };
-    output::emit(globals, &unpacked, |out| {
+    output::summary(globals, &unpacked, |out| {
         writeln!(
             out,
             "{} entries, {}",
@@ -85,6 +74,59 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The place to write to: `--output`, else the last word.
+fn take_place(args: &mut Args) -> anyhow::Result<PathBuf> {
+    if let Some(place) = args.output.take() {
+        return Ok(place);
+    }
+    let form = "write `bakery unpack LAYER… DIR`, or name the place with --output";
+    let last = args.words.pop().context(form)?;
+    if args.words.is_empty() {
+        anyhow::bail!("{} has no place to go to: {form}", last.display());
+    }
+    if last.is_file() && !is_archive(&last) {
+        anyhow::bail!(
+            "{} is a file, no place to unpack to: {form}",
+            last.display()
+        );
+    }
+    Ok(last)
+}
+
+fn is_archive(place: &Path) -> bool {
+    let name = place.to_string_lossy();
+    name.ends_with(".tar") || name.ends_with(".tar.zst")
+}
+
+/// The tree to write, and the layers its contents are in.
+fn open(args: &Args, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet)> {
+    let stack = match layers::named(&args.words, globals)? {
+        Named::Files(stack) => stack,
+        Named::Revision(of) => {
+            let manifest = &of.revision.manifest;
+            anyhow::ensure!(
+                !args.changes,
+                "--changes is for layer files; `bakery show {}` names the layers of the revision",
+                of.revision.name()
+            );
+            return Ok((of.history.merged(manifest)?, of.history.layers(manifest)?));
+        }
+    };
+    let below = layers::open(&args.base)?;
+    let inputs: Result<Vec<_>, _> = stack
+        .iter()
+        .map(|layer| layerfmt::flatten::Input::of(layer, false))
+        .collect();
+    let merged = match args.changes {
+        true => layerfmt::flatten::squash(&inputs?),
+        false => layerfmt::flatten::flatten(&inputs?),
+    }
+    .context("cannot flatten the layers")?;
+    let set = LayerSet::new(stack.into_iter().chain(below));
+    layers::all_at_hand(&merged.index, &set, "--base")?;
+    Ok((merged, set))
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -119,13 +161,14 @@ fn archive(
 fn to_file(
     merged: &MergedIndex,
     set: &LayerSet,
+    place: &Path,
     args: &Args,
     globals: &Globals,
 ) -> anyhow::Result<Unpacked> {
-    let partial = Partial::beside(&args.output)?;
-    let failed = || format!("cannot write {}", args.output.display());
+    let partial = Partial::beside(place)?;
+    let failed = || format!("cannot write {}", place.display());
     let mut file = BufWriter::with_capacity(1 << 20, partial.file().with_context(failed)?);
-    let unpacked = if args.output.extension() == Some(Path::new("zst").as_os_str()) {
+    let unpacked = if place.extension() == Some(Path::new("zst").as_os_str()) {
         let mut encoder = zstd::stream::write::Encoder::new(file, 9).with_context(failed)?;
         let unpacked = archive(merged, set, &mut encoder, args, globals)?;
         file = encoder.finish().with_context(failed)?;
@@ -137,6 +180,6 @@ fn to_file(
         .into_inner()
         .map_err(io::IntoInnerError::into_error)
         .with_context(failed)?;
-    partial.publish(&args.output)?;
+    partial.publish(place)?;
     Ok(unpacked)
 }

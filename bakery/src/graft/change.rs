@@ -17,6 +17,9 @@ pub struct Change {
     pub mark: char,
     /// The path, without a leading slash. Bytes that are no UTF-8 are replaced.
     pub path: String,
+    /// The same, exactly.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
     /// What happened to it.
     pub what: String,
 }
@@ -76,6 +79,7 @@ impl Walk<'_> {
             self.found.push(Change {
                 mark,
                 path,
+                bytes: self.path.clone(),
                 what: change(before, after),
             });
         }

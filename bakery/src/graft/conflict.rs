@@ -16,13 +16,17 @@ pub struct Conflict {
     pub ours: String,
     /// What the layer did.
     pub theirs: String,
+    /// Whether it is no path but what a revision is booted with.
+    #[serde(skip)]
+    pub of_boot: bool,
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.of_boot { "" } else { "/" };
         write!(
             f,
-            "/{}: ours {}, theirs {}",
+            "{slash}{}: ours {}, theirs {}",
             self.path, self.ours, self.theirs
         )
     }
@@ -35,6 +39,17 @@ impl Conflict {
             path,
             ours: ours.into(),
             theirs: theirs.into(),
+            of_boot: false,
+        }
+    }
+
+    /// Both sides changed what a revision is booted with.
+    pub(crate) fn of_boot(what: &str) -> Self {
+        Conflict {
+            path: what.into(),
+            ours: "changed since".into(),
+            theirs: "goes back".into(),
+            of_boot: true,
         }
     }
 }

@@ -6,43 +6,68 @@ use std::path::Path;
 use layerfmt::flatten::Input;
 use layerfmt::flatten::flatten;
 use layerfmt::tree::{Child, Kind, Node, NodeId, Tree};
-use layerfmt::{Base, Content, ContentReader, Layer, LayerWriter, Meta, Options};
+use layerfmt::{
+    Base, Content, ContentReader, Layer, LayerSet, LayerWriter, MergedIndex, Meta, Options,
+};
 
 use super::{FileId, Ways};
 use crate::history::Result;
 use crate::publish::merged_input;
 
+/// A layer to be written whose contents lie in other layers.
+#[derive(Debug)]
+pub(super) struct Rewrite<'r> {
+    /// Where contents are borrowed from: what it shows.
+    pub(super) shown: &'r MergedIndex,
+    /// What the layer shall go on; its hidden contents are copied.
+    pub(super) ours: &'r MergedIndex,
+    /// The layers of *ours*.
+    pub(super) sources: &'r LayerSet,
+    /// Whence the layer comes.
+    pub(super) meta: Meta,
+}
+
 /// Write `changes` to `path`. Contents are those of the layer or of *ours*: borrowed where the
 /// two stacked show them, else copied.
 pub(super) fn write(ways: &Ways<'_>, changes: &Tree<FileId>, path: &Path) -> Result<Layer> {
-    let both = flatten(&[merged_input(ways.ours), Input::of(ways.layer, true)?])?;
-    let base = Base::new(&both)?;
-    let mut known: HashMap<FileId, Content> = HashMap::new();
-    let shown = base.tree()?;
-    for id in 0..shown.node_count() {
-        if let Some(Node {
-            kind: Kind::File(content),
-            ..
-        }) = shown.node(id as NodeId)
-        {
-            known
-                .entry((content.digest, content.size))
-                .or_insert_with(|| content.clone());
-        }
-    }
-    let mut writer = LayerWriter::create(path, Options::bake(), Some(base))?;
-    let tree = with_contents(ways, changes, &mut known, &mut writer)?;
+    let shown = flatten(&[merged_input(ways.ours), Input::of(ways.layer, true)?])?;
     let mut meta = ways.layer.meta()?.unwrap_or_default();
     meta.labels
         .push(("rewritten-from".into(), ways.layer.digest().to_string()));
-    writer.finish(
-        &tree,
-        &Meta {
+    let rewrite = Rewrite {
+        shown: &shown,
+        ours: ways.ours,
+        sources: ways.sources,
+        meta,
+    };
+    rewrite.write(changes, path)
+}
+
+impl Rewrite<'_> {
+    pub(super) fn write(self, changes: &Tree<FileId>, path: &Path) -> Result<Layer> {
+        let base = Base::new(self.shown)?;
+        let mut known: HashMap<FileId, Content> = HashMap::new();
+        let shown = base.tree()?;
+        for id in 0..shown.node_count() {
+            if let Some(Node {
+                kind: Kind::File(content),
+                ..
+            }) = shown.node(id as NodeId)
+            {
+                known
+                    .entry((content.digest, content.size))
+                    .or_insert_with(|| content.clone());
+            }
+        }
+        let mut writer = LayerWriter::create(path, Options::bake(), Some(base))?;
+        let tree = with_contents(&self, changes, &mut known, &mut writer)?;
+        let meta = Meta {
             generator: generator(),
-            ..meta
-        },
-    )?;
-    Ok(Layer::map(path)?)
+            ..self.meta
+        };
+        writer.finish(&tree, &meta)?;
+        Ok(Layer::map(path)?)
+    }
 }
 
 fn generator() -> String {
@@ -51,7 +76,7 @@ fn generator() -> String {
 
 /// The same tree with contents that the writer knows.
 fn with_contents(
-    ways: &Ways<'_>,
+    rewrite: &Rewrite<'_>,
     changes: &Tree<FileId>,
     known: &mut HashMap<FileId, Content>,
     writer: &mut LayerWriter,
@@ -68,7 +93,7 @@ fn with_contents(
         let kind = match &node.kind {
             Kind::File(file) => Kind::File(match known.get(file) {
                 Some(content) => content.clone(),
-                None => copied.copy(ways, file, writer)?,
+                None => copied.copy(rewrite, file, writer)?,
             }),
             Kind::Directory(directory) => Kind::Directory(directory.clone()),
             Kind::Symlink(target) => Kind::Symlink(target.clone()),
@@ -103,13 +128,13 @@ struct Copies(Option<HashMap<FileId, u32>>);
 impl Copies {
     fn copy(
         &mut self,
-        ways: &Ways<'_>,
+        rewrite: &Rewrite<'_>,
         file: &FileId,
         writer: &mut LayerWriter,
     ) -> Result<Content> {
-        let index = &ways.ours.index;
+        let index = &rewrite.ours.index;
         let inodes = self.0.get_or_insert_with(|| {
-            let content = ways.ours.content.as_ref();
+            let content = rewrite.ours.content.as_ref();
             let files = (0..index.inode_count()).filter_map(|ino| {
                 let inode = index.inode(ino).filter(|inode| inode.is_file())?;
                 Some(((content?.file(ino), inode.size), ino))
@@ -120,7 +145,7 @@ impl Copies {
             let what = format!("content {} is in neither tree", file.0);
             layerfmt::FormatError::corrupt("CONTENT", 0, what)
         })?;
-        let mut reader = ContentReader::new(index, ways.sources);
+        let mut reader = ContentReader::new(index, rewrite.sources);
         let mut stream = reader.stream(ino);
         let segments = stream.segments();
         Ok(writer.add_file(file.1, &segments, &mut stream)?)

@@ -7,15 +7,20 @@ use layerfmt::trust::TrustError;
 
 use crate::graft::Conflict;
 use crate::keys::KeyError;
-use crate::store::StoreError;
+use crate::store::{Key, StoreError};
 
 /// Why a history could not be read or continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
     /// Nothing was ever published under this name.
-    #[error("there is no {0}; `bakery profile list` shows what there is")]
-    NoHistory(String),
+    #[error("there is no {name}; {there}")]
+    NoHistory {
+        /// What was asked for.
+        name: String,
+        /// What the store has, or how to make the first.
+        there: String,
+    },
     /// The history is shorter.
     #[error("there is no {wanted}; the newest revision is {newest}")]
     NoRevision {
@@ -23,6 +28,16 @@ pub enum HistoryError {
         wanted: String,
         /// What there is.
         newest: u64,
+    },
+    /// Parts of the revision were deleted on purpose.
+    #[error(
+        "{name} was swept by `bakery gc`: {key} is gone; `bakery log` marks what was swept, `bakery tag` keeps a revision"
+    )]
+    Swept {
+        /// Which revision.
+        name: String,
+        /// The first object that was missed.
+        key: Key,
     },
     /// The history is closed.
     #[error("{0} was removed; choose another name, or restore it with `bakery profile add`")]

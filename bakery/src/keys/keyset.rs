@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use layerfmt::manifest::{Keyset, RECORD_FORMAT, Signer as KeysetSigner};
 use layerfmt::trust::{
-    AllowedSigners, ENVELOPE_LEN_MAX, KEYSET_NAMESPACE, TrustError, verify_keysets,
+    AllowedSigners, ENVELOPE_LEN_MAX, Envelope, KEYSET_NAMESPACE, TrustError, public_key_line,
+    verify_keysets,
 };
 
 use super::{KeyError, Signer};
@@ -15,15 +16,20 @@ use crate::store::{Created, Key, Store};
 /// # Errors
 /// When the chain does not hold or the store fails.
 pub fn newest(store: &Store, anchors: &AllowedSigners) -> Result<Option<Keyset>, KeyError> {
-    let mut envelopes = Vec::new();
-    for entry in store.list("keysets")? {
-        envelopes.push(store.require(&entry.key, ENVELOPE_LEN_MAX as u64)?);
-    }
+    let envelopes = envelopes(store)?;
     if envelopes.is_empty() {
         return Ok(None);
     }
     let envelopes = envelopes.iter().map(|bytes| &bytes[..]);
     Ok(Some(verify_keysets(envelopes, anchors, clock::now(), 0)?))
+}
+
+fn envelopes(store: &Store) -> Result<Vec<Bytes>, KeyError> {
+    let mut envelopes = Vec::new();
+    for entry in store.list("keysets")? {
+        envelopes.push(store.require(&entry.key, ENVELOPE_LEN_MAX as u64)?);
+    }
+    Ok(envelopes)
 }
 
 /// The entry of a key that signs everything.
@@ -52,7 +58,8 @@ pub fn first(store: &Store, root: &Signer, head: &Signer) -> Result<Keyset, KeyE
         roots: vec![],
         version: 1,
     };
-    publish(store, root, &keyset).map(|()| keyset)
+    let envelope = signed(root, &keyset)?;
+    create(store, &keyset, envelope).map(|()| keyset)
 }
 
 /// Publish the next keyset: the newest with `change` made to it.
@@ -69,15 +76,52 @@ pub fn amend(
     change(&mut keyset)?;
     keyset.version += 1;
     keyset.issued_at = keyset.issued_at.max(clock::now());
-    publish(store, root, &keyset)?;
-    // Nobody may be left with a keyset that nobody accepts: read it as clients will.
-    newest(store, anchors)?.ok_or(KeyError::Trust(TrustError::NoKeyset))
+    let envelope = signed(root, &keyset)?;
+    // Nobody may be left with a keyset that nobody accepts: read it as clients will, before it is there.
+    let mut chain = envelopes(store)?;
+    chain.push(envelope.clone());
+    let chain = chain.iter().map(|bytes| &bytes[..]);
+    let read = verify_keysets(chain, anchors, clock::now(), 0)?;
+    create(store, &keyset, envelope)?;
+    Ok(read)
 }
 
-fn publish(store: &Store, root: &Signer, keyset: &Keyset) -> Result<(), KeyError> {
+/// Hand the right to sign keysets over from `old` to `new`: a keyset signed by `old` that names `new`, then one signed by `new`,
+/// with which readers begin that trust `new` alone. What a killed process began is ended.
+///
+/// # Errors
+/// When `old` may not sign keysets, or the store fails.
+pub fn hand_over(
+    store: &Store,
+    anchors: &AllowedSigners,
+    old: &Signer,
+    new: &Signer,
+) -> Result<Keyset, KeyError> {
+    let named = vec![new.public_line().to_owned()];
+    let mut keyset = newest(store, anchors)?.ok_or(TrustError::NoKeyset)?;
+    if keyset.roots != named {
+        keyset = amend(store, anchors, old, |keyset| {
+            keyset.roots.clone_from(&named);
+            Ok(())
+        })?;
+    }
+    let envelope = store.require(&Key::keyset(keyset.version), ENVELOPE_LEN_MAX as u64)?;
+    let signed_by = Envelope::parse(&envelope)?.signed_by(KEYSET_NAMESPACE)?;
+    if public_key_line(&signed_by)? != new.public_line() {
+        keyset = amend(store, anchors, new, |_| Ok(()))?;
+    }
+    Ok(keyset)
+}
+
+fn signed(root: &Signer, keyset: &Keyset) -> Result<Bytes, KeyError> {
     let payload = keyset.render().map_err(TrustError::from)?;
-    let envelope = root.sign(KEYSET_NAMESPACE, &payload)?.render()?;
-    match store.create_object(&Key::keyset(keyset.version), Bytes::from(envelope))? {
+    Ok(Bytes::from(
+        root.sign(KEYSET_NAMESPACE, &payload)?.render()?,
+    ))
+}
+
+fn create(store: &Store, keyset: &Keyset, envelope: Bytes) -> Result<(), KeyError> {
+    match store.create_object(&Key::keyset(keyset.version), envelope)? {
         Created::New => Ok(()),
         Created::Exists => Err(KeyError::Keyset(format!(
             "keyset {} was published by somebody else meanwhile; try again",

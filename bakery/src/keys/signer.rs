@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use layerfmt::trust::{Envelope, public_key_line};
-use ssh_key::{PrivateKey, PublicKey};
+use ssh_key::{Algorithm, PrivateKey, PublicKey};
 
 use super::{KeyError, file_error, public_of, unusable};
 
@@ -37,7 +37,7 @@ impl Signer {
                 .map_err(|source| file_error("cannot read the key", &public_file, source))?;
             let public = PublicKey::from_openssh(text.trim())
                 .map_err(|e| unusable(&public_file, &e.to_string()))?;
-            let public_line = public_key_line(&public)?;
+            let public_line = signing_line(&public_file, &public)?;
             return Ok(Signer {
                 public_line,
                 hand: Hand::SshKeygen(public_file),
@@ -45,8 +45,12 @@ impl Signer {
         }
         let text =
             fs::read(file).map_err(|source| file_error("cannot read the key", file, source))?;
-        let key = PrivateKey::from_openssh(&text).map_err(|e| unusable(file, &e.to_string()))?;
-        let public_line = public_key_line(key.public_key())?;
+        let key = PrivateKey::from_openssh(&text).map_err(|e| {
+            let what =
+                format!("{e}: an ed25519 key in OpenSSH's form signs (`ssh-keygen -t ed25519`)");
+            unusable(file, &what)
+        })?;
+        let public_line = signing_line(file, key.public_key())?;
         let hand = if key.is_encrypted() {
             Hand::SshKeygen(file.into())
         } else {
@@ -73,6 +77,22 @@ impl Signer {
             }
         }
     }
+}
+
+/// How keysets spell a key that may sign.
+///
+/// # Errors
+/// When it is of another kind than ed25519; the message says what such a key is good for.
+pub fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
+    if !matches!(key.algorithm(), Algorithm::Ed25519) {
+        let what = format!(
+            "a key of the kind {} does not sign: keysets and revisions are signed by ed25519 keys (`ssh-keygen -t \
+             ed25519`). It may push: `bakery authorize`",
+            key.algorithm()
+        );
+        return Err(unusable(file, &what));
+    }
+    Ok(public_key_line(key)?)
 }
 
 /// The payload goes in on standard input and the signature comes out on standard output.

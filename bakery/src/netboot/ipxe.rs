@@ -2,11 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::{Choice, Menu};
+use super::{Choice, Choices, Menu};
 
 /// The menu: the newest revision of everything first, the first entry by default.
 #[must_use]
-pub fn ipxe(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
+pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
+    let Choices {
+        newest,
+        older,
+        unbootable,
+    } = choices;
     let mut script = format!("#!ipxe\nset base {}\n", menu.base);
     let choices: Vec<&Choice> = newest.iter().chain(older).collect();
     script.push_str(":menu\nmenu layerfs\n");
@@ -16,6 +21,12 @@ pub fn ipxe(menu: &Menu, newest: &[Choice], older: &[Choice]) -> String {
             let _ = writeln!(script, "item --gap -- Older revisions");
         }
         let _ = writeln!(script, "item e{index} {}", choice.label);
+    }
+    if !unbootable.is_empty() {
+        let _ = writeln!(script, "item --gap -- Not to be booted");
+    }
+    for line in unbootable {
+        let _ = writeln!(script, "item --gap -- {line}");
     }
     script.push_str("item --gap -- This machine\nitem disk Boot from the local disk\n");
     script.push_str("item shell iPXE shell\nitem reboot Reboot\n");
@@ -50,26 +61,32 @@ pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
     )
 }
 
+/// What a machine is shown that asked for what is not there: what there is. Nothing starts by itself.
+#[must_use]
+pub fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> String {
+    let menu = Menu {
+        timeout: 0,
+        ..menu.clone()
+    };
+    let script = ipxe(&menu, choices);
+    let title = format!("menu This server has no {wanted}. It has:");
+    script.replacen("menu layerfs", &title, 1)
+}
+
 fn entry(menu: &Menu, choice: &Choice) -> String {
     let line = choice.command_line(menu);
     // The root's name in full, so that a change of ${base} by hand does not change the root.
     let mut script = String::from("imgfree\n");
-    let initrd = if choice.initrd.is_some() {
-        " initrd=initrd"
-    } else {
-        ""
-    };
     let _ = writeln!(
         script,
-        "kernel --name kernel ${{base}}{}{initrd} {line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed",
+        "kernel --name kernel ${{base}}{} initrd=initrd {line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed",
         choice.kernel
     );
-    if let Some(path) = &choice.initrd {
-        let _ = writeln!(
-            script,
-            "initrd --name initrd ${{base}}{path} || goto failed"
-        );
-    }
+    let path = &choice.initrd;
+    let _ = writeln!(
+        script,
+        "initrd --name initrd ${{base}}{path} || goto failed"
+    );
     script.push_str("boot || goto failed\n");
     script
 }

@@ -7,7 +7,7 @@ fn choice(name: &str, label: &str, cmdline: &str) -> Choice {
         name: name.parse().unwrap(),
         label: label.into(),
         kernel: "/boot/aa".into(),
-        initrd: Some("/boot/bb".into()),
+        initrd: "/boot/bb".into(),
         cmdline: safe_parameters(cmdline),
     }
 }
@@ -21,11 +21,12 @@ fn menu() -> Menu {
 
 #[test]
 fn an_entry_boots_its_own_revision() {
-    let script = ipxe(
-        &menu(),
-        &[choice("kiosk@3", "kiosk", "quiet")],
-        &[choice("kiosk@2", "old", "")],
-    );
+    let both = Choices {
+        newest: vec![choice("kiosk@3", "kiosk", "quiet")],
+        older: vec![choice("kiosk@2", "old", "")],
+        unbootable: vec!["lab has none: run bakery initrd lab".into()],
+    };
+    let script = ipxe(&menu(), &both);
     assert!(script.starts_with("#!ipxe\n"));
     assert!(script.contains("--default e0 --timeout 7000 "), "{script}");
     assert!(script.contains(
@@ -40,12 +41,34 @@ fn an_entry_boots_its_own_revision() {
             "{label}"
         );
     }
-    assert!(grub(&menu(), &[choice("kiosk@3", "kiosk", "quiet")], &[]).contains(
-        "  linux '(http,10.0.0.1:8080)/boot/aa' root=layerfs:http://10.0.0.1:8080/kiosk/main@3 ip=dhcp quiet "
-    ));
     assert!(
-        pxelinux(&menu(), &[choice("kiosk@3", "kiosk", "")], &[])
-            .contains("  APPEND root=layerfs:http://10.0.0.1:8080/kiosk/main@3 ip=dhcp\n")
+        script.contains("item --gap -- lab has none: run bakery initrd lab\n"),
+        "{script}"
+    );
+    let script = grub(&menu(), &both);
+    assert!(script.contains(
+        "  linux '(http,10.0.0.1:8080)/boot/aa' root=layerfs:http://10.0.0.1:8080/kiosk/main@3 ip=dhcp quiet BOOTIF=01-$net_default_mac\n\
+         \x20 initrd '(http,10.0.0.1:8080)/boot/bb'\n"
+    ), "{script}");
+    let below = Menu {
+        base: "http://srv/layerfs".into(),
+        timeout: 0,
+    };
+    assert!(grub(&below, &both).contains("linux '(http,srv)/layerfs/boot/aa'"));
+    let config = pxelinux(&menu(), &both);
+    assert!(
+        config.contains("  APPEND root=layerfs:http://10.0.0.1:8080/kiosk/main@3 ip=dhcp quiet\n"),
+        "{config}"
+    );
+    assert!(
+        config.contains("MENU LABEL lab has none: run bakery initrd lab\n  MENU DISABLE\n"),
+        "{config}"
+    );
+    let unknown = ipxe_unknown(&menu(), "kiosc", &both);
+    assert!(
+        unknown.contains("menu This server has no kiosc. It has:\n")
+            && !unknown.contains("--timeout 7000"),
+        "{unknown}"
     );
 }
 
@@ -79,7 +102,31 @@ fn hosts_are_hosts() {
         base_of_host("[fd00::1]:80").as_deref(),
         Some("http://[fd00::1]:80")
     );
+    for (host, port) in [
+        ("srv", false),
+        ("srv:8080", true),
+        ("[fd00::1]", false),
+        ("[fd00::1]:80", true),
+    ] {
+        assert_eq!(has_port(host), port, "{host}");
+    }
     for host in ["", "a b", "a\nb", "a/b", "a${x}", "a'b", "user@host"] {
         assert_eq!(base_of_host(host), None, "{host:?}");
+    }
+}
+
+#[test]
+fn urls_have_a_scheme() {
+    for good in [
+        "http://10.0.0.1:8080",
+        "http://[fd00::1]/layerfs",
+        "https://srv",
+    ] {
+        require_url(good).unwrap();
+    }
+    let bare = require_url("10.0.0.1:8080").unwrap_err();
+    assert!(bare.contains("write http://10.0.0.1:8080"), "{bare}");
+    for bad in ["ftp://srv", "http://", "http://a b", "http://a${x}"] {
+        assert!(require_url(bad).is_err(), "{bad}");
     }
 }

@@ -69,7 +69,7 @@ impl Publisher {
         let mut done = (0, 0);
         let mut attempt = 0;
         let revision = self.publish(&compaction.name, Uploads::default(), |head, uploads| {
-            let head = head.ok_or_else(|| HistoryError::NoHistory(compaction.name.to_string()))?;
+            let head = head.ok_or_else(|| self.history().no_history(&compaction.name))?;
             attempt += 1;
             let path = staging.path().join(format!("{attempt}.layer"));
             let range = self.range(head, compaction)?;

@@ -25,6 +25,33 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
+    /// Those of a draft that is only looked at: without a name where they were not made.
+    pub(super) fn of_nothing(draft: &Draft) -> Indexes {
+        let (reference, borrowed, tree_digest) = match &draft.merged {
+            Merged::Same {
+                index,
+                borrowed,
+                tree_digest,
+            } => (*index, borrowed.clone(), *tree_digest),
+            Merged::New(merged) => {
+                let nameless = IndexRef {
+                    digest: Digest::default(),
+                    head_len: 0,
+                    len: 0,
+                };
+                let tree_digest = merged.tree_digest().unwrap_or_default();
+                (nameless, borrowed(draft, merged), tree_digest)
+            }
+        };
+        Indexes {
+            reference,
+            borrowed,
+            tree_digest,
+            plain: None,
+            bytes: None,
+        }
+    }
+
     /// Those that were made just now.
     pub(super) fn made(&self) -> impl Iterator<Item = (&IndexRef, &Bytes)> {
         let plain = self.plain.iter();

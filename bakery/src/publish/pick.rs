@@ -7,8 +7,6 @@ use super::addition::{Grafting, Origin};
 use super::{Draft, Publisher, Uploads};
 use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
-use crate::store::StoreError;
-use crate::sweep;
 
 /// How the message of a rollback begins, when nobody gives another.
 const ROLL_BACK: &str = "roll back to ";
@@ -51,18 +49,10 @@ impl Publisher {
                 &message,
             ))
         });
-        match published {
-            Err(HistoryError::Store(StoreError::Missing(key)))
-                if sweep::is_swept(self.history(), &old.name())? =>
-            {
-                Err(HistoryError::Refused(format!(
-                    "{} was swept by `bakery gc`, {key} is gone; `bakery log` marks what was, and \
-                     `bakery tag` keeps what is tagged",
-                    old.name()
-                )))
-            }
-            published => published,
-        }
+        published.map_err(|error| match error {
+            HistoryError::Store(error) => self.history().swept_or(&old.name(), error),
+            error => error,
+        })
     }
 
     /// Put a layer of some history on top of another one. `what` is a revision, meaning the layer
@@ -88,7 +78,7 @@ impl Publisher {
         let staging = self.store().staging()?;
         let mut attempt = 0;
         self.publish(onto, Uploads::default(), |head, uploads| {
-            let head = head.ok_or_else(|| HistoryError::NoHistory(onto.to_string()))?;
+            let head = head.ok_or_else(|| self.history().no_history(onto))?;
             attempt += 1;
             let draft = Draft::like(&head.manifest, Action::CherryPick, author, message);
             let path = staging.path().join(format!("{attempt}.layer"));

@@ -90,7 +90,7 @@ impl Publisher {
     /// keyset says who may publish, and we are asked by who may change the keyset.
     pub fn resign(&self, name: &ProfileName, author: &str, message: &str) -> Result<Revision> {
         self.publish_after(name, Uploads::default(), true, |head, _| {
-            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            let head = head.ok_or_else(|| self.history().no_history(name))?;
             Ok(Draft::like(&head.manifest, Action::Resign, author, message))
         })
     }

@@ -29,7 +29,7 @@ impl Publisher {
         let staging = self.store().staging()?;
         let mut attempt = 0;
         self.publish(name, Uploads::default(), |head, uploads| {
-            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            let head = head.ok_or_else(|| self.history().no_history(name))?;
             attempt += 1;
             let prefix = staging.path().join(attempt.to_string());
             let target = self.new_base(head, onto)?;

@@ -6,7 +6,7 @@ use layerfmt::manifest::{Action, ProfileName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::clock;
-use crate::history::{HistoryError, Result, Revision};
+use crate::history::{Result, Revision};
 
 /// Whether a head that ends at `expires_at` should be followed by one that ends later: half of the time is over, or
 /// it was made when heads had no end.
@@ -30,7 +30,7 @@ impl Publisher {
             return Ok(None);
         }
         let revision = self.publish(name, Uploads::default(), |head, _| {
-            let head = head.ok_or_else(|| HistoryError::NoHistory(name.to_string()))?;
+            let head = head.ok_or_else(|| self.history().no_history(name))?;
             let message = "signed anew: the head was about to end";
             Ok(Draft::like(&head.manifest, Action::Resign, author, message))
         })?;

@@ -14,6 +14,7 @@ use object_store::ObjectStore as _;
 
 use super::Server;
 use super::heads::{self, damaged};
+use super::menus;
 use super::object::{ObjectError, Objects};
 use super::routes::{absent, refused, small};
 use crate::jobs::is_name;
@@ -36,6 +37,12 @@ pub(super) async fn get(
     }
     match collect(&server.objects, &system, profile, revision).await {
         Ok(bytes) => small(&asked, bytes, HeaderValue::from_static("application/json")),
+        Err(ObjectError::Missing) => {
+            let revision = revision
+                .map(|revision| format!("@{revision}"))
+                .unwrap_or_default();
+            menus::listing(&server, &format!("{system}/{profile}{revision}")).await
+        }
         Err(error) => refused(&server, &error),
     }
 }

@@ -21,6 +21,10 @@ use super::{Server, limits};
 /// What an HTTP/2 client with prior knowledge sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The port that a request came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Port(pub(super) u16);
+
 /// How many connections there may be.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -43,9 +47,10 @@ pub(super) async fn accept(
     let addresses = Arc::new(Addresses::new(&room));
     let mut tasks = Vec::new();
     for listener in listeners {
+        let port = listener.local_addr().map_or(0, |address| address.port());
         let door = Door {
             listener,
-            app: app.clone(),
+            app: app.clone().layer(axum::Extension(Port(port))),
             server: Arc::clone(&server),
             permits: Arc::clone(&permits),
             addresses: Arc::clone(&addresses),
@@ -222,7 +227,8 @@ async fn serve(
 }
 
 fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // GRUB looks for `Content-Length: ` in exactly these letters.
+    let mut builder = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -55,5 +55,9 @@ pub const RECORD_LEN_MAX: u64 = 4 << 20;
 
 /// Entries a generated menu shows per profile.
 pub const MENU_REVISIONS_MAX: usize = 10;
+/// Longest initramfs that is looked into, bytes: of a bucket it is fetched into memory.
+pub const INITRD_LEN_MAX: u64 = 1 << 30;
+/// Initramfs archives of which it is known whether they boot. A store has tens.
+pub const INITRDS_KNOWN_MAX: usize = 4096;
 /// Systems and profiles a listing walks.
 pub const LISTING_MAX: usize = 10_000;

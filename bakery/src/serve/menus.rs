@@ -1,36 +1,90 @@
-//! Boot menus over HTTP: `/boot.ipxe`, `/ipxe/<system>/<profile>[@revision]`, `/grub.cfg`,
-//! `/pxelinux.cfg/default`.
+//! Boot menus over HTTP: `/boot.ipxe`, `/ipxe/<system>[/<profile>][@revision]`, `/grub.cfg`,
+//! `/pxelinux.cfg/default`; and `/`, what there is for people.
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::header::HOST;
+use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use layerfmt::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
 
+use super::connection::Port;
 use super::heads::{self, Profile};
 use super::object::ObjectError;
 use super::routes::{absent, refused, small};
 use super::{Server, limits};
-use crate::jobs::is_name;
-use crate::netboot::{self, Choice, Menu};
+use crate::clock;
+use crate::netboot::{self, Choice, Choices, Entry, Menu};
 
 type Shared = State<Arc<Server>>;
-type Form = fn(&Menu, &[Choice], &[Choice]) -> String;
+type Form = fn(&Menu, &Choices) -> String;
 
 /// The menu of everything.
 pub(super) async fn ipxe(State(server): Shared, asked: HeaderMap) -> Response {
     answer(&server, &asked, netboot::ipxe).await
 }
 
-/// The same for GRUB.
-pub(super) async fn grub(State(server): Shared, asked: HeaderMap) -> Response {
+/// The same for GRUB, which leaves the port out of its `Host`.
+pub(super) async fn grub(
+    State(server): Shared,
+    Extension(Port(port)): Extension<Port>,
+    mut asked: HeaderMap,
+) -> Response {
+    if let Some(host) = asked.get(HOST).and_then(|host| host.to_str().ok())
+        && is_grub(&asked)
+        && port != 80
+        && !netboot::has_port(host)
+        && let Ok(host) = HeaderValue::from_str(&format!("{host}:{port}"))
+    {
+        asked.insert(HOST, host);
+    }
     answer(&server, &asked, netboot::grub).await
+}
+
+fn is_grub(asked: &HeaderMap) -> bool {
+    let program = asked.get(USER_AGENT).map(HeaderValue::as_bytes);
+    program.is_some_and(|program| program.starts_with(b"GRUB "))
 }
 
 /// The same for pxelinux.
 pub(super) async fn pxelinux(State(server): Shared, asked: HeaderMap) -> Response {
     answer(&server, &asked, netboot::pxelinux).await
+}
+
+/// What there is: a page for browsers, lines for the others.
+pub(super) async fn landing(State(server): Shared, asked: HeaderMap) -> Response {
+    let entries = match entries(&server).await {
+        Ok(entries) => entries,
+        Err(error) => return refused(&server, &error),
+    };
+    let wants = asked.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if wants.is_some_and(|kinds| kinds.contains("text/html"))
+        && let Some(menu) = menu(&server, &asked)
+    {
+        let kind = HeaderValue::from_static("text/html; charset=utf-8");
+        return small(&asked, netboot::page(&menu, &entries).into(), kind);
+    }
+    let text = format!(
+        "This is a layerfs server. It has:\n{}",
+        netboot::plain(&entries)
+    );
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    small(&asked, text.into(), kind)
+}
+
+/// The main profile of a system: as [`profile`].
+pub(super) async fn system(
+    state: Shared,
+    Path(system): Path<String>,
+    asked: HeaderMap,
+) -> Response {
+    let (system, profile_name) = match system.split_once('@') {
+        None => (system, DEFAULT_PROFILE.to_owned()),
+        Some((system, revision)) => (system.to_owned(), format!("{DEFAULT_PROFILE}@{revision}")),
+    };
+    profile(state, Path((system, profile_name)), asked).await
 }
 
 /// One profile: its revisions as a menu, or one revision without a question.
@@ -39,27 +93,95 @@ pub(super) async fn profile(
     Path((system, profile)): Path<(String, String)>,
     asked: HeaderMap,
 ) -> Response {
-    let (profile, revision) = profile.split_once('@').unwrap_or((&profile, ""));
-    if !is_name(&system) || !is_name(profile) {
+    let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
-    }
+    };
     let Some(menu) = menu(&server, &asked) else {
         return no_base();
     };
-    let script = match revision.parse::<u64>() {
-        Ok(revision) => one(&server, &system, profile, revision)
+    let script = match wanted.revision {
+        Some(revision) => one(&server, &wanted.name, revision)
             .await
-            .map(|choice| choice.map(|choice| netboot::ipxe_entry(&menu, &choice))),
-        Err(_) if revision.is_empty() => older(&server, &system, profile)
-            .await
-            .map(|choices| Some(netboot::ipxe(&menu, &choices, &[]))),
-        Err(_) => return absent(),
+            .map(|choice| match choice {
+                Ok(choice) => Some(netboot::ipxe_entry(&menu, &choice)),
+                Err(why) => Some(netboot::ipxe(
+                    &menu,
+                    &Choices {
+                        unbootable: vec![why],
+                        ..Choices::default()
+                    },
+                )),
+            }),
+        None => history(&server, &wanted.name).await.map(|choices| {
+            choices.map(|mut choices| {
+                choices.newest.append(&mut choices.older);
+                netboot::ipxe(&menu, &choices)
+            })
+        }),
     };
     match script {
         Ok(Some(script)) => text(&asked, script),
-        Ok(None) => absent(),
+        Ok(None) | Err(ObjectError::Missing) => unknown(&server, &asked, &wanted.to_string()).await,
         Err(error) => refused(&server, &error),
     }
+}
+
+/// The answer to who asked for what is not there: what there is. iPXE shows nothing of a 404, so it gets a menu.
+async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
+    let program = asked.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    if program.is_some_and(|program| program.starts_with("iPXE"))
+        && let Some(menu) = menu(server, asked)
+    {
+        return match everything(server).await {
+            Ok(choices) => text(asked, netboot::ipxe_unknown(&menu, wanted, &choices)),
+            Err(error) => refused(server, &error),
+        };
+    }
+    listing(server, wanted).await
+}
+
+/// 404, with the names of what there is. Clients ask again and again, so nothing but names is read.
+pub(super) async fn listing(server: &Server, wanted: &str) -> Response {
+    match heads::profiles(&server.objects).await {
+        Ok(profiles) => {
+            let there: Vec<Entry> = profiles.into_iter().map(entry).collect();
+            let there = netboot::plain(&there);
+            let text = format!("This server has no {wanted}. It has:\n{there}");
+            let never = [(axum::http::header::CACHE_CONTROL, "no-store")];
+            (StatusCode::NOT_FOUND, never, text).into_response()
+        }
+        Err(error) => refused(server, &error),
+    }
+}
+
+fn entry(profile: Profile) -> Entry {
+    let name = ProfileName {
+        system: profile.system,
+        profile: profile.profile,
+    };
+    Entry {
+        name: name.to_string(),
+        revision: profile.revision,
+        time: String::new(),
+        message: String::new(),
+    }
+}
+
+/// The newest revision of every history, for people.
+async fn entries(server: &Server) -> Result<Vec<Entry>, ObjectError> {
+    let mut entries = Vec::new();
+    for profile in heads::profiles(&server.objects).await? {
+        // One that cannot be read is there all the same.
+        let manifest = heads::manifest(&server.objects, &profile).await.ok();
+        let mut entry = entry(profile);
+        if let Some(manifest) = manifest {
+            entry.time = clock::text(manifest.time);
+            let subject = manifest.message.lines().next();
+            subject.unwrap_or_default().clone_into(&mut entry.message);
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
@@ -67,69 +189,110 @@ async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
         return no_base();
     };
     match everything(server).await {
-        Ok((newest, older)) => text(asked, form(&menu, &newest, &older)),
+        Ok(choices) => text(asked, form(&menu, &choices)),
         Err(error) => refused(server, &error),
     }
 }
 
-/// The newest revision of every profile, and the ones before.
-async fn everything(server: &Server) -> Result<(Vec<Choice>, Vec<Choice>), ObjectError> {
-    let (mut newest, mut older) = (Vec::new(), Vec::new());
+/// What every profile offers.
+async fn everything(server: &Server) -> Result<Choices, ObjectError> {
+    let mut all = Choices::default();
     for profile in heads::profiles(&server.objects).await? {
-        for (index, choice) in choices(server, &profile.system, &profile.profile)
-            .await?
-            .into_iter()
-            .enumerate()
-        {
-            if index == 0 {
-                newest.push(choice)
-            } else {
-                older.push(choice)
-            }
-        }
+        let name = ProfileName {
+            system: profile.system,
+            profile: profile.profile,
+        };
+        let Some(mut of) = history(server, &name).await? else {
+            continue;
+        };
+        all.newest.append(&mut of.newest);
+        all.older.append(&mut of.older);
+        all.unbootable.append(&mut of.unbootable);
     }
-    Ok((newest, older))
+    Ok(all)
 }
 
-async fn older(server: &Server, system: &str, profile: &str) -> Result<Vec<Choice>, ObjectError> {
-    let choices = choices(server, system, profile).await?;
-    if choices.is_empty() {
-        Err(ObjectError::Missing)
-    } else {
-        Ok(choices)
-    }
-}
-
-/// What a profile's last revisions offer, newest first. One that cannot be read is left out:
+/// What a profile's last revisions offer; `None`: there are none. One that cannot be read is left out:
 /// a damaged revision must not keep the others from booting.
-async fn choices(server: &Server, system: &str, profile: &str) -> Result<Vec<Choice>, ObjectError> {
-    let numbers = heads::revisions(&server.objects, system, profile).await?;
-    let mut choices = Vec::new();
+async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>, ObjectError> {
+    let numbers = heads::revisions(&server.objects, &name.system, &name.profile).await?;
+    let mut of = Choices::default();
+    let Some(newest) = numbers.last().copied() else {
+        return Ok(None);
+    };
     for number in numbers.into_iter().rev().take(limits::MENU_REVISIONS_MAX) {
-        match one(server, system, profile, number).await {
-            Ok(choice) => choices.extend(choice),
+        match one(server, name, number).await {
+            Ok(Ok(choice)) if of.newest.is_empty() => of.newest.push(choice),
+            Ok(Ok(choice)) => of.older.push(choice),
+            Ok(Err(why)) if number == newest => of.unbootable.push(why),
+            Ok(Err(_)) => {}
             Err(error) => {
-                tracing::warn!("left out of the menu: {system}/{profile}@{number}: {error}")
+                tracing::warn!("left out of the menu: {name}@{number}: {error}")
             }
         }
     }
-    Ok(choices)
+    Ok(Some(of))
 }
 
+/// What one revision offers, or why it does not boot.
 async fn one(
     server: &Server,
-    system: &str,
-    profile: &str,
+    name: &ProfileName,
     revision: u64,
-) -> Result<Option<Choice>, ObjectError> {
+) -> Result<Result<Choice, String>, ObjectError> {
     let wanted = Profile {
-        system: system.to_owned(),
-        profile: profile.to_owned(),
+        system: name.system.clone(),
+        profile: name.profile.clone(),
         revision,
     };
-    Ok(Choice::of(
-        &heads::manifest(&server.objects, &wanted).await?,
-    ))
+    let manifest = heads::manifest(&server.objects, &wanted).await?;
+    let choice = match Choice::of(&manifest) {
+        Ok(choice) => choice,
+        Err(why) => return Ok(Err(why)),
+    };
+    Ok(match mounts_layerfs(server, &manifest).await? {
+        true => Ok(choice),
+        false => Err(Choice::needs_initrd(
+            &manifest,
+            "has the initramfs of its distribution",
+        )),
+    })
+}
+
+/// Whether the initramfs of a revision is one that mounts our root. Each is looked at once.
+async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, ObjectError> {
+    let Some(initrd) = manifest.initrd else {
+        return Ok(false);
+    };
+    // Held while one is looked at: a class that boots at once asks for it once.
+    let mut known = server.initrds.lock().await;
+    if let Some(found) = known.get(&initrd.digest) {
+        return Ok(*found);
+    }
+    let path = format!("boot/{}", initrd.digest);
+    let object = server.objects.open(&path).await?;
+    if object.len() > limits::INITRD_LEN_MAX {
+        return Ok(false);
+    }
+    let bytes = object.bytes(0..object.len()).await?;
+    let looked = tokio::task::spawn_blocking(move || netboot::initramfs::has_client(&bytes)).await;
+    let found = match looked {
+        Ok(Ok(Some(found))) => found,
+        Ok(Ok(None)) => {
+            tracing::warn!("{path}: its compression is not known here, it is offered as it is");
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::warn!("{path} is no initramfs: {error}");
+            false
+        }
+        Err(_) => return Ok(false),
+    };
+    if known.len() >= limits::INITRDS_KNOWN_MAX {
+        known.clear();
+    }
+    known.insert(initrd.digest, found);
+    Ok(found)
 }
 
 fn menu(server: &Server, asked: &HeaderMap) -> Option<Menu> {

@@ -38,6 +38,8 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route("/v1/systems", get(bundle::systems))
         .route("/v1/jobs/{id}", get(job))
         .route("/boot.ipxe", get(menus::ipxe))
+        .route("/", get(menus::landing))
+        .route("/ipxe/{system}", get(menus::system))
         .route("/ipxe/{system}/{profile}", get(menus::profile))
         .route("/grub.cfg", get(menus::grub))
         .route("/pxelinux.cfg/default", get(menus::pxelinux))

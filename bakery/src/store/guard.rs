@@ -24,6 +24,8 @@ const FLAG_LEN_MAX: u64 = 1024;
 /// How long a publisher waits for a sweep before it gives up, and how often it looks.
 const WAIT: Duration = Duration::from_secs(2 * 60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How the journal of a purge is called among the sweepers' flags. It counts until its purge has ended, however old it is.
+const JOURNAL: &str = "purge-";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Flag {
@@ -70,6 +72,9 @@ pub fn publish(store: &Store) -> Result<Guard<'_>> {
             return Ok(guard);
         };
         drop(guard);
+        if is_journal(&sweep) && started.elapsed() > WAIT {
+            return Err(cut_short(&sweep));
+        }
         if started.elapsed() > WAIT {
             return Err(StoreError::Location(format!(
                 "a sweep of {} has not ended ({sweep}); if no `bakery gc` runs any more, delete \
@@ -86,21 +91,69 @@ pub fn publish(store: &Store) -> Result<Guard<'_>> {
 /// # Errors
 /// When the store fails.
 pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
-    if raised(store, "sweep", SWEEP_HOLD)?.is_some() {
-        return Ok(None);
+    match raised(store, "sweep", SWEEP_HOLD)? {
+        Some(key) if is_journal(&key) => return Err(cut_short(&key)),
+        Some(_) => return Ok(None),
+        None => {}
     }
     let guard = raise(store, "sweep", SWEEP_HOLD)?;
-    let started = Instant::now();
     // Publishers that came before us finish; those that come now see our flag and wait.
-    while raised(store, "publish", PUBLISH_HOLD)?.is_some() {
-        if started.elapsed() > WAIT {
-            return Ok(None);
-        }
-        std::thread::sleep(LOOK_EVERY);
+    if !wait_for_publishers(store)? {
+        return Ok(None);
     }
     // Of two sweepers that came at the same time, the one with the lower name goes on.
     let first = raised(store, "sweep", SWEEP_HOLD)?;
     Ok((first.as_ref() == Some(&guard.key)).then_some(guard))
+}
+
+/// Whether somebody sweeps or purges.
+///
+/// # Errors
+/// When the store fails.
+pub fn is_raised(store: &Store) -> Result<bool> {
+    Ok(raised(store, "sweep", SWEEP_HOLD)?.is_some())
+}
+
+/// Wait until nobody publishes; false when that takes too long.
+///
+/// # Errors
+/// When the store fails.
+pub fn wait_for_publishers(store: &Store) -> Result<bool> {
+    let started = Instant::now();
+    while raised(store, "publish", PUBLISH_HOLD)?.is_some() {
+        if started.elapsed() > WAIT {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(true)
+}
+
+/// The name of the journal of a purge: a sweeper's flag.
+pub fn journal_key(id: &str) -> Key {
+    Key::lock("sweep", &format!("{JOURNAL}{id}"))
+}
+
+/// The journals of purges that have not ended.
+///
+/// # Errors
+/// When the store fails.
+pub fn journals(store: &Store) -> Result<Vec<Key>> {
+    let flags = store
+        .list("locks/sweep")?
+        .into_iter()
+        .map(|entry| entry.key);
+    Ok(flags.filter(is_journal).collect())
+}
+
+fn is_journal(key: &Key) -> bool {
+    key.file_name().starts_with(JOURNAL)
+}
+
+fn cut_short(key: &Key) -> StoreError {
+    StoreError::Location(format!(
+        "a purge runs or was cut short ({key}); if no `bakery purge` runs any more, `bakery purge --resume` ends it"
+    ))
 }
 
 fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> {
@@ -138,6 +191,9 @@ fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
 /// Too old to count, or of a process of this machine that is no more. A flag from the future
 /// (somebody's clock went back) counts for its hold, but not for ever: its age has no sign.
 fn is_dead(store: &Store, key: &Key, hold: Duration) -> Result<bool> {
+    if is_journal(key) {
+        return Ok(false);
+    }
     let Some(bytes) = store.get(key, FLAG_LEN_MAX)? else {
         return Ok(true);
     };

@@ -83,6 +83,22 @@ impl Key {
         Key(format!("swept/{}/{revision:0NUMBER_WIDTH$}", name.full()))
     }
 
+    /// The object of another directory of the layout that is called as `key`: `swept/…` beside `refs/…`.
+    pub fn beside(key: &Key, directory: &str) -> Key {
+        let rest = key.0.split_once('/').map_or("", |(_, rest)| rest);
+        Key(format!("{directory}/{rest}"))
+    }
+
+    /// `purges/ID`: the record of a purge.
+    pub fn purge(id: &str) -> Key {
+        Key(format!("purges/{id}"))
+    }
+
+    /// A name that a record of ours keeps as text.
+    pub(crate) fn of_record(text: &str) -> Key {
+        Key(text.to_owned())
+    }
+
     /// `locks/KIND/ID`: see [`guard`](super::guard).
     pub fn lock(kind: &str, id: &str) -> Key {
         Key(format!("locks/{kind}/{id}"))

@@ -19,6 +19,9 @@ pub(super) fn attach(location: &str, root: &Path) -> Result<Store> {
         std::io::ErrorKind::NotFound => StoreError::NotAStore(location.into()),
         _ => failed("cannot open the store", root, e),
     })?;
+    if !root.is_dir() {
+        return Err(StoreError::NotAStore(location.into()));
+    }
     let objects = LocalFileSystem::new_with_prefix(&root)
         .map_err(|e| StoreError::Failed {
             doing: "cannot open the store",
@@ -127,6 +130,21 @@ pub(super) fn link(root: &Path, key: &Key, file: &Path) -> Result<()> {
 pub(super) fn inherit(root: &Path, key: &Key) -> Result<()> {
     let file = root.join(key.as_str());
     ownership::inherit(root, &file).map_err(|e| failed("cannot give its owner to", &file, e))
+}
+
+/// A copy of an object, in no way the store's own file.
+pub(super) fn fetch(root: &Path, key: &Key, to: &Path) -> Result<()> {
+    let file = root.join(key.as_str());
+    let copied = File::open(&file).and_then(|mut from| {
+        let mut to = File::create_new(to)?;
+        io::copy(&mut from, &mut to).map(drop)
+    });
+    match copied {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::Missing(key.clone()))
+        }
+        copied => copied.map_err(|e| failed("cannot copy", &file, e)),
+    }
 }
 
 /// On disk before it has a name, and readable for a web server that runs as somebody else.

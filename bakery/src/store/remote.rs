@@ -36,6 +36,8 @@ pub(super) fn attach(location: &str, bucket: &str) -> Result<Store> {
             "'{location}' names no bucket"
         )));
     }
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    super::location::require_credentials(location, set)?;
     let allow_http = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|v| v == "true" || v == "1");
     let retry = RetryConfig {
         retry_timeout: RETRY_FOR,
@@ -133,26 +135,33 @@ pub(super) fn copy_once(store: &Store, key: &Key) -> Result<PathBuf> {
     if target.is_file() {
         return Ok(target);
     }
+    let partial = tempfile::Builder::new()
+        .prefix("copy-")
+        .tempdir_in(copies.path())
+        .map_err(|error| file_failed("cannot make a file in", copies.path(), error))?;
+    let file = partial.path().join("object");
+    fetch(store, key, &file)?;
+    std::fs::rename(&file, &target).map_err(|error| file_failed("cannot write", &target, error))?;
+    Ok(target)
+}
+
+/// Copies an object to a new file.
+pub(super) fn fetch(store: &Store, key: &Key, to: &Path) -> Result<()> {
+    let mut file = File::create_new(to).map_err(|error| file_failed("cannot write", to, error))?;
     let (objects, path) = (Arc::clone(store.objects()), key.path());
-    let directory = copies.path().to_owned();
     let fetched = worker::wait(async move {
-        let unwritable = |e: std::io::Error| object_store::Error::Generic {
-            store: "copies",
-            source: e.into(),
-        };
         let mut stream = objects.get(&path).await?.into_stream();
-        let mut copy = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
         while let Some(bytes) = stream.next().await {
-            copy.write_all(&bytes?).map_err(unwritable)?;
+            let written = file.write_all(&bytes?);
+            written.map_err(|error| object_store::Error::Generic {
+                store: "copies",
+                source: error.into(),
+            })?;
         }
-        Ok(copy)
+        Ok(())
     });
     match fetched {
-        Ok(copy) => match copy.persist(&target) {
-            Ok(_) => Ok(target),
-            Err(error) => Err(file_failed("cannot write", &target, error.error)),
-        },
         Err(object_store::Error::NotFound { .. }) => Err(StoreError::Missing(key.clone())),
-        Err(error) => Err(failed("cannot copy", key, error)),
+        fetched => fetched.map_err(|error| failed("cannot copy", key, error)),
     }
 }

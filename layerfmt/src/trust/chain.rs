@@ -29,13 +29,13 @@ pub struct VerifiedHead {
 
 /// Walk the keysets of a store, oldest first, and return the last.
 ///
-/// The first must be signed by a key of `anchors`, each later one by the roots that the one
-/// before it names (or, when it names none, by the same as before). A reader may be given any
-/// run of versions that ends with the newest and whose first is signed by an anchor.
+/// The walk begins with the first keyset that a key of `anchors` signed: those before it are of a root that this reader does not
+/// know, or no longer. Each later one must be signed by the roots that the one before it names (or, when it names none,
+/// by the same as before). A reader may be given any run of versions that ends with the newest.
 ///
 /// # Errors
-/// When a signature or a number does not fit, when the last has expired at `now` or is older
-/// than `high_water`.
+/// When no keyset is signed by an anchor, when a signature or a number does not fit, when the last has expired at `now` or is
+/// older than `high_water`.
 pub fn verify_keysets<'a>(
     envelopes: impl IntoIterator<Item = &'a [u8]>,
     anchors: &AllowedSigners,
@@ -44,6 +44,7 @@ pub fn verify_keysets<'a>(
 ) -> Result<Keyset, TrustError> {
     let mut roots = anchors.clone();
     let mut last: Option<Keyset> = None;
+    let mut unknown = TrustError::NoKeyset;
     for bytes in envelopes {
         let envelope = Envelope::parse(bytes)?;
         let key = envelope.signed_by(KEYSET_NAMESPACE)?;
@@ -51,7 +52,13 @@ pub fn verify_keysets<'a>(
         let keyset = Keyset::parse(envelope.payload.as_bytes())?;
         let signers = roots.signers(&line, KEYSET_PRINCIPAL, KEYSET_NAMESPACE);
         let signed = format!("keyset {}", keyset.version);
-        require_valid(signers, &key, signed, keyset.issued_at, now)?;
+        match require_valid(signers, &key, signed, keyset.issued_at, now) {
+            Err(error @ TrustError::UnknownKey { .. }) if last.is_none() => {
+                unknown = error;
+                continue;
+            }
+            valid => valid?,
+        };
         if let Some(before) = last.filter(|before| before.version >= keyset.version) {
             return Err(rolled_back("keyset", before.version, keyset.version));
         }
@@ -60,7 +67,7 @@ pub fn verify_keysets<'a>(
         }
         last = Some(keyset);
     }
-    let keyset = last.ok_or(TrustError::NoKeyset)?;
+    let keyset = last.ok_or(unknown)?;
     require_fresh("keyset", keyset.expires_at, now)?;
     if keyset.version < high_water {
         return Err(rolled_back("keyset", high_water, keyset.version));

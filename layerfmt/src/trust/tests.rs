@@ -256,6 +256,27 @@ fn keysets_hand_over_from_root_to_root() {
 }
 
 #[test]
+fn who_trusts_the_new_root_alone_begins_with_what_it_signed() {
+    let mut second = keyset(2, vec![]);
+    second.roots = vec![line(11)];
+    let first = signed_keyset(&keyset(1, vec![]), 10);
+    let second = signed_keyset(&second, 10);
+    let third = signed_keyset(&keyset(3, vec![]), 11);
+    let verify = |list: &[&[u8]]| verify_keysets(list.iter().copied(), &anchors(11), NOW, 0);
+    assert_eq!(verify(&[&first, &second, &third]).unwrap().version, 3);
+    let not_yet = verify(&[&first, &second]);
+    assert!(
+        matches!(not_yet, Err(TrustError::UnknownKey { .. })),
+        "{not_yet:?}"
+    );
+    let by_old_root = signed_keyset(&keyset(4, vec![]), 10);
+    assert!(
+        verify(&[&first, &second, &third, &by_old_root]).is_err(),
+        "only what comes before the first is passed over"
+    );
+}
+
+#[test]
 fn keyset_numbers_only_grow_and_keysets_end() {
     let two = signed_keyset(&keyset(2, vec![]), 10);
     let one = signed_keyset(&keyset(1, vec![]), 10);

@@ -1,0 +1,53 @@
+//! `bakery cat`
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use super::place;
+use crate::cli::Globals;
+use crate::history::Place;
+use crate::output;
+
+/// Write files of a revision to standard output
+///
+/// Symbolic links are followed inside the system's tree.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The files
+    #[arg(required = true, value_name = "SYSTEM[/PROFILE][@REV]:/PATH", value_parser = place::parser())]
+    places: Vec<Place>,
+}
+
+/// Writes the contents, one after the other.
+///
+/// # Errors
+/// There is no such file, or its content cannot be read.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let history = globals.history()?;
+    for place in &args.places {
+        let found = place::open(&history, place)?;
+        let (index, ino) = (&found.merged.index, found.ino);
+        match index.inode(ino) {
+            Some(inode) if inode.is_file() => {}
+            Some(inode) if inode.is_dir() => {
+                bail!("{place} is a directory: `bakery ls {place}` lists it")
+            }
+            _ => bail!("{place} is no file that has content"),
+        }
+        let layers = history.layers_of_file(&found.revision.manifest, &found.merged, ino)?;
+        let mut read = Ok(());
+        output::raw(|out| {
+            read = place::write_content(index, &layers, ino, out);
+            match &read {
+                // A reader that went away is told by the output itself.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    Err(std::io::ErrorKind::BrokenPipe.into())
+                }
+                _ => Ok(()),
+            }
+        })?;
+        read.with_context(|| format!("cannot read {place}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,127 @@
+//! The lines in which a file of two revisions differs.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use layerfmt::MergedIndex;
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::place::write_content;
+use crate::graft::Change;
+use crate::history::{History, Revision, find};
+use crate::output;
+
+/// Longer files are not compared line by line, bytes.
+const FILE_LEN_MAX: u64 = 16 << 20;
+/// A text is one when its first bytes hold no NUL: git's own rule.
+const TEXT_HEAD_LEN: usize = 8000;
+/// When a shorter difference is no longer looked for. The one found until then is right, too.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Lines shown around each difference.
+const CONTEXT_LINES: usize = 3;
+
+/// One of two revisions to compare.
+#[derive(Debug)]
+pub struct Side<'h> {
+    /// Where its contents are.
+    pub history: &'h History,
+    /// The revision.
+    pub revision: Revision,
+    /// Its tree.
+    pub merged: MergedIndex,
+}
+
+/// A changed path with its lines.
+#[derive(Debug, Serialize)]
+pub struct ContentChange {
+    /// As of [`Change`].
+    pub mark: char,
+    /// As of [`Change`].
+    pub path: String,
+    /// As of [`Change`].
+    pub what: String,
+    /// A unified diff, or one line that says why there is none; empty if no content changed.
+    pub lines: String,
+}
+
+/// The content of a file on one side.
+enum Text {
+    None,
+    Bytes(Vec<u8>),
+    TooLong(u64),
+}
+
+/// The difference of one path.
+///
+/// # Errors
+/// A content is missing or damaged.
+pub fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Result<ContentChange> {
+    let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
+        (Text::None, Text::None) => String::new(),
+        (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {
+            let (len, max) = (output::length(len), output::length(FILE_LEN_MAX));
+            format!("Not compared line by line: {len}, more than {max}\n")
+        }
+        (before, after) => unified(change, from, to, &before.bytes(), &after.bytes()),
+    };
+    Ok(ContentChange {
+        mark: change.mark,
+        path: change.path.clone(),
+        what: change.what.clone(),
+        lines,
+    })
+}
+
+fn unified(change: &Change, from: &Side<'_>, to: &Side<'_>, before: &[u8], after: &[u8]) -> String {
+    if before == after {
+        return String::new();
+    }
+    let is_binary = |bytes: &[u8]| bytes.iter().take(TEXT_HEAD_LEN).any(|byte| *byte == 0);
+    if is_binary(before) || is_binary(after) {
+        let (before, after) = (before.len() as u64, after.len() as u64);
+        let (before, after) = (output::length(before), output::length(after));
+        return format!("Binary contents differ: {before}, then {after}\n");
+    }
+    let name = |side: &Side<'_>| format!("{}:/{}", side.revision.name(), change.path);
+    let diff = TextDiff::configure()
+        .timeout(PATIENCE)
+        .diff_lines(before, after);
+    let mut lines = diff.unified_diff();
+    lines.context_radius(CONTEXT_LINES);
+    lines.header(&name(from), &name(to));
+    lines.to_string()
+}
+
+impl Side<'_> {
+    fn text(&self, path: &[u8]) -> anyhow::Result<Text> {
+        let index = &self.merged.index;
+        let Ok(ino) = find(index, path, false) else {
+            return Ok(Text::None);
+        };
+        let Some(inode) = index.inode(ino).filter(|inode| inode.is_file()) else {
+            return Ok(Text::None);
+        };
+        if inode.size > FILE_LEN_MAX {
+            return Ok(Text::TooLong(inode.size));
+        }
+        let layers = self
+            .history
+            .layers_of_file(&self.revision.manifest, &self.merged, ino)?;
+        let mut bytes = Vec::new();
+        write_content(index, &layers, ino, &mut bytes).with_context(|| {
+            let name = self.revision.name();
+            format!("cannot read {name}:/{}", path.escape_ascii())
+        })?;
+        Ok(Text::Bytes(bytes))
+    }
+}
+
+impl Text {
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Text::Bytes(bytes) => bytes,
+            Text::None | Text::TooLong(_) => Vec::new(),
+        }
+    }
+}

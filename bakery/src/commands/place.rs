@@ -1,0 +1,68 @@
+//! A path of a revision named on the command line: found, with all that it takes to read it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use layerfmt::{ContentReader, Index, Ino, LayerSet, MergedIndex};
+
+use crate::history::{History, Place, Revision, find};
+
+/// How clap reads `SYSTEM[/PROFILE][@REV]:/PATH`.
+pub fn parser() -> impl clap::builder::TypedValueParser<Value = Place> {
+    OsStringValueParser::new().try_map(|text: OsString| Place::parse(&text))
+}
+
+/// A path that is there.
+#[derive(Debug)]
+pub struct Found {
+    /// The revision.
+    pub revision: Revision,
+    /// Its tree.
+    pub merged: MergedIndex,
+    /// The object.
+    pub ino: Ino,
+}
+
+/// Finds what `place` names; a symbolic link at its end is followed.
+///
+/// # Errors
+/// There is no such revision or path; the message names the directory that can be listed.
+pub fn open(history: &History, place: &Place) -> anyhow::Result<Found> {
+    let revision = history.revision(&place.revision)?;
+    let merged = history.merged(&revision.manifest)?;
+    let name = revision.name();
+    let ino = find(&merged.index, &place.path, true)
+        .with_context(|| format!("{place}: `bakery ls {name}:/` lists what {name} has"))?;
+    Ok(Found {
+        revision,
+        merged,
+        ino,
+    })
+}
+
+/// Writes the content of a file, its holes as zeros.
+///
+/// # Errors
+/// A chunk is missing or damaged, or `out` cannot be written.
+pub fn write_content(
+    index: &Index,
+    layers: &LayerSet,
+    ino: Ino,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let size = index.inode(ino).map_or(0, |inode| inode.size);
+    let mut written = 0;
+    ContentReader::new(index, layers).runs(ino, |offset, bytes| {
+        write_zeros(out, offset.saturating_sub(written))?;
+        out.write_all(bytes)?;
+        written = offset + bytes.len() as u64;
+        Ok(())
+    })?;
+    write_zeros(out, size.saturating_sub(written))
+}
+
+fn write_zeros(out: &mut dyn Write, len: u64) -> io::Result<()> {
+    io::copy(&mut io::Read::take(io::repeat(0), len), out).map(drop)
+}

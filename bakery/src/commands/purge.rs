@@ -1,0 +1,149 @@
+//! `bakery purge`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::ExitCode;
+
+use super::wording::Wording;
+use crate::cli::{ANSWER_NO, Globals};
+use crate::output;
+use crate::purge::{self, Deleted, Purged, Request};
+
+/// Take a path out of history, as if it had never been published: a secret above all
+///
+/// Every layer with the path is written anew without it, and every revision that stands on one, of whatever system, gets a new
+/// manifest and head of the same number, signed by our own key. The old objects stay for the machines that run from them; when these
+/// have restarted, `bakery purge --delete` deletes them. A secret that was published is known: change it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The system; --all-systems in its place
+    #[arg(value_name = "SYSTEM", required_unless_present_any = ["all_systems", "delete", "resume"])]
+    system: Option<OsString>,
+    /// The paths; a directory goes with all that is below it
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// Of all systems; every word is a path
+    #[arg(long)]
+    all_systems: bool,
+    /// Rewrite nothing; say which revisions would be
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Delete the old objects now: what machines have not read of them yet they cannot read any more
+    #[arg(long)]
+    delete: bool,
+    /// End a purge that was cut short
+    #[arg(long, conflicts_with_all = ["system", "all_systems", "dry_run"])]
+    resume: bool,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+/// Purges.
+///
+/// # Errors
+/// Nobody has the paths, or somebody published meanwhile; nothing is changed then.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let publisher = globals.publisher()?;
+    if args.resume {
+        let ended = purge::resume(publisher.store())?;
+        let text = format!("{ended} purge(s) that were cut short have ended");
+        output::emit(globals, &ended, |out| writeln!(out, "{text}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = request(&args)?;
+    if let Some(request) = &request {
+        let purged = purge::purge(&publisher, request)?;
+        output::emit(globals, &purged, |out| describe(&purged, request, out))?;
+        if !request.dry_run {
+            output::note(
+                globals,
+                "not looked into: kernel and initramfs files, the spool, caches and backups of clients, copies of this store. \
+                 Whoever could read the store may have what was in it: change it",
+            );
+        }
+    }
+    if !args.delete || args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let deleted = purge::delete(publisher.history())?;
+    output::emit(globals, &deleted, |out| told(&deleted, out))?;
+    Ok(if deleted.busy {
+        ExitCode::from(ANSWER_NO)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What to purge; none with `--delete` alone.
+fn request(args: &Args) -> anyhow::Result<Option<Request>> {
+    let mut words: Vec<&OsString> = args.system.iter().chain(&args.paths).collect();
+    let system = match args.all_systems || words.is_empty() {
+        true => None,
+        false => Some(words.remove(0).to_string_lossy().into_owned()),
+    };
+    if words.is_empty() {
+        let alone = args.delete && system.is_none() && !args.all_systems;
+        anyhow::ensure!(alone, "name the path to purge: `bakery purge SYSTEM /PATH`");
+        return Ok(None);
+    }
+    let mut paths = Vec::new();
+    for word in words {
+        let parts = word.as_bytes().split(|byte| *byte == b'/');
+        let parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty()).collect();
+        let dots = parts.iter().any(|part| *part == b"." || *part == b"..");
+        anyhow::ensure!(
+            !parts.is_empty() && !dots && word.as_bytes().starts_with(b"/"),
+            "'{}' is no path to purge: write it from the root, as in /etc/secret",
+            word.display()
+        );
+        paths.push(parts.join(&b"/"[..]));
+    }
+    Ok(Some(Request {
+        system,
+        paths,
+        dry_run: args.dry_run,
+        author: args.wording.author(),
+        message: args.wording.message.clone(),
+    }))
+}
+
+fn describe(
+    purged: &Purged,
+    request: &Request,
+    out: &mut dyn std::io::Write,
+) -> std::io::Result<()> {
+    let verb = if request.dry_run {
+        "would rewrite"
+    } else {
+        "rewrote"
+    };
+    for revision in &purged.revisions {
+        writeln!(out, "{verb} {revision}")?;
+    }
+    for place in &purged.elsewhere {
+        writeln!(out, "the same content is still at {place}")?;
+    }
+    let (revisions, layers) = (purged.revisions.len(), purged.layers);
+    writeln!(out, "{verb} {revisions} revision(s), {layers} layer(s)")?;
+    if !purged.objects.is_empty() {
+        let count = purged.objects.len();
+        writeln!(
+            out,
+            "{count} object(s) still hold what was purged, for machines that run from them: restart these, then `bakery purge --delete`"
+        )?;
+    }
+    Ok(())
+}
+
+fn told(deleted: &Deleted, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    if deleted.busy {
+        return writeln!(
+            out,
+            "somebody publishes or sweeps; nothing was deleted, try again"
+        );
+    }
+    for object in &deleted.needed {
+        writeln!(out, "{object} stays: a revision names it again")?;
+    }
+    writeln!(out, "deleted {} object(s)", deleted.objects.len())
+}

@@ -1,0 +1,41 @@
+//! `bakery revert`
+
+use std::process::ExitCode;
+
+use layerfmt::manifest::RevisionName;
+
+use super::published::{self, Conflicts, DryRun};
+use super::wording::Wording;
+use crate::cli::Globals;
+
+/// Undo one revision and keep what came after it
+///
+/// What the revision changed is taken back in a new revision. Paths that were changed again since are listed, and nothing
+/// is published (exit code 1). "Ours" is the newest revision, "theirs" the tree before the one that is undone.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The revision to undo; without a number the newest
+    #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
+    what: RevisionName,
+    #[command(flatten)]
+    conflicts: Conflicts,
+    #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+/// Publishes, or lists conflicts.
+///
+/// # Errors
+/// There is no such revision, or nothing is left to undo.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let publisher = args.dry_run.publisher(globals)?;
+    let result = publisher.revert(
+        &args.what,
+        &args.wording.author(),
+        &args.wording.message,
+        args.conflicts.resolution(),
+    );
+    published::report_of(globals, &publisher, result)
+}

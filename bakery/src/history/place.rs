@@ -1,0 +1,143 @@
+//! Paths inside revisions: `SYSTEM[/PROFILE][@REV]:/PATH`.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+
+use layerfmt::layout::inode::S_IFLNK;
+use layerfmt::manifest::RevisionName;
+use layerfmt::{Child, Index, Ino, ROOT};
+
+/// As many symbolic links as the kernel follows in one path.
+const LINKS_MAX: usize = 40;
+
+/// A path of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The revision; without a number the newest.
+    pub revision: RevisionName,
+    /// The path, any bytes but NUL; empty or `/` is the root.
+    pub path: Vec<u8>,
+}
+
+/// Why a path leads to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// A component is not there. Carries the path up to and with it.
+    #[error("there is no {0}")]
+    Absent(String),
+    /// A component in the middle is no directory.
+    #[error("{0} is not a directory")]
+    NotADirectory(String),
+    /// Symbolic links that lead to each other.
+    #[error("more than {LINKS_MAX} symbolic links on the way")]
+    Loop,
+}
+
+impl Place {
+    /// Reads `SYSTEM[/PROFILE][@REV]:/PATH`, or a revision alone, which means its root.
+    ///
+    /// # Errors
+    /// The revision is none, or the path does not begin with a slash; the message says how it is written.
+    pub fn parse(text: &OsStr) -> Result<Place, String> {
+        let bytes = text.as_bytes();
+        let at = bytes.iter().position(|byte| *byte == b':');
+        let (name, path) = match at {
+            Some(at) => (bytes.get(..at), bytes.get(at + 1..)),
+            None => (Some(bytes), None),
+        };
+        let name = String::from_utf8_lossy(name.unwrap_or_default());
+        let form = "write SYSTEM[/PROFILE][@REV]:/PATH";
+        let revision = name.parse().map_err(|error| format!("{error}; {form}"))?;
+        let path = path.unwrap_or(b"/");
+        if !path.starts_with(b"/") {
+            let path = path.escape_ascii();
+            return Err(format!("the path '{path}' begins with no slash; {form}"));
+        }
+        Ok(Place {
+            revision,
+            path: path.to_vec(),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.revision, self.path.escape_ascii())
+    }
+}
+
+/// The object at `path` of a merged tree. Symbolic links on the way are followed inside the tree, as the system itself
+/// would see them; the last one only with `follow`.
+///
+/// # Errors
+/// Nothing is there.
+pub fn find(index: &Index, path: &[u8], follow: bool) -> Result<Ino, Lost> {
+    let components = |path: &[u8]| -> Vec<Vec<u8>> {
+        let parts = path.split(|byte| *byte == b'/');
+        let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+        parts.map(<[u8]>::to_vec).collect()
+    };
+    let mut left: VecDeque<Vec<u8>> = components(path).into();
+    let (mut at, mut walked, mut links) = (vec![ROOT], Vec::<Vec<u8>>::new(), 0);
+    while let Some(name) = left.pop_front() {
+        if name == b".." {
+            walked.pop();
+            at.truncate(at.len().saturating_sub(1).max(1));
+            continue;
+        }
+        let dir = at.last().copied().unwrap_or(ROOT);
+        let shown = |last: &[u8]| {
+            let parts = walked.iter().map(Vec::as_slice).chain([last]);
+            parts.fold(String::new(), |text, part| {
+                text + "/" + &part.escape_ascii().to_string()
+            })
+        };
+        let child = match index.lookup(dir, &name).map(|entry| entry.child) {
+            Some(Child::Inode(child)) => child,
+            _ => return Err(Lost::Absent(shown(&name))),
+        };
+        let Some(inode) = index.inode(child) else {
+            return Err(Lost::Absent(shown(&name)));
+        };
+        if inode.kind() == S_IFLNK && (follow || !left.is_empty()) {
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(Lost::Loop);
+            }
+            let target = index.symlink(child);
+            if target.starts_with(b"/") {
+                at.truncate(1);
+                walked.clear();
+            }
+            for part in components(target).into_iter().rev() {
+                left.push_front(part);
+            }
+            continue;
+        }
+        if !inode.is_dir() && !left.is_empty() {
+            return Err(Lost::NotADirectory(shown(&name)));
+        }
+        at.push(child);
+        walked.push(name);
+    }
+    Ok(at.last().copied().unwrap_or(ROOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_written_with_a_colon() {
+        let parse = |text: &str| Place::parse(OsStr::new(text));
+        let place = parse("alt/lab@3:/etc/a:b").unwrap();
+        assert_eq!(place.revision.to_string(), "alt/lab@3");
+        assert_eq!(place.path, b"/etc/a:b");
+        assert_eq!(parse("alt").unwrap().path, b"/");
+        let relative = parse("alt:etc/motd").unwrap_err();
+        assert!(relative.contains("begins with no slash"), "{relative}");
+        assert!(parse("Alt:/x").unwrap_err().contains("SYSTEM[/PROFILE]"));
+    }
+}

@@ -1,0 +1,147 @@
+//! A revision that is only looked at: what a verb would publish.
+
+use std::sync::{Mutex, PoisonError};
+
+use layerfmt::flatten::MergedIndex;
+use layerfmt::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
+use serde::Serialize;
+
+use super::indexes::Indexes;
+use super::{Draft, Merged, Plain, Publisher, Uploads, action_text, complete, objects};
+use crate::graft::{Change, changes};
+use crate::history::{Result, Revision};
+use crate::store::{Key, StoreError};
+
+/// What would be published.
+#[derive(Debug, Clone, Serialize)]
+pub struct Preview {
+    /// The revision that would be made.
+    pub would_publish: String,
+    /// Its action.
+    pub action: String,
+    /// Its message.
+    pub message: String,
+    /// In which paths it differs from the newest one; times do not count.
+    pub changes: Vec<Change>,
+    /// How many layers it would have.
+    pub layer_count: usize,
+    /// What would change of that which it is booted with: `kernel`, `initrd`, `parameters`.
+    pub boot: Vec<&'static str>,
+}
+
+/// Takes what would be published.
+#[derive(Debug, Default)]
+pub(super) struct Rehearsal(Mutex<Option<Preview>>);
+
+impl Publisher {
+    /// The same, but it publishes nothing: every verb ends with [`Publisher::preview`] filled in.
+    #[must_use]
+    pub fn rehearsing(self) -> Publisher {
+        Publisher {
+            rehearsal: Some(Rehearsal::default()),
+            ..self
+        }
+    }
+
+    /// What the last verb of a rehearsal would have published; `None` if this is none.
+    pub fn preview(&self) -> Option<Preview> {
+        let kept = &self.rehearsal.as_ref()?.0;
+        kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The revision as it would be, its records unsigned and without names.
+    pub(super) fn rehearse(
+        &self,
+        rehearsal: &Rehearsal,
+        name: &ProfileName,
+        parent: Option<&Revision>,
+        draft: Draft,
+        uploads: [&Uploads<'_>; 2],
+    ) -> Result<Revision> {
+        let found = self.draft_changes(parent, &draft)?;
+        let index = Indexes::of_nothing(&draft);
+        let boot = boot_changes(parent, &draft);
+        let manifest = complete(name, parent, draft, &index);
+        for (key, _) in objects(&manifest) {
+            let is_index = key.as_str().starts_with("indexes/");
+            let comes = uploads.iter().any(|uploads| uploads.file(&key).is_some());
+            if !is_index && !comes && self.store().len(&key)?.is_none() {
+                return Err(StoreError::Missing(key).into());
+            }
+        }
+        let wanted = RevisionName {
+            name: name.clone(),
+            revision: Some(manifest.revision),
+        };
+        let preview = Preview {
+            would_publish: wanted.to_string(),
+            action: action_text(manifest.action),
+            message: manifest.message.clone(),
+            changes: found,
+            layer_count: manifest.layers.len(),
+            boot,
+        };
+        let mut kept = rehearsal.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(preview);
+        Ok(Revision {
+            head: Head {
+                expires_at: None,
+                format: RECORD_FORMAT,
+                issued_at: manifest.time,
+                manifest: ObjectRef {
+                    digest: Default::default(),
+                    len: 0,
+                },
+                previous: parent.map(|parent| parent.digest),
+                profile: name.profile.clone(),
+                revision: manifest.revision,
+                system: name.system.clone(),
+            },
+            digest: Default::default(),
+            manifest,
+        })
+    }
+
+    fn draft_changes(&self, parent: Option<&Revision>, draft: &Draft) -> Result<Vec<Change>> {
+        let Some(parent) = parent else {
+            return Ok(Vec::new());
+        };
+        let opened;
+        let after: &MergedIndex = match (&draft.plain, &draft.merged) {
+            (_, Merged::Same { tree_digest, .. })
+                if *tree_digest == parent.manifest.tree_digest =>
+            {
+                return Ok(Vec::new());
+            }
+            (Some(Plain::New(merged)), _) | (None, Merged::New(merged)) => merged,
+            (Some(Plain::Same { index, .. }), _) | (None, Merged::Same { index, .. }) => {
+                opened = self.open_index(index)?;
+                &opened
+            }
+        };
+        changes(&self.history().merged(&parent.manifest)?, after)
+    }
+
+    fn open_index(&self, index: &IndexRef) -> Result<MergedIndex> {
+        let layer = self
+            .store()
+            .open_layer(&Key::index(&index.digest), &index.digest)?;
+        Ok(MergedIndex::from_layer(&layer, true)?)
+    }
+}
+
+fn boot_changes(parent: Option<&Revision>, draft: &Draft) -> Vec<&'static str> {
+    let Some(old) = parent.map(|parent| &parent.manifest) else {
+        return Vec::new();
+    };
+    let differ = [
+        ("kernel", old.kernel != draft.kernel),
+        ("initrd", old.initrd != draft.initrd),
+        ("parameters", old.cmdline != draft.cmdline),
+    ];
+    differ
+        .iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(what, _)| *what)
+        .collect()
+}

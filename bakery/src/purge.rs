@@ -1,0 +1,216 @@
+//! `bakery purge`: a path that must never have been published, a secret above all, is taken out of history.
+//!
+//! The one verb that rewrites: every layer with the path is written anew without it, and every revision that stands on one gets
+//! a new manifest and a new head of the same number, signed by our own key. The old objects stay until they are deleted in a second
+//! step, as machines that booted from them still read them. What the readers of the store see is in `docs/OPERATIONS.md`.
+
+mod journal;
+mod layers;
+mod scan;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layerfmt::Digest;
+use layerfmt::manifest::{Manifest, ObjectRef, ProfileName};
+use serde::Serialize;
+
+use crate::history::{History, HistoryError, Result, Revision};
+use crate::publish::{Publisher, Rewritten, objects};
+use crate::store::{Key, StoreError};
+use crate::sweep::is_swept;
+
+pub use journal::{Deleted, delete, resume, waiting};
+use journal::{HeadChange, Journal, Record};
+use layers::Rewriting;
+use scan::Scan;
+
+/// What to purge.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Of which system; none: of all.
+    pub system: Option<String>,
+    /// The paths, without a leading slash; a directory goes with all that is below it.
+    pub paths: Vec<Vec<u8>>,
+    /// Only say what would be rewritten.
+    pub dry_run: bool,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+}
+
+/// What was rewritten.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Purged {
+    /// Revisions written anew, or that would be.
+    pub revisions: Vec<String>,
+    /// Layers written anew, or that would be.
+    pub layers: usize,
+    /// Where the same content is still: other paths, which were not named.
+    pub elsewhere: Vec<String>,
+    /// Objects that still hold what was purged.
+    pub objects: Vec<String>,
+}
+
+/// One history, oldest revision first.
+struct Line {
+    name: ProfileName,
+    revisions: Vec<Revision>,
+}
+
+/// Rewrites every history in which the paths are.
+///
+/// # Errors
+/// [`HistoryError::Refused`] when nobody has the paths or somebody published meanwhile; when a layer cannot be read or written.
+/// Nothing is changed then.
+pub fn purge(publisher: &Publisher, request: &Request) -> Result<Purged> {
+    let history = publisher.history();
+    let lines = lines(history)?;
+    let scan = Scan::of(history, &lines, request)?;
+    if scan.hits.is_empty() {
+        let paths: Vec<String> = request.paths.iter().map(|path| shown(path)).collect();
+        let of = request.system.as_deref().unwrap_or("any system");
+        let what = format!("no layer of {of} has {}", paths.join(" or "));
+        return Err(HistoryError::Refused(what));
+    }
+    let mut purged = Purged {
+        layers: scan.rewritten.len(),
+        ..Purged::default()
+    };
+    if request.dry_run {
+        for revision in lines.iter().flat_map(|line| &line.revisions) {
+            if scan.touches(&revision.manifest) {
+                purged.revisions.push(revision.name().to_string());
+            }
+        }
+        return Ok(purged);
+    }
+    let rewriting = Rewriting::of(history, &scan, request)?;
+    let mut heads = Vec::new();
+    let (mut old, mut live) = (BTreeSet::new(), BTreeSet::new());
+    for line in &lines {
+        for (before, after) in rewrite_line(publisher, line, &rewriting.mapped, request)? {
+            let manifest = after
+                .as_ref()
+                .map_or(&before.manifest, |after| &after.revision.manifest);
+            let head = after
+                .as_ref()
+                .map_or(&before.head, |after| &after.revision.head);
+            live.extend(objects(manifest).map(|(key, _)| key));
+            live.insert(Key::manifest(&head.manifest.digest));
+            let Some(after) = after else { continue };
+            purged.revisions.push(before.name().to_string());
+            old.extend(objects(&before.manifest).map(|(key, _)| key));
+            old.insert(Key::manifest(&before.head.manifest.digest));
+            heads.push(HeadChange::of(history, before, &after.envelope)?);
+        }
+    }
+    old.extend(scan.strays.iter().cloned());
+    let mut held = Vec::new();
+    for key in old.difference(&live) {
+        if history.store().len(key)?.is_some() {
+            held.push(key.to_string());
+        }
+    }
+    purged.elsewhere = rewriting.elsewhere(history, &lines, &scan)?;
+    purged.objects.clone_from(&held);
+    let record = Record::new(request, &purged.revisions, held);
+    Journal { record, heads }.commit(history.store())?;
+    Ok(purged)
+}
+
+fn lines(history: &History) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for name in history.all_names()? {
+        let mut revisions = history.walk(&name, usize::MAX)?;
+        revisions.reverse();
+        lines.push(Line { name, revisions });
+    }
+    Ok(lines)
+}
+
+type Step<'l> = (&'l Revision, Option<Rewritten>);
+
+/// The revisions of one history, each with what comes in its place if something does.
+fn rewrite_line<'l>(
+    publisher: &Publisher,
+    line: &'l Line,
+    mapped: &BTreeMap<Digest, ObjectRef>,
+    request: &Request,
+) -> Result<Vec<Step<'l>>> {
+    let history = publisher.history();
+    let removed = history.is_removed(&line.name)?;
+    let mut steps: Vec<Step<'l>> = Vec::new();
+    let paths: Vec<String> = request.paths.iter().map(|path| shown(path)).collect();
+    for revision in &line.revisions {
+        let parent = steps.last();
+        let parent_anew = parent.is_some_and(|(_, after)| after.is_some());
+        let parent =
+            parent.map(|(before, after)| after.as_ref().map_or(*before, |after| &after.revision));
+        let touched = is_touched(&revision.manifest, mapped);
+        if !touched && !parent_anew {
+            steps.push((revision, None));
+            continue;
+        }
+        let mut manifest = revision.manifest.clone();
+        if touched {
+            let gone = removed || is_swept(history, &revision.name())?;
+            put_stack(publisher, &mut manifest, mapped, gone)?;
+            note_purge(&mut manifest, &paths);
+        }
+        let after = publisher.rewrite(revision, parent, manifest)?;
+        steps.push((revision, Some(after)));
+    }
+    Ok(steps)
+}
+
+fn is_touched(manifest: &Manifest, mapped: &BTreeMap<Digest, ObjectRef>) -> bool {
+    let mut layers = manifest.layers.iter().chain(&manifest.borrowed);
+    layers.any(|layer| mapped.contains_key(&layer.digest))
+}
+
+/// The stack with the new layers, and the merged index of it. A boot pack may hold pages of what was purged: it goes.
+fn put_stack(
+    publisher: &Publisher,
+    manifest: &mut Manifest,
+    mapped: &BTreeMap<Digest, ObjectRef>,
+    gone: bool,
+) -> Result<()> {
+    for layer in &mut manifest.layers {
+        if let Some(new) = mapped.get(&layer.digest) {
+            *layer = *new;
+        }
+    }
+    match publisher.restack(manifest) {
+        // Of a revision that was swept no index can be made, and nobody can read one.
+        Err(HistoryError::Store(StoreError::Missing(_))) if gone => {
+            let stack: BTreeSet<Digest> =
+                manifest.layers.iter().map(|layer| layer.digest).collect();
+            for layer in &mut manifest.borrowed {
+                if let Some(new) = mapped.get(&layer.digest) {
+                    *layer = *new;
+                }
+            }
+            manifest
+                .borrowed
+                .retain(|layer| !stack.contains(&layer.digest));
+            manifest.borrowed.sort();
+            manifest.borrowed.dedup();
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// History does not hide that it was changed.
+fn note_purge(manifest: &mut Manifest, paths: &[String]) {
+    let note = format!("\n\npurged: {}", paths.join(" "));
+    if manifest.message.len() + note.len() <= layerfmt::manifest::MESSAGE_LEN_MAX {
+        manifest.message.push_str(&note);
+    }
+}
+
+/// A path for people.
+fn shown(path: &[u8]) -> String {
+    format!("/{}", path.escape_ascii())
+}

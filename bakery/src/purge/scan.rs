@@ -1,0 +1,196 @@
+//! Which layers have the paths, and which stand on those.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use layerfmt::manifest::Manifest;
+use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT};
+
+use super::{Line, Request};
+use crate::history::{History, HistoryError, Result};
+use crate::store::{Key, StoreError};
+
+/// The layers of a store, seen with the paths to purge.
+pub(super) struct Scan {
+    /// Every layer that a revision names and that is there.
+    pub(super) layers: BTreeMap<Digest, Found>,
+    /// Those that have one of the paths.
+    pub(super) hits: BTreeSet<Digest>,
+    /// Those that must be written anew: the hits, and what borrows from one of these.
+    pub(super) rewritten: BTreeSet<Digest>,
+    /// The contents to purge: digest and length.
+    pub(super) contents: HashSet<(Digest, u64)>,
+    /// Layers that no revision names and that have one of the paths.
+    pub(super) strays: Vec<Key>,
+}
+
+/// One layer.
+pub(super) struct Found {
+    pub(super) layer: Arc<Layer>,
+    /// The layers below it where it was put on first, lowest first.
+    pub(super) below: Vec<Digest>,
+}
+
+impl Scan {
+    pub(super) fn of(history: &History, lines: &[Line], request: &Request) -> Result<Scan> {
+        let mut scan = Scan {
+            layers: BTreeMap::new(),
+            hits: BTreeSet::new(),
+            rewritten: BTreeSet::new(),
+            contents: HashSet::new(),
+            strays: Vec::new(),
+        };
+        for line in lines {
+            let wanted = request
+                .system
+                .as_ref()
+                .is_none_or(|system| *system == line.name.system);
+            for revision in &line.revisions {
+                scan.take(history, &revision.manifest, wanted, request)?;
+            }
+        }
+        scan.spread();
+        scan.strays(history, request)?;
+        Ok(scan)
+    }
+
+    /// Whether a revision stands on a layer that is written anew.
+    pub(super) fn touches(&self, manifest: &Manifest) -> bool {
+        let mut layers = manifest.layers.iter().chain(&manifest.borrowed);
+        layers.any(|layer| self.rewritten.contains(&layer.digest))
+    }
+
+    fn take(
+        &mut self,
+        history: &History,
+        manifest: &Manifest,
+        wanted: bool,
+        request: &Request,
+    ) -> Result<()> {
+        let mut below = Vec::new();
+        let stack = manifest.layers.iter().map(|layer| (layer, true));
+        let borrowed = manifest.borrowed.iter().map(|layer| (layer, false));
+        for (reference, in_stack) in stack.chain(borrowed) {
+            let digest = reference.digest;
+            if !self.layers.contains_key(&digest) {
+                let layer = match history.layer(&digest) {
+                    // Swept: nothing is left to purge.
+                    Err(HistoryError::Store(StoreError::Missing(_))) => continue,
+                    layer => layer?,
+                };
+                let found = Found {
+                    layer,
+                    below: if in_stack { below.clone() } else { Vec::new() },
+                };
+                self.layers.insert(digest, found);
+            }
+            if wanted && !self.hits.contains(&digest) {
+                self.look(&digest, request)?;
+            }
+            if in_stack {
+                below.push(digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, digest: &Digest, request: &Request) -> Result<()> {
+        let Some(found) = self.layers.get(digest) else {
+            return Ok(());
+        };
+        let index = found.layer.index();
+        let named: Vec<Ino> = request
+            .paths
+            .iter()
+            .filter_map(|path| at(index, path))
+            .collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let content = found.layer.content()?;
+        for (_, ino) in named.into_iter().flat_map(|ino| below(index, ino)) {
+            let file = index
+                .inode(ino)
+                .filter(|inode| inode.is_file() && inode.size > 0);
+            if let (Some(inode), Some(content)) = (file, &content) {
+                self.contents.insert((content.file(ino), inode.size));
+            }
+        }
+        self.hits.insert(*digest);
+        Ok(())
+    }
+
+    /// What borrows from a layer that is written anew is written anew: it names it.
+    fn spread(&mut self) {
+        self.rewritten.clone_from(&self.hits);
+        loop {
+            let more: Vec<Digest> = self
+                .layers
+                .iter()
+                .filter(|(digest, found)| {
+                    let mut lenders = found.layer.index().layers();
+                    !self.rewritten.contains(*digest)
+                        && lenders.any(|lender| self.rewritten.contains(&lender.digest))
+                })
+                .map(|(digest, _)| *digest)
+                .collect();
+            if more.is_empty() {
+                return;
+            }
+            self.rewritten.extend(more);
+        }
+    }
+
+    fn strays(&mut self, history: &History, request: &Request) -> Result<()> {
+        for entry in history.store().list("layers")? {
+            let Some(digest) = entry.key.digest() else {
+                continue;
+            };
+            if self.layers.contains_key(&digest) {
+                continue;
+            }
+            // What cannot be read is `gc`'s and `verify`'s.
+            let Ok(layer) = history.layer(&digest) else {
+                continue;
+            };
+            if request
+                .paths
+                .iter()
+                .any(|path| at(layer.index(), path).is_some())
+            {
+                self.strays.push(entry.key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The object that a layer itself has at a path; no link is followed.
+pub(super) fn at(index: &Index, path: &[u8]) -> Option<Ino> {
+    let mut ino = ROOT;
+    for name in path.split(|byte| *byte == b'/') {
+        match index.lookup(ino, name)?.child {
+            Child::Inode(child) => ino = child,
+            Child::Whiteout => return None,
+        }
+    }
+    Some(ino)
+}
+
+/// An object and all that is below it, with paths relative to it.
+pub(super) fn below(index: &Index, ino: Ino) -> Vec<(Vec<u8>, Ino)> {
+    let mut found = vec![(Vec::new(), ino)];
+    let mut next = 0;
+    // Directories have one parent each, so the list ends.
+    while let Some((path, dir)) = found.get(next).cloned() {
+        next += 1;
+        for entry in index.entries(dir, 0) {
+            if let Child::Inode(child) = entry.child {
+                let path = [&path[..], entry.name].join(&b"/"[..]);
+                let path = path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path);
+                found.push((path, child));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,302 @@
+//! A store copied to another place: a backup, a restore, a move to a bucket.
+//!
+//! Objects first, heads last, as a publisher does, so the copy is a store at every moment: of what it shows, all is there. What
+//! is there already is not sent again, so a copy that was cut short is continued by the next. Each object is verified against its
+//! name on the way.
+
+mod object;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use layerfmt::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
+use layerfmt::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
+use serde::Serialize;
+
+use crate::publish::objects;
+use crate::store::{Created, Entry, Key, Store, StoreError};
+
+/// Directories whose objects are named by their content.
+const CONTENT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
+/// Records that come and go: the copy has exactly those of the source.
+const MARKS: [&str; 4] = ["tags", "removed", "swept", "purges"];
+/// Objects on their way at a time.
+const WORKER_COUNT: usize = 4;
+/// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
+const MARK_LEN_MAX: u64 = 1 << 30;
+
+/// Why a store could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// One of the stores failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The destination holds something else.
+    #[error(
+        "{place} is no copy of {source_place}: its {key} is another; copy to an empty place, or take the source's with --replace"
+    )]
+    Differs {
+        /// The destination.
+        place: String,
+        /// The source.
+        source_place: String,
+        /// The first record that differs.
+        key: Key,
+    },
+    /// Both are one.
+    #[error("{0} is the source itself")]
+    Same(String),
+}
+
+/// Which objects of the destination are read back and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ReadBack {
+    /// Those that were copied now.
+    #[default]
+    New,
+    /// All, also those that were there.
+    All,
+    /// None: what was sent was verified before.
+    None,
+}
+
+/// How to copy.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// What to read back.
+    pub read_back: ReadBack,
+    /// Overwrite heads and keysets of the destination that are others.
+    pub replace: bool,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Copied {
+    /// Objects copied now.
+    pub objects: usize,
+    /// Their length, bytes.
+    pub bytes: u64,
+    /// Objects that were there already.
+    pub objects_there: usize,
+    /// Heads and keysets that are in the copy.
+    pub records: usize,
+    /// What is wrong, one line each: damaged in the source, or missing there.
+    pub defects: Vec<String>,
+}
+
+/// Copies every object of `from` to `to`. `progress` gets the bytes copied.
+///
+/// # Errors
+/// When a store fails or `to` holds another history. Damage in the source is a defect of the result, and is not copied.
+pub fn copy(
+    from: &Store,
+    to: &Store,
+    options: Options,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Copied, ReplicaError> {
+    if from.location() == to.location() || (from.root().is_some() && from.root() == to.root()) {
+        return Err(ReplicaError::Same(to.location().into()));
+    }
+    // The heads of this moment: all that they name is there before, so it is in the listings that follow.
+    let heads = from.list("refs")?;
+    let mut copied = Copied::default();
+    let copying = Copying {
+        from,
+        to,
+        options,
+        progress,
+    };
+    copying.objects(&mut copied)?;
+    for entry in from.list("keysets")? {
+        copying.record(&entry.key)?;
+        copied.records += 1;
+    }
+    for directory in MARKS {
+        copying.marks(directory)?;
+    }
+    for head in &heads {
+        copying.head(&head.key, &mut copied)?;
+    }
+    for hint in from.list("hints")? {
+        if let Some(bytes) = from.get(&hint.key, MARK_LEN_MAX)? {
+            to.overwrite(&hint.key, bytes)?;
+        }
+    }
+    Ok(copied)
+}
+
+struct Copying<'c> {
+    from: &'c Store,
+    to: &'c Store,
+    options: Options,
+    progress: &'c (dyn Fn(u64) + Sync),
+}
+
+impl Copying<'_> {
+    fn objects(&self, copied: &mut Copied) -> Result<(), ReplicaError> {
+        let mut wanted = VecDeque::new();
+        for directory in CONTENT {
+            let there = self.to.list(directory)?.into_iter();
+            let there: BTreeMap<Key, u64> = there.map(|entry| (entry.key, entry.len)).collect();
+            for entry in self.from.list(directory)? {
+                let is_there = there.get(&entry.key) == Some(&entry.len);
+                copied.objects_there += usize::from(is_there);
+                if !is_there || self.options.read_back == ReadBack::All {
+                    wanted.push_back((entry, is_there));
+                }
+            }
+        }
+        let (queue, result) = (Mutex::new(wanted), Mutex::new((Ok(()), &mut *copied)));
+        std::thread::scope(|scope| {
+            for _ in 0..WORKER_COUNT {
+                scope.spawn(|| {
+                    while let Some((entry, is_there)) = next(&queue) {
+                        let done = self.object(&entry, is_there);
+                        let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+                        let (failure, copied) = &mut *result;
+                        match done {
+                            Ok(None) if is_there => {}
+                            Ok(None) => {
+                                copied.objects += 1;
+                                copied.bytes += entry.len;
+                            }
+                            Ok(Some(defect)) => {
+                                copied.defects.push(format!("{}: {defect}", entry.key))
+                            }
+                            Err(error) => {
+                                *failure = Err(error);
+                                queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let (failure, copied) = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+        copied.defects.sort();
+        failure
+    }
+
+    /// One object; what is wrong with it.
+    fn object(&self, entry: &Entry, is_there: bool) -> Result<Option<String>, ReplicaError> {
+        if !is_there {
+            let staging = self.to.staging()?;
+            let file = staging.path().join("object");
+            match self.from.fetch(&entry.key, &file) {
+                // Swept meanwhile; the heads tell whether it is missed.
+                Err(StoreError::Missing(_)) => return Ok(None),
+                fetched => fetched?,
+            }
+            if let Err(defect) = object::verify(&entry.key, &file) {
+                return Ok(Some(format!(
+                    "damaged in {}: {defect}",
+                    self.from.location()
+                )));
+            }
+            // One of another length is what a killed upload or a full disk left.
+            if self.to.len(&entry.key)?.is_some() {
+                self.to.delete(&entry.key)?;
+            }
+            self.to.put_file(&entry.key, &file)?;
+            (self.progress)(entry.len);
+        }
+        let again = match self.options.read_back {
+            // A local file is the very one that was verified.
+            ReadBack::New => !is_there && self.to.root().is_none(),
+            ReadBack::All => true,
+            ReadBack::None => false,
+        };
+        if again {
+            let staging = self.to.staging()?;
+            let file = staging.path().join("copy");
+            self.to.fetch(&entry.key, &file)?;
+            if let Err(defect) = object::verify(&entry.key, &file) {
+                let place = self.to.location();
+                return Ok(Some(format!(
+                    "damaged in {place}: {defect}; delete it there and copy again"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A record that is created once.
+    fn record(&self, key: &Key) -> Result<(), ReplicaError> {
+        let bytes = self.from.require(key, ENVELOPE_LEN_MAX as u64)?;
+        if self.to.create_object(key, bytes.clone())? == Created::New {
+            return Ok(());
+        }
+        if self.to.get(key, ENVELOPE_LEN_MAX as u64)?.as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        if self.options.replace {
+            return Ok(self.to.overwrite(key, bytes)?);
+        }
+        Err(ReplicaError::Differs {
+            place: self.to.location().into(),
+            source_place: self.from.location().into(),
+            key: key.clone(),
+        })
+    }
+
+    fn marks(&self, directory: &str) -> Result<(), ReplicaError> {
+        let wanted = self.from.list(directory)?;
+        for entry in self.to.list(directory)? {
+            if !wanted.iter().any(|mark| mark.key == entry.key) {
+                self.to.delete(&entry.key)?;
+            }
+        }
+        for mark in wanted {
+            if let Some(bytes) = self.from.get(&mark.key, MARK_LEN_MAX)? {
+                self.to.overwrite(&mark.key, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A head, after all that it names was looked for.
+    fn head(&self, key: &Key, copied: &mut Copied) -> Result<(), ReplicaError> {
+        let bytes = self.from.require(key, ENVELOPE_LEN_MAX as u64)?;
+        match self.missing(&bytes) {
+            Ok(missing) => {
+                let is_swept = self.to.len(&swept_mark(key))?.is_some();
+                for (object, what) in missing.iter().filter(|_| !is_swept) {
+                    copied.defects.push(format!("{key}: {object} {what}"));
+                }
+            }
+            Err(error) => copied.defects.push(format!("{key}: {error}")),
+        }
+        self.record(key)?;
+        copied.records += 1;
+        Ok(())
+    }
+
+    /// What a head names and the copy does not have.
+    fn missing(&self, head: &[u8]) -> Result<Vec<(Key, &'static str)>, TrustError> {
+        let envelope = Envelope::parse(head)?;
+        let head = Head::parse(envelope.payload.as_bytes())?;
+        let key = Key::manifest(&head.manifest.digest);
+        let Ok(Some(manifest)) = self.to.get(&key, MANIFEST_LEN_MAX as u64) else {
+            return Ok(vec![(key, "is missing")]);
+        };
+        let manifest = Manifest::parse(&manifest)?;
+        let missing = objects(&manifest).filter_map(|(key, len)| match self.to.len(&key) {
+            Ok(Some(found)) if found == len => None,
+            Ok(Some(_)) => Some((key, "has another length")),
+            _ => Some((key, "is missing")),
+        });
+        Ok(missing.collect())
+    }
+}
+
+fn next(queue: &Mutex<VecDeque<(Entry, bool)>>) -> Option<(Entry, bool)> {
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front()
+}
+
+/// The mark that says that parts of a head's revision were deleted on purpose.
+fn swept_mark(head: &Key) -> Key {
+    Key::beside(head, "swept")
+}
