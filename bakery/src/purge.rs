@@ -202,12 +202,16 @@ fn put_stack(
     }
 }
 
-/// History does not hide that it was changed.
+/// History does not hide that it was changed. What the server says of a push stays the last paragraph.
 fn note_purge(manifest: &mut Manifest, paths: &[String]) {
     let note = format!("\n\npurged: {}", paths.join(" "));
-    if manifest.message.len() + note.len() <= layerfmt::manifest::MESSAGE_LEN_MAX {
-        manifest.message.push_str(&note);
+    if manifest.message.len() + note.len() > layerfmt::manifest::MESSAGE_LEN_MAX {
+        return;
     }
+    let trailer = manifest.trailer().is_some();
+    let at = manifest.message.rfind("\n\n").filter(|_| trailer);
+    let at = at.unwrap_or(manifest.message.len());
+    manifest.message.insert_str(at, &note);
 }
 
 /// A path for people.

@@ -26,7 +26,7 @@ pub struct Args {
     /// Only revisions that changed this path, or something below it
     #[arg(long, value_name = "PATH")]
     path: Option<OsString>,
-    /// Only revisions whose author has TEXT in the name, large or small letters
+    /// Only revisions whose author, or whose key that pushed, has TEXT in the name, large or small letters
     #[arg(long, value_name = "TEXT")]
     author: Option<String>,
     /// At most so many
@@ -141,6 +141,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether the author, or the key that pushed, has this text in its name.
+fn is_by(revision: &Revision, text: &str) -> bool {
+    let manifest = &revision.manifest;
+    let key = pushed_with(manifest).map(|key| key.line());
+    let names = [Some(manifest.author.clone()), key];
+    let mut names = names.into_iter().flatten();
+    names.any(|name| name.to_lowercase().contains(text))
+}
+
 /// The revisions to list, newest first.
 fn wanted(history: &History, args: &Args, globals: &Globals) -> anyhow::Result<Vec<Revision>> {
     if args.path.is_none() && args.author.is_none() {
@@ -153,8 +162,7 @@ fn wanted(history: &History, args: &Args, globals: &Globals) -> anyhow::Result<V
         if wanted.len() == args.count {
             break;
         }
-        let written = revision.manifest.author.to_lowercase();
-        if author.as_ref().is_some_and(|text| !written.contains(text)) {
+        if author.as_ref().is_some_and(|text| !is_by(revision, text)) {
             continue;
         }
         let touched = match &args.path {

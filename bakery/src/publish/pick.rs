@@ -146,7 +146,7 @@ impl Publisher {
 }
 
 /// The first line of a message, without what former rollbacks put before it.
-fn subject(message: &str) -> &str {
+pub(super) fn subject(message: &str) -> &str {
     let mut line = message.lines().next().unwrap_or_default();
     while let Some((number, rest)) = line
         .strip_prefix(ROLL_BACK)

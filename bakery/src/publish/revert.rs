@@ -3,6 +3,7 @@
 use layerfmt::Meta;
 use layerfmt::manifest::{Action, Manifest, RevisionName};
 
+use super::pick::subject;
 use super::{Draft, Publisher, Uploads, reference};
 use crate::graft::{Conflict, Graft, Resolution, Undo, undo};
 use crate::history::{HistoryError, Result, Revision};
@@ -35,7 +36,11 @@ impl Publisher {
             revision: Some(undone.number() - 1),
         })?;
         let message = match message {
-            "" => format!("revert {}: {}", undone.name(), undone.manifest.message),
+            "" => format!(
+                "revert {}: {}",
+                undone.name(),
+                subject(&undone.manifest.message)
+            ),
             message => message.into(),
         };
         let staging = self.store().staging()?;
