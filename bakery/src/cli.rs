@@ -60,7 +60,10 @@ impl Globals {
             Some("") => Err(anyhow::anyhow!(
                 "the name of the store is empty: give --store DIR, or set BAKERY_STORE=DIR"
             )),
-            Some(store) => Ok(store),
+            Some(store) => {
+                crate::store::require_location(store)?;
+                Ok(store)
+            }
             None => Ok(STORE_DEFAULT),
         }
     }

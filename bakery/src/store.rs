@@ -409,6 +409,14 @@ impl Store {
     }
 }
 
+/// Whether a location can be that of a store, before anything is looked at or made there.
+///
+/// # Errors
+/// It is neither a directory nor a bucket; the message says how both are written.
+pub fn require_location(location: &str) -> Result<()> {
+    Place::of(location).map(drop)
+}
+
 fn failed(doing: &'static str, key: &Key, error: object_store::Error) -> StoreError {
     StoreError::Failed {
         doing,

@@ -74,7 +74,7 @@ fn one_revision_of_the_middle_is_undone() {
         world.files(&undone),
         with(&one, [("b", Some("since")), ("later", Some("l"))])
     );
-    assert_eq!(undone.manifest.message, "revert alt@2: 5 files");
+    assert_eq!(undone.manifest.message, "revert alt@2: 4 files");
     let again = undo("alt@2", Resolution::Refuse).unwrap_err();
     assert!(again.to_string().contains("nothing to undo"), "{again}");
     let first = undo("alt@1", Resolution::Refuse).unwrap_err();
@@ -312,7 +312,7 @@ fn layer_verbs_take_revisions() {
     let two = world.push("alt", &with(&one, [("b", None)]));
     let dumped = out(&world, &["dump", "alt@1"]);
     assert!(
-        dumped.contains("/etc/motd file") && dumped.contains("/b file"),
+        dumped.contains("/etc/motd f ") && dumped.contains("/b f "),
         "{dumped}"
     );
     assert!(

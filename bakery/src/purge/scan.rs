@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use layerfmt::manifest::Manifest;
-use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT};
+use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT, Source};
 
 use super::{Line, Request};
 use crate::history::{History, HistoryError, Result};
@@ -20,7 +20,9 @@ pub(super) struct Scan {
     pub(super) rewritten: BTreeSet<Digest>,
     /// The contents to purge: digest and length.
     pub(super) contents: HashSet<(Digest, u64)>,
-    /// Layers that no revision names and that have one of the paths.
+    /// The chunks they are in. A compaction copies chunks as they are, also what no path shows any more.
+    chunks: HashSet<Digest>,
+    /// Layers that no revision names and that have one of the paths or chunks.
     pub(super) strays: Vec<Key>,
 }
 
@@ -38,6 +40,7 @@ impl Scan {
             hits: BTreeSet::new(),
             rewritten: BTreeSet::new(),
             contents: HashSet::new(),
+            chunks: HashSet::new(),
             strays: Vec::new(),
         };
         for line in lines {
@@ -109,6 +112,9 @@ impl Scan {
         }
         let content = found.layer.content()?;
         for (_, ino) in named.into_iter().flat_map(|ino| below(index, ino)) {
+            let chunks = index.extents(ino, 0..u64::MAX);
+            let chunks = chunks.filter_map(|extent| index.chunk(extent.chunk));
+            self.chunks.extend(chunks.map(|chunk| chunk.digest));
             let file = index
                 .inode(ino)
                 .filter(|inode| inode.is_file() && inode.size > 0);
@@ -120,9 +126,21 @@ impl Scan {
         Ok(())
     }
 
-    /// What borrows from a layer that is written anew is written anew: it names it.
+    /// Whether a layer stores a chunk with something that is purged.
+    fn holds_chunk(&self, index: &Index) -> bool {
+        let mut own = index.chunks().filter(|chunk| chunk.source == Source::Own);
+        own.any(|chunk| self.chunks.contains(&chunk.digest))
+    }
+
+    /// What stores one of the chunks is written anew, too. What borrows from a layer that is written anew is written anew: it names it.
     fn spread(&mut self) {
         self.rewritten.clone_from(&self.hits);
+        let tainted = self
+            .layers
+            .iter()
+            .filter(|(_, found)| self.holds_chunk(found.layer.index()));
+        let tainted: Vec<Digest> = tainted.map(|(digest, _)| *digest).collect();
+        self.rewritten.extend(tainted);
         loop {
             let more: Vec<Digest> = self
                 .layers
@@ -153,11 +171,9 @@ impl Scan {
             let Ok(layer) = history.layer(&digest) else {
                 continue;
             };
-            if request
-                .paths
-                .iter()
-                .any(|path| at(layer.index(), path).is_some())
-            {
+            let index = layer.index();
+            let named = request.paths.iter().any(|path| at(index, path).is_some());
+            if named || self.holds_chunk(index) {
                 self.strays.push(entry.key);
             }
         }
