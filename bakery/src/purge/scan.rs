@@ -1,5 +1,6 @@
 //! Which layers have the paths, and which stand on those.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ impl Scan {
         let borrowed = manifest.borrowed.iter().map(|layer| (layer, false));
         for (reference, in_stack) in stack.chain(borrowed) {
             let digest = reference.digest;
-            if !self.layers.contains_key(&digest) {
+            if let Entry::Vacant(vacant) = self.layers.entry(digest) {
                 let layer = match history.layer(&digest) {
                     // Swept: nothing is left to purge.
                     Err(HistoryError::Store(StoreError::Missing(_))) => continue,
@@ -85,7 +86,7 @@ impl Scan {
                     layer,
                     below: if in_stack { below.clone() } else { Vec::new() },
                 };
-                self.layers.insert(digest, found);
+                vacant.insert(found);
             }
             if wanted && !self.hits.contains(&digest) {
                 self.look(&digest, request)?;
