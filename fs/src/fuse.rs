@@ -421,7 +421,7 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.guard(Operation::Getxattr, || {
-            Self::value(reply, size, self.fs.listxattr(ino.0, req.uid() == 0));
+            Self::value(reply, size, self.fs.listxattr(ino.0, caller(req)));
         });
     }
 

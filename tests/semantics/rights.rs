@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 
 use super::{Fixture, set_xattr, xattr};
+use crate::harness::programs::run;
 
 /// Mount options of the two modes.
 const MODES: [&str; 2] = ["", "passthrough"];
@@ -448,5 +449,73 @@ fn s9_7_protected_objects_do_not_change() {
             f.mount.again();
         }
         assert!(sh("chattr -a up dir"));
+    }
+}
+
+/// A tree on the mount, attached once more with other owners: open_tree(2), mount_setattr(2).
+const IDMAPPED: &str = r#"
+import ctypes, os, subprocess, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+holder = subprocess.Popen(["unshare", "-U", "sleep", "60"])
+while os.stat(f"/proc/{holder.pid}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino:
+    time.sleep(0.01)
+for kind in ("uid", "gid"):
+    open(f"/proc/{holder.pid}/{kind}_map", "w").write("0 100000 65536")
+users = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY)
+tree = libc.syscall(428, -100, sys.argv[1].encode(), 1 | 0o2000000)
+attributes = (ctypes.c_uint64 * 4)(0x100000, 0, 0, users)
+failed = libc.syscall(442, tree, b"", 0x1000, ctypes.byref(attributes), 32)
+holder.kill()
+holder.wait()
+if failed:
+    sys.exit(f"mount_setattr: {os.strerror(ctypes.get_errno())}")
+os.fchdir(tree)
+user = ["setpriv", "--reuid=100000", "--regid=100000", "--clear-groups", "sh", "-ec", sys.argv[2]]
+code = subprocess.run(user).returncode
+os.chown("up", 100005, 100006)
+sys.exit(code)
+"#;
+
+/// S9.8 "An idmapped mount shows and makes objects with the owners that its map says."
+#[test]
+fn s9_8_idmapped_mounts() {
+    for options in MODES {
+        let f = Fixture::with(
+            |lower| {
+                for name in ["low", "sgid"] {
+                    fs::write(lower.join(name), "content").unwrap();
+                }
+                std::os::unix::fs::chown(lower.join("sgid"), Some(7), Some(77)).unwrap();
+            },
+            options,
+        );
+        fs::set_permissions(f.at("sgid"), fs::Permissions::from_mode(0o2666)).unwrap();
+        fs::write(f.at("up"), "content").unwrap();
+        set_xattr(&f.at("up"), "trusted.secret", b"x").unwrap();
+        let script = "test $(stat -c %u:%g low) = 100000:100000; echo more >>low; echo new >new; mkdir dir; \
+            echo x >>sgid; ln low linked; mv new dir/; truncate -s 3 up; getfattr -m - up | grep trusted && exit 1; ln -s x link";
+        run(Command::new("python3")
+            .args(["-c", IDMAPPED])
+            .arg(f.at(""))
+            .arg(script));
+        let owner = |name: &str| {
+            let meta = f.at(name).symlink_metadata().unwrap();
+            (meta.uid(), meta.gid())
+        };
+        assert_eq!(
+            ["low", "dir", "dir/new", "link"].map(owner),
+            [(0, 0); 4],
+            "{options}"
+        );
+        assert_eq!(owner("up"), (5, 6), "{options}");
+        assert_eq!(mode(&f.at("sgid")), 0o666, "{options}");
+        // Who asks is known as before.
+        assert!(xattr(&f.at("up"), "trusted.secret").is_some());
+        assert!(
+            run(Command::new("getfattr").args(["-m", "-"]).arg(f.at("up")))
+                .stdout
+                .windows(7)
+                .any(|w| w == b"trusted")
+        );
     }
 }

@@ -141,7 +141,7 @@ impl LayerFs {
         let at = self.at(&tree, id, node)?;
         let chowned = changes.uid.is_some() || changes.gid.is_some();
         let changed = changes.size.is_some() || chowned;
-        if changed && caller.uid != 0 && changes.mode.is_none() {
+        if changed && changes.mode.is_none() && caller.uid != 0 {
             drop_privileges(&at, caller)?;
         }
         if chowned {
@@ -216,7 +216,7 @@ impl LayerFs {
 fn drop_privileges(at: &At<'_>, caller: Caller) -> Result<()> {
     let stat = at.stat()?;
     let mode = stat.st_mode;
-    if mode & TYPE_MASK != REGULAR {
+    if mode & TYPE_MASK != REGULAR || mode & (SUID | SGID) == 0 || caller.is_root() {
         return Ok(());
     }
     let mut left = mode & !SUID;

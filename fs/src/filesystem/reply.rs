@@ -2,6 +2,8 @@
 
 use rustix::fs::Stat;
 
+use crate::sys::process;
+
 /// FUSE node id, which is also `st_ino`.
 pub type NodeId = u64;
 
@@ -123,6 +125,27 @@ pub struct Caller {
     pub gid: u32,
     /// Its process, to ask after its other groups.
     pub pid: u32,
+}
+
+impl Caller {
+    /// The user and group of a request that does not say who asks: where idmapped mounts can be, the kernel tells it of new
+    /// objects only.
+    const UNTOLD: u32 = u32::MAX;
+
+    /// The same with user and group, found out if need be. Nobody's, if the process is not to be found.
+    #[must_use]
+    pub fn known(self) -> Caller {
+        if self.uid != Caller::UNTOLD {
+            return self;
+        }
+        let (uid, gid) = process::ids_of(self.pid).unwrap_or((Caller::UNTOLD, Caller::UNTOLD));
+        Caller { uid, gid, ..self }
+    }
+
+    /// Whether it is root.
+    pub fn is_root(self) -> bool {
+        self.known().uid == 0
+    }
 }
 
 /// A new time for an object.

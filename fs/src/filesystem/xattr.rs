@@ -56,10 +56,10 @@ impl LayerFs {
     ///
     /// # Errors
     /// What the upper's file system says.
-    pub fn listxattr(&self, id: NodeId, privileged: bool) -> Result<Vec<u8>> {
+    pub fn listxattr(&self, id: NodeId, caller: Caller) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         let mut add = |name: &[u8]| {
-            if privileged || !name.starts_with(b"trusted.") {
+            if !name.starts_with(b"trusted.") || caller.is_root() {
                 names.extend_from_slice(name);
                 names.push(0);
             }
@@ -226,5 +226,6 @@ fn has_kept_capability(tree: &Tree, id: NodeId) -> bool {
 
 /// Whether `caller` is root or belongs to group `gid`.
 pub(super) fn is_in_group(caller: Caller, gid: u32) -> bool {
+    let caller = caller.known();
     caller.uid == 0 || caller.gid == gid || process::groups_of(caller.pid).contains(&gid)
 }

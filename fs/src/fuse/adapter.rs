@@ -51,6 +51,8 @@ pub struct Adapter {
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<Arc<OpenTable>>,
     pub(super) pages: Arc<PageStore>,
+    /// Whether the kernel may show the mount with other owners.
+    pub(super) idmapped: bool,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
 }
@@ -83,6 +85,7 @@ impl Adapter {
             lot,
             buffers: Arc::default(),
             opens: None,
+            idmapped: false,
             root_stat: None,
         }
     }
@@ -193,6 +196,9 @@ impl Adapter {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel does not have it");
             }
+        }
+        if self.idmapped {
+            let _ = config.add_capabilities(InitFlags::FUSE_ALLOW_IDMAP);
         }
         if self.opens.is_some() {
             let able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();

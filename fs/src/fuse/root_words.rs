@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 
 use super::Adapter;
-use super::adapter::about;
+use super::adapter::{about, caller};
 use crate::fetch::BOOT_REPORT;
 use crate::filesystem::reply::ROOT_ID;
 use crate::metrics::Operation;
@@ -22,7 +22,8 @@ impl Adapter {
         value: &[u8],
         reply: ReplyEmpty,
     ) -> Option<ReplyEmpty> {
-        if ino.0 == ROOT_ID && req.uid() == 0 && name.as_bytes() == ACCESS_TIMES_XATTR {
+        let times = ino.0 == ROOT_ID && name.as_bytes() == ACCESS_TIMES_XATTR;
+        if times && caller(req).is_root() {
             self.guard(Operation::Setxattr, || {
                 Self::empty(reply, self.keep_access_times(value));
             });

@@ -86,7 +86,7 @@ pub fn remove_dead_mount(path: &Path) -> bool {
 ///
 /// # Errors
 /// Why not.
-pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError> {
+pub fn attach(mut adapter: Adapter, place: &Place) -> Result<Attached, SessionError> {
     let path = &place.mountpoint;
     let mut config = Config::default();
     config.n_threads = Some(place.threads);
@@ -100,6 +100,7 @@ pub fn attach(adapter: Adapter, place: &Place) -> Result<Attached, SessionError>
     };
     match mount(&device, place, adapter.read_len_max()) {
         Ok(()) => {
+            adapter.idmapped = true;
             let pages = Arc::clone(&adapter.pages);
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;

@@ -62,13 +62,25 @@ pub fn reserve_descriptors(count: u64) {
 /// The supplementary groups of another process; none if it is gone or there is no /proc.
 pub fn groups_of(pid: u32) -> Vec<u32> {
     // From the descriptor directory, where a daemon works: `/` may be its own mount.
-    let text = std::fs::read_to_string(format!("../../{pid}/status")).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("Groups:"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|group| group.parse().ok())
-        .collect()
+    status_numbers(&status_of(pid), "Groups:")
+}
+
+/// The user and the group by which the kernel judges another process's accesses to files.
+pub fn ids_of(pid: u32) -> Option<(u32, u32)> {
+    let status = status_of(pid);
+    let file_system = |line| status_numbers(&status, line).get(3).copied();
+    Some((file_system("Uid:")?, file_system("Gid:")?))
+}
+
+fn status_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("../../{pid}/status")).unwrap_or_default()
+}
+
+/// The numbers in the line of `status` that begins with `name`.
+fn status_numbers(status: &str, name: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let words = line.unwrap_or_default().split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// `PR_SET_IO_FLUSHER` of <linux/prctl.h>.
