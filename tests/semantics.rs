@@ -5,8 +5,11 @@ mod attributes;
 mod changes;
 mod crowds;
 mod errors;
+mod handles;
+mod listings;
 mod mounting;
 mod names;
+mod numbers;
 mod races;
 mod rights;
 

@@ -7,12 +7,14 @@
 
 mod attributes;
 mod change_time;
+mod cookie;
 mod copy_data;
 mod copy_up;
 mod create;
 mod data;
 mod descriptors;
 pub mod far;
+mod handles;
 mod hot;
 mod listing;
 mod lookup;
@@ -33,8 +35,9 @@ use std::time::Duration;
 pub use self::create::Make;
 use self::descriptors::Descriptors;
 pub use self::far::{Far, Need, Stop};
+use self::handles::Whereabouts;
 pub use self::protection::Protection;
-use self::reply::{NodeId, ROOT_ID, row_of};
+use self::reply::{NodeId, Numbers, ROOT_ID};
 use self::spool::Spools;
 pub use self::spool::{Offer, Spool};
 use self::tree::{Node, Tree};
@@ -80,6 +83,7 @@ pub struct LayerFs {
     pub lower: Lower,
     upper: Option<Upper>,
     settings: Settings,
+    numbers: Numbers,
     tree: RwLock<Tree>,
     /// How often the kernel was told of each row; empty without an upper.
     row_lookups: Vec<AtomicU32>,
@@ -87,6 +91,10 @@ pub struct LayerFs {
     files: Vec<Mutex<Descriptors>>,
     data_locks: Vec<Mutex<()>>,
     spools: Arc<Spools>,
+    /// For file handles.
+    whereabouts: Mutex<Whereabouts>,
+    /// Generations for an upper whose file system has none.
+    next_generation: AtomicU32,
 }
 
 /// A lock that a panic elsewhere cannot take away: what it guards is changed only after the
@@ -109,6 +117,7 @@ impl LayerFs {
             0
         };
         let fs = LayerFs {
+            numbers: Numbers::new(lower.index.inode_count()),
             lower,
             upper,
             settings,
@@ -120,6 +129,8 @@ impl LayerFs {
                 .collect(),
             data_locks: (0..DATA_LOCKS).map(|_| Mutex::new(())).collect(),
             spools: Arc::default(),
+            whereabouts: Mutex::default(),
+            next_generation: AtomicU32::new(crate::sys::handle::first_unused()),
         };
         if fs.upper.is_some() {
             fs.load_root()?;
@@ -177,6 +188,20 @@ impl LayerFs {
         work()
     }
 
+    /// Does `work`; when there is no descriptor left, again without those that are only kept open for the next request.
+    fn with_descriptors<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Errno::MFILE | Errno::NFILE) => {}
+            done => return done,
+        }
+        let mut dropped = lock(&self.directories).take_all();
+        for shard in &self.files {
+            dropped.extend(lock(shard).take_all());
+        }
+        drop(dropped);
+        work()
+    }
+
     fn data_lock(&self, id: NodeId) -> Result<MutexGuard<'_, ()>> {
         let slot = usize::try_from(id % DATA_LOCKS as u64).unwrap_or(0);
         self.data_locks.get(slot).map(lock).ok_or(Errno::IO)
@@ -223,13 +248,16 @@ impl LayerFs {
                 break fd;
             }
             let node = tree.get(at).ok_or(Errno::STALE)?;
-            match (node.names.first(), &node.orphan) {
-                (Some((parent, name)), _) => {
+            match (node.names.first(), &node.orphan, &node.aside) {
+                (Some((parent, name)), ..) => {
                     below.push((at, name));
                     at = *parent;
                 }
-                (None, Some(fd)) => break Arc::clone(fd),
-                (None, None) => return Err(Errno::NOENT),
+                (None, Some(fd), _) => break Arc::clone(fd),
+                (None, None, Some(name)) => {
+                    break Arc::new(upper.open_directory(upper.work.directory(), name)?);
+                }
+                (None, None, None) => return Err(Errno::NOENT),
             }
         };
         while let Some((id, name)) = below.pop() {
@@ -248,15 +276,19 @@ impl LayerFs {
         if !node.in_upper {
             return Err(Errno::STALE);
         }
-        match (node.names.first(), &node.orphan) {
-            (Some((parent, name)), _) => Ok(At::Name(self.directory(tree, *parent)?, name)),
-            (None, Some(fd)) => Ok(At::Open(Arc::clone(fd))),
-            (None, None) => Err(Errno::STALE),
+        match (node.names.first(), &node.orphan, &node.aside) {
+            (Some((parent, name)), ..) => Ok(At::Name(self.directory(tree, *parent)?, name)),
+            (None, Some(fd), _) => Ok(At::Open(Arc::clone(fd))),
+            (None, None, Some(name)) => {
+                let work = self.upper()?.work.directory();
+                Ok(At::Name(Arc::clone(work), name))
+            }
+            (None, None, None) => Err(Errno::STALE),
         }
     }
 
     fn lookups<'a>(&'a self, id: NodeId, node: Option<&'a Node>) -> Option<&'a AtomicU32> {
-        match row_of(id) {
+        match self.numbers.row_of(id) {
             Some(row) => self.row_lookups.get(row as usize),
             None => node.map(|node| &node.lookups),
         }

@@ -6,6 +6,7 @@
 mod adapter;
 mod convert;
 mod copy_job;
+mod handles;
 mod inode_flags;
 pub mod limit;
 mod parked;
@@ -46,8 +47,10 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.guard(Operation::Lookup, || {
-            Self::entry(reply, self.fs.lookup(parent.0, name.as_bytes()));
+        self.guard(Operation::Lookup, || match name.as_bytes() {
+            b"." => self.open_handle(parent.0, reply),
+            b".." => Self::entry(reply, self.fs.lookup_parent(parent.0).map(Some)),
+            name => Self::entry(reply, self.fs.lookup(parent.0, name)),
         });
     }
 
@@ -357,7 +360,9 @@ impl Filesystem for Adapter {
                 let attr = convert::listed(item);
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
                 let ttl = item.attr.as_ref().map_or(&FOREVER, kept);
-                !reply.add(ino, item.cookie, name, ttl, &attr, Generation(0))
+                let generation = item.attr.as_ref().map_or(0, |attr| attr.generation);
+                let generation = Generation(generation.into());
+                !reply.add(ino, item.cookie, name, ttl, &attr, generation)
             });
             match listed {
                 Ok(()) => reply.ok(),

@@ -2,6 +2,7 @@
 //! when the mount began; nothing here resolves a path the caller made by joining strings.
 
 pub mod directory;
+pub mod handle;
 pub mod identity;
 pub mod memory;
 pub mod mounts;

@@ -211,6 +211,14 @@ impl Upper {
         Ok(temporary)
     }
 
+    /// Remove what is left in the work directory under `name`. The rest goes when the next mount begins.
+    pub fn clear_aside(&self, name: &[u8]) {
+        match self.work.remove_all(name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => tracing::warn!(%errno, "a leftover stays in the work directory"),
+        }
+    }
+
     /// Whether a rename can leave a whiteout behind in the same step.
     pub fn renames_with_whiteout(&self) -> bool {
         self.rename_whiteout

@@ -7,7 +7,7 @@ use super::copy_data::{Kept, mtime_of};
 use super::far::Stop;
 use super::reply::{
     Attr, Caller, Changes, NewTime, NodeId, REGULAR, SGID, SUID, SYMLINK, Space, TYPE_MASK,
-    lower_id, row_of,
+    lower_id,
 };
 use super::tree::{Node, Tree};
 use super::xattr::is_in_group;
@@ -42,13 +42,16 @@ impl LayerFs {
             uid: inode.uid,
             gid: inode.gid,
             rdev: inode.rdev,
+            generation: self.generation(lower_id(row), None),
         })
     }
 
     /// The attributes of `id`.
     pub(super) fn attr(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
         match tree.get(id) {
-            None => row_of(id)
+            None => self
+                .numbers
+                .row_of(id)
                 .and_then(|row| self.lower_attr(row))
                 .ok_or(Errno::STALE),
             Some(node) => self.node_attr(tree, id, node),
@@ -57,7 +60,9 @@ impl LayerFs {
 
     fn node_attr(&self, tree: &Tree, id: NodeId, node: &Node) -> Result<Attr> {
         if !node.in_upper {
-            let attr = row_of(id)
+            let attr = self
+                .numbers
+                .row_of(id)
                 .and_then(|row| self.lower_attr(row))
                 .ok_or(Errno::STALE)?;
             return Ok(Attr { nlink: 0, ..attr });
@@ -71,6 +76,7 @@ impl LayerFs {
             None => self.at(tree, id, node)?.stat()?,
         };
         let mut attr = Attr::from_stat(id, &stat);
+        attr.generation = self.generation(id, Some(node));
         if node.is_dir() {
             // What the upper's part of it takes changes by every copy-up below.
             if let Some(lower) = node.row.and_then(|row| self.lower_attr(row)) {
@@ -91,6 +97,9 @@ impl LayerFs {
                 u32::try_from(kept.mtime.tv_nsec).unwrap_or(0),
             );
         }
+        if !node.is_dir() && node.names.is_empty() && node.aside.is_some() {
+            attr.nlink = attr.nlink.saturating_sub(1);
+        }
         node.show_change_time(&mut attr);
         if let Some(device) = node.device {
             attr.rdev = device;
@@ -104,7 +113,9 @@ impl LayerFs {
     /// ESTALE for a number never given, or what the upper's file system says.
     pub fn getattr(&self, id: NodeId) -> Result<Attr> {
         if self.upper.is_none() {
-            return row_of(id)
+            return self
+                .numbers
+                .row_of(id)
                 .and_then(|row| self.lower_attr(row))
                 .ok_or(Errno::STALE);
         }

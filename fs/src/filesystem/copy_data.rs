@@ -161,7 +161,8 @@ impl LayerFs {
             if node.kind != REGULAR {
                 return Err(Errno::INVAL.into());
             }
-            let file = Arc::new(open_data(&self.at(&tree, id, node)?)?);
+            let at = self.at(&tree, id, node)?;
+            let file = Arc::new(self.with_descriptors(|| open_data(&at))?);
             match node.row {
                 None => self.keep_unprotected(node, id, &file),
                 Some(_) => self.note(node, &file, limit)?,

@@ -12,9 +12,7 @@ use rustix::fs::{
 use super::LayerFs;
 use super::change_time::ChangeTime;
 use super::copy_data::mtime_of;
-use super::reply::{
-    BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK, row_of,
-};
+use super::reply::{BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK};
 use super::tree::{Name, Node, Tree, Visible};
 use crate::names::Names;
 use crate::sys::object::At;
@@ -35,7 +33,7 @@ impl LayerFs {
             Some(_) => return self.copy_up_nameless(tree, id),
             None => {}
         }
-        let row = row_of(id).ok_or(Errno::STALE)?;
+        let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
         let places = self.shown_places(tree, row)?;
         if places.is_empty() {
@@ -247,7 +245,7 @@ impl LayerFs {
     /// A lower object that lost its last name while open: its copy has none either.
     fn copy_up_nameless(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
-        let row = row_of(id).ok_or(Errno::STALE)?;
+        let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
         let staged = upper.work.name();
         let number = self.stage(upper, row, &inode, &staged);

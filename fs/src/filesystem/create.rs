@@ -10,7 +10,6 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, XattrFlags};
 use super::copy_up::{create_file, make_special};
 use super::reply::{
     Attr, CHARACTER, Caller, DIRECTORY, NodeId, REGULAR, ROOT_ID, SGID, SYMLINK, TYPE_MASK,
-    upper_id,
 };
 use super::tree::{Entry, Name, Node, Tree};
 use super::{LayerFs, NAME_LEN_MAX, protection};
@@ -113,17 +112,19 @@ impl LayerFs {
         } else {
             self.make_at(upper, &directory, name, make, caller, inherits)?
         };
-        let stat = match &opened {
-            Some(file) => rustix::fs::fstat(file)?,
-            None => At::Name(directory, name).stat()?,
+        let at = match &opened {
+            Some(file) => At::File(file),
+            None => At::Name(directory, name),
         };
-        let id = upper_id(stat.st_ino);
+        let (stat, generation) = (at.stat()?, self.upper_generation(&at));
+        let id = self.numbers.upper_id(stat.st_ino);
         let name: Name = Arc::from(name);
         let node = Node {
             kind,
             names: vec![(parent, Arc::clone(&name))],
             in_upper: true,
             number: stat.st_ino,
+            generation,
             device: stands_in.then_some((0, 0)),
             // New, and ours: a default ACL is all that it can have got.
             incapable: opened.is_some(),
@@ -137,6 +138,7 @@ impl LayerFs {
             self.keep_file(id, &Arc::new(file));
         }
         let mut attr = Attr::from_stat(id, &stat);
+        attr.generation = generation;
         if kind == DIRECTORY {
             attr.nlink = 2;
         }
@@ -241,10 +243,7 @@ impl LayerFs {
     /// Remove what is left aside: a whiteout that was exchanged, a failed object, the nursery.
     fn clear_aside(&self, upper: &Upper, aside: &Aside) {
         let rest = aside.nursery.as_ref().unwrap_or(&aside.name);
-        match upper.work.remove_all(rest) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => tracing::warn!(%errno, "a leftover stays in the work directory"),
-        }
+        upper.clear_aside(rest);
     }
 
     /// Give `id` another name.
@@ -292,6 +291,9 @@ impl LayerFs {
         if let Some(node) = tree.get_mut(id) {
             node.names.push((parent, Arc::clone(&name)));
             node.orphan = None;
+            if let Some(aside) = node.aside.take() {
+                upper.clear_aside(&aside);
+            }
         }
         tree.name_object(&self.lower.index, parent, &name, id, kind);
         self.told(&tree, id)
@@ -341,7 +343,7 @@ impl LayerFs {
                 return self.at(&tree, id, node)?.read_link();
             }
         }
-        let row = super::row_of(id).ok_or(Errno::STALE)?;
+        let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         Ok(self.lower.index.symlink(row).to_vec())
     }
 

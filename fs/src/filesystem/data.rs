@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
 use super::LayerFs;
 use super::far::Stop;
-use super::reply::{Caller, NodeId, REGULAR, row_of};
+use super::reply::{Caller, NodeId, REGULAR};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
@@ -66,14 +66,14 @@ impl LayerFs {
             })
         };
         if self.upper.is_none() {
-            return lower(row_of(id).ok_or(Errno::STALE)?);
+            return lower(self.numbers.row_of(id).ok_or(Errno::STALE)?);
         }
         if let Some(file) = self.open_file(id) {
             return Ok(Bytes::Upper(file));
         }
         let tree = self.read_tree();
         let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
-            return lower(row_of(id).ok_or(Errno::STALE)?);
+            return lower(self.numbers.row_of(id).ok_or(Errno::STALE)?);
         };
         let at = self.at(&tree, id, node)?;
         if let Some(row) = node.row {
@@ -83,7 +83,7 @@ impl LayerFs {
         if node.kind != REGULAR {
             return Err(Errno::INVAL);
         }
-        let file = Arc::new(open_data(&at)?);
+        let file = Arc::new(self.with_descriptors(|| open_data(&at))?);
         self.keep_unprotected(node, id, &file);
         Ok(Bytes::Upper(file))
     }

@@ -41,6 +41,12 @@ impl Descriptors {
         self.open.pop(&id)
     }
 
+    pub(super) fn take_all(&mut self) -> Vec<Arc<OwnedFd>> {
+        std::iter::from_fn(|| self.open.pop_lru())
+            .map(|(_, descriptor)| descriptor)
+            .collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

@@ -1,5 +1,6 @@
 //! Directory listings: the lower's entries in their order, each as the merged tree has it, then
-//! what only the upper has. A name keeps its place however it changes during a listing.
+//! what only the upper has, in an order of its own ([`Spot`]). A name keeps its place however it changes during a listing, and
+//! names that are newer than the listing are left out.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -7,23 +8,18 @@ use std::sync::Arc;
 use layerfmt::{Child, Ino, ROOT};
 
 use super::LayerFs;
-use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id, row_of};
+use super::cookie::{AFTER_DOT, AFTER_DOT_DOT, Cookie};
+use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id};
 use super::tree::{Entry, Name, Tree};
 use crate::sys::{Errno, Result, directory};
 
-/// Cookie after `.`.
-const AFTER_DOT: u64 = 1;
-/// Cookie after `..`; lower positions follow.
-const AFTER_DOT_DOT: u64 = 2;
-/// Cookies of what only the upper has: this plus its cookie there.
-const UPPER_COOKIES: u64 = 1 << 40;
 /// Entries collected under one lock.
 const BATCH: usize = 64;
 
 /// One entry, before its node is known.
 struct Listed {
     name: Name,
-    cookie: u64,
+    cookie: Cookie,
     kind: u32,
     /// A node, or 0: to be found out.
     id: NodeId,
@@ -46,7 +42,11 @@ impl LayerFs {
             Some(parent) => parent,
             None => return Ok(()),
         };
-        for (name, ino, next) in [
+        let mut from = Cookie::decode(cookie);
+        if cookie == 0 {
+            from.mark = self.begin_listing(id);
+        }
+        for (name, ino, place) in [
             (&b"."[..], id, AFTER_DOT),
             (&b".."[..], parent, AFTER_DOT_DOT),
         ] {
@@ -54,40 +54,44 @@ impl LayerFs {
                 name,
                 ino,
                 kind: DIRECTORY,
-                cookie: next,
+                cookie: Cookie::after(place, from.mark).encode(),
                 attr: None,
             };
-            if cookie < next && !sink(&item) {
+            if from.place < place && !sink(&item) {
                 return Ok(());
             }
         }
-        if cookie == 0 {
-            self.listed(id);
-        }
-        let from = cookie.max(AFTER_DOT_DOT);
+        from.place = from.place.max(AFTER_DOT_DOT);
         let only_lower = self.upper.is_none() || self.read_tree().get(id).is_none();
         if only_lower {
-            self.list_lower(row_of(id).ok_or(Errno::STALE)?, from, plus, sink);
+            self.list_lower(
+                self.numbers.row_of(id).ok_or(Errno::STALE)?,
+                from,
+                plus,
+                sink,
+            );
             return Ok(());
         }
         self.list_merged(id, from, plus, sink)
     }
 
-    /// Somebody begins to list `id`: the upper's time of access changes as the mount's options say.
-    fn listed(&self, id: NodeId) {
+    /// Somebody begins to list `id`: the listing's mark. The upper's time of access changes as the mount's options say.
+    fn begin_listing(&self, id: NodeId) -> u32 {
         if self.upper.is_none() {
-            return;
+            return 0;
         }
         let tree = self.read_tree();
-        if tree.get(id).is_some_and(|node| node.in_upper)
+        let Some(node) = tree.get(id) else { return 0 };
+        if node.in_upper
             && let Ok(directory) = self.directory(&tree, id)
         {
             directory::accessed(directory.as_fd());
         }
+        node.listing.clock.begin()
     }
 
     /// The parent of directory `id`; `None` if the directory is gone.
-    fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
+    pub(super) fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
         if self.upper.is_some() {
             let tree = self.read_tree();
             if let Some(node) = tree.get(id) {
@@ -101,7 +105,7 @@ impl LayerFs {
                 });
             }
         }
-        let row = row_of(id).ok_or(Errno::STALE)?;
+        let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         match self.lower.index.inode(row) {
             Some(inode) if inode.is_dir() => {}
             Some(_) => return Err(Errno::NOTDIR),
@@ -117,12 +121,12 @@ impl LayerFs {
     fn list_lower(
         &self,
         row: Ino,
-        from: u64,
+        from: Cookie,
         plus: bool,
         sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
     ) {
-        let position = u32::try_from(from - AFTER_DOT_DOT).unwrap_or(u32::MAX);
-        for entry in self.lower.index.entries(row, position) {
+        let first = from.place.saturating_sub(AFTER_DOT_DOT);
+        for entry in self.lower.index.entries(row, first) {
             let Child::Inode(child) = entry.child else {
                 continue;
             };
@@ -136,7 +140,7 @@ impl LayerFs {
                 name: entry.name,
                 ino: lower_id(child),
                 kind,
-                cookie: AFTER_DOT_DOT + u64::from(entry.position) + 1,
+                cookie: after_position(entry.position, from.mark).encode(),
                 attr,
             };
             if !sink(&item) {
@@ -151,7 +155,7 @@ impl LayerFs {
     fn list_merged(
         &self,
         id: NodeId,
-        mut from: u64,
+        mut from: Cookie,
         plus: bool,
         sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
     ) -> Result<()> {
@@ -178,7 +182,7 @@ impl LayerFs {
                     name: &listed.name,
                     ino: listed.id,
                     kind: listed.kind,
-                    cookie: listed.cookie,
+                    cookie: listed.cookie.encode(),
                     attr,
                 };
                 if !sink(&item) {
@@ -192,54 +196,56 @@ impl LayerFs {
     }
 
     /// The next entries of merged directory `id`.
-    fn collect(&self, tree: &Tree, id: NodeId, from: u64) -> Vec<Listed> {
+    fn collect(&self, tree: &Tree, id: NodeId, from: Cookie) -> Vec<Listed> {
         let index = &self.lower.index;
         let Some(node) = tree.get(id) else {
             return Vec::new();
         };
+        let began = node.listing.clock.began(from.mark);
         let mut batch = Vec::with_capacity(BATCH);
-        if from < UPPER_COOKIES
-            && let Some(row) = node.row
+        let first = from.place.saturating_sub(AFTER_DOT_DOT);
+        for entry in node
+            .row
+            .into_iter()
+            .flat_map(|row| index.entries(row, first))
         {
-            let position = u32::try_from(from - AFTER_DOT_DOT).unwrap_or(u32::MAX);
-            for entry in index.entries(row, position) {
-                let Child::Inode(child) = entry.child else {
-                    continue;
-                };
-                let (id, kind) = match node.listing.get(entry.name) {
-                    Some(Entry::Whiteout) => continue,
-                    Some(Entry::Object { id, kind, .. }) => (id, kind),
-                    None => {
-                        let kind = index.inode(child).map_or(0, |inode| inode.kind());
-                        (lower_id(child), kind)
-                    }
-                };
-                let cookie = AFTER_DOT_DOT + u64::from(entry.position) + 1;
-                batch.push(Listed {
-                    name: Arc::from(entry.name),
-                    cookie,
-                    kind,
-                    id,
-                });
-                if batch.len() == BATCH {
-                    return batch;
+            let Child::Inode(child) = entry.child else {
+                continue;
+            };
+            let (id, kind) = match node.listing.get(entry.name) {
+                Some(Entry::Whiteout) => continue,
+                Some(Entry::Object { born, .. }) if born > began => continue,
+                Some(Entry::Object { id, kind, .. }) => (id, kind),
+                None => {
+                    let kind = index.inode(child).map_or(0, |inode| inode.kind());
+                    (lower_id(child), kind)
                 }
+            };
+            batch.push(Listed {
+                name: Arc::from(entry.name),
+                cookie: after_position(entry.position, from.mark),
+                kind,
+                id,
+            });
+            if batch.len() == BATCH {
+                return batch;
             }
         }
-        let first = from.checked_sub(UPPER_COOKIES).map_or(0, |seen| seen + 1);
-        for (cookie, name, entry) in node.listing.objects_from(first) {
-            if tree.in_lower(index, id, name).is_some() {
+        let mut rest = node.listing.objects_from(from.next()).peekable();
+        while let Some((spot, name, entry)) = rest.next() {
+            let Entry::Object { id, kind, born, .. } = entry else {
+                continue;
+            };
+            if born > began {
                 continue;
             }
-            if let Entry::Object { id, kind, .. } = entry {
-                let cookie = UPPER_COOKIES + cookie;
-                batch.push(Listed {
-                    name: Arc::clone(name),
-                    cookie,
-                    kind,
-                    id,
-                });
-            }
+            let following = rest.peek().map(|(spot, ..)| *spot);
+            batch.push(Listed {
+                name: Arc::clone(name),
+                cookie: spot.cookie(from.mark, following),
+                kind,
+                id,
+            });
             if batch.len() == BATCH {
                 return batch;
             }
@@ -268,6 +274,11 @@ impl LayerFs {
             }
         }
     }
+}
+
+/// After the lower's entry at `position`.
+fn after_position(position: u32, mark: u32) -> Cookie {
+    Cookie::after(position.saturating_add(AFTER_DOT_DOT + 1), mark)
 }
 
 fn unreadable(name: &[u8], errno: Errno) {

@@ -11,8 +11,7 @@ use super::change_time::ChangeTime;
 use super::copy_data::{Kept, settle};
 use super::protection::Protection;
 use super::reply::{
-    Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id, row_of,
-    upper_id,
+    Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id,
 };
 use super::tree::{Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
@@ -67,7 +66,10 @@ impl LayerFs {
     }
 
     fn lookup_lower(&self, parent: NodeId, name: &[u8]) -> Option<Attr> {
-        let dirent = self.lower.index.lookup(row_of(parent)?, name)?;
+        let dirent = self
+            .lower
+            .index
+            .lookup(self.numbers.row_of(parent)?, name)?;
         match dirent.child {
             Child::Inode(row) => self.told_lower(row).ok(),
             Child::Whiteout => None,
@@ -117,7 +119,7 @@ impl LayerFs {
 
     /// Drop node `id` if nobody needs it, then its parents. What they hold open is closed under the lock: mostly the room
     /// of a removed file is then there for whoever comes next.
-    fn let_go(&self, tree: &mut Tree, id: NodeId) {
+    pub(super) fn let_go(&self, tree: &mut Tree, id: NodeId) {
         let mut at = id;
         while at != ROOT_ID {
             let Some(node) = tree.get(at) else { return };
@@ -130,6 +132,9 @@ impl LayerFs {
             }
             let Some(node) = tree.remove(at) else { return };
             self.drop_descriptors(at);
+            if let (Some(aside), Some(upper)) = (&node.aside, &self.upper) {
+                upper.clear_aside(aside);
+            }
             match node.names.first() {
                 Some((parent, _)) => at = *parent,
                 None => return,
@@ -146,7 +151,7 @@ impl LayerFs {
     ) -> Result<Option<NodeId>> {
         let index = &self.lower.index;
         if tree.get(parent).is_none() {
-            let row = row_of(parent).ok_or(Errno::STALE)?;
+            let row = self.numbers.row_of(parent).ok_or(Errno::STALE)?;
             return Ok(index.lookup(row, name).and_then(|entry| match entry.child {
                 Child::Inode(row) => Some(lower_id(row)),
                 Child::Whiteout => None,
@@ -186,7 +191,7 @@ impl LayerFs {
             REGULAR if marked.metacopy => (redirected.filter(of_kind), marked.origin),
             _ => (None, marked.origin),
         };
-        let own = upper_id(stat.st_ino);
+        let own = self.numbers.upper_id(stat.st_ino);
         // A second object that claims the same origin (a copy made behind our back) gets a number
         // of its own.
         let id = match origin.filter(of_kind).map(lower_id) {
@@ -217,6 +222,9 @@ impl LayerFs {
         let (id, kind) = (found.id, found.kind());
         if let Some(node) = tree.get_mut(id) {
             node.orphan = None;
+            if let Some(aside) = node.aside.take() {
+                self.upper()?.clear_aside(&aside);
+            }
             if !node
                 .names
                 .iter()
@@ -233,7 +241,12 @@ impl LayerFs {
                 return Err(Errno::IO);
             }
             let copying = found.marked.copying.as_deref();
+            let generation = match self.numbers.row_of(id) {
+                Some(_) => 0,
+                None => self.upper_generation(&At::Name(self.directory(tree, parent)?, name)),
+            };
             let mut node = Node {
+                generation,
                 kept: copying.and_then(Kept::from_note).map(Box::new).into(),
                 change_time: change_time_of(&found.marked),
                 protection: protection_of(&found.marked),
@@ -293,7 +306,7 @@ impl LayerFs {
             if kind == 0 {
                 tree.hide(index, id, &name);
             } else {
-                tree.name_object(index, id, &name, 0, kind);
+                tree.found_object(index, id, &name, kind);
             }
         }
         Ok(())

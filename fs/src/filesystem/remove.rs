@@ -1,15 +1,16 @@
 //! unlink and rmdir: the name goes, the object stays while somebody has it open.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, RenameFlags};
 
 use super::copy_up::open_flags;
-use super::reply::{DIRECTORY, NodeId, REGULAR, lower_id, row_of};
-use super::tree::{Entry, Name, Node, Tree, Visible};
+use super::reply::{DIRECTORY, NodeId, REGULAR, lower_id};
+use super::tree::{Entry, Keeper, Name, Node, Tree, Visible};
 use super::{LayerFs, protection};
-use crate::sys::{Errno, Result};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result, process};
 
 impl LayerFs {
     /// Remove `name`, not a directory, from `parent`.
@@ -17,6 +18,10 @@ impl LayerFs {
     /// # Errors
     /// ENOENT, EISDIR, or what the upper's file system says.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.with_descriptors(|| self.unlink_once(parent, name))
+    }
+
+    fn unlink_once(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let upper = self.upper()?;
         let mut tree = self.write_tree();
         protection::keeps_itself(&tree, parent)?;
@@ -56,7 +61,10 @@ impl LayerFs {
             return Ok((true, visible));
         }
         let id = self.visible(tree, parent, name)?.ok_or(Errno::NOENT)?;
-        Ok((false, Visible::Lower(row_of(id).ok_or(Errno::STALE)?)))
+        Ok((
+            false,
+            Visible::Lower(self.numbers.row_of(id).ok_or(Errno::STALE)?),
+        ))
     }
 
     fn unlink_upper(
@@ -69,13 +77,18 @@ impl LayerFs {
     ) -> Result<()> {
         let upper = self.upper()?;
         protection::loses_name(tree, parent, id)?;
-        let keep = self.keeper(tree, id, kind, (parent, name))?;
         let directory = self.directory(tree, parent)?;
-        if tree.in_lower(&self.lower.index, parent, name).is_some() {
-            let taken = upper.replace_by_whiteout(&directory, name)?;
-            upper.work.remove(&taken)?;
-        } else {
-            LayerFs::remove_name(&directory, name)?;
+        let keep = self.keeper(tree, id, kind, (parent, name))?;
+        let hides = tree.in_lower(&self.lower.index, parent, name).is_some();
+        let removed = match hides {
+            true => upper
+                .replace_by_whiteout(&directory, name)
+                .and_then(|taken| upper.work.remove(&taken)),
+            false => LayerFs::remove_name(&directory, name),
+        };
+        if let Err(errno) = removed {
+            self.dismiss(keep);
+            return Err(errno);
         }
         tree.unname(&self.lower.index, parent, name);
         self.lose_name(tree, id, parent, name, keep);
@@ -93,15 +106,15 @@ impl LayerFs {
         }
     }
 
-    /// A descriptor that keeps `id` when `name`, its last known one, goes; `None` if it has
-    /// others or nobody knows it.
+    /// Keeps `id` when `name`, its last known one, goes; `None` if it has others or nobody knows it. A file is kept without
+    /// a descriptor when these are few: nothing needs one more to be removed.
     pub(super) fn keeper(
         &self,
         tree: &Tree,
         id: NodeId,
         kind: u32,
         name: (NodeId, &Name),
-    ) -> Result<Option<Arc<OwnedFd>>> {
+    ) -> Result<Option<Keeper>> {
         let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
             return Ok(None);
         };
@@ -109,20 +122,49 @@ impl LayerFs {
         if others || !self.is_known(tree, id) {
             return Ok(None);
         }
+        let at = self.at(tree, id, node)?;
+        let fd = match self.keeping_descriptor(tree, id, kind, &at) {
+            Ok(fd) if is_among_the_last(&fd) => Err(Errno::MFILE),
+            other => other,
+        };
+        match fd {
+            Err(Errno::MFILE | Errno::NFILE) if kind != DIRECTORY => {
+                let work = &self.upper()?.work;
+                let aside = work.name();
+                at.link(work.directory(), &aside)?;
+                Ok(Some(Keeper::Aside(aside)))
+            }
+            fd => fd.map(|fd| Some(Keeper::Open(fd))),
+        }
+    }
+
+    fn keeping_descriptor(
+        &self,
+        tree: &Tree,
+        id: NodeId,
+        kind: u32,
+        at: &At<'_>,
+    ) -> Result<Arc<OwnedFd>> {
         if kind == DIRECTORY {
-            return self.directory(tree, id).map(Some);
+            return self.directory(tree, id);
         }
         if let Some(file) = self.open_file(id) {
-            return Ok(Some(file));
+            return Ok(file);
         }
-        let at = self.at(tree, id, node)?;
         let opened = match at.open(open_flags(kind)) {
             Err(Errno::ACCESS | Errno::PERM | Errno::TXTBSY) if kind == REGULAR => {
                 at.open(rustix::fs::OFlags::PATH)
             }
             other => other,
         };
-        opened.map(|fd| Some(Arc::new(fd)))
+        opened.map(Arc::new)
+    }
+
+    /// What was to be kept has its name still.
+    pub(super) fn dismiss(&self, keep: Option<Keeper>) {
+        if let (Some(Keeper::Aside(name)), Some(upper)) = (keep, &self.upper) {
+            upper.clear_aside(&name);
+        }
     }
 
     /// Node `id` is no longer named `name` in `parent`.
@@ -132,7 +174,7 @@ impl LayerFs {
         id: NodeId,
         parent: NodeId,
         name: &Name,
-        keep: Option<Arc<OwnedFd>>,
+        keep: Option<Keeper>,
     ) {
         let Some(node) = tree.get_mut(id) else { return };
         node.names
@@ -140,11 +182,13 @@ impl LayerFs {
         if !node.names.is_empty() {
             return;
         }
-        if keep.is_some() {
-            node.orphan = keep;
-        } else {
-            tree.remove(id);
-            self.drop_descriptors(id);
+        match keep {
+            Some(Keeper::Open(fd)) => node.orphan = Some(fd),
+            Some(Keeper::Aside(name)) => node.aside = Some(name),
+            None => {
+                tree.remove(id);
+                self.drop_descriptors(id);
+            }
         }
     }
 
@@ -155,7 +199,7 @@ impl LayerFs {
                 id,
                 Node {
                     kind,
-                    row: row_of(id),
+                    row: self.numbers.row_of(id),
                     ..Node::default()
                 },
             );
@@ -167,6 +211,10 @@ impl LayerFs {
     /// # Errors
     /// ENOTEMPTY, ENOTDIR, ENOENT, or what the upper's file system says.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.with_descriptors(|| self.rmdir_once(parent, name))
+    }
+
+    fn rmdir_once(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let upper = self.upper()?;
         let mut tree = self.write_tree();
         let id = self.visible(&mut tree, parent, name)?.ok_or(Errno::NOENT)?;
@@ -181,20 +229,28 @@ impl LayerFs {
             self.orphan_lower(&mut tree, id, DIRECTORY);
             return Ok(());
         }
-        let keep = self.keeper(&tree, id, DIRECTORY, (parent, &name))?;
+        let (mut keep, few) = match self.keeper(&tree, id, DIRECTORY, (parent, &name)) {
+            Err(Errno::MFILE | Errno::NFILE) => (None, true),
+            keep => (keep?, false),
+        };
         let hides = tree.in_lower(&self.lower.index, parent, &name).is_some();
         let whiteouts = tree
             .get(id)
             .is_some_and(|node| node.listing.iter().next().is_some());
-        if hides {
-            let taken = upper.replace_by_whiteout(&directory, &name)?;
-            upper.work.remove_all(&taken)?;
-        } else if whiteouts {
-            let taken = upper.work.name();
-            upper
-                .work
-                .take(&directory, &name, &taken, rustix::fs::RenameFlags::empty())?;
-            upper.work.remove_all(&taken)?;
+        if hides || whiteouts || few {
+            let taken = match hides {
+                true => upper.replace_by_whiteout(&directory, &name)?,
+                false => {
+                    let taken = upper.work.name();
+                    let flags = RenameFlags::empty();
+                    upper.work.take(&directory, &name, &taken, flags)?;
+                    taken
+                }
+            };
+            match few {
+                true => keep = Some(Keeper::Aside(taken)),
+                false => upper.clear_aside(&taken),
+            }
         } else {
             rustix::fs::unlinkat(&directory, &name[..], AtFlags::REMOVEDIR)?;
         }
@@ -211,7 +267,7 @@ impl LayerFs {
         id: NodeId,
         parent: NodeId,
         name: &Name,
-        keep: Option<Arc<OwnedFd>>,
+        keep: Option<Keeper>,
     ) {
         self.lose_name(tree, id, parent, name, keep);
         if let Some(node) = tree.get_mut(id) {
@@ -227,7 +283,7 @@ impl LayerFs {
             Some(node) if !node.is_dir() => return Err(Errno::NOTDIR),
             Some(_) => tree.is_empty_directory(index, id),
             None => {
-                let row = row_of(id).ok_or(Errno::STALE)?;
+                let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
                 if !index.inode(row).ok_or(Errno::STALE)?.is_dir() {
                     return Err(Errno::NOTDIR);
                 }
@@ -243,7 +299,7 @@ impl LayerFs {
     pub(super) fn clear_directory(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
         let directory = self.directory(tree, id)?;
-        upper.set_opaque(&crate::sys::object::At::Open(Arc::clone(&directory)))?;
+        upper.set_opaque(&At::Open(Arc::clone(&directory)))?;
         let node = tree.get_mut(id).ok_or(Errno::STALE)?;
         node.row = None;
         let names: Vec<Name> = node
@@ -260,4 +316,10 @@ impl LayerFs {
         }
         Ok(())
     }
+}
+
+/// Whether little is left of the table of descriptors: what was opened for long is then done without.
+fn is_among_the_last(fd: &OwnedFd) -> bool {
+    let number = u64::try_from(fd.as_raw_fd()).unwrap_or(0);
+    number >= process::descriptor_limit() / 4 * 3
 }

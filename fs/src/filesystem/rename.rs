@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
 
-use super::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK, row_of};
+use super::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK};
 use super::tree::{Entry, Name, Tree};
 use super::{LayerFs, NAME_LEN_MAX, protection};
 use crate::sys::{Errno, Result};
@@ -115,7 +115,7 @@ impl LayerFs {
         match tree.get(id) {
             Some(node) => Ok(node.kind),
             None => {
-                let row = row_of(id).ok_or(Errno::STALE)?;
+                let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
                 Ok(self.lower.index.inode(row).ok_or(Errno::STALE)?.mode & TYPE_MASK)
             }
         }
@@ -141,7 +141,9 @@ impl LayerFs {
             if *other_kind == DIRECTORY && in_tree {
                 self.clear_directory(tree, *other)?;
             }
-            let linked = row_of(*other)
+            let linked = self
+                .numbers
+                .row_of(*other)
                 .and_then(|row| self.lower.index.inode(row))
                 .is_some_and(|inode| !inode.is_dir() && inode.nlink > 1);
             if !in_tree && linked {
@@ -190,14 +192,19 @@ impl LayerFs {
             }
             None => None,
         };
-        if *kind == DIRECTORY && entry == Some(Entry::Whiteout) {
+        let moved = if *kind == DIRECTORY && entry == Some(Entry::Whiteout) {
             let flags = RenameFlags::EXCHANGE;
-            rustix::fs::renameat_with(&source, &from.name[..], &target, &to.name[..], flags)?;
-            if !hides {
-                LayerFs::remove_name(&source, &from.name)?;
-            }
+            rustix::fs::renameat_with(&source, &from.name[..], &target, &to.name[..], flags)
+                .and_then(|()| match hides {
+                    true => Ok(()),
+                    false => LayerFs::remove_name(&source, &from.name),
+                })
         } else {
-            self.move_name(&source, &from.name, &target, &to.name, hides)?;
+            self.move_name(&source, &from.name, &target, &to.name, hides)
+        };
+        if let Err(errno) = moved {
+            self.dismiss(keep);
+            return Err(errno);
         }
         tree.unname(&index, from.parent, &from.name);
         if let Some((other, other_kind)) = replaced {

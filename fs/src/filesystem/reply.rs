@@ -10,22 +10,71 @@ pub type NodeId = u64;
 /// The root directory.
 pub const ROOT_ID: NodeId = 1;
 
-/// Number space of objects that exist only in the upper: this plus their number there.
-const UPPER_BASE: NodeId = 1 << 40;
-
 /// The node of lower row `row`.
 pub fn lower_id(row: u32) -> NodeId {
     NodeId::from(row) + 1
 }
 
-/// The lower row of a node, if its number is one of the lower's.
-pub fn row_of(id: NodeId) -> Option<u32> {
-    id.checked_sub(1).and_then(|row| u32::try_from(row).ok())
+/// Numbers of objects that exist only in the upper, where 32 bits do not suffice: this plus their number there.
+const WIDE_BASE: NodeId = 1 << 40;
+/// The upper's numbers begin here, if the lower has fewer rows: most systems then keep them with other layers too.
+const BASE_MIN: NodeId = 1 << 20;
+
+/// Which node ids are whose: the rows of the lower come first, then the objects that exist only in the upper. Programs that
+/// have 32 bits for an inode number see all of them as long as the upper's file system numbers its own so.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    rows: u32,
+    base: NodeId,
 }
 
-/// The node of the upper's inode `number`.
-pub fn upper_id(number: u64) -> NodeId {
-    UPPER_BASE.wrapping_add(number)
+impl Numbers {
+    /// For a lower with `rows` rows.
+    pub fn new(rows: u32) -> Numbers {
+        let base = (NodeId::from(rows) + 1).next_power_of_two().max(BASE_MIN);
+        Numbers { rows, base }
+    }
+
+    /// The lower row of a node, if its number is one of the lower's.
+    pub fn row_of(self, id: NodeId) -> Option<u32> {
+        let row = id.checked_sub(1).and_then(|row| u32::try_from(row).ok());
+        row.filter(|row| *row < self.rows)
+    }
+
+    /// The node of the upper's inode `number`.
+    pub fn upper_id(self, number: u64) -> NodeId {
+        let narrow = self.base.checked_add(number);
+        match narrow.filter(|id| *id <= NodeId::from(u32::MAX)) {
+            Some(id) => id,
+            None => WIDE_BASE.wrapping_add(number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_rows_and_of_the_upper_are_apart_and_short_while_they_can_be() {
+        let many = u32::MAX - 1;
+        for rows in [1, 1000, (1 << 20) - 1, 1 << 20, 5_000_000, 1 << 31, many] {
+            let numbers = Numbers::new(rows);
+            assert_eq!(numbers.row_of(0), None);
+            assert_eq!(numbers.row_of(lower_id(rows - 1)), Some(rows - 1));
+            assert_eq!(numbers.row_of(lower_id(rows)), None);
+            let mut seen = std::collections::HashSet::new();
+            for number in [0, 1, 2, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 41] {
+                let id = numbers.upper_id(number);
+                assert_eq!(numbers.row_of(id), None, "{rows} {number}");
+                assert!(seen.insert(id), "{rows} {number}");
+                let sum = u64::from(rows) + number;
+                assert!(sum >= 1 << 31 || id < 1 << 32, "{rows} {number}: {id}");
+            }
+        }
+        let (one, other) = (Numbers::new(40_000), Numbers::new(900_000));
+        assert_eq!(one.upper_id(77), other.upper_id(77), "with other layers");
+    }
 }
 
 pub use layerfmt::layout::inode::{
@@ -66,6 +115,8 @@ pub struct Attr {
     pub gid: u32,
     /// Major and minor of a device.
     pub rdev: (u32, u32),
+    /// With the number it names one object for ever; no part of what stat(2) says.
+    pub generation: u32,
 }
 
 impl Attr {
@@ -87,6 +138,7 @@ impl Attr {
                 rustix::fs::major(stat.st_rdev),
                 rustix::fs::minor(stat.st_rdev),
             ),
+            generation: 0,
         }
     }
 

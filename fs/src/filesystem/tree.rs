@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use layerfmt::{Child, Index, Ino};
 
 use super::change_time::ChangeTime;
+use super::cookie::{Clock, Spot};
 use super::copy_data::Kept;
 use super::protection::Protection;
 use super::reply::{DIRECTORY, NodeId};
@@ -27,8 +28,10 @@ pub enum Entry {
         id: NodeId,
         /// Type bits.
         kind: u32,
-        /// Place in the listing.
-        cookie: u64,
+        /// When the name appeared here ([`Clock`]); 0: it was there from the start.
+        born: u32,
+        /// Place in listings; a name that the lower has too keeps the lower's.
+        spot: Option<Spot>,
     },
 }
 
@@ -36,8 +39,12 @@ pub enum Entry {
 #[derive(Debug, Default)]
 pub struct Listing {
     names: BTreeMap<Name, Entry>,
-    order: BTreeMap<u64, Name>,
-    next_cookie: u64,
+    /// Names that only the upper has.
+    order: BTreeMap<Spot, Name>,
+    /// Objects, not whiteouts.
+    objects: usize,
+    /// Which names are new.
+    pub clock: Clock,
     /// Visible subdirectories, those of the lower included.
     pub subdirectories: u32,
     /// Whether new objects get their permissions from a default ACL; `None`: not asked yet.
@@ -55,38 +62,67 @@ impl Listing {
         self.names.iter()
     }
 
-    /// Objects (not whiteouts) from cookie `from` on, in the order they came.
-    pub fn objects_from(&self, from: u64) -> impl Iterator<Item = (u64, &Name, Entry)> {
+    /// Objects that the lower has no name for, from `from` on, in their order.
+    pub fn objects_from(&self, from: Spot) -> impl Iterator<Item = (Spot, &Name, Entry)> {
         self.order
             .range(from..)
-            .filter_map(|(cookie, name)| self.names.get(name).map(|entry| (*cookie, name, *entry)))
+            .filter_map(|(spot, name)| self.names.get(name).map(|entry| (*spot, name, *entry)))
     }
 
     /// Whether an object (not a whiteout) is here.
     pub fn has_objects(&self) -> bool {
-        !self.order.is_empty()
+        self.objects > 0
     }
 
-    fn take(&mut self, name: &[u8]) -> Option<Entry> {
-        let entry = self.names.remove(name)?;
-        if let Entry::Object { cookie, .. } = entry {
-            self.order.remove(&cookie);
-        }
-        Some(entry)
-    }
-
-    /// Set what `name` is. An object that replaces another keeps its place in listings.
-    pub fn set_object(&mut self, name: &Name, id: NodeId, kind: u32) {
-        let cookie = match self.take(name) {
-            Some(Entry::Object { cookie, .. }) => cookie,
-            _ => {
-                self.next_cookie += 1;
-                self.next_cookie
+    fn take(&mut self, name: &[u8]) {
+        if let Some(Entry::Object { spot, .. }) = self.names.remove(name) {
+            self.objects = self.objects.saturating_sub(1);
+            if let Some(spot) = spot {
+                self.order.remove(&spot);
             }
+        }
+    }
+
+    /// Set what `name` is. An object that replaces another, or the lower's, keeps its place in listings and its age.
+    /// `spot`: its place, unless the lower has the name.
+    fn set_object(&mut self, name: &Name, id: NodeId, kind: u32, spot: Option<Spot>) {
+        if let Some(Entry::Object {
+            id: old_id,
+            kind: old_kind,
+            ..
+        }) = self.names.get_mut(name)
+        {
+            (*old_id, *old_kind) = (id, kind);
+            return;
+        }
+        let stays = spot.is_none() && !self.names.contains_key(name);
+        let born = if stays { 0 } else { self.clock.birth() };
+        self.add_object(name, id, kind, spot, born);
+    }
+
+    fn add_object(
+        &mut self,
+        name: &Name,
+        id: NodeId,
+        kind: u32,
+        mut spot: Option<Spot>,
+        born: u32,
+    ) {
+        self.take(name);
+        if let Some(spot) = &mut spot {
+            while self.order.contains_key(spot) {
+                *spot = spot.next();
+            }
+            self.order.insert(*spot, Arc::clone(name));
+        }
+        self.objects += 1;
+        let entry = Entry::Object {
+            id,
+            kind,
+            born,
+            spot,
         };
-        self.order.insert(cookie, Arc::clone(name));
-        self.names
-            .insert(Arc::clone(name), Entry::Object { id, kind, cookie });
+        self.names.insert(Arc::clone(name), entry);
     }
 
     /// Hide `name`.
@@ -110,12 +146,16 @@ pub struct Node {
     pub names: Vec<(NodeId, Name)>,
     /// Keeps an object of the upper that has no known name.
     pub orphan: Option<Arc<OwnedFd>>,
+    /// Keeps it in place of that, where descriptors are few: a name in the work directory.
+    pub aside: Option<Box<[u8]>>,
     /// Whether the upper has it at all.
     pub in_upper: bool,
     /// Directory: the lower directory it is merged with. File: where its data still is.
     pub row: Option<Ino>,
     /// The inode number in the upper.
     pub number: u64,
+    /// Of what only the upper has: tells it from an earlier object that had the same number.
+    pub generation: u32,
     /// A directory that is not where the lower has it: found by its row only as long as it has this node.
     pub moved: bool,
     /// The device a stand-in means.
@@ -141,6 +181,15 @@ impl Node {
     }
 }
 
+/// Keeps an object that loses its last name while somebody uses it.
+#[derive(Debug)]
+pub enum Keeper {
+    /// Its descriptor.
+    Open(Arc<OwnedFd>),
+    /// A name in the work directory.
+    Aside(Box<[u8]>),
+}
+
 /// What a name in the merged tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visible {
@@ -161,6 +210,8 @@ pub struct Tree {
     nodes: HashMap<NodeId, Node>,
     /// Whether the directories that were moved before this mount have their nodes.
     pub moved_are_known: bool,
+    /// How often an object got a name.
+    pub names_given: u64,
 }
 
 impl Tree {
@@ -181,7 +232,9 @@ impl Tree {
 
     /// Whether some object of the upper has lost its last name and is still held.
     pub fn has_nameless(&self) -> bool {
-        self.nodes.values().any(|node| node.orphan.is_some())
+        self.nodes
+            .values()
+            .any(|node| node.orphan.is_some() || node.aside.is_some())
     }
 
     /// Number of nodes.
@@ -276,9 +329,31 @@ impl Tree {
         id: NodeId,
         kind: u32,
     ) {
+        let spot = self.spot(index, parent, name);
+        let listed = self.get(parent).and_then(|node| node.listing.get(name));
+        if !matches!(listed, Some(Entry::Object { id: 0, .. })) {
+            self.names_given += 1;
+        }
         self.change(index, parent, name, |listing| {
-            listing.set_object(name, id, kind)
+            listing.set_object(name, id, kind, spot)
         });
+    }
+
+    /// `name` was found in the upper's part of `parent` when that was read.
+    pub fn found_object(&mut self, index: &Index, parent: NodeId, name: &Name, kind: u32) {
+        let spot = self.spot(index, parent, name);
+        self.change(index, parent, name, |listing| {
+            listing.add_object(name, 0, kind, spot, 0)
+        });
+    }
+
+    /// Where `name` stands in listings of `parent`; `None` where the lower has it.
+    fn spot(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Spot> {
+        let row = self.get(parent).and_then(|node| node.row);
+        match self.in_lower(index, parent, name) {
+            Some(_) => None,
+            None => Some(Spot::of(name, row.map_or(0, |row| index.entry_count(row)))),
+        }
     }
 
     /// The upper has a whiteout for `name` in `parent`.

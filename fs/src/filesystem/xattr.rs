@@ -4,7 +4,7 @@
 use rustix::fs::XattrFlags;
 
 use super::copy_data::{CAPABILITY, Kept, gone};
-use super::reply::{Caller, NodeId, SGID, row_of};
+use super::reply::{Caller, NodeId, SGID};
 use super::tree::Tree;
 use super::{LayerFs, lock, protection};
 use crate::sys::object::At;
@@ -29,14 +29,14 @@ impl LayerFs {
                 .ok_or(Errno::NODATA)
         };
         let Some(upper) = &self.upper else {
-            return of_row(row_of(id).ok_or(Errno::STALE)?);
+            return of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?);
         };
         let tree = self.read_tree();
         if name == CAPABILITY && is_incapable(&tree, id) {
             return Err(Errno::NODATA);
         }
         match self.upper_at(&tree, id)? {
-            None => of_row(row_of(id).ok_or(Errno::STALE)?),
+            None => of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?),
             Some(_) if name == CAPABILITY && is_copied(&tree, id) => tree
                 .get(id)
                 .and_then(|node| lock(&node.kept).as_ref()?.capability.clone())
@@ -85,7 +85,11 @@ impl LayerFs {
                 }
             }
             _ => {
-                for (name, _) in self.lower.index.xattrs(row_of(id).ok_or(Errno::STALE)?) {
+                for (name, _) in self
+                    .lower
+                    .index
+                    .xattrs(self.numbers.row_of(id).ok_or(Errno::STALE)?)
+                {
                     add(name);
                 }
             }

@@ -143,7 +143,8 @@ impl Adapter {
         match result {
             Ok(Some(attr)) => {
                 let told = convert::attr(&attr);
-                reply.entry_with_ttls(kept(&attr), &FOREVER, &told, Generation(0));
+                let generation = Generation(attr.generation.into());
+                reply.entry_with_ttls(kept(&attr), &FOREVER, &told, generation);
             }
             Ok(None) => {
                 reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))
@@ -345,7 +346,7 @@ impl Adapter {
             Ok(made) => made,
             Err(errno) => return reply.error(convert::errno(errno)),
         };
-        let (told, generation) = (convert::attr(&attr), Generation(0));
+        let (told, generation) = (convert::attr(&attr), Generation(attr.generation.into()));
         let file = file.filter(|_| !attr.gives_rights());
         match opens.open(attr.ino, file, |file| reply.open_backing(file)) {
             Some(backing) => reply.created_passthrough(
@@ -429,7 +430,7 @@ pub(super) fn kept(attr: &Attr) -> &'static Duration {
 }
 
 /// Not FUSE_ASYNC_DIO: after an asynchronous direct write the kernel keeps the pages that others read meanwhile.
-fn wished() -> [InitFlags; 10] {
+fn wished() -> [InitFlags; 11] {
     [
         InitFlags::FUSE_ABORT_ERROR,
         InitFlags::FUSE_DO_READDIRPLUS,
@@ -437,6 +438,7 @@ fn wished() -> [InitFlags; 10] {
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_POSIX_ACL,
+        InitFlags::FUSE_EXPORT_SUPPORT,
         InitFlags::FUSE_DONT_MASK,
         InitFlags::FUSE_CACHE_SYMLINKS,
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,

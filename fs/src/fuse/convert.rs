@@ -119,6 +119,7 @@ pub(super) fn no_entry() -> FileAttr {
         uid: 0,
         gid: 0,
         rdev: (0, 0),
+        generation: 0,
     })
 }
 

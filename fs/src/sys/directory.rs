@@ -20,6 +20,8 @@ pub struct RawEntry {
     pub name: Box<[u8]>,
     /// The type as the directory tells it; may be `Unknown`.
     pub kind: FileType,
+    /// Its inode number.
+    pub number: u64,
 }
 
 /// A user lists the directory `fd`: its time of access changes as its mount says.
@@ -54,6 +56,7 @@ pub fn list(fd: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
             entries.push(RawEntry {
                 name: name.into(),
                 kind: entry.file_type(),
+                number: entry.ino(),
             });
         }
     }

@@ -44,6 +44,12 @@ pub fn raise_descriptor_limit(wanted: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
+/// How many descriptors this process may have.
+pub fn descriptor_limit() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Have the kernel make the table of open descriptors long enough for `count` at once. While there is one thread that
 /// costs nothing; with more, each time the table grows the opening call waits for every processor (7 to 17 ms).
 /// Failing costs only that.

@@ -192,6 +192,11 @@ impl StackDigest {
         StackDigest(short)
     }
 
+    /// The generation of this stack's rows: with other layers a number names another object.
+    pub fn generation(&self) -> u32 {
+        self.0.first_chunk().copied().map_or(0, u32::from_le_bytes)
+    }
+
     /// The value of [`Marks::origin`] for `row`.
     pub fn origin(&self, row: u32) -> Vec<u8> {
         let mut value = Vec::with_capacity(1 + 4 + ORIGIN_DIGEST_LEN);

@@ -1,0 +1,230 @@
+//! File handles (name_to_handle_at, NFS): the kernel has a number and a generation, and nobody need have looked the object up
+//! since the mount. A number never opens an object that has another generation.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::reply::{Attr, NodeId, ROOT_ID, lower_id};
+use super::tree::{Name, Node, Tree};
+use super::{LayerFs, lock};
+use crate::names::Names;
+use crate::sys::directory::{self, RawEntry};
+use crate::sys::object::At;
+use crate::sys::{Errno, Result, handle};
+
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// How often the upper is searched for one object: it may be moved meanwhile.
+const SEARCHES_MAX: usize = 4;
+
+/// In which directory of the upper each object is: made when first an object is asked for that is neither known nor where the
+/// lower has it, and made anew when names have come since.
+#[derive(Debug, Default)]
+pub(super) struct Whereabouts {
+    /// Each directory's parent, as a position here, and its name; first the root.
+    directories: Vec<(usize, Name)>,
+    objects: HashMap<NodeId, usize>,
+    /// [`Tree::names_given`] when the search began.
+    as_of: u64,
+}
+
+impl Whereabouts {
+    /// The names that lead from the root to the directory at `position`.
+    fn path(&self, position: usize) -> Vec<Name> {
+        let mut path = Vec::new();
+        let mut at = position;
+        while let Some((parent, name)) = self.directories.get(at).filter(|_| at != 0) {
+            path.push(Arc::clone(name));
+            at = *parent;
+        }
+        path.reverse();
+        path
+    }
+}
+
+impl LayerFs {
+    /// The generation of a node: with its number it names one object for ever. That of the root is 0 (the kernel's rule).
+    pub(super) fn generation(&self, id: NodeId, node: Option<&Node>) -> u32 {
+        match self.numbers.row_of(id) {
+            _ if id == ROOT_ID => 0,
+            Some(_) => self.lower.digest.generation(),
+            None => node.map_or(0, |node| node.generation),
+        }
+    }
+
+    /// The generation of an object that only the upper has. Where its file system has none, a handle is as good as the node.
+    pub(super) fn upper_generation(&self, at: &At<'_>) -> u32 {
+        at.as_owner(|| handle::generation(at))
+            .unwrap_or_else(|_| self.next_generation.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The object of a handle, if it is known or where the lower has it; counted as [`LayerFs::lookup`] does.
+    ///
+    /// # Errors
+    /// ESTALE if there is none, or what the upper's file system says.
+    pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
+        let row = self.numbers.row_of(id);
+        if self.upper.is_none() {
+            return self.told_lower(row.ok_or(Errno::STALE)?).map(Some);
+        }
+        {
+            let tree = self.read_tree();
+            if tree.get(id).is_some() {
+                return self.told(&tree, id).map(Some);
+            }
+        }
+        let Some(row) = row.filter(|row| *row < self.lower.index.inode_count()) else {
+            return Ok(None);
+        };
+        let mut tree = self.write_tree();
+        loop {
+            let mut lost = false;
+            for place in self.lower.names().places(row) {
+                let Some(parent) = self.locate(&mut tree, place.dir)? else {
+                    lost = true;
+                    continue;
+                };
+                let name = Names::name(&self.lower.index, place);
+                if self.visible(&mut tree, parent, name)? == Some(id) {
+                    return self.told(&tree, id).map(Some);
+                }
+            }
+            if !lost || !self.find_moved(&mut tree)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The parent of directory `id`; counted as [`LayerFs::lookup`] does.
+    ///
+    /// # Errors
+    /// ESTALE if it has none, or what the upper's file system says.
+    pub fn lookup_parent(&self, id: NodeId) -> Result<Attr> {
+        let parent = self.parent_of(id)?.ok_or(Errno::STALE)?;
+        self.told(&self.read_tree(), parent)
+    }
+
+    /// As [`LayerFs::lookup_self`], for what that did not find: searches the upper, which may take long. The tree is not locked
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// ESTALE if there is none, or what the upper's file system says.
+    pub fn search_self(&self, id: NodeId) -> Result<Attr> {
+        let mut whereabouts = lock(&self.whereabouts);
+        for _ in 0..SEARCHES_MAX {
+            let now = {
+                let mut tree = self.write_tree();
+                let known = whereabouts.objects.get(&id);
+                let path = known.map(|position| whereabouts.path(*position));
+                if let Some(path) = path
+                    && self.find_below(&mut tree, &path, id)?
+                {
+                    return self.told(&tree, id);
+                }
+                tree.names_given
+            };
+            let is_new = whereabouts.directories.is_empty();
+            if !is_new && whereabouts.as_of == now {
+                return Err(Errno::STALE);
+            }
+            *whereabouts = self.search_upper(now)?;
+        }
+        Err(Errno::STALE)
+    }
+
+    /// Whether object `id` is in the directory at `path`; it then has a node, or is a row.
+    fn find_below(&self, tree: &mut Tree, path: &[Name], id: NodeId) -> Result<bool> {
+        let mut dir = ROOT_ID;
+        for name in path {
+            match self.visible(tree, dir, name)? {
+                Some(next) if tree.get(next).is_some_and(Node::is_dir) => dir = next,
+                _ => return Ok(false),
+            }
+        }
+        let fd = self.directory(tree, dir)?;
+        for entry in At::Open(Arc::clone(&fd)).as_owner(|| directory::list(fd.as_fd()))? {
+            let is_it = match self.numbers.row_of(id) {
+                None => self.numbers.upper_id(entry.number) == id,
+                Some(_) => self.claims(&fd, &entry).any(|claimed| claimed == id),
+            };
+            if is_it && self.visible(tree, dir, &entry.name)? == Some(id) {
+                return Ok(true);
+            }
+        }
+        self.let_go(tree, dir);
+        Ok(false)
+    }
+
+    /// The nodes that an entry of the upper may be.
+    fn claims(&self, dir: &Arc<OwnedFd>, entry: &RawEntry) -> impl Iterator<Item = NodeId> + use<> {
+        let own = self.numbers.upper_id(entry.number);
+        let origin = match (&self.upper, entry.kind) {
+            (Some(upper), kind) if kind != FileType::Directory => {
+                let at = At::Name(Arc::clone(dir), &entry.name);
+                let value = at.xattr(&upper.marks.origin).ok();
+                value.and_then(|value| self.lower.digest.origin_row(&value))
+            }
+            _ => None,
+        };
+        [Some(own), origin.map(lower_id)].into_iter().flatten()
+    }
+
+    /// Walk through the upper. Two descriptors, however deep it is.
+    fn search_upper(&self, as_of: u64) -> Result<Whereabouts> {
+        let upper = self.upper()?;
+        let mut found = Whereabouts {
+            directories: vec![(0, Arc::from(&b""[..]))],
+            objects: HashMap::new(),
+            as_of,
+        };
+        let open = |dir: &OwnedFd, name: &[u8]| rustix::fs::openat(dir, name, OPEN, Mode::empty());
+        let mut here = Arc::new(open(&upper.root(), b".")?);
+        let (mut at, mut left) = (0, vec![self.note_directory(&mut found, &here, 0)?]);
+        while let Some(level) = left.last_mut() {
+            let Some(name) = level.pop() else {
+                left.pop();
+                if !left.is_empty() {
+                    here = Arc::new(open(&here, b"..")?);
+                    at = found.directories.get(at).map_or(0, |(parent, _)| *parent);
+                }
+                continue;
+            };
+            match open(&here, &name) {
+                Ok(child) => here = Arc::new(child),
+                // Gone meanwhile, or what the owner of an ordinary user's mount may not read.
+                Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS | Errno::LOOP) => continue,
+                Err(errno) => return Err(errno),
+            }
+            found.directories.push((at, name));
+            at = found.directories.len() - 1;
+            left.push(self.note_directory(&mut found, &here, at)?);
+        }
+        Ok(found)
+    }
+
+    /// Note what is in one directory; returns the names in it that may be directories.
+    fn note_directory(
+        &self,
+        found: &mut Whereabouts,
+        dir: &Arc<OwnedFd>,
+        position: usize,
+    ) -> Result<Vec<Name>> {
+        let mut below = Vec::new();
+        for entry in directory::list(dir.as_fd())? {
+            for claimed in self.claims(dir, &entry) {
+                found.objects.insert(claimed, position);
+            }
+            if matches!(entry.kind, FileType::Directory | FileType::Unknown) {
+                below.push(Arc::from(entry.name));
+            }
+        }
+        Ok(below)
+    }
+}

@@ -1,0 +1,87 @@
+//! The generation of an object: what tells it from an earlier one that had the same inode number.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use super::object::At;
+use super::{Errno, Result};
+
+/// Longest handle (`MAX_HANDLE_SZ` of <fcntl.h>), bytes.
+const HANDLE_LEN_MAX: usize = 128;
+
+/// `struct file_handle` with room for its handle.
+#[repr(C)]
+struct Handle {
+    len: libc::c_uint,
+    kind: libc::c_int,
+    bytes: [u8; HANDLE_LEN_MAX],
+}
+
+/// Of two objects of one file system that have had the same inode number, the generations differ.
+///
+/// # Errors
+/// EOPNOTSUPP where the file system has no handles, or as name_to_handle_at(2).
+pub fn generation(at: &At<'_>) -> Result<u32> {
+    let (dir, name, flags): (RawFd, &[u8], _) = match at {
+        At::Name(dir, name) => (dir.as_raw_fd(), name, 0),
+        At::Open(fd) => (fd.as_raw_fd(), b"", libc::AT_EMPTY_PATH),
+        At::File(fd) => (fd.as_raw_fd(), b"", libc::AT_EMPTY_PATH),
+    };
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    let mut handle = Handle {
+        len: HANDLE_LEN_MAX as libc::c_uint,
+        kind: 0,
+        bytes: [0; HANDLE_LEN_MAX],
+    };
+    let mut mount = 0;
+    // SAFETY: the name ends with NUL, and the handle has the room that its first field tells.
+    let done = unsafe {
+        libc::name_to_handle_at(
+            dir,
+            name.as_ptr(),
+            (&raw mut handle).cast::<libc::file_handle>(),
+            &raw mut mount,
+            flags,
+        )
+    };
+    if done != 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    }
+    let len = usize::try_from(handle.len).unwrap_or(HANDLE_LEN_MAX);
+    Ok(fold(handle.bytes.get(..len).unwrap_or(&handle.bytes)))
+}
+
+/// A generation for objects of a file system that has none: another one each time a mount begins.
+pub fn first_unused() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let mixed = now.tv_sec.wrapping_shl(20) ^ now.tv_nsec;
+    u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)
+}
+
+/// A handle has the inode number and 32 bits of a generation: where only these differ, so does this.
+fn fold(handle: &[u8]) -> u32 {
+    handle.chunks(4).fold(0, |sum, chunk| {
+        let mut word = [0; 4];
+        word.iter_mut()
+            .zip(chunk)
+            .for_each(|(to, from)| *to = *from);
+        sum ^ u32::from_le_bytes(word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_generation_is_another_sum() {
+        let handle = |number: u32, generation: u32| {
+            [number.to_le_bytes(), generation.to_le_bytes()].concat()
+        };
+        assert_ne!(fold(&handle(12, 5)), fold(&handle(12, 6)));
+        let unaligned = |generation: u32| [&[7; 5][..], &generation.to_le_bytes()].concat();
+        assert_ne!(fold(&unaligned(1 << 24)), fold(&unaligned(1)));
+    }
+}
