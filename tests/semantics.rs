@@ -4,6 +4,7 @@ mod attacks;
 mod attributes;
 mod changes;
 mod crowds;
+mod descriptors;
 mod errors;
 mod handles;
 mod listings;

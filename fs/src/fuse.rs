@@ -26,8 +26,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
@@ -360,8 +360,7 @@ impl Filesystem for Adapter {
                 let attr = convert::listed(item);
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
                 let ttl = item.attr.as_ref().map_or(&FOREVER, kept);
-                let generation = item.attr.as_ref().map_or(0, |attr| attr.generation);
-                let generation = Generation(generation.into());
+                let generation = convert::generation(item);
                 !reply.add(ino, item.cookie, name, ttl, &attr, generation)
             });
             match listed {

@@ -64,7 +64,10 @@ pub enum UpperError {
         source: Errno,
     },
     /// Another mount uses the work directory.
-    #[error("workdir {work} is in use by another mount (process {holder}): unmount that first")]
+    #[error(
+        "workdir {work} is in use by another mount (process {holder}): unmount that first; if `findmnt -t fuse.layerfs` does not \
+         show it, it is in another mount namespace (a container, a service): `lsns -t mnt` lists them"
+    )]
     Busy {
         /// The work directory.
         work: PathBuf,

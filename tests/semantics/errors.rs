@@ -170,6 +170,7 @@ fn s14_6_a_work_directory_in_use_is_refused_with_its_holder() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains(&f.mount.pid().to_string()), "{said}");
+    assert!(said.contains("another mount namespace"), "{said}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn expected(root: &Path, path: &str) -> String {
     let at = root.join(path);
     let seen = at.symlink_metadata().unwrap();
     let what = if seen.is_dir() {
-        at.display().to_string()
+        at.display().to_string().trim_end_matches('/').to_owned()
     } else if seen.is_symlink() {
         fs::read_link(&at).unwrap().display().to_string()
     } else {

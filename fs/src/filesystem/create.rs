@@ -69,7 +69,7 @@ impl LayerFs {
         make: &Make<'_>,
         caller: Caller,
     ) -> Result<Attr> {
-        self.with_room(|| self.make_once(parent, name, make, caller))
+        self.with_descriptors(|| self.with_room(|| self.make_once(parent, name, make, caller)))
     }
 
     fn make_once(

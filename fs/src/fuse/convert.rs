@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 
 use crate::filesystem::reply::{
     Attr, BLOCK, CHARACTER, DIRECTORY, DirItem, FIFO, NewTime, REGULAR, SOCKET, SYMLINK, Time,
@@ -103,6 +103,11 @@ pub(super) fn listed(item: &DirItem<'_>) -> FileAttr {
             ..no_entry()
         },
     }
+}
+
+/// The generation of a directory entry.
+pub(super) fn generation(item: &DirItem<'_>) -> Generation {
+    Generation(item.attr.as_ref().map_or(0, |attr| attr.generation).into())
 }
 
 /// The answer to a name that does not exist, to be remembered by the kernel.

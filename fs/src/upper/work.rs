@@ -198,6 +198,11 @@ fn remove_tree(dir: &OwnedFd, name: &[u8], depth: u32) -> Result<()> {
         Err(Errno::PERM) if depth > 0 => {}
         other => return other,
     }
+    // An empty one needs no descriptor.
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS | Errno::PERM) => {}
+        other => return other,
+    }
     let Some(depth) = depth.checked_sub(1) else {
         return Err(Errno::NAMETOOLONG);
     };
