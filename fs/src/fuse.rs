@@ -47,11 +47,8 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.guard(Operation::Lookup, || match name.as_bytes() {
-            b"." => self.open_handle(parent.0, reply),
-            b".." => Self::entry(reply, self.fs.lookup_parent(parent.0).map(Some)),
-            name => Self::entry(reply, self.fs.lookup(parent.0, name)),
-        });
+        let name = name.as_bytes();
+        self.guard(Operation::Lookup, || self.look_up(parent.0, name, reply));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {

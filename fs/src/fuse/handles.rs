@@ -8,8 +8,17 @@ use super::Adapter;
 use crate::filesystem::reply::NodeId;
 
 impl Adapter {
+    /// Answer LOOKUP.
+    pub(super) fn look_up(&self, parent: NodeId, name: &[u8], reply: ReplyEntry) {
+        match name {
+            b"." => self.open_handle(parent, reply),
+            b".." => Self::entry(reply, self.fs.lookup_parent(parent).map(Some)),
+            name => Self::entry(reply, self.fs.lookup(parent, name)),
+        }
+    }
+
     /// Answer LOOKUP of `.`. A search through the upper is not made on the thread the request came on.
-    pub(super) fn open_handle(&self, id: NodeId, reply: ReplyEntry) {
+    fn open_handle(&self, id: NodeId, reply: ReplyEntry) {
         match self.fs.lookup_self(id) {
             Ok(None) => {}
             found => return Self::entry(reply, found),
