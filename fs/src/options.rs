@@ -335,6 +335,12 @@ mod tests {
             assert_eq!(flags(&format!("{set},{clear}")), none, "{set},{clear}");
         }
         assert_eq!(flags("dirsync"), MountFlags::DIRSYNC);
+        assert_eq!(flags("rw,noatime,relatime"), MountFlags::RELATIME);
+        assert_eq!(flags("relatime,strictatime,noatime"), MountFlags::NOATIME);
+        assert_eq!(
+            flags("noatime,relatime,strictatime"),
+            MountFlags::STRICTATIME
+        );
         let owner = MountFlags::NOSUID | MountFlags::NODEV;
         assert_eq!((flags("owner"), flags("group")), (owner, owner));
         let user = owner | MountFlags::NOEXEC;

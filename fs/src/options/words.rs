@@ -4,6 +4,10 @@
 use rustix::mount::MountFlags;
 
 const NONE: MountFlags = MountFlags::empty();
+/// Of these a mount has one.
+const NOATIME: MountFlags = MountFlags::NOATIME;
+const RELATIME: MountFlags = MountFlags::RELATIME;
+const STRICTATIME: MountFlags = MountFlags::STRICTATIME;
 /// What a mount by somebody in the right group, or by the owner, must not give.
 const OWNER: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 /// What a mount by anybody must not give.
@@ -26,13 +30,13 @@ const FLAGS: [(&str, MountFlags, MountFlags); 29] = [
     ("dirsync", MountFlags::DIRSYNC, NONE),
     ("silent", MountFlags::SILENT, NONE),
     ("loud", NONE, MountFlags::SILENT),
-    ("noatime", MountFlags::NOATIME, NONE),
+    ("noatime", NOATIME, RELATIME.union(STRICTATIME)),
     ("atime", NONE, MountFlags::NOATIME),
     ("nodiratime", MountFlags::NODIRATIME, NONE),
     ("diratime", NONE, MountFlags::NODIRATIME),
-    ("relatime", MountFlags::RELATIME, NONE),
+    ("relatime", RELATIME, NOATIME.union(STRICTATIME)),
     ("norelatime", NONE, MountFlags::RELATIME),
-    ("strictatime", MountFlags::STRICTATIME, NONE),
+    ("strictatime", STRICTATIME, NOATIME.union(RELATIME)),
     ("nostrictatime", NONE, MountFlags::STRICTATIME),
     ("lazytime", MountFlags::LAZYTIME, NONE),
     ("nolazytime", NONE, MountFlags::LAZYTIME),
