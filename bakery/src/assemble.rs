@@ -15,7 +15,7 @@ use std::sync::Arc;
 use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
 
 use crate::source::accounts::Accounts;
-use crate::source::whiteout::{self, Marks, Spelling};
+use crate::source::whiteout::{self, Links, Marks, Spelling};
 use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl};
 use wire::exclude::Excludes;
 
@@ -30,6 +30,10 @@ pub struct Assembly<C> {
     pub redirects: HashMap<NodeId, Box<[u8]>>,
     /// Files that have metadata of their own and the bytes of the file below.
     pub metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
+    /// Files with the number of names that overlayfs counted.
+    pub links: HashMap<NodeId, (EntryPath, Links)>,
+    /// The root has the mark that overlayfs leaves when it keeps an index.
+    pub has_index: bool,
     /// What was seen and left out.
     pub seen: Seen,
 }
@@ -61,6 +65,16 @@ pub struct Excluded {
 /// Most left-out entries listed one by one; more are only counted.
 pub const EXCLUDED_LISTED_MAX: usize = 10_000;
 
+/// What the marks of a writable layer mean in a source: devices 0:0, `.wh.` names, attributes such as
+/// `trusted.overlay.opaque`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Content like any other: the source is a whole tree, and the marks are those of the containers in it.
+    Whole,
+    /// Changes to the tree below.
+    Changes,
+}
+
 /// Takes the bytes of a regular file and gives what the tree holds for it.
 pub trait Contents {
     /// What the tree holds for a file.
@@ -80,11 +94,14 @@ pub trait Contents {
 
 struct Assembler<'e, C> {
     source: String,
+    reading: Reading,
     excludes: &'e Excludes,
     tree: Tree<C>,
     implied: HashSet<NodeId>,
     redirects: HashMap<NodeId, Box<[u8]>>,
     metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
+    links: HashMap<NodeId, (EntryPath, Links)>,
+    has_index: bool,
     seen: Seen,
     /// Hard links whose target has not come yet.
     waiting: Vec<(EntryPath, EntryPath)>,
@@ -101,6 +118,7 @@ struct Assembler<'e, C> {
 /// The source cannot be read exactly, or contradicts itself; the message names the entry.
 pub fn assemble<C: Contents>(
     source: &mut dyn Source,
+    reading: Reading,
     excludes: &Excludes,
     contents: &mut C,
     below: &dyn Fn() -> anyhow::Result<Accounts>,
@@ -111,11 +129,14 @@ pub fn assemble<C: Contents>(
     };
     let mut assembler = Assembler {
         source: source.name().to_owned(),
+        reading,
         excludes,
         tree: Tree::new(root),
         implied: HashSet::from([ROOT]),
         redirects: HashMap::new(),
         metacopies: HashMap::new(),
+        links: HashMap::new(),
+        has_index: false,
         seen: Seen::default(),
         waiting: Vec::new(),
         left_out: HashMap::new(),
@@ -136,6 +157,8 @@ pub fn assemble<C: Contents>(
         implied: assembler.implied,
         redirects: assembler.redirects,
         metacopies: assembler.metacopies,
+        links: assembler.links,
+        has_index: assembler.has_index,
         seen: assembler.seen,
     })
 }
@@ -156,8 +179,13 @@ impl<C> Assembler<'_, C> {
             mut meta,
             body,
         } = entry;
-        let spelling = whiteout::spelling(&path)
-            .map_err(|problem| self.wrong(&path, format!("a whiteout of nothing: {problem}")))?;
+        let changes = self.reading == Reading::Changes;
+        let spelling = match changes {
+            true => whiteout::spelling(&path).map_err(|problem| {
+                self.wrong(&path, format!("a whiteout of nothing: {problem}"))
+            })?,
+            false => Spelling::Plain,
+        };
         match spelling {
             Spelling::Plain => {}
             Spelling::Bookkeeping => return Ok(true),
@@ -173,16 +201,28 @@ impl<C> Assembler<'_, C> {
             }
         }
         let named = acl::Named::take(&mut meta);
-        let marks = whiteout::take_marks(&mut meta);
+        let marks = match changes {
+            true => {
+                whiteout::take_marks(&mut meta).map_err(|problem| self.wrong(&path, problem))?
+            }
+            false => Marks::default(),
+        };
         let is_whiteout = match &body {
-            Body::Char(0, 0) => true,
+            Body::Char(0, 0) => changes,
             Body::File(data) => marks.whiteout && data.size == 0,
             _ => false,
         };
         if is_whiteout {
             return self.whiteout(&path);
         }
+        let body = match marks.overridden {
+            Some(truth) => truth
+                .apply(&mut meta, body)
+                .map_err(|problem| self.wrong(&path, problem))?,
+            None => body,
+        };
         let is_directory = matches!(body, Body::Directory);
+        self.has_index |= path.is_root() && marks.origin;
         let is_socket = matches!(body, Body::Socket) && self.excludes.leave_out_sockets();
         if is_socket {
             self.leave_out(&path, "sockets", false);
@@ -192,12 +232,16 @@ impl<C> Assembler<'_, C> {
         }
         self.shares(&mut meta);
         let (place, is_link) = (path.clone(), matches!(body, Body::HardLink(_)));
+        let links = marks.links.filter(|_| !is_directory && !is_link);
         self.object(path, meta, body, marks, contents)?;
-        // What is a link to has its own list.
-        if !named.is_empty()
-            && !is_link
-            && let Some(id) = self.tree.resolve(place.as_bytes())
-        {
+        if is_link || (named.is_empty() && links.is_none()) {
+            // What is a link to has its own list and count.
+            return Ok(true);
+        }
+        if let Some(id) = self.tree.resolve(place.as_bytes()) {
+            if let Some(links) = links {
+                self.links.insert(id, (place.clone(), links));
+            }
             self.lists_wait(id, place, named)?;
         }
         Ok(true)

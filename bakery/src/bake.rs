@@ -16,16 +16,16 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use layerfmt::push::Change;
-use layerfmt::tree::apply::apply;
 use layerfmt::tree::diff::diff;
-use layerfmt::tree::{Metadata, ROOT, Tree};
+use layerfmt::tree::{ROOT, Tree};
 use layerfmt::writer::Base;
 use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta, Options};
 
 use self::contents::Stored;
 pub use self::report::{Report, Seconds};
 pub use self::survey::{Survey, survey};
-use crate::assemble::{Assembly, assemble};
+use crate::assemble::{Assembly, Reading, assemble};
+use crate::machine;
 use crate::overlay;
 use crate::source::Source;
 use crate::source::accounts::{self, Accounts};
@@ -101,8 +101,10 @@ pub struct Recipe<'r> {
     pub options: Options,
     /// Labels for the layer's provenance; equal input and labels give equal bytes.
     pub labels: Vec<(String, String)>,
-    /// The source is a whole system: its whiteouts hide nothing and are dropped.
-    pub is_whole: bool,
+    /// Whether the source is a whole tree or changes to one.
+    pub reading: Reading,
+    /// What to do with what belongs to one machine; nothing when not given. Of what is imported.
+    pub machine: Option<machine::Choice>,
     /// The source is the upper of one machine: a directory of which only the times changed is no change,
     /// as what was left out changed them, and the report lists the changes.
     pub is_upload: bool,
@@ -133,12 +135,20 @@ pub fn bake(
     .context("cannot start the layer")?;
     let mut stored = Stored::new(writer, &recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
-    let assembly = assemble(source, recipe.excludes, &mut stored, &below)?;
-    let (writer, warnings) = stored.finish();
+    let mut assembly = assemble(source, recipe.reading, recipe.excludes, &mut stored, &below)?;
+    let mut said = machine::Said::default();
+    if let Some(choice) = recipe.machine {
+        let mut files = stored.take_files();
+        let (tree, excludes) = (&mut assembly.tree, recipe.excludes);
+        said = machine::prepare(tree, &mut files, excludes, &mut stored, choice)?;
+    }
+    let (writer, mut warnings) = stored.finish();
+    warnings.append(&mut said.warnings);
     let read = Instant::now();
-    let seen = assembly.seen.clone();
+    let mut seen = assembly.seen.clone();
+    seen.notes.append(&mut said.notes);
     let upper = entry_paths(&assembly);
-    let (tree, listed) = changes(assembly, writer.base(), recipe)
+    let (tree, listed) = changes(assembly, writer.base(), recipe, &mut seen.notes)
         .with_context(|| format!("cannot lay {} on its base", source.name()))?;
     let meta = Meta {
         generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -183,27 +193,23 @@ pub fn bake(
     })
 }
 
-/// The tree to write: what differs from the base, or the changes alone. For an upload also the list of its
+/// The tree to write: what differs from the base, or what the source says. For an upload also the list of its
 /// changes.
 fn changes(
     assembly: Assembly<Content>,
     base: Option<&Base>,
     recipe: &Recipe<'_>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<(Tree<Content>, Vec<Change>)> {
     if let Some(base) = base {
         let base = base.tree()?;
         if recipe.is_upload {
-            return changes::of_upload(&base, assembly);
+            return changes::of_upload(&base, assembly, notes);
         }
-        let target = overlay::on_base(&base, assembly)?;
+        let target = overlay::on_base(&base, assembly, notes)?;
         return Ok((diff(&base, &target)?, Vec::new()));
     }
-    let tree = overlay::standing_alone(assembly)?;
-    if recipe.is_whole {
-        let whole = apply(&Tree::new(Metadata::default()), &tree)?;
-        return Ok((whole, Vec::new()));
-    }
-    Ok((tree, Vec::new()))
+    Ok((overlay::standing_alone(assembly)?, Vec::new()))
 }
 
 /// Paths of all entries that could turn out to change nothing.

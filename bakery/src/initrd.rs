@@ -8,7 +8,8 @@
 //! | [`elf`] | the few words of ELF that both need |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
 //! | [`archive`] | the newc cpio |
-//! | [`kernel`] | what a kernel image says of itself |
+//! | [`kernel`], [`kernel_image`] | what a kernel image says of itself; where a tree has it |
+//! | [`external`] | modules that did not come with the kernel |
 //! | [`content`] | what goes where |
 //!
 //! The result depends on the tree, the two programs and the choices only: equal input gives
@@ -18,7 +19,9 @@ pub mod archive;
 pub mod content;
 pub mod decompress;
 pub mod elf;
+pub mod external;
 pub mod kernel;
+pub mod kernel_image;
 pub mod modinfo;
 pub mod modules;
 pub mod scripts;
@@ -109,6 +112,8 @@ pub struct Report {
     pub firmware_missing: Vec<String>,
     /// Firmware left out, because the cards keep it in flash memory.
     pub firmware_in_flash: Vec<String>,
+    /// What in the tree would keep it from booting.
+    pub warnings: Vec<String>,
     /// Uncompressed bytes of: the modules, the firmware, layerfs, busybox.
     pub parts: Parts,
 }
@@ -151,7 +156,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     };
     let mut archive = Archive::new(built);
     let mut report = Report {
-        kernel_path: system_tree::kernel_image(tree, &kernel)?,
+        kernel_path: kernel_image::kernel_image(tree, &kernel)?,
         kernel,
         len: 0,
         raw_len: 0,
@@ -160,6 +165,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
         firmware: Vec::new(),
         firmware_missing: Vec::new(),
         firmware_in_flash: Vec::new(),
+        warnings: Vec::new(),
         parts: Parts::default(),
     };
     content::base(&mut archive, built);

@@ -6,6 +6,7 @@
 //! | [`cli`], [`commands`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
 //! | [`assemble`], [`overlay`], [`bake`] | entries to a layer |
+//! | [`machine`] | what belongs to one machine, in a tree that many boot |
 //! | [`initrd`] | an initramfs made from a system's own tree |
 //! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
 //! | [`sweep`], [`scrub`] | deleting what nobody reaches; verifying the rest |
@@ -34,6 +35,7 @@ pub mod history;
 pub mod initrd;
 pub mod jobs;
 pub mod keys;
+pub mod machine;
 pub mod netboot;
 pub mod output;
 pub mod overlay;

@@ -3,6 +3,8 @@
 //!
 //! Without redirects and metadata-only copies `layerfmt`'s merge rule does all of it.
 
+mod indexed;
+mod links;
 mod redirected;
 
 use layerfmt::tree::apply::apply;
@@ -41,6 +43,53 @@ pub enum OverlayError {
         /// The attribute's value.
         value: String,
     },
+    /// The changes need a base.
+    #[error(
+        "entry \"{0}\" was changed in an upper with an index (overlayfs, index=on), and has other names in the base: name the base it was made on"
+    )]
+    LinksWithoutBase(String),
+    /// Another base than the one the changes were made on, or the file was renamed.
+    #[error(
+        "entry \"{path}\" was changed in an upper with an index (overlayfs, index=on): {counted} more names of it are in the base, but {found} were found there; mount the overlay once more, replace those names by copies, and bake again"
+    )]
+    LinksElsewhere {
+        /// The entry.
+        path: String,
+        /// As overlayfs counted.
+        counted: i64,
+        /// As the base has them.
+        found: usize,
+    },
+    /// An unlisted parent is a link that leads nowhere.
+    #[error(
+        "\"{path}\" is a parent in this archive without an entry of its own, and a symbolic link to {target} in the base, where no directory is: pack the directory too, or put the files where they belong"
+    )]
+    LinkToNoDirectory {
+        /// The parent.
+        path: String,
+        /// The link's target.
+        target: String,
+    },
+    /// An unlisted parent is something else.
+    #[error(
+        "\"{0}\" is a parent in this archive without an entry of its own, and no directory in the base: pack the directory too if it shall take that place"
+    )]
+    ParentIsNoDirectory(String),
+    /// The archive has an entry in the link's target too.
+    #[error(
+        "\"{link}\" is a symbolic link to {target} in the base, and the archive has \"{path}\" below both: which one is meant?"
+    )]
+    TwiceByLink {
+        /// The link.
+        link: String,
+        /// Where it leads.
+        target: String,
+        /// The entry below both.
+        path: String,
+    },
+    /// Links in a circle.
+    #[error("the parents in this archive are links of the base that run in a circle")]
+    TooManyLinks,
     /// The result is too large.
     #[error("{0}")]
     Tree(#[from] TreeError),
@@ -60,17 +109,30 @@ pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError>
             *id,
         )));
     }
+    let links = assembly.links.into_iter();
+    let missing = links.filter(|(id, (_, links))| {
+        let counts = || assembly.tree.link_counts();
+        let here = counts().get(*id as usize).copied().unwrap_or(0);
+        // Of a count by the lower's nothing is known.
+        links.elsewhere(here, u32::MAX) > 0
+    });
+    if let Some(path) = missing.map(|(_, (path, _))| path).min() {
+        return Err(OverlayError::LinksWithoutBase(path.to_string()));
+    }
     Ok(assembly.tree)
 }
 
-/// The whole tree one sees when the changes lie on `base`.
+/// The whole tree one sees when the changes lie on `base`. `notes` gets what somebody should know.
 ///
 /// # Errors
 /// They were not made on this base.
 pub fn on_base<C: Clone>(
     base: &Tree<C>,
     mut assembly: Assembly<C>,
+    notes: &mut Vec<String>,
 ) -> Result<Tree<C>, OverlayError> {
+    links::follow(base, &mut assembly, notes)?;
+    indexed::join(base, &mut assembly, notes)?;
     if assembly.redirects.is_empty() && assembly.metacopies.is_empty() {
         fill_implied(base, &mut assembly);
         return Ok(apply(base, &assembly.tree)?);

@@ -16,6 +16,7 @@ pub mod ext;
 pub mod iso;
 pub mod magic;
 pub mod open;
+pub mod override_stat;
 pub mod path;
 pub mod qcow2;
 pub mod squashfs;

@@ -12,6 +12,8 @@ use indicatif::ProgressBar;
 use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
 use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, Inode, ROOT};
 
+use crate::assemble::Reading;
+
 /// How "this name is gone" is written into a tree of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Whiteouts {
@@ -83,6 +85,7 @@ trait Target {
 }
 
 /// Unpacks a tree into the directory `place`, which is made if it is not there, else empty.
+/// `reading` is how the result is to be read.
 ///
 /// # Errors
 /// Which object cannot be written, and why; what was written so far stays for inspection.
@@ -90,13 +93,14 @@ pub fn to_directory(
     index: &Index,
     chunks: &dyn ChunkSource,
     place: &Path,
+    reading: Reading,
     progress: &ProgressBar,
 ) -> Result<Unpacked, UnpackError> {
-    let mut target = directory::Tree::create(index, place)?;
+    let mut target = directory::Tree::create(index, place, reading)?;
     walk(index, chunks, &mut target, progress)
 }
 
-/// Writes a tree as a tar archive in PAX format.
+/// Writes a tree as a tar archive in PAX format. `reading` is how the result is to be read.
 ///
 /// # Errors
 /// Which object cannot be read or written, and why.
@@ -105,9 +109,10 @@ pub fn to_tar(
     chunks: &dyn ChunkSource,
     out: &mut dyn Write,
     whiteouts: Whiteouts,
+    reading: Reading,
     progress: &ProgressBar,
 ) -> Result<Unpacked, UnpackError> {
-    let mut target = tar::Archive::new(index, out, whiteouts);
+    let mut target = tar::Archive::new(index, out, whiteouts, reading);
     let mut unpacked = walk(index, chunks, &mut target, progress)?;
     unpacked.sockets_left_out = target.sockets();
     target.finish().map_err(|source| UnpackError::Place {
@@ -179,9 +184,21 @@ fn walk(
     Ok(unpacked)
 }
 
-/// The attributes of an object in a tree of changes: overlayfs' own names are escaped, as the
-/// kernel does for an overlay inside an overlay, and the opaque mark is added.
-fn marked_xattrs(index: &Index, ino: Ino, opaque: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The attributes of an object. In a tree of changes overlayfs' own names are escaped, as the
+/// kernel does for an overlay inside an overlay, and the opaque mark is added; in a whole tree
+/// they are what they are.
+fn marked_xattrs(
+    index: &Index,
+    ino: Ino,
+    reading: Reading,
+    opaque: bool,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    if reading == Reading::Whole {
+        let plain = index.xattrs(ino);
+        return plain
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
+    }
     let escaped = |name: &[u8]| match name.strip_prefix(b"trusted.overlay.") {
         Some(rest) => [b"trusted.overlay.overlay.", rest].concat(),
         None => name.to_vec(),
@@ -204,8 +221,11 @@ fn stands_in(inode: &Inode) -> bool {
     inode.kind() == S_IFCHR && inode.rdev == (0, 0)
 }
 
-/// The device number to write for a node: a device 0:0 gets the stand-in that a mount makes for it,
-/// with its true number in an attribute.
-fn device_of(inode: &Inode) -> (u32, u32) {
-    if stands_in(inode) { (0, 1) } else { inode.rdev }
+/// The device number to write for a node: in a tree of changes a device 0:0 gets the stand-in that a
+/// mount makes for it, with its true number in an attribute.
+fn device_of(inode: &Inode, reading: Reading) -> (u32, u32) {
+    match reading {
+        Reading::Changes if stands_in(inode) => (0, 1),
+        _ => inode.rdev,
+    }
 }

@@ -13,13 +13,17 @@
 mod sources {
     pub mod acls;
     pub mod bombs;
+    pub mod containers;
     pub mod hostile;
     pub mod images;
     pub mod import;
     pub mod iso;
+    pub mod machine;
     pub mod media;
+    pub mod names;
     pub mod overlay;
     pub mod spellings;
     pub mod tree;
+    pub mod uppers;
     pub mod whiteouts;
 }

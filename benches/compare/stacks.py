@@ -161,7 +161,7 @@ class Layerfs(Stack):
     def image(self, name, source):
         path = os.path.join(self.images, f"{name}.layer")
         if not os.path.exists(path):
-            quiet(self.bakery, "bake", source, "-o", path + ".part")
+            quiet(self.bakery, "bake", "--changes", source, "-o", path + ".part")
             os.rename(path + ".part", path)
         return path
 

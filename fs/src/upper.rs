@@ -1,6 +1,7 @@
 //! The writable directory: a real overlayfs upper. What layerfs writes here, kernel overlayfs
 //! reads, and the other way round (docs/SEMANTICS.md U1).
 
+mod index;
 pub mod marks;
 mod place;
 pub mod work;
@@ -62,6 +63,16 @@ pub enum UpperError {
         lacks: &'static str,
         /// What it said.
         source: Errno,
+    },
+    /// overlayfs kept an index, and files of it have names that the upper does not have.
+    #[error(
+        "workdir {work} has an index of overlayfs (index=on): {count} changed files have further names in the lower, which would show the old content here: bake the upper onto its lower (bakery bake UPPER --base …), or mount it once with overlayfs and replace those names by copies"
+    )]
+    Indexed {
+        /// The work directory.
+        work: PathBuf,
+        /// How many files.
+        count: usize,
     },
     /// Another mount uses the work directory.
     #[error(
@@ -128,6 +139,17 @@ impl Upper {
             lacks,
             source,
         })?;
+        let indexed = index::unfinished(&base).map_err(|source| UpperError::Open {
+            what: "workdir",
+            path: work.join("index"),
+            source,
+        })?;
+        if indexed > 0 {
+            return Err(UpperError::Indexed {
+                work: work.to_owned(),
+                count: indexed,
+            });
+        }
         let work = Work::enter(base, work, wait)?;
         let unfit = |lacks| {
             move |source| UpperError::Unfit {

@@ -21,6 +21,7 @@ pub mod layout;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod pax;
 pub mod push;
 pub mod source;
 mod sys;

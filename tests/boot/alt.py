@@ -44,7 +44,7 @@ def run(site, tree):
     iso = make_iso(site, tree)
     report(f"{iso}: {os.path.getsize(iso)} bytes")
     site.bakery("init")
-    site.bakery("import", "workstation", iso, "--level", "3", "--no-default-excludes", "-m", "a live ISO")
+    site.bakery("import", "workstation", iso, "--level", "3", "-m", "a live ISO")
     said = site.bakery("initrd", "workstation", "--drivers", "common", "--initrd-level", "3")
     report(said.strip().replace("\n", "; "))
     site.start()

@@ -77,8 +77,8 @@ class Site:
     def make_store(self, system="office"):
         if not os.path.exists(os.path.join(self.store, "refs", system)):
             self.bakery("init")
-            # The tree was made for this test: its host keys are to stay.
-            self.bakery("import", system, self.tree, "--level", "3", "--no-default-excludes",
+            # As users do, with defaults.
+            self.bakery("import", system, self.tree, "--level", "3",
                         "--cmdline", CONSOLE, "-m", "the first revision")
             self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
 
@@ -153,6 +153,12 @@ class Site:
         _, root = machine.run("findmnt -n -o FSTYPE /")
         if root != "fuse.layerfs":
             machine.fail(f"the root is {root}, not fuse.layerfs")
+        _, first = machine.run("journalctl -b -o cat --no-pager | grep -i 'first boot\\|preset unit settings'", check=False)
+        if first.strip():
+            machine.fail(f"this was a first boot:\n{first}")
+        _, updates = machine.run("systemctl show --property=ConditionResult --value systemd-journal-catalog-update systemd-update-done")
+        if set(updates.split()) != {"no"}:
+            machine.fail(f"systemd brought /etc and /var up to date, as at every boot of an image without stamps: {updates}")
         _, user = machine.run("su tester -c 'id -un; su -c \"id -un\"'")
         if user.split() != ["tester", "root"]:
             machine.fail(f"su does not become root: {user}")

@@ -267,3 +267,34 @@ fn a_chunk_that_was_read_to_its_end_is_kept_no_longer() {
         assert_eq!(chunks("decoded"), 1, "after piece {number}");
     }
 }
+
+#[test]
+fn s4_10_bytes_and_length_are_the_lowers_until_they_are_copied() {
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("short"), bytes(9000)).unwrap();
+        fs::write(lower.join("long"), bytes(9000)).unwrap();
+    });
+    for name in ["short", "long"] {
+        fs::set_permissions(f.at(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    f.mount.detach();
+    // The next revision of the stack.
+    let lower = f.bench.dir("lower2");
+    fs::write(lower.join("short"), "short").unwrap();
+    fs::write(lower.join("long"), bytes(20_000)).unwrap();
+    let (layer, at) = (f.bench.path("next.layer"), f.bench.dir("m2"));
+    crate::harness::programs::bake(&lower, &layer);
+    let mount = crate::harness::mount::Mount::layerfs(&at, &[&layer], Some((&f.upper, &f.work)));
+    for (name, content) in [("short", b"short".to_vec()), ("long", bytes(20_000))] {
+        let metadata = at.join(name).metadata().unwrap();
+        assert_eq!(metadata.len(), content.len() as u64, "{name}");
+        assert_eq!(metadata.mode() & 0o7777, 0o600, "{name}");
+        assert_eq!(fs::read(at.join(name)).unwrap(), content, "{name}");
+        let mut file = OpenOptions::new().append(true).open(at.join(name)).unwrap();
+        file.write_all(b" and more").unwrap();
+    }
+    mount.again();
+    assert_eq!(fs::read(at.join("short")).unwrap(), b"short and more");
+    let expected = [&bytes(20_000)[..], b" and more"].concat();
+    assert_eq!(fs::read(at.join("long")).unwrap(), expected);
+}

@@ -9,7 +9,7 @@ use rustix::mount::MountFlags;
 
 use super::{Fixture, bytes, set_xattr, xattr};
 use crate::harness::mount::{Bench, Mount};
-use crate::harness::programs::bake;
+use crate::harness::programs::{bake, run};
 
 #[test]
 fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
@@ -214,4 +214,43 @@ fn wrong_requests_are_one_clear_error_each() {
         assert!(said.contains(part), "{options}: {said}");
         assert_eq!(said.trim().lines().count(), 1, "{options}: {said}");
     }
+}
+
+/// The kernel's own overlay makes the index.
+#[test]
+fn s14_7_an_index_with_names_that_the_upper_lacks_is_refused() {
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("a"), "old").unwrap();
+        fs::hard_link(lower.join("a"), lower.join("b")).unwrap();
+    });
+    let (upper, work, at) = (f.bench.dir("u2"), f.bench.dir("w2"), f.bench.dir("m2"));
+    let overlay = |script: &str| {
+        let script = format!(
+            "set -eu; mount -t overlay overlay -o index=on,lowerdir={},upperdir={},workdir={} {at}; \
+             trap 'umount {at}' EXIT; cd {at}; {script}; cd /",
+            f.bench.path("lower").display(),
+            upper.display(),
+            work.display(),
+            at = at.display(),
+        );
+        run(std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]));
+    };
+    overlay("echo new > a");
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        f.layer.display(),
+        upper.display(),
+        work.display()
+    );
+    let refused = Mount::attempt(&at, &options);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && message.contains("index=on"),
+        "{message}"
+    );
+    // With all names in the upper nothing is missing.
+    overlay("touch b");
+    let mount = Mount::with_options(&at, options);
+    assert_eq!(fs::read(at.join("b")).unwrap(), b"new\n");
+    mount.detach();
 }

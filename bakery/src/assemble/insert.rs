@@ -66,6 +66,9 @@ impl<C> Assembler<'_, C> {
 
     /// Marks the directory at `path`, which need not be listed, as opaque.
     pub(super) fn opaque(&mut self, path: &EntryPath) -> Result<(), SourceError> {
+        if self.is_below_a_leaf(path) {
+            return Ok(());
+        }
         let id = self.ensure(path)?;
         self.mark_opaque(id);
         Ok(())
@@ -93,8 +96,41 @@ impl<C> Assembler<'_, C> {
         let parent = ensured.map_err(|error| error.entry(path))?;
         match self.tree.child(parent, last) {
             None | Some(Child::Whiteout) => Ok((parent, self.name(path, last)?)),
+            Some(Child::Node(id)) if self.holds_whiteouts_only(id) => {
+                Ok((parent, self.name(path, last)?))
+            }
             Some(Child::Node(_)) => Err(self.wrong(path, "it comes twice in this archive")),
         }
+    }
+
+    /// Whether something that is no directory stands on the way to `path` or in its place. umoci lists what was
+    /// removed with a directory beside the file that replaced it: `x` and `x/.wh.v`.
+    fn is_below_a_leaf(&self, path: &EntryPath) -> bool {
+        let mut at = ROOT;
+        for part in path.components() {
+            match self.tree.child(at, part) {
+                Some(Child::Node(id)) if self.tree.directory(id).is_some() => at = id,
+                Some(Child::Node(_)) => return true,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether nobody listed this directory, and nothing but removed names was said to be in it.
+    fn holds_whiteouts_only(&self, id: NodeId) -> bool {
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            if self.tree.directory(id).is_none() || !self.implied.contains(&id) {
+                return false;
+            }
+            for (_, child) in self.tree.entries(id) {
+                if let Child::Node(inside) = child {
+                    open.push(*inside);
+                }
+            }
+        }
+        true
     }
 
     /// Hides what is below `path`. False when the excludes leave the whiteout out.
@@ -106,6 +142,10 @@ impl<C> Assembler<'_, C> {
             return Ok(false);
         }
         self.seen.whiteouts += 1;
+        if self.is_below_a_leaf(&parent) {
+            // What took the directory's place hides all that was in it.
+            return Ok(true);
+        }
         let parent = self.ensure(&parent)?;
         match self.tree.child(parent, last) {
             // The object came with its whiteout: gone, and made anew.

@@ -111,9 +111,9 @@ fn numbered(
 ) -> Result<Metadata, String> {
     let mut xattrs = meta.xattrs.as_deref().cloned().unwrap_or_default();
     for list in named {
-        let value = acl::from_text(&list.text, accounts).map_err(|e| e.to_string())?;
+        let value = acl::from_text(&list.text, list.kind(), accounts).map_err(|e| e.to_string())?;
         let Some(value) = value else { continue };
-        if list.is_access()
+        if list.kind() == acl::Kind::Access
             && let Some(permissions) = acl::permissions(&value)
         {
             meta.mode = meta.mode & 0o7000 | permissions;

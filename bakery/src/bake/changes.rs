@@ -8,12 +8,14 @@ use layerfmt::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Tree};
 use crate::assemble::Assembly;
 use crate::overlay;
 
-/// The tree of changes that an upload makes to `base`, and its list in order of paths.
+/// The tree of changes that an upload makes to `base`, and its list in order of paths. `notes` gets what somebody
+/// should know.
 pub(super) fn of_upload(
     base: &Tree<Content>,
     assembly: Assembly<Content>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<(Tree<Content>, Vec<Change>)> {
-    let target = overlay::on_base(base, assembly)?;
+    let target = overlay::on_base(base, assembly, notes)?;
     let mut tree = diff(base, &target)?;
     let mut changes = Changes {
         base,

@@ -7,6 +7,7 @@ use layerfmt::{Content, ErrorKind, LayerWriter};
 use wire::secrets;
 
 use crate::assemble::Contents;
+use crate::machine::{self, Files};
 use crate::source::{Data, EntryPath, SourceError};
 
 /// Most warnings listed one by one.
@@ -18,6 +19,7 @@ pub(super) struct Stored<'p> {
     progress: &'p ProgressBar,
     is_upload: bool,
     warnings: Vec<String>,
+    files: Files,
 }
 
 impl<'p> Stored<'p> {
@@ -28,7 +30,13 @@ impl<'p> Stored<'p> {
             progress,
             is_upload,
             warnings: Vec::new(),
+            files: Files::new(),
         }
+    }
+
+    /// The files that tell what belongs to one machine, as far as they were stored by now.
+    pub(super) fn take_files(&mut self) -> Files {
+        std::mem::take(&mut self.files)
     }
 
     pub(super) fn finish(self) -> (LayerWriter, Vec<String>) {
@@ -45,11 +53,16 @@ impl Contents for Stored<'_> {
         path: &EntryPath,
         data: Data<'_>,
     ) -> Result<Content, anyhow::Error> {
+        let is_read = machine::is_read(path);
         let mut watched = Watched {
             inner: data.reader,
             progress: self.progress,
             failure: None,
             head: Vec::new(),
+            head_len: match is_read {
+                true => machine::FILE_LEN_MAX,
+                false => secrets::HEAD_LEN,
+            },
         };
         let added = self
             .writer
@@ -69,14 +82,18 @@ impl Contents for Stored<'_> {
             ErrorKind::Io => anyhow::Error::new(error).context("cannot write the layer"),
             _ => anyhow::Error::new(error).context(format!("{source}: entry \"{path}\"")),
         })?;
+        let start = head.get(..secrets::HEAD_LEN).unwrap_or(&head);
         let suspicion = match self.is_upload {
-            true => secrets::suspicion_of_change(path.as_bytes(), &head),
-            false => secrets::suspicion(path.as_bytes(), &head),
+            true => secrets::suspicion_of_change(path.as_bytes(), start),
+            false => secrets::suspicion(path.as_bytes(), start),
         };
         if let Some(why) = suspicion
             && self.warnings.len() < WARNINGS_MAX
         {
             self.warnings.push(format!("{path}: {why}"));
+        }
+        if is_read {
+            self.files.insert(path.as_bytes().into(), head);
         }
         Ok(content)
     }
@@ -88,6 +105,8 @@ struct Watched<'r> {
     progress: &'r ProgressBar,
     failure: Option<io::Error>,
     head: Vec<u8>,
+    /// How much of the beginning is remembered.
+    head_len: usize,
 }
 
 impl Read for Watched<'_> {
@@ -95,7 +114,7 @@ impl Read for Watched<'_> {
         match self.inner.read(buffer) {
             Ok(count) => {
                 self.progress.inc(count as u64);
-                let missing = secrets::HEAD_LEN.saturating_sub(self.head.len()).min(count);
+                let missing = self.head_len.saturating_sub(self.head.len()).min(count);
                 self.head
                     .extend_from_slice(buffer.get(..missing).unwrap_or_default());
                 Ok(count)

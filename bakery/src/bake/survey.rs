@@ -14,7 +14,7 @@ use layerfmt::{Content, Digest, MergedIndex};
 use wire::exclude::Excludes;
 
 use super::{BaseStack, changes};
-use crate::assemble::{Contents, Excluded, assemble};
+use crate::assemble::{Contents, Excluded, Reading, assemble};
 use crate::source::{Data, EntryPath, Source};
 
 /// Longest body of a file in a listing.
@@ -40,10 +40,12 @@ pub fn survey(
     base: &BaseStack,
     excludes: &Excludes,
 ) -> anyhow::Result<Survey> {
-    let assembly = assemble(source, excludes, &mut Listed, &|| base.accounts())?;
+    let assembly = assemble(source, Reading::Changes, excludes, &mut Listed, &|| {
+        base.accounts()
+    })?;
     let seen = assembly.seen.clone();
     let tree = base_tree(&base.merged)?;
-    let (_, changes) = changes::of_upload(&tree, assembly)
+    let (_, changes) = changes::of_upload(&tree, assembly, &mut Vec::new())
         .with_context(|| format!("cannot lay {} on its base", source.name()))?;
     Ok(Survey {
         changes,

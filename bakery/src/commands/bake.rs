@@ -3,17 +3,22 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, bake};
 use crate::cli::Globals;
 use crate::commands::input::Input;
 use crate::commands::layers;
+use crate::machine::Choice;
 use crate::output;
 use layerfmt::Options;
 
 /// Make a layer from a tree
 ///
-/// Without --base the layer holds the whole tree, or the tree of changes as it is. With --base it
-/// holds what differs from that stack; content the stack has is not stored again.
+/// Without --base the source is a whole tree, and the layer holds all of it: devices 0:0, names that
+/// begin with .wh. and trusted.overlay attributes are content, as container storage has them. With
+/// --base the source is a tree of changes, such as an upper directory or a container's layer: the
+/// marks in it are read, and the layer holds what differs from that stack; content the stack has is
+/// not stored again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -25,6 +30,10 @@ pub struct Args {
     /// A layer of the stack below (repeatable, lowest first)
     #[arg(long, value_name = "LAYER", num_args = 1..)]
     pub base: Vec<PathBuf>,
+    /// The source is a tree of changes although no --base is named: read its whiteouts and opaque
+    /// directories as such
+    #[arg(long)]
+    pub changes: bool,
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
@@ -54,12 +63,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         options.threads = threads.into();
     }
     let (mut source, progress) = args.input.open(globals)?;
+    let reading = match args.base.is_empty() && !args.changes {
+        true => Reading::Whole,
+        false => Reading::Changes,
+    };
     let labels = args.message.map(|text| ("message".to_owned(), text));
     let recipe = Recipe {
         excludes: &excludes,
         options,
         labels: labels.into_iter().collect(),
-        is_whole: false,
+        reading,
+        machine: (args.default_excludes && reading == Reading::Whole)
+            .then_some(Choice { keep_fstab: true }),
         is_upload: false,
         progress,
     };

@@ -11,6 +11,7 @@ use layerfmt::manifest::{Action, ProfileName};
 use serde::Serialize;
 
 use super::authorize::allow;
+use crate::assemble::Reading;
 use crate::authorize::Grant;
 use crate::bake::{BaseStack, Recipe, bake};
 use crate::cli::{Globals, SPOOL_DEFAULT};
@@ -157,7 +158,8 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
         excludes: &Excludes::new([], false)?,
         options: Options::bake(),
         labels: Vec::new(),
-        is_whole: false,
+        reading: Reading::Changes,
+        machine: None,
         is_upload: false,
         progress: ProgressBar::hidden(),
     };

@@ -15,10 +15,12 @@ use serde::Serialize;
 use self::boot::Boot;
 use super::client;
 use super::wording::Wording;
+use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, Report, bake};
 use crate::cli::Globals;
 use crate::commands::input::Input;
 use crate::initrd::stack_tree::StackTree;
+use crate::machine::Choice;
 use crate::output;
 use crate::publish::Import;
 use crate::source::iso::Parameters;
@@ -53,6 +55,10 @@ pub struct Args {
     /// Take everything: no default excludes
     #[arg(long)]
     pub no_default_excludes: bool,
+    /// Leave etc/fstab and etc/crypttab as they are: do not mask the lines that wait for a disk of the machine
+    /// that was imported
+    #[arg(long)]
+    pub keep_fstab: bool,
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
@@ -170,7 +176,13 @@ fn bake_parts(
             excludes: &excludes,
             options: args.level.map_or_else(Options::bake, Options::level),
             labels: Vec::new(),
-            is_whole: base.is_none(),
+            reading: match base {
+                None => Reading::Whole,
+                Some(_) => Reading::Changes,
+            },
+            machine: Some(Choice {
+                keep_fstab: args.keep_fstab,
+            }),
             is_upload: false,
             progress,
         };

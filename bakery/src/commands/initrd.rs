@@ -8,9 +8,11 @@ use layerfmt::Digest;
 use layerfmt::manifest::{Action, ObjectRef, RevisionName};
 
 use crate::cli::Globals;
+use crate::initrd::kernel_image::kernel_image;
 use crate::initrd::stack_tree::StackTree;
-use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, kernel_image, read};
+use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, read};
 use crate::initrd::{Drivers, Recipe, Report, build, content, kernel, modules};
+use crate::machine::checks;
 use crate::output;
 use crate::publish::{Draft, Publisher, Uploads};
 use crate::store::{Key, Store};
@@ -120,7 +122,8 @@ impl Choice {
             built: None,
             level: self.initrd_level,
         };
-        let (initrd, report) = build(tree, &recipe)?;
+        let (initrd, mut report) = build(tree, &recipe)?;
+        report.warnings.extend(checks::waiting_mounts(tree)?);
         if let Some(release) = image_release.filter(|release| *release != report.kernel) {
             bail!(
                 "the kernel image is of release {release}, the modules are of {}",
@@ -262,6 +265,9 @@ fn describe(out: &mut dyn std::io::Write, path: &Path, report: &Report) -> std::
         output::length(parts.layerfs),
         output::length(parts.busybox)
     )?;
+    for warning in &report.warnings {
+        writeln!(out, "  warning: {warning}")?;
+    }
     if !report.firmware_missing.is_empty() {
         writeln!(
             out,

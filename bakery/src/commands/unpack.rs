@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use layerfmt::{LayerSet, MergedIndex};
 
+use crate::assemble::Reading;
 use crate::bake::Partial;
 use crate::cli::Globals;
 use crate::commands::layers::{self, Named};
@@ -37,6 +38,16 @@ pub struct Args {
     pub whiteouts: Whiteouts,
 }
 
+impl Args {
+    /// How the result is to be read.
+    fn reading(&self) -> Reading {
+        match self.changes {
+            true => Reading::Changes,
+            false => Reading::Whole,
+        }
+    }
+}
+
 /// Unpacks layers.
 ///
 /// # Errors
@@ -61,7 +72,7 @@ pub fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         to_file(&merged, &set, &place, &args, globals)?
     } else {
         let bar = progress::bytes(globals, None, "unpacking");
-        let unpacked = to_directory(&merged.index, &set, &place, &bar)?;
+        let unpacked = to_directory(&merged.index, &set, &place, args.reading(), &bar)?;
         bar.finish_and_clear();
         unpacked
     };
@@ -145,7 +156,14 @@ fn archive(
     globals: &Globals,
 ) -> anyhow::Result<Unpacked> {
     let bar = progress::bytes(globals, None, "unpacking");
-    let unpacked = to_tar(&merged.index, set, out, args.whiteouts, &bar)?;
+    let unpacked = to_tar(
+        &merged.index,
+        set,
+        out,
+        args.whiteouts,
+        args.reading(),
+        &bar,
+    )?;
     bar.finish_and_clear();
     if unpacked.sockets_left_out > 0 {
         let count = unpacked.sockets_left_out;

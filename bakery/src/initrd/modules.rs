@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::decompress::decompress;
-use super::system_tree::{SystemTree, list, read};
-use super::{Drivers, Recipe, modinfo};
+use super::kernel_image::kernel_image;
+use super::system_tree::{SystemTree, list, read, resolve};
+use super::{Drivers, Recipe, external, modinfo};
 
 const COMMON_DRIVERS: &[&str] = &["virtio_net", "e1000", "e1000e", "igb", "r8169", "tg3"];
 /// Directories below `kernel/drivers/net` and single modules that "all" means.
@@ -89,24 +90,54 @@ pub struct Modules {
     aliases: Vec<(String, String)>,
     builtin: BTreeSet<String>,
     builtin_text: String,
+    /// Modules that the tree's own configuration does not want by their aliases.
+    blacklist: BTreeSet<String>,
+    /// The kernel's configuration, where the tree has it.
+    config: String,
 }
 
-/// The newest kernel that has modules in the tree.
+/// The newest kernel that has modules in the tree: of those whose image is there too, if there is one. What a removed
+/// kernel left behind is none, and of a live system the image may be elsewhere.
 ///
 /// # Errors
 /// There is none.
 pub fn newest_kernel(tree: &dyn SystemTree) -> Result<String> {
     let mut found: Vec<String> = Vec::new();
     for name in list(tree, "lib/modules")? {
-        if super::system_tree::resolve(tree, &format!("lib/modules/{name}/modules.dep"))?.is_some()
-        {
+        if resolve(tree, &format!("lib/modules/{name}/modules.dep"))?.is_some() {
             found.push(name);
         }
     }
     found.sort_by_key(|name| version_key(name));
+    for name in found.iter().rev() {
+        if kernel_image(tree, name)?.is_some() {
+            return Ok(name.clone());
+        }
+    }
     found.pop().ok_or_else(|| {
         anyhow!("the tree has no /lib/modules/*/modules.dep: install a kernel package in it, or run `depmod -b TREE RELEASE`")
     })
+}
+
+/// The modules that `blacklist` lines of the tree's modprobe configuration name.
+fn blacklist(tree: &dyn SystemTree) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for directory in ["lib/modprobe.d", "usr/lib/modprobe.d", "etc/modprobe.d"] {
+        for file in list(tree, directory)? {
+            if !file.ends_with(".conf") {
+                continue;
+            }
+            let bytes = read(tree, &format!("{directory}/{file}"))?.unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
+            let words = text.lines().filter_map(|line| {
+                let mut words = line.split_whitespace();
+                words.next().filter(|word| *word == "blacklist")?;
+                words.next().map(|name| name.replace('-', "_"))
+            });
+            names.extend(words);
+        }
+    }
+    Ok(names)
 }
 
 /// Orders `6.9` before `6.12`: runs of digits by value.
@@ -151,12 +182,18 @@ impl Modules {
         let dep = text("modules.dep")?
             .ok_or_else(|| anyhow!("no /lib/modules/{kernel}/modules.dep in the tree"))?;
         let builtin_text = text("modules.builtin")?.unwrap_or_default();
-        Ok(Self::parse(
-            kernel,
-            &dep,
-            &text("modules.alias")?.unwrap_or_default(),
-            builtin_text,
-        ))
+        let alias = text("modules.alias")?.unwrap_or_default();
+        let mut modules = Self::parse(kernel, &dep, &alias, builtin_text);
+        modules.blacklist = blacklist(tree)?;
+        for path in [
+            format!("boot/config-{kernel}"),
+            format!("lib/modules/{kernel}/config"),
+        ] {
+            if let Some(bytes) = read(tree, &path)? {
+                modules.config = String::from_utf8_lossy(&bytes).into_owned();
+            }
+        }
+        Ok(modules)
     }
 
     fn parse(kernel: &str, dep: &str, alias: &str, builtin_text: String) -> Self {
@@ -165,6 +202,11 @@ impl Modules {
         for line in dep.lines() {
             if let Some((path, needs)) = line.split_once(':') {
                 let name = module_name(path);
+                // Some depmods list every file of a name.
+                let known: Option<&String> = paths.get(&name);
+                if known.is_some_and(|known| external::rank(known) < external::rank(path)) {
+                    continue;
+                }
                 depends.insert(
                     name.clone(),
                     needs.split_whitespace().map(module_name).collect(),
@@ -184,7 +226,23 @@ impl Modules {
             aliases,
             builtin: builtin_text.lines().map(module_name).collect(),
             builtin_text,
+            blacklist: BTreeSet::new(),
+            config: String::new(),
         }
+    }
+
+    /// Refuses a kernel that is known to have no FUSE.
+    fn require_fuse(&self) -> Result<()> {
+        let is_there = self.paths.contains_key("fuse") || self.builtin.contains("fuse");
+        let says_no = self.config.contains("# CONFIG_FUSE_FS is not set");
+        let lists_builtin = !self.builtin.is_empty();
+        if is_there || self.config.contains("CONFIG_FUSE_FS=y") || !(says_no || lists_builtin) {
+            return Ok(());
+        }
+        bail!(
+            "kernel {} has no FUSE (CONFIG_FUSE_FS), without which it mounts no layerfs: name another with --kernel, or install the distribution's full kernel in the tree",
+            self.kernel
+        )
     }
 
     /// `lib/modules/RELEASE`.
@@ -198,10 +256,12 @@ impl Modules {
     /// # Errors
     /// A module that was named is not there, or one cannot be read.
     pub fn choose(&self, tree: &dyn SystemTree, recipe: &Recipe) -> Result<Vec<Module>> {
+        self.require_fuse()?;
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for name in BASE {
             self.want(name, &mut wanted);
         }
+        self.want_external(tree, recipe, &mut wanted)?;
         if recipe.storage {
             for name in STORAGE {
                 self.want(name, &mut wanted);
@@ -246,20 +306,52 @@ impl Modules {
         Ok(chosen)
     }
 
-    /// Adds a module, or the modules of a directory below `kernel/`; false when there is none.
+    /// Adds the drivers that did not come with the kernel.
+    fn want_external(
+        &self,
+        tree: &dyn SystemTree,
+        recipe: &Recipe,
+        wanted: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let network = recipe.drivers == Drivers::All;
+        if !network && !recipe.storage {
+            return Ok(());
+        }
+        for (name, path) in &self.paths {
+            if !external::is_external(path) || self.blacklist.contains(name) {
+                continue;
+            }
+            let driver = external::driver(&self.bytes(tree, path)?);
+            if driver.network && network || driver.storage && recipe.storage {
+                wanted.insert(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the module at `path`, unpacked.
+    fn bytes(&self, tree: &dyn SystemTree, path: &str) -> Result<Vec<u8>> {
+        let full = format!("{}/{path}", self.directory());
+        let stored = read(tree, &full)?.ok_or_else(|| {
+            anyhow!("/{full} is in modules.dep but not in the tree: run depmod there")
+        })?;
+        decompress(path, stored).with_context(|| format!("cannot unpack /{full}"))
+    }
+
+    /// Adds a module, or the modules of a directory below `kernel/`, `updates/` and their like; false when there
+    /// is none.
     fn want(&self, name: &str, wanted: &mut BTreeSet<String>) -> bool {
         if name.contains('/') {
-            let prefix = format!(
-                "kernel/{}/",
-                name.trim_matches('/').trim_start_matches("kernel/")
-            );
-            let before = wanted.len();
-            let inside = self
-                .paths
-                .iter()
-                .filter(|(_, path)| path.starts_with(&prefix));
-            wanted.extend(inside.map(|(name, _)| name.clone()));
-            return wanted.len() > before;
+            let prefix = format!("{}/", name.trim_matches('/').trim_start_matches("kernel/"));
+            let inside = self.paths.iter().filter(|(_, path)| {
+                external::place_in_kernel(path).starts_with(&prefix) || path.starts_with(&prefix)
+            });
+            let mut is_there = false;
+            for (name, _) in inside {
+                is_there = true;
+                wanted.insert(name.clone());
+            }
+            return is_there;
         }
         let name = name.replace('-', "_");
         if self.paths.contains_key(&name) {
@@ -280,12 +372,7 @@ impl Modules {
             if done.contains_key(path) {
                 continue;
             }
-            let full = format!("{}/{path}", self.directory());
-            let stored = read(tree, &full)?.ok_or_else(|| {
-                anyhow!("/{full} is in modules.dep but not in the tree: run depmod there")
-            })?;
-            let bytes =
-                decompress(path, stored).with_context(|| format!("cannot unpack /{full}"))?;
+            let bytes = self.bytes(tree, path)?;
             todo.extend(self.depends.get(&name).into_iter().flatten().cloned());
             for soft in modinfo::softdeps(&bytes) {
                 todo.extend(self.named_by(soft));
@@ -334,17 +421,24 @@ impl Modules {
         text
     }
 
-    /// `modules.alias` of the chosen ones.
+    /// `modules.alias` of the chosen ones, external ones first, without those that the tree blacklists.
     #[must_use]
     pub fn alias_text(&self, chosen: &[Module]) -> String {
-        let names: BTreeSet<&str> = chosen.iter().map(|module| module.name.as_str()).collect();
-        let mut text = String::new();
+        let names: BTreeMap<&str, &str> = chosen
+            .iter()
+            .map(|module| (module.name.as_str(), module.path.as_str()))
+            .collect();
+        let mut lines: Vec<(bool, String)> = Vec::new();
         for (pattern, name) in &self.aliases {
-            if names.contains(name.as_str()) {
-                text.push_str(&format!("alias {pattern} {name}\n"));
+            if let Some(path) = names.get(name.as_str())
+                && !self.blacklist.contains(name)
+            {
+                let line = format!("alias {pattern} {name}\n");
+                lines.push((!external::is_external(path), line));
             }
         }
-        text
+        lines.sort_by_key(|(is_own, _)| *is_own);
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     /// `modules.builtin`, by which modprobe knows what needs no loading.
@@ -355,117 +449,4 @@ impl Modules {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Modules {
-        Modules::parse(
-            "6.1.0",
-            "kernel/net/a-one.ko.xz: kernel/lib/b.ko.xz kernel/lib/c.ko.xz\nkernel/lib/b.ko.xz: kernel/lib/c.ko.xz\nkernel/lib/c.ko.xz:\n",
-            "# comment\nalias pci:v00008086d*sv* a_one\nalias crypto-crc32c c\nalias x y\n",
-            "kernel/fs/fuse/fuse.ko\n".into(),
-        )
-    }
-
-    #[test]
-    fn lists_are_read_and_written() {
-        let modules = sample();
-        let chosen: Vec<Module> = [("a_one", "kernel/net/a-one.ko"), ("c", "kernel/lib/c.ko")]
-            .map(|(name, path)| Module {
-                name: name.into(),
-                path: path.into(),
-                bytes: vec![],
-                at_hand: true,
-            })
-            .to_vec();
-        // b was not chosen: it is not named as a dependency.
-        assert_eq!(
-            modules.dep_text(&chosen),
-            "kernel/net/a-one.ko: kernel/lib/c.ko\nkernel/lib/c.ko:\n"
-        );
-        assert_eq!(
-            modules.alias_text(&chosen),
-            "alias pci:v00008086d*sv* a_one\nalias crypto-crc32c c\n"
-        );
-        assert_eq!(modules.named_by("crypto-crc32c"), ["c"]);
-        assert_eq!(modules.named_by("a-one"), ["a_one"]);
-        assert!(modules.want("fuse", &mut BTreeSet::new()), "built in");
-        assert!(!modules.want("nothing", &mut BTreeSet::new()));
-        let mut wanted = BTreeSet::new();
-        assert!(modules.want("lib/", &mut wanted));
-        assert_eq!(wanted.into_iter().collect::<Vec<_>>(), ["b", "c"]);
-    }
-
-    /// What was named, and what every virtual machine needs, with all that those need; the rest is packed.
-    #[test]
-    fn few_modules_are_at_hand() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("lib/modules/6.1.0/kernel");
-        let dep = "kernel/virtio_net.ko: kernel/failover.ko\nkernel/failover.ko:\nkernel/tg3.ko: kernel/libphy.ko\n\
-                   kernel/libphy.ko:\nkernel/ext4.ko: kernel/jbd2.ko\nkernel/jbd2.ko:\nkernel/e1000.ko:\n";
-        std::fs::create_dir_all(&directory).unwrap();
-        for line in dep.lines() {
-            let name = line.split_once(':').unwrap().0.strip_prefix("kernel/");
-            std::fs::write(directory.join(name.unwrap()), "").unwrap();
-        }
-        let tree = super::super::system_tree::DirectoryTree::open(root.path()).unwrap();
-        let modules = Modules::parse("6.1.0", dep, "", String::new());
-        let at_hand = |drivers, extra: &[&str]| {
-            let recipe = Recipe {
-                kernel: None,
-                drivers,
-                storage: true,
-                extra_modules: extra.iter().map(|name| (*name).to_owned()).collect(),
-                firmware: false,
-                layerfs: "layerfs".into(),
-                busybox: None,
-                trust: None,
-                built: None,
-                level: 1,
-            };
-            let chosen = modules.choose(&tree, &recipe).unwrap();
-            let (near, packed): (Vec<Module>, Vec<Module>) =
-                chosen.into_iter().partition(|module| module.at_hand);
-            let names = |modules: Vec<Module>| -> String {
-                let names: Vec<String> = modules.into_iter().map(|module| module.name).collect();
-                names.join(" ")
-            };
-            (names(near), names(packed))
-        };
-        let expected = |near: &str, packed: &str| (near.to_owned(), packed.to_owned());
-        assert_eq!(
-            at_hand(Drivers::Common, &[]),
-            expected("failover virtio_net", "e1000 ext4 jbd2 libphy tg3")
-        );
-        assert_eq!(
-            at_hand(Drivers::Common, &["ext4"]),
-            expected("ext4 failover jbd2 virtio_net", "e1000 libphy tg3")
-        );
-        assert_eq!(
-            at_hand(Drivers::Named(vec!["tg3".into()]), &[]),
-            expected("libphy tg3", "ext4 jbd2")
-        );
-    }
-
-    #[test]
-    fn versions_order_by_number() {
-        let mut names = [
-            "6.12.0-2",
-            "6.9.1",
-            "6.12.0-10",
-            "5.10-std-def-alt1",
-            "6.12.0-2-rt",
-        ];
-        names.sort_by_key(|name| version_key(name));
-        assert_eq!(
-            names,
-            [
-                "5.10-std-def-alt1",
-                "6.9.1",
-                "6.12.0-2",
-                "6.12.0-2-rt",
-                "6.12.0-10"
-            ]
-        );
-    }
-}
+mod tests;

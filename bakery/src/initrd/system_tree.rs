@@ -116,28 +116,6 @@ pub fn list(tree: &dyn SystemTree, path: &str) -> Result<Vec<String>> {
     }
 }
 
-/// The kernel image of a release: Debian, ALT and Fedora put it in these places.
-///
-/// # Errors
-/// The tree cannot be read.
-pub fn kernel_image(tree: &dyn SystemTree, kernel: &str) -> Result<Option<String>> {
-    for path in [
-        format!("boot/vmlinuz-{kernel}"),
-        format!("boot/vmlinux-{kernel}"),
-        format!("boot/image-{kernel}"),
-        format!("usr/lib/modules/{kernel}/vmlinuz"),
-        format!("lib/modules/{kernel}/vmlinuz"),
-        "boot/vmlinuz".to_owned(),
-    ] {
-        if let Some(real) = resolve(tree, &path)?
-            && tree.node(&real)? == Some(Node::File)
-        {
-            return Ok(Some(real));
-        }
-    }
-    Ok(None)
-}
-
 /// A tree in a directory of this machine.
 #[derive(Debug)]
 pub struct DirectoryTree {

@@ -21,6 +21,7 @@ use super::files;
 use super::records::Request;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
+use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, Report, bake};
 use crate::graft::{Conflict, Resolution};
 use crate::history::{History, HistoryError, Revision};
@@ -191,7 +192,8 @@ impl Baker<'_> {
             excludes: &excludes,
             options: self.options,
             labels: Vec::new(),
-            is_whole: false,
+            reading: Reading::Changes,
+            machine: None,
             is_upload: true,
             progress: ProgressBar::hidden(),
         };

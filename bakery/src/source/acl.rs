@@ -21,6 +21,26 @@ const OTHER: u16 = 0x20;
 /// Before the attribute's name while a list waits for its numbers. No archive can say such a name.
 const WAITING: u8 = 0;
 
+/// What a list is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Who may do what with the object: the permission bits follow from it.
+    Access,
+    /// What objects made in a directory begin with.
+    Default,
+}
+
+impl Kind {
+    /// The attribute that keeps such a list.
+    #[must_use]
+    pub fn attribute(self) -> &'static [u8] {
+        match self {
+            Kind::Access => b"system.posix_acl_access",
+            Kind::Default => b"system.posix_acl_default",
+        }
+    }
+}
+
 /// A list that has names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -31,10 +51,13 @@ pub struct Named {
 }
 
 impl Named {
-    /// Whether the permission bits follow from it.
+    /// What kind of list it is.
     #[must_use]
-    pub fn is_access(&self) -> bool {
-        self.attribute == b"system.posix_acl_access"
+    pub fn kind(&self) -> Kind {
+        match &*self.attribute {
+            b"system.posix_acl_access" => Kind::Access,
+            _ => Kind::Default,
+        }
     }
 
     /// What stands for it among an object's attributes until its numbers are known.
@@ -81,11 +104,15 @@ pub enum AclError {
 
 /// The attribute's bytes for a list such as `user::rw-,user:1000:r--,mask::r--,other::r--`
 /// (also one entry a line, also with the number as a fourth field). `None` when the list says
-/// no more than the permission bits do.
+/// no more than the permission bits do; a default list is kept even then, as nothing else says it.
 ///
 /// # Errors
 /// An entry is malformed, or names a user or group that `accounts` do not have.
-pub fn from_text(text: &[u8], accounts: &Accounts) -> Result<Option<Vec<u8>>, AclError> {
+pub fn from_text(
+    text: &[u8],
+    kind: Kind,
+    accounts: &Accounts,
+) -> Result<Option<Vec<u8>>, AclError> {
     let mut entries = Vec::new();
     for line in text.split(|&byte| byte == b',' || byte == b'\n') {
         let line = line
@@ -107,10 +134,8 @@ pub fn from_text(text: &[u8], accounts: &Accounts) -> Result<Option<Vec<u8>>, Ac
         entries.push(entry.ok_or_else(|| AclError::Unknown(shown()))?);
     }
     entries.sort_unstable();
-    if entries
-        .iter()
-        .all(|(tag, ..)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER))
-    {
+    let by_mode = |(tag, ..): &(u16, u32, u16)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER);
+    if entries.is_empty() || kind == Kind::Access && entries.iter().all(by_mode) {
         return Ok(None);
     }
     let mut bytes = VERSION.to_le_bytes().to_vec();
@@ -205,7 +230,9 @@ mod tests {
             b"user::rw-,group::r--,other::---,user:joe:r--:1000,group:lp:rwx:7,mask::rwx",
             b"u::rw-,u:1000:r--\t#effective:r--\ng::r--,g:7:rwx,m::rwx,o::---",
         ] {
-            let bytes = from_text(text, &Accounts::default()).unwrap().unwrap();
+            let bytes = from_text(text, Kind::Access, &Accounts::default())
+                .unwrap()
+                .unwrap();
             assert_eq!(bytes, kernel, "{}", text.escape_ascii());
             assert_eq!(permissions(&bytes), Some(0o670));
         }
@@ -214,14 +241,34 @@ mod tests {
     #[test]
     fn what_mode_bits_say_needs_no_list() {
         let list = b"user::rw-,group::r--,other::r--";
-        assert_eq!(from_text(list, &Accounts::default()), Ok(None));
+        let none = Accounts::default();
+        assert_eq!(from_text(list, Kind::Access, &none), Ok(None));
+        assert_eq!(from_text(b"", Kind::Default, &none), Ok(None));
+        // What getxattr returned for `setfacl -d -m u::rwx,g::r-x,o::-` on a directory.
+        let kernel: &[u8] = &[
+            2, 0, 0, 0, //
+            1, 0, 7, 0, 255, 255, 255, 255, //
+            4, 0, 5, 0, 255, 255, 255, 255, //
+            32, 0, 0, 0, 255, 255, 255, 255,
+        ];
+        let list = b"user::rwx,group::r-x,other::---";
+        let bytes = from_text(list, Kind::Default, &none).unwrap();
+        assert_eq!(bytes.as_deref(), Some(kernel));
     }
 
     #[test]
     fn names_are_those_of_the_tree() {
         let accounts = Accounts::read(b"joe:x:1000:100::/:", b"lp:x:7:");
-        let named = from_text(b"u::rw-,u:joe:r--,g::r--,g:lp:rwx,m::rwx,o::---", &accounts);
-        let numbered = from_text(b"u::rw-,u:1000:r--,g::r--,g:7:rwx,m::rwx,o::---", &accounts);
+        let named = from_text(
+            b"u::rw-,u:joe:r--,g::r--,g:lp:rwx,m::rwx,o::---",
+            Kind::Access,
+            &accounts,
+        );
+        let numbered = from_text(
+            b"u::rw-,u:1000:r--,g::r--,g:7:rwx,m::rwx,o::---",
+            Kind::Access,
+            &accounts,
+        );
         assert_eq!(named, numbered);
         assert!(named.unwrap().is_some());
         for unknown in [
@@ -229,13 +276,13 @@ mod tests {
             b"group:joe:r--",
             b"user:4294967295:r--",
         ] {
-            let error = from_text(unknown, &accounts);
+            let error = from_text(unknown, Kind::Access, &accounts);
             assert!(matches!(error, Err(AclError::Unknown(_))), "{error:?}");
         }
         for bad in [&b"user"[..], b"what::r--", b"user::q--", b"mask:3:r--"] {
-            let error = from_text(bad, &accounts);
+            let error = from_text(bad, Kind::Access, &accounts);
             assert!(matches!(error, Err(AclError::Malformed(_))), "{error:?}");
         }
-        assert!(from_text(b"user:root:r--", &Accounts::default()).is_ok());
+        assert!(from_text(b"user:root:r--", Kind::Access, &Accounts::default()).is_ok());
     }
 }

@@ -33,6 +33,8 @@ pub fn cat(name: &str, file: &File, path: &str) -> Result<Output, SourceError> {
 #[derive(Debug)]
 pub struct Squashfs {
     tar: Tar<Output>,
+    /// The first path with an attribute whose name cannot be told from its value.
+    unclear: Option<String>,
 }
 
 impl Squashfs {
@@ -45,14 +47,25 @@ impl Squashfs {
         let arguments = ["--root-becomes", ".", "/proc/self/fd/0"];
         let output = subprocess::start("sqfs2tar", "squashfs-tools-ng", &arguments, file, name)?;
         Ok(Squashfs {
-            tar: Tar::new(name, output, limits),
+            unclear: None,
+            tar: Tar::new(name, output, limits).with_raw_names(),
         })
     }
 }
 
 impl Source for Squashfs {
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError> {
-        self.tar.next_entry()
+        let entry = self.tar.next_entry()?;
+        if let Some(entry) = &entry
+            && self.unclear.is_none()
+            && entry
+                .meta
+                .xattrs()
+                .any(|(name, value)| is_unclear(name, value))
+        {
+            self.unclear = Some(entry.path.to_string());
+        }
+        Ok(entry)
     }
 
     fn name(&self) -> &str {
@@ -62,6 +75,19 @@ impl Source for Squashfs {
     fn notes(&mut self) -> Vec<String> {
         // What it could not put into a tar archive, such as sockets.
         let said = self.tar.input_mut().said();
-        said.map(|line| format!("sqfs2tar: {line}")).collect()
+        let mut notes: Vec<String> = said.map(|line| format!("sqfs2tar: {line}")).collect();
+        if let Some(path) = self.unclear.take() {
+            notes.push(format!(
+                "{path}: an attribute has an = in its value or in its name: sqfs2tar does not tell, and it is taken for the value's; \
+                 bake the mounted image if names have one"
+            ));
+        }
+        notes
     }
+}
+
+/// Whether an attribute may have a longer name: sqfs2tar writes `NAME=VALUE` and escapes nothing. Only names in
+/// these namespaces are free.
+fn is_unclear(name: &[u8], value: &[u8]) -> bool {
+    (name.starts_with(b"user.") || name.starts_with(b"trusted.")) && value.contains(&b'=')
 }

@@ -30,6 +30,10 @@ pub struct Tar<R> {
     entries_left: u64,
     limits: Limits,
     ended: bool,
+    /// The writer escapes nothing in the names of attributes.
+    raw_names: bool,
+    /// A dump of GNU tar's incremental form went by.
+    is_incremental: bool,
 }
 
 impl<R> std::fmt::Debug for Tar<R> {
@@ -52,6 +56,8 @@ struct Announced {
 /// An entry's headers put together.
 struct Merged {
     path: EntryPath,
+    /// The name ends with a slash, which in old formats is all that says "directory".
+    ends_with_slash: bool,
     link_path: Vec<u8>,
     meta: Metadata,
     device: (u32, u32),
@@ -78,6 +84,17 @@ impl<R: Read> Tar<R> {
             entries_left: limits.entries_max,
             limits,
             ended: false,
+            raw_names: false,
+            is_incremental: false,
+        }
+    }
+
+    /// The same for a writer that escapes nothing in the names of attributes, as `sqfs2tar` does.
+    #[must_use]
+    pub fn with_raw_names(self) -> Self {
+        Tar {
+            raw_names: true,
+            ..self
         }
     }
 
@@ -216,6 +233,10 @@ impl<R: Read> Tar<R> {
         offset: u64,
     ) -> Result<Merged, SourceError> {
         let pax = &mut announced.attributes;
+        pax.name_xattrs(self.raw_names).map_err(|problem| {
+            let problem = format!("an attribute's name: {problem}");
+            self.error(problem).at(offset)
+        })?;
         let raw = pax
             .sparse
             .name
@@ -260,6 +281,7 @@ impl<R: Read> Tar<R> {
         let link_path = pax.link_path.take().or(announced.long_link.take());
         Ok(Merged {
             path,
+            ends_with_slash: raw.last() == Some(&b'/'),
             link_path: link_path.unwrap_or_else(|| header.link_path()),
             meta: Metadata {
                 mode,
@@ -292,9 +314,12 @@ impl<R: Read> Source for Tar<R> {
         })?;
         let header = Header::parse(&block).map_err(|e| self.error(e.to_string()).at(offset))?;
         let merged = self.merged(&mut announced, &header, offset)?;
-        let is_v7_directory = header.path().last() == Some(&b'/') && merged.stored_len == 0;
         let body = match header.kind() {
-            b'0' | 0 if is_v7_directory => Body::Directory,
+            b'0' | 0 | b'7' if merged.ends_with_slash && merged.stored_len == 0 => Body::Directory,
+            b'0' | 0 | b'7' | b'S' if merged.ends_with_slash => {
+                let problem = "the name is a directory's (it ends with a slash), but it has data";
+                return Err(self.error(problem).entry(&merged.path).at(offset));
+            }
             b'0' | 0 | b'7' | b'S' => {
                 let (size, segments) = self.file(&announced, &block, &merged)?;
                 if size > FILE_LEN_MAX {
@@ -313,7 +338,8 @@ impl<R: Read> Source for Tar<R> {
             b'4' => Body::Block(merged.device.0, merged.device.1),
             b'6' => Body::Fifo,
             b'5' | b'D' => {
-                // GNU's incremental dumps list the names inside; we see them anyway.
+                // GNU's incremental dumps list the names inside.
+                self.is_incremental |= header.kind() == b'D';
                 self.stream.open(merged.stored_len);
                 Body::Directory
             }
@@ -336,5 +362,13 @@ impl<R: Read> Source for Tar<R> {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        let incremental = std::mem::take(&mut self.is_incremental).then(|| {
+            "an incremental archive (tar --listed-incremental): its files are taken, the deletions it tells of are not"
+                .to_owned()
+        });
+        incremental.into_iter().collect()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use layerfmt::tree::{Metadata, Time, Xattrs};
 
 use super::EntryPath;
+use super::override_stat::{self, Override};
 use super::path::PathError;
 
 /// What an entry's name says.
@@ -60,6 +61,46 @@ pub struct Marks {
     pub metacopy: bool,
     /// This node stands for a device of this number, which in an upper would be a whiteout.
     pub device: Option<(u32, u32)>,
+    /// Owner, mode and kind that the writer could not set.
+    pub overridden: Option<Override>,
+    /// How many names the file had, as overlayfs with `index=on` keeps it.
+    pub links: Option<Links>,
+    /// overlayfs noted where the object came from.
+    pub origin: bool,
+}
+
+/// How many names a hard-linked file has in an overlay with an index: the link count of the upper's file, which
+/// counts the index too, or of the lower's, and a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// `U+N`
+    Upper(i64),
+    /// `L+N`
+    Lower(i64),
+}
+
+impl Links {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (kind, difference) = value.split_first()?;
+        let difference = std::str::from_utf8(difference).ok()?.parse().ok()?;
+        match kind {
+            b'U' => Some(Links::Upper(difference)),
+            b'L' => Some(Links::Lower(difference)),
+            _ => None,
+        }
+    }
+
+    /// How many names of the file the upper does not have; `upper` and `lower` say how many it has there.
+    #[must_use]
+    pub fn elsewhere(self, upper: u32, lower: u32) -> i64 {
+        match self {
+            // The upper's count is that of its names and the index.
+            Links::Upper(difference) => difference.saturating_add(1),
+            Links::Lower(difference) => difference
+                .saturating_add(lower.into())
+                .saturating_sub(upper.into()),
+        }
+    }
 }
 
 const PREFIXES: [&[u8]; 3] = [
@@ -75,19 +116,23 @@ const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
 
 /// Takes overlayfs' marks, and the mount's own, out of an object's attributes. Attributes which overlayfs escaped,
 /// because they belong to an overlay inside the overlay, get their own names back.
-pub fn take_marks(meta: &mut Metadata) -> Marks {
+///
+/// # Errors
+/// A mark has a value that no overlay writes.
+pub fn take_marks(meta: &mut Metadata) -> Result<Marks, String> {
     let mut marks = Marks::default();
     let Some(xattrs) = &meta.xattrs else {
-        return marks;
+        return Ok(marks);
     };
     let prefixed = |name: &[u8]| {
         let mut prefixes = PREFIXES.iter().chain(&OWN_PREFIXES);
-        prefixes.any(|prefix| name.starts_with(prefix))
+        prefixes.any(|prefix| name.starts_with(prefix)) || override_stat::rank(name).is_some()
     };
     if !xattrs.keys().any(|name| prefixed(name)) {
-        return marks;
+        return Ok(marks);
     }
     let mut kept = Xattrs::new();
+    let mut ranked = None;
     for (name, value) in xattrs.iter() {
         if let Some(own) = OWN_PREFIXES.iter().find_map(|own| name.strip_prefix(*own)) {
             if own == b"device" {
@@ -99,6 +144,14 @@ pub fn take_marks(meta: &mut Metadata) -> Marks {
                 if let Some(value) = capability {
                     kept.insert(CAPABILITY.into(), value.into());
                 }
+            }
+            continue;
+        }
+        if let Some(rank) = override_stat::rank(name) {
+            if ranked.is_none_or(|other| rank < other) {
+                ranked = Some(rank);
+                marks.overridden =
+                    Some(Override::parse(value).ok_or_else(|| unreadable(name, value))?);
             }
             continue;
         }
@@ -116,13 +169,22 @@ pub fn take_marks(meta: &mut Metadata) -> Marks {
             (b"whiteout", _) => marks.whiteout = true,
             (b"redirect", _) => marks.redirect = Some(value.clone()),
             (b"metacopy", _) => marks.metacopy = true,
-            // origin, impure, nlink, uuid, upper, protattr: overlayfs' own notes. An opaque mark
+            (b"origin", _) => marks.origin = true,
+            (b"nlink", _) => {
+                marks.links = Some(Links::parse(value).ok_or_else(|| unreadable(name, value))?);
+            }
+            // impure, uuid, upper, protattr: overlayfs' own notes. An opaque mark
             // of "x" only says that there are whiteouts in attribute form inside.
             _ => {}
         }
     }
     meta.xattrs = (!kept.is_empty()).then(|| Arc::new(kept));
-    marks
+    Ok(marks)
+}
+
+fn unreadable(name: &[u8], value: &[u8]) -> String {
+    let (name, value) = (name.escape_ascii(), value.escape_ascii());
+    format!("its attribute {name} has the value \"{value}\", which no overlay writes")
 }
 
 /// What a file had when copying its data was begun and cut short (SEMANTICS S4.8): its time and its capabilities.
@@ -193,7 +255,7 @@ mod tests {
             xattrs: Some(Arc::new(xattrs)),
             ..Metadata::default()
         };
-        let marks = take_marks(&mut meta);
+        let marks = take_marks(&mut meta).unwrap();
         let redirect = Some(b"/old"[..].into());
         assert_eq!(
             marks,
@@ -203,6 +265,8 @@ mod tests {
                 redirect,
                 metacopy: true,
                 device: Some((0, 0)),
+                origin: true,
+                ..Marks::default()
             }
         );
         let kept: Vec<&[u8]> = meta.xattrs().map(|(name, _)| name).collect();

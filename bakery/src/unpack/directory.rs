@@ -11,21 +11,26 @@ use layerfmt::tree::Time;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::{
-    ContentReader, Index, Ino, Object, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
-    Target, UnpackError, device_of, marked_xattrs,
+    ContentReader, Index, Ino, Object, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
+    S_IFREG, Target, UnpackError, device_of, marked_xattrs,
 };
 
 /// A directory being filled.
 pub(super) struct Tree<'i> {
     index: &'i Index,
     root: OwnedFd,
+    reading: Reading,
     /// Open directories, outermost first, with their inode for when they are left.
     open: Vec<(OwnedFd, Ino)>,
 }
 
 impl<'i> Tree<'i> {
     /// Makes `place`, or takes it if it is an empty directory.
-    pub(super) fn create(index: &'i Index, place: &Path) -> Result<Self, UnpackError> {
+    pub(super) fn create(
+        index: &'i Index,
+        place: &Path,
+        reading: Reading,
+    ) -> Result<Self, UnpackError> {
         let shown = place.display().to_string();
         let refused = |source: io::Error| UnpackError::Place {
             place: shown.clone(),
@@ -46,6 +51,7 @@ impl<'i> Tree<'i> {
         Ok(Tree {
             index,
             root,
+            reading,
             open: Vec::new(),
         })
     }
@@ -108,7 +114,7 @@ impl<'i> Tree<'i> {
             Some(Gid::from_raw(inode.gid)),
         )?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(inode.mode & 0o7777))?;
-        for (name, value) in marked_xattrs(self.index, ino, inode.opaque) {
+        for (name, value) in marked_xattrs(self.index, ino, self.reading, inode.opaque) {
             rustix::fs::fsetxattr(&fd, name.as_slice(), &value, XattrFlags::empty())?;
         }
         rustix::fs::futimens(&fd, &times(inode.mtime))?;
@@ -127,7 +133,7 @@ impl<'i> Tree<'i> {
         }
         let link = self.link(name)?;
         let link = Path::new(std::ffi::OsStr::from_bytes(&link));
-        for (key, value) in marked_xattrs(self.index, object.ino, false) {
+        for (key, value) in marked_xattrs(self.index, object.ino, self.reading, false) {
             rustix::fs::lsetxattr(link, key.as_slice(), &value, XattrFlags::empty())?;
         }
         rustix::fs::utimensat(parent, name, &times(inode.mtime), flags)?;
@@ -157,7 +163,7 @@ impl Target for Tree<'_> {
             rustix::fs::linkat(&self.root, first, self.parent()?, name, AtFlags::empty())?;
             return Ok(0);
         }
-        let (major, minor) = device_of(&object.inode);
+        let (major, minor) = device_of(&object.inode, self.reading);
         let device = rustix::fs::makedev(major, minor);
         match object.inode.kind() {
             S_IFDIR => {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::tar_header::{Header, pad};
 use super::{
-    ContentReader, Index, Object, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, Target,
-    Whiteouts, device_of, marked_xattrs,
+    ContentReader, Index, Object, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
+    Target, Whiteouts, device_of, marked_xattrs,
 };
 
 /// An archive being written.
@@ -13,15 +13,22 @@ pub(super) struct Archive<'a> {
     index: &'a Index,
     out: &'a mut dyn Write,
     whiteouts: Whiteouts,
+    reading: Reading,
     sockets: u64,
 }
 
 impl<'a> Archive<'a> {
-    pub(super) fn new(index: &'a Index, out: &'a mut dyn Write, whiteouts: Whiteouts) -> Self {
+    pub(super) fn new(
+        index: &'a Index,
+        out: &'a mut dyn Write,
+        whiteouts: Whiteouts,
+        reading: Reading,
+    ) -> Self {
         Archive {
             index,
             out,
             whiteouts,
+            reading,
             sockets: 0,
         }
     }
@@ -40,10 +47,15 @@ impl<'a> Archive<'a> {
     fn header<'h>(&self, path: &'h [u8], object: &Object<'_>) -> Header<'h> {
         let inode = &object.inode;
         let opaque = inode.opaque && self.whiteouts == Whiteouts::Overlayfs;
-        let xattrs = marked_xattrs(self.index, object.ino, opaque);
+        let xattrs = marked_xattrs(self.index, object.ino, self.reading, opaque);
         let records = xattrs
             .into_iter()
-            .map(|(name, value)| ([b"SCHILY.xattr.", &*name].concat(), value))
+            .map(|(name, value)| {
+                (
+                    [b"SCHILY.xattr.", &*layerfmt::pax::xattr_key(&name)].concat(),
+                    value,
+                )
+            })
             .collect();
         Header {
             path,
@@ -146,7 +158,9 @@ impl Target for Archive<'_> {
                 header.kind = b'2';
                 header.link = self.index.symlink(object.ino);
             }
-            S_IFCHR => (header.kind, header.device) = (b'3', device_of(&object.inode)),
+            S_IFCHR => {
+                (header.kind, header.device) = (b'3', device_of(&object.inode, self.reading))
+            }
             S_IFBLK => (header.kind, header.device) = (b'4', object.inode.rdev),
             S_IFIFO => header.kind = b'6',
             _ => {

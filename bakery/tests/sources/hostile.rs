@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::tree::{assert_nothing_left, everything, recipe, scratch, shell, try_bake};
+use super::tree::{assert_nothing_left, bake_as, everything, recipe, scratch, shell};
+use bakery::assemble::Reading;
 use bakery::bake::bake;
 use bakery::source::Limits;
 use bakery::source::open::{Options, open};
@@ -65,7 +66,7 @@ pub(super) fn refused(what: &str, archive: &[u8], place: &Path) -> String {
     let (input, out) = (place.join("input"), place.join("out"));
     fs::write(&input, archive).unwrap();
     fs::create_dir_all(&out).unwrap();
-    let result = try_bake(&input, None, &out.join("x.layer"));
+    let result = bake_as(Reading::Changes, &input, None, &out.join("x.layer"));
     let error = result
         .err()
         .unwrap_or_else(|| panic!("{what}: it was taken"));
@@ -237,7 +238,12 @@ fn bombs_are_bounded() {
             ..Options::default()
         };
         let mut source = open(input, &options)?;
-        bake(&mut *source, None, &recipe(&excludes), &out.join("x.layer"))
+        bake(
+            &mut *source,
+            None,
+            &recipe(&excludes, Reading::Changes),
+            &out.join("x.layer"),
+        )
     };
     // 256 MiB of zeros in some kilobytes.
     let bomb = place.join("bomb.tar.zst");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use bakery::assemble::Reading;
 use bakery::bake::{BaseStack, Recipe, Report, bake};
 use bakery::source::open::{Options, open};
 use indicatif::ProgressBar;
@@ -141,22 +142,43 @@ fn sparse(path: &Path) {
     }
 }
 
-pub fn recipe<'e>(excludes: &'e Excludes) -> Recipe<'e> {
+pub fn recipe<'e>(excludes: &'e Excludes, reading: Reading) -> Recipe<'e> {
     Recipe {
         excludes,
         options: layerfmt::Options::level(1),
         labels: Vec::new(),
-        is_whole: false,
+        reading,
+        machine: None,
         is_upload: false,
         progress: ProgressBar::hidden(),
     }
 }
 
-/// Bakes anything.
+/// Bakes anything: changes to the base, or a whole tree.
 pub fn try_bake(source: &Path, base: Option<&BaseStack>, output: &Path) -> anyhow::Result<Report> {
+    let reading = match base {
+        Some(_) => Reading::Changes,
+        None => Reading::Whole,
+    };
+    bake_as(reading, source, base, output)
+}
+
+/// Bakes changes whose base is not at hand.
+pub fn baked_changes(source: &Path, output: &Path) -> Arc<Layer> {
+    bake_as(Reading::Changes, source, None, output)
+        .unwrap_or_else(|error| panic!("{}: {error:#}", source.display()));
+    Arc::new(Layer::open(output).unwrap())
+}
+
+pub fn bake_as(
+    reading: Reading,
+    source: &Path,
+    base: Option<&BaseStack>,
+    output: &Path,
+) -> anyhow::Result<Report> {
     let excludes = Excludes::default();
     let mut source = open(source, &Options::default())?;
-    bake(&mut *source, base, &recipe(&excludes), output)
+    bake(&mut *source, base, &recipe(&excludes, reading), output)
 }
 
 pub fn baked(source: &Path, base: Option<&BaseStack>, output: &Path) -> Arc<Layer> {

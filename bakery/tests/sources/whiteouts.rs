@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::tree::{baked, dump, recipe, scratch, shell};
+use super::tree::{baked, baked_changes, dump, recipe, scratch, shell};
+use bakery::assemble::Reading;
 use bakery::bake::{BaseStack, bake};
 use bakery::source::open::{Options, open};
 use wire::exclude::Excludes;
@@ -53,7 +54,7 @@ fn three_spellings_give_one_tree() {
         let tar = "tar --format=pax --xattrs --xattrs-include='*' -cf ../archive.tar .";
         shell(tar, &tree);
         for source in [&tree, &archive] {
-            let layer = baked(source, None, &place.join("x.layer"));
+            let layer = baked_changes(source, &place.join("x.layer"));
             assert_eq!(
                 lines(&dump(&layer)),
                 expected,
@@ -79,7 +80,7 @@ fn the_stand_in_for_a_device_is_the_device_and_notes_are_dropped() {
     let tar = "tar --format=pax --xattrs --xattrs-include='*' -cf ../archive.tar .";
     shell(tar, &tree);
     for source in [&tree, &archive] {
-        let text = dump(&baked(source, None, &place.join("x.layer")));
+        let text = dump(&baked_changes(source, &place.join("x.layer")));
         assert!(!text.contains("layerfs."), "{text}");
         let line = text.lines().find(|line| line.starts_with("/null "));
         let line = line.unwrap_or_else(|| panic!("no node: {text}"));
@@ -103,7 +104,13 @@ fn whiteouts_linked_to_an_excluded_one_still_hide() {
         let excludes = Excludes::with_defaults([]).unwrap();
         let mut opened = open(&source, &Options::default()).unwrap();
         let output = place.join("x.layer");
-        let report = bake(&mut *opened, None, &recipe(&excludes), &output).unwrap();
+        let report = bake(
+            &mut *opened,
+            None,
+            &recipe(&excludes, Reading::Changes),
+            &output,
+        )
+        .unwrap();
         assert_eq!(report.excluded_count, 1, "{:?}", report.excluded);
         let text = dump(&layerfmt::Layer::open(&output).unwrap());
         assert!(
@@ -129,7 +136,7 @@ fn a_file_linked_into_an_excluded_place_keeps_its_other_name() {
         bake(
             &mut *opened,
             None,
-            &recipe(&excludes),
+            &recipe(&excludes, Reading::Changes),
             &place.join("x.layer"),
         )
     };

@@ -89,6 +89,12 @@ impl LayerFs {
                 node.listing.subdirectories.saturating_add(2)
             };
         } else if let Some(row) = node.row {
+            // The data is the lower's, and so is its length, whatever it was when the copy was made.
+            attr.size = self
+                .lower
+                .index
+                .inode(row)
+                .map_or(attr.size, |inode| inode.size);
             attr.blocks = self.lower.blocks(row, attr.size);
         }
         if let Some(kept) = lock(&node.kept).as_ref() {

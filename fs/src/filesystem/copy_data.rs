@@ -221,7 +221,7 @@ impl LayerFs {
         let stat = rustix::fs::fstat(file)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
         let own_size = u64::try_from(stat.st_size).unwrap_or(0);
-        let end = own_size.min(inode.size).min(limit);
+        let end = inode.size.min(limit);
         let mut copied = match self.spools.find(row, end) {
             Some(spool) => copy_spooled(&spool, file, end).map_err(Stop::from),
             None => self.copy_data(file, row, 0, end),
@@ -232,11 +232,11 @@ impl LayerFs {
         if copied.is_err() {
             // Give back what a full disk was filled with: the file still reads from the lower.
             let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let _ = rustix::fs::fallocate(file, hole, 0, own_size);
+            let _ = rustix::fs::fallocate(file, hole, 0, own_size.max(end));
         }
-        if copied.is_ok() && limit < own_size {
+        if copied.is_ok() && end != own_size {
             // Before the mark goes: what lies behind was not copied and must never be seen.
-            copied = rustix::fs::ftruncate(file, limit).map_err(Stop::from);
+            copied = rustix::fs::ftruncate(file, end).map_err(Stop::from);
         }
         copied
     }

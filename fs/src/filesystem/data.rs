@@ -75,11 +75,10 @@ impl LayerFs {
         let Some(node) = tree.get(id).filter(|node| node.in_upper) else {
             return lower(self.numbers.row_of(id).ok_or(Errno::STALE)?);
         };
-        let at = self.at(&tree, id, node)?;
         if let Some(row) = node.row {
-            let size = u64::try_from(at.stat()?.st_size).unwrap_or(0);
-            return Ok(Bytes::Lower { row, size });
+            return lower(row);
         }
+        let at = self.at(&tree, id, node)?;
         if node.kind != REGULAR {
             return Err(Errno::INVAL);
         }

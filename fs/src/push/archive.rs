@@ -210,7 +210,10 @@ fn header(entry: &Entry<'_>, stored: u64, records: &mut Records) -> [u8; BLOCK] 
         records.put_text("mtime", &decimal_time(entry.mtime));
     }
     for (name, value) in entry.xattrs {
-        records.put(&[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+        records.put(
+            &[b"SCHILY.xattr.", layerfmt::pax::xattr_key(name).as_slice()].concat(),
+            value,
+        );
     }
     block.sum()
 }

@@ -254,7 +254,10 @@ fn times_before_1970_and_large_owners_survive() {
         uid: u32::MAX - 1,
         gid: 3_000_000,
         mtime: (-2, 250_000_000),
-        xattrs: &[(b"user.x".to_vec(), b"a=\0c".to_vec())],
+        xattrs: &[
+            (b"user.x".to_vec(), b"a=\0c".to_vec()),
+            (b"user.a=b%".to_vec(), b"1".to_vec()),
+        ],
     };
     let mut archive = Archive::new(Vec::new());
     archive.append(&entry, &mut io::empty()).unwrap();
@@ -282,6 +285,8 @@ fn times_before_1970_and_large_owners_survive() {
     assert_eq!(get("uid"), Some((u32::MAX - 1).to_string().into_bytes()));
     assert_eq!(get("gid"), Some(b"3000000".to_vec()));
     assert_eq!(get("SCHILY.xattr.user.x"), Some(b"a=\0c".to_vec()));
+    // As GNU tar and libarchive escape what would end the key.
+    assert_eq!(get("SCHILY.xattr.user.a%3Db%25"), Some(b"1".to_vec()));
     // -1.75 s is 0.25 s after second -2.
     assert_eq!(get("mtime"), Some(b"-1.750000000".to_vec()));
     assert_eq!(entry.header().mode().unwrap(), 0o4755);

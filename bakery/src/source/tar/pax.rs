@@ -17,6 +17,10 @@ pub(crate) struct Attributes {
     pub(crate) mtime: Option<Time>,
     pub(crate) device: (Option<u32>, Option<u32>),
     pub(crate) xattrs: Xattrs,
+    /// `SCHILY.xattr.KEY` records: the value as it is, the name in the writer's own escapes.
+    schily: Xattrs,
+    /// `LIBARCHIVE.xattr.KEY` records, decoded from base64; the name is %-encoded.
+    libarchive: Xattrs,
     pub(crate) sparse: SparseRecords,
 }
 
@@ -64,17 +68,12 @@ impl Attributes {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            return self.xattr(name, value);
+        if let Some(key) = key.strip_prefix(b"SCHILY.xattr.") {
+            return noted(&mut self.schily, key, value);
         }
-        if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-            // libarchive writes both spellings; the other one is the exact one.
-            let name = percent_decoded(name).ok_or("the name is not properly %-encoded")?;
-            if !self.xattrs.contains_key(&*name) {
-                let value = base64_decoded(value).ok_or("the value is not base64")?;
-                self.xattr(&name, &value)?;
-            }
-            return Ok(());
+        if let Some(key) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            let value = base64_decoded(value).ok_or("the value is not base64")?;
+            return noted(&mut self.libarchive, key, &value);
         }
         match key {
             b"path" => self.path = text(value)?,
@@ -91,8 +90,8 @@ impl Attributes {
             }
             b"SCHILY.devmajor" => self.device.0 = natural32(value)?,
             b"SCHILY.devminor" => self.device.1 = natural32(value)?,
-            b"SCHILY.acl.access" => self.acl(b"system.posix_acl_access", value)?,
-            b"SCHILY.acl.default" => self.acl(b"system.posix_acl_default", value)?,
+            b"SCHILY.acl.access" => self.acl(acl::Kind::Access, value)?,
+            b"SCHILY.acl.default" => self.acl(acl::Kind::Default, value)?,
             b"RHT.security.selinux" => self.selinux(value)?,
             b"GNU.sparse.major" => self.sparse.major = natural(value)?,
             b"GNU.sparse.minor" => self.sparse.minor = natural(value)?,
@@ -102,6 +101,30 @@ impl Attributes {
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => self.sparse_number(key, value)?,
             b"GNU.sparse.map" => self.sparse.numbers = map(value)?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Gives the attributes their names, when all records of the entry were read.
+    ///
+    /// libarchive writes each attribute twice, with the same %-encoded name. GNU tar writes it once and escapes
+    /// `%` and `=` alone. A writer with `raw_names` escapes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with which name.
+    pub(crate) fn name_xattrs(&mut self, raw_names: bool) -> Result<(), String> {
+        let mut schily = std::mem::take(&mut self.schily);
+        for (key, value) in std::mem::take(&mut self.libarchive) {
+            let wrong = || format!("\"{}\" is not properly %-encoded", key.escape_ascii());
+            let name = percent_decoded(&key).ok_or_else(wrong)?;
+            let exact = schily.remove(&key);
+            self.xattr(&name, &exact.unwrap_or(value))?;
+        }
+        for (key, value) in schily {
+            match raw_names {
+                true => self.xattr(&key, &value)?,
+                false => self.xattr(&layerfmt::pax::xattr_name(&key), &value)?,
+            }
         }
         Ok(())
     }
@@ -117,20 +140,17 @@ impl Attributes {
                 "attribute values have at most {XATTR_VALUE_LEN_MAX} bytes"
             ));
         }
-        if self.xattrs.len() >= XATTRS_PER_INODE_MAX {
-            return Err(format!("more than {XATTRS_PER_INODE_MAX} attributes"));
-        }
-        self.xattrs.insert(name.into(), value.into());
+        noted(&mut self.xattrs, name, value)?;
         self.xattrs.remove(&*acl::Named::placeholder(name));
         Ok(())
     }
 
-    fn acl(&mut self, name: &[u8], text: &[u8]) -> Result<(), String> {
-        // An exact copy of the attribute wins over its text form.
-        if text.is_empty() || self.xattrs.contains_key(name) {
+    fn acl(&mut self, kind: acl::Kind, text: &[u8]) -> Result<(), String> {
+        let name = kind.attribute();
+        if text.is_empty() {
             return Ok(());
         }
-        match acl::from_text(text, &Accounts::default()) {
+        match acl::from_text(text, kind, &Accounts::default()) {
             Ok(Some(value)) => self.xattr(name, &value),
             Ok(None) => Ok(()),
             Err(acl::AclError::Unknown(_)) => {
@@ -144,9 +164,6 @@ impl Attributes {
     }
 
     fn selinux(&mut self, label: &[u8]) -> Result<(), String> {
-        if self.xattrs.contains_key(&b"security.selinux"[..]) {
-            return Ok(());
-        }
         // The kernel keeps the label with its final NUL; the archive without.
         let mut value = label.to_vec();
         if value.last() != Some(&0) {
@@ -165,6 +182,15 @@ impl Attributes {
             .push(natural(value)?.ok_or("empty number")?);
         Ok(())
     }
+}
+
+/// Notes an attribute, up to the bound on their number.
+fn noted(xattrs: &mut Xattrs, name: &[u8], value: &[u8]) -> Result<(), String> {
+    if xattrs.len() >= XATTRS_PER_INODE_MAX {
+        return Err(format!("more than {XATTRS_PER_INODE_MAX} attributes"));
+    }
+    xattrs.insert(name.into(), value.into());
+    Ok(())
 }
 
 /// The first record of `data`: key, value, and what follows.
@@ -362,14 +388,34 @@ mod tests {
         attributes
             .extend(b"36 LIBARCHIVE.xattr.user.%61=AAEC/w\n")
             .unwrap();
+        attributes.name_xattrs(false).unwrap();
         assert_eq!(
             attributes.xattrs.get(&b"user.a"[..]).map(|v| &**v),
             Some(&[0, 1, 2, 255][..])
         );
         attributes.extend(b"26 SCHILY.xattr.user.a=x\0\n").unwrap();
+        attributes.name_xattrs(false).unwrap();
         assert_eq!(
             attributes.xattrs.get(&b"user.a"[..]).map(|v| &**v),
             Some(&b"x\0"[..])
         );
+    }
+
+    #[test]
+    fn names_are_decoded_as_their_writer_encoded_them() {
+        let names = |records: &[u8], raw_names| {
+            let mut attributes = Attributes::default();
+            attributes.extend(records).unwrap();
+            attributes.name_xattrs(raw_names).unwrap();
+            let names = attributes.xattrs.into_keys();
+            names
+                .map(|name| name.escape_ascii().to_string())
+                .collect::<Vec<_>>()
+        };
+        let gnu = b"27 SCHILY.xattr.a%3Db%25=1\n";
+        assert_eq!(names(gnu, false), ["a=b%"]);
+        assert_eq!(names(gnu, true), ["a%3Db%25"]);
+        let both = b"29 LIBARCHIVE.xattr.%C3=AA==\n23 SCHILY.xattr.%C3=xx\n";
+        assert_eq!(names(both, false), ["\\xc3"]);
     }
 }

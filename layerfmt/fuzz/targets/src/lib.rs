@@ -3,7 +3,7 @@
 //! `layerfmt/fuzz/fuzz_targets/` gives them to libFuzzer (`cargo +nightly fuzz run open_layer`);
 //! `tests/smoke.rs` drives the same functions on stable over a seeded corpus and mutations of it.
 
-use bakery::assemble::{Contents, assemble};
+use bakery::assemble::{Contents, Reading, assemble};
 use bakery::exclude::Excludes;
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
@@ -163,7 +163,9 @@ pub fn tar_ingest(bytes: &[u8]) {
     };
     let mut tar = Tar::new("fuzz", bytes, limits);
     let excludes = Excludes::default();
-    if let Ok(assembly) = assemble(&mut tar, &excludes, &mut Sum, &|| Ok(Accounts::default())) {
+    let below = || Ok(Accounts::default());
+    let changes = Reading::Changes;
+    if let Ok(assembly) = assemble(&mut tar, changes, &excludes, &mut Sum, &below) {
         let _ = bakery::overlay::standing_alone(assembly);
     }
 }

@@ -126,7 +126,8 @@ fn layers() -> Vec<Vec<u8>> {
         excludes: &excludes,
         options: layerfmt::Options::level(3),
         labels: vec![("message".into(), "fuzz".into())],
-        is_whole: false,
+        reading: bakery::assemble::Reading::Changes,
+        machine: None,
         progress: indicatif::ProgressBar::hidden(),
     };
     let options = bakery::source::open::Options::default();

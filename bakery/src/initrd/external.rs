@@ -1,0 +1,95 @@
+//! Modules that did not come with the kernel: those of DKMS and of vendors, in `updates/`, `extra/` or `weak-updates/`.
+//!
+//! They stand beside the kernel's own directories, so a list of these does not name them: a driver is known by the
+//! symbols that it asks the kernel for.
+
+/// Directories of `/lib/modules/RELEASE`, the one that wins first.
+const DIRECTORIES: &[&str] = &["updates/", "extra/", "weak-updates/"];
+/// What every driver of a network card calls, one way or another.
+const NETWORK_SYMBOLS: &[&str] = &[
+    "register_netdev",
+    "register_netdevice",
+    "alloc_etherdev_mqs",
+    "alloc_netdev_mqs",
+    "usbnet_probe",
+];
+/// What every driver of a disk calls, one way or another.
+const STORAGE_SYMBOLS: &[&str] = &[
+    "scsi_add_host_with_dma",
+    "scsi_host_alloc",
+    "ata_host_activate",
+    "ahci_host_activate",
+    "blk_mq_alloc_disk",
+    "__blk_mq_alloc_disk",
+    "__blk_alloc_disk",
+    "device_add_disk",
+    "nvme_init_ctrl",
+];
+
+/// How strongly a module is preferred to others of its name; the kernel's own come last.
+#[must_use]
+pub fn rank(path: &str) -> usize {
+    let place = DIRECTORIES.iter().position(|start| path.starts_with(start));
+    place.unwrap_or(DIRECTORIES.len())
+}
+
+/// Whether a module did not come with the kernel.
+#[must_use]
+pub fn is_external(path: &str) -> bool {
+    rank(path) < DIRECTORIES.len()
+}
+
+/// Where a module of `path` would stand in the kernel's own tree: `updates/drivers/net/x.ko` in `drivers/net`.
+#[must_use]
+pub fn place_in_kernel(path: &str) -> &str {
+    let mut starts = DIRECTORIES.iter().chain(&["kernel/"]);
+    starts
+        .find_map(|start| path.strip_prefix(start))
+        .unwrap_or(path)
+}
+
+/// What an external module drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Driver {
+    /// A network card.
+    pub network: bool,
+    /// A disk.
+    pub storage: bool,
+}
+
+/// Finds out what a module drives by the names in it.
+#[must_use]
+pub fn driver(module: &[u8]) -> Driver {
+    let mut driver = Driver {
+        network: false,
+        storage: false,
+    };
+    // The names of symbols stand in a table of texts, each ended by a NUL.
+    for text in module.split(|byte| *byte == 0) {
+        let is = |names: &[&str]| names.iter().any(|name| name.as_bytes() == text);
+        driver.network |= is(NETWORK_SYMBOLS);
+        driver.storage |= is(STORAGE_SYMBOLS);
+    }
+    driver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_are_known_by_what_they_ask_for() {
+        let network = driver(b"\x7fELF\0printk\0register_netdev\0");
+        assert_eq!((network.network, network.storage), (true, false));
+        let disk = driver(b"\0scsi_host_alloc\0");
+        assert_eq!((disk.network, disk.storage), (false, true));
+        let other = driver(b"\0drm_dev_register\0unregister_netdevice\0");
+        assert_eq!((other.network, other.storage), (false, false));
+        assert!(rank("updates/dkms/a.ko") < rank("weak-updates/a.ko"));
+        assert!(rank("extra/a.ko") < rank("kernel/drivers/a.ko"));
+        assert_eq!(
+            place_in_kernel("updates/drivers/net/ethernet/a.ko"),
+            "drivers/net/ethernet/a.ko"
+        );
+    }
+}

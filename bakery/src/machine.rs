@@ -1,0 +1,138 @@
+//! What belongs to one machine, in a tree that many machines boot.
+//!
+//! A tree that was installed on a machine names its disks, its cards and itself. `import` makes such a tree one that
+//! a fleet can share: [`identity`] leaves the machine's identity empty and sees to it that no boot is a first boot,
+//! [`mounts`] masks what waits for a disk, and [`checks`] says what else is one machine's.
+
+pub mod checks;
+pub mod identity;
+pub mod mounts;
+mod view;
+
+use std::collections::HashMap;
+
+use layerfmt::tree::{Kind, ROOT, Tree};
+use wire::exclude::Excludes;
+
+use crate::assemble::Contents;
+use crate::source::{Data, EntryPath};
+
+use self::view::View;
+
+/// Longest file that is looked into.
+pub const FILE_LEN_MAX: usize = 64 << 10;
+
+/// The files of a tree that are looked into, by path, each up to [`FILE_LEN_MAX`].
+pub type Files = HashMap<Box<[u8]>, Vec<u8>>;
+
+/// What to do with what belongs to one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Leave `etc/fstab` and `etc/crypttab` as they are.
+    pub keep_fstab: bool,
+}
+
+/// What was done to a tree, and what is left to somebody.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What was done without harm to anybody.
+    pub notes: Vec<String>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// Whether the file at `path` is looked into.
+#[must_use]
+pub fn is_read(path: &EntryPath) -> bool {
+    let path = path.as_bytes();
+    mounts::TABLES
+        .iter()
+        .any(|table| table.path.as_bytes() == path)
+        || checks::is_read(path)
+}
+
+/// Makes a whole tree one that many machines boot.
+///
+/// # Errors
+/// What is written cannot be stored, or the tree grows too large.
+pub fn prepare<C: Contents>(
+    tree: &mut Tree<C::Content>,
+    files: &mut Files,
+    excludes: &Excludes,
+    contents: &mut C,
+    choice: Choice,
+) -> anyhow::Result<Said> {
+    let mut said = Said::default();
+    let mut writing = Writing { tree, contents };
+    for table in mounts::TABLES {
+        let Some(text) = files.get(table.path.as_bytes()) else {
+            continue;
+        };
+        let masked = mounts::mask(table, text);
+        if masked.lines.is_empty() {
+            continue;
+        }
+        said.warnings
+            .extend(mounts::said(table, &masked.lines, choice.keep_fstab));
+        if !choice.keep_fstab {
+            writing.rewrite(table.path, &masked.text)?;
+            files.insert(table.path.as_bytes().into(), masked.text);
+        }
+    }
+    identity::prepare(&mut writing, excludes, &mut said)?;
+    let view = View::new(writing.tree, files);
+    said.warnings.extend(checks::findings(&view)?);
+    Ok(said)
+}
+
+/// A tree, and what takes the bytes of files that are added to it.
+struct Writing<'w, C: Contents> {
+    tree: &'w mut Tree<C::Content>,
+    contents: &'w mut C,
+}
+
+impl<C: Contents> Writing<'_, C> {
+    fn store(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<C::Content> {
+        let size = bytes.len() as u64;
+        let mut reader = bytes;
+        let data = Data {
+            size,
+            segments: if size == 0 {
+                Vec::new()
+            } else {
+                vec![(0, size)]
+            },
+            reader: &mut reader,
+        };
+        let path = EntryPath::parse(path.as_bytes())?;
+        self.contents.take("bakery", &path, data)
+    }
+
+    /// Gives the regular file at `path` other bytes.
+    fn rewrite(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(id) = self.tree.resolve(path.as_bytes()) else {
+            return Ok(());
+        };
+        let content = self.store(path, bytes)?;
+        if let Some(node) = self.tree.node_mut(id)
+            && matches!(node.kind, Kind::File(_))
+        {
+            node.kind = Kind::File(content);
+        }
+        Ok(())
+    }
+
+    fn is_directory(&self, path: &str) -> bool {
+        let id = self.tree.resolve(path.as_bytes());
+        id.is_some_and(|id| self.tree.directory(id).is_some())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = match parent {
+            "" => Some(ROOT),
+            parent => self.tree.resolve(parent.as_bytes()),
+        };
+        parent.is_some_and(|id| self.tree.child(id, name.as_bytes()).is_some())
+    }
+}

@@ -1,0 +1,217 @@
+//! The identity of one machine: the tree has none, and yet no boot is a first boot.
+//!
+//! systemd takes a missing `etc/machine-id` for a first boot, and then enables every unit that a preset does not
+//! disable. An empty one is only filled in. `etc/.updated` and `var/.updated` say which `/usr` their
+//! directories were last brought up to date for; without them the units that do so run at every boot.
+
+use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, Time};
+use wire::exclude::Excludes;
+
+use super::{Said, Writing};
+use crate::assemble::Contents;
+
+const MACHINE_ID: &str = "etc/machine-id";
+const DBUS_MACHINE_ID: &str = "var/lib/dbus/machine-id";
+/// Where SSH keeps host keys: everywhere, and in ALT.
+const HOST_KEYS: &[&str] = &["etc/ssh", "etc/openssh"];
+/// Units that need host keys.
+const SSH_UNITS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
+const UNIT_DIRECTORIES: &[&str] = &[
+    "etc/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
+const HOST_KEYS_UNIT: &str = "layerfs-host-keys.service";
+/// Makes the host keys of a machine that has none. The distributions' own units go first; Debian's runs at a first boot
+/// only.
+const HOST_KEYS_UNIT_TEXT: &str = "\
+# Written by bakery import: the host keys of the machine that was imported stay out.
+[Unit]
+Description=Make the SSH host keys of this machine
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+ConditionPathExistsGlob=!/etc/openssh/ssh_host_*_key
+ConditionPathIsReadWrite=/etc
+After=sshd-keygen.service sshd-keygen.target sshdgenkeys.service
+Before=ssh.service sshd.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -A
+";
+
+/// Leaves the machine's identity empty, unless the excludes let it in. Trees without systemd, or without users of
+/// their own, stay as they are: the latter are filled at their first boot.
+pub(super) fn prepare<C: Contents>(
+    writing: &mut Writing<'_, C>,
+    excludes: &Excludes,
+    said: &mut Said,
+) -> anyhow::Result<()> {
+    if excludes.pattern_for(MACHINE_ID.as_bytes(), false).is_none() || !writing.is_directory("etc")
+    {
+        return Ok(());
+    }
+    let has_systemd = ["usr/lib/systemd/systemd", "lib/systemd/systemd"]
+        .iter()
+        .any(|path| writing.has(path));
+    if has_systemd && writing.has("etc/passwd") {
+        if !writing.has(MACHINE_ID) {
+            let node = writing.file(MACHINE_ID, 0o444, b"", None)?;
+            writing.put(MACHINE_ID, node)?;
+        }
+        for directory in ["etc", "var"] {
+            stamp(writing, directory)?;
+        }
+        said.notes.push(format!(
+            "{MACHINE_ID} is empty: every machine gets its own number, and no boot is a first boot"
+        ));
+    }
+    if writing.is_directory("var/lib/dbus")
+        && writing.has(MACHINE_ID)
+        && !writing.has(DBUS_MACHINE_ID)
+    {
+        let kind = Kind::Symlink(format!("/{MACHINE_ID}").into_bytes().into());
+        let meta = Metadata {
+            mode: 0o777,
+            mtime: writing.time_of("var/lib/dbus"),
+            ..Metadata::default()
+        };
+        writing.put(DBUS_MACHINE_ID, Node { meta, kind })?;
+    }
+    host_keys(writing, has_systemd, said)
+}
+
+/// Says that `directory` was brought up to date for the tree's `/usr`.
+fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> anyhow::Result<()> {
+    if !writing.is_directory(directory) || !writing.is_directory("usr") {
+        return Ok(());
+    }
+    let path = format!("{directory}/.updated");
+    let usr = writing.time_of("usr");
+    let nanoseconds = i128::from(usr.sec) * 1_000_000_000 + i128::from(usr.nsec);
+    let text = format!(
+        "# Written by bakery import: /{directory} was updated for a /usr of this modification time.\nTIMESTAMP_NSEC={nanoseconds}\n"
+    );
+    let node = writing.file(&path, 0o644, text.as_bytes(), Some(usr))?;
+    writing.put(&path, node)
+}
+
+/// Host keys stay out; somebody must make others.
+fn host_keys<C: Contents>(
+    writing: &mut Writing<'_, C>,
+    has_systemd: bool,
+    said: &mut Said,
+) -> anyhow::Result<()> {
+    let has_server = ["usr/sbin/sshd", "usr/bin/sshd"]
+        .iter()
+        .any(|path| writing.has(path));
+    let are_there = HOST_KEYS
+        .iter()
+        .any(|directory| writing.has_host_key(directory));
+    if !has_server || are_there || !writing.has("usr/bin/ssh-keygen") {
+        return Ok(());
+    }
+    let units: Vec<&str> = SSH_UNITS
+        .iter()
+        .copied()
+        .filter(|unit| {
+            let mut places = UNIT_DIRECTORIES.iter();
+            places.any(|directory| writing.has(&format!("{directory}/{unit}")))
+        })
+        .collect();
+    if !has_systemd || units.is_empty() {
+        if writing.has("etc/init.d/ssh") {
+            said.warnings.push(
+                "etc/ssh: the host keys stay out, and etc/init.d/ssh makes none: run ssh-keygen -A before it, or keep them with --exclude '!/etc/ssh/ssh_host_*'"
+                    .to_owned(),
+            );
+        }
+        return Ok(());
+    }
+    let unit = format!("etc/systemd/system/{HOST_KEYS_UNIT}");
+    let node = writing.file(&unit, 0o644, HOST_KEYS_UNIT_TEXT.as_bytes(), None)?;
+    writing.put(&unit, node)?;
+    for user in units {
+        let link = Node {
+            meta: Metadata {
+                mode: 0o777,
+                mtime: writing.time_of("etc"),
+                ..Metadata::default()
+            },
+            kind: Kind::Symlink(format!("../{HOST_KEYS_UNIT}").into_bytes().into()),
+        };
+        writing.put(
+            &format!("etc/systemd/system/{user}.wants/{HOST_KEYS_UNIT}"),
+            link,
+        )?;
+    }
+    said.notes.push(format!(
+        "etc/ssh: the host keys stay out; {HOST_KEYS_UNIT} makes each machine's own before SSH starts, where it has none"
+    ));
+    Ok(())
+}
+
+impl<C: Contents> Writing<'_, C> {
+    fn time_of(&self, path: &str) -> Time {
+        let node = self
+            .tree
+            .resolve(path.as_bytes())
+            .and_then(|id| self.tree.node(id));
+        node.map(|node| node.meta.mtime).unwrap_or_default()
+    }
+
+    /// A regular file of root; its time is `etc`'s unless another is given.
+    fn file(
+        &mut self,
+        path: &str,
+        mode: u16,
+        bytes: &[u8],
+        time: Option<Time>,
+    ) -> anyhow::Result<Node<C::Content>> {
+        let meta = Metadata {
+            mode,
+            mtime: time.unwrap_or_else(|| self.time_of("etc")),
+            ..Metadata::default()
+        };
+        let kind = Kind::File(self.store(path, bytes)?);
+        Ok(Node { meta, kind })
+    }
+
+    /// Puts a node in its place, which others may have had before; makes the directories on the way.
+    fn put(&mut self, path: &str, node: Node<C::Content>) -> anyhow::Result<()> {
+        let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut at = ROOT;
+        for part in parents.split('/').filter(|part| !part.is_empty()) {
+            at = match self.tree.child(at, part.as_bytes()) {
+                Some(Child::Node(id)) => id,
+                _ => self.directory(at, part)?,
+            };
+        }
+        self.tree.insert(at, Name::new(last.as_bytes())?, node)?;
+        Ok(())
+    }
+
+    fn directory(&mut self, parent: NodeId, name: &str) -> anyhow::Result<NodeId> {
+        let meta = Metadata {
+            mode: 0o755,
+            mtime: self.time_of("etc"),
+            ..Metadata::default()
+        };
+        let kind = Kind::Directory(Directory::default());
+        Ok(self
+            .tree
+            .insert(parent, Name::new(name.as_bytes())?, Node { meta, kind })?)
+    }
+
+    fn has_host_key(&self, directory: &str) -> bool {
+        let Some(id) = self
+            .tree
+            .resolve(directory.as_bytes())
+            .filter(|id| self.tree.directory(*id).is_some())
+        else {
+            return false;
+        };
+        let mut names = self.tree.entries(id).map(|(name, _)| name.as_bytes());
+        names.any(|name| name.starts_with(b"ssh_host_") && name.ends_with(b"_key"))
+    }
+}

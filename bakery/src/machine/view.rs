@@ -1,0 +1,57 @@
+//! A tree that is still being made, as one that can be looked at.
+
+use anyhow::{Result, anyhow};
+use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
+
+use super::Files;
+use crate::initrd::system_tree::{Node, SystemTree};
+
+/// The tree, and the files of it that were looked into.
+pub(super) struct View<'v, C> {
+    tree: &'v Tree<C>,
+    files: &'v Files,
+}
+
+impl<'v, C> View<'v, C> {
+    pub(super) fn new(tree: &'v Tree<C>, files: &'v Files) -> Self {
+        Self { tree, files }
+    }
+
+    fn find(&self, path: &str) -> Option<NodeId> {
+        self.tree
+            .resolve(path.as_bytes())
+            .filter(|id| path.is_empty() || *id != ROOT)
+    }
+}
+
+impl<C> SystemTree for View<'_, C> {
+    fn node(&self, path: &str) -> Result<Option<Node>> {
+        let node = self.find(path).and_then(|id| self.tree.node(id));
+        Ok(node.map(|node| match &node.kind {
+            Kind::Directory(_) => Node::Directory,
+            Kind::File(_) => Node::File,
+            Kind::Symlink(target) => Node::Link(String::from_utf8_lossy(target).into_owned()),
+            _ => Node::Other,
+        }))
+    }
+
+    fn names(&self, path: &str) -> Result<Vec<String>> {
+        let id = self
+            .find(path)
+            .ok_or_else(|| anyhow!("/{path} is not in the tree"))?;
+        let entries = self.tree.entries(id);
+        let there = entries.filter(|(_, child)| **child != Child::Whiteout);
+        Ok(there
+            .filter_map(|(name, _)| String::from_utf8(name.as_bytes().to_vec()).ok())
+            .collect())
+    }
+
+    fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        Ok(self.files.get(path.as_bytes()).cloned().unwrap_or_default())
+    }
+
+    fn modified(&self, path: &str) -> Result<i64> {
+        let node = self.find(path).and_then(|id| self.tree.node(id));
+        Ok(node.map_or(0, |node| node.meta.mtime.sec))
+    }
+}
