@@ -4,7 +4,6 @@
 //! `tests/smoke.rs` drives the same functions on stable over a seeded corpus and mutations of it.
 
 use bakery::assemble::{Contents, Reading, assemble};
-use bakery::exclude::Excludes;
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
@@ -162,7 +161,7 @@ pub fn tar_ingest(bytes: &[u8]) {
         expanded_len_max: 64 << 20,
     };
     let mut tar = Tar::new("fuzz", bytes, limits);
-    let excludes = Excludes::default();
+    let excludes = wire::exclude::Excludes::default();
     let below = || Ok(Accounts::default());
     let changes = Reading::Changes;
     if let Ok(assembly) = assemble(&mut tar, changes, &excludes, &mut Sum, &below) {

@@ -121,13 +121,14 @@ fn layers() -> Vec<Vec<u8>> {
     fs::create_dir(&source).unwrap();
     tree(&source);
     let output = place.path().join("x.layer");
-    let excludes = bakery::exclude::Excludes::default();
+    let excludes = wire::exclude::Excludes::default();
     let recipe = bakery::bake::Recipe {
         excludes: &excludes,
         options: layerfmt::Options::level(3),
         labels: vec![("message".into(), "fuzz".into())],
         reading: bakery::assemble::Reading::Changes,
         machine: None,
+        is_upload: false,
         progress: indicatif::ProgressBar::hidden(),
     };
     let options = bakery::source::open::Options::default();
