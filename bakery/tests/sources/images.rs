@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::tree::{assert_same, baked, dump, everything, run, scratch, set_xattr, shell, try_bake};
+use bakery::assemble::Reading;
 use bakery::source::Limits;
 use bakery::source::open::{Options, open};
 use wire::exclude::Excludes;
@@ -132,7 +133,7 @@ fn refusal(source: &Path, options: &Options, place: &Path) -> String {
             bakery::bake::bake(
                 &mut *source,
                 None,
-                &super::tree::recipe(&excludes),
+                &super::tree::recipe(&excludes, Reading::Whole),
                 &place.join("no.layer"),
             )
         });
@@ -183,7 +184,7 @@ fn partitions_of_disks_are_found() {
     let report = bakery::bake::bake(
         &mut *second,
         None,
-        &super::tree::recipe(&excludes),
+        &super::tree::recipe(&excludes, Reading::Whole),
         &place.join("got.layer"),
     );
     assert!(report.unwrap().entries > 10);
