@@ -10,7 +10,6 @@ use bakery::source::{Data, EntryPath, Limits};
 use layerfmt::manifest::{Head, Manifest};
 use layerfmt::trust::Envelope;
 use layerfmt::{Child, Chunk, Index, Layer, Source};
-use wire::exclude::Excludes;
 
 /// Opening a layer from hostile bytes: an error, or a layer whose every accessor answers.
 pub fn open_layer(bytes: &[u8]) {
