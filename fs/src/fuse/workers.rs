@@ -1,4 +1,4 @@
-//! Threads for reads that may have to wait long, so that the others never do.
+//! Threads for what has to be read from the disk, decoded or copied. None of it waits for the network.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
