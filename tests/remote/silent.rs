@@ -340,8 +340,15 @@ fn waits_in_a_process_of_its_own() {
     );
 }
 
+/// A program that SIGINT ends, also where these tests run in the background of a script, which ignores SIGINT.
+fn interruptible(program: PathBuf) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(program);
+    command
+}
+
 fn waiting_process(way: &str, path: &Path, other: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    interruptible(std::env::current_exe().unwrap())
         .args(["--exact", "remote::silent::waits_in_a_process_of_its_own"])
         .arg("--ignored")
         .env("LAYERFS_TEST_WAY", way)
@@ -557,7 +564,7 @@ fn s18_8_a_mount_that_is_given_up_never_comes() {
         rustix::process::Signal::TERM,
         rustix::process::Signal::KILL,
     ] {
-        let mut mount = Command::new(program("layerfs"))
+        let mut mount = interruptible(program("layerfs"))
             .args(["mount", "--keys"])
             .arg(scene.site.allowed_signers())
             .arg(format!("{}/{SYSTEM}", scene.server.url()))

@@ -95,7 +95,9 @@ fn a_reader_is_served_while_prefetch_is_on_its_way() {
     for number in 1..100 {
         let began = Instant::now();
         let wanted = piece("/fast", number);
-        let fetched = tokio::time::timeout(Duration::from_secs(3), fetch(&fetcher.inner, &wanted));
+        let fetched = async {
+            tokio::time::timeout(Duration::from_secs(3), fetch(&fetcher.inner, &wanted)).await
+        };
         let came = fetcher.run(fetched).unwrap();
         assert!(
             matches!(came, Ok(Ok(_))),
