@@ -1,5 +1,5 @@
 //! Directory listings: the lower's entries in their order, each as the merged tree has it, then
-//! what only the upper has, in an order of its own ([`Spot`]). A name keeps its place however it changes during a listing, and
+//! what only the upper has, in an order of its own ([`super::cookie::Spot`]). A name keeps its place however it changes during a listing, and
 //! names that are newer than the listing are left out.
 
 use std::os::fd::AsFd as _;
