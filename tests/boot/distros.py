@@ -17,14 +17,12 @@ import tempfile
 
 from machine import BootError, run_script
 from loop import Loop, write
-from office import CONSOLE, HERE, STATIC, TOP, call, report
+from office import CONSOLE, FIRST_BOOT, HERE, STATIC, TOP, call, report
 
 SUITES = ("bookworm", "trixie", "sid")
 KINDS = ("own", "initramfs-tools", "dracut")
 PARAMETERS = {"own": "", "initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
 OUTAGE = 60
-# What a system that was imported never says: it is no new one (a new machine id it has at every boot).
-FIRST_BOOT = r"Detected first boot|Populated /etc with preset|Applying preset policy|preset unit settings"
 EMERGENCY = r"emergency mode|emergency\.target|Emergency Shell|emergency shell"
 VERSIONS = ("uname -r; dpkg-query -W -f '${Package} ${Version}, ' systemd util-linux busybox initramfs-tools dracut-core")
 PUSHED = "Printers are on the second floor."

@@ -46,6 +46,10 @@ UNCLEAN = (r".*still in use.*", r".*did not end in.*", r".*Failed (to )?unmount.
            r".*fuse: .*(abort|fail|error).*")
 
 
+# What systemd 252 to 262 says when it takes a boot for the first one of an installation.
+FIRST_BOOT = r"Detected first boot|Populated /etc with preset|Applying preset policy|preset unit settings"
+
+
 class Site:
     """A directory with tree, store, keys, spool and logs; and the server while it runs."""
 
@@ -153,7 +157,7 @@ class Site:
         _, root = machine.run("findmnt -n -o FSTYPE /")
         if root != "fuse.layerfs":
             machine.fail(f"the root is {root}, not fuse.layerfs")
-        _, first = machine.run("journalctl -b -o cat --no-pager | grep -i 'first boot\\|preset unit settings'", check=False)
+        _, first = machine.run("journalctl -b -o cat --no-pager | grep -E '" + FIRST_BOOT + "'", check=False)
         if first.strip():
             machine.fail(f"this was a first boot:\n{first}")
         _, updates = machine.run("systemctl show --property=ConditionResult --value systemd-journal-catalog-update systemd-update-done")
