@@ -7,8 +7,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
+use crate::initrd::elf;
 use crate::initrd::system_tree::{SystemTree, resolve};
 
 /// Where the key lies that a machine pushes with.
@@ -74,6 +75,12 @@ impl Client {
         };
         let program = fs::read(&self.program)
             .with_context(|| format!("cannot read {}", self.program.display()))?;
+        if !elf::is_static(&program) {
+            let named = self.program.display();
+            bail!(
+                "{named} is not a static program, and the system may lack its libraries: `make static` builds one"
+            );
+        }
         let programs = place(tree, "usr/bin")?;
         archive.file(&format!("{programs}/layerfs"), 0o755, &program)?;
         // mount(8) looks for its helpers in /sbin, wherever that is.

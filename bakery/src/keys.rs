@@ -132,11 +132,11 @@ impl Keys {
     /// # Errors
     /// It cannot be made or read.
     pub fn push_key(&self, name: &ProfileName) -> Result<(String, ssh_key::PublicKey), KeyError> {
-        let file = self
-            .directory
-            .join(format!("push-{}-{}", name.system, name.profile));
+        // No name of a system or profile has an @: each pair has a key of its own.
+        let own = format!("push-{}@{}", name.system, name.profile);
+        let file = self.directory.join(&own);
         if !file.exists() {
-            generate(&file, &format!("push-{}-{}", name.system, name.profile))?;
+            generate(&file, &own)?;
         }
         let text =
             fs::read_to_string(&file).map_err(|source| file_error("cannot read", &file, source))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -270,4 +271,46 @@ fn the_client_of_a_system_brings_its_own_key() {
     ]));
     assert_eq!(fs::read_to_string(sshd.authorized()).unwrap(), keys);
     assert!(kitchen.file("lab", "etc/layerfs/push_key").is_none());
+}
+
+/// docs/PUSH.md, "The client inside a system": no two systems share a key, also where their names meet.
+#[test]
+fn each_system_has_a_push_key_of_its_own() {
+    let kitchen = Kitchen::new();
+    let store = kitchen.store();
+    let keys = bakery::keys::Keys::locate(None, store.to_str().unwrap()).unwrap();
+    let key = |name: &str| keys.push_key(&name.parse().unwrap()).unwrap().0;
+    assert_ne!(key("lab/a-b"), key("lab-a/b"));
+    assert_eq!(key("lab/a-b"), key("lab/a-b"));
+}
+
+/// A store that is named from here is named in full in the key's line: sshd starts the command elsewhere.
+#[test]
+fn a_client_needs_a_static_program_and_its_key_knows_the_store() {
+    let kitchen = Kitchen::new();
+    let keys = kitchen.path("authorized_keys");
+    let client = |program: &Path| {
+        let mut command = Command::new(crate::kitchen::program("bakery"));
+        command
+            .current_dir(kitchen.path("."))
+            .args(["--store", "store", "client", "kiosk", "--layerfs"])
+            .arg(program)
+            .arg("--authorized-keys")
+            .arg(&keys);
+        command
+    };
+    let refused = client(Path::new("/bin/sh")).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("not a static program"),
+        "{}",
+        text(&refused.stderr)
+    );
+    run(&mut client(Path::new("/bin/busybox")));
+    let line = fs::read_to_string(&keys).unwrap();
+    let store = format!(
+        "--store {}",
+        fs::canonicalize(kitchen.store()).unwrap().display()
+    );
+    assert!(line.contains(&store), "{line}");
 }

@@ -121,7 +121,7 @@ fn say_unknown(globals: &Globals, rights: &Rights) {
 }
 
 /// A store directory as the forced command must name it: sshd starts it elsewhere.
-fn absolute_store(store: &str) -> anyhow::Result<String> {
+pub(super) fn absolute_store(store: &str) -> anyhow::Result<String> {
     if store.contains("://") {
         return Ok(store.to_owned());
     }

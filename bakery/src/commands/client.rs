@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use indicatif::ProgressBar;
@@ -10,7 +11,7 @@ use layerfmt::Options;
 use layerfmt::manifest::{Action, ProfileName};
 use serde::Serialize;
 
-use super::authorize::allow;
+use super::authorize::{absolute_store, allow};
 use crate::assemble::Reading;
 use crate::authorize::Grant;
 use crate::bake::{BaseStack, Recipe, bake};
@@ -142,7 +143,7 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
         layers: history.layers(&head.manifest)?,
     };
     let tree = StackTree::new(
-        history.merged(&head.manifest)?.index,
+        Arc::clone(&base.merged.index),
         Box::new(history.layers(&head.manifest)?),
     );
     let staging = publisher.store().staging()?;
@@ -188,9 +189,10 @@ fn push_key(name: &ProfileName, choice: &Choice, globals: &Globals) -> Result<Pu
         .map_err(|error| anyhow!("{error}"))?;
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let spool = std::path::absolute(&choice.spool)?;
+    let store = absolute_store(globals.store()?)?;
     let grant = Grant {
         program: &program,
-        store: Some(globals.store()?),
+        store: Some(&store),
         spool: &spool,
         name: public.comment(),
         rights: &rights,
