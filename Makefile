@@ -22,6 +22,9 @@ check: ## Format, lints, documentation: no warning allowed
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 
+prose: ## Counts of prose that has to be read twice; --list names the places (.ci/prose)
+	./.ci/prose
+
 build: ## The two programs, optimised
 	$(CARGO) build --release -p layerfs -p bakery
 
@@ -236,5 +239,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages packages-long check build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
