@@ -247,7 +247,7 @@ fn s15_1_statfs_is_the_uppers() {
     );
 }
 
-/// docs/ARCHITECTURE.md: "a decoded chunk goes when as many bytes were given out as it has".
+/// docs/ARCHITECTURE.md: "A decoded chunk is evicted once all of its bytes have been returned to the kernel".
 #[test]
 fn a_chunk_that_was_read_to_its_end_is_kept_no_longer() {
     const PIECE: usize = 4096;
