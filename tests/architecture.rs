@@ -72,6 +72,9 @@ fn the_format_knows_neither_mount_nor_network() {
         "axum",
         "clap",
         "object_store",
+        "serde_json",
+        "ssh-key",
+        "wire",
         "layerfs",
         "bakery",
     ] {
@@ -101,7 +104,7 @@ fn mount_and_server_are_strangers() {
 #[test]
 fn what_both_sides_share_stands_alone() {
     let have = dependencies("wire");
-    for forbidden in ["layerfmt", "layerfs", "bakery", "tokio", "clap", "regex"] {
+    for forbidden in ["layerfs", "bakery", "tokio", "hyper", "clap", "regex"] {
         assert!(
             !have.iter().any(|d| d == forbidden),
             "wire depends on {forbidden}"

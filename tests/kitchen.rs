@@ -10,7 +10,7 @@ use bakery::history::{History, Revision};
 use bakery::keys::Keys;
 use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
-use layerfmt::manifest::{ProfileName, RevisionName};
+use wire::manifest::{ProfileName, RevisionName};
 
 /// A store with the systems `kiosk` and `lab`, and a spool.
 pub(crate) struct Kitchen {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use layerfmt::trust::Bundle;
+use wire::trust::Bundle;
 
 use crate::kitchen::{Kitchen, Running, program, run, text, wait_until};
 
@@ -239,7 +239,7 @@ fn bundles_batches_traces_and_metrics() {
     let parsed = Bundle::parse(&bundle.body).unwrap();
     let history = kitchen.history();
     let wanted = "kiosk".parse().unwrap();
-    let high_water = layerfmt::trust::HighWater::default();
+    let high_water = wire::trust::HighWater::default();
     let verified = parsed
         .verify(history.anchors(), &wanted, bakery::clock::now(), high_water)
         .unwrap();

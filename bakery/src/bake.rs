@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use layerfmt::push::Change;
 use layerfmt::tree::diff::diff;
 use layerfmt::tree::{ROOT, Tree};
 use layerfmt::writer::Base;
 use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta, Options};
+use wire::push::Change;
 
 use self::contents::Stored;
 pub use self::report::{Report, Seconds};

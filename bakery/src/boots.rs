@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use layerfmt::boot_report::{BootReport, Clock, REPORT_LEN_MAX};
-use layerfmt::manifest::ProfileName;
 use serde::Serialize;
+use wire::boot_report::{BootReport, Clock, REPORT_LEN_MAX};
+use wire::manifest::ProfileName;
 
 /// The reports' place in the spool.
 pub const DIRECTORY: &str = "boots";
@@ -134,7 +134,7 @@ impl std::fmt::Display for BootTimes {
 
 #[cfg(test)]
 mod tests {
-    use layerfmt::boot_report::Times;
+    use wire::boot_report::Times;
 
     use super::*;
 

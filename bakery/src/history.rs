@@ -11,14 +11,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use layerfmt::flatten::{MergedIndex, flatten_layers};
-use layerfmt::manifest::{
+use layerfmt::{Digest, Layer, LayerSet};
+use wire::manifest::{
     Head, Keyset, MANIFEST_LEN_MAX, Manifest, ObjectRef, ProfileName, RevisionName,
 };
-use layerfmt::trust::{
+use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, HEAD_NAMESPACE, TrustError, VerifiedHead,
     public_key_line, verify_head, verify_manifest, verify_previous,
 };
-use layerfmt::{Digest, Layer, LayerSet};
 
 use crate::clock;
 use crate::keys;

@@ -24,10 +24,10 @@ mod runner;
 mod spool;
 
 pub use arrival::{Arrival, ArrivalError};
-pub use layerfmt::push::{Ending, Progress};
 pub use records::{Origin, Request, Target, TargetError, is_name, warnings};
 pub use runner::{Baker, Outcome};
 pub use spool::{Job, Spool, State};
+pub use wire::push::{Ending, Progress};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;

@@ -13,10 +13,10 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use layerfmt::manifest::ProfileName;
-use layerfmt::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
+use wire::manifest::ProfileName;
+use wire::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
 
 pub use keyset::{amend, first, hand_over, newest, signer_of};
 pub use signer::{Signer, signing_line};

@@ -18,7 +18,7 @@ pub use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
 pub use page::{Entry, page, plain};
 pub use pxelinux::pxelinux;
 
-use layerfmt::manifest::{Manifest, ProfileName, RevisionName};
+use wire::manifest::{Manifest, ProfileName, RevisionName};
 
 use crate::clock;
 

@@ -16,12 +16,12 @@ use layerfmt::flatten::MergedIndex;
 use layerfmt::flatten::rebuild::rebuild;
 use layerfmt::layout::chunk::{Codec, Source};
 use layerfmt::source::{ChunkSource, ContentReader};
-use layerfmt::trace::PAGE_LEN;
 use layerfmt::tree::{Metadata, Tree};
 use layerfmt::writer::{Effort, LayerInfo, LayerWriter, Options};
 use layerfmt::{
     Chunk, ContentDigests, Digest, Extent, FormatError, Index, Ino, Layer, LayerRef, Meta,
 };
+use wire::trace::PAGE_LEN;
 
 pub use self::carry::carry;
 pub use self::merge::{Merged, merge};

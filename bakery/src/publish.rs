@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use layerfmt::flatten::{Input, MergedIndex, flatten};
-use layerfmt::manifest::{Head, Manifest, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
-use layerfmt::trust::{HEAD_NAMESPACE, verify_head};
 use layerfmt::{Digest, Layer};
+use wire::manifest::{Head, Manifest, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
+use wire::trust::{HEAD_NAMESPACE, verify_head};
 
 use crate::clock;
 use crate::history::{History, HistoryError, Result, Revision};

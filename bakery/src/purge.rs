@@ -11,8 +11,8 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 
 use layerfmt::Digest;
-use layerfmt::manifest::{Manifest, ObjectRef, ProfileName};
 use serde::Serialize;
+use wire::manifest::{Manifest, ObjectRef, ProfileName};
 
 use crate::history::{History, HistoryError, Result, Revision};
 use crate::publish::{Publisher, Rewritten, objects};
@@ -205,7 +205,7 @@ fn put_stack(
 /// History does not hide that it was changed. What the server says of a push stays the last paragraph.
 fn note_purge(manifest: &mut Manifest, paths: &[String]) {
     let note = format!("\n\npurged: {}", paths.join(" "));
-    if manifest.message.len() + note.len() > layerfmt::manifest::MESSAGE_LEN_MAX {
+    if manifest.message.len() + note.len() > wire::manifest::MESSAGE_LEN_MAX {
         return;
     }
     let trailer = manifest.trailer().is_some();

@@ -12,8 +12,8 @@ mod survey;
 
 use std::io::{BufRead, Read as _, Write};
 
-use layerfmt::push::{Answer, Opening, PUSH_VERSION};
 use serde::Serialize;
+use wire::push::{Answer, Opening, PUSH_VERSION};
 
 pub use command::{Command, CommandError};
 pub use frames::{FrameError, Frames};

@@ -9,9 +9,9 @@ mod object;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use layerfmt::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
-use layerfmt::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 use serde::Serialize;
+use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
+use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
 use crate::publish::objects;
 use crate::store::{Created, Entry, Key, Store, StoreError};

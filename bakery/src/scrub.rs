@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use layerfmt::check::check;
-use layerfmt::manifest::ProfileName;
 use layerfmt::{Digest, LayerSet};
 use serde::Serialize;
+use wire::manifest::ProfileName;
 
 use crate::history::{History, Result, Revision};
 use crate::publish::objects;

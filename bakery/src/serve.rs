@@ -26,10 +26,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use layerfmt::Digest;
-use layerfmt::manifest::Head;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wire::manifest::Head;
 
 use crate::boots;
 use crate::jobs::Spool;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use layerfmt::manifest::{ProfileName, RevisionName};
 use serde::Serialize;
+use wire::manifest::{ProfileName, RevisionName};
 
 use crate::clock;
 use crate::history::{History, Result, Revision};

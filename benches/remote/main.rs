@@ -26,12 +26,12 @@ use bakery::keys::{self, Keys};
 use bakery::pack::publish::{Sources, publish};
 use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
-use layerfmt::manifest::ProfileName;
-use layerfmt::trace::{BootTrace, Touch};
 use layerfmt::{Child as Entry, Index, Ino, ROOT};
 use layerfs_benches::mounted::{drop_caches, run};
 use layerfs_benches::shaper::{Link, Shaper};
 use layerfs_benches::trace::Trace;
+use wire::manifest::ProfileName;
+use wire::trace::{BootTrace, Touch};
 
 const SYSTEM: &str = "minimal";
 

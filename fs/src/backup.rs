@@ -17,9 +17,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use layerfmt::manifest::{Head, MANIFEST_LEN_MAX};
-use layerfmt::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 use layerfmt::{Digest, Index, Layer};
+use wire::manifest::{Head, MANIFEST_LEN_MAX};
+use wire::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 
 use self::part::Part;
 use crate::cache::dir::Dir;

@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 pub use address::{Address, AddressError};
 pub use archive::{Archive, Entry, Kind};
 pub use conversation::{PushError, Session, Survey, Verb};
-pub use layerfmt::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
 pub use plan::{Found, Plan, Tally};
 pub use selection::Selection;
 pub use walk::{Walk, WalkError};
 pub use wire::exclude::Excludes;
+pub use wire::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
 
 /// Where the initramfs wrote down what it mounted.
 const BOOT_NOTE: &str = "/run/layerfs/boot";

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use layerfmt::trace::{BootTrace, PAGE_LEN, Touch};
 use layerfmt::{Digest, Index, Ino};
+use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 use crate::names::Names;
 

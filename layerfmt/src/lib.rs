@@ -3,11 +3,8 @@
 //!
 //! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
 //! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
-//! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index). Beside them: [`manifest`]
-//! (what a revision is), [`trust`] (why it may be believed), and what client and server tell each other:
-//! [`push`], [`trace`], [`boot_report`].
+//! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index).
 
-pub mod boot_report;
 pub mod check;
 pub mod codec;
 pub mod compact;
@@ -19,16 +16,11 @@ pub mod index;
 pub mod layer;
 pub mod layout;
 pub mod limits;
-pub mod manifest;
 pub mod name;
-pub mod pax;
-pub mod push;
 pub mod source;
 mod sys;
-pub mod trace;
 pub mod tree;
 pub mod tree_digest;
-pub mod trust;
 pub mod writeback;
 pub mod writer;
 pub mod x86;

@@ -9,8 +9,8 @@ use bakery::keys::Keys;
 use bakery::publish::{Addition, Publisher};
 use bakery::scrub::scrub;
 use bakery::store::Store;
-use layerfmt::manifest::Action;
 use rand::{Rng as _, SeedableRng as _};
+use wire::manifest::Action;
 
 use super::world::{World, bake, files, name};
 

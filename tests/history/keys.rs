@@ -5,8 +5,8 @@ use std::process::Command;
 use bakery::cli::{Cli, run};
 use bakery::store::{Key, Store};
 use clap::Parser as _;
-use layerfmt::manifest::MANIFEST_LEN_MAX;
-use layerfmt::trust::{AllowedSigners, Bundle, Envelope, HighWater, TrustError, Verified};
+use wire::manifest::MANIFEST_LEN_MAX;
+use wire::trust::{AllowedSigners, Bundle, Envelope, HighWater, TrustError, Verified};
 
 use super::world::{World, files, name, with};
 
@@ -22,7 +22,7 @@ fn bundle(world: &World, revision: u64) -> Bundle {
         .require(&Key::head(&name("alt"), revision), 1 << 20)
         .unwrap();
     let head = Envelope::parse(&head).unwrap();
-    let record = layerfmt::manifest::Head::parse(head.payload.as_bytes()).unwrap();
+    let record = wire::manifest::Head::parse(head.payload.as_bytes()).unwrap();
     let key = Key::manifest(&record.manifest.digest);
     let manifest = store.require(&key, MANIFEST_LEN_MAX as u64).unwrap();
     let manifest = String::from_utf8(manifest.to_vec()).unwrap();
@@ -150,7 +150,7 @@ fn a_revoked_key_counts_for_nothing_until_its_heads_are_signed_anew() {
 
 fn bundle_tree(world: &World) -> layerfmt::Digest {
     let bundle = bundle(world, 1);
-    layerfmt::manifest::Manifest::parse(bundle.manifest.as_bytes())
+    wire::manifest::Manifest::parse(bundle.manifest.as_bytes())
         .unwrap()
         .tree_digest
 }

@@ -3,7 +3,7 @@
 use bakery::history::Revision;
 use bakery::pack::publish::{Sources, publish};
 use bakery::publish::Compaction;
-use layerfmt::trace::{BootTrace, Touch};
+use wire::trace::{BootTrace, Touch};
 
 use super::world::{Files, World, name, revision, with};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bakery::store::{Key, Store};
-use layerfmt::manifest::RevisionName;
+use wire::manifest::RevisionName;
 
 use super::verbs::bakery;
 use super::world::{Files, World, files, name, revision, with};

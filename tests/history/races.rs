@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use bakery::history::HistoryError;
 use bakery::publish::{Draft, Uploads};
-use layerfmt::manifest::Action;
+use wire::manifest::Action;
 
 use super::world::{files, name, shared, with};
 

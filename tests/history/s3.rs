@@ -248,8 +248,8 @@ fn servers_before_one_bucket_answer_alike() {
     let path = format!("/layers/{}.layer", layer.digest);
     for (_, server) in &servers {
         let bundle =
-            layerfmt::trust::Bundle::parse(&get(server, "/v1/bundle/kiosk/main", "0-")).unwrap();
-        let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).unwrap();
+            wire::trust::Bundle::parse(&get(server, "/v1/bundle/kiosk/main", "0-")).unwrap();
+        let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).unwrap();
         assert_eq!(head.revision, 2, "{server}");
         let whole = get(server, &path, "0-");
         assert_eq!(whole.len() as u64, layer.len);

@@ -10,9 +10,9 @@ use bakery::history::{History, HistoryError, Revision};
 use bakery::keys::{self, Keys};
 use bakery::publish::{Addition, Publisher};
 use bakery::store::Store;
-use layerfmt::manifest::{Action, ProfileName, RevisionName};
 use layerfmt::tree::{Child, Kind, Metadata, Name, Node, NodeId, ROOT, Time, diff::diff};
 use layerfmt::{Base, Content, ContentReader, LayerWriter, MergedIndex, Meta, Options, Tree};
+use wire::manifest::{Action, ProfileName, RevisionName};
 
 /// A tree as a test writes it down: path to content and mode.
 pub(crate) type Files = BTreeMap<String, (Vec<u8>, u16)>;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use layerfmt::manifest::Action;
-use layerfmt::trace::{BootTrace, Touch};
+use wire::manifest::Action;
+use wire::trace::{BootTrace, Touch};
 
 use crate::kitchen::{Kitchen, run, text, wait_until};
 

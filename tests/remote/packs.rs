@@ -2,7 +2,7 @@ use std::os::unix::fs::FileExt;
 
 use bakery::graft::Resolution;
 use bakery::publish::Addition;
-use layerfmt::manifest::Action;
+use wire::manifest::Action;
 
 use super::client::Client;
 use super::faults::{Fault, FaultServer};

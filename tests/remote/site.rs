@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use bakery::keys::{self, Keys};
 use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
-use layerfmt::manifest::ProfileName;
 use layerfmt::tree::{Child, Kind, Metadata, Node, ROOT, Tree};
 use layerfmt::writer::{Effort, LayerWriter, Options};
 use layerfmt::{Meta, Name};
+use wire::manifest::ProfileName;
 
 pub(super) const SYSTEM: &str = "kiosk";
 

@@ -1,5 +1,5 @@
-use layerfmt::manifest::Head;
-use layerfmt::trust::{Envelope, HEAD_NAMESPACE};
+use wire::manifest::Head;
+use wire::trust::{Envelope, HEAD_NAMESPACE};
 
 use super::client::Client;
 use super::faults::FaultServer;

@@ -1,9 +1,9 @@
 //! The changes of an upload, path by path, as its bake takes them.
 
 use layerfmt::Content;
-use layerfmt::push::{Change, ChangeKind};
 use layerfmt::tree::diff::diff;
 use layerfmt::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Tree};
+use wire::push::{Change, ChangeKind};
 
 use crate::assemble::Assembly;
 use crate::overlay;

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use layerfmt::Digest;
-use layerfmt::push::Change;
 use serde::{Deserialize, Serialize};
+use wire::push::Change;
 
 use crate::assemble::Excluded;
 use crate::output::length;

@@ -8,10 +8,10 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use layerfmt::push::Change;
 use layerfmt::writer::ContentHasher;
 use layerfmt::{Content, Digest, MergedIndex};
 use wire::exclude::Excludes;
+use wire::push::Change;
 
 use super::{BaseStack, changes};
 use crate::assemble::{Contents, Excluded, Reading, assemble};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::ProfileName;
+use wire::manifest::ProfileName;
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use indicatif::ProgressBar;
 use layerfmt::Options;
-use layerfmt::manifest::{Action, ProfileName};
 use serde::Serialize;
+use wire::manifest::{Action, ProfileName};
 
 use super::authorize::{absolute_store, allow};
 use crate::assemble::Reading;

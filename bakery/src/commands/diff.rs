@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::RevisionName;
+use wire::manifest::RevisionName;
 
 use super::content_diff::{self, Side};
 use crate::cli::{ANSWER_NO, Globals};

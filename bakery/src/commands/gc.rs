@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use layerfmt::manifest::RevisionName;
+use wire::manifest::RevisionName;
 
 use crate::cli::{ANSWER_NO, Globals};
 use crate::clock;

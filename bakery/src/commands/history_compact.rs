@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerfmt::manifest::ProfileName;
 use serde::Serialize;
+use wire::manifest::ProfileName;
 
 use super::published::{self, DryRun};
 use super::wording::Wording;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use layerfmt::Layer;
 use layerfmt::Options;
-use layerfmt::manifest::ProfileName;
 use serde::Serialize;
+use wire::manifest::ProfileName;
 
 use self::boot::Boot;
 use super::client;

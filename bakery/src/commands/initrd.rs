@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use layerfmt::Digest;
-use layerfmt::manifest::{Action, ObjectRef, RevisionName};
+use wire::manifest::{Action, ObjectRef, RevisionName};
 
 use crate::cli::Globals;
 use crate::initrd::kernel_image::kernel_image;

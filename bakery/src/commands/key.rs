@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use layerfmt::manifest::{Keyset, ProfileName};
-use layerfmt::trust::HEAD_NAMESPACE;
+use wire::manifest::{Keyset, ProfileName};
+use wire::trust::HEAD_NAMESPACE;
 
 use super::wording::Wording;
 use crate::cli::Globals;
@@ -121,7 +121,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 refuse_known(keyset, &name, &line)?;
                 let systems = systems.iter().map(|pattern| complete(pattern)).collect();
                 let signer = keys::signer_of(&name, &line);
-                let entry = layerfmt::manifest::Signer {
+                let entry = wire::manifest::Signer {
                     systems,
                     valid_before,
                     ..signer
@@ -362,7 +362,7 @@ fn warn_of_orphans(
 fn entry<'k>(
     keyset: &'k mut Keyset,
     name: &str,
-) -> Result<&'k mut layerfmt::manifest::Signer, KeyError> {
+) -> Result<&'k mut wire::manifest::Signer, KeyError> {
     let found = keyset.keys.iter_mut().find(|key| key.name == name);
     found.ok_or_else(|| KeyError::Keyset(format!("no key is called '{name}' (bakery key list)")))
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use layerfmt::manifest::RevisionName;
 use layerfmt::{Index, Layer, LayerSet};
+use wire::manifest::RevisionName;
 
 use crate::cli::Globals;
 use crate::history::{History, Revision};

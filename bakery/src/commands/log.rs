@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use layerfmt::manifest::{ProfileName, PushKey};
 use serde::Serialize;
+use wire::manifest::{ProfileName, PushKey};
 
 use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;

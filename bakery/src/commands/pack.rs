@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerfmt::manifest::ProfileName;
+use wire::manifest::ProfileName;
 
 use crate::cli::{ANSWER_NO, Globals};
 use crate::output;

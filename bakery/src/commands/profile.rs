@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::{ProfileName, RevisionName};
 use serde::Serialize;
+use wire::manifest::{ProfileName, RevisionName};
 
 use super::published;
 use super::wording::Wording;
@@ -71,7 +71,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             from,
             wording,
         } => {
-            let own = || ProfileName::new(&name.system, layerfmt::manifest::DEFAULT_PROFILE);
+            let own = || ProfileName::new(&name.system, wire::manifest::DEFAULT_PROFILE);
             let from = match from {
                 Some(from) => from,
                 None => RevisionName {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::{ProfileName, RevisionName};
+use wire::manifest::{ProfileName, RevisionName};
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::RevisionName;
+use wire::manifest::RevisionName;
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;

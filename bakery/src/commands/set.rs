@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use layerfmt::manifest::{Action, ProfileName};
+use wire::manifest::{Action, ProfileName};
 
 use super::published;
 use super::wording::Wording;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use layerfmt::manifest::{Manifest, RevisionName};
 use serde::Serialize;
+use wire::manifest::{Manifest, RevisionName};
 
 use crate::boots::{BootTimes, Boots};
 use crate::cli::Globals;

@@ -1,9 +1,9 @@
 //! Why a history could not be read or continued.
 
 use layerfmt::FormatError;
-use layerfmt::manifest::{RecordError, RevisionName};
 use layerfmt::tree::TreeError;
-use layerfmt::trust::TrustError;
+use wire::manifest::{RecordError, RevisionName};
+use wire::trust::TrustError;
 
 use crate::graft::Conflict;
 use crate::keys::KeyError;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use layerfmt::manifest::{Manifest, ProfileName, RevisionName};
 use layerfmt::{Digest, Layer, LayerSet, MergedIndex, Source};
+use wire::manifest::{Manifest, ProfileName, RevisionName};
 
 use super::{History, HistoryError, Result};
 use crate::store::StoreError;

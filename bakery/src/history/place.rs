@@ -6,8 +6,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 
 use layerfmt::layout::inode::S_IFLNK;
-use layerfmt::manifest::RevisionName;
 use layerfmt::{Child, Index, Ino, ROOT};
+use wire::manifest::RevisionName;
 
 /// As many symbolic links as the kernel follows in one path.
 const LINKS_MAX: usize = 40;

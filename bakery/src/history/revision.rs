@@ -1,7 +1,7 @@
 //! One revision, verified.
 
 use layerfmt::Digest;
-use layerfmt::manifest::{Head, Manifest, RevisionName};
+use wire::manifest::{Head, Manifest, RevisionName};
 
 /// One revision of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]

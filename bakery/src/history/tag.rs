@@ -1,8 +1,8 @@
 //! Names for revisions that shall be kept.
 
 use bytes::Bytes;
-use layerfmt::manifest::{ProfileName, RevisionName};
 use serde::{Deserialize, Serialize};
+use wire::manifest::{ProfileName, RevisionName};
 
 use super::{History, HistoryError, Result};
 use crate::clock;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use layerfmt::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
 use serde::{Deserialize, Serialize};
+use wire::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
 
 /// Whether this can be the name of a system or a profile.
 #[must_use]

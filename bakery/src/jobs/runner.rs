@@ -1,7 +1,7 @@
 //! One job, from running to its end. Runs in a process of its own.
 //!
 //! Published exactly once: before the first bake the newest revision is written down
-//! (`started.json`); every revision made from a job names it in the last line of its message (`layerfmt::manifest::Trailer`); so
+//! (`started.json`); every revision made from a job names it in the last line of its message (`wire::manifest::Trailer`); so
 //! a baker that takes over after a crash sees whether its forerunner got as far as the commit.
 
 use std::fs::File;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use layerfmt::Options;
-use layerfmt::manifest::{Action, ProfileName, RevisionName, Trailer};
 use serde::{Deserialize, Serialize};
+use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
 
 use super::BODY;
 use super::files;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use layerfmt::push::PatternList;
 use ulid::Ulid;
+use wire::push::PatternList;
 
 use super::BODY;
 use super::files::{self, Lock};

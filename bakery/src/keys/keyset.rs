@@ -1,8 +1,8 @@
 //! The keysets of a store: read, and continued by one version.
 
 use bytes::Bytes;
-use layerfmt::manifest::{Keyset, RECORD_FORMAT, Signer as KeysetSigner};
-use layerfmt::trust::{
+use wire::manifest::{Keyset, RECORD_FORMAT, Signer as KeysetSigner};
+use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, KEYSET_NAMESPACE, TrustError, public_key_line,
     verify_keysets,
 };

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use layerfmt::trust::{Envelope, public_key_line};
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
+use wire::trust::{Envelope, public_key_line};
 
 use super::{KeyError, file_error, public_of, unusable};
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::Store;
-use layerfmt::trust::HEAD_NAMESPACE;
 use std::process::Command;
+use wire::trust::HEAD_NAMESPACE;
 
 fn setup() -> (tempfile::TempDir, Keys) {
     let dir = tempfile::tempdir().unwrap();
@@ -83,9 +83,9 @@ fn a_key_in_the_agent_signs_as_well() {
     agent.wait().unwrap();
     assert!(added.unwrap().success());
     let signature = String::from_utf8(output.unwrap().stdout).unwrap();
-    let envelope = layerfmt::trust::Envelope::seal(b"", signature).unwrap();
+    let envelope = wire::trust::Envelope::seal(b"", signature).unwrap();
     let key = envelope.signed_by(HEAD_NAMESPACE).unwrap();
-    let line = layerfmt::trust::public_key_line(&key).unwrap();
+    let line = wire::trust::public_key_line(&key).unwrap();
     assert_eq!(line, keys.head().unwrap().public_line());
     if std::env::var_os("SSH_AUTH_SOCK").is_none() {
         assert!(without_agent.unwrap_err().to_string().contains("agent"));

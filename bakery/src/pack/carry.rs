@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use layerfmt::layout::chunk::Source;
-use layerfmt::trace::PAGE_LEN;
 use layerfmt::{Digest, FormatError, Index, Ino, Layer, MergedIndex};
+use wire::trace::PAGE_LEN;
 
 use super::{Place, Places, repoint};
 

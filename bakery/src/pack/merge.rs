@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use layerfmt::trace::{BootTrace, PAGE_LEN};
 use layerfmt::{Digest, Index, Ino};
+use wire::trace::{BootTrace, PAGE_LEN};
 
 /// Most hot pages: 256 MiB. More is no boot but a copy of the system.
 const PAGES_MAX: usize = 1 << 16;

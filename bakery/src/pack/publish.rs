@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use layerfmt::layout::chunk::Source;
-use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
-use layerfmt::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
 use layerfmt::{Digest, Index};
+use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
+use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
 
 use super::{Merged, PackError, Packed, build, merge, translate};
 use crate::history::{History, HistoryError, Revision};

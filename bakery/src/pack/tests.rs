@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use layerfmt::source::LayerSet;
-use layerfmt::trace::{BootTrace, Touch};
 use layerfmt::tree::{Kind, Node};
 use layerfmt::{Child, Name};
+use wire::trace::{BootTrace, Touch};
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! A trace of one tree told in the numbers of another: what boots touched before an update, they mostly
 //! touch after it.
 
-use layerfmt::trace::{BootTrace, PAGE_LEN, Touch};
 use layerfmt::{Child, Digest, Index, Ino, ROOT};
+use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 /// `trace`, made on `old`, as if it were made on `new`: by path; what is gone or shorter is left out.
 pub fn translate(trace: &BootTrace, old: &Index, new: &Index, tree: Digest) -> BootTrace {

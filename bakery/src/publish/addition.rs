@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use layerfmt::{Digest, Layer, MergedIndex};
+use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
 use super::{Draft, Merged, Publisher, Uploads, reference, stack};
 use crate::graft::{Graft, Resolution, Ways, graft};

@@ -1,7 +1,7 @@
 //! A boot pack taken along to the next tree, so that the first boots after a change have one too.
 
 use layerfmt::MergedIndex;
-use layerfmt::manifest::Manifest;
+use wire::manifest::Manifest;
 
 use super::{Draft, Merged, Plain, Publisher};
 use crate::history::Result;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use layerfmt::compact::{self, Keep, Plan, SectionEffort};
 use layerfmt::flatten::{Input, flatten, squash};
-use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName};
 use layerfmt::{Chunk, Digest, Layer, LayerInfo, LayerSet, MergedIndex, Meta, Options, Source};
+use wire::manifest::{Action, Manifest, ObjectRef, ProfileName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::history::{History, HistoryError, Result, Revision};
@@ -134,7 +134,7 @@ impl Publisher {
                     if revision == 0 {
                         return Ok(0);
                     }
-                    let name = layerfmt::manifest::RevisionName {
+                    let name = wire::manifest::RevisionName {
                         name: compaction.name.clone(),
                         revision: Some(revision),
                     };

@@ -2,7 +2,7 @@
 
 use layerfmt::Digest;
 use layerfmt::flatten::MergedIndex;
-use layerfmt::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
+use wire::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
 
 /// The merged index of a revision to be.
 #[derive(Debug, Clone)]

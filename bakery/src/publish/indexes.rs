@@ -6,7 +6,7 @@ use bytes::Bytes;
 use layerfmt::Digest;
 use layerfmt::flatten::MergedIndex;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::manifest::{IndexRef, ObjectRef};
+use wire::manifest::{IndexRef, ObjectRef};
 
 use super::{Draft, Merged, Plain, Publisher};
 use crate::history::{HistoryError, Result};

@@ -1,7 +1,7 @@
 //! Old contents anew, and a layer of one history on another.
 
 use layerfmt::Digest;
-use layerfmt::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
+use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
 
 use super::addition::{Grafting, Origin};
 use super::{Draft, Publisher, Uploads};

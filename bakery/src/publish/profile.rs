@@ -1,7 +1,7 @@
 //! Profiles come and go; keys are replaced.
 
 use bytes::Bytes;
-use layerfmt::manifest::{Action, Base, ProfileName, RevisionName};
+use wire::manifest::{Action, Base, ProfileName, RevisionName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::clock;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use layerfmt::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
 use layerfmt::{LayerSet, MergedIndex};
+use wire::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
 
 use super::{Draft, Publisher, Uploads, reference, stack};
 use crate::graft::{Graft, Resolution, Ways, graft};

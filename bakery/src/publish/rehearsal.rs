@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use layerfmt::flatten::MergedIndex;
-use layerfmt::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
 use serde::Serialize;
+use wire::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
 
 use super::indexes::Indexes;
 use super::{Draft, Merged, Plain, Publisher, Uploads, action_text, complete, objects};

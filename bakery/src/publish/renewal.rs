@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layerfmt::manifest::{Action, ProfileName};
+use wire::manifest::{Action, ProfileName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::clock;

@@ -1,7 +1,7 @@
 //! One revision of the middle undone.
 
 use layerfmt::Meta;
-use layerfmt::manifest::{Action, Manifest, RevisionName};
+use wire::manifest::{Action, Manifest, RevisionName};
 
 use super::pick::subject;
 use super::{Draft, Publisher, Uploads, reference};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use layerfmt::Digest;
-use layerfmt::manifest::{Head, Manifest, ObjectRef};
-use layerfmt::trust::HEAD_NAMESPACE;
+use wire::manifest::{Head, Manifest, ObjectRef};
+use wire::trust::HEAD_NAMESPACE;
 
 use super::{Draft, Merged, Publisher};
 use crate::clock;

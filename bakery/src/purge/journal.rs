@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use layerfmt::Digest;
-use layerfmt::manifest::ProfileName;
-use layerfmt::trust::{ENVELOPE_LEN_MAX, Envelope};
 use serde::{Deserialize, Serialize};
+use wire::manifest::ProfileName;
+use wire::trust::{ENVELOPE_LEN_MAX, Envelope};
 
 use super::{Request, shown};
 use crate::clock;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use layerfmt::manifest::ObjectRef;
 use layerfmt::source::OwnAndBelow;
 use layerfmt::tree::{Child, Kind, Name, NodeId, ROOT, from_index};
 use layerfmt::{Base, Content, ContentReader, Digest, Layer, LayerSet, LayerWriter, Options, Tree};
+use wire::manifest::ObjectRef;
 
 use super::scan::{Found, Scan, below};
 use super::{Line, Request, shown};

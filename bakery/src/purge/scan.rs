@@ -4,8 +4,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use layerfmt::manifest::Manifest;
 use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT, Source};
+use wire::manifest::Manifest;
 
 use super::{Line, Request};
 use crate::history::{History, HistoryError, Result};

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use layerfmt::push::{Progress, Step};
 use ulid::Ulid;
+use wire::push::{Progress, Step};
 
 use super::{ReceiveError, Receiver};
 use crate::jobs::{Job, Request, Spool, State};

@@ -2,9 +2,9 @@
 
 use std::io::{BufRead, Seek as _, Write};
 
-use layerfmt::manifest::ProfileName;
-use layerfmt::push::{Answer, LeftOut, Opening};
 use wire::exclude::Excludes;
+use wire::manifest::ProfileName;
+use wire::push::{Answer, LeftOut, Opening};
 
 use super::{Frames, ReceiveError, Receiver, Shelf, read_opening, say};
 use crate::bake;

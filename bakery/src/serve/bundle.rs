@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use layerfmt::manifest::Head;
-use layerfmt::trust::{Bundle, Envelope};
 use object_store::ObjectStore as _;
+use wire::manifest::Head;
+use wire::trust::{Bundle, Envelope};
 
 use super::Server;
 use super::heads::{self, damaged};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
-use layerfmt::manifest::{Head, Manifest};
-use layerfmt::trust::Envelope;
 use object_store::ObjectStore as _;
 use serde::Serialize;
+use wire::manifest::{Head, Manifest};
+use wire::trust::Envelope;
 
 use super::limits;
 use super::object::{ObjectError, Objects};

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use layerfmt::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
+use wire::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
 
 use super::connection::Port;
 use super::heads::{self, Profile};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use layerfmt::manifest::ProfileName;
+use wire::manifest::ProfileName;
 
 use super::limits;
 

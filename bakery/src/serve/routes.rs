@@ -13,8 +13,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use layerfmt::boot_report::{BootReport, REPORT_LEN_MAX};
 use tower_http::timeout::RequestBodyTimeoutLayer;
+use wire::boot_report::{BootReport, REPORT_LEN_MAX};
 
 use super::batch::{self, BatchError};
 use super::key::{Key, Lifetime};

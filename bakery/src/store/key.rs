@@ -3,7 +3,7 @@
 use std::fmt;
 
 use layerfmt::Digest;
-use layerfmt::manifest::ProfileName;
+use wire::manifest::ProfileName;
 
 /// Digits of a revision or version in a name: so many that names sort like numbers.
 const NUMBER_WIDTH: usize = 20;

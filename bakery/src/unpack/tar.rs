@@ -52,7 +52,7 @@ impl<'a> Archive<'a> {
             .into_iter()
             .map(|(name, value)| {
                 (
-                    [b"SCHILY.xattr.", &*layerfmt::pax::xattr_key(&name)].concat(),
+                    [b"SCHILY.xattr.", &*wire::pax::xattr_key(&name)].concat(),
                     value,
                 )
             })

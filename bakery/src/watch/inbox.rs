@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use layerfmt::manifest::DEFAULT_PROFILE;
+use wire::manifest::DEFAULT_PROFILE;
 
 use crate::jobs::{Target, is_name};
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
-use layerfmt::manifest::{Manifest, ObjectRef};
 use layerfmt::{Chunk, Digest, Layer, Source};
+use wire::manifest::{Manifest, ObjectRef};
 
 use super::part::Part;
 use super::{Backup, lock};
@@ -264,7 +264,7 @@ impl Filler<'_> {
         }
     }
 
-    fn index(&self, reference: &layerfmt::manifest::IndexRef) -> Result<(), Stop> {
+    fn index(&self, reference: &wire::manifest::IndexRef) -> Result<(), Stop> {
         if self.backup.index(&reference.digest).is_some() {
             return Ok(());
         }
@@ -347,10 +347,10 @@ impl Filler<'_> {
 
     /// Everything is here: the records, and last the mark.
     fn publish(&self, records: &Records) -> Result<(), Stop> {
-        let damaged = |error: layerfmt::trust::TrustError| Stop::Damaged(error.to_string());
+        let damaged = |error: wire::trust::TrustError| Stop::Damaged(error.to_string());
         let (bundle, head, dir) = (&records.bundle, &records.verified.head, &self.backup.dir);
         for keyset in &bundle.keysets {
-            let record = layerfmt::manifest::Keyset::parse(keyset.payload.as_bytes())
+            let record = wire::manifest::Keyset::parse(keyset.payload.as_bytes())
                 .map_err(|error| Stop::Damaged(error.to_string()))?;
             dir.write(
                 &format!("keysets/{:020}", record.version),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use layerfmt::manifest::Manifest;
+use wire::manifest::Manifest;
 
 use super::Backup;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use indicatif::HumanBytes;
-use layerfmt::boot_report::{BootReport, Clock, Counts, Times};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
+use wire::boot_report::{BootReport, Clock, Counts, Times};
 
 use crate::fetch::{BOOT_REPORT, QUESTION_PREFIX};
 use crate::status::Status;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use layerfmt::trace::BootTrace;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use wire::trace::BootTrace;
 
 use crate::fetch::QUESTION_PREFIX;
 use crate::fuse::session::ReadAhead;

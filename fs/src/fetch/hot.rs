@@ -5,7 +5,7 @@
 //! page and number of pages (u32 each) of every run; little endian.
 
 use layerfmt::Ino;
-use layerfmt::trace::PAGE_LEN;
+use wire::trace::PAGE_LEN;
 
 /// Most runs of one record: a file's in one chunk of at most 16 MiB.
 pub const RUNS_MAX: usize = 4096;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use layerfmt::trace::PAGE_LEN;
 use layerfmt::{Index, Ino};
+use wire::trace::PAGE_LEN;
 
 use crate::fetch::hot::{HotFile, PATH_LEN_MAX, RUNS_MAX};
 use crate::names::Names;

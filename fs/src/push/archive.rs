@@ -211,7 +211,7 @@ fn header(entry: &Entry<'_>, stored: u64, records: &mut Records) -> [u8; BLOCK] 
     }
     for (name, value) in entry.xattrs {
         records.put(
-            &[b"SCHILY.xattr.", layerfmt::pax::xattr_key(name).as_slice()].concat(),
+            &[b"SCHILY.xattr.", wire::pax::xattr_key(name).as_slice()].concat(),
             value,
         );
     }

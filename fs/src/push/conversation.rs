@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use layerfmt::push::{Answer, Change, Ending, LeftOut, Opening, PUSH_VERSION, PatternList, Step};
+use wire::push::{Answer, Change, Ending, LeftOut, Opening, PUSH_VERSION, PatternList, Step};
 
 use super::address::Address;
 

@@ -4,9 +4,9 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use layerfmt::push::ChangeKind;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
+use wire::push::ChangeKind;
 
 /// Longest list of names, and longest value, of extended attributes; the kernel's own bound.
 const XATTR_LEN_MAX: usize = 64 << 10;

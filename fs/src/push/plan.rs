@@ -1,6 +1,6 @@
 //! What to send of an upper, and what was found there.
 
-use layerfmt::push::ChangeKind;
+use wire::push::ChangeKind;
 
 use super::{Excludes, Selection};
 

@@ -1,9 +1,9 @@
 //! Records kept beside the chunk cache: what was seen, and enough to mount without a server.
 
-use layerfmt::manifest::IndexRef;
-use layerfmt::trust::{BUNDLE_LEN_MAX, Bundle, HighWater};
 use layerfmt::{Digest, Layer};
 use serde::{Deserialize, Serialize};
+use wire::manifest::IndexRef;
+use wire::trust::{BUNDLE_LEN_MAX, Bundle, HighWater};
 
 use super::address::Address;
 use crate::cache::dir::Dir;

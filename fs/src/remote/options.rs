@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use layerfmt::trust::AllowedSigners;
+use wire::trust::AllowedSigners;
 
 use super::address::{Address, AddressError, ServerName};
 use crate::prefetch::Policy;

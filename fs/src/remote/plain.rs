@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use layerfmt::manifest::IndexRef;
 use layerfmt::{Chunk, Index};
 use tokio::sync::OnceCell;
+use wire::manifest::IndexRef;
 
 use super::fetcher::{Inner, fetch};
 use super::index_head::index_head;

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use layerfmt::manifest::{
-    HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName,
-};
-use layerfmt::trust::{
+use wire::manifest::{HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName};
+use wire::trust::{
     AllowedSigners, BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, Envelope, HighWater, TrustError,
     Verified,
 };
@@ -77,7 +75,7 @@ impl Terms<'_> {
     /// # Errors
     /// When they were never right.
     pub fn verify_kept(&self, bundle: Bundle) -> Result<Records, TrustError> {
-        let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes())
+        let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes())
             .map_err(TrustError::Malformed)?;
         let mut name = self.name()?;
         name.revision.get_or_insert(head.revision);
@@ -196,8 +194,8 @@ impl Static<'_> {
             None => self.newest(&refs, address).await?,
         };
         let head = Envelope::parse(&head)?;
-        let record = layerfmt::manifest::Head::parse(head.payload.as_bytes())
-            .map_err(TrustError::Malformed)?;
+        let record =
+            wire::manifest::Head::parse(head.payload.as_bytes()).map_err(TrustError::Malformed)?;
         let manifest = format!("/manifests/{}", record.manifest.digest);
         let manifest = self.get(&manifest, MANIFEST_LEN_MAX).await?;
         let manifest = String::from_utf8(manifest)

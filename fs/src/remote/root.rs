@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use layerfmt::manifest::Manifest;
-use layerfmt::trust::HighWater;
 use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
+use wire::manifest::Manifest;
+use wire::trust::HighWater;
 
 use super::fetcher::{Fetcher, FetcherOptions, Keep};
 use super::index_head::index_head;
@@ -94,7 +94,7 @@ pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
 
 struct Opening<'a> {
     options: &'a RemoteOptions,
-    anchors: layerfmt::trust::AllowedSigners,
+    anchors: wire::trust::AllowedSigners,
     near: Arc<Near>,
     cache_word: Word,
     kept: Option<Kept>,
@@ -252,7 +252,7 @@ impl<'a> Opening<'a> {
         let kept = kept.or_else(|| {
             let bundle = self.kept.as_ref().and_then(Kept::bundle)?;
             // Only the newest revision is kept beside the cache.
-            let head = layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
+            let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
             address
                 .revision
                 .is_none_or(|wanted| wanted == head.revision)
@@ -302,7 +302,7 @@ impl<'a> Opening<'a> {
         Ok((records, true))
     }
 
-    fn high_water(&self, kept: Option<&layerfmt::trust::Bundle>) -> HighWater {
+    fn high_water(&self, kept: Option<&wire::trust::Bundle>) -> HighWater {
         let seen = self.kept.as_ref().map(Kept::high_water).unwrap_or_default();
         if self.options.address.revision.is_some() {
             // A fixed revision may be an old one: that is what it is for.
@@ -312,7 +312,7 @@ impl<'a> Opening<'a> {
             };
         }
         let backed_up = kept
-            .and_then(|bundle| layerfmt::manifest::Head::parse(bundle.head.payload.as_bytes()).ok())
+            .and_then(|bundle| wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok())
             .map_or(0, |head| head.revision);
         HighWater {
             revision: seen.revision.max(backed_up).max(self.options.min_revision),

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use layerfmt::boot_report::BootReport;
 use layerfmt::{Chunk, Digest, Index, Source};
 use tokio::task::AbortHandle;
+use wire::boot_report::BootReport;
 
 use super::bring::Bringer;
 use super::error::FetchError;

@@ -123,7 +123,7 @@ impl Attributes {
         for (key, value) in schily {
             match raw_names {
                 true => self.xattr(&key, &value)?,
-                false => self.xattr(&layerfmt::pax::xattr_name(&key), &value)?,
+                false => self.xattr(&wire::pax::xattr_name(&key), &value)?,
             }
         }
         Ok(())

@@ -10,7 +10,6 @@ mod bundle;
 mod chain;
 mod envelope;
 mod error;
-pub(crate) mod pattern;
 
 pub use allowed_signers::AllowedSigners;
 pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};

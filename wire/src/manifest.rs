@@ -19,8 +19,8 @@ pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
 pub use trailer::{PushKey, Trailer};
 
-use crate::Digest;
 use canonical::{INTEGER_MAX, check, check_line, check_text};
+use layerfmt::Digest;
 
 /// The version of the three record grammars.
 pub const RECORD_FORMAT: u64 = 1;

@@ -7,9 +7,9 @@ use bakery::assemble::{Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
-use layerfmt::manifest::{Head, Manifest};
-use layerfmt::trust::Envelope;
 use layerfmt::{Child, Chunk, Index, Layer, Source};
+use wire::manifest::{Head, Manifest};
+use wire::trust::Envelope;
 
 /// Opening a layer from hostile bytes: an error, or a layer whose every accessor answers.
 pub fn open_layer(bytes: &[u8]) {

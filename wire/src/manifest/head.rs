@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::canonical::{self, INTEGER_MAX, RecordError, check};
 use super::name::{self, ProfileName};
 use super::{MANIFEST_LEN_MAX, ObjectRef};
-use crate::Digest;
+use layerfmt::Digest;
 
 /// Largest head, bytes; with its envelope it fits one network packet or two.
 pub const HEAD_LEN_MAX: usize = 4096;

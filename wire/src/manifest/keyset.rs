@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canonical::{self, INTEGER_MAX, RecordError, check, check_line};
 use super::name::ProfileName;
-use crate::trust::pattern;
+use crate::pattern;
 
 /// Largest keyset, bytes.
 pub const KEYSET_LEN_MAX: usize = 256 << 10;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Digest;
 use crate::manifest::RecordError;
+use layerfmt::Digest;
 
 /// Why a record was not believed. Every variant says what to do in its message.
 #[derive(Debug, Clone, PartialEq, Eq)]

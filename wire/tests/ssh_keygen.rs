@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use layerfmt::Digest;
-use layerfmt::manifest::{Head, ObjectRef, RECORD_FORMAT};
-use layerfmt::trust::{self, AllowedSigners, Envelope, HEAD_NAMESPACE, TrustError};
 use ssh_key::PrivateKey;
+use wire::manifest::{Head, ObjectRef, RECORD_FORMAT};
+use wire::trust::{self, AllowedSigners, Envelope, HEAD_NAMESPACE, TrustError};
 
 const NOW: u64 = 1_795_414_500;
 

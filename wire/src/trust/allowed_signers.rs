@@ -10,8 +10,8 @@ use ssh_key::PublicKey;
 
 use super::envelope::public_key_line;
 use super::error::TrustError;
-use super::pattern;
 use crate::manifest::Signer;
+use crate::pattern;
 
 /// Most bytes of an `allowed_signers` file: 4096 lines of ordinary length.
 const TEXT_LEN_MAX: usize = 1 << 20;

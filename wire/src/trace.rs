@@ -7,7 +7,7 @@
 //! first page u32, pages u32). Pages are of [`PAGE_LEN`] bytes; inodes are rows of the merged index of any
 //! revision with this tree digest (rows are canonical, so recompression or a pack does not move them).
 
-use crate::{Digest, Ino};
+use layerfmt::{Digest, Ino};
 
 /// First bytes of a trace.
 pub const MAGIC: [u8; 8] = *b"LFTRACE1";

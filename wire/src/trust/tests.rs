@@ -1,6 +1,6 @@
 use super::*;
-use crate::Digest;
 use crate::manifest::{Head, Keyset, ObjectRef, RECORD_FORMAT, Signer};
+use layerfmt::Digest;
 use proptest::prelude::*;
 use ssh_key::PrivateKey;
 use ssh_key::private::{Ed25519Keypair, KeypairData};

@@ -4,8 +4,8 @@ use super::allowed_signers::AllowedSigners;
 use super::envelope::{Envelope, public_key_line};
 use super::error::TrustError;
 use super::{HEAD_NAMESPACE, KEYSET_NAMESPACE, KEYSET_PRINCIPAL};
-use crate::Digest;
 use crate::manifest::{Head, Keyset, Manifest, RevisionName, Signer};
+use layerfmt::Digest;
 
 /// The newest numbers a reader has seen, from its own storage; zero where it has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
