@@ -1,5 +1,7 @@
 //! The rules of the house that a compiler does not check.
 
+mod circles;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
