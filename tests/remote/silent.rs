@@ -266,7 +266,7 @@ fn everything_else_goes_on(mode: &str, counts: &[usize]) {
     }
 }
 
-/// "Who waits for a server holds up nobody who does not, in any number."
+/// S18.1 "A request that waits for bytes of a server blocks no request that can be answered."
 #[test]
 fn s18_1_everything_else_goes_on_while_any_number_wait() {
     everything_else_goes_on("", &[1, 2, 16, 17, 64, 500]);
@@ -400,7 +400,7 @@ fn s18_3_a_kill_ends_every_waiter_and_nothing_is_changed() {
     }
 }
 
-/// "Truncating to nothing waits for nobody", not even for a page that somebody waits for.
+/// S18.4 "Truncation to zero, removal and replacement of a file do not wait", even while a request waits for a page of it.
 #[test]
 fn s18_4_truncating_to_nothing_and_removing_wait_for_nobody() {
     let scene = Scene::new();
@@ -522,7 +522,7 @@ impl Drop for Sysctl {
     }
 }
 
-/// "With a request time-out of the kernel, who waits gets EIO before it, and the mount lives on."
+/// S18.7 "With a request timeout of the kernel a waiting request gets EIO", and the mount stays.
 #[test]
 fn s18_7_a_request_timeout_of_the_kernel_does_not_end_the_mount() {
     let scene = Scene::new();

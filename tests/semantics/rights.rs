@@ -476,7 +476,7 @@ os.chown("up", 100005, 100006)
 sys.exit(code)
 "#;
 
-/// S9.8 "An idmapped mount shows and makes objects with the owners that its map says."
+/// S9.8 "An idmapped mount shows and creates objects with the owners of its map."
 #[test]
 fn s9_8_idmapped_mounts() {
     for options in MODES {
