@@ -8,7 +8,7 @@ use std::process::Stdio;
 use super::OPENING;
 use crate::kitchen::{Kitchen, Running, run, text, upload};
 
-/// OPERATIONS.md: "names each damaged object once, and neither the layers that borrow from it nor their
+/// OPERATIONS.md: "names each damaged object once, but not the layers that borrow from it or their
 /// indexes".
 #[test]
 fn verify_blames_only_what_is_damaged() {
