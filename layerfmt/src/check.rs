@@ -11,7 +11,7 @@ use crate::layout::chunk::{Chunk, Source};
 use crate::source::{ChunkSource, ContentReader, LayerSet, OwnAndBelow};
 use crate::writer::ContentHasher;
 
-/// What a check found out.
+/// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Own chunks verified, decoded and, where digests of raw bytes exist, compared.

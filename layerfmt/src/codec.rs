@@ -15,11 +15,11 @@ use crate::x86;
 
 pub use start::decode_chunk_start;
 
-/// How hard to compress. Explicit, because zstd's own tables change strategy with the length of
-/// the input.
+/// Compression effort. Explicit, because zstd's own tables change strategy with the length of the
+/// input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// zstd level.
+    /// The zstd level.
     pub level: i32,
     /// Parameters that replace those of the level, if any.
     pub tuned: Option<Tuned>,
@@ -234,11 +234,11 @@ pub fn decode_verified_chunk(chunk: &Chunk, stored: &[u8], out: &mut Vec<u8>) ->
     Ok(())
 }
 
-/// As [`decode_chunk`], into memory that is there already: `place` has `chunk.raw_len` bytes. What
-/// it holds after an error is of no meaning.
+/// Decodes like [`decode_chunk`], into existing memory: `place` has `chunk.raw_len` bytes. Its
+/// contents are undefined after an error.
 ///
 /// # Errors
-/// As [`decode_chunk`], and [`ErrorKind::Corrupt`] if `place` has another length.
+/// The errors of [`decode_chunk`], and [`ErrorKind::Corrupt`] if `place` has another length.
 pub fn decode_chunk_into(chunk: &Chunk, stored: &[u8], place: &mut [u8]) -> Result<()> {
     verify_chunk(chunk, stored)?;
     let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
@@ -312,7 +312,7 @@ pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// How hard to compress the INDEX section.
+/// Compression effort of the INDEX section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionEffort {
     /// Small: clients wait for it.

@@ -12,7 +12,7 @@ pub const DIGEST_LEN: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Digest(pub [u8; DIGEST_LEN]);
 
-/// Why a text is not a digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParseDigestError;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a layer, in which section and at which offset.
+//! Errors of a layer: the problem, the section and the offset.
 
 use std::borrow::Cow;
 use std::fmt;

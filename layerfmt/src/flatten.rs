@@ -22,7 +22,7 @@ use crate::writer::sections;
 /// One layer of a stack to flatten.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// Its index.
+    /// The index of the layer.
     pub index: Arc<Index>,
     /// Its name and length: what borrowing its own chunks needs.
     pub layer: LayerRef,

@@ -48,23 +48,23 @@ impl Inode {
         self.mode & S_IFMT
     }
 
-    /// Whether this is a directory.
+    /// True for a directory.
     pub fn is_dir(&self) -> bool {
         self.kind() == S_IFDIR
     }
 
-    /// Whether this is a regular file.
+    /// True for a regular file.
     pub fn is_file(&self) -> bool {
         self.kind() == S_IFREG
     }
 }
 
-/// What a directory entry stands for.
+/// The target of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Child {
     /// Hides the name in lower layers.
     Whiteout,
-    /// An object.
+    /// An object, by inode number.
     Inode(Ino),
 }
 
@@ -73,7 +73,7 @@ pub enum Child {
 pub struct Dirent<'i> {
     /// The name: 1 to 255 bytes.
     pub name: &'i [u8],
-    /// What it stands for.
+    /// The target of the entry.
     pub child: Child,
     /// Position in its directory, from 0. Immutable, hence a stable readdir cookie.
     pub position: u32,

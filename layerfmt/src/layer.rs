@@ -62,7 +62,7 @@ impl Bytes {
         Ok(())
     }
 
-    /// As read by [`Bytes::read_exact_at`]; what is in memory stays where it is.
+    /// Reads like [`Bytes::read_exact_at`]; bytes in memory are borrowed.
     fn get(&self, offset: u64, len: usize) -> io::Result<Cow<'_, [u8]>> {
         if let Some(bytes) = self.slice(offset, len)? {
             return Ok(Cow::Borrowed(bytes));
@@ -93,10 +93,11 @@ impl Layer {
         Self::from_bytes(Bytes::File(open(path)?))
     }
 
-    /// As [`Layer::open`], with the file mapped: for files nobody truncates, such as a store's.
+    /// Opens a layer like [`Layer::open`], but maps the file: for files that nobody truncates, such
+    /// as those of a store.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or what is wrong with the file.
+    /// [`ErrorKind::Io`], or the fault of the file.
     pub fn map(path: &Path) -> Result<Layer> {
         let map = crate::sys::map(&open(path)?)
             .map_err(|error| FormatError::io("file", 0, "cannot map", error))?;
@@ -147,7 +148,7 @@ impl Layer {
         })
     }
 
-    /// The superblock.
+    /// The validated superblock.
     pub fn superblock(&self) -> &Superblock {
         &self.superblock
     }
@@ -165,7 +166,7 @@ impl Layer {
         }
     }
 
-    /// The index.
+    /// The validated index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
     }

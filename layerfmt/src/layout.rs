@@ -1,5 +1,5 @@
-//! What lies where in a layer file: constants and fixed records, once. `docs/FORMAT.md` explains
-//! them and a test compares its tables with this module.
+//! The layout of a layer file: constants and fixed records. `docs/FORMAT.md` explains them and a
+//! test compares its tables with this module.
 
 pub mod chunk;
 pub mod columns;

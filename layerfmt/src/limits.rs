@@ -11,7 +11,7 @@ pub const DEPTH_MAX: usize = 1024;
 pub const INODES_MAX: u32 = 1 << 24;
 /// Most directory entries (hard links make more entries than inodes).
 pub const DIRENTS_MAX: u32 = 1 << 25;
-/// Most extents.
+/// Bound on the number of extents.
 pub const EXTENTS_MAX: u32 = 1 << 27;
 /// Most chunks: 16 M of 256 KiB are 4 TiB of content.
 pub const CHUNKS_MAX: u32 = 1 << 24;

@@ -10,14 +10,14 @@ use crate::limits::NAME_LEN_MAX;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
-/// Why bytes are not a [`Name`].
+/// The reason for which bytes are not a [`Name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
     /// No bytes at all.
     Empty,
     /// More than 255 bytes.
     TooLong,
-    /// `.` or `..`.
+    /// The name `.` or `..`.
     Dots,
     /// A `/` or a NUL inside.
     ForbiddenByte,
@@ -48,7 +48,7 @@ pub fn check(bytes: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// As [`check`], for bytes known to hold no `/` and no NUL.
+/// Checks like [`check`], for bytes known to hold no `/` and no NUL.
 pub(crate) fn check_len(bytes: &[u8]) -> Result<(), NameError> {
     match bytes {
         [] => Err(NameError::Empty),

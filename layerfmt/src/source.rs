@@ -87,7 +87,8 @@ impl ChunkSource for OwnAndBelow {
     }
 }
 
-/// How many decoded chunks a [`ContentReader`] keeps: small files near each other share chunks.
+/// Number of decoded chunks in the cache of a [`ContentReader`]: neighboring small files share
+/// chunks.
 const CHUNKS_KEPT: usize = 8;
 
 /// Reads contents file by file, verifying every chunk.

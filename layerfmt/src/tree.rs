@@ -27,7 +27,7 @@ pub struct Time {
 /// Extended attributes: full name to value, in name order.
 pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
-/// What every object has.
+/// Attributes of every object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Metadata {
     /// Permission bits with setuid, setgid and sticky: `mode & 0o7777`.
@@ -58,7 +58,7 @@ pub type NodeId = u32;
 /// The root directory of every tree.
 pub const ROOT: NodeId = 0;
 
-/// What a directory entry stands for.
+/// The target of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Child {
     /// Hides the name in lower layers.
@@ -110,7 +110,7 @@ impl<C> Kind<C> {
         }
     }
 
-    /// Whether this is a directory.
+    /// True for a directory.
     pub fn is_dir(&self) -> bool {
         matches!(self, Kind::Directory(_))
     }
@@ -119,9 +119,9 @@ impl<C> Kind<C> {
 /// One object of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node<C> {
-    /// What every object has.
+    /// Attributes of every object.
     pub meta: Metadata,
-    /// What only its kind has.
+    /// Fields of one kind of object.
     pub kind: Kind<C>,
 }
 
@@ -134,7 +134,7 @@ pub struct Tree<C> {
     nodes: Vec<Node<C>>,
 }
 
-/// Why an entry could not be put into a tree.
+/// The reason for which an entry could not be added to a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TreeError {
     /// The parent is not a directory of this tree.
@@ -179,7 +179,7 @@ impl<C> Tree<C> {
         self.nodes.get_mut(id as usize)
     }
 
-    /// How many nodes the arena holds, reachable or not.
+    /// The number of nodes in the arena, reachable or not.
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
@@ -241,7 +241,7 @@ impl<C> Tree<C> {
         Ok(id)
     }
 
-    /// What `name` is in directory `parent`.
+    /// The target of `name` in directory `parent`.
     pub fn child(&self, parent: NodeId, name: &[u8]) -> Option<Child> {
         self.directory(parent)?.entries.get(name).copied()
     }

@@ -30,10 +30,10 @@ use crate::layer::Meta;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 use crate::tree::Tree;
 
-/// How to write a layer.
+/// Options for writing a layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How hard to compress.
+    /// Compression effort.
     pub effort: Effort,
     /// Raw length at which a chunk is closed, bytes.
     pub chunk_len: u32,
@@ -42,8 +42,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What fits a bake: 256 KiB chunks, and a match finder that came out smaller and
-    /// cheaper than squashfs' zstd -15 at 128 KiB on a sample (docs/BENCHMARKS.md has the sweep).
+    /// Options for a bake: 256 KiB chunks, and a match finder that gives smaller files in less time
+    /// than squashfs' zstd -15 at 128 KiB on a sample (docs/BENCHMARKS.md, Compression parameters).
     pub fn bake() -> Options {
         let tuned = Tuned {
             strategy: 7,
@@ -74,7 +74,7 @@ impl Options {
         }
     }
 
-    /// What fits a recompressing compaction: 1 MiB chunks at the highest level.
+    /// Options for a recompressing compaction: 1 MiB chunks at the highest level.
     pub fn compact() -> Options {
         Options {
             effort: Effort::level(22),
@@ -88,7 +88,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// What was written.
+/// Digest and sizes of a written layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerInfo {
     /// The layer's name.
@@ -117,7 +117,7 @@ impl LayerInfo {
     }
 }
 
-/// What went through a writer so far.
+/// Counters of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Bytes of content given, holes not counted.
@@ -206,7 +206,7 @@ impl LayerWriter {
         self.base.as_ref()
     }
 
-    /// What went through so far.
+    /// The current counters.
     pub fn progress(&self) -> Progress {
         Progress {
             stored: self.pipeline.stored(),

@@ -22,7 +22,7 @@ const COUNT_MAX: u64 = (1 << 53) - 1;
 /// The only form there is.
 const FORMAT: u32 = 1;
 
-/// Who says when the boot was over.
+/// The source of the time at which the boot was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
@@ -35,7 +35,7 @@ pub enum Clock {
 /// When things happened, milliseconds since the kernel's start (`CLOCK_MONOTONIC`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// Who says so.
+    /// The source of these times.
     pub clock: Clock,
     /// The unit that was waited for; empty without systemd.
     pub unit: String,
@@ -57,7 +57,7 @@ pub struct Times {
     pub counted_ms: u64,
 }
 
-/// What the mount had done by then.
+/// Counters of the mount at that time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Body bytes received.
@@ -84,20 +84,20 @@ pub struct Counts {
     pub waited_s: u64,
 }
 
-/// One boot.
+/// The report of one boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootReport {
-    /// 1.
+    /// Version of the report; 1.
     pub format: u32,
     /// `SYSTEM/PROFILE@REVISION`.
     pub revision: String,
-    /// When.
+    /// Times of the boot.
     pub times: Times,
-    /// How much.
+    /// Counters of the mount.
     pub counts: Counts,
-    /// Whether it was started from local storage because no server answered.
+    /// True if the mount started from local storage because no server answered.
     pub offline: bool,
-    /// What became of the boot pack.
+    /// The state of the boot pack.
     pub pack: String,
     /// Memory of the machine, KiB.
     pub memory_kib: u64,
@@ -109,7 +109,7 @@ pub struct BootReport {
     pub version: String,
 }
 
-/// Why bytes are not a report.
+/// The reason for which bytes are not a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportError(String);
 

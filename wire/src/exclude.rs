@@ -112,7 +112,7 @@ impl Excludes {
         (!last.takes_back).then_some(&*last.text)
     }
 
-    /// Whether sockets are left out.
+    /// True if sockets are excluded.
     #[must_use]
     pub fn leave_out_sockets(&self) -> bool {
         self.sockets

@@ -62,7 +62,7 @@ pub struct IndexRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
-    /// How many layers of this stack, from the bottom, are the base's.
+    /// The number of layers of this stack, from the bottom, that belong to the base.
     pub layers: u64,
     /// The base's profile, of the same system.
     pub profile: String,
@@ -70,7 +70,7 @@ pub struct Base {
     pub revision: u64,
 }
 
-/// What made a revision.
+/// The action that made a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -102,11 +102,11 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// What made it.
+    /// The action that made it.
     pub action: Action,
-    /// Who, as the one who pushed says.
+    /// The author, as stated by the sender.
     pub author: String,
-    /// What a profile stands on; absent for a system's own history.
+    /// The base of a profile; absent for a system's own history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
     /// Layers outside the stack whose chunks the merged index borrows, in digest order.
@@ -114,7 +114,7 @@ pub struct Manifest {
     pub borrowed: Vec<ObjectRef>,
     /// Kernel parameters of this revision.
     pub cmdline: String,
-    /// [`RECORD_FORMAT`].
+    /// Always [`RECORD_FORMAT`].
     pub format: u64,
     /// The merged index.
     pub index: IndexRef,
@@ -126,7 +126,7 @@ pub struct Manifest {
     pub kernel: Option<ObjectRef>,
     /// The stack, lowest layer first.
     pub layers: Vec<ObjectRef>,
-    /// Why, in the words of the author.
+    /// The reason, in the author's words.
     pub message: String,
     /// The boot pack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,7 @@ impl Manifest {
         }
     }
 
-    /// What the server knows of the job that this revision was made from, if it was made from one.
+    /// The server's record of the job from which this revision was made, if any.
     pub fn trailer(&self) -> Option<Trailer> {
         (self.action == Action::Bake)
             .then(|| Trailer::of(&self.message))

@@ -1,7 +1,7 @@
 //! `*` and `?` patterns of `SYSTEM/PROFILE`, with the meaning ssh gives them: `*` also crosses
 //! the slash.
 
-/// Whether `text` is matched whole by `pattern`. Takes at most `pattern.len() × text.len()` steps.
+/// True if `pattern` matches the whole `text`. Takes at most `pattern.len() × text.len()` steps.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.as_bytes(), text.as_bytes());
     // Where to go on after a mismatch: behind the last `*`, one character further in the text.
@@ -30,7 +30,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Whether `pattern` can match a `SYSTEM/PROFILE`: `*` alone, or with exactly one slash.
+/// True if `pattern` can match a `SYSTEM/PROFILE`: `*` alone, or with exactly one slash.
 pub(crate) fn is_sound(pattern: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-*?/".contains(&b);
     let slashes = pattern.bytes().filter(|b| *b == b'/').count();

@@ -1,7 +1,8 @@
-//! What `layerfs push` and `bakery receive` say to each other, and how a job goes (`docs/PUSH.md`).
+//! Messages between `layerfs push` and `bakery receive`, and the progress of a job
+//! (`docs/PUSH.md`).
 //!
-//! Each is one JSON object on a line. Keys that a reader does not know are passed over: the two ends need not be
-//! of one version.
+//! Each is one JSON object on a line. A reader ignores unknown keys, so the two ends may have
+//! different versions.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +12,12 @@ pub const PUSH_VERSION: u32 = 1;
 /// The line with which a push begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// [`PUSH_VERSION`].
+    /// Always [`PUSH_VERSION`].
     pub version: u32,
-    /// Who made the changes.
+    /// The author of the changes.
     #[serde(default)]
     pub author: String,
-    /// Why.
+    /// The reason for the changes.
     #[serde(default)]
     pub message: String,
     /// The revision the client runs, if it knows.
@@ -28,13 +29,13 @@ pub struct Opening {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Answer {
-    /// Send now.
+    /// The client may send.
     Ready {
         /// The patterns of this server, which come after the default ones.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         excludes: Vec<PatternList>,
     },
-    /// What the upload would change; the answer to a listing.
+    /// The changes that the upload would make; the answer to a listing.
     Surveyed {
         /// The revision that it was compared with.
         revision: u64,
@@ -50,7 +51,7 @@ pub enum Answer {
     },
     /// It will not be done.
     Refused {
-        /// Why, and what to do.
+        /// The reason and the remedy.
         error: String,
     },
 }
@@ -60,7 +61,7 @@ pub enum Answer {
 pub struct PatternList {
     /// Where it stands.
     pub place: String,
-    /// Its lines.
+    /// The lines of the file.
     pub text: String,
 }
 
@@ -76,13 +77,13 @@ pub struct LeftOut {
 /// A path that an upload changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What happens to it.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The path, with a leading slash. Bytes that are no UTF-8 are replaced.
     pub path: String,
 }
 
-/// What happens to a path.
+/// The kinds of changes to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
@@ -117,18 +118,18 @@ pub struct Step {
     pub job: String,
     /// `queued`, `running`, `done` or `failed`.
     pub at: String,
-    /// How far it is.
+    /// The current progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// How it ended; the last line has it.
+    /// The result; only the last line has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
 }
 
-/// How far a running job is.
+/// The progress of a running job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being done: `bake`, `publish`.
+    /// The current stage: `bake`, `publish`.
     pub stage: String,
     /// Bytes of the upload read so far.
     pub done: u64,
@@ -136,29 +137,29 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// How a job ended.
+/// The result of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Ending {
     /// The changes are a revision now.
     Published {
-        /// Its number.
+        /// The number of the revision.
         revision: u64,
         /// Seconds from start to published.
         seconds: f64,
-        /// What the bake found: excluded paths, dropped entries, sizes, warnings.
+        /// The report of the bake: excluded paths, dropped entries, sizes, warnings.
         report: serde_json::Value,
     },
     /// There was nothing to publish: the newest revision has all of it already.
     Unchanged {
         /// The revision that has it all.
         revision: u64,
-        /// What the bake found.
+        /// The report of the bake.
         report: serde_json::Value,
     },
     /// It could not be done; the upload is kept.
     Failed {
-        /// What was wrong, and what to do.
+        /// The fault and the remedy.
         error: String,
     },
 }

@@ -1,6 +1,6 @@
 //! Files that look like secrets: everybody who can boot a system can read all of it.
 
-/// How much of a file's beginning is looked at.
+/// The number of bytes at the start of a file that are searched.
 pub const HEAD_LEN: usize = 64;
 
 /// Files that hold password hashes. Every system has them, so only a change of them is worth a word.
@@ -11,7 +11,7 @@ const PASSWORDS: [&[u8]; 4] = [
     b"etc/gshadow-",
 ];
 
-/// How access tokens begin.
+/// Prefixes of access tokens.
 const TOKENS: [&[u8]; 7] = [
     b"ghp_",
     b"github_pat_",
@@ -59,7 +59,8 @@ const DIRECTORIES: [(&[u8], &str); 8] = [
     (b".kube/", "cluster credentials"),
 ];
 
-/// Why a file that somebody changed is likely to be a secret: as [`suspicion`], and password hashes.
+/// The reason for which a changed file is likely to be a secret: that of [`suspicion`], or password
+/// hashes.
 #[must_use]
 pub fn suspicion_of_change(path: &[u8], head: &[u8]) -> Option<String> {
     if PASSWORDS.contains(&path) && !head.is_empty() {
@@ -68,7 +69,8 @@ pub fn suspicion_of_change(path: &[u8], head: &[u8]) -> Option<String> {
     suspicion(path, head)
 }
 
-/// Why a file is likely to be a secret. `path` is relative to the root; `head` is how it begins.
+/// The reason for which a file is likely to be a secret. `path` is relative to the root; `head` is
+/// the start of the file.
 #[must_use]
 pub fn suspicion(path: &[u8], head: &[u8]) -> Option<String> {
     let is_text_key = head.starts_with(b"-----BEGIN ")

@@ -24,15 +24,15 @@ const RECORD_LEN: usize = 12;
 /// Consecutive pages of one file that were touched one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Touch {
-    /// The file.
+    /// The inode number of the file.
     pub ino: Ino,
     /// The first page.
     pub page: u32,
-    /// How many.
+    /// The number of pages.
     pub count: u32,
 }
 
-/// What one boot touched.
+/// The pages that one boot read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BootTrace {
     /// Digest of the tree that was booted.
@@ -41,7 +41,7 @@ pub struct BootTrace {
     pub touches: Vec<Touch>,
 }
 
-/// Why bytes are not a trace.
+/// The reason for which bytes are not a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceError(&'static str);
 

@@ -1,9 +1,9 @@
-//! Why a revision may be believed: root keys → keyset → head → manifest.
+//! The chain of trust of a revision: root keys → keyset → head → manifest.
 //!
-//! Everything here is a pure function of bytes, of `now` and of what the reader has seen before
-//! (`high_water`); clocks and files are the caller's. Signatures are SSHSIG, the format of
-//! `ssh-keygen -Y sign`; the digests below the manifest (index, then chunk) are checked where
-//! they are fetched.
+//! Everything here is a pure function of bytes, of `now` and of the numbers that the reader has
+//! seen before (`high_water`); clocks and files belong to the caller. Signatures are SSHSIG, the
+//! format of `ssh-keygen -Y sign`. The digests below the manifest (index, then chunk) are checked
+//! when these are fetched.
 
 mod allowed_signers;
 mod bundle;

@@ -25,7 +25,7 @@ use crate::writer::{FileParts, LayerInfo, sections};
 pub struct Plan {
     /// The chunks to copy, as the merged index has them, in the order they will lie in the file.
     copies: Vec<Chunk>,
-    /// What these chunks are named in.
+    /// The merged index that names these chunks.
     merged: Arc<Index>,
     index: Arc<Index>,
     content: Option<Arc<ContentDigests>>,
@@ -81,7 +81,7 @@ impl Plan {
         })
     }
 
-    /// What will be written.
+    /// Digest and sizes of the layer to be written.
     pub fn info(&self) -> LayerInfo {
         let own_chunks = self.copies.len() as u32;
         LayerInfo {

@@ -14,18 +14,18 @@ use crate::layout::inode::*;
 use crate::limits;
 use crate::tree::Time;
 
-/// What every inode row has.
+/// Fields of every inode row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attributes {
     pub(crate) permissions: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mtime: Time,
-    /// As returned by [`Builder::xattr_set`]; 0 for none.
+    /// The value returned by [`Builder::xattr_set`]; 0 for none.
     pub(crate) xattrs: u32,
 }
 
-/// What only one kind of inode has.
+/// Fields of one kind of inode.
 #[derive(Debug)]
 pub(crate) enum Body<'b> {
     Directory {

@@ -2,10 +2,10 @@
 
 use crate::digest::Digest;
 
-/// How the bytes of a chunk are stored.
+/// The encoding of a chunk's stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// As they are.
+    /// Raw bytes without compression.
     Stored,
     /// One zstd frame.
     Zstd,
@@ -50,11 +50,11 @@ pub struct Chunk {
     pub source: Source,
     /// Where they start in that file, bytes.
     pub offset: u64,
-    /// How many they are, bytes.
+    /// Length of the stored bytes.
     pub stored_len: u32,
     /// Length after decoding, bytes.
     pub raw_len: u32,
-    /// How they are stored.
+    /// The encoding of the stored bytes.
     pub codec: Codec,
     /// BLAKE3 of the stored bytes.
     pub digest: Digest,

@@ -285,7 +285,7 @@ impl Columns {
             .unwrap_or(self.len)
     }
 
-    /// How many rows `column` has.
+    /// The number of rows of `column`.
     pub fn rows(&self, column: Column) -> u32 {
         use Column::*;
         match column {

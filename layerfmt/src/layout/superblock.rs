@@ -24,14 +24,14 @@ pub const SECTION_TABLE_OFFSET: usize = 64;
 /// Where the superblock's own digest lies: BLAKE3 of all bytes before it.
 pub const SELF_DIGEST_OFFSET: usize = SUPERBLOCK_LEN - DIGEST_LEN;
 
-/// Which section.
+/// The kinds of sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SectionId {
     /// The tables a mount needs.
     Index,
     /// Digests of uncompressed content: for the bakery only.
     Content,
-    /// Provenance.
+    /// Provenance of the layer.
     Meta,
 }
 
@@ -70,11 +70,11 @@ impl SectionId {
 /// One row of the section table. A section is stored as one zstd frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
-    /// Which section.
+    /// The kind of the section.
     pub id: SectionId,
     /// Where its stored bytes start, bytes from the start of the file.
     pub offset: u64,
-    /// How many they are, bytes.
+    /// Length of the stored bytes.
     pub stored_len: u64,
     /// Length after decompression, bytes.
     pub raw_len: u64,
@@ -105,8 +105,8 @@ impl Superblock {
         self.sections.iter().find(|section| section.id == id)
     }
 
-    /// How many bytes from the start of the file a client needs when the file has no chunk data:
-    /// superblock and INDEX.
+    /// The number of bytes from the start of the file that a client needs if the file has no chunk
+    /// data: superblock and INDEX.
     pub fn head_len(&self) -> u64 {
         self.section(SectionId::Index)
             .map_or(0, |index| index.offset + index.stored_len)

@@ -49,7 +49,7 @@ struct Pending {
     closed: bool,
 }
 
-/// What an upper directory is merged with.
+/// The lower object with which an upper directory is merged.
 #[derive(Clone, Copy)]
 enum Below {
     /// Nothing: the upper directory hides it.

@@ -59,7 +59,7 @@ impl<C> Tree<C> {
             .map_or(EMPTY.iter(), |directory| directory.entries.iter())
     }
 
-    /// How many names each node has, by node number (0 for unreachable nodes, 1 for the root).
+    /// The number of names of each node, by node number (0 for unreachable nodes, 1 for the root).
     pub fn link_counts(&self) -> Vec<u32> {
         let mut counts = vec![0u32; self.node_count()];
         let _ = self.walk(|visit| {

@@ -17,7 +17,7 @@ pub const BLOCK_LEN: usize = 4096;
 /// Contents up to this many data bytes are held in memory while they are looked up.
 pub(super) const MEMORY_LEN_MAX: u64 = 8 << 20;
 
-/// What a regular file holds: where its bytes are, and what they are.
+/// The content of a regular file: its extents and its digest.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// Length, bytes.
@@ -269,7 +269,7 @@ impl Cutter {
         full
     }
 
-    /// What is left; may be empty.
+    /// Returns the remaining bytes, possibly none.
     pub(super) fn finish(self) -> Cut {
         self.cut
     }
@@ -328,7 +328,7 @@ impl Spool {
     }
 }
 
-/// Whether a file is x86-64 machine code that was linked: only there the call filter pays.
+/// True if a file is linked x86-64 machine code: the call filter helps only there.
 pub(super) fn is_x86(start: &[u8]) -> bool {
     const ET_EXEC: u8 = 2;
     const ET_DYN: u8 = 3;

@@ -259,7 +259,7 @@ pub(crate) fn edit(tree: &mut Model, edit: &Edit) {
     }
 }
 
-/// Whether directory `dir` is `child` or below it.
+/// True if directory `dir` is `child` or below it.
 fn inside(tree: &Model, child: Child, dir: u32) -> bool {
     let Child::Node(id) = child else { return false };
     id == dir

@@ -143,7 +143,7 @@ proptest! {
         prop_assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(&once_more).unwrap());
     }
 
-    /// What is read back through extents and chunks is what was written.
+    /// Contents read through extents and chunks equal the written contents.
     #[test]
     fn contents_read_back(steps in edits(30)) {
         let dir = tempfile::tempdir().unwrap();

@@ -58,8 +58,9 @@ pub const DEFAULTS: &str = "\
 /var/lib/systemd/network/**
 ";
 
-/// What a running machine writes by itself and what belongs to this one machine. `layerfs push`
-/// leaves it out; a bake of a directory or an image does not, as it may be all there is.
+/// Files that a running machine writes by itself, and files that belong to one machine. `layerfs
+/// push` excludes them; a bake of a directory or an image does not, because it may be the only
+/// copy.
 pub const PUSH_DEFAULTS: &str = "\
 # the identity of this machine
 /etc/hostname
@@ -107,9 +108,9 @@ pub const PUSH_DEFAULTS: &str = "\
 /var/spool/anacron/*
 ";
 
-/// What live-config writes at each boot of a live system, by the name of its component. It leaves a stamp of
-/// that name in [`LIVE_STAMPS`] where it ran; `layerfs push` leaves out the files of each stamp it finds.
-/// The names are those of live-config 11.
+/// Files that live-config writes at each boot of a live system, by the name of its component. Each
+/// component that ran leaves a stamp of its name in [`LIVE_STAMPS`]; `layerfs push` excludes the
+/// files of each stamp it finds. The names are those of live-config 11.
 pub const LIVE_CONFIG: [(&str, &str); 20] = [
     (
         "user-setup",

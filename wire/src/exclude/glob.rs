@@ -6,12 +6,12 @@ pub(super) struct Glob {
     parts: Vec<Part>,
 }
 
-/// What one name must be.
+/// A pattern for one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     /// `**`: any number of names, also none.
     Deep,
-    /// This name.
+    /// Exactly this name.
     Literal(Vec<u8>),
     /// A name of this form.
     Form(Vec<Token>),
@@ -19,7 +19,7 @@ enum Part {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
-    /// This byte.
+    /// Exactly this byte.
     Byte(u8),
     /// Any one character.
     One,
@@ -57,7 +57,7 @@ impl Glob {
         Ok(Self { parts })
     }
 
-    /// Whether `path` is meant. The work is bounded by pattern × path, whatever the pattern.
+    /// True if the pattern matches `path`. The work is bounded by pattern × path for every pattern.
     pub(super) fn matches(&self, path: &[u8]) -> bool {
         let mut rest = &*self.parts;
         let mut names = Some(path);
@@ -232,7 +232,7 @@ fn form_fits(tokens: &[Token], name: &[u8]) -> bool {
 }
 
 impl Token {
-    /// What is left of `text` when this token took its part; `None` if it does not fit.
+    /// The rest of `text` after the part that this token matches; `None` if it does not match.
     fn takes<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
         match self {
             Token::Byte(wanted) => text.strip_prefix(&[*wanted]),

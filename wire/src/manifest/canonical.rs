@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 /// Largest whole number that every JSON reader keeps exactly.
 pub(crate) const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// What is wrong with a record.
+/// The fault of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordError {
     record: &'static str,

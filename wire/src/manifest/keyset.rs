@@ -25,7 +25,7 @@ const KEY_NAME_LEN_MAX: usize = 128;
 pub struct Signer {
     /// `ssh-ed25519 BASE64`, without a comment.
     pub key: String,
-    /// What people call it.
+    /// The name shown to users.
     pub name: String,
     /// Withdrawn: no head of it counts any more, however old.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -118,7 +118,7 @@ impl Keyset {
 }
 
 impl Signer {
-    /// Whether this key may sign heads of `name`. Says nothing of times.
+    /// True if this key may sign heads of `name`, at any time.
     pub fn covers(&self, name: &ProfileName) -> bool {
         let full = name.full();
         self.systems

@@ -8,7 +8,7 @@ const KEY: &str = "Key: ";
 /// The line that names the job; always the last one.
 const JOB: &str = "Job: ";
 
-/// What the server adds to a message.
+/// The lines that the server appends to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trailer {
     /// The key that sshd authenticated; none for a file that was dropped into the spool.

@@ -86,7 +86,7 @@ impl AllowedSigners {
             .map(|line| &line.signer)
     }
 
-    /// Whether the file names no key at all.
+    /// True if the file names no key.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

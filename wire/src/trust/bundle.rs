@@ -32,7 +32,7 @@ pub struct Verified {
     pub head: Head,
     /// The manifest.
     pub manifest: Manifest,
-    /// What to remember: never to take anything older.
+    /// Revision numbers to store: a reader never accepts an older one.
     pub high_water: HighWater,
 }
 

@@ -19,7 +19,7 @@ pub struct HighWater {
 /// A head that may be believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedHead {
-    /// The record.
+    /// The verified head.
     pub head: Head,
     /// Digest of its payload: `previous` of the next head.
     pub digest: Digest,

@@ -1,11 +1,11 @@
-//! Why a record was not believed.
+//! Errors of verification.
 
 use std::fmt;
 
 use crate::manifest::RecordError;
 use layerfmt::Digest;
 
-/// Why a record was not believed. Every variant says what to do in its message.
+/// The reason for which a record was rejected. The message of every variant names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustError {
@@ -15,23 +15,23 @@ pub enum TrustError {
     AllowedSigners {
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault of the record.
         what: String,
     },
     /// The signature is damaged, of another kind, or does not fit the payload.
     BadSignature(String),
     /// Signed for another purpose.
     WrongNamespace {
-        /// What was needed.
+        /// The expected namespace.
         wanted: &'static str,
-        /// What it was signed for.
+        /// The purpose for which it was signed.
         found: String,
     },
     /// Signed by a key nobody vouches for, at least not for this name.
     UnknownKey {
         /// `SHA256:…` as `ssh-keygen -l` prints it.
         fingerprint: String,
-        /// What it signed.
+        /// The record that the key signed.
         signed: String,
     },
     /// Signed by a key that has been withdrawn.
@@ -52,7 +52,7 @@ pub enum TrustError {
     Expired {
         /// `head` or `keyset`.
         record: &'static str,
-        /// Its end.
+        /// The time of expiry.
         expires_at: u64,
         /// The reader's clock.
         now: u64,
@@ -68,18 +68,18 @@ pub enum TrustError {
     },
     /// A sound record of something else.
     WrongName {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// What the record says it is.
+        /// The name in the record.
         found: String,
     },
     /// Bytes that are not the ones the signed record names.
     WrongDigest {
-        /// Which bytes.
+        /// The kind of the record.
         record: &'static str,
-        /// What was promised.
+        /// The expected digest.
         wanted: Digest,
-        /// What came.
+        /// The actual digest.
         found: Digest,
     },
     /// A store without any keyset.
