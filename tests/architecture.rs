@@ -102,7 +102,7 @@ fn mount_and_server_are_strangers() {
     );
 }
 
-/// What client and server share has no I/O of its own, and drags nothing into either.
+/// The code that client and server share has no I/O of its own and needs no other crate of ours.
 #[test]
 fn what_both_sides_share_stands_alone() {
     let have = dependencies("wire");

@@ -1,4 +1,4 @@
-//! What many tests need: the two programs, layers, mounts. Everything is undone on drop.
+//! Shared parts of many tests: the two programs, layers, mounts. All are removed on drop.
 
 pub(crate) mod mount;
 pub(crate) mod programs;

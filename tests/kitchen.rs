@@ -15,7 +15,7 @@ use wire::manifest::{ProfileName, RevisionName};
 /// A store with the systems `kiosk` and `lab`, and a spool.
 pub(crate) struct Kitchen {
     directory: tempfile::TempDir,
-    /// How far the clock of the programs started is off, as `faketime` writes it.
+    /// The offset of the clock of started programs, in the form of `faketime`.
     clock: Option<&'static str>,
 }
 
@@ -238,7 +238,7 @@ impl Running {
         }
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

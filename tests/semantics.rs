@@ -65,7 +65,7 @@ impl Fixture {
         self.mount.at.join(path)
     }
 
-    /// What the daemon has written to its log.
+    /// The log of the daemon.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.bench.path("log")).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Whole-house tests.
+//! Integration tests of all crates.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

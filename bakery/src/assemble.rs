@@ -34,14 +34,14 @@ pub struct Assembly<C> {
     pub links: HashMap<NodeId, (EntryPath, Links)>,
     /// The root has the mark that overlayfs leaves when it keeps an index.
     pub has_index: bool,
-    /// What was seen and left out.
+    /// Entries that were read and excluded.
     pub seen: Seen,
 }
 
-/// What went by.
+/// Counters and notes of the input.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
-    /// Entries read.
+    /// Number of entries read.
     pub entries: u64,
     /// Whiteouts among them.
     pub whiteouts: u64,
@@ -49,14 +49,14 @@ pub struct Seen {
     pub excluded: Vec<Excluded>,
     /// Entries left out in all.
     pub excluded_count: u64,
-    /// What the source wants to be known.
+    /// Notes of the source for the report.
     pub notes: Vec<String>,
 }
 
 /// One entry that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Excluded {
-    /// Its path.
+    /// Path of the entry.
     pub path: String,
     /// The pattern that says so.
     pub pattern: String,
@@ -65,8 +65,8 @@ pub struct Excluded {
 /// Most left-out entries listed one by one; more are only counted.
 pub const EXCLUDED_LISTED_MAX: usize = 10_000;
 
-/// What the marks of a writable layer mean in a source: devices 0:0, `.wh.` names, attributes such as
-/// `trusted.overlay.opaque`.
+/// Interpretation of the marks of a writable layer in a source: devices 0:0, `.wh.` names,
+/// attributes such as `trusted.overlay.opaque`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// Content like any other: the source is a whole tree, and the marks are those of the containers in it.
@@ -77,7 +77,7 @@ pub enum Reading {
 
 /// Takes the bytes of a regular file and gives what the tree holds for it.
 pub trait Contents {
-    /// What the tree holds for a file.
+    /// The tree's record of a file's content.
     type Content;
 
     /// Takes one file's bytes.
@@ -307,7 +307,7 @@ impl<C> Assembler<'_, C> {
         Ok(())
     }
 
-    /// Whether the excludes name `path`; if so it is noted.
+    /// True if the excludes match `path`; then it is recorded.
     fn leaves_out(&mut self, path: &EntryPath, is_directory: bool, is_whiteout: bool) -> bool {
         if path.is_root() {
             return false;

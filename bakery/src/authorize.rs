@@ -9,7 +9,7 @@ use ssh_key::{HashAlg, PublicKey};
 
 use crate::receive::Rights;
 
-/// What a line is made of.
+/// The parts of a line.
 #[derive(Debug, Clone)]
 pub struct Grant<'g> {
     /// The bakery program as sshd will find it.
@@ -20,11 +20,11 @@ pub struct Grant<'g> {
     pub spool: &'g Path,
     /// The key's name in job records.
     pub name: &'g str,
-    /// What it may.
+    /// The permissions of the key.
     pub rights: &'g Rights,
 }
 
-/// Why a line cannot be made or a file not be changed.
+/// The reason for which a line cannot be made or a file cannot be changed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizeError {
     /// Not a public key.
@@ -120,7 +120,7 @@ pub fn without(file: &str, key: &PublicKey) -> (String, usize) {
     (kept, removed)
 }
 
-/// Whether a line of `authorized_keys`, with or without options, is for this key.
+/// True if a line of `authorized_keys`, with or without options, is for this key.
 fn holds(line: &str, key: &PublicKey) -> bool {
     let Ok(text) = key.to_openssh() else {
         return false;
@@ -141,7 +141,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ ann@school";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti bob@school";
 
-    /// As `ssh-keygen -l` prints it for KEY.
+    /// The output of `ssh-keygen -l` for KEY.
     const FINGERPRINT: &str = "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE";
 
     fn grant<'g>(rights: &'g Rights, name: &'g str) -> Grant<'g> {

@@ -92,18 +92,18 @@ impl BaseStack {
     }
 }
 
-/// How to bake.
+/// Parameters of a bake.
 #[derive(Debug)]
 pub struct Recipe<'r> {
-    /// What to leave out.
+    /// Patterns to exclude.
     pub excludes: &'r Excludes,
-    /// Compression.
+    /// Options of the writer.
     pub options: Options,
     /// Labels for the layer's provenance; equal input and labels give equal bytes.
     pub labels: Vec<(String, String)>,
-    /// Whether the source is a whole tree or changes to one.
+    /// The interpretation of the source: a whole tree or changes to one.
     pub reading: Reading,
-    /// What to do with what belongs to one machine; nothing when not given. Of what is imported.
+    /// Treatment of data that belongs to one machine, in an import; `None` leaves it.
     pub machine: Option<machine::Choice>,
     /// The source is the upper of one machine: a directory of which only the times changed is no change,
     /// as what was left out changed them, and the report lists the changes.
@@ -241,7 +241,7 @@ fn holds<C>(tree: &Tree<C>, path: &[u8]) -> bool {
     true
 }
 
-/// Whether a layer changes nothing: no entries, and the root as it was.
+/// True if a layer changes nothing: no entries, and the root is unchanged.
 fn is_empty<C>(tree: &Tree<C>, base: Option<&BaseStack>) -> bool {
     let Some(base) = base else { return false };
     let root =

@@ -18,7 +18,7 @@ const FILES_MAX: usize = 1024;
 /// The boots of one revision that ended alike: by the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootTimes {
-    /// How many.
+    /// Number of boots.
     pub count: usize,
     /// Median of the times from the kernel's start to the unit.
     pub median_ms: u64,

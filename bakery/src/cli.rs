@@ -22,10 +22,10 @@ use crate::store::Store;
 #[derive(Debug, Parser)]
 #[command(name = "bakery", version, max_term_width = 100)]
 pub struct Cli {
-    /// What holds for every verb.
+    /// Options of every command.
     #[command(flatten)]
     pub globals: Globals,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -93,7 +93,7 @@ impl Globals {
         Ok(History::open(store, self.keys()?.anchors()?)?)
     }
 
-    /// As [`Globals::history`], to be continued.
+    /// Opens the history like [`Globals::history`], for publishing.
     ///
     /// # Errors
     /// The store or the keys cannot be used.
@@ -102,7 +102,7 @@ impl Globals {
         Ok(Publisher::open(store, &self.keys()?)?)
     }
 
-    /// Whether progress bars may be drawn: a terminal is there and nobody asked for silence.
+    /// True if progress bars may be drawn: on a terminal, and without `--quiet`.
     #[must_use]
     pub fn draws_progress(&self) -> bool {
         !self.quiet && self.verbose == 0 && std::io::stderr().is_terminal()

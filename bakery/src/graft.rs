@@ -25,10 +25,10 @@ pub use change::{Change, changes};
 pub use conflict::Conflict;
 pub use undo::{Undo, undo};
 
-/// What a regular file is, as far as a merge needs to know: its content digest and length.
+/// The identity of a regular file for a merge: its content digest and length.
 pub(crate) type FileId = (Digest, u64);
 
-/// What to do about conflicts.
+/// Resolution of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resolution {
     /// Refuse, and list them.
@@ -56,11 +56,11 @@ pub enum Graft {
 /// The three trees of a graft, and where contents can be read if they must be.
 #[derive(Debug)]
 pub struct Ways<'g> {
-    /// What the layer was made on; none if it is a whole tree.
+    /// The tree on which the layer was made; none if it is a whole tree.
     pub base: Option<&'g MergedIndex>,
-    /// What it shall go on.
+    /// The tree to which it is applied.
     pub ours: &'g MergedIndex,
-    /// The layer.
+    /// The layer to apply.
     pub layer: &'g Layer,
     /// The layers of *ours*.
     pub sources: &'g LayerSet,
@@ -110,7 +110,7 @@ pub(crate) fn tree(index: &Index, content: Option<&ContentDigests>) -> Result<Tr
     })?)
 }
 
-/// Whether a difference against `ours` changes nothing.
+/// True if a difference against `ours` changes nothing.
 fn is_empty(ours: &Tree<FileId>, changes: &Tree<FileId>) -> bool {
     let root = layerfmt::tree::ROOT;
     let meta = |tree: &Tree<FileId>| tree.node(root).map(|node| node.meta.clone());

@@ -59,7 +59,7 @@ impl History {
         })
     }
 
-    /// The store.
+    /// The store of this history.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -109,10 +109,10 @@ impl History {
         Ok(names)
     }
 
-    /// Whether a history was closed by `profile remove`.
+    /// True if a history was closed by `profile remove`.
     ///
     /// # Errors
-    /// When the store cannot be asked.
+    /// The store cannot be read.
     pub fn is_removed(&self, name: &ProfileName) -> Result<bool> {
         Ok(self.store.len(&Key::removed(name))?.is_some())
     }
@@ -161,10 +161,10 @@ impl History {
         )?))
     }
 
-    /// As [`History::head`], but whoever signed it: for those who replace keys.
+    /// Reads the head like [`History::head`], regardless of its signer, for replacing keys.
     ///
     /// # Errors
-    /// When a record is missing or damaged.
+    /// A record is missing or damaged.
     pub(crate) fn unsigned_head(&self, name: &ProfileName) -> Result<Option<Revision>> {
         let Some(newest) = self.newest(name)? else {
             return Ok(None);
@@ -239,10 +239,10 @@ impl History {
         Ok(found)
     }
 
-    /// As [`History::head`] of a history that must be there.
+    /// Reads the head like [`History::head`], of a history that must exist.
     ///
     /// # Errors
-    /// [`HistoryError::NoHistory`], and as of [`History::head`].
+    /// [`HistoryError::NoHistory`], and the errors of [`History::head`].
     pub fn require_head(&self, name: &ProfileName) -> Result<Revision> {
         self.head(name)?.ok_or_else(|| self.no_history(name))
     }
@@ -255,11 +255,11 @@ impl History {
         self.chain(self.require_head(name)?, count_max)
     }
 
-    /// As [`History::log`], but whoever signed the head: for those who keep the store, not for
-    /// those who boot from it.
+    /// Lists revisions like [`History::log`], regardless of the head's signer: for maintaining the
+    /// store, not for booting.
     ///
     /// # Errors
-    /// At the first broken link.
+    /// The first broken link.
     pub fn walk(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
         let head = self.unsigned_head(name)?;
         let head = head.ok_or_else(|| self.no_history(name))?;

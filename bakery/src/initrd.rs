@@ -66,12 +66,12 @@ impl std::str::FromStr for Drivers {
     }
 }
 
-/// What to build.
+/// Parameters of an initramfs.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// Kernel release (`uname -r`); the tree's newest when absent.
     pub kernel: Option<String>,
-    /// Network drivers.
+    /// The network drivers to include.
     pub drivers: Drivers,
     /// Disk drivers and file systems for upper, cache and backup.
     pub storage: bool,
@@ -91,10 +91,10 @@ pub struct Recipe {
     pub level: i32,
 }
 
-/// What was built, for the report.
+/// The contents of the initramfs, for the report.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Report {
-    /// Kernel release.
+    /// Release of the kernel.
     pub kernel: String,
     /// Where the kernel image is in the tree.
     pub kernel_path: Option<String>,
@@ -112,7 +112,7 @@ pub struct Report {
     pub firmware_missing: Vec<String>,
     /// Firmware left out, because the cards keep it in flash memory.
     pub firmware_in_flash: Vec<String>,
-    /// What in the tree would keep it from booting.
+    /// Properties of the tree that would prevent a boot.
     pub warnings: Vec<String>,
     /// Uncompressed bytes of: the modules, the firmware, layerfs, busybox.
     pub parts: Parts,
@@ -121,11 +121,11 @@ pub struct Report {
 /// Uncompressed bytes by what they are.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Parts {
-    /// Kernel modules.
+    /// Bytes of kernel modules.
     pub modules: u64,
-    /// Firmware.
+    /// Bytes of firmware.
     pub firmware: u64,
-    /// The client.
+    /// Bytes of the client.
     pub layerfs: u64,
     /// The shell and its tools.
     pub busybox: u64,

@@ -27,29 +27,29 @@ use crate::store::{StoreError, ownership};
 const ROOT: &str = "root";
 /// File name of the key that signs heads.
 const HEAD: &str = "head";
-/// What clients need: goes into their initrd.
+/// The keys that clients trust: part of their initramfs.
 const ALLOWED_SIGNERS: &str = "allowed_signers";
 
-/// Why keys could not be used.
+/// Errors of keys.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// A file cannot be read or written.
     #[error("{doing} {path}")]
     File {
-        /// What was tried.
+        /// The failed operation.
         doing: &'static str,
-        /// The file.
+        /// The affected file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Not a key we can sign with.
     #[error("{path}: {what}")]
     Unusable {
-        /// The file.
+        /// The affected file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason and the remedy.
         what: String,
     },
     /// A key of this name is not in the keyset, or is already.
@@ -187,10 +187,10 @@ impl Keys {
         self.fresh(HEAD)
     }
 
-    /// As [`Keys::new_head`], of the root key: `root.new`.
+    /// Makes a root key like [`Keys::new_head`]: `root.new`.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// It cannot be written.
     pub fn new_root(&self) -> Result<Signer, KeyError> {
         self.fresh(ROOT)
     }

@@ -1,8 +1,9 @@
-//! What belongs to one machine, in a tree that many machines boot.
+//! Data of one machine in a tree that many machines boot.
 //!
-//! A tree that was installed on a machine names its disks, its cards and itself. `import` makes such a tree one that
-//! a fleet can share: [`identity`] leaves the machine's identity empty and sees to it that no boot is a first boot,
-//! [`mounts`] masks what waits for a disk, and [`checks`] says what else is one machine's.
+//! A tree that was installed on a machine contains its disks, its cards and its identity. `import`
+//! makes it a tree that a fleet can share: [`identity`] empties the machine's identity and prevents
+//! first boots, [`mounts`] masks lines that wait for a disk, and [`checks`] reports further data of
+//! one machine.
 
 pub mod checks;
 pub mod identity;
@@ -25,23 +26,23 @@ pub const FILE_LEN_MAX: usize = 64 << 10;
 /// The files of a tree that are looked into, by path, each up to [`FILE_LEN_MAX`].
 pub type Files = HashMap<Box<[u8]>, Vec<u8>>;
 
-/// What to do with what belongs to one machine.
+/// Treatment of data that belongs to one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
     /// Leave `etc/fstab` and `etc/crypttab` as they are.
     pub keep_fstab: bool,
 }
 
-/// What was done to a tree, and what is left to somebody.
+/// Messages about the changes to a tree and the remaining work.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// What was done without harm to anybody.
+    /// Harmless changes.
     pub notes: Vec<String>,
-    /// What somebody should look at.
+    /// Findings for the user to inspect.
     pub warnings: Vec<String>,
 }
 
-/// Whether the file at `path` is looked into.
+/// True if the content of the file at `path` is needed.
 #[must_use]
 pub fn is_read(path: &EntryPath) -> bool {
     let path = path.as_bytes();

@@ -1,9 +1,9 @@
-//! What firmware reads before there is a layerfs: menus for iPXE, GRUB and pxelinux, and
-//! dnsmasq's configuration. Pure text from what the store has.
+//! Files for firmware and boot loaders: menus for iPXE, GRUB and pxelinux, and the configuration of
+//! dnsmasq. Pure text from the contents of the store.
 //!
-//! Kernel and initrd belong to a revision, so every entry names its revision, and the root it
-//! boots is exactly that one: modules always match the kernel. A revision whose initramfs is none of ours
-//! ([`initramfs`]) is no entry: it would not find its root.
+//! Kernel and initramfs belong to a revision. Every entry names its revision and boots exactly that
+//! root, so modules always match the kernel. A revision without our initramfs ([`initramfs`]) is
+//! not an entry, because it would not find its root.
 
 mod dnsmasq;
 mod grub;
@@ -30,7 +30,7 @@ const LABEL_LEN_MAX: usize = 72;
 pub struct Choice {
     /// Its name, with the revision.
     pub name: RevisionName,
-    /// What a person reads.
+    /// The text shown to users.
     pub label: String,
     /// Path of the kernel on the server.
     pub kernel: String,
@@ -40,7 +40,7 @@ pub struct Choice {
     pub cmdline: String,
 }
 
-/// What menus show.
+/// The contents of menus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
     /// The newest revision of everything that boots.
@@ -51,20 +51,20 @@ pub struct Choices {
     pub unbootable: Vec<String>,
 }
 
-/// How a menu behaves.
+/// Settings of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Menu {
-    /// How clients reach the server: `http://host:port`, no slash at the end.
+    /// URL of the server for clients: `http://host:port`, without a slash at the end.
     pub base: String,
     /// Seconds until the first entry is started; 0: never.
     pub timeout: u32,
 }
 
 impl Choice {
-    /// What a revision offers. Whether its initrd is one of ours is not looked at.
+    /// The menu entry of a revision. The initramfs is not inspected.
     ///
     /// # Errors
-    /// It has no kernel or no initrd: the line for [`Choices::unbootable`].
+    /// It has no kernel or no initramfs: the line for [`Choices::unbootable`].
     pub fn of(manifest: &Manifest) -> Result<Self, String> {
         let name = RevisionName {
             name: manifest.name(),
@@ -85,7 +85,7 @@ impl Choice {
         })
     }
 
-    /// Why a revision is no choice.
+    /// The reason for which a revision is not an entry.
     #[must_use]
     pub fn needs_initrd(manifest: &Manifest, why: &str) -> String {
         let name = manifest.name();
@@ -151,17 +151,17 @@ pub fn base_of_host(host: &str) -> Option<String> {
     sound.then(|| format!("http://{host}"))
 }
 
-/// Whether a `Host` names a port; the colons of an IPv6 address stand in brackets.
+/// True if a `Host` has a port; the colons of an IPv6 address are in brackets.
 #[must_use]
 pub fn has_port(host: &str) -> bool {
     host.rsplit_once(':')
         .is_some_and(|(_, port)| !port.contains(']'))
 }
 
-/// Whether a URL can stand in menus.
+/// Succeeds if a URL can be used in menus.
 ///
 /// # Errors
-/// It cannot; the message says how it is written.
+/// It cannot; the message gives the form.
 pub fn require_url(url: &str) -> Result<(), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!("the URL '{url}' has no scheme: write http://{url}"));

@@ -1,4 +1,4 @@
-//! What leaves the program on standard output and standard error.
+//! Standard output and standard error of the program.
 
 use std::io::{self, Write};
 
@@ -31,10 +31,11 @@ pub fn emit<T: Serialize>(
     finish(written.and_then(|()| out.flush()))
 }
 
-/// As [`emit`], of a verb whose result is a file: its summary is a note, so `--quiet` leaves it out.
+/// Prints like [`emit`], for a command whose result is a file: the summary is a note, which
+/// `--quiet` omits.
 ///
 /// # Errors
-/// As [`emit`].
+/// The errors of [`emit`].
 pub fn summary<T: Serialize>(
     globals: &Globals,
     value: &T,

@@ -1,7 +1,7 @@
-//! What an assembled tree of changes means on its base: redirected directories and
-//! metadata-only copies get what they stand for, implied directories their metadata.
+//! Resolves an assembled tree of changes against its base: redirected directories and metadata-only
+//! copies get their contents, implied directories their metadata.
 //!
-//! Without redirects and metadata-only copies `layerfmt`'s merge rule does all of it.
+//! Without redirects and metadata-only copies the merge rule of `layerfmt` is sufficient.
 
 mod indexed;
 mod links;
@@ -12,7 +12,7 @@ use layerfmt::tree::{Child, NodeId, ROOT, Tree, TreeError};
 
 use crate::assemble::Assembly;
 
-/// Why changes do not fit their base.
+/// The reason for which changes do not fit their base.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// The changes need a base.
@@ -30,7 +30,7 @@ pub enum OverlayError {
         "entry \"{path}\" has only the metadata of a file in the base, but the base has no file {below}: this is not the base it was made on"
     )]
     NoFileBelow {
-        /// The entry.
+        /// Path of the entry.
         path: String,
         /// Where the file should be.
         below: String,
@@ -38,7 +38,7 @@ pub enum OverlayError {
     /// Not overlayfs' spelling.
     #[error("entry \"{path}\" has a redirect of \"{value}\", which is no path")]
     BadRedirect {
-        /// The entry.
+        /// Path of the entry.
         path: String,
         /// The attribute's value.
         value: String,
@@ -53,11 +53,11 @@ pub enum OverlayError {
         "entry \"{path}\" was changed in an upper with an index (overlayfs, index=on): {counted} more names of it are in the base, but {found} were found there; mount the overlay once more, replace those names by copies, and bake again"
     )]
     LinksElsewhere {
-        /// The entry.
+        /// Path of the entry.
         path: String,
-        /// As overlayfs counted.
+        /// The count of overlayfs.
         counted: i64,
-        /// As the base has them.
+        /// The count in the base.
         found: usize,
     },
     /// An unlisted parent is a link that leads nowhere.
@@ -65,7 +65,7 @@ pub enum OverlayError {
         "\"{path}\" is a parent in this archive without an entry of its own, and a symbolic link to {target} in the base, where no directory is: pack the directory too, or put the files where they belong"
     )]
     LinkToNoDirectory {
-        /// The parent.
+        /// Path of the parent.
         path: String,
         /// The link's target.
         target: String,
@@ -80,7 +80,7 @@ pub enum OverlayError {
         "\"{link}\" is a symbolic link to {target} in the base, and the archive has \"{path}\" below both: which one is meant?"
     )]
     TwiceByLink {
-        /// The link.
+        /// Path of the link.
         link: String,
         /// Where it leads.
         target: String,

@@ -34,10 +34,10 @@ const CHUNK_LEN_FIRST: usize = 64 << 10;
 /// zstd level: a pack is made once and sent to every client.
 const LEVEL: i32 = 22;
 
-/// How a pack came out.
+/// The result of packing.
 #[derive(Debug)]
 pub struct Packed {
-    /// The pack.
+    /// Digest and sizes of the pack.
     pub pack: LayerInfo,
     /// The merged index that points into it.
     pub index: MergedIndex,
@@ -47,7 +47,7 @@ pub struct Packed {
     pub extents: (u64, u64),
 }
 
-/// Why there is no pack.
+/// The reason for which there is no pack.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// No trace of this tree, or none with a page that has data.
@@ -55,7 +55,7 @@ pub enum PackError {
         "no boot trace of this tree has a page to pack: boot a client and let it `layerfs push-trace`"
     )]
     Nothing,
-    /// The layers.
+    /// A layer is damaged.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// Reading a layer, writing the pack.
@@ -145,7 +145,7 @@ fn pieces(index: &Index, hot: &Merged) -> Vec<Hot> {
     pieces
 }
 
-/// What the source chunks have of a file's bytes from `start` to `end`.
+/// The parts of the source chunks that hold a file's bytes from `start` to `end`.
 fn parts(index: &Index, ino: Ino, start: u64, end: u64) -> impl Iterator<Item = Hot> + '_ {
     index.extents(ino, start..end).filter_map(move |extent| {
         let from = extent.file_offset.max(start);

@@ -40,8 +40,8 @@ use rehearsal::Rehearsal;
 pub use renewal::is_due;
 pub use rewriting::Rewritten;
 
-/// How often a lost race is tried again. Everyone that loses to somebody makes progress for
-/// somebody, so this many losses in a row mean a very busy name.
+/// Number of retries after a lost race. Every loss means that another publisher succeeded, so this
+/// many losses in a row mean a very busy name.
 const ATTEMPTS_MAX: u32 = 64;
 
 /// Files to be put into the store for a revision. They must stay until it is published.
@@ -101,7 +101,7 @@ impl<'u> Uploads<'u> {
 pub struct Publisher {
     history: History,
     signer: Signer,
-    /// How long its heads are good for.
+    /// Lifetime of its heads.
     lifetime: Option<Duration>,
     /// Only look at what would be published.
     rehearsal: Option<Rehearsal>,
@@ -131,7 +131,7 @@ impl Publisher {
         &self.history
     }
 
-    /// The store.
+    /// The store of the histories.
     pub fn store(&self) -> &Store {
         self.history.store()
     }
@@ -156,8 +156,8 @@ impl Publisher {
         self.publish_after(name, uploads, false, draft)
     }
 
-    /// As [`Publisher::publish`]; with `unsigned` also after a head whose signature does not
-    /// count any more.
+    /// Publishes like [`Publisher::publish`]; with `unsigned` also after a head whose signature is
+    /// no longer valid.
     fn publish_after<'u>(
         &self,
         name: &ProfileName,

@@ -24,7 +24,7 @@ use journal::{HeadChange, Journal, Record};
 use layers::Rewriting;
 use scan::Scan;
 
-/// What to purge.
+/// Parameters of a purge.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Of which system; none: of all.
@@ -33,13 +33,13 @@ pub struct Request {
     pub paths: Vec<Vec<u8>>,
     /// Only say what would be rewritten.
     pub dry_run: bool,
-    /// Who.
+    /// Author of the purge.
     pub author: String,
-    /// Why.
+    /// Reason for the purge.
     pub message: String,
 }
 
-/// What was rewritten.
+/// The result of a purge.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Purged {
     /// Revisions written anew, or that would be.

@@ -22,7 +22,7 @@ pub use rights::Rights;
 use crate::history::History;
 use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
 
-/// Why a request was refused.
+/// The reason for which a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// The command is not one of ours.
@@ -35,9 +35,9 @@ pub enum ReceiveError {
     Forbidden {
         /// The key's name.
         key: String,
-        /// What was asked for.
+        /// The requested target.
         target: Target,
-        /// What it may.
+        /// The permitted targets.
         allowed: String,
     },
     /// The server has no such system or profile.
@@ -60,12 +60,12 @@ pub enum ReceiveError {
     Server(anyhow::Error),
 }
 
-/// What a receiver asks of the store.
+/// The queries of a receiver to the store.
 pub trait Shelf {
-    /// Whether the store has a target; the error is the message for the client.
+    /// Succeeds if the store has a target; the error is the message for the client.
     ///
     /// # Errors
-    /// It has not.
+    /// The target does not exist.
     fn known(&self, target: &Target) -> Result<(), String>;
 
     /// The histories.
@@ -84,9 +84,9 @@ pub struct Receiver {
     pub key: String,
     /// Its fingerprint, if the authorisation has it.
     pub fingerprint: Option<String>,
-    /// What it may.
+    /// The permissions of the key.
     pub rights: Rights,
-    /// Longest upload.
+    /// Maximum length of an upload.
     pub body_len_max: u64,
 }
 

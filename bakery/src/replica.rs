@@ -25,7 +25,7 @@ const WORKER_COUNT: usize = 4;
 /// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
 const MARK_LEN_MAX: u64 = 1 << 30;
 
-/// Why a store could not be copied.
+/// The reason for which a store could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
     /// One of the stores failed.
@@ -36,9 +36,9 @@ pub enum ReplicaError {
         "{place} is no copy of {source_place}: its {key} is another; copy to an empty place, or take the source's with --replace"
     )]
     Differs {
-        /// The destination.
+        /// Location of the destination.
         place: String,
-        /// The source.
+        /// Location of the source.
         source_place: String,
         /// The first record that differs.
         key: Key,
@@ -60,16 +60,16 @@ pub enum ReadBack {
     None,
 }
 
-/// How to copy.
+/// Options of a copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// What to read back.
+    /// Objects to read back.
     pub read_back: ReadBack,
     /// Overwrite heads and keysets of the destination that are others.
     pub replace: bool,
 }
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Copied {
     /// Objects copied now.
@@ -80,7 +80,7 @@ pub struct Copied {
     pub objects_there: usize,
     /// Heads and keysets that are in the copy.
     pub records: usize,
-    /// What is wrong, one line each: damaged in the source, or missing there.
+    /// Defects of the source, one line each: damaged or missing objects.
     pub defects: Vec<String>,
 }
 
@@ -271,7 +271,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// What a head names and the copy does not have.
+    /// Objects that a head names and the copy does not have.
     fn missing(&self, head: &[u8]) -> Result<Vec<(Key, &'static str)>, TrustError> {
         let envelope = Envelope::parse(head)?;
         let head = Head::parse(envelope.payload.as_bytes())?;

@@ -16,10 +16,10 @@ use crate::sweep::is_swept;
 /// A history this long is walked to its end.
 const WALK_MAX: usize = 10_000_000;
 
-/// What a scrub found.
+/// The result of a scrub.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Findings {
-    /// Histories walked.
+    /// Number of histories read.
     pub histories: usize,
     /// Revisions whose head and manifest were verified.
     pub revisions: usize,
@@ -29,7 +29,7 @@ pub struct Findings {
     pub objects: usize,
     /// Layers and indexes of which every byte was verified.
     pub files_read: usize,
-    /// What is wrong, one line each.
+    /// Defects, one line each.
     pub defects: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ struct Suspect {
     lenders: Vec<Key>,
 }
 
-/// What is wrong with an object.
+/// The defect of an object.
 enum Defect {
     /// It is damaged itself.
     Own(String),

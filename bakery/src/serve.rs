@@ -39,10 +39,10 @@ use metrics::Metrics;
 use object::Objects;
 use posts::Posts;
 
-/// What to serve, and how.
+/// Parameters of the server.
 #[derive(Debug)]
 pub struct Options {
-    /// The store.
+    /// The store to serve.
     pub store: Arc<dyn ObjectStore>,
     /// Where the store's objects are plain files, if they are: served without copying.
     pub directory: Option<PathBuf>,
@@ -54,13 +54,13 @@ pub struct Options {
     pub connections_max: usize,
     /// Connections of one address; else its share of all ([`limits::CONNECTIONS_OF_ADDRESS`]).
     pub connections_per_address: Option<usize>,
-    /// How clients reach this server, for boot menus; else what their `Host` header says.
+    /// URL of this server for clients, for boot menus; by default that of their `Host` header.
     pub url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry.
     pub menu_timeout: u32,
 }
 
-/// What every request handler sees.
+/// Shared state of all request handlers.
 #[derive(Debug)]
 struct Server {
     objects: Objects,
@@ -144,7 +144,7 @@ impl Bound {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// Whether the store has nothing to serve yet.
+    /// True if the store has no history yet.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -159,7 +159,7 @@ impl Bound {
     }
 }
 
-/// What to do about an address that cannot be listened on.
+/// The remedy for an address on which the server cannot listen.
 fn why_not_listening(address: &SocketAddr, error: &std::io::Error) -> String {
     let advice = match error.kind() {
         std::io::ErrorKind::AddrInUse => {

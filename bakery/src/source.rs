@@ -38,9 +38,9 @@ pub use path::EntryPath;
 pub struct Entry<'s> {
     /// Where it is; the root directory has the empty path.
     pub path: EntryPath,
-    /// What every object has. Not meaningful for [`Body::HardLink`].
+    /// Attributes of every object. Not meaningful for [`Body::HardLink`].
     pub meta: Metadata,
-    /// What its kind has.
+    /// Fields of one kind of object.
     pub body: Body<'s>,
 }
 
@@ -104,7 +104,7 @@ pub trait Source {
         false
     }
 
-    /// What the reader of a report should know about the input so far; empties itself.
+    /// Takes the notes about the input so far, for the report.
     fn notes(&mut self) -> Vec<String> {
         Vec::new()
     }

@@ -27,7 +27,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 pub use key::Key;
 use location::Place;
 
-/// What an attempt to create an object came to.
+/// The result of an attempt to create an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     /// It is ours.
@@ -39,15 +39,15 @@ pub enum Created {
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// Key of the object.
     pub key: Key,
-    /// Length, bytes.
+    /// Length in bytes.
     pub len: u64,
     /// When it was written, by the store's clock.
     pub modified: SystemTime,
 }
 
-/// Why the store could not do something.
+/// Errors of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -63,29 +63,29 @@ pub enum StoreError {
     /// Longer than such an object may be.
     #[error("{key} is {len} bytes long, more than the allowed {len_max}")]
     TooLong {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// Its length.
+        /// Length of the object.
         len: u64,
-        /// The bound.
+        /// The maximum length.
         len_max: u64,
     },
     /// The bytes are not the ones the name promises.
     #[error("{key} is damaged: {what}; restore it from a backup or a mirror")]
     Damaged {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// What is wrong.
+        /// The fault of the object.
         what: String,
     },
     /// The operating system, or the network, refused.
     #[error("{doing} {key}")]
     Failed {
-        /// What was tried.
+        /// The failed operation.
         doing: &'static str,
         /// The object or directory.
         key: String,
-        /// Why.
+        /// The error of the library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -118,10 +118,10 @@ impl Store {
         }
     }
 
-    /// As [`Store::open`], and make it a store if it is none yet.
+    /// Opens a store like [`Store::open`], and creates it if it does not exist.
     ///
     /// # Errors
-    /// When the place cannot be made or reached, or cannot keep the store's promise.
+    /// The place cannot be made or reached, or cannot keep the store's promise.
     pub fn create(location: &str) -> Result<Store> {
         if let Place::Directory(path) = Place::of(location)? {
             local::make_root(path)?;
@@ -158,7 +158,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What the store was opened as.
+    /// The location under which the store was opened.
     pub fn location(&self) -> &str {
         &self.location
     }
@@ -409,10 +409,10 @@ impl Store {
     }
 }
 
-/// Whether a location can be that of a store, before anything is looked at or made there.
+/// Succeeds if a location can be that of a store, before any access to it.
 ///
 /// # Errors
-/// It is neither a directory nor a bucket; the message says how both are written.
+/// It is neither a directory nor a bucket; the message gives both forms.
 pub fn require_location(location: &str) -> Result<()> {
     Place::of(location).map(drop)
 }

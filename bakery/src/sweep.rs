@@ -24,7 +24,7 @@ const SWEPT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
 /// A history this long is walked to its end; longer ones are damaged.
 const WALK_MAX: usize = 10_000_000;
 
-/// What is kept.
+/// The objects to retain.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The newest revisions of every history.
@@ -49,7 +49,7 @@ impl Default for Policy {
     }
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Swept {
     /// Revisions that were kept whole.
@@ -62,7 +62,7 @@ pub struct Swept {
     pub revisions_swept: Vec<String>,
     /// Unreferenced objects that are too young.
     pub objects_waiting: usize,
-    /// Whether the sweep stopped before its end; run it again.
+    /// True if the sweep stopped early; run it again.
     pub unfinished: bool,
     /// Somebody publishes or sweeps: nothing was done.
     pub busy: bool,
@@ -126,10 +126,10 @@ pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
     Ok(swept)
 }
 
-/// Whether parts of a revision were swept on purpose.
+/// True if parts of a revision were swept on purpose.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// The store cannot be read.
 pub fn is_swept(history: &History, revision: &RevisionName) -> Result<bool> {
     Ok(history.store().len(&swept_mark(revision))?.is_some())
 }

@@ -17,7 +17,7 @@ const INITS: [&str; 7] = [
     "bin/init",
     "usr/sbin/init",
 ];
-/// How the names of images end.
+/// Extensions of images.
 const IMAGES: [&str; 11] = [
     ".img",
     ".raw",
@@ -31,7 +31,7 @@ const IMAGES: [&str; 11] = [
     ".tar.zst",
     ".tar.gz",
 ];
-/// What lets it pass.
+/// The option that publishes the tree anyway.
 const ANYWAY: &str = "with --no-check it is published as it is";
 
 /// Passes what can be booted.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::initrd::system_tree::DirectoryTree;
 
-    /// What is said of a tree with these files; a name with `->` is a link.
+    /// The message about a tree with these files; a name with `->` is a link.
     fn said(files: &[&str]) -> Option<String> {
         let place = tempfile::tempdir().unwrap();
         for file in files {

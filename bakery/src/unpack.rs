@@ -14,7 +14,7 @@ use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, Inode, ROOT};
 
 use crate::assemble::Reading;
 
-/// How "this name is gone" is written into a tree of changes.
+/// The form of whiteouts in a tree of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Whiteouts {
     /// Devices 0:0 and trusted.overlay attributes, as an upper directory has them
@@ -23,23 +23,23 @@ pub enum Whiteouts {
     Oci,
 }
 
-/// Why a tree cannot be written out.
+/// The reason for which a tree cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// At one object.
     #[error("cannot unpack \"{path}\": {source}")]
     At {
-        /// Its path.
+        /// Path of the object.
         path: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The place to unpack to.
     #[error("cannot unpack to {place}: {source}")]
     Place {
-        /// The place.
+        /// The affected place.
         place: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The place is not empty.
@@ -47,7 +47,7 @@ pub enum UnpackError {
     NotEmpty(String),
 }
 
-/// What was written out.
+/// Counters of the written tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Unpacked {
     /// Names, the root's not counted.
@@ -216,7 +216,7 @@ fn marked_xattrs(
     all
 }
 
-/// Whether a node would be taken for a whiteout by whoever reads a tree of changes.
+/// True if a reader of a tree of changes would mistake a node for a whiteout.
 fn stands_in(inode: &Inode) -> bool {
     inode.kind() == S_IFCHR && inode.rdev == (0, 0)
 }

@@ -33,22 +33,22 @@ use dropped::Dropped;
 use ears::Ears;
 use writers::Writers;
 
-/// How a watcher works.
+/// Options of a watcher.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The spool.
+    /// The spool to watch.
     pub spool: Spool,
     /// Arguments before the verb for the programs started: store, verbosity.
     pub arguments: Vec<String>,
     /// Bakers at once.
     pub bakers: usize,
-    /// What bakers do with paths that others changed meanwhile: `run-job --on-conflict`.
+    /// Resolution of paths that others changed meanwhile: `run-job --on-conflict`.
     pub on_conflict: &'static str,
     /// When a dropped file counts as complete.
     pub settle: Settle,
-    /// What to do when there is nothing to bake.
+    /// Settings for idle times.
     pub policy: Policy,
-    /// How long ended jobs are kept.
+    /// Time for which ended jobs are retained.
     pub keep: Duration,
     /// Look again at least so often: network file systems send no events.
     pub rescan: Duration,
@@ -56,7 +56,7 @@ pub struct Options {
     pub once: bool,
 }
 
-/// What wakes the watcher.
+/// The events that wake the watcher.
 #[derive(Debug)]
 enum Event {
     /// Something changed in the spool.

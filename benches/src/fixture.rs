@@ -9,7 +9,7 @@ use layerfmt::{Content, Layer, LayerInfo, LayerWriter, Name, Options, Tree};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// What can go wrong while a fixture is made.
+/// Errors while a fixture is made.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The size of a made tree.
@@ -21,7 +21,7 @@ pub struct Shape {
     pub files: u32,
     /// Bytes of each file; 0 = none.
     pub file_len: usize,
-    /// What the names and contents are drawn from; layers of one stack differ in it.
+    /// The seed of names and contents; layers of one stack have different seeds.
     pub seed: u64,
 }
 

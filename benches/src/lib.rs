@@ -1,5 +1,5 @@
-//! What the measurements share: made trees and layers, mounts, recorded boots, and the link
-//! shaper, which tests use too.
+//! Shared parts of the measurements: synthetic trees and layers, mounts, recorded boots, and the
+//! link shaper, which tests use too.
 
 pub mod fixture;
 pub mod mounted;

@@ -23,7 +23,7 @@ const PIECE: usize = 16 << 10;
 /// Bytes a connection may have in flight beside twice the bandwidth-delay product.
 const WINDOW: usize = 512 << 10;
 
-/// What a link is like.
+/// Properties of a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
     /// Megabits per second in each direction; 0 = as fast as the machine.
@@ -39,7 +39,7 @@ impl Link {
         rtt: Duration::ZERO,
     };
 
-    /// How long `bytes` of payload occupy the cable.
+    /// The time that `bytes` of payload occupy the link.
     #[must_use]
     pub fn transmission(&self, bytes: u64) -> Duration {
         if self.rate <= 0.0 {
@@ -68,7 +68,7 @@ impl Link {
     }
 }
 
-/// What has crossed one route so far (payload bytes).
+/// Traffic of one route so far (payload bytes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// From the server to the clients.
@@ -156,7 +156,7 @@ impl Shaper {
         Ok(address)
     }
 
-    /// What has crossed each route, in the order they were added.
+    /// Traffic of each route, in the order in which they were added.
     #[must_use]
     pub fn counts(&self) -> Vec<Counts> {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);

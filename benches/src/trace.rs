@@ -18,9 +18,9 @@ pub const PAGE_LEN: u64 = 4096;
 pub struct Touch {
     /// Which of the trace's files.
     pub file: usize,
-    /// First page.
+    /// The first page.
     pub page: u64,
-    /// How many pages.
+    /// Number of pages.
     pub count: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct Touch {
 pub struct Trace {
     /// Path below the root and size of each file.
     pub files: Vec<(PathBuf, u64)>,
-    /// What was touched.
+    /// The recorded accesses.
     pub touches: Vec<Touch>,
 }
 

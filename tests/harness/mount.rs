@@ -115,7 +115,7 @@ impl Mount {
         run(&mut umount);
     }
 
-    /// What the mount says of itself.
+    /// The status of the mount.
     pub(crate) fn status(&self) -> serde_json::Value {
         let output = run(Command::new(program("layerfs"))
             .args(["status", "--json"])

@@ -12,7 +12,7 @@ const OVERLAY_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 /// Attributes that make an upper an upper.
 const MARKS: [&[u8]; 2] = [b"trusted.overlay.", b"trusted.layerfs."];
 
-/// One object.
+/// Attributes of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) mode: u32,

@@ -314,7 +314,7 @@ fn profiles_are_made_listed_and_removed() {
     world.assert_sound();
 }
 
-/// What the rule says of plain files: each path for itself.
+/// The merge rule for plain files: each path separately.
 fn model(base: &Files, ours: &Files, theirs: &Files) -> (Files, BTreeSet<String>) {
     let (mut merged, mut conflicts) = (Files::new(), BTreeSet::new());
     let paths: BTreeSet<&String> = base

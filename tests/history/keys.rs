@@ -10,7 +10,7 @@ use wire::trust::{AllowedSigners, Bundle, Envelope, HighWater, TrustError, Verif
 
 use super::world::{World, files, name, with};
 
-/// What a client would fetch.
+/// The bundle that a client would fetch.
 fn bundle(world: &World, revision: u64) -> Bundle {
     let store = Store::open(world.location()).unwrap();
     let keysets = store

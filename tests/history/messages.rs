@@ -1,4 +1,4 @@
-//! What is told when something is not there: what, where, and what to do.
+//! Messages about missing things name the thing, the place and the remedy.
 
 use std::process::Command;
 

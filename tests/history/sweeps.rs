@@ -1,4 +1,4 @@
-//! What gc takes and what it must leave.
+//! Objects that gc deletes, and objects that it must not delete.
 
 use std::time::Duration;
 

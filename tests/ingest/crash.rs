@@ -10,7 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::OPENING;
 use crate::kitchen::{Kitchen, Running, program, run, text, upload, wait_until};
 
-/// How often a revision names each job.
+/// The number of revisions that name each job.
 fn published(kitchen: &Kitchen, name: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for revision in kitchen.revisions(name) {

@@ -1,4 +1,4 @@
-//! What `bakery watch` does when there is nothing to bake.
+//! Tasks of `bakery watch` when there is nothing to bake.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a push would send is what it sends, and what was sent is known.
+//! A dry run lists exactly the data that a push sends, and every push is recorded.
 
 use std::fs;
 use std::io::Write as _;

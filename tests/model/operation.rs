@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
-/// One step.
+/// One step of a sequence.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     Create(String, usize),
@@ -92,7 +92,7 @@ fn existing(path: &Path) -> OpenOptions {
     options
 }
 
-/// Whether `path` is a regular file: others are not opened (a pipe would be).
+/// Succeeds if `path` is a regular file: others are not opened (a pipe would block).
 fn regular(path: &Path) -> Result<(), i32> {
     let meta = path.symlink_metadata().map_err(io)?;
     if meta.is_file() { Ok(()) } else { Err(-2) }

@@ -1,4 +1,4 @@
-//! What a boot tells of itself: from `layerfs bench-boot` to `bakery log`.
+//! Boot reports, from `layerfs bench-boot` to `bakery log`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -85,12 +85,12 @@ impl Client {
         }
     }
 
-    /// What `layerfs status` says of the network side.
+    /// The network part of `layerfs status`.
     pub(super) fn status(&self) -> serde_json::Value {
         self.whole_status()["source"].clone()
     }
 
-    /// What `layerfs status` says.
+    /// The whole `layerfs status`.
     pub(super) fn whole_status(&self) -> serde_json::Value {
         let output = Command::new(program("layerfs"))
             .args(["status", "--json"])

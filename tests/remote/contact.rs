@@ -81,7 +81,7 @@ fn redirects_are_followed_within_the_server_only() {
     Client::mount(&url, &site.allowed_signers(), &mirror).compare(&site.files);
 }
 
-/// What a server can do to its first clients, before it works.
+/// Faults of a server towards its first clients.
 #[derive(Debug, Clone, Copy)]
 enum Late {
     /// Connections are refused.

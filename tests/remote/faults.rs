@@ -46,7 +46,7 @@ struct Plan {
     fault: Fault,
     /// Only for paths that begin so.
     prefix: &'static str,
-    /// How often; then all is well.
+    /// The number of faults; then the server works.
     times: u64,
 }
 
@@ -123,7 +123,7 @@ impl FaultServer {
         *self.shared.plan.lock().unwrap() = None;
     }
 
-    /// How often the fault was shown: a test whose fault never happened proves nothing.
+    /// The number of faults that happened: a test without its fault proves nothing.
     pub(super) fn faults(&self) -> u64 {
         self.shared.faults.load(Ordering::Relaxed)
     }

@@ -20,7 +20,7 @@ fn chunk_files(dir: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-/// What is cached needs no server; what a power cut tore is found and fetched again.
+/// Cached data needs no server; torn files of a power cut are detected and fetched again.
 #[test]
 fn the_cache_serves_without_a_server_and_heals_after_a_power_cut() {
     let site = Site::new();

@@ -9,7 +9,7 @@ use super::faults::{Fault, FaultServer};
 use super::server::Bakery;
 use super::site::{SYSTEM, Site};
 
-/// What the pretended boot reads, in this order: offsets and lengths.
+/// The reads of the simulated boot, in this order: offsets and lengths.
 const BOOT: [(&str, u64, usize); 6] = [
     ("large", 2_000_000, 20_000),
     ("small50", 0, 9_000),
@@ -236,7 +236,7 @@ fn what_is_gone_keeps_nothing_else_cold() {
     assert_eq!(reads(&client), before, "the boot had to ask again");
 }
 
-/// What the pack has of files that a change did not touch, it has of the next revision as well.
+/// The pack of the next revision has the same pages of files that the change did not touch.
 #[test]
 fn the_next_revision_takes_the_pack_along() {
     let mut site = Site::new();

@@ -39,7 +39,7 @@ fn read(client: &Client, site: &Site, (name, offset, len): &(String, u64, usize)
     );
 }
 
-/// What goes wrong while the boot is at a read of this number.
+/// The fault that happens at the read of this number.
 fn trouble(at: usize, server: &mut Option<FaultServer>, site: &Site) {
     let Some(running) = server.as_ref() else {
         return;

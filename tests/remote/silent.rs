@@ -81,7 +81,7 @@ fn perform(way: &str, path: &Path, other: &Path) -> Result<(), Error> {
     }
 }
 
-/// What `perform` leaves of a file with these bytes.
+/// The content of a file with these bytes after `perform`.
 fn expected(way: &str, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
     match way {
         "append" => bytes.push(b'z'),

@@ -1,4 +1,4 @@
-//! What was found by attacking a mount: full uppers in the middle of things, trees of any depth, many at once.
+//! Faults found by attacking a mount: full uppers during operations, deep trees, many at once.
 
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
@@ -101,7 +101,8 @@ fn s14_2_a_full_upper_copies_all_hard_links_or_none() {
     assert!(failed > 5 && done > 0, "{failed} failed, {done} done");
 }
 
-/// What has happened must not be an error: the kernel believes it, and shows the old name for ever.
+/// An operation that happened must not return an error: the kernel would believe it and show the
+/// old name forever.
 #[test]
 fn s14_2_a_rename_that_leaves_a_device_happens_or_fails() {
     let f = Fixture::new(|lower| fs::write(lower.join("low"), "x").unwrap());

@@ -30,7 +30,7 @@ struct Seen {
     rdev: (u32, u32),
 }
 
-/// As the kernel remembers it, or as the daemon answers (`sync`).
+/// Attributes from the kernel's cache, or from the daemon (`sync`).
 fn seen(path: &Path, sync: bool) -> Option<Seen> {
     let how = if sync {
         AtFlags::STATX_FORCE_SYNC
@@ -62,7 +62,7 @@ fn sh(dir: &Path, script: &str) {
     run(shell.args(["-ec", script]).current_dir(dir));
 }
 
-/// What copies a file up and changes no directory. `$F` is the file.
+/// Commands that copy a file up and change no directory. `$F` is the file.
 const IN_PLACE: [&str; 11] = [
     "touch $F",
     "chmod 600 $F",
@@ -287,7 +287,7 @@ fn s8_3_warm_is_cold_after_every_call() {
     }
 }
 
-/// What is written through a mapping past the daemon is known when the file is closed.
+/// A write through a mapping, which the daemon does not see, is visible when the file is closed.
 #[test]
 fn s8_3_a_mapping_written_to_is_known_when_it_is_closed() {
     for options in MODES {

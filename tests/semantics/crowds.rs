@@ -37,7 +37,7 @@ impl Dice {
     }
 }
 
-/// What others may have brought about.
+/// True for results that concurrent changes may cause.
 fn expected(errno: Option<i32>) -> bool {
     [Errno::NOENT, Errno::EXIST, Errno::NODATA]
         .iter()

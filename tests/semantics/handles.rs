@@ -11,7 +11,7 @@ use super::Fixture;
 use crate::harness::mount::Mount;
 use crate::harness::programs::run;
 
-/// What is not there any more.
+/// The error of a handle whose object is gone.
 const STALE: &str = "errno 116";
 
 fn ask(what: &str, root: &Path, words: &[String]) -> Vec<String> {

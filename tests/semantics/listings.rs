@@ -21,12 +21,12 @@ struct Reader {
     directory: OwnedFd,
     /// Where it goes on.
     cookie: u64,
-    /// What was there when it began and has stayed.
+    /// Names that existed at the start and were not touched.
     stays: BTreeSet<String>,
-    /// What was there when it began.
+    /// Names that existed at the start.
     first: BTreeSet<String>,
     seen: BTreeMap<String, usize>,
-    /// Whether the mount is the one it began with.
+    /// True for the mount with which the listing began.
     is_local: bool,
     /// Listings that began since.
     later: usize,

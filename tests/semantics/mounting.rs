@@ -22,7 +22,8 @@ fn unmounted() -> (Fixture, PathBuf) {
     (f, helper)
 }
 
-/// What a read of the kernel is at most: chunks of layers that were baked, and longer ones of those compressed anew.
+/// The maximum length of one read by the kernel: the chunk length of baked layers, longer for
+/// recompressed ones.
 #[test]
 fn s16_8_reads_of_local_layers_are_as_long_as_their_chunks() {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), super::bytes(3 << 20)).unwrap());
@@ -232,7 +233,8 @@ fn s16_5_an_ordinary_user() {
     );
 }
 
-/// As systemd calls it (src/core/mount.c), as fstab does, and a remount; in a namespace where mount(8) finds our helper.
+/// Calls of mount(8) as by systemd (src/core/mount.c) and by fstab, and a remount; in a namespace
+/// where mount(8) finds our helper.
 const BY_MOUNT_8: &str = r#"
 mkdir sbin-upper sbin-work at
 for name in mount.layerfs mount.fuse.layerfs; do ln -s "$LAYERFS" sbin-upper/$name; done

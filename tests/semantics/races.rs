@@ -22,7 +22,7 @@ fn capability(bits: u8) -> [u8; 20] {
     value
 }
 
-/// What the daemon, not the kernel's cache, says of the modification time.
+/// The modification time from the daemon, not from the kernel's cache.
 fn mtime(path: &Path) -> i64 {
     let stat = rustix::fs::statx(
         rustix::fs::CWD,

@@ -17,7 +17,7 @@ fn as_user(command: &str, dir: &std::path::Path) -> bool {
     as_user_with(command, dir, Stdio::null())
 }
 
-/// As [`as_user`], with this standard output.
+/// Runs like [`as_user`], with this standard output.
 fn as_user_with(command: &str, dir: &std::path::Path, output: Stdio) -> bool {
     let mut shell = Command::new("setpriv");
     shell

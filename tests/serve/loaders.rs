@@ -1,5 +1,5 @@
-//! What boot loaders send, byte for byte, and what they must find in the answer. `make test-loaders` has the loaders
-//! themselves.
+//! Requests of boot loaders, byte for byte, and the necessary answers. `make test-loaders` runs the
+//! loaders themselves.
 
 use super::Server;
 use crate::kitchen::{Kitchen, initramfs, run, text};

@@ -103,8 +103,8 @@ impl<C> Assembler<'_, C> {
         }
     }
 
-    /// Whether something that is no directory stands on the way to `path` or in its place. umoci lists what was
-    /// removed with a directory beside the file that replaced it: `x` and `x/.wh.v`.
+    /// True if an object that is not a directory is on the way to `path` or at `path`. umoci lists
+    /// removed names of a directory beside the file that replaced it: `x` and `x/.wh.v`.
     fn is_below_a_leaf(&self, path: &EntryPath) -> bool {
         let mut at = ROOT;
         for part in path.components() {
@@ -117,7 +117,7 @@ impl<C> Assembler<'_, C> {
         false
     }
 
-    /// Whether nobody listed this directory, and nothing but removed names was said to be in it.
+    /// True if this directory was not listed, and only removed names were reported inside it.
     fn holds_whiteouts_only(&self, id: NodeId) -> bool {
         let mut open = vec![id];
         while let Some(id) = open.pop() {

@@ -7,7 +7,7 @@ use layerfmt::tree::{Child, ROOT};
 use super::Assembler;
 use crate::source::{EntryPath, SourceError};
 
-/// What a link leads to.
+/// The target of a link.
 enum Target {
     Object(Child),
     /// Not there, at least not yet.

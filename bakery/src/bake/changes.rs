@@ -70,7 +70,7 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Whether a directory is its base's but for the times.
+    /// True if a directory differs from the base's only in times.
     fn only_times(&self, before: Option<NodeId>, node: Option<&Node<Content>>) -> bool {
         let before = before.and_then(|id| self.base.node(id));
         match (before, node) {

@@ -105,7 +105,7 @@ struct Watched<'r> {
     progress: &'r ProgressBar,
     failure: Option<io::Error>,
     head: Vec<u8>,
-    /// How much of the beginning is remembered.
+    /// Number of bytes at the start that are remembered.
     head_len: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a bake did, for people, jobs and the web page.
+//! The result of a bake, for users, jobs and the web page.
 
 use std::io::{self, Write};
 
@@ -9,10 +9,10 @@ use wire::push::Change;
 use crate::assemble::Excluded;
 use crate::output::length;
 
-/// What a bake did.
+/// The result of a bake.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// The input.
+    /// Name of the input.
     pub source: String,
     /// The layer's name.
     #[serde(with = "hex")]
@@ -38,7 +38,7 @@ pub struct Report {
     pub deduplicated_len: u64,
     /// The layer changes nothing on its base.
     pub is_empty: bool,
-    /// Entries read.
+    /// Number of entries read.
     pub entries: u64,
     /// Whiteouts among them.
     pub whiteouts: u64,
@@ -54,9 +54,9 @@ pub struct Report {
     /// The first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-    /// What the source said beside its entries.
+    /// Notes of the source.
     pub notes: Vec<String>,
-    /// What somebody should look at, such as likely secrets.
+    /// Findings for the user to inspect, such as likely secrets.
     pub warnings: Vec<String>,
     /// Where the time went.
     pub seconds: Seconds,

@@ -1,8 +1,8 @@
-//! What an upload would change, from a listing without contents.
+//! The changes of an upper, computed from a listing without contents.
 //!
-//! A listing is the archive of the upload with another body in each file: one line with its length and
-//! its content digest. So `push --dry-run` sends no contents, and still gets the answer of the same rules
-//! that bake what is sent.
+//! A listing is the archive of the upload in which the body of each file is one line with its
+//! length and its content digest. Therefore `push --dry-run` sends no contents, and the rules of a
+//! bake still apply.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::source::{Data, EntryPath, Source};
 /// Longest body of a file in a listing.
 const LINE_LEN_MAX: u64 = 128;
 
-/// What an upload would change.
+/// The changes of an upper.
 #[derive(Debug)]
 pub struct Survey {
     /// The changes, in order of paths.
     pub changes: Vec<Change>,
     /// Entries that the excludes leave out, with the pattern of each.
     pub excluded: Vec<Excluded>,
-    /// How many these are in all.
+    /// The total number of excluded paths.
     pub excluded_count: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `bakery authorize`.
+//! The command `bakery authorize`.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! `bakery bake`
+//! The command `bakery bake`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

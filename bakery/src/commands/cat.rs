@@ -1,4 +1,4 @@
-//! `bakery cat`
+//! The command `bakery cat`.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::output;
 /// Symbolic links are followed inside the system's tree.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The files
+    /// The files to print
     #[arg(required = true, value_name = "SYSTEM[/PROFILE][@REV]:/PATH", value_parser = place::parser())]
     places: Vec<Place>,
 }

@@ -1,4 +1,4 @@
-//! `bakery cherry-pick`
+//! The command `bakery cherry-pick`.
 
 use std::process::ExitCode;
 

@@ -37,10 +37,10 @@ const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
 /// Run it again after an upgrade of the bakery.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The system
+    /// The system or profile
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     pub name: ProfileName,
-    /// The files.
+    /// The files of the client.
     #[command(flatten)]
     pub choice: Choice,
 }

@@ -29,7 +29,7 @@ pub struct Args {
     /// Compress everything anew at the highest level: slow and small
     #[arg(long)]
     pub recompress: bool,
-    /// What only a history knows.
+    /// Options for a history.
     #[command(flatten)]
     pub history: history_compact::Args,
 }

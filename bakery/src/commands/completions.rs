@@ -1,4 +1,4 @@
-//! `bakery completions`
+//! The command `bakery completions`.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::output;
 /// Print a shell's completion script
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The shell
+    /// The name of the shell
     pub shell: clap_complete::Shell,
 }
 

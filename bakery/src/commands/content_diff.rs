@@ -26,20 +26,20 @@ const CONTEXT_LINES: usize = 3;
 pub struct Side<'h> {
     /// Where its contents are.
     pub history: &'h History,
-    /// The revision.
+    /// The revision to compare.
     pub revision: Revision,
-    /// Its tree.
+    /// The tree of the revision.
     pub merged: MergedIndex,
 }
 
 /// A changed path with its lines.
 #[derive(Debug, Serialize)]
 pub struct ContentChange {
-    /// As of [`Change`].
+    /// The mark of the [`Change`].
     pub mark: char,
-    /// As of [`Change`].
+    /// The path of the [`Change`].
     pub path: String,
-    /// As of [`Change`].
+    /// The description of the [`Change`].
     pub what: String,
     /// A unified diff, or one line that says why there is none; empty if no content changed.
     pub lines: String,

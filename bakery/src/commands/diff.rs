@@ -1,4 +1,4 @@
-//! `bakery diff`
+//! The command `bakery diff`.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::output;
 /// Exit code 0: they are equal; 1: they differ.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// One revision
+    /// The first revision
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     from: RevisionName,
     /// The other; without it, the newest of the same history
@@ -72,7 +72,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether a change is of `path` or of what lies below it; the empty path is the root.
+/// True if a change is at or below `path`; the empty path is the root.
 fn is_below(change: &Change, path: &str) -> bool {
     let rest = change.bytes.strip_prefix(path.as_bytes());
     path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))

@@ -1,4 +1,4 @@
-//! `bakery dnsmasq`.
+//! The command `bakery dnsmasq`.
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::output;
 /// undionly.kpxe and ipxe.efi (Debian package ipxe) into the TFTP directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How clients reach `bakery serve`, such as http://10.0.0.1:8080
+    /// URL of `bakery serve` for clients, such as http://10.0.0.1:8080
     #[arg(long, value_name = "URL")]
     url: String,
     /// The network, as proxy

@@ -1,4 +1,4 @@
-//! `bakery dump`
+//! The command `bakery dump`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

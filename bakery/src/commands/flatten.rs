@@ -1,4 +1,4 @@
-//! `bakery flatten`
+//! The command `bakery flatten`.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `bakery gc`
+//! The command `bakery gc`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::sweep::{Policy, sweep};
 /// Retained are the newest revisions of every history, tagged ones, and what profiles stand on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many revisions of every history are retained
+    /// Number of revisions of every history to retain
     #[arg(long, default_value_t = Policy::default().keep_last, value_name = "COUNT")]
     keep_last: usize,
     /// Retain this revision too

@@ -12,7 +12,7 @@ use crate::cli::Globals;
 use crate::output;
 use crate::publish::{CompactPolicy, Compaction};
 
-/// How to compact a history
+/// Options for compacting a history
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether nothing shall be published.
+    /// True if nothing is to be published.
     pub fn is_dry_run(&self) -> bool {
         self.dry_run.is_wanted()
     }

@@ -1,4 +1,4 @@
-//! `bakery import`
+//! The command `bakery import`.
 
 mod boot;
 
@@ -65,10 +65,10 @@ pub struct Args {
     /// Put the client into the system too, as the next revision: `bakery client`
     #[arg(long)]
     pub with_client: bool,
-    /// Which client.
+    /// The client to install.
     #[command(flatten)]
     pub client: client::Choice,
-    /// Why, and who.
+    /// Message and author.
     #[command(flatten)]
     pub wording: Wording,
 }

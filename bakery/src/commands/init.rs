@@ -1,4 +1,4 @@
-//! `bakery init`
+//! The command `bakery init`.
 
 use std::process::ExitCode;
 

@@ -41,12 +41,12 @@ pub struct Args {
     /// Write the initramfs here and publish nothing
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What goes in.
+    /// The contents of the initramfs.
     #[command(flatten)]
     choice: Choice,
 }
 
-/// What goes into an initramfs.
+/// The contents of an initramfs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Choice {
     /// Network drivers: common, all, or a list of modules and directories (drivers/net/ethernet/intel)
@@ -84,11 +84,11 @@ pub struct Choice {
 /// The initramfs and the kernel that belongs to it.
 #[derive(Debug)]
 pub struct Boot {
-    /// The initramfs.
+    /// The archive of the initramfs.
     pub initrd: Vec<u8>,
     /// The kernel image.
     pub kernel: Option<Vec<u8>>,
-    /// What is in it.
+    /// The report of the contents.
     pub report: Report,
 }
 

@@ -1,4 +1,4 @@
-//! `bakery inspect`
+//! The command `bakery inspect`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

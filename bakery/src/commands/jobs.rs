@@ -1,4 +1,4 @@
-//! `bakery jobs`.
+//! The command `bakery jobs`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::output;
 pub struct Args {
     /// The job; all of them if left out
     id: Option<Ulid>,
-    /// The spool
+    /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// Wait until the job ends; exit code 1 if it failed

@@ -1,4 +1,4 @@
-//! `bakery key`
+//! The command `bakery key`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,12 +34,13 @@ enum Verb {
     Export,
     /// Let another key publish
     Add {
-        /// What to call it
+        /// Name of the key
         name: String,
         /// Its public key
         #[arg(value_name = "FILE.pub")]
         file: PathBuf,
-        /// What it may publish: SYSTEM, SYSTEM/PROFILE or a pattern; by default everything
+        /// Systems that the key may publish: SYSTEM, SYSTEM/PROFILE or a pattern; by default
+        /// everything
         #[arg(
             long,
             value_delimiter = ',',
@@ -53,7 +54,7 @@ enum Verb {
     },
     /// Withdraw a key: no head it signed counts any more
     Revoke {
-        /// What it is called
+        /// Name of the key
         name: String,
     },
     /// Replace our own key: the new one signs every history anew, then the old one ends
@@ -74,7 +75,7 @@ enum Verb {
     ///
     /// Look at it first (bakery diff): whoever had the old key may have published it.
     Resign {
-        /// The histories
+        /// The histories to sign
         #[arg(required = true, value_name = "SYSTEM[/PROFILE]")]
         names: Vec<ProfileName>,
         #[command(flatten)]

@@ -10,7 +10,7 @@ use wire::manifest::RevisionName;
 use crate::cli::Globals;
 use crate::history::{History, Revision};
 
-/// What the words of a command line that reads layers name.
+/// The layers named by the arguments of a command.
 #[derive(Debug)]
 pub enum Named {
     /// Layer files, in the order given.
@@ -22,9 +22,9 @@ pub enum Named {
 /// A revision, with the histories it is of.
 #[derive(Debug)]
 pub struct OfStore {
-    /// The histories.
+    /// The history of the revision.
     pub history: History,
-    /// The revision.
+    /// The revision to read.
     pub revision: Revision,
 }
 
@@ -70,10 +70,10 @@ pub fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
     paths.iter().map(open).collect()
 }
 
-/// Whether every layer that `index` borrows from is in `set`.
+/// Succeeds if every layer from which `index` borrows is in `set`.
 ///
 /// # Errors
-/// One is not; the message names it and the option that takes it.
+/// A layer is missing; the message names it and the option for it.
 pub fn all_at_hand(index: &Index, set: &LayerSet, option: &str) -> anyhow::Result<()> {
     match index
         .layers()

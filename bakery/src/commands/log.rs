@@ -1,4 +1,4 @@
-//! `bakery log`
+//! The command `bakery log`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,7 +20,7 @@ use crate::sweep::is_swept;
 /// List the revisions of a history, newest first
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The history
+    /// The history to show
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
     /// Only revisions that changed this path, or something below it
@@ -52,7 +52,7 @@ pub(crate) struct Line {
     tree_digest: String,
     tags: Vec<String>,
     swept: bool,
-    /// How long its boots took, if one has told.
+    /// Boot times, if any boot was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     boots: Option<BootTimes>,
 }
@@ -141,7 +141,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the author, or the key that pushed, has this text in its name.
+/// True if the author, or the key that pushed, contains this text.
 fn is_by(revision: &Revision, text: &str) -> bool {
     let manifest = &revision.manifest;
     let key = pushed_with(manifest).map(|key| key.line());

@@ -1,4 +1,4 @@
-//! `bakery ls`
+//! The command `bakery ls`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

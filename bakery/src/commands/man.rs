@@ -1,4 +1,4 @@
-//! `bakery man`
+//! The command `bakery man`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `bakery pack`.
+//! The command `bakery pack`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::pack::publish::{Report, Sources, publish};
 /// run by a timer.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// SYSTEM[/PROFILE]
+    /// The system or profile: SYSTEM[/PROFILE]
     pub system: ProfileName,
     /// The spool where `bakery serve --spool` keeps the traces
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]

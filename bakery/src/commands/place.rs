@@ -9,7 +9,7 @@ use layerfmt::{ContentReader, Index, Ino, LayerSet, MergedIndex};
 
 use crate::history::{History, Place, Revision, find};
 
-/// How clap reads `SYSTEM[/PROFILE][@REV]:/PATH`.
+/// The clap parser of `SYSTEM[/PROFILE][@REV]:/PATH`.
 pub fn parser() -> impl clap::builder::TypedValueParser<Value = Place> {
     OsStringValueParser::new().try_map(|text: OsString| Place::parse(&text))
 }
@@ -17,11 +17,11 @@ pub fn parser() -> impl clap::builder::TypedValueParser<Value = Place> {
 /// A path that is there.
 #[derive(Debug)]
 pub struct Found {
-    /// The revision.
+    /// The revision to read.
     pub revision: Revision,
-    /// Its tree.
+    /// The tree of the revision.
     pub merged: MergedIndex,
-    /// The object.
+    /// The object at the path.
     pub ino: Ino,
 }
 

@@ -1,4 +1,4 @@
-//! `bakery profile`
+//! The command `bakery profile`.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ enum Verb {
         /// The new profile
         #[arg(value_name = "SYSTEM/PROFILE")]
         name: ProfileName,
-        /// What it starts as; by default the newest of the system's own history
+        /// The first revision of the profile; by default the newest of the system's own history
         #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
         from: Option<RevisionName>,
         #[command(flatten)]
@@ -39,7 +39,7 @@ enum Verb {
     },
     /// Close a history; `gc` may then sweep what only it uses
     Remove {
-        /// The profile
+        /// The profile to change
         #[arg(value_name = "SYSTEM/PROFILE")]
         name: ProfileName,
     },
@@ -55,7 +55,7 @@ struct Line {
     layer_count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<String>,
-    /// How many revisions the base has gone on since.
+    /// Number of revisions by which the base has advanced.
     #[serde(skip_serializing_if = "Option::is_none")]
     behind: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How a verb says what it published, or why it did not.
+//! Output of a command about the published revision, or the reason for publishing none.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::history::{HistoryError, Result, Revision};
 use crate::output;
 use crate::publish::{Preview, Publisher};
 
-/// What to do about paths that both sides changed
+/// Resolution of paths that both sides changed
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(multiple = false)]
 pub struct Conflicts {
@@ -27,7 +27,7 @@ pub struct Conflicts {
 }
 
 impl Conflicts {
-    /// As the library says it.
+    /// The resolution in the library's form.
     pub fn resolution(&self) -> Resolution {
         match (self.ours, self.theirs, self.force) {
             (true, ..) => Resolution::Ours,
@@ -38,7 +38,7 @@ impl Conflicts {
     }
 }
 
-/// Whether to publish, or only to say what would be
+/// Option to print the changes without publishing them
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct DryRun {
     /// Publish nothing; say what would be published
@@ -47,7 +47,7 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// Whether nothing shall be published.
+    /// True if nothing is to be published.
     pub fn is_wanted(self) -> bool {
         self.dry_run
     }
@@ -66,10 +66,10 @@ impl DryRun {
     }
 }
 
-/// As [`report`]; of a rehearsal, what would be published.
+/// Prints like [`report`]; for a dry run, the revision that would be published.
 ///
 /// # Errors
-/// Anything but conflicts.
+/// Any error except conflicts.
 pub fn report_of(
     globals: &Globals,
     publisher: &Publisher,

@@ -1,4 +1,4 @@
-//! `bakery purge`
+//! The command `bakery purge`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -74,7 +74,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What to purge; none with `--delete` alone.
+/// The purge to perform; `None` for `--delete` alone.
 fn request(args: &Args) -> anyhow::Result<Option<Request>> {
     let mut words: Vec<&OsString> = args.system.iter().chain(&args.paths).collect();
     let system = match args.all_systems || words.is_empty() {

@@ -1,4 +1,4 @@
-//! `bakery rebase`
+//! The command `bakery rebase`.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::cli::Globals;
 /// nothing is published (exit code 1). "Ours" is the new base, "theirs" the profile's layer.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The profile
+    /// The profile to move
     #[arg(value_name = "SYSTEM/PROFILE")]
     profile: ProfileName,
     /// The revision to stand on; by default the newest of the base

@@ -1,4 +1,4 @@
-//! `bakery receive`.
+//! The command `bakery receive`.
 
 use std::io;
 use std::path::PathBuf;

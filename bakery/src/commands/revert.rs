@@ -1,4 +1,4 @@
-//! `bakery revert`
+//! The command `bakery revert`.
 
 use std::process::ExitCode;
 

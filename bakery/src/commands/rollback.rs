@@ -1,4 +1,4 @@
-//! `bakery rollback`
+//! The command `bakery rollback`.
 
 use std::process::ExitCode;
 

@@ -15,17 +15,17 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
 pub struct Args {
-    /// The spool
+    /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
-    /// What to do with paths that others changed meanwhile
+    /// Resolution of paths that others changed meanwhile
     #[arg(long, value_enum, default_value_t = OnConflict::Theirs)]
     on_conflict: OnConflict,
-    /// The job
+    /// Number of the job
     id: Ulid,
 }
 
-/// What happens to a path that both a push and the history since its base changed.
+/// Resolution of a path that both a push and the history since its base changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {
     /// Fail the job and list the paths

@@ -1,4 +1,4 @@
-//! `bakery serve`.
+//! The command `bakery serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct Args {
     /// Take boot traces into this spool and show its jobs
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
-    /// How clients reach this server, for boot menus [default: as their request names it]
+    /// URL of this server for clients, for boot menus [default: as in their request]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry; 0 waits for ever

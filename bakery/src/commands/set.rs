@@ -1,4 +1,4 @@
-//! `bakery set`
+//! The command `bakery set`.
 
 use std::process::ExitCode;
 

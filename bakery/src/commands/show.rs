@@ -1,4 +1,4 @@
-//! `bakery show`
+//! The command `bakery show`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

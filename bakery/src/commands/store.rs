@@ -1,4 +1,4 @@
-//! `bakery store`
+//! The command `bakery store`.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ enum Verb {
         /// Where to: made if it is not there
         #[arg(value_name = "DST")]
         to: String,
-        /// What is read back from DST and verified
+        /// Objects to read back from DST and verify
         #[arg(long, value_enum, default_value_t = ReadBack::New)]
         read_back: ReadBack,
         /// Overwrite heads and keysets of DST that are others than those of SRC

@@ -1,4 +1,4 @@
-//! `bakery tag`
+//! The command `bakery tag`.
 
 use std::process::ExitCode;
 

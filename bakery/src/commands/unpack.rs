@@ -1,4 +1,4 @@
-//! `bakery unpack`
+//! The command `bakery unpack`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -33,13 +33,13 @@ pub struct Args {
     /// Keep whiteouts and opaque marks: write the changes, not the tree they make
     #[arg(long)]
     pub changes: bool,
-    /// How whiteouts are written into an archive
+    /// Form of whiteouts in an archive
     #[arg(long, value_enum, default_value_t = Whiteouts::Overlayfs)]
     pub whiteouts: Whiteouts,
 }
 
 impl Args {
-    /// How the result is to be read.
+    /// The interpretation of the result.
     fn reading(&self) -> Reading {
         match self.changes {
             true => Reading::Changes,

@@ -1,4 +1,4 @@
-//! `bakery verify`
+//! The command `bakery verify`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ pub struct Args {
     /// Read every byte of the store
     #[arg(long, conflicts_with = "layers")]
     pub all: bool,
-    /// The layers
+    /// The layers to verify
     #[arg(value_name = "LAYER")]
     pub layers: Vec<PathBuf>,
     /// A layer that only gives contents which the others borrow (repeatable)

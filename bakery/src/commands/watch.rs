@@ -1,4 +1,4 @@
-//! `bakery watch`.
+//! The command `bakery watch`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::watch::{Options, Policy, Settle};
 /// killing it: the next one goes on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The spool
+    /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// Bakers at once; jobs of one profile never run side by side

@@ -1,9 +1,9 @@
-//! Who publishes a revision, and why.
+//! Author and message of a published revision.
 
 /// Options of every verb that publishes a revision.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Wording {
-    /// Why, for the log
+    /// Reason, for the log
     #[arg(
         short,
         long,
@@ -12,7 +12,7 @@ pub struct Wording {
         hide_default_value = true
     )]
     pub message: String,
-    /// Who, for the log; by default the user who runs the program
+    /// Author, for the log; by default the user who runs the program
     #[arg(long, value_name = "NAME")]
     pub author: Option<String>,
 }

@@ -20,7 +20,7 @@ pub struct Change {
     /// The same, exactly.
     #[serde(skip)]
     pub bytes: Vec<u8>,
-    /// What happened to it.
+    /// Description of the change.
     pub what: String,
 }
 
@@ -30,10 +30,11 @@ impl fmt::Display for Change {
     }
 }
 
-/// What turns one tree into another, parents first, names in order. Times alone do not count.
+/// The changes that turn one tree into another, parents first, names in order. Times alone do not
+/// count.
 ///
 /// # Errors
-/// When a tree carries no content digests.
+/// A tree has no content digests.
 pub fn changes(from: &MergedIndex, to: &MergedIndex) -> Result<Vec<Change>> {
     let (from, to) = (merged_tree(from)?, merged_tree(to)?);
     let mut walk = Walk {

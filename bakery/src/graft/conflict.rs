@@ -12,11 +12,11 @@ use super::FileId;
 pub struct Conflict {
     /// The path, without a leading slash. Bytes that are no UTF-8 are replaced.
     pub path: String,
-    /// What the target did.
+    /// The change of the target.
     pub ours: String,
-    /// What the layer did.
+    /// The change of the layer.
     pub theirs: String,
-    /// Whether it is no path but what a revision is booted with.
+    /// True for kernel, initramfs or parameters instead of a path.
     #[serde(skip)]
     pub of_boot: bool,
 }
@@ -54,7 +54,7 @@ impl Conflict {
     }
 }
 
-/// What turned `before` into `after`.
+/// Describes the change from `before` to `after`.
 pub(super) fn change(before: Option<&Node<FileId>>, after: Option<&Node<FileId>>) -> String {
     let (before, after) = match (before, after) {
         (None, None) => return "did nothing".into(),

@@ -6,12 +6,12 @@ use super::conflict::{Conflict, change};
 use super::{FileId, Resolution};
 use crate::history::Result;
 
-/// What a merge came to.
+/// The result of a merge.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Paths both sides changed and nobody decided about.
     pub conflicts: Vec<Conflict>,
-    /// Whether the changes are no longer exactly the layer's.
+    /// True if the changes differ from the layer's.
     pub changed: bool,
 }
 
@@ -261,7 +261,7 @@ impl Merge<'_> {
         self.base?.node(id?)
     }
 
-    /// Whether the target left an object of the base as it was, with all that is below it.
+    /// True if the target left an object of the base, and everything below it, unchanged.
     fn same_below(&self, base: NodeId, ours: NodeId) -> bool {
         let Some(tree) = self.base else { return false };
         // Both trees are finite and every directory has one parent, so the list runs dry.

@@ -19,7 +19,7 @@ use crate::publish::merged_input;
 pub(super) struct Rewrite<'r> {
     /// Where contents are borrowed from: what it shows.
     pub(super) shown: &'r MergedIndex,
-    /// What the layer shall go on; its hidden contents are copied.
+    /// The tree to which the layer is applied; its hidden contents are copied.
     pub(super) ours: &'r MergedIndex,
     /// The layers of *ours*.
     pub(super) sources: &'r LayerSet,

@@ -1,4 +1,4 @@
-//! Why a history could not be read or continued.
+//! Errors of reading or continuing a history.
 
 use layerfmt::FormatError;
 use layerfmt::tree::TreeError;
@@ -9,24 +9,24 @@ use crate::graft::Conflict;
 use crate::keys::KeyError;
 use crate::store::{Key, StoreError};
 
-/// Why a history could not be read or continued.
+/// The reason for which a history could not be read or continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
     /// Nothing was ever published under this name.
     #[error("there is no {name}; {there}")]
     NoHistory {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What the store has, or how to make the first.
+        /// The existing names, or the command that makes the first.
         there: String,
     },
     /// The history is shorter.
     #[error("there is no {wanted}; the newest revision is {newest}")]
     NoRevision {
-        /// What was asked for.
+        /// The requested revision.
         wanted: String,
-        /// What there is.
+        /// The newest revision.
         newest: u64,
     },
     /// Parts of the revision were deleted on purpose.
@@ -34,7 +34,7 @@ pub enum HistoryError {
         "{name} was swept by `bakery gc`: {key} is gone; `bakery log` marks what was swept, `bakery tag` keeps a revision"
     )]
     Swept {
-        /// Which revision.
+        /// Name of the revision.
         name: String,
         /// The first object that was missed.
         key: Key,
@@ -42,7 +42,7 @@ pub enum HistoryError {
     /// The history is closed.
     #[error("{0} was removed; choose another name, or restore it with `bakery profile add`")]
     Removed(String),
-    /// What was asked makes no sense, or makes no difference.
+    /// The request is meaningless or has no effect.
     #[error("{0}")]
     Refused(String),
     /// Both sides changed the same paths. Nothing was published.
@@ -54,9 +54,9 @@ pub enum HistoryError {
     /// A record is not to be believed.
     #[error("{name}: {source}")]
     Untrusted {
-        /// Which revision.
+        /// Name of the revision.
         name: String,
-        /// Why.
+        /// The failed check.
         source: TrustError,
     },
     /// Our own key may not publish this.
@@ -65,9 +65,9 @@ pub enum HistoryError {
          for {name}: `bakery key rotate` makes a new one"
     )]
     Signer {
-        /// Which history.
+        /// Name of the history.
         name: String,
-        /// Why.
+        /// The failed check.
         source: TrustError,
     },
     /// The keysets are not to be believed.

@@ -63,7 +63,7 @@ impl History {
         self.swept_or(&revision, error)
     }
 
-    /// As [`History::or_swept`], of the revision with that name.
+    /// Converts an error like [`History::or_swept`], for the revision with that name.
     pub(crate) fn swept_or(&self, revision: &RevisionName, error: StoreError) -> HistoryError {
         match error {
             StoreError::Missing(key) if is_swept(self, revision).unwrap_or(false) => {
@@ -75,7 +75,7 @@ impl History {
     }
 }
 
-/// What a store has, as the second half of a message.
+/// The names in a store, as the second half of a message.
 fn there(names: &[ProfileName], location: &str) -> String {
     if names.is_empty() {
         return format!(

@@ -9,7 +9,7 @@ use layerfmt::layout::inode::S_IFLNK;
 use layerfmt::{Child, Index, Ino, ROOT};
 use wire::manifest::RevisionName;
 
-/// As many symbolic links as the kernel follows in one path.
+/// The number of symbolic links that the kernel follows in one path.
 const LINKS_MAX: usize = 40;
 
 /// A path of a revision.
@@ -21,7 +21,7 @@ pub struct Place {
     pub path: Vec<u8>,
 }
 
-/// Why a path leads to nothing.
+/// The reason for which a path has no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// A component is not there. Carries the path up to and with it.

@@ -10,12 +10,12 @@ pub struct Revision {
     pub head: Head,
     /// Digest of the head's payload: what the next head names.
     pub digest: Digest,
-    /// What the head names.
+    /// The manifest that the head names.
     pub manifest: Manifest,
 }
 
 impl Revision {
-    /// Its number.
+    /// The number of the revision.
     pub fn number(&self) -> u64 {
         self.head.revision
     }

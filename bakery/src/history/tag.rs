@@ -14,9 +14,9 @@ const TAG_LEN_MAX: u64 = 1024;
 /// A name for a revision. Tags are notes of the bakery's: clients do not read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tag {
-    /// The name.
+    /// Name of the tag.
     pub name: String,
-    /// The revision.
+    /// Number of the revision.
     pub revision: u64,
     /// When it was given, in seconds since 1970.
     pub time: u64,

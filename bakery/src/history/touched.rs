@@ -4,7 +4,7 @@ use layerfmt::{Child, Index, Ino, MergedIndex};
 
 use super::{History, HistoryError, Result, Revision, find};
 
-/// What a revision did to a path.
+/// The change of a path by a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched {
     /// It changed it, or something below it.
@@ -16,11 +16,11 @@ pub enum Touched {
 }
 
 impl History {
-    /// Whether `newer` changed `path`, compared with the revision before it; times do not count. The first revision
-    /// changed what it has.
+    /// Compares `path` in `newer` with the preceding revision; times do not count. For the first
+    /// revision, every path is a change.
     ///
     /// # Errors
-    /// When an index is missing or damaged.
+    /// An index is missing or damaged.
     pub fn touched(
         &self,
         path: &[u8],
@@ -57,7 +57,7 @@ impl History {
     }
 }
 
-/// Whether two objects are the same with all that is below them, but for times.
+/// True if two objects, with everything below them, are the same except for times.
 fn alike(left: &MergedIndex, a: Ino, right: &MergedIndex, b: Ino) -> bool {
     let mut pairs = vec![(a, b)];
     // Both trees are finite and every directory has one parent, so the list runs dry.

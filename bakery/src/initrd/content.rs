@@ -1,4 +1,4 @@
-//! What goes where in the archive.
+//! The contents of the archive and their paths.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +20,8 @@ const BUSYBOX_IN_TREE: &[&str] = &[
     "sbin/busybox.static",
 ];
 const BUSYBOX_ON_HOST: &[&str] = &["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
-/// What these cards keep in flash memory, and work with: their drivers read the file only to write
-/// a newer version there, which no boot should do. Compressed they are 2.4 MB. (QLogic NetXen and
+/// Firmware that these cards keep in flash memory: their drivers read the file only to write a
+/// newer version to flash, which no boot should do. Compressed it is 2.4 MB. (QLogic NetXen and
 /// qlcnic, Chelsio T4 to T6.)
 const FIRMWARE_IN_FLASH: &[&str] = &[
     "phanfw.bin",

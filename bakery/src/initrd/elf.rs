@@ -40,7 +40,7 @@ fn range(bytes: &[u8], start: u64, len: u64) -> Option<&[u8]> {
     bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)
 }
 
-/// What the ELF header says about the tables.
+/// Positions of the tables from the ELF header.
 struct Header {
     wide: bool,
     big_endian: bool,

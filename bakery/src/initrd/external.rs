@@ -5,7 +5,7 @@
 
 /// Directories of `/lib/modules/RELEASE`, the one that wins first.
 const DIRECTORIES: &[&str] = &["updates/", "extra/", "weak-updates/"];
-/// What every driver of a network card calls, one way or another.
+/// Symbols of which every driver of a network card uses at least one.
 const NETWORK_SYMBOLS: &[&str] = &[
     "register_netdev",
     "register_netdevice",
@@ -13,7 +13,7 @@ const NETWORK_SYMBOLS: &[&str] = &[
     "alloc_netdev_mqs",
     "usbnet_probe",
 ];
-/// What every driver of a disk calls, one way or another.
+/// Symbols of which every driver of a disk uses at least one.
 const STORAGE_SYMBOLS: &[&str] = &[
     "scsi_add_host_with_dma",
     "scsi_host_alloc",
@@ -26,14 +26,14 @@ const STORAGE_SYMBOLS: &[&str] = &[
     "nvme_init_ctrl",
 ];
 
-/// How strongly a module is preferred to others of its name; the kernel's own come last.
+/// Preference of a module over others of its name; the kernel's own have the lowest.
 #[must_use]
 pub fn rank(path: &str) -> usize {
     let place = DIRECTORIES.iter().position(|start| path.starts_with(start));
     place.unwrap_or(DIRECTORIES.len())
 }
 
-/// Whether a module did not come with the kernel.
+/// True if a module is not part of the kernel package.
 #[must_use]
 pub fn is_external(path: &str) -> bool {
     rank(path) < DIRECTORIES.len()
@@ -48,12 +48,12 @@ pub fn place_in_kernel(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// What an external module drives.
+/// The devices that an external module drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Driver {
     /// A network card.
     pub network: bool,
-    /// A disk.
+    /// True if it drives disks.
     pub storage: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a kernel image says of itself.
+//! Release and features of a kernel image, read from the image.
 
 /// Where an x86 image has `HdrS`, and where the word that leads to its version stands.
 const MAGIC_AT: usize = 0x202;

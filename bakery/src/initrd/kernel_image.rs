@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::kernel::release;
 use super::system_tree::{Node, SystemTree, list, read, resolve};
 
-/// How the names of kernel images begin in `/boot`.
+/// Prefixes of kernel images in `/boot`.
 const NAMES: &[&str] = &[
     "vmlinuz", "vmlinux", "bzImage", "Image", "image", "kernel", "linux",
 ];
@@ -48,8 +48,8 @@ pub fn kernel_image(tree: &dyn SystemTree, kernel: &str) -> Result<Option<String
     Ok(silent)
 }
 
-/// Whether an image that does not say its release is named for that of `kernel`: by Arch's `pkgbase`, by the last word
-/// of the release, as Alpine does, or by nothing more.
+/// True if an image without a release belongs to `kernel` by name: by Arch's `pkgbase`, by the last
+/// word of the release, as on Alpine, or by the plain name.
 fn is_named_for(tree: &dyn SystemTree, name: &str, kernel: &str) -> Result<bool> {
     let base = read(tree, &format!("lib/modules/{kernel}/pkgbase"))?.unwrap_or_default();
     let base = String::from_utf8_lossy(&base).trim().to_owned();

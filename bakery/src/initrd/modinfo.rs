@@ -1,4 +1,4 @@
-//! What a kernel module says of itself: the `.modinfo` section, `key=value` strings ended by NUL.
+//! The fields of a kernel module: the `.modinfo` section, `key=value` strings ended by NUL.
 
 use super::elf;
 

@@ -34,8 +34,8 @@ const AT_HAND: &[&str] = &[
     "virtio_rng",
     "virtio_net",
 ];
-/// What every boot may need; most kernels have most of them built in. `af_packet` is what
-/// DHCP speaks through.
+/// Modules that every boot may need; most kernels have most of them built in. DHCP uses
+/// `af_packet`.
 const BASE: &[&str] = &[
     "fuse",
     "af_packet",
@@ -74,7 +74,7 @@ pub struct Module {
     pub path: String,
     /// The uncompressed module.
     pub bytes: Vec<u8>,
-    /// Whether it is at hand, not packed.
+    /// True if it is unpacked at boot, false if it is packed.
     pub at_hand: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct Modules {
     paths: BTreeMap<String, String>,
     /// Name → names it depends on.
     depends: BTreeMap<String, Vec<String>>,
-    /// (pattern, name)
+    /// Pairs of pattern and name.
     aliases: Vec<(String, String)>,
     builtin: BTreeSet<String>,
     builtin_text: String,

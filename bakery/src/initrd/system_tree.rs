@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 pub const FILE_LEN_MAX: u64 = 256 << 20;
 const LINK_HOPS_MAX: usize = 40;
 
-/// What a name stands for.
+/// An object of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A directory.
@@ -27,7 +27,7 @@ pub enum Node {
 /// A tree that can be looked at. Paths are relative to its root, without a leading slash, with
 /// no `.` or `..`; implementors need not follow links: [`resolve`] does.
 pub trait SystemTree {
-    /// What is at this path, the last name not followed; `None` when there is nothing.
+    /// The object at this path, without following the last name; `None` if there is none.
     ///
     /// # Errors
     /// The tree cannot be read.

@@ -13,7 +13,7 @@ use super::files::{self, Lock};
 use super::records::{Origin, Request};
 use super::spool::{Job, Spool, State};
 
-/// Why an upload cannot be taken.
+/// The reason for which an upload cannot be accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// More than the server takes.
@@ -27,9 +27,9 @@ pub enum ArrivalError {
     /// The spool cannot be written.
     #[error("cannot write the server's spool {path}: {source}")]
     Spool {
-        /// Where.
+        /// The affected file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -102,13 +102,13 @@ impl Arrival {
         Ok(())
     }
 
-    /// Bytes collected.
+    /// Number of bytes collected.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing was collected yet.
+    /// True if no byte was collected yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -1,4 +1,4 @@
-//! What is written down about a job.
+//! The records of a job.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use wire::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
 
-/// Whether this can be the name of a system or a profile.
+/// True if this can be the name of a system or a profile.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     ProfileName::new(text, DEFAULT_PROFILE).is_ok()
@@ -15,9 +15,9 @@ pub fn is_name(text: &str) -> bool {
 /// Where changes go: a profile of a system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
-    /// The system.
+    /// Name of the system.
     pub system: String,
-    /// The profile.
+    /// Name of the profile.
     pub profile: String,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// How a job came in.
+/// The way by which a job arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -58,7 +58,7 @@ pub enum Origin {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fingerprint: Option<String>,
     },
-    /// As a file in `incoming/`.
+    /// A file in `incoming/`.
     Drop {
         /// The file's name.
         file: String,
@@ -79,17 +79,17 @@ impl Origin {
     }
 }
 
-/// What is asked.
+/// The request of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Where the changes go.
     #[serde(flatten)]
     pub target: Target,
-    /// Who made them, as the sender says.
+    /// The author, as stated by the sender.
     pub author: String,
-    /// Why, in the sender's words.
+    /// The reason, in the sender's words.
     pub message: String,
-    /// How they came.
+    /// The way by which the changes arrived.
     pub origin: Origin,
     /// Seconds since 1970 when they came, by our clock.
     pub received: u64,

@@ -31,20 +31,20 @@ use crate::source::open::{self, open_stream};
 use crate::store::StoreError;
 use wire::exclude::Excludes;
 
-/// How jobs are done.
+/// The runner of jobs.
 #[derive(Debug)]
 pub struct Baker<'b> {
-    /// The spool.
+    /// The spool of the jobs.
     pub spool: &'b Spool,
     /// Where revisions go.
     pub publisher: &'b Publisher,
-    /// What to do when others published since the upper was made, and both sides changed a path.
+    /// Resolution of paths that both sides changed, if others published after the upper was made.
     pub resolution: Resolution,
-    /// Compression threads.
+    /// Options of the writer.
     pub options: Options,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub enum Outcome {
     /// The job ended so.
@@ -53,7 +53,7 @@ pub enum Outcome {
     Taken,
 }
 
-/// What is known before the first bake.
+/// The state before the first bake.
 #[derive(Debug, Serialize, Deserialize)]
 struct Started {
     /// The newest revision then; 0 if there was none.
@@ -324,7 +324,7 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether another attempt may succeed: nothing is wrong with the upload itself.
+/// True if another attempt may succeed, because the upload itself is correct.
 fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);

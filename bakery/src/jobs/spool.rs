@@ -52,11 +52,11 @@ pub struct Spool {
 /// A job where it was last seen.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its number.
+    /// Number of the job.
     pub id: Ulid,
-    /// Its state.
+    /// State of the job.
     pub state: State,
-    /// Its directory.
+    /// Directory of the job.
     pub path: PathBuf,
 }
 
@@ -269,7 +269,7 @@ impl Spool {
 }
 
 impl Job {
-    /// What is asked.
+    /// Reads the request.
     ///
     /// # Errors
     /// The record is missing or damaged.
@@ -280,7 +280,7 @@ impl Job {
             .with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// How it ended, if it did.
+    /// Reads the result, if the job has ended.
     ///
     /// # Errors
     /// The record is damaged.
@@ -288,7 +288,7 @@ impl Job {
         files::read_record(&self.path.join("result.json"))
     }
 
-    /// How far it is, if anyone works on it.
+    /// The progress, if a baker is running the job.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
         files::read_record(&self.path.join("progress.json"))
@@ -305,7 +305,7 @@ impl Job {
             .and_then(|()| fs::rename(&part, self.path.join("progress.json")));
     }
 
-    /// Whether no baker holds the job's lock.
+    /// True if no baker holds the job's lock.
     pub(crate) fn is_free(&self) -> bool {
         matches!(self.lock(), Ok(Some(_)))
     }

@@ -1,4 +1,4 @@
-//! How long a head is good for: a setting beside the key that signs heads, so that whoever signs keeps to it.
+//! The lifetime of heads: a setting beside the signing key, so that every signer uses it.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ const LIFETIME_MIN: Duration = Duration::from_secs(3600);
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 impl Keys {
-    /// How long heads are good for; none: for ever.
+    /// The lifetime of heads; `None` means forever.
     ///
     /// # Errors
-    /// When the setting cannot be read.
+    /// The setting cannot be read.
     pub fn lifetime(&self) -> Result<Option<Duration>, KeyError> {
         let file = self.directory.join(LIFETIME);
         let text = match fs::read_to_string(&file) {

@@ -59,7 +59,7 @@ impl Signer {
         Ok(Signer { public_line, hand })
     }
 
-    /// `ssh-ed25519 BASE64`
+    /// The public key as `ssh-ed25519 BASE64`.
     pub fn public_line(&self) -> &str {
         &self.public_line
     }
@@ -79,10 +79,10 @@ impl Signer {
     }
 }
 
-/// How keysets spell a key that may sign.
+/// The form of a signing key in a keyset.
 ///
 /// # Errors
-/// When it is of another kind than ed25519; the message says what such a key is good for.
+/// The key is not ed25519; the message names the uses of such a key.
 pub fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
     if !matches!(key.algorithm(), Algorithm::Ed25519) {
         let what = format!(

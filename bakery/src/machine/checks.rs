@@ -1,4 +1,5 @@
-//! What else in a tree is one machine's: each is said once, with what to do. Nothing is changed.
+//! Further data of one machine in a tree: each finding is reported once with its remedy. The tree
+//! is not changed.
 
 use anyhow::Result;
 
@@ -56,7 +57,7 @@ const IDENTITY: &[(&str, &str)] = &[
     ("etc/krb5.keytab", "the Kerberos keys of one machine"),
 ];
 
-/// Whether [`findings`] looks into the file at `path`.
+/// True if [`findings`] reads the file at `path`.
 #[must_use]
 pub fn is_read(path: &[u8]) -> bool {
     let inside = |directory: &str| {
@@ -67,7 +68,7 @@ pub fn is_read(path: &[u8]) -> bool {
         || NETWORK.iter().any(|(directory, _)| inside(directory))
 }
 
-/// What is one machine's in a tree, apart from lines of mounts.
+/// Data of one machine in a tree, apart from lines of mounts.
 ///
 /// # Errors
 /// The tree cannot be read.

@@ -54,7 +54,7 @@ pub fn mask(table: &Table, text: &[u8]) -> Masked {
     masked
 }
 
-/// What to say of masked lines, one by one.
+/// Messages about masked lines, one for each.
 #[must_use]
 pub fn said(table: &Table, lines: &[String], is_kept: bool) -> Vec<String> {
     let path = table.path;
@@ -65,7 +65,7 @@ pub fn said(table: &Table, lines: &[String], is_kept: bool) -> Vec<String> {
     each.collect()
 }
 
-/// Whether an option says that a boot goes on without the device.
+/// True if an option lets the boot continue without the device.
 fn is_optional(options: Option<&&str>) -> bool {
     let mut words = options.copied().unwrap_or_default().split(',');
     words.any(|word| matches!(word, "noauto" | "nofail"))

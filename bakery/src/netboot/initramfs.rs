@@ -13,13 +13,13 @@ const NAME_LEN_MAX: u64 = 4096;
 const HEADER_LEN: usize = 110;
 /// Longest block of lz4's old format, which the kernel reads, unpacked.
 const LZ4_BLOCK_LEN: usize = 8 << 20;
-/// How the client is called, in whatever directory of programs.
+/// Path of the client, in any directory of programs.
 const CLIENT: &[u8] = b"bin/layerfs";
 
-/// Whether the client is in an initramfs. `None`: part of it is compressed in a form that is not read here.
+/// True if an initramfs contains the client. `None` if part of it has an unsupported compression.
 ///
 /// # Errors
-/// The archive is damaged, or longer than any.
+/// The archive is damaged or exceeds the bounds.
 pub fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
     let mut rest = archive;
     loop {

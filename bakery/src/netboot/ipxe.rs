@@ -1,4 +1,4 @@
-//! iPXE scripts.
+//! Menus as iPXE scripts.
 
 use std::fmt::Write as _;
 
@@ -61,7 +61,8 @@ pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
     )
 }
 
-/// What a machine is shown that asked for what is not there: what there is. Nothing starts by itself.
+/// The answer to a machine that requested a missing system: a menu of the existing ones. Nothing
+/// starts automatically.
 #[must_use]
 pub fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> String {
     let menu = Menu {

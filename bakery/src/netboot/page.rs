@@ -1,4 +1,4 @@
-//! What there is, for people: a page for browsers, lines for terminals.
+//! The systems of the store: a page for browsers, lines for terminals.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::Menu;
 /// The newest revision of one history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// `SYSTEM[/PROFILE]`.
+    /// The name as `SYSTEM[/PROFILE]`.
     pub name: String,
     /// The newest revision.
     pub revision: u64,

@@ -1,4 +1,4 @@
-//! Boot menus.
+//! Tests of the boot menus.
 
 use super::*;
 

@@ -13,7 +13,7 @@ const PAGES_MAX: usize = 1 << 16;
 pub struct Merged {
     /// File and page.
     pub pages: Vec<(Ino, u32)>,
-    /// Traces used.
+    /// Number of traces used.
     pub traces: usize,
     /// Traces of other trees, or with numbers that are not of this one.
     pub refused: usize,

@@ -29,14 +29,14 @@ pub struct Sources {
     pub share: u32,
 }
 
-/// What became of it.
+/// The result of making a pack.
 #[derive(Debug, serde::Serialize)]
 pub struct Report {
-    /// Traces used.
+    /// Number of traces used.
     pub traces: usize,
     /// Traces that fit no revision.
     pub refused: usize,
-    /// Hot pages.
+    /// Number of hot pages.
     pub pages: usize,
     /// Of these, percent that the pack of the newest revision has already.
     pub covered: u64,

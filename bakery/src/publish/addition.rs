@@ -14,19 +14,19 @@ use crate::store::Key;
 /// A layer to go on top of a history.
 #[derive(Debug, Clone)]
 pub struct Addition<'a> {
-    /// Which history.
+    /// Name of the history.
     pub name: ProfileName,
     /// The layer file. It becomes the store's: its bytes must not change afterwards.
     pub layer: &'a Path,
     /// The revision whose tree it was made on; none: whatever is newest.
     pub made_on: Option<RevisionName>,
-    /// What makes the new revision.
+    /// The action of the new revision.
     pub action: Action,
-    /// Who.
+    /// Author of the revision.
     pub author: String,
-    /// Why.
+    /// Reason for the revision.
     pub message: String,
-    /// What to do when history went on since, and both sides changed the same paths.
+    /// Resolution of paths that both sides changed, if the history has advanced since.
     pub resolution: Resolution,
 }
 
@@ -41,15 +41,15 @@ pub struct Import<'a> {
     pub kernel: Option<&'a Path>,
     /// The initrd file.
     pub initrd: Option<&'a Path>,
-    /// Kernel parameters.
+    /// The kernel parameters.
     pub cmdline: String,
-    /// Who.
+    /// Author of the revision.
     pub author: String,
-    /// Why.
+    /// Reason for the revision.
     pub message: String,
 }
 
-/// What a layer was made on.
+/// The tree on which a layer was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin<'o> {
     /// The tree of a revision.

@@ -13,19 +13,19 @@ use super::{Draft, Publisher, Uploads};
 use crate::history::{History, HistoryError, Result, Revision};
 use crate::store::Key;
 
-/// What to compact.
+/// Parameters of a compaction.
 #[derive(Debug, Clone)]
 pub struct Compaction {
-    /// Which history.
+    /// Name of the history.
     pub name: ProfileName,
     /// The layers that came after the first revision, up to the second; none: all of the
     /// history's own.
     pub revisions: Option<(u64, u64)>,
     /// Cut and compress everything anew, harder, instead of copying the chunks.
     pub recompress: bool,
-    /// Who.
+    /// Author of the revision.
     pub author: String,
-    /// Why.
+    /// Reason for the revision.
     pub message: String,
 }
 
@@ -47,12 +47,12 @@ impl Default for CompactPolicy {
     }
 }
 
-/// What a compaction did.
+/// The result of a compaction.
 #[derive(Debug, Clone)]
 pub struct Compacted {
     /// The new revision.
     pub revision: Revision,
-    /// How many layers became one.
+    /// Number of layers that became one.
     pub layer_count: usize,
     /// Bytes of chunks in the new layer.
     pub data_len: u64,
@@ -89,10 +89,10 @@ impl Publisher {
         })
     }
 
-    /// Whether a history should be compacted, and why.
+    /// The reason to compact a history, if any.
     ///
     /// # Errors
-    /// When its index or a layer cannot be read.
+    /// Its index or a layer cannot be read.
     pub fn needs_compaction(
         &self,
         manifest: &Manifest,

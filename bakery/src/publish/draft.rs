@@ -1,4 +1,4 @@
-//! What the author of a revision decides.
+//! The parts of a revision that its author decides.
 
 use layerfmt::Digest;
 use layerfmt::flatten::MergedIndex;
@@ -9,7 +9,7 @@ use wire::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
 pub enum Merged {
     /// That of another revision: nothing to compute, nothing to write.
     Same {
-        /// The index.
+        /// The merged index.
         index: IndexRef,
         /// Layers outside the stack it borrows from.
         borrowed: Vec<ObjectRef>,
@@ -34,19 +34,19 @@ impl Merged {
 /// A revision to be: what the author decides. The rest follows.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// What makes it.
+    /// The action of the revision.
     pub action: Action,
-    /// Who.
+    /// Author of the revision.
     pub author: String,
-    /// Why.
+    /// Reason for the revision.
     pub message: String,
-    /// Kernel parameters.
+    /// The kernel parameters.
     pub cmdline: String,
     /// The kernel to boot.
     pub kernel: Option<ObjectRef>,
     /// The initrd to boot with.
     pub initrd: Option<ObjectRef>,
-    /// What a profile stands on.
+    /// The base of a profile.
     pub base: Option<Base>,
     /// The stack, lowest first.
     pub layers: Vec<ObjectRef>,
@@ -63,7 +63,7 @@ pub struct Draft {
 pub enum Plain {
     /// In the store.
     Same {
-        /// The index.
+        /// The merged index.
         index: IndexRef,
         /// Layers outside the stack it borrows from.
         borrowed: Vec<ObjectRef>,

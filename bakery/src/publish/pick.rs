@@ -8,10 +8,10 @@ use super::{Draft, Publisher, Uploads};
 use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
 
-/// How the message of a rollback begins, when nobody gives another.
+/// Prefix of the default message of a rollback.
 const ROLL_BACK: &str = "roll back to ";
 
-/// How far back a layer given by its digest is looked for.
+/// Number of revisions that are searched for a layer given by its digest.
 const SEARCH_MAX: usize = 1000;
 
 /// A layer and the stack it was made on.

@@ -12,20 +12,20 @@ use crate::graft::{Change, changes};
 use crate::history::{Result, Revision};
 use crate::store::{Key, StoreError};
 
-/// What would be published.
+/// The revision that would be published.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preview {
     /// The revision that would be made.
     pub would_publish: String,
-    /// Its action.
+    /// Action of the revision.
     pub action: String,
-    /// Its message.
+    /// Message of the revision.
     pub message: String,
     /// In which paths it differs from the newest one; times do not count.
     pub changes: Vec<Change>,
-    /// How many layers it would have.
+    /// Number of layers it would have.
     pub layer_count: usize,
-    /// What would change of that which it is booted with: `kernel`, `initrd`, `parameters`.
+    /// Boot files that would change: `kernel`, `initrd`, `parameters`.
     pub boot: Vec<&'static str>,
 }
 
@@ -43,7 +43,8 @@ impl Publisher {
         }
     }
 
-    /// What the last verb of a rehearsal would have published; `None` if this is none.
+    /// The revision that the last command of a dry run would have published; `None` if this is not
+    /// a dry run.
     pub fn preview(&self) -> Option<Preview> {
         let kept = &self.rehearsal.as_ref()?.0;
         kept.lock().unwrap_or_else(PoisonError::into_inner).take()

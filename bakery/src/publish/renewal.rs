@@ -8,8 +8,8 @@ use super::{Draft, Publisher, Uploads};
 use crate::clock;
 use crate::history::{Result, Revision};
 
-/// Whether a head that ends at `expires_at` should be followed by one that ends later: half of the time is over, or
-/// it was made when heads had no end.
+/// True if a head that expires at `expires_at` should be renewed: half of the time has elapsed, or
+/// it was made without expiry.
 #[must_use]
 pub fn is_due(expires_at: Option<u64>, lifetime: Duration, now: u64) -> bool {
     expires_at.is_none_or(|end| end <= now.saturating_add(lifetime.as_secs() / 2))

@@ -108,7 +108,7 @@ impl Publisher {
     }
 }
 
-/// What a revision changed of that which it is booted with.
+/// Changes of a revision to its boot files.
 struct Boot<'b> {
     undone: &'b Manifest,
     before: &'b Manifest,

@@ -13,7 +13,7 @@ use crate::store::Key;
 /// A revision to come in the place of another. Its manifest is in the store, its head is not.
 #[derive(Debug, Clone)]
 pub struct Rewritten {
-    /// The revision.
+    /// The revision to rewrite.
     pub revision: Revision,
     /// Its signed head.
     pub envelope: Vec<u8>,

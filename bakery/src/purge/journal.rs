@@ -32,7 +32,7 @@ pub(super) struct HeadChange {
     new: String,
 }
 
-/// What was purged, for the log.
+/// The record of a purge, for the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     time: u64,
@@ -51,7 +51,7 @@ pub(super) struct Journal {
     pub(super) heads: Vec<HeadChange>,
 }
 
-/// What a deletion did.
+/// The result of a deletion.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Deleted {
     /// Objects that are gone.
@@ -62,7 +62,7 @@ pub struct Deleted {
     pub busy: bool,
 }
 
-/// How a head is, compared with a journal.
+/// State of a head compared with a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Old,

@@ -16,7 +16,7 @@ use crate::store::{Key, StoreError};
 
 /// The layers that were written anew, in the store.
 pub(super) struct Rewriting {
-    /// What comes in the place of each.
+    /// The replacement of each layer.
     pub(super) mapped: BTreeMap<Digest, ObjectRef>,
 }
 
@@ -54,7 +54,7 @@ impl Rewriting {
         Ok(rewriting)
     }
 
-    /// Whether all that a layer may borrow from is there in its new form.
+    /// True if all layers from which a layer may borrow exist in their new form.
     fn is_ready(&self, scan: &Scan, found: &Found) -> bool {
         let lenders = found.layer.index().layers().map(|lender| lender.digest);
         let mut needed = lenders.chain(found.below.iter().copied());

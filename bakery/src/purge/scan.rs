@@ -27,7 +27,7 @@ pub(super) struct Scan {
     pub(super) strays: Vec<Key>,
 }
 
-/// One layer.
+/// A layer and its findings.
 pub(super) struct Found {
     pub(super) layer: Arc<Layer>,
     /// The layers below it where it was put on first, lowest first.
@@ -58,7 +58,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Whether a revision stands on a layer that is written anew.
+    /// True if a revision uses a layer that is rewritten.
     pub(super) fn touches(&self, manifest: &Manifest) -> bool {
         let mut layers = manifest.layers.iter().chain(&manifest.borrowed);
         layers.any(|layer| self.rewritten.contains(&layer.digest))
@@ -127,13 +127,14 @@ impl Scan {
         Ok(())
     }
 
-    /// Whether a layer stores a chunk with something that is purged.
+    /// True if a layer stores a chunk with purged data.
     fn holds_chunk(&self, index: &Index) -> bool {
         let mut own = index.chunks().filter(|chunk| chunk.source == Source::Own);
         own.any(|chunk| self.chunks.contains(&chunk.digest))
     }
 
-    /// What stores one of the chunks is written anew, too. What borrows from a layer that is written anew is written anew: it names it.
+    /// Adds layers that store one of the chunks, and layers that borrow from a rewritten layer,
+    /// because they name it.
     fn spread(&mut self) {
         self.rewritten.clone_from(&self.hits);
         let tainted = self

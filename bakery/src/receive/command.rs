@@ -1,4 +1,4 @@
-//! What a client may ask for, in `SSH_ORIGINAL_COMMAND`.
+//! Commands that a client may send in `SSH_ORIGINAL_COMMAND`.
 
 use ulid::Ulid;
 
@@ -24,7 +24,7 @@ pub enum CommandError {
     /// No command: somebody asked for a shell.
     #[error("this key is for `layerfs push` only; it gives no shell")]
     None,
-    /// Another command.
+    /// An unknown command.
     #[error("this key is for `layerfs push` only; it cannot run {0:?}")]
     Unknown(String),
     /// Ours, with a bad argument.

@@ -10,7 +10,7 @@ use wire::push::{Progress, Step};
 use super::{ReceiveError, Receiver};
 use crate::jobs::{Job, Request, Spool, State};
 
-/// How often we look.
+/// Interval of the polls.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A line at least this often, so that a dead connection is noticed.
 const BEAT: Duration = Duration::from_secs(15);
@@ -81,7 +81,7 @@ fn look(spool: &Spool, id: Ulid) -> anyhow::Result<Option<(Job, Request)>> {
     }
 }
 
-/// Whether the client still listens.
+/// False if the client has closed the connection.
 fn write(output: &mut dyn Write, line: &Step) -> bool {
     let Ok(mut text) = serde_json::to_vec(line) else {
         return false;

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use crate::jobs::limits;
 
-/// Why an upload is not whole.
+/// The reason for which an upload is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The connection ended in the middle.
@@ -21,7 +21,7 @@ pub enum FrameError {
         "the upload was damaged on its way (its digest does not match); nothing was queued: push again"
     )]
     Damaged,
-    /// Reading failed.
+    /// Reading the input failed.
     #[error("cannot read the upload: {0}")]
     Read(io::Error),
 }

@@ -1,4 +1,4 @@
-//! What one key may push to.
+//! The targets to which one key may push.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ enum Entry {
 }
 
 impl Rights {
-    /// Whether pushing to `target` is allowed.
+    /// True if the key may push to `target`.
     #[must_use]
     pub fn allow(&self, target: &Target) -> bool {
         self.entries.iter().any(|entry| match entry {
@@ -30,7 +30,7 @@ impl Rights {
         })
     }
 
-    /// What is named, profile by profile; a system stands for its profile `main`.
+    /// The named profiles; a system stands for its profile `main`.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::All => None,

@@ -1,4 +1,4 @@
-//! What an upload would change, told to a client before it sends any contents.
+//! Sends the changes of an upload to a client before it sends any contents.
 
 use std::io::{BufRead, Seek as _, Write};
 

@@ -11,7 +11,7 @@ use super::limits;
 /// Bytes of one range in a batch request.
 pub const RECORD_LEN: usize = 12;
 
-/// Why a batch is refused.
+/// The reason for which a batch is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// The body is not a whole number of records.
@@ -25,9 +25,9 @@ pub enum BatchError {
     /// A range lies outside the layer.
     #[error("range {offset}+{len} lies outside the layer of {object_len} bytes")]
     Outside {
-        /// Asked offset.
+        /// The requested offset.
         offset: u64,
-        /// Asked length.
+        /// The requested length.
         len: u32,
         /// The layer's length.
         object_len: u64,

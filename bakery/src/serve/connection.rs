@@ -18,17 +18,17 @@ use tokio::time::{sleep, timeout};
 
 use super::{Server, limits};
 
-/// What an HTTP/2 client with prior knowledge sends first.
+/// The first bytes of an HTTP/2 client with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The port that a request came to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Port(pub(super) u16);
 
-/// How many connections there may be.
+/// Limits on the number of connections.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// In all.
+    /// The total limit.
     pub(super) connections_max: usize,
     /// Of one address; none: its share of all.
     pub(super) per_address: Option<usize>,
@@ -73,7 +73,7 @@ pub(super) async fn accept(
     }
 }
 
-/// How many connections each address has.
+/// Number of connections of each address.
 struct Addresses {
     open: Mutex<HashMap<IpAddr, usize>>,
     most: usize,

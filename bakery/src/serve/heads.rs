@@ -15,9 +15,9 @@ use crate::jobs::is_name;
 /// One profile of one system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Profile {
-    /// The system.
+    /// Name of the system.
     pub system: String,
-    /// The profile.
+    /// Name of the profile.
     pub profile: String,
     /// Its newest revision.
     pub revision: u64,
@@ -147,10 +147,10 @@ pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, Objec
     Ok(records(objects, of).await?.1)
 }
 
-/// As [`manifest`], with the head.
+/// Reads like [`manifest`], with the head.
 ///
 /// # Errors
-/// One of them is not there or damaged; the store failed.
+/// A record is missing or damaged, or the store failed.
 pub async fn records(objects: &Objects, of: &Profile) -> Result<(Head, Manifest), ObjectError> {
     let head_path = path(&of.system, &of.profile, of.revision);
     let head = Envelope::parse(&objects.read(&head_path).await?);

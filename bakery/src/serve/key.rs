@@ -3,7 +3,7 @@
 
 use crate::jobs::is_name;
 
-/// How an object may be cached.
+/// The caching of an object by clients and proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// Named by its content: for ever.
@@ -17,7 +17,7 @@ pub enum Lifetime {
 pub struct Key {
     /// The object's path in the store.
     pub path: String,
-    /// How it may be cached.
+    /// The caching of the object.
     pub lifetime: Lifetime,
     /// The digest in its name, for an immutable object.
     pub digest: Option<String>,

@@ -46,8 +46,8 @@ pub const BOOT_ROWS_MAX: usize = 1024;
 
 /// Layer files kept open and mapped.
 pub const OPEN_OBJECTS_MAX: usize = 1024;
-/// How long an open object is trusted to be still in the store (the sweeper may delete it,
-/// and its space comes back only when we let go).
+/// Time after which an open object is checked again (the sweeper may delete it, and its space is
+/// freed only when the server closes it).
 pub const OPEN_OBJECT_RECHECK: Duration = Duration::from_secs(10);
 /// Objects up to this size are read whole when an ETag must be computed from content
 /// (heads, keysets, hints): a keyset of 1000 keys is 100 KiB.

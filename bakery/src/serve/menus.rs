@@ -53,7 +53,7 @@ pub(super) async fn pxelinux(State(server): Shared, asked: HeaderMap) -> Respons
     answer(&server, &asked, netboot::pxelinux).await
 }
 
-/// What there is: a page for browsers, lines for the others.
+/// Lists the systems: a page for browsers, lines for other clients.
 pub(super) async fn landing(State(server): Shared, asked: HeaderMap) -> Response {
     let entries = match entries(&server).await {
         Ok(entries) => entries,
@@ -194,7 +194,7 @@ async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
     }
 }
 
-/// What every profile offers.
+/// The menu entries of every profile.
 async fn everything(server: &Server) -> Result<Choices, ObjectError> {
     let mut all = Choices::default();
     for profile in heads::profiles(&server.objects).await? {
@@ -212,8 +212,8 @@ async fn everything(server: &Server) -> Result<Choices, ObjectError> {
     Ok(all)
 }
 
-/// What a profile's last revisions offer; `None`: there are none. One that cannot be read is left out:
-/// a damaged revision must not keep the others from booting.
+/// The menu entries of a profile's last revisions; `None` if it has none. An unreadable revision is
+/// omitted: a damaged revision must not prevent the others from booting.
 async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>, ObjectError> {
     let numbers = heads::revisions(&server.objects, &name.system, &name.profile).await?;
     let mut of = Choices::default();
@@ -234,7 +234,7 @@ async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>,
     Ok(Some(of))
 }
 
-/// What one revision offers, or why it does not boot.
+/// The menu entry of one revision, or the reason for which it does not boot.
 async fn one(
     server: &Server,
     name: &ProfileName,
@@ -259,7 +259,7 @@ async fn one(
     })
 }
 
-/// Whether the initramfs of a revision is one that mounts our root. Each is looked at once.
+/// True if the initramfs of a revision mounts our root. Each is inspected once.
 async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, ObjectError> {
     let Some(initrd) = manifest.initrd else {
         return Ok(false);

@@ -10,7 +10,7 @@ use wire::manifest::ProfileName;
 
 use super::limits;
 
-/// What a request was for; a label of the counters.
+/// The purpose of a request; a label of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the label of that name")]
 pub enum Route {
@@ -103,7 +103,7 @@ pub struct Metrics {
     routes: [PerRoute; 13],
     durations: [AtomicU64; 9],
     duration_micros: AtomicU64,
-    /// Connections accepted.
+    /// Number of accepted connections.
     pub connections: AtomicU64,
     /// Connections open now.
     pub connections_open: AtomicU64,
@@ -113,7 +113,7 @@ pub struct Metrics {
     pub connections_failed: AtomicU64,
     /// Traces stored and refused.
     pub traces_stored: AtomicU64,
-    /// See `traces_stored`.
+    /// Number of refused traces.
     pub traces_refused: AtomicU64,
     /// Boot reports refused.
     pub reports_refused: AtomicU64,

@@ -19,7 +19,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
 use super::limits;
 
-/// Why an object cannot be sent.
+/// The reason for which an object cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// The store has no such object.
@@ -30,7 +30,7 @@ pub enum ObjectError {
     Store {
         /// The object's path.
         path: String,
-        /// What the store said.
+        /// The message of the store.
         message: String,
     },
 }
@@ -46,7 +46,7 @@ pub enum Object {
         store: Arc<dyn ObjectStore>,
         /// Its path there.
         path: object_store::path::Path,
-        /// Its length.
+        /// Length of the object.
         len: u64,
     },
 }
@@ -60,7 +60,7 @@ impl Object {
         }
     }
 
-    /// Whether it has no bytes.
+    /// True if it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

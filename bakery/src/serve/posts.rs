@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::limits;
 
-/// Why a post was not taken.
+/// The reason for which a post was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
     /// Enough of this revision are here.
@@ -21,31 +21,31 @@ pub enum PostError {
     /// The spool cannot be written.
     #[error("cannot store it in {path}: {source}")]
     Spool {
-        /// Where.
+        /// The affected file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// How much is kept of one kind.
+/// Limits on the stored posts of one kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Posts of one revision.
     pub per_revision: usize,
-    /// What happens to one more: refused, or kept in place of the oldest.
+    /// True if a further post replaces the oldest, false if it is refused.
     pub newest_win: bool,
     /// Bytes of all.
     pub len: u64,
 }
 
-/// See [`limits`].
+/// The limits of traces, from [`limits`].
 pub const TRACES: Bounds = Bounds {
     per_revision: limits::TRACES_PER_REVISION_MAX,
     newest_win: false,
     len: limits::TRACES_LEN_MAX,
 };
-/// See [`limits`].
+/// The limits of boot reports, from [`limits`].
 pub const REPORTS: Bounds = Bounds {
     per_revision: limits::REPORTS_PER_REVISION_MAX,
     newest_win: true,

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-/// What a `Range` header asks of an object of a known length.
+/// The part of an object of known length that a `Range` header requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// No range, one we do not understand, or several: send everything.
@@ -64,8 +64,8 @@ fn part(start: u64, end: u64, len: u64) -> Selection {
     Selection::Part(start..end.min(len))
 }
 
-/// Whether an `If-None-Match` value names `etag` (weak comparison) or is `*`:
-/// the client has it, the answer is 304.
+/// True if an `If-None-Match` value matches `etag` (weak comparison) or is `*`: the client has the
+/// object, and the answer is 304.
 pub fn none_match_hits(header: &[u8], etag: &str) -> bool {
     let Ok(text) = std::str::from_utf8(header) else {
         return false;
@@ -73,8 +73,8 @@ pub fn none_match_hits(header: &[u8], etag: &str) -> bool {
     text.trim() == "*" || text.split(',').any(|one| strip_weak(one.trim()) == etag)
 }
 
-/// Whether an `If-Range` value still holds, so that `Range` may be obeyed.
-/// A date never does: our objects have no times, only names.
+/// True if an `If-Range` value matches, so that `Range` may be used. A date never matches: our
+/// objects have names but no times.
 pub fn if_range_holds(header: Option<&[u8]>, etag: &str) -> bool {
     header.is_none_or(|raw| raw.trim_ascii() == etag.as_bytes())
 }

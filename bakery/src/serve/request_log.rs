@@ -27,7 +27,7 @@ impl Line {
         }
     }
 
-    /// Says it.
+    /// Writes the log line.
     pub(super) fn say(&self, status: StatusCode, bytes: u64, took: Duration) {
         let address = self.address.map(|address| address.to_string());
         tracing::info!(

@@ -295,7 +295,7 @@ async fn keep(
     Err(Some((status, "not kept\n").into_response()))
 }
 
-/// Whether the store can be read; a load balancer's question.
+/// Tests that the store can be read, for load balancers.
 async fn healthz(State(server): Shared) -> Response {
     match server.objects.read("hints/healthz/healthz").await {
         Ok(_) | Err(ObjectError::Missing) => "ok\n".into_response(),
@@ -330,7 +330,8 @@ fn count_jobs(spool: &Spool) -> Vec<(&'static str, u64)> {
     JobState::ALL.into_iter().filter_map(count).collect()
 }
 
-/// How a job goes. Its number is the permission to ask: 80 random bits, told to the sender only.
+/// The progress of a job. Knowledge of its number is the permission: 80 random bits that only the
+/// sender has received.
 async fn job(State(server): Shared, Path(id): Path<String>, asked: HeaderMap) -> Response {
     let (Some(spool), Ok(id)) = (&server.spool, id.parse::<ulid::Ulid>()) else {
         return absent();
@@ -370,7 +371,7 @@ fn unsatisfiable(len: u64) -> Response {
     response
 }
 
-/// What a client learns of a failure; the log has the rest.
+/// The answer to a client after a failure; the log has the details.
 pub(super) fn refused(server: &Server, error: &ObjectError) -> Response {
     match error {
         ObjectError::Missing => absent(),

@@ -13,7 +13,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// What the two files say; lines that are none of theirs are passed over.
+    /// Parses the two files; other lines are ignored.
     #[must_use]
     pub fn read(passwd: &[u8], group: &[u8]) -> Accounts {
         Accounts {

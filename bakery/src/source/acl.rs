@@ -21,12 +21,12 @@ const OTHER: u16 = 0x20;
 /// Before the attribute's name while a list waits for its numbers. No archive can say such a name.
 const WAITING: u8 = 0;
 
-/// What a list is for.
+/// The purpose of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Who may do what with the object: the permission bits follow from it.
+    /// Access permissions of the object; its permission bits follow from them.
     Access,
-    /// What objects made in a directory begin with.
+    /// Initial permissions of objects created in a directory.
     Default,
 }
 
@@ -51,7 +51,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// What kind of list it is.
+    /// The kind of the list.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match &*self.attribute {
@@ -60,7 +60,7 @@ impl Named {
         }
     }
 
-    /// What stands for it among an object's attributes until its numbers are known.
+    /// The placeholder among an object's attributes until the numbers are known.
     #[must_use]
     pub fn placeholder(attribute: &[u8]) -> Vec<u8> {
         [&[WAITING], attribute].concat()
@@ -89,7 +89,7 @@ impl Named {
     }
 }
 
-/// Why a list cannot be read.
+/// The reason for which a list cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
     /// It is no list.

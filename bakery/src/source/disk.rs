@@ -7,7 +7,7 @@ use super::magic::{Form, HEAD_LEN, form};
 use super::walk::damaged;
 use super::window::Window;
 
-/// What to do about a file system that only the kernel reads.
+/// The remedy for a file system that only the kernel reads.
 pub const MOUNT_HINT: &str = "mount it read-only as root (`mount -o ro,loop IMAGE DIR`, a partition \
                               after `losetup -P -r -f IMAGE`) and name the directory";
 /// The same for XFS, whose journal is replayed at a mount unless that is refused.
@@ -25,7 +25,7 @@ const SECTOR_LEN: u64 = 512;
 /// Most partitions of a table.
 const PARTITIONS_MAX: usize = 128;
 
-/// One partition.
+/// A partition of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
     /// Its number, as the kernel counts.
@@ -91,7 +91,7 @@ impl Disk {
     }
 }
 
-/// What a partition holds, if it is something that could be a system.
+/// The content of a partition, if it can be a system.
 fn content(image: &Window, part: &Partition) -> Option<Form> {
     let mut head = vec![0; HEAD_LEN.min(usize::try_from(part.len).ok()?)];
     image.read_exact_at(&mut head, part.start).ok()?;

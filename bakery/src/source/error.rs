@@ -1,4 +1,4 @@
-//! What was wrong with an input, and where.
+//! Errors of an input: the fault and its place.
 
 use std::fmt;
 use std::io;
@@ -53,7 +53,7 @@ impl SourceError {
         self
     }
 
-    /// What the operating system or the decoder said.
+    /// Adds the error of the operating system or of the decoder.
     #[must_use]
     pub fn cause(mut self, cause: io::Error) -> Self {
         self.0.cause = Some(cause);

@@ -10,7 +10,7 @@ pub const HEAD_LEN: usize = 66 << 10;
 /// Longest archive without an entry: one record of GNU tar, all zeros.
 const EMPTY_ARCHIVE_LEN_MAX: usize = 10_240;
 
-/// What an input turned out to be.
+/// The recognized form of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A tar archive, not compressed.

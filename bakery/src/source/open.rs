@@ -16,7 +16,7 @@ use super::walk::{FileSystem, Walk, find_file};
 use super::window::{Window, copy_sparse};
 use super::{Limits, Source, SourceError, qcow2};
 
-/// How to open an input.
+/// Options for opening an input.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Bounds on what it may hold.

@@ -13,7 +13,7 @@ const NAMES: [&[u8]; 3] = [
     b"user.containers.override_stat",
 ];
 
-/// What the attribute says.
+/// The contents of the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Override {
     uid: u32,
@@ -22,10 +22,10 @@ pub struct Override {
     kind: Option<Kind>,
 }
 
-/// What the object is, where the user could make a plain file only.
+/// The real kind of the object, if the user could only create a plain file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What it looks like.
+    /// The apparent kind.
     Same,
     /// A link whose target is the file's content.
     Symlink,
@@ -35,7 +35,7 @@ enum Kind {
     Block(u32, u32),
 }
 
-/// How strongly an attribute of this name decides; none if it is another attribute.
+/// Precedence of an attribute of this name; `None` for other attributes.
 #[must_use]
 pub fn rank(name: &[u8]) -> Option<usize> {
     NAMES.iter().position(|known| *known == name)

@@ -11,13 +11,13 @@ use super::PATH_LEN_MAX;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryPath(Box<[u8]>);
 
-/// Why bytes are no path of an entry.
+/// The reason for which bytes are not the path of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// It starts at the root of the machine that packed it.
     #[error("the name is absolute; pack the tree from inside (tar -C ROOT -c .)")]
     Absolute,
-    /// It climbs.
+    /// It contains `..`.
     #[error("the name holds \"..\" and could leave the tree")]
     Climbs,
     /// A component is no valid name.
@@ -84,7 +84,7 @@ impl EntryPath {
         &self.0
     }
 
-    /// Whether this is the root.
+    /// True for the root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

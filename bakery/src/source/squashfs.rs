@@ -11,7 +11,7 @@ use super::{Entry, Limits, Source, SourceError};
 const READER: (&str, &str) = ("rdsquashfs", "squashfs-tools-ng");
 const IMAGE: &str = "/proc/self/fd/0";
 
-/// Whether the image in `file` has something at `path`.
+/// True if the image in `file` has an object at `path`.
 ///
 /// # Errors
 /// `rdsquashfs` cannot be started.
@@ -86,8 +86,8 @@ impl Source for Squashfs {
     }
 }
 
-/// Whether an attribute may have a longer name: sqfs2tar writes `NAME=VALUE` and escapes nothing. Only names in
-/// these namespaces are free.
+/// True if the name of an attribute may be longer: sqfs2tar writes `NAME=VALUE` without escapes.
+/// Only names in these namespaces are arbitrary.
 fn is_unclear(name: &[u8], value: &[u8]) -> bool {
     (name.starts_with(b"user.") || name.starts_with(b"trusted.")) && value.contains(&b'=')
 }

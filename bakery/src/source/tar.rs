@@ -44,7 +44,7 @@ impl<R> std::fmt::Debug for Tar<R> {
     }
 }
 
-/// What the headers in front of an entry's own header said.
+/// Values from the extension headers that precede an entry's own header.
 #[derive(Default)]
 struct Announced {
     attributes: Attributes,
@@ -67,7 +67,7 @@ struct Merged {
     offset: u64,
 }
 
-/// Whether an archive begins with these bytes: a header whose checksum is right.
+/// True if an archive begins with these bytes: a header with a correct checksum.
 #[must_use]
 pub fn begins_archive(head: &[u8]) -> bool {
     head.first_chunk::<BLOCK_LEN>()

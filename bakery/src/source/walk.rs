@@ -36,11 +36,11 @@ pub trait FileSystem {
 /// One object of a file system.
 #[derive(Debug)]
 pub struct Object {
-    /// What every object has.
+    /// Attributes of every object.
     pub meta: Metadata,
-    /// How many names it has.
+    /// Number of names of the object.
     pub links: u32,
-    /// What only its kind has.
+    /// Fields of one kind of object.
     pub kind: Kind,
 }
 

@@ -11,7 +11,7 @@ use super::EntryPath;
 use super::override_stat::{self, Override};
 use super::path::PathError;
 
-/// What an entry's name says.
+/// The meaning of an entry's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spelling {
     /// An object like any other.
@@ -48,14 +48,14 @@ pub fn spelling(path: &EntryPath) -> Result<Spelling, PathError> {
     }
 }
 
-/// What overlayfs' attributes say about an object.
+/// The marks of overlayfs on an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Nothing below shows through in this directory.
     pub opaque: bool,
     /// This (empty, regular) file is a whiteout.
     pub whiteout: bool,
-    /// What is below this directory stood elsewhere: an absolute path, or a name beside it.
+    /// The original location of this directory's contents: an absolute path, or a sibling name.
     pub redirect: Option<Box<[u8]>>,
     /// This file has metadata only; its bytes are those of the file below.
     pub metacopy: bool,
@@ -63,19 +63,19 @@ pub struct Marks {
     pub device: Option<(u32, u32)>,
     /// Owner, mode and kind that the writer could not set.
     pub overridden: Option<Override>,
-    /// How many names the file had, as overlayfs with `index=on` keeps it.
+    /// Number of names of the file, as stored by overlayfs with `index=on`.
     pub links: Option<Links>,
     /// overlayfs noted where the object came from.
     pub origin: bool,
 }
 
-/// How many names a hard-linked file has in an overlay with an index: the link count of the upper's file, which
-/// counts the index too, or of the lower's, and a difference.
+/// Number of names of a hard-linked file in an overlay with an index: the link count of the upper's
+/// file (which includes the index) or of the lower's, plus a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// `U+N`
+    /// The form `U+N`.
     Upper(i64),
-    /// `L+N`
+    /// The form `L+N`.
     Lower(i64),
 }
 
@@ -90,7 +90,8 @@ impl Links {
         }
     }
 
-    /// How many names of the file the upper does not have; `upper` and `lower` say how many it has there.
+    /// Number of names of the file outside the upper; `upper` and `lower` are the link counts
+    /// there.
     #[must_use]
     pub fn elsewhere(self, upper: u32, lower: u32) -> i64 {
         match self {
@@ -187,7 +188,8 @@ fn unreadable(name: &[u8], value: &[u8]) -> String {
     format!("its attribute {name} has the value \"{value}\", which no overlay writes")
 }
 
-/// What a file had when copying its data was begun and cut short (SEMANTICS S4.8): its time and its capabilities.
+/// The time and the capabilities that a file had when copying its data was interrupted (SEMANTICS
+/// S4.8).
 fn copying(note: &[u8]) -> Option<(Time, Option<&[u8]>)> {
     let rest = note.strip_prefix(&[1])?;
     let (sec, rest) = rest.split_first_chunk::<8>()?;
@@ -200,7 +202,7 @@ fn copying(note: &[u8]) -> Option<(Time, Option<&[u8]>)> {
     (mtime.nsec < 1_000_000_000).then_some((mtime, (capable != 0).then_some(capability)))
 }
 
-/// `MAJOR:MINOR`.
+/// Parses `MAJOR:MINOR`.
 fn device(value: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(value).ok()?.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

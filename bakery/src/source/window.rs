@@ -47,7 +47,7 @@ impl Window {
         self.len
     }
 
-    /// Whether there is nothing.
+    /// True if the window has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -18,15 +18,16 @@ const RACES: usize = 5;
 /// More than any probe writes.
 const PROBE_LEN_MAX: u64 = 1024;
 
-/// How late a deletion may be seen: a cluster tells its members one after the other. Nothing is lost by that.
+/// Maximum delay until a deletion is visible: the members of a cluster learn of it one after the
+/// other. No data is lost by that.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One thing a store must do, and whether it did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// What was asked.
+    /// The tested property.
     pub question: &'static str,
-    /// What it answered, if that was wrong.
+    /// The wrong answer, if any.
     pub defect: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! What every store must do, as one suite: unit tests run it on directories and memory, the
-//! tests of the whole house on a real S3.
+//! The behavior required of every store, as one suite: unit tests run it on directories and memory,
+//! integration tests on a real S3.
 
 use std::io::Write as _;
 

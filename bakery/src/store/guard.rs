@@ -14,17 +14,18 @@ use crate::clock;
 
 use super::{Key, Result, Store, StoreError};
 
-/// How long a flag counts after its holder died. A publisher holds one for the few seconds
-/// between its last look at the objects and the creation of the head.
+/// Time for which a flag is valid after its holder died. A publisher holds one for the few seconds
+/// between its last check of the objects and the creation of the head.
 const PUBLISH_HOLD: Duration = Duration::from_secs(600);
 /// A sweep that takes longer stops and is continued by the next one.
 const SWEEP_HOLD: Duration = Duration::from_secs(1800);
 /// Longest flag, bytes.
 const FLAG_LEN_MAX: u64 = 1024;
-/// How long a publisher waits for a sweep before it gives up, and how often it looks.
+/// Time for which a publisher waits for a sweep, and the interval of its polls.
 const WAIT: Duration = Duration::from_secs(2 * 60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How the journal of a purge is called among the sweepers' flags. It counts until its purge has ended, however old it is.
+/// Prefix of the journal of a purge among the sweepers' flags. It is valid until its purge has
+/// ended, at any age.
 const JOURNAL: &str = "purge-";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ pub struct Guard<'s> {
 }
 
 impl Guard<'_> {
-    /// Whether the flag still counts for others: else stop.
+    /// True if the flag is still valid for others; if not, stop.
     pub fn holds(&self) -> bool {
         self.raised.elapsed() < self.hold / 2
     }
@@ -106,10 +107,10 @@ pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
     Ok((first.as_ref() == Some(&guard.key)).then_some(guard))
 }
 
-/// Whether somebody sweeps or purges.
+/// True if a sweep or purge is running.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub fn is_raised(store: &Store) -> Result<bool> {
     Ok(raised(store, "sweep", SWEEP_HOLD)?.is_some())
 }

@@ -38,12 +38,12 @@ impl Key {
         Key(format!("boot/{digest}"))
     }
 
-    /// `manifests/HEX`
+    /// The key `manifests/HEX`.
     pub fn manifest(digest: &Digest) -> Key {
         Key(format!("manifests/{digest}"))
     }
 
-    /// `keysets/VERSION`
+    /// The key `keysets/VERSION`.
     pub fn keyset(version: u64) -> Key {
         Key(format!("keysets/{version:0NUMBER_WIDTH$}"))
     }
@@ -117,7 +117,7 @@ impl Key {
         object_store::path::Path::from(self.0.as_str())
     }
 
-    /// As text, with slashes.
+    /// The key as text, with slashes.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What `--store` names: a directory or a bucket, and nothing by accident.
+//! The meaning of `--store`: a directory or a bucket, never one by mistake.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use super::{Result, StoreError};
 /// Where a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place<'l> {
-    /// A directory.
+    /// Path of a directory.
     Directory(&'l Path),
-    /// `BUCKET[/PREFIX]`.
+    /// The text `BUCKET[/PREFIX]`.
     Bucket(&'l str),
 }
 
@@ -43,11 +43,11 @@ impl<'l> Place<'l> {
     }
 }
 
-/// What a bucket needs to be asked, as the environment has it.
+/// Succeeds if the environment has the credentials that a bucket needs.
 ///
 /// # Errors
-/// When nothing says who asks: the message names what to set. Without it the library would ask the metadata service of a
-/// cloud, which elsewhere never answers.
+/// There are none: the message names the variables. Without this check the library would query the
+/// metadata service of a cloud, which never answers elsewhere.
 pub(super) fn require_credentials(location: &str, has: impl Fn(&str) -> bool) -> Result<()> {
     let roles = [
         "AWS_SKIP_SIGNATURE",

@@ -141,7 +141,7 @@ fn a_store_that_overwrites_is_refused() {
     );
 }
 
-/// What Garage does: takes every conditional write as a plain one.
+/// A store that behaves like Garage: accepts every conditional write as a plain one.
 #[derive(Debug)]
 struct Overwriting(InMemory);
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-/// What a confined program may use at most.
+/// Resource limits of a confined program.
 #[derive(Debug, Clone, Copy)]
 pub struct Confinement {
     /// Address space, bytes.

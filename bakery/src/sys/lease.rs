@@ -1,11 +1,11 @@
-//! Who has a file open.
+//! Detection of processes that have a file open.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-/// Whether some process still has `file` open for writing: a read lease is refused then.
-/// `None` when the file system or our rights do not let us know. `file` must itself be open
+/// True if a process still has `file` open for writing: the kernel then refuses a read lease.
+/// `None` if the file system or our permissions do not allow the test. `file` must itself be open
 /// for reading only.
 #[must_use]
 pub fn has_writer(file: &File) -> Option<bool> {

@@ -22,8 +22,8 @@ struct Baker {
     target: Target,
 }
 
-/// What we remember of a job whose bakers died. Lost with the watcher, which only means that
-/// counting begins anew.
+/// Crash counts of the bakers of each job. They are lost with the watcher, which only restarts the
+/// count.
 #[derive(Debug, Default, Clone, Copy)]
 struct Deaths {
     crashes: u32,
@@ -56,7 +56,7 @@ impl Bakers {
         })
     }
 
-    /// Whether no baker of ours is at work.
+    /// True if no baker of ours is running.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()
     }

@@ -20,7 +20,7 @@ use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 #[derive(Debug, Clone, Copy)]
 pub struct Settle(pub Duration);
 
-/// How long a file may be cut off before somebody is told.
+/// Time after which a truncated file is reported.
 const CUT_OFF_SAID_AFTER: Duration = Duration::from_secs(60);
 
 /// A file as last seen.
@@ -130,7 +130,7 @@ impl Dropped {
         self.passed_over = now;
     }
 
-    /// Whether a file that could not be taken rests before the next attempt.
+    /// True if a file that could not be taken waits for its next attempt.
     fn rests(&self, path: &Path, look: Look) -> bool {
         let refused = self.refused.get(path);
         refused.is_some_and(|refused| refused.look == look && refused.not_before > Instant::now())
@@ -158,7 +158,7 @@ impl Dropped {
         self.refused.insert(path, refused);
     }
 
-    /// How long a file must still stay as it is; `None` when the rest of it has not come.
+    /// Time for which a file must still stay unchanged; `None` if its end is missing.
     fn remaining(&mut self, path: &Path, look: Look) -> Option<Duration> {
         let unfinished = self.writers.unfinished(path);
         let (last, since) = self

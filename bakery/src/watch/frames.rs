@@ -9,7 +9,7 @@ const MAGIC: u32 = 0xfd2f_b528;
 /// The sixteen first words of frames that a decoder skips.
 const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
 
-/// How a file ends.
+/// The end of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// With the end of a frame.

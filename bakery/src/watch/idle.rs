@@ -1,4 +1,4 @@
-//! What is done by policy when there is nothing else to do: heads renewed, boot packs made, long stacks compacted.
+//! Work for idle times, by policy: renewing heads, making boot packs, compacting long stacks.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::publish::is_due;
 use crate::serve;
 use crate::traces;
 
-/// How often the store is looked through.
+/// Interval of the checks of the store.
 const PAUSE: Duration = Duration::from_secs(20);
 /// A renewal that failed (the agent has no key, say) is tried again after so many seconds.
 const RENEW_AGAIN: u64 = 600;
 /// Traces that come without a break are packed after so long all the same.
 const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 
-/// What to do when idle.
+/// Settings for idle times.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The store to look at.

@@ -1,4 +1,4 @@
-//! What lies in `incoming/`: uploads, and what is none.
+//! The contents of `incoming/`: uploads and other files.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -10,9 +10,9 @@ use wire::manifest::DEFAULT_PROFILE;
 
 use crate::jobs::{Target, is_name};
 
-/// What a dropped upload is called.
+/// Suffix of a dropped upload.
 const SUFFIX: &str = ".tar.zst";
-/// What an upload is called until it is complete.
+/// Suffix of an incomplete upload.
 const PART: &str = ".part";
 
 /// A dropped file.
@@ -23,14 +23,14 @@ pub(super) struct Upload {
     pub(super) meta: Metadata,
 }
 
-/// Everything there.
+/// All files found there.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     /// `<system>/X.tar.zst` and `<system>/<profile>/X.tar.zst`, in the order in which they were dropped.
     pub(super) uploads: Vec<Upload>,
     /// The directories that uploads may come to.
     pub(super) directories: HashSet<PathBuf>,
-    /// What is no upload, and why; also directories that cannot be read.
+    /// Ignored files with their reasons, and unreadable directories.
     pub(super) passed_over: HashMap<PathBuf, String>,
 }
 
@@ -104,7 +104,7 @@ impl Inbox {
     }
 }
 
-/// What is in a directory, without following links; nothing, if it went away meanwhile.
+/// The entries of a directory, without following links; none if it has disappeared.
 fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf, Metadata)>> {
     let listing = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

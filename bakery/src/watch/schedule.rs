@@ -8,7 +8,7 @@ use crate::jobs::{Job, Target};
 /// A job in the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// The job.
+    /// The job to run.
     pub(super) job: Job,
     /// Where it goes.
     pub(super) target: Target,

@@ -1,9 +1,9 @@
-//! Whether somebody still writes a dropped file.
+//! Detection of writers of a dropped file.
 //!
-//! Three signs, as none of them is there always. A lease tells for sure, but the kernel gives one
-//! only for our own files or with CAP_LEASE (the shipped unit has it), and not on network file
-//! systems. The events of the directory tell who closed a file while we watched. For a file that
-//! neither of them knows, its own frames tell: an archive that is cut off is not complete.
+//! There are three signs, because none is always available. A lease is certain, but the kernel
+//! grants one only for our own files or with CAP_LEASE (the shipped unit has it), and not on
+//! network file systems. The events of the directory show closed files while the watcher runs. For
+//! other files the zstd frames decide: a truncated archive is not complete.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(super) struct Writers {
     open: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
-/// Why a file is not taken yet.
+/// The reason for which a file is not taken yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfinished {
     /// Somebody has it open for writing.
@@ -54,7 +54,7 @@ impl Writers {
         }
     }
 
-    /// Why `path` must wait; `None` if it may be taken.
+    /// The reason for which `path` must wait; `None` if it may be taken.
     pub(super) fn unfinished(&self, path: &Path) -> Option<Unfinished> {
         let file = File::open(path).ok()?;
         match crate::sys::lease::has_writer(&file) {

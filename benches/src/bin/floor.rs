@@ -1,9 +1,11 @@
-//! What one FUSE message costs a file system that does nothing: the floor under every case that is made of messages.
+//! The cost of one FUSE message for a file system that does nothing, which is the minimum for every
+//! case made of messages.
 //!
 //! `floor [THREADS]`
 //!
-//! A mount that says "no such file" to every name, and a process that asks for 20,000 names, five times. Prints
-//! the microseconds of one question in each. Needs root. Restrict the CPUs with taskset, as compare.py is.
+//! A mount that answers "no such file" for every name, and a process that looks up 20,000 names,
+//! five times. Prints the microseconds for each lookup. Needs root. Restrict the CPUs with taskset,
+//! as for compare.py.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};

@@ -28,7 +28,7 @@ const NEW_FILES: u32 = 4096;
 const RANDOM_READS: u64 = 4096;
 const WRITTEN: u64 = 1 << 30;
 
-/// What a case did, beside the time it took.
+/// The result of a case, apart from its time.
 #[derive(Default)]
 struct Done {
     operations: u64,

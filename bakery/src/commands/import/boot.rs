@@ -11,7 +11,7 @@ use crate::source::iso::{Iso, Parameters};
 use crate::source::magic::{Form, HEAD_LEN, form};
 use crate::source::window::Window;
 
-/// What to boot with: names to tell people, and where the files are for now.
+/// Kernel, initramfs and parameters: names for messages, and the current places of the files.
 #[derive(Debug, Default)]
 pub(super) struct Boot {
     pub(super) kernel: Option<(String, PathBuf)>,

@@ -40,7 +40,8 @@ fn lists_are_read_and_written() {
     assert_eq!(wanted.into_iter().collect::<Vec<_>>(), ["b", "c"]);
 }
 
-/// What was named, and what every virtual machine needs, with all that those need; the rest is packed.
+/// Named modules, the modules of every virtual machine, and their dependencies are unpacked; the
+/// rest is packed.
 #[test]
 fn few_modules_are_at_hand() {
     let root = tempfile::tempdir().unwrap();
@@ -243,7 +244,7 @@ fn a_kernel_without_fuse_is_refused() {
     }
 }
 
-/// What a removed kernel left behind is passed over; of a live system the image is elsewhere.
+/// Leftovers of a removed kernel are ignored; the image of a live system is elsewhere.
 #[test]
 fn the_newest_kernel_with_an_image_is_taken() {
     let modules: [(&str, &[u8]); 2] = [

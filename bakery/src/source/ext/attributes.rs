@@ -34,7 +34,7 @@ impl Ext {
         Ok((!xattrs.is_empty()).then(|| Arc::new(xattrs)))
     }
 
-    /// What of a small file or directory does not fit into the inode.
+    /// The part of a small file or directory that does not fit into the inode.
     pub(super) fn inline_rest(&self, inode: &Inode) -> io::Result<Vec<u8>> {
         let found = self.found(inode)?;
         let rest = found

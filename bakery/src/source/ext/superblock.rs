@@ -34,7 +34,7 @@ const SUPERBLOCK_OFFSET: u64 = 1024;
 /// Most groups: 16 TiB in groups of 128 MiB.
 const GROUPS_MAX: u64 = 1 << 17;
 
-/// What the superblock says.
+/// The fields of the superblock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Superblock {
     pub(super) block_len: u64,
@@ -161,7 +161,7 @@ impl Superblock {
         start * self.block_len + place * self.descriptor_len
     }
 
-    /// Whether a group begins with a copy of the superblock.
+    /// True if a group begins with a copy of the superblock.
     fn has_superblock(&self, group: u64) -> bool {
         let power_of = |base: u64| {
             let mut power = base;

@@ -1,4 +1,4 @@
-//! How live media are laid out: which files are the system, and which kernel boots it.
+//! Layouts of live media: the files of the system, and the kernel that boots it.
 
 use super::menu::MenuEntry;
 
@@ -13,12 +13,12 @@ const SINGLE: [&str; 7] = [
     "LiveOS/ext3fs.img",
     "image.squashfs",
 ];
-/// What Arch calls it, below a directory of the distribution's and the processor's name.
+/// Arch's names of the image, below a directory named after distribution and processor.
 const ARCH: [&str; 2] = ["/airootfs.sfs", "/airootfs.erofs"];
 /// Where Debian live has its packed systems, and the file that says in which order.
 const DEBIAN: &str = "live/";
 pub(super) const DEBIAN_ORDER: &str = "live/filesystem.module";
-/// What live-boot takes for one.
+/// Extensions that live-boot accepts.
 const DEBIAN_KINDS: [&str; 5] = [".squashfs", ".ext2", ".ext3", ".ext4", ".xfs"];
 /// Where Ubuntu has its.
 const CASPER: &str = "casper/";
@@ -52,7 +52,7 @@ pub struct BootFiles {
     pub initrd: String,
 }
 
-/// What a medium says of itself, beside the names of its files.
+/// Properties of a medium apart from the names of its files.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     /// Debian's order of the packed systems.
@@ -83,7 +83,7 @@ pub(super) fn systems(names: &[String], hints: &Hints) -> Result<Vec<String>, St
     casper(names, hints.topmost.as_deref())
 }
 
-/// As live-boot stacks them: in the order of `filesystem.module`, else by name.
+/// The order of live-boot: that of `filesystem.module`, else by name.
 fn debian(names: &[String], order: Option<&str>) -> Result<Vec<String>, String> {
     if let Some(order) = order {
         let listed: Vec<String> = order
@@ -108,7 +108,7 @@ fn debian(names: &[String], order: Option<&str>) -> Result<Vec<String>, String> 
     Ok(found)
 }
 
-/// As casper stacks them: `a.b.c.squashfs` is on `a.b.squashfs` is on `a.squashfs`.
+/// The order of casper: `a.b.c.squashfs` is on `a.b.squashfs`, which is on `a.squashfs`.
 fn casper(names: &[String], topmost: Option<&str>) -> Result<Vec<String>, String> {
     let systems: Vec<&str> = names
         .iter()

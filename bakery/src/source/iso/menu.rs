@@ -172,7 +172,7 @@ const OTHERS: [&str; 56] = [
     "hash",
     "profile",
 ];
-/// What such parameters begin with.
+/// Prefixes of such parameters.
 const FAMILIES: [&str; 14] = [
     "live-media",
     "persistence-",

@@ -1,4 +1,4 @@
-//! What follows an entry's headers: a file's data and its sparse map, a link's target.
+//! Data after an entry's headers: a file's data and its sparse map, a link's target.
 
 use std::io::Read;
 

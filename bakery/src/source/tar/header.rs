@@ -12,7 +12,7 @@ pub(crate) struct Header<'b> {
     block: &'b Block,
 }
 
-/// Why a block is no header.
+/// The reason for which a block is not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     /// The checksum does not fit the bytes.
@@ -57,12 +57,12 @@ impl<'b> Header<'b> {
         self.block.get(156).copied().unwrap_or_default()
     }
 
-    /// Whether GNU tar's old format laid the block out: no prefix, but sparse pieces.
+    /// True for GNU tar's old format: no prefix, but sparse pieces.
     pub(crate) fn is_gnu(&self) -> bool {
         field(self.block, 257, 8) == b"ustar  \0"
     }
 
-    /// Whether POSIX ustar laid the block out: with a prefix.
+    /// True for POSIX ustar: with a prefix.
     fn is_ustar(&self) -> bool {
         field(self.block, 257, 6) == b"ustar\0"
     }
@@ -133,7 +133,7 @@ impl<'b> Header<'b> {
         field(self.block, 386, 96)
     }
 
-    /// Whether blocks with more sparse pieces follow.
+    /// True if blocks with more sparse pieces follow.
     pub(crate) fn sparse_continues(&self) -> bool {
         self.block.get(482).is_some_and(|&flag| flag != 0)
     }

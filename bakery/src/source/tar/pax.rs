@@ -39,7 +39,7 @@ pub(crate) struct SparseRecords {
 }
 
 impl SparseRecords {
-    /// Whether the entry is a sparse file.
+    /// True if the entry is a sparse file.
     pub(crate) fn are_there(&self) -> bool {
         *self != SparseRecords::default()
     }
