@@ -36,7 +36,7 @@ const INDEX_LEN_MAX: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Backup {
     dir: Dir,
-    /// What it does, for the status.
+    /// Current activity, for the status.
     pub state: Word,
     /// Complete files by the path that servers give them.
     complete: Mutex<HashMap<String, Arc<File>>>,

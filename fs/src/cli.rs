@@ -16,12 +16,12 @@ pub struct Cli {
     /// Say more on standard error (twice: debugging)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
+/// Commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Mount a stack of layers, with a writable upper if one is given
@@ -56,7 +56,8 @@ pub enum Command {
 /// Arguments of `layerfs mount`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MountArgs {
-    /// What to mount (top.layer:…:base.layer, a server's URL, or none with -o lowerdir=), then where
+    /// Source of the mount (top.layer:…:base.layer, a server's URL, or none with -o lowerdir=),
+    /// then the mount point
     #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
     pub places: Vec<String>,
     /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
@@ -99,7 +100,7 @@ pub struct UmountArgs {
 pub struct StatusArgs {
     /// Where it is mounted
     pub mountpoint: PathBuf,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -139,8 +140,9 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What the initramfs calls, as it calls it, is read without the parser: building that for all verbs is a tenth of the code
-/// that runs until the root is mounted, and under emulation code that runs once is what a boot pays for.
+/// Parses calls by the initramfs without clap: building the parser for all commands is a tenth of
+/// the code that runs until the root is mounted, and in an emulator code that runs once is
+/// expensive.
 fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
     let words: Vec<&str> = arguments
         .iter()

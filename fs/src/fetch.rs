@@ -13,10 +13,10 @@ use self::hot::HotFile;
 /// Attributes of the root directory that begin so are questions to the source.
 pub const QUESTION_PREFIX: &str = "user.layerfs.";
 
-/// What the source takes a boot report under; see [`ChunkSource::tell`].
+/// The name under which the source accepts a boot report; see [`ChunkSource::tell`].
 pub const BOOT_REPORT: &str = "boot-report";
 
-/// Why stored bytes cannot be had.
+/// The reason for which stored bytes are unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The index says the chunk is in the index's own file, which holds no chunks.
@@ -25,9 +25,9 @@ pub enum SourceError {
     /// Reading failed; retrying would not help.
     #[error("layer {layer}: {reason}")]
     Unreadable {
-        /// The layer.
+        /// Name of the layer.
         layer: String,
-        /// Why.
+        /// The error as text.
         reason: String,
     },
     /// The bytes are not on this machine: [`ChunkSource::bring`] gets them.
@@ -43,7 +43,7 @@ pub const PUSH_TRACE: &str = "push-trace";
 pub struct NotCome {
     /// Its number in the index.
     pub chunk: u32,
-    /// Why.
+    /// The error.
     pub error: SourceError,
 }
 
@@ -56,7 +56,7 @@ pub type Answer = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
 /// Something on its way. Dropping it ends the wait, and lets go of what came for it.
 pub trait Coming: Send {}
 
-/// What is here already.
+/// Local data only.
 #[derive(Debug)]
 pub struct Here;
 
@@ -110,12 +110,13 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Box::new(Here)
     }
 
-    /// Whether the bytes of `chunk` are said to be on this machine, without reading them.
+    /// True if the bytes of `chunk` are local according to the indexes of the caches, without
+    /// reading them.
     fn is_near(&self, _chunk: &Chunk) -> bool {
         true
     }
 
-    /// What the boot pack has of which files, in the order it arrives; nothing, if there is none.
+    /// The files and pages of the boot pack, in the order of their arrival; empty without a pack.
     fn hot(&self) -> Vec<HotFile> {
         Vec::new()
     }
@@ -123,8 +124,8 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// Nothing is read for now: what is kept for later reads is the machine's to take back.
     fn rest(&self) {}
 
-    /// Whether chunks may have to be brought, or take long to read: such reads are not made on the threads that answer
-    /// everything else.
+    /// True if chunks may have to be fetched, or take long to read: such reads do not run on the
+    /// threads that answer other requests.
     fn is_slow(&self) -> bool {
         false
     }
@@ -143,7 +144,7 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Box::new(Here)
     }
 
-    /// What `layerfs status` shows under `source`; `None`: nothing worth saying.
+    /// The content of `source` in `layerfs status`; `None` if there is nothing to report.
     fn status(&self) -> Option<serde_json::Value> {
         None
     }

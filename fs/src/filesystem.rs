@@ -55,7 +55,8 @@ const FILE_SHARDS: usize = 16;
 /// Open files of one part: all of them leave room in a table of 4,096 for directories and what else is open.
 const FILES_OPEN_MAX: u64 = 224;
 
-/// How long whoever finds no room waits for that of removed files, in turn, milliseconds.
+/// Pauses of a request that finds no space while removed files are still held, in order,
+/// milliseconds.
 const ROOM_PAUSES_MS: [u64; 3] = [1, 4, 16];
 
 /// The choices of a mount that the file system itself depends on.
@@ -76,7 +77,7 @@ impl Default for Settings {
     }
 }
 
-/// What a mount shows.
+/// The file system of a mount.
 #[derive(Debug)]
 pub struct LayerFs {
     /// The flattened stack.
@@ -85,7 +86,7 @@ pub struct LayerFs {
     settings: Settings,
     numbers: Numbers,
     tree: RwLock<Tree>,
-    /// How often the kernel was told of each row; empty without an upper.
+    /// Number of lookups of each row by the kernel; empty without an upper.
     row_lookups: Vec<AtomicU32>,
     directories: Mutex<Descriptors>,
     files: Vec<Mutex<Descriptors>>,
@@ -144,7 +145,7 @@ impl LayerFs {
         self.upper.as_ref().ok_or(Errno::ROFS)
     }
 
-    /// Whether there is an upper.
+    /// True if there is an upper.
     pub fn is_writable(&self) -> bool {
         self.upper.is_some()
     }

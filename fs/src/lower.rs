@@ -16,7 +16,7 @@ use crate::sys::{Errno, Result};
 use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;
 
-/// Why bytes of the lower cannot be read now.
+/// The reason for which bytes of the lower cannot be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
     /// These chunks have to be brought to this machine first ([`ChunkCache::bring`]).
@@ -34,7 +34,7 @@ impl From<Errno> for Unread {
 /// The flattened stack of a mount.
 #[derive(Debug)]
 pub struct Lower {
-    /// Every table.
+    /// The tables of the stack.
     pub index: Arc<Index>,
     /// Decoded chunks and where the others come from.
     pub chunks: ChunkCache,
@@ -96,7 +96,8 @@ impl Lower {
         self.copy(row, offset, len, size, out, copy).map(drop)
     }
 
-    /// As [`Lower::read`], if all of it is decoded already: never waits, never decodes. False otherwise.
+    /// Reads like [`Lower::read`] if all bytes are decoded: never waits, never decodes. False
+    /// otherwise.
     pub fn read_at_hand(
         &self,
         row: Ino,
@@ -114,7 +115,7 @@ impl Lower {
         matches!(self.copy(row, offset, len, size, out, copy), Ok(true))
     }
 
-    /// Whether such a read needs no server.
+    /// True if such a read needs no server.
     pub fn is_near(&self, row: Ino, offset: u64, len: usize, size: u64) -> bool {
         let mut parts = self.parts_of(row, offset, len, size);
         parts.all(|(id, _)| self.chunks.is_near(id))

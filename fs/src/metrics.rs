@@ -1,4 +1,4 @@
-//! What a mount counts: requests by kind, with their latencies. Lock-free.
+//! Counters of a mount: requests by kind, with their latencies. Lock-free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -80,9 +80,9 @@ pub struct Requests {
 /// One kind of request, as reported.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Report {
-    /// Its name.
+    /// Name of the operation.
     pub name: String,
-    /// How many.
+    /// Number of requests.
     pub count: u64,
     /// Mean time in the daemon, microseconds.
     pub mean_us: f64,
@@ -102,7 +102,7 @@ impl Requests {
         counter.longest_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
-    /// Whether anything was changed through the mount, or may have been.
+    /// True if an object was changed through the mount, or may have been.
     pub fn changed(&self) -> bool {
         let changes = [
             Operation::Setattr,
@@ -125,7 +125,7 @@ impl Requests {
             .any(|count| count > 0)
     }
 
-    /// How many there were.
+    /// Number of requests in all.
     pub fn count(&self) -> u64 {
         let counts = self
             .counters

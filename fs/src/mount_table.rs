@@ -1,4 +1,4 @@
-//! What is mounted where, read from the kernel's tables.
+//! The mount table of the kernel.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -11,7 +11,7 @@ pub fn read() -> Option<String> {
     std::fs::read_to_string(proc_path("self/mountinfo")).ok()
 }
 
-/// Whether anything of the device `major:minor` is mounted anywhere in `table`.
+/// True if a file system of the device `major:minor` is mounted anywhere in `table`.
 pub fn lists(table: &str, device: &str) -> bool {
     table
         .lines()

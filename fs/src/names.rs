@@ -8,7 +8,7 @@ use layerfmt::{Child, Index, Ino, ROOT};
 /// A place in a lower directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The directory.
+    /// Inode number of the directory.
     pub dir: Ino,
     /// The entry's position in it.
     pub position: u32,

@@ -9,7 +9,7 @@ use rustix::mount::MountFlags;
 
 /// Decoded chunks kept in memory unless said otherwise, bytes.
 const CACHE_LEN_DEFAULT: u64 = 64 << 20;
-/// How long to wait for another mount to let go of the work directory.
+/// Default time to wait for another mount to release the work directory.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The attribute of the root by which a remount tells the daemon the flags for times of access: a text as after `-o`.
@@ -36,7 +36,7 @@ pub struct MountOptions {
     pub cache_len: u64,
     /// Threads that answer requests; `None`: one per processor, 2 to 16.
     pub threads: Option<usize>,
-    /// How long to wait for the work directory.
+    /// Time to wait for the work directory.
     pub wait: Duration,
     /// Behave as the daemon of a root file system.
     pub root_duty: bool,
@@ -78,11 +78,11 @@ pub enum OptionError {
     /// Its value does not parse.
     #[error("mount option {name}={value}: {wants}")]
     Value {
-        /// The option.
+        /// Name of the option.
         name: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What is wanted.
+        /// The accepted values.
         wants: &'static str,
     },
     /// upperdir without workdir, or the other way round.
@@ -90,7 +90,7 @@ pub enum OptionError {
     Halves,
 }
 
-/// What the kernel shows of a FUSE mount, and mount(8) hands back at a remount.
+/// Options that the kernel shows for a FUSE mount, and that mount(8) passes at a remount.
 const FUSE_OWN: [&str; 7] = [
     "fd", "rootmode", "user_id", "group_id", "max_read", "blksize", "subtype",
 ];
@@ -359,7 +359,7 @@ mod tests {
         );
     }
 
-    /// S16.2
+    /// Statement S16.2 of SEMANTICS.md.
     #[test]
     fn words_for_userspace_change_nothing() {
         let words = "defaults,auto,noauto,nofail,_netdev,nouser,nousers,noowner,nogroup,comment=a b,helper=x,uhelper=x,\
@@ -370,7 +370,7 @@ mod tests {
         assert!(options.remote.is_empty());
     }
 
-    /// S16.3
+    /// Statement S16.3 of SEMANTICS.md.
     #[test]
     fn what_nobody_knows_is_refused_or_left_out() {
         let refused = "upprdir noauot commentary cachex timeouts xsystemd nosymfollows=1 bind";

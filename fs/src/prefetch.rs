@@ -1,4 +1,4 @@
-//! What is fetched before it is asked for: first the boot pack, then, when nobody waits, the rest.
+//! Prefetching: first the boot pack, then, without demand, the rest.
 
 pub mod background;
 pub mod hot;
@@ -6,17 +6,17 @@ pub mod pack;
 
 use std::str::FromStr;
 
-/// How much is fetched ahead of need.
+/// The amount of prefetching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The boot pack; then, where a disk keeps it, everything else in the background while nobody waits.
     #[default]
     Auto,
-    /// As `Auto`, also where only memory keeps it.
+    /// Like `Auto`, also if only memory caches it.
     All,
     /// The boot pack only.
     Pack,
-    /// Nothing.
+    /// No prefetching.
     None,
 }
 

@@ -34,7 +34,7 @@ const BOOT_NOTE: &str = "/run/layerfs/boot";
 /// zstd's level on the way: the server compresses anew, the line should be the bottleneck.
 const LEVEL: i32 = 3;
 
-/// What the booted system says about itself.
+/// Properties of the booted system from its boot note.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootNote {
     /// The upper directory.

@@ -1,4 +1,4 @@
-//! What a mount shows below its upper: a flattened index and where its chunks come from.
+//! The lower part of a mount: a flattened index and the source of its chunks.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ pub struct Stack {
     pub layers: Vec<LayerRef>,
     /// Where first touches are recorded, if they are.
     pub trace: Option<Arc<TraceRecorder>>,
-    /// What the mount is called in the mount table when nothing else is asked for.
+    /// Default name of the mount in the mount table.
     pub name: String,
 }
 
-/// Why local layer files do not make a stack.
+/// The reason for which local layer files are not a stack.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// No layer was named.
@@ -35,9 +35,9 @@ pub enum StackError {
     /// A file is not a layer, or damaged.
     #[error("{path}: {source}")]
     Layer {
-        /// The file.
+        /// The affected file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the file.
         source: layerfmt::FormatError,
     },
     /// The layers do not fit together.

@@ -1,5 +1,5 @@
-//! What a mount says of itself: the value of an extended attribute of its root directory, so that
-//! no socket and no path outside the mount is needed.
+//! The status of a mount: the value of an extended attribute of its root directory, so that no
+//! socket and no path outside the mount is needed.
 
 use std::sync::atomic::Ordering;
 
@@ -32,7 +32,7 @@ pub struct Status {
     pub nodes: usize,
     /// Open descriptors in the caches.
     pub descriptors: usize,
-    /// Decoded chunks.
+    /// Status of the chunk cache.
     pub chunks: ChunkStatus,
     /// Requests by kind.
     pub requests: Vec<Report>,
@@ -50,7 +50,7 @@ pub struct Status {
     /// Milliseconds from the kernel's start (`CLOCK_MONOTONIC`) to the mount.
     #[serde(default)]
     pub mounted_ms: u64,
-    /// What the source of chunks has to say, if it is not local.
+    /// Status of the source of chunks, if it is remote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<serde_json::Value>,
 }
@@ -58,7 +58,7 @@ pub struct Status {
 /// The decoded-chunk cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChunkStatus {
-    /// Bytes held.
+    /// Number of bytes held.
     pub held_len: u64,
     /// Chunks decoded so far.
     pub decoded: u64,
@@ -68,7 +68,7 @@ pub struct ChunkStatus {
     pub failed: u64,
 }
 
-/// What does not change while a mount lives.
+/// Properties that do not change while a mount exists.
 #[derive(Debug, Clone)]
 pub struct Fixed {
     /// See [`Status::layers`].
@@ -115,7 +115,7 @@ pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
 }
 
 impl Status {
-    /// For people.
+    /// The status as text.
     pub fn human(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();

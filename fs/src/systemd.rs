@@ -1,4 +1,4 @@
-//! What systemd knows of this boot: its own timestamps, as `systemctl show` prints them.
+//! systemd's record of this boot: its timestamps, as printed by `systemctl show`.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,7 +30,7 @@ pub struct Stages {
     pub finished_ms: Option<u64>,
 }
 
-/// Whether systemd is this system's init.
+/// True if systemd is the init of this system.
 pub fn runs() -> bool {
     Path::new(RUNS).is_dir()
 }

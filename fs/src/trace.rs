@@ -1,6 +1,7 @@
-//! What a boot touches: the first touch of every page of lower data, in order.
+//! The trace of a boot: the first access to every page of lower data, in order.
 //!
-//! One bit per page and one record per run of pages; a touched page costs an atomic read from then on.
+//! One bit per page and one record per run of pages; further accesses to a page cost one atomic
+//! read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -132,7 +133,7 @@ impl TraceRecorder {
         drop(pages.take());
     }
 
-    /// What was recorded so far.
+    /// The trace so far.
     pub fn trace(&self) -> BootTrace {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         BootTrace {

@@ -19,7 +19,7 @@ use self::work::Work;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
-/// Why an upper cannot serve.
+/// The reason for which an upper cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UpperError {
     /// A directory is missing or cannot be opened.
@@ -27,9 +27,9 @@ pub enum UpperError {
     Open {
         /// `upperdir` or `workdir`.
         what: &'static str,
-        /// Where.
+        /// The affected path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: Errno,
     },
     /// upper and work are not on one file system.
@@ -59,9 +59,9 @@ pub enum UpperError {
     Unfit {
         /// The upper directory.
         path: PathBuf,
-        /// What it lacks.
+        /// The missing feature.
         lacks: &'static str,
-        /// What it said.
+        /// The system's error.
         source: Errno,
     },
     /// overlayfs kept an index, and files of it have names that the upper does not have.
@@ -71,7 +71,7 @@ pub enum UpperError {
     Indexed {
         /// The work directory.
         work: PathBuf,
-        /// How many files.
+        /// Number of files.
         count: usize,
     },
     /// Another mount uses the work directory.
@@ -82,7 +82,7 @@ pub enum UpperError {
     Busy {
         /// The work directory.
         work: PathBuf,
-        /// Who holds it, as it wrote itself.
+        /// The holder, from its own record.
         holder: String,
     },
 }
@@ -244,7 +244,7 @@ impl Upper {
         }
     }
 
-    /// Whether a rename can leave a whiteout behind in the same step.
+    /// True if a rename can leave a whiteout in the same step.
     pub fn renames_with_whiteout(&self) -> bool {
         self.rename_whiteout
     }

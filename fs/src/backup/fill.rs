@@ -19,7 +19,7 @@ use crate::remote::records::Records;
 
 /// Pieces on their way at once.
 const AHEAD_MAX: usize = 32;
-/// How often it is looked whether more may be asked for.
+/// Interval of the checks for more room.
 const LOOK: Duration = Duration::from_millis(100);
 /// Bytes of a plain file asked for at once.
 const STEP_LEN: u64 = 1 << 20;
@@ -28,7 +28,7 @@ const SPARE_LEN: u64 = 64 << 20;
 /// Superblock and sections of one layer are at most this long.
 const SECTIONS_LEN_MAX: u64 = 4 << 30;
 
-/// Why filling stopped.
+/// The reason for which filling stopped.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
     #[error("the backup's storage: {0}")]

@@ -211,7 +211,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What was being written when some process died. Names of living ones are theirs to keep.
+    /// Removes files whose writer died. Files of living processes stay.
     fn clear_stage(&self) -> std::io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let stage = openat(&self.dir, STAGE_DIR, flags, Mode::empty())?;

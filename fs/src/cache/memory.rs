@@ -129,7 +129,7 @@ impl MemoryCache {
         }
     }
 
-    /// Whether `len` bytes put in a moment would still be here soon after.
+    /// True if `len` bytes that are inserted now would not be evicted at once.
     pub fn has_room_for(&self, len: u64) -> bool {
         len <= self.len_max
     }

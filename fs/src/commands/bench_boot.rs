@@ -16,7 +16,7 @@ use crate::status::Status;
 use crate::sys::process::since_start_ms;
 use crate::systemd;
 
-/// How often systemd is asked whether the boot is over.
+/// Interval of the queries to systemd for the end of the boot.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for that.
 const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
@@ -39,7 +39,7 @@ pub struct Args {
     /// Seconds that the trace goes on after the unit was reached, for what starts last
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=300))]
     settle: u64,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -159,7 +159,7 @@ fn report(status: &Status, times: Times) -> BootReport {
     report
 }
 
-/// As much of a text as a report may hold, as one line.
+/// The part of a text that fits a report, as one line.
 fn line(text: &str) -> String {
     text.chars()
         .filter(|c| c.is_ascii() && !c.is_control())

@@ -10,7 +10,7 @@ use rustix::mount::MountFlags;
 use crate::options::{self, MountOptions};
 use crate::sys;
 
-/// What mount(8) says.
+/// The arguments of mount(8).
 #[derive(Debug, Default)]
 struct Request {
     source: String,
@@ -21,7 +21,7 @@ struct Request {
     sloppy: bool,
     /// `-f`: only check.
     fake: bool,
-    /// `-v`.
+    /// The option `-v`.
     verbose: bool,
     /// `-N`: the mount namespace to mount in.
     namespace: Option<PathBuf>,

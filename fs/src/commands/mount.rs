@@ -1,4 +1,4 @@
-//! `layerfs mount`.
+//! The command `layerfs mount`.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -26,19 +26,21 @@ use crate::upper::Upper;
 
 /// Open descriptors we would like to be allowed.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
-/// As many as a writable mount uses when much is changed, but for thousands of directories: 32 KiB of the kernel's.
+/// Number of descriptors that a writable mount uses under many changes, except for thousands of
+/// directories; costs 32 KiB of kernel memory.
 const DESCRIPTORS_USUAL: u64 = 1 << 12;
-/// What the background process says when the mount is up, and `layerfs warm` when it may be used.
+/// Output of the background process when the mount is ready, and of `layerfs warm` when the mount
+/// may be used.
 pub(super) const READY: &[u8] = b"ready\n";
 
-/// What was asked for, in full.
+/// A complete mount request.
 #[derive(Debug, Clone)]
 pub struct MountRequest {
-    /// What to mount, if not said by `lowerdir=`.
+    /// Source of the mount, unless `lowerdir=` names it.
     pub source: Option<String>,
-    /// Where.
+    /// The mount point.
     pub mountpoint: PathBuf,
-    /// How.
+    /// The mount options.
     pub options: MountOptions,
     /// The mount namespace in which all of it is, if not ours.
     pub namespace: Option<PathBuf>,
@@ -133,7 +135,7 @@ pub fn start_in_background(
     ))
 }
 
-/// Whether somebody still waits for the word that the mount is up.
+/// True if a process still waits for the message that the mount is ready.
 fn is_heard() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec};
     let out = std::io::stdout();
@@ -174,7 +176,8 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
     Ok(Stack::open(&request.options.layers)?)
 }
 
-/// What has to be done while there is one thread; returns how many descriptors may be open.
+/// Prepares the process while it has one thread; returns the number of descriptors that may be
+/// open.
 fn settle_in(request: &MountRequest) -> anyhow::Result<u64> {
     if request.options.root_duty {
         sys::process::keep_heap_small();

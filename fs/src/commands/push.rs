@@ -1,4 +1,4 @@
-//! `layerfs push`.
+//! The command `layerfs push`.
 
 mod choose;
 mod preview;
@@ -36,10 +36,10 @@ pub struct Args {
     /// The upper directory [default: the one of this root]
     #[arg(long, value_name = "DIR")]
     upper: Option<PathBuf>,
-    /// Why: a line for the history
+    /// Reason for the change: a line for the history
     #[arg(short, long, default_value = "")]
     message: String,
-    /// Who (default: user@host)
+    /// Author of the change (default: user@host)
     #[arg(long)]
     author: Option<String>,
     /// Leave out paths that fit PATTERN, as in .gitignore (repeatable); a leading ! takes back
@@ -164,7 +164,7 @@ impl Push<'_> {
         Session::open(verb, &self.ssh, to, author, message, self.base)
     }
 
-    /// What to send: the defaults with the server's own patterns among them, then the user's.
+    /// The patterns of a push: the defaults, the server's own patterns, then the user's.
     fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<Plan> {
         let args = self.args;
         let mut own = Vec::new();
@@ -309,7 +309,7 @@ fn bar(args: &Args) -> ProgressBar {
     bar
 }
 
-/// Who pushes, when nobody says.
+/// The default author.
 fn author() -> String {
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))

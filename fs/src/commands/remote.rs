@@ -43,7 +43,7 @@ pub struct RemoteArgs {
     /// Keep fetched chunks in this directory
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// How much of it to use (default 4G)
+    /// Maximum size of the disk cache (default 4G)
     #[arg(long, value_name = "SIZE", requires = "cache")]
     pub cache_size: Option<String>,
     /// Keep the whole system in this directory, and start from it when no server answers
@@ -52,7 +52,7 @@ pub struct RemoteArgs {
     /// Let reads fail after this long without a server (default: they wait)
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// What to fetch before it is asked for: auto, all, pack or none
+    /// Data to fetch before it is read: auto, all, pack or none
     #[arg(long, value_name = "POLICY")]
     pub prefetch: Option<String>,
     /// Bytes per second for that
@@ -61,7 +61,7 @@ pub struct RemoteArgs {
 }
 
 impl RemoteArgs {
-    /// As mount options.
+    /// The arguments as mount options.
     pub fn options(&self) -> Vec<(String, String)> {
         let path = |path: &PathBuf| path.display().to_string();
         let mut options: Vec<(String, String)> = self
@@ -128,7 +128,8 @@ pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
     }
 }
 
-/// What the boot pack has is in the page cache: as long as the boot goes on the kernel reads a little ahead.
+/// Called when the pages of the boot pack are in the page cache: during the boot the kernel then
+/// uses a small read-ahead.
 pub(super) fn is_warm(read_ahead: &ReadAhead) {
     if read_ahead.get() == Some(READ_AHEAD_BOOT_KIB) {
         read_ahead.set(READ_AHEAD_WARM_KIB);

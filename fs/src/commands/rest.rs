@@ -1,4 +1,4 @@
-//! What the daemon gives back while nobody asks it for much.
+//! Releases memory of the daemon when it is idle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::metrics::Requests;
 use crate::spare::Spare;
 use crate::sys::process::return_memory;
 
-/// How long nothing may be decoded until decoded chunks are forgotten, and how often that is looked at.
+/// Time without decoding after which decoded chunks are evicted, and interval of the checks.
 const LOOK: Duration = Duration::from_secs(5);
 /// Fewer requests between two looks are a rest.
 const QUIET: u64 = 100;

@@ -69,8 +69,8 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// What is mounted on the root goes first. The upper, the cache and the backup are there too and the daemon
-/// still writes to them: they are detached, and end with the daemon.
+/// Unmounts file systems below the root first. The upper, the cache and the backup are among them,
+/// and the daemon still writes to them: they are detached, and end with the daemon.
 fn release_root() {
     release(OLD_ROOT, UnmountFlags::empty());
     for point in mounted(OLD_ROOT) {

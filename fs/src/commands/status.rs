@@ -1,4 +1,4 @@
-//! `layerfs status`.
+//! The command `layerfs status`.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -25,7 +25,7 @@ const REGULAR: u32 = 0o100_000;
 /// Arguments of `layerfs unpack`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The archive
+    /// The archive to unpack
     pub archive: PathBuf,
     /// Where its names begin
     #[arg(default_value = "/")]

@@ -1,8 +1,8 @@
-//! What a boot pack holds, told by path: which pages of which files, in the order they arrive.
+//! The contents of a boot pack by path: the pages of each file, in the order of their arrival.
 //!
-//! The mount tells it to `layerfs warm`. One record for each file of each chunk of the pack: 1 if it is the
-//! first of its chunk (u8), row in the index (u32), path length (u16), path, number of runs (u16), then first
-//! page and number of pages (u32 each) of every run; little endian.
+//! The mount sends it to `layerfs warm`. One record for each file of each chunk of the pack: 1 if
+//! it is the first of its chunk (u8), row in the index (u32), path length (u16), path, number of
+//! runs (u16), then first page and number of pages (u32 each) of every run; little-endian.
 
 use layerfmt::Ino;
 use wire::trace::PAGE_LEN;
@@ -41,7 +41,7 @@ impl HotFile {
     }
 }
 
-/// As bytes.
+/// Encodes the records as bytes.
 pub fn encode(files: &[HotFile]) -> Vec<u8> {
     let mut out = Vec::new();
     let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();

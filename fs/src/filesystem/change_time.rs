@@ -22,7 +22,7 @@ pub struct ChangeTime {
     pub mtime: Time,
     /// The time to show.
     pub ctime: Time,
-    /// Whether the upper has a note of it.
+    /// True if the upper has a note of it.
     pub stored: bool,
 }
 
@@ -59,7 +59,7 @@ fn time_from(note: &[u8]) -> Option<(Time, &[u8])> {
 }
 
 impl Node {
-    /// Whether a change time is shown that is not the upper's.
+    /// True if the shown change time is not that of the upper.
     pub(super) fn keeps_change_time(&self) -> bool {
         lock(&self.change_time).is_some()
     }
@@ -108,7 +108,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// As [`LayerFs::forget_change_time`], of the node `id`.
+    /// Updates the node `id` like [`LayerFs::forget_change_time`].
     pub(super) fn changed(&self, tree: &Tree, id: NodeId, at: &At<'_>) {
         if let Some(node) = tree.get(id) {
             self.forget_change_time(node, at);

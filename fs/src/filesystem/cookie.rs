@@ -35,7 +35,7 @@ pub(super) struct Cookie {
     pub(super) place: u32,
     /// If not all of that place was: the rank of the last name there, plus one.
     pub(super) partly: u32,
-    /// See [`Clock`].
+    /// The mark of the [`Clock`].
     pub(super) mark: u32,
 }
 

@@ -25,7 +25,7 @@ pub(super) const CAPABILITY: &[u8] = b"security.capability";
 /// Version of the note's form.
 const NOTE_VERSION: u8 = 1;
 
-/// What a file shall have when its data is copied.
+/// Attributes of a file to restore after its data is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// The modification time.
@@ -117,7 +117,7 @@ pub(super) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
 }
 
 impl LayerFs {
-    /// What a copy-up of `id`, up to `limit` bytes of it, needs from afar.
+    /// The remote data that a copy-up of `id`, up to `limit` bytes, needs.
     fn far(&self, id: NodeId, limit: u64) -> Option<Need> {
         if limit == 0 || !self.lower.chunks.is_slow() {
             return None;

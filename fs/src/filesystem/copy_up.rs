@@ -324,7 +324,7 @@ fn must_keep(name: &[u8]) -> bool {
     name.starts_with(b"security.") || name.starts_with(b"system.posix_acl_")
 }
 
-/// How an object of a kind is opened to keep it while it has no name.
+/// Flags for opening an object of a kind that may lose its name.
 pub(super) fn open_flags(kind: u32) -> OFlags {
     match kind {
         REGULAR => OFlags::RDWR | OFlags::NONBLOCK,

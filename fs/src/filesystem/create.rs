@@ -20,7 +20,7 @@ use crate::upper::Upper;
 /// The attribute that gives new objects their permissions.
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
-/// What to make.
+/// The kind of object to create.
 #[derive(Debug, Clone, Copy)]
 pub enum Make<'a> {
     /// A regular file, directory, device, pipe or socket.
@@ -34,7 +34,7 @@ pub enum Make<'a> {
     },
     /// A symbolic link.
     Symlink {
-        /// What it points to.
+        /// Target of the link.
         target: &'a [u8],
     },
 }

@@ -40,10 +40,10 @@ impl LayerFs {
         }
     }
 
-    /// As [`LayerFs::read`], unless something may have to be fetched or decoded for it: then false.
+    /// Reads like [`LayerFs::read`], unless data would have to be fetched or decoded: then false.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The errors of the upper's file system.
     pub fn read_at_hand(
         &self,
         id: NodeId,
@@ -133,7 +133,7 @@ impl LayerFs {
         self.take_data(id, u64::MAX)
     }
 
-    /// As [`LayerFs::writable`], to write at `offset`.
+    /// Prepares a write like [`LayerFs::writable`], at `offset`.
     fn writable_at(&self, id: NodeId, offset: u64) -> std::result::Result<Arc<OwnedFd>, Stop> {
         let file = self.writable(id)?;
         if self.only_grows(id)? {

@@ -8,16 +8,16 @@ use super::reply::NodeId;
 use crate::lower::Unread;
 use crate::sys::Errno;
 
-/// Why an operation did not happen.
+/// The reason for which an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// Something has to be brought first. Nothing was changed; the same call may be made again then.
     Far(Far),
-    /// It failed.
+    /// It failed with this errno.
     Errno(Errno),
 }
 
-/// What has to be brought.
+/// Remote data to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Far {
     /// Chunks of the lower, to be read.
@@ -29,11 +29,11 @@ pub enum Far {
 /// The first bytes of a file of the lower, which a copy-up needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Need {
-    /// The file.
+    /// Node of the file.
     pub id: NodeId,
-    /// Its row.
+    /// Row of the file.
     pub row: Ino,
-    /// How many bytes.
+    /// End of the needed bytes.
     pub end: u64,
 }
 
@@ -53,7 +53,8 @@ impl From<Unread> for Stop {
 }
 
 impl LayerFs {
-    /// Whether nothing of `need` has to be copied any more: the file has its data in the upper, or is gone.
+    /// True if nothing of `need` has to be copied any more: the file has its data in the upper, or
+    /// is gone.
     pub fn is_met(&self, need: &Need) -> bool {
         !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
     }
@@ -73,7 +74,7 @@ impl LayerFs {
         self.lower.chunks_of(need.row, offset, len, need.end)
     }
 
-    /// Whether `len` bytes of `need` from `offset` on can be read without waiting.
+    /// True if `len` bytes of `need` from `offset` on can be read without waiting.
     pub fn is_near(&self, need: &Need, offset: u64, len: usize) -> bool {
         self.lower.is_near(need.row, offset, len, need.end)
     }

@@ -21,7 +21,7 @@ const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// How often the upper is searched for one object: it may be moved meanwhile.
+/// Number of searches of the upper for one object, which may be moved meanwhile.
 const SEARCHES_MAX: usize = 4;
 
 /// In which directory of the upper each object is: made when first an object is asked for that is neither known nor where the
@@ -111,11 +111,11 @@ impl LayerFs {
         self.told(&self.read_tree(), parent)
     }
 
-    /// As [`LayerFs::lookup_self`], for what that did not find: searches the upper, which may take long. The tree is not locked
-    /// meanwhile.
+    /// Looks up an object like [`LayerFs::lookup_self`], by a search of the upper, which may take
+    /// long. The tree is not locked meanwhile.
     ///
     /// # Errors
-    /// ESTALE if there is none, or what the upper's file system says.
+    /// ESTALE if it does not exist, or the error of the upper's file system.
     pub fn search_self(&self, id: NodeId) -> Result<Attr> {
         let mut whereabouts = lock(&self.whereabouts);
         for _ in 0..SEARCHES_MAX {
@@ -139,7 +139,7 @@ impl LayerFs {
         Err(Errno::STALE)
     }
 
-    /// Whether object `id` is in the directory at `path`; it then has a node, or is a row.
+    /// True if object `id` is in the directory at `path`; it then has a node, or is a row.
     fn find_below(&self, tree: &mut Tree, path: &[Name], id: NodeId) -> Result<bool> {
         let mut dir = ROOT_ID;
         for name in path {

@@ -10,7 +10,7 @@ use crate::fetch::hot::HotFile;
 
 /// Pages read at once at most: 1 MiB.
 const PAGES_MAX: u32 = 256;
-/// How often it is looked whether more has come.
+/// Interval of the checks for new chunks.
 const LOOK: Duration = Duration::from_millis(3);
 
 impl LayerFs {

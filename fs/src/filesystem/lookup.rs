@@ -142,7 +142,8 @@ impl LayerFs {
         }
     }
 
-    /// What `name` in `parent` is, with a node for an object of the upper. `parent` may be a row.
+    /// The object `name` in `parent`, with a node for an object of the upper. `parent` may be a
+    /// row.
     pub(super) fn visible(
         &self,
         tree: &mut Tree,
@@ -350,7 +351,7 @@ impl LayerFs {
         Ok(shown.filter(|shown| *shown == id))
     }
 
-    /// Whether the kernel knows node `id`.
+    /// True if the kernel knows node `id`.
     pub(super) fn is_known(&self, tree: &Tree, id: NodeId) -> bool {
         self.lookups(id, tree.get(id))
             .is_some_and(|count| count.load(Ordering::Relaxed) > 0)

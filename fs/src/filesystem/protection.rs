@@ -13,7 +13,7 @@ use super::reply::{Changes, DIRECTORY, NewTime, NodeId, REGULAR};
 use super::tree::{Node, Tree};
 use crate::sys::{Errno, Result};
 
-/// What protects an object.
+/// The chattr flags of an object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Protection {
     /// Nothing of it changes (`chattr +i`).
@@ -90,10 +90,10 @@ pub(super) fn takes(tree: &Tree, id: NodeId, changes: &Changes) -> Result<()> {
 }
 
 impl LayerFs {
-    /// What protects `id`.
+    /// The flags of `id`.
     ///
     /// # Errors
-    /// ENOTTY for what is neither a file nor a directory.
+    /// ENOTTY for an object that is neither a file nor a directory.
     pub fn protection(&self, id: NodeId) -> Result<Protection> {
         if !matches!(self.getattr(id)?.kind(), REGULAR | DIRECTORY) {
             return Err(Errno::NOTTY);
@@ -130,10 +130,10 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Whether what is written to `id` may only be added at its end.
+    /// True if writes to `id` may only append.
     ///
     /// # Errors
-    /// EPERM if nothing may be.
+    /// EPERM if no write is allowed.
     pub(super) fn only_grows(&self, id: NodeId) -> Result<bool> {
         let protection = of(&self.read_tree(), id);
         refuse(protection.immutable)?;

@@ -52,7 +52,7 @@ impl LayerFs {
         }
     }
 
-    /// What is to be removed; and whether `parent` is in the tree.
+    /// The object to remove, and a flag that is true if `parent` is in the tree.
     fn removal(&self, tree: &mut Tree, parent: NodeId, name: &[u8]) -> Result<(bool, Visible)> {
         if tree.get(parent).is_some() {
             let visible = tree
@@ -160,7 +160,7 @@ impl LayerFs {
         opened.map(Arc::new)
     }
 
-    /// What was to be kept has its name still.
+    /// Drops the descriptor of an object that still has its name.
     pub(super) fn dismiss(&self, keep: Option<Keeper>) {
         if let (Some(Keeper::Aside(name)), Some(upper)) = (keep, &self.upper) {
             upper.clear_aside(&name);
@@ -318,7 +318,7 @@ impl LayerFs {
     }
 }
 
-/// Whether little is left of the table of descriptors: what was opened for long is then done without.
+/// True if few descriptors are left: long-lived descriptors are then avoided.
 fn is_among_the_last(fd: &OwnedFd) -> bool {
     let number = u64::try_from(fd.as_raw_fd()).unwrap_or(0);
     number >= process::descriptor_limit() / 4 * 3

@@ -18,13 +18,13 @@ struct End {
     name: Name,
 }
 
-/// What a rename is about, once both ends are looked up and in the upper.
+/// The two ends of a rename after lookup and copy-up.
 struct Move {
     from: End,
     to: End,
     id: NodeId,
     kind: u32,
-    /// What the target name is now.
+    /// The object that the target name has now.
     replaced: Option<(NodeId, u32)>,
 }
 

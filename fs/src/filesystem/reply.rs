@@ -82,36 +82,36 @@ pub use layerfmt::layout::inode::{
     S_IFLNK as SYMLINK, S_IFMT as TYPE_MASK, S_IFREG as REGULAR, S_IFSOCK as SOCKET,
 };
 
-/// set-user-ID.
+/// The set-user-ID bit.
 pub const SUID: u32 = 0o4000;
-/// set-group-ID.
+/// The set-group-ID bit.
 pub const SGID: u32 = 0o2000;
 
 /// A time: seconds and nanoseconds.
 pub type Time = (i64, u32);
 
-/// What stat(2) says.
+/// The attributes of stat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
     /// Node id and `st_ino`.
     pub ino: NodeId,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Blocks of 512 bytes.
     pub blocks: u64,
-    /// Last access.
+    /// Time of the last access.
     pub atime: Time,
-    /// Last modification.
+    /// Time of the last modification.
     pub mtime: Time,
     /// Last change of attributes.
     pub ctime: Time,
     /// Type and permission bits.
     pub mode: u32,
-    /// Names.
+    /// Number of names.
     pub nlink: u32,
-    /// Owner.
+    /// User ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// ID of the group.
     pub gid: u32,
     /// Major and minor of a device.
     pub rdev: (u32, u32),
@@ -142,12 +142,12 @@ impl Attr {
         }
     }
 
-    /// Type bits.
+    /// The type bits of the mode.
     pub fn kind(&self) -> u32 {
         self.mode & TYPE_MASK
     }
 
-    /// Whether running it gives another user's or group's rights.
+    /// True if executing the file grants another user's or group's permissions.
     pub fn gives_rights(&self) -> bool {
         self.kind() == REGULAR && self.mode & (SUID | SGID) != 0
     }
@@ -156,11 +156,11 @@ impl Attr {
 /// One entry of a directory listing.
 #[derive(Debug)]
 pub struct DirItem<'a> {
-    /// The name.
+    /// Name of the entry.
     pub name: &'a [u8],
     /// Node id and `d_ino`.
     pub ino: NodeId,
-    /// Type bits.
+    /// The type bits of the mode.
     pub kind: u32,
     /// Where to go on after this entry.
     pub cookie: u64,
@@ -168,7 +168,7 @@ pub struct DirItem<'a> {
     pub attr: Option<Attr>,
 }
 
-/// Who asks.
+/// The process that sent the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// File system user.
@@ -194,7 +194,7 @@ impl Caller {
         Caller { uid, gid, ..self }
     }
 
-    /// Whether it is root.
+    /// True for root.
     pub fn is_root(self) -> bool {
         self.known().uid == 0
     }
@@ -203,41 +203,41 @@ impl Caller {
 /// A new time for an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewTime {
-    /// This one.
+    /// Exactly this time.
     Exactly(Time),
-    /// The present.
+    /// The current time.
     Now,
 }
 
-/// What setattr is to change.
+/// The attributes to change with setattr.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Changes {
-    /// Permission bits.
+    /// The new permission bits.
     pub mode: Option<u32>,
-    /// Owner.
+    /// The new owner.
     pub uid: Option<u32>,
-    /// Group.
+    /// The new group.
     pub gid: Option<u32>,
-    /// Size, bytes.
+    /// The new size in bytes.
     pub size: Option<u64>,
-    /// Last access.
+    /// The new access time.
     pub atime: Option<NewTime>,
-    /// Last modification.
+    /// The new modification time.
     pub mtime: Option<NewTime>,
 }
 
-/// What statfs(2) says.
+/// The fields of statfs(2).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Space {
     /// Size in fragments.
     pub blocks: u64,
-    /// Free.
+    /// Number of free blocks.
     pub free: u64,
     /// Free for ordinary users.
     pub available: u64,
-    /// Inodes.
+    /// Number of inodes.
     pub files: u64,
-    /// Free inodes.
+    /// Number of free inodes.
     pub files_free: u64,
     /// Block size, bytes.
     pub block_len: u32,

@@ -41,7 +41,7 @@ impl Spools {
     }
 }
 
-/// As long as this lives, copy-ups take the data from the spool.
+/// While this exists, copy-ups use the data of the spool.
 #[derive(Debug)]
 pub struct Offer {
     spools: Arc<Spools>,

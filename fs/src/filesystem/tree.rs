@@ -17,16 +17,16 @@ use super::reply::{DIRECTORY, NodeId};
 /// A name, shared between the listing and the node.
 pub type Name = Arc<[u8]>;
 
-/// What an upper directory says about one name.
+/// The entry of one name in an upper directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Hidden.
+    /// The name is hidden.
     Whiteout,
     /// An object of the upper.
     Object {
         /// Its node, 0 while nobody has asked. Not 0 means: the node is in the tree.
         id: NodeId,
-        /// Type bits.
+        /// The type bits of the mode.
         kind: u32,
         /// When the name appeared here ([`Clock`]); 0: it was there from the start.
         born: u32,
@@ -47,17 +47,17 @@ pub struct Listing {
     pub clock: Clock,
     /// Visible subdirectories, those of the lower included.
     pub subdirectories: u32,
-    /// Whether new objects get their permissions from a default ACL; `None`: not asked yet.
+    /// True if new objects get their permissions from a default ACL; `None` if unknown.
     pub default_acl: Option<bool>,
 }
 
 impl Listing {
-    /// What the upper says about `name`.
+    /// The upper's entry of `name`.
     pub fn get(&self, name: &[u8]) -> Option<Entry> {
         self.names.get(name).copied()
     }
 
-    /// All entries.
+    /// Iterates over all entries.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
         self.names.iter()
     }
@@ -69,7 +69,7 @@ impl Listing {
             .filter_map(|(spot, name)| self.names.get(name).map(|entry| (*spot, name, *entry)))
     }
 
-    /// Whether an object (not a whiteout) is here.
+    /// True if it contains an object (not only whiteouts).
     pub fn has_objects(&self) -> bool {
         self.objects > 0
     }
@@ -125,7 +125,7 @@ impl Listing {
         self.names.insert(Arc::clone(name), entry);
     }
 
-    /// Hide `name`.
+    /// Hides `name` by a whiteout.
     pub fn set_whiteout(&mut self, name: &Name) {
         self.take(name);
         self.names.insert(Arc::clone(name), Entry::Whiteout);
@@ -140,7 +140,7 @@ impl Listing {
 /// An object the upper has, or a lower object that lost its last name.
 #[derive(Debug, Default)]
 pub struct Node {
-    /// Type bits.
+    /// The type bits of the mode.
     pub kind: u32,
     /// Where it is named; empty: nowhere (or the root). Names nobody looked up are missing.
     pub names: Vec<(NodeId, Name)>,
@@ -148,7 +148,7 @@ pub struct Node {
     pub orphan: Option<Arc<OwnedFd>>,
     /// Keeps it in place of that, where descriptors are few: a name in the work directory.
     pub aside: Option<Box<[u8]>>,
-    /// Whether the upper has it at all.
+    /// True if the upper has the object.
     pub in_upper: bool,
     /// Directory: the lower directory it is merged with. File: where its data still is.
     pub row: Option<Ino>,
@@ -160,22 +160,22 @@ pub struct Node {
     pub moved: bool,
     /// The device a stand-in means.
     pub device: Option<(u32, u32)>,
-    /// How often the kernel was told of it; rows are counted apart.
+    /// Number of lookups by the kernel; those of rows are counted separately.
     pub lookups: AtomicU32,
     /// A file of the upper that certainly has no `security.capability`: the kernel asks at the first write to each.
     pub incapable: bool,
-    /// What protects it (chattr).
+    /// The chattr flags.
     pub protection: Protection,
     /// A directory's part in the upper.
     pub listing: Listing,
     /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.
     pub kept: Mutex<Option<Box<Kept>>>,
-    /// What is shown in place of a change time that a copy-up changed. Boxed, as that.
+    /// The change time to show instead of one that a copy-up changed. Boxed to keep the node small.
     pub change_time: Mutex<Option<Box<ChangeTime>>>,
 }
 
 impl Node {
-    /// Whether this is a directory.
+    /// True for a directory.
     pub fn is_dir(&self) -> bool {
         self.kind == DIRECTORY
     }
@@ -184,20 +184,20 @@ impl Node {
 /// Keeps an object that loses its last name while somebody uses it.
 #[derive(Debug)]
 pub enum Keeper {
-    /// Its descriptor.
+    /// Its open descriptor.
     Open(Arc<OwnedFd>),
     /// A name in the work directory.
     Aside(Box<[u8]>),
 }
 
-/// What a name in the merged tree is.
+/// The object of a name in the merged tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visible {
     /// An object of the upper; its node's number if somebody asked, else 0.
     Upper {
         /// See [`Entry::Object`].
         id: NodeId,
-        /// Type bits.
+        /// The type bits of the mode.
         kind: u32,
     },
     /// A row of the lower.
@@ -208,9 +208,9 @@ pub enum Visible {
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: HashMap<NodeId, Node>,
-    /// Whether the directories that were moved before this mount have their nodes.
+    /// True if the directories that were moved before this mount have their nodes.
     pub moved_are_known: bool,
-    /// How often an object got a name.
+    /// Number of names given to objects so far.
     pub names_given: u64,
 }
 
@@ -220,7 +220,7 @@ impl Tree {
         self.nodes.get(&id)
     }
 
-    /// As [`Tree::get`], to change it.
+    /// A node like [`Tree::get`], mutable.
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         self.nodes.get_mut(&id)
     }
@@ -230,7 +230,7 @@ impl Tree {
         self.nodes.insert(id, node);
     }
 
-    /// Whether some object of the upper has lost its last name and is still held.
+    /// True if an object of the upper has lost its last name and is still held.
     pub fn has_nameless(&self) -> bool {
         self.nodes
             .values()
@@ -242,7 +242,7 @@ impl Tree {
         self.nodes.len()
     }
 
-    /// Whether there is none.
+    /// True if there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -260,7 +260,7 @@ impl Tree {
         Some(node)
     }
 
-    /// Whether some entry of `node` is in the tree.
+    /// True if an entry of `node` is in the tree.
     pub fn has_known_child(node: &Node) -> bool {
         node.listing
             .names
@@ -268,7 +268,7 @@ impl Tree {
             .any(|entry| matches!(entry, Entry::Object { id, .. } if *id != 0))
     }
 
-    /// What `name` in directory `parent` is in the lower it is merged with.
+    /// The object of `name` in the lower part of directory `parent`.
     pub fn in_lower(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Ino> {
         let row = self.get(parent)?.row?;
         match index.lookup(row, name)?.child {
@@ -277,7 +277,7 @@ impl Tree {
         }
     }
 
-    /// What `name` in `parent` is. `parent` is in the tree.
+    /// The object of `name` in `parent`. `parent` is in the tree.
     pub fn visible(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Visible> {
         let node = self.get(parent)?;
         if node.names.is_empty() && parent != super::reply::ROOT_ID {
@@ -373,7 +373,7 @@ impl Tree {
         });
     }
 
-    /// Whether the merged directory `id` shows nothing. It is in the tree.
+    /// True if the merged directory `id` shows no entry. It is in the tree.
     pub fn is_empty_directory(&self, index: &Index, id: NodeId) -> bool {
         let Some(node) = self.get(id) else {
             return true;

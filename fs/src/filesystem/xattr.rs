@@ -199,7 +199,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Whether new objects in `parent`, which is in the tree, get permissions from a default ACL.
+    /// True if new objects in `parent`, which is in the tree, get permissions from a default ACL.
     pub(super) fn has_default_acl(&self, tree: &mut Tree, parent: NodeId) -> Result<bool> {
         if let Some(known) = tree.get(parent).and_then(|node| node.listing.default_acl) {
             return Ok(known);
@@ -213,12 +213,12 @@ impl LayerFs {
     }
 }
 
-/// Whether `id` has no capabilities and nobody need look.
+/// True if `id` is known to have no capabilities.
 fn is_incapable(tree: &Tree, id: NodeId) -> bool {
     tree.get(id).is_some_and(|node| node.incapable)
 }
 
-/// Whether the data of `id` is being copied.
+/// True while the data of `id` is being copied.
 fn is_copied(tree: &Tree, id: NodeId) -> bool {
     tree.get(id).is_some_and(|node| lock(&node.kept).is_some())
 }
@@ -228,7 +228,7 @@ fn has_kept_capability(tree: &Tree, id: NodeId) -> bool {
     kept.is_some_and(|kept| kept.as_ref().is_some_and(|kept| kept.capability.is_some()))
 }
 
-/// Whether `caller` is root or belongs to group `gid`.
+/// True if `caller` is root or belongs to group `gid`.
 pub(super) fn is_in_group(caller: Caller, gid: u32) -> bool {
     let caller = caller.known();
     caller.uid == 0 || caller.gid == gid || process::groups_of(caller.pid).contains(&gid)

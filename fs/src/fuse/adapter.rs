@@ -25,7 +25,7 @@ use crate::spare::Spare;
 use crate::status::Fixed;
 use crate::sys;
 
-/// How long the kernel may remember: nothing changes behind its back.
+/// Lifetime of the kernel's cached entries: nothing changes without the kernel.
 pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// The minor version of the protocol since which the kernel's requests for entries are as large as the caller's buffer.
 const READDIR_LARGE_MINOR: u32 = 44;
@@ -37,7 +37,7 @@ const NEAR_READ_LEN: u32 = 256 << 10;
 /// Requests of its own accord (read-ahead) that the kernel may have under way. Those that wait for a server count: there
 /// must be room for more, or no file could be read any more.
 const BACKGROUND_MAX: u16 = u16::MAX;
-/// How a file is opened through us: the page cache stays, no flush is sent.
+/// Flags of a file opened through the daemon: the page cache stays, and the kernel sends no flush.
 const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 
 /// A mounted [`LayerFs`].
@@ -51,7 +51,7 @@ pub struct Adapter {
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<Arc<OpenTable>>,
     pub(super) pages: Arc<PageStore>,
-    /// Whether the kernel may show the mount with other owners.
+    /// True if the kernel may show the mount with other owners.
     pub(super) idmapped: bool,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
@@ -95,7 +95,7 @@ impl Adapter {
         Arc::clone(&self.buffers)
     }
 
-    /// What was asked so far.
+    /// The counters of requests.
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
     }
@@ -185,7 +185,7 @@ impl Adapter {
         }
     }
 
-    /// What this kernel can do of what we wish.
+    /// Requests the features that this kernel supports.
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
         // Kernels before Linux 6.16 ask for a page of entries at a time: only the first 24 names of a directory would come
         // with their attributes, and each of the others is then looked up.
@@ -216,7 +216,7 @@ impl Adapter {
         let _ = config.set_max_background(BACKGROUND_MAX);
     }
 
-    /// Answer OPEN.
+    /// Answers an OPEN request.
     pub(super) fn open_file(&self, about: About, mode: OpenAccMode, reply: ReplyOpen) {
         // The kernel then never asks again, and opens without us.
         let Some(opens) = &self.opens else {
@@ -324,7 +324,7 @@ impl Adapter {
         }
     }
 
-    /// Answer CREATE.
+    /// Answers a CREATE request.
     pub(super) fn create_file(
         &self,
         parent: NodeId,
@@ -401,7 +401,7 @@ fn file_to_open(
     Ok((open && !fs.getattr(id)?.gives_rights()).then_some(file))
 }
 
-/// Who asks, and for which node.
+/// The caller and the node of a request.
 pub(super) fn about(req: &Request, ino: INodeNo) -> About {
     About::new(ino.0, req.pid())
 }
@@ -414,13 +414,13 @@ pub(super) fn caller(req: &Request) -> Caller {
     }
 }
 
-/// Who asks, unless it is root.
+/// The caller, unless it is root.
 pub(super) fn unprivileged(req: &Request) -> Option<Caller> {
     (req.uid() != 0).then(|| caller(req))
 }
 
-/// How long the kernel may remember attributes. It does not see that a write takes set-user-ID and
-/// set-group-ID away: where they are set it asks each time.
+/// Lifetime of attributes in the kernel's cache. The kernel does not notice that a write clears
+/// set-user-ID and set-group-ID: files with these bits get none.
 pub(super) fn kept(attr: &Attr) -> &'static Duration {
     if attr.gives_rights() {
         &Duration::ZERO

@@ -12,7 +12,7 @@ const WINDOW_LEN: u64 = 1 << 20;
 /// Stored bytes up to which the data of one file is held in memory.
 const HELD_LEN_MAX: u64 = 4 << 20;
 
-/// How far a copying has come.
+/// The progress of a copy-up.
 struct CopyJob {
     need: Need,
     /// Everything before this is here.
@@ -23,7 +23,7 @@ struct CopyJob {
     begun: bool,
 }
 
-/// What came, for as long as somebody uses it.
+/// Received data, while it is used.
 struct Kept {
     _came: Arc<Mutex<Came>>,
 }
@@ -98,7 +98,7 @@ impl CopyJob {
         Ok(None)
     }
 
-    /// What is to live until those who waited have used it.
+    /// Ends the job, and returns the data that its waiting requests still need.
     fn end(&mut self, fs: &LayerFs) -> Came {
         let offer = self.spool.take().map(|spool| fs.offer(spool, &self.need));
         Came {

@@ -8,7 +8,7 @@ use super::Adapter;
 use crate::filesystem::reply::NodeId;
 
 impl Adapter {
-    /// Answer LOOKUP.
+    /// Answers a LOOKUP request.
     pub(super) fn look_up(&self, parent: NodeId, name: &[u8], reply: ReplyEntry) {
         match name {
             b"." => self.open_handle(parent, reply),

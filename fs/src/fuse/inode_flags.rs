@@ -54,7 +54,7 @@ fn first_word(data: &[u8]) -> sys::Result<u32> {
 }
 
 impl Adapter {
-    /// Answer IOCTL.
+    /// Answers an IOCTL request.
     pub(super) fn inode_flags(&self, ino: INodeNo, command: u32, data: &[u8], reply: ReplyIoctl) {
         match self.flags_asked(ino.0, command, data) {
             Ok(answer) => reply.ioctl(0, &answer),

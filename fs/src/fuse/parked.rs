@@ -18,12 +18,12 @@ use crate::sys::{self, Errno};
 /// Threads for what has to be read from the disk, decoded or copied.
 const WORKERS_MAX: usize = 16;
 
-/// What a request is tried with.
+/// The context of one attempt of a request.
 #[derive(Default)]
 pub(super) struct Turn {
     /// It is not to be tried but answered so.
     pub(super) refused: Option<Errno>,
-    /// What came for it, as long as it is tried.
+    /// The data that arrived for it, during the attempt.
     pub(super) came: Option<Box<dyn Coming>>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     count: AtomicUsize,
     pub(super) bell: Condvar,
-    /// How the dead are told from the living.
+    /// Detects tasks that have ended.
     pub(super) tasks: Option<Tasks>,
     /// The kernel ends a mount that leaves a request without an answer for longer.
     pub(super) answered_after: Option<Duration>,
@@ -296,7 +296,7 @@ impl Shared {
         }
     }
 
-    /// What number `number` waits for has come, or cannot be had.
+    /// Called when the data for entry `number` has arrived or is unavailable.
     fn ended(self: &Arc<Self>, number: u64, refused: Option<Errno>) {
         let mut state = self.lock();
         match state
@@ -398,7 +398,7 @@ impl Shared {
         }
     }
 
-    /// Whether somebody still waits for a copying.
+    /// True if a request still waits for a copy-up.
     pub(super) fn is_wanted(&self, need: &Need) -> bool {
         self.lock().jobs.contains_key(need)
     }
@@ -428,8 +428,8 @@ impl Shared {
 }
 
 impl Parked {
-    /// Whether it can be tried again before what it waits for has come: not what has only begun to wait, or waits for an
-    /// answer.
+    /// True if it can be retried before its data has arrived: not if it has only begun to wait, or
+    /// waits for an answer.
     fn may_go_on(&self) -> bool {
         matches!(self.waits, Waits::Comes(_) | Waits::Job(_))
     }

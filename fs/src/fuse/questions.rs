@@ -1,4 +1,4 @@
-//! What root asks, or tells, the source of chunks through attributes of the root directory.
+//! Requests of root to the source of chunks, through attributes of the root directory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

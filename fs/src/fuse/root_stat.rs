@@ -1,11 +1,11 @@
-//! What a machine's end asks of its root stays known to the kernel.
+//! Keeps the attributes that a shutdown needs in the kernel's cache.
 //!
-//! systemd-shutdown stops every process, this one too, and while all stand still it looks for
-//! `/etc/initrd-release` and asks for the attributes of `/`. What the kernel does not know at that
-//! moment it asks us, who cannot answer, and the machine hangs for ever. It forgets the
-//! attributes when `/` was listed (its time of access) and when a name in it was made or removed,
-//! and any name when memory is short. So both are asked for here, through the mount: soon
-//! after such a request, and now and then.
+//! systemd-shutdown stops every process, including this one, and then looks for
+//! `/etc/initrd-release` and reads the attributes of `/`. If the kernel has not cached them, it
+//! sends a request to the stopped daemon, and the machine hangs. The kernel drops the attributes
+//! after a listing of `/` (its access time) and after changes to it, and any name when memory is
+//! short. Therefore a helper thread reads both through the mount, soon after such a request and at
+//! intervals.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ const LOOKS: [Duration; 3] = [
     Duration::from_millis(500),
     Duration::from_secs(3),
 ];
-/// How often to look when nothing happens.
+/// Interval of reads without events.
 const REST: Duration = Duration::from_secs(10);
 
 /// Asks for what the kernel must know, after requests that make it forget.

@@ -1,4 +1,4 @@
-//! What root tells and asks the daemon through attributes of the mount's root.
+//! Requests of root to the daemon through attributes of the mount's root.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

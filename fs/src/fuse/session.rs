@@ -24,21 +24,21 @@ pub struct Place {
     pub mountpoint: PathBuf,
     /// The name in the mount table.
     pub name: String,
-    /// `ro`, `nosuid`, …
+    /// Flags such as `ro` and `nosuid`.
     pub flags: MountFlags,
     /// Threads that answer requests.
     pub threads: usize,
 }
 
-/// Why a mount cannot be.
+/// The reason for which a mount is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The mount point is missing or no directory.
     #[error("mount point {path}: {source}")]
     Mountpoint {
-        /// Where.
+        /// The affected path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// No FUSE in this kernel.
@@ -47,9 +47,9 @@ pub enum SessionError {
     /// mount(2) refused.
     #[error("mount on {path}: {source}")]
     Mount {
-        /// Where.
+        /// The affected path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: Errno,
     },
     /// The kernel has ended the mount's connection while it was mounted.
@@ -223,7 +223,7 @@ impl ReadAhead {
         }
     }
 
-    /// What it is, KiB.
+    /// The current read-ahead in KiB.
     pub fn get(&self) -> Option<u32> {
         use std::os::unix::fs::FileExt as _;
         let mut text = [0; 16];

@@ -11,7 +11,7 @@ use crate::filesystem::{LayerFs, Stop};
 use crate::metrics::Operation;
 use crate::sys;
 
-/// What a parked request does when it is tried again.
+/// A parked request, called again for each attempt.
 pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
 
 impl Adapter {
@@ -41,7 +41,7 @@ impl Adapter {
         answer(reply, done);
     }
 
-    /// Answer FALLOCATE.
+    /// Answers a FALLOCATE request.
     pub(super) fn allocate(
         &self,
         about: About,
@@ -58,7 +58,7 @@ impl Adapter {
         });
     }
 
-    /// Answer COPY_FILE_RANGE.
+    /// Answers a COPY_FILE_RANGE request.
     pub(super) fn copy_range(
         &self,
         about: About,

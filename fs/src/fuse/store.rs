@@ -13,7 +13,7 @@ use crate::filesystem::LayerFs;
 use crate::filesystem::reply::NodeId;
 use crate::metrics::Requests;
 
-/// The question.
+/// Name of the attribute.
 pub const STORE: &str = "store";
 /// A link on which more of the pack is so long in coming is waited for beside the boot, not before it.
 const PATIENCE: Duration = Duration::from_millis(30);

@@ -7,7 +7,7 @@ use super::parked::{About, Shared, Turn};
 use crate::sys::Errno;
 use crate::sys::tasks::Fate;
 
-/// How often it is looked whether those who wait still live.
+/// Interval of the checks that waiting processes still exist.
 const LOOK: Duration = Duration::from_millis(200);
 /// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
 const UNASKED_FOR: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ impl Shared {
         }
     }
 
-    /// Whether the kernel would end the mount soon. A copying of our own is no request.
+    /// True if the kernel would abort the mount soon. A copy-up of our own is not a request.
     fn is_late(&self, about: &About) -> bool {
         let after = self.answered_after.filter(|_| about.job.is_none());
         after.is_some_and(|after| about.since.elapsed() > after)

@@ -12,7 +12,7 @@ const THREADS_MIN: usize = 2;
 /// A thread beyond those ends after so long without a job.
 const REST: Duration = Duration::from_secs(10);
 
-/// As many threads as there are jobs at once, within bounds; they end when this is dropped.
+/// As many threads as there are concurrent jobs, within bounds; dropping this ends them.
 #[derive(Debug)]
 pub(super) struct Workers {
     shared: Arc<Shared>,

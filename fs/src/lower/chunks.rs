@@ -34,10 +34,10 @@ impl Weighter<u32, Arc<Decoded>> for ByLength {
     }
 }
 
-/// What the chunk cache did, for the status.
+/// Counters of the chunk cache, for the status.
 #[derive(Debug, Default)]
 pub struct ChunkCounters {
-    /// Chunks decoded.
+    /// Number of decoded chunks.
     pub decoded: AtomicU64,
     /// Stored bytes read.
     pub stored_len: AtomicU64,
@@ -51,7 +51,7 @@ pub struct ChunkCache {
     source: Arc<dyn ChunkSource>,
     spare: Arc<Spare>,
     decoded: Cache<u32, Arc<Decoded>, ByLength>,
-    /// What happened so far.
+    /// The counters so far.
     pub counters: Arc<ChunkCounters>,
 }
 
@@ -133,7 +133,7 @@ impl ChunkCache {
         }
     }
 
-    /// Whether the chunk can be kept without another going for it.
+    /// True if the chunk fits without an eviction.
     fn has_room_for(&self, chunk: &Chunk) -> bool {
         let len = u64::from(chunk.raw_len) + ENTRY_LEN;
         self.decoded.weight().saturating_add(len) <= self.decoded.capacity()
@@ -188,24 +188,24 @@ impl ChunkCache {
         chunk.map_or(0, |chunk| u64::from(chunk.stored_len))
     }
 
-    /// Whether the first `len` bytes of the chunk are decoded already.
+    /// True if the first `len` bytes of the chunk are decoded.
     pub fn is_at_hand(&self, id: u32, len: usize) -> bool {
         let decoded = self.decoded.peek(&id);
         decoded.is_some_and(|decoded| decoded.reaches(len))
     }
 
-    /// Whether the chunk can be had without a server.
+    /// True if the chunk is available without a server.
     pub fn is_near(&self, id: u32) -> bool {
         let near = |chunk| self.source.is_near(&chunk);
         self.decoded.contains_key(&id) || self.index.chunk(id).is_some_and(near)
     }
 
-    /// What the boot pack has; see [`ChunkSource::hot`].
+    /// The contents of the boot pack; see [`ChunkSource::hot`].
     pub fn hot(&self) -> Vec<HotFile> {
         self.source.hot()
     }
 
-    /// As [`ChunkCache::copy`], if the chunk is decoded already; whether it was.
+    /// Copies like [`ChunkCache::copy`] if the chunk is decoded; returns true if it was.
     pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
         decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
@@ -236,7 +236,7 @@ impl ChunkCache {
         true
     }
 
-    /// What the source says of itself.
+    /// The status of the source.
     pub fn source_status(&self) -> Option<serde_json::Value> {
         self.source.status()
     }
@@ -251,7 +251,7 @@ impl ChunkCache {
         self.source.tell(what, value, then)
     }
 
-    /// Whether the source may take long.
+    /// True if the source may take long.
     pub fn is_slow(&self) -> bool {
         self.source.is_slow()
     }

@@ -22,7 +22,7 @@ impl Decoded {
         }
     }
 
-    /// Whether the first `len` bytes are here.
+    /// True if the first `len` bytes are decoded.
     pub(super) fn reaches(&self, len: usize) -> bool {
         self.bytes.len() >= len
     }

@@ -8,9 +8,9 @@ const NONE: MountFlags = MountFlags::empty();
 const NOATIME: MountFlags = MountFlags::NOATIME;
 const RELATIME: MountFlags = MountFlags::RELATIME;
 const STRICTATIME: MountFlags = MountFlags::STRICTATIME;
-/// What a mount by somebody in the right group, or by the owner, must not give.
+/// Flags of a mount by a member of the right group, or by the owner.
 const OWNER: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
-/// What a mount by anybody must not give.
+/// Flags of a mount by any user.
 const USER: MountFlags = OWNER.union(MountFlags::NOEXEC);
 
 /// Each option with the flags it sets and the flags it clears; the last of several wins.

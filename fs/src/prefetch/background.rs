@@ -15,7 +15,7 @@ const AHEAD_MAX: usize = 32;
 const QUIET_FIRST: Duration = Duration::from_secs(15);
 /// The same, once the first quiet has come.
 const QUIET_MIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether there is room for more.
+/// Interval of the checks for more room.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Fetches every chunk of `index` that is not near, up to `len_max` stored bytes, in the order of the

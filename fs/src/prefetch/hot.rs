@@ -1,4 +1,4 @@
-//! What a boot pack holds of which files, in the order they arrive.
+//! The files and pages of a boot pack, in the order of their arrival.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::names::Names;
 use crate::remote::object::Object;
 use crate::remote::source::piece;
 
-/// What the pack among `objects` has of the files of `index`.
+/// The pages of the pack among `objects`, by files of `index`.
 pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> {
     // Where in the pack each chunk is, if it is there.
     let places: Vec<Option<u64>> = index

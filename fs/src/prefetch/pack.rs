@@ -19,7 +19,7 @@ use crate::remote::worker::stand_back;
 /// Tries in a row, without a chunk arriving, to go on with a stream that broke: some minutes.
 const TRIES_MAX: u32 = 60;
 
-/// What the stream needs besides the network.
+/// Parts that the stream needs besides the network.
 pub(crate) struct PackStream {
     pub(crate) inner: Arc<Inner>,
     pub(crate) near: Arc<Near>,
@@ -28,7 +28,7 @@ pub(crate) struct PackStream {
     pub(crate) len: u64,
     /// Nothing of it can be near: ask for it before knowing what is in it.
     pub(crate) eager: bool,
-    /// What to show in the status.
+    /// Text for the status.
     pub(crate) state: Arc<Word>,
 }
 
@@ -86,7 +86,7 @@ impl PackStream {
         }
     }
 
-    /// Whoever waited for the stream asks on their own from now on.
+    /// Ends the stream: readers that waited for it now fetch for themselves.
     fn over(&self) {
         self.inner.queue().stream_over();
         self.inner.wake.notify_waiters();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The account pushes go to when none is named.
 const USER_DEFAULT: &str = "layerfs";
 
-/// A destination.
+/// The destination of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// `user@host`, as `ssh` takes it.

@@ -21,13 +21,13 @@ const OCTAL_11_MAX: u64 = 0o77_777_777_777;
 pub struct Entry<'e> {
     /// Its path, relative, without a leading `./`; empty for the root itself.
     pub path: &'e [u8],
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind<'e>,
     /// Permission bits, with setuid, setgid and sticky.
     pub mode: u32,
-    /// Owner.
+    /// User ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// ID of the group.
     pub gid: u32,
     /// Modification time: seconds and nanoseconds.
     pub mtime: (i64, u32),
@@ -35,7 +35,7 @@ pub struct Entry<'e> {
     pub xattrs: &'e [(Vec<u8>, Vec<u8>)],
 }
 
-/// What an object is.
+/// The kind of an object.
 #[derive(Debug, Clone)]
 pub enum Kind<'e> {
     /// A regular file: its length, and where it has data if it has holes.
@@ -250,7 +250,7 @@ impl Block {
         block
     }
 
-    /// As much of `bytes` as the field holds.
+    /// Writes as much of `bytes` as the field holds.
     fn bytes(&mut self, place: usize, width: usize, bytes: &[u8]) {
         for (to, from) in self.0.iter_mut().skip(place).take(width).zip(bytes) {
             *to = *from;

@@ -59,7 +59,7 @@ impl Content {
             .collect()
     }
 
-    /// How the file begins, for a guess at what it is.
+    /// The first bytes of the file, for a guess at its kind.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut head = vec![0; wire::secrets::HEAD_LEN];
         let len = self.file.read_at(&mut head, 0).unwrap_or(0);
@@ -101,7 +101,7 @@ impl<'s> Steady<'s> {
         }
     }
 
-    /// Whether zeros stood in for bytes that went away.
+    /// True if zeros replaced bytes that disappeared during the push.
     pub(super) fn changed(&self) -> bool {
         self.changed
     }

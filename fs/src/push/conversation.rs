@@ -17,17 +17,17 @@ const LINE_LEN_MAX: u64 = 64 << 20;
 /// Lines of `ssh`'s own messages that are repeated in an error.
 const COMPLAINTS_MAX: usize = 8;
 
-/// Why a push failed.
+/// The reason for which a push failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// No `ssh`.
+    /// The program `ssh` cannot be started.
     #[error(
         "cannot start {program}: {source}; install OpenSSH's client, or name another with --ssh"
     )]
     Start {
-        /// What was to be started.
+        /// Name of the program.
         program: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// The server said no.
@@ -36,7 +36,7 @@ pub enum PushError {
     /// The connection failed; what `ssh` had to say.
     #[error("no answer from {account}: {complaint}")]
     Connection {
-        /// The account.
+        /// The account on the server.
         account: String,
         /// The last lines of `ssh`.
         complaint: String,
@@ -60,7 +60,7 @@ pub struct Session {
     excludes: Vec<PatternList>,
 }
 
-/// What an upload is for.
+/// The purpose of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// To be published.
@@ -69,7 +69,7 @@ pub enum Verb {
     Survey,
 }
 
-/// What the server says that an upload would change.
+/// The server's list of the changes that an upload would make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// The revision that it compared with.

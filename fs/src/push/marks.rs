@@ -11,7 +11,8 @@ use wire::push::ChangeKind;
 /// Longest list of names, and longest value, of extended attributes; the kernel's own bound.
 const XATTR_LEN_MAX: usize = 64 << 10;
 
-/// What an entry is to the base, as the marks in the upper tell: what was copied up has its origin.
+/// The kind of change of an entry, according to the marks in the upper: copied-up objects have an
+/// origin.
 pub(super) fn change_kind(
     file_type: FileType,
     stat: &Stat,

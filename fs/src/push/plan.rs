@@ -1,17 +1,17 @@
-//! What to send of an upper, and what was found there.
+//! The selection of an upper's entries for a push.
 
 use wire::push::ChangeKind;
 
 use super::{Excludes, Selection};
 
-/// What to send of an upper, and how.
+/// The entries to send, and their treatment.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is left out.
+    /// The patterns to exclude.
     pub excludes: Excludes,
-    /// What is left out even of paths that the user named.
+    /// Patterns that exclude even paths that the user named.
     pub own_excludes: Excludes,
-    /// What is asked for.
+    /// The selection by the user.
     pub selection: Selection,
     /// Send a listing: each file's length and content digest instead of its bytes.
     pub is_listing: bool,
@@ -35,13 +35,13 @@ impl Plan {
 pub struct Found<'f> {
     /// Its path in the upper.
     pub path: &'f [u8],
-    /// What it is to the base, as far as the marks of the upper tell.
+    /// The kind of change, according to the marks in the upper.
     pub kind: ChangeKind,
     /// Bytes of data it brings.
     pub len: u64,
-    /// Why it is not sent, if it is not.
+    /// The reason for which it is not sent, if any.
     pub left_out: Option<&'f str>,
-    /// Why it may be a secret.
+    /// The reason for which it may be a secret.
     pub suspicion: Option<String>,
 }
 
@@ -57,10 +57,10 @@ impl<'f> Found<'f> {
     }
 }
 
-/// What was in an upper.
+/// Counters of the entries of an upper.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Entries sent.
+    /// Number of entries sent.
     pub entries: u64,
     /// Whiteouts among them.
     pub whiteouts: u64,

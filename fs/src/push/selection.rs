@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 
 use super::Excludes;
 
-/// What the user asked for.
+/// The selection by the user.
 #[derive(Debug, Default)]
 pub enum Selection {
-    /// Everything.
+    /// Every changed path.
     #[default]
     All,
     /// These paths and what is below them.
     Paths(BTreeSet<Vec<u8>>),
     /// Exactly these paths.
     Exactly(BTreeSet<Vec<u8>>),
-    /// What fits these patterns, and what is below that.
+    /// Paths that match these patterns, and everything below them.
     Fitting(Excludes),
 }
 
 impl Selection {
-    /// Whether a path is asked for. Paths are relative and have no leading slash.
+    /// True if a path is selected. Paths are relative and have no leading slash.
     #[must_use]
     pub fn takes(&self, path: &[u8], is_directory: bool) -> bool {
         match self {
@@ -30,7 +30,7 @@ impl Selection {
         }
     }
 
-    /// Whether something in this directory may be asked for.
+    /// True if a path in this directory may be selected.
     #[must_use]
     pub fn reaches_into(&self, directory: &[u8]) -> bool {
         match self {
@@ -40,8 +40,8 @@ impl Selection {
         }
     }
 
-    /// Whether the user named this path, or a path above or below it: the default patterns do not
-    /// take away what is asked for by its name.
+    /// True if the user named this path, or a path above or below it: default patterns do not
+    /// exclude named paths.
     #[must_use]
     pub fn names(&self, path: &[u8], is_directory: bool) -> bool {
         match self {

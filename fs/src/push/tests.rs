@@ -66,7 +66,7 @@ fn an_upper_comes_back_entry_by_entry() {
     assert_eq!(survey, tally);
 }
 
-/// What is asked for goes, with the directories on the way; nothing else does.
+/// Selected paths are sent with their parent directories, and nothing else.
 #[test]
 fn a_selection_sends_its_paths_and_the_way_to_them() {
     let upper = tempfile::tempdir().unwrap();

@@ -23,15 +23,15 @@ use super::{Found, Plan, Tally, marks};
 /// Deepest nesting; each level keeps one descriptor open.
 const DEPTH_MAX: usize = 400;
 
-/// Why an upper could not be sent.
+/// The reason for which an upper could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// Something in the upper cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// Where.
+        /// The affected path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// Directories nested too deep.
@@ -182,7 +182,7 @@ impl<'w> Walk<'w> {
         })
     }
 
-    /// What an entry is; `None` if it is not to be sent.
+    /// The kind of an entry; `None` if it is not sent.
     fn look(
         &mut self,
         directory: &OwnedFd,

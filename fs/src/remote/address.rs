@@ -9,12 +9,12 @@ pub const DEFAULT_PROFILE: &str = "main";
 /// Longest system or profile name.
 const NAME_LEN_MAX: usize = 64;
 
-/// What `layerfs mount` was asked for: a server, a system, a profile, perhaps one revision.
+/// The address of a `layerfs mount`: a server, a system, a profile, and optionally a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The server named in the address.
     pub server: ServerName,
-    /// The system.
+    /// Name of the system.
     pub system: String,
     /// The profile, [`DEFAULT_PROFILE`] when none was given.
     pub profile: String,
@@ -35,15 +35,15 @@ pub struct ServerName {
     pub prefix: String,
 }
 
-/// Why an address cannot be used.
+/// The reason for which an address is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a layerfs address: {reason}; write http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]"
 )]
 pub struct AddressError {
-    /// What was given.
+    /// The given text.
     pub text: String,
-    /// What is wrong with it.
+    /// The fault of the text.
     pub reason: &'static str,
 }
 

@@ -16,7 +16,7 @@ use super::source::{Near, piece};
 use super::status::Counters;
 use crate::fetch::{Coming, NotCome, SourceError, Then};
 
-/// What it takes to get chunks.
+/// The parts needed to fetch chunks.
 #[derive(Debug)]
 pub(crate) struct Bringer {
     pub(crate) near: Arc<Near>,
@@ -40,9 +40,9 @@ struct State {
     then: Option<Then>,
     /// When something last came, or the wait began.
     last: Instant,
-    /// What is held for this wait.
+    /// The chunks held for this wait.
     held: Vec<Digest>,
-    /// What was asked for, and under which number.
+    /// The requests, with their tickets.
     tickets: Vec<Ticket>,
     rebuilds: Vec<AbortHandle>,
 }
@@ -137,7 +137,7 @@ impl Bringer {
         }
     }
 
-    /// Whether the piece can be read without waiting.
+    /// True if the piece can be read without waiting.
     pub(crate) fn has(&self, piece: &Piece) -> bool {
         match self.landings.suspicion(&piece.digest) {
             None => self.near.knows(piece) || self.landings.get(&piece.digest).is_some(),

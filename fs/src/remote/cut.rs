@@ -59,7 +59,7 @@ impl Cutter {
         }
     }
 
-    /// What the body covers.
+    /// The range that the body covers.
     pub(crate) fn span(&self) -> Range<u64> {
         self.position..self.end
     }
@@ -95,7 +95,7 @@ impl Cutter {
         complete
     }
 
-    /// What has not been completed.
+    /// The pieces that are not complete.
     pub(crate) fn rest(self) -> Vec<Taken> {
         self.cuts.into_iter().filter_map(|cut| cut.taken).collect()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between asking a server and having the bytes.
+//! Errors between a request to a server and its bytes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub enum FetchError {
     /// The server's name has no address (yet).
     #[error("cannot look its name up: {0}")]
     LookUp(#[source] std::io::Error),
-    /// No connection.
+    /// The connection failed.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
     /// The connection broke, or what came was no HTTP.
@@ -17,7 +17,7 @@ pub enum FetchError {
     /// Nothing came for too long.
     #[error("no answer within {:.1} s ({what})", waited.as_secs_f32())]
     Timeout {
-        /// What was awaited.
+        /// The awaited part.
         what: &'static str,
         /// For how long.
         waited: Duration,
@@ -31,9 +31,9 @@ pub enum FetchError {
     /// The server answered with an error of its own.
     #[error("the server answered {status}")]
     Status {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// What `Retry-After` asked for.
+        /// The time from `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// The server sends us elsewhere.
@@ -41,7 +41,7 @@ pub enum FetchError {
         "it redirects to {to:?}: followed only within one server, {max} times; name that server itself"
     )]
     Redirect {
-        /// Where to.
+        /// The target of the redirect.
         to: String,
         /// Most redirects of one request.
         max: usize,

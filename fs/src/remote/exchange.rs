@@ -17,7 +17,7 @@ use super::range;
 
 /// Waiting for a connection.
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
-/// How long nothing may come for what nobody waits for.
+/// Maximum time without data for requests without a waiting reader.
 pub(crate) const STALL_PATIENT: Duration = Duration::from_secs(20);
 /// Slowest accepted answer: slower ones are given up and asked again (what came is kept).
 pub(crate) const RATE_FLOOR: u64 = 1024;
@@ -33,7 +33,7 @@ const READ_LEN_MAX: usize = 96 << 10;
 pub(crate) type H1 = http1::SendRequest<Full<Bytes>>;
 pub(crate) type H2 = http2::SendRequest<Full<Bytes>>;
 
-/// What is asked: a path below the server's prefix, perhaps a range of it, perhaps with a body.
+/// A request: a path below the server's prefix, optionally with a range or a body.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
@@ -42,7 +42,7 @@ pub(crate) struct Ask {
     pub(crate) is_absolute: bool,
     pub(crate) range: Option<Range<u64>>,
     pub(crate) body: Bytes,
-    /// How long nothing may come.
+    /// Maximum time without data.
     pub(crate) stall: Duration,
 }
 

@@ -24,7 +24,7 @@ const WORKERS: usize = 8;
 const THREADS: usize = 2;
 /// After this long without an answer, say that we wait.
 const SAY_AFTER: u64 = 5;
-/// How long nothing may come, at first; failing servers are given more with each try.
+/// Initial maximum time without data; failing servers get more with each attempt.
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 /// The most a server is given.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub trait Keep: Send + Sync {
     fn at_hand(&self, piece: &Piece) -> Option<Bytes>;
 }
 
-/// How a [`Fetcher`] behaves.
+/// Options of a [`Fetcher`].
 pub struct FetcherOptions {
     /// Give up after this long; `None` waits for ever.
     pub timeout: Option<Duration>,
@@ -214,7 +214,7 @@ impl Fetcher {
         })
     }
 
-    /// How long readers wait without anything coming, if not for ever.
+    /// Maximum wait of readers without data; `None` means forever.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
@@ -410,7 +410,7 @@ async fn get_from(
     Ok(whole)
 }
 
-/// How often it is looked whether somebody waits.
+/// Interval of the checks for waiting readers.
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>) {

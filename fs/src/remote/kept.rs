@@ -35,7 +35,7 @@ impl Kept {
         }
     }
 
-    /// What was seen before; nothing if this is the first time or the file is damaged.
+    /// The stored revision numbers; empty at first and if the file is damaged.
     pub(crate) fn high_water(&self) -> HighWater {
         let bytes = self
             .dir

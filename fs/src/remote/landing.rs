@@ -1,5 +1,5 @@
-//! What has come for those who wait, held until they have used it: an eviction from the caches between arrival and use
-//! does not make anybody wait again.
+//! Received data of waiting requests, held until they have used it: an eviction between arrival and
+//! use does not make a request wait again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,13 +18,13 @@ const REFUSED_FOR: Duration = Duration::from_secs(2);
 /// The bytes of one chunk.
 #[derive(Debug, Clone)]
 pub(crate) enum Landed {
-    /// As they are stored, verified.
+    /// Stored bytes, verified.
     Stored(Bytes),
     /// Decoded: a boot pack's chunk, made from the layers.
     Decoded(Arc<Vec<u8>>),
 }
 
-/// Why a copy on this machine, or a chunk of the boot pack, is not asked for again.
+/// The reason for which a local copy, or a chunk of the boot pack, is not used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Suspicion {
     /// The copy said to be near cannot be read.
@@ -132,7 +132,7 @@ impl Landings {
         });
     }
 
-    /// What is known against the chunk.
+    /// The known fault of the chunk.
     pub(crate) fn suspicion(&self, digest: &Digest) -> Option<Suspicion> {
         if self.is_empty() {
             return None;
@@ -156,7 +156,7 @@ impl Landings {
         });
     }
 
-    /// Whether the piece was refused a moment ago.
+    /// True if the piece was refused a moment ago.
     pub(crate) fn is_refused(&self, digest: &Digest) -> bool {
         if self.is_empty() {
             return false;

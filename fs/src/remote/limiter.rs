@@ -22,7 +22,7 @@ impl Limiter {
         }
     }
 
-    /// How long to wait after having taken `len` bytes at `now`.
+    /// The time to wait after `len` bytes were taken at `now`.
     fn owed(&self, len: u64, now: Instant) -> Duration {
         let Some(rate) = self.rate else {
             return Duration::ZERO;

@@ -9,7 +9,7 @@ use super::fetcher::Inner;
 
 /// A resolver that does not answer for this long is asked again.
 const WAIT: Duration = Duration::from_secs(15);
-/// How long the opened root waits for the names of further mirrors.
+/// Time for which the opened root waits for the names of further mirrors.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Starts to look for server `index`: again and again, until it has an address or the root is open.

@@ -105,8 +105,8 @@ impl Mirrors {
         }
     }
 
-    /// How long nothing may come from this server: longer with every failure, so that one that is slow to
-    /// answer is not asked for ever by somebody who always leaves too early.
+    /// Maximum time without data from this server: longer with every failure, so that a slow server
+    /// is not abandoned too early each time.
     pub(crate) fn stall(&self, index: usize) -> Duration {
         let failures = self.all.get(index).map_or(0, |mirror| {
             let health = mirror.health.lock();

@@ -42,7 +42,7 @@ pub struct Piece {
     pub object: Arc<Object>,
     /// Their place in it.
     pub offset: u64,
-    /// Their length.
+    /// Length of the piece.
     pub len: u32,
     /// Their digest: also the name under which they are cached and waited for.
     pub digest: Digest,

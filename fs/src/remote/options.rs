@@ -1,4 +1,4 @@
-//! What may be said about a remote root.
+//! Options of a remote root.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::prefetch::Policy;
 const MEMORY_LEN_MAX: u64 = 256 << 20;
 /// Size of the disk cache unless said otherwise.
 const DISK_LEN_DEFAULT: u64 = 4 << 30;
-/// How long servers are given before a start from local storage.
+/// Default time for servers to answer before a start from local storage.
 const OFFLINE_WAIT_DEFAULT: Duration = Duration::from_secs(8);
 /// Where the initrd keeps whom to believe.
 pub const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
@@ -22,7 +22,7 @@ const KEYS_OF_BAKERY: &str = "/var/lib/layerfs/store.keys/allowed_signers";
 /// Everything a remote root can be told.
 #[derive(Debug, Clone)]
 pub struct RemoteOptions {
-    /// What to mount.
+    /// The address to mount.
     pub address: Address,
     /// Other servers with the same store.
     pub mirrors: Vec<ServerName>,
@@ -38,13 +38,13 @@ pub struct RemoteOptions {
     pub backup: Option<PathBuf>,
     /// Reads fail after this long without a server; `None`: they wait for ever.
     pub timeout: Option<Duration>,
-    /// How long to wait for a server when there is a local copy to start from.
+    /// Time to wait for a server if a local copy can be mounted.
     pub offline_wait: Duration,
-    /// What to fetch ahead.
+    /// The amount of prefetching.
     pub prefetch: Policy,
     /// Bytes per second for what nobody waits for.
     pub prefetch_rate: Option<u64>,
-    /// Whether the boot is recorded.
+    /// True if the boot is recorded.
     pub trace: bool,
     /// Messages go to the console too.
     pub console: bool,
@@ -59,11 +59,11 @@ pub enum RemoteOptionError {
     /// A value that does not parse.
     #[error("mount option {name}={value}: {wants}")]
     Value {
-        /// The option.
+        /// Name of the option.
         name: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What is wanted.
+        /// The accepted values.
         wants: &'static str,
     },
 }
@@ -78,10 +78,10 @@ fn keys_default() -> PathBuf {
 }
 
 impl RemoteOptions {
-    /// What holds when nothing is said.
+    /// The defaults.
     ///
     /// # Errors
-    /// When `url` is no address.
+    /// `url` is not an address.
     pub fn new(url: &str) -> Result<RemoteOptions, RemoteOptionError> {
         Ok(RemoteOptions {
             address: Address::parse(url)?,

@@ -1,4 +1,4 @@
-//! What is wanted from the servers: one flight per chunk, demand strictly before prefetch.
+//! Requests to the servers: one flight per chunk, demand strictly before prefetch.
 
 mod group;
 mod job;
@@ -19,7 +19,7 @@ use super::object::{Object, Piece};
 
 /// Failures after which a chunk nobody waits for is dropped.
 const PREFETCH_FAILURES_MAX: u32 = 3;
-/// How far ahead of the boot pack's stream a chunk may lie and still be waited for.
+/// Maximum distance of a chunk ahead of the boot pack's stream for which readers still wait.
 const STREAM_AHEAD_MAX: u64 = 2 << 20;
 
 #[derive(Debug)]

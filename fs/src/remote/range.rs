@@ -27,7 +27,8 @@ pub(crate) fn parse_content_range(value: &str) -> Option<Range<u64>> {
     Some(first..last.checked_add(1)?)
 }
 
-/// How many of `sorted` (by start, of one object) one range request should cover, counted from the first.
+/// The number of ranges of `sorted` (by start, of one object), from the first, that one range
+/// request should cover.
 pub(crate) fn mergeable(sorted: &[Range<u64>]) -> usize {
     let Some(first) = sorted.first() else {
         return 0;

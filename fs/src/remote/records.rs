@@ -22,13 +22,13 @@ const HINT_LEN_MAX: usize = 32;
 /// A bundle and what it says.
 #[derive(Debug, Clone)]
 pub struct Records {
-    /// As it came.
+    /// The received records.
     pub bundle: Bundle,
-    /// As it was verified.
+    /// The verified records.
     pub verified: Verified,
 }
 
-/// Why no server gave records that can be used.
+/// The reason for which no server gave usable records.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
     /// No server could be asked.
@@ -39,14 +39,14 @@ pub enum RecordsError {
     Trust(#[from] TrustError),
 }
 
-/// What the records must satisfy.
+/// The conditions that records must meet.
 #[derive(Debug)]
 pub struct Terms<'a> {
     /// Which system, profile, revision.
     pub address: &'a Address,
-    /// Who may sign.
+    /// The trusted signers.
     pub anchors: &'a AllowedSigners,
-    /// What was seen before.
+    /// The newest revisions seen before.
     pub high_water: HighWater,
 }
 
@@ -69,11 +69,11 @@ impl Terms<'_> {
         Ok(Records { bundle, verified })
     }
 
-    /// As [`Terms::verify`], for records kept on local storage while no server answers: they must have been
-    /// right when they were published; how fresh they are cannot be known.
+    /// Verifies records like [`Terms::verify`], from local storage without a server: they must have
+    /// been valid when they were published; their age cannot be checked.
     ///
     /// # Errors
-    /// When they were never right.
+    /// They were never valid.
     pub fn verify_kept(&self, bundle: Bundle) -> Result<Records, TrustError> {
         let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes())
             .map_err(TrustError::Malformed)?;

@@ -13,10 +13,10 @@ pub(crate) const REDIRECTS_MAX: usize = 4;
 /// Longest path a redirect may lead to.
 const PATH_LEN_MAX: usize = 2048;
 
-/// What to ask instead, if `answer` sends us elsewhere within `server`.
+/// The next request, if `answer` redirects within `server`.
 ///
 /// # Errors
-/// When it sends us to another server, or nowhere.
+/// It redirects to another server, or has no valid target.
 pub(crate) fn next(
     server: &ServerName,
     ask: &Ask,

@@ -35,51 +35,51 @@ const PREFETCH_COUNT_MAX: usize = 2;
 /// A system of a server, ready to be mounted.
 #[derive(Debug)]
 pub struct RemoteRoot {
-    /// The tree.
+    /// The index of the tree.
     pub index: Arc<Index>,
     /// The digest of the index file.
     pub index_digest: Digest,
-    /// Its chunks.
+    /// The source of its chunks.
     pub source: Arc<RemoteSource>,
-    /// What it is.
+    /// Manifest of the revision.
     pub manifest: Manifest,
-    /// What is touched first, if that is recorded.
+    /// The recorder of first accesses, if enabled.
     pub trace: Option<Arc<TraceRecorder>>,
 }
 
-/// Why a remote root cannot be opened.
+/// The reason for which a remote root cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The keys.
+    /// The keys cannot be read.
     #[error("{0}")]
     Keys(String),
-    /// The runtime.
+    /// The runtime cannot start.
     #[error("cannot start the network threads")]
     Start(#[source] std::io::Error),
-    /// The records.
+    /// No usable records.
     #[error("{address}")]
     Records {
-        /// What was asked for.
+        /// The requested address.
         address: String,
-        /// Why not.
+        /// The error of the records.
         source: RecordsError,
     },
     /// The revision is older than the initrd allows.
     #[error("{address}: revision {revision} is below min-revision {min}: refused as a replay")]
     TooOld {
-        /// What was asked for.
+        /// The requested address.
         address: String,
-        /// What was offered.
+        /// The offered revision.
         revision: u64,
         /// The least allowed.
         min: u64,
     },
-    /// The index.
+    /// The index cannot be fetched.
     #[error("{address}: its index cannot be had")]
     Index {
-        /// What was asked for.
+        /// The requested address.
         address: String,
-        /// Why not.
+        /// The error of the fetch.
         source: super::error::FetchError,
     },
 }

@@ -90,7 +90,7 @@ pub struct RemoteSource {
     pub(crate) words: Arc<Words>,
 }
 
-/// What the boot pack holds, told when it is asked for.
+/// The contents of the boot pack, sent on request.
 #[derive(Debug)]
 struct HotList {
     index: Arc<Index>,
@@ -350,7 +350,7 @@ impl ChunkSource for RemoteSource {
     }
 }
 
-/// What is being sent; dropping it stops that.
+/// A running transmission; dropping it stops it.
 struct Sending(AbortHandle);
 
 impl Coming for Sending {}

@@ -1,4 +1,4 @@
-//! What the network side of a mount has done, and whether it waits.
+//! Counters and waits of the network side of a mount.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -44,7 +44,7 @@ impl Counters {
 /// One server as `layerfs status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct MirrorStatus {
-    /// Its URL.
+    /// URL of the server.
     pub server: String,
     /// Failures in a row.
     pub failures: u32,
@@ -73,11 +73,11 @@ pub struct RemoteStatus {
     pub backup: String,
     /// State of the chunk cache.
     pub cache: String,
-    /// Requests sent.
+    /// Number of requests sent.
     pub requests: u64,
     /// Body bytes received.
     pub bytes: u64,
-    /// Failed exchanges.
+    /// Number of failed exchanges.
     pub retries: u64,
     /// Chunks rejected for a wrong digest.
     pub corrupt: u64,
@@ -146,7 +146,7 @@ pub(crate) struct Patience {
     said: Option<Instant>,
 }
 
-/// What [`Patience`] wants said.
+/// Messages of [`Patience`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Say {
     Nothing,

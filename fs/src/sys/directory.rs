@@ -16,7 +16,7 @@ const ENTRY_LEN: usize = 64;
 /// One name in a directory of the upper.
 #[derive(Debug, Clone)]
 pub struct RawEntry {
-    /// The name.
+    /// Name of the entry.
     pub name: Box<[u8]>,
     /// The type as the directory tells it; may be `Unknown`.
     pub kind: FileType,

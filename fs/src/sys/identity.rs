@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use rustix::thread::CapabilitySet;
 
 thread_local! {
-    /// Whether this thread keeps its capabilities when its file system user changes.
+    /// True if this thread keeps its capabilities when its file system user changes.
     static KEEPS_CAPABILITIES: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
@@ -33,9 +33,9 @@ fn keep_capabilities() -> bool {
 /// Proof that this thread acts for another user; dropping it turns the thread back.
 #[derive(Debug)]
 pub struct Assumed {
-    /// What to go back to; `None` if nothing was changed.
+    /// The identity to restore; `None` if nothing was changed.
     before: Option<(libc::uid_t, libc::gid_t)>,
-    /// Whether objects made meanwhile already belong to the user asked for.
+    /// True if objects that are created meanwhile already belong to the requested user.
     pub owns: bool,
 }
 

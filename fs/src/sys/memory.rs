@@ -48,7 +48,7 @@ impl Lent {
         Ok(lent)
     }
 
-    /// What is there now.
+    /// Copies the current bytes.
     pub fn copy(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len);
         // SAFETY: the mapping has this length and lives as long as `self`; a page that the kernel takes
@@ -60,12 +60,12 @@ impl Lent {
         bytes
     }
 
-    /// Length, bytes.
+    /// Length in bytes.
     pub fn byte_len(&self) -> usize {
         self.len
     }
 
-    /// What memory pressure does, for tests.
+    /// Simulates memory pressure, for tests.
     #[cfg(test)]
     pub fn take(&self) {
         // SAFETY: the mapping is this value's own.

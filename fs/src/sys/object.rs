@@ -16,7 +16,7 @@ const XATTR_LEN_MAX: usize = 65536;
 /// All permissions of the owner.
 const OWNER: u32 = 0o700;
 
-/// Whether `/proc/self/fd` is the working directory; see [`enter_descriptor_directory`].
+/// True if `/proc/self/fd` is the working directory; see [`enter_descriptor_directory`].
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Make `/proc/self/fd` the working directory, so that no later call resolves a path from `/`: the first

@@ -1,4 +1,4 @@
-//! What the daemon asks of the kernel about itself.
+//! Requests of the daemon to the kernel about its own process.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -44,7 +44,7 @@ pub fn raise_descriptor_limit(wanted: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// How many descriptors this process may have.
+/// The maximum number of descriptors of this process.
 pub fn descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     limit.current.unwrap_or(u64::MAX)
@@ -120,9 +120,9 @@ pub fn lock_memory() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether [`lock_memory`] did.
+/// True after [`lock_memory`].
 static LOCKED: AtomicBool = AtomicBool::new(false);
-/// What a lock covers begins at a multiple of this.
+/// Locked memory begins at a multiple of this length.
 const PAGE_LEN: usize = 4096;
 
 /// Allocations from this length on get pages of their own, bytes.
@@ -200,7 +200,7 @@ pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Whether this process ends (SIGTERM) when the one that started it does.
+/// Makes this process end (SIGTERM) together with its parent, or stops that.
 pub fn end_with_parent(ends: bool) {
     let signal = ends.then_some(rustix::process::Signal::TERM);
     let _ = rustix::process::set_parent_process_death_signal(signal);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// SIGKILL in the masks of `status`. A deadly signal of another kind shows as this one in each thread.
 const KILLED: u64 = 1 << 8;
 
-/// What becomes of a task.
+/// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It goes on.
@@ -35,7 +35,7 @@ impl Tasks {
         (own.as_bytes() == pid.as_bytes()).then_some(Tasks { proc })
     }
 
-    /// What becomes of the task with this number.
+    /// The state of the task with this number.
     pub fn fate(&self, tid: u32) -> Fate {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let path = format!("{tid}/status");

@@ -12,7 +12,7 @@ use crate::sys::{Errno, Result, directory};
 /// Where overlayfs keeps how many names a file has.
 const LINK_COUNTS: [&[u8]; 2] = [b"trusted.overlay.nlink", b"user.overlay.nlink"];
 
-/// How many files of the index in work directory `base` have names that the upper does not have.
+/// Number of files of the index in work directory `base` with names that the upper does not have.
 ///
 /// # Errors
 /// The index cannot be read.
@@ -40,8 +40,9 @@ pub(super) fn unfinished(base: &OwnedFd) -> Result<usize> {
     Ok(count)
 }
 
-/// Whether names are missing by this count: `U+N` says that the overlay shows N names more than the upper's file has,
-/// of which the index is one. Of `L+N`, a change that was cut short, nothing is known here.
+/// True if names are missing by this count: `U+N` means that the overlay shows N names more than
+/// the upper's file has, of which the index is one. `L+N`, an interrupted change, gives no
+/// information here.
 fn names_are_missing(value: &[u8]) -> bool {
     let difference = value
         .strip_prefix(b"U")

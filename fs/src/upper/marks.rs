@@ -23,7 +23,7 @@ pub struct Marks {
     pub redirect: Vec<u8>,
     /// The data is still in the lower.
     pub metacopy: Vec<u8>,
-    /// What protects the object: letters of chattr.
+    /// The chattr flags of the object, as letters.
     pub protection: Vec<u8>,
     /// Ours: the lower row this object was copied up from, and of which stack.
     pub origin: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Marks {
     own: Vec<u8>,
 }
 
-/// What the attributes of one object of the upper say.
+/// The attributes of one object of the upper.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Marked {
     /// See [`Marks::opaque`].
@@ -100,7 +100,7 @@ impl Marks {
         Err(("it keeps no extended attributes", last))
     }
 
-    /// Whether the marks are kept as `user.` attributes.
+    /// True if the marks are stored as `user.` attributes.
     pub fn in_user_namespace(&self) -> bool {
         self.overlay.starts_with(b"user.")
     }

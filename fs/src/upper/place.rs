@@ -18,7 +18,7 @@ pub(super) struct OwnMount {
     pub(super) work: OwnedFd,
 }
 
-/// What stays of it when the directories are in use.
+/// The state to keep while the directories are in use.
 #[derive(Debug)]
 pub(super) struct AccessTimes {
     mount: OwnedFd,
@@ -75,7 +75,7 @@ fn common(one: &Path, two: &Path) -> Option<PathBuf> {
     Some(above.to_owned())
 }
 
-/// Whether both descriptors are one directory.
+/// True if both descriptors refer to one directory.
 fn same(one: &OwnedFd, two: &OwnedFd) -> bool {
     let stat = |fd| rustix::fs::statat(fd, c"", AtFlags::EMPTY_PATH);
     match (stat(one), stat(two)) {

@@ -13,7 +13,7 @@ use super::UpperError;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
 
-/// How deep a leftover tree is followed when it is removed; deeper is not ours.
+/// Maximum depth of a leftover tree that is removed; a deeper one is not ours.
 const LEFTOVER_DEPTH_MAX: u32 = 64;
 /// Prefix of a staged file that is to get all names of a lower hard link.
 const LINKS_PREFIX: &[u8] = b"links.";

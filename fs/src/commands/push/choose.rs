@@ -76,7 +76,7 @@ fn choice(question: &str) -> anyhow::Result<Answer> {
     }
 }
 
-/// Whether the user says yes.
+/// True if the user answers yes.
 ///
 /// # Errors
 /// Standard input cannot be read.

@@ -15,7 +15,7 @@ use crate::push::{
 
 /// Everything a dry run knows.
 struct Preview {
-    /// What it was compared with; nothing when only the marks in the upper told.
+    /// The base of the comparison; `None` if only the marks in the upper were used.
     compared_with: Option<String>,
     changes: Vec<Change>,
     left_out: Vec<LeftOut>,
@@ -78,7 +78,7 @@ pub(super) fn ask(push: &Push<'_>, to: &Address) -> anyhow::Result<(Survey, Plan
     }
 }
 
-/// What the marks in the upper tell.
+/// The changes according to the marks in the upper.
 fn local(push: &Push<'_>, plan: &Plan) -> anyhow::Result<Preview> {
     let (mut changes, mut left_out, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let tally = survey_upper(&push.upper, plan, &mut |found: &Found<'_>| {

@@ -1,4 +1,4 @@
-//! What a push says.
+//! Output of a push.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, ProgressBar};
 use super::Args;
 use crate::push::{Ending, Progress, Step, Tally};
 
-/// How a push went, with its end if somebody waited for that.
+/// Prints the result of a push, with its end if the caller waited for it.
 pub(super) fn report(
     args: &Args,
     job: &str,

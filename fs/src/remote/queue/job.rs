@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::super::error::FetchError;
 use super::super::object::{Object, Piece};
 
-/// How a piece ends for those who wait for it.
+/// The result of a piece for its waiting readers.
 pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
 
-/// Who is served first.
+/// Precedence of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Priority {
     Prefetch,
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Waiter {
     }
 }
 
-/// What is to be told, and to whom, once the queue's lock is free.
+/// Notifications to deliver after the queue's lock is released.
 #[must_use = "somebody waits for it"]
 #[derive(Default)]
 pub(crate) struct News(Vec<(Tell, Outcome)>);
@@ -58,7 +58,7 @@ impl News {
             .extend(told.map(|waiter| (waiter.tell, outcome.clone())));
     }
 
-    /// Tells it.
+    /// Delivers the notifications.
     pub(crate) fn tell(self) {
         for (tell, outcome) in self.0 {
             tell(outcome);
@@ -87,7 +87,7 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// What is still to be fetched.
+    /// The range that is still to be fetched.
     pub(crate) fn missing(&self) -> std::ops::Range<u64> {
         self.piece.offset.saturating_add(self.partial.len() as u64)..self.piece.end()
     }
@@ -107,7 +107,7 @@ pub(crate) struct Work {
     pub(crate) side_by_side: bool,
 }
 
-/// What a free worker should do.
+/// The next task of a free worker.
 #[derive(Debug)]
 pub(crate) enum Next {
     Work(Work),
