@@ -17,10 +17,11 @@ packages: ## Install the Debian packages that tests and demo need (root)
 packages-long: packages ## And those that the long suites need (root)
 	./.ci/install-packages packages-long
 
-check: ## Format, lints, documentation: no warning allowed
+check: ## Format, lints, documentation, prose: no warning allowed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
+	./.ci/prose
 
 prose: ## Counts of prose that has to be read twice; --list names the places (.ci/prose)
 	./.ci/prose

@@ -24,7 +24,7 @@ pub struct Grant<'g> {
     pub rights: &'g Rights,
 }
 
-/// The reason for which a line cannot be made or a file cannot be changed.
+/// The reason why a line cannot be made or a file cannot be changed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizeError {
     /// Not a public key.

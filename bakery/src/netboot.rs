@@ -85,7 +85,7 @@ impl Choice {
         })
     }
 
-    /// The reason for which a revision is not an entry.
+    /// The reason why a revision is not an entry.
     #[must_use]
     pub fn needs_initrd(manifest: &Manifest, why: &str) -> String {
         let name = manifest.name();

@@ -12,7 +12,7 @@ use layerfmt::tree::{Child, NodeId, ROOT, Tree, TreeError};
 
 use crate::assemble::Assembly;
 
-/// The reason for which changes do not fit their base.
+/// The reason why changes do not fit their base.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// The changes need a base.

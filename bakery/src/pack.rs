@@ -47,7 +47,7 @@ pub struct Packed {
     pub extents: (u64, u64),
 }
 
-/// The reason for which there is no pack.
+/// The reason why there is no pack.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// No trace of this tree, or none with a page that has data.

@@ -22,7 +22,7 @@ pub use rights::Rights;
 use crate::history::History;
 use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
 
-/// The reason for which a request was refused.
+/// The reason why a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// The command is not one of ours.

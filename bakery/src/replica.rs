@@ -25,7 +25,7 @@ const WORKER_COUNT: usize = 4;
 /// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
 const MARK_LEN_MAX: u64 = 1 << 30;
 
-/// The reason for which a store could not be copied.
+/// The reason why a store could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
     /// One of the stores failed.

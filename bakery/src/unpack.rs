@@ -23,7 +23,7 @@ pub enum Whiteouts {
     Oci,
 }
 
-/// The reason for which a tree cannot be written.
+/// The reason why a tree cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// At one object.

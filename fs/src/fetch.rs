@@ -16,7 +16,7 @@ pub const QUESTION_PREFIX: &str = "user.layerfs.";
 /// The name under which the source accepts a boot report; see [`ChunkSource::tell`].
 pub const BOOT_REPORT: &str = "boot-report";
 
-/// The reason for which stored bytes are unavailable.
+/// The reason why stored bytes are unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The index says the chunk is in the index's own file, which holds no chunks.

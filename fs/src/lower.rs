@@ -16,7 +16,7 @@ use crate::sys::{Errno, Result};
 use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;
 
-/// The reason for which bytes of the lower cannot be read now.
+/// The reason why bytes of the lower cannot be read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
     /// These chunks have to be brought to this machine first ([`ChunkCache::bring`]).

@@ -23,7 +23,7 @@ pub struct Stack {
     pub name: String,
 }
 
-/// The reason for which local layer files are not a stack.
+/// The reason why local layer files are not a stack.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// No layer was named.

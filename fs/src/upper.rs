@@ -19,7 +19,7 @@ use self::work::Work;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
-/// The reason for which an upper cannot be used.
+/// The reason why an upper cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UpperError {
     /// A directory is missing or cannot be opened.

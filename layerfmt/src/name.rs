@@ -10,7 +10,7 @@ use crate::limits::NAME_LEN_MAX;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
-/// The reason for which bytes are not a [`Name`].
+/// The reason why bytes are not a [`Name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
     /// No bytes at all.

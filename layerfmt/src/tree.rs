@@ -134,7 +134,7 @@ pub struct Tree<C> {
     nodes: Vec<Node<C>>,
 }
 
-/// The reason for which an entry could not be added to a tree.
+/// The reason why an entry could not be added to a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TreeError {
     /// The parent is not a directory of this tree.

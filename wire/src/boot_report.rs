@@ -109,7 +109,7 @@ pub struct BootReport {
     pub version: String,
 }
 
-/// The reason for which bytes are not a report.
+/// The reason why bytes are not a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportError(String);
 

@@ -59,7 +59,7 @@ const DIRECTORIES: [(&[u8], &str); 8] = [
     (b".kube/", "cluster credentials"),
 ];
 
-/// The reason for which a changed file is likely to be a secret: that of [`suspicion`], or password
+/// The reason why a changed file is likely to be a secret: that of [`suspicion`], or password
 /// hashes.
 #[must_use]
 pub fn suspicion_of_change(path: &[u8], head: &[u8]) -> Option<String> {
@@ -69,7 +69,7 @@ pub fn suspicion_of_change(path: &[u8], head: &[u8]) -> Option<String> {
     suspicion(path, head)
 }
 
-/// The reason for which a file is likely to be a secret. `path` is relative to the root; `head` is
+/// The reason why a file is likely to be a secret. `path` is relative to the root; `head` is
 /// the start of the file.
 #[must_use]
 pub fn suspicion(path: &[u8], head: &[u8]) -> Option<String> {

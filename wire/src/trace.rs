@@ -41,7 +41,7 @@ pub struct BootTrace {
     pub touches: Vec<Touch>,
 }
 
-/// The reason for which bytes are not a trace.
+/// The reason why bytes are not a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceError(&'static str);
 

@@ -9,7 +9,7 @@ use crate::graft::Conflict;
 use crate::keys::KeyError;
 use crate::store::{Key, StoreError};
 
-/// The reason for which a history could not be read or continued.
+/// The reason why a history could not be read or continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {

@@ -21,7 +21,7 @@ pub struct Place {
     pub path: Vec<u8>,
 }
 
-/// The reason for which a path has no object.
+/// The reason why a path has no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// A component is not there. Carries the path up to and with it.

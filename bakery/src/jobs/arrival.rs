@@ -13,7 +13,7 @@ use super::files::{self, Lock};
 use super::records::{Origin, Request};
 use super::spool::{Job, Spool, State};
 
-/// The reason for which an upload cannot be accepted.
+/// The reason why an upload cannot be accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// More than the server takes.

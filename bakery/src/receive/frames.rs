@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use crate::jobs::limits;
 
-/// The reason for which an upload is incomplete.
+/// The reason why an upload is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The connection ended in the middle.

@@ -11,7 +11,7 @@ use super::limits;
 /// Bytes of one range in a batch request.
 pub const RECORD_LEN: usize = 12;
 
-/// The reason for which a batch is refused.
+/// The reason why a batch is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// The body is not a whole number of records.

@@ -19,7 +19,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
 use super::limits;
 
-/// The reason for which an object cannot be sent.
+/// The reason why an object cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// The store has no such object.

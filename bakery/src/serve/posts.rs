@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::limits;
 
-/// The reason for which a post was not accepted.
+/// The reason why a post was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
     /// Enough of this revision are here.

@@ -89,7 +89,7 @@ impl Named {
     }
 }
 
-/// The reason for which a list cannot be read.
+/// The reason why a list cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
     /// It is no list.

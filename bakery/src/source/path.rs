@@ -11,7 +11,7 @@ use super::PATH_LEN_MAX;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryPath(Box<[u8]>);
 
-/// The reason for which bytes are not the path of an entry.
+/// The reason why bytes are not the path of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// It starts at the root of the machine that packed it.

@@ -20,7 +20,7 @@ pub(super) struct Writers {
     open: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
-/// The reason for which a file is not taken yet.
+/// The reason why a file is not taken yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfinished {
     /// Somebody has it open for writing.
@@ -54,7 +54,7 @@ impl Writers {
         }
     }
 
-    /// The reason for which `path` must wait; `None` if it may be taken.
+    /// The reason why `path` must wait; `None` if it may be taken.
     pub(super) fn unfinished(&self, path: &Path) -> Option<Unfinished> {
         let file = File::open(path).ok()?;
         match crate::sys::lease::has_writer(&file) {

@@ -28,7 +28,7 @@ const SPARE_LEN: u64 = 64 << 20;
 /// Superblock and sections of one layer are at most this long.
 const SECTIONS_LEN_MAX: u64 = 4 << 30;
 
-/// The reason for which filling stopped.
+/// The reason why filling stopped.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
     #[error("the backup's storage: {0}")]

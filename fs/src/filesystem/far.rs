@@ -8,7 +8,7 @@ use super::reply::NodeId;
 use crate::lower::Unread;
 use crate::sys::Errno;
 
-/// The reason for which an operation did not happen.
+/// The reason why an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// Something has to be brought first. Nothing was changed; the same call may be made again then.

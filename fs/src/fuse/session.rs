@@ -30,7 +30,7 @@ pub struct Place {
     pub threads: usize,
 }
 
-/// The reason for which a mount is impossible.
+/// The reason why a mount is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The mount point is missing or no directory.

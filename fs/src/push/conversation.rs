@@ -17,7 +17,7 @@ const LINE_LEN_MAX: u64 = 64 << 20;
 /// Lines of `ssh`'s own messages that are repeated in an error.
 const COMPLAINTS_MAX: usize = 8;
 
-/// The reason for which a push failed.
+/// The reason why a push failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The program `ssh` cannot be started.

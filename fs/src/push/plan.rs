@@ -39,9 +39,9 @@ pub struct Found<'f> {
     pub kind: ChangeKind,
     /// Bytes of data it brings.
     pub len: u64,
-    /// The reason for which it is not sent, if any.
+    /// The reason why it is not sent, if any.
     pub left_out: Option<&'f str>,
-    /// The reason for which it may be a secret.
+    /// The reason why it may be a secret.
     pub suspicion: Option<String>,
 }
 

@@ -23,7 +23,7 @@ use super::{Found, Plan, Tally, marks};
 /// Deepest nesting; each level keeps one descriptor open.
 const DEPTH_MAX: usize = 400;
 
-/// The reason for which an upper could not be sent.
+/// The reason why an upper could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// Something in the upper cannot be read.

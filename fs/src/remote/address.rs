@@ -35,7 +35,7 @@ pub struct ServerName {
     pub prefix: String,
 }
 
-/// The reason for which an address is invalid.
+/// The reason why an address is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a layerfs address: {reason}; write http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]"

@@ -24,7 +24,7 @@ pub(crate) enum Landed {
     Decoded(Arc<Vec<u8>>),
 }
 
-/// The reason for which a local copy, or a chunk of the boot pack, is not used again.
+/// The reason why a local copy, or a chunk of the boot pack, is not used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Suspicion {
     /// The copy said to be near cannot be read.

@@ -28,7 +28,7 @@ pub struct Records {
     pub verified: Verified,
 }
 
-/// The reason for which no server gave usable records.
+/// The reason why no server gave usable records.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
     /// No server could be asked.

@@ -47,7 +47,7 @@ pub struct RemoteRoot {
     pub trace: Option<Arc<TraceRecorder>>,
 }
 
-/// The reason for which a remote root cannot be opened.
+/// The reason why a remote root cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The keys cannot be read.

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::manifest::RecordError;
 use layerfmt::Digest;
 
-/// The reason for which a record was rejected. The message of every variant names the remedy.
+/// The reason why a record was rejected. The message of every variant names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustError {

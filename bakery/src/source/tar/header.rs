@@ -12,7 +12,7 @@ pub(crate) struct Header<'b> {
     block: &'b Block,
 }
 
-/// The reason for which a block is not a header.
+/// The reason why a block is not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     /// The checksum does not fit the bytes.
