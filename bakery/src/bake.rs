@@ -149,7 +149,7 @@ pub fn bake(
     seen.notes.append(&mut said.notes);
     let upper = entry_paths(&assembly);
     let (tree, listed) = changes(assembly, writer.base(), recipe, &mut seen.notes)
-        .with_context(|| format!("cannot lay {} on its base", source.name()))?;
+        .with_context(|| format!("cannot apply {} to its base", source.name()))?;
     let meta = Meta {
         generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
         base: base.map(|base| base.names.clone()).unwrap_or_default(),

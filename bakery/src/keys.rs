@@ -87,8 +87,7 @@ impl Keys {
         if path.contains("://") {
             return Err(KeyError::Unusable {
                 path: store.into(),
-                what: "a store in a bucket has no place for keys beside it: give --keys DIR, or \
-                       set BAKERY_KEYS"
+                what: "keys cannot be stored beside a bucket: give --keys DIR, or set BAKERY_KEYS"
                     .into(),
             });
         }

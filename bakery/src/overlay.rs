@@ -16,18 +16,14 @@ use crate::assemble::Assembly;
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// The changes need a base.
-    #[error(
-        "entry \"{0}\" has only the metadata of a file in the base (metacopy): name the base it was made on"
-    )]
+    #[error("entry \"{0}\" has only the metadata of a file in the base (metacopy): name its base")]
     MetacopyWithoutBase(String),
     /// The changes need a base.
-    #[error(
-        "entry \"{0}\" is a directory that was renamed on its base (redirect): name the base it was made on"
-    )]
+    #[error("entry \"{0}\" is a directory that was renamed on its base (redirect): name its base")]
     RedirectWithoutBase(String),
     /// Another base than the one the changes were made on.
     #[error(
-        "entry \"{path}\" has only the metadata of a file in the base, but the base has no file {below}: this is not the base it was made on"
+        "entry \"{path}\" has only the metadata of a file in the base, but the base has no file {below}: it was made on another base"
     )]
     NoFileBelow {
         /// Path of the entry.
@@ -36,7 +32,7 @@ pub enum OverlayError {
         below: String,
     },
     /// Not overlayfs' spelling.
-    #[error("entry \"{path}\" has a redirect of \"{value}\", which is no path")]
+    #[error("entry \"{path}\" has a redirect of \"{value}\", which is not a path")]
     BadRedirect {
         /// Path of the entry.
         path: String,
@@ -45,7 +41,7 @@ pub enum OverlayError {
     },
     /// The changes need a base.
     #[error(
-        "entry \"{0}\" was changed in an upper with an index (overlayfs, index=on), and has other names in the base: name the base it was made on"
+        "entry \"{0}\" was changed in an upper with an index (overlayfs, index=on), and has other names in the base: name its base"
     )]
     LinksWithoutBase(String),
     /// Another base than the one the changes were made on, or the file was renamed.
@@ -72,7 +68,7 @@ pub enum OverlayError {
     },
     /// An unlisted parent is something else.
     #[error(
-        "\"{0}\" is a parent in this archive without an entry of its own, and no directory in the base: pack the directory too if it shall take that place"
+        "\"{0}\" is a parent in this archive without an entry of its own, and not a directory in the base: to replace the object, pack the directory too"
     )]
     ParentIsNoDirectory(String),
     /// The archive has an entry in the link's target too.
@@ -88,7 +84,7 @@ pub enum OverlayError {
         path: String,
     },
     /// Links in a circle.
-    #[error("the parents in this archive are links of the base that run in a circle")]
+    #[error("the parents in this archive are links of the base that form a circle")]
     TooManyLinks,
     /// The result is too large.
     #[error("{0}")]

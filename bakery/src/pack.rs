@@ -52,14 +52,14 @@ pub struct Packed {
 pub enum PackError {
     /// No trace of this tree, or none with a page that has data.
     #[error(
-        "no boot trace of this tree has a page to pack: boot a client and let it `layerfs push-trace`"
+        "no boot trace of this tree has a page to pack: boot a client and run `layerfs push-trace` there"
     )]
     Nothing,
     /// A layer is damaged.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// Reading a layer, writing the pack.
-    #[error("cannot read what is to be packed: {0}")]
+    #[error("cannot read the data to pack: {0}")]
     Io(#[from] std::io::Error),
 }
 

@@ -47,7 +47,7 @@ pub enum ReceiveError {
     #[error("{0} uploads of key {1:?} wait to be baked already: push again when some are done")]
     Waiting(usize, String),
     /// The opening line is no good.
-    #[error("the client opened badly: {0}")]
+    #[error("the client's first message is invalid: {0}")]
     Opening(String),
     /// The stream broke.
     #[error(transparent)]

@@ -33,7 +33,7 @@ pub enum ReplicaError {
     Store(#[from] StoreError),
     /// The destination holds something else.
     #[error(
-        "{place} is no copy of {source_place}: its {key} is another; copy to an empty place, or take the source's with --replace"
+        "{place} is not a copy of {source_place}: its {key} differs; copy to an empty place, or use --replace to overwrite it"
     )]
     Differs {
         /// Location of the destination.

@@ -85,7 +85,7 @@ impl Scrub<'_> {
         if !removed && let Err(error) = self.history.head(name) {
             self.found
                 .defects
-                .push(format!("{name}: the head is not to be believed: {error}"));
+                .push(format!("{name}: the head cannot be trusted: {error}"));
         }
         let revisions = match self.history.walk(name, WALK_MAX) {
             Ok(revisions) => revisions,
@@ -206,7 +206,7 @@ impl Scrub<'_> {
         match found {
             Err(error) => return Some(format!("its layers cannot be stacked: {error}")),
             Ok(found) if found != promised => {
-                return Some("its layers do not make the tree of its manifest".into());
+                return Some("its layers do not show the tree of its manifest".into());
             }
             Ok(_) => {}
         }

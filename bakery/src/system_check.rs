@@ -32,7 +32,7 @@ const IMAGES: [&str; 11] = [
     ".tar.gz",
 ];
 /// The option that publishes the tree anyway.
-const ANYWAY: &str = "with --no-check it is published as it is";
+const ANYWAY: &str = "--no-check publishes it anyway";
 
 /// Passes what can be booted.
 ///
@@ -46,21 +46,24 @@ pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
         .filter(|name| *name != "lost+found")
         .collect();
     if names.is_empty() {
-        bail!("it is no system: nothing is in it; {ANYWAY}");
+        bail!("it is not a system: it is empty; {ANYWAY}");
     }
     let has = |name: &str| names.contains(&name);
     if has("oci-layout") || (has("manifest.json") && (has("blobs") || has("repositories"))) {
         bail!(
-            "it is no system but a container image in its packed layers; make a container of it and \
-             import that: `podman create --name C IMAGE && podman export C | bakery import SYSTEM -`"
+            "it is not a system but a container image in packed layers; make a container of it and \
+             import that: `podman create --name C IMAGE && podman export C | bakery import SYSTEM \
+             -`"
         );
     }
     if let Some(image) = only_image(tree, &names)? {
-        bail!("it is no system but holds one, {image}: unpack that file and import it; {ANYWAY}");
+        bail!(
+            "it is not a system but contains one, {image}: unpack that file and import it; {ANYWAY}"
+        );
     }
     if !is_directory(tree, "usr")? {
         bail!(
-            "it is no system: it has no /usr (its root holds {}); {ANYWAY}",
+            "it is not a system: it has no /usr (its root contains {}); {ANYWAY}",
             some(&names)
         );
     }
@@ -72,7 +75,7 @@ pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
         }
     }
     bail!(
-        "it is no system: it has no init (looked for /{}); {ANYWAY}",
+        "it is not a system: it has no init (searched: /{}); {ANYWAY}",
         INITS.join(", /")
     )
 }
@@ -142,8 +145,8 @@ mod tests {
             None
         );
         for (files, what) in [
-            (&[][..], "nothing is in it"),
-            (&["lost+found/x"], "nothing is in it"),
+            (&[][..], "it is empty"),
+            (&["lost+found/x"], "it is empty"),
             (&["oci-layout", "blobs/sha256/0"], "podman export"),
             (
                 &["manifest.json", "repositories", "0/layer.tar"],
@@ -153,7 +156,7 @@ mod tests {
             (&["LiveOS/ext3fs.img"], "LiveOS/ext3fs.img"),
             (
                 &["etc/passwd", "home/x"],
-                "no /usr (its root holds etc, home)",
+                "no /usr (its root contains etc, home)",
             ),
             (&["usr/bin/x", "sbin/init->nowhere"], "no init"),
         ] {

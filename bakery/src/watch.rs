@@ -75,7 +75,7 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         .with_context(|| format!("cannot lock {}", lock_path.display()))?;
     let Some(_lock) = lock else {
         bail!(
-            "another `bakery watch` works on {}: one is enough",
+            "another `bakery watch` is running on {}: one is enough",
             options.spool.root().display()
         );
     };
@@ -88,7 +88,7 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     });
     if let Err(error) = &ears {
         tracing::warn!(
-            "no file events ({error}): looking every {:?}",
+            "no file events ({error}): polling every {:?}",
             options.rescan
         );
     }
@@ -112,7 +112,7 @@ struct Watch {
 impl Watch {
     fn run(mut self, events: &Receiver<Event>, stop: &AtomicBool) -> anyhow::Result<()> {
         let (queued, removed) =
-            jobs::recover(&self.options.spool).context("cannot put the spool in order")?;
+            jobs::recover(&self.options.spool).context("cannot recover the spool")?;
         if queued + removed > 0 {
             tracing::info!(
                 "recovered: {queued} dropped file(s) queued, {removed} unfinished upload(s) removed"
@@ -173,5 +173,5 @@ impl Watch {
 
 /// The program to start bakers with.
 fn own_program() -> anyhow::Result<PathBuf> {
-    std::env::current_exe().context("cannot tell where this program is")
+    std::env::current_exe().context("cannot determine the path of this program")
 }

@@ -156,7 +156,7 @@ impl Backup {
             }
         }
         if Digest::of(&bytes) != piece.digest {
-            tracing::warn!(path = %piece.object.path, offset = piece.offset, "damaged in the backup: fetched instead");
+            tracing::warn!(path = %piece.object.path, offset = piece.offset, "damaged in the backup: fetched from a server instead");
             return None;
         }
         Some(Bytes::from(bytes))
@@ -195,7 +195,7 @@ impl Backup {
         if !self.broken.swap(true, Ordering::Relaxed) {
             let full = error.kind() == std::io::ErrorKind::StorageFull;
             let what = if full { "full" } else { "broken" };
-            tracing::warn!(%error, "the backup's storage is {what}: the mount goes on without");
+            tracing::warn!(%error, "the backup's storage is {what}: the mount continues without a backup");
             self.state.set(format!("{what}: {error}"));
         }
     }

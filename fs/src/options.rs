@@ -86,7 +86,7 @@ pub enum OptionError {
         wants: &'static str,
     },
     /// upperdir without workdir, or the other way round.
-    #[error("upperdir and workdir go together: give both or none")]
+    #[error("upperdir and workdir belong together: give both or none")]
     Halves,
 }
 

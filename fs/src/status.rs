@@ -162,13 +162,13 @@ impl Status {
         if let Some(limit) = self.request_timeout_s {
             let _ = writeln!(
                 text,
-                "request time-out of the kernel (fs.fuse): {limit} s; what a server does not give before that is EIO"
+                "request timeout of the kernel (fs.fuse): {limit} s; later answers of a server are EIO"
             );
         }
         if self.panics > 0 {
             let _ = writeln!(
                 text,
-                "FAULTS: {} requests met a fault in the daemon",
+                "FAULTS: {} requests caused a panic in the daemon",
                 self.panics
             );
         }

@@ -23,7 +23,7 @@ use crate::sys::{Errno, Result};
 #[derive(Debug, thiserror::Error)]
 pub enum UpperError {
     /// A directory is missing or cannot be opened.
-    #[error("{what} {path}: {source}: give a directory that exists and that this user may write")]
+    #[error("{what} {path}: {source}: give an existing directory that this user may write")]
     Open {
         /// `upperdir` or `workdir`.
         what: &'static str,
@@ -54,7 +54,7 @@ pub enum UpperError {
     },
     /// The file system lacks something.
     #[error(
-        "the file system of upperdir {path} cannot serve: {lacks} ({source}): use ext4, xfs, btrfs or tmpfs"
+        "the file system of upperdir {path} is unsuitable: {lacks} ({source}): use ext4, xfs, btrfs or tmpfs"
     )]
     Unfit {
         /// The upper directory.
@@ -187,7 +187,7 @@ impl Upper {
             None => Err(Errno::PERM),
         };
         if let Err(error) = kept {
-            tracing::debug!(%error, "times of access are kept as the upper's own mount says");
+            tracing::debug!(%error, "access times follow the options of the upper's own mount");
         }
     }
 
@@ -240,7 +240,7 @@ impl Upper {
     pub fn clear_aside(&self, name: &[u8]) {
         match self.work.remove_all(name) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => tracing::warn!(%errno, "a leftover stays in the work directory"),
+            Err(errno) => tracing::warn!(%errno, "a leftover remains in the work directory"),
         }
     }
 

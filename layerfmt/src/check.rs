@@ -123,7 +123,7 @@ fn files(
         };
         if !inode.is_file() {
             if content.file(ino) != Digest::default() {
-                let what = format!("inode {ino} is no file");
+                let what = format!("inode {ino} is not a file");
                 return Err(mismatch("CONTENT", ino.into(), what));
             }
             continue;

@@ -57,7 +57,7 @@ impl ChunkSource for LayerSet {
         let layer = self.layers.get(&digest).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("layer {digest} is not at hand"),
+                format!("layer {digest} is not available"),
             )
         })?;
         layer.read_stored(chunk, out)

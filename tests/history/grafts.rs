@@ -271,7 +271,7 @@ fn a_profile_stays_where_it_is_until_it_is_rebased() {
         no_base
             .unwrap_err()
             .to_string()
-            .contains("stands on no other")
+            .contains("is not based on another")
     );
     world.assert_sound();
 }

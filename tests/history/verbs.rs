@@ -345,7 +345,10 @@ fn layer_verbs_take_revisions() {
     let swapped = fails(&world, &["unpack", &layer, &layer], 2);
     assert!(swapped.contains("is a file, no place"), "{swapped}");
     let both = fails(&world, &["dump", &layer, "alt@1"], 2);
-    assert!(both.contains("a revision stands alone"), "{both}");
+    assert!(
+        both.contains("a revision must be the only argument"),
+        "{both}"
+    );
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn what_is_passed_over_is_said() {
         "Wrong Name: it is no name of a system",
         "deeper: it is a directory inside a profile's",
         "changes.tgz: an upload's name ends with .tar.zst",
-        "loose.tar.zst: uploads lie in incoming/SYSTEM",
+        "loose.tar.zst: uploads belong in incoming/SYSTEM",
     ] {
         watcher.says(words);
     }

@@ -177,7 +177,7 @@ impl BootReport {
         let name: RevisionName = self
             .revision
             .parse()
-            .map_err(|_| ReportError(String::from("its revision is none")))?;
+            .map_err(|_| ReportError(String::from("its revision is not a revision")))?;
         check(name.revision.is_some(), "its revision has no number")?;
         Ok(name)
     }
@@ -185,7 +185,7 @@ impl BootReport {
     fn validate(&self) -> Result<(), ReportError> {
         check(
             self.format == FORMAT,
-            "of a format this version does not know",
+            "its format is unknown to this version",
         )?;
         self.revision_name()?;
         let times = &self.times;
@@ -209,10 +209,10 @@ impl BootReport {
         for moment in moments.into_iter().flatten() {
             check(
                 moment <= MOMENT_MS_MAX,
-                "a moment is more than a year after the start",
+                "a time is more than a year after the start",
             )?;
         }
-        check(times.target_ms > 0, "a boot that took no time")?;
+        check(times.target_ms > 0, "the duration of the boot is zero")?;
         let counts = &self.counts;
         for count in [
             counts.bytes,

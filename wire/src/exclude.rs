@@ -43,7 +43,7 @@ struct Rule {
 
 /// A line that is no pattern.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: line {line}: \"{text}\" is no pattern: {problem}")]
+#[error("{place}: line {line}: \"{text}\" is not a pattern: {problem}")]
 pub struct PatternError {
     place: String,
     line: usize,
@@ -133,7 +133,7 @@ impl Rule {
             None => (pattern, false),
         };
         if pattern.is_empty() {
-            return Err("it names nothing below the root".to_owned());
+            return Err("it matches nothing below the root".to_owned());
         }
         let glob = Glob::parse(pattern)?;
         Ok(Self {

@@ -195,7 +195,7 @@ impl Manifest {
         check(
             RECORD,
             self.parent.is_some() == (self.revision > 1),
-            "parent: every revision but the first has one",
+            "parent: every revision except the first has one",
         )?;
         check_line(RECORD, "author", &self.author, AUTHOR_LEN_MAX)?;
         check_line(RECORD, "cmdline", &self.cmdline, CMDLINE_LEN_MAX)?;

@@ -14,7 +14,7 @@ impl<C> Assembler<'_, C> {
             at = match self.tree.child(at, part) {
                 Some(Child::Node(id)) if self.tree.directory(id).is_some() => id,
                 Some(Child::Node(_)) => {
-                    let problem = "a directory on the way to it is not one in this archive";
+                    let problem = "one of its parents is not a directory in this archive";
                     return Err(self.wrong(path, problem));
                 }
                 // Something was here and is gone; what comes now hides it whole.
@@ -99,7 +99,7 @@ impl<C> Assembler<'_, C> {
             Some(Child::Node(id)) if self.holds_whiteouts_only(id) => {
                 Ok((parent, self.name(path, last)?))
             }
-            Some(Child::Node(_)) => Err(self.wrong(path, "it comes twice in this archive")),
+            Some(Child::Node(_)) => Err(self.wrong(path, "it is twice in this archive")),
         }
     }
 

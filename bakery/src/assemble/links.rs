@@ -55,12 +55,9 @@ impl<C> Assembler<'_, C> {
             return Ok(());
         };
         let problem = if self.left_out.contains_key(&target) {
-            format!(
-                "it is a hard link to {target}, which the excludes leave out; \
-                 exclude both or neither"
-            )
+            format!("it is a hard link to {target}, which is excluded; exclude both or neither")
         } else {
-            format!("it is a hard link to {target}, which is not there")
+            format!("it is a hard link to {target}, which does not exist")
         };
         Err(self.wrong(&paths.into_iter().min().unwrap_or_default(), problem))
     }

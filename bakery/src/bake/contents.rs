@@ -69,7 +69,7 @@ impl Contents for Stored<'_> {
             .add_file(data.size, &data.segments, &mut watched);
         if let Some(failure) = watched.failure {
             let problem = match failure.kind() {
-                io::ErrorKind::UnexpectedEof => "the archive is cut off inside this file",
+                io::ErrorKind::UnexpectedEof => "the archive is truncated inside this file",
                 _ => "cannot read this file's data",
             };
             return Err(SourceError::new(source, problem)

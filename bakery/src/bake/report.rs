@@ -94,7 +94,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "content    {} read, {} of it known already; {} chunks, {} borrowed",
+            "content    {} read, {} of it known; {} chunks, {} borrowed",
             length(self.content_len),
             length(self.deduplicated_len),
             self.own_chunks,

@@ -46,7 +46,7 @@ pub fn survey(
     let seen = assembly.seen.clone();
     let tree = base_tree(&base.merged)?;
     let (_, changes) = changes::of_upload(&tree, assembly, &mut Vec::new())
-        .with_context(|| format!("cannot lay {} on its base", source.name()))?;
+        .with_context(|| format!("cannot apply {} to its base", source.name()))?;
     Ok(Survey {
         changes,
         excluded: seen.excluded,
@@ -94,5 +94,5 @@ impl Contents for Listed {
 }
 
 fn not_listed(source: &str, path: &EntryPath) -> String {
-    format!("{source}: entry \"{path}\" has no line with length and digest: it is no listing")
+    format!("{source}: entry \"{path}\" has no line with length and digest: it is not a listing")
 }

@@ -66,7 +66,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = std::env::current_exe().context("cannot determine the path of this program")?;
     let name = args.name.unwrap_or_else(|| key.comment().to_owned());
     if name.is_empty() || name.starts_with('-') {
         bail!("the key has no usable comment: name it with --name");

@@ -33,7 +33,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             Some(inode) if inode.is_dir() => {
                 bail!("{place} is a directory: `bakery ls {place}` lists it")
             }
-            _ => bail!("{place} is no file that has content"),
+            _ => bail!("{place} is not a file with content"),
         }
         let layers = history.layers_of_file(&found.revision.manifest, &found.merged, ino)?;
         let mut read = Ok(());

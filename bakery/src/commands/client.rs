@@ -119,11 +119,11 @@ pub fn add(
         match &answer.push_key {
             Some(key) => writeln!(
                 out,
-                "push key   {key}; everybody who can read the system can push with it (--no-push-key leaves it out)"
+                "push key   {key}; everybody who can read the system can push with it (--no-push-key omits it)"
             ),
             None => writeln!(
                 out,
-                "push key   none: `layerfs push` needs a key that `bakery authorize` knows"
+                "push key   none: `layerfs push` needs a key registered by `bakery authorize`"
             ),
         }
     })?;
@@ -187,7 +187,7 @@ fn push_key(name: &ProfileName, choice: &Choice, globals: &Globals) -> Result<Pu
     let rights: Rights = format!("{}/{}", name.system, name.profile)
         .parse()
         .map_err(|error| anyhow!("{error}"))?;
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = std::env::current_exe().context("cannot determine the path of this program")?;
     let spool = std::path::absolute(&choice.spool)?;
     let store = absolute_store(globals.store()?)?;
     let grant = Grant {

@@ -121,7 +121,7 @@ fn compacted(
     let tree_digest = layerfmt::tree_digest(layer.index(), &content);
     anyhow::ensure!(
         tree_digest == expected,
-        "the compacted layer shows another tree ({tree_digest}) than the stack ({expected}); it was thrown away"
+        "the compacted layer shows another tree ({tree_digest}) than the stack ({expected}); it was discarded"
     );
     Partial::adopt(&path, output)?;
     Ok(Compacted {

@@ -62,7 +62,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     if swept.busy {
         output::note(
             globals,
-            "somebody publishes or sweeps; nothing was done, try again",
+            "another process publishes or sweeps; nothing was done, try again",
         );
         return Ok(ExitCode::from(ANSWER_NO));
     }

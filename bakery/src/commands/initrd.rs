@@ -189,7 +189,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
             .store()
             .require(&Key::boot(&kernel.digest), FILE_LEN_MAX)?;
         if Digest::of(&bytes) != kernel.digest {
-            bail!("the kernel of {system} in the store is damaged: `bakery verify` says more");
+            bail!("the kernel of {system} in the store is damaged: see `bakery verify`");
         }
         Ok(Some(bytes.to_vec()))
     };

@@ -173,10 +173,10 @@ fn show_lifetime(globals: &Globals, keys: &Keys) -> anyhow::Result<()> {
         |out| match seconds {
             Some(seconds) => writeln!(
                 out,
-                "heads signed from now on are good for {} hours; bakery watch, or bakery key renew, renews them",
+                "heads signed from now on are valid for {} hours; bakery watch or bakery key renew renews them",
                 seconds / 3600
             ),
-            None => writeln!(out, "heads are good for ever"),
+            None => writeln!(out, "heads do not expire"),
         },
     )
 }
@@ -272,8 +272,9 @@ fn rotate_root(
     output::note(
         globals,
         &format!(
-            "the root key is {to}. Machines that trust the old one go on; {} has the new one alone: make their initramfs anew \
-             (`bakery initrd SYSTEM`) and restart them, at once if the old key was stolen",
+            "the root key is {to}. Machines that trust the old one keep working; {} has only the \
+             new one: rebuild their initramfs (`bakery initrd SYSTEM`) and restart them, at once \
+             if the old key was stolen",
             trusted.display()
         ),
     );
@@ -352,7 +353,7 @@ fn warn_of_orphans(
                 globals,
                 &format!(
                     "the head of {name} is signed by a revoked key: clients refuse it. If its \
-                     contents are good: bakery key resign {name}"
+                     contents are correct: bakery key resign {name}"
                 ),
             );
         }
@@ -365,7 +366,7 @@ fn entry<'k>(
     name: &str,
 ) -> Result<&'k mut wire::manifest::Signer, KeyError> {
     let found = keyset.keys.iter_mut().find(|key| key.name == name);
-    found.ok_or_else(|| KeyError::Keyset(format!("no key is called '{name}' (bakery key list)")))
+    found.ok_or_else(|| KeyError::Keyset(format!("no key has the name '{name}' (bakery key list)")))
 }
 
 fn refuse_known(keyset: &Keyset, name: &str, line: &str) -> Result<(), KeyError> {
@@ -394,6 +395,6 @@ fn read_public(file: &Path) -> anyhow::Result<String> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let key = ssh_key::PublicKey::from_openssh(text.trim())
-        .with_context(|| format!("{} is no public key", file.display()))?;
+        .with_context(|| format!("{} is not a public key", file.display()))?;
     Ok(keys::signing_line(file, &key)?)
 }

@@ -46,7 +46,7 @@ pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<Named> {
         words => {
             if let Some(word) = words.iter().find(|word| is_revision(word)) {
                 let word = word.display();
-                anyhow::bail!("{word} is no file; a revision stands alone, without other layers")
+                anyhow::bail!("{word} is not a file; a revision must be the only argument")
             }
             open(words).map(Named::Files)
         }
@@ -81,7 +81,7 @@ pub fn all_at_hand(index: &Index, set: &LayerSet, option: &str) -> anyhow::Resul
     {
         None => Ok(()),
         Some(layer) => anyhow::bail!(
-            "contents are borrowed from the layer {}, which was not named: add its file with {option}",
+            "contents are borrowed from the layer {}, which was not given: add its file with {option}",
             layer.digest
         ),
     }

@@ -176,8 +176,7 @@ fn wanted(history: &History, args: &Args, globals: &Globals) -> anyhow::Result<V
         }
     }
     if unknown > 0 {
-        let text =
-            format!("{unknown} revision(s) cannot be compared any more: `bakery gc` swept them");
+        let text = format!("{unknown} revision(s) cannot be compared: `bakery gc` swept them");
         output::note(globals, &text);
     }
     Ok(wanted)

@@ -67,6 +67,6 @@ fn describe(report: &Report) -> String {
             output::length(pack.len),
             output::length(report.hot_len)
         ),
-        _ => format!("{what}the pack there is good enough\n"),
+        _ => format!("{what}the existing pack is sufficient\n"),
     }
 }

@@ -34,7 +34,7 @@ pub fn open(history: &History, place: &Place) -> anyhow::Result<Found> {
     let merged = history.merged(&revision.manifest)?;
     let name = revision.name();
     let ino = find(&merged.index, &place.path, true)
-        .with_context(|| format!("{place}: `bakery ls {name}:/` lists what {name} has"))?;
+        .with_context(|| format!("{place}: `bakery ls {name}:/` lists the files of {name}"))?;
     Ok(Found {
         revision,
         merged,

@@ -46,7 +46,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     if args.resume {
         let ended = purge::resume(publisher.store())?;
-        let text = format!("{ended} purge(s) that were cut short have ended");
+        let text = format!("{ended} interrupted purge(s) have been completed");
         output::emit(globals, &ended, |out| writeln!(out, "{text}"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -57,8 +57,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         if !request.dry_run {
             output::note(
                 globals,
-                "not looked into: kernel and initramfs files, the spool, caches and backups of clients, copies of this store. \
-                 Whoever could read the store may have what was in it: change it",
+                "not searched: kernel and initramfs files, the spool, caches and backups of \
+                 clients, copies of this store. Everybody who could read the store may have the \
+                 secret: change it",
             );
         }
     }
@@ -93,7 +94,7 @@ fn request(args: &Args) -> anyhow::Result<Option<Request>> {
         let dots = parts.iter().any(|part| *part == b"." || *part == b"..");
         anyhow::ensure!(
             !parts.is_empty() && !dots && word.as_bytes().starts_with(b"/"),
-            "'{}' is no path to purge: write it from the root, as in /etc/secret",
+            "'{}' is not a path to purge: write it from the root, as in /etc/secret",
             word.display()
         );
         paths.push(parts.join(&b"/"[..]));
@@ -129,7 +130,7 @@ fn describe(
         let count = purged.objects.len();
         writeln!(
             out,
-            "{count} object(s) still hold what was purged, for machines that run from them: restart these, then `bakery purge --delete`"
+            "{count} object(s) still contain purged data, for machines that run from them: restart these, then `bakery purge --delete`"
         )?;
     }
     Ok(())
@@ -139,11 +140,11 @@ fn told(deleted: &Deleted, out: &mut dyn std::io::Write) -> std::io::Result<()> 
     if deleted.busy {
         return writeln!(
             out,
-            "somebody publishes or sweeps; nothing was deleted, try again"
+            "another process publishes or sweeps; nothing was deleted, try again"
         );
     }
     for object in &deleted.needed {
-        writeln!(out, "{object} stays: a revision names it again")?;
+        writeln!(out, "{object} is retained: a revision names it again")?;
     }
     writeln!(out, "deleted {} object(s)", deleted.objects.len())
 }

@@ -73,7 +73,7 @@ impl Shelf for Globals {
             )),
             Ok(Some(_)) => Ok(()),
             Err(error) => {
-                tracing::warn!("cannot ask the store for {target}: {error:#}");
+                tracing::warn!("cannot read {target} in the store: {error:#}");
                 Ok(())
             }
         }

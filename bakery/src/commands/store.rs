@@ -86,12 +86,12 @@ fn copy(globals: &Globals, from: &str, to: &str, options: Options) -> anyhow::Re
         let (count, bytes) = (copied.objects, output::length(copied.bytes));
         let (there, records) = (copied.objects_there, copied.records);
         let verdict = match copied.defects.len() {
-            0 => "all is well".to_owned(),
+            0 => "no errors".to_owned(),
             count => format!("{count} DEFECTS"),
         };
         writeln!(
             out,
-            "{count} objects copied, {bytes}; {there} were there; {records} heads and keysets: {verdict}"
+            "{count} objects copied, {bytes}; {there} existed; {records} heads and keysets: {verdict}"
         )
     })?;
     Ok(if copied.defects.is_empty() {

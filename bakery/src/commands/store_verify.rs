@@ -19,14 +19,14 @@ pub fn run(all: bool, globals: &Globals) -> anyhow::Result<ExitCode> {
         }
         writeln!(
             out,
-            "{} histories, {} revisions ({} swept), {} objects, {} read to the last byte: {}",
+            "{} histories, {} revisions ({} swept), {} objects, {} read completely: {}",
             found.histories,
             found.revisions,
             found.revisions_swept,
             found.objects,
             found.files_read,
             match found.defects.len() {
-                0 => "all is well".to_owned(),
+                0 => "no errors".to_owned(),
                 count => format!("{count} DEFECTS"),
             }
         )

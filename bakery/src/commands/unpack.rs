@@ -95,13 +95,10 @@ fn take_place(args: &mut Args) -> anyhow::Result<PathBuf> {
     let form = "write `bakery unpack LAYER… DIR`, or name the place with --output";
     let last = args.words.pop().context(form)?;
     if args.words.is_empty() {
-        anyhow::bail!("{} has no place to go to: {form}", last.display());
+        anyhow::bail!("{} has no destination: {form}", last.display());
     }
     if last.is_file() && !is_archive(&last) {
-        anyhow::bail!(
-            "{} is a file, no place to unpack to: {form}",
-            last.display()
-        );
+        anyhow::bail!("{} is a file, not a destination: {form}", last.display());
     }
     Ok(last)
 }
@@ -169,7 +166,7 @@ fn archive(
         let count = unpacked.sockets_left_out;
         output::note(
             globals,
-            &format!("{count} sockets left out: archives cannot hold them"),
+            &format!("{count} sockets omitted: archives cannot hold them"),
         );
     }
     Ok(unpacked)

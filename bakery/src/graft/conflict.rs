@@ -69,7 +69,10 @@ pub(super) fn change(before: Option<&Node<FileId>>, after: Option<&Node<FileId>>
     match (&before.kind, &after.kind) {
         (Kind::File(a), Kind::File(b)) if a != b => changes.push("changed the content".to_owned()),
         (Kind::Symlink(a), Kind::Symlink(b)) if a != b => {
-            changes.push(format!("pointed it to {}", String::from_utf8_lossy(b)));
+            changes.push(format!(
+                "changed its target to {}",
+                String::from_utf8_lossy(b)
+            ));
         }
         (Kind::Directory(_), Kind::Directory(_)) => {}
         (a, b) if a != b => changes.push("changed the device number".into()),

@@ -31,7 +31,7 @@ pub enum HistoryError {
     },
     /// Parts of the revision were deleted on purpose.
     #[error(
-        "{name} was swept by `bakery gc`: {key} is gone; `bakery log` marks what was swept, `bakery tag` keeps a revision"
+        "{name} was swept by `bakery gc`: {key} was deleted; `bakery log` marks swept revisions, `bakery tag` protects a revision"
     )]
     Swept {
         /// Name of the revision.
@@ -49,7 +49,7 @@ pub enum HistoryError {
     #[error("{} path(s) changed on both sides; nothing was published", .0.len())]
     Conflicts(Vec<Conflict>),
     /// Others were faster, again and again.
-    #[error("others published {0} faster, {1} times in a row; try again")]
+    #[error("other processes published {0} first, {1} times in a row; try again")]
     Busy(String, u32),
     /// A record is not to be believed.
     #[error("{name}: {source}")]
@@ -61,8 +61,8 @@ pub enum HistoryError {
     },
     /// Our own key may not publish this.
     #[error(
-        "nothing was published, as nobody would believe it: {name}: {source}. Our own key must be one that `bakery key list` has \
-         for {name}: `bakery key rotate` makes a new one"
+        "not published, because clients would reject it: {name}: {source}. This bakery's key must \
+         be authorized for {name} (`bakery key list`); `bakery key rotate` makes a new one"
     )]
     Signer {
         /// Name of the history.

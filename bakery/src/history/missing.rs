@@ -17,7 +17,7 @@ impl History {
     pub fn no_history(&self, name: &ProfileName) -> HistoryError {
         let there = match self.names() {
             Ok(names) => there(&names, self.store().location()),
-            Err(_) => "`bakery profile list` shows what there is".into(),
+            Err(_) => "`bakery profile list` shows the existing ones".into(),
         };
         let name = name.to_string();
         HistoryError::NoHistory { name, there }

@@ -31,7 +31,7 @@ pub enum Lost {
     #[error("{0} is not a directory")]
     NotADirectory(String),
     /// Symbolic links that lead to each other.
-    #[error("more than {LINKS_MAX} symbolic links on the way")]
+    #[error("more than {LINKS_MAX} symbolic links in the path")]
     Loop,
 }
 
@@ -53,7 +53,9 @@ impl Place {
         let path = path.unwrap_or(b"/");
         if !path.starts_with(b"/") {
             let path = path.escape_ascii();
-            return Err(format!("the path '{path}' begins with no slash; {form}"));
+            return Err(format!(
+                "the path '{path}' does not begin with a slash; {form}"
+            ));
         }
         Ok(Place {
             revision,
@@ -137,7 +139,10 @@ mod tests {
         assert_eq!(place.path, b"/etc/a:b");
         assert_eq!(parse("alt").unwrap().path, b"/");
         let relative = parse("alt:etc/motd").unwrap_err();
-        assert!(relative.contains("begins with no slash"), "{relative}");
+        assert!(
+            relative.contains("does not begin with a slash"),
+            "{relative}"
+        );
         assert!(parse("Alt:/x").unwrap_err().contains("SYSTEM[/PROFILE]"));
     }
 }

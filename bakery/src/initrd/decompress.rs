@@ -21,7 +21,7 @@ pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
             .take(FILE_LEN_MAX + 1)
             .read_to_end(&mut bytes)?;
     } else if name.ends_with(".gz") {
-        bail!("gzip is not read here; unpack the kernel's modules in the tree and run depmod");
+        bail!("gzip is not supported; unpack the kernel's modules in the tree and run depmod");
     } else {
         return Ok(stored);
     }

@@ -153,7 +153,7 @@ impl SystemTree for DirectoryTree {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot look at {}", at.display()));
+                return Err(error).with_context(|| format!("cannot stat {}", at.display()));
             }
         };
         Ok(Some(if kind.is_dir() {
@@ -197,7 +197,7 @@ impl SystemTree for DirectoryTree {
     fn modified(&self, path: &str) -> Result<i64> {
         let at = self.at(path);
         Ok(fs::metadata(&at)
-            .with_context(|| format!("cannot look at {}", at.display()))?
+            .with_context(|| format!("cannot stat {}", at.display()))?
             .mtime())
     }
 }

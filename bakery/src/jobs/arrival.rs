@@ -18,7 +18,7 @@ use super::spool::{Job, Spool, State};
 pub enum ArrivalError {
     /// More than the server takes.
     #[error(
-        "the upload is longer than the {0} bytes this server takes; exclude something, or raise --body-max there"
+        "the upload is longer than the {0} bytes that this server accepts; exclude files, or raise --body-max there"
     )]
     TooLong(u64),
     /// The disk is full.

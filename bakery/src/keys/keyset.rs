@@ -124,7 +124,7 @@ fn create(store: &Store, keyset: &Keyset, envelope: Bytes) -> Result<(), KeyErro
     match store.create_object(&Key::keyset(keyset.version), envelope)? {
         Created::New => Ok(()),
         Created::Exists => Err(KeyError::Keyset(format!(
-            "keyset {} was published by somebody else meanwhile; try again",
+            "keyset {} was published by another process meanwhile; try again",
             keyset.version
         ))),
     }

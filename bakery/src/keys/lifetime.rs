@@ -57,7 +57,7 @@ fn sound(lifetime: Duration) -> Result<Duration, String> {
     if (LIFETIME_MIN..=LIFETIME_MAX).contains(&lifetime) {
         return Ok(lifetime);
     }
-    Err("heads are good for 1h to 3660d; 30d is usual".into())
+    Err("the lifetime of heads is 1h to 3660d; 30d is usual".into())
 }
 
 #[cfg(test)]

@@ -46,8 +46,9 @@ impl Signer {
         let text =
             fs::read(file).map_err(|source| file_error("cannot read the key", file, source))?;
         let key = PrivateKey::from_openssh(&text).map_err(|e| {
-            let what =
-                format!("{e}: an ed25519 key in OpenSSH's form signs (`ssh-keygen -t ed25519`)");
+            let what = format!(
+                "{e}: signing needs an ed25519 key in OpenSSH's format (`ssh-keygen -t ed25519`)"
+            );
             unusable(file, &what)
         })?;
         let public_line = signing_line(file, key.public_key())?;
@@ -86,7 +87,7 @@ impl Signer {
 pub fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
     if !matches!(key.algorithm(), Algorithm::Ed25519) {
         let what = format!(
-            "a key of the kind {} does not sign: keysets and revisions are signed by ed25519 keys (`ssh-keygen -t \
+            "a key of type {} cannot sign: keysets and revisions need ed25519 keys (`ssh-keygen -t \
              ed25519`). It may push: `bakery authorize`",
             key.algorithm()
         );
@@ -117,8 +118,8 @@ fn run_ssh_keygen(file: &Path, namespace: &str, payload: &[u8]) -> Result<String
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let what = format!(
-        "ssh-keygen does not sign: {}; is the agent running? A root key that lies elsewhere is \
-         named by --root-key FILE",
+        "ssh-keygen does not sign: {}; is the agent running? Name a root key that is stored \
+         elsewhere with --root-key FILE",
         complaint.trim()
     );
     Err(unusable(file, &what))

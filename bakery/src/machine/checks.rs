@@ -79,9 +79,7 @@ pub fn findings(tree: &dyn SystemTree) -> Result<Vec<String>> {
     network(tree, &mut found)?;
     for (path, what) in IDENTITY {
         if resolve(tree, path)?.is_some() {
-            found.push(format!(
-                "{path}: {what}; leave it out with --exclude /{path}"
-            ));
+            found.push(format!("{path}: {what}; exclude it with --exclude /{path}"));
         }
     }
     Ok(found)
@@ -130,7 +128,7 @@ fn disks(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
     let groups = list(tree, "etc/lvm/backup")?;
     if !groups.is_empty() {
         found.push(format!(
-            "etc/lvm/backup: {}: volume groups of one machine; leave them out with --exclude '/etc/lvm/backup/**'",
+            "etc/lvm/backup: {}: volume groups of one machine; exclude them with --exclude '/etc/lvm/backup/**'",
             groups.join(", ")
         ));
     }

@@ -63,7 +63,7 @@ pub(super) fn prepare<C: Contents>(
             stamp(writing, directory)?;
         }
         said.notes.push(format!(
-            "{MACHINE_ID} is empty: every machine gets its own number, and no boot is a first boot"
+            "{MACHINE_ID} was emptied: every machine gets its own ID, and no boot is a first boot"
         ));
     }
     if writing.is_directory("var/lib/dbus")

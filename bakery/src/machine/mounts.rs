@@ -60,7 +60,7 @@ pub fn said(table: &Table, lines: &[String], is_kept: bool) -> Vec<String> {
     let path = table.path;
     let each = lines.iter().map(|line| match is_kept {
         true => format!("{path}: \"{line}\" is for a disk of one machine; a boot without it ends in emergency mode"),
-        false => format!("{path}: \"{line}\" is masked, as it is for a disk of one machine (--keep-fstab leaves it)"),
+        false => format!("{path}: \"{line}\" is masked, because it is for a disk of one machine (--keep-fstab keeps it)"),
     });
     each.collect()
 }

@@ -63,7 +63,7 @@ fn in_archives(unpacked: impl Read) -> io::Result<bool> {
         unpacked.consume(zeros);
     }
     match unpacked.into_inner().limit() {
-        0 => Err(malformed("longer than any initramfs")),
+        0 => Err(malformed("longer than an initramfs may be")),
         _ => Ok(false),
     }
 }
@@ -74,12 +74,12 @@ fn in_archive(archive: &mut impl Read) -> io::Result<bool> {
         let mut header = [0; HEADER_LEN];
         archive.read_exact(&mut header)?;
         if !header.starts_with(b"070701") && !header.starts_with(b"070702") {
-            return Err(malformed("no cpio archive where one must begin"));
+            return Err(malformed("a cpio archive is expected here"));
         }
         let mode = number(&header, 14)?;
         let (len, name_len) = (number(&header, 54)?, number(&header, 94)?);
         if name_len > NAME_LEN_MAX {
-            return Err(malformed("a name longer than any"));
+            return Err(malformed("a name is too long"));
         }
         let mut name = vec![0; name_len as usize];
         archive.read_exact(&mut name)?;

@@ -23,7 +23,7 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
         let _ = writeln!(script, "item e{index} {}", choice.label);
     }
     if !unbootable.is_empty() {
-        let _ = writeln!(script, "item --gap -- Not to be booted");
+        let _ = writeln!(script, "item --gap -- Not bootable");
     }
     for line in unbootable {
         let _ = writeln!(script, "item --gap -- {line}");

@@ -32,7 +32,7 @@ pub fn plain(entries: &[Entry]) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     if entries.is_empty() {
-        text.push_str("  nothing yet: `bakery import SYSTEM SOURCE` makes the first system\n");
+        text.push_str("  no systems yet: `bakery import SYSTEM SOURCE` makes the first one\n");
     }
     text
 }
@@ -52,7 +52,7 @@ pub fn page(menu: &Menu, entries: &[Entry]) -> String {
     }
     if entries.is_empty() {
         rows.push_str(
-            "<tr><td colspan=4>nothing yet: <code>bakery import SYSTEM SOURCE</code> makes the first system</td></tr>\n",
+            "<tr><td colspan=4>no systems yet: <code>bakery import SYSTEM SOURCE</code> makes the first one</td></tr>\n",
         );
     }
     format!(

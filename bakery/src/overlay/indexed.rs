@@ -51,8 +51,9 @@ pub(super) fn join<C>(
     if assembly.has_index {
         for (gone, other) in &names.removed {
             notes.push(format!(
-                "{gone} was removed from an upper with an index, and {other} is the same file: if it was changed before, \
-                 the change is in the work directory's index only, and is not here"
+                "{gone} was removed from an upper with an index, and {other} is the same file: an \
+                 earlier change to it is only in the index of the work directory, and is not \
+                 included"
             ));
         }
     }

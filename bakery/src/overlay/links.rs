@@ -87,7 +87,7 @@ fn links<C>(
                     });
                 }
                 Some(Kind::Symlink(target)) => replaced.push(format!(
-                    "{path}: a directory takes the place of the base's symbolic link to {}",
+                    "{path}: a directory replaces the base's symbolic link to {}",
                     target.escape_ascii()
                 )),
                 Some(_) if is_implied => return Err(OverlayError::ParentIsNoDirectory(path)),

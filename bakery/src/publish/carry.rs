@@ -21,7 +21,7 @@ impl Publisher {
     ) {
         (draft.pack, draft.plain) = (None, None);
         let packed = self.repacked(old, before, &merged).unwrap_or_else(|error| {
-            tracing::warn!("the boot pack is not taken along: {error}");
+            tracing::warn!("the boot pack is not kept: {error}");
             None
         });
         draft.merged = match packed {

@@ -142,7 +142,7 @@ impl Publisher {
                     if layers.starts_with(&old) {
                         return Ok(old.len());
                     }
-                    let what = format!("the head does not stand on the layers of {name} any more");
+                    let what = format!("the head no longer contains the layers of {name}");
                     Err(HistoryError::Refused(what))
                 };
                 depth(from)?..depth(to)?

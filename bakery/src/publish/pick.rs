@@ -109,7 +109,7 @@ impl Publisher {
                 let picked = pick(&revision, at);
                 match &found {
                     Some(other) if other.digest != picked.digest => {
-                        let what = format!("'{what}' fits several layers; give more digits");
+                        let what = format!("'{what}' matches several layers; give more digits");
                         return Err(HistoryError::Refused(what));
                     }
                     // The oldest revision that has it is the one that added it.

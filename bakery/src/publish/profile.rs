@@ -41,7 +41,7 @@ impl Publisher {
         };
         self.publish(name, Uploads::default(), |head, _| {
             if head.is_some() && !removed {
-                let what = format!("somebody else made {name} just now");
+                let what = format!("{name} was created by another process just now");
                 return Err(HistoryError::Refused(what));
             }
             let draft = Draft::like(&base.manifest, Action::Profile, author, &message);
@@ -69,7 +69,7 @@ impl Publisher {
                 .base
                 .is_some_and(|base| base.profile == name.profile)
             {
-                let what = format!("{other} stands on {name}; remove or rebase it first");
+                let what = format!("{other} is based on {name}; remove or rebase it first");
                 return Err(HistoryError::Refused(what));
             }
         }

@@ -46,7 +46,7 @@ impl Publisher {
     /// The revision to move to: the one named, or the newest of the base.
     fn new_base(&self, head: &Revision, onto: Option<&RevisionName>) -> Result<Revision> {
         let Some(base) = &head.manifest.base else {
-            let what = format!("{} stands on no other profile", head.head.name());
+            let what = format!("{} is not based on another profile", head.head.name());
             return Err(HistoryError::Refused(what));
         };
         let name = ProfileName::new(&head.head.system, &base.profile)?;
@@ -55,15 +55,12 @@ impl Publisher {
             revision: None,
         });
         if wanted.name.system != name.system || wanted.name == head.head.name() {
-            let what = format!(
-                "{wanted} is no revision that {} can stand on",
-                head.head.name()
-            );
+            let what = format!("{wanted} cannot be the base of {}", head.head.name());
             return Err(HistoryError::Refused(what));
         }
         let target = self.history().revision(&wanted)?;
         if wanted.name == name && target.number() == base.revision {
-            let what = format!("{} stands on {} already", head.head.name(), target.name());
+            let what = format!("{} is already based on {}", head.head.name(), target.name());
             return Err(HistoryError::Refused(what));
         }
         Ok(target)

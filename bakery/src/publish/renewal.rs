@@ -31,7 +31,7 @@ impl Publisher {
         }
         let revision = self.publish(name, Uploads::default(), |head, _| {
             let head = head.ok_or_else(|| self.history().no_history(name))?;
-            let message = "signed anew: the head was about to end";
+            let message = "signed again: the head was about to expire";
             Ok(Draft::like(&head.manifest, Action::Resign, author, message))
         })?;
         Ok(Some(revision))

@@ -72,7 +72,7 @@ impl Publisher {
                 (false, _) => Err(HistoryError::Conflicts(conflicts)),
                 (true, true) => Ok(draft),
                 (true, false) => Err(HistoryError::Refused(format!(
-                    "{} has nothing left of what {} changed: there is nothing to undo",
+                    "{} contains no change of {}: there is nothing to undo",
                     head.name(),
                     undone.name()
                 ))),

@@ -157,8 +157,7 @@ impl Journal {
             .zip(&states)
             .find(|(_, state)| **state == State::Other)
         {
-            let what =
-                "it is neither the old nor the new head of a purge that was cut short".to_owned();
+            let what = "it is neither the old nor the new head of an interrupted purge".to_owned();
             return Err(StoreError::Damaged {
                 key: head.key(),
                 what,
@@ -289,11 +288,13 @@ fn json(value: &impl Serialize) -> Bytes {
 }
 
 fn busy() -> HistoryError {
-    HistoryError::Refused("somebody publishes or sweeps; nothing was changed, try again".into())
+    HistoryError::Refused(
+        "another process publishes or sweeps; nothing was changed, try again".into(),
+    )
 }
 
 fn meanwhile(name: &ProfileName) -> HistoryError {
     HistoryError::Refused(format!(
-        "somebody published {name} meanwhile; nothing was changed, try again"
+        "{name} was published meanwhile; nothing was changed, try again"
     ))
 }

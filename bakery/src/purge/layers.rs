@@ -46,7 +46,7 @@ impl Rewriting {
             }
             if later.len() == before {
                 let what =
-                    "layers borrow from each other in a circle: `bakery verify --all` says which";
+                    "layers borrow from each other in a circle: `bakery verify --all` names them";
                 return Err(HistoryError::Refused(what.into()));
             }
             left = later;

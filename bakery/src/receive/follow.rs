@@ -26,7 +26,8 @@ pub(super) fn follow(
     let mut said = Instant::now();
     loop {
         let server = |error: io::Error| ReceiveError::Server(error.into());
-        let unknown = || ReceiveError::Unknown(format!("no job {id} here, or not one of yours"));
+        let unknown =
+            || ReceiveError::Unknown(format!("there is no job {id} that this key may see"));
         let (job, request) = look(&receiver.spool, id)
             .map_err(ReceiveError::Server)?
             .ok_or_else(unknown)?;
@@ -44,7 +45,7 @@ pub(super) fn follow(
         let seen = Some((job.state, progress));
         // Seen twice: a job that is being retried has none for a moment.
         if over && ending.is_none() && seen == last {
-            let what = format!("job {id} ended, but how is lost: it has no result.json");
+            let what = format!("job {id} ended, but its result is lost: it has no result.json");
             return Err(ReceiveError::Server(anyhow::Error::msg(what)));
         }
         if seen != last || said.elapsed() > BEAT {

@@ -18,7 +18,7 @@ pub enum FrameError {
     TooLong(u32),
     /// The bytes that came are not those that were sent.
     #[error(
-        "the upload was damaged on its way (its digest does not match); nothing was queued: push again"
+        "the upload was damaged in transit (its digest does not match); nothing was queued: push again"
     )]
     Damaged,
     /// Reading the input failed.

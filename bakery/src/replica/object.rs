@@ -15,7 +15,7 @@ use crate::store::Key;
 /// # Errors
 /// What is wrong with it.
 pub(super) fn verify(key: &Key, file: &Path) -> Result<(), String> {
-    let promised = key.digest().ok_or("its name holds no digest")?;
+    let promised = key.digest().ok_or("its name contains no digest")?;
     let directory = key.as_str().split('/').next().unwrap_or_default();
     let found = match directory {
         "layers" | "packs" | "indexes" => {

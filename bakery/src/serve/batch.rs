@@ -20,10 +20,10 @@ pub enum BatchError {
     )]
     Torn(usize),
     /// Too much asked for at once.
-    #[error("a batch may ask for {ranges_max} ranges and {len_max} bytes; ask for less at once", ranges_max = limits::BATCH_RANGES_MAX, len_max = limits::BATCH_LEN_MAX)]
+    #[error("a batch may request {ranges_max} ranges and {len_max} bytes; request less at once", ranges_max = limits::BATCH_RANGES_MAX, len_max = limits::BATCH_LEN_MAX)]
     TooMuch,
     /// A range lies outside the layer.
-    #[error("range {offset}+{len} lies outside the layer of {object_len} bytes")]
+    #[error("range {offset}+{len} is outside the layer of {object_len} bytes")]
     Outside {
         /// The requested offset.
         offset: u64,

@@ -79,9 +79,10 @@ async fn collect(
         Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
     let manifest_path = format!("manifests/{}", record.manifest.digest);
     let manifest = match objects.read(&manifest_path).await {
-        Err(ObjectError::Missing) => {
-            Err(damaged(&manifest_path, &"a head names it, and it is gone"))
-        }
+        Err(ObjectError::Missing) => Err(damaged(
+            &manifest_path,
+            &"a head names it, but it does not exist",
+        )),
         other => other,
     }?;
     let manifest = String::from_utf8(manifest.to_vec());

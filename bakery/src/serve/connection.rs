@@ -63,13 +63,13 @@ pub(super) async fn accept(
     let closing = ended.into_iter().filter_map(|door| match door {
         Ok(graceful) => Some(graceful.shutdown()),
         Err(error) => {
-            tracing::error!("a listener broke down: {error}");
+            tracing::error!("a listener failed: {error}");
             None
         }
     });
     let closing = futures::future::join_all(closing);
     if timeout(limits::SHUTDOWN_GRACE, closing).await.is_err() {
-        tracing::warn!("some answers were cut off: they took longer than the grace time");
+        tracing::warn!("some answers were aborted after the grace period");
     }
 }
 
@@ -151,7 +151,7 @@ impl Door {
                     None => {
                         let metrics = &self.server.metrics;
                         metrics.connections_failed.fetch_add(1, Relaxed);
-                        tracing::debug!("{address} has its share of the connections");
+                        tracing::debug!("{address} has used its share of the connections");
                     }
                 },
                 // Out of descriptors, or a peer that gave up already: neither may end the server,

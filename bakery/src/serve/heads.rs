@@ -158,9 +158,10 @@ pub async fn records(objects: &Objects, of: &Profile) -> Result<(Head, Manifest)
     let head = Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
     let manifest_path = format!("manifests/{}", head.manifest.digest);
     let manifest = match objects.read(&manifest_path).await {
-        Err(ObjectError::Missing) => {
-            Err(damaged(&manifest_path, &"a head names it, and it is gone"))
-        }
+        Err(ObjectError::Missing) => Err(damaged(
+            &manifest_path,
+            &"a head names it, but it does not exist",
+        )),
         other => other,
     }?;
     let manifest = Manifest::parse(&manifest).map_err(|error| damaged(&manifest_path, &error))?;

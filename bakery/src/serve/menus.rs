@@ -227,7 +227,7 @@ async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>,
             Ok(Err(why)) if number == newest => of.unbootable.push(why),
             Ok(Err(_)) => {}
             Err(error) => {
-                tracing::warn!("left out of the menu: {name}@{number}: {error}")
+                tracing::warn!("omitted from the menu: {name}@{number}: {error}")
             }
         }
     }
@@ -279,7 +279,7 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
     let found = match looked {
         Ok(Ok(Some(found))) => found,
         Ok(Ok(None)) => {
-            tracing::warn!("{path}: its compression is not known here, it is offered as it is");
+            tracing::warn!("{path}: its compression is unknown, so it is offered unchecked");
             true
         }
         Ok(Err(error)) => {

@@ -107,7 +107,7 @@ pub struct Metrics {
     pub connections: AtomicU64,
     /// Connections open now.
     pub connections_open: AtomicU64,
-    /// Times the listener stood at its limit of connections.
+    /// Times the listener reached its limit of connections.
     pub connections_waited: AtomicU64,
     /// Connections that ended in an error.
     pub connections_failed: AtomicU64,
@@ -202,7 +202,7 @@ impl Metrics {
             (
                 "connections_waited_total",
                 "counter",
-                "Times the listener stood at its limit",
+                "Times the listener reached its limit",
                 &self.connections_waited,
             ),
             (

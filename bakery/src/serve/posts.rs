@@ -16,7 +16,7 @@ use super::limits;
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
     /// Enough of this revision are here.
-    #[error("the revision has its {0} already")]
+    #[error("the revision already has {0}")]
     Enough(usize),
     /// The spool cannot be written.
     #[error("cannot store it in {path}: {source}")]

@@ -194,7 +194,7 @@ impl Directory {
     fn descend(&mut self, path: &EntryPath, name: &[u8], stat: &Stat) -> Result<(), SourceError> {
         if stat.st_dev != self.root_device && !self.across {
             self.notes.push(format!(
-                "{path}: another file system is mounted here; left empty"
+                "{path}: another file system is mounted here; the directory is left empty"
             ));
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Directory {
             .map_err(|errno| self.refused(path, "cannot stat it", errno))?;
         let identity = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_size);
         if identity(&opened) != identity(stat) {
-            let problem = "it changed while it was read; bake from a tree that stands still";
+            let problem = "it changed while it was read; bake from a tree that does not change";
             return Err(SourceError::new(&self.name, problem).entry(path));
         }
         let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();

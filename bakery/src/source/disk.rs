@@ -80,7 +80,7 @@ impl Disk {
         match (systems.as_slice(), roots.as_slice()) {
             ([(only, _)], _) | (_, [(only, _)]) => Ok(*only),
             ([], _) => Err(format!(
-                "no partition holds a file system that is read; {}",
+                "no partition has a supported file system; {}",
                 listed(&forms)
             )),
             _ => Err(format!(
@@ -106,7 +106,7 @@ fn content(image: &Window, part: &Partition) -> Option<Form> {
 fn listed(forms: &[(Partition, Option<Form>)]) -> String {
     let mut text = "it has".to_owned();
     for (part, form) in forms {
-        let what = form.map_or("nothing that is read", Form::words);
+        let what = form.map_or("nothing supported", Form::words);
         let size = crate::output::length(part.len);
         let _ = write!(
             text,

@@ -58,7 +58,7 @@ impl Iso {
         let output = iso.bsdtar(&["-tf", "-"])?;
         let read = output.take(64 << 20).read_to_string(&mut listing);
         read.map_err(|cause| {
-            SourceError::new(name, "cannot list what the ISO holds").cause(cause)
+            SourceError::new(name, "cannot list the files of the ISO").cause(cause)
         })?;
         iso.names = files(&listing);
         iso.links = iso.read_links()?;
@@ -97,7 +97,7 @@ impl Iso {
         let found = layout::systems(&self.names, &hints);
         let found = found.map_err(|problem| SourceError::new(&self.name, problem))?;
         match found.is_empty() {
-            true => Err(self.no_system("no system inside in a place that is known")),
+            true => Err(self.no_system("it contains no system at a known path")),
             false => Ok(found),
         }
     }
@@ -171,7 +171,7 @@ impl Iso {
         let output = self.bsdtar(&["-tvf", "-"])?;
         let read = output.take(256 << 20).read_to_end(&mut listing);
         read.map_err(|cause| {
-            SourceError::new(&self.name, "cannot list what the ISO holds").cause(cause)
+            SourceError::new(&self.name, "cannot list the files of the ISO").cause(cause)
         })?;
         let names: HashSet<&str> = self.names.iter().map(String::as_str).collect();
         for line in String::from_utf8_lossy(&listing).lines() {
@@ -229,7 +229,7 @@ impl Iso {
             .map_err(|cause| wrong(format!("cannot read {member}")).cause(cause))?;
         match bytes.len() as u64 {
             0 => Err(wrong(format!("{member} is empty"))),
-            len if len > BOOT_FILE_LEN_MAX => Err(wrong(format!("{member} is absurdly large"))),
+            len if len > BOOT_FILE_LEN_MAX => Err(wrong(format!("{member} is too large"))),
             _ => Ok(bytes),
         }
     }
@@ -263,7 +263,7 @@ impl Iso {
     fn bsdtar(&self, arguments: &[&str]) -> Result<Output, SourceError> {
         let mut file = &self.file;
         file.rewind().map_err(|cause| {
-            SourceError::new(&self.name, "an ISO must be a file that can be sought in").cause(cause)
+            SourceError::new(&self.name, "an ISO must be a seekable file").cause(cause)
         })?;
         subprocess::start(
             "bsdtar",

@@ -79,7 +79,7 @@ const STRANGERS: [(usize, &[u8], &str); 22] = [
     (
         0,
         b"sqsh",
-        "it is a big-endian squashfs of version 3 or older, which is not read",
+        "it is a big-endian squashfs of version 3 or older, which is not supported",
     ),
     (
         0,
@@ -99,12 +99,12 @@ const STRANGERS: [(usize, &[u8], &str); 22] = [
     (
         0,
         b"PK\x03\x04",
-        "it is a zip archive, which keeps no owners and links of a system",
+        "it is a zip archive, which has no owners and links",
     ),
     (
         0,
         b"7z\xbc\xaf\x27\x1c",
-        "it is a 7z archive, which keeps no owners and links of a system",
+        "it is a 7z archive, which has no owners and links",
     ),
     (
         0,
@@ -210,9 +210,9 @@ pub fn form(head: &[u8]) -> Result<Form, String> {
         if len.is_multiple_of(tar::BLOCK_LEN) && (1024..=EMPTY_ARCHIVE_LEN_MAX).contains(&len) {
             return Ok(Form::Tar);
         }
-        return Err("it begins with zeros only, and nothing says what it is".into());
+        return Err("it begins with zeros only, so its format is unknown".into());
     }
-    Err("it is no tar archive (plain or zstd), ISO, squashfs, EROFS, ext4 or disk image".into())
+    Err("it is not a tar archive (plain or zstd), ISO, squashfs, EROFS, ext4 or disk image".into())
 }
 
 /// zstd's skippable frames, which pzstd puts in front.

@@ -46,7 +46,7 @@ const DEPTH_MAX: u32 = 5;
 /// archive on standard input.
 ///
 /// # Errors
-/// It cannot be opened, or is nothing that is read.
+/// It cannot be opened, or its format is not supported.
 pub fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>, SourceError> {
     if path.as_os_str() == "-" {
         return open_stream("standard input", io::stdin(), options);
@@ -90,7 +90,7 @@ fn open_window(
         let what = found.words();
         Err(SourceError::new(
             name,
-            format!("it is {what}, which is not read here: {hint}"),
+            format!("it is {what}, which is not supported: {hint}"),
         ))
     };
     match found {
@@ -148,7 +148,7 @@ fn open_iso(
         (several, _) => {
             let names = several.join(", ");
             let problem = format!(
-                "its system is in several parts ({names}); `bakery import` takes all of them, --member one"
+                "its system has several parts ({names}); `bakery import` reads all of them, --member one"
             );
             return Err(SourceError::new(name, problem));
         }
@@ -227,7 +227,7 @@ pub fn open_stream(
                 SourceError::new(name, "cannot start the zstd decoder").cause(cause)
             })?;
             let (head, whole) = peeked(name, plain)?;
-            let inside = |problem: String| format!("what zstd compressed in it: {problem}");
+            let inside = |problem: String| format!("inside its zstd compression: {problem}");
             let found = form(&head).map_err(|problem| SourceError::new(name, inside(problem)))?;
             if found != Form::Tar {
                 let problem = format!(
@@ -240,7 +240,7 @@ pub fn open_stream(
         }
         other => {
             let problem = format!(
-                "it is {}, whose reader seeks: give its path instead of a stream",
+                "it is {}, which must be seekable: give its path instead of a stream",
                 other.words()
             );
             Err(SourceError::new(name, problem))

@@ -78,8 +78,9 @@ impl Source for Squashfs {
         let mut notes: Vec<String> = said.map(|line| format!("sqfs2tar: {line}")).collect();
         if let Some(path) = self.unclear.take() {
             notes.push(format!(
-                "{path}: an attribute has an = in its value or in its name: sqfs2tar does not tell, and it is taken for the value's; \
-                 bake the mounted image if names have one"
+                "{path}: an attribute has an = in its value or in its name, which sqfs2tar does \
+                 not distinguish: it is read as part of the value; if names contain one, bake the \
+                 mounted image"
             ));
         }
         notes

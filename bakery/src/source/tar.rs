@@ -111,7 +111,7 @@ impl<R: Read> Tar<R> {
         let offset = self.stream.offset();
         if cause.kind() == std::io::ErrorKind::UnexpectedEof {
             return self
-                .error(format!("the archive is cut off inside {what}"))
+                .error(format!("the archive is truncated inside {what}"))
                 .at(offset);
         }
         self.error(format!("cannot read {what}"))
@@ -127,7 +127,7 @@ impl<R: Read> Tar<R> {
             .map_err(|cause| self.unreadable("a header", cause))?;
         let Some(block) = block else {
             return Err(self
-                .error("the archive is cut off: its end mark is missing")
+                .error("the archive is truncated: its end mark is missing")
                 .at(self.stream.offset()));
         };
         if block.iter().any(|&byte| byte != 0) {
@@ -143,7 +143,7 @@ impl<R: Read> Tar<R> {
         match more {
             0 => Ok(None),
             _ => {
-                let problem = "the archive goes on after its end mark (were several joined with \
+                let problem = "the archive continues after its end mark (were several joined with \
                                cat?); read them one by one, or join them with `tar --concatenate`";
                 Err(self.error(problem).at(end))
             }
@@ -317,13 +317,13 @@ impl<R: Read> Source for Tar<R> {
         let body = match header.kind() {
             b'0' | 0 | b'7' if merged.ends_with_slash && merged.stored_len == 0 => Body::Directory,
             b'0' | 0 | b'7' | b'S' if merged.ends_with_slash => {
-                let problem = "the name is a directory's (it ends with a slash), but it has data";
+                let problem = "the name is that of a directory (it ends with a slash), but the entry has data";
                 return Err(self.error(problem).entry(&merged.path).at(offset));
             }
             b'0' | 0 | b'7' | b'S' => {
                 let (size, segments) = self.file(&announced, &block, &merged)?;
                 if size > FILE_LEN_MAX {
-                    let problem = "a file longer than any file system holds";
+                    let problem = "the file is longer than any file system allows";
                     return Err(self.error(problem).entry(&merged.path).at(offset));
                 }
                 Body::File(Data {
@@ -366,7 +366,7 @@ impl<R: Read> Source for Tar<R> {
 
     fn notes(&mut self) -> Vec<String> {
         let incremental = std::mem::take(&mut self.is_incremental).then(|| {
-            "an incremental archive (tar --listed-incremental): its files are taken, the deletions it tells of are not"
+            "an incremental archive (tar --listed-incremental): its files are read, its deletions are not"
                 .to_owned()
         });
         incremental.into_iter().collect()

@@ -181,7 +181,7 @@ impl<F: FileSystem> Walk<F> {
 
     fn enter(&mut self, path: &EntryPath, number: u64) -> Result<(), SourceError> {
         if !self.directories.insert(number) {
-            return Err(self.wrong(path, damaged("the directory has two places")));
+            return Err(self.wrong(path, damaged("the directory has two parents")));
         }
         let names = self.contents.file_system.list(number);
         let mut names = names.map_err(|cause| self.wrong(path, cause))?;
@@ -198,7 +198,10 @@ impl<F: FileSystem> Walk<F> {
         segments: &Segments,
     ) -> Result<(), SourceError> {
         if size > FILE_LEN_MAX {
-            return Err(self.wrong(path, damaged("a file longer than any file system holds")));
+            return Err(self.wrong(
+                path,
+                damaged("the file is longer than any file system allows"),
+            ));
         }
         let len: u64 = segments.iter().map(|(_, len)| len).sum();
         self.bytes_left = self.bytes_left.checked_sub(len).ok_or_else(|| {

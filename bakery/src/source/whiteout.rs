@@ -185,7 +185,7 @@ pub fn take_marks(meta: &mut Metadata) -> Result<Marks, String> {
 
 fn unreadable(name: &[u8], value: &[u8]) -> String {
     let (name, value) = (name.escape_ascii(), value.escape_ascii());
-    format!("its attribute {name} has the value \"{value}\", which no overlay writes")
+    format!("its attribute {name} has the value \"{value}\", which overlayfs never writes")
 }
 
 /// The time and the capabilities that a file had when copying its data was interrupted (SEMANTICS

@@ -66,7 +66,7 @@ impl Window {
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.len) {
-            let problem = format!("the image is cut off: it has no byte {offset}");
+            let problem = format!("the image is truncated: it has no byte {offset}");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         self.file.read_exact_at(buffer, self.start + offset)

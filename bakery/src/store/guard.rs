@@ -56,7 +56,7 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         // Left behind it only delays the other side until it is too old.
         if let Err(error) = self.store.delete(&self.key) {
-            tracing::warn!("cannot take down {}: {error}", self.key);
+            tracing::warn!("cannot remove {}: {error}", self.key);
         }
     }
 }
@@ -78,8 +78,8 @@ pub fn publish(store: &Store) -> Result<Guard<'_>> {
         }
         if started.elapsed() > WAIT {
             return Err(StoreError::Location(format!(
-                "a sweep of {} has not ended ({sweep}); if no `bakery gc` runs any more, delete \
-                 that object and try again",
+                "a sweep of {} has not ended ({sweep}); if no `bakery gc` is running, delete that \
+                 object and try again",
                 store.location()
             )));
         }
@@ -153,7 +153,7 @@ fn is_journal(key: &Key) -> bool {
 
 fn cut_short(key: &Key) -> StoreError {
     StoreError::Location(format!(
-        "a purge runs or was cut short ({key}); if no `bakery purge` runs any more, `bakery purge --resume` ends it"
+        "a purge is running or was interrupted ({key}); if no `bakery purge` is running, `bakery purge --resume` completes it"
     ))
 }
 
@@ -180,10 +180,7 @@ fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
         if !is_dead(store, &entry.key, hold)? {
             return Ok(Some(entry.key));
         }
-        tracing::warn!(
-            "{} was left behind by a process that died; taking it down",
-            entry.key
-        );
+        tracing::warn!("{} was left by a process that died; removing it", entry.key);
         store.delete(&entry.key)?;
     }
     Ok(None)

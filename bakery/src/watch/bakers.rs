@@ -65,7 +65,7 @@ impl Bakers {
     pub(super) fn reap(&mut self) -> anyhow::Result<()> {
         let mut ended = Vec::new();
         for (id, baker) in &mut self.running {
-            if let Some(status) = baker.child.try_wait().context("cannot ask after a baker")? {
+            if let Some(status) = baker.child.try_wait().context("cannot check a baker")? {
                 ended.push((*id, status));
             }
         }
@@ -203,7 +203,7 @@ impl Bakers {
         tracing::warn!("{}: the baker ended with {status}", job.id);
         if hopeless {
             let error = format!(
-                "the baker broke down {count} times on this upload, last with {status}; see the log, then try again with `bakery jobs {} --retry`",
+                "the baker crashed {count} times on this upload, last with {status}; see the log, then try again with `bakery jobs {} --retry`",
                 job.id
             );
             news::say(&self.spool.end(job, &Ending::Failed { error })?);

@@ -124,7 +124,7 @@ impl Dropped {
     fn say_passed_over(&mut self, now: HashMap<PathBuf, String>) {
         for (path, why) in &now {
             if self.passed_over.get(path) != Some(why) {
-                tracing::warn!("passed over {}: {why}", path.display());
+                tracing::warn!("ignored {}: {why}", path.display());
             }
         }
         self.passed_over = now;
@@ -143,7 +143,7 @@ impl Dropped {
         let before = self.refused.get(&path);
         if before.is_none_or(|before| before.problem != problem) {
             tracing::error!(
-                "cannot take {}: {problem}; it stays there and is tried again",
+                "cannot take {}: {problem}; it stays there and is retried",
                 path.display()
             );
         }
@@ -173,7 +173,7 @@ impl Dropped {
         if unfinished == Some(Unfinished::CutOff) && rested >= self.settle {
             if rested > CUT_OFF_SAID_AFTER && self.cut_off.insert(path.to_owned()) {
                 tracing::warn!(
-                    "{}: the archive is cut off; it is taken when the rest has come",
+                    "{}: the archive is truncated; it is taken when the rest has arrived",
                     path.display()
                 );
             }

@@ -88,7 +88,7 @@ impl Idle {
             match child.try_wait() {
                 Ok(None) => return,
                 Ok(Some(status)) => tracing::info!("{piece} ended with {status}"),
-                Err(error) => tracing::warn!("cannot ask after {piece}: {error}"),
+                Err(error) => tracing::warn!("cannot check {piece}: {error}"),
             }
             self.unpacked.remove(&piece.target);
             self.tried
@@ -103,7 +103,7 @@ impl Idle {
         let next = match self.next() {
             Ok(next) => next,
             Err(error) => {
-                tracing::warn!("cannot tell what is to be done when idle: {error:#}");
+                tracing::warn!("cannot find the tasks for idle time: {error:#}");
                 None
             }
         };

@@ -44,7 +44,7 @@ pub(super) fn read(incoming: &Path) -> io::Result<Inbox> {
         if !meta.is_dir() {
             inbox.pass_over(
                 path,
-                "uploads lie in incoming/SYSTEM or incoming/SYSTEM/PROFILE",
+                "uploads belong in incoming/SYSTEM or incoming/SYSTEM/PROFILE",
             );
         } else if !is_name(&system) {
             inbox.pass_over(path, NO_NAME);
@@ -63,7 +63,7 @@ pub(super) fn read(incoming: &Path) -> io::Result<Inbox> {
 }
 
 const NO_NAME: &str =
-    "it is no name of a system or profile (a-z, 0-9, '.', '_', '-', first a letter or digit)";
+    "it is not the name of a system or profile (a-z, 0-9, '.', '_', '-', first a letter or digit)";
 
 impl Inbox {
     fn pass_over(&mut self, path: PathBuf, why: impl Into<String>) {
@@ -87,7 +87,7 @@ impl Inbox {
                 (true, None) if is_name(&name) => self.directory(&path, system, Some(&name)),
                 (true, None) => self.pass_over(path, NO_NAME),
                 (true, Some(_)) => self.pass_over(path, "it is a directory inside a profile's"),
-                (false, _) if !meta.is_file() => self.pass_over(path, "it is no regular file"),
+                (false, _) if !meta.is_file() => self.pass_over(path, "it is not a regular file"),
                 (false, _) if !name.ends_with(SUFFIX) => {
                     self.pass_over(path, "an upload's name ends with .tar.zst");
                 }

@@ -29,11 +29,11 @@ pub(super) fn say(job: &Job) {
             }
             if warnings.len() > WARNINGS_SAID_MAX {
                 let more = warnings.len() - WARNINGS_SAID_MAX;
-                tracing::warn!("{target}@{revision}: {more} warnings more: see `bakery jobs {id}`");
+                tracing::warn!("{target}@{revision}: {more} more warnings: see `bakery jobs {id}`");
             }
         }
         Ending::Unchanged { revision, .. } => {
-            tracing::info!(target: NEWS, "nothing new over {target}@{revision}: {subject} ({by}; job {id})");
+            tracing::info!(target: NEWS, "no change to {target}@{revision}: {subject} ({by}; job {id})");
         }
         Ending::Failed { error } => {
             let error = error.lines().next().unwrap_or_default();

@@ -212,7 +212,7 @@ fn images_that_are_not_read_say_what_to_do() {
         ("dirty.img", "e2fsck"),
         ("ext4.img.zst", "an ext4 file system is compressed in it"),
         ("zeros", "zeros"),
-        ("padded", "no tar archive"),
+        ("padded", "not a tar archive"),
         ("x.cpio", "cpio"),
     ] {
         let said = refusal(&place.join(name), &Options::default(), &place);

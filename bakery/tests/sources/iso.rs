@@ -130,7 +130,7 @@ fn an_iso_without_a_system_says_what_it_has() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("it is no tar archive"), "{error}");
+    assert!(error.contains("it is not a tar archive"), "{error}");
     let error = open(&iso, &options("missing")).err().unwrap().to_string();
     assert!(error.contains("no file missing"), "{error}");
 }

@@ -144,7 +144,7 @@ fn every_part_of_a_medium_is_a_layer_of_the_revision() {
     let output = kitchen.bakery(&["bake", "x.iso", "-o", "x.layer"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("in several parts"),
+        !output.status.success() && said.contains("has several parts"),
         "{said}"
     );
 
@@ -186,8 +186,8 @@ fn what_is_no_system_is_not_published() {
         ("x.sqfs", "rootfs.img"),
         ("ext4.img", "no /usr"),
         ("x.erofs", "no /usr"),
-        ("none.tar", "nothing is in it"),
-        ("joined.tar", "goes on after its end mark"),
+        ("none.tar", "it is empty"),
+        ("joined.tar", "continues after its end mark"),
         ("zeros.img", "zeros"),
         ("b.img", "btrfs"),
         ("/dev/null", "empty"),

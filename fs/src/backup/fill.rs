@@ -170,9 +170,7 @@ impl Filler<'_> {
         let whole =
             Layer::from_file(part.file.try_clone()?).map_err(|e| Stop::Damaged(e.to_string()))?;
         if whole.digest() != reference.digest {
-            return Err(Stop::Damaged(format!(
-                "{path} is not what the manifest names"
-            )));
+            return Err(Stop::Damaged(format!("{path} differs from the manifest")));
         }
         self.backup.dir.rename(&part_path, &path)?;
         self.backup.attach(&object.path, reference.len);
@@ -188,7 +186,7 @@ impl Filler<'_> {
         part: &Part,
     ) -> Result<Vec<Chunk>, Stop> {
         let damaged = |what: &str| Stop::Damaged(format!("{}: {what}", object.path));
-        let mut last = damaged("no sound copy");
+        let mut last = damaged("no undamaged copy");
         for _ in 0..3 {
             let head = self.range(&object.path, 0, SUPERBLOCK_LEN as u64)?;
             if Digest::of(&head) != reference.digest {
@@ -198,7 +196,7 @@ impl Filler<'_> {
             let superblock = Superblock::decode(&head).map_err(|e| Stop::Damaged(e.to_string()))?;
             let sections_len = superblock.file_len.saturating_sub(superblock.data_end);
             if superblock.file_len != reference.len || sections_len > SECTIONS_LEN_MAX {
-                return Err(damaged("its length is not what the manifest says"));
+                return Err(damaged("its length differs from the manifest"));
             }
             part.file.set_len(superblock.file_len)?;
             part.file.write_all_at(&head, 0)?;
@@ -281,7 +279,7 @@ impl Filler<'_> {
             }
         }
         Err(Stop::Damaged(format!(
-            "index {} comes damaged",
+            "index {} is damaged",
             reference.digest
         )))
     }
@@ -303,7 +301,7 @@ impl Filler<'_> {
         part.sync_all()?;
         if !self.has_digest(&part_path, &reference.digest) {
             self.backup.dir.remove(&part_path)?;
-            return Err(Stop::Damaged(format!("{path} comes damaged")));
+            return Err(Stop::Damaged(format!("{path} is damaged")));
         }
         Ok(self.backup.dir.rename(&part_path, &path)?)
     }

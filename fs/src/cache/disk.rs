@@ -249,7 +249,7 @@ impl Shared {
         let whole = file.read_to_end(&mut bytes).is_ok() && Digest::of(&bytes) == *digest;
         if !whole {
             self.damaged.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(chunk = %digest, len = bytes.len(), "damaged in the cache: removed, fetched again");
+            tracing::warn!(chunk = %digest, len = bytes.len(), "damaged in the cache: removed and fetched again");
             let _ = unlinkat(&self.dir, &path, AtFlags::empty());
             self.forget(digest);
             return None;
@@ -315,7 +315,7 @@ impl Shared {
                 Err(error) => {
                     let before = self.errors.fetch_add(1, Ordering::Relaxed);
                     if before == 0 || before + 1 == ERRORS_MAX {
-                        tracing::warn!(%error, "cannot write to the chunk cache; the mount goes on without");
+                        tracing::warn!(%error, "cannot write to the chunk cache; the mount continues without it");
                     }
                 }
             }

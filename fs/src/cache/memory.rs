@@ -94,7 +94,7 @@ impl MemoryCache {
             match Lent::new(bytes) {
                 Ok(lent) => *kept = Kept::Lent(lent),
                 Err(errno) => {
-                    tracing::debug!(%errno, "stored chunks stay the daemon's own");
+                    tracing::debug!(%errno, "stored chunks cannot be lent to the kernel");
                     return;
                 }
             }

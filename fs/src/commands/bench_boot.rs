@@ -51,7 +51,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(times) = times(args)? else {
         eprintln!(
-            "layerfs: {} is not reached yet: ask again, or with --wait",
+            "layerfs: {} is not reached yet: try again later, or use --wait",
             args.unit
         );
         return Ok(ExitCode::from(1));
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if status.source.is_none() {
         bail!(
-            "{}: a mount of local layers has no server to send to",
+            "{}: a mount of local layers has no server for the report",
             args.mountpoint.display()
         );
     }
@@ -185,7 +185,7 @@ fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
             mountpoint.display()
         ),
         Err(Errno::ROFS) => bail!(
-            "{}: mounted read-only: a report can be sent by a writable root only",
+            "{}: mounted read-only: only a writable root can send a report",
             mountpoint.display()
         ),
         Err(Errno::PERM | Errno::ACCESS) => bail!("only root may send a report"),
@@ -198,7 +198,7 @@ fn human(report: &BootReport) -> String {
     let times = &report.times;
     let until = match times.clock {
         Clock::Systemd => times.unit.as_str(),
-        Clock::Uptime => "now (no systemd here says when the boot was over)",
+        Clock::Uptime => "now (without systemd the end of the boot is unknown)",
     };
     let target = seconds(times.target_ms);
     let _ = writeln!(
@@ -222,7 +222,7 @@ fn human(report: &BootReport) -> String {
     }
     let _ = writeln!(
         text,
-        "memory: {} MiB, of these the daemon {} MiB; Linux {}; layerfs {}",
+        "memory: {} MiB, {} MiB of it for the daemon; Linux {}; layerfs {}",
         report.memory_kib >> 10,
         report.daemon_kib >> 10,
         report.kernel,

@@ -78,7 +78,7 @@ impl Request {
         for text in &mut self.texts {
             let (kept, unknown) = options::without_unknown(text);
             for name in unknown {
-                eprintln!("mount.layerfs: unknown mount option {name:?} is left out (-s)");
+                eprintln!("mount.layerfs: unknown mount option {name:?} is ignored (-s)");
             }
             *text = kept;
         }

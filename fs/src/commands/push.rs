@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .upper
         .clone()
         .or(note.upper)
-        .context("this root has no upper we know of: name the directory with --upper")?;
+        .context("the upper of this root is unknown: name the directory with --upper")?;
     let source = note.source.as_deref().and_then(Address::from_source);
     let base = source.as_ref().and_then(|(_, revision)| *revision);
     let push = Push {
@@ -125,9 +125,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 impl Push<'_> {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let args = self.args;
-        let to = self.to.as_ref().context(
-            "this root does not say where it came from: name the server with --to USER@HOST:SYSTEM",
-        )?;
+        let to = self
+            .to
+            .as_ref()
+            .context("the server of this root is unknown: name it with --to USER@HOST:SYSTEM")?;
         let mut session = self.open(Verb::Push, to)?;
         let mut plan = self.plan(session.excludes())?;
         if args.interactive {
@@ -222,7 +223,7 @@ impl Push<'_> {
         })?;
         if let Some(path) = missing.first() {
             bail!(
-                "nothing changed at {}: `layerfs push --dry-run` lists what did",
+                "nothing changed at {}: `layerfs push --dry-run` lists the changes",
                 shown(path)
             );
         }
@@ -236,7 +237,7 @@ impl Push<'_> {
         let can_ask = may_ask && io::stdin().is_terminal() && io::stderr().is_terminal();
         if can_ask && !choose::agrees("Everybody who boots this system can read these. Send them?")?
         {
-            bail!("nothing was sent: leave them out with --exclude");
+            bail!("nothing was sent: exclude them with --exclude");
         }
         Ok(())
     }
@@ -273,7 +274,7 @@ fn excludes(lists: &[PatternList]) -> anyhow::Result<Excludes> {
 fn inside(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::path::Component;
     let absolute = std::path::absolute(path)
-        .with_context(|| format!("cannot tell where {} is", path.display()))?;
+        .with_context(|| format!("cannot resolve the path {}", path.display()))?;
     let mut names: Vec<&[u8]> = Vec::new();
     for component in absolute.components() {
         match component {

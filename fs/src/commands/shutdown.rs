@@ -31,8 +31,7 @@ const LOOKS_MAX: u32 = 50;
 /// Releases the root and ends the machine.
 pub fn run(arguments: &[OsString]) -> ExitCode {
     if rustix::process::getpid() != rustix::process::Pid::INIT {
-        let said =
-            "layerfs: shutdown is the last program of a machine: only its first process may be it";
+        let said = "layerfs: shutdown is the last program of a machine: only process 1 may run it";
         let _ = writeln!(std::io::stderr(), "{said}");
         return ExitCode::from(2);
     }
@@ -41,7 +40,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     }
     release_root();
     if !daemon_ended() {
-        say("the daemon did not end in 5 s: going on");
+        say("the daemon did not end in 5 s: continuing");
     }
     release(STORAGE, UnmountFlags::empty());
     rustix::fs::sync();

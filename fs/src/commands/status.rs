@@ -34,7 +34,7 @@ pub fn read(mountpoint: &Path) -> anyhow::Result<Status> {
     let mut value = vec![0; STATUS_LEN_MAX];
     match rustix::fs::getxattr(mountpoint, STATUS_XATTR, &mut value[..]) {
         Ok(len) => serde_json::from_slice(value.get(..len).unwrap_or_default())
-            .with_context(|| format!("{}: its status does not parse", mountpoint.display())),
+            .with_context(|| format!("{}: its status cannot be parsed", mountpoint.display())),
         Err(Errno::NOTCONN) => bail!(
             "{}: its daemon is dead: mount again over it, or unmount it",
             mountpoint.display()

@@ -73,7 +73,7 @@ pub(super) fn detach(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
         .status()
         .context("fusermount3")?;
     if !status.success() {
-        bail!("fusermount3 cannot unmount it: is it busy, or somebody else's?");
+        bail!("fusermount3 cannot unmount it: it may be in use or belong to another user");
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ impl LayerFs {
             });
             if let Err(errno) = taken {
                 let name = String::from_utf8_lossy(name);
-                tracing::warn!(%name, %errno, "a name of a failed copy-up stays in the upper");
+                tracing::warn!(%name, %errno, "a name of a failed copy-up remains in the upper");
             }
         }
     }

@@ -283,5 +283,5 @@ fn after_position(position: u32, mark: u32) -> Cookie {
 
 fn unreadable(name: &[u8], errno: Errno) {
     let name = String::from_utf8_lossy(name);
-    tracing::warn!(%name, %errno, "an entry of the upper cannot be read: it is left out");
+    tracing::warn!(%name, %errno, "an entry of the upper cannot be read: it is not listed");
 }

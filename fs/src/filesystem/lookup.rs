@@ -237,7 +237,7 @@ impl LayerFs {
             if kind == REGULAR && found.marked.metacopy && found.row.is_none() {
                 tracing::error!(
                     name = %String::from_utf8_lossy(name),
-                    "the upper's file has its data in a lower file that this stack does not have"
+                    "the data of a file in the upper is in a lower file that this stack does not have"
                 );
                 return Err(Errno::IO);
             }

@@ -136,7 +136,10 @@ impl Adapter {
 
     fn met_fault(&self, operation: Operation) {
         self.requests.panics.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(?operation, "a request met a fault in layerfs: it gets EIO");
+        tracing::error!(
+            ?operation,
+            "a request caused a panic in layerfs: it gets EIO"
+        );
     }
 
     pub(super) fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
@@ -204,7 +207,9 @@ impl Adapter {
         if self.opens.is_some() {
             let able = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
             if !able || config.set_max_stack_depth(1).is_err() {
-                tracing::warn!("this kernel has no passthrough: files go through layerfs");
+                tracing::warn!(
+                    "this kernel has no passthrough: layerfs reads and writes the files"
+                );
                 self.opens = None;
                 self.fixed.mode = "default";
             }

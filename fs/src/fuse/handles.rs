@@ -30,7 +30,7 @@ impl Adapter {
             .name("search".to_owned())
             .spawn(search)
         {
-            tracing::error!(%error, "no thread for a search: a file handle gets EIO");
+            tracing::error!(%error, "cannot start a thread for a search: a file handle gets EIO");
         }
     }
 }

@@ -140,7 +140,7 @@ impl Lot {
         let tasks = Tasks::open();
         if tasks.is_none() {
             tracing::warn!(
-                "no /proc of this PID namespace: who waits for a server cannot be killed"
+                "no /proc of this PID namespace: processes that wait for a server cannot be killed"
             );
         }
         let shared = Arc::new(Shared {
@@ -158,7 +158,7 @@ impl Lot {
             .name("waiting".into())
             .spawn(move || watched.watch());
         if let Err(error) = started {
-            tracing::warn!(%error, "who waits for a server cannot be killed");
+            tracing::warn!(%error, "processes that wait for a server cannot be killed");
         }
         Lot { shared }
     }

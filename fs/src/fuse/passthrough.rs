@@ -54,7 +54,7 @@ impl OpenTable {
             Ok(backing) => Some(Arc::new(backing)),
             Err(error) => {
                 if !self.refused.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the kernel refuses passthrough: files go through layerfs");
+                    tracing::warn!(%error, "the kernel refuses passthrough: layerfs reads and writes the files");
                 }
                 None
             }

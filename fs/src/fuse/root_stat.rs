@@ -47,7 +47,7 @@ impl RootStat {
         match started {
             Ok(_) => Some(RootStat { bell }),
             Err(error) => {
-                tracing::warn!(%error, "root duty: cannot keep the root known to the kernel");
+                tracing::warn!(%error, "root duty: cannot keep the root in the kernel's cache");
                 None
             }
         }

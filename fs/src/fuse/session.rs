@@ -167,7 +167,7 @@ fn attach_as_user(
         }
     }
     if !left.is_empty() {
-        tracing::warn!(flags = ?left, "fusermount3 does not take these flags: the mount goes without");
+        tracing::warn!(flags = ?left, "fusermount3 does not accept these flags: the mount does not have them");
     }
     let pages = Arc::clone(&adapter.pages);
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;

@@ -101,14 +101,14 @@ impl Shared {
             .spawn(move || shared.work());
         match started {
             Ok(_) => state.threads += 1,
-            Err(error) => tracing::warn!(%error, "fewer reader threads than wished"),
+            Err(error) => tracing::warn!(%error, "fewer reader threads than requested"),
         }
     }
 
     fn work(&self) {
         while let Some(job) = self.next() {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a read met a fault in layerfs: it gets EIO");
+                tracing::error!("a read caused a panic in layerfs: it gets EIO");
             }
         }
     }

@@ -39,10 +39,10 @@ pub(crate) async fn run(
         }
         let fetcher = &source.fetcher;
         if fetcher.quiet_for() < quiet_min {
-            source.words.prefetch.set(format!(
-                "paused at {next} of {} chunks",
-                index.chunk_count()
-            ));
+            source
+                .words
+                .prefetch
+                .set(format!("paused at chunk {next} of {}", index.chunk_count()));
             continue;
         }
         quiet_min = QUIET_MIN;
@@ -62,7 +62,7 @@ pub(crate) async fn run(
             fetcher.suggest(&wanted);
         }
         if next >= index.chunk_count() && fetcher.suggested() == 0 {
-            source.words.prefetch.set("done: everything is near");
+            source.words.prefetch.set("done: everything is local");
             return;
         }
         source.words.prefetch.set(format!(

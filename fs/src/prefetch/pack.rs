@@ -68,7 +68,7 @@ impl PackStream {
             .map(|p| p.offset)
             .zip(wanted.last().map(Piece::end))
         else {
-            self.state.set("complete: all of it was near");
+            self.state.set("complete: everything was local");
             return self.over();
         };
         let (position, answer) = match first {
@@ -80,7 +80,7 @@ impl PackStream {
         match result {
             Ok(()) => self.state.set(format!("complete: {} chunks", wanted.len())),
             Err(error) => {
-                tracing::warn!(%error, "the boot pack's stream is given up: chunks come on demand");
+                tracing::warn!(%error, "the boot pack's stream has failed: chunks are fetched on demand");
                 self.state.set(format!("given up: {error}"));
             }
         }

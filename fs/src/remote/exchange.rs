@@ -219,7 +219,7 @@ impl Answer {
             let len = range.end.saturating_sub(range.start);
             return match self.len() {
                 Some(given) if given != len => {
-                    Err(FetchError::Wrong("another length than asked for"))
+                    Err(FetchError::Wrong("the length differs from the request"))
                 }
                 _ => Ok(()),
             };
@@ -228,7 +228,7 @@ impl Answer {
         match (range.start, self.len()) {
             (0, None) => Ok(()),
             (0, Some(len)) if len >= range.end => Ok(()),
-            (0, Some(_)) => Err(FetchError::Wrong("another length than asked for")),
+            (0, Some(_)) => Err(FetchError::Wrong("the length differs from the request")),
             _ => Err(FetchError::Wrong("the whole object instead of a range")),
         }
     }

@@ -434,7 +434,7 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
                 let servers = servers.join(", ");
                 tracing::warn!(seconds, %servers, "waiting for a server");
                 format!(
-                    "layerfs: waiting for {servers} ({seconds} s so far); reads go on when it answers"
+                    "layerfs: waiting for {servers} ({seconds} s so far); reads continue when it answers"
                 )
             }
             Say::Over(seconds) => {

@@ -85,7 +85,7 @@ async fn more(
     }
     while bytes.len() < len_max {
         let Some(part) = answer.next().await? else {
-            return Err(FetchError::Wrong("a body that ends early"));
+            return Err(FetchError::Wrong("the body ends early"));
         };
         Counters::add(&inner.counters.bytes, part.len() as u64);
         let part = part.get(..part.len().min(len_max - bytes.len()));

@@ -71,7 +71,7 @@ impl Kept {
                     .map_err(|e| e.to_string())
             });
         if let Err(error) = result {
-            tracing::warn!(%error, "cannot keep the records beside the cache; the mount goes on");
+            tracing::warn!(%error, "cannot store the records beside the cache; the mount continues");
         }
     }
 
@@ -97,7 +97,7 @@ impl Kept {
     pub(crate) fn save_index(&self, digest: &Digest, bytes: &[u8]) {
         let path = self.index_path(digest);
         if let Err(error) = self.dir.write(&path, bytes) {
-            tracing::warn!(%error, "cannot keep the index beside the cache; the mount goes on");
+            tracing::warn!(%error, "cannot store the index beside the cache; the mount continues");
             return;
         }
         for name in self.dir.names(&self.base) {

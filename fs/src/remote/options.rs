@@ -149,7 +149,7 @@ impl RemoteOptions {
             "prefetch" => {
                 self.prefetch = value
                     .parse()
-                    .map_err(|_| wrong("wants auto, pack or none"))?
+                    .map_err(|_| wrong("wants auto, all, pack or none"))?
             }
             "prefetch-rate" => self.prefetch_rate = Some(len()?),
             "trace" => {
@@ -177,7 +177,7 @@ impl RemoteOptions {
             .map_err(|error| format!("trusted keys {path}: {error}"))?;
         if anchors.is_empty() {
             return Err(format!(
-                "trusted keys {path}: there are none, so no revision could be believed"
+                "trusted keys {path}: the file has no keys, so no revision can be verified"
             ));
         }
         Ok(anchors)

@@ -75,7 +75,7 @@ pub enum RemoteError {
         min: u64,
     },
     /// The index cannot be fetched.
-    #[error("{address}: its index cannot be had")]
+    #[error("{address}: its index is unavailable")]
     Index {
         /// The requested address.
         address: String,
@@ -287,7 +287,7 @@ impl<'a> Opening<'a> {
             })?;
         tracing::warn!(
             why = %failed, revision = records.verified.head.revision,
-            "no server gave a revision that can be used: starting from local storage"
+            "no server offers a usable revision: starting from local storage"
         );
         if self.options.console
             && let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console")
@@ -463,7 +463,7 @@ fn open_backup(path: &Path) -> Option<Arc<Backup>> {
     match Backup::open(path) {
         Ok(backup) => Some(backup),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "no backup storage: the mount goes on without");
+            tracing::warn!(path = %path.display(), %error, "no backup storage: the mount continues without a backup");
             None
         }
     }

@@ -95,7 +95,7 @@ async fn run(inner: &Inner, work: Work) {
     let (left, error) = exchange.run(work, failures).await;
     let delivered = exchange.delivered;
     if exchange.refused {
-        tracing::info!(server = %server.name, "no batches there: asking for ranges");
+        tracing::info!(server = %server.name, "the server has no batches: requesting ranges");
         server.set_no_batches();
         return hand_back(inner, left, avoid, None, priority, None);
     }
@@ -243,7 +243,7 @@ impl Exchange<'_> {
                 stand_back(self.inner, &mut answer, || hurry.load(Ordering::Relaxed)).await?;
             }
             let Some(bytes) = answer.next().await? else {
-                return Err(FetchError::Wrong("a body that ends early"));
+                return Err(FetchError::Wrong("the body ends early"));
             };
             Counters::add(&self.inner.counters.bytes, bytes.len() as u64);
             for taken in cutter.feed(&bytes) {
@@ -263,7 +263,7 @@ impl Exchange<'_> {
         answer.check_status()?;
         match answer.len() {
             Some(len) if len != cutter.span().end => {
-                Err(FetchError::Wrong("another length than asked for"))
+                Err(FetchError::Wrong("the length differs from the request"))
             }
             _ => Ok(()),
         }

@@ -61,7 +61,7 @@ pub fn reserve_descriptors(count: u64) {
         return;
     };
     if let Err(error) = rustix::io::fcntl_dupfd_cloexec(&any, last) {
-        tracing::debug!(%error, "the table of descriptors grows step by step");
+        tracing::debug!(%error, "cannot reserve descriptors: their table grows on demand");
     }
 }
 

@@ -97,7 +97,7 @@ impl Marks {
                 Err(errno) => last = errno,
             }
         }
-        Err(("it keeps no extended attributes", last))
+        Err(("it does not store extended attributes", last))
     }
 
     /// True if the marks are stored as `user.` attributes.

@@ -221,7 +221,8 @@ impl Superblock {
         for section in &self.sections {
             let what = section.id.name();
             if section.offset != end {
-                let what = format!("section {what} does not start where the last part ends");
+                let what =
+                    format!("section {what} does not start at the end of the preceding part");
                 return Err(FormatError::corrupt(
                     NAME,
                     SECTION_TABLE_OFFSET as u64,
@@ -276,7 +277,9 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>> {
             continue;
         }
         if ended || code <= last || u32_at(bytes, at + 4) != 0 {
-            return fail(format!("section row {row} is out of order or not tidy"));
+            return fail(format!(
+                "section row {row} is out of order or not canonical"
+            ));
         }
         last = code;
         let Some(id) = SectionId::ALL.into_iter().find(|id| id.code() == code) else {

@@ -16,7 +16,7 @@ fn small_layer() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// Open and check everything; `Ok` only if all is well.
+/// Opens and checks everything; `Ok` only without faults.
 fn verdict(bytes: Vec<u8>) -> layerfmt::error::Result<()> {
     let layer = Arc::new(Layer::from_vec(bytes)?);
     check(&layer, &LayerSet::default(), |_| ()).map(|_| ())

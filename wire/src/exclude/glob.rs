@@ -136,7 +136,7 @@ fn part(name: &str) -> Result<Part, String> {
             }
             '{' | '}' => {
                 return Err(format!(
-                    "'{letter}' has no meaning here: write one pattern for each name, or \
+                    "'{letter}' is not supported here: write one pattern for each name, or \
                      \"\\{letter}\" for the character itself"
                 ));
             }

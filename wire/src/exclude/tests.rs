@@ -228,7 +228,7 @@ fn wrong_patterns_are_named() {
     for text in [
         "/", "!", "!/", "//", "a//b", "../x", "a/./b", "[z-a]", "x\\", "[", "[]", "[a\\",
     ] {
-        assert!(error(text).contains("is no pattern"), "{text}");
+        assert!(error(text).contains("is not a pattern"), "{text}");
     }
     assert!(error("{a,b}").contains("one pattern for each name"));
     assert!(error(&"x".repeat(5000)).contains("longer"));

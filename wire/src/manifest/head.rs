@@ -72,7 +72,7 @@ impl Head {
         check(
             "head",
             self.previous.is_some() == (self.revision > 1),
-            "previous: every head but the first has one",
+            "previous: every head except the first has one",
         )?;
         let fits = usize::try_from(self.manifest.len).is_ok_and(|len| len <= MANIFEST_LEN_MAX);
         check("head", fits, "manifest.len: larger than a manifest may be")?;

@@ -111,12 +111,12 @@ impl fmt::Display for TrustError {
             } => write!(
                 f,
                 "{signed} is signed by {fingerprint}, which no trusted key allows; if this key is \
-                 right, add it (bakery key add) or renew the client's allowed_signers"
+                 correct, add it (bakery key add) or renew the client's allowed_signers"
             ),
             TrustError::RevokedKey { name } => write!(
                 f,
-                "signed by key '{name}', which is revoked; the bakery must sign anew \
-                 (bakery key rotate)"
+                "signed by key '{name}', which is revoked; the bakery must sign again (bakery key \
+                 rotate)"
             ),
             TrustError::KeyNotValid {
                 name,
@@ -124,8 +124,8 @@ impl fmt::Display for TrustError {
                 now,
             } => write!(
                 f,
-                "signed at {issued_at} by key '{name}' outside the times it is good for \
-                 (now {now}); check the clock, or sign anew (bakery key rotate)"
+                "signed at {issued_at} by key '{name}' outside its validity period (now {now}); \
+                 check the clock, or sign again (bakery key rotate)"
             ),
             TrustError::Expired {
                 record,

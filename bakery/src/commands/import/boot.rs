@@ -86,7 +86,7 @@ impl Boot {
         if !left_out.is_empty() {
             writeln!(
                 out,
-                "left out   {}: for the medium's own initrd",
+                "excluded   {}: for the medium's own initramfs",
                 left_out.join(" ")
             )?;
         }

@@ -74,7 +74,8 @@ impl Read for Regular {
         };
         let count = file.read_at(buffer, offset + self.done)?;
         if count == 0 {
-            let problem = "it became shorter while it was read; bake from a tree that stands still";
+            let problem =
+                "it was truncated while it was read; bake from a tree that does not change";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         self.done += count as u64;

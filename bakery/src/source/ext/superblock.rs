@@ -66,7 +66,7 @@ impl Superblock {
         if incompatible & !KNOWN != 0 {
             let features = incompatible & !KNOWN;
             let problem = format!(
-                "it uses features that are not read ({features:#x}); mount it read-only and name the directory"
+                "it uses unsupported features ({features:#x}); mount it read-only and name the directory"
             );
             return Err(unknown(problem));
         }

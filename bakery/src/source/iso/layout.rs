@@ -92,7 +92,7 @@ fn debian(names: &[String], order: Option<&str>) -> Result<Vec<String>, String> 
             .collect();
         return match listed.iter().find(|name| !names.contains(name)) {
             Some(missing) => Err(format!(
-                "{DEBIAN_ORDER} names {missing}, which is not there"
+                "{DEBIAN_ORDER} names {missing}, which does not exist"
             )),
             None => Ok(listed),
         };
@@ -119,7 +119,7 @@ fn casper(names: &[String], topmost: Option<&str>) -> Result<Vec<String>, String
         let name = topmost.strip_suffix(CASPER_KIND).unwrap_or(topmost);
         if !systems.contains(&name) {
             return Err(format!(
-                "its menu names casper/{topmost}, which is not there"
+                "its menu names casper/{topmost}, which does not exist"
             ));
         }
         return Ok(chain(&systems, name));

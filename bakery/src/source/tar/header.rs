@@ -24,7 +24,7 @@ pub(crate) enum HeaderError {
 impl std::fmt::Display for HeaderError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            HeaderError::Checksum => f.write_str("this is no tar header (wrong checksum)"),
+            HeaderError::Checksum => f.write_str("not a tar header: bad checksum"),
             HeaderError::Number(field) => write!(f, "the header's {field} is not a number"),
         }
     }

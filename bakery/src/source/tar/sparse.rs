@@ -17,7 +17,7 @@ pub(crate) fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), Str
         }
         let natural = |field| header::number(field).and_then(|number| u64::try_from(number).ok());
         let piece = natural(offset).zip(natural(len));
-        pieces.push(piece.ok_or("the sparse map holds what is no number")?);
+        pieces.push(piece.ok_or("the sparse map contains a value that is not a number")?);
     }
     bounded(pieces.len())
 }
@@ -39,7 +39,7 @@ pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String>
     if let Some(count) = records.piece_count
         && u64::try_from(pairs.len()) != Ok(count)
     {
-        return Err("the sparse map is not as long as GNU.sparse.numblocks says".to_owned());
+        return Err("the length of the sparse map differs from GNU.sparse.numblocks".to_owned());
     }
     Ok(pairs.iter().map(|[offset, len]| (*offset, *len)).collect())
 }
@@ -59,13 +59,13 @@ impl LeadingMap {
         for &byte in block {
             if byte != b'\n' {
                 if self.line.len() == 20 {
-                    return Err("the sparse map holds what is no number".to_owned());
+                    return Err("the sparse map contains a value that is not a number".to_owned());
                 }
                 self.line.push(byte);
                 continue;
             }
             let number = pax::natural(&self.line).ok().flatten();
-            let number = number.ok_or("the sparse map holds what is no number")?;
+            let number = number.ok_or("the sparse map contains a value that is not a number")?;
             self.line.clear();
             match self.count {
                 None => {
@@ -101,7 +101,7 @@ pub(crate) fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<S
         let piece_end = offset
             .checked_add(len)
             .filter(|piece_end| *piece_end <= size);
-        let piece_end = piece_end.ok_or("the sparse map goes beyond the end of the file")?;
+        let piece_end = piece_end.ok_or("the sparse map exceeds the end of the file")?;
         if offset < end {
             return Err("the sparse map's pieces overlap or are out of order".to_owned());
         }

@@ -117,7 +117,7 @@ impl<R: Read> Stream<R> {
         self.offset += count as u64;
         if self.offset > self.len_max {
             let problem = format!(
-                "it expands to more than {} bytes; raise the limit if it is meant to",
+                "it expands to more than {} bytes; raise the limit if this is intended",
                 self.len_max
             );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));

@@ -70,7 +70,7 @@ fn choice(question: &str) -> anyhow::Result<Answer> {
             Some("a") => return Ok(Answer::All),
             Some("q") | None => return Ok(Answer::Quit),
             _ => eprint(
-                "y: send it; n: do not; a: send it and all that follow; q: send what was chosen so far\n",
+                "y: send it; n: skip it; a: send it and all following; q: send the changes chosen so far\n",
             ),
         }
     }

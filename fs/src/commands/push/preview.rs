@@ -36,7 +36,7 @@ pub(super) fn run(push: &Push<'_>) -> anyhow::Result<ExitCode> {
             Err(error) if error.downcast_ref::<PushError>().is_none() => return Err(error),
             Err(error) => {
                 told::warn(&format!(
-                    "the server cannot be asked ({error:#}): this is what the marks in {} tell",
+                    "the server cannot be reached ({error:#}): this list follows the marks in {}",
                     push.upper.display()
                 ));
                 None
@@ -155,6 +155,9 @@ fn write_text(out: &mut dyn Write, preview: &Preview) -> io::Result<()> {
     )?;
     match &preview.compared_with {
         Some(revision) => writeln!(out, "compared by the server with {revision}"),
-        None => writeln!(out, "no server was asked: the marks in the upper tell"),
+        None => writeln!(
+            out,
+            "no server was asked: this list follows the marks in the upper"
+        ),
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn report(
         Some(Ending::Unchanged { revision, .. }) => {
             writeln!(
                 out,
-                "{job} changes nothing: revision {revision} has all of it"
+                "{job} changes nothing: revision {revision} has all changes"
             )?;
         }
         Some(Ending::Failed { error }) => writeln!(out, "{job} failed: {error}")?,
@@ -98,14 +98,14 @@ pub(super) fn complain(args: &Args, tally: &Tally) {
     if tally.skipped > 0 {
         let _ = writeln!(
             errors,
-            "{} entries were left out: vanished meanwhile, sockets, or other file systems",
+            "{} entries were skipped: they disappeared meanwhile, or are sockets or other file systems",
             tally.skipped
         );
     }
     if tally.changed > 0 {
         let _ = writeln!(
             errors,
-            "{} files became shorter while they were read: push again for their last state",
+            "{} files were truncated while they were read: push again to send their last state",
             tally.changed
         );
     }
