@@ -15,10 +15,9 @@ use crate::keys::Keys;
 use crate::publish::Publisher;
 use crate::store::Store;
 
-/// Bake, keep and serve layers
+/// Bake, store and serve layers
 ///
-/// Exit codes: 0 done; 1 the answer is "no" (verification failed, conflicts found);
-/// 2 could not do it.
+/// Exit codes: 0 success; 1 a negative answer (verification failed, conflicts found); 2 failure.
 #[derive(Debug, Parser)]
 #[command(name = "bakery", version, max_term_width = 100)]
 pub struct Cli {
@@ -42,7 +41,7 @@ pub struct Globals {
     /// The bakery's keys; beside a local store by default, as STORE.keys
     #[arg(long, global = true, env = "BAKERY_KEYS", value_name = "DIR")]
     pub keys: Option<PathBuf>,
-    /// Say more on standard error (twice: debugging)
+    /// Print more on standard error (twice: debugging)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Print no progress, notes and summaries of files written, only results and errors

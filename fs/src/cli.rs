@@ -9,11 +9,11 @@ use crate::commands;
 
 /// Mount layers, locally or over the network
 ///
-/// Exit codes: 0 done; 1 the answer is "no"; 2 could not do it.
+/// Exit codes: 0 success; 1 a negative answer; 2 failure.
 #[derive(Debug, Parser)]
 #[command(name = "layerfs", version, max_term_width = 100)]
 pub struct Cli {
-    /// Say more on standard error (twice: debugging)
+    /// Print more on standard error (twice: debugging)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// The command to run.
@@ -26,28 +26,28 @@ pub struct Cli {
 pub enum Command {
     /// Mount a stack of layers, with a writable upper if one is given
     Mount(MountArgs),
-    /// Unmount, and return when the daemon is done with the upper
+    /// Unmount, and return when the daemon has released the upper
     Umount(UmountArgs),
-    /// Send what was changed on this machine to the bakery
+    /// Send the changes of this machine to the bakery
     ///
     /// Streams the upper directory through ssh and returns with the job's number as soon as the
-    /// server has it safely. Baking and publishing happen there; every machine that boots next
-    /// sees the result.
+    /// server has stored it safely. The server bakes and publishes it; every machine that boots
+    /// next gets the result.
     Push(commands::push::Args),
-    /// Show what a mount is made of and what it has done
+    /// Show the layers and the counters of a mount
     Status(StatusArgs),
-    /// Show which pages of which files this boot touched first
+    /// Show the first accesses of this boot: files and pages
     Trace(commands::remote::TraceArgs),
-    /// Send that to the server, which makes the next boots faster with it
+    /// Send this boot's trace to the server, which uses it to speed up later boots
     PushTrace(commands::remote::PushTraceArgs),
-    /// Show how long this boot took and what it cost
+    /// Show the duration and the costs of this boot
     ///
-    /// The time from the kernel's start until systemd reached the unit that ends a boot, and what the mount
-    /// had fetched when this was asked: ask early, as the service layerfs-boot-report does. Without systemd
-    /// it is the time until now. With --send the server gets it, and the boot's trace; `bakery log` shows the
-    /// median of each revision.
+    /// The time from the kernel's start until systemd reached the unit that ends a boot, and the
+    /// counters of the mount at the time of this command: run it early, as the service
+    /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
+    /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::Args),
-    /// Read what the boot pack has into the page cache, ahead of the boot (run by the initramfs)
+    /// Read the boot pack's pages into the page cache during the boot (run by the initramfs)
     Warm(commands::warm::Args),
     /// Unpack the drivers that an initramfs keeps packed (run by the initramfs)
     Unpack(commands::unpack::Args),
@@ -61,7 +61,7 @@ pub struct MountArgs {
     #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
     pub places: Vec<String>,
     /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
-    /// passthrough, volatile, chunk-cache=64M, threads=N (else one per processor, 2 to 16),
+    /// passthrough, volatile, chunk-cache=64M, threads=N (default: one per processor, 2 to 16),
     /// wait=10, log=FILE, nosuid, nodev, …
     #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
     pub options: Vec<String>,
@@ -77,7 +77,7 @@ pub struct MountArgs {
     /// Mount in this mount namespace (a file of /proc/PID/ns): mount -N
     #[arg(long, hide = true)]
     pub namespace: Option<PathBuf>,
-    /// Started by another layerfs that waits for word on standard output
+    /// Started by another layerfs that waits for a message on standard output
     #[arg(long, hide = true)]
     pub supervised: bool,
 }
@@ -85,9 +85,9 @@ pub struct MountArgs {
 /// Arguments of `layerfs umount`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UmountArgs {
-    /// Where it is mounted
+    /// The mount point
     pub mountpoint: PathBuf,
-    /// Detach now, end when nobody uses it any more
+    /// Detach now, and end when nothing uses the mount any more
     #[arg(short, long)]
     pub lazy: bool,
     /// Seconds to wait for the daemon to end
@@ -98,7 +98,7 @@ pub struct UmountArgs {
 /// Arguments of `layerfs status`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StatusArgs {
-    /// Where it is mounted
+    /// The mount point
     pub mountpoint: PathBuf,
     /// Print the result as JSON
     #[arg(long)]

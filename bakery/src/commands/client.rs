@@ -51,7 +51,7 @@ pub struct Choice {
     /// The static client [default: layerfs-static beside this program]
     #[arg(long, value_name = "FILE", env = "LAYERFS_STATIC")]
     pub layerfs: Option<PathBuf>,
-    /// Put no key to push with into the system: everybody who can read the system can read the key
+    /// Add no push key to the system: everybody who can read the system can read the key
     #[arg(long)]
     pub no_push_key: bool,
     /// The file of keys that may push

@@ -13,20 +13,20 @@ use crate::cli::Globals;
 use crate::commands::{history_compact, layers};
 use crate::{output, progress};
 
-/// Make one layer of many: in a history, or of layer files
+/// Merge layers into one: in a history, or of layer files
 ///
-/// Chunks that are still visible are copied as they are. The result is published (or, with
-/// --output, kept) only if it shows the same tree. Older revisions keep their layers.
+/// Visible chunks are copied unchanged. The result is published (or, with --output, kept) only if
+/// it shows the same tree. Older revisions keep their layers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A history, and perhaps REV..REV: the layers that came after the first revision, up to the
-    /// second. With --output: layer files, lowest first
+    /// A history, and optionally REV..REV: the layers after the first revision, up to the second.
+    /// With --output: layer files, lowest first
     #[arg(required = true, value_name = "SYSTEM[/PROFILE] [REV..REV] | LAYER")]
     pub layers: Vec<PathBuf>,
     /// Compact layer files into this one, instead of a history
     #[arg(short, long, value_name = "LAYER")]
     pub output: Option<PathBuf>,
-    /// Compress everything anew at the highest level: slow and small
+    /// Compress everything again at the highest level: slow and small
     #[arg(long)]
     pub recompress: bool,
     /// Options for a history.

@@ -10,7 +10,7 @@ use crate::graft::{Change, changes};
 use crate::history::Revision;
 use crate::output;
 
-/// List the paths in which two revisions differ
+/// List the differing paths of two revisions
 ///
 /// Exit code 0: they are equal; 1: they differ.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
     /// The first revision
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     from: RevisionName,
-    /// The other; without it, the newest of the same history
+    /// The second revision; by default the newest of the same history
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: Option<RevisionName>,
     /// Show the lines that differ in this file, or in all files below this directory (repeatable)

@@ -11,8 +11,8 @@ use crate::output;
 
 /// Print a dnsmasq configuration that boots clients from this server
 ///
-/// By default as a proxy: the network's own DHCP server stays and gives the addresses. Put
-/// undionly.kpxe and ipxe.efi (Debian package ipxe) into the TFTP directory.
+/// By default as a proxy: the network's own DHCP server assigns the addresses. Put undionly.kpxe
+/// and ipxe.efi (Debian package ipxe) into the TFTP directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// URL of `bakery serve` for clients, such as http://10.0.0.1:8080
@@ -21,10 +21,10 @@ pub struct Args {
     /// The network, as proxy
     #[arg(long, value_name = "ADDRESS", required_unless_present = "range")]
     network: Option<Ipv4Addr>,
-    /// Give addresses ourselves: FIRST,LAST
+    /// Assign addresses from this range: FIRST,LAST
     #[arg(long, value_name = "FIRST,LAST", value_parser = range, conflicts_with = "network")]
     range: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Where undionly.kpxe and ipxe.efi are
+    /// The directory of undionly.kpxe and ipxe.efi
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
     tftp_root: String,
 }

@@ -9,8 +9,9 @@ use crate::output;
 
 /// Print one line for every object of a layer or a stack
 ///
-/// PATH TYPE MODE UID:GID MTIME SIZE|TARGET|DEVICE and, where there are such, DIGEST, =FIRST PATH, opaque, XATTR=VALUE.
-/// One layer is printed as it is, whiteouts included; several, or a revision, as the tree they show.
+/// PATH TYPE MODE UID:GID MTIME SIZE|TARGET|DEVICE and, if present, DIGEST, =FIRST PATH, opaque,
+/// XATTR=VALUE. One layer is printed unchanged, whiteouts included; several layers, or a revision,
+/// as the tree they show.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The layers, lowest first; or one revision of the store

@@ -10,9 +10,9 @@ use crate::clock;
 use crate::output;
 use crate::sweep::{Policy, sweep};
 
-/// Delete what no retained revision reaches
+/// Delete objects that no retained revision reaches
 ///
-/// Retained are the newest revisions of every history, tagged ones, and what profiles stand on.
+/// Retained are the newest revisions of every history, tagged revisions, and the bases of profiles.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Number of revisions of every history to retain
@@ -21,10 +21,10 @@ pub struct Args {
     /// Retain this revision too
     #[arg(long, value_name = "SYSTEM[/PROFILE]@REV")]
     keep: Vec<RevisionName>,
-    /// Objects younger than this stay: 90m, 24h, 7d
+    /// Keep objects younger than this: 90m, 24h, 7d
     #[arg(long, default_value = "24h", value_name = "AGE", value_parser = clock::age)]
     grace: Duration,
-    /// Only say what would be deleted
+    /// Only print the objects that would be deleted
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

@@ -19,7 +19,7 @@ pub struct Args {
     /// Only if the stack is longer than --layers-max or a layer is mostly hidden
     #[arg(long)]
     if_needed: bool,
-    /// With --if-needed: longest stack that is left alone
+    /// With --if-needed: longest stack that is not compacted
     #[arg(long, default_value_t = CompactPolicy::default().layers_max, value_name = "COUNT")]
     layers_max: usize,
     /// With --if-needed: least part of a layer's bytes that must be visible, percent

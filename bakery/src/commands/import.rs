@@ -26,12 +26,12 @@ use crate::publish::Import;
 use crate::source::iso::Parameters;
 use crate::system_check::require_system;
 
-/// Take a whole system into the store as the next revision of a history
+/// Import a whole system as the next revision of a history
 ///
-/// From a live ISO its kernel, its initrd and the parameters of its boot menu are taken too, unless
-/// others are named. A medium whose system is in several packed parts becomes a revision of as many
-/// layers. Logs, caches, leases, sockets and what identifies one machine stay out (`bakery bake
-/// --help` tells more about patterns).
+/// From a live ISO its kernel, its initramfs and the parameters of its boot menu are imported too,
+/// unless others are given. A medium with several packed parts becomes a revision with as many
+/// layers. Logs, caches, leases, sockets and the identity of one machine are excluded (`bakery bake
+/// --help` describes patterns).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The history: SYSTEM or SYSTEM/PROFILE
@@ -49,20 +49,19 @@ pub struct Args {
     /// Kernel parameters (default: those of the medium's boot menu that make sense without the medium)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
-    /// Publish it even if it is empty, or has no /usr or no init
+    /// Publish the tree even if it is empty, or has no /usr or no init
     #[arg(long, visible_alias = "allow-empty")]
     pub no_check: bool,
-    /// Take everything: no default excludes
+    /// Import everything: no default excludes
     #[arg(long)]
     pub no_default_excludes: bool,
-    /// Leave etc/fstab and etc/crypttab as they are: do not mask the lines that wait for a disk of the machine
-    /// that was imported
+    /// Do not mask lines of etc/fstab and etc/crypttab that wait for a disk of the imported machine
     #[arg(long)]
     pub keep_fstab: bool,
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
-    /// Put the client into the system too, as the next revision: `bakery client`
+    /// Add the client to the system too, as the next revision: `bakery client`
     #[arg(long)]
     pub with_client: bool,
     /// The client to install.

@@ -19,18 +19,18 @@ use crate::store::{Key, Store};
 
 /// Build the initramfs of a system from its own tree
 ///
-/// Takes the kernel's network drivers with their firmware, a static layerfs, a static busybox
+/// Contains the kernel's network drivers with their firmware, a static layerfs, a static busybox
 /// and our /init; see docs/BOOT.md for the kernel parameters. A system of the store gets a new
 /// revision with the kernel and this initramfs; with --output they are only written to files.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The system, of which the newest revision is taken, or one revision
+    /// The system (its newest revision), or one revision
     #[arg(
         value_name = "SYSTEM[/PROFILE][@REV]",
         required_unless_present = "from_dir"
     )]
     system: Option<RevisionName>,
-    /// Take the tree in this directory instead; needs --output
+    /// Use the tree in this directory instead; needs --output
     #[arg(
         long,
         value_name = "DIR",
@@ -55,16 +55,16 @@ pub struct Choice {
     /// Further kernel modules, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "MODULES")]
     modules: Vec<String>,
-    /// Leave out disk drivers and file systems (no upper, cache or backup on a disk)
+    /// Omit disk drivers and file systems (no upper, cache or backup on a disk)
     #[arg(long)]
     no_storage: bool,
-    /// Leave out firmware
+    /// Omit firmware
     #[arg(long)]
     no_firmware: bool,
-    /// Kernel release, when the tree has several [default: the newest]
+    /// Kernel release, if the tree has several [default: the newest]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
-    /// The kernel image [default: the tree's, else the one that was imported with it]
+    /// The kernel image [default: the tree's, else the imported one]
     #[arg(long, value_name = "FILE")]
     kernel_image: Option<PathBuf>,
     /// The static client [default: layerfs-static beside this program]
@@ -73,7 +73,7 @@ pub struct Choice {
     /// A static busybox [default: the tree's, else this host's]
     #[arg(long, value_name = "FILE")]
     busybox: Option<PathBuf>,
-    /// The keys that clients shall trust [default: the store's]
+    /// The keys that clients trust [default: the store's]
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
     /// zstd level, 0 = no compression

@@ -17,24 +17,24 @@ pub struct Input {
     /// A directory, a tar archive (plain or zstd), a live ISO, a squashfs, EROFS or ext4 image, or
     /// the image of a disk; - reads a tar archive from standard input
     pub source: PathBuf,
-    /// Leave out what fits PATTERN (repeatable); a leading ! takes back
+    /// Exclude paths that match PATTERN (repeatable); a leading ! includes them again
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     pub exclude: Vec<String>,
-    /// Leave out what fits the patterns in FILE, one a line (repeatable)
+    /// Exclude paths that match the patterns in FILE, one a line (repeatable)
     #[arg(long, value_name = "FILE")]
     pub exclude_from: Vec<PathBuf>,
-    /// The file inside an ISO that is the system (default: where ALT, Debian, Ubuntu, Fedora, KIWI,
-    /// Void and Arch have it)
+    /// The file inside an ISO that contains the system (default: its place on media of ALT, Debian,
+    /// Ubuntu, Fedora, KIWI, Void and Arch)
     #[arg(long, value_name = "NAME")]
     pub member: Option<String>,
-    /// The partition of a disk image that is the system, as the kernel numbers it (default: the
-    /// only one that can be meant)
+    /// The partition of a disk image that contains the system, in the kernel's numbering (default:
+    /// the only suitable one)
     #[arg(long, value_name = "NUMBER")]
     pub partition: Option<u32>,
-    /// Go into other file systems mounted inside a directory
+    /// Include other file systems mounted inside a directory
     #[arg(long)]
     pub cross_file_systems: bool,
-    /// Directory for images inside images while they are read
+    /// Directory for temporary copies of images inside images
     #[arg(long, value_name = "DIR", env = "TMPDIR")]
     pub temporary: Option<PathBuf>,
     /// Refuse archives that expand to more than this many bytes

@@ -13,9 +13,9 @@ use crate::cli::Globals;
 use crate::commands::layers::{self, Named};
 use crate::output;
 
-/// Say what a layer is: its name, sizes, contents and where it comes from
+/// Describe a layer: its name, sizes, contents and origin
 ///
-/// Of a revision, its merged index is described: the tree that clients see.
+/// For a revision it describes the merged index: the tree that clients see.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A layer, merged index or pack; or a revision of the store

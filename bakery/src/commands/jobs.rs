@@ -15,10 +15,10 @@ use crate::clock;
 use crate::jobs::{Ending, Job, Progress, Request, Spool, State, warnings};
 use crate::output;
 
-/// List jobs, or show one: what was pushed, how far it is, how it ended
+/// List jobs, or show one: its changes, progress and result
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The job; all of them if left out
+    /// The job (default: all)
     id: Option<Ulid>,
     /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]

@@ -16,7 +16,7 @@ use crate::output;
 use crate::publish::Publisher;
 use crate::store::Store;
 
-/// Say which keys may publish which systems
+/// Manage the keys that may publish systems
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -32,7 +32,7 @@ enum Verb {
     List,
     /// Print the newest keyset as an allowed_signers file for `ssh-keygen -Y verify`
     Export,
-    /// Let another key publish
+    /// Allow another key to publish
     Add {
         /// Name of the key
         name: String,
@@ -48,32 +48,34 @@ enum Verb {
             value_name = "PATTERN,…"
         )]
         systems: Vec<String>,
-        /// When it ends, in seconds since 1970
+        /// End of its validity, in seconds since 1970
         #[arg(long, value_name = "TIME")]
         valid_before: Option<u64>,
     },
-    /// Withdraw a key: no head it signed counts any more
+    /// Withdraw a key: heads it signed become invalid
     Revoke {
         /// Name of the key
         name: String,
     },
-    /// Replace our own key: the new one signs every history anew, then the old one ends
+    /// Replace our own key: the new one signs every history again, then the old one is withdrawn
     Rotate {
         #[command(flatten)]
         wording: Wording,
     },
     /// Replace the root key: the old one names the new one, which signs keysets from now on
     ///
-    /// Clients that trust the old key follow the chain of keysets. What `bakery initrd` makes from now on trusts the new
-    /// key alone. The old root key must be at hand (--root-key).
+    /// Clients that trust the old key follow the chain of keysets. An initramfs that `bakery
+    /// initrd` makes from now on trusts only the new key. The old root key is necessary
+    /// (--root-key).
     RotateRoot {
-        /// The new root key: a private key, or the .pub file of one that an agent holds; by default one is made
+        /// The new root key: a private key, or the .pub file of one in an agent [default: makes
+        /// one]
         #[arg(long, value_name = "FILE")]
         new: Option<PathBuf>,
     },
-    /// Sign the newest revision of histories anew with our own key
+    /// Sign the newest revision of histories again with our own key
     ///
-    /// Look at it first (bakery diff): whoever had the old key may have published it.
+    /// Inspect it first (bakery diff): the thief of the old key may have published it.
     Resign {
         /// The histories to sign
         #[arg(required = true, value_name = "SYSTEM[/PROFILE]")]
@@ -81,18 +83,19 @@ enum Verb {
         #[command(flatten)]
         wording: Wording,
     },
-    /// Say how long heads are good for, or ask
+    /// Set or print the lifetime of heads
     ///
-    /// A client whose clock is right refuses a head that has ended, so nobody can show it an old system for long. The
-    /// heads must then be renewed in time: `bakery watch` does so, or `bakery key renew` from a timer.
+    /// A client with a correct clock refuses an expired head, so nobody can replay an old system
+    /// for long. Heads must then be renewed in time, by `bakery watch` or by `bakery key renew`
+    /// from a timer.
     Lifetime {
-        /// 30d, 12h, or never; none prints the setting
+        /// 30d, 12h, or never; without it the setting is printed
         #[arg(value_name = "AGE")]
         lifetime: Option<String>,
     },
-    /// Publish anew what has half of its lifetime behind it, with the same contents
+    /// Renew heads after half of their lifetime, with the same contents
     Renew {
-        /// The histories; all by default
+        /// The histories [default: all]
         #[arg(value_name = "SYSTEM[/PROFILE]")]
         names: Vec<ProfileName>,
         #[command(flatten)]

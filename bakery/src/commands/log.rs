@@ -23,16 +23,16 @@ pub struct Args {
     /// The history to show
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
-    /// Only revisions that changed this path, or something below it
+    /// Only revisions that changed this path, or a path below it
     #[arg(long, value_name = "PATH")]
     path: Option<OsString>,
-    /// Only revisions whose author, or whose key that pushed, has TEXT in the name, large or small letters
+    /// Only revisions whose author or push key contains TEXT, ignoring case
     #[arg(long, value_name = "TEXT")]
     author: Option<String>,
-    /// At most so many
+    /// Maximum number of revisions
     #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
     count: usize,
-    /// The spool, where `bakery serve --spool` keeps what boots report: adds the median boot time
+    /// The spool in which `bakery serve --spool` stores boot reports: adds the median boot time
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
 }

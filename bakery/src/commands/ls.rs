@@ -15,7 +15,7 @@ use crate::output;
 
 /// List a directory of a revision
 ///
-/// One line an entry: MODE LINKS UID:GID SIZE TIME NAME [-> TARGET]. Of a file, its own line.
+/// One line an entry: MODE LINKS UID:GID SIZE TIME NAME [-> TARGET]. For a file, its own line.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The directory; a revision alone means its root

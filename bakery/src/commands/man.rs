@@ -8,10 +8,10 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Globals};
 
-/// Write the manual pages, one per verb
+/// Write the manual pages, one per command
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Directory to write them to; it is made when missing
+    /// Output directory; created if missing
     pub directory: PathBuf,
 }
 

@@ -10,25 +10,25 @@ use crate::output;
 use crate::pack::PackError;
 use crate::pack::publish::{Report, Sources, publish};
 
-/// Make the next boots faster with what earlier boots touched
+/// Speed up later boots with traces of earlier ones
 ///
-/// Merges the boot traces that clients sent, puts what they touch first into a boot pack, and publishes
-/// the newest revision anew with it. Does nothing while the pack there is has most of it; so it can be
-/// run by a timer.
+/// Merges the boot traces from clients, stores their pages in a boot pack, and publishes the newest
+/// revision again with it. Does nothing if the existing pack has most of these pages, so a timer
+/// can run it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The system or profile: SYSTEM[/PROFILE]
     pub system: ProfileName,
-    /// The spool where `bakery serve --spool` keeps the traces
+    /// The spool in which `bakery serve --spool` stores the traces
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     pub spool: Option<PathBuf>,
-    /// A trace in a file (`layerfs trace -o FILE`); may be given more than once
+    /// A trace in a file (`layerfs trace -o FILE`) (repeatable)
     #[arg(long, value_name = "FILE")]
     pub trace: Vec<PathBuf>,
-    /// Pack the pages that at least this share of the boots touched, percent
+    /// Pack the pages that at least this percentage of the boots read
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub share: u32,
-    /// Build it even if the pack there is good enough
+    /// Build the pack even if the existing one is sufficient
     #[arg(long)]
     pub force: bool,
 }

@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Make a profile that stands on a revision
+    /// Make a profile that is based on a revision
     Add {
         /// The new profile
         #[arg(value_name = "SYSTEM/PROFILE")]
@@ -34,10 +34,10 @@ enum Verb {
     },
     /// List all histories and their newest revisions
     List {
-        /// Only of this system
+        /// Only histories of this system
         system: Option<String>,
     },
-    /// Close a history; `gc` may then sweep what only it uses
+    /// Close a history; `gc` may then sweep the objects that only it uses
     Remove {
         /// The profile to change
         #[arg(value_name = "SYSTEM/PROFILE")]

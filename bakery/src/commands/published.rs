@@ -15,13 +15,13 @@ use crate::publish::{Preview, Publisher};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(multiple = false)]
 pub struct Conflicts {
-    /// On conflict keep what the target has
+    /// On conflict keep the target's side
     #[arg(long)]
     ours: bool,
-    /// On conflict take what the layer has
+    /// On conflict take the layer's side
     #[arg(long)]
     theirs: bool,
-    /// Put the layer on top as it is, without looking for conflicts
+    /// Put the layer on top unchanged, without looking for conflicts
     #[arg(long)]
     force: bool,
 }
@@ -41,7 +41,7 @@ impl Conflicts {
 /// Option to print the changes without publishing them
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct DryRun {
-    /// Publish nothing; say what would be published
+    /// Publish nothing; print the changes that would be published
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

@@ -9,29 +9,30 @@ use crate::cli::{ANSWER_NO, Globals};
 use crate::output;
 use crate::purge::{self, Deleted, Purged, Request};
 
-/// Take a path out of history, as if it had never been published: a secret above all
+/// Remove a path from history, for example a secret
 ///
-/// Every layer with the path is written anew without it, and every revision that stands on one, of whatever system, gets a new
-/// manifest and head of the same number, signed by our own key. The old objects stay for the machines that run from them; when these
-/// have restarted, `bakery purge --delete` deletes them. A secret that was published is known: change it.
+/// Every layer with the path is written again without it, and every revision on such a layer, of
+/// any system, gets a new manifest and head of the same number, signed by our own key. The old
+/// objects stay for the machines that use them; after these have restarted, `bakery purge --delete`
+/// deletes them. A published secret is known: change it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The system; --all-systems in its place
+    /// The system; or --all-systems
     #[arg(value_name = "SYSTEM", required_unless_present_any = ["all_systems", "delete", "resume"])]
     system: Option<OsString>,
-    /// The paths; a directory goes with all that is below it
+    /// The paths; a directory includes everything below it
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
-    /// Of all systems; every word is a path
+    /// Purge all systems; every argument is a path
     #[arg(long)]
     all_systems: bool,
-    /// Rewrite nothing; say which revisions would be
+    /// Rewrite nothing; print the affected revisions
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Delete the old objects now: what machines have not read of them yet they cannot read any more
+    /// Delete the old objects now: machines that still use them can no longer read their data
     #[arg(long)]
     delete: bool,
-    /// End a purge that was cut short
+    /// Complete an interrupted purge
     #[arg(long, conflicts_with_all = ["system", "all_systems", "dry_run"])]
     resume: bool,
     #[command(flatten)]

@@ -10,14 +10,14 @@ use crate::cli::Globals;
 
 /// Move a profile to another revision of its base
 ///
-/// Its own layers are put on the new base one by one; paths that both changed are listed, and
+/// Its own layers are applied to the new base one by one. Paths that both changed are listed, and
 /// nothing is published (exit code 1). "Ours" is the new base, "theirs" the profile's layer.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The profile to move
     #[arg(value_name = "SYSTEM/PROFILE")]
     profile: ProfileName,
-    /// The revision to stand on; by default the newest of the base
+    /// The new base; by default the newest revision of the base's history
     #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
     onto: Option<RevisionName>,
     #[command(flatten)]

@@ -9,25 +9,25 @@ use crate::history::History;
 use crate::jobs::{Spool, Target, limits};
 use crate::receive::{Receiver, Rights, Shelf};
 
-/// Take one push: the forced command of an authorised key
+/// Accept one push: the forced command of an authorized key
 ///
-/// sshd runs this; `bakery authorize` writes the line that makes it. What the client wants comes
+/// sshd runs this; `bakery authorize` writes the line in authorized_keys. The client's request is
 /// in SSH_ORIGINAL_COMMAND.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where jobs go
+    /// The spool for jobs
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
     /// The key's name
     #[arg(long, value_name = "NAME")]
     key: String,
-    /// The key's fingerprint, which signed revisions name
+    /// The key's fingerprint, for signed revisions
     #[arg(long, value_name = "SHA256:...")]
     fingerprint: Option<String>,
     /// Systems it may push to: SYSTEM, SYSTEM/PROFILE or *, separated by commas
     #[arg(long, value_name = "LIST")]
     systems: Rights,
-    /// Longest upload taken, bytes
+    /// Maximum length of an upload, bytes
     #[arg(long, value_name = "BYTES", default_value_t = limits::BODY_LEN_MAX_DEFAULT)]
     body_max: u64,
 }

@@ -8,10 +8,11 @@ use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
 use crate::cli::Globals;
 
-/// Undo one revision and keep what came after it
+/// Undo one revision and keep later changes
 ///
-/// What the revision changed is taken back in a new revision. Paths that were changed again since are listed, and nothing
-/// is published (exit code 1). "Ours" is the newest revision, "theirs" the tree before the one that is undone.
+/// A new revision undoes the changes. Paths that were changed again since are listed, and nothing
+/// is published (exit code 1). "Ours" is the newest revision, "theirs" the tree before the undone
+/// one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The revision to undo; without a number the newest

@@ -11,7 +11,7 @@ use crate::cli::Globals;
 /// Publish the contents of an older revision as the newest one
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The revision to go back to; without a number, the one before the newest
+    /// The revision to restore; without a number, the one before the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: RevisionName,
     #[command(flatten)]

@@ -32,7 +32,7 @@ pub enum OnConflict {
     Refuse,
     /// Keep what the history has
     Ours,
-    /// Take what was pushed: the later push wins
+    /// Take the pushed side: the later push wins
     Theirs,
 }
 

@@ -13,26 +13,27 @@ use crate::serve::{Bound, Options, limits};
 
 /// Serve the store over HTTP
 ///
-/// Read only: heads, manifests, indexes, layers, boot files and boot menus. Clients verify
+/// Read-only: heads, manifests, indexes, layers, boot files and boot menus. Clients verify
 /// everything against the signed head, so plain HTTP is enough. Ends gracefully on SIGTERM.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Listen here; may be repeated
+    /// Listen on this address (repeatable)
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     listen: Vec<SocketAddr>,
-    /// Take boot traces into this spool and show its jobs
+    /// Store boot traces in this spool and show its jobs
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
     /// URL of this server for clients, for boot menus [default: as in their request]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Seconds a boot menu waits before it starts its first entry; 0 waits for ever
+    /// Seconds before a boot menu starts its first entry; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     menu_timeout: u32,
-    /// Connections at once; more wait
+    /// Maximum number of connections; further ones wait
     #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_DEFAULT)]
     connections: usize,
-    /// Connections of one address, what it opens beyond that is closed [default: half of all, at least 64]
+    /// Maximum number of connections of one address; further ones are closed [default: half of all,
+    /// at least 64]
     #[arg(long, value_name = "COUNT")]
     connections_per_address: Option<usize>,
     /// Threads that send [default: two per processor, at least 4]

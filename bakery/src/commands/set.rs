@@ -16,7 +16,7 @@ pub struct Args {
     /// The history to continue
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
-    /// The kernel parameters, instead of those it has ('' for none)
+    /// The new kernel parameters ('' for none)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, required = true)]
     cmdline: String,
     #[command(flatten)]

@@ -14,15 +14,15 @@ use crate::clock;
 use crate::output;
 use crate::publish::{action_text, pushed_with};
 
-/// Show one revision: its layers, its boot files, who and why
+/// Show one revision: its layers, boot files, author and message
 ///
-/// With --json, the manifest as it is signed, and under `boots` what its boots told, if any did.
+/// With --json, the signed manifest, and its boot reports under `boots`, if any.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The revision; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: RevisionName,
-    /// The spool, where `bakery serve --spool` keeps what boots report: adds the median boot time
+    /// The spool in which `bakery serve --spool` stores boot reports: adds the median boot time
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
 }

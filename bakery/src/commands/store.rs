@@ -7,7 +7,7 @@ use crate::replica::{self, Options, ReadBack};
 use crate::store::{Store, check};
 use crate::{output, progress};
 
-/// Ask a store what it can do, or copy one
+/// Check or copy a store
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -16,23 +16,23 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Probe whether the store keeps what histories stand on: create-if-absent
+    /// Test the operation on which histories depend: create-if-absent
     Check,
     /// Copy a whole store: backup, restore, or move to a bucket
     ///
-    /// Every object is verified on the way. What is there already is not copied again: a copy that was cut short, or is to
-    /// be brought up to date, is continued. Keys are not copied.
+    /// Every object is verified during the copy. Existing objects are not copied again, so the same
+    /// command resumes or updates a copy. Keys are not copied.
     Copy {
         /// The store to copy: a directory or s3://BUCKET[/PREFIX]
         #[arg(value_name = "SRC")]
         from: String,
-        /// Where to: made if it is not there
+        /// The destination; created if missing
         #[arg(value_name = "DST")]
         to: String,
         /// Objects to read back from DST and verify
         #[arg(long, value_enum, default_value_t = ReadBack::New)]
         read_back: ReadBack,
-        /// Overwrite heads and keysets of DST that are others than those of SRC
+        /// Overwrite heads and keysets of DST that differ from those of SRC
         #[arg(long)]
         replace: bool,
     },

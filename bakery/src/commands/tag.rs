@@ -7,7 +7,7 @@ use wire::manifest::RevisionName;
 use crate::cli::Globals;
 use crate::output;
 
-/// Name a revision, so that it is kept; without a name, list the tags of a history
+/// Name a revision, which protects it from gc; without a name, list the tags of a history
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The revision; without a number the newest
@@ -16,7 +16,7 @@ pub struct Args {
     /// The name: of a-z 0-9 . _ -
     #[arg(value_name = "TAG")]
     tag: Option<String>,
-    /// Take the name away instead
+    /// Remove the name instead
     #[arg(long, requires = "tag")]
     delete: bool,
 }

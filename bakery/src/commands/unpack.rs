@@ -15,22 +15,23 @@ use crate::commands::layers::{self, Named};
 use crate::unpack::{Unpacked, Whiteouts, to_directory, to_tar};
 use crate::{output, progress};
 
-/// Write layers or a revision out as a directory or a tar archive
+/// Write layers or a revision as a directory or a tar archive
 ///
-/// Several layers are written as the one tree they show together.
+/// Several layers are written as the tree that they show together.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The layers, lowest first, or one revision of the store; without --output the last word is the place to write to
+    /// The layers, lowest first, or one revision of the store; without --output the last argument
+    /// is the destination
     #[arg(required = true, value_name = "LAYER|SYSTEM[/PROFILE]@REV|PLACE")]
     pub words: Vec<PathBuf>,
     /// A new or empty directory; or a file named .tar, .tar.zst; - writes a tar archive to
     /// standard output
     #[arg(short, long, value_name = "PLACE")]
     pub output: Option<PathBuf>,
-    /// A layer that only gives contents which the others borrow (repeatable)
+    /// A layer that only provides contents for the others (repeatable)
     #[arg(long, value_name = "LAYER")]
     pub base: Vec<PathBuf>,
-    /// Keep whiteouts and opaque marks: write the changes, not the tree they make
+    /// Keep whiteouts and opaque marks: write the changes instead of the resulting tree
     #[arg(long)]
     pub changes: bool,
     /// Form of whiteouts in an archive

@@ -13,10 +13,10 @@ use crate::{output, progress};
 
 /// Check a store, or every byte of layer files
 ///
-/// Without layers: every signature and link of every history of the store, and that everything
-/// retained is there; with --all also every byte, and that every index shows its layers' tree.
-/// Exit code 1 when something is damaged. Contents borrowed from layers that are not named with --base
-/// or as arguments are not compared, and counted.
+/// Without layers: every signature and link of every history of the store, and that all retained
+/// objects exist; with --all also every byte, and that every index shows the tree of its layers.
+/// Exit code 1 if an object is damaged. Contents borrowed from layers that are neither arguments
+/// nor given with --base are counted but not compared.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Read every byte of the store
@@ -25,7 +25,7 @@ pub struct Args {
     /// The layers to verify
     #[arg(value_name = "LAYER")]
     pub layers: Vec<PathBuf>,
-    /// A layer that only gives contents which the others borrow (repeatable)
+    /// A layer that only provides contents for the others (repeatable)
     #[arg(long, value_name = "LAYER")]
     pub base: Vec<PathBuf>,
 }

@@ -11,38 +11,39 @@ use crate::commands::run_job::OnConflict;
 use crate::jobs::Spool;
 use crate::watch::{Options, Policy, Settle};
 
-/// Bake and publish what arrives
+/// Bake and publish pushes
 ///
 /// Takes pushes from the queue, and files dropped as incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the
-/// spool, bakes each against the newest revision and publishes it. Nothing is lost by ending or
-/// killing it: the next one goes on.
+/// spool, bakes each against the newest revision and publishes it. No push is lost when it is
+/// stopped or killed: the next one continues.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
-    /// Bakers at once; jobs of one profile never run side by side
+    /// Maximum number of bakers; jobs of one profile never run in parallel
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     bakers: usize,
-    /// When others published since an upper was made, and both changed a path
+    /// Resolution of paths that others changed since an upper was made
     #[arg(long, value_enum, default_value_t = OnConflict::Theirs)]
     on_conflict: OnConflict,
-    /// A dropped file is taken when unchanged for so long, milliseconds
+    /// Time without changes before a dropped file is taken, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     settle: u64,
-    /// Look for dropped files at least this often, seconds
+    /// Maximum interval of searches for dropped files, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     rescan: u64,
     /// When idle, compact stacks of more layers than this, or with layers that are mostly hidden
     #[arg(long, value_name = "LAYERS")]
     compact_above: Option<usize>,
-    /// When idle, make boot packs of the traces in the spool, once none has come for so many seconds
+    /// When idle, make boot packs of the traces in the spool, once none has arrived for this many
+    /// seconds
     #[arg(long, value_name = "SECONDS")]
     pack_after: Option<u64>,
-    /// Forget ended jobs after so many days
+    /// Delete ended jobs after this many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep: u64,
-    /// End when there is nothing left to do
+    /// Exit when there is nothing left to do
     #[arg(long)]
     once: bool,
 }

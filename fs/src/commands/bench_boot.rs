@@ -24,19 +24,19 @@ const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
 /// Arguments of `layerfs bench-boot`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where the system is mounted
+    /// The mount point of the system
     #[arg(default_value = "/")]
     mountpoint: PathBuf,
     /// The unit that ends the boot
     #[arg(long, default_value = systemd::DEFAULT_UNIT)]
     unit: String,
-    /// Wait until it is reached, at most half an hour
+    /// Wait until the unit is reached, at most half an hour
     #[arg(long)]
     wait: bool,
-    /// Send it to the server, and then the boot's trace
+    /// Send the report to the server, and then the boot's trace
     #[arg(long)]
     send: bool,
-    /// Seconds that the trace goes on after the unit was reached, for what starts last
+    /// Seconds for which the trace continues after the unit was reached
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=300))]
     settle: u64,
     /// Print the result as JSON

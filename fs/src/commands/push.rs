@@ -19,18 +19,18 @@ use crate::push::{
     Tally, Verb, WalkError, default_excludes, survey_upper, write_upper,
 };
 
-/// Send what was changed on this machine to the bakery
+/// Send the changes of this machine to the bakery
 ///
-/// Streams the upper directory through ssh and returns with the job's number as soon as the
-/// server has it safely. Baking and publishing happen there; every machine that boots next
-/// sees the result. Logs, caches, boot noise, people's own files and the identity of this machine
-/// stay here by default.
+/// Streams the upper directory through ssh and returns with the job's number as soon as the server
+/// has stored it safely. The server bakes and publishes it; every machine that boots next gets the
+/// result. Logs, caches, boot noise, personal files and the identity of this machine are excluded
+/// by default.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Send only these paths of the running system, and what is below them
+    /// Send only these paths of the running system, and everything below them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Where to: USER@HOST:SYSTEM[/PROFILE] [default: where this root came from]
+    /// Destination: USER@HOST:SYSTEM[/PROFILE] [default: the source of this root]
     #[arg(long, value_name = "ADDRESS")]
     to: Option<Address>,
     /// The upper directory [default: the one of this root]
@@ -42,31 +42,32 @@ pub struct Args {
     /// Author of the change (default: user@host)
     #[arg(long)]
     author: Option<String>,
-    /// Leave out paths that fit PATTERN, as in .gitignore (repeatable); a leading ! takes back
+    /// Exclude paths that match PATTERN, as in .gitignore (repeatable); a leading ! includes them
+    /// again
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     exclude: Vec<String>,
-    /// Leave out paths that fit the patterns in FILE, one a line (repeatable)
+    /// Exclude paths that match the patterns in FILE, one a line (repeatable)
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
-    /// Send also logs, caches, boot noise and the identity of this machine
+    /// Also send logs, caches, boot noise and the identity of this machine
     #[arg(long)]
     no_default_excludes: bool,
-    /// Send only paths that fit PATTERN, as in .gitignore (repeatable)
+    /// Send only paths that match PATTERN, as in .gitignore (repeatable)
     #[arg(long, value_name = "PATTERN", conflicts_with = "paths")]
     only: Vec<String>,
-    /// Ask of each change whether to send it
+    /// Ask for each change before sending it
     #[arg(short, long, conflicts_with = "dry_run")]
     interactive: bool,
-    /// Show what the server would take as added, changed, deleted or changed in its metadata only
+    /// Show the changes that the server would accept: added, changed, deleted, or metadata only
     ///
-    /// Sends no contents, but the names, attributes and digests of the files. Without a server it
-    /// shows what the marks in the upper directory tell.
+    /// Sends names, attributes and digests of the files, but no contents. Without a server the list
+    /// follows the marks in the upper directory.
     #[arg(long)]
     dry_run: bool,
-    /// Send likely secrets without asking, as with --quiet, and as without a terminal
+    /// Send likely secrets without asking, as with --quiet or without a terminal
     #[arg(short, long)]
     yes: bool,
-    /// Wait until it is baked and published; exit code 1 if it is not
+    /// Wait until the push is baked and published; exit code 1 if it is not
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// The ssh to use, with its options; plain ssh also uses /etc/layerfs/push_key and known_hosts

@@ -34,28 +34,28 @@ const READ_AHEAD_WARM_KIB: u32 = 32;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "A system on a server")]
 pub struct RemoteArgs {
-    /// Another server with the same store, asked when the first fails
+    /// Another server with the same store, used when the first fails
     #[arg(long, value_name = "URL")]
     pub mirror: Vec<String>,
-    /// The keys that may sign (allowed_signers)
+    /// The trusted keys (allowed_signers)
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
-    /// Keep fetched chunks in this directory
+    /// Cache fetched chunks in this directory
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// Maximum size of the disk cache (default 4G)
     #[arg(long, value_name = "SIZE", requires = "cache")]
     pub cache_size: Option<String>,
-    /// Keep the whole system in this directory, and start from it when no server answers
+    /// Store the whole system in this directory, and start from it when no server answers
     #[arg(long, value_name = "DIR")]
     pub backup: Option<PathBuf>,
-    /// Let reads fail after this long without a server (default: they wait)
+    /// Let reads fail after this time without a server (default: they wait)
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
     /// Data to fetch before it is read: auto, all, pack or none
     #[arg(long, value_name = "POLICY")]
     pub prefetch: Option<String>,
-    /// Bytes per second for that
+    /// Limit prefetching to this many bytes per second
     #[arg(long, value_name = "SIZE")]
     pub prefetch_rate: Option<String>,
 }
@@ -139,7 +139,7 @@ pub(super) fn is_warm(read_ahead: &ReadAhead) {
 /// Arguments of `layerfs trace`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TraceArgs {
-    /// Where it is mounted
+    /// The mount point
     pub mountpoint: PathBuf,
     /// Write the trace itself to this file, for `bakery pack --trace`
     #[arg(short, long, value_name = "FILE")]
@@ -149,7 +149,7 @@ pub struct TraceArgs {
 /// Arguments of `layerfs push-trace`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PushTraceArgs {
-    /// Where it is mounted
+    /// The mount point
     #[arg(default_value = "/")]
     pub mountpoint: PathBuf,
 }

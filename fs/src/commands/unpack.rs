@@ -27,7 +27,7 @@ const REGULAR: u32 = 0o100_000;
 pub struct Args {
     /// The archive to unpack
     pub archive: PathBuf,
-    /// Where its names begin
+    /// The directory to unpack into
     #[arg(default_value = "/")]
     pub directory: PathBuf,
 }

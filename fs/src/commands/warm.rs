@@ -26,10 +26,10 @@ const ADVICE_PAGES: u32 = 32;
 /// Arguments of `layerfs warm`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where it is mounted
+    /// The mount point
     #[arg(default_value = "/")]
     pub mountpoint: PathBuf,
-    /// Nobody uses the mount until this says "ready": what of the pack is there by then is stored at once
+    /// The mount is unused until this prints "ready": store the received part of the pack directly
     #[arg(long)]
     pub before_use: bool,
 }
