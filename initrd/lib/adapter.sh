@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What an initramfs that is not ours (make-initrd, bootchain, dracut, initramfs-tools) calls:
-# the network is its business, everything after that is the same as in our own /init.
+# Entry points for other initramfs (make-initrd, bootchain, dracut, initramfs-tools): they configure
+# the network; all later steps are those of our own /init.
 #
 # shellcheck disable=SC1090,SC2034,SC2154  # the files beside this one, and their variables
 
@@ -10,7 +10,7 @@ for lf_part in message cmdline address network adopt storage root; do
 done
 
 # lf_adapter COMMAND-LINE ROOT [SERVER]: mounts the layerfs root of this command line on ROOT.
-# SERVER is what DHCP said. May be called again after a failure; 1 = lf_why says why.
+# SERVER is the server from DHCP. Can be repeated after a failure; 1 = failure, lf_why is set.
 lf_adapter() {
     lf_why=
     lf_server_found=${3-}
@@ -40,7 +40,7 @@ lf_adapter() {
     lf_info "root mounted from $lf_from"
 }
 
-# lf_is_ours COMMAND-LINE: does it name a layerfs root?
+# lf_is_ours COMMAND-LINE: 0 = it names a layerfs root.
 lf_is_ours() {
     lf_parse "$1"
     [ "$lf_root" = layerfs ] || [ -n "$lf_url" ]

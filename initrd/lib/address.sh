@@ -1,18 +1,18 @@
 # shellcheck shell=sh
 # ip=, ifname=, route= and network masks, read into variables. Pure, like cmdline.sh.
 #
-#   lf_ip_record VALUE   reads one ip= value into ipr_* (1 = it cannot be read, ipr_error says why)
+#   lf_ip_record VALUE   reads one ip= value into ipr_* (1 = invalid, ipr_error is set)
 #
-# Three families of spelling are in use; all are taken:
+# Three families of spelling are in use; all are accepted:
 #   dhcp | on | any | dhcp4 | dhcp6 | auto6 | off | none
 #   IF:dhcp[:MTU[:MAC]]                                          (dracut, make-initrd)
 #   IP:[PEER]:[GW]:[MASK]:[HOST]:[IF]:[METHOD][:MTU[:MAC]]       (the same)
 #   IP:[PEER]:[GW]:[MASK]:[HOST]:[IF]:[METHOD][:DNS1[:DNS2…]]    (the kernel, initramfs-tools)
-# An IPv6 address stands in brackets.
+# An IPv6 address is in brackets.
 #
-# shellcheck disable=SC2034  # the variables are for those who source this file
+# shellcheck disable=SC2034  # the variables are for the sourcing script
 
-# lf_field: takes the first field of lf_left into lf_head.
+# lf_field: moves the first field of lf_left to lf_head.
 lf_field() {
     case $lf_left in
         \[*\]*)
@@ -94,7 +94,7 @@ lf_ip_long() {
     [ -n "$ipr_error" ] || lf_ip_tail
 }
 
-# The address is in lf_first, the mask comes as argument or after a slash.
+# The address is in lf_first, the mask is an argument or follows a slash.
 lf_ip_address() {
     ipr_addr=${lf_first%%/*}
     lf_mask=${1:-}
@@ -105,7 +105,7 @@ lf_ip_address() {
     ipr_prefix=$(lf_prefix "$lf_mask") || ipr_error="$lf_mask is no network mask"
 }
 
-# What follows the method: MTU and MAC, or name servers.
+# The fields after the method: MTU and MAC, or name servers.
 lf_ip_tail() {
     case $lf_left in
         '') ;;
@@ -123,7 +123,7 @@ lf_ip_servers() {
     done
 }
 
-# lf_prefix MASK: 255.255.255.0 or 24 → 24; 1 = no mask.
+# lf_prefix MASK: 255.255.255.0 or 24 → 24; 1 = not a mask.
 lf_prefix() {
     case $1 in
         *.*.*.*) ;;
@@ -165,7 +165,7 @@ lf_route_record() {
     [ -n "$rtr_net" ] && [ -n "$rtr_gw$rtr_if" ]
 }
 
-# lf_ip_show: the record just read, for tests and layerfs.debug.
+# lf_ip_show: prints the last record, for tests and layerfs.debug.
 lf_ip_show() {
     for lf_name in if method addr prefix peer gw host dns mtu mac error; do
         eval "lf_value=\$ipr_$lf_name"

@@ -1,14 +1,15 @@
 # shellcheck shell=sh
-# A network that another initramfs generator brought up (systemd-networkd, NetworkManager, dhclient, make-initrd):
-# what it is, in the files that our own DHCP leaves (/run/layerfs/net), and a note for the systemd-networkd of
-# the running system, so that it keeps the address over which its root comes. Uses network.sh.
+# Adopts a network that another initramfs configured (systemd-networkd, NetworkManager, dhclient,
+# make-initrd): writes the files of our own DHCP (/run/layerfs/net), and a note for the
+# systemd-networkd of the running system, so that it keeps the address of the root's connection.
+# Uses network.sh.
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
 lf_netif=${lf_netif:-/run/systemd/netif}
 lf_units=${lf_units:-/run/systemd/network}
 
-# lf_adopt_network: leases and name servers, unless our own DHCP left some.
+# lf_adopt_network: copies leases and name servers, unless our own DHCP has written some.
 lf_adopt_network() {
     for lf_file in "$lf_net"/*.lease; do [ ! -s "$lf_file" ] || return 0; done
     mkdir -p "$lf_net"
@@ -26,7 +27,7 @@ lf_adopt_network() {
     [ -s "$lf_net/resolv.conf" ] || lf_adopt_names > "$lf_net/resolv.conf"
 }
 
-# lf_adopt_names: the name servers, from whoever knows some.
+# lf_adopt_names: copies the name servers from the first source that has some.
 lf_adopt_names() {
     for lf_file in /etc/resolv.conf /run/NetworkManager/resolv.conf /run/systemd/resolve/resolv.conf; do
         # 127.0.0.53 is a resolver that ends with the initramfs.
@@ -35,8 +36,9 @@ lf_adopt_names() {
     sed -n 's/^DNS=//p' "$lf_netif/state" 2> /dev/null | tr ' ' '\n' | sed -n 's/^..*$/nameserver &/p'
 }
 
-# lf_adopt_networkd: the configuration of each link that the initramfs's systemd-networkd serves, again and in
-# front of the system's own. Whole, since a VLAN or a bond is more than an address. 1 = it serves none.
+# lf_adopt_networkd: copies the configuration of each link of the initramfs's systemd-networkd, with
+# precedence over the system's own. It copies the whole configuration, because a VLAN or a bond is
+# more than an address. 1 = there is no such link.
 lf_adopt_networkd() {
     lf_any=1
     for lf_path in "$lf_sys"/class/net/*; do

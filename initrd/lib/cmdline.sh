@@ -3,10 +3,10 @@
 # The parameters are listed in docs/BOOT.md; the tests are in initrd/tests.
 #
 #   lf_parse "$(cat /proc/cmdline)"   sets every variable below
-#   lf_source                         prints what `layerfs mount` is to mount
+#   lf_source                         prints the source for `layerfs mount`
 #   lf_show                           prints the variables, one per line
 #
-# shellcheck disable=SC2034  # the variables are for those who source this file
+# shellcheck disable=SC2034  # the variables are for the sourcing script
 
 # Lists grow by one line per value.
 lf_nl='
@@ -55,7 +55,7 @@ lf_is_number() {
     case $1 in '' | *[!0-9]*) return 1 ;; esac
 }
 
-# A size as tmpfs takes it: digits with k, m, g or %.
+# A size in the form of tmpfs: digits with k, m, g or %.
 lf_is_size() {
     lf_digits=${1%[kKmMgG%]}
     lf_is_number "$lf_digits"
@@ -90,7 +90,7 @@ lf_parse() {
     lf_settle
 }
 
-# lf_quotes_open WORD: are there more words inside these double quotes?
+# lf_quotes_open WORD: 0 = more words follow inside these double quotes.
 lf_quotes_open() {
     lf_open=1
     lf_tail=$1
@@ -102,7 +102,7 @@ lf_quotes_open() {
     done
 }
 
-# The kernel takes quotes around the value or around the whole parameter.
+# The kernel accepts quotes around the value or around the whole parameter.
 lf_unquote() {
     lf_tail=$lf_word
     lf_word=
@@ -229,8 +229,8 @@ lf_overlayroot() {
     esac
 }
 
-# BOOTIF=01-52-54-00-12-34-56, as pxelinux and iPXE write it, 01-52:54:00:12:34:56, as GRUB does, or a plain MAC address.
-# An address that is none (GRUB without a card writes 01-) names no card.
+# BOOTIF=01-52-54-00-12-34-56 (pxelinux and iPXE), 01-52:54:00:12:34:56 (GRUB), or a plain MAC
+# address. An invalid address (GRUB without a card writes 01-) names no card.
 lf_boot_interface() {
     lf_bootif=
     lf_tail=$1
@@ -289,7 +289,7 @@ lf_automatic_key() {
     esac
 }
 
-# After the last parameter: what the parts say together.
+# After the last parameter: combines the parts.
 lf_settle() {
     [ -n "$lf_auto" ] || return 0
     # The command line of an ALT netboot names its initramfs as the root, or nothing. Where
@@ -310,8 +310,8 @@ lf_settle() {
 }
 
 # lf_source [SERVER]: prints SCHEME://HOST/SYSTEM[/PROFILE][@REV] for `layerfs mount`.
-# SERVER is what DHCP said (next-server), for a command line that names none. Returns 1 and
-# prints the reason when there is none.
+# SERVER is the next-server from DHCP, for a command line without a server. Returns 1 and prints
+# the reason if there is none.
 lf_source() {
     lf_at=
     lf_scheme=http
@@ -348,13 +348,13 @@ lf_source() {
     echo "$lf_scheme://$lf_host/$lf_path$lf_at"
 }
 
-# lf_source_without_profile [SERVER]: the base, for a profile= that the server does not have.
+# lf_source_without_profile [SERVER]: prints the base, for a missing profile=.
 lf_source_without_profile() (
     lf_profile=
     lf_source "$@"
 )
 
-# lf_show: every variable that is set, for tests and layerfs.debug.
+# lf_show: prints every set variable, for tests and layerfs.debug.
 lf_show() {
     for lf_name in root url rev profile stage upper upper_size upper_optional mirror cache cache_size backup \
         prefetch timeout debug shell panic init ro ip bootif ifname route dns hostname \

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Bringing the network up in bakery's initramfs: drivers by modalias, links, DHCP by busybox
+# Network configuration in bakery's initramfs: drivers by modalias, links, DHCP by busybox
 # udhcpc on every interface at once, static addresses, routes. Uses cmdline.sh, address.sh and
 # message.sh. State is kept in /run/layerfs/net: IF.lease (written by the udhcpc script),
 # resolv.conf, server (next-server of the first answer).
@@ -10,15 +10,15 @@ lf_net=/run/layerfs/net
 lf_sys=${lf_sys:-/sys}
 lf_packed=${lf_packed:-/lib/layerfs/packed.cpio.zst}
 
-# lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches. A boot takes
-# what it needs and no more: under a slow CPU every module costs.
+# lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches, and no others:
+# on a slow CPU every module costs time.
 lf_load_drivers() {
     cat "$lf_sys"/bus/*/devices/*/modalias 2> /dev/null | grep -E "$1" | sort -u |
         xargs modprobe -q -b -a 2> /dev/null || :
 }
 
-# lf_unpack: the drivers that bakery's initramfs keeps packed, for all that is not a plain virtual
-# machine. Once; elsewhere nothing is packed.
+# lf_unpack: unpacks, once, the drivers that bakery's initramfs keeps packed, which plain virtual
+# machines do not need. Other initramfs have no packed drivers.
 lf_unpack() {
     [ -e "$lf_packed" ] || return 0
     lf_info "unpacking the drivers"
@@ -26,7 +26,7 @@ lf_unpack() {
     rm -f "$lf_packed"
 }
 
-# lf_cards_without: is there a network card that no driver serves?
+# lf_cards_without: 0 = there is a network card without a driver.
 lf_cards_without() {
     for lf_path in "$lf_sys"/bus/pci/devices/*; do
         read -r lf_class 2> /dev/null < "$lf_path/class" || continue
@@ -35,8 +35,8 @@ lf_cards_without() {
     return 1
 }
 
-# Network cards by PCI class, virtio, and the buses of virtual machines; a card may be behind
-# one of the latter, so twice. With no card after that, everything that is plugged in.
+# Loads drivers for network cards by PCI class, virtio, and the buses of virtual machines; twice,
+# because a card may be behind such a bus. If there is still no card, for all devices.
 lf_network_drivers() {
     lf_cards='^pci:.*bc02|^virtio:d00000001|^vmbus:|^xen:|^acpi:.*VMBUS'
     lf_load_drivers "$lf_cards"
@@ -50,9 +50,9 @@ lf_network_drivers() {
     lf_load_drivers .
 }
 
-# Every process that is started costs the boot some: what the shell does itself starts none.
+# Every started process slows the boot, so these functions use only the shell.
 
-# lf_links: the names of the real network interfaces, in lf_found; 1 = there is none.
+# lf_links: sets lf_found to the names of the real network interfaces; 1 = there is none.
 lf_links() {
     lf_found=
     for lf_path in "$lf_sys"/class/net/*; do
@@ -61,7 +61,7 @@ lf_links() {
     [ -n "$lf_found" ]
 }
 
-# lf_lease KEY: what the lease in lf_file has by this name, in lf_value.
+# lf_lease KEY: sets lf_value to this value of the lease in lf_file.
 lf_lease() {
     lf_value=
     while IFS= read -r lf_line; do
@@ -80,7 +80,7 @@ lf_link_by_mac() {
     return 1
 }
 
-# Waits for the first interface, or for the one that BOOTIF= names.
+# Waits for the first interface, or for the one of BOOTIF=.
 lf_wait_links() {
     lf_tries=0
     while [ "$lf_tries" -lt 100 ]; do
@@ -106,9 +106,9 @@ lf_rename_links() {
     done
 }
 
-# lf_net_up: 0 = there is an address. Sets lf_server_found from DHCP.
+# lf_net_up: 0 = an address is configured. Sets lf_server_found from DHCP.
 lf_net_up() {
-    [ -z "$lf_made" ] || { lf_why="$lf_made: this initramfs makes no such interface; one of dracut does"; return 1; }
+    [ -z "$lf_made" ] || { lf_why="$lf_made: this initramfs does not support such an interface; use one made by dracut"; return 1; }
     mkdir -p "$lf_net"
     lf_network_drivers
     ip link set lo up
@@ -126,10 +126,10 @@ lf_net_up() {
         lf_auto6 || return 1
     fi
     lf_resolver
-    [ -n "$lf_dhcp_links$lf_auto6_links$lf_static_any" ] || { lf_why="ip= says that no interface is to be used"; return 1; }
+    [ -n "$lf_dhcp_links$lf_auto6_links$lf_static_any" ] || { lf_why="ip= enables no interface"; return 1; }
 }
 
-# Every ip= value; none at all means DHCP on the boot interface, or on all.
+# Applies every ip= value; without any, DHCP on the boot interface, or on all.
 lf_ip_all() {
     lf_links
     lf_default_links=$lf_found
@@ -161,7 +161,7 @@ lf_ip_apply() {
     done
 }
 
-# lf_static LINK: the address in ipr_*.
+# lf_static LINK: configures the address in ipr_*.
 lf_static() {
     lf_static_any=yes
     if [ -n "$ipr_peer" ] && [ -z "$ipr_gw" ] && [ "$ipr_prefix" = 32 ]; then
@@ -195,8 +195,8 @@ lf_routes_add() {
     done
 }
 
-# DHCP on all of lf_dhcp_links at once; the first answer is enough. Asks for ever: a switch
-# that is slow to open its port or a server that restarts must not need a human.
+# DHCP on all of lf_dhcp_links at once; the first answer is enough. Retries forever: a switch that
+# opens its port late, or a server that restarts, must not require an administrator.
 lf_dhcp() {
     lf_asked=0
     while :; do
@@ -221,7 +221,7 @@ lf_dhcp() {
             sleep 0.1
         done
         lf_asked=$((lf_asked + 1))
-        lf_say "no DHCP answer on$lf_dhcp_links (round $lf_asked): asking again"
+        lf_say "no DHCP answer on$lf_dhcp_links (round $lf_asked): retrying"
         [ -z "$lf_shell" ] || [ "$lf_asked" -lt 5 ] || { lf_why="no DHCP answer on$lf_dhcp_links"; return 1; }
         sleep 1
     done
@@ -234,7 +234,7 @@ lf_dhcp() {
     lf_info "$lf_link: $lf_value (dhcp)"
 }
 
-# Addresses by router advertisement: the kernel does it, we wait for a global one.
+# Addresses by router advertisement: the kernel configures them; waits for a global one.
 lf_auto6() {
     lf_tries=0
     while [ "$lf_tries" -lt 200 ]; do

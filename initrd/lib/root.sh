@@ -1,13 +1,14 @@
 # shellcheck shell=sh
-# Mounting the root and handing the machine over to it: the arguments of `layerfs mount` (pure),
-# what the daemon needs to outlive switch_root and the shutdown, what the running system finds
-# in /run. Uses cmdline.sh, message.sh and storage.sh; the adapters in make-initrd, bootchain,
-# dracut and initramfs-tools use the parts of it that fit.
+# Mounts the root and hands the machine over to it: the arguments of `layerfs mount` (pure), files
+# with which the daemon survives switch_root and the shutdown, and files in /run for the running
+# system. Uses cmdline.sh, message.sh and storage.sh; the adapters for make-initrd, bootchain, dracut
+# and initramfs-tools use parts of it.
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with the files named above
 
 lf_trust=${lf_trust:-/etc/layerfs/trust/root.allowed_signers}
-# Where the daemon says "ready". In /run: systemd 256 and later make /usr of an initramfs read-only.
+# The pipe to which the daemon writes "ready". It is in /run, because systemd 256 and later make
+# /usr of an initramfs read-only.
 lf_pipe=${lf_pipe:-/run/layerfs/ready}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
@@ -34,9 +35,9 @@ lf_mount_arguments() {
 
 lf_add() { lf_options=${lf_options:+$lf_options,}$1; }
 
-# lf_run_layerfs SOURCE DIR: mounts; the daemon's name begins with @, by which systemd and
-# dracut know that it serves the root. Its log goes to the kernel log. It says "ready" when the
-# mount is up, and is then in lf_daemon. 1 = lf_why says why not.
+# lf_run_layerfs SOURCE DIR: mounts. The daemon's name begins with @, which tells systemd and dracut
+# that it serves the root. It logs to the kernel log, and writes "ready" when it has mounted. Sets
+# lf_daemon to its process ID. 1 = failure, lf_why is set.
 lf_run_layerfs() {
     mkdir -p /run/layerfs/bin
     # A shell without `exec -a` gives another name through a link.
@@ -61,13 +62,13 @@ lf_run_layerfs() {
     [ "$lf_word" != ready ] || return 0
     wait "$lf_daemon" || :
     lf_daemon=
-    lf_why="layerfs could not mount $1 (its own words are below)"
+    lf_why="layerfs could not mount $1 (its messages follow)"
     return 1
 }
 
-# lf_mount_root DIR: the source of the command line, with the way back to the base when only
-# profile= named a profile that the server does not have (altboot's rule: go on without). A
-# pinned revision is one of that profile, so then there is no way back.
+# lf_mount_root DIR: mounts the source of the command line. If only profile= named a profile that the
+# server does not have, mounts the base instead (altboot's rule), except with a pinned revision, which
+# belongs to the profile.
 lf_mount_root() {
     lf_from=$(lf_source "$lf_server_found") || { lf_why=$lf_from; return 1; }
     lf_doing "mounting $lf_from"
@@ -77,16 +78,16 @@ lf_mount_root() {
     lf_plain=$(lf_source_without_profile "$lf_server_found")
     if [ "$lf_plain" != "$lf_from" ] && [ "${lf_from%@*}" = "$lf_from" ]; then
         lf_warn "$lf_from cannot be mounted: trying $lf_plain, without profile=$lf_profile"
-        lf_say "profile $lf_profile cannot be mounted: going on without it"
+        lf_say "profile $lf_profile cannot be mounted: continuing without it"
         lf_from=$lf_plain
         lf_run_layerfs "$lf_from" "$1" && return 0
     fi
     return 1
 }
 
-# lf_warm DIR: what the boot pack has goes into the page cache. While nobody uses the mount, it is stored
-# there at once: until it says "ready" or ends, which it does without a pack. What comes later is asked for
-# beside the boot; then it ends by itself. The name spares it what the end of an initramfs does to its processes.
+# lf_warm DIR: reads the boot pack into the page cache. While the mount is unused, pages are stored
+# directly, until the program prints "ready" or ends (without a pack). It requests the rest during
+# the boot, then ends. Because of its name the initramfs does not kill it at its end.
 lf_warm() {
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
@@ -95,15 +96,15 @@ lf_warm() {
     read -r lf_word < "$lf_pipe" || :
 }
 
-# lf_keep_alive: every list of processes that a shutdown must spare.
+# lf_keep_alive: adds the daemon to every list of processes that a shutdown must spare.
 lf_keep_alive() {
     mkdir -p /run/sendsigs.omit.d
     echo "$lf_daemon" >> /run/sendsigs.omit.d/layerfs        # Debian's sysvinit
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$lf_daemon"   # make-initrd
 }
 
-# lf_exit_ramfs: what the end needs in /run/initramfs (lf_place has mounted it): once systemd has
-# stopped everything it moves there, runs `shutdown`, and the root can be unmounted.
+# lf_exit_ramfs: fills /run/initramfs (mounted by lf_place) for the shutdown: after systemd has stopped
+# all processes it moves there and runs `shutdown`, which unmounts the root.
 lf_exit_ramfs() {
     lf_exit=/run/initramfs
     [ ! -x "$lf_exit/shutdown" ] || return 0
@@ -134,7 +135,7 @@ lf_exit_ramfs() {
     cp /lib/layerfs/shutdown "$lf_exit/shutdown" && chmod 755 "$lf_exit/shutdown"
 }
 
-# lf_copy_libraries DIR: what a busybox that is not static needs, from where loaders look.
+# lf_copy_libraries DIR: copies the libraries of a dynamic busybox to the paths of the loader.
 lf_copy_libraries() {
     for lf_file in /lib64/ld-*.so* /lib/ld-*.so* /lib/*/ld-*.so* /usr/lib/ld-*.so* /usr/lib64/ld-*.so* \
         /lib/*/libc.so.* /lib/*/libm.so.* /lib/*/libresolv.so.* /lib64/libc.so.* /lib64/libm.so.* /lib64/libresolv.so.* \
@@ -147,8 +148,8 @@ lf_copy_libraries() {
     chroot "$1" /bin/busybox true 2> /dev/null || lf_warn "the busybox in $1 does not run: the shutdown may end without unmounting the root"
 }
 
-# lf_network_note ROOT: what the boot configured, in the words of systemd-networkd, so that it
-# keeps (and renews) the address instead of dropping it; name servers for a root without any.
+# lf_network_note ROOT: writes the boot's network configuration for systemd-networkd, so that it keeps
+# and renews the address; writes name servers for a root without any.
 lf_network_note() {
     lf_network_units
     lf_names=/run/layerfs/net/resolv.conf
@@ -167,9 +168,9 @@ lf_network_note() {
     esac
 }
 
-# lf_soft_reboot_note: systemd's soft-reboot stops every process, the daemon too, and goes on itself: what it needs
-# of its own program must be in memory then, or it waits for the daemon for ever. A unit of the running system
-# reads all of it just before. (At a real end systemd-shutdown has locked itself into memory.)
+# lf_soft_reboot_note: systemd's soft-reboot stops every process, including the daemon, but keeps
+# running itself. Its program must then be in memory, or it waits for the daemon forever. A unit of
+# the running system reads it just before. (At power-off systemd-shutdown has locked its memory.)
 lf_soft_reboot_note() {
     lf_unit_dir=/run/systemd/system
     [ -d "$lf_unit_dir/soft-reboot.target.d" ] || mkdir -p "$lf_unit_dir/soft-reboot.target.d" /run/systemd/network
@@ -213,7 +214,7 @@ lf_network_units() {
     done
 }
 
-# lf_boot_note: what booted, for `layerfs status`, `layerfs push` and people.
+# lf_boot_note: records the boot for `layerfs status`, `layerfs push` and users.
 lf_boot_note() {
     {
         echo "source=$lf_from"
@@ -223,14 +224,14 @@ lf_boot_note() {
     } > /run/layerfs/boot
 }
 
-# lf_altboot_places ROOT: /.rw and /.ro, where the tree has them (altboot's clients look there).
+# lf_altboot_places ROOT: mounts /.rw and /.ro if the tree has them (for altboot's clients).
 lf_altboot_places() {
     if [ -d "$1/.rw" ] && [ -n "$lf_upper_dir" ]; then
         mount --bind "$lf_upper_dir" "$1/.rw" || lf_warn "/.rw cannot be bound"
     fi
 }
 
-# lf_check_root DIR: is there an init to run?
+# lf_check_root DIR: checks that the root has an executable init.
 lf_check_root() {
     lf_seen=$lf_init
     lf_hops=0

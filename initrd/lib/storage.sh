@@ -1,15 +1,15 @@
 # shellcheck shell=sh
 # The writable side of a boot: the upper (a tmpfs or a disk), the cache and the backup, mounted
-# under /run/initramfs, which moves into the running system with /run and which systemd leaves
-# alone at shutdown: the daemon still writes there. /run/layerfs has links. Uses message.sh and network.sh.
+# under /run/initramfs, which moves into the running system with /run and which systemd does not
+# unmount at shutdown: the daemon still writes there. /run/layerfs has links. Uses message.sh and network.sh.
 #
 # shellcheck disable=SC2034,SC2154  # variables are shared with cmdline.sh and init
 
 lf_run=/run/initramfs/layerfs
 
-# lf_place: a file system of its own on /run/initramfs that holds all this and, later, the way out:
-# /run may be noexec; before anything is mounted in it. In our own initramfs it is a directory of that
-# (lf_exit_kept), in others a tmpfs.
+# lf_place: mounts a separate file system on /run/initramfs for all this and, later, for the shutdown
+# program, because /run may be noexec. In our own initramfs it is a directory of that (lf_exit_kept),
+# in others a tmpfs. Called before anything is mounted below it.
 lf_place() {
     mkdir -p /run/initramfs /run/layerfs
     if ! mountpoint -q /run/initramfs 2> /dev/null; then
@@ -24,7 +24,7 @@ lf_place() {
     done
 }
 
-# lf_device SPEC: prints the device node; 1 = there is none (yet).
+# lf_device SPEC: prints the device node; 1 = it does not exist (yet).
 lf_device() {
     case $1 in
         /dev/*) [ -b "$1" ] && echo "$1" ;;
@@ -55,7 +55,7 @@ lf_wait_device() {
     done
 }
 
-# lf_mount_disk SPEC DIR SECONDS: mounts the first file system that fits. 1 = lf_why says why not.
+# lf_mount_disk SPEC DIR SECONDS: mounts the first matching file system. 1 = failure, lf_why is set.
 lf_mount_disk() {
     ! mountpoint -q "$2" 2> /dev/null || return 0     # a second try
     lf_unpack
@@ -78,8 +78,8 @@ lf_tmpfs() {
     mount -t tmpfs -o "mode=755${2:+,size=$2}" layerfs "$1" || { lf_why="cannot mount a tmpfs${2:+ of size $2} on $1"; return 1; }
 }
 
-# Each of these mounts what the command line asks for. An upper that was asked for and is not
-# there stops the boot, since what the user writes would be lost; a cache or a backup does not.
+# Each function mounts the disk that the command line names. A missing upper stops the boot, because
+# the user's changes would be lost; a missing cache or backup does not.
 lf_upper_up() {
     lf_place || return 1
     lf_upper_dir=$lf_run/upper
@@ -89,7 +89,7 @@ lf_upper_up() {
         *)
             if ! lf_mount_disk "$lf_upper" "$lf_upper_dir" 15; then
                 [ -n "$lf_upper_optional" ] || return 1
-                lf_warn "$lf_why: what is written is kept in memory only"
+                lf_warn "$lf_why: changes are stored in memory only"
                 lf_tmpfs "$lf_upper_dir" || return 1
             fi ;;
     esac
@@ -109,7 +109,7 @@ lf_cache_up() {
             fi ;;
     esac
     lf_cache_dir=
-    lf_warn "layerfs.cache: $lf_why: going on without a cache"
+    lf_warn "layerfs.cache: $lf_why: continuing without a cache"
 }
 
 lf_backup_up() {
@@ -126,5 +126,5 @@ lf_backup_up() {
         lf_why="$lf_backup: cannot be written"
         lf_backup_dir=
     fi
-    [ -n "$lf_backup_dir" ] || lf_warn "layerfs.backup: $lf_why: going on without a backup"
+    [ -n "$lf_backup_dir" ] || lf_warn "layerfs.backup: $lf_why: continuing without a backup"
 }

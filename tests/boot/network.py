@@ -63,7 +63,7 @@ def bond(site, kind):
         if kind == "dracut":
             return boots(site, machine)
         machine.allowed = {"the initramfs stopped"}
-        said, when = machine.expect(r"layerfs: (why: )?bond=.*makes no such interface.*", 300)
+        said, when = machine.expect(r"layerfs: (why: )?bond=.*does not support such an interface.*", 300)
         return f"after {when:.0f} s: {said[0].strip()}"
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # dracut hook initqueue/settled (sourced, at every round of the queue, which is half a second or more):
-# netroot calls /sbin/layerfsroot once for each card. What failed there (a server that had the system a
-# moment later, a name that was not known yet) is tried again here, until dracut's time is over (rd.retry=).
+# netroot calls /sbin/layerfsroot once for each card. A failed attempt (the server did not have the
+# system yet, a name was not known yet) is retried here, until dracut's time has elapsed (rd.retry=).
 if [ -s /run/layerfs/again ]; then
     layerfs_rounds=$((${layerfs_rounds:-0} + 1))
     if [ "$((layerfs_rounds % 20))" = 0 ]; then

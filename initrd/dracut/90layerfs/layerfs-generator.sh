@@ -1,8 +1,8 @@
 #!/bin/sh
-# systemd generator in the initramfs: systemd-fstab-generator takes root=layerfs:… for the name of a device.
-# A unit in the early directory wins over its sysroot.mount: this one waits for no device. dracut's queue
-# mounts the root (/sbin/layerfsroot), so the unit is active before anything starts it; when it is not, the
-# unit fails, and dracut's emergency shell says so. initrd-root-fs.target and, since systemd 254,
+# systemd generator in the initramfs: systemd-fstab-generator mistakes root=layerfs:… for a device name.
+# A unit in the early directory overrides its sysroot.mount: this one waits for no device. dracut's
+# queue mounts the root (/sbin/layerfsroot), so the unit is active before it is started; otherwise the
+# unit fails, and dracut's emergency shell reports it. initrd-root-fs.target and, since systemd 254,
 # initrd-usr-fs.target require it: a mask in its place would keep both from ever being reached.
 # shellcheck source=/dev/null
 . /lib/layerfs/cmdline.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
-# dracut: /sbin/layerfsroot INTERFACE NETROOT NEWROOT, called for every interface that came up.
+# dracut: /sbin/layerfsroot INTERFACE NETROOT NEWROOT, called for every interface that is up.
 # A failure leaves NEWROOT unmounted: dracut calls again for the next interface, again.sh for this one, and
-# dracut gives its shell when the time is over.
+# dracut starts its shell when the time has elapsed.
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
 # shellcheck source=/dev/null
 . /lib/layerfs/adapter.sh
@@ -10,7 +10,7 @@ interface=$1
 newroot=$3
 ! ismounted "$newroot" || exit 0
 
-# What dracut's DHCP client left, in either of its spellings: the next-server.
+# The next-server from dracut's DHCP client, in either spelling.
 server=
 for file in "/tmp/dhclient.$interface.dhcpopts" "/tmp/net.$interface.override" "/run/NetworkManager/devices"/*; do
     if [ -n "$server" ] || [ ! -f "$file" ]; then continue; fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# dracut cmdline hook (sourced): is the root a layerfs? Then it comes over the network, and
-# netroot= makes dracut call /sbin/layerfsroot when an interface is up.
+# dracut cmdline hook (sourced): for a layerfs root it sets netroot=, which makes dracut call
+# /sbin/layerfsroot when an interface is up.
 # shellcheck disable=SC2034,SC2154  # root, netroot and rootok are dracut's
 
 # shellcheck source=/dev/null
