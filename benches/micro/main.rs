@@ -1,4 +1,4 @@
-//! Micro benches: what one operation of the format costs.
+//! Micro benches: the cost of one operation of the format.
 //!
 //! `cargo bench -p layerfs-benches --bench micro`; with `-- --test` each runs once.
 

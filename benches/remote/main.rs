@@ -1,12 +1,13 @@
-//! A recorded boot over shaped links: layerfs with and without its boot pack, against squashfs over NBD
-//! under overlayfs, and against fetching the whole squashfs first.
+//! A recorded boot over shaped links: layerfs with and without its boot pack, against squashfs over
+//! NBD under overlayfs, and against fetching the whole squashfs first.
 //!
-//! `BENCH_TREE=DIR cargo bench -p layerfs-benches --bench remote` (root; after `make build`). The tree is
-//! that of `benches/traces/minimal.trace` (benches/trees/build.sh minimal DIR); without it a made one of the
-//! trace's smaller files, which is enough to see that everything works. `BENCH_SQUASHFS=FILE,FILE` are images
-//! of it to compare with; they need nbd-server and nbdfuse. `BENCH_LINKS=20/20,100/50` names other links
-//! (Mbit/s and ms of round trip) than 20/20 and 100/20. `BENCH_CLIENTS=20` adds that many clients at once on
-//! one 1 Gbit/s link. One JSON line per run on standard output.
+//! `BENCH_TREE=DIR cargo bench -p layerfs-benches --bench remote` (root; after `make build`). The
+//! tree is that of `benches/traces/minimal.trace` (benches/trees/build.sh minimal DIR); without it,
+//! a synthetic one of the trace's smaller files, which is enough for a test run.
+//! `BENCH_SQUASHFS=FILE,FILE` are images of it for comparison; they need nbd-server and nbdfuse.
+//! `BENCH_LINKS=20/20,100/50` names other links (Mbit/s and ms of round trip) than 20/20 and
+//! 100/20. `BENCH_CLIENTS=20` adds that many concurrent clients on one 1 Gbit/s link. One JSON line
+//! per run on standard output.
 
 #![expect(
     clippy::unwrap_used,
@@ -304,7 +305,7 @@ impl Drop for NbdServer {
     }
 }
 
-/// squashfs over NBD under overlayfs: nbd-server, and nbdfuse as the client where the kernel has none.
+/// squashfs over NBD under overlayfs: nbd-server, and nbdfuse as the client if the kernel has none.
 fn rival(image: &Path, trace: &Trace, link: Link) {
     let place = tempfile::tempdir().unwrap();
     let dir = |name: &str| {
@@ -431,7 +432,7 @@ fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize, link: Lin
     }
 }
 
-/// All hot pages as one zstd stream: what a perfect pack would weigh.
+/// All hot pages as one zstd stream: the size of a perfect pack.
 fn lower_bound(trace: &Trace, tree: &Path) -> u64 {
     use std::os::unix::fs::FileExt;
     let mut raw = Vec::new();
@@ -523,7 +524,7 @@ fn main() {
         .ok()
         .and_then(|count| count.parse().ok())
     {
-        // All clients share this machine's processors: without a link, they are what is measured.
+        // All clients share this machine's processors: without a link, these are the bottleneck.
         crowd(&site, server, &trace, count, Link::UNSHAPED);
         let link = Link {
             rate: 1000.0,

@@ -18,7 +18,7 @@ use layerfs_benches::mounted::{Mounted, drop_caches, run};
 use layerfs_benches::trace::{Trace, checksum};
 use tempfile::TempDir;
 
-/// Bakes what the trace touches of `tree`, and only that: the cold rest costs the replay nothing.
+/// Bakes only the files of `tree` that the trace accesses: the cold rest does not slow the replay.
 fn bake(trace: &Trace, tree: &Path, path: &Path) {
     let mut writer = LayerWriter::create(path, Options::bake(), None).unwrap();
     let mut made = Tree::new(metadata(0o755));

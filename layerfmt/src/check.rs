@@ -1,4 +1,4 @@
-//! Full verification of a layer: what opening it cannot afford.
+//! Full verification of a layer, which is too slow for opening it.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::writer::ContentHasher;
 /// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Own chunks verified, decoded and, where digests of raw bytes exist, compared.
+    /// Own chunks, verified, decoded and, if digests of raw bytes exist, compared.
     pub chunks: u32,
     /// Files whose whole content was read and compared.
     pub files: u32,
-    /// Files left out because they borrow from layers that were not given.
+    /// Files skipped because they borrow from layers that were not given.
     pub files_skipped: u32,
     /// Stored bytes of own chunks that no file uses.
     pub unused: u64,
@@ -67,7 +67,7 @@ pub fn check(
         )?;
         report.tree_digest = Some(crate::tree_digest::tree_digest(index, content));
     }
-    // What no file that could be read has needed.
+    // Chunks that no readable file has used.
     let used = used_chunks(index);
     let (mut stored, mut raw) = (Vec::new(), Vec::new());
     for (id, chunk) in (0..).zip(index.chunks()) {
@@ -105,7 +105,8 @@ fn used_chunks(index: &Index) -> Vec<bool> {
     used
 }
 
-/// Compares every file. `decoded` hears of each own chunk as often as it was decoded, before its bytes are believed.
+/// Compares every file. `decoded` is called for each decoding of an own chunk, before its bytes are
+/// verified.
 fn files(
     layer: &Arc<Layer>,
     below: &LayerSet,

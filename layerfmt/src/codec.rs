@@ -25,7 +25,7 @@ pub struct Effort {
     pub tuned: Option<Tuned>,
 }
 
-/// zstd's match finder parameters, and how long its blocks may be.
+/// zstd's match finder parameters, and the maximum length of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuned {
     /// 1 (fast) to 9 (btultra2).
@@ -101,11 +101,11 @@ impl Compressor {
         })
     }
 
-    /// Compress `raw` into `out` (cleared first). With `x86` the call filter is applied. Bytes
-    /// that do not shrink are stored as they are.
+    /// Compresses `raw` into `out` (cleared first). With `x86` the call filter is applied. Bytes
+    /// that do not shrink are stored uncompressed.
     ///
     /// # Errors
-    /// When zstd fails, which only lack of memory makes it do.
+    /// zstd fails, which only lack of memory causes.
     pub fn compress(&mut self, raw: &[u8], x86: bool, out: &mut Vec<u8>) -> Result<Codec> {
         let input = if x86 {
             self.filtered.clear();
@@ -150,9 +150,9 @@ fn refused(what: &str, code: usize) -> FormatError {
     FormatError::corrupt("zstd", 0, format!("cannot {what}: {name}"))
 }
 
-/// Decoders between two uses; each has 100 kB of its own.
+/// Unused decoders for later; each has 100 kB of memory.
 static DECODERS: Mutex<Vec<DCtx<'static>>> = Mutex::new(Vec::new());
-/// Most of them kept.
+/// Maximum number of unused decoders.
 const DECODERS_MAX: usize = 8;
 
 fn with_decoder<T>(work: impl FnOnce(&mut DCtx<'static>) -> T) -> T {
@@ -167,7 +167,7 @@ fn with_decoder<T>(work: impl FnOnce(&mut DCtx<'static>) -> T) -> T {
     done
 }
 
-/// Lets go of the decoders that are kept for the next use.
+/// Frees the unused decoders.
 pub fn forget_decoders() {
     let mut decoders = DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
     drop(std::mem::take(&mut *decoders));
@@ -336,10 +336,10 @@ pub(crate) fn encode_section(id: SectionId, raw: &[u8], effort: SectionEffort) -
     Ok(out)
 }
 
-/// Clients wait for the INDEX first, so its bytes count: columns of `u32` need three-byte matches
-/// (-14 % against four-byte ones), which only the optimal parsers look for. Level 19 with a
-/// shorter search takes about half its time for 1 % more bytes. CONTENT is digests, which do not
-/// shrink, and stays on the server. docs/BENCHMARKS.md has the sweep.
+/// Clients wait for the INDEX first, so its size matters: columns of `u32` need three-byte matches
+/// (-14 % against four-byte ones), which only the optimal parsers find. Level 19 with a shorter
+/// search takes about half its time for 1 % more bytes. CONTENT consists of digests, which do not
+/// shrink, and stays on the server. docs/BENCHMARKS.md has the figures.
 fn section_parameters(id: SectionId, effort: SectionEffort) -> Vec<CParameter> {
     let mut parameters = vec![
         CParameter::ContentSizeFlag(true),
@@ -380,7 +380,8 @@ mod tests {
     /// docs/FORMAT.md 9.1: the blocks of a bake are of at most 64 KiB.
     #[test]
     fn a_page_costs_no_more_than_its_block_and_those_before_it() {
-        // Six bits in each byte, all alike: nothing makes zstd end a block early, and each is longer than a piece.
+        // Six random bits in each byte: zstd never ends a block early, and each block is longer
+        // than a piece.
         let mut state = 1_u32;
         let raw: Vec<u8> = (0..256 << 10)
             .map(|_| {

@@ -1,4 +1,4 @@
-//! Many layers into one: live chunks copied as they are, or everything cut and compressed anew.
+//! Merges layers into one: copies live chunks, or cuts and compresses everything again.
 
 mod plan;
 
@@ -15,7 +15,7 @@ use crate::source::{ChunkSource, ContentReader};
 use crate::tree::{Kind, from_index};
 use crate::writer::{Content, LayerInfo, LayerWriter, Options};
 
-/// Which chunks a compaction keeps as borrowed instead of copying them.
+/// The chunks that a compaction keeps as borrowed instead of copying them.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep<'k> {
     /// Chunks of these layers stay borrowed: the layers below the compacted range.
@@ -41,11 +41,11 @@ pub fn copy(
     Ok(plan.info())
 }
 
-/// Write the merged tree as one layer at `path`, every content cut and compressed anew with
+/// Writes the merged tree as one layer at `path`, with every content cut and compressed again with
 /// `options`. `progress` gets the raw bytes read so far.
 ///
 /// # Errors
-/// As [`copy`].
+/// The errors of [`copy`].
 pub fn recompress(
     merged: &MergedIndex,
     source: &dyn ChunkSource,

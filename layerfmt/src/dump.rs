@@ -1,4 +1,4 @@
-//! One text line a node: what tests and people compare.
+//! One text line for each node, for tests and users to compare.
 
 use std::fmt::Write as _;
 

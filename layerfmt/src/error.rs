@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Io,
 }
 
-/// One defect: what it is, in which section, at which offset of that section.
+/// One defect: its kind, its section, and its offset in that section.
 #[derive(Debug)]
 pub struct FormatError(Box<Inner>);
 
@@ -92,7 +92,7 @@ impl FormatError {
         self.0.section
     }
 
-    /// Where in the section, in bytes (or in rows where the message says "row").
+    /// Offset in the section, in bytes (or in rows where the message says "row").
     pub fn offset(&self) -> u64 {
         self.0.offset
     }

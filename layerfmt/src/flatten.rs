@@ -24,9 +24,9 @@ use crate::writer::sections;
 pub struct Input {
     /// The index of the layer.
     pub index: Arc<Index>,
-    /// Its name and length: what borrowing its own chunks needs.
+    /// Name and length, for borrowing its own chunks.
     pub layer: LayerRef,
-    /// Its content digests, if the merged index shall have some.
+    /// Its content digests, if the merged index needs some.
     pub content: Option<Arc<ContentDigests>>,
 }
 
@@ -58,10 +58,10 @@ pub struct MergedIndex {
     pub content: Option<ContentDigests>,
 }
 
-/// Flatten a stack, base first. The result has no whiteout and nothing opaque.
+/// Flattens a stack, base first. The result has no whiteouts and no opaque directories.
 ///
 /// # Errors
-/// [`ErrorKind::Limit`] when the merged tree is larger than an index can be.
+/// [`ErrorKind::Limit`]: the merged tree is larger than an index can be.
 pub fn flatten(stack: &[Input]) -> Result<MergedIndex> {
     merge::merge(stack, true)
 }
@@ -90,10 +90,10 @@ pub fn flatten_layers<'l>(
 }
 
 impl MergedIndex {
-    /// A merged index read from its file.
+    /// Reads a merged index from its file.
     ///
     /// # Errors
-    /// When the file holds chunks of its own, or its CONTENT section is damaged.
+    /// The file has chunks of its own, or its CONTENT section is damaged.
     pub fn from_layer(layer: &Layer, with_content: bool) -> Result<MergedIndex> {
         if layer
             .index()
@@ -110,11 +110,11 @@ impl MergedIndex {
         })
     }
 
-    /// The bytes of the merged index as a layer file without chunk data: superblock, INDEX, then
-    /// CONTENT if there is one. Also returns how many bytes a client needs: superblock and INDEX.
+    /// Encodes the merged index as a layer file without chunk data: superblock, INDEX, then CONTENT
+    /// if present. Also returns the number of bytes that a client needs: superblock and INDEX.
     ///
     /// # Errors
-    /// When a section is larger than its limit.
+    /// A section is larger than its limit.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, u64)> {
         let data_end = SUPERBLOCK_LEN as u64;
         let (index, content) = (&self.index, self.content.as_ref());

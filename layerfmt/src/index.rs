@@ -80,7 +80,7 @@ pub struct Dirent<'i> {
 }
 
 /// A run of a file: `len` bytes at `file_offset` are those at `chunk_offset` of the decoded chunk.
-/// What no extent covers is a hole.
+/// Bytes without an extent are holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extent {
     /// Position in the file, bytes.
@@ -121,7 +121,7 @@ impl Index {
         Ok(Index { raw, columns })
     }
 
-    /// An index of nothing but an empty root directory.
+    /// An index with only an empty root directory.
     pub fn empty() -> Index {
         let counts = Counts {
             inodes: 1,
@@ -235,7 +235,7 @@ impl Index {
         self.u32(Column::InodeMode, ino) & S_IFMT
     }
 
-    /// First row and number of rows of what belongs to `ino`, if it is of `kind`.
+    /// First row and number of rows that belong to `ino`, if it is of `kind`.
     fn rows(&self, ino: Ino, kind: u32) -> (u32, u32) {
         if ino < self.inode_count() && self.kind(ino) == kind {
             (

@@ -21,7 +21,7 @@ use crate::index::{Index, LayerRef};
 use crate::layout::chunk::Chunk;
 use crate::layout::superblock::{SUPERBLOCK_LEN, SectionId, Superblock};
 
-/// Where a layer's bytes are.
+/// The storage of a layer's bytes.
 #[derive(Debug)]
 enum Bytes {
     File(File),
@@ -84,11 +84,11 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Open a layer file; chunks are read with `pread`, so that a file truncated by somebody else
-    /// costs an error, not the process.
+    /// Opens a layer file; chunks are read with `pread`, so that truncation by another process
+    /// causes an error instead of SIGBUS.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or what is wrong with the file.
+    /// [`ErrorKind::Io`], or the fault of the file.
     pub fn open(path: &Path) -> Result<Layer> {
         Self::from_bytes(Bytes::File(open(path)?))
     }
@@ -107,16 +107,16 @@ impl Layer {
     /// A layer from an open file; see [`Layer::open`].
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or what is wrong with the file.
+    /// [`ErrorKind::Io`], or the fault of the file.
     pub fn from_file(file: File) -> Result<Layer> {
         Self::from_bytes(Bytes::File(file))
     }
 
-    /// A layer in memory. `bytes` may end after the INDEX section ([`Superblock::head_len`]) when
-    /// that is all there is at hand; what is missing then fails to read.
+    /// A layer in memory. `bytes` may end after the INDEX section ([`Superblock::head_len`]);
+    /// reading later bytes then fails.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// The fault of the bytes.
     pub fn from_vec(bytes: Vec<u8>) -> Result<Layer> {
         Self::from_bytes(Bytes::Owned(bytes))
     }
@@ -199,12 +199,12 @@ impl Layer {
         }
     }
 
-    /// The stored bytes of one of this layer's own chunks, into `out` (replaced). Unverified.
+    /// Reads the stored bytes of one of this layer's own chunks into `out` (replaced). Unverified.
     ///
     /// # Errors
-    /// What the operating system says; a file that became too short gives `UnexpectedEof`.
+    /// The error of the operating system; a file that became too short gives `UnexpectedEof`.
     pub fn read_stored(&self, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
-        // All of it is written over.
+        // Every byte is overwritten below.
         out.resize(chunk.stored_len as usize, 0);
         self.bytes.read_exact_at(out, chunk.offset)
     }

@@ -1,9 +1,9 @@
-//! The layer format: bytes to meaning and back, nothing else. No clock, no environment, no
-//! network. `docs/FORMAT.md` is the specification.
+//! The layer format: reading and writing. No clock, no environment, no network. `docs/FORMAT.md` is
+//! the specification.
 //!
-//! From the bottom: [`layout`] (what lies where), [`codec`] (bounded compression), [`index`]
-//! (the validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule),
-//! [`writer`] (trees to layers), [`mod@flatten`] (a stack as one index).
+//! From the bottom: [`layout`] (positions), [`codec`] (bounded compression), [`index`] (the
+//! validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule), [`writer`]
+//! (trees to layers), [`mod@flatten`] (a stack as one index).
 
 pub mod check;
 pub mod codec;

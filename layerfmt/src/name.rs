@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::limits::NAME_LEN_MAX;
 
-/// One component of a path: 1 to 255 bytes, no `/`, no NUL, not `.` and not `..`.
-/// Bytes, not UTF-8: what Linux allows, and ordered bytewise as the format orders.
+/// One component of a path: 1 to 255 bytes, no `/`, no NUL, not `.` and not `..`. Bytes, not UTF-8,
+/// as in Linux; ordered bytewise, as in the format.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 

@@ -1,4 +1,4 @@
-//! Where stored chunk bytes come from, and reading contents through it.
+//! Sources of stored chunks, and readers of contents.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,12 +10,12 @@ use crate::index::{Extent, Index, Ino};
 use crate::layer::Layer;
 use crate::layout::chunk::{Chunk, Source};
 
-/// Gives the stored bytes of chunks. What it returns is verified by the caller, always.
+/// A source of stored chunks. The caller always verifies the bytes.
 pub trait ChunkSource: Send + Sync {
-    /// The stored bytes of `chunk`, which is one of `index`, into `out` (cleared first).
+    /// Reads the stored bytes of `chunk`, which is one of `index`, into `out` (cleared first).
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when the layer is not known here; else what reading says.
+    /// [`io::ErrorKind::NotFound`]: the layer is unknown; else the error of reading.
     fn read_stored(&self, index: &Index, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()>;
 }
 
@@ -117,10 +117,10 @@ impl<'s> ContentReader<'s> {
         }
     }
 
-    /// The decoded bytes of chunk `id`.
+    /// Returns the decoded bytes of chunk `id`.
     ///
     /// # Errors
-    /// What the source says; [`io::ErrorKind::InvalidData`] when the chunk is damaged.
+    /// The error of the source; [`io::ErrorKind::InvalidData`]: the chunk is damaged.
     pub fn chunk(&mut self, id: u32) -> io::Result<&[u8]> {
         if let Some(at) = self.decoded.iter().position(|(have, _)| *have == id) {
             let entry = self.decoded.remove(at);
@@ -140,10 +140,10 @@ impl<'s> ContentReader<'s> {
         Ok(self.decoded.last().map_or(&[], |(_, raw)| raw))
     }
 
-    /// Call `data` with every run of file `ino`: offset in the file and bytes.
+    /// Calls `data` with every run of file `ino`: offset in the file and bytes.
     ///
     /// # Errors
-    /// As [`ContentReader::chunk`], or what `data` returns.
+    /// The errors of [`ContentReader::chunk`], or of `data`.
     pub fn runs(
         &mut self,
         ino: Ino,
@@ -168,7 +168,7 @@ impl<'s> ContentReader<'s> {
         bytes.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// A plain reader over the data runs of file `ino`, holes left out.
+    /// A plain reader over the data runs of file `ino`, without holes.
     pub fn stream(&mut self, ino: Ino) -> ContentStream<'_, 's> {
         let extents: Vec<Extent> = self.index.extents(ino, 0..u64::MAX).collect();
         ContentStream {

@@ -15,22 +15,23 @@ const POPULATED_LEN_MIN: usize = 64 << 10;
 /// Of this machine's memory, bytes.
 const PAGE_LEN: usize = 4096;
 
-/// Map a whole file read-only.
+/// Maps a whole file read-only.
 ///
-/// The caller vouches that nobody truncates the file while it is mapped (a store's immutable
+/// The caller ensures that nobody truncates the file while it is mapped (a store's immutable
 /// objects, a private cache): a read past the new end would be a SIGBUS. Files of unknown owners
 /// are read with `pread` instead.
 ///
 /// # Errors
-/// What `mmap` says.
+/// The error of `mmap`.
 pub(crate) fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is read-only and private to us; bytes changing under it can only make
-    // digests fail, as nothing derived from them is trusted before it is verified.
+    // SAFETY: the mapping is read-only and private to us; changing bytes can only make digests
+    // fail, because no byte is trusted before it is verified.
     unsafe { Mmap::map(file) }
 }
 
-/// An empty buffer for `len` bytes that are about to come: the kernel gives its pages at once, one by one each
-/// is a fault. Without memory it has no room, and whoever fills it finds out.
+/// Allocates a buffer for `len` bytes that will be written soon: the kernel maps its pages at once
+/// instead of with one page fault each. Without memory its capacity is zero, which the caller
+/// notices.
 pub fn roomy(len: usize) -> Vec<u8> {
     let mut buffer = Vec::new();
     if buffer.try_reserve_exact(len).is_ok() && len >= POPULATED_LEN_MIN {
@@ -46,7 +47,7 @@ fn populate(place: &mut [MaybeUninit<u8>]) {
     let Some(inside) = place.get_mut(skipped..).filter(|_| len > 0) else {
         return;
     };
-    // SAFETY: whole pages of a place that is borrowed for writing. Its bytes stay as they are.
+    // SAFETY: whole pages of memory that is mutably borrowed. Its bytes do not change.
     unsafe {
         let _ = rustix::mm::madvise(inside.as_mut_ptr().cast(), len, Advice::LinuxPopulateWrite);
     }

@@ -1,9 +1,9 @@
-//! The in-memory model of a tree of changes that every side shares.
+//! The in-memory model of a tree of changes.
 //!
-//! A `Tree` is a whole tree or the difference against one: a directory entry may be a
-//! *whiteout* (hides the name below) and a directory may be *opaque* (hides all names below).
-//! `C` is what a regular file holds: [`crate::writer::Content`] while baking, plain bytes in
-//! models and tests.
+//! A `Tree` is a whole tree or the difference against one: a directory entry may be a *whiteout*
+//! (hides the name below) and a directory may be *opaque* (hides all names below). `C` is the
+//! content of a regular file: [`crate::writer::Content`] while baking, plain bytes in models and
+//! tests.
 
 pub mod apply;
 pub mod diff;
@@ -76,7 +76,7 @@ pub struct Directory {
     pub entries: BTreeMap<Name, Child>,
 }
 
-/// The kind of an object and what only that kind has.
+/// The kind of an object with the fields of that kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind<C> {
     /// A directory.
@@ -213,10 +213,10 @@ impl<C> Tree<C> {
         Ok(id)
     }
 
-    /// Name a child of `parent`, replacing what had the name.
+    /// Adds a name for a child of `parent`, replacing the previous object of that name.
     ///
     /// # Errors
-    /// When `parent` is not a directory.
+    /// `parent` is not a directory.
     pub fn set(&mut self, parent: NodeId, name: Name, child: Child) -> Result<(), TreeError> {
         let directory = self.directory_mut(parent).ok_or(TreeError::NotADirectory)?;
         directory.entries.insert(name, child);

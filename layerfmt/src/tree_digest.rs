@@ -1,4 +1,4 @@
-//! The canonical digest of a tree: what one sees, independent of how it is packed.
+//! The canonical digest of a tree: the identity of its visible content, independent of packing.
 
 use crate::digest::Digest;
 use crate::index::{Child, Index, Ino, ROOT};
@@ -15,7 +15,7 @@ pub fn tree_digest(index: &Index, content: &ContentDigests) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(DOMAIN);
     object(&mut hasher, index, content, ROOT);
-    // Inode numbers are canonical (first appearance, breadth first), hence stand for identity.
+    // Inode numbers are canonical (first appearance, breadth first), so they represent identity.
     for dir in 0..index.inode_count() {
         for entry in index.entries(dir, 0) {
             hasher.update(&dir.to_le_bytes());

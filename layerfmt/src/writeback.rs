@@ -1,4 +1,4 @@
-//! Brings a long file to the disk while it is still written, so that its end need not wait for all of it.
+//! Writes a long file to disk while it grows, so that its end does not wait for all of it.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 /// Bytes between two syncs.
 const INTERVAL: u64 = 16 << 20;
 
-/// A thread that syncs a file beside its writer.
+/// A thread that syncs a file while it is written.
 #[derive(Debug)]
 pub struct Writeback {
     ask: SyncSender<()>,
@@ -20,7 +20,7 @@ impl Writeback {
     /// Starts the thread for `file`.
     ///
     /// # Errors
-    /// When there is no descriptor or no thread left.
+    /// There is no descriptor or no thread left.
     pub fn of(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (ask, asked) = sync_channel(1);
@@ -44,17 +44,17 @@ impl Writeback {
     /// So many bytes more are in the file.
     pub fn wrote(&mut self, len: u64) {
         self.unasked += len;
-        // A sync that is still waited for takes these along.
+        // A pending sync includes these bytes.
         if self.unasked >= INTERVAL && self.ask.try_send(()).is_ok() {
             self.unasked = 0;
         }
     }
 
-    /// Ends, and says what went wrong: the kernel tells an error of writing once, and it may have told it here. Gives
-    /// the number of syncs.
+    /// Ends, and returns the error: the kernel reports a write error once, possibly to this thread.
+    /// Returns the number of syncs.
     ///
     /// # Errors
-    /// Of writing.
+    /// An error of writing.
     pub fn finish(self) -> io::Result<u64> {
         drop(self.ask);
         self.thread

@@ -1,8 +1,8 @@
-//! Trees to layers: contents go in as they stream by, the tree comes last.
+//! Writes trees as layers: contents are added as a stream, the tree at the end.
 //!
-//! [`LayerWriter::add_file`] cuts a content into chunks, or finds it already there (in this layer
-//! or in the base); chunks are compressed in parallel and written in the order they were cut, so
-//! the bytes of a layer do not depend on the number of threads.
+//! [`LayerWriter::add_file`] cuts a content into chunks, or finds it in this layer or in the base;
+//! chunks are compressed in parallel and written in the order they were cut, so the bytes of a
+//! layer do not depend on the number of threads.
 
 mod base;
 mod content;
@@ -214,13 +214,13 @@ impl LayerWriter {
         }
     }
 
-    /// Take the content of one regular file: `size` bytes of which `segments` (offset, length;
+    /// Adds the content of one regular file: `size` bytes of which `segments` (offset, length;
     /// ascending, not overlapping) hold data, which `reader` yields one after the other. Aligned
     /// blocks of [`BLOCK_LEN`] zero bytes become holes.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when `reader` fails or ends early or the layer cannot be written;
-    /// [`crate::ErrorKind::Corrupt`] when the segments are not as said above.
+    /// [`crate::ErrorKind::Io`]: `reader` fails or ends early or the layer cannot be written;
+    /// [`crate::ErrorKind::Corrupt`]: the segments are not as described.
     pub fn add_file(
         &mut self,
         size: u64,
@@ -428,11 +428,11 @@ impl LayerWriter {
         Ok(())
     }
 
-    /// Put one chunk of raw bytes into the file that belongs to no file of the tree: how packs are
-    /// made. Returns its row in the chunk table of the finished layer, if only packs are written.
+    /// Adds one chunk of raw bytes that belongs to no file of the tree, for packs. Returns its row
+    /// in the chunk table of the finished layer, if only packs are written.
     ///
     /// # Errors
-    /// When `raw` is empty or too long, or the layer cannot be written.
+    /// `raw` is empty or too long, or the layer cannot be written.
     pub fn add_chunk(&mut self, raw: Vec<u8>, x86: bool) -> Result<u32> {
         if raw.is_empty() || raw.len() > crate::limits::CHUNK_RAW_LEN_MAX as usize {
             let what = format!("a chunk of {} bytes", raw.len());
@@ -443,10 +443,10 @@ impl LayerWriter {
         Ok(id)
     }
 
-    /// Write the tree, the sections and the superblock, and make all of it durable.
+    /// Writes the tree, the sections and the superblock, and makes all of it durable.
     ///
     /// # Errors
-    /// When the tree is larger than an index can be or the file cannot be written.
+    /// The tree is larger than an index can be or the file cannot be written.
     pub fn finish(mut self, tree: &Tree<Content>, meta: &Meta) -> Result<LayerInfo> {
         for class in 0..self.bundles.len() {
             self.flush(class)?;

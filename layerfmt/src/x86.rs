@@ -1,16 +1,16 @@
 //! The x86 call filter: makes near calls and jumps compress better.
 //!
 //! Many calls to one function differ in their relative operand; as absolute addresses they are
-//! equal. For every byte `0xE8` or `0xE9` at position `i` with at least four bytes after it, take
-//! those as a little-endian signed number `v`; if `-i <= v < WINDOW`, replace it. Go on five bytes
-//! later. The replacement is a permutation of that interval and operands never overlap, hence the
-//! decoder decides alike and the filter loses nothing on any input.
+//! equal. For every byte `0xE8` or `0xE9` at position `i` with at least four bytes after it, read
+//! these as a little-endian signed number `v`; if `-i <= v < WINDOW`, replace it. Continue five
+//! bytes later. The replacement is a permutation of that interval and operands never overlap, so
+//! the decoder makes the same decisions and the filter is lossless on every input.
 
 /// Size of the address window: larger than the largest chunk.
 const WINDOW: i32 = 1 << 24;
 
-/// Bytes after an opcode that are replaced. All but the last so many bytes of the start of a buffer are decoded as they
-/// are in the whole of it.
+/// Number of operand bytes after an opcode. The start of a buffer is decoded as in the whole
+/// buffer, except for its last bytes, this many.
 pub const OPERAND_LEN: usize = 4;
 
 /// Turn relative operands into absolute ones, in place.

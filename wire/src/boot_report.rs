@@ -1,9 +1,10 @@
-//! Boot reports: how long one boot of a revision took and what it cost.
+//! Boot reports: the duration and costs of one boot of a revision.
 //!
-//! `layerfs bench-boot` makes one, the mount sends it, `bakery log` shows the median of many. Anybody on the
-//! network may have sent it: it is read by people and by nothing that decides, and every field is bounded.
+//! `layerfs bench-boot` makes one, the mount sends it, `bakery log` shows the median of many.
+//! Anybody on the network can send one: only users read it, no decision depends on it, and every
+//! field is bounded.
 //!
-//! One JSON object (`docs/HTTP.md`). Keys that a reader does not know are left out of what it keeps.
+//! One JSON object (`docs/HTTP.md`). A reader drops unknown keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +14,12 @@ use crate::manifest::RevisionName;
 pub const REPORT_LEN_MAX: usize = 4096;
 /// Longest text in one, bytes: a unit of systemd has at most 255, those that end a boot under 64.
 const TEXT_LEN_MAX: usize = 128;
-/// Longest boot, milliseconds: what takes longer than a day is no boot.
+/// Maximum duration of a boot, milliseconds: a day.
 pub const BOOT_MS_MAX: u64 = 24 * 3600 * 1000;
-/// Latest moment, milliseconds since the kernel's start: a year. A machine that has been up for long may tell of its boot.
+/// Latest time, milliseconds since the kernel's start: a year. A machine may report its boot long
+/// after it.
 pub const MOMENT_MS_MAX: u64 = 366 * BOOT_MS_MAX;
-/// Largest count: what JSON's numbers hold exactly everywhere.
+/// Maximum count: the largest number that JSON holds exactly everywhere.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 /// The only form there is.
 const FORMAT: u32 = 1;
@@ -28,7 +30,7 @@ const FORMAT: u32 = 1;
 pub enum Clock {
     /// systemd: when it saw the unit active.
     Systemd,
-    /// Nobody: the time since the kernel's start when the report was made.
+    /// Unknown: the time since the kernel's start when the report was made.
     Uptime,
 }
 
@@ -72,7 +74,7 @@ pub struct Counts {
     pub demanded: u64,
     /// Chunks fetched ahead.
     pub prefetched: u64,
-    /// Chunks that came with the boot pack.
+    /// Number of chunks from the boot pack.
     pub pack_chunks: u64,
     /// Chunks of the pack made from the layers.
     pub rebuilt: u64,
@@ -80,7 +82,7 @@ pub struct Counts {
     pub cache_hits: u64,
     /// Chunks read from the backup.
     pub backup_hits: u64,
-    /// Seconds in which somebody waited for a server.
+    /// Seconds in which a reader waited for a server.
     pub waited_s: u64,
 }
 
@@ -130,7 +132,7 @@ fn check(holds: bool, what: &str) -> Result<(), ReportError> {
 }
 
 impl BootReport {
-    /// A report of the only form there is; the caller fills in the rest.
+    /// A report of the current format; the caller fills in the rest.
     pub fn new(revision: &str, times: Times) -> BootReport {
         BootReport {
             format: FORMAT,
@@ -146,10 +148,10 @@ impl BootReport {
         }
     }
 
-    /// The report as it is sent and stored.
+    /// Encodes the report for sending and storing.
     ///
     /// # Errors
-    /// When a field is out of its bounds.
+    /// A field is out of its bounds.
     pub fn encode(&self) -> Result<Vec<u8>, ReportError> {
         self.validate()?;
         let bytes = serde_json::to_vec(self).map_err(|error| ReportError(error.to_string()))?;
@@ -196,7 +198,7 @@ impl BootReport {
                 "a text is not one line",
             )?;
         }
-        // Without systemd nobody knows when the boot was over: it is the moment of the question.
+        // Without systemd the end of the boot is unknown: it is the time of the report.
         let (target, now) = match times.clock {
             Clock::Systemd => (Some(times.target_ms), None),
             Clock::Uptime => (None, Some(times.target_ms)),

@@ -26,7 +26,7 @@ pub use defaults::{DEFAULTS, LIVE_CONFIG, LIVE_STAMPS, PUSH_DEFAULTS};
 /// Longest pattern, bytes: a path is never longer.
 const PATTERN_LEN_MAX: usize = 4096;
 
-/// A list of patterns, ready to be asked.
+/// A compiled list of patterns.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
     rules: Vec<Rule>,
@@ -41,7 +41,7 @@ struct Rule {
     glob: Glob,
 }
 
-/// A line that is no pattern.
+/// The error of a line that is not a pattern.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: line {line}: \"{text}\" is not a pattern: {problem}")]
 pub struct PatternError {
@@ -52,11 +52,11 @@ pub struct PatternError {
 }
 
 impl Excludes {
-    /// The patterns of several texts, each with the name of its place, in order. With `sockets`,
-    /// sockets are left out as well: without their process they mean nothing.
+    /// Compiles the patterns of several texts, each with the name of its place, in order. With
+    /// `sockets`, sockets are excluded as well: without their process they are useless.
     ///
     /// # Errors
-    /// A line is no pattern.
+    /// A line is not a pattern.
     pub fn new<'t>(
         texts: impl IntoIterator<Item = (&'t str, &'t str)>,
         sockets: bool,

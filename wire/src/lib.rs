@@ -1,4 +1,4 @@
-//! The protocol of layerfs: everything that its client and its server say to each other.
+//! The protocol of layerfs: all messages and records that client and server share.
 //!
 //! Both sides must read the same bytes in the same way, so each record, request and language they
 //! share has one implementation here, above [`layerfmt`] (the layers themselves). This crate has no

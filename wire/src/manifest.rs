@@ -1,9 +1,8 @@
-//! The records that say what a system is: manifest, head and keyset.
+//! The records that describe a system: manifest, head and keyset.
 //!
-//! All three are *canonical JSON*: keys in order, no white space, absent options left out, so one
-//! value has exactly one byte string, and a reader accepts only that one. `docs/PROTOCOL.md` has
-//! their grammar. Nothing here decides whether a record may be believed: that is
-//! [`trust`](crate::trust).
+//! All three are *canonical JSON*: keys in order, no white space, no absent options, so one value
+//! has exactly one byte string, and a reader accepts only that one. `docs/PROTOCOL.md` has their
+//! grammar. [`trust`](crate::trust) decides which records are valid.
 
 mod canonical;
 mod head;
@@ -52,13 +51,13 @@ pub struct ObjectRef {
 pub struct IndexRef {
     /// The layer digest of the index file.
     pub digest: Digest,
-    /// Length of what a client fetches: superblock and INDEX section.
+    /// Length of the part that a client fetches: superblock and INDEX section.
     pub head_len: u64,
     /// Length of the whole file.
     pub len: u64,
 }
 
-/// The revision of a base that a profile stands on.
+/// The base revision of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
@@ -74,13 +73,13 @@ pub struct Base {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// A whole system taken in from outside.
+    /// The import of a whole system.
     Import,
     /// A layer baked from an upper.
     Bake,
     /// A profile made from a base.
     Profile,
-    /// Old contents published anew.
+    /// Old contents, published again.
     Rollback,
     /// A layer of another history put on top.
     CherryPick,
@@ -90,15 +89,15 @@ pub enum Action {
     Compact,
     /// A boot pack added; the tree is the same.
     Pack,
-    /// Signed anew; the contents are the same.
+    /// Signed again; the contents are the same.
     Resign,
     /// A kernel, an initramfs or kernel parameters to boot with; the tree is the same.
     Boot,
 }
 
-/// One revision: everything a client needs to boot it.
+/// One revision: all data that a client needs to boot it.
 ///
-/// The fields stand in the order of their JSON keys.
+/// The fields are in the order of their JSON keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -134,8 +133,8 @@ pub struct Manifest {
     /// The manifest of the revision before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Digest>,
-    /// The same merged index without the boot pack: what a client falls back on when the pack cannot be
-    /// had. There exactly when `pack` is.
+    /// The same merged index without the boot pack: the fallback of a client if the pack is
+    /// unavailable. Present exactly if `pack` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<IndexRef>,
     /// The profile.
@@ -163,10 +162,10 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The canonical bytes: what is stored, and what the digest in the head is of.
+    /// The canonical bytes, which are stored; the digest in the head is theirs.
     ///
     /// # Errors
-    /// When a field breaks a rule, so that no reader would take it.
+    /// A field breaks a rule, so that no reader would accept it.
     pub fn render(&self) -> Result<Vec<u8>, RecordError> {
         self.validate()?;
         canonical::render("manifest", self)

@@ -4,7 +4,7 @@
 /// True if `pattern` matches the whole `text`. Takes at most `pattern.len() × text.len()` steps.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.as_bytes(), text.as_bytes());
-    // Where to go on after a mismatch: behind the last `*`, one character further in the text.
+    // Position after a mismatch: after the last `*`, one character further in the text.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern.split_first(), text.split_first()) {

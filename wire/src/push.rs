@@ -20,12 +20,12 @@ pub struct Opening {
     /// The reason for the changes.
     #[serde(default)]
     pub message: String,
-    /// The revision the client runs, if it knows.
+    /// The revision of the client, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<u64>,
 }
 
-/// One line from the server to who pushes.
+/// One line from the server to a pushing client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Answer {
@@ -41,7 +41,7 @@ pub enum Answer {
         revision: u64,
         /// The changes, in order of paths.
         changes: Vec<Change>,
-        /// Entries that the server leaves out, the first of them with the pattern of each.
+        /// Entries that the server excludes, the first of them with their patterns.
         excluded: Vec<LeftOut>,
     },
     /// The upload is in the queue, for good.
@@ -59,18 +59,18 @@ pub enum Answer {
 /// A list of exclude patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatternList {
-    /// Where it stands.
+    /// The place of the file.
     pub place: String,
     /// The lines of the file.
     pub text: String,
 }
 
-/// An entry that is left out.
+/// An excluded entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its path, with a leading slash.
     pub path: String,
-    /// The pattern that says so.
+    /// The matching pattern.
     pub pattern: String,
 }
 
@@ -79,7 +79,7 @@ pub struct LeftOut {
 pub struct Change {
     /// The kind of the change.
     pub kind: ChangeKind,
-    /// The path, with a leading slash. Bytes that are no UTF-8 are replaced.
+    /// The path, with a leading slash. Bytes that are not UTF-8 are replaced.
     pub path: String,
 }
 
@@ -110,7 +110,7 @@ impl ChangeKind {
     }
 }
 
-/// One line from the server to who follows a job.
+/// One line from the server to a client that follows a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// The job's number.
@@ -150,14 +150,14 @@ pub enum Ending {
         /// The report of the bake: excluded paths, dropped entries, sizes, warnings.
         report: serde_json::Value,
     },
-    /// There was nothing to publish: the newest revision has all of it already.
+    /// There was no change to publish: the newest revision already has all of it.
     Unchanged {
         /// The revision that has it all.
         revision: u64,
         /// The report of the bake.
         report: serde_json::Value,
     },
-    /// It could not be done; the upload is kept.
+    /// The job failed; the upload is kept.
     Failed {
         /// The fault and the remedy.
         error: String,
@@ -168,7 +168,7 @@ pub enum Ending {
 mod tests {
     use super::*;
 
-    /// `docs/PUSH.md` has these lines; records of older jobs are read as they are.
+    /// `docs/PUSH.md` has these lines; older records are read unchanged.
     #[test]
     fn the_lines_of_the_conversation() {
         let step = r#"{"job":"01J","at":"running","progress":{"stage":"bake","done":1,"total":2},"ending":{"state":"published","revision":7,"seconds":1.5,"report":{}}}"#;

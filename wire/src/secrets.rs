@@ -1,4 +1,4 @@
-//! Files that look like secrets: everybody who can boot a system can read all of it.
+//! Files that look like secrets: everybody who can boot a system can read them.
 
 /// The number of bytes at the start of a file that are searched.
 pub const HEAD_LEN: usize = 64;
@@ -22,7 +22,7 @@ const TOKENS: [&[u8]; 7] = [
     b"AGE-SECRET-KEY-",
 ];
 
-/// Last components of paths that usually hold a secret, and what it is.
+/// Last components of paths that usually hold a secret, with the kind of secret.
 const NAMES: [(&str, &str); 18] = [
     ("id_rsa", "an SSH private key"),
     ("id_dsa", "an SSH private key"),
@@ -95,7 +95,7 @@ pub fn suspicion(path: &[u8], head: &[u8]) -> Option<String> {
                 .any(|window| window.first() == Some(&b'/') && window.get(1..) == Some(*directory))
     });
     let what = named.or(placed.map(|(_, what)| what))?;
-    // An empty file keeps no secret.
+    // An empty file is not a secret.
     (!head.is_empty()).then(|| format!("it is usually {what}"))
 }
 

@@ -1,11 +1,13 @@
-//! Boot traces: which pages of a revision's files were touched first, in which order.
+//! Boot traces: the pages of a revision's files in the order of first access.
 //!
-//! A mount records one, `layerfs push-trace` sends it, `bakery pack` merges those of many boots. Anybody
-//! on the network may have sent it, so a trace can make a boot pack better or worse, never wrong.
+//! A mount records one, `layerfs push-trace` sends it, `bakery pack` merges those of many boots.
+//! Anybody on the network can send one, so a trace can make a boot pack better or worse, but never
+//! wrong.
 //!
-//! Grammar, all little endian: magic (8 bytes) · tree digest (32) · count u32 · count × (inode u32,
-//! first page u32, pages u32). Pages are of [`PAGE_LEN`] bytes; inodes are rows of the merged index of any
-//! revision with this tree digest (rows are canonical, so recompression or a pack does not move them).
+//! Grammar, all little-endian: magic (8 bytes) · tree digest (32) · count u32 · count × (inode u32,
+//! first page u32, pages u32). Pages have [`PAGE_LEN`] bytes; inodes are rows of the merged index
+//! of any revision with this tree digest (rows are canonical, so recompression or a pack does not
+//! move them).
 
 use layerfmt::{Digest, Ino};
 
@@ -54,7 +56,7 @@ impl std::fmt::Display for TraceError {
 impl std::error::Error for TraceError {}
 
 impl BootTrace {
-    /// The trace as it is sent and stored.
+    /// Encodes the trace for sending and storing.
     pub fn encode(&self) -> Vec<u8> {
         let touches = self.touches.get(..RECORDS_MAX).unwrap_or(&self.touches);
         let mut out = Vec::with_capacity(HEAD_LEN + touches.len() * RECORD_LEN);
@@ -69,10 +71,10 @@ impl BootTrace {
         out
     }
 
-    /// Reads a trace. Its numbers are checked against an index by whoever uses them.
+    /// Reads a trace. The caller checks its numbers against an index.
     ///
     /// # Errors
-    /// When the bytes are not exactly one trace.
+    /// The bytes are not exactly one trace.
     pub fn decode(bytes: &[u8]) -> Result<BootTrace, TraceError> {
         let (head, rest) = bytes
             .split_at_checked(HEAD_LEN)

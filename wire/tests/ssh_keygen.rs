@@ -172,7 +172,7 @@ fn we_accept_what_ssh_keygen_signs() {
     ));
 }
 
-/// Both readers of one key file must agree, whatever its options say.
+/// Both readers of one key file must agree, for all options.
 #[test]
 fn both_read_a_key_file_alike() {
     let dir = tempfile::tempdir().unwrap();

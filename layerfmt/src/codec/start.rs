@@ -1,5 +1,5 @@
-//! The first part of a chunk, without the work for the rest: zstd decodes block by block, each of at most 128 KiB
-//! (64 in what a bake writes) and mostly 30.
+//! Decodes the first part of a chunk only: zstd decodes block by block, each of at most 128 KiB (64
+//! in a bake) and mostly 30.
 
 use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
@@ -11,11 +11,12 @@ use crate::x86;
 /// Stored bytes given to the decoder at once: blocks end somewhere in them.
 const PIECE_LEN: usize = 8 << 10;
 
-/// Verify the stored bytes of a chunk, all of them, then decode at least its first `wanted` bytes into `out` (cleared
-/// first), or all of it if it is shorter or was stored as it is. How much it is, is what `out` has.
+/// Verifies all stored bytes of a chunk, then decodes at least its first `wanted` bytes into `out`
+/// (cleared first), or all of it if it is shorter or uncompressed. The length of `out` is the
+/// decoded length.
 ///
 /// # Errors
-/// As [`super::decode_chunk`]. What is wrong with the bytes that are not decoded is not found.
+/// The errors of [`super::decode_chunk`]. Damage in bytes that are not decoded is not detected.
 pub fn decode_chunk_start(
     chunk: &Chunk,
     stored: &[u8],
@@ -43,7 +44,7 @@ pub fn decode_chunk_start(
     }
     if chunk.codec == Codec::ZstdX86 {
         x86::decode(out);
-        // A call that goes on after the last byte is as it was stored.
+        // Like a call that continues past the last byte: stored unchanged.
         if out.len() < raw_len {
             out.truncate(out.len() - unsure_len);
         }
@@ -51,7 +52,8 @@ pub fn decode_chunk_start(
     Ok(())
 }
 
-/// Decodes blocks of one frame into the room that `out` has, until `wanted` bytes are there or the frame ends.
+/// Decodes blocks of one frame into the free space of `out`, until `wanted` bytes are decoded or
+/// the frame ends.
 fn decompress_start(
     stored: &[u8],
     wanted: usize,

@@ -1,5 +1,5 @@
-//! A compacted layer before its chunks are copied: where each will lie is known from their lengths,
-//! and with it everything else, the layer's name included.
+//! A compacted layer before its chunks are copied: their lengths determine their positions, and
+//! with these everything else, including the layer's name.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -23,7 +23,7 @@ use crate::writer::{FileParts, LayerInfo, sections};
 /// One layer to be, made of a merged index.
 #[derive(Debug)]
 pub struct Plan {
-    /// The chunks to copy, as the merged index has them, in the order they will lie in the file.
+    /// The chunks to copy, as in the merged index, in the order of the file.
     copies: Vec<Chunk>,
     /// The merged index that names these chunks.
     merged: Arc<Index>,
@@ -34,11 +34,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plan one layer that holds every live chunk of `merged`, but for those of the layers in
-    /// `keep`, which stay borrowed.
+    /// Plans one layer with every live chunk of `merged`, except those of the layers in `keep`,
+    /// which stay borrowed.
     ///
     /// # Errors
-    /// When `merged` has chunks of its own, or the result is larger than a layer can be.
+    /// `merged` has chunks of its own, or the result is larger than a layer can be.
     pub fn new(
         merged: &MergedIndex,
         keep: Keep<'_>,
@@ -104,12 +104,12 @@ impl Plan {
         }
     }
 
-    /// Write the layer to a new file at `path`, durably. Chunks are copied as they are, each
-    /// verified on the way. `progress` gets the bytes copied so far.
+    /// Writes the layer to a new file at `path`, durably. Chunks are copied unchanged and verified.
+    /// `progress` gets the bytes copied so far.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when a chunk cannot be read or the file not be written,
-    /// [`crate::ErrorKind::DigestMismatch`] when a chunk is damaged. Nothing usable is left at
+    /// [`crate::ErrorKind::Io`]: a chunk cannot be read or the file not be written;
+    /// [`crate::ErrorKind::DigestMismatch`]: a chunk is damaged. No usable file is left at
     /// `path`.
     pub fn write(
         &self,
@@ -163,7 +163,7 @@ struct Table {
     chunks: Vec<(Chunk, Option<LayerRef>)>,
     /// Row of the merged index to row of `chunks`.
     rows: Vec<u32>,
-    /// The own chunks where they lie now.
+    /// The own chunks at their current positions.
     copies: Vec<Chunk>,
     data_end: u64,
 }

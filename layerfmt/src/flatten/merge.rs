@@ -15,11 +15,11 @@ use crate::layout::chunk::{Chunk, Source};
 use crate::layout::inode::*;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 
-/// A directory of the merged tree: who contributes, topmost first.
+/// A directory of the merged tree: its parts, topmost first.
 struct Directory {
     ino: Ino,
     parts: Vec<(usize, Ino)>,
-    /// Nothing below the lowest part can show through.
+    /// No name below the lowest part is visible.
     closed: bool,
 }
 
@@ -141,7 +141,7 @@ impl<'s> Merge<'s> {
         static NOTHING: std::sync::OnceLock<Index> = std::sync::OnceLock::new();
         match self.sides.get(side) {
             Some(side) => &side.input.index,
-            // Never: sides are numbered by this module. An empty index keeps it total.
+            // Unreachable: this module numbers the sides. An empty index keeps the function total.
             None => NOTHING.get_or_init(Index::empty),
         }
     }
@@ -223,7 +223,7 @@ impl<'s> Merge<'s> {
         Ok(())
     }
 
-    /// One name: what each layer that has it says, topmost first.
+    /// One name: the entry of each layer that has it, topmost first.
     fn entry(
         &mut self,
         directory: &Directory,
@@ -329,7 +329,7 @@ impl<'s> Merge<'s> {
         }
     }
 
-    /// The merged row of a layer's chunk. One stored chunk has one row, whoever borrows it.
+    /// The merged row of a layer's chunk. One stored chunk has one row, for all of its borrowers.
     fn chunk(&mut self, side: usize, id: u32) -> Result<u32> {
         let Some(from) = self.sides.get_mut(side) else {
             return Err(lost("layer"));

@@ -1,4 +1,4 @@
-//! The same tree over other chunks: how compaction and boot packs rewrite an index.
+//! Rebuilds a tree over other chunks, for compaction and boot packs.
 
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};

@@ -164,7 +164,7 @@ impl Builder {
         row
     }
 
-    /// Add an inode. The root comes first; every other object also needs a name: use
+    /// Adds an inode. The root is the first; every other object also needs a name: use
     /// [`Builder::object`].
     pub(crate) fn inode(&mut self, attributes: &Attributes, body: &Body<'_>) -> Result<Ino> {
         let ino = self.inode_count();

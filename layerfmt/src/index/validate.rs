@@ -31,7 +31,7 @@ pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<(
         let dirents = match beside.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(dirents)) => dirents,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            // No thread to be had.
+            // No thread is available.
             Err(_) => check.dirents(),
         };
         // The error of the first table that is broken, however many threads looked.
@@ -236,8 +236,8 @@ impl<'i> Check<'i> {
         Ok(())
     }
 
-    /// Types, fields and the tight order of what inodes own: dirents, extents and link targets
-    /// follow each other in inode order without gap.
+    /// Checks types, fields and the order of the rows that inodes own: dirents, extents and link
+    /// targets follow each other in inode order without gap.
     fn inodes(&self) -> Result<()> {
         let (mut dirents, mut extents, mut symlinks) = (0u64, 0u64, 0u64);
         let owned = self
@@ -322,8 +322,9 @@ impl<'i> Check<'i> {
         Ok(())
     }
 
-    /// Names sorted and valid; every inode appears, first appearances in order, a directory once
-    /// and below a directory with a smaller number: so there is no cycle and nothing unreachable.
+    /// Checks that names are sorted and valid, and that every inode appears, first appearances in
+    /// order, a directory once and below a directory with a smaller number. This excludes cycles
+    /// and unreachable objects.
     fn dirents(&self) -> Result<()> {
         let counts = &self.columns.counts;
         self.ends(Column::DirentNameEnd, counts.names_len)?;

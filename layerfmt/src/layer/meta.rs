@@ -1,4 +1,4 @@
-//! The META section: where a layer comes from. The only place that speaks bincode.
+//! The META section: the origin of a layer. The only module that uses bincode.
 
 use bincode::{Decode, Encode};
 
@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::limits;
 
-/// Provenance of a layer. Holds no time unless a label says one: equal input gives equal bytes.
+/// Provenance of a layer. Holds no time unless a label contains one: equal input gives equal bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
     /// Program and version that wrote the layer.

@@ -34,7 +34,7 @@ impl Codec {
     }
 }
 
-/// Where a chunk's stored bytes are.
+/// The file that holds a chunk's stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// In this file.
@@ -48,7 +48,7 @@ pub enum Source {
 pub struct Chunk {
     /// Which file the stored bytes are in.
     pub source: Source,
-    /// Where they start in that file, bytes.
+    /// Offset in that file, bytes.
     pub offset: u64,
     /// Length of the stored bytes.
     pub stored_len: u32,

@@ -1,5 +1,5 @@
-//! The tables of the INDEX section, as columns: where each starts follows from the counts in the
-//! section's header alone.
+//! The tables of the INDEX section, as columns: the counts in the section's header determine all
+//! positions.
 
 use crate::digest::DIGEST_LEN;
 use crate::error::{FormatError, Result};
@@ -154,7 +154,7 @@ pub enum Column {
     InodeCount,
     /// 1 + row of the xattr set table; 0: no attributes.
     InodeXattrs,
-    /// Where the name ends in the name area.
+    /// End of the name in the name area.
     DirentNameEnd,
     /// The inode; 0 is a whiteout.
     DirentInode,
@@ -184,13 +184,13 @@ pub enum Column {
     LayerLenLow,
     /// High word of the layer file's length.
     LayerLenHigh,
-    /// Where the set ends in the pair table.
+    /// End of the set in the pair table.
     XattrSetEnd,
     /// Row of the xattr name table.
     XattrPairName,
-    /// Where the value ends in the value area.
+    /// End of the value in the value area.
     XattrPairValueEnd,
-    /// Where the name ends in the xattr name area.
+    /// End of the name in the xattr name area.
     XattrNameEnd,
 }
 
@@ -218,10 +218,10 @@ pub enum Area {
 /// Number of byte areas.
 pub const AREAS: usize = Area::XattrValues as usize + 1;
 
-/// Where every column and area starts and ends in the uncompressed INDEX section.
+/// Positions of every column and area in the uncompressed INDEX section.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    /// The counts all of it follows from.
+    /// The counts that determine everything.
     pub counts: Counts,
     starts: [usize; COLUMNS],
     areas: [(usize, usize); AREAS],
@@ -277,7 +277,7 @@ impl Columns {
         self.len
     }
 
-    /// Where `column` starts.
+    /// Start of `column`.
     pub fn start(&self, column: Column) -> usize {
         self.starts
             .get(column as usize)
@@ -305,7 +305,7 @@ impl Columns {
         }
     }
 
-    /// Where `area` starts and ends.
+    /// Start and end of `area`.
     pub fn area(&self, area: Area) -> std::ops::Range<usize> {
         let (start, end) = self.areas.get(area as usize).copied().unwrap_or((0, 0));
         start..end

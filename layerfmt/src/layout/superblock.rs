@@ -19,9 +19,9 @@ pub const INCOMPAT_KNOWN: u64 = 0;
 pub const SECTIONS: usize = 8;
 /// Length of one row of the section table, bytes.
 pub const SECTION_ROW_LEN: usize = 64;
-/// Where the section table starts.
+/// Offset of the section table.
 pub const SECTION_TABLE_OFFSET: usize = 64;
-/// Where the superblock's own digest lies: BLAKE3 of all bytes before it.
+/// Offset of the superblock's own digest: BLAKE3 of all preceding bytes.
 pub const SELF_DIGEST_OFFSET: usize = SUPERBLOCK_LEN - DIGEST_LEN;
 
 /// The kinds of sections.
@@ -72,7 +72,7 @@ impl SectionId {
 pub struct Section {
     /// The kind of the section.
     pub id: SectionId,
-    /// Where its stored bytes start, bytes from the start of the file.
+    /// Offset of its stored bytes in the file.
     pub offset: u64,
     /// Length of the stored bytes.
     pub stored_len: u64,
@@ -91,7 +91,7 @@ pub struct Superblock {
     pub incompat: u64,
     /// Length of the whole file, bytes.
     pub file_len: u64,
-    /// Chunk data lies from [`SUPERBLOCK_LEN`] to here.
+    /// End of the chunk data, which starts at [`SUPERBLOCK_LEN`].
     pub data_end: u64,
     /// The sections, in file order.
     pub sections: Vec<Section>,
@@ -138,8 +138,8 @@ impl Superblock {
         bytes
     }
 
-    /// The superblock in `bytes`, checked against itself. Whether the file really has `file_len`
-    /// bytes is for the caller to check.
+    /// Parses the superblock in `bytes` and checks it against itself. The caller compares
+    /// `file_len` with the real length.
     ///
     /// # Errors
     /// [`ErrorKind::NotALayer`], [`ErrorKind::Unsupported`], [`ErrorKind::DigestMismatch`],
@@ -301,7 +301,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>> {
             digest: Digest(digest),
         });
     }
-    // Nothing may hide between the table and the digest.
+    // The bytes between the table and the digest must be zero.
     let end = SECTION_TABLE_OFFSET + SECTIONS * SECTION_ROW_LEN;
     if bytes
         .get(end..SELF_DIGEST_OFFSET)

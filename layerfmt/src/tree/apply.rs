@@ -1,30 +1,30 @@
-//! The merge rule, in one place: what a tree of changes does to the tree below it.
+//! The merge rule: the effect of a tree of changes on the tree below it.
 //!
 //! This is the reference model. `flatten` is its fast form over indexes, the mount its lazy form;
-//! `tests/` holds all of them, and the kernel's overlayfs, against this one.
+//! `tests/` compares all of them, and the kernel's overlayfs, with this one.
 
 use std::collections::HashMap;
 
 use super::{Child, Directory, Kind, Node, NodeId, ROOT, Tree, TreeError};
 
-/// The tree one sees when `delta` lies on the whole tree `base`: no whiteouts, nothing opaque.
+/// The visible tree of `delta` over the whole tree `base`: no whiteouts, no opaque directories.
 ///
 /// # Errors
-/// When the result has more objects than an index can number.
+/// The result has more objects than an index can number.
 pub fn apply<C: Clone>(base: &Tree<C>, delta: &Tree<C>) -> Result<Tree<C>, TreeError> {
     merge(base, delta, true)
 }
 
-/// The one tree of changes that does what `lower` and then `upper` do.
-/// Whiteouts and opaque marks stay, as there may be more below.
+/// One tree of changes with the effect of `lower` followed by `upper`. Whiteouts and opaque marks
+/// stay, because there may be further layers below.
 ///
 /// # Errors
-/// When the result has more objects than an index can number.
+/// The result has more objects than an index can number.
 pub fn compose<C: Clone>(lower: &Tree<C>, upper: &Tree<C>) -> Result<Tree<C>, TreeError> {
     merge(lower, upper, false)
 }
 
-/// Which of the two trees a node comes from.
+/// The tree of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Side {
     Lower,
@@ -37,7 +37,7 @@ struct Merge<'t, C> {
     out: Tree<C>,
     /// Hard-linked nodes stay one node.
     copied: HashMap<(Side, NodeId), NodeId>,
-    /// Directories whose entries are still to be merged: where to, and from which sides.
+    /// Directories whose entries are still to be merged: the target, and the two sides.
     pending: Vec<Pending>,
 }
 
@@ -45,14 +45,14 @@ struct Pending {
     to: NodeId,
     below: Below,
     upper: Option<NodeId>,
-    /// Nothing below both trees can show through here: whiteouts mean nothing.
+    /// Both trees are complete: whiteouts have no effect.
     closed: bool,
 }
 
 /// The lower object with which an upper directory is merged.
 #[derive(Clone, Copy)]
 enum Below {
-    /// Nothing: the upper directory hides it.
+    /// No object: the upper directory hides it.
     Hidden,
     /// A lower directory, or none at this level but perhaps deeper down.
     Directory(Option<NodeId>),
@@ -135,8 +135,8 @@ impl<C: Clone> Merge<'_, C> {
         Ok(())
     }
 
-    /// Copy one node. `below` is what the lower tree has under the same name, if the node is an
-    /// upper one: a directory there is merged, anything else is hidden.
+    /// Copies one node. For an upper node, `below` is the lower tree's object of the same name: a
+    /// directory is merged, any other object is hidden.
     fn copy(
         &mut self,
         side: Side,
@@ -161,7 +161,7 @@ impl<C: Clone> Merge<'_, C> {
             Some(Child::Node(below)) => self.lower.directory(below).map(|d| (below, d.opaque)),
             _ => None,
         };
-        // Something that is not a directory, or a whiteout, hides what lies deeper.
+        // An object that is not a directory, or a whiteout, hides deeper layers.
         let cut = below.is_some() && below_directory.is_none();
         let below_opaque = below_directory.is_some_and(|(_, opaque)| opaque);
         let closed = parent_closed || directory.opaque || cut || below_opaque;

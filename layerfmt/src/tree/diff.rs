@@ -7,11 +7,11 @@ use super::{Child, Kind, Node, NodeId, ROOT, Tree, TreeError};
 
 /// The changes for which `apply(base, changes)` is `target`.
 ///
-/// Both are whole trees. An entry is left out when its object is equal in both and has the same
-/// set of names (hard links); a directory that holds changes is listed with its own metadata.
+/// Both are whole trees. An entry is omitted if its object is equal in both and has the same set of
+/// names (hard links); a directory that contains changes is listed with its own metadata.
 ///
 /// # Errors
-/// When the result has more objects than an index can number.
+/// The result has more objects than an index can number.
 pub fn diff<C: Clone + PartialEq>(base: &Tree<C>, target: &Tree<C>) -> Result<Tree<C>, TreeError> {
     let root = target.node(ROOT).ok_or(TreeError::NotADirectory)?;
     let mut diff = Diff {
@@ -53,7 +53,7 @@ struct Diff<'t, C> {
 }
 
 impl<C: Clone + PartialEq> Diff<'_, C> {
-    /// Fill `to` with the changes between two directories. Returns whether there are any.
+    /// Adds the changes between two directories to `to`. Returns true if there are any.
     fn directory(
         &mut self,
         to: NodeId,
@@ -81,7 +81,7 @@ impl<C: Clone + PartialEq> Diff<'_, C> {
                     }
                 }
             } else if let Some(directory) = self.out.directory_mut(to) {
-                // Nothing survives: one opaque mark instead of a whiteout for each name.
+                // No entry survives: one opaque mark replaces a whiteout for each name.
                 directory.opaque = true;
                 changed = true;
             }
@@ -103,7 +103,7 @@ impl<C: Clone + PartialEq> Diff<'_, C> {
         Ok(changed)
     }
 
-    /// The node to list for a name, or `None` when nothing changed there.
+    /// The node to list for a name, or `None` without a change.
     fn entry(
         &mut self,
         base_id: Option<NodeId>,

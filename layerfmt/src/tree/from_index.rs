@@ -8,11 +8,11 @@ use crate::error::{FormatError, Result};
 use crate::index::{self, Index, Ino, Inode};
 use crate::layout::inode::*;
 
-/// The tree of an index, whiteouts and opaque marks included; `file` makes what a regular file
-/// holds.
+/// The tree of an index, including whiteouts and opaque marks; `file` makes the content of a
+/// regular file.
 ///
 /// # Errors
-/// When there are more objects than a tree can number.
+/// There are more objects than a tree can number.
 pub fn tree<C>(index: &Index, mut file: impl FnMut(Ino, &Inode) -> C) -> Result<Tree<C>> {
     let mut sets: HashMap<u32, Arc<Xattrs>> = HashMap::new();
     let mut tree = Tree::new(metadata(index, index::ROOT, &mut sets));

@@ -1,4 +1,4 @@
-//! Walking a tree in canonical order: entries bytewise, a directory before what is in it.
+//! Walks a tree in canonical order: entries bytewise, a directory before its contents.
 
 use super::{Child, Name, Node, NodeId, ROOT, Tree};
 

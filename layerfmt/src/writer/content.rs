@@ -1,4 +1,4 @@
-//! Contents: blocks that are all zero become holes, the rest becomes runs, runs become cuts.
+//! Contents: zero blocks become holes, the rest becomes runs, runs become cuts.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,11 +24,11 @@ pub struct Content {
     pub size: u64,
     /// The content digest (`docs/FORMAT.md` §9.2).
     pub digest: Digest,
-    /// Where the bytes are; chunk numbers are the writer's own.
+    /// The extents; chunk numbers are those of the writer.
     pub extents: Arc<[Extent]>,
 }
 
-/// Contents are equal when their bytes are, wherever these lie.
+/// Contents are equal if their bytes are, independent of position.
 impl PartialEq for Content {
     fn eq(&self, other: &Self) -> bool {
         (self.size, self.digest) == (other.size, other.digest)
@@ -49,12 +49,12 @@ pub struct ContentHasher {
 const SPARSE_DOMAIN: &[u8] = b"layerfs sparse content 1\n";
 
 impl ContentHasher {
-    /// Nothing hashed yet.
+    /// No byte has been hashed yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The digest of a file that nobody stores: arguments as of
+    /// The digest of a file that is not stored: arguments as for
     /// [`LayerWriter::add_file`](crate::LayerWriter::add_file).
     ///
     /// # Errors
@@ -102,7 +102,7 @@ pub(super) struct Data<'r> {
     pub(super) size: u64,
     segments: Vec<(u64, u64)>,
     reader: &'r mut dyn Read,
-    /// Segment being read and how much of it is used up.
+    /// The current segment, and the number of its consumed bytes.
     segment: usize,
     used: u64,
     block: Box<[u8; BLOCK_LEN]>,
@@ -222,7 +222,7 @@ impl Runs {
     }
 }
 
-/// A chunk's raw bytes and where its runs lie in the file.
+/// The raw bytes of a chunk and the positions of its runs in the file.
 pub(super) struct Cut {
     pub(super) raw: Vec<u8>,
     pub(super) runs: Vec<(u64, u32)>,

@@ -42,8 +42,7 @@ impl FileParts<'_> {
     }
 }
 
-/// The sections of a layer, one after the other as they lie in the file, and the superblock that
-/// names them.
+/// The sections of a layer in file order, and the superblock that names them.
 pub(crate) fn sections(
     index: &Index,
     content: Option<&ContentDigests>,

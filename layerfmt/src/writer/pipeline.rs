@@ -40,7 +40,7 @@ struct Compressed {
 pub(super) struct WrittenChunks {
     /// Own chunks in file order, each with the number it was reserved under.
     pub(super) chunks: Vec<(u32, Chunk)>,
-    /// Where the chunk data ends in the file.
+    /// End of the chunk data in the file.
     pub(super) data_end: u64,
 }
 
@@ -135,7 +135,8 @@ impl Pipeline {
             || Err(died()),
             |collector| collector.join().unwrap_or_else(|_| Err(died())),
         );
-        // The collector's word comes first: a failed write is why the workers stopped.
+        // The collector's error has precedence: a failed write is the reason why the workers
+        // stopped.
         let written = written?;
         failed.map(|()| written)
     }
@@ -154,7 +155,7 @@ fn died() -> FormatError {
     FormatError::corrupt("pipeline", 0, "a compression thread died")
 }
 
-/// A chunk that level 1 shrinks by less than one part in this is stored as it is.
+/// A chunk that level 1 shrinks by less than one part in this number is stored uncompressed.
 const HOPELESS: usize = 200;
 
 fn work(

@@ -128,7 +128,7 @@ fn name(code: u8) -> Name {
     Name::new([b"a".as_slice(), b"b", b"long \xff name", b"z"][code as usize % 4]).unwrap()
 }
 
-/// The directory that holds the last component, made on the way where `make` says so.
+/// The directory of the last component, created on the way if `make` is true.
 fn parent(tree: &mut Model, path: &[u8], make: bool) -> Option<(u32, Name)> {
     let (last, dirs) = path.split_last()?;
     let mut dir = ROOT;
@@ -333,7 +333,7 @@ pub(crate) fn options(threads: usize) -> Options {
     }
 }
 
-/// Bake `model` as it is into a new file.
+/// Bakes `model` into a new file.
 pub(crate) fn bake(
     model: &Model,
     base: Option<Base>,

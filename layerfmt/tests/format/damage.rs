@@ -52,8 +52,8 @@ fn every_truncation_is_found() {
     assert!(verdict(longer).is_err());
 }
 
-/// A liar signs its lies: the raw INDEX is changed and every digest made to match. Only the
-/// validator stands between it and the accessors.
+/// A malicious writer signs its own data: the raw INDEX is changed and every digest made to match.
+/// Only the validator protects the accessors.
 #[test]
 fn a_lying_index_is_refused_or_harmless() {
     let good = Layer::from_vec(small_layer()).unwrap();

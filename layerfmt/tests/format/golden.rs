@@ -1,5 +1,5 @@
-//! Frozen files of format version 1. They are never regenerated: a reader that cannot read them
-//! has broken somebody's machines.
+//! Frozen files of format version 1. They are never regenerated: a reader that cannot read them has
+//! broken existing machines.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ fn todays_writer_writes_the_same_tree() {
     let (layer, _) = crate::arbitrary::bake(&small_tree(), None, 1, &dir.path().join("s"));
     let text = dump(layer.index(), layer.content().unwrap().as_ref());
     if let Ok(dir) = std::env::var("GOLDEN_OUT") {
-        // How the files in testdata/v1 were made, once: GOLDEN_OUT=DIR cargo test.
+        // Made the files in testdata/v1, once: GOLDEN_OUT=DIR cargo test.
         let dir = PathBuf::from(dir);
         let report = check(&layer, &LayerSet::default(), |_| ()).unwrap();
         let digests = format!(

@@ -1,5 +1,5 @@
-//! Law 1 against the kernel: random stacks unpacked as directories and mounted with overlayfs show
-//! what `apply` says. Needs root.
+//! Law 1 against the kernel: random stacks, unpacked as directories and mounted with overlayfs,
+//! show the result of `apply`. Needs root.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,7 @@ use rustix::fs::{
 
 use crate::arbitrary::{Model, changes, model};
 
-/// A mount that goes away with the test.
+/// A mount that is removed with the test.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -42,7 +42,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Attributes an ordinary file system takes: none on special files, only `user.` elsewhere.
+/// Attributes that an ordinary file system accepts: none on special files, only `user.` elsewhere.
 fn user_xattrs(node: &Node<Vec<u8>>) -> Vec<(&[u8], &[u8])> {
     match node.kind {
         Kind::Directory(_) | Kind::File(_) => node
@@ -54,7 +54,7 @@ fn user_xattrs(node: &Node<Vec<u8>>) -> Vec<(&[u8], &[u8])> {
     }
 }
 
-/// Write a layer as overlayfs keeps one.
+/// Writes a layer in the form of overlayfs.
 fn unpack(tree: &Model, to: &Path) {
     let mut first: std::collections::HashMap<u32, PathBuf> = Default::default();
     let mut made = Vec::new();
@@ -139,7 +139,7 @@ fn settle(path: &Path, node: &Node<Vec<u8>>) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// One line of the common text; what both sides can know.
+/// One line of the common text, with the attributes that both sides have.
 fn line(path: &[u8], kind: &str, mode: u32, meta: (u32, u32, i64, i64), rest: &str) -> String {
     let mode = if kind == "l" { 0 } else { mode };
     format!("{} {kind} {mode:04o} {meta:?} {rest}", path.escape_ascii())
@@ -183,8 +183,8 @@ fn mounted_text(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(path) = open.pop() {
-        // In a directory that only one layer has, the kernel lists whiteouts, though their lookup
-        // says ENOENT: they are not there.
+        // In a directory of only one layer, the kernel lists whiteouts, although their lookup is
+        // ENOENT: they do not exist.
         let Ok(meta) = fs::symlink_metadata(&path) else {
             continue;
         };
@@ -258,7 +258,7 @@ proptest! {
         let work = Mounted::new("tmpfs", "mode=755", dir.path());
         let merged = work.0.join("merged");
         fs::create_dir(&merged).unwrap();
-        // Overlayfs wants two lower directories at least: an empty one lies at the bottom.
+        // Overlayfs needs at least two lower directories: the lowest is empty.
         let mut lower = vec![work.0.join("bottom")];
         fs::create_dir(&lower[0]).unwrap();
         let mut want = Model::new(Metadata::default());
@@ -269,7 +269,7 @@ proptest! {
             lower.insert(0, to);
             want = apply(&want, &layer).unwrap();
         }
-        // The model may hold a whiteout of nothing; apply dropped it as overlayfs does.
+        // The model may contain a whiteout of a missing name; apply drops it as overlayfs does.
         prop_assert!(want.entries(ROOT).all(|(_, child)| *child != Child::Whiteout));
         let list: Vec<_> = lower.iter().map(|l| l.to_str().unwrap()).collect();
         let options = format!("ro,lowerdir={}", list.join(":"));

@@ -51,8 +51,8 @@ proptest! {
         prop_assert_eq!(nothing.entries(0).count(), 0);
     }
 
-    /// Law 1: a layer written against a base, flattened over it, is the target; what the base
-    /// has is borrowed.
+    /// Law 1: a layer written against a base, flattened over it, is the target; contents of the
+    /// base are borrowed.
     #[test]
     fn law_1_through_layer_files(first in edits(24), second in edits(16)) {
         let dir = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ proptest! {
         let got = flatten_layers(layers.iter().map(|l| &**l), true).unwrap();
         prop_assert_eq!(merged_text(&got), text(&want));
 
-        // Any two neighbours composed first change nothing.
+        // Composing any two neighbors first gives the same result.
         let cut = cut % models.len();
         if let [lower, upper, ..] = &models[cut..] {
             let one = compose(lower, upper).unwrap();

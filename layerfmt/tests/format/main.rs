@@ -1,4 +1,4 @@
-//! The format's laws on random trees, its golden files, and what damage does.
+//! The laws of the format on random trees, its golden files, and damaged files.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The lists that are used unless one asks for none.
+//! The default lists of patterns.
 
 /// Logs, caches and the identity of one machine: no layer needs them. Most directories stay, as
 /// programs expect to find them.
@@ -153,5 +153,5 @@ pub const LIVE_CONFIG: [(&str, &str); 20] = [
     ),
 ];
 
-/// Where live-config leaves its stamps, relative to the root.
+/// Directory of live-config's stamps, relative to the root.
 pub const LIVE_STAMPS: &str = "var/lib/live/config";

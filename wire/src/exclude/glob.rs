@@ -47,7 +47,7 @@ impl Glob {
                 "" => return Err("it has an empty name between two slashes".to_owned()),
                 "." | ".." => return Err(format!("no path has a name \"{name}\"")),
                 "**" if anchored && names.peek().is_none() => {
-                    // What is in a directory, not the directory.
+                    // The contents of a directory, not the directory.
                     parts.extend([Part::Form(vec![Token::Many]), Part::Deep]);
                 }
                 "**" if anchored => parts.push(Part::Deep),
@@ -249,7 +249,7 @@ impl Token {
     }
 }
 
-/// The first character; a byte that is no UTF-8 counts as one that no class names.
+/// The first character; a byte that is not UTF-8 counts as one that no class contains.
 fn first_letter(text: &[u8]) -> Option<(u32, &[u8])> {
     let first = *text.first()?;
     let len = match first {

@@ -1,4 +1,4 @@
-//! The language, against what `git check-ignore` answers for the same lists.
+//! Compares the language with the answers of `git check-ignore` for the same lists.
 
 use super::*;
 
@@ -87,7 +87,7 @@ fn patterns_mean_what_gitignore_says() {
     }
 }
 
-/// Git itself is the judge, where it is installed.
+/// Git itself decides, if it is installed.
 #[test]
 fn git_says_the_same() {
     use std::process::Command;

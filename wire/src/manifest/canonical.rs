@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest whole number that every JSON reader keeps exactly.
+/// The largest whole number that every JSON reader represents exactly.
 pub(crate) const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// The fault of a record.
@@ -81,7 +81,7 @@ pub(crate) fn check_format(record: &'static str, format: u64) -> Result<(), Reco
     Err(RecordError::new(record, what))
 }
 
-/// Printable text of one line: nothing in it can move a terminal's cursor.
+/// Printable text of one line: no character can move a terminal's cursor.
 pub(crate) fn check_line(
     record: &'static str,
     field: &str,

@@ -48,10 +48,10 @@ impl Head {
         Ok(head)
     }
 
-    /// The canonical bytes: what is signed, and what `previous` of the next head is the digest of.
+    /// The canonical bytes, which are signed; `previous` of the next head is their digest.
     ///
     /// # Errors
-    /// When a field breaks a rule.
+    /// A field breaks a rule.
     pub fn render(&self) -> Result<Vec<u8>, RecordError> {
         self.validate()?;
         canonical::render("head", self)

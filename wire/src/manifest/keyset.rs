@@ -27,7 +27,7 @@ pub struct Signer {
     pub key: String,
     /// The name shown to users.
     pub name: String,
-    /// Withdrawn: no head of it counts any more, however old.
+    /// Withdrawn: none of its heads is valid, however old.
     #[serde(default, skip_serializing_if = "is_false")]
     pub revoked: bool,
     /// Patterns of `SYSTEM/PROFILE`; `*` and `?` as in ssh.
@@ -72,10 +72,10 @@ impl Keyset {
         Ok(keyset)
     }
 
-    /// The canonical bytes: what is signed.
+    /// The canonical bytes, which are signed.
     ///
     /// # Errors
-    /// When a field breaks a rule.
+    /// A field breaks a rule.
     pub fn render(&self) -> Result<Vec<u8>, RecordError> {
         self.validate()?;
         canonical::render("keyset", self)

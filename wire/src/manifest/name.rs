@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::canonical::{RecordError, check};
 
-/// The profile that is meant when none is named: the system's own history.
+/// The default profile: the system's own history.
 pub const DEFAULT_PROFILE: &str = "main";
 
 /// Longest name of a system or profile, bytes: a component of URLs and file names.
@@ -44,7 +44,7 @@ impl ProfileName {
         })
     }
 
-    /// Always `SYSTEM/PROFILE`: what patterns of keysets are compared with.
+    /// Always `SYSTEM/PROFILE`, for comparison with patterns of keysets.
     pub fn full(&self) -> String {
         format!("{}/{}", self.system, self.profile)
     }

@@ -1,7 +1,7 @@
-//! The last paragraph of a message: what the server knows of a revision that it made from a job.
+//! The last paragraph of a message: the server's record of a revision made from a job.
 //!
-//! The author of a revision is the sender's own word. The server authenticated a key, and says so
-//! in lines of its own, which stand last: a sender cannot forge them.
+//! The author of a revision is the sender's own statement. The server authenticated a key, and
+//! records it in separate last lines, which a sender cannot forge.
 
 /// The line that names the authenticated key.
 const KEY: &str = "Key: ";
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    /// A sender who writes such lines has them above the server's own.
+    /// If a sender writes such lines, they precede the server's own.
     #[test]
     fn nobody_forges_the_servers_words() {
         let trailer = Trailer {

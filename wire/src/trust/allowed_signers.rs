@@ -1,9 +1,9 @@
 //! The reader's own file of trusted keys, in the form of `ssh-keygen -Y verify -f`.
 //!
-//! A line is `PRINCIPALS [OPTIONS] ssh-ed25519 BASE64 [COMMENT]`. A principal is a pattern of
-//! what the key may sign: `keyset` for a root key, `SYSTEM/PROFILE` for one that signs heads
-//! without any keyset. Options are `namespaces`, `valid-after` and `valid-before`; times must end
-//! in `Z`, as a reader of an initrd has no time zone. Certificates and negated principals are
+//! A line is `PRINCIPALS [OPTIONS] ssh-ed25519 BASE64 [COMMENT]`. A principal names the records
+//! that the key may sign: `keyset` for a root key, a pattern of `SYSTEM/PROFILE` for one that signs
+//! heads without any keyset. Options are `namespaces`, `valid-after` and `valid-before`; times must
+//! end in `Z`, because an initramfs has no time zone. Certificates and negated principals are
 //! refused: ignoring them would trust more than the file says.
 
 use ssh_key::PublicKey;
@@ -53,7 +53,7 @@ impl AllowedSigners {
         Ok(AllowedSigners { lines })
     }
 
-    /// Keys that all may sign keysets: how a keyset hands over to new root keys.
+    /// The keys that may sign keysets; with them a keyset names new root keys.
     pub(crate) fn of_roots(keys: &[String]) -> Result<AllowedSigners, TrustError> {
         let text: String = keys
             .iter()
@@ -153,8 +153,8 @@ fn apply_option(line: &mut Line, option: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The next word and what follows. White space inside double quotes belongs to the word; quotes
-/// around a whole word are taken off.
+/// The next word and the rest. White space inside double quotes belongs to the word; quotes around
+/// a whole word are removed.
 fn take_word(text: &str) -> Result<(String, &str), String> {
     let text = text.trim_start();
     let mut quoted = false;

@@ -1,4 +1,4 @@
-//! All records of one revision in one object: what `GET /v1/bundle/…` answers.
+//! All records of one revision in one object: the answer to `GET /v1/bundle/…`.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +17,16 @@ pub const BUNDLE_LEN_MAX: usize = 2 * MANIFEST_LEN_MAX + (4 << 20);
 pub struct Bundle {
     /// Every version, oldest first.
     pub keysets: Vec<Envelope>,
-    /// The head asked for.
+    /// The requested head.
     pub head: Envelope,
     /// The manifest's canonical text.
     pub manifest: String,
 }
 
-/// A bundle that may be believed.
+/// A verified bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// The newest keyset; none where the reader's own file allows the signer of the head.
+    /// The newest keyset; `None` if the reader's own file allows the signer of the head.
     pub keyset: Option<Keyset>,
     /// The head.
     pub head: Head,
@@ -37,10 +37,10 @@ pub struct Verified {
 }
 
 impl Bundle {
-    /// Read a bundle. Says nothing of its signatures.
+    /// Reads a bundle without verifying signatures.
     ///
     /// # Errors
-    /// When the bytes are not a bundle.
+    /// The bytes are not a bundle.
     pub fn parse(bytes: &[u8]) -> Result<Bundle, TrustError> {
         let malformed = |what: String| TrustError::Malformed(RecordError::new("bundle", what));
         if bytes.len() > BUNDLE_LEN_MAX {

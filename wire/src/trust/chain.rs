@@ -7,7 +7,7 @@ use super::{HEAD_NAMESPACE, KEYSET_NAMESPACE, KEYSET_PRINCIPAL};
 use crate::manifest::{Head, Keyset, Manifest, RevisionName, Signer};
 use layerfmt::Digest;
 
-/// The newest numbers a reader has seen, from its own storage; zero where it has none.
+/// The newest numbers that a reader has seen, from its own storage; zero without any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HighWater {
     /// Version of the keyset.
@@ -16,7 +16,7 @@ pub struct HighWater {
     pub revision: u64,
 }
 
-/// A head that may be believed.
+/// A verified head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedHead {
     /// The verified head.
@@ -75,14 +75,14 @@ pub fn verify_keysets<'a>(
     Ok(keyset)
 }
 
-/// Check the head of a history, or the pinned revision that `wanted` names.
+/// Verifies the head of a history, or the pinned revision that `wanted` names.
 ///
-/// Signed by a key of the keyset, or by a key that `anchors` allows for this very history. A
-/// pinned revision is not taken for the newest, so its own end does not matter; `high_water`
-/// does, and a caller whose local policy allows going back passes 0.
+/// It must be signed by a key of the keyset, or by a key that `anchors` allows for this history. A
+/// pinned revision is not the newest, so its own expiry does not matter; `high_water` does, and a
+/// caller whose policy allows older revisions passes 0.
 ///
 /// # Errors
-/// When it is of another history or revision, not signed by a key that may, expired at `now`,
+/// It is of another history or revision, not signed by an allowed key, expired at `now`,
 /// or older than `high_water`.
 pub fn verify_head(
     envelope: &[u8],
@@ -139,11 +139,11 @@ pub fn verify_head(
     })
 }
 
-/// Check the head before `newer` by the chain alone: whoever signed `newer` vouched for it. So a
-/// revision stays readable after the key that signed it is gone.
+/// Verifies the head before `newer` by the chain alone: the signer of `newer` confirmed it. So a
+/// revision stays readable after its key was withdrawn.
 ///
 /// # Errors
-/// When the bytes are not the head that `newer` names.
+/// The bytes are not the head that `newer` names.
 pub fn verify_previous(newer: &Head, envelope: &[u8]) -> Result<VerifiedHead, TrustError> {
     let envelope = Envelope::parse(envelope)?;
     let digest = Digest::of(envelope.payload.as_bytes());

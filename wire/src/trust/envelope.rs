@@ -25,10 +25,10 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Sign `payload` with a key at hand.
+    /// Signs `payload` with an unlocked key.
     ///
     /// # Errors
-    /// When the key is not a plain ed25519 key, or is locked by a passphrase.
+    /// The key is not a plain ed25519 key, or is locked by a passphrase.
     pub fn sign(payload: &[u8], namespace: &str, key: &PrivateKey) -> Result<Envelope, TrustError> {
         require_ed25519(key.public_key().key_data())?;
         let signature = key
@@ -50,10 +50,10 @@ impl Envelope {
         })
     }
 
-    /// Read an envelope. Says nothing of the signature.
+    /// Reads an envelope without verifying the signature.
     ///
     /// # Errors
-    /// When the bytes are not an envelope.
+    /// The bytes are not an envelope.
     pub fn parse(bytes: &[u8]) -> Result<Envelope, TrustError> {
         if bytes.len() > ENVELOPE_LEN_MAX {
             return Err(malformed("larger than any signed record"));
@@ -69,10 +69,10 @@ impl Envelope {
         serde_json::to_vec(self).map_err(|e| malformed(&e.to_string()))
     }
 
-    /// Check the signature and say which key made it. Whether that key counts is not decided here.
+    /// Verifies the signature and returns its key. The caller decides on the validity of the key.
     ///
     /// # Errors
-    /// When the signature is damaged, not ed25519, for another namespace or of other bytes.
+    /// The signature is damaged, not ed25519, for another namespace or of other bytes.
     pub fn signed_by(&self, namespace: &'static str) -> Result<PublicKey, TrustError> {
         let bad = |what: &str| TrustError::BadSignature(what.into());
         if self.signature.len() > SIGNATURE_LEN_MAX {
@@ -95,10 +95,10 @@ impl Envelope {
     }
 }
 
-/// `ssh-ed25519 BASE64` of a key: how keysets spell it.
+/// `ssh-ed25519 BASE64` of a key, its form in keysets.
 ///
 /// # Errors
-/// When the key is of another kind.
+/// The key is of another kind.
 pub fn public_key_line(key: &PublicKey) -> Result<String, TrustError> {
     require_ed25519(key.key_data())?;
     PublicKey::new(key.key_data().clone(), "")

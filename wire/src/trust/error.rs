@@ -9,7 +9,7 @@ use layerfmt::Digest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustError {
-    /// The bytes are no sound record.
+    /// The bytes are not a valid record.
     Malformed(RecordError),
     /// The `allowed_signers` text cannot be used.
     AllowedSigners {
@@ -27,7 +27,7 @@ pub enum TrustError {
         /// The purpose for which it was signed.
         found: String,
     },
-    /// Signed by a key nobody vouches for, at least not for this name.
+    /// Signed by a key that is not trusted, at least not for this name.
     UnknownKey {
         /// `SHA256:…` as `ssh-keygen -l` prints it.
         fingerprint: String,
@@ -57,7 +57,7 @@ pub enum TrustError {
         /// The reader's clock.
         now: u64,
     },
-    /// Older than what this reader has already seen.
+    /// Older than a record that this reader has already seen.
     RolledBack {
         /// `head` or `keyset`.
         record: &'static str,
