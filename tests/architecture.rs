@@ -156,7 +156,7 @@ fn bincode_has_one_door() {
     }
 }
 
-/// Only the adapter knows fuser.
+/// Only the adapter uses fuser.
 #[test]
 fn fuser_has_one_door() {
     for (path, text) in sources("fs/src") {
@@ -187,7 +187,7 @@ fn unsafe_has_one_floor() {
     }
 }
 
-/// A file is one noun: nothing over 500 lines, tests of its own not counted.
+/// A file is one noun: at most 500 lines, without its tests.
 #[test]
 fn files_stay_small() {
     let mut large = Vec::new();
@@ -203,8 +203,8 @@ fn files_stay_small() {
     assert!(large.is_empty(), "over 500 lines: {large:?}");
 }
 
-/// Python takes the last definition of a name without a word: a script's own `run` in place of the one it imports is
-/// found only by running it, and the long ones are run seldom.
+/// Python silently uses the last definition of a name: a script's own `run` that replaces an
+/// imported one is detected only by running it, and the long scripts run rarely.
 #[test]
 fn scripts_do_not_redefine_what_they_import() {
     let mut imported = 0;

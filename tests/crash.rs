@@ -1,6 +1,6 @@
-//! `kill -9` of the daemon while it copies up, renames and removes: afterwards each object is the
-//! old or the new one, what was acknowledged is there, and nothing is left in the work directory.
-//! At random moments, and before each system call that changes the upper (with strace).
+//! `kill -9` of the daemon while it copies up, renames and removes: afterwards each object is old
+//! or new, acknowledged changes exist, and the work directory is empty. At random moments, and
+//! before each system call that changes the upper (with strace).
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -245,8 +245,8 @@ fn a_daemon_killed_at_each_step_leaves_the_old_or_the_new() {
     assert!(kills > 50, "only {kills} steps were tried");
 }
 
-/// S4.8: as the data is copied somebody sets time and capabilities; then the kill. The copying is that of an open for
-/// writing: during a write the kernel makes others wait.
+/// S4.8: another process sets time and capabilities during the copy of the data; then the daemon is
+/// killed. An open for writing starts the copy: during a write the kernel makes others wait.
 #[test]
 fn what_a_file_had_during_a_copying_outlives_a_kill() {
     const TRIES: usize = 6;
@@ -271,7 +271,7 @@ fn what_a_file_had_during_a_copying_outlives_a_kill() {
     let mut changed = CAPABILITIES;
     changed[5] = 0x40;
     for change in [false, true] {
-        // A copying that ended before the kill is no try.
+        // An attempt does not count if the copy ended before the kill.
         let cut_short = (0..TRIES).any(|i| {
             let name = format!("f{}", 2 * i + usize::from(change));
             let (path, upper) = (f.at(&name), f.upper.join(&name));

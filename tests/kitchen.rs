@@ -1,4 +1,4 @@
-//! A bakery of its own for each test: store, keys, spool, and the real programs.
+//! A separate bakery for each test: store, keys, spool, and the real programs.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -86,7 +86,7 @@ impl Kitchen {
     pub(crate) fn bakery(&self) -> Command {
         let mut command = Command::new(program("bakery"));
         if let Some(offset) = self.clock {
-            // Only the time of day is off: neither the monotonic clock nor what file systems say.
+            // Only the time of day is shifted, not the monotonic clock or times of file systems.
             command = Command::new("faketime");
             command
                 .args(["-f", offset])
@@ -109,7 +109,7 @@ impl Kitchen {
         Running::start(&mut command)
     }
 
-    /// Bakes and publishes whatever is in the spool; what the watcher said.
+    /// Bakes and publishes everything in the spool; returns the watcher's output.
     pub(crate) fn drain_and_listen(&self) -> String {
         let mut watch = self.bakery();
         watch.args(["watch", "--settle", "50", "--rescan", "1", "--once"]);
@@ -177,13 +177,13 @@ impl Kitchen {
         Some(content)
     }
 
-    /// The records of all jobs, as `bakery jobs --json` tells them.
+    /// The records of all jobs, from `bakery jobs --json`.
     pub(crate) fn jobs(&self) -> Vec<serde_json::Value> {
         let told = run(self.bakery().args(["--json", "jobs"]));
         serde_json::from_slice(&told.stdout).unwrap()
     }
 
-    /// Everything in the store is sound to the last byte, says `bakery verify --all`.
+    /// `bakery verify --all` reports that every byte of the store is correct.
     pub(crate) fn assert_sound(&self) {
         run(self.bakery().args(["verify", "--all"]));
     }
@@ -244,7 +244,7 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and whether it ended well within ten seconds.
+    /// Sends SIGTERM; returns true if it ended successfully within ten seconds.
     pub(crate) fn terminate(mut self) -> bool {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -262,7 +262,7 @@ impl Drop for Running {
     }
 }
 
-/// A program as built beside this test, or in `target/release`, whichever is newer.
+/// A program beside this test or in `target/release`, whichever is newer.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let beside = test.parent().and_then(Path::parent).unwrap();

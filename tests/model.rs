@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// An object keeps its number as long as it lives, and shares it with no other.
+    /// An object keeps its number during its lifetime, and shares it with no other.
     fn same_objects(&mut self, plain: &Snapshot, layerfs: &Snapshot) {
         let mut now = HashMap::new();
         for (path, number) in &plain.numbers {
@@ -135,7 +135,7 @@ impl World {
         self.identity = now;
     }
 
-    /// Each implementation mounts what the other wrote.
+    /// Each implementation mounts the upper that the other wrote.
     fn interchange(mut self) {
         let plain = snapshot::take(&self.plain, self.began);
         drop(self.layerfs.take());

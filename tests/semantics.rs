@@ -78,7 +78,7 @@ impl Fixture {
     }
 }
 
-/// Bytes that do not compress to nothing.
+/// Incompressible bytes.
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
     (0..len)
         .map(|i| ((i * i) >> 3) as u8 ^ (i >> 11) as u8)

@@ -46,7 +46,7 @@ impl Server {
         stream
     }
 
-    /// One request on a connection of its own.
+    /// One request on a new connection.
     fn ask(&self, request: &str, body: &[u8]) -> Answer {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -345,7 +345,7 @@ fn http2_with_prior_knowledge() {
 fn running_answers_finish_on_sigterm() {
     let kitchen = Kitchen::new();
     let server = Server::start(&kitchen, &[]);
-    // Larger than what the sockets hold, so the answer is certainly under way.
+    // Larger than the socket buffers, so the answer is still being sent.
     let large = vec![7_u8; 64 << 20];
     let name = "ab".repeat(32);
     std::fs::write(kitchen.store().join(format!("boot/{name}")), &large).unwrap();

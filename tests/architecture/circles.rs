@@ -72,7 +72,7 @@ fn rooms_import_in_one_direction() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The finder finds what it is for.
+/// The finder finds circles in a sample.
 #[test]
 fn the_finder_sees_circles() {
     let file = |path: &str, text: &str| (PathBuf::from("src").join(path), text.to_owned());
@@ -133,7 +133,7 @@ fn the_finder_sees_circles() {
         files.push(file("b/x_tests.rs", "use crate::a;"));
         assert_eq!(find(&files), Vec::<Vec<String>>::new(), "{test}");
     }
-    // A long way round, and a second circle beside it.
+    // A longer circle, and a second circle.
     let long = [
         file("a.rs", "use crate::b;"),
         file("b.rs", "use crate::c;"),
@@ -370,7 +370,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// The length of the string literal that `rest` begins with.
+/// The length of the string literal at the start of `rest`.
 fn string(rest: &str) -> usize {
     let bytes = rest.as_bytes();
     let mut at = 1;

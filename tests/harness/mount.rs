@@ -83,7 +83,7 @@ impl Mount {
             .arg(&self.at));
     }
 
-    /// Try to mount; what the program said.
+    /// Tries to mount; returns the output of the program.
     pub(crate) fn attempt(at: &Path, options: &str) -> Output {
         Command::new(program("layerfs"))
             .args(["mount", "-o", options])

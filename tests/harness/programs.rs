@@ -1,4 +1,4 @@
-//! Where the built programs are, running them, ending them.
+//! Paths of the built programs; running and ending them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// The program `name`: as built beside this test, or in `target/release`, whichever is newer.
+/// The program `name`: beside this test or in `target/release`, whichever is newer.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("own path");
     let profile = test
@@ -30,7 +30,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     }
 }
 
-/// Run to the end; panics with what it said if it fails.
+/// Runs to the end; a failure panics with the output.
 pub(crate) fn run(command: &mut Command) -> Output {
     let output = command
         .output()
@@ -55,7 +55,7 @@ pub(crate) fn bake(source: &Path, layer: &Path) {
         .arg(source));
 }
 
-/// Send a process a signal; whether it ends within so many seconds.
+/// Sends a signal to a process; returns true if it ends within this number of seconds.
 pub(crate) fn ends_after(pid: u32, signal: Signal, seconds: i64) -> bool {
     let pid = i32::try_from(pid)
         .ok()

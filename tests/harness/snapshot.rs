@@ -18,7 +18,7 @@ pub(crate) struct Seen {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// 0 for directories, whose sizes mean nothing.
+    /// 0 for directories, whose sizes vary.
     pub(crate) size: u64,
     /// `None`: during the test.
     pub(crate) mtime: Option<(i64, i64)>,
@@ -29,7 +29,7 @@ pub(crate) struct Seen {
     pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
 }
 
-/// A tree: what is seen, and the numbers of the objects.
+/// A tree: its visible content, and the numbers of its objects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) objects: BTreeMap<Vec<u8>, Seen>,

@@ -172,7 +172,8 @@ fn the_policy_says_when_and_why() {
     assert!(why.contains("only 0 % are still visible"), "{why}");
 }
 
-/// The layer is written beside the merged index, after the tree was proved to be the same.
+/// The layer is written in parallel with the merged index, after the tree was proved to be the
+/// same.
 #[test]
 fn a_damaged_chunk_stops_a_compaction_and_nothing_is_published() {
     let world = world();

@@ -87,7 +87,7 @@ fn a_copy_is_a_store_of_its_own_that_stands_alone() {
     ] {
         assert_eq!(list(from, words), list(&to, words), "{words:?}");
     }
-    // No file is shared: what damages the one leaves the other.
+    // The copies share no file: damage to one does not affect the other.
     let layer = object(Path::new(from), "layers");
     let theirs = Path::new(&to).join(layer.strip_prefix(from).unwrap());
     use std::os::unix::fs::MetadataExt as _;
@@ -95,7 +95,7 @@ fn a_copy_is_a_store_of_its_own_that_stands_alone() {
         layer.metadata().unwrap().ino(),
         theirs.metadata().unwrap().ino()
     );
-    // A restore is a copy back, and history goes on there.
+    // A restore is a copy in the other direction, and the history continues there.
     let restored = world.dir.path().join("restored").display().to_string();
     assert_eq!(copy(&world, &to, &restored, &[]).0, 0);
     run(&mut at(&world, &restored, &["rollback", "alt@1"]));
@@ -120,7 +120,7 @@ fn a_copy_that_was_cut_short_is_continued() {
     let (code, told) = copy(&world, from, &target, &[]);
     assert_eq!(code, 0, "{told}");
     assert!(told.starts_with("2 objects copied"), "{told}");
-    // What came since comes along; a tag that is gone goes.
+    // New objects are copied; a deleted tag is deleted.
     world.push("alt", &files([("new", "n")]));
     run(&mut bakery(&world, &["tag", "alt", "golden", "--delete"]));
     assert_eq!(copy(&world, from, &target, &[]).0, 0);
@@ -149,7 +149,7 @@ fn damage_is_not_copied() {
         "{told}"
     );
     assert!(!Path::new(&to).join("layers").join(file).exists());
-    // Damage that came to the copy is found when it is read back.
+    // Later damage to the copy is detected when it is read back.
     let world = full();
     let to = world.dir.path().join("backup").display().to_string();
     assert_eq!(copy(&world, world.location(), &to, &[]).0, 0);

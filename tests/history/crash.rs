@@ -14,9 +14,9 @@ use wire::manifest::Action;
 
 use super::world::{World, bake, files, name};
 
-/// Set for the child only: where the store and the keys are.
+/// Set for the child only: location of the store and the keys.
 const CHILD: &str = "LAYERFS_TEST_PUBLISHING_CHILD";
-/// Kills per test run. `LAYERFS_TEST_KILLS` asks for more.
+/// Kills per test run; `LAYERFS_TEST_KILLS` sets more.
 const KILLS: u32 = 40;
 /// A child that was never killed ends by itself.
 const PUBLISH_MAX: u32 = 2000;

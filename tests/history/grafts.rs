@@ -356,8 +356,8 @@ fn tree() -> impl Strategy<Value = Files> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Files in directories that come and go on both sides. Directories are left out of the
-    /// comparison where one side deleted what the other filled: there the rule refuses.
+    /// Files in directories that appear and disappear on both sides. The comparison excludes
+    /// directories that one side deleted and the other filled: the rule refuses these.
     #[test]
     fn a_graft_is_the_three_way_rule_path_by_path(base in tree(), ours in tree(), theirs in tree()) {
         let dir = tempfile::tempdir().unwrap();
@@ -376,8 +376,8 @@ proptest! {
         let result = graft(&ways, Resolution::Refuse, &at("grafted"));
         let merged = match result {
             Err(HistoryError::Conflicts(found)) => {
-                // Every conflict lies on or above a path where the model has one, or a directory
-                // vanished on one side.
+                // Every conflict is on or above a path for which the model has one, or a directory
+                // disappeared on one side.
                 for conflict in &found {
                     let inside = |path: &String| path == &conflict.path || path.starts_with(&format!("{}/", conflict.path));
                     let vanished = !ours.keys().any(inside) || !theirs.keys().any(inside);

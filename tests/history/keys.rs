@@ -33,7 +33,7 @@ fn bundle(world: &World, revision: u64) -> Bundle {
     }
 }
 
-/// A client with nothing but the bakery's allowed_signers.
+/// A client with only the bakery's allowed_signers.
 fn boot(world: &World, revision: u64, seen: HighWater) -> Result<Verified, TrustError> {
     let text = std::fs::read_to_string(world.keys().directory().join("allowed_signers")).unwrap();
     let anchors = AllowedSigners::parse(&text).unwrap();
@@ -238,7 +238,7 @@ fn every_verb_answers_on_the_command_line() {
     assert_eq!(bakery(&world, "verify"), NO);
 }
 
-/// A client with an `allowed_signers` of its own.
+/// A client with its own `allowed_signers`.
 fn trusts(world: &World, text: &str, revision: u64) -> Result<Verified, TrustError> {
     let anchors = AllowedSigners::parse(text).unwrap();
     let now = bakery::clock::now();
@@ -263,7 +263,7 @@ fn a_rotated_root_is_followed_by_who_trusts_the_old_one() {
     for (trust, revision) in [(&before, 1), (&before, 2), (&after, 1), (&after, 2)] {
         trusts(&world, trust, revision).unwrap();
     }
-    // The old root signs nothing more that anybody believes.
+    // Readers accept no further signatures of the old root.
     let keys = world.keys().directory().to_str().unwrap();
     let old = format!("key --root-key {keys}/root.old revoke bakery");
     assert_eq!(bakery(&world, &old), FAILED);

@@ -82,7 +82,7 @@ fn a_swept_revision_says_so() {
     world.push("alt", &one);
     world.push("alt", &with(&one, [("a", Some("b"))]));
     let layer = world.bake(None, &files([("sbin/init", "i"), ("usr/bin/z", "z")]));
-    // Not on top of the others: their layers are needed by nobody then.
+    // Not on top of the others: their layers would then be unreachable.
     let tree = world.dir.path().join("tree");
     run(Command::new(program("bakery"))
         .args(["unpack"])
@@ -179,7 +179,8 @@ fn addresses_that_cannot_be_listened_on_say_why() {
 fn a_low_port_without_rights_is_told_from_a_taken_one() {
     let world = World::new();
     world.push("alt", &files([("a", "a")]));
-    // A network of its own, where low ports are what the kernel makes them; and an end, should it be allowed after all.
+    // A network namespace, in which the kernel's default range of low ports applies; and a
+    // timeout, in case listening succeeds.
     let mut command = Command::new("timeout");
     command.args(["20", "unshare", "--net", "setpriv"]);
     command.args(["--bounding-set", "-net_bind_service"]);

@@ -1,4 +1,4 @@
-//! A boot pack goes along from revision to revision as far as it is of use.
+//! A new revision keeps the boot pack as far as it is useful.
 
 use bakery::history::Revision;
 use bakery::pack::publish::{Sources, publish};
@@ -21,7 +21,7 @@ fn system() -> Files {
         .collect()
 }
 
-/// Publishes the newest revision of `system` anew with a pack of the first half of every file.
+/// Publishes the newest revision of `system` again with a pack of the first half of every file.
 fn pack(world: &World, system: &str) -> Revision {
     let publisher = world.publisher();
     let head = publisher.history().require_head(&name(system)).unwrap();
@@ -96,7 +96,7 @@ fn every_kind_of_new_revision_keeps_the_pack() {
         world.files(&rebased),
         with(&two, [("etc/lab", Some("lab"))])
     );
-    // Compaction, also one that cuts and compresses everything anew.
+    // Compaction, also one that cuts and compresses everything again.
     for recompress in [false, true] {
         let compaction = Compaction {
             name: name("alt"),
@@ -115,7 +115,7 @@ fn every_kind_of_new_revision_keeps_the_pack() {
         );
     }
     world.assert_sound();
-    // Back to a revision with it, and away with everything else.
+    // Back to a revision with it, and to one without everything else.
     let back = publisher.rollback(&revision("alt@4"), "admin", "").unwrap();
     assert_eq!(
         (back.manifest.pack, world.files(&back)),
@@ -130,7 +130,7 @@ fn every_kind_of_new_revision_keeps_the_pack() {
     assert!(!swept.objects.is_empty());
     world.assert_sound();
     assert_eq!(world.files(&back), two);
-    // Little is left of it: it goes.
+    // Little of it is left: it is removed.
     let other: Files = base
         .iter()
         .enumerate()

@@ -1,4 +1,4 @@
-//! A secret taken out of history.
+//! Removing a secret from history.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn base() -> Files {
     ])
 }
 
-/// `main` with a secret in revision 2 that is gone in 4, and a profile made from 3.
+/// `main` with a secret in revision 2 that is deleted in 4, and a profile made from 3.
 fn leaked() -> World {
     let world = World::new();
     let one = base();
@@ -138,7 +138,7 @@ fn a_secret_is_gone_from_every_revision_and_every_byte() {
     );
     assert_eq!(holders(&world), [""; 0]);
     world.assert_sound();
-    // History goes on: a push, a rollback to a purged revision, a rebase.
+    // The history continues: a push, a rollback to a purged revision, a rebase.
     run(&mut bakery(&world, &["rollback", "alt@2"]));
     run(&mut bakery(&world, &["rebase", "alt/lab"]));
     world.push("alt", &base());
@@ -226,7 +226,7 @@ fn what_is_no_path_is_refused() {
     world.assert_sound();
 }
 
-/// A purge that a kill cut short in the middle of its heads: nobody publishes until it is ended.
+/// A purge that is killed while it writes heads: nobody can publish until it is completed.
 #[test]
 fn a_purge_that_was_killed_is_ended() {
     let world = leaked();

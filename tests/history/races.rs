@@ -1,4 +1,4 @@
-//! Eight writers, one number: exactly one gets it, and nobody's work is lost.
+//! Eight writers, one number: exactly one gets it, and no writer's work is lost.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier};

@@ -12,7 +12,7 @@ use crate::kitchen::{Running, program, run, upload, wait_until};
 /// Longest wait for a cluster that has just lost a server.
 const LONG: Duration = Duration::from_secs(1200);
 
-/// `s3://bucket` of a running store; the `AWS_…` variables say how to reach it.
+/// `s3://bucket` of a running store; the `AWS_…` variables give its address.
 const PLACE: &str = "LAYERFS_TEST_S3";
 
 fn place(test: &str) -> String {
@@ -69,7 +69,7 @@ fn a_whole_history_lives_in_a_bucket() {
 #[ignore = "needs SeaweedFS: make test-s3"]
 fn a_store_moves_to_a_bucket_and_back() {
     let world = World::new();
-    // More than one part of an upload, and nothing that compresses.
+    // An upload of several parts with incompressible data.
     let long: String = (0..600_000)
         .map(|n| {
             blake3::hash(&[n as u8, (n >> 8) as u8, (n >> 16) as u8]).to_hex()[..32].to_owned()
@@ -128,8 +128,8 @@ fn eight_writers_on_a_bucket_have_one_winner_each() {
     world.assert_sound();
 }
 
-/// Two bakers on one cluster, each at a gateway of its own, while a volume server dies: what was acknowledged is published
-/// exactly once, and everything is still there and whole.
+/// Two bakers on one cluster, each at its own gateway, while a volume server dies: acknowledged
+/// pushes are published exactly once, and all objects are intact.
 #[test]
 #[ignore = "needs a cluster of SeaweedFS: make test-s3-cluster"]
 fn two_bakers_survive_the_death_of_a_volume_server() {
@@ -205,7 +205,7 @@ fn two_bakers_survive_the_death_of_a_volume_server() {
     }
 }
 
-/// Any number of servers before one bucket: what one publisher made, all of them show.
+/// Any number of servers on one bucket: all of them show every published revision.
 #[test]
 #[ignore = "needs SeaweedFS: make test-s3"]
 fn servers_before_one_bucket_answer_alike() {

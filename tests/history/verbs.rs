@@ -133,7 +133,7 @@ fn a_revert_takes_contents_from_layers_that_compaction_left_behind() {
         .revert(&revision("alt@2"), "admin", "", Resolution::Refuse)
         .unwrap();
     assert_eq!(world.files(&undone), one);
-    // What only the undoing borrows stays when everything else is swept.
+    // Objects from which only the undoing revision borrows survive a sweep.
     let policy = Policy {
         keep_last: 1,
         grace: std::time::Duration::ZERO,

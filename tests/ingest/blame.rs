@@ -1,4 +1,4 @@
-//! Logs and verdicts that name what they are about.
+//! Logs and results that name their objects.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! A server whose clock goes back.
+//! A server whose clock is set back.
 
 use super::OPENING;
 use crate::kitchen::{Kitchen, run, upload};
@@ -16,7 +16,7 @@ fn a_clock_that_goes_back_loses_nothing_and_keeps_the_order() {
             jobs.push((name, job.unwrap()));
         }
         kitchen.drain();
-        // What a reader with this clock says of it.
+        // The result of a reader with this clock.
         kitchen.assert_sound();
     }
     let revisions = kitchen.revisions("kiosk");
@@ -42,7 +42,7 @@ fn a_clock_that_goes_back_loses_nothing_and_keeps_the_order() {
         let content = kitchen.file("kiosk", &format!("etc/{name}"));
         assert_eq!(content.unwrap(), name.as_bytes());
     }
-    // A sweep by the clock that went back takes nothing that is in use.
+    // A sweep with a clock that was set back deletes no object in use.
     run(kitchen.bakery().args(["gc", "--grace", "0s"]));
     kitchen.assert_sound();
 }

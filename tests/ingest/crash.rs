@@ -1,4 +1,4 @@
-//! SIGKILL at random points; nothing acknowledged is lost, nothing is published twice.
+//! SIGKILL at random points; no acknowledged push is lost or published twice.
 
 use std::collections::HashMap;
 use std::fs;
@@ -35,7 +35,7 @@ fn children(of: u32) -> Vec<i32> {
         .collect()
 }
 
-/// 20 kills and 8 uploads in CI; `make test-crash` asks for 200 and 20.
+/// 20 kills and 8 uploads in CI; `make test-crash` uses 200 and 20.
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
@@ -69,7 +69,8 @@ fn kills_at_random_points_lose_and_double_nothing() {
             let choice = random.random_range(0..3);
             if choice != 1 {
                 for baker in &bakers {
-                    // A child of ours not waited for yet keeps its number, so it hits no stranger.
+                    // A child without wait keeps its number, so the signal cannot reach another
+                    // process.
                     let pid = rustix::process::Pid::from_raw(*baker).unwrap();
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 }
@@ -80,7 +81,7 @@ fn kills_at_random_points_lose_and_double_nothing() {
             }
         }
     }
-    // The last watcher finishes what is left.
+    // The last watcher completes the remaining jobs.
     wait_until(Duration::from_secs(60 + 10 * kills as u64), || {
         kitchen
             .jobs()
@@ -103,8 +104,8 @@ fn kills_at_random_points_lose_and_double_nothing() {
     for job in kitchen.jobs() {
         assert_eq!(job["ending"]["state"], "published", "{job}");
     }
-    // Heads point to complete revisions, every byte of them is sound, and what the killed left
-    // behind can be swept.
+    // Heads point to complete revisions, every byte of them is correct, and a sweep can delete
+    // leftovers of killed processes.
     kitchen.assert_sound();
     run(kitchen.bakery().args(["gc", "--grace", "0s"]));
     kitchen.assert_sound();
@@ -216,7 +217,7 @@ fn one_watcher_per_spool() {
         "{}",
         text(&second.stderr)
     );
-    // The first one goes on all the same.
+    // The first one continues nevertheless.
     upload_of("y");
     run(kitchen.bakery().arg("jobs"));
 }

@@ -12,7 +12,7 @@ fn a_dropped_file_is_published_when_it_is_complete() {
     let kitchen = Kitchen::new();
     let inbox = kitchen.spool().join("incoming/kiosk");
     fs::create_dir_all(&inbox).unwrap();
-    // One came while nobody watched.
+    // One arrived while no watcher was running.
     fs::write(inbox.join("before.tar.zst"), upload("before", b"1")).unwrap();
     // These are not uploads, or not yet.
     fs::write(inbox.join(".hidden.tar.zst"), upload("hidden", b"x")).unwrap();
@@ -21,7 +21,7 @@ fn a_dropped_file_is_published_when_it_is_complete() {
     wait_until(Duration::from_secs(60), || {
         kitchen.file("kiosk", "etc/before").is_some()
     });
-    // One is written slowly: open all the time, with pauses longer than it takes to settle.
+    // One is written slowly: always open, with pauses longer than the settling time.
     let body = upload("slow", &vec![7; 100_000]);
     let mut file = fs::File::create(inbox.join("slow.tar.zst")).unwrap();
     let (first, second) = body.split_at(body.len() / 2);
@@ -106,7 +106,8 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         let job = kitchen.receive("kiosk", OPENING, body);
         jobs.push((name, job.unwrap_or_else(|| panic!("{name} was not queued"))));
     }
-    // Made on a revision that never was: the newest is meant. Openings that are none are refused.
+    // Made on a revision that never existed: the newest is used. Invalid first messages are
+    // refused.
     for base in ["99999", "18446744073709551615"] {
         let opening = format!("{{\"version\":1,\"base\":{base}}}");
         kitchen.receive("kiosk", &opening, &whole).unwrap();

@@ -7,7 +7,7 @@ use wire::trace::{BootTrace, Touch};
 
 use crate::kitchen::{Kitchen, run, text, wait_until};
 
-/// A new setting holds for heads made before, each is renewed once, and what it shows stays the same.
+/// A new setting applies to existing heads; each is renewed once, and its contents stay the same.
 #[test]
 fn heads_that_end_are_renewed() {
     let kitchen = Kitchen::new();
@@ -50,7 +50,7 @@ fn heads_that_end_are_renewed() {
         assert_eq!(head.manifest.action, Action::Resign);
         assert_eq!(head.manifest.tree_digest, before.manifest.tree_digest);
     }
-    // Whoever publishes keeps to it.
+    // Every publisher uses the setting.
     run(kitchen.bakery().args(["rollback", "kiosk@1", "-m", "back"]));
     let head = kitchen
         .history()
@@ -58,7 +58,7 @@ fn heads_that_end_are_renewed() {
         .unwrap()
         .unwrap();
     assert!(head.head.expires_at.is_some());
-    // A renewal takes no place among the revisions that are kept.
+    // A renewal does not count among the retained revisions.
     run(kitchen.bakery().args(["key", "renew"]));
     let swept = run(kitchen
         .bakery()

@@ -1,5 +1,5 @@
-//! Drops that are not ready, not readable or not uploads: nothing is taken too early, nothing is
-//! forgotten, and nothing stops the others.
+//! Drops that are incomplete, unreadable or not uploads: none is taken too early or forgotten, and
+//! none stops the others.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::kitchen::{Kitchen, Running, program, run, text, upload, wait_until};
 
-/// An account that owns the spool and nothing else, as the shipped unit's does.
+/// An account that owns only the spool, like that of the shipped unit.
 const ACCOUNT: u32 = 64_321;
 
-/// A watcher that runs under the account, with what it says in a file.
+/// A watcher under this account, with its output in a file.
 struct Watcher {
     running: Running,
     log: PathBuf,
@@ -73,8 +73,8 @@ fn published(kitchen: &Kitchen, name: &str) {
     });
 }
 
-/// INGEST.md: a file is taken when nobody has it open for writing, also when another account writes it
-/// and the kernel gives us no lease.
+/// INGEST.md: a file is taken when nobody has it open for writing, also if another account writes
+/// it and the kernel grants no lease.
 #[test]
 fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     let kitchen = Kitchen::new();
@@ -87,7 +87,7 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     );
     let (first, second) = body.split_at(body.len() / 2);
     let early = inbox.join("early.tar.zst");
-    // One is half there when the watcher starts, so that no event tells of its writer.
+    // One exists partly when the watcher starts, so no event reveals its writer.
     let mut writer = File::create(&early).unwrap();
     writer.write_all(first).unwrap();
     let watcher = Watcher::start(&kitchen, &[]);
@@ -110,7 +110,8 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     assert!(watcher.running.terminate());
 }
 
-/// Rights change without a change of the file: it is tried again, and the problem is said once.
+/// Permissions change without a change of the file: it is retried, and the problem is reported
+/// once.
 #[test]
 fn a_drop_that_cannot_be_read_is_taken_when_it_can() {
     let kitchen = Kitchen::new();
@@ -134,7 +135,8 @@ fn a_drop_that_cannot_be_read_is_taken_when_it_can() {
     );
 }
 
-/// An unreadable directory, a wrong name and a file of another kind stop nothing else, and are said.
+/// An unreadable directory, a wrong name and a file of another kind are reported and do not stop
+/// the others.
 #[test]
 fn what_is_passed_over_is_said() {
     let kitchen = Kitchen::new();

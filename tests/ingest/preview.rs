@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::sshd::{Sshd, authorize};
 use crate::kitchen::{Kitchen, program, run, text};
 
-/// An upper of a machine that ran for a while: four changes somebody made, and much that nobody meant.
+/// The upper of a machine that ran for a while: four intended changes and many unintended ones.
 fn upper(kitchen: &Kitchen) -> PathBuf {
     let (upper, base) = (kitchen.path("upper"), kitchen.path("tree"));
     for directory in [
@@ -32,7 +32,7 @@ fn upper(kitchen: &Kitchen) -> PathBuf {
         .arg(base.join("usr/share/words"))
         .arg(&words));
     fs::set_permissions(&words, fs::Permissions::from_mode(0o600)).unwrap();
-    // Noise of the machine, and what the server does not want.
+    // Noise of the machine, and files that the server excludes.
     fs::write(upper.join("etc/hostname"), "desk-3\n").unwrap();
     fs::write(upper.join("etc/unwanted"), "x").unwrap();
     fs::write(upper.join("home/ann/notes"), "private").unwrap();
@@ -68,7 +68,7 @@ fn changes(list: &serde_json::Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// PUSH.md: "a dry run shows what the server would take", by the same rules that bake what is sent.
+/// PUSH.md: a dry run shows the changes that the server would accept, by the rules of a bake.
 #[test]
 fn a_dry_run_shows_what_the_server_takes() {
     let kitchen = Kitchen::new();
@@ -100,7 +100,7 @@ fn a_dry_run_shows_what_the_server_takes() {
         );
     }
     assert_eq!(kitchen.jobs().len(), 1, "nothing was queued");
-    // What is sent is what was shown.
+    // The push sends exactly the shown changes.
     let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     kitchen.drain();
@@ -117,11 +117,11 @@ fn a_dry_run_shows_what_the_server_takes() {
         .unwrap();
     let differs = text(&differs.stdout);
     assert_eq!(differs.lines().count(), 4, "{differs}");
-    // Again: only times of directories would change, and these are no changes.
+    // Again: only times of directories would change, and these do not count.
     let again = sshd.push("ann", "kiosk", &upper, &["--dry-run", "--json"]);
     let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(changes(&again["changes"]), [], "{again}");
-    // For a person; and without a server, what the upper tells.
+    // As text; and without a server, by the marks in the upper.
     let plain = text(
         &sshd
             .push(
@@ -174,7 +174,7 @@ fn a_push_sends_what_was_asked_for() {
         "{}",
         text(&nothing.stderr)
     );
-    // By its name, what the defaults leave out goes as well.
+    // A named path is sent even if the defaults exclude it.
     let named = sent(sshd.push("ann", "kiosk", &upper, &["/home/ann", "--exclude", "*.bak"]));
     assert_eq!(named, ["/home/ann", "/home/ann/notes"]);
     // Of the two changes left, the second.
@@ -341,7 +341,8 @@ fn secrets_and_senders_are_named() {
         "before and after: {said}"
     );
     assert!(watch.terminate());
-    // The signed record names the key that sshd saw, whatever the sender says.
+    // The signed record names the key that sshd authenticated, regardless of the sender's
+    // statement.
     let fingerprint = run(Command::new("ssh-keygen")
         .arg("-lf")
         .arg(sshd.public("ann")));

@@ -86,7 +86,7 @@ fn a_push_becomes_a_revision() {
         0o4755
     );
 
-    // The same upper again: there is nothing left to publish.
+    // The same upper again: there is no change to publish.
     let again = sshd.push("ann", "kiosk", &upper, &["--wait"]);
     assert!(again.status.success(), "{}", text(&again.stderr));
     assert!(
@@ -137,7 +137,7 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
         assert!(errors.contains(words), "{errors}");
         assert!(output.stdout.is_empty());
     };
-    // A system the key is not for, one that is not there, a key nobody knows.
+    // A system for which the key is not allowed, a missing one, and an unknown key.
     refused(
         sshd.push("ann", "lab", &upper, &[]),
         "may not push to lab/main",
@@ -175,7 +175,7 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
             text(&output.stdout)
         );
     }
-    // What it may, without a watcher: the prompt is back, the job waits.
+    // An allowed push without a watcher: the prompt returns, the job waits.
     let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     let job = text(&pushed.stdout).trim().to_owned();
@@ -273,7 +273,8 @@ fn the_client_of_a_system_brings_its_own_key() {
     assert!(kitchen.file("lab", "etc/layerfs/push_key").is_none());
 }
 
-/// docs/PUSH.md, "The client inside a system": no two systems share a key, also where their names meet.
+/// docs/PUSH.md, "The client inside a system": no two systems share a key, even if their names are
+/// similar.
 #[test]
 fn each_system_has_a_push_key_of_its_own() {
     let kitchen = Kitchen::new();

@@ -20,7 +20,7 @@ impl Sshd {
     pub(super) fn start(kitchen: &Kitchen) -> Self {
         let directory = kitchen.path("ssh");
         fs::create_dir_all(&directory).unwrap();
-        // sshd's separated child wants this directory; the package makes it at boot.
+        // sshd's privilege-separated child needs this directory; the package creates it at boot.
         fs::create_dir_all("/run/sshd").unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()

@@ -71,7 +71,7 @@ pub(crate) fn operations() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// The outcome of a step: what it read, or its errno.
+/// The outcome of a step: the bytes it read, or its errno.
 pub(crate) type Outcome = Result<Vec<u8>, i32>;
 
 fn io(error: std::io::Error) -> i32 {
@@ -289,7 +289,7 @@ fn age(at: &Path, sec: i64) {
     old(at, sec);
 }
 
-/// An upper's root is what the merged root shows: make it like the lower's.
+/// The root of an upper is visible as the merged root: make it equal to the lower's.
 pub(crate) fn copy_root(lower: &Path, upper: &Path) {
     let meta = lower.metadata().expect("lower");
     std::fs::set_permissions(upper, meta.permissions()).expect("mode");
@@ -326,7 +326,7 @@ pub(crate) fn once_failed() -> Vec<(bool, Vec<Operation>)> {
                 O::Rename(s("b"), s("a/b")),
             ],
         ),
-        // One of three names lies in a directory that was moved and not looked at since.
+        // One of three names is in a directory that was moved and not read since.
         (
             true,
             vec![

@@ -73,7 +73,7 @@ fn a_boot_tells_how_long_it_took_and_the_log_shows_it() {
     let (times, number) = (&report["times"], serde_json::Value::as_u64);
     assert!(number(&times["mounted_ms"]) > Some(0), "{report}");
     assert!(number(&times["mounted_ms"]) < number(&times["counted_ms"]));
-    // It told the server, and the trace went with it.
+    // The report was sent to the server together with the trace.
     let traces = site
         .path("spool")
         .join("traces")
@@ -104,7 +104,7 @@ fn a_boot_tells_how_long_it_took_and_the_log_shows_it() {
     let shown = bakery(&site, &["log", SYSTEM]);
     assert!(shown.contains("2 boots)"), "{shown}");
 
-    // What is no report of this revision is refused, and changes nothing.
+    // An invalid report is refused, and changes nothing.
     let path = format!("POST /v1/boots/{SYSTEM}/main");
     let good = report.to_string();
     for (head, body, wanted) in [

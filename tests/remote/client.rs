@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 
-/// The program `name`, as built beside this test.
+/// The program `name` beside this test.
 pub(super) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().and_then(Path::parent).unwrap().join(name);
@@ -30,7 +30,7 @@ impl Client {
         Client::attempt(url, keys, arguments).unwrap_or_else(|said| panic!("no mount: {said}"))
     }
 
-    /// The mount, or what the program said when it could not.
+    /// The mount, or the output of the failed program.
     pub(super) fn attempt(url: &str, keys: &Path, arguments: &[&str]) -> Result<Client, String> {
         let place = tempfile::tempdir().unwrap();
         let at = place.path().join("mnt");
@@ -71,7 +71,7 @@ impl Client {
         ))
     }
 
-    /// Every file has exactly these bytes, and there are no others.
+    /// Every file has exactly these bytes, and there are no other files.
     pub(super) fn compare(&self, files: &BTreeMap<String, Vec<u8>>) {
         let mut names: Vec<String> = std::fs::read_dir(&self.at)
             .unwrap()

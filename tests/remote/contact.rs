@@ -10,7 +10,7 @@ use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::site::{SYSTEM, Site};
 
-/// Somebody who listens and never says a word, for as long as the value lives.
+/// A listener that never answers, until the value is dropped.
 fn mute(address: SocketAddr) -> TcpListener {
     TcpListener::bind(address).unwrap()
 }
@@ -53,7 +53,7 @@ fn an_index_that_always_breaks_is_continued() {
     client.compare(&site.files);
 }
 
-/// Redirects within the server are followed everywhere; others are refused, and said.
+/// Redirects within the server are followed everywhere; others are refused with a message.
 #[test]
 fn redirects_are_followed_within_the_server_only() {
     let site = Site::new();
@@ -74,7 +74,7 @@ fn redirects_are_followed_within_the_server_only() {
         assert!(said.contains("redirect") && said.contains(says), "{said}");
         assert!(server.faults() < 10, "{} requests", server.faults());
     }
-    // Elsewhere for ever, with a mirror that has it: the mirror is used.
+    // Endless redirects to other servers, with a working mirror: the mirror is used.
     let honest = FaultServer::start(site.store());
     server.fail(Fault::Redirect, "/", u64::MAX);
     let mirror = ["--prefetch", "none", "--mirror", &honest.url()];
@@ -86,17 +86,17 @@ fn redirects_are_followed_within_the_server_only() {
 enum Late {
     /// Connections are refused.
     Refuses,
-    /// Connections are taken and nothing is said; then they are reset.
+    /// Connections are accepted without an answer, then reset.
     Mute,
     /// It answers, and every connection breaks.
     Resets,
     /// It hangs once for each path.
     Hangs,
-    /// It says it is not ready.
+    /// It answers that it is not ready.
     Unavailable,
 }
 
-/// 200 clients, many at once, against servers that start late in every way: each comes up, and soon.
+/// 200 clients, many at once, against servers that start late in every way: each mounts soon.
 #[test]
 fn every_client_comes_up_when_the_server_does() {
     let site = Site::new();
@@ -153,7 +153,8 @@ fn every_client_comes_up_when_the_server_does() {
                 .into_iter()
                 .map(|client| client.join().unwrap())
                 .max();
-            // The longest rest is 4 s, a hung answer is left after 5 s, then 10 s: with room for a busy machine.
+            // The longest pause is 4 s; a hung answer is abandoned after 5 s, then 10 s; with room
+            // for a busy machine.
             let slowest = slowest.unwrap_or_default();
             assert!(slowest < Duration::from_secs(60), "{way:?}: {slowest:?}");
             drop(server);

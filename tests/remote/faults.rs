@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where redirects within the server lead.
+/// Targets of redirects within the server.
 const MOVED: &str = "/moved";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,7 +16,7 @@ pub(super) enum Fault {
     Corrupt,
     /// The body ends halfway, the connection too.
     Truncate,
-    /// Another range than asked for, and labelled so.
+    /// Another range than requested, with a correct label.
     WrongRange,
     /// The right label, the bytes of another place.
     ShiftedBytes,
@@ -27,7 +27,7 @@ pub(super) enum Fault {
     Status(u16),
     /// A byte now and then.
     SlowLoris,
-    /// Nothing at all.
+    /// No data.
     Hang,
     /// The connection is reset after so many bytes of body.
     ResetAfter(usize),
@@ -35,7 +35,7 @@ pub(super) enum Fault {
     Redirect,
     /// To another path of this server, that has it.
     RedirectWithin,
-    /// To another path of this server, that redirects further, for ever.
+    /// To another path of this server, which redirects again, forever.
     RedirectRound,
     /// The right answer, so late.
     Late(Duration),
@@ -68,7 +68,7 @@ impl FaultServer {
         Self::start_at(root, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    /// At an address used before: as a server that comes back.
+    /// At an address used before: like a server that returns.
     pub(super) fn start_at(root: PathBuf, address: SocketAddr) -> FaultServer {
         let listener = (0..50)
             .find_map(|_| {
@@ -181,7 +181,7 @@ fn due(shared: &Shared, path: &str) -> Option<Fault> {
     (before < plan.times).then_some(plan.fault)
 }
 
-/// True if the connection goes on.
+/// True if the connection continues.
 fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bool> {
     let mut out = stream.try_clone()?;
     let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
@@ -278,7 +278,7 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
         Some(Fault::ResetAfter(count)) if length > count => {
             out.write_all(&body[..count])?;
             out.flush()?;
-            // Let it be read before the reset throws it away.
+            // Lets the client read it before the reset discards it.
             std::thread::sleep(Duration::from_millis(20));
             reset(stream);
             Ok(false)

@@ -1,4 +1,4 @@
-//! Shaped links: what crosses them is right and comes in the expected number of round trips.
+//! Shaped links: data is correct and needs the expected number of round trips.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ fn every_byte_is_right_over_every_link() {
     }
 }
 
-/// The connection, then three exchanges: bundle, index, first chunk. A busy machine only adds
-/// time, so the best of a few tries is what the protocol needs.
+/// The connection, then three exchanges: bundle, index, first chunk. A busy machine only adds time,
+/// so the best of a few attempts is the cost of the protocol.
 #[test]
 fn the_first_byte_comes_within_three_exchanges_after_the_connection() {
     let site = Site::new();
@@ -47,7 +47,7 @@ fn the_first_byte_comes_within_three_exchanges_after_the_connection() {
         *opened < rtt * 3 + rtt / 2,
         "opened after {opened:?} of {rtt:?} each"
     );
-    // One more for the chunk, and one for the connection of its own that HTTP/2 takes.
+    // One more for the chunk, and one for the separate connection of HTTP/2.
     let first = tries.iter().map(|(_, first)| first).min().unwrap();
     assert!(
         *first < rtt * 5 + rtt / 2,

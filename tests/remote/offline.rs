@@ -44,7 +44,7 @@ fn the_cache_serves_without_a_server_and_heals_after_a_power_cut() {
     assert_eq!(client.status()["offline"], true);
     client.compare(&site.files);
     drop(client);
-    // The power went: some files are empty, some cut, some of zeroes.
+    // Power failed: some files are empty, some truncated, some contain zeros.
     let files = chunk_files(&cache.join("chunks-1"));
     assert!(files.len() > 8, "{} chunks cached", files.len());
     for (i, file) in files.iter().enumerate() {
@@ -90,7 +90,7 @@ fn a_backup_starts_without_a_server_and_follows_the_history() {
     let from_backup = format!("{}/{SYSTEM}", server.url());
     Client::mount(&from_backup, &site.allowed_signers(), &[]).compare(&site.files);
     drop(server);
-    // The next revision: filled only in part, the old one is what a start finds.
+    // The next revision is filled only partly: a start uses the old one.
     let old = site.files.clone();
     assert_eq!(site.publish(), 2);
     let server = FaultServer::start_at(site.store(), address);
@@ -118,7 +118,7 @@ fn a_backup_starts_without_a_server_and_follows_the_history() {
     client.compare(&site.files);
 }
 
-/// Full, read-only and missing storage: the mount goes on without and says so.
+/// Full, read-only and missing storage: the mount continues without it and reports this.
 #[test]
 fn broken_backup_storage_is_said_and_does_not_matter() {
     let site = Site::new();

@@ -35,7 +35,7 @@ fn learn(site: &Site) -> u64 {
     learn_from(site, |client| boot(client, site))
 }
 
-/// A boot is recorded and sent, the bakery makes a pack of it and publishes; returns the new revision.
+/// Records and sends a boot; the bakery makes a pack of it and publishes; returns the new revision.
 pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
     let bakery = Bakery::serve(site);
     let url = format!("{}/{SYSTEM}", bakery.url());
@@ -65,7 +65,7 @@ pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
     report.revision.unwrap()
 }
 
-/// A site whose system has a pack, and where it is served.
+/// A site whose system has a pack, and the address of its server.
 fn packed() -> (Site, Bakery, String) {
     let site = Site::new();
     learn(&site);
@@ -95,7 +95,7 @@ fn a_recorded_boot_becomes_a_pack_that_brings_the_next_boot_in_one_request() {
     assert_eq!(client.number("rebuilt"), 0);
 }
 
-/// Reads that the mount was asked for.
+/// The number of reads that the mount received.
 fn reads(client: &Client) -> u64 {
     let status = client.whole_status();
     let requests = status["requests"].as_array().unwrap();
@@ -115,7 +115,8 @@ fn read_ahead_kib(client: &Client) -> u32 {
         .unwrap()
 }
 
-/// `layerfs warm` brings the pack's pages into the page cache: the boot then asks the daemon for none of them.
+/// `layerfs warm` reads the pack's pages into the page cache: the boot then requests none of them
+/// from the daemon.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let (site, _bakery, url) = packed();
@@ -197,7 +198,8 @@ fn what_the_upper_has_is_not_stored_from_the_pack() {
     client.compare(&files);
 }
 
-/// S17.3 Once anything was changed through the mount nothing is stored any more, whoever says that nobody uses it.
+/// S17.3 After any change through the mount no page is stored, even if the caller promises that
+/// nobody uses it.
 #[test]
 fn a_mount_in_use_has_nothing_stored_over_it() {
     let (site, _bakery, url) = packed();
@@ -205,14 +207,14 @@ fn a_mount_in_use_has_nothing_stored_over_it() {
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
     std::fs::write(client.at.join("new"), b"x").unwrap();
     warm_before_use(&client);
-    // Advice is taken in the background.
+    // The kernel follows the advice in the background.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(reads(&client) > 0, "it was stored");
     boot(&client, &site);
 }
 
-/// The files that begin the pack's chunks are gone on this machine: the others are warmed all the same, each
-/// chunk waited for once.
+/// The first files of the pack's chunks are deleted on this machine: the others are still read,
+/// with one wait for each chunk.
 #[test]
 fn what_is_gone_keeps_nothing_else_cold() {
     let (site, _bakery, url) = packed();
@@ -275,7 +277,7 @@ fn the_next_revision_takes_the_pack_along() {
     client.compare(&site.files);
     let found = bakery::scrub::scrub(publisher.history(), true, &|_| ()).unwrap();
     assert!(found.defects.is_empty(), "{:#?}", found.defects);
-    // A tree that has next to nothing of it goes without.
+    // A tree with almost none of its pages gets no pack.
     let revision = site.publish();
     let other = publisher.history().require_head(&Site::name()).unwrap();
     assert_eq!((other.number(), other.manifest.pack), (revision, None));
@@ -311,7 +313,7 @@ fn a_bad_pack_only_loses_time() {
             );
         }
     }
-    // A pack that another tree's boot would need is as good as none: the rest comes from the layers.
+    // The pack of another tree does not help: the data is rebuilt from the layers.
     server.behave();
     let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
     client.compare(&site.files);

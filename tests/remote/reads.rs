@@ -64,7 +64,7 @@ fn faults_before_the_mount_only_delay_it() {
     }
 }
 
-/// A server that resets every connection after k bytes for ever: what came is kept and continued.
+/// A server that resets every connection after k bytes: received data is kept and continued.
 #[test]
 fn resets_at_every_kth_byte_only_cost_requests() {
     let site = Site::new();
@@ -79,7 +79,8 @@ fn resets_at_every_kth_byte_only_cost_requests() {
     }
 }
 
-/// One mirror lies for ever, the other is honest: every byte is right, the lies are counted and named.
+/// One mirror always sends wrong data, the other is correct: every byte is right, and wrong answers
+/// are counted and named.
 #[test]
 fn a_lying_mirror_is_found_out_and_left() {
     let site = Site::new();
@@ -112,7 +113,7 @@ fn a_lying_mirror_is_found_out_and_left() {
     }
 }
 
-/// The server dies while a file is read and comes back: the reader waits, the status says so, no byte is
+/// The server dies during a read and returns: the reader waits, the status shows this, no byte is
 /// lost.
 #[test]
 fn a_server_killed_and_restarted_mid_read_delays_the_reader() {
@@ -143,7 +144,7 @@ fn a_server_killed_and_restarted_mid_read_delays_the_reader() {
     assert!(client.status()["waiting_seconds"].is_null());
 }
 
-/// `--timeout` turns waiting into EIO, and what is here can still be read.
+/// `--timeout` turns waiting into EIO, and local data is still readable.
 #[test]
 fn with_a_timeout_reads_fail_instead_of_waiting() {
     let site = Site::new();
@@ -173,7 +174,7 @@ fn with_a_timeout_reads_fail_instead_of_waiting() {
     );
 }
 
-/// Against the real bakery: bundle, HTTP/2, batches; and everything comes in the background by itself.
+/// Against the real bakery: bundle, HTTP/2, batches; and prefetching in the background.
 #[test]
 fn a_bakery_serves_all_of_it_in_few_requests() {
     let site = Site::new();
@@ -182,7 +183,7 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
     let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "none"]);
     client.compare(&site.files);
     assert_eq!((client.number("corrupt"), client.number("retries")), (0, 0));
-    // Memory is not filled unless asked for.
+    // Memory is filled only on request.
     let modest = Client::mount(&url, &site.allowed_signers(), &[]);
     assert_eq!(modest.status()["prefetch"], "none");
     let lazy = Client::mount(&url, &site.allowed_signers(), &["--prefetch", "all"]);
@@ -197,7 +198,7 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
     assert!(before < 12, "{before} requests for 5 MB");
 }
 
-/// The file `large`, so that the kernel asks for exactly what is read.
+/// The file `large`, such that the kernel requests exactly the bytes read.
 fn open_past_the_cache(client: &Client) -> std::fs::File {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).custom_flags(libc::O_DIRECT);
@@ -207,7 +208,7 @@ fn open_past_the_cache(client: &Client) -> std::fs::File {
 /// One read of the kernel costs one round trip, however many chunks it spans.
 #[test]
 fn the_chunks_of_one_read_come_in_one_request() {
-    // What the largest request holds when the buffer does not begin with a page.
+    // The maximum request if the buffer is not aligned to a page.
     const LEN: usize = (1 << 20) - 4096;
     let site = Site::new();
     let plain = FaultServer::start(site.store());
@@ -228,8 +229,8 @@ fn the_chunks_of_one_read_come_in_one_request() {
     }
 }
 
-/// A read that begins in a decoded chunk and goes on in one that has to be fetched takes nothing from the first until it
-/// has both.
+/// A read that begins in a decoded chunk and continues in a missing one copies nothing from the
+/// first until it has both.
 #[test]
 fn a_read_across_chunks_decodes_each_once() {
     const CHUNK: usize = 256 << 10;

@@ -1,4 +1,4 @@
-//! A boot replayed while the network and the server fail in the middle of it.
+//! Replays a boot while the network and the server fail.
 
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn trouble(at: usize, server: &mut Option<FaultServer>, site: &Site) {
             let address = running.address;
             *server = None;
             let store = site.store();
-            // It comes back while readers wait.
+            // The server returns while readers wait.
             let back = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_secs(2));
                 FaultServer::start_at(store, address)
@@ -66,8 +66,8 @@ fn trouble(at: usize, server: &mut Option<FaultServer>, site: &Site) {
     }
 }
 
-/// Stalls, resets, lies and a restart of the server in the middle of a boot, with a boot pack and without:
-/// every byte is right.
+/// Stalls, resets, wrong data and a restart of the server during a boot, with a boot pack and
+/// without: every byte is right.
 #[test]
 fn a_boot_goes_on_through_stalls_resets_and_a_restart() {
     let site = Site::new();
@@ -86,7 +86,7 @@ fn a_boot_goes_on_through_stalls_resets_and_a_restart() {
         let address = shaper.route(0, target).unwrap();
         let url = format!("http://{address}/{SYSTEM}/main@{revision}");
         let client = Client::mount(&url, &site.allowed_signers(), &["--prefetch", policy]);
-        // A second reader keeps asking while the server is away.
+        // A second reader keeps reading while the server is absent.
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 for one in reads.iter().rev().step_by(3) {

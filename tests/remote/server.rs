@@ -38,7 +38,7 @@ impl Bakery {
         panic!("bakery serve does not listen");
     }
 
-    /// Stops it, until the value is dropped: connections stay, and nothing comes.
+    /// Stops the server until the value is dropped: connections stay open without data.
     pub(super) fn stop(&self) -> Stopped {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, Signal::STOP).unwrap();

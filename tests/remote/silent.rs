@@ -1,5 +1,5 @@
-//! A server that stops answering, and everybody who does not need it. Here it is stopped (SIGSTOP), so that connections
-//! stay and nothing comes.
+//! A server that stops answering, and processes that do not need it. It is stopped (SIGSTOP), so
+//! that connections stay open without data.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -28,7 +28,7 @@ const WAYS: [&str; 7] = [
     "copy",
     "open",
 ];
-/// Files for those who wait.
+/// Files for waiting processes.
 const FILES: usize = 500;
 /// A program and a file that are read before the server stops.
 const PROGRAM: &str = "program";
@@ -216,7 +216,7 @@ impl Mounted {
     }
 }
 
-/// Does `work` in a thread of its own, which ends.
+/// Runs `work` in a separate thread, which ends.
 fn in_time(what: &str, work: impl FnOnce() -> Result<(), Error> + Send + 'static) {
     let (tell, told) = channel();
     std::thread::spawn(move || tell.send(work()));
@@ -340,7 +340,8 @@ fn waits_in_a_process_of_its_own() {
     );
 }
 
-/// A program that SIGINT ends, also where these tests run in the background of a script, which ignores SIGINT.
+/// A program that SIGINT ends, even if these tests run in the background of a script, which ignores
+/// SIGINT.
 fn interruptible(program: PathBuf) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal=INT").arg(program);
@@ -360,7 +361,8 @@ fn waiting_process(way: &str, path: &Path, other: &Path) -> Child {
         .unwrap()
 }
 
-/// "SIGKILL ends whoever waits; what it asked for is not done, and the upper is as before."
+/// S18.3 "A deadly signal ends the wait within a second. The call is not carried out, and the upper
+/// is unchanged."
 #[test]
 fn s18_3_a_kill_ends_every_waiter_and_nothing_is_changed() {
     let scene = Scene::new();
@@ -409,7 +411,7 @@ fn s18_4_truncating_to_nothing_and_removing_wait_for_nobody() {
         let stopped = scene.server.stop();
         let paths = [mounted.path(&name(7)), mounted.path(&name(8))];
         let (wanted, other) = (paths.clone(), mounted.path(WARM));
-        // Who changes the file holds the kernel's lock on it.
+        // A process that changes the file holds the kernel's lock on it.
         let waiters: Vec<_> = ["read", "direct"]
             .into_iter()
             .flat_map(|way| wanted.clone().map(|path| (way, path)))
@@ -420,7 +422,7 @@ fn s18_4_truncating_to_nothing_and_removing_wait_for_nobody() {
             .collect();
         mounted.wait_until_waiting(|waiting| waiting >= 4);
         let [truncated, replaced] = paths;
-        // With `passthrough` an open for writing copies all of it.
+        // With `passthrough` an open for writing copies all data.
         if mode.is_empty() {
             for text in [&b""[..], b"x"] {
                 let path = truncated.clone();
@@ -447,7 +449,7 @@ fn s18_4_truncating_to_nothing_and_removing_wait_for_nobody() {
     }
 }
 
-/// A file whose data does not stay in memory until all of it is here.
+/// A file that is too large to collect its data in memory.
 #[test]
 fn s18_5_a_long_copy_up_goes_on_where_it_was_and_leaves_nothing_when_it_is_killed() {
     let mut files = files();
@@ -553,7 +555,7 @@ fn s18_7_a_request_timeout_of_the_kernel_does_not_end_the_mount() {
     assert!(found == files()[&name(5)]);
 }
 
-/// "A mount that is given up before it is there never comes."
+/// S18.8 "If `layerfs mount` ends before the mount exists, its daemon ends too."
 #[test]
 fn s18_8_a_mount_that_is_given_up_never_comes() {
     let scene = Scene::new();

@@ -1,4 +1,4 @@
-//! A store with a system in it, its keys, and what its files must contain.
+//! A store with a system, its keys, and the expected contents of its files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ impl Site {
         ProfileName::new(SYSTEM, "main").unwrap()
     }
 
-    /// Publishes the next revision, with contents of its own.
+    /// Publishes the next revision, with new contents.
     pub(super) fn publish(&mut self) -> u64 {
         let salt = u32::from(self.version + 1) * 1000;
         let mut files: BTreeMap<String, Vec<u8>> = (0..60u32)

@@ -41,12 +41,12 @@ fn a_replayed_old_head_is_refused() {
     let kept = std::fs::read(&newest).unwrap();
     std::fs::remove_file(&newest).unwrap();
     std::fs::write(site.store().join(format!("hints/{SYSTEM}/main")), "1").unwrap();
-    // It starts from what it has, and says so, rather than go back.
+    // It starts from local data with a message, instead of going back.
     let client = Client::mount(&url, &site.allowed_signers(), &arguments);
     assert_eq!(client.status()["offline"], true);
     assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@2"));
     drop(client);
-    // Without local records there is no memory; min-revision is the initrd's.
+    // Without local records there is no memory; min-revision is set by the initramfs.
     let said = refused(&site, &server, &["-o", "min-revision=2"]);
     assert!(said.contains("an old copy"), "{said}");
     std::fs::write(&newest, kept).unwrap();
@@ -91,7 +91,8 @@ fn an_expired_head_is_refused() {
     assert!(said.contains("expired"), "{said}");
 }
 
-/// A head that has ended on a server is not taken, but what is kept locally starts: with that server, and with none.
+/// An expired head from a server is refused, but local data is mounted: with that server, and
+/// without any.
 #[test]
 fn what_is_kept_starts_after_its_head_has_ended() {
     let site = Site::new();

@@ -14,7 +14,7 @@ use super::Fixture;
 use crate::harness::mount::Mount;
 use crate::harness::programs::{program, run};
 
-/// An upper of its own, as a tmpfs with these options.
+/// A separate upper, as a tmpfs with these options.
 struct Small<'f> {
     mount: Mount,
     place: std::path::PathBuf,

@@ -1,4 +1,5 @@
-//! S4.5, S8.3–S8.5: what stat(2) says while objects are copied up, what the kernel remembers of it, and times of access.
+//! S4.5, S8.3–S8.5: attributes of stat(2) during copy-up, the kernel's cached attributes, and
+//! access times.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -15,7 +16,7 @@ use crate::harness::programs::run;
 /// Mount options of the two modes.
 const MODES: [&str; 2] = ["", "passthrough"];
 
-/// All that stat(2) tells of an object.
+/// All attributes of stat(2) of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     ino: u64,
@@ -105,7 +106,7 @@ fn s4_5_a_copy_up_changes_nothing_of_the_directories_above() {
         assert_eq!(all(&above, true), before, "a hard link {options}");
         f.mount.again();
         assert_eq!(all(&above, false), before, "after a remount {options}");
-        // What really changes a directory is seen.
+        // Real changes of a directory are visible.
         fs::set_permissions(
             f.at("a/b"),
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
@@ -128,7 +129,7 @@ fn s4_5_a_copy_up_changes_nothing_of_the_directories_above() {
     }
 }
 
-/// tar compares what a directory was before with what it is after.
+/// tar compares the attributes of a directory before and after.
 #[test]
 fn s4_5_tar_sees_no_change_while_others_are_copied_up() {
     for options in MODES {
@@ -248,7 +249,7 @@ fn fill(dir: &Path) {
     std::os::unix::fs::symlink("low", dir.join("link")).unwrap();
 }
 
-/// Every call on every object: what the kernel remembers is what the daemon answers.
+/// Every call on every object: the kernel's cached attributes equal those of the daemon.
 #[test]
 fn s8_3_warm_is_cold_after_every_call() {
     for options in MODES {
@@ -269,7 +270,7 @@ fn s8_3_warm_is_cold_after_every_call() {
                 let dir = f.at(&place(call, object));
                 let mut paths: Vec<PathBuf> = NAMES.iter().map(|name| dir.join(name)).collect();
                 paths.push(f.at(""));
-                // Now the kernel knows them.
+                // Now the kernel has cached them.
                 all(&paths, true);
                 let said = Command::new("sh")
                     .args(["-c", &script.replace("$F", object)])
@@ -302,7 +303,7 @@ fn s8_3_a_mapping_written_to_is_known_when_it_is_closed() {
             let before = seen(&path, true).unwrap();
             let store = "import mmap,sys; f=open(sys.argv[1],'r+b'); m=mmap.mmap(f.fileno(),0); m[5]=7; m.flush(); m.close(); f.close()";
             run(Command::new("python3").args(["-c", store]).arg(&path));
-            // RELEASE comes after close(2) returned.
+            // RELEASE arrives after close(2) has returned.
             let known = (0..500).any(|_| {
                 std::thread::sleep(Duration::from_millis(10));
                 seen(&path, false).unwrap().mtime > before.mtime
@@ -354,7 +355,7 @@ fn s8_4_a_mount_changes_no_attribute() {
     }
 }
 
-/// Asynchronous direct writes beside readers of the page cache.
+/// Asynchronous direct writes during reads through the page cache.
 #[test]
 fn s12_2_direct_writes_leave_no_stale_page() {
     for options in MODES {
@@ -395,7 +396,7 @@ fn s12_2_direct_writes_leave_no_stale_page() {
     }
 }
 
-/// Read `path` past the page cache, so that it is an access that FUSE hears of.
+/// Reads `path` past the page cache, so that FUSE sees the access.
 fn access(path: &Path) {
     let file = fs::File::open(path).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();

@@ -1,5 +1,5 @@
-//! Many at once on the same few objects: no error that a plain file system would not give, nothing torn, and the same tree after
-//! a remount.
+//! Concurrent changes of a few objects: only errors that a plain file system would give, no torn
+//! data, and the same tree after a remount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -215,7 +215,7 @@ fn single_pages_are_right_also_when_the_chunk_cache_is_full() {
         |lower| fs::write(lower.join("f"), content).unwrap(),
         "chunk-cache=600K",
     );
-    // Every read asks the daemon.
+    // Every read reaches the daemon.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)

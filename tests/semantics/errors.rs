@@ -1,4 +1,4 @@
-//! S14: what goes wrong, and how it is said.
+//! S14: errors and their messages.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -69,7 +69,8 @@ fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
     fs::create_dir(&work).unwrap();
     let at = f.bench.dir("m2");
     {
-        // With passthrough the data is copied at open: nobody writes, the capabilities must stay.
+        // With passthrough the data is copied at open: there is no write, and the capabilities
+        // must stay.
         let options = format!(
             "lowerdir={},upperdir={},workdir={},passthrough",
             f.layer.display(),
@@ -96,7 +97,8 @@ fn s14_2_a_full_upper_is_enospc_and_harms_nothing() {
     let _ = rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH);
 }
 
-/// The kernel tells the daemon only afterwards that nobody has the removed file open: whoever comes next finds its room.
+/// The kernel reports only afterwards that nobody has the removed file open: the next request finds
+/// its space.
 #[test]
 fn s14_2_what_is_removed_leaves_its_room_at_once() {
     // The kernel writes by itself then: deviation m.
@@ -248,7 +250,7 @@ fn s14_7_an_index_with_names_that_the_upper_lacks_is_refused() {
         !refused.status.success() && message.contains("index=on"),
         "{message}"
     );
-    // With all names in the upper nothing is missing.
+    // With all names in the upper no name is missing.
     overlay("touch b");
     let mount = Mount::with_options(&at, options);
     assert_eq!(fs::read(at.join("b")).unwrap(), b"new\n");

@@ -101,7 +101,7 @@ fn s7_3_handles_open_what_they_were_taken_of() {
     assert_eq!(ask("open", root, &handles), right);
     f.mount.again();
     assert_eq!(ask("open", root, &handles), right, "after a remount");
-    // What comes and moves after the upper was searched is found as well.
+    // Objects created or moved after the search of the upper are found as well.
     fs::write(f.at("new/newest"), "newest").unwrap();
     let newest = take(root, &["new/newest"]);
     fs::rename(f.at("new/newest"), f.at("new/dir/newest")).unwrap();

@@ -1,4 +1,4 @@
-//! S2: listings end, and have what they should, whatever happens meanwhile.
+//! S2: listings end with the right contents, during any changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,13 +13,13 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use super::Fixture;
 use crate::harness::programs::run;
 
-/// Names of a directory that takes several requests to list.
+/// Names of a directory whose listing takes several requests.
 const MANY: usize = 2000;
 
 /// A running listing.
 struct Reader {
     directory: OwnedFd,
-    /// Where it goes on.
+    /// Position of the next entry.
     cookie: u64,
     /// Names that existed at the start and were not touched.
     stays: BTreeSet<String>,
@@ -54,7 +54,8 @@ impl Reader {
         reader
     }
 
-    /// Read up to `count` entries, then go back to where the next one is: what telldir, seekdir and NFS do.
+    /// Reads up to `count` entries, then returns to the position of the next one, as telldir,
+    /// seekdir and NFS do.
     fn read(&mut self, count: usize) {
         let mut buffer = vec![std::mem::MaybeUninit::uninit(); 32 * 24];
         rustix::fs::seek(&self.directory, SeekFrom::Start(self.cookie)).unwrap();
@@ -100,9 +101,9 @@ enum Step {
     CopyUp(u8),
     Begin,
     Read(u8, u8),
-    /// The mount ends and is made again; the listings go on with their cookies.
+    /// The mount ends and is made again; the listings continue with their cookies.
     Restart,
-    /// The kernel and the daemon forget what they can.
+    /// The kernel and the daemon forget as much as possible.
     Forget,
 }
 
@@ -245,7 +246,7 @@ fn three_directories(count: usize) -> Fixture {
 
 const DIRECTORIES: [(&str, usize); 3] = [("low", 1), ("both", 2), ("up", 1)];
 
-/// Each program takes as many steps as there were names, whatever it does with each.
+/// Each program takes as many steps as there were names, for every operation.
 #[test]
 fn s2_2_loops_of_real_programs_end() {
     let f = three_directories(MANY);

@@ -13,7 +13,7 @@ use crate::harness::mount::Mount;
 use crate::harness::programs::{ends_after, program, run};
 use crate::kitchen::wait_until;
 
-/// A layer file that is not mounted, and the helper of mount(8) beside it.
+/// A layer file that is not mounted, and the helper of mount(8).
 fn unmounted() -> (Fixture, PathBuf) {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), "x").unwrap());
     f.mount.detach();
@@ -182,7 +182,7 @@ fn s16_4_the_helper_does_what_mount_8_asks() {
     let inside = flags(&format!("{process}/mountinfo"), &at);
     let content = fs::read(format!("{process}/root{}/f", at.display()));
     let outside = flags(OWN, &at);
-    // A mount keeps its namespace: it has to be unmounted there.
+    // A mount keeps its namespace alive: it has to be unmounted there.
     drop(other.stdin.take());
     other.wait().unwrap();
     assert!(
@@ -195,7 +195,8 @@ fn s16_4_the_helper_does_what_mount_8_asks() {
     assert_eq!(content.unwrap(), b"x");
 }
 
-/// A layer file that is not mounted, an ordinary user's directory, and a client where that user finds it.
+/// A layer file that is not mounted, an ordinary user's directory, and a client that this user can
+/// execute.
 fn users() -> (Fixture, PathBuf, PathBuf) {
     let (f, _) = unmounted();
     let (at, program_there) = (f.bench.dir("at"), f.bench.path("layerfs"));
@@ -317,7 +318,7 @@ fn s16_6_mount_8_fstab_and_a_unit_of_systemd() {
     }
 }
 
-/// systemd 257 and later take the initramfs's /proc away, which is the daemon's, when they switch to the root.
+/// At switch-root systemd 257 and later unmount the initramfs's /proc, which the daemon uses.
 const WITHOUT_PROC: &str = r#"
 mkdir at
 "$LAYERFS" mount -o "$OPTIONS" "$LAYER" "$PWD/at"
@@ -359,7 +360,7 @@ fn s16_7_a_signal_unmounts_and_ends() {
         assert_eq!(flags(OWN, &f.mount.at), None);
         f.mount.recover();
     }
-    // Somebody who uses it is not cut off by the first.
+    // The first signal does not disturb a user of the mount.
     let mut used = fs::File::open(f.at("f")).unwrap();
     let pid = f.mount.pid();
     let daemon = Pid::from_raw(pid.try_into().unwrap()).unwrap();
@@ -370,7 +371,7 @@ fn s16_7_a_signal_unmounts_and_ends() {
     let mut content = String::new();
     used.read_to_string(&mut content).unwrap();
     assert_eq!(content, "x");
-    // Nor does the second take what is mounted there by now.
+    // Nor does the second unmount a new mount there.
     let nothing = rustix::mount::MountFlags::empty();
     rustix::mount::mount("other", &f.mount.at, "tmpfs", nothing, None).unwrap();
     assert!(ends_after(pid, Signal::TERM, 10), "the second");

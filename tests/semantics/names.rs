@@ -273,8 +273,8 @@ fn s6_1_and_s6_2_hard_links_stay_one_file() {
     assert_eq!(links(&f.at("d/two")), 3);
 }
 
-/// A directory with further names of a file was moved, or is gone as overlayfs leaves it (the file was not copied for that).
-/// Many directories are in the upper: none of them becomes a node for it.
+/// A directory with further names of a file was moved, or removed as overlayfs leaves it (the file
+/// was not copied for that). The upper has many directories: none of them becomes a node for it.
 #[test]
 fn s6_1_links_in_directories_that_were_moved_or_are_gone() {
     let f = Fixture::new(|lower| {

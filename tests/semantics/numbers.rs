@@ -7,7 +7,7 @@ use std::process::Command;
 use super::Fixture;
 use crate::harness::programs::run;
 
-/// Lists a directory, looks at each name, and goes back to a place it was told.
+/// Lists a directory, looks up each name, and seeks back to an earlier position.
 const LISTER: &str = r#"
 #include <dirent.h>
 #include <errno.h>
@@ -49,7 +49,7 @@ fn s7_2_a_32_bit_program_without_large_files() {
     }
     let (source, lister) = (f.bench.path("lister.c"), f.bench.path("lister"));
     fs::write(&source, LISTER).unwrap();
-    // The kernel's headers are the same for 32 bits; nothing of the compiler's own library is needed.
+    // The kernel's headers are the same for 32 bits; the compiler's own library is not needed.
     let headers = "/usr/include/x86_64-linux-gnu";
     run(Command::new("gcc")
         .args(["-m32", "-nodefaultlibs", "-idirafter", headers, "-o"])

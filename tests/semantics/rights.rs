@@ -57,7 +57,7 @@ fn s9_4_a_new_file_gets_and_loses_capabilities() {
     ];
     let f = Fixture::new(|_| ());
     let path = f.at("new");
-    // The kernel asks at the first write, and so knows that there is none.
+    // The kernel asks at the first write, and then knows that there is none.
     fs::write(&path, "x").unwrap();
     for _ in 0..2 {
         assert_eq!(xattr(&path, NAME), None);
@@ -155,7 +155,8 @@ fn s9_3_unprivileged_changes_clear_privileges() {
     }
 }
 
-/// S9.3 "set-group-ID of a file that its group cannot execute goes when somebody outside the group changes it"
+/// S9.3 "If the group cannot execute the file, set-group-ID is cleared when a user outside the
+/// group changes it."
 #[test]
 fn s9_3_set_group_id_without_execution_goes_when_an_outsider_writes() {
     for options in MODES {
@@ -184,7 +185,7 @@ fn s9_3_set_group_id_without_execution_goes_when_an_outsider_writes() {
         set(4242);
         assert!(as_user("chown 4242:4243 g", &f.mount.at));
         assert_eq!(mode(&f.at("g")), 0o666, "{options}");
-        // Who belongs to the group leaves it.
+        // A change by a member of the group keeps it.
         set(4242);
         let mut member = Command::new("setpriv");
         member.args([
@@ -271,7 +272,7 @@ fn s9_5_an_acl_set_from_outside_the_group_clears_set_group_id() {
     assert!(root.unwrap().success());
     let modes = ["file", "dir", "own", "root"].map(|name| mode(&f.at(name)));
     assert_eq!(modes, [0o775, 0o775, 0o2775, 0o2775]);
-    // Who is in the group by a supplementary one keeps it.
+    // A member through a supplementary group keeps it.
     fs::set_permissions(f.at("file"), fs::Permissions::from_mode(0o2775)).unwrap();
     let member = Command::new("setpriv")
         .args(["--reuid=4242", "--regid=4243", "--groups=4243,77"])
@@ -509,7 +510,7 @@ fn s9_8_idmapped_mounts() {
         );
         assert_eq!(owner("up"), (5, 6), "{options}");
         assert_eq!(mode(&f.at("sgid")), 0o666, "{options}");
-        // Who asks is known as before.
+        // The caller's groups are known as before.
         assert!(xattr(&f.at("up"), "trusted.secret").is_some());
         assert!(
             run(Command::new("getfattr").args(["-m", "-"]).arg(f.at("up")))

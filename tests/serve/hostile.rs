@@ -120,7 +120,7 @@ fn odd_ranges_paths_and_heads_are_no_way_in() {
         assert!(!text(&answer.body).contains("secret"), "{path}");
     }
     for request in [
-        // Two lengths, and a length beside chunks: who stands in front could read them otherwise.
+        // Two lengths, and a length beside chunks: a proxy could parse them differently.
         "POST /v1/traces/kiosk/main/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
         "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -152,8 +152,8 @@ fn a_site_behind_one_address_may_have_more_connections() {
     drop(holders);
 }
 
-/// One address has half of the connections at most (64 at least), also when it opens more than there are; whoever is slow is
-/// cut off, and meanwhile others are served.
+/// One address has at most half of the connections (at least 64), even if it opens more; slow peers
+/// are disconnected, and others are served meanwhile.
 #[test]
 fn who_holds_connections_shuts_nobody_out() {
     let kitchen = Kitchen::new();

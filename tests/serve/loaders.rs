@@ -11,7 +11,7 @@ fn exchange(server: &Server, request: &str) -> (String, Vec<u8>) {
     stream.write_all(request.as_bytes()).unwrap();
     let mut raw = Vec::new();
     let mut part = [0; 4096];
-    // Loaders of HTTP/1.1 do not wait for the end of the connection, only for the length they were told.
+    // HTTP/1.1 loaders do not wait for the end of the connection, only for the announced length.
     loop {
         let len = stream.read(&mut part).unwrap();
         raw.extend(&part[..len]);
@@ -61,7 +61,7 @@ fn grub_reads_menu_kernel_and_initrd() {
         let (head, body) = exchange(&server, &grub(initrd, version, ""));
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert_eq!(body, initramfs());
-        // GRUB seeks by asking anew.
+        // GRUB seeks with new requests.
         let (head, body) = exchange(&server, &grub(initrd, version, "Range: bytes=100-\r\n"));
         assert!(
             head.starts_with("HTTP/1.1 206 Partial Content\r\n"),
@@ -190,7 +190,7 @@ fn an_initramfs_of_the_distribution_is_no_entry() {
             !menu.contains("/live/main@1") && !menu.contains("/bare/main@1"),
             "{path}: {menu}"
         );
-        // An older revision that boots is offered, and why the newest is not.
+        // An older bootable revision is offered, with the reason why the newest is not.
         assert!(
             menu.contains("/lab/main@1 ") && menu.contains("lab has no kernel"),
             "{path}: {menu}"

@@ -71,7 +71,7 @@ fn stock_nginx_stands_before_the_server_or_alone() {
             "{hidden}"
         );
     }
-    // With nothing behind it the immutable objects are still there.
+    // Without a bakery behind it, nginx still serves the immutable objects.
     drop(bakery);
     assert_eq!(front.get(&path, &[]).body, bytes);
     assert_eq!(front.get("/v1/bundle/kiosk/main", &[]).status, 502);
