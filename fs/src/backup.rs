@@ -1,8 +1,8 @@
-//! The chain kept complete on local storage, so that the next start needs no server.
+//! The backup: a complete copy on local storage, with which the next start needs no server.
 //!
-//! The directory is laid out like a store (`docs/PROTOCOL.md`), so it can itself be served. A revision's
-//! file in `refs/` is written when everything it needs is there and verified: it is the mark of a
-//! complete revision. Layers being filled are named `….part`.
+//! The directory has the layout of a store (`docs/PROTOCOL.md`), so it can itself be served. A
+//! revision's file in `refs/` is written when all its objects are stored and verified: it marks a
+//! complete revision. Incomplete layers are named `….part`.
 
 pub mod fill;
 mod part;
@@ -29,7 +29,7 @@ use crate::remote::status::Word;
 
 /// Pieces waiting to be written.
 const WAITING_MAX: usize = 256;
-/// Largest kept index head.
+/// Maximum length of a stored index head.
 const INDEX_LEN_MAX: usize = 512 << 20;
 
 /// A backup directory in use by a mount.
@@ -42,7 +42,7 @@ pub struct Backup {
     complete: Mutex<HashMap<String, Arc<File>>>,
     parts: Mutex<HashMap<String, Arc<Part>>>,
     queue: Mutex<Option<SyncSender<(Arc<Part>, u64, Bytes)>>>,
-    /// Writing failed: only what is complete is used.
+    /// Writing failed: only complete revisions are used.
     broken: AtomicBool,
 }
 
@@ -77,7 +77,7 @@ impl Backup {
         Ok(backup)
     }
 
-    /// The records of the newest complete revision, or of the one asked for.
+    /// The records of the newest complete revision, or of the requested one.
     pub(crate) fn newest(&self, address: &Address) -> Option<Bundle> {
         let refs = format!("refs/{}/{}", address.system, address.profile);
         let mut revisions: Vec<u64> = self
@@ -162,7 +162,7 @@ impl Backup {
         Some(Bytes::from(bytes))
     }
 
-    /// True if `piece` is believed to be here.
+    /// True if `piece` is present according to the list of files.
     pub(crate) fn knows(&self, piece: &Piece) -> bool {
         if lock(&self.complete).contains_key(&piece.object.path) {
             return true;
@@ -172,7 +172,7 @@ impl Backup {
             .is_some_and(|part| part.has(piece.offset))
     }
 
-    /// Keeps `bytes`, if the layer they belong to is being filled.
+    /// Stores `bytes`, if their layer is being filled.
     pub(crate) fn keep(&self, piece: &Piece, bytes: &Bytes) {
         if self.is_broken() {
             return;
@@ -181,7 +181,7 @@ impl Backup {
             return;
         };
         if let Some(queue) = lock(&self.queue).as_ref() {
-            // What does not fit is fetched again by the filler, in its own time.
+            // The filler fetches bytes that do not fit again later.
             let _ = queue.try_send((part, piece.offset, bytes.clone()));
         }
     }
@@ -190,7 +190,7 @@ impl Backup {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// The storage cannot be written: said once, and the mount goes on without.
+    /// The storage cannot be written: reports this once, and the mount continues without it.
     fn fail(&self, error: &std::io::Error) {
         if !self.broken.swap(true, Ordering::Relaxed) {
             let full = error.kind() == std::io::ErrorKind::StorageFull;

@@ -1,4 +1,4 @@
-//! Stored chunks kept near: in memory, on disk, by digest. Nothing read back is trusted.
+//! Local caches of stored chunks: in memory and on disk, by digest. Cached data is verified again.
 
 pub mod dir;
 pub mod disk;

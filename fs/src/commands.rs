@@ -1,4 +1,4 @@
-//! The verbs: what each prints, and its exit code.
+//! The commands: output and exit code of each.
 #![expect(clippy::print_stdout, reason = "commands talk to people")]
 
 pub mod bench_boot;

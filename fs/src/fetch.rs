@@ -1,7 +1,8 @@
-//! Stored chunks: where the mount gets the bytes it then verifies and decodes.
+//! Sources of stored chunks, which the mount verifies and decodes.
 //!
-//! A source that only carries bytes has them checked against the index by [`layerfmt::decode_chunk`]; one that verifies
-//! what it fetches and keeps uses [`layerfmt::decode_verified_chunk`].
+//! A source that only transports bytes has them checked against the index by
+//! [`layerfmt::decode_chunk`]; one that verifies fetched and cached bytes itself uses
+//! [`layerfmt::decode_verified_chunk`].
 
 mod file;
 pub mod hot;
@@ -19,7 +20,7 @@ pub const BOOT_REPORT: &str = "boot-report";
 /// The reason why stored bytes are unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The index says the chunk is in the index's own file, which holds no chunks.
+    /// The index places the chunk in its own file, which holds no chunks.
     #[error("the chunk is said to be in the index itself")]
     NotBorrowed,
     /// Reading failed; retrying would not help.
@@ -38,7 +39,7 @@ pub enum SourceError {
 /// The question that sends the trace of the boot to the server.
 pub const PUSH_TRACE: &str = "push-trace";
 
-/// A chunk that cannot be had.
+/// An unavailable chunk.
 #[derive(Debug)]
 pub struct NotCome {
     /// Its number in the index.
@@ -47,13 +48,13 @@ pub struct NotCome {
     pub error: SourceError,
 }
 
-/// Called once, on any thread, when all is here or cannot be had. It must not wait.
+/// Called once, on any thread, when all chunks are local or one is unavailable. It must not wait.
 pub type Then = Box<dyn FnOnce(Result<(), NotCome>) + Send>;
 
 /// Called once, on any thread, with the answer to a question. It must not wait.
 pub type Answer = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
 
-/// Something on its way. Dropping it ends the wait, and lets go of what came for it.
+/// A pending fetch. Dropping it ends the wait and releases the received data.
 pub trait Coming: Send {}
 
 /// Local data only.
@@ -62,14 +63,15 @@ pub struct Here;
 
 impl Coming for Here {}
 
-/// Where stored chunks come from. Called from many threads at once. Nothing here waits for the network.
+/// A source of stored chunks. Called from many threads at once. No method waits for the network.
 pub trait ChunkSource: Send + Sync + std::fmt::Debug {
-    /// The verified, decoded bytes of chunk `id` of `index` into `out`, of which only the first `wanted` are needed: a
-    /// source may leave the rest undecoded.
+    /// Returns the verified, decoded bytes of chunk `id` of `index` in `out`, of which only the
+    /// first `wanted` are needed: a source may leave the rest undecoded.
     ///
     /// # Errors
-    /// [`SourceError::Far`] when the bytes have to be brought first. Any other: they cannot be had, or are not what the
-    /// index promised, and the reader gets EIO.
+    /// [`SourceError::Far`]: the bytes must be fetched first. Any other: they are unavailable, or
+    /// differ from the
+    /// index, and the reader gets EIO.
     fn read_decoded(
         &self,
         index: &Index,
@@ -102,9 +104,10 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Gets `chunks` (numbers in the index, and what it says of them) to this machine, if necessary from afar, and then
-    /// calls `then`: maybe before this returns. They can be read at once until the answer is dropped. A source that can
-    /// make a chunk from elsewhere when its stored bytes cannot be had (a boot pack's) does so here.
+    /// Makes `chunks` (their numbers in the index, and its entries) local, by fetching if
+    /// necessary, and then calls `then`, possibly before it returns. They can be read at once until
+    /// the answer is dropped. A source that can rebuild a chunk whose stored bytes are unavailable
+    /// (one of a boot pack) does so here.
     fn bring(&self, _chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
         then(Ok(()));
         Box::new(Here)
@@ -121,7 +124,7 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Vec::new()
     }
 
-    /// Nothing is read for now: what is kept for later reads is the machine's to take back.
+    /// Called when idle: memory for later reads may be lent to the kernel.
     fn rest(&self) {}
 
     /// True if chunks may have to be fetched, or take long to read: such reads do not run on the
@@ -130,15 +133,15 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Calls `then` with the answer to a question asked through an attribute of the root directory: `pack.0`, `trace.0`,
-    /// [`PUSH_TRACE`].
+    /// Calls `then` with the answer to a request through an attribute of the root directory:
+    /// `pack.0`, `trace.0`, [`PUSH_TRACE`].
     fn answer(&self, _question: &str, then: Answer) -> Box<dyn Coming> {
         then(None);
         Box::new(Here)
     }
 
-    /// Takes what is told by setting an attribute of the root directory: [`BOOT_REPORT`]. `then` is called with nothing
-    /// in particular if it was taken, and with `None` if not.
+    /// Accepts a value set on an attribute of the root directory: [`BOOT_REPORT`]. Calls `then`
+    /// with an empty answer if it was accepted, and with `None` if not.
     fn tell(&self, _what: &str, _value: &[u8], then: Answer) -> Box<dyn Coming> {
         then(None);
         Box::new(Here)

@@ -1,9 +1,9 @@
-//! The merged file system: one method per operation, no FUSE types. A request falls from here to
+//! The merged file system: one method per operation, no FUSE types. A request passes from here to
 //! the upper ([`crate::upper`]) or the lower ([`crate::lower`]).
 //!
-//! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache.
-//! Nothing here waits for the network, so no lock is held for it: an operation that needs bytes from afar changes nothing and
-//! says what is [`far`]; it is tried again when they are here.
+//! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache. No
+//! method waits for the network, so no lock is held for it: an operation that needs remote bytes
+//! changes nothing and returns what is [`far`]; it is repeated when these are local.
 
 mod attributes;
 mod change_time;
@@ -52,7 +52,8 @@ pub const NAME_LEN_MAX: usize = 255;
 const DATA_LOCKS: usize = 64;
 /// Parts of the cache of open files.
 const FILE_SHARDS: usize = 16;
-/// Open files of one part: all of them leave room in a table of 4,096 for directories and what else is open.
+/// Maximum number of open files in one part: all parts leave room in a table of 4,096 for
+/// directories and other descriptors.
 const FILES_OPEN_MAX: u64 = 224;
 
 /// Pauses of a request that finds no space while removed files are still held, in order,
@@ -98,17 +99,16 @@ pub struct LayerFs {
     next_generation: AtomicU32,
 }
 
-/// A lock that a panic elsewhere cannot take away: what it guards is changed only after the
-/// system calls that may fail.
+/// A lock that survives a panic: guarded data is changed only after the system calls that may fail.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LayerFs {
-    /// Put an upper over a stack; without one the mount is read-only.
+    /// Puts an upper over a stack; without one the mount is read-only.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
         let directories = (settings.descriptors_max / 2).clamp(16, 1 << 16);
         let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, FILES_OPEN_MAX);
@@ -155,7 +155,7 @@ impl LayerFs {
         self.upper.as_ref().map(Upper::path)
     }
 
-    /// Keep times of access of the upper as the flags of the mount say.
+    /// Makes access times of the upper follow the flags of the mount.
     pub fn keep_access_times(&self, flags: rustix::mount::MountFlags) {
         if let Some(upper) = &self.upper {
             upper.keep_access_times(flags);
@@ -170,14 +170,14 @@ impl LayerFs {
         self.tree.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Number of objects of the upper the kernel knows.
+    /// Number of objects of the upper that the kernel knows.
     pub fn node_count(&self) -> usize {
         self.read_tree().len()
     }
 
-    /// Does `work`; when there is no room, again after a moment, as long as there are files without a name: the kernel tells
-    /// of a removed file that nobody has it open only after the removal, and may be asking for its room already. The tree is
-    /// not locked, and `work` is little: no copying of a file's data.
+    /// Runs `work`, retrying on ENOSPC while unlinked files are still held: the kernel's FORGET
+    /// arrives only after the unlink, and its space may already be requested. The tree is not
+    /// locked, and `work` is short: no copy of a file's data.
     fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         for pause in ROOM_PAUSES_MS.map(Duration::from_millis) {
             match work() {
@@ -189,7 +189,7 @@ impl LayerFs {
         work()
     }
 
-    /// Does `work`; when there is no descriptor left, again without those that are only kept open for the next request.
+    /// Runs `work`; if no descriptor is left, again after closing the cached ones.
     fn with_descriptors<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
             Err(Errno::MFILE | Errno::NFILE) => {}
@@ -269,7 +269,7 @@ impl LayerFs {
         Ok(directory)
     }
 
-    /// Where the upper's object of `node` is.
+    /// Location of the upper's object of `node`.
     fn at<'t>(&self, tree: &'t Tree, id: NodeId, node: &'t Node) -> Result<At<'t>> {
         if id == ROOT_ID {
             return Ok(At::Open(self.upper()?.root()));

@@ -1,7 +1,7 @@
 //! The FUSE adapter: translates requests and answers, decides nothing.
 //!
-//! The one module that knows the fuser crate. Each request runs inside a guard: a fault in our
-//! code answers EIO (fuser does when a reply is dropped) and the mount lives on.
+//! The only module that uses the fuser crate. Each request runs inside a guard: a panic in our code
+//! answers EIO (fuser does when a reply is dropped) and the mount survives.
 
 mod adapter;
 mod convert;

@@ -36,18 +36,18 @@ impl From<Errno> for Unread {
 pub struct Lower {
     /// The tables of the stack.
     pub index: Arc<Index>,
-    /// Decoded chunks and where the others come from.
+    /// Decoded chunks and their source.
     pub chunks: ChunkCache,
     /// Names the stack in origins.
     pub digest: StackDigest,
-    /// Where first touches are recorded, if they are.
+    /// The recorder of first accesses, if any.
     pub trace: Option<Arc<TraceRecorder>>,
     names: OnceLock<Names>,
 }
 
 impl Lower {
-    /// A stack whose chunks come from `source`; decoded ones are kept in at most `cache_len`
-    /// bytes. `digest` is that of the flattened index.
+    /// A stack with chunks from `source`; decoded ones are cached in at most `cache_len` bytes.
+    /// `digest` is that of the flattened index.
     pub fn new(
         index: Arc<Index>,
         source: Arc<dyn ChunkSource>,
@@ -69,16 +69,16 @@ impl Lower {
         Lower { trace, ..self }
     }
 
-    /// Where every row is named; made at the first question.
+    /// The names of every row; built at the first request.
     pub fn names(&self) -> &Names {
         self.names.get_or_init(|| Names::new(&self.index))
     }
 
-    /// Up to `len` bytes of file `row` from `offset` into `out` (replaced), as if the file were
-    /// `size` bytes long: what the lower has no bytes for reads as zeros.
+    /// Reads up to `len` bytes of file `row` from `offset` into `out` (replaced), as if the file
+    /// were `size` bytes long: bytes that the lower does not have are zero.
     ///
     /// # Errors
-    /// Chunks have to be brought first; or EIO when one is not what the index promised: the log says which.
+    /// Chunks must be fetched first; or EIO if one differs from the index: the log names it.
     pub fn read(
         &self,
         row: Ino,
@@ -87,7 +87,7 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Unread> {
-        // All or nothing: what is decoded for a read that then waits may be dropped meanwhile.
+        // All or nothing: a chunk decoded for a read that then waits may be evicted meanwhile.
         if self.chunks.is_slow() && !self.is_near(row, offset, len, size) {
             return Err(Unread::Far(self.chunks_of(row, offset, len, size)));
         }
@@ -106,7 +106,7 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> bool {
-        // All or nothing: what is copied counts as given out.
+        // All or nothing: copied bytes count as returned.
         let mut parts = self.parts_of(row, offset, len, size);
         if !parts.all(|(id, end)| self.chunks.is_at_hand(id, end)) {
             return false;
@@ -130,7 +130,7 @@ impl Lower {
         ids
     }
 
-    /// The chunks that such a read takes from, in order, and how far into each it goes.
+    /// The chunks for such a read, in order, and the end of the needed bytes in each.
     fn parts_of(
         &self,
         row: Ino,
@@ -151,7 +151,7 @@ impl Lower {
         })
     }
 
-    /// Copies by `copy` what each chunk has of the bytes; stops where it says false.
+    /// Copies the part of each chunk by `copy`; stops when it returns false.
     fn copy(
         &self,
         row: Ino,
@@ -167,7 +167,7 @@ impl Lower {
             return Ok(true);
         };
         let wanted = usize::try_from(len).map_err(|_| Errno::INVAL)?;
-        // What was in it is written over: only holes need zeros.
+        // The previous contents are overwritten: only holes need zeros.
         out.resize(wanted, 0);
         let mut done = 0;
         for extent in self.index.extents(row, offset..end) {
@@ -200,7 +200,7 @@ impl Lower {
     /// The next data (or hole) of file `row` at or after `offset`.
     ///
     /// # Errors
-    /// ENXIO past the end, or when there is no more data.
+    /// ENXIO past the end, or if there is no more data.
     pub fn seek(&self, row: Ino, offset: u64, size: u64, hole: bool) -> Result<u64> {
         if offset >= size {
             return Err(Errno::NXIO);

@@ -18,12 +18,12 @@ pub fn lists(table: &str, device: &str) -> bool {
         .any(|line| line.split(' ').nth(2) == Some(device))
 }
 
-/// `major:minor` of what is mounted last on `mountpoint` now.
+/// `major:minor` of the topmost mount on `mountpoint` now.
 pub fn device_now(mountpoint: &Path) -> Option<String> {
     device_of(&read()?, mountpoint).map(str::to_owned)
 }
 
-/// `major:minor` of what is mounted last on `mountpoint` in `table`.
+/// `major:minor` of the topmost mount on `mountpoint` in `table`.
 pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
     let wanted = mountpoint.as_os_str().as_bytes();
     table.lines().rev().find_map(|line| {

@@ -1,5 +1,5 @@
-//! Where each row is named: the reverse of the directory tables. Needed to write, as the kernel asks by
-//! number and copy-up needs the directory and the name, and to tell of files by their paths.
+//! The names of each row: the inverse of the directory tables. Writing needs it, because the kernel
+//! uses numbers and copy-up needs the directory and the name; so do messages with paths.
 
 use std::collections::HashMap;
 
@@ -68,7 +68,7 @@ impl Names {
             .unwrap_or_default()
     }
 
-    /// The absolute path of `row` in the lower, by its first name: what a redirect holds.
+    /// The absolute path of `row` in the lower, by its first name, for redirects.
     pub fn path(&self, index: &Index, row: Ino) -> Vec<u8> {
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut at = row;

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use rustix::mount::MountFlags;
 
-/// Decoded chunks kept in memory unless said otherwise, bytes.
+/// Default cache of decoded chunks, bytes.
 const CACHE_LEN_DEFAULT: u64 = 64 << 20;
 /// Default time to wait for another mount to release the work directory.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// The attribute of the root by which a remount tells the daemon the flags for times of access: a text as after `-o`.
+/// The attribute of the root with which a remount passes the flags for access times to the daemon:
+/// a text as after `-o`.
 pub const ACCESS_TIMES_XATTR: &[u8] = b"user.layerfs.access-times";
 
-/// Everything `-o` can say.
+/// All options of `-o`.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
     /// Layer files, **base first** (the option has them top first, as overlayfs).
@@ -40,7 +41,7 @@ pub struct MountOptions {
     pub wait: Duration,
     /// Behave as the daemon of a root file system.
     pub root_duty: bool,
-    /// Where messages go once in the background.
+    /// Destination of messages in the background.
     pub log: Option<PathBuf>,
     /// Change the flags of an existing mount.
     pub remount: bool,
@@ -95,7 +96,8 @@ const FUSE_OWN: [&str; 7] = [
     "fd", "rootmode", "user_id", "group_id", "max_read", "blksize", "subtype",
 ];
 
-/// Options of overlayfs that describe what we always do, accepted so that lines can be copied.
+/// Options of overlayfs for features that are always enabled here, accepted so that lines can be
+/// copied.
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Handed to the network side, which reads their values.
@@ -117,10 +119,10 @@ const REMOTE: [&str; 14] = [
 ];
 
 impl MountOptions {
-    /// Read one `-o` text over what is already known.
+    /// Parses one `-o` text in addition to known options.
     ///
     /// # Errors
-    /// The first wrong option.
+    /// The first invalid option.
     pub fn parse(&mut self, text: &str) -> Result<(), OptionError> {
         for option in split_escaped(text, ',')
             .iter()
@@ -229,7 +231,7 @@ pub fn access_times(flags: MountFlags) -> String {
     given.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }
 
-/// `text` without the options that nobody knows, and their names: what `mount -s` asks for.
+/// `text` without the unknown options, and their names, for `mount -s`.
 pub fn without_unknown(text: &str) -> (String, Vec<String>) {
     let mut unknown = Vec::new();
     let mut kept = split_escaped(text, ',');
@@ -243,7 +245,7 @@ pub fn without_unknown(text: &str) -> (String, Vec<String>) {
     (kept.join(","), unknown)
 }
 
-/// Split at `separator`; a backslash keeps the next character together with what is before it.
+/// Splits at `separator`; a backslash protects the next character.
 fn split_escaped(text: &str, separator: char) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut escaped = false;

@@ -9,7 +9,8 @@ use std::str::FromStr;
 /// The amount of prefetching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// The boot pack; then, where a disk keeps it, everything else in the background while nobody waits.
+    /// The boot pack; then, if a disk caches it, everything else in the background while no reader
+    /// waits.
     #[default]
     Auto,
     /// Like `Auto`, also if only memory caches it.

@@ -1,9 +1,9 @@
-//! `layerfs push`: sends what was changed on this machine to the bakery.
+//! `layerfs push`: sends the changes of this machine to the bakery.
 //!
-//! The upper directory goes as it is (whiteouts, xattrs, holes) as one `.tar.zst` stream
-//! through the system's own `ssh`, to an account whose key may do nothing else. The prompt is
-//! back as soon as the server has it safely; baking happens there. The conversation is
-//! described in `docs/PUSH.md`.
+//! The upper directory is sent unchanged (whiteouts, xattrs, holes) as one `.tar.zst` stream
+//! through the system's own `ssh`, to an account whose key has no other permission. The command
+//! returns as soon as the server has stored it safely; the server bakes it. `docs/PUSH.md`
+//! describes the protocol.
 
 mod address;
 mod ahead;
@@ -29,9 +29,9 @@ pub use walk::{Walk, WalkError};
 pub use wire::exclude::Excludes;
 pub use wire::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
 
-/// Where the initramfs wrote down what it mounted.
+/// The file in which the initramfs recorded the mount.
 const BOOT_NOTE: &str = "/run/layerfs/boot";
-/// zstd's level on the way: the server compresses anew, the line should be the bottleneck.
+/// zstd level in transit: the server compresses again, and the line should be the bottleneck.
 const LEVEL: i32 = 3;
 
 /// Properties of the booted system from its boot note.
@@ -39,12 +39,12 @@ const LEVEL: i32 = 3;
 pub struct BootNote {
     /// The upper directory.
     pub upper: Option<PathBuf>,
-    /// Where the root came from: `http://server/system[/profile][@revision]`.
+    /// Source of the root: `http://server/system[/profile][@revision]`.
     pub source: Option<String>,
 }
 
 impl BootNote {
-    /// Reads the note of this boot; an empty one if the root is no layerfs.
+    /// Reads the note of this boot; an empty one if the root is not a layerfs.
     #[must_use]
     pub fn read() -> Self {
         fs::read_to_string(BOOT_NOTE)
@@ -69,8 +69,8 @@ impl BootNote {
     }
 }
 
-/// The lists of what a push leaves out by default, each with its name: the server's own patterns come after
-/// those that it uses by default, and this machine's after them.
+/// The default lists of excludes, each with its name: the server's own patterns follow its
+/// defaults, and this machine's follow those.
 #[must_use]
 pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternList> {
     use wire::exclude::{DEFAULTS, LIVE_CONFIG, LIVE_STAMPS, PUSH_DEFAULTS};
@@ -90,9 +90,9 @@ pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternL
     lists
 }
 
-/// Writes an upper directory as a compressed archive and says what was in it.
+/// Writes an upper directory as a compressed archive and returns counters.
 ///
-/// `step` hears of every entry; what it prints is its business.
+/// `step` is called for every entry.
 ///
 /// # Errors
 /// The upper cannot be read, or `output` not be written.
@@ -127,14 +127,14 @@ pub fn write_upper<W: Write + Send>(
             Err(panic) => std::panic::resume_unwind(panic),
         };
         match (walked, compressed) {
-            // A walk that nobody took the bytes of failed because of that.
+            // A walk without a reader of its bytes failed for that reason.
             (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
             (Ok(tally), Ok(output)) => Ok((tally, output)),
         }
     })
 }
 
-/// Goes through an upper directory as [`write_upper`] does, and reads only how each file begins.
+/// Walks an upper directory like [`write_upper`], and reads only the start of each file.
 ///
 /// # Errors
 /// The upper cannot be read.

@@ -1,9 +1,9 @@
-//! A root whose layers are on a server: fetched lazily, verified before use, kept where told.
+//! A root with its layers on a server: fetched lazily, verified before use, cached as configured.
 //!
-//! From the bottom: [`address`], one [`exchange`] with one [`server`], the [`mirrors`], the [`queue`] of
-//! what is wanted, the [`worker`]s that get it, the [`fetcher`] over them; beside it the [`records`] that say
-//! what may be believed; on top the [`source`] of chunks (who waits for some has them from [`bring`], and holds what has [`landing`]ed)
-//! and the [`root`] that is mounted.
+//! From the bottom: [`address`], one [`exchange`] with one [`server`], the [`mirrors`], the
+//! [`queue`] of requests, the [`worker`]s that process it, the [`fetcher`] over them; beside it the
+//! verified [`records`]; on top the [`source`] of chunks (waiting requests use [`bring`], and
+//! [`landing`] holds their data) and the [`root`] that is mounted.
 
 pub mod address;
 mod backoff;

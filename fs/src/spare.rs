@@ -1,4 +1,4 @@
-//! Memory used again: fresh pages cost more than what is put in them.
+//! A buffer pool: fresh pages cost more than the data written to them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,9 +6,9 @@ use layerfmt::roomy;
 
 /// Shorter buffers are the allocator's business, bytes.
 const LEN_MIN: usize = 64 << 10;
-/// Buffers kept at most; who needs more at once makes their own.
+/// Maximum number of pooled buffers; further ones are allocated.
 const COUNT_MAX: usize = 4;
-/// Bytes kept at most.
+/// Maximum number of pooled bytes.
 const LEN_MAX: usize = 4 << 20;
 
 /// A few buffers between two uses.
@@ -18,8 +18,8 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// An empty buffer for `len` bytes: one that is no longer than twice that, or a new one, with room for what the
-    /// next may need.
+    /// An empty buffer for `len` bytes: a pooled one of at most twice that, or a new one, with room
+    /// for later needs.
     pub fn take(&self, len: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
         let mut idle = self.idle();
@@ -30,12 +30,12 @@ impl Spare {
         }
         drop(idle);
         let room = len.checked_next_power_of_two().unwrap_or(len);
-        // What would not be kept needs no room for the next.
+        // A buffer that would not be pooled needs no room for later.
         let is_kept = len >= LEN_MIN && room <= LEN_MAX;
         roomy(if is_kept { room } else { len })
     }
 
-    /// Keeps `buffer` for the next use, with what is in it, or drops it.
+    /// Returns `buffer` to the pool, with its contents, or drops it.
     pub fn give(&self, buffer: Vec<u8>) {
         if buffer.capacity() < LEN_MIN {
             return;
@@ -55,7 +55,7 @@ impl Spare {
         done
     }
 
-    /// Lets go of what is kept.
+    /// Frees the pooled buffers.
     pub fn clear(&self) {
         self.idle().clear();
     }

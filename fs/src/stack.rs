@@ -13,11 +13,11 @@ use crate::trace::TraceRecorder;
 pub struct Stack {
     /// All layers as one.
     pub index: Arc<Index>,
-    /// Where stored chunks come from.
+    /// The source of stored chunks.
     pub source: Arc<dyn ChunkSource>,
     /// The layers, base first.
     pub layers: Vec<LayerRef>,
-    /// Where first touches are recorded, if they are.
+    /// The recorder of first accesses, if any.
     pub trace: Option<Arc<TraceRecorder>>,
     /// Default name of the mount in the mount table.
     pub name: String,
@@ -46,10 +46,10 @@ pub enum StackError {
 }
 
 impl Stack {
-    /// Flatten local layer files, base first.
+    /// Flattens local layer files, base first.
     ///
     /// # Errors
-    /// Which file is wrong, and how.
+    /// The faulty file and its fault.
     pub fn open(paths: &[PathBuf]) -> Result<Stack, StackError> {
         let mut layers = Vec::with_capacity(paths.len());
         for path in paths {

@@ -28,7 +28,7 @@ pub struct Status {
     pub mode: String,
     /// Threads that answer requests.
     pub threads: usize,
-    /// Objects of the upper the kernel knows.
+    /// Number of objects of the upper that the kernel knows.
     pub nodes: usize,
     /// Open descriptors in the caches.
     pub descriptors: usize,
@@ -64,7 +64,7 @@ pub struct ChunkStatus {
     pub decoded: u64,
     /// Stored bytes read so far.
     pub stored_len: u64,
-    /// Chunks that could not be had, or were damaged.
+    /// Number of unavailable or damaged chunks.
     pub failed: u64,
 }
 

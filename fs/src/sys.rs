@@ -1,5 +1,5 @@
-//! The only place with raw system calls: everything is relative to a descriptor that was opened
-//! when the mount began; nothing here resolves a path the caller made by joining strings.
+//! The only module with raw system calls: all are relative to a descriptor that was opened when the
+//! mount began; none resolves a path made by joining strings.
 
 pub mod directory;
 pub mod handle;

@@ -13,7 +13,7 @@ pub const DEFAULT_UNIT: &str = "default.target";
 /// A unit and when it was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// Its own name: that of `default.target` is what it stands for.
+    /// Its own name: `default.target` is an alias of it.
     pub name: String,
     /// Milliseconds since the kernel's start; none: not yet.
     pub active_ms: Option<u64>,
@@ -26,7 +26,7 @@ pub struct Stages {
     pub initrd_ms: Option<u64>,
     /// The system's own.
     pub userspace_ms: Option<u64>,
-    /// Nothing was left to start.
+    /// No job was left to start.
     pub finished_ms: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ pub fn runs() -> bool {
     Path::new(RUNS).is_dir()
 }
 
-/// Asks for a unit.
+/// Queries a unit.
 ///
 /// # Errors
 /// systemd does not answer, or has no such unit.
@@ -44,7 +44,7 @@ pub fn unit(name: &str) -> anyhow::Result<Unit> {
     parse_unit(&show(&[names, "--", name])?).with_context(|| name.to_owned())
 }
 
-/// Asks for the stages.
+/// Queries the stages.
 ///
 /// # Errors
 /// systemd does not answer.

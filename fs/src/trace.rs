@@ -21,11 +21,11 @@ pub const TIME_MAX: Duration = Duration::from_secs(300);
 /// Or after this long without a new page, once a boot has begun.
 const QUIET_MAX: Duration = Duration::from_secs(45);
 
-/// Records first touches until it is told to stop, or the boot is plainly over.
+/// Records first accesses until it is stopped, or the boot is clearly over.
 #[derive(Debug)]
 pub struct TraceRecorder {
     tree: Digest,
-    /// Gone when the recording ends.
+    /// Freed when the recording ends.
     pages: RwLock<Option<Pages>>,
     open: AtomicBool,
     started: Instant,
@@ -109,7 +109,7 @@ impl TraceRecorder {
         });
     }
 
-    /// True while the boot goes on; ends the recording when it is plainly over.
+    /// True during the boot; ends the recording when it is clearly over.
     pub fn is_booting(&self) -> bool {
         if !self.open.load(Ordering::Relaxed) {
             self.stop();

@@ -1,5 +1,5 @@
-//! The writable directory: a real overlayfs upper. What layerfs writes here, kernel overlayfs
-//! reads, and the other way round (docs/SEMANTICS.md U1).
+//! The writable directory: a real overlayfs upper. Kernel overlayfs can read uppers of layerfs, and
+//! vice versa (docs/SEMANTICS.md U1).
 
 mod index;
 pub mod marks;
@@ -42,7 +42,7 @@ pub enum UpperError {
         /// The work directory.
         work: PathBuf,
     },
-    /// One lies inside the other.
+    /// One is inside the other.
     #[error(
         "upperdir {upper} and workdir {work} must be two directories, neither inside the other"
     )]
@@ -64,7 +64,7 @@ pub enum UpperError {
         /// The system's error.
         source: Errno,
     },
-    /// overlayfs kept an index, and files of it have names that the upper does not have.
+    /// overlayfs kept an index, and some of its files have names that the upper does not have.
     #[error(
         "workdir {work} has an index of overlayfs (index=on): {count} changed files have further names in the lower, which would show the old content here: bake the upper onto its lower (bakery bake UPPER --base …), or mount it once with overlayfs and replace those names by copies"
     )]
@@ -101,11 +101,11 @@ pub struct Upper {
 }
 
 impl Upper {
-    /// Open and try out an upper: lock its work directory, remove leftovers, probe the file
+    /// Opens and tests an upper: locks its work directory, removes leftovers, probes the file
     /// system.
     ///
     /// # Errors
-    /// Why it cannot serve, with what to do.
+    /// It is unusable: the reason and the remedy.
     pub fn open(
         upper: &Path,
         work: &Path,
@@ -180,7 +180,8 @@ impl Upper {
         Arc::clone(&self.root)
     }
 
-    /// Keep times of access as `flags` say; without rights for a mount of our own they stay as the file system's mount has them.
+    /// Makes access times follow `flags`; without permission for a private mount they follow the
+    /// file system's mount.
     pub fn keep_access_times(&self, flags: MountFlags) {
         let kept = match &self.access_times {
             Some(times) => times.keep(flags),
@@ -213,11 +214,11 @@ impl Upper {
         })
     }
 
-    /// Remove `name` from `dir` and leave a whiteout there, in one step as others see it. What was
-    /// there goes to the work directory, under the name returned.
+    /// Replaces `name` in `dir` by a whiteout, atomically for others. The object moves to the work
+    /// directory, under the returned name.
     ///
     /// # Errors
-    /// As renameat2(2).
+    /// The errors of renameat2(2).
     pub fn replace_by_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<Box<[u8]>> {
         let temporary = self.work.name();
         if self.rename_whiteout {
@@ -236,7 +237,7 @@ impl Upper {
         Ok(temporary)
     }
 
-    /// Remove what is left in the work directory under `name`. The rest goes when the next mount begins.
+    /// Removes leftovers in the work directory under `name`. The next mount removes the rest.
     pub fn clear_aside(&self, name: &[u8]) {
         match self.work.remove_all(name) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -249,10 +250,10 @@ impl Upper {
         self.rename_whiteout
     }
 
-    /// Make a whiteout where nothing is.
+    /// Creates a whiteout at a free name.
     ///
     /// # Errors
-    /// As mknod(2).
+    /// The errors of mknod(2).
     pub fn make_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
         rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
     }

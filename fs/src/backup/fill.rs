@@ -1,4 +1,4 @@
-//! Filling the backup in the background: slowly, verified, resumed where an earlier mount stopped.
+//! Fills the backup in the background: slowly, verified, continuing where an earlier mount stopped.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ use crate::remote::records::Records;
 const AHEAD_MAX: usize = 32;
 /// Interval of the checks for more room.
 const LOOK: Duration = Duration::from_millis(100);
-/// Bytes of a plain file asked for at once.
+/// Length of one request for a plain file.
 const STEP_LEN: u64 = 1 << 20;
 /// Space left free for others.
 const SPARE_LEN: u64 = 64 << 20;
@@ -41,8 +41,8 @@ enum Stop {
     Closed,
 }
 
-/// Fills `backup` with everything `records` needs. Runs on a thread of its own; ends when the revision is
-/// complete, the storage fails or the mount goes away.
+/// Fills `backup` with all objects of `records`. Runs on its own thread; ends when the revision is
+/// complete, the storage fails or the mount ends.
 pub(crate) fn run(backup: &Arc<Backup>, fetcher: &Weak<Fetcher>, records: &Records) {
     let filler = Filler {
         backup,
@@ -103,7 +103,7 @@ impl Filler<'_> {
         self.publish(records)
     }
 
-    /// The mount, unless it went away.
+    /// The mount, unless it has ended.
     fn fetcher(&self) -> Result<Arc<Fetcher>, Stop> {
         let fetcher = self.fetcher.upgrade().ok_or(Stop::Closed)?;
         if fetcher.inner.queue().is_closed() {
@@ -141,7 +141,7 @@ impl Filler<'_> {
         Ok(())
     }
 
-    /// Space that an earlier attempt already takes.
+    /// Space that an earlier attempt already uses.
     fn started(&self, path: &str) -> u64 {
         use std::os::unix::fs::MetadataExt;
         let part = self
@@ -221,8 +221,8 @@ impl Filler<'_> {
         Err(last)
     }
 
-    /// Has every chunk fetched that the part does not have. They come through the mount's queue: behind
-    /// every demand, verified, from whichever server, and once even if a reader wants them too.
+    /// Fetches every chunk that the part does not have, through the mount's queue: after all
+    /// demand, verified, from any server, and once even if a reader needs it too.
     fn chunks(&self, object: &Arc<Object>, chunks: &[Chunk], part: &Part) -> Result<(), Stop> {
         loop {
             let missing: Vec<&Chunk> = chunks
@@ -321,7 +321,7 @@ impl Filler<'_> {
         }
     }
 
-    /// A range of a file, for as long as it takes; an object no server has is an error.
+    /// Fetches a range of a file, without a time limit; an object that no server has is an error.
     fn range(&self, path: &str, offset: u64, len: u64) -> Result<Vec<u8>, Stop> {
         let len_max = usize::try_from(len).unwrap_or(usize::MAX);
         let ask = Ask::range(path, offset..offset.saturating_add(len), STALL_PATIENT);

@@ -1,4 +1,4 @@
-//! Making room: what no complete revision of the backup needs is removed.
+//! Frees space: removes objects that no complete revision of the backup needs.
 
 use std::collections::HashSet;
 
@@ -6,12 +6,13 @@ use wire::manifest::Manifest;
 
 use super::Backup;
 
-/// Complete revisions kept of each history: the newest, and the one before it that may be running.
+/// Number of complete revisions retained of each history: the newest, and the one before it, which
+/// may be running.
 const REVISIONS_KEPT: usize = 2;
 
 impl Backup {
-    /// Removes older revisions and the objects that only they needed. A manifest that cannot be read stops
-    /// it: what it needs is not known.
+    /// Removes older revisions and the objects that only they needed. An unreadable manifest stops
+    /// it, because its objects are unknown.
     pub(super) fn sweep(&self) {
         let mut needed = HashSet::new();
         for system in self.dir.names("refs") {

@@ -15,10 +15,10 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens `path`, making it if it is not there.
+    /// Opens `path`, and creates it if missing.
     ///
     /// # Errors
-    /// When it cannot be made or is no directory.
+    /// It cannot be created or is not a directory.
     pub fn open(path: &Path) -> std::io::Result<Dir> {
         std::fs::create_dir_all(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -62,10 +62,10 @@ impl Dir {
         Ok(bytes)
     }
 
-    /// Writes a file so that after a power cut there is all of it or what was there before.
+    /// Writes a file atomically: after a power cut it has the new or the old contents.
     ///
     /// # Errors
-    /// When the storage is full or broken.
+    /// The storage is full or broken.
     pub fn write(&self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
         let stage = format!("{path}.{}.new", std::process::id());
         let mut file = self.part(&stage)?;

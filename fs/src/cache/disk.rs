@@ -1,8 +1,9 @@
-//! Stored chunks on disk, shared by the mounts of a machine and kept over restarts.
+//! Stored chunks on disk, shared by the mounts of a machine and persistent over restarts.
 //!
-//! One file per chunk, named by its digest. A chunk is written beside and renamed into place, so another
-//! process sees all of it or nothing; after a power cut a file may be torn or empty, which its digest
-//! tells when it is read: it is then removed and fetched again. Nothing else needs to survive.
+//! One file per chunk, named by its digest. A chunk is written under another name and renamed, so
+//! another process sees either all of it or nothing. After a power cut a file may be torn or empty,
+//! which its digest reveals when it is read: it is then removed and fetched again. No other data
+//! has to survive.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,18 +23,18 @@ use crate::sys::object::proc_path;
 
 /// Name and version of the directory inside the one that was given.
 const VERSION_DIR: &str = "chunks-1";
-/// Where chunks are written before they get their name.
+/// The directory in which chunks are written before they get their name.
 const STAGE_DIR: &str = "stage";
 /// File systems give files whole blocks.
 const BLOCK_LEN: u64 = 4096;
-/// Chunks waiting to be written; more are not kept.
+/// Maximum number of chunks that wait to be written; further ones are dropped.
 const WAITING_MAX: usize = 256;
 /// Write errors in a row after which the disk is left alone.
 const ERRORS_MAX: u64 = 16;
 /// A last use is written down at most this often.
 const TOUCH_SECONDS: u64 = 3600;
 
-/// A cache directory. Dropping it waits for what is being written.
+/// A cache directory. Dropping it waits for pending writes.
 #[derive(Debug)]
 pub struct DiskCache {
     shared: Arc<Shared>,
@@ -53,17 +54,17 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// Least recently used first; the value is the space taken.
+    /// Least recently used first; the value is the occupied space.
     chunks: LruCache<Digest, u64>,
     len: u64,
 }
 
 impl DiskCache {
-    /// Opens `dir`, makes it if needed, and looks at what is in it. Every later access goes through the
-    /// directory as opened here, so the path may vanish under a switched root.
+    /// Opens `dir`, creates it if necessary, and lists its chunks. Every later access uses the
+    /// directory as opened here, so the path may disappear at switch_root.
     ///
     /// # Errors
-    /// When the directory cannot be made, read or written.
+    /// The directory cannot be created, read or written.
     pub fn open(dir: &Path, len_max: u64) -> std::io::Result<DiskCache> {
         std::fs::create_dir_all(dir.join(VERSION_DIR).join(STAGE_DIR))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -98,7 +99,7 @@ impl DiskCache {
         self.shared.get(digest)
     }
 
-    /// Keeps a chunk, soon. Verified by the caller.
+    /// Stores a chunk in the background. The caller has verified it.
     pub fn put(&self, digest: &Digest, bytes: &Bytes) {
         let shared = &self.shared;
         if shared.errors.load(Ordering::Relaxed) >= ERRORS_MAX || shared.knows(digest) {
@@ -110,7 +111,7 @@ impl DiskCache {
         }
     }
 
-    /// True if the chunk is believed to be here.
+    /// True if the chunk is present according to the list of files.
     pub fn knows(&self, digest: &Digest) -> bool {
         self.shared.knows(digest)
     }
@@ -120,7 +121,7 @@ impl DiskCache {
         self.shared.lock().len
     }
 
-    /// True if nothing is kept.
+    /// True if the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -166,7 +167,7 @@ impl Shared {
         self.lock().chunks.contains(digest)
     }
 
-    /// Finds what earlier mounts left, oldest use first, and clears the stage.
+    /// Lists the chunks of earlier mounts, oldest use first, and empties the staging directory.
     fn scan(&self) -> std::io::Result<()> {
         let mut found = Vec::new();
         for shard in rustix::fs::Dir::read_from(&self.dir)? {
@@ -233,7 +234,7 @@ impl Shared {
     }
 
     fn get(&self, digest: &Digest) -> Option<Bytes> {
-        // Another mount may have written it since: the disk knows, our list need not.
+        // Another mount may have written it since: the disk is authoritative, not our list.
         let path = path(digest);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match openat(&self.dir, &path, flags, Mode::empty()) {

@@ -44,7 +44,8 @@ fn every_torn_write_is_found_removed_and_can_be_written_again() {
     filled(dir.path(), 1);
     let (digest, bytes) = chunk(0);
     let file = file_of(dir.path(), &digest);
-    // What a power cut can leave: any length of prefix, zeroes after it, one flipped bit, garbage.
+    // Possible states after a power cut: a prefix of any length, zeros after it, one flipped bit,
+    // garbage.
     let mut torn: Vec<Vec<u8>> = (0..bytes.len())
         .step_by(997)
         .map(|len| bytes[..len].to_vec())

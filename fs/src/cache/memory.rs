@@ -1,5 +1,5 @@
-//! Stored chunks in memory, the least recently used dropped first. Those that rest are the machine's to
-//! take back when memory is short.
+//! Stored chunks in memory, evicting the least recently used first. The kernel may reclaim idle
+//! chunks when memory is short.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,8 +12,8 @@ use crate::sys::memory::Lent;
 /// Bookkeeping counted for each chunk, bytes.
 const OVERHEAD: u64 = 160;
 
-/// Verified stored bytes, bounded in bytes. What comes out was verified when it went in, or, if it was lent
-/// to the kernel meanwhile, just now.
+/// Verified stored bytes, bounded in bytes. Returned bytes were verified when they were inserted,
+/// or again if they were lent to the kernel meanwhile.
 #[derive(Debug)]
 pub struct MemoryCache {
     state: Mutex<State>,
@@ -43,7 +43,7 @@ impl Kept {
 }
 
 impl MemoryCache {
-    /// At most `len_max` bytes; 0 keeps nothing.
+    /// At most `len_max` bytes; 0 caches nothing.
     pub fn new(len_max: u64) -> Self {
         let state = State {
             chunks: LruCache::unbounded(),
@@ -65,7 +65,7 @@ impl MemoryCache {
             return Some(Bytes::from(bytes));
         }
         let mut state = self.lock();
-        // Somebody may have fetched it meanwhile.
+        // Another thread may have fetched it meanwhile.
         if let Some(Kept::Lent(_)) = state.chunks.peek(digest)
             && let Some(taken) = state.chunks.pop(digest)
         {
@@ -74,8 +74,8 @@ impl MemoryCache {
         None
     }
 
-    /// Lends every chunk to the kernel: it may take them when memory is short, and nothing is lost but
-    /// the next fetch.
+    /// Lends every chunk to the kernel, which may reclaim them when memory is short; they are then
+    /// fetched again.
     pub fn lend(&self) {
         let ours: Vec<Digest> = self
             .lock()
@@ -110,7 +110,7 @@ impl MemoryCache {
         self.lock().chunks.contains(digest)
     }
 
-    /// Keeps a chunk. Bytes that are part of something larger are copied out of it first.
+    /// Inserts a chunk. Bytes that are part of a larger buffer are copied first.
     pub fn put(&self, digest: &Digest, bytes: &Bytes) {
         let cost = bytes.len() as u64 + OVERHEAD;
         if cost > self.len_max {
@@ -139,7 +139,7 @@ impl MemoryCache {
         self.lock().len
     }
 
-    /// True if nothing is held.
+    /// True if the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -177,7 +177,7 @@ mod tests {
         cache.put(&digest, &bytes);
         cache.lend();
         assert_eq!(cache.get(&digest), Some(bytes.clone()));
-        // Also twice, and beside one that is not lent.
+        // Also twice, and together with a chunk that is not lent.
         cache.lend();
         let other = Bytes::from(vec![8; 10]);
         cache.put(&Digest::of(&other), &other);

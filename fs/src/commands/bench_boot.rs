@@ -1,4 +1,4 @@
-//! `layerfs bench-boot`: what this very boot took and cost.
+//! `layerfs bench-boot`: duration and costs of the current boot.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -44,10 +44,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the report, and sends it if asked.
+/// Prints the report, and sends it on request.
 ///
 /// # Errors
-/// No layerfs is mounted there, systemd does not answer, or no server takes what is sent.
+/// No layerfs is mounted there, systemd does not answer, or no server accepts the report.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(times) = times(args)? else {
         eprintln!(
@@ -130,7 +130,7 @@ fn times(args: &Args) -> anyhow::Result<Option<Times>> {
 
 fn report(status: &Status, times: Times) -> BootReport {
     let nothing = serde_json::Value::Null;
-    // The daemon comes from the initramfs and may be older than this program: what it does not tell is 0.
+    // The daemon from the initramfs may be older than this program: missing counters are 0.
     let source = status.source.as_ref().unwrap_or(&nothing);
     let count = |name: &str| source.get(name).and_then(serde_json::Value::as_u64);
     let count = |name: &str| count(name).unwrap_or(0);
@@ -174,7 +174,7 @@ fn kib_of(path: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Has the mount send it: it knows the servers, and what they were called when there was a resolver.
+/// Sends it through the mount, which knows the servers and their addresses from before switch_root.
 fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
     let name = format!("{QUESTION_PREFIX}{BOOT_REPORT}");
     let value = report.encode()?;
@@ -216,7 +216,7 @@ fn human(report: &BootReport) -> String {
             let _ = writeln!(text, "  {:>8} s  {what}", seconds(at));
         }
     }
-    // Of local layers there is nothing to tell of servers.
+    // Local layers have no counters of servers.
     if report.revision_name().is_ok() {
         text.push_str(&network(report));
     }

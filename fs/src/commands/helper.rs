@@ -17,7 +17,7 @@ struct Request {
     mountpoint: String,
     /// The texts after `-o`.
     texts: Vec<String>,
-    /// `-s`: leave out options that nobody knows.
+    /// `-s`: ignore unknown options.
     sloppy: bool,
     /// `-f`: only check.
     fake: bool,
@@ -64,7 +64,7 @@ impl Request {
                 's' => self.sloppy = true,
                 'f' => self.fake = true,
                 'v' => self.verbose = true,
-                // There is no /etc/mtab that we would write.
+                // The program writes no /etc/mtab.
                 'n' => {}
                 _ => bail!(
                     "unknown flag -{flag} in {flags}: mount.layerfs knows -s -f -n -v -N -t -o -r -w"
@@ -85,10 +85,10 @@ impl Request {
     }
 }
 
-/// Do what mount(8) asks.
+/// Performs the request of mount(8).
 ///
 /// # Errors
-/// As `layerfs mount`.
+/// The errors of `layerfs mount`.
 pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let mut request = Request::parse(arguments)?;
     if request.sloppy {
@@ -130,7 +130,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
 /// By mount(2): the newer calls, with which mount(8) works since util-linux 2.39, are refused by FUSE.
 fn remount(mountpoint: &Path, flags: MountFlags) -> anyhow::Result<()> {
     let times = options::access_times(flags);
-    // The daemon hears of them through the mount, which must be writable for that: before or after.
+    // The daemon receives these flags through the mount, which must be writable at that time:
+    // before or after.
     let tell = || {
         let name = options::ACCESS_TIMES_XATTR;
         let any = rustix::fs::XattrFlags::empty();
@@ -140,7 +141,7 @@ fn remount(mountpoint: &Path, flags: MountFlags) -> anyhow::Result<()> {
     rustix::mount::mount_remount(mountpoint, flags, "")
         .with_context(|| format!("remount {}", mountpoint.display()))?;
     match if told { Ok(()) } else { tell() } {
-        // Nothing is written there, times of access neither.
+        // Nothing is written there, not even access times.
         Ok(()) | Err(sys::Errno::ROFS) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{times} on {}", mountpoint.display())),
     }

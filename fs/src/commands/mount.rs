@@ -42,7 +42,7 @@ pub struct MountRequest {
     pub mountpoint: PathBuf,
     /// The mount options.
     pub options: MountOptions,
-    /// The mount namespace in which all of it is, if not ours.
+    /// The mount namespace to use, if not our own.
     pub namespace: Option<PathBuf>,
 }
 
@@ -77,10 +77,10 @@ impl MountRequest {
     }
 }
 
-/// Mount; in the background unless asked otherwise.
+/// Mounts; in the background by default.
 ///
 /// # Errors
-/// Anything that keeps the mount from being.
+/// The mount is impossible.
 pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let request = MountRequest::from_args(args)?;
     if args.foreground || args.supervised {
@@ -129,7 +129,7 @@ pub fn start_in_background(
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().context("cannot wait for the daemon")?;
-    // The daemon has said why on standard error.
+    // The daemon has printed the reason on standard error.
     Ok(ExitCode::from(
         u8::try_from(status.code().unwrap_or(2)).unwrap_or(2),
     ))
@@ -245,7 +245,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         threads,
     };
     sys::signals::hold();
-    // Threads inherit it; an ordinary user goes without.
+    // Threads inherit it; an ordinary user cannot set it.
     let _ = sys::process::answer_first();
     let fs = Arc::new(fs);
     let adapter = Adapter::new(Arc::clone(&fs), fixed)
@@ -300,8 +300,9 @@ fn look_after(stack: &Stack, place: &Place, device: Option<String>, root_duty: b
     unmount_on_signal(place, device, root_duty);
 }
 
-/// A signal unmounts, and the daemon ends with the last who uses the mount. One whose mount is in no table
-/// any more (somebody has detached it with what it lies on) ends at the signal; the root's never does.
+/// A signal unmounts, and the daemon ends when nothing uses the mount. If its mount is in no table
+/// any more (it was detached together with the mount below it), it ends at the signal; a root's
+/// daemon never does.
 fn unmount_on_signal(place: &Place, device: Option<String>, root_duty: bool) {
     let mountpoint = place.mountpoint.clone();
     let started = std::thread::Builder::new()
@@ -333,7 +334,7 @@ fn unmount_on_signal(place: &Place, device: Option<String>, root_duty: bool) {
     }
 }
 
-/// The mount is up: become a quiet daemon and tell whoever waits.
+/// The mount is ready: detaches from the terminal and notifies the parent.
 fn settle(options: &MountOptions, supervised: bool) -> anyhow::Result<()> {
     if sys::object::enter_descriptor_directory().is_err() {
         tracing::warn!("no /proc: attributes of links and devices cannot be changed");
@@ -369,7 +370,7 @@ fn take_root_duty() {
     }
 }
 
-/// Standard output and errors no longer belong to whoever started us.
+/// Standard output and errors no longer belong to the starting process.
 fn leave_terminal(options: &MountOptions) -> anyhow::Result<()> {
     use rustix::fs::{Mode, OFlags};
     let quiet = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

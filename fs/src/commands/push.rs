@@ -137,7 +137,7 @@ impl Push<'_> {
         }
         self.look_first(&plan)?;
         let sent = self.upload(&mut session, &plan)?;
-        // A connection that broke while we sent: the server's last words say why.
+        // The connection broke while sending: the server's last lines give the reason.
         let (job, tally, sent) = match (sent, session.accepted()) {
             (_, Err(error @ PushError::Refused(_))) => return Err(error.into()),
             (Ok((tally, sent)), Ok(job)) => (job, tally, sent),

@@ -21,13 +21,12 @@ use crate::trace::TraceRecorder;
 
 /// Longest answer, bytes: the kernel's own limit of an attribute's value.
 const ANSWER_LEN_MAX: usize = 65536;
-/// Parts of an answer that are asked for, at most.
+/// Maximum number of parts of an answer.
 const PARTS_MAX: usize = 64;
-/// While a boot goes on the kernel reads single pages: exactly what is touched is recorded, and a boot pack
-/// of exactly that suffices.
+/// During a boot the kernel reads single pages: the trace is then exact, and so is the boot pack.
 const READ_AHEAD_BOOT_KIB: u32 = 4;
-/// Once the boot pack is in the page cache few pages are still new to a trace, and what is written (the journal) is read
-/// page by page otherwise.
+/// Once the boot pack is in the page cache, few pages are new to the trace, and files such as the
+/// journal would otherwise be read page by page.
 const READ_AHEAD_WARM_KIB: u32 = 32;
 
 /// Arguments of `layerfs mount` for a server's system; each is also a mount option without the dashes.
@@ -86,10 +85,10 @@ impl RemoteArgs {
     }
 }
 
-/// Opens the system at `url` as `options` say.
+/// Opens the system at `url` with `options`.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// It is unavailable.
 pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
     let mut wanted = RemoteOptions::new(url)?;
     for (name, value) in &options.remote {
@@ -112,7 +111,7 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
     })
 }
 
-/// Keeps the kernel from reading ahead until the boot is over.
+/// Disables the kernel's read-ahead until the boot is over.
 pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
     read_ahead.set(READ_AHEAD_BOOT_KIB);
     let started = std::thread::Builder::new()
@@ -154,10 +153,10 @@ pub struct PushTraceArgs {
     pub mountpoint: PathBuf,
 }
 
-/// Shows what was touched first, or writes it to a file.
+/// Prints the trace, or writes it to a file.
 ///
 /// # Errors
-/// When nothing of a server is mounted there.
+/// No system of a server is mounted there.
 pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let bytes = ask_parts(&open_root(&args.mountpoint)?, "trace").with_context(at)?;
@@ -175,10 +174,10 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has the mount send its trace to its server; the boot is over then.
+/// Makes the mount send its trace to its server, which ends the recording.
 ///
 /// # Errors
-/// When it records none, or no server takes it.
+/// It records none, or no server accepts it.
 pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     match ask(&open_root(&args.mountpoint)?, "push-trace").with_context(at)? {
@@ -193,7 +192,7 @@ pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An answer of several parts; nothing, if there is none.
+/// An answer of several parts; empty if there is none.
 pub(super) fn ask_parts(root: &OwnedFd, what: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for part in 0..PARTS_MAX {

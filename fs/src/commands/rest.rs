@@ -10,21 +10,21 @@ use crate::sys::process::return_memory;
 
 /// Time without decoding after which decoded chunks are evicted, and interval of the checks.
 const LOOK: Duration = Duration::from_secs(5);
-/// Fewer requests between two looks are a rest.
+/// Fewer requests than this between two checks count as idle.
 const QUIET: u64 = 100;
 /// After so many the heap has holes that are worth a look.
 const BUSY: u64 = 1000;
 
-/// While nothing is decoded, the memory of decoded chunks and of replies is the machine's; so is what was needed
-/// for many requests once there are few.
+/// When nothing is decoded, frees the memory of decoded chunks and of replies; and when there are
+/// few requests, the memory that many needed.
 pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<Spare>, requests: Arc<Requests>) {
     let fs = Arc::downgrade(fs);
     let started = std::thread::Builder::new()
         .name("idle".into())
         .spawn(move || {
             let mut decoded = 0;
-            // Requests at the last look, and when memory was returned last: at the first look of a rest, and again after
-            // many requests.
+            // Number of requests at the last check, and when memory was last returned: at the
+            // first idle check, and again after many requests.
             let (mut before, mut returned, mut rested) = (0, 0, false);
             loop {
                 std::thread::sleep(LOOK);

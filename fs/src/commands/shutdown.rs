@@ -1,9 +1,9 @@
-//! `/run/initramfs/shutdown {poweroff|reboot|halt|kexec}`: the last program of a machine whose root is a
-//! layerfs mount, under that name.
+//! `/run/initramfs/shutdown {poweroff|reboot|halt|kexec}`: the last program of a machine whose root
+//! is a layerfs mount, under that name.
 //!
-//! systemd-shutdown has ended every process and moved here, with the old root on `/oldroot`; the daemon
-//! still serves it. It is unmounted, so that the daemon flushes and ends, and what was asked is done. This
-//! program does not return. `initrd/shutdown` is the same for initramfs images that are not ours.
+//! systemd-shutdown has ended every process and moved here, with the old root on `/oldroot`; the
+//! daemon still serves it. The program unmounts it, so that the daemon flushes and ends, then
+//! performs the action. It does not return. `initrd/shutdown` is the same for other initramfs.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -17,14 +17,14 @@ use rustix::system::RebootCommand;
 
 use crate::mount_table;
 
-/// The name by which this program knows what it is for.
+/// The name under which the program acts as shutdown.
 pub const NAME: &str = "shutdown";
 
 const OLD_ROOT: &str = "/oldroot";
-/// Where the upper, the cache and the backup are mounted.
+/// Mount points of the upper, the cache and the backup.
 const STORAGE: &str = "/layerfs";
 const PAUSE: Duration = Duration::from_millis(100);
-/// Tries to unmount the root, and looks whether the daemon has ended; a pause after each.
+/// Attempts to unmount the root and checks of the daemon; a pause after each.
 const UNMOUNTS_MAX: u32 = 20;
 const LOOKS_MAX: u32 = 50;
 
@@ -99,10 +99,10 @@ fn mounted(below: &str) -> Vec<PathBuf> {
     mount_table::points_below(&mounts, Path::new(below))
 }
 
-/// The daemon ends when its mount is gone; it has a moment to finish what it writes.
+/// The daemon ends when its mount is gone; it gets some time to finish its writes.
 fn daemon_ended() -> bool {
     for _ in 0..LOOKS_MAX {
-        // The first process has everybody's children: who ended is there until it was asked for.
+        // The first process inherits all orphans: ended ones remain until they are waited for.
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let alive = processes

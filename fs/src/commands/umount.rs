@@ -48,10 +48,10 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Unmount, as an ordinary user by fusermount3; `lazy`: also while somebody uses it.
+/// Unmounts, as an ordinary user by fusermount3; `lazy`: also while it is in use.
 ///
 /// # Errors
-/// It is busy, somebody else's, or not mounted.
+/// It is in use, belongs to another user, or is not mounted.
 pub(super) fn detach(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     let flags = if lazy {
         UnmountFlags::DETACH

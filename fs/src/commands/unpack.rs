@@ -1,8 +1,8 @@
-//! `layerfs unpack`: what an initramfs keeps packed until it is needed.
+//! `layerfs unpack`: unpacks the drivers that an initramfs keeps packed.
 //!
-//! The drivers of all cards and disks are most of an initramfs, and few machines need them: the kernel has less to unpack
-//! at every boot when they are one compressed file in it. That file is what an initramfs is itself: a cpio archive
-//! (newc, directories and regular files only), compressed by zstd.
+//! The drivers of all cards and disks are most of an initramfs, and few machines need them: as one
+//! compressed file in it they cost the kernel no time at a boot. The file has the form of an
+//! initramfs: a cpio archive (newc, directories and regular files only), compressed by zstd.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -35,7 +35,7 @@ pub struct Args {
 /// Unpacks.
 ///
 /// # Errors
-/// It cannot be read or is no such archive, or a file cannot be written.
+/// It cannot be read or is not such an archive, or a file cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let at = || args.archive.display().to_string();
     let file = File::open(&args.archive).with_context(at)?;

@@ -1,8 +1,9 @@
-//! `layerfs warm`: what the boot pack has goes into the page cache ahead of the boot.
+//! `layerfs warm`: reads the boot pack's pages into the page cache, ahead of the boot.
 //!
-//! It runs beside the boot, not in the daemon: an ordinary client that asks the kernel for the pages, a
-//! few large requests instead of thousands of small ones. It never waits for more than one chunk at once.
-//! Before anybody uses the mount the daemon stores the pages itself, without a request for each.
+//! It runs during the boot, outside the daemon: an ordinary client that requests the pages from the
+//! kernel, in a few large requests instead of thousands of small ones. It never waits for more than
+//! one chunk at a time. While the mount is unused the daemon stores the pages directly, without a
+//! request for each.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,7 @@ use crate::fuse::store::STORE;
 use crate::mount_table;
 use crate::sys::process::run_to_the_wait;
 
-/// The kernel takes no more of one advice, pages.
+/// Maximum number of pages for one advice.
 const ADVICE_PAGES: u32 = 32;
 
 /// Arguments of `layerfs warm`.
@@ -34,10 +35,10 @@ pub struct Args {
     pub before_use: bool,
 }
 
-/// Asks for every page of the boot pack, in the order it arrives.
+/// Requests every page of the boot pack, in the order of arrival.
 ///
 /// # Errors
-/// When nothing of a server is mounted there.
+/// No system of a server is mounted there.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
@@ -55,14 +56,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.before_use {
         stored = store(&root, &files);
         let mut out = std::io::stdout();
-        // Whoever does not wait for it need not hear it.
+        // A caller that does not wait need not read it.
         let _ = out.write_all(READY).and_then(|()| out.flush());
     }
-    // Whether the chunk that the next file lies in has not been waited for yet.
+    // True if the chunk of the next file has not been waited for yet.
     let mut wait = false;
     for file in files.get(stored..).unwrap_or_default() {
         wait |= file.begins_chunk;
-        // What is gone, replaced or below another mount by now is not ours to warm.
+        // Files that are deleted, replaced or below another mount are skipped.
         if let Ok(open) = open(&root, &file.path, OFlags::RDONLY | OFlags::NONBLOCK) {
             warm(&open, file, &mut wait);
         }
@@ -71,9 +72,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has the daemon store what it has of `files`, as long as more of the pack comes; how many are done.
+/// Makes the daemon store the available pages of `files`, as long as the pack arrives; returns the
+/// number of files done.
 fn store(root: &OwnedFd, files: &[HotFile]) -> usize {
-    // The kernel takes pages of files that it knows.
+    // The kernel stores pages only of files that it knows.
     for file in files {
         let _ = open(root, &file.path, OFlags::PATH);
     }
@@ -92,8 +94,8 @@ fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedF
     )
 }
 
-/// Asks for the runs of a file; of the first in a chunk, waits for the first page: then the chunk is here,
-/// and the other pages in it are at hand.
+/// Requests the runs of a file; for the first file of a chunk it waits for the first page: then the
+/// chunk is local, and so are its other pages.
 fn warm(file: &OwnedFd, hot: &HotFile, wait: &mut bool) {
     for (at, len) in hot.parts(ADVICE_PAGES) {
         let len = std::num::NonZeroU64::new(len as u64);

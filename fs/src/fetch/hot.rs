@@ -9,13 +9,13 @@ use wire::trace::PAGE_LEN;
 
 /// Most runs of one record: a file's in one chunk of at most 16 MiB.
 pub const RUNS_MAX: usize = 4096;
-/// Longest path, bytes: what Linux takes.
+/// Maximum length of a path in bytes: that of Linux.
 pub const PATH_LEN_MAX: usize = 4095;
 
-/// Pages of one file that lie in one chunk of the pack.
+/// The pages of one file in one chunk of the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HotFile {
-    /// Nothing before it in the list lies in its chunk.
+    /// No preceding file of the list is in its chunk.
     pub begins_chunk: bool,
     /// The file's row in the index of the mount.
     pub row: Ino,
@@ -59,7 +59,7 @@ pub fn encode(files: &[HotFile]) -> Vec<u8> {
     out
 }
 
-/// From bytes; what does not make sense ends the list.
+/// Parses bytes; an invalid entry ends the list.
 pub fn decode(mut bytes: &[u8]) -> Vec<HotFile> {
     let mut files = Vec::new();
     while let Some(file) = next(&mut bytes) {

@@ -1,4 +1,4 @@
-//! Attributes: reading them, changing them, and the size of it all.
+//! Attributes: reading and changing them, and statfs.
 
 use layerfmt::Ino;
 use rustix::fs::{Timespec, Timestamps};
@@ -15,7 +15,7 @@ use super::{LayerFs, lock, protection};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
-/// Block size told to statfs for a mount without an upper, bytes.
+/// Block size in statfs for a mount without an upper, bytes.
 const BLOCK_LEN: u32 = 4096;
 /// Execute by group: without it set-group-ID is not a privilege.
 const GROUP_EXECUTE: u32 = 0o010;
@@ -78,7 +78,7 @@ impl LayerFs {
         let mut attr = Attr::from_stat(id, &stat);
         attr.generation = self.generation(id, Some(node));
         if node.is_dir() {
-            // What the upper's part of it takes changes by every copy-up below.
+            // The upper's size of a directory changes by every copy-up below it.
             if let Some(lower) = node.row.and_then(|row| self.lower_attr(row)) {
                 (attr.size, attr.blocks) = (lower.size, lower.blocks);
             }
@@ -116,7 +116,7 @@ impl LayerFs {
     /// stat(2) of a node.
     ///
     /// # Errors
-    /// ESTALE for a number never given, or what the upper's file system says.
+    /// ESTALE for an unknown number, or the error of the upper's file system.
     pub fn getattr(&self, id: NodeId) -> Result<Attr> {
         if self.upper.is_none() {
             return self
@@ -128,10 +128,11 @@ impl LayerFs {
         self.attr(&self.read_tree(), id)
     }
 
-    /// Change attributes; only metadata is copied up for it.
+    /// Changes attributes; copies only metadata up.
     ///
     /// # Errors
-    /// Data to be copied up is far; EROFS without an upper, or what the upper's file system says.
+    /// Data to be copied up is remote; EROFS without an upper, or the error of the upper's file
+    /// system.
     pub fn setattr(
         &self,
         id: NodeId,
@@ -192,7 +193,7 @@ impl LayerFs {
         self.node_attr(&tree, id, node)
     }
 
-    /// A write by somebody unprivileged: set-user-ID and set-group-ID go.
+    /// A write by an unprivileged user clears set-user-ID and set-group-ID.
     pub(super) fn drop_privileges(&self, id: NodeId, caller: Caller) -> Result<()> {
         let tree = self.read_tree();
         let node = tree.get(id).ok_or(Errno::STALE)?;
@@ -202,7 +203,7 @@ impl LayerFs {
     /// statfs(2).
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn statfs(&self) -> Result<Space> {
         let Some(upper) = &self.upper else {
             let files = u64::from(self.lower.index.inode_count());
@@ -229,7 +230,7 @@ impl LayerFs {
     }
 }
 
-/// Set-group-ID without execution by the group is left to who belongs to the group.
+/// Members of the group keep set-group-ID without execution by the group.
 fn drop_privileges(at: &At<'_>, caller: Caller) -> Result<()> {
     let stat = at.stat()?;
     let mode = stat.st_mode;

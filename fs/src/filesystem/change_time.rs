@@ -1,8 +1,9 @@
-//! The change time (`st_ctime`) that an object keeps although a copy-up changed that of the upper's file system: of the
-//! directories above what was copied up, and of what was copied up and not changed.
+//! The change time (`st_ctime`) that an object keeps although a copy-up changed that of the upper's
+//! file system: for parent directories of copied-up objects, and for copied-up objects that were
+//! not changed.
 //!
-//! It holds as long as the modification time is the one it was noted with: whatever changes data or names changes that. What
-//! changes only attributes goes through the daemon, which then forgets it.
+//! It is valid as long as the object has the recorded modification time, which every change of data
+//! or names updates. Changes of attributes only pass through the daemon, which then drops it.
 
 use rustix::fs::{Stat, XattrFlags};
 
@@ -27,7 +28,7 @@ pub struct ChangeTime {
 }
 
 impl ChangeTime {
-    /// From a note; `None` for what is none.
+    /// Parses a note; `None` if it is invalid.
     pub(super) fn from_note(note: &[u8]) -> Option<ChangeTime> {
         let (&version, rest) = note.split_first()?;
         let (mtime, rest) = time_from(rest)?;
@@ -50,7 +51,7 @@ impl ChangeTime {
     }
 }
 
-/// Seconds and nanoseconds, little-endian, and what follows them.
+/// Seconds and nanoseconds, little-endian, and the rest.
 fn time_from(note: &[u8]) -> Option<(Time, &[u8])> {
     let (seconds, rest) = note.split_first_chunk::<8>()?;
     let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
@@ -64,7 +65,7 @@ impl Node {
         lock(&self.change_time).is_some()
     }
 
-    /// Put the change time that is kept into `attr`.
+    /// Puts the preserved change time into `attr`.
     pub(super) fn show_change_time(&self, attr: &mut Attr) {
         if let Some(kept) = lock(&self.change_time).as_ref()
             && kept.mtime == attr.mtime
@@ -73,7 +74,7 @@ impl Node {
         }
     }
 
-    /// The change time that is shown while the upper's file system says `stat`.
+    /// The change time to show while the upper's file system returns `stat`.
     pub(super) fn change_time(&self, stat: &Stat) -> ChangeTime {
         let attr = Attr::from_stat(0, stat);
         match lock(&self.change_time).as_deref() {

@@ -1,8 +1,10 @@
-//! Cookies: where a listing goes on. A name's place in its directory depends on the name and the lower alone. So a cookie stays
-//! right while names come and go, after a copy-up, when the daemon has forgotten the directory, and after a remount.
+//! Cookies: positions in a listing. The place of a name in its directory depends only on the name
+//! and the lower. So a cookie stays valid while names appear and disappear, after a copy-up, after
+//! the daemon has forgotten the directory, and after a remount.
 //!
-//! Bits of a cookie, from the lowest: 28 of the place, 3 of the mark, 4 more of the place, 28 of the rank. The first 31 are
-//! enough but where two names of the upper share a place, so that 32-bit programs without large files can list too.
+//! Bits of a cookie, from the lowest: 28 of the place, 3 of the mark, 4 more of the place, 28 of
+//! the rank. The first 31 suffice except where two names of the upper share a place, so that 32-bit
+//! programs without large-file support can list too.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -103,7 +105,7 @@ impl Spot {
         Spot(u64::from(place) << RANK_BITS)
     }
 
-    /// The next one: for a name whose spot is taken.
+    /// The next spot, for a name whose spot is taken.
     pub fn next(self) -> Spot {
         Spot(self.0 + 1)
     }
@@ -125,9 +127,10 @@ impl Spot {
     }
 }
 
-/// Tells a listing that goes on which names are newer than itself: it leaves them out. Time goes on when a listing begins and
-/// there are new names. A cookie has the last bits of the time its listing began, the mark; an old one may be taken for a later
-/// one, never for an earlier one: the listing then has some of the new names, each once.
+/// Tells a listing which names are newer than itself, so that it skips them. Time advances when a
+/// listing begins and there are new names. A cookie contains the last bits of the time at which its
+/// listing began, the mark; an old one may be mistaken for a later one, never for an earlier one:
+/// the listing then includes some of the new names, each once.
 #[derive(Debug, Default)]
 pub struct Clock {
     now: AtomicU32,

@@ -1,7 +1,8 @@
-//! The second half of a copy-up: the data. Writing the copy changes what must stay (the modification time) and removes
-//! what must not go (the capabilities). Both are remembered beside the node, answered and changed there, and put
-//! back when the copy is complete. A note of them is beside the data in the upper meanwhile: whoever mounts it after the
-//! copying was cut short puts them back.
+//! The second half of a copy-up: the data. Writing the copy changes attributes that must stay (the
+//! modification time) and removes others that must not disappear (the capabilities). Both are
+//! recorded in the node, returned and changed there, and restored when the copy is complete. During
+//! the copy a note in the upper records them too, so that the next mount can restore them after a
+//! crash.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Kept {
         }
     }
 
-    /// From a note; `None` for what is none.
+    /// Parses a note; `None` if it is invalid.
     pub(super) fn from_note(note: &[u8]) -> Option<Kept> {
         let (&version, rest) = note.split_first()?;
         let (seconds, rest) = rest.split_first_chunk::<8>()?;
@@ -58,7 +59,8 @@ impl Kept {
         })
     }
 
-    /// Version, seconds and nanoseconds of the modification time, whether there are capabilities, and these.
+    /// Version, seconds and nanoseconds of the modification time, a flag for capabilities, and
+    /// these.
     fn note(&self) -> Vec<u8> {
         let mut note = vec![NOTE_VERSION];
         note.extend_from_slice(&self.mtime.tv_sec.to_le_bytes());
@@ -74,7 +76,7 @@ impl Kept {
         at.set_xattr(&marks.copying, &self.note(), XattrFlags::empty())
     }
 
-    /// Give the file what it shall have, then take the note away.
+    /// Restores the attributes of the file, then removes the note.
     pub(super) fn put_back(&self, marks: &Marks, at: &At<'_>) -> Result<()> {
         if let Some(value) = &self.capability {
             at.set_xattr(CAPABILITY, value, XattrFlags::empty())?;
@@ -90,7 +92,7 @@ impl Kept {
     }
 }
 
-/// The copying of `node`'s data is over: the file gets what it shall have. A failure leaves the note.
+/// The copy of `node`'s data is complete: restores the attributes. After a failure the note stays.
 pub(super) fn settle(node: &mut Node, marks: &Marks, at: &At<'_>) -> Result<()> {
     let mut kept = lock(&node.kept);
     if let Some(shall) = kept.as_ref() {
@@ -100,7 +102,7 @@ pub(super) fn settle(node: &mut Node, marks: &Marks, at: &At<'_>) -> Result<()> 
     Ok(())
 }
 
-/// An attribute that is to go and is not there is gone.
+/// Removing an absent attribute succeeds.
 pub(super) fn gone(removed: Result<()>) -> Result<()> {
     match removed {
         Err(Errno::NODATA) => Ok(()),
@@ -137,8 +139,8 @@ impl LayerFs {
         (!near).then_some(need)
     }
 
-    /// Move the data of `id` to the upper, up to `limit` bytes of it. Its data lock is held. Nothing is changed if some of it
-    /// is far.
+    /// Copies the data of `id` to the upper, up to `limit` bytes. The caller holds its data lock.
+    /// Nothing is changed if some data is remote.
     pub(super) fn take_data(
         &self,
         id: NodeId,
@@ -171,13 +173,13 @@ impl LayerFs {
         };
         let Some(row) = row else { return Ok(file) };
         let copied = self.fill(&file, row, limit);
-        // Nobody changes attributes or asks after them from here on.
+        // From here on no attributes are changed or read.
         let mut tree = self.write_tree();
         let node = tree.get_mut(id).ok_or(Errno::STALE)?;
         settle(node, marks, &At::File(&file))?;
         if let Err(stop) = copied {
             drop(tree);
-            // It was said to be near and was not: all of it is brought.
+            // The data was reported as local but was not: all of it is fetched.
             return Err(match stop {
                 Stop::Far(_) => Stop::Far(Far::Data(Need {
                     id,
@@ -199,7 +201,7 @@ impl LayerFs {
         Ok(file)
     }
 
-    /// Remember what `file` shall have when its data is copied, up to `limit` bytes of it.
+    /// Records the attributes of `file` to restore after its data is copied, up to `limit` bytes.
     fn note(&self, node: &Node, file: &Arc<OwnedFd>, limit: u64) -> Result<()> {
         let mut kept = lock(&node.kept);
         if kept.is_some() {
@@ -207,7 +209,7 @@ impl LayerFs {
         }
         let stat = rustix::fs::fstat(file)?;
         let now = Kept::of(file, &stat);
-        // Whoever opens a file for writing need not write.
+        // An open for writing need not write.
         self.keep_change_time(node, &At::File(file), &stat, limit == u64::MAX)?;
         if limit > 0 {
             now.write_note(&self.upper()?.marks, &At::File(file))?;
@@ -230,12 +232,13 @@ impl LayerFs {
             copied = rustix::fs::fdatasync(file).map_err(Stop::from);
         }
         if copied.is_err() {
-            // Give back what a full disk was filled with: the file still reads from the lower.
+            // Frees the space of an incomplete copy on a full disk: the file still reads from the
+            // lower.
             let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             let _ = rustix::fs::fallocate(file, hole, 0, own_size.max(end));
         }
         if copied.is_ok() && end != own_size {
-            // Before the mark goes: what lies behind was not copied and must never be seen.
+            // Before the mark is removed: bytes beyond were not copied and must never be visible.
             copied = rustix::fs::ftruncate(file, end).map_err(Stop::from);
         }
         copied

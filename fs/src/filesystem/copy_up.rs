@@ -1,5 +1,5 @@
-//! Copy-up: making a lower object an object of the upper. Metadata first (the data of a file
-//! follows when somebody writes to it); staged in the work directory, published by rename.
+//! Copy-up: turns a lower object into an object of the upper. Metadata first (the data of a file
+//! follows at the first write); staged in the work directory, published by rename.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::sys::{Errno, Result};
 use crate::upper::Upper;
 use crate::upper::marks;
 
-/// Minor number (major 0) of the node that stands for a device 0:0, which would be a whiteout.
+/// Minor number (major 0) of the node that represents a device 0:0, which would be a whiteout.
 const STAND_IN_MINOR: u32 = 1;
 
 impl LayerFs {
@@ -78,7 +78,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Where row `row` is shown as the lower has it.
+    /// The path of row `row` in the lower.
     fn shown_places(&self, tree: &mut Tree, row: Ino) -> Result<Vec<(NodeId, Name)>> {
         loop {
             let mut places: Vec<(NodeId, Name)> = Vec::new();
@@ -98,7 +98,7 @@ impl LayerFs {
                     places.push((parent, Arc::from(name)));
                 }
             }
-            // A directory with one of its names is gone, or was moved and nobody has looked at it since.
+            // A directory with one of its names was removed, or was moved and not looked up since.
             if !lost || !self.find_moved(tree)? {
                 return Ok(places);
             }
@@ -145,7 +145,7 @@ impl LayerFs {
         }
     }
 
-    /// Do `work` in the upper's directory `id`, which keeps its times.
+    /// Runs `work` in the upper's directory `id`, which keeps its times.
     fn in_passing(
         &self,
         tree: &Tree,
@@ -187,13 +187,13 @@ impl LayerFs {
         self.dress(upper, &At::Name(Arc::clone(work), name), row, inode)
     }
 
-    /// Owner, attributes, permissions, marks and times of row `row`, in the order that keeps them;
+    /// Sets owner, attributes, permissions, marks and times of row `row`, in the necessary order;
     /// returns the object's number in the upper.
     fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<u64> {
         let own = crate::sys::identity::own();
         if own != (inode.uid, inode.gid) {
             match at.chown(Some(inode.uid), Some(inode.gid)) {
-                // An ordinary user's mount: what is copied up is theirs.
+                // In an ordinary user's mount, copied-up objects belong to the user.
                 Err(Errno::PERM) if upper.marks.in_user_namespace() => {}
                 other => other?,
             }
@@ -220,14 +220,14 @@ impl LayerFs {
                 &self.lower.digest.origin(row),
                 XattrFlags::empty(),
             ) {
-                // user. attributes do not exist on links and devices: their numbers change when
-                // an unprivileged mount is made anew (SEMANTICS.md).
+                // user. attributes do not exist on links and devices: their numbers change when an
+                // unprivileged mount is made again (SEMANTICS.md).
                 Err(Errno::PERM | Errno::OPNOTSUPP) if upper.marks.in_user_namespace() => {}
                 other => other?,
             }
         }
         if inode.is_dir() {
-            // Mostly for the sake of what is below.
+            // Usually a parent directory of the copied object.
             let note = lower_change_time(inode).note();
             let _ = at.set_xattr(&upper.marks.change_time, &note, XattrFlags::empty());
         }
@@ -292,7 +292,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// A moved or linked object must still find what it has in the lower.
+    /// A moved or linked object must still find its lower object.
     pub(super) fn set_redirect(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let Some(node) = tree.get(id).filter(|_| id != ROOT_ID) else {
             return Ok(());
@@ -309,7 +309,8 @@ impl LayerFs {
     }
 }
 
-/// The change time of a lower object, which its copy keeps; a directory's is noted in the upper.
+/// The change time of a lower object, which its copy keeps; for a directory it is noted in the
+/// upper.
 fn lower_change_time(inode: &Inode) -> ChangeTime {
     let time = (inode.mtime.sec, inode.mtime.nsec);
     ChangeTime {
@@ -343,7 +344,7 @@ pub(super) fn create_file(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<Owned
     )
 }
 
-/// A new device, pipe or socket. A character device 0:0 gets a stand-in.
+/// Creates a device, pipe or socket. A character device 0:0 gets a stand-in.
 pub(super) fn make_special(
     upper: &Upper,
     dir: &Arc<OwnedFd>,

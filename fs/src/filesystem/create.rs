@@ -1,5 +1,5 @@
-//! New objects and new names. An object appears in one step: made in place where nothing is, made
-//! aside and moved where a whiteout is.
+//! New objects and new names. An object appears atomically: created in place if the name is free,
+//! created aside and moved if there is a whiteout.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Make<'_> {
     }
 }
 
-/// A place to make something aside, with what its directory passes on.
+/// A directory for creating objects aside, with the inherited properties of the target directory.
 struct Aside {
     directory: Arc<OwnedFd>,
     name: Box<[u8]>,
@@ -58,10 +58,10 @@ struct Aside {
 }
 
 impl LayerFs {
-    /// Make a new object `name` in `parent`.
+    /// Creates an object `name` in `parent`.
     ///
     /// # Errors
-    /// EEXIST, or what the upper's file system says.
+    /// EEXIST, or the error of the upper's file system.
     pub fn make(
         &self,
         parent: NodeId,
@@ -97,7 +97,7 @@ impl LayerFs {
         let over_whiteout = node.listing.get(name) == Some(Entry::Whiteout);
         let inherits = self.has_default_acl(&mut tree, parent)?;
         let kind = make.kind();
-        // A stand-in gets its mark before anybody can see it.
+        // A stand-in gets its mark before it is visible.
         let stands_in = matches!(make, Make::Node { rdev: (0, 0), .. }) && kind == CHARACTER;
         let opened = if over_whiteout || stands_in {
             let aside = self.make_aside(upper, &directory, inherits)?;
@@ -148,7 +148,7 @@ impl LayerFs {
         Ok(attr)
     }
 
-    /// Make the object under `name` in `dir`; a regular file comes open.
+    /// Creates the object under `name` in `dir`; returns a regular file open.
     fn make_at(
         &self,
         upper: &Upper,
@@ -189,8 +189,8 @@ impl LayerFs {
         Ok(opened)
     }
 
-    /// Where to make something that is then moved into `parent`, so that it gets the group and
-    /// the default ACL `parent` passes on.
+    /// The directory for creating objects that are then moved into `parent`, so that they inherit
+    /// the group and the default ACL of `parent`.
     fn make_aside(&self, upper: &Upper, parent: &Arc<OwnedFd>, inherits: bool) -> Result<Aside> {
         let stat = rustix::fs::fstat(parent)?;
         let work = upper.work.directory();
@@ -218,7 +218,7 @@ impl LayerFs {
         })
     }
 
-    /// Move what was made aside to where it belongs.
+    /// Moves an object that was created aside to its name.
     fn publish_aside(
         &self,
         upper: &Upper,
@@ -240,16 +240,16 @@ impl LayerFs {
         rustix::fs::renameat_with(&aside.directory, &aside.name[..], dir, name, flags)
     }
 
-    /// Remove what is left aside: a whiteout that was exchanged, a failed object, the nursery.
+    /// Removes leftovers: an exchanged whiteout, a failed object, the staging directory.
     fn clear_aside(&self, upper: &Upper, aside: &Aside) {
         let rest = aside.nursery.as_ref().unwrap_or(&aside.name);
         upper.clear_aside(rest);
     }
 
-    /// Give `id` another name.
+    /// Gives `id` another name.
     ///
     /// # Errors
-    /// EEXIST, EMLINK, or what the upper's file system says.
+    /// EEXIST, EMLINK, or the error of the upper's file system.
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Attr> {
         let upper = self.upper()?;
         if name.len() > NAME_LEN_MAX {
@@ -299,8 +299,8 @@ impl LayerFs {
         self.told(&tree, id)
     }
 
-    /// Make the user's device 0:0 that RENAME_WHITEOUT leaves. It has its place in the upper before anything is
-    /// renamed: what has happened must not fail for want of room.
+    /// Creates the user's device 0:0 of RENAME_WHITEOUT. It exists in the upper before the rename,
+    /// because a completed rename must not fail for lack of space.
     pub(super) fn stage_user_whiteout(&self) -> Result<Box<[u8]>> {
         let upper = self.upper()?;
         let staged = upper.work.name();
@@ -311,7 +311,7 @@ impl LayerFs {
         made.map(|()| staged)
     }
 
-    /// Put it where it belongs; the name is free.
+    /// Moves it to its name, which is free.
     pub(super) fn put_user_whiteout(
         &self,
         tree: &mut Tree,
@@ -347,7 +347,7 @@ impl LayerFs {
         Ok(self.lower.index.symlink(row).to_vec())
     }
 
-    /// Count that the kernel was told of `id` by an answer that carries attributes already.
+    /// Counts a lookup of `id` by an answer that already carries attributes.
     pub(super) fn count_lookup(&self, tree: &Tree, id: NodeId) {
         if let Some(count) = self.lookups(id, tree.get(id)) {
             count.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The bytes of files. A file's data is in the lower until somebody writes; then all of it is in
-//! the upper, in one step as others see it: the metacopy mark goes when the copy is complete.
+//! The bytes of files. A file's data is in the lower until the first write; then all of it is in
+//! the upper, atomically for others: the metacopy mark is removed when the copy is complete.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::sys::{Errno, Result};
 /// Bytes copied in one step.
 pub(super) const COPY_LEN: usize = 1 << 20;
 
-/// Where the bytes of a file are just now.
+/// The current location of a file's bytes.
 pub(super) enum Bytes {
     Upper(Arc<OwnedFd>),
     Lower { row: Ino, size: u64 },
 }
 
 impl LayerFs {
-    /// Up to `len` bytes of `id` from `offset` into `out` (replaced); fewer only at the end.
+    /// Reads up to `len` bytes of `id` from `offset` into `out` (replaced); fewer only at the end.
     ///
     /// # Errors
-    /// Some of it is far; EIO for a damaged chunk, or what the upper's file system says.
+    /// Some data is remote; EIO for a damaged chunk, or the error of the upper's file system.
     pub fn read(
         &self,
         id: NodeId,
@@ -87,10 +87,11 @@ impl LayerFs {
         Ok(Bytes::Upper(file))
     }
 
-    /// Write `data` at `offset`; takes set-user-ID and set-group-ID away from who writes `unprivileged`.
+    /// Writes `data` at `offset`; for `unprivileged` callers clears set-user-ID and set-group-ID.
     ///
     /// # Errors
-    /// Data to be copied up is far; ENOSPC and the like from the upper's file system: nothing else is harmed.
+    /// Data to be copied up is remote; ENOSPC and other errors of the upper's file system: no other
+    /// data is affected.
     pub fn write(
         &self,
         id: NodeId,
@@ -122,7 +123,7 @@ impl LayerFs {
     /// The open file of `id`, with all its data in the upper.
     ///
     /// # Errors
-    /// That data is far, or what the upper's file system says.
+    /// That data is remote, or the error of the upper's file system.
     pub fn writable(&self, id: NodeId) -> std::result::Result<Arc<OwnedFd>, Stop> {
         self.upper()?;
         if let Some(file) = self.open_file(id) {
@@ -148,7 +149,7 @@ impl LayerFs {
     /// The open file of `id` if it is a regular file with its data in the upper.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn upper_data(&self, id: NodeId) -> Result<Option<Arc<OwnedFd>>> {
         if !self.is_writable() {
             return Ok(None);
@@ -168,7 +169,8 @@ impl LayerFs {
     /// fallocate(2).
     ///
     /// # Errors
-    /// Data to be copied up is far; EOPNOTSUPP where the upper's file system cannot, ENOSPC.
+    /// Data to be copied up is remote; EOPNOTSUPP if the upper's file system does not support it,
+    /// ENOSPC.
     pub fn fallocate(
         &self,
         id: NodeId,
@@ -192,7 +194,7 @@ impl LayerFs {
     /// lseek(2) for SEEK_DATA and SEEK_HOLE.
     ///
     /// # Errors
-    /// ENXIO past the end or when there is no more data.
+    /// ENXIO past the end or if there is no more data.
     pub fn seek(&self, id: NodeId, offset: u64, hole: bool) -> Result<u64> {
         match self.bytes(id)? {
             Bytes::Lower { row, size } => self.lower.seek(row, offset, size, hole),
@@ -219,7 +221,7 @@ impl LayerFs {
         unprivileged: Option<Caller>,
     ) -> std::result::Result<usize, Stop> {
         self.upper()?;
-        // What is copied is there before the target changes.
+        // The source is copied up before the target changes.
         let mut bytes = Vec::new();
         if let Bytes::Lower { row, size } = self.bytes(from.0)? {
             let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
@@ -240,10 +242,10 @@ impl LayerFs {
         Ok(bytes.len())
     }
 
-    /// fsync(2): what was written is on the disk when this returns.
+    /// fsync(2): written data is on disk when this returns.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
         if self.upper.is_none() {
             return Ok(());
@@ -274,7 +276,7 @@ impl LayerFs {
     }
 }
 
-/// Open a regular file of the upper; for reading only where writing is refused.
+/// Opens a regular file of the upper; for reading only if writing is refused.
 pub(super) fn open_data(at: &At<'_>) -> Result<OwnedFd> {
     match at.open(OFlags::RDWR | OFlags::NONBLOCK) {
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {

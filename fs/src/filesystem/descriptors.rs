@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::reply::NodeId;
 
-/// At most so many descriptors. Its memory grows with what is in it.
+/// A limited number of descriptors. Its memory grows with its contents.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     open: LruCache<NodeId, Arc<OwnedFd>>,
@@ -27,7 +27,8 @@ impl Descriptors {
         self.open.get(&id).map(Arc::clone)
     }
 
-    /// Keeps `descriptor`. What goes for it is returned: whoever holds the lock need not wait for its closing.
+    /// Inserts `descriptor`. Returns the evicted one, so that its closing does not happen under a
+    /// lock.
     #[must_use]
     pub(super) fn keep(&mut self, id: NodeId, descriptor: &Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
         let replaced = self.open.put(id, Arc::clone(descriptor));

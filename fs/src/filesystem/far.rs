@@ -11,7 +11,7 @@ use crate::sys::Errno;
 /// The reason why an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// Something has to be brought first. Nothing was changed; the same call may be made again then.
+    /// Data must be fetched first. Nothing was changed; the caller repeats the call afterwards.
     Far(Far),
     /// It failed with this errno.
     Errno(Errno),
@@ -59,7 +59,7 @@ impl LayerFs {
         !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
     }
 
-    /// The chunks that a read of `id` takes from, if one of them is far.
+    /// The chunks for a read of `id`, if one of them is remote.
     pub fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
         match self.bytes(id) {
             Ok(Bytes::Lower { row, size }) if !self.lower.is_near(row, offset, len, size) => {

@@ -1,5 +1,6 @@
-//! File handles (name_to_handle_at, NFS): the kernel has a number and a generation, and nobody need have looked the object up
-//! since the mount. A number never opens an object that has another generation.
+//! File handles (name_to_handle_at, NFS): the kernel has a number and a generation, and the object
+//! may not have been looked up since the mount. A number never opens an object with another
+//! generation.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -24,8 +25,8 @@ const OPEN: OFlags = OFlags::RDONLY
 /// Number of searches of the upper for one object, which may be moved meanwhile.
 const SEARCHES_MAX: usize = 4;
 
-/// In which directory of the upper each object is: made when first an object is asked for that is neither known nor where the
-/// lower has it, and made anew when names have come since.
+/// The upper's directory of each object: filled when an object is requested that is neither known
+/// nor at its place in the lower, and again when there are new names.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
     /// Each directory's parent, as a position here, and its name; first the root.
@@ -50,7 +51,8 @@ impl Whereabouts {
 }
 
 impl LayerFs {
-    /// The generation of a node: with its number it names one object for ever. That of the root is 0 (the kernel's rule).
+    /// The generation of a node: with its number it identifies one object forever. That of the root
+    /// is 0 (the kernel's rule).
     pub(super) fn generation(&self, id: NodeId, node: Option<&Node>) -> u32 {
         match self.numbers.row_of(id) {
             _ if id == ROOT_ID => 0,
@@ -59,16 +61,18 @@ impl LayerFs {
         }
     }
 
-    /// The generation of an object that only the upper has. Where its file system has none, a handle is as good as the node.
+    /// The generation of an object that only the upper has. If its file system has none, a handle
+    /// is valid as long as the node.
     pub(super) fn upper_generation(&self, at: &At<'_>) -> u32 {
         at.as_owner(|| handle::generation(at))
             .unwrap_or_else(|_| self.next_generation.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The object of a handle, if it is known or where the lower has it; counted as [`LayerFs::lookup`] does.
+    /// The object of a handle, if it is known or at its place in the lower; counted like
+    /// [`LayerFs::lookup`].
     ///
     /// # Errors
-    /// ESTALE if there is none, or what the upper's file system says.
+    /// ESTALE if it does not exist, or the error of the upper's file system.
     pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
         let row = self.numbers.row_of(id);
         if self.upper.is_none() {
@@ -102,10 +106,10 @@ impl LayerFs {
         }
     }
 
-    /// The parent of directory `id`; counted as [`LayerFs::lookup`] does.
+    /// The parent of directory `id`; counted like [`LayerFs::lookup`].
     ///
     /// # Errors
-    /// ESTALE if it has none, or what the upper's file system says.
+    /// ESTALE if it has none, or the error of the upper's file system.
     pub fn lookup_parent(&self, id: NodeId) -> Result<Attr> {
         let parent = self.parent_of(id)?.ok_or(Errno::STALE)?;
         self.told(&self.read_tree(), parent)
@@ -198,7 +202,7 @@ impl LayerFs {
             };
             match open(&here, &name) {
                 Ok(child) => here = Arc::new(child),
-                // Gone meanwhile, or what the owner of an ordinary user's mount may not read.
+                // Removed meanwhile, or unreadable for the owner of an ordinary user's mount.
                 Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS | Errno::LOOP) => continue,
                 Err(errno) => return Err(errno),
             }
@@ -209,7 +213,7 @@ impl LayerFs {
         Ok(found)
     }
 
-    /// Note what is in one directory; returns the names in it that may be directories.
+    /// Records the objects of one directory; returns the names in it that may be directories.
     fn note_directory(
         &self,
         found: &mut Whereabouts,

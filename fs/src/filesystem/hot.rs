@@ -14,9 +14,9 @@ const PAGES_MAX: u32 = 256;
 const LOOK: Duration = Duration::from_millis(3);
 
 impl LayerFs {
-    /// Gives `take` (file, offset, bytes) the pages that the boot pack has of its files, file by file as their bytes
-    /// come to this machine, until nothing has come for as long as `patience`; how many files that were. What the
-    /// upper has instead, or what cannot be read, is passed over: its readers will ask.
+    /// Passes the pages of the boot pack to `take` (file, offset, bytes), file by file as they
+    /// arrive, until none has arrived for `patience`; returns the number of files. Pages of files
+    /// in the upper, and unreadable ones, are skipped: readers will request them.
     pub fn hot_pages(&self, patience: Duration, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> usize {
         let files = self.lower.chunks.hot();
         let mut data = Vec::new();
@@ -52,7 +52,7 @@ impl LayerFs {
                 break;
             };
             self.lower.read(row, offset, len, size, data)?;
-            // Nothing, at a place past the end, would make the file longer.
+            // Empty data past the end would make the file longer.
             if !data.is_empty() {
                 take(id, offset, data);
             }

@@ -1,6 +1,7 @@
-//! Directory listings: the lower's entries in their order, each as the merged tree has it, then
-//! what only the upper has, in an order of its own ([`super::cookie::Spot`]). A name keeps its place however it changes during a listing, and
-//! names that are newer than the listing are left out.
+//! Directory listings: first the lower's entries in their order, each with its state in the merged
+//! tree, then names that only the upper has, in their own order ([`super::cookie::Spot`]). A name
+//! keeps its place through all changes during a listing, and names newer than the listing are
+//! skipped.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -26,11 +27,11 @@ struct Listed {
 }
 
 impl LayerFs {
-    /// The entries of directory `id` after `cookie` (0: from the start), until `sink` says that
-    /// it is full. With `plus`, attributes come along and the kernel is told of each entry.
+    /// The entries of directory `id` after `cookie` (0: from the start), until `sink` is full. With
+    /// `plus`, attributes are included and each entry counts as a lookup.
     ///
     /// # Errors
-    /// ENOTDIR, ESTALE, or what the upper's file system says.
+    /// ENOTDIR, ESTALE, or the error of the upper's file system.
     pub fn readdir(
         &self,
         id: NodeId,
@@ -75,7 +76,8 @@ impl LayerFs {
         self.list_merged(id, from, plus, sink)
     }
 
-    /// Somebody begins to list `id`: the listing's mark. The upper's time of access changes as the mount's options say.
+    /// A listing of `id` begins: its mark. The upper's access time changes according to the mount
+    /// options.
     fn begin_listing(&self, id: NodeId) -> u32 {
         if self.upper.is_none() {
             return 0;
@@ -90,7 +92,7 @@ impl LayerFs {
         node.listing.clock.begin()
     }
 
-    /// The parent of directory `id`; `None` if the directory is gone.
+    /// The parent of directory `id`; `None` if the directory was removed.
     pub(super) fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
         if self.upper.is_some() {
             let tree = self.read_tree();
@@ -253,7 +255,7 @@ impl LayerFs {
         batch
     }
 
-    /// Find the numbers of entries nobody has asked for; with `plus` they become nodes.
+    /// Finds the numbers of entries not looked up yet; with `plus` they become nodes.
     fn identify_batch(&self, id: NodeId, plus: bool, batch: &mut [Listed]) {
         if plus {
             let mut tree = self.write_tree();

@@ -35,10 +35,10 @@ impl Found {
 }
 
 impl LayerFs {
-    /// Find `name` in `parent` and count that the kernel knows it. `None`: there is none.
+    /// Looks up `name` in `parent` and counts it as known to the kernel. `None`: it does not exist.
     ///
     /// # Errors
-    /// ENAMETOOLONG, or what the upper's file system says.
+    /// ENAMETOOLONG, or the error of the upper's file system.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Attr>> {
         if name.len() > NAME_LEN_MAX {
             return Err(Errno::NAMETOOLONG);
@@ -76,7 +76,7 @@ impl LayerFs {
         }
     }
 
-    /// The kernel is told of row `row`.
+    /// Counts a lookup of row `row`.
     pub(super) fn told_lower(&self, row: Ino) -> Result<Attr> {
         if let Some(count) = self.row_lookups.get(row as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +84,7 @@ impl LayerFs {
         self.lower_attr(row).ok_or(Errno::IO)
     }
 
-    /// The kernel is told of node `id`, which is in the tree or a row.
+    /// Counts a lookup of node `id`, which is in the tree or a row.
     pub(super) fn told(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
         let attr = self.attr(tree, id)?;
         if let Some(count) = self.lookups(id, tree.get(id)) {
@@ -93,7 +93,7 @@ impl LayerFs {
         Ok(attr)
     }
 
-    /// The kernel forgets `count` of the times it was told of `id`.
+    /// The kernel forgets `count` lookups of `id`.
     pub fn forget(&self, id: NodeId, count: u64) {
         if self.upper.is_none() {
             return;
@@ -117,8 +117,8 @@ impl LayerFs {
         }
     }
 
-    /// Drop node `id` if nobody needs it, then its parents. What they hold open is closed under the lock: mostly the room
-    /// of a removed file is then there for whoever comes next.
+    /// Drops node `id` if it is not needed, then its parents. Their descriptors are closed under
+    /// the lock, so that the space of a removed file is usually free for the next request.
     pub(super) fn let_go(&self, tree: &mut Tree, id: NodeId) {
         let mut at = id;
         while at != ROOT_ID {
@@ -168,7 +168,7 @@ impl LayerFs {
         }
     }
 
-    /// Find out what the upper's `name` in `parent` is, without making a node of it.
+    /// Determines the upper's object `name` in `parent`, without creating a node.
     pub(super) fn identify(&self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<Found> {
         let upper = self.upper()?;
         let at = At::Name(self.directory(tree, parent)?, name);
@@ -193,8 +193,8 @@ impl LayerFs {
             _ => (None, marked.origin),
         };
         let own = self.numbers.upper_id(stat.st_ino);
-        // A second object that claims the same origin (a copy made behind our back) gets a number
-        // of its own.
+        // A second object that claims the same origin (a copy made outside the mount) gets its own
+        // number.
         let id = match origin.filter(of_kind).map(lower_id) {
             Some(id) => match tree.get(id) {
                 Some(node) if node.in_upper && node.number != stat.st_ino => own,
@@ -260,7 +260,8 @@ impl LayerFs {
                 ..Node::default()
             };
             if copying.is_some() {
-                // A copying that was cut short. If the upper takes no change now, the node still tells what is right.
+                // An interrupted copy. If the upper cannot be changed now, the node still has the
+                // right values.
                 let at = At::Name(self.directory(tree, parent)?, name);
                 let _ = settle(&mut node, &self.upper()?.marks, &at);
             }
@@ -332,8 +333,8 @@ impl LayerFs {
         self.load(&mut tree, ROOT_ID)
     }
 
-    /// The node under which lower directory `row` is shown, if it is where the lower has it; a
-    /// node of the tree if the upper has it too.
+    /// The node of lower directory `row`, if it is at its place in the lower; a node of the tree if
+    /// the upper has it too.
     pub(super) fn locate(&self, tree: &mut Tree, row: Ino) -> Result<Option<NodeId>> {
         let id = lower_id(row);
         if tree.get(id).is_some() {

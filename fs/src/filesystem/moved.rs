@@ -1,6 +1,6 @@
-//! Directories that are not where the lower has them. Who looks for a lower object by its row must find the directory that
-//! was moved, also when nobody has looked at it since the mount: the upper is searched for them once, when first somebody
-//! needs one, and from then on they keep their nodes.
+//! Directories that are not at their place in the lower. A search for a lower object by its row
+//! must find a moved directory, even if it was not looked up since the mount: the upper is searched
+//! for them once, at the first need, and from then on they keep their nodes.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl LayerFs {
             };
             match rustix::fs::openat(&here, &name[..], OPEN, Mode::empty()) {
                 Ok(child) => here = child,
-                // An ordinary user's mount: what its owner may not read.
+                // In an ordinary user's mount, unreadable for its owner.
                 Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS) => continue,
                 Err(errno) => return Err(errno),
             }

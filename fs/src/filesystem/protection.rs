@@ -1,6 +1,6 @@
-//! Protected objects (chattr +i, +a): nobody changes them, root neither, until the protection is taken away. Kept as kernel
-//! overlayfs does, in `trusted.overlay.protattr`. The kernel asks FUSE for these flags and checks who may set them, but does not act
-//! by them: that is done here.
+//! Protected objects (chattr +i, +a): nobody, not even root, changes them until the flag is
+//! removed. Stored as by kernel overlayfs, in `trusted.overlay.protattr`. The kernel asks FUSE for
+//! these flags and checks the permission to set them, but does not enforce them; this module does.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::sys::{Errno, Result};
 /// The chattr flags of an object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// Nothing of it changes (`chattr +i`).
+    /// Fully protected (`chattr +i`).
     pub immutable: bool,
     /// It only grows (`chattr +a`).
     pub append_only: bool,
 }
 
 impl Protection {
-    /// From the value of the attribute; unknown letters are left out.
+    /// Parses the value of the attribute; unknown letters are ignored.
     pub(super) fn from_letters(letters: &[u8]) -> Protection {
         Protection {
             immutable: letters.contains(&b'i'),
@@ -51,7 +51,7 @@ fn of(tree: &Tree, id: NodeId) -> Protection {
     tree.get(id).map(|node| node.protection).unwrap_or_default()
 }
 
-/// Nothing of `id` but its data may change: its attributes, its names.
+/// Only the data of `id` may change, not its attributes or names.
 pub(super) fn keeps_itself(tree: &Tree, id: NodeId) -> Result<()> {
     refuse(of(tree, id).is_any())
 }
@@ -67,7 +67,7 @@ pub(super) fn loses_name(tree: &Tree, parent: NodeId, id: NodeId) -> Result<()> 
     keeps_itself(tree, id)
 }
 
-/// An object leaves a directory for another, where something may be replaced.
+/// An object moves to another directory, possibly replacing one there.
 pub(super) fn renames(
     tree: &Tree,
     from: (NodeId, NodeId),
@@ -80,7 +80,8 @@ pub(super) fn renames(
     }
 }
 
-/// `changes` are made to `id`. Who may write may set the time to the present, also of what only grows.
+/// `changes` are applied to `id`. A user with write permission may set the time to the present,
+/// also of an append-only file.
 pub(super) fn takes(tree: &Tree, id: NodeId, changes: &Changes) -> Result<()> {
     let protection = of(tree, id);
     let exact = |time: Option<NewTime>| matches!(time, Some(NewTime::Exactly(_)));
@@ -101,10 +102,10 @@ impl LayerFs {
         Ok(of(&self.read_tree(), id))
     }
 
-    /// Change what protects `id`.
+    /// Changes the flags of `id`.
     ///
     /// # Errors
-    /// EROFS without an upper, or what the upper's file system says.
+    /// EROFS without an upper, or the error of the upper's file system.
     pub fn protect(&self, id: NodeId, protection: Protection) -> Result<()> {
         let upper = self.upper()?;
         if self.protection(id)? == protection {
@@ -140,7 +141,7 @@ impl LayerFs {
         Ok(protection.append_only)
     }
 
-    /// Keep the open file of `id` for those who come next, unless it is protected: they must look each time.
+    /// Caches the open file of `id`, unless it is protected: then each request must check.
     pub(super) fn keep_unprotected(&self, node: &Node, id: NodeId, file: &Arc<OwnedFd>) {
         if !node.protection.is_any() {
             self.keep_file(id, file);

@@ -1,4 +1,4 @@
-//! unlink and rmdir: the name goes, the object stays while somebody has it open.
+//! unlink and rmdir: the name is removed, the object stays while it is open.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::sys::object::At;
 use crate::sys::{Errno, Result, process};
 
 impl LayerFs {
-    /// Remove `name`, not a directory, from `parent`.
+    /// Removes `name`, not a directory, from `parent`.
     ///
     /// # Errors
-    /// ENOENT, EISDIR, or what the upper's file system says.
+    /// ENOENT, EISDIR, or the error of the upper's file system.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         self.with_descriptors(|| self.unlink_once(parent, name))
     }
@@ -106,8 +106,9 @@ impl LayerFs {
         }
     }
 
-    /// Keeps `id` when `name`, its last known one, goes; `None` if it has others or nobody knows it. A file is kept without
-    /// a descriptor when these are few: nothing needs one more to be removed.
+    /// Keeps `id` when `name`, its last known one, is removed; `None` if it has others or is
+    /// unknown. If descriptors are few, a file is kept without one: a removal needs no further
+    /// descriptor.
     pub(super) fn keeper(
         &self,
         tree: &Tree,
@@ -167,7 +168,7 @@ impl LayerFs {
         }
     }
 
-    /// Node `id` is no longer named `name` in `parent`.
+    /// Removes the name `name` in `parent` from node `id`.
     pub(super) fn lose_name(
         &self,
         tree: &mut Tree,
@@ -192,7 +193,7 @@ impl LayerFs {
         }
     }
 
-    /// A lower object lost its only name. Only if the kernel knows it, it is remembered.
+    /// A lower object lost its only name. It is recorded only if the kernel knows it.
     pub(super) fn orphan_lower(&self, tree: &mut Tree, id: NodeId, kind: u32) {
         if self.is_known(tree, id) {
             tree.insert(
@@ -206,10 +207,10 @@ impl LayerFs {
         }
     }
 
-    /// Remove the empty directory `name` from `parent`.
+    /// Removes the empty directory `name` from `parent`.
     ///
     /// # Errors
-    /// ENOTEMPTY, ENOTDIR, ENOENT, or what the upper's file system says.
+    /// ENOTEMPTY, ENOTDIR, ENOENT, or the error of the upper's file system.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         self.with_descriptors(|| self.rmdir_once(parent, name))
     }
@@ -260,7 +261,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Directory `id` is gone from `parent`; it shows nothing any more.
+    /// Directory `id` is removed from `parent`; it shows no names any more.
     pub(super) fn lose_directory(
         &self,
         tree: &mut Tree,
@@ -276,7 +277,7 @@ impl LayerFs {
         }
     }
 
-    /// `id` is a directory that shows nothing.
+    /// `id` is a directory without visible names.
     pub(super) fn expect_empty(&self, tree: &Tree, id: NodeId) -> Result<()> {
         let index = &self.lower.index;
         let empty = match tree.get(id) {
@@ -295,7 +296,7 @@ impl LayerFs {
         if empty { Ok(()) } else { Err(Errno::NOTEMPTY) }
     }
 
-    /// Make the upper's part of the directory `id`, which shows nothing, really empty.
+    /// Empties the upper's part of the directory `id`, which has no visible names.
     pub(super) fn clear_directory(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
         let directory = self.directory(tree, id)?;

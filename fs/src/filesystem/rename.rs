@@ -1,5 +1,5 @@
-//! Renames: one renameat2 in the upper publishes everything. A directory of the lower moves by a
-//! redirect, never by copying what is in it.
+//! Renames: one renameat2 in the upper publishes everything. A lower directory moves by a redirect,
+//! never by copying its contents.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Marks that keep `id` what it is when it is named `to`.
+    /// Marks that preserve the identity of `id` under the name `to`.
     fn mark_for(&self, tree: &mut Tree, id: NodeId, kind: u32, to: &End) -> Result<()> {
         let node = tree.get(id).filter(|_| id != ROOT_ID).ok_or(Errno::BUSY)?;
         match (kind, node.row) {

@@ -1,4 +1,4 @@
-//! The plain answers of the file system: what the FUSE adapter translates.
+//! The plain answers of the file system, which the FUSE adapter translates.
 
 use rustix::fs::Stat;
 
@@ -15,7 +15,8 @@ pub fn lower_id(row: u32) -> NodeId {
     NodeId::from(row) + 1
 }
 
-/// Numbers of objects that exist only in the upper, where 32 bits do not suffice: this plus their number there.
+/// Numbers of objects that exist only in the upper, if 32 bits do not suffice: this plus their
+/// number there.
 const WIDE_BASE: NodeId = 1 << 40;
 /// The upper's numbers begin here, if the lower has fewer rows: most systems then keep them with other layers too.
 const BASE_MIN: NodeId = 1 << 20;
@@ -115,12 +116,12 @@ pub struct Attr {
     pub gid: u32,
     /// Major and minor of a device.
     pub rdev: (u32, u32),
-    /// With the number it names one object for ever; no part of what stat(2) says.
+    /// With the number it identifies one object forever; not part of stat(2).
     pub generation: u32,
 }
 
 impl Attr {
-    /// From what the upper's file system says of an object that is `ino` here.
+    /// Converts attributes from the upper's file system for an object with number `ino`.
     pub fn from_stat(ino: NodeId, stat: &Stat) -> Attr {
         let nsec = |nsec: u64| u32::try_from(nsec).unwrap_or(0);
         Attr {
@@ -162,9 +163,9 @@ pub struct DirItem<'a> {
     pub ino: NodeId,
     /// The type bits of the mode.
     pub kind: u32,
-    /// Where to go on after this entry.
+    /// Cookie of the position after this entry.
     pub cookie: u64,
-    /// Attributes, if asked for; `.` and `..` have none.
+    /// Attributes, if requested; `.` and `..` have none.
     pub attr: Option<Attr>,
 }
 
@@ -180,11 +181,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The user and group of a request that does not say who asks: where idmapped mounts can be, the kernel tells it of new
-    /// objects only.
+    /// The user and group of a request without a caller: with idmapped mounts the kernel sends
+    /// these only for new objects.
     const UNTOLD: u32 = u32::MAX;
 
-    /// The same with user and group, found out if need be. Nobody's, if the process is not to be found.
+    /// The same with user and group, looked up if necessary; nobody's if the process is not found.
     #[must_use]
     pub fn known(self) -> Caller {
         if self.uid != Caller::UNTOLD {

@@ -1,5 +1,5 @@
-//! The data of a file that is to be copied up, collected beside the upper while it comes from afar: the upper itself changes
-//! when all of it is here.
+//! The data of a file to be copied up, collected in the work directory while it is fetched: the
+//! upper itself changes when all of it is local.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,7 @@ impl LayerFs {
     /// An empty spool.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn spool(&self) -> Result<Spool> {
         let work = &self.upper()?.work;
         let name = work.name();
@@ -69,10 +69,10 @@ impl LayerFs {
         })
     }
 
-    /// Puts `len` bytes of `need` from `offset` on into `spool`.
+    /// Copies `len` bytes of `need` from `offset` on into `spool`.
     ///
     /// # Errors
-    /// Something of it is far, or what the upper's file system says.
+    /// Some data is remote, or the error of the upper's file system.
     pub fn fill_spool(
         &self,
         spool: &Spool,

@@ -1,5 +1,5 @@
-//! The objects that are in the upper, as far as the kernel knows them. What is only in the lower
-//! has no entry here: its number is its row.
+//! The objects of the upper that the kernel knows. Objects only in the lower have no entry here:
+//! their number is their row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -24,7 +24,7 @@ pub enum Entry {
     Whiteout,
     /// An object of the upper.
     Object {
-        /// Its node, 0 while nobody has asked. Not 0 means: the node is in the tree.
+        /// Its node; 0 before the first request. Otherwise the node is in the tree.
         id: NodeId,
         /// The type bits of the mode.
         kind: u32,
@@ -83,8 +83,8 @@ impl Listing {
         }
     }
 
-    /// Set what `name` is. An object that replaces another, or the lower's, keeps its place in listings and its age.
-    /// `spot`: its place, unless the lower has the name.
+    /// Sets the object of `name`. An object that replaces another, or the lower's, keeps its place
+    /// in listings and its age. `spot`: its place, unless the lower has the name.
     fn set_object(&mut self, name: &Name, id: NodeId, kind: u32, spot: Option<Spot>) {
         if let Some(Entry::Object {
             id: old_id,
@@ -131,7 +131,7 @@ impl Listing {
         self.names.insert(Arc::clone(name), Entry::Whiteout);
     }
 
-    /// The upper has nothing by this name any more.
+    /// The upper has no object of this name any more.
     pub fn clear(&mut self, name: &[u8]) {
         self.take(name);
     }
@@ -142,33 +142,38 @@ impl Listing {
 pub struct Node {
     /// The type bits of the mode.
     pub kind: u32,
-    /// Where it is named; empty: nowhere (or the root). Names nobody looked up are missing.
+    /// Its names; empty: none (or the root). Names that were not looked up are missing.
     pub names: Vec<(NodeId, Name)>,
-    /// Keeps an object of the upper that has no known name.
+    /// Holds an object of the upper without a known name.
     pub orphan: Option<Arc<OwnedFd>>,
-    /// Keeps it in place of that, where descriptors are few: a name in the work directory.
+    /// The alternative if descriptors are few: a name in the work directory.
     pub aside: Option<Box<[u8]>>,
     /// True if the upper has the object.
     pub in_upper: bool,
-    /// Directory: the lower directory it is merged with. File: where its data still is.
+    /// For a directory: the lower directory with which it is merged. For a file: the lower file
+    /// with its data.
     pub row: Option<Ino>,
     /// The inode number in the upper.
     pub number: u64,
-    /// Of what only the upper has: tells it from an earlier object that had the same number.
+    /// Generation of an object only in the upper: distinguishes it from an earlier object with the
+    /// same number.
     pub generation: u32,
-    /// A directory that is not where the lower has it: found by its row only as long as it has this node.
+    /// A directory that is not at its place in the lower: found by its row only while it has this
+    /// node.
     pub moved: bool,
-    /// The device a stand-in means.
+    /// The device that a stand-in represents.
     pub device: Option<(u32, u32)>,
     /// Number of lookups by the kernel; those of rows are counted separately.
     pub lookups: AtomicU32,
-    /// A file of the upper that certainly has no `security.capability`: the kernel asks at the first write to each.
+    /// A file of the upper that certainly has no `security.capability`: the kernel asks at the
+    /// first write to each.
     pub incapable: bool,
     /// The chattr flags.
     pub protection: Protection,
     /// A directory's part in the upper.
     pub listing: Listing,
-    /// While a file's data is copied: what it shall have afterwards. Boxed: there are many nodes, and few such files.
+    /// Attributes to restore after the copy of a file's data. Boxed: there are many nodes, and few
+    /// such files.
     pub kept: Mutex<Option<Box<Kept>>>,
     /// The change time to show instead of one that a copy-up changed. Boxed to keep the node small.
     pub change_time: Mutex<Option<Box<ChangeTime>>>,
@@ -181,7 +186,7 @@ impl Node {
     }
 }
 
-/// Keeps an object that loses its last name while somebody uses it.
+/// Holds an object that loses its last name while it is in use.
 #[derive(Debug)]
 pub enum Keeper {
     /// Its open descriptor.
@@ -193,7 +198,7 @@ pub enum Keeper {
 /// The object of a name in the merged tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visible {
-    /// An object of the upper; its node's number if somebody asked, else 0.
+    /// An object of the upper; its node's number if it was looked up, else 0.
     Upper {
         /// See [`Entry::Object`].
         id: NodeId,
@@ -347,7 +352,7 @@ impl Tree {
         });
     }
 
-    /// Where `name` stands in listings of `parent`; `None` where the lower has it.
+    /// Place of `name` in listings of `parent`; `None` if the lower has it.
     fn spot(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Spot> {
         let row = self.get(parent).and_then(|node| node.row);
         match self.in_lower(index, parent, name) {
@@ -361,7 +366,7 @@ impl Tree {
         self.change(index, parent, name, |listing| listing.set_whiteout(name));
     }
 
-    /// `name` in `parent` is gone: hidden if the lower has it.
+    /// Removes `name` from `parent`: hides it if the lower has it.
     pub fn unname(&mut self, index: &Index, parent: NodeId, name: &Name) {
         let hides = self.in_lower(index, parent, name).is_some();
         self.change(index, parent, name, |listing| {

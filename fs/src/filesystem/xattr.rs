@@ -1,5 +1,6 @@
-//! Extended attributes. What makes the upper an upper is hidden; a user's own `overlay.`
-//! attributes are kept under another name, so that overlayfs can be mounted over a layerfs.
+//! Extended attributes. Attributes with which the upper records its state are hidden; a user's own
+//! `overlay.` attributes are stored under another name, so that overlayfs can be mounted over a
+//! layerfs.
 
 use rustix::fs::XattrFlags;
 
@@ -55,7 +56,7 @@ impl LayerFs {
     /// The names of all attributes, each ended by a NUL.
     ///
     /// # Errors
-    /// What the upper's file system says.
+    /// The error of the upper's file system.
     pub fn listxattr(&self, id: NodeId, caller: Caller) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         let mut add = |name: &[u8]| {

@@ -1,4 +1,4 @@
-//! The adapter's state, how requests are guarded, and the answers several requests share.
+//! The state of the adapter, the guard of requests, and the answers that several requests share.
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,11 +31,11 @@ pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const READDIR_LARGE_MINOR: u32 = 44;
 /// Largest read and write, bytes.
 const TRANSFER_LEN_MAX: u32 = 1 << 20;
-/// Largest read of local layers with chunks of the usual length, bytes: the read-ahead is then several requests, which
-/// several threads answer, and who waits for a page waits for one of them.
+/// Maximum read of local layers with chunks of the usual length, bytes: a read-ahead then consists
+/// of several requests, which several threads answer, and a page fault waits for one of them.
 const NEAR_READ_LEN: u32 = 256 << 10;
-/// Requests of its own accord (read-ahead) that the kernel may have under way. Those that wait for a server count: there
-/// must be room for more, or no file could be read any more.
+/// Maximum number of the kernel's background requests (read-ahead). Requests that wait for a server
+/// count: there must be room for more, or no file could be read any more.
 const BACKGROUND_MAX: u16 = u16::MAX;
 /// Flags of a file opened through the daemon: the page cache stays, and the kernel sends no flush.
 const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
@@ -45,7 +45,7 @@ pub struct Adapter {
     pub(super) fs: Arc<LayerFs>,
     pub(super) requests: Arc<Requests>,
     fixed: Fixed,
-    /// Where requests wait for a server, if there is one.
+    /// Requests that wait for a server, if there is one.
     pub(super) lot: Option<Lot>,
     pub(super) buffers: Arc<Spare>,
     /// Open files, in the passthrough mode.
@@ -90,7 +90,7 @@ impl Adapter {
         }
     }
 
-    /// The memory of replies that nobody uses just now.
+    /// Unused memory for replies.
     pub fn buffers(&self) -> Arc<Spare> {
         Arc::clone(&self.buffers)
     }
@@ -100,7 +100,7 @@ impl Adapter {
         Arc::clone(&self.requests)
     }
 
-    /// Largest read the kernel shall ask for, bytes. What has to be fetched is asked for together.
+    /// Maximum read of the kernel, bytes. The chunks of one read are fetched together.
     pub(super) fn read_len_max(&self) -> u32 {
         let chunks = &self.fs.lower.chunks;
         match chunks.is_slow() {
@@ -223,7 +223,7 @@ impl Adapter {
 
     /// Answers an OPEN request.
     pub(super) fn open_file(&self, about: About, mode: OpenAccMode, reply: ReplyOpen) {
-        // The kernel then never asks again, and opens without us.
+        // The kernel then never asks again, and opens files without the daemon.
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
         };
@@ -245,7 +245,8 @@ impl Adapter {
         });
     }
 
-    /// Answer RELEASE: of what was written through a mapping past us the kernel knows no time.
+    /// Answers RELEASE: the kernel does not know the time of writes through a mapping in
+    /// passthrough mode.
     pub(super) fn release_file(&self, id: NodeId, handle: FileHandle, mode: OpenAccMode) {
         let Some(opens) = &self.opens else { return };
         opens.release(id, handle);
@@ -254,7 +255,7 @@ impl Adapter {
         }
     }
 
-    /// Answer READ; one that may have to read or decode something is not made on the thread it came on.
+    /// Answers READ; a read that may have to fetch or decode data runs on another thread.
     pub(super) fn read_file(&self, about: About, offset: u64, size: u32, reply: ReplyData) {
         let (id, size) = (about.node, size as usize);
         let Some(lot) = &self.lot else {
@@ -381,8 +382,8 @@ impl Adapter {
     }
 }
 
-/// The file that the kernel may read and write itself when `id` is opened: not what loses set-user-ID by a write, or is
-/// protected.
+/// The file that the kernel may read and write itself when `id` is opened: not a file that loses
+/// set-user-ID by a write, or is protected.
 fn file_to_open(
     fs: &LayerFs,
     pages: &PageStore,
@@ -396,7 +397,7 @@ fn file_to_open(
         (above, false) => {
             let file = fs.writable(id)?;
             if above.is_none() {
-                // How many blocks that takes the kernel shall ask.
+                // Converts to a number of 512-byte blocks.
                 pages.forget_attributes(id);
             }
             file
@@ -434,7 +435,8 @@ pub(super) fn kept(attr: &Attr) -> &'static Duration {
     }
 }
 
-/// Not FUSE_ASYNC_DIO: after an asynchronous direct write the kernel keeps the pages that others read meanwhile.
+/// Not FUSE_ASYNC_DIO: after an asynchronous direct write the kernel keeps pages that others read
+/// meanwhile.
 fn wished() -> [InitFlags; 11] {
     [
         InitFlags::FUSE_ABORT_ERROR,

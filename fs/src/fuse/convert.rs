@@ -9,7 +9,7 @@ use crate::filesystem::reply::{
 };
 use crate::sys;
 
-/// Bytes per block told to stat(2).
+/// Bytes per block in stat(2).
 const BLOCK_LEN: u32 = 4096;
 
 /// An errno for the kernel.
@@ -48,7 +48,7 @@ pub(super) fn new_time(time: TimeOrNow) -> NewTime {
     })
 }
 
-/// Where lseek(2) begins to search, and whether for a hole.
+/// Start of the search for lseek(2), and true for a hole.
 pub(super) fn data_or_hole(offset: i64, whence: i32) -> sys::Result<(u64, bool)> {
     match (u64::try_from(offset), whence) {
         (Err(_), _) => Err(sys::Errno::NXIO),
@@ -93,7 +93,7 @@ pub(super) fn attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// Attributes of a directory entry. Of `.` and `..` the kernel takes number and type only.
+/// Attributes of a directory entry. For `.` and `..` the kernel uses number and type only.
 pub(super) fn listed(item: &DirItem<'_>) -> FileAttr {
     match &item.attr {
         Some(found) => attr(found),

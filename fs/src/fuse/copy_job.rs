@@ -1,5 +1,6 @@
-//! Getting the data of a file that is to be copied up, for all who wait for it. Nothing of the upper changes before all of
-//! it is here: a file of moderate length is held in memory, a longer one is collected beside the upper.
+//! Fetches the data of a file to be copied up, for all requests that wait for it. The upper does
+//! not change before all data is local: a file of moderate length is held in memory, a longer one
+//! is collected in the work directory.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,7 @@ use super::parked::{Call, Shared, Turn};
 use crate::fetch::Coming;
 use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
 
-/// Bytes of the file that are asked for at once.
+/// Number of bytes of the file requested at once.
 const WINDOW_LEN: u64 = 1 << 20;
 /// Stored bytes up to which the data of one file is held in memory.
 const HELD_LEN_MAX: u64 = 4 << 20;
@@ -68,7 +69,7 @@ pub(super) fn begin(shared: Arc<Shared>, need: Need) -> Call {
 }
 
 impl CopyJob {
-    /// Takes what came and goes on to the next window that is not here; its chunks.
+    /// Takes the received data and advances to the next missing window; returns its chunks.
     fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<Vec<u32>>, crate::sys::Errno> {
         if let Some(errno) = turn.refused {
             return Err(errno);

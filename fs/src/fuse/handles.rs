@@ -1,4 +1,4 @@
-//! File handles: the kernel asks for `.` of a node that it has forgotten, and for `..` of a directory.
+//! File handles: the kernel looks up `.` of a node that it has forgotten, and `..` of a directory.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Adapter {
         }
     }
 
-    /// Answer LOOKUP of `.`. A search through the upper is not made on the thread the request came on.
+    /// Answers LOOKUP of `.`. A search through the upper runs on another thread.
     fn open_handle(&self, id: NodeId, reply: ReplyEntry) {
         match self.fs.lookup_self(id) {
             Ok(None) => {}
@@ -25,7 +25,7 @@ impl Adapter {
         }
         let fs = Arc::clone(&self.fs);
         let search = move || Self::entry(reply, fs.search_self(id).map(Some));
-        // Whoever asks for a handle is root, or the NFS server: so many threads as that has at most.
+        // Only root and the NFS server use handles, so this many threads suffice.
         if let Err(error) = std::thread::Builder::new()
             .name("search".to_owned())
             .spawn(search)

@@ -36,7 +36,7 @@ impl Bits {
         bit(protection.immutable, self.immutable) | bit(protection.append_only, self.append_only)
     }
 
-    /// EOPNOTSUPP for a flag that is not kept.
+    /// EOPNOTSUPP for an unsupported flag.
     fn protection(&self, bits: u32) -> sys::Result<Protection> {
         if bits & !(self.immutable | self.append_only) != 0 {
             return Err(sys::Errno::OPNOTSUPP);

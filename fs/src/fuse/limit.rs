@@ -1,14 +1,15 @@
-//! The kernel's limit on the time a request may take (`fs.fuse.default_request_timeout`, `max_request_timeout`).
+//! The kernel's limit on the time of a request (`fs.fuse.default_request_timeout`,
+//! `max_request_timeout`).
 //!
-//! A request that is not answered in time ends the whole mount, for ever. The FUSE library cannot ask for a longer time, so
-//! whoever waits for a server is told EIO before the time is over, and the mount goes on.
+//! A request without an answer in time ends the whole mount permanently. The FUSE library cannot
+//! extend the time, so a request that waits for a server gets EIO before, and the mount survives.
 
 use std::time::Duration;
 
-/// The kernel looks no more often than this, and takes less for as much.
+/// The kernel checks at this interval, and rounds shorter times up to it.
 const LEAST: u64 = 15;
 
-/// After how long the kernel ends a mount made now; `None`: never.
+/// Time after which the kernel ends a new mount; `None`: never.
 pub fn request_timeout() -> Option<Duration> {
     timeout_of(
         sysctl("/proc/sys/fs/fuse/default_request_timeout"),
@@ -16,7 +17,7 @@ pub fn request_timeout() -> Option<Duration> {
     )
 }
 
-/// After how long a request that waits is answered: a quarter is left for a busy machine.
+/// Time after which a waiting request is answered: a quarter remains for a busy machine.
 pub(super) fn answered_after(timeout: Duration) -> Duration {
     timeout.mul_f32(0.75)
 }

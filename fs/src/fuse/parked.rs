@@ -15,7 +15,7 @@ use crate::metrics::{Operation, Requests};
 use crate::sys::tasks::Tasks;
 use crate::sys::{self, Errno};
 
-/// Threads for what has to be read from the disk, decoded or copied.
+/// Threads for reading from disk, decoding and copying.
 const WORKERS_MAX: usize = 16;
 
 /// The context of one attempt of a request.
@@ -27,7 +27,7 @@ pub(super) struct Turn {
     pub(super) came: Option<Box<dyn Coming>>,
 }
 
-/// A request: tries to answer it. What is still far, if it cannot be answered yet.
+/// A request: tries to answer it. Returns the remote data if it cannot be answered yet.
 pub(super) type Call = Box<dyn FnMut(&LayerFs, Turn) -> Option<Far> + Send>;
 
 /// Whose request it is.
@@ -36,7 +36,7 @@ pub(super) struct About {
     /// Counted when it is answered, unless it is counted already.
     pub(super) counts_as: Option<Operation>,
     pub(super) node: NodeId,
-    /// The thread that asks; 0: nobody, or nobody we see.
+    /// The thread of the caller; 0: none, or none that we see.
     pub(super) tid: u32,
     pub(super) since: Instant,
     /// It is the copying of this.
@@ -55,7 +55,7 @@ impl About {
     }
 }
 
-/// A request that is answered by `answer` with what `work` makes.
+/// A request for which `answer` sends the result of `work`.
 pub(super) fn call<R, T>(
     reply: R,
     answer: impl Fn(R, sys::Result<T>) + Send + 'static,
@@ -81,7 +81,7 @@ where
     })
 }
 
-/// Where requests wait, and who goes on with them.
+/// The table of waiting requests and the threads that continue them.
 pub(super) struct Lot {
     shared: Arc<Shared>,
 }
@@ -113,7 +113,7 @@ pub(super) struct Parked {
     waits: Waits,
 }
 
-/// For what a parked request waits.
+/// The event for which a parked request waits.
 enum Waits {
     /// It has only begun to.
     Begins,
@@ -124,7 +124,7 @@ enum Waits {
     Job(Need),
 }
 
-/// Copying the data of a file, for some who wait for it.
+/// A copy of a file's data, for several waiting requests.
 #[derive(Default)]
 struct Job {
     waiters: Vec<u64>,
@@ -133,8 +133,7 @@ struct Job {
 }
 
 impl Lot {
-    /// An empty one for `fs`.
-    /// `timeout`: how long the kernel lets a request wait.
+    /// An empty table for `fs`. `timeout`: the kernel's limit for a request.
     pub(super) fn new(fs: Arc<LayerFs>, requests: Arc<Requests>, timeout: Option<Duration>) -> Lot {
         let answered_after = timeout.map(limit::answered_after);
         let tasks = Tasks::open();
@@ -163,12 +162,12 @@ impl Lot {
         Lot { shared }
     }
 
-    /// Goes on with a request on another thread: it has to be read or decoded.
+    /// Continues a request on another thread, which reads or decodes its data.
     pub(super) fn run(&self, about: About, call: Call) {
         self.shared.go_on(about, call, Turn::default());
     }
 
-    /// Parks a request until what is `far` has come.
+    /// Parks a request until the data of `far` has arrived.
     pub(super) fn park(&self, about: About, call: Call, far: Far) {
         self.shared.park(about, call, far);
     }
@@ -183,8 +182,8 @@ impl Lot {
         self.shared.park_until(about, call, start);
     }
 
-    /// If the data of `node` has moved to the upper, whoever waits for it has it now. The kernel may be waiting for a page
-    /// that such a reader has locked.
+    /// If the data of `node` has moved to the upper, wakes the requests that wait for it. The
+    /// kernel may be waiting for a page that such a reader has locked.
     pub(super) fn look_again(&self, node: NodeId) {
         self.shared.look_again(node);
     }
@@ -211,7 +210,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the count in step with the table.
+    /// Keeps the count consistent with the table.
     fn counted(&self, state: &State) {
         let before = self.count.swap(state.parked.len(), Ordering::Relaxed);
         let requests =
@@ -266,7 +265,7 @@ impl Shared {
             state.last += 1;
             let number = state.last;
             if let Some(need) = about.job {
-                // Nobody waits for it any more.
+                // No request waits for it any more.
                 let Some(job) = state.jobs.get_mut(&need) else {
                     return;
                 };
@@ -314,8 +313,8 @@ impl Shared {
         }
     }
 
-    /// Out of the table, and out of the job it waits for. A job that nobody waits for goes with its last waiter: it is
-    /// second in what is taken.
+    /// Removes it from the table and from its job. A job without waiting requests is removed too:
+    /// it is the second result.
     pub(super) fn take(&self, state: &mut State, number: u64) -> (Option<Parked>, Option<Parked>) {
         let Some(parked) = state.parked.remove(&number) else {
             return (None, None);
@@ -375,7 +374,7 @@ impl Shared {
         }
     }
 
-    /// A copying is over: whoever waited for it goes on, as long as `kept` holds what came.
+    /// A copy is complete: its waiting requests continue while `kept` holds the data.
     pub(super) fn job_over(
         self: &Arc<Self>,
         need: &Need,

@@ -25,7 +25,7 @@ struct Opens {
     backing: Option<Arc<BackingId>>,
 }
 
-/// Which files are open, and how.
+/// The open files and their modes.
 #[derive(Debug, Default)]
 pub(super) struct OpenTable {
     files: Mutex<HashMap<NodeId, Opens>>,
@@ -48,7 +48,8 @@ impl OpenTable {
             return Some(Arc::clone(backing));
         }
         let file = file.filter(|_| opens.cached == 0);
-        // The kernel writes with the rights of whoever registers, and must clear set-user-ID.
+        // The kernel writes with the permissions of the registering process, and must clear
+        // set-user-ID.
         let register = |file: &OwnedFd| identity::without_fsetid(|| register(file))?;
         let registered = file.and_then(|file| match register(&file) {
             Ok(backing) => Some(Arc::new(backing)),

@@ -15,14 +15,14 @@ use crate::filesystem::reply::ROOT_ID;
 use crate::status::STATUS_XATTR;
 use crate::sys;
 
-/// Where the answer is put before the request that waits for it is tried again.
+/// Holds the answer until the waiting request is retried.
 type Slot = Arc<Mutex<Option<Vec<u8>>>>;
 
 fn take(slot: &Slot) -> Option<Vec<u8>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Puts the answer into `slot`, then tells.
+/// Puts the answer into `slot`, then notifies.
 fn fill(slot: &Slot, then: Then) -> Answer {
     let slot = Arc::clone(slot);
     Box::new(move |answer| {
@@ -32,7 +32,7 @@ fn fill(slot: &Slot, then: Then) -> Answer {
 }
 
 impl Adapter {
-    /// The question in attribute `name`, and where whoever asks waits for its answer.
+    /// The request in attribute `name`, and the place for its answer.
     pub(super) fn question(
         &self,
         req: &Request,
@@ -73,7 +73,7 @@ impl Adapter {
         });
     }
 
-    /// Tells the source something; may take long.
+    /// Passes a value to the source; may take long.
     pub(super) fn tell_source(
         &self,
         lot: &Lot,

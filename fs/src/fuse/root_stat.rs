@@ -27,14 +27,14 @@ const LOOKS: [Duration; 3] = [
 /// Interval of reads without events.
 const REST: Duration = Duration::from_secs(10);
 
-/// Asks for what the kernel must know, after requests that make it forget.
+/// Reads the attributes that the kernel must have cached, after requests that make it drop them.
 #[derive(Debug)]
 pub(super) struct RootStat {
     bell: SyncSender<()>,
 }
 
 impl RootStat {
-    /// Starts the thread that asks.
+    /// Starts the reading thread.
     pub(super) fn start() -> Option<RootStat> {
         let (bell, rung) = sync_channel(1);
         let ask = || {
@@ -78,7 +78,8 @@ fn forgets(operation: Operation) -> bool {
     )
 }
 
-/// Asks at every look after a bell and after every rest, until nobody can ring any more.
+/// Reads at every check after a notification and after every pause, until all notifiers are
+/// dropped.
 fn mind(rung: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
     let mut left = [].iter();
     let mut due = Instant::now() + rest;

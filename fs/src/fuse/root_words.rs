@@ -13,7 +13,8 @@ use crate::metrics::Operation;
 use crate::options::ACCESS_TIMES_XATTR;
 
 impl Adapter {
-    /// Take what root tells by setting attribute `name` of `ino`; the reply comes back if that is nothing of ours.
+    /// Handles a value that root sets as attribute `name` of `ino`; returns the reply if the
+    /// attribute is not ours.
     pub(super) fn told_by_root(
         &self,
         req: &Request,
@@ -39,7 +40,8 @@ impl Adapter {
         None
     }
 
-    /// Answer what root asks by reading attribute `name` of `ino`; the reply comes back if that is nothing of ours.
+    /// Answers root's read of attribute `name` of `ino`; returns the reply if the attribute is not
+    /// ours.
     pub(super) fn asked_by_root(
         &self,
         req: &Request,

@@ -14,10 +14,11 @@ use crate::mount_table;
 
 /// The file system type in the mount table.
 const TYPE: &str = "fuse.layerfs";
-/// Read-ahead of the mount, KiB: as long as the largest request; that of local layers comes in several.
+/// Read-ahead of the mount, KiB: the length of the largest request; local layers use several
+/// requests.
 const READ_AHEAD_KIB: u32 = 1024;
 
-/// Where and how to mount.
+/// Mount point and options of a mount.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// An existing directory.
@@ -71,7 +72,7 @@ pub struct Attached {
     pub device: Option<String>,
 }
 
-/// Remove what a dead daemon left attached to `path`; whether there was something.
+/// Removes the mount of a dead daemon at `path`; returns true if there was one.
 pub fn remove_dead_mount(path: &Path) -> bool {
     match rustix::fs::stat(path) {
         Err(Errno::NOTCONN) => {

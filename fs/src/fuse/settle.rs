@@ -1,4 +1,4 @@
-//! Answering what may have to wait for data from afar, and parking it if it has to.
+//! Answers requests that may need remote data, and parks them if they do.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::sys;
 pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
 
 impl Adapter {
-    /// Answers a request, or parks it: `again` makes what is then tried again.
+    /// Answers a request, or parks it: `again` creates the retried work.
     pub(super) fn settle<R: Send + 'static, T: 'static>(
         &self,
         about: About,

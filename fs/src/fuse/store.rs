@@ -1,8 +1,8 @@
-//! The boot pack's pages, put into the kernel's page cache without being asked for (NOTIFY_STORE).
+//! Stores the boot pack's pages in the kernel's page cache (NOTIFY_STORE).
 //!
-//! Nothing keeps such a page from replacing what a program has just written through a mapping, so this is done only
-//! while nobody uses the mount: `layerfs warm --before-use` says so, in the initramfs, between the mount and the
-//! hand-over. As far as the daemon can see for itself whether that is true, it does.
+//! Such a page could replace data that a program has just written through a mapping, so this
+//! happens only while the mount is unused: `layerfs warm --before-use` promises this, in the
+//! initramfs, between the mount and the hand-over. The daemon checks it as far as it can.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::metrics::Requests;
 
 /// Name of the attribute.
 pub const STORE: &str = "store";
-/// A link on which more of the pack is so long in coming is waited for beside the boot, not before it.
+/// Maximum pause of the pack: on a slower link the boot continues without waiting.
 const PATIENCE: Duration = Duration::from_millis(30);
 /// The offset of an invalidation that leaves the pages.
 const ATTRIBUTES_ONLY: i64 = -1;
-/// So long after the mount began nobody can know any more that it is not used.
+/// Time after which the daemon no longer assumes that the mount is unused.
 const USED_AFTER: Duration = Duration::from_secs(60);
 
 /// The way into the page cache of one mount.
@@ -45,7 +45,7 @@ impl PageStore {
         let _ = self.notifier.set(notifier);
     }
 
-    /// The kernel shall ask for the attributes of `id` again: they changed without its help.
+    /// Makes the kernel read the attributes of `id` again: they changed without the kernel.
     pub(super) fn forget_attributes(&self, id: NodeId) {
         if let Some(notifier) = self.notifier.get() {
             // It may not know the object any more.
@@ -53,15 +53,15 @@ impl PageStore {
         }
     }
 
-    /// Stores the pages of the pack's files, in the order of the pack, as long as it comes; says in digits how many
-    /// files that were. `None` once the mount is in use.
+    /// Stores the pages of the pack's files, in the order of the pack, as long as it arrives;
+    /// returns the number of files in digits. `None` once the mount is in use.
     pub(super) fn answer(&self, fs: &LayerFs) -> Option<Vec<u8>> {
         let notifier = self.notifier.get()?;
         if self.requests.changed() || self.began.elapsed() > USED_AFTER {
             return None;
         }
         let stored = fs.hot_pages(PATIENCE, &mut |id, offset, bytes| {
-            // The kernel may have forgotten the file: then it asks when it needs it.
+            // The kernel may have forgotten the file: then it reads the page on demand.
             let _ = notifier.store(INodeNo(id), offset, bytes);
         });
         Some(stored.to_string().into_bytes())

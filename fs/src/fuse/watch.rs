@@ -1,4 +1,5 @@
-//! Ends the wait of whoever is killed, is gone, or would be late for the kernel.
+//! Ends the wait of requests whose process is killed or gone, or that would exceed the kernel's
+//! limit.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const UNASKED_FOR: Duration = Duration::from_secs(3);
 
 impl Shared {
-    /// Ends the waits of those who are killed or gone, until the mount ends.
+    /// Ends the waits of killed processes, until the mount ends.
     pub(super) fn watch(self: Arc<Self>) {
         loop {
             let mut state = self.lock();

@@ -1,4 +1,4 @@
-//! Threads for what has to be read from the disk, decoded or copied. None of it waits for the network.
+//! Threads for reading from disk, decoding and copying. None of it waits for the network.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,7 +65,7 @@ impl Workers {
         Workers { shared }
     }
 
-    /// Run `job` soon. Without any thread it is dropped, and its reply says EIO.
+    /// Runs `job` soon. Without any thread it is dropped, and its reply is EIO.
     pub(super) fn run(&self, job: Job) {
         let mut state = self.shared.lock();
         if state.jobs.len() >= state.idle && state.threads < self.shared.threads_max {

@@ -1,5 +1,5 @@
-//! Decoded chunks: bounded in bytes, one decode however many readers wait (but for those who want more of a chunk
-//! than the start that is there).
+//! Decoded chunks: bounded in bytes. Concurrent readers share one decode, except those that need
+//! more than the prefix decoded so far.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +21,8 @@ type Result<T> = std::result::Result<T, Unread>;
 const ENTRY_LEN: u64 = 96;
 /// A usual decoded chunk, bytes: sizes the cache's tables.
 const CHUNK_LEN_USUAL: u64 = 256 * 1024;
-/// A reader who wants no more than this of a chunk may not want the rest either, bytes: the kernel asks so where
-/// it sees no sequence.
+/// A reader that needs at most this many bytes of a chunk may not need the rest: the kernel
+/// requests as much if it sees no sequence.
 const SINGLE_LEN_MAX: usize = 16 << 10;
 
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct ChunkCounters {
     pub decoded: AtomicU64,
     /// Stored bytes read.
     pub stored_len: AtomicU64,
-    /// Chunks that could not be had or were damaged.
+    /// Number of unavailable or damaged chunks.
     pub failed: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Debug for ChunkCache {
     }
 }
 
-/// One shard: an entry is as long as a good part of what many shards would have each.
+/// One shard: an entry is as large as a good part of each of many shards.
 fn one_shard(items: usize, capacity: u64) -> Cache<u32, Arc<Decoded>, ByLength> {
     let options = OptionsBuilder::new()
         .shards(1)
@@ -96,12 +96,12 @@ impl ChunkCache {
         }
     }
 
-    /// Copy `place.len()` bytes from `inside` chunk `id`. A request for the whole chunk is decoded
-    /// past the cache: what is read once from end to end must not drive out what is read again. While the cache
-    /// is full, a chunk of which little is wanted is decoded no further than that.
+    /// Copies `place.len()` bytes from `inside` chunk `id`. A request for the whole chunk bypasses
+    /// the cache: data that is read once from end to end must not evict data that is read again.
+    /// While the cache is full, a chunk is decoded only as far as necessary.
     ///
     /// # Errors
-    /// The chunk has to be brought first; or EIO, with a log line naming layer, chunk and offset.
+    /// The chunk must be fetched first; or EIO, with a log line naming layer, chunk and offset.
     pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<()> {
         if self.copy_at_hand(id, inside, place) {
             return Ok(());
@@ -124,7 +124,7 @@ impl ChunkCache {
         if self.give(id, &decoded, inside, place) {
             return Ok(());
         }
-        // Only the start of it was there, and the second reader wants more.
+        // Only the start of it was decoded, and the second reader needs more.
         let decoded = self.decode(id, &chunk, chunk.raw_len as usize)?;
         self.decoded.insert(id, Arc::clone(&decoded));
         match self.give(id, &decoded, inside, place) {
@@ -139,7 +139,7 @@ impl ChunkCache {
         self.decoded.weight().saturating_add(len) <= self.decoded.capacity()
     }
 
-    /// At least the first `wanted` bytes of chunk `id`.
+    /// Returns at least the first `wanted` bytes of chunk `id`.
     fn decode(&self, id: u32, chunk: &Chunk, wanted: usize) -> Result<Arc<Decoded>> {
         let mut bytes = self.spare.take(chunk.raw_len as usize);
         let done = self
@@ -150,8 +150,8 @@ impl ChunkCache {
         Ok(Arc::new(decoded))
     }
 
-    /// The raw length, bytes, that half of the content is in chunks of no more than: from `least` doubled up to at most
-    /// `most`. Reads of that length find whole chunks, and several of them run beside each other.
+    /// The median raw chunk length by content, bytes: doubled from `least` up to at most `most`.
+    /// Reads of that length match whole chunks, and several of them run in parallel.
     pub fn usual_len(&self, least: u32, most: u32) -> u32 {
         let total: u64 = self.index.chunks().map(|c| u64::from(c.raw_len)).sum();
         let within = |len: u32| {
@@ -211,7 +211,8 @@ impl ChunkCache {
         decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
     }
 
-    /// Copies from a decoded chunk; whether it has those bytes. It goes with the last of them.
+    /// Copies from a decoded chunk; returns true if it has those bytes. The chunk is evicted with
+    /// the last of them.
     fn give(&self, id: u32, decoded: &Decoded, inside: usize, place: &mut [u8]) -> bool {
         let given = decoded.copy(inside, place);
         if given == Some(true) {
@@ -220,8 +221,8 @@ impl ChunkCache {
         given.is_some()
     }
 
-    /// Forgets every decoded chunk if none was decoded since the last look, at `seen`: what is in use the
-    /// kernel has in its page cache. Says whether none was.
+    /// Evicts every decoded chunk if none was decoded since the last check, at `seen`: the kernel
+    /// has pages in use in its page cache. Returns true if none was.
     pub fn forget_if_idle(&self, seen: &mut u64) -> bool {
         let decoded = self.counters.decoded.load(Ordering::Relaxed);
         if std::mem::replace(seen, decoded) != decoded {
@@ -246,7 +247,7 @@ impl ChunkCache {
         self.source.answer(question, then)
     }
 
-    /// Tells the source something; see [`ChunkSource::tell`].
+    /// Passes a value to the source; see [`ChunkSource::tell`].
     pub fn tell(&self, what: &str, value: &[u8], then: Answer) -> Box<dyn Coming> {
         self.source.tell(what, value, then)
     }
@@ -261,7 +262,7 @@ impl ChunkCache {
         self.decoded.weight()
     }
 
-    /// Count what became of chunk `id`, and say so when it cannot be had.
+    /// Counts the result for chunk `id`, and logs an unavailable one.
     fn count(
         &self,
         id: u32,
@@ -288,7 +289,7 @@ impl ChunkCache {
     }
 }
 
-/// Says that chunk `id` of `index` cannot be had.
+/// Logs that chunk `id` of `index` is unavailable.
 fn say_lost(index: &Index, id: u32, error: &SourceError) {
     let reason = error.to_string();
     let chunk = index.chunk(id);

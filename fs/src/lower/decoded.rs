@@ -1,11 +1,11 @@
-//! A decoded chunk in the cache: how much of it was given out, and where its memory goes.
+//! A decoded chunk in the cache, the number of its returned bytes, and the pool of its memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::spare::Spare;
 
-/// The bytes of one chunk, or the first of them. Its memory goes back to the spare buffers.
+/// The bytes of one chunk, or the first of them. Its memory returns to the buffer pool.
 #[derive(Debug)]
 pub(super) struct Decoded {
     bytes: Vec<u8>,
@@ -27,13 +27,13 @@ impl Decoded {
         self.bytes.len() >= len
     }
 
-    /// Memory it takes, bytes.
+    /// Occupied memory, bytes.
     pub(super) fn held_len(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Fills `place` with the bytes from `inside` on. `None` if not as many are here. True once as
-    /// many bytes were given out as there are: the kernel has them, and seldom asks again.
+    /// Fills `place` with the bytes from `inside` on. `None` if there are fewer. True once all
+    /// bytes were returned: the kernel has cached them, and rarely asks again.
     pub(super) fn copy(&self, inside: usize, place: &mut [u8]) -> Option<bool> {
         let bytes = self.bytes.get(inside..)?.get(..place.len())?;
         place.copy_from_slice(bytes);

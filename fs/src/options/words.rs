@@ -1,5 +1,5 @@
-//! The options that mount(8) knows for every file system: those that are a flag of the mount, and those that are for
-//! userspace alone.
+//! The options that mount(8) accepts for every file system: flags of the mount, and options for
+//! userspace only.
 
 use rustix::mount::MountFlags;
 
@@ -46,8 +46,8 @@ const FLAGS: [(&str, MountFlags, MountFlags); 29] = [
     ("group", OWNER, NONE),
 ];
 
-/// Options that change nothing here. The last four would be flags: the kernel has no mandatory locks since 5.15 and FUSE
-/// refuses a mount with that flag; of the other it takes no notice.
+/// Options without effect here. The last four would be flags: the kernel has no mandatory locks
+/// since 5.15 and FUSE refuses a mount with that flag; it ignores the other.
 const WITHOUT_EFFECT: [&str; 18] = [
     "defaults",
     "auto",
@@ -69,7 +69,7 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "noiversion",
 ];
 
-/// `flags` after option `name`; `None` if that is no option of mount(8).
+/// `flags` after option `name`; `None` if it is not an option of mount(8).
 pub(super) fn apply(flags: MountFlags, name: &str) -> Option<MountFlags> {
     if let Some((_, sets, clears)) = FLAGS.iter().find(|(known, ..)| *known == name) {
         return Some((flags | *sets) - *clears);

@@ -1,4 +1,4 @@
-//! Fetching the rest of a system while nobody waits.
+//! Fetches the rest of a system while no reader waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::remote::source::{RemoteSource, piece};
 
 /// Pieces that may be on their way at once.
 const AHEAD_MAX: usize = 32;
-/// Nobody must have waited for the network this long before anything is fetched at all: a boot on a
-/// slow machine computes for seconds between two reads, and is not over then.
+/// Time without waiting readers before the background fetch starts: a boot on a slow machine
+/// computes for seconds between two reads, and is not over then.
 const QUIET_FIRST: Duration = Duration::from_secs(15);
 /// The same, once the first quiet has come.
 const QUIET_MIN: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use crate::remote::source::piece;
 
 /// The pages of the pack among `objects`, by files of `index`.
 pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> {
-    // Where in the pack each chunk is, if it is there.
+    // The place of each chunk in the pack, if it is there.
     let places: Vec<Option<u64>> = index
         .chunks()
         .map(|chunk| piece(objects, &chunk).filter(|piece| piece.object.optional))

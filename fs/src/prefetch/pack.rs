@@ -16,7 +16,8 @@ use crate::remote::source::{Near, piece};
 use crate::remote::status::{Counters, Word};
 use crate::remote::worker::stand_back;
 
-/// Tries in a row, without a chunk arriving, to go on with a stream that broke: some minutes.
+/// Number of consecutive attempts, without a received chunk, to resume a broken stream: some
+/// minutes.
 const TRIES_MAX: u32 = 60;
 
 /// Parts that the stream needs besides the network.
@@ -26,13 +27,13 @@ pub(crate) struct PackStream {
     pub(crate) object: Arc<Object>,
     /// Length of the pack's file.
     pub(crate) len: u64,
-    /// Nothing of it can be near: ask for it before knowing what is in it.
+    /// No part of it can be local: it is requested before its contents are known.
     pub(crate) eager: bool,
     /// Text for the status.
     pub(crate) state: Arc<Word>,
 }
 
-/// The pieces of the pack that `index` uses, in the order they lie in it.
+/// The pieces of the pack that `index` uses, in file order.
 pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = index
         .chunks()
@@ -44,8 +45,8 @@ pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<Piece> {
 }
 
 impl PackStream {
-    /// Streams the pack. The request is sent at once; its answer is read when `index` has said what is in
-    /// it, and until then waits in the socket.
+    /// Streams the pack. The request is sent at once; its answer is read when `index` has described
+    /// the contents, and until then waits in the socket.
     pub(crate) async fn run(self, mut pieces: watch::Receiver<Option<Vec<Piece>>>) {
         let start = SUPERBLOCK_LEN as u64;
         let mut first = None;
@@ -136,7 +137,8 @@ impl PackStream {
                 Err(error) => error,
             };
             tries = if cursor.next > before { 1 } else { tries + 1 };
-            // A server that lies or lacks the pack is not asked again: demand knows whom to ask.
+            // A server that sends wrong data or lacks the pack is not used again: demand selects
+            // its own server.
             if tries >= TRIES_MAX || error.blame() != Blame::Server {
                 return Err(error);
             }
@@ -196,7 +198,7 @@ impl PackStream {
     }
 }
 
-/// Where in the list of wanted pieces the stream is.
+/// Position of the stream in the list of wanted pieces.
 struct Cursor<'a> {
     wanted: &'a [Piece],
     next: usize,

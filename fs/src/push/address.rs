@@ -1,4 +1,4 @@
-//! Where a push goes: `USER@HOST:SYSTEM[/PROFILE]`.
+//! The destination of a push: `USER@HOST:SYSTEM[/PROFILE]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ const USER_DEFAULT: &str = "layerfs";
 /// The destination of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// `user@host`, as `ssh` takes it.
+    /// `user@host`, for `ssh`.
     pub account: String,
-    /// `system[/profile]`, as the server takes it.
+    /// `system[/profile]`, for the server.
     pub target: String,
 }
 
@@ -21,8 +21,8 @@ pub struct Address {
 pub struct AddressError(String);
 
 impl Address {
-    /// The destination that belongs to where a root came from:
-    /// `http://server[:port]/system[/profile][@revision]`, and the revision.
+    /// The destination for a root's source: `http://server[:port]/system[/profile][@revision]`, and
+    /// the revision.
     #[must_use]
     pub fn from_source(source: &str) -> Option<(Self, Option<u64>)> {
         let (_, rest) = source.split_once("://")?;

@@ -1,5 +1,5 @@
-//! A writer whose bytes are dealt with on another thread, so that reading the upper and compressing it
-//! go on side by side, as in `tar | zstd`.
+//! A writer that processes its bytes on another thread, so that reading the upper and compressing
+//! it run in parallel, as in `tar | zstd`.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,7 +9,7 @@ const BLOCK_LEN: usize = 64 << 10;
 /// Blocks that may wait.
 const BLOCKS_MAX: usize = 32;
 
-/// The end that is written to. What is not flushed when it is dropped is lost.
+/// The writing end. Unflushed bytes are lost when it is dropped.
 #[derive(Debug)]
 pub(super) struct Ahead {
     block: Vec<u8>,
@@ -39,7 +39,7 @@ impl Write for Ahead {
             return Ok(());
         }
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_LEN));
-        // The other end is gone when its own work failed; it says why.
+        // The other end is gone if its own work failed; it returns the reason.
         let sent = self.sender.send(block);
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }

@@ -38,7 +38,7 @@ pub struct Entry<'e> {
 /// The kind of an object.
 #[derive(Debug, Clone)]
 pub enum Kind<'e> {
-    /// A regular file: its length, and where it has data if it has holes.
+    /// A regular file: its length, and its data ranges if it has holes.
     File(u64, Option<&'e [Range<u64>]>),
     /// Another name of the file written at this path.
     HardLink(&'e [u8]),

@@ -1,4 +1,4 @@
-//! The bytes of one file, holes left out, as many as were promised.
+//! The bytes of one file without holes, exactly the announced number.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,10 +10,10 @@ use std::os::unix::fs::FileExt as _;
 use rustix::fs::{Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-/// Most data ranges of one file we describe; past that, the rest is sent as data.
+/// Maximum number of described data ranges of one file; the rest is sent as data.
 const RANGES_MAX: usize = 65_536;
 
-/// An open file and where it had data when we looked.
+/// An open file and its data ranges when it was opened.
 #[derive(Debug)]
 pub(super) struct Content {
     file: File,
@@ -25,7 +25,7 @@ impl Content {
     /// Opens a file without following a link.
     pub(super) fn open(directory: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // Reading for a push is no reason to touch access times; only the owner may say so.
+        // Reading for a push must not update access times; only the owner may suppress this.
         let file = rustix::fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty());
         let file = file.or_else(|error| match error {
             Errno::PERM => rustix::fs::openat(directory, name, flags, Mode::empty()),
@@ -51,7 +51,7 @@ impl Content {
         self.len
     }
 
-    /// Where there is data: offset and length of each range.
+    /// The data: offset and length of each range.
     pub(super) fn segments(&self) -> Vec<(u64, u64)> {
         let ranges = self.ranges.iter();
         ranges
@@ -75,14 +75,13 @@ impl Content {
             .sum()
     }
 
-    /// Where there is data, if that is not everywhere.
+    /// The data ranges, if there are holes.
     pub(super) fn holes(&self) -> Option<&[Range<u64>]> {
         (self.data_len() != self.len).then_some(self.ranges.as_slice())
     }
 }
 
-/// Reads exactly the promised bytes of the data ranges: zeros where the file became shorter
-/// meanwhile.
+/// Reads exactly the announced bytes of the data ranges: zeros if the file was truncated meanwhile.
 #[derive(Debug)]
 pub(super) struct Steady<'s> {
     content: Option<&'s Content>,
@@ -139,7 +138,7 @@ impl Read for Steady<'_> {
     }
 }
 
-/// Where a file has data.
+/// The data ranges of a file.
 fn data_ranges(file: &File, len: u64) -> io::Result<Vec<Range<u64>>> {
     let mut ranges = Vec::new();
     let mut at = 0;
@@ -148,7 +147,7 @@ fn data_ranges(file: &File, len: u64) -> io::Result<Vec<Range<u64>>> {
             Ok(start) => start,
             // No data from here on.
             Err(Errno::NXIO) => break,
-            // A file system that does not know: all of it is data.
+            // The file system does not support this: all of it is data.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
             Err(error) => return Err(error.into()),
         };

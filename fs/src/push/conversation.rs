@@ -10,7 +10,7 @@ use wire::push::{Answer, Change, Ending, LeftOut, Opening, PUSH_VERSION, Pattern
 
 use super::address::Address;
 
-/// Bytes of one frame; the server takes up to 1 MiB.
+/// Bytes of one frame; the server accepts up to 1 MiB.
 const FRAME_LEN: usize = 256 << 10;
 /// Longest line we read from the server: a report of many paths.
 const LINE_LEN_MAX: u64 = 64 << 20;
@@ -30,10 +30,10 @@ pub enum PushError {
         /// The system's error.
         source: io::Error,
     },
-    /// The server said no.
+    /// The server refused.
     #[error("the server refused: {0}")]
     Refused(String),
-    /// The connection failed; what `ssh` had to say.
+    /// The connection failed; the message of `ssh`.
     #[error("no answer from {account}: {complaint}")]
     Connection {
         /// The account on the server.
@@ -76,7 +76,7 @@ pub struct Survey {
     pub revision: u64,
     /// The changes, in order of paths.
     pub changes: Vec<Change>,
-    /// Entries that the server leaves out.
+    /// Entries that the server excludes.
     pub excluded: Vec<LeftOut>,
 }
 
@@ -106,7 +106,7 @@ impl Session {
         };
         let mut line = serde_json::to_vec(&opening).unwrap_or_default();
         line.push(b'\n');
-        // If the server is gone already, its last words say why: read them below.
+        // If the server has ended already, its last lines give the reason: they are read below.
         if let Some(input) = &mut session.input {
             let _ = input.write_all(&line).and_then(|()| input.flush());
         }
@@ -126,10 +126,10 @@ impl Session {
         &self.excludes
     }
 
-    /// Follows a job to its end; `step` hears of every change.
+    /// Follows a job to its end; `step` is called for every change.
     ///
     /// # Errors
-    /// No connection, no such job.
+    /// No connection, or no such job.
     pub fn follow(
         ssh: &[String],
         to: &Address,
@@ -151,7 +151,7 @@ impl Session {
         }
     }
 
-    /// The stream that takes the upload.
+    /// The stream that accepts the upload.
     ///
     /// # Errors
     /// The session has no input any more.
@@ -171,7 +171,7 @@ impl Session {
     /// After the upload: the job's number.
     ///
     /// # Errors
-    /// The server refused, or the connection broke before it said anything.
+    /// The server refused, or the connection broke without an answer.
     pub fn accepted(mut self) -> Result<String, PushError> {
         match self.answer()? {
             Answer::Queued { job } => Ok(job),
@@ -180,10 +180,10 @@ impl Session {
         }
     }
 
-    /// After a listing: what it would change.
+    /// After a listing: the changes it would make.
     ///
     /// # Errors
-    /// The server refused, or the connection broke before it said anything.
+    /// The server refused, or the connection broke without an answer.
     pub fn surveyed(mut self) -> Result<Survey, PushError> {
         match self.answer()? {
             Answer::Surveyed {
@@ -260,7 +260,7 @@ impl Session {
         }
     }
 
-    /// The connection ended without an answer: what `ssh` said about it.
+    /// The connection ended without an answer: the messages of `ssh`.
     fn gone(&mut self) -> PushError {
         self.input = None;
         let status = self.child.wait();
@@ -304,7 +304,7 @@ fn unexpected(answer: &Answer) -> PushError {
     PushError::Unexpected(serde_json::to_string(answer).unwrap_or_default())
 }
 
-/// Keeps the last lines of `ssh`'s standard error.
+/// Stores the last lines of `ssh`'s standard error.
 fn listen(mut errors: impl BufRead, complaints: &Mutex<VecDeque<String>>) {
     let mut line = Vec::new();
     while let Ok(count) = (&mut errors).take(4096).read_until(b'\n', &mut line) {
@@ -326,7 +326,7 @@ fn listen(mut errors: impl BufRead, complaints: &Mutex<VecDeque<String>>) {
     }
 }
 
-/// Cuts what is written into frames; [`Upload::finish`] makes it count.
+/// Cuts written data into frames; [`Upload::finish`] completes the upload.
 #[derive(Debug)]
 pub struct Upload {
     input: ChildStdin,
@@ -336,7 +336,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Says that this was all, with its length and digest.
+    /// Sends the end of the upload, with its length and digest.
     ///
     /// # Errors
     /// The connection broke.

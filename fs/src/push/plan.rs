@@ -18,7 +18,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Everything but what `excludes` name.
+    /// Everything except paths that match `excludes`.
     #[must_use]
     pub fn all_but(excludes: Excludes) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Plan {
     }
 }
 
-/// One entry, for whoever watches.
+/// One entry, for a progress display.
 #[derive(Debug, Clone)]
 pub struct Found<'f> {
     /// Its path in the upper.
@@ -66,9 +66,9 @@ pub struct Tally {
     pub whiteouts: u64,
     /// Bytes of file data, without holes.
     pub data_len: u64,
-    /// Entries left out because of a pattern.
+    /// Number of entries excluded by a pattern.
     pub excluded: u64,
-    /// Entries left out because they vanished or cannot be sent (sockets, other file systems).
+    /// Number of entries that disappeared or cannot be sent (sockets, other file systems).
     pub skipped: u64,
     /// Files that changed their length while they were read.
     pub changed: u64,

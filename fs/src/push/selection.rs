@@ -1,4 +1,4 @@
-//! Which paths of an upper a push takes.
+//! The paths of an upper that a push sends.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ pub enum Selection {
     /// Every changed path.
     #[default]
     All,
-    /// These paths and what is below them.
+    /// These paths and everything below them.
     Paths(BTreeSet<Vec<u8>>),
     /// Exactly these paths.
     Exactly(BTreeSet<Vec<u8>>),

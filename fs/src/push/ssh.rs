@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const KEY: &str = "/etc/layerfs/push_key";
 /// The server's host keys, which come with it.
 const KNOWN_HOSTS: &str = "/etc/layerfs/known_hosts";
-/// Where ssh looks for host keys of all accounts by itself.
+/// The file in which ssh looks for host keys for all accounts.
 const KNOWN_HOSTS_OF_SSH: &str = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2";
 
 /// The keys that ssh tries by itself, in a user's `.ssh`. It tries none of them once a key is named.
@@ -18,8 +18,8 @@ const KEYS_OF_USER: [&str; 5] = [
     "id_ed25519_sk",
 ];
 
-/// The words of `asked`, a command with its options. Plain `ssh` also gets the key and the host keys that came
-/// with the system, after the user's own.
+/// The words of `asked`, a command with its options. Plain `ssh` also gets the key and the host
+/// keys that came with the system, after the user's own.
 #[must_use]
 pub fn command(asked: &str) -> Vec<String> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".ssh"));

@@ -115,7 +115,7 @@ fn a_selection_sends_its_paths_and_the_way_to_them() {
     assert_eq!(names(Selection::Paths(paths(&["srv"])), ""), "");
 }
 
-/// Each component of live-config that ran takes its own files out, and no other.
+/// Each component of live-config that ran excludes its own files, and no other.
 #[test]
 fn a_live_system_keeps_what_its_boot_wrote() {
     let upper = tempfile::tempdir().unwrap();
@@ -285,7 +285,7 @@ fn times_before_1970_and_large_owners_survive() {
     assert_eq!(get("uid"), Some((u32::MAX - 1).to_string().into_bytes()));
     assert_eq!(get("gid"), Some(b"3000000".to_vec()));
     assert_eq!(get("SCHILY.xattr.user.x"), Some(b"a=\0c".to_vec()));
-    // As GNU tar and libarchive escape what would end the key.
+    // Like GNU tar and libarchive, escapes characters that would end the key.
     assert_eq!(get("SCHILY.xattr.user.a%3Db%25"), Some(b"1".to_vec()));
     // -1.75 s is 0.25 s after second -2.
     assert_eq!(get("mtime"), Some(b"-1.750000000".to_vec()));

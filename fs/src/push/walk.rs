@@ -1,8 +1,8 @@
-//! Going through an upper directory.
+//! Walks an upper directory.
 //!
-//! Everything is opened relative to its directory and without following links. The upper is
-//! in use while we read it: what vanishes is left out, what changes its length is cut or filled
-//! to the length first seen, and both are told.
+//! Everything is opened relative to its directory and without following links. The upper is in use
+//! meanwhile: disappeared files are skipped, files of changed length are cut or padded to the first
+//! length, and both are reported.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -20,7 +20,7 @@ use super::archive::{Archive, Entry, Kind};
 use super::content::{Content, Steady};
 use super::{Found, Plan, Tally, marks};
 
-/// Deepest nesting; each level keeps one descriptor open.
+/// Maximum nesting; each level keeps one descriptor open.
 const DEPTH_MAX: usize = 400;
 
 /// The reason why an upper could not be sent.
@@ -56,15 +56,15 @@ struct Level {
     directory: OwnedFd,
     names: std::vec::IntoIter<CString>,
     path_len: usize,
-    /// Not sent itself until something in it is: nobody asked for it.
+    /// Not sent itself before an entry in it is: it was not selected.
     waits: Option<Stat>,
 }
 
 impl<'w> Walk<'w> {
-    /// Looks at the root of an upper.
+    /// Opens the root of an upper.
     ///
     /// # Errors
-    /// It is no directory we can read.
+    /// It is not a readable directory.
     pub fn new(root: &Path, plan: &'w Plan) -> Result<Self, WalkError> {
         let stat = rustix::fs::stat(root).map_err(|error| unreadable(root, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -79,10 +79,10 @@ impl<'w> Walk<'w> {
         })
     }
 
-    /// Goes through it once, in order of names, and writes it down if there is an archive.
+    /// Walks it once, in order of names, and writes it to the archive if there is one.
     ///
     /// # Errors
-    /// Something cannot be read, or the archive not be written.
+    /// An entry cannot be read, or the archive not be written.
     pub fn run<W: Write>(
         mut self,
         mut archive: Option<&mut Archive<W>>,
@@ -142,7 +142,7 @@ impl<'w> Walk<'w> {
         Ok(self.tally)
     }
 
-    /// Sends the directories on the way to a path that is asked for: they may be new, renamed or opaque.
+    /// Sends the parent directories of a selected path: they may be new, renamed or opaque.
     fn parents<W: Write>(
         &mut self,
         levels: &mut [Level],

@@ -1,4 +1,5 @@
-//! Where a system lives: `http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]`, and the servers that hold its objects.
+//! The address of a system: `http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]`, and the servers that hold
+//! its objects.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -152,7 +153,7 @@ impl ServerName {
         })
     }
 
-    /// The address itself, if that is what the host is.
+    /// The address itself, if the host is one.
     pub fn literal(&self) -> Option<SocketAddr> {
         let ip: std::net::IpAddr = self.host.parse().ok()?;
         Some(SocketAddr::new(ip, self.port))

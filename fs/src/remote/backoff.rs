@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// First wait, doubled with every failure.
 const FIRST: Duration = Duration::from_millis(100);
-/// Longest wait: a server that comes back is noticed within this time.
+/// Maximum pause: a returning server is noticed within this time.
 const LONGEST: Duration = Duration::from_secs(4);
 
 /// The wait before attempt number `failures` (1 after the first failure), with `random` (any value)

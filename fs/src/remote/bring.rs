@@ -1,4 +1,5 @@
-//! Getting chunks for somebody who waits without a thread: each wait is a small value that is told of its pieces.
+//! Fetches chunks for requests that wait without a thread: each wait is a small value that is
+//! notified of its pieces.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ pub(crate) struct Bringer {
     pub(crate) packed: Option<Arc<Index>>,
 }
 
-/// Somebody who waits for some chunks.
+/// A wait for some chunks.
 struct Wait {
     way: Arc<Bringer>,
     state: Mutex<State>,
@@ -38,7 +39,7 @@ struct Wait {
 struct State {
     left: usize,
     then: Option<Then>,
-    /// When something last came, or the wait began.
+    /// Time of the last received data, or of the start of the wait.
     last: Instant,
     /// The chunks held for this wait.
     held: Vec<Digest>,
@@ -47,14 +48,14 @@ struct State {
     rebuilds: Vec<AbortHandle>,
 }
 
-/// A piece that was asked for.
+/// A requested piece.
 struct Ticket {
     chunk: u32,
     digest: Digest,
     number: u64,
 }
 
-/// Keeps a wait; dropping it ends it, and lets go of what came.
+/// Holds a wait; dropping it ends the wait and releases the received data.
 struct Kept(Arc<Wait>);
 
 impl Coming for Kept {}
@@ -84,7 +85,7 @@ impl Drop for Wait {
     }
 }
 
-/// Where a piece is when somebody begins to wait for it.
+/// Location of a piece when the wait begins.
 enum Place {
     Held,
     Near,
@@ -118,7 +119,7 @@ impl Bringer {
         if asked {
             self.fetcher.inner.wake.notify_one();
         }
-        // The one that kept it from ending while it began.
+        // The guard that kept it from ending while it began.
         wait.one_less();
         if let Some(timeout) = self.fetcher.timeout().filter(|_| asked) {
             let watched = give_up_after(Arc::downgrade(&wait), timeout);
@@ -145,7 +146,7 @@ impl Bringer {
         }
     }
 
-    /// Finds the piece, and holds what is in memory.
+    /// Finds the piece, and holds it if it is in memory.
     fn place(&self, piece: &Piece, held: &mut Vec<Digest>) -> Place {
         if self.landings.join(&piece.digest) {
             held.push(piece.digest);
@@ -174,11 +175,11 @@ impl Wait {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to wait for one chunk; whether it was asked for.
+    /// Begins to wait for one chunk; returns true if it was requested.
     fn begin(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) -> bool {
         let inner = &self.way.fetcher.inner;
         let (refused, place) = {
-            // Under the queue's lock: what arrives meanwhile is either here or on its way.
+            // Under the queue's lock: data that arrives meanwhile is either local or pending.
             let mut queue = inner.queue();
             let mut held = Vec::new();
             let mut refused = None;
@@ -325,7 +326,7 @@ impl Bringer {
     }
 }
 
-/// Ends a wait for which nothing came for as long as `timeout`.
+/// Ends a wait without data for `timeout`.
 async fn give_up_after(wait: Weak<Wait>, timeout: Duration) {
     loop {
         let Some(until) = wait.upgrade().and_then(|wait| {

@@ -64,12 +64,12 @@ impl Cutter {
         self.position..self.end
     }
 
-    /// True once every byte asked for has come.
+    /// True once every requested byte has arrived.
     pub(crate) fn is_done(&self) -> bool {
         self.position >= self.end
     }
 
-    /// Takes the next bytes of the body; returns the pieces they complete.
+    /// Takes the next bytes of the body; returns the completed pieces.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Taken> {
         let start = self.position;
         let end = start.saturating_add(bytes.len() as u64);

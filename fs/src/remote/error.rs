@@ -11,24 +11,24 @@ pub enum FetchError {
     /// The connection failed.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
-    /// The connection broke, or what came was no HTTP.
+    /// The connection broke, or the answer was not HTTP.
     #[error("the connection broke: {0}")]
     Broken(#[source] hyper::Error),
-    /// Nothing came for too long.
+    /// No data for too long.
     #[error("no answer within {:.1} s ({what})", waited.as_secs_f32())]
     Timeout {
         /// The awaited part.
         what: &'static str,
-        /// For how long.
+        /// The duration.
         waited: Duration,
     },
-    /// Bytes came, but too few.
+    /// Too few bytes arrived.
     #[error("the answer came at less than {floor} bytes/s")]
     TooSlow {
         /// The least accepted rate.
         floor: u64,
     },
-    /// The server answered with an error of its own.
+    /// The server answered with an error status.
     #[error("the server answered {status}")]
     Status {
         /// The HTTP status.
@@ -46,7 +46,7 @@ pub enum FetchError {
         /// Most redirects of one request.
         max: usize,
     },
-    /// The answer is not what was asked for.
+    /// The answer does not match the request.
     #[error("a wrong answer: {0}")]
     Wrong(&'static str),
     /// The bytes do not have the digest they must have.
@@ -58,19 +58,19 @@ pub enum FetchError {
     /// The time given by `--timeout` is over.
     #[error("no server gave it within {:.0} s", .0.as_secs_f32())]
     GaveUp(Duration),
-    /// The mount is being taken down.
+    /// The mount is ending.
     #[error("the mount is going away")]
     Closed,
 }
 
-/// Whom a failure speaks against.
+/// The party that caused a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// The server or the way to it: nothing else will work there now either.
+    /// The server or the path to it: other requests would fail there as well.
     Server,
     /// This object on that server: others may be fine.
     Object,
-    /// Nobody: the mount itself stops.
+    /// None: the mount itself stops.
     Nobody,
 }
 
@@ -92,7 +92,7 @@ impl FetchError {
         }
     }
 
-    /// True if the server says that it does not have the object.
+    /// True if the server reports that it does not have the object.
     pub fn is_missing(&self) -> bool {
         matches!(
             self,

@@ -19,7 +19,7 @@ use super::range;
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// Maximum time without data for requests without a waiting reader.
 pub(crate) const STALL_PATIENT: Duration = Duration::from_secs(20);
-/// Slowest accepted answer: slower ones are given up and asked again (what came is kept).
+/// Minimum rate of an answer: slower ones are aborted and repeated (received data is kept).
 pub(crate) const RATE_FLOOR: u64 = 1024;
 /// The rate is looked at over windows of this length.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(5);
 const H2_STREAM_WINDOW: u32 = 2 << 20;
 const H2_CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Bytes taken from the socket at once: little enough to come from memory that was used before.
+/// Bytes read from the socket at once: few enough to reuse memory.
 const READ_LEN_MAX: usize = 96 << 10;
 
 pub(crate) type H1 = http1::SendRequest<Full<Bytes>>;
@@ -187,7 +187,7 @@ impl Answer {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    /// Length of the body, if the server said it.
+    /// Length of the body, if the server sent it.
     pub(crate) fn len(&self) -> Option<u64> {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
@@ -224,7 +224,8 @@ impl Answer {
                 _ => Ok(()),
             };
         }
-        // 200: the server knows no ranges. Usable if the object begins with what we want.
+        // 200: the server does not support ranges. Usable if the object begins with the requested
+        // range.
         match (range.start, self.len()) {
             (0, None) => Ok(()),
             (0, Some(len)) if len >= range.end => Ok(()),
@@ -272,7 +273,7 @@ impl Answer {
         self.window = (Instant::now(), 0);
     }
 
-    /// The whole body, if it is no longer than `len_max`.
+    /// The whole body, if it is at most `len_max` bytes long.
     pub(crate) async fn collect(&mut self, len_max: usize) -> Result<Vec<u8>, FetchError> {
         let mut whole = Vec::new();
         while let Some(bytes) = self.next().await? {

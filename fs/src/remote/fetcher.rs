@@ -22,32 +22,32 @@ use super::status::{Counters, Patience, Say};
 const WORKERS: usize = 8;
 /// Threads of the runtime.
 const THREADS: usize = 2;
-/// After this long without an answer, say that we wait.
+/// Time without an answer after which the wait is reported.
 const SAY_AFTER: u64 = 5;
 /// Initial maximum time without data; failing servers get more with each attempt.
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 /// The most a server is given.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
-/// Told of every verified piece, to keep it (caches, backup).
+/// Called with every verified piece, for caches and backup.
 pub trait Keep: Send + Sync {
     /// `bytes` are `piece`, verified.
     fn keep(&self, piece: &Piece, bytes: &Bytes);
 
-    /// `piece`, if it is kept in memory. Asked under the queue's lock: what arrived after a reader had
-    /// looked for it is not asked for again.
+    /// Returns `piece`, if it is cached in memory. Called under the queue's lock: data that arrived
+    /// after a reader's lookup is not requested again.
     fn at_hand(&self, piece: &Piece) -> Option<Bytes>;
 }
 
 /// Options of a [`Fetcher`].
 pub struct FetcherOptions {
-    /// Give up after this long; `None` waits for ever.
+    /// Time after which waits fail; `None` waits forever.
     pub timeout: Option<Duration>,
-    /// Where to say that the mount waits, besides the log.
+    /// Where waits are reported, besides the log.
     pub console: Option<std::fs::File>,
-    /// Bytes per second for what nobody waits for.
+    /// Bytes per second for prefetch.
     pub prefetch_rate: Option<u64>,
-    /// Requests for what nobody waits for that may run at once.
+    /// Maximum number of concurrent prefetch requests.
     pub prefetch_count_max: usize,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     pub(crate) mirrors: Mirrors,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wake: Notify,
-    /// Woken when demand ends, for prefetch that stands back.
+    /// Notified when demand ends, for prefetch that yields.
     pub(crate) quiet: Notify,
     pub(crate) limiter: Limiter,
     pub(crate) keep: Arc<dyn Keep>,
@@ -73,9 +73,9 @@ pub(crate) struct Inner {
     closing: Notify,
     /// The root is open: from now on no name is looked up.
     pub(crate) opened: AtomicBool,
-    /// Milliseconds since the start at which somebody last waited.
+    /// Milliseconds since the start at which a reader last waited.
     pub(crate) last_demand: AtomicU64,
-    /// Since when somebody waits for more than a piece: the records, an index.
+    /// Start of the wait for records or an index, if any.
     waits: Mutex<Vec<Instant>>,
     started: Instant,
     queue: Mutex<Queue>,
@@ -86,7 +86,7 @@ impl Inner {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For how long the longest waiter has waited.
+    /// Duration of the longest wait.
     fn waiting(&self) -> Option<Duration> {
         let longest = self.queue().longest_wait();
         let others = self.waits().iter().min().copied();
@@ -99,13 +99,13 @@ impl Inner {
         self.last_demand.store(now, Ordering::Relaxed);
     }
 
-    /// For how long nobody has waited for the network.
+    /// Time without a waiting reader.
     pub(crate) fn quiet_for(&self) -> Duration {
         let last = Duration::from_millis(self.last_demand.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(last)
     }
 
-    /// Somebody waits for more than a piece until the value is dropped.
+    /// Counts as a waiting reader until the value is dropped.
     pub(crate) fn wait_begins(&self) -> Wait<'_> {
         let since = Instant::now();
         self.waits().push(since);
@@ -143,7 +143,7 @@ impl Inner {
     }
 }
 
-/// A wait that is said when it lasts.
+/// A wait that is reported if it is long.
 pub(crate) struct Wait<'a> {
     inner: &'a Inner,
     since: Instant,
@@ -219,7 +219,7 @@ impl Fetcher {
         self.timeout
     }
 
-    /// Asks for `piece` when nothing else is to be done. False if it is on its way already.
+    /// Requests `piece` when there is no other work. False if it is already pending.
     pub fn suggest(&self, piece: &Piece) -> bool {
         let new = self.inner.queue().suggest(piece);
         if new {
@@ -233,7 +233,7 @@ impl Fetcher {
         self.inner.queue().suggested()
     }
 
-    /// For how long nobody has waited for the network.
+    /// Time without a waiting reader.
     pub fn quiet_for(&self) -> Duration {
         if self.inner.queue().longest_wait().is_some() {
             return Duration::ZERO;
@@ -250,7 +250,7 @@ impl Fetcher {
         self.run(get_whole(&self.inner, ask, len_max))?
     }
 
-    /// Runs `future` on the runtime, from a thread that is not one of its own; until the fetcher closes.
+    /// Runs `future` on the runtime, from a thread outside it; until the fetcher closes.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, FetchError> {
         let runtime = self.runtime.as_ref().ok_or(FetchError::Closed)?;
         runtime.block_on(async {
@@ -276,7 +276,7 @@ impl Fetcher {
         self.inner.waiting()
     }
 
-    /// Ends all waits with an error, so that the mount can be taken down while no server answers.
+    /// Ends all waits with an error, so that the mount can end while no server answers.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Relaxed);
         let news = self.inner.queue().close();
@@ -296,7 +296,7 @@ impl Drop for Fetcher {
     }
 }
 
-/// Gets `piece`, for as long as it takes.
+/// Fetches `piece`, without a time limit.
 pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
     /// Forgets the wait when it is given up.
     struct Left<'a>(&'a Inner, Digest, u64);
@@ -323,7 +323,7 @@ pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
     outcome
 }
 
-/// Sends something to the first server that takes it.
+/// Sends data to the first server that accepts it.
 pub(crate) async fn post(inner: &Inner, ask: &Ask) -> Result<(), FetchError> {
     let mut last = FetchError::Wrong("no server to send it to");
     for index in 0..inner.mirrors.len() {
@@ -354,7 +354,7 @@ pub(crate) async fn get_whole(
     let mut avoid = 0;
     let mut last = FetchError::Wrong("no server to ask");
     while !inner.mirrors.exhausted(avoid) {
-        // A resting server is asked as well, after the others: this is a question, not a stream of work.
+        // A paused server is used as well, after the others: this is a single request.
         let (index, server) = match inner.mirrors.choose(avoid, Instant::now()) {
             Choice::Ask(index, server) => (index, server),
             Choice::Wait(_) => {

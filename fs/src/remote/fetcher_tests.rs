@@ -37,7 +37,7 @@ fn piece(path: &str, number: u64) -> Piece {
     }
 }
 
-/// A server of ranges: `/slow` comes byte by byte and takes 20 s, anything else at once.
+/// A server of ranges: `/slow` sends byte by byte and takes 20 s, other paths answer at once.
 fn answer(mut peer: TcpStream) {
     let mut head = Vec::new();
     while let Ok(1..) = peer.read({
@@ -91,7 +91,7 @@ fn a_reader_is_served_while_prefetch_is_on_its_way() {
     let fetcher = Fetcher::start(mirrors, counters, Arc::new(Forget), options).unwrap();
     assert!(fetcher.suggest(&piece("/slow", 0)));
     std::thread::sleep(Duration::from_millis(100));
-    // One reader, one piece after the other: nobody else wakes a worker.
+    // One reader, one piece after the other: no other thread wakes a worker.
     for number in 1..100 {
         let began = Instant::now();
         let wanted = piece("/fast", number);

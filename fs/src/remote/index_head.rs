@@ -11,17 +11,17 @@ use super::fetcher::Inner;
 use super::server::Server;
 use super::status::Counters;
 
-/// Rounds over all servers after which an index that none of them has is believed not to exist.
+/// Rounds over all servers after which a missing index is reported as missing.
 const ROUNDS_MAX: u32 = 5;
 
-/// Up to this length there is room for all of it from the start, bytes.
+/// Indexes up to this length get their memory at the start, bytes.
 const LEN_AT_ONCE: usize = 8 << 20;
 
-/// Fetches the first `head_len` bytes of the index named `digest`, for as long as it takes. What a broken
-/// answer brought is continued, on the same server: what one server sent is judged as one.
+/// Fetches the first `head_len` bytes of the index named `digest`, without a time limit. A broken
+/// answer is resumed on the same server, so that one server's data is verified as a whole.
 ///
 /// # Errors
-/// When no server has it.
+/// No server has it.
 pub(crate) async fn index_head(
     inner: &Inner,
     digest: &Digest,
@@ -67,7 +67,7 @@ pub(crate) async fn index_head(
     }
 }
 
-/// Adds to `bytes` what `ask` brings, up to `head_len`.
+/// Appends the answer to `ask` to `bytes`, up to `head_len`.
 async fn more(
     inner: &Inner,
     server: &Server,

@@ -1,4 +1,5 @@
-//! Records kept beside the chunk cache: what was seen, and enough to mount without a server.
+//! Records stored beside the chunk cache: the newest seen revision, and the records for a mount
+//! without a server.
 
 use layerfmt::{Digest, Layer};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::cache::dir::Dir;
 
 /// Version of this layout.
 const ROOT: &str = "records-1";
-/// Largest kept index head.
+/// Maximum length of a stored index head.
 const INDEX_LEN_MAX: usize = 512 << 20;
 
 /// The newest numbers seen, as stored.
@@ -48,7 +49,7 @@ impl Kept {
         })
     }
 
-    /// Remembers what was seen, and the records for a start without a server.
+    /// Stores the newest seen revision, and the records for a start without a server.
     pub(crate) fn save(&self, bundle: &Bundle, seen: HighWater) {
         let result = bundle
             .render()
@@ -83,7 +84,7 @@ impl Kept {
         Bundle::parse(&bytes).ok()
     }
 
-    /// The head of an index file, if it is kept and has its digest.
+    /// The head of an index file, if it is stored and has its digest.
     pub(crate) fn index(&self, reference: &IndexRef) -> Option<Layer> {
         let bytes = self
             .dir
@@ -93,7 +94,7 @@ impl Kept {
         (layer.digest() == reference.digest).then_some(layer)
     }
 
-    /// Keeps the head of an index file, in place of older ones.
+    /// Stores the head of an index file, replacing older ones.
     pub(crate) fn save_index(&self, digest: &Digest, bytes: &[u8]) {
         let path = self.index_path(digest);
         if let Err(error) = self.dir.write(&path, bytes) {

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use layerfmt::Digest;
 
-/// Bytes held at most. What comes beyond them is left to the caches, and is asked for again if these drop it.
+/// Maximum number of held bytes. Further data is left to the caches, and is requested again if
+/// these evict it.
 const HELD_LEN_MAX: u64 = 32 << 20;
-/// For so long a piece that nobody gave in time is refused at once: after a failed read-ahead the kernel asks again, for
-/// the same reader.
+/// Time for which an unavailable piece is refused at once: after a failed read-ahead the kernel
+/// asks again, for the same reader.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
 /// The bytes of one chunk.
@@ -27,7 +28,7 @@ pub(crate) enum Landed {
 /// The reason why a local copy, or a chunk of the boot pack, is not used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Suspicion {
-    /// The copy said to be near cannot be read.
+    /// The local copy cannot be read.
     Lost,
     /// Its bytes do not decode: made from the layers.
     Broken,
@@ -91,7 +92,7 @@ impl Landings {
         held.map(|held| held.users += 1).is_some()
     }
 
-    /// Holds the chunk for one user more, if there is room; whether it does.
+    /// Holds the chunk for one more user, if there is room; returns true if it does.
     pub(crate) fn hold(&self, digest: &Digest, landed: Landed) -> bool {
         self.change(|state| {
             if state.suspicions.get(digest) == Some(&Suspicion::Lost) {
@@ -112,7 +113,7 @@ impl Landings {
         })
     }
 
-    /// One user of each of `digests` has gone.
+    /// Releases one user of each of `digests`.
     pub(crate) fn release(&self, digests: &[Digest]) {
         if digests.is_empty() {
             return;
@@ -145,7 +146,7 @@ impl Landings {
         self.change(|state| state.suspicions.insert(*digest, suspicion));
     }
 
-    /// Nobody gave these pieces in time.
+    /// These pieces did not arrive in time.
     pub(crate) fn refuse(&self, digests: impl Iterator<Item = Digest>) {
         let now = Instant::now();
         self.change(|state| {

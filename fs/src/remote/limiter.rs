@@ -1,4 +1,4 @@
-//! A token bucket for what nobody waits for.
+//! A token bucket for prefetch.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub(crate) struct Limiter {
 const BURST: Duration = Duration::from_millis(250);
 
 impl Limiter {
-    /// `None` limits nothing.
+    /// `None` means no limit.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         Limiter {
             rate: rate.filter(|rate| *rate > 0),
@@ -33,7 +33,7 @@ impl Limiter {
         paid.saturating_duration_since(now)
     }
 
-    /// Waits until `len` bytes taken are within the rate.
+    /// Waits until `len` bytes are within the rate.
     pub(crate) async fn pay(&self, len: u64) {
         let owed = self.owed(len, Instant::now());
         if !owed.is_zero() {

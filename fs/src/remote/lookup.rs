@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::fetcher::Inner;
 
-/// A resolver that does not answer for this long is asked again.
+/// Time after which a silent resolver is queried again.
 const WAIT: Duration = Duration::from_secs(15);
 /// Time for which the opened root waits for the names of further mirrors.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub(crate) async fn run(inner: Arc<Inner>, index: usize) {
     }
 }
 
-/// Looks up what has no address yet, once more and not for long.
+/// Resolves names without an address, once more and with a short limit.
 pub(crate) async fn last(inner: &Inner) {
     for index in 0..inner.mirrors.len() {
         let Some(server) = inner.mirrors.get(index) else {

@@ -12,7 +12,7 @@ use super::status::{Counters, MirrorStatus};
 
 /// Longest time that a `Retry-After` is obeyed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// A server that failed is asked after the others for this long, even when its rest is over.
+/// Time for which a failed server is used only after the others, even when its pause is over.
 const DOUBT: Duration = Duration::from_secs(60);
 /// Servers of one mount.
 pub(crate) const MIRRORS_MAX: usize = 32;
@@ -74,8 +74,9 @@ impl Mirrors {
         self.all.get(index).map(|mirror| &mirror.server)
     }
 
-    /// The healthiest server that is not in the bit set `avoid`, or when to look again.
-    /// Who never sent wrong bytes goes first, then who has not failed lately, then as they were named.
+    /// The best server that is not in the bit set `avoid`, or the time of the next check. Servers
+    /// that never sent wrong bytes come first, then those without recent failures, then in the
+    /// given order.
     pub(crate) fn choose(&self, avoid: u64, now: Instant) -> Choice {
         let mut best: Option<((u32, bool), usize)> = None;
         let mut soonest: Option<Instant> = None;
@@ -127,7 +128,7 @@ impl Mirrors {
         backoff::wait(failures, self.jitter.next())
     }
 
-    /// Notes a failure, logs it, and rests the server if the server is to blame.
+    /// Records a failure, logs it, and pauses the server if it is the cause.
     pub(crate) fn failed(&self, index: usize, what: &str, error: &FetchError) {
         Counters::add(&self.counters.retries, 1);
         let Some(mirror) = self.all.get(index) else {

@@ -1,4 +1,4 @@
-//! The immutable files on the servers, and the pieces of them that are asked for.
+//! The immutable files on the servers, and the requested pieces of them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use layerfmt::Digest;
 pub struct Object {
     /// Its path below the server's prefix.
     pub path: String,
-    /// Where ranges of it can be asked for together, on a bakery.
+    /// The path for batch requests, on a bakery.
     pub batch_path: String,
     /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
     pub optional: bool,
@@ -35,10 +35,10 @@ impl Object {
     }
 }
 
-/// The stored bytes of one chunk: where they lie and what they must be.
+/// The stored bytes of one chunk: their position and digest.
 #[derive(Debug, Clone)]
 pub struct Piece {
-    /// The file they lie in.
+    /// The file that contains them.
     pub object: Arc<Object>,
     /// Their place in it.
     pub offset: u64,

@@ -8,18 +8,18 @@ use wire::trust::AllowedSigners;
 use super::address::{Address, AddressError, ServerName};
 use crate::prefetch::Policy;
 
-/// Stored chunks kept in memory unless said otherwise: an eighth of the machine's memory, at most this.
+/// Default memory cache of stored chunks: an eighth of the machine's memory, at most this.
 const MEMORY_LEN_MAX: u64 = 256 << 20;
-/// Size of the disk cache unless said otherwise.
+/// Default size of the disk cache.
 const DISK_LEN_DEFAULT: u64 = 4 << 30;
 /// Default time for servers to answer before a start from local storage.
 const OFFLINE_WAIT_DEFAULT: Duration = Duration::from_secs(8);
-/// Where the initrd keeps whom to believe.
+/// The initramfs's file of trusted keys.
 pub const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
-/// Where a bakery on the same machine keeps the keys that its clients trust.
+/// The file of client keys of a bakery on the same machine.
 const KEYS_OF_BAKERY: &str = "/var/lib/layerfs/store.keys/allowed_signers";
 
-/// Everything a remote root can be told.
+/// All options of a remote root.
 #[derive(Debug, Clone)]
 pub struct RemoteOptions {
     /// The address to mount.
@@ -30,19 +30,19 @@ pub struct RemoteOptions {
     pub keys: PathBuf,
     /// Revisions below this are refused.
     pub min_revision: u64,
-    /// Stored chunks kept in memory, bytes.
+    /// Size of the memory cache of stored chunks, bytes.
     pub memory_len: u64,
-    /// Where stored chunks are kept on disk, and how much of them.
+    /// Directory and size of the disk cache.
     pub cache: Option<(PathBuf, u64)>,
-    /// Where the chain is kept complete.
+    /// Directory of the backup.
     pub backup: Option<PathBuf>,
-    /// Reads fail after this long without a server; `None`: they wait for ever.
+    /// Time without a server after which reads fail; `None`: they wait forever.
     pub timeout: Option<Duration>,
     /// Time to wait for a server if a local copy can be mounted.
     pub offline_wait: Duration,
     /// The amount of prefetching.
     pub prefetch: Policy,
-    /// Bytes per second for what nobody waits for.
+    /// Bytes per second for prefetch.
     pub prefetch_rate: Option<u64>,
     /// True if the boot is recorded.
     pub trace: bool,
@@ -100,10 +100,10 @@ impl RemoteOptions {
         })
     }
 
-    /// Takes the mount options that are meant for the network side.
+    /// Extracts the mount options for the network side.
     ///
     /// # Errors
-    /// The first wrong one.
+    /// The first invalid one.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), RemoteOptionError> {
         let wrong = |wants| RemoteOptionError::Value {
             name: name.to_owned(),
@@ -164,10 +164,10 @@ impl RemoteOptions {
         Ok(())
     }
 
-    /// Reads the keys that may sign.
+    /// Reads the trusted keys.
     ///
     /// # Errors
-    /// When there are none: nothing could be believed.
+    /// There are none: nothing could be verified.
     pub fn anchors(&self) -> Result<AllowedSigners, String> {
         let path = self.keys.display();
         let text = std::fs::read_to_string(&self.keys).map_err(|error| {

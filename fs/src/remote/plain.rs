@@ -20,7 +20,7 @@ pub(crate) struct Plain {
     loaded: OnceCell<(Arc<Index>, Vec<Arc<Object>>)>,
 }
 
-/// Where some bytes of a pack's chunk come from.
+/// The source of some bytes of a pack's chunk.
 struct Part {
     /// Chunk of the plain index.
     chunk: u32,
@@ -63,8 +63,8 @@ impl Plain {
         self.loaded.get_or_try_init(load).await
     }
 
-    /// The decoded bytes of chunk `id` of `packed`. Both indexes have the same rows, so what a file
-    /// has at some offset in one it has there in the other.
+    /// The decoded bytes of chunk `id` of `packed`. Both indexes have the same rows, so a file has
+    /// the same bytes at the same offset in both.
     pub(crate) async fn rebuild(
         &self,
         inner: &Inner,
@@ -108,7 +108,7 @@ impl Plain {
     }
 }
 
-/// Where the bytes of chunk `id` of `packed` are in `plain`, by chunk.
+/// The places of the bytes of chunk `id` of `packed` in `plain`, by chunk.
 fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<Part> {
     let mut parts = Vec::new();
     for ino in 0..packed.inode_count() {

@@ -17,7 +17,7 @@ pub(crate) use self::job::{News, Next, Outcome, Priority, Taken, Tell, Work};
 use super::error::FetchError;
 use super::object::{Object, Piece};
 
-/// Failures after which a chunk nobody waits for is dropped.
+/// Number of failures after which a prefetched chunk is dropped.
 const PREFETCH_FAILURES_MAX: u32 = 3;
 /// Maximum distance of a chunk ahead of the boot pack's stream for which readers still wait.
 const STREAM_AHEAD_MAX: u64 = 2 << 20;
@@ -43,8 +43,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A reader wants `piece` now and is told through `tell`. The answer names the wait, for [`Queue::forget`]; a closed
-    /// queue gives `tell` back.
+    /// Requests `piece` for a reader, notified through `tell`. The result identifies the wait, for
+    /// [`Queue::forget`]; a closed queue returns `tell`.
     pub(crate) fn want(&mut self, piece: &Piece, tell: Tell) -> Result<u64, Tell> {
         self.tickets += 1;
         let ticket = self.tickets;
@@ -83,7 +83,7 @@ impl Queue {
         }
     }
 
-    /// `piece` is worth having; nobody waits for it yet. False if it is already on its way.
+    /// Requests `piece` for prefetch. False if it is already pending.
     pub(crate) fn suggest(&mut self, piece: &Piece) -> bool {
         if self.closed || self.jobs.contains_key(&piece.digest) {
             return false;
@@ -115,8 +115,8 @@ impl Queue {
         );
     }
 
-    /// The next request to make. `batches`: the server to be asked takes batch requests.
-    /// `prefetch_max`: requests for prefetch that may run at once.
+    /// The next request to make. `batches`: the server accepts batch requests. `prefetch_max`:
+    /// maximum number of concurrent prefetch requests.
     pub(crate) fn take(&mut self, now: Instant, batches: bool, prefetch_max: usize) -> Next {
         let mut soonest = None;
         if let Some(work) = self.take_from(Priority::Demand, now, batches, &mut soonest) {
@@ -161,7 +161,8 @@ impl Queue {
                 *soonest = Some(soonest.map_or(later, |earlier| earlier.min(later)));
                 continue;
             }
-            // A piece some server lied about goes alone: its next answer must be judged alone.
+            // A piece that some server sent wrong is requested alone, so that its next answer is
+            // judged alone.
             let (object, avoid, alone) = first.get_or_insert_with(|| {
                 (Arc::clone(&job.piece.object), job.avoid, job.failures > 0)
             });
@@ -235,8 +236,8 @@ impl Queue {
         news
     }
 
-    /// The piece did not come. `partial` is kept for the next attempt, which happens after `wait`,
-    /// if anybody still wants it; servers in `avoid` are not asked again.
+    /// The piece did not arrive. `partial` is kept for the next attempt, which happens after
+    /// `wait`, if it is still needed; servers in `avoid` are not used again.
     pub(crate) fn retry(&mut self, taken: Taken, avoid: u64, wait: Duration, progressed: bool) {
         let digest = taken.piece.digest;
         let Some(job) = self.jobs.get_mut(&digest) else {
@@ -269,12 +270,12 @@ impl Queue {
         self.jobs.get(digest).map_or(0, |job| job.failures)
     }
 
-    /// Nobody can have the piece: those who wait are told so.
+    /// The piece is unavailable: its waiting readers are notified.
     pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) -> News {
         self.end(digest, &Err(Arc::clone(error)))
     }
 
-    /// A waiter has gone. A piece that nobody waits for any more is not asked for again.
+    /// A waiting reader has left. A piece without waiting readers is not requested again.
     pub(crate) fn forget(&mut self, digest: &Digest, ticket: u64) {
         let Some(job) = self.jobs.get_mut(digest) else {
             return;
@@ -295,7 +296,7 @@ impl Queue {
         });
     }
 
-    /// The stream has brought `piece`: whoever wants it from now on must not wait for the stream again.
+    /// The stream has delivered `piece`: later readers must not wait for the stream.
     pub(crate) fn streamed(&mut self, piece: &Piece, bytes: &Bytes) -> News {
         if let Some(stream) = &mut self.stream {
             stream.position = stream.position.max(piece.end());
@@ -303,7 +304,7 @@ impl Queue {
         self.finish(&piece.digest, bytes)
     }
 
-    /// The stream is over or broken: whoever waited for it is served by requests of their own.
+    /// The stream is over or broken: its waiting readers get their own requests.
     pub(crate) fn stream_over(&mut self) {
         self.stream = None;
         for (digest, job) in &mut self.jobs {
@@ -323,7 +324,7 @@ impl Queue {
         })
     }
 
-    /// True if prefetch must stand back: a demand request is queued or running.
+    /// True if prefetch must yield: a demand request is queued or running.
     pub(crate) fn demand_pending(&self) -> bool {
         self.demand_running > 0 || !self.demand.is_empty()
     }
@@ -344,7 +345,7 @@ impl Queue {
         waiters.map(|waiter| waiter.since).min()
     }
 
-    /// Ends everything: all waiters are told, nothing is accepted any more.
+    /// Ends everything: all waiting readers are notified, and further requests are refused.
     pub(crate) fn close(&mut self) -> News {
         self.closed = true;
         let closed = Err(Arc::new(FetchError::Closed));

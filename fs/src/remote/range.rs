@@ -1,12 +1,12 @@
-//! Byte ranges: the header that asks, the header that answers, and neighbours asked for together.
+//! Byte ranges: request headers, answer headers, and merging of neighbors.
 
 use std::ops::Range;
 
-/// Unwanted bytes worth fetching to save a request: at 20 Mbit/s and 20 ms a round trip carries 50 KB,
-/// and a neighbour is often wanted next.
+/// Unneeded bytes worth fetching to save a request: at 20 Mbit/s and 20 ms a round trip carries 50
+/// KB, and a neighbor is often needed next.
 pub(crate) const GAP_MAX: u64 = 16 << 10;
 
-/// Longest merged range: what one demand may have to wait behind.
+/// Maximum length of a merged range: the maximum wait of another demand.
 pub(crate) const MERGED_LEN_MAX: u64 = 2 << 20;
 
 /// `Range` header value for `range`.

@@ -1,4 +1,4 @@
-//! From a server to a manifest that may be believed: bundle, or static files, then the signatures.
+//! From a server to a verified manifest: bundle, or static files, then the signatures.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +14,13 @@ use super::exchange::Ask;
 use super::fetcher::Fetcher;
 use super::mirrors::Choice;
 
-/// Keyset versions, or revisions newer than the hint, that a static server is asked for.
+/// Maximum number of keyset versions, or of revisions above the hint, to request from a static
+/// server.
 const STEPS_MAX: u64 = 1000;
 /// Longest hint: a decimal number and a newline.
 const HINT_LEN_MAX: usize = 32;
 
-/// A bundle and what it says.
+/// A bundle and its verified contents.
 #[derive(Debug, Clone)]
 pub struct Records {
     /// The received records.
@@ -31,10 +32,10 @@ pub struct Records {
 /// The reason why no server gave usable records.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
-    /// No server could be asked.
+    /// No server could be reached.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// Servers answered, but not with what may be believed.
+    /// Servers answered, but not with valid records.
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
@@ -91,11 +92,11 @@ pub(crate) fn now() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-/// Asks until some server gives records that may be believed. Servers that cannot be reached are asked
-/// again until `until` (for ever if `None`); one that answers wrongly is asked once.
+/// Queries servers until one returns valid records. Unreachable servers are queried again until
+/// `until` (forever if `None`); one with an invalid answer is queried once.
 ///
 /// # Errors
-/// [`RecordsError::Trust`] when every server that answered answered wrongly.
+/// [`RecordsError::Trust`]: every answer was invalid.
 pub(crate) fn fetch(
     fetcher: &Fetcher,
     terms: &Terms<'_>,

@@ -1,6 +1,5 @@
-//! Redirects: followed within one server, a few times. Another server may be one whose name nobody can look
-//! up any more once the root has switched, and mirrors are named by who mounts. What arrives is verified
-//! like everything else.
+//! Redirects: followed within one server, a few times. The name of another server may be impossible
+//! to resolve after switch_root, and the user names mirrors explicitly. Data is verified as usual.
 
 use hyper::{Method, header};
 
@@ -47,7 +46,7 @@ pub(crate) fn refused(to: &str) -> FetchError {
     }
 }
 
-/// The path on `server` that `to`, found at `from`, means; nothing if it is not there.
+/// The path on `server` of target `to`, found at `from`; `None` if it is elsewhere.
 fn path_within(server: &ServerName, from: &str, to: &str) -> Option<String> {
     let plain = |byte: u8| byte > b' ' && byte < 0x7f && byte != b'#' && byte != b'\\';
     if to.is_empty() || to.len() > PATH_LEN_MAX || !to.bytes().all(plain) {

@@ -29,7 +29,7 @@ use crate::cache::memory::MemoryCache;
 use crate::prefetch::{Policy, background, pack};
 use crate::trace::TraceRecorder;
 
-/// Requests for what nobody waits for that may run at once.
+/// Maximum number of concurrent prefetch requests.
 const PREFETCH_COUNT_MAX: usize = 2;
 
 /// A system of a server, ready to be mounted.
@@ -84,10 +84,10 @@ pub enum RemoteError {
     },
 }
 
-/// Opens what `options` name. Everything that is looked up by name is looked up here.
+/// Opens the system of `options`. All names are resolved here.
 ///
 /// # Errors
-/// When no revision can be had that may be believed.
+/// No valid revision is available.
 pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
     Opening::new(options)?.open()
 }
@@ -154,7 +154,7 @@ impl<'a> Opening<'a> {
         let revision = records.verified.head.revision;
         self.not_too_old(revision)?;
         let pieces = self.start_pack(&manifest, offline);
-        // The connection for what readers want opens while the index comes.
+        // The connection for readers opens while the index arrives.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, fetched) = self
             .index(&manifest)
@@ -219,7 +219,7 @@ impl<'a> Opening<'a> {
         })
     }
 
-    /// A head older than the operator allows is refused, unless that revision was asked for.
+    /// A head older than the operator allows is refused, unless that revision was requested.
     fn not_too_old(&self, revision: u64) -> Result<(), RemoteError> {
         let min = self.options.min_revision;
         if revision >= min || self.options.address.revision.is_some() {
@@ -232,7 +232,7 @@ impl<'a> Opening<'a> {
         })
     }
 
-    /// Keeps what the next start may need beside the cache.
+    /// Stores the data for the next start beside the cache.
     fn keep(&self, records: &Records, fetched: Option<&Layer>) {
         let Some(kept) = &self.kept else { return };
         kept.save(&records.bundle, records.verified.high_water);
@@ -251,7 +251,7 @@ impl<'a> Opening<'a> {
             .and_then(|backup| backup.newest(address));
         let kept = kept.or_else(|| {
             let bundle = self.kept.as_ref().and_then(Kept::bundle)?;
-            // Only the newest revision is kept beside the cache.
+            // Only the newest revision is stored beside the cache.
             let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
             address
                 .revision
@@ -305,7 +305,7 @@ impl<'a> Opening<'a> {
     fn high_water(&self, kept: Option<&wire::trust::Bundle>) -> HighWater {
         let seen = self.kept.as_ref().map(Kept::high_water).unwrap_or_default();
         if self.options.address.revision.is_some() {
-            // A fixed revision may be an old one: that is what it is for.
+            // A fixed revision may be an old one.
             return HighWater {
                 revision: 0,
                 ..seen
@@ -341,7 +341,7 @@ impl<'a> Opening<'a> {
         Ok((Arc::clone(layer.index()), Some(layer)))
     }
 
-    /// Asks for the boot pack while the index comes.
+    /// Requests the boot pack while the index arrives.
     fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
         let reference = manifest.pack.as_ref()?;
         let object = Arc::new(Object::pack(&reference.digest));
@@ -363,7 +363,7 @@ impl<'a> Opening<'a> {
             eager: self.near.disk.as_ref().is_none_or(DiskCache::is_empty),
             state: Arc::clone(&say),
         };
-        // Readers that come before the stream's first byte wait for it instead of asking themselves.
+        // Readers before the stream's first byte wait for it instead of sending requests.
         self.fetcher
             .inner
             .queue()
@@ -373,7 +373,7 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The pack's stream, waiting to be told what it brings.
+/// The pack's stream, before its contents are known.
 struct StartedPack {
     tell: watch::Sender<Option<Vec<Piece>>>,
     state: Arc<Word>,
@@ -422,7 +422,7 @@ fn start_background(
     if !wanted || offline {
         return;
     }
-    // What would drive out what boot needs is not fetched.
+    // Data that would evict the pages of a boot is not fetched.
     let len_max = match &options.cache {
         Some((_, len)) if source.near.disk.is_some() => *len,
         _ => options.memory_len,

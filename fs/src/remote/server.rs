@@ -1,4 +1,4 @@
-//! One server: its addresses, its connections, what it can do.
+//! One server: its addresses, connections and features.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use super::exchange::{Answer, Ask, H1, H2, connect, speak_h1, speak_h2};
 use super::redirect;
 use super::status::Counters;
 
-/// Idle connections kept to one server.
+/// Maximum number of idle connections to one server.
 const IDLE_MAX: usize = 8;
 
 /// A server and the connections to it. Addresses are looked up once, before the root is open.
@@ -50,7 +50,7 @@ impl Server {
         }
     }
 
-    /// Where it is; empty until its name was looked up.
+    /// Its addresses; empty until its name was resolved.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         self.addresses.get().map_or(&[], Vec::as_slice)
     }
@@ -106,7 +106,7 @@ impl Server {
         self.ask_h1(ask).await
     }
 
-    /// Sends `ask` on an HTTP/1.1 connection, so that a long answer has one of its own.
+    /// Sends `ask` on an HTTP/1.1 connection, so that a long answer has its own.
     pub(crate) async fn ask_h1(&self, ask: &Ask) -> Result<Answer, FetchError> {
         let answer = self.send_h1(ask).await?;
         let Some(mut next) = redirect::next(&self.name, ask, &answer)? else {
@@ -133,7 +133,7 @@ impl Server {
             && !kept.is_closed()
         {
             match self.ask_on(kept, ask).await {
-                // The server closed the idle connection meanwhile: a fresh one will tell.
+                // The server closed the idle connection meanwhile: a new one is tried.
                 Err(FetchError::Broken(_)) => {}
                 other => return other,
             }
@@ -208,7 +208,7 @@ impl Server {
         Ok(())
     }
 
-    /// Drops the connections: what was open to a server that failed is not to be trusted.
+    /// Closes the connections: those of a failed server are not reused.
     pub(crate) async fn hang_up(&self) {
         self.idle
             .lock()

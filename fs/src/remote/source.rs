@@ -1,4 +1,4 @@
-//! Chunks of a remote root: from memory, disk, backup or a server, whoever has them first.
+//! Chunks of a remote root: from memory, disk, backup or a server, in this order.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ use crate::fetch::{Answer, BOOT_REPORT, ChunkSource, Coming, Here, PUSH_TRACE, S
 use crate::prefetch::hot::hot_files;
 use crate::trace::TraceRecorder;
 
-/// Where chunks are kept on this machine.
+/// The local caches of chunks.
 #[derive(Debug)]
 pub(crate) struct Near {
     pub(crate) memory: MemoryCache,
@@ -48,7 +48,7 @@ impl Near {
         Some(bytes)
     }
 
-    /// True if `piece` is believed to be near, without reading it.
+    /// True if `piece` is local according to the lists, without reading it.
     pub(crate) fn knows(&self, piece: &Piece) -> bool {
         self.memory.knows(&piece.digest)
             || self
@@ -100,16 +100,16 @@ struct HotList {
 /// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
 const ANSWER_PART_LEN: usize = 60_000;
 
-/// The boot being recorded, and where to send it.
+/// The boot being recorded, and the destination of its trace.
 #[derive(Debug)]
 pub(crate) struct Boot {
     pub(crate) recorder: Arc<TraceRecorder>,
-    /// Where servers take it.
+    /// The path on the servers.
     pub(crate) path: String,
 }
 
 impl Boot {
-    /// Ends the recording; what is to be sent, and what to say once it was.
+    /// Ends the recording; returns the data to send and the message afterwards.
     fn end(&self) -> (Ask, String) {
         self.recorder.stop();
         let trace = self.recorder.trace();
@@ -262,7 +262,7 @@ impl RemoteSource {
         }
     }
 
-    /// Ends all waits: the mount is going away.
+    /// Ends all waits: the mount is ending.
     pub fn close(&self) {
         self.fetcher.close();
     }
@@ -374,7 +374,7 @@ impl RemoteSource {
         bytes.chunks(ANSWER_PART_LEN).nth(part).map(<[u8]>::to_vec)
     }
 
-    /// Sends something to the first server that takes it; `then` is told whether one did.
+    /// Sends data to the first server that accepts it; `then` is called with the result.
     fn send(
         &self,
         ask: Ask,
@@ -398,7 +398,7 @@ impl RemoteSource {
         }
     }
 
-    /// A boot report of this very revision, as it goes to the server.
+    /// A boot report of this revision, encoded for the server.
     fn report_to_send(&self, what: &str, value: &[u8]) -> Result<Ask, String> {
         if what != BOOT_REPORT {
             return Err(format!("{what} is none"));

@@ -21,9 +21,9 @@ pub struct Counters {
     pub demanded: AtomicU64,
     /// Chunks fetched ahead of need.
     pub prefetched: AtomicU64,
-    /// Chunks that came with the boot pack's stream.
+    /// Number of chunks from the boot pack's stream.
     pub pack_chunks: AtomicU64,
-    /// Chunks of the boot pack rebuilt from the layers because the pack could not be had.
+    /// Number of chunks of the boot pack rebuilt from the layers because the pack was unavailable.
     pub rebuilt: AtomicU64,
     /// Chunks found in the cache.
     pub cache_hits: AtomicU64,
@@ -85,7 +85,7 @@ pub struct RemoteStatus {
     pub demanded: u64,
     /// Chunks fetched ahead.
     pub prefetched: u64,
-    /// Chunks that came with the boot pack.
+    /// Number of chunks from the boot pack.
     pub pack_chunks: u64,
     /// Pack chunks rebuilt from the layers.
     pub rebuilt: u64,
@@ -140,7 +140,7 @@ impl Word {
     }
 }
 
-/// Since when somebody waits, to say it once and to say when it is over.
+/// Start of the current wait, to report it once and to report its end.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     said: Option<Instant>,
@@ -155,7 +155,7 @@ pub(crate) enum Say {
 }
 
 impl Patience {
-    /// Told every second how long the longest waiter has waited (`None`: nobody waits).
+    /// Called every second with the duration of the longest wait (`None`: no wait).
     pub(crate) fn look(&mut self, waited: Option<std::time::Duration>, say_after: u64) -> Say {
         match (waited, self.said) {
             (Some(waited), None) if waited.as_secs() >= say_after => {

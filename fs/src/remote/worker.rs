@@ -1,4 +1,4 @@
-//! A worker: takes work from the queue, asks a server, cuts the answer, verifies, delivers.
+//! A worker: takes work from the queue, sends requests, cuts the answers, verifies, delivers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::queue::{News, Next, Priority, Taken, Work};
 use super::server::Server;
 use super::status::Counters;
 
-/// Takes and does work until the fetcher closes.
+/// Processes work until the fetcher closes.
 pub(crate) async fn work(inner: Arc<Inner>) {
     while let Some(work) = next_work(&inner).await {
         // Others may find more to do.
@@ -28,8 +28,9 @@ pub(crate) async fn work(inner: Arc<Inner>) {
 
 /// The next work, as soon as there is any; `None` when the fetcher closes.
 ///
-/// A worker listens in here only. One that went on listening while it works would be told of new work in
-/// the place of an idle one, and prefetch, which stands back for readers, would stand back for ever.
+/// A worker waits for notifications only here. If it did while working, it could receive a
+/// notification in place of an idle one, and prefetch, which yields to readers, would then yield
+/// forever.
 async fn next_work(inner: &Inner) -> Option<Work> {
     loop {
         let woken = inner.wake.notified();
@@ -41,7 +42,7 @@ async fn next_work(inner: &Inner) -> Option<Work> {
         let batches = match inner.mirrors.choose(0, Instant::now()) {
             Choice::Ask(_, server) => server.batches(),
             Choice::Wait(until) => {
-                // Every server rests: the queue keeps, and can gather, what is wanted meanwhile.
+                // Every server is paused: the queue collects requests meanwhile.
                 tokio::select! {
                     () = tokio::time::sleep_until(until.into()) => {}
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -105,7 +106,7 @@ async fn run(inner: &Inner, work: Work) {
             let what = left
                 .first()
                 .map_or("a chunk", |(taken, _)| taken.piece.object.path.as_str());
-            // Bytes came before it broke: the server works, the way to it is bad.
+            // Bytes arrived before it broke: the server works, the path to it is bad.
             let progressed = delivered > 0 || left.iter().any(|(_, progressed)| *progressed);
             if progressed && error.blame() == Blame::Server {
                 inner.mirrors.succeeded(index);
@@ -123,7 +124,7 @@ async fn run(inner: &Inner, work: Work) {
     hand_back(inner, left, avoid, liar, priority, error);
 }
 
-/// For a server that takes no batches: the first piece alone, the others go back.
+/// For a server without batches: the first piece alone, the others return to the queue.
 fn only_first(inner: &Inner, mut work: Work) -> Work {
     let mut queue = inner.queue();
     for taken in work.pieces.drain(1.min(work.pieces.len())..) {
@@ -135,7 +136,8 @@ fn only_first(inner: &Inner, mut work: Work) -> Work {
     work
 }
 
-/// Puts what did not come back into the queue; `liar` will not be asked for it again until all have lied.
+/// Returns missing pieces to the queue; `liar` is not used for them again until all servers have
+/// sent wrong data.
 fn hand_back(
     inner: &Inner,
     left: Vec<(Taken, bool)>,
@@ -173,12 +175,12 @@ struct Exchange<'a> {
     index: usize,
     work_priority: Priority,
     delivered: usize,
-    /// The server takes no batch requests.
+    /// The server accepts no batch requests.
     refused: bool,
 }
 
 impl Exchange<'_> {
-    /// Returns what did not come (with whether anything of it did) and why.
+    /// Returns the missing pieces (with a flag for partial data) and the reason.
     async fn run(&mut self, work: Work, failures: u32) -> (Vec<(Taken, bool)>, Option<FetchError>) {
         let batch = work.pieces.len() > 1 && !work.side_by_side;
         let before: Vec<(Digest, usize)> = work
@@ -297,8 +299,8 @@ impl Exchange<'_> {
     }
 }
 
-/// Prefetch reads nothing more while a reader waits for something else: what the server goes on sending
-/// stays in the socket's buffer and then on the server.
+/// Prefetch reads no more while a reader waits for other data: further bytes stay in the socket's
+/// buffer and on the server.
 pub(crate) async fn stand_back(
     inner: &Inner,
     answer: &mut Answer,
@@ -314,7 +316,7 @@ pub(crate) async fn stand_back(
             break;
         }
         paused = true;
-        // The time-out only bounds the wait for a wake-up that came before we listened.
+        // The timeout only bounds the wait for a notification that came before this wait.
         let _ = tokio::time::timeout(Duration::from_millis(50), quiet).await;
     }
     if paused {

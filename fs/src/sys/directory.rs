@@ -18,30 +18,30 @@ const ENTRY_LEN: usize = 64;
 pub struct RawEntry {
     /// Name of the entry.
     pub name: Box<[u8]>,
-    /// The type as the directory tells it; may be `Unknown`.
+    /// The type from the directory; may be `Unknown`.
     pub kind: FileType,
     /// Its inode number.
     pub number: u64,
 }
 
-/// A user lists the directory `fd`: its time of access changes as its mount says.
+/// A user lists the directory `fd`: its access time changes according to its mount.
 pub fn accessed(fd: BorrowedFd<'_>) {
-    // Reading an entry is what tells the file system; at the end there is none, which is as good.
+    // Reading an entry updates the time; so does reading at the end.
     let mut buffer = [MaybeUninit::<u8>::uninit(); ENTRY_LEN];
     let _ = RawDir::new(fd, &mut buffer).next();
 }
 
-/// All names of the directory `fd` but `.` and `..`, in the file system's order.
+/// All names of the directory `fd` except `.` and `..`, in the file system's order.
 ///
 /// # Errors
-/// Whatever getdents64 says.
+/// The error of getdents64.
 pub fn list(fd: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
-    // A descriptor of its own: the position of `fd` is shared by all its users.
+    // A separate descriptor: all users of `fd` share its position.
     let open = |flags| {
         let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(fd, c".", flags, Mode::empty())
     };
-    // Our own reading is nobody's access. It may be another user's directory, and we no root.
+    // Our own reads are not accesses. It may be another user's directory, while we are not root.
     let own = match open(OFlags::NOATIME) {
         Err(Errno::PERM) => open(OFlags::empty()),
         opened => opened,

@@ -1,4 +1,5 @@
-//! The generation of an object: what tells it from an earlier one that had the same inode number.
+//! The generation of an object, which distinguishes it from an earlier one with the same inode
+//! number.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -18,10 +19,10 @@ struct Handle {
     bytes: [u8; HANDLE_LEN_MAX],
 }
 
-/// Of two objects of one file system that have had the same inode number, the generations differ.
+/// Two objects of one file system with the same inode number have different generations.
 ///
 /// # Errors
-/// EOPNOTSUPP where the file system has no handles, or as name_to_handle_at(2).
+/// EOPNOTSUPP if the file system has no handles, or the error of name_to_handle_at(2).
 pub fn generation(at: &At<'_>) -> Result<u32> {
     let (dir, name, flags): (RawFd, &[u8], _) = match at {
         At::Name(dir, name) => (dir.as_raw_fd(), name, 0),
@@ -35,7 +36,7 @@ pub fn generation(at: &At<'_>) -> Result<u32> {
         bytes: [0; HANDLE_LEN_MAX],
     };
     let mut mount = 0;
-    // SAFETY: the name ends with NUL, and the handle has the room that its first field tells.
+    // SAFETY: the name ends with NUL, and the handle has the space given by its first field.
     let done = unsafe {
         libc::name_to_handle_at(
             dir,
@@ -60,7 +61,7 @@ pub fn first_unused() -> u32 {
     u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)
 }
 
-/// A handle has the inode number and 32 bits of a generation: where only these differ, so does this.
+/// A handle has the inode number and a 32-bit generation: if only these differ, so does this value.
 fn fold(handle: &[u8]) -> u32 {
     handle.chunks(4).fold(0, |sum, chunk| {
         let mut word = [0; 4];

@@ -1,4 +1,4 @@
-//! Creating an object as somebody else: the file system user and group of this thread.
+//! Creates objects as another user: the file system user and group of this thread.
 //!
 //! The upper's own file system then applies its rules (set-group-ID directories, default ACLs)
 //! exactly as if the caller had written there, and an object is never visible with a wrong owner.
@@ -50,8 +50,8 @@ pub fn own() -> (u32, u32) {
     })
 }
 
-/// Act for `uid`, `gid` until the result is dropped. Where that is not possible `owns` is false
-/// and the caller changes the owner of what it made.
+/// Acts for `uid`, `gid` until the result is dropped. If that is impossible, `owns` is false and
+/// the caller changes the owner of new objects.
 pub fn assume(uid: u32, gid: u32) -> Assumed {
     let (own_uid, own_gid) = own();
     if (uid, gid) == (own_uid, own_gid) {
@@ -77,11 +77,11 @@ pub fn assume(uid: u32, gid: u32) -> Assumed {
     }
 }
 
-/// Do `work` without the right to leave set-user-ID and set-group-ID on a file that is written
-/// (CAP_FSETID). What the kernel opens meanwhile stays without it.
+/// Runs `work` without the right to keep set-user-ID and set-group-ID on a written file
+/// (CAP_FSETID). Files that the kernel opens meanwhile stay without it.
 ///
 /// # Errors
-/// EPERM if this thread may not give up a right.
+/// EPERM if this thread may not drop a capability.
 pub fn without_fsetid<T>(work: impl FnOnce() -> T) -> std::io::Result<T> {
     let before = rustix::thread::capabilities(None)?;
     let mut reduced = before;

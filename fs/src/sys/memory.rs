@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Bytes lent to the machine: while memory is plenty they stay; when it is short the kernel drops pages of
-/// them instead of something else, and they read as zeros. Not locked, also in a process that locks
-/// everything. Whoever reads them must be able to tell whether they are still what they were.
+/// Bytes lent to the kernel: while memory is plentiful they stay; when it is short the kernel drops
+/// their pages first, and they read as zeros. Not locked, even in a process that locks everything.
+/// The reader must be able to detect lost pages.
 #[derive(Debug)]
 pub struct Lent {
     start: NonNull<u8>,
@@ -39,7 +39,7 @@ impl Lent {
             start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
             len: bytes.len(),
         };
-        // SAFETY: the mapping has this length, and nobody else knows it yet.
+        // SAFETY: the mapping has this length, and no other code has a reference to it yet.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), lent.start.as_ptr(), lent.len);
             rustix::mm::munlock(start, lent.len)?;
@@ -51,8 +51,8 @@ impl Lent {
     /// Copies the current bytes.
     pub fn copy(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len);
-        // SAFETY: the mapping has this length and lives as long as `self`; a page that the kernel takes
-        // meanwhile reads as zeros, which are bytes too.
+        // SAFETY: the mapping has this length and lives as long as `self`; a page that the kernel
+        // reclaims meanwhile reads as zeros, which are valid bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(self.start.as_ptr(), bytes.as_mut_ptr(), self.len);
             bytes.set_len(self.len);
@@ -78,7 +78,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nothing borrows from it.
+        // SAFETY: the mapping belongs to this value, and nothing borrows from it.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

@@ -18,7 +18,8 @@ struct MountAttributes {
     userns_fd: u64,
 }
 
-/// The mount on which `path` is, from there on, once more. It goes when the descriptor and all that was opened below it are closed.
+/// A private clone of the mount of `path`, from that directory on. It ends when the descriptor and
+/// all descriptors opened below it are closed.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.2.
@@ -27,17 +28,17 @@ pub fn another(path: &Path) -> Result<OwnedFd> {
     rustix::mount::open_tree(CWD, path, flags)
 }
 
-/// The number of the mount on which `path` is.
+/// The number of the mount of `path`.
 ///
 /// # Errors
-/// ENOENT; ENOSYS where the kernel does not tell (before 5.8).
+/// ENOENT; ENOSYS on kernels that do not report it (before 5.8).
 pub fn number_of(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
     let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
     told.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
 }
 
-/// The rules for times of access among `flags`; `None`: they say nothing of them.
+/// The flags for access times among `flags`; `None`: there are none.
 fn rules(flags: MountFlags) -> Option<MountAttributes> {
     let mut set = MountAttrFlags::empty();
     let mut clear = MountAttrFlags::empty();
@@ -68,8 +69,8 @@ fn rules(flags: MountFlags) -> Option<MountAttributes> {
     })
 }
 
-/// Have `mount`, one of our own, keep times of access as `flags` say (noatime, relatime, strictatime, nodiratime). Flags that say
-/// nothing of them change nothing.
+/// Sets the access-time rules of `mount`, one of our own, from `flags` (noatime, relatime,
+/// strictatime, nodiratime). Without such flags nothing changes.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.12.

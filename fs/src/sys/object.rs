@@ -1,5 +1,5 @@
 //! One object of the upper, addressed without ever resolving a path: a name in an open directory,
-//! or an open descriptor of its own (an object whose last name is gone).
+//! or its own open descriptor (an object without a name).
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,11 +19,12 @@ const OWNER: u32 = 0o700;
 /// True if `/proc/self/fd` is the working directory; see [`enter_descriptor_directory`].
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Make `/proc/self/fd` the working directory, so that no later call resolves a path from `/`: the first
-/// program of a root may take the `/proc` of the initramfs away, which is the one that this process sees.
+/// Makes `/proc/self/fd` the working directory, so that no later call resolves a path from `/`: the
+/// first program of a root may unmount the `/proc` of the initramfs, which is the one that this
+/// process sees.
 ///
 /// # Errors
-/// ENOENT without /proc: attributes of device nodes and symbolic links then cannot be reached.
+/// ENOENT without /proc: attributes of device nodes and symbolic links are then unreachable.
 pub fn enter_descriptor_directory() -> Result<()> {
     rustix::process::chdir(c"/proc/self/fd")?;
     ENTERED.store(true, Ordering::Release);
@@ -55,7 +56,7 @@ fn descriptor_path(fd: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Where an object of the upper is.
+/// The address of an object of the upper.
 #[derive(Debug, Clone)]
 pub enum At<'a> {
     /// `name` in the open directory.
@@ -70,7 +71,7 @@ impl At<'_> {
     /// The object's attributes.
     ///
     /// # Errors
-    /// ENOENT if the name is gone.
+    /// ENOENT if the name was removed.
     pub fn stat(&self) -> Result<Stat> {
         match (self.stat_as_it_is(), self) {
             (Err(Errno::ACCESS), At::Name(dir, _)) if identity::own().0 != 0 => {
@@ -88,11 +89,11 @@ impl At<'_> {
         }
     }
 
-    /// Do `work`. Where the permissions of an object of an ordinary user forbid to that user what root may do, the
-    /// owner has all of them for as long as it takes (who looks just then sees it).
+    /// Runs `work`. If the permissions of an ordinary user's object deny that user an operation
+    /// that root may do, the owner temporarily gets all permissions (visible to others meanwhile).
     ///
     /// # Errors
-    /// What `work` says.
+    /// The error of `work`.
     pub fn as_owner<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
             Err(Errno::ACCESS) if identity::own().0 != 0 => {}
@@ -120,10 +121,10 @@ impl At<'_> {
         done.and_then(|done| back.map(|()| done))
     }
 
-    /// Open the object itself, never what a symbolic link points to.
+    /// Opens the object itself, never the target of a symbolic link.
     ///
     /// # Errors
-    /// As open(2).
+    /// The errors of open(2).
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         self.as_owner(|| self.open_as_it_is(flags))
     }

@@ -10,17 +10,17 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
-/// Go on in another mount namespace, a file as `/proc/PID/ns/mnt`. Only while there is one thread.
+/// Enters another mount namespace, a file like `/proc/PID/ns/mnt`. Only while there is one thread.
 ///
 /// # Errors
-/// ENOENT, EINVAL if the file is something else, EPERM.
+/// ENOENT, EINVAL if it is another kind of file, EPERM.
 pub fn enter_mount_namespace(path: &Path) -> Result<(), Errno> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mount = Some(LinkNameSpaceType::Mount);
     rustix::thread::move_into_link_name_space(file.as_fd(), mount)
 }
 
-/// Raise the limit of open descriptors as far as allowed; returns what we have now.
+/// Raises the limit of open descriptors as far as allowed; returns the current limit.
 pub fn raise_descriptor_limit(wanted: u64) -> u64 {
     let have = rustix::process::getrlimit(Resource::Nofile);
     let ceiling = have.maximum.unwrap_or(u64::MAX);
@@ -50,9 +50,9 @@ pub fn descriptor_limit() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Have the kernel make the table of open descriptors long enough for `count` at once. While there is one thread that
-/// costs nothing; with more, each time the table grows the opening call waits for every processor (7 to 17 ms).
-/// Failing costs only that.
+/// Makes the kernel's table of open descriptors long enough for `count` at once. With one thread
+/// that is free; with more, each growth of the table blocks the opening call until all processors
+/// have passed (7 to 17 ms). Failure has no other effect.
 pub fn reserve_descriptors(count: u64) {
     let Ok(last) = i32::try_from(count.saturating_sub(1)) else {
         return;
@@ -65,9 +65,10 @@ pub fn reserve_descriptors(count: u64) {
     }
 }
 
-/// The supplementary groups of another process; none if it is gone or there is no /proc.
+/// The supplementary groups of another process; none if it has ended or there is no /proc.
 pub fn groups_of(pid: u32) -> Vec<u32> {
-    // From the descriptor directory, where a daemon works: `/` may be its own mount.
+    // Relative to the descriptor directory, the working directory of a daemon: `/` may be its own
+    // mount.
     status_numbers(&status_of(pid), "Groups:")
 }
 
@@ -92,7 +93,7 @@ fn status_numbers(status: &str, name: &str) -> Vec<u32> {
 /// `PR_SET_IO_FLUSHER` of <linux/prctl.h>.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
-/// Tell memory reclaim that this process writes data out: it must not wait for itself.
+/// Declares to memory reclaim that this process writes data out: it must not wait for itself.
 ///
 /// # Errors
 /// EINVAL on kernels before 5.6, EPERM without CAP_SYS_RESOURCE.
@@ -133,7 +134,7 @@ const OWN_PAGES_LEN: libc::c_int = 32 << 10;
 /// before threads start.
 pub fn keep_heap_small() {
     HEAP_START.store(heap_end(), Ordering::Relaxed);
-    // SAFETY: integer arguments only; what the kernel or glibc does not have fails without effect.
+    // SAFETY: integer arguments only; unsupported requests fail without effect.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_LEN);
@@ -141,24 +142,25 @@ pub fn keep_heap_small() {
     }
 }
 
-/// Where the heap ended when [`keep_heap_small`] was called; nearly all of it comes after that. 0: it was not.
+/// End of the heap when [`keep_heap_small`] was called; nearly all of it follows. 0: it was not
+/// called.
 static HEAP_START: AtomicUsize = AtomicUsize::new(0);
 
 fn heap_end() -> usize {
-    // SAFETY: asks, and moves nothing.
+    // SAFETY: a query that moves nothing.
     unsafe { libc::sbrk(0) as usize }
 }
 
-/// Gives back to the kernel what the allocator holds and nobody uses. Of a locked heap
-/// ([`keep_heap_small`], [`lock_memory`]) too: it is unlocked for that long.
+/// Returns unused memory of the allocator to the kernel, also of a locked heap
+/// ([`keep_heap_small`], [`lock_memory`]), which is temporarily unlocked.
 pub fn return_memory() {
     let start = HEAP_START
         .load(Ordering::Relaxed)
         .next_multiple_of(PAGE_LEN);
     let heap = (start as *mut libc::c_void, heap_end().saturating_sub(start));
     let is_locked = LOCKED.load(Ordering::Relaxed) && start > 0 && heap.1 > 0;
-    // SAFETY: locks change nothing in memory, and the allocator takes its own; what it maps meanwhile is locked
-    // as everything to come is.
+    // SAFETY: locks change no memory, and the allocator holds its own lock; new mappings are
+    // locked like all future ones.
     unsafe {
         let unlocked = is_locked && libc::munlock(heap.0, heap.1) == 0;
         libc::malloc_trim(0);
@@ -192,7 +194,7 @@ pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> 
         (quiet, libc::STDOUT_FILENO),
         (errors, libc::STDERR_FILENO),
     ] {
-        // SAFETY: both are descriptors; what `to` was is closed, and nobody owns it as an object.
+        // SAFETY: both are descriptors; the old file of `to` is closed, and no object owns it.
         if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
             return Err(last_error());
         }
@@ -229,11 +231,10 @@ pub fn answer_first() -> Result<(), Errno> {
     rustix::process::setpriority_process(None, NICE)
 }
 
-/// Go on until there is something to wait for, whoever wants the processor: for a thread that computes
-/// little and wakes many.
+/// Requests real-time priority: for a thread that computes little and wakes many.
 ///
 /// # Errors
-/// EPERM without CAP_SYS_NICE, or where the control group has no share of real time.
+/// EPERM without CAP_SYS_NICE, or if the control group has no real-time share.
 pub fn run_to_the_wait() -> Result<(), Errno> {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter lives through the call.

@@ -19,7 +19,7 @@ fn ending_set() -> libc::sigset_t {
 /// Hold back the ending signals in this thread and all it starts later.
 pub fn hold() {
     let set = ending_set();
-    // SAFETY: `set` is initialised; the old mask is not asked for.
+    // SAFETY: `set` is initialised; the old mask is not requested.
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
     }

@@ -11,11 +11,11 @@ const KILLED: u64 = 1 << 8;
 /// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on.
+    /// It is running.
     Lives,
     /// It ends as soon as the kernel lets it.
     Dies,
-    /// There is no such task.
+    /// The task does not exist.
     Gone,
 }
 

@@ -1,5 +1,6 @@
-//! The index that overlayfs keeps in the work directory with `index=on`: one link to every changed file that has
-//! several names in the lower. We know no index, so an upper that needs one is refused.
+//! The index that overlayfs maintains in the work directory with `index=on`: one link to every
+//! changed file with several names in the lower. layerfs does not maintain it, so an upper that
+//! needs one is refused.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
 
-/// Where overlayfs keeps how many names a file has.
+/// The attribute in which overlayfs stores the number of names.
 const LINK_COUNTS: [&[u8]; 2] = [b"trusted.overlay.nlink", b"user.overlay.nlink"];
 
 /// Number of files of the index in work directory `base` with names that the upper does not have.

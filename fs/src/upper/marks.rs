@@ -8,18 +8,18 @@ use rustix::fs::XattrFlags;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
-/// Bytes of the stack's digest kept in an origin.
+/// Bytes of the stack's digest stored in an origin.
 const ORIGIN_DIGEST_LEN: usize = 16;
 /// Version of the origin's form.
 const ORIGIN_VERSION: u8 = 1;
 
-/// The attribute names in use: `trusted.` where the kernel lets us, `user.` otherwise (overlayfs
-/// then wants `-o userxattr`).
+/// The attribute names in use: `trusted.` if the kernel allows it, else `user.` (overlayfs then
+/// needs `-o userxattr`).
 #[derive(Debug, Clone)]
 pub struct Marks {
     /// A directory hides all lower names: `y`.
     pub opaque: Vec<u8>,
-    /// Where in the lower this object's names (directory) or data (metacopy) are.
+    /// The lower object with this object's names (directory) or data (metacopy).
     pub redirect: Vec<u8>,
     /// The data is still in the lower.
     pub metacopy: Vec<u8>,
@@ -29,7 +29,7 @@ pub struct Marks {
     pub origin: Vec<u8>,
     /// Ours: the device number of a node that a whiteout would be mistaken for.
     pub device: Vec<u8>,
-    /// Ours: what a file shall have when its data is copied, as long as it is not.
+    /// Ours: attributes to restore, during a copy of the data.
     pub copying: Vec<u8>,
     /// Ours: the change time to show instead of the upper's.
     pub change_time: Vec<u8>,
@@ -52,9 +52,9 @@ pub struct Marked {
     pub origin: Option<u32>,
     /// See [`Marks::device`].
     pub device: Option<(u32, u32)>,
-    /// See [`Marks::copying`]; as it stands there.
+    /// The raw value of [`Marks::copying`].
     pub copying: Option<Vec<u8>>,
-    /// See [`Marks::change_time`]; as it stands there.
+    /// The raw value of [`Marks::change_time`].
     pub change_time: Option<Vec<u8>>,
 }
 
@@ -75,10 +75,10 @@ impl Marks {
         }
     }
 
-    /// Find out which attributes the file system of `directory` lets us keep.
+    /// Determines the attributes that the file system of `directory` can store.
     ///
     /// # Errors
-    /// What it lacks, and what it said.
+    /// The missing feature and the error.
     pub fn probe(directory: &OwnedFd) -> std::result::Result<Marks, (&'static str, Errno)> {
         let directory = match directory.try_clone() {
             Ok(fd) => At::Open(Arc::new(fd)),
@@ -105,10 +105,10 @@ impl Marks {
         self.overlay.starts_with(b"user.")
     }
 
-    /// Read the marks of an object.
+    /// Reads the marks of an object.
     ///
     /// # Errors
-    /// What the file system says other than "no such attribute".
+    /// An error of the file system other than "no such attribute".
     pub fn read(&self, at: &At<'_>, stack: &StackDigest) -> Result<Marked> {
         let mut marked = Marked::default();
         let names = match at.xattr_names() {

@@ -1,5 +1,6 @@
-//! The upper and its work directory, opened on a mount of our own where the kernel lets us: times of access are then kept as the
-//! options of the layerfs mount say, whatever those of the file system's own mount are.
+//! The upper and its work directory, opened on a private clone of their mount if the kernel allows
+//! it: access times then follow the options of the layerfs mount instead of those of the file
+//! system's own mount.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl OwnMount {
         Some(OwnMount { mount, upper, work })
     }
 
-    /// The directories, and what keeps their times of access.
+    /// The directories, and the state of their access times.
     pub(super) fn split(self, given: [OwnedFd; 2]) -> (OwnedFd, OwnedFd, AccessTimes) {
         let times = AccessTimes {
             mount: self.mount,
@@ -60,7 +61,7 @@ impl OwnMount {
 }
 
 impl AccessTimes {
-    /// Keep them as `flags` say.
+    /// Applies `flags` to them.
     pub(super) fn keep(&self, flags: MountFlags) -> Result<()> {
         mounts::keep_access_times(&self.mount, flags)
     }

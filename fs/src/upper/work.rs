@@ -1,5 +1,5 @@
-//! The work directory: where objects of the upper are made before they appear, under names nobody
-//! sees. Whatever is found here when a mount begins is left over from a crash and is removed.
+//! The work directory: objects of the upper are created here under hidden names before they appear.
+//! Leftovers at the start of a mount come from a crash and are removed.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,9 +21,9 @@ const LINKS_PREFIX: &[u8] = b"links.";
 /// An open, locked work directory.
 #[derive(Debug)]
 pub struct Work {
-    /// `workdir/work`: overlayfs keeps its own leftovers there as well.
+    /// `workdir/work`: overlayfs stores its own leftovers there as well.
     staging: Arc<OwnedFd>,
-    /// Holds the lock as long as it is open.
+    /// Holds the lock while it is open.
     _lock: OwnedFd,
     next: AtomicU64,
     /// Staged files whose names were not all given when the last daemon died, by lower row.
@@ -31,7 +31,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Lock `base`, waiting up to `wait` for another mount to let go of it, and clean it.
+    /// Locks `base`, waiting up to `wait` for another mount to release it, and empties it.
     ///
     /// # Errors
     /// [`UpperError::Busy`] with the holder's process number.
@@ -128,7 +128,7 @@ impl Work {
         rustix::fs::unlinkat(&self.staging, name, AtFlags::empty())
     }
 
-    /// Remove a staged object of any kind; a directory with all that is in it.
+    /// Removes a staged object of any kind; a directory with its contents.
     ///
     /// # Errors
     /// The first failure; the rest is removed when the next mount begins.
@@ -156,7 +156,7 @@ impl Work {
     }
 }
 
-/// Take the lock or say who has it.
+/// Takes the lock or returns its holder.
 fn acquire(lock: &OwnedFd, path: &Path, wait: Duration) -> std::result::Result<(), UpperError> {
     let deadline = Instant::now() + wait;
     loop {
@@ -207,7 +207,7 @@ fn remove_tree(dir: &OwnedFd, name: &[u8], depth: u32) -> Result<()> {
         return Err(Errno::NAMETOOLONG);
     };
     if crate::sys::identity::own().0 != 0 {
-        // An ordinary user may have taken their own rights to it.
+        // An ordinary user may have removed their own permissions on it.
         let _ = rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty());
     }
     let inner = rustix::fs::openat(

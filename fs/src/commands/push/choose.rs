@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 use super::{Push, preview, shown};
 use crate::push::{Address, ChangeKind, Found, Plan, Selection, survey_upper};
 
-/// Asks of each change that the server would take.
+/// Asks for each change that the server would accept.
 ///
 /// # Errors
-/// The server cannot be asked, the upper not be read, or nothing was chosen.
+/// The server cannot be reached, the upper not be read, or nothing was chosen.
 pub(super) fn ask(push: &Push<'_>, to: &Address, plan: &Plan) -> anyhow::Result<Selection> {
     let (survey, _) = preview::ask(push, to)?;
     let kinds: HashMap<String, ChangeKind> = survey

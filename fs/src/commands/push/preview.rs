@@ -1,4 +1,4 @@
-//! `push --dry-run`: what the server would take.
+//! `push --dry-run`: the changes that the server would accept.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::push::{
     survey_upper, write_upper,
 };
 
-/// Everything a dry run knows.
+/// The result of a dry run.
 struct Preview {
     /// The base of the comparison; `None` if only the marks in the upper were used.
     compared_with: Option<String>,
@@ -56,10 +56,10 @@ pub(super) fn run(push: &Push<'_>) -> anyhow::Result<ExitCode> {
     show(push, &preview)
 }
 
-/// Asks the server what the upload would change.
+/// Asks the server for the changes that the upload would make.
 ///
 /// # Errors
-/// It cannot be asked, or the upper not be read.
+/// It cannot be reached, or the upper not be read.
 pub(super) fn ask(push: &Push<'_>, to: &Address) -> anyhow::Result<(Survey, Plan)> {
     let mut session = push.open(Verb::Survey, to)?;
     let mut plan = push.plan(session.excludes())?;

@@ -64,7 +64,7 @@ fn warnings(ending: &Ending) -> impl Iterator<Item = &str> {
     listed.filter_map(|warning| warning.as_str())
 }
 
-/// Says what somebody should look at, also with `--quiet`.
+/// Prints findings for the user to inspect, also with `--quiet`.
 pub(super) fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "warning: {text}");
 }

@@ -4,9 +4,9 @@ use layerfmt::Digest;
 
 use super::super::range;
 
-/// Most chunks asked for in one batch request.
+/// Maximum number of chunks in one batch request.
 pub(super) const BATCH_COUNT_MAX: usize = 64;
-/// Most bytes asked for in one batch request.
+/// Maximum number of bytes in one batch request.
 const BATCH_LEN_MAX: u64 = 2 << 20;
 
 /// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
@@ -15,7 +15,7 @@ pub(super) fn group(
     mut chosen: Vec<(std::ops::Range<u64>, Digest)>,
     batches: bool,
 ) -> (Vec<Digest>, bool) {
-    // The piece that was wanted first decides; the others join it if they can.
+    // The piece requested first decides; the others join it if they can.
     let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
         return (Vec::new(), true);
     };

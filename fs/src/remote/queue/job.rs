@@ -1,4 +1,4 @@
-//! A wanted piece on its way: who waits, what came, who has it.
+//! A pending piece: its waiting readers, received data, and worker.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,7 +29,7 @@ pub(super) enum State {
     Streaming,
 }
 
-/// Called once with how a piece ended. Not under the queue's lock.
+/// Called once with the result of a piece, outside the queue's lock.
 pub(crate) type Tell = Box<dyn FnOnce(Outcome) + Send>;
 
 pub(super) struct Waiter {
@@ -79,7 +79,7 @@ pub(super) struct Job {
     pub(super) hurry: Arc<AtomicBool>,
 }
 
-/// A piece as a worker gets it: with what earlier attempts have brought.
+/// A piece for a worker, with the data from earlier attempts.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) piece: Piece,
@@ -93,7 +93,7 @@ impl Taken {
     }
 }
 
-/// Pieces of one object to be asked for in one request.
+/// Pieces of one object for one request.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) object: Arc<Object>,
@@ -103,7 +103,7 @@ pub(crate) struct Work {
     pub(crate) avoid: u64,
     /// Set when a reader starts to wait for prefetched work: from then on it is not paused.
     pub(crate) hurry: Arc<AtomicBool>,
-    /// True if the pieces lie side by side, so that a plain range brings them all.
+    /// True if the pieces are adjacent, so that a plain range covers all of them.
     pub(crate) side_by_side: bool,
 }
 
@@ -111,8 +111,8 @@ pub(crate) struct Work {
 #[derive(Debug)]
 pub(crate) enum Next {
     Work(Work),
-    /// Nothing before this instant.
+    /// No work before this time.
     Sleep(Instant),
-    /// Nothing until something is wanted.
+    /// No work until a request arrives.
     Idle,
 }
