@@ -33,15 +33,15 @@ pub enum AuthorizeError {
     /// A private key, by mistake.
     #[error("this is a private key: never give it away; use the .pub file beside it")]
     Private,
-    /// A word that cannot stand in authorized_keys.
+    /// A word that authorized_keys cannot contain.
     #[error("{0:?} holds a line break or NUL, which authorized_keys cannot")]
     Word(String),
 }
 
-/// Reads one public key in OpenSSH's form.
+/// Parses one public key in OpenSSH's format.
 ///
 /// # Errors
-/// It is none, or it brings options of its own.
+/// It is not one, or it has options.
 pub fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
     if text.contains("PRIVATE KEY") {
         return Err(AuthorizeError::Private);
@@ -60,7 +60,7 @@ pub fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
 /// The line for one key.
 ///
 /// # Errors
-/// A word cannot stand there.
+/// A word is not allowed there.
 pub fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError> {
     let mut words = vec![grant.program.to_string_lossy().into_owned()];
     if let Some(store) = grant.store {
@@ -84,7 +84,7 @@ pub fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError
         .iter()
         .map(|word| shell_word(word))
         .collect::<Result<Vec<_>, _>>()?;
-    // Inside the quotes sshd knows one escape: a quote.
+    // Inside the quotes sshd supports one escape: a quote.
     let command = words.join(" ").replace('"', "\\\"");
     let key = key
         .to_openssh()
@@ -104,7 +104,7 @@ fn shell_word(word: &str) -> Result<String, AuthorizeError> {
     Ok(format!("'{}'", word.replace('\'', "'\\''")))
 }
 
-/// The file's text without any line of this key, and how many were there.
+/// The file's text without any line of this key, and the number of removed lines.
 #[must_use]
 pub fn without(file: &str, key: &PublicKey) -> (String, usize) {
     let mut kept = String::new();

@@ -1,8 +1,8 @@
 //! The bakery's own keys: a root key that signs keysets, a head key that signs heads.
 //!
-//! They lie in a directory of their own, never inside the store, which the world may read. The
-//! root key is needed for `bakery key …` only and is better kept elsewhere. A key may also be a
-//! `.pub` file alone, or be locked by a passphrase: then `ssh-keygen` signs, through the agent.
+//! They are in a separate directory, never inside the store, which is public. Only `bakery key …`
+//! needs the root key, which is better stored elsewhere. A key may also be a `.pub` file alone, or
+//! be locked by a passphrase: then `ssh-keygen` signs, through the agent.
 
 mod keyset;
 mod lifetime;
@@ -73,7 +73,7 @@ impl Keys {
     /// The directory named explicitly, or `STORE.keys` beside a local store.
     ///
     /// # Errors
-    /// When the store is not a directory and none is named.
+    /// The store is not a directory and none is named.
     pub fn locate(explicit: Option<&Path>, store: &str) -> Result<Keys, KeyError> {
         if let Some(directory) = explicit {
             return Ok(Keys {
@@ -131,7 +131,7 @@ impl Keys {
     /// # Errors
     /// It cannot be made or read.
     pub fn push_key(&self, name: &ProfileName) -> Result<(String, ssh_key::PublicKey), KeyError> {
-        // No name of a system or profile has an @: each pair has a key of its own.
+        // No name of a system or profile contains an @: each pair has its own key.
         let own = format!("push-{}@{}", name.system, name.profile);
         let file = self.directory.join(&own);
         if !file.exists() {
@@ -143,7 +143,7 @@ impl Keys {
         Ok((text, key.public_key().clone()))
     }
 
-    /// Where they are.
+    /// Their directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -170,7 +170,7 @@ impl Keys {
     /// The root key: `explicit`, or the one in the directory.
     ///
     /// # Errors
-    /// When it is not there, which is how it should be between uses.
+    /// It does not exist, which is normal between uses.
     pub fn root(&self, explicit: Option<&Path>) -> Result<Signer, KeyError> {
         match explicit {
             Some(path) => Signer::open(path),
@@ -178,10 +178,10 @@ impl Keys {
         }
     }
 
-    /// A fresh head key beside the old one, as `head.new`, until [`Keys::adopt_new_head`].
+    /// Makes a head key beside the old one, as `head.new`, until [`Keys::adopt_new_head`].
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// It cannot be written.
     pub fn new_head(&self) -> Result<Signer, KeyError> {
         self.fresh(HEAD)
     }
@@ -202,18 +202,18 @@ impl Keys {
         Signer::open(&file)
     }
 
-    /// Put `head.new` in the place of the head key; the old one is kept as `head.old`.
+    /// Replaces the head key by `head.new`; the old one becomes `head.old`.
     ///
     /// # Errors
-    /// When the files cannot be renamed.
+    /// The files cannot be renamed.
     pub fn adopt_new_head(&self) -> Result<(), KeyError> {
         self.adopt(HEAD)
     }
 
-    /// Put `root.new` in the place of the root key, if it lies here; the old one is kept as `root.old`.
+    /// Replaces the root key by `root.new`, if it is here; the old one becomes `root.old`.
     ///
     /// # Errors
-    /// When the files cannot be renamed.
+    /// The files cannot be renamed.
     pub fn adopt_new_root(&self) -> Result<(), KeyError> {
         self.adopt(ROOT)
     }
@@ -238,11 +238,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Clients of this bakery trust the root key `new` from now on, and `old` no longer: in `allowed_signers`, which goes into
-    /// every initramfs that is made. Lines about other keys stay.
+    /// Makes clients of this bakery trust the root key `new` instead of `old`: in
+    /// `allowed_signers`, which is part of every future initramfs. Lines about other keys stay.
     ///
     /// # Errors
-    /// When the file cannot be replaced.
+    /// The file cannot be replaced.
     pub fn replace_anchor(&self, old: &str, new: &str) -> Result<(), KeyError> {
         let file = self.directory.join(ALLOWED_SIGNERS);
         let text = fs::read_to_string(&file)

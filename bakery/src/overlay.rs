@@ -28,7 +28,7 @@ pub enum OverlayError {
     NoFileBelow {
         /// Path of the entry.
         path: String,
-        /// Where the file should be.
+        /// The expected path of the file.
         below: String,
     },
     /// Not overlayfs' spelling.
@@ -78,7 +78,7 @@ pub enum OverlayError {
     TwiceByLink {
         /// Path of the link.
         link: String,
-        /// Where it leads.
+        /// The target of the link.
         target: String,
         /// The entry below both.
         path: String,
@@ -94,7 +94,7 @@ pub enum OverlayError {
 /// The changes alone, for a layer that is baked without its base.
 ///
 /// # Errors
-/// They cannot be told without it.
+/// They need the base.
 pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError> {
     if let Some((path, _)) = assembly.metacopies.values().min() {
         return Err(OverlayError::MetacopyWithoutBase(path.to_string()));
@@ -109,7 +109,7 @@ pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError>
     let missing = links.filter(|(id, (_, links))| {
         let counts = || assembly.tree.link_counts();
         let here = counts().get(*id as usize).copied().unwrap_or(0);
-        // Of a count by the lower's nothing is known.
+        // A count relative to the lower's gives no information.
         links.elsewhere(here, u32::MAX) > 0
     });
     if let Some(path) = missing.map(|(_, (path, _))| path).min() {
@@ -118,10 +118,10 @@ pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError>
     Ok(assembly.tree)
 }
 
-/// The whole tree one sees when the changes lie on `base`. `notes` gets what somebody should know.
+/// The whole visible tree of the changes on `base`. `notes` gets findings for the user.
 ///
 /// # Errors
-/// They were not made on this base.
+/// They were made on another base.
 pub fn on_base<C: Clone>(
     base: &Tree<C>,
     mut assembly: Assembly<C>,
@@ -136,7 +136,7 @@ pub fn on_base<C: Clone>(
     redirected::merge(base, &assembly)
 }
 
-/// Directories nobody listed look as they do in the base.
+/// Unlisted directories have the attributes of the base.
 fn fill_implied<C>(base: &Tree<C>, assembly: &mut Assembly<C>) {
     let Assembly { tree, implied, .. } = assembly;
     let mut open = vec![(ROOT, ROOT)];

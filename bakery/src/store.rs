@@ -1,8 +1,8 @@
-//! The store: immutable objects under names that say what they are.
+//! The store: immutable objects under names that describe them.
 //!
-//! One primitive carries everything: *create if absent*. Nothing is overwritten but the advisory
-//! hints, so a local directory, S3 and memory keep the same promises ([`check`] asks them to
-//! prove it). Layout: [`key`]. This face of the store blocks; [`Store::objects`] is the other.
+//! Everything depends on one primitive: *create if absent*. Only the advisory hints are
+//! overwritten, so a local directory, S3 and memory give the same guarantees ([`check`] tests
+//! them). Layout: [`key`]. This interface of the store blocks; [`Store::objects`] is the other.
 
 pub mod check;
 pub mod conformance;
@@ -32,7 +32,7 @@ use location::Place;
 pub enum Created {
     /// It is ours.
     New,
-    /// Somebody else's was there before.
+    /// Another writer's object existed before.
     Exists,
 }
 
@@ -54,7 +54,7 @@ pub enum StoreError {
     /// The name of the store cannot be used.
     #[error("{0}")]
     Location(String),
-    /// The place is there, but is no store.
+    /// The place exists, but is not a store.
     #[error("{0} is not a store; make one with `bakery --store {0} init`")]
     NotAStore(String),
     /// An object that must be there is not.
@@ -100,7 +100,7 @@ pub struct Store {
     location: String,
     /// The directory, if the objects are plain files.
     root: Option<PathBuf>,
-    /// Where copies of remote objects are kept for as long as the store is open.
+    /// Directory of copies of remote objects, while the store is open.
     copies: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -132,10 +132,10 @@ impl Store {
         Ok(store)
     }
 
-    /// The store without asking whether it is one: for `store check`.
+    /// Opens the store without checking that it is one: for `store check`.
     ///
     /// # Errors
-    /// When the location cannot be used.
+    /// The location cannot be used.
     pub fn attach(location: &str) -> Result<Store> {
         match Place::of(location)? {
             Place::Bucket(bucket) => remote::attach(location, bucket),
@@ -191,7 +191,7 @@ impl Store {
             Err(object_store::Error::AlreadyExists { .. }) if self.root.is_some() => {
                 Ok(Created::Exists)
             }
-            // A retry after a lost answer meets the object of its own first attempt.
+            // A retry after a lost answer finds the object of its own first attempt.
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let found = self.get(key, bytes.len() as u64).ok().flatten();
                 Ok(if found == Some(bytes) {
@@ -204,12 +204,12 @@ impl Store {
         }
     }
 
-    /// Put a file into the store under a name that says what its content is. On a local store the
-    /// file itself is linked, so its bytes must not change afterwards; it may be removed. That
-    /// the store has the object already is no error.
+    /// Stores a file under a name that identifies its content. On a local store the file itself is
+    /// linked, so its bytes must not change afterwards; it may be removed. An existing object is
+    /// not an error.
     ///
     /// # Errors
-    /// When the file cannot be read or the store refused.
+    /// The file cannot be read or the store refused.
     pub fn put_file(&self, key: &Key, file: &Path) -> Result<()> {
         match &self.root {
             Some(root) => local::link(root, key, file),
@@ -271,18 +271,18 @@ impl Store {
             .ok_or_else(|| StoreError::Missing(key.clone()))
     }
 
-    /// The length of an object; `None` if there is none.
+    /// The length of an object; `None` if it does not exist.
     ///
     /// # Errors
-    /// When the store cannot be asked.
+    /// The store cannot be read.
     pub fn len(&self, key: &Key) -> Result<Option<u64>> {
         Ok(self.entry(key)?.map(|entry| entry.len))
     }
 
-    /// Length and age of an object; `None` if there is none.
+    /// Length and age of an object; `None` if it does not exist.
     ///
     /// # Errors
-    /// When the store cannot be asked.
+    /// The store cannot be read.
     pub fn entry(&self, key: &Key) -> Result<Option<Entry>> {
         let (objects, path) = (Arc::clone(&self.objects), key.path());
         match worker::wait(async move { objects.head(&path).await }) {
@@ -322,10 +322,10 @@ impl Store {
         Ok(entries)
     }
 
-    /// Delete an object. That it is gone already is no error.
+    /// Deletes an object. A missing one is not an error.
     ///
     /// # Errors
-    /// When the store refused.
+    /// The store refused.
     pub fn delete(&self, key: &Key) -> Result<()> {
         let (objects, path) = (Arc::clone(&self.objects), key.path());
         match worker::wait(async move { objects.delete(&path).await }) {
@@ -389,10 +389,10 @@ impl Store {
         }
     }
 
-    /// Open a layer, index or pack of the store and check that it is the one that its name says.
+    /// Opens a layer, index or pack of the store and checks that it has the digest of its name.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::Damaged`], or when it cannot be read.
+    /// [`StoreError::Missing`], [`StoreError::Damaged`], or it cannot be read.
     pub fn open_layer(&self, key: &Key, digest: &Digest) -> Result<Layer> {
         let damaged = |what: String| StoreError::Damaged {
             key: key.clone(),

@@ -1,4 +1,4 @@
-//! Hard links: another name for an object that came before, comes later, or was left out.
+//! Hard links: another name of an earlier, later or excluded object.
 
 use std::collections::HashMap;
 
@@ -26,8 +26,8 @@ impl<C> Assembler<'_, C> {
         }
     }
 
-    /// Joins the links that waited, those first whose target is there by now; each of them can be
-    /// what another one waits for.
+    /// Resolves the waiting links, first those whose target is known; each can be the target of
+    /// another.
     pub(super) fn join_links(&mut self) -> Result<(), SourceError> {
         let mut waiting: HashMap<EntryPath, Vec<EntryPath>> = HashMap::new();
         for (path, target) in std::mem::take(&mut self.waiting) {

@@ -1,4 +1,4 @@
-//! A path of a revision named on the command line: found, with all that it takes to read it.
+//! A path of a revision named on the command line, with its tree and contents.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -25,10 +25,10 @@ pub struct Found {
     pub ino: Ino,
 }
 
-/// Finds what `place` names; a symbolic link at its end is followed.
+/// Finds the object of `place`; a symbolic link at its end is followed.
 ///
 /// # Errors
-/// There is no such revision or path; the message names the directory that can be listed.
+/// The revision or path does not exist; the message names a directory to list.
 pub fn open(history: &History, place: &Place) -> anyhow::Result<Found> {
     let revision = history.revision(&place.revision)?;
     let merged = history.merged(&revision.manifest)?;

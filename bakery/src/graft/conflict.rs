@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::FileId;
 
-/// A path both sides changed, and what each did to it.
+/// A path that both sides changed, and the change of each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Conflict {
-    /// The path, without a leading slash. Bytes that are no UTF-8 are replaced.
+    /// The path, without a leading slash. Bytes that are not UTF-8 are replaced.
     pub path: String,
     /// The change of the target.
     pub ours: String,
@@ -43,7 +43,7 @@ impl Conflict {
         }
     }
 
-    /// Both sides changed what a revision is booted with.
+    /// Both sides changed kernel, initramfs or parameters.
     pub(crate) fn of_boot(what: &str) -> Self {
         Conflict {
             path: what.into(),

@@ -27,7 +27,7 @@ pub enum Lost {
     /// A component is not there. Carries the path up to and with it.
     #[error("there is no {0}")]
     Absent(String),
-    /// A component in the middle is no directory.
+    /// A component in the middle is not a directory.
     #[error("{0} is not a directory")]
     NotADirectory(String),
     /// Symbolic links that lead to each other.
@@ -36,10 +36,11 @@ pub enum Lost {
 }
 
 impl Place {
-    /// Reads `SYSTEM[/PROFILE][@REV]:/PATH`, or a revision alone, which means its root.
+    /// Parses `SYSTEM[/PROFILE][@REV]:/PATH`, or a revision alone, which stands for its root.
     ///
     /// # Errors
-    /// The revision is none, or the path does not begin with a slash; the message says how it is written.
+    /// The revision is invalid, or the path does not begin with a slash; the message gives the
+    /// form.
     pub fn parse(text: &OsStr) -> Result<Place, String> {
         let bytes = text.as_bytes();
         let at = bytes.iter().position(|byte| *byte == b':');

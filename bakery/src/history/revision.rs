@@ -8,7 +8,7 @@ use wire::manifest::{Head, Manifest, RevisionName};
 pub struct Revision {
     /// The signed record.
     pub head: Head,
-    /// Digest of the head's payload: what the next head names.
+    /// Digest of the head's payload, which the next head names.
     pub digest: Digest,
     /// The manifest that the head names.
     pub manifest: Manifest,

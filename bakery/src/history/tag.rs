@@ -1,4 +1,4 @@
-//! Names for revisions that shall be kept.
+//! Names for revisions that are retained.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,10 +53,10 @@ impl History {
         Ok(tags)
     }
 
-    /// Give a revision a name.
+    /// Names a revision.
     ///
     /// # Errors
-    /// When there is no such revision, or the name is taken or none.
+    /// The revision does not exist, or the name is taken or invalid.
     pub fn tag(&self, wanted: &RevisionName, tag: &str) -> Result<Tag> {
         // The same rule as for profiles: a component of a path.
         ProfileName::new(&wanted.name.system, tag)?;
@@ -82,10 +82,10 @@ impl History {
         }
     }
 
-    /// Take a name away.
+    /// Removes a name.
     ///
     /// # Errors
-    /// When there is none.
+    /// It does not exist.
     pub fn untag(&self, name: &ProfileName, tag: &str) -> Result<()> {
         let key = Key::tag(name, tag);
         if self.store().len(&key)?.is_none() {

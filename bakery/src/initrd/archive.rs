@@ -59,7 +59,7 @@ impl Archive {
         self.entries.contains_key(path.trim_matches('/'))
     }
 
-    /// Is there nothing in it?
+    /// True if it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(sample().finish(), other.finish());
     }
 
-    /// GNU cpio reads what we write.
+    /// GNU cpio reads our archives.
     #[test]
     fn cpio_lists_it() {
         let mut child = Command::new("cpio")

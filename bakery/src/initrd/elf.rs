@@ -1,5 +1,5 @@
-//! Two questions about an ELF file: is it a static program, and what is in a named section?
-//! Every offset is checked; a damaged file is "no" or `None`.
+//! Two questions about an ELF file: is it a static program, and what are the contents of a named
+//! section? Every offset is checked; a damaged file gives "no" or `None`.
 
 /// Does the program run without a dynamic loader?
 #[must_use]

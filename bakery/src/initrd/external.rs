@@ -1,7 +1,8 @@
-//! Modules that did not come with the kernel: those of DKMS and of vendors, in `updates/`, `extra/` or `weak-updates/`.
+//! Modules outside the kernel package: those of DKMS and of vendors, in `updates/`, `extra/` or
+//! `weak-updates/`.
 //!
-//! They stand beside the kernel's own directories, so a list of these does not name them: a driver is known by the
-//! symbols that it asks the kernel for.
+//! They are beside the kernel's own directories, so a list of these does not name them: the kernel
+//! symbols that a driver uses reveal its kind.
 
 /// Directories of `/lib/modules/RELEASE`, the one that wins first.
 const DIRECTORIES: &[&str] = &["updates/", "extra/", "weak-updates/"];
@@ -39,7 +40,7 @@ pub fn is_external(path: &str) -> bool {
     rank(path) < DIRECTORIES.len()
 }
 
-/// Where a module of `path` would stand in the kernel's own tree: `updates/drivers/net/x.ko` in `drivers/net`.
+/// The directory of a module in the kernel's own tree: `updates/drivers/net/x.ko` in `drivers/net`.
 #[must_use]
 pub fn place_in_kernel(path: &str) -> &str {
     let mut starts = DIRECTORIES.iter().chain(&["kernel/"]);
@@ -57,14 +58,14 @@ pub struct Driver {
     pub storage: bool,
 }
 
-/// Finds out what a module drives by the names in it.
+/// Determines the devices of a module from the names in it.
 #[must_use]
 pub fn driver(module: &[u8]) -> Driver {
     let mut driver = Driver {
         network: false,
         storage: false,
     };
-    // The names of symbols stand in a table of texts, each ended by a NUL.
+    // The names of symbols are in a table of texts, each ended by a NUL.
     for text in module.split(|byte| *byte == 0) {
         let is = |names: &[&str]| names.iter().any(|name| name.as_bytes() == text);
         driver.network |= is(NETWORK_SYMBOLS);

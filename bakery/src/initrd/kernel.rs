@@ -1,6 +1,6 @@
 //! Release and features of a kernel image, read from the image.
 
-/// Where an x86 image has `HdrS`, and where the word that leads to its version stands.
+/// Offset of `HdrS` in an x86 image, and of the word that points to its version.
 const MAGIC_AT: usize = 0x202;
 const VERSION_AT: usize = 0x20e;
 /// The version's place is counted from the end of the boot sector.

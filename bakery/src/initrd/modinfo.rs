@@ -16,7 +16,8 @@ pub fn firmware(module: &[u8]) -> impl Iterator<Item = &str> {
     values(module, "firmware")
 }
 
-/// Modules (or aliases) that the module wants beside it: the words of `softdep=` without `pre:` and `post:`.
+/// Modules (or aliases) that the module needs in addition: the words of `softdep=` without `pre:`
+/// and `post:`.
 pub fn softdeps(module: &[u8]) -> impl Iterator<Item = &str> {
     values(module, "softdep")
         .flat_map(str::split_whitespace)

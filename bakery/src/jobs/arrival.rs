@@ -16,7 +16,7 @@ use super::spool::{Job, Spool, State};
 /// The reason why an upload cannot be accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
-    /// More than the server takes.
+    /// More than the server accepts.
     #[error(
         "the upload is longer than the {0} bytes that this server accepts; exclude files, or raise --body-max there"
     )]
@@ -34,17 +34,17 @@ pub enum ArrivalError {
     },
 }
 
-/// One upload being collected. Dropped before [`Arrival::queue`], it leaves nothing.
+/// One incomplete upload. Dropped before [`Arrival::queue`], it leaves no files.
 #[derive(Debug)]
 pub struct Arrival {
     spool: Spool,
     path: PathBuf,
     body: File,
-    /// Taken when the upload is complete.
+    /// Set when the upload is complete.
     writeback: Option<Writeback>,
     len: u64,
     len_max: u64,
-    /// Keeps a sweeper from taking this for a leftover.
+    /// Prevents a sweeper from deleting this as a leftover.
     _lock: Lock,
     queued: bool,
 }
@@ -60,7 +60,7 @@ impl Arrival {
             let path = spool.parts().join(Ulid::generate().to_string());
             tries -= 1;
             match Self::make(spool, &path, len_max) {
-                // A sweeper may take the new directory away before we hold its lock.
+                // A sweeper may delete the new directory before we hold its lock.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
                 made => return made.map_err(|source| failed(&path, source)),
             }
@@ -114,7 +114,7 @@ impl Arrival {
         self.len == 0
     }
 
-    /// Puts the complete upload into the queue. When this returns, the job is there for good.
+    /// Moves the complete upload into the queue. When this returns, the job is durable.
     ///
     /// # Errors
     /// The spool cannot be written; nothing was queued.
@@ -170,10 +170,10 @@ fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
     })
 }
 
-/// Takes a file out of `incoming/` into the queue: request first, then the file, then the
-/// commit, so that a crash in between is undone or completed by [`recover`]. From another file system
-/// (a mount point inside `incoming/`) it is copied, then removed there; after a crash between the two it
-/// comes once more, and its second job changes nothing.
+/// Moves a file from `incoming/` into the queue: request first, then the file, then the commit, so
+/// that [`recover`] undoes or completes an interrupted move. From another file system (a mount
+/// point inside `incoming/`) it is copied, then removed there; after a crash between the two it is
+/// queued again, and its second job changes nothing.
 pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &Request) -> io::Result<Job> {
     let part = spool.parts().join(Ulid::generate().to_string());
     fs::create_dir(&part)?;
@@ -203,8 +203,8 @@ fn move_by_copy(file: &Path, part: &Path) -> io::Result<()> {
     fs::remove_file(file)
 }
 
-/// Puts in order what a crash left under `incoming/.parts/`: a dropped file that had been taken
-/// is queued, an upload that was never acknowledged is removed. Gives the number of each.
+/// Recovers `incoming/.parts/` after a crash: a dropped file that had been taken is queued, an
+/// upload that was never acknowledged is removed. Returns the number of each.
 pub(crate) fn recover(spool: &Spool) -> io::Result<(usize, usize)> {
     let (mut queued, mut removed) = (0, 0);
     for entry in fs::read_dir(spool.parts())? {

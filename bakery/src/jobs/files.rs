@@ -45,7 +45,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if it is free.
     pub(crate) fn try_take(path: &Path) -> io::Result<Option<Self>> {
         let file = Self::open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -77,7 +77,7 @@ impl Lock {
     }
 }
 
-/// Removes a directory and what is in it; one that is gone already is no error.
+/// Removes a directory and its contents; a missing one is not an error.
 pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,4 +1,4 @@
-//! Bounds on what a sender may leave in the spool, and on how often we try.
+//! Bounds on the data of a sender in the spool, and on retries.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ pub const MESSAGE_LEN_MAX: usize = 16 << 10;
 /// Bytes of an author.
 pub const AUTHOR_LEN_MAX: usize = 256;
 
-/// Times a baker may break down on one job (a signal of its own making) before it is failed.
+/// Number of crashes of a baker on one job (a signal of its own making) before the job fails.
 pub const CRASHES_MAX: u32 = 3;
-/// Times a baker may be killed from outside before the job is failed. High: whoever restarts a
-/// machine often must not lose a push by it, and the job stays in `failed/` with its body.
+/// Number of times a baker may be killed from outside before the job fails. High: restarting a
+/// machine often must not lose a push, and the job stays in `failed/` with its body.
 pub const KILLS_MAX: u32 = 100;
 /// First pause after a baker's death; doubled each time.
 pub const PAUSE_FIRST: Duration = Duration::from_millis(250);

@@ -12,7 +12,7 @@ pub fn is_name(text: &str) -> bool {
     ProfileName::new(text, DEFAULT_PROFILE).is_ok()
 }
 
-/// Where changes go: a profile of a system.
+/// The target of changes: a profile of a system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Name of the system.
@@ -82,7 +82,7 @@ impl Origin {
 /// The request of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Where the changes go.
+    /// The target of the changes.
     #[serde(flatten)]
     pub target: Target,
     /// The author, as stated by the sender.
@@ -91,17 +91,17 @@ pub struct Request {
     pub message: String,
     /// The way by which the changes arrived.
     pub origin: Origin,
-    /// Seconds since 1970 when they came, by our clock.
+    /// Time of arrival in seconds since 1970, by our clock.
     pub received: u64,
-    /// The revision the changes were made on, if the sender knows.
+    /// The revision on which the changes were made, if the sender knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<u64>,
-    /// BLAKE3 of the upload, checked when it came.
+    /// BLAKE3 of the upload, checked on arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
-/// The warnings in the report of an ended job: likely secrets, and what else somebody should look at.
+/// The warnings in the report of an ended job: likely secrets, and other findings.
 #[must_use]
 pub fn warnings(report: &serde_json::Value) -> Vec<&str> {
     let listed = report.get("warnings").and_then(|value| value.as_array());

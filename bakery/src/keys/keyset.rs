@@ -62,10 +62,10 @@ pub fn first(store: &Store, root: &Signer, head: &Signer) -> Result<Keyset, KeyE
     create(store, &keyset, envelope).map(|()| keyset)
 }
 
-/// Publish the next keyset: the newest with `change` made to it.
+/// Publishes the next keyset: the newest with `change` applied.
 ///
 /// # Errors
-/// When there is none to change, `change` refuses, or somebody else was first.
+/// There is none to change, `change` refuses, or another process was first.
 pub fn amend(
     store: &Store,
     anchors: &AllowedSigners,
@@ -77,7 +77,7 @@ pub fn amend(
     keyset.version += 1;
     keyset.issued_at = keyset.issued_at.max(clock::now());
     let envelope = signed(root, &keyset)?;
-    // Nobody may be left with a keyset that nobody accepts: read it as clients will, before it is there.
+    // A keyset must be acceptable to readers: it is verified as by clients before it is published.
     let mut chain = envelopes(store)?;
     chain.push(envelope.clone());
     let chain = chain.iter().map(|bytes| &bytes[..]);
@@ -86,11 +86,12 @@ pub fn amend(
     Ok(read)
 }
 
-/// Hand the right to sign keysets over from `old` to `new`: a keyset signed by `old` that names `new`, then one signed by `new`,
-/// with which readers begin that trust `new` alone. What a killed process began is ended.
+/// Passes the right to sign keysets from `old` to `new`: a keyset signed by `old` that names `new`,
+/// then one signed by `new`, with which readers begin that trust only `new`. Completes an
+/// interrupted rotation.
 ///
 /// # Errors
-/// When `old` may not sign keysets, or the store fails.
+/// `old` may not sign keysets, or the store fails.
 pub fn hand_over(
     store: &Store,
     anchors: &AllowedSigners,

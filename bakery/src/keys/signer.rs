@@ -19,9 +19,9 @@ pub struct Signer {
 
 #[derive(Debug)]
 enum Hand {
-    /// The key lies open.
+    /// The key is not protected.
     Own(Box<PrivateKey>),
-    /// `ssh-keygen -Y sign` knows how: through the agent, or by asking for the passphrase.
+    /// `ssh-keygen -Y sign` signs: through the agent, or by asking for the passphrase.
     SshKeygen(PathBuf),
 }
 
@@ -96,7 +96,7 @@ pub fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
     Ok(public_key_line(key)?)
 }
 
-/// The payload goes in on standard input and the signature comes out on standard output.
+/// The payload is passed on standard input and the signature returned on standard output.
 fn run_ssh_keygen(file: &Path, namespace: &str, payload: &[u8]) -> Result<String, KeyError> {
     let refused = |source| file_error("cannot run ssh-keygen for the key", file, source);
     let mut child = Command::new("ssh-keygen")
@@ -108,7 +108,7 @@ fn run_ssh_keygen(file: &Path, namespace: &str, payload: &[u8]) -> Result<String
         .spawn()
         .map_err(refused)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A refusal shows in the exit code; a closed pipe only says that there was one.
+        // The exit code shows a refusal; a closed pipe shows only that there was one.
         let _ = stdin.write_all(payload);
     }
     let output = child.wait_with_output().map_err(refused)?;

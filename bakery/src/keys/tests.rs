@@ -71,7 +71,7 @@ fn a_key_in_the_agent_signs_as_well() {
         .env("SSH_AUTH_SOCK", &socket)
         .status();
     fs::remove_file(&head).unwrap();
-    // The signer inherits our environment, so it is run in a process of its own.
+    // The signer inherits our environment, so it runs in a separate process.
     let output = Command::new("ssh-keygen")
         .args(["-q", "-Y", "sign", "-n", HEAD_NAMESPACE, "-f"])
         .arg(keys.directory().join("head.pub"))

@@ -8,7 +8,7 @@ const MASK: &str = "# masked by bakery, a disk of one machine: ";
 /// A table that systemd reads at every boot.
 #[derive(Debug)]
 pub struct Table {
-    /// Where it is in the tree.
+    /// Path of the table in the tree.
     pub path: &'static str,
     belongs: fn(&[&str]) -> bool,
 }
@@ -75,7 +75,7 @@ fn mounts_a_disk(fields: &[&str]) -> bool {
     let (Some(device), Some(place)) = (fields.first(), fields.get(1)) else {
         return false;
     };
-    // The root is mounted; its line would only have it mounted anew as something else.
+    // The root is mounted; its line could only remount it as something else.
     if *place == "/" {
         return true;
     }
@@ -140,7 +140,7 @@ mod tests {
             text.contains("\ntmpfs /tmp tmpfs size=1g 0 0\n")
                 && text.ends_with("overlay / overlay rw 0 0")
         );
-        // What is masked is a comment from then on.
+        // A masked line is a comment.
         assert!(mask(&TABLES[0], text.as_bytes()).lines.is_empty());
         let crypt = mask(
             &TABLES[1],

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 /// Whose DHCP server it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dhcp {
-    /// Another one gives addresses in this network; we only say what to boot.
+    /// Another server assigns addresses in this network; this one only names the boot file.
     Proxy(Ipv4Addr),
     /// dnsmasq gives addresses: first, last.
     Full(Ipv4Addr, Ipv4Addr),
@@ -37,7 +37,7 @@ pub fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
          dhcp-boot=tag:!ipxe,tag:efi,ipxe.efi\n",
     );
     if matches!(dhcp, Dhcp::Proxy(_)) {
-        // Firmware asks a proxy in its own way, and iPXE when it finds one.
+        // Firmware queries a proxy in its own way, as does iPXE.
         config.push_str(
             "pxe-prompt=\"layerfs\",0\n\
              pxe-service=tag:!ipxe,x86PC,\"layerfs\",undionly.kpxe\n\

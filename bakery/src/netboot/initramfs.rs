@@ -1,7 +1,9 @@
-//! Does an initramfs mount a layerfs root? One of a distribution does not, and would end in its own emergency shell.
+//! Tells whether an initramfs mounts a layerfs root. One of a distribution does not, and would end
+//! in its own emergency shell.
 //!
-//! The archive is read as the kernel reads it: cpio archives one after the other, each plain or compressed. The client is in
-//! there or it is not; whoever made the archive (`bakery initrd`, initramfs-tools, dracut, make-initrd) does not matter.
+//! The archive is read as by the kernel: cpio archives one after the other, each plain or
+//! compressed. Only the presence of the client matters, not the program that made the archive
+//! (`bakery initrd`, initramfs-tools, dracut, make-initrd).
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -48,7 +50,7 @@ pub fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
     }
 }
 
-/// Archives one after the other, to the end of what is unpacked.
+/// Archives one after the other, to the end of the unpacked data.
 fn in_archives(unpacked: impl Read) -> io::Result<bool> {
     let mut unpacked = BufReader::with_capacity(1 << 16, unpacked.take(LEN_MAX));
     loop {
@@ -128,7 +130,7 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// lz4's old format: blocks, each after its length. It has no end of its own.
+/// lz4's old format: blocks, each after its length, without an end mark.
 struct Lz4<'r, 'a> {
     rest: &'r mut &'a [u8],
     block: io::Cursor<Vec<u8>>,

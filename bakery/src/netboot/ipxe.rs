@@ -46,12 +46,12 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
     script.push_str(":disk\nsanboot --no-describe --drive 0x80 || exit\n:reboot\nreboot\n");
     script.push_str(":shell\nshell\ngoto menu\n");
     script.push_str(":failed\necho Booting failed. Any key: back to the menu.\n");
-    // Alone in a classroom, nobody presses a key: try again by itself.
+    // In an empty classroom nobody presses a key: retries automatically.
     script.push_str("prompt --timeout 30000 ||\nimgfree\ngoto menu\n");
     script
 }
 
-/// The script that boots one revision without asking.
+/// The script that boots one revision directly.
 #[must_use]
 pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
     format!(

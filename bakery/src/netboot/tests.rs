@@ -34,7 +34,7 @@ fn an_entry_boots_its_own_revision() {
          initrd --name initrd ${base}/boot/bb || goto failed\n"
     ), "{script}");
     assert!(script.contains("/kiosk/main@2 ip=dhcp BOOTIF"), "{script}");
-    // Every label that is gone to exists.
+    // Every target of goto exists.
     for label in ["menu", "e0", "e1", "disk", "shell", "reboot", "failed"] {
         assert!(
             script.lines().any(|line| line == format!(":{label}")),

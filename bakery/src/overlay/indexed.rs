@@ -1,6 +1,7 @@
-//! Uppers that overlayfs made with `index=on`: a file changed by one of its names is changed under all of them, but
-//! the upper has only the names that were touched. The link count that overlayfs keeps says how many are missing;
-//! they are names of the same file in the base, and become names of the changed one.
+//! Uppers that overlayfs made with `index=on`: a file changed by one of its names is changed under
+//! all of them, but the upper has only the touched names. The link count of overlayfs gives the
+//! number of missing ones; they are names of the same file in the base, and become names of the
+//! changed one.
 
 use std::collections::HashMap;
 
@@ -9,10 +10,10 @@ use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT,
 use super::OverlayError;
 use crate::assemble::Assembly;
 
-/// Gives changed files the names that only the base has. `notes` gets what cannot be known.
+/// Gives changed files the names that only the base has. `notes` gets uncertain cases.
 ///
 /// # Errors
-/// The base has not as many names of the file as overlayfs counted.
+/// The base has fewer names of the file than overlayfs counted.
 pub(super) fn join<C>(
     base: &Tree<C>,
     assembly: &mut Assembly<C>,

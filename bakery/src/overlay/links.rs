@@ -1,5 +1,5 @@
-//! Parents that an archive does not list: where the base has a symbolic link in such a place, the
-//! archive's entries go where the link leads, as they would when the archive is extracted there.
+//! Parents that an archive does not list: if the base has a symbolic link at such a path, the
+//! archive's entries are placed at its target, as by an extraction there.
 
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, Tree};
 
@@ -9,7 +9,7 @@ use crate::assemble::Assembly;
 /// Links followed on the way to one place, and links whose place is behind another link.
 const LINKS_MAX: usize = 40;
 
-/// A directory that nobody listed and that is a link in the base.
+/// An unlisted directory that is a link in the base.
 struct Moved {
     parent: NodeId,
     name: Name,
@@ -18,12 +18,12 @@ struct Moved {
     target: Vec<Name>,
 }
 
-/// Moves what lies below such links to where they lead. `notes` gets the links of the base that a listed
-/// directory replaces.
+/// Moves entries below such links to their targets. `notes` gets the links of the base that a
+/// listed directory replaces.
 ///
 /// # Errors
-/// A link leads to no directory, something else than a directory is in the place of a parent, or an entry is there
-/// already where the link leads.
+/// A link leads to no directory, a parent is not a directory, or the target already has an
+/// entry of the name.
 pub(super) fn follow<C>(
     base: &Tree<C>,
     assembly: &mut Assembly<C>,
@@ -138,7 +138,7 @@ fn resolve<C>(base: &Tree<C>, path: &[u8]) -> Option<Vec<Name>> {
     Some(done.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Moves what one unlisted directory holds to where the link of the base leads.
+/// Moves the entries of one unlisted directory to the target of the base's link.
 fn relocate<C>(assembly: &mut Assembly<C>, moved: &Moved) -> Result<(), OverlayError> {
     if let Some(parent) = assembly.tree.directory_mut(moved.parent) {
         parent.entries.remove(&moved.name);
@@ -189,7 +189,7 @@ fn relocate<C>(assembly: &mut Assembly<C>, moved: &Moved) -> Result<(), OverlayE
     Ok(())
 }
 
-/// Gives directory `old`, which nobody listed, what was said of `new`.
+/// Gives the unlisted directory `old` the entries of `new`.
 fn list_as<C>(assembly: &mut Assembly<C>, new: NodeId, old: NodeId) {
     if assembly.implied.contains(&new) {
         return;

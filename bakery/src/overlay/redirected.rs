@@ -1,5 +1,5 @@
-//! The merge rule with overlayfs' redirects: a directory may lie on another lower directory than
-//! the one that has its name, and a file may have its bytes below.
+//! The merge rule with overlayfs' redirects: a directory may be merged with a lower directory of
+//! another name, and the bytes of a file may be in the lower.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::OverlayError;
 use crate::assemble::Assembly;
 use crate::source::EntryPath;
 
-/// The whole tree one sees when the changes lie on `base`.
+/// The whole visible tree of the changes on `base`.
 pub(super) fn merge<C: Clone>(
     base: &Tree<C>,
     assembly: &Assembly<C>,
@@ -41,12 +41,12 @@ struct Merge<'m, C> {
     /// Hard-linked objects stay one object.
     copied_lower: HashMap<NodeId, NodeId>,
     copied_upper: HashMap<NodeId, NodeId>,
-    /// Where the walk is, for messages.
+    /// The current path, for messages.
     path: Vec<Name>,
 }
 
 impl<C: Clone> Merge<'_, C> {
-    /// Fills directory `to` with what `upper` shows on `lower`. The depth is that of the trees,
+    /// Fills directory `to` with the merge of `upper` and `lower`. The depth is that of the trees,
     /// which is bounded.
     fn directory(
         &mut self,
@@ -106,7 +106,7 @@ impl<C: Clone> Merge<'_, C> {
         Ok(())
     }
 
-    /// A changed object; `beside` is the lower directory its own directory lies on.
+    /// A changed object; `beside` is the lower directory of its parent.
     fn upper(
         &mut self,
         to: NodeId,
@@ -155,7 +155,7 @@ impl<C: Clone> Merge<'_, C> {
         }
     }
 
-    /// Where a redirect leads in the base: a path from the root, or a name beside.
+    /// The target of a redirect in the base: a path from the root, or a sibling name.
     fn redirected(
         &self,
         redirect: &[u8],

@@ -1,7 +1,7 @@
-//! A pack under another tree: hot pages whose bytes are there as before point into it as before.
+//! Keeps a pack for another tree: hot pages with unchanged bytes still point into it.
 //!
-//! The bytes are there where the chunk is, or where a file has the same content in other chunks (after a
-//! compaction that cut and compressed everything anew).
+//! The bytes are unchanged if the chunk is the same, or if a file has the same content in other
+//! chunks (after a recompressing compaction).
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use wire::trace::PAGE_LEN;
 
 use super::{Place, Places, repoint};
 
-/// Less than this of what the pack had is not worth a pack.
+/// A pack with less than this share of its pages is not kept.
 const KEPT_PERCENT_MIN: usize = 50;
 
-/// `merged`, a tree without a pack, with its pages in `pack` where they are those of the tree `before`,
-/// which is `packed` with the pack. `None`: too little of it is left.
+/// `merged`, a tree without a pack, with its pages in `pack` if they are those of the tree
+/// `before`, which is `packed` with the pack. `None`: too little of it is left.
 pub fn carry(
     pack: &Layer,
     before: &MergedIndex,
@@ -35,11 +35,11 @@ pub fn carry(
     Some(repoint(merged, pack, &places, &raw))
 }
 
-/// Where the bytes of the tree before are in the new one.
+/// Places of the old tree's bytes in the new one.
 struct Found<'m> {
     before: &'m MergedIndex,
     merged: &'m MergedIndex,
-    /// Chunks are the same where their bytes are: by digest, whatever layer has them.
+    /// Chunks are the same if their bytes are: by digest, in any layer.
     chunks: HashMap<Digest, u32>,
     files: HashMap<Digest, Ino>,
 }
@@ -63,7 +63,7 @@ impl<'m> Found<'m> {
         }
     }
 
-    /// The chunk and the place in it where the bytes of `page` are now.
+    /// The chunk and the offset in it that hold the bytes of `page` now.
     fn place(&self, page: &HotPage) -> Option<(u32, u32)> {
         if let Some(chunk) = self.chunks.get(&page.chunk) {
             return Some((*chunk, page.offset));
@@ -83,7 +83,7 @@ struct HotPage {
     /// The chunk it is in without the pack, and its place there.
     chunk: Digest,
     offset: u32,
-    /// The file, and where in it.
+    /// The file, and the offset in it.
     ino: Ino,
     at: u64,
     /// Its place in the pack.

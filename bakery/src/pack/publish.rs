@@ -15,15 +15,15 @@ use crate::traces;
 
 /// Traces read, newest revisions first.
 const TRACES_MAX: usize = 64;
-/// A pack that has this much of the hot pages is kept.
+/// A pack with this share of the hot pages is kept.
 const COVERED_PERCENT: u64 = 95;
 
-/// Where traces come from and what counts.
+/// Sources of traces and the rules for using them.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The spool that `bakery serve` puts traces into.
     pub spool: Option<PathBuf>,
-    /// Files of traces of the newest revision, beside those.
+    /// Additional files with traces of the newest revision.
     pub files: Vec<PathBuf>,
     /// Pages count that at least this share of the boots touched, percent.
     pub share: u32,
@@ -48,11 +48,11 @@ pub struct Report {
     pub revision: Option<u64>,
 }
 
-/// Builds the boot pack of the newest revision of `name` from `sources` and publishes the revision anew with
-/// it; leaves a pack alone that is good enough, unless `force`.
+/// Builds the boot pack of the newest revision of `name` from `sources` and publishes the revision
+/// again with it; keeps a sufficient pack, unless `force`.
 ///
 /// # Errors
-/// When there is no trace, or the store fails.
+/// There is no trace, or the store fails.
 pub fn publish(
     publisher: &Publisher,
     name: &ProfileName,
@@ -115,7 +115,7 @@ fn republish(
     );
     publisher.publish(name, uploads, |head, _| {
         let head = head.filter(|head| head.manifest.tree_digest == built_on.manifest.tree_digest);
-        // Somebody published another tree meanwhile: this pack is of the one before.
+        // Another process published another tree meanwhile: this pack is for the old one.
         let head = head.ok_or_else(|| {
             HistoryError::Refused(String::from(
                 "the system changed while its pack was built: run it again",
@@ -132,7 +132,7 @@ fn republish(
     })
 }
 
-/// The traces of the newest revision, and those of older ones told in its numbers.
+/// The traces of the newest revision, and those of older ones translated to its numbers.
 fn collect(
     history: &History,
     name: &ProfileName,
@@ -163,7 +163,7 @@ fn collect(
             let path = directory.join(file);
             let large =
                 std::fs::metadata(&path).is_ok_and(|meta| meta.len() > TRACE_LEN_MAX as u64);
-            // Anybody may have sent it, boot reports lie here too: what is no trace is not ours.
+            // Anybody can send files, and boot reports are here too: invalid traces are skipped.
             let Ok(bytes) = std::fs::read(&path) else {
                 continue;
             };

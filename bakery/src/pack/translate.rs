@@ -1,10 +1,10 @@
-//! A trace of one tree told in the numbers of another: what boots touched before an update, they mostly
-//! touch after it.
+//! Translates a trace of one tree to the numbers of another: boots before and after an update read
+//! mostly the same files.
 
 use layerfmt::{Child, Digest, Index, Ino, ROOT};
 use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
-/// `trace`, made on `old`, as if it were made on `new`: by path; what is gone or shorter is left out.
+/// `trace`, made on `old`, translated to `new`: by path; deleted and truncated files are dropped.
 pub fn translate(trace: &BootTrace, old: &Index, new: &Index, tree: Digest) -> BootTrace {
     let rows = rows(old, new);
     let touches = trace.touches.iter().filter_map(|touch| {
@@ -33,7 +33,7 @@ fn rows(old: &Index, new: &Index) -> Vec<Option<Ino>> {
     if let Some(root) = rows.first_mut() {
         *root = Some(ROOT);
     }
-    // Directories are numbered before what is in them.
+    // Directories are numbered before their contents.
     for dir in 0..old.inode_count() {
         let Some(there) = rows.get(dir as usize).copied().flatten() else {
             continue;

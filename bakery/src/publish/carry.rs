@@ -1,4 +1,4 @@
-//! A boot pack taken along to the next tree, so that the first boots after a change have one too.
+//! Keeps a boot pack for the next tree, so that the first boots after a change have one too.
 
 use layerfmt::MergedIndex;
 use wire::manifest::Manifest;
@@ -9,9 +9,9 @@ use crate::pack;
 use crate::store::Key;
 
 impl Publisher {
-    /// Gives `draft` its tree, `merged`, and as much of the boot pack of `old` as still is true of it.
-    /// `before` is the merged index of `old`, without the pack. A pack that cannot be taken along is left
-    /// out: the next boots' traces make another.
+    /// Gives `draft` its tree, `merged`, and the valid part of the boot pack of `old`. `before` is
+    /// the merged index of `old`, without the pack. An unusable pack is dropped: the next boots'
+    /// traces make another.
     pub(crate) fn put_tree(
         &self,
         draft: &mut Draft,

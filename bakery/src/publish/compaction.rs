@@ -1,4 +1,4 @@
-//! Several layers of a history made one. The tree stays the same, or nothing is published.
+//! Merges several layers of a history. The tree stays the same, or nothing is published.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,10 +18,9 @@ use crate::store::Key;
 pub struct Compaction {
     /// Name of the history.
     pub name: ProfileName,
-    /// The layers that came after the first revision, up to the second; none: all of the
-    /// history's own.
+    /// The layers after the first revision, up to the second; `None`: all of the history's own.
     pub revisions: Option<(u64, u64)>,
-    /// Cut and compress everything anew, harder, instead of copying the chunks.
+    /// Cut and compress everything again, at a higher level, instead of copying the chunks.
     pub recompress: bool,
     /// Author of the revision.
     pub author: String,
@@ -59,11 +58,11 @@ pub struct Compacted {
 }
 
 impl Publisher {
-    /// Make several layers one.
+    /// Merges several layers.
     ///
     /// # Errors
-    /// [`HistoryError::Refused`] when there is nothing to compact, or when the tree would not be
-    /// the same; and as of [`Publisher::publish`].
+    /// [`HistoryError::Refused`]: there are no layers to compact, or the tree would not be
+    /// the same; and the errors of [`Publisher::publish`].
     pub fn compact(&self, compaction: &Compaction, progress: &dyn Fn(u64)) -> Result<Compacted> {
         let staging = self.store().staging()?;
         let mut done = (0, 0);
@@ -208,7 +207,7 @@ impl Publisher {
     }
 }
 
-/// Consecutive layers of a history, merged, with all that it takes to make them one.
+/// Consecutive layers of a history, merged, with the data for writing them as one.
 struct Stack {
     merged: MergedIndex,
     sources: LayerSet,
@@ -249,8 +248,8 @@ impl Stack {
         })
     }
 
-    /// A layer whose chunks are copied later, beside the making of the merged index. Its own INDEX is read by
-    /// nobody who waits: clients fetch the merged one.
+    /// A layer whose chunks are copied later, in parallel with the merged index. No client waits
+    /// for its own INDEX: clients fetch the merged one.
     fn copy<'u>(
         self,
         path: &Path,
@@ -265,7 +264,7 @@ impl Stack {
         let (path, sources) = (path.to_owned(), self.sources);
         uploads.add_later(Key::layer(&made.1.digest), path.clone(), move || {
             plan.write(&sources, &path, progress)?;
-            // What lies there now is what was proved to show the same tree.
+            // The current contents were proved to show the same tree.
             let written = Layer::map(&path)?.digest();
             if written != plan.info().digest {
                 let what = format!("wrote layer {written} instead of another; please report this");

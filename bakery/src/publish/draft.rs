@@ -7,7 +7,7 @@ use wire::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
 /// The merged index of a revision to be.
 #[derive(Debug, Clone)]
 pub enum Merged {
-    /// That of another revision: nothing to compute, nothing to write.
+    /// That of another revision: nothing to compute or write.
     Same {
         /// The merged index.
         index: IndexRef,
@@ -31,7 +31,7 @@ impl Merged {
     }
 }
 
-/// A revision to be: what the author decides. The rest follows.
+/// A future revision: the author's decisions. The rest follows from them.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The action of the revision.

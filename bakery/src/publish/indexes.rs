@@ -25,7 +25,7 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
-    /// Those of a draft that is only looked at: without a name where they were not made.
+    /// Those of a dry run: without a name if they were not made.
     pub(super) fn of_nothing(draft: &Draft) -> Indexes {
         let (reference, borrowed, tree_digest) = match &draft.merged {
             Merged::Same {
@@ -61,8 +61,8 @@ impl Indexes {
     }
 }
 
-/// The layers outside the stack that a draft's merged indexes borrow from: also that without the boot
-/// pack, which is read where the pack cannot be had.
+/// The layers outside the stack from which a draft's merged indexes borrow: including the index
+/// without the boot pack, which is used if the pack is unavailable.
 fn borrowed(draft: &Draft, merged: &MergedIndex) -> Vec<ObjectRef> {
     let stack = draft.layers.iter().chain(&draft.pack);
     let stack: BTreeSet<Digest> = stack.map(|layer| layer.digest).collect();

@@ -1,4 +1,4 @@
-//! Old contents anew, and a layer of one history on another.
+//! Publishes old contents again, and layers of one history on another.
 
 use layerfmt::Digest;
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
@@ -23,10 +23,10 @@ struct Picked {
 }
 
 impl Publisher {
-    /// Publish the contents of an older revision as a new one.
+    /// Publishes the contents of an older revision as a new one.
     ///
     /// # Errors
-    /// When there is no such revision, or parts of it have been swept.
+    /// The revision does not exist, or parts of it have been swept.
     pub fn rollback(&self, to: &RevisionName, author: &str, message: &str) -> Result<Revision> {
         let old = self.history().revision(to)?;
         let message = match message {
@@ -55,11 +55,12 @@ impl Publisher {
         })
     }
 
-    /// Put a layer of some history on top of another one. `what` is a revision, meaning the layer
-    /// it added, or the (abbreviated) digest of a layer.
+    /// Applies a layer of some history to another one. `what` is a revision, for the layer it
+    /// added, or the (abbreviated) digest of a layer.
     ///
     /// # Errors
-    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`], and as of [`Publisher::publish`].
+    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`], and the errors of
+    /// [`Publisher::publish`].
     pub fn cherry_pick(
         &self,
         what: &str,
@@ -145,7 +146,7 @@ impl Publisher {
     }
 }
 
-/// The first line of a message, without what former rollbacks put before it.
+/// The first line of a message, without prefixes of earlier rollbacks.
 pub(super) fn subject(message: &str) -> &str {
     let mut line = message.lines().next().unwrap_or_default();
     while let Some((number, rest)) = line
@@ -172,7 +173,7 @@ pub(crate) fn pushed_with(manifest: &Manifest) -> Option<PushKey> {
     manifest.trailer()?.key
 }
 
-/// The action as its JSON says it.
+/// The action as in its JSON.
 pub(crate) fn action_text(action: Action) -> String {
     serde_json::to_value(action)
         .ok()

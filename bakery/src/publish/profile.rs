@@ -9,11 +9,11 @@ use crate::history::{HistoryError, Result, Revision};
 use crate::store::{Created, Key};
 
 impl Publisher {
-    /// Make a profile that starts as the revision `from`. Of the same system, it stands on it and
-    /// can be rebased; of another, it is a copy.
+    /// Makes a profile that starts as the revision `from`. Of the same system, that is its base and
+    /// it can be rebased; of another, it is a copy.
     ///
     /// # Errors
-    /// When there is such a profile already, or no such revision.
+    /// The profile already exists, or the revision does not.
     pub fn add_profile(
         &self,
         name: &ProfileName,
@@ -52,11 +52,11 @@ impl Publisher {
         })
     }
 
-    /// Close a history: it is listed no more, takes no revision, and its objects may be swept.
-    /// Its heads stay, so its numbers are never used again.
+    /// Closes a history: it is not listed, accepts no revision, and its objects may be swept. Its
+    /// heads stay, so its numbers are never used again.
     ///
     /// # Errors
-    /// When there is none, or profiles stand on it.
+    /// It does not exist, or it is the base of profiles.
     pub fn remove_profile(&self, name: &ProfileName) -> Result<()> {
         self.history().require_head(name)?;
         for other in self.history().names()? {
@@ -83,11 +83,11 @@ impl Publisher {
         }
     }
 
-    /// Publish the head of a history again, under our own key.
+    /// Publishes the head of a history again, under our own key.
     ///
     /// # Errors
-    /// When there is none. That its old signature does not count any more is no error: the
-    /// keyset says who may publish, and we are asked by who may change the keyset.
+    /// It does not exist. An invalid old signature is not an error: the keyset determines the
+    /// publishers, and the caller may change the keyset.
     pub fn resign(&self, name: &ProfileName, author: &str, message: &str) -> Result<Revision> {
         self.publish_after(name, Uploads::default(), true, |head, _| {
             let head = head.ok_or_else(|| self.history().no_history(name))?;

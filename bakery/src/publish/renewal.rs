@@ -1,4 +1,4 @@
-//! Heads that end are signed anew before they do.
+//! Renews heads before they expire.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ pub fn is_due(expires_at: Option<u64>, lifetime: Duration, now: u64) -> bool {
 }
 
 impl Publisher {
-    /// Publish the newest revision of `name` anew if its head is about to end; `None` when it is not. Only what is signed
-    /// by a key that may is renewed, however long ago it ended.
+    /// Publishes the newest revision of `name` again if its head is about to expire; `None` if it
+    /// is not. Only heads signed by an allowed key are renewed, however long ago they expired.
     ///
     /// # Errors
-    /// As of [`Publisher::publish`].
+    /// The errors of [`Publisher::publish`].
     pub fn renew(&self, name: &ProfileName, author: &str) -> Result<Option<Revision>> {
         let Some(lifetime) = self.lifetime else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! A revision written anew under its own number: for [`crate::purge`] alone.
+//! Rewrites a revision under its own number: only for [`crate::purge`].
 
 use bytes::Bytes;
 use layerfmt::Digest;
@@ -40,7 +40,7 @@ impl Publisher {
     /// The revision `old` with another manifest, after `parent`.
     ///
     /// # Errors
-    /// When the manifest breaks a rule, nobody would believe our signature, or the store fails.
+    /// The manifest breaks a rule, clients would reject our signature, or the store fails.
     pub(crate) fn rewrite(
         &self,
         old: &Revision,

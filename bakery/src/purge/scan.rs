@@ -1,4 +1,4 @@
-//! Which layers have the paths, and which stand on those.
+//! Finds the layers with the paths, and the layers based on them.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,11 +17,12 @@ pub(super) struct Scan {
     pub(super) layers: BTreeMap<Digest, Found>,
     /// Those that have one of the paths.
     pub(super) hits: BTreeSet<Digest>,
-    /// Those that must be written anew: the hits, and what borrows from one of these.
+    /// Layers to rewrite: the hits, and those that borrow from them.
     pub(super) rewritten: BTreeSet<Digest>,
     /// The contents to purge: digest and length.
     pub(super) contents: HashSet<(Digest, u64)>,
-    /// The chunks they are in. A compaction copies chunks as they are, also what no path shows any more.
+    /// The chunks with their contents. A compaction copies chunks unchanged, including contents
+    /// that no path shows.
     chunks: HashSet<Digest>,
     /// Layers that no revision names and that have one of the paths or chunks.
     pub(super) strays: Vec<Key>,
@@ -30,7 +31,7 @@ pub(super) struct Scan {
 /// A layer and its findings.
 pub(super) struct Found {
     pub(super) layer: Arc<Layer>,
-    /// The layers below it where it was put on first, lowest first.
+    /// The layers of its original base, lowest first.
     pub(super) below: Vec<Digest>,
 }
 
@@ -78,7 +79,7 @@ impl Scan {
             let digest = reference.digest;
             if let Entry::Vacant(vacant) = self.layers.entry(digest) {
                 let layer = match history.layer(&digest) {
-                    // Swept: nothing is left to purge.
+                    // Swept: there is no data to purge.
                     Err(HistoryError::Store(StoreError::Missing(_))) => continue,
                     layer => layer?,
                 };
@@ -169,7 +170,7 @@ impl Scan {
             if self.layers.contains_key(&digest) {
                 continue;
             }
-            // What cannot be read is `gc`'s and `verify`'s.
+            // Unreadable objects are a matter of `gc` and `verify`.
             let Ok(layer) = history.layer(&digest) else {
                 continue;
             };

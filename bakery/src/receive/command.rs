@@ -12,16 +12,16 @@ const COMMAND_LEN_MAX: usize = 512;
 pub enum Command {
     /// `layerfs-push SYSTEM[/PROFILE]`: take an upload.
     Push(Target),
-    /// `layerfs-survey SYSTEM[/PROFILE]`: say what an upload would change.
+    /// `layerfs-survey SYSTEM[/PROFILE]`: lists the changes of an upload.
     Survey(Target),
-    /// `layerfs-follow JOB`: tell how a job goes, until it ends.
+    /// `layerfs-follow JOB`: reports the progress of a job, until it ends.
     Follow(Ulid),
 }
 
 /// A command that is not one of ours.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// No command: somebody asked for a shell.
+    /// No command: the client requested a shell.
     #[error("this key is for `layerfs push` only; it gives no shell")]
     None,
     /// An unknown command.

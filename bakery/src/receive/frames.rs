@@ -1,7 +1,7 @@
-//! The upload's frames: a length (u32, little endian) and so many bytes, again and again; then
-//! a length of 0, the total (u64, little endian) and the BLAKE3 digest of everything.
+//! The upload's frames: a length (u32, little-endian) and that many bytes, repeatedly; then a
+//! length of 0, the total (u64, little-endian) and the BLAKE3 digest of everything.
 //!
-//! So a connection that broke is never taken for the end of an upload.
+//! So a broken connection is never mistaken for the end of an upload.
 
 use std::io::{self, Read};
 
@@ -16,7 +16,7 @@ pub enum FrameError {
     /// A frame is longer than any client sends.
     #[error("a frame of {0} bytes is too long: the client does not speak our protocol")]
     TooLong(u32),
-    /// The bytes that came are not those that were sent.
+    /// The received bytes differ from those sent.
     #[error(
         "the upload was damaged in transit (its digest does not match); nothing was queued: push again"
     )]
@@ -80,7 +80,7 @@ impl<'i> Frames<'i> {
         Ok(Some(&self.buffer))
     }
 
-    /// The digest of what was read.
+    /// The digest of the bytes read.
     #[must_use]
     pub fn digest(&self) -> blake3::Hash {
         self.hasher.finalize()

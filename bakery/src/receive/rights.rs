@@ -48,7 +48,7 @@ impl FromStr for Rights {
             "*" => Ok(Entry::All),
             one if is_name(one) => Ok(Entry::System(one.to_owned())),
             one => {
-                // A system alone was taken above, so this is a profile or a mistake.
+                // A plain system name was handled above, so this is a profile or invalid.
                 one.parse().map(Entry::Profile)
             }
         };

@@ -1,8 +1,8 @@
 //! `POST /v1/batch/<layer>`: many ranges of one layer in one answer.
 //!
-//! The body is a list of 12-byte records, offset (u64) and length (u32), little endian; the
-//! answer is the ranges' bytes, concatenated in the order asked. Every chunk is verified by
-//! the client on its own, so the framing carries no trust.
+//! The body is a list of 12-byte records, offset (u64) and length (u32), little-endian; the answer
+//! is the ranges' bytes, concatenated in the requested order. The client verifies every chunk
+//! separately, so the framing needs no trust.
 
 use std::ops::Range;
 
@@ -19,10 +19,10 @@ pub enum BatchError {
         "a batch is a list of 12-byte records (offset u64, length u32, little endian); {0} bytes are not"
     )]
     Torn(usize),
-    /// Too much asked for at once.
+    /// Too many ranges or bytes in one request.
     #[error("a batch may request {ranges_max} ranges and {len_max} bytes; request less at once", ranges_max = limits::BATCH_RANGES_MAX, len_max = limits::BATCH_LEN_MAX)]
     TooMuch,
-    /// A range lies outside the layer.
+    /// A range is outside the layer.
     #[error("range {offset}+{len} is outside the layer of {object_len} bytes")]
     Outside {
         /// The requested offset.

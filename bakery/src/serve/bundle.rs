@@ -1,5 +1,5 @@
-//! `GET /v1/bundle/<system>/<profile>[@revision]`: what a booting client needs first, in one
-//! round trip, and `GET /v1/systems`, what there is to boot.
+//! `GET /v1/bundle/<system>/<profile>[@revision]`: the records for a booting client, in one round
+//! trip, and `GET /v1/systems`, the list of systems.
 
 use std::sync::Arc;
 

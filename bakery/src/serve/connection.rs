@@ -21,7 +21,7 @@ use super::{Server, limits};
 /// The first bytes of an HTTP/2 client with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The port that a request came to.
+/// The local port of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Port(pub(super) u16);
 
@@ -34,8 +34,8 @@ pub(super) struct Room {
     pub(super) per_address: Option<usize>,
 }
 
-/// Accepts on every listener until told to stop; returns when the connections have ended
-/// or the grace time is over.
+/// Accepts on every listener until it is stopped; returns when the connections have ended or the
+/// grace period is over.
 pub(super) async fn accept(
     listeners: Vec<TcpListener>,
     app: Router,
@@ -104,7 +104,7 @@ impl Addresses {
     }
 }
 
-/// The client of a connection, for the log; in every request's extensions while that is asked for.
+/// The client of a connection, for the log; in every request's extensions if logging is enabled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
@@ -137,7 +137,7 @@ struct Door {
 }
 
 impl Door {
-    /// Accepts until told to stop; gives what waits for the connections to end.
+    /// Accepts until it is stopped; returns the future that waits for the connections to end.
     async fn run(self) -> GracefulShutdown {
         let mut stop = self.stop.clone();
         loop {
@@ -200,7 +200,7 @@ impl Door {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means stop as well.
+    // A dropped sender means stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -213,7 +213,7 @@ async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
-    // Ends connections whose peer vanished or stopped reading: nothing else would.
+    // Ends connections whose peer disappeared or stopped reading: nothing else would.
     rustix::net::sockopt::set_tcp_user_timeout(&stream, limits::PEER_SILENCE_MS)?;
     rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
     let h2 = tokio::select! {
@@ -266,7 +266,7 @@ async fn speaks_h2(stream: &TcpStream) -> io::Result<bool> {
         if count == PREFACE.len() {
             return Ok(true);
         }
-        // Part of the preface: what is there stays readable, so wait by the clock.
+        // An incomplete preface stays readable, so this waits by the clock.
         sleep(Duration::from_millis(5)).await;
     }
 }

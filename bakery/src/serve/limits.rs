@@ -1,4 +1,4 @@
-//! Every bound on what a peer may make the server do, with its reason.
+//! Every bound on the work a peer can cause, with its reason.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ pub const CONNECTIONS_OF_ADDRESS_MIN: usize = 64;
 pub const HEAD_LEN_MAX: usize = 16 << 10;
 /// Header fields of one request; curl sends 3, a browser 20.
 pub const HEADERS_MAX: usize = 64;
-/// Streams at once in one HTTP/2 connection: a prefetching client keeps 128 in flight.
+/// Concurrent streams in one HTTP/2 connection: a prefetching client keeps 128 in flight.
 pub const STREAMS_MAX: u32 = 256;
-/// Time for a new connection to show its protocol, and for any request head to arrive;
-/// also how long an idle HTTP/1 connection is kept.
+/// Time for a new connection to show its protocol, and for any request head to arrive; also the
+/// lifetime of an idle HTTP/1 connection.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the body of a POST.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// A peer that acknowledges nothing for so long is gone, milliseconds.
+/// A peer that acknowledges nothing for this time is disconnected, milliseconds.
 pub const PEER_SILENCE_MS: u32 = 60_000;
 /// Time running answers have to finish after SIGTERM.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
@@ -32,19 +32,19 @@ pub const BATCH_LEN_MAX: u64 = 64 << 20;
 
 /// Bytes of one posted trace. A desktop boot's trace is 200 KiB.
 pub const TRACE_LEN_MAX: usize = 4 << 20;
-/// Traces kept per revision: a pack learns nothing more from the 65th boot.
+/// Traces stored per revision: the 65th boot adds nothing to a pack.
 pub const TRACES_PER_REVISION_MAX: usize = 64;
 /// Bytes of all traces in the spool.
 pub const TRACES_LEN_MAX: u64 = 256 << 20;
 
-/// Boot reports kept per revision, the newest: a median of 256 boots moves no more.
+/// Boot reports stored per revision, the newest: further boots do not change a median of 256.
 pub const REPORTS_PER_REVISION_MAX: usize = 256;
 /// Bytes of all reports in the spool: 300 revisions with all theirs.
 pub const REPORTS_LEN_MAX: u64 = 64 << 20;
 /// Profiles whose boot times `/metrics` shows: a page stays under a megabyte.
 pub const BOOT_ROWS_MAX: usize = 1024;
 
-/// Layer files kept open and mapped.
+/// Number of layer files kept open and mapped.
 pub const OPEN_OBJECTS_MAX: usize = 1024;
 /// Time after which an open object is checked again (the sweeper may delete it, and its space is
 /// freed only when the server closes it).
@@ -57,7 +57,7 @@ pub const RECORD_LEN_MAX: u64 = 4 << 20;
 pub const MENU_REVISIONS_MAX: usize = 10;
 /// Longest initramfs that is looked into, bytes: of a bucket it is fetched into memory.
 pub const INITRD_LEN_MAX: u64 = 1 << 30;
-/// Initramfs archives of which it is known whether they boot. A store has tens.
+/// Number of initramfs archives with known results. A store has tens.
 pub const INITRDS_KNOWN_MAX: usize = 4096;
 /// Systems and profiles a listing walks.
 pub const LISTING_MAX: usize = 10_000;

@@ -1,8 +1,8 @@
 //! Objects of the store, opened for sending.
 //!
-//! A store in a local directory is served from mapped files, kept open: the bytes go from the
-//! page cache to the socket in one copy, without a system call to find them. Any other store
-//! is streamed through, range by range.
+//! A store in a local directory is served from mapped files, kept open: the bytes are copied once
+//! from the page cache to the socket, without a system call to find them. Any other store is
+//! streamed, range by range.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -42,7 +42,7 @@ pub enum Object {
     Mapped(Bytes),
     /// An object of a remote store.
     Remote {
-        /// Where it is.
+        /// The place of the object.
         store: Arc<dyn ObjectStore>,
         /// Its path there.
         path: object_store::path::Path,
@@ -65,7 +65,7 @@ impl Object {
         self.len() == 0
     }
 
-    /// These bytes as a response body; the range lies inside the object.
+    /// These bytes as a response body; the range is inside the object.
     pub async fn body(&self, range: Range<u64>) -> Result<Body, ObjectError> {
         match self {
             Self::Mapped(bytes) => Ok(Body::from(cut(bytes, &range))),
@@ -81,7 +81,7 @@ impl Object {
         }
     }
 
-    /// These bytes in memory; the range lies inside the object.
+    /// These bytes in memory; the range is inside the object.
     pub async fn bytes(&self, range: Range<u64>) -> Result<Bytes, ObjectError> {
         match self {
             Self::Mapped(bytes) => Ok(cut(bytes, &range)),
@@ -127,7 +127,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// `directory` is where the store's objects are files, if they are.
+    /// `directory` is the directory of the store's objects, if they are files.
     pub fn new(store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
         let most = NonZeroUsize::new(limits::OPEN_OBJECTS_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {

@@ -1,9 +1,10 @@
-//! Boot traces and boot reports that clients send, kept in the spool for the pack builder and for people.
+//! Boot traces and boot reports from clients, stored in the spool for the pack builder and for
+//! users.
 //!
-//! Anyone on the network may post here, so everything is bounded: one post's length, their
-//! number per revision, the space of all. When the space is used up, the history that has most loses its oldest: who floods
-//! one system takes nothing from the others. A trace can only
-//! make a boot pack better or worse, never wrong: a pack's bytes are verified like any others.
+//! Anybody on the network can post here, so everything is bounded: one post's length, their number
+//! per revision, the space of all. When the space is used up, the profile that stores the most
+//! loses its oldest, so flooding one system does not affect the others. A trace can only make a
+//! boot pack better or worse, never wrong: a pack's bytes are verified like any others.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
@@ -57,7 +58,7 @@ pub const REPORTS: Bounds = Bounds {
 pub struct Posts {
     root: PathBuf,
     bounds: Bounds,
-    /// Bytes in the directory; counted at start and kept up here.
+    /// Bytes in the directory; counted at start and updated here.
     len: Mutex<u64>,
 }
 
@@ -153,8 +154,8 @@ fn files_below(directory: &Path, depth: usize, found: &mut Vec<Post>) -> std::io
     Ok(())
 }
 
-/// Deletes posts, oldest first (their names are ULIDs), while `too_much` of their number and length is left;
-/// returns how many bytes went.
+/// Deletes posts, oldest first (their names are ULIDs), while `too_much` of their number and length
+/// is left; returns the number of deleted bytes.
 fn remove_oldest(
     mut posts: Vec<Post>,
     too_much: impl Fn(usize, u64) -> bool,
@@ -176,8 +177,9 @@ fn remove_oldest(
     Ok(total - left_len)
 }
 
-/// Deletes posts until `keep` bytes are left: each time the oldest one of the history that has most. `newcomer` is the
-/// directory of a history that is about to have so many bytes more. Returns how many bytes went.
+/// Deletes posts until `keep` bytes are left: each time the oldest one of the history that stores
+/// the most. `newcomer` is the directory of a history that is about to get so many more bytes.
+/// Returns the number of deleted bytes.
 fn remove_from_largest(
     mut posts: Vec<Post>,
     newcomer: &Path,
@@ -276,7 +278,7 @@ mod tests {
         for revision in 1..=40 {
             traces.put("loud", "main", revision, b"loud567890").unwrap();
         }
-        // One that comes late finds room as well.
+        // A later post finds room as well.
         traces.put("late", "main", 1, b"late567890").unwrap();
         let left = names(&spool.path().join("traces"));
         let of = |name: &str| left.iter().filter(|body| body.starts_with(name)).count();

@@ -13,7 +13,7 @@ pub enum Selection {
     Whole,
     /// These bytes; never empty, never past the end.
     Part(Range<u64>),
-    /// Nothing of what was asked exists: 416.
+    /// No requested byte exists: 416.
     Unsatisfiable,
 }
 

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 
 use super::connection::Peer;
 
-/// The log line of one request, which `serve -v` says.
+/// The log line of one request, for `serve -v`.
 pub(super) struct Line {
     address: Option<IpAddr>,
     asked: String,

@@ -1,4 +1,5 @@
-//! The users and groups of a tree, by its own `etc/passwd` and `etc/group`: this machine's mean nothing there.
+//! The users and groups of a tree, by its own `etc/passwd` and `etc/group`: those of this machine
+//! do not apply.
 
 use std::collections::HashMap;
 

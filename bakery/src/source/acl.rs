@@ -4,9 +4,9 @@ use layerfmt::tree::Metadata;
 
 use super::accounts::Accounts;
 
-/// Version 2, the only one the kernel knows.
+/// Version 2, the only one of the kernel.
 const VERSION: u32 = 2;
-/// Most entries of one list; the kernel takes no more than fit into 64 KiB.
+/// Bound on the entries of one list; the kernel accepts no more than fit into 64 KiB.
 const ENTRIES_MAX: usize = 8000;
 /// The id of entries that have none.
 const NO_ID: u32 = u32::MAX;
@@ -18,7 +18,8 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Before the attribute's name while a list waits for its numbers. No archive can say such a name.
+/// Prefix of the attribute's name while a list waits for its numbers. No archive can contain such a
+/// name.
 const WAITING: u8 = 0;
 
 /// The purpose of a list.
@@ -31,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The attribute that keeps such a list.
+    /// The attribute that stores such a list.
     #[must_use]
     pub fn attribute(self) -> &'static [u8] {
         match self {
@@ -66,7 +67,7 @@ impl Named {
         [&[WAITING], attribute].concat()
     }
 
-    /// Takes the lists that wait out of an object's attributes.
+    /// Takes the waiting lists out of an object's attributes.
     pub fn take(meta: &mut Metadata) -> Vec<Named> {
         let waits = |name: &[u8]| name.first() == Some(&WAITING);
         let Some(all) = meta
@@ -92,19 +93,19 @@ impl Named {
 /// The reason why a list cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
-    /// It is no list.
+    /// It is not a list.
     #[error("{0}")]
     Malformed(String),
-    /// Nobody knows the number of a user or group.
+    /// The number of a user or group is unknown.
     #[error(
         "ACL entry \"{0}\": neither the archive's etc/passwd and etc/group nor the base's have that name; pack with bsdtar, which writes numbers too"
     )]
     Unknown(String),
 }
 
-/// The attribute's bytes for a list such as `user::rw-,user:1000:r--,mask::r--,other::r--`
-/// (also one entry a line, also with the number as a fourth field). `None` when the list says
-/// no more than the permission bits do; a default list is kept even then, as nothing else says it.
+/// The attribute's bytes for a list such as `user::rw-,user:1000:r--,mask::r--,other::r--` (also
+/// one entry a line, also with the number as a fourth field). `None` if the list is equivalent to
+/// the permission bits; a default list is kept even then, because it is recorded nowhere else.
 ///
 /// # Errors
 /// An entry is malformed, or names a user or group that `accounts` do not have.
@@ -147,8 +148,8 @@ pub fn from_text(
     Ok(Some(bytes))
 }
 
-/// The permission bits of an object that has this access list: the kernel keeps them the same,
-/// with the mask as the group's. Some archives keep the group's own instead.
+/// The permission bits of an object with this access list: the kernel keeps them consistent, with
+/// the mask as the group's. Some archives store the group's own instead.
 #[must_use]
 pub fn permissions(value: &[u8]) -> Option<u16> {
     let (entries, _) = value.get(4..)?.as_chunks::<8>();
@@ -199,8 +200,8 @@ fn entry(line: &[u8], accounts: &Accounts) -> Result<Option<(u16, u32, u16)>, St
     Ok(id.map(|id| (tag, id, bits)))
 }
 
-/// The number of a user or group: as it is written, else by its name. A user may be called "1000", but `getfacl` and `tar`
-/// write numbers so as well.
+/// The number of a user or group: as written, else by its name. A user may be called "1000", but
+/// `getfacl` and `tar` also write numbers in this form.
 fn id(who: &[u8], number: Option<&[u8]>, of: impl Fn(&[u8]) -> Option<u32>) -> Option<u32> {
     let digits = number.filter(|number| !number.is_empty()).unwrap_or(who);
     let text = std::str::from_utf8(digits).ok();
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn both_programs_spellings_give_the_kernels_bytes() {
-        // What getxattr returned for `setfacl -m u:1000:r--,g:7:rwx` on a file of mode 0640.
+        // The result of getxattr after `setfacl -m u:1000:r--,g:7:rwx` on a file of mode 0640.
         let kernel: &[u8] = &[
             2, 0, 0, 0, //
             1, 0, 6, 0, 255, 255, 255, 255, //
@@ -244,7 +245,7 @@ mod tests {
         let none = Accounts::default();
         assert_eq!(from_text(list, Kind::Access, &none), Ok(None));
         assert_eq!(from_text(b"", Kind::Default, &none), Ok(None));
-        // What getxattr returned for `setfacl -d -m u::rwx,g::r-x,o::-` on a directory.
+        // The result of getxattr after `setfacl -d -m u::rwx,g::r-x,o::-` on a directory.
         let kernel: &[u8] = &[
             2, 0, 0, 0, //
             1, 0, 7, 0, 255, 255, 255, 255, //

@@ -1,7 +1,7 @@
 //! A directory of this machine, walked in name order below one open directory.
 //!
-//! Every step goes from an open parent to one name that is not followed, so that a tree which
-//! changes under the walk cannot lead it elsewhere.
+//! Every step opens one name relative to an open parent without following links, so a tree that
+//! changes during the walk cannot lead it elsewhere.
 
 mod regular;
 
@@ -30,7 +30,7 @@ pub struct Directory {
     across: bool,
     /// Open directories, outermost first, with the names still to come, last one first.
     open: Vec<(OwnedFd, EntryPath, Vec<Vec<u8>>)>,
-    /// Where a file of several names was met first.
+    /// The first path of a file with several names.
     links: HashMap<(u64, u64), EntryPath>,
     last: Option<(u64, u64)>,
     reader: Regular,
@@ -86,7 +86,7 @@ impl Directory {
         })
     }
 
-    /// Lists a directory so that the walk goes on inside it.
+    /// Lists a directory so that the walk continues inside it.
     fn enter(&mut self, directory: OwnedFd, path: EntryPath) -> Result<(), SourceError> {
         let refused = |errno| self.refused(&path, "cannot list the directory", errno);
         let mut names = Vec::new();
@@ -276,7 +276,7 @@ impl Source for Directory {
     }
 }
 
-/// All extended attributes of what `link` names, not following it.
+/// All extended attributes of the object `link`, without following it.
 fn xattrs(link: &[u8]) -> Result<Option<Arc<Xattrs>>, Errno> {
     let link = Path::new(std::ffi::OsStr::from_bytes(link));
     let mut list = [0u8; 64 << 10];
@@ -295,7 +295,7 @@ fn xattrs(link: &[u8]) -> Result<Option<Arc<Xattrs>>, Errno> {
         value.resize(64 << 10, 0);
         match rustix::fs::lgetxattr(link, name, &mut value) {
             Ok(len) => found.insert(name.into(), value.get(..len).unwrap_or_default().into()),
-            // Gone meanwhile, or a namespace this user may list but not read.
+            // Deleted meanwhile, or a namespace that this user may list but not read.
             Err(Errno::NODATA | Errno::PERM) => continue,
             Err(errno) => return Err(errno),
         };

@@ -5,7 +5,7 @@ use std::io;
 
 use super::EntryPath;
 
-/// An input that cannot be read: which one, at which entry and byte, what and what to do.
+/// An input that cannot be read: its name, the entry, the byte, the fault and the remedy.
 #[derive(Debug)]
 pub struct SourceError(Box<Inner>);
 
@@ -38,7 +38,7 @@ impl SourceError {
         self
     }
 
-    /// The entry it is about, when its name is no proper path.
+    /// The affected entry, if its name is not a valid path.
     #[must_use]
     pub fn raw_entry(mut self, name: &[u8]) -> Self {
         let shown = name.get(..256).unwrap_or(name);
@@ -46,7 +46,7 @@ impl SourceError {
         self
     }
 
-    /// Where in the input, in bytes after decompression.
+    /// Offset in the input, in bytes after decompression.
     #[must_use]
     pub fn at(mut self, offset: u64) -> Self {
         self.0.offset = Some(offset);

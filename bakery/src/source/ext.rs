@@ -1,9 +1,9 @@
 //! ext2, ext3 and ext4 file systems, read in our own process.
 //!
-//! Our own code: the crates that read ext4 know neither attributes nor devices, and what
-//! `debugfs` prints cannot be read exactly (a name may hold a line break). Everything a tree has
-//! comes out: owners, modes, times to the nanosecond, attributes and ACLs, links, devices, holes.
-//! A file system that was not unmounted is refused: its journal is not replayed here.
+//! Our own code: the crates that read ext4 support neither attributes nor devices, and the output
+//! of `debugfs` cannot be parsed exactly (a name may contain a line break). All properties of a
+//! tree are read: owners, modes, times to the nanosecond, attributes and ACLs, links, devices,
+//! holes. A file system that was not unmounted is refused, because its journal is not replayed.
 
 mod attributes;
 mod directory;
@@ -22,7 +22,7 @@ use super::window::Window;
 
 /// Largest directory, bytes.
 const DIRECTORY_LEN_MAX: u64 = 1 << 30;
-/// Largest attribute value that has an inode of its own.
+/// Maximum value of an attribute with an inode of its own.
 const ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
 /// Number of the root directory.
 const ROOT: u64 = 2;
@@ -32,13 +32,13 @@ const ROOT: u64 = 2;
 pub struct Ext {
     image: Window,
     superblock: Superblock,
-    /// Where the groups' inode tables begin, in blocks.
+    /// Starts of the groups' inode tables, in blocks.
     tables: Vec<u64>,
-    /// The file last read: its number and where its bytes are.
+    /// The last file read: its number and the places of its bytes.
     current: Option<(u64, Place)>,
 }
 
-/// Where the bytes of a file are.
+/// The places of a file's bytes.
 #[derive(Debug)]
 enum Place {
     /// In blocks of the image.
@@ -67,7 +67,7 @@ impl Ext {
     /// The file system in `image`.
     ///
     /// # Errors
-    /// It is damaged, was not unmounted, or uses what is not read.
+    /// It is damaged, was not unmounted, or uses unsupported features.
     pub fn open(image: Window) -> io::Result<Self> {
         let mut block = [0; 1024];
         image.read_exact_at(&mut block, 1024)?;
@@ -112,7 +112,7 @@ impl Ext {
         Ok(block)
     }
 
-    /// Where the bytes of a file or directory are.
+    /// The places of the bytes of a file or directory.
     fn place(&self, inode: &Inode) -> io::Result<Place> {
         if !inode.is_inline() {
             return Ok(Place::Blocks(self.pieces(inode)?));
@@ -226,7 +226,7 @@ impl FileSystem for Ext {
     }
 }
 
-/// The pieces of a file of `size` bytes that are no holes.
+/// The pieces of a file of `size` bytes without holes.
 fn segments(place: &Place, size: u64) -> Segments {
     let Place::Blocks(pieces) = place else {
         return if size == 0 {

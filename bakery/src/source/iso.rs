@@ -1,7 +1,7 @@
-//! A live ISO: which file inside is the system, and where its kernel and initrd are.
+//! A live ISO: finds its system, kernel and initramfs.
 //!
 //! Read through `bsdtar`, without root and without a loop mount. The squashfs inside is copied,
-//! packed as it is, to an unnamed file, because squashfs readers must seek.
+//! still packed, to an unnamed file, because squashfs readers must seek.
 
 mod layout;
 mod menu;
@@ -72,11 +72,11 @@ impl Iso {
         &self.names
     }
 
-    /// The packed systems to import, lowest first: those `wanted` stands for, or the most complete
-    /// one there is with all it is made on.
+    /// The packed systems to import, lowest first: those for `wanted`, or the most complete one
+    /// with all parts below it.
     ///
     /// # Errors
-    /// There is none, or several could be meant.
+    /// There is none, or several are suitable.
     pub fn systems(&self, wanted: Option<&str>) -> Result<Vec<String>, SourceError> {
         if let Some(wanted) = wanted {
             if self.holds(wanted) {
@@ -115,7 +115,7 @@ impl Iso {
         SourceError::new(&self.name, format!("{problem}; {hint}"))
     }
 
-    /// Kernel and initrd, where the ISO has a pair we know.
+    /// Kernel and initramfs, if the ISO has a known pair.
     #[must_use]
     pub fn boot_files(&self) -> Option<BootFiles> {
         layout::boot_files(&self.names, &self.menus)
@@ -163,7 +163,7 @@ impl Iso {
         Ok(entries)
     }
 
-    /// Which files are links, as the listing with all details says: two directory entries with one
+    /// The files that are links, according to the detailed listing: two directory entries with one
     /// extent, as live-build makes them.
     fn read_links(&self) -> Result<HashMap<String, String>, SourceError> {
         let mut links = HashMap::new();
@@ -175,8 +175,8 @@ impl Iso {
         })?;
         let names: HashSet<&str> = self.names.iter().map(String::as_str).collect();
         for line in String::from_utf8_lossy(&listing).lines() {
-            // Fields stand before the name; a name may hold spaces, so what the line ends with and
-            // is listed is the name.
+            // Fields precede the name; a name may contain spaces, so the listed name at the end of
+            // the line decides.
             let name_in = |line: &str| {
                 let starts = line.match_indices(' ').map(|(at, _)| at + 1);
                 let found = starts.map(|at| trimmed(line.get(at..).unwrap_or_default()));
@@ -205,7 +205,7 @@ impl Iso {
     /// # Errors
     /// `bsdtar` cannot be started.
     pub fn read(&self, member: &str) -> Result<impl Read + use<>, SourceError> {
-        // A pattern: what bsdtar would take as a wildcard is taken as it stands.
+        // Escapes characters that bsdtar would interpret as wildcards.
         let mut pattern = String::new();
         for letter in self.link(member).chars() {
             if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
@@ -280,8 +280,8 @@ fn trimmed(name: &str) -> &str {
     name.trim_start_matches("./")
 }
 
-/// The files of a listing; a name that others lie below is a directory (Debian's `live/`, where
-/// ALT has a file `live`).
+/// The files of a listing; a name with others below it is a directory (Debian's `live/`, while ALT
+/// has a file `live`).
 fn files(listing: &str) -> Vec<String> {
     let lines = listing
         .lines()

@@ -1,11 +1,11 @@
-//! The form of an input, by the marks that its producer left in it.
+//! The form of an input, by its magic bytes.
 //!
-//! An input is what its mark says, not what its name says and not what is left when nothing else
-//! fits: a file that begins with zeros is no archive because an archive's end is made of zeros.
+//! The magic bytes decide, not the name, and no form is assumed by elimination: a file that begins
+//! with zeros is not an archive just because an archive ends with zeros.
 
 use super::tar;
 
-/// Bytes that tell the forms apart: the mark of btrfs ends at 65,608.
+/// Bytes that distinguish the forms: the magic of btrfs ends at 65,608.
 pub const HEAD_LEN: usize = 66 << 10;
 /// Longest archive without an entry: one record of GNU tar, all zeros.
 const EMPTY_ARCHIVE_LEN_MAX: usize = 10_240;
@@ -54,7 +54,7 @@ impl Form {
     }
 }
 
-/// Marks of what is not read, with what to do about it.
+/// Magic bytes of unsupported forms, with the remedy.
 const STRANGERS: [(usize, &[u8], &str); 22] = [
     (
         0,
@@ -163,7 +163,7 @@ const STRANGERS: [(usize, &[u8], &str); 22] = [
 /// The form of an input that begins with `head`: all of the input, or its first [`HEAD_LEN`] bytes.
 ///
 /// # Errors
-/// It is none that is read; the message says how to make it one where there is a way.
+/// It is unsupported; the message gives a conversion if there is one.
 pub fn form(head: &[u8]) -> Result<Form, String> {
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..)
@@ -189,7 +189,7 @@ pub fn form(head: &[u8]) -> Result<Form, String> {
     if let Some((_, form)) = first.iter().find(|(fits, _)| *fits) {
         return Ok(*form);
     }
-    // A damaged archive: its reader says what is wrong with the first header.
+    // A damaged archive: its reader reports the fault of the first header.
     if at(257, b"ustar") {
         return Ok(Form::Tar);
     }

@@ -19,7 +19,7 @@ use super::{Limits, Source, SourceError, qcow2};
 /// Options for opening an input.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Bounds on what it may hold.
+    /// Bounds on its contents.
     pub limits: Limits,
     /// Walk a directory across the file systems mounted in it.
     pub across: bool,
@@ -27,7 +27,7 @@ pub struct Options {
     pub member: Option<String>,
     /// Which partition of a disk is the system.
     pub partition: Option<u32>,
-    /// Where to put temporary files for images inside images; the system's place when not given.
+    /// Directory for temporary files for images inside images; by default the system's.
     pub temporary: Option<PathBuf>,
 }
 
@@ -132,7 +132,7 @@ fn open_window(
     }
 }
 
-/// The system of a live medium, or the part of it that was asked for.
+/// The system of a live medium, or the requested part of it.
 fn open_iso(
     name: &str,
     file: &File,
@@ -143,7 +143,7 @@ fn open_iso(
     let parts = iso.systems(options.member.as_deref())?;
     let member = match (parts.as_slice(), &options.member) {
         ([only], _) => only,
-        // One of several was asked for by its name.
+        // One of several was requested by name.
         (several, Some(member)) if several.contains(member) => member,
         (several, _) => {
             let names = several.join(", ");
@@ -196,7 +196,7 @@ fn open_tree<F: FileSystem + 'static>(
     Ok(Box::new(Walk::new(name, tree, options.limits)))
 }
 
-/// An image inside an image, as a file of its own.
+/// An image inside an image, as a separate file.
 fn spool(name: &str, bytes: &mut dyn Read, options: &Options) -> Result<Window, SourceError> {
     let place = options.temporary();
     let copied = tempfile::tempfile_in(&place).and_then(|mut copy| {
@@ -210,10 +210,10 @@ fn spool(name: &str, bytes: &mut dyn Read, options: &Options) -> Result<Window, 
     })
 }
 
-/// Opens a tar archive, plain or zstd, that comes as a stream of bytes.
+/// Opens a tar archive, plain or zstd, from a stream of bytes.
 ///
 /// # Errors
-/// It is something else.
+/// It has another form.
 pub fn open_stream(
     name: &str,
     input: impl Read + Send + 'static,

@@ -1,5 +1,5 @@
-//! Owner, mode and kind that fuse-overlayfs and containers/storage keep in an attribute, because the user who wrote
-//! the upper may not set them: `UID:GID:MODE[:KIND]`, the mode in octal.
+//! Owner, mode and kind that fuse-overlayfs and containers/storage store in an attribute, because
+//! the user who wrote the upper may not set them: `UID:GID:MODE[:KIND]`, the mode in octal.
 
 use layerfmt::limits::SYMLINK_LEN_MAX;
 use layerfmt::tree::Metadata;
@@ -62,10 +62,10 @@ impl Override {
         })
     }
 
-    /// Gives an object what it stands for.
+    /// Gives an object its real attributes.
     ///
     /// # Errors
-    /// The file that stands for a link cannot be read, or is no target.
+    /// The file that represents a link cannot be read, or is not a target.
     pub fn apply<'s>(self, meta: &mut Metadata, body: Body<'s>) -> Result<Body<'s>, String> {
         (meta.uid, meta.gid, meta.mode) = (self.uid, self.gid, self.mode);
         let Body::File(data) = body else {

@@ -20,7 +20,7 @@ pub enum PathError {
     /// It contains `..`.
     #[error("the name holds \"..\" and could leave the tree")]
     Climbs,
-    /// A component is no valid name.
+    /// A component is not a valid name.
     #[error("{0}")]
     Name(name::NameError),
     /// It is longer than [`PATH_LEN_MAX`] or deeper than [`DEPTH_MAX`].
@@ -29,10 +29,10 @@ pub enum PathError {
 }
 
 impl EntryPath {
-    /// The path `raw` stands for; `./`, doubled and trailing slashes are dropped.
+    /// Parses the path `raw`; `./`, doubled and trailing slashes are dropped.
     ///
     /// # Errors
-    /// When it is absolute, climbs, or holds what no name may hold.
+    /// It is absolute, contains `..`, or an invalid name.
     pub fn parse(raw: &[u8]) -> Result<Self, PathError> {
         if raw.first() == Some(&b'/') {
             return Err(PathError::Absolute);
@@ -63,7 +63,7 @@ impl EntryPath {
     /// This path and one more component.
     ///
     /// # Errors
-    /// When `last` is no valid name, or the whole grows too long.
+    /// `last` is not a valid name, or the path becomes too long.
     pub fn join(&self, last: &[u8]) -> Result<Self, PathError> {
         name::check(last).map_err(PathError::Name)?;
         let mut whole = Vec::with_capacity(self.0.len() + 1 + last.len());

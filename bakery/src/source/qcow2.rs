@@ -1,7 +1,7 @@
-//! Disks in QEMU's qcow2 format, through `qemu-img`, caged.
+//! Disks in QEMU's qcow2 format, through a confined `qemu-img`.
 //!
-//! An image that names another file (a backing file, a data file) is refused: whoever made it
-//! would choose which file of this machine is read.
+//! An image that names another file (a backing file, a data file) is refused: its author would
+//! choose a file of this machine to read.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use super::window::Window;
 use super::{Limits, SourceError, subprocess};
 
-/// Bit of the features that says: the data is in another file.
+/// Feature bit: the data is in another file.
 const DATA_FILE: u64 = 1 << 2;
 
 /// The disk in `window` as a raw disk, in an unnamed file in `directory`.

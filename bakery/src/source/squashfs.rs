@@ -17,7 +17,7 @@ const IMAGE: &str = "/proc/self/fd/0";
 /// `rdsquashfs` cannot be started.
 pub fn holds(name: &str, file: &File, path: &str) -> Result<bool, SourceError> {
     let mut output = subprocess::start(READER.0, READER.1, &["--stat", path, IMAGE], file, name)?;
-    // What is wrong with the image shows when it is read.
+    // Reading reveals faults of the image.
     Ok(io::copy(&mut output, &mut io::sink()).is_ok())
 }
 
@@ -33,7 +33,7 @@ pub fn cat(name: &str, file: &File, path: &str) -> Result<Output, SourceError> {
 #[derive(Debug)]
 pub struct Squashfs {
     tar: Tar<Output>,
-    /// The first path with an attribute whose name cannot be told from its value.
+    /// The first path with an attribute whose name and value cannot be separated.
     unclear: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Source for Squashfs {
     }
 
     fn notes(&mut self) -> Vec<String> {
-        // What it could not put into a tar archive, such as sockets.
+        // Objects that it could not put into a tar archive, such as sockets.
         let said = self.tar.input_mut().said();
         let mut notes: Vec<String> = said.map(|line| format!("sqfs2tar: {line}")).collect();
         if let Some(path) = self.unclear.take() {

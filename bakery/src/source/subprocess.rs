@@ -10,7 +10,7 @@ use crate::sys::confine::{Confinement, confine};
 
 /// Programs that write a file they are given.
 const WRITERS: [&str; 1] = ["qemu-img"];
-/// Most bytes kept of what a program says on standard error.
+/// Maximum number of stored bytes of a program's standard error.
 const STDERR_LEN_MAX: u64 = 64 << 10;
 
 /// A running program's standard output. Its end is only an end when the program succeeded.
@@ -23,8 +23,8 @@ pub struct Output {
     said: String,
 }
 
-/// Starts `program` on `image`, which it finds as its standard input (`/proc/self/fd/0` where it
-/// needs a path). `package` is what to install when it is missing.
+/// Starts `program` on `image`, its standard input (`/proc/self/fd/0` if it needs a path).
+/// `package` is the package to install if it is missing.
 ///
 /// # Errors
 /// It cannot be started.
@@ -50,8 +50,8 @@ pub fn start(
     })
 }
 
-/// Runs `program` on `image`, as [`start`] does, to its end; it writes `output`, which it finds as
-/// its standard output (`/proc/self/fd/1` where it needs a path).
+/// Runs `program` on `image` like [`start`], to its end; it writes `output`, its standard output
+/// (`/proc/self/fd/1` if it needs a path).
 ///
 /// # Errors
 /// It cannot be started, or fails.
@@ -116,7 +116,7 @@ fn spawn(
     })
 }
 
-/// Reads all a program says, keeping the beginning.
+/// Reads all output of a program, storing the beginning.
 fn collect(mut pipe: ChildStderr) -> String {
     let mut kept = Vec::new();
     let _ = pipe.by_ref().take(STDERR_LEN_MAX).read_to_end(&mut kept);
@@ -125,7 +125,7 @@ fn collect(mut pipe: ChildStderr) -> String {
 }
 
 impl Output {
-    /// Lines the program said on standard error; complete once the output has ended.
+    /// Lines of the program's standard error; complete once the output has ended.
     pub fn said(&mut self) -> impl Iterator<Item = &str> {
         self.said
             .lines()
@@ -169,7 +169,7 @@ impl Read for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if !self.ended {
-            // Only ever our own child, which nobody has waited for yet.
+            // Always our own child, which has not been waited for yet.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

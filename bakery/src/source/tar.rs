@@ -1,7 +1,7 @@
 //! Tar archives as a stream of entries: ustar, GNU and PAX, with every spelling of sparse files,
-//! long names, extended attributes and ACLs that GNU tar, libarchive and Python write.
+//! long names, extended attributes and ACLs of GNU tar, libarchive and Python.
 //!
-//! Where formats disagree the stricter reading wins: what cannot be read exactly is an error that
+//! If formats disagree the stricter reading wins: data that cannot be read exactly is an error that
 //! names the entry, never a guess.
 
 mod body;
@@ -32,7 +32,7 @@ pub struct Tar<R> {
     ended: bool,
     /// The writer escapes nothing in the names of attributes.
     raw_names: bool,
-    /// A dump of GNU tar's incremental form went by.
+    /// True after a dump of GNU tar's incremental form.
     is_incremental: bool,
 }
 
@@ -56,14 +56,14 @@ struct Announced {
 /// An entry's headers put together.
 struct Merged {
     path: EntryPath,
-    /// The name ends with a slash, which in old formats is all that says "directory".
+    /// The name ends with a slash, which in old formats is the only mark of a directory.
     ends_with_slash: bool,
     link_path: Vec<u8>,
     meta: Metadata,
     device: (u32, u32),
     /// Bytes of data in the archive.
     stored_len: u64,
-    /// Where the header stands.
+    /// Offset of the header.
     offset: u64,
 }
 
@@ -170,7 +170,7 @@ impl<R: Read> Tar<R> {
         Ok(data)
     }
 
-    /// Reads up to the next header that stands for an object of its own.
+    /// Reads up to the next header of an object.
     fn announced(&mut self) -> Result<Option<(Announced, Block, u64)>, SourceError> {
         let mut announced = Announced {
             attributes: self.globals.clone(),

@@ -1,4 +1,4 @@
-//! A file system inside an image, walked in name order: what every reader of images shares.
+//! A file system inside an image, walked in name order: shared by all readers of images.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -14,16 +14,16 @@ pub trait FileSystem {
     /// The number of the root directory.
     fn root(&self) -> u64;
 
-    /// The names in a directory and the objects they stand for, without `.` and `..`.
+    /// The names in a directory and their objects, without `.` and `..`.
     ///
     /// # Errors
-    /// It is damaged, or uses what is not read.
+    /// It is damaged, or uses unsupported features.
     fn list(&mut self, directory: u64) -> io::Result<Vec<(Vec<u8>, u64)>>;
 
     /// One object.
     ///
     /// # Errors
-    /// It is damaged, or uses what is not read.
+    /// It is damaged, or uses unsupported features.
     fn object(&mut self, number: u64) -> io::Result<Object>;
 
     /// Bytes of a regular file from `offset`, at least one before its end.
@@ -49,7 +49,7 @@ pub struct Object {
 pub enum Kind {
     /// A directory.
     Directory,
-    /// A regular file: its length and where it has bytes.
+    /// A regular file: its length and its data ranges.
     File(u64, Segments),
     /// A symbolic link and its target.
     Symlink(Box<[u8]>),
@@ -82,7 +82,7 @@ pub struct Walk<F> {
     open: Vec<(EntryPath, Vec<(Vec<u8>, u64)>)>,
     /// Directories met: none may be met twice.
     directories: HashSet<u64>,
-    /// Where a file of several names was met first.
+    /// The first path of a file with several names.
     links: HashMap<u64, EntryPath>,
     last: Option<u64>,
     entries_left: u64,

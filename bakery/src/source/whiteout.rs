@@ -1,7 +1,7 @@
-//! The spellings of "this name is gone" and "nothing shows through here".
+//! The spellings of whiteouts and opaque directories.
 //!
-//! overlayfs marks with devices and extended attributes, AUFS and OCI layers with file names.
-//! All are read everywhere; what comes out is plain objects, whiteouts and opaque directories.
+//! overlayfs marks with devices and extended attributes, AUFS and OCI layers with file names. All
+//! are read everywhere; the results are plain objects, whiteouts and opaque directories.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use super::path::PathError;
 pub enum Spelling {
     /// An object like any other.
     Plain,
-    /// The object at this path is gone (`.wh.NAME`).
+    /// The object at this path was removed (`.wh.NAME`).
     Whiteout(EntryPath),
-    /// Nothing below shows through in this directory (`.wh..wh..opq`).
+    /// This directory hides everything below (`.wh..wh..opq`).
     Opaque(EntryPath),
-    /// Book-keeping of AUFS that is no part of the tree.
+    /// Bookkeeping of AUFS that is not part of the tree.
     Bookkeeping,
 }
 
-/// Reads an entry's name.
+/// Parses an entry's name.
 ///
 /// # Errors
-/// A whiteout that names nothing.
+/// A whiteout without a name.
 pub fn spelling(path: &EntryPath) -> Result<Spelling, PathError> {
     let Some((parent, last)) = path.split_last() else {
         return Ok(Spelling::Plain);
@@ -51,7 +51,7 @@ pub fn spelling(path: &EntryPath) -> Result<Spelling, PathError> {
 /// The marks of overlayfs on an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Nothing below shows through in this directory.
+    /// This directory hides everything below.
     pub opaque: bool,
     /// This (empty, regular) file is a whiteout.
     pub whiteout: bool,
@@ -59,13 +59,13 @@ pub struct Marks {
     pub redirect: Option<Box<[u8]>>,
     /// This file has metadata only; its bytes are those of the file below.
     pub metacopy: bool,
-    /// This node stands for a device of this number, which in an upper would be a whiteout.
+    /// This node represents a device of this number, which in an upper would be a whiteout.
     pub device: Option<(u32, u32)>,
     /// Owner, mode and kind that the writer could not set.
     pub overridden: Option<Override>,
     /// Number of names of the file, as stored by overlayfs with `index=on`.
     pub links: Option<Links>,
-    /// overlayfs noted where the object came from.
+    /// overlayfs recorded the origin of the object.
     pub origin: bool,
 }
 
@@ -112,11 +112,12 @@ const PREFIXES: [&[u8]; 3] = [
 
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// The mount's own notes in its upper: `device`, `copying`, and others that mean nothing elsewhere.
+/// The mount's own notes in its upper: `device`, `copying`, and others without meaning elsewhere.
 const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
 
-/// Takes overlayfs' marks, and the mount's own, out of an object's attributes. Attributes which overlayfs escaped,
-/// because they belong to an overlay inside the overlay, get their own names back.
+/// Removes overlayfs' marks, and the mount's own, from an object's attributes. Attributes which
+/// overlayfs escaped, because they belong to an overlay inside the overlay, get their own names
+/// back.
 ///
 /// # Errors
 /// A mark has a value that no overlay writes.
@@ -174,8 +175,8 @@ pub fn take_marks(meta: &mut Metadata) -> Result<Marks, String> {
             (b"nlink", _) => {
                 marks.links = Some(Links::parse(value).ok_or_else(|| unreadable(name, value))?);
             }
-            // impure, uuid, upper, protattr: overlayfs' own notes. An opaque mark
-            // of "x" only says that there are whiteouts in attribute form inside.
+            // impure, uuid, upper, protattr: overlayfs' own notes. An opaque mark of "x" only
+            // means that there are whiteouts in attribute form inside.
             _ => {}
         }
     }

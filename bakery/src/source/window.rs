@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Where an image is.
+/// The place of an image.
 #[derive(Debug)]
 pub struct Window {
     file: File,
@@ -53,7 +53,7 @@ impl Window {
         self.len == 0
     }
 
-    /// The file and the place in it where the window begins.
+    /// The file and the offset in it at which the window begins.
     #[must_use]
     pub fn into_parts(self) -> (File, u64, u64) {
         (self.file, self.start, self.len)
@@ -83,7 +83,7 @@ impl Window {
         Ok(head)
     }
 
-    /// A file that holds the window and nothing else: this one, or a copy in `directory`.
+    /// A file with only the contents of the window: this one, or a copy in `directory`.
     ///
     /// # Errors
     /// The copy cannot be made.
@@ -99,8 +99,8 @@ impl Window {
     }
 }
 
-/// Copies `input` to the empty file `output`, with holes where long runs of zeros are, and goes
-/// back to its beginning.
+/// Copies `input` to the empty file `output`, with holes for long runs of zeros, and seeks to its
+/// beginning.
 ///
 /// # Errors
 /// One of them fails.

@@ -1,8 +1,8 @@
-//! Does this store keep the one promise that histories stand on?
+//! Tests the one property of a store on which histories depend.
 //!
-//! Some do not: Garage 2.5 ignores `If-None-Match`, so a second writer silently overwrites the
-//! first; s3s-fs 0.14 checks first and writes then, so of racing writers several win. Both would
-//! lose revisions. So a store is asked before anything is written to it.
+//! Some do not have it: Garage 2.5 ignores `If-None-Match`, so a second writer silently overwrites
+//! the first; s3s-fs 0.14 checks first and writes then, so several racing writers win. Both would
+//! lose revisions. Therefore a store is tested before its first use.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Created, Key, Result, Store, StoreError};
 
-/// Writers that race for one name, and how many races are run.
+/// Number of writers that race for one name, and number of races.
 const RACERS: usize = 8;
 const RACES: usize = 5;
 /// More than any probe writes.
@@ -22,7 +22,7 @@ const PROBE_LEN_MAX: u64 = 1024;
 /// other. No data is lost by that.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// One thing a store must do, and whether it did.
+/// One property of a store, and the result of its test.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// The tested property.
@@ -50,10 +50,10 @@ pub fn probe(store: &Store) -> Result<Vec<Finding>> {
     findings
 }
 
-/// Refuse a store that fails the probe.
+/// Refuses a store that fails the test.
 ///
 /// # Errors
-/// [`StoreError::Location`] with what it did wrong, or when it cannot be written to.
+/// [`StoreError::Location`] with the failure, or it cannot be written.
 pub fn require_sound(store: &Store) -> Result<()> {
     let defects: Vec<String> = probe(store)?
         .into_iter()

@@ -1,9 +1,9 @@
-//! Publishing and sweeping never at the same time.
+//! Prevents publishing and sweeping at the same time.
 //!
-//! A publisher relies on objects it found in the store; the sweeper deletes objects nothing
-//! refers to *yet*. Each raises its own flag first and looks for the other's then, so at least
-//! one of the two sees the other and steps back. A flag is an object of its own; it counts until
-//! it is taken down or has grown too old, so a killed process delays others but stops nobody.
+//! A publisher relies on objects it found in the store; the sweeper deletes objects that nothing
+//! refers to *yet*. Each creates its own flag first and looks for the other's then, so at least one
+//! of the two sees the other and yields. A flag is an object; it is valid until it is deleted or
+//! too old, so a killed process delays others but does not block them.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use super::{Key, Result, Store, StoreError};
 /// Time for which a flag is valid after its holder died. A publisher holds one for the few seconds
 /// between its last check of the objects and the creation of the head.
 const PUBLISH_HOLD: Duration = Duration::from_secs(600);
-/// A sweep that takes longer stops and is continued by the next one.
+/// A longer sweep stops, and the next one continues it.
 const SWEEP_HOLD: Duration = Duration::from_secs(1800);
 /// Longest flag, bytes.
 const FLAG_LEN_MAX: u64 = 1024;
@@ -36,7 +36,7 @@ struct Flag {
     raised_at: u64,
 }
 
-/// A raised flag; taken down when dropped.
+/// A valid flag; deleted when dropped.
 #[derive(Debug)]
 pub struct Guard<'s> {
     store: &'s Store,
@@ -87,10 +87,10 @@ pub fn publish(store: &Store) -> Result<Guard<'_>> {
     }
 }
 
-/// Raise the sweeper's flag; `None` when somebody publishes or sweeps.
+/// Creates the sweeper's flag; `None` if another process publishes or sweeps.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
     match raised(store, "sweep", SWEEP_HOLD)? {
         Some(key) if is_journal(&key) => return Err(cut_short(&key)),
@@ -98,11 +98,11 @@ pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
         None => {}
     }
     let guard = raise(store, "sweep", SWEEP_HOLD)?;
-    // Publishers that came before us finish; those that come now see our flag and wait.
+    // Earlier publishers finish; later ones see our flag and wait.
     if !wait_for_publishers(store)? {
         return Ok(None);
     }
-    // Of two sweepers that came at the same time, the one with the lower name goes on.
+    // Of two simultaneous sweepers, the one with the lower name continues.
     let first = raised(store, "sweep", SWEEP_HOLD)?;
     Ok((first.as_ref() == Some(&guard.key)).then_some(guard))
 }
@@ -115,10 +115,10 @@ pub fn is_raised(store: &Store) -> Result<bool> {
     Ok(raised(store, "sweep", SWEEP_HOLD)?.is_some())
 }
 
-/// Wait until nobody publishes; false when that takes too long.
+/// Waits until nobody publishes; false if that takes too long.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub fn wait_for_publishers(store: &Store) -> Result<bool> {
     let started = Instant::now();
     while raised(store, "publish", PUBLISH_HOLD)?.is_some() {
@@ -174,7 +174,7 @@ fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> 
     })
 }
 
-/// A flag of `kind` that counts; dead ones are taken down on the way.
+/// A valid flag of `kind`; dead ones are deleted.
 fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
     for entry in store.list(&format!("locks/{kind}"))? {
         if !is_dead(store, &entry.key, hold)? {
@@ -186,8 +186,8 @@ fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
     Ok(None)
 }
 
-/// Too old to count, or of a process of this machine that is no more. A flag from the future
-/// (somebody's clock went back) counts for its hold, but not for ever: its age has no sign.
+/// Too old to be valid, or of a process of this machine that has ended. A flag from the future (a
+/// clock was set back) is valid for its hold, but not forever: its age has no sign.
 fn is_dead(store: &Store, key: &Key, hold: Duration) -> Result<bool> {
     if is_journal(key) {
         return Ok(false);
@@ -210,7 +210,7 @@ fn process_lives(process: u32) -> bool {
         .exists()
 }
 
-/// Empty where the kernel does not say: then only age counts.
+/// Empty if the kernel does not report it: then only age counts.
 fn place() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let namespace = std::fs::read_link("/proc/self/ns/pid");

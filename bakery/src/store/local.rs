@@ -11,7 +11,7 @@ use object_store::local::LocalFileSystem;
 
 use super::{Key, Result, Store, StoreError, ownership};
 
-/// Where files are completed before they get their name, below the root.
+/// The directory below the root in which files are completed before they get their name.
 const STAGING: &str = "staging";
 
 pub(super) fn attach(location: &str, root: &Path) -> Result<Store> {
@@ -50,12 +50,12 @@ pub(super) fn staging(root: &Path) -> Result<PathBuf> {
     Ok(staging)
 }
 
-/// An upload is nobody's leftover before this, whatever the grace: a publisher raises its flag by
-/// one, before a sweeper can see the flag.
+/// Minimum age of a leftover upload, regardless of the grace period: a publisher uploads its flag
+/// before a sweeper can see it.
 const UPLOAD_MAX: Duration = Duration::from_secs(600);
 
-/// Left behind: whatever lies in the staging directory, and uploads of `object_store`, which it
-/// names `NAME#NUMBER` and does not list.
+/// Leftovers: everything in the staging directory, and uploads of `object_store`, which it names
+/// `NAME#NUMBER` and does not list.
 pub(super) fn sweep_staging(root: &Path, grace: Duration) -> Result<()> {
     let unreadable = |e| failed("cannot read", root, e);
     let mut directories = vec![root.to_owned()];
@@ -147,7 +147,7 @@ pub(super) fn fetch(root: &Path, key: &Key, to: &Path) -> Result<()> {
     }
 }
 
-/// On disk before it has a name, and readable for a web server that runs as somebody else.
+/// On disk before it has a name, and readable for a web server under another account.
 fn seal(file: &Path) -> Result<()> {
     let sealed = File::open(file).and_then(|opened| {
         opened.set_permissions(Permissions::from_mode(0o444))?;

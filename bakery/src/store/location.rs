@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Result, StoreError};
 
-/// Where a store is.
+/// The location of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place<'l> {
     /// Path of a directory.
@@ -14,10 +14,11 @@ pub(super) enum Place<'l> {
 }
 
 impl<'l> Place<'l> {
-    /// Reads a location. What looks like a misspelt URL is no directory: `init` would make one of that name.
+    /// Parses a location. A text like a misspelled URL is not a directory: `init` would create one
+    /// of that name.
     ///
     /// # Errors
-    /// When it is neither; the message says how both are written.
+    /// It is neither; the message gives both forms.
     pub(super) fn of(location: &'l str) -> Result<Place<'l>> {
         if let Some(bucket) = location.strip_prefix("s3://") {
             return Ok(Place::Bucket(bucket));

@@ -1,17 +1,18 @@
-//! Root works for the account that owns a store: everything it makes there belongs to that account.
+//! Root works for the account that owns a store: all new files there belong to that account.
 //!
-//! The services run as an account of their own, and an operator types `sudo bakery import`. Without this,
-//! the services could not write beside the files that root made.
+//! The services run under their own account, and an operator types `sudo bakery import`. Without
+//! this, the services could not write beside the files that root made.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
-/// Gives `path`, and the directories between it and `above`, the owner of `above`. Does nothing unless root runs it.
+/// Gives `path`, and the directories between it and `above`, the owner of `above`. Does nothing
+/// unless run by root.
 ///
 /// # Errors
-/// A file cannot be looked at or changed.
+/// A file cannot be read or changed.
 pub fn inherit(above: &Path, path: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());

@@ -77,7 +77,7 @@ pub(super) fn attach(location: &str, _bucket: &str) -> Result<Store> {
     )))
 }
 
-/// Send a file. A long one cannot be refused by its name: the name says the content, so the
+/// Sends a file. A long one cannot be refused by its name: the name identifies the content, so the
 /// same bytes may be written twice.
 pub(super) fn upload(store: &Store, key: &Key, file: &Path) -> Result<()> {
     let unreadable = |e| file_failed("cannot read", file, e);

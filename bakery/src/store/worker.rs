@@ -5,7 +5,7 @@ use std::sync::{OnceLock, mpsc};
 
 use tokio::runtime::Runtime;
 
-/// Connections need a driver, not many threads; disk work goes to tokio's blocking threads.
+/// Connections need a driver, not many threads; disk work uses tokio's blocking threads.
 const WORKER_COUNT: usize = 2;
 
 /// Wait for `work`. Unlike `block_on` this may be called on a thread of another runtime; it

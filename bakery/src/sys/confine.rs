@@ -42,16 +42,16 @@ impl Default for Confinement {
 
 /// Makes `command` start without network, environment, inherited descriptors beyond the three
 /// standard ones, capabilities it does not need to read its input, or means to gain any; it dumps
-/// no core, writes no file that is longer and uses no more memory and time than `confinement` says.
+/// no core, and the limits of `confinement` bound its files, memory and time.
 pub fn confine(command: &mut Command, confinement: Confinement) {
     command
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C.UTF-8");
     command.current_dir("/");
-    // SAFETY: between fork and exec only the forking thread exists, so nothing that takes a lock
-    // or allocates may be called. `in_child` makes plain system calls on values it was given by
-    // copy and neither allocates nor locks.
+    // SAFETY: between fork and exec only the forking thread exists, so functions that take a lock
+    // or allocate must not be called. `in_child` makes plain system calls on copied values and
+    // neither allocates nor locks.
     unsafe {
         command.pre_exec(move || in_child(confinement));
     }
@@ -68,18 +68,18 @@ fn in_child(confinement: Confinement) -> io::Result<()> {
     setrlimit(Resource::Fsize, fixed(confinement.written_len_max))?;
     setrlimit(Resource::Nofile, fixed(64))?;
     rustix::thread::set_no_new_privs(true)?;
-    // An own network name space, empty. Not every kernel or container lets us have one.
-    // SAFETY: name spaces alone; the descriptor table stays shared with nobody after fork.
+    // A separate, empty network namespace. Not every kernel or container allows one. SAFETY:
+    // namespaces only; after fork the descriptor table is not shared.
     let alone = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
     if alone(UnshareFlags::NEWNET | UnshareFlags::NEWIPC).is_err() {
         let _ = alone(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC);
     }
-    // Root keeps its user id, so that it can read what it owns, but no power over others.
+    // Root keeps its user id, so that it can read its files, but no capabilities over others.
     for capability in CapabilitySet::all().iter() {
         let _ = rustix::thread::remove_capability_from_bounding_set(capability);
     }
-    // SAFETY: the call takes three integers. Descriptors 0 to 2 are untouched; the others are
-    // marked to be closed by exec, which keeps the pipe on which std reports a failed exec.
+    // SAFETY: the call has three integer arguments. Descriptors 0 to 2 are unchanged; the others
+    // are marked close-on-exec, which keeps the pipe on which std reports a failed exec.
     let closed = unsafe {
         libc::syscall(
             libc::SYS_close_range,

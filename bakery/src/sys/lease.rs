@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd as _;
 /// for reading only.
 #[must_use]
 pub fn has_writer(file: &File) -> Option<bool> {
-    // SAFETY: `fcntl(F_SETLEASE)` takes two integers and touches no memory of ours; the
+    // SAFETY: `fcntl(F_SETLEASE)` has two integer arguments and touches no memory of ours; the
     // descriptor is open for as long as `file` is borrowed.
     let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
     if taken == 0 {

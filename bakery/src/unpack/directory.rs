@@ -25,7 +25,7 @@ pub(super) struct Tree<'i> {
 }
 
 impl<'i> Tree<'i> {
-    /// Makes `place`, or takes it if it is an empty directory.
+    /// Creates `place`, or uses an empty directory.
     pub(super) fn create(
         index: &'i Index,
         place: &Path,
@@ -121,7 +121,7 @@ impl<'i> Tree<'i> {
         Ok(())
     }
 
-    /// The same for what cannot be opened.
+    /// The same for objects that cannot be opened.
     fn metadata_at(&self, name: &[u8], object: &Object<'_>) -> io::Result<()> {
         let (parent, inode) = (self.parent()?, &object.inode);
         let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));

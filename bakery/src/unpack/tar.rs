@@ -83,7 +83,7 @@ impl<'a> Archive<'a> {
             leading_map(&segments, size)
         };
         let name = header.path;
-        // What a reader that knows no sparse files is to make of it.
+        // The file name for readers without sparse file support.
         let sparse_name = sparse_path(name);
         let mut header = Header {
             kind: b'0',

@@ -8,7 +8,7 @@ const OCTAL7_MAX: u64 = 0o777_7777;
 /// Largest number of a twelve-byte octal field.
 const OCTAL11_MAX: u64 = 0o777_7777_7777;
 
-/// An entry's fields; what does not fit a plain header goes into PAX records.
+/// An entry's fields; those that do not fit a plain header are written as PAX records.
 #[derive(Debug, Default)]
 pub(super) struct Header<'h> {
     pub(super) path: &'h [u8],
@@ -113,7 +113,8 @@ pub(super) fn pad(out: &mut dyn Write, len: u64) -> io::Result<()> {
     out.write_all([0; BLOCK_LEN].get(..missing as usize).unwrap_or_default())
 }
 
-/// `LEN KEY=VALUE\n`, where LEN counts itself.
+/// `LEN KEY=VALUE
+/// `, where LEN includes itself.
 fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut len = rest + 1;

@@ -1,8 +1,8 @@
 //! Events of the spool's directories.
 //!
-//! They are wake-ups only: what is there is always read from the directories themselves, so a lost
-//! event costs one rescan interval and nothing else. Each directory is watched by itself: one that
-//! cannot be read takes no other one's events away.
+//! They only wake the watcher: the contents are always read from the directories themselves, so a
+//! lost event only costs one rescan interval. Each directory is watched separately, so an
+//! unreadable one does not affect the others.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    /// Hears nothing yet; what it hears goes to `sender`, and to `writers` what they want to know.
+    /// Watches nothing yet; events are sent to `sender`, and those about writers to `writers`.
     pub(super) fn new(writers: &Writers, sender: mpsc::Sender<Event>) -> notify::Result<Self> {
         let writers = writers.clone();
         let hear = move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             writers.hear(&event);
-            // To be opened or read is no news; to be closed by its writer is.
+            // Opening and reading are not events; closing by a writer is.
             let is_closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
             if !event.kind.is_access() || event.kind == is_closed {
                 let _ = sender.send(Event::Spool);
@@ -46,8 +46,8 @@ impl Ears {
         Ok(())
     }
 
-    /// Watches the directories of the inbox that are new, and forgets those of `inbox` that are gone.
-    /// Whether there was a new one: what came before its watch has sent no event.
+    /// Watches new directories of the inbox, and drops deleted ones. Returns true if there was a
+    /// new one: files that arrived before its watch sent no event.
     pub(super) fn follow(&mut self, inbox: &Path, directories: &HashSet<PathBuf>) -> bool {
         self.watched
             .retain(|path| path == inbox || !path.starts_with(inbox) || directories.contains(path));

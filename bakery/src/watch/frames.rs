@@ -1,4 +1,4 @@
-//! Where a zstd file ends: the headers of its blocks tell, without any decompression (RFC 8878).
+//! Finds the end of a zstd file from the headers of its blocks, without decompression (RFC 8878).
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) enum End {
     Whole,
     /// In the middle of one, or before the first.
     CutOff,
-    /// It holds something that is no frame.
+    /// It contains data that is not a frame.
     NoFrames,
 }
 
@@ -37,8 +37,8 @@ pub(super) fn end(file: &File) -> io::Result<End> {
     Ok(End::Whole)
 }
 
-/// The end of the frame that begins at `at`: `None` if none begins there, `Some(None)` if the file ends
-/// before the frame says where it ends.
+/// The end of the frame that begins at `at`: `None` if none begins there, `Some(None)` if the file
+/// ends inside it.
 fn frame(file: &File, at: u64) -> io::Result<Option<Option<u64>>> {
     let Some(magic) = number(file, at, 4)? else {
         return Ok(Some(None));

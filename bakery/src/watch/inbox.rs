@@ -34,7 +34,7 @@ pub(super) struct Inbox {
     pub(super) passed_over: HashMap<PathBuf, String>,
 }
 
-/// Reads all of it. A directory that cannot be read stops only what is in it.
+/// Reads all of it. An unreadable directory affects only its own contents.
 pub(super) fn read(incoming: &Path) -> io::Result<Inbox> {
     let mut inbox = Inbox::default();
     for (system, path, meta) in entries(incoming)? {
@@ -52,7 +52,7 @@ pub(super) fn read(incoming: &Path) -> io::Result<Inbox> {
             inbox.directory(&path, &system, None);
         }
     }
-    // By time of change, then name: the order in which they were dropped, as far as we can tell.
+    // By time of change, then name: approximately the order in which they were dropped.
     inbox.uploads.sort_by(|one, other| {
         let key = |upload: &Upload| (upload.meta.mtime(), upload.meta.mtime_nsec());
         key(one)
@@ -116,7 +116,7 @@ fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf, Metadata)>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         match entry.metadata() {
             Ok(meta) => entries.push((name, entry.path(), meta)),
-            // Gone between listing and asking: not there.
+            // Deleted between listing and stat: does not exist.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

@@ -10,15 +10,15 @@ use crate::jobs::{Job, Target};
 pub(super) struct Waiting {
     /// The job to run.
     pub(super) job: Job,
-    /// Where it goes.
+    /// The target of the job.
     pub(super) target: Target,
     /// Not before this time, after a baker's death.
     pub(super) not_before: Option<Instant>,
 }
 
-/// Chooses at most `free` jobs out of a queue in order of arrival: per profile only the first,
-/// and none while one of the same profile is at work. A job that must pause holds back
-/// the later ones of its profile (order matters) and nobody else.
+/// Selects at most `free` jobs of a queue in order of arrival: per profile only the first, and none
+/// while one of the same profile is running. A paused job delays only later ones of its profile,
+/// because their order matters.
 pub(super) fn choose(
     queue: Vec<Waiting>,
     busy: &HashSet<Target>,

@@ -23,9 +23,9 @@ pub(super) struct Writers {
 /// The reason why a file is not taken yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfinished {
-    /// Somebody has it open for writing.
+    /// A process has it open for writing.
     Open,
-    /// It ends in the middle of the archive, and nobody can tell us who writes it.
+    /// It ends in the middle of the archive, and its writer is unknown.
     CutOff,
 }
 
@@ -34,12 +34,12 @@ impl Writers {
     pub(super) fn hear(&self, event: &Event) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if event.need_rescan() {
-            // Events were lost: what we know may be wrong.
+            // Events were lost: the known state may be wrong.
             open.clear();
             return;
         }
         match event.kind {
-            // A name alone is no writer: a link makes one too.
+            // A new name does not prove a writer: a link creates one too.
             EventKind::Modify(ModifyKind::Data(_)) => {
                 open.extend(event.paths.iter().cloned());
             }
@@ -69,7 +69,7 @@ impl Writers {
         drop(open);
         match frames::end(&file) {
             Ok(End::CutOff) => Some(Unfinished::CutOff),
-            // A file of another kind is taken: its job says what is wrong with it.
+            // A file of another kind is taken: its job reports the fault.
             Ok(End::Whole | End::NoFrames) | Err(_) => None,
         }
     }

@@ -18,7 +18,8 @@ fn with_list(list: &[u8]) -> [Vec<u8>; 2] {
     ]
 }
 
-/// The tree's own names count, wherever its passwd stands in the archive; else those of the base.
+/// The tree's own names have precedence, wherever its passwd is in the archive; then those of the
+/// base.
 #[test]
 fn names_are_those_of_the_tree_and_its_base() {
     let (_guard, place) = scratch();
@@ -54,7 +55,7 @@ fn names_are_those_of_the_tree_and_its_base() {
         ))
     };
     assert_eq!(change(NAMED, "change"), change(NUMBERED, "change-numbered"));
-    // Who is in neither is an error that names entry, name and remedy.
+    // An unknown name is an error that names entry, name and remedy.
     let input = place.join("unknown.tar");
     fs::write(
         &input,
@@ -76,7 +77,7 @@ fn what_is_no_list_is_refused_at_once() {
     let bad = with_list(b"user::rw-,king:joe:r--");
     let message = refused("list", &ended(&bad), &place);
     assert!(message.contains("unknown kind"), "{message}");
-    // No archive can say the name of what stands for a list that waits.
+    // No archive can contain the placeholder of a waiting list.
     let forged = [
         pax(&[("SCHILY.xattr.\0system.posix_acl_access", NAMED)]),
         entry(b"file", b'0', b"data"),

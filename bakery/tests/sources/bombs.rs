@@ -1,4 +1,4 @@
-//! What is small on the wire and means to be large in here: in memory, on the stack, on disk or in time.
+//! Inputs that are small but expand: in memory, on the stack, on disk or in time.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use bakery::assemble::Reading;
 /// Longest that any of these may take; a second is usual.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Bakes what may be taken or refused, but soon, and with nothing left behind when refused.
+/// Bakes an input that may be accepted or refused, but soon, and without leftovers if refused.
 fn ends_soon(what: &str, input: &Path, place: &Path) -> Result<(), String> {
     let out = place.join("out");
     let _ = fs::remove_dir_all(&out);
@@ -152,7 +152,7 @@ fn what_is_large_but_true_ends_soon() {
         ("GNU.sparse.size", b"4611686018427387904"),
     ];
     archive("hole", &[pax(&records), file(b"hole")], &place).unwrap();
-    // A map of nothing but empty pieces, and four bytes.
+    // A map of empty pieces only, and four bytes.
     let map = "0,0,".repeat(700_000) + "0,4";
     let records: [(&str, &[u8]); 4] = [
         ("GNU.sparse.major", b"0"),
@@ -174,7 +174,7 @@ fn what_is_large_but_true_ends_soon() {
         .collect();
     chain.push(file(b"l20000"));
     archive("chain", &chain, &place).unwrap();
-    // As deep as the format goes, and one deeper.
+    // The maximum depth of the format, and one more.
     for (depth, fits) in [(1000, true), (1100, false)] {
         let path = "d/".repeat(depth) + "f";
         let told = archive(
@@ -209,7 +209,7 @@ fn what_is_large_but_true_ends_soon() {
     ends_soon("many frames", &input, &place).unwrap();
 }
 
-/// Images with bits turned over and ends cut off are read or refused, soon, and leave nothing.
+/// Images with flipped bits and truncated ends are read or refused, soon, and leave nothing.
 #[test]
 fn damaged_images_end_soon() {
     let (_guard, place) = scratch();
@@ -232,7 +232,7 @@ fn damaged_images_end_soon() {
         let mut refusals = 0;
         for turn in 0..24usize {
             let mut bad = image.clone();
-            // The tables lie at the end of one and at the beginning of the other.
+            // The tables are at the end of one and at the beginning of the other.
             let at = (turn * 7919 + 40) % bad.len();
             let from_end = bad.len() - 1 - (turn * 37) % 2000.min(bad.len());
             for at in [at, from_end] {

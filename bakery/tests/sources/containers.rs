@@ -45,7 +45,7 @@ fn container_storage_in_a_whole_system_is_kept() {
     );
     let got = dump(&baked(&place.join("a.tar"), None, &place.join("b.layer")));
     assert_same("tar", &expected, &got);
-    // mksquashfs knows trusted, user and security attributes, and whole seconds.
+    // mksquashfs supports trusted, user and security attributes, and whole seconds.
     let squashed = dump(&baked(&place.join("image"), None, &place.join("b.layer")));
     assert_same(
         "squashfs",
@@ -61,7 +61,7 @@ fn container_storage_in_a_whole_system_is_kept() {
         let got = dump(&baked(&output, None, &place.join("b.layer")));
         assert_same(at, &expected, &got);
     }
-    // By the program: whole unless it is said to be changes, and import never reads changes.
+    // By the program: a whole tree without --changes, and import never reads changes.
     let (tree, out) = (tree.to_str().unwrap(), place.join("c.layer"));
     let out = out.to_str().unwrap();
     run(bakery, &["bake", tree, "-o", out]);

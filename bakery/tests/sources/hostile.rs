@@ -1,4 +1,4 @@
-//! Archives made to hurt: one clear error that names the entry, and nothing left behind.
+//! Malicious archives: one clear error that names the entry, and no leftovers.
 
 use std::fs;
 use std::io::Write as _;
@@ -209,7 +209,7 @@ fn cut_off_anywhere_is_an_error() {
         &tree,
     );
     let plain = fs::read(place.join("a.tar")).unwrap();
-    // Without its end mark it is incomplete, with half of it complete.
+    // Without its end mark it is incomplete, even with half of it complete.
     let end = plain.len() - 1024;
     let mut cuts: Vec<usize> = (0..=end).step_by(512).collect();
     cuts.extend((0..end).step_by(487));
@@ -267,7 +267,7 @@ fn bombs_are_bounded() {
         "{message}"
     );
     assert_nothing_left(&out);
-    // A frame that asks for a window of 2 GiB.
+    // A frame that requests a window of 2 GiB.
     let wide = place.join("wide.tar.zst");
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3];
     frame.extend_from_slice(&[0x01, 0x00, 0x00]);

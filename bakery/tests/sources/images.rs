@@ -1,5 +1,5 @@
-//! File system images and disks from their real producers, against what the kernel's own driver
-//! shows of them. Needs root and loop devices.
+//! File system images and disks from their real producers, compared with the kernel's own driver.
+//! Needs root and loop devices.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Drop for Mounted {
     }
 }
 
-/// A tree with everything, and what only images have trouble with: many names, deep holes, large
+/// A tree with all kinds of objects, and with difficulties of images: many names, deep holes, large
 /// attributes, long links.
 fn rich(place: &Path) -> PathBuf {
     let tree = place.join("tree");
@@ -46,7 +46,7 @@ fn rich(place: &Path) -> PathBuf {
     tree
 }
 
-/// The image shows what the kernel shows.
+/// The image shows the tree of the kernel.
 fn assert_as_mounted(what: &str, image: &Path, place: &Path) {
     let mount = Mounted::new(image, "ro", &place.join("mnt"));
     let expected = dump(&baked(&mount.0, None, &place.join("expected.layer")));
@@ -80,7 +80,8 @@ fn ext_images_are_read_as_the_kernel_reads_them() {
             &place,
         );
         let mount = Mounted::new(&image, "rw", &place.join("mnt"));
-        // What a file system cannot hold (old inodes: attributes and times) it does not get.
+        // Features that a file system cannot store (old inodes: attributes and times) are not
+        // expected.
         let _ = Command::new("cp")
             .arg("-a")
             .arg(format!("{}/.", place.join("tree").display()))
@@ -124,7 +125,7 @@ fn erofs_images_are_read_as_the_kernel_reads_them() {
     }
 }
 
-/// What is said of a source that cannot be read.
+/// The message about an unreadable source.
 fn refusal(source: &Path, options: &Options, place: &Path) -> String {
     let excludes = Excludes::default();
     let read = open(source, options)
@@ -169,7 +170,7 @@ fn partitions_of_disks_are_found() {
         let got = dump(&baked(&place.join(disk), None, &place.join("got.layer")));
         assert_same(disk, &expected, &got);
     }
-    // Two file systems: somebody must say which.
+    // Two file systems: the user must select one.
     let said = refusal(&place.join("two.img"), &Options::default(), &place);
     assert!(
         said.contains("--partition") && said.contains("2 (32.0 MiB, an ext4 file system)"),

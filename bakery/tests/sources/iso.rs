@@ -99,7 +99,7 @@ fn systems_kernels_and_initrds_are_found() {
     }
 }
 
-/// An ISO of what is in `content`.
+/// An ISO of the files in `content`.
 fn iso_of(place: &Path) -> PathBuf {
     let iso = place.join("x.iso");
     let _ = fs::remove_file(&iso);

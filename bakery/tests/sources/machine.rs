@@ -73,7 +73,7 @@ fn no_boot_of_an_imported_machine_is_a_first_boot() {
             (usr.mtime(), usr.mtime_nsec())
         );
     }
-    // Somebody makes host keys before SSH starts, whatever boot it is.
+    // A service makes host keys before SSH starts, at every boot.
     assert!(!out.join("etc/ssh/ssh_host_ed25519_key").exists());
     let unit =
         fs::read_to_string(out.join("etc/systemd/system/layerfs-host-keys.service")).unwrap();
@@ -86,7 +86,7 @@ fn no_boot_of_an_imported_machine_is_a_first_boot() {
         fs::read_link(wants).unwrap(),
         Path::new("../layerfs-host-keys.service")
     );
-    // Who wants the identity in the tree has it.
+    // An exclude pattern can include the identity.
     let (out, _) = imported(
         &place,
         &tree,
@@ -110,7 +110,7 @@ fn no_boot_of_an_imported_machine_is_a_first_boot() {
     );
 }
 
-/// A tree without users of its own is filled at its first boot: it stays what it is.
+/// A tree without users is filled at its first boot: it stays unchanged.
 #[test]
 fn a_tree_to_be_filled_at_its_first_boot_has_one() {
     let (_guard, place) = scratch();

@@ -1,4 +1,5 @@
-//! Live media in several parts, what is no system, and kernel parameters: by the program itself.
+//! Live media in several parts, trees that are not systems, and kernel parameters: by the program
+//! itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::{Command, Output};
 
 use super::tree::{run, scratch, shell};
 
-/// A store beside the things to import.
+/// A store, and the inputs to import.
 struct Kitchen {
     _guard: tempfile::TempDir,
     place: PathBuf,
@@ -57,7 +58,7 @@ impl Kitchen {
         serde_json::from_str(&self.done(&arguments)).unwrap()
     }
 
-    /// Imports what is refused; nothing is published.
+    /// An import that must be refused; nothing is published.
     fn refused(&self, source: &str) -> String {
         let before = self.revisions();
         let output = self.bakery(&["import", "x", source, "--level", "1"]);
@@ -137,7 +138,7 @@ fn every_part_of_a_medium_is_a_layer_of_the_revision() {
     check_parts(&kitchen.tree(&answer));
     let verified = kitchen.bakery(&["show", "x@1"]);
     assert!(verified.status.success());
-    // One part by its name comes with what it is made on.
+    // One part by its name includes the parts below it.
     let answer = kitchen.import("x.iso", &["--member", "casper/minimal.standard.squashfs"]);
     assert_eq!(answer["above"].as_array().unwrap().len(), 1);
     // `bake` makes one layer.
@@ -195,7 +196,7 @@ fn what_is_no_system_is_not_published() {
         let said = kitchen.refused(source);
         assert!(said.contains(what), "{source}: {said}");
     }
-    // Who means it says so.
+    // An explicit option allows it.
     kitchen.import("tree", &["--no-check"]);
     kitchen.import("none.tar", &["--allow-empty"]);
     assert_eq!(kitchen.revisions(), 2);

@@ -1,4 +1,4 @@
-//! Names in archives: where a header cuts them, how attributes are spelled, and parents nobody lists.
+//! Names in archives: cut by headers, spellings of attributes, and unlisted parents.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn archive(command: &str, tree: &Path) {
     shell(&format!("OUT=../archive; rm -f $OUT; {command}"), tree);
 }
 
-/// A name's first 100 bytes may end at a slash: what the file is does not depend on that.
+/// A name's first 100 bytes may end at a slash: the kind of the entry does not depend on that.
 #[test]
 fn an_empty_file_whose_name_is_cut_at_a_slash_is_a_file() {
     let (_guard, place) = scratch();
@@ -100,7 +100,7 @@ fn a_default_list_of_three_entries_is_kept() {
     }
 }
 
-/// GNU tar escapes two characters, libarchive every one that is not plain and says it twice, others none.
+/// GNU tar escapes two characters, libarchive every special one and writes it twice, others none.
 #[test]
 fn names_of_attributes_come_through_every_archive() {
     let (_guard, place) = scratch();
@@ -131,7 +131,7 @@ fn names_of_attributes_come_through_every_archive() {
         ));
         assert_same(&command, &expected, &got);
     }
-    // Our own archive: ourselves, GNU tar and, where the two agree, bsdtar read it.
+    // Our own archive: read by ourselves, GNU tar and, if the two agree, bsdtar.
     let out = place.join("out.tar");
     let arguments = [
         "unpack",
@@ -151,7 +151,8 @@ fn names_of_attributes_come_through_every_archive() {
     assert_same("GNU tar of unpack", &expected, &got);
 }
 
-/// sqfs2tar escapes nothing, so that a name with an `=` cannot be told from a value: it is said.
+/// sqfs2tar escapes nothing, so a name with an `=` cannot be distinguished from a value: it is
+/// reported.
 #[test]
 fn squashfs_attributes_that_cannot_be_told_are_said() {
     let (_guard, place) = scratch();
@@ -231,7 +232,7 @@ fn entries_below_a_link_of_the_base_go_where_it_leads() {
             assert!(message.contains(part), "{message}");
         }
     }
-    // A directory that the archive lists takes the link's place, and that is said.
+    // A listed directory replaces the link, with a note.
     let listed = [
         header(b"lib/", b'5', 0, b""),
         entry(b"lib/new", b'0', b"new"),

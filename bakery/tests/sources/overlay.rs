@@ -1,4 +1,4 @@
-//! The kernel's own uppers: what overlayfs shows is what the baked stack shows.
+//! The kernel's own uppers: the baked stack shows the tree of overlayfs.
 
 use std::fs;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ fn uppers_of_the_kernel_with_redirects_and_metacopies() {
          setfattr -n user.x -v y b/4; mkdir full; touch full/1 full/2",
         &place.join("lower"),
     );
-    // Renamed directories (redirects, also nested and to where another one was), changed
-    // metadata (metacopies), a removed and remade directory (opaque), whiteouts, new links.
+    // Renamed directories (redirects, also nested and replacing another one), changed metadata
+    // (metacopies), a removed and recreated directory (opaque), whiteouts, new links.
     let script = "mount -t overlay overlay \
         -o lowerdir=lower,upperdir=upper,workdir=work,redirect_dir=on,metacopy=on merged; \
         trap 'umount merged' EXIT; cd merged; \
@@ -69,7 +69,7 @@ fn uppers_of_the_kernel_with_redirects_and_metacopies() {
         let report = layerfmt::check::check(&layer, &below, |_| {}).unwrap();
         assert_eq!(report.files_skipped, 0);
     }
-    // Without the base nobody can know.
+    // Without the base the answer is unknown.
     let out = place.join("out");
     fs::create_dir(&out).unwrap();
     let changes = bakery::assemble::Reading::Changes;

@@ -1,4 +1,4 @@
-//! One tree in every spelling real tools give it comes out the same.
+//! One tree in every spelling of real tools gives the same result.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn every_archive_of_a_tree_bakes_to_the_same_layer() {
     ] {
         assert!(expected.contains(needle), "{needle} is not in\n{expected}");
     }
-    // Name, command (in the tree, writing to $OUT), whether it keeps everything.
+    // Name, command (in the tree, writing to $OUT), true if it preserves everything.
     let gnu = "tar --numeric-owner --xattrs --xattrs-include='*' --acls";
     let python = "python3 -c 'import os,sys,tarfile; \
         t=tarfile.open(os.environ[\"OUT\"],\"w\",format=int(sys.argv[1])); t.add(\".\"); t.close()'";
@@ -87,7 +87,7 @@ fn python_pax_keeps_times_and_long_names() {
     shell(&format!("python3 -c \"{script}\""), &tree);
     let expected = dump(&baked(&tree, None, &place.join("expected.layer")));
     let got = dump(&baked(&place.join("p.tar"), None, &place.join("got.layer")));
-    // A negative time with a fraction is cut towards the past by us, towards zero by nobody here.
+    // A negative time with a fraction is truncated towards the past here.
     assert_same("python pax", &coarse(&expected), &coarse(&got));
 }
 
@@ -97,7 +97,7 @@ fn squashfs_comes_through_whole_seconds_and_attributes() {
     let tree = place.join("tree");
     fs::create_dir(&tree).unwrap();
     everything(&tree);
-    // squashfs cannot hold times before 1970, nor sqfs2tar names that are no text in its locale.
+    // squashfs cannot store times before 1970, nor sqfs2tar names that are not text in its locale.
     shell("touch -d @7 etc/acl", &tree);
     let image = place.join("image");
     for compressor in ["zstd", "xz", "gzip"] {
@@ -196,7 +196,7 @@ fn equal_input_gives_equal_bytes_whatever_the_threads() {
     assert!(layers.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
-/// As changes, a device 0:0 and overlayfs' own names need their stand-ins, and get their meaning back.
+/// As changes, a device 0:0 and overlayfs' own names need their stand-ins, and are restored.
 #[test]
 fn unpacked_changes_are_read_as_changes() {
     let (_guard, place) = scratch();

@@ -163,7 +163,7 @@ pub fn try_bake(source: &Path, base: Option<&BaseStack>, output: &Path) -> anyho
     bake_as(reading, source, base, output)
 }
 
-/// Bakes changes whose base is not at hand.
+/// Bakes changes without their base.
 pub fn baked_changes(source: &Path, output: &Path) -> Arc<Layer> {
     bake_as(Reading::Changes, source, None, output)
         .unwrap_or_else(|error| panic!("{}: {error:#}", source.display()));
@@ -191,7 +191,7 @@ pub fn dump(layer: &Layer) -> String {
     layerfmt::dump::dump(layer.index(), layer.content().unwrap().as_ref())
 }
 
-/// Lines without what a format cannot hold: attributes, and the fraction of times.
+/// Lines without features that a format cannot store: attributes, and the fraction of times.
 pub fn coarse(dump: &str) -> String {
     // SECONDS.NANOSECONDS, always nine digits.
     let is_time = |word: &str| {
@@ -221,7 +221,7 @@ pub fn coarse(dump: &str) -> String {
     out
 }
 
-/// Says which line differs, not just that one does.
+/// Reports the differing line.
 pub fn assert_same(what: &str, expected: &str, got: &str) {
     if expected != got {
         let missing: Vec<&str> = expected
@@ -248,7 +248,7 @@ pub fn scratch() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// What a failed bake may leave: nothing.
+/// A failed bake leaves no files.
 pub fn assert_nothing_left(directory: &Path) {
     let left: Vec<_> = fs::read_dir(directory)
         .unwrap()

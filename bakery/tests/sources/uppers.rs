@@ -1,5 +1,6 @@
-//! Uppers whose marks change what an object is: overlayfs with an index, fuse-overlayfs with attributes for owner and
-//! mode, umoci's whiteouts, and a metadata-only copy of a file that was changed below.
+//! Uppers whose marks change the kind of an object: overlayfs with an index, fuse-overlayfs with
+//! attributes for owner and mode, umoci's whiteouts, and a metadata-only copy of a file that was
+//! changed below.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,8 @@ fn places(place: &Path) {
     }
 }
 
-/// Runs `script` in `merged`, an overlay of the kernel with `options`; packs what it shows into merged.tar.
+/// Runs `script` in `merged`, an overlay of the kernel with `options`; packs its visible tree into
+/// merged.tar.
 fn overlay(place: &Path, options: &str, script: &str) {
     let script = format!(
         "set -eu; cd '{}'; mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work,{options} merged; \
@@ -67,7 +69,7 @@ fn a_file_changed_by_one_name_is_changed_by_all_with_an_index() {
             .any(|note| note.starts_with("g was removed"));
         assert!(said, "{:?}", report.notes);
     }
-    // Without the base nobody knows the other names, and another base has not as many.
+    // Without the base the other names are unknown, and another base has fewer.
     let output = place.join("x.layer");
     let alone = super::tree::bake_as(
         bakery::assemble::Reading::Changes,
@@ -156,7 +158,7 @@ fn owner_mode_and_kind_of_containers_storage_are_read() {
     assert!(format!("{error:#}").contains("override_stat"), "{error:#}");
 }
 
-/// umoci tells of everything that was in a directory which a file replaced.
+/// umoci lists all entries of a directory which a file replaced.
 #[test]
 fn whiteouts_below_what_is_no_directory_hide_nothing_more() {
     let (_guard, place) = scratch();

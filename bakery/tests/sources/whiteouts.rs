@@ -1,4 +1,4 @@
-//! AUFS, OCI and overlayfs spellings in archives; excludes; what a base answers.
+//! AUFS, OCI and overlayfs spellings in archives; excludes; answers of a base.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Three spellings of: a/gone is gone, b is new and hides all below.
+/// Three spellings of: a/gone is removed, b is new and hides all below.
 #[test]
 fn three_spellings_give_one_tree() {
     let (_guard, place) = scratch();
@@ -65,7 +65,7 @@ fn three_spellings_give_one_tree() {
     }
 }
 
-/// What a mount leaves in its upper for a user's `mknod null c 0 0`, and its notes on a copy.
+/// A mount's record in its upper for a user's `mknod null c 0 0`, and its notes on a copy.
 #[test]
 fn the_stand_in_for_a_device_is_the_device_and_notes_are_dropped() {
     let (_guard, place) = scratch();
@@ -98,7 +98,7 @@ fn whiteouts_linked_to_an_excluded_one_still_hide() {
         "mkdir -p var/log etc; mknod var/log/a c 0 0; ln var/log/a etc/b; ln var/log/a zz",
         &tree,
     );
-    // The excluded name comes first in this archive.
+    // The excluded name is the first in this archive.
     shell("tar -cf ../t.tar var/log/a etc/b zz", &tree);
     for source in [tree.clone(), place.join("t.tar")] {
         let excludes = Excludes::with_defaults([]).unwrap();
@@ -173,7 +173,7 @@ fn changes_that_change_nothing_cost_nothing() {
     let report = super::tree::try_bake(&tree, Some(&base), &output).unwrap();
     assert_eq!((report.data_len, report.own_chunks), (0, 0), "{report:?}");
     assert!(!report.is_empty && report.file_len < 8192, "{report:?}");
-    // An archive of one file alone says nothing about its directories: they stay as they are.
+    // An archive of one file alone does not describe its directories: they stay unchanged.
     shell(
         "echo new > usr/lib/new; tar -cf ../one.tar usr/lib/new",
         &tree,

@@ -17,7 +17,7 @@ pub(super) struct Boot {
     pub(super) kernel: Option<(String, PathBuf)>,
     pub(super) initrd: Option<(String, PathBuf)>,
     pub(super) cmdline: String,
-    /// The medium's parameters, where it has a boot menu that was read.
+    /// The medium's parameters, if its boot menu could be read.
     pub(super) parameters: Option<Parameters>,
 }
 

@@ -141,8 +141,8 @@ fn tree(files: &[(&str, &[u8])]) -> (tempfile::TempDir, super::super::system_tre
     (root, tree)
 }
 
-/// DKMS' and vendors' modules, as depmod lists them, with what they need; the kernel's own of the same name is not
-/// taken, even where the list has both.
+/// Modules of DKMS and vendors, as listed by depmod, with their dependencies; the kernel's own of
+/// the same name is not used, even if the list has both.
 #[test]
 fn external_drivers_come_first_with_what_they_need() {
     let dep = "updates/dkms/r8168.ko: updates/dkms/helper.ko\nupdates/dkms/helper.ko:\n\
@@ -203,7 +203,7 @@ fn external_drivers_come_first_with_what_they_need() {
     ];
     assert_eq!(chosen(named, false), names);
     let chosen = modules.choose(&tree, &recipe(Drivers::All, true)).unwrap();
-    // For one card the vendor's is tried, and what the tree does not want is not.
+    // For one card the vendor's is tried, and blacklisted modules are not.
     assert_eq!(
         modules.alias_text(&chosen),
         "alias pci:a r8168\nalias pci:b e1000e\n"
@@ -237,7 +237,7 @@ fn a_kernel_without_fuse_is_refused() {
     for (builtin, config) in [
         (&b"kernel/fs/fuse/fuse.ko\n"[..], &b""[..]),
         (b"kernel/fs/ext4/ext4.ko\n", b"CONFIG_FUSE_FS=y\n"),
-        // Nobody says anything.
+        // No image contains a release.
         (b"", b""),
     ] {
         assert_eq!(case(builtin, config), Ok(()));

@@ -1,4 +1,4 @@
-//! The bytes of one regular file, holes left out.
+//! The bytes of one regular file, without holes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,7 +19,7 @@ pub(super) struct Regular {
 }
 
 impl Regular {
-    /// The `size` bytes of `file`, which takes up `blocks` times 512 bytes on its file system.
+    /// The `size` bytes of `file`, which occupies `blocks` times 512 bytes on its file system.
     pub(super) fn new(file: File, size: u64, blocks: u64) -> Result<Self, Errno> {
         let segments = if blocks < size.div_ceil(512) {
             data_segments(&file, size)?
@@ -34,13 +34,13 @@ impl Regular {
         })
     }
 
-    /// Where the file has bytes.
+    /// The data ranges of the file.
     pub(super) fn segments(&self) -> &Segments {
         &self.segments
     }
 }
 
-/// Where a file has data; all of it when its file system cannot tell.
+/// The data ranges of a file; all of it if its file system does not report them.
 fn data_segments(file: &File, size: u64) -> Result<Segments, Errno> {
     let mut segments = Segments::new();
     let mut at = 0;

@@ -12,7 +12,7 @@ use crate::source::walk::{damaged, unknown};
 const MARK: u32 = 0xea02_0000;
 /// Bytes before the first entry in a block.
 const BLOCK_HEADER_LEN: usize = 32;
-/// The attribute that holds what of a small file does not fit into the inode.
+/// The attribute that holds the part of a small file that does not fit into the inode.
 const INLINE_DATA: (u8, &[u8]) = (7, b"data");
 /// Tags of an ACL whose entries have a number.
 const WITH_NUMBER: [u16; 2] = [0x02, 0x08];
@@ -102,7 +102,7 @@ fn named(prefix: u8, rest: &[u8], value: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8
     Ok(([prefix, rest].concat(), value))
 }
 
-/// An ACL as programs see it: ext4 leaves out the numbers of entries that have none.
+/// An ACL in the form of programs: ext4 omits the numbers of entries without one.
 fn list(value: &[u8]) -> io::Result<Vec<u8>> {
     if u32_at(value, 0)? != 1 {
         return Err(damaged("an ACL is of an unknown version"));

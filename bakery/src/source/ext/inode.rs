@@ -62,7 +62,7 @@ impl Inode {
         self.bytes.get(40..100).unwrap_or_default()
     }
 
-    /// The kind, as the upper digits of the octal mode say it.
+    /// The kind, as in the upper digits of the octal mode.
     pub(super) fn format(&self) -> u16 {
         self.mode >> 9 & 0o170
     }

@@ -1,4 +1,4 @@
-//! Where a file's blocks are: by extents, or by ext2's tables of block numbers.
+//! The blocks of a file: by extents, or by ext2's tables of block numbers.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::source::walk::damaged;
 
 /// Most pieces of one file.
 const PIECES_MAX: usize = 2 << 20;
-/// Most blocks that say where a file is.
+/// Bound on the number of mapping blocks of a file.
 const NODES_MAX: usize = 1 << 20;
 /// Most levels of extents.
 const DEPTH_MAX: u16 = 5;
@@ -17,7 +17,7 @@ const NODE_MARK: u16 = 0xf30a;
 /// Longest extent; a longer one is that much less long and has no bytes yet.
 const EXTENT_BLOCKS_MAX: u64 = 32_768;
 
-/// Bytes of a file that are together in the image. What no piece covers is a hole.
+/// Bytes of a file that are contiguous in the image. Bytes without a piece are a hole.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     /// Offset in the file.
@@ -37,12 +37,12 @@ impl Piece {
 struct Pieces {
     block_len: u64,
     all: Vec<Piece>,
-    /// Blocks read that say where others are.
+    /// Number of mapping blocks read.
     nodes: usize,
 }
 
 impl Pieces {
-    /// One block more that says where others are.
+    /// Counts one more mapping block.
     fn count_node(&mut self) -> io::Result<()> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {

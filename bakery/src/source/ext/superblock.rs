@@ -6,7 +6,7 @@ use super::{u16_at, u32_at};
 use crate::source::walk::{damaged, unknown};
 use crate::source::window::Window;
 
-/// Features that change how it is read: those read here.
+/// Features that change the reading: those supported here.
 const KNOWN: u32 = FILE_TYPE
     | META_GROUPS
     | 0x40
@@ -29,7 +29,7 @@ const JOURNAL: u32 = 0x8;
 const META_GROUPS: u32 = 0x10;
 /// Block numbers have 64 bits.
 const WIDE: u32 = 0x80;
-/// Where the superblock is.
+/// Offset of the superblock.
 const SUPERBLOCK_OFFSET: u64 = 1024;
 /// Most groups: 16 TiB in groups of 128 MiB.
 const GROUPS_MAX: u64 = 1 << 17;
@@ -124,7 +124,7 @@ impl Superblock {
         })
     }
 
-    /// Where each group's inode table begins.
+    /// Start of each group's inode table.
     pub(super) fn inode_tables(&self, image: &Window) -> io::Result<Vec<u64>> {
         let mut tables = Vec::new();
         let mut descriptor = vec![0; usize::try_from(self.descriptor_len).unwrap_or(32)];
@@ -141,11 +141,12 @@ impl Superblock {
         Ok(tables)
     }
 
-    /// Offset of a group's descriptor. Groups are few and small enough that nothing overflows.
+    /// Offset of a group's descriptor. Groups are few and small, so no overflow is possible.
     fn descriptor(&self, group: u64) -> u64 {
         let in_block = self.block_len / self.descriptor_len;
         let (block, place) = (group / in_block, group % in_block);
-        // In small blocks the superblock is block 1, even where the first group begins with block 0.
+        // With small blocks the superblock is block 1, even if the first group begins with block
+        // 0.
         let lead = |group| match group {
             0 => (SUPERBLOCK_OFFSET / self.block_len).saturating_sub(self.first_block),
             _ => 0,

@@ -15,12 +15,12 @@ const SINGLE: [&str; 7] = [
 ];
 /// Arch's names of the image, below a directory named after distribution and processor.
 const ARCH: [&str; 2] = ["/airootfs.sfs", "/airootfs.erofs"];
-/// Where Debian live has its packed systems, and the file that says in which order.
+/// Directory of the packed systems of Debian live, and the file with their order.
 const DEBIAN: &str = "live/";
 pub(super) const DEBIAN_ORDER: &str = "live/filesystem.module";
 /// Extensions that live-boot accepts.
 const DEBIAN_KINDS: [&str; 5] = [".squashfs", ".ext2", ".ext3", ".ext4", ".xfs"];
-/// Where Ubuntu has its.
+/// Directory of Ubuntu's packed systems.
 const CASPER: &str = "casper/";
 const CASPER_KIND: &str = ".squashfs";
 
@@ -43,7 +43,7 @@ const BOOT_PAIRS: [(&str, &str); 14] = [
     ("install/vmlinuz", "install/initrd.gz"),
 ];
 
-/// Where an ISO keeps its kernel and initrd.
+/// Paths of kernel and initramfs on an ISO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
     /// Path of the kernel inside the ISO.
@@ -61,10 +61,10 @@ pub(super) struct Hints {
     pub(super) topmost: Option<String>,
 }
 
-/// The packed systems to import, lowest first; empty when there are none.
+/// The packed systems to import, lowest first; empty if there are none.
 ///
 /// # Errors
-/// Several could be meant, or the medium names one that it does not have.
+/// Several are suitable, or the medium names a missing one.
 pub(super) fn systems(names: &[String], hints: &Hints) -> Result<Vec<String>, String> {
     let holds = |name: &str| names.iter().any(|known| known == name);
     if let Some(single) = SINGLE.iter().find(|name| holds(name)) {
@@ -160,7 +160,7 @@ fn chain(systems: &[&str], name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The packed systems that `member` stands for: itself, and on Ubuntu's media all it is made on.
+/// The packed systems for `member`: itself, and on Ubuntu's media all parts below it.
 pub(super) fn member(names: &[String], member: &str) -> Vec<String> {
     let casper = casper(names, member.strip_prefix(CASPER));
     match (member.strip_prefix(CASPER), casper) {

@@ -9,7 +9,7 @@ pub struct MenuEntry {
     pub initrd: Option<String>,
     /// Its kernel parameters.
     pub options: Vec<String>,
-    /// The file it stands in.
+    /// Name of the menu file.
     pub place: String,
 }
 
@@ -18,9 +18,9 @@ pub struct MenuEntry {
 pub struct Parameters {
     /// Those that hold for the system wherever it is booted from.
     pub kept: Vec<String>,
-    /// Those that tell the medium's own initrd where its files are.
+    /// Parameters that locate files for the medium's own initramfs.
     pub left_out: Vec<String>,
-    /// The file they stand in.
+    /// Name of the menu file.
     pub place: String,
 }
 
@@ -90,7 +90,7 @@ fn add<'w>(open: &mut MenuEntry, words: impl Iterator<Item = &'w str>) {
 
 fn close(open: &mut MenuEntry, found: &mut Vec<MenuEntry>, place: &str) {
     let mut entry = std::mem::take(open);
-    // A module of the boot loader is no kernel.
+    // A module of the boot loader is not a kernel.
     let is_module = [".c32", ".com", ".0"]
         .iter()
         .any(|end| entry.kernel.ends_with(end));
@@ -190,7 +190,7 @@ const FAMILIES: [&str; 14] = [
     "vga",
 ];
 
-/// Parts the parameters of an entry by whom they are for.
+/// Splits the parameters of an entry by their receiver.
 pub(super) fn parted(entry: &MenuEntry) -> Parameters {
     let mut parameters = Parameters {
         place: entry.place.clone(),
@@ -198,7 +198,7 @@ pub(super) fn parted(entry: &MenuEntry) -> Parameters {
     };
     for word in &entry.options {
         let key = word.split('=').next().unwrap_or(word);
-        // live-config does nothing without this one; initrds pass it over.
+        // live-config needs this one; initramfs ignore it.
         let own = match key {
             "boot" => word == "boot=live",
             _ => !OTHERS.contains(&key) && !FAMILIES.iter().any(|family| key.starts_with(family)),

@@ -81,7 +81,7 @@ impl<R: Read> Tar<R> {
         Ok(pieces)
     }
 
-    /// Format 1.0's map, and how many of the stored bytes it took.
+    /// Format 1.0's map, and the number of stored bytes it occupies.
     fn leading_map(&mut self, stored_len: u64) -> Result<(Segments, u64), SourceError> {
         let mut map = LeadingMap::default();
         let mut map_len = 0u64;
@@ -101,8 +101,8 @@ impl<R: Read> Tar<R> {
         Err(self.error("the sparse map is too long"))
     }
 
-    /// A hard link's target. PAX lets a link carry its file's bytes once more, old formats do not
-    /// although their size field may say so: a header in their place decides.
+    /// A hard link's target. In PAX a link may carry its file's bytes again; in old formats it does
+    /// not, although its size field may be set: a following header decides.
     pub(super) fn hard_link(
         &mut self,
         announced: &Announced,

@@ -1,4 +1,4 @@
-//! One 512-byte tar header block: bytes to fields, nothing more.
+//! One 512-byte tar header block, parsed into fields.
 
 /// Length of a tar block.
 pub const BLOCK_LEN: usize = 512;

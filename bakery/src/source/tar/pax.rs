@@ -1,4 +1,5 @@
-//! PAX extended headers: `LEN KEY=VALUE\n` records, and what we understand of them.
+//! PAX extended headers: `LEN KEY=VALUE
+//! ` records, and their supported keys.
 
 use layerfmt::limits::{XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX, XATTRS_PER_INODE_MAX};
 use layerfmt::tree::{Time, Xattrs};
@@ -6,7 +7,7 @@ use layerfmt::tree::{Time, Xattrs};
 use crate::source::accounts::Accounts;
 use crate::source::acl;
 
-/// Everything PAX headers said about one entry; later records win over earlier ones.
+/// All PAX values of one entry; later records override earlier ones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attributes {
     pub(crate) path: Option<Vec<u8>>,
@@ -17,7 +18,7 @@ pub(crate) struct Attributes {
     pub(crate) mtime: Option<Time>,
     pub(crate) device: (Option<u32>, Option<u32>),
     pub(crate) xattrs: Xattrs,
-    /// `SCHILY.xattr.KEY` records: the value as it is, the name in the writer's own escapes.
+    /// `SCHILY.xattr.KEY` records: the raw value, the name in the writer's own escapes.
     schily: Xattrs,
     /// `LIBARCHIVE.xattr.KEY` records, decoded from base64; the name is %-encoded.
     libarchive: Xattrs,
@@ -46,10 +47,10 @@ impl SparseRecords {
 }
 
 impl Attributes {
-    /// Takes in one extended header's data.
+    /// Adds one extended header's data.
     ///
     /// # Errors
-    /// What is wrong with which record.
+    /// The fault and the record.
     pub(crate) fn extend(&mut self, mut data: &[u8]) -> Result<(), String> {
         // A second header's map replaces a first one's.
         let mut sparse_seen = false;
@@ -105,13 +106,13 @@ impl Attributes {
         Ok(())
     }
 
-    /// Gives the attributes their names, when all records of the entry were read.
+    /// Decodes the attributes' names, after all records of the entry were read.
     ///
-    /// libarchive writes each attribute twice, with the same %-encoded name. GNU tar writes it once and escapes
-    /// `%` and `=` alone. A writer with `raw_names` escapes nothing.
+    /// libarchive writes each attribute twice, with the same %-encoded name. GNU tar writes it once
+    /// and escapes only `%` and `=`. A writer with `raw_names` escapes nothing.
     ///
     /// # Errors
-    /// What is wrong with which name.
+    /// The fault and the name.
     pub(crate) fn name_xattrs(&mut self, raw_names: bool) -> Result<(), String> {
         let mut schily = std::mem::take(&mut self.schily);
         for (key, value) in std::mem::take(&mut self.libarchive) {
@@ -164,7 +165,7 @@ impl Attributes {
     }
 
     fn selinux(&mut self, label: &[u8]) -> Result<(), String> {
-        // The kernel keeps the label with its final NUL; the archive without.
+        // The kernel stores the label with its final NUL; the archive without.
         let mut value = label.to_vec();
         if value.last() != Some(&0) {
             value.push(0);
@@ -193,7 +194,7 @@ fn noted(xattrs: &mut Xattrs, name: &[u8], value: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The first record of `data`: key, value, and what follows.
+/// The first record of `data`: key, value, and the rest.
 fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
     let broken = || "extended header: a record's length does not fit".to_owned();
     let space = data
@@ -363,7 +364,7 @@ mod tests {
     fn records_are_bounded_by_their_own_length() {
         let good = b"11 size=42\n12 path=ab\n\n";
         let mut attributes = Attributes::default();
-        // The second record's value ends in a newline of its own.
+        // The second record's value contains a newline at its end.
         attributes.extend(good).unwrap();
         assert_eq!(attributes.size, Some(42));
         assert_eq!(attributes.path.as_deref(), Some(&b"ab\n"[..]));

@@ -22,14 +22,14 @@ pub(crate) fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), Str
     bounded(pieces.len())
 }
 
-/// An extension block of the old GNU format: its pieces, and whether one more block follows.
+/// An extension block of the old GNU format: its pieces, and true if another block follows.
 pub(crate) fn gnu_extension(block: &Block, pieces: &mut Segments) -> Result<bool, String> {
     let (fields, end) = block.split_at(24 * 21);
     gnu_pieces(fields, pieces)?;
     Ok(end.first().is_some_and(|&flag| flag != 0))
 }
 
-/// The pieces of formats 0.0 and 0.1, which stand in the extended header itself.
+/// The pieces of formats 0.0 and 0.1, which are in the extended header itself.
 pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String> {
     let (pairs, rest) = records.numbers.as_chunks::<2>();
     if !rest.is_empty() {
@@ -44,8 +44,8 @@ pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String>
     Ok(pairs.iter().map(|[offset, len]| (*offset, *len)).collect())
 }
 
-/// The map of format 1.0, which stands in front of the data: decimal numbers, one a line, padded
-/// to whole blocks. Fed block by block.
+/// The map of format 1.0, which precedes the data: decimal numbers, one a line, padded to whole
+/// blocks. Fed block by block.
 #[derive(Debug, Default)]
 pub(crate) struct LeadingMap {
     count: Option<u64>,
@@ -54,7 +54,7 @@ pub(crate) struct LeadingMap {
 }
 
 impl LeadingMap {
-    /// Takes in one block; true when the map is complete and data comes next.
+    /// Adds one block; true if the map is complete and data follows.
     pub(crate) fn feed(&mut self, block: &Block) -> Result<bool, String> {
         for &byte in block {
             if byte != b'\n' {
@@ -86,7 +86,7 @@ impl LeadingMap {
             .is_some_and(|count| u64::try_from(self.numbers.len()) == Ok(count * 2))
     }
 
-    /// The pieces, once [`LeadingMap::feed`] said that they are complete.
+    /// The pieces, once [`LeadingMap::feed`] has returned true.
     pub(crate) fn pieces(&self) -> Segments {
         let (pairs, _) = self.numbers.as_chunks::<2>();
         pairs.iter().map(|[offset, len]| (*offset, *len)).collect()

@@ -7,7 +7,7 @@ use super::header::{BLOCK_LEN, Block};
 /// A tar archive's bytes with a window on the data of one entry.
 pub(crate) struct Stream<R> {
     input: R,
-    /// Bytes taken from the input, without the peeked block.
+    /// Bytes read from the input, without the peeked block.
     offset: u64,
     /// Most bytes the input may have.
     len_max: u64,
@@ -47,7 +47,7 @@ impl<R: Read> Stream<R> {
         self.padding = len.next_multiple_of(BLOCK_LEN as u64) - len;
     }
 
-    /// Goes over what is left of the current entry's data.
+    /// Skips the rest of the current entry's data.
     pub(crate) fn skip(&mut self) -> io::Result<()> {
         let rest = self.remaining + self.padding;
         (self.remaining, self.padding) = (rest, 0);
