@@ -119,6 +119,9 @@ test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
 	python3 tests/boot/distros.py $(if $(ONLY),--only $(ONLY))
 
+test-networks: packages build static lab/trees/trixie ## Networks that are not as they should be, with each kind of initramfs: late cable, two cards, static address, bond, wrong URL, dead server (root; ONLY=dracut CASES=bond,url)
+	python3 tests/boot/network.py $(if $(ONLY),--only $(ONLY)) $(if $(CASES),--cases $(CASES))
+
 test-kernels: packages lab/trees/bookworm lab/trees/trixie lab/trees/sid ## The mount's own tests under the kernels of Debian 12, 13 and sid, in QEMU (root; hours; ONLY=sid)
 	$(CARGO) build -p layerfs -p bakery
 	python3 tests/boot/kernels.py $(if $(ONLY),--only $(ONLY))
@@ -130,10 +133,10 @@ lab/trees/sysvinit lab/trees/openrc lab/trees/runit: lab/trees/minimal
 lab/live/live.iso:
 	./tests/boot/live.sh $(CURDIR)/lab/live
 
-test-systems: packages-long build static lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout, and of one that live-build makes (root)
+test-systems: packages-long build static docs lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout; by the book: live-build's ISO, two machines, a push, a rollback (root)
 	python3 tests/boot/inits.py --trees lab/trees
 	python3 tests/boot/alt.py --tree lab/trees/boot
-	python3 tests/boot/live.py --iso lab/live/live.iso
+	./tests/boot/room.sh python3 tests/boot/book.py --iso lab/live/live.iso
 
 test-benches: ## Benches compile and run once
 	$(CARGO) bench -p layerfs-benches -- --test
@@ -206,6 +209,22 @@ lab/site: bench-programs static lab/trees/minimal lab/slices-minimal
 bench-boot: bench-programs lab/rivals lab/site ## QEMU boots of layerfs and the rivals over shaped links (LINKS=100:20 MODES=nbd,layerfs BOOTS=3)
 	./benches/boot/boot.py --rivals lab/rivals --site lab/site --links $(LINKS) --rounds $(BOOTS) --modes $(MODES)
 
+lab/rivals-%: lab/trees/%
+	rm -rf $@
+	NO_1M=1 ./benches/boot/rivals.sh lab/trees/$* $@ 0
+
+lab/site-%: bench-programs static lab/trees/%
+	rm -rf $@
+	./benches/boot/store.py --tree lab/trees/$* --out $@
+
+bench-distros: bench-programs ## QEMU boots of Debian 13 and sid beside NBD, two at once (root; SUITES="trixie sid" PAIRS=5)
+	for suite in $(or $(SUITES),trixie sid); do $(MAKE) lab/rivals-$$suite lab/site-$$suite || exit 1; \
+	  ./benches/boot/boot.py --rivals lab/rivals-$$suite --site lab/site-$$suite --modes nbd,layerfs --links 0:0,100:20 --rounds $(or $(PAIRS),5) --paired || exit 1; done
+
+bench-smallest: bench-programs ## The smallest memory with which Debian 12, 13 and sid net-boot: ours, NBD, the whole image in memory (root; SUITES=sid STEP=32)
+	for suite in $(or $(SUITES),bookworm trixie sid); do $(MAKE) lab/rivals-$$suite lab/site-$$suite || exit 1; \
+	  ./benches/boot/smallest.py --rivals lab/rivals-$$suite --site lab/site-$$suite --modes layerfs,nbd,ram --step $(or $(STEP),32) || exit 1; done
+
 bench-read: bench-programs lab/site ## Large files read over shaped links, against curl (root; ROUNDS=3)
 	./benches/boot/read.py lab/site --rounds $(ROUNDS)
 
@@ -240,5 +259,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove what demo and boot tests made
 	rm -rf lab
 
-.PHONY: help packages packages-long check prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-read bench-report
+.PHONY: help packages packages-long check prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-distros bench-smallest bench-read bench-report

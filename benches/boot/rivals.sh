@@ -32,9 +32,12 @@ mkdir -p "$work/bin" "$work/sbin" "$work/usr/sbin" "$work/dev" "$work/proc" "$wo
 cp "$(command -v busybox)" "$work/bin/busybox"
 install -m 755 "$here/init" "$work/init"
 install -m 755 "$here/lease" "$work/etc/lease"
-cp "$tree/usr/sbin/nbd-client" "$work/usr/sbin/"
-chroot "$tree" ldd /usr/sbin/nbd-client | grep -o '/[^ ]*' | while read -r library; do
-    mkdir -p "$work$(dirname "$library")"; cp -Ln "$tree$library" "$work$library"
+# The tree's nbd-client, else this machine's: it runs in the initramfs, with libraries of its own.
+from=$tree
+[ -e "$tree/usr/sbin/nbd-client" ] || from=/
+cp "$from/usr/sbin/nbd-client" "$work/usr/sbin/"
+chroot "$from" ldd /usr/sbin/nbd-client | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "$work$(dirname "$library")"; cp -Ln "$from/$library" "$work$library"
 done
 cp "$tree/lib/modules/$version/modules.order" "$tree/lib/modules/$version/modules.builtin" "$work/lib/modules/$version/"
 for module in crc32c_generic virtio_net virtio_blk virtio_rng loop squashfs erofs overlay nbd; do

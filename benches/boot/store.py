@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""store.py --tree TREE --slices DIR --out OUT [--layers 64]: what layerfs boots from in boot.py.
+"""store.py --tree TREE --out OUT [--slices DIR --layers 64]: what layerfs boots from in boot.py.
 
-OUT/store gets the system `bench`: the tree as a base, its initramfs (common drivers), and a boot
-pack made of the trace of one boot under QEMU, sent by that machine itself. The profile
+OUT/store gets the system `bench`: the tree as a base, imported with default options, its initramfs (common drivers), and a boot
+pack made of the trace of one boot under QEMU, sent by that machine itself. With --slices the profile
 `bench/layers-N` has the slices DIR/l1 … lN on top, a layer each, and the pack as well.
 OUT/revisions.json names the revisions with and without the pack.
 
@@ -35,7 +35,7 @@ class BenchStore(Site):
 
     def publish(self):
         self.bakery("init")
-        self.bakery("import", SYSTEM, self.tree, "--no-default-excludes", "-m", "the first revision", timeout=3600)
+        self.bakery("import", SYSTEM, self.tree, "-m", "the first revision", timeout=3600)
         self.bakery("initrd", SYSTEM, "--drivers", "common", timeout=1800)
 
     def learn(self):
@@ -71,7 +71,7 @@ class BenchStore(Site):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tree", required=True)
-    parser.add_argument("--slices", required=True)
+    parser.add_argument("--slices")
     parser.add_argument("--out", required=True)
     parser.add_argument("--layers", type=int, default=64)
     options = parser.parse_args()
@@ -83,7 +83,7 @@ def main():
     site.publish()
     bare = site.manifest(system=SYSTEM)["revision"]
     print(site.learn().strip())
-    if options.layers:
+    if options.slices:
         site.stack(options.slices, options.layers)
     kernel, initrd = site.boot_files(SYSTEM)
     with open(os.path.join(options.out, "revisions.json"), "w", encoding="utf-8") as file:

@@ -8,10 +8,9 @@ command lines that ALT's menus have, with nothing in them changed but the method
 
 import argparse
 import os
-import tempfile
 
 from machine import run_script
-from office import Site, call, report
+from office import Site, call, opened, report
 
 # As ALT's menus for a netboot have it (p11, and before bootchain), with the server and the directory filled in.
 P11 = ("fastboot root=bootchain bootchain=fg,altboot stagename=live ramdisk_size=490013 showopts vga=normal "
@@ -62,12 +61,8 @@ def main():
     parser.add_argument("--tree", required=True)
     parser.add_argument("--site")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="layerfs-alt.", dir="/var/tmp") as temporary:
-        site = Site(given.site or temporary)
-        try:
-            run(site, given.tree)
-        finally:
-            site.close()
+    with opened(Site, given.site) as site:
+        run(site, given.tree)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,12 @@ import argparse
 import os
 import re
 import shutil
-import sys
-import tempfile
 
 from machine import BootError, run_script
-from loop import Loop, write
-from office import CONSOLE, FIRST_BOOT, HERE, STATIC, TOP, call, report
+from loop import Loop
+from office import CONSOLE, FIRST_BOOT, KINDS, STATIC, TOP, Verdicts, call, opened, report
 
 SUITES = ("bookworm", "trixie", "sid")
-KINDS = ("own", "initramfs-tools", "dracut")
-PARAMETERS = {"own": "", "initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
-OUTAGE = 60
 EMERGENCY = r"emergency mode|emergency\.target|Emergency Shell|emergency shell"
 VERSIONS = ("uname -r; dpkg-query -W -f '${Package} ${Version}, ' systemd util-linux busybox initramfs-tools dracut-core")
 PUSHED = "Printers are on the second floor."
@@ -32,7 +27,7 @@ class Release(Loop):
     """A suite's tree in a store, the server, the watcher and the sshd for a push."""
 
     def __init__(self, directory, suite):
-        super().__init__(os.path.join(directory, suite))
+        super().__init__(directory)
         self.suite = suite
         self.changes = 0
 
@@ -53,17 +48,6 @@ class Release(Loop):
             self.bakery("init")
             self.bakery("import", system, self.tree, "--level", "3", "--cmdline", CONSOLE, "-m", self.suite)
             self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
-
-    def initrd(self, kind):
-        path = os.path.join(self.directory, f"{kind}.initrd")
-        if not os.path.exists(path):
-            call(os.path.join(HERE, "generators.sh"), kind, self.tree, STATIC, f"{self.store}.keys/allowed_signers", path, timeout=2400)
-        return path
-
-    def start_machine(self, name, kind, **options):
-        if kind != "own":
-            options["initrd"] = self.initrd(kind)
-        return self.machine(f"{self.suite}-{name}", extra=PARAMETERS[kind], **options)
 
     def check(self, machine, timeout=1800):
         """check_running, and nothing of a first boot or an emergency."""
@@ -94,7 +78,7 @@ class Release(Loop):
 
 def life(site, kind):
     """First boot, push, reboot into it, soft-reboot, power off, in one machine."""
-    with site.start_machine(f"{kind}-life", kind, reboots=True) as machine:
+    with site.machine(f"{site.suite}-{kind}-life", kind=kind, reboots=True) as machine:
         first = site.check(machine)
         _, versions = machine.run(VERSIONS)
         kernel, packages = versions.splitlines()
@@ -118,19 +102,10 @@ def life(site, kind):
 
 def outage(site, kind):
     """The server is gone for a minute in the middle of a boot."""
-    with site.start_machine(f"{kind}-outage", kind) as machine:
+    with site.machine(f"{site.suite}-{kind}-outage", kind=kind) as machine:
         machine.expect(r"Welcome to (?!.*(dracut|[Ii]nitramfs)).*Debian", 600)
         machine.poll(3)
-        site.kill()
-        gone = machine.seconds()
-        try:
-            while machine.seconds() < gone + OUTAGE:
-                machine.poll(1)
-                if re.search(r"BENCH-MARK multi-user", machine.text()):
-                    machine.fail("the boot ended without the server: it was killed too late to say anything")
-        finally:
-            site.start()
-        back = machine.seconds()
+        gone, back = site.lose(machine)
         when = site.check(machine)
         said, _ = machine.expect(r"layerfs: waiting for (.*)", 1)
         site.power_off(machine, 300)
@@ -155,25 +130,17 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--do", default="life,outage")
     given = parser.parse_args()
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="layerfs-distros.", dir="/var/tmp") as temporary:
-        for suite, kinds in cells(given.only):
-            site = Release(given.site or temporary, suite)
-            try:
-                site.prepare(os.path.join(given.trees, suite))
-                site.make_store()
-                site.start_all()
-                for kind in kinds:
-                    for part in given.do.split(","):
-                        try:
-                            {"life": life, "outage": outage}[part](site, kind)
-                        except BootError as error:
-                            failed.append(f"{suite} {kind} {part}")
-                            print(f"FAILED {suite} {kind} {part}: {error}", file=sys.stderr, flush=True)
-            finally:
-                site.close()
-    if failed:
-        raise BootError(f"{len(failed)} failed: {', '.join(failed)}")
+    parts = {"life": life, "outage": outage}
+    verdicts = Verdicts()
+    for suite, kinds in cells(given.only):
+        with opened(Release, given.site and os.path.join(given.site, suite), suite) as site:
+            site.prepare(os.path.join(given.trees, suite))
+            site.make_store()
+            site.start_all()
+            for kind in kinds:
+                for part in given.do.split(","):
+                    verdicts.run(f"{suite} {kind} {part}", parts[part], site, kind)
+    verdicts.end()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,11 @@ ends         N boots that only end (20), none hangs
 
 import argparse
 import re
-import tempfile
 import time
 
 from machine import run_script
-from office import Site, report
+from office import OUTAGE, Site, opened, report
 
-OUTAGE = 60
 SLEEPS = 4
 # Status of the daemon in kB, its OOM score, the machine's memory.
 MEMORY = r"""
@@ -70,15 +68,7 @@ def card(site):
 def outage(site):
     with site.machine("outage") as machine:
         _, gone = machine.expect(r"systemd\[1\]: .*(Reached target|Started|Finished)|\[ *OK *\]", 200)
-        site.kill()
-        try:
-            while machine.seconds() < gone + OUTAGE:
-                machine.poll(1)
-                if re.search(r"BENCH-MARK multi-user", machine.text()):
-                    machine.fail("the boot ended without the server: it was killed too late to say anything")
-        finally:
-            site.start()
-        back = machine.seconds()
+        _, back = site.lose(machine)
         when = site.check_running(machine)
         said, _ = machine.expect(r"layerfs: waiting for (.*)", 1)
         site.power_off(machine)
@@ -210,16 +200,12 @@ def main():
              "full": full, "memory": memory, "asleep": asleep,
              "ends": lambda site: ends(site, given.poweroffs)}
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="layerfs-duty.", dir="/var/tmp") as temporary:
-        site = Site(given.site or temporary)
-        try:
-            site.make_tree(given.tree)
-            site.make_store()
-            site.start()
-            for name in given.only.split(","):
-                tests[name](site)
-        finally:
-            site.close()
+    with opened(Site, given.site) as site:
+        site.make_tree(given.tree)
+        site.make_store()
+        site.start()
+        for name in given.only.split(","):
+            tests[name](site)
     report(f"root duty: all passed in {time.monotonic() - begun:.0f} s")
 
 

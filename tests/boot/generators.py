@@ -6,22 +6,13 @@
 """
 
 import argparse
-import os
-import tempfile
 
 from machine import run_script
-from office import HERE, STATIC, Site, call, report
-
-PARAMETERS = {"initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
+from office import KINDS, Site, opened, report
 
 
 def boot(site, kind):
-    initrd = os.path.join(site.directory, f"{kind}.initrd")
-    if not os.path.exists(initrd):
-        said = call(os.path.join(HERE, "generators.sh"), kind, site.tree, STATIC, f"{site.store}.keys/allowed_signers", initrd,
-                    timeout=1200)
-        report(f"{kind}: {said.splitlines()[-1]}")
-    with site.machine(kind, initrd=initrd, extra=PARAMETERS[kind]) as machine:
+    with site.machine(kind, kind=kind) as machine:
         when = site.check_running(machine)
         machine.run("echo written > /etc/written && sync")
         site.power_off(machine)
@@ -32,18 +23,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree")
     parser.add_argument("--site")
-    parser.add_argument("--only", default="initramfs-tools,dracut")
+    parser.add_argument("--only", default=",".join(KINDS[1:]))
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="layerfs-generators.", dir="/var/tmp") as temporary:
-        site = Site(given.site or temporary)
-        try:
-            site.make_tree(given.tree)
-            site.make_store()
-            site.start()
-            for kind in given.only.split(","):
-                boot(site, kind)
-        finally:
-            site.close()
+    with opened(Site, given.site) as site:
+        site.make_tree(given.tree)
+        site.make_store()
+        site.start()
+        for kind in given.only.split(","):
+            boot(site, kind)
 
 
 if __name__ == "__main__":

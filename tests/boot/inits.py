@@ -7,10 +7,9 @@ again, off. What was written just before an end, and not flushed by anybody, is 
 
 import argparse
 import os
-import tempfile
 
-from machine import BootError, run_script
-from office import Site, call, report
+from machine import run_script
+from office import Site, Verdicts, call, opened, report
 
 KINDS = ("sysvinit", "openrc", "runit")
 # (the first program's name, how it reboots, how it powers off)
@@ -41,7 +40,10 @@ def end(site, machine, kind, command, last):
     site.check_end(machine)
 
 
-def run(site, kind):
+def life(site, kind, trees):
+    site.use_tree(os.path.join(trees, kind))
+    site.make_store(kind)
+    site.start()
     disk = os.path.join(site.directory, "disk")
     call("truncate", "-s", "1G", disk)
     call("mkfs.ext4", "-q", "-L", "spare", disk)
@@ -63,22 +65,11 @@ def main():
     parser.add_argument("--site")
     parser.add_argument("--only", default=",".join(KINDS))
     given = parser.parse_args()
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="layerfs-inits.", dir="/var/tmp") as temporary:
-        for kind in given.only.split(","):
-            site = Site(os.path.join(given.site or temporary, kind))
-            try:
-                site.use_tree(os.path.join(given.trees, kind))
-                site.make_store(kind)
-                site.start()
-                run(site, kind)
-            except BootError as error:
-                failed.append(kind)
-                report(f"FAILED {kind}: {error}")
-            finally:
-                site.close()
-    if failed:
-        raise BootError(f"failed: {', '.join(failed)}")
+    verdicts = Verdicts()
+    for kind in given.only.split(","):
+        with opened(Site, given.site and os.path.join(given.site, kind)) as site:
+            verdicts.run(kind, life, site, kind, given.trees)
+    verdicts.end()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 
 from machine import BootError, Machine, run_script
-from office import TOP, call, report
+from office import TOP, Verdicts, call, report
 
 SUITES = ("bookworm", "trixie", "sid")
 MODULES = ("virtio_pci", "virtio_blk", "9p", "9pnet_virtio", "overlay", "ext4", "fuse", "loop", "virtio_rng")
@@ -125,16 +125,11 @@ def main():
     parser.add_argument("--log")
     given = parser.parse_args()
     program = test_program()
-    failed = []
+    verdicts = Verdicts()
     for suite in given.only.split(","):
         with tempfile.TemporaryDirectory(prefix="layerfs-kernels.", dir="/var/tmp") as directory:
-            try:
-                run(suite, os.path.abspath(os.path.join(given.trees, suite)), program, given, directory)
-            except BootError as error:
-                failed.append(suite)
-                report(f"FAILED: {error}")
-    if failed:
-        raise BootError(f"kernels of {', '.join(failed)} failed")
+            verdicts.run(suite, run, suite, os.path.abspath(os.path.join(given.trees, suite)), program, given, directory)
+    verdicts.end()
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import shutil
 import subprocess
 import tempfile
 
-from machine import BootError, Machine, free_port, run_script, wait_port
+from machine import Machine, free_port, run_script, wait_port
+from office import BAKERY, HERE, Verdicts, report
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 INITRD = os.path.join(HERE, "..", "..", "initrd")
 MAC = "52:54:00:00:00:01"
 GRUB_MODULES = "net http tftp normal linux echo test true configfile sleep serial terminal minicmd"
@@ -30,19 +30,6 @@ echo "LOADED $(cat /proc/cmdline)"
 echo "CARD $lf_bootif ROOT $lf_url"
 poweroff -f
 """
-
-
-def report(text):
-    print(f"== {text}", flush=True)
-
-
-def program(name):
-    """The program that was built last."""
-    found = [os.path.join(HERE, "..", "..", "target", kind, name) for kind in ("debug", "release")]
-    found = [path for path in found if os.path.exists(path)]
-    if not found:
-        raise BootError(f"no program {name}: run `cargo build` first")
-    return max(found, key=os.path.getmtime)
 
 
 def make_initrd(directory):
@@ -84,11 +71,11 @@ class Server:
         self.bakery("import", "kiosk", small, "--kernel", kernel, "--initrd", make_initrd(directory),
                     "--cmdline", "console=ttyS0,115200 panic=1 quiet", "-m", "it's the first")
         self.process = subprocess.Popen(
-            [program("bakery"), "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}", "--menu-timeout", "2"])
+            [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}", "--menu-timeout", "2"])
         wait_port(self.port)
 
     def bakery(self, *words):
-        subprocess.run([program("bakery"), "-q", "--store", self.store, *words], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([BAKERY, "-q", "--store", self.store, *words], check=True, stdout=subprocess.DEVNULL)
 
     def close(self):
         self.process.terminate()
@@ -160,13 +147,15 @@ def main():
     arguments.add_argument("--loaders", required=True)
     arguments.add_argument("--only", default=",".join(NAMES))
     arguments = arguments.parse_args()
+    verdicts = Verdicts()
     with tempfile.TemporaryDirectory(prefix="layerfs-loaders.") as directory:
         server = Server(directory, arguments.tree)
         try:
             for name in arguments.only.split(","):
-                boot(name, server, os.path.abspath(arguments.loaders), directory)
+                verdicts.run(name, boot, name, server, os.path.abspath(arguments.loaders), directory)
         finally:
             server.close()
+    verdicts.end()
 
 
 if __name__ == "__main__":

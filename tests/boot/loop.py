@@ -14,11 +14,10 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 
 from machine import BootError, free_port, run_script, wait_port
-from office import BAKERY, STATIC, TOP, Site, call, report
+from office import BAKERY, STATIC, TOP, Site, call, opened, report
 
 REPORTER = "layerfs-boot-report.service"
 PACKAGE = "layerfs-probe"
@@ -194,18 +193,14 @@ def main():
     parser.add_argument("--site")
     parser.add_argument("--poweroffs", type=int, default=0)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="layerfs-loop.", dir="/var/tmp") as temporary:
-        site = Loop(given.site or temporary)
-        try:
-            site.prepare(given.tree)
-            site.make_store()
-            site.start_all()
-            run(site)
-            site.start()
-            for number in range(given.poweroffs):
-                site.boot(f"poweroff-{number + 1}", None)
-        finally:
-            site.close()
+    with opened(Loop, given.site) as site:
+        site.prepare(given.tree)
+        site.make_store()
+        site.start_all()
+        run(site)
+        site.start()
+        for number in range(given.poweroffs):
+            site.boot(f"poweroff-{number + 1}", None)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class Machine:
 
     def __enter__(self):
         self.started = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, bufsize=0)
         return self
 
@@ -107,6 +107,7 @@ class Machine:
                 self.process.kill()
                 self.process.wait()
         self._drain(0)
+        self.process.stdin.close()
         self.process.stdout.close()
         if self._shell:
             self._shell.close()
@@ -144,7 +145,7 @@ class Machine:
         return bool(data)
 
     def _line(self, text):
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+        text = without_escapes(text)
         self.lines.append((self.seconds(), text))
         if self._log:
             self._log.write(f"{self.seconds():9.3f} {text}\n")
@@ -194,6 +195,37 @@ class Machine:
             if not self._drain(min(left, 0.5)):
                 self._check(checked)
                 self.fail(f"the machine ended (code {self.process.wait()}) before a line like {pattern!r}")
+
+    def prompt(self, pattern, timeout):
+        """Waits for the end of the console's text, which has no newline yet, to be like `pattern`; returns the seconds."""
+        compiled = re.compile(pattern)
+        deadline = self.seconds() + timeout
+        while not compiled.search(plain(self._buffer)):
+            self._check(0)
+            if self.seconds() > deadline:
+                self.hangs(f"no prompt like {pattern!r} in {timeout} s, but {plain(self._buffer)!r}")
+            if not self._drain(0.5):
+                self.fail(f"the machine ended (code {self.process.wait()}) before a prompt like {pattern!r}")
+        return self.seconds()
+
+    def type(self, text):
+        """Types a line on the console, as a person does."""
+        self.process.stdin.write(f"{text}\n".encode())
+
+    def typed(self, command, timeout=120):
+        """Types a command at the shell's prompt on the console; returns what it said. It must succeed."""
+        mark = f"{time.monotonic_ns():x}"
+        self.first = len(self.lines)
+        # The marks are spelled so that the echo of the command cannot be taken for them.
+        self.type(f"echo BEG''IN-{mark}; {command}; echo EN''D-{mark} $?")
+        code, _ = self.expect(rf"END-{mark} (\d+)", timeout)
+        texts = [text for _, text in self.lines[self.first:]]
+        begin = next(number for number, text in enumerate(texts) if f"BEGIN-{mark}" in text)
+        end = next(number for number, text in enumerate(texts) if f"END-{mark}" in text)
+        said = "\n".join(text.strip("\r") for text in texts[begin + 1:end])
+        if code[1] != "0":
+            self.fail(f"code {code[1]} from: {command}\n{said}")
+        return said
 
     def wait_exit(self, timeout):
         """Waits until the machine has powered itself off."""
@@ -280,6 +312,15 @@ class Machine:
         if self._shell is None:
             self._open_shell()
         self._shell.sendall(script.encode() + b"\n")
+
+
+def without_escapes(text):
+    """Without what colours a terminal and moves its cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def plain(data):
+    return without_escapes(data.decode("utf-8", "replace"))
 
 
 def free_port():

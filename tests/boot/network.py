@@ -14,21 +14,17 @@ dead     nobody listens where the server should be
 
 import argparse
 import os
-import tempfile
 
-from distros import KINDS, PARAMETERS, SUITES, Release
-from machine import BootError, free_port, run_script
-from office import TOP, report
+from distros import SUITES, Release
+from machine import free_port, run_script
+from office import KINDS, OUTAGE, TOP, Verdicts, opened, report
 
-LATE = 60
 STATIC = "ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0:off"
 BOND = "bond=bond0:eth0,eth1:mode=active-backup,primary=eth0,miimon=100 ip=bond0:dhcp"
 
 
 def start(site, kind, name, extra="", **options):
-    if kind != "own":
-        options["initrd"] = site.initrd(kind)
-    return site.machine(f"{site.suite}-{kind}-{name}", extra=f"{PARAMETERS[kind]} {extra}", **options)
+    return site.machine(f"{site.suite}-{kind}-{name}", kind=kind, extra=extra, **options)
 
 
 def boots(site, machine):
@@ -42,7 +38,7 @@ def boots(site, machine):
 def cable(site, kind):
     with start(site, kind, "cable") as machine:
         machine.monitor("set_link n0 off")
-        machine.poll(LATE)
+        machine.poll(OUTAGE)
         machine.monitor("set_link n0 on")
         return boots(site, machine)
 
@@ -91,24 +87,15 @@ def main():
     parser.add_argument("--only", default=",".join(KINDS))
     parser.add_argument("--cases", default=",".join(CASES))
     given = parser.parse_args()
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="layerfs-network.", dir="/var/tmp") as temporary:
-        site = Release(given.site or temporary, given.suite)
-        try:
-            site.prepare(os.path.join(given.trees, given.suite))
-            site.make_store()
-            site.start()
-            for kind in given.only.split(","):
-                for name in given.cases.split(","):
-                    try:
-                        report(f"{given.suite} {kind} {name}: {CASES[name](site, kind)}")
-                    except BootError as error:
-                        failed.append(f"{kind} {name}")
-                        report(f"FAILED {given.suite} {kind} {name}: {error}")
-        finally:
-            site.close()
-    if failed:
-        raise BootError(f"{len(failed)} failed: {', '.join(failed)}")
+    verdicts = Verdicts()
+    with opened(Release, given.site, given.suite) as site:
+        site.prepare(os.path.join(given.trees, given.suite))
+        site.make_store()
+        site.start()
+        for kind in given.only.split(","):
+            for name in given.cases.split(","):
+                verdicts.run(f"{kind} {name}", lambda: report(f"{given.suite} {kind} {name}: {CASES[name](site, kind)}"))
+    verdicts.end()
 
 
 if __name__ == "__main__":

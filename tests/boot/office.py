@@ -1,10 +1,12 @@
 """A layerfs site for the boot tests: a store with one real system, a server, the boot files."""
 
+import contextlib
 import glob
 import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 from machine import BootError, Machine, free_port, wait_port
@@ -48,6 +50,12 @@ UNCLEAN = (r".*still in use.*", r".*did not end in.*", r".*Failed (to )?unmount.
 
 # What systemd 252 to 262 says when it takes a boot for the first one of an installation.
 FIRST_BOOT = r"Detected first boot|Populated /etc with preset|Applying preset policy|preset unit settings"
+
+# What each kind of initramfs wants on the command line beside root=.
+PARAMETERS = {"own": "", "initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
+KINDS = tuple(PARAMETERS)
+# Seconds for which the tests of a lost server have none.
+OUTAGE = 60
 
 
 class Site:
@@ -104,6 +112,13 @@ class Site:
         newest = self.manifest(system=system)
         return tuple(os.path.join(self.store, "boot", newest[kind]["digest"]) for kind in ("kernel", "initrd"))
 
+    def initrd(self, kind):
+        """The initramfs that a distribution's generator makes in the tree, with our integration; made once."""
+        path = os.path.join(self.directory, f"{kind}.initrd")
+        if not os.path.exists(path):
+            call(os.path.join(HERE, "generators.sh"), kind, self.tree, STATIC, f"{self.store}.keys/allowed_signers", path, timeout=2400)
+        return path
+
     def start(self):
         log = open(os.path.join(self.directory, "logs", "serve.log"), "ab")
         with log:
@@ -134,15 +149,29 @@ class Site:
         """The server as a guest sees it."""
         return f"http://10.0.2.2:{self.port}"
 
-    def machine(self, name, *, netboot=False, system="office", root="office", extra="", **options):
-        """A boot of this site: through iPXE from the server, or with the kernel given directly.
-        Without `root`, `extra` names it."""
+    def lose(self, machine):
+        """The server is gone for OUTAGE seconds, in which the machine must not end its boot: (when it went, when it came)."""
+        self.kill()
+        gone = machine.seconds()
+        try:
+            while machine.seconds() < gone + OUTAGE:
+                machine.poll(1)
+                if re.search(r"BENCH-MARK multi-user", machine.text()):
+                    machine.fail("the boot ended without the server: it was killed too late to say anything")
+        finally:
+            self.start()
+        return gone, machine.seconds()
+
+    def machine(self, name, *, kind="own", netboot=False, system="office", root="office", extra="", **options):
+        """A boot of this site: through iPXE from the server, or with the kernel given directly. `kind` says who makes
+        the initramfs. Without `root`, `extra` names it."""
         options.setdefault("log", os.path.join(self.directory, "logs", f"{name}.log"))
         options.setdefault("echo", bool(os.environ.get("ECHO")))
         if netboot:
             return Machine(netboot=f"{self.url}/boot.ipxe", **options)
         kernel, initrd = self.boot_files(system)
-        initrd = options.pop("initrd", initrd)
+        if kind != "own":
+            initrd, extra = self.initrd(kind), f"{PARAMETERS[kind]} {extra}"
         return Machine(kernel=kernel, initrd=initrd,
                        append=f"{CONSOLE} {f'root=layerfs:{self.url}/{root}' if root else ''} {extra}", **options)
 
@@ -192,6 +221,35 @@ class Site:
 
     def close(self):
         self.stop()
+
+
+@contextlib.contextmanager
+def opened(make, given, *more):
+    """The site that `make` makes of the directory `given`, or of a temporary one; closed at the end."""
+    with tempfile.TemporaryDirectory(prefix="layerfs-site.", dir="/var/tmp") as temporary:
+        site = make(given or temporary, *more)
+        try:
+            yield site
+        finally:
+            site.close()
+
+
+class Verdicts:
+    """Runs whose failures are told at the end, so that one does not hide the others."""
+
+    def __init__(self):
+        self.failed = []
+
+    def run(self, name, function, *given):
+        try:
+            function(*given)
+        except BootError as error:
+            self.failed.append(name)
+            report(f"FAILED {name}: {error}")
+
+    def end(self):
+        if self.failed:
+            raise BootError(f"{len(self.failed)} failed: {', '.join(self.failed)}")
 
 
 def report(text):

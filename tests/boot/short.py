@@ -8,10 +8,9 @@ state running, and a clean poweroff.
 """
 
 import argparse
-import tempfile
 
 from machine import run_script
-from office import Site, report
+from office import Site, opened, report
 
 
 def main():
@@ -20,21 +19,17 @@ def main():
     arguments.add_argument("--site")
     arguments.add_argument("--netboot", action="store_true", help="through QEMU's iPXE ROM, with nothing but a DHCP answer")
     arguments = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="layerfs-site.") as temporary:
-        site = Site(arguments.site or temporary)
-        try:
-            site.make_tree(arguments.tree)
-            report("tree ready")
-            site.make_store()
-            report("store ready")
-            site.start()
-            with site.machine("short", netboot=arguments.netboot) as machine:
-                when = site.check_running(machine)
-                report(f"multi-user after {when:.1f} s, {machine.cpu_seconds():.1f} CPU seconds in all")
-                site.power_off(machine)
-                report(f"powered off after {machine.seconds():.1f} s")
-        finally:
-            site.close()
+    with opened(Site, arguments.site) as site:
+        site.make_tree(arguments.tree)
+        report("tree ready")
+        site.make_store()
+        report("store ready")
+        site.start()
+        with site.machine("short", netboot=arguments.netboot) as machine:
+            when = site.check_running(machine)
+            report(f"multi-user after {when:.1f} s, {machine.cpu_seconds():.1f} CPU seconds in all")
+            site.power_off(machine)
+            report(f"powered off after {machine.seconds():.1f} s")
 
 
 if __name__ == "__main__":
