@@ -119,8 +119,8 @@ test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
 	python3 tests/boot/distros.py $(if $(ONLY),--only $(ONLY))
 
-test-networks: packages build static lab/trees/trixie ## Networks that are not as they should be, with each kind of initramfs: late cable, two cards, static address, bond, wrong URL, dead server (root; ONLY=dracut CASES=bond,url)
-	python3 tests/boot/network.py $(if $(ONLY),--only $(ONLY)) $(if $(CASES),--cases $(CASES))
+test-networks: packages build static lab/trees/trixie ## Networks that are not as they should be, with each kind of initramfs: late cable, two cards, static address, VLAN, bond, wrong URL, dead server (root; ONLY=dracut CASES=bond,url)
+	./tests/boot/room.sh python3 tests/boot/network.py $(if $(ONLY),--only $(ONLY)) $(if $(CASES),--cases $(CASES))
 
 test-kernels: packages lab/trees/bookworm lab/trees/trixie lab/trees/sid ## The mount's own tests under the kernels of Debian 12, 13 and sid, in QEMU (root; hours; ONLY=sid)
 	$(CARGO) build -p layerfs -p bakery

@@ -41,7 +41,7 @@ class Machine:
     """One boot. Use as a context manager: leaving it ends QEMU."""
 
     def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
-                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tftp=None, reboots=False,
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tap=None, tftp=None, reboots=False,
                  devices=()):
         self.append = append
         self._log = open(log, "w", encoding="utf-8", buffering=1) if log else None
@@ -53,7 +53,7 @@ class Machine:
         self._directory = tempfile.mkdtemp(prefix="layerfs-boot.")
         self.shell_path = os.path.join(self._directory, "shell")
         self.monitor_path = os.path.join(self._directory, "monitor")
-        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp)
+        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tap, tftp)
         self.command += devices
         if reboots:
             self.command.remove("-no-reboot")
@@ -61,7 +61,7 @@ class Machine:
         self.process = None
         self.started = None
 
-    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tftp):
+    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tap, tftp):
         command = [
             "qemu-system-x86_64", "-machine", "pc,graphics=off" if netboot else "pc",
             "-accel", "tcg,tb-size=256", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
@@ -82,6 +82,8 @@ class Machine:
                     user += f",bootfile={netboot}"
                 if tftp:
                     user += f",tftp={tftp}"
+                if tap:
+                    user = f"tap,id=n0,ifname={tap},script=no,downscript=no"
             device = f"{nic},netdev=n{number},mac=52:54:00:00:00:{number + 1:02x}"
             device += ",bootindex=1" if netboot and number == 0 else ",romfile="
             command += ["-netdev", user, "-device", device]

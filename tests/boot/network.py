@@ -2,11 +2,12 @@
 """Networks that are not as they should be, with each kind of initramfs: each ends in a boot to state running, or in a
 message on the console that says what failed.
 
-    network.py [--suite trixie] [--trees DIR] [--site DIR] [--only KIND,…] [--cases NAME,…]
+    room.sh network.py [--suite trixie] [--trees DIR] [--site DIR] [--only KIND,…] [--cases NAME,…]
 
 cable    the cable comes 60 s late, and with it DHCP
 card     two cards, the second without a cable
 static   an address by ip=, no DHCP; the running system keeps it
+vlan     the server is in a VLAN, by vlan= and a static address (dracut); a message where nobody makes a VLAN
 bond     two cards as one (dracut); a message where nobody makes a bond
 url      a system that the server does not have
 dead     nobody listens where the server should be
@@ -17,9 +18,10 @@ import os
 
 from distros import SUITES, Release
 from machine import free_port, run_script
-from office import KINDS, OUTAGE, TOP, Verdicts, opened, report
+from office import KINDS, OUTAGE, TOP, Verdicts, call, opened, report
 
 STATIC = "ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0:off"
+VLAN = "vlan=eth0.7:eth0 ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0.7:off"
 BOND = "bond=bond0:eth0,eth1:mode=active-backup,primary=eth0,miimon=100 ip=bond0:dhcp"
 
 
@@ -54,12 +56,27 @@ def static(site, kind):
         return boots(site, machine)
 
 
+def vlan(site, kind):
+    for command in ("tuntap add tap0 mode tap", "link set tap0 up", "link add link tap0 name tap0.7 type vlan id 7",
+                    "link set tap0.7 up", "addr add 10.0.2.2/24 dev tap0.7"):
+        call("ip", *command.split())
+    try:
+        return made_of_cards(site, kind, "vlan", VLAN, tap="tap0")
+    finally:
+        call("ip", "link", "del", "tap0")
+
+
 def bond(site, kind):
-    with start(site, kind, "bond", BOND, nics=2) as machine:
+    return made_of_cards(site, kind, "bond", BOND, nics=2)
+
+
+def made_of_cards(site, kind, name, parameters, **options):
+    """An interface that is made of cards: dracut makes it, the others say that they do not."""
+    with start(site, kind, name, parameters, **options) as machine:
         if kind == "dracut":
             return boots(site, machine)
         machine.allowed = {"the initramfs stopped"}
-        said, when = machine.expect(r"layerfs: (why: )?bond=.*does not support such an interface.*", 300)
+        said, when = machine.expect(rf"layerfs: (why: )?{name}=.*does not support such an interface.*", 300)
         return f"after {when:.0f} s: {said[0].strip()}"
 
 
@@ -76,7 +93,7 @@ def dead(site, kind):
         return f"after {when:.0f} s: {said[0].strip()}"
 
 
-CASES = {case.__name__: case for case in (cable, card, static, bond, url, dead)}
+CASES = {case.__name__: case for case in (cable, card, static, vlan, bond, url, dead)}
 
 
 def main():
@@ -91,6 +108,7 @@ def main():
     with opened(Release, given.site, given.suite) as site:
         site.prepare(os.path.join(given.trees, given.suite))
         site.make_store()
+        site.address = "0.0.0.0"
         site.start()
         for kind in given.only.split(","):
             for name in given.cases.split(","):

@@ -66,6 +66,7 @@ class Site:
         self.store = os.path.join(self.directory, "store")
         self.tree = os.path.join(self.directory, "tree")     # a link, when the tree was made before
         self.port = free_port()
+        self.address = "127.0.0.1"
         self.server = None
         self.times = []
         os.makedirs(os.path.join(self.directory, "logs"), exist_ok=True)
@@ -123,7 +124,7 @@ class Site:
         log = open(os.path.join(self.directory, "logs", "serve.log"), "ab")
         with log:
             self.server = subprocess.Popen(
-                [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}",
+                [BAKERY, "--store", self.store, "serve", "--listen", f"{self.address}:{self.port}",
                  "--spool", os.path.join(self.directory, "spool"), "--url", self.url, "--menu-timeout", "1"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_port(self.port)
