@@ -84,19 +84,19 @@ def life(site, kind):
         kernel, packages = versions.splitlines()
         report(f"{site.suite} {kind}: Linux {kernel}, {packages.rstrip(', ')}")
         told = site.push(machine)
-        site.reboot(machine, 300)
+        site.reboot(machine)
         second = site.check(machine)
         site.pushed(machine)
         soft = "no soft-reboot in this systemd"
         if machine.run("systemctl --help | grep -q soft-reboot", check=False)[0] == 0:
             machine.run("echo kept > /etc/over-the-soft-reboot")
             machine.send("systemctl --no-block soft-reboot")
-            machine.expect(r"BENCH-MARK soft-reboot|Soft[- ]?[Rr]ebooting|soft-reboot", 300)
+            machine.expect(r"BENCH-MARK soft-reboot|Soft[- ]?[Rr]ebooting|soft-reboot", 600)
             machine.rebooted()
             third = site.check(machine)
             machine.run("test -e /etc/over-the-soft-reboot && test \"$(systemctl show -P SoftRebootsCount)\" = 1")
             soft = f"soft-reboot at {third:.0f} s"
-        site.power_off(machine, 300)
+        site.power_off(machine)
         report(f"{site.suite} {kind}: multi-user after {first:.0f} s, {told}, rebooted at {second:.0f} s, {soft}, off at {machine.seconds():.0f} s")
 
 
@@ -108,7 +108,7 @@ def outage(site, kind):
         gone, back = site.lose(machine)
         when = site.check(machine)
         said, _ = machine.expect(r"layerfs: waiting for (.*)", 1)
-        site.power_off(machine, 300)
+        site.power_off(machine)
     report(f"{site.suite} {kind}: server gone at {gone:.0f} s, back at {back:.0f} s, multi-user after {when:.0f} s; said: {said[0]}")
 
 

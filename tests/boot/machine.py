@@ -214,7 +214,7 @@ class Machine:
         """Types a line on the console, as a person does."""
         self.process.stdin.write(f"{text}\n".encode())
 
-    def typed(self, command, timeout=120):
+    def typed(self, command, timeout=300):
         """Types a command at the shell's prompt on the console; returns what it said. It must succeed."""
         mark = f"{time.monotonic_ns():x}"
         self.first = len(self.lines)
@@ -262,7 +262,7 @@ class Machine:
 
     # -- the shell --------------------------------------------------------------------------
 
-    def run(self, script, timeout=60, check=True):
+    def run(self, script, timeout=300, check=True):
         """Runs a script in the machine's root shell; returns (code, output)."""
         if self._shell is None:
             self._open_shell()
@@ -293,7 +293,7 @@ class Machine:
     def _open_shell(self):
         self._shell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._shell.connect(self.shell_path)
-        deadline = self.seconds() + 120
+        deadline = self.seconds() + 300
         data = b""
         while b"HELLO-SHELL" not in data:
             if self.seconds() > deadline:

@@ -33,7 +33,7 @@ def boots(site, machine):
     """The machine comes up, its systemd-networkd keeps the address, and it ends."""
     when = site.check(machine)
     machine.run("systemctl is-active systemd-networkd && systemctl restart systemd-networkd && sleep 5 && ls -lR /usr/share > /dev/null")
-    site.power_off(machine, 300)
+    site.power_off(machine)
     return f"running after {when:.0f} s"
 
 
