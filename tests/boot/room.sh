@@ -27,4 +27,5 @@ for place in /dev /sys /tmp "$top"; do
 done
 mount -t proc proc "$room/root/proc"
 mount -t tmpfs -o mode=755 run "$room/root/run"
+# shellcheck disable=SC2016 # for the shell inside
 exec chroot "$room/root" sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
