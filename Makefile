@@ -1,7 +1,7 @@
 # The commands a person needs. `make help` lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-# What the comparisons run.
+# Parameters of the comparisons.
 LAYERS ?= 1
 ROUNDS ?= 5
 BOOTS ?= 3
@@ -14,7 +14,7 @@ help: ## List the targets
 packages: ## Install the Debian packages that tests and demo need (root)
 	./.ci/install-packages
 
-packages-long: packages ## And those that the long suites need (root)
+packages-long: packages ## Also install the packages for the long suites (root)
 	./.ci/install-packages packages-long
 
 check: ## Format, lints, documentation, prose: no warning allowed
@@ -23,10 +23,10 @@ check: ## Format, lints, documentation, prose: no warning allowed
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	./.ci/prose
 
-prose: ## Counts of prose that has to be read twice; --list names the places (.ci/prose)
+prose: ## Count signs of prose that is hard to read (.ci/prose --list names the places)
 	./.ci/prose
 
-build: ## The two programs, optimised
+build: ## The two programs, optimized
 	$(CARGO) build --release -p layerfs -p bakery
 
 docs: ## Manual pages and shell completions of both programs (target/docs)
@@ -47,15 +47,15 @@ deb: build static docs ## Debian packages of bakery and client (target/debian; n
 test-packages: packages-long deb ## The Debian packages: lintian, installed and removed in a clean chroot (root)
 	./tests/packages/run
 
-test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## Everything CI runs
+test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## All CI tests
 
 demo: packages build lab/trees/minimal ## A real Debian: import, serve, mount over HTTP, change, bake, log, roll back (root)
 	./demo/run.sh
 
-demo-boot: packages build static lab/trees/boot ## Boot it in QEMU from the server, console shown (root)
+demo-boot: packages build static lab/trees/boot ## Boot the demo system in QEMU from the server, with its console (root)
 	ECHO=1 python3 tests/boot/short.py --tree lab/trees/boot
 
-test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root: they mount)
+test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root)
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test --workspace --no-fail-fast
 	LAYERFS_TEST_OPTIONS=passthrough $(CARGO) test -p layerfs-tests --test suite --no-fail-fast -- semantics:: crash:: model::
@@ -66,7 +66,7 @@ test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 
 test-stress: packages-long build ## stress-ng's file system class in both modes; git, dpkg and tar at once against a plain directory (root; STRESS=2 seconds each)
 	./tests/conformance/stress.sh $(or $(STRESS),2)
 
-test-python: packages-long build ## The tests of Python's library that use files, in both modes (root; minutes)
+test-python: packages-long build ## Python's own tests that use files, in both modes (root; minutes)
 	./tests/conformance/python.sh $(MODULES)
 
 test-fio: packages-long build ## fio's verify jobs in both modes, before and after a remount (root; MIB=16)
@@ -81,11 +81,11 @@ test-model-long: build ## 500 random sequences of 100 operations against overlay
 	  LAYERFS_TEST_OPTIONS=$$mode LAYERFS_MODEL_CASES=$(or $(CASES),500) LAYERFS_MODEL_STEPS=100 \
 	  $(CARGO) test -p layerfs-tests --test suite -- model:: || exit 1; done
 
-test-shell: ## The initrd's shell: its tests and shellcheck
+test-shell: ## Tests and shellcheck of the initramfs scripts
 	./initrd/check
 	./initrd/tests/run
 
-static: ## The client for an initramfs: static, small (target/static/layerfs)
+static: ## The static, small client for an initramfs (target/static/layerfs)
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile initrd --target x86_64-unknown-linux-gnu -p layerfs
 	install -D target/x86_64-unknown-linux-gnu/initrd/layerfs target/static/layerfs
 
@@ -100,7 +100,7 @@ test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push
 	python3 tests/boot/short.py --tree lab/trees/boot --netboot
 	python3 tests/boot/loop.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20)
 
-test-duty: build static lab/trees/boot ## Root duty in QEMU: reboot, server lost, full upper, no memory, 20 ends (root; ONLY=outage,full POWEROFFS=20)
+test-duty: build static lab/trees/boot ## Root duty in QEMU: reboot, server lost, full upper, no memory, 20 power-offs (root; ONLY=outage,full POWEROFFS=20)
 	python3 tests/boot/duty.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20) $(if $(ONLY),--only $(ONLY))
 
 test-generators: build static lab/trees/boot ## QEMU boots with the initramfs of initramfs-tools and of dracut (root; ONLY=dracut)
@@ -113,7 +113,7 @@ lab/trees/bookworm lab/trees/trixie lab/trees/sid:
 lab/loaders:
 	./tests/boot/loaders.sh $@
 
-test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI), lpxelinux, iPXE in QEMU read menu and kernel from bakery serve (root; ONLY=ipxe)
+test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI), lpxelinux and iPXE in QEMU load menu and kernel from bakery serve (root; ONLY=ipxe)
 	python3 tests/boot/loaders.py --tree lab/trees/boot --loaders lab/loaders $(if $(ONLY),--only $(ONLY))
 
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
@@ -133,12 +133,12 @@ lab/trees/sysvinit lab/trees/openrc lab/trees/runit: lab/trees/minimal
 lab/live/live.iso:
 	./tests/boot/live.sh $(CURDIR)/lab/live
 
-test-systems: packages-long build static docs lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout; by the book: live-build's ISO, two machines, a push, a rollback (root)
+test-systems: packages-long build static docs lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout; the README's steps with live-build's ISO, two machines, a push and a rollback (root)
 	python3 tests/boot/inits.py --trees lab/trees
 	python3 tests/boot/alt.py --tree lab/trees/boot
 	./tests/boot/room.sh python3 tests/boot/book.py --iso lab/live/live.iso
 
-test-benches: ## Benches compile and run once
+test-benches: ## Compile the benches and run each once
 	$(CARGO) bench -p layerfs-benches -- --test
 	python3 benches/report/test_report.py
 
@@ -162,7 +162,7 @@ bench-programs: build
 bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
-bench-floor: bench-programs ## Microseconds that one FUSE message costs a file system that does nothing (root)
+bench-floor: bench-programs ## Microseconds for one FUSE message to an empty file system (root)
 	target/release/floor 1
 
 lab/slices-wide:
@@ -181,14 +181,14 @@ bench-large: bench-programs lab/trees/large ## Reads of 448 MiB in large files (
 lab/trees/semi:
 	./benches/trees/semi.py $@
 
-bench-semi: bench-programs lab/trees/semi ## The same of 512 MiB of half compressible bytes (root; ROUNDS=5)
+bench-semi: bench-programs lab/trees/semi ## Reads of 512 MiB of half-compressible data (root; ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/semi --layers 1 --rounds $(ROUNDS) --only "cold sequential read,warm sequential read,cold random 4 KiB" --stacks "squashfs+overlayfs,layerfs"
 
 lab/slices-255: lab/trees/minimal
 	rm -rf $@ && mkdir -p $@
 	./benches/boot/slices.py lab/trees/minimal $@ 255
 
-bench-layers: build bench-programs lab/trees/minimal lab/slices-255 ## What 8, 64 and 256 layers cost against one (root; ROUNDS=5)
+bench-layers: build bench-programs lab/trees/minimal lab/slices-255 ## Costs of 8, 64 and 256 layers against one (root; ROUNDS=5)
 	./benches/compare/layers.py --tree lab/trees/minimal --slices lab/slices-255 --rounds $(ROUNDS)
 
 bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 inodes, 200 MiB read, a soak (root; SOAK=180)
@@ -228,10 +228,10 @@ bench-smallest: bench-programs ## The smallest memory with which Debian 12, 13 a
 bench-read: bench-programs lab/site ## Large files read over shaped links, against curl (root; ROUNDS=3)
 	./benches/boot/read.py lab/site --rounds $(ROUNDS)
 
-bench-report: ## The page with the plots: docs/benchmarks.html, from benches/results
+bench-report: ## Plot benches/results as docs/benchmarks.html
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
-test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip (some minutes: racing creates wait for its lock)
+test-s3: ## Store and histories on a real S3: SeaweedFS, installed by pip (minutes: races wait for its lock)
 	./tests/history/seaweedfs $(CARGO) test -p layerfs-tests --test suite history::s3 -- --ignored --skip volume_server
 
 test-s3-cluster: build ## The same on a cluster of SeaweedFS, and two bakers while one of its volume servers is killed
@@ -241,13 +241,13 @@ test-crash: build ## kill -9 at 200 random points: watcher and baker under 20 pu
 	LAYERFS_KILLS=$(or $(KILLS),200) LAYERFS_UPLOADS=$(or $(UPLOADS),20) LAYERFS_TEST_KILLS=$(or $(KILLS),200) \
 	  $(CARGO) test --release -p layerfs-tests --test suite -- --nocapture ingest::crash::kills history::crash::a_killed
 
-bench-push: build ## What a push costs who pushes, and when it is published: real sshd, 50 MiB over 1 GB (root; TREE=DIR ROUNDS=5)
+bench-push: build ## Time of a push and until its publication: real sshd, 50 MiB over 1 GB (root; TREE=DIR ROUNDS=5)
 	./benches/ingest/run.py --tree $(or $(TREE),lab/trees/big) --rounds $(ROUNDS)
 
 test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s
 	$(CARGO) test --release -p layerfs-tests --test suite history::scale -- --ignored --nocapture
 
-deny: ## Licences, sources, forbidden and unused dependencies (installs cargo-deny and cargo-machete)
+deny: ## Licenses, sources, forbidden and unused dependencies (installs cargo-deny and cargo-machete)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
 	$(CARGO) deny check bans licenses sources
@@ -256,7 +256,7 @@ deny: ## Licences, sources, forbidden and unused dependencies (installs cargo-de
 advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustSec database)
 	$(CARGO) deny check advisories
 
-clean-lab: ## Remove what demo and boot tests made
+clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \

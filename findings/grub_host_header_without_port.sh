@@ -10,7 +10,7 @@
 #
 # Needs: Debian 12 with dpkg, apt, python3 and qemu-system-x86 (any version; its firmware does the network boot), and
 # network access to a Debian archive. Both GRUBs come as pinned packages into a temporary folder. Takes a minute.
-# Fails if the behaviour changes.
+# Fails if the behavior changes.
 set -eu
 room=$(mktemp -d)
 server=

@@ -10,7 +10,7 @@
 # Why it matters: media made by live-build have `live/vmlinuz` beside `live/vmlinuz-VERSION` on one extent. A tool that
 # takes the kernel out by name gets an empty kernel from one spelling and the whole kernel from the other.
 #
-# Needs: dpkg, apt, network access to a Debian 12 archive. Fails if the behaviour changes.
+# Needs: dpkg, apt, network access to a Debian 12 archive. Fails if the behavior changes.
 set -eu
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT

@@ -1,4 +1,4 @@
-"""SVG plots as text: grouped bars and curves. Colours are the page's variables --c0 … --c5."""
+"""SVG plots as text: grouped bars and curves. Colors are the page's variables --c0 … --c5."""
 import html
 import math
 
@@ -26,15 +26,15 @@ def bars(groups, unit, mark=None, logarithmic=False):
     place = scale(max(values), min(values), logarithmic)
     span, out, y = WIDTH - LABEL - RIGHT, [], 8
     for label, found in groups:
-        shown = [(colour, value) for colour, value in enumerate(found) if value]
+        shown = [(color, value) for color, value in enumerate(found) if value]
         if not shown:
             continue
         out.append(f'<text x="{LABEL - 10}" y="{y + 8 * len(shown) + 4}" text-anchor="end">{html.escape(label)}</text>')
-        for colour, value in shown:
+        for color, value in shown:
             start = place(mark) if mark else 0
             left, right = sorted((start, place(value)))
             out.append(f'<rect x="{LABEL + left * span:.1f}" y="{y}" width="{max((right - left) * span, 1):.1f}" '
-                       f'height="13" fill="var(--c{colour % 6})"/>'
+                       f'height="13" fill="var(--c{color % 6})"/>'
                        f'<text x="{LABEL + max(right, start) * span + 6:.1f}" y="{y + 11}">{number(value, unit)}</text>')
             y += 16
         y += 10
@@ -71,9 +71,9 @@ def lines(curves, across, unit):
         x, _ = at(x_value, 0)
         out.append(f'<text class="soft" x="{x:.1f}" y="{height - 18}" text-anchor="middle">{x_value}</text>')
     out.append(f'<text class="soft" x="{(WIDTH - RIGHT + left) / 2}" y="{height - 3}" text-anchor="middle">{across}</text>')
-    for colour, curve in enumerate(curves):
+    for color, curve in enumerate(curves):
         places = [at(x, y) for x, y in curve]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        out.append(f'<polyline points="{path}" fill="none" stroke="var(--c{colour % 6})" stroke-width="2"/>')
-        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--c{colour % 6})"/>' for x, y in places]
+        out.append(f'<polyline points="{path}" fill="none" stroke="var(--c{color % 6})" stroke-width="2"/>')
+        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--c{color % 6})"/>' for x, y in places]
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(out)}</svg>'

@@ -6,7 +6,7 @@
 //! Bytes are charged at wire size: a segment of 1448 bytes costs 1538 (headers,
 //! preamble, gap), so `rate` is the rate of the cable, not of the payload.
 //!
-//! Not modelled: slow start, loss, acknowledgements.
+//! Not modeled: slow start, loss, acknowledgements.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""semi.py: eight files of 64 MiB of half compressible bytes, the kind of data that the aims for reads were made with.
+"""semi.py: eight files of 64 MiB of half-compressible data, for the read benches.
 
   semi.py OUT
 

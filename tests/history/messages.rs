@@ -129,7 +129,7 @@ fn a_swept_revision_says_so() {
 }
 
 #[test]
-fn a_misspelt_store_makes_no_directory() {
+fn a_misspelled_store_makes_no_directory() {
     for store in ["S3:/x", "s3:bucket", "http://srv/x"] {
         let line = named(store, &["init"]);
         assert!(line.contains("write s3://BUCKET[/PREFIX]"), "{line}");

@@ -50,11 +50,11 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Through `bakery receive`, with this authorised key.
+    /// Through `bakery receive`, with this authorized key.
     Push {
-        /// The key's name in the authorisation.
+        /// The key's name in the authorization.
         key: String,
-        /// Its fingerprint, `SHA256:…`, if the authorisation has it.
+        /// Its fingerprint, `SHA256:…`, if the authorization has it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fingerprint: Option<String>,
     },

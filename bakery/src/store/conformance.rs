@@ -91,8 +91,8 @@ fn listings(store: &Store) {
         let key = Key::probe("listing", name);
         store.create_object(&key, Bytes::from_static(b"x")).unwrap();
     }
-    let neighbour = Key::probe("listing2", "x");
-    store.create_object(&neighbour, Bytes::new()).unwrap();
+    let neighbor = Key::probe("listing2", "x");
+    store.create_object(&neighbor, Bytes::new()).unwrap();
     let listed = store.list("probe/listing").unwrap();
     let keys: Vec<&str> = listed.iter().map(|entry| entry.key.as_str()).collect();
     let expected = ["a", "a-", "b", "c/d"].map(|name| format!("probe/listing/{name}"));
@@ -101,7 +101,7 @@ fn listings(store: &Store) {
     for entry in listed {
         store.delete(&entry.key).unwrap();
     }
-    store.delete(&neighbour).unwrap();
+    store.delete(&neighbor).unwrap();
     assert!(store.list("probe").unwrap().is_empty());
 }
 

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_url_is_no_directory() {
+    fn a_misspelled_url_is_no_directory() {
         for location in [
             "S3:/x",
             "s3:/x",

@@ -203,7 +203,7 @@ fn header_directory(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Data runs of a file, neighbours joined.
+/// Data runs of a file, neighbors joined.
 fn segments(index: &Index, ino: u32) -> Vec<(u64, u64)> {
     let mut segments: Vec<(u64, u64)> = Vec::new();
     for extent in index.extents(ino, 0..u64::MAX) {

@@ -99,7 +99,7 @@ fn wanting_a_suggested_piece_makes_it_demand_and_a_running_one_hurry() {
 }
 
 #[test]
-fn neighbours_share_a_range_and_a_batch_takes_the_far_ones_too() {
+fn neighbors_share_a_range_and_a_batch_takes_the_far_ones_too() {
     let mut queue = Queue::default();
     let places = [0u64, 50_000, 10 << 20, 100];
     let waiters: Vec<_> = places

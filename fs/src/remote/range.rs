@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn merges_neighbours_only() {
+    fn merges_neighbors_only() {
         assert_eq!(mergeable(&[]), 0);
         assert_eq!(mergeable(&[0..10, 10..20, 40..50]), 3);
         assert_eq!(mergeable(&[0..10, 20 + GAP_MAX..30 + GAP_MAX]), 1);

@@ -6,7 +6,7 @@ const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 fn ending_set() -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set, sigaddset changes an initialised one.
+    // SAFETY: sigemptyset initializes the set, sigaddset changes an initialized one.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in ENDING {
@@ -19,7 +19,7 @@ fn ending_set() -> libc::sigset_t {
 /// Hold back the ending signals in this thread and all it starts later.
 pub fn hold() {
     let set = ending_set();
-    // SAFETY: `set` is initialised; the old mask is not requested.
+    // SAFETY: `set` is initialized; the old mask is not requested.
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
     }

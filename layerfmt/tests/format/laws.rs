@@ -1,4 +1,4 @@
-//! The laws of the brief on random trees.
+//! The laws of the format on random trees.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::manifest::RecordError;
 
 /// Largest envelope, bytes: twice the largest keyset, as JSON escapes every quote.
 pub const ENVELOPE_LEN_MAX: usize = 1 << 20;
-/// Longest armoured signature, bytes: one of ed25519 has 300.
+/// Longest armored signature, bytes: one of ed25519 has 300.
 const SIGNATURE_LEN_MAX: usize = 4096;
 
 /// `{"payload":"…","signature":"-----BEGIN SSH SIGNATURE-----…"}`.
@@ -20,7 +20,7 @@ const SIGNATURE_LEN_MAX: usize = 4096;
 pub struct Envelope {
     /// A canonical record.
     pub payload: String,
-    /// The armoured SSHSIG signature of the payload's bytes.
+    /// The armored SSHSIG signature of the payload's bytes.
     pub signature: String,
 }
 

@@ -428,16 +428,16 @@ proptest! {
         prop_assume!(bytes[at] != byte);
         bytes[at] = byte;
         if let Ok(verified) = check(&bytes, vec![signer(1, "*")], "alt", 0) {
-            // White space of the armour may be spelled differently; the payload may not.
+            // White space of the armor may be spelled differently; the payload may not.
             prop_assert_eq!(verified.head, head(3));
         }
     }
 
     #[test]
     fn an_arbitrary_signature_or_key_file_never_panics(text in "(.|\n){0,300}") {
-        let armoured =
+        let armored =
             format!("-----BEGIN SSH SIGNATURE-----\n{text}\n-----END SSH SIGNATURE-----\n");
-        for signature in [text.clone(), armoured] {
+        for signature in [text.clone(), armored] {
             let envelope = Envelope { payload: "x".into(), signature };
             prop_assert!(envelope.signed_by(HEAD_NAMESPACE).is_err());
         }

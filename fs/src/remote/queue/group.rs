@@ -9,8 +9,8 @@ pub(super) const BATCH_COUNT_MAX: usize = 64;
 /// Maximum number of bytes in one batch request.
 const BATCH_LEN_MAX: u64 = 2 << 20;
 
-/// Which of the pieces go into one request: with batches all that fit, otherwise neighbours only.
-/// The second is true if they are neighbours.
+/// Which of the pieces go into one request: with batches all that fit, otherwise neighbors only.
+/// The second is true if they are neighbors.
 pub(super) fn group(
     mut chosen: Vec<(std::ops::Range<u64>, Digest)>,
     batches: bool,
@@ -25,13 +25,13 @@ pub(super) fn group(
         .position(|(range, _)| range.start == leader)
         .unwrap_or(0);
     let ranges: Vec<_> = chosen.iter().map(|(range, _)| range.clone()).collect();
-    let neighbours = range::mergeable(ranges.get(at..).unwrap_or_default());
-    if !batches || neighbours == chosen.len() {
+    let neighbors = range::mergeable(ranges.get(at..).unwrap_or_default());
+    if !batches || neighbors == chosen.len() {
         return (
             chosen
                 .into_iter()
                 .skip(at)
-                .take(neighbours)
+                .take(neighbors)
                 .map(|(_, digest)| digest)
                 .collect(),
             true,
@@ -48,6 +48,6 @@ pub(super) fn group(
         })
         .map(|(_, digest)| digest)
         .collect();
-    let side_by_side = digests.len() <= neighbours;
+    let side_by_side = digests.len() <= neighbors;
     (digests, side_by_side)
 }
