@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job on a real Debian: import, serve, mount over HTTP, change, bake, log, roll back.
-# Everything lies below lab/; needs root. `make demo` calls it; `make demo-boot` boots the result.
+# All files are below lab/; needs root. `make demo` runs it; `make demo-boot` boots the result.
 set -eu
 cd "$(dirname "$0")/.."
 bakery=$PWD/target/release/bakery

@@ -38,7 +38,7 @@ COMMON = ("console=ttyS0 quiet loglevel=3 mitigations=off panic=-1 systemd.mask=
 
 
 class Servers:
-    """What one boot talks to: a server behind the shaper. Leaving the context ends both."""
+    """The server of one boot, behind the shaper. Leaving the context ends both."""
 
     def __init__(self, options, mode, layers, link):
         self.options, self.mode, self.layers, self.link = options, mode, layers, link
@@ -216,7 +216,7 @@ def measure(options, name, link, number, cpu=None):
 
 
 def pair(options, link, number):
-    """Both modes at once, twice: what disturbs the machine disturbs both, and each is on each processor."""
+    """Both modes at once, twice, so that disturbances affect both, and each runs on each processor."""
     modes, cpus = options.modes.split(","), sorted(os.sched_getaffinity(0))[:2]
     rows = []
     for order in (cpus, cpus[::-1]):

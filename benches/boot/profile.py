@@ -32,7 +32,7 @@ from machine import BootError, Machine, run_script
 
 # With these, addresses are those of the symbols, and the same in every boot.
 FIXED = " nokaslr norandmaps"
-# Where the kernel's own code ends and that of its modules begins.
+# Boundary between the kernel's own code and that of its modules.
 MODULES = 0xFFFFFFFFA0000000
 
 PRINT_SYMBOLS = """#!/bin/busybox sh
@@ -74,7 +74,7 @@ class Monitor:
 
 
 def sample(machine, samples, over):
-    """Looks at the registers until `over` is set or the machine is gone."""
+    """Samples the registers until `over` is set or the machine has ended."""
     wanted = {name: re.compile(pattern) for name, pattern in
               (("address", r"RIP=(\w+)"), ("table", r"CR3=(\w+)"), ("user", r"CPL=(\d)"), ("halted", r"HLT=(\d)"))}
     try:
@@ -145,7 +145,7 @@ def name(symbols, address):
 def client_table(samples, client):
     """The page table of the process that is most often in the client's code: the daemon."""
     low, high = client[0][0], client[-1][0]
-    # Other programs are linked to 0x400000 too, but none is as large.
+    # Other programs are linked to 0x400000 too, but they are smaller.
     there = collections.Counter(s.table for s in samples if s.user and low + (high - low) // 3 <= s.address <= high)
     return there.most_common(1)[0][0] if there else None
 

@@ -15,7 +15,7 @@ import time
 
 from boot import TOP, Servers
 
-# KiB: what a mount has when it is not booting.
+# KiB: the read-ahead of a mount after the boot.
 READ_AHEAD = 1024
 
 

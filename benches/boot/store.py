@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""store.py --tree TREE --out OUT [--slices DIR --layers 64]: what layerfs boots from in boot.py.
+"""store.py --tree TREE --out OUT [--slices DIR --layers 64]: builds the store for boot.py.
 
 OUT/store gets the system `bench`: the tree as a base, imported with default options, its initramfs (common drivers), and a boot
 pack made of the trace of one boot under QEMU, sent by that machine itself. With --slices the profile
@@ -25,7 +25,7 @@ SYSTEM = "bench"
 
 
 class BenchStore(Site):
-    """A site without the tests' console options: what boot.py appends is all there is."""
+    """A site without the tests' console options: boot.py appends all of them."""
 
     def prepare(self, tree):
         """The tree with the client in it, as a system that sends its traces would have it."""

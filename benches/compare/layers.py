@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""layers.py: what the number of layers costs: layerfs against itself.
+"""layers.py: the cost of the number of layers: layerfs against itself.
 
   layers.py --tree TREE --slices DIR [--layers 1,8,64,256] [--rounds 5] [--only CASE,…]
 
@@ -23,7 +23,7 @@ import stacks
 
 CASES = ("cold walk with stat", "warm walk with stat", "cold negative lookups", "warm negative lookups",
          "cold random 4 KiB", "warm random 4 KiB")
-# An aim, not a law: what the table marks.
+# The aim, which the table marks.
 BAR = 1.05
 
 

@@ -36,7 +36,7 @@ def timed(command):
 
 
 def forms(options, work):
-    """(tree, what, output, command), the base layer before what needs it."""
+    """(tree, form, output, command), the base layer before the layers that need it."""
     bakery, tree = os.path.join(options.programs, "bakery"), options.tree
     base = os.path.join(work, "base.layer")
     yield "base", "squashfs zstd 15, 128 KiB", os.path.join(work, "a"), squashfs(tree, os.path.join(work, "a"), 15, "128K")

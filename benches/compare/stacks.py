@@ -7,7 +7,7 @@ import time
 
 
 def sources_key(tree, slices):
-    """Names the directories as they are now: images of trees made anew are not taken for theirs."""
+    """A key for the current directories, so that images of rebuilt trees are not reused."""
     known = [os.stat(path) for path in (tree, slices) if path]
     return "-".join(f"{stat.st_ino:x}.{stat.st_mtime_ns:x}" for stat in known)
 
@@ -43,7 +43,7 @@ class Stack:
             yield f"l{number}", os.path.join(self.slices, f"l{number}")
 
     def image(self, name, source):
-        """Makes the image of `source` if there is none yet; returns its path."""
+        """Makes the image of `source` if it does not exist; returns its path."""
         raise NotImplementedError
 
     def prepare(self):
@@ -51,7 +51,7 @@ class Stack:
             self.image(name, source)
 
     def mount(self):
-        """Mounts everything cold: nothing of an earlier mount is left in memory."""
+        """Mounts everything with cold caches."""
         upper = os.path.join(self.place, "upper")
         os.makedirs(upper, exist_ok=True)
         self.attach(upper, "mount", "-t", "tmpfs", "-o", "size=12g,mode=755", "tmpfs", upper)
@@ -68,7 +68,7 @@ class Stack:
             file.truncate(6 << 30)
         os.mkdir(place)
         quiet("mkfs.ext4", "-q", image)
-        # Not the zeroing of inode tables beside what is measured.
+        # Avoids zeroing of inode tables during the measurement.
         self.attach(place, "mount", "-o", "loop,noinit_itable", image, place)
         return place
 

@@ -8,7 +8,7 @@ FILE=${1:?large lower file}; a=${2:?first mount}; b=${3:?second mount}; rounds=$
 export FILE MOUNT
 : "${RESULTS:=$here/../results/$(date +%F)}"
 mkdir -p "$RESULTS"
-# The job that copies the lower file up comes last: later reads would not be of a lower file.
+# The job that copies the lower file up is the last one: later reads would not read a lower file.
 jobs="seq-read rand-read-4k mmap-rand-read-4k write-1m write-4k create stat unlink rand-write-4k-of-lower"
 for job in $jobs; do
     round=1

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py: what a push costs the one who pushes, and how long until it is published.
+"""run.py: the duration of a push, and the time until its publication.
 
   run.py --tree DIR [--rounds 5] [--upper-mib 50] [--base-mib 1024] [--threads 2]
 
@@ -52,7 +52,7 @@ def make_base(tree, out, most):
 
 
 def make_upper(tree, out, number, count, most):
-    """Every so-many-th file of the tree until there are enough bytes; large ones are left out."""
+    """Every n-th file of the tree until there are enough bytes, without large ones."""
     files = [(path, size) for path, size in files_of(tree) if 0 < size <= most // 10]
     step = max(1, sum(size for _, size in files) // most)
     total = 0
@@ -153,7 +153,7 @@ class Server:
 
 
 def last_report(spool, count):
-    """What the baker says of the newest job, when so many are done."""
+    """The baker's record of the newest job, once this many are done."""
     done = os.path.join(spool, "done")
     for _ in range(200):
         jobs = sorted(os.listdir(done))
@@ -175,7 +175,7 @@ def pushes(server, uppers, say):
             else:
                 took, sent = server.upload(upper, what != "upload")
             say({"what": what, "round": number, "seconds": round(took, 3), "sent": sent})
-    # What was pushed is not baked: the watcher starts later, on an empty queue.
+    # Pushed jobs are not baked: the watcher starts later, on an empty queue.
     shutil.rmtree(os.path.join(server.spool, "queued"))
 
 

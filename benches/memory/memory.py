@@ -100,7 +100,7 @@ def read_big(root, read_mib):
 
 
 def read_random(root, count):
-    """4 KiB at random places, nothing of them in the kernel's memory: fills the daemon's cache of decoded chunks."""
+    """4 KiB at random places with a cold page cache: fills the daemon's cache of decoded chunks."""
     choose, files = random.Random(5), []
     drop_caches()
     for folder, _, names in os.walk(os.path.join(root, "big")):
@@ -229,7 +229,7 @@ def measure(options, work, raw):
         missed.append(f"{most[first]:.1f} MiB with {first:,} inodes")
     last = max(most)
     if last > first:
-        # Step by step: a full cache would hide what the inodes take.
+        # Step by step: a full cache would hide the memory of the inodes.
         each = max(b - a for a, b in zip(peaks[first][:4], peaks[last][:4])) / ((last - first) / 10_000)
         print(f"each further 10,000 inodes: {each:.2f} MiB (bar {BAR_PER_10000_MIB:.0f})")
         if each > BAR_PER_10000_MIB:

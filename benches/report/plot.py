@@ -19,7 +19,7 @@ def scale(largest, smallest, logarithmic):
 
 
 def bars(groups, unit, mark=None, logarithmic=False):
-    """Horizontal bars: groups of (label, values), None where there is none."""
+    """Horizontal bars: groups of (label, values), None for a missing value."""
     values = [value for _, found in groups for value in found if value]
     if not values:
         return ""

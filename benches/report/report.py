@@ -65,7 +65,7 @@ def rate(link):
 
 
 def spread(values, digits):
-    """A median, and from where to where the values go."""
+    """A median with the range of the values."""
     middle = f"{statistics.median(values):.{digits}f}"
     return middle if max(values) == min(values) else f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
@@ -98,7 +98,7 @@ def boots(rows):
 
 
 def shape(row):
-    """What a row of the comparison was measured on; rows of before these were recorded have none."""
+    """The setting of a row of the comparison; older rows have none."""
     return row.get("tree", ""), row.get("upper", "tmpfs")
 
 
@@ -108,7 +108,7 @@ def place(row):
 
 
 def comparison(rows):
-    """How many times as fast as squashfs under overlayfs, each case, by number of layers."""
+    """Speed relative to squashfs under overlayfs, for each case, by number of layers."""
     if not rows:
         return
     names = [name for name in distinct(rows, "stack") if name != REFERENCE]
@@ -130,7 +130,7 @@ def comparison(rows):
 
 
 def by_layers(rows):
-    """What a case costs against the number of layers, on the tree that was measured first."""
+    """The time of a case by number of layers, on the tree that was measured first."""
     rows = [row for row in rows if shape(row) == shape(rows[0])]
     cases = [case for case in distinct(rows, "case") if len({row["layers"] for row in rows if row["case"] == case}) > 1]
     if not cases:
@@ -147,7 +147,7 @@ def by_layers(rows):
 
 
 def layers(rows):
-    """layerfs against itself: what the number of layers costs."""
+    """layerfs against itself: the cost of the number of layers."""
     counts = sorted(set(distinct(rows, "layers")))
     if len(counts) < 2:
         return

@@ -53,7 +53,7 @@ def sizes():
 
 
 def page(**files):
-    """The report of such rows, and what the program said."""
+    """The report of these rows, and the output of the program."""
     with tempfile.TemporaryDirectory() as place:
         for name, rows in files.items():
             with open(os.path.join(place, f"{name}.jsonl"), "w", encoding="utf-8") as file:

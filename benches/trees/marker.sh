@@ -6,14 +6,14 @@ read -r up _ < /proc/uptime
 exec > /dev/ttyS0 2>&1
 printf '\r\nBENCH-MARK multi-user uptime=%s\r\n' "$up"
 grep -q bench.quick /proc/cmdline && exit 0
-# The boot ends here: what the report below touches is none of it.
+# The boot ends here: the report below is not part of it.
 if grep -q bench.trace /proc/cmdline; then layerfs push-trace / && echo BENCH-MARK trace-sent; fi
 for f in /run/bench/*.sh; do [ ! -f "$f" ] || sh "$f"; done
 i=0
 while [ $i -lt 60 ] && [ "$(systemctl is-system-running)" = starting ]; do sleep 0.5; i=$((i + 1)); done
 echo "BENCH-INFO state=$(systemctl is-system-running)"
 systemd-analyze time --no-pager | sed 's/^/BENCH-INFO /'
-# Until then every rival does the same: how fast the machine was just then.
+# Every rival does the same work until then, so this measures the speed of the machine.
 dmesg | sed -n 's,^\[ *\([0-9.]*\)\] Run /init as init process.*,BENCH-INFO init=\1,p'
 systemctl --failed --no-legend --plain | sed 's/^/BENCH-FAILED /'
 memory() {
@@ -21,7 +21,7 @@ memory() {
     awk '$1 == "count:" {pages += $2} END {print "BENCH-INFO mem ListsFree:" pages * 4}' /proc/zoneinfo
     awk '{print "BENCH-INFO mem " $1 $2}' /proc/meminfo
 }
-# A boot that is over: what daemons hold only for a while is gone, and what measures was read before.
+# After the boot: temporary memory of daemons is freed, and the measuring programs were read before.
 if grep -q bench.idle /proc/cmdline; then memory > /dev/null; sleep 20; fi
 memory
 awk '$2 == "/" {print "BENCH-INFO root " substr($0, 1, 300)}' /proc/mounts
@@ -29,7 +29,7 @@ for p in /proc/[0-9]*; do
     read -r name < "$p/comm" 2>/dev/null || continue
     case $name in *layerfs*) sed -n "s/^VmRSS:[ \t]*/BENCH-INFO rss $name /p" "$p/status";; esac
 done
-# For whoever asks where time and memory went (boot.py --detail).
+# Details of time and memory (boot.py --detail).
 if grep -q bench.detail /proc/cmdline; then
     layerfs status / 2> /dev/null | sed 's/^/BENCH-DETAIL status /'
     awk '$2 + $3 > 0 {printf "BENCH-DETAIL slab %s %d kB\n", $1, $3 * $4 / 1024}' /proc/slabinfo | sort -k4 -n -r | head -n 20

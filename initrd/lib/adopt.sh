@@ -50,7 +50,7 @@ lf_adopt_networkd() {
         {
             cat "$lf_file" "$lf_file.d"/*.conf 2> /dev/null
             printf '\n[Match]\n'
-            # A card may have another name in the system. What is made of cards has their address, but keeps its name.
+            # A card may have another name in the system. Interfaces made of cards have the card's address, but keep their name.
             if [ -e "$lf_path/device" ] && [ ! -e "$lf_path/master" ] && read -r lf_mac < "$lf_path/address"; then
                 printf 'Type=ether\nMACAddress=%s\n' "$lf_mac"
             else

@@ -292,8 +292,8 @@ lf_automatic_key() {
 # After the last parameter: combines the parts.
 lf_settle() {
     [ -n "$lf_auto" ] || return 0
-    # The command line of an ALT netboot names its initramfs as the root, or nothing. Where
-    # only layerfs roots can be booted (lf_only, set by our own /init), automatic= says it all.
+    # The command line of an ALT netboot names its initramfs as the root, or none. If
+    # only layerfs roots can be booted (lf_only, set by our own /init), automatic= is sufficient.
     case ${lf_only:+yes}$lf_root in yes | yesbootchain | yespipeline) lf_root=layerfs ;; esac
     case $lf_auto_method in
         '' | layerfs | http) ;;

@@ -109,7 +109,7 @@ lf_exit_ramfs() {
     lf_exit=/run/initramfs
     [ ! -x "$lf_exit/shutdown" ] || return 0
     # The client is in memory for the daemon's sake anyway: under another name it is the last program.
-    # What is below a mount, switch_root does not remove.
+    # switch_root does not remove files below a mount.
     if [ -n "$lf_exit_kept" ]; then
         mkdir -p "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
         { ln "$(command -v layerfs)" "$lf_exit_kept/shutdown" && mount -t tmpfs -o size=4k,mode=700 layerfs-kept "$lf_exit_kept"; } ||
@@ -185,7 +185,7 @@ lf_soft_reboot_note() {
 
 # lf_network_units: one .network for each address. Not for a VLAN on the card, which has its address too.
 lf_network_units() {
-    # Only an adapter knows of a networkd that came before.
+    # Only an adapter detects an earlier networkd.
     [ -z "${lf_only-}" ] && lf_adopt_networkd && return 0
     [ -d /run/systemd/network ] || mkdir -p /run/systemd/network
     for lf_file in /run/layerfs/net/*.lease; do

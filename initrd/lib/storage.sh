@@ -49,7 +49,7 @@ lf_wait_device() {
         lf_device "$1" && return 0
         lf_tries=$((lf_tries + 1))
         [ "$lf_tries" -lt $(($2 * 5)) ] || return 1
-        # Controllers first, what hangs on them in the next rounds.
+        # Controllers first, their devices in the next rounds.
         [ $((lf_tries % 10)) != 1 ] || lf_load_drivers '^pci:.*bc(01|0C03)|^virtio:d0000000[28]|^scsi:|^usb:.*ic08|^nvme:'
         sleep 0.2
     done

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# The host of an integration test: a directory that stands for "/" of an initramfs. The scripts
-# under test are copied there with their absolute paths turned to it; what they call writes
-# down how it was called.
+# The host of an integration test: a directory that represents "/" of an initramfs. The scripts
+# under test are copied there with absolute paths into it; the commands they call record
+# their arguments.
 # shellcheck disable=SC2016  # the programs expand their own variables
 HOST=$SCRATCH/host
 lf_sys=$HOST/sys
@@ -22,7 +22,7 @@ host_begin() {
     host_program mount 'echo "mount $*" | sed "s,$HOST,,g"; for last; do :; done; echo "$last" >> "$HOST/mounted"'
     host_program umount 'echo "umount $*" | sed "s,$HOST,,g"'
     host_program mountpoint 'for last; do :; done; grep -qx "$last" "$HOST/mounted" 2> /dev/null'
-    # Addresses and routes are what $HOST/addresses and $HOST/routes say.
+    # Addresses and routes are those in $HOST/addresses and $HOST/routes.
     host_program ip 'case "$*" in *addr*) cat "$HOST/addresses" 2> /dev/null ;; *route*) cat "$HOST/routes" 2> /dev/null ;; esac; true'
     host_program modprobe 'echo "modprobe $*"'
     host_program dmesg ':'
@@ -63,7 +63,7 @@ host() {
     return "$code"
 }
 
-# host_spared: whom the end of the initramfs spares; of who warms beside the boot, the call too.
+# host_spared: the processes that the end of the initramfs spares, with the call of `layerfs warm`.
 host_spared() {
     warms=
     daemon=$(cat "$HOST/daemon" 2> /dev/null)

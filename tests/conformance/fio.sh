@@ -1,6 +1,6 @@
 #!/bin/bash
 # fio writes blocks that carry their own checksum and reads them back, by each way of I/O, in both modes; and once
-# more after the mount was made anew.
+# more after the mount was made again.
 #   fio.sh [MIB]               root; MIB per job (16)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=room.sh

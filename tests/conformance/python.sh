@@ -1,5 +1,5 @@
 #!/bin/bash
-# The tests of Python's own library that use files (Debian's libpython3.11-testsuite), in both modes. What fails on a plain
+# The tests of Python's own library that use files (Debian's libpython3.11-testsuite), in both modes. Tests that fail on a plain
 # tmpfs as well is Python's or this machine's.
 #   python.sh [MODULE…]        root
 set -euo pipefail

@@ -52,7 +52,7 @@ expect 0 mount -o remount,rw,noatime /mnt
 shows rw,noatime
 expect 0 mount -o remount,relatime /mnt
 shows rw,relatime
-# What a line in fstab may hold (docs/BOOT.md).
+# Allowed lines in fstab (docs/BOOT.md).
 for line in "layerfs /mnt layerfs defaults,noatime 0 0" "none /mnt fuse.layerfs noatime 0 0" "none /mnt auto noatime 0 0"; do
     echo "$line" > "$root/etc/fstab"
     expect 0 mount -o remount /mnt

@@ -37,7 +37,7 @@ def opened(root, handle, flags):
 
 
 def tell(root, handle):
-    """Number and content of what a handle opens, or the error's number."""
+    """Number and content of the object of a handle, or the error's number."""
     try:
         fd = opened(root, handle, os.O_PATH)
         seen = os.stat(fd)

@@ -26,7 +26,7 @@ has_module() {
 }
 
 depends() {
-    # `network` takes NetworkManager where it is, then systemd-networkd; but in dracut 059 that one calls no netroot.
+    # `network` selects NetworkManager if installed, else systemd-networkd, which in dracut 059 calls no netroot.
     if has_module network-legacy && ! has_module systemd-networkd networkd-run.sh && ! compgen -G "${dracutsysrootdir-}/usr/lib*/*nm-initrd-generator" > /dev/null &&
         ! compgen -G "${dracutsysrootdir-}/usr/lib*/NetworkManager/nm-initrd-generator" > /dev/null; then
         echo base network-legacy network
