@@ -12,7 +12,7 @@ import os
 from machine import run_script
 from office import Site, call, opened, report
 
-# As ALT's menus for a netboot have it (p11, and before bootchain), with the server and the directory filled in.
+# The lines of ALT's netboot menus (p11, and before bootchain), with the server and the directory filled in.
 P11 = ("fastboot root=bootchain bootchain=fg,altboot stagename=live ramdisk_size=490013 showopts vga=normal "
        "automatic=method:http,server:{server},directory:/srv/public/netinst/workstation ip=dhcp tz=Europe/Moscow lang=ru_RU")
 OLD = ("fastboot live changedisk stagename=live ramdisk_size=490013 showopts lowmem vga=normal quiet "
@@ -26,7 +26,7 @@ def make_iso(site, tree):
         os.makedirs(os.path.join(image, name))
     kernel = [name for name in os.listdir(os.path.join(tree, "boot")) if name.startswith("vmlinuz-")][0]
     call("cp", os.path.join(tree, "boot", kernel), os.path.join(image, "boot", "vmlinuz"))
-    # ALT's own initrd, which a layerfs boot does not use: any archive will do.
+    # ALT's own initrd, which a layerfs boot does not use: any archive is sufficient.
     with open(os.path.join(image, "boot", "initrd.img"), "wb") as file:
         file.write(b"070701" + b"0" * 104)
     call("mksquashfs", tree, os.path.join(image, "live"), "-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress",

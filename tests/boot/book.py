@@ -62,7 +62,7 @@ def install_the_server(server):
 
 
 def import_the_iso(server, iso):
-    """The medium's own parameters go with it, so that a live system logs in as it does from the medium."""
+    """Imports with the medium's own parameters, so that a live system logs in as it does from the medium."""
     server.run(f"bakery import {SYSTEM} {shlex.quote(os.path.abspath(iso))} --with-client")
     cmdline = json.loads(server.run(f"bakery show {SYSTEM} --json"))["cmdline"]
     expect("parameters", cmdline, "boot=live components quiet username=visitor hostname=classroom")
@@ -71,7 +71,7 @@ def import_the_iso(server, iso):
 
 
 def start_the_services(server):
-    """As systemd starts them: `systemctl enable --now bakery-serve bakery-watch`, and Debian's sshd."""
+    """Starts them as systemd does: `systemctl enable --now bakery-serve bakery-watch`, and Debian's sshd."""
     server.start_unit("bakery-serve.service")
     server.start_unit("bakery-watch.service")
     os.makedirs("/run/sshd", exist_ok=True)
@@ -97,7 +97,7 @@ def change_and_push(server):
 
 
 def look_at_the_change(server, imported):
-    """Two paths, and the time of the directory that one of them went from."""
+    """Two paths, and the time of the directory from which one of them was removed."""
     changes = json.loads(server.run(f"bakery diff {SYSTEM}@{imported} {SYSTEM} --json", codes=(1,)))
     paths = sorted(change["path"] for change in changes)
     wants = "etc/systemd/system/timers.target.wants"
@@ -126,7 +126,7 @@ def find_no_change(server):
 
 
 def log_in(machine):
-    """As the live user, whose name the medium gives and whose password is live-config's."""
+    """Logs in as the live user, with the medium's name and live-config's password."""
     when = machine.prompt(r"classroom login: $", 900)
     machine.type("visitor")
     machine.prompt(r"Password: $", 120)
@@ -137,7 +137,7 @@ def log_in(machine):
 
 
 def check_system(machine):
-    """The machine is as a machine should be: on a layerfs, running, and not at its first boot."""
+    """The machine runs on a layerfs, in state running, and not at its first boot."""
     expect("the root", machine.typed("findmnt -n -o FSTYPE /"), "fuse.layerfs")
     expect("the state", machine.typed("sudo systemctl is-system-running --wait || sudo systemctl --failed --no-legend --plain", 600), "running")
     expect("words of a first boot", machine.typed(f"sudo journalctl -b -o cat --no-pager | grep -E '{FIRST_BOOT}' || :", 300), "")
@@ -149,11 +149,11 @@ def power_off(machine):
     machine.wait_exit(60)
 
 
-# -- how it is done -----------------------------------------------------------------------------
+# -- implementation -----------------------------------------------------------------------------
 
 
 class Server:
-    """This room: its commands are shown as they are typed, its services end with it."""
+    """This room: it prints its commands, and its services end with it."""
 
     def __init__(self, logs):
         self.logs = os.path.abspath(logs)
@@ -161,7 +161,7 @@ class Server:
         os.makedirs(self.logs, exist_ok=True)
 
     def run(self, command, directory="/root", codes=(0,)):
-        """A command of root's, as typed; what it said on standard output."""
+        """Runs a command as root; returns its standard output."""
         say(f"# {command}")
         begun = time.monotonic()
         done = subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -176,7 +176,7 @@ class Server:
         return json.loads(self.run(f"bakery log {SYSTEM} --json"))[0]["revision"]
 
     def start_unit(self, name):
-        """What a unit of `make install` says, without systemd."""
+        """Runs a unit of `make install` without systemd."""
         unit = configparser.ConfigParser(strict=False, interpolation=None)
         unit.optionxform = str
         unit.read(f"/etc/systemd/system/{name}")
@@ -192,7 +192,7 @@ class Server:
             self.services.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
 
     def machine(self, name):
-        """A machine whose card starts iPXE, which DHCP tells the address of the server's menu and nothing else."""
+        """A machine whose card starts iPXE, which gets only the address of the server's menu from DHCP."""
         return Machine(netboot=f"http://{SERVER}:8080/boot.ipxe", log=os.path.join(self.logs, f"machine-{name}.log"),
                        echo=bool(os.environ.get("ECHO")))
 

@@ -32,7 +32,7 @@ class Release(Loop):
         self.changes = 0
 
     def prepare(self, source):
-        """The tree has the client, as a system that is to push has it."""
+        """Adds the client to the tree, as in a system that pushes."""
         if not os.path.isdir(self.tree):
             call("cp", "-a", "--reflink=auto", source + "/.", self.tree)
             shutil.copy(STATIC, f"{self.tree}/usr/bin/layerfs")
@@ -50,7 +50,7 @@ class Release(Loop):
             self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
 
     def check(self, machine, timeout=1800):
-        """check_running, and nothing of a first boot or an emergency."""
+        """check_running, without signs of a first boot or an emergency."""
         when = self.check_running(machine, timeout)
         _, failed = machine.run("systemctl --failed --no-legend --plain; journalctl -b --no-pager -o cat 2> /dev/null | "
                                 f"grep -E '{FIRST_BOOT}'", check=False)
@@ -101,7 +101,7 @@ def life(site, kind):
 
 
 def outage(site, kind):
-    """The server is gone for a minute in the middle of a boot."""
+    """The server is absent for a minute in the middle of a boot."""
     with site.machine(f"{site.suite}-{kind}-outage", kind=kind) as machine:
         machine.expect(r"Welcome to (?!.*(dracut|[Ii]nitramfs)).*Debian", 600)
         machine.poll(3)
@@ -113,7 +113,7 @@ def outage(site, kind):
 
 
 def cells(only):
-    """(suite, kinds) as --only names them, or all."""
+    """(suite, kinds) of --only, or all."""
     wanted = {}
     for word in (only.split(",") if only else SUITES):
         suite, _, kind = word.partition(":")

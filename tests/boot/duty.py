@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Root duty by real boots: what a root file system owes its machine while it runs and when it ends.
+"""Root duty in real boots: requirements of a root file system in operation and at power-off.
 
     duty.py [--tree DIR] [--site DIR] [--only NAME,…] [--poweroffs N]
 
@@ -95,7 +95,7 @@ def late(site):
 def listed(site):
     with site.machine("listed") as machine:
         site.check_running(machine)
-        # Nothing that runs at the end may happen to ask before.
+        # No program that runs at power-off may read it before.
         machine.run("systemctl stop systemd-networkd.socket systemd-networkd ssh systemd-logind systemd-journald.socket systemd-journald-dev-log.socket; "
                     "systemctl mask --runtime --now systemd-journald; true", 60)
         machine.send("sync; echo 2 > /proc/sys/vm/drop_caches; ls -a / > /dev/null; systemctl --no-block poweroff")
@@ -112,7 +112,7 @@ def full(site):
         _, told = machine.run("dd if=/dev/zero of=/fill bs=64k 2>&1; echo code $?", 200)
         if "No space left on device" not in told or "code 1" not in told:
             machine.fail(f"the writer of a full upper was not told ENOSPC: {told}")
-        # The file has what the writer was told that it has.
+        # The file has exactly the acknowledged bytes.
         written = int(re.search(r"(\d+) bytes", told)[1])
         machine.run(f"test $(stat -c %s /fill) -ge {written} && head -c {written} /fill | cmp -n {written} - /dev/zero")
         # Every writer is refused, none hangs: new files, lower files opened for writing, maps, directories.
@@ -121,7 +121,7 @@ def full(site):
         codes = re.findall(r"code (\d+)", told)
         if codes[0] == "0" or codes[1] == "0" or codes[2] == "0" or "124" in codes:
             machine.fail(f"writes to a full upper: {told}")
-        # What is not written is read: programs, lower files that nobody has read yet.
+        # Reads still work: programs, lower files that were not read before.
         machine.run("! grep -qx x /etc/services && find /usr/lib/python3* /usr/share -type f | head -n 1000 | xargs -d '\\n' cat > /dev/null", 120)
         machine.run("timeout 20 ls -lR /etc > /dev/null && timeout 20 su tester -c 'id -un'", 60)
         machine.run("rm /fill && echo there > /etc/new && test \"$(cat /etc/new)\" = there && echo '# y' >> /etc/services && "
@@ -129,7 +129,7 @@ def full(site):
         _, failed = machine.run("systemctl is-system-running; systemctl --failed --no-legend --plain", check=False)
         if failed.split()[0] != "running":
             machine.fail(f"after a full upper systemd is {failed}")
-        # And to its end with a full upper.
+        # Power-off with a full upper.
         machine.run("dd if=/dev/zero of=/fill bs=64k 2> /dev/null", 200, check=False)
         site.power_off(machine)
     report(f"full: ENOSPC after {written} bytes, reads went on, writes again after rm, off at {machine.seconds():.1f} s with a full upper")
@@ -141,13 +141,13 @@ def memory(site):
         machine.run("sleep 20", 60)
         idle = memory_of(machine)
         report(f"memory: idle, 512 MiB: {show_memory(idle)}")
-        # Everything once through the mount: what a busy machine makes of the daemon.
+        # Reads everything through the mount, as a busy machine would.
         machine.run("find / -xdev -type f | xargs -d '\\n' cat > /dev/null", 400)
         read = memory_of(machine)
         report(f"memory: after reading every file: {show_memory(read)}")
         if idle["oom_score_adj"] != -1000 or read["VmSwap"] != 0 or idle["VmLck"] < idle["RssAnon"]:
             machine.fail(f"the daemon can be swapped or killed: {idle}")
-        # Something takes all memory there is. The kernel ends it, and nothing else.
+        # A program allocates all memory. The kernel kills it, and nothing else.
         _, told = machine.run("systemd-run -q --wait --unit hog -p OOMPolicy=continue -p OOMScoreAdjust=500 python3 -c "
                               "'x = []\nwhile True: x.append(bytearray(1 << 20))'; systemctl show -p Result hog; systemctl reset-failed hog", 300, check=False)
         machine.expect(r"Out of memory: Killed process \d+ \(python3\)", 30)
@@ -166,7 +166,7 @@ def asleep(site):
         site.check_running(machine)
         machine.run("for n in 1 2 3; do (while :; do find /usr -xdev -type f -exec true {} +; echo 2 > /proc/sys/vm/drop_caches; done "
                     "> /dev/null 2>&1 < /dev/null &); done")
-        # Everything of a suspend up to and with the freezing of tasks, five seconds long.
+        # A suspend up to and including the freezing of tasks, five seconds long.
         _, told = machine.run(f"echo freezer > /sys/power/pm_test; for n in $(seq {SLEEPS}); do if echo freeze > /sys/power/state; "
                               "then echo slept; else echo refused; fi; sleep 1; done 2>&1; echo none > /sys/power/pm_test", 300)
         slept = told.split().count("slept")

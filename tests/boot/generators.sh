@@ -1,7 +1,7 @@
 #!/bin/sh
 # generators.sh initramfs-tools|dracut TREE LAYERFS TRUST OUT: builds an initramfs with a
 # distribution's own generator and our integration, inside a throw-away copy of TREE, as an
-# administrator would who builds initramfs images in the system's image.
+# administrator does for initramfs images in the system's image.
 # LAYERFS is the static client, TRUST the store's allowed_signers. A dracut that is not in the tree is
 # installed from this host's apt sources. Needs root.
 set -eu

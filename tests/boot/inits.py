@@ -12,7 +12,7 @@ from machine import run_script
 from office import Site, Verdicts, call, opened, report
 
 KINDS = ("sysvinit", "openrc", "runit")
-# (the first program's name, how it reboots, how it powers off)
+# (the first program's name, its reboot command, its power-off command)
 WORDS = {"sysvinit": ("init", "reboot", "poweroff"), "openrc": ("init", "reboot", "poweroff"), "runit": ("runit", "init 6", "init 0")}
 
 

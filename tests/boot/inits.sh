@@ -26,7 +26,7 @@ inside_close "$out.part"
 
 cat > "$out.part/usr/local/sbin/boot-shell" <<'Y'
 #!/bin/sh
-# The root shell of the boot tests: no job control, nothing of a login.
+# The root shell of the boot tests: no job control, no login.
 HOME=/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME TERM PATH
 cd /root
@@ -48,7 +48,7 @@ if [ "$kind" = runit ]; then
     printf '#!/bin/sh\n/usr/local/sbin/boot-marker\nexec sleep infinity\n' > "$out.part/etc/sv/boot-marker/run"
     chmod 755 "$out.part/etc/sv"/boot-*/run
 else
-    # getty on the console would hang it up, and what the kernel says after that would be lost.
+    # getty on the console would hang it up, and later messages of the kernel would be lost.
     sed -i '/getty/d' "$out.part/etc/inittab"
     printf 'mk:2345:once:/usr/local/sbin/boot-marker\nsh:2345:respawn:/usr/local/sbin/boot-shell\n' >> "$out.part/etc/inittab"
 fi

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Sourced by the scripts that run a distribution's own programs inside a tree.
-#   inside_open ROOT              /proc, /sys and a small /dev for what runs there
-#   inside_close ROOT             and away again
+#   inside_open ROOT              mounts /proc, /sys and a small /dev
+#   inside_close ROOT             unmounts them
 #   inside_apt ROOT PACKAGE…      installs from this host's apt sources, and leaves no trace of them
 
 inside_open() {
@@ -27,7 +27,7 @@ inside_apt() (
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     rm -rf "$root/etc/apt/sources.list" "$root/etc/apt/sources.list.d"
     cp -r /etc/apt/. "$root/etc/apt/"
-    # Nothing is started in a tree.
+    # No service is started in a tree.
     printf '#!/bin/sh\nexit 101\n' > "$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
     code=0

@@ -49,7 +49,7 @@ end $?
 
 
 def modules_of(tree, kernel):
-    """The files of MODULES and of what they need, in the order in which they load."""
+    """The files of MODULES and their dependencies, in load order."""
     files = []
     for name in MODULES:
         done = subprocess.run(["modprobe", "-d", tree, "-S", kernel, "--show-depends", name], capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def make_initrd(tree, kernel, script, directory, out):
 
 
 def test_program():
-    """The program that cargo made of tests/suite.rs."""
+    """The program that cargo built from tests/suite.rs."""
     said = call("cargo", "test", "--no-run", "-p", "layerfs-tests", "--test", "suite", "--message-format", "json", timeout=3600)
     for line in said.splitlines():
         message = json.loads(line)
@@ -104,7 +104,7 @@ def run(suite, tree, program, given, directory):
     with Machine(kernel=image, initrd=initrd, append="console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=4", memory=2048,
                  disks=[(disk, "tests")], devices=devices, log=given.log and os.path.join(given.log, f"kernel-{suite}.log"),
                  echo=bool(os.environ.get("ECHO"))) as machine:
-        # A test of a dead daemon and one of hung tasks say what a boot must not.
+        # A test of a dead daemon and one of hung tasks print messages that are forbidden in a boot.
         machine.allowed = {"the root's daemon died", "hung task"}
         result, when = machine.expect(r"KERNELS-RESULT (.*)", given.timeout)
         counts = [text for _, text in machine.lines if text.startswith("test result:")]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a Debian live ISO with Debian's own live-build, for the tests of import and boot:
 #   tests/boot/live.sh DIRECTORY [SUITE] [MIRROR] [SECURITY-MIRROR]
-# The result is DIRECTORY/live.iso. A second call keeps what is there. Needs root and the packages
+# The result is DIRECTORY/live.iso. A second call keeps existing files. Needs root and the packages
 # live-build and debootstrap. Everything that is not named here is live-build's default.
 set -eu
 directory=$1

@@ -33,7 +33,7 @@ poweroff -f
 
 
 def make_initrd(directory):
-    """A busybox, our shell library and a file that is called as the client."""
+    """A busybox, our shell library and a file with the name of the client."""
     tree = os.path.join(directory, "initrd")
     os.makedirs(os.path.join(tree, "bin"))
     os.makedirs(os.path.join(tree, "proc"))
@@ -99,7 +99,7 @@ def grub_image(loaders, suite, platform, tftp, port):
 
 
 def lpxelinux(loaders, tftp, port):
-    """lpxelinux that is told by itself what a DHCP server would tell it: where its configuration is."""
+    """lpxelinux with an embedded path of its configuration, in place of a DHCP option."""
     root = os.path.join(loaders, "bookworm", "tree")
     for path in ["usr/lib/PXELINUX/lpxelinux.0"] + \
             [f"usr/lib/syslinux/modules/bios/{name}.c32" for name in ("ldlinux", "menu", "libutil")]:

@@ -14,7 +14,7 @@ fetch() { # SUITE PACKAGE…
 	[ ! -e "$root/complete" ] || return 0
 	rm -rf "$root"
 	mkdir -p "$root/apt/lists/partial" "$root/apt/cache/archives/partial" "$root/tree"
-	# What this machine has installed does not matter.
+	# Independent of the packages installed on this machine.
 	: >"$root/apt/status"
 	echo "deb [signed-by=$keys] http://deb.debian.org/debian $suite main" >"$root/apt/sources.list"
 	set -- "$root" "$@"
@@ -29,7 +29,7 @@ fetch() { # SUITE PACKAGE…
 	for package in "$apt"/*.deb; do
 		dpkg-deb -x "$package" "$root/tree"
 	done
-	# Where the merged /usr is only half there.
+	# For trees without a complete merged /usr.
 	for link in bin lib lib64; do
 		[ -e "$root/tree/$link" ] || ln -s "usr/$link" "$root/tree/$link"
 	done

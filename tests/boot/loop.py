@@ -115,14 +115,14 @@ def write(path, text):
 
 
 def changed(machine):
-    """The package is installed and the edit is there."""
+    """The package is installed and the edit exists."""
     machine.run(f"test \"$({PACKAGE})\" = 'probe 1.0' && grep -q '{MOTD}' /etc/motd && test ! -e /etc/issue.net && "
                 f"dpkg --verify {PACKAGE} && getent passwd {PACKAGE} && test -s /var/lib/{PACKAGE}.state")
     return "has the change"
 
 
 def unchanged(machine):
-    """Nothing of it is there."""
+    """Neither package nor edit exists."""
     machine.run(f"! command -v {PACKAGE} && ! grep -q '{MOTD}' /etc/motd && test -e /etc/issue.net && "
                 f"! dpkg -s {PACKAGE} && ! getent passwd {PACKAGE}")
     return "is as before"

@@ -25,11 +25,11 @@ FORBIDDEN = [
 
 
 class BootError(Exception):
-    """What went wrong, with the end of the console."""
+    """A failure, with the end of the console."""
 
 
 def run_script(main):
-    """The whole of a script: a boot that failed says why, in its last line."""
+    """Runs a whole script: a failed boot prints its reason in the last line."""
     try:
         main()
     except BootError as error:
@@ -123,7 +123,7 @@ class Machine:
         return time.monotonic() - self.started
 
     def cpu_seconds(self):
-        """CPU time of QEMU so far: what the guest cost under emulation."""
+        """CPU time of QEMU so far: the cost of the guest under emulation."""
         try:
             with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
                 fields = file.read().rsplit(")", 1)[1].split()
@@ -132,7 +132,7 @@ class Machine:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _drain(self, timeout):
-        """Reads what the console has; False at its end."""
+        """Reads the available console output; False at its end."""
         ready, _, _ = select.select([self.process.stdout], [], [], timeout)
         if not ready:
             return True
@@ -166,7 +166,7 @@ class Machine:
             self.poll(seconds)
 
     def hangs(self, message):
-        """Fails, with what the kernel says of its tasks in the log (the command line must allow SysRq)."""
+        """Fails, with the kernel's list of its tasks in the log (the command line must allow SysRq)."""
         end = len(self.lines)
         for key in "8wt":      # tasks are told below the console's usual level
             self.monitor(f"sendkey alt-sysrq-{key}", 6)
@@ -180,7 +180,7 @@ class Machine:
         return len(self.lines)
 
     def expect(self, pattern, timeout):
-        """Waits for a console line; returns (match, seconds). What came before counts too."""
+        """Waits for a console line; returns (match, seconds). Earlier lines count too."""
         compiled = re.compile(pattern)
         deadline = self.seconds() + timeout
         seen, checked = self.first, 0
@@ -199,7 +199,7 @@ class Machine:
                 self.fail(f"the machine ended (code {self.process.wait()}) before a line like {pattern!r}")
 
     def prompt(self, pattern, timeout):
-        """Waits for the end of the console's text, which has no newline yet, to be like `pattern`; returns the seconds."""
+        """Waits until the unfinished last line of the console matches `pattern`; returns the seconds."""
         compiled = re.compile(pattern)
         deadline = self.seconds() + timeout
         while not compiled.search(plain(self._buffer)):
@@ -215,10 +215,10 @@ class Machine:
         self.process.stdin.write(f"{text}\n".encode())
 
     def typed(self, command, timeout=300):
-        """Types a command at the shell's prompt on the console; returns what it said. It must succeed."""
+        """Types a command at the shell's prompt on the console; returns its output. It must succeed."""
         mark = f"{time.monotonic_ns():x}"
         self.first = len(self.lines)
-        # The marks are spelled so that the echo of the command cannot be taken for them.
+        # The marks are spelled so that the echo of the command cannot be mistaken for them.
         self.type(f"echo BEG''IN-{mark}; {command}; echo EN''D-{mark} $?")
         code, _ = self.expect(rf"END-{mark} (\d+)", timeout)
         texts = [text for _, text in self.lines[self.first:]]
@@ -254,7 +254,7 @@ class Machine:
                 self.fail(f"the machine ended (code {self.process.wait()})")
 
     def rebooted(self):
-        """What comes now belongs to the next boot: `expect` and `run` begin anew."""
+        """Later output belongs to the next boot: `expect` and `run` start over."""
         self.first = len(self.lines)
         if self._shell:
             self._shell.close()
@@ -267,7 +267,7 @@ class Machine:
         if self._shell is None:
             self._open_shell()
         mark = f"{time.monotonic_ns():x}"
-        # The marks are spelled so that an echo of the command cannot be taken for them.
+        # The marks are spelled so that an echo of the command cannot be mistaken for them.
         self._shell.sendall(
             f"echo BEG''IN-{mark}; ( {script}\n) 2>&1 < /dev/null; echo EN''D-{mark} $?\n".encode())
         deadline = self.seconds() + timeout
@@ -317,7 +317,7 @@ class Machine:
 
 
 def without_escapes(text):
-    """Without what colours a terminal and moves its cursor."""
+    """Removes colors and cursor movements of a terminal."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
@@ -326,7 +326,7 @@ def plain(data):
 
 
 def free_port():
-    """A TCP port on loopback that nobody uses at this moment."""
+    """A TCP port on loopback that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Networks that are not as they should be, with each kind of initramfs: each ends in a boot to state running, or in a
+"""Broken networks, with each kind of initramfs: each ends in a boot to state running, or in a
 message on the console that says what failed.
 
     room.sh network.py [--suite trixie] [--trees DIR] [--site DIR] [--only KIND,…] [--cases NAME,…]
@@ -71,7 +71,7 @@ def bond(site, kind):
 
 
 def made_of_cards(site, kind, name, parameters, **options):
-    """An interface that is made of cards: dracut makes it, the others say that they do not."""
+    """An interface made of cards: dracut makes it, the others report that they do not."""
     with start(site, kind, name, parameters, **options) as machine:
         if kind == "dracut":
             return boots(site, machine)

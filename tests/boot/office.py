@@ -31,7 +31,7 @@ STATIC = program("static layerfs", "LAYERFS_STATIC", "target/static/layerfs",
 
 CONSOLE = ("console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=5 printk.devkmsg=on "
            "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0 sysrq_always_enabled=1 bench.marker "
-           # An emulated processor that others share is slow; nothing here is about seconds.
+           # A shared emulated processor is slow; no test here depends on seconds.
            "systemd.default_timeout_start_sec=1800")
 
 
@@ -44,19 +44,19 @@ def call(*command, timeout=600, env=None):
     return done.stdout
 
 
-# What the console of a clean end does not say. The last is a request of the root that failed.
+# Messages that must not be on the console of a clean power-off. The last is a failed request of the root.
 UNCLEAN = (r".*still in use.*", r".*did not end in.*", r".*Failed (to )?unmount.*", r".*Transport endpoint.*",
            r".*[Ff]orcibly.*", r".*Timed out.*", r".*Sending SIGKILL to PID.*", r".*(Input/output error|error -5\b).*",
            r".*fuse: .*(abort|fail|error).*")
 
 
-# What systemd 252 to 262 says when it takes a boot for the first one of an installation.
+# Messages of systemd 252 to 262 at the first boot of an installation.
 FIRST_BOOT = r"Detected first boot|Populated /etc with preset|Applying preset policy|preset unit settings"
 
-# What each kind of initramfs wants on the command line beside root=.
+# Parameters that each kind of initramfs needs in addition to root=.
 PARAMETERS = {"own": "", "initramfs-tools": "boot=layerfs", "dracut": "rd.shell=0 rd.emergency=poweroff"}
 KINDS = tuple(PARAMETERS)
-# Seconds for which the tests of a lost server have none.
+# Seconds without a server in the tests of a lost server.
 OUTAGE = 60
 
 
@@ -92,7 +92,7 @@ class Site:
     def make_store(self, system="office"):
         if not os.path.exists(os.path.join(self.store, "refs", system)):
             self.bakery("init")
-            # As users do, with defaults.
+            # With defaults, as users do.
             self.bakery("import", system, self.tree, "--level", "3",
                         "--cmdline", CONSOLE, "-m", "the first revision")
             self.bakery("initrd", system, "--drivers", "common", "--initrd-level", "3")
@@ -142,7 +142,7 @@ class Site:
             self.server = None
 
     def kill(self):
-        """The server goes without a word, as in a power cut."""
+        """Kills the server, as in a power cut."""
         self.server.kill()
         self.server.wait()
         self.server = None
@@ -153,7 +153,7 @@ class Site:
         return f"http://10.0.2.2:{self.port}"
 
     def lose(self, machine):
-        """The server is gone for OUTAGE seconds, in which the machine must not end its boot: (when it went, when it came)."""
+        """The server is absent for OUTAGE seconds, in which the machine must not end its boot: (start, end)."""
         self.kill()
         gone = machine.seconds()
         try:
@@ -166,7 +166,7 @@ class Site:
         return gone, machine.seconds()
 
     def machine(self, name, *, kind="own", netboot=False, system="office", root="office", extra="", **options):
-        """A boot of this site: through iPXE from the server, or with the kernel given directly. `kind` says who makes
+        """A boot of this site: through iPXE from the server, or with the kernel given directly. `kind` is the maker of
         the initramfs. Without `root`, `extra` names it."""
         options.setdefault("log", os.path.join(self.directory, "logs", f"{name}.log"))
         options.setdefault("echo", bool(os.environ.get("ECHO")))
@@ -179,7 +179,7 @@ class Site:
                        append=f"{CONSOLE} {f'root=layerfs:{self.url}/{root}' if root else ''} {extra}", **options)
 
     def check_running(self, machine, timeout=1800):
-        """multi-user.target in state running, on our root, set-user-id programs at work."""
+        """multi-user.target in state running, on our root, with working set-user-id programs."""
         _, when = machine.expect(r"BENCH-MARK multi-user", timeout)
         machine.expect("BENCH-MARK report-done", 600)
         _, state = machine.run("systemctl is-system-running --wait", 900, check=False)
@@ -211,13 +211,13 @@ class Site:
         self.check_end(machine)
 
     def reboot(self, machine, timeout=600):
-        """A clean end, after which the same machine comes up again."""
+        """A clean reboot of the same machine."""
         machine.send("systemctl --no-block reboot")
         machine.expect(r"layerfs: root released, reboot", timeout)
         machine.rebooted()
 
     def check_end(self, machine):
-        """Nothing in the log of an end was forced, and no request of the root failed."""
+        """No unmount or kill in the log of a power-off was forced, and no request of the root failed."""
         for pattern in UNCLEAN:
             if found := re.search(pattern, machine.text()):
                 machine.fail(f"the end was not clean: {found[0]}")
@@ -228,7 +228,7 @@ class Site:
 
 @contextlib.contextmanager
 def opened(make, given, *more):
-    """The site that `make` makes of the directory `given`, or of a temporary one; closed at the end."""
+    """The site that `make` builds in the directory `given`, or in a temporary one; closed at the end."""
     with tempfile.TemporaryDirectory(prefix="layerfs-site.", dir="/var/tmp") as temporary:
         site = make(given or temporary, *more)
         try:
@@ -238,7 +238,7 @@ def opened(make, given, *more):
 
 
 class Verdicts:
-    """Runs whose failures are told at the end, so that one does not hide the others."""
+    """Runs whose failures are reported at the end, so that one does not hide the others."""
 
     def __init__(self):
         self.failed = []

@@ -1,6 +1,6 @@
 #!/bin/sh
 # room.sh COMMAND…: runs COMMAND as if on a machine of its own that looks like this one. The root is an overlay on this
-# machine's root, so the command may install programs, accounts and services; nothing of that reaches this machine. The
+# machine's root, so the command may install programs, accounts and services without effect on this machine. The
 # network is loopback alone, so every port is free. The work tree is shared. Everything the command started ends with it.
 # Needs root and overlayfs.
 set -eu
@@ -20,7 +20,7 @@ shift 2
 ip link set lo up
 mkdir -p "$room/upper" "$room/work" "$room/root"
 mount -t overlay -o "lowerdir=/,upperdir=$room/upper,workdir=$room/work" overlay "$room/root"
-# What this machine has mounted elsewhere is not in the overlay.
+# Other mounts of this machine are not part of the overlay.
 for place in /dev /sys /tmp "$top"; do
     mkdir -p "$room/root$place"
     mount --rbind "$place" "$room/root$place"

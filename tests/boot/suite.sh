@@ -1,6 +1,6 @@
 #!/bin/sh
 # suite.sh SUITE OUT: the tree of the distribution tests: a release of Debian with the release's own kernel,
-# both initramfs generators and what tests/boot/tree.sh adds. It comes from the archive of this machine's
+# both initramfs generators and the additions of tests/boot/tree.sh. Its packages are from this machine's
 # apt sources, by the suite's name; the packages are those of benches/trees/minimal.packages.
 # Needs root and the packages mmdebstrap, kmod.
 set -eu

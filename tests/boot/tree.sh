@@ -1,7 +1,7 @@
 #!/bin/sh
 # tree.sh OUT [FROM]: the Debian tree of the boot tests: benches/trees/build.sh minimal (or a
-# copy of the tree FROM, built by it earlier) with a root shell on ttyS1, through which the
-# tests look into the running machine, a small package to install, and a set-user-id check.
+# copy of an earlier tree FROM) with a root shell on ttyS1, through which the
+# tests inspect the running machine, a small package to install, and a set-user-id check.
 # Needs root and the packages mmdebstrap, kmod.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,9 +38,9 @@ WantedBy=multi-user.target
 X
 mkdir -p "$out/etc/systemd/system/multi-user.target.wants"
 ln -sf ../test-shell.service "$out/etc/systemd/system/multi-user.target.wants/test-shell.service"
-# agetty would hang the console up, and what the kernel says after that would be lost.
+# agetty would hang the console up, and later messages of the kernel would be lost.
 ln -sf /dev/null "$out/etc/systemd/system/serial-getty@ttyS0.service"
-# systemd-networkd keeps what the initramfs set up (docs/BOOT.md).
+# systemd-networkd keeps the network of the initramfs (docs/BOOT.md).
 ln -sf /usr/lib/systemd/system/systemd-networkd.service "$out/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
 
 # A user for the set-user-id check: su must become root from there.

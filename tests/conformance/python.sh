@@ -1,6 +1,6 @@
 #!/bin/bash
 # The tests of Python's own library that use files (Debian's libpython3.11-testsuite), in both modes. Tests that fail on a plain
-# tmpfs as well is Python's or this machine's.
+# tmpfs are faults of Python or of this machine.
 #   python.sh [MODULE…]        root
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=room.sh
