@@ -1,7 +1,7 @@
 #!/bin/sh
 # suite.sh SUITE OUT: the tree of the distribution tests: a release of Debian with the release's own kernel,
-# both initramfs generators and the additions of tests/boot/tree.sh. Its packages are from this machine's
-# apt sources, by the suite's name; the packages are those of benches/trees/minimal.packages.
+# both initramfs generators and the additions of tests/boot/tree.sh. It is installed from this machine's
+# apt sources, by the suite's name, with the packages of benches/trees/minimal.packages.
 # Needs root and the packages mmdebstrap, kmod.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
