@@ -66,6 +66,11 @@ test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 
 test-stress: packages-long build ## stress-ng's file system class in both modes; git, dpkg and tar at once against a plain directory (root; STRESS=2 seconds each)
 	./tests/conformance/stress.sh $(or $(STRESS),2)
 
+test-outage: packages-long build lab/trees/minimal ## The server stopped for a minute under pgbench and an apt install, in both modes, and a mount that the kernel ends (root; minutes; SECONDS=60)
+	python3 tests/conformance/outage.py lab/trees/minimal --seconds $(or $(SECONDS),60)
+	$(CARGO) build -p layerfs -p bakery
+	$(CARGO) test -p layerfs-tests --test suite -- --ignored s18_7
+
 test-python: packages-long build ## Python's own tests that use files, in both modes (root; minutes)
 	./tests/conformance/python.sh $(MODULES)
 

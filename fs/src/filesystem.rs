@@ -34,6 +34,7 @@ use std::time::Duration;
 
 pub use self::create::Make;
 use self::descriptors::Descriptors;
+use self::far::Failure;
 pub use self::far::{Far, Need, Stop};
 use self::handles::Whereabouts;
 pub use self::protection::Protection;
@@ -43,7 +44,7 @@ pub use self::spool::{Offer, Spool};
 use self::tree::{Node, Tree};
 use crate::lower::Lower;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, process};
 use crate::upper::Upper;
 
 /// Longest name, bytes.
@@ -190,11 +191,15 @@ impl LayerFs {
     }
 
     /// Runs `work`; if no descriptor is left, again after closing the cached ones.
-    fn with_descriptors<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+    fn with_descriptors<T, E: Failure>(
+        &self,
+        work: impl Fn() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
         match work() {
-            Err(Errno::MFILE | Errno::NFILE) => {}
+            Err(failure) if failure.lacks_descriptor() => {}
             done => return done,
         }
+        process::learn_descriptor_limit();
         let mut dropped = lock(&self.directories).take_all();
         for shard in &self.files {
             dropped.extend(lock(shard).take_all());
@@ -256,13 +261,16 @@ impl LayerFs {
                 }
                 (None, Some(fd), _) => break Arc::clone(fd),
                 (None, None, Some(name)) => {
-                    break Arc::new(upper.open_directory(upper.work.directory(), name)?);
+                    let work = upper.work.directory();
+                    let open = || upper.open_directory(work, name);
+                    break Arc::new(self.with_descriptors(open)?);
                 }
                 (None, None, None) => return Err(Errno::NOENT),
             }
         };
         while let Some((id, name)) = below.pop() {
-            directory = Arc::new(upper.open_directory(&directory, name)?);
+            let open = || upper.open_directory(&directory, name);
+            directory = Arc::new(self.with_descriptors(open)?);
             let dropped = lock(&self.directories).keep(id, &directory);
             drop(dropped);
         }

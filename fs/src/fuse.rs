@@ -212,7 +212,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard(Operation::Open, || {
-            self.open_file(about(req, ino), flags.acc_mode(), reply);
+            self.open_file(about(req, ino), flags, caller(req), reply);
         });
     }
 

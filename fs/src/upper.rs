@@ -17,7 +17,7 @@ use self::marks::Marks;
 use self::place::{AccessTimes, OwnMount};
 use self::work::Work;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, handle};
 
 /// The reason why an upper cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,7 @@ pub struct Upper {
     pub marks: Marks,
     path: PathBuf,
     rename_whiteout: bool,
+    uses_numbers_once: bool,
     access_times: Option<AccessTimes>,
 }
 
@@ -164,6 +165,7 @@ impl Upper {
         work.remove(&temporary)
             .map_err(unfit("files cannot be removed"))?;
         let mut upper = Upper {
+            uses_numbers_once: handle::uses_numbers_once(&root),
             root: Arc::new(root),
             work,
             marks,
@@ -178,6 +180,11 @@ impl Upper {
     /// The upper's root directory.
     pub fn root(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.root)
+    }
+
+    /// True if its file system uses no inode number twice (see [`handle::uses_numbers_once`]).
+    pub fn uses_numbers_once(&self) -> bool {
+        self.uses_numbers_once
     }
 
     /// Makes access times follow `flags`; without permission for a private mount they follow the

@@ -23,12 +23,8 @@ lf_adapter() {
     lf_cache_up
     lf_backup_up
     lf_mount_root "$2" || { rm -f "$lf_pipe"; return 1; }
-    # A pipe of its own: the end of the first writer would be taken for the word of the second.
+    lf_warm "$2"
     rm -f "$lf_pipe"
-    if mkfifo "$lf_pipe"; then
-        lf_warm "$2"
-        rm -f "$lf_pipe"
-    fi
     lf_check_root "$2" || return 1
     lf_keep_alive
     lf_exit_ramfs

@@ -91,6 +91,9 @@ lf_mount_root() {
 lf_warm() {
     case $lf_from in *://*) ;; *) return 0 ;; esac
     [ "$lf_prefetch" != no ] || return 0
+    # A pipe of its own: the end of the first writer would be taken for the word of the second.
+    rm -f "$lf_pipe"
+    mkfifo "$lf_pipe" || return 0
     (exec /run/layerfs/bin/@layerfs warm --before-use "$1" < /dev/null > "$lf_pipe" 2> /dev/null) &
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$!"   # make-initrd
     read -r lf_word < "$lf_pipe" || :

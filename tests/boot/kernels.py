@@ -30,7 +30,10 @@ $b mount -t 9p -o trans=virtio,version=9p2000.L,cache=loose,msize=512000,ro host
 $b mount -t ext4 /dev/vda /rw || end "no disk"
 $b mkdir -p /rw/upper /rw/work /rw/tmp
 $b chmod 1777 /rw/tmp
+# Without these, the host's own /proc, which 9p shows too, appears where a test takes the machine's away.
+for kernels in proc sys dev run; do $b mknod "/rw/upper/$kernels" c 0 0; done
 $b mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /new || end "no overlay"
+for kernels in proc sys dev run; do $b mkdir "/new/$kernels"; done
 for there in tmp var/tmp; do $b mount --bind /rw/tmp /new/$there; done
 $b mount -t proc proc /new/proc
 $b mount -t sysfs sysfs /new/sys

@@ -71,6 +71,24 @@ impl Client {
         ))
     }
 
+    /// The daemon's process.
+    pub(super) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Waits until the daemon has ended by itself; all that it said.
+    pub(super) fn last_words(&mut self) -> String {
+        let since = Instant::now();
+        while self.daemon.try_wait().unwrap().is_none() {
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "the daemon lives on"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::read_to_string(self.at.with_file_name("log")).unwrap()
+    }
+
     /// Every file has exactly these bytes, and there are no other files.
     pub(super) fn compare(&self, files: &BTreeMap<String, Vec<u8>>) {
         let mut names: Vec<String> = std::fs::read_dir(&self.at)

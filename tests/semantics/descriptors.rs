@@ -75,3 +75,83 @@ fn s11_3_what_is_open_can_be_removed_without_a_descriptor() {
     }
     panic!("{} objects stay in the work directory", f.leftovers());
 }
+
+/// How many descriptors the daemon has open.
+fn open_now(pid: u32) -> u64 {
+    let count = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    u64::try_from(count).unwrap()
+}
+
+/// Changes to objects of directories that the daemon has not open, one for each way to change something.
+fn change_each_way(f: &Fixture, kind: &str) {
+    let at = |way: usize, name: &str| f.at(&format!("{kind}{way}/{name}"));
+    fs::rename(at(0, "f"), at(0, "renamed")).unwrap();
+    fs::hard_link(at(1, "f"), at(1, "linked")).unwrap();
+    rustix::fs::chmod(at(2, "f"), 0o640.into()).unwrap();
+    let mut writable = OpenOptions::new();
+    let writable = writable.write(true).open(at(3, "f")).unwrap();
+    writable.set_len(2).unwrap();
+    super::set_xattr(&at(4, "f"), "trusted.new", b"value").unwrap();
+    fs::write(at(5, "f"), "other").unwrap();
+    File::open(at(6, "f"))
+        .unwrap()
+        .set_modified(std::time::UNIX_EPOCH)
+        .unwrap();
+    fs::rename(at(7, "sub"), f.at(&format!("{kind}-moved"))).unwrap();
+    fs::remove_file(at(8, "f")).unwrap();
+    fs::write(at(9, "new"), "new").unwrap();
+    assert_eq!(fs::read_dir(at(10, "sub")).unwrap().count(), 1);
+    let renamed = fs::read(at(0, "renamed")).unwrap();
+    let linked = fs::read(at(1, "linked")).unwrap();
+    let moved = fs::read(f.at(&format!("{kind}-moved/inside"))).unwrap();
+    assert_eq!(
+        [renamed, linked, moved],
+        ["data", "data", "data"].map(Vec::from)
+    );
+    assert_eq!(at(2, "f").metadata().unwrap().mode() & 0o777, 0o640);
+    assert_eq!(fs::read(at(3, "f")).unwrap(), b"da");
+    assert_eq!(super::xattr(&at(4, "f"), "trusted.new").unwrap(), b"value");
+    assert_eq!(fs::read(at(5, "f")).unwrap(), b"other");
+    assert_eq!(at(6, "f").metadata().unwrap().mtime(), 0);
+    assert!(!at(8, "f").exists());
+    assert_eq!(fs::read(at(9, "new")).unwrap(), b"new");
+}
+
+/// Every descriptor that is free holds what may be wanted again; each change needs at least one more.
+#[test]
+fn s11_3_what_exists_can_be_changed_without_a_descriptor() {
+    let f = Fixture::new(|lower| {
+        for way in 0..11 {
+            let dir = lower.join(format!("low{way}"));
+            fs::create_dir_all(dir.join("sub")).unwrap();
+            fs::write(dir.join("f"), "data").unwrap();
+            fs::write(dir.join("sub/inside"), "data").unwrap();
+        }
+    });
+    for way in 0..11 {
+        let dir = f.at(&format!("up{way}"));
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        fs::write(dir.join("f"), "data").unwrap();
+        fs::write(dir.join("sub/inside"), "data").unwrap();
+    }
+    f.mount.again();
+    let pid = f.mount.pid();
+    for i in 0..50 {
+        fs::write(f.at(&format!("kept{i}")), "kept").unwrap();
+    }
+    let full = Rlimit {
+        current: Some(open_now(pid)),
+        maximum: Some(open_now(pid)),
+    };
+    let daemon = Pid::from_raw(i32::try_from(pid).unwrap());
+    for kind in ["low", "up"] {
+        rustix::process::prlimit(daemon, Resource::Nofile, full.clone()).unwrap();
+        change_each_way(&f, kind);
+        for i in 0..50 {
+            fs::write(f.at(&format!("kept{i}")), "again").unwrap();
+        }
+    }
+    f.mount.again();
+    assert_eq!(fs::read(f.at("low0/renamed")).unwrap(), b"data");
+    assert_eq!(fs::read(f.at("up-moved/inside")).unwrap(), b"data");
+}

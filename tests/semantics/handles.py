@@ -1,5 +1,6 @@
-"""File handles: `take ROOT PATH...` prints those of objects, `open ROOT HANDLE...` what each opens, `reuse ROOT` makes and
+"""File handles: `take ROOT PATH...` prints those of objects, `open ROOT HANDLE...` what each opens, `crowd` the same at once, `reuse ROOT` makes and
 removes files of one name until their numbers are used again."""
+import concurrent.futures
 import ctypes
 import os
 import stat
@@ -82,5 +83,12 @@ if __name__ == "__main__":
             data = bytes.fromhex(data)
             handle = Handle(len(data), int(kind), (ctypes.c_ubyte * 128)(*data))
             print(tell(root, handle))
+    elif what == "crowd":
+        forget()
+        handles = [Handle(len(data) // 2, int(kind), (ctypes.c_ubyte * 128)(*bytes.fromhex(data)))
+                   for kind, data in zip(words[::2], words[1::2])]
+        with concurrent.futures.ThreadPoolExecutor(len(handles)) as pool:
+            for told in pool.map(lambda handle: tell(root, handle), handles):
+                print(told)
     else:
         reuse(root)

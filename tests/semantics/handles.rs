@@ -134,6 +134,48 @@ fn s7_3_handles_of_what_is_gone_are_stale() {
     }
 }
 
+/// However many search at once, the daemon has one thread for it.
+#[test]
+fn s7_3_many_handles_at_once_are_found_by_one_thread() {
+    const HANDLES: usize = 40;
+    let f = Fixture::new(|_| {});
+    for dir in 0..400 {
+        let deep = f.at(&format!("d{dir}/e/f"));
+        fs::create_dir_all(&deep).unwrap();
+        for file in 0..5 {
+            fs::write(deep.join(file.to_string()), dir.to_string()).unwrap();
+        }
+    }
+    let paths: Vec<String> = (0..HANDLES).map(|dir| format!("d{dir}/e/f/3")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let handles = take(&f.mount.at, &paths);
+    let right: Vec<String> = paths
+        .iter()
+        .map(|path| expected(&f.mount.at, path))
+        .collect();
+    f.mount.again();
+    let tasks = format!("/proc/{}/task", f.mount.pid());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let searching = || {
+        let names = fs::read_dir(&tasks).unwrap().flatten();
+        let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name == "search\n").count()
+    };
+    std::thread::scope(|scope| {
+        let most = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                most = most.max(searching());
+            }
+            most
+        });
+        let found = ask("crowd", &f.mount.at, &handles);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(found, right);
+        assert!(most.join().unwrap() <= 1);
+    });
+}
+
 /// An upper on a file system that gives the numbers of removed files to new ones, unlike tmpfs.
 struct Ext4 {
     at: PathBuf,

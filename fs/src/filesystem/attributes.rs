@@ -139,21 +139,32 @@ impl LayerFs {
         changes: &Changes,
         caller: Caller,
     ) -> std::result::Result<Attr, Stop> {
+        self.with_descriptors(|| self.setattr_once(id, changes, caller))
+    }
+
+    fn setattr_once(
+        &self,
+        id: NodeId,
+        changes: &Changes,
+        caller: Caller,
+    ) -> std::result::Result<Attr, Stop> {
         self.upper()?;
-        protection::takes(&self.read_tree(), id, changes)?;
+        let known = {
+            let tree = self.read_tree();
+            protection::takes(&tree, id, changes)?;
+            tree.get(id).is_some_and(|node| node.in_upper)
+        };
         if let Some(size) = changes.size {
             let _data = self.data_lock(id)?;
             self.truncate(id, size)?;
+        } else if !known {
+            self.copy_up(&mut self.write_tree(), id)?;
         }
         Ok(self.change_attributes(id, changes, caller)?)
     }
 
     /// All changes but the size, which is done.
     fn change_attributes(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
-        let known = self.read_tree().get(id).is_some_and(|node| node.in_upper);
-        if !known {
-            self.copy_up(&mut self.write_tree(), id)?;
-        }
         let tree = self.read_tree();
         let node = tree.get(id).ok_or(Errno::STALE)?;
         let at = self.at(&tree, id, node)?;

@@ -99,7 +99,11 @@ impl LayerFs {
         store: bool,
     ) -> Result<()> {
         let mut kept = node.change_time(stat);
-        if store && !kept.stored {
+        if kept.stored {
+            // It is what is kept already: no other is stored.
+            return Ok(());
+        }
+        if store {
             let name = &self.upper()?.marks.change_time;
             kept.stored = at
                 .set_xattr(name, &kept.note(), XattrFlags::empty())

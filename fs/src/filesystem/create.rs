@@ -116,14 +116,16 @@ impl LayerFs {
             Some(file) => At::File(file),
             None => At::Name(directory, name),
         };
-        let (stat, generation) = (at.stat()?, self.upper_generation(&at));
-        let id = self.numbers.upper_id(stat.st_ino);
+        let mut attr = self.first_attributes(&at)?;
+        let (number, generation) = (attr.ino, attr.generation);
+        let id = self.numbers.upper_id(number);
+        attr.ino = id;
         let name: Name = Arc::from(name);
         let node = Node {
             kind,
             names: vec![(parent, Arc::clone(&name))],
             in_upper: true,
-            number: stat.st_ino,
+            number,
             generation,
             device: stands_in.then_some((0, 0)),
             // New, and ours: a default ACL is all that it can have got.
@@ -137,8 +139,6 @@ impl LayerFs {
         if let Some(file) = opened {
             self.keep_file(id, &Arc::new(file));
         }
-        let mut attr = Attr::from_stat(id, &stat);
-        attr.generation = generation;
         if kind == DIRECTORY {
             attr.nlink = 2;
         }
@@ -251,6 +251,10 @@ impl LayerFs {
     /// # Errors
     /// EEXIST, EMLINK, or the error of the upper's file system.
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Attr> {
+        self.with_descriptors(|| self.link_once(id, parent, name))
+    }
+
+    fn link_once(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Attr> {
         let upper = self.upper()?;
         if name.len() > NAME_LEN_MAX {
             return Err(Errno::NAMETOOLONG);

@@ -131,7 +131,7 @@ impl LayerFs {
         }
         self.only_grows(id)?;
         let _data = self.data_lock(id)?;
-        self.take_data(id, u64::MAX)
+        self.with_descriptors(|| self.take_data(id, u64::MAX))
     }
 
     /// Prepares a write like [`LayerFs::writable`], at `offset`.
@@ -261,11 +261,11 @@ impl LayerFs {
                     return Ok(());
                 }
                 let at = self.at(&tree, id, node)?;
-                Arc::new(if node.is_dir() {
-                    at.open(OFlags::RDONLY | OFlags::DIRECTORY)?
-                } else {
-                    open_data(&at)?
-                })
+                let open = || match node.is_dir() {
+                    true => at.open(OFlags::RDONLY | OFlags::DIRECTORY),
+                    false => open_data(&at),
+                };
+                Arc::new(self.with_descriptors(open)?)
             }
         };
         if data_only {

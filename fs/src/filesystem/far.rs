@@ -37,6 +37,24 @@ pub struct Need {
     pub end: u64,
 }
 
+/// An error of an operation.
+pub(super) trait Failure {
+    /// True if no descriptor was left.
+    fn lacks_descriptor(&self) -> bool;
+}
+
+impl Failure for Errno {
+    fn lacks_descriptor(&self) -> bool {
+        matches!(*self, Errno::MFILE | Errno::NFILE)
+    }
+}
+
+impl Failure for Stop {
+    fn lacks_descriptor(&self) -> bool {
+        matches!(self, Stop::Errno(errno) if errno.lacks_descriptor())
+    }
+}
+
 impl From<Errno> for Stop {
     fn from(errno: Errno) -> Stop {
         Stop::Errno(errno)

@@ -16,6 +16,7 @@ use crate::names::Names;
 use crate::sys::directory::{self, RawEntry};
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, handle};
+use crate::upper::Upper;
 
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -64,8 +65,28 @@ impl LayerFs {
     /// The generation of an object that only the upper has. If its file system has none, a handle
     /// is valid as long as the node.
     pub(super) fn upper_generation(&self, at: &At<'_>) -> u32 {
-        at.as_owner(|| handle::generation(at))
-            .unwrap_or_else(|_| self.next_generation.fetch_add(1, Ordering::Relaxed))
+        let by_birth = self.upper.as_ref().is_some_and(Upper::uses_numbers_once);
+        let known = at.as_owner(|| match by_birth {
+            true => at.stat_with_birth().map(|stat| handle::of_birth(&stat)),
+            false => handle::generation(at),
+        });
+        known.unwrap_or_else(|_| self.next_generation.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The attributes of a new object of the upper, with its generation and its number there.
+    pub(super) fn first_attributes(&self, at: &At<'_>) -> Result<Attr> {
+        if self.upper()?.uses_numbers_once() {
+            let stat = at.stat_with_birth()?;
+            return Ok(Attr {
+                generation: handle::of_birth(&stat),
+                ..Attr::from_statx(stat.stx_ino, &stat)
+            });
+        }
+        let stat = at.stat()?;
+        Ok(Attr {
+            generation: self.upper_generation(at),
+            ..Attr::from_stat(stat.st_ino, &stat)
+        })
     }
 
     /// The object of a handle, if it is known or at its place in the lower; counted like

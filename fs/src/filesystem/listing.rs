@@ -233,7 +233,12 @@ impl LayerFs {
                 return batch;
             }
         }
-        let mut rest = node.listing.objects_from(from.next()).peekable();
+        let lower_count = node.row.map_or(0, |row| index.entry_count(row));
+        let in_lower = |name: &[u8]| node.in_lower(index, name).is_some();
+        let rest = node
+            .listing
+            .objects_from(from.next(), lower_count, in_lower);
+        let mut rest = rest.peekable();
         while let Some((spot, name, entry)) = rest.next() {
             let Entry::Object { id, kind, born, .. } = entry else {
                 continue;

@@ -58,11 +58,13 @@ impl LayerFs {
                 Some(Visible::Upper { id, .. }) => return self.told(&tree, id).map(Some),
             }
         }
-        let mut tree = self.write_tree();
-        match self.visible(&mut tree, parent, name)? {
-            None => Ok(None),
-            Some(id) => self.told(&tree, id).map(Some),
-        }
+        self.with_descriptors(|| {
+            let mut tree = self.write_tree();
+            match self.visible(&mut tree, parent, name)? {
+                None => Ok(None),
+                Some(id) => self.told(&tree, id).map(Some),
+            }
+        })
     }
 
     fn lookup_lower(&self, parent: NodeId, name: &[u8]) -> Option<Attr> {
@@ -289,7 +291,8 @@ impl LayerFs {
         if let Some(node) = tree.get_mut(id) {
             node.listing.subdirectories = inherited;
         }
-        let listed = At::Open(Arc::clone(&fd)).as_owner(|| directory::list(fd.as_fd()));
+        let list = || directory::list(fd.as_fd());
+        let listed = self.with_descriptors(|| At::Open(Arc::clone(&fd)).as_owner(list));
         for entry in listed? {
             let name: Name = Arc::from(entry.name);
             let kind = match entry.kind {

@@ -107,10 +107,14 @@ impl LayerFs {
     /// # Errors
     /// EROFS without an upper, or the error of the upper's file system.
     pub fn protect(&self, id: NodeId, protection: Protection) -> Result<()> {
-        let upper = self.upper()?;
         if self.protection(id)? == protection {
             return Ok(());
         }
+        self.with_descriptors(|| self.protect_once(id, protection))
+    }
+
+    fn protect_once(&self, id: NodeId, protection: Protection) -> Result<()> {
+        let upper = self.upper()?;
         let mut tree = self.write_tree();
         self.copy_up(&mut tree, id)?;
         let node = tree.get(id).ok_or(Errno::STALE)?;

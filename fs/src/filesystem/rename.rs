@@ -39,6 +39,15 @@ impl LayerFs {
         to: (NodeId, &[u8]),
         flags: RenameFlags,
     ) -> Result<()> {
+        self.with_descriptors(|| self.rename_once(from, to, flags))
+    }
+
+    fn rename_once(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<()> {
         self.upper()?;
         if to.1.len() > NAME_LEN_MAX {
             return Err(Errno::NAMETOOLONG);

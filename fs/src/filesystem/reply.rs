@@ -1,6 +1,6 @@
 //! The plain answers of the file system, which the FUSE adapter translates.
 
-use rustix::fs::Stat;
+use rustix::fs::{Stat, Statx, StatxTimestamp};
 
 use crate::sys::process;
 
@@ -139,6 +139,25 @@ impl Attr {
                 rustix::fs::major(stat.st_rdev),
                 rustix::fs::minor(stat.st_rdev),
             ),
+            generation: 0,
+        }
+    }
+
+    /// As [`Attr::from_stat`].
+    pub fn from_statx(ino: NodeId, stat: &Statx) -> Attr {
+        let time = |time: StatxTimestamp| (time.tv_sec, time.tv_nsec);
+        Attr {
+            ino,
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            atime: time(stat.stx_atime),
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
+            mode: stat.stx_mode.into(),
+            nlink: stat.stx_nlink,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            rdev: (stat.stx_rdev_major, stat.stx_rdev_minor),
             generation: 0,
         }
     }

@@ -1,141 +1,24 @@
 //! The objects of the upper that the kernel knows. Objects only in the lower have no entry here:
 //! their number is their row.
 
-use std::collections::{BTreeMap, HashMap};
+pub mod entries;
+
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
+use foldhash::fast::RandomState;
 use layerfmt::{Child, Index, Ino};
 
+pub use self::entries::{Entry, Listing};
 use super::change_time::ChangeTime;
-use super::cookie::{Clock, Spot};
 use super::copy_data::Kept;
 use super::protection::Protection;
 use super::reply::{DIRECTORY, NodeId};
 
 /// A name, shared between the listing and the node.
 pub type Name = Arc<[u8]>;
-
-/// The entry of one name in an upper directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// The name is hidden.
-    Whiteout,
-    /// An object of the upper.
-    Object {
-        /// Its node; 0 before the first request. Otherwise the node is in the tree.
-        id: NodeId,
-        /// The type bits of the mode.
-        kind: u32,
-        /// When the name appeared here ([`Clock`]); 0: it was there from the start.
-        born: u32,
-        /// Place in listings; a name that the lower has too keeps the lower's.
-        spot: Option<Spot>,
-    },
-}
-
-/// The upper's part of a directory, complete.
-#[derive(Debug, Default)]
-pub struct Listing {
-    names: BTreeMap<Name, Entry>,
-    /// Names that only the upper has.
-    order: BTreeMap<Spot, Name>,
-    /// Objects, not whiteouts.
-    objects: usize,
-    /// Which names are new.
-    pub clock: Clock,
-    /// Visible subdirectories, those of the lower included.
-    pub subdirectories: u32,
-    /// True if new objects get their permissions from a default ACL; `None` if unknown.
-    pub default_acl: Option<bool>,
-}
-
-impl Listing {
-    /// The upper's entry of `name`.
-    pub fn get(&self, name: &[u8]) -> Option<Entry> {
-        self.names.get(name).copied()
-    }
-
-    /// Iterates over all entries.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
-        self.names.iter()
-    }
-
-    /// Objects that the lower has no name for, from `from` on, in their order.
-    pub fn objects_from(&self, from: Spot) -> impl Iterator<Item = (Spot, &Name, Entry)> {
-        self.order
-            .range(from..)
-            .filter_map(|(spot, name)| self.names.get(name).map(|entry| (*spot, name, *entry)))
-    }
-
-    /// True if it contains an object (not only whiteouts).
-    pub fn has_objects(&self) -> bool {
-        self.objects > 0
-    }
-
-    fn take(&mut self, name: &[u8]) {
-        if let Some(Entry::Object { spot, .. }) = self.names.remove(name) {
-            self.objects = self.objects.saturating_sub(1);
-            if let Some(spot) = spot {
-                self.order.remove(&spot);
-            }
-        }
-    }
-
-    /// Sets the object of `name`. An object that replaces another, or the lower's, keeps its place
-    /// in listings and its age. `spot`: its place, unless the lower has the name.
-    fn set_object(&mut self, name: &Name, id: NodeId, kind: u32, spot: Option<Spot>) {
-        if let Some(Entry::Object {
-            id: old_id,
-            kind: old_kind,
-            ..
-        }) = self.names.get_mut(name)
-        {
-            (*old_id, *old_kind) = (id, kind);
-            return;
-        }
-        let stays = spot.is_none() && !self.names.contains_key(name);
-        let born = if stays { 0 } else { self.clock.birth() };
-        self.add_object(name, id, kind, spot, born);
-    }
-
-    fn add_object(
-        &mut self,
-        name: &Name,
-        id: NodeId,
-        kind: u32,
-        mut spot: Option<Spot>,
-        born: u32,
-    ) {
-        self.take(name);
-        if let Some(spot) = &mut spot {
-            while self.order.contains_key(spot) {
-                *spot = spot.next();
-            }
-            self.order.insert(*spot, Arc::clone(name));
-        }
-        self.objects += 1;
-        let entry = Entry::Object {
-            id,
-            kind,
-            born,
-            spot,
-        };
-        self.names.insert(Arc::clone(name), entry);
-    }
-
-    /// Hides `name` by a whiteout.
-    pub fn set_whiteout(&mut self, name: &Name) {
-        self.take(name);
-        self.names.insert(Arc::clone(name), Entry::Whiteout);
-    }
-
-    /// The upper has no object of this name any more.
-    pub fn clear(&mut self, name: &[u8]) {
-        self.take(name);
-    }
-}
 
 /// An object the upper has, or a lower object that lost its last name.
 #[derive(Debug, Default)]
@@ -184,6 +67,14 @@ impl Node {
     pub fn is_dir(&self) -> bool {
         self.kind == DIRECTORY
     }
+
+    /// The object of `name` in the lower directory that this one is merged with.
+    pub fn in_lower(&self, index: &Index, name: &[u8]) -> Option<Ino> {
+        match index.lookup(self.row?, name)?.child {
+            Child::Inode(row) => Some(row),
+            Child::Whiteout => None,
+        }
+    }
 }
 
 /// Holds an object that loses its last name while it is in use.
@@ -212,7 +103,7 @@ pub enum Visible {
 /// All nodes by number.
 #[derive(Debug, Default)]
 pub struct Tree {
-    nodes: HashMap<NodeId, Node>,
+    nodes: HashMap<NodeId, Node, RandomState>,
     /// True if the directories that were moved before this mount have their nodes.
     pub moved_are_known: bool,
     /// Number of names given to objects so far.
@@ -256,10 +147,8 @@ impl Tree {
     pub fn remove(&mut self, id: NodeId) -> Option<Node> {
         let node = self.nodes.remove(&id)?;
         for (parent, name) in &node.names {
-            if let Some(parent) = self.nodes.get_mut(parent)
-                && let Some(Entry::Object { id, .. }) = parent.listing.names.get_mut(name)
-            {
-                *id = 0;
+            if let Some(parent) = self.nodes.get_mut(parent) {
+                parent.listing.forget_node(name);
             }
         }
         Some(node)
@@ -268,18 +157,13 @@ impl Tree {
     /// True if an entry of `node` is in the tree.
     pub fn has_known_child(node: &Node) -> bool {
         node.listing
-            .names
-            .values()
-            .any(|entry| matches!(entry, Entry::Object { id, .. } if *id != 0))
+            .iter()
+            .any(|(_, entry)| matches!(entry, Entry::Object { id, .. } if *id != 0))
     }
 
     /// The object of `name` in the lower part of directory `parent`.
     pub fn in_lower(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Ino> {
-        let row = self.get(parent)?.row?;
-        match index.lookup(row, name)?.child {
-            Child::Inode(row) => Some(row),
-            Child::Whiteout => None,
-        }
+        self.get(parent)?.in_lower(index, name)
     }
 
     /// The object of `name` in `parent`. `parent` is in the tree.
@@ -291,38 +175,39 @@ impl Tree {
         match node.listing.get(name) {
             Some(Entry::Whiteout) => None,
             Some(Entry::Object { id, kind, .. }) => Some(Visible::Upper { id, kind }),
-            None => self.in_lower(index, parent, name).map(Visible::Lower),
+            None => node.in_lower(index, name).map(Visible::Lower),
         }
     }
 
-    fn shows_directory(&self, index: &Index, parent: NodeId, name: &[u8]) -> bool {
-        match self.visible(index, parent, name) {
-            Some(Visible::Upper { kind, .. }) => kind == DIRECTORY,
-            Some(Visible::Lower(row)) => index.inode(row).is_some_and(|inode| inode.is_dir()),
-            None => false,
-        }
-    }
-
-    fn change(
+    /// Changes the entry of `name` in `parent` with `set`, which gets true if the lower has the name,
+    /// and counts the subdirectories.
+    fn change<T>(
         &mut self,
         index: &Index,
         parent: NodeId,
         name: &Name,
-        set: impl FnOnce(&mut Listing),
-    ) {
-        let before = self.shows_directory(index, parent, name);
-        if let Some(node) = self.get_mut(parent) {
-            set(&mut node.listing);
+        set: impl FnOnce(&mut Listing, bool) -> T,
+    ) -> Option<T> {
+        let node = self.nodes.get_mut(&parent)?;
+        let is_there = !node.names.is_empty() || parent == super::reply::ROOT_ID;
+        let lower = node.in_lower(index, name);
+        let shows_directory = |listing: &Listing| match listing.get(name) {
+            Some(Entry::Object { kind, .. }) => kind == DIRECTORY,
+            Some(Entry::Whiteout) => false,
+            None => lower
+                .and_then(|row| index.inode(row))
+                .is_some_and(|inode| inode.is_dir()),
+        };
+        let before = shows_directory(&node.listing);
+        let done = set(&mut node.listing, lower.is_some());
+        let after = shows_directory(&node.listing);
+        let count = &mut node.listing.subdirectories;
+        match (before, after) {
+            (false, true) if is_there => *count = count.saturating_add(1),
+            (true, false) if is_there => *count = count.saturating_sub(1),
+            _ => {}
         }
-        let after = self.shows_directory(index, parent, name);
-        if let Some(node) = self.get_mut(parent) {
-            let count = &mut node.listing.subdirectories;
-            match (before, after) {
-                (false, true) => *count = count.saturating_add(1),
-                (true, false) => *count = count.saturating_sub(1),
-                _ => {}
-            }
-        }
+        Some(done)
     }
 
     /// `name` in `parent` is now the object `id` of the upper.
@@ -334,43 +219,30 @@ impl Tree {
         id: NodeId,
         kind: u32,
     ) {
-        let spot = self.spot(index, parent, name);
-        let listed = self.get(parent).and_then(|node| node.listing.get(name));
-        if !matches!(listed, Some(Entry::Object { id: 0, .. })) {
+        let is_given = self.change(index, parent, name, |listing, in_lower| {
+            listing.set_object(name, id, kind, in_lower)
+        });
+        if is_given.unwrap_or(true) {
             self.names_given += 1;
         }
-        self.change(index, parent, name, |listing| {
-            listing.set_object(name, id, kind, spot)
-        });
     }
 
     /// `name` was found in the upper's part of `parent` when that was read.
     pub fn found_object(&mut self, index: &Index, parent: NodeId, name: &Name, kind: u32) {
-        let spot = self.spot(index, parent, name);
-        self.change(index, parent, name, |listing| {
-            listing.add_object(name, 0, kind, spot, 0)
+        self.change(index, parent, name, |listing, in_lower| {
+            listing.found_object(name, kind, in_lower)
         });
-    }
-
-    /// Place of `name` in listings of `parent`; `None` if the lower has it.
-    fn spot(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Spot> {
-        let row = self.get(parent).and_then(|node| node.row);
-        match self.in_lower(index, parent, name) {
-            Some(_) => None,
-            None => Some(Spot::of(name, row.map_or(0, |row| index.entry_count(row)))),
-        }
     }
 
     /// The upper has a whiteout for `name` in `parent`.
     pub fn hide(&mut self, index: &Index, parent: NodeId, name: &Name) {
-        self.change(index, parent, name, |listing| listing.set_whiteout(name));
+        self.change(index, parent, name, |listing, _| listing.set_whiteout(name));
     }
 
     /// Removes `name` from `parent`: hides it if the lower has it.
     pub fn unname(&mut self, index: &Index, parent: NodeId, name: &Name) {
-        let hides = self.in_lower(index, parent, name).is_some();
-        self.change(index, parent, name, |listing| {
-            if hides {
+        self.change(index, parent, name, |listing, in_lower| {
+            if in_lower {
                 listing.set_whiteout(name)
             } else {
                 listing.clear(name)

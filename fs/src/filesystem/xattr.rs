@@ -142,6 +142,17 @@ impl LayerFs {
         flags: XattrFlags,
         change: impl Fn(&At<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.with_descriptors(|| self.change_xattr_once(id, name, value, flags, &change))
+    }
+
+    fn change_xattr_once(
+        &self,
+        id: NodeId,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: XattrFlags,
+        change: &impl Fn(&At<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
         let mut tree = self.write_tree();
         protection::keeps_itself(&tree, id)?;

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
-    Request,
+    OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
+    ReplyXattr, Request,
 };
 
 use super::convert;
+use super::handles::Searches;
 use super::parked::{About, Call, Lot};
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
 use super::store::PageStore;
-use crate::filesystem::reply::{Attr, Caller, NodeId};
+use crate::filesystem::reply::{Attr, Caller, Changes, NodeId};
 use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
@@ -51,6 +52,7 @@ pub struct Adapter {
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<Arc<OpenTable>>,
     pub(super) pages: Arc<PageStore>,
+    pub(super) searches: Arc<Searches>,
     /// True if the kernel may show the mount with other owners.
     pub(super) idmapped: bool,
     /// For the root of a machine.
@@ -85,6 +87,7 @@ impl Adapter {
             lot,
             buffers: Arc::default(),
             opens: None,
+            searches: Arc::default(),
             idmapped: false,
             root_stat: None,
         }
@@ -214,15 +217,23 @@ impl Adapter {
                 self.fixed.mode = "default";
             }
         }
-        if self.opens.is_none() {
-            let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        }
+        let _ = config.add_capabilities(match self.opens {
+            // Open and truncation are one message: what is thrown away is not fetched for the open.
+            Some(_) => InitFlags::FUSE_ATOMIC_O_TRUNC,
+            None => InitFlags::FUSE_NO_OPEN_SUPPORT,
+        });
         let _ = config.set_max_write(TRANSFER_LEN_MAX);
         let _ = config.set_max_background(BACKGROUND_MAX);
     }
 
     /// Answers an OPEN request.
-    pub(super) fn open_file(&self, about: About, mode: OpenAccMode, reply: ReplyOpen) {
+    pub(super) fn open_file(
+        &self,
+        about: About,
+        flags: OpenFlags,
+        caller: Caller,
+        reply: ReplyOpen,
+    ) {
         // The kernel then never asks again, and opens files without the daemon.
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
@@ -237,11 +248,15 @@ impl Adapter {
             },
             Err(errno) => reply.error(convert::errno(errno)),
         };
-        let reads = mode == OpenAccMode::O_RDONLY;
+        let use_of_it = match flags.acc_mode() {
+            _ if flags.0 & libc::O_TRUNC != 0 => Use::Replaces(caller),
+            OpenAccMode::O_RDONLY => Use::Reads,
+            _ => Use::Writes,
+        };
         let pages = Arc::clone(&self.pages);
-        let file = file_to_open(&self.fs, &pages, id, reads);
+        let file = file_to_open(&self.fs, &pages, id, use_of_it);
         self.settle(about, reply, answer, file, || {
-            Box::new(move |fs| file_to_open(fs, &pages, id, reads))
+            Box::new(move |fs| file_to_open(fs, &pages, id, use_of_it))
         });
     }
 
@@ -382,19 +397,35 @@ impl Adapter {
     }
 }
 
+/// The purpose of an open.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Reads,
+    Writes,
+    /// All data is discarded (O_TRUNC).
+    Replaces(Caller),
+}
+
 /// The file that the kernel may read and write itself when `id` is opened: not a file that loses
 /// set-user-ID by a write, or is protected.
 fn file_to_open(
     fs: &LayerFs,
     pages: &PageStore,
     id: NodeId,
-    reads: bool,
+    use_of_it: Use,
 ) -> Result<Option<Arc<OwnedFd>>, Stop> {
+    if let Use::Replaces(caller) = use_of_it {
+        let nothing = Changes {
+            size: Some(0),
+            ..Changes::default()
+        };
+        fs.setattr(id, &nothing, caller)?;
+    }
     let above = fs.upper_data(id)?;
-    let file = match (above, reads) {
-        (None, true) => return Ok(None),
-        (Some(file), true) => file,
-        (above, false) => {
+    let file = match (above, use_of_it) {
+        (None, Use::Reads) => return Ok(None),
+        (Some(file), Use::Reads) => file,
+        (above, _) => {
             let file = fs.writable(id)?;
             if above.is_none() {
                 // Converts to a number of 512-byte blocks.

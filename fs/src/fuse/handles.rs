@@ -1,11 +1,69 @@
 //! File handles: the kernel looks up `.` of a node that it has forgotten, and `..` of a directory.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::ReplyEntry;
 
 use super::Adapter;
+use crate::filesystem::LayerFs;
 use crate::filesystem::reply::NodeId;
+
+/// Handles whose objects are searched for in the upper. One thread serves them all, because the
+/// result of one search is valid for the next.
+#[derive(Default)]
+pub(super) struct Searches {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(NodeId, ReplyEntry)>,
+    /// True while the thread exists; it ends when `waiting` is empty.
+    runs: bool,
+}
+
+impl Searches {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(self: &Arc<Searches>, fs: &Arc<LayerFs>, id: NodeId, reply: ReplyEntry) {
+        let mut state = self.lock();
+        state.waiting.push_back((id, reply));
+        if state.runs {
+            return;
+        }
+        let (searches, fs) = (Arc::clone(self), Arc::clone(fs));
+        let started = std::thread::Builder::new()
+            .name(String::from("search"))
+            .spawn(move || searches.work(&fs));
+        match started {
+            Ok(_) => state.runs = true,
+            Err(error) => {
+                tracing::error!(%error, "no thread for a search: a file handle gets EIO");
+                state.waiting.clear();
+            }
+        }
+    }
+
+    fn work(&self, fs: &LayerFs) {
+        while let Some((id, reply)) = self.next() {
+            let search = || Adapter::entry(reply, fs.search_self(id).map(Some));
+            if catch_unwind(AssertUnwindSafe(search)).is_err() {
+                tracing::error!("a search met a fault in layerfs: a file handle gets EIO");
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(NodeId, ReplyEntry)> {
+        let mut state = self.lock();
+        let next = state.waiting.pop_front();
+        state.runs = next.is_some();
+        next
+    }
+}
 
 impl Adapter {
     /// Answers a LOOKUP request.
@@ -20,17 +78,8 @@ impl Adapter {
     /// Answers LOOKUP of `.`. A search through the upper runs on another thread.
     fn open_handle(&self, id: NodeId, reply: ReplyEntry) {
         match self.fs.lookup_self(id) {
-            Ok(None) => {}
-            found => return Self::entry(reply, found),
-        }
-        let fs = Arc::clone(&self.fs);
-        let search = move || Self::entry(reply, fs.search_self(id).map(Some));
-        // Only root and the NFS server use handles, so this many threads suffice.
-        if let Err(error) = std::thread::Builder::new()
-            .name("search".to_owned())
-            .spawn(search)
-        {
-            tracing::error!(%error, "cannot start a thread for a search: a file handle gets EIO");
+            Ok(None) => self.searches.add(&self.fs, id, reply),
+            found => Self::entry(reply, found),
         }
     }
 }

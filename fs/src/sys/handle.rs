@@ -3,7 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+
+use rustix::fs::{AtFlags, Statx, StatxFlags};
 
 use super::object::At;
 use super::{Errno, Result};
@@ -52,6 +54,23 @@ pub fn generation(at: &At<'_>) -> Result<u32> {
     }
     let len = usize::try_from(handle.len).unwrap_or(HANDLE_LEN_MAX);
     Ok(fold(handle.bytes.get(..len).unwrap_or(&handle.bytes)))
+}
+
+/// True if the file system of `fd` uses no inode number twice and has birth times. tmpfs counts up;
+/// after an overflow (32 bits) the birth times differ.
+pub fn uses_numbers_once(fd: &OwnedFd) -> bool {
+    let is_tmpfs = rustix::fs::fstatfs(fd).is_ok_and(|told| told.f_type == libc::TMPFS_MAGIC);
+    let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
+    let knows =
+        |stat: Statx| StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    is_tmpfs && stat.is_ok_and(knows)
+}
+
+/// The generation of an object of such a file system. Needs no system call of its own.
+pub fn of_birth(stat: &Statx) -> u32 {
+    let time = stat.stx_btime;
+    let mixed = time.tv_sec.wrapping_shl(20) ^ i64::from(time.tv_nsec);
+    u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)
 }
 
 /// A generation for objects of a file system that has none: another one each time a mount begins.

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Statx, StatxFlags, Timestamps, Uid, XattrFlags,
+};
 
 use super::{Errno, Result, identity};
 
@@ -86,6 +88,19 @@ impl At<'_> {
             At::Name(dir, name) => rustix::fs::statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
             At::Open(fd) => rustix::fs::fstat(fd),
             At::File(fd) => rustix::fs::fstat(fd),
+        }
+    }
+
+    /// The object's attributes, with its birth time if the file system has one.
+    ///
+    /// # Errors
+    /// ENOENT if the name is gone.
+    pub fn stat_with_birth(&self) -> Result<Statx> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        match self {
+            At::Name(dir, name) => rustix::fs::statx(dir, *name, AtFlags::SYMLINK_NOFOLLOW, wanted),
+            At::Open(fd) => rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted),
+            At::File(fd) => rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -44,10 +44,24 @@ pub fn raise_descriptor_limit(wanted: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// The maximum number of descriptors of this process.
+/// See [`descriptor_limit`]; 0 if unknown.
+static DESCRIPTOR_LIMIT: AtomicU64 = AtomicU64::new(0);
+
+/// The maximum number of descriptors of this process when it was last read: other processes may
+/// change it.
 pub fn descriptor_limit() -> u64 {
+    match DESCRIPTOR_LIMIT.load(Ordering::Relaxed) {
+        0 => learn_descriptor_limit(),
+        known => known,
+    }
+}
+
+/// Reads the maximum number of descriptors of this process.
+pub fn learn_descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current.unwrap_or(u64::MAX)
+    let limit = limit.current.unwrap_or(u64::MAX);
+    DESCRIPTOR_LIMIT.store(limit, Ordering::Relaxed);
+    limit
 }
 
 /// Makes the kernel's table of open descriptors long enough for `count` at once. With one thread
