@@ -155,7 +155,7 @@ class Postgres:
                 time.sleep(0.1)
             if scale:
                 self.call("pgbench", "-i", "-q", "-s", str(scale), "postgres")
-            said = self.call("pgbench", "-c", "4", "-j", "2", "-T", str(seconds), "postgres")
+            said = self.call("pgbench", "-n", "-c", "4", "-j", "2", "-T", str(seconds), "postgres")
             self.check_sums()
         finally:
             server.send_signal(signal.SIGINT)

@@ -145,7 +145,7 @@ fn s11_3_what_exists_can_be_changed_without_a_descriptor() {
     };
     let daemon = Pid::from_raw(i32::try_from(pid).unwrap());
     for kind in ["low", "up"] {
-        rustix::process::prlimit(daemon, Resource::Nofile, full.clone()).unwrap();
+        rustix::process::prlimit(daemon, Resource::Nofile, full).unwrap();
         change_each_way(&f, kind);
         for i in 0..50 {
             fs::write(f.at(&format!("kept{i}")), "again").unwrap();
