@@ -106,7 +106,7 @@ def main():
         cells = [case]
         for column in range(3):
             medians = [statistics.median(row[column] for row in found[name]) for name in ("before", "after")]
-            cells += [f"{medians[0]:.1f}", f"{medians[1]:.1f}", f"{medians[1] / medians[0]:.3f}"]
+            cells += [f"{medians[0]:.1f}", f"{medians[1]:.1f}", f"{medians[1] / medians[0]:.3f}" if medians[0] else "–"]
         print("| " + " | ".join(cells) + " |", flush=True)
     stacks.remove(options.work)
 
