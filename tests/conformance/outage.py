@@ -271,9 +271,11 @@ def apt(site, mode, seconds):
         with open(log.name, encoding="utf-8", errors="replace") as file:
             fail(f"apt{mode}: {file.read()}")
     for _ in range(2):
-        audit = run(*inside, "dpkg", "--audit") + run(*inside, "dpkg", "--verify", *PACKAGES)
-        if audit.strip():
-            fail(f"apt{mode}: {audit}")
+        audit = (run(*inside, "dpkg", "--audit") + run(*inside, "dpkg", "--verify", *PACKAGES)).splitlines()
+        # The tree may be one whose dpkg leaves documentation out.
+        wrong = [line for line in audit if not re.match(r"missing +/usr/share/(doc|man|info|locale)/", line)]
+        if wrong:
+            fail(f"apt{mode}: {wrong}")
         if "Hello, world!" not in run(*inside, "hello"):
             fail("hello does not say it")
         site.unmount()
