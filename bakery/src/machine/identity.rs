@@ -23,7 +23,7 @@ const UNIT_DIRECTORIES: &[&str] = &[
 ];
 const HOST_KEYS_UNIT: &str = "layerfs-host-keys.service";
 /// Makes the host keys of a machine that has none. The distributions' own units go first; Debian's runs at a first boot
-/// only.
+/// only. An RSA key would take seconds of each boot, so there is one where `sshd_config` names its keys.
 const HOST_KEYS_UNIT_TEXT: &str = "\
 # Written by bakery import: the host keys of the machine that was imported stay out.
 [Unit]
@@ -37,7 +37,10 @@ Before=ssh.service sshd.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/bin/ssh-keygen -A
+# Every client knows ed25519, and such a key is made at once. ssh-keygen -A makes all kinds.
+ExecStart=/bin/sh -c 'for d in /etc/openssh /etc/ssh; do [ ! -d $$d ] || break; done; \
+if grep -qsi \"^[[:space:]]*HostKey[[:space:]]\" $$d/sshd_config $$d/sshd_config.d/*.conf || \
+! ssh-keygen -q -t ed25519 -N \"\" -f $$d/ssh_host_ed25519_key; then ssh-keygen -A; fi'
 ";
 
 /// Leaves the machine's identity empty, unless the excludes let it in. Trees without systemd, or without users of

@@ -85,11 +85,14 @@ pub const PUSH_DEFAULTS: &str = "\
 /etc/.pwd.lock
 /etc/apparmor.d/cache/**
 /var/lib/live/**
-/var/lib/systemd/timers/**
-/var/lib/systemd/timesync/**
-/var/lib/systemd/rfkill/**
-/var/lib/systemd/backlight/**
-/var/lib/systemd/pstore/**
+/var/lib/systemd/timers
+/var/lib/systemd/timesync
+/var/lib/systemd/rfkill
+/var/lib/systemd/backlight
+/var/lib/systemd/pstore
+# systemd-tmpfiles sets its attributes at each boot
+/var/log/journal
+/var/log/live
 /var/lib/systemd/deb-systemd-helper-masked/**
 /var/lib/NetworkManager/NetworkManager.state
 /var/lib/alsa/asound.state
@@ -111,11 +114,12 @@ pub const PUSH_DEFAULTS: &str = "\
 /// Files that live-config writes at each boot of a live system, by the name of its component. Each
 /// component that ran leaves a stamp of its name in [`LIVE_STAMPS`]; `layerfs push` excludes the
 /// files of each stamp it finds. The names are those of live-config 11.
-pub const LIVE_CONFIG: [(&str, &str); 20] = [
+pub const LIVE_CONFIG: [(&str, &str); 22] = [
     (
         "user-setup",
         "/etc/passwd\n/etc/passwd-\n/etc/shadow\n/etc/shadow-\n/etc/group\n/etc/group-\n/etc/gshadow\n\
-         /etc/gshadow-\n/etc/subuid\n/etc/subuid-\n/etc/subgid\n/etc/subgid-\n/etc/nsswitch.conf\n",
+         /etc/gshadow-\n/etc/subuid\n/etc/subuid-\n/etc/subgid\n/etc/subgid-\n/etc/nsswitch.conf\n\
+         /var/cache/debconf/**\n",
     ),
     ("sudo", "/etc/sudoers.d/live\n"),
     ("debconf", "/var/cache/debconf/**\n"),
@@ -124,10 +128,12 @@ pub const LIVE_CONFIG: [(&str, &str); 20] = [
         "locales",
         "/etc/default/locale\n/etc/locale.conf\n/etc/locale.gen\n/usr/lib/locale/**\n",
     ),
-    ("tzdata", "/etc/localtime\n/etc/timezone\n"),
+    ("tzdata", "/etc/localtime\n/etc/timezone\n/var/cache/debconf/**\n"),
+    ("util-linux", "/etc/rc?.d/*hwclock*\n/etc/adjtime\n"),
+    ("openssh-server", "/etc/ssh/sshd_config\n"),
     (
         "keyboard-configuration",
-        "/etc/default/keyboard\n/etc/console-setup/**\n",
+        "/etc/default/keyboard\n/etc/console-setup/**\n/var/cache/debconf/**\n",
     ),
     ("login", "/etc/pam.d/login\n"),
     ("gdm3", "/etc/gdm3/daemon.conf\n"),
@@ -135,7 +141,7 @@ pub const LIVE_CONFIG: [(&str, &str); 20] = [
     ("kdm", "/etc/kde4/kdm/kdmrc\n"),
     ("lightdm", "/etc/lightdm/lightdm.conf\n"),
     ("lxdm", "/etc/lxdm/lxdm.conf\n"),
-    ("nodm", "/etc/default/nodm\n"),
+    ("nodm", "/etc/default/nodm\n/var/cache/debconf/**\n"),
     ("slim", "/etc/slim.conf\n"),
     ("xinit", "/etc/profile.d/zz-live-config_xinit.sh\n"),
     (
@@ -149,7 +155,7 @@ pub const LIVE_CONFIG: [(&str, &str); 20] = [
     ("anacron", "/etc/crontab\n"),
     (
         "xserver-xorg",
-        "/etc/X11/xorg.conf\n/etc/X11/xorg.conf.d/zz-live-config_xserver-xorg.conf\n",
+        "/etc/X11/xorg.conf\n/etc/X11/xorg.conf.d/zz-live-config_xserver-xorg.conf\n/var/cache/debconf/**\n",
     ),
 ];
 
