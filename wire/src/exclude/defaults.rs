@@ -128,7 +128,10 @@ pub const LIVE_CONFIG: [(&str, &str); 22] = [
         "locales",
         "/etc/default/locale\n/etc/locale.conf\n/etc/locale.gen\n/usr/lib/locale/**\n",
     ),
-    ("tzdata", "/etc/localtime\n/etc/timezone\n/var/cache/debconf/**\n"),
+    (
+        "tzdata",
+        "/etc/localtime\n/etc/timezone\n/var/cache/debconf/**\n",
+    ),
     ("util-linux", "/etc/rc?.d/*hwclock*\n/etc/adjtime\n"),
     ("openssh-server", "/etc/ssh/sshd_config\n"),
     (
