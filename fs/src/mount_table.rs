@@ -1,10 +1,14 @@
 //! The mount table of the kernel.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::sys::object::proc_path;
+
+/// The type of our mounts in the kernel's tables.
+pub const TYPE: &str = "fuse.layerfs";
 
 /// The text of `/proc/self/mountinfo`, if there is a /proc.
 pub fn read() -> Option<String> {
@@ -32,6 +36,22 @@ pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
         let at = fields.nth(1)?;
         (unescape_octal(at.as_bytes()) == wanted).then_some(device)
     })
+}
+
+/// The mount points in `table` at which the last mount is a layerfs, sorted.
+pub fn layerfs_points(table: &str) -> Vec<PathBuf> {
+    let mut types = BTreeMap::new();
+    for line in table.lines() {
+        let Some((mount, file_system)) = line.split_once(" - ") else {
+            continue;
+        };
+        if let Some(point) = mount.split(' ').nth(4) {
+            let point = PathBuf::from(OsString::from_vec(unescape_octal(point.as_bytes())));
+            types.insert(point, file_system.split(' ').next());
+        }
+    }
+    types.retain(|_, kind| *kind == Some(TYPE));
+    types.into_keys().collect()
 }
 
 /// The mount points at and below `below`, deepest first; `mounts` is the text of `/proc/mounts`.

@@ -19,6 +19,7 @@ use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
 use crate::mount_table;
 use crate::options::MountOptions;
+use crate::remote::address::Address;
 use crate::stack::Stack;
 use crate::status::Fixed;
 use crate::sys;
@@ -173,7 +174,15 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
     if let Some(source) = &request.source {
         request.options.set_source(source);
     }
-    Ok(Stack::open(&request.options.layers)?)
+    Stack::open(&request.options.layers).map_err(|error| {
+        let source = request.source.as_deref().unwrap_or_default();
+        match Address::with_scheme(source) {
+            Some(url) if !request.options.layers.iter().any(|path| path.exists()) => {
+                anyhow::anyhow!("{error}; for a system on a server, write {url}")
+            }
+            _ => error.into(),
+        }
+    })
 }
 
 /// Prepares the process while it has one thread; returns the number of descriptors that may be

@@ -159,8 +159,10 @@ pub struct PushTraceArgs {
 /// No system of a server is mounted there.
 pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
-    let bytes = ask_parts(&open_root(&args.mountpoint)?, "trace").with_context(at)?;
+    let root = open_root(&args.mountpoint)?;
+    let bytes = ask_parts(&root, "trace").with_context(at)?;
     if bytes.is_empty() {
+        super::status::require_mount(&root, &args.mountpoint)?;
         bail!("{}: this mount records no trace", args.mountpoint.display());
     }
     let trace = BootTrace::decode(&bytes)?;
@@ -180,16 +182,16 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
 /// It records none, or no server accepts it.
 pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
-    match ask(&open_root(&args.mountpoint)?, "push-trace").with_context(at)? {
-        Some(answer) => {
-            println!("{}", String::from_utf8_lossy(&answer));
-            Ok(ExitCode::SUCCESS)
-        }
-        None => bail!(
-            "{}: no server took the trace: see its log",
-            args.mountpoint.display()
-        ),
+    let root = open_root(&args.mountpoint)?;
+    if let Some(answer) = ask(&root, "push-trace").with_context(at)? {
+        println!("{}", String::from_utf8_lossy(&answer));
+        return Ok(ExitCode::SUCCESS);
     }
+    super::status::require_mount(&root, &args.mountpoint)?;
+    bail!(
+        "{}: no server took the trace: see its log",
+        args.mountpoint.display()
+    )
 }
 
 /// An answer of several parts; empty if there is none.
@@ -219,8 +221,7 @@ pub(super) fn ask(root: &OwnedFd, what: &str) -> anyhow::Result<Option<Vec<u8>>>
             value.truncate(len);
             Ok(Some(value))
         }
-        Err(Errno::NODATA) => Ok(None),
-        Err(Errno::OPNOTSUPP) => bail!("no layerfs is mounted there"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(errno) => Err(errno).context("the mount does not answer"),
     }
 }

@@ -1,5 +1,6 @@
 //! The command `layerfs status`.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, bail};
 use rustix::io::Errno;
 
 use crate::cli::StatusArgs;
+use crate::mount_table;
 use crate::status::{STATUS_XATTR, Status};
 
 /// Longest status, bytes: the kernel's own limit of an attribute's value.
@@ -26,6 +28,29 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The error for a path that is not the root of a layerfs mount; it lists the mounts that exist.
+pub(super) fn not_a_mount(mountpoint: &Path) -> anyhow::Error {
+    let points = mount_table::layerfs_points(&mount_table::read().unwrap_or_default());
+    let points: Vec<String> = points
+        .iter()
+        .map(|point| point.display().to_string())
+        .collect();
+    let known = match points.is_empty() {
+        true => String::from("no layerfs is mounted"),
+        false => format!("layerfs is mounted on {}", points.join(", ")),
+    };
+    anyhow::anyhow!("{}: not a layerfs mount ({known})", mountpoint.display())
+}
+
+/// Fails with [`not_a_mount`] unless `root` is the root directory of a layerfs mount.
+pub(super) fn require_mount(root: &OwnedFd, mountpoint: &Path) -> anyhow::Result<()> {
+    let mut value = vec![0; STATUS_LEN_MAX];
+    match rustix::fs::fgetxattr(root, STATUS_XATTR, &mut value[..]) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Err(not_a_mount(mountpoint)),
+        _ => Ok(()),
+    }
+}
+
 /// Ask the mount for its status.
 ///
 /// # Errors
@@ -39,9 +64,7 @@ pub fn read(mountpoint: &Path) -> anyhow::Result<Status> {
             "{}: its daemon is dead: mount again over it, or unmount it",
             mountpoint.display()
         ),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => {
-            bail!("{}: no layerfs is mounted there", mountpoint.display())
-        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Err(not_a_mount(mountpoint)),
         Err(errno) => Err(errno).with_context(|| mountpoint.display().to_string()),
     }
 }

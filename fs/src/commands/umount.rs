@@ -11,6 +11,7 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::cli::UmountArgs;
+use crate::mount_table;
 
 /// Unmount and wait.
 ///
@@ -19,8 +20,11 @@ use crate::cli::UmountArgs;
 pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let Ok(status) = super::status::read(&args.mountpoint) else {
-        // No daemon to wait for.
-        rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH).with_context(at)?;
+        // The daemon is dead: there is nothing to wait for.
+        if !is_listed(&args.mountpoint) {
+            return Err(super::status::not_a_mount(&args.mountpoint));
+        }
+        detach(&args.mountpoint, true).with_context(at)?;
         return Ok(ExitCode::SUCCESS);
     };
     let daemon = i32::try_from(status.pid)
@@ -46,6 +50,27 @@ pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(errno) => Err(errno).with_context(at),
     }
+}
+
+/// True if the kernel lists a layerfs at `mountpoint`, or if its list cannot be read.
+fn is_listed(mountpoint: &Path) -> bool {
+    let Some(table) = mount_table::read() else {
+        return true;
+    };
+    // The mount point itself is not looked at: its daemon may be dead.
+    let directory = match mountpoint.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => mountpoint,
+    };
+    let point = directory
+        .canonicalize()
+        .map(|directory| match mountpoint.file_name() {
+            Some(name) => directory.join(name),
+            None => directory,
+        });
+    let points = mount_table::layerfs_points(&table);
+    point.is_ok_and(|point| points.contains(&point))
 }
 
 /// Unmounts, as an ordinary user by fusermount3; `lazy`: also while it is in use.

@@ -44,6 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = open_root(&args.mountpoint)?;
     let files = decode(&ask_parts(&root, "pack").with_context(at)?);
     if files.is_empty() {
+        super::status::require_mount(&root, &args.mountpoint)?;
         bail!("{}: there is no boot pack", args.mountpoint.display());
     }
     // Or the daemon would have the processor after each request, on a machine with one: it answers those of

@@ -12,8 +12,6 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::fuse::Adapter;
 use crate::mount_table;
 
-/// The file system type in the mount table.
-const TYPE: &str = "fuse.layerfs";
 /// Read-ahead of the mount, KiB: the length of the largest request; local layers use several
 /// requests.
 const READ_AHEAD_KIB: u32 = 1024;
@@ -135,7 +133,7 @@ fn mount(device: &OwnedFd, place: &Place, read_len_max: u32) -> Result<(), Errno
     rustix::mount::mount(
         &place.name[..],
         &place.mountpoint,
-        TYPE,
+        mount_table::TYPE,
         place.flags,
         data.as_c_str(),
     )

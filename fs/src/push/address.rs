@@ -17,8 +17,14 @@ pub struct Address {
 
 /// A destination that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not USER@HOST:SYSTEM[/PROFILE]")]
-pub struct AddressError(String);
+pub enum AddressError {
+    /// A URL.
+    #[error("{0:?} is a URL, and a push uses ssh: write USER@HOST:SYSTEM[/PROFILE]")]
+    Url(String),
+    /// Anything else.
+    #[error("{0:?} is not USER@HOST:SYSTEM[/PROFILE]")]
+    Malformed(String),
+}
 
 impl Address {
     /// The destination for a root's source: `http://server[:port]/system[/profile][@revision]`, and
@@ -42,7 +48,10 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = || AddressError(text.to_owned());
+        let bad = || match text.contains("://") {
+            true => AddressError::Url(text.to_owned()),
+            false => AddressError::Malformed(text.to_owned()),
+        };
         let (account, target) = text.rsplit_once(':').ok_or_else(bad)?;
         let (user, host) = account
             .rsplit_once('@')

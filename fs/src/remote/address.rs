@@ -38,23 +38,39 @@ pub struct ServerName {
 
 /// The reason why an address is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a layerfs address: {reason}; write http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]"
-)]
+#[error("{text:?} is not a layerfs address: {reason}; write {example}")]
 pub struct AddressError {
     /// The given text.
     pub text: String,
     /// The fault of the text.
     pub reason: &'static str,
+    /// How it is written.
+    pub example: String,
 }
+
+impl AddressError {
+    /// `form` is the general form, for when the text itself does not show what to write.
+    fn new(text: &str, reason: &'static str, form: &str) -> AddressError {
+        let example = match reason == NO_SCHEME && !text.contains("://") && !text.is_empty() {
+            true => format!("http://{text}"),
+            false => form.to_owned(),
+        };
+        AddressError {
+            text: text.to_owned(),
+            reason,
+            example,
+        }
+    }
+}
+
+const NO_SCHEME: &str = "it does not start with http://";
+const SYSTEM_FORM: &str = "http://HOST[:PORT]/SYSTEM[/PROFILE][@REV]";
+const SERVER_FORM: &str = "http://HOST[:PORT][/PREFIX]";
 
 impl Address {
     /// Reads an address.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
-        let fail = |reason| AddressError {
-            text: text.to_owned(),
-            reason,
-        };
+        let fail = |reason| AddressError::new(text, reason, SYSTEM_FORM);
         let (authority, path) = split_http(text).map_err(fail)?;
         let path = path.trim_matches('/');
         let (path, revision) = match path.split_once('@') {
@@ -89,9 +105,11 @@ impl Address {
         })
     }
 
-    /// True if `text` looks like an address rather than a file.
-    pub fn is_address(text: &str) -> bool {
-        text.starts_with("http://")
+    /// What to write for `text`, if it is an address but for the scheme: `HOST[:PORT]/SYSTEM…`.
+    pub fn with_scheme(text: &str) -> Option<String> {
+        let missing = !text.contains("://") && !text.starts_with(['/', '.']);
+        let url = format!("http://{text}");
+        (missing && Address::parse(&url).is_ok()).then_some(url)
     }
 }
 
@@ -108,10 +126,7 @@ impl fmt::Display for Address {
 impl ServerName {
     /// Reads `http://HOST[:PORT][/PREFIX]`.
     pub fn parse(text: &str) -> Result<ServerName, AddressError> {
-        let fail = |reason| AddressError {
-            text: text.to_owned(),
-            reason,
-        };
+        let fail = |reason| AddressError::new(text, reason, SERVER_FORM);
         let (authority, path) = split_http(text).map_err(fail)?;
         ServerName::from_parts(authority, path).map_err(fail)
     }
@@ -179,9 +194,7 @@ fn split_http(text: &str) -> Result<(&str, &str), &'static str> {
     if text.starts_with("https://") {
         return Err("https is not supported (signatures and digests protect the content)");
     }
-    let rest = text
-        .strip_prefix("http://")
-        .ok_or("it does not start with http://")?;
+    let rest = text.strip_prefix("http://").ok_or(NO_SCHEME)?;
     Ok(match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
