@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use indicatif::ProgressBar;
 use layerfmt::tree::diff::diff;
 use layerfmt::tree::{ROOT, Tree};
 use layerfmt::writer::Base;
@@ -93,7 +92,6 @@ impl BaseStack {
 }
 
 /// Parameters of a bake.
-#[derive(Debug)]
 pub struct Recipe<'r> {
     /// Patterns to exclude.
     pub excludes: &'r Excludes,
@@ -108,9 +106,12 @@ pub struct Recipe<'r> {
     /// The source is the upper of one machine: a directory of which only the times changed is no change,
     /// as what was left out changed them, and the report lists the changes.
     pub is_upload: bool,
-    /// Told of the bytes of content read.
-    pub progress: ProgressBar,
+    /// Called with the number of content bytes after each read.
+    pub progress: &'r dyn Fn(u64),
 }
+
+/// For callers that show no progress.
+pub fn no_progress(_bytes: u64) {}
 
 /// Bakes `source` on `base` into a layer at `output`.
 ///
@@ -133,7 +134,7 @@ pub fn bake(
         lookup,
     )
     .context("cannot start the layer")?;
-    let mut stored = Stored::new(writer, &recipe.progress, recipe.is_upload);
+    let mut stored = Stored::new(writer, recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
     let mut assembly = assemble(source, recipe.reading, recipe.excludes, &mut stored, &below)?;
     let mut said = machine::Said::default();

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 pub mod authorize;
 pub mod bake;
@@ -99,11 +99,15 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does what was asked.
+    /// Runs the verb. `definition` makes the whole command line, for its manual and completions.
     ///
     /// # Errors
     /// Whatever kept it from being done, with its causes.
-    pub fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+    pub fn run(
+        self,
+        globals: &Globals,
+        definition: fn() -> clap::Command,
+    ) -> anyhow::Result<ExitCode> {
         match self {
             Self::Authorize(args) => authorize::run(args, globals),
             Self::Bake(args) => bake::run(args, globals),
@@ -111,7 +115,7 @@ impl Command {
             Self::CherryPick(args) => cherry_pick::run(args, globals),
             Self::Client(args) => client::run(args, globals),
             Self::Compact(args) => compact::run(args, globals),
-            Self::Completions(args) => completions::run(args, globals),
+            Self::Completions(args) => completions::run(args, definition()),
             Self::Diff(args) => diff::run(args, globals),
             Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),
@@ -125,7 +129,7 @@ impl Command {
             Self::Key(args) => key::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Ls(args) => ls::run(args, globals),
-            Self::Man(args) => man::run(args, globals),
+            Self::Man(args) => man::run(args, definition()),
             Self::Pack(args) => pack::run(args, globals),
             Self::Profile(args) => profile::run(args, globals),
             Self::Purge(args) => purge::run(args, globals),

@@ -6,10 +6,10 @@
 //! recorded digests, so nothing is read. Times of modification alone never conflict.
 
 mod change;
-mod conflict;
 mod merge;
 mod rewrite;
 mod undo;
+mod wording;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +18,9 @@ use layerfmt::flatten::MergedIndex;
 use layerfmt::tree::{apply::apply, diff::diff, from_index};
 use layerfmt::{ContentDigests, Digest, Index, Layer, LayerSet, Tree};
 
-use crate::history::{HistoryError, Result};
-use crate::publish::stack;
+use crate::history::{HistoryError, Result, stack};
 
 pub use change::{Change, changes};
-pub use conflict::Conflict;
 pub use undo::{Undo, undo};
 
 /// The identity of a regular file for a merge: its content digest and length.

@@ -1,9 +1,12 @@
 //! The histories of a store: signed revisions, each with a number, none ever changed.
 
+mod conflict;
 mod error;
 mod missing;
 mod place;
 mod revision;
+mod stack;
+mod swept;
 mod tag;
 mod touched;
 
@@ -24,9 +27,11 @@ use crate::clock;
 use crate::keys;
 use crate::store::{Key, Store};
 
+pub use conflict::Conflict;
 pub use error::HistoryError;
 pub use place::{Lost, Place, find};
 pub use revision::Revision;
+pub use stack::{merged_input, objects, reference, stack};
 pub use tag::Tag;
 pub use touched::Touched;
 

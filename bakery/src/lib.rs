@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`cli`], [`commands`] | the command line: one file per verb |
+//! | [`cli`], [`commands`], [`globals`] | the command line: one file per verb |
 //! | [`source`] | trees from outside as one stream of entries |
 //! | [`assemble`], [`overlay`], [`bake`] | entries to a layer |
 //! | [`machine`] | what belongs to one machine, in a tree that many boot |
@@ -13,7 +13,7 @@
 //! | [`purge`] | a path taken out of history |
 //! | [`keys`], [`clock`] | who signs, and when |
 //! | [`store`], [`replica`] | objects by name, and who may create them; a store copied elsewhere |
-//! | [`output`], [`progress`] | what a person or a script reads on a terminal |
+//! | [`output`], [`progress`], [`human`] | what a person or a script reads on a terminal |
 //! | [`serve`] | the store over HTTP |
 //! | [`netboot`] | boot menus and dnsmasq's configuration |
 //! | [`jobs`] | the spool: what arrived, is baked, was baked |
@@ -30,8 +30,10 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod commands;
+pub mod globals;
 pub mod graft;
 pub mod history;
+pub mod human;
 pub mod initrd;
 pub mod jobs;
 pub mod keys;

@@ -20,7 +20,7 @@ pub use pxelinux::pxelinux;
 
 use wire::manifest::{Manifest, ProfileName, RevisionName};
 
-use crate::clock;
+use crate::human;
 
 /// Longest label shown in a menu, characters.
 const LABEL_LEN_MAX: usize = 72;
@@ -116,7 +116,7 @@ impl Choice {
 
 /// System, revision, date and message.
 fn label(manifest: &Manifest) -> String {
-    let date = clock::text(manifest.time);
+    let date = human::time(manifest.time);
     let date = date.split(' ').next().unwrap_or_default();
     let words = manifest.message.lines().next().unwrap_or_default();
     let name = manifest.name();

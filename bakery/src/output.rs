@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// The reader of our standard output went away; [`crate::cli::run`] ends quietly.
 #[derive(Debug, thiserror::Error)]
@@ -84,41 +84,4 @@ pub fn complain(error: &anyhow::Error) {
         }
     }
     let _ = writeln!(io::stderr(), "bakery: {line}");
-}
-
-/// A length for a person: `512 B`, `1.5 MiB`.
-#[must_use]
-pub fn length(bytes: u64) -> String {
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for next in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::length;
-
-    #[test]
-    fn lengths_read_well() {
-        let table = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_572_864, "1.5 MiB"),
-            (u64::MAX, "16384.0 PiB"),
-        ];
-        for (bytes, text) in table {
-            assert_eq!(length(bytes), text);
-        }
-    }
 }

@@ -5,7 +5,6 @@
 
 mod carry;
 mod merge;
-pub mod publish;
 mod translate;
 
 use std::collections::HashMap;
@@ -24,7 +23,7 @@ use layerfmt::{
 use wire::trace::PAGE_LEN;
 
 pub use self::carry::carry;
-pub use self::merge::{Merged, merge};
+pub use self::merge::{MergedTraces, merge};
 pub use self::translate::translate;
 
 /// Raw bytes of a chunk: its readers wait for all of it, its neighbours compress together.
@@ -89,7 +88,7 @@ struct Place {
 pub fn build(
     plain: &MergedIndex,
     source: &dyn ChunkSource,
-    hot: &Merged,
+    hot: &MergedTraces,
     path: &Path,
 ) -> Result<Packed, PackError> {
     let index = &plain.index;
@@ -130,7 +129,7 @@ fn extent_count(index: &Index) -> u64 {
 }
 
 /// The pages as pieces of source chunks, each source byte once, in order of first touch.
-fn pieces(index: &Index, hot: &Merged) -> Vec<Hot> {
+fn pieces(index: &Index, hot: &MergedTraces) -> Vec<Hot> {
     let mut seen = std::collections::HashSet::new();
     let mut pieces: Vec<Hot> = Vec::new();
     for (ino, page) in &hot.pages {

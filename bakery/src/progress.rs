@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// A bar that counts bytes; a spinner when `total` is not known.
 #[must_use]

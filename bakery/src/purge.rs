@@ -14,10 +14,9 @@ use layerfmt::Digest;
 use serde::Serialize;
 use wire::manifest::{Manifest, ObjectRef, ProfileName};
 
-use crate::history::{History, HistoryError, Result, Revision};
-use crate::publish::{Publisher, Rewritten, objects};
+use crate::history::{History, HistoryError, Result, Revision, objects};
+use crate::publish::{Publisher, Rewritten};
 use crate::store::{Key, StoreError};
-use crate::sweep::is_swept;
 
 pub use journal::{Deleted, delete, resume, waiting};
 use journal::{HeadChange, Journal, Record};
@@ -154,7 +153,7 @@ fn rewrite_line<'l>(
         }
         let mut manifest = revision.manifest.clone();
         if touched {
-            let gone = removed || is_swept(history, &revision.name())?;
+            let gone = removed || history.is_swept(&revision.name())?;
             put_stack(publisher, &mut manifest, mapped, gone)?;
             note_purge(&mut manifest, &paths);
         }

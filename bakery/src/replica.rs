@@ -13,7 +13,7 @@ use serde::Serialize;
 use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
-use crate::publish::objects;
+use crate::history::objects;
 use crate::store::{Created, Entry, Key, Store, StoreError};
 
 /// Directories whose objects are named by their content.

@@ -8,10 +8,8 @@ use layerfmt::{Digest, LayerSet};
 use serde::Serialize;
 use wire::manifest::ProfileName;
 
-use crate::history::{History, Result, Revision};
-use crate::publish::objects;
+use crate::history::{History, Result, Revision, objects};
 use crate::store::Key;
-use crate::sweep::is_swept;
 
 /// A history this long is walked to its end.
 const WALK_MAX: usize = 10_000_000;
@@ -101,7 +99,7 @@ impl Scrub<'_> {
                     .defects
                     .push(format!("{}: its head: {error}", revision.name()));
             }
-            if removed || is_swept(self.history, &revision.name())? {
+            if removed || self.history.is_swept(&revision.name())? {
                 self.found.revisions_swept += 1;
                 continue;
             }

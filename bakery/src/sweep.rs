@@ -8,13 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName};
 
-use crate::clock;
-use crate::history::{History, Result, Revision};
-use crate::publish::objects;
+use crate::history::{History, Result, Revision, objects};
 use crate::purge;
 use crate::store::{Entry, Key, guard};
 
@@ -105,8 +102,7 @@ pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
     for revision in losers {
         swept.revisions_swept.push(revision.to_string());
         if !policy.dry_run {
-            let record = Bytes::from(format!("{{\"time\":{}}}\n", clock::now()));
-            store.create_object(&swept_mark(revision), record)?;
+            history.mark_swept(revision)?;
         }
     }
     for entry in dead {
@@ -124,18 +120,6 @@ pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
         store.sweep_staging(policy.grace)?;
     }
     Ok(swept)
-}
-
-/// True if parts of a revision were swept on purpose.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn is_swept(history: &History, revision: &RevisionName) -> Result<bool> {
-    Ok(history.store().len(&swept_mark(revision))?.is_some())
-}
-
-fn swept_mark(revision: &RevisionName) -> Key {
-    Key::swept(&revision.name, revision.revision.unwrap_or_default())
 }
 
 #[derive(Default)]

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use indicatif::ProgressBar;
 use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
 use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, Inode, ROOT};
 
@@ -94,7 +93,7 @@ pub fn to_directory(
     chunks: &dyn ChunkSource,
     place: &Path,
     reading: Reading,
-    progress: &ProgressBar,
+    progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut target = directory::Tree::create(index, place, reading)?;
     walk(index, chunks, &mut target, progress)
@@ -110,7 +109,7 @@ pub fn to_tar(
     out: &mut dyn Write,
     whiteouts: Whiteouts,
     reading: Reading,
-    progress: &ProgressBar,
+    progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut target = tar::Archive::new(index, out, whiteouts, reading);
     let mut unpacked = walk(index, chunks, &mut target, progress)?;
@@ -127,7 +126,7 @@ fn walk(
     index: &Index,
     chunks: &dyn ChunkSource,
     target: &mut dyn Target,
-    progress: &ProgressBar,
+    progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut reader = ContentReader::new(index, chunks);
     let mut first_paths: HashMap<Ino, Vec<u8>> = HashMap::new();
@@ -173,7 +172,7 @@ fn walk(
         let len = target
             .object(&path, entry.name, &object, &mut reader)
             .map_err(at(&path))?;
-        progress.inc(len);
+        progress(len);
         unpacked.content_len += len;
         if inode.is_dir() {
             open.push((ino, 0, path.len()));

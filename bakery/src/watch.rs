@@ -27,6 +27,7 @@ use crate::jobs::{self, Lock, Spool, State};
 
 pub use dropped::Settle;
 pub use idle::Policy;
+pub use news::NEWS;
 
 use bakers::Bakers;
 use dropped::Dropped;

@@ -24,7 +24,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bakery::keys::{self, Keys};
-use bakery::pack::publish::{Sources, publish};
+use bakery::publish::pack::{Sources, publish};
 use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
 use layerfmt::{Child as Entry, Index, Ino, ROOT};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bakery::graft::{Graft, Resolution, Ways, graft};
 use bakery::history::HistoryError;
-use bakery::publish::stack;
+use bakery::history::stack;
 use layerfmt::{Layer, LayerSet};
 use proptest::prelude::*;
 

@@ -1,8 +1,8 @@
 //! A new revision keeps the boot pack as far as it is useful.
 
 use bakery::history::Revision;
-use bakery::pack::publish::{Sources, publish};
 use bakery::publish::Compaction;
+use bakery::publish::pack::{Sources, publish};
 use wire::trace::{BootTrace, Touch};
 
 use super::world::{Files, World, name, revision, with};

@@ -47,16 +47,16 @@ pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
         "{}",
         String::from_utf8_lossy(&sent.stderr)
     );
-    let sources = bakery::pack::publish::Sources {
+    let sources = bakery::publish::pack::Sources {
         spool: Some(site.path("spool")),
         files: Vec::new(),
         share: 25,
     };
     let report =
-        bakery::pack::publish::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
+        bakery::publish::pack::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
     assert_eq!((report.traces, report.refused, report.covered), (1, 0, 0));
     let again =
-        bakery::pack::publish::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
+        bakery::publish::pack::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();
     assert_eq!(
         (again.revision, again.covered),
         (None, 100),

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 
-use indicatif::ProgressBar;
 use layerfmt::{Content, ErrorKind, LayerWriter};
 use wire::secrets;
 
@@ -16,7 +15,7 @@ const WARNINGS_MAX: usize = 1000;
 /// A layer being written, file by file.
 pub(super) struct Stored<'p> {
     writer: LayerWriter,
-    progress: &'p ProgressBar,
+    progress: &'p dyn Fn(u64),
     is_upload: bool,
     warnings: Vec<String>,
     files: Files,
@@ -24,7 +23,7 @@ pub(super) struct Stored<'p> {
 
 impl<'p> Stored<'p> {
     /// With `is_upload`, what comes are the changes of one machine.
-    pub(super) fn new(writer: LayerWriter, progress: &'p ProgressBar, is_upload: bool) -> Self {
+    pub(super) fn new(writer: LayerWriter, progress: &'p dyn Fn(u64), is_upload: bool) -> Self {
         Stored {
             writer,
             progress,
@@ -102,7 +101,7 @@ impl Contents for Stored<'_> {
 /// A reader that tells its own failures from the writer's, and remembers how the file begins.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
-    progress: &'r ProgressBar,
+    progress: &'r dyn Fn(u64),
     failure: Option<io::Error>,
     head: Vec<u8>,
     /// Number of bytes at the start that are remembered.
@@ -113,7 +112,7 @@ impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(count) => {
-                self.progress.inc(count as u64);
+                (self.progress)(count as u64);
                 let missing = self.head_len.saturating_sub(self.head.len()).min(count);
                 self.head
                     .extend_from_slice(buffer.get(..missing).unwrap_or_default());

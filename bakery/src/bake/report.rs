@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use wire::push::Change;
 
 use crate::assemble::Excluded;
-use crate::output::length;
+use crate::human::length;
 
 /// The result of a bake.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::authorize::{Grant, line, parse_key, without};
-use crate::cli::{Globals, SPOOL_DEFAULT};
+use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::receive::Rights;
 
 /// Let an SSH key push to systems, or revoke it

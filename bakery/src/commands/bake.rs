@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, bake};
-use crate::cli::Globals;
 use crate::commands::input::Input;
 use crate::commands::layers;
+use crate::globals::Globals;
 use crate::machine::Choice;
 use crate::output;
 use layerfmt::Options;
@@ -62,7 +62,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }
-    let (mut source, progress) = args.input.open(globals)?;
+    let (mut source, bar) = args.input.open(globals)?;
     let reading = match args.base.is_empty() && !args.changes {
         true => Reading::Whole,
         false => Reading::Changes,
@@ -76,10 +76,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         machine: (args.default_excludes && reading == Reading::Whole)
             .then_some(Choice { keep_fstab: true }),
         is_upload: false,
-        progress,
+        progress: &|len| bar.inc(len),
     };
     let report = bake(&mut *source, base.as_ref(), &recipe, &args.output)?;
-    recipe.progress.finish_and_clear();
+    bar.finish_and_clear();
     output::summary(globals, &report, |out| report.write_text(out))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::place;
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::history::Place;
 use crate::output;
 

@@ -6,7 +6,7 @@ use wire::manifest::ProfileName;
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// Put a layer of one history on top of another
 ///

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use indicatif::ProgressBar;
 use layerfmt::Options;
 use serde::Serialize;
 use wire::manifest::{Action, ProfileName};
@@ -14,9 +13,9 @@ use wire::manifest::{Action, ProfileName};
 use super::authorize::{absolute_store, allow};
 use crate::assemble::Reading;
 use crate::authorize::Grant;
-use crate::bake::{BaseStack, Recipe, bake};
-use crate::cli::{Globals, SPOOL_DEFAULT};
+use crate::bake::{BaseStack, Recipe, bake, no_progress};
 use crate::client::{Client, host_keys};
+use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::graft::Resolution;
 use crate::history::Revision;
 use crate::initrd::content::find_layerfs;
@@ -162,7 +161,7 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
         reading: Reading::Changes,
         machine: None,
         is_upload: false,
-        progress: ProgressBar::hidden(),
+        progress: &no_progress,
     };
     bake(&mut *source, Some(&base), &recipe, &layer)?;
     Ok(publisher.add(&Addition {

@@ -9,9 +9,9 @@ use layerfmt::{Digest, Layer, LayerSet, MergedIndex, Meta, Options};
 use serde::Serialize;
 
 use crate::bake::Partial;
-use crate::cli::Globals;
 use crate::commands::{history_compact, layers};
-use crate::{output, progress};
+use crate::globals::Globals;
+use crate::{human, output, progress};
 
 /// Merge layers into one: in a history, or of layer files
 ///
@@ -72,7 +72,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     )?;
     output::summary(globals, &result, |out| {
         writeln!(out, "layer      {}", result.layer)?;
-        let (after, before) = (output::length(result.file_len), output::length(before_len));
+        let (after, before) = (human::length(result.file_len), human::length(before_len));
         writeln!(out, "size       {after}, before {before}")?;
         writeln!(
             out,

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-
-use crate::cli::{Cli, Globals};
 use crate::output;
 
 /// Print a shell's completion script
@@ -18,9 +15,9 @@ pub struct Args {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, mut definition: clap::Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "bakery", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "bakery", &mut script);
     output::raw(|out| out.write_all(&script))?;
     Ok(ExitCode::SUCCESS)
 }

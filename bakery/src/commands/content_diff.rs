@@ -10,7 +10,7 @@ use similar::TextDiff;
 use super::place::write_content;
 use crate::graft::Change;
 use crate::history::{History, Revision, find};
-use crate::output;
+use crate::human;
 
 /// Longer files are not compared line by line, bytes.
 const FILE_LEN_MAX: u64 = 16 << 20;
@@ -60,7 +60,7 @@ pub fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Result<Con
     let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
         (Text::None, Text::None) => String::new(),
         (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {
-            let (len, max) = (output::length(len), output::length(FILE_LEN_MAX));
+            let (len, max) = (human::length(len), human::length(FILE_LEN_MAX));
             format!("Not compared line by line: {len}, more than {max}\n")
         }
         (before, after) => unified(change, from, to, &before.bytes(), &after.bytes()),
@@ -80,7 +80,7 @@ fn unified(change: &Change, from: &Side<'_>, to: &Side<'_>, before: &[u8], after
     let is_binary = |bytes: &[u8]| bytes.iter().take(TEXT_HEAD_LEN).any(|byte| *byte == 0);
     if is_binary(before) || is_binary(after) {
         let (before, after) = (before.len() as u64, after.len() as u64);
-        let (before, after) = (output::length(before), output::length(after));
+        let (before, after) = (human::length(before), human::length(after));
         return format!("Binary contents differ: {before}, then {after}\n");
     }
     let name = |side: &Side<'_>| format!("{}:/{}", side.revision.name(), change.path);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use wire::manifest::RevisionName;
 
 use super::content_diff::{self, Side};
-use crate::cli::{ANSWER_NO, Globals};
+use crate::globals::{ANSWER_NO, Globals};
 use crate::graft::{Change, changes};
 use crate::history::Revision;
 use crate::output;

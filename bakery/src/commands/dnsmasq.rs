@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::netboot::{Dhcp, dnsmasq};
 use crate::output;
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::Globals;
 use crate::commands::layers::{self, Named};
+use crate::globals::Globals;
 use crate::output;
 
 /// Print one line for every object of a layer or a stack

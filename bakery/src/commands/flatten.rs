@@ -10,8 +10,9 @@ use layerfmt::{Digest, MergedIndex};
 use serde::Serialize;
 
 use crate::bake::Partial;
-use crate::cli::Globals;
 use crate::commands::layers;
+use crate::globals::Globals;
+use crate::human;
 use crate::output;
 
 /// Write the index of a stack of layers, without their content
@@ -59,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     };
     output::summary(globals, &result, |out| {
         writeln!(out, "index      {}", result.index)?;
-        let (len, head) = (output::length(result.len), output::length(result.head_len));
+        let (len, head) = (human::length(result.len), human::length(result.head_len));
         writeln!(out, "size       {len}, of which clients fetch {head}")?;
         writeln!(
             out,

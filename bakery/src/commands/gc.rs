@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use wire::manifest::RevisionName;
 
-use crate::cli::{ANSWER_NO, Globals};
-use crate::clock;
+use crate::globals::{ANSWER_NO, Globals};
+use crate::human;
 use crate::output;
 use crate::sweep::{Policy, sweep};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "SYSTEM[/PROFILE]@REV")]
     keep: Vec<RevisionName>,
     /// Keep objects younger than this: 90m, 24h, 7d
-    #[arg(long, default_value = "24h", value_name = "AGE", value_parser = clock::age)]
+    #[arg(long, default_value = "24h", value_name = "AGE", value_parser = human::parse_age)]
     grace: Duration,
     /// Only print the objects that would be deleted
     #[arg(short = 'n', long)]
@@ -45,7 +45,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         for object in &swept.objects {
             writeln!(out, "{object}")?;
         }
-        let (count, bytes) = (swept.objects.len(), output::length(swept.bytes));
+        let (count, bytes) = (swept.objects.len(), human::length(swept.bytes));
         let verb = if policy.dry_run {
             "would delete"
         } else {

@@ -8,7 +8,8 @@ use wire::manifest::ProfileName;
 
 use super::published::{self, DryRun};
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
+use crate::human;
 use crate::output;
 use crate::publish::{CompactPolicy, Compaction};
 
@@ -89,7 +90,7 @@ pub fn run(
     let done = publisher.compact(&compaction, &|_| ())?;
     if let Some(preview) = publisher.preview() {
         output::emit(globals, &preview, |out| {
-            let (count, len) = (done.layer_count, output::length(done.data_len));
+            let (count, len) = (done.layer_count, human::length(done.data_len));
             writeln!(out, "{count} layers in one of {len}")?;
             published::write_preview(&preview, out)
         })?;
@@ -102,7 +103,7 @@ pub fn run(
         reason,
     };
     output::emit(globals, &answer, |out| {
-        let (name, len) = (done.revision.name(), output::length(done.data_len));
+        let (name, len) = (done.revision.name(), human::length(done.data_len));
         writeln!(
             out,
             "published {name}: {} layers in one of {len}",

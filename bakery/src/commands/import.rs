@@ -17,8 +17,8 @@ use super::client;
 use super::wording::Wording;
 use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, Report, bake};
-use crate::cli::Globals;
 use crate::commands::input::Input;
+use crate::globals::Globals;
 use crate::initrd::stack_tree::StackTree;
 use crate::machine::Choice;
 use crate::output;
@@ -170,7 +170,7 @@ fn bake_parts(
             true => None,
             false => Some(BaseStack::of(&layers)?),
         };
-        let (mut source, progress) = args.input.open_member(part.as_deref(), globals)?;
+        let (mut source, bar) = args.input.open_member(part.as_deref(), globals)?;
         let recipe = Recipe {
             excludes: &excludes,
             options: args.level.map_or_else(Options::bake, Options::level),
@@ -183,11 +183,11 @@ fn bake_parts(
                 keep_fstab: args.keep_fstab,
             }),
             is_upload: false,
-            progress,
+            progress: &|len| bar.inc(len),
         };
         let file = staging.join(format!("system-{place}.layer"));
         let report = bake(&mut *source, base.as_ref(), &recipe, &file)?;
-        recipe.progress.finish_and_clear();
+        bar.finish_and_clear();
         if report.is_empty {
             continue;
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::keys;
 use crate::output;
 use crate::store::Store;

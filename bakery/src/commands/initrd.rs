@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use layerfmt::Digest;
 use wire::manifest::{Action, ObjectRef, RevisionName};
 
-use crate::cli::Globals;
+use crate::globals::Globals;
+use crate::human;
 use crate::initrd::kernel_image::kernel_image;
 use crate::initrd::stack_tree::StackTree;
 use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, read};
@@ -252,18 +253,18 @@ fn describe(out: &mut dyn std::io::Write, path: &Path, report: &Report) -> std::
         out,
         "{}: {} ({} unpacked) for kernel {kernel}",
         path.display(),
-        output::length(report.len),
-        output::length(report.raw_len)
+        human::length(report.len),
+        human::length(report.raw_len)
     )?;
     writeln!(
         out,
         "  {} modules {}, {} firmware files {}, layerfs {}, busybox {}",
         report.modules.len(),
-        output::length(parts.modules),
+        human::length(parts.modules),
         report.firmware.len(),
-        output::length(parts.firmware),
-        output::length(parts.layerfs),
-        output::length(parts.busybox)
+        human::length(parts.firmware),
+        human::length(parts.layerfs),
+        human::length(parts.busybox)
     )?;
     for warning in &report.warnings {
         writeln!(out, "  warning: {warning}")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::progress;
 use crate::source::open::{Options, open};
 use crate::source::{Limits, Source};

@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use layerfmt::{Codec, Layer, Source};
 use serde::Serialize;
 
-use crate::cli::Globals;
 use crate::commands::layers::{self, Named};
+use crate::globals::Globals;
+use crate::human;
 use crate::output;
 
 /// Describe a layer: its name, sizes, contents and origin
@@ -122,7 +123,7 @@ fn inspect(layer: &Layer) -> anyhow::Result<Inspection> {
 
 impl Inspection {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let length = output::length;
+        let length = human::length;
         writeln!(out, "layer      {}", self.digest)?;
         writeln!(
             out,

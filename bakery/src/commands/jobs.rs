@@ -10,8 +10,8 @@ use anyhow::{bail, ensure};
 use serde::Serialize;
 use ulid::Ulid;
 
-use crate::cli::{ANSWER_NO, Globals, SPOOL_DEFAULT};
-use crate::clock;
+use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
+use crate::human;
 use crate::jobs::{Ending, Job, Progress, Request, Spool, State, warnings};
 use crate::output;
 
@@ -130,7 +130,7 @@ fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
     };
     write!(out, "{}  {:7}", job.id, job.at)?;
     if let Some(request) = &job.request {
-        let (time, target) = (clock::text(request.received), &request.target);
+        let (time, target) = (human::time(request.received), &request.target);
         let subject = request.message.lines().next().unwrap_or_default();
         write!(out, "  {time}  {target}  {how}  {}", request.author)?;
         write!(out, "  {subject}")?;
@@ -156,7 +156,7 @@ fn details(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
         if let Some(key) = request.origin.key() {
             writeln!(out, "key:      {}", key.line())?;
         }
-        writeln!(out, "received: {}", clock::text(request.received))?;
+        writeln!(out, "received: {}", human::time(request.received))?;
         for text in request.message.lines() {
             writeln!(out, "message:  {text}")?;
         }

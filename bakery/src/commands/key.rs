@@ -8,9 +8,10 @@ use wire::manifest::{Keyset, ProfileName};
 use wire::trust::HEAD_NAMESPACE;
 
 use super::wording::Wording;
-use crate::cli::Globals;
 use crate::clock;
+use crate::globals::Globals;
 use crate::history::History;
+use crate::human;
 use crate::keys::{self, KeyError, Keys, Signer};
 use crate::output;
 use crate::publish::Publisher;
@@ -157,7 +158,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             if let Some(text) = lifetime {
                 let lifetime = match text.as_str() {
                     "never" => None,
-                    text => Some(clock::age(text).map_err(anyhow::Error::msg)?),
+                    text => Some(human::parse_age(text).map_err(anyhow::Error::msg)?),
                 };
                 keys.set_lifetime(lifetime)?;
             }
@@ -302,7 +303,7 @@ fn show(globals: &Globals, keyset: &Keyset) -> anyhow::Result<()> {
             out,
             "keyset {} of {}",
             keyset.version,
-            clock::text(keyset.issued_at)
+            human::time(keyset.issued_at)
         )?;
         for key in &keyset.keys {
             write!(
@@ -316,7 +317,7 @@ fn show(globals: &Globals, keyset: &Keyset) -> anyhow::Result<()> {
                 write!(out, "  REVOKED")?;
             }
             if let Some(end) = key.valid_before {
-                write!(out, "  until {}", clock::text(end))?;
+                write!(out, "  until {}", human::time(end))?;
             }
             writeln!(out)?;
         }

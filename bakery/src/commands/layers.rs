@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use layerfmt::{Index, Layer, LayerSet};
 use wire::manifest::RevisionName;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::history::{History, Revision};
 
 /// The layers named by the arguments of a command.

@@ -10,12 +10,11 @@ use serde::Serialize;
 use wire::manifest::{ProfileName, PushKey};
 
 use crate::boots::{BootTimes, Boots};
-use crate::cli::Globals;
-use crate::clock;
+use crate::globals::Globals;
 use crate::history::{History, Revision, Touched};
+use crate::human;
 use crate::output;
 use crate::publish::{action_text, pushed_with};
-use crate::sweep::is_swept;
 
 /// List the revisions of a history, newest first
 #[derive(Debug, clap::Args)]
@@ -107,7 +106,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     for revision in wanted(&history, &args, globals)? {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());
         let here = here.map(|tag| tag.name.clone()).collect();
-        let swept = is_swept(&history, &revision.name())?;
+        let swept = history.is_swept(&revision.name())?;
         let mut line = Line::of(&revision, here, swept);
         if let Some(boots) = &boots {
             let times = boots.times(revision.number());
@@ -118,7 +117,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     output::emit(globals, &lines, |out| {
         for line in &lines {
             let subject = line.message.lines().next().unwrap_or_default();
-            let time = clock::text(line.time);
+            let time = human::time(line.time);
             write!(
                 out,
                 "{:>5}  {time}  {:<11}  {}",

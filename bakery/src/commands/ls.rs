@@ -8,9 +8,9 @@ use layerfmt::{Child, Index, Ino};
 use serde::Serialize;
 
 use super::place;
-use crate::cli::Globals;
-use crate::clock;
+use crate::globals::Globals;
 use crate::history::Place;
+use crate::human;
 use crate::output;
 
 /// List a directory of a revision
@@ -88,7 +88,7 @@ fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
             None => line.size.to_string(),
         };
         let owner = format!("{}:{}", line.uid, line.gid);
-        let time = clock::text(line.mtime.max(0).unsigned_abs());
+        let time = human::time(line.mtime.max(0).unsigned_abs());
         write!(
             out,
             "{} {:>3} {owner:<9} {size:>10} {time} {}",

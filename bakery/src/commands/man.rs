@@ -4,9 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
-
-use crate::cli::{Cli, Globals};
 
 /// Write the manual pages, one per command
 #[derive(Debug, clap::Args)]
@@ -19,10 +16,10 @@ pub struct Args {
 ///
 /// # Errors
 /// The directory cannot be made or written.
-pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, definition: clap::Command) -> anyhow::Result<ExitCode> {
     let place = args.directory.display();
     std::fs::create_dir_all(&args.directory).with_context(|| format!("cannot make {place}"))?;
-    clap_mangen::generate_to(Cli::command(), &args.directory)
+    clap_mangen::generate_to(definition, &args.directory)
         .with_context(|| format!("cannot write the manual pages to {place}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use wire::manifest::ProfileName;
 
-use crate::cli::{ANSWER_NO, Globals};
+use crate::globals::{ANSWER_NO, Globals};
+use crate::human;
 use crate::output;
 use crate::pack::PackError;
-use crate::pack::publish::{Report, Sources, publish};
+use crate::publish::pack::{Report, Sources, publish};
 
 /// Speed up later boots with traces of earlier ones
 ///
@@ -64,8 +65,8 @@ fn describe(report: &Report) -> String {
     match (report.revision, report.pack) {
         (Some(revision), Some(pack)) => format!(
             "{what}revision {revision}: pack of {} for {} raw\n",
-            output::length(pack.len),
-            output::length(report.hot_len)
+            human::length(pack.len),
+            human::length(report.hot_len)
         ),
         _ => format!("{what}the existing pack is sufficient\n"),
     }

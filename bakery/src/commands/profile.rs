@@ -7,9 +7,9 @@ use wire::manifest::{ProfileName, RevisionName};
 
 use super::published;
 use super::wording::Wording;
-use crate::cli::Globals;
-use crate::clock;
+use crate::globals::Globals;
 use crate::history::History;
+use crate::human;
 use crate::output;
 
 /// Make, list and remove profiles of systems
@@ -145,7 +145,7 @@ fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<Line>> {
 fn print(lines: &[Line], out: &mut dyn std::io::Write) -> std::io::Result<()> {
     for line in lines {
         let name = format!("{}/{}@{}", line.system, line.profile, line.revision);
-        write!(out, "{name:<32} {}", clock::text(line.time))?;
+        write!(out, "{name:<32} {}", human::time(line.time))?;
         if let (Some(base), Some(behind)) = (&line.base, line.behind) {
             write!(out, "  on {base}")?;
             if behind > 0 {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::{ANSWER_NO, Globals};
-use crate::graft::{Conflict, Resolution};
-use crate::history::{HistoryError, Result, Revision};
+use crate::globals::{ANSWER_NO, Globals};
+use crate::graft::Resolution;
+use crate::history::{Conflict, HistoryError, Result, Revision};
 use crate::output;
 use crate::publish::{Preview, Publisher};
 

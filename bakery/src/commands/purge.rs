@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
 use super::wording::Wording;
-use crate::cli::{ANSWER_NO, Globals};
+use crate::globals::{ANSWER_NO, Globals};
 use crate::output;
 use crate::purge::{self, Deleted, Purged, Request};
 

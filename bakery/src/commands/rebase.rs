@@ -6,7 +6,7 @@ use wire::manifest::{ProfileName, RevisionName};
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// Move a profile to another revision of its base
 ///

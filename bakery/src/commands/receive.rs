@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{COULD_NOT, Globals, SPOOL_DEFAULT};
+use crate::globals::{COULD_NOT, Globals, SPOOL_DEFAULT};
 use crate::history::History;
 use crate::jobs::{Spool, Target, limits};
 use crate::receive::{Receiver, Rights, Shelf};

@@ -6,7 +6,7 @@ use wire::manifest::RevisionName;
 
 use super::published::{self, Conflicts, DryRun};
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// Undo one revision and keep later changes
 ///

@@ -6,7 +6,7 @@ use wire::manifest::RevisionName;
 
 use super::published::{self, DryRun};
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
 
 /// Publish the contents of an older revision as the newest one
 #[derive(Debug, clap::Args)]

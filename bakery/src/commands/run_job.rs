@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use layerfmt::Options;
 use ulid::Ulid;
 
-use crate::cli::{ANSWER_NO, Globals, SPOOL_DEFAULT};
+use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::graft::Resolution;
 use crate::jobs::{Baker, Ending, Outcome, Spool, State, TRY_AGAIN};
 use crate::output;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::serve::{Bound, Options, limits};
 
 /// Serve the store over HTTP

@@ -6,7 +6,7 @@ use wire::manifest::{Action, ProfileName};
 
 use super::published;
 use super::wording::Wording;
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::history::HistoryError;
 use crate::publish::{Draft, Uploads};
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use wire::manifest::{Manifest, RevisionName};
 
 use crate::boots::{BootTimes, Boots};
-use crate::cli::Globals;
-use crate::clock;
+use crate::globals::Globals;
+use crate::human;
 use crate::output;
 use crate::publish::{action_text, pushed_with};
 
@@ -55,7 +55,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         if let Some(key) = pushed_with(manifest) {
             writeln!(out, "key      {}", key.line())?;
         }
-        writeln!(out, "time     {}", clock::text(manifest.time))?;
+        writeln!(out, "time     {}", human::time(manifest.time))?;
         if let Some(base) = &manifest.base {
             let (system, profile) = (&manifest.system, &base.profile);
             writeln!(
@@ -73,7 +73,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             out,
             "index    {} {}",
             index.digest,
-            output::length(index.len)
+            human::length(index.len)
         )?;
         let named = [
             ("kernel", &manifest.kernel),
@@ -86,7 +86,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                     out,
                     "{name:<8} {} {}",
                     object.digest,
-                    output::length(object.len)
+                    human::length(object.len)
                 )?;
             }
         }
@@ -103,21 +103,21 @@ fn write_layers(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
     writeln!(out, "cmdline  {}", manifest.cmdline)?;
     writeln!(out, "layers, lowest first:")?;
     for layer in &manifest.layers {
-        writeln!(out, "  {} {}", layer.digest, output::length(layer.len))?;
+        writeln!(out, "  {} {}", layer.digest, human::length(layer.len))?;
     }
     for layer in &manifest.borrowed {
         writeln!(
             out,
             "  {} {} (only chunks borrowed)",
             layer.digest,
-            output::length(layer.len)
+            human::length(layer.len)
         )?;
     }
     Ok(())
 }
 
 fn describe(boots: &BootTimes) -> String {
-    let bytes = output::length(boots.median_bytes);
+    let bytes = human::length(boots.median_bytes);
     let unit = match boots.unit.as_str() {
         "" => "the moment each was asked",
         unit => unit,

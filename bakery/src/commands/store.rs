@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::cli::{ANSWER_NO, Globals};
+use crate::globals::{ANSWER_NO, Globals};
 use crate::replica::{self, Options, ReadBack};
 use crate::store::{Store, check};
-use crate::{output, progress};
+use crate::{human, output, progress};
 
 /// Check or copy a store
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ fn copy(globals: &Globals, from: &str, to: &str, options: Options) -> anyhow::Re
         for defect in &copied.defects {
             writeln!(out, "{defect}")?;
         }
-        let (count, bytes) = (copied.objects, output::length(copied.bytes));
+        let (count, bytes) = (copied.objects, human::length(copied.bytes));
         let (there, records) = (copied.objects_there, copied.records);
         let verdict = match copied.defects.len() {
             0 => "no errors".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::{ANSWER_NO, Globals};
+use crate::globals::{ANSWER_NO, Globals};
 use crate::output;
 use crate::scrub::scrub;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use wire::manifest::RevisionName;
 
-use crate::cli::Globals;
+use crate::globals::Globals;
 use crate::output;
 
 /// Name a revision, which protects it from gc; without a name, list the tags of a history

@@ -10,10 +10,10 @@ use layerfmt::{LayerSet, MergedIndex};
 
 use crate::assemble::Reading;
 use crate::bake::Partial;
-use crate::cli::Globals;
 use crate::commands::layers::{self, Named};
+use crate::globals::Globals;
 use crate::unpack::{Unpacked, Whiteouts, to_directory, to_tar};
-use crate::{output, progress};
+use crate::{human, output, progress};
 
 /// Write layers or a revision as a directory or a tar archive
 ///
@@ -73,7 +73,9 @@ pub fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         to_file(&merged, &set, &place, &args, globals)?
     } else {
         let bar = progress::bytes(globals, None, "unpacking");
-        let unpacked = to_directory(&merged.index, &set, &place, args.reading(), &bar)?;
+        let unpacked = to_directory(&merged.index, &set, &place, args.reading(), &|len| {
+            bar.inc(len)
+        })?;
         bar.finish_and_clear();
         unpacked
     };
@@ -82,7 +84,7 @@ pub fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             out,
             "{} entries, {}",
             unpacked.entries,
-            output::length(unpacked.content_len)
+            human::length(unpacked.content_len)
         )
     })?;
     Ok(ExitCode::SUCCESS)
@@ -160,7 +162,7 @@ fn archive(
         out,
         args.whiteouts,
         args.reading(),
-        &bar,
+        &|len| bar.inc(len),
     )?;
     bar.finish_and_clear();
     if unpacked.sockets_left_out > 0 {

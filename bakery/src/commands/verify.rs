@@ -7,8 +7,8 @@ use std::sync::Arc;
 use layerfmt::{ErrorKind, FormatError, Layer, LayerSet};
 use serde::Serialize;
 
-use crate::cli::{ANSWER_NO, Globals};
 use crate::commands::{layers, store_verify};
+use crate::globals::{ANSWER_NO, Globals};
 use crate::{output, progress};
 
 /// Check a store, or every byte of layer files

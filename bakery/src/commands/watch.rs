@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::cli::{Globals, SPOOL_DEFAULT};
 use crate::commands::run_job::OnConflict;
+use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::jobs::Spool;
 use crate::watch::{Options, Policy, Settle};
 

@@ -6,7 +6,7 @@ use layerfmt::MergedIndex;
 use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
 use serde::Serialize;
 
-use super::conflict::change;
+use super::wording::change;
 use super::{FileId, merged_tree};
 use crate::history::Result;
 

@@ -2,9 +2,9 @@
 
 use layerfmt::tree::{Child, Kind, Metadata, Name, Node, NodeId, ROOT, Tree};
 
-use super::conflict::{Conflict, change};
+use super::wording::change;
 use super::{FileId, Resolution};
-use crate::history::Result;
+use crate::history::{Conflict, Result};
 
 /// The result of a merge.
 #[derive(Debug, Default)]

@@ -11,8 +11,7 @@ use layerfmt::{
 };
 
 use super::{FileId, Ways};
-use crate::history::Result;
-use crate::publish::merged_input;
+use crate::history::{Result, merged_input};
 
 /// A layer to be written whose contents lie in other layers.
 #[derive(Debug)]

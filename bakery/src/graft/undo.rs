@@ -9,8 +9,7 @@ use layerfmt::{LayerSet, Meta};
 
 use super::rewrite::Rewrite;
 use super::{Graft, Resolution, is_empty, merge, merged_tree};
-use crate::history::{HistoryError, Result};
-use crate::publish::{merged_input, stack};
+use crate::history::{HistoryError, Result, merged_input, stack};
 
 /// A change, and the tree it shall be taken out of.
 #[derive(Debug)]

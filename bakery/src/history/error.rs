@@ -5,7 +5,7 @@ use layerfmt::tree::TreeError;
 use wire::manifest::{RecordError, RevisionName};
 use wire::trust::TrustError;
 
-use crate::graft::Conflict;
+use super::Conflict;
 use crate::keys::KeyError;
 use crate::store::{Key, StoreError};
 

@@ -7,7 +7,6 @@ use wire::manifest::{Manifest, ProfileName, RevisionName};
 
 use super::{History, HistoryError, Result};
 use crate::store::StoreError;
-use crate::sweep::is_swept;
 
 /// Most names that one message lists.
 const NAMES_LISTED_MAX: usize = 12;
@@ -66,7 +65,7 @@ impl History {
     /// Converts an error like [`History::or_swept`], for the revision with that name.
     pub(crate) fn swept_or(&self, revision: &RevisionName, error: StoreError) -> HistoryError {
         match error {
-            StoreError::Missing(key) if is_swept(self, revision).unwrap_or(false) => {
+            StoreError::Missing(key) if self.is_swept(revision).unwrap_or(false) => {
                 let name = revision.to_string();
                 HistoryError::Swept { name, key }
             }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::ProgressBar;
 use layerfmt::Options;
 use serde::{Deserialize, Serialize};
 use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
@@ -22,9 +21,9 @@ use super::records::Request;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
 use crate::assemble::Reading;
-use crate::bake::{BaseStack, Recipe, Report, bake};
-use crate::graft::{Conflict, Resolution};
-use crate::history::{History, HistoryError, Revision};
+use crate::bake::{BaseStack, Recipe, Report, bake, no_progress};
+use crate::graft::Resolution;
+use crate::history::{Conflict, History, HistoryError, Revision};
 use crate::keys::KeyError;
 use crate::publish::{Addition, Publisher};
 use crate::source::open::{self, open_stream};
@@ -195,7 +194,7 @@ impl Baker<'_> {
             reading: Reading::Changes,
             machine: None,
             is_upload: true,
-            progress: ProgressBar::hidden(),
+            progress: &no_progress,
         };
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::{KeyError, Keys, file_error, unusable};
-use crate::clock;
+use crate::human;
 
 /// File name of the setting: an age such as `30d`.
 const LIFETIME: &str = "lifetime";
@@ -26,7 +26,7 @@ impl Keys {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(file_error("cannot read", &file, source)),
         };
-        let lifetime = clock::age(text.trim()).and_then(sound);
+        let lifetime = human::parse_age(text.trim()).and_then(sound);
         lifetime.map(Some).map_err(|what| unusable(&file, &what))
     }
 

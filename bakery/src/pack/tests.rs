@@ -221,7 +221,7 @@ fn traces_are_merged_by_share_and_mean_position_and_nonsense_is_refused() {
     let nothing = build(
         &plain,
         &LayerSet::default(),
-        &Merged::default(),
+        &MergedTraces::default(),
         &dir.path().join("p"),
     );
     assert!(matches!(nothing, Err(PackError::Nothing)));

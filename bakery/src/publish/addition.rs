@@ -6,9 +6,9 @@ use std::sync::Arc;
 use layerfmt::{Digest, Layer, MergedIndex};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
-use super::{Draft, Merged, Publisher, Uploads, reference, stack};
+use super::{Draft, Merged, Publisher, Uploads};
 use crate::graft::{Graft, Resolution, Ways, graft};
-use crate::history::{History, HistoryError, Result, Revision};
+use crate::history::{History, HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
 /// A layer to go on top of a history.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use layerfmt::{LayerSet, MergedIndex};
 use wire::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
 
-use super::{Draft, Publisher, Uploads, reference, stack};
+use super::{Draft, Publisher, Uploads};
 use crate::graft::{Graft, Resolution, Ways, graft};
-use crate::history::{HistoryError, Result, Revision};
+use crate::history::{HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
 impl Publisher {

@@ -7,9 +7,9 @@ use serde::Serialize;
 use wire::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
 
 use super::indexes::Indexes;
-use super::{Draft, Merged, Plain, Publisher, Uploads, action_text, complete, objects};
+use super::{Draft, Merged, Plain, Publisher, Uploads, action_text, complete};
 use crate::graft::{Change, changes};
-use crate::history::{Result, Revision};
+use crate::history::{Result, Revision, objects};
 use crate::store::{Key, StoreError};
 
 /// The revision that would be published.

@@ -4,9 +4,9 @@ use layerfmt::Meta;
 use wire::manifest::{Action, Manifest, RevisionName};
 
 use super::pick::subject;
-use super::{Draft, Publisher, Uploads, reference};
-use crate::graft::{Conflict, Graft, Resolution, Undo, undo};
-use crate::history::{HistoryError, Result, Revision};
+use super::{Draft, Publisher, Uploads};
+use crate::graft::{Graft, Resolution, Undo, undo};
+use crate::history::{Conflict, HistoryError, Result, Revision, reference};
 use crate::store::Key;
 
 impl Publisher {

@@ -13,8 +13,7 @@ use wire::trust::{ENVELOPE_LEN_MAX, Envelope};
 
 use super::{Request, shown};
 use crate::clock;
-use crate::history::{History, HistoryError, Result, Revision};
-use crate::publish::objects;
+use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::store::{Created, Key, Store, StoreError, guard};
 
 /// Longest journal and record: 1 KiB a head.

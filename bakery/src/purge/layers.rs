@@ -10,8 +10,7 @@ use wire::manifest::ObjectRef;
 
 use super::scan::{Found, Scan, below};
 use super::{Line, Request, shown};
-use crate::history::{History, HistoryError, Result};
-use crate::publish::reference;
+use crate::history::{History, HistoryError, Result, reference};
 use crate::store::{Key, StoreError};
 
 /// The layers that were written anew, in the store.

@@ -15,7 +15,7 @@ use super::heads::{self, Profile};
 use super::object::ObjectError;
 use super::routes::{absent, refused, small};
 use super::{Server, limits};
-use crate::clock;
+use crate::human;
 use crate::netboot::{self, Choice, Choices, Entry, Menu};
 
 type Shared = State<Arc<Server>>;
@@ -175,7 +175,7 @@ async fn entries(server: &Server) -> Result<Vec<Entry>, ObjectError> {
         let manifest = heads::manifest(&server.objects, &profile).await.ok();
         let mut entry = entry(profile);
         if let Some(manifest) = manifest {
-            entry.time = clock::text(manifest.time);
+            entry.time = human::time(manifest.time);
             let subject = manifest.message.lines().next();
             subject.unwrap_or_default().clone_into(&mut entry.message);
         }

@@ -107,7 +107,7 @@ fn listed(forms: &[(Partition, Option<Form>)]) -> String {
     let mut text = "it has".to_owned();
     for (part, form) in forms {
         let what = form.map_or("nothing supported", Form::words);
-        let size = crate::output::length(part.len);
+        let size = crate::human::length(part.len);
         let _ = write!(
             text,
             "{} {} ({size}, {what})",

@@ -51,7 +51,8 @@ impl Erofs {
     /// # Errors
     /// It is damaged, or uses what is not read.
     pub fn open(window: Window, limits: Limits) -> io::Result<Self> {
-        let image = erofs_rs::EroFS::new(MappedImage::new(window)?).map_err(broken)?;
+        let (file, start, len) = window.into_parts();
+        let image = erofs_rs::EroFS::new(MappedImage::new(&file, start, len)?).map_err(broken)?;
         let root = image.super_block().root_inode_id();
         Ok(Erofs {
             image,

@@ -1,30 +1,28 @@
 //! Images in memory, as far as the kernel keeps them there.
 
+use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 
 use erofs_rs::backend::Image;
-
-use crate::source::window::Window;
 
 /// An image that is read through a mapping.
 #[derive(Debug)]
 pub struct MappedImage(memmap2::Mmap);
 
 impl MappedImage {
-    /// The image in `window`.
+    /// The image of `len` bytes from `start` of `file`.
     ///
     /// # Errors
     /// It cannot be mapped.
-    pub fn new(window: Window) -> io::Result<Self> {
-        let (file, start, len) = window.into_parts();
+    pub fn new(file: &File, start: u64, len: u64) -> io::Result<Self> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut options = memmap2::MmapOptions::new();
         // SAFETY: the mapping is private, read-only and as long as the file was. Readers get
         // bytes and rely on nothing about them; a file that is made shorter meanwhile ends the
         // process by a signal, as it would end any program that maps it, and nothing was
         // published by then.
-        let map = unsafe { options.offset(start).len(len).map(&file) }?;
+        let map = unsafe { options.offset(start).len(len).map(file) }?;
         Ok(MappedImage(map))
     }
 }

@@ -1,7 +1,9 @@
 //! The lines that a watcher says without being asked: one for each job that ended.
 
-use crate::cli::NEWS;
 use crate::jobs::{Ending, Job, warnings};
+
+/// The target of log lines that a service says without `-v`: one for each thing it was started to do.
+pub const NEWS: &str = "news";
 
 /// Most warnings of one job that are said; `bakery jobs ID` has all of them.
 const WARNINGS_SAID_MAX: usize = 10;

@@ -129,7 +129,7 @@ fn layers() -> Vec<Vec<u8>> {
         reading: bakery::assemble::Reading::Changes,
         machine: None,
         is_upload: false,
-        progress: indicatif::ProgressBar::hidden(),
+        progress: &bakery::bake::no_progress,
     };
     let options = bakery::source::open::Options::default();
     let mut opened = bakery::source::open::open(&source, &options).unwrap();

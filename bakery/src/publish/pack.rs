@@ -7,9 +7,9 @@ use layerfmt::{Digest, Index};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
 
-use super::{Merged, PackError, Packed, build, merge, translate};
+use super::{Draft, Merged, Plain, Publisher, Uploads};
 use crate::history::{History, HistoryError, Revision};
-use crate::publish::{self, Draft, Plain, Publisher, Uploads};
+use crate::pack::{MergedTraces, PackError, Packed, build, merge, translate};
 use crate::store::Key;
 use crate::traces;
 
@@ -126,7 +126,7 @@ fn republish(
             borrowed: head.manifest.borrowed.clone(),
         };
         let mut draft = Draft::like(&head.manifest, Action::Pack, "bakery pack", &message);
-        draft.merged = publish::Merged::New(Box::new(packed.index.clone()));
+        draft.merged = Merged::New(Box::new(packed.index.clone()));
         (draft.pack, draft.plain) = (Some(pack), Some(plain));
         Ok(draft)
     })
@@ -204,7 +204,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Percent of the hot pages that the revision's own pack has.
-fn covered(history: &History, manifest: &Manifest, hot: &Merged) -> anyhow::Result<u64> {
+fn covered(history: &History, manifest: &Manifest, hot: &MergedTraces) -> anyhow::Result<u64> {
     let Some(pack) = &manifest.pack else {
         return Ok(0);
     };
