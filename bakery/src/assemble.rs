@@ -5,6 +5,7 @@
 //! redirected directory's content is, what bytes a metadata-only copy has) is kept for
 //! [`crate::overlay`].
 
+mod error;
 mod insert;
 mod links;
 mod lists;
@@ -18,6 +19,8 @@ use crate::source::accounts::Accounts;
 use crate::source::whiteout::{self, Links, Marks, Spelling};
 use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl};
 use wire::exclude::Excludes;
+
+pub use error::AssembleError;
 
 /// Everything one source said.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ pub trait Contents {
         source: &str,
         path: &EntryPath,
         data: Data<'_>,
-    ) -> Result<Self::Content, anyhow::Error>;
+    ) -> Result<Self::Content, AssembleError>;
 }
 
 struct Assembler<'e, C> {
@@ -121,8 +124,8 @@ pub fn assemble<C: Contents>(
     reading: Reading,
     excludes: &Excludes,
     contents: &mut C,
-    below: &dyn Fn() -> anyhow::Result<Accounts>,
-) -> Result<Assembly<C::Content>, anyhow::Error> {
+    below: &dyn Fn() -> Result<Accounts, AssembleError>,
+) -> Result<Assembly<C::Content>, AssembleError> {
     let root = Metadata {
         mode: 0o755,
         ..Metadata::default()
@@ -173,7 +176,7 @@ impl<C> Assembler<'_, C> {
         &mut self,
         entry: Entry<'_>,
         contents: &mut impl Contents<Content = C>,
-    ) -> Result<bool, anyhow::Error> {
+    ) -> Result<bool, AssembleError> {
         let Entry {
             path,
             mut meta,
@@ -213,7 +216,7 @@ impl<C> Assembler<'_, C> {
             _ => false,
         };
         if is_whiteout {
-            return self.whiteout(&path);
+            return Ok(self.whiteout(&path)?);
         }
         let body = match marks.overridden {
             Some(truth) => truth
@@ -254,7 +257,7 @@ impl<C> Assembler<'_, C> {
         body: Body<'_>,
         marks: Marks,
         contents: &mut impl Contents<Content = C>,
-    ) -> Result<(), anyhow::Error> {
+    ) -> Result<(), AssembleError> {
         let kind = match body {
             Body::Directory => {
                 let id = self.directory(&path, meta, marks.opaque)?;

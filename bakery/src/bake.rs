@@ -4,16 +4,16 @@
 
 mod changes;
 mod contents;
+mod error;
+mod partial;
 mod report;
 mod survey;
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use layerfmt::tree::diff::diff;
 use layerfmt::tree::{ROOT, Tree};
 use layerfmt::writer::Base;
@@ -21,9 +21,12 @@ use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta,
 use wire::push::Change;
 
 use self::contents::Stored;
+pub use self::error::BakeError;
+use self::error::Doing as _;
+pub use self::partial::Partial;
 pub use self::report::{Report, Seconds};
 pub use self::survey::{Survey, survey};
-use crate::assemble::{Assembly, Reading, assemble};
+use crate::assemble::{AssembleError, Assembly, Reading, assemble};
 use crate::machine;
 use crate::overlay;
 use crate::source::Source;
@@ -49,9 +52,9 @@ impl BaseStack {
     ///
     /// # Errors
     /// One of them is damaged, or has no content digests.
-    pub fn of(layers: &[Arc<Layer>]) -> anyhow::Result<Self> {
+    pub fn of(layers: &[Arc<Layer>]) -> Result<Self, BakeError> {
         let merged = layerfmt::flatten::flatten_layers(layers.iter().map(|layer| &**layer), true)
-            .context("cannot flatten the base")?;
+            .doing(|| "cannot flatten the base".into())?;
         Ok(BaseStack {
             merged,
             names: layers.iter().map(|layer| layer.digest()).collect(),
@@ -62,10 +65,13 @@ impl BaseStack {
 
 impl BaseStack {
     /// Its users and groups.
-    fn accounts(&self) -> anyhow::Result<Accounts> {
+    fn accounts(&self) -> Result<Accounts, AssembleError> {
         let read = |name: &str| {
             let content = self.file(&["etc", name], accounts::FILE_LEN_MAX as u64);
-            content.with_context(|| format!("cannot read etc/{name} of the base"))
+            content.map_err(|source| AssembleError::Io {
+                doing: format!("cannot read etc/{name} of the base"),
+                source,
+            })
         };
         Ok(Accounts::read(&read("passwd")?, &read("group")?))
     }
@@ -110,6 +116,18 @@ pub struct Recipe<'r> {
     pub progress: &'r dyn Fn(u64),
 }
 
+impl std::fmt::Debug for Recipe<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipe")
+            .field("options", &self.options)
+            .field("labels", &self.labels)
+            .field("reading", &self.reading)
+            .field("machine", &self.machine)
+            .field("is_upload", &self.is_upload)
+            .finish_non_exhaustive()
+    }
+}
+
 /// For callers that show no progress.
 pub fn no_progress(_bytes: u64) {}
 
@@ -123,17 +141,18 @@ pub fn bake(
     base: Option<&BaseStack>,
     recipe: &Recipe<'_>,
     output: &Path,
-) -> anyhow::Result<Report> {
+) -> Result<Report, BakeError> {
     let start = Instant::now();
     let partial = Partial::beside(output)?;
-    let lookup = base.map(|base| Base::new(&base.merged)).transpose()?;
+    let lookup = base.map(|base| Base::new(&base.merged)).transpose();
+    let lookup = lookup.doing(|| "cannot look into the base".into())?;
     let writer = LayerWriter::new(
-        partial.file()?,
+        partial.file().doing(start_layer)?,
         Partial::directory_of(output),
         recipe.options,
         lookup,
     )
-    .context("cannot start the layer")?;
+    .doing(start_layer)?;
     let mut stored = Stored::new(writer, recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
     let mut assembly = assemble(source, recipe.reading, recipe.excludes, &mut stored, &below)?;
@@ -149,8 +168,13 @@ pub fn bake(
     let mut seen = assembly.seen.clone();
     seen.notes.append(&mut said.notes);
     let upper = entry_paths(&assembly);
-    let (tree, listed) = changes(assembly, writer.base(), recipe, &mut seen.notes)
-        .with_context(|| format!("cannot apply {} to its base", source.name()))?;
+    let (tree, listed) = changes(
+        assembly,
+        writer.base(),
+        recipe,
+        source.name(),
+        &mut seen.notes,
+    )?;
     let meta = Meta {
         generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
         base: base.map(|base| base.names.clone()).unwrap_or_default(),
@@ -159,9 +183,9 @@ pub fn bake(
     let progress = writer.progress();
     let info = writer
         .finish(&tree, &meta)
-        .context("cannot write the layer")?;
+        .doing(|| "cannot write the layer".into())?;
     let written = Instant::now();
-    let checked = verify(&partial, base).context("the layer just written does not verify")?;
+    let checked = verify(&partial, base)?;
     partial.publish(output)?;
     Ok(Report {
         source: source.name().to_owned(),
@@ -200,17 +224,29 @@ fn changes(
     assembly: Assembly<Content>,
     base: Option<&Base>,
     recipe: &Recipe<'_>,
+    name: &str,
     notes: &mut Vec<String>,
-) -> anyhow::Result<(Tree<Content>, Vec<Change>)> {
+) -> Result<(Tree<Content>, Vec<Change>), BakeError> {
+    let overlay = |source| BakeError::Overlay {
+        name: name.to_owned(),
+        source,
+    };
+    let tree = |source| BakeError::Tree {
+        name: name.to_owned(),
+        source,
+    };
     if let Some(base) = base {
-        let base = base.tree()?;
+        let base = base.tree().doing(|| "cannot read the base".into())?;
         if recipe.is_upload {
-            return changes::of_upload(&base, assembly, notes);
+            return changes::of_upload(&base, assembly, name, notes);
         }
-        let target = overlay::on_base(&base, assembly, notes)?;
-        return Ok((diff(&base, &target)?, Vec::new()));
+        let target = overlay::on_base(&base, assembly, notes).map_err(overlay)?;
+        return Ok((diff(&base, &target).map_err(tree)?, Vec::new()));
     }
-    Ok((overlay::standing_alone(assembly)?, Vec::new()))
+    Ok((
+        overlay::standing_alone(assembly).map_err(overlay)?,
+        Vec::new(),
+    ))
 }
 
 /// Paths of all entries that could turn out to change nothing.
@@ -254,95 +290,16 @@ fn is_empty<C>(tree: &Tree<C>, base: Option<&BaseStack>) -> bool {
     empty && same_root
 }
 
-fn verify(partial: &Partial, base: Option<&BaseStack>) -> anyhow::Result<layerfmt::check::Report> {
-    let layer = Arc::new(Layer::from_file(partial.file()?)?);
+fn start_layer() -> String {
+    "cannot start the layer".to_owned()
+}
+
+fn verify(
+    partial: &Partial,
+    base: Option<&BaseStack>,
+) -> Result<layerfmt::check::Report, BakeError> {
+    let doing = || "the layer just written does not verify".to_owned();
+    let layer = Layer::from_file(partial.file().doing(doing)?).doing(doing)?;
     let below = base.map(|base| base.layers.clone()).unwrap_or_default();
-    Ok(layerfmt::check::check(&layer, &below, |_| {})?)
-}
-
-/// A file on its way to its name; gone when dropped before.
-#[derive(Debug)]
-pub struct Partial(tempfile::NamedTempFile);
-
-impl Partial {
-    /// A new file beside `output`, so that it can be renamed to it.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
-    pub fn beside(output: &Path) -> anyhow::Result<Self> {
-        let directory = Partial::directory_of(output);
-        let file = tempfile::Builder::new()
-            .prefix(".bakery-")
-            .suffix(".partial")
-            .tempfile_in(directory)
-            .with_context(|| format!("cannot make a file in {}", directory.display()))?;
-        Ok(Partial(file))
-    }
-
-    /// The file, for reading and writing.
-    ///
-    /// # Errors
-    /// No more descriptors.
-    pub fn file(&self) -> io::Result<File> {
-        self.0.as_file().try_clone()
-    }
-
-    /// Where it is for the time being.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The directory a file of this name is in.
-    #[must_use]
-    pub fn directory_of(output: &Path) -> &Path {
-        match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        }
-    }
-
-    /// Gives the complete, durable file at `path` the name `output`, durably.
-    ///
-    /// # Errors
-    /// It cannot be renamed.
-    pub fn adopt(path: &Path, output: &Path) -> anyhow::Result<()> {
-        std::fs::rename(path, output)
-            .with_context(|| format!("cannot rename a file to {}", output.display()))?;
-        Self::sync_directory(output)
-    }
-
-    fn sync_directory(output: &Path) -> anyhow::Result<()> {
-        let directory = Self::directory_of(output);
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .with_context(|| format!("cannot sync {}", directory.display()))
-    }
-
-    /// Gives the file its name, durably; what had the name before is replaced.
-    ///
-    /// # Errors
-    /// It cannot be renamed or synced.
-    pub fn publish(self, output: &Path) -> anyhow::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let place = output.display();
-        let file = self.0.as_file();
-        // A temporary file is private; a layer is as public as the umask lets files be.
-        let mode = 0o666 & !umask();
-        file.set_permissions(std::fs::Permissions::from_mode(mode))
-            .and_then(|()| file.sync_all())
-            .with_context(|| format!("cannot make {place} durable"))?;
-        self.0
-            .persist(output)
-            .with_context(|| format!("cannot rename a file to {place}"))?;
-        Self::sync_directory(output)
-    }
-}
-
-/// The file mode creation mask, read without changing it.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
-        .unwrap_or(0o022)
+    layerfmt::check::check(&Arc::new(layer), &below, |_| {}).doing(doing)
 }

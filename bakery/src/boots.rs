@@ -62,19 +62,19 @@ impl Boots {
             let path = entry?.path();
             match read(&path) {
                 Ok(report) => reports.push(report),
-                Err(error) => tracing::warn!("{}: {error:#}", path.display()),
+                Err(error) => tracing::warn!("{}: {error}", path.display()),
             }
         }
         Ok(summarise(&reports))
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<BootReport> {
+fn read(path: &Path) -> std::io::Result<BootReport> {
     let file = std::fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(REPORT_LEN_MAX as u64 + 1)
         .read_to_end(&mut bytes)?;
-    Ok(BootReport::decode(&bytes)?)
+    BootReport::decode(&bytes).map_err(std::io::Error::other)
 }
 
 /// Times with different ends cannot be compared: those of the most frequent end count.

@@ -7,9 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-
 use crate::initrd::elf;
+use crate::initrd::error::{Doing as _, Result, refuse};
 use crate::initrd::system_tree::{SystemTree, resolve};
 
 /// Where the key lies that a machine pushes with.
@@ -73,11 +72,11 @@ impl Client {
             tar: tar::Builder::new(archive),
             time: self.time,
         };
-        let program = fs::read(&self.program)
-            .with_context(|| format!("cannot read {}", self.program.display()))?;
+        let program =
+            fs::read(&self.program).doing(|| format!("cannot read {}", self.program.display()))?;
         if !elf::is_static(&program) {
             let named = self.program.display();
-            bail!(
+            refuse!(
                 "{named} is not a static program, and the system may lack its libraries: `make static` builds one"
             );
         }
@@ -101,7 +100,7 @@ impl Client {
         archive
             .tar
             .into_inner()
-            .context("cannot write the layer's files")?;
+            .doing(|| "cannot write the layer's files".into())?;
         Ok(())
     }
 }
@@ -132,12 +131,12 @@ impl Archive {
         let mut header = self.header(tar::EntryType::Regular, mode);
         header.set_size(bytes.len() as u64);
         let done = self.tar.append_data(&mut header, Path::new(path), bytes);
-        done.with_context(|| format!("cannot write /{path}"))
+        done.doing(|| format!("cannot write /{path}"))
     }
 
     fn link(&mut self, path: &str, target: &str) -> Result<()> {
         let mut header = self.header(tar::EntryType::Symlink, 0o777);
         let done = self.tar.append_link(&mut header, path, target);
-        done.with_context(|| format!("cannot write /{path}"))
+        done.doing(|| format!("cannot write /{path}"))
     }
 }

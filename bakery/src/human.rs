@@ -1,6 +1,25 @@
-//! Lengths, times and ages as a person writes and reads them.
+//! Errors, lengths, times and ages as a person writes and reads them.
 
 use std::time::Duration;
+
+/// An error and its causes as one line.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Many error types repeat their source in their own text.
+        if !line.ends_with(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+        next = error.source();
+    }
+    line
+}
 
 /// A length for a person: `512 B`, `1.5 MiB`.
 #[must_use]

@@ -19,6 +19,7 @@ pub mod archive;
 pub mod content;
 pub mod decompress;
 pub mod elf;
+pub mod error;
 pub mod external;
 pub mod kernel;
 pub mod kernel_image;
@@ -30,9 +31,9 @@ pub mod system_tree;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-
 use archive::Archive;
+pub use error::InitrdError;
+use error::{Doing as _, Result};
 use system_tree::SystemTree;
 
 /// Drivers and firmware that wait to be needed: `layerfs unpack`, called by `lf_unpack`.
@@ -142,7 +143,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
         None => modules::newest_kernel(tree)?,
     };
     let known = modules::Modules::read(tree, &kernel)
-        .with_context(|| format!("cannot read the modules of kernel {kernel}"))?;
+        .doing(|| format!("cannot read the modules of kernel {kernel}"))?;
     let mut chosen = known.choose(tree, recipe)?;
     if recipe.level == 0 {
         chosen.iter_mut().for_each(|module| module.at_hand = true);
@@ -193,10 +194,10 @@ fn compress(raw: Vec<u8>, level: i32) -> Result<Vec<u8>> {
     if level == 0 {
         return Ok(raw);
     }
-    let mut encoder = zstd::bulk::Compressor::new(level)?;
-    encoder.include_checksum(true)?;
-    encoder.window_log(25)?;
-    encoder
-        .compress(&raw)
-        .context("cannot compress the initramfs")
+    let compressed = zstd::bulk::Compressor::new(level).and_then(|mut encoder| {
+        encoder.include_checksum(true)?;
+        encoder.window_log(25)?;
+        encoder.compress(&raw)
+    });
+    compressed.doing(|| "cannot compress the initramfs".into())
 }

@@ -17,6 +17,7 @@
 //! `lock` (held by the process that works on it).
 
 mod arrival;
+mod error;
 mod files;
 pub mod limits;
 mod records;
@@ -24,6 +25,7 @@ mod runner;
 mod spool;
 
 pub use arrival::{Arrival, ArrivalError};
+pub use error::JobError;
 pub use records::{Origin, Request, Target, TargetError, is_name, warnings};
 pub use runner::{Baker, Outcome};
 pub use spool::{Job, Spool, State};

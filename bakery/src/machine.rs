@@ -6,6 +6,7 @@
 //! one machine.
 
 pub mod checks;
+mod error;
 pub mod identity;
 pub mod mounts;
 mod view;
@@ -18,6 +19,7 @@ use wire::exclude::Excludes;
 use crate::assemble::Contents;
 use crate::source::{Data, EntryPath};
 
+pub use self::error::MachineError;
 use self::view::View;
 
 /// Longest file that is looked into.
@@ -62,7 +64,7 @@ pub fn prepare<C: Contents>(
     excludes: &Excludes,
     contents: &mut C,
     choice: Choice,
-) -> anyhow::Result<Said> {
+) -> Result<Said, MachineError> {
     let mut said = Said::default();
     let mut writing = Writing { tree, contents };
     for table in mounts::TABLES {
@@ -93,7 +95,7 @@ struct Writing<'w, C: Contents> {
 }
 
 impl<C: Contents> Writing<'_, C> {
-    fn store(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<C::Content> {
+    fn store(&mut self, path: &str, bytes: &[u8]) -> Result<C::Content, MachineError> {
         let size = bytes.len() as u64;
         let mut reader = bytes;
         let data = Data {
@@ -106,11 +108,11 @@ impl<C: Contents> Writing<'_, C> {
             reader: &mut reader,
         };
         let path = EntryPath::parse(path.as_bytes())?;
-        self.contents.take("bakery", &path, data)
+        Ok(self.contents.take("bakery", &path, data)?)
     }
 
     /// Gives the regular file at `path` other bytes.
-    fn rewrite(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    fn rewrite(&mut self, path: &str, bytes: &[u8]) -> Result<(), MachineError> {
         let Some(id) = self.tree.resolve(path.as_bytes()) else {
             return Ok(());
         };

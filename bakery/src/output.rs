@@ -73,15 +73,6 @@ pub fn note(globals: &Globals, text: &str) {
 
 /// Prints an error with its causes as one line on standard error.
 pub fn complain(error: &anyhow::Error) {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Many error types repeat their source in their own text: say it once.
-        if !line.ends_with(&cause) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&cause);
-        }
-    }
+    let line = crate::human::causes(error.as_ref());
     let _ = writeln!(io::stderr(), "bakery: {line}");
 }

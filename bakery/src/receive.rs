@@ -20,6 +20,7 @@ pub use frames::{FrameError, Frames};
 pub use rights::Rights;
 
 use crate::history::History;
+use crate::human;
 use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
 
 /// The reason why a request was refused.
@@ -56,9 +57,12 @@ pub enum ReceiveError {
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
     /// Something on the server.
-    #[error("{0:#}")]
-    Server(anyhow::Error),
+    #[error("{}", human::causes(.0.as_ref()))]
+    Server(Failure),
 }
+
+/// A failure of the server, of any kind: the client gets its text.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The queries of a receiver to the store.
 pub trait Shelf {
@@ -72,7 +76,7 @@ pub trait Shelf {
     ///
     /// # Errors
     /// They cannot be opened.
-    fn history(&self) -> anyhow::Result<History>;
+    fn history(&self) -> Result<History, Failure>;
 }
 
 /// Everything a forced command knows.
@@ -164,7 +168,10 @@ impl Receiver {
 
     /// Says that the upload may come, and which patterns it will meet.
     fn say_ready(&self, target: &Target, output: &mut dyn Write) -> Result<(), ReceiveError> {
-        let excludes = self.spool.excludes(target).map_err(ReceiveError::Server)?;
+        let excludes = self
+            .spool
+            .excludes(target)
+            .map_err(|error| ReceiveError::Server(error.into()))?;
         say(output, &Answer::Ready { excludes });
         Ok(())
     }

@@ -8,6 +8,7 @@
 pub mod batch;
 mod bundle;
 mod connection;
+mod error;
 pub mod heads;
 pub mod key;
 pub mod limits;
@@ -24,7 +25,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use layerfmt::Digest;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
@@ -35,6 +35,7 @@ use crate::boots;
 use crate::jobs::Spool;
 use crate::netboot;
 use crate::traces;
+pub use error::ServeError;
 use metrics::Metrics;
 use object::Objects;
 use posts::Posts;
@@ -87,34 +88,33 @@ impl Bound {
     ///
     /// # Errors
     /// An address is taken or not ours; the spool cannot be made.
-    pub async fn new(options: Options) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            options.connections_max > 0,
-            "at least one connection must be allowed"
-        );
-        anyhow::ensure!(
-            options.connections_per_address != Some(0),
-            "at least one connection of each address must be allowed: give --connections-per-address 1 or more"
-        );
+    pub async fn new(options: Options) -> Result<Self, ServeError> {
+        if options.connections_max == 0 {
+            let problem = "at least one connection must be allowed: give --connections 1 or more";
+            return Err(ServeError::Options(problem.into()));
+        }
+        if options.connections_per_address == Some(0) {
+            let problem = "at least one connection of each address must be allowed: give --connections-per-address 1 or more";
+            return Err(ServeError::Options(problem.into()));
+        }
         if let Some(url) = &options.url {
-            netboot::require_url(url).map_err(anyhow::Error::msg)?;
+            netboot::require_url(url).map_err(ServeError::Options)?;
         }
         let mut listeners = Vec::new();
         for address in &options.listen {
             let listener = TcpListener::bind(address).await;
             listeners.push(listener.map_err(|error| {
                 let advice = why_not_listening(address, &error);
-                anyhow::Error::new(error).context(advice)
+                ServeError::io(advice)(error)
             })?);
         }
-        let posts = |name: &str, bounds| -> anyhow::Result<Option<Posts>> {
+        let posts = |name: &str, bounds| -> Result<Option<Posts>, ServeError> {
             let Some(spool) = &options.spool else {
                 return Ok(None);
             };
             let posts = Posts::open(spool.join(name), bounds);
-            posts
-                .map(Some)
-                .with_context(|| format!("cannot open the spool {}", spool.display()))
+            let doing = format!("cannot open the spool {}", spool.display());
+            posts.map(Some).map_err(ServeError::io(doing))
         };
         let server = Server {
             traces: posts(traces::DIRECTORY, posts::TRACES)?,
@@ -148,7 +148,7 @@ impl Bound {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn is_empty(&self) -> anyhow::Result<bool> {
+    pub async fn is_empty(&self) -> Result<bool, ServeError> {
         Ok(heads::profiles(&self.server.objects).await?.is_empty())
     }
 
@@ -181,7 +181,7 @@ fn why_not_listening(address: &SocketAddr, error: &std::io::Error) -> String {
 ///
 /// # Errors
 /// It is not there.
-pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<PathBuf>)> {
+pub fn open_store(place: &str) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>), ServeError> {
     let store = crate::store::Store::open(place)?;
     Ok((Arc::clone(store.objects()), store.root().map(PathBuf::from)))
 }
@@ -191,12 +191,17 @@ pub fn open_store(place: &str) -> anyhow::Result<(Arc<dyn ObjectStore>, Option<P
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Result<Option<u64>> {
+pub fn newest_revision(
+    store: &str,
+    system: &str,
+    profile: &str,
+) -> Result<Option<u64>, ServeError> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(ServeError::io("cannot start a runtime"))?;
     let removed = format!("removed/{system}/{profile}");
     match runtime.block_on(objects.read(&removed)) {
         Ok(_) => return Ok(None),
@@ -214,12 +219,13 @@ pub fn newest_revision(store: &str, system: &str, profile: &str) -> anyhow::Resu
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn states(store: &str) -> anyhow::Result<Vec<(heads::Profile, Head, usize)>> {
+pub fn states(store: &str) -> Result<Vec<(heads::Profile, Head, usize)>, ServeError> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(ServeError::io("cannot start a runtime"))?;
     runtime.block_on(async {
         let mut states = Vec::new();
         for profile in heads::profiles(&objects).await? {

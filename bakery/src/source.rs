@@ -31,7 +31,7 @@ use std::io::Read;
 use layerfmt::tree::Metadata;
 
 pub use error::SourceError;
-pub use path::EntryPath;
+pub use path::{EntryPath, PathError};
 
 /// One object of a tree on its way in.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 //! A tree of a container image's blobs, an image inside an archive or an empty archive is read
 //! without an error and boots nothing: it must not become the newest revision of a history.
 
-use anyhow::{Result, bail};
-
+use crate::initrd::error::{Result, refuse};
 use crate::initrd::system_tree::{Node, SystemTree, list, resolve};
 
 /// Where an init may be, as kernels and distributions have it.
@@ -46,23 +45,23 @@ pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
         .filter(|name| *name != "lost+found")
         .collect();
     if names.is_empty() {
-        bail!("it is not a system: it is empty; {ANYWAY}");
+        refuse!("it is not a system: it is empty; {ANYWAY}");
     }
     let has = |name: &str| names.contains(&name);
     if has("oci-layout") || (has("manifest.json") && (has("blobs") || has("repositories"))) {
-        bail!(
+        refuse!(
             "it is not a system but a container image in packed layers; make a container of it and \
              import that: `podman create --name C IMAGE && podman export C | bakery import SYSTEM \
              -`"
         );
     }
     if let Some(image) = only_image(tree, &names)? {
-        bail!(
+        refuse!(
             "it is not a system but contains one, {image}: unpack that file and import it; {ANYWAY}"
         );
     }
     if !is_directory(tree, "usr")? {
-        bail!(
+        refuse!(
             "it is not a system: it has no /usr (its root contains {}); {ANYWAY}",
             some(&names)
         );
@@ -74,7 +73,7 @@ pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
             return Ok(());
         }
     }
-    bail!(
+    refuse!(
         "it is not a system: it has no init (searched: /{}); {ANYWAY}",
         INITS.join(", /")
     )

@@ -8,6 +8,7 @@
 mod bakers;
 mod dropped;
 mod ears;
+mod error;
 mod frames;
 mod idle;
 mod inbox;
@@ -21,17 +22,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-
+use crate::human;
 use crate::jobs::{self, Lock, Spool, State};
 
 pub use dropped::Settle;
+pub use error::WatchError;
 pub use idle::Policy;
 pub use news::NEWS;
 
 use bakers::Bakers;
 use dropped::Dropped;
 use ears::Ears;
+use error::Doing as _;
 use writers::Writers;
 
 /// Options of a watcher.
@@ -70,15 +72,13 @@ enum Event {
 ///
 /// # Errors
 /// Another watcher is there; the spool cannot be read.
-pub fn run(options: Options, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub fn run(options: Options, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
     let lock_path = options.spool.root().join("lock");
-    let lock = Lock::try_take(&lock_path)
-        .with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    let lock =
+        Lock::try_take(&lock_path).doing(|| format!("cannot lock {}", lock_path.display()))?;
     let Some(_lock) = lock else {
-        bail!(
-            "another `bakery watch` is running on {}: one is enough",
-            options.spool.root().display()
-        );
+        let spool = options.spool.root().display().to_string();
+        return Err(WatchError::Locked(spool));
     };
     let (sender, events) = mpsc::channel();
     let writers = Writers::default();
@@ -111,9 +111,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(mut self, events: &Receiver<Event>, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(mut self, events: &Receiver<Event>, stop: &AtomicBool) -> Result<(), WatchError> {
         let (queued, removed) =
-            jobs::recover(&self.options.spool).context("cannot recover the spool")?;
+            jobs::recover(&self.options.spool).doing(|| "cannot recover the spool".into())?;
         if queued + removed > 0 {
             tracing::info!(
                 "recovered: {queued} dropped file(s) queued, {removed} unfinished upload(s) removed"
@@ -125,7 +125,7 @@ impl Watch {
             let next = match self.turn() {
                 Ok(next) => next,
                 Err(error) => {
-                    tracing::error!("{error:#}");
+                    tracing::error!("{}", human::causes(&error));
                     Some(self.options.rescan)
                 }
             };
@@ -140,7 +140,7 @@ impl Watch {
                 // Several events of one change: take them together.
                 Ok(_) => while events.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => bail!("the watcher's events ended"),
+                Err(RecvTimeoutError::Disconnected) => return Err(WatchError::Events),
             }
         }
         self.bakers.stop();
@@ -149,7 +149,7 @@ impl Watch {
     }
 
     /// One look at everything. Gives the time until the next look; `None`: done for good.
-    fn turn(&mut self) -> anyhow::Result<Option<Duration>> {
+    fn turn(&mut self) -> Result<Option<Duration>, WatchError> {
         let settling = self.dropped.collect()?;
         self.bakers.reap()?;
         let waiting = self.bakers.start()?;
@@ -173,6 +173,6 @@ impl Watch {
 }
 
 /// The program to start bakers with.
-fn own_program() -> anyhow::Result<PathBuf> {
-    std::env::current_exe().context("cannot determine the path of this program")
+fn own_program() -> Result<PathBuf, WatchError> {
+    std::env::current_exe().doing(|| "cannot determine the path of this program".into())
 }

@@ -134,9 +134,9 @@ impl<C> Assembler<'_, C> {
     }
 
     /// Hides what is below `path`. False when the excludes leave the whiteout out.
-    pub(super) fn whiteout(&mut self, path: &EntryPath) -> anyhow::Result<bool> {
+    pub(super) fn whiteout(&mut self, path: &EntryPath) -> Result<bool, SourceError> {
         let Some((parent, last)) = path.split_last() else {
-            return Err(self.wrong(path, "a whiteout of the whole tree").into());
+            return Err(self.wrong(path, "a whiteout of the whole tree"));
         };
         if self.leaves_out(path, false, true) {
             return Ok(false);

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use layerfmt::tree::{Metadata, NodeId};
 
-use super::Assembler;
+use super::{AssembleError, Assembler};
 use crate::source::accounts::{Accounts, FILE_LEN_MAX};
 use crate::source::{EntryPath, SourceError, acl};
 
@@ -74,8 +74,8 @@ impl<C> Assembler<'_, C> {
     /// Gives every list its numbers: by the archive's own files, else by those of `below`.
     pub(super) fn name_lists(
         &mut self,
-        below: &dyn Fn() -> anyhow::Result<Accounts>,
-    ) -> anyhow::Result<()> {
+        below: &dyn Fn() -> Result<Accounts, AssembleError>,
+    ) -> Result<(), AssembleError> {
         let lists = std::mem::take(&mut self.lists);
         if lists.waiting.is_empty() {
             return Ok(());

@@ -5,18 +5,27 @@ use layerfmt::tree::diff::diff;
 use layerfmt::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Tree};
 use wire::push::{Change, ChangeKind};
 
+use super::BakeError;
 use crate::assemble::Assembly;
 use crate::overlay;
 
 /// The tree of changes that an upload makes to `base`, and its list in order of paths. `notes` gets what somebody
-/// should know.
+/// should know. `name` is that of the source.
 pub(super) fn of_upload(
     base: &Tree<Content>,
     assembly: Assembly<Content>,
+    name: &str,
     notes: &mut Vec<String>,
-) -> anyhow::Result<(Tree<Content>, Vec<Change>)> {
-    let target = overlay::on_base(base, assembly, notes)?;
-    let mut tree = diff(base, &target)?;
+) -> Result<(Tree<Content>, Vec<Change>), BakeError> {
+    let overlaid = overlay::on_base(base, assembly, notes);
+    let target = overlaid.map_err(|source| BakeError::Overlay {
+        name: name.to_owned(),
+        source,
+    })?;
+    let mut tree = diff(base, &target).map_err(|source| BakeError::Tree {
+        name: name.to_owned(),
+        source,
+    })?;
     let mut changes = Changes {
         base,
         path: Vec::new(),
@@ -26,7 +35,7 @@ pub(super) fn of_upload(
     if is_noise && let (Some(node), Some(before)) = (tree.node_mut(ROOT), base.node(ROOT)) {
         node.meta.mtime = before.meta.mtime;
     }
-    changes.drop_noise(&mut tree, Some(ROOT), ROOT)?;
+    changes.drop_noise(&mut tree, Some(ROOT), ROOT);
     changes.node(&tree, Some(ROOT), ROOT);
     Ok((tree, changes.found))
 }
@@ -40,12 +49,7 @@ struct Changes<'b> {
 impl Changes<'_> {
     /// Takes directories out in which nothing changed but their own times: something that is left out, or
     /// that came and went, changed these. The depth of a tree is bounded by the lengths of paths.
-    fn drop_noise(
-        &self,
-        tree: &mut Tree<Content>,
-        below: Option<NodeId>,
-        at: NodeId,
-    ) -> anyhow::Result<()> {
+    fn drop_noise(&self, tree: &mut Tree<Content>, below: Option<NodeId>, at: NodeId) {
         let children: Vec<_> = tree
             .entries(at)
             .filter_map(|(name, child)| match child {
@@ -58,7 +62,7 @@ impl Changes<'_> {
                 continue;
             }
             let before = self.child(below, name.as_bytes());
-            self.drop_noise(tree, before, id)?;
+            self.drop_noise(tree, before, id);
             let is_noise = tree
                 .directory(id)
                 .is_some_and(|directory| directory.entries.is_empty() && !directory.opaque)
@@ -67,7 +71,6 @@ impl Changes<'_> {
                 directory.entries.remove(&name);
             }
         }
-        Ok(())
     }
 
     /// True if a directory differs from the base's only in times.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use layerfmt::{Content, ErrorKind, LayerWriter};
 use wire::secrets;
 
-use crate::assemble::Contents;
+use crate::assemble::{AssembleError, Contents};
 use crate::machine::{self, Files};
 use crate::source::{Data, EntryPath, SourceError};
 
@@ -51,7 +51,7 @@ impl Contents for Stored<'_> {
         source: &str,
         path: &EntryPath,
         data: Data<'_>,
-    ) -> Result<Content, anyhow::Error> {
+    ) -> Result<Content, AssembleError> {
         let is_read = machine::is_read(path);
         let mut watched = Watched {
             inner: data.reader,
@@ -77,9 +77,12 @@ impl Contents for Stored<'_> {
                 .into());
         }
         let head = watched.head;
-        let content = added.map_err(|error| match error.kind() {
-            ErrorKind::Io => anyhow::Error::new(error).context("cannot write the layer"),
-            _ => anyhow::Error::new(error).context(format!("{source}: entry \"{path}\"")),
+        let content = added.map_err(|error| AssembleError::Content {
+            doing: match error.kind() {
+                ErrorKind::Io => "cannot write the layer".to_owned(),
+                _ => format!("{source}: entry \"{path}\""),
+            },
+            source: error,
         })?;
         let start = head.get(..secrets::HEAD_LEN).unwrap_or(&head);
         let suspicion = match self.is_upload {

@@ -7,14 +7,14 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
 use layerfmt::writer::ContentHasher;
 use layerfmt::{Content, Digest, MergedIndex};
 use wire::exclude::Excludes;
 use wire::push::Change;
 
-use super::{BaseStack, changes};
-use crate::assemble::{Contents, Excluded, Reading, assemble};
+use super::error::Doing as _;
+use super::{BakeError, BaseStack, changes};
+use crate::assemble::{AssembleError, Contents, Excluded, Reading, assemble};
 use crate::source::{Data, EntryPath, Source};
 
 /// Longest body of a file in a listing.
@@ -39,14 +39,13 @@ pub fn survey(
     source: &mut dyn Source,
     base: &BaseStack,
     excludes: &Excludes,
-) -> anyhow::Result<Survey> {
+) -> Result<Survey, BakeError> {
     let assembly = assemble(source, Reading::Changes, excludes, &mut Listed, &|| {
         base.accounts()
     })?;
     let seen = assembly.seen.clone();
     let tree = base_tree(&base.merged)?;
-    let (_, changes) = changes::of_upload(&tree, assembly, &mut Vec::new())
-        .with_context(|| format!("cannot apply {} to its base", source.name()))?;
+    let (_, changes) = changes::of_upload(&tree, assembly, source.name(), &mut Vec::new())?;
     Ok(Survey {
         changes,
         excluded: seen.excluded,
@@ -54,8 +53,10 @@ pub fn survey(
     })
 }
 
-fn base_tree(merged: &MergedIndex) -> anyhow::Result<layerfmt::Tree<Content>> {
-    Ok(layerfmt::writer::Base::new(merged)?.tree()?)
+fn base_tree(merged: &MergedIndex) -> Result<layerfmt::Tree<Content>, BakeError> {
+    layerfmt::writer::Base::new(merged)
+        .and_then(|base| base.tree())
+        .doing(|| "cannot read the base".into())
 }
 
 /// Contents that are told, not sent.
@@ -69,22 +70,27 @@ impl Contents for Listed {
         source: &str,
         path: &EntryPath,
         data: Data<'_>,
-    ) -> Result<Content, anyhow::Error> {
+    ) -> Result<Content, AssembleError> {
         let mut line = String::new();
         data.reader
             .take(LINE_LEN_MAX)
             .read_to_string(&mut line)
-            .with_context(|| format!("{source}: entry \"{path}\""))?;
+            .map_err(|cause| AssembleError::Io {
+                doing: format!("{source}: entry \"{path}\""),
+                source: cause,
+            })?;
         let (size, digest) = match line.trim_end().split_once(' ') {
             None if line.is_empty() => (0, ContentHasher::new().finish(0)),
             Some((size, digest)) => {
                 let digest: Option<Digest> = digest.parse().ok();
                 let parsed = size.parse().ok().zip(digest);
-                parsed.with_context(|| not_listed(source, path))?
+                parsed.ok_or_else(|| not_listed(source, path))?
             }
-            None => anyhow::bail!(not_listed(source, path)),
+            None => return Err(not_listed(source, path)),
         };
-        ensure!(size <= i64::MAX as u64, not_listed(source, path));
+        if size > i64::MAX as u64 {
+            return Err(not_listed(source, path));
+        }
         Ok(Content {
             size,
             digest,
@@ -93,6 +99,8 @@ impl Contents for Listed {
     }
 }
 
-fn not_listed(source: &str, path: &EntryPath) -> String {
-    format!("{source}: entry \"{path}\" has no line with length and digest: it is not a listing")
+fn not_listed(source: &str, path: &EntryPath) -> AssembleError {
+    AssembleError::Listing(format!(
+        "{source}: entry \"{path}\" has no line with length and digest: it is not a listing"
+    ))
 }

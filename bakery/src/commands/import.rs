@@ -205,5 +205,6 @@ fn bake_parts(
 fn check(baked: &[Baked]) -> anyhow::Result<()> {
     let layers: Vec<Arc<Layer>> = baked.iter().map(|baked| Arc::clone(&baked.layer)).collect();
     let stack = BaseStack::of(&layers)?;
-    require_system(&StackTree::new(stack.merged.index, Box::new(stack.layers)))
+    require_system(&StackTree::new(stack.merged.index, Box::new(stack.layers)))?;
+    Ok(())
 }

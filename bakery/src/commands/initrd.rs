@@ -154,7 +154,7 @@ impl Choice {
             None => modules::newest_kernel(tree)?,
         };
         match kernel_image(tree, &release)? {
-            Some(path) => read(tree, &path),
+            Some(path) => Ok(read(tree, &path)?),
             None => beside(),
         }
     }

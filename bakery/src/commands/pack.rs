@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use wire::manifest::ProfileName;
 
 use crate::globals::{ANSWER_NO, Globals};
 use crate::human;
 use crate::output;
 use crate::pack::PackError;
-use crate::publish::pack::{Report, Sources, publish};
+use crate::publish::pack::{PublishPackError, Report, Sources, publish};
 
 /// Speed up later boots with traces of earlier ones
 ///
@@ -47,11 +48,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     };
     let report = match publish(&publisher, &args.system, &sources, args.force) {
         Ok(report) => report,
-        Err(error) if matches!(error.downcast_ref(), Some(PackError::Nothing)) => {
+        Err(error) if matches!(error, PublishPackError::Pack(PackError::Nothing)) => {
             output::note(globals, &format!("{}: {error}", args.system));
             return Ok(ExitCode::from(ANSWER_NO));
         }
-        Err(error) => return Err(error.context(format!("no boot pack for {}", args.system))),
+        Err(error) => {
+            return Err(error).with_context(|| format!("no boot pack for {}", args.system));
+        }
     };
     output::emit(globals, &report, |out| write!(out, "{}", describe(&report)))?;
     Ok(ExitCode::SUCCESS)

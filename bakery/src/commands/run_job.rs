@@ -67,13 +67,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         OnConflict::Theirs => Resolution::Theirs,
     };
     let done = globals.publisher().and_then(|publisher| {
-        Baker {
+        let baker = Baker {
             spool: &spool,
             publisher: &publisher,
             resolution,
             options: Options::bake(),
-        }
-        .run(&job)
+        };
+        Ok(baker.run(&job)?)
     });
     Ok(match done {
         Ok(Outcome::Ended(Ending::Failed { error })) => {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-
 use super::archive::{Archive, Entry};
 use super::decompress::decompress;
+use super::error::{Doing as _, InitrdError, Result, refuse};
 use super::modules::{Module, Modules};
 use super::system_tree::{SystemTree, read};
 use super::{Recipe, Report, elf, modinfo, scripts};
@@ -83,9 +82,9 @@ pub fn programs(
     // the kernel asks for while it starts is not here, and each time it asks would be a process.
     archive.add("sbin/modprobe", Entry::Link("/proc/1/exe".into()));
     let layerfs = fs::read(&recipe.layerfs)
-        .with_context(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
+        .doing(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
     if !elf::is_static(&layerfs) {
-        bail!(
+        refuse!(
             "{} needs a dynamic loader; the initramfs takes a static one: `make static` builds it, --layerfs FILE names it",
             recipe.layerfs.display()
         );
@@ -98,9 +97,9 @@ pub fn programs(
 /// The busybox that was named, else the tree's, else this host's; static in any case.
 fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
     if let Some(path) = named {
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
         if !elf::is_static(&bytes) {
-            bail!("{} is not a static program", path.display());
+            refuse!("{} is not a static program", path.display());
         }
         return Ok(bytes);
     }
@@ -118,9 +117,9 @@ fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
-    Err(anyhow!(
+    Err(InitrdError::Refused(format!(
         "no static busybox in the tree or on this host: install the package busybox-static in one of them, or name one with --busybox FILE"
-    ))
+    )))
 }
 
 /// The client for an initramfs, when none was named: beside this program, or where it is installed.
@@ -211,8 +210,8 @@ pub fn firmware(
                     continue;
                 }
                 if let Some(stored) = read(tree, &path)? {
-                    let bytes = decompress(&path, stored)
-                        .with_context(|| format!("cannot unpack /{path}"))?;
+                    let bytes =
+                        decompress(&path, stored).doing(|| format!("cannot unpack /{path}"))?;
                     report.parts.firmware += bytes.len() as u64;
                     let place = if at_hand { &mut *archive } else { &mut *packed };
                     place.file(&format!("lib/firmware/{name}"), 0o644, bytes);
@@ -236,8 +235,8 @@ pub fn firmware(
 /// The file cannot be read.
 pub fn trust(archive: &mut Archive, keys: Option<&Path>) -> Result<()> {
     if let Some(keys) = keys {
-        let bytes = fs::read(keys)
-            .with_context(|| format!("cannot read the keys in {}", keys.display()))?;
+        let bytes =
+            fs::read(keys).doing(|| format!("cannot read the keys in {}", keys.display()))?;
         archive.file("etc/layerfs/trust/root.allowed_signers", 0o644, bytes);
     }
     Ok(())

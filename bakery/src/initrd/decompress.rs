@@ -2,8 +2,7 @@
 
 use std::io::Read as _;
 
-use anyhow::{Result, bail};
-
+use super::error::{Doing as _, Result, refuse};
 use super::system_tree::FILE_LEN_MAX;
 
 /// Undoes `.xz` and `.zst`, as the name says; other names are taken as they are.
@@ -15,18 +14,19 @@ pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
     if name.ends_with(".xz") {
         lzma_rust2::XzReader::new(stored.as_slice(), true)
             .take(FILE_LEN_MAX + 1)
-            .read_to_end(&mut bytes)?;
+            .read_to_end(&mut bytes)
+            .doing(|| "damaged xz data".into())?;
     } else if name.ends_with(".zst") {
-        zstd::stream::read::Decoder::new(stored.as_slice())?
-            .take(FILE_LEN_MAX + 1)
-            .read_to_end(&mut bytes)?;
+        zstd::stream::read::Decoder::new(stored.as_slice())
+            .and_then(|decoder| decoder.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes))
+            .doing(|| "damaged zstd data".into())?;
     } else if name.ends_with(".gz") {
-        bail!("gzip is not supported; unpack the kernel's modules in the tree and run depmod");
+        refuse!("gzip is not supported; unpack the kernel's modules in the tree and run depmod");
     } else {
         return Ok(stored);
     }
     if bytes.len() as u64 > FILE_LEN_MAX {
-        bail!("longer than {FILE_LEN_MAX} bytes when unpacked");
+        refuse!("longer than {FILE_LEN_MAX} bytes when unpacked");
     }
     Ok(bytes)
 }

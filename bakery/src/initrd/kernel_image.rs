@@ -1,7 +1,6 @@
 //! Where a tree has the kernel image of a release.
 
-use anyhow::Result;
-
+use super::error::Result;
 use super::kernel::release;
 use super::system_tree::{Node, SystemTree, list, read, resolve};
 

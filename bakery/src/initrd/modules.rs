@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-
 use super::decompress::decompress;
+use super::error::{Doing as _, InitrdError, Result, refuse};
 use super::kernel_image::kernel_image;
 use super::system_tree::{SystemTree, list, read, resolve};
 use super::{Drivers, Recipe, external, modinfo};
@@ -115,7 +114,7 @@ pub fn newest_kernel(tree: &dyn SystemTree) -> Result<String> {
         }
     }
     found.pop().ok_or_else(|| {
-        anyhow!("the tree has no /lib/modules/*/modules.dep: install a kernel package in it, or run `depmod -b TREE RELEASE`")
+        InitrdError::Refused(format!("the tree has no /lib/modules/*/modules.dep: install a kernel package in it, or run `depmod -b TREE RELEASE`"))
     })
 }
 
@@ -179,8 +178,9 @@ impl Modules {
             let bytes = read(tree, &format!("lib/modules/{kernel}/{name}"))?;
             Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
         };
-        let dep = text("modules.dep")?
-            .ok_or_else(|| anyhow!("no /lib/modules/{kernel}/modules.dep in the tree"))?;
+        let dep = text("modules.dep")?.ok_or_else(|| {
+            InitrdError::Refused(format!("no /lib/modules/{kernel}/modules.dep in the tree"))
+        })?;
         let builtin_text = text("modules.builtin")?.unwrap_or_default();
         let alias = text("modules.alias")?.unwrap_or_default();
         let mut modules = Self::parse(kernel, &dep, &alias, builtin_text);
@@ -239,7 +239,7 @@ impl Modules {
         if is_there || self.config.contains("CONFIG_FUSE_FS=y") || !(says_no || lists_builtin) {
             return Ok(());
         }
-        bail!(
+        refuse!(
             "kernel {} has no FUSE (CONFIG_FUSE_FS), without which it mounts no layerfs: name another with --kernel, or install the distribution's full kernel in the tree",
             self.kernel
         )
@@ -281,7 +281,7 @@ impl Modules {
             let there = self.want(name, &mut wanted);
             let asked_for = strict || recipe.extra_modules.iter().any(|extra| extra == name);
             if asked_for && !there {
-                bail!(
+                refuse!(
                     "kernel {} has no module or directory of modules called {name}",
                     self.kernel
                 );
@@ -333,9 +333,11 @@ impl Modules {
     fn bytes(&self, tree: &dyn SystemTree, path: &str) -> Result<Vec<u8>> {
         let full = format!("{}/{path}", self.directory());
         let stored = read(tree, &full)?.ok_or_else(|| {
-            anyhow!("/{full} is in modules.dep but not in the tree: run depmod there")
+            InitrdError::Refused(format!(
+                "/{full} is in modules.dep but not in the tree: run depmod there"
+            ))
         })?;
-        decompress(path, stored).with_context(|| format!("cannot unpack /{full}"))
+        decompress(path, stored).doing(|| format!("cannot unpack /{full}"))
     }
 
     /// Adds a module, or the modules of a directory below `kernel/`, `updates/` and their like; false when there

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail};
 use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
 
+use super::error::{Doing as _, InitrdError, Result, refuse};
 use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
 
 const S_IFLNK: u32 = 0o120_000;
@@ -41,7 +41,7 @@ impl StackTree {
 
     fn require(&self, path: &str) -> Result<Ino> {
         self.find(path)
-            .ok_or_else(|| anyhow!("/{path} is not in the tree"))
+            .ok_or_else(|| InitrdError::Refused(format!("/{path} is not in the tree")))
     }
 }
 
@@ -53,7 +53,7 @@ impl SystemTree for StackTree {
         let inode = self
             .index
             .inode(ino)
-            .ok_or_else(|| anyhow!("/{path}: no such inode"))?;
+            .ok_or_else(|| InitrdError::Refused(format!("/{path}: no such inode")))?;
         Ok(Some(if inode.is_dir() {
             Node::Directory
         } else if inode.is_file() {
@@ -79,9 +79,9 @@ impl SystemTree for StackTree {
         let ino = self.require(path)?;
         let size = self.index.inode(ino).map_or(0, |inode| inode.size);
         if size > FILE_LEN_MAX {
-            bail!("/{path} is too large for an initramfs");
+            refuse!("/{path} is too large for an initramfs");
         }
-        let mut bytes = vec![0; usize::try_from(size)?];
+        let mut bytes = vec![0; size as usize];
         ContentReader::new(&self.index, self.chunks.as_ref())
             .runs(ino, |offset, run| {
                 let start = usize::try_from(offset).map_err(std::io::Error::other)?;
@@ -93,7 +93,7 @@ impl SystemTree for StackTree {
                     .copy_from_slice(run);
                 Ok(())
             })
-            .with_context(|| format!("cannot read /{path}"))?;
+            .doing(|| format!("cannot read /{path}"))?;
         Ok(bytes)
     }
 

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use super::error::{Doing as _, Result, refuse};
 
 /// No file that goes into an initramfs is larger.
 pub const FILE_LEN_MAX: u64 = 256 << 20;
@@ -74,7 +74,7 @@ pub fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
             Some(Node::Link(target)) => {
                 hops += 1;
                 if hops > LINK_HOPS_MAX {
-                    bail!("/{path}: too many symbolic links");
+                    refuse!("/{path}: too many symbolic links");
                 }
                 done.pop();
                 if target.starts_with('/') {
@@ -127,7 +127,7 @@ impl DirectoryTree {
     /// It is not a directory.
     pub fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
-            bail!("{} is not a directory", root.display());
+            refuse!("{} is not a directory", root.display());
         }
         Ok(Self {
             root: root.to_owned(),
@@ -153,7 +153,7 @@ impl SystemTree for DirectoryTree {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot stat {}", at.display()));
+                return Err(error).doing(|| format!("cannot stat {}", at.display()));
             }
         };
         Ok(Some(if kind.is_dir() {
@@ -161,8 +161,8 @@ impl SystemTree for DirectoryTree {
         } else if kind.is_file() {
             Node::File
         } else if kind.is_symlink() {
-            let target = fs::read_link(&at)
-                .with_context(|| format!("cannot read the link {}", at.display()))?;
+            let target =
+                fs::read_link(&at).doing(|| format!("cannot read the link {}", at.display()))?;
             Node::Link(target.to_string_lossy().into_owned())
         } else {
             Node::Other
@@ -172,8 +172,12 @@ impl SystemTree for DirectoryTree {
     fn names(&self, path: &str) -> Result<Vec<String>> {
         let at = self.at(path);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&at).with_context(|| format!("cannot list {}", at.display()))? {
-            if let Ok(name) = entry?.file_name().into_string() {
+        for entry in fs::read_dir(&at).doing(|| format!("cannot list {}", at.display()))? {
+            if let Ok(name) = entry
+                .doing(|| format!("cannot list {}", at.display()))?
+                .file_name()
+                .into_string()
+            {
                 names.push(name);
             }
         }
@@ -183,13 +187,13 @@ impl SystemTree for DirectoryTree {
 
     fn bytes(&self, path: &str) -> Result<Vec<u8>> {
         let at = self.at(path);
-        let file = fs::File::open(&at).with_context(|| format!("cannot open {}", at.display()))?;
+        let file = fs::File::open(&at).doing(|| format!("cannot open {}", at.display()))?;
         let mut bytes = Vec::new();
         file.take(FILE_LEN_MAX + 1)
             .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read {}", at.display()))?;
+            .doing(|| format!("cannot read {}", at.display()))?;
         if bytes.len() as u64 > FILE_LEN_MAX {
-            bail!("{} is too large for an initramfs", at.display());
+            refuse!("{} is too large for an initramfs", at.display());
         }
         Ok(bytes)
     }
@@ -197,7 +201,7 @@ impl SystemTree for DirectoryTree {
     fn modified(&self, path: &str) -> Result<i64> {
         let at = self.at(path);
         Ok(fs::metadata(&at)
-            .with_context(|| format!("cannot stat {}", at.display()))?
+            .doing(|| format!("cannot stat {}", at.display()))?
             .mtime())
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use layerfmt::Options;
 use serde::{Deserialize, Serialize};
 use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
 
 use super::BODY;
+use super::error::{Doing as _, JobError};
 use super::files;
 use super::records::Request;
 use super::spool::{Job, Spool};
@@ -24,10 +24,9 @@ use crate::assemble::Reading;
 use crate::bake::{BaseStack, Recipe, Report, bake, no_progress};
 use crate::graft::Resolution;
 use crate::history::{Conflict, History, HistoryError, Revision};
-use crate::keys::KeyError;
+use crate::human;
 use crate::publish::{Addition, Publisher};
 use crate::source::open::{self, open_stream};
-use crate::store::StoreError;
 use wire::exclude::Excludes;
 
 /// The runner of jobs.
@@ -65,10 +64,10 @@ impl Baker<'_> {
     /// # Errors
     /// Something that is not the upload's fault (no space, the store away): the job stays in
     /// `running` for another attempt.
-    pub fn run(&self, job: &Job) -> anyhow::Result<Outcome> {
+    pub fn run(&self, job: &Job) -> Result<Outcome, JobError> {
         let lock = match job.lock() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Taken),
-            other => other.with_context(|| format!("cannot lock job {}", job.id))?,
+            other => other.doing(|| format!("cannot lock job {}", job.id))?,
         };
         let Some(_lock) = lock else {
             return Ok(Outcome::Taken);
@@ -78,18 +77,18 @@ impl Baker<'_> {
         }
         let ending = match self.attempt(job) {
             Ok(ending) => ending,
-            Err(error) if is_temporary(&error) => return Err(error),
+            Err(error) if error.is_temporary() => return Err(error),
             Err(error) => Ending::Failed {
                 error: explain(&error),
             },
         };
         self.spool
             .end(job, &ending)
-            .with_context(|| format!("cannot end job {}", job.id))?;
+            .doing(|| format!("cannot end job {}", job.id))?;
         Ok(Outcome::Ended(ending))
     }
 
-    fn attempt(&self, job: &Job) -> anyhow::Result<Ending> {
+    fn attempt(&self, job: &Job) -> Result<Ending, JobError> {
         if let Some(ending) = job.ending()? {
             return Ok(ending);
         }
@@ -146,7 +145,7 @@ impl Baker<'_> {
     }
 
     /// The revision a former attempt published, if it did. Also notes where to look next time.
-    fn published_before(&self, job: &Job, name: &ProfileName) -> anyhow::Result<Option<u64>> {
+    fn published_before(&self, job: &Job, name: &ProfileName) -> Result<Option<u64>, JobError> {
         let history = self.publisher.history();
         let newest = history.newest(name)?.unwrap_or_default();
         let path = job.path.join("started.json");
@@ -174,13 +173,16 @@ impl Baker<'_> {
         request: &Request,
         made_on: &Revision,
         output: &std::path::Path,
-    ) -> anyhow::Result<Report> {
+    ) -> Result<Report, JobError> {
         let base = base_of(self.publisher.history(), made_on)?;
         let lists = self.spool.excludes(&request.target)?;
         let lists = lists.iter().map(|list| (&*list.place, &*list.text));
         let excludes = Excludes::with_defaults(lists)?;
-        let body = File::open(job.path.join(BODY)).context("cannot open the upload")?;
-        let total = body.metadata().context("cannot stat the upload")?.len();
+        let body = File::open(job.path.join(BODY)).doing(|| "cannot open the upload".into())?;
+        let total = body
+            .metadata()
+            .doing(|| "cannot stat the upload".into())?
+            .len();
         let count = Arc::new(AtomicU64::new(0));
         let input = Counting {
             file: body,
@@ -211,12 +213,12 @@ impl Baker<'_> {
             });
             let baked = bake(&mut *source, Some(&base), &recipe, output);
             ended.store(true, Ordering::Relaxed);
-            baked
+            Ok(baked?)
         })
     }
 
     /// Publishes; paths both sides changed are settled by the policy, and told in any case.
-    fn add(&self, mut addition: Addition<'_>) -> anyhow::Result<Added> {
+    fn add(&self, mut addition: Addition<'_>) -> Result<Added, JobError> {
         match self.publisher.add(&addition) {
             Ok(revision) => Ok(Added::As(Box::new(revision), Vec::new())),
             Err(HistoryError::Refused(_)) => Ok(Added::Nothing),
@@ -238,7 +240,7 @@ pub(crate) fn made_on(
     history: &History,
     name: &ProfileName,
     base: Option<u64>,
-) -> anyhow::Result<Revision> {
+) -> Result<Revision, JobError> {
     if let Some(revision) = base {
         let wanted = RevisionName {
             name: name.clone(),
@@ -254,7 +256,7 @@ pub(crate) fn made_on(
 }
 
 /// A revision as the base of a bake.
-pub(crate) fn base_of(history: &History, revision: &Revision) -> anyhow::Result<BaseStack> {
+pub(crate) fn base_of(history: &History, revision: &Revision) -> Result<BaseStack, JobError> {
     let layers = revision.manifest.layers.iter();
     Ok(BaseStack {
         merged: history.merged(&revision.manifest)?,
@@ -298,7 +300,7 @@ fn message(request: &Request, job: &Job) -> String {
     trailer.append(words)
 }
 
-fn told(report: &Report, conflicts: &[Conflict]) -> anyhow::Result<serde_json::Value> {
+fn told(report: &Report, conflicts: &[Conflict]) -> Result<serde_json::Value, JobError> {
     let mut value = serde_json::to_value(report)?;
     if let Some(members) = value.as_object_mut() {
         members.insert("conflicts".into(), serde_json::to_value(conflicts)?);
@@ -307,38 +309,12 @@ fn told(report: &Report, conflicts: &[Conflict]) -> anyhow::Result<serde_json::V
 }
 
 /// An error with its causes, and the paths of conflicts.
-fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&cause);
-        }
-    }
-    if let Some(HistoryError::Conflicts(conflicts)) = error.downcast_ref() {
+fn explain(error: &JobError) -> String {
+    let mut text = human::causes(error);
+    if let JobError::History(HistoryError::Conflicts(conflicts)) = error {
         for conflict in conflicts {
             text.push_str(&format!("\n{conflict}"));
         }
     }
     text
-}
-
-/// True if another attempt may succeed, because the upload itself is correct.
-fn is_temporary(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        matches!(
-            io,
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        ) || matches!(
-            cause.downcast_ref::<HistoryError>(),
-            Some(
-                HistoryError::Store(_)
-                    | HistoryError::Busy(..)
-                    | HistoryError::Key(_)
-                    | HistoryError::File(..)
-            )
-        ) || cause.is::<StoreError>()
-            || cause.is::<KeyError>()
-    })
 }

@@ -5,11 +5,11 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use ulid::Ulid;
 use wire::push::PatternList;
 
 use super::BODY;
+use super::error::{Doing as _, JobError};
 use super::files::{self, Lock};
 use super::records::{Request, Target};
 use super::{Ending, Progress};
@@ -65,14 +65,14 @@ impl Spool {
     ///
     /// # Errors
     /// They cannot be made.
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
+    pub fn open(root: &Path) -> Result<Self, JobError> {
         let spool = Self {
             root: root.to_owned(),
         };
         let states = State::ALL.map(|state| spool.state(state));
         for directory in states.iter().chain([&spool.parts()]) {
             fs::create_dir_all(directory)
-                .with_context(|| format!("cannot make {} in the spool", directory.display()))?;
+                .doing(|| format!("cannot make {} in the spool", directory.display()))?;
         }
         Ok(spool)
     }
@@ -105,7 +105,7 @@ impl Spool {
     ///
     /// # Errors
     /// A list is there and cannot be read.
-    pub fn excludes(&self, target: &Target) -> anyhow::Result<Vec<PatternList>> {
+    pub fn excludes(&self, target: &Target) -> Result<Vec<PatternList>, JobError> {
         let root = self.root.join("excludes");
         let (system, profile) = (&target.system, &target.profile);
         let names =
@@ -117,7 +117,7 @@ impl Spool {
             match fs::read_to_string(&path) {
                 Ok(text) => lists.push(PatternList { place, text }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot read {place}")),
+                Err(error) => return Err(error).doing(|| format!("cannot read {place}")),
             }
         }
         Ok(lists)
@@ -273,11 +273,11 @@ impl Job {
     ///
     /// # Errors
     /// The record is missing or damaged.
-    pub fn request(&self) -> anyhow::Result<Request> {
+    pub fn request(&self) -> Result<Request, JobError> {
         let path = self.path.join("request.json");
         files::read_record(&path)
             .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .with_context(|| format!("cannot read {}", path.display()))
+            .doing(|| format!("cannot read {}", path.display()))
     }
 
     /// Reads the result, if the job has ended.

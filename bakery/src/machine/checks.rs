@@ -1,9 +1,8 @@
 //! Further data of one machine in a tree: each finding is reported once with its remedy. The tree
 //! is not changed.
 
-use anyhow::Result;
-
 use super::mounts;
+use crate::initrd::error::Result;
 use crate::initrd::system_tree::{Node, SystemTree, list, read, resolve};
 
 /// Files that are looked into, beside the tables of mounts.

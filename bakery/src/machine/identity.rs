@@ -7,6 +7,7 @@
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, Time};
 use wire::exclude::Excludes;
 
+use super::MachineError;
 use super::{Said, Writing};
 use crate::assemble::Contents;
 
@@ -49,7 +50,7 @@ pub(super) fn prepare<C: Contents>(
     writing: &mut Writing<'_, C>,
     excludes: &Excludes,
     said: &mut Said,
-) -> anyhow::Result<()> {
+) -> Result<(), MachineError> {
     if excludes.pattern_for(MACHINE_ID.as_bytes(), false).is_none() || !writing.is_directory("etc")
     {
         return Ok(());
@@ -85,7 +86,7 @@ pub(super) fn prepare<C: Contents>(
 }
 
 /// Says that `directory` was brought up to date for the tree's `/usr`.
-fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> anyhow::Result<()> {
+fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> Result<(), MachineError> {
     if !writing.is_directory(directory) || !writing.is_directory("usr") {
         return Ok(());
     }
@@ -104,7 +105,7 @@ fn host_keys<C: Contents>(
     writing: &mut Writing<'_, C>,
     has_systemd: bool,
     said: &mut Said,
-) -> anyhow::Result<()> {
+) -> Result<(), MachineError> {
     let has_server = ["usr/sbin/sshd", "usr/bin/sshd"]
         .iter()
         .any(|path| writing.has(path));
@@ -170,7 +171,7 @@ impl<C: Contents> Writing<'_, C> {
         mode: u16,
         bytes: &[u8],
         time: Option<Time>,
-    ) -> anyhow::Result<Node<C::Content>> {
+    ) -> Result<Node<C::Content>, MachineError> {
         let meta = Metadata {
             mode,
             mtime: time.unwrap_or_else(|| self.time_of("etc")),
@@ -181,7 +182,7 @@ impl<C: Contents> Writing<'_, C> {
     }
 
     /// Puts a node in its place, which others may have had before; makes the directories on the way.
-    fn put(&mut self, path: &str, node: Node<C::Content>) -> anyhow::Result<()> {
+    fn put(&mut self, path: &str, node: Node<C::Content>) -> Result<(), MachineError> {
         let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));
         let mut at = ROOT;
         for part in parents.split('/').filter(|part| !part.is_empty()) {
@@ -190,11 +191,11 @@ impl<C: Contents> Writing<'_, C> {
                 _ => self.directory(at, part)?,
             };
         }
-        self.tree.insert(at, Name::new(last.as_bytes())?, node)?;
+        self.tree.insert(at, tree_name(last)?, node)?;
         Ok(())
     }
 
-    fn directory(&mut self, parent: NodeId, name: &str) -> anyhow::Result<NodeId> {
+    fn directory(&mut self, parent: NodeId, name: &str) -> Result<NodeId, MachineError> {
         let meta = Metadata {
             mode: 0o755,
             mtime: self.time_of("etc"),
@@ -203,7 +204,7 @@ impl<C: Contents> Writing<'_, C> {
         let kind = Kind::Directory(Directory::default());
         Ok(self
             .tree
-            .insert(parent, Name::new(name.as_bytes())?, Node { meta, kind })?)
+            .insert(parent, tree_name(name)?, Node { meta, kind })?)
     }
 
     fn has_host_key(&self, directory: &str) -> bool {
@@ -217,4 +218,8 @@ impl<C: Contents> Writing<'_, C> {
         let mut names = self.tree.entries(id).map(|(name, _)| name.as_bytes());
         names.any(|name| name.starts_with(b"ssh_host_") && name.ends_with(b"_key"))
     }
+}
+
+fn tree_name(name: &str) -> Result<Name, MachineError> {
+    Name::new(name.as_bytes()).map_err(|_| MachineError::Name(name.to_owned()))
 }

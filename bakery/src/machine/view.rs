@@ -1,9 +1,9 @@
 //! A tree that is still being made, as one that can be looked at.
 
-use anyhow::{Result, anyhow};
 use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
 
 use super::Files;
+use crate::initrd::error::{InitrdError, Result};
 use crate::initrd::system_tree::{Node, SystemTree};
 
 /// The tree, and the files of it that were looked into.
@@ -38,7 +38,7 @@ impl<C> SystemTree for View<'_, C> {
     fn names(&self, path: &str) -> Result<Vec<String>> {
         let id = self
             .find(path)
-            .ok_or_else(|| anyhow!("/{path} is not in the tree"))?;
+            .ok_or_else(|| InitrdError::Refused(format!("/{path} is not in the tree")))?;
         let entries = self.tree.entries(id);
         let there = entries.filter(|(_, child)| **child != Child::Whiteout);
         Ok(there

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use layerfmt::layout::chunk::Source;
 use layerfmt::{Digest, Index};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
-use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX};
+use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX, TraceError};
 
 use super::{Draft, Merged, Plain, Publisher, Uploads};
 use crate::history::{History, HistoryError, Revision};
 use crate::pack::{MergedTraces, PackError, Packed, build, merge, translate};
-use crate::store::Key;
+use crate::store::{Key, StoreError};
 use crate::traces;
 
 /// Traces read, newest revisions first.
@@ -48,6 +48,31 @@ pub struct Report {
     pub revision: Option<u64>,
 }
 
+/// Why no boot pack was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishPackError {
+    /// There is no pack.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The history cannot be read or continued.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of a trace cannot be read.
+    #[error("cannot read the trace {}", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A file is not a trace.
+    #[error(transparent)]
+    Decode(#[from] TraceError),
+}
+
 /// Builds the boot pack of the newest revision of `name` from `sources` and publishes the revision
 /// again with it; keeps a sufficient pack, unless `force`.
 ///
@@ -58,7 +83,7 @@ pub fn publish(
     name: &ProfileName,
     sources: &Sources,
     force: bool,
-) -> anyhow::Result<Report> {
+) -> Result<Report, PublishPackError> {
     let history = publisher.history();
     let head = history.require_head(name)?;
     let plain = history.merged(&head.manifest)?;
@@ -139,10 +164,14 @@ fn collect(
     manifest: &Manifest,
     index: &Index,
     sources: &Sources,
-) -> anyhow::Result<Vec<BootTrace>> {
+) -> Result<Vec<BootTrace>, PublishPackError> {
     let mut traces = Vec::new();
     for file in &sources.files {
-        traces.push(BootTrace::decode(&std::fs::read(file)?)?);
+        let bytes = std::fs::read(file).map_err(|source| PublishPackError::Trace {
+            path: file.clone(),
+            source,
+        })?;
+        traces.push(BootTrace::decode(&bytes)?);
     }
     let Some(spool) = &sources.spool else {
         return Ok(traces);
@@ -204,7 +233,11 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Percent of the hot pages that the revision's own pack has.
-fn covered(history: &History, manifest: &Manifest, hot: &MergedTraces) -> anyhow::Result<u64> {
+fn covered(
+    history: &History,
+    manifest: &Manifest,
+    hot: &MergedTraces,
+) -> Result<u64, PublishPackError> {
     let Some(pack) = &manifest.pack else {
         return Ok(0);
     };

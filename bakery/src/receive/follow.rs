@@ -8,7 +8,7 @@ use ulid::Ulid;
 use wire::push::{Progress, Step};
 
 use super::{ReceiveError, Receiver};
-use crate::jobs::{Job, Request, Spool, State};
+use crate::jobs::{Job, JobError, Request, Spool, State};
 
 /// Interval of the polls.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub(super) fn follow(
         let unknown =
             || ReceiveError::Unknown(format!("there is no job {id} that this key may see"));
         let (job, request) = look(&receiver.spool, id)
-            .map_err(ReceiveError::Server)?
+            .map_err(|error| ReceiveError::Server(error.into()))?
             .ok_or_else(unknown)?;
         // A key sees only what it may push to.
         if !receiver.rights.allow(&request.target) {
@@ -46,7 +46,7 @@ pub(super) fn follow(
         // Seen twice: a job that is being retried has none for a moment.
         if over && ending.is_none() && seen == last {
             let what = format!("job {id} ended, but its result is lost: it has no result.json");
-            return Err(ReceiveError::Server(anyhow::Error::msg(what)));
+            return Err(ReceiveError::Server(what.into()));
         }
         if seen != last || said.elapsed() > BEAT {
             let line = Step {
@@ -69,7 +69,7 @@ pub(super) fn follow(
 }
 
 /// The job as it is now, and what it asks. A job that moves on between two looks is looked for again.
-fn look(spool: &Spool, id: Ulid) -> anyhow::Result<Option<(Job, Request)>> {
+fn look(spool: &Spool, id: Ulid) -> Result<Option<(Job, Request)>, JobError> {
     loop {
         let Some(job) = spool.find(id)? else {
             return Ok(None);

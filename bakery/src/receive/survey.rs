@@ -6,7 +6,7 @@ use wire::exclude::Excludes;
 use wire::manifest::ProfileName;
 use wire::push::{Answer, LeftOut, Opening};
 
-use super::{Frames, ReceiveError, Receiver, Shelf, read_opening, say};
+use super::{Failure, Frames, ReceiveError, Receiver, Shelf, read_opening, say};
 use crate::bake;
 use crate::jobs::{Target, base_of, made_on};
 use crate::source::open::{self, open_stream};
@@ -53,7 +53,7 @@ fn compare(
     opening: &Opening,
     listing: std::fs::File,
     store: &dyn Shelf,
-) -> anyhow::Result<Answer> {
+) -> Result<Answer, Failure> {
     let history = store.history()?;
     let name = ProfileName::new(&target.system, &target.profile)?;
     let revision = made_on(&history, &name, opening.base)?;

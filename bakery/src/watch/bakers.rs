@@ -8,12 +8,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use ulid::Ulid;
 
+use super::error::Doing as _;
 use super::news;
 use super::schedule::{self, Waiting};
-use super::{Event, Options, own_program};
+use super::{Event, Options, WatchError, own_program};
+use crate::human;
 use crate::jobs::{Ending, Job, Spool, State, TRY_AGAIN, Target, limits};
 
 /// A baker at work.
@@ -43,7 +44,7 @@ pub(super) struct Bakers {
 }
 
 impl Bakers {
-    pub(super) fn new(options: &Options, events: Sender<Event>) -> anyhow::Result<Self> {
+    pub(super) fn new(options: &Options, events: Sender<Event>) -> Result<Self, WatchError> {
         Ok(Self {
             spool: options.spool.clone(),
             program: own_program()?,
@@ -62,10 +63,14 @@ impl Bakers {
     }
 
     /// Looks after bakers that ended, and after jobs whose baker is gone.
-    pub(super) fn reap(&mut self) -> anyhow::Result<()> {
+    pub(super) fn reap(&mut self) -> Result<(), WatchError> {
         let mut ended = Vec::new();
         for (id, baker) in &mut self.running {
-            if let Some(status) = baker.child.try_wait().context("cannot check a baker")? {
+            if let Some(status) = baker
+                .child
+                .try_wait()
+                .doing(|| "cannot check a baker".into())?
+            {
                 ended.push((*id, status));
             }
         }
@@ -94,7 +99,7 @@ impl Bakers {
     }
 
     /// Starts what may start. Whether anything still waits.
-    pub(super) fn start(&mut self) -> anyhow::Result<bool> {
+    pub(super) fn start(&mut self) -> Result<bool, WatchError> {
         let mut busy: HashSet<Target> = self
             .running
             .values()
@@ -118,11 +123,11 @@ impl Bakers {
                 }),
                 Err(error) => {
                     let ending = Ending::Failed {
-                        error: format!("{error:#}"),
+                        error: human::causes(&error),
                     };
                     self.spool
                         .end(&job, &ending)
-                        .context("cannot move a broken job to failed/")?;
+                        .doing(|| "cannot move a broken job to failed/".into())?;
                 }
             }
         }
@@ -136,7 +141,7 @@ impl Bakers {
         Ok(still)
     }
 
-    fn launch(&mut self, job: &Job, target: Target) -> anyhow::Result<()> {
+    fn launch(&mut self, job: &Job, target: Target) -> Result<(), WatchError> {
         let job = self.spool.transition(job, State::Running)?;
         let log = OpenOptions::new()
             .create(true)
@@ -155,8 +160,7 @@ impl Bakers {
             Ok(child) => child,
             Err(error) => {
                 self.spool.transition(&job, State::Queued)?;
-                return Err(error)
-                    .with_context(|| format!("cannot start {}", self.program.display()));
+                return Err(error).doing(|| format!("cannot start {}", self.program.display()));
             }
         };
         tracing::info!("{}: baking for {target}", job.id);
@@ -185,7 +189,7 @@ impl Bakers {
     }
 
     /// A baker ended without ending its job.
-    fn died(&mut self, job: &Job, status: ExitStatus) -> anyhow::Result<()> {
+    fn died(&mut self, job: &Job, status: ExitStatus) -> Result<(), WatchError> {
         let deaths = self.deaths.entry(job.id).or_default();
         // SIGKILL and SIGTERM come from outside (a person, a shutdown, the memory killer), and a
         // full disk or an absent store is no fault of the upload; the rest is the baker's doing.
@@ -214,7 +218,7 @@ impl Bakers {
     }
 
     /// A running job without a baker: if its end was written down, complete it; else queue it.
-    fn give_back(&self, job: &Job) -> anyhow::Result<()> {
+    fn give_back(&self, job: &Job) -> Result<(), WatchError> {
         match job.ending() {
             Ok(Some(ending)) => self.spool.end(job, &ending)?,
             _ => self.spool.transition(job, State::Queued)?,
@@ -240,7 +244,8 @@ impl Bakers {
                     _ => Ok(()),
                 });
             if let Err(error) = given {
-                tracing::warn!("{id}: {error:#}; the next watcher will queue it again");
+                let why = human::causes(&error);
+                tracing::warn!("{id}: {why}; the next watcher will queue it again");
             }
         }
     }

@@ -7,12 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
-use super::Options;
 use super::ears::Ears;
+use super::error::Doing as _;
 use super::inbox::{self, Inbox};
 use super::writers::{Unfinished, Writers};
+use super::{Options, WatchError};
 use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 
 /// When a dropped file counts as complete: nobody has it open for writing, and its length and
@@ -80,11 +79,10 @@ impl Dropped {
 
     /// Takes every settled file into the queue. Gives the time until the next one may have
     /// settled, if any is there.
-    pub(super) fn collect(&mut self) -> anyhow::Result<Option<Duration>> {
+    pub(super) fn collect(&mut self) -> Result<Option<Duration>, WatchError> {
         let incoming = self.spool.incoming();
-        let read = || {
-            inbox::read(&incoming).with_context(|| format!("cannot read {}", incoming.display()))
-        };
+        let read =
+            || inbox::read(&incoming).doing(|| format!("cannot read {}", incoming.display()));
         let mut inbox = read()?;
         while let Some(ears) = &mut self.ears
             && ears.follow(&incoming, &inbox.directories)

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use ulid::Ulid;
 
-use super::{Options, own_program};
+use super::{Options, WatchError, own_program};
 use crate::clock;
+use crate::human;
 use crate::jobs::Target;
 use crate::keys::Keys;
 use crate::publish::is_due;
@@ -103,19 +104,20 @@ impl Idle {
         let next = match self.next() {
             Ok(next) => next,
             Err(error) => {
-                tracing::warn!("cannot find the tasks for idle time: {error:#}");
+                let why = human::causes(&error);
+                tracing::warn!("cannot find the tasks for idle time: {why}");
                 None
             }
         };
         if let Some(piece) = next
             && let Err(error) = self.launch(&piece)
         {
-            tracing::warn!("cannot start {piece}: {error:#}");
+            tracing::warn!("cannot start {piece}: {}", human::causes(&error));
         }
     }
 
     /// Renewals first: they cannot wait.
-    fn next(&mut self) -> anyhow::Result<Option<Piece>> {
+    fn next(&mut self) -> Result<Option<Piece>, WatchError> {
         let lifetime = self.policy.keys.lifetime()?;
         let layers_max = self.policy.layers_max;
         if lifetime.is_none() && layers_max.is_none() && self.policy.pack_after.is_none() {
@@ -165,7 +167,7 @@ impl Idle {
         Ok(pieces.into_iter().next())
     }
 
-    fn launch(&mut self, piece: &Piece) -> anyhow::Result<()> {
+    fn launch(&mut self, piece: &Piece) -> Result<(), WatchError> {
         let mut command = Command::new(own_program()?);
         command.args(&self.arguments);
         let target = piece.target.to_string();

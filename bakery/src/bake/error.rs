@@ -1,0 +1,78 @@
+//! Reasons why a source does not become a layer.
+
+use std::io;
+
+use layerfmt::FormatError;
+use layerfmt::tree::TreeError;
+
+use crate::assemble::AssembleError;
+use crate::machine::MachineError;
+use crate::overlay::OverlayError;
+
+/// Why a source does not become a layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BakeError {
+    /// The source cannot be read exactly, or does not make a tree.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The data of one machine cannot be taken out.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The changes do not fit the base.
+    #[error("cannot apply {name} to its base")]
+    Overlay {
+        /// The source.
+        name: String,
+        /// The reason.
+        source: OverlayError,
+    },
+    /// The tree of the layer cannot be made.
+    #[error("cannot apply {name} to its base")]
+    Tree {
+        /// The source.
+        name: String,
+        /// The reason.
+        source: TreeError,
+    },
+    /// The base or the layer is damaged or cannot be written.
+    #[error("{doing}")]
+    Layer {
+        /// The operation that failed.
+        doing: String,
+        /// The reason.
+        source: FormatError,
+    },
+    /// A file cannot be read or written.
+    #[error("{doing}")]
+    Io {
+        /// The operation that failed.
+        doing: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// Names the operation that failed.
+pub(super) trait Doing<T> {
+    /// As a [`BakeError`] that says what was being done.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
+        self.map_err(|source| BakeError::Io {
+            doing: what(),
+            source,
+        })
+    }
+}
+
+impl<T> Doing<T> for Result<T, FormatError> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
+        self.map_err(|source| BakeError::Layer {
+            doing: what(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Reasons why a tree cannot be read or gives no initramfs.
+
+use std::io;
+
+/// Why a tree cannot be read, or gives no initramfs, no system and no client.
+#[derive(Debug, thiserror::Error)]
+pub enum InitrdError {
+    /// The tree or the request does not allow it; the message says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// A file cannot be read or written.
+    #[error("{doing}")]
+    Io {
+        /// The operation that failed.
+        doing: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A part of the work failed.
+    #[error("{doing}")]
+    Part {
+        /// The part.
+        doing: String,
+        /// The reason.
+        source: Box<InitrdError>,
+    },
+}
+
+/// A result of reading a tree.
+pub type Result<T, E = InitrdError> = std::result::Result<T, E>;
+
+/// Names the operation that failed.
+pub(crate) trait Doing<T> {
+    /// As an [`InitrdError`] that says what was being done.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| InitrdError::Io {
+            doing: what(),
+            source,
+        })
+    }
+}
+
+impl<T> Doing<T> for Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| InitrdError::Part {
+            doing: what(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Returns an [`InitrdError::Refused`] with a formatted message.
+macro_rules! refuse {
+    ($($message:tt)*) => {
+        return Err($crate::initrd::error::InitrdError::Refused(format!($($message)*)))
+    };
+}
+pub(crate) use refuse;

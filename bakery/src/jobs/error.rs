@@ -1,0 +1,132 @@
+//! Reasons why a job cannot be worked on.
+
+use std::io;
+
+use wire::exclude::PatternError;
+use wire::manifest::RecordError;
+
+use crate::bake::BakeError;
+use crate::history::HistoryError;
+use crate::source::SourceError;
+use crate::store::StoreError;
+
+/// Why a job cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A file of the spool cannot be read or written.
+    #[error("{doing}")]
+    Io {
+        /// The operation that failed.
+        doing: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The spool cannot be read or written.
+    #[error("cannot use the spool")]
+    Spool(#[from] io::Error),
+    /// The upload cannot be baked.
+    #[error(transparent)]
+    Bake(#[from] BakeError),
+    /// The upload cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The history cannot be read or continued.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An exclude list of the spool is damaged.
+    #[error(transparent)]
+    Excludes(#[from] PatternError),
+    /// The target is not a name.
+    #[error(transparent)]
+    Target(#[from] RecordError),
+    /// The report cannot be written down.
+    #[error("cannot write the report of the job")]
+    Report(#[from] serde_json::Error),
+}
+
+/// Names the operation that failed.
+pub(crate) trait Doing<T> {
+    /// As a [`JobError`] that says what was being done.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError> {
+        self.map_err(|source| JobError::Io {
+            doing: what(),
+            source,
+        })
+    }
+}
+
+impl JobError {
+    /// True if another attempt may succeed: the upload itself is not at fault.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            JobError::Store(_)
+            | JobError::History(
+                HistoryError::Store(_)
+                | HistoryError::Busy(..)
+                | HistoryError::Key(_)
+                | HistoryError::File(..),
+            ) => true,
+            error => is_full(error),
+        }
+    }
+}
+
+/// True if a full disk is among the causes.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        ) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::AssembleError;
+
+    #[test]
+    fn a_full_disk_is_temporary_wherever_it_is_met() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let doing = String::new;
+        let baked: [BakeError; 3] = [
+            BakeError::Io {
+                doing: doing(),
+                source: full(),
+            },
+            BakeError::Layer {
+                doing: doing(),
+                source: full().into(),
+            },
+            AssembleError::Content {
+                doing: doing(),
+                source: full().into(),
+            }
+            .into(),
+        ];
+        for error in baked {
+            assert!(JobError::from(error).is_temporary());
+        }
+        assert!(JobError::from(full()).is_temporary());
+        let other = io::Error::from(io::ErrorKind::NotFound);
+        assert!(!JobError::from(other).is_temporary());
+        let refused = SourceError::new("the upload", "not an archive");
+        assert!(!JobError::from(refused).is_temporary());
+    }
+}

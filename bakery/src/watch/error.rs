@@ -1,0 +1,53 @@
+//! Reasons why a watcher stops.
+
+use std::io;
+
+use crate::jobs::JobError;
+use crate::keys::KeyError;
+use crate::serve::ServeError;
+
+/// Why a watcher does not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// Another watcher has the spool.
+    #[error("another `bakery watch` is running on {0}: one is enough")]
+    Locked(String),
+    /// A file cannot be read, or a program cannot be started.
+    #[error("{doing}")]
+    Io {
+        /// The operation that failed.
+        doing: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The spool cannot be read or written.
+    #[error("cannot use the spool")]
+    Spool(#[from] io::Error),
+    /// A job cannot be read.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store cannot be looked through.
+    #[error(transparent)]
+    Store(#[from] ServeError),
+    /// Nothing sends events any more.
+    #[error("the watcher's events ended")]
+    Events,
+}
+
+/// Names the operation that failed.
+pub(super) trait Doing<T> {
+    /// As a [`WatchError`] that says what was being done.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError> {
+        self.map_err(|source| WatchError::Io {
+            doing: what(),
+            source,
+        })
+    }
+}
