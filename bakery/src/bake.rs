@@ -144,15 +144,7 @@ pub fn bake(
 ) -> Result<Report, BakeError> {
     let start = Instant::now();
     let partial = Partial::beside(output)?;
-    let lookup = base.map(|base| Base::new(&base.merged)).transpose();
-    let lookup = lookup.doing(|| "cannot look into the base".into())?;
-    let writer = LayerWriter::new(
-        partial.file().doing(start_layer)?,
-        Partial::directory_of(output),
-        recipe.options,
-        lookup,
-    )
-    .doing(start_layer)?;
+    let writer = writer(&partial, base, recipe.options, output)?;
     let mut stored = Stored::new(writer, recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
     let mut assembly = assemble(source, recipe.reading, recipe.excludes, &mut stored, &below)?;
@@ -290,8 +282,17 @@ fn is_empty<C>(tree: &Tree<C>, base: Option<&BaseStack>) -> bool {
     empty && same_root
 }
 
-fn start_layer() -> String {
-    "cannot start the layer".to_owned()
+fn writer(
+    partial: &Partial,
+    base: Option<&BaseStack>,
+    options: Options,
+    output: &Path,
+) -> Result<LayerWriter, BakeError> {
+    let doing = || "cannot start the layer".to_owned();
+    let base = base.map(|base| Base::new(&base.merged)).transpose();
+    let base = base.doing(|| "cannot read the base".into())?;
+    let file = partial.file().doing(doing)?;
+    LayerWriter::new(file, Partial::directory_of(output), options, base).doing(doing)
 }
 
 fn verify(

@@ -17,30 +17,7 @@ const KNOWN: &[(&str, &[&[&str]])] = &[
         "fs/src",
         &[&["backup", "prefetch", "remote"], &["cli", "commands"]],
     ),
-    (
-        "bakery/src",
-        &[
-            &[
-                "assemble",
-                "authorize",
-                "bake",
-                "cli",
-                "commands",
-                "jobs",
-                "machine",
-                "output",
-                "overlay",
-                "progress",
-                "receive",
-                "serve",
-                "source",
-                "sys",
-                "unpack",
-                "watch",
-            ],
-            &["graft", "history", "pack", "publish", "purge", "sweep"],
-        ],
-    ),
+    ("bakery/src", &[]),
 ];
 
 /// Imports between rooms: from, to, and the files that import.

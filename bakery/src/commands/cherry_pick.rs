@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use wire::manifest::ProfileName;
 
-use super::published::{self, Conflicts, DryRun};
-use super::wording::Wording;
+use super::published::{Conflicts, Publishing};
 use crate::globals::Globals;
 
 /// Put a layer of one history on top of another
@@ -22,9 +21,7 @@ pub struct Args {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
-    dry_run: DryRun,
-    #[command(flatten)]
-    wording: Wording,
+    publishing: Publishing,
 }
 
 /// Publishes, or lists conflicts.
@@ -32,13 +29,8 @@ pub struct Args {
 /// # Errors
 /// There is no such layer or history.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let publisher = args.dry_run.publisher(globals)?;
-    let result = publisher.cherry_pick(
-        &args.layer,
-        &args.onto,
-        &args.wording.author(),
-        &args.wording.message,
-        args.conflicts.resolution(),
-    );
-    published::report_of(globals, &publisher, result)
+    args.publishing.run(globals, |publisher, author, message| {
+        let resolution = args.conflicts.resolution();
+        publisher.cherry_pick(&args.layer, &args.onto, author, message, resolution)
+    })
 }

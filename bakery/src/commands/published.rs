@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::wording::Wording;
 use crate::globals::{ANSWER_NO, Globals};
 use crate::graft::Resolution;
 use crate::history::{Conflict, HistoryError, Result, Revision};
@@ -63,6 +64,31 @@ impl DryRun {
         } else {
             publisher
         })
+    }
+}
+
+/// Options of the commands that publish a revision
+#[derive(Debug, Clone, clap::Args)]
+pub struct Publishing {
+    #[command(flatten)]
+    dry_run: DryRun,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+impl Publishing {
+    /// Calls `publish` with the publisher, the author and the message, and prints the result.
+    ///
+    /// # Errors
+    /// Any error except conflicts.
+    pub fn run(
+        &self,
+        globals: &Globals,
+        publish: impl FnOnce(&Publisher, &str, &str) -> Result<Revision>,
+    ) -> anyhow::Result<ExitCode> {
+        let publisher = self.dry_run.publisher(globals)?;
+        let result = publish(&publisher, &self.wording.author(), &self.wording.message);
+        report_of(globals, &publisher, result)
     }
 }
 

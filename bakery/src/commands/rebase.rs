@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use wire::manifest::{ProfileName, RevisionName};
 
-use super::published::{self, Conflicts, DryRun};
-use super::wording::Wording;
+use super::published::{Conflicts, Publishing};
 use crate::globals::Globals;
 
 /// Move a profile to another revision of its base
@@ -23,9 +22,7 @@ pub struct Args {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
-    dry_run: DryRun,
-    #[command(flatten)]
-    wording: Wording,
+    publishing: Publishing,
 }
 
 /// Publishes, or lists conflicts.
@@ -33,13 +30,8 @@ pub struct Args {
 /// # Errors
 /// The history is no profile, or the revision is none it can stand on.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let publisher = args.dry_run.publisher(globals)?;
-    let result = publisher.rebase(
-        &args.profile,
-        args.onto.as_ref(),
-        &args.wording.author(),
-        &args.wording.message,
-        args.conflicts.resolution(),
-    );
-    published::report_of(globals, &publisher, result)
+    args.publishing.run(globals, |publisher, author, message| {
+        let (onto, resolution) = (args.onto.as_ref(), args.conflicts.resolution());
+        publisher.rebase(&args.profile, onto, author, message, resolution)
+    })
 }

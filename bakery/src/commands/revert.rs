@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use wire::manifest::RevisionName;
 
-use super::published::{self, Conflicts, DryRun};
-use super::wording::Wording;
+use super::published::{Conflicts, Publishing};
 use crate::globals::Globals;
 
 /// Undo one revision and keep later changes
@@ -21,9 +20,7 @@ pub struct Args {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
-    dry_run: DryRun,
-    #[command(flatten)]
-    wording: Wording,
+    publishing: Publishing,
 }
 
 /// Publishes, or lists conflicts.
@@ -31,12 +28,7 @@ pub struct Args {
 /// # Errors
 /// There is no such revision, or nothing is left to undo.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let publisher = args.dry_run.publisher(globals)?;
-    let result = publisher.revert(
-        &args.what,
-        &args.wording.author(),
-        &args.wording.message,
-        args.conflicts.resolution(),
-    );
-    published::report_of(globals, &publisher, result)
+    args.publishing.run(globals, |publisher, author, message| {
+        publisher.revert(&args.what, author, message, args.conflicts.resolution())
+    })
 }

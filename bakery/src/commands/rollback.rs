@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use wire::manifest::RevisionName;
 
-use super::published::{self, DryRun};
-use super::wording::Wording;
+use super::published::Publishing;
 use crate::globals::Globals;
+use crate::history::HistoryError;
 
 /// Publish the contents of an older revision as the newest one
 #[derive(Debug, clap::Args)]
@@ -15,9 +15,7 @@ pub struct Args {
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: RevisionName,
     #[command(flatten)]
-    dry_run: DryRun,
-    #[command(flatten)]
-    wording: Wording,
+    publishing: Publishing,
 }
 
 /// Publishes.
@@ -25,14 +23,15 @@ pub struct Args {
 /// # Errors
 /// There is no such revision, or parts of it have been swept.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let publisher = args.dry_run.publisher(globals)?;
-    let mut to = args.to;
-    if to.revision.is_none() {
-        let head = publisher.history().require_head(&to.name)?;
-        anyhow::ensure!(head.number() > 1, "{} is the first revision", head.name());
-        to.revision = Some(head.number() - 1);
-    }
-    let wording = &args.wording;
-    let result = publisher.rollback(&to, &wording.author(), &wording.message);
-    published::report_of(globals, &publisher, result)
+    args.publishing.run(globals, |publisher, author, message| {
+        let mut to = args.to;
+        if to.revision.is_none() {
+            let head = publisher.history().require_head(&to.name)?;
+            let before = head.number().checked_sub(1).filter(|number| *number > 0);
+            to.revision = Some(before.ok_or_else(|| {
+                HistoryError::Refused(format!("{} is the first revision", head.name()))
+            })?);
+        }
+        publisher.rollback(&to, author, message)
+    })
 }

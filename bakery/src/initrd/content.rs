@@ -117,9 +117,9 @@ fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
-    Err(InitrdError::Refused(format!(
-        "no static busybox in the tree or on this host: install the package busybox-static in one of them, or name one with --busybox FILE"
-    )))
+    Err(InitrdError::Refused(
+        "no static busybox in the tree or on this host: install the package busybox-static in one of them, or name one with --busybox FILE".into(),
+    ))
 }
 
 /// The client for an initramfs, when none was named: beside this program, or where it is installed.

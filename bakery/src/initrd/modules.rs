@@ -114,7 +114,7 @@ pub fn newest_kernel(tree: &dyn SystemTree) -> Result<String> {
         }
     }
     found.pop().ok_or_else(|| {
-        InitrdError::Refused(format!("the tree has no /lib/modules/*/modules.dep: install a kernel package in it, or run `depmod -b TREE RELEASE`"))
+        InitrdError::Refused("the tree has no /lib/modules/*/modules.dep: install a kernel package in it, or run `depmod -b TREE RELEASE`".into())
     })
 }
 
