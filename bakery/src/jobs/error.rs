@@ -100,6 +100,7 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use super::*;
     use crate::assemble::AssembleError;
+    use layerfmt::FormatError;
 
     #[test]
     fn a_full_disk_is_temporary_wherever_it_is_met() {
@@ -112,11 +113,11 @@ mod tests {
             },
             BakeError::Layer {
                 doing: doing(),
-                source: full().into(),
+                source: FormatError::io("data", 0, "", full()),
             },
             AssembleError::Content {
                 doing: doing(),
-                source: full().into(),
+                source: FormatError::io("data", 0, "", full()),
             }
             .into(),
         ];

@@ -131,12 +131,9 @@ fn refusal(source: &Path, options: &Options, place: &Path) -> String {
     let read = open(source, options)
         .map_err(anyhow::Error::from)
         .and_then(|mut source| {
-            bakery::bake::bake(
-                &mut *source,
-                None,
-                &super::tree::recipe(&excludes, Reading::Whole),
-                &place.join("no.layer"),
-            )
+            let recipe = super::tree::recipe(&excludes, Reading::Whole);
+            let output = place.join("no.layer");
+            Ok(bakery::bake::bake(&mut *source, None, &recipe, &output)?)
         });
     format!(
         "{:#}",

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bakery::assemble::Reading;
 use bakery::bake::{BaseStack, Recipe, Report, bake};
 use bakery::source::open::{Options, open};
-use indicatif::ProgressBar;
 use layerfmt::Layer;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use wire::exclude::Excludes;
@@ -150,7 +149,7 @@ pub fn recipe<'e>(excludes: &'e Excludes, reading: Reading) -> Recipe<'e> {
         reading,
         machine: None,
         is_upload: false,
-        progress: ProgressBar::hidden(),
+        progress: &bakery::bake::no_progress,
     }
 }
 
@@ -178,7 +177,12 @@ pub fn bake_as(
 ) -> anyhow::Result<Report> {
     let excludes = Excludes::default();
     let mut source = open(source, &Options::default())?;
-    bake(&mut *source, base, &recipe(&excludes, reading), output)
+    Ok(bake(
+        &mut *source,
+        base,
+        &recipe(&excludes, reading),
+        output,
+    )?)
 }
 
 pub fn baked(source: &Path, base: Option<&BaseStack>, output: &Path) -> Arc<Layer> {
