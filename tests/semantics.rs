@@ -12,6 +12,7 @@ mod mounting;
 mod names;
 mod numbers;
 mod races;
+mod refusals;
 mod rights;
 
 use std::path::{Path, PathBuf};
