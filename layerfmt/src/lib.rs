@@ -4,6 +4,40 @@
 //! From the bottom: [`layout`] (positions), [`codec`] (bounded compression), [`index`] (the
 //! validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule), [`writer`]
 //! (trees to layers), [`mod@flatten`] (a stack as one index).
+//!
+//! Writing a layer with one file, and reading the file back:
+//!
+//! ```
+//! use std::io::Read as _;
+//! use std::sync::Arc;
+//!
+//! use layerfmt::source::{ContentReader, LayerSet, OwnAndBelow};
+//! use layerfmt::tree::{Kind, Metadata, Node, ROOT};
+//! use layerfmt::{Child, Layer, LayerWriter, Meta, Name, Options, Tree};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("hello.layer");
+//!
+//! let text = b"hello, layer\n";
+//! let mut writer = LayerWriter::create(&path, Options::bake(), None)?;
+//! let content = writer.add_file(13, &[(0, 13)], &mut text.as_slice())?;
+//! let metadata = |mode| Metadata { mode, ..Metadata::default() };
+//! let mut tree = Tree::new(metadata(0o755));
+//! let file = Node { meta: metadata(0o644), kind: Kind::File(content) };
+//! tree.insert(ROOT, Name::new(b"hello")?, file)?;
+//! writer.finish(&tree, &Meta::default())?;
+//!
+//! let layer = Arc::new(Layer::open(&path)?);
+//! let entry = layer.index().lookup(layerfmt::ROOT, b"hello").ok_or("no entry")?;
+//! let Child::Inode(ino) = entry.child else { panic!("a whiteout") };
+//! let source = OwnAndBelow::new(layer.clone(), LayerSet::default());
+//! let mut read = Vec::new();
+//! ContentReader::new(layer.index(), &source).stream(ino).read_to_end(&mut read)?;
+//! assert_eq!(read, text);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod check;
 pub mod codec;

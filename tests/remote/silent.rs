@@ -549,7 +549,7 @@ fn s18_7_a_request_timeout_of_the_kernel_does_not_end_the_mount() {
     assert!(found == files()[&name(5)]);
 }
 
-/// What the log says of a mount that the kernel has ended.
+/// The log line about a mount that the kernel has aborted.
 const ENDED: &str = "the kernel has ended the connection of ";
 
 /// A connection that is ended by hand (`/sys/fs/fuse/connections/N/abort`).

@@ -76,7 +76,7 @@ fn s11_3_what_is_open_can_be_removed_without_a_descriptor() {
     panic!("{} objects stay in the work directory", f.leftovers());
 }
 
-/// How many descriptors the daemon has open.
+/// The number of open descriptors of the daemon.
 fn open_now(pid: u32) -> u64 {
     let count = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     u64::try_from(count).unwrap()

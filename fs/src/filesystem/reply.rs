@@ -143,7 +143,7 @@ impl Attr {
         }
     }
 
-    /// As [`Attr::from_stat`].
+    /// Converts like [`Attr::from_stat`].
     pub fn from_statx(ino: NodeId, stat: &Statx) -> Attr {
         let time = |time: StatxTimestamp| (time.tv_sec, time.tv_nsec);
         Attr {
