@@ -1,9 +1,8 @@
-//! Entries to a tree of changes, in whatever order they come.
+//! Assembles entries in any order into a tree of changes.
 //!
-//! Missing parents are made, hard links wait for their target, whiteouts in all spellings become
-//! whiteouts, and what the excludes name stays out. What only a base can answer (where a
-//! redirected directory's content is, what bytes a metadata-only copy has) is kept for
-//! [`crate::overlay`].
+//! Missing parents are created, hard links wait for their target, whiteouts in all spellings become
+//! whiteouts, and excluded entries are dropped. Questions that only a base can answer (the content
+//! of a redirected directory, the bytes of a metadata-only copy) are left to [`crate::overlay`].
 
 mod error;
 mod insert;
@@ -22,7 +21,7 @@ use wire::exclude::Excludes;
 
 pub use error::AssembleError;
 
-/// Everything one source said.
+/// The assembled contents of one source.
 #[derive(Debug)]
 pub struct Assembly<C> {
     /// The tree of changes.
@@ -35,7 +34,7 @@ pub struct Assembly<C> {
     pub metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
     /// Files with the number of names that overlayfs counted.
     pub links: HashMap<NodeId, (EntryPath, Links)>,
-    /// The root has the mark that overlayfs leaves when it keeps an index.
+    /// The root has the mark that overlayfs leaves with an index.
     pub has_index: bool,
     /// Entries that were read and excluded.
     pub seen: Seen,
@@ -48,20 +47,20 @@ pub struct Seen {
     pub entries: u64,
     /// Whiteouts among them.
     pub whiteouts: u64,
-    /// Entries left out, by the pattern that fitted; with the first paths as examples.
+    /// Excluded entries, by the matching pattern, with the first paths as examples.
     pub excluded: Vec<Excluded>,
-    /// Entries left out in all.
+    /// Total number of excluded entries.
     pub excluded_count: u64,
     /// Notes of the source for the report.
     pub notes: Vec<String>,
 }
 
-/// One entry that was left out.
+/// One excluded entry.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Excluded {
     /// Path of the entry.
     pub path: String,
-    /// The pattern that says so.
+    /// The matching pattern.
     pub pattern: String,
 }
 
@@ -78,12 +77,12 @@ pub enum Reading {
     Changes,
 }
 
-/// Takes the bytes of a regular file and gives what the tree holds for it.
+/// Reads the bytes of a regular file and returns the tree's record of them.
 pub trait Contents {
     /// The tree's record of a file's content.
     type Content;
 
-    /// Takes one file's bytes.
+    /// Reads one file's bytes.
     ///
     /// # Errors
     /// They cannot be read or stored.
@@ -108,7 +107,7 @@ struct Assembler<'e, C> {
     seen: Seen,
     /// Hard links whose target has not come yet.
     waiting: Vec<(EntryPath, EntryPath)>,
-    /// Paths that were left out, and whether they were whiteouts: links may lead to them.
+    /// Excluded paths, with a flag for whiteouts: links may point to them.
     left_out: HashMap<EntryPath, bool>,
     xattr_sets: HashSet<Arc<Xattrs>>,
     lists: lists::Lists,
@@ -171,7 +170,7 @@ impl<C> Assembler<'_, C> {
         SourceError::new(&self.source, problem).entry(path)
     }
 
-    /// Takes one entry in; false when it was left out.
+    /// Adds one entry; false if it was excluded.
     fn entry(
         &mut self,
         entry: Entry<'_>,
@@ -238,7 +237,7 @@ impl<C> Assembler<'_, C> {
         let links = marks.links.filter(|_| !is_directory && !is_link);
         self.object(path, meta, body, marks, contents)?;
         if is_link || (named.is_empty() && links.is_none()) {
-            // What is a link to has its own list and count.
+            // Excluded link targets have their own list and count.
             return Ok(true);
         }
         if let Some(id) = self.tree.resolve(place.as_bytes()) {

@@ -1,4 +1,5 @@
-//! A source to a layer: read, leave out, lay on the base, keep what differs, write, verify.
+//! Bakes a source to a layer: reads, excludes, applies to the base, keeps differences, writes,
+//! verifies.
 //!
 //! The layer appears under its name complete and verified, or not at all.
 
@@ -43,7 +44,7 @@ pub struct BaseStack {
     pub merged: MergedIndex,
     /// Names of its layers, base first, for the layer's provenance.
     pub names: Vec<Digest>,
-    /// Its layers, as far as they are at hand: contents borrowed from them are verified.
+    /// Its available layers: contents borrowed from them are verified.
     pub layers: LayerSet,
 }
 
@@ -76,7 +77,7 @@ impl BaseStack {
         Ok(Accounts::read(&read("passwd")?, &read("group")?))
     }
 
-    /// The first `len_max` bytes of a file; none where no file is.
+    /// The first `len_max` bytes of a file; empty if there is no file.
     fn file(&self, path: &[&str], len_max: u64) -> io::Result<Vec<u8>> {
         let index = &self.merged.index;
         let mut ino = Some(layerfmt::ROOT);
@@ -109,8 +110,8 @@ pub struct Recipe<'r> {
     pub reading: Reading,
     /// Treatment of data that belongs to one machine, in an import; `None` leaves it.
     pub machine: Option<machine::Choice>,
-    /// The source is the upper of one machine: a directory of which only the times changed is no change,
-    /// as what was left out changed them, and the report lists the changes.
+    /// True if the source is the upper of one machine: a directory in which only the times changed
+    /// is not a change, because excluded files changed them, and the report lists the changes.
     pub is_upload: bool,
     /// Called with the number of content bytes after each read.
     pub progress: &'r dyn Fn(u64),
@@ -210,8 +211,8 @@ pub fn bake(
     })
 }
 
-/// The tree to write: what differs from the base, or what the source says. For an upload also the list of its
-/// changes.
+/// The tree to write: the differences from the base, or the whole source. For an upload also the
+/// list of its changes.
 fn changes(
     assembly: Assembly<Content>,
     base: Option<&Base>,
@@ -241,7 +242,7 @@ fn changes(
     ))
 }
 
-/// Paths of all entries that could turn out to change nothing.
+/// Paths of all entries that may turn out to be unchanged.
 fn entry_paths<C>(assembly: &Assembly<C>) -> Vec<Box<[u8]>> {
     let mut paths = Vec::new();
     let _ = assembly.tree.walk(|visit| {
@@ -262,7 +263,7 @@ fn holds<C>(tree: &Tree<C>, path: &[u8]) -> bool {
     while let Some(part) = parts.next() {
         match tree.child(at, part) {
             Some(layerfmt::tree::Child::Node(id)) => at = id,
-            // Inside a directory that is gone whole, one whiteout says it all.
+            // Inside a removed directory, one whiteout is enough.
             Some(layerfmt::tree::Child::Whiteout) => return parts.peek().is_none(),
             None => return false,
         }

@@ -1,6 +1,6 @@
-//! The boot reports in the spool: how long the boots of each revision took.
+//! The boot reports in the spool: boot times of each revision.
 //!
-//! They come from anybody on the network; they are shown to people, and nothing is decided by them.
+//! Anybody on the network can send them; users read them, and no decision depends on them.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -12,7 +12,7 @@ use wire::manifest::ProfileName;
 
 /// The reports' place in the spool.
 pub const DIRECTORY: &str = "boots";
-/// Files looked at in one directory: more than `serve` ever keeps.
+/// Number of files read in one directory: more than `serve` ever stores.
 const FILES_MAX: usize = 1024;
 
 /// The boots of one revision that ended alike: by the same unit.
@@ -28,9 +28,9 @@ pub struct BootTimes {
     pub p90_ms: u64,
     /// Median of the bytes received.
     pub median_bytes: u64,
-    /// The unit; empty where no systemd was.
+    /// The unit; empty without systemd.
     pub unit: String,
-    /// Reports beside these, of boots that ended with another unit.
+    /// Number of further reports, of boots that ended with another unit.
     pub others: usize,
 }
 
@@ -47,10 +47,10 @@ impl Boots {
         Boots { directory }
     }
 
-    /// The times of one revision; none if nobody reported. What is no report is passed over.
+    /// The times of one revision; `None` without reports. Invalid reports are skipped.
     ///
     /// # Errors
-    /// The directory is there and cannot be read.
+    /// The directory exists and cannot be read.
     pub fn times(&self, revision: u64) -> std::io::Result<Option<BootTimes>> {
         let entries = match std::fs::read_dir(self.directory.join(revision.to_string())) {
             Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! The command line: what holds for every verb, and the way out.
+//! The command line: options of all commands, and the exit code.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// A reader that went away (`bakery log | head`) is not a failure of ours.
+/// A closed pipe (`bakery log | head`) is not a failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<crate::output::Closed>().is_some()
 }

@@ -11,11 +11,11 @@ use crate::initrd::elf;
 use crate::initrd::error::{Doing as _, Result, refuse};
 use crate::initrd::system_tree::{SystemTree, resolve};
 
-/// Where the key lies that a machine pushes with.
+/// The path of a machine's push key.
 pub const PUSH_KEY: &str = "etc/layerfs/push_key";
-/// Where the host keys of the bakery lie, for ssh.
+/// The path of the bakery's host keys, for ssh.
 pub const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
-/// Where sshd keeps the public halves of its host keys on this server.
+/// The directory of sshd's public host keys on this server.
 const HOST_KEYS: &str = "/etc/ssh";
 
 /// The service that reports each boot.
@@ -105,7 +105,7 @@ impl Client {
     }
 }
 
-/// The directory that `path` leads to in the tree; itself where there is none yet.
+/// The target directory of `path` in the tree; `path` itself if it does not exist.
 fn place(tree: &dyn SystemTree, path: &str) -> Result<String> {
     Ok(resolve(tree, path)?.unwrap_or_else(|| path.to_owned()))
 }

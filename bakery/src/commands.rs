@@ -1,4 +1,4 @@
-//! The verbs. Each has a file of its own with `Args`, its definition, and `run`.
+//! The commands. Each has its own file with `Args`, its definition, and `run`.
 //!
 //! To add one: a file in `commands/`, a line in each of the three lists below.
 

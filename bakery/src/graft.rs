@@ -1,9 +1,10 @@
-//! A layer made on one tree, put on another: three ways, path by path.
+//! Applies a layer that was made on one tree to another: three ways, path by path.
 //!
-//! *Base* is the tree the layer was made on, *ours* the tree it shall go on, *theirs* what the
-//! layer makes of the base. A path that only one side changed takes that side's state; a path
-//! both changed alike is settled; anything else is a conflict. Contents are compared by their
-//! recorded digests, so nothing is read. Times of modification alone never conflict.
+//! *Base* is the tree on which the layer was made, *ours* the tree to which it is applied, *theirs*
+//! the result of the layer on the base. A path that only one side changed gets that side's state; a
+//! path that both changed in the same way is settled; any other is a conflict. Contents are
+//! compared by their recorded digests, so no content is read. Modification times alone never
+//! conflict.
 
 mod change;
 mod merge;
@@ -32,26 +33,26 @@ pub enum Resolution {
     /// Refuse, and list them.
     #[default]
     Refuse,
-    /// Where both sides changed a path, keep what the target has.
+    /// For paths that both sides changed, keep the target's state.
     Ours,
-    /// Where both sides changed a path, take what the layer has.
+    /// For paths that both sides changed, take the layer's state.
     Theirs,
-    /// Do not look: put the layer on top as it is.
+    /// Apply the layer without comparison.
     Force,
 }
 
-/// A layer ready to go on top of *ours*.
+/// A layer that can be applied to *ours*.
 #[derive(Debug)]
 pub enum Graft {
     /// The layer itself.
     AsItIs(MergedIndex),
-    /// A layer written anew, at the path that was asked for; its contents are borrowed.
+    /// A rewritten layer at the requested path; its contents are borrowed.
     Rewritten(Arc<Layer>, MergedIndex),
-    /// The target has all of it already.
+    /// The target already has all of its changes.
     Nothing,
 }
 
-/// The three trees of a graft, and where contents can be read if they must be.
+/// The three trees of a graft, and the source of contents that must be copied.
 #[derive(Debug)]
 pub struct Ways<'g> {
     /// The tree on which the layer was made; none if it is a whole tree.
@@ -64,11 +65,11 @@ pub struct Ways<'g> {
     pub sources: &'g LayerSet,
 }
 
-/// Put a layer on top of another tree than it was made on. A rewritten layer goes to `path`.
+/// Applies a layer to another tree than its base. A rewritten layer is written to `path`.
 ///
 /// # Errors
-/// [`HistoryError::Conflicts`] when both sides changed the same paths and `resolution` says
-/// nothing; else when a layer is damaged or the new one cannot be written.
+/// [`HistoryError::Conflicts`]: both sides changed the same paths and `resolution` is not
+/// set; else a layer is damaged or the new one cannot be written.
 pub fn graft(ways: &Ways<'_>, resolution: Resolution, path: &Path) -> Result<Graft> {
     if resolution == Resolution::Force {
         return Ok(Graft::AsItIs(stack(Some(ways.ours), ways.layer)?));

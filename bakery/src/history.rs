@@ -50,10 +50,10 @@ pub struct History {
 }
 
 impl History {
-    /// The histories of `store`, believed as a reader with `anchors` believes them.
+    /// The histories of `store`, verified as by a reader with `anchors`.
     ///
     /// # Errors
-    /// When the store has no keyset that `anchors` vouch for.
+    /// The store has no keyset that `anchors` trust.
     pub fn open(store: Store, anchors: AllowedSigners) -> Result<History> {
         let keyset =
             keys::newest(&store, &anchors)?.ok_or(HistoryError::Trust(TrustError::NoKeyset))?;
@@ -122,10 +122,10 @@ impl History {
         Ok(self.store.len(&Key::removed(name))?.is_some())
     }
 
-    /// The number of the newest revision: the hint says where to look, the heads decide.
+    /// The number of the newest revision: the hint gives the starting point, the heads decide.
     ///
     /// # Errors
-    /// When the store fails.
+    /// The store fails.
     pub fn newest(&self, name: &ProfileName) -> Result<Option<u64>> {
         let hint = self
             .store
@@ -214,11 +214,12 @@ impl History {
         Ok(Some(public_key_line(&key)?))
     }
 
-    /// A revision that must be there: the newest, or an older one reached through the chain, so
-    /// that it is believed even when the key that signed it is gone.
+    /// A revision that must exist: the newest, or an older one reached through the chain, so that
+    /// it is valid even after its key was withdrawn.
     ///
     /// # Errors
-    /// [`HistoryError::NoHistory`], [`HistoryError::NoRevision`], and as of [`History::head`].
+    /// [`HistoryError::NoHistory`], [`HistoryError::NoRevision`], and the errors of
+    /// [`History::head`].
     pub fn revision(&self, wanted: &RevisionName) -> Result<Revision> {
         let mut found = self.require_head(&wanted.name)?;
         let number = wanted.revision.unwrap_or(found.number());

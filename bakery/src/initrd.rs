@@ -97,21 +97,21 @@ pub struct Recipe {
 pub struct Report {
     /// Release of the kernel.
     pub kernel: String,
-    /// Where the kernel image is in the tree.
+    /// Path of the kernel image in the tree.
     pub kernel_path: Option<String>,
     /// Length of the initramfs as it crosses the wire.
     pub len: u64,
-    /// Length before compression: what the kernel unpacks at every boot.
+    /// Length before compression, which the kernel unpacks at every boot.
     pub raw_len: u64,
-    /// Length of what is in that and still packed: drivers and firmware that few machines need.
+    /// Length of the part that stays packed: drivers and firmware that few machines need.
     pub packed_len: u64,
     /// Modules by name.
     pub modules: Vec<String>,
-    /// Firmware files taken.
+    /// Number of included firmware files.
     pub firmware: Vec<String>,
     /// Firmware that a module names and the tree does not have.
     pub firmware_missing: Vec<String>,
-    /// Firmware left out, because the cards keep it in flash memory.
+    /// Firmware omitted because the cards hold it in flash memory.
     pub firmware_in_flash: Vec<String>,
     /// Properties of the tree that would prevent a boot.
     pub warnings: Vec<String>,
@@ -119,7 +119,7 @@ pub struct Report {
     pub parts: Parts,
 }
 
-/// Uncompressed bytes by what they are.
+/// Uncompressed bytes by kind.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Parts {
     /// Bytes of kernel modules.
@@ -132,11 +132,11 @@ pub struct Parts {
     pub busybox: u64,
 }
 
-/// Builds the initramfs of `tree` and says what is in it.
+/// Builds the initramfs of `tree` and describes its contents.
 ///
 /// # Errors
-/// The tree has no kernel modules, a named module is not there, one of the programs is
-/// missing or not static, or something cannot be read.
+/// The tree has no kernel modules, a named module is missing, one of the programs is
+/// missing or not static, or a file cannot be read.
 pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)> {
     let kernel = match &recipe.kernel {
         Some(kernel) => kernel.clone(),
@@ -189,7 +189,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     Ok((bytes, report))
 }
 
-/// One zstd frame with a window that the kernel's decoder takes (it allows 128 MiB).
+/// One zstd frame with a window that the kernel's decoder supports (up to 128 MiB).
 fn compress(raw: Vec<u8>, level: i32) -> Result<Vec<u8>> {
     if level == 0 {
         return Ok(raw);

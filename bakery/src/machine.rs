@@ -31,7 +31,7 @@ pub type Files = HashMap<Box<[u8]>, Vec<u8>>;
 /// Treatment of data that belongs to one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
-    /// Leave `etc/fstab` and `etc/crypttab` as they are.
+    /// True to keep `etc/fstab` and `etc/crypttab` unchanged.
     pub keep_fstab: bool,
 }
 
@@ -88,7 +88,7 @@ pub fn prepare<C: Contents>(
     Ok(said)
 }
 
-/// A tree, and what takes the bytes of files that are added to it.
+/// A tree, and the receiver of the bytes of added files.
 struct Writing<'w, C: Contents> {
     tree: &'w mut Tree<C::Content>,
     contents: &'w mut C,

@@ -47,7 +47,7 @@ pub struct Choices {
     pub newest: Vec<Choice>,
     /// The ones before.
     pub older: Vec<Choice>,
-    /// Systems that cannot be booted, and what to do about it: one line each.
+    /// Systems that cannot be booted, with the remedy: one line each.
     pub unbootable: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Choice {
         format!("{name} {why}: run bakery initrd {name}")
     }
 
-    /// The whole kernel command line but what only the boot loader knows.
+    /// The whole kernel command line except parameters that only the boot loader knows.
     #[must_use]
     pub fn command_line(&self, menu: &Menu) -> String {
         let ProfileName { system, profile } = &self.name.name;
@@ -125,12 +125,12 @@ fn label(manifest: &Manifest) -> String {
     title.take(LABEL_LEN_MAX).collect()
 }
 
-/// Characters that mean nothing to any boot loader's script.
+/// Characters without meaning in any boot loader's script.
 fn is_harmless(one: char) -> bool {
     one.is_ascii_alphanumeric() || " .,:-_/()@+=".contains(one)
 }
 
-/// The parameters that no boot loader would take for part of its own language.
+/// Parameters that no boot loader would interpret.
 fn safe_parameters(cmdline: &str) -> String {
     let safe = |word: &&str| {
         word.chars()

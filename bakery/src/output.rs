@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use crate::globals::Globals;
 
-/// The reader of our standard output went away; [`crate::cli::run`] ends quietly.
+/// The reader of our standard output has closed it; [`crate::cli::run`] ends silently.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub struct Closed;
 
-/// Prints a result: as one JSON document with `--json`, else as `human` writes it.
+/// Prints a result: as one JSON document with `--json`, else by `human`.
 ///
 /// # Errors
-/// [`Closed`] when nobody reads any more, or standard output cannot be written.
+/// [`Closed`]: the reader has closed it; or standard output cannot be written.
 pub fn emit<T: Serialize>(
     globals: &Globals,
     value: &T,

@@ -1,7 +1,8 @@
-//! Boot packs: what the boots of a system touch first, in one small file to be streamed.
+//! Boot packs: the first accesses of a system's boots, in one small file to be streamed.
 //!
-//! A pack is a layer file with chunks and no tree. The revision's merged index is rewritten so that hot
-//! extents point into the pack; the index without the pack stays beside it (`plain` in the manifest).
+//! A pack is a layer file with chunks and no tree. The revision's merged index is rewritten so that
+//! hot extents point into the pack; the index without the pack stays beside it (`plain` in the
+//! manifest).
 
 mod carry;
 mod merge;
@@ -26,7 +27,7 @@ pub use self::carry::carry;
 pub use self::merge::{MergedTraces, merge};
 pub use self::translate::translate;
 
-/// Raw bytes of a chunk: its readers wait for all of it, its neighbours compress together.
+/// Raw bytes of a chunk: its readers wait for all of it, its neighbors compress together.
 const CHUNK_LEN_MAX: usize = 1 << 20;
 /// The first chunks are small, so that the first readers wait for one round trip only.
 const CHUNK_LEN_FIRST: usize = 64 << 10;
@@ -62,7 +63,7 @@ pub enum PackError {
     Io(#[from] std::io::Error),
 }
 
-/// A hot piece of the source's chunks, and where it goes.
+/// A hot piece of the source's chunks, and its place in the pack.
 #[derive(Debug, Clone, Copy)]
 struct Hot {
     /// Source chunk and place in its raw bytes.
@@ -72,7 +73,7 @@ struct Hot {
     x86: bool,
 }
 
-/// Where a hot piece lies in the pack.
+/// The place of a hot piece in the pack.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     chunk: u32,
@@ -80,11 +81,11 @@ struct Place {
     len: u32,
 }
 
-/// Builds the pack for the pages in `hot` (in order of first touch) at `path`, and the index that uses it.
-/// `plain` is the merged index without a pack; `source` gives its chunks.
+/// Builds the pack for the pages in `hot` (in order of first access) at `path`, and the index that
+/// uses it. `plain` is the merged index without a pack; `source` gives its chunks.
 ///
 /// # Errors
-/// When nothing is hot, or layers cannot be read, or the pack cannot be written.
+/// There are no hot pages, or layers cannot be read, or the pack cannot be written.
 pub fn build(
     plain: &MergedIndex,
     source: &dyn ChunkSource,
@@ -160,8 +161,9 @@ fn parts(index: &Index, ino: Ino, start: u64, end: u64) -> impl Iterator<Item = 
 
 type Places = HashMap<(u32, u32), Place>;
 
-/// Cuts the pieces into windows of first-touch order; within a window code and other bytes go to chunks of
-/// their own, in source order, because what arrives together needs no order but compresses better in it.
+/// Cuts the pieces into windows by order of first access. Within a window code and other bytes are
+/// in separate chunks, in source order, because bytes that arrive together need no order but
+/// compress better in this one.
 fn write_chunks(
     writer: &mut LayerWriter,
     index: &Index,
@@ -237,7 +239,7 @@ fn split(pieces: &[Hot]) -> Vec<&[Hot]> {
     groups
 }
 
-/// The index with hot extents pointing into the pack, and without the chunks nothing refers to any more.
+/// The index with hot extents pointing into the pack, without the chunks that are no longer used.
 fn repoint(
     plain: &MergedIndex,
     pack: &Layer,
@@ -323,7 +325,7 @@ fn used_chunks(index: &Index, rewritten: &[Vec<Extent>]) -> Vec<bool> {
 /// Marks the pack's chunks among the rewritten extents.
 const PACKED: u32 = 1 << 31;
 
-/// The extents of one file, cut where hot pieces begin and end, and joined again where they touch.
+/// The extents of one file, cut at the ends of hot pieces, and joined again if adjacent.
 fn rewrite(index: &Index, ino: Ino, places: &Places) -> Vec<Extent> {
     let mut out: Vec<Extent> = Vec::new();
     for extent in index.extents(ino, 0..u64::MAX) {

@@ -1,7 +1,7 @@
 //! From layers to a signed revision: objects first, the head last.
 //!
-//! The head's creation is the commit point: before it nothing of a revision can be seen, after
-//! it all of it is there. Who loses the race for a number builds on the winner and tries again.
+//! The creation of the head is the commit point: before it no part of a revision is visible, after
+//! it all of it is. The loser of a race for a number builds on the winner and retries.
 
 mod addition;
 mod carry;
@@ -84,7 +84,7 @@ impl<'u> Uploads<'u> {
         found.map(|(_, file)| file)
     }
 
-    /// Make what is still to be made, and put all of it into the store.
+    /// Make the missing objects, and store all of them.
     fn put(&mut self, store: &Store) -> Result<()> {
         for write in self.writes.drain(..) {
             write()?;
@@ -103,15 +103,15 @@ pub struct Publisher {
     signer: Signer,
     /// Lifetime of its heads.
     lifetime: Option<Duration>,
-    /// Only look at what would be published.
+    /// Only compute the revision that would be published.
     rehearsal: Option<Rehearsal>,
 }
 
 impl Publisher {
-    /// A publisher with the keys in `keys`. A store that is no local directory is probed first.
+    /// A publisher with the keys in `keys`. A store that is not a local directory is probed first.
     ///
     /// # Errors
-    /// When the keys cannot be used, or the store cannot keep a history.
+    /// The keys cannot be used, or the store cannot keep a history.
     pub fn open(store: Store, keys: &Keys) -> Result<Publisher> {
         if store.root().is_none() {
             check::require_sound(&store)?;
@@ -126,7 +126,7 @@ impl Publisher {
         })
     }
 
-    /// The histories as they are.
+    /// The current histories.
     pub fn history(&self) -> &History {
         &self.history
     }
@@ -141,11 +141,12 @@ impl Publisher {
         Publisher { signer, ..self }
     }
 
-    /// Publish the next revision of `name`. `draft` is asked for it once for every attempt, with
-    /// the head it shall follow; it may refuse.
+    /// Publishes the next revision of `name`. `draft` is called once for every attempt, with the
+    /// preceding head; it may refuse.
     ///
     /// # Errors
-    /// What `draft` says, [`HistoryError::Busy`], or what the store says. Nothing is published
+    /// The error of `draft`, [`HistoryError::Busy`], or the error of the store. Nothing is
+    /// published
     /// then.
     pub fn publish<'u>(
         &self,
@@ -203,7 +204,7 @@ impl Publisher {
         })
     }
 
-    /// One attempt; `None` when somebody else took the number.
+    /// One attempt; `None` if another process took the number.
     fn commit(
         &self,
         name: &ProfileName,
@@ -255,7 +256,7 @@ impl Publisher {
         }))
     }
 
-    /// No history is continued by a head that its readers refuse: after it nothing could be published.
+    /// A head that readers refuse never continues a history: nothing could be published after it.
     fn require_believed(&self, name: &ProfileName, envelope: &[u8]) -> Result<()> {
         let wanted = RevisionName {
             name: name.clone(),
@@ -270,8 +271,8 @@ impl Publisher {
             })
     }
 
-    /// Everything the manifest names is in the store, with the right length; what a sweep took
-    /// since it was uploaded goes up again.
+    /// Checks that every object of the manifest is in the store with its length; uploads again
+    /// those that a sweep deleted.
     fn require_objects(
         &self,
         manifest: &Manifest,
@@ -325,7 +326,7 @@ fn complete(
         profile: name.profile.clone(),
         revision: parent.map_or(0, Revision::number) + 1,
         system: name.system.clone(),
-        // A clock that went back must not make a history that does.
+        // A clock that was set back must not make the times of a history go back.
         time: clock::now().max(parent.map_or(0, |parent| parent.head.issued_at)),
         tree_digest: index.tree_digest,
     }

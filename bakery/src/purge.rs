@@ -1,8 +1,10 @@
-//! `bakery purge`: a path that must never have been published, a secret above all, is taken out of history.
+//! `bakery purge`: removes a path, for example a secret, from history.
 //!
-//! The one verb that rewrites: every layer with the path is written anew without it, and every revision that stands on one gets
-//! a new manifest and a new head of the same number, signed by our own key. The old objects stay until they are deleted in a second
-//! step, as machines that booted from them still read them. What the readers of the store see is in `docs/OPERATIONS.md`.
+//! The only command that rewrites history: every layer with the path is written again without it,
+//! and every revision based on one gets a new manifest and a new head of the same number, signed by
+//! our own key. The old objects stay until they are deleted in a second step, because machines that
+//! booted from them still read them. `docs/OPERATIONS.md` describes the effects on readers of the
+//! store.
 
 mod journal;
 mod layers;
@@ -28,9 +30,9 @@ use scan::Scan;
 pub struct Request {
     /// Of which system; none: of all.
     pub system: Option<String>,
-    /// The paths, without a leading slash; a directory goes with all that is below it.
+    /// The paths, without a leading slash; a directory includes everything below it.
     pub paths: Vec<Vec<u8>>,
-    /// Only say what would be rewritten.
+    /// Only list the revisions that would be rewritten.
     pub dry_run: bool,
     /// Author of the purge.
     pub author: String,
@@ -41,13 +43,13 @@ pub struct Request {
 /// The result of a purge.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Purged {
-    /// Revisions written anew, or that would be.
+    /// Rewritten revisions, or those that would be.
     pub revisions: Vec<String>,
-    /// Layers written anew, or that would be.
+    /// Rewritten layers, or those that would be.
     pub layers: usize,
-    /// Where the same content is still: other paths, which were not named.
+    /// Other paths with the same content, which were not named.
     pub elsewhere: Vec<String>,
-    /// Objects that still hold what was purged.
+    /// Objects that still contain purged data.
     pub objects: Vec<String>,
 }
 
@@ -57,10 +59,11 @@ struct Line {
     revisions: Vec<Revision>,
 }
 
-/// Rewrites every history in which the paths are.
+/// Rewrites every history with the paths.
 ///
 /// # Errors
-/// [`HistoryError::Refused`] when nobody has the paths or somebody published meanwhile; when a layer cannot be read or written.
+/// [`HistoryError::Refused`]: no revision has the paths or another process published meanwhile; or
+/// a layer cannot be read or written.
 /// Nothing is changed then.
 pub fn purge(publisher: &Publisher, request: &Request) -> Result<Purged> {
     let history = publisher.history();
@@ -130,7 +133,7 @@ fn lines(history: &History) -> Result<Vec<Line>> {
 
 type Step<'l> = (&'l Revision, Option<Rewritten>);
 
-/// The revisions of one history, each with what comes in its place if something does.
+/// The revisions of one history, each with its replacement, if any.
 fn rewrite_line<'l>(
     publisher: &Publisher,
     line: &'l Line,
@@ -168,7 +171,8 @@ fn is_touched(manifest: &Manifest, mapped: &BTreeMap<Digest, ObjectRef>) -> bool
     layers.any(|layer| mapped.contains_key(&layer.digest))
 }
 
-/// The stack with the new layers, and the merged index of it. A boot pack may hold pages of what was purged: it goes.
+/// The stack with the new layers, and its merged index. A boot pack may hold purged pages, so it is
+/// dropped.
 fn put_stack(
     publisher: &Publisher,
     manifest: &mut Manifest,
@@ -181,7 +185,7 @@ fn put_stack(
         }
     }
     match publisher.restack(manifest) {
-        // Of a revision that was swept no index can be made, and nobody can read one.
+        // A swept revision has no index, and nobody can read one.
         Err(HistoryError::Store(StoreError::Missing(_))) if gone => {
             let stack: BTreeSet<Digest> =
                 manifest.layers.iter().map(|layer| layer.digest).collect();
@@ -201,7 +205,7 @@ fn put_stack(
     }
 }
 
-/// History does not hide that it was changed. What the server says of a push stays the last paragraph.
+/// The message records the purge. The server's lines about a push stay the last paragraph.
 fn note_purge(manifest: &mut Manifest, paths: &[String]) {
     let note = format!("\n\npurged: {}", paths.join(" "));
     if manifest.message.len() + note.len() > wire::manifest::MESSAGE_LEN_MAX {

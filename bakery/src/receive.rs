@@ -1,8 +1,8 @@
-//! `bakery receive`: the far side of `layerfs push`, run by sshd as a forced command.
+//! `bakery receive`: the server side of `layerfs push`, run by sshd as a forced command.
 //!
-//! What the key may do stands in the command's own arguments, which the administrator wrote;
-//! what the client asks for comes in `SSH_ORIGINAL_COMMAND` and is read strictly, never by a
-//! shell. The conversation is described in `docs/PUSH.md`.
+//! The permissions of the key are in the command's own arguments, which the administrator wrote;
+//! the client's request is in `SSH_ORIGINAL_COMMAND` and is parsed strictly, never by a shell.
+//! `docs/PUSH.md` describes the protocol.
 
 mod command;
 mod follow;
@@ -47,7 +47,7 @@ pub enum ReceiveError {
     /// One key must not fill the spool.
     #[error("{0} uploads of key {1:?} wait to be baked already: push again when some are done")]
     Waiting(usize, String),
-    /// The opening line is no good.
+    /// The first line is invalid.
     #[error("the client's first message is invalid: {0}")]
     Opening(String),
     /// The stream broke.
@@ -79,10 +79,10 @@ pub trait Shelf {
     fn history(&self) -> Result<History, Failure>;
 }
 
-/// Everything a forced command knows.
+/// The parameters of a forced command.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Where jobs go.
+    /// The spool for jobs.
     pub spool: Spool,
     /// The key's name.
     pub key: String,
@@ -95,12 +95,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Does one command. Whatever goes wrong is said to the client on `output` and returned.
+    /// Runs one command. Errors are sent to the client on `output` and returned.
     ///
-    /// `store` is what the store has to say.
+    /// `store` answers questions about the store.
     ///
     /// # Errors
-    /// What kept it from being done.
+    /// The reason for the failure.
     pub fn handle(
         &self,
         original: &str,
@@ -156,7 +156,7 @@ impl Receiver {
             digest: Some(frames.digest().to_hex().to_string()),
         };
         let job = arrival.queue(&request)?;
-        // From here on the job exists whether or not the client hears of it.
+        // From here on the job exists, even if the client does not learn of it.
         say(
             output,
             &Answer::Queued {
@@ -166,7 +166,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Says that the upload may come, and which patterns it will meet.
+    /// Tells the client to upload, with the server's patterns.
     fn say_ready(&self, target: &Target, output: &mut dyn Write) -> Result<(), ReceiveError> {
         let excludes = self
             .spool
@@ -187,7 +187,7 @@ impl Receiver {
         })
     }
 
-    /// Uploads under way at the same moment are not seen, nor is what failed.
+    /// Concurrent uploads are not counted, nor are failed ones.
     fn check_waiting(&self) -> Result<(), ReceiveError> {
         let is_ours =
             |origin: &Origin| matches!(origin, Origin::Push { key, .. } if *key == self.key);
@@ -229,7 +229,7 @@ fn read_opening(input: &mut dyn BufRead) -> Result<Opening, ReceiveError> {
     Ok(opening)
 }
 
-/// Says one line to the client; one that does not listen any more is not our failure.
+/// Sends one line to the client; a closed connection is not our failure.
 fn say<T: Serialize>(output: &mut dyn Write, line: &T) {
     if let Ok(mut text) = serde_json::to_vec(line) {
         text.push(b'\n');

@@ -1,8 +1,8 @@
-//! A store copied to another place: a backup, a restore, a move to a bucket.
+//! Copies a store to another place: a backup, a restore, a move to a bucket.
 //!
-//! Objects first, heads last, as a publisher does, so the copy is a store at every moment: of what it shows, all is there. What
-//! is there already is not sent again, so a copy that was cut short is continued by the next. Each object is verified against its
-//! name on the way.
+//! Objects are copied first and heads last, as by a publisher, so the copy is a valid store at
+//! every moment. Existing objects are not sent again, so the next copy continues an interrupted
+//! one. Each object is verified against its name.
 
 mod object;
 
@@ -56,7 +56,7 @@ pub enum ReadBack {
     New,
     /// All, also those that were there.
     All,
-    /// None: what was sent was verified before.
+    /// None: sent objects were verified before.
     None,
 }
 
@@ -177,13 +177,13 @@ impl Copying<'_> {
         failure
     }
 
-    /// One object; what is wrong with it.
+    /// One object; returns its defect.
     fn object(&self, entry: &Entry, is_there: bool) -> Result<Option<String>, ReplicaError> {
         if !is_there {
             let staging = self.to.staging()?;
             let file = staging.path().join("object");
             match self.from.fetch(&entry.key, &file) {
-                // Swept meanwhile; the heads tell whether it is missed.
+                // Swept meanwhile; the heads decide whether it is missing.
                 Err(StoreError::Missing(_)) => return Ok(None),
                 fetched => fetched?,
             }
@@ -193,7 +193,7 @@ impl Copying<'_> {
                     self.from.location()
                 )));
             }
-            // One of another length is what a killed upload or a full disk left.
+            // An object of another length is a leftover of a killed upload or a full disk.
             if self.to.len(&entry.key)?.is_some() {
                 self.to.delete(&entry.key)?;
             }
@@ -296,7 +296,7 @@ fn next(queue: &Mutex<VecDeque<(Entry, bool)>>) -> Option<(Entry, bool)> {
         .pop_front()
 }
 
-/// The mark that says that parts of a head's revision were deleted on purpose.
+/// The mark of a revision whose parts were deleted on purpose.
 fn swept_mark(head: &Key) -> Key {
     Key::beside(head, "swept")
 }

@@ -1,4 +1,4 @@
-//! `bakery verify`: is everything there that the histories promise, and is it what they promise?
+//! `bakery verify`: checks that all objects of the histories exist and are intact.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ struct Scrub<'s> {
     all: bool,
     progress: &'s dyn Fn(&str),
     found: Findings,
-    /// Objects that were looked at already: whether they are sound.
+    /// Objects that were already checked: true if intact.
     seen: BTreeMap<Key, bool>,
     suspects: Vec<Suspect>,
 }
@@ -143,7 +143,8 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// Blames a suspect only where no layer that it borrows from is damaged: that one is blamed already.
+    /// Blames a suspect only if no layer from which it borrows is damaged: that one is blamed
+    /// already.
     fn judge(&mut self) {
         for suspect in std::mem::take(&mut self.suspects) {
             let is_sound = |key: &Key| self.seen.get(key).copied().unwrap_or(true);
@@ -153,7 +154,7 @@ impl Scrub<'_> {
         }
     }
 
-    /// Every byte of one object; what is wrong with it.
+    /// Every byte of one object; returns its defect.
     fn bytes(&mut self, key: &Key, revision: &Revision) -> Option<Defect> {
         self.read(key, revision).err()
     }
@@ -182,12 +183,12 @@ impl Scrub<'_> {
         let Err(error) = check(&layer, &below, |_| ()) else {
             return Ok(());
         };
-        // Alone it shows what it has of its own.
+        // Alone it shows only its own contents.
         check(&layer, &LayerSet::new([]), |_| ()).map_err(|e| own(&e))?;
         Err(Defect::Borrowed(error.to_string()))
     }
 
-    /// The merged index shows what the layers make, and what the manifest promises.
+    /// The merged index shows the tree of the layers and of the manifest.
     fn tree(&mut self, revision: &Revision) -> Option<String> {
         let manifest = &revision.manifest;
         let key = Key::index(&manifest.index.digest);

@@ -1,9 +1,8 @@
-//! `bakery serve`: the store over HTTP, read only.
+//! `bakery serve`: the store over HTTP, read-only.
 //!
-//! Static paths are the store's own layout, so that stock nginx over the same directory is a
-//! server too; what lies under `/v1/` saves round trips and can be done without
-//! (`docs/HTTP.md` has the contract). Nothing here is trusted by anyone: clients verify every
-//! byte against the signed head.
+//! Static paths are the store's own layout, so a stock nginx over the same directory is a server
+//! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
+//! client trusts the server: clients verify every byte against the signed head.
 
 pub mod batch;
 mod bundle;
@@ -45,7 +44,7 @@ use posts::Posts;
 pub struct Options {
     /// The store to serve.
     pub store: Arc<dyn ObjectStore>,
-    /// Where the store's objects are plain files, if they are: served without copying.
+    /// The directory of the store's objects, if they are plain files: served without copying.
     pub directory: Option<PathBuf>,
     /// The spool: traces go there, jobs are read there. Without one, neither is offered.
     pub spool: Option<PathBuf>,
@@ -75,7 +74,7 @@ struct Server {
     initrds: tokio::sync::Mutex<HashMap<Digest, bool>>,
 }
 
-/// A server whose sockets are bound: it can be asked for its addresses, then run.
+/// A server with bound sockets: it can report its addresses, then run.
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<TcpListener>,
@@ -136,10 +135,10 @@ impl Bound {
         })
     }
 
-    /// The addresses bound, with the ports the kernel chose for 0.
+    /// The bound addresses, with the ports that the kernel chose for 0.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not report them.
     pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
@@ -186,8 +185,7 @@ pub fn open_store(place: &str) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>)
     Ok((Arc::clone(store.objects()), store.root().map(PathBuf::from)))
 }
 
-/// The newest revision of a profile in a store; `None` if there is no such profile, or it is
-/// closed.
+/// The newest revision of a profile in a store; `None` if the profile does not exist, or is closed.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -215,7 +213,7 @@ pub fn newest_revision(
     }
 }
 
-/// Every profile's newest revision, its head, and how many layers it has.
+/// Every profile's newest revision, its head, and its number of layers.
 ///
 /// # Errors
 /// The store cannot be read.

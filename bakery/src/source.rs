@@ -1,10 +1,10 @@
-//! Trees from outside: everything becomes one stream of entries, and nothing is ever unpacked
-//! on this machine's file systems.
+//! Trees from outside: everything becomes one stream of entries, and no content is ever unpacked on
+//! this machine's file systems.
 //!
-//! A [`Source`] hands out [`Entry`] after [`Entry`]. Parents may come after their children or not
-//! at all, hard links before what they link to: [`crate::assemble`] puts them in order.
-//! What the entry says was checked here: paths are clean, lengths within bounds, sparse maps in
-//! order. What it *means* (whiteout spellings, excludes) is decided later, in one place for all.
+//! A [`Source`] returns one [`Entry`] after the other. Parents may follow their children or be
+//! missing, hard links may precede their targets: [`crate::assemble`] orders them. Entries are
+//! already checked: paths are clean, lengths within bounds, sparse maps in order. Their *meaning*
+//! (whiteout spellings, excludes) is decided later, in one place for all.
 
 pub mod accounts;
 pub mod acl;
@@ -36,7 +36,7 @@ pub use path::{EntryPath, PathError};
 /// One object of a tree on its way in.
 #[derive(Debug)]
 pub struct Entry<'s> {
-    /// Where it is; the root directory has the empty path.
+    /// Path of the entry; the root directory has the empty path.
     pub path: EntryPath,
     /// Attributes of every object. Not meaningful for [`Body::HardLink`].
     pub meta: Metadata,
@@ -44,7 +44,7 @@ pub struct Entry<'s> {
     pub body: Body<'s>,
 }
 
-/// The kind of an entry and what only that kind has.
+/// The kind of an entry with the fields of that kind.
 #[derive(Debug)]
 pub enum Body<'s> {
     /// A directory.
@@ -68,11 +68,11 @@ pub enum Body<'s> {
 /// Offset and length of every piece of a file that has bytes, in order and without overlap.
 pub type Segments = Vec<(u64, u64)>;
 
-/// The bytes of a regular file, to be read before the next entry is asked for, or left.
+/// The bytes of a regular file, to be read before the next entry is requested, or skipped.
 pub struct Data<'s> {
     /// Length of the file.
     pub size: u64,
-    /// Where it has bytes; everything else is a hole.
+    /// Its data ranges; everything else is a hole.
     pub segments: Segments,
     /// The bytes of the segments one after the other, no more and no less.
     pub reader: &'s mut dyn Read,
@@ -89,17 +89,17 @@ impl std::fmt::Debug for Data<'_> {
 
 /// A tree that can be read once, entry by entry.
 pub trait Source {
-    /// The next entry; `None` after the last one, when the end was seen to be a proper one.
+    /// The next entry; `None` after the last one, if the end is valid.
     ///
     /// # Errors
-    /// What is wrong, with the entry's path and where in the input it stands.
+    /// The fault, with the entry's path and its place in the input.
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError>;
 
     /// The name of the input, for messages.
     fn name(&self) -> &str;
 
-    /// The last entry was left out; a source which knows other names of it should hand the object
-    /// out under one of them. Returns false when it cannot.
+    /// The last entry was excluded; a source which knows other names of it should return the object
+    /// under one of them. Returns false if it cannot.
     fn left_out(&mut self) -> bool {
         false
     }
@@ -110,7 +110,7 @@ pub trait Source {
     }
 }
 
-/// Bounds on what a source may ask of us.
+/// Bounds on the demands of a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Most entries. A full distribution has 50,000 to 1,000,000.

@@ -1,9 +1,9 @@
-//! `bakery gc`: deletes what no retained revision reaches.
+//! `bakery gc`: deletes objects that no retained revision reaches.
 //!
-//! Heads and manifests stay for ever (they are the history); layers, indexes, packs and boot
-//! files of revisions outside the policy go, after a grace time, and never while somebody
+//! Heads and manifests stay forever (they are the history); layers, indexes, packs and boot files
+//! of revisions outside the policy are deleted, after a grace period, and never while a process
 //! publishes ([`crate::store::guard`]). A revision that loses an object is marked first, so that
-//! its absence is known to be wanted.
+//! its absence is known to be intended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -26,11 +26,11 @@ const WALK_MAX: usize = 10_000_000;
 pub struct Policy {
     /// The newest revisions of every history.
     pub keep_last: usize,
-    /// These as well: what running jobs were made on.
+    /// Also these: the bases of running jobs.
     pub keep: Vec<RevisionName>,
-    /// Younger objects stay, whoever refers to them: they may be on their way into a revision.
+    /// Younger objects stay, even without references: they may become part of a revision.
     pub grace: Duration,
-    /// Only say what would go.
+    /// Only list the objects to delete.
     pub dry_run: bool,
 }
 
@@ -49,7 +49,7 @@ impl Default for Policy {
 /// The result of a sweep.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Swept {
-    /// Revisions that were kept whole.
+    /// Number of revisions retained completely.
     pub revisions_kept: usize,
     /// Objects that were deleted, or would be.
     pub objects: Vec<String>,
@@ -61,14 +61,14 @@ pub struct Swept {
     pub objects_waiting: usize,
     /// True if the sweep stopped early; run it again.
     pub unfinished: bool,
-    /// Somebody publishes or sweeps: nothing was done.
+    /// Another process publishes or sweeps: nothing was done.
     pub busy: bool,
 }
 
-/// Sweep the store of `history`.
+/// Sweeps the store of `history`.
 ///
 /// # Errors
-/// When a history cannot be read (nothing is deleted then) or the store fails.
+/// A history cannot be read (nothing is deleted then) or the store fails.
 pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
     let store = history.store();
     let mut swept = Swept::default();
@@ -138,7 +138,7 @@ fn mark(history: &History, policy: &Policy) -> Result<Marks> {
         let removed = history.is_removed(&name)?;
         let tagged = history.tagged(&name)?;
         let revisions = history.walk(&name, WALK_MAX)?;
-        // A head signed anew needs the same objects as the one before: it does not count.
+        // A renewed head needs the same objects as its predecessor: it does not count.
         let (mut age, mut needed) = (0, None);
         for revision in &revisions {
             let needs: Vec<_> = objects(&revision.manifest).collect();
@@ -154,7 +154,7 @@ fn mark(history: &History, policy: &Policy) -> Result<Marks> {
                 || policy.keep.contains(&revision.name());
             marks.add(revision, kept);
         }
-        // What a profile stands on must be there for its next rebase.
+        // The base of a profile must exist for its next rebase.
         let base = revisions.first().filter(|_| !removed);
         if let Some(base) = base.and_then(|head| head.manifest.base.as_ref()) {
             let name = ProfileName::new(&name.system, &base.profile)?;
@@ -182,7 +182,7 @@ impl Marks {
 }
 
 fn is_young(entry: &Entry, grace: Duration) -> bool {
-    // An object from the future: a clock went back. It waits until its time has come.
+    // An object from the future: a clock was set back. It waits until its time has come.
     SystemTime::now()
         .duration_since(entry.modified)
         .is_ok_and(|age| age < grace)

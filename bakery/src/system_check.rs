@@ -1,12 +1,12 @@
-//! Is this tree a system? Asked before a tree is published as one.
+//! Checks that a tree is a system, before it is published as one.
 //!
 //! A tree of a container image's blobs, an image inside an archive or an empty archive is read
-//! without an error and boots nothing: it must not become the newest revision of a history.
+//! without an error but cannot boot: it must not become the newest revision of a history.
 
 use crate::initrd::error::{Result, refuse};
 use crate::initrd::system_tree::{Node, SystemTree, list, resolve};
 
-/// Where an init may be, as kernels and distributions have it.
+/// Paths of an init, in kernels and distributions.
 const INITS: [&str; 7] = [
     "sbin/init",
     "usr/lib/systemd/systemd",
@@ -33,10 +33,10 @@ const IMAGES: [&str; 11] = [
 /// The option that publishes the tree anyway.
 const ANYWAY: &str = "--no-check publishes it anyway";
 
-/// Passes what can be booted.
+/// Succeeds for a bootable tree.
 ///
 /// # Errors
-/// The tree is no system, and what to do about it; or it cannot be read.
+/// The tree is not a system, with the remedy; or it cannot be read.
 pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
     let names = list(tree, "")?;
     let names: Vec<&str> = names

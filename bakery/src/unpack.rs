@@ -53,7 +53,7 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of content.
     pub content_len: u64,
-    /// Sockets, which a tar archive cannot hold, left out.
+    /// Number of omitted sockets, which a tar archive cannot hold.
     pub sockets_left_out: u64,
 }
 
@@ -65,7 +65,7 @@ struct Object<'o> {
     first: Option<&'o [u8]>,
 }
 
-/// Takes the objects of a tree, parents first.
+/// Receives the objects of a tree, parents first.
 trait Target {
     /// An object at `path`, whose last component is `name`.
     fn object(
@@ -83,11 +83,11 @@ trait Target {
     fn leave(&mut self) -> io::Result<()>;
 }
 
-/// Unpacks a tree into the directory `place`, which is made if it is not there, else empty.
-/// `reading` is how the result is to be read.
+/// Unpacks a tree into the directory `place`, which is created or must be empty. `reading` is the
+/// interpretation of the result.
 ///
 /// # Errors
-/// Which object cannot be written, and why; what was written so far stays for inspection.
+/// The object that cannot be written, and the reason; written objects stay for inspection.
 pub fn to_directory(
     index: &Index,
     chunks: &dyn ChunkSource,
@@ -99,10 +99,10 @@ pub fn to_directory(
     walk(index, chunks, &mut target, progress)
 }
 
-/// Writes a tree as a tar archive in PAX format. `reading` is how the result is to be read.
+/// Writes a tree as a tar archive in PAX format. `reading` is the interpretation of the result.
 ///
 /// # Errors
-/// Which object cannot be read or written, and why.
+/// The object that cannot be read or written, and the reason.
 pub fn to_tar(
     index: &Index,
     chunks: &dyn ChunkSource,
@@ -121,7 +121,7 @@ pub fn to_tar(
     Ok(unpacked)
 }
 
-/// Hands every object to `target`: a directory, then what is in it, names in order.
+/// Passes every object to `target`: a directory, then its contents, names in order.
 fn walk(
     index: &Index,
     chunks: &dyn ChunkSource,
@@ -184,8 +184,8 @@ fn walk(
 }
 
 /// The attributes of an object. In a tree of changes overlayfs' own names are escaped, as the
-/// kernel does for an overlay inside an overlay, and the opaque mark is added; in a whole tree
-/// they are what they are.
+/// kernel does for an overlay inside an overlay, and the opaque mark is added; in a whole tree they
+/// stay unchanged.
 fn marked_xattrs(
     index: &Index,
     ino: Ino,
@@ -220,8 +220,8 @@ fn stands_in(inode: &Inode) -> bool {
     inode.kind() == S_IFCHR && inode.rdev == (0, 0)
 }
 
-/// The device number to write for a node: in a tree of changes a device 0:0 gets the stand-in that a
-/// mount makes for it, with its true number in an attribute.
+/// The device number to write for a node: in a tree of changes a device 0:0 becomes the stand-in of
+/// a mount, with its true number in an attribute.
 fn device_of(inode: &Inode, reading: Reading) -> (u32, u32) {
     match reading {
         Reading::Changes if stands_in(inode) => (0, 1),

@@ -1,9 +1,9 @@
-//! `bakery watch`: from what arrives to what is published.
+//! `bakery watch`: bakes and publishes pushes.
 //!
-//! One watcher per spool. It takes dropped files into the queue, starts a baker process per
-//! job (a child, so that nothing in an upload can bring the watcher down), keeps the order of
-//! arrival within each profile, and puts in order what a crash left behind. It keeps nothing in
-//! memory that matters: killed at any moment, the next one goes on from the directories.
+//! One watcher per spool. It takes dropped files into the queue, starts a baker process per job (a
+//! child, so that no upload can crash the watcher), keeps the order of arrival within each profile,
+//! and recovers after a crash. Its memory holds no essential state: if it is killed at any moment,
+//! the next one continues from the directories.
 
 mod bakers;
 mod dropped;
@@ -121,7 +121,8 @@ impl Watch {
         }
         let mut pruned = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            // A full disk or the like must not end the watcher: say so, and look again.
+            // A full disk or similar error must not end the watcher: it is reported, and the
+            // watcher retries.
             let next = match self.turn() {
                 Ok(next) => next,
                 Err(error) => {

@@ -17,7 +17,7 @@ impl<C> Assembler<'_, C> {
                     let problem = "one of its parents is not a directory in this archive";
                     return Err(self.wrong(path, problem));
                 }
-                // Something was here and is gone; what comes now hides it whole.
+                // An object was removed here; the new object hides it completely.
                 Some(Child::Whiteout) => self.imply(path, at, name, true)?,
                 None => self.imply(path, at, name, false)?,
             };
@@ -87,7 +87,7 @@ impl<C> Assembler<'_, C> {
         inserted.map_err(|problem| self.cannot(path, problem))
     }
 
-    /// Where `path` can be put: its directory and its name.
+    /// The place of `path`: its directory and its name.
     pub(super) fn free_place(&mut self, path: &EntryPath) -> Result<(NodeId, Name), SourceError> {
         let Some((parent, last)) = path.split_last() else {
             return Err(self.wrong(path, "the root of the tree is not a directory"));
@@ -133,7 +133,7 @@ impl<C> Assembler<'_, C> {
         true
     }
 
-    /// Hides what is below `path`. False when the excludes leave the whiteout out.
+    /// Hides everything below `path`. False if the excludes drop the whiteout.
     pub(super) fn whiteout(&mut self, path: &EntryPath) -> Result<bool, SourceError> {
         let Some((parent, last)) = path.split_last() else {
             return Err(self.wrong(path, "a whiteout of the whole tree"));
@@ -143,12 +143,12 @@ impl<C> Assembler<'_, C> {
         }
         self.seen.whiteouts += 1;
         if self.is_below_a_leaf(&parent) {
-            // What took the directory's place hides all that was in it.
+            // The replacement of the directory hides everything that was in it.
             return Ok(true);
         }
         let parent = self.ensure(&parent)?;
         match self.tree.child(parent, last) {
-            // The object came with its whiteout: gone, and made anew.
+            // The object has a whiteout of its own: removed and created again.
             Some(Child::Node(id)) => self.mark_opaque(id),
             Some(Child::Whiteout) => {}
             None => {

@@ -20,7 +20,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Reads along where `path` is one of the files with names.
+    /// Copies the content if `path` is one of the files with names.
     pub(super) fn listen<'r>(
         &'r mut self,
         path: &EntryPath,
@@ -35,7 +35,7 @@ impl Lists {
     }
 }
 
-/// A reader that remembers what it read.
+/// A reader that records its bytes.
 pub(super) struct Listening<'r> {
     reader: &'r mut dyn Read,
     heard: Option<&'r mut Vec<u8>>,

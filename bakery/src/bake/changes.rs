@@ -1,4 +1,4 @@
-//! The changes of an upload, path by path, as its bake takes them.
+//! The changes of an upload, path by path, as in its bake.
 
 use layerfmt::Content;
 use layerfmt::tree::diff::diff;
@@ -47,8 +47,8 @@ struct Changes<'b> {
 }
 
 impl Changes<'_> {
-    /// Takes directories out in which nothing changed but their own times: something that is left out, or
-    /// that came and went, changed these. The depth of a tree is bounded by the lengths of paths.
+    /// Removes directories in which only their own times changed: an excluded or temporary file
+    /// changed these. The lengths of paths bound the depth of a tree.
     fn drop_noise(&self, tree: &mut Tree<Content>, below: Option<NodeId>, at: NodeId) {
         let children: Vec<_> = tree
             .entries(at)

@@ -22,7 +22,7 @@ pub(super) struct Stored<'p> {
 }
 
 impl<'p> Stored<'p> {
-    /// With `is_upload`, what comes are the changes of one machine.
+    /// With `is_upload`, the entries are the changes of one machine.
     pub(super) fn new(writer: LayerWriter, progress: &'p dyn Fn(u64), is_upload: bool) -> Self {
         Stored {
             writer,
@@ -33,7 +33,7 @@ impl<'p> Stored<'p> {
         }
     }
 
-    /// The files that tell what belongs to one machine, as far as they were stored by now.
+    /// The files with data of one machine, as far as they are stored.
     pub(super) fn take_files(&mut self) -> Files {
         std::mem::take(&mut self.files)
     }
@@ -101,7 +101,8 @@ impl Contents for Stored<'_> {
     }
 }
 
-/// A reader that tells its own failures from the writer's, and remembers how the file begins.
+/// A reader that distinguishes its own failures from the writer's, and records the start of the
+/// file.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
     progress: &'r dyn Fn(u64),

@@ -28,7 +28,7 @@ pub struct Report {
     pub index_len: u64,
     /// Objects in the layer.
     pub inodes: u32,
-    /// Chunks of its own.
+    /// Number of own chunks.
     pub own_chunks: u32,
     /// Chunks it borrows from the base.
     pub borrowed_chunks: u32,
@@ -36,7 +36,7 @@ pub struct Report {
     pub content_len: u64,
     /// Of these, bytes that were there already.
     pub deduplicated_len: u64,
-    /// The layer changes nothing on its base.
+    /// True if the layer changes nothing on its base.
     pub is_empty: bool,
     /// Number of entries read.
     pub entries: u64,
@@ -44,7 +44,7 @@ pub struct Report {
     pub whiteouts: u64,
     /// Entries dropped because the base has the same.
     pub no_ops: u64,
-    /// Entries left out by the excludes.
+    /// Entries that the excludes drop.
     pub excluded_count: u64,
     /// The first of them, with the pattern that named each.
     pub excluded: Vec<Excluded>,
@@ -58,7 +58,7 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Findings for the user to inspect, such as likely secrets.
     pub warnings: Vec<String>,
-    /// Where the time went.
+    /// Durations of the steps.
     pub seconds: Seconds,
 }
 
@@ -69,9 +69,9 @@ pub struct Seconds {
     pub read: f64,
     /// Comparing with the base, the last chunks, the index, sync.
     pub write: f64,
-    /// Verifying what was written.
+    /// Verification of the written layer.
     pub verify: f64,
-    /// All of it.
+    /// The total.
     pub total: f64,
 }
 
@@ -151,7 +151,7 @@ mod hex {
     }
 }
 
-/// The same, where there may be none.
+/// The same, for an optional value.
 mod hex_option {
     use layerfmt::Digest;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};

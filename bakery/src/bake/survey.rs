@@ -25,7 +25,7 @@ const LINE_LEN_MAX: u64 = 128;
 pub struct Survey {
     /// The changes, in order of paths.
     pub changes: Vec<Change>,
-    /// Entries that the excludes leave out, with the pattern of each.
+    /// Excluded entries with their patterns.
     pub excluded: Vec<Excluded>,
     /// The total number of excluded paths.
     pub excluded_count: u64,
@@ -34,7 +34,7 @@ pub struct Survey {
 /// Reads a listing and compares it with `base`.
 ///
 /// # Errors
-/// It is no listing, or does not fit the base.
+/// It is not a listing, or does not fit the base.
 pub fn survey(
     source: &mut dyn Source,
     base: &BaseStack,
@@ -59,7 +59,7 @@ fn base_tree(merged: &MergedIndex) -> Result<layerfmt::Tree<Content>, BakeError>
         .doing(|| "cannot read the base".into())
 }
 
-/// Contents that are told, not sent.
+/// Contents that are described instead of sent.
 struct Listed;
 
 impl Contents for Listed {

@@ -15,7 +15,7 @@ use crate::receive::Rights;
 /// Let an SSH key push to systems, or revoke it
 ///
 /// Writes the key's line for the `authorized_keys` of the account that owns the spool: a forced
-/// command that takes pushes to the named systems and nothing else.
+/// command that accepts only pushes to the named systems.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The public key: a file such as id_ed25519.pub, or - for standard input
@@ -108,7 +108,8 @@ pub(super) fn allow(
     replace(file, &format!("{kept}{}\n", line(key, grant)?))
 }
 
-/// A right to what the store does not have is more often a slip than a plan. It is given all the same.
+/// Permission for a missing system is more often a mistake than intended, but is granted with a
+/// warning.
 fn say_unknown(globals: &Globals, rights: &Rights) {
     let Ok(store) = globals.store() else { return };
     for target in rights.targets() {
@@ -142,8 +143,8 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Replaces the file at once; sshd reads it at any moment. Mode and owner are kept, and a symbolic link: what it points to
-/// is replaced.
+/// Replaces the file atomically, because sshd may read it at any time. Mode and owner are
+/// preserved; the target of a symbolic link is replaced.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let target = match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {

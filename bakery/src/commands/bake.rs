@@ -14,11 +14,11 @@ use layerfmt::Options;
 
 /// Make a layer from a tree
 ///
-/// Without --base the source is a whole tree, and the layer holds all of it: devices 0:0, names that
-/// begin with .wh. and trusted.overlay attributes are content, as container storage has them. With
-/// --base the source is a tree of changes, such as an upper directory or a container's layer: the
-/// marks in it are read, and the layer holds what differs from that stack; content the stack has is
-/// not stored again.
+/// Without --base the source is a whole tree, and the layer contains all of it: devices 0:0, names
+/// that begin with .wh. and trusted.overlay attributes are content, as in container storage. With
+/// --base the source is a tree of changes, such as an upper directory or a container's layer: its
+/// marks are interpreted, and the layer contains the differences from that stack; content of the
+/// stack is not stored again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub struct Args {
     /// Threads that compress; the layer does not depend on it
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
-    /// Leave out logs, caches, leases, sockets and what identifies one machine
+    /// Exclude logs, caches, leases, sockets and data that identifies one machine
     #[arg(long)]
     pub default_excludes: bool,
     /// Message to keep with the layer

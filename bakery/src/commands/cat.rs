@@ -22,7 +22,7 @@ pub struct Args {
 /// Writes the contents, one after the other.
 ///
 /// # Errors
-/// There is no such file, or its content cannot be read.
+/// A file does not exist, or its content cannot be read.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     for place in &args.places {
@@ -40,7 +40,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         output::raw(|out| {
             read = place::write_content(index, &layers, ino, out);
             match &read {
-                // A reader that went away is told by the output itself.
+                // The output reports a closed pipe itself.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                     Err(std::io::ErrorKind::BrokenPipe.into())
                 }

@@ -7,7 +7,7 @@ use wire::manifest::ProfileName;
 use super::published::{Conflicts, Publishing};
 use crate::globals::Globals;
 
-/// Put a layer of one history on top of another
+/// Apply a layer of one history to another
 ///
 /// Paths that both sides changed are listed, and nothing is published (exit code 1).
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub struct Args {
     /// A revision, meaning the layer it added, or the first digits of a layer's digest
     #[arg(value_name = "REVISION|DIGEST")]
     layer: String,
-    /// Where to put it
+    /// The target history
     #[arg(long, value_name = "SYSTEM[/PROFILE]")]
     onto: ProfileName,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub struct Args {
 /// Publishes, or lists conflicts.
 ///
 /// # Errors
-/// There is no such layer or history.
+/// The layer or history does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let resolution = args.conflicts.resolution();

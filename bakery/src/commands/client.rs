@@ -1,4 +1,4 @@
-//! `bakery client`, and what `bakery import --with-client` adds.
+//! `bakery client`, and `bakery import --with-client`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,11 +29,11 @@ use wire::exclude::Excludes;
 /// The account's keys on a bakery that was installed as documented.
 const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
 
-/// Put the client into a system, so that machines booted from it can push and report their boots
+/// Add the client to a system, so that machines booted from it can push and report their boots
 ///
-/// Publishes a revision with /usr/bin/layerfs (the static client), the helpers of mount(8), the boot report
-/// service, a key to push with, and this server's ssh host keys. The key may push to this system and nothing else.
-/// Run it again after an upgrade of the bakery.
+/// Publishes a revision with /usr/bin/layerfs (the static client), the helpers of mount(8), the
+/// boot report service, a push key, and this server's ssh host keys. The key may push to this
+/// system and nothing else. Run it again after an upgrade of the bakery.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The system or profile
@@ -78,10 +78,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts the client into the newest revision of `name`, and says so.
+/// Adds the client to the newest revision of `name`, and prints the result.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub fn add(
     publisher: &Publisher,
     name: &ProfileName,

@@ -134,7 +134,7 @@ fn compacted(
     })
 }
 
-/// A directory beside the output, gone when dropped.
+/// A directory beside the output; dropping it removes it.
 fn scratch_beside(output: &Path) -> anyhow::Result<tempfile::TempDir> {
     let directory = Partial::directory_of(output);
     tempfile::Builder::new()

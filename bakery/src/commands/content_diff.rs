@@ -16,7 +16,7 @@ use crate::human;
 const FILE_LEN_MAX: u64 = 16 << 20;
 /// A text is one when its first bytes hold no NUL: git's own rule.
 const TEXT_HEAD_LEN: usize = 8000;
-/// When a shorter difference is no longer looked for. The one found until then is right, too.
+/// Bound on the search for a shorter difference. The one found until then is correct, too.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Lines shown around each difference.
 const CONTEXT_LINES: usize = 3;
@@ -24,7 +24,7 @@ const CONTEXT_LINES: usize = 3;
 /// One of two revisions to compare.
 #[derive(Debug)]
 pub struct Side<'h> {
-    /// Where its contents are.
+    /// The source of its contents.
     pub history: &'h History,
     /// The revision to compare.
     pub revision: Revision,
@@ -41,7 +41,7 @@ pub struct ContentChange {
     pub path: String,
     /// The description of the [`Change`].
     pub what: String,
-    /// A unified diff, or one line that says why there is none; empty if no content changed.
+    /// A unified diff, or one line with the reason for having none; empty if no content changed.
     pub lines: String,
 }
 

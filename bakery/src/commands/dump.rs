@@ -22,7 +22,7 @@ pub struct Args {
 /// Prints the lines.
 ///
 /// # Errors
-/// A layer is damaged, or there is no such revision.
+/// A layer is damaged, or the revision does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let text = match layers::named(&args.layers, globals)? {
         Named::Revision(of) => {

@@ -29,7 +29,7 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// Sweeps. Exit code 1: somebody publishes or sweeps, nothing was done.
+/// Sweeps. Exit code 1: another process publishes or sweeps, nothing was done.
 ///
 /// # Errors
 /// A history cannot be read; nothing is deleted then.

@@ -50,7 +50,7 @@ struct Answer {
 /// Compacts.
 ///
 /// # Errors
-/// There is nothing to compact, or the tree would change.
+/// There are no layers to compact, or the tree would change.
 pub fn run(
     target: &[PathBuf],
     recompress: bool,

@@ -89,7 +89,7 @@ struct Answer {
 /// Imports one system.
 ///
 /// # Errors
-/// The source cannot be read exactly, is no system, or the revision cannot be published.
+/// The source cannot be read exactly, is not a system, or the revision cannot be published.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let staging = publisher.store().staging()?;
@@ -201,7 +201,7 @@ fn bake_parts(
     Ok(done)
 }
 
-/// Refuses what would boot nothing.
+/// Refuses a tree that cannot boot.
 fn check(baked: &[Baked]) -> anyhow::Result<()> {
     let layers: Vec<Arc<Layer>> = baked.iter().map(|baked| Arc::clone(&baked.layer)).collect();
     let stack = BaseStack::of(&layers)?;

@@ -94,11 +94,12 @@ pub struct Boot {
 }
 
 impl Choice {
-    /// Builds the initramfs of `tree`; `anchors` are the store's keys, `beside` is the kernel
-    /// image that came with a tree that has none, as from a live ISO.
+    /// Builds the initramfs of `tree`; `anchors` are the store's keys, `beside` is the imported
+    /// kernel image of a tree without one, as from a live ISO.
     ///
     /// # Errors
-    /// As [`build`], or there is no static client, or the kernel image is of another release
+    /// The errors of [`build`], or there is no static client, or the kernel image is of another
+    /// release
     /// than the modules.
     pub fn build(
         &self,
@@ -138,7 +139,7 @@ impl Choice {
         })
     }
 
-    /// The kernel to boot: the one that was named, else the tree's own, else the one beside it.
+    /// The kernel to boot: the given one, else the tree's own, else the imported one.
     fn image(
         &self,
         tree: &dyn SystemTree,
@@ -160,10 +161,10 @@ impl Choice {
     }
 }
 
-/// Builds it, publishes or writes it, says what is in it.
+/// Builds the initramfs, publishes or writes it, and prints its contents.
 ///
 /// # Errors
-/// The tree, a program or the store cannot be read or written, or lacks what is needed.
+/// The tree, a program or the store cannot be read or written, or is incomplete.
 pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let Some(system) = args.system else {
         let directory = args
@@ -181,7 +182,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let merged = history.merged(&revision.manifest)?;
     let layers = history.layers(&revision.manifest)?;
     let tree = StackTree::new(merged.index, Box::new(layers));
-    // A live ISO keeps its kernel beside the tree: import made it the revision's.
+    // A live ISO stores its kernel beside the tree: import added it to the revision.
     let beside = || {
         let Some(kernel) = &revision.manifest.kernel else {
             return Ok(None);

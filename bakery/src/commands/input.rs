@@ -1,4 +1,4 @@
-//! The arguments that name a tree to read and what to leave out of it.
+//! The arguments that name a source tree and its excludes.
 
 use std::path::{Path, PathBuf};
 
@@ -46,10 +46,10 @@ pub struct Input {
 }
 
 impl Input {
-    /// The patterns, after the default ones if those are wanted.
+    /// The patterns, after the default ones if these are enabled.
     ///
     /// # Errors
-    /// A file of patterns cannot be read, or holds what is none.
+    /// A file of patterns cannot be read, or contains an invalid one.
     pub fn excludes(&self, defaults: bool) -> anyhow::Result<Excludes> {
         let mut texts = Vec::new();
         for path in &self.exclude_from {
@@ -69,10 +69,10 @@ impl Input {
         })
     }
 
-    /// Opens the source, with the bar that shows how far it was read.
+    /// Opens the source, with a progress bar.
     ///
     /// # Errors
-    /// It cannot be opened or is nothing we read.
+    /// It cannot be opened or its format is not supported.
     pub fn open(&self, globals: &Globals) -> anyhow::Result<(Box<dyn Source>, ProgressBar)> {
         self.open_member(self.member.as_deref(), globals)
     }

@@ -57,7 +57,7 @@ struct Section {
 /// Describes one layer.
 ///
 /// # Errors
-/// It cannot be opened, is damaged, or there is no such revision.
+/// It cannot be opened, is damaged, or the revision does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let layer = match layers::named(std::slice::from_ref(&args.layer), globals)? {
         Named::Files(layers) => layers.into_iter().next().context("no layer was named")?,

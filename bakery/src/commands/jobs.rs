@@ -117,7 +117,7 @@ fn find(spool: &Spool, id: Ulid) -> anyhow::Result<Job> {
     }
 }
 
-/// One job: number, state, when it came, where it goes, how it went, who sent it and why.
+/// One job: number, state, arrival, target, result, author and message.
 fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
     let how = match (&job.ending, &job.progress) {
         (Some(Ending::Published { revision, .. }), _) => format!("revision {revision}"),

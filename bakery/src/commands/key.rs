@@ -104,10 +104,10 @@ enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// The root key is not at hand, or the keyset does not allow it.
+/// The root key is not available, or the keyset does not allow it.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let store = Store::open(globals.store()?)?;

@@ -60,7 +60,7 @@ fn revision_name(word: &Path) -> Option<RevisionName> {
 /// Opens every layer, in the order given.
 ///
 /// # Errors
-/// One cannot be opened or is no layer; the message names it.
+/// One cannot be opened or is not a layer; the message names it.
 pub fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
     let open = |path: &PathBuf| {
         Layer::open(path)

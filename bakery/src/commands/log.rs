@@ -92,10 +92,10 @@ impl Line {
     }
 }
 
-/// Walks the chain from the head and prints it.
+/// Follows the chain from the head and prints it.
 ///
 /// # Errors
-/// There is no such history, or a link of it is broken.
+/// The history does not exist, or a link of it is broken.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;

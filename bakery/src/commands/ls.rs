@@ -42,7 +42,7 @@ struct Line {
 /// Prints the lines.
 ///
 /// # Errors
-/// There is no such revision or path.
+/// The revision or path does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let found = place::open(&history, &args.place)?;

@@ -60,10 +60,10 @@ struct Line {
     behind: Option<u64>,
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// The profile is there already, or is not.
+/// The profile exists already, or does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Add {

@@ -53,7 +53,7 @@ impl DryRun {
         self.dry_run
     }
 
-    /// The publisher that does as asked.
+    /// The publisher for these options.
     ///
     /// # Errors
     /// The store or the keys cannot be used.
@@ -110,7 +110,7 @@ pub fn report_of(
     }
 }
 
-/// Prints what would be published.
+/// Prints the revision that would be published.
 ///
 /// # Errors
 /// Standard output cannot be written.

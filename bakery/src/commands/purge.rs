@@ -42,7 +42,7 @@ pub struct Args {
 /// Purges.
 ///
 /// # Errors
-/// Nobody has the paths, or somebody published meanwhile; nothing is changed then.
+/// No revision has the paths, or another process published meanwhile; nothing is changed then.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     if args.resume {

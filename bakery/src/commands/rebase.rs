@@ -28,7 +28,7 @@ pub struct Args {
 /// Publishes, or lists conflicts.
 ///
 /// # Errors
-/// The history is no profile, or the revision is none it can stand on.
+/// The history is not a profile, or the revision cannot be its base.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let (onto, resolution) = (args.onto.as_ref(), args.conflicts.resolution());

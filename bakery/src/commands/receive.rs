@@ -32,10 +32,10 @@ pub struct Args {
     body_max: u64,
 }
 
-/// Does what the client asks.
+/// Performs the client's request.
 ///
 /// # Errors
-/// The spool cannot be opened. Other failures are told to the client and end in exit code 2.
+/// The spool cannot be opened. Other failures are sent to the client and end in exit code 2.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let receiver = Receiver {
         spool: Spool::open(&args.spool)?,
@@ -61,7 +61,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 }
 
 impl Shelf for Globals {
-    /// A typing error is told at once, and not by a failed job. A store that cannot be asked now is no
+    /// Reports a typing error at once instead of by a failed job. An unreachable store is not a
     /// reason to refuse an upload.
     fn known(&self, target: &Target) -> Result<(), String> {
         let Ok(store) = self.store() else {

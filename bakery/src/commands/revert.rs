@@ -26,7 +26,7 @@ pub struct Args {
 /// Publishes, or lists conflicts.
 ///
 /// # Errors
-/// There is no such revision, or nothing is left to undo.
+/// The revision does not exist, or there is no change to undo.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         publisher.revert(&args.what, author, message, args.conflicts.resolution())

@@ -21,7 +21,7 @@ pub struct Args {
 /// Publishes.
 ///
 /// # Errors
-/// There is no such revision, or parts of it have been swept.
+/// The revision does not exist, or parts of it have been swept.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let mut to = args.to;

@@ -1,4 +1,4 @@
-//! `bakery run-job`: what `bakery watch` starts.
+//! `bakery run-job`: the baker that `bakery watch` starts.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub struct Args {
 pub enum OnConflict {
     /// Fail the job and list the paths
     Refuse,
-    /// Keep what the history has
+    /// Keep the side of the history
     Ours,
     /// Take the pushed side: the later push wins
     Theirs,

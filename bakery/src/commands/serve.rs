@@ -44,7 +44,7 @@ pub struct Args {
 /// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The store cannot be opened, an address is taken.
+/// The store cannot be opened, or an address is taken.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()

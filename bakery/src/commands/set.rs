@@ -26,10 +26,10 @@ pub struct Args {
 /// Publishes.
 ///
 /// # Errors
-/// There is no such history, or it has these settings already.
+/// The history does not exist, or it has these settings already.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
-    // Says what there is when the name is wrong.
+    // Lists the existing names for a wrong one.
     publisher.history().require_head(&args.name)?;
     let cmdline = args.cmdline.trim();
     let author = args.wording.author();

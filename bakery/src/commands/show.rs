@@ -38,7 +38,7 @@ struct Shown<'m> {
 /// Prints the manifest.
 ///
 /// # Errors
-/// There is no such revision, or it is not to be believed.
+/// The revision does not exist, or is not valid.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let revision = globals.history()?.revision(&args.revision)?;
     let manifest = &revision.manifest;

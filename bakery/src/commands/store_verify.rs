@@ -6,7 +6,7 @@ use crate::globals::{ANSWER_NO, Globals};
 use crate::output;
 use crate::scrub::scrub;
 
-/// Verifies a store and prints what is wrong; with `all` to the last byte.
+/// Verifies a store and prints its defects; with `all` reads every byte.
 ///
 /// # Errors
 /// The store cannot be read at all.

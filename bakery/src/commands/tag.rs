@@ -21,10 +21,10 @@ pub struct Args {
     delete: bool,
 }
 
-/// Names, unnames or lists.
+/// Adds, removes or lists tags.
 ///
 /// # Errors
-/// There is no such revision or tag, or the name is taken.
+/// The revision or tag does not exist, or the name is taken.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = match args.tag {

@@ -15,7 +15,7 @@ use crate::history::Result;
 pub struct Change {
     /// `+` only in the second, `-` only in the first, `*` different.
     pub mark: char,
-    /// The path, without a leading slash. Bytes that are no UTF-8 are replaced.
+    /// The path, without a leading slash. Bytes that are not UTF-8 are replaced.
     pub path: String,
     /// The same, exactly.
     #[serde(skip)]

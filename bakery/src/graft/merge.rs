@@ -9,13 +9,13 @@ use crate::history::{Conflict, Result};
 /// The result of a merge.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Paths both sides changed and nobody decided about.
+    /// Paths that both sides changed without a decision.
     pub conflicts: Vec<Conflict>,
     /// True if the changes differ from the layer's.
     pub changed: bool,
 }
 
-/// Take out of `delta` what must not go on top of `ours`.
+/// Removes entries of `delta` that must not be applied to `ours`.
 pub(super) fn merge(
     base: Option<&Tree<FileId>>,
     ours: &Tree<FileId>,
@@ -80,8 +80,8 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// An opaque directory over one of the base: say name by name what it hides, as the target
-    /// may have added names that the layer knew nothing of.
+    /// An opaque directory over one of the base: lists each hidden name, because the target may
+    /// have added names unknown to the layer.
     fn open_opaque(&mut self, at: At) -> Result<()> {
         if !self
             .delta
@@ -115,7 +115,7 @@ impl Merge<'_> {
     fn whiteout(&mut self, at: At, name: &Name) {
         let (base, ours) = (self.base_child(at, name), self.ours_child(at, name));
         match (base, ours) {
-            // There was nothing to delete, or it is gone already.
+            // There was no object to delete, or it is deleted already.
             (None, _) | (_, None) => self.drop_entry(at, name),
             (Some(base_id), Some(ours_id)) => {
                 if self.same_below(base_id, ours_id) {
@@ -294,7 +294,7 @@ fn object(child: Option<Child>) -> Option<NodeId> {
     }
 }
 
-/// Equal but for the time, and for what is below a directory.
+/// Equal except for the time, and for objects below a directory.
 fn same_node(a: Option<&Node<FileId>>, b: Option<&Node<FileId>>) -> bool {
     let (a, b) = match (a, b) {
         (Some(a), Some(b)) => (a, b),

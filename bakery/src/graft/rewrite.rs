@@ -1,4 +1,4 @@
-//! Changes written as a layer of their own whose contents lie in other layers.
+//! Changes written as a separate layer whose contents are in other layers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,21 +13,21 @@ use layerfmt::{
 use super::{FileId, Ways};
 use crate::history::{Result, merged_input};
 
-/// A layer to be written whose contents lie in other layers.
+/// A layer to be written, with contents in other layers.
 #[derive(Debug)]
 pub(super) struct Rewrite<'r> {
-    /// Where contents are borrowed from: what it shows.
+    /// The stack from which contents are borrowed.
     pub(super) shown: &'r MergedIndex,
     /// The tree to which the layer is applied; its hidden contents are copied.
     pub(super) ours: &'r MergedIndex,
     /// The layers of *ours*.
     pub(super) sources: &'r LayerSet,
-    /// Whence the layer comes.
+    /// Origin of the layer.
     pub(super) meta: Meta,
 }
 
-/// Write `changes` to `path`. Contents are those of the layer or of *ours*: borrowed where the
-/// two stacked show them, else copied.
+/// Writes `changes` to `path`. Contents are those of the layer or of *ours*: borrowed if the two
+/// stacked show them, else copied.
 pub(super) fn write(ways: &Ways<'_>, changes: &Tree<FileId>, path: &Path) -> Result<Layer> {
     let shown = flatten(&[merged_input(ways.ours), Input::of(ways.layer, true)?])?;
     let mut meta = ways.layer.meta()?.unwrap_or_default();
@@ -73,7 +73,7 @@ fn generator() -> String {
     format!("bakery {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The same tree with contents that the writer knows.
+/// The same tree with contents known to the writer.
 fn with_contents(
     rewrite: &Rewrite<'_>,
     changes: &Tree<FileId>,

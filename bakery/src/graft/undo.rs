@@ -1,4 +1,4 @@
-//! One change of the middle taken back, three ways.
+//! Undoes one earlier change, three ways.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::rewrite::Rewrite;
 use super::{Graft, Resolution, is_empty, merge, merged_tree};
 use crate::history::{HistoryError, Result, merged_input, stack};
 
-/// A change, and the tree it shall be taken out of.
+/// A change, and the tree from which it is to be removed.
 #[derive(Debug)]
 pub struct Undo<'u> {
     /// The tree that the change made: the *base* of the rule.
@@ -22,14 +22,15 @@ pub struct Undo<'u> {
     pub ours: &'u MergedIndex,
     /// The layers of *ours*.
     pub sources: &'u LayerSet,
-    /// Whence the new layer comes.
+    /// Origin of the new layer.
     pub meta: Meta,
 }
 
-/// Write the layer that takes a change back to `path`. Its contents are borrowed from the layers that have them.
+/// Writes the layer that undoes a change to `path`. Its contents are borrowed from the layers that
+/// have them.
 ///
 /// # Errors
-/// As of [`super::graft`].
+/// The errors of [`super::graft`].
 pub fn undo(undo: Undo<'_>, resolution: Resolution, path: &Path) -> Result<Graft> {
     let (after, before) = (merged_tree(undo.after)?, merged_tree(undo.before)?);
     let ours = merged_tree(undo.ours)?;

@@ -13,7 +13,7 @@ use crate::store::{Key, StoreError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// Nothing was ever published under this name.
+    /// No revision was ever published under this name.
     #[error("there is no {name}; {there}")]
     NoHistory {
         /// The requested name.
@@ -51,7 +51,7 @@ pub enum HistoryError {
     /// Others were faster, again and again.
     #[error("other processes published {0} first, {1} times in a row; try again")]
     Busy(String, u32),
-    /// A record is not to be believed.
+    /// A record is not valid.
     #[error("{name}: {source}")]
     Untrusted {
         /// Name of the revision.
@@ -70,7 +70,7 @@ pub enum HistoryError {
         /// The failed check.
         source: TrustError,
     },
-    /// The keysets are not to be believed.
+    /// The keysets are not valid.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The bakery's own keys.

@@ -1,4 +1,4 @@
-//! Errors about what is not in the store: they say what is.
+//! Errors about missing names in the store; they list the existing ones.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl History {
         Ok(LayerSet::new(layers.collect::<Result<Vec<_>>>()?))
     }
 
-    /// One layer of a revision; the error says whether the revision was swept.
+    /// One layer of a revision; the error reports a swept revision.
     pub(super) fn layer_of(&self, manifest: &Manifest, digest: &Digest) -> Result<Arc<Layer>> {
         self.layer(digest).map_err(|error| match error {
             HistoryError::Store(error) => self.or_swept(manifest, error),

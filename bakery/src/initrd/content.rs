@@ -11,7 +11,7 @@ use super::modules::{Module, Modules};
 use super::system_tree::{SystemTree, read};
 use super::{Recipe, Report, elf, modinfo, scripts};
 
-/// Where distributions put a busybox that needs no libraries.
+/// Distributions' paths of a busybox without libraries.
 const BUSYBOX_IN_TREE: &[&str] = &[
     "bin/busybox",
     "bin/busybox.static",
@@ -78,8 +78,9 @@ pub fn programs(
     for applet in scripts::APPLETS {
         archive.add(&format!("bin/{applet}"), Entry::Link("busybox".into()));
     }
-    // Where the kernel looks for it. It leads nowhere until /init, a busybox itself, has mounted /proc: what
-    // the kernel asks for while it starts is not here, and each time it asks would be a process.
+    // The path that the kernel uses. It leads nowhere until /init, a busybox itself, has mounted
+    // /proc: the modules that the kernel requests while it starts are not here, and each request
+    // would start a process.
     archive.add("sbin/modprobe", Entry::Link("/proc/1/exe".into()));
     let layerfs = fs::read(&recipe.layerfs)
         .doing(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
@@ -122,7 +123,7 @@ fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
     ))
 }
 
-/// The client for an initramfs, when none was named: beside this program, or where it is installed.
+/// The default client for an initramfs: beside this program, or at its installed path.
 #[must_use]
 pub fn find_layerfs() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
@@ -139,7 +140,7 @@ pub fn find_layerfs() -> Option<PathBuf> {
         .find(|path| fs::read(path).is_ok_and(|bytes| elf::is_static(&bytes)))
 }
 
-/// The modules, at hand or packed, and their lists.
+/// The modules, unpacked or packed, and their lists.
 pub fn modules(
     archive: &mut Archive,
     packed: &mut Archive,
@@ -190,7 +191,7 @@ pub fn firmware(
     chosen: &[Module],
     report: &mut Report,
 ) -> Result<()> {
-    // Name → whether a module at hand may ask for it.
+    // Name → true if an unpacked module may request it.
     let mut names: BTreeMap<&str, bool> = BTreeMap::new();
     for module in chosen {
         for name in modinfo::firmware(&module.bytes) {
@@ -229,7 +230,7 @@ pub fn firmware(
     Ok(())
 }
 
-/// The keys that clients trust, where `layerfs mount` looks for them.
+/// The keys that clients trust, at the path that `layerfs mount` reads.
 ///
 /// # Errors
 /// The file cannot be read.

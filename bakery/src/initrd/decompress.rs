@@ -1,14 +1,14 @@
-//! Modules and firmware as trees keep them: compressed, and told by their names.
+//! Modules and firmware as stored in trees: compressed, with the form in their names.
 
 use std::io::Read as _;
 
 use super::error::{Doing as _, Result, refuse};
 use super::system_tree::FILE_LEN_MAX;
 
-/// Undoes `.xz` and `.zst`, as the name says; other names are taken as they are.
+/// Decompresses `.xz` and `.zst`, by the name; other names are returned unchanged.
 ///
 /// # Errors
-/// The data are damaged, too long, or in a form we do not read (`.gz`).
+/// The data are damaged, too long, or in an unsupported form (`.gz`).
 pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if name.ends_with(".xz") {

@@ -1,4 +1,4 @@
-//! Where a tree has the kernel image of a release.
+//! Finds the kernel image of a release in a tree.
 
 use super::error::Result;
 use super::kernel::release;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::initrd::system_tree::DirectoryTree;
 
-    /// An x86 image that says its release, as far as `release` looks.
+    /// An x86 image with its release, as far as `release` reads.
     fn image(said: &str) -> Vec<u8> {
         let mut image = vec![0; 0x1000];
         image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -100,7 +100,7 @@ mod tests {
         ] {
             assert_eq!(found(&[(path, vec![])], kernel).as_deref(), Some(path));
         }
-        // By the flavour, when the image says the same.
+        // By the flavor, if the image confirms it.
         let alpine = [("boot/vmlinuz-lts", image("6.12.13-0-lts (build@x) #1"))];
         assert_eq!(
             found(&alpine, "6.12.13-0-lts").as_deref(),
@@ -119,7 +119,7 @@ mod tests {
             found(&arch, "6.12.1-arch1-1").as_deref(),
             Some("boot/vmlinuz-linux")
         );
-        // Of another processor the image says nothing.
+        // An image of another processor contains no release.
         let silent = [
             ("boot/vmlinuz-virt", vec![0; 64]),
             ("boot/vmlinuz-lts", vec![0; 64]),

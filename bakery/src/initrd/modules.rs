@@ -1,5 +1,5 @@
-//! The kernel's modules: what the tree has (`modules.dep`, `modules.alias`, `modules.builtin`),
-//! which of them are chosen, and everything those need.
+//! The kernel's modules: those in the tree (`modules.dep`, `modules.alias`, `modules.builtin`), the
+//! selected ones, and all their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,8 @@ const ALL_DRIVERS: &[&str] = &[
     "virtio_net",
     "xen_netfront",
 ];
-/// These, what they need and what was named is at hand in the initramfs; the others are packed in it until a card or a disk
-/// asks for them. (A virtual machine needs no more than this.)
+/// These, their dependencies and named modules are unpacked in the initramfs; the others are packed
+/// until a card or a disk needs them. (A virtual machine needs only these.)
 const AT_HAND: &[&str] = &[
     "fuse",
     "af_packet",
@@ -91,12 +91,12 @@ pub struct Modules {
     builtin_text: String,
     /// Modules that the tree's own configuration does not want by their aliases.
     blacklist: BTreeSet<String>,
-    /// The kernel's configuration, where the tree has it.
+    /// The kernel's configuration, if the tree has it.
     config: String,
 }
 
-/// The newest kernel that has modules in the tree: of those whose image is there too, if there is one. What a removed
-/// kernel left behind is none, and of a live system the image may be elsewhere.
+/// The newest kernel with modules in the tree, preferably with its image too. Leftovers of a
+/// removed kernel do not count; the image of a live system may be elsewhere.
 ///
 /// # Errors
 /// There is none.
@@ -363,7 +363,8 @@ impl Modules {
         self.builtin.contains(&name)
     }
 
-    /// Reads the modules and what they need: by `modules.dep`, and by their own soft dependencies.
+    /// Reads the modules and their dependencies: from `modules.dep`, and from their own soft
+    /// dependencies.
     fn close(&self, tree: &dyn SystemTree, wanted: BTreeSet<String>) -> Result<Vec<Module>> {
         let mut done: BTreeMap<String, Module> = BTreeMap::new();
         let mut todo: Vec<String> = wanted.into_iter().collect();
@@ -392,7 +393,7 @@ impl Modules {
         Ok(done.into_values().collect())
     }
 
-    /// Modules that a name or an alias without wildcards stands for.
+    /// Modules with this name or this alias without wildcards.
     fn named_by(&self, word: &str) -> Vec<String> {
         let name = word.replace('-', "_");
         if self.paths.contains_key(&name) || self.builtin.contains(&name) {
@@ -443,7 +444,7 @@ impl Modules {
         lines.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// `modules.builtin`, by which modprobe knows what needs no loading.
+    /// `modules.builtin`, which tells modprobe the modules that need no loading.
     #[must_use]
     pub fn builtin_text(&self) -> &str {
         &self.builtin_text

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Doing as _, Result, refuse};
 
-/// No file that goes into an initramfs is larger.
+/// Bound on the size of a file in an initramfs.
 pub const FILE_LEN_MAX: u64 = 256 << 20;
 const LINK_HOPS_MAX: usize = 40;
 
@@ -33,7 +33,7 @@ pub trait SystemTree {
     /// The tree cannot be read.
     fn node(&self, path: &str) -> Result<Option<Node>>;
 
-    /// The names in a directory, sorted; names that are not UTF-8 are left out.
+    /// The names in a directory, sorted; names that are not UTF-8 are skipped.
     ///
     /// # Errors
     /// The tree cannot be read.
@@ -88,10 +88,10 @@ pub fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
     Ok(Some(done.join("/")))
 }
 
-/// A regular file's bytes, links followed; `None` when there is no such file.
+/// A regular file's bytes, links followed; `None` if it does not exist.
 ///
 /// # Errors
-/// As [`SystemTree::bytes`].
+/// The errors of [`SystemTree::bytes`].
 pub fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>> {
     let Some(real) = resolve(tree, path)? else {
         return Ok(None);
@@ -102,7 +102,7 @@ pub fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Names in a directory, links followed; empty when there is no such directory.
+/// Names in a directory, links followed; empty if it does not exist.
 ///
 /// # Errors
 /// The tree cannot be read.

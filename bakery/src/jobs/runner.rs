@@ -1,8 +1,9 @@
-//! One job, from running to its end. Runs in a process of its own.
+//! One job, from running to its end, in its own process.
 //!
-//! Published exactly once: before the first bake the newest revision is written down
-//! (`started.json`); every revision made from a job names it in the last line of its message (`wire::manifest::Trailer`); so
-//! a baker that takes over after a crash sees whether its forerunner got as far as the commit.
+//! Published exactly once: before the first bake the newest revision is recorded (`started.json`);
+//! every revision made from a job names it in the last line of its message
+//! (`wire::manifest::Trailer`); so a baker that takes over after a crash can tell whether the
+//! previous one reached the commit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,7 +35,7 @@ use wire::exclude::Excludes;
 pub struct Baker<'b> {
     /// The spool of the jobs.
     pub spool: &'b Spool,
-    /// Where revisions go.
+    /// The destination of revisions.
     pub publisher: &'b Publisher,
     /// Resolution of paths that both sides changed, if others published after the upper was made.
     pub resolution: Resolution,
@@ -47,7 +48,7 @@ pub struct Baker<'b> {
 pub enum Outcome {
     /// The job ended so.
     Ended(Ending),
-    /// Somebody else has the job.
+    /// Another process has the job.
     Taken,
 }
 
@@ -62,7 +63,7 @@ impl Baker<'_> {
     /// Works on a running job until it has ended.
     ///
     /// # Errors
-    /// Something that is not the upload's fault (no space, the store away): the job stays in
+    /// A problem outside the upload (no space, an absent store): the job stays in
     /// `running` for another attempt.
     pub fn run(&self, job: &Job) -> Result<Outcome, JobError> {
         let lock = match job.lock() {
@@ -144,7 +145,8 @@ impl Baker<'_> {
         }
     }
 
-    /// The revision a former attempt published, if it did. Also notes where to look next time.
+    /// The revision that an earlier attempt published, if any. Also records the start of the next
+    /// search.
     fn published_before(&self, job: &Job, name: &ProfileName) -> Result<Option<u64>, JobError> {
         let history = self.publisher.history();
         let newest = history.newest(name)?.unwrap_or_default();
@@ -217,7 +219,7 @@ impl Baker<'_> {
         })
     }
 
-    /// Publishes; paths both sides changed are settled by the policy, and told in any case.
+    /// Publishes; the policy settles paths that both sides changed, and the report lists them.
     fn add(&self, mut addition: Addition<'_>) -> Result<Added, JobError> {
         match self.publisher.add(&addition) {
             Ok(revision) => Ok(Added::As(Box::new(revision), Vec::new())),
@@ -284,8 +286,8 @@ impl Read for Counting {
     }
 }
 
-/// The sender's words, then the key that was authenticated and the job. Nobody can name another key or
-/// job: ours stand last.
+/// The sender's text, then the authenticated key and the job. Nobody can forge the key or the job:
+/// ours are the last lines.
 fn message(request: &Request, job: &Job) -> String {
     let words = request.message.trim();
     let words = if words.is_empty() {

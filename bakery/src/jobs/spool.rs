@@ -14,16 +14,16 @@ use super::files::{self, Lock};
 use super::records::{Request, Target};
 use super::{Ending, Progress};
 
-/// The state of a job: the directory it lies in.
+/// The state of a job, which is its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Waits for a baker.
     Queued,
-    /// Being worked on, or was when somebody pulled the plug.
+    /// Being worked on, or interrupted by a crash.
     Running,
-    /// Published, or nothing to publish.
+    /// Published, or without changes.
     Done,
-    /// Could not be done; the body is kept.
+    /// Failed; the body is kept.
     Failed,
 }
 
@@ -49,7 +49,7 @@ pub struct Spool {
     root: PathBuf,
 }
 
-/// A job where it was last seen.
+/// A job and its last known state.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Number of the job.
@@ -77,13 +77,13 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Where files are dropped.
+    /// The directory for dropped files.
     #[must_use]
     pub fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
     }
 
-    /// Where arrivals are collected until they are complete.
+    /// The directory of incomplete arrivals.
     #[must_use]
     pub fn parts(&self) -> PathBuf {
         self.root.join("incoming/.parts")
@@ -123,8 +123,8 @@ impl Spool {
         Ok(lists)
     }
 
-    /// A number greater than all given before, even if the clock went back, and never the one that could be
-    /// guessed from another: who knows it may look at the job.
+    /// A number greater than all before, even if the clock was set back, and impossible to guess
+    /// from another: knowledge of it is the permission to read the job.
     ///
     /// # Errors
     /// The spool cannot be written.
@@ -202,10 +202,10 @@ impl Spool {
         Ok(None)
     }
 
-    /// Moves a job to another state, for good.
+    /// Moves a job to another state, durably.
     ///
     /// # Errors
-    /// It is not where it was, or the spool cannot be written.
+    /// It is not in the expected state, or the spool cannot be written.
     pub fn transition(&self, job: &Job, to: State) -> io::Result<Job> {
         let target = self.state(to);
         let path = target.join(job.id.to_string());
@@ -219,10 +219,10 @@ impl Spool {
         })
     }
 
-    /// Writes down how a job ended, then moves it to `done` or `failed`.
+    /// Records the result of a job, then moves it to `done` or `failed`.
     ///
     /// # Errors
-    /// The spool cannot be written; the job stays where it is and will be tried again.
+    /// The spool cannot be written; the job stays and will be retried.
     pub fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
         files::write_record(&job.path.join("result.json"), ending)?;
         let to = match ending {
@@ -242,7 +242,7 @@ impl Spool {
     /// # Errors
     /// The spool cannot be written.
     pub fn retry(&self, job: &Job) -> io::Result<Job> {
-        // A result in a queued job would be taken for its end.
+        // A result in a queued job would be mistaken for its end.
         match fs::remove_file(job.path.join("result.json")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -250,7 +250,7 @@ impl Spool {
         self.transition(job, State::Queued)
     }
 
-    /// Removes what ended more than `age` ago from `done`.
+    /// Removes jobs from `done` that ended more than `age` ago.
     ///
     /// # Errors
     /// The spool cannot be read.
@@ -296,7 +296,7 @@ impl Job {
             .flatten()
     }
 
-    /// Says how far it is. A reader sees the old or the new record, never half of one.
+    /// Records the progress. A reader sees the old or the new record, never half of one.
     pub fn set_progress(&self, progress: &Progress) {
         let part = self.path.join(".progress");
         // Only for people to look at: not worth failing a bake, nor an fsync.

@@ -9,9 +9,9 @@ use crate::human;
 
 /// File name of the setting: an age such as `30d`.
 const LIFETIME: &str = "lifetime";
-/// A shorter one would end while somebody restarts the server.
+/// A shorter one could expire during a restart of the server.
 const LIFETIME_MIN: Duration = Duration::from_secs(3600);
-/// A longer one says nothing: the keys change sooner.
+/// A longer one has no effect: the keys change sooner.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 impl Keys {
@@ -30,10 +30,10 @@ impl Keys {
         lifetime.map(Some).map_err(|what| unusable(&file, &what))
     }
 
-    /// From now on heads are good for so long; none: for ever.
+    /// Sets the lifetime of future heads; `None` means forever.
     ///
     /// # Errors
-    /// When it is too short or too long, or cannot be written.
+    /// It is too short or too long, or cannot be written.
     pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<(), KeyError> {
         let file = self.directory.join(LIFETIME);
         let failed = |source| file_error("cannot write", &file, source);

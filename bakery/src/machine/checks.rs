@@ -5,7 +5,7 @@ use super::mounts;
 use crate::initrd::error::Result;
 use crate::initrd::system_tree::{Node, SystemTree, list, read, resolve};
 
-/// Files that are looked into, beside the tables of mounts.
+/// Files that are read, in addition to the tables of mounts.
 const READ: &[&str] = &[
     "etc/mdadm/mdadm.conf",
     "etc/mdadm.conf",
@@ -17,7 +17,7 @@ const READ: &[&str] = &[
     "etc/network/interfaces",
     "etc/hostname",
 ];
-/// Directories whose files are looked into, and what makes one of their files a single machine's.
+/// Directories whose files are read, and the marks of a file that belongs to one machine.
 const NETWORK: &[(&str, &[&str])] = &[
     (
         "etc/systemd/network",
@@ -27,7 +27,7 @@ const NETWORK: &[(&str, &[&str])] = &[
     ("etc/NetworkManager/system-connections", &["mac-address="]),
     ("etc/netplan", &["macaddress:"]),
 ];
-/// Files that are one machine's whatever they hold, and what they are.
+/// Files that always belong to one machine, with their descriptions.
 const IDENTITY: &[(&str, &str)] = &[
     (
         "etc/iscsi/initiatorname.iscsi",
@@ -99,7 +99,7 @@ pub fn waiting_mounts(tree: &dyn SystemTree) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Lines that are no comments.
+/// Lines except comments.
 fn lines(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(str::trim);

@@ -1,8 +1,9 @@
 //! The identity of one machine: the tree has none, and yet no boot is a first boot.
 //!
-//! systemd takes a missing `etc/machine-id` for a first boot, and then enables every unit that a preset does not
-//! disable. An empty one is only filled in. `etc/.updated` and `var/.updated` say which `/usr` their
-//! directories were last brought up to date for; without them the units that do so run at every boot.
+//! systemd treats a missing `etc/machine-id` as a first boot, and then enables every unit that no
+//! preset disables. It only fills in an empty one. `etc/.updated` and `var/.updated` record the
+//! `/usr` for which their directories were last updated; without them the updating units run at
+//! every boot.
 
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, Time};
 use wire::exclude::Excludes;
@@ -13,7 +14,7 @@ use crate::assemble::Contents;
 
 const MACHINE_ID: &str = "etc/machine-id";
 const DBUS_MACHINE_ID: &str = "var/lib/dbus/machine-id";
-/// Where SSH keeps host keys: everywhere, and in ALT.
+/// Directories of SSH host keys: the usual one, and ALT's.
 const HOST_KEYS: &[&str] = &["etc/ssh", "etc/openssh"];
 /// Units that need host keys.
 const SSH_UNITS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
@@ -44,8 +45,8 @@ if grep -qsi \"^[[:space:]]*HostKey[[:space:]]\" $$d/sshd_config $$d/sshd_config
 ! ssh-keygen -q -t ed25519 -N \"\" -f $$d/ssh_host_ed25519_key; then ssh-keygen -A; fi'
 ";
 
-/// Leaves the machine's identity empty, unless the excludes let it in. Trees without systemd, or without users of
-/// their own, stay as they are: the latter are filled at their first boot.
+/// Empties the machine's identity, unless the excludes include it. Trees without systemd, or
+/// without users, stay unchanged: the latter are filled at their first boot.
 pub(super) fn prepare<C: Contents>(
     writing: &mut Writing<'_, C>,
     excludes: &Excludes,
@@ -85,7 +86,7 @@ pub(super) fn prepare<C: Contents>(
     host_keys(writing, has_systemd, said)
 }
 
-/// Says that `directory` was brought up to date for the tree's `/usr`.
+/// Records that `directory` was updated for the tree's `/usr`.
 fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> Result<(), MachineError> {
     if !writing.is_directory(directory) || !writing.is_directory("usr") {
         return Ok(());
@@ -100,7 +101,7 @@ fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> Result<(
     writing.put(&path, node)
 }
 
-/// Host keys stay out; somebody must make others.
+/// Host keys are excluded, so a service must make others.
 fn host_keys<C: Contents>(
     writing: &mut Writing<'_, C>,
     has_systemd: bool,

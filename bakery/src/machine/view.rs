@@ -6,7 +6,7 @@ use super::Files;
 use crate::initrd::error::{InitrdError, Result};
 use crate::initrd::system_tree::{Node, SystemTree};
 
-/// The tree, and the files of it that were looked into.
+/// The tree, and its files that were read.
 pub(super) struct View<'v, C> {
     tree: &'v Tree<C>,
     files: &'v Files,

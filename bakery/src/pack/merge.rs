@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use layerfmt::{Digest, Index, Ino};
 use wire::trace::{BootTrace, PAGE_LEN};
 
-/// Most hot pages: 256 MiB. More is no boot but a copy of the system.
+/// Bound on hot pages: 256 MiB. More is not a boot but a copy of the system.
 const PAGES_MAX: usize = 1 << 16;
 
 /// Hot pages, file by file, in the order in which boots first touch the files.

@@ -1,4 +1,4 @@
-//! The two ways a layer enters a history: on top of it, or as a whole new system.
+//! The two ways of adding a layer to a history: on top of it, or as a whole new system.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::graft::{Graft, Resolution, Ways, graft};
 use crate::history::{History, HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
-/// A layer to go on top of a history.
+/// A layer to add on top of a history.
 #[derive(Debug, Clone)]
 pub struct Addition<'a> {
     /// Name of the history.
@@ -35,7 +35,7 @@ pub struct Addition<'a> {
 pub struct Import<'a> {
     /// Which history; it may exist, the import is then its next revision.
     pub name: ProfileName,
-    /// The layer files, lowest first: the first has a whole tree, each other one what it changes.
+    /// The layer files, lowest first: the first has a whole tree, each other one its changes.
     pub layers: &'a [PathBuf],
     /// The kernel file.
     pub kernel: Option<&'a Path>,
@@ -54,7 +54,7 @@ pub struct Import<'a> {
 pub(crate) enum Origin<'o> {
     /// The tree of a revision.
     Revision(&'o Revision),
-    /// The tree of these layers, lowest first; none: nothing.
+    /// The tree of these layers, lowest first; empty for none.
     Stack(&'o [ObjectRef]),
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Grafting<'g> {
     pub layer: &'g Arc<Layer>,
     pub origin: Origin<'g>,
     pub resolution: Resolution,
-    /// Where it is written if it must be written anew.
+    /// The path for a rewritten layer.
     pub path: &'g Path,
 }
 
@@ -86,12 +86,12 @@ impl Origin<'_> {
 }
 
 impl Publisher {
-    /// Publish a revision with one layer more. When the history went on since the layer was made,
-    /// it is put on the new head three ways ([`crate::graft`]).
+    /// Publishes a revision with one more layer. If the history has advanced since the layer was
+    /// made, it is applied to the new head three ways ([`crate::graft`]).
     ///
     /// # Errors
-    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`] when the history has all of it
-    /// already, and as of [`Publisher::publish`].
+    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`]: the history already has all of
+    /// it; and the errors of [`Publisher::publish`].
     pub fn add(&self, addition: &Addition<'_>) -> Result<Revision> {
         let layer = Arc::new(Layer::map(addition.layer)?);
         let mut uploads = Uploads::default();

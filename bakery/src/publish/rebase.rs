@@ -12,12 +12,12 @@ use crate::history::{HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
 impl Publisher {
-    /// Move profile `name` to `onto`, a revision of its base: every layer of its own is put on
+    /// Moves profile `name` to `onto`, a revision of its base: every layer of its own is applied to
     /// the new base three ways, in order. Nothing is published if one of them conflicts.
     ///
     /// # Errors
-    /// [`HistoryError::Conflicts`] of the first layer that has some; [`HistoryError::Refused`]
-    /// when the history is no profile or stands there already.
+    /// [`HistoryError::Conflicts`] of the first such layer; [`HistoryError::Refused`]: the
+    /// history is not a profile or already has this base.
     pub fn rebase(
         &self,
         name: &ProfileName,
@@ -126,7 +126,7 @@ impl Publisher {
         }
     }
 
-    /// The new base with what the profile itself decided about kernel and parameters.
+    /// The new base with the profile's own kernel and parameters.
     fn draft_on(&self, profile: &Manifest, target: &Revision) -> Result<Draft> {
         let old = profile.base.as_ref().map(|base| {
             let name = ProfileName::new(&profile.system, &base.profile)?;

@@ -1,4 +1,4 @@
-//! A revision that is only looked at: what a verb would publish.
+//! A dry run: the revision that a command would publish.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,12 +29,13 @@ pub struct Preview {
     pub boot: Vec<&'static str>,
 }
 
-/// Takes what would be published.
+/// Receives the revision that would be published.
 #[derive(Debug, Default)]
 pub(super) struct Rehearsal(Mutex<Option<Preview>>);
 
 impl Publisher {
-    /// The same, but it publishes nothing: every verb ends with [`Publisher::preview`] filled in.
+    /// The same, but it publishes nothing: every command ends with [`Publisher::preview`] filled
+    /// in.
     #[must_use]
     pub fn rehearsing(self) -> Publisher {
         Publisher {

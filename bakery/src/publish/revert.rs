@@ -10,11 +10,13 @@ use crate::history::{Conflict, HistoryError, Result, Revision, reference};
 use crate::store::Key;
 
 impl Publisher {
-    /// Publish a revision that takes back what `what` changed, and keeps what came since: paths by the rule of
-    /// [`Publisher::cherry_pick`], kernel, initrd and parameters where they are still those of `what`.
+    /// Publishes a revision that undoes the changes of `what`, and keeps later ones: paths by the
+    /// rule of [`Publisher::cherry_pick`], kernel, initramfs and parameters if they are still those
+    /// of `what`.
     ///
     /// # Errors
-    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`] when there is nothing to undo, and as of
+    /// [`HistoryError::Conflicts`], [`HistoryError::Refused`]: there is no change to undo; and the
+    /// errors of
     /// [`Publisher::publish`].
     pub fn revert(
         &self,
@@ -116,7 +118,7 @@ struct Boot<'b> {
 }
 
 impl Boot<'_> {
-    /// Takes it back: whether something changed, and what both sides changed.
+    /// Undoes it; returns true if something changed, and the conflicts.
     fn undo(&self, draft: &mut Draft) -> (bool, Vec<Conflict>) {
         let (mut changed, mut conflicts) = (false, Vec::new());
         let files = |manifest: &Manifest| (manifest.kernel, manifest.initrd);

@@ -1,7 +1,7 @@
-//! New heads in the place of old ones, all or in the end all; and the old objects deleted.
+//! Replaces heads, all or eventually all; and deletes the old objects.
 //!
-//! The journal is a flag that sweepers raise ([`guard`]): while it is there nobody publishes. It has every new head, so whoever
-//! finds one that was left behind can end what was begun.
+//! The journal is a sweeper's flag ([`guard`]): while it exists nobody publishes. It has every new
+//! head, so any process that finds an abandoned one can complete it.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(super) struct HeadChange {
     revision: u64,
     /// Digest of the stored bytes of the old one.
     old: String,
-    /// The new one, as it is stored.
+    /// The new one, as stored.
     new: String,
 }
 
@@ -53,11 +53,11 @@ pub(super) struct Journal {
 /// The result of a deletion.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Deleted {
-    /// Objects that are gone.
+    /// Number of deleted objects.
     pub objects: Vec<String>,
     /// Objects that a revision names again: they stay.
     pub needed: Vec<String>,
-    /// Somebody publishes or sweeps: nothing was done.
+    /// Another process publishes or sweeps: nothing was done.
     pub busy: bool,
 }
 
@@ -139,7 +139,8 @@ impl Journal {
         ended
     }
 
-    /// The second half, which may be repeated: [`HistoryError::Refused`] means that nothing was done.
+    /// The second half, which may be repeated: [`HistoryError::Refused`] means that nothing was
+    /// done.
     fn end(&self, store: &Store, key: &Key) -> Result<()> {
         if !guard::wait_for_publishers(store)? {
             return Err(busy());
@@ -163,7 +164,7 @@ impl Journal {
             }
             .into());
         }
-        // The newest first: who publishes after a crash continues the new history.
+        // The newest first: a publisher after a crash continues the new history.
         let mut heads: Vec<&HeadChange> = self.heads.iter().collect();
         heads.sort_by_key(|head| std::cmp::Reverse(head.revision));
         for head in heads {
@@ -174,7 +175,7 @@ impl Journal {
         Ok(store.delete(key)?)
     }
 
-    /// Nobody published since the histories were read.
+    /// No revision was published since the histories were read.
     fn require_unchanged(&self, store: &Store, states: &[State]) -> Result<()> {
         let mut newest: std::collections::BTreeMap<ProfileName, u64> = Default::default();
         for (head, state) in self.heads.iter().zip(states) {
@@ -193,10 +194,10 @@ impl Journal {
     }
 }
 
-/// Ends purges that were cut short; how many there were.
+/// Completes interrupted purges; returns their number.
 ///
 /// # Errors
-/// When one cannot be ended.
+/// One cannot be completed.
 pub fn resume(store: &Store) -> Result<usize> {
     let mut ended = 0;
     for key in guard::journals(store)? {
@@ -209,7 +210,7 @@ pub fn resume(store: &Store) -> Result<usize> {
             }
         })?;
         match journal.end(store, &key) {
-            // Nothing of it was done: it is begun anew or not at all.
+            // No head was written: it starts again or not at all.
             Err(HistoryError::Refused(_)) => store.delete(&key)?,
             ended => ended?,
         }
@@ -218,10 +219,10 @@ pub fn resume(store: &Store) -> Result<usize> {
     Ok(ended)
 }
 
-/// Deletes what still holds purged contents.
+/// Deletes objects with purged contents.
 ///
 /// # Errors
-/// When a history cannot be read (nothing is deleted then) or the store fails.
+/// A history cannot be read (nothing is deleted then) or the store fails.
 pub fn delete(history: &History) -> Result<Deleted> {
     let store = history.store();
     let mut deleted = Deleted::default();

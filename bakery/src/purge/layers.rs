@@ -1,4 +1,4 @@
-//! Layers written anew without the paths.
+//! Layers rewritten without the paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::{Line, Request, shown};
 use crate::history::{History, HistoryError, Result, reference};
 use crate::store::{Key, StoreError};
 
-/// The layers that were written anew, in the store.
+/// The rewritten layers, in the store.
 pub(super) struct Rewriting {
     /// The replacement of each layer.
     pub(super) mapped: BTreeMap<Digest, ObjectRef>,
@@ -89,7 +89,7 @@ impl Rewriting {
             let Some(inode) = index.inode(id).filter(|inode| inode.is_file()) else {
                 continue;
             };
-            // Nothing is copied as it is: chunks hold several files, the purged one among them.
+            // No chunk is copied unchanged: chunks hold several files, including the purged one.
             let mut stream = reader.stream(id);
             let segments = stream.segments();
             let content = writer.add_file(inode.size, &segments, &mut stream)?;
@@ -101,7 +101,7 @@ impl Rewriting {
         for digest in &mut meta.base {
             *digest = self.renamed(digest);
         }
-        // Two layers that had nothing but what was purged stay two.
+        // Two layers with only purged contents stay two.
         let label = ("purged-from".to_owned(), old.digest().to_string());
         meta.labels.push(label);
         writer.finish(&tree, &meta)?;
@@ -112,7 +112,8 @@ impl Rewriting {
         self.mapped.get(digest).map_or(*digest, |new| new.digest)
     }
 
-    /// The stack that a layer was put on first, in its new form: its contents need not be stored again. None where it is swept.
+    /// The original base stack of a layer, in its new form: its contents need not be stored again.
+    /// `None` if it was swept.
     fn base(&self, history: &History, below: &[Digest]) -> Result<Option<Base>> {
         if below.is_empty() {
             return Ok(None);
@@ -128,7 +129,7 @@ impl Rewriting {
         }
     }
 
-    /// Where the purged contents are still, at other paths.
+    /// Other paths with the purged contents.
     pub(super) fn elsewhere(
         &self,
         history: &History,
@@ -161,7 +162,7 @@ impl Rewriting {
     }
 }
 
-/// Takes a path out of a tree of changes; a whiteout of that name stays.
+/// Removes a path from a tree of changes; a whiteout of that name stays.
 fn remove(tree: &mut Tree<Content>, path: &[u8]) {
     let cut = path.iter().rposition(|byte| *byte == b'/');
     let (parent, name) = match cut {

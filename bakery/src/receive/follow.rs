@@ -1,4 +1,4 @@
-//! Telling a client how its job goes.
+//! Reports the progress of a job to its client.
 
 use std::io::{self, Write};
 use std::thread::sleep;
@@ -31,7 +31,7 @@ pub(super) fn follow(
         let (job, request) = look(&receiver.spool, id)
             .map_err(|error| ReceiveError::Server(error.into()))?
             .ok_or_else(unknown)?;
-        // A key sees only what it may push to.
+        // A key sees only jobs of its targets.
         if !receiver.rights.allow(&request.target) {
             return Err(unknown());
         }
@@ -68,7 +68,7 @@ pub(super) fn follow(
     }
 }
 
-/// The job as it is now, and what it asks. A job that moves on between two looks is looked for again.
+/// The current state of the job, and its request. A job that moves meanwhile is searched again.
 fn look(spool: &Spool, id: Ulid) -> Result<Option<(Job, Request)>, JobError> {
     loop {
         let Some(job) = spool.find(id)? else {

@@ -13,10 +13,10 @@ use crate::source::open::{self, open_stream};
 
 /// Longest listing, bytes: that of a million entries, compressed.
 const LISTING_LEN_MAX: u64 = 256 << 20;
-/// Most left-out entries told.
+/// Maximum number of reported excluded entries.
 const LEFT_OUT_MAX: usize = 1000;
 
-/// Takes a listing and answers with the changes it makes.
+/// Receives a listing and answers with its changes.
 pub(super) fn survey(
     receiver: &Receiver,
     target: &Target,

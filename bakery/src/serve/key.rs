@@ -6,9 +6,9 @@ use crate::jobs::is_name;
 /// The caching of an object by clients and proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Named by its content: for ever.
+    /// Named by its content: forever.
     Immutable,
-    /// Written once, but asked for before it exists, and small: always ask again.
+    /// Written once, but requested before it exists, and small: always revalidated.
     Record,
 }
 

@@ -1,5 +1,5 @@
 //! Boot menus over HTTP: `/boot.ipxe`, `/ipxe/<system>[/<profile>][@revision]`, `/grub.cfg`,
-//! `/pxelinux.cfg/default`; and `/`, what there is for people.
+//! `/pxelinux.cfg/default`; and `/`, the list for users.
 
 use std::sync::Arc;
 
@@ -126,7 +126,8 @@ pub(super) async fn profile(
     }
 }
 
-/// The answer to who asked for what is not there: what there is. iPXE shows nothing of a 404, so it gets a menu.
+/// The answer to a request for a missing name: the existing ones. iPXE does not show the body of a
+/// 404, so it gets a menu.
 async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
     let program = asked.get(USER_AGENT).and_then(|value| value.to_str().ok());
     if program.is_some_and(|program| program.starts_with("iPXE"))
@@ -140,7 +141,7 @@ async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
     listing(server, wanted).await
 }
 
-/// 404, with the names of what there is. Clients ask again and again, so nothing but names is read.
+/// 404, with the existing names. Clients repeat such requests, so only names are read.
 pub(super) async fn listing(server: &Server, wanted: &str) -> Response {
     match heads::profiles(&server.objects).await {
         Ok(profiles) => {
@@ -264,7 +265,7 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
     let Some(initrd) = manifest.initrd else {
         return Ok(false);
     };
-    // Held while one is looked at: a class that boots at once asks for it once.
+    // Held during one inspection: a class that boots at once inspects it once.
     let mut known = server.initrds.lock().await;
     if let Some(found) = known.get(&initrd.digest) {
         return Ok(*found);

@@ -225,7 +225,7 @@ async fn take_trace(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// A boot report. It is read before it is kept, and what is kept was written here.
+/// A boot report. It is parsed before it is stored, and the stored form is our own.
 async fn take_report(
     State(server): Shared,
     Path((system, profile, revision)): Path<(String, String, u64)>,
@@ -261,7 +261,7 @@ async fn take_report(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Keeps what a client sent about a revision that exists; else the answer, none if nothing is there.
+/// Stores a post about an existing revision; otherwise returns the answer.
 async fn keep(
     server: &Arc<Server>,
     (system, profile, revision): (String, String, u64),

@@ -30,11 +30,11 @@ const PARTITIONS_MAX: usize = 128;
 pub struct Partition {
     /// Its number, as the kernel counts.
     pub number: u32,
-    /// Where it begins, in bytes.
+    /// Start of the partition, in bytes.
     pub start: u64,
     /// Its length in bytes.
     pub len: u64,
-    /// The table says that it is the root file system.
+    /// True if the table marks it as the root file system.
     is_root: bool,
 }
 
@@ -59,10 +59,10 @@ impl Disk {
         mbr_table(image)
     }
 
-    /// The partition to import: `wanted`, or the one that can only be meant.
+    /// The partition to import: `wanted`, or the only suitable one.
     ///
     /// # Errors
-    /// There is none, or several could be meant; the message lists them.
+    /// There is none, or several are suitable; the message lists them.
     pub fn system(&self, image: &Window, wanted: Option<u32>) -> Result<Partition, String> {
         let forms: Vec<(Partition, Option<Form>)> = self
             .partitions
@@ -141,7 +141,7 @@ impl Read for Cursor<'_> {
     }
 }
 
-/// The crate asks for it; nothing is written.
+/// Required by the crate; nothing is written.
 impl io::Write for Cursor<'_> {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())

@@ -49,7 +49,7 @@ impl Erofs {
     /// The image in `window`.
     ///
     /// # Errors
-    /// It is damaged, or uses what is not read.
+    /// It is damaged, or uses unsupported features.
     pub fn open(window: Window, limits: Limits) -> io::Result<Self> {
         let (file, start, len) = window.into_parts();
         let image = erofs_rs::EroFS::new(MappedImage::new(&file, start, len)?).map_err(broken)?;

@@ -13,7 +13,7 @@ const NUMBER_WIDTH: usize = 20;
 pub struct Key(String);
 
 impl Key {
-    /// Says that a place is a store, and of which format.
+    /// Marks a place as a store, with its format.
     pub fn marker() -> Key {
         Key("store.json".into())
     }
@@ -48,7 +48,7 @@ impl Key {
         Key(format!("keysets/{version:0NUMBER_WIDTH$}"))
     }
 
-    /// `refs/SYSTEM/PROFILE/REVISION`: creating it is what publishes a revision.
+    /// `refs/SYSTEM/PROFILE/REVISION`: creating it publishes a revision.
     pub fn head(name: &ProfileName, revision: u64) -> Key {
         Key(format!("{}/{revision:0NUMBER_WIDTH$}", Key::heads(name)))
     }
@@ -58,7 +58,7 @@ impl Key {
         format!("refs/{}", name.full())
     }
 
-    /// `hints/SYSTEM/PROFILE`: about how far the history goes.
+    /// `hints/SYSTEM/PROFILE`: approximately the newest revision.
     pub fn hint(name: &ProfileName) -> Key {
         Key(format!("hints/{}", name.full()))
     }
@@ -83,7 +83,7 @@ impl Key {
         Key(format!("swept/{}/{revision:0NUMBER_WIDTH$}", name.full()))
     }
 
-    /// The object of another directory of the layout that is called as `key`: `swept/…` beside `refs/…`.
+    /// The object with the same name in another directory of the layout: `swept/…` for `refs/…`.
     pub fn beside(key: &Key, directory: &str) -> Key {
         let rest = key.0.split_once('/').map_or("", |(_, rest)| rest);
         Key(format!("{directory}/{rest}"))
@@ -94,7 +94,7 @@ impl Key {
         Key(format!("purges/{id}"))
     }
 
-    /// A name that a record of ours keeps as text.
+    /// A name from a record of ours.
     pub(crate) fn of_record(text: &str) -> Key {
         Key(text.to_owned())
     }
@@ -104,7 +104,7 @@ impl Key {
         Key(format!("locks/{kind}/{id}"))
     }
 
-    /// `probe/ID/NAME`: what `store check` writes and takes away again.
+    /// `probe/ID/NAME`: a temporary object of `store check`.
     pub fn probe(id: &str, name: &str) -> Key {
         Key(format!("probe/{id}/{name}"))
     }

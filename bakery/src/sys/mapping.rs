@@ -18,10 +18,9 @@ impl MappedImage {
     pub fn new(file: &File, start: u64, len: u64) -> io::Result<Self> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut options = memmap2::MmapOptions::new();
-        // SAFETY: the mapping is private, read-only and as long as the file was. Readers get
-        // bytes and rely on nothing about them; a file that is made shorter meanwhile ends the
-        // process by a signal, as it would end any program that maps it, and nothing was
-        // published by then.
+        // SAFETY: the mapping is private, read-only and as long as the file was. Readers get bytes
+        // and make no assumption about them; a file that is truncated meanwhile ends the process
+        // by a signal, as for any program that maps it, and nothing was published by then.
         let map = unsafe { options.offset(start).len(len).map(file) }?;
         Ok(MappedImage(map))
     }

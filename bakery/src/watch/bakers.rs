@@ -62,7 +62,7 @@ impl Bakers {
         self.running.is_empty()
     }
 
-    /// Looks after bakers that ended, and after jobs whose baker is gone.
+    /// Handles ended bakers, and jobs whose baker has died.
     pub(super) fn reap(&mut self) -> Result<(), WatchError> {
         let mut ended = Vec::new();
         for (id, baker) in &mut self.running {
@@ -98,7 +98,7 @@ impl Bakers {
         Ok(())
     }
 
-    /// Starts what may start. Whether anything still waits.
+    /// Starts ready jobs. Returns true if any job still waits.
     pub(super) fn start(&mut self) -> Result<bool, WatchError> {
         let mut busy: HashSet<Target> = self
             .running
@@ -191,8 +191,9 @@ impl Bakers {
     /// A baker ended without ending its job.
     fn died(&mut self, job: &Job, status: ExitStatus) -> Result<(), WatchError> {
         let deaths = self.deaths.entry(job.id).or_default();
-        // SIGKILL and SIGTERM come from outside (a person, a shutdown, the memory killer), and a
-        // full disk or an absent store is no fault of the upload; the rest is the baker's doing.
+        // SIGKILL and SIGTERM have external causes (a person, a shutdown, the OOM killer), and a
+        // full disk or an absent store is not the fault of the upload; other signals are crashes
+        // of the baker.
         let outside = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM))
             || status.code() == Some(i32::from(TRY_AGAIN));
         if outside {

@@ -14,8 +14,8 @@ use super::writers::{Unfinished, Writers};
 use super::{Options, WatchError};
 use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 
-/// When a dropped file counts as complete: nobody has it open for writing, and its length and
-/// times have not changed for so long.
+/// A dropped file is complete if nobody has it open for writing, and its length and times have not
+/// changed for some time.
 #[derive(Debug, Clone, Copy)]
 pub struct Settle(pub Duration);
 
@@ -57,9 +57,9 @@ pub(super) struct Dropped {
     ears: Option<Ears>,
     seen: HashMap<PathBuf, (Look, Instant)>,
     refused: HashMap<PathBuf, Refused>,
-    /// Files that stay cut off, and of which this was said.
+    /// Truncated files that were reported.
     cut_off: HashSet<PathBuf>,
-    /// Places and files that are passed over, and why: each is said once.
+    /// Ignored paths and files, with reasons: each is reported once.
     passed_over: HashMap<PathBuf, String>,
 }
 
@@ -77,8 +77,8 @@ impl Dropped {
         }
     }
 
-    /// Takes every settled file into the queue. Gives the time until the next one may have
-    /// settled, if any is there.
+    /// Takes every settled file into the queue. Returns the time until the next one may have
+    /// settled, if there is any.
     pub(super) fn collect(&mut self) -> Result<Option<Duration>, WatchError> {
         let incoming = self.spool.incoming();
         let read =
@@ -102,7 +102,7 @@ impl Dropped {
         let mut next: Option<Duration> = None;
         for upload in uploads {
             let look = Look::of(&upload.meta);
-            // What waits for somebody else is looked at again with the next event or rescan.
+            // Files that wait for another process are checked again at the next event or rescan.
             if self.rests(&upload.path, look) {
                 continue;
             }
@@ -134,8 +134,8 @@ impl Dropped {
         refused.is_some_and(|refused| refused.look == look && refused.not_before > Instant::now())
     }
 
-    /// Notes that a file cannot be taken now. Rights and room may change without a change of the file,
-    /// so it is tried again; a new problem is said, the same one is not said twice.
+    /// Records that a file cannot be taken now. Permissions and space may change without a change
+    /// of the file, so it is retried; a new problem is reported, the same one only once.
     fn refuse(&mut self, path: PathBuf, look: Look, error: &io::Error) {
         let problem = error.to_string();
         let before = self.refused.get(&path);

@@ -18,7 +18,7 @@ use crate::traces;
 
 /// Interval of the checks of the store.
 const PAUSE: Duration = Duration::from_secs(20);
-/// A renewal that failed (the agent has no key, say) is tried again after so many seconds.
+/// Seconds before a failed renewal (for example without the key in the agent) is retried.
 const RENEW_AGAIN: u64 = 600;
 /// Traces that come without a break are packed after so long all the same.
 const PACK_AT_LAST: Duration = Duration::from_secs(1800);
@@ -28,7 +28,7 @@ const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 pub struct Policy {
     /// The store to look at.
     pub store: String,
-    /// Its keys: they say how long heads are good for.
+    /// Its keys, with the lifetime of heads.
     pub keys: Keys,
     /// More layers than this are too many (and layers mostly hidden are, too); `None`: never
     /// compact.
@@ -44,7 +44,7 @@ enum Work {
     Compact,
 }
 
-/// One piece of work, and what it was seen to be needed for: it is not repeated for the same.
+/// One task and its trigger: it is not repeated for the same trigger.
 #[derive(Debug, Clone)]
 struct Piece {
     work: Work,
@@ -52,8 +52,8 @@ struct Piece {
     reason: u128,
 }
 
-/// Starts at most one piece of work at a time, a `bakery` of its own at the lowest priority, and ends it when there
-/// is a job to bake: nothing is half published, and it begins anew later.
+/// Runs at most one task at a time, a separate `bakery` at the lowest priority, and ends it when
+/// there is a job to bake: nothing is half published, and it starts again later.
 pub(super) struct Idle {
     policy: Policy,
     spool: std::path::PathBuf,
@@ -83,7 +83,7 @@ impl Idle {
         self.running.is_some()
     }
 
-    /// Goes on: looks after the one at work, or finds the next.
+    /// Continues: checks the running task, or finds the next.
     pub(super) fn step(&mut self) {
         if let Some((child, piece)) = &mut self.running {
             match child.try_wait() {

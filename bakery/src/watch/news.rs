@@ -1,14 +1,14 @@
-//! The lines that a watcher says without being asked: one for each job that ended.
+//! The log lines of a watcher: one for each ended job.
 
 use crate::jobs::{Ending, Job, warnings};
 
 /// The target of log lines that a service says without `-v`: one for each thing it was started to do.
 pub const NEWS: &str = "news";
 
-/// Most warnings of one job that are said; `bakery jobs ID` has all of them.
+/// Maximum number of logged warnings of one job; `bakery jobs ID` has all of them.
 const WARNINGS_SAID_MAX: usize = 10;
 
-/// Says how a job ended, for whom, and what somebody should look at.
+/// Logs the result of a job, its author, and findings for the user.
 pub(super) fn say(job: &Job) {
     let (Ok(Some(ending)), Ok(request)) = (job.ending(), job.request()) else {
         return;
