@@ -99,10 +99,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the verb. `definition` makes the whole command line, for its manual and completions.
+    /// Runs the command. `definition` is the whole command line, for its manual and completions.
     ///
     /// # Errors
-    /// Whatever kept it from being done, with its causes.
+    /// The reason for its failure, with its causes.
     pub fn run(
         self,
         globals: &Globals,

@@ -1,4 +1,4 @@
-//! The options that every verb takes, and the exit codes.
+//! The options of every command, and the exit codes.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Globals {
     /// The directory of the bakery's keys.
     ///
     /// # Errors
-    /// No store was named, or one that has no place beside it.
+    /// No store was named, or it is a bucket.
     pub fn keys(&self) -> anyhow::Result<Keys> {
         Ok(Keys::locate(self.keys.as_deref(), self.store()?)?)
     }
@@ -94,7 +94,7 @@ pub const STORE_DEFAULT: &str = "/var/lib/layerfs/store";
 /// The spool of a bakery that was installed as documented.
 pub const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
-/// Exit code of "the answer is no".
+/// Exit code of a negative answer.
 pub const ANSWER_NO: u8 = 1;
 /// Exit code of "could not do it".
 pub const COULD_NOT: u8 = 2;

@@ -62,10 +62,10 @@ pub fn time(seconds: u64) -> String {
     )
 }
 
-/// A span of time as people write it: a number with s, m, h or d.
+/// Parses a duration: a number with s, m, h or d.
 ///
 /// # Errors
-/// It is none; the message says how it is written.
+/// It is invalid; the message gives the form.
 pub fn parse_age(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not an age: a number with s, m, h or d, as in 24h");
     let unit = text.chars().last().ok_or_else(wrong)?;

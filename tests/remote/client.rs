@@ -76,7 +76,7 @@ impl Client {
         self.daemon.id()
     }
 
-    /// Waits until the daemon has ended by itself; all that it said.
+    /// Waits until the daemon has ended by itself; returns its output.
     pub(super) fn last_words(&mut self) -> String {
         let since = Instant::now();
         while self.daemon.try_wait().unwrap().is_none() {

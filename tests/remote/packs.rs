@@ -126,7 +126,7 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let warmed = client.run("warm");
     assert!(warmed.status.success(), "{warmed:?}");
     assert_eq!(read_ahead_kib(&client), 32);
-    // Advice is taken in the background.
+    // The kernel follows the advice in the background.
     client.wait_for("pack", "complete");
     std::thread::sleep(std::time::Duration::from_millis(500));
     let before = reads(&client);

@@ -422,7 +422,7 @@ fn s18_4_truncating_to_nothing_and_removing_wait_for_nobody() {
             .collect();
         mounted.wait_until_waiting(|waiting| waiting >= 4);
         let [truncated, replaced] = paths;
-        // With `passthrough` an open for writing copies all of it, but not one with O_TRUNC.
+        // With `passthrough` an open for writing copies all data, but not one with O_TRUNC.
         for text in [&b""[..], b"x"] {
             let path = truncated.clone();
             in_time("truncate and write", move || std::fs::write(path, text));

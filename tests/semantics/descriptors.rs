@@ -117,7 +117,7 @@ fn change_each_way(f: &Fixture, kind: &str) {
     assert_eq!(fs::read(at(9, "new")).unwrap(), b"new");
 }
 
-/// Every descriptor that is free holds what may be wanted again; each change needs at least one more.
+/// Every free descriptor is used as a cache; each change needs at least one more.
 #[test]
 fn s11_3_what_exists_can_be_changed_without_a_descriptor() {
     let f = Fixture::new(|lower| {

@@ -66,7 +66,7 @@ fn s16_13_an_address_without_a_scheme_names_the_url() {
     assert!(said.contains("write http://mirror:8080/pub"), "{said}");
     let said = refused(&["push", "--to", "http://bakery/kiosk"]);
     assert!(said.contains("write USER@HOST:SYSTEM"), "{said}");
-    // A layer file that is missing is no address.
+    // A missing layer file is not an address.
     let said = refused(&["mount", "/nowhere/a.layer", at]);
     assert!(!said.contains("http://"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Reasons why entries do not make a tree.
+//! Errors of assembling entries to a tree.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use layerfmt::tree::TreeError;
 
 use crate::source::{PathError, SourceError};
 
-/// Why the entries of a source do not make a tree.
+/// The reason why the entries of a source do not form a tree.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssembleError {
@@ -19,7 +19,7 @@ pub enum AssembleError {
     Content {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: FormatError,
     },
     /// A file cannot be read.
@@ -27,7 +27,7 @@ pub enum AssembleError {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
     /// A listing has a line that cannot be read.

@@ -9,8 +9,8 @@ use super::BakeError;
 use crate::assemble::Assembly;
 use crate::overlay;
 
-/// The tree of changes that an upload makes to `base`, and its list in order of paths. `notes` gets what somebody
-/// should know. `name` is that of the source.
+/// The tree of changes that an upload makes to `base`, and its list in order of paths. `notes` gets
+/// findings for the user. `name` is that of the source.
 pub(super) fn of_upload(
     base: &Tree<Content>,
     assembly: Assembly<Content>,

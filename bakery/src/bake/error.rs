@@ -1,4 +1,4 @@
-//! Reasons why a source does not become a layer.
+//! Errors of a bake.
 
 use std::io;
 
@@ -9,30 +9,30 @@ use crate::assemble::AssembleError;
 use crate::machine::MachineError;
 use crate::overlay::OverlayError;
 
-/// Why a source does not become a layer.
+/// The reason why a source does not become a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BakeError {
     /// The source cannot be read exactly, or does not make a tree.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    /// The data of one machine cannot be taken out.
+    /// The data of one machine cannot be removed.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// The changes do not fit the base.
     #[error("cannot apply {name} to its base")]
     Overlay {
-        /// The source.
+        /// Name of the source.
         name: String,
-        /// The reason.
+        /// The underlying error.
         source: OverlayError,
     },
     /// The tree of the layer cannot be made.
     #[error("cannot apply {name} to its base")]
     Tree {
-        /// The source.
+        /// Name of the source.
         name: String,
-        /// The reason.
+        /// The underlying error.
         source: TreeError,
     },
     /// The base or the layer is damaged or cannot be written.
@@ -40,7 +40,7 @@ pub enum BakeError {
     Layer {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: FormatError,
     },
     /// A file cannot be read or written.
@@ -48,14 +48,14 @@ pub enum BakeError {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
 }
 
 /// Names the operation that failed.
 pub(super) trait Doing<T> {
-    /// As a [`BakeError`] that says what was being done.
+    /// Converts to a [`BakeError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError>;
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use super::error::{BakeError, Doing as _};
 
-/// A file on its way to its name; gone when dropped before.
+/// A file that does not have its name yet; dropping it removes it.
 #[derive(Debug)]
 pub struct Partial(tempfile::NamedTempFile);
 
 impl Partial {
-    /// A new file beside `output`, so that it can be renamed to it.
+    /// Creates a file beside `output`, so that it can be renamed to it.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -33,7 +33,7 @@ impl Partial {
         self.0.as_file().try_clone()
     }
 
-    /// Where it is for the time being.
+    /// Its temporary path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
@@ -65,7 +65,7 @@ impl Partial {
             .doing(|| format!("cannot sync {}", directory.display()))
     }
 
-    /// Gives the file its name, durably; what had the name before is replaced.
+    /// Renames the file to its name, durably, replacing a previous file.
     ///
     /// # Errors
     /// It cannot be renamed or synced.

@@ -1,4 +1,4 @@
-//! What each side did to a path, in words.
+//! Texts for the change of each side to a path.
 
 use layerfmt::tree::{Kind, Node};
 

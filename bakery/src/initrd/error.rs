@@ -1,11 +1,11 @@
-//! Reasons why a tree cannot be read or gives no initramfs.
+//! Errors of building an initramfs.
 
 use std::io;
 
-/// Why a tree cannot be read, or gives no initramfs, no system and no client.
+/// The reason why a tree cannot be read, or contains no initramfs, system or client.
 #[derive(Debug, thiserror::Error)]
 pub enum InitrdError {
-    /// The tree or the request does not allow it; the message says what to do.
+    /// The tree or the request does not allow it; the message names the remedy.
     #[error("{0}")]
     Refused(String),
     /// A file cannot be read or written.
@@ -13,15 +13,15 @@ pub enum InitrdError {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
     /// A part of the work failed.
     #[error("{doing}")]
     Part {
-        /// The part.
+        /// The affected part.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: Box<InitrdError>,
     },
 }
@@ -31,7 +31,7 @@ pub type Result<T, E = InitrdError> = std::result::Result<T, E>;
 
 /// Names the operation that failed.
 pub(crate) trait Doing<T> {
-    /// As an [`InitrdError`] that says what was being done.
+    /// Converts to an [`InitrdError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

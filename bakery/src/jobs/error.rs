@@ -1,4 +1,4 @@
-//! Reasons why a job cannot be worked on.
+//! Errors of a job.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::history::HistoryError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-/// Why a job cannot be worked on.
+/// The reason why a job cannot be worked on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
@@ -19,7 +19,7 @@ pub enum JobError {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
     /// The spool cannot be read or written.
@@ -50,7 +50,7 @@ pub enum JobError {
 
 /// Names the operation that failed.
 pub(crate) trait Doing<T> {
-    /// As a [`JobError`] that says what was being done.
+    /// Converts to a [`JobError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError>;
 }
 

@@ -1,4 +1,4 @@
-//! Reasons why a tree cannot be made one that many machines boot.
+//! Errors of removing one machine's data.
 
 use layerfmt::tree::TreeError;
 
@@ -6,7 +6,7 @@ use crate::assemble::AssembleError;
 use crate::initrd::InitrdError;
 use crate::source::PathError;
 
-/// Why a tree cannot be made one that many machines boot.
+/// The reason why a tree cannot become one that many machines boot.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A file cannot be stored.

@@ -24,8 +24,9 @@ const UNIT_DIRECTORIES: &[&str] = &[
     "lib/systemd/system",
 ];
 const HOST_KEYS_UNIT: &str = "layerfs-host-keys.service";
-/// Makes the host keys of a machine that has none. The distributions' own units go first; Debian's runs at a first boot
-/// only. An RSA key would take seconds of each boot, so there is one where `sshd_config` names its keys.
+/// Makes the missing host keys of a machine. The distributions' own units run first; Debian's runs
+/// only at a first boot. An RSA key would take seconds of each boot, so one is made only if
+/// `sshd_config` names its keys.
 const HOST_KEYS_UNIT_TEXT: &str = "\
 # Written by bakery import: the host keys of the machine that was imported stay out.
 [Unit]

@@ -48,10 +48,10 @@ pub struct Report {
     pub revision: Option<u64>,
 }
 
-/// Why no boot pack was published.
+/// The reason why no boot pack was published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishPackError {
-    /// There is no pack.
+    /// No pack could be made.
     #[error(transparent)]
     Pack(#[from] PackError),
     /// The history cannot be read or continued.
@@ -63,9 +63,9 @@ pub enum PublishPackError {
     /// A file of a trace cannot be read.
     #[error("cannot read the trace {}", path.display())]
     Trace {
-        /// The file.
+        /// The affected file.
         path: PathBuf,
-        /// The reason.
+        /// The underlying error.
         source: std::io::Error,
     },
     /// A file is not a trace.

@@ -1,4 +1,4 @@
-//! Reasons why a server does not start.
+//! Errors of starting a server.
 
 use std::io;
 
@@ -6,21 +6,21 @@ use super::object::ObjectError;
 use crate::jobs::JobError;
 use crate::store::StoreError;
 
-/// Why a server does not start, or a store cannot be looked through.
+/// The reason why a server does not start, or a store cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// An option makes no sense; the message says what to write.
+    /// An option is invalid; the message gives the form.
     #[error("{0}")]
     Options(String),
     /// An address or the spool cannot be used.
     #[error("{doing}")]
     Io {
-        /// The operation that failed, and what to do.
+        /// The failed operation, and the remedy.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
-    /// The spool.
+    /// The affected spool.
     #[error(transparent)]
     Spool(#[from] JobError),
     /// The store cannot be opened.
@@ -32,7 +32,7 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// For `map_err`.
+    /// The conversion for `map_err`.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ServeError {
         let doing = doing.into();
         move |source| ServeError::Io { doing, source }

@@ -1,4 +1,4 @@
-//! Reasons why a watcher stops.
+//! Errors of a watcher.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use crate::jobs::JobError;
 use crate::keys::KeyError;
 use crate::serve::ServeError;
 
-/// Why a watcher does not start, or cannot go on.
+/// The reason why a watcher does not start or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// Another watcher has the spool.
@@ -17,7 +17,7 @@ pub enum WatchError {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The reason.
+        /// The underlying error.
         source: io::Error,
     },
     /// The spool cannot be read or written.
@@ -32,14 +32,14 @@ pub enum WatchError {
     /// The store cannot be looked through.
     #[error(transparent)]
     Store(#[from] ServeError),
-    /// Nothing sends events any more.
+    /// No sender of events is left.
     #[error("the watcher's events ended")]
     Events,
 }
 
 /// Names the operation that failed.
 pub(super) trait Doing<T> {
-    /// As a [`WatchError`] that says what was being done.
+    /// Converts to a [`WatchError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError>;
 }
 

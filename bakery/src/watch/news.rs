@@ -2,7 +2,7 @@
 
 use crate::jobs::{Ending, Job, warnings};
 
-/// The target of log lines that a service says without `-v`: one for each thing it was started to do.
+/// The target of log lines that a service prints without `-v`: one for each item of its work.
 pub const NEWS: &str = "news";
 
 /// Maximum number of logged warnings of one job; `bakery jobs ID` has all of them.

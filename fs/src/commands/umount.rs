@@ -20,7 +20,7 @@ use crate::mount_table;
 pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let Ok(status) = super::status::read(&args.mountpoint) else {
-        // The daemon is dead: there is nothing to wait for.
+        // The daemon is dead: there is no process to wait for.
         if !is_listed(&args.mountpoint) {
             return Err(super::status::not_a_mount(&args.mountpoint));
         }

@@ -100,7 +100,7 @@ impl LayerFs {
     ) -> Result<()> {
         let mut kept = node.change_time(stat);
         if kept.stored {
-            // It is what is kept already: no other is stored.
+            // This value is stored already: no other is.
             return Ok(());
         }
         if store {

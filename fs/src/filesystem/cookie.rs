@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The place after `.`.
 pub(super) const AFTER_DOT: u32 = 1;
-/// The place after `..`; those of the lower's entries follow, then those of what only the upper has.
+/// The place after `..`; those of the lower's entries follow, then those of names that only the
+/// upper has.
 pub(super) const AFTER_DOT_DOT: u32 = 2;
 
-/// Bits of a place that stand below the mark.
+/// Number of bits of a place below the mark.
 const PLACE_BITS: u32 = 28;
 /// Bits of the mark.
 const MARK_BITS: u32 = 3;
@@ -25,12 +26,12 @@ const SPREAD_MIN: u32 = 1 << 20;
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 const MARK_MASK: u32 = (1 << MARK_BITS) - 1;
 const RANK_MASK: u64 = (1 << RANK_BITS) - 1;
-/// Where the upper bits of a place stand.
+/// Position of the upper bits of a place.
 const PLACE_REST: u32 = PLACE_BITS + MARK_BITS;
-/// Where the rank stands.
+/// Position of the rank.
 const RANK: u32 = PLACE_REST + 32 - PLACE_BITS;
 
-/// Where the next entry is, and when the listing began.
+/// The position of the next entry, and the time at which the listing began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cookie {
     /// The last place that was listed.
@@ -81,7 +82,7 @@ impl Cookie {
     }
 }
 
-/// Where a name that only the upper has stands among the others: its place, and its rank there.
+/// The position of a name that only the upper has among the others: its place, and its rank there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot(u64);
 

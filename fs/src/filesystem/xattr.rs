@@ -178,8 +178,8 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Change the capabilities of a file whose data is being copied: the copying takes them from the file at any
-    /// moment.
+    /// Changes the capabilities of a file whose data is being copied: the copy may remove them from
+    /// the file at any time.
     fn change_kept(
         &self,
         tree: &Tree,

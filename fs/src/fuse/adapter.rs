@@ -218,7 +218,7 @@ impl Adapter {
             }
         }
         let _ = config.add_capabilities(match self.opens {
-            // Open and truncation are one message: what is thrown away is not fetched for the open.
+            // Open and truncation are one message: truncated data is not fetched for the open.
             Some(_) => InitFlags::FUSE_ATOMIC_O_TRUNC,
             None => InitFlags::FUSE_NO_OPEN_SUPPORT,
         });

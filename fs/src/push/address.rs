@@ -18,10 +18,10 @@ pub struct Address {
 /// A destination that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// A URL.
+    /// A URL instead of an account.
     #[error("{0:?} is a URL, and a push uses ssh: write USER@HOST:SYSTEM[/PROFILE]")]
     Url(String),
-    /// Anything else.
+    /// Any other invalid text.
     #[error("{0:?} is not USER@HOST:SYSTEM[/PROFILE]")]
     Malformed(String),
 }

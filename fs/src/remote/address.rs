@@ -44,12 +44,12 @@ pub struct AddressError {
     pub text: String,
     /// The fault of the text.
     pub reason: &'static str,
-    /// How it is written.
+    /// The written form of the address.
     pub example: String,
 }
 
 impl AddressError {
-    /// `form` is the general form, for when the text itself does not show what to write.
+    /// `form` is the general form, for texts that do not show the correction themselves.
     fn new(text: &str, reason: &'static str, form: &str) -> AddressError {
         let example = match reason == NO_SCHEME && !text.contains("://") && !text.is_empty() {
             true => format!("http://{text}"),
@@ -105,7 +105,7 @@ impl Address {
         })
     }
 
-    /// What to write for `text`, if it is an address but for the scheme: `HOST[:PORT]/SYSTEM…`.
+    /// The corrected form of `text`, if only the scheme is missing: `HOST[:PORT]/SYSTEM…`.
     pub fn with_scheme(text: &str) -> Option<String> {
         let missing = !text.contains("://") && !text.starts_with(['/', '.']);
         let url = format!("http://{text}");

@@ -66,7 +66,7 @@ pub fn uses_numbers_once(fd: &OwnedFd) -> bool {
     is_tmpfs && stat.is_ok_and(knows)
 }
 
-/// The generation of an object of such a file system. Needs no system call of its own.
+/// The generation of an object of such a file system. Needs no further system call.
 pub fn of_birth(stat: &Statx) -> u32 {
     let time = stat.stx_btime;
     let mixed = time.tv_sec.wrapping_shl(20) ^ i64::from(time.tv_nsec);

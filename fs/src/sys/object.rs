@@ -94,7 +94,7 @@ impl At<'_> {
     /// The object's attributes, with its birth time if the file system has one.
     ///
     /// # Errors
-    /// ENOENT if the name is gone.
+    /// ENOENT if the name was removed.
     pub fn stat_with_birth(&self) -> Result<Statx> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         match self {

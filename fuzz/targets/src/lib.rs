@@ -1,7 +1,8 @@
-//! The fuzz targets as plain functions: bytes in, an invariant asserted, nothing out.
+//! The fuzz targets as plain functions: each takes bytes and asserts an invariant.
 //!
-//! `layerfmt/fuzz/fuzz_targets/` gives them to libFuzzer (`cargo +nightly fuzz run open_layer`);
-//! `tests/smoke.rs` drives the same functions on stable over a seeded corpus and mutations of it.
+//! `fuzz_targets/` passes them to libFuzzer (`cargo +nightly fuzz run open_layer`);
+//! `tests/smoke.rs` runs the same functions on stable Rust over a seeded corpus and mutations of
+//! it.
 
 use bakery::assemble::{Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
@@ -169,7 +170,7 @@ pub fn tar_ingest(bytes: &[u8]) {
     }
 }
 
-/// Reading the records: what parses can be written, and reads the same again.
+/// Reading the records: a parsed record can be written, and reads the same again.
 pub fn manifest(bytes: &[u8]) {
     if let Ok(manifest) = Manifest::parse(bytes) {
         let rendered = manifest.render().unwrap_or_default();

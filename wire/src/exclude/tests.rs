@@ -217,7 +217,8 @@ fn a_push_leaves_out_its_machine() {
     }
     let live = Excludes::new(LIVE_CONFIG, false).unwrap();
     assert!(left_out(&live, "etc/shadow") && left_out(&live, "etc/sudoers.d/live"));
-    // What `tests/boot/book.py` saw a live system write at its boot, beside what its user did.
+    // The files that a live system wrote at its boot in `tests/boot/book.py`, in addition to its
+    // user's files.
     for (component, path) in [
         ("user-setup", "var/cache/debconf/config.dat-old"),
         ("user-setup", "var/cache/debconf/templates.dat"),
