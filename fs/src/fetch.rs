@@ -21,7 +21,7 @@ pub const BOOT_REPORT: &str = "boot-report";
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The index places the chunk in its own file, which holds no chunks.
-    #[error("the chunk is said to be in the index itself")]
+    #[error("the index places the chunk in its own file")]
     NotBorrowed,
     /// Reading failed; retrying would not help.
     #[error("layer {layer}: {reason}")]

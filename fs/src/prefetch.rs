@@ -31,7 +31,7 @@ impl FromStr for Policy {
             "pack" => Ok(Policy::Pack),
             "none" => Ok(Policy::None),
             other => Err(format!(
-                "{other:?} is no prefetch policy: auto, all, pack or none"
+                "{other:?} is not a prefetch policy: use auto, all, pack or none"
             )),
         }
     }

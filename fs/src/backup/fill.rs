@@ -37,7 +37,7 @@ enum Stop {
     Fetch(#[from] FetchError),
     #[error("{0}")]
     Damaged(String),
-    #[error("the mount is going away")]
+    #[error("the mount is ending")]
     Closed,
 }
 

@@ -56,7 +56,7 @@ fn unpack(archive: &mut impl BufRead, directory: &Path) -> Result<()> {
             .read_exact(&mut header)
             .context("the archive ends too early")?;
         let [mode, len, name_len] =
-            fields(&header).context("this is no cpio archive of the form newc")?;
+            fields(&header).context("not a cpio archive (newc)")?;
         if name_len == 0 || u64::from(name_len) > NAME_LEN_MAX {
             bail!("a name of {name_len} bytes");
         }
@@ -69,7 +69,7 @@ fn unpack(archive: &mut impl BufRead, directory: &Path) -> Result<()> {
         let name = name
             .strip_suffix(b"\0")
             .and_then(|name| std::str::from_utf8(name).ok());
-        let name = name.context("a name that is no text")?;
+        let name = name.context("a name is not valid UTF-8")?;
         if name == TRAILER {
             return Ok(());
         }

@@ -278,7 +278,7 @@ impl Session {
             .join("; ");
         if complaint.is_empty() {
             complaint = match status {
-                Ok(status) => format!("ssh ended with {status} and said nothing"),
+                Ok(status) => format!("ssh ended with {status} without a message"),
                 Err(error) => error.to_string(),
             };
         }

@@ -316,7 +316,7 @@ impl Wait {
 impl Bringer {
     async fn rebuilt(&self, id: u32, raw_len: u32) -> Result<Vec<u8>, String> {
         let (Some(plain), Some(packed)) = (&self.plain, &self.packed) else {
-            return Err(String::from("it cannot be had, and there is no way back"));
+            return Err(String::from("it is unavailable and cannot be rebuilt"));
         };
         let inner = &self.fetcher.inner;
         tokio::select! {

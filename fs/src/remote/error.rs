@@ -59,7 +59,7 @@ pub enum FetchError {
     #[error("no server gave it within {:.0} s", .0.as_secs_f32())]
     GaveUp(Duration),
     /// The mount is ending.
-    #[error("the mount is going away")]
+    #[error("the mount is ending")]
     Closed,
 }
 

@@ -200,7 +200,7 @@ impl Static<'_> {
         let manifest = format!("/manifests/{}", record.manifest.digest);
         let manifest = self.get(&manifest, MANIFEST_LEN_MAX).await?;
         let manifest = String::from_utf8(manifest)
-            .map_err(|_| FetchError::Wrong("a manifest that is no text"))?;
+            .map_err(|_| FetchError::Wrong("the manifest is not valid UTF-8"))?;
         Ok(Bundle {
             keysets: self.keysets().await?,
             head,

@@ -47,7 +47,7 @@ impl std::fmt::Debug for Waiter {
 }
 
 /// Notifications to deliver after the queue's lock is released.
-#[must_use = "somebody waits for it"]
+#[must_use = "a reader waits for it"]
 #[derive(Default)]
 pub(crate) struct News(Vec<(Tell, Outcome)>);
 
