@@ -55,8 +55,7 @@ fn unpack(archive: &mut impl BufRead, directory: &Path) -> Result<()> {
         archive
             .read_exact(&mut header)
             .context("the archive ends too early")?;
-        let [mode, len, name_len] =
-            fields(&header).context("not a cpio archive (newc)")?;
+        let [mode, len, name_len] = fields(&header).context("not a cpio archive (newc)")?;
         if name_len == 0 || u64::from(name_len) > NAME_LEN_MAX {
             bail!("a name of {name_len} bytes");
         }
