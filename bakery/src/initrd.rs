@@ -1,18 +1,18 @@
 //! `bakery initrd`: an initramfs made from the system's own tree.
 //!
-//! | module | what it is |
+//! | module | task |
 //! |---|---|
-//! | [`system_tree`], [`stack_tree`] | reading the tree: a directory, or a revision of the store |
-//! | [`modules`], [`modinfo`] | which kernel modules, in what company, with what firmware |
-//! | [`decompress`] | modules and firmware that the tree keeps compressed |
-//! | [`elf`] | the few words of ELF that both need |
+//! | [`system_tree`], [`stack_tree`] | read the tree: a directory, or a revision of the store |
+//! | [`modules`], [`modinfo`] | select kernel modules, their dependencies and firmware |
+//! | [`decompress`] | decompress modules and firmware |
+//! | [`elf`] | a minimal ELF reader |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
-//! | [`archive`] | the newc cpio |
-//! | [`kernel`], [`kernel_image`] | what a kernel image says of itself; where a tree has it |
-//! | [`external`] | modules that did not come with the kernel |
-//! | [`content`] | what goes where |
+//! | [`archive`] | write the newc cpio archive |
+//! | [`kernel`], [`kernel_image`] | read the release of a kernel image; find it in a tree |
+//! | [`external`] | modules outside the kernel package |
+//! | [`content`] | contents of the archive and their paths |
 //!
-//! The result depends on the tree, the two programs and the choices only: equal input gives
+//! The result depends only on the tree, the two programs and the options: equal input gives
 //! equal bytes.
 
 pub mod archive;

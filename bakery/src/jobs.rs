@@ -1,19 +1,19 @@
-//! Jobs: what arrived and waits to be baked, is being baked, or was.
+//! Jobs: pushes that wait to be baked, are being baked, or were baked.
 //!
-//! A job is a directory in the spool, and the directory it lies in is its state:
+//! A job is a directory in the spool, and its parent directory is its state:
 //!
 //! ```text
 //! incoming/<system>[/<profile>]/NAME.tar.zst   dropped by hand or by a script
-//! incoming/.parts/<id>/                        on its way in; not acknowledged
+//! incoming/.parts/<id>/                        incomplete; not acknowledged
 //! queued/<id>/ → running/<id>/ → done/<id>/ or failed/<id>/
 //! ```
 //!
 //! Each arrow is one `rename(2)` after everything in the directory was synced, so a job is
-//! in exactly one state at any instant, whoever is killed and whenever the power fails. A
-//! sender is told a job's number only when the job is in `queued/` for good.
+//! in exactly one state at any instant, after any kill or power failure. A sender receives a
+//! job's number only when the job is durable in `queued/`.
 //!
-//! In a job: `request.json` (what is asked), `upper.tar.zst` (the changes; removed once they
-//! are published), `progress.json`, `log` (what the baker printed), `result.json` (how it ended),
+//! A job contains `request.json`, `upper.tar.zst` (the changes; removed once they are
+//! published), `progress.json`, `log` (the baker's output), `result.json` (the result) and
 //! `lock` (held by the process that works on it).
 
 mod arrival;

@@ -1,26 +1,26 @@
-//! bakery, the server of layerfs: it turns trees into layers, keeps them in signed
-//! histories and serves them to the machines that boot from them.
+//! bakery, the server of layerfs: turns trees into layers, stores them in signed histories and
+//! serves them to the machines that boot from them.
 //!
-//! | module | what it is |
+//! | module | task |
 //! |---|---|
-//! | [`cli`], [`commands`], [`globals`] | the command line: one file per verb |
-//! | [`source`] | trees from outside as one stream of entries |
-//! | [`assemble`], [`overlay`], [`bake`] | entries to a layer |
-//! | [`machine`] | what belongs to one machine, in a tree that many boot |
-//! | [`initrd`] | an initramfs made from a system's own tree |
-//! | [`history`], [`publish`], [`graft`] | signed revisions; the next one; a layer on another tree |
-//! | [`sweep`], [`scrub`] | deleting what nobody reaches; verifying the rest |
-//! | [`purge`] | a path taken out of history |
-//! | [`keys`], [`clock`] | who signs, and when |
-//! | [`store`], [`replica`] | objects by name, and who may create them; a store copied elsewhere |
-//! | [`output`], [`progress`], [`human`] | what a person or a script reads on a terminal |
-//! | [`serve`] | the store over HTTP |
-//! | [`netboot`] | boot menus and dnsmasq's configuration |
-//! | [`jobs`] | the spool: what arrived, is baked, was baked |
-//! | [`boots`], [`traces`] | how long the boots of each revision took, and what they touched |
-//! | [`authorize`], [`receive`] | who may push; taking a push |
-//! | [`watch`] | from what arrives to what is published |
-//! | [`sys`] | the few direct system calls |
+//! | [`cli`], [`commands`], [`globals`] | the command line: one file per command |
+//! | [`source`] | reads trees from outside as one stream of entries |
+//! | [`assemble`], [`overlay`], [`bake`] | turn entries into a layer |
+//! | [`machine`] | removes data of one machine from a tree that many boot |
+//! | [`initrd`] | builds an initramfs from a system's own tree |
+//! | [`history`], [`publish`], [`graft`] | read signed revisions; make the next one; apply a layer to another tree |
+//! | [`sweep`], [`scrub`] | delete unreachable objects; verify the rest |
+//! | [`purge`] | removes a path from history |
+//! | [`keys`], [`clock`] | signing keys and times |
+//! | [`store`], [`replica`] | named objects, created once; copies of a store |
+//! | [`output`], [`progress`], [`human`] | output for users and scripts |
+//! | [`serve`] | serves the store over HTTP |
+//! | [`netboot`] | boot menus and the configuration of dnsmasq |
+//! | [`jobs`] | the spool of pushes |
+//! | [`boots`], [`traces`] | boot times and boot traces of each revision |
+//! | [`authorize`], [`receive`] | permissions to push; receive a push |
+//! | [`watch`] | bakes and publishes pushes |
+//! | [`sys`] | direct system calls |
 
 pub mod assemble;
 pub mod authorize;

@@ -1,20 +1,20 @@
-//! The exclude language: `.gitignore`'s, for bakes, pushes and the watcher alike.
+//! The exclude language, that of `.gitignore`, for bakes, pushes and the watcher.
 //!
-//! A list has one pattern a line. The last pattern that fits a path decides:
+//! A list has one pattern a line. The last pattern that matches a path decides:
 //! ```text
 //! # a comment
-//! /etc/*.bak         `*`, `?` and `[a-z]` stay within one name
+//! /etc/*.bak         `*`, `?` and `[a-z]` match within one name
 //! core.*             without a slash inside: at any depth
 //! a/b                with a slash inside: from the root, as /a/b
 //! /opt/scratch       a file, or a directory with everything in it
 //! /opt/scratch/      the same, if it is a directory
 //! /var/cache/x/**    everything in the directory; the directory itself stays
 //! /srv/**/old        at any depth below /srv
-//! !/etc/keep.bak     takes back a path that an earlier pattern leaves out
+//! !/etc/keep.bak     includes a path again that an earlier pattern excludes
 //! \!name  \#name     a name that begins with `!` or `#`; `\` makes the next character literal
 //! ```
-//! What is in a directory that is left out stays out: no pattern takes it back. To leave out the
-//! files of a tree and keep its directories, write `/x/**`, then `!/x/**/`.
+//! No pattern includes a path below an excluded directory again. To exclude the files of a tree
+//! but not its directories, write `/x/**`, then `!/x/**/`.
 
 mod defaults;
 mod glob;
