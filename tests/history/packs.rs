@@ -115,7 +115,7 @@ fn every_kind_of_new_revision_keeps_the_pack() {
         );
     }
     world.assert_sound();
-    // Back to a revision with it, and to one without everything else.
+    // Rolls back to a revision with it, and sweeps everything else.
     let back = publisher.rollback(&revision("alt@4"), "admin", "").unwrap();
     assert_eq!(
         (back.manifest.pack, world.files(&back)),

@@ -210,7 +210,7 @@ pub fn resume(store: &Store) -> Result<usize> {
             }
         })?;
         match journal.end(store, &key) {
-            // No head was written: it starts again or not at all.
+            // No head was written: the purge can be started again.
             Err(HistoryError::Refused(_)) => store.delete(&key)?,
             ended => ended?,
         }

@@ -227,7 +227,7 @@ impl LayerFs {
             }
         }
         if inode.is_dir() {
-            // Usually a parent directory of the copied object.
+            // Usually copied up because of an object below it, which must not change its time.
             let note = lower_change_time(inode).note();
             let _ = at.set_xattr(&upper.marks.change_time, &note, XattrFlags::empty());
         }

@@ -161,7 +161,7 @@ impl LayerFs {
         opened.map(Arc::new)
     }
 
-    /// Drops the descriptor of an object that still has its name.
+    /// Discards the keeper of an object that still has its name.
     pub(super) fn dismiss(&self, keep: Option<Keeper>) {
         if let (Some(Keeper::Aside(name)), Some(upper)) = (keep, &self.upper) {
             upper.clear_aside(&name);

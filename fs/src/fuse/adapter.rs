@@ -428,7 +428,7 @@ fn file_to_open(
         (above, _) => {
             let file = fs.writable(id)?;
             if above.is_none() {
-                // Converts to a number of 512-byte blocks.
+                // The kernel asks for the number of blocks after writes that it makes itself.
                 pages.forget_attributes(id);
             }
             file

@@ -44,7 +44,7 @@ pub fn decode_chunk_start(
     }
     if chunk.codec == Codec::ZstdX86 {
         x86::decode(out);
-        // Like a call that continues past the last byte: stored unchanged.
+        // A call whose operand continues past the last decoded byte is undecided.
         if out.len() < raw_len {
             out.truncate(out.len() - unsure_len);
         }

@@ -45,7 +45,7 @@ struct Pending {
     to: NodeId,
     below: Below,
     upper: Option<NodeId>,
-    /// Both trees are complete: whiteouts have no effect.
+    /// No tree below both is visible here: whiteouts have no effect.
     closed: bool,
 }
 
