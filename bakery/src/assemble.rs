@@ -202,7 +202,7 @@ impl<C> Assembler<'_, C> {
                 return Ok(true);
             }
         }
-        let named = acl::Named::take(&mut meta);
+        let named = acl::NamedAcl::take(&mut meta);
         let marks = match changes {
             true => {
                 whiteout::take_marks(&mut meta).map_err(|problem| self.wrong(&path, problem))?

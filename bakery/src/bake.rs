@@ -22,10 +22,10 @@ use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta,
 use wire::push::Change;
 
 use self::contents::Stored;
+use self::error::BakeContext as _;
 pub use self::error::BakeError;
-use self::error::Doing as _;
 pub use self::partial::Partial;
-pub use self::report::{Report, Seconds};
+pub use self::report::{BakeReport, Seconds};
 pub use self::survey::{Survey, survey};
 use crate::assemble::{AssembleError, Assembly, Reading, assemble};
 use crate::machine;
@@ -109,7 +109,7 @@ pub struct Recipe<'r> {
     /// The interpretation of the source: a whole tree or changes to one.
     pub reading: Reading,
     /// Treatment of data that belongs to one machine, in an import; `None` leaves it.
-    pub machine: Option<machine::Choice>,
+    pub machine: Option<machine::MachineChoice>,
     /// True if the source is the upper of one machine: a directory in which only the times changed
     /// is not a change, because excluded files changed them, and the report lists the changes.
     pub is_upload: bool,
@@ -142,7 +142,7 @@ pub fn bake(
     base: Option<&BaseStack>,
     recipe: &Recipe<'_>,
     output: &Path,
-) -> Result<Report, BakeError> {
+) -> Result<BakeReport, BakeError> {
     let start = Instant::now();
     let partial = Partial::beside(output)?;
     let writer = writer(&partial, base, recipe.options, output)?;
@@ -180,7 +180,7 @@ pub fn bake(
     let written = Instant::now();
     let checked = verify(&partial, base)?;
     partial.publish(output)?;
-    Ok(Report {
+    Ok(BakeReport {
         source: source.name().to_owned(),
         layer: info.digest,
         tree_digest: checked.tree_digest,

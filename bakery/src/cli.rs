@@ -8,7 +8,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::commands::Command;
+use crate::commands::BakeryCommand;
 use crate::globals::{COULD_NOT, Globals};
 use crate::watch::NEWS;
 
@@ -23,7 +23,7 @@ pub struct Cli {
     pub globals: Globals,
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: BakeryCommand,
 }
 
 /// Runs one command line and gives the process its exit code.

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::initrd::elf;
-use crate::initrd::error::{Doing as _, Result, refuse};
+use crate::initrd::error::{InitrdContext as _, Result, refuse};
 use crate::initrd::system_tree::{SystemTree, resolve};
 
 /// The path of a machine's push key.
@@ -68,7 +68,7 @@ impl Client {
     /// # Errors
     /// The client cannot be read, the tree cannot be read, or the archive cannot be written.
     pub fn write(&self, tree: &dyn SystemTree, archive: fs::File) -> Result<()> {
-        let mut archive = Archive {
+        let mut archive = ClientArchive {
             tar: tar::Builder::new(archive),
             time: self.time,
         };
@@ -110,12 +110,12 @@ fn place(tree: &dyn SystemTree, path: &str) -> Result<String> {
     Ok(resolve(tree, path)?.unwrap_or_else(|| path.to_owned()))
 }
 
-struct Archive {
+struct ClientArchive {
     tar: tar::Builder<fs::File>,
     time: u64,
 }
 
-impl Archive {
+impl ClientArchive {
     fn header(&self, kind: tar::EntryType, mode: u32) -> tar::Header {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);

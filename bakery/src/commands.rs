@@ -58,7 +58,7 @@ pub mod wording;
     missing_docs,
     reason = "each verb's text is its Args' doc comment, which clap shows"
 )]
-pub enum Command {
+pub enum BakeryCommand {
     Authorize(authorize::Args),
     Bake(bake::Args),
     Cat(cat::Args),
@@ -98,7 +98,7 @@ pub enum Command {
     Watch(watch::Args),
 }
 
-impl Command {
+impl BakeryCommand {
     /// Runs the command. `definition` is the whole command line, for its manual and completions.
     ///
     /// # Errors

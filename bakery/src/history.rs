@@ -29,7 +29,7 @@ use crate::store::{Key, Store};
 
 pub use conflict::Conflict;
 pub use error::HistoryError;
-pub use place::{Lost, Place, find};
+pub use place::{Lost, TreePlace, find};
 pub use revision::Revision;
 pub use stack::{merged_input, objects, reference, stack};
 pub use tag::Tag;

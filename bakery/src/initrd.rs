@@ -31,9 +31,9 @@ pub mod system_tree;
 
 use std::path::PathBuf;
 
-use archive::Archive;
+use archive::CpioArchive;
 pub use error::InitrdError;
-use error::{Doing as _, Result};
+use error::{InitrdContext as _, Result};
 use system_tree::SystemTree;
 
 /// Drivers and firmware that wait to be needed: `layerfs unpack`, called by `lf_unpack`.
@@ -69,7 +69,7 @@ impl std::str::FromStr for Drivers {
 
 /// Parameters of an initramfs.
 #[derive(Debug, Clone)]
-pub struct Recipe {
+pub struct InitrdRecipe {
     /// Kernel release (`uname -r`); the tree's newest when absent.
     pub kernel: Option<String>,
     /// The network drivers to include.
@@ -94,7 +94,7 @@ pub struct Recipe {
 
 /// The contents of the initramfs, for the report.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Report {
+pub struct InitrdReport {
     /// Release of the kernel.
     pub kernel: String,
     /// Path of the kernel image in the tree.
@@ -137,7 +137,7 @@ pub struct Parts {
 /// # Errors
 /// The tree has no kernel modules, a named module is missing, one of the programs is
 /// missing or not static, or a file cannot be read.
-pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)> {
+pub fn build(tree: &dyn SystemTree, recipe: &InitrdRecipe) -> Result<(Vec<u8>, InitrdReport)> {
     let kernel = match &recipe.kernel {
         Some(kernel) => kernel.clone(),
         None => modules::newest_kernel(tree)?,
@@ -155,8 +155,8 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
             tree.modified(&system_tree::resolve(tree, &directory)?.unwrap_or(directory))?
         }
     };
-    let mut archive = Archive::new(built);
-    let mut report = Report {
+    let mut archive = CpioArchive::new(built);
+    let mut report = InitrdReport {
         kernel_path: kernel_image::kernel_image(tree, &kernel)?,
         kernel,
         len: 0,
@@ -171,7 +171,7 @@ pub fn build(tree: &dyn SystemTree, recipe: &Recipe) -> Result<(Vec<u8>, Report)
     };
     content::base(&mut archive, built);
     content::programs(&mut archive, tree, recipe, &mut report)?;
-    let mut packed = Archive::new(built);
+    let mut packed = CpioArchive::new(built);
     content::modules(&mut archive, &mut packed, &known, &chosen, &mut report);
     if recipe.firmware {
         content::firmware(&mut archive, &mut packed, tree, &chosen, &mut report)?;

@@ -28,7 +28,7 @@ pub use arrival::{Arrival, ArrivalError};
 pub use error::JobError;
 pub use records::{Origin, Request, Target, TargetError, is_name, warnings};
 pub use runner::{Baker, Outcome};
-pub use spool::{Job, Spool, State};
+pub use spool::{Job, Spool, SpoolState};
 pub use wire::push::{Ending, Progress};
 
 pub(crate) use arrival::{recover, take_dropped};

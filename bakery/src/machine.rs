@@ -30,7 +30,7 @@ pub type Files = HashMap<Box<[u8]>, Vec<u8>>;
 
 /// Treatment of data that belongs to one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
+pub struct MachineChoice {
     /// True to keep `etc/fstab` and `etc/crypttab` unchanged.
     pub keep_fstab: bool,
 }
@@ -63,7 +63,7 @@ pub fn prepare<C: Contents>(
     files: &mut Files,
     excludes: &Excludes,
     contents: &mut C,
-    choice: Choice,
+    choice: MachineChoice,
 ) -> Result<Said, MachineError> {
     let mut said = Said::default();
     let mut writing = Writing { tree, contents };

@@ -15,7 +15,7 @@ mod pxelinux;
 pub use dnsmasq::{Dhcp, dnsmasq};
 pub use grub::grub;
 pub use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
-pub use page::{Entry, page, plain};
+pub use page::{PageEntry, page, plain};
 pub use pxelinux::pxelinux;
 
 use wire::manifest::{Manifest, ProfileName, RevisionName};
@@ -27,7 +27,7 @@ const LABEL_LEN_MAX: usize = 72;
 
 /// One thing to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct MenuChoice {
     /// Its name, with the revision.
     pub name: RevisionName,
     /// The text shown to users.
@@ -44,9 +44,9 @@ pub struct Choice {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
     /// The newest revision of everything that boots.
-    pub newest: Vec<Choice>,
+    pub newest: Vec<MenuChoice>,
     /// The ones before.
-    pub older: Vec<Choice>,
+    pub older: Vec<MenuChoice>,
     /// Systems that cannot be booted, with the remedy: one line each.
     pub unbootable: Vec<String>,
 }
@@ -60,7 +60,7 @@ pub struct Menu {
     pub timeout: u32,
 }
 
-impl Choice {
+impl MenuChoice {
     /// The menu entry of a revision. The initramfs is not inspected.
     ///
     /// # Errors

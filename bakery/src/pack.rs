@@ -75,7 +75,7 @@ struct Hot {
 
 /// The place of a hot piece in the pack.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PackPlace {
     chunk: u32,
     offset: u32,
     len: u32,
@@ -159,7 +159,7 @@ fn parts(index: &Index, ino: Ino, start: u64, end: u64) -> impl Iterator<Item = 
     })
 }
 
-type Places = HashMap<(u32, u32), Place>;
+type Places = HashMap<(u32, u32), PackPlace>;
 
 /// Cuts the pieces into windows by order of first access. Within a window code and other bytes are
 /// in separate chunks, in source order, because bytes that arrive together need no order but
@@ -209,7 +209,7 @@ fn write_chunks(
                 for (piece, offset) in group.iter().zip(inside) {
                     places.insert(
                         (piece.chunk, piece.offset),
-                        Place {
+                        PackPlace {
                             chunk,
                             offset,
                             len: piece.len,

@@ -32,7 +32,7 @@ use crate::store::{Created, Key, Store, StoreError, check, guard};
 
 pub use addition::{Addition, Import};
 pub use compaction::{CompactPolicy, Compacted, Compaction};
-pub use draft::{Draft, Merged, Plain};
+pub use draft::{Draft, DraftIndex, Plain};
 use indexes::Indexes;
 pub(crate) use pick::{action_text, pushed_with};
 pub use rehearsal::Preview;

@@ -21,13 +21,13 @@ use crate::publish::{Publisher, Rewritten};
 use crate::store::{Key, StoreError};
 
 pub use journal::{Deleted, delete, resume, waiting};
-use journal::{HeadChange, Journal, Record};
+use journal::{HeadChange, Journal, PurgeRecord};
 use layers::Rewriting;
 use scan::Scan;
 
 /// Parameters of a purge.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct PurgeRequest {
     /// Of which system; none: of all.
     pub system: Option<String>,
     /// The paths, without a leading slash; a directory includes everything below it.
@@ -54,7 +54,7 @@ pub struct Purged {
 }
 
 /// One history, oldest revision first.
-struct Line {
+struct Lineage {
     name: ProfileName,
     revisions: Vec<Revision>,
 }
@@ -65,7 +65,7 @@ struct Line {
 /// [`HistoryError::Refused`]: no revision has the paths or another process published meanwhile; or
 /// a layer cannot be read or written.
 /// Nothing is changed then.
-pub fn purge(publisher: &Publisher, request: &Request) -> Result<Purged> {
+pub fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Purged> {
     let history = publisher.history();
     let lines = lines(history)?;
     let scan = Scan::of(history, &lines, request)?;
@@ -116,17 +116,17 @@ pub fn purge(publisher: &Publisher, request: &Request) -> Result<Purged> {
     }
     purged.elsewhere = rewriting.elsewhere(history, &lines, &scan)?;
     purged.objects.clone_from(&held);
-    let record = Record::new(request, &purged.revisions, held);
+    let record = PurgeRecord::new(request, &purged.revisions, held);
     Journal { record, heads }.commit(history.store())?;
     Ok(purged)
 }
 
-fn lines(history: &History) -> Result<Vec<Line>> {
+fn lines(history: &History) -> Result<Vec<Lineage>> {
     let mut lines = Vec::new();
     for name in history.all_names()? {
         let mut revisions = history.walk(&name, usize::MAX)?;
         revisions.reverse();
-        lines.push(Line { name, revisions });
+        lines.push(Lineage { name, revisions });
     }
     Ok(lines)
 }
@@ -136,9 +136,9 @@ type Step<'l> = (&'l Revision, Option<Rewritten>);
 /// The revisions of one history, each with its replacement, if any.
 fn rewrite_line<'l>(
     publisher: &Publisher,
-    line: &'l Line,
+    line: &'l Lineage,
     mapped: &BTreeMap<Digest, ObjectRef>,
-    request: &Request,
+    request: &PurgeRequest,
 ) -> Result<Vec<Step<'l>>> {
     let history = publisher.history();
     let removed = history.is_removed(&line.name)?;

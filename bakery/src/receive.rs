@@ -15,20 +15,20 @@ use std::io::{BufRead, Read as _, Write};
 use serde::Serialize;
 use wire::push::{Answer, Opening, PUSH_VERSION};
 
-pub use command::{Command, CommandError};
+pub use command::{CommandError, ReceiveCommand};
 pub use frames::{FrameError, Frames};
 pub use rights::Rights;
 
 use crate::history::History;
 use crate::human;
-use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, State, Target, limits};
+use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, SpoolState, Target, limits};
 
 /// The reason why a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// The command is not one of ours.
     #[error(transparent)]
-    Command(#[from] CommandError),
+    ReceiveCommand(#[from] CommandError),
     /// The key may not.
     #[error(
         "key {key:?} may not push to {target}: ask the server's administrator (it may push to: {allowed})"
@@ -58,11 +58,11 @@ pub enum ReceiveError {
     Arrival(#[from] ArrivalError),
     /// Something on the server.
     #[error("{}", human::causes(.0.as_ref()))]
-    Server(Failure),
+    Server(ServerFailure),
 }
 
 /// A failure of the server, of any kind: the client gets its text.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type ServerFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The queries of a receiver to the store.
 pub trait Shelf {
@@ -76,7 +76,7 @@ pub trait Shelf {
     ///
     /// # Errors
     /// They cannot be opened.
-    fn history(&self) -> Result<History, Failure>;
+    fn history(&self) -> Result<History, ServerFailure>;
 }
 
 /// The parameters of a forced command.
@@ -108,12 +108,14 @@ impl Receiver {
         output: &mut dyn Write,
         store: &dyn Shelf,
     ) -> Result<(), ReceiveError> {
-        let done = Command::parse(original)
+        let done = ReceiveCommand::parse(original)
             .map_err(ReceiveError::from)
             .and_then(|command| match command {
-                Command::Push(target) => self.push(target, input, output, store),
-                Command::Survey(target) => survey::survey(self, &target, input, output, store),
-                Command::Follow(id) => follow::follow(self, id, output),
+                ReceiveCommand::Push(target) => self.push(target, input, output, store),
+                ReceiveCommand::Survey(target) => {
+                    survey::survey(self, &target, input, output, store)
+                }
+                ReceiveCommand::Follow(id) => follow::follow(self, id, output),
             });
         if let Err(error) = &done {
             say(
@@ -192,7 +194,7 @@ impl Receiver {
         let is_ours =
             |origin: &Origin| matches!(origin, Origin::Push { key, .. } if *key == self.key);
         let mut waiting = 0;
-        for state in [State::Queued, State::Running] {
+        for state in [SpoolState::Queued, SpoolState::Running] {
             let server = |error: std::io::Error| ReceiveError::Server(error.into());
             let jobs = self.spool.jobs(state).map_err(server)?;
             // One that moves on meanwhile cannot be read, and soon does not wait.

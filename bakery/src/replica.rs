@@ -14,7 +14,7 @@ use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
 use crate::history::objects;
-use crate::store::{Created, Entry, Key, Store, StoreError};
+use crate::store::{Created, Key, ObjectEntry, Store, StoreError};
 
 /// Directories whose objects are named by their content.
 const CONTENT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
@@ -60,9 +60,9 @@ pub enum ReadBack {
     None,
 }
 
-/// Options of a copy.
+/// ReplicaOptions of a copy.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct ReplicaOptions {
     /// Objects to read back.
     pub read_back: ReadBack,
     /// Overwrite heads and keysets of the destination that are others.
@@ -91,7 +91,7 @@ pub struct Copied {
 pub fn copy(
     from: &Store,
     to: &Store,
-    options: Options,
+    options: ReplicaOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Copied, ReplicaError> {
     if from.location() == to.location() || (from.root().is_some() && from.root() == to.root()) {
@@ -128,7 +128,7 @@ pub fn copy(
 struct Copying<'c> {
     from: &'c Store,
     to: &'c Store,
-    options: Options,
+    options: ReplicaOptions,
     progress: &'c (dyn Fn(u64) + Sync),
 }
 
@@ -178,7 +178,7 @@ impl Copying<'_> {
     }
 
     /// One object; returns its defect.
-    fn object(&self, entry: &Entry, is_there: bool) -> Result<Option<String>, ReplicaError> {
+    fn object(&self, entry: &ObjectEntry, is_there: bool) -> Result<Option<String>, ReplicaError> {
         if !is_there {
             let staging = self.to.staging()?;
             let file = staging.path().join("object");
@@ -289,7 +289,7 @@ impl Copying<'_> {
     }
 }
 
-fn next(queue: &Mutex<VecDeque<(Entry, bool)>>) -> Option<(Entry, bool)> {
+fn next(queue: &Mutex<VecDeque<(ObjectEntry, bool)>>) -> Option<(ObjectEntry, bool)> {
     queue
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

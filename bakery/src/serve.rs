@@ -41,7 +41,7 @@ use posts::Posts;
 
 /// Parameters of the server.
 #[derive(Debug)]
-pub struct Options {
+pub struct ServeOptions {
     /// The store to serve.
     pub store: Arc<dyn ObjectStore>,
     /// The directory of the store's objects, if they are plain files: served without copying.
@@ -87,7 +87,7 @@ impl Bound {
     ///
     /// # Errors
     /// An address is taken or not ours; the spool cannot be made.
-    pub async fn new(options: Options) -> Result<Self, ServeError> {
+    pub async fn new(options: ServeOptions) -> Result<Self, ServeError> {
         if options.connections_max == 0 {
             let problem = "at least one connection must be allowed: give --connections 1 or more";
             return Err(ServeError::Options(problem.into()));

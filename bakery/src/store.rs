@@ -25,7 +25,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 pub use key::Key;
-use location::Place;
+use location::StorePlace;
 
 /// The result of an attempt to create an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Created {
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ObjectEntry {
     /// Key of the object.
     pub key: Key,
     /// Length in bytes.
@@ -123,7 +123,7 @@ impl Store {
     /// # Errors
     /// The place cannot be made or reached, or cannot keep the store's promise.
     pub fn create(location: &str) -> Result<Store> {
-        if let Place::Directory(path) = Place::of(location)? {
+        if let StorePlace::Directory(path) = StorePlace::of(location)? {
             local::make_root(path)?;
         }
         let store = Store::attach(location)?;
@@ -137,9 +137,9 @@ impl Store {
     /// # Errors
     /// The location cannot be used.
     pub fn attach(location: &str) -> Result<Store> {
-        match Place::of(location)? {
-            Place::Bucket(bucket) => remote::attach(location, bucket),
-            Place::Directory(path) => local::attach(location, path),
+        match StorePlace::of(location)? {
+            StorePlace::Bucket(bucket) => remote::attach(location, bucket),
+            StorePlace::Directory(path) => local::attach(location, path),
         }
     }
 
@@ -283,10 +283,10 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn entry(&self, key: &Key) -> Result<Option<Entry>> {
+    pub fn entry(&self, key: &Key) -> Result<Option<ObjectEntry>> {
         let (objects, path) = (Arc::clone(&self.objects), key.path());
         match worker::wait(async move { objects.head(&path).await }) {
-            Ok(meta) => Ok(Some(Entry {
+            Ok(meta) => Ok(Some(ObjectEntry {
                 key: key.clone(),
                 len: meta.size,
                 modified: meta.last_modified.into(),
@@ -300,7 +300,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot list.
-    pub fn list(&self, below: &str) -> Result<Vec<Entry>> {
+    pub fn list(&self, below: &str) -> Result<Vec<ObjectEntry>> {
         let objects = Arc::clone(&self.objects);
         let prefix = object_store::path::Path::from(below);
         let listed =
@@ -310,9 +310,9 @@ impl Store {
             key: below.into(),
             source: error.into(),
         })?;
-        let mut entries: Vec<Entry> = listed
+        let mut entries: Vec<ObjectEntry> = listed
             .into_iter()
-            .map(|meta| Entry {
+            .map(|meta| ObjectEntry {
                 key: Key::from_listing(&meta.location),
                 len: meta.size,
                 modified: meta.last_modified.into(),
@@ -414,7 +414,7 @@ impl Store {
 /// # Errors
 /// It is neither a directory nor a bucket; the message gives both forms.
 pub fn require_location(location: &str) -> Result<()> {
-    Place::of(location).map(drop)
+    StorePlace::of(location).map(drop)
 }
 
 fn failed(doing: &'static str, key: &Key, error: object_store::Error) -> StoreError {

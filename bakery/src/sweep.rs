@@ -13,7 +13,7 @@ use wire::manifest::{ProfileName, RevisionName};
 
 use crate::history::{History, Result, Revision, objects};
 use crate::purge;
-use crate::store::{Entry, Key, guard};
+use crate::store::{Key, ObjectEntry, guard};
 
 /// Directories of the layout whose objects can be swept. Never `refs`, `keysets`, `manifests`
 /// that a head names, or `tags`.
@@ -23,7 +23,7 @@ const WALK_MAX: usize = 10_000_000;
 
 /// The objects to retain.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct SweepPolicy {
     /// The newest revisions of every history.
     pub keep_last: usize,
     /// Also these: the bases of running jobs.
@@ -34,10 +34,10 @@ pub struct Policy {
     pub dry_run: bool,
 }
 
-impl Default for Policy {
+impl Default for SweepPolicy {
     fn default() -> Self {
         let grace = Duration::from_secs(24 * 3600);
-        Policy {
+        SweepPolicy {
             keep_last: 20,
             keep: Vec::new(),
             grace,
@@ -69,7 +69,7 @@ pub struct Swept {
 ///
 /// # Errors
 /// A history cannot be read (nothing is deleted then) or the store fails.
-pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
+pub fn sweep(history: &History, policy: &SweepPolicy) -> Result<Swept> {
     let store = history.store();
     let mut swept = Swept::default();
     let Some(guard) = guard::sweep(store)? else {
@@ -123,7 +123,7 @@ pub fn sweep(history: &History, policy: &Policy) -> Result<Swept> {
 }
 
 #[derive(Default)]
-struct Marks {
+struct Reachable {
     live: BTreeSet<Key>,
     /// Which revisions outside the policy name an object.
     named_by: BTreeMap<Key, Vec<RevisionName>>,
@@ -132,8 +132,8 @@ struct Marks {
 
 /// Every history is walked to its first revision: all manifests live, all objects of retained
 /// revisions live. A broken link ends the sweep before anything is deleted.
-fn mark(history: &History, policy: &Policy) -> Result<Marks> {
-    let mut marks = Marks::default();
+fn mark(history: &History, policy: &SweepPolicy) -> Result<Reachable> {
+    let mut marks = Reachable::default();
     for name in history.all_names()? {
         let removed = history.is_removed(&name)?;
         let tagged = history.tagged(&name)?;
@@ -168,7 +168,7 @@ fn mark(history: &History, policy: &Policy) -> Result<Marks> {
     Ok(marks)
 }
 
-impl Marks {
+impl Reachable {
     fn add(&mut self, revision: &Revision, kept: bool) {
         for (key, _) in objects(&revision.manifest) {
             if kept {
@@ -181,7 +181,7 @@ impl Marks {
     }
 }
 
-fn is_young(entry: &Entry, grace: Duration) -> bool {
+fn is_young(entry: &ObjectEntry, grace: Duration) -> bool {
     // An object from the future: a clock was set back. It waits until its time has come.
     SystemTime::now()
         .duration_since(entry.modified)

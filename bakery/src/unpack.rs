@@ -58,7 +58,7 @@ pub struct Unpacked {
 }
 
 /// One object on its way out.
-struct Object<'o> {
+struct UnpackObject<'o> {
     ino: Ino,
     inode: layerfmt::Inode,
     /// The first path of an object that was written already: this is a hard link to it.
@@ -66,13 +66,13 @@ struct Object<'o> {
 }
 
 /// Receives the objects of a tree, parents first.
-trait Target {
+trait UnpackTarget {
     /// An object at `path`, whose last component is `name`.
     fn object(
         &mut self,
         path: &[u8],
         name: &[u8],
-        object: &Object<'_>,
+        object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64>;
 
@@ -125,7 +125,7 @@ pub fn to_tar(
 fn walk(
     index: &Index,
     chunks: &dyn ChunkSource,
-    target: &mut dyn Target,
+    target: &mut dyn UnpackTarget,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut reader = ContentReader::new(index, chunks);
@@ -138,7 +138,7 @@ fn walk(
     let Some(root) = index.inode(ROOT) else {
         return Ok(unpacked);
     };
-    let object = Object {
+    let object = UnpackObject {
         ino: ROOT,
         inode: root,
         first: None,
@@ -168,7 +168,7 @@ fn walk(
             continue;
         };
         let first = first_paths.get(&ino).map(Vec::as_slice);
-        let object = Object { ino, inode, first };
+        let object = UnpackObject { ino, inode, first };
         let len = target
             .object(&path, entry.name, &object, &mut reader)
             .map_err(at(&path))?;

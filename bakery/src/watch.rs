@@ -23,22 +23,22 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::human;
-use crate::jobs::{self, Lock, Spool, State};
+use crate::jobs::{self, Lock, Spool, SpoolState};
 
 pub use dropped::Settle;
 pub use error::WatchError;
-pub use idle::Policy;
+pub use idle::IdlePolicy;
 pub use news::NEWS;
 
 use bakers::Bakers;
 use dropped::Dropped;
 use ears::Ears;
-use error::Doing as _;
+use error::WatchContext as _;
 use writers::Writers;
 
-/// Options of a watcher.
+/// WatchOptions of a watcher.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct WatchOptions {
     /// The spool to watch.
     pub spool: Spool,
     /// Arguments before the verb for the programs started: store, verbosity.
@@ -50,7 +50,7 @@ pub struct Options {
     /// When a dropped file counts as complete.
     pub settle: Settle,
     /// Settings for idle times.
-    pub policy: Policy,
+    pub policy: IdlePolicy,
     /// Time for which ended jobs are retained.
     pub keep: Duration,
     /// Look again at least so often: network file systems send no events.
@@ -72,7 +72,7 @@ enum Event {
 ///
 /// # Errors
 /// Another watcher is there; the spool cannot be read.
-pub fn run(options: Options, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
+pub fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
     let lock_path = options.spool.root().join("lock");
     let lock =
         Lock::try_take(&lock_path).doing(|| format!("cannot lock {}", lock_path.display()))?;
@@ -84,7 +84,7 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
     let writers = Writers::default();
     let ears = Ears::new(&writers, sender.clone()).and_then(|mut ears| {
         ears.watch(&options.spool.incoming())?;
-        ears.watch(&options.spool.state(State::Queued))?;
+        ears.watch(&options.spool.state(SpoolState::Queued))?;
         Ok(ears)
     });
     if let Err(error) = &ears {
@@ -104,7 +104,7 @@ pub fn run(options: Options, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
 }
 
 struct Watch {
-    options: Options,
+    options: WatchOptions,
     dropped: Dropped,
     bakers: Bakers,
     idle: idle::Idle,

@@ -113,7 +113,7 @@ fn a_killed_publisher_leaves_whole_revisions_only() {
     world.assert_sound();
     let (swept, policy) = (
         world.history(),
-        bakery::sweep::Policy {
+        bakery::sweep::SweepPolicy {
             keep_last: 3,
             grace: Duration::ZERO,
             ..Default::default()

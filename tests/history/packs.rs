@@ -121,7 +121,7 @@ fn every_kind_of_new_revision_keeps_the_pack() {
         (back.manifest.pack, world.files(&back)),
         (kept, two.clone())
     );
-    let policy = bakery::sweep::Policy {
+    let policy = bakery::sweep::SweepPolicy {
         keep_last: 1,
         grace: std::time::Duration::ZERO,
         ..Default::default()

@@ -51,7 +51,7 @@ fn a_whole_history_lives_in_a_bucket() {
         .add_profile(&name("alt/lab"), &revision("alt@1"), "admin", "")
         .unwrap();
     publisher.rollback(&revision("alt@1"), "admin", "").unwrap();
-    let policy = bakery::sweep::Policy {
+    let policy = bakery::sweep::SweepPolicy {
         keep_last: 1,
         grace: std::time::Duration::ZERO,
         ..Default::default()

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bakery::sweep::{Policy, Swept, sweep};
+use bakery::sweep::{SweepPolicy, Swept, sweep};
 
 use super::world::{World, files, name, revision, with};
 
 fn gc(world: &World, keep_last: usize) -> Swept {
-    let policy = Policy {
+    let policy = SweepPolicy {
         keep_last,
         grace: Duration::ZERO,
         ..Default::default()
@@ -95,7 +95,7 @@ fn a_compacted_history_loses_its_old_layers_only_when_nobody_needs_them() {
 #[test]
 fn young_objects_wait_and_a_dry_run_touches_nothing() {
     let world = world();
-    let policy = Policy {
+    let policy = SweepPolicy {
         keep_last: 1,
         ..Default::default()
     };
@@ -104,7 +104,7 @@ fn young_objects_wait_and_a_dry_run_touches_nothing() {
         waiting.objects.is_empty() && waiting.objects_waiting > 0,
         "{waiting:?}"
     );
-    let dry = Policy {
+    let dry = SweepPolicy {
         keep_last: 1,
         grace: Duration::ZERO,
         dry_run: true,
@@ -129,7 +129,7 @@ fn a_broken_history_is_not_swept() {
         .path()
         .join(format!("store/manifests/{}", old.head.manifest.digest));
     std::fs::remove_file(&manifest).unwrap();
-    let policy = Policy {
+    let policy = SweepPolicy {
         keep_last: 1,
         grace: Duration::ZERO,
         ..Default::default()
@@ -159,7 +159,7 @@ fn publishing_and_sweeping_at_once_loses_nothing() {
                     std::time::Instant::now() < end,
                     "publishing does not get through"
                 );
-                let policy = Policy {
+                let policy = SweepPolicy {
                     keep_last: 1,
                     grace: Duration::ZERO,
                     ..Default::default()

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use bakery::graft::Resolution;
 use bakery::history::HistoryError;
-use bakery::sweep::{Policy, sweep};
+use bakery::sweep::{SweepPolicy, sweep};
 
 use super::world::{World, files, name, revision, with};
 use crate::kitchen::{program, run, text};
@@ -134,10 +134,10 @@ fn a_revert_takes_contents_from_layers_that_compaction_left_behind() {
         .unwrap();
     assert_eq!(world.files(&undone), one);
     // Objects from which only the undoing revision borrows survive a sweep.
-    let policy = Policy {
+    let policy = SweepPolicy {
         keep_last: 1,
         grace: std::time::Duration::ZERO,
-        ..Policy::default()
+        ..SweepPolicy::default()
     };
     sweep(&world.history(), &policy).unwrap();
     assert_eq!(world.files(&undone), one);

@@ -8,7 +8,7 @@ use super::Assembler;
 use crate::source::{EntryPath, SourceError};
 
 /// The target of a link.
-enum Target {
+enum LinkTarget {
     Object(Child),
     /// Not there, at least not yet.
     Missing,
@@ -18,8 +18,8 @@ impl<C> Assembler<'_, C> {
     /// A link; it waits when its target is not there yet.
     pub(super) fn link(&mut self, path: EntryPath, target: EntryPath) -> Result<(), SourceError> {
         match self.target(&path, &target)? {
-            Target::Object(child) => self.place(&path, child),
-            Target::Missing => {
+            LinkTarget::Object(child) => self.place(&path, child),
+            LinkTarget::Missing => {
                 self.waiting.push((path, target));
                 Ok(())
             }
@@ -36,13 +36,13 @@ impl<C> Assembler<'_, C> {
         let mut ready = Vec::new();
         for (target, paths) in &waiting {
             let Some(path) = paths.first() else { continue };
-            if matches!(self.target(path, target)?, Target::Object(_)) {
+            if matches!(self.target(path, target)?, LinkTarget::Object(_)) {
                 ready.push(target.clone());
             }
         }
         while let Some(target) = ready.pop() {
             for path in waiting.remove(&target).unwrap_or_default() {
-                if let Target::Object(child) = self.target(&path, &target)? {
+                if let LinkTarget::Object(child) = self.target(&path, &target)? {
                     self.place(&path, child)?;
                 }
                 if waiting.contains_key(&path) {
@@ -62,26 +62,26 @@ impl<C> Assembler<'_, C> {
         Err(self.wrong(&paths.into_iter().min().unwrap_or_default(), problem))
     }
 
-    fn target(&self, path: &EntryPath, target: &EntryPath) -> Result<Target, SourceError> {
+    fn target(&self, path: &EntryPath, target: &EntryPath) -> Result<LinkTarget, SourceError> {
         let mut at = Child::Node(ROOT);
         for part in target.components() {
             let Child::Node(id) = at else {
-                return Ok(Target::Missing);
+                return Ok(LinkTarget::Missing);
             };
             match self.tree.child(id, part) {
                 Some(child) => at = child,
                 // overlayfs makes one device and links every whiteout to it.
                 None if self.left_out.get(target) == Some(&true) => {
-                    return Ok(Target::Object(Child::Whiteout));
+                    return Ok(LinkTarget::Object(Child::Whiteout));
                 }
-                None => return Ok(Target::Missing),
+                None => return Ok(LinkTarget::Missing),
             }
         }
         match at {
             Child::Node(id) if self.tree.directory(id).is_some() => {
                 Err(self.wrong(path, format!("it is a hard link to the directory {target}")))
             }
-            child => Ok(Target::Object(child)),
+            child => Ok(LinkTarget::Object(child)),
         }
     }
 

@@ -14,7 +14,7 @@ const WAITING_MAX: usize = 1 << 20;
 /// Lists by name that wait for their numbers, and the files that have them.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    waiting: Vec<(NodeId, EntryPath, Vec<acl::Named>)>,
+    waiting: Vec<(NodeId, EntryPath, Vec<acl::NamedAcl>)>,
     passwd: Option<Vec<u8>>,
     group: Option<Vec<u8>>,
 }
@@ -58,7 +58,7 @@ impl<C> Assembler<'_, C> {
         &mut self,
         id: NodeId,
         path: EntryPath,
-        named: Vec<acl::Named>,
+        named: Vec<acl::NamedAcl>,
     ) -> Result<(), SourceError> {
         if named.is_empty() {
             return Ok(());
@@ -106,14 +106,14 @@ impl<C> Assembler<'_, C> {
 
 fn numbered(
     mut meta: Metadata,
-    named: &[acl::Named],
+    named: &[acl::NamedAcl],
     accounts: &Accounts,
 ) -> Result<Metadata, String> {
     let mut xattrs = meta.xattrs.as_deref().cloned().unwrap_or_default();
     for list in named {
         let value = acl::from_text(&list.text, list.kind(), accounts).map_err(|e| e.to_string())?;
         let Some(value) = value else { continue };
-        if list.kind() == acl::Kind::Access
+        if list.kind() == acl::AclKind::Access
             && let Some(permissions) = acl::permissions(&value)
         {
             meta.mode = meta.mode & 0o7000 | permissions;

@@ -54,12 +54,12 @@ pub enum BakeError {
 }
 
 /// Names the operation that failed.
-pub(super) trait Doing<T> {
+pub(super) trait BakeContext<T> {
     /// Converts to a [`BakeError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> BakeContext<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
         self.map_err(|source| BakeError::Io {
             doing: what(),
@@ -68,7 +68,7 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-impl<T> Doing<T> for Result<T, FormatError> {
+impl<T> BakeContext<T> for Result<T, FormatError> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
         self.map_err(|source| BakeError::Layer {
             doing: what(),

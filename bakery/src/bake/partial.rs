@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::error::{BakeError, Doing as _};
+use super::error::{BakeContext as _, BakeError};
 
 /// A file that does not have its name yet; dropping it removes it.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::human::length;
 
 /// The result of a bake.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Report {
+pub struct BakeReport {
     /// Name of the input.
     pub source: String,
     /// The layer's name.
@@ -78,7 +78,7 @@ pub struct Seconds {
 /// Most left-out entries shown to a person.
 const EXCLUDED_SHOWN_MAX: usize = 20;
 
-impl Report {
+impl BakeReport {
     /// The report for a person.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use layerfmt::{Content, Digest, MergedIndex};
 use wire::exclude::Excludes;
 use wire::push::Change;
 
-use super::error::Doing as _;
+use super::error::BakeContext as _;
 use super::{BakeError, BaseStack, changes};
 use crate::assemble::{AssembleError, Contents, Excluded, Reading, assemble};
 use crate::source::{Data, EntryPath, Source};

@@ -8,7 +8,7 @@ use crate::bake::{BaseStack, Recipe, bake};
 use crate::commands::input::Input;
 use crate::commands::layers;
 use crate::globals::Globals;
-use crate::machine::Choice;
+use crate::machine::MachineChoice;
 use crate::output;
 use layerfmt::Options;
 
@@ -74,7 +74,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         labels: labels.into_iter().collect(),
         reading,
         machine: (args.default_excludes && reading == Reading::Whole)
-            .then_some(Choice { keep_fstab: true }),
+            .then_some(MachineChoice { keep_fstab: true }),
         is_upload: false,
         progress: &|len| bar.inc(len),
     };

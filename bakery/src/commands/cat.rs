@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::place;
 use crate::globals::Globals;
-use crate::history::Place;
+use crate::history::TreePlace;
 use crate::output;
 
 /// Write files of a revision to standard output
@@ -16,7 +16,7 @@ use crate::output;
 pub struct Args {
     /// The files to print
     #[arg(required = true, value_name = "SYSTEM[/PROFILE][@REV]:/PATH", value_parser = place::parser())]
-    places: Vec<Place>,
+    places: Vec<TreePlace>,
 }
 
 /// Writes the contents, one after the other.

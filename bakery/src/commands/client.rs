@@ -41,12 +41,12 @@ pub struct Args {
     pub name: ProfileName,
     /// The files of the client.
     #[command(flatten)]
-    pub choice: Choice,
+    pub choice: ClientChoice,
 }
 
 /// The parts of a client that may be chosen.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Choice {
+pub struct ClientChoice {
     /// The static client [default: layerfs-static beside this program]
     #[arg(long, value_name = "FILE", env = "LAYERFS_STATIC")]
     pub layerfs: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Choice {
 }
 
 #[derive(Debug, Serialize)]
-struct Answer {
+struct ClientAnswer {
     published: String,
     client: PathBuf,
     push_key: Option<String>,
@@ -85,7 +85,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
 pub fn add(
     publisher: &Publisher,
     name: &ProfileName,
-    choice: &Choice,
+    choice: &ClientChoice,
     globals: &Globals,
 ) -> Result<()> {
     let program = choice.layerfs.clone().or_else(find_layerfs).ok_or_else(|| {
@@ -103,7 +103,7 @@ pub fn add(
         time: head.manifest.time,
     };
     let published = publish(publisher, &head, &client)?;
-    let answer = Answer {
+    let answer = ClientAnswer {
         published: published.name().to_string(),
         client: program,
         push_key: push_key.map(|key| key.fingerprint),
@@ -153,7 +153,7 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
     let made = File::create_new(&archive)
         .with_context(|| format!("cannot write {}", archive.display()))?;
     client.write(&tree, made)?;
-    let mut source = open::open(&archive, &open::Options::default())?;
+    let mut source = open::open(&archive, &open::SourceOptions::default())?;
     let recipe = Recipe {
         excludes: &Excludes::new([], false)?,
         options: Options::bake(),
@@ -181,7 +181,7 @@ struct PushKey {
 }
 
 /// The key that machines of this system push with, made when there is none, and allowed to.
-fn push_key(name: &ProfileName, choice: &Choice, globals: &Globals) -> Result<PushKey> {
+fn push_key(name: &ProfileName, choice: &ClientChoice, globals: &Globals) -> Result<PushKey> {
     let (private, public) = globals.keys()?.push_key(name)?;
     let rights: Rights = format!("{}/{}", name.system, name.profile)
         .parse()

@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Compacted {
+struct CompactReport {
     layer: String,
     file_len: u64,
     before_len: u64,
@@ -97,7 +97,7 @@ fn compacted(
     expected: Digest,
     before_len: u64,
     globals: &Globals,
-) -> anyhow::Result<Compacted> {
+) -> anyhow::Result<CompactReport> {
     let name = |digest: &Digest| ("compacts".to_owned(), digest.to_string());
     let meta = Meta {
         generator: concat!("bakery ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -124,7 +124,7 @@ fn compacted(
         "the compacted layer shows another tree ({tree_digest}) than the stack ({expected}); it was discarded"
     );
     Partial::adopt(&path, output)?;
-    Ok(Compacted {
+    Ok(CompactReport {
         layer: info.digest.to_string(),
         file_len: info.file_len,
         before_len,

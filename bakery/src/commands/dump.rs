@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::commands::layers::{self, Named};
+use crate::commands::layers::{self, NamedLayer};
 use crate::globals::Globals;
 use crate::output;
 
@@ -25,11 +25,11 @@ pub struct Args {
 /// A layer is damaged, or the revision does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let text = match layers::named(&args.layers, globals)? {
-        Named::Revision(of) => {
+        NamedLayer::Revision(of) => {
             let merged = of.history.merged(&of.revision.manifest)?;
             layerfmt::dump::dump(&merged.index, merged.content.as_ref())
         }
-        Named::Files(stack) => match stack.as_slice() {
+        NamedLayer::Files(stack) => match stack.as_slice() {
             [layer] => layerfmt::dump::dump(layer.index(), layer.content()?.as_ref()),
             stack => {
                 let layers = stack.iter().map(|layer| &**layer);

@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Result {
+struct FlattenReport {
     index: String,
     len: u64,
     head_len: u64,
@@ -50,7 +50,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let written = partial.file().and_then(|mut file| file.write_all(&bytes));
     written.with_context(|| format!("cannot write {}", args.output.display()))?;
     partial.publish(&args.output)?;
-    let result = Result {
+    let result = FlattenReport {
         index: Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default()).to_string(),
         len: bytes.len() as u64,
         head_len,

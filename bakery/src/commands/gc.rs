@@ -8,7 +8,7 @@ use wire::manifest::RevisionName;
 use crate::globals::{ANSWER_NO, Globals};
 use crate::human;
 use crate::output;
-use crate::sweep::{Policy, sweep};
+use crate::sweep::{SweepPolicy, sweep};
 
 /// Delete objects that no retained revision reaches
 ///
@@ -16,7 +16,7 @@ use crate::sweep::{Policy, sweep};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Number of revisions of every history to retain
-    #[arg(long, default_value_t = Policy::default().keep_last, value_name = "COUNT")]
+    #[arg(long, default_value_t = SweepPolicy::default().keep_last, value_name = "COUNT")]
     keep_last: usize,
     /// Retain this revision too
     #[arg(long, value_name = "SYSTEM[/PROFILE]@REV")]
@@ -34,7 +34,7 @@ pub struct Args {
 /// # Errors
 /// A history cannot be read; nothing is deleted then.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let policy = Policy {
+    let policy = SweepPolicy {
         keep_last: args.keep_last,
         keep: args.keep,
         grace: args.grace,

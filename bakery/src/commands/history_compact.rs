@@ -40,7 +40,7 @@ impl Args {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct CompactAnswer {
     published: Option<String>,
     layer_count: usize,
     data_len: u64,
@@ -68,7 +68,7 @@ pub fn run(
         let head = publisher.history().require_head(&name)?;
         reason = publisher.needs_compaction(&head.manifest, &policy)?;
         if reason.is_none() {
-            let answer = Answer {
+            let answer = CompactAnswer {
                 published: None,
                 layer_count: 0,
                 data_len: 0,
@@ -96,7 +96,7 @@ pub fn run(
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let answer = Answer {
+    let answer = CompactAnswer {
         published: Some(done.revision.name().to_string()),
         layer_count: done.layer_count,
         data_len: done.data_len,

@@ -12,15 +12,15 @@ use layerfmt::Options;
 use serde::Serialize;
 use wire::manifest::ProfileName;
 
-use self::boot::Boot;
+use self::boot::BootPair;
 use super::client;
 use super::wording::Wording;
 use crate::assemble::Reading;
-use crate::bake::{BaseStack, Recipe, Report, bake};
+use crate::bake::{BakeReport, BaseStack, Recipe, bake};
 use crate::commands::input::Input;
 use crate::globals::Globals;
 use crate::initrd::stack_tree::StackTree;
-use crate::machine::Choice;
+use crate::machine::MachineChoice;
 use crate::output;
 use crate::publish::Import;
 use crate::source::iso::Parameters;
@@ -66,14 +66,14 @@ pub struct Args {
     pub with_client: bool,
     /// The client to install.
     #[command(flatten)]
-    pub client: client::Choice,
+    pub client: client::ClientChoice,
     /// Message and author.
     #[command(flatten)]
     pub wording: Wording,
 }
 
 #[derive(Debug, Serialize)]
-struct Answer {
+struct ImportAnswer {
     published: String,
     kernel: Option<String>,
     initrd: Option<String>,
@@ -81,9 +81,9 @@ struct Answer {
     /// The medium's own parameters.
     parameters: Option<Parameters>,
     /// The lowest layer's report, or the only one's.
-    report: Report,
+    report: BakeReport,
     /// Those of the layers above it.
-    above: Vec<Report>,
+    above: Vec<BakeReport>,
 }
 
 /// Imports one system.
@@ -94,7 +94,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let staging = publisher.store().staging()?;
     let iso = boot::iso(&args.input.source)?;
-    let boot = Boot::find(&args, iso.as_ref(), staging.path())?;
+    let boot = BootPair::find(&args, iso.as_ref(), staging.path())?;
     let parts = match &iso {
         Some(iso) => iso
             .systems(args.input.member.as_deref())?
@@ -122,7 +122,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         message,
     })?;
     let mut reports = baked.into_iter().map(|baked| baked.report);
-    let answer = Answer {
+    let answer = ImportAnswer {
         published: revision.name().to_string(),
         kernel: boot.kernel.as_ref().map(|(name, _)| name.clone()),
         initrd: boot.initrd.as_ref().map(|(name, _)| name.clone()),
@@ -152,7 +152,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 struct Baked {
     file: PathBuf,
     layer: Arc<Layer>,
-    report: Report,
+    report: BakeReport,
 }
 
 /// Every part on those before it.
@@ -179,7 +179,7 @@ fn bake_parts(
                 None => Reading::Whole,
                 Some(_) => Reading::Changes,
             },
-            machine: Some(Choice {
+            machine: Some(MachineChoice {
                 keep_fstab: args.keep_fstab,
             }),
             is_upload: false,

@@ -12,7 +12,7 @@ use crate::human;
 use crate::initrd::kernel_image::kernel_image;
 use crate::initrd::stack_tree::StackTree;
 use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, read};
-use crate::initrd::{Drivers, Recipe, Report, build, content, kernel, modules};
+use crate::initrd::{Drivers, InitrdRecipe, InitrdReport, build, content, kernel, modules};
 use crate::machine::checks;
 use crate::output;
 use crate::publish::{Draft, Publisher, Uploads};
@@ -44,12 +44,12 @@ pub struct Args {
     output: Option<PathBuf>,
     /// The contents of the initramfs.
     #[command(flatten)]
-    choice: Choice,
+    choice: InitrdChoice,
 }
 
 /// The contents of an initramfs.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Choice {
+pub struct InitrdChoice {
     /// Network drivers: common, all, or a list of modules and directories (drivers/net/ethernet/intel)
     #[arg(long, default_value = "all", value_name = "WHICH")]
     drivers: Drivers,
@@ -84,16 +84,16 @@ pub struct Choice {
 
 /// The initramfs and the kernel that belongs to it.
 #[derive(Debug)]
-pub struct Boot {
+pub struct BootImages {
     /// The archive of the initramfs.
     pub initrd: Vec<u8>,
     /// The kernel image.
     pub kernel: Option<Vec<u8>>,
     /// The report of the contents.
-    pub report: Report,
+    pub report: InitrdReport,
 }
 
-impl Choice {
+impl InitrdChoice {
     /// Builds the initramfs of `tree`; `anchors` are the store's keys, `beside` is the imported
     /// kernel image of a tree without one, as from a live ISO.
     ///
@@ -106,13 +106,13 @@ impl Choice {
         tree: &dyn SystemTree,
         anchors: Option<PathBuf>,
         beside: impl FnOnce() -> Result<Option<Vec<u8>>>,
-    ) -> Result<Boot> {
+    ) -> Result<BootImages> {
         let layerfs = self.layerfs.clone().or_else(content::find_layerfs).ok_or_else(|| {
             anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
         })?;
         let image = self.image(tree, beside)?;
         let image_release = image.as_deref().and_then(kernel::release);
-        let recipe = Recipe {
+        let recipe = InitrdRecipe {
             kernel: self.kernel.clone().or_else(|| image_release.clone()),
             drivers: self.drivers.clone(),
             storage: !self.no_storage,
@@ -132,7 +132,7 @@ impl Choice {
                 report.kernel
             );
         }
-        Ok(Boot {
+        Ok(BootImages {
             initrd,
             kernel: image,
             report,
@@ -236,7 +236,7 @@ fn object(bytes: &[u8], file: &Path, uploads: &mut Uploads<'_>) -> Result<Object
     })
 }
 
-fn write(boot: &Boot, output: Option<&Path>, globals: &Globals) -> Result<ExitCode> {
+fn write(boot: &BootImages, output: Option<&Path>, globals: &Globals) -> Result<ExitCode> {
     let Some(output) = output else {
         bail!("name the file to write with --output");
     };
@@ -248,8 +248,12 @@ fn write(boot: &Boot, output: Option<&Path>, globals: &Globals) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(out: &mut dyn std::io::Write, path: &Path, report: &Report) -> std::io::Result<()> {
-    let Report { kernel, parts, .. } = report;
+fn describe(
+    out: &mut dyn std::io::Write,
+    path: &Path,
+    report: &InitrdReport,
+) -> std::io::Result<()> {
+    let InitrdReport { kernel, parts, .. } = report;
     writeln!(
         out,
         "{}: {} ({} unpacked) for kernel {kernel}",

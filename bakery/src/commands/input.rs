@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use crate::globals::Globals;
 use crate::progress;
-use crate::source::open::{Options, open};
+use crate::source::open::{SourceOptions, open};
 use crate::source::{Limits, Source};
 use wire::exclude::Excludes;
 
@@ -91,7 +91,7 @@ impl Input {
             .unwrap_or_default()
             .to_string_lossy();
         let bar = progress::bytes(globals, None, &what);
-        let options = Options {
+        let options = SourceOptions {
             limits: Limits {
                 entries_max: self.max_entries,
                 expanded_len_max: self.max_bytes,

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use layerfmt::{Codec, Layer, Source};
 use serde::Serialize;
 
-use crate::commands::layers::{self, Named};
+use crate::commands::layers::{self, NamedLayer};
 use crate::globals::Globals;
 use crate::human;
 use crate::output;
@@ -60,8 +60,8 @@ struct Section {
 /// It cannot be opened, is damaged, or the revision does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let layer = match layers::named(std::slice::from_ref(&args.layer), globals)? {
-        Named::Files(layers) => layers.into_iter().next().context("no layer was named")?,
-        Named::Revision(of) => Arc::new(of.history.index_file(&of.revision.manifest)?),
+        NamedLayer::Files(layers) => layers.into_iter().next().context("no layer was named")?,
+        NamedLayer::Revision(of) => Arc::new(of.history.index_file(&of.revision.manifest)?),
     };
     let inspection = inspect(&layer).with_context(|| args.layer.display().to_string())?;
     output::emit(globals, &inspection, |out| inspection.write_text(out))?;

@@ -12,7 +12,7 @@ use ulid::Ulid;
 
 use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::human;
-use crate::jobs::{Ending, Job, Progress, Request, Spool, State, warnings};
+use crate::jobs::{Ending, Job, Progress, Request, Spool, SpoolState, warnings};
 use crate::output;
 
 /// List jobs, or show one: its changes, progress and result
@@ -33,7 +33,7 @@ pub struct Args {
 
 /// A job as shown.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownJob {
     id: String,
     at: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,14 +44,14 @@ struct Shown {
     ending: Option<Ending>,
 }
 
-impl Shown {
+impl ShownJob {
     fn of(job: &Job) -> Self {
         Self {
             id: job.id.to_string(),
             at: job.state.name(),
             // A record that cannot be read must not hide the job itself.
             request: job.request().ok(),
-            progress: job.progress().filter(|_| job.state == State::Running),
+            progress: job.progress().filter(|_| job.state == SpoolState::Running),
             ending: job.ending().ok().flatten(),
         }
     }
@@ -79,8 +79,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = Spool::open(&args.spool)?;
     let Some(id) = args.id else {
         let mut shown = Vec::new();
-        for state in State::ALL {
-            shown.extend(spool.jobs(state)?.iter().map(Shown::of));
+        for state in SpoolState::ALL {
+            shown.extend(spool.jobs(state)?.iter().map(ShownJob::of));
         }
         shown.sort_by(|one, other| one.id.cmp(&other.id));
         output::emit(globals, &shown, |out| {
@@ -91,19 +91,19 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let mut job = find(&spool, id)?;
     if args.retry {
         ensure!(
-            job.state == State::Failed,
+            job.state == SpoolState::Failed,
             "job {id} is {}, not failed",
             job.state.name()
         );
         job = spool.retry(&job)?;
     }
-    while args.follow && matches!(job.state, State::Queued | State::Running) {
+    while args.follow && matches!(job.state, SpoolState::Queued | SpoolState::Running) {
         sleep(Duration::from_millis(200));
         job = find(&spool, id)?;
     }
-    let shown = Shown::of(&job);
+    let shown = ShownJob::of(&job);
     output::emit(globals, &shown, |out| details(out, &shown))?;
-    let no = args.follow && job.state == State::Failed;
+    let no = args.follow && job.state == SpoolState::Failed;
     Ok(ExitCode::from(if no { ANSWER_NO } else { 0 }))
 }
 
@@ -118,7 +118,7 @@ fn find(spool: &Spool, id: Ulid) -> anyhow::Result<Job> {
 }
 
 /// One job: number, state, arrival, target, result, author and message.
-fn line(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
+fn line(out: &mut dyn Write, job: &ShownJob) -> io::Result<()> {
     let how = match (&job.ending, &job.progress) {
         (Some(Ending::Published { revision, .. }), _) => format!("revision {revision}"),
         (Some(Ending::Unchanged { revision, .. }), _) => {
@@ -149,7 +149,7 @@ fn percent(progress: &Progress) -> String {
     format!("{} {}%", progress.stage, percent.min(100))
 }
 
-fn details(out: &mut dyn Write, job: &Shown) -> io::Result<()> {
+fn details(out: &mut dyn Write, job: &ShownJob) -> io::Result<()> {
     line(out, job)?;
     if let Some(request) = &job.request {
         writeln!(out, "author:   {}", request.author)?;

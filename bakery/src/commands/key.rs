@@ -21,14 +21,14 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    verb: KeyVerb,
     /// The root key, if it is not in the bakery's key directory
     #[arg(long, global = true, value_name = "FILE")]
     root_key: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+enum KeyVerb {
     /// List the keys of the newest keyset
     List,
     /// Print the newest keyset as an allowed_signers file for `ssh-keygen -Y verify`
@@ -113,9 +113,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let store = Store::open(globals.store()?)?;
     let root = || keys.root(args.root_key.as_deref());
     match args.verb {
-        Verb::List => show(globals, &newest(&store, &keys)?)?,
-        Verb::Export => export(&newest(&store, &keys)?)?,
-        Verb::Add {
+        KeyVerb::List => show(globals, &newest(&store, &keys)?)?,
+        KeyVerb::Export => export(&newest(&store, &keys)?)?,
+        KeyVerb::Add {
             name,
             file,
             systems,
@@ -136,7 +136,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             })?;
             show(globals, &keyset)?;
         }
-        Verb::Revoke { name } => {
+        KeyVerb::Revoke { name } => {
             let keyset = keys::amend(&store, &keys.anchors()?, &root()?, |keyset| {
                 entry(keyset, &name)?.revoked = true;
                 Ok(())
@@ -144,9 +144,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             show(globals, &keyset)?;
             warn_of_orphans(globals, store, &keys, &keyset)?;
         }
-        Verb::Rotate { wording } => rotate(globals, &store, &keys, &root()?, &wording)?,
-        Verb::RotateRoot { new } => rotate_root(globals, &store, &keys, &root()?, new.as_deref())?,
-        Verb::Resign { names, wording } => {
+        KeyVerb::Rotate { wording } => rotate(globals, &store, &keys, &root()?, &wording)?,
+        KeyVerb::RotateRoot { new } => {
+            rotate_root(globals, &store, &keys, &root()?, new.as_deref())?
+        }
+        KeyVerb::Resign { names, wording } => {
             let publisher = globals.publisher()?;
             for name in names {
                 let revision =
@@ -154,7 +156,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 output::note(globals, &format!("published {}", revision.name()));
             }
         }
-        Verb::Lifetime { lifetime } => {
+        KeyVerb::Lifetime { lifetime } => {
             if let Some(text) = lifetime {
                 let lifetime = match text.as_str() {
                     "never" => None,
@@ -164,7 +166,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             }
             show_lifetime(globals, &keys)?;
         }
-        Verb::Renew { names, wording } => renew(globals, names, &wording)?,
+        KeyVerb::Renew { names, wording } => renew(globals, names, &wording)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use crate::history::{History, Revision};
 
 /// The layers named by the arguments of a command.
 #[derive(Debug)]
-pub enum Named {
+pub enum NamedLayer {
     /// Layer files, in the order given.
     Files(Vec<Arc<Layer>>),
     /// A revision of the store.
@@ -32,7 +32,7 @@ pub struct OfStore {
 ///
 /// # Errors
 /// One is neither; the message names it.
-pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<Named> {
+pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<NamedLayer> {
     let is_revision = |word: &Path| !word.exists() && revision_name(word).is_some();
     match words {
         [word] if is_revision(word) => {
@@ -41,14 +41,17 @@ pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<Named> {
                 format!("there is no file {name}, and as a revision it needs the store")
             })?;
             let revision = history.revision(&name)?;
-            Ok(Named::Revision(Box::new(OfStore { history, revision })))
+            Ok(NamedLayer::Revision(Box::new(OfStore {
+                history,
+                revision,
+            })))
         }
         words => {
             if let Some(word) = words.iter().find(|word| is_revision(word)) {
                 let word = word.display();
                 anyhow::bail!("{word} is not a file; a revision must be the only argument")
             }
-            open(words).map(Named::Files)
+            open(words).map(NamedLayer::Files)
         }
     }
 }

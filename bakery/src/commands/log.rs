@@ -38,14 +38,14 @@ pub struct Args {
 
 /// One line of the log.
 #[derive(Debug, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct LoggedRevision {
     revision: u64,
     time: u64,
     action: String,
     author: String,
     /// The key that pushed it, as the server authenticated it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<Key>,
+    key: Option<LoggedKey>,
     message: String,
     layer_count: usize,
     tree_digest: String,
@@ -58,13 +58,13 @@ pub(crate) struct Line {
 
 /// An SSH key that pushed.
 #[derive(Debug, Serialize)]
-struct Key {
+struct LoggedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
     comment: String,
 }
 
-impl From<PushKey> for Key {
+impl From<PushKey> for LoggedKey {
     fn from(key: PushKey) -> Self {
         Self {
             fingerprint: key.fingerprint,
@@ -73,15 +73,15 @@ impl From<PushKey> for Key {
     }
 }
 
-impl Line {
-    pub(crate) fn of(revision: &Revision, tags: Vec<String>, swept: bool) -> Line {
+impl LoggedRevision {
+    pub(crate) fn of(revision: &Revision, tags: Vec<String>, swept: bool) -> LoggedRevision {
         let manifest = &revision.manifest;
-        Line {
+        LoggedRevision {
             revision: revision.number(),
             time: manifest.time,
             action: action_text(manifest.action),
             author: manifest.author.clone(),
-            key: pushed_with(manifest).map(Key::from),
+            key: pushed_with(manifest).map(LoggedKey::from),
             message: manifest.message.clone(),
             layer_count: manifest.layers.len(),
             tree_digest: manifest.tree_digest.to_string(),
@@ -107,7 +107,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());
         let here = here.map(|tag| tag.name.clone()).collect();
         let swept = history.is_swept(&revision.name())?;
-        let mut line = Line::of(&revision, here, swept);
+        let mut line = LoggedRevision::of(&revision, here, swept);
         if let Some(boots) = &boots {
             let times = boots.times(revision.number());
             line.boots = times.context("cannot read the boot reports in the spool")?;

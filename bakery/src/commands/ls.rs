@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::place;
 use crate::globals::Globals;
-use crate::history::Place;
+use crate::history::TreePlace;
 use crate::human;
 use crate::output;
 
@@ -20,11 +20,11 @@ use crate::output;
 pub struct Args {
     /// The directory; a revision alone means its root
     #[arg(value_name = "SYSTEM[/PROFILE][@REV][:/PATH]", value_parser = place::parser())]
-    place: Place,
+    place: TreePlace,
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ListedFile {
     name: String,
     mode: String,
     links: u32,
@@ -48,7 +48,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let found = place::open(&history, &args.place)?;
     let index = &found.merged.index;
     let is_dir = index.inode(found.ino).is_some_and(|inode| inode.is_dir());
-    let lines: Vec<Line> = if is_dir {
+    let lines: Vec<ListedFile> = if is_dir {
         let entries = index.entries(found.ino, 0);
         let line = |entry: layerfmt::Dirent<'_>| match entry.child {
             Child::Inode(ino) => line(index, entry.name, ino),
@@ -65,10 +65,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(index: &Index, name: &[u8], ino: Ino) -> Option<Line> {
+fn line(index: &Index, name: &[u8], ino: Ino) -> Option<ListedFile> {
     let inode = index.inode(ino)?;
     let target = (inode.kind() == S_IFLNK).then(|| index.symlink(ino).escape_ascii().to_string());
-    Some(Line {
+    Some(ListedFile {
         name: name.escape_ascii().to_string(),
         mode: mode_text(inode.mode),
         links: inode.nlink,
@@ -81,7 +81,7 @@ fn line(index: &Index, name: &[u8], ino: Ino) -> Option<Line> {
     })
 }
 
-fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
+fn print(lines: &[ListedFile], out: &mut dyn Write) -> io::Result<()> {
     for line in lines {
         let size = match line.device {
             Some((major, minor)) => format!("{major}, {minor}"),

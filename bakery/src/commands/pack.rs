@@ -10,7 +10,7 @@ use crate::globals::{ANSWER_NO, Globals};
 use crate::human;
 use crate::output;
 use crate::pack::PackError;
-use crate::publish::pack::{PublishPackError, Report, Sources, publish};
+use crate::publish::pack::{PackReport, PublishPackError, Sources, publish};
 
 /// Speed up later boots with traces of earlier ones
 ///
@@ -60,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &PackReport) -> String {
     let what = format!(
         "{} boots, {} traces refused, {} hot pages, {}% of them packed before\n",
         report.traces, report.refused, report.pages, report.covered

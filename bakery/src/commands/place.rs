@@ -7,16 +7,16 @@ use anyhow::Context as _;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use layerfmt::{ContentReader, Index, Ino, LayerSet, MergedIndex};
 
-use crate::history::{History, Place, Revision, find};
+use crate::history::{History, Revision, TreePlace, find};
 
 /// The clap parser of `SYSTEM[/PROFILE][@REV]:/PATH`.
-pub fn parser() -> impl clap::builder::TypedValueParser<Value = Place> {
-    OsStringValueParser::new().try_map(|text: OsString| Place::parse(&text))
+pub fn parser() -> impl clap::builder::TypedValueParser<Value = TreePlace> {
+    OsStringValueParser::new().try_map(|text: OsString| TreePlace::parse(&text))
 }
 
 /// A path that is there.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundPlace {
     /// The revision to read.
     pub revision: Revision,
     /// The tree of the revision.
@@ -29,13 +29,13 @@ pub struct Found {
 ///
 /// # Errors
 /// The revision or path does not exist; the message names a directory to list.
-pub fn open(history: &History, place: &Place) -> anyhow::Result<Found> {
+pub fn open(history: &History, place: &TreePlace) -> anyhow::Result<FoundPlace> {
     let revision = history.revision(&place.revision)?;
     let merged = history.merged(&revision.manifest)?;
     let name = revision.name();
     let ino = find(&merged.index, &place.path, true)
         .with_context(|| format!("{place}: `bakery ls {name}:/` lists the files of {name}"))?;
-    Ok(Found {
+    Ok(FoundPlace {
         revision,
         merged,
         ino,

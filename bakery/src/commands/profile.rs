@@ -16,11 +16,11 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    verb: ProfileVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+enum ProfileVerb {
     /// Make a profile that is based on a revision
     Add {
         /// The new profile
@@ -46,7 +46,7 @@ enum Verb {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct ProfileLine {
     system: String,
     profile: String,
     revision: u64,
@@ -66,7 +66,7 @@ struct Line {
 /// The profile exists already, or does not exist.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
-        Verb::Add {
+        ProfileVerb::Add {
             name,
             from,
             wording,
@@ -86,7 +86,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 publisher.add_profile(&name, &from, &author, message),
             )
         }
-        Verb::List { system } => {
+        ProfileVerb::List { system } => {
             let lines = list(&globals.history()?, system.as_deref())?;
             output::emit(globals, &lines, |out| print(&lines, out))?;
             if lines.is_empty() {
@@ -101,7 +101,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Remove { name } => {
+        ProfileVerb::Remove { name } => {
             globals.publisher()?.remove_profile(&name)?;
             output::emit(globals, &name.to_string(), |out| {
                 writeln!(out, "removed {name}")
@@ -111,7 +111,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<Line>> {
+fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<ProfileLine>> {
     let mut lines = Vec::new();
     for name in history.names()? {
         if system.is_some_and(|system| system != name.system) {
@@ -128,7 +128,7 @@ fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<Line>> {
                     .map(|newest| newest.saturating_sub(base.revision))
             }
         };
-        lines.push(Line {
+        lines.push(ProfileLine {
             revision: head.number(),
             time: head.manifest.time,
             message: head.manifest.message.clone(),
@@ -142,7 +142,7 @@ fn list(history: &History, system: Option<&str>) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn print(lines: &[Line], out: &mut dyn std::io::Write) -> std::io::Result<()> {
+fn print(lines: &[ProfileLine], out: &mut dyn std::io::Write) -> std::io::Result<()> {
     for line in lines {
         let name = format!("{}/{}@{}", line.system, line.profile, line.revision);
         write!(out, "{name:<32} {}", human::time(line.time))?;

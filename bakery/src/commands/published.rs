@@ -132,7 +132,7 @@ pub fn write_preview(preview: &Preview, out: &mut dyn Write) -> io::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct PublishAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -147,7 +147,7 @@ pub fn report(globals: &Globals, result: Result<Revision>) -> anyhow::Result<Exi
     match result {
         Ok(revision) => {
             let name = revision.name().to_string();
-            let answer = Answer {
+            let answer = PublishAnswer {
                 published: Some(name.clone()),
                 conflicts: &[],
             };
@@ -155,7 +155,7 @@ pub fn report(globals: &Globals, result: Result<Revision>) -> anyhow::Result<Exi
             Ok(ExitCode::SUCCESS)
         }
         Err(HistoryError::Conflicts(conflicts)) => {
-            let answer = Answer {
+            let answer = PublishAnswer {
                 published: None,
                 conflicts: &conflicts,
             };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::wording::Wording;
 use crate::globals::{ANSWER_NO, Globals};
 use crate::output;
-use crate::purge::{self, Deleted, Purged, Request};
+use crate::purge::{self, Deleted, PurgeRequest, Purged};
 
 /// Remove a path from history, for example a secret
 ///
@@ -77,7 +77,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 }
 
 /// The purge to perform; `None` for `--delete` alone.
-fn request(args: &Args) -> anyhow::Result<Option<Request>> {
+fn request(args: &Args) -> anyhow::Result<Option<PurgeRequest>> {
     let mut words: Vec<&OsString> = args.system.iter().chain(&args.paths).collect();
     let system = match args.all_systems || words.is_empty() {
         true => None,
@@ -100,7 +100,7 @@ fn request(args: &Args) -> anyhow::Result<Option<Request>> {
         );
         paths.push(parts.join(&b"/"[..]));
     }
-    Ok(Some(Request {
+    Ok(Some(PurgeRequest {
         system,
         paths,
         dry_run: args.dry_run,
@@ -111,7 +111,7 @@ fn request(args: &Args) -> anyhow::Result<Option<Request>> {
 
 fn describe(
     purged: &Purged,
-    request: &Request,
+    request: &PurgeRequest,
     out: &mut dyn std::io::Write,
 ) -> std::io::Result<()> {
     let verb = if request.dry_run {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::globals::{COULD_NOT, Globals, SPOOL_DEFAULT};
 use crate::history::History;
 use crate::jobs::{Spool, Target, limits};
-use crate::receive::{Failure, Receiver, Rights, Shelf};
+use crate::receive::{Receiver, Rights, ServerFailure, Shelf};
 
 /// Accept one push: the forced command of an authorized key
 ///
@@ -79,7 +79,7 @@ impl Shelf for Globals {
         }
     }
 
-    fn history(&self) -> Result<History, Failure> {
+    fn history(&self) -> Result<History, ServerFailure> {
         Ok(Globals::history(self)?)
     }
 }

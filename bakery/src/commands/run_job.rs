@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::graft::Resolution;
-use crate::jobs::{Baker, Ending, Outcome, Spool, State, TRY_AGAIN};
+use crate::jobs::{Baker, Ending, Outcome, Spool, SpoolState, TRY_AGAIN};
 use crate::output;
 
 /// Bake and publish one running job
@@ -57,7 +57,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = Spool::open(&args.spool)?;
     let job = spool
         .find(args.id)?
-        .filter(|job| job.state == State::Running);
+        .filter(|job| job.state == SpoolState::Running);
     let Some(job) = job else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::globals::Globals;
-use crate::serve::{Bound, Options, limits};
+use crate::serve::{Bound, ServeOptions, limits};
 
 /// Serve the store over HTTP
 ///
@@ -53,7 +53,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the server's threads")?;
     let (store, directory) = crate::serve::open_store(globals.store()?)?;
-    let options = Options {
+    let options = ServeOptions {
         store,
         directory,
         spool: globals.spool(args.spool),

@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Shown<'m> {
+struct ShownRevision<'m> {
     #[serde(flatten)]
     manifest: &'m Manifest,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             .context("cannot read the boot reports in the spool")?,
         None => None,
     };
-    let shown = Shown { manifest, boots };
+    let shown = ShownRevision { manifest, boots };
     output::emit(globals, &shown, |out| {
         writeln!(out, "{}  {}", revision.name(), action_text(manifest.action))?;
         writeln!(out, "author   {}", manifest.author)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::globals::{ANSWER_NO, Globals};
-use crate::replica::{self, Options, ReadBack};
+use crate::replica::{self, ReadBack, ReplicaOptions};
 use crate::store::{Store, check};
 use crate::{human, output, progress};
 
@@ -11,11 +11,11 @@ use crate::{human, output, progress};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    verb: StoreVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+enum StoreVerb {
     /// Test the operation on which histories depend: create-if-absent
     Check,
     /// Copy a whole store: backup, restore, or move to a bucket
@@ -44,13 +44,13 @@ enum Verb {
 /// A store cannot be reached or written, or the destination holds something else.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
-        Verb::Check => probe(globals),
-        Verb::Copy {
+        StoreVerb::Check => probe(globals),
+        StoreVerb::Copy {
             from,
             to,
             read_back,
             replace,
-        } => copy(globals, &from, &to, Options { read_back, replace }),
+        } => copy(globals, &from, &to, ReplicaOptions { read_back, replace }),
     }
 }
 
@@ -73,7 +73,12 @@ fn probe(globals: &Globals) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn copy(globals: &Globals, from: &str, to: &str, options: Options) -> anyhow::Result<ExitCode> {
+fn copy(
+    globals: &Globals,
+    from: &str,
+    to: &str,
+    options: ReplicaOptions,
+) -> anyhow::Result<ExitCode> {
     let from = Store::open(from)?;
     let to = Store::create(to)?;
     let bar = progress::bytes(globals, None, "copying");

@@ -10,7 +10,7 @@ use layerfmt::{LayerSet, MergedIndex};
 
 use crate::assemble::Reading;
 use crate::bake::Partial;
-use crate::commands::layers::{self, Named};
+use crate::commands::layers::{self, NamedLayer};
 use crate::globals::Globals;
 use crate::unpack::{Unpacked, Whiteouts, to_directory, to_tar};
 use crate::{human, output, progress};
@@ -114,8 +114,8 @@ fn is_archive(place: &Path) -> bool {
 /// The tree to write, and the layers its contents are in.
 fn open(args: &Args, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet)> {
     let stack = match layers::named(&args.words, globals)? {
-        Named::Files(stack) => stack,
-        Named::Revision(of) => {
+        NamedLayer::Files(stack) => stack,
+        NamedLayer::Revision(of) => {
             let manifest = &of.revision.manifest;
             anyhow::ensure!(
                 !args.changes,

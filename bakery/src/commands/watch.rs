@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::commands::run_job::OnConflict;
 use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::jobs::Spool;
-use crate::watch::{Options, Policy, Settle};
+use crate::watch::{IdlePolicy, Settle, WatchOptions};
 
 /// Bake and publish pushes
 ///
@@ -59,13 +59,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         arguments.extend(["--keys".to_owned(), keys.to_string_lossy().into_owned()]);
     }
     arguments.extend((0..globals.verbose).map(|_| "-v".to_owned()));
-    let options = Options {
+    let options = WatchOptions {
         spool: Spool::open(&args.spool)?,
         arguments,
         bakers: args.bakers,
         on_conflict: args.on_conflict.name(),
         settle: Settle(Duration::from_millis(args.settle)),
-        policy: Policy {
+        policy: IdlePolicy {
             store,
             keys: globals.keys()?,
             layers_max: args.compact_above,

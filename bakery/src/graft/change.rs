@@ -37,7 +37,7 @@ impl fmt::Display for Change {
 /// A tree has no content digests.
 pub fn changes(from: &MergedIndex, to: &MergedIndex) -> Result<Vec<Change>> {
     let (from, to) = (merged_tree(from)?, merged_tree(to)?);
-    let mut walk = Walk {
+    let mut walk = ChangeWalk {
         from: &from,
         to: &to,
         path: Vec::new(),
@@ -47,14 +47,14 @@ pub fn changes(from: &MergedIndex, to: &MergedIndex) -> Result<Vec<Change>> {
     Ok(walk.found)
 }
 
-struct Walk<'w> {
+struct ChangeWalk<'w> {
     from: &'w Tree<FileId>,
     to: &'w Tree<FileId>,
     path: Vec<u8>,
     found: Vec<Change>,
 }
 
-impl Walk<'_> {
+impl ChangeWalk<'_> {
     /// Both trees come from indexes, which bound the depth of directories.
     fn node(&mut self, from: Option<NodeId>, to: Option<NodeId>) {
         let (before, after) = (

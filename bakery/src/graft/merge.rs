@@ -8,7 +8,7 @@ use crate::history::{Conflict, Result};
 
 /// The result of a merge.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct MergeOutcome {
     /// Paths that both sides changed without a decision.
     pub conflicts: Vec<Conflict>,
     /// True if the changes differ from the layer's.
@@ -21,14 +21,14 @@ pub(super) fn merge(
     ours: &Tree<FileId>,
     delta: &mut Tree<FileId>,
     resolution: Resolution,
-) -> Result<Outcome> {
-    let mut merge = Merge {
+) -> Result<MergeOutcome> {
+    let mut merge = ThreeWayMerge {
         base,
         ours,
         delta,
         resolution,
         path: Vec::new(),
-        outcome: Outcome::default(),
+        outcome: MergeOutcome::default(),
     };
     let at = At {
         delta: ROOT,
@@ -48,16 +48,16 @@ struct At {
     ours: NodeId,
 }
 
-struct Merge<'m> {
+struct ThreeWayMerge<'m> {
     base: Option<&'m Tree<FileId>>,
     ours: &'m Tree<FileId>,
     delta: &'m mut Tree<FileId>,
     resolution: Resolution,
     path: Vec<u8>,
-    outcome: Outcome,
+    outcome: MergeOutcome,
 }
 
-impl Merge<'_> {
+impl ThreeWayMerge<'_> {
     fn directory(&mut self, at: At) -> Result<()> {
         self.open_opaque(at)?;
         let entries: Vec<(Name, Child)> = self

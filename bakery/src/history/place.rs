@@ -14,7 +14,7 @@ const LINKS_MAX: usize = 40;
 
 /// A path of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct TreePlace {
     /// The revision; without a number the newest.
     pub revision: RevisionName,
     /// The path, any bytes but NUL; empty or `/` is the root.
@@ -35,13 +35,13 @@ pub enum Lost {
     Loop,
 }
 
-impl Place {
+impl TreePlace {
     /// Parses `SYSTEM[/PROFILE][@REV]:/PATH`, or a revision alone, which stands for its root.
     ///
     /// # Errors
     /// The revision is invalid, or the path does not begin with a slash; the message gives the
     /// form.
-    pub fn parse(text: &OsStr) -> Result<Place, String> {
+    pub fn parse(text: &OsStr) -> Result<TreePlace, String> {
         let bytes = text.as_bytes();
         let at = bytes.iter().position(|byte| *byte == b':');
         let (name, path) = match at {
@@ -58,14 +58,14 @@ impl Place {
                 "the path '{path}' does not begin with a slash; {form}"
             ));
         }
-        Ok(Place {
+        Ok(TreePlace {
             revision,
             path: path.to_vec(),
         })
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for TreePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.revision, self.path.escape_ascii())
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn places_are_written_with_a_colon() {
-        let parse = |text: &str| Place::parse(OsStr::new(text));
+        let parse = |text: &str| TreePlace::parse(OsStr::new(text));
         let place = parse("alt/lab@3:/etc/a:b").unwrap();
         assert_eq!(place.revision.to_string(), "alt/lab@3");
         assert_eq!(place.path, b"/etc/a:b");

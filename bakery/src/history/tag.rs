@@ -23,7 +23,7 @@ pub struct Tag {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct TagRecord {
     revision: u64,
     time: u64,
 }
@@ -37,7 +37,7 @@ impl History {
         let mut tags = Vec::new();
         for entry in self.store().list(&Key::tags(name))? {
             let bytes = self.store().require(&entry.key, TAG_LEN_MAX)?;
-            let record: Record = serde_json::from_slice(&bytes).map_err(|e| {
+            let record: TagRecord = serde_json::from_slice(&bytes).map_err(|e| {
                 let what = e.to_string();
                 crate::store::StoreError::Damaged {
                     key: entry.key.clone(),
@@ -61,7 +61,7 @@ impl History {
         // The same rule as for profiles: a component of a path.
         ProfileName::new(&wanted.name.system, tag)?;
         let revision = self.revision(wanted)?.number();
-        let record = Record {
+        let record = TagRecord {
             revision,
             time: clock::now(),
         };

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 /// One name of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub enum CpioEntry {
     /// A directory.
     Directory,
     /// A regular file with its permission bits.
@@ -19,12 +19,12 @@ pub enum Entry {
 
 /// The archive as it grows.
 #[derive(Debug)]
-pub struct Archive {
-    entries: BTreeMap<String, Entry>,
+pub struct CpioArchive {
+    entries: BTreeMap<String, CpioEntry>,
     mtime: u32,
 }
 
-impl Archive {
+impl CpioArchive {
     /// An empty archive whose entries all carry this time (newc has 32 bits for it).
     #[must_use]
     pub fn new(mtime: i64) -> Self {
@@ -36,13 +36,13 @@ impl Archive {
 
     /// Adds `path` (without a leading slash) and the directories above it; a later entry of the
     /// same name replaces an earlier one.
-    pub fn add(&mut self, path: &str, entry: Entry) {
+    pub fn add(&mut self, path: &str, entry: CpioEntry) {
         let path = path.trim_matches('/');
         for (at, _) in path.match_indices('/') {
             if let Some(above) = path.get(..at) {
                 self.entries
                     .entry(above.to_owned())
-                    .or_insert(Entry::Directory);
+                    .or_insert(CpioEntry::Directory);
             }
         }
         self.entries.insert(path.to_owned(), entry);
@@ -50,7 +50,7 @@ impl Archive {
 
     /// Adds a regular file.
     pub fn file(&mut self, path: &str, permissions: u32, bytes: impl Into<Vec<u8>>) {
-        self.add(path, Entry::File(permissions, bytes.into()));
+        self.add(path, CpioEntry::File(permissions, bytes.into()));
     }
 
     /// Is there such a name?
@@ -73,12 +73,12 @@ impl Archive {
         for (path, entry) in &self.entries {
             number += 1;
             let (mode, data, device): (u32, &[u8], (u32, u32)) = match entry {
-                Entry::Directory => (0o040_755, &[], (0, 0)),
-                Entry::File(permissions, bytes) => (0o100_000 | permissions, bytes, (0, 0)),
-                Entry::Link(target) => (0o120_777, target.as_bytes(), (0, 0)),
-                Entry::Character(major, minor) => (0o020_600, &[], (*major, *minor)),
+                CpioEntry::Directory => (0o040_755, &[], (0, 0)),
+                CpioEntry::File(permissions, bytes) => (0o100_000 | permissions, bytes, (0, 0)),
+                CpioEntry::Link(target) => (0o120_777, target.as_bytes(), (0, 0)),
+                CpioEntry::Character(major, minor) => (0o020_600, &[], (*major, *minor)),
             };
-            let links = if matches!(entry, Entry::Directory) {
+            let links = if matches!(entry, CpioEntry::Directory) {
                 2
             } else {
                 1
@@ -124,21 +124,21 @@ mod tests {
     use std::io::Read as _;
     use std::process::{Command, Stdio};
 
-    fn sample() -> Archive {
-        let mut archive = Archive::new(1_700_000_000);
+    fn sample() -> CpioArchive {
+        let mut archive = CpioArchive::new(1_700_000_000);
         archive.file("/bin/tool", 0o755, "hello");
-        archive.add("dev/console", Entry::Character(5, 1));
-        archive.add("init", Entry::Link("bin/tool".into()));
-        archive.add("run", Entry::Directory);
+        archive.add("dev/console", CpioEntry::Character(5, 1));
+        archive.add("init", CpioEntry::Link("bin/tool".into()));
+        archive.add("run", CpioEntry::Directory);
         archive
     }
 
     #[test]
     fn order_of_adding_does_not_matter() {
-        let mut other = Archive::new(1_700_000_000);
-        other.add("run", Entry::Directory);
-        other.add("init", Entry::Link("bin/tool".into()));
-        other.add("dev/console", Entry::Character(5, 1));
+        let mut other = CpioArchive::new(1_700_000_000);
+        other.add("run", CpioEntry::Directory);
+        other.add("init", CpioEntry::Link("bin/tool".into()));
+        other.add("dev/console", CpioEntry::Character(5, 1));
         other.file("bin/tool", 0o755, "other");
         other.file("bin/tool", 0o755, "hello");
         assert_eq!(sample().finish(), other.finish());

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::{Archive, Entry};
+use super::archive::{CpioArchive, CpioEntry};
 use super::decompress::decompress;
-use super::error::{Doing as _, InitrdError, Result, refuse};
+use super::error::{InitrdContext as _, InitrdError, Result, refuse};
 use super::modules::{Module, Modules};
 use super::system_tree::{SystemTree, read};
-use super::{Recipe, Report, elf, modinfo, scripts};
+use super::{InitrdRecipe, InitrdReport, elf, modinfo, scripts};
 
 /// Distributions' paths of a busybox without libraries.
 const BUSYBOX_IN_TREE: &[&str] = &[
@@ -31,7 +31,7 @@ const FIRMWARE_IN_FLASH: &[&str] = &[
 const FIRMWARE_DIRECTORIES: &[&str] = &["lib/firmware/updates", "lib/firmware"];
 
 /// Directories, the console, the scripts.
-pub fn base(archive: &mut Archive, built: i64) {
+pub fn base(archive: &mut CpioArchive, built: i64) {
     for directory in [
         "bin",
         "sbin",
@@ -44,10 +44,10 @@ pub fn base(archive: &mut Archive, built: i64) {
         "sysroot",
         "etc/layerfs",
     ] {
-        archive.add(directory, Entry::Directory);
+        archive.add(directory, CpioEntry::Directory);
     }
     // The kernel opens it for init before devtmpfs is there.
-    archive.add("dev/console", Entry::Character(5, 1));
+    archive.add("dev/console", CpioEntry::Character(5, 1));
     archive.file("etc/layerfs/built", 0o644, format!("{built}\n"));
     // systemd's rule for daemons of the root: theirs is an initrd.
     archive.file(
@@ -67,21 +67,21 @@ pub fn base(archive: &mut Archive, built: i64) {
 /// # Errors
 /// One of them is missing or needs libraries.
 pub fn programs(
-    archive: &mut Archive,
+    archive: &mut CpioArchive,
     tree: &dyn SystemTree,
-    recipe: &Recipe,
-    report: &mut Report,
+    recipe: &InitrdRecipe,
+    report: &mut InitrdReport,
 ) -> Result<()> {
     let busybox = busybox(tree, recipe.busybox.as_deref())?;
     report.parts.busybox = busybox.len() as u64;
     archive.file("bin/busybox", 0o755, busybox);
     for applet in scripts::APPLETS {
-        archive.add(&format!("bin/{applet}"), Entry::Link("busybox".into()));
+        archive.add(&format!("bin/{applet}"), CpioEntry::Link("busybox".into()));
     }
     // The path that the kernel uses. It leads nowhere until /init, a busybox itself, has mounted
     // /proc: the modules that the kernel requests while it starts are not here, and each request
     // would start a process.
-    archive.add("sbin/modprobe", Entry::Link("/proc/1/exe".into()));
+    archive.add("sbin/modprobe", CpioEntry::Link("/proc/1/exe".into()));
     let layerfs = fs::read(&recipe.layerfs)
         .doing(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
     if !elf::is_static(&layerfs) {
@@ -142,11 +142,11 @@ pub fn find_layerfs() -> Option<PathBuf> {
 
 /// The modules, unpacked or packed, and their lists.
 pub fn modules(
-    archive: &mut Archive,
-    packed: &mut Archive,
+    archive: &mut CpioArchive,
+    packed: &mut CpioArchive,
     known: &Modules,
     chosen: &[Module],
-    report: &mut Report,
+    report: &mut InitrdReport,
 ) {
     let directory = known.directory();
     for module in chosen {
@@ -185,11 +185,11 @@ pub fn modules(
 /// # Errors
 /// A file cannot be read or unpacked.
 pub fn firmware(
-    archive: &mut Archive,
-    packed: &mut Archive,
+    archive: &mut CpioArchive,
+    packed: &mut CpioArchive,
     tree: &dyn SystemTree,
     chosen: &[Module],
-    report: &mut Report,
+    report: &mut InitrdReport,
 ) -> Result<()> {
     // Name → true if an unpacked module may request it.
     let mut names: BTreeMap<&str, bool> = BTreeMap::new();
@@ -234,7 +234,7 @@ pub fn firmware(
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn trust(archive: &mut Archive, keys: Option<&Path>) -> Result<()> {
+pub fn trust(archive: &mut CpioArchive, keys: Option<&Path>) -> Result<()> {
     if let Some(keys) = keys {
         let bytes =
             fs::read(keys).doing(|| format!("cannot read the keys in {}", keys.display()))?;

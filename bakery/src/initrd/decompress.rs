@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use super::error::{Doing as _, Result, refuse};
+use super::error::{InitrdContext as _, Result, refuse};
 use super::system_tree::FILE_LEN_MAX;
 
 /// Decompresses `.xz` and `.zst`, by the name; other names are returned unchanged.

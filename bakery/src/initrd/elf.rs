@@ -5,7 +5,7 @@
 #[must_use]
 pub fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
-    let Some(header) = Header::read(elf) else {
+    let Some(header) = ElfHeader::read(elf) else {
         return false;
     };
     (0..header.program_count).all(|index| {
@@ -19,7 +19,7 @@ pub fn is_static(elf: &[u8]) -> bool {
 /// The bytes of the section called `name`.
 #[must_use]
 pub fn section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let header = Header::read(elf)?;
+    let header = ElfHeader::read(elf)?;
     let (names_at, names_len) = header.section_range(elf, header.names_index)?;
     let names = range(elf, names_at, names_len)?;
     for index in 0..header.section_count {
@@ -41,7 +41,7 @@ fn range(bytes: &[u8], start: u64, len: u64) -> Option<&[u8]> {
 }
 
 /// Positions of the tables from the ELF header.
-struct Header {
+struct ElfHeader {
     wide: bool,
     big_endian: bool,
     program_offset: u64,
@@ -53,7 +53,7 @@ struct Header {
     names_index: u64,
 }
 
-impl Header {
+impl ElfHeader {
     fn read(elf: &[u8]) -> Option<Self> {
         if elf.get(..4)? != b"\x7fELF" {
             return None;

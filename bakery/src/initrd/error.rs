@@ -30,12 +30,12 @@ pub enum InitrdError {
 pub type Result<T, E = InitrdError> = std::result::Result<T, E>;
 
 /// Names the operation that failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait InitrdContext<T> {
     /// Converts to an [`InitrdError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> InitrdContext<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| InitrdError::Io {
             doing: what(),
@@ -44,7 +44,7 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-impl<T> Doing<T> for Result<T> {
+impl<T> InitrdContext<T> for Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| InitrdError::Part {
             doing: what(),

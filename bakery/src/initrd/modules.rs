@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decompress::decompress;
-use super::error::{Doing as _, InitrdError, Result, refuse};
+use super::error::{InitrdContext as _, InitrdError, Result, refuse};
 use super::kernel_image::kernel_image;
 use super::system_tree::{SystemTree, list, read, resolve};
-use super::{Drivers, Recipe, external, modinfo};
+use super::{Drivers, InitrdRecipe, external, modinfo};
 
 const COMMON_DRIVERS: &[&str] = &["virtio_net", "e1000", "e1000e", "igb", "r8169", "tg3"];
 /// Directories below `kernel/drivers/net` and single modules that "all" means.
@@ -255,7 +255,7 @@ impl Modules {
     ///
     /// # Errors
     /// A module that was named is not there, or one cannot be read.
-    pub fn choose(&self, tree: &dyn SystemTree, recipe: &Recipe) -> Result<Vec<Module>> {
+    pub fn choose(&self, tree: &dyn SystemTree, recipe: &InitrdRecipe) -> Result<Vec<Module>> {
         self.require_fuse()?;
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for name in BASE {
@@ -310,7 +310,7 @@ impl Modules {
     fn want_external(
         &self,
         tree: &dyn SystemTree,
-        recipe: &Recipe,
+        recipe: &InitrdRecipe,
         wanted: &mut BTreeSet<String>,
     ) -> Result<()> {
         let network = recipe.drivers == Drivers::All;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
 
-use super::error::{Doing as _, InitrdError, Result, refuse};
+use super::error::{InitrdContext as _, InitrdError, Result, refuse};
 use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
 
 const S_IFLNK: u32 = 0o120_000;

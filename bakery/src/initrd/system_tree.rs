@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::error::{Doing as _, Result, refuse};
+use super::error::{InitrdContext as _, Result, refuse};
 
 /// Bound on the size of a file in an initramfs.
 pub const FILE_LEN_MAX: u64 = 256 << 20;

@@ -11,7 +11,7 @@ use ulid::Ulid;
 use super::BODY;
 use super::files::{self, Lock};
 use super::records::{Origin, Request};
-use super::spool::{Job, Spool, State};
+use super::spool::{Job, Spool, SpoolState};
 
 /// The reason why an upload cannot be accepted.
 #[derive(Debug, thiserror::Error)]
@@ -159,13 +159,13 @@ fn failed(path: &Path, source: io::Error) -> ArrivalError {
 fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
     files::sync_directory(part)?;
     let id = spool.next_id()?;
-    let queue = spool.state(State::Queued);
+    let queue = spool.state(SpoolState::Queued);
     let path = queue.join(id.to_string());
     fs::rename(part, &path)?;
     files::sync_directory(&queue)?;
     Ok(Job {
         id,
-        state: State::Queued,
+        state: SpoolState::Queued,
         path,
     })
 }

@@ -49,12 +49,12 @@ pub enum JobError {
 }
 
 /// Names the operation that failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait JobContext<T> {
     /// Converts to a [`JobError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> JobContext<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError> {
         self.map_err(|source| JobError::Io {
             doing: what(),

@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
 
 use super::BODY;
-use super::error::{Doing as _, JobError};
+use super::error::{JobContext as _, JobError};
 use super::files;
 use super::records::Request;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
 use crate::assemble::Reading;
-use crate::bake::{BaseStack, Recipe, Report, bake, no_progress};
+use crate::bake::{BakeReport, BaseStack, Recipe, bake, no_progress};
 use crate::graft::Resolution;
 use crate::history::{Conflict, History, HistoryError, Revision};
 use crate::human;
@@ -175,7 +175,7 @@ impl Baker<'_> {
         request: &Request,
         made_on: &Revision,
         output: &std::path::Path,
-    ) -> Result<Report, JobError> {
+    ) -> Result<BakeReport, JobError> {
         let base = base_of(self.publisher.history(), made_on)?;
         let lists = self.spool.excludes(&request.target)?;
         let lists = lists.iter().map(|list| (&*list.place, &*list.text));
@@ -190,7 +190,7 @@ impl Baker<'_> {
             file: body,
             count: Arc::clone(&count),
         };
-        let mut source = open_stream("the upload", input, &open::Options::default())?;
+        let mut source = open_stream("the upload", input, &open::SourceOptions::default())?;
         let recipe = Recipe {
             excludes: &excludes,
             options: self.options,
@@ -302,7 +302,7 @@ fn message(request: &Request, job: &Job) -> String {
     trailer.append(words)
 }
 
-fn told(report: &Report, conflicts: &[Conflict]) -> Result<serde_json::Value, JobError> {
+fn told(report: &BakeReport, conflicts: &[Conflict]) -> Result<serde_json::Value, JobError> {
     let mut value = serde_json::to_value(report)?;
     if let Some(members) = value.as_object_mut() {
         members.insert("conflicts".into(), serde_json::to_value(conflicts)?);

@@ -9,14 +9,14 @@ use ulid::Ulid;
 use wire::push::PatternList;
 
 use super::BODY;
-use super::error::{Doing as _, JobError};
+use super::error::{JobContext as _, JobError};
 use super::files::{self, Lock};
 use super::records::{Request, Target};
 use super::{Ending, Progress};
 
 /// The state of a job, which is its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum SpoolState {
     /// Waits for a baker.
     Queued,
     /// Being worked on, or interrupted by a crash.
@@ -27,7 +27,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl SpoolState {
     /// Every state, in the order a job passes them.
     pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
 
@@ -54,8 +54,8 @@ pub struct Spool {
 pub struct Job {
     /// Number of the job.
     pub id: Ulid,
-    /// State of the job.
-    pub state: State,
+    /// SpoolState of the job.
+    pub state: SpoolState,
     /// Directory of the job.
     pub path: PathBuf,
 }
@@ -69,7 +69,7 @@ impl Spool {
         let spool = Self {
             root: root.to_owned(),
         };
-        let states = State::ALL.map(|state| spool.state(state));
+        let states = SpoolState::ALL.map(|state| spool.state(state));
         for directory in states.iter().chain([&spool.parts()]) {
             fs::create_dir_all(directory)
                 .doing(|| format!("cannot make {} in the spool", directory.display()))?;
@@ -91,7 +91,7 @@ impl Spool {
 
     /// The directory of a state.
     #[must_use]
-    pub fn state(&self, state: State) -> PathBuf {
+    pub fn state(&self, state: SpoolState) -> PathBuf {
         self.root.join(state.name())
     }
 
@@ -153,7 +153,7 @@ impl Spool {
     /// The greatest number of a job that is here.
     fn newest(&self) -> io::Result<Ulid> {
         let mut newest = Ulid::nil();
-        for state in State::ALL {
+        for state in SpoolState::ALL {
             let jobs = self.jobs(state)?;
             newest = jobs.last().map_or(newest, |job| job.id.max(newest));
         }
@@ -164,7 +164,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub fn jobs(&self, state: State) -> io::Result<Vec<Job>> {
+    pub fn jobs(&self, state: SpoolState) -> io::Result<Vec<Job>> {
         let directory = self.state(state);
         let mut jobs = Vec::new();
         for entry in fs::read_dir(&directory)? {
@@ -190,7 +190,7 @@ impl Spool {
         // A job may move on between two looks, but only to a later state, and back at most
         // once per baker's death: look again before saying no.
         for _ in 0..3 {
-            for state in State::ALL {
+            for state in SpoolState::ALL {
                 let path = self.state(state).join(id.to_string());
                 match fs::symlink_metadata(&path) {
                     Ok(_) => return Ok(Some(Job { id, state, path })),
@@ -206,7 +206,7 @@ impl Spool {
     ///
     /// # Errors
     /// It is not in the expected state, or the spool cannot be written.
-    pub fn transition(&self, job: &Job, to: State) -> io::Result<Job> {
+    pub fn transition(&self, job: &Job, to: SpoolState) -> io::Result<Job> {
         let target = self.state(to);
         let path = target.join(job.id.to_string());
         fs::rename(&job.path, &path)?;
@@ -226,11 +226,11 @@ impl Spool {
     pub fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
         files::write_record(&job.path.join("result.json"), ending)?;
         let to = match ending {
-            Ending::Failed { .. } => State::Failed,
-            Ending::Published { .. } | Ending::Unchanged { .. } => State::Done,
+            Ending::Failed { .. } => SpoolState::Failed,
+            Ending::Published { .. } | Ending::Unchanged { .. } => SpoolState::Done,
         };
         let job = self.transition(job, to)?;
-        if to == State::Done {
+        if to == SpoolState::Done {
             // Published: the layer holds it all. Losing this removal costs only space.
             let _ = fs::remove_file(job.path.join(BODY));
         }
@@ -247,7 +247,7 @@ impl Spool {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.transition(job, State::Queued)
+        self.transition(job, SpoolState::Queued)
     }
 
     /// Removes jobs from `done` that ended more than `age` ago.
@@ -257,7 +257,7 @@ impl Spool {
     pub fn prune(&self, age: Duration) -> io::Result<usize> {
         let now = SystemTime::now();
         let mut count = 0;
-        for job in self.jobs(State::Done)? {
+        for job in self.jobs(SpoolState::Done)? {
             let ended = fs::metadata(job.path.join("result.json")).and_then(|meta| meta.modified());
             let old = ended.is_ok_and(|at| now.duration_since(at).is_ok_and(|passed| passed > age));
             if old && files::remove_all(&job.path).is_ok() {
@@ -340,7 +340,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::open(directory.path()).unwrap();
         let ahead = Ulid::from_parts(Ulid::generate().timestamp_ms() + 3_600_000, 7);
-        fs::create_dir(spool.state(State::Done).join(ahead.to_string())).unwrap();
+        fs::create_dir(spool.state(SpoolState::Done).join(ahead.to_string())).unwrap();
         for damaged in ["", "01M8BMEC61NRDSSYRCXX155FF", "\0\0"] {
             fs::write(directory.path().join("sequence"), damaged).unwrap();
             assert!(spool.next_id().unwrap() > ahead, "{damaged:?}");
@@ -352,21 +352,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::open(directory.path()).unwrap();
         let id = spool.next_id().unwrap();
-        let path = spool.state(State::Queued).join(id.to_string());
+        let path = spool.state(SpoolState::Queued).join(id.to_string());
         fs::create_dir(&path).unwrap();
         fs::write(path.join(BODY), b"x").unwrap();
         let job = spool.find(id).unwrap().unwrap();
-        assert_eq!(job.state, State::Queued);
-        let job = spool.transition(&job, State::Running).unwrap();
+        assert_eq!(job.state, SpoolState::Queued);
+        let job = spool.transition(&job, SpoolState::Running).unwrap();
         let held = job.lock().unwrap();
         assert!(held.is_some() && job.lock().unwrap().is_none());
         let ending = Ending::Failed {
             error: "the tar is torn".into(),
         };
         let job = spool.end(&job, &ending).unwrap();
-        assert_eq!(job.state, State::Failed);
+        assert_eq!(job.state, SpoolState::Failed);
         assert_eq!(job.ending().unwrap(), Some(ending));
         assert!(job.path.join(BODY).exists(), "a failed upload is kept");
-        assert!(spool.jobs(State::Running).unwrap().is_empty());
+        assert!(spool.jobs(SpoolState::Running).unwrap().is_empty());
     }
 }

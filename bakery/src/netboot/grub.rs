@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Choice, Choices, Menu};
+use super::{Choices, Menu, MenuChoice};
 
 /// The menu. GRUB names files as `(http,HOST[:PORT])/PATH`.
 #[must_use]
@@ -39,7 +39,7 @@ pub fn grub(menu: &Menu, choices: &Choices) -> String {
     script
 }
 
-fn entry(menu: &Menu, server: &str, choice: &Choice, indent: &str) -> String {
+fn entry(menu: &Menu, server: &str, choice: &MenuChoice, indent: &str) -> String {
     let mut script = format!("{indent}menuentry '{}' {{\n", choice.label);
     let line = choice.command_line(menu);
     // "a:b" in the host would be read as the end of the device's name without quotes.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Choice, Choices, Menu};
+use super::{Choices, Menu, MenuChoice};
 
 /// The menu: the newest revision of everything first, the first entry by default.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
         unbootable,
     } = choices;
     let mut script = format!("#!ipxe\nset base {}\n", menu.base);
-    let choices: Vec<&Choice> = newest.iter().chain(older).collect();
+    let choices: Vec<&MenuChoice> = newest.iter().chain(older).collect();
     script.push_str(":menu\nmenu layerfs\n");
     let _ = writeln!(script, "item --gap -- Systems");
     for (index, choice) in choices.iter().enumerate() {
@@ -53,7 +53,7 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
 
 /// The script that boots one revision directly.
 #[must_use]
-pub fn ipxe_entry(menu: &Menu, choice: &Choice) -> String {
+pub fn ipxe_entry(menu: &Menu, choice: &MenuChoice) -> String {
     format!(
         "#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n",
         menu.base,
@@ -74,7 +74,7 @@ pub fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> String {
     script.replacen("menu layerfs", &title, 1)
 }
 
-fn entry(menu: &Menu, choice: &Choice) -> String {
+fn entry(menu: &Menu, choice: &MenuChoice) -> String {
     let line = choice.command_line(menu);
     // The root's name in full, so that a change of ${base} by hand does not change the root.
     let mut script = String::from("imgfree\n");

@@ -6,7 +6,7 @@ use super::Menu;
 
 /// The newest revision of one history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct PageEntry {
     /// The name as `SYSTEM[/PROFILE]`.
     pub name: String,
     /// The newest revision.
@@ -19,10 +19,10 @@ pub struct Entry {
 
 /// One line a history.
 #[must_use]
-pub fn plain(entries: &[Entry]) -> String {
+pub fn plain(entries: &[PageEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
-        let Entry {
+        let PageEntry {
             name,
             revision,
             time,
@@ -39,7 +39,7 @@ pub fn plain(entries: &[Entry]) -> String {
 
 /// The page at `/`.
 #[must_use]
-pub fn page(menu: &Menu, entries: &[Entry]) -> String {
+pub fn page(menu: &Menu, entries: &[PageEntry]) -> String {
     let base = escape(&menu.base);
     let mut rows = String::new();
     for entry in entries {
@@ -90,7 +90,7 @@ mod tests {
             base: "http://srv:8080".into(),
             timeout: 3,
         };
-        let entry = Entry {
+        let entry = PageEntry {
             name: "kiosk".into(),
             revision: 3,
             time: "2026-11-25 06:15 UTC".into(),

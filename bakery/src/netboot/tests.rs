@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn choice(name: &str, label: &str, cmdline: &str) -> Choice {
-    Choice {
+fn choice(name: &str, label: &str, cmdline: &str) -> MenuChoice {
+    MenuChoice {
         name: name.parse().unwrap(),
         label: label.into(),
         kernel: "/boot/aa".into(),

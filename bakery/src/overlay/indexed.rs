@@ -22,7 +22,7 @@ pub(super) fn join<C>(
     if assembly.links.is_empty() && !assembly.has_index {
         return Ok(());
     }
-    let names = Names::read(base, &assembly.tree);
+    let names = IndexedNames::read(base, &assembly.tree);
     let upper_counts = assembly.tree.link_counts();
     let count = |counts: &[u32], id: NodeId| counts.get(id as usize).copied().unwrap_or(0);
     let mut links: Vec<_> = assembly.links.drain().collect();
@@ -62,7 +62,7 @@ pub(super) fn join<C>(
 }
 
 /// Which names of the base's hard-linked files still show, and which were removed.
-struct Names {
+struct IndexedNames {
     lower_counts: Vec<u32>,
     /// The base's file in the place of a changed one.
     below: HashMap<NodeId, NodeId>,
@@ -72,9 +72,9 @@ struct Names {
     removed: Vec<(String, String)>,
 }
 
-impl Names {
-    fn read<C>(base: &Tree<C>, upper: &Tree<C>) -> Names {
-        let mut names = Names {
+impl IndexedNames {
+    fn read<C>(base: &Tree<C>, upper: &Tree<C>) -> IndexedNames {
+        let mut names = IndexedNames {
             lower_counts: base.link_counts(),
             below: HashMap::new(),
             visible: HashMap::new(),

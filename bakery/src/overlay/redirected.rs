@@ -22,7 +22,7 @@ pub(super) fn merge<C: Clone>(
             .map(|node| node.meta.clone())
             .unwrap_or_default(),
     };
-    let mut merge = Merge {
+    let mut merge = RedirectMerge {
         base,
         assembly,
         out: Tree::new(meta),
@@ -34,7 +34,7 @@ pub(super) fn merge<C: Clone>(
     Ok(merge.out)
 }
 
-struct Merge<'m, C> {
+struct RedirectMerge<'m, C> {
     base: &'m Tree<C>,
     assembly: &'m Assembly<C>,
     out: Tree<C>,
@@ -45,7 +45,7 @@ struct Merge<'m, C> {
     path: Vec<Name>,
 }
 
-impl<C: Clone> Merge<'_, C> {
+impl<C: Clone> RedirectMerge<'_, C> {
     /// Fills directory `to` with the merge of `upper` and `lower`. The depth is that of the trees,
     /// which is bounded.
     fn directory(

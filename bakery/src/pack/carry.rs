@@ -9,7 +9,7 @@ use layerfmt::layout::chunk::Source;
 use layerfmt::{Digest, FormatError, Index, Ino, Layer, MergedIndex};
 use wire::trace::PAGE_LEN;
 
-use super::{Place, Places, repoint};
+use super::{PackPlace, Places, repoint};
 
 /// A pack with less than this share of its pages is not kept.
 const KEPT_PERCENT_MIN: usize = 50;
@@ -23,7 +23,7 @@ pub fn carry(
     merged: &MergedIndex,
 ) -> Option<Result<MergedIndex, FormatError>> {
     let hot = hot_pages(pack, &before.index, &packed.index);
-    let found = Found::of(before, merged);
+    let found = CarriedPage::of(before, merged);
     let places: Places = hot
         .iter()
         .filter_map(|page| Some((found.place(page)?, page.place)))
@@ -36,7 +36,7 @@ pub fn carry(
 }
 
 /// Places of the old tree's bytes in the new one.
-struct Found<'m> {
+struct CarriedPage<'m> {
     before: &'m MergedIndex,
     merged: &'m MergedIndex,
     /// Chunks are the same if their bytes are: by digest, in any layer.
@@ -44,8 +44,8 @@ struct Found<'m> {
     files: HashMap<Digest, Ino>,
 }
 
-impl<'m> Found<'m> {
-    fn of(before: &'m MergedIndex, merged: &'m MergedIndex) -> Found<'m> {
+impl<'m> CarriedPage<'m> {
+    fn of(before: &'m MergedIndex, merged: &'m MergedIndex) -> CarriedPage<'m> {
         let index = &merged.index;
         let chunks = index.chunks().zip(0u32..);
         let files = (0..index.inode_count()).filter(|ino| {
@@ -53,7 +53,7 @@ impl<'m> Found<'m> {
             inode.is_some_and(|inode| inode.is_file() && inode.size > 0)
         });
         let content = merged.content.as_ref();
-        Found {
+        CarriedPage {
             before,
             merged,
             chunks: chunks.map(|(chunk, id)| (chunk.digest, id)).collect(),
@@ -87,7 +87,7 @@ struct HotPage {
     ino: Ino,
     at: u64,
     /// Its place in the pack.
-    place: Place,
+    place: PackPlace,
 }
 
 /// Every hot page.
@@ -124,7 +124,7 @@ fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<HotPage> {
                 while at < stop {
                     let next = stop.min((at / PAGE_LEN + 1) * PAGE_LEN);
                     let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-                    let place = Place {
+                    let place = PackPlace {
                         chunk: own_chunk,
                         offset: hot.chunk_offset + narrow(at - hot.file_offset),
                         len: narrow(next - at),

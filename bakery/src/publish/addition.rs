@@ -6,7 +6,7 @@ use std::sync::Arc;
 use layerfmt::{Digest, Layer, MergedIndex};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
-use super::{Draft, Merged, Publisher, Uploads};
+use super::{Draft, DraftIndex, Publisher, Uploads};
 use crate::graft::{Graft, Resolution, Ways, graft};
 use crate::history::{History, HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
@@ -51,7 +51,7 @@ pub struct Import<'a> {
 
 /// The tree on which a layer was made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Origin<'o> {
+pub(crate) enum LayerOrigin<'o> {
     /// The tree of a revision.
     Revision(&'o Revision),
     /// The tree of these layers, lowest first; empty for none.
@@ -62,25 +62,27 @@ pub(crate) enum Origin<'o> {
 #[derive(Debug)]
 pub(crate) struct Grafting<'g> {
     pub layer: &'g Arc<Layer>,
-    pub origin: Origin<'g>,
+    pub origin: LayerOrigin<'g>,
     pub resolution: Resolution,
     /// The path for a rewritten layer.
     pub path: &'g Path,
 }
 
-impl Origin<'_> {
+impl LayerOrigin<'_> {
     fn is_tree_of(&self, manifest: &Manifest) -> bool {
         match self {
-            Origin::Revision(revision) => revision.manifest.tree_digest == manifest.tree_digest,
-            Origin::Stack(layers) => *layers == manifest.layers,
+            LayerOrigin::Revision(revision) => {
+                revision.manifest.tree_digest == manifest.tree_digest
+            }
+            LayerOrigin::Stack(layers) => *layers == manifest.layers,
         }
     }
 
     fn merged(&self, history: &History) -> Result<Option<MergedIndex>> {
         match self {
-            Origin::Revision(revision) => history.merged(&revision.manifest).map(Some),
-            Origin::Stack([]) => Ok(None),
-            Origin::Stack(layers) => history.flatten(layers).map(Some),
+            LayerOrigin::Revision(revision) => history.merged(&revision.manifest).map(Some),
+            LayerOrigin::Stack([]) => Ok(None),
+            LayerOrigin::Stack(layers) => history.flatten(layers).map(Some),
         }
     }
 }
@@ -110,7 +112,7 @@ impl Publisher {
                 let merged = stack(None, &layer)?;
                 return Ok(first(action, author, &addition.message, &layer, merged));
             };
-            let origin = Origin::Revision(made_on.as_ref().unwrap_or(head));
+            let origin = LayerOrigin::Revision(made_on.as_ref().unwrap_or(head));
             let draft = Draft::like(&head.manifest, action, author, &addition.message);
             let grafting = Grafting {
                 layer: &layer,
@@ -202,7 +204,7 @@ impl Publisher {
                 initrd,
                 base: None,
                 layers: layers.clone(),
-                merged: Merged::New(Box::new(merged.clone())),
+                merged: DraftIndex::New(Box::new(merged.clone())),
                 pack: None,
                 plain: None,
             })
@@ -220,7 +222,7 @@ fn first(action: Action, author: &str, message: &str, layer: &Layer, merged: Mer
         initrd: None,
         base: None,
         layers: vec![reference(layer)],
-        merged: Merged::New(Box::new(merged)),
+        merged: DraftIndex::New(Box::new(merged)),
         pack: None,
         plain: None,
     }

@@ -3,7 +3,7 @@
 use layerfmt::MergedIndex;
 use wire::manifest::Manifest;
 
-use super::{Draft, Merged, Plain, Publisher};
+use super::{Draft, DraftIndex, Plain, Publisher};
 use crate::history::Result;
 use crate::pack;
 use crate::store::Key;
@@ -25,11 +25,11 @@ impl Publisher {
             None
         });
         draft.merged = match packed {
-            None => Merged::New(Box::new(merged)),
+            None => DraftIndex::New(Box::new(merged)),
             Some(packed) => {
                 draft.pack = old.pack;
                 draft.plain = Some(Plain::New(Box::new(merged)));
-                Merged::New(Box::new(packed))
+                DraftIndex::New(Box::new(packed))
             }
         };
     }

@@ -6,7 +6,7 @@ use wire::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
 
 /// The merged index of a revision to be.
 #[derive(Debug, Clone)]
-pub enum Merged {
+pub enum DraftIndex {
     /// That of another revision: nothing to compute or write.
     Same {
         /// The merged index.
@@ -20,10 +20,10 @@ pub enum Merged {
     New(Box<MergedIndex>),
 }
 
-impl Merged {
+impl DraftIndex {
     /// The merged index of `manifest`.
-    pub fn of(manifest: &Manifest) -> Merged {
-        Merged::Same {
+    pub fn of(manifest: &Manifest) -> DraftIndex {
+        DraftIndex::Same {
             index: manifest.index,
             borrowed: manifest.borrowed.clone(),
             tree_digest: manifest.tree_digest,
@@ -51,7 +51,7 @@ pub struct Draft {
     /// The stack, lowest first.
     pub layers: Vec<ObjectRef>,
     /// Its merged index.
-    pub merged: Merged,
+    pub merged: DraftIndex,
     /// The boot pack.
     pub pack: Option<ObjectRef>,
     /// With a pack: the merged index without it.
@@ -84,7 +84,7 @@ impl Draft {
             initrd: manifest.initrd,
             base: manifest.base.clone(),
             layers: manifest.layers.clone(),
-            merged: Merged::of(manifest),
+            merged: DraftIndex::of(manifest),
             pack: manifest.pack,
             plain: manifest.plain.map(|index| Plain::Same {
                 index,

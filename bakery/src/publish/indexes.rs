@@ -8,7 +8,7 @@ use layerfmt::flatten::MergedIndex;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
 use wire::manifest::{IndexRef, ObjectRef};
 
-use super::{Draft, Merged, Plain, Publisher};
+use super::{Draft, DraftIndex, Plain, Publisher};
 use crate::history::{HistoryError, Result};
 use crate::store::Key;
 
@@ -28,12 +28,12 @@ impl Indexes {
     /// Those of a dry run: without a name if they were not made.
     pub(super) fn of_nothing(draft: &Draft) -> Indexes {
         let (reference, borrowed, tree_digest) = match &draft.merged {
-            Merged::Same {
+            DraftIndex::Same {
                 index,
                 borrowed,
                 tree_digest,
             } => (*index, borrowed.clone(), *tree_digest),
-            Merged::New(merged) => {
+            DraftIndex::New(merged) => {
                 let nameless = IndexRef {
                     digest: Digest::default(),
                     head_len: 0,
@@ -115,7 +115,7 @@ impl Publisher {
 
     fn upload_index(&self, draft: &Draft) -> Result<Indexes> {
         let merged = match &draft.merged {
-            Merged::Same {
+            DraftIndex::Same {
                 index,
                 borrowed,
                 tree_digest,
@@ -128,7 +128,7 @@ impl Publisher {
                     plain: None,
                 });
             }
-            Merged::New(merged) => merged,
+            DraftIndex::New(merged) => merged,
         };
         let (reference, bytes) = self.upload_merged(merged)?;
         let tree_digest = merged.tree_digest().ok_or_else(|| {

@@ -7,7 +7,7 @@ use layerfmt::{Digest, Index};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX, TraceError};
 
-use super::{Draft, Merged, Plain, Publisher, Uploads};
+use super::{Draft, DraftIndex, Plain, Publisher, Uploads};
 use crate::history::{History, HistoryError, Revision};
 use crate::pack::{MergedTraces, PackError, Packed, build, merge, translate};
 use crate::store::{Key, StoreError};
@@ -31,7 +31,7 @@ pub struct Sources {
 
 /// The result of making a pack.
 #[derive(Debug, serde::Serialize)]
-pub struct Report {
+pub struct PackReport {
     /// Number of traces used.
     pub traces: usize,
     /// Traces that fit no revision.
@@ -83,7 +83,7 @@ pub fn publish(
     name: &ProfileName,
     sources: &Sources,
     force: bool,
-) -> Result<Report, PublishPackError> {
+) -> Result<PackReport, PublishPackError> {
     let history = publisher.history();
     let head = history.require_head(name)?;
     let plain = history.merged(&head.manifest)?;
@@ -98,7 +98,7 @@ pub fn publish(
         return Err(PackError::Nothing.into());
     }
     let covered = covered(history, &head.manifest, &hot)?;
-    let mut report = Report {
+    let mut report = PackReport {
         traces: hot.traces,
         refused: hot.refused,
         pages: hot.pages.len(),
@@ -130,7 +130,7 @@ fn republish(
     packed: &Packed,
     pack: ObjectRef,
     path: &Path,
-    report: &Report,
+    report: &PackReport,
 ) -> crate::history::Result<Revision> {
     let mut uploads = Uploads::default();
     uploads.add(Key::pack(&pack.digest), path);
@@ -151,7 +151,7 @@ fn republish(
             borrowed: head.manifest.borrowed.clone(),
         };
         let mut draft = Draft::like(&head.manifest, Action::Pack, "bakery pack", &message);
-        draft.merged = Merged::New(Box::new(packed.index.clone()));
+        draft.merged = DraftIndex::New(Box::new(packed.index.clone()));
         (draft.pack, draft.plain) = (Some(pack), Some(plain));
         Ok(draft)
     })

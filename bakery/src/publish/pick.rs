@@ -3,7 +3,7 @@
 use layerfmt::Digest;
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
 
-use super::addition::{Grafting, Origin};
+use super::addition::{Grafting, LayerOrigin};
 use super::{Draft, Publisher, Uploads};
 use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
@@ -85,7 +85,7 @@ impl Publisher {
             let path = staging.path().join(format!("{attempt}.layer"));
             let grafting = Grafting {
                 layer: &layer,
-                origin: Origin::Stack(&picked.below),
+                origin: LayerOrigin::Stack(&picked.below),
                 resolution,
                 path: &path,
             };

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wire::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
 
 use super::indexes::Indexes;
-use super::{Draft, Merged, Plain, Publisher, Uploads, action_text, complete};
+use super::{Draft, DraftIndex, Plain, Publisher, Uploads, action_text, complete};
 use crate::graft::{Change, changes};
 use crate::history::{Result, Revision, objects};
 use crate::store::{Key, StoreError};
@@ -110,13 +110,13 @@ impl Publisher {
         };
         let opened;
         let after: &MergedIndex = match (&draft.plain, &draft.merged) {
-            (_, Merged::Same { tree_digest, .. })
+            (_, DraftIndex::Same { tree_digest, .. })
                 if *tree_digest == parent.manifest.tree_digest =>
             {
                 return Ok(Vec::new());
             }
-            (Some(Plain::New(merged)), _) | (None, Merged::New(merged)) => merged,
-            (Some(Plain::Same { index, .. }), _) | (None, Merged::Same { index, .. }) => {
+            (Some(Plain::New(merged)), _) | (None, DraftIndex::New(merged)) => merged,
+            (Some(Plain::Same { index, .. }), _) | (None, DraftIndex::Same { index, .. }) => {
                 opened = self.open_index(index)?;
                 &opened
             }

@@ -51,7 +51,7 @@ impl Publisher {
             let head = head.ok_or_else(|| self.history().no_history(&what.name))?;
             attempt += 1;
             let mut draft = Draft::like(&head.manifest, Action::Rollback, author, &message);
-            let boot = Boot {
+            let boot = RevertedBoot {
                 undone: &undone.manifest,
                 before: &before.manifest,
                 resolution,
@@ -111,13 +111,13 @@ impl Publisher {
 }
 
 /// Changes of a revision to its boot files.
-struct Boot<'b> {
+struct RevertedBoot<'b> {
     undone: &'b Manifest,
     before: &'b Manifest,
     resolution: Resolution,
 }
 
-impl Boot<'_> {
+impl RevertedBoot<'_> {
     /// Undoes it; returns true if something changed, and the conflicts.
     fn undo(&self, draft: &mut Draft) -> (bool, Vec<Conflict>) {
         let (mut changed, mut conflicts) = (false, Vec::new());

@@ -5,7 +5,7 @@ use layerfmt::Digest;
 use wire::manifest::{Head, Manifest, ObjectRef};
 use wire::trust::HEAD_NAMESPACE;
 
-use super::{Draft, Merged, Publisher};
+use super::{Draft, DraftIndex, Publisher};
 use crate::clock;
 use crate::history::{Result, Revision};
 use crate::store::Key;
@@ -28,7 +28,7 @@ impl Publisher {
         let merged = self.history().flatten(&manifest.layers)?;
         let mut draft = Draft::like(manifest, manifest.action, "", "");
         (draft.pack, draft.plain) = (None, None);
-        draft.merged = Merged::New(Box::new(merged));
+        draft.merged = DraftIndex::New(Box::new(merged));
         let index = self.upload_indexes(&draft)?;
         manifest.index = index.reference;
         manifest.borrowed = index.borrowed;

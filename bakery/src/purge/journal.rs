@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use wire::manifest::ProfileName;
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope};
 
-use super::{Request, shown};
+use super::{PurgeRequest, shown};
 use crate::clock;
 use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::store::{Created, Key, Store, StoreError, guard};
@@ -33,7 +33,7 @@ pub(super) struct HeadChange {
 
 /// The record of a purge, for the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct PurgeRecord {
     time: u64,
     author: String,
     message: String,
@@ -46,7 +46,7 @@ pub(super) struct Record {
 /// A purge on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Journal {
-    pub(super) record: Record,
+    pub(super) record: PurgeRecord,
     pub(super) heads: Vec<HeadChange>,
 }
 
@@ -61,9 +61,9 @@ pub struct Deleted {
     pub busy: bool,
 }
 
-/// State of a head compared with a journal.
+/// HeadState of a head compared with a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum HeadState {
     Old,
     New,
     Other,
@@ -99,19 +99,23 @@ impl HeadChange {
         Key::head(&self.name(), self.revision)
     }
 
-    fn state(&self, store: &Store) -> Result<State> {
+    fn state(&self, store: &Store) -> Result<HeadState> {
         let bytes = store.require(&self.key(), ENVELOPE_LEN_MAX as u64)?;
         Ok(match &bytes {
-            bytes if *bytes == self.new.as_bytes() => State::New,
-            bytes if Digest::of(bytes).to_string() == self.old => State::Old,
-            _ => State::Other,
+            bytes if *bytes == self.new.as_bytes() => HeadState::New,
+            bytes if Digest::of(bytes).to_string() == self.old => HeadState::Old,
+            _ => HeadState::Other,
         })
     }
 }
 
-impl Record {
-    pub(super) fn new(request: &Request, revisions: &[String], objects: Vec<String>) -> Record {
-        Record {
+impl PurgeRecord {
+    pub(super) fn new(
+        request: &PurgeRequest,
+        revisions: &[String],
+        objects: Vec<String>,
+    ) -> PurgeRecord {
+        PurgeRecord {
             time: clock::now(),
             author: request.author.clone(),
             message: request.message.clone(),
@@ -147,7 +151,7 @@ impl Journal {
         }
         let states = self.heads.iter().map(|head| head.state(store));
         let states = states.collect::<Result<Vec<_>>>()?;
-        let begun = states.contains(&State::New);
+        let begun = states.contains(&HeadState::New);
         if !begun {
             self.require_unchanged(store, &states)?;
         }
@@ -155,7 +159,7 @@ impl Journal {
             .heads
             .iter()
             .zip(&states)
-            .find(|(_, state)| **state == State::Other)
+            .find(|(_, state)| **state == HeadState::Other)
         {
             let what = "it is neither the old nor the new head of an interrupted purge".to_owned();
             return Err(StoreError::Damaged {
@@ -176,10 +180,10 @@ impl Journal {
     }
 
     /// No revision was published since the histories were read.
-    fn require_unchanged(&self, store: &Store, states: &[State]) -> Result<()> {
+    fn require_unchanged(&self, store: &Store, states: &[HeadState]) -> Result<()> {
         let mut newest: std::collections::BTreeMap<ProfileName, u64> = Default::default();
         for (head, state) in self.heads.iter().zip(states) {
-            if *state != State::Old {
+            if *state != HeadState::Old {
                 return Err(meanwhile(&head.name()));
             }
             let number = newest.entry(head.name()).or_default();
@@ -259,7 +263,7 @@ pub fn waiting(store: &Store, grace: u64) -> Result<BTreeSet<Key>> {
     Ok(waiting)
 }
 
-fn records(store: &Store) -> Result<Vec<(Key, Record)>> {
+fn records(store: &Store) -> Result<Vec<(Key, PurgeRecord)>> {
     let mut records = Vec::new();
     for entry in store.list("purges")? {
         let bytes = store.require(&entry.key, JOURNAL_LEN_MAX)?;

@@ -8,8 +8,8 @@ use layerfmt::tree::{Child, Kind, Name, NodeId, ROOT, from_index};
 use layerfmt::{Base, Content, ContentReader, Digest, Layer, LayerSet, LayerWriter, Options, Tree};
 use wire::manifest::ObjectRef;
 
-use super::scan::{Found, Scan, below};
-use super::{Line, Request, shown};
+use super::scan::{Occurrences, Scan, below};
+use super::{Lineage, PurgeRequest, shown};
 use crate::history::{History, HistoryError, Result, reference};
 use crate::store::{Key, StoreError};
 
@@ -21,7 +21,7 @@ pub(super) struct Rewriting {
 
 impl Rewriting {
     /// Writes them, lenders before borrowers.
-    pub(super) fn of(history: &History, scan: &Scan, request: &Request) -> Result<Rewriting> {
+    pub(super) fn of(history: &History, scan: &Scan, request: &PurgeRequest) -> Result<Rewriting> {
         let mut rewriting = Rewriting {
             mapped: BTreeMap::new(),
         };
@@ -54,7 +54,7 @@ impl Rewriting {
     }
 
     /// True if all layers from which a layer may borrow exist in their new form.
-    fn is_ready(&self, scan: &Scan, found: &Found) -> bool {
+    fn is_ready(&self, scan: &Scan, found: &Occurrences) -> bool {
         let lenders = found.layer.index().layers().map(|lender| lender.digest);
         let mut needed = lenders.chain(found.below.iter().copied());
         needed.all(|digest| !scan.rewritten.contains(&digest) || self.mapped.contains_key(&digest))
@@ -64,8 +64,8 @@ impl Rewriting {
         &self,
         history: &History,
         scan: &Scan,
-        found: &Found,
-        request: &Request,
+        found: &Occurrences,
+        request: &PurgeRequest,
         path: &Path,
     ) -> Result<ObjectRef> {
         let (old, index) = (&found.layer, found.layer.index());
@@ -133,7 +133,7 @@ impl Rewriting {
     pub(super) fn elsewhere(
         &self,
         history: &History,
-        lines: &[Line],
+        lines: &[Lineage],
         scan: &Scan,
     ) -> Result<Vec<String>> {
         let (mut seen, mut told) = (BTreeSet::new(), Vec::new());

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT, Source};
 use wire::manifest::Manifest;
 
-use super::{Line, Request};
+use super::{Lineage, PurgeRequest};
 use crate::history::{History, HistoryError, Result};
 use crate::store::{Key, StoreError};
 
 /// The layers of a store, seen with the paths to purge.
 pub(super) struct Scan {
     /// Every layer that a revision names and that is there.
-    pub(super) layers: BTreeMap<Digest, Found>,
+    pub(super) layers: BTreeMap<Digest, Occurrences>,
     /// Those that have one of the paths.
     pub(super) hits: BTreeSet<Digest>,
     /// Layers to rewrite: the hits, and those that borrow from them.
@@ -29,14 +29,14 @@ pub(super) struct Scan {
 }
 
 /// A layer and its findings.
-pub(super) struct Found {
+pub(super) struct Occurrences {
     pub(super) layer: Arc<Layer>,
     /// The layers of its original base, lowest first.
     pub(super) below: Vec<Digest>,
 }
 
 impl Scan {
-    pub(super) fn of(history: &History, lines: &[Line], request: &Request) -> Result<Scan> {
+    pub(super) fn of(history: &History, lines: &[Lineage], request: &PurgeRequest) -> Result<Scan> {
         let mut scan = Scan {
             layers: BTreeMap::new(),
             hits: BTreeSet::new(),
@@ -70,7 +70,7 @@ impl Scan {
         history: &History,
         manifest: &Manifest,
         wanted: bool,
-        request: &Request,
+        request: &PurgeRequest,
     ) -> Result<()> {
         let mut below = Vec::new();
         let stack = manifest.layers.iter().map(|layer| (layer, true));
@@ -83,7 +83,7 @@ impl Scan {
                     Err(HistoryError::Store(StoreError::Missing(_))) => continue,
                     layer => layer?,
                 };
-                let found = Found {
+                let found = Occurrences {
                     layer,
                     below: if in_stack { below.clone() } else { Vec::new() },
                 };
@@ -99,7 +99,7 @@ impl Scan {
         Ok(())
     }
 
-    fn look(&mut self, digest: &Digest, request: &Request) -> Result<()> {
+    fn look(&mut self, digest: &Digest, request: &PurgeRequest) -> Result<()> {
         let Some(found) = self.layers.get(digest) else {
             return Ok(());
         };
@@ -162,7 +162,7 @@ impl Scan {
         }
     }
 
-    fn strays(&mut self, history: &History, request: &Request) -> Result<()> {
+    fn strays(&mut self, history: &History, request: &PurgeRequest) -> Result<()> {
         for entry in history.store().list("layers")? {
             let Some(digest) = entry.key.digest() else {
                 continue;

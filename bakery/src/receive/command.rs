@@ -9,7 +9,7 @@ const COMMAND_LEN_MAX: usize = 512;
 
 /// A client's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum ReceiveCommand {
     /// `layerfs-push SYSTEM[/PROFILE]`: take an upload.
     Push(Target),
     /// `layerfs-survey SYSTEM[/PROFILE]`: lists the changes of an upload.
@@ -32,7 +32,7 @@ pub enum CommandError {
     Argument(String),
 }
 
-impl Command {
+impl ReceiveCommand {
     /// Reads a command: exactly two words with one space between them.
     ///
     /// # Errors
@@ -73,23 +73,23 @@ mod tests {
     #[test]
     fn two_words_and_nothing_else() {
         assert_eq!(
-            Command::parse("layerfs-survey lab/x"),
-            Ok(Command::Survey("lab/x".parse().unwrap()))
+            ReceiveCommand::parse("layerfs-survey lab/x"),
+            Ok(ReceiveCommand::Survey("lab/x".parse().unwrap()))
         );
         assert_eq!(
-            Command::parse("layerfs-push kiosk"),
-            Ok(Command::Push("kiosk".parse().unwrap()))
+            ReceiveCommand::parse("layerfs-push kiosk"),
+            Ok(ReceiveCommand::Push("kiosk".parse().unwrap()))
         );
         assert_eq!(
-            Command::parse("layerfs-push kiosk/lab-3"),
-            Ok(Command::Push("kiosk/lab-3".parse().unwrap()))
+            ReceiveCommand::parse("layerfs-push kiosk/lab-3"),
+            Ok(ReceiveCommand::Push("kiosk/lab-3".parse().unwrap()))
         );
         let id = Ulid::from_parts(7, 7);
         assert_eq!(
-            Command::parse(&format!("layerfs-follow {id}")),
-            Ok(Command::Follow(id))
+            ReceiveCommand::parse(&format!("layerfs-follow {id}")),
+            Ok(ReceiveCommand::Follow(id))
         );
-        assert_eq!(Command::parse(""), Err(CommandError::None));
+        assert_eq!(ReceiveCommand::parse(""), Err(CommandError::None));
         for text in [
             "sh",
             "layerfs-push",
@@ -108,8 +108,8 @@ mod tests {
             "layerfs-follow 7",
             "LAYERFS-PUSH kiosk",
         ] {
-            assert!(Command::parse(text).is_err(), "{text:?}");
+            assert!(ReceiveCommand::parse(text).is_err(), "{text:?}");
         }
-        assert!(Command::parse(&format!("layerfs-push {}", "a".repeat(600))).is_err());
+        assert!(ReceiveCommand::parse(&format!("layerfs-push {}", "a".repeat(600))).is_err());
     }
 }

@@ -8,7 +8,7 @@ use ulid::Ulid;
 use wire::push::{Progress, Step};
 
 use super::{ReceiveError, Receiver};
-use crate::jobs::{Job, JobError, Request, Spool, State};
+use crate::jobs::{Job, JobError, Request, Spool, SpoolState};
 
 /// Interval of the polls.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ pub(super) fn follow(
     output: &mut dyn Write,
 ) -> Result<(), ReceiveError> {
     let text = id.to_string();
-    let mut last: Option<(State, Option<Progress>)> = None;
+    let mut last: Option<(SpoolState, Option<Progress>)> = None;
     let mut said = Instant::now();
     loop {
         let server = |error: io::Error| ReceiveError::Server(error.into());
@@ -36,7 +36,7 @@ pub(super) fn follow(
             return Err(unknown());
         }
         let progress = job.progress();
-        let over = matches!(job.state, State::Done | State::Failed);
+        let over = matches!(job.state, SpoolState::Done | SpoolState::Failed);
         let ending = if over {
             job.ending().map_err(server)?
         } else {
@@ -129,8 +129,8 @@ mod tests {
             std::fs::write(queued.join("request.json"), RECORD).unwrap();
             let job = spool.find(id).unwrap().unwrap();
             std::thread::scope(|scope| {
-                let mover = scope.spawn(|| spool.transition(&job, State::Running).unwrap());
-                while look(&spool, id).unwrap().unwrap().0.state == State::Queued {}
+                let mover = scope.spawn(|| spool.transition(&job, SpoolState::Running).unwrap());
+                while look(&spool, id).unwrap().unwrap().0.state == SpoolState::Queued {}
                 mover.join().unwrap();
             });
         }

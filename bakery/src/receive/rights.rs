@@ -9,11 +9,11 @@ use crate::jobs::{Target, TargetError, is_name};
 /// `*` everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    entries: Vec<Entry>,
+    entries: Vec<GrantedTarget>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
+enum GrantedTarget {
     All,
     System(String),
     Profile(Target),
@@ -24,18 +24,18 @@ impl Rights {
     #[must_use]
     pub fn allow(&self, target: &Target) -> bool {
         self.entries.iter().any(|entry| match entry {
-            Entry::All => true,
-            Entry::System(system) => *system == target.system,
-            Entry::Profile(profile) => profile == target,
+            GrantedTarget::All => true,
+            GrantedTarget::System(system) => *system == target.system,
+            GrantedTarget::Profile(profile) => profile == target,
         })
     }
 
     /// The named profiles; a system stands for its profile `main`.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::All => None,
-            Entry::System(system) => system.parse().ok(),
-            Entry::Profile(target) => Some(target.clone()),
+            GrantedTarget::All => None,
+            GrantedTarget::System(system) => system.parse().ok(),
+            GrantedTarget::Profile(target) => Some(target.clone()),
         })
     }
 }
@@ -45,11 +45,11 @@ impl FromStr for Rights {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let entry = |one: &str| match one {
-            "*" => Ok(Entry::All),
-            one if is_name(one) => Ok(Entry::System(one.to_owned())),
+            "*" => Ok(GrantedTarget::All),
+            one if is_name(one) => Ok(GrantedTarget::System(one.to_owned())),
             one => {
                 // A plain system name was handled above, so this is a profile or invalid.
-                one.parse().map(Entry::Profile)
+                one.parse().map(GrantedTarget::Profile)
             }
         };
         let entries = text.split(',').map(entry).collect::<Result<_, _>>()?;
@@ -62,9 +62,9 @@ impl fmt::Display for Rights {
         for (index, entry) in self.entries.iter().enumerate() {
             out.write_str(if index == 0 { "" } else { "," })?;
             match entry {
-                Entry::All => out.write_str("*")?,
-                Entry::System(system) => out.write_str(system)?,
-                Entry::Profile(target) => write!(out, "{target}")?,
+                GrantedTarget::All => out.write_str("*")?,
+                GrantedTarget::System(system) => out.write_str(system)?,
+                GrantedTarget::Profile(target) => write!(out, "{target}")?,
             }
         }
         Ok(())

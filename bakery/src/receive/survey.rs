@@ -6,7 +6,7 @@ use wire::exclude::Excludes;
 use wire::manifest::ProfileName;
 use wire::push::{Answer, LeftOut, Opening};
 
-use super::{Failure, Frames, ReceiveError, Receiver, Shelf, read_opening, say};
+use super::{Frames, ReceiveError, Receiver, ServerFailure, Shelf, read_opening, say};
 use crate::bake;
 use crate::jobs::{Target, base_of, made_on};
 use crate::source::open::{self, open_stream};
@@ -53,7 +53,7 @@ fn compare(
     opening: &Opening,
     listing: std::fs::File,
     store: &dyn Shelf,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, ServerFailure> {
     let history = store.history()?;
     let name = ProfileName::new(&target.system, &target.profile)?;
     let revision = made_on(&history, &name, opening.base)?;
@@ -61,7 +61,7 @@ fn compare(
     let lists = receiver.spool.excludes(target)?;
     let lists = lists.iter().map(|list| (&*list.place, &*list.text));
     let excludes = Excludes::with_defaults(lists)?;
-    let mut source = open_stream("the listing", listing, &open::Options::default())?;
+    let mut source = open_stream("the listing", listing, &open::SourceOptions::default())?;
     let found = bake::survey(&mut *source, &base, &excludes)?;
     let left_out = found.excluded.into_iter().take(LEFT_OUT_MAX);
     Ok(Answer::Surveyed {

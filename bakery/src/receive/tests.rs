@@ -31,7 +31,7 @@ impl Shelf for AnySystem {
         Ok(())
     }
 
-    fn history(&self) -> Result<History, Failure> {
+    fn history(&self) -> Result<History, ServerFailure> {
         Err("no history here".into())
     }
 }
@@ -78,7 +78,7 @@ fn a_whole_upload_is_queued() {
     done.unwrap();
     assert_eq!(answers.len(), 2);
     assert_eq!(answers[0], Answer::Ready { excludes: vec![] });
-    let jobs = fixture.receiver.spool.jobs(State::Queued).unwrap();
+    let jobs = fixture.receiver.spool.jobs(SpoolState::Queued).unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!(
         answers[1],
@@ -118,7 +118,7 @@ fn a_torn_or_damaged_upload_leaves_nothing() {
             fixture
                 .receiver
                 .spool
-                .jobs(State::Queued)
+                .jobs(SpoolState::Queued)
                 .unwrap()
                 .is_empty()
         );
@@ -139,7 +139,7 @@ fn a_torn_or_damaged_upload_leaves_nothing() {
         fixture
             .receiver
             .spool
-            .jobs(State::Queued)
+            .jobs(SpoolState::Queued)
             .unwrap()
             .is_empty()
     );
@@ -184,7 +184,7 @@ fn what_is_not_allowed_is_refused_before_anything_is_read() {
         fixture
             .receiver
             .spool
-            .jobs(State::Queued)
+            .jobs(SpoolState::Queued)
             .unwrap()
             .is_empty()
     );
@@ -205,11 +205,11 @@ fn one_key_cannot_fill_the_queue() {
     );
     assert!(matches!(answers.last(), Some(Answer::Refused { .. })));
     // A baked one makes room, and another key has its own.
-    let jobs = fixture.receiver.spool.jobs(State::Queued).unwrap();
+    let jobs = fixture.receiver.spool.jobs(SpoolState::Queued).unwrap();
     fixture
         .receiver
         .spool
-        .transition(&jobs[0], State::Done)
+        .transition(&jobs[0], SpoolState::Done)
         .unwrap();
     ask(&fixture, "layerfs-push kiosk", &sent).0.unwrap();
     assert!(ask(&fixture, "layerfs-push kiosk", &sent).0.is_err());

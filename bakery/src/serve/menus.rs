@@ -16,19 +16,19 @@ use super::object::ObjectError;
 use super::routes::{absent, refused, small};
 use super::{Server, limits};
 use crate::human;
-use crate::netboot::{self, Choice, Choices, Entry, Menu};
+use crate::netboot::{self, Choices, Menu, MenuChoice, PageEntry};
 
-type Shared = State<Arc<Server>>;
-type Form = fn(&Menu, &Choices) -> String;
+type MenuState = State<Arc<Server>>;
+type MenuForm = fn(&Menu, &Choices) -> String;
 
 /// The menu of everything.
-pub(super) async fn ipxe(State(server): Shared, asked: HeaderMap) -> Response {
+pub(super) async fn ipxe(State(server): MenuState, asked: HeaderMap) -> Response {
     answer(&server, &asked, netboot::ipxe).await
 }
 
 /// The same for GRUB, which leaves the port out of its `Host`.
 pub(super) async fn grub(
-    State(server): Shared,
+    State(server): MenuState,
     Extension(Port(port)): Extension<Port>,
     mut asked: HeaderMap,
 ) -> Response {
@@ -49,12 +49,12 @@ fn is_grub(asked: &HeaderMap) -> bool {
 }
 
 /// The same for pxelinux.
-pub(super) async fn pxelinux(State(server): Shared, asked: HeaderMap) -> Response {
+pub(super) async fn pxelinux(State(server): MenuState, asked: HeaderMap) -> Response {
     answer(&server, &asked, netboot::pxelinux).await
 }
 
 /// Lists the systems: a page for browsers, lines for other clients.
-pub(super) async fn landing(State(server): Shared, asked: HeaderMap) -> Response {
+pub(super) async fn landing(State(server): MenuState, asked: HeaderMap) -> Response {
     let entries = match entries(&server).await {
         Ok(entries) => entries,
         Err(error) => return refused(&server, &error),
@@ -76,7 +76,7 @@ pub(super) async fn landing(State(server): Shared, asked: HeaderMap) -> Response
 
 /// The main profile of a system: as [`profile`].
 pub(super) async fn system(
-    state: Shared,
+    state: MenuState,
     Path(system): Path<String>,
     asked: HeaderMap,
 ) -> Response {
@@ -89,7 +89,7 @@ pub(super) async fn system(
 
 /// One profile: its revisions as a menu, or one revision without a question.
 pub(super) async fn profile(
-    State(server): Shared,
+    State(server): MenuState,
     Path((system, profile)): Path<(String, String)>,
     asked: HeaderMap,
 ) -> Response {
@@ -145,7 +145,7 @@ async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
 pub(super) async fn listing(server: &Server, wanted: &str) -> Response {
     match heads::profiles(&server.objects).await {
         Ok(profiles) => {
-            let there: Vec<Entry> = profiles.into_iter().map(entry).collect();
+            let there: Vec<PageEntry> = profiles.into_iter().map(entry).collect();
             let there = netboot::plain(&there);
             let text = format!("This server has no {wanted}. It has:\n{there}");
             let never = [(axum::http::header::CACHE_CONTROL, "no-store")];
@@ -155,12 +155,12 @@ pub(super) async fn listing(server: &Server, wanted: &str) -> Response {
     }
 }
 
-fn entry(profile: Profile) -> Entry {
+fn entry(profile: Profile) -> PageEntry {
     let name = ProfileName {
         system: profile.system,
         profile: profile.profile,
     };
-    Entry {
+    PageEntry {
         name: name.to_string(),
         revision: profile.revision,
         time: String::new(),
@@ -169,7 +169,7 @@ fn entry(profile: Profile) -> Entry {
 }
 
 /// The newest revision of every history, for people.
-async fn entries(server: &Server) -> Result<Vec<Entry>, ObjectError> {
+async fn entries(server: &Server) -> Result<Vec<PageEntry>, ObjectError> {
     let mut entries = Vec::new();
     for profile in heads::profiles(&server.objects).await? {
         // One that cannot be read is there all the same.
@@ -185,7 +185,7 @@ async fn entries(server: &Server) -> Result<Vec<Entry>, ObjectError> {
     Ok(entries)
 }
 
-async fn answer(server: &Server, asked: &HeaderMap, form: Form) -> Response {
+async fn answer(server: &Server, asked: &HeaderMap, form: MenuForm) -> Response {
     let Some(menu) = menu(server, asked) else {
         return no_base();
     };
@@ -240,20 +240,20 @@ async fn one(
     server: &Server,
     name: &ProfileName,
     revision: u64,
-) -> Result<Result<Choice, String>, ObjectError> {
+) -> Result<Result<MenuChoice, String>, ObjectError> {
     let wanted = Profile {
         system: name.system.clone(),
         profile: name.profile.clone(),
         revision,
     };
     let manifest = heads::manifest(&server.objects, &wanted).await?;
-    let choice = match Choice::of(&manifest) {
+    let choice = match MenuChoice::of(&manifest) {
         Ok(choice) => choice,
         Err(why) => return Ok(Err(why)),
     };
     Ok(match mounts_layerfs(server, &manifest).await? {
         true => Ok(choice),
-        false => Err(Choice::needs_initrd(
+        false => Err(MenuChoice::needs_initrd(
             &manifest,
             "has the initramfs of its distribution",
         )),

@@ -89,9 +89,9 @@ struct PerRoute {
     bytes: AtomicU64,
 }
 
-/// Boots of the newest revision of a profile that reported since the server started.
+/// BootMetrics of the newest revision of a profile that reported since the server started.
 #[derive(Debug, Default)]
-struct Boots {
+struct BootMetrics {
     revision: u64,
     count: u64,
     total_ms: u64,
@@ -117,7 +117,7 @@ pub struct Metrics {
     pub traces_refused: AtomicU64,
     /// Boot reports refused.
     pub reports_refused: AtomicU64,
-    boots: Mutex<BTreeMap<ProfileName, Boots>>,
+    boots: Mutex<BTreeMap<ProfileName, BootMetrics>>,
     /// Reads of the store that failed (not: objects it does not have).
     pub store_errors: AtomicU64,
 }
@@ -148,9 +148,9 @@ impl Metrics {
         }
         let row = boots.entry(profile).or_default();
         if revision > row.revision {
-            *row = Boots {
+            *row = BootMetrics {
                 revision,
-                ..Boots::default()
+                ..BootMetrics::default()
             };
         }
         if revision == row.revision {

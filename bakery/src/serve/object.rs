@@ -37,7 +37,7 @@ pub enum ObjectError {
 
 /// An object that exists, of known length.
 #[derive(Debug, Clone)]
-pub enum Object {
+pub enum ServedObject {
     /// The whole object, mapped.
     Mapped(Bytes),
     /// An object of a remote store.
@@ -51,7 +51,7 @@ pub enum Object {
     },
 }
 
-impl Object {
+impl ServedObject {
     /// The object's length in bytes.
     pub fn len(&self) -> u64 {
         match self {
@@ -143,19 +143,19 @@ impl Objects {
     }
 
     /// Opens an immutable object.
-    pub async fn open(&self, path: &str) -> Result<Object, ObjectError> {
+    pub async fn open(&self, path: &str) -> Result<ServedObject, ObjectError> {
         let Some(directory) = &self.directory else {
             let place = object_store::path::Path::from(path);
             let head = self.store.head(&place).await;
             let len = head.map_err(|error| failed(path, &error))?.size;
-            return Ok(Object::Remote {
+            return Ok(ServedObject::Remote {
                 store: Arc::clone(&self.store),
                 path: place,
                 len,
             });
         };
         if let Some(kept) = self.kept(directory, path) {
-            return Ok(Object::Mapped(kept));
+            return Ok(ServedObject::Mapped(kept));
         }
         let (bytes, inode) = map(&directory.join(path)).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ObjectError::Missing,
@@ -170,7 +170,7 @@ impl Objects {
             checked: Instant::now(),
         };
         self.lock().put(path.to_owned(), kept);
-        Ok(Object::Mapped(bytes))
+        Ok(ServedObject::Mapped(bytes))
     }
 
     /// Reads a small object that may appear or change: heads, keysets, hints.

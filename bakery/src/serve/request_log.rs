@@ -9,13 +9,13 @@ use axum::http::{StatusCode, header};
 use super::connection::Peer;
 
 /// The log line of one request, for `serve -v`.
-pub(super) struct Line {
+pub(super) struct RequestLine {
     address: Option<IpAddr>,
     asked: String,
     range: Option<String>,
 }
 
-impl Line {
+impl RequestLine {
     pub(super) fn of(request: &Request) -> Self {
         let range = request.headers().get(header::RANGE);
         Self {

@@ -22,11 +22,11 @@ use super::metrics::Route;
 use super::object::ObjectError;
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
-use super::request_log::Line;
+use super::request_log::RequestLine;
 use super::{Server, bundle, limits, menus};
-use crate::jobs::{Spool, State as JobState, is_name};
+use crate::jobs::{Spool, SpoolState, is_name};
 
-type Shared = State<Arc<Server>>;
+type RouteState = State<Arc<Server>>;
 
 /// Every path of the server.
 pub(super) fn router(server: Arc<Server>) -> Router {
@@ -62,9 +62,9 @@ pub(super) fn router(server: Arc<Server>) -> Router {
 }
 
 /// Counts every answer.
-async fn count(State(server): Shared, request: Request, next: Next) -> Response {
+async fn count(State(server): RouteState, request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
-    let line = tracing::enabled!(tracing::Level::INFO).then(|| Line::of(&request));
+    let line = tracing::enabled!(tracing::Level::INFO).then(|| RequestLine::of(&request));
     let start = Instant::now();
     let response = next.run(request).await;
     let bytes = response.body().size_hint().exact().unwrap_or(0);
@@ -78,7 +78,7 @@ async fn count(State(server): Shared, request: Request, next: Next) -> Response 
 }
 
 /// An object of the store by its own path.
-async fn object(State(server): Shared, request: Request) -> Response {
+async fn object(State(server): RouteState, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let allow = [(header::ALLOW, "GET, HEAD")];
         return (
@@ -163,7 +163,11 @@ fn plan(asked: &HeaderMap, etag: &str, len: u64) -> Plan {
     Plan::Send(range::select(value(header::RANGE), len))
 }
 
-async fn batch_ranges(State(server): Shared, Path(layer): Path<String>, body: Bytes) -> Response {
+async fn batch_ranges(
+    State(server): RouteState,
+    Path(layer): Path<String>,
+    body: Bytes,
+) -> Response {
     match answer_batch(&server, &layer, &body).await {
         Ok(response) => response,
         Err(error) => refused(&server, &error),
@@ -208,7 +212,7 @@ async fn answer_batch(server: &Server, layer: &str, body: &[u8]) -> Result<Respo
 }
 
 async fn take_trace(
-    State(server): Shared,
+    State(server): RouteState,
     Path((system, profile, revision)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Response {
@@ -227,7 +231,7 @@ async fn take_trace(
 
 /// A boot report. It is parsed before it is stored, and the stored form is our own.
 async fn take_report(
-    State(server): Shared,
+    State(server): RouteState,
     Path((system, profile, revision)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Response {
@@ -296,7 +300,7 @@ async fn keep(
 }
 
 /// Tests that the store can be read, for load balancers.
-async fn healthz(State(server): Shared) -> Response {
+async fn healthz(State(server): RouteState) -> Response {
     match server.objects.read("hints/healthz/healthz").await {
         Ok(_) | Err(ObjectError::Missing) => "ok\n".into_response(),
         Err(error) => {
@@ -310,7 +314,7 @@ async fn healthz(State(server): Shared) -> Response {
     }
 }
 
-async fn metrics(State(server): Shared) -> Response {
+async fn metrics(State(server): RouteState) -> Response {
     let jobs = match server.spool.clone() {
         Some(spool) => tokio::task::spawn_blocking(move || count_jobs(&spool)).await,
         None => Ok(Vec::new()),
@@ -321,18 +325,18 @@ async fn metrics(State(server): Shared) -> Response {
 }
 
 fn count_jobs(spool: &Spool) -> Vec<(&'static str, u64)> {
-    let count = |state: JobState| {
+    let count = |state: SpoolState| {
         Some((
             state.name(),
             std::fs::read_dir(spool.state(state)).ok()?.count() as u64,
         ))
     };
-    JobState::ALL.into_iter().filter_map(count).collect()
+    SpoolState::ALL.into_iter().filter_map(count).collect()
 }
 
 /// The progress of a job. Knowledge of its number is the permission: 80 random bits that only the
 /// sender has received.
-async fn job(State(server): Shared, Path(id): Path<String>, asked: HeaderMap) -> Response {
+async fn job(State(server): RouteState, Path(id): Path<String>, asked: HeaderMap) -> Response {
     let (Some(spool), Ok(id)) = (&server.spool, id.parse::<ulid::Ulid>()) else {
         return absent();
     };

@@ -24,40 +24,40 @@ const WAITING: u8 = 0;
 
 /// The purpose of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum AclKind {
     /// Access permissions of the object; its permission bits follow from them.
     Access,
     /// Initial permissions of objects created in a directory.
     Default,
 }
 
-impl Kind {
+impl AclKind {
     /// The attribute that stores such a list.
     #[must_use]
     pub fn attribute(self) -> &'static [u8] {
         match self {
-            Kind::Access => b"system.posix_acl_access",
-            Kind::Default => b"system.posix_acl_default",
+            AclKind::Access => b"system.posix_acl_access",
+            AclKind::Default => b"system.posix_acl_default",
         }
     }
 }
 
 /// A list that has names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedAcl {
     /// The attribute it will be.
     pub attribute: Vec<u8>,
     /// The list as the archive has it.
     pub text: Vec<u8>,
 }
 
-impl Named {
+impl NamedAcl {
     /// The kind of the list.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> AclKind {
         match &*self.attribute {
-            b"system.posix_acl_access" => Kind::Access,
-            _ => Kind::Default,
+            b"system.posix_acl_access" => AclKind::Access,
+            _ => AclKind::Default,
         }
     }
 
@@ -68,7 +68,7 @@ impl Named {
     }
 
     /// Takes the waiting lists out of an object's attributes.
-    pub fn take(meta: &mut Metadata) -> Vec<Named> {
+    pub fn take(meta: &mut Metadata) -> Vec<NamedAcl> {
         let waits = |name: &[u8]| name.first() == Some(&WAITING);
         let Some(all) = meta
             .xattrs
@@ -82,7 +82,7 @@ impl Named {
             .map(|(name, value)| (name.clone(), value.clone()))
             .partition(|(name, _)| waits(name));
         meta.xattrs = (!rest.is_empty()).then(|| std::sync::Arc::new(rest.into_iter().collect()));
-        let named = |(name, text): (Box<[u8]>, Box<[u8]>)| Named {
+        let named = |(name, text): (Box<[u8]>, Box<[u8]>)| NamedAcl {
             attribute: name.get(1..).unwrap_or_default().to_vec(),
             text: text.into_vec(),
         };
@@ -111,7 +111,7 @@ pub enum AclError {
 /// An entry is malformed, or names a user or group that `accounts` do not have.
 pub fn from_text(
     text: &[u8],
-    kind: Kind,
+    kind: AclKind,
     accounts: &Accounts,
 ) -> Result<Option<Vec<u8>>, AclError> {
     let mut entries = Vec::new();
@@ -136,7 +136,7 @@ pub fn from_text(
     }
     entries.sort_unstable();
     let by_mode = |(tag, ..): &(u16, u32, u16)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER);
-    if entries.is_empty() || kind == Kind::Access && entries.iter().all(by_mode) {
+    if entries.is_empty() || kind == AclKind::Access && entries.iter().all(by_mode) {
         return Ok(None);
     }
     let mut bytes = VERSION.to_le_bytes().to_vec();
@@ -231,7 +231,7 @@ mod tests {
             b"user::rw-,group::r--,other::---,user:joe:r--:1000,group:lp:rwx:7,mask::rwx",
             b"u::rw-,u:1000:r--\t#effective:r--\ng::r--,g:7:rwx,m::rwx,o::---",
         ] {
-            let bytes = from_text(text, Kind::Access, &Accounts::default())
+            let bytes = from_text(text, AclKind::Access, &Accounts::default())
                 .unwrap()
                 .unwrap();
             assert_eq!(bytes, kernel, "{}", text.escape_ascii());
@@ -243,8 +243,8 @@ mod tests {
     fn what_mode_bits_say_needs_no_list() {
         let list = b"user::rw-,group::r--,other::r--";
         let none = Accounts::default();
-        assert_eq!(from_text(list, Kind::Access, &none), Ok(None));
-        assert_eq!(from_text(b"", Kind::Default, &none), Ok(None));
+        assert_eq!(from_text(list, AclKind::Access, &none), Ok(None));
+        assert_eq!(from_text(b"", AclKind::Default, &none), Ok(None));
         // The result of getxattr after `setfacl -d -m u::rwx,g::r-x,o::-` on a directory.
         let kernel: &[u8] = &[
             2, 0, 0, 0, //
@@ -253,7 +253,7 @@ mod tests {
             32, 0, 0, 0, 255, 255, 255, 255,
         ];
         let list = b"user::rwx,group::r-x,other::---";
-        let bytes = from_text(list, Kind::Default, &none).unwrap();
+        let bytes = from_text(list, AclKind::Default, &none).unwrap();
         assert_eq!(bytes.as_deref(), Some(kernel));
     }
 
@@ -262,12 +262,12 @@ mod tests {
         let accounts = Accounts::read(b"joe:x:1000:100::/:", b"lp:x:7:");
         let named = from_text(
             b"u::rw-,u:joe:r--,g::r--,g:lp:rwx,m::rwx,o::---",
-            Kind::Access,
+            AclKind::Access,
             &accounts,
         );
         let numbered = from_text(
             b"u::rw-,u:1000:r--,g::r--,g:7:rwx,m::rwx,o::---",
-            Kind::Access,
+            AclKind::Access,
             &accounts,
         );
         assert_eq!(named, numbered);
@@ -277,13 +277,13 @@ mod tests {
             b"group:joe:r--",
             b"user:4294967295:r--",
         ] {
-            let error = from_text(unknown, Kind::Access, &accounts);
+            let error = from_text(unknown, AclKind::Access, &accounts);
             assert!(matches!(error, Err(AclError::Unknown(_))), "{error:?}");
         }
         for bad in [&b"user"[..], b"what::r--", b"user::q--", b"mask:3:r--"] {
-            let error = from_text(bad, Kind::Access, &accounts);
+            let error = from_text(bad, AclKind::Access, &accounts);
             assert!(matches!(error, Err(AclError::Malformed(_))), "{error:?}");
         }
-        assert!(from_text(b"user:root:r--", Kind::Access, &Accounts::default()).is_ok());
+        assert!(from_text(b"user:root:r--", AclKind::Access, &Accounts::default()).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::magic::{Form, HEAD_LEN, form};
+use super::magic::{HEAD_LEN, SourceForm, form};
 use super::walk::damaged;
 use super::window::Window;
 
@@ -64,7 +64,7 @@ impl Disk {
     /// # Errors
     /// There is none, or several are suitable; the message lists them.
     pub fn system(&self, image: &Window, wanted: Option<u32>) -> Result<Partition, String> {
-        let forms: Vec<(Partition, Option<Form>)> = self
+        let forms: Vec<(Partition, Option<SourceForm>)> = self
             .partitions
             .iter()
             .map(|part| (*part, content(image, part)))
@@ -92,21 +92,25 @@ impl Disk {
 }
 
 /// The content of a partition, if it can be a system.
-fn content(image: &Window, part: &Partition) -> Option<Form> {
+fn content(image: &Window, part: &Partition) -> Option<SourceForm> {
     let mut head = vec![0; HEAD_LEN.min(usize::try_from(part.len).ok()?)];
     image.read_exact_at(&mut head, part.start).ok()?;
     let form = form(&head).ok()?;
     let is_system = matches!(
         form,
-        Form::Ext | Form::Erofs | Form::Squashfs | Form::Btrfs | Form::Xfs
+        SourceForm::Ext
+            | SourceForm::Erofs
+            | SourceForm::Squashfs
+            | SourceForm::Btrfs
+            | SourceForm::Xfs
     );
     is_system.then_some(form)
 }
 
-fn listed(forms: &[(Partition, Option<Form>)]) -> String {
+fn listed(forms: &[(Partition, Option<SourceForm>)]) -> String {
     let mut text = "it has".to_owned();
     for (part, form) in forms {
-        let what = form.map_or("nothing supported", Form::words);
+        let what = form.map_or("nothing supported", SourceForm::words);
         let size = crate::human::length(part.len);
         let _ = write!(
             text,

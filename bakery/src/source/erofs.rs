@@ -8,7 +8,7 @@ use erofs_rs::types::Inode;
 use layerfmt::tree::{Metadata, Time};
 
 use super::Limits;
-use super::walk::{FileSystem, Kind, Object, damaged};
+use super::walk::{FileSystem, WalkKind, WalkObject, damaged};
 use super::window::Window;
 use crate::sys::mapping::MappedImage;
 
@@ -23,12 +23,12 @@ pub struct Erofs {
     /// Most directories to remember.
     directories_max: u64,
     /// The piece decompressed last.
-    piece: Piece,
+    piece: ErofsPiece,
 }
 
 /// A piece of a file.
 #[derive(Default)]
-struct Piece {
+struct ErofsPiece {
     number: u64,
     offset: u64,
     len: usize,
@@ -58,15 +58,15 @@ impl Erofs {
             image,
             directories: HashMap::from([(root, b"/".to_vec())]),
             directories_max: limits.entries_max,
-            piece: Piece::default(),
+            piece: ErofsPiece::default(),
         })
     }
 
-    fn kind(&self, inode: Inode) -> io::Result<Kind> {
+    fn kind(&self, inode: Inode) -> io::Result<WalkKind> {
         let kind = inode.file_type();
         let device = inode.device().unwrap_or_default();
         Ok(if kind.is_dir() {
-            Kind::Directory
+            WalkKind::Directory
         } else if kind.is_file() {
             let size = inode.data_size();
             let segments = if size == 0 {
@@ -74,18 +74,18 @@ impl Erofs {
             } else {
                 vec![(0, size)]
             };
-            Kind::File(size, segments)
+            WalkKind::File(size, segments)
         } else if kind.is_symlink() {
             let target = self.image.read_link_inode(inode).map_err(broken)?;
-            Kind::Symlink(target.as_bytes().into())
+            WalkKind::Symlink(target.as_bytes().into())
         } else if kind.is_char_device() {
-            Kind::Char(device.0, device.1)
+            WalkKind::Char(device.0, device.1)
         } else if kind.is_block_device() {
-            Kind::Block(device.0, device.1)
+            WalkKind::Block(device.0, device.1)
         } else if kind.is_fifo() {
-            Kind::Fifo
+            WalkKind::Fifo
         } else if kind.is_socket() {
-            Kind::Socket
+            WalkKind::Socket
         } else {
             return Err(damaged("an object of no kind"));
         })
@@ -116,7 +116,7 @@ impl FileSystem for Erofs {
         Ok(names)
     }
 
-    fn object(&mut self, number: u64) -> io::Result<Object> {
+    fn object(&mut self, number: u64) -> io::Result<WalkObject> {
         use std::os::unix::fs::PermissionsExt as _;
         let inode = self.image.get_inode(number).map_err(broken)?;
         let xattrs = self.image.xattrs_inode(inode).map_err(broken)?;
@@ -126,7 +126,7 @@ impl FileSystem for Erofs {
             .collect();
         let (sec, nsec) = inode.modified_unix();
         let mode = inode.permissions().mode() & 0o7777;
-        Ok(Object {
+        Ok(WalkObject {
             meta: Metadata {
                 mode: u16::try_from(mode).unwrap_or_default(),
                 uid: inode.uid(),

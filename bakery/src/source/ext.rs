@@ -14,10 +14,10 @@ mod superblock;
 use std::io;
 
 use self::inode::Inode;
-use self::map::Piece;
+use self::map::ExtPiece;
 use self::superblock::Superblock;
 use super::Segments;
-use super::walk::{FileSystem, Kind, Object, damaged, unknown};
+use super::walk::{FileSystem, WalkKind, WalkObject, damaged, unknown};
 use super::window::Window;
 
 /// Largest directory, bytes.
@@ -35,14 +35,14 @@ pub struct Ext {
     /// Starts of the groups' inode tables, in blocks.
     tables: Vec<u64>,
     /// The last file read: its number and the places of its bytes.
-    current: Option<(u64, Place)>,
+    current: Option<(u64, ExtPlace)>,
 }
 
 /// The places of a file's bytes.
 #[derive(Debug)]
-enum Place {
+enum ExtPlace {
     /// In blocks of the image.
-    Blocks(Vec<Piece>),
+    Blocks(Vec<ExtPiece>),
     /// In the inode.
     Inline(Vec<u8>),
 }
@@ -113,14 +113,14 @@ impl Ext {
     }
 
     /// The places of the bytes of a file or directory.
-    fn place(&self, inode: &Inode) -> io::Result<Place> {
+    fn place(&self, inode: &Inode) -> io::Result<ExtPlace> {
         if !inode.is_inline() {
-            return Ok(Place::Blocks(self.pieces(inode)?));
+            return Ok(ExtPlace::Blocks(self.pieces(inode)?));
         }
         let mut bytes = inode.blocks().to_vec();
         bytes.extend_from_slice(&self.inline_rest(inode)?);
         bytes.truncate(usize::try_from(inode.size).unwrap_or(usize::MAX));
-        Ok(Place::Inline(bytes))
+        Ok(ExtPlace::Inline(bytes))
     }
 
     /// A short file whole: a directory, a link, an attribute.
@@ -138,10 +138,10 @@ impl Ext {
     }
 
     /// At least one byte; holes are zeros.
-    fn read_place(&self, place: &Place, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_place(&self, place: &ExtPlace, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let pieces = match place {
-            Place::Blocks(pieces) => pieces,
-            Place::Inline(bytes) => {
+            ExtPlace::Blocks(pieces) => pieces,
+            ExtPlace::Inline(bytes) => {
                 let start = usize::try_from(offset).map_err(io::Error::other)?;
                 let rest = bytes.get(start..).unwrap_or_default();
                 let count = rest.len().min(buffer.len());
@@ -184,26 +184,26 @@ impl FileSystem for Ext {
         directory::entries(&bytes, self.superblock.block_len)
     }
 
-    fn object(&mut self, number: u64) -> io::Result<Object> {
+    fn object(&mut self, number: u64) -> io::Result<WalkObject> {
         let inode = self.inode(number)?;
         let kind = match inode.format() {
-            0o040 => Kind::Directory,
+            0o040 => WalkKind::Directory,
             0o100 => {
                 let place = self.place(&inode)?;
                 let segments = segments(&place, inode.size);
                 self.current = Some((number, place));
-                Kind::File(inode.size, segments)
+                WalkKind::File(inode.size, segments)
             }
-            0o120 => Kind::Symlink(self.target(&inode)?),
-            0o020 => inode.device(Kind::Char)?,
-            0o060 => inode.device(Kind::Block)?,
-            0o010 => Kind::Fifo,
-            0o140 => Kind::Socket,
+            0o120 => WalkKind::Symlink(self.target(&inode)?),
+            0o020 => inode.device(WalkKind::Char)?,
+            0o060 => inode.device(WalkKind::Block)?,
+            0o010 => WalkKind::Fifo,
+            0o140 => WalkKind::Socket,
             _ => return Err(damaged(format!("inode {number} is of no kind"))),
         };
         let mut meta = inode.metadata();
         meta.xattrs = self.attributes(&inode)?;
-        Ok(Object {
+        Ok(WalkObject {
             meta,
             links: inode.links,
             kind,
@@ -227,8 +227,8 @@ impl FileSystem for Ext {
 }
 
 /// The pieces of a file of `size` bytes without holes.
-fn segments(place: &Place, size: u64) -> Segments {
-    let Place::Blocks(pieces) = place else {
+fn segments(place: &ExtPlace, size: u64) -> Segments {
+    let ExtPlace::Blocks(pieces) = place else {
         return if size == 0 {
             Segments::new()
         } else {

@@ -12,7 +12,7 @@ const EMPTY_ARCHIVE_LEN_MAX: usize = 10_240;
 
 /// The recognized form of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum SourceForm {
     /// A tar archive, not compressed.
     Tar,
     /// Something compressed with zstd.
@@ -35,21 +35,21 @@ pub enum Form {
     Qcow2,
 }
 
-impl Form {
+impl SourceForm {
     /// The form in words, with its article.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Form::Tar => "a tar archive",
-            Form::Zstd => "a zstd file",
-            Form::Squashfs => "a squashfs image",
-            Form::Iso => "an ISO image",
-            Form::Ext => "an ext4 file system",
-            Form::Erofs => "an EROFS image",
-            Form::Btrfs => "a btrfs file system",
-            Form::Xfs => "an XFS file system",
-            Form::Disk => "a disk image",
-            Form::Qcow2 => "a qcow2 disk image",
+            SourceForm::Tar => "a tar archive",
+            SourceForm::Zstd => "a zstd file",
+            SourceForm::Squashfs => "a squashfs image",
+            SourceForm::Iso => "an ISO image",
+            SourceForm::Ext => "an ext4 file system",
+            SourceForm::Erofs => "an EROFS image",
+            SourceForm::Btrfs => "a btrfs file system",
+            SourceForm::Xfs => "an XFS file system",
+            SourceForm::Disk => "a disk image",
+            SourceForm::Qcow2 => "a qcow2 disk image",
         }
     }
 }
@@ -164,7 +164,7 @@ const STRANGERS: [(usize, &[u8], &str); 22] = [
 ///
 /// # Errors
 /// It is unsupported; the message gives a conversion if there is one.
-pub fn form(head: &[u8]) -> Result<Form, String> {
+pub fn form(head: &[u8]) -> Result<SourceForm, String> {
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..)
             .is_some_and(|rest| rest.starts_with(magic))
@@ -172,26 +172,26 @@ pub fn form(head: &[u8]) -> Result<Form, String> {
     // An archive's header has a checksum, so it cannot be mistaken for anything else; marks further
     // behind may be a member's.
     let first = [
-        (at(0, b"hsqs"), Form::Squashfs),
+        (at(0, b"hsqs"), SourceForm::Squashfs),
         (
             at(0, &[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable_frame(head),
-            Form::Zstd,
+            SourceForm::Zstd,
         ),
-        (tar::begins_archive(head), Form::Tar),
-        (at(0, b"QFI\xfb"), Form::Qcow2),
-        (at(0, b"XFSB"), Form::Xfs),
+        (tar::begins_archive(head), SourceForm::Tar),
+        (at(0, b"QFI\xfb"), SourceForm::Qcow2),
+        (at(0, b"XFSB"), SourceForm::Xfs),
         // A hybrid ISO has a partition table as well.
-        (at(0x8001, b"CD001"), Form::Iso),
-        (at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), Form::Erofs),
-        (at(0x10040, b"_BHRfS_M"), Form::Btrfs),
-        (is_ext(head), Form::Ext),
+        (at(0x8001, b"CD001"), SourceForm::Iso),
+        (at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), SourceForm::Erofs),
+        (at(0x10040, b"_BHRfS_M"), SourceForm::Btrfs),
+        (is_ext(head), SourceForm::Ext),
     ];
     if let Some((_, form)) = first.iter().find(|(fits, _)| *fits) {
         return Ok(*form);
     }
     // A damaged archive: its reader reports the fault of the first header.
     if at(257, b"ustar") {
-        return Ok(Form::Tar);
+        return Ok(SourceForm::Tar);
     }
     if let Some((.., problem)) = STRANGERS
         .iter()
@@ -200,7 +200,7 @@ pub fn form(head: &[u8]) -> Result<Form, String> {
         return Err((*problem).to_owned());
     }
     if at(512, b"EFI PART") || at(4096, b"EFI PART") || has_partitions(head) {
-        return Ok(Form::Disk);
+        return Ok(SourceForm::Disk);
     }
     if head.is_empty() {
         return Err("it is empty".into());
@@ -208,7 +208,7 @@ pub fn form(head: &[u8]) -> Result<Form, String> {
     if head.iter().all(|&byte| byte == 0) {
         let len = head.len();
         if len.is_multiple_of(tar::BLOCK_LEN) && (1024..=EMPTY_ARCHIVE_LEN_MAX).contains(&len) {
-            return Ok(Form::Tar);
+            return Ok(SourceForm::Tar);
         }
         return Err("it begins with zeros only, so its format is unknown".into());
     }
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn zeros_are_an_archive_only_where_nothing_else_could_be() {
         for len in [1024, 10_240] {
-            assert_eq!(form(&vec![0; len]), Ok(Form::Tar), "{len}");
+            assert_eq!(form(&vec![0; len]), Ok(SourceForm::Tar), "{len}");
         }
         for len in [1, 512, 1000, 10_752, HEAD_LEN] {
             assert!(form(&vec![0; len]).is_err(), "{len}");
@@ -267,6 +267,6 @@ mod tests {
         head[510..512].copy_from_slice(&[0x55, 0xaa]);
         assert!(form(&head).is_err());
         head[446..462].copy_from_slice(&[0x80, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
-        assert_eq!(form(&head), Ok(Form::Disk));
+        assert_eq!(form(&head), Ok(SourceForm::Disk));
     }
 }

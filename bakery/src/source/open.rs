@@ -9,16 +9,16 @@ use super::disk::{self, Disk};
 use super::erofs::Erofs;
 use super::ext::Ext;
 use super::iso::Iso;
-use super::magic::{Form, HEAD_LEN, form};
+use super::magic::{HEAD_LEN, SourceForm, form};
 use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
 use super::walk::{FileSystem, Walk, find_file};
 use super::window::{Window, copy_sparse};
 use super::{Limits, Source, SourceError, qcow2};
 
-/// Options for opening an input.
+/// SourceOptions for opening an input.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct SourceOptions {
     /// Bounds on its contents.
     pub limits: Limits,
     /// Walk a directory across the file systems mounted in it.
@@ -31,7 +31,7 @@ pub struct Options {
     pub temporary: Option<PathBuf>,
 }
 
-impl Options {
+impl SourceOptions {
     fn temporary(&self) -> PathBuf {
         self.temporary.clone().unwrap_or_else(std::env::temp_dir)
     }
@@ -47,7 +47,7 @@ const DEPTH_MAX: u32 = 5;
 ///
 /// # Errors
 /// It cannot be opened, or its format is not supported.
-pub fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, SourceError> {
     if path.as_os_str() == "-" {
         return open_stream("standard input", io::stdin(), options);
     }
@@ -76,7 +76,7 @@ fn whole(name: &str, file: File) -> Result<Window, SourceError> {
 fn open_window(
     name: &str,
     window: Window,
-    options: &Options,
+    options: &SourceOptions,
     depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
     let wrong = |cause| SourceError::new(name, "cannot read it").cause(cause);
@@ -94,28 +94,28 @@ fn open_window(
         ))
     };
     match found {
-        Form::Tar | Form::Zstd => {
+        SourceForm::Tar | SourceForm::Zstd => {
             let mut file = window.into_file(&options.temporary()).map_err(wrong)?;
             file.rewind().map_err(wrong)?;
             open_stream(name, file, options)
         }
-        Form::Squashfs => {
+        SourceForm::Squashfs => {
             let file = window.into_file(&options.temporary()).map_err(wrong)?;
             open_squashfs(name, &file, options, depth)
         }
-        Form::Ext => {
+        SourceForm::Ext => {
             let tree = Ext::open(window).map_err(wrong)?;
             open_tree(name, tree, options, depth)
         }
-        Form::Erofs => {
+        SourceForm::Erofs => {
             let tree = Erofs::open(window, limits).map_err(wrong)?;
             open_tree(name, tree, options, depth)
         }
-        Form::Iso => {
+        SourceForm::Iso => {
             let file = window.into_file(&options.temporary()).map_err(wrong)?;
             open_iso(name, &file, options, depth)
         }
-        Form::Disk => {
+        SourceForm::Disk => {
             let disk = Disk::read(&window).map_err(wrong)?;
             let part = disk.system(&window, options.partition);
             let part = part.map_err(|problem| SourceError::new(name, problem))?;
@@ -123,12 +123,12 @@ fn open_window(
             let window = window.part(part.start, part.len);
             open_window(&inside, window, options, depth + 1)
         }
-        Form::Qcow2 => {
+        SourceForm::Qcow2 => {
             let raw = qcow2::to_raw(name, window, &options.temporary(), limits)?;
             open_window(name, whole(name, raw)?, options, depth + 1)
         }
-        Form::Btrfs => refused(disk::MOUNT_HINT),
-        Form::Xfs => refused(disk::MOUNT_HINT_XFS),
+        SourceForm::Btrfs => refused(disk::MOUNT_HINT),
+        SourceForm::Xfs => refused(disk::MOUNT_HINT_XFS),
     }
 }
 
@@ -136,7 +136,7 @@ fn open_window(
 fn open_iso(
     name: &str,
     file: &File,
-    options: &Options,
+    options: &SourceOptions,
     depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
     let iso = Iso::open(name, file)?;
@@ -163,7 +163,7 @@ fn open_iso(
 fn open_squashfs(
     name: &str,
     file: &File,
-    options: &Options,
+    options: &SourceOptions,
     depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
     for path in NESTED {
@@ -181,7 +181,7 @@ fn open_squashfs(
 fn open_tree<F: FileSystem + 'static>(
     name: &str,
     mut tree: F,
-    options: &Options,
+    options: &SourceOptions,
     depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
     for path in NESTED {
@@ -197,7 +197,7 @@ fn open_tree<F: FileSystem + 'static>(
 }
 
 /// An image inside an image, as a separate file.
-fn spool(name: &str, bytes: &mut dyn Read, options: &Options) -> Result<Window, SourceError> {
+fn spool(name: &str, bytes: &mut dyn Read, options: &SourceOptions) -> Result<Window, SourceError> {
     let place = options.temporary();
     let copied = tempfile::tempfile_in(&place).and_then(|mut copy| {
         let mut bytes = bytes.take(options.limits.expanded_len_max);
@@ -217,19 +217,19 @@ fn spool(name: &str, bytes: &mut dyn Read, options: &Options) -> Result<Window, 
 pub fn open_stream(
     name: &str,
     input: impl Read + Send + 'static,
-    options: &Options,
+    options: &SourceOptions,
 ) -> Result<Box<dyn Source>, SourceError> {
     let (head, whole) = peeked(name, input)?;
     match form(&head).map_err(|problem| SourceError::new(name, problem))? {
-        Form::Tar => Ok(archive(name, whole, options)),
-        Form::Zstd => {
+        SourceForm::Tar => Ok(archive(name, whole, options)),
+        SourceForm::Zstd => {
             let plain = decompressed(whole).map_err(|cause| {
                 SourceError::new(name, "cannot start the zstd decoder").cause(cause)
             })?;
             let (head, whole) = peeked(name, plain)?;
             let inside = |problem: String| format!("inside its zstd compression: {problem}");
             let found = form(&head).map_err(|problem| SourceError::new(name, inside(problem)))?;
-            if found != Form::Tar {
+            if found != SourceForm::Tar {
                 let problem = format!(
                     "{} is compressed in it; decompress it with `zstd -d` and give the result's path",
                     found.words()
@@ -257,7 +257,11 @@ fn peeked<R: Read>(name: &str, mut input: R) -> Result<(Vec<u8>, impl Read + use
     Ok((head, whole))
 }
 
-fn archive(name: &str, input: impl Read + Send + 'static, options: &Options) -> Box<dyn Source> {
+fn archive(
+    name: &str,
+    input: impl Read + Send + 'static,
+    options: &SourceOptions,
+) -> Box<dyn Source> {
     let buffered = BufReader::with_capacity(256 << 10, input);
     Box::new(Tar::new(name, buffered, options.limits))
 }

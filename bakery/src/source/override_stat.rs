@@ -19,12 +19,12 @@ pub struct Override {
     uid: u32,
     gid: u32,
     mode: u16,
-    kind: Option<Kind>,
+    kind: Option<OverrideKind>,
 }
 
 /// The real kind of the object, if the user could only create a plain file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum OverrideKind {
     /// The apparent kind.
     Same,
     /// A link whose target is the file's content.
@@ -52,7 +52,7 @@ impl Override {
         let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
         let kind = match fields.next() {
             None => None,
-            Some(word) => Some(Kind::parse(word)?),
+            Some(word) => Some(OverrideKind::parse(word)?),
         };
         Some(Self {
             uid,
@@ -72,17 +72,17 @@ impl Override {
             return Ok(body);
         };
         Ok(match self.kind {
-            None | Some(Kind::Same) => Body::File(data),
-            Some(Kind::Symlink) => Body::Symlink(target(data)?),
-            Some(Kind::Fifo) => Body::Fifo,
-            Some(Kind::Socket) => Body::Socket,
-            Some(Kind::Char(major, minor)) => Body::Char(major, minor),
-            Some(Kind::Block(major, minor)) => Body::Block(major, minor),
+            None | Some(OverrideKind::Same) => Body::File(data),
+            Some(OverrideKind::Symlink) => Body::Symlink(target(data)?),
+            Some(OverrideKind::Fifo) => Body::Fifo,
+            Some(OverrideKind::Socket) => Body::Socket,
+            Some(OverrideKind::Char(major, minor)) => Body::Char(major, minor),
+            Some(OverrideKind::Block(major, minor)) => Body::Block(major, minor),
         })
     }
 }
 
-impl Kind {
+impl OverrideKind {
     fn parse(word: &str) -> Option<Self> {
         let numbers = |rest: &str| -> Option<(u32, u32)> {
             let mut parts = rest.trim_start_matches('-').split(['-', ':']);
@@ -131,13 +131,16 @@ mod tests {
             |value: &[u8]| Override::parse(value).map(|one| (one.uid, one.gid, one.mode, one.kind));
         assert_eq!(read(b"55:66:100644"), Some((55, 66, 0o644, None)));
         assert_eq!(read(b"0:0:4755"), Some((0, 0, 0o4755, None)));
-        assert_eq!(read(b"1:2:0755:dir"), Some((1, 2, 0o755, Some(Kind::Same))));
+        assert_eq!(
+            read(b"1:2:0755:dir"),
+            Some((1, 2, 0o755, Some(OverrideKind::Same)))
+        );
         let table = [
-            (&b"0:0:0777:symlink"[..], Kind::Symlink),
-            (b"0:0:0777:pipe", Kind::Fifo),
-            (b"0:0:0777:socket", Kind::Socket),
-            (b"0:0:0777:char-5-1", Kind::Char(5, 1)),
-            (b"0:0:0777:block-8-16", Kind::Block(8, 16)),
+            (&b"0:0:0777:symlink"[..], OverrideKind::Symlink),
+            (b"0:0:0777:pipe", OverrideKind::Fifo),
+            (b"0:0:0777:socket", OverrideKind::Socket),
+            (b"0:0:0777:char-5-1", OverrideKind::Char(5, 1)),
+            (b"0:0:0777:block-8-16", OverrideKind::Block(8, 16)),
         ];
         for (value, kind) in table {
             assert_eq!(read(value), Some((0, 0, 0o777, Some(kind))));

@@ -24,7 +24,7 @@ pub trait FileSystem {
     ///
     /// # Errors
     /// It is damaged, or uses unsupported features.
-    fn object(&mut self, number: u64) -> io::Result<Object>;
+    fn object(&mut self, number: u64) -> io::Result<WalkObject>;
 
     /// Bytes of a regular file from `offset`, at least one before its end.
     ///
@@ -35,18 +35,18 @@ pub trait FileSystem {
 
 /// One object of a file system.
 #[derive(Debug)]
-pub struct Object {
+pub struct WalkObject {
     /// Attributes of every object.
     pub meta: Metadata,
     /// Number of names of the object.
     pub links: u32,
     /// Fields of one kind of object.
-    pub kind: Kind,
+    pub kind: WalkKind,
 }
 
 /// The kind of an object.
 #[derive(Debug)]
-pub enum Kind {
+pub enum WalkKind {
     /// A directory.
     Directory,
     /// A regular file: its length and its data ranges.
@@ -87,13 +87,13 @@ pub struct Walk<F> {
     last: Option<u64>,
     entries_left: u64,
     bytes_left: u64,
-    contents: Contents<F>,
+    contents: WalkContents<F>,
     notes: Vec<String>,
 }
 
 /// The bytes of the file being read.
 #[derive(Debug)]
-struct Contents<F> {
+struct WalkContents<F> {
     file_system: F,
     number: u64,
     /// Pieces still to be read, last one first.
@@ -112,7 +112,7 @@ impl<F: FileSystem> Walk<F> {
             last: None,
             entries_left: limits.entries_max,
             bytes_left: limits.expanded_len_max,
-            contents: Contents {
+            contents: WalkContents {
                 file_system,
                 number: 0,
                 pieces: Segments::new(),
@@ -140,7 +140,7 @@ impl<F: FileSystem> Walk<F> {
         })?;
         let object = self.contents.file_system.object(number);
         let object = object.map_err(|cause| self.wrong(&path, cause))?;
-        if !matches!(object.kind, Kind::Directory) && object.links > 1 {
+        if !matches!(object.kind, WalkKind::Directory) && object.links > 1 {
             if let Some(first) = self.links.get(&number) {
                 return Ok(Entry {
                     path,
@@ -152,11 +152,11 @@ impl<F: FileSystem> Walk<F> {
             self.last = Some(number);
         }
         let body = match object.kind {
-            Kind::Directory => {
+            WalkKind::Directory => {
                 self.enter(&path, number)?;
                 Body::Directory
             }
-            Kind::File(size, segments) => {
+            WalkKind::File(size, segments) => {
                 self.take_room(&path, size, &segments)?;
                 self.contents.number = number;
                 self.contents.pieces = segments.iter().rev().copied().collect();
@@ -166,11 +166,11 @@ impl<F: FileSystem> Walk<F> {
                     reader: &mut self.contents,
                 })
             }
-            Kind::Symlink(target) => Body::Symlink(target),
-            Kind::Char(major, minor) => Body::Char(major, minor),
-            Kind::Block(major, minor) => Body::Block(major, minor),
-            Kind::Fifo => Body::Fifo,
-            Kind::Socket => Body::Socket,
+            WalkKind::Symlink(target) => Body::Symlink(target),
+            WalkKind::Char(major, minor) => Body::Char(major, minor),
+            WalkKind::Block(major, minor) => Body::Block(major, minor),
+            WalkKind::Fifo => Body::Fifo,
+            WalkKind::Socket => Body::Socket,
         };
         Ok(Entry {
             path,
@@ -249,7 +249,7 @@ impl<F: FileSystem> Source for Walk<F> {
     }
 }
 
-impl<F: FileSystem> Read for Contents<F> {
+impl<F: FileSystem> Read for WalkContents<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some((offset, len)) = self.pieces.last_mut() {
             if *len == 0 {
@@ -285,7 +285,7 @@ impl Found {
     /// All its bytes, holes as zeros.
     pub fn bytes<'f>(&mut self, file_system: &'f mut impl FileSystem) -> impl Read + 'f {
         let (number, size) = (self.number, self.size);
-        Contents {
+        WalkContents {
             file_system,
             number,
             pieces: vec![(0, size)],
@@ -302,7 +302,7 @@ impl<F: FileSystem> FileSystem for &mut F {
         (**self).list(directory)
     }
 
-    fn object(&mut self, number: u64) -> io::Result<Object> {
+    fn object(&mut self, number: u64) -> io::Result<WalkObject> {
         (**self).object(number)
     }
 
@@ -318,7 +318,7 @@ impl<F: FileSystem> FileSystem for &mut F {
 pub fn find_file(file_system: &mut impl FileSystem, path: &str) -> io::Result<Option<Found>> {
     let mut number = file_system.root();
     for part in path.split('/') {
-        if !matches!(file_system.object(number)?.kind, Kind::Directory) {
+        if !matches!(file_system.object(number)?.kind, WalkKind::Directory) {
             return Ok(None);
         }
         let names = file_system.list(number)?;
@@ -329,7 +329,7 @@ pub fn find_file(file_system: &mut impl FileSystem, path: &str) -> io::Result<Op
         number = *found;
     }
     match file_system.object(number)?.kind {
-        Kind::File(size, _) => Ok(Some(Found { number, size })),
+        WalkKind::File(size, _) => Ok(Some(Found { number, size })),
         _ => Ok(None),
     }
 }

@@ -6,28 +6,28 @@ use super::{Result, StoreError};
 
 /// The location of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<'l> {
+pub(super) enum StorePlace<'l> {
     /// Path of a directory.
     Directory(&'l Path),
     /// The text `BUCKET[/PREFIX]`.
     Bucket(&'l str),
 }
 
-impl<'l> Place<'l> {
+impl<'l> StorePlace<'l> {
     /// Parses a location. A text like a misspelled URL is not a directory: `init` would create one
     /// of that name.
     ///
     /// # Errors
     /// It is neither; the message gives both forms.
-    pub(super) fn of(location: &'l str) -> Result<Place<'l>> {
+    pub(super) fn of(location: &'l str) -> Result<StorePlace<'l>> {
         if let Some(bucket) = location.strip_prefix("s3://") {
-            return Ok(Place::Bucket(bucket));
+            return Ok(StorePlace::Bucket(bucket));
         }
         if let Some(path) = location.strip_prefix("file://") {
-            return Ok(Place::Directory(Path::new(path)));
+            return Ok(StorePlace::Directory(Path::new(path)));
         }
         let Some((scheme, rest)) = location.split_once(':') else {
-            return Ok(Place::Directory(Path::new(location)));
+            return Ok(StorePlace::Directory(Path::new(location)));
         };
         let known = scheme.eq_ignore_ascii_case("s3") || scheme.eq_ignore_ascii_case("file");
         let named = scheme
@@ -40,7 +40,7 @@ impl<'l> Place<'l> {
             );
             return Err(StoreError::Location(what));
         }
-        Ok(Place::Directory(Path::new(location)))
+        Ok(StorePlace::Directory(Path::new(location)))
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
             "http://h/x",
             "nas:/x",
         ] {
-            let error = Place::of(location).unwrap_err().to_string();
+            let error = StorePlace::of(location).unwrap_err().to_string();
             assert!(
                 error.contains("s3://BUCKET") && error.contains(location),
                 "{error}"
@@ -100,11 +100,14 @@ mod tests {
             ("/x:/y", "/x:/y"),
         ] {
             assert_eq!(
-                Place::of(location).unwrap(),
-                Place::Directory(Path::new(path))
+                StorePlace::of(location).unwrap(),
+                StorePlace::Directory(Path::new(path))
             );
         }
-        assert_eq!(Place::of("s3://b/p").unwrap(), Place::Bucket("b/p"));
+        assert_eq!(
+            StorePlace::of("s3://b/p").unwrap(),
+            StorePlace::Bucket("b/p")
+        );
     }
 
     #[test]

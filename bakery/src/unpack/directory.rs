@@ -11,8 +11,8 @@ use layerfmt::tree::Time;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::{
-    ContentReader, Index, Ino, Object, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
-    S_IFREG, Target, UnpackError, device_of, marked_xattrs,
+    ContentReader, Index, Ino, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
+    UnpackError, UnpackObject, UnpackTarget, device_of, marked_xattrs,
 };
 
 /// A directory being filled.
@@ -85,7 +85,7 @@ impl<'i> Tree<'i> {
     fn file(
         &self,
         name: &[u8],
-        object: &Object<'_>,
+        object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64> {
         let flags =
@@ -122,7 +122,7 @@ impl<'i> Tree<'i> {
     }
 
     /// The same for objects that cannot be opened.
-    fn metadata_at(&self, name: &[u8], object: &Object<'_>) -> io::Result<()> {
+    fn metadata_at(&self, name: &[u8], object: &UnpackObject<'_>) -> io::Result<()> {
         let (parent, inode) = (self.parent()?, &object.inode);
         let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -151,12 +151,12 @@ impl<'i> Tree<'i> {
     }
 }
 
-impl Target for Tree<'_> {
+impl UnpackTarget for Tree<'_> {
     fn object(
         &mut self,
         _path: &[u8],
         name: &[u8],
-        object: &Object<'_>,
+        object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64> {
         if let Some(first) = object.first {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::tar_header::{Header, pad};
 use super::{
-    ContentReader, Index, Object, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
-    Target, Whiteouts, device_of, marked_xattrs,
+    ContentReader, Index, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
+    UnpackObject, UnpackTarget, Whiteouts, device_of, marked_xattrs,
 };
 
 /// An archive being written.
@@ -44,7 +44,7 @@ impl<'a> Archive<'a> {
         self.out.flush()
     }
 
-    fn header<'h>(&self, path: &'h [u8], object: &Object<'_>) -> Header<'h> {
+    fn header<'h>(&self, path: &'h [u8], object: &UnpackObject<'_>) -> Header<'h> {
         let inode = &object.inode;
         let opaque = inode.opaque && self.whiteouts == Whiteouts::Overlayfs;
         let xattrs = marked_xattrs(self.index, object.ino, self.reading, opaque);
@@ -71,7 +71,7 @@ impl<'a> Archive<'a> {
     fn file(
         &mut self,
         header: Header<'_>,
-        object: &Object<'_>,
+        object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64> {
         let size = object.inode.size;
@@ -121,12 +121,12 @@ impl<'a> Archive<'a> {
     }
 }
 
-impl Target for Archive<'_> {
+impl UnpackTarget for Archive<'_> {
     fn object(
         &mut self,
         path: &[u8],
         _name: &[u8],
-        object: &Object<'_>,
+        object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64> {
         let path = [b"./", path].concat();

@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use ulid::Ulid;
 
-use super::error::Doing as _;
+use super::error::WatchContext as _;
 use super::news;
 use super::schedule::{self, Waiting};
-use super::{Event, Options, WatchError, own_program};
+use super::{Event, WatchError, WatchOptions, own_program};
 use crate::human;
-use crate::jobs::{Ending, Job, Spool, State, TRY_AGAIN, Target, limits};
+use crate::jobs::{Ending, Job, Spool, SpoolState, TRY_AGAIN, Target, limits};
 
 /// A baker at work.
-struct Baker {
+struct BakerProcess {
     child: Child,
     target: Target,
 }
@@ -39,12 +39,12 @@ pub(super) struct Bakers {
     most: usize,
     on_conflict: &'static str,
     events: Sender<Event>,
-    running: HashMap<Ulid, Baker>,
+    running: HashMap<Ulid, BakerProcess>,
     deaths: HashMap<Ulid, Deaths>,
 }
 
 impl Bakers {
-    pub(super) fn new(options: &Options, events: Sender<Event>) -> Result<Self, WatchError> {
+    pub(super) fn new(options: &WatchOptions, events: Sender<Event>) -> Result<Self, WatchError> {
         Ok(Self {
             spool: options.spool.clone(),
             program: own_program()?,
@@ -78,7 +78,7 @@ impl Bakers {
             self.running.remove(&id);
             match self.spool.find(id)? {
                 // Not free: a baker of a former watcher holds it, and ours stepped back.
-                Some(job) if job.state == State::Running && job.is_free() => {
+                Some(job) if job.state == SpoolState::Running && job.is_free() => {
                     self.died(&job, status)?
                 }
                 ended => {
@@ -89,7 +89,7 @@ impl Bakers {
                 }
             }
         }
-        for job in self.spool.jobs(State::Running)? {
+        for job in self.spool.jobs(SpoolState::Running)? {
             // Locked: a baker of a former watcher is still at it, and will end it properly.
             if !self.running.contains_key(&job.id) && job.is_free() {
                 self.give_back(&job)?;
@@ -105,13 +105,13 @@ impl Bakers {
             .values()
             .map(|baker| baker.target.clone())
             .collect();
-        for job in self.spool.jobs(State::Running)? {
+        for job in self.spool.jobs(SpoolState::Running)? {
             if let Ok(request) = job.request() {
                 busy.insert(request.target);
             }
         }
         let mut queue = Vec::new();
-        for job in self.spool.jobs(State::Queued)? {
+        for job in self.spool.jobs(SpoolState::Queued)? {
             match job.request() {
                 Ok(request) => queue.push(Waiting {
                     not_before: self
@@ -142,7 +142,7 @@ impl Bakers {
     }
 
     fn launch(&mut self, job: &Job, target: Target) -> Result<(), WatchError> {
-        let job = self.spool.transition(job, State::Running)?;
+        let job = self.spool.transition(job, SpoolState::Running)?;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -159,13 +159,13 @@ impl Bakers {
         let child = match child {
             Ok(child) => child,
             Err(error) => {
-                self.spool.transition(&job, State::Queued)?;
+                self.spool.transition(&job, SpoolState::Queued)?;
                 return Err(error).doing(|| format!("cannot start {}", self.program.display()));
             }
         };
         tracing::info!("{}: baking for {target}", job.id);
         self.tell_when_it_ends(child.id());
-        self.running.insert(job.id, Baker { child, target });
+        self.running.insert(job.id, BakerProcess { child, target });
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Bakers {
     fn give_back(&self, job: &Job) -> Result<(), WatchError> {
         match job.ending() {
             Ok(Some(ending)) => self.spool.end(job, &ending)?,
-            _ => self.spool.transition(job, State::Queued)?,
+            _ => self.spool.transition(job, SpoolState::Queued)?,
         };
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Bakers {
                 .find(id)
                 .map_err(Into::into)
                 .and_then(|job| match job {
-                    Some(job) if job.state == State::Running => self.give_back(&job),
+                    Some(job) if job.state == SpoolState::Running => self.give_back(&job),
                     _ => Ok(()),
                 });
             if let Err(error) = given {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::ears::Ears;
-use super::error::Doing as _;
+use super::error::WatchContext as _;
 use super::inbox::{self, Inbox};
 use super::writers::{Unfinished, Writers};
-use super::{Options, WatchError};
+use super::{WatchError, WatchOptions};
 use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 
 /// A dropped file is complete if nobody has it open for writing, and its length and times have not
@@ -64,7 +64,7 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    pub(super) fn new(options: &Options, writers: Writers, ears: Option<Ears>) -> Self {
+    pub(super) fn new(options: &WatchOptions, writers: Writers, ears: Option<Ears>) -> Self {
         Self {
             spool: options.spool.clone(),
             settle: options.settle.0,

@@ -38,12 +38,12 @@ pub enum WatchError {
 }
 
 /// Names the operation that failed.
-pub(super) trait Doing<T> {
+pub(super) trait WatchContext<T> {
     /// Converts to a [`WatchError`] that names the failed operation.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> WatchContext<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError> {
         self.map_err(|source| WatchError::Io {
             doing: what(),

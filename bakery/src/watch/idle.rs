@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ulid::Ulid;
 
-use super::{Options, WatchError, own_program};
+use super::{WatchError, WatchOptions, own_program};
 use crate::clock;
 use crate::human;
 use crate::jobs::Target;
@@ -25,7 +25,7 @@ const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 
 /// Settings for idle times.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct IdlePolicy {
     /// The store to look at.
     pub store: String,
     /// Its keys, with the lifetime of heads.
@@ -46,7 +46,7 @@ enum Work {
 
 /// One task and its trigger: it is not repeated for the same trigger.
 #[derive(Debug, Clone)]
-struct Piece {
+struct IdleTask {
     work: Work,
     target: Target,
     reason: u128,
@@ -55,10 +55,10 @@ struct Piece {
 /// Runs at most one task at a time, a separate `bakery` at the lowest priority, and ends it when
 /// there is a job to bake: nothing is half published, and it starts again later.
 pub(super) struct Idle {
-    policy: Policy,
+    policy: IdlePolicy,
     spool: std::path::PathBuf,
     arguments: Vec<String>,
-    running: Option<(Child, Piece)>,
+    running: Option<(Child, IdleTask)>,
     /// A refusal is not repeated until something changed.
     tried: HashMap<(Work, Target), u128>,
     /// When traces were first seen that no pack was made of.
@@ -67,7 +67,7 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &WatchOptions) -> Self {
         Self {
             policy: options.policy.clone(),
             spool: options.spool.root().to_owned(),
@@ -117,7 +117,7 @@ impl Idle {
     }
 
     /// Renewals first: they cannot wait.
-    fn next(&mut self) -> Result<Option<Piece>, WatchError> {
+    fn next(&mut self) -> Result<Option<IdleTask>, WatchError> {
         let lifetime = self.policy.keys.lifetime()?;
         let layers_max = self.policy.layers_max;
         if lifetime.is_none() && layers_max.is_none() && self.policy.pack_after.is_none() {
@@ -131,7 +131,7 @@ impl Idle {
                 profile: profile.profile,
             };
             let mut add = |work, reason| {
-                pieces.push(Piece {
+                pieces.push(IdleTask {
                     work,
                     target: target.clone(),
                     reason,
@@ -167,7 +167,7 @@ impl Idle {
         Ok(pieces.into_iter().next())
     }
 
-    fn launch(&mut self, piece: &Piece) -> Result<(), WatchError> {
+    fn launch(&mut self, piece: &IdleTask) -> Result<(), WatchError> {
         let mut command = Command::new(own_program()?);
         command.args(&self.arguments);
         let target = piece.target.to_string();
@@ -203,7 +203,7 @@ impl Idle {
     }
 }
 
-impl std::fmt::Display for Piece {
+impl std::fmt::Display for IdleTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let work = match self.work {
             Work::Renew => "renewal",

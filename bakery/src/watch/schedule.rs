@@ -44,13 +44,13 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
-    use crate::jobs::State;
+    use crate::jobs::SpoolState;
 
     fn waiting(number: u128, target: &str, pause: Option<Instant>) -> Waiting {
         Waiting {
             job: Job {
                 id: Ulid::from(number),
-                state: State::Queued,
+                state: SpoolState::Queued,
                 path: "x".into(),
             },
             target: target.parse().unwrap(),

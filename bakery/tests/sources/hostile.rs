@@ -8,7 +8,7 @@ use super::tree::{assert_nothing_left, bake_as, everything, recipe, scratch, she
 use bakery::assemble::Reading;
 use bakery::bake::bake;
 use bakery::source::Limits;
-use bakery::source::open::{Options, open};
+use bakery::source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 /// A header block with a right checksum.
@@ -233,9 +233,9 @@ fn bombs_are_bounded() {
     fs::create_dir(&out).unwrap();
     let excludes = Excludes::default();
     let attempt = |input: &Path, limits: Limits| {
-        let options = Options {
+        let options = SourceOptions {
             limits,
-            ..Options::default()
+            ..SourceOptions::default()
         };
         let mut source = open(input, &options)?;
         let recipe = recipe(&excludes, Reading::Changes);

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::tree::{assert_same, baked, dump, everything, run, scratch, set_xattr, shell, try_bake};
 use bakery::assemble::Reading;
 use bakery::source::Limits;
-use bakery::source::open::{Options, open};
+use bakery::source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 /// A mounted image; unmounted when dropped.
@@ -126,7 +126,7 @@ fn erofs_images_are_read_as_the_kernel_reads_them() {
 }
 
 /// The message about an unreadable source.
-fn refusal(source: &Path, options: &Options, place: &Path) -> String {
+fn refusal(source: &Path, options: &SourceOptions, place: &Path) -> String {
     let excludes = Excludes::default();
     let read = open(source, options)
         .map_err(anyhow::Error::from)
@@ -168,14 +168,14 @@ fn partitions_of_disks_are_found() {
         assert_same(disk, &expected, &got);
     }
     // Two file systems: the user must select one.
-    let said = refusal(&place.join("two.img"), &Options::default(), &place);
+    let said = refusal(&place.join("two.img"), &SourceOptions::default(), &place);
     assert!(
         said.contains("--partition") && said.contains("2 (32.0 MiB, an ext4 file system)"),
         "{said}"
     );
-    let options = |partition| Options {
+    let options = |partition| SourceOptions {
         partition: Some(partition),
-        ..Options::default()
+        ..SourceOptions::default()
     };
     let excludes = Excludes::default();
     let mut second = open(&place.join("two.img"), &options(2)).unwrap();
@@ -188,7 +188,11 @@ fn partitions_of_disks_are_found() {
     assert!(report.unwrap().entries > 10);
     let said = refusal(&place.join("two.img"), &options(7), &place);
     assert!(said.contains("no partition 7"), "{said}");
-    let said = refusal(&place.join("backed.qcow2"), &Options::default(), &place);
+    let said = refusal(
+        &place.join("backed.qcow2"),
+        &SourceOptions::default(),
+        &place,
+    );
     assert!(said.contains("backing file"), "{said}");
 }
 
@@ -213,13 +217,13 @@ fn images_that_are_not_read_say_what_to_do() {
         ("padded", "not a tar archive"),
         ("x.cpio", "cpio"),
     ] {
-        let said = refusal(&place.join(name), &Options::default(), &place);
+        let said = refusal(&place.join(name), &SourceOptions::default(), &place);
         assert!(said.contains(what), "{name}: {said}");
         assert!(!place.join("no.layer").exists(), "{name}");
     }
     // A stream cannot be sought in.
     let image = fs::File::open(place.join("ext4.img")).unwrap();
-    let streamed = bakery::source::open::open_stream("a stream", image, &Options::default());
+    let streamed = bakery::source::open::open_stream("a stream", image, &SourceOptions::default());
     let said = streamed.err().unwrap().to_string();
     assert!(said.contains("give its path"), "{said}");
 }
@@ -231,12 +235,12 @@ fn bounds_hold_for_images_too() {
         "mkdir tree; seq 1 200000 > tree/x; touch tree/y; mke2fs -q -F -t ext4 -d tree ext4.img 8M",
         &place,
     );
-    let limited = |entries_max, expanded_len_max| Options {
+    let limited = |entries_max, expanded_len_max| SourceOptions {
         limits: Limits {
             entries_max,
             expanded_len_max,
         },
-        ..Options::default()
+        ..SourceOptions::default()
     };
     let said = refusal(&place.join("ext4.img"), &limited(2, 1 << 30), &place);
     assert!(said.contains("--max-entries"), "{said}");

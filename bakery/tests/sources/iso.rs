@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{assert_same, baked, coarse, dump, everything, run, scratch, shell};
 use bakery::source::iso::Iso;
-use bakery::source::open::{Options, open};
+use bakery::source::open::{SourceOptions, open};
 
 fn image(tree: &Path, name: &Path) {
     fs::create_dir_all(name.parent().unwrap()).unwrap();
@@ -120,11 +120,14 @@ fn an_iso_without_a_system_says_what_it_has() {
     fs::create_dir(place.join("content")).unwrap();
     fs::write(place.join("content/other.squashfs"), "x").unwrap();
     let iso = iso_of(&place);
-    let error = open(&iso, &Options::default()).err().unwrap().to_string();
+    let error = open(&iso, &SourceOptions::default())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("other.squashfs"), "{error}");
-    let options = |member: &str| Options {
+    let options = |member: &str| SourceOptions {
         member: Some(member.into()),
-        ..Options::default()
+        ..SourceOptions::default()
     };
     let error = open(&iso, &options("other.squashfs"))
         .err()

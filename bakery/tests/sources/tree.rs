@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bakery::assemble::Reading;
-use bakery::bake::{BaseStack, Recipe, Report, bake};
-use bakery::source::open::{Options, open};
+use bakery::bake::{BakeReport, BaseStack, Recipe, bake};
+use bakery::source::open::{SourceOptions, open};
 use layerfmt::Layer;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use wire::exclude::Excludes;
@@ -154,7 +154,11 @@ pub fn recipe<'e>(excludes: &'e Excludes, reading: Reading) -> Recipe<'e> {
 }
 
 /// Bakes anything: changes to the base, or a whole tree.
-pub fn try_bake(source: &Path, base: Option<&BaseStack>, output: &Path) -> anyhow::Result<Report> {
+pub fn try_bake(
+    source: &Path,
+    base: Option<&BaseStack>,
+    output: &Path,
+) -> anyhow::Result<BakeReport> {
     let reading = match base {
         Some(_) => Reading::Changes,
         None => Reading::Whole,
@@ -174,9 +178,9 @@ pub fn bake_as(
     source: &Path,
     base: Option<&BaseStack>,
     output: &Path,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<BakeReport> {
     let excludes = Excludes::default();
-    let mut source = open(source, &Options::default())?;
+    let mut source = open(source, &SourceOptions::default())?;
     Ok(bake(
         &mut *source,
         base,

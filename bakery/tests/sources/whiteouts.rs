@@ -6,7 +6,7 @@ use std::path::Path;
 use super::tree::{baked, baked_changes, dump, recipe, scratch, shell};
 use bakery::assemble::Reading;
 use bakery::bake::{BaseStack, bake};
-use bakery::source::open::{Options, open};
+use bakery::source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 fn lines(text: &str) -> Vec<String> {
@@ -102,7 +102,7 @@ fn whiteouts_linked_to_an_excluded_one_still_hide() {
     shell("tar -cf ../t.tar var/log/a etc/b zz", &tree);
     for source in [tree.clone(), place.join("t.tar")] {
         let excludes = Excludes::with_defaults([]).unwrap();
-        let mut opened = open(&source, &Options::default()).unwrap();
+        let mut opened = open(&source, &SourceOptions::default()).unwrap();
         let output = place.join("x.layer");
         let report = bake(
             &mut *opened,
@@ -132,7 +132,7 @@ fn a_file_linked_into_an_excluded_place_keeps_its_other_name() {
     );
     let excludes = Excludes::with_defaults([]).unwrap();
     let run = |source: &Path| {
-        let mut opened = open(source, &Options::default()).unwrap();
+        let mut opened = open(source, &SourceOptions::default()).unwrap();
         bake(
             &mut *opened,
             None,

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 
 use super::Args;
 use crate::source::iso::{Iso, Parameters};
-use crate::source::magic::{Form, HEAD_LEN, form};
+use crate::source::magic::{HEAD_LEN, SourceForm, form};
 use crate::source::window::Window;
 
 /// Kernel, initramfs and parameters: names for messages, and the current places of the files.
 #[derive(Debug, Default)]
-pub(super) struct Boot {
+pub(super) struct BootPair {
     pub(super) kernel: Option<(String, PathBuf)>,
     pub(super) initrd: Option<(String, PathBuf)>,
     pub(super) cmdline: String,
@@ -21,14 +21,14 @@ pub(super) struct Boot {
     pub(super) parameters: Option<Parameters>,
 }
 
-impl Boot {
+impl BootPair {
     /// The files and parameters named, else those of the medium.
     pub(super) fn find(args: &Args, iso: Option<&Iso>, staging: &Path) -> anyhow::Result<Self> {
         let named = |file: &Option<PathBuf>| {
             file.as_ref()
                 .map(|file| (file.display().to_string(), file.clone()))
         };
-        let mut boot = Boot {
+        let mut boot = BootPair {
             kernel: named(&args.kernel),
             initrd: named(&args.initrd),
             cmdline: args.cmdline.clone().unwrap_or_default(),
@@ -104,7 +104,7 @@ pub(super) fn iso(source: &Path) -> anyhow::Result<Option<Iso>> {
     let unreadable = || format!("cannot read {name}");
     let window = Window::whole(file).with_context(unreadable)?;
     match form(&window.head(HEAD_LEN).with_context(unreadable)?) {
-        Ok(Form::Iso) => Ok(Some(Iso::open(&name, &window.into_parts().0)?)),
+        Ok(SourceForm::Iso) => Ok(Some(Iso::open(&name, &window.into_parts().0)?)),
         _ => Ok(None),
     }
 }

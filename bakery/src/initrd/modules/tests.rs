@@ -56,7 +56,7 @@ fn few_modules_are_at_hand() {
     let tree = super::super::system_tree::DirectoryTree::open(root.path()).unwrap();
     let modules = Modules::parse("6.1.0", dep, "", String::new());
     let at_hand = |drivers, extra: &[&str]| {
-        let recipe = Recipe {
+        let recipe = InitrdRecipe {
             kernel: None,
             drivers,
             storage: true,
@@ -114,8 +114,8 @@ fn versions_order_by_number() {
     );
 }
 
-fn recipe(drivers: Drivers, storage: bool) -> Recipe {
-    Recipe {
+fn recipe(drivers: Drivers, storage: bool) -> InitrdRecipe {
+    InitrdRecipe {
         kernel: None,
         drivers,
         storage,

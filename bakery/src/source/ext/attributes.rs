@@ -18,7 +18,7 @@ const INLINE_DATA: (u8, &[u8]) = (7, b"data");
 const WITH_NUMBER: [u16; 2] = [0x02, 0x08];
 
 /// One attribute: the number of its prefix, the rest of its name, its value.
-type Found = (u8, Vec<u8>, Vec<u8>);
+type FoundAttribute = (u8, Vec<u8>, Vec<u8>);
 
 impl Ext {
     /// The attributes that people see.
@@ -43,7 +43,7 @@ impl Ext {
         Ok(rest.map(|(.., value)| value).unwrap_or_default())
     }
 
-    fn found(&self, inode: &Inode) -> io::Result<Vec<Found>> {
+    fn found(&self, inode: &Inode) -> io::Result<Vec<FoundAttribute>> {
         let mut found = Vec::new();
         let inside = inode
             .bytes()
@@ -64,7 +64,12 @@ impl Ext {
     }
 
     /// The entries of `area` from `at` on; their values are in it by offset.
-    fn entries(&self, area: &[u8], mut at: usize, found: &mut Vec<Found>) -> io::Result<()> {
+    fn entries(
+        &self,
+        area: &[u8],
+        mut at: usize,
+        found: &mut Vec<FoundAttribute>,
+    ) -> io::Result<()> {
         while area.len() >= at + 4 && u32_at(area, at)? != 0 {
             let [name_len, prefix] = number(area, at)?;
             let (offset, holder) = (u16_at(area, at + 2)?, u32_at(area, at + 4)?);

@@ -1,4 +1,4 @@
-//! Names in a directory. Index blocks of large directories look like unused entries and need no
+//! DirectoryNames in a directory. Index blocks of large directories look like unused entries and need no
 //! care.
 
 use std::io;
@@ -6,12 +6,12 @@ use std::io;
 use super::{number, u16_at, u32_at};
 use crate::source::walk::damaged;
 
-/// Names and inode numbers.
-type Names = Vec<(Vec<u8>, u64)>;
+/// DirectoryNames and inode numbers.
+type DirectoryNames = Vec<(Vec<u8>, u64)>;
 
 /// The entries of a directory's bytes.
-pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<Names> {
-    let mut names = Names::new();
+pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<DirectoryNames> {
+    let mut names = DirectoryNames::new();
     let block_len = usize::try_from(block_len).map_err(io::Error::other)?;
     for block in bytes.chunks(block_len) {
         take(block, &mut names)?;
@@ -21,14 +21,14 @@ pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<Names> {
 
 /// The entries of a small directory: those in the inode behind its parent's number, and those
 /// in its attributes.
-pub(super) fn inline(blocks: &[u8], rest: &[u8]) -> io::Result<Names> {
-    let mut names = Names::new();
+pub(super) fn inline(blocks: &[u8], rest: &[u8]) -> io::Result<DirectoryNames> {
+    let mut names = DirectoryNames::new();
     take(blocks.get(4..).unwrap_or_default(), &mut names)?;
     take(rest, &mut names)?;
     Ok(names)
 }
 
-fn take(block: &[u8], names: &mut Names) -> io::Result<()> {
+fn take(block: &[u8], names: &mut DirectoryNames) -> io::Result<()> {
     let mut rest = block;
     // A few bytes behind the last entry of an inline directory hold none.
     while rest.len() >= 8 {

@@ -5,7 +5,7 @@ use std::io;
 use layerfmt::tree::{Metadata, Time};
 
 use super::{Ext, u16_at, u32_at};
-use crate::source::walk::{Kind, damaged};
+use crate::source::walk::{WalkKind, damaged};
 
 const EXTENTS: u32 = 0x8_0000;
 const ENCRYPTED: u32 = 0x800;
@@ -98,7 +98,7 @@ impl Inode {
     }
 
     /// A device's numbers: in the old place, or in the new one.
-    pub(super) fn device(&self, kind: impl Fn(u32, u32) -> Kind) -> io::Result<Kind> {
+    pub(super) fn device(&self, kind: impl Fn(u32, u32) -> WalkKind) -> io::Result<WalkKind> {
         let (old, new) = (u32_at(&self.bytes, 40)?, u32_at(&self.bytes, 44)?);
         Ok(if old != 0 {
             kind(old >> 8 & 0xff, old & 0xff)

@@ -19,7 +19,7 @@ const EXTENT_BLOCKS_MAX: u64 = 32_768;
 
 /// Bytes of a file that are contiguous in the image. Bytes without a piece are a hole.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
+pub(super) struct ExtPiece {
     /// Offset in the file.
     pub(super) offset: u64,
     pub(super) len: u64,
@@ -27,7 +27,7 @@ pub(super) struct Piece {
     pub(super) start: u64,
 }
 
-impl Piece {
+impl ExtPiece {
     pub(super) fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
     }
@@ -36,7 +36,7 @@ impl Piece {
 /// Pieces being collected, in order.
 struct Pieces {
     block_len: u64,
-    all: Vec<Piece>,
+    all: Vec<ExtPiece>,
     /// Number of mapping blocks read.
     nodes: usize,
 }
@@ -57,7 +57,7 @@ impl Pieces {
             let bytes = blocks.checked_mul(self.block_len);
             bytes.ok_or_else(|| damaged("a block is outside the image"))
         };
-        let piece = Piece {
+        let piece = ExtPiece {
             offset: bytes(block)?,
             len: bytes(count)?,
             start: bytes(at)?,
@@ -81,7 +81,7 @@ impl Pieces {
 
 impl Ext {
     /// The pieces of a file or directory.
-    pub(super) fn pieces(&self, inode: &Inode) -> io::Result<Vec<Piece>> {
+    pub(super) fn pieces(&self, inode: &Inode) -> io::Result<Vec<ExtPiece>> {
         let mut pieces = Pieces {
             block_len: self.superblock.block_len,
             all: Vec::new(),

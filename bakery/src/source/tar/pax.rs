@@ -91,8 +91,8 @@ impl Attributes {
             }
             b"SCHILY.devmajor" => self.device.0 = natural32(value)?,
             b"SCHILY.devminor" => self.device.1 = natural32(value)?,
-            b"SCHILY.acl.access" => self.acl(acl::Kind::Access, value)?,
-            b"SCHILY.acl.default" => self.acl(acl::Kind::Default, value)?,
+            b"SCHILY.acl.access" => self.acl(acl::AclKind::Access, value)?,
+            b"SCHILY.acl.default" => self.acl(acl::AclKind::Default, value)?,
             b"RHT.security.selinux" => self.selinux(value)?,
             b"GNU.sparse.major" => self.sparse.major = natural(value)?,
             b"GNU.sparse.minor" => self.sparse.minor = natural(value)?,
@@ -142,11 +142,11 @@ impl Attributes {
             ));
         }
         noted(&mut self.xattrs, name, value)?;
-        self.xattrs.remove(&*acl::Named::placeholder(name));
+        self.xattrs.remove(&*acl::NamedAcl::placeholder(name));
         Ok(())
     }
 
-    fn acl(&mut self, kind: acl::Kind, text: &[u8]) -> Result<(), String> {
+    fn acl(&mut self, kind: acl::AclKind, text: &[u8]) -> Result<(), String> {
         let name = kind.attribute();
         if text.is_empty() {
             return Ok(());
@@ -157,7 +157,7 @@ impl Attributes {
             Err(acl::AclError::Unknown(_)) => {
                 // Their numbers may come with the archive's own etc/passwd.
                 self.xattrs
-                    .insert(acl::Named::placeholder(name).into(), text.into());
+                    .insert(acl::NamedAcl::placeholder(name).into(), text.into());
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
