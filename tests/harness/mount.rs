@@ -7,6 +7,18 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::programs::{ends_after, program, run};
 
+/// `user` names an extended attribute, unless the kernel's tmpfs has none of users (before Linux
+/// 6.6): then `other` does.
+pub(crate) fn attribute_name(user: &'static str, other: &'static str) -> &'static str {
+    static HAS_USER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let has_user = HAS_USER.get_or_init(|| {
+        let bench = Bench::new();
+        let nothing = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(bench.dir("probe"), "user.probe", b"", nothing).is_ok()
+    });
+    if *has_user { user } else { other }
+}
+
 /// A directory with everything of one test in it: a tmpfs, so that it is quick and holds
 /// every attribute.
 pub(crate) struct Bench {

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
+use crate::harness::mount::attribute_name;
+
 /// One step of a sequence.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
@@ -230,8 +232,8 @@ fn use_unlinked(file: &File) -> std::io::Result<Vec<u8>> {
 
 fn xattr_name(key: u8) -> &'static str {
     match key {
-        0 => "user.one",
-        1 => "user.two",
+        0 => attribute_name("user.one", "trusted.one"),
+        1 => attribute_name("user.two", "trusted.two"),
         _ => "trusted.three",
     }
 }
@@ -263,9 +265,10 @@ pub(crate) fn seed(root: &Path, linked: bool) {
     let sparse = File::create(root.join("big")).expect("file");
     sparse.write_all_at(b"end", 40_000).expect("write");
     std::fs::set_permissions(root.join("a/f"), Permissions::from_mode(0o4755)).expect("mode");
-    rustix::fs::lsetxattr(root.join("a/f"), "user.one", b"lower", XattrFlags::empty())
-        .expect("xattr");
-    rustix::fs::lsetxattr(root.join("b"), "user.two", b"dir", XattrFlags::empty()).expect("xattr");
+    for (path, key, value) in [("a/f", 0, &b"lower"[..]), ("b", 1, b"dir")] {
+        rustix::fs::lsetxattr(root.join(path), xattr_name(key), value, XattrFlags::empty())
+            .expect("xattr");
+    }
     std::os::unix::fs::chown(root.join("c/f"), Some(7), Some(8)).expect("owner");
     if linked {
         std::fs::hard_link(root.join("a/f"), root.join("c/new")).expect("hard link");

@@ -68,14 +68,14 @@ const IN_PLACE: [&str; 11] = [
     "touch $F",
     "chmod 600 $F",
     "chown 5:6 $F",
-    "setfattr -n user.x -v 1 $F",
+    "setfattr -n trusted.x -v 1 $F",
     "setfacl -m u:5:r $F",
     "echo more >>$F",
     "echo new >$F",
     "truncate -s 100 $F",
     "fallocate -l 9000 $F",
     "exec 3<>$F",
-    "setfattr -x user.none $F || true",
+    "setfattr -x trusted.none $F || true",
 ];
 
 #[test]
@@ -113,7 +113,7 @@ fn s4_5_a_copy_up_changes_nothing_of_the_directories_above() {
         )
         .unwrap();
         fs::write(f.at("a/new"), "").unwrap();
-        sh(&f.at("a"), "setfattr -n user.x -v 1 .");
+        sh(&f.at("a"), "setfattr -n trusted.x -v 1 .");
         for sync in [false, true] {
             let now = all(&above, sync);
             let ctime = |of: &Option<Seen>| of.as_ref().map(|seen| seen.ctime);
@@ -178,9 +178,9 @@ const CALLS: [&str; 38] = [
     "touch -d @1000000000 $F",
     "touch $F",
     "touch -a -d @1500000000 $F",
-    "setfattr -n user.x -v 1 $F",
-    "setfattr -n user.y -v 1 $F && setfattr -x user.y $F",
-    "setfattr -x user.none $F",
+    "setfattr -n trusted.x -v 1 $F",
+    "setfattr -n trusted.y -v 1 $F && setfattr -x trusted.y $F",
+    "setfattr -x trusted.none $F",
     "setfacl -m u:5:rwx $F",
     "setfacl -m d:u:5:rwx $F",
     "echo more >>$F",

@@ -31,7 +31,7 @@ fn s4_1_metadata_changes_copy_no_data() {
         .unwrap()
         .set_modified(UNIX_EPOCH + Duration::from_secs(77))
         .unwrap();
-    set_xattr(&f.at("f3"), "user.x", b"v").unwrap();
+    set_xattr(&f.at("f3"), "trusted.x", b"v").unwrap();
     fs::hard_link(f.at("f4"), f.at("f4b")).unwrap();
     fs::rename(f.at("f5"), f.at("f5b")).unwrap();
     for _ in 0..2 {
@@ -151,7 +151,7 @@ fn s8_1_and_s8_2_times() {
     );
     assert_eq!((meta.atime(), meta.ctime()), (meta.mtime(), meta.mtime()));
     assert_eq!(f.at("old").metadata().unwrap().modified().unwrap(), old);
-    set_xattr(&f.at("old"), "user.x", b"1").unwrap();
+    set_xattr(&f.at("old"), "trusted.x", b"1").unwrap();
     assert_eq!(f.at("old").metadata().unwrap().modified().unwrap(), old);
 }
 

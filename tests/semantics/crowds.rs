@@ -49,8 +49,8 @@ fn act(dice: &mut Dice, own: u8, one: &Path, two: &Path) -> std::io::Result<()> 
     let open = |write: bool| OpenOptions::new().read(true).write(write).open(one);
     match dice.below(14) {
         0 => fs::set_permissions(one, Permissions::from_mode([0o600, 0o644][dice.below(2)])),
-        1 => Ok(set_xattr(one, "user.crowd", &[own; 50])?),
-        2 => Ok(rustix::fs::removexattr(one, "user.crowd")?),
+        1 => Ok(set_xattr(one, "trusted.crowd", &[own; 50])?),
+        2 => Ok(rustix::fs::removexattr(one, "trusted.crowd")?),
         3 => fs::rename(one, two),
         4 => fs::hard_link(one, two),
         5 if dice.below(4) == 0 => fs::remove_file(one),

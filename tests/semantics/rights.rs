@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 
 use super::{Fixture, set_xattr, xattr};
+use crate::harness::mount::attribute_name;
 use crate::harness::programs::run;
 
 /// Mount options of the two modes.
@@ -307,23 +308,24 @@ fn s9_4_file_capabilities() {
 
 #[test]
 fn s10_1_all_kinds_of_attributes() {
+    let user = attribute_name("user.low", "trusted.lower");
     let f = Fixture::new(|lower| {
         fs::write(lower.join("f"), "x").unwrap();
         std::os::unix::fs::symlink("f", lower.join("l")).unwrap();
-        set_xattr(&lower.join("f"), "user.low", b"1").unwrap();
+        set_xattr(&lower.join("f"), user, b"1").unwrap();
         set_xattr(&lower.join("l"), "trusted.low", b"2").unwrap();
     });
-    assert_eq!(xattr(&f.at("f"), "user.low").unwrap(), b"1");
+    assert_eq!(xattr(&f.at("f"), user).unwrap(), b"1");
     assert_eq!(xattr(&f.at("l"), "trusted.low").unwrap(), b"2");
-    set_xattr(&f.at("f"), "user.low", &[7; 3000]).unwrap();
+    set_xattr(&f.at("f"), user, &[7; 3000]).unwrap();
     set_xattr(&f.at("l"), "trusted.up", b"3").unwrap();
     rustix::fs::lremovexattr(f.at("l"), "trusted.low").unwrap();
     f.mount.again();
-    assert_eq!(xattr(&f.at("f"), "user.low").unwrap(), [7; 3000]);
+    assert_eq!(xattr(&f.at("f"), user).unwrap(), [7; 3000]);
     assert_eq!(xattr(&f.at("l"), "trusted.up").unwrap(), b"3");
     assert_eq!(xattr(&f.at("l"), "trusted.low"), None);
     assert_eq!(
-        rustix::fs::lremovexattr(f.at("f"), "user.none").unwrap_err(),
+        rustix::fs::lremovexattr(f.at("f"), "trusted.none").unwrap_err(),
         Errno::NODATA
     );
 }
@@ -393,7 +395,7 @@ fn s9_7_protected_objects_do_not_change() {
             "chmod 600 F",
             "chown 5 F",
             "touch F",
-            "setfattr -n user.x -v 1 F",
+            "setfattr -n trusted.x -v 1 F",
             "setfacl -m u:5:r F",
             "ln F new",
             "mv F new",
