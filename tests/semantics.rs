@@ -6,6 +6,7 @@ mod changes;
 mod crowds;
 mod descriptors;
 mod errors;
+mod generic;
 mod handles;
 mod listings;
 mod mounting;

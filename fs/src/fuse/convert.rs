@@ -29,7 +29,8 @@ fn system_time((sec, nsec): Time) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// A time from the kernel.
+/// A time from the kernel. fuser 0.18 counts the nanoseconds of a time before 1970 backward: the
+/// kernel's -5 s and 1 ns become -5.000000001 s.
 pub(super) fn new_time(time: TimeOrNow) -> NewTime {
     let time = match time {
         TimeOrNow::Now => return NewTime::Now,
@@ -40,10 +41,7 @@ pub(super) fn new_time(time: TimeOrNow) -> NewTime {
         Ok(after) => (seconds(after), after.subsec_nanos()),
         Err(error) => {
             let before = error.duration();
-            match before.subsec_nanos() {
-                0 => (-seconds(before), 0),
-                nsec => (-seconds(before) - 1, 1_000_000_000 - nsec),
-            }
+            (-seconds(before), before.subsec_nanos())
         }
     })
 }
@@ -134,6 +132,10 @@ mod tests {
 
     #[test]
     fn times_before_the_epoch_survive() {
+        let fusers = |(sec, nsec): Time| match u64::try_from(sec) {
+            Ok(sec) => UNIX_EPOCH + Duration::new(sec, nsec),
+            Err(_) => UNIX_EPOCH - Duration::new(sec.unsigned_abs(), nsec),
+        };
         for time in [
             (0, 0),
             (5, 7),
@@ -142,8 +144,15 @@ mod tests {
             (-5, 1),
             (1 << 33, 3),
         ] {
-            let there = TimeOrNow::SpecificTime(system_time(time));
+            let there = TimeOrNow::SpecificTime(fusers(time));
             assert_eq!(new_time(there), NewTime::Exactly(time));
+            let told = system_time(time);
+            let seconds = told.duration_since(UNIX_EPOCH).map_or_else(
+                |error| -error.duration().as_secs_f64(),
+                |after| after.as_secs_f64(),
+            );
+            let right = time.0 as f64 + f64::from(time.1) / 1e9;
+            assert!((seconds - right).abs() < 1e-6, "{time:?}: {seconds}");
         }
     }
 }
