@@ -17,12 +17,12 @@ import subprocess
 import time
 
 from machine import BootError, Machine, run_script, wait_port
-from office import FIRST_BOOT, TOP
+from office import FIRST_BOOT, PATIENCE, TOP
 
 SYSTEM = "classroom"
 SERVER = "10.0.2.2"                 # as QEMU's network shows the server to a machine
 # A machine without a screen. Its timer is emulated, so the kernel must not measure it.
-SERIAL = "console=ttyS0 no_timer_check"
+SERIAL = f"console=ttyS0 no_timer_check {PATIENCE}"
 LINE = "Printers are on the second floor."
 UNIT = "apt-daily.timer"
 
@@ -90,8 +90,8 @@ def change_and_push(server):
         expect(UNIT, machine.typed(f"sudo systemctl is-enabled {UNIT}"), "enabled")
         machine.typed(f"echo '{LINE}' | sudo tee -a /etc/motd")
         machine.typed(f"sudo systemctl disable --now {UNIT}")
-        say(machine.typed("sudo layerfs push --dry-run", 300))
-        say(machine.typed("sudo layerfs push --wait -m 'printers; no apt timer'", 600))
+        say(machine.typed("sudo layerfs push --dry-run", 1200))
+        say(machine.typed("sudo layerfs push --wait -m 'printers; no apt timer'", 1200))
         power_off(machine)
     return when
 
@@ -127,11 +127,11 @@ def find_no_change(server):
 
 def log_in(machine):
     """Logs in as the live user, with the medium's name and live-config's password."""
-    when = machine.prompt(r"classroom login: $", 900)
+    when = machine.prompt(r"classroom login: $", 3600)
     machine.type("visitor")
-    machine.prompt(r"Password: $", 120)
+    machine.prompt(r"Password: $", 600)
     machine.type("live")
-    machine.prompt(r"visitor@classroom:~\$ $", 300)
+    machine.prompt(r"visitor@classroom:~\$ $", 900)
     expect("who", machine.typed("id -un"), "visitor")
     return when
 
@@ -139,14 +139,14 @@ def log_in(machine):
 def check_system(machine):
     """The machine runs on a layerfs, in state running, and not at its first boot."""
     expect("the root", machine.typed("findmnt -n -o FSTYPE /"), "fuse.layerfs")
-    expect("the state", machine.typed("sudo systemctl is-system-running --wait || sudo systemctl --failed --no-legend --plain", 600), "running")
+    expect("the state", machine.typed("sudo systemctl is-system-running --wait || sudo systemctl --failed --no-legend --plain", 1800), "running")
     expect("words of a first boot", machine.typed(f"sudo journalctl -b -o cat --no-pager | grep -E '{FIRST_BOOT}' || :", 300), "")
 
 
 def power_off(machine):
     machine.type("sudo systemctl poweroff")
-    machine.expect(r"layerfs: root released, poweroff", 300)
-    machine.wait_exit(60)
+    machine.expect(r"layerfs: root released, poweroff", 900)
+    machine.wait_exit(300)
 
 
 # -- implementation -----------------------------------------------------------------------------

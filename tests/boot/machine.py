@@ -214,7 +214,7 @@ class Machine:
         """Types a line on the console, as a person does."""
         self.process.stdin.write(f"{text}\n".encode())
 
-    def typed(self, command, timeout=300):
+    def typed(self, command, timeout=600):
         """Types a command at the shell's prompt on the console; returns its output. It must succeed."""
         mark = f"{time.monotonic_ns():x}"
         self.first = len(self.lines)

@@ -29,10 +29,11 @@ BAKERY = program("bakery", "BAKERY", "target/release/bakery", "target/debug/bake
 STATIC = program("static layerfs", "LAYERFS_STATIC", "target/static/layerfs",
                  "target/x86_64-unknown-linux-gnu/initrd/layerfs")
 
+# An emulated processor that other programs share is slow; no test here measures seconds.
+PATIENCE = "systemd.default_timeout_start_sec=1800 systemd.default_device_timeout_sec=1800"
 CONSOLE = ("console=ttyS0 no_timer_check mitigations=off panic=5 loglevel=5 printk.devkmsg=on "
            "systemd.log_target=kmsg systemd.show_status=yes net.ifnames=0 sysrq_always_enabled=1 bench.marker "
-           # A shared emulated processor is slow; no test here depends on seconds.
-           "systemd.default_timeout_start_sec=1800")
+           f"{PATIENCE}")
 
 
 def call(*command, timeout=600, env=None):
