@@ -45,8 +45,8 @@ class BenchStore(Site):
         extra = "bench.trace layerfs.prefetch=no systemd.mask=serial-getty@ttyS0.service"
         try:
             with self.machine("trace", root=SYSTEM, extra=extra, system=SYSTEM, memory=1536, log=log) as machine:
-                machine.expect("BENCH-MARK multi-user", 600)
-                machine.expect("BENCH-MARK trace-sent", 300)
+                machine.expect("BENCH-MARK multi-user", 3600)
+                machine.expect("BENCH-MARK trace-sent", 1200)
         finally:
             self.stop()
         return self.bakery("pack", SYSTEM, "--spool", self.spool)
