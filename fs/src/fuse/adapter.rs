@@ -428,7 +428,7 @@ fn file_to_open(
         (above, _) => {
             let file = fs.writable(id)?;
             if above.is_none() {
-                // The kernel asks for the number of blocks after writes that it makes itself.
+                // The copy-up changed the number of blocks, which the kernel must read again.
                 pages.forget_attributes(id);
             }
             file
