@@ -11,7 +11,7 @@ use crate::receive::Rights;
 
 /// The parts of a line.
 #[derive(Debug, Clone)]
-pub struct Grant<'g> {
+pub(crate) struct Grant<'g> {
     /// The bakery program as sshd will find it.
     pub program: &'g Path,
     /// Options before the verb: the store.
@@ -26,7 +26,7 @@ pub struct Grant<'g> {
 
 /// The reason why a line cannot be made or a file cannot be changed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorizeError {
+pub(crate) enum AuthorizeError {
     /// Not a public key.
     #[error("not an OpenSSH public key (one line: TYPE BASE64 COMMENT, as in id_ed25519.pub): {0}")]
     Key(String),
@@ -42,7 +42,7 @@ pub enum AuthorizeError {
 ///
 /// # Errors
 /// It is not one, or it has options.
-pub fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
+pub(crate) fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
     if text.contains("PRIVATE KEY") {
         return Err(AuthorizeError::Private);
     }
@@ -61,7 +61,7 @@ pub fn parse_key(text: &str) -> Result<PublicKey, AuthorizeError> {
 ///
 /// # Errors
 /// A word is not allowed there.
-pub fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError> {
+pub(crate) fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, AuthorizeError> {
     let mut words = vec![grant.program.to_string_lossy().into_owned()];
     if let Some(store) = grant.store {
         words.extend(["--store".into(), store.to_owned()]);
@@ -106,7 +106,7 @@ fn shell_word(word: &str) -> Result<String, AuthorizeError> {
 
 /// The file's text without any line of this key, and the number of removed lines.
 #[must_use]
-pub fn without(file: &str, key: &PublicKey) -> (String, usize) {
+pub(crate) fn without(file: &str, key: &PublicKey) -> (String, usize) {
     let mut kept = String::new();
     let mut removed = 0;
     for line in file.lines() {

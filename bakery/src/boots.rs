@@ -11,13 +11,13 @@ use wire::boot_report::{BootReport, Clock, REPORT_LEN_MAX};
 use wire::manifest::ProfileName;
 
 /// The reports' place in the spool.
-pub const DIRECTORY: &str = "boots";
+pub(crate) const DIRECTORY: &str = "boots";
 /// Number of files read in one directory: more than `serve` ever stores.
 const FILES_MAX: usize = 1024;
 
 /// The boots of one revision that ended alike: by the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BootTimes {
+pub(crate) struct BootTimes {
     /// Number of boots.
     pub count: usize,
     /// Median of the times from the kernel's start to the unit.
@@ -36,13 +36,13 @@ pub struct BootTimes {
 
 /// The boots of one history.
 #[derive(Debug, Clone)]
-pub struct Boots {
+pub(crate) struct Boots {
     directory: PathBuf,
 }
 
 impl Boots {
     /// Those of `name` in `spool`.
-    pub fn of(spool: &Path, name: &ProfileName) -> Boots {
+    pub(crate) fn of(spool: &Path, name: &ProfileName) -> Boots {
         let directory = spool.join(DIRECTORY).join(&name.system).join(&name.profile);
         Boots { directory }
     }
@@ -51,7 +51,7 @@ impl Boots {
     ///
     /// # Errors
     /// The directory exists and cannot be read.
-    pub fn times(&self, revision: u64) -> std::io::Result<Option<BootTimes>> {
+    pub(crate) fn times(&self, revision: u64) -> std::io::Result<Option<BootTimes>> {
         let entries = match std::fs::read_dir(self.directory.join(revision.to_string())) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -12,9 +12,9 @@ use crate::initrd::error::{InitrdContext as _, Result, refuse};
 use crate::initrd::system_tree::{SystemTree, resolve};
 
 /// The path of a machine's push key.
-pub const PUSH_KEY: &str = "etc/layerfs/push_key";
+pub(crate) const PUSH_KEY: &str = "etc/layerfs/push_key";
 /// The path of the bakery's host keys, for ssh.
-pub const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
+pub(crate) const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
 /// The directory of sshd's public host keys on this server.
 const HOST_KEYS: &str = "/etc/ssh";
 
@@ -26,7 +26,7 @@ const HELPERS: [&str; 2] = ["mount.layerfs", "mount.fuse.layerfs"];
 
 /// Everything the layer holds.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// The static client.
     pub program: PathBuf,
     /// The private key to push with, in OpenSSH's form.
@@ -42,7 +42,7 @@ pub struct Client {
 ///
 /// # Errors
 /// A key that is there cannot be read.
-pub fn host_keys() -> io::Result<String> {
+pub(crate) fn host_keys() -> io::Result<String> {
     let mut lines = Vec::new();
     let Ok(entries) = fs::read_dir(HOST_KEYS) else {
         return Ok(String::new());
@@ -67,7 +67,7 @@ impl Client {
     ///
     /// # Errors
     /// The client cannot be read, the tree cannot be read, or the archive cannot be written.
-    pub fn write(&self, tree: &dyn SystemTree, archive: fs::File) -> Result<()> {
+    pub(crate) fn write(&self, tree: &dyn SystemTree, archive: fs::File) -> Result<()> {
         let mut archive = ClientArchive {
             tar: tar::Builder::new(archive),
             time: self.time,

@@ -6,58 +6,54 @@ use std::process::ExitCode;
 
 use crate::globals::Globals;
 
-pub mod authorize;
-pub mod bake;
-pub mod cat;
-pub mod cherry_pick;
-pub mod client;
-pub mod compact;
-pub mod completions;
-pub mod content_diff;
-pub mod diff;
-pub mod dnsmasq;
-pub mod dump;
-pub mod flatten;
-pub mod gc;
-pub mod history_compact;
-pub mod import;
-pub mod init;
-pub mod initrd;
-pub mod input;
-pub mod inspect;
-pub mod jobs;
-pub mod key;
-pub mod layers;
-pub mod log;
-pub mod ls;
-pub mod man;
-pub mod pack;
-pub mod place;
-pub mod profile;
-pub mod published;
-pub mod purge;
-pub mod rebase;
-pub mod receive;
-pub mod revert;
-pub mod rollback;
-pub mod run_job;
-pub mod serve;
-pub mod set;
-pub mod show;
-pub mod store;
-pub mod store_verify;
-pub mod tag;
-pub mod unpack;
-pub mod verify;
-pub mod watch;
-pub mod wording;
+pub(crate) mod authorize;
+pub(crate) mod bake;
+pub(crate) mod cat;
+pub(crate) mod cherry_pick;
+pub(crate) mod client;
+pub(crate) mod compact;
+pub(crate) mod completions;
+pub(crate) mod content_diff;
+pub(crate) mod diff;
+pub(crate) mod dnsmasq;
+pub(crate) mod dump;
+pub(crate) mod flatten;
+pub(crate) mod gc;
+pub(crate) mod history_compact;
+pub(crate) mod import;
+pub(crate) mod init;
+pub(crate) mod initrd;
+pub(crate) mod input;
+pub(crate) mod inspect;
+pub(crate) mod jobs;
+pub(crate) mod key;
+pub(crate) mod layers;
+pub(crate) mod log;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod pack;
+pub(crate) mod place;
+pub(crate) mod profile;
+pub(crate) mod published;
+pub(crate) mod purge;
+pub(crate) mod rebase;
+pub(crate) mod receive;
+pub(crate) mod revert;
+pub(crate) mod rollback;
+pub(crate) mod run_job;
+pub(crate) mod serve;
+pub(crate) mod set;
+pub(crate) mod show;
+pub(crate) mod store;
+pub(crate) mod store_verify;
+pub(crate) mod tag;
+pub(crate) mod unpack;
+pub(crate) mod verify;
+pub(crate) mod watch;
+pub(crate) mod wording;
 
 /// Every verb of the program.
 #[derive(Debug, clap::Subcommand)]
-#[expect(
-    missing_docs,
-    reason = "each verb's text is its Args' doc comment, which clap shows"
-)]
 pub enum BakeryCommand {
     Authorize(authorize::Args),
     Bake(bake::Args),

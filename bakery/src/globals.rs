@@ -90,14 +90,14 @@ impl Globals {
 }
 
 /// The store of a bakery that was installed as documented.
-pub const STORE_DEFAULT: &str = "/var/lib/layerfs/store";
+pub(crate) const STORE_DEFAULT: &str = "/var/lib/layerfs/store";
 /// The spool of a bakery that was installed as documented.
-pub const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
+pub(crate) const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
 /// Exit code of a negative answer.
-pub const ANSWER_NO: u8 = 1;
+pub(crate) const ANSWER_NO: u8 = 1;
 /// Exit code of "could not do it".
-pub const COULD_NOT: u8 = 2;
+pub(crate) const COULD_NOT: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -15,24 +15,24 @@
 //! The result depends only on the tree, the two programs and the options: equal input gives
 //! equal bytes.
 
-pub mod archive;
-pub mod content;
-pub mod decompress;
-pub mod elf;
-pub mod error;
-pub mod external;
-pub mod kernel;
-pub mod kernel_image;
-pub mod modinfo;
-pub mod modules;
-pub mod scripts;
-pub mod stack_tree;
-pub mod system_tree;
+pub(crate) mod archive;
+pub(crate) mod content;
+pub(crate) mod decompress;
+pub(crate) mod elf;
+pub(crate) mod error;
+pub(crate) mod external;
+pub(crate) mod kernel;
+pub(crate) mod kernel_image;
+pub(crate) mod modinfo;
+pub(crate) mod modules;
+pub(crate) mod scripts;
+pub(crate) mod stack_tree;
+pub(crate) mod system_tree;
 
 use std::path::PathBuf;
 
 use archive::CpioArchive;
-pub use error::InitrdError;
+pub(crate) use error::InitrdError;
 use error::{InitrdContext as _, Result};
 use system_tree::SystemTree;
 
@@ -41,7 +41,7 @@ const PACKED: &str = "lib/layerfs/packed.cpio.zst";
 
 /// Which network drivers go in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drivers {
+pub(crate) enum Drivers {
     /// virtio, e1000, e1000e, igb, r8169, tg3
     Common,
     /// Everything below `drivers/net/ethernet`, and the virtual machines' cards
@@ -69,7 +69,7 @@ impl std::str::FromStr for Drivers {
 
 /// Parameters of an initramfs.
 #[derive(Debug, Clone)]
-pub struct InitrdRecipe {
+pub(crate) struct InitrdRecipe {
     /// Kernel release (`uname -r`); the tree's newest when absent.
     pub kernel: Option<String>,
     /// The network drivers to include.
@@ -94,7 +94,7 @@ pub struct InitrdRecipe {
 
 /// The contents of the initramfs, for the report.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct InitrdReport {
+pub(crate) struct InitrdReport {
     /// Release of the kernel.
     pub kernel: String,
     /// Path of the kernel image in the tree.
@@ -121,7 +121,7 @@ pub struct InitrdReport {
 
 /// Uncompressed bytes by kind.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// Bytes of kernel modules.
     pub modules: u64,
     /// Bytes of firmware.
@@ -137,7 +137,10 @@ pub struct Parts {
 /// # Errors
 /// The tree has no kernel modules, a named module is missing, one of the programs is
 /// missing or not static, or a file cannot be read.
-pub fn build(tree: &dyn SystemTree, recipe: &InitrdRecipe) -> Result<(Vec<u8>, InitrdReport)> {
+pub(crate) fn build(
+    tree: &dyn SystemTree,
+    recipe: &InitrdRecipe,
+) -> Result<(Vec<u8>, InitrdReport)> {
     let kernel = match &recipe.kernel {
         Some(kernel) => kernel.clone(),
         None => modules::newest_kernel(tree)?,

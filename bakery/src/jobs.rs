@@ -19,24 +19,24 @@
 mod arrival;
 mod error;
 mod files;
-pub mod limits;
+pub(crate) mod limits;
 mod records;
 mod runner;
 mod spool;
 
-pub use arrival::{Arrival, ArrivalError};
-pub use error::JobError;
-pub use records::{Origin, Request, Target, TargetError, is_name, warnings};
-pub use runner::{Baker, Outcome};
-pub use spool::{Job, Spool, SpoolState};
-pub use wire::push::{Ending, Progress};
+pub(crate) use arrival::{Arrival, ArrivalError};
+pub(crate) use error::JobError;
+pub(crate) use records::{Origin, Request, Target, TargetError, is_name, warnings};
+pub(crate) use runner::{Baker, Outcome};
+pub(crate) use spool::{Job, Spool, SpoolState};
+pub(crate) use wire::push::{Ending, Progress};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;
 pub(crate) use runner::{base_of, made_on};
 
 /// The name of the uploaded changes inside a job.
-pub const BODY: &str = "upper.tar.zst";
+pub(crate) const BODY: &str = "upper.tar.zst";
 
 /// Exit code of a baker that could not finish for a reason outside the upload (`EX_TEMPFAIL`).
-pub const TRY_AGAIN: u8 = 75;
+pub(crate) const TRY_AGAIN: u8 = 75;

@@ -5,10 +5,10 @@
 //! first boots, [`mounts`] masks lines that wait for a disk, and [`checks`] reports further data of
 //! one machine.
 
-pub mod checks;
+pub(crate) mod checks;
 mod error;
-pub mod identity;
-pub mod mounts;
+pub(crate) mod identity;
+pub(crate) mod mounts;
 mod view;
 
 use std::collections::HashMap;
@@ -19,14 +19,14 @@ use wire::exclude::Excludes;
 use crate::assemble::Contents;
 use crate::source::{Data, EntryPath};
 
-pub use self::error::MachineError;
+pub(crate) use self::error::MachineError;
 use self::view::View;
 
 /// Longest file that is looked into.
-pub const FILE_LEN_MAX: usize = 64 << 10;
+pub(crate) const FILE_LEN_MAX: usize = 64 << 10;
 
 /// The files of a tree that are looked into, by path, each up to [`FILE_LEN_MAX`].
-pub type Files = HashMap<Box<[u8]>, Vec<u8>>;
+pub(crate) type Files = HashMap<Box<[u8]>, Vec<u8>>;
 
 /// Treatment of data that belongs to one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct MachineChoice {
 
 /// Messages about the changes to a tree and the remaining work.
 #[derive(Debug, Default)]
-pub struct Said {
+pub(crate) struct Said {
     /// Harmless changes.
     pub notes: Vec<String>,
     /// Findings for the user to inspect.
@@ -46,7 +46,7 @@ pub struct Said {
 
 /// True if the content of the file at `path` is needed.
 #[must_use]
-pub fn is_read(path: &EntryPath) -> bool {
+pub(crate) fn is_read(path: &EntryPath) -> bool {
     let path = path.as_bytes();
     mounts::TABLES
         .iter()
@@ -58,7 +58,7 @@ pub fn is_read(path: &EntryPath) -> bool {
 ///
 /// # Errors
 /// What is written cannot be stored, or the tree grows too large.
-pub fn prepare<C: Contents>(
+pub(crate) fn prepare<C: Contents>(
     tree: &mut Tree<C::Content>,
     files: &mut Files,
     excludes: &Excludes,

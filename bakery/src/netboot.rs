@@ -7,16 +7,16 @@
 
 mod dnsmasq;
 mod grub;
-pub mod initramfs;
+pub(crate) mod initramfs;
 mod ipxe;
 mod page;
 mod pxelinux;
 
-pub use dnsmasq::{Dhcp, dnsmasq};
-pub use grub::grub;
-pub use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
-pub use page::{PageEntry, page, plain};
-pub use pxelinux::pxelinux;
+pub(crate) use dnsmasq::{Dhcp, dnsmasq};
+pub(crate) use grub::grub;
+pub(crate) use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
+pub(crate) use page::{PageEntry, page, plain};
+pub(crate) use pxelinux::pxelinux;
 
 use wire::manifest::{Manifest, ProfileName, RevisionName};
 
@@ -27,7 +27,7 @@ const LABEL_LEN_MAX: usize = 72;
 
 /// One thing to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MenuChoice {
+pub(crate) struct MenuChoice {
     /// Its name, with the revision.
     pub name: RevisionName,
     /// The text shown to users.
@@ -42,7 +42,7 @@ pub struct MenuChoice {
 
 /// The contents of menus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Choices {
+pub(crate) struct Choices {
     /// The newest revision of everything that boots.
     pub newest: Vec<MenuChoice>,
     /// The ones before.
@@ -53,7 +53,7 @@ pub struct Choices {
 
 /// Settings of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Menu {
+pub(crate) struct Menu {
     /// URL of the server for clients: `http://host:port`, without a slash at the end.
     pub base: String,
     /// Seconds until the first entry is started; 0: never.
@@ -65,7 +65,7 @@ impl MenuChoice {
     ///
     /// # Errors
     /// It has no kernel or no initramfs: the line for [`Choices::unbootable`].
-    pub fn of(manifest: &Manifest) -> Result<Self, String> {
+    pub(crate) fn of(manifest: &Manifest) -> Result<Self, String> {
         let name = RevisionName {
             name: manifest.name(),
             revision: Some(manifest.revision),
@@ -87,14 +87,14 @@ impl MenuChoice {
 
     /// The reason why a revision is not an entry.
     #[must_use]
-    pub fn needs_initrd(manifest: &Manifest, why: &str) -> String {
+    pub(crate) fn needs_initrd(manifest: &Manifest, why: &str) -> String {
         let name = manifest.name();
         format!("{name} {why}: run bakery initrd {name}")
     }
 
     /// The whole kernel command line except parameters that only the boot loader knows.
     #[must_use]
-    pub fn command_line(&self, menu: &Menu) -> String {
+    pub(crate) fn command_line(&self, menu: &Menu) -> String {
         let ProfileName { system, profile } = &self.name.name;
         let revision = self
             .name
@@ -145,7 +145,7 @@ fn safe_parameters(cmdline: &str) -> String {
 
 /// A server's address out of a `Host` header, if it can only be one.
 #[must_use]
-pub fn base_of_host(host: &str) -> Option<String> {
+pub(crate) fn base_of_host(host: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
     let sound = !host.is_empty() && host.len() <= 255 && host.bytes().all(allowed);
     sound.then(|| format!("http://{host}"))
@@ -153,7 +153,7 @@ pub fn base_of_host(host: &str) -> Option<String> {
 
 /// True if a `Host` has a port; the colons of an IPv6 address are in brackets.
 #[must_use]
-pub fn has_port(host: &str) -> bool {
+pub(crate) fn has_port(host: &str) -> bool {
     host.rsplit_once(':')
         .is_some_and(|(_, port)| !port.contains(']'))
 }
@@ -162,7 +162,7 @@ pub fn has_port(host: &str) -> bool {
 ///
 /// # Errors
 /// It cannot; the message gives the form.
-pub fn require_url(url: &str) -> Result<(), String> {
+pub(crate) fn require_url(url: &str) -> Result<(), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!("the URL '{url}' has no scheme: write http://{url}"));
     };

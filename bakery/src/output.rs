@@ -9,13 +9,13 @@ use crate::globals::Globals;
 /// The reader of our standard output has closed it; [`crate::cli::run`] ends silently.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
-pub struct Closed;
+pub(crate) struct Closed;
 
 /// Prints a result: as one JSON document with `--json`, else by `human`.
 ///
 /// # Errors
 /// [`Closed`]: the reader has closed it; or standard output cannot be written.
-pub fn emit<T: Serialize>(
+pub(crate) fn emit<T: Serialize>(
     globals: &Globals,
     value: &T,
     human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -36,7 +36,7 @@ pub fn emit<T: Serialize>(
 ///
 /// # Errors
 /// The errors of [`emit`].
-pub fn summary<T: Serialize>(
+pub(crate) fn summary<T: Serialize>(
     globals: &Globals,
     value: &T,
     human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -51,7 +51,7 @@ pub fn summary<T: Serialize>(
 ///
 /// # Errors
 /// As [`emit`].
-pub fn raw(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn raw(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
     let mut out = io::BufWriter::with_capacity(256 << 10, io::stdout().lock());
     finish(write(&mut out).and_then(|()| out.flush()))
 }
@@ -65,14 +65,14 @@ fn finish(written: io::Result<()>) -> anyhow::Result<()> {
 }
 
 /// Prints one note for a person on standard error, unless `--quiet`.
-pub fn note(globals: &Globals, text: &str) {
+pub(crate) fn note(globals: &Globals, text: &str) {
     if !globals.quiet {
         let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
 /// Prints an error with its causes as one line on standard error.
-pub fn complain(error: &anyhow::Error) {
+pub(crate) fn complain(error: &anyhow::Error) {
     let line = crate::human::causes(error.as_ref());
     let _ = writeln!(io::stderr(), "bakery: {line}");
 }

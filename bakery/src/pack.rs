@@ -23,9 +23,9 @@ use layerfmt::{
 };
 use wire::trace::PAGE_LEN;
 
-pub use self::carry::carry;
-pub use self::merge::{MergedTraces, merge};
-pub use self::translate::translate;
+pub(crate) use self::carry::carry;
+pub(crate) use self::merge::{MergedTraces, merge};
+pub(crate) use self::translate::translate;
 
 /// Raw bytes of a chunk: its readers wait for all of it, its neighbors compress together.
 const CHUNK_LEN_MAX: usize = 1 << 20;
@@ -36,15 +36,13 @@ const LEVEL: i32 = 22;
 
 /// The result of packing.
 #[derive(Debug)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// Digest and sizes of the pack.
     pub pack: LayerInfo,
     /// The merged index that points into it.
     pub index: MergedIndex,
     /// Bytes of hot pages in it.
     pub hot_len: u64,
-    /// Extents of the index before and after.
-    pub extents: (u64, u64),
 }
 
 /// The reason why there is no pack.
@@ -86,7 +84,7 @@ struct PackPlace {
 ///
 /// # Errors
 /// There are no hot pages, or layers cannot be read, or the pack cannot be written.
-pub fn build(
+pub(crate) fn build(
     plain: &MergedIndex,
     source: &dyn ChunkSource,
     hot: &MergedTraces,
@@ -106,12 +104,10 @@ pub fn build(
     let pack = writer.finish(&Tree::new(Metadata::default()), &meta())?;
     let layer = Layer::open(path)?;
     let index_packed = repoint(plain, &layer, &places, &raw_digests)?;
-    let extents = (extent_count(index), extent_count(&index_packed.index));
     Ok(Packed {
         pack,
         index: index_packed,
         hot_len,
-        extents,
     })
 }
 
@@ -121,12 +117,6 @@ fn meta() -> Meta {
         labels: vec![(String::from("kind"), String::from("boot pack"))],
         ..Meta::default()
     }
-}
-
-fn extent_count(index: &Index) -> u64 {
-    (0..index.inode_count())
-        .map(|ino| u64::from(index.extent_count(ino)))
-        .sum()
 }
 
 /// The pages as pieces of source chunks, each source byte once, in order of first touch.

@@ -8,7 +8,7 @@ use crate::globals::Globals;
 
 /// A bar that counts bytes; a spinner when `total` is not known.
 #[must_use]
-pub fn bytes(globals: &Globals, total: Option<u64>, what: &str) -> ProgressBar {
+pub(crate) fn bytes(globals: &Globals, total: Option<u64>, what: &str) -> ProgressBar {
     let template = match total {
         Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         None => "{spinner} {msg} {bytes} {bytes_per_sec}",
@@ -18,7 +18,7 @@ pub fn bytes(globals: &Globals, total: Option<u64>, what: &str) -> ProgressBar {
 
 /// A bar that counts things; a spinner when `total` is not known.
 #[must_use]
-pub fn items(globals: &Globals, total: Option<u64>, what: &str) -> ProgressBar {
+pub(crate) fn items(globals: &Globals, total: Option<u64>, what: &str) -> ProgressBar {
     let template = match total {
         Some(_) => "{msg} {wide_bar} {pos}/{len} {eta}",
         None => "{spinner} {msg} {pos} {per_sec}",

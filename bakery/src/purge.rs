@@ -20,14 +20,14 @@ use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::publish::{Publisher, Rewritten};
 use crate::store::{Key, StoreError};
 
-pub use journal::{Deleted, delete, resume, waiting};
+pub(crate) use journal::{Deleted, delete, resume, waiting};
 use journal::{HeadChange, Journal, PurgeRecord};
 use layers::Rewriting;
 use scan::Scan;
 
 /// Parameters of a purge.
 #[derive(Debug, Clone)]
-pub struct PurgeRequest {
+pub(crate) struct PurgeRequest {
     /// Of which system; none: of all.
     pub system: Option<String>,
     /// The paths, without a leading slash; a directory includes everything below it.
@@ -42,7 +42,7 @@ pub struct PurgeRequest {
 
 /// The result of a purge.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Purged {
+pub(crate) struct Purged {
     /// Rewritten revisions, or those that would be.
     pub revisions: Vec<String>,
     /// Rewritten layers, or those that would be.
@@ -65,7 +65,7 @@ struct Lineage {
 /// [`HistoryError::Refused`]: no revision has the paths or another process published meanwhile; or
 /// a layer cannot be read or written.
 /// Nothing is changed then.
-pub fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Purged> {
+pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Purged> {
     let history = publisher.history();
     let lines = lines(history)?;
     let scan = Scan::of(history, &lines, request)?;

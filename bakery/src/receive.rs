@@ -15,9 +15,9 @@ use std::io::{BufRead, Read as _, Write};
 use serde::Serialize;
 use wire::push::{Answer, Opening, PUSH_VERSION};
 
-pub use command::{CommandError, ReceiveCommand};
-pub use frames::{FrameError, Frames};
-pub use rights::Rights;
+pub(crate) use command::{CommandError, ReceiveCommand};
+pub(crate) use frames::{FrameError, Frames};
+pub(crate) use rights::Rights;
 
 use crate::history::History;
 use crate::human;
@@ -25,7 +25,7 @@ use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, SpoolState, Tar
 
 /// The reason why a request was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
+pub(crate) enum ReceiveError {
     /// The command is not one of ours.
     #[error(transparent)]
     ReceiveCommand(#[from] CommandError),
@@ -62,10 +62,10 @@ pub enum ReceiveError {
 }
 
 /// A failure of the server, of any kind: the client gets its text.
-pub type ServerFailure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type ServerFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The queries of a receiver to the store.
-pub trait Shelf {
+pub(crate) trait Shelf {
     /// Succeeds if the store has a target; the error is the message for the client.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ pub trait Shelf {
 
 /// The parameters of a forced command.
 #[derive(Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// The spool for jobs.
     pub spool: Spool,
     /// The key's name.
@@ -101,7 +101,7 @@ impl Receiver {
     ///
     /// # Errors
     /// The reason for the failure.
-    pub fn handle(
+    pub(crate) fn handle(
         &self,
         original: &str,
         input: &mut dyn BufRead,

@@ -27,7 +27,7 @@ const MARK_LEN_MAX: u64 = 1 << 30;
 
 /// The reason why a store could not be copied.
 #[derive(Debug, thiserror::Error)]
-pub enum ReplicaError {
+pub(crate) enum ReplicaError {
     /// One of the stores failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,7 +50,7 @@ pub enum ReplicaError {
 
 /// Which objects of the destination are read back and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum ReadBack {
+pub(crate) enum ReadBack {
     /// Those that were copied now.
     #[default]
     New,
@@ -62,7 +62,7 @@ pub enum ReadBack {
 
 /// ReplicaOptions of a copy.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ReplicaOptions {
+pub(crate) struct ReplicaOptions {
     /// Objects to read back.
     pub read_back: ReadBack,
     /// Overwrite heads and keysets of the destination that are others.
@@ -71,7 +71,7 @@ pub struct ReplicaOptions {
 
 /// The result of a copy.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// Objects copied now.
     pub objects: usize,
     /// Their length, bytes.
@@ -88,7 +88,7 @@ pub struct Copied {
 ///
 /// # Errors
 /// When a store fails or `to` holds another history. Damage in the source is a defect of the result, and is not copied.
-pub fn copy(
+pub(crate) fn copy(
     from: &Store,
     to: &Store,
     options: ReplicaOptions,

@@ -4,18 +4,18 @@
 //! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
 //! client trusts the server: clients verify every byte against the signed head.
 
-pub mod batch;
+pub(crate) mod batch;
 mod bundle;
 mod connection;
 mod error;
-pub mod heads;
-pub mod key;
-pub mod limits;
+pub(crate) mod heads;
+pub(crate) mod key;
+pub(crate) mod limits;
 mod menus;
-pub mod metrics;
-pub mod object;
-pub mod posts;
-pub mod range;
+pub(crate) mod metrics;
+pub(crate) mod object;
+pub(crate) mod posts;
+pub(crate) mod range;
 mod request_log;
 mod routes;
 
@@ -34,14 +34,14 @@ use crate::boots;
 use crate::jobs::Spool;
 use crate::netboot;
 use crate::traces;
-pub use error::ServeError;
+pub(crate) use error::ServeError;
 use metrics::Metrics;
 use object::Objects;
 use posts::Posts;
 
 /// Parameters of the server.
 #[derive(Debug)]
-pub struct ServeOptions {
+pub(crate) struct ServeOptions {
     /// The store to serve.
     pub store: Arc<dyn ObjectStore>,
     /// The directory of the store's objects, if they are plain files: served without copying.
@@ -76,7 +76,7 @@ struct Server {
 
 /// A server with bound sockets: it can report its addresses, then run.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     listeners: Vec<TcpListener>,
     server: Arc<Server>,
     room: connection::Room,
@@ -87,7 +87,7 @@ impl Bound {
     ///
     /// # Errors
     /// An address is taken or not ours; the spool cannot be made.
-    pub async fn new(options: ServeOptions) -> Result<Self, ServeError> {
+    pub(crate) async fn new(options: ServeOptions) -> Result<Self, ServeError> {
         if options.connections_max == 0 {
             let problem = "at least one connection must be allowed: give --connections 1 or more";
             return Err(ServeError::Options(problem.into()));
@@ -139,7 +139,7 @@ impl Bound {
     ///
     /// # Errors
     /// The kernel does not report them.
-    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+    pub(crate) fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
@@ -147,12 +147,12 @@ impl Bound {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn is_empty(&self) -> Result<bool, ServeError> {
+    pub(crate) async fn is_empty(&self) -> Result<bool, ServeError> {
         Ok(heads::profiles(&self.server.objects).await?.is_empty())
     }
 
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         let app = routes::router(Arc::clone(&self.server));
         connection::accept(self.listeners, app, self.server, self.room, stop).await;
     }
@@ -180,7 +180,9 @@ fn why_not_listening(address: &SocketAddr, error: &std::io::Error) -> String {
 ///
 /// # Errors
 /// It is not there.
-pub fn open_store(place: &str) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>), ServeError> {
+pub(crate) fn open_store(
+    place: &str,
+) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>), ServeError> {
     let store = crate::store::Store::open(place)?;
     Ok((Arc::clone(store.objects()), store.root().map(PathBuf::from)))
 }
@@ -189,7 +191,7 @@ pub fn open_store(place: &str) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>)
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn newest_revision(
+pub(crate) fn newest_revision(
     store: &str,
     system: &str,
     profile: &str,
@@ -217,7 +219,7 @@ pub fn newest_revision(
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn states(store: &str) -> Result<Vec<(heads::Profile, Head, usize)>, ServeError> {
+pub(crate) fn states(store: &str) -> Result<Vec<(heads::Profile, Head, usize)>, ServeError> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -4,7 +4,7 @@
     reason = "this module is the bakery's one place for it; each block says why it holds"
 )]
 
-pub mod confine;
-pub mod lease;
-pub mod mapping;
-pub mod sending;
+pub(crate) mod confine;
+pub(crate) mod lease;
+pub(crate) mod mapping;
+pub(crate) mod sending;

@@ -37,7 +37,7 @@ const ANYWAY: &str = "--no-check publishes it anyway";
 ///
 /// # Errors
 /// The tree is not a system, with the remedy; or it cannot be read.
-pub fn require_system(tree: &dyn SystemTree) -> Result<()> {
+pub(crate) fn require_system(tree: &dyn SystemTree) -> Result<()> {
     let names = list(tree, "")?;
     let names: Vec<&str> = names
         .iter()

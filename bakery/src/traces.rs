@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 /// The traces' place in the spool.
-pub const DIRECTORY: &str = "traces";
+pub(crate) const DIRECTORY: &str = "traces";
 
 /// The traces of one history: directories named by revision.
 #[must_use]
-pub fn of_history(spool: &Path, system: &str, profile: &str) -> PathBuf {
+pub(crate) fn of_history(spool: &Path, system: &str, profile: &str) -> PathBuf {
     spool.join(DIRECTORY).join(system).join(profile)
 }

@@ -24,7 +24,7 @@ pub enum Whiteouts {
 
 /// The reason why a tree cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
+pub(crate) enum UnpackError {
     /// At one object.
     #[error("cannot unpack \"{path}\": {source}")]
     At {
@@ -48,7 +48,7 @@ pub enum UnpackError {
 
 /// Counters of the written tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     /// Names, the root's not counted.
     pub entries: u64,
     /// Bytes of content.
@@ -88,7 +88,7 @@ trait UnpackTarget {
 ///
 /// # Errors
 /// The object that cannot be written, and the reason; written objects stay for inspection.
-pub fn to_directory(
+pub(crate) fn to_directory(
     index: &Index,
     chunks: &dyn ChunkSource,
     place: &Path,
@@ -103,7 +103,7 @@ pub fn to_directory(
 ///
 /// # Errors
 /// The object that cannot be read or written, and the reason.
-pub fn to_tar(
+pub(crate) fn to_tar(
     index: &Index,
     chunks: &dyn ChunkSource,
     out: &mut dyn Write,

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 use crate::human;
 use crate::jobs::{self, Lock, Spool, SpoolState};
 
-pub use dropped::Settle;
-pub use error::WatchError;
-pub use idle::IdlePolicy;
-pub use news::NEWS;
+pub(crate) use dropped::Settle;
+pub(crate) use error::WatchError;
+pub(crate) use idle::IdlePolicy;
+pub(crate) use news::NEWS;
 
 use bakers::Bakers;
 use dropped::Dropped;
@@ -38,7 +38,7 @@ use writers::Writers;
 
 /// WatchOptions of a watcher.
 #[derive(Debug, Clone)]
-pub struct WatchOptions {
+pub(crate) struct WatchOptions {
     /// The spool to watch.
     pub spool: Spool,
     /// Arguments before the verb for the programs started: store, verbosity.
@@ -72,7 +72,7 @@ enum Event {
 ///
 /// # Errors
 /// Another watcher is there; the spool cannot be read.
-pub fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
+pub(crate) fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), WatchError> {
     let lock_path = options.spool.root().join("lock");
     let lock =
         Lock::try_take(&lock_path).doing(|| format!("cannot lock {}", lock_path.display()))?;

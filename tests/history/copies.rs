@@ -73,7 +73,7 @@ fn a_copy_is_a_store_of_its_own_that_stands_alone() {
     let (code, told) = copy(&world, from, &to, &[]);
     assert_eq!(code, 0, "{told}");
     assert!(
-        told.contains("0 were there") && told.contains("no errors"),
+        told.contains("0 existed") && told.contains("no errors"),
         "{told}"
     );
     let mut verify = at(&world, &to, &["verify", "--all"]);
@@ -178,7 +178,7 @@ fn another_history_is_not_overwritten_unasked() {
     let (code, told) = copy(&world, world.location(), &to, &[]);
     assert_eq!(code, 2, "{told}");
     assert!(
-        told.contains("is no copy of") && told.contains("--replace"),
+        told.contains("is not a copy of") && told.contains("--replace"),
         "{told}"
     );
     let (code, told) = copy(&world, world.location(), &to, &["--replace"]);

@@ -257,7 +257,7 @@ fn a_profile_stays_where_it_is_until_it_is_rebased() {
         again
             .unwrap_err()
             .to_string()
-            .contains("stands on alt@2 already")
+            .contains("is already based on alt@2")
     );
     world.push("alt", &with(&moved, [("etc/b", Some("main"))]));
     let refused = publisher.rebase(&name("alt/lab"), None, "admin", "", Resolution::Refuse);
@@ -293,7 +293,7 @@ fn profiles_are_made_listed_and_removed() {
         .remove_profile(&name("alt"))
         .unwrap_err()
         .to_string();
-    assert!(on_it.contains("alt/lab stands on alt"), "{on_it}");
+    assert!(on_it.contains("alt/lab is based on alt"), "{on_it}");
     publisher.remove_profile(&name("alt/lab")).unwrap();
     assert_eq!(world.history().names().unwrap(), [name("alt")]);
     let closed = publisher

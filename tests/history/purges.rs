@@ -272,7 +272,7 @@ fn a_purge_that_was_killed_is_ended() {
     let blocked = told(&world, &["gc"], 2);
     assert!(blocked.contains("bakery purge --resume"), "{blocked}");
     let ended = told(&world, &["purge", "--resume"], 0);
-    assert!(ended.contains("1 purge(s)"), "{ended}");
+    assert!(ended.contains("1 interrupted purge(s)"), "{ended}");
     assert_eq!(heads(&world), after);
     world.assert_sound();
     run(&mut bakery(&world, &["rollback", "alt@1"]));

@@ -343,7 +343,10 @@ fn layer_verbs_take_revisions() {
     let alone = fails(&world, &["unpack", &layer], 2);
     assert!(alone.contains("bakery unpack LAYER… DIR"), "{alone}");
     let swapped = fails(&world, &["unpack", &layer, &layer], 2);
-    assert!(swapped.contains("is a file, no place"), "{swapped}");
+    assert!(
+        swapped.contains("is a file, not a destination"),
+        "{swapped}"
+    );
     let both = fails(&world, &["dump", &layer, "alt@1"], 2);
     assert!(
         both.contains("a revision must be the only argument"),

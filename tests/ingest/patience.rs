@@ -106,7 +106,9 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     assert!(late.exists(), "taken from under its writer");
     drop(writer);
     published(&kitchen, "late");
-    assert!(kitchen.jobs().iter().all(|job| job["at"] == "done"));
+    wait_until(Duration::from_secs(60), || {
+        kitchen.jobs().iter().all(|job| job["at"] == "done")
+    });
     assert!(watcher.running.terminate());
 }
 
@@ -157,7 +159,7 @@ fn what_is_passed_over_is_said() {
     published(&kitchen, "good");
     for words in [
         "incoming/lab: it cannot be read: Permission denied",
-        "Wrong Name: it is no name of a system",
+        "Wrong Name: it is not the name of a system",
         "deeper: it is a directory inside a profile's",
         "changes.tgz: an upload's name ends with .tar.zst",
         "loose.tar.zst: uploads belong in incoming/SYSTEM",

@@ -46,7 +46,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The key is none, the file cannot be changed.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let key = parse_key(&read(&args.key)?).with_context(|| args.key.display().to_string())?;
     if args.revoke {
         let file = args.file.as_deref().unwrap_or(Path::new(""));

@@ -22,7 +22,6 @@ use layerfmt::Options;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "its fields are documented")]
     pub input: Input,
     /// The layer to write
     #[arg(short, long, value_name = "LAYER")]
@@ -52,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The source cannot be read exactly, or the layer cannot be written.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let excludes = args.input.excludes(args.default_excludes)?;
     let base = match args.base.as_slice() {
         [] => None,

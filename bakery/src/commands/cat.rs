@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A file does not exist, or its content cannot be read.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     for place in &args.places {
         let found = place::open(&history, place)?;

@@ -28,7 +28,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The layer or history does not exist.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let resolution = args.conflicts.resolution();
         publisher.cherry_pick(&args.layer, &args.onto, author, message, resolution)

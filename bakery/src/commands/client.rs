@@ -72,7 +72,7 @@ struct ClientAnswer {
 ///
 /// # Errors
 /// There is no static client, or the revision cannot be published.
-pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let publisher = globals.publisher()?;
     add(&publisher, &args.name, &args.choice, globals)?;
     Ok(ExitCode::SUCCESS)
@@ -82,7 +82,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
 ///
 /// # Errors
 /// The errors of [`run`].
-pub fn add(
+pub(crate) fn add(
     publisher: &Publisher,
     name: &ProfileName,
     choice: &ClientChoice,

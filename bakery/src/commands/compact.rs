@@ -48,7 +48,7 @@ struct CompactReport {
 ///
 /// # Errors
 /// A layer is damaged, or the result does not show the same tree.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let Some(output) = args.output.clone() else {
         return history_compact::run(&args.layers, args.recompress, args.history, globals);
     };

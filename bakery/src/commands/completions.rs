@@ -15,7 +15,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(args: Args, mut definition: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, mut definition: clap::Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut definition, "bakery", &mut script);
     output::raw(|out| out.write_all(&script))?;

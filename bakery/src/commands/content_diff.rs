@@ -23,7 +23,7 @@ const CONTEXT_LINES: usize = 3;
 
 /// One of two revisions to compare.
 #[derive(Debug)]
-pub struct Side<'h> {
+pub(crate) struct Side<'h> {
     /// The source of its contents.
     pub history: &'h History,
     /// The revision to compare.
@@ -34,7 +34,7 @@ pub struct Side<'h> {
 
 /// A changed path with its lines.
 #[derive(Debug, Serialize)]
-pub struct ContentChange {
+pub(crate) struct ContentChange {
     /// The mark of the [`Change`].
     pub mark: char,
     /// The path of the [`Change`].
@@ -56,7 +56,7 @@ enum Text {
 ///
 /// # Errors
 /// A content is missing or damaged.
-pub fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Result<ContentChange> {
+pub(crate) fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Result<ContentChange> {
     let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
         (Text::None, Text::None) => String::new(),
         (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {

@@ -30,7 +30,7 @@ pub struct Args {
 ///
 /// # Errors
 /// One of the revisions is not there, or its index is damaged.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let from = history.revision(&args.from)?;
     let newest = RevisionName {

@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The URL is none.
-pub fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let url = args.url.trim_end_matches('/');
     crate::netboot::require_url(url).map_err(anyhow::Error::msg)?;
     let plain = |text: &str| {

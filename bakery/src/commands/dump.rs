@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A layer is damaged, or the revision does not exist.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let text = match layers::named(&args.layers, globals)? {
         NamedLayer::Revision(of) => {
             let merged = of.history.merged(&of.revision.manifest)?;

@@ -40,7 +40,7 @@ struct FlattenReport {
 ///
 /// # Errors
 /// A layer is damaged, or the index cannot be written.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let stack = layers::open(&args.layers)?;
     let merged: MergedIndex =
         layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)

@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A history cannot be read; nothing is deleted then.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let policy = SweepPolicy {
         keep_last: args.keep_last,
         keep: args.keep,

@@ -51,7 +51,7 @@ struct CompactAnswer {
 ///
 /// # Errors
 /// There are no layers to compact, or the tree would change.
-pub fn run(
+pub(crate) fn run(
     target: &[PathBuf],
     recompress: bool,
     args: Args,

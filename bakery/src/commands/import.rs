@@ -38,7 +38,6 @@ pub struct Args {
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     pub name: ProfileName,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "its fields are documented")]
     pub input: Input,
     /// The kernel to boot it with
     #[arg(long, value_name = "FILE")]
@@ -90,7 +89,7 @@ struct ImportAnswer {
 ///
 /// # Errors
 /// The source cannot be read exactly, is not a system, or the revision cannot be published.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let staging = publisher.store().staging()?;
     let iso = boot::iso(&args.input.source)?;

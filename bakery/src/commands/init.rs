@@ -27,7 +27,7 @@ struct Made {
 ///
 /// # Errors
 /// The place cannot be a store, or the keys cannot be written.
-pub fn run(_args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(_args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let store = Store::create(globals.store()?)?;
     keys.create()?;

@@ -49,7 +49,7 @@ pub struct Args {
 
 /// The contents of an initramfs.
 #[derive(Debug, Clone, clap::Args)]
-pub struct InitrdChoice {
+pub(crate) struct InitrdChoice {
     /// Network drivers: common, all, or a list of modules and directories (drivers/net/ethernet/intel)
     #[arg(long, default_value = "all", value_name = "WHICH")]
     drivers: Drivers,
@@ -84,7 +84,7 @@ pub struct InitrdChoice {
 
 /// The initramfs and the kernel that belongs to it.
 #[derive(Debug)]
-pub struct BootImages {
+pub(crate) struct BootImages {
     /// The archive of the initramfs.
     pub initrd: Vec<u8>,
     /// The kernel image.
@@ -101,7 +101,7 @@ impl InitrdChoice {
     /// The errors of [`build`], or there is no static client, or the kernel image is of another
     /// release
     /// than the modules.
-    pub fn build(
+    pub(crate) fn build(
         &self,
         tree: &dyn SystemTree,
         anchors: Option<PathBuf>,
@@ -165,7 +165,7 @@ impl InitrdChoice {
 ///
 /// # Errors
 /// The tree, a program or the store cannot be read or written, or is incomplete.
-pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let Some(system) = args.system else {
         let directory = args
             .from_dir

@@ -58,7 +58,7 @@ struct Section {
 ///
 /// # Errors
 /// It cannot be opened, is damaged, or the revision does not exist.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let layer = match layers::named(std::slice::from_ref(&args.layer), globals)? {
         NamedLayer::Files(layers) => layers.into_iter().next().context("no layer was named")?,
         NamedLayer::Revision(of) => Arc::new(of.history.index_file(&of.revision.manifest)?),

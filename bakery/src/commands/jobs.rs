@@ -70,7 +70,7 @@ impl ShownJob {
 ///
 /// # Errors
 /// No such job; the spool cannot be read.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     ensure!(
         args.spool.is_dir(),
         "there is no spool at {}: `bakery watch` makes it",

@@ -108,7 +108,7 @@ enum KeyVerb {
 ///
 /// # Errors
 /// The root key is not available, or the keyset does not allow it.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let store = Store::open(globals.store()?)?;
     let root = || keys.root(args.root_key.as_deref());

@@ -12,7 +12,7 @@ use crate::history::{History, Revision};
 
 /// The layers named by the arguments of a command.
 #[derive(Debug)]
-pub enum NamedLayer {
+pub(crate) enum NamedLayer {
     /// Layer files, in the order given.
     Files(Vec<Arc<Layer>>),
     /// A revision of the store.
@@ -21,7 +21,7 @@ pub enum NamedLayer {
 
 /// A revision, with the histories it is of.
 #[derive(Debug)]
-pub struct OfStore {
+pub(crate) struct OfStore {
     /// The history of the revision.
     pub history: History,
     /// The revision to read.
@@ -32,7 +32,7 @@ pub struct OfStore {
 ///
 /// # Errors
 /// One is neither; the message names it.
-pub fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<NamedLayer> {
+pub(crate) fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<NamedLayer> {
     let is_revision = |word: &Path| !word.exists() && revision_name(word).is_some();
     match words {
         [word] if is_revision(word) => {
@@ -64,7 +64,7 @@ fn revision_name(word: &Path) -> Option<RevisionName> {
 ///
 /// # Errors
 /// One cannot be opened or is not a layer; the message names it.
-pub fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
+pub(crate) fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
     let open = |path: &PathBuf| {
         Layer::open(path)
             .map(Arc::new)
@@ -77,7 +77,7 @@ pub fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
 ///
 /// # Errors
 /// A layer is missing; the message names it and the option for it.
-pub fn all_at_hand(index: &Index, set: &LayerSet, option: &str) -> anyhow::Result<()> {
+pub(crate) fn all_at_hand(index: &Index, set: &LayerSet, option: &str) -> anyhow::Result<()> {
     match index
         .layers()
         .find(|layer| set.get(&layer.digest).is_none())

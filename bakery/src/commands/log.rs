@@ -96,7 +96,7 @@ impl LoggedRevision {
 ///
 /// # Errors
 /// The history does not exist, or a link of it is broken.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
     let boots = globals

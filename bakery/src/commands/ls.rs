@@ -43,7 +43,7 @@ struct ListedFile {
 ///
 /// # Errors
 /// The revision or path does not exist.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let found = place::open(&history, &args.place)?;
     let index = &found.merged.index;

@@ -16,7 +16,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The directory cannot be made or written.
-pub fn run(args: Args, definition: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, definition: clap::Command) -> anyhow::Result<ExitCode> {
     let place = args.directory.display();
     std::fs::create_dir_all(&args.directory).with_context(|| format!("cannot make {place}"))?;
     clap_mangen::generate_to(definition, &args.directory)

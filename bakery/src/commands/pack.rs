@@ -39,7 +39,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No traces, or the store or the keys cannot be used.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let sources = Sources {
         spool: globals.spool(args.spool),

@@ -10,13 +10,13 @@ use layerfmt::{ContentReader, Index, Ino, LayerSet, MergedIndex};
 use crate::history::{History, Revision, TreePlace, find};
 
 /// The clap parser of `SYSTEM[/PROFILE][@REV]:/PATH`.
-pub fn parser() -> impl clap::builder::TypedValueParser<Value = TreePlace> {
+pub(crate) fn parser() -> impl clap::builder::TypedValueParser<Value = TreePlace> {
     OsStringValueParser::new().try_map(|text: OsString| TreePlace::parse(&text))
 }
 
 /// A path that is there.
 #[derive(Debug)]
-pub struct FoundPlace {
+pub(crate) struct FoundPlace {
     /// The revision to read.
     pub revision: Revision,
     /// The tree of the revision.
@@ -29,7 +29,7 @@ pub struct FoundPlace {
 ///
 /// # Errors
 /// The revision or path does not exist; the message names a directory to list.
-pub fn open(history: &History, place: &TreePlace) -> anyhow::Result<FoundPlace> {
+pub(crate) fn open(history: &History, place: &TreePlace) -> anyhow::Result<FoundPlace> {
     let revision = history.revision(&place.revision)?;
     let merged = history.merged(&revision.manifest)?;
     let name = revision.name();
@@ -46,7 +46,7 @@ pub fn open(history: &History, place: &TreePlace) -> anyhow::Result<FoundPlace> 
 ///
 /// # Errors
 /// A chunk is missing or damaged, or `out` cannot be written.
-pub fn write_content(
+pub(crate) fn write_content(
     index: &Index,
     layers: &LayerSet,
     ino: Ino,

@@ -64,7 +64,7 @@ struct ProfileLine {
 ///
 /// # Errors
 /// The profile exists already, or does not exist.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
         ProfileVerb::Add {
             name,

@@ -15,7 +15,7 @@ use crate::publish::{Preview, Publisher};
 /// Resolution of paths that both sides changed
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(multiple = false)]
-pub struct Conflicts {
+pub(crate) struct Conflicts {
     /// On conflict keep the target's side
     #[arg(long)]
     ours: bool,
@@ -29,7 +29,7 @@ pub struct Conflicts {
 
 impl Conflicts {
     /// The resolution in the library's form.
-    pub fn resolution(&self) -> Resolution {
+    pub(crate) fn resolution(&self) -> Resolution {
         match (self.ours, self.theirs, self.force) {
             (true, ..) => Resolution::Ours,
             (_, true, _) => Resolution::Theirs,
@@ -41,7 +41,7 @@ impl Conflicts {
 
 /// Option to print the changes without publishing them
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
-pub struct DryRun {
+pub(crate) struct DryRun {
     /// Publish nothing; print the changes that would be published
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -49,7 +49,7 @@ pub struct DryRun {
 
 impl DryRun {
     /// True if nothing is to be published.
-    pub fn is_wanted(self) -> bool {
+    pub(crate) fn is_wanted(self) -> bool {
         self.dry_run
     }
 
@@ -57,7 +57,7 @@ impl DryRun {
     ///
     /// # Errors
     /// The store or the keys cannot be used.
-    pub fn publisher(self, globals: &Globals) -> anyhow::Result<Publisher> {
+    pub(crate) fn publisher(self, globals: &Globals) -> anyhow::Result<Publisher> {
         let publisher = globals.publisher()?;
         Ok(if self.dry_run {
             publisher.rehearsing()
@@ -69,7 +69,7 @@ impl DryRun {
 
 /// Options of the commands that publish a revision
 #[derive(Debug, Clone, clap::Args)]
-pub struct Publishing {
+pub(crate) struct Publishing {
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -81,7 +81,7 @@ impl Publishing {
     ///
     /// # Errors
     /// Any error except conflicts.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         globals: &Globals,
         publish: impl FnOnce(&Publisher, &str, &str) -> Result<Revision>,
@@ -96,7 +96,7 @@ impl Publishing {
 ///
 /// # Errors
 /// Any error except conflicts.
-pub fn report_of(
+pub(crate) fn report_of(
     globals: &Globals,
     publisher: &Publisher,
     result: Result<Revision>,
@@ -114,7 +114,7 @@ pub fn report_of(
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn write_preview(preview: &Preview, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_preview(preview: &Preview, out: &mut dyn Write) -> io::Result<()> {
     let (name, action) = (&preview.would_publish, &preview.action);
     let subject = preview.message.lines().next().unwrap_or_default();
     writeln!(out, "would publish {name}  {action}  {subject}")?;
@@ -143,7 +143,7 @@ struct PublishAnswer<'a> {
 ///
 /// # Errors
 /// Anything but conflicts.
-pub fn report(globals: &Globals, result: Result<Revision>) -> anyhow::Result<ExitCode> {
+pub(crate) fn report(globals: &Globals, result: Result<Revision>) -> anyhow::Result<ExitCode> {
     match result {
         Ok(revision) => {
             let name = revision.name().to_string();

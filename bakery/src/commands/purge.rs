@@ -43,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No revision has the paths, or another process published meanwhile; nothing is changed then.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     if args.resume {
         let ended = purge::resume(publisher.store())?;

@@ -29,7 +29,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The history is not a profile, or the revision cannot be its base.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let (onto, resolution) = (args.onto.as_ref(), args.conflicts.resolution());
         publisher.rebase(&args.profile, onto, author, message, resolution)

@@ -36,7 +36,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The spool cannot be opened. Other failures are sent to the client and end in exit code 2.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let receiver = Receiver {
         spool: Spool::open(&args.spool)?,
         key: args.key,

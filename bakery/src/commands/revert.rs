@@ -27,7 +27,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision does not exist, or there is no change to undo.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         publisher.revert(&args.what, author, message, args.conflicts.resolution())
     })

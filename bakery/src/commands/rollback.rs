@@ -22,7 +22,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision does not exist, or parts of it have been swept.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let mut to = args.to;
         if to.revision.is_none() {

@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Resolution of a path that both a push and the history since its base changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnConflict {
+pub(crate) enum OnConflict {
     /// Fail the job and list the paths
     Refuse,
     /// Keep the side of the history
@@ -39,7 +39,7 @@ pub enum OnConflict {
 impl OnConflict {
     /// Its name on the command line.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Refuse => "refuse",
             Self::Ours => "ours",
@@ -53,7 +53,7 @@ impl OnConflict {
 /// # Errors
 /// Never one of the upload: that is the job's end, and exit code 1. Exit code 75 means that
 /// another attempt may succeed.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = Spool::open(&args.spool)?;
     let job = spool
         .find(args.id)?

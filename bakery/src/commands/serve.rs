@@ -45,7 +45,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The store cannot be opened, or an address is taken.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.threads.unwrap_or((2 * processors).max(4)).max(1))

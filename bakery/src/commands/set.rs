@@ -27,7 +27,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The history does not exist, or it has these settings already.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     // Lists the existing names for a wrong one.
     publisher.history().require_head(&args.name)?;

@@ -39,7 +39,7 @@ struct ShownRevision<'m> {
 ///
 /// # Errors
 /// The revision does not exist, or is not valid.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let revision = globals.history()?.revision(&args.revision)?;
     let manifest = &revision.manifest;
     let boots = match &globals.spool(args.spool) {

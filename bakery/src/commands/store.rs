@@ -42,7 +42,7 @@ enum StoreVerb {
 ///
 /// # Errors
 /// A store cannot be reached or written, or the destination holds something else.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
         StoreVerb::Check => probe(globals),
         StoreVerb::Copy {

@@ -10,7 +10,7 @@ use crate::scrub::scrub;
 ///
 /// # Errors
 /// The store cannot be read at all.
-pub fn run(all: bool, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(all: bool, globals: &Globals) -> anyhow::Result<ExitCode> {
     let progress = |what: &str| tracing::info!("{what}");
     let found = scrub(&globals.history()?, all, &progress)?;
     output::emit(globals, &found, |out| {

@@ -25,7 +25,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision or tag does not exist, or the name is taken.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = match args.tag {
         None => history.tags(&args.revision.name)?,

@@ -53,7 +53,7 @@ impl Args {
 ///
 /// # Errors
 /// A layer is damaged, borrows from one that was not named, or the place cannot be written.
-pub fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let place = take_place(&mut args)?;
     let (merged, set) = open(&args, globals)?;
     let name = place.to_string_lossy();

@@ -47,7 +47,7 @@ struct Verdict {
 ///
 /// # Errors
 /// A file cannot be read at all.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     if args.layers.is_empty() {
         return store_verify::run(args.all, globals);
     }

@@ -52,7 +52,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Another watcher is at work, the spool cannot be opened.
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let store = globals.store()?.to_owned();
     let mut arguments = vec!["--store".to_owned(), store.clone()];
     if let Some(keys) = &globals.keys {

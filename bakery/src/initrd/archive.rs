@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 /// One name of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CpioEntry {
+pub(crate) enum CpioEntry {
     /// A directory.
     Directory,
     /// A regular file with its permission bits.
@@ -19,7 +19,7 @@ pub enum CpioEntry {
 
 /// The archive as it grows.
 #[derive(Debug)]
-pub struct CpioArchive {
+pub(crate) struct CpioArchive {
     entries: BTreeMap<String, CpioEntry>,
     mtime: u32,
 }
@@ -27,7 +27,7 @@ pub struct CpioArchive {
 impl CpioArchive {
     /// An empty archive whose entries all carry this time (newc has 32 bits for it).
     #[must_use]
-    pub fn new(mtime: i64) -> Self {
+    pub(crate) fn new(mtime: i64) -> Self {
         Self {
             entries: BTreeMap::new(),
             mtime: u32::try_from(mtime).unwrap_or(0),
@@ -36,7 +36,7 @@ impl CpioArchive {
 
     /// Adds `path` (without a leading slash) and the directories above it; a later entry of the
     /// same name replaces an earlier one.
-    pub fn add(&mut self, path: &str, entry: CpioEntry) {
+    pub(crate) fn add(&mut self, path: &str, entry: CpioEntry) {
         let path = path.trim_matches('/');
         for (at, _) in path.match_indices('/') {
             if let Some(above) = path.get(..at) {
@@ -49,25 +49,19 @@ impl CpioArchive {
     }
 
     /// Adds a regular file.
-    pub fn file(&mut self, path: &str, permissions: u32, bytes: impl Into<Vec<u8>>) {
+    pub(crate) fn file(&mut self, path: &str, permissions: u32, bytes: impl Into<Vec<u8>>) {
         self.add(path, CpioEntry::File(permissions, bytes.into()));
-    }
-
-    /// Is there such a name?
-    #[must_use]
-    pub fn contains(&self, path: &str) -> bool {
-        self.entries.contains_key(path.trim_matches('/'))
     }
 
     /// True if it is empty.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The bytes of the archive, padded to 512 as cpio does.
     #[must_use]
-    pub fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut number = 0;
         for (path, entry) in &self.entries {

@@ -31,7 +31,7 @@ const FIRMWARE_IN_FLASH: &[&str] = &[
 const FIRMWARE_DIRECTORIES: &[&str] = &["lib/firmware/updates", "lib/firmware"];
 
 /// Directories, the console, the scripts.
-pub fn base(archive: &mut CpioArchive, built: i64) {
+pub(crate) fn base(archive: &mut CpioArchive, built: i64) {
     for directory in [
         "bin",
         "sbin",
@@ -66,7 +66,7 @@ pub fn base(archive: &mut CpioArchive, built: i64) {
 ///
 /// # Errors
 /// One of them is missing or needs libraries.
-pub fn programs(
+pub(crate) fn programs(
     archive: &mut CpioArchive,
     tree: &dyn SystemTree,
     recipe: &InitrdRecipe,
@@ -125,7 +125,7 @@ fn busybox(tree: &dyn SystemTree, named: Option<&Path>) -> Result<Vec<u8>> {
 
 /// The default client for an initramfs: beside this program, or at its installed path.
 #[must_use]
-pub fn find_layerfs() -> Option<PathBuf> {
+pub(crate) fn find_layerfs() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     let directory = here.parent()?;
     let beside = [
@@ -141,7 +141,7 @@ pub fn find_layerfs() -> Option<PathBuf> {
 }
 
 /// The modules, unpacked or packed, and their lists.
-pub fn modules(
+pub(crate) fn modules(
     archive: &mut CpioArchive,
     packed: &mut CpioArchive,
     known: &Modules,
@@ -184,7 +184,7 @@ pub fn modules(
 ///
 /// # Errors
 /// A file cannot be read or unpacked.
-pub fn firmware(
+pub(crate) fn firmware(
     archive: &mut CpioArchive,
     packed: &mut CpioArchive,
     tree: &dyn SystemTree,
@@ -234,7 +234,7 @@ pub fn firmware(
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn trust(archive: &mut CpioArchive, keys: Option<&Path>) -> Result<()> {
+pub(crate) fn trust(archive: &mut CpioArchive, keys: Option<&Path>) -> Result<()> {
     if let Some(keys) = keys {
         let bytes =
             fs::read(keys).doing(|| format!("cannot read the keys in {}", keys.display()))?;

@@ -9,7 +9,7 @@ use super::system_tree::FILE_LEN_MAX;
 ///
 /// # Errors
 /// The data are damaged, too long, or in an unsupported form (`.gz`).
-pub fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
+pub(crate) fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if name.ends_with(".xz") {
         lzma_rust2::XzReader::new(stored.as_slice(), true)

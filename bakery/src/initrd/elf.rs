@@ -3,7 +3,7 @@
 
 /// Does the program run without a dynamic loader?
 #[must_use]
-pub fn is_static(elf: &[u8]) -> bool {
+pub(crate) fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let Some(header) = ElfHeader::read(elf) else {
         return false;
@@ -18,7 +18,7 @@ pub fn is_static(elf: &[u8]) -> bool {
 
 /// The bytes of the section called `name`.
 #[must_use]
-pub fn section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(crate) fn section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let header = ElfHeader::read(elf)?;
     let (names_at, names_len) = header.section_range(elf, header.names_index)?;
     let names = range(elf, names_at, names_len)?;

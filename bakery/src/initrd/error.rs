@@ -27,7 +27,7 @@ pub enum InitrdError {
 }
 
 /// A result of reading a tree.
-pub type Result<T, E = InitrdError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = InitrdError> = std::result::Result<T, E>;
 
 /// Names the operation that failed.
 pub(crate) trait InitrdContext<T> {

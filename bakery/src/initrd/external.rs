@@ -29,20 +29,20 @@ const STORAGE_SYMBOLS: &[&str] = &[
 
 /// Preference of a module over others of its name; the kernel's own have the lowest.
 #[must_use]
-pub fn rank(path: &str) -> usize {
+pub(crate) fn rank(path: &str) -> usize {
     let place = DIRECTORIES.iter().position(|start| path.starts_with(start));
     place.unwrap_or(DIRECTORIES.len())
 }
 
 /// True if a module is not part of the kernel package.
 #[must_use]
-pub fn is_external(path: &str) -> bool {
+pub(crate) fn is_external(path: &str) -> bool {
     rank(path) < DIRECTORIES.len()
 }
 
 /// The directory of a module in the kernel's own tree: `updates/drivers/net/x.ko` in `drivers/net`.
 #[must_use]
-pub fn place_in_kernel(path: &str) -> &str {
+pub(crate) fn place_in_kernel(path: &str) -> &str {
     let mut starts = DIRECTORIES.iter().chain(&["kernel/"]);
     starts
         .find_map(|start| path.strip_prefix(start))
@@ -51,7 +51,7 @@ pub fn place_in_kernel(path: &str) -> &str {
 
 /// The devices that an external module drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Driver {
+pub(crate) struct Driver {
     /// A network card.
     pub network: bool,
     /// True if it drives disks.
@@ -60,7 +60,7 @@ pub struct Driver {
 
 /// Determines the devices of a module from the names in it.
 #[must_use]
-pub fn driver(module: &[u8]) -> Driver {
+pub(crate) fn driver(module: &[u8]) -> Driver {
     let mut driver = Driver {
         network: false,
         storage: false,

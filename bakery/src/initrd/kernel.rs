@@ -11,7 +11,7 @@ const RELEASE_LEN_MAX: usize = 64;
 /// The release (`uname -r`) that an x86 kernel image was built as; `None` when it is another
 /// kind of image.
 #[must_use]
-pub fn release(image: &[u8]) -> Option<String> {
+pub(crate) fn release(image: &[u8]) -> Option<String> {
     if image.get(MAGIC_AT..MAGIC_AT + 4)? != b"HdrS" {
         return None;
     }

@@ -14,7 +14,7 @@ const NAMES: &[&str] = &[
 ///
 /// # Errors
 /// The tree cannot be read.
-pub fn kernel_image(tree: &dyn SystemTree, kernel: &str) -> Result<Option<String>> {
+pub(crate) fn kernel_image(tree: &dyn SystemTree, kernel: &str) -> Result<Option<String>> {
     for path in [
         format!("boot/vmlinuz-{kernel}"),
         format!("boot/vmlinux-{kernel}"),

@@ -3,7 +3,7 @@
 use super::elf;
 
 /// The values of one key, in the order of the file.
-pub fn values<'a>(module: &'a [u8], key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+pub(crate) fn values<'a>(module: &'a [u8], key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
     elf::section(module, ".modinfo")
         .unwrap_or(&[])
         .split(|byte| *byte == 0)
@@ -12,13 +12,13 @@ pub fn values<'a>(module: &'a [u8], key: &'a str) -> impl Iterator<Item = &'a st
 }
 
 /// Firmware files the module may ask for.
-pub fn firmware(module: &[u8]) -> impl Iterator<Item = &str> {
+pub(crate) fn firmware(module: &[u8]) -> impl Iterator<Item = &str> {
     values(module, "firmware")
 }
 
 /// Modules (or aliases) that the module needs in addition: the words of `softdep=` without `pre:`
 /// and `post:`.
-pub fn softdeps(module: &[u8]) -> impl Iterator<Item = &str> {
+pub(crate) fn softdeps(module: &[u8]) -> impl Iterator<Item = &str> {
     values(module, "softdep")
         .flat_map(str::split_whitespace)
         .filter(|word| !matches!(*word, "pre:" | "post:"))

@@ -66,7 +66,7 @@ const STORAGE: &[&str] = &[
 
 /// One chosen module.
 #[derive(Debug, Clone)]
-pub struct Module {
+pub(crate) struct Module {
     /// Name as the kernel writes it (`_`, no suffix).
     pub name: String,
     /// Path below `/lib/modules/RELEASE`, uncompressed (`….ko`).
@@ -79,7 +79,7 @@ pub struct Module {
 
 /// The lists of one kernel.
 #[derive(Debug)]
-pub struct Modules {
+pub(crate) struct Modules {
     kernel: String,
     /// Name → path as `modules.dep` has it.
     paths: BTreeMap<String, String>,
@@ -100,7 +100,7 @@ pub struct Modules {
 ///
 /// # Errors
 /// There is none.
-pub fn newest_kernel(tree: &dyn SystemTree) -> Result<String> {
+pub(crate) fn newest_kernel(tree: &dyn SystemTree) -> Result<String> {
     let mut found: Vec<String> = Vec::new();
     for name in list(tree, "lib/modules")? {
         if resolve(tree, &format!("lib/modules/{name}/modules.dep"))?.is_some() {
@@ -173,7 +173,7 @@ impl Modules {
     ///
     /// # Errors
     /// There are none, or they cannot be read.
-    pub fn read(tree: &dyn SystemTree, kernel: &str) -> Result<Self> {
+    pub(crate) fn read(tree: &dyn SystemTree, kernel: &str) -> Result<Self> {
         let text = |name: &str| -> Result<Option<String>> {
             let bytes = read(tree, &format!("lib/modules/{kernel}/{name}"))?;
             Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
@@ -247,7 +247,7 @@ impl Modules {
 
     /// `lib/modules/RELEASE`.
     #[must_use]
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         format!("lib/modules/{}", self.kernel)
     }
 
@@ -255,7 +255,11 @@ impl Modules {
     ///
     /// # Errors
     /// A module that was named is not there, or one cannot be read.
-    pub fn choose(&self, tree: &dyn SystemTree, recipe: &InitrdRecipe) -> Result<Vec<Module>> {
+    pub(crate) fn choose(
+        &self,
+        tree: &dyn SystemTree,
+        recipe: &InitrdRecipe,
+    ) -> Result<Vec<Module>> {
         self.require_fuse()?;
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for name in BASE {
@@ -405,7 +409,7 @@ impl Modules {
 
     /// `modules.dep` of the chosen ones.
     #[must_use]
-    pub fn dep_text(&self, chosen: &[Module]) -> String {
+    pub(crate) fn dep_text(&self, chosen: &[Module]) -> String {
         let path_of: BTreeMap<&str, &str> = chosen
             .iter()
             .map(|module| (module.name.as_str(), module.path.as_str()))
@@ -426,7 +430,7 @@ impl Modules {
 
     /// `modules.alias` of the chosen ones, external ones first, without those that the tree blacklists.
     #[must_use]
-    pub fn alias_text(&self, chosen: &[Module]) -> String {
+    pub(crate) fn alias_text(&self, chosen: &[Module]) -> String {
         let names: BTreeMap<&str, &str> = chosen
             .iter()
             .map(|module| (module.name.as_str(), module.path.as_str()))
@@ -446,7 +450,7 @@ impl Modules {
 
     /// `modules.builtin`, which tells modprobe the modules that need no loading.
     #[must_use]
-    pub fn builtin_text(&self) -> &str {
+    pub(crate) fn builtin_text(&self) -> &str {
         &self.builtin_text
     }
 }

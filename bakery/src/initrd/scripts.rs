@@ -1,7 +1,7 @@
 //! The shell of our initramfs, compiled in from `initrd/`, so that `bakery` alone can build one.
 
 /// Path in the archive, permission bits, text.
-pub const SCRIPTS: &[(&str, u32, &str)] = &[
+pub(crate) const SCRIPTS: &[(&str, u32, &str)] = &[
     ("init", 0o755, include_str!("../../../initrd/init")),
     (
         "lib/layerfs/shutdown",
@@ -46,7 +46,7 @@ pub const SCRIPTS: &[(&str, u32, &str)] = &[
 ];
 
 /// Names under which the scripts call busybox; each becomes a link to it.
-pub const APPLETS: &[&str] = &[
+pub(crate) const APPLETS: &[&str] = &[
     "[",
     "ash",
     "awk",

@@ -10,7 +10,7 @@ use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
 const S_IFLNK: u32 = 0o120_000;
 
 /// A merged index with the source of its chunks.
-pub struct StackTree {
+pub(crate) struct StackTree {
     index: Arc<Index>,
     chunks: Box<dyn ChunkSource>,
 }
@@ -24,7 +24,7 @@ impl std::fmt::Debug for StackTree {
 impl StackTree {
     /// The tree of `index`, whose chunks come from `chunks`.
     #[must_use]
-    pub fn new(index: Arc<Index>, chunks: Box<dyn ChunkSource>) -> Self {
+    pub(crate) fn new(index: Arc<Index>, chunks: Box<dyn ChunkSource>) -> Self {
         Self { index, chunks }
     }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::error::{InitrdContext as _, Result, refuse};
 
 /// Bound on the size of a file in an initramfs.
-pub const FILE_LEN_MAX: u64 = 256 << 20;
+pub(crate) const FILE_LEN_MAX: u64 = 256 << 20;
 const LINK_HOPS_MAX: usize = 40;
 
 /// An object of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     /// A directory.
     Directory,
     /// A regular file.
@@ -26,7 +26,7 @@ pub enum Node {
 
 /// A tree that can be looked at. Paths are relative to its root, without a leading slash, with
 /// no `.` or `..`; implementors need not follow links: [`resolve`] does.
-pub trait SystemTree {
+pub(crate) trait SystemTree {
     /// The object at this path, without following the last name; `None` if there is none.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ pub trait SystemTree {
 ///
 /// # Errors
 /// The tree cannot be read, or the links run in a circle.
-pub fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
+pub(crate) fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
     let mut done: Vec<String> = Vec::new();
     let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
     let mut hops = 0;
@@ -92,7 +92,7 @@ pub fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
 ///
 /// # Errors
 /// The errors of [`SystemTree::bytes`].
-pub fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>> {
     let Some(real) = resolve(tree, path)? else {
         return Ok(None);
     };
@@ -106,7 +106,7 @@ pub fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// The tree cannot be read.
-pub fn list(tree: &dyn SystemTree, path: &str) -> Result<Vec<String>> {
+pub(crate) fn list(tree: &dyn SystemTree, path: &str) -> Result<Vec<String>> {
     let Some(real) = resolve(tree, path)? else {
         return Ok(Vec::new());
     };
@@ -118,14 +118,14 @@ pub fn list(tree: &dyn SystemTree, path: &str) -> Result<Vec<String>> {
 
 /// A tree in a directory of this machine.
 #[derive(Debug)]
-pub struct DirectoryTree {
+pub(crate) struct DirectoryTree {
     root: PathBuf,
 }
 
 impl DirectoryTree {
     /// # Errors
     /// It is not a directory.
-    pub fn open(root: &Path) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             refuse!("{} is not a directory", root.display());
         }

@@ -15,7 +15,7 @@ use super::spool::{Job, Spool, SpoolState};
 
 /// The reason why an upload cannot be accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum ArrivalError {
+pub(crate) enum ArrivalError {
     /// More than the server accepts.
     #[error(
         "the upload is longer than the {0} bytes that this server accepts; exclude files, or raise --body-max there"
@@ -36,7 +36,7 @@ pub enum ArrivalError {
 
 /// One incomplete upload. Dropped before [`Arrival::queue`], it leaves no files.
 #[derive(Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     spool: Spool,
     path: PathBuf,
     body: File,
@@ -54,7 +54,7 @@ impl Arrival {
     ///
     /// # Errors
     /// The spool cannot be written.
-    pub fn begin(spool: &Spool, len_max: u64) -> Result<Self, ArrivalError> {
+    pub(crate) fn begin(spool: &Spool, len_max: u64) -> Result<Self, ArrivalError> {
         let mut tries = 3;
         loop {
             let path = spool.parts().join(Ulid::generate().to_string());
@@ -88,7 +88,7 @@ impl Arrival {
     ///
     /// # Errors
     /// Too many bytes, or the spool cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ArrivalError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ArrivalError> {
         self.len = self.len.saturating_add(bytes.len() as u64);
         if self.len > self.len_max {
             return Err(ArrivalError::TooLong(self.len_max));
@@ -102,23 +102,11 @@ impl Arrival {
         Ok(())
     }
 
-    /// Number of bytes collected.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// True if no byte was collected yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Moves the complete upload into the queue. When this returns, the job is durable.
     ///
     /// # Errors
     /// The spool cannot be written; nothing was queued.
-    pub fn queue(mut self, request: &Request) -> Result<Job, ArrivalError> {
+    pub(crate) fn queue(mut self, request: &Request) -> Result<Job, ArrivalError> {
         let job = self
             .try_queue(request)
             .map_err(|source| failed(&self.path, source))?;

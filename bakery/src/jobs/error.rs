@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// The reason why a job cannot be worked on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum JobError {
+pub(crate) enum JobError {
     /// A file of the spool cannot be read or written.
     #[error("{doing}")]
     Io {
@@ -66,7 +66,7 @@ impl<T> JobContext<T> for io::Result<T> {
 impl JobError {
     /// True if another attempt may succeed: the upload itself is not at fault.
     #[must_use]
-    pub fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         match self {
             JobError::Store(_)
             | JobError::History(

@@ -8,13 +8,13 @@ use wire::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
 
 /// True if this can be the name of a system or a profile.
 #[must_use]
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     ProfileName::new(text, DEFAULT_PROFILE).is_ok()
 }
 
 /// The target of changes: a profile of a system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Target {
+pub(crate) struct Target {
     /// Name of the system.
     pub system: String,
     /// Name of the profile.
@@ -26,7 +26,7 @@ pub struct Target {
 #[error(
     "{0:?} is not SYSTEM or SYSTEM/PROFILE (names of a-z, 0-9, '.', '_', '-', first a letter or digit)"
 )]
-pub struct TargetError(String);
+pub(crate) struct TargetError(String);
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -49,7 +49,7 @@ impl fmt::Display for Target {
 /// The way by which a job arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Through `bakery receive`, with this authorized key.
     Push {
         /// The key's name in the authorization.
@@ -68,7 +68,7 @@ pub enum Origin {
 impl Origin {
     /// The key that was authenticated, if one was.
     #[must_use]
-    pub fn key(&self) -> Option<PushKey> {
+    pub(crate) fn key(&self) -> Option<PushKey> {
         match self {
             Self::Push { key, fingerprint } => Some(PushKey {
                 fingerprint: fingerprint.clone(),
@@ -81,7 +81,7 @@ impl Origin {
 
 /// The request of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub(crate) struct Request {
     /// The target of the changes.
     #[serde(flatten)]
     pub target: Target,
@@ -103,7 +103,7 @@ pub struct Request {
 
 /// The warnings in the report of an ended job: likely secrets, and other findings.
 #[must_use]
-pub fn warnings(report: &serde_json::Value) -> Vec<&str> {
+pub(crate) fn warnings(report: &serde_json::Value) -> Vec<&str> {
     let listed = report.get("warnings").and_then(|value| value.as_array());
     let listed = listed.into_iter().flatten();
     listed.filter_map(|warning| warning.as_str()).collect()

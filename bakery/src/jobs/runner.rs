@@ -32,7 +32,7 @@ use wire::exclude::Excludes;
 
 /// The runner of jobs.
 #[derive(Debug)]
-pub struct Baker<'b> {
+pub(crate) struct Baker<'b> {
     /// The spool of the jobs.
     pub spool: &'b Spool,
     /// The destination of revisions.
@@ -45,7 +45,7 @@ pub struct Baker<'b> {
 
 /// The result of an attempt.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The job ended so.
     Ended(Ending),
     /// Another process has the job.
@@ -65,7 +65,7 @@ impl Baker<'_> {
     /// # Errors
     /// A problem outside the upload (no space, an absent store): the job stays in
     /// `running` for another attempt.
-    pub fn run(&self, job: &Job) -> Result<Outcome, JobError> {
+    pub(crate) fn run(&self, job: &Job) -> Result<Outcome, JobError> {
         let lock = match job.lock() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Taken),
             other => other.doing(|| format!("cannot lock job {}", job.id))?,

@@ -16,7 +16,7 @@ use super::{Ending, Progress};
 
 /// The state of a job, which is its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SpoolState {
+pub(crate) enum SpoolState {
     /// Waits for a baker.
     Queued,
     /// Being worked on, or interrupted by a crash.
@@ -29,11 +29,11 @@ pub enum SpoolState {
 
 impl SpoolState {
     /// Every state, in the order a job passes them.
-    pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
+    pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
 
     /// The directory's and the state's name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
@@ -45,13 +45,13 @@ impl SpoolState {
 
 /// A spool directory.
 #[derive(Debug, Clone)]
-pub struct Spool {
+pub(crate) struct Spool {
     root: PathBuf,
 }
 
 /// A job and its last known state.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub(crate) struct Job {
     /// Number of the job.
     pub id: Ulid,
     /// SpoolState of the job.
@@ -65,7 +65,7 @@ impl Spool {
     ///
     /// # Errors
     /// They cannot be made.
-    pub fn open(root: &Path) -> Result<Self, JobError> {
+    pub(crate) fn open(root: &Path) -> Result<Self, JobError> {
         let spool = Self {
             root: root.to_owned(),
         };
@@ -79,25 +79,25 @@ impl Spool {
 
     /// The directory for dropped files.
     #[must_use]
-    pub fn incoming(&self) -> PathBuf {
+    pub(crate) fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
     }
 
     /// The directory of incomplete arrivals.
     #[must_use]
-    pub fn parts(&self) -> PathBuf {
+    pub(crate) fn parts(&self) -> PathBuf {
         self.root.join("incoming/.parts")
     }
 
     /// The directory of a state.
     #[must_use]
-    pub fn state(&self, state: SpoolState) -> PathBuf {
+    pub(crate) fn state(&self, state: SpoolState) -> PathBuf {
         self.root.join(state.name())
     }
 
     /// The spool's own directory.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -105,7 +105,7 @@ impl Spool {
     ///
     /// # Errors
     /// A list is there and cannot be read.
-    pub fn excludes(&self, target: &Target) -> Result<Vec<PatternList>, JobError> {
+    pub(crate) fn excludes(&self, target: &Target) -> Result<Vec<PatternList>, JobError> {
         let root = self.root.join("excludes");
         let (system, profile) = (&target.system, &target.profile);
         let names =
@@ -128,7 +128,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written.
-    pub fn next_id(&self) -> io::Result<Ulid> {
+    pub(crate) fn next_id(&self) -> io::Result<Ulid> {
         let mut lock = Lock::take(&self.root.join("sequence"))?;
         let file = lock.file();
         let mut text = String::new();
@@ -164,7 +164,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub fn jobs(&self, state: SpoolState) -> io::Result<Vec<Job>> {
+    pub(crate) fn jobs(&self, state: SpoolState) -> io::Result<Vec<Job>> {
         let directory = self.state(state);
         let mut jobs = Vec::new();
         for entry in fs::read_dir(&directory)? {
@@ -186,7 +186,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
+    pub(crate) fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
         // A job may move on between two looks, but only to a later state, and back at most
         // once per baker's death: look again before saying no.
         for _ in 0..3 {
@@ -206,7 +206,7 @@ impl Spool {
     ///
     /// # Errors
     /// It is not in the expected state, or the spool cannot be written.
-    pub fn transition(&self, job: &Job, to: SpoolState) -> io::Result<Job> {
+    pub(crate) fn transition(&self, job: &Job, to: SpoolState) -> io::Result<Job> {
         let target = self.state(to);
         let path = target.join(job.id.to_string());
         fs::rename(&job.path, &path)?;
@@ -223,7 +223,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written; the job stays and will be retried.
-    pub fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
+    pub(crate) fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
         files::write_record(&job.path.join("result.json"), ending)?;
         let to = match ending {
             Ending::Failed { .. } => SpoolState::Failed,
@@ -241,7 +241,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written.
-    pub fn retry(&self, job: &Job) -> io::Result<Job> {
+    pub(crate) fn retry(&self, job: &Job) -> io::Result<Job> {
         // A result in a queued job would be mistaken for its end.
         match fs::remove_file(job.path.join("result.json")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -254,7 +254,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub fn prune(&self, age: Duration) -> io::Result<usize> {
+    pub(crate) fn prune(&self, age: Duration) -> io::Result<usize> {
         let now = SystemTime::now();
         let mut count = 0;
         for job in self.jobs(SpoolState::Done)? {
@@ -273,7 +273,7 @@ impl Job {
     ///
     /// # Errors
     /// The record is missing or damaged.
-    pub fn request(&self) -> Result<Request, JobError> {
+    pub(crate) fn request(&self) -> Result<Request, JobError> {
         let path = self.path.join("request.json");
         files::read_record(&path)
             .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()))
@@ -284,20 +284,20 @@ impl Job {
     ///
     /// # Errors
     /// The record is damaged.
-    pub fn ending(&self) -> io::Result<Option<Ending>> {
+    pub(crate) fn ending(&self) -> io::Result<Option<Ending>> {
         files::read_record(&self.path.join("result.json"))
     }
 
     /// The progress, if a baker is running the job.
     #[must_use]
-    pub fn progress(&self) -> Option<Progress> {
+    pub(crate) fn progress(&self) -> Option<Progress> {
         files::read_record(&self.path.join("progress.json"))
             .ok()
             .flatten()
     }
 
     /// Records the progress. A reader sees the old or the new record, never half of one.
-    pub fn set_progress(&self, progress: &Progress) {
+    pub(crate) fn set_progress(&self, progress: &Progress) {
         let part = self.path.join(".progress");
         // Only for people to look at: not worth failing a bake, nor an fsync.
         let _ = File::create(&part)

@@ -58,7 +58,7 @@ const IDENTITY: &[(&str, &str)] = &[
 
 /// True if [`findings`] reads the file at `path`.
 #[must_use]
-pub fn is_read(path: &[u8]) -> bool {
+pub(crate) fn is_read(path: &[u8]) -> bool {
     let inside = |directory: &str| {
         let rest = path.strip_prefix(directory.as_bytes());
         rest.and_then(|rest| rest.strip_prefix(b"/")).is_some()
@@ -71,7 +71,7 @@ pub fn is_read(path: &[u8]) -> bool {
 ///
 /// # Errors
 /// The tree cannot be read.
-pub fn findings(tree: &dyn SystemTree) -> Result<Vec<String>> {
+pub(crate) fn findings(tree: &dyn SystemTree) -> Result<Vec<String>> {
     let mut found = Vec::new();
     disks(tree, &mut found)?;
     loader(tree, &mut found)?;
@@ -88,7 +88,7 @@ pub fn findings(tree: &dyn SystemTree) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// The tree cannot be read.
-pub fn waiting_mounts(tree: &dyn SystemTree) -> Result<Vec<String>> {
+pub(crate) fn waiting_mounts(tree: &dyn SystemTree) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for table in mounts::TABLES {
         if let Some(text) = read(tree, table.path)? {

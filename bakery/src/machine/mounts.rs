@@ -7,14 +7,14 @@ const MASK: &str = "# masked by bakery, a disk of one machine: ";
 
 /// A table that systemd reads at every boot.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// Path of the table in the tree.
     pub path: &'static str,
     belongs: fn(&[&str]) -> bool,
 }
 
 /// The tables whose lines can be masked.
-pub const TABLES: &[Table] = &[
+pub(crate) const TABLES: &[Table] = &[
     Table {
         path: "etc/fstab",
         belongs: mounts_a_disk,
@@ -27,7 +27,7 @@ pub const TABLES: &[Table] = &[
 
 /// A table with its lines masked.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Masked {
+pub(crate) struct Masked {
     /// The whole table.
     pub text: Vec<u8>,
     /// The lines that were masked, as they were.
@@ -36,7 +36,7 @@ pub struct Masked {
 
 /// Masks the lines of `table` that belong to one machine.
 #[must_use]
-pub fn mask(table: &Table, text: &[u8]) -> Masked {
+pub(crate) fn mask(table: &Table, text: &[u8]) -> Masked {
     let mut masked = Masked {
         text: Vec::with_capacity(text.len()),
         lines: Vec::new(),
@@ -56,7 +56,7 @@ pub fn mask(table: &Table, text: &[u8]) -> Masked {
 
 /// Messages about masked lines, one for each.
 #[must_use]
-pub fn said(table: &Table, lines: &[String], is_kept: bool) -> Vec<String> {
+pub(crate) fn said(table: &Table, lines: &[String], is_kept: bool) -> Vec<String> {
     let path = table.path;
     let each = lines.iter().map(|line| match is_kept {
         true => format!("{path}: \"{line}\" is for a disk of one machine; a boot without it ends in emergency mode"),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 /// Whose DHCP server it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dhcp {
+pub(crate) enum Dhcp {
     /// Another server assigns addresses in this network; this one only names the boot file.
     Proxy(Ipv4Addr),
     /// dnsmasq gives addresses: first, last.
@@ -14,7 +14,7 @@ pub enum Dhcp {
 
 /// The configuration: firmware gets iPXE by TFTP, iPXE gets our menu by HTTP.
 #[must_use]
-pub fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
+pub(crate) fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
     let mut config = String::from(
         "# layerfs netboot. Check: dnsmasq --test --conf-file=THIS\n\
          # No DNS from here.\nport=0\nlog-dhcp\n",

@@ -22,7 +22,7 @@ const CLIENT: &[u8] = b"bin/layerfs";
 ///
 /// # Errors
 /// The archive is damaged or exceeds the bounds.
-pub fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
+pub(crate) fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
     let mut rest = archive;
     loop {
         let zeros = rest.iter().take_while(|byte| **byte == 0).count();

@@ -6,7 +6,7 @@ use super::{Choices, Menu, MenuChoice};
 
 /// The menu: the newest revision of everything first, the first entry by default.
 #[must_use]
-pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
+pub(crate) fn ipxe(menu: &Menu, choices: &Choices) -> String {
     let Choices {
         newest,
         older,
@@ -53,7 +53,7 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
 
 /// The script that boots one revision directly.
 #[must_use]
-pub fn ipxe_entry(menu: &Menu, choice: &MenuChoice) -> String {
+pub(crate) fn ipxe_entry(menu: &Menu, choice: &MenuChoice) -> String {
     format!(
         "#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n",
         menu.base,
@@ -64,7 +64,7 @@ pub fn ipxe_entry(menu: &Menu, choice: &MenuChoice) -> String {
 /// The answer to a machine that requested a missing system: a menu of the existing ones. Nothing
 /// starts automatically.
 #[must_use]
-pub fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> String {
+pub(crate) fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> String {
     let menu = Menu {
         timeout: 0,
         ..menu.clone()

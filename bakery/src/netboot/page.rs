@@ -6,7 +6,7 @@ use super::Menu;
 
 /// The newest revision of one history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageEntry {
+pub(crate) struct PageEntry {
     /// The name as `SYSTEM[/PROFILE]`.
     pub name: String,
     /// The newest revision.
@@ -19,7 +19,7 @@ pub struct PageEntry {
 
 /// One line a history.
 #[must_use]
-pub fn plain(entries: &[PageEntry]) -> String {
+pub(crate) fn plain(entries: &[PageEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
         let PageEntry {
@@ -39,7 +39,7 @@ pub fn plain(entries: &[PageEntry]) -> String {
 
 /// The page at `/`.
 #[must_use]
-pub fn page(menu: &Menu, entries: &[PageEntry]) -> String {
+pub(crate) fn page(menu: &Menu, entries: &[PageEntry]) -> String {
     let base = escape(&menu.base);
     let mut rows = String::new();
     for entry in entries {

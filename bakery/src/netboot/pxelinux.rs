@@ -6,7 +6,7 @@ use super::{Choices, Menu};
 
 /// The menu; `vesamenu.c32` or `menu.c32` is beside lpxelinux.0 on the TFTP server.
 #[must_use]
-pub fn pxelinux(menu: &Menu, choices: &Choices) -> String {
+pub(crate) fn pxelinux(menu: &Menu, choices: &Choices) -> String {
     let mut config = String::from("UI menu.c32\nMENU TITLE layerfs\nPROMPT 0\n");
     // Tenths of a second; 0 is forever.
     let _ = writeln!(config, "TIMEOUT {}", u64::from(menu.timeout) * 10);

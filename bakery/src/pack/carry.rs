@@ -16,7 +16,7 @@ const KEPT_PERCENT_MIN: usize = 50;
 
 /// `merged`, a tree without a pack, with its pages in `pack` if they are those of the tree
 /// `before`, which is `packed` with the pack. `None`: too little of it is left.
-pub fn carry(
+pub(crate) fn carry(
     pack: &Layer,
     before: &MergedIndex,
     packed: &MergedIndex,

@@ -10,7 +10,7 @@ const PAGES_MAX: usize = 1 << 16;
 
 /// Hot pages, file by file, in the order in which boots first touch the files.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct MergedTraces {
+pub(crate) struct MergedTraces {
     /// File and page.
     pub pages: Vec<(Ino, u32)>,
     /// Number of traces used.
@@ -22,7 +22,7 @@ pub struct MergedTraces {
 /// Merges the traces of `tree`. A page counts if at least `share` percent of the boots touched it: a
 /// page that one machine touched once is not worth every client's time. Files come in the order of the mean
 /// position of their first pages; all hot pages of a file together, ascending: so a client reads few long runs.
-pub fn merge(traces: &[BootTrace], tree: Digest, index: &Index, share: u32) -> MergedTraces {
+pub(crate) fn merge(traces: &[BootTrace], tree: Digest, index: &Index, share: u32) -> MergedTraces {
     let mut merged = MergedTraces::default();
     // Sum of positions (in pages of the trace) and count.
     let mut touched: HashMap<(Ino, u32), (u64, u32)> = HashMap::new();

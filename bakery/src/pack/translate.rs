@@ -5,7 +5,7 @@ use layerfmt::{Child, Digest, Index, Ino, ROOT};
 use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 /// `trace`, made on `old`, translated to `new`: by path; deleted and truncated files are dropped.
-pub fn translate(trace: &BootTrace, old: &Index, new: &Index, tree: Digest) -> BootTrace {
+pub(crate) fn translate(trace: &BootTrace, old: &Index, new: &Index, tree: Digest) -> BootTrace {
     let rows = rows(old, new);
     let touches = trace.touches.iter().filter_map(|touch| {
         let ino = rows.get(touch.ino as usize).copied().flatten()?;

@@ -52,7 +52,7 @@ pub(super) struct Journal {
 
 /// The result of a deletion.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     /// Number of deleted objects.
     pub objects: Vec<String>,
     /// Objects that a revision names again: they stay.
@@ -202,7 +202,7 @@ impl Journal {
 ///
 /// # Errors
 /// One cannot be completed.
-pub fn resume(store: &Store) -> Result<usize> {
+pub(crate) fn resume(store: &Store) -> Result<usize> {
     let mut ended = 0;
     for key in guard::journals(store)? {
         let bytes = store.require(&key, JOURNAL_LEN_MAX)?;
@@ -227,7 +227,7 @@ pub fn resume(store: &Store) -> Result<usize> {
 ///
 /// # Errors
 /// A history cannot be read (nothing is deleted then) or the store fails.
-pub fn delete(history: &History) -> Result<Deleted> {
+pub(crate) fn delete(history: &History) -> Result<Deleted> {
     let store = history.store();
     let mut deleted = Deleted::default();
     let Some(_guard) = guard::sweep(store)? else {
@@ -253,7 +253,7 @@ pub fn delete(history: &History) -> Result<Deleted> {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn waiting(store: &Store, grace: u64) -> Result<BTreeSet<Key>> {
+pub(crate) fn waiting(store: &Store, grace: u64) -> Result<BTreeSet<Key>> {
     let mut waiting = BTreeSet::new();
     for (_, record) in records(store)? {
         if clock::now().saturating_sub(record.time) < grace {

@@ -9,7 +9,7 @@ const COMMAND_LEN_MAX: usize = 512;
 
 /// A client's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReceiveCommand {
+pub(crate) enum ReceiveCommand {
     /// `layerfs-push SYSTEM[/PROFILE]`: take an upload.
     Push(Target),
     /// `layerfs-survey SYSTEM[/PROFILE]`: lists the changes of an upload.
@@ -20,7 +20,7 @@ pub enum ReceiveCommand {
 
 /// A command that is not one of ours.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// No command: the client requested a shell.
     #[error("this key is for `layerfs push` only; it gives no shell")]
     None,
@@ -37,7 +37,7 @@ impl ReceiveCommand {
     ///
     /// # Errors
     /// Anything else.
-    pub fn parse(text: &str) -> Result<Self, CommandError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, CommandError> {
         if text.is_empty() {
             return Err(CommandError::None);
         }

@@ -9,7 +9,7 @@ use crate::jobs::limits;
 
 /// The reason why an upload is incomplete.
 #[derive(Debug, thiserror::Error)]
-pub enum FrameError {
+pub(crate) enum FrameError {
     /// The connection ended in the middle.
     #[error("the connection broke after {0} bytes; nothing was queued: push again")]
     Torn(u64),
@@ -27,7 +27,7 @@ pub enum FrameError {
 }
 
 /// Reads frames and checks the whole at the end.
-pub struct Frames<'i> {
+pub(crate) struct Frames<'i> {
     input: &'i mut dyn Read,
     buffer: Vec<u8>,
     hasher: blake3::Hasher,
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Frames<'_> {
 
 impl<'i> Frames<'i> {
     /// Reads from here.
-    pub fn new(input: &'i mut dyn Read) -> Self {
+    pub(crate) fn new(input: &'i mut dyn Read) -> Self {
         Self {
             input,
             buffer: Vec::new(),
@@ -57,11 +57,7 @@ impl<'i> Frames<'i> {
     ///
     /// # Errors
     /// It is not.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator could not lend its buffer"
-    )]
-    pub fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
+    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let mut len = [0; 4];
         self.fill(&mut len)?;
         let len = u32::from_le_bytes(len);
@@ -82,7 +78,7 @@ impl<'i> Frames<'i> {
 
     /// The digest of the bytes read.
     #[must_use]
-    pub fn digest(&self) -> blake3::Hash {
+    pub(crate) fn digest(&self) -> blake3::Hash {
         self.hasher.finalize()
     }
 

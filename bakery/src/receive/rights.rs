@@ -8,7 +8,7 @@ use crate::jobs::{Target, TargetError, is_name};
 /// A list of systems and profiles: `kiosk` is all of a system, `lab/room-3` one profile,
 /// `*` everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rights {
+pub(crate) struct Rights {
     entries: Vec<GrantedTarget>,
 }
 
@@ -22,7 +22,7 @@ enum GrantedTarget {
 impl Rights {
     /// True if the key may push to `target`.
     #[must_use]
-    pub fn allow(&self, target: &Target) -> bool {
+    pub(crate) fn allow(&self, target: &Target) -> bool {
         self.entries.iter().any(|entry| match entry {
             GrantedTarget::All => true,
             GrantedTarget::System(system) => *system == target.system,
@@ -31,7 +31,7 @@ impl Rights {
     }
 
     /// The named profiles; a system stands for its profile `main`.
-    pub fn targets(&self) -> impl Iterator<Item = Target> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
         self.entries.iter().filter_map(|entry| match entry {
             GrantedTarget::All => None,
             GrantedTarget::System(system) => system.parse().ok(),

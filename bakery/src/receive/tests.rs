@@ -160,7 +160,12 @@ fn what_is_not_allowed_is_refused_before_anything_is_read() {
     refused("cat /etc/shadow", OPENING, &[], "cannot run");
     refused("", OPENING, &[], "no shell");
     refused("layerfs-push kiosk", r#"{"version":9}"#, &[], "version 9");
-    refused("layerfs-push kiosk", "nonsense", &[], "opened badly");
+    refused(
+        "layerfs-push kiosk",
+        "nonsense",
+        &[],
+        "first message is invalid",
+    );
     refused(
         "layerfs-push kiosk",
         OPENING,

@@ -9,11 +9,11 @@ use std::ops::Range;
 use super::limits;
 
 /// Bytes of one range in a batch request.
-pub const RECORD_LEN: usize = 12;
+pub(crate) const RECORD_LEN: usize = 12;
 
 /// The reason why a batch is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
+pub(crate) enum BatchError {
     /// The body is not a whole number of records.
     #[error(
         "a batch is a list of 12-byte records (offset u64, length u32, little endian); {0} bytes are not"
@@ -35,7 +35,7 @@ pub enum BatchError {
 }
 
 /// Reads a batch request against a layer of `object_len` bytes.
-pub fn parse(body: &[u8], object_len: u64) -> Result<Vec<Range<u64>>, BatchError> {
+pub(crate) fn parse(body: &[u8], object_len: u64) -> Result<Vec<Range<u64>>, BatchError> {
     let (records, rest) = body.as_chunks::<RECORD_LEN>();
     if !rest.is_empty() {
         return Err(BatchError::Torn(body.len()));

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 
 /// The reason why a server does not start, or a store cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// An option is invalid; the message gives the form.
     #[error("{0}")]
     Options(String),

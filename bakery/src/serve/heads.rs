@@ -14,7 +14,7 @@ use crate::jobs::is_name;
 
 /// One profile of one system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// Name of the system.
     pub system: String,
     /// Name of the profile.
@@ -24,7 +24,7 @@ pub struct Profile {
 }
 
 /// The store's path of a head.
-pub fn path(system: &str, profile: &str, revision: u64) -> String {
+pub(crate) fn path(system: &str, profile: &str, revision: u64) -> String {
     format!("refs/{system}/{profile}/{revision:020}")
 }
 
@@ -32,7 +32,11 @@ pub fn path(system: &str, profile: &str, revision: u64) -> String {
 ///
 /// # Errors
 /// [`ObjectError::Missing`]: no such profile. Otherwise the store failed.
-pub async fn newest(objects: &Objects, system: &str, profile: &str) -> Result<u64, ObjectError> {
+pub(crate) async fn newest(
+    objects: &Objects,
+    system: &str,
+    profile: &str,
+) -> Result<u64, ObjectError> {
     let hint = match objects.read(&format!("hints/{system}/{profile}")).await {
         Ok(bytes) => std::str::from_utf8(&bytes)
             .ok()
@@ -62,7 +66,7 @@ pub async fn newest(objects: &Objects, system: &str, profile: &str) -> Result<u6
 ///
 /// # Errors
 /// The store failed.
-pub async fn revisions(
+pub(crate) async fn revisions(
     objects: &Objects,
     system: &str,
     profile: &str,
@@ -81,7 +85,7 @@ pub async fn revisions(
 ///
 /// # Errors
 /// The store failed.
-pub async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
+pub(crate) async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
     let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
     for path in list(objects, "refs").await? {
         let parts: Vec<&str> = path.split('/').collect();
@@ -143,7 +147,7 @@ async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectErro
 ///
 /// # Errors
 /// It is not there or damaged; the store failed.
-pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, ObjectError> {
+pub(crate) async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, ObjectError> {
     Ok(records(objects, of).await?.1)
 }
 
@@ -151,7 +155,10 @@ pub async fn manifest(objects: &Objects, of: &Profile) -> Result<Manifest, Objec
 ///
 /// # Errors
 /// A record is missing or damaged, or the store failed.
-pub async fn records(objects: &Objects, of: &Profile) -> Result<(Head, Manifest), ObjectError> {
+pub(crate) async fn records(
+    objects: &Objects,
+    of: &Profile,
+) -> Result<(Head, Manifest), ObjectError> {
     let head_path = path(&of.system, &of.profile, of.revision);
     let head = Envelope::parse(&objects.read(&head_path).await?);
     let head = head.map_err(|error| damaged(&head_path, &error))?;
@@ -169,7 +176,7 @@ pub async fn records(objects: &Objects, of: &Profile) -> Result<(Head, Manifest)
 }
 
 /// A record that cannot be read.
-pub fn damaged(path: &str, why: &dyn std::fmt::Display) -> ObjectError {
+pub(crate) fn damaged(path: &str, why: &dyn std::fmt::Display) -> ObjectError {
     ObjectError::Store {
         path: path.to_owned(),
         message: format!("damaged: {why} (run `bakery verify --all`)"),

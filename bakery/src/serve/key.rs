@@ -5,7 +5,7 @@ use crate::jobs::is_name;
 
 /// The caching of an object by clients and proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifetime {
+pub(crate) enum Lifetime {
     /// Named by its content: forever.
     Immutable,
     /// Written once, but requested before it exists, and small: always revalidated.
@@ -14,7 +14,7 @@ pub enum Lifetime {
 
 /// A checked place in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     /// The object's path in the store.
     pub path: String,
     /// The caching of the object.
@@ -25,7 +25,7 @@ pub struct Key {
 
 impl Key {
     /// Reads a request path (without the leading slash).
-    pub fn parse(path: &str) -> Option<Self> {
+    pub(crate) fn parse(path: &str) -> Option<Self> {
         let (class, rest) = path.split_once('/')?;
         let suffix = match class {
             "layers" | "packs" => ".layer",
@@ -53,7 +53,7 @@ impl Key {
     }
 
     /// The object of a class named by a digest; `None` if `hex` is not one.
-    pub fn content(class: &str, hex: &str) -> Option<Self> {
+    pub(crate) fn content(class: &str, hex: &str) -> Option<Self> {
         let suffix = match class {
             "layers" | "packs" => ".layer",
             "indexes" => ".index",
@@ -77,7 +77,7 @@ fn number(text: &str) -> bool {
 }
 
 /// 64 lower-case hexadecimal digits.
-pub fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64
         && text
             .bytes()

@@ -3,61 +3,61 @@
 use std::time::Duration;
 
 /// Connections at once by default. A client opens up to 16, a class has 200 clients.
-pub const CONNECTIONS_DEFAULT: usize = 4096;
+pub(crate) const CONNECTIONS_DEFAULT: usize = 4096;
 /// Share of the connections that one address may have: one client cannot shut out the others, and a proxy before the
 /// server still has enough.
-pub const CONNECTIONS_OF_ADDRESS: usize = 2;
+pub(crate) const CONNECTIONS_OF_ADDRESS: usize = 2;
 /// So many any address may have, however few there are in all.
-pub const CONNECTIONS_OF_ADDRESS_MIN: usize = 64;
+pub(crate) const CONNECTIONS_OF_ADDRESS_MIN: usize = 64;
 /// Bytes of request head in HTTP/1. Ours stay under 1 KiB.
-pub const HEAD_LEN_MAX: usize = 16 << 10;
+pub(crate) const HEAD_LEN_MAX: usize = 16 << 10;
 /// Header fields of one request; curl sends 3, a browser 20.
-pub const HEADERS_MAX: usize = 64;
+pub(crate) const HEADERS_MAX: usize = 64;
 /// Concurrent streams in one HTTP/2 connection: a prefetching client keeps 128 in flight.
-pub const STREAMS_MAX: u32 = 256;
+pub(crate) const STREAMS_MAX: u32 = 256;
 /// Time for a new connection to show its protocol, and for any request head to arrive; also the
 /// lifetime of an idle HTTP/1 connection.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the body of a POST.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// A peer that acknowledges nothing for this time is disconnected, milliseconds.
-pub const PEER_SILENCE_MS: u32 = 60_000;
+pub(crate) const PEER_SILENCE_MS: u32 = 60_000;
 /// Time running answers have to finish after SIGTERM.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
 /// Ranges of one batch; at 4 KiB each that is 16 MiB.
-pub const BATCH_RANGES_MAX: usize = 4096;
+pub(crate) const BATCH_RANGES_MAX: usize = 4096;
 /// Bytes one batch may ask for.
-pub const BATCH_LEN_MAX: u64 = 64 << 20;
+pub(crate) const BATCH_LEN_MAX: u64 = 64 << 20;
 
 /// Bytes of one posted trace. A desktop boot's trace is 200 KiB.
-pub const TRACE_LEN_MAX: usize = 4 << 20;
+pub(crate) const TRACE_LEN_MAX: usize = 4 << 20;
 /// Traces stored per revision: the 65th boot adds nothing to a pack.
-pub const TRACES_PER_REVISION_MAX: usize = 64;
+pub(crate) const TRACES_PER_REVISION_MAX: usize = 64;
 /// Bytes of all traces in the spool.
-pub const TRACES_LEN_MAX: u64 = 256 << 20;
+pub(crate) const TRACES_LEN_MAX: u64 = 256 << 20;
 
 /// Boot reports stored per revision, the newest: further boots do not change a median of 256.
-pub const REPORTS_PER_REVISION_MAX: usize = 256;
+pub(crate) const REPORTS_PER_REVISION_MAX: usize = 256;
 /// Bytes of all reports in the spool: 300 revisions with all theirs.
-pub const REPORTS_LEN_MAX: u64 = 64 << 20;
+pub(crate) const REPORTS_LEN_MAX: u64 = 64 << 20;
 /// Profiles whose boot times `/metrics` shows: a page stays under a megabyte.
-pub const BOOT_ROWS_MAX: usize = 1024;
+pub(crate) const BOOT_ROWS_MAX: usize = 1024;
 
 /// Number of layer files kept open and mapped.
-pub const OPEN_OBJECTS_MAX: usize = 1024;
+pub(crate) const OPEN_OBJECTS_MAX: usize = 1024;
 /// Time after which an open object is checked again (the sweeper may delete it, and its space is
 /// freed only when the server closes it).
-pub const OPEN_OBJECT_RECHECK: Duration = Duration::from_secs(10);
+pub(crate) const OPEN_OBJECT_RECHECK: Duration = Duration::from_secs(10);
 /// Objects up to this size are read whole when an ETag must be computed from content
 /// (heads, keysets, hints): a keyset of 1000 keys is 100 KiB.
-pub const RECORD_LEN_MAX: u64 = 4 << 20;
+pub(crate) const RECORD_LEN_MAX: u64 = 4 << 20;
 
 /// Entries a generated menu shows per profile.
-pub const MENU_REVISIONS_MAX: usize = 10;
+pub(crate) const MENU_REVISIONS_MAX: usize = 10;
 /// Longest initramfs that is looked into, bytes: of a bucket it is fetched into memory.
-pub const INITRD_LEN_MAX: u64 = 1 << 30;
+pub(crate) const INITRD_LEN_MAX: u64 = 1 << 30;
 /// Number of initramfs archives with known results. A store has tens.
-pub const INITRDS_KNOWN_MAX: usize = 4096;
+pub(crate) const INITRDS_KNOWN_MAX: usize = 4096;
 /// Systems and profiles a listing walks.
-pub const LISTING_MAX: usize = 10_000;
+pub(crate) const LISTING_MAX: usize = 10_000;

@@ -12,8 +12,7 @@ use super::limits;
 
 /// The purpose of a request; a label of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the label of that name")]
-pub enum Route {
+pub(crate) enum Route {
     Layer,
     Index,
     Pack,
@@ -59,7 +58,7 @@ const BOUNDS: [(u64, &str); 8] = [
 
 impl Route {
     /// The route of a request path (with its leading slash).
-    pub fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         let mut parts = path.trim_start_matches('/').splitn(3, '/');
         match (
             parts.next().unwrap_or_default(),
@@ -99,7 +98,7 @@ struct BootMetrics {
 
 /// Every counter of one server.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     routes: [PerRoute; 13],
     durations: [AtomicU64; 9],
     duration_micros: AtomicU64,
@@ -124,7 +123,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts one answer. `bytes` is the body's length when it is known.
-    pub fn answered(&self, route: Route, status: u16, bytes: u64, took: Duration) {
+    pub(crate) fn answered(&self, route: Route, status: u16, bytes: u64, took: Duration) {
         let class = usize::from(status / 100);
         if let Some(counters) = self.routes.get(route as usize) {
             if let Some(count) = counters.answers.get(class) {
@@ -141,7 +140,7 @@ impl Metrics {
     }
 
     /// Counts one boot report.
-    pub fn booted(&self, profile: ProfileName, revision: u64, target_ms: u64) {
+    pub(crate) fn booted(&self, profile: ProfileName, revision: u64, target_ms: u64) {
         let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
         if boots.len() >= limits::BOOT_ROWS_MAX && !boots.contains_key(&profile) {
             return;
@@ -182,7 +181,7 @@ impl Metrics {
     }
 
     /// The page Prometheus reads. `jobs` are counts by state.
-    pub fn render(&self, jobs: &[(&str, u64)]) -> String {
+    pub(crate) fn render(&self, jobs: &[(&str, u64)]) -> String {
         let mut page = String::with_capacity(4096);
         self.render_requests(&mut page);
         self.render_durations(&mut page);

@@ -21,7 +21,7 @@ use super::limits;
 
 /// The reason why an object cannot be sent.
 #[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
+pub(crate) enum ObjectError {
     /// The store has no such object.
     #[error("no such object in the store")]
     Missing,
@@ -37,7 +37,7 @@ pub enum ObjectError {
 
 /// An object that exists, of known length.
 #[derive(Debug, Clone)]
-pub enum ServedObject {
+pub(crate) enum ServedObject {
     /// The whole object, mapped.
     Mapped(Bytes),
     /// An object of a remote store.
@@ -53,20 +53,15 @@ pub enum ServedObject {
 
 impl ServedObject {
     /// The object's length in bytes.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Mapped(bytes) => bytes.len() as u64,
             Self::Remote { len, .. } => *len,
         }
     }
 
-    /// True if it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// These bytes as a response body; the range is inside the object.
-    pub async fn body(&self, range: Range<u64>) -> Result<Body, ObjectError> {
+    pub(crate) async fn body(&self, range: Range<u64>) -> Result<Body, ObjectError> {
         match self {
             Self::Mapped(bytes) => Ok(Body::from(cut(bytes, &range))),
             Self::Remote { store, path, .. } => {
@@ -82,7 +77,7 @@ impl ServedObject {
     }
 
     /// These bytes in memory; the range is inside the object.
-    pub async fn bytes(&self, range: Range<u64>) -> Result<Bytes, ObjectError> {
+    pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes, ObjectError> {
         match self {
             Self::Mapped(bytes) => Ok(cut(bytes, &range)),
             Self::Remote { store, path, .. } => store
@@ -120,7 +115,7 @@ struct Kept {
 
 /// The store as the server sees it.
 #[derive(Debug)]
-pub struct Objects {
+pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
     open: Mutex<LruCache<String, Kept>>,
@@ -128,7 +123,7 @@ pub struct Objects {
 
 impl Objects {
     /// `directory` is the directory of the store's objects, if they are files.
-    pub fn new(store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
         let most = NonZeroUsize::new(limits::OPEN_OBJECTS_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             store,
@@ -138,12 +133,12 @@ impl Objects {
     }
 
     /// The store itself, for listings.
-    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
 
     /// Opens an immutable object.
-    pub async fn open(&self, path: &str) -> Result<ServedObject, ObjectError> {
+    pub(crate) async fn open(&self, path: &str) -> Result<ServedObject, ObjectError> {
         let Some(directory) = &self.directory else {
             let place = object_store::path::Path::from(path);
             let head = self.store.head(&place).await;
@@ -174,7 +169,7 @@ impl Objects {
     }
 
     /// Reads a small object that may appear or change: heads, keysets, hints.
-    pub async fn read(&self, path: &str) -> Result<Bytes, ObjectError> {
+    pub(crate) async fn read(&self, path: &str) -> Result<Bytes, ObjectError> {
         let place = object_store::path::Path::from(path);
         let answer = self
             .store

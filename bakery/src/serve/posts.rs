@@ -15,7 +15,7 @@ use super::limits;
 
 /// The reason why a post was not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum PostError {
+pub(crate) enum PostError {
     /// Enough of this revision are here.
     #[error("the revision already has {0}")]
     Enough(usize),
@@ -31,7 +31,7 @@ pub enum PostError {
 
 /// Limits on the stored posts of one kind.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Posts of one revision.
     pub per_revision: usize,
     /// True if a further post replaces the oldest, false if it is refused.
@@ -41,13 +41,13 @@ pub struct Bounds {
 }
 
 /// The limits of traces, from [`limits`].
-pub const TRACES: Bounds = Bounds {
+pub(crate) const TRACES: Bounds = Bounds {
     per_revision: limits::TRACES_PER_REVISION_MAX,
     newest_win: false,
     len: limits::TRACES_LEN_MAX,
 };
 /// The limits of boot reports, from [`limits`].
-pub const REPORTS: Bounds = Bounds {
+pub(crate) const REPORTS: Bounds = Bounds {
     per_revision: limits::REPORTS_PER_REVISION_MAX,
     newest_win: true,
     len: limits::REPORTS_LEN_MAX,
@@ -55,7 +55,7 @@ pub const REPORTS: Bounds = Bounds {
 
 /// A directory of posts of one kind: `<system>/<profile>/<revision>/<ulid>`.
 #[derive(Debug)]
-pub struct Posts {
+pub(crate) struct Posts {
     root: PathBuf,
     bounds: Bounds,
     /// Bytes in the directory; counted at start and updated here.
@@ -67,7 +67,7 @@ impl Posts {
     ///
     /// # Errors
     /// It can neither be read nor made.
-    pub fn open(root: PathBuf, bounds: Bounds) -> std::io::Result<Self> {
+    pub(crate) fn open(root: PathBuf, bounds: Bounds) -> std::io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         let mut files = Vec::new();
         files_below(&root, DEPTH, &mut files)?;
@@ -80,7 +80,7 @@ impl Posts {
     }
 
     /// Stores one post; names are checked by the caller.
-    pub fn put(
+    pub(crate) fn put(
         &self,
         system: &str,
         profile: &str,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// The part of an object of known length that a `Range` header requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
+pub(crate) enum Selection {
     /// No range, one we do not understand, or several: send everything.
     Whole,
     /// These bytes; never empty, never past the end.
@@ -18,7 +18,7 @@ pub enum Selection {
 }
 
 /// Reads the value of a `Range` header against an object of `len` bytes.
-pub fn select(header: Option<&[u8]>, len: u64) -> Selection {
+pub(crate) fn select(header: Option<&[u8]>, len: u64) -> Selection {
     let Some(text) = header.and_then(|raw| std::str::from_utf8(raw).ok()) else {
         return Selection::Whole;
     };
@@ -66,7 +66,7 @@ fn part(start: u64, end: u64, len: u64) -> Selection {
 
 /// True if an `If-None-Match` value matches `etag` (weak comparison) or is `*`: the client has the
 /// object, and the answer is 304.
-pub fn none_match_hits(header: &[u8], etag: &str) -> bool {
+pub(crate) fn none_match_hits(header: &[u8], etag: &str) -> bool {
     let Ok(text) = std::str::from_utf8(header) else {
         return false;
     };
@@ -75,7 +75,7 @@ pub fn none_match_hits(header: &[u8], etag: &str) -> bool {
 
 /// True if an `If-Range` value matches, so that `Range` may be used. A date never matches: our
 /// objects have names but no times.
-pub fn if_range_holds(header: Option<&[u8]>, etag: &str) -> bool {
+pub(crate) fn if_range_holds(header: Option<&[u8]>, etag: &str) -> bool {
     header.is_none_or(|raw| raw.trim_ascii() == etag.as_bytes())
 }
 

@@ -121,13 +121,6 @@ impl<F: FileSystem> Walk<F> {
         }
     }
 
-    /// Adds a line for the report.
-    #[must_use]
-    pub fn with_note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
-        self
-    }
-
     fn wrong(&self, path: &EntryPath, cause: io::Error) -> SourceError {
         SourceError::new(&self.name, "cannot read it")
             .entry(path)

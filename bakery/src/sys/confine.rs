@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 
 /// Resource limits of a confined program.
 #[derive(Debug, Clone, Copy)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// Address space, bytes.
     pub memory_len_max: u64,
     /// Processor time, seconds.
@@ -21,7 +21,7 @@ pub struct Confinement {
 impl Confinement {
     /// The same for a program that writes a file it is given.
     #[must_use]
-    pub fn that_writes(self) -> Self {
+    pub(crate) fn that_writes(self) -> Self {
         Confinement {
             written_len_max: 16 << 40,
             ..self
@@ -43,7 +43,7 @@ impl Default for Confinement {
 /// Makes `command` start without network, environment, inherited descriptors beyond the three
 /// standard ones, capabilities it does not need to read its input, or means to gain any; it dumps
 /// no core, and the limits of `confinement` bound its files, memory and time.
-pub fn confine(command: &mut Command, confinement: Confinement) {
+pub(crate) fn confine(command: &mut Command, confinement: Confinement) {
     command
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 /// `None` if the file system or our permissions do not allow the test. `file` must itself be open
 /// for reading only.
 #[must_use]
-pub fn has_writer(file: &File) -> Option<bool> {
+pub(crate) fn has_writer(file: &File) -> Option<bool> {
     // SAFETY: `fcntl(F_SETLEASE)` has two integer arguments and touches no memory of ours; the
     // descriptor is open for as long as `file` is borrowed.
     let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };

@@ -8,14 +8,14 @@ use erofs_rs::backend::Image;
 
 /// An image that is read through a mapping.
 #[derive(Debug)]
-pub struct MappedImage(memmap2::Mmap);
+pub(crate) struct MappedImage(memmap2::Mmap);
 
 impl MappedImage {
     /// The image of `len` bytes from `start` of `file`.
     ///
     /// # Errors
     /// It cannot be mapped.
-    pub fn new(file: &File, start: u64, len: u64) -> io::Result<Self> {
+    pub(crate) fn new(file: &File, start: u64, len: u64) -> io::Result<Self> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut options = memmap2::MmapOptions::new();
         // SAFETY: the mapping is private, read-only and as long as the file was. Readers get bytes

@@ -12,7 +12,7 @@ use bytes::Bytes;
 ///
 /// # Errors
 /// The kernel refuses the mapping.
-pub fn map(file: &File) -> io::Result<Bytes> {
+pub(crate) fn map(file: &File) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }

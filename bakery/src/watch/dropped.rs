@@ -17,7 +17,7 @@ use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 /// A dropped file is complete if nobody has it open for writing, and its length and times have not
 /// changed for some time.
 #[derive(Debug, Clone, Copy)]
-pub struct Settle(pub Duration);
+pub(crate) struct Settle(pub Duration);
 
 /// Time after which a truncated file is reported.
 const CUT_OFF_SAID_AFTER: Duration = Duration::from_secs(60);

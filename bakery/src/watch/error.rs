@@ -8,7 +8,7 @@ use crate::serve::ServeError;
 
 /// The reason why a watcher does not start or stops.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub(crate) enum WatchError {
     /// Another watcher has the spool.
     #[error("another `bakery watch` is running on {0}: one is enough")]
     Locked(String),

@@ -25,7 +25,7 @@ const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 
 /// Settings for idle times.
 #[derive(Debug, Clone)]
-pub struct IdlePolicy {
+pub(crate) struct IdlePolicy {
     /// The store to look at.
     pub store: String,
     /// Its keys, with the lifetime of heads.

@@ -3,7 +3,7 @@
 use crate::jobs::{Ending, Job, warnings};
 
 /// The target of log lines that a service prints without `-v`: one for each item of its work.
-pub const NEWS: &str = "news";
+pub(crate) const NEWS: &str = "news";
 
 /// Maximum number of logged warnings of one job; `bakery jobs ID` has all of them.
 const WARNINGS_SAID_MAX: usize = 10;
