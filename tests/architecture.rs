@@ -156,6 +156,58 @@ fn bincode_has_one_door() {
     }
 }
 
+/// Store paths and URLs are built and parsed in `wire::paths`. Tests spell them out, on purpose.
+#[test]
+fn one_file_spells_a_store_path() {
+    let mut found = 0;
+    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
+        for (path, text) in sources(dir) {
+            let name = path.to_string_lossy();
+            if name.ends_with("tests.rs") {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            for line in lines.filter(|line| spells_a_store_path(line)) {
+                assert!(
+                    name.starts_with("wire/src/paths"),
+                    "{name} spells a store path: {line}"
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found}: the paths have moved");
+}
+
+fn spells_a_store_path(line: &str) -> bool {
+    let mut literals = line.split('"').skip(1).step_by(2);
+    literals.any(|text| {
+        let path = text.strip_prefix('/').unwrap_or(text);
+        let directories = [
+            "layers",
+            "packs",
+            "indexes",
+            "manifests",
+            "keysets",
+            "refs",
+            "hints",
+        ];
+        let below = |directory: &&str| {
+            path.strip_prefix(*directory)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let bare = ["indexes", "manifests", "keysets", "refs", "hints", "v1"];
+        let pages = ["boot/{}", "v1/", "ipxe/", "boot.ipxe", "pxelinux.cfg/"];
+        directories.iter().any(below)
+            || bare.contains(&path)
+            || pages.iter().any(|page| path.starts_with(page))
+            || text.contains(":020}")
+    })
+}
+
 /// Only the adapter uses fuser.
 #[test]
 fn fuser_has_one_door() {

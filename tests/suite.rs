@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod archives;
 mod crash;
 mod harness;
 mod history;

@@ -5,7 +5,10 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use layerfmt::tree::Time;
+use wire::tar::{Entry, Kind};
 
 use crate::initrd::elf;
 use crate::initrd::error::{InitrdContext as _, Result, refuse};
@@ -69,7 +72,7 @@ impl Client {
     /// The client cannot be read, the tree cannot be read, or the archive cannot be written.
     pub(crate) fn write(&self, tree: &dyn SystemTree, archive: fs::File) -> Result<()> {
         let mut archive = ClientArchive {
-            tar: tar::Builder::new(archive),
+            tar: wire::tar::Archive::new(archive),
             time: self.time,
         };
         let program =
@@ -99,7 +102,7 @@ impl Client {
         }
         archive
             .tar
-            .into_inner()
+            .finish()
             .doing(|| "cannot write the layer's files".into())?;
         Ok(())
     }
@@ -111,32 +114,33 @@ fn place(tree: &dyn SystemTree, path: &str) -> Result<String> {
 }
 
 struct ClientArchive {
-    tar: tar::Builder<fs::File>,
+    tar: wire::tar::Archive<fs::File>,
     time: u64,
 }
 
 impl ClientArchive {
-    fn header(&self, kind: tar::EntryType, mode: u32) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(self.time);
-        header.set_size(0);
-        header
-    }
-
     fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
-        let mut header = self.header(tar::EntryType::Regular, mode);
-        header.set_size(bytes.len() as u64);
-        let done = self.tar.append_data(&mut header, Path::new(path), bytes);
-        done.doing(|| format!("cannot write /{path}"))
+        self.put(path, Kind::File(bytes.len() as u64, None), mode, bytes)
     }
 
     fn link(&mut self, path: &str, target: &str) -> Result<()> {
-        let mut header = self.header(tar::EntryType::Symlink, 0o777);
-        let done = self.tar.append_link(&mut header, path, target);
+        self.put(path, Kind::Symlink(target.as_bytes()), 0o777, b"")
+    }
+
+    fn put(&mut self, path: &str, kind: Kind<'_>, mode: u32, mut bytes: &[u8]) -> Result<()> {
+        let entry = Entry {
+            path: path.as_bytes(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: Time {
+                sec: i64::try_from(self.time).unwrap_or(i64::MAX),
+                nsec: 0,
+            },
+            xattrs: &[],
+        };
+        let done = self.tar.append(&entry, &mut bytes);
         done.doing(|| format!("cannot write /{path}"))
     }
 }

@@ -18,6 +18,7 @@ use layerfmt::{Digest, Layer, LayerSet};
 use wire::manifest::{
     Head, Keyset, MANIFEST_LEN_MAX, Manifest, ObjectRef, ProfileName, RevisionName,
 };
+use wire::paths::{Class, ObjectPath};
 use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, HEAD_NAMESPACE, TrustError, VerifiedHead,
     public_key_line, verify_head, verify_manifest, verify_previous,
@@ -99,12 +100,8 @@ impl History {
     /// When the store cannot list.
     pub fn all_names(&self) -> Result<Vec<ProfileName>> {
         let mut names: Vec<ProfileName> = Vec::new();
-        for entry in self.store.list("refs")? {
-            let mut parts = entry.key.as_str().split('/').skip(1);
-            let (Some(system), Some(profile)) = (parts.next(), parts.next()) else {
-                continue;
-            };
-            let Ok(name) = ProfileName::new(system, profile) else {
+        for entry in self.store.list(Class::Head.directory())? {
+            let Some(ObjectPath::Head(name, _)) = entry.key.object() else {
                 continue;
             };
             if names.last() != Some(&name) {
@@ -142,7 +139,7 @@ impl History {
             }
             return Ok(Some(newest));
         }
-        let listed = self.store.list(&Key::heads(name))?;
+        let listed = self.store.list(&ObjectPath::heads_of(name))?;
         Ok(listed.iter().filter_map(|entry| entry.key.number()).max())
     }
 

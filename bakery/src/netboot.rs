@@ -19,6 +19,7 @@ pub(crate) use page::{PageEntry, page, plain};
 pub(crate) use pxelinux::pxelinux;
 
 use wire::manifest::{Manifest, ProfileName, RevisionName};
+use wire::paths::ObjectPath;
 
 use crate::human;
 
@@ -79,8 +80,8 @@ impl MenuChoice {
         Ok(Self {
             name,
             label: label(manifest),
-            kernel: format!("/boot/{}", kernel.digest),
-            initrd: format!("/boot/{}", initrd.digest),
+            kernel: ObjectPath::Boot(kernel.digest).url(),
+            initrd: ObjectPath::Boot(initrd.digest).url(),
             cmdline: safe_parameters(&manifest.cmdline),
         })
     }

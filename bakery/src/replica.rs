@@ -11,15 +11,14 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
+use wire::paths::{Class, ObjectPath};
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
 use crate::history::objects;
 use crate::store::{Created, Key, ObjectEntry, Store, StoreError};
 
-/// Directories whose objects are named by their content.
-const CONTENT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
 /// Records that come and go: the copy has exactly those of the source.
-const MARKS: [&str; 4] = ["tags", "removed", "swept", "purges"];
+const MARKS: [Class; 4] = [Class::Tag, Class::Removed, Class::Swept, Class::Purge];
 /// Objects on their way at a time.
 const WORKER_COUNT: usize = 4;
 /// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
@@ -98,7 +97,7 @@ pub(crate) fn copy(
         return Err(ReplicaError::Same(to.location().into()));
     }
     // The heads of this moment: all that they name is there before, so it is in the listings that follow.
-    let heads = from.list("refs")?;
+    let heads = from.list(Class::Head.directory())?;
     let mut copied = Copied::default();
     let copying = Copying {
         from,
@@ -107,17 +106,17 @@ pub(crate) fn copy(
         progress,
     };
     copying.objects(&mut copied)?;
-    for entry in from.list("keysets")? {
+    for entry in from.list(Class::Keyset.directory())? {
         copying.record(&entry.key)?;
         copied.records += 1;
     }
-    for directory in MARKS {
-        copying.marks(directory)?;
+    for class in MARKS {
+        copying.marks(class.directory())?;
     }
     for head in &heads {
         copying.head(&head.key, &mut copied)?;
     }
-    for hint in from.list("hints")? {
+    for hint in from.list(Class::Hint.directory())? {
         if let Some(bytes) = from.get(&hint.key, MARK_LEN_MAX)? {
             to.overwrite(&hint.key, bytes)?;
         }
@@ -135,7 +134,8 @@ struct Copying<'c> {
 impl Copying<'_> {
     fn objects(&self, copied: &mut Copied) -> Result<(), ReplicaError> {
         let mut wanted = VecDeque::new();
-        for directory in CONTENT {
+        for class in Class::CONTENT {
+            let directory = class.directory();
             let there = self.to.list(directory)?.into_iter();
             let there: BTreeMap<Key, u64> = there.map(|entry| (entry.key, entry.len)).collect();
             for entry in self.from.list(directory)? {
@@ -259,7 +259,10 @@ impl Copying<'_> {
         let bytes = self.from.require(key, ENVELOPE_LEN_MAX as u64)?;
         match self.missing(&bytes) {
             Ok(missing) => {
-                let is_swept = self.to.len(&swept_mark(key))?.is_some();
+                let is_swept = match swept_mark(key) {
+                    Some(mark) => self.to.len(&mark)?.is_some(),
+                    None => false,
+                };
                 for (object, what) in missing.iter().filter(|_| !is_swept) {
                     copied.defects.push(format!("{key}: {object} {what}"));
                 }
@@ -296,7 +299,10 @@ fn next(queue: &Mutex<VecDeque<(ObjectEntry, bool)>>) -> Option<(ObjectEntry, bo
         .pop_front()
 }
 
-/// The mark of a revision whose parts were deleted on purpose.
-fn swept_mark(head: &Key) -> Key {
-    Key::beside(head, "swept")
+/// The mark that says that parts of a head's revision were deleted on purpose.
+fn swept_mark(head: &Key) -> Option<Key> {
+    match head.object()? {
+        ObjectPath::Head(name, revision) => Some(Key::swept(&name, revision)),
+        _ => None,
+    }
 }

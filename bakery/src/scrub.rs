@@ -7,6 +7,7 @@ use layerfmt::check::check;
 use layerfmt::{Digest, LayerSet};
 use serde::Serialize;
 use wire::manifest::ProfileName;
+use wire::paths::ObjectPath;
 
 use crate::history::{History, Result, Revision, objects};
 use crate::store::Key;
@@ -166,7 +167,7 @@ impl Scrub<'_> {
             return Ok(());
         };
         let own = |error: &dyn std::fmt::Display| Defect::Own(error.to_string());
-        if key.as_str().starts_with("boot/") {
+        if let Some(ObjectPath::Boot(_)) = key.object() {
             let file = self.history.store().file(key).map_err(|e| own(&e))?;
             return match digest_of(&file).map_err(|e| own(&e))? {
                 found if found == digest => Ok(()),

@@ -4,12 +4,10 @@
 //! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
 //! client trusts the server: clients verify every byte against the signed head.
 
-pub(crate) mod batch;
 mod bundle;
 mod connection;
 mod error;
 pub(crate) mod heads;
-pub(crate) mod key;
 pub(crate) mod limits;
 mod menus;
 pub(crate) mod metrics;
@@ -28,7 +26,8 @@ use layerfmt::Digest;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wire::manifest::Head;
+use wire::manifest::{Head, ProfileName};
+use wire::paths::ObjectPath;
 
 use crate::boots;
 use crate::jobs::Spool;
@@ -202,13 +201,16 @@ pub(crate) fn newest_revision(
         .enable_all()
         .build()
         .map_err(ServeError::io("cannot start a runtime"))?;
-    let removed = format!("removed/{system}/{profile}");
+    let Ok(name) = ProfileName::new(system, profile) else {
+        return Ok(None);
+    };
+    let removed = ObjectPath::Removed(name.clone()).to_string();
     match runtime.block_on(objects.read(&removed)) {
         Ok(_) => return Ok(None),
         Err(object::ObjectError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    match runtime.block_on(heads::newest(&objects, system, profile)) {
+    match runtime.block_on(heads::newest(&objects, &name)) {
         Ok(revision) => Ok(Some(revision)),
         Err(object::ObjectError::Missing) => Ok(None),
         Err(error) => Err(error.into()),

@@ -132,5 +132,3 @@ impl Default for Limits {
 pub const HEADER_DATA_LEN_MAX: u64 = 4 << 20;
 /// Longest path of an entry, bytes. Linux' `PATH_MAX` is 4096; relative walks may go deeper.
 pub const PATH_LEN_MAX: usize = 32 << 10;
-/// Most pieces of one sparse file: a 64 GiB file with every second 64 KiB in use.
-pub const SPARSE_PIECES_MAX: usize = 1 << 20;

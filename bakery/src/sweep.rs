@@ -10,14 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName};
+use wire::paths::Class;
 
 use crate::history::{History, Result, Revision, objects};
 use crate::purge;
 use crate::store::{Key, ObjectEntry, guard};
 
-/// Directories of the layout whose objects can be swept. Never `refs`, `keysets`, `manifests`
-/// that a head names, or `tags`.
-const SWEPT: [&str; 5] = ["layers", "indexes", "packs", "boot", "manifests"];
 /// A history this long is walked to its end; longer ones are damaged.
 const WALK_MAX: usize = 10_000_000;
 
@@ -82,8 +80,9 @@ pub fn sweep(history: &History, policy: &SweepPolicy) -> Result<Swept> {
         .extend(purge::waiting(store, policy.grace.as_secs())?);
     swept.revisions_kept = marks.kept;
     let mut dead = Vec::new();
-    for directory in SWEPT {
-        for entry in store.list(directory)? {
+    // Never heads, keysets or tags, nor a manifest that a head names.
+    for class in Class::CONTENT {
+        for entry in store.list(class.directory())? {
             if marks.live.contains(&entry.key) {
                 continue;
             }

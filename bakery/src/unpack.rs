@@ -2,7 +2,6 @@
 
 mod directory;
 mod tar;
-mod tar_header;
 
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use layerfmt::{Digest, Index, Layer};
-use wire::manifest::{Head, MANIFEST_LEN_MAX};
+use wire::manifest::{Head, MANIFEST_LEN_MAX, ProfileName};
+use wire::paths::{Class, ObjectPath};
 use wire::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 
 use self::part::Part;
@@ -79,40 +80,48 @@ impl Backup {
 
     /// The records of the newest complete revision, or of the requested one.
     pub(crate) fn newest(&self, address: &Address) -> Option<Bundle> {
-        let refs = format!("refs/{}/{}", address.system, address.profile);
-        let mut revisions: Vec<u64> = self
-            .dir
-            .names(&refs)
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        revisions.sort_unstable();
+        let name = ProfileName::new(&address.system, &address.profile).ok()?;
+        let mut revisions = self.revisions(&name);
         revisions.retain(|revision| address.revision.is_none_or(|wanted| wanted == *revision));
         // A damaged record must not hide an older good revision.
         revisions
             .iter()
             .rev()
-            .find_map(|revision| self.bundle(&format!("{refs}/{revision:020}")))
+            .find_map(|revision| self.bundle(&name, *revision))
     }
 
-    fn bundle(&self, path: &str) -> Option<Bundle> {
-        let head = Envelope::parse(&self.dir.read(path, ENVELOPE_LEN_MAX).ok()?).ok()?;
+    /// The complete revisions of a history, ascending.
+    fn revisions(&self, name: &ProfileName) -> Vec<u64> {
+        let directory = ObjectPath::heads_of(name);
+        self.numbers(&directory)
+    }
+
+    /// The numbers that name the objects in `directory`, ascending.
+    fn numbers(&self, directory: &str) -> Vec<u64> {
+        let names = self.dir.names(directory);
+        let paths = names.iter().map(|name| format!("{directory}/{name}"));
+        let mut numbers: Vec<u64> = paths
+            .filter_map(|path| ObjectPath::parse(&path)?.number())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn object(&self, object: &ObjectPath, len_max: usize) -> Option<Vec<u8>> {
+        self.dir.read(&object.to_string(), len_max).ok()
+    }
+
+    fn bundle(&self, name: &ProfileName, revision: u64) -> Option<Bundle> {
+        let head = ObjectPath::Head(name.clone(), revision);
+        let head = Envelope::parse(&self.object(&head, ENVELOPE_LEN_MAX)?).ok()?;
         let record = Head::parse(head.payload.as_bytes()).ok()?;
-        let manifest = format!("manifests/{}", record.manifest.digest);
-        let manifest = self.dir.read(&manifest, MANIFEST_LEN_MAX).ok()?;
-        let mut names = self.dir.names("keysets");
-        names.sort_unstable();
-        let keysets = names
-            .iter()
-            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|name| {
-                Envelope::parse(
-                    &self
-                        .dir
-                        .read(&format!("keysets/{name}"), ENVELOPE_LEN_MAX)
-                        .ok()?,
-                )
-                .ok()
+        let manifest = ObjectPath::Manifest(record.manifest.digest);
+        let manifest = self.object(&manifest, MANIFEST_LEN_MAX)?;
+        let versions = self.numbers(Class::Keyset.directory()).into_iter();
+        let keysets = versions
+            .map(|version| {
+                let keyset = self.object(&ObjectPath::Keyset(version), ENVELOPE_LEN_MAX)?;
+                Envelope::parse(&keyset).ok()
             })
             .collect::<Option<Vec<_>>>()?;
         Some(Bundle {
@@ -124,10 +133,7 @@ impl Backup {
 
     /// The index named `digest`, if it is here and undamaged.
     pub(crate) fn index(&self, digest: &Digest) -> Option<Arc<Index>> {
-        let bytes = self
-            .dir
-            .read(&format!("indexes/{digest}.index"), INDEX_LEN_MAX)
-            .ok()?;
+        let bytes = self.object(&ObjectPath::Index(*digest), INDEX_LEN_MAX)?;
         let layer = Layer::from_vec(bytes).ok()?;
         (layer.digest() == *digest).then(|| Arc::clone(layer.index()))
     }

@@ -7,7 +7,6 @@
 
 mod address;
 mod ahead;
-mod archive;
 mod content;
 mod conversation;
 mod marks;
@@ -21,13 +20,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use address::{Address, AddressError};
-pub use archive::{Archive, Entry, Kind};
 pub use conversation::{PushError, Session, Survey, Verb};
 pub use plan::{Found, Plan, Tally};
 pub use selection::Selection;
 pub use walk::{Walk, WalkError};
 pub use wire::exclude::Excludes;
 pub use wire::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
+use wire::tar::Archive;
 
 /// The file in which the initramfs recorded the mount.
 const BOOT_NOTE: &str = "/run/layerfs/boot";

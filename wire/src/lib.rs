@@ -6,15 +6,18 @@
 //! specifications.
 //!
 //! Records: [`manifest`] (manifests, heads and keysets), [`trust`] (signatures and the chain from
-//! the root keys to a manifest). Messages: [`push`], [`trace`], [`boot_report`]. Shared languages:
-//! [`exclude`], [`secrets`], [`pax`].
+//! the root keys to a manifest). Names: [`paths`] (every store path and URL). Messages: [`batch`],
+//! [`push`], [`trace`], [`boot_report`]. Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
 
+pub mod batch;
 pub mod boot_report;
 pub mod exclude;
+pub mod limits;
 pub mod manifest;
+pub mod paths;
 mod pattern;
-pub mod pax;
 pub mod push;
 pub mod secrets;
+pub mod tar;
 pub mod trace;
 pub mod trust;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use canonical::RecordError;
 pub use head::{HEAD_LEN_MAX, Head};
 pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
+pub(crate) use name::is_name;
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
 pub use trailer::{PushKey, Trailer};
 

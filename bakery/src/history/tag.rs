@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::manifest::{ProfileName, RevisionName};
+use wire::paths::ObjectPath;
 
 use super::{History, HistoryError, Result};
 use crate::clock;
@@ -35,7 +36,7 @@ impl History {
     /// When one cannot be read.
     pub fn tags(&self, name: &ProfileName) -> Result<Vec<Tag>> {
         let mut tags = Vec::new();
-        for entry in self.store().list(&Key::tags(name))? {
+        for entry in self.store().list(&ObjectPath::tags_of(name))? {
             let bytes = self.store().require(&entry.key, TAG_LEN_MAX)?;
             let record: TagRecord = serde_json::from_slice(&bytes).map_err(|e| {
                 let what = e.to_string();

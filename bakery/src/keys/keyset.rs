@@ -26,7 +26,7 @@ pub fn newest(store: &Store, anchors: &AllowedSigners) -> Result<Option<Keyset>,
 
 fn envelopes(store: &Store) -> Result<Vec<Bytes>, KeyError> {
     let mut envelopes = Vec::new();
-    for entry in store.list("keysets")? {
+    for entry in store.list(wire::paths::Class::Keyset.directory())? {
         envelopes.push(store.require(&entry.key, ENVELOPE_LEN_MAX as u64)?);
     }
     Ok(envelopes)

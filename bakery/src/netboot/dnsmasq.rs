@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use wire::paths::Request;
+
 /// Whose DHCP server it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dhcp {
@@ -31,7 +33,8 @@ pub(crate) fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
          dhcp-match=set:efi,option:client-arch,7\n\
          dhcp-match=set:efi,option:client-arch,9\n",
     );
-    let _ = writeln!(config, "\ndhcp-boot=tag:ipxe,{base}/boot.ipxe");
+    let menu = Request::Ipxe;
+    let _ = writeln!(config, "\ndhcp-boot=tag:ipxe,{base}{menu}");
     config.push_str(
         "dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\n\
          dhcp-boot=tag:!ipxe,tag:efi,ipxe.efi\n",
@@ -46,11 +49,11 @@ pub(crate) fn dnsmasq(dhcp: &Dhcp, base: &str, tftp_root: &str) -> String {
         );
         let _ = writeln!(
             config,
-            "pxe-service=tag:ipxe,x86PC,\"layerfs\",{base}/boot.ipxe"
+            "pxe-service=tag:ipxe,x86PC,\"layerfs\",{base}{menu}"
         );
         let _ = writeln!(
             config,
-            "pxe-service=tag:ipxe,X86-64_EFI,\"layerfs\",{base}/boot.ipxe"
+            "pxe-service=tag:ipxe,X86-64_EFI,\"layerfs\",{base}{menu}"
         );
     }
     config

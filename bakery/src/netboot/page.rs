@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use wire::paths::Request;
+
 use super::Menu;
 
 /// The newest revision of one history.
@@ -44,10 +46,14 @@ pub(crate) fn page(menu: &Menu, entries: &[PageEntry]) -> String {
     let mut rows = String::new();
     for entry in entries {
         let (name, time) = (escape(&entry.name), escape(&entry.time));
+        let menu = match entry.name.parse() {
+            Ok(name) => Request::IpxeProfile(name).to_string(),
+            Err(_) => continue,
+        };
         let (revision, message) = (entry.revision, escape(&entry.message));
         let _ = writeln!(
             rows,
-            "<tr><td><a href=\"/ipxe/{name}\">{name}</a></td><td>{revision}</td><td>{time}</td><td>{message}</td></tr>"
+            "<tr><td><a href=\"{menu}\">{name}</a></td><td>{revision}</td><td>{time}</td><td>{message}</td></tr>"
         );
     }
     if entries.is_empty() {
@@ -55,13 +61,15 @@ pub(crate) fn page(menu: &Menu, entries: &[PageEntry]) -> String {
             "<tr><td colspan=4>no systems yet: <code>bakery import SYSTEM SOURCE</code> makes the first one</td></tr>\n",
         );
     }
+    let [ipxe, grub, pxelinux] = [Request::Ipxe, Request::Grub, Request::Pxelinux];
+    let [systems, metrics] = [Request::Systems, Request::Metrics];
     format!(
         "<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>layerfs</title>\n\
          <style>body{{font-family:sans-serif;margin:2em}}td,th{{text-align:left;padding:.2em 1em .2em 0}}</style>\n\
          <h1>layerfs</h1>\n<table><tr><th>system</th><th>revision</th><th>made</th><th>message</th></tr>\n{rows}</table>\n\
-         <p>Menus of boot loaders: <a href=\"/boot.ipxe\">iPXE</a>, <a href=\"/grub.cfg\">GRUB</a>, \
-         <a href=\"/pxelinux.cfg/default\">pxelinux</a>. <a href=\"/v1/systems\">Systems as JSON</a>, \
-         <a href=\"/metrics\">metrics</a>.</p>\n\
+         <p>Menus of boot loaders: <a href=\"{ipxe}\">iPXE</a>, <a href=\"{grub}\">GRUB</a>, \
+         <a href=\"{pxelinux}\">pxelinux</a>. <a href=\"{systems}\">Systems as JSON</a>, \
+         <a href=\"{metrics}\">metrics</a>.</p>\n\
          <p>Mount one: <code>layerfs mount {base}/SYSTEM DIRECTORY</code></p>\n</html>\n"
     )
 }

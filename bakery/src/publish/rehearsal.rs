@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use layerfmt::flatten::MergedIndex;
 use serde::Serialize;
 use wire::manifest::{Head, IndexRef, ObjectRef, ProfileName, RECORD_FORMAT, RevisionName};
+use wire::paths::ObjectPath;
 
 use super::indexes::Indexes;
 use super::{Draft, DraftIndex, Plain, Publisher, Uploads, action_text, complete};
@@ -65,7 +66,7 @@ impl Publisher {
         let boot = boot_changes(parent, &draft);
         let manifest = complete(name, parent, draft, &index);
         for (key, _) in objects(&manifest) {
-            let is_index = key.as_str().starts_with("indexes/");
+            let is_index = matches!(key.object(), Some(ObjectPath::Index(_)));
             let comes = uploads.iter().any(|uploads| uploads.file(&key).is_some());
             if !is_index && !comes && self.store().len(&key)?.is_none() {
                 return Err(StoreError::Missing(key).into());

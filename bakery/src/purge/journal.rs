@@ -265,7 +265,7 @@ pub(crate) fn waiting(store: &Store, grace: u64) -> Result<BTreeSet<Key>> {
 
 fn records(store: &Store) -> Result<Vec<(Key, PurgeRecord)>> {
     let mut records = Vec::new();
-    for entry in store.list("purges")? {
+    for entry in store.list(wire::paths::Class::Purge.directory())? {
         let bytes = store.require(&entry.key, JOURNAL_LEN_MAX)?;
         match serde_json::from_slice(&bytes) {
             Ok(record) => records.push((entry.key, record)),

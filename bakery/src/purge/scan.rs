@@ -163,7 +163,10 @@ impl Scan {
     }
 
     fn strays(&mut self, history: &History, request: &PurgeRequest) -> Result<()> {
-        for entry in history.store().list("layers")? {
+        for entry in history
+            .store()
+            .list(wire::paths::Class::Layer.directory())?
+        {
             let Some(digest) = entry.key.digest() else {
                 continue;
             };

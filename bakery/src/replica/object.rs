@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use layerfmt::check::check;
 use layerfmt::{Digest, Layer, LayerSet};
+use wire::paths::Class;
 
 use crate::store::Key;
 
@@ -15,10 +16,10 @@ use crate::store::Key;
 /// # Errors
 /// What is wrong with it.
 pub(super) fn verify(key: &Key, file: &Path) -> Result<(), String> {
-    let promised = key.digest().ok_or("its name contains no digest")?;
-    let directory = key.as_str().split('/').next().unwrap_or_default();
-    let found = match directory {
-        "layers" | "packs" | "indexes" => {
+    let object = key.object().ok_or("its name contains no digest")?;
+    let promised = object.digest().ok_or("its name contains no digest")?;
+    let found = match object.class() {
+        Class::Layer | Class::Pack | Class::Index => {
             let layer = Layer::map(file).map_err(|error| error.to_string())?;
             let layer = Arc::new(layer);
             check(&layer, &LayerSet::new([]), |_| ()).map_err(|error| error.to_string())?;

@@ -7,9 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use object_store::ObjectStore as _;
-use wire::manifest::Head;
+use wire::manifest::{Head, RevisionName};
+use wire::paths::{Class, ObjectPath};
 use wire::trust::{Bundle, Envelope};
 
 use super::Server;
@@ -17,7 +16,6 @@ use super::heads::{self, damaged};
 use super::menus;
 use super::object::{ObjectError, Objects};
 use super::routes::{absent, refused, small};
-use crate::jobs::is_name;
 
 /// Handles the request.
 pub(super) async fn get(
@@ -25,24 +23,12 @@ pub(super) async fn get(
     Path((system, profile)): Path<(String, String)>,
     asked: HeaderMap,
 ) -> Response {
-    let (profile, revision) = match profile.split_once('@') {
-        None => (profile.as_str(), None),
-        Some((profile, revision)) => match revision.parse::<u64>() {
-            Ok(revision) => (profile, Some(revision)),
-            Err(_) => return absent(),
-        },
-    };
-    if !is_name(&system) || !is_name(profile) {
+    let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
-    }
-    match collect(&server.objects, &system, profile, revision).await {
+    };
+    match collect(&server.objects, &wanted).await {
         Ok(bytes) => small(&asked, bytes, HeaderValue::from_static("application/json")),
-        Err(ObjectError::Missing) => {
-            let revision = revision
-                .map(|revision| format!("@{revision}"))
-                .unwrap_or_default();
-            menus::listing(&server, &format!("{system}/{profile}{revision}")).await
-        }
+        Err(ObjectError::Missing) => menus::listing(&server, &format!("{system}/{profile}")).await,
         Err(error) => refused(&server, &error),
     }
 }
@@ -63,21 +49,16 @@ pub(super) async fn systems(State(server): State<Arc<Server>>, asked: HeaderMap)
     }
 }
 
-async fn collect(
-    objects: &Objects,
-    system: &str,
-    profile: &str,
-    revision: Option<u64>,
-) -> Result<Bytes, ObjectError> {
-    let revision = match revision {
+async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<Bytes, ObjectError> {
+    let revision = match wanted.revision {
         Some(revision) => revision,
-        None => heads::newest(objects, system, profile).await?,
+        None => heads::newest(objects, &wanted.name).await?,
     };
-    let head_path = heads::path(system, profile, revision);
+    let head_path = heads::path(&wanted.name, revision);
     let head = envelope(&objects.read(&head_path).await?, &head_path)?;
     let record =
         Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
-    let manifest_path = format!("manifests/{}", record.manifest.digest);
+    let manifest_path = ObjectPath::Manifest(record.manifest.digest).to_string();
     let manifest = match objects.read(&manifest_path).await {
         Err(ObjectError::Missing) => Err(damaged(
             &manifest_path,
@@ -98,22 +79,11 @@ async fn collect(
 }
 
 async fn keysets(objects: &Objects) -> Result<Vec<Envelope>, ObjectError> {
-    let place = object_store::path::Path::from("keysets");
-    let listed = objects
-        .store()
-        .list(Some(&place))
-        .map_ok(|meta| meta.location.to_string());
-    let mut paths: Vec<String> =
-        listed
-            .try_collect()
-            .await
-            .map_err(|error| ObjectError::Store {
-                path: "keysets".to_owned(),
-                message: error.to_string(),
-            })?;
+    let mut paths = heads::list(objects, Class::Keyset.directory()).await?;
     paths.sort_unstable();
     let mut keysets = Vec::with_capacity(paths.len());
     for path in paths {
+        let path = path.to_string();
         keysets.push(envelope(&objects.read(&path).await?, &path)?);
     }
     Ok(keysets)

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore as _;
 use serde::Serialize;
-use wire::manifest::{Head, Manifest};
+use wire::manifest::{Head, Manifest, ProfileName};
+use wire::paths::{Class, ObjectPath};
 use wire::trust::Envelope;
 
 use super::limits;
 use super::object::{ObjectError, Objects};
-use crate::jobs::is_name;
 
 /// One profile of one system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,21 +23,28 @@ pub(crate) struct Profile {
     pub revision: u64,
 }
 
+impl Profile {
+    /// Its name.
+    pub(crate) fn name(&self) -> ProfileName {
+        ProfileName {
+            system: self.system.clone(),
+            profile: self.profile.clone(),
+        }
+    }
+}
+
 /// The store's path of a head.
-pub(crate) fn path(system: &str, profile: &str, revision: u64) -> String {
-    format!("refs/{system}/{profile}/{revision:020}")
+pub(crate) fn path(name: &ProfileName, revision: u64) -> String {
+    ObjectPath::Head(name.clone(), revision).to_string()
 }
 
 /// The newest revision. The hint is only a place to begin: it may be absent, behind or wrong.
 ///
 /// # Errors
 /// [`ObjectError::Missing`]: no such profile. Otherwise the store failed.
-pub(crate) async fn newest(
-    objects: &Objects,
-    system: &str,
-    profile: &str,
-) -> Result<u64, ObjectError> {
-    let hint = match objects.read(&format!("hints/{system}/{profile}")).await {
+pub(crate) async fn newest(objects: &Objects, name: &ProfileName) -> Result<u64, ObjectError> {
+    let hint = ObjectPath::Hint(name.clone()).to_string();
+    let hint = match objects.read(&hint).await {
         Ok(bytes) => std::str::from_utf8(&bytes)
             .ok()
             .and_then(|text| text.trim().parse().ok()),
@@ -45,18 +52,18 @@ pub(crate) async fn newest(
         Err(error) => return Err(error),
     };
     if let Some(hint) = hint
-        && exists(objects, system, profile, hint).await?
+        && exists(objects, name, hint).await?
     {
         let mut newest: u64 = hint;
         // Heads are numbered without gaps; each step is one more than the hint's writer knew.
         while let Some(next) = newest.checked_add(1)
-            && exists(objects, system, profile, next).await?
+            && exists(objects, name, next).await?
         {
             newest = next;
         }
         return Ok(newest);
     }
-    revisions(objects, system, profile)
+    revisions(objects, name)
         .await?
         .pop()
         .ok_or(ObjectError::Missing)
@@ -68,14 +75,12 @@ pub(crate) async fn newest(
 /// The store failed.
 pub(crate) async fn revisions(
     objects: &Objects,
-    system: &str,
-    profile: &str,
+    name: &ProfileName,
 ) -> Result<Vec<u64>, ObjectError> {
-    let prefix = format!("refs/{system}/{profile}");
-    let mut found: Vec<u64> = list(objects, &prefix)
+    let mut found: Vec<u64> = list(objects, &ObjectPath::heads_of(name))
         .await?
         .iter()
-        .filter_map(|path| path.rsplit('/').next()?.parse().ok())
+        .filter_map(ObjectPath::number)
         .collect();
     found.sort_unstable();
     Ok(found)
@@ -86,55 +91,42 @@ pub(crate) async fn revisions(
 /// # Errors
 /// The store failed.
 pub(crate) async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
-    let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for path in list(objects, "refs").await? {
-        let parts: Vec<&str> = path.split('/').collect();
-        if let ["refs", system, profile, revision] = parts.as_slice()
-            && is_name(system)
-            && is_name(profile)
-            && let Ok(revision) = revision.parse::<u64>()
-        {
-            let entry = newest
-                .entry((String::from(*system), String::from(*profile)))
-                .or_default();
+    let mut newest: BTreeMap<ProfileName, u64> = BTreeMap::new();
+    for path in list(objects, Class::Head.directory()).await? {
+        if let ObjectPath::Head(name, revision) = path {
+            let entry = newest.entry(name).or_default();
             *entry = revision.max(*entry);
         }
     }
-    for path in list(objects, "removed").await? {
-        if let ["removed", system, profile] = path.split('/').collect::<Vec<_>>().as_slice() {
-            newest.remove(&(String::from(*system), String::from(*profile)));
+    for path in list(objects, Class::Removed.directory()).await? {
+        if let ObjectPath::Removed(name) = path {
+            newest.remove(&name);
         }
     }
     let profiles = newest.into_iter().take(limits::LISTING_MAX);
     Ok(profiles
-        .map(|((system, profile), revision)| Profile {
-            system,
-            profile,
+        .map(|(name, revision)| Profile {
+            system: name.system,
+            profile: name.profile,
             revision,
         })
         .collect())
 }
 
-async fn exists(
-    objects: &Objects,
-    system: &str,
-    profile: &str,
-    revision: u64,
-) -> Result<bool, ObjectError> {
-    match objects.read(&path(system, profile, revision)).await {
+async fn exists(objects: &Objects, name: &ProfileName, revision: u64) -> Result<bool, ObjectError> {
+    match objects.read(&path(name, revision)).await {
         Ok(_) => Ok(true),
         Err(ObjectError::Missing) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn list(objects: &Objects, prefix: &str) -> Result<Vec<String>, ObjectError> {
+/// The objects below a directory; stray files are passed over.
+pub(crate) async fn list(objects: &Objects, prefix: &str) -> Result<Vec<ObjectPath>, ObjectError> {
     let place = object_store::path::Path::from(prefix);
-    let listed = objects
-        .store()
-        .list(Some(&place))
-        .map_ok(|meta| meta.location.to_string());
+    let listed = objects.store().list(Some(&place));
     listed
+        .try_filter_map(|meta| async move { Ok(ObjectPath::parse(meta.location.as_ref())) })
         .try_collect()
         .await
         .map_err(|error| ObjectError::Store {
@@ -159,11 +151,11 @@ pub(crate) async fn records(
     objects: &Objects,
     of: &Profile,
 ) -> Result<(Head, Manifest), ObjectError> {
-    let head_path = path(&of.system, &of.profile, of.revision);
+    let head_path = path(&of.name(), of.revision);
     let head = Envelope::parse(&objects.read(&head_path).await?);
     let head = head.map_err(|error| damaged(&head_path, &error))?;
     let head = Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
-    let manifest_path = format!("manifests/{}", head.manifest.digest);
+    let manifest_path = ObjectPath::Manifest(head.manifest.digest).to_string();
     let manifest = match objects.read(&manifest_path).await {
         Err(ObjectError::Missing) => Err(damaged(
             &manifest_path,

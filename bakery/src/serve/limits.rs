@@ -25,11 +25,6 @@ pub(crate) const PEER_SILENCE_MS: u32 = 60_000;
 /// Time running answers have to finish after SIGTERM.
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
-/// Ranges of one batch; at 4 KiB each that is 16 MiB.
-pub(crate) const BATCH_RANGES_MAX: usize = 4096;
-/// Bytes one batch may ask for.
-pub(crate) const BATCH_LEN_MAX: u64 = 64 << 20;
-
 /// Bytes of one posted trace. A desktop boot's trace is 200 KiB.
 pub(crate) const TRACE_LEN_MAX: usize = 4 << 20;
 /// Traces stored per revision: the 65th boot adds nothing to a pack.

@@ -9,6 +9,7 @@ use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use wire::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
+use wire::paths::ObjectPath;
 
 use super::connection::Port;
 use super::heads::{self, Profile};
@@ -216,7 +217,7 @@ async fn everything(server: &Server) -> Result<Choices, ObjectError> {
 /// The menu entries of a profile's last revisions; `None` if it has none. An unreadable revision is
 /// omitted: a damaged revision must not prevent the others from booting.
 async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>, ObjectError> {
-    let numbers = heads::revisions(&server.objects, &name.system, &name.profile).await?;
+    let numbers = heads::revisions(&server.objects, name).await?;
     let mut of = Choices::default();
     let Some(newest) = numbers.last().copied() else {
         return Ok(None);
@@ -270,7 +271,7 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
     if let Some(found) = known.get(&initrd.digest) {
         return Ok(*found);
     }
-    let path = format!("boot/{}", initrd.digest);
+    let path = ObjectPath::Boot(initrd.digest).to_string();
     let object = server.objects.open(&path).await?;
     if object.len() > limits::INITRD_LEN_MAX {
         return Ok(false);

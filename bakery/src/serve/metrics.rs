@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use wire::manifest::ProfileName;
+use wire::paths::{Class, Request};
 
 use super::limits;
 
@@ -59,24 +60,29 @@ const BOUNDS: [(u64, &str); 8] = [
 impl Route {
     /// The route of a request path (with its leading slash).
     pub(crate) fn of(path: &str) -> Self {
-        let mut parts = path.trim_start_matches('/').splitn(3, '/');
-        match (
-            parts.next().unwrap_or_default(),
-            parts.next().unwrap_or_default(),
-        ) {
-            ("layers", _) => Self::Layer,
-            ("indexes", _) => Self::Index,
-            ("packs", _) => Self::Pack,
-            ("manifests", _) => Self::Manifest,
-            ("boot", _) => Self::Boot,
-            ("refs" | "hints" | "keysets", _) => Self::Record,
-            ("v1", "bundle") => Self::Bundle,
-            ("v1", "batch") => Self::Batch,
-            ("v1", "traces") => Self::Trace,
-            ("v1", "boots") => Self::BootReport,
-            ("v1", "jobs") => Self::Job,
-            ("boot.ipxe" | "grub.cfg" | "pxelinux.cfg" | "ipxe", _) => Self::Netboot,
-            _ => Self::Other,
+        let Some(request) = Request::parse(path) else {
+            return Self::Other;
+        };
+        match request {
+            Request::Object(object) => match object.class() {
+                Class::Layer => Self::Layer,
+                Class::Index => Self::Index,
+                Class::Pack => Self::Pack,
+                Class::Manifest => Self::Manifest,
+                Class::Boot => Self::Boot,
+                _ => Self::Record,
+            },
+            Request::Bundle(_) => Self::Bundle,
+            Request::Batch(_) => Self::Batch,
+            Request::Traces(..) => Self::Trace,
+            Request::Boots(..) => Self::BootReport,
+            Request::Job(_) => Self::Job,
+            Request::Ipxe | Request::IpxeProfile(_) | Request::Grub | Request::Pxelinux => {
+                Self::Netboot
+            }
+            Request::Systems | Request::Landing | Request::Metrics | Request::Healthz => {
+                Self::Other
+            }
         }
     }
 }
@@ -312,6 +318,9 @@ fn head(page: &mut String, name: &str, kind: &str, help: &str) {
 
 #[cfg(test)]
 mod tests {
+    use layerfmt::Digest;
+    use wire::paths::ObjectPath;
+
     use super::*;
 
     #[test]
@@ -325,7 +334,7 @@ mod tests {
     fn counts_appear_on_the_page() {
         let metrics = Metrics::default();
         metrics.answered(
-            Route::of("/layers/x"),
+            Route::of(&ObjectPath::Layer(Digest::of(b"x")).url()),
             206,
             262_144,
             Duration::from_micros(700),

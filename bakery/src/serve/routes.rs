@@ -13,46 +13,47 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use layerfmt::Digest;
 use tower_http::timeout::RequestBodyTimeoutLayer;
+use wire::batch::{self, BatchError};
 use wire::boot_report::{BootReport, REPORT_LEN_MAX};
+use wire::manifest::ProfileName;
+use wire::paths::{ObjectPath, Request as RequestPath, route};
 
-use super::batch::{self, BatchError};
-use super::key::{Key, Lifetime};
 use super::metrics::Route;
 use super::object::ObjectError;
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
 use super::request_log::RequestLine;
 use super::{Server, bundle, limits, menus};
-use crate::jobs::{Spool, SpoolState, is_name};
+use crate::jobs::{Spool, SpoolState};
 
 type RouteState = State<Arc<Server>>;
 
 /// Every path of the server.
 pub(super) fn router(server: Arc<Server>) -> Router {
-    let batch_len_max = limits::BATCH_RANGES_MAX * batch::RECORD_LEN;
     Router::new()
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
-        .route("/v1/bundle/{system}/{profile}", get(bundle::get))
-        .route("/v1/systems", get(bundle::systems))
-        .route("/v1/jobs/{id}", get(job))
-        .route("/boot.ipxe", get(menus::ipxe))
-        .route("/", get(menus::landing))
-        .route("/ipxe/{system}", get(menus::system))
-        .route("/ipxe/{system}/{profile}", get(menus::profile))
-        .route("/grub.cfg", get(menus::grub))
-        .route("/pxelinux.cfg/default", get(menus::pxelinux))
+        .route(route::HEALTHZ, get(healthz))
+        .route(route::METRICS, get(metrics))
+        .route(route::BUNDLE, get(bundle::get))
+        .route(route::SYSTEMS, get(bundle::systems))
+        .route(route::JOB, get(job))
+        .route(route::IPXE, get(menus::ipxe))
+        .route(route::LANDING, get(menus::landing))
+        .route(route::IPXE_SYSTEM, get(menus::system))
+        .route(route::IPXE_PROFILE, get(menus::profile))
+        .route(route::GRUB, get(menus::grub))
+        .route(route::PXELINUX, get(menus::pxelinux))
         .route(
-            "/v1/batch/{layer}",
-            post(batch_ranges).layer(DefaultBodyLimit::max(batch_len_max)),
+            route::BATCH,
+            post(batch_ranges).layer(DefaultBodyLimit::max(batch::BODY_LEN_MAX)),
         )
         .route(
-            "/v1/traces/{system}/{profile}/{revision}",
+            route::TRACES,
             post(take_trace).layer(DefaultBodyLimit::max(limits::TRACE_LEN_MAX)),
         )
         .route(
-            "/v1/boots/{system}/{profile}/{revision}",
+            route::BOOTS,
             post(take_report).layer(DefaultBodyLimit::max(REPORT_LEN_MAX)),
         )
         .fallback(object)
@@ -88,20 +89,25 @@ async fn object(State(server): RouteState, request: Request) -> Response {
         )
             .into_response();
     }
-    let Some(key) = Key::parse(request.uri().path().trim_start_matches('/')) else {
+    let Some(RequestPath::Object(object)) = RequestPath::parse(request.uri().path()) else {
         return absent();
     };
-    let sent = match key.lifetime {
-        Lifetime::Immutable => immutable(&server, &key, request.headers()).await,
-        Lifetime::Record => record(&server, &key, request.headers()).await,
+    let sent = match object.digest() {
+        Some(digest) => immutable(&server, &object, &digest, request.headers()).await,
+        None => record(&server, &object, request.headers()).await,
     };
     // A HEAD request gets the same head; hyper leaves the body out.
     sent.unwrap_or_else(|error| refused(&server, &error))
 }
 
-async fn immutable(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Response, ObjectError> {
-    let object = server.objects.open(&key.path).await?;
-    let etag = format!("\"{}\"", key.digest.as_deref().unwrap_or_default());
+async fn immutable(
+    server: &Server,
+    path: &ObjectPath,
+    digest: &Digest,
+    asked: &HeaderMap,
+) -> Result<Response, ObjectError> {
+    let object = server.objects.open(&path.to_string()).await?;
+    let etag = format!("\"{digest}\"");
     let len = object.len();
     let mut response = match plan(asked, &etag, len) {
         Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
@@ -116,7 +122,7 @@ async fn immutable(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Resp
         }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type(&key.path));
+    headers.insert(header::CONTENT_TYPE, content_type(path));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(
         header::CACHE_CONTROL,
@@ -126,9 +132,13 @@ async fn immutable(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Resp
     Ok(response)
 }
 
-async fn record(server: &Server, key: &Key, asked: &HeaderMap) -> Result<Response, ObjectError> {
-    let bytes = server.objects.read(&key.path).await?;
-    Ok(small(asked, bytes, content_type(&key.path)))
+async fn record(
+    server: &Server,
+    path: &ObjectPath,
+    asked: &HeaderMap,
+) -> Result<Response, ObjectError> {
+    let bytes = server.objects.read(&path.to_string()).await?;
+    Ok(small(asked, bytes, content_type(path)))
 }
 
 /// A small answer made for this request: ETag from its content, never cached unasked.
@@ -175,15 +185,16 @@ async fn batch_ranges(
 }
 
 async fn answer_batch(server: &Server, layer: &str, body: &[u8]) -> Result<Response, ObjectError> {
-    let key = Key::content("layers", layer).ok_or(ObjectError::Missing)?;
-    let object = match server.objects.open(&key.path).await {
+    let digest: Digest = layer.parse().map_err(|_| ObjectError::Missing)?;
+    let layer = ObjectPath::Layer(digest).to_string();
+    let object = match server.objects.open(&layer).await {
         Err(ObjectError::Missing) => {
-            let pack = Key::content("packs", layer).ok_or(ObjectError::Missing)?;
-            server.objects.open(&pack.path).await?
+            let pack = ObjectPath::Pack(digest).to_string();
+            server.objects.open(&pack).await?
         }
         other => other?,
     };
-    let ranges = match batch::parse(body, object.len()) {
+    let ranges = match batch::decode(body, object.len()) {
         Ok(ranges) => ranges,
         Err(error) => {
             let status = match error {
@@ -272,11 +283,14 @@ async fn keep(
     body: Bytes,
     posts: impl Fn(&Server) -> Option<&Posts> + Send + 'static,
 ) -> Result<(), Option<Response>> {
-    if posts(server).is_none() || !is_name(&system) || !is_name(&profile) {
+    let Ok(name) = ProfileName::new(&system, &profile) else {
+        return Err(None);
+    };
+    if posts(server).is_none() {
         return Err(None);
     }
-    let key = format!("refs/{system}/{profile}/{revision:020}");
-    match server.objects.read(&key).await {
+    let head = ObjectPath::Head(name, revision).to_string();
+    match server.objects.read(&head).await {
         Ok(_) => {}
         Err(ObjectError::Missing) => return Err(None),
         Err(error) => return Err(Some(refused(server, &error))),
@@ -301,7 +315,12 @@ async fn keep(
 
 /// Tests that the store can be read, for load balancers.
 async fn healthz(State(server): RouteState) -> Response {
-    match server.objects.read("hints/healthz/healthz").await {
+    let name = ProfileName {
+        system: "healthz".into(),
+        profile: "healthz".into(),
+    };
+    let hint = ObjectPath::Hint(name).to_string();
+    match server.objects.read(&hint).await {
         Ok(_) | Err(ObjectError::Missing) => "ok\n".into_response(),
         Err(error) => {
             tracing::error!("{error}");
@@ -388,12 +407,8 @@ pub(super) fn refused(server: &Server, error: &ObjectError) -> Response {
     }
 }
 
-fn content_type(path: &str) -> HeaderValue {
-    HeaderValue::from_static(match path.split('/').next() {
-        Some("manifests" | "refs" | "keysets") => "application/json",
-        Some("hints") => "text/plain",
-        _ => "application/octet-stream",
-    })
+fn content_type(path: &ObjectPath) -> HeaderValue {
+    HeaderValue::from_static(path.class().media_type())
 }
 
 fn put(response: &mut Response, name: header::HeaderName, value: &str) {

@@ -5,10 +5,7 @@
 //! names the entry, never a guess.
 
 mod body;
-mod header;
 mod pax;
-mod sparse;
-mod stream;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,10 +13,11 @@ use std::sync::Arc;
 use layerfmt::limits::FILE_LEN_MAX;
 use layerfmt::tree::{Metadata, Time};
 
-pub use self::header::BLOCK_LEN;
-use self::header::{Block, Header};
+pub use wire::tar::header::BLOCK_LEN;
+use wire::tar::header::{Block, Header, HeaderError};
+use wire::tar::stream::Stream;
+
 use self::pax::Attributes;
-use self::stream::Stream;
 use super::{Body, Data, Entry, EntryPath, HEADER_DATA_LEN_MAX, Limits, Source, SourceError, acl};
 
 /// A tar archive being read.
@@ -187,7 +185,7 @@ impl<R: Read> Tar<R> {
                 }
                 return Ok(None);
             };
-            let wrong = |problem: header::HeaderError| self.error(problem.to_string()).at(offset);
+            let wrong = |problem: HeaderError| self.error(problem.to_string()).at(offset);
             let header = Header::parse(&block).map_err(wrong)?;
             let (kind, len) = (header.kind(), header.size().map_err(wrong)?);
             match kind {
@@ -246,7 +244,7 @@ impl<R: Read> Tar<R> {
         let raw = raw.unwrap_or_else(|| header.path());
         let path = EntryPath::parse(&raw)
             .map_err(|problem| self.error(problem.to_string()).raw_entry(&raw).at(offset))?;
-        let fields = || -> Result<_, header::HeaderError> {
+        let fields = || -> Result<_, HeaderError> {
             let mtime = match pax.mtime {
                 Some(time) => time,
                 None => Time {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use wire::paths::LockKind;
 
 use crate::clock;
 
@@ -68,8 +69,8 @@ impl Drop for Guard<'_> {
 pub fn publish(store: &Store) -> Result<Guard<'_>> {
     let started = Instant::now();
     loop {
-        let guard = raise(store, "publish", PUBLISH_HOLD)?;
-        let Some(sweep) = raised(store, "sweep", SWEEP_HOLD)? else {
+        let guard = raise(store, LockKind::Publish, PUBLISH_HOLD)?;
+        let Some(sweep) = raised(store, LockKind::Sweep, SWEEP_HOLD)? else {
             return Ok(guard);
         };
         drop(guard);
@@ -92,18 +93,18 @@ pub fn publish(store: &Store) -> Result<Guard<'_>> {
 /// # Errors
 /// The store fails.
 pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
-    match raised(store, "sweep", SWEEP_HOLD)? {
+    match raised(store, LockKind::Sweep, SWEEP_HOLD)? {
         Some(key) if is_journal(&key) => return Err(cut_short(&key)),
         Some(_) => return Ok(None),
         None => {}
     }
-    let guard = raise(store, "sweep", SWEEP_HOLD)?;
+    let guard = raise(store, LockKind::Sweep, SWEEP_HOLD)?;
     // Earlier publishers finish; later ones see our flag and wait.
     if !wait_for_publishers(store)? {
         return Ok(None);
     }
     // Of two simultaneous sweepers, the one with the lower name continues.
-    let first = raised(store, "sweep", SWEEP_HOLD)?;
+    let first = raised(store, LockKind::Sweep, SWEEP_HOLD)?;
     Ok((first.as_ref() == Some(&guard.key)).then_some(guard))
 }
 
@@ -112,7 +113,7 @@ pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
 /// # Errors
 /// The store fails.
 pub fn is_raised(store: &Store) -> Result<bool> {
-    Ok(raised(store, "sweep", SWEEP_HOLD)?.is_some())
+    Ok(raised(store, LockKind::Sweep, SWEEP_HOLD)?.is_some())
 }
 
 /// Waits until nobody publishes; false if that takes too long.
@@ -121,7 +122,7 @@ pub fn is_raised(store: &Store) -> Result<bool> {
 /// The store fails.
 pub fn wait_for_publishers(store: &Store) -> Result<bool> {
     let started = Instant::now();
-    while raised(store, "publish", PUBLISH_HOLD)?.is_some() {
+    while raised(store, LockKind::Publish, PUBLISH_HOLD)?.is_some() {
         if started.elapsed() > WAIT {
             return Ok(false);
         }
@@ -132,7 +133,7 @@ pub fn wait_for_publishers(store: &Store) -> Result<bool> {
 
 /// The name of the journal of a purge: a sweeper's flag.
 pub fn journal_key(id: &str) -> Key {
-    Key::lock("sweep", &format!("{JOURNAL}{id}"))
+    Key::lock(LockKind::Sweep, &format!("{JOURNAL}{id}"))
 }
 
 /// The journals of purges that have not ended.
@@ -141,7 +142,7 @@ pub fn journal_key(id: &str) -> Key {
 /// When the store fails.
 pub fn journals(store: &Store) -> Result<Vec<Key>> {
     let flags = store
-        .list("locks/sweep")?
+        .list(&LockKind::Sweep.directory())?
         .into_iter()
         .map(|entry| entry.key);
     Ok(flags.filter(is_journal).collect())
@@ -157,7 +158,7 @@ fn cut_short(key: &Key) -> StoreError {
     ))
 }
 
-fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> {
+fn raise<'s>(store: &'s Store, kind: LockKind, hold: Duration) -> Result<Guard<'s>> {
     let key = Key::lock(kind, &ulid::Ulid::generate().to_string());
     let flag = Flag {
         process: std::process::id(),
@@ -175,8 +176,8 @@ fn raise<'s>(store: &'s Store, kind: &str, hold: Duration) -> Result<Guard<'s>> 
 }
 
 /// A valid flag of `kind`; dead ones are deleted.
-fn raised(store: &Store, kind: &str, hold: Duration) -> Result<Option<Key>> {
-    for entry in store.list(&format!("locks/{kind}"))? {
+fn raised(store: &Store, kind: LockKind, hold: Duration) -> Result<Option<Key>> {
+    for entry in store.list(&kind.directory())? {
         if !is_dead(store, &entry.key, hold)? {
             return Ok(Some(entry.key));
         }

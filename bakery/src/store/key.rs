@@ -1,97 +1,85 @@
-//! The layout of the store, which is also the layout of its URLs (`docs/PROTOCOL.md`).
+//! The names of a store's objects as text; [`wire::paths`] has the layout.
 
 use std::fmt;
 
 use layerfmt::Digest;
 use wire::manifest::ProfileName;
+use wire::paths::{LockKind, ObjectPath};
 
-/// Digits of a revision or version in a name: so many that names sort like numbers.
-const NUMBER_WIDTH: usize = 20;
-
-/// The name of an object of the store.
+/// The name of an object of the store. A listing can hold names that are none of the layout.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
+impl From<ObjectPath> for Key {
+    fn from(path: ObjectPath) -> Key {
+        Key(path.to_string())
+    }
+}
+
 impl Key {
-    /// Marks a place as a store, with its format.
+    /// The object that marks a place as a store.
     pub fn marker() -> Key {
-        Key("store.json".into())
+        ObjectPath::Marker.into()
     }
 
-    /// `layers/HEX.layer`
+    /// A layer.
     pub fn layer(digest: &Digest) -> Key {
-        Key(format!("layers/{digest}.layer"))
+        ObjectPath::Layer(*digest).into()
     }
 
-    /// `indexes/HEX.index`
+    /// A merged index.
     pub fn index(digest: &Digest) -> Key {
-        Key(format!("indexes/{digest}.index"))
+        ObjectPath::Index(*digest).into()
     }
 
-    /// `packs/HEX.layer`
+    /// A boot pack.
     pub fn pack(digest: &Digest) -> Key {
-        Key(format!("packs/{digest}.layer"))
+        ObjectPath::Pack(*digest).into()
     }
 
-    /// `boot/HEX`: a kernel or an initrd.
+    /// A kernel or an initrd.
     pub fn boot(digest: &Digest) -> Key {
-        Key(format!("boot/{digest}"))
+        ObjectPath::Boot(*digest).into()
     }
 
-    /// The key `manifests/HEX`.
+    /// A manifest.
     pub fn manifest(digest: &Digest) -> Key {
-        Key(format!("manifests/{digest}"))
+        ObjectPath::Manifest(*digest).into()
     }
 
-    /// The key `keysets/VERSION`.
+    /// A keyset.
     pub fn keyset(version: u64) -> Key {
-        Key(format!("keysets/{version:0NUMBER_WIDTH$}"))
+        ObjectPath::Keyset(version).into()
     }
 
-    /// `refs/SYSTEM/PROFILE/REVISION`: creating it publishes a revision.
+    /// A head; creating it publishes the revision.
     pub fn head(name: &ProfileName, revision: u64) -> Key {
-        Key(format!("{}/{revision:0NUMBER_WIDTH$}", Key::heads(name)))
+        ObjectPath::Head(name.clone(), revision).into()
     }
 
-    /// The directory of a history's heads.
-    pub fn heads(name: &ProfileName) -> String {
-        format!("refs/{}", name.full())
-    }
-
-    /// `hints/SYSTEM/PROFILE`: approximately the newest revision.
+    /// The hint about a history's newest revision.
     pub fn hint(name: &ProfileName) -> Key {
-        Key(format!("hints/{}", name.full()))
+        ObjectPath::Hint(name.clone()).into()
     }
 
-    /// `tags/SYSTEM/PROFILE/TAG`
+    /// A tag.
     pub fn tag(name: &ProfileName, tag: &str) -> Key {
-        Key(format!("{}/{tag}", Key::tags(name)))
+        ObjectPath::Tag(name.clone(), tag.into()).into()
     }
 
-    /// The directory of a history's tags.
-    pub fn tags(name: &ProfileName) -> String {
-        format!("tags/{}", name.full())
-    }
-
-    /// `removed/SYSTEM/PROFILE`: the history is closed.
+    /// The mark of a closed history.
     pub fn removed(name: &ProfileName) -> Key {
-        Key(format!("removed/{}", name.full()))
+        ObjectPath::Removed(name.clone()).into()
     }
 
-    /// `swept/SYSTEM/PROFILE/REVISION`: parts of the revision were deleted on purpose.
+    /// The mark of a revision of which parts were deleted on purpose.
     pub fn swept(name: &ProfileName, revision: u64) -> Key {
-        Key(format!("swept/{}/{revision:0NUMBER_WIDTH$}", name.full()))
+        ObjectPath::Swept(name.clone(), revision).into()
     }
 
-    /// The object with the same name in another directory of the layout: `swept/…` for `refs/…`.
-    pub fn beside(key: &Key, directory: &str) -> Key {
-        let rest = key.0.split_once('/').map_or("", |(_, rest)| rest);
-        Key(format!("{directory}/{rest}"))
-    }
-
-    /// `purges/ID`: the record of a purge.
+    /// The record of a purge.
     pub fn purge(id: &str) -> Key {
-        Key(format!("purges/{id}"))
+        ObjectPath::Purge(id.into()).into()
     }
 
     /// A name from a record of ours.
@@ -99,14 +87,14 @@ impl Key {
         Key(text.to_owned())
     }
 
-    /// `locks/KIND/ID`: see [`guard`](super::guard).
-    pub fn lock(kind: &str, id: &str) -> Key {
-        Key(format!("locks/{kind}/{id}"))
+    /// A flag: see [`guard`](super::guard).
+    pub fn lock(kind: LockKind, id: &str) -> Key {
+        ObjectPath::Lock(kind, id.into()).into()
     }
 
-    /// `probe/ID/NAME`: a temporary object of `store check`.
+    /// An object that `store check` writes and deletes again.
     pub fn probe(id: &str, name: &str) -> Key {
-        Key(format!("probe/{id}/{name}"))
+        ObjectPath::Probe(id.into(), name.into()).into()
     }
 
     pub(crate) fn from_listing(path: &object_store::path::Path) -> Key {
@@ -117,9 +105,14 @@ impl Key {
         object_store::path::Path::from(self.0.as_str())
     }
 
-    /// The key as text, with slashes.
+    /// As text, with slashes.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The object of the layout with this name; `None` for a stray file of a listing.
+    pub fn object(&self) -> Option<ObjectPath> {
+        ObjectPath::parse(&self.0)
     }
 
     /// The last component.
@@ -127,15 +120,14 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The digest that a content-named object's name holds.
+    /// The digest in the name of a content-named object.
     pub fn digest(&self) -> Option<Digest> {
-        self.file_name().split('.').next()?.parse().ok()
+        self.object()?.digest()
     }
 
-    /// The number that a head's or keyset's name holds.
+    /// The number in the name of a head or keyset.
     pub fn number(&self) -> Option<u64> {
-        let name = self.file_name();
-        (name.len() == NUMBER_WIDTH).then(|| name.parse().ok())?
+        self.object()?.number()
     }
 }
 
@@ -150,14 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_like_numbers_and_are_read_back() {
+    fn a_name_is_read_back_and_a_stray_file_is_none() {
         let name: ProfileName = "alt/lab".parse().unwrap();
-        let (nine, ten) = (Key::head(&name, 9), Key::head(&name, 10));
-        assert!(nine < ten);
-        assert_eq!(ten.as_str(), "refs/alt/lab/00000000000000000010");
-        assert_eq!(ten.number(), Some(10));
+        assert_eq!(Key::head(&name, 10).number(), Some(10));
         let digest = Digest::of(b"x");
         assert_eq!(Key::layer(&digest).digest(), Some(digest));
         assert_eq!(Key::layer(&digest).number(), None);
+        let stray = Key::of_record("layers/core.1234");
+        assert_eq!((stray.digest(), stray.object()), (None, None));
     }
 }

@@ -105,7 +105,12 @@ fn a_sweep_waits_for_publishers_and_they_for_it() {
                 "published in the middle of a sweep"
             );
         });
-        assert!(store.list("locks").unwrap().is_empty());
+        assert!(
+            store
+                .list(wire::paths::Class::Lock.directory())
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -121,7 +126,7 @@ fn a_flag_of_a_dead_process_stops_nobody() {
     drop(living);
     let flag = String::from_utf8(flag.to_vec()).unwrap();
     let dead = flag.replace(&std::process::id().to_string(), &process.to_string());
-    let key = Key::lock("publish", "0");
+    let key = Key::lock(wire::paths::LockKind::Publish, "0");
     store.create_object(&key, Bytes::from(dead)).unwrap();
     assert!(guard::sweep(&store).unwrap().is_some());
     assert_eq!(store.len(&key).unwrap(), None, "it was taken down");

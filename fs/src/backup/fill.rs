@@ -8,6 +8,7 @@ use std::time::Duration;
 use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
 use layerfmt::{Chunk, Digest, Layer, Source};
 use wire::manifest::{Manifest, ObjectRef};
+use wire::paths::ObjectPath;
 
 use super::part::Part;
 use super::{Backup, lock};
@@ -118,14 +119,15 @@ impl Filler<'_> {
     fn check_space(&self) -> Result<(), Stop> {
         let dir = &self.backup.dir;
         let missing: u64 = (self.manifest.layers.iter().chain(&self.manifest.borrowed))
-            .map(|layer| (format!("layers/{}.layer", layer.digest), layer.len))
+            .map(|layer| (ObjectPath::Layer(layer.digest), layer.len))
             .chain(
                 self.manifest
                     .pack
                     .iter()
-                    .map(|pack| (format!("packs/{}.layer", pack.digest), pack.len)),
+                    .map(|pack| (ObjectPath::Pack(pack.digest), pack.len)),
             )
-            .map(|(path, len)| {
+            .map(|(object, len)| {
+                let path = object.to_string();
                 if dir.file(&path).is_ok() {
                     0
                 } else {
@@ -267,15 +269,12 @@ impl Filler<'_> {
             return Ok(());
         }
         for _ in 0..3 {
-            let path = format!("/indexes/{}.index", reference.digest);
-            let bytes = self.range(&path, 0, reference.head_len)?;
+            let object = ObjectPath::Index(reference.digest);
+            let bytes = self.range(&object.url(), 0, reference.head_len)?;
             let sound = Layer::from_vec(bytes.clone())
                 .is_ok_and(|layer| layer.digest() == reference.digest);
             if sound {
-                return Ok(self
-                    .backup
-                    .dir
-                    .write(path.trim_start_matches('/'), &bytes)?);
+                return Ok(self.backup.dir.write(&object.to_string(), &bytes)?);
             }
         }
         Err(Stop::Damaged(format!(
@@ -285,7 +284,8 @@ impl Filler<'_> {
     }
 
     fn boot_file(&self, reference: &ObjectRef) -> Result<(), Stop> {
-        let path = format!("boot/{}", reference.digest);
+        let object = ObjectPath::Boot(reference.digest);
+        let path = object.to_string();
         if self.has_digest(&path, &reference.digest) {
             return Ok(());
         }
@@ -295,7 +295,7 @@ impl Filler<'_> {
         let mut at = 0;
         while at < reference.len {
             let len = STEP_LEN.min(reference.len - at);
-            part.write_all(&self.range(&format!("/{path}"), at, len)?)?;
+            part.write_all(&self.range(&object.url(), at, len)?)?;
             at += len;
         }
         part.sync_all()?;
@@ -351,24 +351,21 @@ impl Filler<'_> {
             let record = wire::manifest::Keyset::parse(keyset.payload.as_bytes())
                 .map_err(|error| Stop::Damaged(error.to_string()))?;
             dir.write(
-                &format!("keysets/{:020}", record.version),
+                &ObjectPath::Keyset(record.version).to_string(),
                 &keyset.render().map_err(damaged)?,
             )?;
         }
         dir.write(
-            &format!("manifests/{}", head.manifest.digest),
+            &ObjectPath::Manifest(head.manifest.digest).to_string(),
             bundle.manifest.as_bytes(),
         )?;
         let envelope = bundle.head.render().map_err(damaged)?;
         dir.write(
-            &format!(
-                "refs/{}/{}/{:020}",
-                head.system, head.profile, head.revision
-            ),
+            &ObjectPath::Head(head.name(), head.revision).to_string(),
             &envelope,
         )?;
         dir.write(
-            &format!("hints/{}/{}", head.system, head.profile),
+            &ObjectPath::Hint(head.name()).to_string(),
             head.revision.to_string().as_bytes(),
         )?;
         self.backup.sweep();

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use wire::manifest::Manifest;
+use layerfmt::Digest;
+use wire::manifest::{Manifest, ProfileName};
+use wire::paths::{Class, ObjectPath};
 
 use super::Backup;
 
@@ -15,63 +17,58 @@ impl Backup {
     /// it, because its objects are unknown.
     pub(super) fn sweep(&self) {
         let mut needed = HashSet::new();
-        for system in self.dir.names("refs") {
-            for profile in self.dir.names(&format!("refs/{system}")) {
-                let refs = format!("refs/{system}/{profile}");
-                let mut names = self.dir.names(&refs);
-                names.retain(|name| {
-                    name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())
-                });
-                names.sort_unstable();
-                let old = names.len().saturating_sub(REVISIONS_KEPT);
-                for name in names.iter().take(old) {
-                    let _ = self.dir.remove(&format!("{refs}/{name}"));
-                }
-                for name in names.iter().skip(old) {
-                    let Some(bundle) = self.bundle(&format!("{refs}/{name}")) else {
-                        return;
-                    };
-                    let Ok(manifest) = Manifest::parse(bundle.manifest.as_bytes()) else {
-                        return;
-                    };
-                    needed.extend(files(&manifest));
-                    needed.insert(format!(
-                        "manifests/{}",
-                        layerfmt::Digest::of(bundle.manifest.as_bytes())
-                    ));
-                }
+        for name in self.histories() {
+            let revisions = self.revisions(&name);
+            let old = revisions.len().saturating_sub(REVISIONS_KEPT);
+            for revision in revisions.iter().take(old) {
+                let head = ObjectPath::Head(name.clone(), *revision);
+                let _ = self.dir.remove(&head.to_string());
+            }
+            for revision in revisions.iter().skip(old) {
+                let Some(bundle) = self.bundle(&name, *revision) else {
+                    return;
+                };
+                let Ok(manifest) = Manifest::parse(bundle.manifest.as_bytes()) else {
+                    return;
+                };
+                needed.extend(files(&manifest).iter().map(ToString::to_string));
+                let digest = Digest::of(bundle.manifest.as_bytes());
+                needed.insert(ObjectPath::Manifest(digest).to_string());
             }
         }
-        for dir in ["layers", "packs", "indexes", "boot", "manifests"] {
-            for name in self.dir.names(dir) {
-                let path = format!("{dir}/{name}");
+        for class in Class::CONTENT {
+            for name in self.dir.names(class.directory()) {
+                let path = format!("{}/{name}", class.directory());
                 if !needed.contains(&path) {
                     let _ = self.dir.remove(&path);
                 }
             }
         }
     }
+
+    /// The histories with a complete revision.
+    fn histories(&self) -> Vec<ProfileName> {
+        let mut histories = Vec::new();
+        for system in self.dir.names(Class::Head.directory()) {
+            let profiles = format!("{}/{system}", Class::Head.directory());
+            for profile in self.dir.names(&profiles) {
+                histories.extend(ProfileName::new(&system, &profile));
+            }
+        }
+        histories
+    }
 }
 
-/// The paths of everything a revision needs.
-pub(super) fn files(manifest: &Manifest) -> Vec<String> {
-    let mut paths = Vec::new();
+/// Everything a revision needs.
+fn files(manifest: &Manifest) -> Vec<ObjectPath> {
     let layers = manifest.layers.iter().chain(&manifest.borrowed);
-    paths.extend(layers.map(|layer| format!("layers/{}.layer", layer.digest)));
-    paths.extend(
-        manifest
-            .pack
-            .iter()
-            .map(|pack| format!("packs/{}.layer", pack.digest)),
-    );
+    let layers = layers.map(|layer| ObjectPath::Layer(layer.digest));
+    let packs = manifest.pack.iter();
+    let packs = packs.map(|pack| ObjectPath::Pack(pack.digest));
     let indexes = [Some(&manifest.index), manifest.plain.as_ref()];
-    paths.extend(
-        indexes
-            .into_iter()
-            .flatten()
-            .map(|index| format!("indexes/{}.index", index.digest)),
-    );
+    let indexes = indexes.into_iter().flatten();
+    let indexes = indexes.map(|index| ObjectPath::Index(index.digest));
     let boot = manifest.kernel.iter().chain(&manifest.initrd);
-    paths.extend(boot.map(|file| format!("boot/{}", file.digest)));
-    paths
+    let boot = boot.map(|file| ObjectPath::Boot(file.digest));
+    layers.chain(packs).chain(indexes).chain(boot).collect()
 }

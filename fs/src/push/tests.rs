@@ -3,6 +3,8 @@
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
+use wire::tar::{Entry, Kind};
+
 use super::*;
 
 fn read_back(bytes: &[u8]) -> Vec<(String, tar::EntryType, u64)> {
@@ -253,7 +255,10 @@ fn times_before_1970_and_large_owners_survive() {
         mode: 0o4755,
         uid: u32::MAX - 1,
         gid: 3_000_000,
-        mtime: (-2, 250_000_000),
+        mtime: layerfmt::tree::Time {
+            sec: -2,
+            nsec: 250_000_000,
+        },
         xattrs: &[
             (b"user.x".to_vec(), b"a=\0c".to_vec()),
             (b"user.a=b%".to_vec(), b"1".to_vec()),

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use layerfmt::tree::Time;
 use layerfmt::writer::ContentHasher;
 use wire::secrets;
+use wire::tar::{Archive, Entry, Kind};
 
-use super::archive::{Archive, Entry, Kind};
 use super::content::{Content, Steady};
 use super::{Found, Plan, Tally, marks};
 
@@ -316,10 +317,10 @@ impl<'w> Walk<'w> {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: (
-                stat.st_mtime,
-                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            ),
+            mtime: Time {
+                sec: stat.st_mtime,
+                nsec: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
             xattrs: &object.xattrs,
         };
         let content = object.content.as_ref();

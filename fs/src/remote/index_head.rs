@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use layerfmt::{Digest, Layer, roomy};
+use wire::paths::ObjectPath;
 
 use super::error::{Blame, FetchError};
 use super::exchange::Ask;
@@ -27,7 +28,7 @@ pub(crate) async fn index_head(
     digest: &Digest,
     head_len: u64,
 ) -> Result<Layer, FetchError> {
-    let path = format!("/indexes/{digest}.index");
+    let path = ObjectPath::Index(*digest).url();
     let mut arrived: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
     let (mut avoid, mut rounds) = (0u64, 0u32);
     loop {

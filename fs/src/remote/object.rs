@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use layerfmt::Digest;
+use wire::paths::{ObjectPath, Request};
 
 /// An immutable file on the servers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,8 +20,8 @@ impl Object {
     /// The layer with this digest.
     pub fn layer(digest: &Digest) -> Object {
         Object {
-            path: format!("/layers/{digest}.layer"),
-            batch_path: format!("/v1/batch/{digest}"),
+            path: ObjectPath::Layer(*digest).url(),
+            batch_path: Request::Batch(*digest).to_string(),
             optional: false,
         }
     }
@@ -28,8 +29,8 @@ impl Object {
     /// The boot pack with this digest.
     pub fn pack(digest: &Digest) -> Object {
         Object {
-            path: format!("/packs/{digest}.layer"),
-            batch_path: format!("/v1/batch/{digest}"),
+            path: ObjectPath::Pack(*digest).url(),
+            batch_path: Request::Batch(*digest).to_string(),
             optional: true,
         }
     }

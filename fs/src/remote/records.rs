@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wire::manifest::{HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName};
+use wire::paths::{ObjectPath, Request};
 use wire::trust::{
     AllowedSigners, BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, Envelope, HighWater, TrustError,
     Verified,
@@ -146,11 +147,7 @@ async fn from_server(
     terms: &Terms<'_>,
     stall: Duration,
 ) -> Result<Records, RecordsError> {
-    let address = terms.address;
-    let mut path = format!("/v1/bundle/{}/{}", address.system, address.profile);
-    if let Some(revision) = address.revision {
-        path.push_str(&format!("@{revision}"));
-    }
+    let path = Request::Bundle(terms.name()?).to_string();
     let mut answer = server.ask_h1(&Ask::get(path, stall)).await?;
     let is_bundle = answer.status().is_success();
     match answer.check_status() {
@@ -185,19 +182,15 @@ struct Static<'a> {
 
 impl Static<'_> {
     async fn bundle(&self, terms: &Terms<'_>) -> Result<Bundle, RecordsError> {
-        let address = terms.address;
-        let refs = format!("/refs/{}/{}", address.system, address.profile);
-        let head = match address.revision {
-            Some(revision) => {
-                self.get(&format!("{refs}/{revision:020}"), ENVELOPE_LEN_MAX)
-                    .await?
-            }
-            None => self.newest(&refs, address).await?,
+        let RevisionName { name, revision } = terms.name()?;
+        let head = match revision {
+            Some(revision) => self.head(&name, revision).await?,
+            None => self.newest(&name).await?,
         };
         let head = Envelope::parse(&head)?;
         let record =
             wire::manifest::Head::parse(head.payload.as_bytes()).map_err(TrustError::Malformed)?;
-        let manifest = format!("/manifests/{}", record.manifest.digest);
+        let manifest = ObjectPath::Manifest(record.manifest.digest);
         let manifest = self.get(&manifest, MANIFEST_LEN_MAX).await?;
         let manifest = String::from_utf8(manifest)
             .map_err(|_| FetchError::Wrong("the manifest is not valid UTF-8"))?;
@@ -208,8 +201,13 @@ impl Static<'_> {
         })
     }
 
-    async fn newest(&self, refs: &str, address: &Address) -> Result<Vec<u8>, FetchError> {
-        let hint = format!("/hints/{}/{}", address.system, address.profile);
+    async fn head(&self, name: &ProfileName, revision: u64) -> Result<Vec<u8>, FetchError> {
+        let head = ObjectPath::Head(name.clone(), revision);
+        self.get(&head, ENVELOPE_LEN_MAX).await
+    }
+
+    async fn newest(&self, name: &ProfileName) -> Result<Vec<u8>, FetchError> {
+        let hint = ObjectPath::Hint(name.clone());
         let hint = match self.get(&hint, HINT_LEN_MAX).await {
             Ok(text) => std::str::from_utf8(&text)
                 .ok()
@@ -218,14 +216,9 @@ impl Static<'_> {
             Err(error) => return Err(error),
         };
         let hint: u64 = hint.unwrap_or(1);
-        let mut head = self
-            .get(&format!("{refs}/{hint:020}"), ENVELOPE_LEN_MAX)
-            .await?;
+        let mut head = self.head(name, hint).await?;
         for revision in (1..STEPS_MAX).map_while(|step| hint.checked_add(step)) {
-            match self
-                .get(&format!("{refs}/{revision:020}"), ENVELOPE_LEN_MAX)
-                .await
-            {
+            match self.head(name, revision).await {
                 Ok(newer) => head = newer,
                 Err(error) if error.is_missing() => break,
                 Err(error) => return Err(error),
@@ -237,10 +230,8 @@ impl Static<'_> {
     async fn keysets(&self) -> Result<Vec<Envelope>, RecordsError> {
         let mut keysets = Vec::new();
         for version in 1..STEPS_MAX {
-            match self
-                .get(&format!("/keysets/{version:020}"), ENVELOPE_LEN_MAX)
-                .await
-            {
+            let keyset = ObjectPath::Keyset(version);
+            match self.get(&keyset, ENVELOPE_LEN_MAX).await {
                 Ok(bytes) => keysets.push(Envelope::parse(&bytes)?),
                 Err(error) if error.is_missing() => break,
                 Err(error) => return Err(error.into()),
@@ -249,8 +240,9 @@ impl Static<'_> {
         Ok(keysets)
     }
 
-    async fn get(&self, path: &str, len_max: usize) -> Result<Vec<u8>, FetchError> {
-        let mut answer = self.server.ask_h1(&Ask::get(path, self.stall)).await?;
+    async fn get(&self, object: &ObjectPath, len_max: usize) -> Result<Vec<u8>, FetchError> {
+        let ask = Ask::get(object.url(), self.stall);
+        let mut answer = self.server.ask_h1(&ask).await?;
         let status = answer.check_status();
         let bytes = answer
             .collect(len_max.max(HEAD_LEN_MAX).max(KEYSET_LEN_MAX))

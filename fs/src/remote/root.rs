@@ -8,6 +8,7 @@ use std::time::Instant;
 use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
 use wire::manifest::Manifest;
+use wire::paths::Request;
 use wire::trust::HighWater;
 
 use super::fetcher::{Fetcher, FetcherOptions, Keep};
@@ -186,10 +187,7 @@ impl<'a> Opening<'a> {
             .options
             .trace
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
-        let path = format!(
-            "/v1/traces/{}/{}/{revision}",
-            manifest.system, manifest.profile
-        );
+        let path = Request::Traces(manifest.name(), revision).to_string();
         let boot = trace.clone().map(|recorder| Boot { recorder, path });
         let packed = manifest.pack.is_some().then_some(&index);
         let source = Arc::new(RemoteSource::new(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use layerfmt::{Chunk, Digest, Index, Source};
 use tokio::task::AbortHandle;
 use wire::boot_report::BootReport;
+use wire::paths::Request;
 
 use super::bring::Bringer;
 use super::error::FetchError;
@@ -407,7 +408,9 @@ impl RemoteSource {
         if report.revision != self.words.revision {
             return Err(format!("it is of {}", report.revision));
         }
-        let path = format!("/v1/boots/{}", report.revision.replace('@', "/"));
+        let name = report.revision_name().map_err(|error| error.to_string())?;
+        let revision = name.revision.unwrap_or_default();
+        let path = Request::Boots(name.name, revision).to_string();
         Ok(Ask::post(path, value.to_vec().into(), STALL_FIRST))
     }
 }

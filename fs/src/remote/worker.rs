@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use layerfmt::Digest;
+use wire::batch;
 
 use super::cut::Cutter;
 use super::error::{Blame, FetchError};
@@ -182,7 +183,8 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// Returns the missing pieces (with a flag for partial data) and the reason.
     async fn run(&mut self, work: Work, failures: u32) -> (Vec<(Taken, bool)>, Option<FetchError>) {
-        let batch = work.pieces.len() > 1 && !work.side_by_side;
+        let body = batch_body(&work);
+        let batch = body.is_some();
         let before: Vec<(Digest, usize)> = work
             .pieces
             .iter()
@@ -191,15 +193,15 @@ impl Exchange<'_> {
         let stall = STALL_FIRST
             .saturating_mul(1 << failures.min(6))
             .min(STALL_MAX);
-        let (ask, mut cutter) = if batch {
-            let body = batch_body(&work.pieces);
-            (
+        let (ask, mut cutter) = match body {
+            Some(body) => (
                 Ask::post(&work.object.batch_path, body, stall),
                 Cutter::for_batch(work.pieces),
-            )
-        } else {
-            let cutter = Cutter::for_range(work.pieces);
-            (Ask::range(&work.object.path, cutter.span(), stall), cutter)
+            ),
+            None => {
+                let cutter = Cutter::for_range(work.pieces);
+                (Ask::range(&work.object.path, cutter.span(), stall), cutter)
+            }
         };
         let mut lied = Vec::new();
         let error = self
@@ -325,14 +327,11 @@ pub(crate) async fn stand_back(
     Ok(())
 }
 
-/// The body of a batch request: (offset u64, length u32) for each piece, little endian.
-fn batch_body(pieces: &[Taken]) -> Bytes {
-    let mut body = Vec::with_capacity(pieces.len() * 12);
-    for taken in pieces {
-        let missing = taken.missing();
-        let len = u32::try_from(missing.end.saturating_sub(missing.start)).unwrap_or(u32::MAX);
-        body.extend_from_slice(&missing.start.to_le_bytes());
-        body.extend_from_slice(&len.to_le_bytes());
+/// The body of a batch request; `None` if one range covers the pieces.
+fn batch_body(work: &Work) -> Option<Bytes> {
+    if work.side_by_side || work.pieces.len() < 2 {
+        return None;
     }
-    Bytes::from(body)
+    let body = batch::encode(work.pieces.iter().map(Taken::missing));
+    body.ok().map(Bytes::from)
 }

@@ -4,7 +4,7 @@
 //! `tests/smoke.rs` runs the same functions on stable Rust over a seeded corpus and mutations of
 //! it.
 
-use bakery::assemble::{Contents, Reading, assemble};
+use bakery::assemble::{AssembleError, Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
@@ -132,7 +132,7 @@ pub fn tar_ingest(bytes: &[u8]) {
             _source: &str,
             _path: &EntryPath,
             data: Data<'_>,
-        ) -> Result<u64, anyhow::Error> {
+        ) -> Result<u64, AssembleError> {
             let promised: u64 = data.segments.iter().map(|(_, len)| len).sum();
             let mut end = 0;
             for (offset, len) in &data.segments {
@@ -145,7 +145,12 @@ pub fn tar_ingest(bytes: &[u8]) {
             let mut buffer = [0; 4096];
             let mut read = 0;
             loop {
-                match data.reader.read(&mut buffer)? {
+                let part = data.reader.read(&mut buffer);
+                let part = part.map_err(|source| AssembleError::Io {
+                    doing: "cannot read the content".to_owned(),
+                    source,
+                })?;
+                match part {
                     0 => break,
                     count => read += count as u64,
                 }
@@ -189,4 +194,40 @@ pub fn manifest(bytes: &[u8]) {
         );
     }
     let _ = Envelope::parse(bytes);
+}
+
+/// Reading a batch request: an error, or ranges inside the object that are written the same way.
+pub fn batch(bytes: &[u8]) {
+    let (object_len, body) = match bytes.split_first_chunk::<8>() {
+        Some((len, body)) => (u64::from_le_bytes(*len), body),
+        None => (u64::MAX, bytes),
+    };
+    let Ok(ranges) = wire::batch::decode(body, object_len) else {
+        return;
+    };
+    let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    assert!(total <= wire::limits::BATCH_LEN_MAX, "a bounded answer");
+    assert!(
+        ranges.iter().all(|range| range.end <= object_len),
+        "inside the object"
+    );
+    assert_eq!(
+        wire::batch::encode(ranges).as_deref(),
+        Ok(body),
+        "it is written the same way"
+    );
+}
+
+/// Reading a path: refused, or the one spelling of what it names.
+pub fn path(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Some(object) = wire::paths::ObjectPath::parse(text) {
+        assert_eq!(object.to_string(), text, "one spelling");
+    }
+    if let Some(request) = wire::paths::Request::parse(text) {
+        let again = wire::paths::Request::parse(&request.to_string());
+        assert_eq!(again, Some(request), "it reads the same again");
+    }
 }

@@ -169,13 +169,43 @@ fn decode_chunk() {
 
 #[test]
 fn manifest() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/v1");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wire/testdata/v1");
     let names = ["manifest.json", "head.json", "keyset.json"];
     let corpus: Vec<Vec<u8>> = names
         .iter()
         .map(|name| fs::read(directory.join(name)).unwrap())
         .collect();
     drive(&corpus, 30_000, targets::manifest, |bytes| bytes);
+}
+
+#[test]
+fn batch() {
+    let body = |object_len: u64, ranges: &[std::ops::Range<u64>]| {
+        let body = wire::batch::encode(ranges.iter().cloned()).unwrap();
+        [object_len.to_le_bytes().to_vec(), body].concat()
+    };
+    let many: Vec<_> = (0..64).map(|at| at * 5000..at * 5000 + 4096).collect();
+    let corpus = [body(1 << 20, &many), body(10, &[5..8, 0..0, 0..10])];
+    drive(&corpus, 30_000, targets::batch, |bytes| bytes);
+}
+
+#[test]
+fn path() {
+    let hex = "00112233445566778899aabbccddeeff".repeat(2);
+    let corpus = [
+        format!("layers/{hex}.layer"),
+        format!("/indexes/{hex}.index"),
+        "refs/alt/main/00000000000000000007".to_owned(),
+        "/v1/bundle/alt/lab@7".to_owned(),
+        "/ipxe/alt@7".to_owned(),
+        "locks/sweep/purge-01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+    ];
+    drive(
+        &corpus.map(String::into_bytes),
+        30_000,
+        targets::path,
+        |bytes| bytes,
+    );
 }
 
 /// Every byte of a small layer flipped once: never the same layer, never a panic.

@@ -120,7 +120,7 @@ pub(crate) fn check_profile_name(
     Ok(())
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= NAME_LEN_MAX
         && name.bytes().next().is_some_and(inner)

@@ -4,8 +4,9 @@ use std::io::Read;
 
 use layerfmt::limits::SYMLINK_LEN_MAX;
 
-use super::header::{self, Block, Header};
-use super::sparse::{self, LeadingMap};
+use wire::tar::header::{BLOCK_LEN, Block, Header};
+use wire::tar::sparse::{self, LeadingMap};
+
 use super::{Announced, Merged, Tar};
 use crate::source::{EntryPath, Segments, SourceError};
 
@@ -86,7 +87,7 @@ impl<R: Read> Tar<R> {
         let mut map = LeadingMap::default();
         let mut map_len = 0u64;
         for _ in 0..sparse::LEADING_BLOCKS_MAX {
-            map_len += header::BLOCK_LEN as u64;
+            map_len += BLOCK_LEN as u64;
             if map_len > stored_len {
                 return Err(self.error("the sparse map is longer than the entry"));
             }

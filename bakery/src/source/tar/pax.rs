@@ -1,8 +1,13 @@
-//! PAX extended headers: `LEN KEY=VALUE
-//! ` records, and their supported keys.
+//! The values of PAX extended headers, and their supported keys.
 
 use layerfmt::limits::{XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX, XATTRS_PER_INODE_MAX};
 use layerfmt::tree::{Time, Xattrs};
+
+use wire::tar::records::{
+    base64_decoded, map, natural, natural32, percent_decoded, record, text, time,
+};
+use wire::tar::sparse::SparseRecords;
+use wire::tar::xattr_name;
 
 use crate::source::accounts::Accounts;
 use crate::source::acl;
@@ -23,27 +28,6 @@ pub(crate) struct Attributes {
     /// `LIBARCHIVE.xattr.KEY` records, decoded from base64; the name is %-encoded.
     libarchive: Xattrs,
     pub(crate) sparse: SparseRecords,
-}
-
-/// The `GNU.sparse.*` records of formats 0.0, 0.1 and 1.0.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct SparseRecords {
-    pub(crate) major: Option<u64>,
-    pub(crate) minor: Option<u64>,
-    /// The entry's true name (0.1 and 1.0).
-    pub(crate) name: Option<Vec<u8>>,
-    /// `GNU.sparse.size` or `GNU.sparse.realsize`: the whole length of the file.
-    pub(crate) size: Option<u64>,
-    pub(crate) piece_count: Option<u64>,
-    /// 0.0: offset and length records in their order; 0.1: the numbers of the one map record.
-    pub(crate) numbers: Vec<u64>,
-}
-
-impl SparseRecords {
-    /// True if the entry is a sparse file.
-    pub(crate) fn are_there(&self) -> bool {
-        *self != SparseRecords::default()
-    }
 }
 
 impl Attributes {
@@ -124,7 +108,7 @@ impl Attributes {
         for (key, value) in schily {
             match raw_names {
                 true => self.xattr(&key, &value)?,
-                false => self.xattr(&wire::pax::xattr_name(&key), &value)?,
+                false => self.xattr(&xattr_name(&key), &value)?,
             }
         }
         Ok(())
@@ -194,171 +178,9 @@ fn noted(xattrs: &mut Xattrs, name: &[u8], value: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The first record of `data`: key, value, and the rest.
-fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
-    let broken = || "extended header: a record's length does not fit".to_owned();
-    let space = data
-        .iter()
-        .take(20)
-        .position(|&byte| byte == b' ')
-        .ok_or_else(broken)?;
-    let (digits, _) = data.split_at_checked(space).ok_or_else(broken)?;
-    let len = natural(digits)?
-        .and_then(|len| usize::try_from(len).ok())
-        .ok_or_else(broken)?;
-    let (record, rest) = data.split_at_checked(len).ok_or_else(broken)?;
-    let body = record
-        .get(space + 1..)
-        .and_then(|body| body.strip_suffix(b"\n"));
-    let body = body.ok_or_else(broken)?;
-    let equals = body
-        .iter()
-        .position(|&byte| byte == b'=')
-        .ok_or_else(broken)?;
-    let (key, value) = body.split_at_checked(equals).ok_or_else(broken)?;
-    Ok((key, value.get(1..).unwrap_or_default(), rest))
-}
-
-/// Text without NUL; empty means "take the plain header's".
-fn text(value: &[u8]) -> Result<Option<Vec<u8>>, String> {
-    if value.contains(&0) {
-        return Err("a NUL in a name".to_owned());
-    }
-    Ok(Some(value.to_vec()).filter(|value| !value.is_empty()))
-}
-
-/// A decimal number; empty means "take the plain header's".
-pub(crate) fn natural(value: &[u8]) -> Result<Option<u64>, String> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let digits = value.iter().try_fold(0u64, |number, &digit| match digit {
-        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
-        _ => None,
-    });
-    match digits {
-        Some(number) if i64::try_from(number).is_ok() => Ok(Some(number)),
-        _ => Err("not a number of at most 63 bits".to_owned()),
-    }
-}
-
-fn natural32(value: &[u8]) -> Result<Option<u32>, String> {
-    let number = natural(value)?;
-    let narrow = number.map(u32::try_from).transpose();
-    narrow.map_err(|_| "not a number of at most 32 bits".to_owned())
-}
-
-fn map(value: &[u8]) -> Result<Vec<u64>, String> {
-    if value.is_empty() {
-        return Ok(Vec::new());
-    }
-    let numbers = value.split(|&byte| byte == b',');
-    numbers
-        .map(|number| natural(number)?.ok_or_else(|| "empty number".to_owned()))
-        .collect()
-}
-
-/// A time: `[-]SECONDS[.FRACTION]`; digits beyond nanoseconds are cut towards the past.
-pub(crate) fn time(value: &[u8]) -> Result<Time, String> {
-    let wrong = || "not a time".to_owned();
-    let (negative, value) = match value.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, value),
-    };
-    let mut parts = value.splitn(2, |&byte| byte == b'.');
-    let whole = natural(parts.next().unwrap_or_default()).map_err(|_| wrong())?;
-    let fraction = parts.next().unwrap_or_default();
-    if !fraction.iter().all(u8::is_ascii_digit) || (whole.is_none() && fraction.is_empty()) {
-        return Err(wrong());
-    }
-    let sec = i64::try_from(whole.unwrap_or(0)).map_err(|_| wrong())?;
-    let padded = fraction
-        .iter()
-        .copied()
-        .chain(std::iter::repeat(b'0'))
-        .take(9);
-    let nsec = padded.fold(0u32, |nsec, digit| nsec * 10 + u32::from(digit - b'0'));
-    let finer = fraction.iter().skip(9).any(|&digit| digit != b'0');
-    if !negative {
-        return Ok(Time { sec, nsec });
-    }
-    let nsec = nsec + u32::from(finer);
-    match nsec {
-        0 => Ok(Time { sec: -sec, nsec: 0 }),
-        nsec => Ok(Time {
-            sec: -sec - 1,
-            nsec: 1_000_000_000 - nsec,
-        }),
-    }
-}
-
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.iter().copied();
-    while let Some(byte) = rest.next() {
-        out.push(match byte {
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    Some(out)
-}
-
-/// Base64 with or without padding, as libarchive writes it.
-fn base64_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut held) = (0u32, 0u32);
-    for &byte in text {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' | b'\n' => continue,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xff_ffff;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held & 0xff).ok()?);
-        }
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times() {
-        let table: &[(&[u8], Option<(i64, u32)>)] = &[
-            (b"0", Some((0, 0))),
-            (b"1700000000.123456789", Some((1_700_000_000, 123_456_789))),
-            (b"1.5", Some((1, 500_000_000))),
-            (b"1.1234567899", Some((1, 123_456_789))),
-            (b"-1", Some((-1, 0))),
-            (b"-1.5", Some((-2, 500_000_000))),
-            (b"-0.25", Some((-1, 750_000_000))),
-            (b"-0.9999999999", Some((-1, 0))),
-            (b"1.", Some((1, 0))),
-            (b".5", Some((0, 500_000_000))),
-            (b"", None),
-            (b".", None),
-            (b"1.x", None),
-            (b"99999999999999999999", None),
-        ];
-        for (text, expected) in table {
-            let got = time(text).ok().map(|time| (time.sec, time.nsec));
-            assert_eq!(got, *expected, "{}", text.escape_ascii());
-        }
-    }
 
     #[test]
     fn records_are_bounded_by_their_own_length() {

@@ -8,6 +8,11 @@ use super::super::range;
 pub(super) const BATCH_COUNT_MAX: usize = 64;
 /// Maximum number of bytes in one batch request.
 const BATCH_LEN_MAX: u64 = 2 << 20;
+// A server takes every batch that is made here; one piece more may exceed the length.
+const _: () = assert!(
+    BATCH_COUNT_MAX <= wire::limits::BATCH_RANGES_MAX
+        && BATCH_LEN_MAX <= wire::limits::BATCH_LEN_MAX / 2
+);
 
 /// Which of the pieces go into one request: with batches all that fit, otherwise neighbors only.
 /// The second is true if they are neighbors.

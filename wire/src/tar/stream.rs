@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use super::header::{BLOCK_LEN, Block};
 
 /// A tar archive's bytes with a window on the data of one entry.
-pub(crate) struct Stream<R> {
+#[derive(Debug)]
+pub struct Stream<R> {
     input: R,
     /// Bytes read from the input, without the peeked block.
     offset: u64,
@@ -21,7 +22,8 @@ pub(crate) struct Stream<R> {
 }
 
 impl<R: Read> Stream<R> {
-    pub(crate) fn new(input: R, len_max: u64) -> Self {
+    /// The archive `input`, of at most `len_max` bytes.
+    pub fn new(input: R, len_max: u64) -> Self {
         Stream {
             input,
             offset: 0,
@@ -33,22 +35,27 @@ impl<R: Read> Stream<R> {
         }
     }
 
-    pub(crate) fn input_mut(&mut self) -> &mut R {
+    /// The input itself.
+    pub fn input_mut(&mut self) -> &mut R {
         &mut self.input
     }
 
-    pub(crate) fn offset(&self) -> u64 {
+    /// The place of the next block or byte.
+    pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Starts an entry's data: `len` bytes, then padding to a whole block.
-    pub(crate) fn open(&mut self, len: u64) {
+    pub fn open(&mut self, len: u64) {
         self.remaining = len;
         self.padding = len.next_multiple_of(BLOCK_LEN as u64) - len;
     }
 
     /// Skips the rest of the current entry's data.
-    pub(crate) fn skip(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The input cannot be read, ends too early or is too long.
+    pub fn skip(&mut self) -> io::Result<()> {
         let rest = self.remaining + self.padding;
         (self.remaining, self.padding) = (rest, 0);
         if rest > 0 {
@@ -58,13 +65,19 @@ impl<R: Read> Stream<R> {
     }
 
     /// The next block.
-    pub(crate) fn block(&mut self) -> io::Result<Block> {
+    ///
+    /// # Errors
+    /// The input cannot be read, ends too early or is too long.
+    pub fn block(&mut self) -> io::Result<Block> {
         self.block_or_end()?
             .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// The next block; `None` when the input ends before it.
-    pub(crate) fn block_or_end(&mut self) -> io::Result<Option<Block>> {
+    ///
+    /// # Errors
+    /// The input cannot be read, ends too early or is too long.
+    pub fn block_or_end(&mut self) -> io::Result<Option<Block>> {
         if let Some(block) = self.peeked.take() {
             self.offset += BLOCK_LEN as u64;
             return Ok(Some(block));
@@ -85,7 +98,10 @@ impl<R: Read> Stream<R> {
     }
 
     /// The next block, which stays the next one; `None` at the end of the input.
-    pub(crate) fn peek(&mut self) -> io::Result<Option<Block>> {
+    ///
+    /// # Errors
+    /// The input cannot be read, ends too early or is too long.
+    pub fn peek(&mut self) -> io::Result<Option<Block>> {
         let block = self.block_or_end()?;
         if block.is_some() {
             self.offset -= BLOCK_LEN as u64;
@@ -96,7 +112,10 @@ impl<R: Read> Stream<R> {
     }
 
     /// Reads on to the end of the input; counts the bytes that are not zero.
-    pub(crate) fn drain(&mut self) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// The input cannot be read, ends too early or is too long.
+    pub fn drain(&mut self) -> io::Result<u64> {
         let mut buffer = vec![0; 64 << 10];
         let mut others = 0;
         loop {

@@ -1,15 +1,62 @@
-//! Sparse files in tar: four ways to write the same list of pieces.
+//! Sparse files: four ways to write the same list of pieces.
 //!
 //! Whatever the spelling, the result is one checked map: pieces in order, without overlap,
 //! inside the file, and together exactly as long as the data that follows.
 
+use std::ops::Range;
+
 use super::header::{self, BLOCK_LEN, Block};
-use super::pax::{self, SparseRecords};
-use crate::source::{SPARSE_PIECES_MAX, Segments};
+use super::records;
+use crate::limits::SPARSE_PIECES_MAX;
+
+/// Data of a file: offset and length of each piece, in order.
+pub type Segments = Vec<(u64, u64)>;
+
+/// The `GNU.sparse.*` records of formats 0.0, 0.1 and 1.0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SparseRecords {
+    /// The version of the format.
+    pub major: Option<u64>,
+    /// The version's second part.
+    pub minor: Option<u64>,
+    /// The entry's true name (0.1 and 1.0).
+    pub name: Option<Vec<u8>>,
+    /// `GNU.sparse.size` or `GNU.sparse.realsize`: the whole length of the file.
+    pub size: Option<u64>,
+    /// The length of the map (0.0 and 0.1).
+    pub piece_count: Option<u64>,
+    /// 0.0: offset and length records in their order; 0.1: the numbers of the one map record.
+    pub numbers: Vec<u64>,
+}
+
+impl SparseRecords {
+    /// True if the entry is a sparse file.
+    pub fn are_there(&self) -> bool {
+        *self != SparseRecords::default()
+    }
+}
+
+/// The map of format 1.0 for a file of `size` bytes: decimal lines, padded to whole blocks. A map of
+/// a file that ends in a hole is closed by an empty piece, as GNU tar does.
+pub fn leading_map(ranges: &[Range<u64>], size: u64) -> Vec<u8> {
+    let ends_in_hole = ranges.last().is_none_or(|last| last.end < size);
+    let closing = ends_in_hole.then_some(size..size);
+    let count = ranges.len() + usize::from(ends_in_hole);
+    let mut map = format!("{count}\n").into_bytes();
+    for range in ranges.iter().cloned().chain(closing) {
+        let len = range.end.saturating_sub(range.start);
+        map.extend_from_slice(format!("{}\n{len}\n", range.start).as_bytes());
+    }
+    map.resize(map.len().next_multiple_of(BLOCK_LEN), 0);
+    map
+}
 
 /// The pieces of an old GNU header (24 bytes each), or of one of its extension blocks, up to the
 /// first unused one.
-pub(crate) fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with the map.
+pub fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), String> {
     for piece in fields.chunks_exact(24) {
         let (offset, len) = piece.split_at(12);
         if piece.iter().all(|&byte| byte == 0) {
@@ -23,14 +70,20 @@ pub(crate) fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), Str
 }
 
 /// An extension block of the old GNU format: its pieces, and true if another block follows.
-pub(crate) fn gnu_extension(block: &Block, pieces: &mut Segments) -> Result<bool, String> {
+///
+/// # Errors
+/// What is wrong with the map.
+pub fn gnu_extension(block: &Block, pieces: &mut Segments) -> Result<bool, String> {
     let (fields, end) = block.split_at(24 * 21);
     gnu_pieces(fields, pieces)?;
     Ok(end.first().is_some_and(|&flag| flag != 0))
 }
 
 /// The pieces of formats 0.0 and 0.1, which are in the extended header itself.
-pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String> {
+///
+/// # Errors
+/// What is wrong with the map.
+pub fn record_pieces(records: &SparseRecords) -> Result<Segments, String> {
     let (pairs, rest) = records.numbers.as_chunks::<2>();
     if !rest.is_empty() {
         return Err("the sparse map ends between an offset and its length".to_owned());
@@ -47,7 +100,7 @@ pub(crate) fn record_pieces(records: &SparseRecords) -> Result<Segments, String>
 /// The map of format 1.0, which precedes the data: decimal numbers, one a line, padded to whole
 /// blocks. Fed block by block.
 #[derive(Debug, Default)]
-pub(crate) struct LeadingMap {
+pub struct LeadingMap {
     count: Option<u64>,
     numbers: Vec<u64>,
     line: Vec<u8>,
@@ -55,7 +108,10 @@ pub(crate) struct LeadingMap {
 
 impl LeadingMap {
     /// Adds one block; true if the map is complete and data follows.
-    pub(crate) fn feed(&mut self, block: &Block) -> Result<bool, String> {
+    ///
+    /// # Errors
+    /// What is wrong with the map.
+    pub fn feed(&mut self, block: &Block) -> Result<bool, String> {
         for &byte in block {
             if byte != b'\n' {
                 if self.line.len() == 20 {
@@ -64,7 +120,7 @@ impl LeadingMap {
                 self.line.push(byte);
                 continue;
             }
-            let number = pax::natural(&self.line).ok().flatten();
+            let number = records::natural(&self.line).ok().flatten();
             let number = number.ok_or("the sparse map contains a value that is not a number")?;
             self.line.clear();
             match self.count {
@@ -87,14 +143,17 @@ impl LeadingMap {
     }
 
     /// The pieces, once [`LeadingMap::feed`] has returned true.
-    pub(crate) fn pieces(&self) -> Segments {
+    pub fn pieces(&self) -> Segments {
         let (pairs, _) = self.numbers.as_chunks::<2>();
         pairs.iter().map(|[offset, len]| (*offset, *len)).collect()
     }
 }
 
 /// The checked segments of a file of `size` bytes whose archive holds `stored_len` bytes of data.
-pub(crate) fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
+///
+/// # Errors
+/// What is wrong with the map.
+pub fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
     let (mut end, mut sum) = (0u64, 0u64);
     let mut segments = Segments::with_capacity(pieces.len());
     for &(offset, len) in pieces {
@@ -121,7 +180,7 @@ pub(crate) fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<S
 }
 
 /// Length of the blocks a leading map may take at most.
-pub(crate) const LEADING_BLOCKS_MAX: usize = SPARSE_PIECES_MAX * 2 * 21 / BLOCK_LEN;
+pub const LEADING_BLOCKS_MAX: usize = SPARSE_PIECES_MAX * 2 * 21 / BLOCK_LEN;
 
 fn bounded(count: usize) -> Result<(), String> {
     if count > SPARSE_PIECES_MAX {

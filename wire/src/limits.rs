@@ -1,0 +1,10 @@
+//! Bounds on untrusted input of the protocol, each with its reason.
+
+/// Ranges of one batch request; at 4 KiB each that is 16 MiB.
+pub const BATCH_RANGES_MAX: usize = 4096;
+/// Bytes that one batch request may ask for: the server maps or fetches all of them at once.
+pub const BATCH_LEN_MAX: u64 = 64 << 20;
+
+/// Pieces of one sparse file in an archive: a 64 GiB file with every second 64 KiB in use has half
+/// of them.
+pub const SPARSE_PIECES_MAX: usize = 1 << 20;

@@ -1,0 +1,147 @@
+//! The kinds of objects that a store holds.
+
+/// How long a copy of an object stays right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The object is named by its content: a copy is right for ever.
+    Immutable,
+    /// The object can appear, change or go under its name: ask again each time.
+    Record,
+}
+
+/// A kind of object; each kind has a directory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the table of docs/PROTOCOL.md describes each")]
+pub enum Class {
+    Marker,
+    Keyset,
+    Head,
+    Manifest,
+    Layer,
+    Index,
+    Pack,
+    Boot,
+    Hint,
+    Tag,
+    Removed,
+    Swept,
+    Purge,
+    Lock,
+    Probe,
+}
+
+impl Class {
+    /// Every class, in the order of the specification's table.
+    pub const ALL: [Class; 15] = [
+        Class::Marker,
+        Class::Keyset,
+        Class::Head,
+        Class::Manifest,
+        Class::Layer,
+        Class::Index,
+        Class::Pack,
+        Class::Boot,
+        Class::Hint,
+        Class::Tag,
+        Class::Removed,
+        Class::Swept,
+        Class::Purge,
+        Class::Lock,
+        Class::Probe,
+    ];
+
+    /// The classes whose objects are named by their content.
+    pub const CONTENT: [Class; 5] = [
+        Class::Layer,
+        Class::Index,
+        Class::Pack,
+        Class::Boot,
+        Class::Manifest,
+    ];
+
+    /// The directory of the class; the marker lies in the store's root.
+    pub const fn directory(self) -> &'static str {
+        match self {
+            Class::Marker => "",
+            Class::Keyset => "keysets",
+            Class::Head => "refs",
+            Class::Manifest => "manifests",
+            Class::Layer => "layers",
+            Class::Index => "indexes",
+            Class::Pack => "packs",
+            Class::Boot => "boot",
+            Class::Hint => "hints",
+            Class::Tag => "tags",
+            Class::Removed => "removed",
+            Class::Swept => "swept",
+            Class::Purge => "purges",
+            Class::Lock => "locks",
+            Class::Probe => "probe",
+        }
+    }
+
+    /// The class of the objects in `directory`.
+    pub fn of_directory(directory: &str) -> Option<Class> {
+        let named = |class: &Class| !directory.is_empty() && class.directory() == directory;
+        Class::ALL.into_iter().find(named)
+    }
+
+    /// The end of each name; content-named files that people meet show their kind.
+    pub(super) const fn suffix(self) -> &'static str {
+        match self {
+            Class::Layer | Class::Pack => ".layer",
+            Class::Index => ".index",
+            _ => "",
+        }
+    }
+
+    /// How long a copy of an object of this class stays right.
+    pub const fn lifetime(self) -> Lifetime {
+        match self {
+            Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => {
+                Lifetime::Immutable
+            }
+            _ => Lifetime::Record,
+        }
+    }
+
+    /// True if clients may ask a server for objects of this class.
+    pub const fn is_served(self) -> bool {
+        match self {
+            Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,
+            Class::Keyset | Class::Head | Class::Hint => true,
+            Class::Marker | Class::Tag | Class::Removed | Class::Swept => false,
+            Class::Purge | Class::Lock | Class::Probe => false,
+        }
+    }
+
+    /// The media type of an answer with an object of this class.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Class::Layer | Class::Index | Class::Pack | Class::Boot => "application/octet-stream",
+            Class::Hint => "text/plain",
+            _ => "application/json",
+        }
+    }
+
+    /// The form of a name, as the specification's table writes it.
+    pub const fn template(self) -> &'static str {
+        match self {
+            Class::Marker => "store.json",
+            Class::Keyset => "keysets/<version>",
+            Class::Head => "refs/<system>/<profile>/<revision>",
+            Class::Manifest => "manifests/<hex>",
+            Class::Layer => "layers/<hex>.layer",
+            Class::Index => "indexes/<hex>.index",
+            Class::Pack => "packs/<hex>.layer",
+            Class::Boot => "boot/<hex>",
+            Class::Hint => "hints/<system>/<profile>",
+            Class::Tag => "tags/<system>/<profile>/<tag>",
+            Class::Removed => "removed/<system>/<profile>",
+            Class::Swept => "swept/<system>/<profile>/<revision>",
+            Class::Purge => "purges/<id>",
+            Class::Lock => "locks/<kind>/<id>",
+            Class::Probe => "probe/<id>/<name>",
+        }
+    }
+}
