@@ -23,6 +23,16 @@ check: ## Format, lints, documentation, prose: no warning allowed
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	./.ci/prose
 
+quick: ## Format, lints, unit tests, laws, semantics and model in the process (no packages, no root)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --workspace --lib --bins --test direct --test format -- --skip kernel::
+	$(CARGO) test --workspace --test suite -- architecture:: programs::
+
+semantics-figures: build ## Statements tested without root; the model in the process and mounted (root; CASES=500 STEPS=100)
+	$(CARGO) build -p layerfs -p bakery
+	./.ci/semantics-figures
+
 prose: ## Count signs of prose that is hard to read (.ci/prose --list names the places)
 	./.ci/prose
 
@@ -47,7 +57,7 @@ deb: build static docs ## Debian packages of bakery and client (target/debian; n
 test-packages: packages-long deb ## The Debian packages: lintian, installed and removed in a clean chroot (root)
 	./tests/packages/run
 
-test: packages build check test-rust test-conformance test-shell test-benches test-boot-short ## All CI tests
+test: packages build check quick test-rust test-conformance test-shell test-benches test-boot-short ## All CI tests
 
 demo: packages build lab/trees/minimal ## A real Debian: import, serve, mount over HTTP, change, bake, log, roll back (root)
 	./demo/run.sh
@@ -58,7 +68,7 @@ demo-boot: packages build static lab/trees/boot ## Boot the demo system in QEMU 
 test-rust: build ## Unit, property, semantics, crash and end-to-end tests (root)
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test --workspace --no-fail-fast
-	LAYERFS_TEST_OPTIONS=passthrough $(CARGO) test -p layerfs-tests --test suite --no-fail-fast -- semantics:: crash:: model::
+	LAYERFS_TEST_OPTIONS=passthrough $(CARGO) test -p layerfs-tests --test suite --no-fail-fast -- semantics:: kernel:: crash:: model::
 
 test-conformance: build ## pjdfstest and fsx in both modes (root; SETTING=long: 10 seeds x 20,000 operations)
 	./tests/conformance/run.sh $(or $(SETTING),short)
@@ -264,5 +274,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-distros bench-smallest bench-read bench-report

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::harness::programs::ends_after;
-use crate::semantics::{Fixture, bytes, set_xattr, xattr};
+use crate::kernel::{Fixture, bytes, set_xattr, xattr};
 
 const OBJECTS: usize = 60;
 /// More than one change has steps.

@@ -12,6 +12,8 @@ use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
 use wire::manifest::{ProfileName, RevisionName};
 
+pub(crate) use crate::harness::programs::program;
+
 /// A store with the systems `kiosk` and `lab`, and a spool.
 pub(crate) struct Kitchen {
     directory: tempfile::TempDir,
@@ -260,22 +262,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A program beside this test or in `target/release`, whichever is newer.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let beside = test.parent().and_then(Path::parent).unwrap();
-    let candidates = [
-        beside.join(name),
-        beside.parent().unwrap().join("release").join(name),
-    ];
-    let newest = candidates
-        .into_iter()
-        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-        .max()
-        .map(|(_, path)| path);
-    newest.unwrap_or_else(|| panic!("no program {name}: run `cargo build` first"))
 }
 
 /// Runs a command that must succeed.

@@ -14,8 +14,14 @@ mod crash;
 mod harness;
 mod history;
 mod ingest;
+mod kernel;
 mod kitchen;
 mod model;
 mod remote;
 mod semantics;
 mod serve;
+mod session;
+mod speed;
+
+#[path = "session/mounted.rs"]
+mod transport;

@@ -194,7 +194,7 @@ fn row(index: &Index, path: &Path) -> Option<Ino> {
 /// A mount that ends with its value.
 struct Mounted {
     at: PathBuf,
-    /// Ended before: a daemon that serves it, or `layerfs warm`.
+    /// Ended before: a daemon that serves it, or `layerfs initramfs warm`.
     _beside: Option<Running>,
 }
 
@@ -227,7 +227,10 @@ fn layerfs(site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
 
 fn warm(at: &Path) -> Running {
     let mut command = Command::new(program("layerfs"));
-    let command = command.arg("warm").arg(at).stderr(Stdio::null());
+    let command = command
+        .args(["initramfs", "warm"])
+        .arg(at)
+        .stderr(Stdio::null());
     Running(command.spawn().unwrap())
 }
 

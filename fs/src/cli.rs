@@ -1,6 +1,5 @@
 //! The command line: arguments only.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -25,9 +24,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Mount a stack of layers, with a writable upper if one is given
-    Mount(MountArgs),
+    Mount(commands::mount::MountArgs),
     /// Unmount, and return when the daemon has released the upper
-    Umount(UmountArgs),
+    Umount(commands::umount::UmountArgs),
     /// Send the changes of this machine to the bakery
     ///
     /// Streams the upper directory through ssh and returns with the job's number as soon as the
@@ -35,7 +34,7 @@ pub enum Command {
     /// next gets the result.
     Push(commands::push::Args),
     /// Show the layers and the counters of a mount
-    Status(StatusArgs),
+    Status(commands::status::StatusArgs),
     /// Show the first accesses of this boot: files and pages
     Trace(commands::remote::TraceArgs),
     /// Send this boot's trace to the server, which uses it to speed up later boots
@@ -47,62 +46,18 @@ pub enum Command {
     /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
     /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::Args),
-    /// Read the boot pack's pages into the page cache during the boot (run by the initramfs)
+    /// Steps of an initramfs
+    #[command(subcommand, hide = true)]
+    Initramfs(InitramfsCommand),
+}
+
+/// Steps of an initramfs.
+#[derive(Debug, Subcommand)]
+pub enum InitramfsCommand {
+    /// Read the boot pack's pages into the page cache during the boot
     Warm(commands::warm::Args),
-    /// Unpack the drivers that an initramfs keeps packed (run by the initramfs)
+    /// Unpack the drivers that an initramfs keeps packed
     Unpack(commands::unpack::Args),
-}
-
-/// Arguments of `layerfs mount`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct MountArgs {
-    /// Source of the mount (top.layer:…:base.layer, a server's URL, or none with -o lowerdir=),
-    /// then the mount point
-    #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
-    pub places: Vec<String>,
-    /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
-    /// passthrough, volatile, chunk-cache=64M, threads=N (default: one per processor, 2 to 16),
-    /// wait=10, log=FILE, nosuid, nodev, …
-    #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
-    pub options: Vec<String>,
-    /// The network side.
-    #[command(flatten)]
-    pub remote: commands::remote::RemoteArgs,
-    /// Stay in the foreground
-    #[arg(short, long)]
-    pub foreground: bool,
-    /// Behave as the daemon of the root file system: locked in memory, never killed for memory
-    #[arg(long)]
-    pub root_duty: bool,
-    /// Mount in this mount namespace (a file of /proc/PID/ns): mount -N
-    #[arg(long, hide = true)]
-    pub namespace: Option<PathBuf>,
-    /// Started by another layerfs that waits for a message on standard output
-    #[arg(long, hide = true)]
-    pub supervised: bool,
-}
-
-/// Arguments of `layerfs umount`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct UmountArgs {
-    /// The mount point
-    pub mountpoint: PathBuf,
-    /// Detach now, and end when nothing uses the mount any more
-    #[arg(short, long)]
-    pub lazy: bool,
-    /// Seconds to wait for the daemon to end
-    #[arg(long, default_value_t = 30)]
-    pub wait: u64,
-}
-
-/// Arguments of `layerfs status`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct StatusArgs {
-    /// The mount point
-    pub mountpoint: PathBuf,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Run the program: by its own name, as the helper of mount(8), or as the last one of a machine.
@@ -130,8 +85,8 @@ pub fn main() -> ExitCode {
             Command::Trace(args) => commands::remote::trace(&args),
             Command::PushTrace(args) => commands::remote::push_trace(&args),
             Command::BenchBoot(args) => commands::bench_boot::run(&args),
-            Command::Warm(args) => commands::warm::run(&args),
-            Command::Unpack(args) => commands::unpack::run(&args),
+            Command::Initramfs(InitramfsCommand::Warm(args)) => commands::warm::run(&args),
+            Command::Initramfs(InitramfsCommand::Unpack(args)) => commands::unpack::run(&args),
         }
     };
     outcome.unwrap_or_else(|error| {
@@ -150,11 +105,12 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
         .map(|word| word.to_str().filter(|word| !word.is_empty()))
         .collect::<Option<_>>()?;
     let command = match *words.as_slice() {
-        ["warm", "--before-use", mountpoint] if !mountpoint.starts_with('-') => {
-            Command::Warm(commands::warm::Args {
+        ["initramfs", "warm", "--before-use", mountpoint] if !mountpoint.starts_with('-') => {
+            let warm = commands::warm::Args {
                 mountpoint: mountpoint.into(),
                 before_use: true,
-            })
+            };
+            Command::Initramfs(InitramfsCommand::Warm(warm))
         }
         [
             "mount",
@@ -168,7 +124,7 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
             .iter()
             .any(|word| word.starts_with('-')) =>
         {
-            Command::Mount(MountArgs {
+            Command::Mount(commands::mount::MountArgs {
                 places: vec![source.to_owned(), mountpoint.to_owned()],
                 options: vec![options.to_owned()],
                 remote: commands::remote::RemoteArgs::default(),
@@ -200,7 +156,7 @@ mod tests {
         let options =
             "upperdir=/run/layerfs/upper/rw,workdir=/run/layerfs/upper/wk,keys=/k,timeout=5";
         let read: [&[&str]; 3] = [
-            &["@layerfs", "warm", "--before-use", "/sysroot"],
+            &["@layerfs", "initramfs", "warm", "--before-use", "/sysroot"],
             &[
                 "@layerfs",
                 "mount",
@@ -231,8 +187,8 @@ mod tests {
             );
         }
         let left: [&[&str]; 5] = [
-            &["layerfs", "warm", "/sysroot"],
-            &["layerfs", "warm", "--before-use", "--help"],
+            &["layerfs", "initramfs", "warm", "/sysroot"],
+            &["layerfs", "initramfs", "warm", "--before-use", "--help"],
             &[
                 "layerfs",
                 "mount",

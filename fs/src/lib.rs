@@ -1,27 +1,34 @@
 //! The mount: one FUSE mount of many layers and a writable upper.
 //!
-//! A request falls straight down: each module imports only what is named below it.
+//! Each module imports only modules that stand after it in this list:
 //!
-//! [`fuse`] translates → [`filesystem`] decides → [`upper`] and [`lower`] → [`fetch`] → [`sys`].
+//! - the command line: [`cli`], [`commands`], [`push`];
+//! - a root on a server: [`root`] assembles, [`prefetch`] reads ahead;
+//! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
+//! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
+//! - the small parts: [`trace`], [`names`], [`options`], [`metrics`], [`mount_table`], [`spare`],
+//!   [`systemd`];
+//! - the system calls: [`sys`].
 
-pub mod backup;
-pub mod cache;
+pub mod chunks;
 pub mod cli;
 pub mod commands;
-pub mod fetch;
+pub mod control;
 pub mod filesystem;
 pub mod fuse;
 pub mod lower;
 pub mod metrics;
 pub mod mount_table;
 pub mod names;
+pub mod net;
 pub mod options;
 pub mod prefetch;
 pub mod push;
-pub mod remote;
+pub mod root;
 pub mod spare;
 pub mod stack;
 pub mod status;
+pub mod store;
 pub mod sys;
 pub mod systemd;
 pub mod trace;

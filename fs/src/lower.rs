@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use layerfmt::{Index, Ino};
 
 use self::chunks::ChunkCache;
-use crate::fetch::ChunkSource;
+use crate::chunks::ChunkSource;
+use crate::control::{Control, Local};
 use crate::names::Names;
 use crate::sys::{Errno, Result};
 use crate::trace::TraceRecorder;
@@ -42,6 +43,8 @@ pub struct Lower {
     pub digest: StackDigest,
     /// The recorder of first accesses, if any.
     pub trace: Option<Arc<TraceRecorder>>,
+    /// The requests that the stack can answer besides reads.
+    pub control: Arc<dyn Control>,
     names: OnceLock<Names>,
 }
 
@@ -59,6 +62,7 @@ impl Lower {
             index,
             digest: StackDigest::new(digest),
             trace: None,
+            control: Arc::new(Local),
             names: OnceLock::new(),
         }
     }
@@ -67,6 +71,12 @@ impl Lower {
     #[must_use]
     pub fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
         Lower { trace, ..self }
+    }
+
+    /// The same with this control side.
+    #[must_use]
+    pub fn with_control(self, control: Arc<dyn Control>) -> Lower {
+        Lower { control, ..self }
     }
 
     /// The names of every row; built at the first request.

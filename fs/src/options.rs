@@ -275,7 +275,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// A number of bytes with an optional K, M or G.
-fn parse_len(text: &str) -> Option<u64> {
+pub(crate) fn parse_len(text: &str) -> Option<u64> {
     let (digits, shift) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 10),
         None => match text.strip_suffix(['M', 'm']) {
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn what_the_network_side_is_given_it_knows() {
         for name in REMOTE {
-            let mut options = crate::remote::options::RemoteOptions::new("http://s/k").unwrap();
+            let mut options = crate::root::options::RemoteOptions::new("http://s/k").unwrap();
             let error = options
                 .set(name, "")
                 .map_or_else(|e| e.to_string(), |()| String::new());

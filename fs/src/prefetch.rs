@@ -1,7 +1,6 @@
 //! Prefetching: first the boot pack, then, without demand, the rest.
 
 pub mod background;
-pub mod hot;
 pub mod pack;
 
 use std::str::FromStr;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use layerfmt::{Digest, Index, Layer, LayerRef, LayerSet};
 
-use crate::fetch::ChunkSource;
+use crate::chunks::ChunkSource;
+use crate::control::{Control, Local};
 use crate::trace::TraceRecorder;
 
 /// A stack, ready to be mounted.
@@ -15,6 +16,8 @@ pub struct Stack {
     pub index: Arc<Index>,
     /// The source of stored chunks.
     pub source: Arc<dyn ChunkSource>,
+    /// The requests that it can answer besides.
+    pub control: Arc<dyn Control>,
     /// The layers, base first.
     pub layers: Vec<LayerRef>,
     /// The recorder of first accesses, if any.
@@ -63,6 +66,7 @@ impl Stack {
             index: merged.index,
             layers: layers.iter().map(|layer| layer.layer_ref()).collect(),
             source: Arc::new(LayerSet::new(layers)),
+            control: Arc::new(Local),
             trace: None,
             name,
         })

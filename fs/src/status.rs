@@ -110,7 +110,7 @@ pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
         request_timeout_s: fixed.request_timeout.map(|limit| limit.as_secs()),
         uptime_s: fixed.began.elapsed().as_secs(),
         mounted_ms: fixed.mounted_ms,
-        source: fs.lower.chunks.source_status(),
+        source: fs.lower.control.status(),
     }
 }
 

@@ -22,7 +22,7 @@ lf_load_drivers() {
 lf_unpack() {
     [ -e "$lf_packed" ] || return 0
     lf_info "unpacking the drivers"
-    layerfs unpack "$lf_packed" 2> /dev/kmsg || lf_warn "the packed drivers cannot be unpacked"
+    layerfs initramfs unpack "$lf_packed" 2> /dev/kmsg || lf_warn "the packed drivers cannot be unpacked"
     rm -f "$lf_packed"
 }
 

@@ -94,7 +94,7 @@ lf_warm() {
     # A pipe of its own: the end of the first writer would be taken for the word of the second.
     rm -f "$lf_pipe"
     mkfifo "$lf_pipe" || return 0
-    (exec /run/layerfs/bin/@layerfs warm --before-use "$1" < /dev/null > "$lf_pipe" 2> /dev/null) &
+    (exec /run/layerfs/bin/@layerfs initramfs warm --before-use "$1" < /dev/null > "$lf_pipe" 2> /dev/null) &
     [ ! -d /.initrd/killall ] || : > "/.initrd/killall/$!"   # make-initrd
     read -r lf_word < "$lf_pipe" || :
 }

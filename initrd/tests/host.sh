@@ -29,7 +29,7 @@ host_begin() {
     host_program chroot ':'
     host_program busybox ':'
     # The client: makes a root with an init, and a daemon to be spared; refuses "broken".
-    host_program layerfs 'case "$*" in warm*) echo "layerfs $*" | sed "s,$HOST,,g" > "$HOST/warmed.new"; mv "$HOST/warmed.new" "$HOST/warmed"; exit ;; esac
+    host_program layerfs 'case "$*" in "initramfs warm"*) echo "layerfs $*" | sed "s,$HOST,,g" > "$HOST/warmed.new"; mv "$HOST/warmed.new" "$HOST/warmed"; exit ;; esac
 echo "layerfs $*" | sed "s,$HOST,,g" >> "$HOST/calls"
 case "$*" in *broken*) exit 1 ;; esac
 for last; do :; done
@@ -63,7 +63,7 @@ host() {
     return "$code"
 }
 
-# host_spared: the processes that the end of the initramfs spares, with the call of `layerfs warm`.
+# host_spared: the processes that the end of the initramfs spares, with the call of `layerfs initramfs warm`.
 host_spared() {
     warms=
     daemon=$(cat "$HOST/daemon" 2> /dev/null)

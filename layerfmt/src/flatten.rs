@@ -5,19 +5,16 @@
 mod merge;
 pub mod rebuild;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::SectionEffort;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
+use crate::file::sections;
 use crate::index::{Index, LayerRef};
 use crate::layer::{ContentDigests, Layer};
 use crate::layout::chunk::Source;
 use crate::layout::superblock::SUPERBLOCK_LEN;
-use crate::writer::sections;
 
 /// One layer of a stack to flatten.
 #[derive(Debug, Clone)]
@@ -123,23 +120,6 @@ impl MergedIndex {
         let mut bytes = superblock.encode().to_vec();
         bytes.extend_from_slice(&sections);
         Ok((bytes, superblock.head_len()))
-    }
-
-    /// Write [`MergedIndex::to_bytes`] to a new file, durably. Returns the file's layer digest.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] when it cannot be written or exists.
-    pub fn write_to(&self, path: &Path) -> Result<Digest> {
-        let io = |e| FormatError::io("file", 0, format!("cannot write {}", path.display()), e);
-        let (bytes, _) = self.to_bytes()?;
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        Ok(Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default()))
     }
 
     /// The stack's tree digest; `None` without content digests.

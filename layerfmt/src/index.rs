@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::layout::chunk::{Chunk, Codec, Source};
 use crate::layout::columns::{Area, Column, Columns, Counts};
 use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
-use crate::tree::Time;
+use crate::time::Time;
 
 /// Inode number: a row of the inode table.
 pub type Ino = u32;

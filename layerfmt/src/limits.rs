@@ -25,8 +25,6 @@ pub const CONTENT_LEN_MAX: u64 = 2 << 30;
 pub const META_LEN_MAX: u64 = 4 << 20;
 /// Smallest and largest raw length of a chunk, bytes. Bake writes 256 KiB, packs up to 1 MiB.
 pub const CHUNK_RAW_LEN_MAX: u32 = 16 << 20;
-/// A stored chunk is never longer than its raw bytes (otherwise it is stored uncompressed).
-pub const CHUNK_STORED_LEN_MAX: u32 = CHUNK_RAW_LEN_MAX;
 /// Largest file, bytes: Linux' `MAX_LFS_FILESIZE`.
 pub const FILE_LEN_MAX: u64 = i64::MAX as u64;
 /// Longest extended attribute name, bytes. Linux' `XATTR_NAME_MAX`.

@@ -14,15 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::name::Name;
-
-/// A point in time: seconds since 1970 and nanoseconds within the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Time {
-    /// Seconds since the epoch; negative before 1970.
-    pub sec: i64,
-    /// Nanoseconds, below 1,000,000,000.
-    pub nsec: u32,
-}
+pub use crate::time::Time;
 
 /// Extended attributes: full name to value, in name order.
 pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
@@ -96,20 +88,6 @@ pub enum Kind<C> {
 }
 
 impl<C> Kind<C> {
-    /// The `S_IFMT` bits of `st_mode`.
-    pub fn mode_bits(&self) -> u32 {
-        use crate::layout::inode::*;
-        match self {
-            Kind::Directory(_) => S_IFDIR,
-            Kind::File(_) => S_IFREG,
-            Kind::Symlink(_) => S_IFLNK,
-            Kind::Char(..) => S_IFCHR,
-            Kind::Block(..) => S_IFBLK,
-            Kind::Fifo => S_IFIFO,
-            Kind::Socket => S_IFSOCK,
-        }
-    }
-
     /// True for a directory.
     pub fn is_dir(&self) -> bool {
         matches!(self, Kind::Directory(_))

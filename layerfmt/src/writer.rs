@@ -6,7 +6,6 @@
 
 mod base;
 mod content;
-mod file;
 mod pipeline;
 mod tables;
 
@@ -20,11 +19,11 @@ use self::base::BASE;
 pub use self::base::Base;
 pub use self::content::{BLOCK_LEN, Content, ContentHasher};
 use self::content::{Data, Spool};
-pub(crate) use self::file::{FileParts, sections};
 use self::pipeline::Pipeline;
 pub use crate::codec::{Effort, Tuned};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
+use crate::file::FileParts;
 use crate::index::{Extent, LayerRef};
 use crate::layer::Meta;
 use crate::layout::superblock::SUPERBLOCK_LEN;

@@ -184,7 +184,7 @@ impl Overlay {
         overlay
     }
 
-    fn attach(&self) {
+    pub(crate) fn attach(&self) {
         rustix::mount::mount(
             "overlay",
             &self.at,
@@ -195,9 +195,8 @@ impl Overlay {
         .expect("kernel overlayfs");
     }
 
-    pub(crate) fn again(&self) {
+    pub(crate) fn detach(&self) {
         rustix::mount::unmount(&self.at, UnmountFlags::empty()).expect("umount");
-        self.attach();
     }
 }
 

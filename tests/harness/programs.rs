@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// The program `name`: beside this test or in `target/release`, whichever is newer.
+/// The program `name`: beside this test or in `target/release`, whichever is newer. A program older
+/// than its sources is refused: `cargo test` alone does not build it.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("own path");
     let profile = test
@@ -22,12 +24,63 @@ pub(crate) fn program(name: &str) -> PathBuf {
     .into_iter()
     .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
     .max();
-    match found {
-        Some((_, path)) => path,
-        None => {
-            panic!("{name} is not built: run `make build` (or cargo build -p layerfs -p bakery)")
-        }
+    let Some((_, path)) = found else {
+        panic!("{name} is not built: run `make build` (or cargo build -p layerfs -p bakery)")
+    };
+    if let Some(source) = newer_source(&path) {
+        let release = path.parent().is_some_and(|dir| dir.ends_with("release"));
+        panic!(
+            "{} is older than {source}: run `cargo build{} -p layerfs -p bakery`",
+            path.display(),
+            if release { " --release" } else { "" },
+        );
     }
+    path
+}
+
+/// A source that changed after `program` was built; cargo lists the sources beside the program.
+fn newer_source(program: &Path) -> Option<String> {
+    let built = program.metadata().ok()?.modified().ok()?;
+    let list = std::fs::read_to_string(program.with_extension("d")).ok()?;
+    let (_, sources) = list.lines().next()?.split_once(": ")?;
+    let newer = |source: &&str| {
+        let changed = Path::new(source)
+            .metadata()
+            .and_then(|about| about.modified());
+        changed.is_ok_and(|changed| changed > built)
+    };
+    sources.split(' ').find(newer).map(str::to_owned)
+}
+
+#[test]
+fn a_program_older_than_its_sources_is_seen() {
+    let room = tempfile::tempdir().expect("temporary directory");
+    let [program, list, one, two] =
+        ["program", "program.d", "one.rs", "two.rs"].map(|name| room.path().join(name));
+    for path in [&one, &two, &program] {
+        std::fs::write(path, "").expect("file");
+    }
+    let sources = format!(
+        "{}: {} {}\n",
+        program.display(),
+        one.display(),
+        two.display()
+    );
+    std::fs::write(list, sources).expect("list");
+    let set = |path: &Path, seconds: u64| {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(path)
+            .expect("file");
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        file.set_modified(time).expect("time");
+    };
+    set(&one, 5);
+    set(&two, 5);
+    set(&program, 7);
+    assert_eq!(newer_source(&program), None);
+    set(&two, 9);
+    assert_eq!(newer_source(&program), Some(two.display().to_string()));
 }
 
 /// Runs to the end; a failure panics with the output.

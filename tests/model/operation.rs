@@ -1,16 +1,21 @@
 //! The operations of the model test, and the tree they begin with.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use proptest::prelude::*;
-use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, XattrFlags};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 
-use crate::harness::mount::attribute_name;
+use crate::session::files::{Files as _, Open};
+use crate::session::{Errno, New, NewTime, RenameFlags, Result, Session, is_root};
+use crate::transport::attribute_name;
 
-/// One step of a sequence.
+const TYPE: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const FIFO: u32 = 0o010_000;
+
+/// One step.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     Create(String, usize),
@@ -43,6 +48,14 @@ fn path() -> impl Strategy<Value = String> {
     prop::collection::vec(name, 1..4).prop_map(|parts| parts.join("/"))
 }
 
+/// An ordinary user mostly leaves files open to themselves: nothing happens in a shut directory.
+fn open_mode(mode: u32, chance: u8) -> u32 {
+    match is_root() || chance == 0 {
+        true => mode,
+        false => mode | 0o700,
+    }
+}
+
 /// One random step.
 pub(crate) fn operations() -> impl Strategy<Value = Operation> {
     use Operation as O;
@@ -61,7 +74,7 @@ pub(crate) fn operations() -> impl Strategy<Value = Operation> {
         4 => (path(), path()).prop_map(|(a, b)| O::Link(a, b)),
         2 => (path(), path()).prop_map(|(a, b)| O::Symlink(a, b)),
         1 => path().prop_map(O::Fifo),
-        4 => (path(), 0..0o10000_u32).prop_map(|(p, m)| O::Chmod(p, m)),
+        4 => (path(), 0..0o10000_u32, 0..4_u8).prop_map(|(p, m, n)| O::Chmod(p, open_mode(m, n))),
         3 => (path(), 0..3_u32).prop_map(|(p, m)| O::Chown(p, m)),
         3 => (path(), 0..1_000_000_000_i64).prop_map(|(p, t)| O::Times(p, t)),
         3 => (path(), 0..3_u8, prop::collection::vec(any::<u8>(), 0..200))
@@ -73,160 +86,79 @@ pub(crate) fn operations() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// The outcome of a step: the bytes it read, or its errno.
-pub(crate) type Outcome = Result<Vec<u8>, i32>;
+/// The outcome of a step: the bytes that it read, or its errno.
+pub(crate) type Outcome = Result<Vec<u8>>;
 
-fn io(error: std::io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(-1)
-}
+/// Not tried: a pipe would be opened.
+const NOT_TRIED: Errno = Errno::from_raw_os_error(4000);
 
-fn rx(result: Result<(), Errno>) -> Outcome {
-    result.map(|()| Vec::new()).map_err(Errno::raw_os_error)
-}
-
-fn existing(path: &Path) -> OpenOptions {
-    let mut options = OpenOptions::new();
-    let _ = path;
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
-}
-
-/// Succeeds if `path` is a regular file: others are not opened (a pipe would block).
-fn regular(path: &Path) -> Result<(), i32> {
-    let meta = path.symlink_metadata().map_err(io)?;
-    if meta.is_file() { Ok(()) } else { Err(-2) }
-}
-
-/// Carry out one step below `root`.
-#[expect(clippy::too_many_lines, reason = "one arm per operation")]
-pub(crate) fn apply(root: &Path, operation: &Operation) -> Outcome {
-    use Operation as O;
-    let at = |path: &String| -> PathBuf { root.join(path) };
-    match operation {
-        O::Create(p, len) => {
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(at(p))
-                .map_err(io)?;
-            file.write_all_at(&vec![7; *len], 0).map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Write(p, offset, len, byte) => {
-            regular(&at(p))?;
-            let file = existing(&at(p)).open(at(p)).map_err(io)?;
-            file.write_all_at(&vec![*byte; *len], *offset).map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Append(p, len) => {
-            regular(&at(p))?;
-            let mut file = OpenOptions::new().append(true).open(at(p)).map_err(io)?;
-            std::io::Write::write_all(&mut file, &vec![9; *len]).map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Truncate(p, len) => {
-            regular(&at(p))?;
-            existing(&at(p))
-                .open(at(p))
-                .and_then(|file| file.set_len(*len))
-                .map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Unlink(p) => rx(rustix::fs::unlink(at(p))),
-        O::Mkdir(p) => rx(rustix::fs::mkdir(at(p), 0o755.into())),
-        O::Rmdir(p) => rx(rustix::fs::rmdir(at(p))),
-        O::Rename(a, b) => rx(rustix::fs::rename(at(a), at(b))),
-        O::RenameNew(a, b) => rx(rustix::fs::renameat_with(
-            CWD,
-            at(a),
-            CWD,
-            at(b),
-            RenameFlags::NOREPLACE,
-        )),
-        O::Exchange(a, b) => rx(rustix::fs::renameat_with(
-            CWD,
-            at(a),
-            CWD,
-            at(b),
-            RenameFlags::EXCHANGE,
-        )),
-        O::Link(a, b) => rx(rustix::fs::linkat(CWD, at(a), CWD, at(b), AtFlags::empty())),
-        O::Symlink(target, p) => rx(rustix::fs::symlink(target.as_str(), at(p))),
-        O::Fifo(p) => rx(rustix::fs::mknodat(
-            CWD,
-            at(p),
-            rustix::fs::FileType::Fifo,
-            0o644.into(),
-            0,
-        )),
-        O::Chmod(p, mode) => {
-            if at(p).symlink_metadata().map_err(io)?.is_symlink() {
-                return Err(-2);
-            }
-            std::fs::set_permissions(at(p), Permissions::from_mode(*mode)).map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Chown(p, id) => {
-            std::os::unix::fs::lchown(at(p), Some(*id), Some(*id + 1)).map_err(io)?;
-            Ok(Vec::new())
-        }
-        O::Times(p, sec) => {
-            let time = Timespec {
-                tv_sec: *sec,
-                tv_nsec: 5,
-            };
-            let times = Timestamps {
-                last_access: time,
-                last_modification: time,
-            };
-            rx(rustix::fs::utimensat(
-                CWD,
-                at(p),
-                &times,
-                AtFlags::SYMLINK_NOFOLLOW,
-            ))
-        }
-        O::SetXattr(p, key, value) => {
-            let name = xattr_name(*key);
-            rx(rustix::fs::lsetxattr(
-                at(p),
-                name,
-                value,
-                XattrFlags::empty(),
-            ))
-        }
-        O::RemoveXattr(p, key) => rx(rustix::fs::lremovexattr(at(p), xattr_name(*key))),
-        O::Punch(p, offset, len) => {
-            regular(&at(p))?;
-            let file = existing(&at(p)).open(at(p)).map_err(io)?;
-            let mode =
-                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-            rx(rustix::fs::fallocate(&file, mode, *offset, *len))
-        }
-        O::UseUnlinked(p) => {
-            regular(&at(p))?;
-            let file = existing(&at(p)).open(at(p)).map_err(io)?;
-            std::fs::remove_file(at(p)).map_err(io)?;
-            use_unlinked(&file).map_err(io)
-        }
-        O::Remount => Ok(Vec::new()),
+/// Whether `path` is a regular file: others are not opened.
+fn regular(fs: &dyn Session, path: &str) -> Result<()> {
+    match fs.about(path)?.mode & TYPE == REGULAR {
+        true => Ok(()),
+        false => Err(NOT_TRIED),
     }
 }
 
-fn use_unlinked(file: &File) -> std::io::Result<Vec<u8>> {
-    let before = file.metadata()?;
-    let mut content = vec![0; usize::try_from(before.len()).unwrap_or(0)];
-    file.read_exact_at(&mut content, 0)?;
-    file.write_all_at(b"written after unlink", 3)?;
-    let after = file.metadata()?;
-    let mut head = vec![0; 64.min(usize::try_from(after.len()).unwrap_or(0))];
-    file.read_exact_at(&mut head, 0)?;
-    content.extend(head);
-    content.extend(before.nlink().to_le_bytes());
-    content.extend(after.len().to_le_bytes());
+/// Carry out one step.
+pub(crate) fn apply(fs: &dyn Session, operation: &Operation) -> Outcome {
+    use Operation as O;
+    match operation {
+        O::Create(p, len) => fs.create_new(p)?.write(0, vec![7; *len])?,
+        O::Write(p, offset, len, byte) => {
+            regular(fs, p)?;
+            fs.open_both(p)?.write(*offset, vec![*byte; *len])?;
+        }
+        O::Append(p, len) => {
+            regular(fs, p)?;
+            fs.append(p, vec![9; *len])?;
+        }
+        O::Truncate(p, len) => {
+            regular(fs, p)?;
+            fs.open_both(p)?.set_len(*len)?;
+        }
+        O::Unlink(p) => fs.unlink(p)?,
+        O::Mkdir(p) => fs.mkdir(p)?,
+        O::Rmdir(p) => fs.rmdir(p)?,
+        O::Rename(a, b) => fs.mv(a, b)?,
+        O::RenameNew(a, b) => fs.mv_with(a, b, RenameFlags::NOREPLACE)?,
+        O::Exchange(a, b) => fs.mv_with(a, b, RenameFlags::EXCHANGE)?,
+        O::Link(a, b) => fs.hard_link(a, b)?,
+        O::Symlink(target, p) => fs.symlink(target, p)?,
+        O::Fifo(p) => fs.make(Path::new(p), New::Node(FIFO | 0o644, (0, 0)))?,
+        O::Chmod(p, mode) => {
+            if fs.is_link(p) {
+                return Err(NOT_TRIED);
+            }
+            fs.chmod(p, *mode)?;
+        }
+        O::Chown(p, id) => fs.chown(p, Some(*id), Some(*id + 1))?,
+        O::Times(p, sec) => fs.set_times(p, NewTime::Exactly((*sec, 5)))?,
+        O::SetXattr(p, key, value) => fs.put_xattr(p, xattr_name(*key), value)?,
+        O::RemoveXattr(p, key) => fs.drop_xattr(p, xattr_name(*key))?,
+        O::Punch(p, offset, len) => {
+            regular(fs, p)?;
+            fs.open_both(p)?.punch(*offset, *len)?;
+        }
+        O::UseUnlinked(p) => {
+            regular(fs, p)?;
+            let file = fs.open_both(p)?;
+            fs.unlink(p)?;
+            return use_unlinked(&file);
+        }
+        O::Remount => {}
+    }
+    Ok(Vec::new())
+}
+
+fn use_unlinked(file: &Open<'_, dyn Session + '_>) -> Outcome {
+    let before = file.stat()?;
+    let mut content = file.read(0, usize::MAX)?;
+    file.write(3, b"written after unlink")?;
+    let after = file.stat()?;
+    content.extend(file.read(0, 64)?);
+    content.extend(before.nlink.to_le_bytes());
+    content.extend(after.size.to_le_bytes());
     Ok(content)
 }
 
@@ -252,12 +184,15 @@ fn old(path: &Path, sec: i64) {
 
 /// The lower tree: directories three deep, files of several sizes, a sparse one, links.
 pub(crate) fn seed(root: &Path, linked: bool) {
-    let big: Vec<u8> = (0..70_000_u32)
-        .flat_map(|i| (i / 3).to_le_bytes())
-        .collect();
+    let bytes = |len: u32| -> Vec<u8> { (0..len).flat_map(|i| (i / 3).to_le_bytes()).collect() };
     for dir in ["a", "a/b", "a/b/c", "b", "c", "c/a"] {
         std::fs::create_dir(root.join(dir)).expect("directory");
-        for (name, content) in [("f", &b"lower f"[..]), ("g", &[]), ("big", &big)] {
+        let len = if dir == "a" { 70_000 } else { 9000 };
+        for (name, content) in [
+            ("f", b"lower f".to_vec()),
+            ("g", Vec::new()),
+            ("big", bytes(len)),
+        ] {
             std::fs::write(root.join(dir).join(name), content).expect("file");
         }
         std::os::unix::fs::symlink("f", root.join(dir).join("l")).expect("link");
@@ -265,11 +200,18 @@ pub(crate) fn seed(root: &Path, linked: bool) {
     let sparse = File::create(root.join("big")).expect("file");
     sparse.write_all_at(b"end", 40_000).expect("write");
     std::fs::set_permissions(root.join("a/f"), Permissions::from_mode(0o4755)).expect("mode");
-    for (path, key, value) in [("a/f", 0, &b"lower"[..]), ("b", 1, b"dir")] {
-        rustix::fs::lsetxattr(root.join(path), xattr_name(key), value, XattrFlags::empty())
-            .expect("xattr");
+    rustix::fs::lsetxattr(
+        root.join("a/f"),
+        xattr_name(0),
+        b"lower",
+        XattrFlags::empty(),
+    )
+    .expect("xattr");
+    rustix::fs::lsetxattr(root.join("b"), xattr_name(1), b"dir", XattrFlags::empty())
+        .expect("xattr");
+    if is_root() {
+        std::os::unix::fs::chown(root.join("c/f"), Some(7), Some(8)).expect("owner");
     }
-    std::os::unix::fs::chown(root.join("c/f"), Some(7), Some(8)).expect("owner");
     if linked {
         std::fs::hard_link(root.join("a/f"), root.join("c/new")).expect("hard link");
         std::fs::hard_link(root.join("a/big"), root.join("b/new")).expect("hard link");
@@ -292,7 +234,7 @@ fn age(at: &Path, sec: i64) {
     old(at, sec);
 }
 
-/// The root of an upper is visible as the merged root: make it equal to the lower's.
+/// An upper's root is what the merged root shows: make it like the lower's.
 pub(crate) fn copy_root(lower: &Path, upper: &Path) {
     let meta = lower.metadata().expect("lower");
     std::fs::set_permissions(upper, meta.permissions()).expect("mode");
@@ -329,7 +271,7 @@ pub(crate) fn once_failed() -> Vec<(bool, Vec<Operation>)> {
                 O::Rename(s("b"), s("a/b")),
             ],
         ),
-        // One of three names is in a directory that was moved and not read since.
+        // One of three names lies in a directory that was moved and not looked at since.
         (
             true,
             vec![

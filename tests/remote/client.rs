@@ -7,16 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 
-/// The program `name` beside this test.
-pub(super) fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        built.exists(),
-        "{name} is not built: cargo build -p layerfs -p bakery"
-    );
-    built
-}
+pub(super) use crate::harness::programs::program;
 
 pub(super) struct Client {
     pub(super) at: PathBuf,
@@ -149,7 +140,7 @@ impl Client {
 
     pub(super) fn run_with(&self, verb: &str, arguments: &[&str]) -> std::process::Output {
         Command::new(program("layerfs"))
-            .arg(verb)
+            .args(verb.split(' '))
             .args(arguments)
             .arg(&self.at)
             .output()

@@ -3,8 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use layerfs::remote::options::RemoteOptions;
-use layerfs::remote::root;
+use layerfs::root::open;
+use layerfs::root::options::RemoteOptions;
 
 use super::client::Client;
 use super::faults::{Fault, FaultServer};
@@ -120,7 +120,7 @@ fn every_client_comes_up_when_the_server_does() {
                     let options = options.clone();
                     scope.spawn(move || {
                         std::thread::sleep(Duration::from_millis(number * 40));
-                        let root = root::open(&options).unwrap();
+                        let root = open::open(&options).unwrap();
                         assert!(root.index.inode_count() > 60);
                         began.elapsed()
                     })

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use layerfs::fetch::ChunkSource as _;
-use layerfs::remote::options::RemoteOptions;
-use layerfs::remote::root;
+use layerfs::chunks::ChunkSource as _;
+use layerfs::root::open;
+use layerfs::root::options::RemoteOptions;
 use layerfs_benches::shaper::{Link, Shaper};
 
 use super::client::Client;
@@ -63,7 +63,7 @@ fn first_byte(site: &Site, server: SocketAddr, rtt: Duration) -> (Duration, Dura
     options.keys = site.allowed_signers();
     options.set("prefetch", "none").unwrap();
     let since = Instant::now();
-    let root = root::open(&options).unwrap();
+    let root = open::open(&options).unwrap();
     let opened = since.elapsed();
     let chunk = root.index.chunk(0).unwrap();
     let mut bytes = Vec::new();
@@ -74,6 +74,7 @@ fn first_byte(site: &Site, server: SocketAddr, rtt: Duration) -> (Duration, Dura
     root.source
         .read_decoded(&root.index, 0, &chunk, usize::MAX, &mut bytes)
         .unwrap();
-    assert!(root.source.report().requests <= 3);
+    let requests = root.control.status().unwrap()["requests"].as_u64();
+    assert!(requests.unwrap() <= 3);
     (opened, since.elapsed())
 }

@@ -115,7 +115,7 @@ fn read_ahead_kib(client: &Client) -> u32 {
         .unwrap()
 }
 
-/// `layerfs warm` reads the pack's pages into the page cache: the boot then requests none of them
+/// `layerfs initramfs warm` reads the pack's pages into the page cache: the boot then requests none of them
 /// from the daemon.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
@@ -123,7 +123,7 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     assert_eq!(reads(&client), 0);
     assert_eq!(read_ahead_kib(&client), 4);
-    let warmed = client.run("warm");
+    let warmed = client.run("initramfs warm");
     assert!(warmed.status.success(), "{warmed:?}");
     assert_eq!(read_ahead_kib(&client), 32);
     // The kernel follows the advice in the background.
@@ -135,7 +135,7 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
     assert_eq!(reads(&client), before, "the boot had to ask again");
     client.compare(&site.files);
     let bare = Client::mount(&format!("{url}@1"), &site.allowed_signers(), &[]);
-    let warmed = bare.run("warm");
+    let warmed = bare.run("initramfs warm");
     assert_eq!(warmed.status.code(), Some(2), "{warmed:?}");
     assert!(String::from_utf8_lossy(&warmed.stderr).contains("no boot pack"));
 }
@@ -151,10 +151,10 @@ fn upper() -> (tempfile::TempDir, String) {
     (upper, options)
 }
 
-/// Runs `layerfs warm --before-use` once the pack is here.
+/// Runs `layerfs initramfs warm --before-use` once the pack is here.
 fn warm_before_use(client: &Client) {
     client.wait_for("pack", "complete");
-    let warmed = client.run_with("warm", &["--before-use"]);
+    let warmed = client.run_with("initramfs warm", &["--before-use"]);
     assert!(warmed.status.success(), "{warmed:?}");
     assert_eq!(warmed.stdout, b"ready\n");
 }
@@ -221,7 +221,7 @@ fn what_is_gone_keeps_nothing_else_cold() {
     let (_upper, options) = upper();
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
     std::fs::remove_file(client.at.join("large")).unwrap();
-    let warmed = client.run("warm");
+    let warmed = client.run("initramfs warm");
     assert!(warmed.status.success(), "{warmed:?}");
     client.wait_for("pack", "complete");
     std::thread::sleep(std::time::Duration::from_millis(500));

@@ -1,47 +1,43 @@
-//! S2: listings end with the right contents, during any changes.
+//! S2: listings end, and have what they should, whatever happens meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use proptest::prelude::*;
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 
-use super::Fixture;
-use crate::harness::programs::run;
+use super::{Files as _, Fixture};
+use crate::session::files::Open;
+use crate::session::{Attached, OFlags, RenameFlags};
 
-/// Names of a directory whose listing takes several requests.
-const MANY: usize = 2000;
+const DIRECTORY: &str = "d";
 
 /// A running listing.
-struct Reader {
-    directory: OwnedFd,
-    /// Position of the next entry.
+struct Reader<'f> {
+    directory: Option<Open<'f, dyn Attached>>,
+    /// Where it goes on.
     cookie: u64,
-    /// Names that existed at the start and were not touched.
+    /// Names that were there when it began and have stayed.
     stays: BTreeSet<String>,
-    /// Names that existed at the start.
+    /// Names that were there when it began.
     first: BTreeSet<String>,
     seen: BTreeMap<String, usize>,
-    /// True for the mount with which the listing began.
+    /// Whether the mount is the one it began with.
     is_local: bool,
     /// Listings that began since.
     later: usize,
     ended: bool,
 }
 
-fn open(path: &Path) -> OwnedFd {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).unwrap()
+fn open(f: &Fixture) -> Option<Open<'_, dyn Attached>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    Some(f.fs.open_with(DIRECTORY, flags, 0).unwrap())
 }
 
-impl Reader {
-    fn begin(path: &Path, there: &BTreeSet<String>) -> Reader {
+impl<'f> Reader<'f> {
+    fn begin(f: &'f Fixture, there: &BTreeSet<String>) -> Reader<'f> {
         let mut reader = Reader {
-            directory: open(path),
+            directory: open(f),
             cookie: 0,
             stays: there.clone(),
             first: there.clone(),
@@ -54,29 +50,20 @@ impl Reader {
         reader
     }
 
-    /// Reads up to `count` entries, then returns to the position of the next one, as telldir,
-    /// seekdir and NFS do.
+    /// Read up to `count` entries from where the last one ended: what telldir, seekdir and NFS do.
     fn read(&mut self, count: usize) {
-        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 32 * 24];
-        rustix::fs::seek(&self.directory, SeekFrom::Start(self.cookie)).unwrap();
         for _ in 0..count {
-            let mut directory = RawDir::new(&self.directory, &mut buffer);
-            let Some(entry) = directory.next() else {
+            let directory = self.directory.as_ref().unwrap();
+            let Some(entry) = directory.list(self.cookie, 1).unwrap().pop() else {
                 self.ended = true;
                 return;
             };
-            let entry = entry.unwrap();
-            let name = entry.file_name().to_str().unwrap().to_owned();
-            self.cookie = entry.next_entry_cookie();
-            rustix::fs::seek(&self.directory, SeekFrom::Start(self.cookie)).unwrap();
+            self.cookie = entry.cookie;
+            let name = String::from_utf8(entry.name).unwrap();
             if name != "." && name != ".." {
                 *self.seen.entry(name).or_default() += 1;
             }
         }
-    }
-
-    fn gone(&mut self, name: &str) {
-        self.stays.remove(name);
     }
 
     fn finish(mut self) {
@@ -101,9 +88,9 @@ enum Step {
     CopyUp(u8),
     Begin,
     Read(u8, u8),
-    /// The mount ends and is made again; the listings continue with their cookies.
+    /// The mount ends and is made again; the listings go on with their cookies.
     Restart,
-    /// The kernel and the daemon forget as much as possible.
+    /// The kernel and the daemon forget what they can.
     Forget,
 }
 
@@ -128,55 +115,55 @@ fn name(number: u8) -> String {
     format!("n{number}")
 }
 
+fn at(name: &str) -> String {
+    format!("{DIRECTORY}/{name}")
+}
+
 fn run_steps(f: &Fixture, steps: &[Step]) {
-    let dir = f.at("d");
-    let mut there: BTreeSet<String> = fs::read_dir(&dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    let mut readers: Vec<Reader> = Vec::new();
+    let mut there: BTreeSet<String> = f.fs.names(DIRECTORY).into_iter().collect();
+    let mut readers: Vec<Reader<'_>> = Vec::new();
     for step in steps {
         match step {
             Step::Make(n) => {
                 let name = name(*n);
                 if there.insert(name.clone()) {
-                    File::create(dir.join(&name)).unwrap();
+                    f.fs.put(at(&name), "").unwrap();
                 }
             }
             Step::Remove(n) => {
                 let name = name(*n);
                 if there.remove(&name) {
-                    fs::remove_file(dir.join(&name)).unwrap();
-                    readers.iter_mut().for_each(|reader| reader.gone(&name));
+                    f.fs.unlink(at(&name)).unwrap();
+                    readers.iter_mut().for_each(|reader| {
+                        reader.stays.remove(&name);
+                    });
                 }
             }
             Step::Rename(one, two) => {
                 let (one, two) = (name(*one), name(*two));
                 if one != two && there.remove(&one) {
-                    fs::rename(dir.join(&one), dir.join(&two)).unwrap();
+                    f.fs.mv(at(&one), at(&two)).unwrap();
                     there.insert(two.clone());
                     for reader in &mut readers {
-                        reader.gone(&one);
+                        reader.stays.remove(&one);
                     }
                 }
             }
             Step::Exchange(one, two) => {
                 let (one, two) = (name(*one), name(*two));
                 if one != two && there.contains(&one) && there.contains(&two) {
-                    let flags = rustix::fs::RenameFlags::EXCHANGE;
-                    let here = open(&dir);
-                    rustix::fs::renameat_with(&here, &one, &here, &two, flags).unwrap();
+                    f.fs.mv_with(at(&one), at(&two), RenameFlags::EXCHANGE)
+                        .unwrap();
                 }
             }
             Step::CopyUp(n) => {
                 if there.contains(&name(*n)) {
-                    let mode = fs::Permissions::from_mode(0o600);
-                    fs::set_permissions(dir.join(name(*n)), mode).unwrap();
+                    f.fs.chmod(at(&name(*n)), 0o600).unwrap();
                 }
             }
             Step::Begin => {
                 readers.iter_mut().for_each(|reader| reader.later += 1);
-                readers.push(Reader::begin(&dir, &there));
+                readers.push(Reader::begin(f, &there));
             }
             Step::Read(which, count) => {
                 let which = usize::from(*which) % readers.len().max(1);
@@ -186,15 +173,15 @@ fn run_steps(f: &Fixture, steps: &[Step]) {
             }
             Step::Restart | Step::Forget => {
                 for reader in &mut readers {
-                    reader.directory = open(&f.bench.path(""));
+                    reader.directory = None;
                     reader.is_local = false;
                 }
                 match step {
-                    Step::Restart => f.mount.again(),
-                    _ => fs::write("/proc/sys/vm/drop_caches", "2").unwrap(),
+                    Step::Restart => f.again(),
+                    _ => f.fs.forget(),
                 }
                 for reader in &mut readers {
-                    reader.directory = open(&dir);
+                    reader.directory = open(f);
                 }
             }
         }
@@ -209,7 +196,7 @@ fn run_steps(f: &Fixture, steps: &[Step]) {
 }
 
 #[test]
-fn s2_2_listings_of_a_model() {
+fn s2_2_and_s2_4_listings_of_a_model() {
     let config = ProptestConfig {
         cases: 24,
         failure_persistence: None,
@@ -217,146 +204,39 @@ fn s2_2_listings_of_a_model() {
     };
     proptest!(config, |(steps in steps(), lower in any::<bool>())| {
         let f = Fixture::new(|tree| {
-            fs::create_dir(tree.join("d")).unwrap();
+            fs::create_dir(tree.join(DIRECTORY)).unwrap();
             for n in 0..if lower { 24 } else { 0 } {
-                File::create(tree.join("d").join(name(n))).unwrap();
+                File::create(tree.join(DIRECTORY).join(name(n))).unwrap();
             }
         });
         run_steps(&f, &steps);
     });
 }
 
-/// A directory of the lower, one of the upper, and one that is both.
-fn three_directories(count: usize) -> Fixture {
+/// S2.4 "What telldir(3) gives stays right as long as the layers are the same"
+#[test]
+fn s2_4_places_hold_across_a_remount() {
     let f = Fixture::new(|lower| {
-        for dir in ["low", "both"] {
-            fs::create_dir(lower.join(dir)).unwrap();
-            for i in 0..count / 2 {
-                File::create(lower.join(format!("{dir}/f{i}"))).unwrap();
-            }
+        for n in 0..60 {
+            File::create(lower.join(format!("low{n}"))).unwrap();
         }
     });
-    fs::create_dir(f.at("up")).unwrap();
-    for i in 0..count / 2 {
-        File::create(f.at(&format!("up/f{i}"))).unwrap();
-        File::create(f.at(&format!("both/g{i}"))).unwrap();
+    for n in 0..60 {
+        f.fs.put(format!("up{n}"), "").unwrap();
     }
-    f
-}
-
-const DIRECTORIES: [(&str, usize); 3] = [("low", 1), ("both", 2), ("up", 1)];
-
-/// Each program takes as many steps as there were names, for every operation.
-#[test]
-fn s2_2_loops_of_real_programs_end() {
-    let f = three_directories(MANY);
-    let python = |body: &str| {
-        format!(
-            "import os, sys\nn = 0\nfor e in os.scandir(sys.argv[1]):\n  n += 1\n  \
-             if n > 4 * {MANY}: sys.exit('endless')\n  {body}\nprint(n)"
-        )
+    f.again();
+    let places = |f: &Fixture| -> BTreeMap<Vec<u8>, u64> {
+        // The bits of when the listing began are no part of the place.
+        let entries = f.fs.entries("").unwrap().into_iter();
+        entries
+            .map(|entry| (entry.name, entry.cookie & !(7 << 28)))
+            .collect()
     };
-    let perl = format!(
-        "opendir(my $d, $ARGV[0]); my $n = 0; while (my $e = readdir $d) {{ next if $e =~ /^\\.\\.?$/; \
-         die 'endless' if ++$n > 4 * {MANY}; rename(\"$ARGV[0]/$e\", \"$ARGV[0]/$e.x\") or die; }} print \"$n\\n\";"
-    );
-    let again = python("os.remove(e.path); open(e.path, 'w').close()");
-    let other = python("os.rename(e.path, e.path + '.x')");
-    let both =
-        python("open(e.path + '.new', 'w').close(); os.rename(e.path, 'n%d' % n, dst_dir_fd=D)")
-            .replace("n = 0\n", "n = 0\nD = os.open(sys.argv[1], os.O_RDONLY)\n");
-    let lists =
-        python("os.rename(e.path, e.path + '.y'); os.listdir(sys.argv[1]) if n % 100 == 0 else 0");
-    for (dir, halves) in DIRECTORIES {
-        let count = halves * MANY / 2;
-        let taken = |program: &str, option: &str, text: &str| {
-            let output = run(Command::new(program).args([option, text]).arg(f.at(dir)));
-            String::from_utf8(output.stdout)
-                .unwrap()
-                .trim()
-                .parse::<usize>()
-                .unwrap()
-        };
-        for text in [&again, &other] {
-            assert_eq!(taken("python3", "-c", text), count, "{dir}: {text}");
-        }
-        assert_eq!(taken("perl", "-e", &perl), count, "{dir}");
-        // Others begin a listing after each 100 changes: some of the new names may come, each once.
-        let steps = taken("python3", "-c", &lists);
-        assert!((count..=2 * count).contains(&steps), "{dir}: {steps}");
-        assert_eq!(taken("python3", "-c", &both), count, "{dir}");
-        assert_eq!(fs::read_dir(f.at(dir)).unwrap().count(), 2 * count);
-    }
-}
-
-/// find(1) reads 10,000 names before it does anything: of fewer it would see no change.
-#[test]
-fn s2_2_find_renames_each_of_many_files_once() {
-    let f = three_directories(2);
-    let count = 12_000;
-    f.mount.detach();
-    for i in 2..count {
-        File::create(f.upper.join(format!("up/f{i}"))).unwrap();
-    }
-    f.mount.recover();
-    let mover = f.bench.path("mover");
-    fs::write(
-        &mover,
-        "import os, sys\nfor a in sys.argv[1:]: os.rename(a, a + '.x')",
-    )
-    .unwrap();
-    run(Command::new("find")
-        .arg(f.at("up"))
-        .args(["-type", "f", "-exec", "python3"])
-        .arg(&mover)
-        .args(["{}", "+"]));
-    let names: Vec<_> = fs::read_dir(f.at("up"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(names.len(), count - 1);
-    assert!(names.iter().all(|name| name.matches(".x").count() == 1));
-}
-
-#[test]
-fn s2_2_a_hundred_thousand_names_and_more() {
-    let f = three_directories(2);
-    let count = 110_000;
-    f.mount.detach();
-    for i in 1..count {
-        File::create(f.upper.join(format!("both/g{i}"))).unwrap();
-    }
-    f.mount.recover();
-    let listed = |f: &Fixture| {
-        let directory = open(&f.at("both"));
-        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 32 << 10];
-        let mut directory = RawDir::new(&directory, &mut buffer);
-        let mut found = BTreeMap::new();
-        while let Some(entry) = directory.next() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().to_bytes().to_vec();
-            assert!(found.insert(name, entry.next_entry_cookie()).is_none());
-        }
-        found
-    };
-    let before = listed(&f);
-    assert_eq!(before.len(), count + 3);
-    let cookies: BTreeSet<_> = before.values().collect();
-    assert_eq!(cookies.len(), before.len(), "two entries have one cookie");
-    let wide = cookies.iter().filter(|cookie| ***cookie >= 1 << 31).count();
-    assert!(
-        wide < 200,
-        "{wide} cookies are too long for 32-bit programs"
-    );
-    f.mount.again();
-    // The last bits of when a listing began are in it too: both began first.
-    assert_eq!(listed(&f).len(), before.len());
-    let place = |cookie: &u64| cookie & !(7 << 28);
-    let after = listed(&f);
-    assert!(
-        before
-            .iter()
-            .zip(&after)
-            .all(|(one, other)| { one.0 == other.0 && place(one.1) == place(other.1) })
-    );
+    let before = places(&f);
+    assert_eq!(before.len(), 120);
+    let different: BTreeSet<_> = before.values().collect();
+    assert_eq!(different.len(), 120, "two entries have one place");
+    f.again();
+    assert_eq!(places(&f), before);
+    assert!(f.fs.about(Path::new("low7")).is_ok());
 }

@@ -1,105 +1,38 @@
 //! S9, S10: owners, permissions, attributes.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use rustix::io::Errno;
-
-use super::{Fixture, set_xattr, xattr};
-use crate::harness::mount::attribute_name;
-use crate::harness::programs::run;
-
-/// Mount options of the two modes.
-const MODES: [&str; 2] = ["", "passthrough"];
-
-/// Run a shell command as user 4242, group 4243.
-fn as_user(command: &str, dir: &std::path::Path) -> bool {
-    as_user_with(command, dir, Stdio::null())
-}
-
-/// Runs like [`as_user`], with this standard output.
-fn as_user_with(command: &str, dir: &std::path::Path, output: Stdio) -> bool {
-    let mut shell = Command::new("setpriv");
-    shell
-        .args(["--reuid=4242", "--regid=4243", "--clear-groups"])
-        .args(["/bin/sh", "-c", command])
-        .current_dir(dir)
-        .stdout(output);
-    shell.status().unwrap().success()
-}
-
-fn mode(path: &std::path::Path) -> u32 {
-    path.metadata().unwrap().mode() & 0o7777
-}
-
-fn open_to_all(f: &Fixture) {
-    fs::set_permissions(f.at(""), fs::Permissions::from_mode(0o777)).unwrap();
-}
-
-#[test]
-fn s9_1_the_kernel_checks_permissions() {
-    let f = Fixture::new(|lower| {
-        fs::write(lower.join("secret"), "x").unwrap();
-        fs::set_permissions(lower.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
-    });
-    assert!(!as_user("cat secret", &f.mount.at));
-    assert!(!as_user("chmod 644 secret", &f.mount.at));
-    assert!(!as_user("rm -f secret", &f.mount.at));
-    fs::set_permissions(f.at("secret"), fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(as_user("cat secret", &f.mount.at));
-}
-
-#[test]
-fn s9_4_a_new_file_gets_and_loses_capabilities() {
-    const NAME: &str = "security.capability";
-    let capability = [
-        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
-    let f = Fixture::new(|_| ());
-    let path = f.at("new");
-    // The kernel asks at the first write, and then knows that there is none.
-    fs::write(&path, "x").unwrap();
-    for _ in 0..2 {
-        assert_eq!(xattr(&path, NAME), None);
-        set_xattr(&path, NAME, &capability).unwrap();
-        assert_eq!(xattr(&path, NAME).unwrap(), capability);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(xattr(&path, NAME).unwrap(), capability);
-        fs::write(&path, "y").unwrap();
-    }
-    set_xattr(&path, NAME, &capability).unwrap();
-    rustix::fs::removexattr(&path, NAME).unwrap();
-    assert_eq!(xattr(&path, NAME), None);
-    set_xattr(&path, NAME, &capability).unwrap();
-    f.mount.again();
-    assert_eq!(xattr(&path, NAME).unwrap(), capability);
-}
+use super::{Errno, Files as _, Fixture, MODES, Object, bytes, lacks_root, ordinary, set_xattr};
+use crate::session::{OFlags, Protection, RenameFlags, User, is_root};
 
 #[test]
 fn s9_2_owners_groups_and_default_acls() {
     let f = Fixture::new(|lower| fs::create_dir(lower.join("gone")).unwrap());
-    open_to_all(&f);
-    fs::create_dir(f.at("sgid")).unwrap();
-    std::os::unix::fs::chown(f.at("sgid"), None, Some(77)).unwrap();
-    fs::set_permissions(f.at("sgid"), fs::Permissions::from_mode(0o2777)).unwrap();
-    fs::remove_dir(f.at("gone")).unwrap();
-    assert!(as_user(
-        "umask 027; touch f; mkdir d gone; ln -s x l; touch sgid/f; mkdir sgid/d",
-        &f.mount.at
-    ));
+    f.fs.chmod("", 0o777).unwrap();
+    f.fs.mkdir("sgid").unwrap();
+    let user = ordinary(0o027);
+    let group = if is_root() { 77 } else { user.gid };
+    f.fs.chown("sgid", None, Some(group)).unwrap();
+    f.fs.chmod("sgid", 0o2777).unwrap();
+    f.fs.rmdir("gone").unwrap();
+    let theirs = f.fs.of(&user);
+    theirs.put("f", "").unwrap();
+    theirs.mkdir("d").unwrap();
+    theirs.mkdir("gone").unwrap();
+    theirs.symlink("x", "l").unwrap();
+    theirs.put("sgid/f", "").unwrap();
+    theirs.mkdir("sgid/d").unwrap();
     for name in ["f", "d", "l", "gone"] {
-        let meta = f.at(name).symlink_metadata().unwrap();
-        assert_eq!((meta.uid(), meta.gid()), (4242, 4243), "{name}");
+        let about = f.fs.about(name).unwrap();
+        assert_eq!((about.uid, about.gid), (user.uid, user.gid), "{name}");
     }
-    assert_eq!((mode(&f.at("f")), mode(&f.at("d"))), (0o640, 0o750));
-    assert_eq!(f.at("sgid/f").metadata().unwrap().gid(), 77);
+    assert_eq!((f.fs.mode("f"), f.fs.mode("d")), (0o640, 0o750));
+    assert_eq!(f.fs.about("sgid/f").unwrap().gid, group);
     assert_eq!(
-        (
-            f.at("sgid/d").metadata().unwrap().gid(),
-            mode(&f.at("sgid/d"))
-        ),
-        (77, 0o2750)
+        (f.fs.about("sgid/d").unwrap().gid, f.fs.mode("sgid/d")),
+        (group, 0o2750)
     );
     // A default ACL of rwx for everybody, and for user 99: the umask does not count.
     let entry = |tag: u16, id: u32| {
@@ -120,251 +53,138 @@ fn s9_2_owners_groups_and_default_acls() {
         entry(0x20, any),
     ]
     .concat();
-    set_xattr(&f.at("d"), "system.posix_acl_default", &acl).unwrap();
-    fs::set_permissions(f.at("d"), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(as_user("umask 077; touch d/f; mkdir d/d", &f.mount.at));
-    assert_eq!((mode(&f.at("d/f")), mode(&f.at("d/d"))), (0o666, 0o777));
-    assert!(xattr(&f.at("d/d"), "system.posix_acl_default").is_some());
-    assert!(xattr(&f.at("d/f"), "system.posix_acl_access").is_some());
+    f.fs.put_xattr("d", "system.posix_acl_default", &acl)
+        .unwrap();
+    f.fs.chmod("d", 0o777).unwrap();
+    let theirs = f.fs.of(&User {
+        umask: 0o077,
+        ..user
+    });
+    theirs.put("d/f", "").unwrap();
+    theirs.mkdir("d/d").unwrap();
+    assert_eq!((f.fs.mode("d/f"), f.fs.mode("d/d")), (0o666, 0o777));
+    assert!(f.fs.get_xattr("d/d", "system.posix_acl_default").is_some());
+    assert!(f.fs.get_xattr("d/f", "system.posix_acl_access").is_some());
 }
 
 #[test]
 fn s9_3_unprivileged_changes_clear_privileges() {
+    let user = ordinary(0o022);
     for options in MODES {
         let f = Fixture::with(
             |lower| {
-                for name in ["w", "t", "c", "f"] {
-                    fs::write(lower.join(name), "content").unwrap();
-                    std::os::unix::fs::chown(lower.join(name), Some(4242), Some(4243)).unwrap();
-                    fs::set_permissions(lower.join(name), fs::Permissions::from_mode(0o6777))
-                        .unwrap();
+                for name in ["w", "t", "c", "f", "r"] {
+                    let path = lower.join(name);
+                    fs::write(&path, "content").unwrap();
+                    if is_root() {
+                        std::os::unix::fs::chown(&path, Some(4242), Some(4243)).unwrap();
+                    }
+                    fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
                 }
+                fs::write(lower.join("source"), "source").unwrap();
             },
             options,
         );
+        let theirs = f.fs.of(&user);
         // The second time they are files of the upper.
         for _ in 0..2 {
-            assert!(as_user(
-                "echo x >>w; truncate -s 3 t; chown 4242:4243 c; fallocate -l 9000 f",
-                &f.mount.at
-            ));
-            for name in ["w", "t", "c", "f"] {
-                assert_eq!(mode(&f.at(name)), 0o777, "{name} {options}");
-                fs::set_permissions(f.at(name), fs::Permissions::from_mode(0o6777)).unwrap();
+            theirs.append("w", "x").unwrap();
+            theirs
+                .open_with("t", OFlags::WRONLY, 0)
+                .unwrap()
+                .set_len(3)
+                .unwrap();
+            theirs.chown("c", Some(user.uid), Some(user.gid)).unwrap();
+            theirs.open_both("f").unwrap().allocate(9000).unwrap();
+            let (from, to) = (
+                theirs.open_read("source").unwrap(),
+                theirs.open_both("r").unwrap(),
+            );
+            theirs
+                .copy((from.handle(), 0), (to.handle(), 0), 3)
+                .unwrap();
+            for name in ["w", "t", "c", "f", "r"] {
+                assert_eq!(f.fs.mode(name), 0o777, "{name} {options}");
+                f.fs.chmod(name, 0o6777).unwrap();
             }
         }
-    }
-}
-
-/// S9.3 "If the group cannot execute the file, set-group-ID is cleared when a user outside the
-/// group changes it."
-#[test]
-fn s9_3_set_group_id_without_execution_goes_when_an_outsider_writes() {
-    for options in MODES {
-        let f = Fixture::with(
-            |lower| {
-                for name in ["w", "t", "f", "g"] {
-                    fs::write(lower.join(name), "content").unwrap();
-                }
-            },
-            options,
-        );
-        let set = |owner| {
-            for name in ["w", "t", "f", "g"] {
-                std::os::unix::fs::chown(f.at(name), Some(owner), Some(77)).unwrap();
-                fs::set_permissions(f.at(name), fs::Permissions::from_mode(0o2666)).unwrap();
-            }
-        };
-        let change = "echo x >>w; truncate -s 3 t; fallocate -l 9000 f";
-        set(5);
-        assert!(as_user(change, &f.mount.at));
-        assert_eq!(
-            ["w", "t", "f"].map(|name| mode(&f.at(name))),
-            [0o666; 3],
-            "{options}"
-        );
-        set(4242);
-        assert!(as_user("chown 4242:4243 g", &f.mount.at));
-        assert_eq!(mode(&f.at("g")), 0o666, "{options}");
-        // A change by a member of the group keeps it.
-        set(4242);
-        let mut member = Command::new("setpriv");
-        member.args([
-            "--reuid=4242",
-            "--regid=4243",
-            "--groups=4243,77",
-            "sh",
-            "-c",
-            change,
-        ]);
-        assert!(member.current_dir(f.at("")).status().unwrap().success());
-        assert_eq!(
-            ["w", "t", "f"].map(|name| mode(&f.at(name))),
-            [0o2666; 3],
-            "{options}"
-        );
-    }
-}
-
-#[test]
-fn s9_3_no_rights_are_given_after_a_write() {
-    for options in MODES {
-        let f = Fixture::with(
-            |lower| {
-                for name in ["append", "copy"] {
-                    assert!(fs::copy("/usr/bin/id", lower.join(name)).unwrap() > 0);
-                    fs::set_permissions(lower.join(name), fs::Permissions::from_mode(0o4777))
-                        .unwrap();
-                }
-            },
-            options,
-        );
-        assert!(fs::copy("/usr/bin/id", f.at("late")).unwrap() > 0);
-        let early = fs::OpenOptions::new()
-            .append(true)
-            .open(f.at("late"))
-            .unwrap();
-        fs::set_permissions(f.at("late"), fs::Permissions::from_mode(0o4755)).unwrap();
-        assert!(as_user_with("echo x", &f.mount.at, Stdio::from(early)));
-        // No stat(2) in between: the kernel would ask for the mode.
-        let run = |script: &str| assert!(as_user(script, &f.mount.at), "{script} {options}");
-        // Busy as long as another test's child has inherited the descriptor.
-        run(
-            "for i in 1 2 3 4 5 6 7 8 9; do u=$(./late -u) && break; sleep 1; done; test $u = 4242",
-        );
-        run("test $(./append -u) = 0; echo x >>append; test $(./append -u) = 4242");
-        run("test $(./copy -u) = 0; cat late >copy; test $(./copy -u) = 4242");
     }
 }
 
 #[test]
 fn s9_3_root_writes_and_rights_stay() {
+    if lacks_root("S9.3 of root") {
+        return;
+    }
     for options in MODES {
         let f = Fixture::with(|_| {}, options);
-        fs::write(f.at("f"), "x").unwrap();
-        fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o4755)).unwrap();
-        fs::OpenOptions::new()
-            .append(true)
-            .open(f.at("f"))
-            .and_then(|mut file| std::io::Write::write_all(&mut file, b"y"))
+        f.fs.put("f", "x").unwrap();
+        f.fs.chmod("f", 0o4755).unwrap();
+        f.fs.append("f", "y").unwrap();
+        assert_eq!(f.fs.mode("f"), 0o4755, "{options}");
+    }
+}
+
+/// Files and directories that their owner may not write, or not even read, can be changed, moved and removed all the same.
+#[test]
+fn s9_6_forbidden_objects_are_copied_up_moved_and_removed() {
+    let f = Fixture::new(|lower| {
+        for (kind, mode) in [("ro", 0o444), ("no", 0)] {
+            for name in ["chmod", "move", "link", "touch", "gone"] {
+                let path = lower.join(format!("{kind}-{name}"));
+                fs::write(&path, bytes(9000)).unwrap();
+                fs::set_permissions(
+                    path,
+                    fs::Permissions::from_mode(if is_root() { mode } else { 0o600 }),
+                )
+                .unwrap();
+            }
+        }
+        for name in ["d-move", "d-shut"] {
+            fs::create_dir_all(lower.join(name).join("in")).unwrap();
+        }
+    });
+    let shut = |name: &str, mode: u32| f.fs.chmod(name, mode).unwrap();
+    for (kind, mode) in [("ro", 0o444), ("no", 0)] {
+        let name = |rest: &str| format!("{kind}-{rest}");
+        for rest in ["chmod", "move", "link", "touch", "gone"] {
+            shut(&name(rest), mode);
+        }
+        f.fs.mv(name("move"), name("moved")).unwrap();
+        f.fs.hard_link(name("link"), name("linked")).unwrap();
+        f.fs.set_times(name("touch"), crate::session::NewTime::Exactly((77, 0)))
             .unwrap();
-        assert_eq!(mode(&f.at("f")), 0o4755, "{options}");
-    }
-}
-
-#[test]
-fn s9_5_an_acl_set_from_outside_the_group_clears_set_group_id() {
-    let f = Fixture::new(|lower| {
-        for name in ["file", "own", "root"] {
-            fs::write(lower.join(name), "x").unwrap();
+        f.fs.unlink(name("gone")).unwrap();
+        assert_eq!(f.fs.mode(name("moved")), mode);
+        if !is_root() {
+            let refused = f.fs.open_both(name("chmod")).err();
+            assert_eq!(refused, Some(Errno::ACCESS));
         }
-        fs::create_dir(lower.join("dir")).unwrap();
-        for (name, group) in [("file", 77), ("dir", 77), ("own", 4243), ("root", 77)] {
-            std::os::unix::fs::chown(lower.join(name), Some(4242), Some(group)).unwrap();
-            fs::set_permissions(lower.join(name), fs::Permissions::from_mode(0o2775)).unwrap();
-        }
-    });
-    let acl = "setfacl -m u:5:rwx";
-    assert!(as_user(&format!("{acl} file dir own"), &f.mount.at));
-    let root = Command::new("setfacl")
-        .args(["-m", "u:5:rwx"])
-        .arg(f.at("root"))
-        .status();
-    assert!(root.unwrap().success());
-    let modes = ["file", "dir", "own", "root"].map(|name| mode(&f.at(name)));
-    assert_eq!(modes, [0o775, 0o775, 0o2775, 0o2775]);
-    // A member through a supplementary group keeps it.
-    fs::set_permissions(f.at("file"), fs::Permissions::from_mode(0o2775)).unwrap();
-    let member = Command::new("setpriv")
-        .args(["--reuid=4242", "--regid=4243", "--groups=4243,77"])
-        .args(["setfacl", "-m", "u:6:rwx"])
-        .arg(f.at("file"))
-        .status();
-    assert!(member.unwrap().success());
-    assert_eq!(mode(&f.at("file")), 0o2775);
-}
-
-#[test]
-fn s9_4_file_capabilities() {
-    // cap_net_raw, effective and permitted, version 2.
-    let mut capability = [0_u8; 20];
-    capability[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
-    let f = Fixture::new(|lower| {
-        fs::write(lower.join("f"), "program").unwrap();
-        set_xattr(&lower.join("f"), "security.capability", &capability).unwrap();
-    });
-    fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(
-        xattr(&f.at("f"), "security.capability").unwrap(),
-        capability
-    );
-    fs::OpenOptions::new()
-        .append(true)
-        .open(f.at("f"))
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"!"))
-        .unwrap();
-    assert_eq!(xattr(&f.at("f"), "security.capability"), None);
-}
-
-#[test]
-fn s10_1_all_kinds_of_attributes() {
-    let user = attribute_name("user.low", "trusted.lower");
-    let f = Fixture::new(|lower| {
-        fs::write(lower.join("f"), "x").unwrap();
-        std::os::unix::fs::symlink("f", lower.join("l")).unwrap();
-        set_xattr(&lower.join("f"), user, b"1").unwrap();
-        set_xattr(&lower.join("l"), "trusted.low", b"2").unwrap();
-    });
-    assert_eq!(xattr(&f.at("f"), user).unwrap(), b"1");
-    assert_eq!(xattr(&f.at("l"), "trusted.low").unwrap(), b"2");
-    set_xattr(&f.at("f"), user, &[7; 3000]).unwrap();
-    set_xattr(&f.at("l"), "trusted.up", b"3").unwrap();
-    rustix::fs::lremovexattr(f.at("l"), "trusted.low").unwrap();
-    f.mount.again();
-    assert_eq!(xattr(&f.at("f"), user).unwrap(), [7; 3000]);
-    assert_eq!(xattr(&f.at("l"), "trusted.up").unwrap(), b"3");
-    assert_eq!(xattr(&f.at("l"), "trusted.low"), None);
-    assert_eq!(
-        rustix::fs::lremovexattr(f.at("f"), "trusted.none").unwrap_err(),
-        Errno::NODATA
-    );
-}
-
-#[test]
-fn s10_2_marks_are_hidden_and_nested_overlays_have_theirs() {
-    let f = Fixture::new(|lower| {
-        fs::create_dir(lower.join("d")).unwrap();
-        fs::write(lower.join("f"), "data").unwrap();
-    });
-    fs::rename(f.at("d"), f.at("e")).unwrap();
-    fs::set_permissions(f.at("f"), fs::Permissions::from_mode(0o600)).unwrap();
-    for name in ["e", "f"] {
-        let mut list = vec![0; 1024];
-        let len = rustix::fs::llistxattr(f.at(name), &mut list[..]).unwrap();
-        assert_eq!(len, 0, "{}", String::from_utf8_lossy(&list[..len]));
+        shut(&name("chmod"), 0o600);
+        f.fs.append(name("chmod"), "more").unwrap();
+        assert_eq!(f.fs.content(name("chmod")).unwrap().len(), 9004);
     }
-    assert_eq!(xattr(&f.at("e"), "trusted.overlay.redirect"), None);
-    set_xattr(&f.at("e"), "trusted.overlay.opaque", b"y").unwrap();
-    assert_eq!(xattr(&f.at("e"), "trusted.overlay.opaque").unwrap(), b"y");
+    shut("d-move", 0o555);
+    f.fs.mv("d-move", "d-moved").unwrap();
+    shut("d-shut", 0);
+    f.again();
     assert_eq!(
-        xattr(&f.upper.join("e"), "trusted.overlay.overlay.opaque").unwrap(),
-        b"y"
+        (
+            f.fs.mode("d-shut"),
+            f.fs.mode("d-moved"),
+            f.fs.mode("no-moved")
+        ),
+        (0, 0o555, 0)
     );
-    let refused = set_xattr(&f.at("e"), "trusted.layerfs.origin", b"y").unwrap_err();
-    assert_eq!(refused, Errno::PERM);
+    shut("d-shut", 0o700);
+    assert_eq!(
+        (f.fs.names("d-shut"), f.fs.names("d-moved")),
+        (vec!["in".into()], vec!["in".into()])
+    );
+    assert_eq!(f.fs.about("no-touch").unwrap().mtime, (77, 0));
+    assert_eq!(f.leftovers(), 0);
 }
 
-#[test]
-fn s10_3_the_status_is_an_attribute_of_the_root() {
-    let f = Fixture::new(|_| {});
-    let mut value = vec![0; 65536];
-    let len = rustix::fs::getxattr(f.at(""), "user.layerfs.status", &mut value[..]).unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&value[..len]).unwrap();
-    assert!(["default", "passthrough"].contains(&status["mode"].as_str().unwrap()));
-    assert_eq!(status["layers"].as_array().unwrap().len(), 1);
-}
-
-/// S9.7 "chattr +i and +a protect files and directories, from root too"
 #[test]
 fn s9_7_protected_objects_do_not_change() {
     for options in MODES {
@@ -376,149 +196,144 @@ fn s9_7_protected_objects_do_not_change() {
             },
             options,
         );
-        fs::write(f.at("up"), "content").unwrap();
-        fs::write(f.at("other"), "x").unwrap();
-        let sh = |script: &str| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", script]).current_dir(f.at(""));
-            shell.stdout(Stdio::null()).stderr(Stdio::null());
-            shell.status().unwrap().success()
+        f.fs.put("up", "content").unwrap();
+        f.fs.put("other", "x").unwrap();
+        let protect = |path: &str, immutable, append_only| {
+            let protection = Protection {
+                immutable,
+                append_only,
+            };
+            f.fs.protect(Path::new(path), protection).unwrap();
         };
-        assert!(sh("chattr +i low up dir"), "{options}");
-        assert!(!as_user("chattr -i low 2>/dev/null", &f.mount.at));
-        assert!(!sh("chattr +d up"), "a flag that is not kept");
-        let changes = [
-            "echo more >>F",
-            "echo new >F",
-            "truncate -s 3 F",
-            "fallocate -l 9000 F",
-            "chmod 600 F",
-            "chown 5 F",
-            "touch F",
-            "setfattr -n trusted.x -v 1 F",
-            "setfacl -m u:5:r F",
-            "ln F new",
-            "mv F new",
-            "mv other F",
-            "rm -f F",
-        ];
-        let inside = [
-            "touch dir/new",
-            "mkdir dir/new",
-            "ln other dir/new",
-            "rm dir/f",
-            "mv dir/f new",
-            "mv other dir/",
-            "rmdir dir",
-            "mv dir new",
-        ];
+        for path in ["low", "up", "dir"] {
+            protect(path, true, false);
+        }
+        let refused =
+            |done: crate::session::Result<()>| assert_eq!(done, Err(Errno::PERM), "{options}");
         for _ in 0..2 {
             for file in ["low", "up"] {
-                for change in changes {
-                    assert!(!sh(&change.replace('F', file)), "{change} {file} {options}");
-                }
-                assert_eq!(fs::read(f.at(file)).unwrap(), b"content");
-                assert!(
-                    sh(&format!("lsattr {file} | grep -q '^----i-'")),
-                    "{file} {options}"
-                );
-                let kept = xattr(&f.upper.join(file), "trusted.overlay.protattr");
+                refused(f.fs.append(file, "more"));
+                refused(f.fs.truncate(file, 3));
+                refused(f.fs.open_both(file).and_then(|open| open.allocate(9000)));
+                refused(f.fs.chmod(file, 0o600));
+                refused(f.fs.set_times(file, crate::session::NewTime::Exactly((7, 7))));
+                refused(f.fs.put_xattr(file, super::attribute(), b"1"));
+                refused(f.fs.hard_link(file, "new"));
+                refused(f.fs.mv(file, "new"));
+                refused(f.fs.mv("other", file));
+                refused(f.fs.unlink(file));
+                assert_eq!(f.fs.content(file).unwrap(), b"content");
+                let kept = f.marked(file, "overlay.protattr");
                 assert_eq!(kept.as_deref(), Some(&b"i"[..]));
             }
-            for change in inside {
-                assert!(!sh(change), "{change} {options}");
-            }
-            assert!(sh("echo more >>dir/f"), "what is in it is not protected");
-            f.mount.again();
+            refused(f.fs.put("dir/new", ""));
+            refused(f.fs.mkdir("dir/new"));
+            refused(f.fs.hard_link("other", "dir/new"));
+            refused(f.fs.unlink("dir/f"));
+            refused(f.fs.mv("dir/f", "new"));
+            refused(f.fs.mv("other", "dir/other"));
+            refused(f.fs.mv("dir", "new"));
+            refused(f.fs.mv_with("other", "up", RenameFlags::EXCHANGE));
+            f.fs.append("dir/f", "in it nothing is protected").unwrap();
+            f.again();
         }
-        assert!(sh("chattr -i low up dir"));
-        assert_eq!(xattr(&f.upper.join("up"), "trusted.overlay.protattr"), None);
-        assert!(sh("echo more >>up; rm low; touch dir/new"), "{options}");
-        assert!(sh("chattr +a up dir"));
-        for _ in 0..2 {
-            assert!(sh("echo more >>up && touch up dir/x$$"), "{options}");
-            let changes = [
-                "echo new >up",
-                "dd if=/dev/zero of=up bs=1 count=1 conv=notrunc",
-                "rm -f up",
-                "chmod 600 up",
-                "rm -f dir/new",
-                "mv up dir/",
-            ];
-            for change in changes {
-                assert!(!sh(change), "{change} {options}");
-            }
-            assert!(sh("lsattr up | grep -q '^-----a'"));
-            f.mount.again();
+        for path in ["low", "up", "dir"] {
+            protect(path, false, false);
         }
-        assert!(sh("chattr -a up dir"));
+        assert_eq!(f.marked("up", "overlay.protattr"), None);
+        f.fs.append("up", "more").unwrap();
+        f.fs.unlink("low").unwrap();
+        f.fs.put("dir/new", "").unwrap();
+        for path in ["up", "dir"] {
+            protect(path, false, true);
+        }
+        for round in 0..2 {
+            f.fs.append("up", "more").unwrap();
+            f.fs.put(format!("dir/x{round}"), "").unwrap();
+            refused(f.fs.open_both("up").and_then(|open| open.write(0, b"x")));
+            refused(f.fs.truncate("up", 0));
+            refused(f.fs.unlink("up"));
+            refused(f.fs.chmod("up", 0o600));
+            refused(f.fs.unlink("dir/new"));
+            f.again();
+        }
+        for path in ["up", "dir"] {
+            protect(path, false, false);
+        }
     }
 }
 
-/// A tree on the mount, attached once more with other owners: open_tree(2), mount_setattr(2).
-const IDMAPPED: &str = r#"
-import ctypes, os, subprocess, sys, time
-libc = ctypes.CDLL(None, use_errno=True)
-holder = subprocess.Popen(["unshare", "-U", "sleep", "60"])
-while os.stat(f"/proc/{holder.pid}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino:
-    time.sleep(0.01)
-for kind in ("uid", "gid"):
-    open(f"/proc/{holder.pid}/{kind}_map", "w").write("0 100000 65536")
-users = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY)
-tree = libc.syscall(428, -100, sys.argv[1].encode(), 1 | 0o2000000)
-attributes = (ctypes.c_uint64 * 4)(0x100000, 0, 0, users)
-failed = libc.syscall(442, tree, b"", 0x1000, ctypes.byref(attributes), 32)
-holder.kill()
-holder.wait()
-if failed:
-    sys.exit(f"mount_setattr: {os.strerror(ctypes.get_errno())}")
-os.fchdir(tree)
-user = ["setpriv", "--reuid=100000", "--regid=100000", "--clear-groups", "sh", "-ec", sys.argv[2]]
-code = subprocess.run(user).returncode
-os.chown("up", 100005, 100006)
-sys.exit(code)
-"#;
-
-/// S9.8 "An idmapped mount shows and creates objects with the owners of its map."
 #[test]
-fn s9_8_idmapped_mounts() {
-    for options in MODES {
-        let f = Fixture::with(
-            |lower| {
-                for name in ["low", "sgid"] {
-                    fs::write(lower.join(name), "content").unwrap();
-                }
-                std::os::unix::fs::chown(lower.join("sgid"), Some(7), Some(77)).unwrap();
-            },
-            options,
-        );
-        fs::set_permissions(f.at("sgid"), fs::Permissions::from_mode(0o2666)).unwrap();
-        fs::write(f.at("up"), "content").unwrap();
-        set_xattr(&f.at("up"), "trusted.secret", b"x").unwrap();
-        let script = "test $(stat -c %u:%g low) = 100000:100000; echo more >>low; echo new >new; mkdir dir; \
-            echo x >>sgid; ln low linked; mv new dir/; truncate -s 3 up; getfattr -m - up | grep trusted && exit 1; ln -s x link";
-        run(Command::new("python3")
-            .args(["-c", IDMAPPED])
-            .arg(f.at(""))
-            .arg(script));
-        let owner = |name: &str| {
-            let meta = f.at(name).symlink_metadata().unwrap();
-            (meta.uid(), meta.gid())
-        };
-        assert_eq!(
-            ["low", "dir", "dir/new", "link"].map(owner),
-            [(0, 0); 4],
-            "{options}"
-        );
-        assert_eq!(owner("up"), (5, 6), "{options}");
-        assert_eq!(mode(&f.at("sgid")), 0o666, "{options}");
-        // The caller's groups are known as before.
-        assert!(xattr(&f.at("up"), "trusted.secret").is_some());
-        assert!(
-            run(Command::new("getfattr").args(["-m", "-"]).arg(f.at("up")))
-                .stdout
-                .windows(7)
-                .any(|w| w == b"trusted")
-        );
+fn s10_1_all_kinds_of_attributes() {
+    let low = crate::transport::attribute_name("user.low", "trusted.lower");
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("f"), "x").unwrap();
+        std::os::unix::fs::symlink("f", lower.join("l")).unwrap();
+        set_xattr(&lower.join("f"), low, b"1").unwrap();
+        if is_root() {
+            set_xattr(&lower.join("l"), "trusted.low", b"2").unwrap();
+        }
+    });
+    assert_eq!(f.fs.get_xattr("f", low).unwrap(), b"1");
+    f.fs.put_xattr("f", low, &[7; 3000]).unwrap();
+    f.fs.put_xattr("f", super::attribute(), b"").unwrap();
+    f.fs.drop_xattr("f", super::attribute()).unwrap();
+    if is_root() {
+        assert_eq!(f.fs.get_xattr("l", "trusted.low").unwrap(), b"2");
+        f.fs.put_xattr("l", "trusted.up", b"3").unwrap();
+        f.fs.drop_xattr("l", "trusted.low").unwrap();
+    } else {
+        assert_eq!(f.fs.put_xattr("f", "trusted.x", b"1"), Err(Errno::PERM));
     }
+    f.again();
+    assert_eq!(f.fs.get_xattr("f", low).unwrap(), [7; 3000]);
+    if is_root() {
+        assert_eq!(f.fs.get_xattr("l", "trusted.up").unwrap(), b"3");
+        assert_eq!(f.fs.get_xattr("l", "trusted.low"), None);
+    }
+    assert_eq!(f.fs.xattr_names(Path::new("f")).unwrap(), [low]);
+    assert_eq!(f.fs.drop_xattr("f", super::attribute()), Err(Errno::NODATA));
+}
+
+#[test]
+fn s10_2_marks_are_hidden_and_nested_overlays_have_theirs() {
+    let f = Fixture::new(|lower| {
+        fs::create_dir(lower.join("d")).unwrap();
+        fs::write(lower.join("f"), "data").unwrap();
+    });
+    f.fs.mv("d", "e").unwrap();
+    f.fs.chmod("f", 0o600).unwrap();
+    for name in ["e", "f"] {
+        let names = f.fs.xattr_names(Path::new(name)).unwrap();
+        assert!(names.is_empty(), "{names:?}");
+    }
+    let opaque = super::mark("overlay.opaque");
+    assert_eq!(f.fs.get_xattr("e", &super::mark("overlay.redirect")), None);
+    f.fs.put_xattr("e", &opaque, b"y").unwrap();
+    assert_eq!(f.fs.get_xattr("e", &opaque).unwrap(), b"y");
+    assert_eq!(f.marked("e", "overlay.overlay.opaque").unwrap(), b"y");
+    let refused = f.fs.put_xattr("e", &super::mark("layerfs.origin"), b"y");
+    assert_eq!(refused, Err(Errno::PERM));
+    f.again();
+    assert_eq!(f.fs.get_xattr("e", &opaque).unwrap(), b"y");
+}
+
+#[test]
+fn s9_4_file_capabilities() {
+    if lacks_root("S9.4") {
+        return;
+    }
+    // cap_net_raw, effective and permitted, version 2.
+    const NAME: &str = "security.capability";
+    let mut capability = [0_u8; 20];
+    capability[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
+    let f = Fixture::new(|lower| {
+        fs::write(lower.join("f"), "program").unwrap();
+        set_xattr(&lower.join("f"), NAME, &capability).unwrap();
+    });
+    f.fs.chmod("f", 0o755).unwrap();
+    assert_eq!(f.fs.get_xattr("f", NAME).unwrap(), capability);
+    f.again();
+    assert_eq!(f.fs.get_xattr("f", NAME).unwrap(), capability);
+    assert_eq!(f.fs.stat(Object::Name(Path::new("f"))).unwrap().size, 7);
 }

@@ -11,7 +11,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use wire::boot_report::{BootReport, Clock, Counts, Times};
 
-use crate::fetch::{BOOT_REPORT, QUESTION_PREFIX};
+use crate::control::{Command, Question};
 use crate::status::Status;
 use crate::sys::process::since_start_ms;
 use crate::systemd;
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The trace is worth sending whatever became of the report.
     std::thread::sleep(Duration::from_secs(args.settle));
     let root = super::remote::open_root(&args.mountpoint)?;
-    let trace = super::remote::ask(&root, "push-trace");
+    let trace = super::remote::ask(&root, Question::SendTrace);
     sent?;
     match trace? {
         Some(answer) => eprintln!("report and trace {}", String::from_utf8_lossy(&answer)),
@@ -176,9 +176,9 @@ fn kib_of(path: &str, name: &str) -> Option<u64> {
 
 /// Sends it through the mount, which knows the servers and their addresses from before switch_root.
 fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
-    let name = format!("{QUESTION_PREFIX}{BOOT_REPORT}");
+    let name = Command::BOOT_REPORT;
     let value = report.encode()?;
-    match rustix::fs::setxattr(mountpoint, &name, &value, XattrFlags::empty()) {
+    match rustix::fs::setxattr(mountpoint, name, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::IO) => bail!(
             "{}: no server took the report: see its log",

@@ -11,26 +11,54 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::cli::MountArgs;
 use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
 use crate::fuse::limit;
 use crate::fuse::session::{self, Place};
 use crate::lower::Lower;
 use crate::mount_table;
+use crate::net::address::Address;
 use crate::options::MountOptions;
-use crate::remote::address::Address;
 use crate::stack::Stack;
 use crate::status::Fixed;
 use crate::sys;
 use crate::upper::Upper;
+
+/// Arguments of `layerfs mount`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MountArgs {
+    /// Source of the mount (top.layer:…:base.layer, a server's URL, or none with -o lowerdir=),
+    /// then the mount point
+    #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
+    pub places: Vec<String>,
+    /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
+    /// passthrough, volatile, chunk-cache=64M, threads=N (default: one per processor, 2 to 16),
+    /// wait=10, log=FILE, nosuid, nodev, …
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// The network side.
+    #[command(flatten)]
+    pub remote: super::remote::RemoteArgs,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Behave as the daemon of the root file system: locked in memory, never killed for memory
+    #[arg(long)]
+    pub root_duty: bool,
+    /// Mount in this mount namespace (a file of /proc/PID/ns): mount -N
+    #[arg(long, hide = true)]
+    pub namespace: Option<PathBuf>,
+    /// Started by another layerfs that waits for a message on standard output
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
 
 /// Open descriptors we would like to be allowed.
 const DESCRIPTORS_WANTED: u64 = 1 << 16;
 /// Number of descriptors that a writable mount uses under many changes, except for thousands of
 /// directories; costs 32 KiB of kernel memory.
 const DESCRIPTORS_USUAL: u64 = 1 << 12;
-/// Output of the background process when the mount is ready, and of `layerfs warm` when the mount
+/// Output of the background process when the mount is ready, and of `layerfs initramfs warm` when the mount
 /// may be used.
 pub(super) const READY: &[u8] = b"ready\n";
 
@@ -226,7 +254,8 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         &digest.0,
         options.cache_len,
     )
-    .with_trace(stack.trace.clone());
+    .with_trace(stack.trace.clone())
+    .with_control(Arc::clone(&stack.control));
     let settings = Settings {
         volatile: options.volatile,
         descriptors_max,

@@ -11,11 +11,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use wire::trace::BootTrace;
 
-use crate::fetch::QUESTION_PREFIX;
+use crate::control::Question;
 use crate::fuse::session::ReadAhead;
 use crate::options::MountOptions;
-use crate::remote::options::RemoteOptions;
-use crate::remote::root;
+use crate::root::open;
+use crate::root::options::RemoteOptions;
 use crate::stack::Stack;
 use crate::trace::TraceRecorder;
 
@@ -95,7 +95,7 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
         wanted.set(name, value)?;
     }
     wanted.console = options.root_duty;
-    let root = root::open(&wanted)?;
+    let root = open::open(&wanted)?;
     let layers = root.manifest.layers.iter();
     Ok(Stack {
         index: root.index,
@@ -106,6 +106,7 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
             })
             .collect(),
         source: root.source,
+        control: root.control,
         trace: root.trace,
         name: wanted.address.to_string(),
     })
@@ -160,7 +161,7 @@ pub struct PushTraceArgs {
 pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
-    let bytes = ask_parts(&root, "trace").with_context(at)?;
+    let bytes = ask_parts(&root, Question::Trace).with_context(at)?;
     if bytes.is_empty() {
         super::status::require_mount(&root, &args.mountpoint)?;
         bail!("{}: this mount records no trace", args.mountpoint.display());
@@ -183,7 +184,7 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
 pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
-    if let Some(answer) = ask(&root, "push-trace").with_context(at)? {
+    if let Some(answer) = ask(&root, Question::SendTrace).with_context(at)? {
         println!("{}", String::from_utf8_lossy(&answer));
         return Ok(ExitCode::SUCCESS);
     }
@@ -195,10 +196,13 @@ pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// An answer of several parts; empty if there is none.
-pub(super) fn ask_parts(root: &OwnedFd, what: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) fn ask_parts(
+    root: &OwnedFd,
+    question: fn(usize) -> Question,
+) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for part in 0..PARTS_MAX {
-        match ask(root, &format!("{what}.{part}"))? {
+        match ask(root, question(part))? {
             Some(more) => bytes.extend_from_slice(&more),
             None => break,
         }
@@ -213,8 +217,8 @@ pub(super) fn open_root(mountpoint: &Path) -> anyhow::Result<OwnedFd> {
         .with_context(|| mountpoint.display().to_string())
 }
 
-pub(super) fn ask(root: &OwnedFd, what: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    let name = format!("{QUESTION_PREFIX}{what}");
+pub(super) fn ask(root: &OwnedFd, question: Question) -> anyhow::Result<Option<Vec<u8>>> {
+    let name = question.attribute();
     let mut value = vec![0; ANSWER_LEN_MAX];
     match rustix::fs::fgetxattr(root, &name, &mut value[..]) {
         Ok(len) => {

@@ -7,9 +7,18 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
 
-use crate::cli::StatusArgs;
 use crate::mount_table;
 use crate::status::{STATUS_XATTR, Status};
+
+/// Arguments of `layerfs status`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatusArgs {
+    /// The mount point
+    pub mountpoint: std::path::PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Longest status, bytes: the kernel's own limit of an attribute's value.
 const STATUS_LEN_MAX: usize = 65536;

@@ -10,8 +10,20 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::cli::UmountArgs;
 use crate::mount_table;
+
+/// Arguments of `layerfs umount`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UmountArgs {
+    /// The mount point
+    pub mountpoint: std::path::PathBuf,
+    /// Detach now, and end when nothing uses the mount any more
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Seconds to wait for the daemon to end
+    #[arg(long, default_value_t = 30)]
+    pub wait: u64,
+}
 
 /// Unmount and wait.
 ///

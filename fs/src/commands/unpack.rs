@@ -1,4 +1,4 @@
-//! `layerfs unpack`: unpacks the drivers that an initramfs keeps packed.
+//! `layerfs initramfs unpack`: unpacks the drivers that an initramfs keeps packed.
 //!
 //! The drivers of all cards and disks are most of an initramfs, and few machines need them: as one
 //! compressed file in it they cost the kernel no time at a boot. The file has the form of an
@@ -22,7 +22,7 @@ const TYPE_MASK: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 
-/// Arguments of `layerfs unpack`.
+/// Arguments of `layerfs initramfs unpack`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The archive to unpack

@@ -1,4 +1,4 @@
-//! `layerfs warm`: reads the boot pack's pages into the page cache, ahead of the boot.
+//! `layerfs initramfs warm`: reads the boot pack's pages into the page cache, ahead of the boot.
 //!
 //! It runs during the boot, outside the daemon: an ordinary client that requests the pages from the
 //! kernel, in a few large requests instead of thousands of small ones. It never waits for more than
@@ -15,16 +15,16 @@ use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
 
 use super::mount::READY;
 use super::remote::{ask, ask_parts, open_root};
-use crate::fetch::hot::{HotFile, decode};
+use crate::chunks::hot::{HotFile, decode};
+use crate::control::Question;
 use crate::fuse::session::ReadAhead;
-use crate::fuse::store::STORE;
 use crate::mount_table;
 use crate::sys::process::run_to_the_wait;
 
 /// Maximum number of pages for one advice.
 const ADVICE_PAGES: u32 = 32;
 
-/// Arguments of `layerfs warm`.
+/// Arguments of `layerfs initramfs warm`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The mount point
@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
-    let files = decode(&ask_parts(&root, "pack").with_context(at)?);
+    let files = decode(&ask_parts(&root, Question::Pack).with_context(at)?);
     if files.is_empty() {
         super::status::require_mount(&root, &args.mountpoint)?;
         bail!("{}: there is no boot pack", args.mountpoint.display());
@@ -80,7 +80,10 @@ fn store(root: &OwnedFd, files: &[HotFile]) -> usize {
     for file in files {
         let _ = open(root, &file.path, OFlags::PATH);
     }
-    let answer = ask(root, STORE).ok().flatten().unwrap_or_default();
+    let answer = ask(root, Question::StorePages)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     String::from_utf8_lossy(&answer).parse().unwrap_or(0)
 }
 

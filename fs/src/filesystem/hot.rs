@@ -6,7 +6,7 @@ use super::LayerFs;
 use super::data::Bytes;
 use super::far::Stop;
 use super::reply::{NodeId, lower_id};
-use crate::fetch::hot::HotFile;
+use crate::chunks::hot::HotFile;
 
 /// Pages read at once at most: 1 MiB.
 const PAGES_MAX: u32 = 256;
@@ -18,7 +18,7 @@ impl LayerFs {
     /// arrive, until none has arrived for `patience`; returns the number of files. Pages of files
     /// in the upper, and unreadable ones, are skipped: readers will request them.
     pub fn hot_pages(&self, patience: Duration, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> usize {
-        let files = self.lower.chunks.hot();
+        let files = self.lower.control.hot();
         let mut data = Vec::new();
         let mut since = Instant::now();
         let mut done = 0;

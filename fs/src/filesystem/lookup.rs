@@ -129,7 +129,8 @@ impl LayerFs {
                 .lookups(at, Some(node))
                 .is_some_and(|n| n.load(Ordering::Relaxed) > 0);
             let is_found_by_row = node.moved && !node.names.is_empty();
-            if known || is_found_by_row || Tree::has_known_child(node) {
+            let stays = is_found_by_row || self.has_number_here_only(at, node);
+            if known || stays || Tree::has_known_child(node) {
                 return;
             }
             let Some(node) = tree.remove(at) else { return };
@@ -142,6 +143,20 @@ impl LayerFs {
                 None => return,
             }
         }
+    }
+
+    /// Whether only the tree knows the number of a node: the upper of an ordinary user keeps no
+    /// origin of links and devices.
+    fn has_number_here_only(&self, id: NodeId, node: &Node) -> bool {
+        let plain = matches!(node.kind, REGULAR | DIRECTORY);
+        node.in_upper
+            && !plain
+            && !node.names.is_empty()
+            && self.numbers.row_of(id).is_some()
+            && self
+                .upper
+                .as_ref()
+                .is_some_and(|upper| upper.marks.in_user_namespace())
     }
 
     /// The object `name` in `parent`, with a node for an object of the upper. `parent` may be a

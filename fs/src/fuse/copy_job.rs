@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::parked::{Call, Shared, Turn};
-use crate::fetch::Coming;
+use crate::chunks::Coming;
 use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
 
 /// Number of bytes of the file requested at once.

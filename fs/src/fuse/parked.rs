@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::workers::Workers;
 use super::{copy_job, limit};
-use crate::fetch::{Coming, Then};
+use crate::chunks::{Coming, Then};
 use crate::filesystem::reply::NodeId;
 use crate::filesystem::{Far, LayerFs, Need, Stop};
 use crate::metrics::{Operation, Requests};

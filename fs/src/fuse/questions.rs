@@ -1,7 +1,5 @@
-//! Requests of root to the source of chunks, through attributes of the root directory.
+//! Requests of root to the stack, through attributes of the root directory.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
@@ -9,10 +7,9 @@ use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 use super::Adapter;
 use super::adapter::caller;
 use super::parked::{About, Lot, call};
-use super::store::STORE;
-use crate::fetch::{Answer, Coming, QUESTION_PREFIX, Then};
+use crate::chunks::{Answer, Coming, Then};
+use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
-use crate::status::STATUS_XATTR;
 use crate::sys;
 
 /// Holds the answer until the waiting request is retried.
@@ -32,30 +29,23 @@ fn fill(slot: &Slot, then: Then) -> Answer {
 }
 
 impl Adapter {
-    /// The request in attribute `name`, and the place for its answer.
-    pub(super) fn question(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        name: &OsStr,
-    ) -> Option<(&Lot, String)> {
-        let question = name.to_str()?.strip_prefix(QUESTION_PREFIX)?;
-        let asks = ino.0 == ROOT_ID && name.as_bytes() != STATUS_XATTR && caller(req).is_root();
-        let lot = self.lot.as_ref().filter(|_| asks)?;
-        Some((lot, question.to_owned()))
+    /// The place where root's requests to the stack wait for their answers.
+    pub(super) fn control_lot(&self, req: &Request, ino: INodeNo) -> Option<&Lot> {
+        let asks = ino.0 == ROOT_ID && caller(req).is_root();
+        self.lot.as_ref().filter(|_| asks)
     }
 
     /// Answers a question; may take long.
-    pub(super) fn ask_source(
+    pub(super) fn ask(
         &self,
         lot: &Lot,
         about: About,
-        question: String,
+        question: Question,
         size: u32,
         reply: ReplyXattr,
     ) {
         let fs = Arc::clone(&self.fs);
-        if question == STORE {
+        if question == Question::StorePages {
             let pages = Arc::clone(&self.pages);
             return lot.work(Box::new(move || {
                 let stored = pages.answer(&fs).ok_or(sys::Errno::NODATA);
@@ -69,27 +59,20 @@ impl Adapter {
             Ok(take(&answered).ok_or(sys::Errno::NODATA)?)
         });
         lot.park_until(about, call, |then| -> Box<dyn Coming> {
-            fs.lower.chunks.answer(&question, fill(&slot, then))
+            fs.lower.control.ask(question, fill(&slot, then))
         });
     }
 
-    /// Passes a value to the source; may take long.
-    pub(super) fn tell_source(
-        &self,
-        lot: &Lot,
-        about: About,
-        told: &str,
-        value: &[u8],
-        reply: ReplyEmpty,
-    ) {
+    /// Passes a command to the stack; may take long.
+    pub(super) fn command(&self, lot: &Lot, about: About, command: Command, reply: ReplyEmpty) {
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
         let call = call(reply, Self::empty, move |_| {
             Ok(take(&answered).map(drop).ok_or(sys::Errno::IO)?)
         });
-        let chunks = &self.fs.lower.chunks;
+        let control = &self.fs.lower.control;
         lot.park_until(about, call, |then| -> Box<dyn Coming> {
-            chunks.tell(told, value, fill(&slot, then))
+            control.command(command, fill(&slot, then))
         });
     }
 }

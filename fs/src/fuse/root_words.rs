@@ -7,7 +7,7 @@ use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 
 use super::Adapter;
 use super::adapter::{about, caller};
-use crate::fetch::BOOT_REPORT;
+use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
 use crate::metrics::Operation;
 use crate::options::ACCESS_TIMES_XATTR;
@@ -30,13 +30,11 @@ impl Adapter {
             });
             return None;
         }
-        let Some((lot, told)) = self.question(req, ino, name) else {
+        let command = Command::parse(name.as_bytes(), value);
+        let Some((lot, command)) = self.control_lot(req, ino).zip(command) else {
             return Some(reply);
         };
-        if told != BOOT_REPORT {
-            return Some(reply);
-        }
-        self.tell_source(lot, about(req, ino), &told, value, reply);
+        self.command(lot, about(req, ino), command, reply);
         None
     }
 
@@ -50,10 +48,11 @@ impl Adapter {
         size: u32,
         reply: ReplyXattr,
     ) -> Option<ReplyXattr> {
-        let Some((lot, question)) = self.question(req, ino, name) else {
+        let question = Question::parse(name.as_bytes());
+        let Some((lot, question)) = self.control_lot(req, ino).zip(question) else {
             return Some(reply);
         };
-        self.ask_source(lot, about(req, ino), question, size, reply);
+        self.ask(lot, about(req, ino), question, size, reply);
         None
     }
 }

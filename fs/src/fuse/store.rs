@@ -1,7 +1,7 @@
 //! Stores the boot pack's pages in the kernel's page cache (NOTIFY_STORE).
 //!
 //! Such a page could replace data that a program has just written through a mapping, so this
-//! happens only while the mount is unused: `layerfs warm --before-use` promises this, in the
+//! happens only while the mount is unused: `layerfs initramfs warm --before-use` promises this, in the
 //! initramfs, between the mount and the hand-over. The daemon checks it as far as it can.
 
 use std::sync::{Arc, OnceLock};
@@ -12,9 +12,6 @@ use fuser::{INodeNo, Notifier};
 use crate::filesystem::LayerFs;
 use crate::filesystem::reply::NodeId;
 use crate::metrics::Requests;
-
-/// Name of the attribute.
-pub const STORE: &str = "store";
 /// Maximum pause of the pack: on a slower link the boot continues without waiting.
 const PATIENCE: Duration = Duration::from_millis(30);
 /// The offset of an invalidation that leaves the pages.

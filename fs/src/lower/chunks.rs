@@ -10,8 +10,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Unread;
 use super::decoded::Decoded;
-use crate::fetch::hot::HotFile;
-use crate::fetch::{Answer, ChunkSource, Coming, NotCome, SourceError, Then};
+use crate::chunks::{ChunkSource, Coming, NotCome, SourceError, Then};
 use crate::spare::Spare;
 use crate::sys::Errno;
 
@@ -200,11 +199,6 @@ impl ChunkCache {
         self.decoded.contains_key(&id) || self.index.chunk(id).is_some_and(near)
     }
 
-    /// The contents of the boot pack; see [`ChunkSource::hot`].
-    pub fn hot(&self) -> Vec<HotFile> {
-        self.source.hot()
-    }
-
     /// Copies like [`ChunkCache::copy`] if the chunk is decoded; returns true if it was.
     pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
@@ -228,28 +222,12 @@ impl ChunkCache {
         if std::mem::replace(seen, decoded) != decoded {
             return false;
         }
-        self.source.rest();
         if self.held_len() > 0 {
             self.decoded.clear();
         }
         self.spare.clear();
         layerfmt::forget_decoders();
         true
-    }
-
-    /// The status of the source.
-    pub fn source_status(&self) -> Option<serde_json::Value> {
-        self.source.status()
-    }
-
-    /// The source's answer to a question; see [`ChunkSource::answer`].
-    pub fn answer(&self, question: &str, then: Answer) -> Box<dyn Coming> {
-        self.source.answer(question, then)
-    }
-
-    /// Passes a value to the source; see [`ChunkSource::tell`].
-    pub fn tell(&self, what: &str, value: &[u8], then: Answer) -> Box<dyn Coming> {
-        self.source.tell(what, value, then)
     }
 
     /// True if the source may take long.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use layerfmt::Index;
 
-use crate::remote::object::{Object, Piece};
-use crate::remote::source::{RemoteSource, piece};
+use crate::chunks::remote::{RemoteSource, piece};
+use crate::net::object::{Object, Piece};
 
 /// Pieces that may be on their way at once.
 const AHEAD_MAX: usize = 32;

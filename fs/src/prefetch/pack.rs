@@ -8,13 +8,13 @@ use layerfmt::layout::superblock::SUPERBLOCK_LEN;
 use layerfmt::{Digest, Index, roomy};
 use tokio::sync::watch;
 
-use crate::remote::error::{Blame, FetchError};
-use crate::remote::exchange::{Answer, Ask};
-use crate::remote::fetcher::Inner;
-use crate::remote::object::{Object, Piece};
-use crate::remote::source::{Near, piece};
-use crate::remote::status::{Counters, Word};
-use crate::remote::worker::stand_back;
+use crate::chunks::remote::{Near, piece};
+use crate::net::error::{Blame, FetchError};
+use crate::net::exchange::{Answer, Ask};
+use crate::net::fetcher::Inner;
+use crate::net::object::{Object, Piece};
+use crate::net::status::{Counters, Word};
+use crate::net::worker::stand_back;
 
 /// Number of consecutive attempts, without a received chunk, to resume a broken stream: some
 /// minutes.
@@ -185,7 +185,7 @@ impl PackStream {
     }
 
     fn deliver(&self, piece: &Piece, bytes: Vec<u8>) -> Result<(), FetchError> {
-        use crate::remote::fetcher::Keep;
+        use crate::net::fetcher::Keep;
         if Digest::of(&bytes) != piece.digest {
             return Err(FetchError::Corrupt);
         }

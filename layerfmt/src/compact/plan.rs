@@ -10,6 +10,7 @@ use super::{Keep, create};
 use crate::codec::{SectionEffort, verify_chunk};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
+use crate::file::{FileParts, sections};
 use crate::flatten::rebuild::rebuild;
 use crate::flatten::{Input, MergedIndex};
 use crate::index::{Extent, Index, LayerRef};
@@ -18,7 +19,7 @@ use crate::layout::chunk::{Chunk, Source};
 use crate::layout::superblock::{SUPERBLOCK_LEN, Superblock};
 use crate::source::ChunkSource;
 use crate::writeback::Writeback;
-use crate::writer::{FileParts, LayerInfo, sections};
+use crate::writer::LayerInfo;
 
 /// One layer to be, made of a merged index.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::layout::chunk::{Chunk, Source};
 use crate::layout::columns::Counts;
 use crate::layout::inode::*;
 use crate::limits;
-use crate::tree::Time;
+use crate::time::Time;
 
 /// Fields of every inode row.
 #[derive(Debug, Clone, Copy)]

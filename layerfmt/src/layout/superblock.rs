@@ -11,8 +11,6 @@ pub const SUPERBLOCK_LEN: usize = 1024;
 pub const MAGIC: [u8; 8] = *b"\x8fLAYER\r\n";
 /// Version of this specification. A reader refuses any other.
 pub const VERSION: u32 = 1;
-/// Features an older reader may ignore. None is defined yet.
-pub const COMPAT_KNOWN: u64 = 0;
 /// Features a reader must know. None is defined yet.
 pub const INCOMPAT_KNOWN: u64 = 0;
 /// Number of rows of the section table.

@@ -1,0 +1,12 @@
+//! Sources of stored chunks: local layer files, or a server with its caches.
+
+pub(crate) mod bring;
+pub mod hot;
+pub(crate) mod hot_files;
+pub(crate) mod landing;
+mod local;
+pub(crate) mod rebuild;
+pub mod remote;
+mod source;
+
+pub use self::source::{Answer, ChunkSource, Coming, Here, NotCome, SourceError, Then};

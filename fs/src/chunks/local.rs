@@ -1,0 +1,66 @@
+//! Chunks from local layer files.
+
+use std::cell::RefCell;
+
+use layerfmt::source::ChunkSource as _;
+use layerfmt::{Chunk, Index, LayerSet, Source};
+
+use super::source::{ChunkSource, SourceError};
+
+thread_local! {
+    /// Stored bytes on their way to the decoder: as long as the longest chunk this thread has read.
+    static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has the stored bytes of `chunk` decoded.
+fn with_stored(
+    layers: &LayerSet,
+    index: &Index,
+    chunk: &Chunk,
+    decode: impl FnOnce(&[u8]) -> Result<(), layerfmt::FormatError>,
+) -> Result<(), SourceError> {
+    STORED.with_borrow_mut(|stored| {
+        layers
+            .read_stored(index, chunk, stored)
+            .map_err(|error| SourceError::Unreadable {
+                layer: match chunk.source {
+                    Source::Own => String::from("itself"),
+                    Source::Borrowed(row) => index
+                        .layer(row)
+                        .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
+                },
+                source: error.into(),
+            })?;
+        decode(stored).map_err(|error| SourceError::Unreadable {
+            layer: String::from("chunk"),
+            source: error.into(),
+        })
+    })
+}
+
+impl ChunkSource for LayerSet {
+    fn read_decoded(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        wanted: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk_start(chunk, stored, wanted, out)
+        })
+    }
+
+    fn read_decoded_into(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        place: &mut [u8],
+    ) -> Result<(), SourceError> {
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk_into(chunk, stored, place)
+        })
+    }
+}

@@ -1,0 +1,217 @@
+//! Chunks of a remote root: from memory, disk, backup or a server, in this order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use layerfmt::{Chunk, Digest, Index, Source};
+
+use super::bring::Bringer;
+use super::landing::{Landed, Landings, Suspicion};
+use super::rebuild::Plain;
+use crate::chunks::{ChunkSource, Coming, SourceError, Then};
+use crate::net::fetcher::{Fetcher, Keep};
+use crate::net::object::{Object, Piece};
+use crate::net::status::{Counters, Word};
+use crate::store::backup::Backup;
+use crate::store::disk::DiskCache;
+use crate::store::memory::MemoryCache;
+
+/// The local caches of chunks.
+#[derive(Debug)]
+pub(crate) struct Near {
+    pub(crate) memory: MemoryCache,
+    pub(crate) disk: Option<DiskCache>,
+    pub(crate) backup: Option<Arc<Backup>>,
+}
+
+impl Near {
+    /// The verified bytes of `piece`, if they are near.
+    pub(crate) fn get(&self, piece: &Piece, counters: &Counters) -> Option<Bytes> {
+        if let Some(bytes) = self.memory.get(&piece.digest) {
+            Counters::add(&counters.cache_hits, 1);
+            return Some(bytes);
+        }
+        if let Some(bytes) = self.disk.as_ref().and_then(|disk| disk.get(&piece.digest)) {
+            Counters::add(&counters.cache_hits, 1);
+            return Some(bytes);
+        }
+        let bytes = self.backup.as_ref()?.read(piece)?;
+        Counters::add(&counters.backup_hits, 1);
+        Some(bytes)
+    }
+
+    /// True if `piece` is local according to the lists, without reading it.
+    pub(crate) fn knows(&self, piece: &Piece) -> bool {
+        self.memory.knows(&piece.digest)
+            || self
+                .disk
+                .as_ref()
+                .is_some_and(|disk| disk.knows(&piece.digest))
+            || self
+                .backup
+                .as_ref()
+                .is_some_and(|backup| backup.knows(piece))
+    }
+}
+
+impl Keep for Near {
+    fn at_hand(&self, piece: &Piece) -> Option<Bytes> {
+        self.memory.get(&piece.digest)
+    }
+
+    fn keep(&self, piece: &Piece, bytes: &Bytes) {
+        self.memory.put(&piece.digest, bytes);
+        if let Some(disk) = &self.disk {
+            disk.put(&piece.digest, bytes);
+        }
+        if let Some(backup) = &self.backup {
+            backup.keep(piece, bytes);
+        }
+    }
+}
+
+/// The chunks of one remote root.
+#[derive(Debug)]
+pub struct RemoteSource {
+    pub(crate) near: Arc<Near>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) bringer: Arc<Bringer>,
+    pub(crate) words: Arc<Words>,
+}
+
+/// The parts of the status that are words.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) revision: String,
+    pub(crate) offline: bool,
+    pub(crate) pack: Word,
+    pub(crate) prefetch: Word,
+    pub(crate) cache: Word,
+}
+
+/// The objects that `index` borrows from, in the order of its layer table.
+pub(crate) fn objects(index: &Index, pack: Option<&Digest>) -> Vec<Arc<Object>> {
+    index
+        .layers()
+        .map(|layer| {
+            Arc::new(match pack {
+                Some(pack) if *pack == layer.digest => Object::pack(pack),
+                _ => Object::layer(&layer.digest),
+            })
+        })
+        .collect()
+}
+
+/// The piece that holds `chunk`.
+pub(crate) fn piece(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Piece> {
+    let Source::Borrowed(row) = chunk.source else {
+        return None;
+    };
+    let object = Arc::clone(objects.get(row as usize)?);
+    Some(Piece {
+        object,
+        offset: chunk.offset,
+        len: chunk.stored_len,
+        digest: chunk.digest,
+    })
+}
+
+impl RemoteSource {
+    /// `packed`: the index, if it points into a boot pack.
+    pub(crate) fn new(
+        near: Arc<Near>,
+        fetcher: Arc<Fetcher>,
+        objects: Vec<Arc<Object>>,
+        plain: Option<Plain>,
+        packed: Option<&Arc<Index>>,
+        words: Arc<Words>,
+    ) -> RemoteSource {
+        let counters = Arc::clone(&fetcher.inner.counters);
+        let bringer = Arc::new(Bringer {
+            near: Arc::clone(&near),
+            fetcher: Arc::clone(&fetcher),
+            landings: Landings::default(),
+            objects,
+            plain,
+            packed: packed.cloned(),
+        });
+        RemoteSource {
+            near,
+            fetcher,
+            counters,
+            bringer,
+            words,
+        }
+    }
+
+    /// The stored bytes of `piece`, if they are here.
+    fn stored(&self, piece: &Piece) -> Result<Bytes, SourceError> {
+        let landings = &self.bringer.landings;
+        if let Some(Landed::Stored(bytes)) = landings.get(&piece.digest) {
+            return Ok(bytes);
+        }
+        if let Some(near) = self.near.get(piece, &self.counters) {
+            return Ok(near);
+        }
+        if self.near.knows(piece) {
+            landings.suspect(&piece.digest, Suspicion::Lost);
+        }
+        Err(SourceError::Far)
+    }
+
+    /// Ends all waits: the mount is ending.
+    pub fn close(&self) {
+        self.fetcher.close();
+    }
+}
+
+impl ChunkSource for RemoteSource {
+    fn read_decoded(
+        &self,
+        _index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        _wanted: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let bringer = &self.bringer;
+        let piece = piece(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
+        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&piece.digest) {
+            out.clear();
+            out.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        let stored = self.stored(&piece)?;
+        match layerfmt::decode_verified_chunk(chunk, &stored, out) {
+            Ok(()) => Ok(()),
+            Err(_) if piece.object.optional => {
+                let broken = Suspicion::Broken;
+                bringer.landings.suspect(&piece.digest, broken);
+                Err(SourceError::Far)
+            }
+            Err(error) => Err(SourceError::Unreadable {
+                layer: piece.object.path.clone(),
+                source: error.into(),
+            }),
+        }
+    }
+
+    fn bring(&self, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
+        self.bringer.bring(chunks, then)
+    }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
+
+    fn is_near(&self, chunk: &Chunk) -> bool {
+        piece(&self.bringer.objects, chunk).is_some_and(|piece| self.bringer.has(&piece))
+    }
+}
+
+impl Drop for RemoteSource {
+    fn drop(&mut self) {
+        self.fetcher.close();
+    }
+}

@@ -1,0 +1,24 @@
+//! The network: requests to the servers of one system.
+//!
+//! From the bottom: [`address`], one [`exchange`] with one [`server`], the [`mirrors`], the
+//! [`queue`] of requests, the [`worker`]s that process it, the [`fetcher`] over them; beside it the
+//! verified [`records`] and the [`index_head`].
+
+pub mod address;
+mod backoff;
+mod cut;
+pub mod error;
+pub(crate) mod exchange;
+pub mod fetcher;
+pub(crate) mod index_head;
+mod limiter;
+pub(crate) mod lookup;
+pub(crate) mod mirrors;
+pub mod object;
+pub(crate) mod queue;
+mod range;
+pub mod records;
+mod redirect;
+pub(crate) mod server;
+pub mod status;
+pub(crate) mod worker;

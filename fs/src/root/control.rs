@@ -1,0 +1,236 @@
+//! Questions and commands of root to the mount of a server's system.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use layerfmt::Index;
+use tokio::task::AbortHandle;
+use wire::boot_report::BootReport;
+use wire::paths::Request;
+
+use crate::chunks::hot::{HotFile, decode, encode};
+use crate::chunks::hot_files::hot_files;
+use crate::chunks::remote::RemoteSource;
+use crate::chunks::{Answer, Coming, Here};
+use crate::control::{Command, Control, Question};
+use crate::net::error::FetchError;
+use crate::net::exchange::Ask;
+use crate::net::fetcher::{STALL_FIRST, post};
+use crate::net::status::RemoteStatus;
+use crate::store::disk::DiskCache;
+use crate::trace::TraceRecorder;
+
+/// The control side of a remote root.
+#[derive(Debug)]
+pub(crate) struct RemoteControl {
+    source: Arc<RemoteSource>,
+    boot: Option<Boot>,
+    hot: Option<HotList>,
+}
+
+/// The contents of the boot pack, sent on request.
+#[derive(Debug)]
+struct HotList {
+    index: Arc<Index>,
+    sent: OnceLock<Vec<u8>>,
+}
+
+/// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
+const ANSWER_PART_LEN: usize = 60_000;
+
+/// The boot being recorded, and the destination of its trace.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    pub(crate) recorder: Arc<TraceRecorder>,
+    /// The path on the servers.
+    pub(crate) path: String,
+}
+
+impl Boot {
+    /// Ends the recording; returns the data to send and the message afterwards.
+    fn end(&self) -> (Ask, String) {
+        self.recorder.stop();
+        let trace = self.recorder.trace();
+        let ask = Ask::post(self.path.clone(), trace.encode().into(), STALL_FIRST);
+        let pages: u64 = trace
+            .touches
+            .iter()
+            .map(|touch| u64::from(touch.count))
+            .sum();
+        let said = format!("sent: {pages} pages in {} runs", trace.touches.len());
+        (ask, said)
+    }
+}
+
+impl RemoteControl {
+    /// `packed`: the index, if it points into a boot pack.
+    pub(crate) fn new(
+        source: Arc<RemoteSource>,
+        boot: Option<Boot>,
+        packed: Option<&Arc<Index>>,
+    ) -> RemoteControl {
+        RemoteControl {
+            source,
+            boot,
+            hot: packed.map(|index| HotList {
+                index: Arc::clone(index),
+                sent: OnceLock::new(),
+            }),
+        }
+    }
+
+    fn hot_list(&self) -> Option<&[u8]> {
+        let hot = self.hot.as_ref()?;
+        let objects = &self.source.bringer.objects;
+        let sent = hot
+            .sent
+            .get_or_init(|| encode(&hot_files(&hot.index, objects)));
+        Some(sent)
+    }
+
+    /// The state for `layerfs status`.
+    fn report(&self) -> RemoteStatus {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (counters, words) = (&self.source.counters, &self.source.words);
+        let cache = match &self.source.near.disk {
+            Some(disk) => format!("disk: {}", disk.describe()),
+            None => format!(
+                "{}memory: {} MiB",
+                words.cache.get(),
+                self.source.near.memory.len() >> 20
+            ),
+        };
+        RemoteStatus {
+            revision: words.revision.clone(),
+            waiting_seconds: self
+                .source
+                .fetcher
+                .waiting()
+                .map(|waited| waited.as_secs())
+                .filter(|s| *s > 0),
+            offline: words.offline,
+            pack: words.pack.get(),
+            prefetch: words.prefetch.get(),
+            backup: self
+                .source
+                .near
+                .backup
+                .as_ref()
+                .map_or_else(|| "none".into(), |backup| backup.state.get()),
+            cache,
+            requests: get(&counters.requests),
+            bytes: get(&counters.bytes),
+            retries: get(&counters.retries),
+            corrupt: get(&counters.corrupt),
+            demanded: get(&counters.demanded),
+            prefetched: get(&counters.prefetched),
+            pack_chunks: get(&counters.pack_chunks),
+            rebuilt: get(&counters.rebuilt),
+            cache_hits: get(&counters.cache_hits),
+            cache_damaged: self.source.near.disk.as_ref().map_or(0, DiskCache::damaged),
+            backup_hits: get(&counters.backup_hits),
+            waited_s: get(&counters.waited_s),
+            mirrors: self.source.fetcher.inner.mirrors.status(),
+        }
+    }
+}
+
+impl Control for RemoteControl {
+    fn ask(&self, question: Question, then: Answer) -> Box<dyn Coming> {
+        match (question, &self.boot) {
+            (Question::SendTrace, Some(boot)) => {
+                let (ask, said) = boot.end();
+                self.send(ask, "boot trace", |sent| {
+                    then(sent.then(|| said.into_bytes()));
+                })
+            }
+            (question, _) => {
+                then(self.known(question));
+                Box::new(Here)
+            }
+        }
+    }
+
+    fn command(&self, command: Command, then: Answer) -> Box<dyn Coming> {
+        let Command::BootReport(report) = command;
+        match self.report_to_send(&report) {
+            Ok(ask) => self.send(ask, "boot report", |sent| then(sent.then(Vec::new))),
+            Err(error) => {
+                tracing::warn!(error, "the boot report was not sent");
+                then(None);
+                Box::new(Here)
+            }
+        }
+    }
+
+    fn hot(&self) -> Vec<HotFile> {
+        self.hot_list().map(decode).unwrap_or_default()
+    }
+
+    fn idle(&self) {
+        self.source.near.memory.lend();
+    }
+
+    fn status(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.report()).ok()
+    }
+}
+
+/// A running transmission; dropping it stops it.
+struct Sending(AbortHandle);
+
+impl Coming for Sending {}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl RemoteControl {
+    /// The answer to a question that needs no server.
+    fn known(&self, question: Question) -> Option<Vec<u8>> {
+        let part = |bytes: &[u8], part| bytes.chunks(ANSWER_PART_LEN).nth(part).map(<[u8]>::to_vec);
+        match question {
+            Question::Pack(number) => part(self.hot_list()?, number),
+            Question::Trace(number) => part(&self.boot.as_ref()?.recorder.trace().encode(), number),
+            Question::SendTrace | Question::StorePages => None,
+        }
+    }
+
+    /// Sends data to the first server that accepts it; `then` is called with the result.
+    fn send(
+        &self,
+        ask: Ask,
+        what: &'static str,
+        then: impl FnOnce(bool) + Send + 'static,
+    ) -> Box<dyn Coming> {
+        let inner = Arc::clone(&self.source.fetcher.inner);
+        let sending = self.source.fetcher.spawn(async move {
+            let sent = tokio::select! {
+                sent = post(&inner, &ask) => sent,
+                () = inner.until_closed() => Err(FetchError::Closed),
+            };
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "the {what} was not sent");
+            }
+            then(sent.is_ok());
+        });
+        match sending {
+            Some(sending) => Box::new(Sending(sending)),
+            None => Box::new(Here),
+        }
+    }
+
+    /// A boot report of this revision, encoded for the server.
+    fn report_to_send(&self, value: &[u8]) -> Result<Ask, String> {
+        let report = BootReport::decode(value).map_err(|error| error.to_string())?;
+        if report.revision != self.source.words.revision {
+            return Err(format!("it is of {}", report.revision));
+        }
+        let name = report.revision_name().map_err(|error| error.to_string())?;
+        let revision = name.revision.unwrap_or_default();
+        let path = Request::Boots(name.name, revision).to_string();
+        Ok(Ask::post(path, value.to_vec().into(), STALL_FIRST))
+    }
+}

@@ -1,0 +1,473 @@
+//! Opening a remote root: records, signatures, index; then it can be mounted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use layerfmt::{Digest, Index, Layer};
+use tokio::sync::watch;
+use wire::manifest::Manifest;
+use wire::paths::Request;
+use wire::trust::HighWater;
+
+use super::control::{Boot, RemoteControl};
+use super::kept::Kept;
+use super::options::RemoteOptions;
+use crate::chunks::rebuild::Plain;
+use crate::chunks::remote::{Near, RemoteSource, Words, objects};
+use crate::control::Control;
+use crate::net::fetcher::{Fetcher, FetcherOptions, Keep};
+use crate::net::index_head::index_head;
+use crate::net::lookup;
+use crate::net::mirrors::Mirrors;
+use crate::net::object::{Object, Piece};
+use crate::net::records::{self, Records, RecordsError, Terms};
+use crate::net::server::Server;
+use crate::net::status::{Counters, Word};
+use crate::prefetch::{Policy, background, pack};
+use crate::store::backup::{self, Backup};
+use crate::store::dir::Dir;
+use crate::store::disk::DiskCache;
+use crate::store::memory::MemoryCache;
+use crate::trace::TraceRecorder;
+
+/// Maximum number of concurrent prefetch requests.
+const PREFETCH_COUNT_MAX: usize = 2;
+
+/// A system of a server, ready to be mounted.
+#[derive(Debug)]
+pub struct RemoteRoot {
+    /// The index of the tree.
+    pub index: Arc<Index>,
+    /// The digest of the index file.
+    pub index_digest: Digest,
+    /// The source of its chunks.
+    pub source: Arc<RemoteSource>,
+    /// Its control side.
+    pub control: Arc<dyn Control>,
+    /// Manifest of the revision.
+    pub manifest: Manifest,
+    /// The recorder of first accesses, if enabled.
+    pub trace: Option<Arc<TraceRecorder>>,
+}
+
+/// The reason why a remote root cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The keys cannot be read.
+    #[error("{0}")]
+    Keys(String),
+    /// The runtime cannot start.
+    #[error("cannot start the network threads")]
+    Start(#[source] std::io::Error),
+    /// No usable records.
+    #[error("{address}")]
+    Records {
+        /// The requested address.
+        address: String,
+        /// The error of the records.
+        source: RecordsError,
+    },
+    /// The revision is older than the initrd allows.
+    #[error("{address}: revision {revision} is below min-revision {min}: refused as a replay")]
+    TooOld {
+        /// The requested address.
+        address: String,
+        /// The offered revision.
+        revision: u64,
+        /// The least allowed.
+        min: u64,
+    },
+    /// The index cannot be fetched.
+    #[error("{address}: its index is unavailable")]
+    Index {
+        /// The requested address.
+        address: String,
+        /// The error of the fetch.
+        source: crate::net::error::FetchError,
+    },
+}
+
+/// Opens the system of `options`. All names are resolved here.
+///
+/// # Errors
+/// No valid revision is available.
+pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
+    Opening::new(options)?.open()
+}
+
+struct Opening<'a> {
+    options: &'a RemoteOptions,
+    anchors: wire::trust::AllowedSigners,
+    near: Arc<Near>,
+    cache_word: Word,
+    kept: Option<Kept>,
+    fetcher: Arc<Fetcher>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(options: &'a RemoteOptions) -> Result<Opening<'a>, RemoteError> {
+        let anchors = options.anchors().map_err(RemoteError::Keys)?;
+        let cache_word = Word::new("");
+        let (disk, kept) = open_cache(options, &cache_word);
+        let near = Arc::new(Near {
+            memory: MemoryCache::new(options.memory_len),
+            disk,
+            backup: options.backup.as_ref().and_then(|path| open_backup(path)),
+        });
+        let counters = Arc::new(Counters::default());
+        let names = std::iter::once(&options.address.server).chain(&options.mirrors);
+        let servers = names
+            .map(|name| Arc::new(Server::new(name.clone(), Arc::clone(&counters))))
+            .collect();
+        let mirrors = Mirrors::new(servers, Arc::clone(&counters));
+        let console = || {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/console")
+                .ok()
+        };
+        let fetcher_options = FetcherOptions {
+            timeout: options.timeout,
+            console: options.console.then(console).flatten(),
+            prefetch_rate: options.prefetch_rate,
+            prefetch_count_max: PREFETCH_COUNT_MAX,
+        };
+        let keep: Arc<dyn Keep> = Arc::<Near>::clone(&near);
+        let fetcher =
+            Fetcher::start(mirrors, counters, keep, fetcher_options).map_err(RemoteError::Start)?;
+        for server in 0..fetcher.inner.mirrors.len() {
+            fetcher.spawn(lookup::run(Arc::clone(&fetcher.inner), server));
+        }
+        Ok(Opening {
+            options,
+            anchors,
+            near,
+            cache_word,
+            kept,
+            fetcher: Arc::new(fetcher),
+        })
+    }
+
+    fn open(self) -> Result<RemoteRoot, RemoteError> {
+        let address = self.options.address.to_string();
+        let inner = Arc::clone(&self.fetcher.inner);
+        let wait = inner.wait_begins();
+        let (records, offline) = self.records()?;
+        let manifest = records.verified.manifest.clone();
+        let revision = records.verified.head.revision;
+        self.not_too_old(revision)?;
+        let pieces = self.start_pack(&manifest, offline);
+        // The connection for readers opens while the index arrives.
+        self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
+        let (index, fetched) = self
+            .index(&manifest)
+            .map_err(|source| RemoteError::Index { address, source })?;
+        drop(wait);
+        // A start without a server must not wait for names as well.
+        if !offline {
+            let _ = self.fetcher.run(lookup::last(&inner));
+        }
+        inner.opened.store(true, Ordering::Relaxed);
+        if !offline {
+            self.keep(&records, fetched.as_ref());
+        }
+        let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
+        let words = Arc::new(Words {
+            revision: format!("{}/{}@{revision}", manifest.system, manifest.profile),
+            offline,
+            pack: Word::new(if pieces.is_some() { "coming" } else { "none" }),
+            prefetch: Word::new("none"),
+            cache: self.cache_word,
+        });
+        if let Some(stream) = pieces {
+            stream.start(&index, &objects, &words);
+        }
+        let plain = manifest
+            .plain
+            .map(|plain| Plain::new(plain, self.near.backup.clone()));
+        let trace = self
+            .options
+            .trace
+            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
+        let path = Request::Traces(manifest.name(), revision).to_string();
+        let boot = trace.clone().map(|recorder| Boot { recorder, path });
+        let packed = manifest.pack.is_some().then_some(&index);
+        let source = Arc::new(RemoteSource::new(
+            self.near,
+            self.fetcher,
+            objects.clone(),
+            plain,
+            packed,
+            words,
+        ));
+        let control = Arc::new(RemoteControl::new(Arc::clone(&source), boot, packed));
+        start_background(
+            self.options,
+            &source,
+            &index,
+            objects,
+            &manifest,
+            records,
+            offline,
+        );
+        Ok(RemoteRoot {
+            index,
+            index_digest: manifest.index.digest,
+            source,
+            control,
+            manifest,
+            trace,
+        })
+    }
+
+    /// A head older than the operator allows is refused, unless that revision was requested.
+    fn not_too_old(&self, revision: u64) -> Result<(), RemoteError> {
+        let min = self.options.min_revision;
+        if revision >= min || self.options.address.revision.is_some() {
+            return Ok(());
+        }
+        Err(RemoteError::TooOld {
+            address: self.options.address.to_string(),
+            revision,
+            min,
+        })
+    }
+
+    /// Stores the data for the next start beside the cache.
+    fn keep(&self, records: &Records, fetched: Option<&Layer>) {
+        let Some(kept) = &self.kept else { return };
+        kept.save(&records.bundle, records.verified.high_water);
+        if let Some(head) = fetched.and_then(Layer::in_memory) {
+            kept.save_index(&records.verified.manifest.index.digest, head);
+        }
+    }
+
+    /// The records of a server; or, if none answers, those of the backup or the cache.
+    fn records(&self) -> Result<(Records, bool), RemoteError> {
+        let address = &self.options.address;
+        let kept = self
+            .near
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.newest(address));
+        let kept = kept.or_else(|| {
+            let bundle = self.kept.as_ref().and_then(Kept::bundle)?;
+            // Only the newest revision is stored beside the cache.
+            let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
+            address
+                .revision
+                .is_none_or(|wanted| wanted == head.revision)
+                .then_some(bundle)
+        });
+        let high_water = self.high_water(kept.as_ref());
+        let terms = Terms {
+            address,
+            anchors: &self.anchors,
+            high_water,
+        };
+        let until = kept
+            .as_ref()
+            .map(|_| Instant::now() + self.options.offline_wait);
+        // A second connection, opened meanwhile, saves the boot pack a round trip.
+        self.fetcher.spawn(warm(Arc::clone(&self.fetcher.inner)));
+        let failed = match records::fetch(&self.fetcher, &terms, until) {
+            Ok(records) => return Ok((records, false)),
+            Err(failed) => failed,
+        };
+        let Some(kept) = kept else {
+            return Err(RemoteError::Records {
+                address: address.to_string(),
+                source: failed,
+            });
+        };
+        let records = terms
+            .verify_kept(kept)
+            .map_err(|error| RemoteError::Records {
+                address: address.to_string(),
+                source: error.into(),
+            })?;
+        tracing::warn!(
+            why = %failed, revision = records.verified.head.revision,
+            "no server offers a usable revision: starting from local storage"
+        );
+        if self.options.console
+            && let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console")
+        {
+            use std::io::Write;
+            let revision = records.verified.head.revision;
+            let _ = writeln!(
+                console,
+                "\rlayerfs: no server: starting revision {revision} from local storage\r"
+            );
+        }
+        Ok((records, true))
+    }
+
+    fn high_water(&self, kept: Option<&wire::trust::Bundle>) -> HighWater {
+        let seen = self.kept.as_ref().map(Kept::high_water).unwrap_or_default();
+        if self.options.address.revision.is_some() {
+            // A fixed revision may be an old one.
+            return HighWater {
+                revision: 0,
+                ..seen
+            };
+        }
+        let backed_up = kept
+            .and_then(|bundle| wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok())
+            .map_or(0, |head| head.revision);
+        HighWater {
+            revision: seen.revision.max(backed_up).max(self.options.min_revision),
+            ..seen
+        }
+    }
+
+    fn index(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(Arc<Index>, Option<Layer>), crate::net::error::FetchError> {
+        let reference = &manifest.index;
+        if let Some(index) = self
+            .near
+            .backup
+            .as_ref()
+            .and_then(|backup| backup.index(&reference.digest))
+        {
+            return Ok((index, None));
+        }
+        if let Some(layer) = self.kept.as_ref().and_then(|kept| kept.index(reference)) {
+            return Ok((Arc::clone(layer.index()), None));
+        }
+        let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
+        let layer = self.fetcher.run(fetched)??;
+        Ok((Arc::clone(layer.index()), Some(layer)))
+    }
+
+    /// Requests the boot pack while the index arrives.
+    fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
+        let reference = manifest.pack.as_ref()?;
+        let object = Arc::new(Object::pack(&reference.digest));
+        let attached = self
+            .near
+            .backup
+            .as_ref()
+            .is_some_and(|backup| backup.attach(&object.path, reference.len));
+        if offline || attached || self.options.prefetch == Policy::None {
+            return None;
+        }
+        let (tell, told) = watch::channel(None);
+        let say: Arc<Word> = Arc::new(Word::new("coming"));
+        let stream = pack::PackStream {
+            inner: Arc::clone(&self.fetcher.inner),
+            near: Arc::clone(&self.near),
+            object: Arc::clone(&object),
+            len: reference.len,
+            eager: self.near.disk.as_ref().is_none_or(DiskCache::is_empty),
+            state: Arc::clone(&say),
+        };
+        // Readers before the stream's first byte wait for it instead of sending requests.
+        self.fetcher
+            .inner
+            .queue()
+            .stream_at(&object, 0, reference.len);
+        self.fetcher.spawn(stream.run(told));
+        Some(StartedPack { tell, state: say })
+    }
+}
+
+/// The pack's stream, before its contents are known.
+struct StartedPack {
+    tell: watch::Sender<Option<Vec<Piece>>>,
+    state: Arc<Word>,
+}
+
+impl StartedPack {
+    fn start(self, index: &Index, objects: &[Arc<Object>], words: &Words) {
+        words.pack.follow(self.state);
+        let _ = self.tell.send(Some(pack::pieces(index, objects)));
+    }
+}
+
+fn start_background(
+    options: &RemoteOptions,
+    source: &Arc<RemoteSource>,
+    index: &Arc<Index>,
+    objects: Vec<Arc<Object>>,
+    manifest: &Manifest,
+    records: Records,
+    offline: bool,
+) {
+    if let Some(backup) = source.near.backup.clone() {
+        for layer in manifest.layers.iter().chain(&manifest.borrowed) {
+            backup.attach(&Object::layer(&layer.digest).path, layer.len);
+        }
+        if offline {
+            backup.state.set("in use: no server");
+            return;
+        }
+        let fetcher = Arc::downgrade(&source.fetcher);
+        let started = std::thread::Builder::new()
+            .name("layerfs-fill".into())
+            .spawn(move || backup::fill::run(&backup, &fetcher, &records));
+        if let Err(error) = started {
+            tracing::warn!(%error, "the backup is not filled");
+        }
+        // It fetches everything already.
+        source.words.prefetch.set("left to the backup");
+        return;
+    }
+    let wanted = match options.prefetch {
+        Policy::All => true,
+        Policy::Auto => source.near.disk.is_some(),
+        Policy::Pack | Policy::None => false,
+    };
+    if !wanted || offline {
+        return;
+    }
+    // Data that would evict the pages of a boot is not fetched.
+    let len_max = match &options.cache {
+        Some((_, len)) if source.near.disk.is_some() => *len,
+        _ => options.memory_len,
+    } / 10
+        * 9;
+    let run = background::run(Arc::downgrade(source), Arc::clone(index), objects, len_max);
+    source.fetcher.spawn(run);
+}
+
+async fn warm_h2(inner: Arc<crate::net::fetcher::Inner>) {
+    if let Some(server) = inner.mirrors.get(0) {
+        server.warm_h2().await;
+    }
+}
+
+async fn warm(inner: Arc<crate::net::fetcher::Inner>) {
+    if let Some(server) = inner.mirrors.get(0) {
+        let _ = server.warm().await;
+    }
+}
+
+fn open_cache(options: &RemoteOptions, word: &Word) -> (Option<DiskCache>, Option<Kept>) {
+    let Some((path, len)) = &options.cache else {
+        return (None, None);
+    };
+    let opened = DiskCache::open(path, *len).and_then(|disk| Ok((disk, Dir::open(path)?)));
+    match opened {
+        Ok((disk, dir)) => (Some(disk), Some(Kept::new(dir, &options.address))),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the cache cannot be used: chunks are kept in memory");
+            word.set(format!("disk unusable ({error}); "));
+            (None, None)
+        }
+    }
+}
+
+fn open_backup(path: &Path) -> Option<Arc<Backup>> {
+    match Backup::open(path) {
+        Ok(backup) => Some(backup),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no backup storage: the mount continues without a backup");
+            None
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The merge and copy-up rules without a mount and without root: the tests of `tests/semantics` and the model, in this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod log;
+#[path = "../../../tests/model/mod.rs"]
+mod model;
+#[path = "../../../tests/semantics/mod.rs"]
+mod semantics;
+#[path = "../../../tests/session/mod.rs"]
+mod session;
+
+#[test]
+#[ignore = "a measurement; `make semantics-figures` compares it with a mount"]
+fn model_in_the_process() {
+    let took = model::measure(500, 100, transport::begin, transport::bake);
+    println!("model, 500 x 100 operations in the process: {took:.1?}");
+}
+
+/// Sessions in this process.
+mod transport {
+    use std::path::{Path, PathBuf};
+
+    use crate::log;
+    pub(crate) use crate::session::baker::bake;
+    use crate::session::direct::Direct;
+    use crate::session::{Attached, Parts};
+
+    /// With nodes that stay known, as in the kernel's caches, and with none.
+    pub(crate) const MODES: [&str; 2] = ["", "forgetful"];
+    /// Cases of the model test.
+    pub(crate) const MODEL_CASES: usize = 60;
+    /// Nodes that stay known.
+    const REMEMBERED: usize = 64;
+
+    /// A directory with everything of one test in it.
+    pub(crate) struct Room {
+        directory: tempfile::TempDir,
+    }
+
+    impl Room {
+        pub(crate) fn new() -> Room {
+            Room {
+                directory: tempfile::tempdir().unwrap(),
+            }
+        }
+
+        pub(crate) fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        pub(crate) fn dir(&self, name: &str) -> PathBuf {
+            let path = self.path(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Room {
+        fn drop(&mut self) {
+            open_up(self.directory.path());
+        }
+    }
+
+    /// Directories that an ordinary user shut cannot be removed.
+    fn open_up(path: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        if path.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+            let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                open_up(&entry.path());
+            }
+        }
+    }
+
+    /// The file systems of today have attributes of users.
+    pub(crate) fn attribute_name(user: &'static str, _other: &'static str) -> &'static str {
+        user
+    }
+
+    /// Needs a mount.
+    pub(crate) fn overlayfs(
+        _room: &Room,
+        _lower: &Path,
+        _upper: &Path,
+        _work: &Path,
+    ) -> Option<Box<dyn Attached>> {
+        None
+    }
+
+    pub(crate) fn begin(_room: &Room, parts: Parts) -> Result<Box<dyn Attached>, String> {
+        log::start();
+        let remembered = match parts.options.contains("forgetful") {
+            true => 0,
+            false => REMEMBERED,
+        };
+        Ok(Box::new(Direct::begin(parts, remembered, log::lines)?))
+    }
+}

@@ -1,0 +1,261 @@
+//! The model test: random operations on layerfs, on kernel overlayfs and in a plain directory.
+//! All three are compared after each step, with remounts in between; at the end each upper is
+//! mounted by the other implementation. In the process, without overlayfs, it needs no root.
+//!
+//! Smallest failing sequence: add `LAYERFS_MODEL_SHRINK=500`. Long setting: `LAYERFS_MODEL_CASES=500 LAYERFS_MODEL_STEPS=100 cargo test -p layerfs-tests model`.
+
+mod operation;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use self::operation::{Operation, apply, operations, seed};
+use crate::session::paths::Paths;
+use crate::session::snapshot::{self, Seen, Snapshot};
+use crate::session::{Attached, Parts, is_root};
+use crate::transport::{self, Room};
+
+/// Starts layerfs.
+pub(crate) type Begin = fn(&Room, Parts) -> Result<Box<dyn Attached>, String>;
+/// Makes a layer of a tree.
+pub(crate) type Bake = fn(&Path, &Path);
+
+fn setting(name: &str, short: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(short)
+}
+
+/// Look at the whole tree every so many steps; in between only results are compared.
+const LOOK_EVERY: usize = 5;
+
+struct World {
+    lower: PathBuf,
+    layer: PathBuf,
+    plain: Paths,
+    layerfs: Box<dyn Attached>,
+    /// Kernel overlayfs, where it can be mounted.
+    overlay: Option<Box<dyn Attached>>,
+    /// plain number → layerfs number of every object.
+    identity: HashMap<u64, u64>,
+    began: i64,
+    room: Room,
+}
+
+impl World {
+    fn new(linked: bool, begin: Begin, bake: Bake, rival: bool) -> World {
+        let room = Room::new();
+        let lower = room.dir("lower");
+        seed(&lower, linked);
+        let plain = room.dir("plain");
+        copy(&lower, &plain);
+        let layer = room.path("base.layer");
+        bake(&lower, &layer);
+        let upper = (room.dir("lu"), room.dir("lw"));
+        operation::copy_root(&lower, &upper.0);
+        let parts = Parts {
+            layers: vec![layer.clone()],
+            upper: Some(upper),
+            options: String::new(),
+        };
+        // Hard links of the lower come apart in overlayfs; then only the plain directory counts.
+        let overlay = (rival && !linked).then(|| {
+            let (upper, work) = (room.dir("ou"), room.dir("ow"));
+            operation::copy_root(&lower, &upper);
+            transport::overlayfs(&room, &lower, &upper, &work)
+        });
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a clock");
+        World {
+            plain: Paths::new(&plain),
+            layerfs: begin(&room, parts).expect("layerfs"),
+            overlay: overlay.flatten(),
+            lower,
+            layer,
+            identity: HashMap::new(),
+            began: now.as_secs().cast_signed() - 60,
+            room,
+        }
+    }
+
+    fn step(&mut self, operation: &Operation) {
+        if let Operation::Remount = operation {
+            self.plain.close_all();
+            for session in std::iter::once(&self.layerfs).chain(&self.overlay) {
+                session.detach();
+                session.attach();
+            }
+            return;
+        }
+        let expected = apply(&self.plain, operation);
+        let found = apply(&*self.layerfs, operation);
+        assert_eq!(
+            found, expected,
+            "layerfs against a plain directory: {operation:?}"
+        );
+        if let Some(overlay) = &self.overlay {
+            let found = apply(&**overlay, operation);
+            assert_eq!(
+                found, expected,
+                "overlayfs against a plain directory: {operation:?}"
+            );
+        }
+    }
+
+    fn look(&mut self) {
+        let plain = snapshot::take(&self.plain, self.began, true);
+        let layerfs = snapshot::take(&*self.layerfs, self.began, true);
+        compare("layerfs", &plain, &layerfs, |_| {});
+        self.same_objects(&plain, &layerfs);
+        if let Some(overlay) = &self.overlay {
+            // overlayfs gives other numbers in listings unless it wrote the upper itself.
+            let overlay = snapshot::take(&**overlay, self.began, false);
+            compare("overlayfs", &plain, &overlay, forget_directory_links);
+        }
+    }
+
+    /// An object keeps its number as long as it lives, and shares it with no other.
+    fn same_objects(&mut self, plain: &Snapshot, layerfs: &Snapshot) {
+        let mut now = HashMap::new();
+        for (path, number) in &plain.numbers {
+            // Links and pipes of an ordinary user have new numbers in the next mount (docs/SEMANTICS.md).
+            let kind = plain.objects[path].mode & 0o170_000;
+            if !is_root() && !matches!(kind, 0o040_000 | 0o100_000) {
+                continue;
+            }
+            let ours = layerfs.numbers[path];
+            if let Some(before) = self.identity.get(number) {
+                assert_eq!(*before, ours, "number of {}", path.display());
+            }
+            if let Some(before) = now.insert(*number, ours) {
+                assert_eq!(before, ours, "links of {}", path.display());
+            }
+        }
+        let different: std::collections::HashSet<u64> = now.values().copied().collect();
+        assert_eq!(different.len(), now.len(), "two objects share a number");
+        self.identity = now;
+    }
+
+    /// Each implementation mounts what the other wrote.
+    fn interchange(self) {
+        let plain = snapshot::take(&self.plain, self.began, true);
+        self.layerfs.detach();
+        let ours = (self.room.path("lu"), self.room.dir("xw"));
+        if let Some(overlay) = transport::overlayfs(&self.room, &self.lower, &ours.0, &ours.1) {
+            let seen = snapshot::take(&*overlay, self.began, false);
+            compare(
+                "overlayfs over layerfs' upper",
+                &plain,
+                &seen,
+                forget_directory_links,
+            );
+            overlay.detach();
+        }
+        if let Some(overlay) = self.overlay {
+            overlay.detach();
+            let parts = Parts {
+                layers: vec![self.layer],
+                upper: Some((self.room.path("ou"), self.room.dir("yw"))),
+                options: String::new(),
+            };
+            let session = transport::begin(&self.room, parts).expect("layerfs");
+            let seen = snapshot::take(&*session, self.began, true);
+            compare("layerfs over overlayfs' upper", &plain, &seen, |_| {});
+            session.detach();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let mut cp = std::process::Command::new("cp");
+    let done = cp.arg("-a").arg(from.join(".")).arg(to).status();
+    assert!(done.expect("cp").success());
+}
+
+/// overlayfs shows 1 for merged directories.
+fn forget_directory_links(seen: &mut Seen) {
+    if seen.mode & 0o170_000 == 0o040_000 {
+        seen.nlink = 0;
+    }
+}
+
+fn compare(what: &str, expected: &Snapshot, found: &Snapshot, forgive: impl Fn(&mut Seen)) {
+    let names = |s: &Snapshot| -> Vec<PathBuf> { s.objects.keys().cloned().collect() };
+    assert_eq!(names(found), names(expected), "{what}: names");
+    for (name, expected) in &expected.objects {
+        let (mut expected, mut found) = (expected.clone(), found.objects[name].clone());
+        forgive(&mut expected);
+        forgive(&mut found);
+        if found != expected {
+            panic!("{what}: {name:?}\n   found {found:?}\nexpected {expected:?}");
+        }
+    }
+}
+
+fn run_case(linked: bool, steps: &[Operation]) {
+    run_case_on(linked, steps, transport::begin, transport::bake, true);
+}
+
+/// One case with layerfs as `begin` starts it; `rival`: with kernel overlayfs as well.
+fn run_case_on(linked: bool, steps: &[Operation], begin: Begin, bake: Bake, rival: bool) {
+    let mut world = World::new(linked, begin, bake, rival);
+    world.look();
+    for (number, operation) in steps.iter().enumerate() {
+        world.step(operation);
+        if number % LOOK_EVERY == 0 {
+            world.look();
+        }
+    }
+    world.look();
+    world.interchange();
+}
+
+#[test]
+fn random_operations_give_what_a_plain_directory_gives() {
+    let cases = setting("LAYERFS_MODEL_CASES", transport::MODEL_CASES);
+    let steps = setting("LAYERFS_MODEL_STEPS", 60);
+    random(cases, steps, &run_case);
+}
+
+/// Random cases; a seed of proptest's own choice.
+fn random(cases: usize, steps: usize, run: &dyn Fn(bool, &[Operation])) {
+    let mut config = Config::with_cases(u32::try_from(cases).expect("a sane number"));
+    config.max_shrink_iters =
+        u32::try_from(setting("LAYERFS_MODEL_SHRINK", 0)).expect("a sane number");
+    config.failure_persistence = None;
+    let mut runner = TestRunner::new(config);
+    let strategy = (
+        any::<bool>(),
+        proptest::collection::vec(operations(), steps),
+    );
+    let outcome = runner.run(&strategy, |(linked, steps)| {
+        run(linked, &steps);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// Run random cases on one kind of session alone; returns how long it took.
+pub(crate) fn measure(cases: usize, steps: usize, begin: Begin, bake: Bake) -> std::time::Duration {
+    let began = std::time::Instant::now();
+    random(cases, steps, &|linked, steps| {
+        run_case_on(linked, steps, begin, bake, false)
+    });
+    began.elapsed()
+}
+
+/// Sequences that once failed stay here.
+#[test]
+fn sequences_that_once_failed() {
+    for (linked, steps) in operation::once_failed() {
+        run_case(linked, &steps);
+    }
+}

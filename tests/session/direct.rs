@@ -1,0 +1,466 @@
+//! The merged file system in this process: what the kernel does before and after it asks the daemon is done here.
+//!
+//! Like the kernel it resolves paths one name at a time, checks permissions (the mount option `default_permissions`), knows who
+//! calls with which umask, keeps a table of open files, serializes changes of one file and of names, and counts how often it was told
+//! of each node, so that the daemon may forget what nobody uses. It has no page cache, no ACL check, no locks and no mappings.
+
+mod names;
+mod nodes;
+mod rights;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::{Duration, Instant};
+
+use layerfs::filesystem::reply::Caller;
+use layerfs::filesystem::{LayerFs, Settings, Stop};
+use layerfs::lower::Lower;
+use layerfs::stack::Stack;
+use layerfs::status::Fixed;
+use layerfs::upper::Upper;
+
+use self::nodes::{Memory, Node};
+use super::{
+    Attached, Attr, Changes, Entry, Errno, FallocateFlags, Handle, New, NewTime, OFlags, Object,
+    Parts, Protection, RenameFlags, Result, Session, Space, User,
+};
+
+const TYPE: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+const REGULAR: u32 = 0o100_000;
+const SYMLINK: u32 = 0o120_000;
+const SGID: u32 = 0o2000;
+/// Locks of files, one by their numbers.
+const INODE_LOCKS: usize = 64;
+/// As long as a mount waits for the work directory.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A session in this process.
+pub(crate) struct Direct {
+    shared: Arc<Shared>,
+    user: User,
+}
+
+struct Shared {
+    parts: Parts,
+    mount: RwLock<Option<Mounted>>,
+    open: Mutex<HashMap<Handle, Opened>>,
+    next: AtomicU64,
+    /// Held while names change.
+    names: Mutex<()>,
+    inodes: Vec<Mutex<()>>,
+    memory: Memory,
+    log: fn() -> String,
+}
+
+#[derive(Clone)]
+struct Mounted {
+    fs: Arc<LayerFs>,
+    layers: Vec<(String, u64)>,
+    began: Instant,
+}
+
+/// An open file.
+#[derive(Clone)]
+struct Opened {
+    node: Arc<Node>,
+    flags: OFlags,
+}
+
+impl Direct {
+    /// A session on these parts; it keeps up to `remembers` nodes that nobody uses, as the kernel's caches do. `log` gives the lines so far.
+    ///
+    /// # Errors
+    /// What is wrong with the parts.
+    pub(crate) fn begin(
+        parts: Parts,
+        remembers: usize,
+        log: fn() -> String,
+    ) -> std::result::Result<Direct, String> {
+        // As the daemon does: the umask of a request is the caller's.
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        let direct = Direct {
+            shared: Arc::new(Shared {
+                mount: RwLock::new(Some(mount(&parts)?)),
+                parts,
+                open: Mutex::default(),
+                next: AtomicU64::new(0),
+                names: Mutex::default(),
+                inodes: (0..INODE_LOCKS).map(|_| Mutex::default()).collect(),
+                memory: Memory::new(remembers),
+                log,
+            }),
+            user: User {
+                uid: rustix::process::geteuid().as_raw(),
+                gid: rustix::process::getegid().as_raw(),
+                groups: groups.into_iter().map(|gid| gid.as_raw()).collect(),
+                umask: 0,
+            },
+        };
+        Ok(direct)
+    }
+
+    fn fs(&self) -> Result<Arc<LayerFs>> {
+        let mount = self.shared.mount.read().unwrap();
+        let mounted = mount.as_ref().ok_or(Errno::NOTCONN)?;
+        Ok(Arc::clone(&mounted.fs))
+    }
+
+    fn caller(&self) -> Caller {
+        Caller {
+            uid: self.user.uid,
+            gid: self.user.gid,
+            pid: std::process::id(),
+        }
+    }
+
+    /// The caller, unless it is root.
+    fn unprivileged(&self) -> Option<Caller> {
+        (self.user.uid != 0).then(|| self.caller())
+    }
+
+    fn opened(&self, handle: Handle) -> Result<Opened> {
+        let open = self.shared.open.lock().unwrap();
+        open.get(&handle).cloned().ok_or(Errno::BADF)
+    }
+
+    fn opened_to_write(&self, handle: Handle) -> Result<Opened> {
+        let opened = self.opened(handle)?;
+        match opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+            true => Ok(opened),
+            false => Err(Errno::BADF),
+        }
+    }
+
+    fn change_names(&self) -> MutexGuard<'_, ()> {
+        self.shared.names.lock().unwrap()
+    }
+
+    fn change_inode(&self, id: u64) -> MutexGuard<'_, ()> {
+        self.shared.inodes[id as usize % INODE_LOCKS]
+            .lock()
+            .unwrap()
+    }
+
+    fn change_node(&self, node: &Node, changes: &Changes) -> Result<()> {
+        let fs = self.fs()?;
+        let _inode = self.change_inode(node.id);
+        stopped(fs.setattr(node.id, changes, self.caller())).map(drop)
+    }
+
+    /// A new or an old file for open(2).
+    fn open_node(&self, path: &Path, flags: OFlags, mode: u32) -> Result<Arc<Node>> {
+        if !flags.contains(OFlags::CREATE) {
+            return self.walk(path);
+        }
+        let (parent, name) = self.parent(path)?;
+        let _names = self.change_names();
+        match self.look_up(&parent, name)? {
+            Some(_) if flags.contains(OFlags::EXCL) => Err(Errno::EXIST),
+            Some(node) => Ok(node),
+            None => self.create(&parent, name, REGULAR | (mode & 0o7777), (0, 0)),
+        }
+    }
+}
+
+fn mount(parts: &Parts) -> std::result::Result<Mounted, String> {
+    let mut layers = parts.layers.clone();
+    layers.reverse();
+    let stack = Stack::open(&layers).map_err(|error| error.to_string())?;
+    let wait = match parts.options.contains("wait=0") {
+        true => Duration::ZERO,
+        false => WAIT,
+    };
+    let upper = match &parts.upper {
+        Some((upper, work)) => {
+            Some(Upper::open(upper, work, wait).map_err(|error| error.to_string())?)
+        }
+        None => None,
+    };
+    let digest = stack.digest();
+    let lower = Lower::new(
+        Arc::clone(&stack.index),
+        Arc::clone(&stack.source),
+        &digest.0,
+        32 << 20,
+    );
+    let settings = Settings {
+        volatile: true,
+        // Few, so that they are closed and opened again.
+        descriptors_max: 128,
+    };
+    let fs = LayerFs::new(lower, upper, settings).map_err(|errno| errno.to_string())?;
+    Ok(Mounted {
+        fs: Arc::new(fs),
+        layers: stack
+            .layers
+            .iter()
+            .map(|l| (l.digest.to_string(), l.file_len))
+            .collect(),
+        began: Instant::now(),
+    })
+}
+
+/// Local bytes are never far.
+fn stopped<T>(done: std::result::Result<T, Stop>) -> Result<T> {
+    done.map_err(|stop| match stop {
+        Stop::Errno(errno) => errno,
+        Stop::Far(_) => panic!("local bytes are far"),
+    })
+}
+
+impl Session for Direct {
+    fn open(&self, path: &Path, flags: OFlags, mode: u32) -> Result<Handle> {
+        let node = self.open_node(path, flags, mode)?;
+        let about = self.fs()?.getattr(node.id)?;
+        let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        match about.mode & TYPE {
+            SYMLINK => return Err(Errno::LOOP),
+            DIRECTORY if writes || flags.contains(OFlags::CREATE) => return Err(Errno::ISDIR),
+            DIRECTORY => {}
+            _ if flags.contains(OFlags::DIRECTORY) => return Err(Errno::NOTDIR),
+            REGULAR => {}
+            kind => panic!("a session in the process does not open {kind:o}"),
+        }
+        if !node.is_new {
+            let reads = !flags.contains(OFlags::WRONLY);
+            self.check(&about, rights::wanted(reads, writes, false))?;
+            if flags.contains(OFlags::TRUNC) {
+                let changes = Changes {
+                    size: Some(0),
+                    ..Changes::default()
+                };
+                self.change_node(&node, &changes)?;
+            }
+        }
+        let handle = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared
+            .open
+            .lock()
+            .unwrap()
+            .insert(handle, Opened { node, flags });
+        Ok(handle)
+    }
+
+    fn close(&self, handle: Handle) {
+        let opened = self.shared.open.lock().unwrap().remove(&handle);
+        drop(opened);
+    }
+
+    fn read(&self, handle: Handle, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let opened = self.opened(handle)?;
+        if opened.flags.contains(OFlags::WRONLY) {
+            return Err(Errno::BADF);
+        }
+        let mut data = Vec::new();
+        stopped(self.fs()?.read(opened.node.id, offset, len, &mut data))?;
+        Ok(data)
+    }
+
+    fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize> {
+        let opened = self.opened_to_write(handle)?;
+        let (fs, id) = (self.fs()?, opened.node.id);
+        let _inode = self.change_inode(id);
+        let offset = match opened.flags.contains(OFlags::APPEND) {
+            true => fs.getattr(id)?.size,
+            false => offset,
+        };
+        stopped(fs.write(id, offset, data, self.unprivileged()))
+    }
+
+    fn stat(&self, of: Object<'_>) -> Result<Attr> {
+        let node = match of {
+            Object::Name(path) => self.walk(path)?,
+            Object::Open(handle) => self.opened(handle)?.node,
+        };
+        self.fs()?.getattr(node.id)
+    }
+
+    fn change(&self, of: Object<'_>, changes: &Changes) -> Result<()> {
+        let node = match of {
+            Object::Name(path) => self.walk(path)?,
+            Object::Open(handle) if changes.size.is_some() => {
+                self.opened_to_write(handle).map_err(|_| Errno::INVAL)?.node
+            }
+            Object::Open(handle) => self.opened(handle)?.node,
+        };
+        let about = self.fs()?.getattr(node.id)?;
+        let by_name = matches!(of, Object::Name(_));
+        let changes = self.permitted(&about, *changes, by_name)?;
+        self.change_node(&node, &changes)
+    }
+
+    fn make(&self, path: &Path, new: New<'_>) -> Result<()> {
+        self.make_name(path, new)
+    }
+
+    fn remove(&self, path: &Path, directory: bool) -> Result<()> {
+        self.remove_name(path, directory)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, flags: RenameFlags) -> Result<()> {
+        self.rename_name(from, to, flags)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
+        let (node, fs) = (self.walk(path)?, self.fs()?);
+        match fs.getattr(node.id)?.mode & TYPE {
+            SYMLINK => fs.readlink(node.id),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    fn list(&self, handle: Handle, cookie: u64, most: usize) -> Result<Vec<Entry>> {
+        let (opened, fs) = (self.opened(handle)?, self.fs()?);
+        let (mut entries, mut told) = (Vec::new(), Vec::new());
+        // The kernel asks for attributes at the start of a listing, and when it misses them.
+        let plus = cookie == 0;
+        fs.readdir(opened.node.id, cookie, plus, &mut |item| {
+            if entries.len() == most {
+                return false;
+            }
+            if item.attr.is_some() {
+                told.push(Node::told(&fs, item.ino));
+            }
+            entries.push(Entry {
+                name: item.name.to_vec(),
+                ino: item.ino,
+                cookie: item.cookie,
+            });
+            true
+        })?;
+        drop(told);
+        Ok(entries)
+    }
+
+    fn xattr(&self, path: &Path, name: &str) -> Result<Vec<u8>> {
+        let (node, fs) = (self.walk(path)?, self.fs()?);
+        self.check_xattr(&fs.getattr(node.id)?, name, false)?;
+        fs.getxattr(node.id, name.as_bytes())
+    }
+
+    fn xattr_names(&self, path: &Path) -> Result<Vec<String>> {
+        let node = self.walk(path)?;
+        let list = self.fs()?.listxattr(node.id, self.caller())?;
+        let names = list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty());
+        Ok(names
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect())
+    }
+
+    fn set_xattr(&self, path: &Path, name: &str, value: Option<&[u8]>) -> Result<()> {
+        let (node, fs) = (self.walk(path)?, self.fs()?);
+        self.check_xattr(&fs.getattr(node.id)?, name, true)?;
+        let _inode = self.change_inode(node.id);
+        match value {
+            Some(value) => fs.setxattr(node.id, name.as_bytes(), value, 0, self.caller()),
+            None => fs.removexattr(node.id, name.as_bytes()),
+        }
+    }
+
+    fn allocate(&self, handle: Handle, flags: FallocateFlags, range: Range<u64>) -> Result<()> {
+        let (opened, fs) = (self.opened_to_write(handle)?, self.fs()?);
+        let _inode = self.change_inode(opened.node.id);
+        let len = range.end - range.start;
+        let by = self.unprivileged();
+        stopped(fs.fallocate(opened.node.id, range.start, len, flags.bits(), by))
+    }
+
+    fn seek(&self, handle: Handle, offset: u64, hole: bool) -> Result<u64> {
+        self.fs()?.seek(self.opened(handle)?.node.id, offset, hole)
+    }
+
+    fn copy(&self, from: (Handle, u64), to: (Handle, u64), len: usize) -> Result<usize> {
+        let (source, target) = (self.opened(from.0)?, self.opened_to_write(to.0)?);
+        let _inode = self.change_inode(target.node.id);
+        let (from, to) = ((source.node.id, from.1), (target.node.id, to.1));
+        stopped(
+            self.fs()?
+                .copy_range(from, to, len as u64, self.unprivileged()),
+        )
+    }
+
+    fn sync(&self, handle: Handle) -> Result<()> {
+        self.fs()?.fsync(self.opened(handle)?.node.id, false)
+    }
+
+    fn space(&self) -> Result<Space> {
+        self.fs()?.statfs()
+    }
+
+    fn protect(&self, path: &Path, protection: Protection) -> Result<()> {
+        let (node, fs) = (self.walk(path)?, self.fs()?);
+        self.check_owner(&fs.getattr(node.id)?)?;
+        let _inode = self.change_inode(node.id);
+        fs.protect(node.id, protection)
+    }
+
+    fn of(&self, user: &User) -> Box<dyn Session> {
+        Box::new(Direct {
+            shared: Arc::clone(&self.shared),
+            user: user.clone(),
+        })
+    }
+}
+
+impl Attached for Direct {
+    fn detach(&self) {
+        let open = std::mem::take(&mut *self.shared.open.lock().unwrap());
+        drop(open);
+        self.shared.memory.clear();
+        let ended = self.shared.mount.write().unwrap().take();
+        if let Some(ended) = ended {
+            let users = Arc::strong_count(&ended.fs);
+            assert_eq!(users, 1, "a node or a call outlives its session");
+        }
+    }
+
+    fn attach(&self) {
+        let began = mount(&self.shared.parts).unwrap();
+        *self.shared.mount.write().unwrap() = Some(began);
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let mounted = self.shared.mount.read().unwrap().clone().unwrap();
+        let fixed = Fixed {
+            layers: mounted.layers,
+            mode: "default",
+            threads: 1,
+            began: mounted.began,
+            mounted_ms: 0,
+            request_timeout: None,
+        };
+        let status =
+            layerfs::status::gather(&mounted.fs, &layerfs::metrics::Requests::default(), &fixed);
+        serde_json::to_value(status).unwrap()
+    }
+
+    fn log(&self) -> String {
+        (self.shared.log)()
+    }
+
+    fn forget(&self) {
+        self.shared.memory.clear();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.open.lock().unwrap().clear();
+        self.memory.clear();
+    }
+}
+
+/// Whether this is a change of times to the present only.
+fn touches(changes: &Changes) -> bool {
+    [changes.atime, changes.mtime]
+        .iter()
+        .flatten()
+        .all(|time| *time == NewTime::Now)
+}

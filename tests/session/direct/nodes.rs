@@ -1,0 +1,169 @@
+//! Nodes that the kernel was told of, and the paths to them.
+
+use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+use std::sync::{Arc, Mutex};
+
+use layerfs::filesystem::LayerFs;
+use layerfs::filesystem::reply::{NodeId, ROOT_ID};
+
+use super::rights;
+use super::{DIRECTORY, Direct, Errno, Result, SYMLINK, TYPE};
+
+/// Symbolic links that one path may follow (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
+/// One look-up of a node: the daemon is told when nobody needs it any more (FORGET).
+pub(super) struct Node {
+    fs: Arc<LayerFs>,
+    pub(super) id: NodeId,
+    /// Made by this call.
+    pub(super) is_new: bool,
+}
+
+impl Node {
+    /// The file system has counted that the kernel was told of `id`.
+    pub(super) fn told(fs: &Arc<LayerFs>, id: NodeId) -> Arc<Node> {
+        Arc::new(Node {
+            fs: Arc::clone(fs),
+            id,
+            is_new: false,
+        })
+    }
+
+    /// As [`Node::told`], of an object that was just made.
+    pub(super) fn made(fs: &Arc<LayerFs>, id: NodeId) -> Arc<Node> {
+        Arc::new(Node {
+            fs: Arc::clone(fs),
+            id,
+            is_new: true,
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.id != ROOT_ID {
+            self.fs.forget(self.id, 1);
+        }
+    }
+}
+
+/// The nodes that were used last.
+pub(super) struct Memory {
+    nodes: Mutex<VecDeque<Arc<Node>>>,
+    most: usize,
+}
+
+impl Memory {
+    pub(super) fn new(most: usize) -> Memory {
+        Memory {
+            nodes: Mutex::default(),
+            most,
+        }
+    }
+
+    fn keep(&self, node: &Arc<Node>) {
+        if self.most == 0 {
+            return;
+        }
+        let mut nodes = self.nodes.lock().unwrap();
+        nodes.push_back(Arc::clone(node));
+        let oldest = (nodes.len() > self.most).then(|| nodes.pop_front());
+        drop(nodes);
+        drop(oldest);
+    }
+
+    pub(super) fn clear(&self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap());
+        drop(nodes);
+    }
+}
+
+impl Direct {
+    /// LOOKUP.
+    pub(super) fn look_up(&self, parent: &Node, name: &[u8]) -> Result<Option<Arc<Node>>> {
+        let fs = self.fs()?;
+        let Some(about) = fs.lookup(parent.id, name)? else {
+            return Ok(None);
+        };
+        let node = Node::told(&fs, about.ino);
+        self.shared.memory.keep(&node);
+        Ok(Some(node))
+    }
+
+    fn root(&self) -> Result<Arc<Node>> {
+        Ok(Node::told(&self.fs()?, ROOT_ID))
+    }
+
+    /// The directory above `node`.
+    pub(super) fn above(&self, node: &Node) -> Result<Arc<Node>> {
+        let fs = self.fs()?;
+        let about = fs.lookup_parent(node.id)?;
+        Ok(Node::told(&fs, about.ino))
+    }
+
+    /// The object at `path`; a symbolic link at the end itself.
+    pub(super) fn walk(&self, path: &Path) -> Result<Arc<Node>> {
+        self.resolve(self.root()?, path, false, &mut LINKS_MAX.clone())
+    }
+
+    /// The object at `path` from a directory; `follow` a symbolic link at the end.
+    fn resolve(
+        &self,
+        from: Arc<Node>,
+        path: &Path,
+        follow: bool,
+        links: &mut usize,
+    ) -> Result<Arc<Node>> {
+        let mut at = from;
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            let name = match part {
+                Component::RootDir => {
+                    at = self.root()?;
+                    continue;
+                }
+                Component::ParentDir => {
+                    self.search(&at)?;
+                    at = self.above(&at)?;
+                    continue;
+                }
+                Component::Normal(name) => name.as_bytes(),
+                _ => continue,
+            };
+            self.search(&at)?;
+            let node = self.look_up(&at, name)?.ok_or(Errno::NOENT)?;
+            let fs = self.fs()?;
+            let is_link = fs.getattr(node.id)?.mode & TYPE == SYMLINK;
+            if is_link && (follow || parts.peek().is_some()) {
+                *links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                let target = fs.readlink(node.id)?;
+                let target = Path::new(std::ffi::OsStr::from_bytes(&target));
+                at = self.resolve(at, target, true, links)?;
+            } else {
+                at = node;
+            }
+        }
+        Ok(at)
+    }
+
+    /// `node` is a directory that the caller may search.
+    pub(super) fn search(&self, node: &Node) -> Result<()> {
+        let about = self.fs()?.getattr(node.id)?;
+        if about.mode & TYPE != DIRECTORY {
+            return Err(Errno::NOTDIR);
+        }
+        self.check(&about, rights::wanted(false, false, true))
+    }
+
+    /// The directory in which `path` is, or would be, and its name there.
+    pub(super) fn parent<'p>(&self, path: &'p Path) -> Result<(Arc<Node>, &'p [u8])> {
+        let name = path.file_name().ok_or(Errno::EXIST)?;
+        let above = path.parent().unwrap_or(Path::new(""));
+        let parent = self.resolve(self.root()?, above, true, &mut LINKS_MAX.clone())?;
+        self.search(&parent)?;
+        Ok((parent, name.as_bytes()))
+    }
+}
