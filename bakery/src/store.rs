@@ -5,6 +5,7 @@
 //! them). Layout: [`key`]. This interface of the store blocks; [`Store::objects`] is the other.
 
 pub mod check;
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod guard;
 pub mod key;
