@@ -206,6 +206,12 @@ lab/slices-255: lab/trees/minimal
 bench-layers: build bench-programs lab/trees/minimal lab/slices-255 ## Costs of 8, 64 and 256 layers against one (root; ROUNDS=5)
 	./benches/compare/layers.py --tree lab/trees/minimal --slices lab/slices-255 --rounds $(ROUNDS)
 
+lab/updates:
+	./benches/update/inputs.sh $@
+
+bench-update: bench-programs lab/updates ## Bytes of updates: packs against squashfs, xdelta3, casync and ostree (root; ONLY=point,config)
+	./benches/update/update.py --inputs lab/updates $(if $(ONLY),--only $(ONLY))
+
 bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 inodes, 200 MiB read, a soak (root; SOAK=180)
 	./benches/memory/memory.py --soak $(or $(SOAK),180)
 
@@ -275,4 +281,4 @@ clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check quick semantics-figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-boot bench-distros bench-smallest bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-boot bench-distros bench-smallest bench-read bench-report

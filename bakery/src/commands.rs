@@ -48,6 +48,7 @@ pub(crate) mod store;
 pub(crate) mod store_verify;
 pub(crate) mod tag;
 pub(crate) mod unpack;
+pub(crate) mod update_pack;
 pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod wording;
@@ -90,6 +91,7 @@ pub enum BakeryCommand {
     Store(store::Args),
     Tag(tag::Args),
     Unpack(unpack::Args),
+    UpdatePack(update_pack::Args),
     Verify(verify::Args),
     Watch(watch::Args),
 }
@@ -140,6 +142,7 @@ impl BakeryCommand {
             Self::Store(args) => store::run(args, globals),
             Self::Tag(args) => tag::run(args, globals),
             Self::Unpack(args) => unpack::run(args, globals),
+            Self::UpdatePack(args) => update_pack::run(args, globals),
             Self::Verify(args) => verify::run(args, globals),
             Self::Watch(args) => watch::run(args, globals),
         }

@@ -15,6 +15,7 @@
 //! | [`store`], [`replica`] | named objects, created once; copies of a store |
 //! | [`output`], [`progress`], [`human`] | output for users and scripts |
 //! | [`serve`] | serves the store over HTTP |
+//! | [`update_pack`] | encodes a revision against an older one |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
 //! | [`jobs`] | the spool of pushes |
 //! | [`boots`], [`traces`] | boot times and boot traces of each revision |
@@ -56,4 +57,5 @@ pub(crate) mod sys;
 pub(crate) mod system_check;
 pub(crate) mod traces;
 pub(crate) mod unpack;
+pub mod update_pack;
 pub(crate) mod watch;

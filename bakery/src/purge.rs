@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layerfmt::Digest;
 use serde::Serialize;
 use wire::manifest::{Manifest, ObjectRef, ProfileName};
+use wire::paths::ObjectPath;
 
 use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::publish::{Publisher, Rewritten};
@@ -108,6 +109,7 @@ pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Pur
         }
     }
     old.extend(scan.strays.iter().cloned());
+    old.extend(updates(history, &lines, &heads)?);
     let mut held = Vec::new();
     for key in old.difference(&live) {
         if history.store().len(key)?.is_some() {
@@ -119,6 +121,17 @@ pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Pur
     let record = PurgeRecord::new(request, &purged.revisions, held);
     Journal { record, heads }.commit(history.store())?;
     Ok(purged)
+}
+
+/// The update packs of the histories that are rewritten: they hold contents of both their ends.
+fn updates(history: &History, lines: &[Lineage], heads: &[HeadChange]) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    for line in lines.iter().filter(|_| !heads.is_empty()) {
+        let directory = ObjectPath::updates_of(&line.name);
+        let entries = history.store().list(&directory)?;
+        keys.extend(entries.into_iter().map(|entry| entry.key));
+    }
+    Ok(keys)
 }
 
 fn lines(history: &History) -> Result<Vec<Lineage>> {

@@ -113,6 +113,7 @@ pub(crate) fn copy(
     for class in MARKS {
         copying.marks(class.directory())?;
     }
+    copying.updates(&mut copied)?;
     for head in &heads {
         copying.head(&head.key, &mut copied)?;
     }
@@ -218,6 +219,36 @@ impl Copying<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Update packs: named by what they are for, so one of the same name and length counts as the same.
+    fn updates(&self, copied: &mut Copied) -> Result<(), ReplicaError> {
+        for entry in self.from.list(Class::Update.directory())? {
+            if self.to.len(&entry.key)? == Some(entry.len) {
+                copied.objects_there += 1;
+                continue;
+            }
+            let staging = self.to.staging()?;
+            let file = staging.path().join("update");
+            match self.from.fetch(&entry.key, &file) {
+                Err(StoreError::Missing(_)) => continue,
+                fetched => fetched?,
+            }
+            if let Err(error) = crate::update_pack::verify_file(&file, None) {
+                let place = self.from.location();
+                let key = &entry.key;
+                copied
+                    .defects
+                    .push(format!("{key}: damaged in {place}: {error}"));
+                continue;
+            }
+            self.to.delete(&entry.key)?;
+            self.to.put_file(&entry.key, &file)?;
+            copied.objects += 1;
+            copied.bytes += entry.len;
+            (self.progress)(entry.len);
+        }
+        Ok(())
     }
 
     /// A record that is created once.

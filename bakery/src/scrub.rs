@@ -11,6 +11,7 @@ use wire::paths::ObjectPath;
 
 use crate::history::{History, Result, Revision, objects};
 use crate::store::Key;
+use crate::update_pack::{read_record, verify_file};
 
 /// A history this long is walked to its end.
 const WALK_MAX: usize = 10_000_000;
@@ -105,6 +106,26 @@ impl Scrub<'_> {
                 continue;
             }
             self.revision(revision)?;
+        }
+        self.updates(name)
+    }
+
+    /// The update packs of a history: without `all` only that they say what they are.
+    fn updates(&mut self, name: &ProfileName) -> Result<()> {
+        let store = self.history.store();
+        for entry in store.list(&ObjectPath::updates_of(name))? {
+            self.found.objects += 1;
+            let file = store.file(&entry.key)?;
+            let verified = match self.all {
+                true => verify_file(&file, Some((self.history, name))).map(drop),
+                false => read_record(&file).map(drop),
+            };
+            if let Err(error) = verified {
+                let key = &entry.key;
+                self.found.defects.push(format!(
+                    "{key}: {error}; delete it: clients do without, and `bakery update-pack` makes it again"
+                ));
+            }
         }
         Ok(())
     }

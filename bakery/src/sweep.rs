@@ -12,9 +12,10 @@ use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName};
 use wire::paths::Class;
 
-use crate::history::{History, Result, Revision, objects};
+use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::purge;
 use crate::store::{Key, ObjectEntry, guard};
+use crate::update_pack;
 
 /// A history this long is walked to its end; longer ones are damaged.
 const WALK_MAX: usize = 10_000_000;
@@ -93,6 +94,16 @@ pub fn sweep(history: &History, policy: &SweepPolicy) -> Result<Swept> {
             }
         }
     }
+    for entry in store.list(Class::Update.directory())? {
+        if marks.live.contains(&entry.key) {
+            continue;
+        }
+        if is_young(&entry, policy.grace) {
+            swept.objects_waiting += 1;
+        } else {
+            dead.push(entry);
+        }
+    }
     let losers: BTreeSet<&RevisionName> = dead
         .iter()
         .filter_map(|entry| marks.named_by.get(&entry.key))
@@ -152,6 +163,14 @@ fn mark(history: &History, policy: &SweepPolicy) -> Result<Reachable> {
             let kept = !removed && (age < policy.keep_last.max(1) || tagged.contains(&number))
                 || policy.keep.contains(&revision.name());
             marks.add(revision, kept);
+        }
+        if let Some(newest) = revisions.first().filter(|_| !removed) {
+            let offers = update_pack::leading_to(history.store(), &name, newest.number());
+            let offers = offers.map_err(|error| HistoryError::Refused(error.to_string()))?;
+            let wanted = offers
+                .into_iter()
+                .filter(|offer| update_pack::is_wanted(offer, &revisions, policy.keep_last));
+            marks.live.extend(wanted.map(|offer| offer.key));
         }
         // The base of a profile must exist for its next rebase.
         let base = revisions.first().filter(|_| !removed);

@@ -312,6 +312,18 @@ pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// A zstd frame whose digest was checked, as exactly `raw_len` bytes.
+pub(crate) fn decode_frame(stored: &[u8], raw_len: usize) -> std::result::Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    decompress(stored, raw_len, &mut out)?;
+    Ok(out)
+}
+
+/// One zstd frame, small rather than fast.
+pub(crate) fn encode_small(raw: &[u8]) -> Result<Vec<u8>> {
+    encode_section(SectionId::Index, raw, SectionEffort::Small)
+}
+
 /// Compression effort of the INDEX section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionEffort {

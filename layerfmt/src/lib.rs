@@ -3,7 +3,7 @@
 //!
 //! From the bottom: [`layout`] (positions), [`codec`] (bounded compression), [`index`] (the
 //! validated tables), [`layer`] (a file), [`tree`] (the model and the merge rule), [`writer`]
-//! (trees to layers), [`mod@flatten`] (a stack as one index).
+//! (trees to layers), [`mod@flatten`] (a stack as one index), [`update`] (from one index to another).
 //!
 //! Writing a layer with one file, and reading the file back:
 //!
@@ -57,6 +57,7 @@ mod sys;
 mod time;
 pub mod tree;
 pub mod tree_digest;
+pub mod update;
 pub mod writeback;
 pub mod writer;
 pub mod x86;

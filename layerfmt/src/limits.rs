@@ -37,3 +37,15 @@ pub const XATTRS_PER_INODE_MAX: usize = 4096;
 pub const XATTR_SETS_MAX: u32 = 1 << 24;
 /// Largest zstd window a chunk may ask for, log2 bytes.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Longest signed record of an update pack, bytes: a record of less than 1 KB and its signature.
+pub const UPDATE_RECORD_LEN_MAX: u32 = 16 << 10;
+/// Longest head of an update pack, bytes, stored or raw: a chunk takes about 50.
+pub const UPDATE_HEAD_LEN_MAX: u32 = 64 << 20;
+/// Most raw bytes that one unit of an update pack makes: a client holds them, the prefix and the
+/// frame at once.
+pub const UPDATE_UNIT_LEN_MAX: u32 = 8 << 20;
+/// Longest prefix of a unit, bytes.
+pub const UPDATE_PREFIX_LEN_MAX: u32 = 16 << 20;
+/// Longest old and new INDEX together that an update pack encodes, bytes: zstd's window. A tree of
+/// a million files has an INDEX of 95 MB, and is sent whole.
+pub const UPDATE_INDEX_WINDOW_LEN_MAX: u64 = 1 << ZSTD_WINDOW_LOG_MAX;

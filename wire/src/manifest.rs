@@ -9,6 +9,7 @@ mod head;
 mod keyset;
 mod name;
 mod trailer;
+mod update;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
 pub(crate) use name::is_name;
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
 pub use trailer::{PushKey, Trailer};
+pub use update::{UPDATE_RECORD_LEN_MAX, UpdateEnd, UpdateHead, UpdateRecord};
 
 use canonical::{INTEGER_MAX, check, check_line, check_text};
 use layerfmt::Digest;

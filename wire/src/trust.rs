@@ -15,12 +15,15 @@ pub use allowed_signers::AllowedSigners;
 pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};
 pub use chain::{
     HighWater, VerifiedHead, verify_head, verify_keysets, verify_manifest, verify_previous,
+    verify_update,
 };
 pub use envelope::{ENVELOPE_LEN_MAX, Envelope, public_key_line};
 pub use error::TrustError;
 
 /// SSHSIG namespace of head records.
 pub const HEAD_NAMESPACE: &str = "layerfs-head@v1";
+/// SSHSIG namespace of the records of update packs.
+pub const UPDATE_NAMESPACE: &str = "layerfs-update@v1";
 /// SSHSIG namespace of keysets.
 pub const KEYSET_NAMESPACE: &str = "layerfs-keyset@v1";
 /// The principal that a root key must have in `allowed_signers` to sign keysets.

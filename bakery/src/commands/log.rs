@@ -15,6 +15,7 @@ use crate::history::{History, Revision, Touched};
 use crate::human;
 use crate::output;
 use crate::publish::{action_text, pushed_with};
+use crate::store::Key as StoreKey;
 
 /// List the revisions of a history, newest first
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,9 @@ pub(crate) struct LoggedRevision {
     /// Boot times, if any boot was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     boots: Option<BootTimes>,
+    /// Length of the update pack from the revision before, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_bytes: Option<u64>,
 }
 
 /// An SSH key that pushed.
@@ -88,6 +92,7 @@ impl LoggedRevision {
             tags,
             swept,
             boots: None,
+            update_bytes: None,
         }
     }
 }
@@ -112,6 +117,9 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             let times = boots.times(revision.number());
             line.boots = times.context("cannot read the boot reports in the spool")?;
         }
+        let pack = revision.number().checked_sub(1);
+        let pack = pack.map(|from| StoreKey::update(&args.name, revision.number(), from));
+        line.update_bytes = pack.map_or(Ok(None), |pack| history.store().len(&pack))?;
         lines.push(line);
     }
     output::emit(globals, &lines, |out| {
@@ -132,6 +140,9 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             }
             if let Some(boots) = &line.boots {
                 write!(out, "  boots in {boots}")?;
+            }
+            if let Some(bytes) = line.update_bytes {
+                write!(out, "  update {}", human::length(bytes))?;
             }
             writeln!(out, "{}", if line.swept { "  (swept)" } else { "" })?;
         }

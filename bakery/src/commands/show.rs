@@ -13,10 +13,12 @@ use crate::globals::Globals;
 use crate::human;
 use crate::output;
 use crate::publish::{action_text, pushed_with};
+use crate::update_pack::leading_to;
 
 /// Show one revision: its layers, boot files, author and message
 ///
-/// With --json, the signed manifest, and its boot reports under `boots`, if any.
+/// With --json, the signed manifest, its boot reports under `boots`, if any, and the update packs
+/// that lead to it under `updates`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The revision; without a number the newest
@@ -33,6 +35,16 @@ struct ShownRevision<'m> {
     manifest: &'m Manifest,
     #[serde(skip_serializing_if = "Option::is_none")]
     boots: Option<BootTimes>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    updates: Vec<Update>,
+}
+
+/// An update pack that leads to the revision.
+#[derive(Serialize)]
+struct Update {
+    from: u64,
+    bytes: u64,
+    plain_bytes: u64,
 }
 
 /// Prints the manifest.
@@ -40,7 +52,8 @@ struct ShownRevision<'m> {
 /// # Errors
 /// The revision does not exist, or is not valid.
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let revision = globals.history()?.revision(&args.revision)?;
+    let history = globals.history()?;
+    let revision = history.revision(&args.revision)?;
     let manifest = &revision.manifest;
     let boots = match &globals.spool(args.spool) {
         Some(spool) => Boots::of(spool, &args.revision.name)
@@ -48,7 +61,17 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             .context("cannot read the boot reports in the spool")?,
         None => None,
     };
-    let shown = ShownRevision { manifest, boots };
+    let updates = leading_to(history.store(), &args.revision.name, revision.number())?;
+    let updates = updates.iter().map(|offer| Update {
+        from: offer.record.from.revision,
+        bytes: offer.len,
+        plain_bytes: offer.record.plain_len,
+    });
+    let shown = ShownRevision {
+        manifest,
+        boots,
+        updates: updates.collect(),
+    };
     output::emit(globals, &shown, |out| {
         writeln!(out, "{}  {}", revision.name(), action_text(manifest.action))?;
         writeln!(out, "author   {}", manifest.author)?;
@@ -90,6 +113,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
                 )?;
             }
         }
+        write_updates(out, &shown.updates)?;
         write_layers(out, manifest)?;
         for line in manifest.message.lines() {
             writeln!(out, "    {line}")?;
@@ -97,6 +121,19 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_updates(out: &mut dyn Write, updates: &[Update]) -> io::Result<()> {
+    for update in updates {
+        writeln!(
+            out,
+            "update   from @{}: {} instead of {}",
+            update.from,
+            human::length(update.bytes),
+            human::length(update.plain_bytes)
+        )?;
+    }
+    Ok(())
 }
 
 fn write_layers(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {

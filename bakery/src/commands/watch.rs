@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::commands::run_job::OnConflict;
 use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::jobs::Spool;
+use crate::update_pack::PACKS_DEFAULT;
 use crate::watch::{IdlePolicy, Settle, WatchOptions};
 
 /// Bake and publish pushes
@@ -40,6 +41,9 @@ pub struct Args {
     /// seconds
     #[arg(long, value_name = "SECONDS")]
     pack_after: Option<u64>,
+    /// When idle, make update packs from this many revisions before the newest; 0: none
+    #[arg(long, value_name = "COUNT", default_value_t = PACKS_DEFAULT)]
+    updates: usize,
     /// Delete ended jobs after this many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep: u64,
@@ -70,6 +74,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             keys: globals.keys()?,
             layers_max: args.compact_above,
             pack_after: args.pack_after.map(Duration::from_secs),
+            updates: args.updates,
         },
         keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),
         rescan: Duration::from_secs(args.rescan.max(1)),

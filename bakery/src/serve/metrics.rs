@@ -67,7 +67,7 @@ impl Route {
             Request::Object(object) => match object.class() {
                 Class::Layer => Self::Layer,
                 Class::Index => Self::Index,
-                Class::Pack => Self::Pack,
+                Class::Pack | Class::Update => Self::Pack,
                 Class::Manifest => Self::Manifest,
                 Class::Boot => Self::Boot,
                 _ => Self::Record,

@@ -18,10 +18,10 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use wire::batch::{self, BatchError};
 use wire::boot_report::{BootReport, REPORT_LEN_MAX};
 use wire::manifest::ProfileName;
-use wire::paths::{ObjectPath, Request as RequestPath, route};
+use wire::paths::{Class, ObjectPath, Request as RequestPath, route};
 
 use super::metrics::Route;
-use super::object::ObjectError;
+use super::object::{ObjectError, ServedObject};
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
 use super::request_log::RequestLine;
@@ -92,9 +92,10 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     let Some(RequestPath::Object(object)) = RequestPath::parse(request.uri().path()) else {
         return absent();
     };
-    let sent = match object.digest() {
-        Some(digest) => immutable(&server, &object, &digest, request.headers()).await,
-        None => record(&server, &object, request.headers()).await,
+    let sent = match (object.digest(), object.class()) {
+        (Some(digest), _) => immutable(&server, &object, &digest, request.headers()).await,
+        (None, Class::Update) => named(&server, &object, request.headers()).await,
+        (None, _) => record(&server, &object, request.headers()).await,
     };
     // A HEAD request gets the same head; hyper leaves the body out.
     sent.unwrap_or_else(|error| refused(&server, &error))
@@ -108,8 +109,34 @@ async fn immutable(
 ) -> Result<Response, ObjectError> {
     let object = server.objects.open(&path.to_string()).await?;
     let etag = format!("\"{digest}\"");
+    let lifetime = "public, max-age=31536000, immutable";
+    send(&object, path, asked, &etag, lifetime).await
+}
+
+/// Bytes at the start of an update pack that hold its record, and so the digest of all others.
+const TELLING_LEN: u64 = 4096;
+
+/// An object whose first bytes tell all others, by digest: an update pack.
+async fn named(
+    server: &Server,
+    path: &ObjectPath,
+    asked: &HeaderMap,
+) -> Result<Response, ObjectError> {
+    let object = server.objects.open(&path.to_string()).await?;
+    let first = object.bytes(0..object.len().min(TELLING_LEN)).await?;
+    let etag = format!("\"{}-{}\"", blake3::hash(&first).to_hex(), object.len());
+    send(&object, path, asked, &etag, "no-cache").await
+}
+
+async fn send(
+    object: &ServedObject,
+    path: &ObjectPath,
+    asked: &HeaderMap,
+    etag: &str,
+    lifetime: &'static str,
+) -> Result<Response, ObjectError> {
     let len = object.len();
-    let mut response = match plan(asked, &etag, len) {
+    let mut response = match plan(asked, etag, len) {
         Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
         Plan::Send(Selection::Unsatisfiable) => return Ok(unsatisfiable(len)),
         Plan::Send(Selection::Whole) => object.body(0..len).await?.into_response(),
@@ -124,11 +151,8 @@ async fn immutable(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type(path));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("public, max-age=31536000, immutable"),
-    );
-    put(&mut response, header::ETAG, &etag);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(lifetime));
+    put(&mut response, header::ETAG, etag);
     Ok(response)
 }
 

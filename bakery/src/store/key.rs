@@ -37,6 +37,11 @@ impl Key {
         ObjectPath::Pack(*digest).into()
     }
 
+    /// An update pack: from one revision to a later one.
+    pub fn update(name: &ProfileName, to: u64, from: u64) -> Key {
+        ObjectPath::Update(name.clone(), to, from).into()
+    }
+
     /// A kernel or an initrd.
     pub fn boot(digest: &Digest) -> Key {
         ObjectPath::Boot(*digest).into()

@@ -1,4 +1,5 @@
-//! Work for idle times, by policy: renewing heads, making boot packs, compacting long stacks.
+//! Work for idle times, by policy: renewing heads, making boot packs and update packs, compacting
+//! long stacks.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,12 +36,15 @@ pub(crate) struct IdlePolicy {
     pub layers_max: Option<usize>,
     /// Boot packs are made when no trace has come for so long; `None`: never.
     pub pack_after: Option<Duration>,
+    /// Update packs are made from so many revisions before the newest; 0: none.
+    pub updates: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
     Renew,
     Pack,
+    Update,
     Compact,
 }
 
@@ -120,7 +124,8 @@ impl Idle {
     fn next(&mut self) -> Result<Option<IdleTask>, WatchError> {
         let lifetime = self.policy.keys.lifetime()?;
         let layers_max = self.policy.layers_max;
-        if lifetime.is_none() && layers_max.is_none() && self.policy.pack_after.is_none() {
+        let nothing = lifetime.is_none() && layers_max.is_none() && self.policy.updates == 0;
+        if nothing && self.policy.pack_after.is_none() {
             return Ok(None);
         }
         let now = clock::now();
@@ -155,6 +160,9 @@ impl Idle {
                     add(Work::Pack, newest.0);
                 }
             }
+            if self.policy.updates > 0 && profile.revision > 1 {
+                add(Work::Update, revision);
+            }
             if layers_max.is_some() && layers > 1 {
                 add(Work::Compact, revision);
             }
@@ -174,6 +182,10 @@ impl Idle {
         match piece.work {
             Work::Renew => command.args(["key", "renew", &target]),
             Work::Pack => command.args(["pack", &target, "--spool"]).arg(&self.spool),
+            Work::Update => {
+                let last = self.policy.updates.to_string();
+                command.args(["update-pack", &target, "--last", &last])
+            }
             Work::Compact => {
                 let most = self.policy.layers_max.unwrap_or(usize::MAX).to_string();
                 command.args(["compact", &target, "--if-needed", "--layers-max", &most])
@@ -208,6 +220,7 @@ impl std::fmt::Display for IdleTask {
         let work = match self.work {
             Work::Renew => "renewal",
             Work::Pack => "the boot pack",
+            Work::Update => "making update packs",
             Work::Compact => "compaction",
         };
         write!(f, "{work} of {}", self.target)

@@ -8,6 +8,7 @@ use bakery::assemble::{AssembleError, Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
+use layerfmt::update::{Head as UpdateHead, IndexFrame, Plan, Preamble};
 use layerfmt::{Child, Chunk, Index, Layer, Source};
 use wire::manifest::{Head, Manifest};
 use wire::trust::Envelope;
@@ -230,4 +231,28 @@ pub fn path(bytes: &[u8]) {
         let again = wire::paths::Request::parse(&request.to_string());
         assert_eq!(again, Some(request), "it reads the same again");
     }
+
+/// Reading an update pack without the digests that keep mutations out: an error, or a head that is
+/// written as it was read; a frame with a prefix decodes to the promised length or not at all.
+pub fn update_pack(bytes: &[u8]) {
+    let _ = Preamble::decode(bytes);
+    let index = Index::empty();
+    if let Ok(head) = UpdateHead::from_bytes(bytes) {
+        assert_eq!(head.to_bytes(), bytes, "it is written as it was read");
+        let count = head.units.len();
+        if let Ok(plan) = Plan::new(head, &index, &index) {
+            assert_eq!(plan.len() as usize, count);
+        }
+    }
+    let Some((len, stored)) = bytes.split_first_chunk::<4>() else {
+        return;
+    };
+    let frame = IndexFrame {
+        stored_len: u32::try_from(stored.len()).unwrap_or(u32::MAX),
+        digest: layerfmt::Digest::of(stored),
+        raw_len: u64::from(u32::from_le_bytes(*len)),
+        raw_digest: layerfmt::Digest::default(),
+    };
+    let read = layerfmt::update::decode_index(&frame, stored, &index);
+    assert!(read.is_err(), "no bytes have the digest zero");
 }

@@ -14,3 +14,4 @@ mod golden;
 mod kernel;
 mod laws;
 mod spec;
+mod update;

@@ -48,6 +48,20 @@ fn limits_are_the_documented_ones() {
         ("XATTR_VALUE_LEN_MAX", limits::XATTR_VALUE_LEN_MAX as u64),
         ("XATTRS_PER_INODE_MAX", limits::XATTRS_PER_INODE_MAX as u64),
         ("XATTR_SETS_MAX", limits::XATTR_SETS_MAX.into()),
+        (
+            "UPDATE_RECORD_LEN_MAX",
+            limits::UPDATE_RECORD_LEN_MAX.into(),
+        ),
+        ("UPDATE_HEAD_LEN_MAX", limits::UPDATE_HEAD_LEN_MAX.into()),
+        ("UPDATE_UNIT_LEN_MAX", limits::UPDATE_UNIT_LEN_MAX.into()),
+        (
+            "UPDATE_PREFIX_LEN_MAX",
+            limits::UPDATE_PREFIX_LEN_MAX.into(),
+        ),
+        (
+            "UPDATE_INDEX_WINDOW_LEN_MAX",
+            limits::UPDATE_INDEX_WINDOW_LEN_MAX,
+        ),
     ];
     let rows = rows("## 12 Limits", "## 13");
     assert_eq!(rows.len() - 1, have.len());
@@ -207,4 +221,28 @@ fn the_worked_example_is_the_golden_file() {
         &today.path().join("s"),
     );
     assert_eq!(again.index().as_bytes(), raw);
+}
+
+#[test]
+fn the_worked_example_of_an_update_pack_is_the_golden_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v1/smallest.update");
+    let file = std::fs::read(&path).unwrap();
+    let mut next = 0;
+    for (offset, bytes) in listing("update") {
+        assert_eq!(offset, next);
+        assert_eq!(&file[offset..offset + bytes.len()], bytes, "at {offset:#x}");
+        next += bytes.len();
+    }
+    assert_eq!(next, file.len());
+}
+
+#[test]
+fn the_head_of_an_update_pack_has_the_documented_header() {
+    let rows = rows("The raw head begins with a header", "Then the tables");
+    let mut end = 0;
+    for row in &rows[1..] {
+        assert_eq!(row[0].parse::<usize>().unwrap(), end, "{row:?}");
+        end += row[1].parse::<usize>().unwrap();
+    }
+    assert_eq!(end, layerfmt::update::HEADER_LEN);
 }

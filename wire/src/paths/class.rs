@@ -20,6 +20,7 @@ pub enum Class {
     Layer,
     Index,
     Pack,
+    Update,
     Boot,
     Hint,
     Tag,
@@ -32,7 +33,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the specification's table.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 16] = [
         Class::Marker,
         Class::Keyset,
         Class::Head,
@@ -40,6 +41,7 @@ impl Class {
         Class::Layer,
         Class::Index,
         Class::Pack,
+        Class::Update,
         Class::Boot,
         Class::Hint,
         Class::Tag,
@@ -69,6 +71,7 @@ impl Class {
             Class::Layer => "layers",
             Class::Index => "indexes",
             Class::Pack => "packs",
+            Class::Update => "updates",
             Class::Boot => "boot",
             Class::Hint => "hints",
             Class::Tag => "tags",
@@ -109,7 +112,7 @@ impl Class {
     pub const fn is_served(self) -> bool {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,
-            Class::Keyset | Class::Head | Class::Hint => true,
+            Class::Keyset | Class::Head | Class::Hint | Class::Update => true,
             Class::Marker | Class::Tag | Class::Removed | Class::Swept => false,
             Class::Purge | Class::Lock | Class::Probe => false,
         }
@@ -118,7 +121,9 @@ impl Class {
     /// The media type of an answer with an object of this class.
     pub const fn media_type(self) -> &'static str {
         match self {
-            Class::Layer | Class::Index | Class::Pack | Class::Boot => "application/octet-stream",
+            Class::Layer | Class::Index | Class::Pack | Class::Boot | Class::Update => {
+                "application/octet-stream"
+            }
             Class::Hint => "text/plain",
             _ => "application/json",
         }
@@ -134,6 +139,7 @@ impl Class {
             Class::Layer => "layers/<hex>.layer",
             Class::Index => "indexes/<hex>.index",
             Class::Pack => "packs/<hex>.layer",
+            Class::Update => "updates/<system>/<profile>/<to>/<from>",
             Class::Boot => "boot/<hex>",
             Class::Hint => "hints/<system>/<profile>",
             Class::Tag => "tags/<system>/<profile>/<tag>",

@@ -51,6 +51,8 @@ pub enum ObjectPath {
     Index(Digest),
     /// A boot pack.
     Pack(Digest),
+    /// An update pack: to a revision, from an older one.
+    Update(ProfileName, u64, u64),
     /// A kernel or an initrd.
     Boot(Digest),
     /// About the newest revision of a history.
@@ -96,6 +98,11 @@ impl ObjectPath {
             Class::Layer => ObjectPath::Layer(digest()?),
             Class::Index => ObjectPath::Index(digest()?),
             Class::Pack => ObjectPath::Pack(digest()?),
+            Class::Update => {
+                let (rest, from) = rest.rsplit_once('/')?;
+                let (name, to) = rest.rsplit_once('/')?;
+                ObjectPath::Update(full_name(name)?, number(to)?, number(from)?)
+            }
             Class::Boot => ObjectPath::Boot(digest()?),
             Class::Hint => ObjectPath::Hint(full_name(rest)?),
             Class::Tag => {
@@ -131,6 +138,7 @@ impl ObjectPath {
             ObjectPath::Layer(_) => Class::Layer,
             ObjectPath::Index(_) => Class::Index,
             ObjectPath::Pack(_) => Class::Pack,
+            ObjectPath::Update(..) => Class::Update,
             ObjectPath::Boot(_) => Class::Boot,
             ObjectPath::Hint(_) => Class::Hint,
             ObjectPath::Tag(..) => Class::Tag,
@@ -174,6 +182,11 @@ impl ObjectPath {
         format!("{}/{}", Class::Head.directory(), name.full())
     }
 
+    /// The directory of a history's update packs.
+    pub fn updates_of(name: &ProfileName) -> String {
+        format!("{}/{}", Class::Update.directory(), name.full())
+    }
+
     /// The directory of a history's tags.
     pub fn tags_of(name: &ProfileName) -> String {
         format!("{}/{}", Class::Tag.directory(), name.full())
@@ -198,6 +211,11 @@ impl fmt::Display for ObjectPath {
             | ObjectPath::Index(digest)
             | ObjectPath::Pack(digest)
             | ObjectPath::Boot(digest) => write!(f, "{digest}{}", class.suffix()),
+            ObjectPath::Update(name, to, from) => write!(
+                f,
+                "{}/{to:0NUMBER_WIDTH$}/{from:0NUMBER_WIDTH$}",
+                name.full()
+            ),
             ObjectPath::Hint(name) | ObjectPath::Removed(name) => f.write_str(&name.full()),
             ObjectPath::Tag(name, tag) => write!(f, "{}/{tag}", name.full()),
             ObjectPath::Purge(id) => f.write_str(id),

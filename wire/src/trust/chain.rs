@@ -3,8 +3,8 @@
 use super::allowed_signers::AllowedSigners;
 use super::envelope::{Envelope, public_key_line};
 use super::error::TrustError;
-use super::{HEAD_NAMESPACE, KEYSET_NAMESPACE, KEYSET_PRINCIPAL};
-use crate::manifest::{Head, Keyset, Manifest, RevisionName, Signer};
+use super::{HEAD_NAMESPACE, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, UPDATE_NAMESPACE};
+use crate::manifest::{Head, Keyset, Manifest, ProfileName, RevisionName, Signer, UpdateRecord};
 use layerfmt::Digest;
 
 /// The newest numbers that a reader has seen, from its own storage; zero without any.
@@ -112,19 +112,14 @@ pub fn verify_head(
             found,
         });
     }
-    let full = name.full();
-    let of_keyset = keyset.iter().flat_map(|keyset| &keyset.keys);
-    let of_keyset = of_keyset.filter(|signer| signer.key == line);
-    if let Some(revoked) = of_keyset.clone().find(|signer| signer.revoked) {
-        return Err(TrustError::RevokedKey {
-            name: revoked.name.clone(),
-        });
-    }
-    let signers = of_keyset
-        .filter(|signer| signer.covers(&name))
-        .chain(anchors.signers(&line, &full, HEAD_NAMESPACE));
     let signed = format!("revision {} of {name}", head.revision);
-    let signer = require_valid(signers, &key, signed, head.issued_at, now)?;
+    let by = Signed {
+        key: &key,
+        line: &line,
+        namespace: HEAD_NAMESPACE,
+        issued_at: head.issued_at,
+    };
+    let signer = require_signer(&by, &name, signed, anchors, keyset, now)?;
     if wanted.revision.is_none() {
         require_fresh("head", head.expires_at, now)?;
     }
@@ -137,6 +132,70 @@ pub fn verify_head(
         digest,
         signer,
     })
+}
+
+/// Verifies the record of an update pack: signed by a key that may sign heads of that history.
+///
+/// # Errors
+/// When it is of another history, or not signed by a key that may.
+pub fn verify_update(
+    envelope: &[u8],
+    anchors: &AllowedSigners,
+    keyset: Option<&Keyset>,
+    wanted: &ProfileName,
+    now: u64,
+) -> Result<UpdateRecord, TrustError> {
+    let envelope = Envelope::parse(envelope)?;
+    let key = envelope.signed_by(UPDATE_NAMESPACE)?;
+    let line = public_key_line(&key)?;
+    let record = UpdateRecord::parse(envelope.payload.as_bytes())?;
+    let name = record.name();
+    if name != *wanted {
+        return Err(TrustError::WrongName {
+            wanted: wanted.to_string(),
+            found: name.to_string(),
+        });
+    }
+    let signed = format!("the update of {name} to revision {}", record.to.revision);
+    let by = Signed {
+        key: &key,
+        line: &line,
+        namespace: UPDATE_NAMESPACE,
+        issued_at: record.issued_at,
+    };
+    require_signer(&by, &name, signed, anchors, keyset, now)?;
+    Ok(record)
+}
+
+/// The key of a record, and what it was used for.
+struct Signed<'s> {
+    key: &'s ssh_key::PublicKey,
+    line: &'s str,
+    namespace: &'static str,
+    issued_at: u64,
+}
+
+/// The name of the signer, if it may sign records of `name`: by the keyset or by the anchors.
+fn require_signer(
+    by: &Signed<'_>,
+    name: &ProfileName,
+    signed: String,
+    anchors: &AllowedSigners,
+    keyset: Option<&Keyset>,
+    now: u64,
+) -> Result<String, TrustError> {
+    let full = name.full();
+    let of_keyset = keyset.iter().flat_map(|keyset| &keyset.keys);
+    let of_keyset = of_keyset.filter(|signer| signer.key == by.line);
+    if let Some(revoked) = of_keyset.clone().find(|signer| signer.revoked) {
+        return Err(TrustError::RevokedKey {
+            name: revoked.name.clone(),
+        });
+    }
+    let signers = of_keyset
+        .filter(|signer| signer.covers(name))
+        .chain(anchors.signers(by.line, &full, by.namespace));
+    require_valid(signers, by.key, signed, by.issued_at, now)
 }
 
 /// Verifies the head before `newer` by the chain alone: the signer of `newer` confirmed it. So a

@@ -1,0 +1,80 @@
+//! `bakery update-pack`.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use wire::manifest::RevisionName;
+
+use crate::globals::Globals;
+use crate::history::History;
+use crate::human;
+use crate::output;
+use crate::store::Store;
+use crate::update_pack::{Made, make, missing};
+
+/// Make what a client of an older revision fetches in place of the new chunks
+///
+/// Writes the update pack from revision A to revision B into the store: the new chunks and the new
+/// index, encoded with the contents of A. A client that has A takes it in one request; one that has
+/// not, or an older one, does without. `bakery watch` makes the packs from the last three revisions
+/// to the newest by itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The older revision; with --last, the profile
+    #[arg(value_name = "SYSTEM[/PROFILE]@A")]
+    from: RevisionName,
+    /// The newer revision; if not given, the newest
+    #[arg(value_name = "SYSTEM[/PROFILE]@B", conflicts_with = "last")]
+    to: Option<RevisionName>,
+    /// Make the packs that are missing from the last COUNT revisions before the newest
+    #[arg(long, value_name = "COUNT")]
+    last: Option<usize>,
+}
+
+/// Makes the packs.
+///
+/// # Errors
+/// There are no such revisions, or the store or the keys cannot be used.
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let keys = globals.keys()?;
+    let signer = keys.head()?;
+    let history = History::open(Store::open(globals.store()?)?, keys.anchors()?)?;
+    let newest = RevisionName {
+        name: args.from.name.clone(),
+        revision: None,
+    };
+    let Some(count) = args.last else {
+        let to = args.to.unwrap_or(newest);
+        let made = make(&history, &signer, &args.from, &to)
+            .with_context(|| format!("no update pack from {} to {to}", args.from))?;
+        output::emit(globals, &made, |out| writeln!(out, "{}", describe(&made)))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut all = Vec::new();
+    for revision in missing(&history, &newest.name, count)? {
+        let from = RevisionName {
+            name: newest.name.clone(),
+            revision: Some(revision),
+        };
+        let made = make(&history, &signer, &from, &newest)
+            .with_context(|| format!("no update pack from {from}"))?;
+        all.push(made);
+    }
+    output::emit(globals, &all, |out| {
+        all.iter()
+            .try_for_each(|made| writeln!(out, "{}", describe(made)))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(made: &Made) -> String {
+    let share = made.bytes.saturating_mul(100) / made.plain_bytes.max(1);
+    format!(
+        "{} to {}: {} instead of {} ({share}%), of it {} index",
+        made.from,
+        made.to,
+        human::length(made.bytes),
+        human::length(made.plain_bytes),
+        human::length(made.index_bytes)
+    )
+}

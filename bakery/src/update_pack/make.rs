@@ -1,0 +1,289 @@
+//! Encoding a pack and putting it into the store.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use layerfmt::Digest;
+use layerfmt::update::{
+    Head, Made as MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, encode_index,
+};
+use serde::Serialize;
+use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHead, UpdateRecord};
+use wire::trust::UPDATE_NAMESPACE;
+
+use super::offer::is_there;
+use super::sources::{Decoder, End};
+use super::units::{Draft, plan};
+use super::{Result, UpdateError, require_pair};
+use crate::clock;
+use crate::history::History;
+use crate::keys::Signer;
+use crate::store::Key;
+
+/// zstd level: a pack is made once, when nothing else is to be done, and sent to every client.
+const LEVEL: i32 = 19;
+/// Encoders at once: each holds a unit, its prefix and zstd's tables.
+const ENCODERS_MAX: usize = 8;
+
+/// The result of making an update pack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Made {
+    /// The revision it starts from.
+    pub from: String,
+    /// The revision it leads to.
+    pub to: String,
+    /// Its name in the store.
+    pub object: String,
+    /// Length of the file, bytes.
+    pub bytes: u64,
+    /// Length of what a client of the old revision fetches without it, bytes.
+    pub plain_bytes: u64,
+    /// Of `bytes`, the new index.
+    pub index_bytes: u64,
+    /// Of `bytes`, what a boot touches first.
+    pub hot_bytes: u64,
+    /// Chunks that it makes.
+    pub chunks: u64,
+    /// Their raw bytes.
+    pub raw_bytes: u64,
+    /// New chunks that are not in it: they do not get smaller.
+    pub chunks_left_out: u64,
+    /// True if it was in the store already.
+    pub was_there: bool,
+}
+
+/// Makes the update pack from `from` to `to` and puts it into the store, if it is not there.
+///
+/// # Errors
+/// When the revisions are no pair, cannot be read, or the store fails.
+pub fn make(
+    history: &History,
+    signer: &Signer,
+    from: &RevisionName,
+    to: &RevisionName,
+) -> Result<Made> {
+    let (older, newer) = (history.revision(from)?, history.revision(to)?);
+    let name = require_pair(&older, &newer)?;
+    let (old, new) = (End::of(history, &older)?, End::of(history, &newer)?);
+    let store = history.store();
+    let key = Key::update(&name, newer.number(), older.number());
+    let staging = store.staging()?;
+    let encoded = encode(&old, &new, &staging.path().join("frames"))?;
+    let mut made = encoded.report(&old, &new);
+    (made.from, made.to) = (older.name().to_string(), newer.name().to_string());
+    made.object = key.to_string();
+    let (head, raw_len) = encoded.head.encode()?;
+    let end = |end: &End, revision| UpdateEnd {
+        index: end.reference.digest,
+        revision,
+    };
+    let record = UpdateRecord {
+        format: RECORD_FORMAT,
+        frames_len: encoded.head.frames_len(),
+        from: end(&old, older.number()),
+        head: UpdateHead {
+            digest: Digest::of(&head),
+            len: u32::try_from(head.len()).unwrap_or(u32::MAX),
+            raw_len,
+        },
+        issued_at: clock::now(),
+        plain_len: made.plain_bytes,
+        profile: name.profile.clone(),
+        system: name.system.clone(),
+        to: end(&new, newer.number()),
+    };
+    let envelope = signer.sign(UPDATE_NAMESPACE, &record.render()?)?.render()?;
+    let path = staging.path().join("update");
+    made.bytes = assemble(&path, &envelope, &head, encoded.frames)?;
+    made.was_there = is_there(history, &newer, &older)?;
+    if !made.was_there {
+        // One of revisions that were purged since.
+        store.delete(&key)?;
+        store.put_file(&key, &path)?;
+    }
+    Ok(made)
+}
+
+/// Writes the file: preamble, record, head, frames; its length.
+fn assemble(path: &Path, record: &[u8], head: &[u8], mut frames: File) -> Result<u64> {
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let preamble = Preamble {
+        record_len: len(record),
+        head_len: len(head),
+    };
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(&preamble.encode())?;
+    file.write_all(record)?;
+    file.write_all(head)?;
+    frames.seek(SeekFrom::Start(0))?;
+    std::io::copy(&mut frames, &mut file)?;
+    let file = file.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+/// Head and frames of a pack, the frames in a file.
+struct Encoded {
+    head: Head,
+    frames: File,
+    left_out: u64,
+    raw_len: u64,
+}
+
+impl Encoded {
+    fn report(&self, old: &End, new: &End) -> Made {
+        let units = || self.head.units.iter();
+        let hot = units().take(self.head.hot_count as usize);
+        Made {
+            from: String::new(),
+            to: String::new(),
+            object: String::new(),
+            bytes: 0,
+            plain_bytes: plain_len(old, new),
+            index_bytes: self.head.index_len(),
+            hot_bytes: hot.map(|unit| u64::from(unit.stored_len)).sum(),
+            chunks: units().map(|unit| unit.made.len() as u64).sum(),
+            raw_bytes: self.raw_len,
+            chunks_left_out: self.left_out,
+            was_there: false,
+        }
+    }
+}
+
+/// Bytes that a client with `old` fetches of `new` without a pack: the index and every new chunk.
+fn plain_len(old: &End, new: &End) -> u64 {
+    let mut have = old.digests();
+    let chunks = new.index.chunks();
+    let missing = chunks.filter(|chunk| have.insert(chunk.digest));
+    let chunks: u64 = missing.map(|chunk| u64::from(chunk.stored_len)).sum();
+    chunks + new.reference.head_len
+}
+
+/// A unit that was encoded.
+struct Done {
+    unit: Unit,
+    frame: Vec<u8>,
+    raw_len: u64,
+}
+
+fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
+    let drafts = plan(old, new);
+    let mut frames = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    let index = encode_index(&old.index, &new.index)?;
+    if let Some((_, stored)) = &index {
+        frames.write_all(stored)?;
+    }
+    let mut encoded = Encoded {
+        head: Head {
+            from: old.reference.digest,
+            to: new.reference.digest,
+            index: index.map(|(frame, _)| frame),
+            hot_count: 0,
+            units: Vec::new(),
+        },
+        frames,
+        left_out: 0,
+        raw_len: 0,
+    };
+    let done = encode_all(old, new, &drafts)?;
+    for (draft, done) in drafts.iter().zip(done) {
+        let Some(done) = done else {
+            encoded.left_out += draft.chunks.len() as u64;
+            continue;
+        };
+        encoded.frames.write_all(&done.frame)?;
+        encoded.raw_len += done.raw_len;
+        encoded.head.hot_count += u32::from(draft.is_hot);
+        encoded.head.units.push(done.unit);
+    }
+    Ok(encoded)
+}
+
+/// Encodes every draft, several at once; `None` where the plain chunks are smaller.
+fn encode_all(old: &End, new: &End, drafts: &[Draft]) -> Result<Vec<Option<Done>>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(drafts.len()));
+    let lock = || {
+        done.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    };
+    let worker = || -> Result<()> {
+        let (mut before, mut after) = (old.decoder(), new.decoder());
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(draft) = drafts.get(at) else {
+                return Ok(());
+            };
+            let unit = encode_one(draft, new, &mut before, &mut after)?;
+            lock().push((at, unit));
+        }
+    };
+    let count = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let workers = (0..count.min(ENCODERS_MAX)).map(|_| scope.spawn(worker));
+        let workers: Vec<_> = workers.collect();
+        let lost = |_| {
+            Err(UpdateError::Pair(String::from(
+                "encoding the update pack failed",
+            )))
+        };
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(lost))
+    })?;
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_unstable_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, unit)| unit).collect())
+}
+
+fn encode_one(
+    draft: &Draft,
+    new: &End,
+    before: &mut Decoder<'_>,
+    after: &mut Decoder<'_>,
+) -> Result<Option<Done>> {
+    let mut prefix = Vec::new();
+    for span in &draft.prefix {
+        let raw = before.raw(span.chunk)?;
+        let part = raw
+            .get(span.offset as usize..)
+            .and_then(|rest| rest.get(..span.len as usize));
+        prefix.extend_from_slice(part.unwrap_or_default());
+    }
+    let (mut raw, mut made, mut plain_len) = (Vec::new(), Vec::new(), 0);
+    for row in &draft.chunks {
+        let bytes = after.raw(*row)?;
+        let chunk = new.index.chunk(*row);
+        made.push(MadeChunk {
+            digest: chunk.map_or_else(Digest::default, |chunk| chunk.digest),
+            raw_digest: Digest::of(&bytes),
+        });
+        raw.extend_from_slice(&bytes);
+        plain_len += chunk.map_or(0, |chunk| chunk.stored_len as usize);
+    }
+    let frame = UnitEncoder::new(LEVEL).encode(&prefix, &raw)?;
+    if frame.len() >= plain_len {
+        return Ok(None);
+    }
+    Ok(Some(Done {
+        unit: Unit {
+            stored_len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+            digest: Digest::of(&frame),
+            codec: UNIT_CODEC_ZSTD,
+            made,
+            prefix: draft.prefix.clone(),
+        },
+        raw_len: raw.len() as u64,
+        frame,
+    }))
+}

@@ -1,0 +1,148 @@
+//! Update packs that are in a store.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use layerfmt::Digest;
+use layerfmt::update::{Head, PREAMBLE_LEN, Preamble};
+use wire::manifest::{ProfileName, UpdateRecord};
+use wire::paths::Class;
+use wire::trust::{Envelope, verify_update};
+
+use super::{Offer, Result, UpdateError};
+use crate::clock;
+use crate::history::{History, Revision};
+use crate::store::{Key, Store};
+
+/// All update packs of a store. One whose record cannot be read is left out.
+///
+/// # Errors
+/// When the store cannot list.
+pub fn offers(store: &Store) -> Result<Vec<Offer>> {
+    let mut found = Vec::new();
+    for entry in store.list(Class::Update.directory())? {
+        let record = store.file(&entry.key).map_err(UpdateError::from);
+        let record = record.and_then(|file| read_record(&file));
+        match record {
+            Ok((record, _)) => found.push(Offer {
+                key: entry.key,
+                len: entry.len,
+                modified: entry.modified,
+                record,
+            }),
+            Err(error) => {
+                tracing::debug!(key = %entry.key, %error, "an update pack cannot be read")
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The record of the update pack in `file`, and its envelope. Says nothing of the signature.
+///
+/// # Errors
+/// When the file is no update pack.
+pub fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
+    let mut file = File::open(file)?;
+    let mut first = [0; PREAMBLE_LEN];
+    file.read_exact(&mut first)?;
+    let preamble = Preamble::decode(&first)?;
+    let mut record = vec![0; preamble.record_len as usize];
+    file.read_exact(&mut record)?;
+    let envelope = Envelope::parse(&record)?;
+    Ok((UpdateRecord::parse(envelope.payload.as_bytes())?, record))
+}
+
+/// Every byte of the update pack in `file` against its own record; the record. With `history` the
+/// signature as well.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Result<UpdateRecord> {
+    let (record, envelope) = read_record(file)?;
+    if let Some((history, name)) = history {
+        let (anchors, keyset) = (history.anchors(), Some(history.keyset()));
+        verify_update(&envelope, anchors, keyset, name, clock::now())?;
+    }
+    let wrong = |what: &str| UpdateError::Pair(format!("the update pack is damaged: {what}"));
+    let mut file = File::open(file)?;
+    let skipped = (PREAMBLE_LEN + envelope.len()) as u64;
+    std::io::copy(&mut file.by_ref().take(skipped), &mut std::io::sink())?;
+    let mut stored = vec![0; record.head.len as usize];
+    file.read_exact(&mut stored)?;
+    let head = Head::decode(&stored, record.head.raw_len, &record.head.digest)?;
+    if (head.from, head.to) != (record.from.index, record.to.index) {
+        return Err(wrong("its head is of other revisions"));
+    }
+    let frames = head.units.iter().map(|unit| (unit.stored_len, unit.digest));
+    let index = head.index.map(|frame| (frame.stored_len, frame.digest));
+    for (len, digest) in index.into_iter().chain(frames) {
+        let mut frame = vec![0; len as usize];
+        file.read_exact(&mut frame)?;
+        if Digest::of(&frame) != digest {
+            return Err(wrong("a frame has another digest"));
+        }
+    }
+    if file.read(&mut [0])? != 0 || head.frames_len() != record.frames_len {
+        return Err(wrong("its length is not that of its frames"));
+    }
+    Ok(record)
+}
+
+/// True if `offer` leads from one of the last `count` revisions of a history to its newest, as
+/// they are now. `revisions`: the history, newest first.
+pub fn is_wanted(offer: &Offer, revisions: &[Revision], count: usize) -> bool {
+    let fits = |revision: &Revision, end: &wire::manifest::UpdateEnd| {
+        revision.number() == end.revision && revision.manifest.index.digest == end.index
+    };
+    let Some((newest, older)) = revisions.split_first() else {
+        return false;
+    };
+    fits(newest, &offer.record.to)
+        && older
+            .iter()
+            .take(count)
+            .any(|revision| fits(revision, &offer.record.from))
+}
+
+/// True if the pack from `from` to `to` is in the store, and of these revisions as they are now: a
+/// purge writes revisions anew under their old numbers.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(super) fn is_there(history: &History, to: &Revision, from: &Revision) -> Result<bool> {
+    let store = history.store();
+    let key = Key::update(&to.manifest.name(), to.number(), from.number());
+    if store.len(&key)?.is_none() {
+        return Ok(false);
+    }
+    let record = read_record(&store.file(&key)?);
+    Ok(record.is_ok_and(|(record, _)| {
+        (record.from.index, record.to.index)
+            == (from.manifest.index.digest, to.manifest.index.digest)
+    }))
+}
+
+/// The last `count` revisions before the newest of `name` from which no update pack leads to it,
+/// newest first. One with the same index as the newest needs none.
+///
+/// # Errors
+/// When the history or the store cannot be read.
+pub fn missing(history: &History, name: &ProfileName, count: usize) -> Result<Vec<u64>> {
+    let revisions = history.log(name, count + 1)?;
+    let Some((newest, older)) = revisions.split_first() else {
+        return Ok(Vec::new());
+    };
+    let mut missing = Vec::new();
+    for revision in older {
+        if revision.manifest.index == newest.manifest.index {
+            continue;
+        }
+        let swept = history.is_swept(&revision.name())?;
+        if !swept && !is_there(history, newest, revision)? {
+            missing.push(revision.number());
+        }
+    }
+    Ok(missing)
+}

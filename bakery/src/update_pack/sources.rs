@@ -1,0 +1,85 @@
+//! One end of an update pack: the index that clients use, and its chunks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use layerfmt::source::{ContentReader, LayerSet};
+use layerfmt::{Digest, Index, Source};
+use wire::manifest::{IndexRef, ObjectRef};
+
+use super::Result;
+use crate::history::{History, Revision};
+use crate::store::Key;
+
+/// Decoded chunks kept while prefixes are put together, bytes.
+const DECODED_LEN_MAX: usize = 96 << 20;
+
+pub(super) struct End {
+    pub(super) index: Arc<Index>,
+    pub(super) reference: IndexRef,
+    pub(super) pack: Option<ObjectRef>,
+    layers: LayerSet,
+}
+
+impl End {
+    /// The end at `revision`: its merged index as clients fetch it, pointing into the boot pack.
+    pub(super) fn of(history: &History, revision: &Revision) -> Result<End> {
+        let manifest = &revision.manifest;
+        let reference = manifest.index;
+        let key = Key::index(&reference.digest);
+        let layer = history.store().open_layer(&key, &reference.digest)?;
+        Ok(End {
+            index: Arc::clone(layer.index()),
+            reference,
+            pack: manifest.pack,
+            layers: history.layers(manifest)?,
+        })
+    }
+
+    /// True if chunk `row` is in the boot pack.
+    pub(super) fn is_hot(&self, row: u32) -> bool {
+        let (Some(chunk), Some(pack)) = (self.index.chunk(row), &self.pack) else {
+            return false;
+        };
+        let Source::Borrowed(layer) = chunk.source else {
+            return false;
+        };
+        let layer = self.index.layer(layer);
+        layer.is_some_and(|layer| layer.digest == pack.digest)
+    }
+
+    pub(super) fn digests(&self) -> std::collections::HashSet<Digest> {
+        self.index.chunks().map(|chunk| chunk.digest).collect()
+    }
+
+    pub(super) fn decoder(&self) -> Decoder<'_> {
+        Decoder {
+            reader: ContentReader::new(&self.index, &self.layers),
+            kept: HashMap::new(),
+            kept_len: 0,
+        }
+    }
+}
+
+/// Decodes chunks; keeps those of the last units, which share many.
+pub(super) struct Decoder<'e> {
+    reader: ContentReader<'e>,
+    kept: HashMap<u32, Arc<[u8]>>,
+    kept_len: usize,
+}
+
+impl Decoder<'_> {
+    pub(super) fn raw(&mut self, row: u32) -> Result<Arc<[u8]>> {
+        if let Some(raw) = self.kept.get(&row) {
+            return Ok(Arc::clone(raw));
+        }
+        let raw: Arc<[u8]> = Arc::from(self.reader.chunk(row)?);
+        if self.kept_len + raw.len() > DECODED_LEN_MAX {
+            self.kept.clear();
+            self.kept_len = 0;
+        }
+        self.kept_len += raw.len();
+        self.kept.insert(row, Arc::clone(&raw));
+        Ok(raw)
+    }
+}

@@ -1,0 +1,161 @@
+//! Frames with a prefix: zstd with the old bytes as its window's past.
+
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, Strategy, get_error_name};
+
+use super::head::{IndexFrame, corrupt};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::index::Index;
+use crate::layout::superblock::SUPERBLOCK_LEN;
+use crate::limits;
+
+/// Compresses units of one pack; the same bytes for the same input.
+#[derive(Debug, Clone, Copy)]
+pub struct UnitEncoder {
+    level: i32,
+}
+
+impl UnitEncoder {
+    /// zstd's level of effort, 1 to 22.
+    pub fn new(level: i32) -> UnitEncoder {
+        UnitEncoder { level }
+    }
+
+    /// `raw` as a frame with `prefix` before it.
+    ///
+    /// # Errors
+    /// When zstd fails, which only lack of memory makes it do.
+    pub fn encode(&self, prefix: &[u8], raw: &[u8]) -> Result<Vec<u8>> {
+        let window_log = window_log(prefix.len() + raw.len());
+        let mut parameters = vec![CParameter::CompressionLevel(self.level)];
+        if self.level >= 16 {
+            // zstd's own tables change strategy with the length of the input and the prefix.
+            parameters.extend([
+                CParameter::WindowLog(window_log),
+                CParameter::HashLog(window_log.min(22)),
+                CParameter::ChainLog(window_log.min(23)),
+                CParameter::SearchLog(6),
+                CParameter::MinMatch(3),
+                CParameter::TargetLength(256),
+                CParameter::Strategy(Strategy::ZSTD_btultra2),
+            ]);
+        }
+        encode(prefix, raw, &parameters)
+    }
+}
+
+/// The raw INDEX of `new` as a frame with the raw INDEX of `old` before it; none if both together
+/// are too long.
+///
+/// # Errors
+/// When zstd fails.
+pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<u8>)>> {
+    let (prefix, raw) = (old.as_bytes(), new.as_bytes());
+    if !fits(prefix.len(), raw.len() as u64) {
+        return Ok(None);
+    }
+    let parameters = [
+        CParameter::CompressionLevel(19),
+        CParameter::WindowLog(window_log(prefix.len() + raw.len())),
+        CParameter::Strategy(Strategy::ZSTD_btultra2),
+        CParameter::MinMatch(3),
+        CParameter::SearchLog(5),
+        CParameter::TargetLength(128),
+    ];
+    let stored = encode(prefix, raw, &parameters)?;
+    let Ok(stored_len) = u32::try_from(stored.len()) else {
+        return Ok(None);
+    };
+    let frame = IndexFrame {
+        stored_len,
+        digest: Digest::of(&stored),
+        raw_len: raw.len() as u64,
+        raw_digest: Digest::of(raw),
+    };
+    Ok(Some((frame, stored)))
+}
+
+/// Verify the frame of the new INDEX, decode it with `old` before it, verify what came out and
+/// every rule of §6.
+///
+/// # Errors
+/// [`ErrorKind::DigestMismatch`] before anything is decoded or believed; [`ErrorKind::Limit`];
+/// the first rule that is broken.
+pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<Index> {
+    let mismatch =
+        |what: &'static str| FormatError::new(ErrorKind::DigestMismatch, "update pack", 0, what);
+    if stored.len() != frame.stored_len as usize || Digest::of(stored) != frame.digest {
+        return Err(mismatch(
+            "the INDEX's frame does not have the promised digest",
+        ));
+    }
+    let prefix = old.as_bytes();
+    if !fits(prefix.len(), frame.raw_len) {
+        return Err(FormatError::limit(
+            "update pack",
+            64,
+            "the INDEX is too long",
+        ));
+    }
+    let raw_len = usize::try_from(frame.raw_len).unwrap_or(usize::MAX);
+    let raw = decode(stored, prefix, raw_len).map_err(|what| corrupt(64, what))?;
+    if Digest::of(&raw) != frame.raw_digest {
+        return Err(mismatch("the INDEX does not have the promised digest"));
+    }
+    Index::decode(raw, SUPERBLOCK_LEN as u64)
+}
+
+fn fits(prefix_len: usize, raw_len: u64) -> bool {
+    (prefix_len as u64).saturating_add(raw_len) <= limits::UPDATE_INDEX_WINDOW_LEN_MAX
+}
+
+/// A unit's frame, whose digest was checked, as `raw_len` bytes.
+pub(super) fn decode_unit(
+    frame: &[u8],
+    prefix: &[u8],
+    raw_len: usize,
+) -> std::result::Result<Vec<u8>, String> {
+    decode(frame, prefix, raw_len)
+}
+
+/// log2 of the smallest window that holds `len` bytes.
+fn window_log(len: usize) -> u32 {
+    len.next_power_of_two()
+        .trailing_zeros()
+        .clamp(10, limits::ZSTD_WINDOW_LOG_MAX)
+}
+
+fn encode(prefix: &[u8], raw: &[u8], parameters: &[CParameter]) -> Result<Vec<u8>> {
+    let failed = |code| corrupt(0, format!("cannot compress: {}", get_error_name(code)));
+    let mut context = CCtx::create();
+    let fixed = [
+        CParameter::ContentSizeFlag(true),
+        CParameter::ChecksumFlag(false),
+    ];
+    for parameter in fixed.iter().chain(parameters) {
+        context.set_parameter(*parameter).map_err(failed)?;
+    }
+    context.ref_prefix(prefix).map_err(failed)?;
+    let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()));
+    context.compress2(&mut out, raw).map_err(failed)?;
+    out.shrink_to_fit();
+    Ok(out)
+}
+
+/// Decodes to exactly `raw_len` bytes; allocates no more than these.
+fn decode(stored: &[u8], prefix: &[u8], raw_len: usize) -> std::result::Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(raw_len)
+        .map_err(|_| format!("no memory for {raw_len} bytes"))?;
+    let mut context = DCtx::create();
+    let named = |code| format!("not a zstd frame: {}", get_error_name(code));
+    context
+        .set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG_MAX))
+        .map_err(named)?;
+    context.ref_prefix(prefix).map_err(named)?;
+    match context.decompress(&mut out, stored) {
+        Err(code) => Err(named(code)),
+        Ok(len) if len != raw_len => Err(format!("decodes to {len} bytes, not to {raw_len}")),
+        Ok(_) => Ok(out),
+    }
+}

@@ -1,0 +1,199 @@
+//! A head checked against both indexes, and making chunks with it.
+
+use std::collections::HashMap;
+
+use super::code::decode_unit;
+use super::head::{Head, Span, UNIT_CODEC_ZSTD, Unit, corrupt};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, FormatError, Result};
+use crate::index::Index;
+use crate::limits;
+
+/// A chunk that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Its digest in the new index, that of its stored bytes.
+    pub digest: Digest,
+    /// Digest of its raw bytes, which they have.
+    pub raw_digest: Digest,
+    /// Its raw bytes.
+    pub raw: Vec<u8>,
+}
+
+/// The units of an update pack that this reader can use.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    units: Vec<Usable>,
+    /// Which unit makes a chunk of the new index.
+    makers: HashMap<Digest, u32>,
+    hot_count: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Usable {
+    unit: Unit,
+    /// Where the frame begins, bytes from the start of the frames.
+    offset: u64,
+    raw_lens: Vec<u32>,
+    prefix_len: usize,
+}
+
+impl Plan {
+    /// Check `head` against the index it starts from and the one it leads to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when a row or a place is not in its index, or a chunk is made twice;
+    /// [`ErrorKind::Limit`] when a unit or its prefix is too long.
+    pub fn new(head: Head, old: &Index, new: &Index) -> Result<Plan> {
+        let lens: HashMap<Digest, u32> = new
+            .chunks()
+            .map(|chunk| (chunk.digest, chunk.raw_len))
+            .collect();
+        let mut makers = HashMap::new();
+        let mut units = Vec::with_capacity(head.units.len());
+        let mut offset = head.index_len();
+        for (row, unit) in head.units.into_iter().enumerate() {
+            let raw_lens = raw_lens(row, &unit, &lens)?;
+            let prefix_len = prefix_len(row, &unit, old)?;
+            for made in &unit.made {
+                if makers.insert(made.digest, row as u32).is_some() {
+                    return Err(corrupt(row, "a chunk is made twice"));
+                }
+            }
+            let stored_len = u64::from(unit.stored_len);
+            units.push(Usable {
+                unit,
+                offset,
+                raw_lens,
+                prefix_len,
+            });
+            offset += stored_len;
+        }
+        makers.retain(|_, row| {
+            let unit = units.get(*row as usize);
+            unit.is_some_and(|usable| usable.unit.codec == UNIT_CODEC_ZSTD)
+        });
+        Ok(Plan {
+            units,
+            makers,
+            hot_count: head.hot_count,
+        })
+    }
+
+    /// Number of units.
+    pub fn len(&self) -> u32 {
+        self.units.len() as u32
+    }
+
+    /// True if the pack has no unit.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// So many of the units are what a boot touches first.
+    pub fn hot_count(&self) -> u32 {
+        self.hot_count
+    }
+
+    /// The unit that makes the chunk that the new index calls `digest`, if one does that this reader
+    /// can use.
+    pub fn maker(&self, digest: &Digest) -> Option<u32> {
+        self.makers.get(digest).copied()
+    }
+
+    /// Unit number `row`, and where its frame begins, bytes from the start of the frames.
+    pub fn unit(&self, row: u32) -> Option<(&Unit, u64)> {
+        let usable = self.units.get(row as usize)?;
+        Some((&usable.unit, usable.offset))
+    }
+
+    /// Verify the frame of unit `row`, decode it with the prefix that `old` gives (the raw bytes of
+    /// a chunk of the old index, asked for once each time a span names it), and verify every chunk.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DigestMismatch`] when the frame, or what came out with this prefix, is not what
+    /// the head says; [`ErrorKind::Corrupt`] when it does not decode; what `old` says.
+    pub fn apply<B: AsRef<[u8]>>(
+        &self,
+        row: u32,
+        frame: &[u8],
+        mut old: impl FnMut(u32) -> Result<B>,
+    ) -> Result<Vec<Ready>> {
+        let Some(usable) = self.units.get(row as usize) else {
+            return Err(corrupt(row as usize, "there is no such unit"));
+        };
+        let mismatch = |what: &'static str| {
+            FormatError::new(ErrorKind::DigestMismatch, "update pack", row.into(), what)
+        };
+        if frame.len() != usable.unit.stored_len as usize || Digest::of(frame) != usable.unit.digest
+        {
+            return Err(mismatch("the frame does not have the promised digest"));
+        }
+        let mut prefix = Vec::new();
+        if prefix.try_reserve_exact(usable.prefix_len).is_err() {
+            return Err(corrupt(row as usize, "no memory for a prefix"));
+        }
+        for span in &usable.unit.prefix {
+            let chunk = old(span.chunk)?;
+            let part = part(chunk.as_ref(), span);
+            prefix.extend_from_slice(part.ok_or_else(|| mismatch("an old chunk is too short"))?);
+        }
+        let raw_len = usable.raw_lens.iter().map(|len| *len as usize).sum();
+        let raw =
+            decode_unit(frame, &prefix, raw_len).map_err(|what| corrupt(row as usize, what))?;
+        let mut rest = raw.as_slice();
+        let mut ready = Vec::with_capacity(usable.raw_lens.len());
+        for (made, len) in usable.unit.made.iter().zip(&usable.raw_lens) {
+            let (bytes, after) = rest.split_at_checked(*len as usize).unwrap_or_default();
+            rest = after;
+            if Digest::of(bytes) != made.raw_digest {
+                return Err(mismatch("what came out does not have the promised digest"));
+            }
+            ready.push(Ready {
+                digest: made.digest,
+                raw_digest: made.raw_digest,
+                raw: bytes.to_vec(),
+            });
+        }
+        Ok(ready)
+    }
+}
+
+fn part<'c>(chunk: &'c [u8], span: &Span) -> Option<&'c [u8]> {
+    let start = span.offset as usize;
+    chunk.get(start..)?.get(..span.len as usize)
+}
+
+fn raw_lens(row: usize, unit: &Unit, known: &HashMap<Digest, u32>) -> Result<Vec<u32>> {
+    let mut sum = 0u64;
+    let mut lens = Vec::with_capacity(unit.made.len());
+    for made in &unit.made {
+        let len = known.get(&made.digest).copied();
+        let len =
+            len.ok_or_else(|| corrupt(row, "it makes a chunk that the index does not have"))?;
+        sum += u64::from(len);
+        lens.push(len);
+    }
+    if sum > u64::from(limits::UPDATE_UNIT_LEN_MAX) {
+        let what = "a unit makes too many bytes";
+        return Err(FormatError::limit("update pack", row as u64, what));
+    }
+    Ok(lens)
+}
+
+fn prefix_len(row: usize, unit: &Unit, old: &Index) -> Result<usize> {
+    let mut sum = 0u64;
+    for span in &unit.prefix {
+        let raw_len = old.chunk(span.chunk).map_or(0, |chunk| chunk.raw_len);
+        let end = u64::from(span.offset) + u64::from(span.len);
+        if span.len == 0 || end > u64::from(raw_len) {
+            return Err(corrupt(row, "a span is empty or outside its chunk"));
+        }
+        sum += u64::from(span.len);
+    }
+    if sum > u64::from(limits::UPDATE_PREFIX_LEN_MAX) {
+        let what = "a prefix is too long";
+        return Err(FormatError::limit("update pack", row as u64, what));
+    }
+    Ok(usize::try_from(sum).unwrap_or(usize::MAX))
+}
