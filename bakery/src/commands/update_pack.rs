@@ -19,7 +19,7 @@ use crate::update_pack::{Made, make, missing};
 /// not, or an older one, does without. `bakery watch` makes the packs from the last three revisions
 /// to the newest by itself.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The older revision; with --last, the profile
     #[arg(value_name = "SYSTEM[/PROFILE]@A")]
     from: RevisionName,

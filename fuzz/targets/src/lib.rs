@@ -231,6 +231,7 @@ pub fn path(bytes: &[u8]) {
         let again = wire::paths::Request::parse(&request.to_string());
         assert_eq!(again, Some(request), "it reads the same again");
     }
+}
 
 /// Reading an update pack without the digests that keep mutations out: an error, or a head that is
 /// written as it was read; a frame with a prefix decodes to the promised length or not at all.
