@@ -272,7 +272,7 @@ deny: ## Licenses, sources, forbidden and unused dependencies (installs cargo-de
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
 	$(CARGO) deny check bans licenses sources
-	$(CARGO) machete --skip-target-dir
+	$(CARGO) machete --skip-target-dir layerfmt wire fs bakery tests benches
 
 advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustSec database)
 	$(CARGO) deny check advisories

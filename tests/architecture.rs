@@ -156,6 +156,33 @@ fn bincode_has_one_door() {
     }
 }
 
+/// Domain modules of the server return typed errors and report progress through a function.
+#[test]
+fn the_command_line_alone_has_anyhow_and_progress_bars() {
+    let command_line = [
+        "cli.rs",
+        "commands.rs",
+        "globals.rs",
+        "output.rs",
+        "progress.rs",
+    ];
+    let mut found = 0;
+    for (path, text) in sources("bakery/src") {
+        let inside = path.strip_prefix("bakery/src").unwrap();
+        let uses = ["anyhow", "indicatif"]
+            .iter()
+            .any(|name| text.contains(name));
+        if inside.starts_with("commands")
+            || command_line.iter().any(|file| inside == Path::new(file))
+        {
+            found += usize::from(uses);
+        } else {
+            assert!(!uses, "{} uses anyhow or indicatif", path.display());
+        }
+    }
+    assert!(found > 10, "{found}: the command line has moved");
+}
+
 /// Store paths and URLs are built and parsed in `wire::paths`. Tests spell them out, on purpose.
 #[test]
 fn one_file_spells_a_store_path() {
