@@ -324,12 +324,12 @@ mkdir at
 "$LAYERFS" mount -o "$OPTIONS" "$LAYER" "$PWD/at"
 while umount -l /proc 2>/dev/null; do :; done
 test ! -e /proc/self
-setfattr -n user.a -v 1 at/f
+setfattr -n trusted.a -v 1 at/f
 touch at/new
-setfattr -n user.b -v 2 at/new
+setfattr -n trusted.b -v 2 at/new
 chmod 600 at/new
-getfattr --only-values -n user.a at/f
-getfattr --only-values -n user.b at/new
+getfattr --only-values -n trusted.a at/f
+getfattr --only-values -n trusted.b at/new
 mount -t proc proc /proc
 umount at
 "#;
