@@ -92,7 +92,7 @@ pub(crate) type Outcome = Result<Vec<u8>>;
 /// Not tried: a pipe would be opened.
 const NOT_TRIED: Errno = Errno::from_raw_os_error(4000);
 
-/// Whether `path` is a regular file: others are not opened.
+/// Succeeds if `path` is a regular file: others are not opened.
 fn regular(fs: &dyn Session, path: &str) -> Result<()> {
     match fs.about(path)?.mode & TYPE == REGULAR {
         true => Ok(()),

@@ -29,7 +29,7 @@ impl Dice {
     }
 }
 
-/// What others may have brought about.
+/// True for results that concurrent changes may cause.
 fn expected(errno: Errno) -> bool {
     [Errno::NOENT, Errno::EXIST, Errno::NODATA].contains(&errno)
 }

@@ -22,7 +22,7 @@ struct Reader<'f> {
     /// Names that were there when it began.
     first: BTreeSet<String>,
     seen: BTreeMap<String, usize>,
-    /// Whether the mount is the one it began with.
+    /// True for the mount with which the listing began.
     is_local: bool,
     /// Listings that began since.
     later: usize,

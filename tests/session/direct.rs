@@ -35,7 +35,7 @@ const SYMLINK: u32 = 0o120_000;
 const SGID: u32 = 0o2000;
 /// Locks of files, one by their numbers.
 const INODE_LOCKS: usize = 64;
-/// As long as a mount waits for the work directory.
+/// The time for which a mount waits for the work directory.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// A session in this process.
@@ -457,7 +457,7 @@ impl Drop for Shared {
     }
 }
 
-/// Whether this is a change of times to the present only.
+/// True if only times change, to the present.
 fn touches(changes: &Changes) -> bool {
     [changes.atime, changes.mtime]
         .iter()

@@ -101,7 +101,7 @@ impl<S: Session + ?Sized> Open<'_, S> {
     }
 }
 
-/// What a program would call.
+/// The calls of a program.
 pub(crate) trait Files: Session {
     fn open_with(
         &self,

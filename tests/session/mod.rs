@@ -111,7 +111,7 @@ pub(crate) trait Attached: Session {
     fn detach(&self);
     /// It begins again.
     fn attach(&self);
-    /// What `layerfs status` shows.
+    /// The content of `layerfs status`.
     fn status(&self) -> serde_json::Value;
     /// The lines of the log so far, maybe with those of others.
     fn log(&self) -> String;
@@ -130,7 +130,7 @@ pub(crate) struct Parts {
     pub(crate) options: String,
 }
 
-/// Whether this process may do everything.
+/// True if this process has all privileges.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

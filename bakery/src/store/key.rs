@@ -110,7 +110,7 @@ impl Key {
         object_store::path::Path::from(self.0.as_str())
     }
 
-    /// As text, with slashes.
+    /// The key as text, with slashes.
     pub fn as_str(&self) -> &str {
         &self.0
     }

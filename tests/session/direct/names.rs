@@ -99,7 +99,7 @@ impl Direct {
         removed
     }
 
-    /// Whether `above` is `node` or a directory above it.
+    /// True if `above` is `node` or a directory above it.
     fn contains(&self, above: &Node, node: &Arc<Node>) -> Result<bool> {
         let mut at = Arc::clone(node);
         loop {

@@ -32,7 +32,7 @@ impl Node {
         })
     }
 
-    /// As [`Node::told`], of an object that was just made.
+    /// Counts like [`Node::told`], for an object that was just made.
     pub(super) fn made(fs: &Arc<LayerFs>, id: NodeId) -> Arc<Node> {
         Arc::new(Node {
             fs: Arc::clone(fs),

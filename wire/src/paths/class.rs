@@ -1,6 +1,6 @@
 //! The kinds of objects that a store holds.
 
-/// How long a copy of an object stays right.
+/// The time for which a copy of an object stays valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// The object is named by its content: a copy is right for ever.
@@ -98,7 +98,7 @@ impl Class {
         }
     }
 
-    /// How long a copy of an object of this class stays right.
+    /// The time for which a copy of an object of this class stays valid.
     pub const fn lifetime(self) -> Lifetime {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => {

@@ -85,7 +85,7 @@ pub fn natural(value: &[u8]) -> Result<Option<u64>, String> {
     }
 }
 
-/// As [`natural`], of at most 32 bits.
+/// Parses like [`natural`], with at most 32 bits.
 ///
 /// # Errors
 /// It is not one.

@@ -160,7 +160,7 @@ pub fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments
         let piece_end = offset
             .checked_add(len)
             .filter(|piece_end| *piece_end <= size);
-        let piece_end = piece_end.ok_or("the sparse map exceeds the end of the file")?;
+        let piece_end = piece_end.ok_or("the sparse map extends beyond the end of the file")?;
         if offset < end {
             return Err("the sparse map's pieces overlap or are out of order".to_owned());
         }
