@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::Counts;
 use crate::manifest::RevisionName;
 
 /// Largest report, bytes. One has about 700.
@@ -57,33 +58,6 @@ pub struct Times {
     pub finished_ms: Option<u64>,
     /// The counters were read.
     pub counted_ms: u64,
-}
-
-/// Counters of the mount at that time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Body bytes received.
-    pub bytes: u64,
-    /// Requests sent.
-    pub requests: u64,
-    /// Exchanges that were tried again.
-    pub retries: u64,
-    /// Chunks refused for a wrong digest.
-    pub corrupt: u64,
-    /// Chunks fetched on demand.
-    pub demanded: u64,
-    /// Chunks fetched ahead.
-    pub prefetched: u64,
-    /// Number of chunks from the boot pack.
-    pub pack_chunks: u64,
-    /// Chunks of the pack made from the layers.
-    pub rebuilt: u64,
-    /// Chunks found in a cache.
-    pub cache_hits: u64,
-    /// Chunks read from the backup.
-    pub backup_hits: u64,
-    /// Seconds in which a reader waited for a server.
-    pub waited_s: u64,
 }
 
 /// The report of one boot.
@@ -215,22 +189,8 @@ impl BootReport {
             )?;
         }
         check(times.target_ms > 0, "the duration of the boot is zero")?;
-        let counts = &self.counts;
-        for count in [
-            counts.bytes,
-            counts.requests,
-            counts.retries,
-            counts.corrupt,
-            counts.demanded,
-            counts.prefetched,
-            counts.pack_chunks,
-            counts.rebuilt,
-            counts.cache_hits,
-            counts.backup_hits,
-            counts.waited_s,
-            self.memory_kib,
-            self.daemon_kib,
-        ] {
+        let memory = [self.memory_kib, self.daemon_kib];
+        for count in self.counts.values().chain(memory) {
             check(count <= COUNT_MAX, "a count is too large")?;
         }
         Ok(())

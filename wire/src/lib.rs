@@ -7,10 +7,11 @@
 //!
 //! Records: [`manifest`] (manifests, heads and keysets), [`trust`] (signatures and the chain from
 //! the root keys to a manifest). Names: [`paths`] (every store path and URL). Messages: [`batch`],
-//! [`push`], [`trace`], [`boot_report`]. Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
+//! [`push`], [`trace`], [`boot_report`], [`counts`]. Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
 
 pub mod batch;
 pub mod boot_report;
+pub mod counts;
 pub mod exclude;
 pub mod limits;
 pub mod manifest;

@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use indicatif::HumanBytes;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use wire::boot_report::{BootReport, Clock, Counts, Times};
+use wire::boot_report::{BootReport, Clock, Times};
+use wire::counts::Counts;
 
 use crate::control::{Command, Question};
 use crate::status::Status;
@@ -137,19 +138,7 @@ fn report(status: &Status, times: Times) -> BootReport {
     let word = |name: &str| source.get(name).and_then(serde_json::Value::as_str);
     let mut report = BootReport::new(word("revision").unwrap_or("local layers"), times);
     report.times.mounted_ms = Some(status.mounted_ms).filter(|ms| *ms > 0);
-    report.counts = Counts {
-        bytes: count("bytes"),
-        requests: count("requests"),
-        retries: count("retries"),
-        corrupt: count("corrupt"),
-        demanded: count("demanded"),
-        prefetched: count("prefetched"),
-        pack_chunks: count("pack_chunks"),
-        rebuilt: count("rebuilt"),
-        cache_hits: count("cache_hits"),
-        backup_hits: count("backup_hits"),
-        waited_s: count("waited_s"),
-    };
+    report.counts = Counts::by_name(count);
     report.offline = source.get("offline") == Some(&true.into());
     report.pack = line(word("pack").unwrap_or("none"));
     report.memory_kib = kib_of("/proc/meminfo", "MemTotal:").unwrap_or(0);

@@ -1,45 +1,10 @@
 //! Counters and waits of the network side of a mount.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
-
-/// Counters, added to from every thread.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests sent, whatever became of them.
-    pub requests: AtomicU64,
-    /// Body bytes received.
-    pub bytes: AtomicU64,
-    /// Exchanges that failed and were tried again.
-    pub retries: AtomicU64,
-    /// Chunks received whose digest was wrong.
-    pub corrupt: AtomicU64,
-    /// Chunks fetched because something waited for them.
-    pub demanded: AtomicU64,
-    /// Chunks fetched ahead of need.
-    pub prefetched: AtomicU64,
-    /// Number of chunks from the boot pack's stream.
-    pub pack_chunks: AtomicU64,
-    /// Number of chunks of the boot pack rebuilt from the layers because the pack was unavailable.
-    pub rebuilt: AtomicU64,
-    /// Chunks found in the cache.
-    pub cache_hits: AtomicU64,
-    /// Chunks found on the disk cache but damaged there.
-    pub cache_damaged: AtomicU64,
-    /// Chunks read from the backup.
-    pub backup_hits: AtomicU64,
-    /// Seconds in which a reader waited for a server for a second or more.
-    pub waited_s: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn add(counter: &AtomicU64, count: u64) {
-        counter.fetch_add(count, Ordering::Relaxed);
-    }
-}
+pub use wire::counts::{Counters, Counts};
 
 /// One server as `layerfs status` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -73,30 +38,11 @@ pub struct RemoteStatus {
     pub backup: String,
     /// State of the chunk cache.
     pub cache: String,
-    /// Number of requests sent.
-    pub requests: u64,
-    /// Body bytes received.
-    pub bytes: u64,
-    /// Number of failed exchanges.
-    pub retries: u64,
-    /// Chunks rejected for a wrong digest.
-    pub corrupt: u64,
-    /// Chunks fetched on demand.
-    pub demanded: u64,
-    /// Chunks fetched ahead.
-    pub prefetched: u64,
-    /// Number of chunks from the boot pack.
-    pub pack_chunks: u64,
-    /// Pack chunks rebuilt from the layers.
-    pub rebuilt: u64,
-    /// Chunks found in the cache.
-    pub cache_hits: u64,
+    /// The counters of the mount.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Damaged chunks found on the cache's disk.
     pub cache_damaged: u64,
-    /// Chunks read from the backup.
-    pub backup_hits: u64,
-    /// Seconds in which a reader waited for a server, since the start.
-    pub waited_s: u64,
     /// The servers, in the order they were named.
     pub mirrors: Vec<MirrorStatus>,
 }

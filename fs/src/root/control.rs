@@ -1,6 +1,5 @@
 //! Questions and commands of root to the mount of a server's system.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use layerfmt::Index;
@@ -90,7 +89,6 @@ impl RemoteControl {
 
     /// The state for `layerfs status`.
     fn report(&self) -> RemoteStatus {
-        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (counters, words) = (&self.source.counters, &self.source.words);
         let cache = match &self.source.near.disk {
             Some(disk) => format!("disk: {}", disk.describe()),
@@ -118,18 +116,8 @@ impl RemoteControl {
                 .as_ref()
                 .map_or_else(|| "none".into(), |backup| backup.state.get()),
             cache,
-            requests: get(&counters.requests),
-            bytes: get(&counters.bytes),
-            retries: get(&counters.retries),
-            corrupt: get(&counters.corrupt),
-            demanded: get(&counters.demanded),
-            prefetched: get(&counters.prefetched),
-            pack_chunks: get(&counters.pack_chunks),
-            rebuilt: get(&counters.rebuilt),
-            cache_hits: get(&counters.cache_hits),
+            counts: counters.read(),
             cache_damaged: self.source.near.disk.as_ref().map_or(0, DiskCache::damaged),
-            backup_hits: get(&counters.backup_hits),
-            waited_s: get(&counters.waited_s),
             mirrors: self.source.fetcher.inner.mirrors.status(),
         }
     }
