@@ -13,3 +13,4 @@ mod server;
 mod silent;
 mod site;
 mod trust;
+mod updates;

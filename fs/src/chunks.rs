@@ -8,5 +8,6 @@ mod local;
 pub(crate) mod rebuild;
 pub mod remote;
 mod source;
+pub(crate) mod update;
 
 pub use self::source::{Answer, ChunkSource, Coming, Here, NotCome, SourceError, Then};

@@ -4,3 +4,4 @@ pub(crate) mod control;
 pub(crate) mod kept;
 pub mod open;
 pub mod options;
+mod update;

@@ -107,6 +107,38 @@ impl Site {
         self.publish_files(files)
     }
 
+    /// Publishes the next revision: the files of the last with small changes, one that moved and one
+    /// that is new.
+    pub(super) fn change(&mut self, seed: u32) -> u64 {
+        let mut files = self.files.clone();
+        for (i, bytes) in files
+            .values_mut()
+            .enumerate()
+            .skip(seed as usize % 3)
+            .step_by(3)
+        {
+            let at = bytes.len() * i / 64;
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = byte.wrapping_add(1);
+            }
+            bytes.splice(at..at, seed.to_le_bytes());
+        }
+        let moved = files
+            .remove("middle")
+            .or_else(|| files.remove("middle-1.0"));
+        files.insert(
+            if seed % 2 == 1 {
+                "middle-1.0"
+            } else {
+                "middle"
+            }
+            .into(),
+            moved.unwrap(),
+        );
+        files.insert(format!("new{seed}"), content(seed * 7919, 5_000));
+        self.publish_files(files)
+    }
+
     fn publish_files(&mut self, files: BTreeMap<String, Vec<u8>>) -> u64 {
         self.version += 1;
         let layer = self.path(&format!("{}.layer", self.version));

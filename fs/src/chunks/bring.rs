@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use super::landing::{Landed, Landings, Suspicion};
 use super::rebuild::Plain;
 use super::remote::{Near, piece};
+use super::update::Update;
 use crate::chunks::{Coming, NotCome, SourceError, Then};
 use crate::net::error::FetchError;
 use crate::net::fetcher::Fetcher;
@@ -28,6 +29,8 @@ pub(crate) struct Bringer {
     pub(crate) plain: Option<Plain>,
     /// The index, if it points into a boot pack.
     pub(crate) packed: Option<Arc<Index>>,
+    /// The update pack, if one leads to the revision from what is on this machine.
+    pub(crate) update: Option<Arc<Update>>,
 }
 
 /// A wait for some chunks.
@@ -90,6 +93,7 @@ enum Place {
     Held,
     Near,
     Rebuilt,
+    Update,
     Far,
 }
 
@@ -163,8 +167,12 @@ impl Bringer {
             }
             return Place::Held;
         }
-        match self.near.knows(piece) {
-            true => Place::Near,
+        if self.near.knows(piece) {
+            return Place::Near;
+        }
+        let update = self.update.as_ref();
+        match update.is_some_and(|update| update.awaits(&piece.digest)) {
+            true => Place::Update,
             false => Place::Far,
         }
     }
@@ -215,9 +223,69 @@ impl Wait {
         match place {
             Place::Held | Place::Near => self.one_less(),
             Place::Rebuilt => self.rebuild(id, chunk, piece, "its bytes do not decode"),
+            Place::Update => {
+                self.by_update(id, chunk, piece);
+                return true;
+            }
             Place::Far => return true,
         }
         false
+    }
+
+    /// The chunk is made by the update pack; if that fails, it is asked for.
+    fn by_update(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) {
+        let Some(update) = self.way.update.clone() else {
+            return self.want(id, chunk, piece);
+        };
+        let inner = Arc::clone(&self.way.fetcher.inner);
+        let (wait, chunk, piece) = (Arc::downgrade(self), *chunk, piece.clone());
+        let task = self.way.fetcher.spawn(async move {
+            let raw = tokio::select! {
+                raw = update.obtain(&inner, piece.digest) => raw,
+                () = inner.until_closed() => None,
+            };
+            let Some(wait) = Weak::upgrade(&wait) else {
+                return;
+            };
+            match raw {
+                Some(raw) => {
+                    let landed = Landed::Decoded(Arc::new(raw.to_vec()));
+                    wait.came(&piece.digest, landed);
+                }
+                None => wait.want(id, &chunk, &piece),
+            }
+        });
+        match task {
+            Some(task) => self.lock().rebuilds.push(task),
+            None => self.failed(id, SourceError::Far),
+        }
+    }
+
+    /// Asks for a piece.
+    fn want(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) {
+        let inner = &self.way.fetcher.inner;
+        let refused = {
+            let mut queue = inner.queue();
+            let mut state = self.lock();
+            if state.then.is_none() {
+                return;
+            }
+            match queue.want(piece, self.tell(id, chunk, piece)) {
+                Ok(number) => {
+                    state.tickets.push(Ticket {
+                        chunk: id,
+                        digest: piece.digest,
+                        number,
+                    });
+                    None
+                }
+                Err(tell) => Some(tell),
+            }
+        };
+        match refused {
+            Some(tell) => tell(Err(Arc::new(FetchError::Closed))),
+            None => inner.wake.notify_one(),
+        }
     }
 
     fn tell(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) -> Tell {

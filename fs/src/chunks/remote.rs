@@ -1,13 +1,17 @@
 //! Chunks of a remote root: from memory, disk, backup or a server, in this order.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use layerfmt::layout::superblock::SUPERBLOCK_LEN;
+use layerfmt::update::Head;
 use layerfmt::{Chunk, Digest, Index, Source};
 
 use super::bring::Bringer;
 use super::landing::{Landed, Landings, Suspicion};
 use super::rebuild::Plain;
+use super::update::Update;
 use crate::chunks::{ChunkSource, Coming, SourceError, Then};
 use crate::net::fetcher::{Fetcher, Keep};
 use crate::net::object::{Object, Piece};
@@ -22,9 +26,79 @@ pub(crate) struct Near {
     pub(crate) memory: MemoryCache,
     pub(crate) disk: Option<DiskCache>,
     pub(crate) backup: Option<Arc<Backup>>,
+    pub(crate) raws: Raws,
+}
+
+/// The digests of raw chunks and indexes that signed update packs have told.
+#[derive(Debug, Default)]
+pub(crate) struct Raws {
+    /// Of raw bytes, by that of stored bytes.
+    chunks: RwLock<HashMap<Digest, Digest>>,
+    /// Of raw INDEX sections, by that of the index file.
+    indexes: RwLock<HashMap<Digest, Digest>>,
+}
+
+impl Raws {
+    fn chunk(&self, digest: &Digest) -> Option<Digest> {
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        chunks.get(digest).copied()
+    }
 }
 
 impl Near {
+    /// Takes the digests of the head of an update pack, whose signature was checked.
+    pub(crate) fn believe(&self, head: &Head) {
+        let made = head.units.iter().flat_map(|unit| &unit.made);
+        let made = made.map(|made| (made.digest, made.raw_digest));
+        let raws = &self.raws;
+        let mut chunks = raws.chunks.write().unwrap_or_else(PoisonError::into_inner);
+        chunks.extend(made);
+        drop(chunks);
+        if let Some(frame) = &head.index {
+            let mut indexes = raws.indexes.write().unwrap_or_else(PoisonError::into_inner);
+            indexes.insert(head.to, frame.raw_digest);
+        }
+    }
+
+    /// The raw bytes of the chunk called `digest`, if an update pack made them here.
+    pub(crate) fn raw(&self, digest: &Digest) -> Option<Bytes> {
+        let raw = self.raws.chunk(digest)?;
+        let in_memory = self.memory.get(&raw);
+        in_memory.or_else(|| self.disk.as_ref().and_then(|disk| disk.get(&raw)))
+    }
+
+    /// Keeps the raw bytes of a chunk, under their own digest.
+    pub(crate) fn keep_raw(&self, raw_digest: Digest, raw: &Bytes) {
+        self.memory.put(&raw_digest, raw);
+        if let Some(disk) = &self.disk {
+            disk.put(&raw_digest, raw);
+        }
+    }
+
+    /// The index that an update pack made, if `read` gives its raw bytes as the pack said.
+    pub(crate) fn raw_index(
+        &self,
+        digest: &Digest,
+        read: impl FnOnce(&Digest) -> Option<Vec<u8>>,
+    ) -> Option<Arc<Index>> {
+        let indexes = self.raws.indexes.read();
+        let promised = *indexes
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)?;
+        let raw = read(digest)?;
+        let sound = Digest::of(&raw) == promised;
+        let index = sound.then(|| Index::decode(raw, SUPERBLOCK_LEN as u64).ok());
+        index.flatten().map(Arc::new)
+    }
+
+    /// As [`Near::get`], not counted: for data that no program reads.
+    pub(crate) fn stored(&self, piece: &Piece) -> Option<Bytes> {
+        let in_memory = self.memory.get(&piece.digest);
+        in_memory
+            .or_else(|| self.disk.as_ref()?.get(&piece.digest))
+            .or_else(|| self.backup.as_ref()?.read(piece))
+    }
+
     /// The verified bytes of `piece`, if they are near.
     pub(crate) fn get(&self, piece: &Piece, counters: &Counters) -> Option<Bytes> {
         if let Some(bytes) = self.memory.get(&piece.digest) {
@@ -51,6 +125,9 @@ impl Near {
                 .backup
                 .as_ref()
                 .is_some_and(|backup| backup.knows(piece))
+            || self.raws.chunk(&piece.digest).is_some_and(|raw| {
+                self.memory.knows(&raw) || self.disk.as_ref().is_some_and(|disk| disk.knows(&raw))
+            })
     }
 }
 
@@ -60,6 +137,9 @@ impl Keep for Near {
     }
 
     fn keep(&self, piece: &Piece, bytes: &Bytes) {
+        if piece.object.batch_path.is_empty() {
+            return;
+        }
         self.memory.put(&piece.digest, bytes);
         if let Some(disk) = &self.disk {
             disk.put(&piece.digest, bytes);
@@ -88,6 +168,18 @@ pub(crate) struct Words {
     pub(crate) pack: Word,
     pub(crate) prefetch: Word,
     pub(crate) cache: Word,
+    pub(crate) update: Word,
+}
+
+/// Ways to chunks besides the layers.
+#[derive(Debug)]
+pub(crate) struct Ways<'i> {
+    /// From a boot pack back to the layers.
+    pub(crate) plain: Option<Plain>,
+    /// The index, if it points into a boot pack.
+    pub(crate) packed: Option<&'i Arc<Index>>,
+    /// The update pack in use.
+    pub(crate) update: Option<Arc<Update>>,
 }
 
 /// The objects that `index` borrows from, in the order of its layer table.
@@ -118,15 +210,18 @@ pub(crate) fn piece(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Piece> {
 }
 
 impl RemoteSource {
-    /// `packed`: the index, if it points into a boot pack.
     pub(crate) fn new(
         near: Arc<Near>,
         fetcher: Arc<Fetcher>,
         objects: Vec<Arc<Object>>,
-        plain: Option<Plain>,
-        packed: Option<&Arc<Index>>,
+        ways: Ways<'_>,
         words: Arc<Words>,
     ) -> RemoteSource {
+        let Ways {
+            plain,
+            packed,
+            update,
+        } = ways;
         let counters = Arc::clone(&fetcher.inner.counters);
         let bringer = Arc::new(Bringer {
             near: Arc::clone(&near),
@@ -135,6 +230,7 @@ impl RemoteSource {
             objects,
             plain,
             packed: packed.cloned(),
+            update,
         });
         RemoteSource {
             near,
@@ -160,6 +256,17 @@ impl RemoteSource {
         Err(SourceError::Far)
     }
 
+    /// True if the stream of an update pack still brings chunks.
+    pub(crate) fn is_updating(&self) -> bool {
+        let update = self.bringer.update.as_ref();
+        update.is_some_and(|update| update.is_streaming())
+    }
+
+    /// The update pack in use.
+    pub(crate) fn update(&self) -> Option<Arc<Update>> {
+        self.bringer.update.clone()
+    }
+
     /// Ends all waits: the mount is ending.
     pub fn close(&self) {
         self.fetcher.close();
@@ -180,6 +287,12 @@ impl ChunkSource for RemoteSource {
         if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&piece.digest) {
             out.clear();
             out.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        if let Some(raw) = self.near.raw(&piece.digest) {
+            Counters::add(&self.counters.cache_hits, 1);
+            out.clear();
+            out.extend_from_slice(&raw);
             return Ok(());
         }
         let stored = self.stored(&piece)?;

@@ -11,6 +11,9 @@ pub struct Object {
     /// Its path below the server's prefix.
     pub path: String,
     /// The path for batch requests, on a bakery.
+    ///
+    /// Empty: its ranges are requested one by one, and its pieces are not cached, because others are
+    /// made from them.
     pub batch_path: String,
     /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
     pub optional: bool,
@@ -23,6 +26,15 @@ impl Object {
             path: ObjectPath::Layer(*digest).url(),
             batch_path: Request::Batch(*digest).to_string(),
             optional: false,
+        }
+    }
+
+    /// The update pack at `path`.
+    pub fn update(path: &ObjectPath) -> Object {
+        Object {
+            path: path.url(),
+            batch_path: String::new(),
+            optional: true,
         }
     }
 

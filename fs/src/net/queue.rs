@@ -177,7 +177,8 @@ impl Queue {
             }
         }
         let (object, avoid, _) = first?;
-        let (digests, side_by_side) = group(chosen, batches);
+        let can_batch = batches && !object.batch_path.is_empty();
+        let (digests, side_by_side) = group(chosen, can_batch);
         self.start(object, avoid, digests, side_by_side, priority)
     }
 

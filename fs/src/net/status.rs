@@ -20,6 +20,21 @@ pub struct MirrorStatus {
     pub last_error: Option<String>,
 }
 
+/// The counts of an update pack in `layerfs status`.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct UpdateStatus {
+    /// Units of the pack.
+    pub units: u32,
+    /// Units whose chunks are on this machine.
+    pub applied: u32,
+    /// Units whose chunks are fetched without the pack.
+    pub given_up: u32,
+    /// Bytes of the pack that were received.
+    pub bytes: u64,
+    /// Length of the chunks and of the index that they replace, bytes.
+    pub plain_bytes: u64,
+}
+
 /// The whole state, for `layerfs status` and for tests.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemoteStatus {
@@ -36,6 +51,11 @@ pub struct RemoteStatus {
     pub prefetch: String,
     /// State of the backup on disk.
     pub backup: String,
+    /// State of the update pack's stream.
+    pub update: String,
+    /// Counts of the update pack, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_pack: Option<UpdateStatus>,
     /// State of the chunk cache.
     pub cache: String,
     /// The counters of the mount.

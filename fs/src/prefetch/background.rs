@@ -38,6 +38,11 @@ pub(crate) async fn run(
             return;
         }
         let fetcher = &source.fetcher;
+        // What the update pack brings is not fetched beside it.
+        if source.is_updating() {
+            source.words.prefetch.set("waiting for the update pack");
+            continue;
+        }
         if fetcher.quiet_for() < quiet_min {
             source
                 .words

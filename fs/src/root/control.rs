@@ -115,6 +115,8 @@ impl RemoteControl {
                 .backup
                 .as_ref()
                 .map_or_else(|| "none".into(), |backup| backup.state.get()),
+            update: words.update.get(),
+            update_pack: self.source.update().map(|update| update.status()),
             cache,
             counts: counters.read(),
             cache_damaged: self.source.near.disk.as_ref().map_or(0, DiskCache::damaged),

@@ -14,6 +14,13 @@ const ROOT: &str = "records-1";
 /// Maximum length of a stored index head.
 const INDEX_LEN_MAX: usize = 512 << 20;
 
+/// Directory of the proofs of raw chunks.
+const PROOFS: &str = "updates";
+/// Most proofs read: each update leaves one, for as long as its chunks are in use.
+const PROOF_COUNT_MAX: usize = 256;
+/// Longest proof: record and head of an update pack.
+const PROOF_LEN_MAX: usize = 65 << 20;
+
 /// The newest numbers seen, as stored.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen {
@@ -96,8 +103,11 @@ impl Kept {
 
     /// Stores the head of an index file, replacing older ones.
     pub(crate) fn save_index(&self, digest: &Digest, bytes: &[u8]) {
-        let path = self.index_path(digest);
-        if let Err(error) = self.dir.write(&path, bytes) {
+        self.save_as(&self.index_path(digest), bytes);
+    }
+
+    fn save_as(&self, path: &str, bytes: &[u8]) {
+        if let Err(error) = self.dir.write(path, bytes) {
             tracing::warn!(%error, "cannot store the index beside the cache; the mount continues");
             return;
         }
@@ -106,6 +116,47 @@ impl Kept {
                 let _ = self.dir.remove(&format!("{}/{name}", self.base));
             }
         }
+    }
+
+    /// The raw INDEX that an update pack made, as it is kept; not verified.
+    pub(crate) fn raw_index(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let path = self.raw_index_path(digest);
+        self.dir.read(&path, INDEX_LEN_MAX).ok()
+    }
+
+    /// Keeps a raw INDEX, in place of older ones and of index files.
+    pub(crate) fn save_raw_index(&self, digest: &Digest, raw: &[u8]) {
+        self.save_as(&self.raw_index_path(digest), raw);
+    }
+
+    fn raw_index_path(&self, digest: &Digest) -> String {
+        format!("{}/index-raw-{digest}", self.base)
+    }
+
+    /// The proofs of raw chunks that are kept: name and bytes of each.
+    pub(crate) fn proofs(&self) -> Vec<(String, Vec<u8>)> {
+        let directory = format!("{}/{PROOFS}", self.base);
+        let mut names = self.dir.names(&directory);
+        names.sort_unstable();
+        names.truncate(PROOF_COUNT_MAX);
+        let read = |name: String| {
+            let bytes = self.dir.read(&format!("{directory}/{name}"), PROOF_LEN_MAX);
+            bytes.ok().map(|bytes| (name, bytes))
+        };
+        names.into_iter().filter_map(read).collect()
+    }
+
+    /// Keeps a proof, under the digest of its bytes.
+    pub(crate) fn save_proof(&self, bytes: &[u8]) {
+        let path = format!("{}/{PROOFS}/{}", self.base, Digest::of(bytes));
+        if let Err(error) = self.dir.write(&path, bytes) {
+            tracing::warn!(%error, "cannot store the record of an update beside the cache; the mount continues");
+        }
+    }
+
+    /// Removes a proof.
+    pub(crate) fn remove_proof(&self, name: &str) {
+        let _ = self.dir.remove(&format!("{}/{PROOFS}/{name}", self.base));
     }
 
     fn index_path(&self, digest: &Digest) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use layerfmt::update::Plan;
 use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
 use wire::manifest::Manifest;
@@ -14,8 +15,10 @@ use wire::trust::HighWater;
 use super::control::{Boot, RemoteControl};
 use super::kept::Kept;
 use super::options::RemoteOptions;
+use super::update::{Old, load, old, save};
 use crate::chunks::rebuild::Plain;
-use crate::chunks::remote::{Near, RemoteSource, Words, objects};
+use crate::chunks::remote::{Near, Raws, RemoteSource, Ways, Words, objects};
+use crate::chunks::update::{Asked, Signers, Stream, Update, begin};
 use crate::control::Control;
 use crate::net::fetcher::{Fetcher, FetcherOptions, Keep};
 use crate::net::index_head::index_head;
@@ -115,6 +118,7 @@ impl<'a> Opening<'a> {
             memory: MemoryCache::new(options.memory_len),
             disk,
             backup: options.backup.as_ref().and_then(|path| open_backup(path)),
+            raws: Raws::default(),
         });
         let counters = Arc::new(Counters::default());
         let names = std::iter::once(&options.address.server).chain(&options.mirrors);
@@ -158,48 +162,46 @@ impl<'a> Opening<'a> {
         let manifest = records.verified.manifest.clone();
         let revision = records.verified.head.revision;
         self.not_too_old(revision)?;
-        let pieces = self.start_pack(&manifest, offline);
+        let asked = self.update(&records, offline);
+        let beginning = asked.as_ref().map(|(asked, _)| asked);
+        let pieces = match beginning.is_some_and(|asked| asked.head.hot_count > 0) {
+            // The update pack brings the hot chunks.
+            true => None,
+            false => self.start_pack(&manifest, offline),
+        };
         // The connection for readers opens while the index arrives.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, fetched) = self
-            .index(&manifest)
+            .index(&manifest, beginning.and_then(|asked| asked.index.clone()))
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
-        // A start without a server must not wait for names as well.
-        if !offline {
-            let _ = self.fetcher.run(lookup::last(&inner));
-        }
-        inner.opened.store(true, Ordering::Relaxed);
-        if !offline {
-            self.keep(&records, fetched.as_ref());
-        }
+        self.opened(&records, offline, fetched.as_ref());
+        let update = asked.and_then(|asked| self.start_update(asked, &records, &index));
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
-        let words = Arc::new(Words {
-            revision: format!("{}/{}@{revision}", manifest.system, manifest.profile),
-            offline,
-            pack: Word::new(if pieces.is_some() { "coming" } else { "none" }),
-            prefetch: Word::new("none"),
-            cache: self.cache_word,
-        });
+        let (update, state) = update.unzip();
+        let trace = self
+            .options
+            .trace
+            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
+        let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
+        let pack = if pieces.is_some() { "coming" } else { "none" };
+        let words = words(&manifest, offline, pack, self.cache_word, state);
         if let Some(stream) = pieces {
             stream.start(&index, &objects, &words);
         }
         let plain = manifest
             .plain
             .map(|plain| Plain::new(plain, self.near.backup.clone()));
-        let trace = self
-            .options
-            .trace
-            .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
-        let path = Request::Traces(manifest.name(), revision).to_string();
-        let boot = trace.clone().map(|recorder| Boot { recorder, path });
         let packed = manifest.pack.is_some().then_some(&index);
         let source = Arc::new(RemoteSource::new(
             self.near,
             self.fetcher,
             objects.clone(),
-            plain,
-            packed,
+            Ways {
+                plain,
+                packed,
+                update,
+            },
             words,
         ));
         let control = Arc::new(RemoteControl::new(Arc::clone(&source), boot, packed));
@@ -220,6 +222,19 @@ impl<'a> Opening<'a> {
             manifest,
             trace,
         })
+    }
+
+    /// The tree is known: names are looked up for the last time, and the next start is provided for.
+    fn opened(&self, records: &Records, offline: bool, fetched: Option<&Layer>) {
+        let inner = &self.fetcher.inner;
+        // A start without a server must not wait for names as well.
+        if !offline {
+            let _ = self.fetcher.run(lookup::last(inner));
+        }
+        inner.opened.store(true, Ordering::Relaxed);
+        if !offline {
+            self.keep(records, fetched);
+        }
     }
 
     /// A head older than the operator allows is refused, unless that revision was requested.
@@ -323,11 +338,93 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// The update pack from an older revision on this machine, if a server has it. Also takes what
+    /// earlier packs told.
+    fn update(&self, records: &Records, offline: bool) -> Option<(Asked, Old)> {
+        let manifest = &records.verified.manifest;
+        let signers = self.signers(records);
+        if let Some(kept) = &self.kept {
+            load(&self.near, kept, &signers, &manifest.name());
+        }
+        let is_wanted = !offline && self.options.prefetch != Policy::None;
+        let is_here = |kept: &Kept| {
+            kept.index(&manifest.index).is_some()
+                || self
+                    .near
+                    .raw_index(&manifest.index.digest, |digest| kept.raw_index(digest))
+                    .is_some()
+        };
+        if !is_wanted || self.kept.as_ref().is_some_and(is_here) {
+            return None;
+        }
+        let old = old(
+            &self.near,
+            self.kept.as_ref(),
+            &self.options.address,
+            manifest,
+        )?;
+        let asked = begin(&self.fetcher.inner, &signers, &old, manifest);
+        match self.fetcher.run(asked).ok()? {
+            Ok(asked) => Some((asked, old)),
+            Err(error) => {
+                tracing::info!(%error, from = old.revision, "no update pack is used");
+                None
+            }
+        }
+    }
+
+    fn signers<'r>(&'r self, records: &'r Records) -> Signers<'r> {
+        Signers {
+            anchors: &self.anchors,
+            keyset: records.verified.keyset.as_ref(),
+        }
+    }
+
+    /// Starts the stream of the units; keeps the proof of what they make.
+    fn start_update(
+        &self,
+        (mut asked, old): (Asked, Old),
+        records: &Records,
+        index: &Arc<Index>,
+    ) -> Option<(Arc<Update>, Arc<Word>)> {
+        let manifest = &records.verified.manifest;
+        let plan = match Plan::new(asked.head.clone(), &old.index, index) {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::warn!(%error, "the update pack is wrong: the mount goes on without");
+                return None;
+            }
+        };
+        let signers = self.signers(records);
+        self.near.believe(&asked.head);
+        if let Some(kept) = &self.kept {
+            let proof = std::mem::take(&mut asked.proof);
+            save(&self.near, kept, &signers, &manifest.name(), &proof, index);
+        }
+        let plain = asked.index.as_ref().map_or(0, |_| manifest.index.head_len);
+        let update = Update::new(Arc::clone(&self.near), &asked, old, plan, index, plain);
+        let update = Arc::new(update);
+        let only_hot = self.options.prefetch == Policy::Pack || self.near.disk.is_none();
+        let state = Arc::new(Word::new("coming"));
+        let stream = Stream {
+            inner: Arc::clone(&self.fetcher.inner),
+            update: Arc::clone(&update),
+            only_hot,
+            state: Arc::clone(&state),
+        };
+        self.fetcher.spawn(stream.run(asked));
+        Some((update, state))
+    }
+
     fn index(
         &self,
         manifest: &Manifest,
+        made: Option<Arc<Index>>,
     ) -> Result<(Arc<Index>, Option<Layer>), crate::net::error::FetchError> {
         let reference = &manifest.index;
+        if let Some(index) = made {
+            return Ok((index, None));
+        }
         if let Some(index) = self
             .near
             .backup
@@ -338,6 +435,13 @@ impl<'a> Opening<'a> {
         }
         if let Some(layer) = self.kept.as_ref().and_then(|kept| kept.index(reference)) {
             return Ok((Arc::clone(layer.index()), None));
+        }
+        let kept = self.kept.as_ref();
+        if let Some(index) = kept.and_then(|kept| {
+            self.near
+                .raw_index(&reference.digest, |digest| kept.raw_index(digest))
+        }) {
+            return Ok((index, None));
         }
         let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
         let layer = self.fetcher.run(fetched)??;
@@ -376,6 +480,36 @@ impl<'a> Opening<'a> {
     }
 }
 
+/// The boot of `manifest`, recorded by `recorder`.
+fn boot(recorder: Arc<TraceRecorder>, manifest: &Manifest) -> Boot {
+    let path = Request::Traces(manifest.name(), manifest.revision).to_string();
+    Boot { recorder, path }
+}
+
+fn words(
+    manifest: &Manifest,
+    offline: bool,
+    pack: &str,
+    cache: Word,
+    update: Option<Arc<Word>>,
+) -> Arc<Words> {
+    let words = Words {
+        revision: format!(
+            "{}/{}@{}",
+            manifest.system, manifest.profile, manifest.revision
+        ),
+        offline,
+        pack: Word::new(pack),
+        prefetch: Word::new("none"),
+        cache,
+        update: Word::new("none"),
+    };
+    if let Some(state) = update {
+        words.update.follow(state);
+    }
+    Arc::new(words)
+}
+
 /// The pack's stream, before its contents are known.
 struct StartedPack {
     tell: watch::Sender<Option<Vec<Piece>>>,
@@ -407,9 +541,11 @@ fn start_background(
             return;
         }
         let fetcher = Arc::downgrade(&source.fetcher);
+        let update = source.update();
+        let update = update.map(|update| Arc::new(update) as Arc<dyn backup::fill::Remade>);
         let started = std::thread::Builder::new()
             .name("layerfs-fill".into())
-            .spawn(move || backup::fill::run(&backup, &fetcher, &records));
+            .spawn(move || backup::fill::run(&backup, &fetcher, &records, update));
         if let Err(error) = started {
             tracing::warn!(%error, "the backup is not filled");
         }

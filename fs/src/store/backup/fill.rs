@@ -5,8 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
+use layerfmt::codec::Compressor;
 use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
-use layerfmt::{Chunk, Digest, Layer, Source};
+use layerfmt::{Chunk, Codec, Digest, Layer, Options, Source};
 use wire::manifest::{Manifest, ObjectRef};
 use wire::paths::ObjectPath;
 
@@ -44,10 +46,16 @@ enum Stop {
 
 /// Fills `backup` with all objects of `records`. Runs on its own thread; ends when the revision is
 /// complete, the storage fails or the mount ends.
-pub(crate) fn run(backup: &Arc<Backup>, fetcher: &Weak<Fetcher>, records: &Records) {
+pub(crate) fn run(
+    backup: &Arc<Backup>,
+    fetcher: &Weak<Fetcher>,
+    records: &Records,
+    update: Option<Arc<dyn Remade>>,
+) {
     let filler = Filler {
         backup,
         fetcher,
+        update,
         manifest: &records.verified.manifest,
     };
     match filler.fill(records) {
@@ -70,10 +78,20 @@ pub(crate) fn run(backup: &Arc<Backup>, fetcher: &Weak<Fetcher>, records: &Recor
     }
 }
 
+/// Gives raw chunks that are made on this machine.
+pub(crate) trait Remade: Send + Sync {
+    /// The raw bytes of the chunk called `digest`, if they can be made.
+    ///
+    /// # Errors
+    /// The mount ends.
+    fn raw(&self, fetcher: &Fetcher, digest: &Digest) -> Result<Option<Bytes>, FetchError>;
+}
+
 struct Filler<'a> {
     backup: &'a Arc<Backup>,
     fetcher: &'a Weak<Fetcher>,
     manifest: &'a Manifest,
+    update: Option<Arc<dyn Remade>>,
 }
 
 impl Filler<'_> {
@@ -240,6 +258,10 @@ impl Filler<'_> {
                 return Ok(());
             }
             for chunk in missing {
+                if let Some(stored) = self.made_by_update(chunk)? {
+                    part.write(chunk.offset, &stored)?;
+                    continue;
+                }
                 let piece = Piece {
                     object: Arc::clone(object),
                     offset: chunk.offset,
@@ -262,6 +284,16 @@ impl Filler<'_> {
             // The writer thread has the last ones in its queue.
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// The stored bytes of a chunk that the update pack makes, if compressing its raw bytes as a bake
+    /// or a boot pack does gives exactly these.
+    fn made_by_update(&self, chunk: &Chunk) -> Result<Option<Vec<u8>>, Stop> {
+        let Some(update) = self.update.as_ref() else {
+            return Ok(None);
+        };
+        let raw = update.raw(&*self.fetcher()?, &chunk.digest)?;
+        Ok(raw.and_then(|raw| stored_again(chunk, &raw)))
     }
 
     fn index(&self, reference: &wire::manifest::IndexRef) -> Result<(), Stop> {
@@ -371,4 +403,20 @@ impl Filler<'_> {
         self.backup.sweep();
         Ok(())
     }
+}
+
+/// The stored bytes of a chunk from its raw bytes, if one of the usual efforts gives them again.
+fn stored_again(chunk: &Chunk, raw: &[u8]) -> Option<Vec<u8>> {
+    if chunk.codec == Codec::Stored {
+        return (Digest::of(raw) == chunk.digest).then(|| raw.to_vec());
+    }
+    let is_x86 = chunk.codec == Codec::ZstdX86;
+    [Options::bake(), Options::compact()]
+        .into_iter()
+        .find_map(|options| {
+            let mut stored = Vec::new();
+            let mut compressor = Compressor::new(options.effort).ok()?;
+            let codec = compressor.compress(raw, is_x86, &mut stored).ok()?;
+            (codec == chunk.codec && Digest::of(&stored) == chunk.digest).then_some(stored)
+        })
 }

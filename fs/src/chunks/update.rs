@@ -1,0 +1,313 @@
+//! Update packs: the new chunks of a revision, made from those of an older one on this machine.
+//!
+//! [`begin`] asks for the pack and reads its head and index; [`stream`] brings its units in order;
+//! [`Update::obtain`] gives one chunk to somebody who waits for it. A unit that cannot be applied
+//! (an old chunk is missing, evicted or damaged) is given up, and its chunks are fetched as if there
+//! were no pack. The chunks that a pack makes are cached under the digest of their raw bytes.
+
+mod begin;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use layerfmt::update::Plan;
+use layerfmt::{Digest, ErrorKind, FormatError, Index};
+use tokio::sync::watch;
+
+use super::remote::{Near, piece};
+use crate::net::error::FetchError;
+use crate::net::fetcher::{Fetcher, Inner, fetch};
+use crate::net::object::{Object, Piece};
+use crate::net::status::UpdateStatus;
+use crate::store::backup::fill::Remade;
+
+pub(crate) use begin::{Asked, Signers, begin};
+pub(crate) use stream::Stream;
+
+/// A revision of which chunks may be on this machine.
+#[derive(Debug)]
+pub(crate) struct Old {
+    /// Its number.
+    pub(crate) revision: u64,
+    /// Its merged index.
+    pub(crate) index: Arc<Index>,
+    /// Digest of the index file.
+    pub(crate) digest: Digest,
+    /// The objects of its layer table.
+    pub(crate) objects: Vec<Arc<Object>>,
+}
+
+/// Decoded old chunks kept between units, bytes.
+const DECODED_LEN_MAX: usize = 16 << 20;
+
+/// A reader waits for the stream, rather than asking itself, if so many bytes come before its unit.
+const AHEAD_LEN_MAX: u64 = 128 << 10;
+
+/// Counts a reader that waits for the stream.
+struct Awaited<'c>(&'c AtomicUsize);
+
+impl<'c> Awaited<'c> {
+    fn new(count: &'c AtomicUsize) -> Awaited<'c> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Awaited(count)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Progress of one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Applied,
+    GivenUp,
+}
+
+/// The old chunks decoded last.
+#[derive(Debug, Default)]
+struct Decoded {
+    chunks: HashMap<u32, Arc<[u8]>>,
+    len: usize,
+}
+
+/// An update pack in use.
+#[derive(Debug)]
+pub(crate) struct Update {
+    near: Arc<Near>,
+    object: Arc<Object>,
+    /// Where the frames begin in the file.
+    frames_at: u64,
+    old: Old,
+    plan: Plan,
+    /// Stored length of the chunks of each unit.
+    plain_lens: Vec<u64>,
+    states: Mutex<Vec<State>>,
+    decoded: Mutex<Decoded>,
+    /// The stream still brings units.
+    streaming: AtomicBool,
+    /// The unit that the stream brings next.
+    next: AtomicU32,
+    /// Readers that wait for the stream.
+    awaited: AtomicUsize,
+    bytes: AtomicU64,
+    plain_bytes: AtomicU64,
+    changed: watch::Sender<()>,
+}
+
+impl Update {
+    /// `index_bytes`: the bytes received so far, and the bytes that the index takes without the pack.
+    pub(crate) fn new(
+        near: Arc<Near>,
+        asked: &Asked,
+        old: Old,
+        plan: Plan,
+        new: &Index,
+        index_plain: u64,
+    ) -> Update {
+        let lens: HashMap<Digest, u32> = new
+            .chunks()
+            .map(|chunk| (chunk.digest, chunk.stored_len))
+            .collect();
+        let plain_len = |row| {
+            let made = plan.unit(row).map_or(&[][..], |(unit, _)| &unit.made);
+            let lens = made.iter().filter_map(|made| lens.get(&made.digest));
+            lens.map(|len| u64::from(*len)).sum()
+        };
+        let plain_lens: Vec<u64> = (0..plan.len()).map(plain_len).collect();
+        Update {
+            near,
+            object: Arc::clone(&asked.object),
+            frames_at: asked.frames_at,
+            old,
+            states: Mutex::new(vec![State::Waiting; plain_lens.len()]),
+            plain_lens,
+            plan,
+            decoded: Mutex::default(),
+            streaming: AtomicBool::new(true),
+            next: AtomicU32::new(0),
+            awaited: AtomicUsize::new(0),
+            bytes: AtomicU64::new(asked.received),
+            plain_bytes: AtomicU64::new(index_plain),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    fn states(&self) -> MutexGuard<'_, Vec<State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self, row: u32) -> State {
+        let state = self.states().get(row as usize).copied();
+        state.unwrap_or(State::GivenUp)
+    }
+
+    fn set(&self, row: u32, state: State) {
+        if let Some(slot) = self.states().get_mut(row as usize) {
+            // Two may have had the same unit at once: it counts once.
+            if state == State::Applied && *slot != State::Applied {
+                let plain_len = self.plain_lens.get(row as usize).copied();
+                self.plain_bytes
+                    .fetch_add(plain_len.unwrap_or(0), Ordering::Relaxed);
+            }
+            *slot = state;
+        }
+        self.changed.send_replace(());
+    }
+
+    /// True if the stream brings unit `row` within a round trip or so.
+    fn comes_soon(&self, row: u32) -> bool {
+        if !self.is_streaming() {
+            return false;
+        }
+        let next = self.next.load(Ordering::Acquire);
+        let offset = |row| self.plan.unit(row).map_or(0, |(_, offset)| offset);
+        let ahead = offset(row).saturating_sub(offset(next));
+        row < self.plan.hot_count() || (row >= next && ahead <= AHEAD_LEN_MAX)
+    }
+
+    /// True if the chunk called `digest` is still to come from the pack.
+    pub(crate) fn awaits(&self, digest: &Digest) -> bool {
+        let row = self.plan.maker(digest);
+        row.is_some_and(|row| self.state(row) == State::Waiting)
+    }
+
+    /// True if the stream still brings units.
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Acquire)
+    }
+
+    fn stream_over(&self) {
+        self.streaming.store(false, Ordering::Release);
+        self.changed.send_replace(());
+        // What was decoded for it is not needed any more.
+        *self.decoded() = Decoded::default();
+    }
+
+    fn decoded(&self) -> MutexGuard<'_, Decoded> {
+        self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The frame of unit `row` as a piece of the pack.
+    fn frame(&self, row: u32) -> Option<Piece> {
+        let (unit, offset) = self.plan.unit(row)?;
+        Some(Piece {
+            object: Arc::clone(&self.object),
+            offset: self.frames_at.saturating_add(offset),
+            len: unit.stored_len,
+            digest: unit.digest,
+        })
+    }
+
+    /// The raw bytes of the chunk called `digest`: when the stream brings its unit soon, or from a
+    /// request for this unit. `None`: the pack does not give it, and it is to be fetched without.
+    pub(crate) async fn obtain(self: &Arc<Self>, inner: &Inner, digest: Digest) -> Option<Bytes> {
+        let row = self.plan.maker(&digest)?;
+        let mut changes = self.changed.subscribe();
+        loop {
+            match self.state(row) {
+                State::Applied => return self.near.raw(&digest),
+                State::GivenUp => return None,
+                State::Waiting => {}
+            }
+            if self.comes_soon(row) {
+                let _wait = inner.wait_begins();
+                let _awaited = Awaited::new(&self.awaited);
+                changes.changed().await.ok()?;
+                continue;
+            }
+            let frame = self.frame(row)?;
+            let Ok(bytes) = fetch(inner, &frame).await else {
+                self.set(row, State::GivenUp);
+                return None;
+            };
+            self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.settle(row, bytes).await;
+        }
+    }
+
+    /// Applies a frame on a thread that may compute.
+    async fn settle(self: &Arc<Self>, row: u32, frame: Bytes) {
+        let update = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || update.apply(row, &frame)).await;
+        let state = match done {
+            Ok(Ok(())) => State::Applied,
+            Ok(Err(error)) => {
+                tracing::info!(unit = row, %error, "a unit of the update pack cannot be applied: its chunks are fetched");
+                State::GivenUp
+            }
+            Err(_) => State::GivenUp,
+        };
+        self.set(row, state);
+    }
+
+    fn apply(&self, row: u32, frame: &[u8]) -> Result<(), FormatError> {
+        if self.state(row) == State::Applied {
+            return Ok(());
+        }
+        for ready in self.plan.apply(row, frame, |chunk| self.old_chunk(chunk))? {
+            self.near
+                .keep_raw(ready.raw_digest, &Bytes::from(ready.raw));
+        }
+        Ok(())
+    }
+
+    /// A chunk of the old revision, decoded, if it is on this machine.
+    fn old_chunk(&self, row: u32) -> Result<Arc<[u8]>, FormatError> {
+        if let Some(raw) = self.decoded().chunks.get(&row) {
+            return Ok(Arc::clone(raw));
+        }
+        let missing = || {
+            let what = "a chunk of the old revision is not on this machine";
+            FormatError::new(ErrorKind::Io, "update pack", u64::from(row), what)
+        };
+        let chunk = self.old.index.chunk(row).ok_or_else(missing)?;
+        let raw = match self.near.raw(&chunk.digest) {
+            Some(raw) => raw.to_vec(),
+            None => {
+                let piece = piece(&self.old.objects, &chunk).ok_or_else(missing)?;
+                let stored = self.near.stored(&piece).ok_or_else(missing)?;
+                let mut raw = Vec::new();
+                layerfmt::decode_verified_chunk(&chunk, &stored, &mut raw)?;
+                raw
+            }
+        };
+        let raw: Arc<[u8]> = Arc::from(raw);
+        let mut decoded = self.decoded();
+        if decoded.len.saturating_add(raw.len()) > DECODED_LEN_MAX {
+            *decoded = Decoded::default();
+        }
+        decoded.len += raw.len();
+        decoded.chunks.insert(row, Arc::clone(&raw));
+        Ok(raw)
+    }
+
+    /// The counts so far.
+    pub(crate) fn status(&self) -> UpdateStatus {
+        let states = self.states();
+        let count = |wanted| states.iter().filter(|state| **state == wanted).count();
+        UpdateStatus {
+            units: self.plan.len(),
+            applied: u32::try_from(count(State::Applied)).unwrap_or(u32::MAX),
+            given_up: u32::try_from(count(State::GivenUp)).unwrap_or(u32::MAX),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            plain_bytes: self.plain_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Remade for Arc<Update> {
+    fn raw(&self, fetcher: &Fetcher, digest: &Digest) -> Result<Option<Bytes>, FetchError> {
+        let row = self.plan.maker(digest);
+        if row.is_none_or(|row| self.state(row) == State::GivenUp) {
+            return Ok(None);
+        }
+        fetcher.run(self.obtain(&fetcher.inner, *digest))
+    }
+}

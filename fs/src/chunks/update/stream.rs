@@ -1,0 +1,148 @@
+//! The units of an update pack as they come, in order: hot ones at once, the others behind demand.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::{Asked, Update};
+use crate::net::error::{Blame, FetchError};
+use crate::net::exchange::{Answer, Ask};
+use crate::net::fetcher::Inner;
+use crate::net::status::{Counters, Word};
+use crate::net::worker::stand_back;
+
+/// Tries in a row, without a unit arriving, to go on with a stream that broke.
+const TRIES_MAX: u32 = 20;
+
+/// The stream of an update pack.
+pub(crate) struct Stream {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) update: Arc<Update>,
+    /// Stops after the hot units.
+    pub(crate) only_hot: bool,
+    /// Shown in the status.
+    pub(crate) state: Arc<Word>,
+}
+
+/// An answer, and what of it was read ahead.
+struct Coming {
+    server: usize,
+    answer: Answer,
+    ahead: Vec<u8>,
+}
+
+impl Stream {
+    /// Reads on after what [`begin`](super::begin) read.
+    pub(crate) async fn run(self, asked: Asked) {
+        let ahead = asked.ahead;
+        let coming = asked.answer.map(|(server, answer)| Coming {
+            server,
+            answer,
+            ahead,
+        });
+        let result = self.units(coming).await;
+        self.update.stream_over();
+        let status = self.update.status();
+        let counts = format!(
+            "{} of {} units, {} bytes in place of {}",
+            status.applied, status.units, status.bytes, status.plain_bytes
+        );
+        match result {
+            Ok(()) => self.state.set(format!("complete: {counts}")),
+            Err(FetchError::Closed) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the stream of the update pack is given up: chunks come on demand");
+                self.state.set(format!("given up: {error}; {counts}"));
+            }
+        }
+    }
+
+    async fn units(&self, mut coming: Option<Coming>) -> Result<(), FetchError> {
+        let plan = &self.update.plan;
+        let count = if self.only_hot {
+            plan.hot_count()
+        } else {
+            plan.len()
+        };
+        let mut tries = 0;
+        let mut row = 0;
+        while row < count {
+            let error = match self.unit(row, &mut coming).await {
+                Ok(frame) => {
+                    self.update.settle(row, frame).await;
+                    self.state.set(format!("{} of {count} units", row + 1));
+                    (row, tries) = (row + 1, 0);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if let Some(broken) = coming.take() {
+                let path = &self.update.object.path;
+                self.inner.mirrors.failed(broken.server, path, &error);
+            }
+            tries += 1;
+            if tries >= TRIES_MAX || error.blame() != Blame::Server {
+                return Err(error);
+            }
+            tokio::time::sleep(self.inner.mirrors.wait(tries)).await;
+        }
+        Ok(())
+    }
+
+    /// The frame of unit `row`. Its digest is checked when it is applied.
+    async fn unit(&self, row: u32, coming: &mut Option<Coming>) -> Result<Bytes, FetchError> {
+        let Some(frame) = self.update.frame(row) else {
+            return Err(FetchError::Wrong("no such unit"));
+        };
+        self.update.next.store(row, Ordering::Release);
+        let is_needed = || {
+            let is_hot = row < self.update.plan.hot_count();
+            is_hot || self.update.awaited.load(Ordering::Acquire) > 0
+        };
+        let coming = match coming {
+            Some(coming) => coming,
+            None => coming.insert(self.ask(frame.offset).await?),
+        };
+        let len = frame.len as usize;
+        while coming.ahead.len() < len {
+            stand_back(&self.inner, &mut coming.answer, is_needed).await?;
+            let Some(part) = coming.answer.next().await? else {
+                return Err(FetchError::Wrong("an update pack that ends early"));
+            };
+            Counters::add(&self.inner.counters.bytes, part.len() as u64);
+            if !is_needed() {
+                self.inner.limiter.pay(part.len() as u64).await;
+            }
+            coming.ahead.extend_from_slice(&part);
+        }
+        let rest = coming.ahead.split_off(len);
+        self.update.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(Bytes::from(std::mem::replace(&mut coming.ahead, rest)))
+    }
+
+    /// Asks for the rest of the pack from `position` on.
+    async fn ask(&self, position: u64) -> Result<Coming, FetchError> {
+        let (server, connection) = self.inner.server(0).await?;
+        let range: Range<u64> = position..self.update.end();
+        let stall = self.inner.mirrors.stall(server);
+        let ask = Ask::range(&self.update.object.path, range.clone(), stall);
+        let answer = connection.ask_h1(&ask).await?;
+        answer.check_range(&range)?;
+        Ok(Coming {
+            server,
+            answer,
+            ahead: Vec::new(),
+        })
+    }
+}
+
+impl Update {
+    /// Where the last frame ends in the file.
+    fn end(&self) -> u64 {
+        let last = self.plan.len().checked_sub(1);
+        let last = last.and_then(|row| self.frame(row));
+        last.map_or(self.frames_at, |frame| frame.end())
+    }
+}

@@ -1,0 +1,73 @@
+//! The proofs of raw chunks, kept beside the cache: the signed heads of the update packs that made
+//! them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use layerfmt::update::{Head, PREAMBLE_LEN, Preamble};
+use layerfmt::{Digest, Index};
+use wire::manifest::ProfileName;
+use wire::trust::verify_update;
+
+use super::super::kept::Kept;
+use crate::chunks::remote::Near;
+use crate::chunks::update::Signers;
+use crate::net::records::now;
+
+/// Takes the digests of raw chunks from the proofs that are kept, each verified again.
+pub(crate) fn load(near: &Near, kept: &Kept, signers: &Signers<'_>, name: &ProfileName) {
+    for (file, bytes) in kept.proofs() {
+        match read(&bytes, signers, name) {
+            Some(head) => near.believe(&head),
+            None => {
+                tracing::info!(
+                    file,
+                    "a kept update record cannot be used any more: removed"
+                );
+                kept.remove_proof(&file);
+            }
+        }
+    }
+}
+
+fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Head> {
+    let preamble = Preamble::decode(bytes).ok()?;
+    let place = preamble.head();
+    let (start, end) = (
+        usize::try_from(place.start).ok()?,
+        usize::try_from(place.end).ok()?,
+    );
+    let record = bytes.get(PREAMBLE_LEN..start)?;
+    let record = verify_update(record, signers.anchors, signers.keyset, name, now()).ok()?;
+    let stored = bytes.get(start..end)?;
+    Head::decode(stored, record.head.raw_len, &record.head.digest).ok()
+}
+
+/// Keeps a proof and the raw index that it proves; drops the proofs of which no chunk is in `new`.
+pub(crate) fn save(
+    near: &Near,
+    kept: &Kept,
+    signers: &Signers<'_>,
+    name: &ProfileName,
+    proof: &[u8],
+    new: &Arc<Index>,
+) {
+    let used: HashSet<Digest> = new.chunks().map(|chunk| chunk.digest).collect();
+    for (file, bytes) in kept.proofs() {
+        let head = read(&bytes, signers, name);
+        let is_used = head.is_some_and(|head| {
+            let mut made = head.units.iter().flat_map(|unit| &unit.made);
+            made.any(|made| used.contains(&made.digest))
+        });
+        if !is_used {
+            kept.remove_proof(&file);
+        }
+    }
+    if let Some(head) = read(proof, signers, name) {
+        kept.save_proof(proof);
+        near.believe(&head);
+        if head.index.is_some() {
+            kept.save_raw_index(&head.to, new.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Update packs, over real HTTP: a client that has a revision becomes one of the next.
+
+use std::path::{Path, PathBuf};
+
+use bakery::update_pack::{Made, make};
+use wire::manifest::RevisionName;
+use wire::paths::ObjectPath;
+
+use super::client::Client;
+use super::faults::{Fault, FaultServer};
+use super::site::{SYSTEM, Site};
+
+/// The update pack between two revisions, made and stored.
+fn pack(site: &Site, from: u64, to: u64) -> Made {
+    let publisher = site.publisher();
+    let revision = |number| RevisionName {
+        name: Site::name(),
+        revision: Some(number),
+    };
+    let signer = site.keys().head().unwrap();
+    make(publisher.history(), &signer, &revision(from), &revision(to)).unwrap()
+}
+
+fn pack_file(site: &Site, from: u64, to: u64) -> PathBuf {
+    let path = ObjectPath::Update(Site::name(), to, from);
+    site.store().join(path.to_string())
+}
+
+/// A site, its server, and a client's cache that holds all of revision 1.
+struct Scene {
+    site: Site,
+    server: FaultServer,
+    url: String,
+    cache: String,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let site = Site::new();
+        let server = FaultServer::start(site.store());
+        let url = format!("{}/{SYSTEM}", server.url());
+        let cache = site.path("cache").to_str().unwrap().to_owned();
+        let scene = Scene {
+            site,
+            server,
+            url,
+            cache,
+        };
+        let client = scene.mount();
+        client.compare(&scene.site.files);
+        drop(client);
+        scene
+    }
+
+    fn mount(&self) -> Client {
+        let arguments = ["--cache", &self.cache, "-o", "offline-wait=1"];
+        Client::mount(&self.url, &self.site.allowed_signers(), &arguments)
+    }
+
+    fn chunks(&self) -> Vec<PathBuf> {
+        files(&Path::new(&self.cache).join("chunks-1"))
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn units(client: &Client, field: &str) -> u64 {
+    let status = client.status();
+    let count = status["update_pack"][field].as_u64();
+    count.unwrap_or_else(|| panic!("no update pack: {status}"))
+}
+
+/// A client with all of revision 1 gets revision 2 from the update pack alone, and starts from it
+/// without a server.
+#[test]
+fn a_client_with_the_old_revision_takes_the_update_pack_only() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.site.change(1), 2);
+    let made = pack(&scene.site, 1, 2);
+    assert!(made.bytes * 5 < made.plain_bytes, "{made:?}");
+    let client = scene.mount();
+    client.wait_for("update", "complete");
+    assert_eq!(units(&client, "applied"), units(&client, "units"));
+    client.compare(&scene.site.files);
+    let status = client.status();
+    assert_eq!(status["demanded"], 0, "{status}");
+    let bytes = status["bytes"].as_u64().unwrap();
+    // The records, and the pack once.
+    assert!(bytes < made.bytes + 8_000, "{bytes} bytes: {status}");
+    assert!(units(&client, "plain_bytes") <= made.plain_bytes);
+    assert!(units(&client, "plain_bytes") > 5 * units(&client, "bytes"));
+    drop(client);
+    // Also after a restart, without a server, and from what is on the disk only.
+    let Scene {
+        site,
+        server,
+        url,
+        cache,
+        ..
+    } = scene;
+    drop(server);
+    let arguments = ["--cache", &cache, "-o", "offline-wait=1,cache-memory=0"];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
+}
+
+/// Revision after revision, each from the pack of the one before.
+#[test]
+fn updates_follow_each_other() {
+    let mut scene = Scene::new();
+    for seed in 1..4 {
+        let revision = scene.site.change(seed);
+        pack(&scene.site, revision - 1, revision);
+        let client = scene.mount();
+        client.wait_for("update", "complete");
+        assert_eq!(units(&client, "given_up"), 0);
+        client.compare(&scene.site.files);
+        assert_eq!(client.number("demanded"), 0);
+    }
+}
+
+/// Old chunks that are missing, evicted or damaged cost only the chunks that need them.
+#[test]
+fn missing_and_damaged_old_chunks_are_fetched_around() {
+    let mut scene = Scene::new();
+    scene.site.change(1);
+    pack(&scene.site, 1, 2);
+    for (i, file) in scene.chunks().iter().enumerate() {
+        match i % 3 {
+            0 => std::fs::remove_file(file).unwrap(),
+            1 => {
+                let mut bytes = std::fs::read(file).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(file, bytes).unwrap();
+            }
+            _ => {}
+        }
+    }
+    let client = scene.mount();
+    client.compare(&scene.site.files);
+    client.wait_for("update", "complete");
+    assert!(units(&client, "given_up") > 0);
+    client.compare(&scene.site.files);
+}
+
+/// A pack of other revisions, a damaged one, one that ends early: only time is lost.
+#[test]
+fn wrong_packs_cost_only_time() {
+    let mut scene = Scene::new();
+    scene.site.change(1);
+    pack(&scene.site, 1, 2);
+    let file = pack_file(&scene.site, 1, 2);
+    let good = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let cache = PathBuf::from(&scene.cache);
+    let copy = scene.site.path("copy");
+    let restore = || {
+        let _ = std::fs::remove_dir_all(&cache);
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(&copy)
+            .arg(&cache)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    std::fs::rename(&cache, &copy).unwrap();
+    let middle = good.len() / 2;
+    let mut wrong: Vec<Vec<u8>> = [14, 40, 700, 1200, good.len() - 3]
+        .into_iter()
+        .map(|at| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x21;
+            bytes
+        })
+        .collect();
+    wrong.extend([0, 24, 1100, middle].map(|len| good[..len].to_vec()));
+    for (i, bytes) in wrong.iter().enumerate() {
+        restore();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let client = scene.mount();
+        client.compare(&scene.site.files);
+        assert_eq!(
+            client.status()["revision"],
+            format!("{SYSTEM}/main@2"),
+            "{i}"
+        );
+    }
+    // The right pack under the name of another pair.
+    scene.site.change(2);
+    std::fs::remove_file(&file).unwrap();
+    let other = pack_file(&scene.site, 1, 3);
+    std::fs::create_dir_all(other.parent().unwrap()).unwrap();
+    std::fs::write(&other, &good).unwrap();
+    restore();
+    let client = scene.mount();
+    client.compare(&scene.site.files);
+    assert_eq!(client.status()["update"], "none");
+}
+
+/// A connection that breaks again and again is continued where it broke.
+#[test]
+fn a_broken_stream_is_continued() {
+    let mut scene = Scene::new();
+    scene.site.change(1);
+    pack(&scene.site, 1, 2);
+    scene.server.fail(Fault::ResetAfter(20_000), "/updates", 4);
+    let client = scene.mount();
+    client.compare(&scene.site.files);
+}
