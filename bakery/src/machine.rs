@@ -26,7 +26,7 @@ use self::view::View;
 pub(crate) const FILE_LEN_MAX: usize = 64 << 10;
 
 /// The files of a tree that are looked into, by path, each up to [`FILE_LEN_MAX`].
-pub(crate) type Files = HashMap<Box<[u8]>, Vec<u8>>;
+pub(crate) type MachineFiles = HashMap<Box<[u8]>, Vec<u8>>;
 
 /// Treatment of data that belongs to one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn is_read(path: &EntryPath) -> bool {
 /// What is written cannot be stored, or the tree grows too large.
 pub(crate) fn prepare<C: Contents>(
     tree: &mut Tree<C::Content>,
-    files: &mut Files,
+    files: &mut MachineFiles,
     excludes: &Excludes,
     contents: &mut C,
     choice: MachineChoice,

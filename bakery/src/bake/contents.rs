@@ -1,4 +1,4 @@
-//! Files on their way from the source into the layer.
+//! MachineFiles on their way from the source into the layer.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use layerfmt::{Content, ErrorKind, LayerWriter};
 use wire::secrets;
 
 use crate::assemble::{AssembleError, Contents};
-use crate::machine::{self, Files};
+use crate::machine::{self, MachineFiles};
 use crate::source::{Data, EntryPath, SourceError};
 
 /// Most warnings listed one by one.
@@ -18,7 +18,7 @@ pub(super) struct Stored<'p> {
     progress: &'p dyn Fn(u64),
     is_upload: bool,
     warnings: Vec<String>,
-    files: Files,
+    files: MachineFiles,
 }
 
 impl<'p> Stored<'p> {
@@ -29,12 +29,12 @@ impl<'p> Stored<'p> {
             progress,
             is_upload,
             warnings: Vec::new(),
-            files: Files::new(),
+            files: MachineFiles::new(),
         }
     }
 
     /// The files with data of one machine, as far as they are stored.
-    pub(super) fn take_files(&mut self) -> Files {
+    pub(super) fn take_files(&mut self) -> MachineFiles {
         std::mem::take(&mut self.files)
     }
 

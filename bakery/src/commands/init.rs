@@ -16,7 +16,7 @@ use crate::store::Store;
 pub struct Args {}
 
 #[derive(Serialize)]
-struct Made {
+struct InitReport {
     store: String,
     keys: String,
     allowed_signers: String,
@@ -35,7 +35,7 @@ pub(crate) fn run(_args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         keys::first(&store, &keys.root(None)?, &keys.head()?)?;
     }
     let at = |name: &str| keys.directory().join(name).display().to_string();
-    let made = Made {
+    let made = InitReport {
         store: store.location().into(),
         keys: keys.directory().display().to_string(),
         allowed_signers: at("allowed_signers"),

@@ -2,18 +2,18 @@
 
 use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
 
-use super::Files;
+use super::MachineFiles;
 use crate::initrd::error::{InitrdError, Result};
 use crate::initrd::system_tree::{Node, SystemTree};
 
 /// The tree, and its files that were read.
 pub(super) struct View<'v, C> {
     tree: &'v Tree<C>,
-    files: &'v Files,
+    files: &'v MachineFiles,
 }
 
 impl<'v, C> View<'v, C> {
-    pub(super) fn new(tree: &'v Tree<C>, files: &'v Files) -> Self {
+    pub(super) fn new(tree: &'v Tree<C>, files: &'v MachineFiles) -> Self {
         Self { tree, files }
     }
 

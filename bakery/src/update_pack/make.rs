@@ -17,7 +17,7 @@ use wire::trust::UPDATE_NAMESPACE;
 
 use super::offer::is_there;
 use super::sources::{Decoder, End};
-use super::units::{Draft, plan};
+use super::units::{UnitDraft, plan};
 use super::{Result, UpdateError, require_pair};
 use crate::clock;
 use crate::history::History;
@@ -208,7 +208,7 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
 }
 
 /// Encodes every draft, several at once; `None` where the plain chunks are smaller.
-fn encode_all(old: &End, new: &End, drafts: &[Draft]) -> Result<Vec<Option<Done>>> {
+fn encode_all(old: &End, new: &End, drafts: &[UnitDraft]) -> Result<Vec<Option<Done>>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(drafts.len()));
     let lock = || {
@@ -247,7 +247,7 @@ fn encode_all(old: &End, new: &End, drafts: &[Draft]) -> Result<Vec<Option<Done>
 }
 
 fn encode_one(
-    draft: &Draft,
+    draft: &UnitDraft,
     new: &End,
     before: &mut Decoder<'_>,
     after: &mut Decoder<'_>,

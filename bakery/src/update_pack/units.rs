@@ -21,7 +21,7 @@ const AROUND_LEN: u64 = 512 << 10;
 
 /// A unit to be encoded.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Draft {
+pub(super) struct UnitDraft {
     pub(super) chunks: Vec<u32>,
     pub(super) prefix: Vec<Span>,
     pub(super) is_hot: bool,
@@ -35,7 +35,7 @@ struct Use {
 }
 
 /// All units, hot ones first.
-pub(super) fn plan(old: &End, new: &End) -> Vec<Draft> {
+pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
     let uses = uses(old, new);
     let mut rows: Vec<u32> = uses.keys().copied().collect();
     let place = |row: &u32| {
@@ -173,7 +173,7 @@ fn join(spans: &mut Vec<Span>, span: Span) {
 /// The unit being filled.
 #[derive(Default)]
 struct Open {
-    draft: Draft,
+    draft: UnitDraft,
     raw_len: u64,
     prefix_len: u64,
     seen: HashSet<Span>,
@@ -209,7 +209,7 @@ impl Open {
         }
     }
 
-    fn close(self) -> Option<Draft> {
+    fn close(self) -> Option<UnitDraft> {
         (!self.draft.chunks.is_empty()).then_some(self.draft)
     }
 }

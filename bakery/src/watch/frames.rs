@@ -11,7 +11,7 @@ const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
 
 /// The end of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum FrameEnd {
     /// With the end of a frame.
     Whole,
     /// In the middle of one, or before the first.
@@ -21,20 +21,20 @@ pub(super) enum End {
 }
 
 /// Walks the frames of a file. The work is one short read for each block.
-pub(super) fn end(file: &File) -> io::Result<End> {
+pub(super) fn end(file: &File) -> io::Result<FrameEnd> {
     let len = file.metadata()?.len();
     let mut at = 0;
     if len == 0 {
-        return Ok(End::CutOff);
+        return Ok(FrameEnd::CutOff);
     }
     while at < len {
         match frame(file, at)? {
             Some(Some(next)) if next <= len => at = next,
-            Some(_) => return Ok(End::CutOff),
-            None => return Ok(End::NoFrames),
+            Some(_) => return Ok(FrameEnd::CutOff),
+            None => return Ok(FrameEnd::NoFrames),
         }
     }
-    Ok(End::Whole)
+    Ok(FrameEnd::Whole)
 }
 
 /// The end of the frame that begins at `at`: `None` if none begins there, `Some(None)` if the file
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn end_of(bytes: &[u8]) -> End {
+    fn end_of(bytes: &[u8]) -> FrameEnd {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         end(&file).unwrap()
@@ -130,10 +130,10 @@ mod tests {
             }
             encoder.write_all(content).unwrap();
             let frame = encoder.finish().unwrap();
-            assert_eq!(end_of(&frame), End::Whole);
+            assert_eq!(end_of(&frame), FrameEnd::Whole);
             let step = (frame.len() / 500).max(1);
             for cut in (0..frame.len()).step_by(step).chain([frame.len() - 1]) {
-                assert_eq!(end_of(&frame[..cut]), End::CutOff, "cut at {cut}");
+                assert_eq!(end_of(&frame[..cut]), FrameEnd::CutOff, "cut at {cut}");
             }
             let skippable = [
                 &0x184d_2a51_u32.to_le_bytes()[..],
@@ -142,10 +142,10 @@ mod tests {
             ]
             .concat();
             let two = [&skippable[..], &frame, &frame].concat();
-            assert_eq!(end_of(&two), End::Whole);
-            assert_eq!(end_of(&two[..two.len() - 1]), End::CutOff);
-            assert_eq!(end_of(&[&frame[..], b"more"].concat()), End::NoFrames);
+            assert_eq!(end_of(&two), FrameEnd::Whole);
+            assert_eq!(end_of(&two[..two.len() - 1]), FrameEnd::CutOff);
+            assert_eq!(end_of(&[&frame[..], b"more"].concat()), FrameEnd::NoFrames);
         }
-        assert_eq!(end_of(b"ustar, and no zstd at all"), End::NoFrames);
+        assert_eq!(end_of(b"ustar, and no zstd at all"), FrameEnd::NoFrames);
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 
-use super::frames::{self, End};
+use super::frames::{self, FrameEnd};
 
 /// Files that were written while we watched and not closed since. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -68,9 +68,9 @@ impl Writers {
         }
         drop(open);
         match frames::end(&file) {
-            Ok(End::CutOff) => Some(Unfinished::CutOff),
+            Ok(FrameEnd::CutOff) => Some(Unfinished::CutOff),
             // A file of another kind is taken: its job reports the fault.
-            Ok(End::Whole | End::NoFrames) | Err(_) => None,
+            Ok(FrameEnd::Whole | FrameEnd::NoFrames) | Err(_) => None,
         }
     }
 }
