@@ -1,4 +1,4 @@
-//! MachineFiles on their way from the source into the layer.
+//! Files on their way from the source into the layer.
 
 use std::io::{self, Read};
 
