@@ -7,11 +7,13 @@
 mod operation;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rustix::fs::{Mode, OFlags};
 
 use self::operation::{Operation, apply, operations, seed};
 use crate::session::paths::Paths;
@@ -44,6 +46,8 @@ struct World {
     /// plain number → layerfs number of every object.
     identity: HashMap<u64, u64>,
     began: i64,
+    /// The objects of the plain directory at the last look: their numbers are not given to others.
+    held: Vec<OwnedFd>,
     room: Room,
 }
 
@@ -79,6 +83,7 @@ impl World {
             lower,
             layer,
             identity: HashMap::new(),
+            held: Vec::new(),
             began: now.as_secs().cast_signed() - 60,
             room,
         }
@@ -140,6 +145,11 @@ impl World {
         let different: std::collections::HashSet<u64> = now.values().copied().collect();
         assert_eq!(different.len(), now.len(), "two objects share a number");
         self.identity = now;
+        let plain_root = self.room.path("plain");
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open =
+            |path: &PathBuf| rustix::fs::open(plain_root.join(path), flags, Mode::empty()).ok();
+        self.held = plain.numbers.keys().filter_map(open).collect();
     }
 
     /// Each implementation mounts what the other wrote.
