@@ -10,7 +10,6 @@ mod errors;
 mod generic;
 mod handles;
 mod listings;
-#[path = "../semantics/mounting.rs"]
 mod mounting;
 mod numbers;
 mod races;
