@@ -126,6 +126,22 @@ fn what_both_sides_share_stands_alone() {
     }
 }
 
+/// The fleet is a part of its own: neither the server's store nor the mount is in it.
+#[test]
+fn the_fleet_knows_neither_store_nor_mount() {
+    for forbidden in ["bakery", "layerfs", "object_store", "fuser"] {
+        assert!(
+            !dependencies("fleet").iter().any(|d| d == forbidden),
+            "fleet depends on {forbidden}"
+        );
+    }
+    assert!(
+        !dependencies("layerfs")
+            .iter()
+            .any(|d| d == "fleet" || d == "rusqlite")
+    );
+}
+
 /// layerfmt reads no clock and no environment: equal input gives equal bytes.
 #[test]
 fn the_format_is_deterministic() {
@@ -144,7 +160,13 @@ fn the_format_is_deterministic() {
 /// One module speaks bincode.
 #[test]
 fn bincode_has_one_door() {
-    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
+    for dir in [
+        "layerfmt/src",
+        "wire/src",
+        "fs/src",
+        "fleet/src",
+        "bakery/src",
+    ] {
         for (path, text) in sources(dir) {
             let allowed = path.ends_with("layer/meta.rs");
             assert!(
@@ -251,7 +273,13 @@ fn fuser_has_one_door() {
 /// Unsafe code lives in `sys`.
 #[test]
 fn unsafe_has_one_floor() {
-    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
+    for dir in [
+        "layerfmt/src",
+        "wire/src",
+        "fs/src",
+        "fleet/src",
+        "bakery/src",
+    ] {
         for (path, text) in sources(dir) {
             let sys = path.components().any(|c| {
                 let name = c.as_os_str().to_string_lossy();
@@ -270,7 +298,13 @@ fn unsafe_has_one_floor() {
 #[test]
 fn files_stay_small() {
     let mut large = Vec::new();
-    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
+    for dir in [
+        "layerfmt/src",
+        "wire/src",
+        "fs/src",
+        "fleet/src",
+        "bakery/src",
+    ] {
         for (path, text) in sources(dir) {
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let lines = code.lines().count();

@@ -21,9 +21,17 @@ pub(crate) const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
 /// The directory of sshd's public host keys on this server.
 const HOST_KEYS: &str = "/etc/ssh";
 
-/// The service that reports each boot.
-const REPORT: &str = "layerfs-boot-report.service";
-const REPORT_TEXT: &str = include_str!("../../dist/systemd/layerfs-boot-report.service");
+/// The services that report each boot, and how the machine is.
+const SERVICES: [(&str, &str); 2] = [
+    (
+        "layerfs-boot-report.service",
+        include_str!("../../dist/systemd/layerfs-boot-report.service"),
+    ),
+    (
+        "layerfs-hello.service",
+        include_str!("../../dist/systemd/layerfs-hello.service"),
+    ),
+];
 /// Programs that mount(8) starts, by their names in `/sbin`.
 const HELPERS: [&str; 2] = ["mount.layerfs", "mount.fuse.layerfs"];
 
@@ -91,9 +99,11 @@ impl Client {
             archive.link(&format!("{helpers}/{helper}"), "/usr/bin/layerfs")?;
         }
         let units = "etc/systemd/system";
-        archive.file(&format!("{units}/{REPORT}"), 0o644, REPORT_TEXT.as_bytes())?;
-        let wanted = format!("{units}/multi-user.target.wants/{REPORT}");
-        archive.link(&wanted, &format!("/{units}/{REPORT}"))?;
+        for (name, text) in SERVICES {
+            archive.file(&format!("{units}/{name}"), 0o644, text.as_bytes())?;
+            let wanted = format!("{units}/multi-user.target.wants/{name}");
+            archive.link(&wanted, &format!("/{units}/{name}"))?;
+        }
         if let Some(key) = &self.push_key {
             archive.file(PUSH_KEY, 0o600, key.as_bytes())?;
         }

@@ -18,6 +18,7 @@ pub(crate) mod diff;
 pub(crate) mod dnsmasq;
 pub(crate) mod dump;
 pub(crate) mod flatten;
+pub(crate) mod fleet;
 pub(crate) mod gc;
 pub(crate) mod history_compact;
 pub(crate) mod import;
@@ -30,6 +31,7 @@ pub(crate) mod key;
 pub(crate) mod layers;
 pub(crate) mod log;
 pub(crate) mod ls;
+pub(crate) mod machine;
 pub(crate) mod man;
 pub(crate) mod pack;
 pub(crate) mod place;
@@ -67,6 +69,7 @@ pub enum BakeryCommand {
     Dnsmasq(dnsmasq::Args),
     Dump(dump::Args),
     Flatten(flatten::Args),
+    Fleet(fleet::Args),
     Gc(gc::Args),
     Init(init::Args),
     Import(import::Args),
@@ -76,6 +79,7 @@ pub enum BakeryCommand {
     Key(key::Args),
     Log(log::Args),
     Ls(ls::Args),
+    Machine(machine::Args),
     Man(man::Args),
     Pack(pack::Args),
     Profile(profile::Args),
@@ -118,6 +122,7 @@ impl BakeryCommand {
             Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),
             Self::Flatten(args) => flatten::run(args, globals),
+            Self::Fleet(args) => fleet::run(args, globals),
             Self::Gc(args) => gc::run(args, globals),
             Self::Init(args) => init::run(args, globals),
             Self::Import(args) => import::run(args, globals),
@@ -127,6 +132,7 @@ impl BakeryCommand {
             Self::Key(args) => key::run(args, globals),
             Self::Log(args) => log::run(args, globals),
             Self::Ls(args) => ls::run(args, globals),
+            Self::Machine(args) => machine::run(args, globals),
             Self::Man(args) => man::run(args, definition()),
             Self::Pack(args) => pack::run(args, globals),
             Self::Profile(args) => profile::run(args, globals),

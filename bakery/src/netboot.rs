@@ -59,6 +59,8 @@ pub(crate) struct Menu {
     pub base: String,
     /// Seconds until the first entry is started; 0: never.
     pub timeout: u32,
+    /// The path at which the loader asks again, with the names of its hardware; none: it has said them, or nobody asks.
+    pub again: Option<String>,
 }
 
 impl MenuChoice {
@@ -84,6 +86,12 @@ impl MenuChoice {
             initrd: ObjectPath::Boot(initrd.digest).url(),
             cmdline: safe_parameters(&manifest.cmdline),
         })
+    }
+
+    /// Adds kernel parameters behind those of the revision.
+    pub(crate) fn add_parameters(&mut self, parameters: &str) {
+        let line = format!("{} {}", self.cmdline, safe_parameters(parameters));
+        line.trim().clone_into(&mut self.cmdline);
     }
 
     /// The reason why a revision is not an entry.

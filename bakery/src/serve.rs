@@ -7,6 +7,8 @@
 mod bundle;
 mod connection;
 mod error;
+pub(crate) mod fleet;
+mod guest;
 pub(crate) mod heads;
 pub(crate) mod limits;
 mod menus;
@@ -57,6 +59,8 @@ pub(crate) struct ServeOptions {
     pub url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry.
     pub menu_timeout: u32,
+    /// Where the fleet's process listens, if hellos are passed on.
+    pub fleet: Option<fleet::Address>,
 }
 
 /// Shared state of all request handlers.
@@ -69,6 +73,7 @@ struct Server {
     metrics: Metrics,
     url: Option<String>,
     menu_timeout: u32,
+    fleet: Option<Arc<fleet::Fleet>>,
     /// Which initramfs archives mount our root, as far as they were looked at.
     initrds: tokio::sync::Mutex<HashMap<Digest, bool>>,
 }
@@ -122,6 +127,7 @@ impl Bound {
             metrics: Metrics::default(),
             url: options.url,
             menu_timeout: options.menu_timeout,
+            fleet: options.fleet.map(fleet::Fleet::new).map(Arc::new),
             initrds: tokio::sync::Mutex::default(),
         };
         Ok(Self {

@@ -46,6 +46,11 @@ pub enum Command {
     /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
     /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::Args),
+    /// Tell the fleet how this machine is: revision, health, uptime, cache
+    ///
+    /// The service layerfs-hello does so every five minutes. The health is systemd's state and failed units, and
+    /// the programs of /etc/layerfs/health.d: each that fails is named. Nothing is said with layerfs.report=no.
+    Hello(commands::hello::Args),
     /// Steps of an initramfs
     #[command(subcommand, hide = true)]
     Initramfs(InitramfsCommand),
@@ -85,6 +90,7 @@ pub fn main() -> ExitCode {
             Command::Trace(args) => commands::remote::trace(&args),
             Command::PushTrace(args) => commands::remote::push_trace(&args),
             Command::BenchBoot(args) => commands::bench_boot::run(&args),
+            Command::Hello(args) => commands::hello::run(&args),
             Command::Initramfs(InitramfsCommand::Warm(args)) => commands::warm::run(&args),
             Command::Initramfs(InitramfsCommand::Unpack(args)) => commands::unpack::run(&args),
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "commands talk to people")]
 
 pub mod bench_boot;
+pub mod hello;
 pub mod helper;
 pub mod mount;
 pub mod push;

@@ -7,6 +7,8 @@ use crate::chunks::{Answer, Coming, Here};
 const PREFIX: &str = "user.layerfs.";
 /// The attribute that takes a boot report.
 const BOOT_REPORT: &str = "user.layerfs.boot-report";
+/// The attribute that takes a hello.
+const HELLO: &str = "user.layerfs.hello";
 
 /// A request for data: root reads an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +54,27 @@ impl Question {
 pub enum Command {
     /// Send this report of the boot.
     BootReport(Vec<u8>),
+    /// Send this hello.
+    Hello(Vec<u8>),
+    /// The mount is up: send its own hello. The mount itself says so.
+    Mounted,
 }
 
 impl Command {
     /// The attribute of boot reports.
     pub const BOOT_REPORT: &str = BOOT_REPORT;
+    /// The attribute of hellos.
+    pub const HELLO: &str = HELLO;
 
     /// The command in the new value of this attribute.
     pub fn parse(attribute: &[u8], value: &[u8]) -> Option<Command> {
-        (attribute == BOOT_REPORT.as_bytes()).then(|| Command::BootReport(value.to_vec()))
+        if attribute == BOOT_REPORT.as_bytes() {
+            Some(Command::BootReport(value.to_vec()))
+        } else if attribute == HELLO.as_bytes() {
+            Some(Command::Hello(value.to_vec()))
+        } else {
+            None
+        }
     }
 }
 

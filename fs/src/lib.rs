@@ -7,7 +7,7 @@
 //! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
 //! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
 //! - the small parts: [`trace`], [`names`], [`options`], [`metrics`], [`mount_table`], [`spare`],
-//!   [`systemd`];
+//!   [`systemd`], [`hardware`];
 //! - the system calls: [`sys`].
 
 pub mod chunks;
@@ -16,6 +16,7 @@ pub mod commands;
 pub mod control;
 pub mod filesystem;
 pub mod fuse;
+pub mod hardware;
 pub mod lower;
 pub mod metrics;
 pub mod mount_table;

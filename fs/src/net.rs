@@ -10,6 +10,7 @@ mod cut;
 pub mod error;
 pub(crate) mod exchange;
 pub mod fetcher;
+pub(crate) mod hello;
 pub(crate) mod index_head;
 mod limiter;
 pub(crate) mod lookup;

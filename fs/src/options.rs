@@ -101,7 +101,7 @@ const FUSE_OWN: [&str; 7] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Handed to the network side, which reads their values.
-const REMOTE: [&str; 14] = [
+const REMOTE: [&str; 15] = [
     "profile",
     "revision",
     "min-revision",
@@ -115,6 +115,7 @@ const REMOTE: [&str; 14] = [
     "offline-wait",
     "prefetch",
     "prefetch-rate",
+    "report",
     "trace",
 ];
 

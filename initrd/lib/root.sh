@@ -22,6 +22,7 @@ lf_mount_arguments() {
             [ -z "$lf_cache_dir" ] || lf_add "cache=$lf_cache_dir"
             [ -z "$lf_cache_size" ] || lf_add "cache-memory=$lf_cache_size"
             [ -z "$lf_backup_dir" ] || lf_add "backup=$lf_backup_dir"
+            [ -z "$lf_report" ] || lf_add "report=$lf_report"
             [ "$lf_timeout" = 0 ] || lf_add "timeout=$lf_timeout"
             case $lf_prefetch in
                 no) lf_add prefetch=none ;;

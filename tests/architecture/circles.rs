@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const KNOWN: &[(&str, &[&[&str]])] = &[
     ("layerfmt/src", &[]),
     ("wire/src", &[]),
+    ("fleet/src", &[]),
     ("fs/src", &[]),
     ("bakery/src", &[]),
 ];

@@ -7,13 +7,16 @@
 //!
 //! Records: [`manifest`] (manifests, heads and keysets), [`trust`] (signatures and the chain from
 //! the root keys to a manifest). Names: [`paths`] (every store path and URL). Messages: [`batch`],
-//! [`push`], [`trace`], [`boot_report`], [`counts`]. Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
+//! [`push`], [`trace`], [`boot_report`], [`counts`], [`hello`] (of the machines that [`machine`]
+//! names). Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
 
 pub mod batch;
 pub mod boot_report;
 pub mod counts;
 pub mod exclude;
+pub mod hello;
 pub mod limits;
+pub mod machine;
 pub mod manifest;
 pub mod paths;
 mod pattern;

@@ -1,7 +1,7 @@
 //! The command `bakery serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::globals::Globals;
-use crate::serve::{Bound, ServeOptions, limits};
+use crate::serve::{Bound, ServeOptions, fleet, limits};
 
 /// Serve the store over HTTP
 ///
@@ -36,6 +36,10 @@ pub struct Args {
     /// at least 64]
     #[arg(long, value_name = "COUNT")]
     connections_per_address: Option<usize>,
+    /// Pass the machines' hellos on to `bakery fleet`, and boot what it assigns: the path of its socket, or
+    /// HOST:PORT [without a value: the socket in the spool]
+    #[arg(long, value_name = "PLACE", num_args = 0..=1, default_missing_value = "", env = "BAKERY_FLEET")]
+    fleet: Option<String>,
     /// Threads that send [default: two per processor, at least 4]
     #[arg(long, value_name = "COUNT")]
     threads: Option<usize>,
@@ -53,15 +57,18 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the server's threads")?;
     let (store, directory) = crate::serve::open_store(globals.store()?)?;
+    let spool = globals.spool(args.spool);
+    let fleet = args.fleet.map(|place| fleet_at(&place, spool.as_deref()));
     let options = ServeOptions {
         store,
         directory,
-        spool: globals.spool(args.spool),
+        spool,
         listen: args.listen,
         connections_max: args.connections,
         connections_per_address: args.connections_per_address,
         url: args.url,
         menu_timeout: args.menu_timeout,
+        fleet: fleet.transpose()?,
     };
     runtime.block_on(async {
         let bound = Bound::new(options).await?;
@@ -88,4 +95,15 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         bound.run(stopped).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Where the fleet's process listens.
+fn fleet_at(place: &str, spool: Option<&Path>) -> anyhow::Result<fleet::Address> {
+    if !place.is_empty() {
+        return place
+            .parse()
+            .map_err(|error| anyhow::anyhow!("--fleet: {error}"));
+    }
+    let spool = spool.context("--fleet without a place needs a spool: give --spool DIR")?;
+    Ok(fleet::Address::Local(::fleet::store::socket(spool)))
 }

@@ -22,6 +22,9 @@ pub(crate) fn grub(menu: &Menu, choices: &Choices) -> String {
         i64::from(menu.timeout)
     };
     let mut script = format!("set timeout={timeout}\nset default=0\ninsmod net\ninsmod http\n");
+    if let Some(path) = &menu.again {
+        script.push_str(&again(&server, path));
+    }
     for choice in &choices.newest {
         script.push_str(&entry(menu, &server, choice, ""));
     }
@@ -37,6 +40,14 @@ pub(crate) fn grub(menu: &Menu, choices: &Choices) -> String {
         let _ = writeln!(script, "menuentry '{line}' {{\n  true\n}}");
     }
     script
+}
+
+/// Asks for the menu of this machine. What follows serves when that cannot be had; firmware without SMBIOS, or a GRUB
+/// without the module, leaves the UUID empty.
+fn again(server: &str, path: &str) -> String {
+    format!(
+        "insmod smbios\nsmbios --type 1 --get-uuid 8 --set lf_uuid\nconfigfile \"{server}{path}?uuid=$lf_uuid&mac=$net_default_mac\"\n"
+    )
 }
 
 fn entry(menu: &Menu, server: &str, choice: &MenuChoice, indent: &str) -> String {

@@ -12,7 +12,7 @@ pub(crate) fn ipxe(menu: &Menu, choices: &Choices) -> String {
         older,
         unbootable,
     } = choices;
-    let mut script = format!("#!ipxe\nset base {}\n", menu.base);
+    let mut script = format!("#!ipxe\nset base {}\n{}", menu.base, again(menu));
     let choices: Vec<&MenuChoice> = newest.iter().chain(older).collect();
     script.push_str(":menu\nmenu layerfs\n");
     let _ = writeln!(script, "item --gap -- Systems");
@@ -55,8 +55,9 @@ pub(crate) fn ipxe(menu: &Menu, choices: &Choices) -> String {
 #[must_use]
 pub(crate) fn ipxe_entry(menu: &Menu, choice: &MenuChoice) -> String {
     format!(
-        "#!ipxe\nset base {}\n{}:failed\necho Booting failed\nshell\n",
+        "#!ipxe\nset base {}\n{}{}:failed\necho Booting failed\nshell\n",
         menu.base,
+        again(menu),
         entry(menu, choice)
     )
 }
@@ -72,6 +73,16 @@ pub(crate) fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> Stri
     let script = ipxe(&menu, choices);
     let title = format!("menu This server has no {wanted}. It has:");
     script.replacen("menu layerfs", &title, 1)
+}
+
+/// Asks for the menu of this machine. What follows serves when that cannot be had.
+fn again(menu: &Menu) -> String {
+    let chain = |path: &String| {
+        format!(
+            "chain --replace ${{base}}{path}?uuid=${{uuid}}&mac=${{netX/mac:hexhyp}}&asset=${{asset:uristring}} ||\n"
+        )
+    };
+    menu.again.as_ref().map(chain).unwrap_or_default()
 }
 
 fn entry(menu: &Menu, choice: &MenuChoice) -> String {

@@ -97,6 +97,7 @@ mod tests {
         let menu = Menu {
             base: "http://srv:8080".into(),
             timeout: 3,
+            again: None,
         };
         let entry = PageEntry {
             name: "kiosk".into(),

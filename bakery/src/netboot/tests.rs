@@ -16,6 +16,7 @@ fn menu() -> Menu {
     Menu {
         base: "http://10.0.0.1:8080".into(),
         timeout: 7,
+        again: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn an_entry_boots_its_own_revision() {
     let below = Menu {
         base: "http://srv/layerfs".into(),
         timeout: 0,
+        again: None,
     };
     assert!(grub(&below, &both).contains("linux '(http,srv)/layerfs/boot/aa'"));
     let config = pxelinux(&menu(), &both);

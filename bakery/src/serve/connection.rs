@@ -104,7 +104,7 @@ impl Addresses {
     }
 }
 
-/// The client of a connection, for the log; in every request's extensions if logging is enabled.
+/// The client of a connection, for the log and the fleet; in every request's extensions if either is enabled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
@@ -183,7 +183,7 @@ impl Door {
         metrics.connections.fetch_add(1, Relaxed);
         metrics.connections_open.fetch_add(1, Relaxed);
         let mut app = self.app.clone();
-        if tracing::enabled!(tracing::Level::INFO) {
+        if tracing::enabled!(tracing::Level::INFO) || self.server.fleet.is_some() {
             app = app.layer(Extension(Peer(entered.address)));
         }
         let (server, watcher) = (Arc::clone(&self.server), self.graceful.watcher());

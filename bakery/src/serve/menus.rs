@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use wire::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
-use wire::paths::ObjectPath;
+use wire::paths::{ObjectPath, Request as RequestPath, route};
 
-use super::connection::Port;
+use super::connection::{Peer, Port};
+use super::guest::{self, Guest};
 use super::heads::{self, Profile};
 use super::object::ObjectError;
 use super::routes::{absent, refused, small};
@@ -22,15 +23,24 @@ use crate::netboot::{self, Choices, Menu, MenuChoice, PageEntry};
 type MenuState = State<Arc<Server>>;
 type MenuForm = fn(&Menu, &Choices) -> String;
 
+/// The client's address, and what its loader says of the machine.
+type Asker = (Option<Extension<Peer>>, RawQuery);
+
 /// The menu of everything.
-pub(super) async fn ipxe(State(server): MenuState, asked: HeaderMap) -> Response {
-    answer(&server, &asked, netboot::ipxe).await
+pub(super) async fn ipxe(
+    State(server): MenuState,
+    (peer, RawQuery(query)): Asker,
+    asked: HeaderMap,
+) -> Response {
+    let guest = guest::of(&server, peer, query.as_deref()).await;
+    answer(&server, &asked, (&guest, route::IPXE), netboot::ipxe).await
 }
 
 /// The same for GRUB, which leaves the port out of its `Host`.
 pub(super) async fn grub(
     State(server): MenuState,
     Extension(Port(port)): Extension<Port>,
+    (peer, RawQuery(query)): Asker,
     mut asked: HeaderMap,
 ) -> Response {
     if let Some(host) = asked.get(HOST).and_then(|host| host.to_str().ok())
@@ -41,7 +51,8 @@ pub(super) async fn grub(
     {
         asked.insert(HOST, host);
     }
-    answer(&server, &asked, netboot::grub).await
+    let guest = guest::of(&server, peer, query.as_deref()).await;
+    answer(&server, &asked, (&guest, route::GRUB), netboot::grub).await
 }
 
 fn is_grub(asked: &HeaderMap) -> bool {
@@ -51,7 +62,7 @@ fn is_grub(asked: &HeaderMap) -> bool {
 
 /// The same for pxelinux.
 pub(super) async fn pxelinux(State(server): MenuState, asked: HeaderMap) -> Response {
-    answer(&server, &asked, netboot::pxelinux).await
+    answer(&server, &asked, (&Guest::Nobody, ""), netboot::pxelinux).await
 }
 
 /// Lists the systems: a page for browsers, lines for other clients.
@@ -62,7 +73,7 @@ pub(super) async fn landing(State(server): MenuState, asked: HeaderMap) -> Respo
     };
     let wants = asked.get(ACCEPT).and_then(|value| value.to_str().ok());
     if wants.is_some_and(|kinds| kinds.contains("text/html"))
-        && let Some(menu) = menu(&server, &asked)
+        && let Some(menu) = menu(&server, &asked, (&Guest::Nobody, ""))
     {
         let kind = HeaderValue::from_static("text/html; charset=utf-8");
         return small(&asked, netboot::page(&menu, &entries).into(), kind);
@@ -79,32 +90,48 @@ pub(super) async fn landing(State(server): MenuState, asked: HeaderMap) -> Respo
 pub(super) async fn system(
     state: MenuState,
     Path(system): Path<String>,
+    asker: Asker,
     asked: HeaderMap,
 ) -> Response {
     let (system, profile_name) = match system.split_once('@') {
         None => (system, DEFAULT_PROFILE.to_owned()),
         Some((system, revision)) => (system.to_owned(), format!("{DEFAULT_PROFILE}@{revision}")),
     };
-    profile(state, Path((system, profile_name)), asked).await
+    profile(state, Path((system, profile_name)), asker, asked).await
 }
 
 /// One profile: its revisions as a menu, or one revision without a question.
 pub(super) async fn profile(
     State(server): MenuState,
     Path((system, profile)): Path<(String, String)>,
+    (peer, RawQuery(query)): Asker,
     asked: HeaderMap,
 ) -> Response {
     let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
     };
-    let Some(menu) = menu(&server, &asked) else {
+    let guest = guest::of(&server, peer, query.as_deref()).await;
+    let Some(menu) = menu(
+        &server,
+        &asked,
+        (
+            &guest,
+            &RequestPath::IpxeProfile(wanted.clone()).to_string(),
+        ),
+    ) else {
         return no_base();
     };
+    if let Some(choices) = assigned(&server, &guest).await {
+        return text(&asked, netboot::ipxe(&menu, &choices));
+    }
     let script = match wanted.revision {
         Some(revision) => one(&server, &wanted.name, revision)
             .await
             .map(|choice| match choice {
-                Ok(choice) => Some(netboot::ipxe_entry(&menu, &choice)),
+                Ok(mut choice) => {
+                    guest.mark(&mut choice);
+                    Some(netboot::ipxe_entry(&menu, &choice))
+                }
                 Err(why) => Some(netboot::ipxe(
                     &menu,
                     &Choices {
@@ -113,12 +140,15 @@ pub(super) async fn profile(
                     },
                 )),
             }),
-        None => history(&server, &wanted.name).await.map(|choices| {
-            choices.map(|mut choices| {
+        None => match history(&server, &wanted.name).await {
+            Ok(Some(mut choices)) => {
+                step_back(&server, &guest, &mut choices).await;
                 choices.newest.append(&mut choices.older);
-                netboot::ipxe(&menu, &choices)
-            })
-        }),
+                choices.newest.iter_mut().for_each(|one| guest.mark(one));
+                Ok(Some(netboot::ipxe(&menu, &choices)))
+            }
+            other => other.map(|_| None),
+        },
     };
     match script {
         Ok(Some(script)) => text(&asked, script),
@@ -132,7 +162,7 @@ pub(super) async fn profile(
 async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
     let program = asked.get(USER_AGENT).and_then(|value| value.to_str().ok());
     if program.is_some_and(|program| program.starts_with("iPXE"))
-        && let Some(menu) = menu(server, asked)
+        && let Some(menu) = menu(server, asked, (&Guest::Nobody, ""))
     {
         return match everything(server).await {
             Ok(choices) => text(asked, netboot::ipxe_unknown(&menu, wanted, &choices)),
@@ -186,13 +216,90 @@ async fn entries(server: &Server) -> Result<Vec<PageEntry>, ObjectError> {
     Ok(entries)
 }
 
-async fn answer(server: &Server, asked: &HeaderMap, form: MenuForm) -> Response {
-    let Some(menu) = menu(server, asked) else {
+/// The menu of one machine. `guest`: who asks, and for which path.
+async fn answer(
+    server: &Server,
+    asked: &HeaderMap,
+    guest: (&Guest, &str),
+    form: MenuForm,
+) -> Response {
+    let Some(menu) = menu(server, asked, guest) else {
         return no_base();
     };
+    let (guest, _) = guest;
+    if let Some(choices) = assigned(server, guest).await {
+        return text(asked, form(&menu, &choices));
+    }
     match everything(server).await {
-        Ok(choices) => text(asked, form(&menu, &choices)),
+        Ok(mut choices) => {
+            step_back(server, guest, &mut choices).await;
+            let all = choices.newest.iter_mut().chain(&mut choices.older);
+            all.for_each(|one| guest.mark(one));
+            text(asked, form(&menu, &choices))
+        }
         Err(error) => refused(server, &error),
+    }
+}
+
+/// Puts the last good revision in the place of those that failed on this machine again and again. They stay in the
+/// menu, below.
+async fn step_back(server: &Server, guest: &Guest, choices: &mut Choices) {
+    let Choices { newest, older, .. } = choices;
+    for choice in newest {
+        let Some(good) = guest.back_from(&choice.name) else {
+            continue;
+        };
+        let revision = good.revision.unwrap_or_default();
+        match one(server, &good.name, revision).await {
+            Ok(Ok(good)) => {
+                older.retain(|one| one.name != good.name);
+                older.insert(0, std::mem::replace(choice, good));
+            }
+            Ok(Err(why)) => tracing::warn!("{} cannot return to {good}: {why}", guest.id()),
+            Err(error) => tracing::warn!("{} cannot return to {good}: {error}", guest.id()),
+        }
+    }
+}
+
+/// The menu entries that are assigned to a machine; none: the site's menu. An assignment that cannot be
+/// booted is logged and ignored: the machine boots all the same.
+async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
+    let assignment = guest.assignment();
+    if assignment.localboot == Some(true) {
+        return Some(Choices::default());
+    }
+    let name = assignment.history()?;
+    let offered = match assignment.revision {
+        None => history(server, &name).await,
+        Some(revision) => one(server, &name, revision).await.map(|choice| {
+            let mut choices = Choices::default();
+            match choice {
+                Ok(choice) => choices.newest.push(choice),
+                Err(why) => choices.unbootable.push(why),
+            }
+            Some(choices)
+        }),
+    };
+    match offered {
+        Ok(Some(mut choices)) if !choices.newest.is_empty() => {
+            if assignment.revision.is_none() {
+                step_back(server, guest, &mut choices).await;
+            }
+            let all = choices.newest.iter_mut().chain(&mut choices.older);
+            all.for_each(|one| guest.mark(one));
+            Some(choices)
+        }
+        Ok(_) | Err(ObjectError::Missing) => {
+            let id = guest.id();
+            tracing::warn!(
+                "{id} is assigned {name}, which cannot be booted here: it gets the site's menu"
+            );
+            None
+        }
+        Err(error) => {
+            tracing::warn!("{name}: {error}");
+            None
+        }
     }
 }
 
@@ -297,7 +404,8 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
     Ok(found)
 }
 
-fn menu(server: &Server, asked: &HeaderMap) -> Option<Menu> {
+/// How the menu of a path behaves for who asks.
+fn menu(server: &Server, asked: &HeaderMap, (guest, path): (&Guest, &str)) -> Option<Menu> {
     let base = match &server.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => netboot::base_of_host(asked.get(HOST)?.to_str().ok()?)?,
@@ -305,6 +413,7 @@ fn menu(server: &Server, asked: &HeaderMap) -> Option<Menu> {
     Some(Menu {
         base,
         timeout: server.menu_timeout,
+        again: matches!(guest, Guest::Unasked).then(|| path.to_owned()),
     })
 }
 

@@ -80,9 +80,11 @@ impl Route {
             Request::Ipxe | Request::IpxeProfile(_) | Request::Grub | Request::Pxelinux => {
                 Self::Netboot
             }
-            Request::Systems | Request::Landing | Request::Metrics | Request::Healthz => {
-                Self::Other
-            }
+            Request::Hello
+            | Request::Systems
+            | Request::Landing
+            | Request::Metrics
+            | Request::Healthz => Self::Other,
         }
     }
 }

@@ -17,15 +17,17 @@ use layerfmt::Digest;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use wire::batch::{self, BatchError};
 use wire::boot_report::{BootReport, REPORT_LEN_MAX};
+use wire::hello::HELLO_LEN_MAX;
 use wire::manifest::ProfileName;
 use wire::paths::{Class, ObjectPath, Request as RequestPath, route};
 
+use super::connection::Peer;
 use super::metrics::Route;
 use super::object::{ObjectError, ServedObject};
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
 use super::request_log::RequestLine;
-use super::{Server, bundle, limits, menus};
+use super::{Server, bundle, fleet, guest, limits, menus};
 use crate::jobs::{Spool, SpoolState};
 
 type RouteState = State<Arc<Server>>;
@@ -55,6 +57,10 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route(
             route::BOOTS,
             post(take_report).layer(DefaultBodyLimit::max(REPORT_LEN_MAX)),
+        )
+        .route(
+            route::HELLO,
+            post(fleet::hello).layer(DefaultBodyLimit::max(HELLO_LEN_MAX)),
         )
         .fallback(object)
         .layer(RequestBodyTimeoutLayer::new(limits::BODY_TIMEOUT))
@@ -92,6 +98,7 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     let Some(RequestPath::Object(object)) = RequestPath::parse(request.uri().path()) else {
         return absent();
     };
+    note_fetched(&server, &request);
     let sent = match (object.digest(), object.class()) {
         (Some(digest), _) => immutable(&server, &object, &digest, request.headers()).await,
         (None, Class::Update) => named(&server, &object, request.headers()).await,
@@ -99,6 +106,19 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     };
     // A HEAD request gets the same head; hyper leaves the body out.
     sent.unwrap_or_else(|error| refused(&server, &error))
+}
+
+/// Tells the fleet that a machine fetched the kernel or the initramfs of its menu, whose addresses carry the machine.
+fn note_fetched(server: &Server, request: &Request) {
+    let (Some(fleet), Some(query)) = (&server.fleet, request.uri().query()) else {
+        return;
+    };
+    if request.method() == Method::GET
+        && let Some(note) = guest::fetched(query)
+    {
+        let from = request.extensions().get::<Peer>().map(|peer| peer.0);
+        fleet.fetched(&note, from);
+    }
 }
 
 async fn immutable(
@@ -363,7 +383,10 @@ async fn metrics(State(server): RouteState) -> Response {
         None => Ok(Vec::new()),
     };
     let jobs = jobs.unwrap_or_default();
-    let page = server.metrics.render(&jobs);
+    let mut page = server.metrics.render(&jobs);
+    if let Some(fleet) = &server.fleet {
+        page.push_str(&fleet.metrics().await);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

@@ -11,6 +11,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::chunks::Coming;
 use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
 use crate::fuse::limit;
@@ -291,7 +292,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         .with_root_duty(options.root_duty);
     super::rest::begin(&fs, adapter.buffers(), adapter.requests());
     let attached = session::attach(adapter, &place)?;
-    look_after(&stack, &place, attached.device.clone(), options.root_duty);
+    let _telling = look_after(&stack, &place, attached.device.clone(), options.root_duty);
     drop(fs);
     settle(options, supervised).inspect_err(|_| {
         let _ = super::umount::detach(&place.mountpoint, true);
@@ -330,12 +331,21 @@ fn default_threads() -> usize {
 }
 
 /// The threads that a mount needs besides those that answer.
-fn look_after(stack: &Stack, place: &Place, device: Option<String>, root_duty: bool) {
+fn look_after(
+    stack: &Stack,
+    place: &Place,
+    device: Option<String>,
+    root_duty: bool,
+) -> Box<dyn Coming> {
     let read_ahead = device.as_deref().and_then(session::ReadAhead::of);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
         super::remote::mind_boot(read_ahead, trace);
     }
     unmount_on_signal(place, device, root_duty);
+    // The fleet hears of it.
+    stack
+        .control
+        .command(crate::control::Command::Mounted, Box::new(|_| {}))
 }
 
 /// A signal unmounts, and the daemon ends when nothing uses the mount. If its mount is in no table

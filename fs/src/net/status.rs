@@ -58,6 +58,8 @@ pub struct RemoteStatus {
     pub update_pack: Option<UpdateStatus>,
     /// State of the chunk cache.
     pub cache: String,
+    /// True if the machine sends hellos.
+    pub reports: bool,
     /// The counters of the mount.
     #[serde(flatten)]
     pub counts: Counts,

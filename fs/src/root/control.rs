@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use layerfmt::Index;
 use tokio::task::AbortHandle;
 use wire::boot_report::BootReport;
+use wire::hello::{Hello, Step};
 use wire::paths::Request;
 
 use crate::chunks::hot::{HotFile, decode, encode};
@@ -15,6 +16,7 @@ use crate::control::{Command, Control, Question};
 use crate::net::error::FetchError;
 use crate::net::exchange::Ask;
 use crate::net::fetcher::{STALL_FIRST, post};
+use crate::net::hello::{self, Progress};
 use crate::net::status::RemoteStatus;
 use crate::store::disk::DiskCache;
 use crate::trace::TraceRecorder;
@@ -25,6 +27,7 @@ pub(crate) struct RemoteControl {
     source: Arc<RemoteSource>,
     boot: Option<Boot>,
     hot: Option<HotList>,
+    progress: Arc<Progress>,
 }
 
 /// The contents of the boot pack, sent on request.
@@ -67,6 +70,7 @@ impl RemoteControl {
         source: Arc<RemoteSource>,
         boot: Option<Boot>,
         packed: Option<&Arc<Index>>,
+        progress: &Arc<Progress>,
     ) -> RemoteControl {
         RemoteControl {
             source,
@@ -75,6 +79,7 @@ impl RemoteControl {
                 index: Arc::clone(index),
                 sent: OnceLock::new(),
             }),
+            progress: Arc::clone(progress),
         }
     }
 
@@ -107,6 +112,7 @@ impl RemoteControl {
                 .map(|waited| waited.as_secs())
                 .filter(|s| *s > 0),
             offline: words.offline,
+            reports: self.progress.reports,
             pack: words.pack.get(),
             prefetch: words.prefetch.get(),
             backup: self
@@ -142,11 +148,19 @@ impl Control for RemoteControl {
     }
 
     fn command(&self, command: Command, then: Answer) -> Box<dyn Coming> {
-        let Command::BootReport(report) = command;
-        match self.report_to_send(&report) {
-            Ok(ask) => self.send(ask, "boot report", |sent| then(sent.then(Vec::new))),
+        let (what, ask) = match command {
+            Command::BootReport(report) => ("boot report", self.report_to_send(&report)),
+            Command::Hello(hello) => ("hello", self.hello_to_send(Some(&hello))),
+            Command::Mounted if !self.progress.reports => {
+                then(None);
+                return Box::new(Here);
+            }
+            Command::Mounted => ("hello", self.hello_to_send(None)),
+        };
+        match ask {
+            Ok(ask) => self.send(ask, what, |sent| then(sent.then(Vec::new))),
             Err(error) => {
-                tracing::warn!(error, "the boot report was not sent");
+                tracing::warn!(error, "the {what} was not sent");
                 then(None);
                 Box::new(Here)
             }
@@ -201,6 +215,11 @@ impl RemoteControl {
                 sent = post(&inner, &ask) => sent,
                 () = inner.until_closed() => Err(FetchError::Closed),
             };
+            // Most servers keep no fleet: a hello is said all the same.
+            let sent = sent.or_else(|error| match hello::is_unwanted(&ask, &error) {
+                true => Ok(()),
+                false => Err(error),
+            });
             if let Err(error) = &sent {
                 tracing::warn!(%error, "the {what} was not sent");
             }
@@ -210,6 +229,23 @@ impl RemoteControl {
             Some(sending) => Box::new(Sending(sending)),
             None => Box::new(Here),
         }
+    }
+
+    /// A hello, encoded for the server: of root, or of the mount itself.
+    fn hello_to_send(&self, value: Option<&[u8]>) -> Result<Ask, String> {
+        if !self.progress.reports {
+            return Err(String::from("layerfs.report=no"));
+        }
+        let revision = &self.source.words.revision;
+        self.progress.reach(Step::Mounted, revision);
+        let hello = match value {
+            None => hello::hello(Step::Mounted, revision),
+            Some(value) => Hello::decode(value).map_err(|error| error.to_string())?,
+        };
+        if hello.revision != *revision {
+            return Err(format!("it is of {}", hello.revision));
+        }
+        hello::ask(&hello).map_err(|error| error.to_string())
     }
 
     /// A boot report of this revision, encoded for the server.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use layerfmt::update::Plan;
 use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
+use wire::hello::Step;
 use wire::manifest::Manifest;
 use wire::paths::Request;
 use wire::trust::HighWater;
@@ -21,6 +22,7 @@ use crate::chunks::remote::{Near, Raws, RemoteSource, Ways, Words, objects};
 use crate::chunks::update::{Asked, Signers, Stream, Update, begin};
 use crate::control::Control;
 use crate::net::fetcher::{Fetcher, FetcherOptions, Keep};
+use crate::net::hello::Progress;
 use crate::net::index_head::index_head;
 use crate::net::lookup;
 use crate::net::mirrors::Mirrors;
@@ -97,7 +99,11 @@ pub enum RemoteError {
 /// # Errors
 /// No valid revision is available.
 pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
-    Opening::new(options)?.open()
+    let opening = Opening::new(options)?;
+    let fetcher = Arc::clone(&opening.fetcher);
+    let progress = Progress::begin(&fetcher, options.reports);
+    let opened = opening.open(&progress);
+    opened.inspect_err(|error| progress.fail(&fetcher, error))
 }
 
 struct Opening<'a> {
@@ -154,7 +160,7 @@ impl<'a> Opening<'a> {
         })
     }
 
-    fn open(self) -> Result<RemoteRoot, RemoteError> {
+    fn open(self, progress: &Arc<Progress>) -> Result<RemoteRoot, RemoteError> {
         let address = self.options.address.to_string();
         let inner = Arc::clone(&self.fetcher.inner);
         let wait = inner.wait_begins();
@@ -162,6 +168,7 @@ impl<'a> Opening<'a> {
         let manifest = records.verified.manifest.clone();
         let revision = records.verified.head.revision;
         self.not_too_old(revision)?;
+        progress.reach(Step::Head, &name_of(&manifest));
         let asked = self.update(&records, offline);
         let beginning = asked.as_ref().map(|(asked, _)| asked);
         let pieces = match beginning.is_some_and(|asked| asked.head.hot_count > 0) {
@@ -175,6 +182,7 @@ impl<'a> Opening<'a> {
             .index(&manifest, beginning.and_then(|asked| asked.index.clone()))
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
+        progress.pass(Step::Index);
         self.opened(&records, offline, fetched.as_ref());
         let update = asked.and_then(|asked| self.start_update(asked, &records, &index));
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
@@ -204,7 +212,8 @@ impl<'a> Opening<'a> {
             },
             words,
         ));
-        let control = Arc::new(RemoteControl::new(Arc::clone(&source), boot, packed));
+        let control = RemoteControl::new(Arc::clone(&source), boot, packed, progress);
+        let control = Arc::new(control);
         start_background(
             self.options,
             &source,
@@ -486,6 +495,11 @@ fn boot(recorder: Arc<TraceRecorder>, manifest: &Manifest) -> Boot {
     Boot { recorder, path }
 }
 
+/// `SYSTEM/PROFILE@REVISION`.
+fn name_of(manifest: &Manifest) -> String {
+    format!("{}@{}", manifest.name().full(), manifest.revision)
+}
+
 fn words(
     manifest: &Manifest,
     offline: bool,
@@ -494,10 +508,7 @@ fn words(
     update: Option<Arc<Word>>,
 ) -> Arc<Words> {
     let words = Words {
-        revision: format!(
-            "{}/{}@{}",
-            manifest.system, manifest.profile, manifest.revision
-        ),
+        revision: name_of(manifest),
         offline,
         pack: Word::new(pack),
         prefetch: Word::new("none"),

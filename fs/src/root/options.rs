@@ -47,6 +47,8 @@ pub struct RemoteOptions {
     pub prefetch_rate: Option<u64>,
     /// True if the boot is recorded.
     pub trace: bool,
+    /// The machine sends hellos.
+    pub reports: bool,
     /// Messages go to the console too.
     pub console: bool,
 }
@@ -97,6 +99,7 @@ impl RemoteOptions {
             prefetch: Policy::Auto,
             prefetch_rate: None,
             trace: true,
+            reports: true,
             console: false,
         })
     }
@@ -158,6 +161,13 @@ impl RemoteOptions {
                     "on" | "" => true,
                     "off" => false,
                     _ => return Err(wrong("wants on or off")),
+                }
+            }
+            "report" => {
+                self.reports = match value {
+                    "yes" | "" => true,
+                    "no" => false,
+                    _ => return Err(wrong("wants yes or no")),
                 }
             }
             _ => return Err(wrong("no such option for a remote root")),

@@ -17,6 +17,7 @@ pub mod route {
     pub const JOB: &str = "/v1/jobs/{ulid}";
     pub const TRACES: &str = "/v1/traces/{system}/{profile}/{revision}";
     pub const BOOTS: &str = "/v1/boots/{system}/{profile}/{revision}";
+    pub const HELLO: &str = "/v1/hello";
     pub const LANDING: &str = "/";
     pub const IPXE: &str = "/boot.ipxe";
     pub const IPXE_SYSTEM: &str = "/ipxe/{system}";
@@ -27,13 +28,14 @@ pub mod route {
     pub const HEALTHZ: &str = "/healthz";
 
     /// Every route, in the order of the specification's table.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 15] = [
         BUNDLE,
         SYSTEMS,
         BATCH,
         JOB,
         TRACES,
         BOOTS,
+        HELLO,
         LANDING,
         IPXE,
         GRUB,
@@ -67,6 +69,8 @@ pub enum Request {
     Traces(ProfileName, u64),
     /// Boot reports of a revision.
     Boots(ProfileName, u64),
+    /// Hellos of machines.
+    Hello,
     /// The page for people.
     Landing,
     /// The menu of iPXE.
@@ -90,6 +94,7 @@ impl Request {
     pub fn parse(path: &str) -> Option<Request> {
         let fixed = [
             (route::SYSTEMS, Request::Systems),
+            (route::HELLO, Request::Hello),
             (route::LANDING, Request::Landing),
             (route::IPXE, Request::Ipxe),
             (route::GRUB, Request::Grub),
@@ -145,6 +150,7 @@ impl fmt::Display for Request {
                 (route::TRACES, format!("{}/{revision}", name.full()))
             }
             Request::Boots(name, revision) => (route::BOOTS, format!("{}/{revision}", name.full())),
+            Request::Hello => (route::HELLO, String::new()),
             Request::Landing => (route::LANDING, String::new()),
             Request::Ipxe => (route::IPXE, String::new()),
             Request::IpxeProfile(name) => (route::IPXE_SYSTEM, name.to_string()),

@@ -1,0 +1,93 @@
+//! `bakery fleet`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::globals::Globals;
+use crate::output;
+
+/// Keep the state of the fleet: which machine boots what, and how far it came
+///
+/// A process beside `bakery serve --fleet`, which passes the hellos of the machines on to it. The state is a database
+/// in the spool; `bakery machine` shows and changes it, also while this process does not run.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Keep the state in this spool
+    #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
+    spool: Option<PathBuf>,
+    /// Listen here too, for servers on other machines; whoever reaches this address is believed about where a hello came from
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Days that boots, and machines that nobody named, are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    keep_days: u32,
+    /// Hellos that one address may send at once
+    #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    burst: u32,
+    /// Hellos that one address may send each second after that
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Return a machine to its last good revision after so many failed boots of another; 0: never
+    #[arg(long, value_name = "COUNT", default_value_t = fleet::store::RETURN_AFTER)]
+    return_after: u32,
+    /// Run this program when a machine returns: PROGRAM returned MACHINE FROM TO
+    #[arg(long, value_name = "PROGRAM")]
+    hook: Option<PathBuf>,
+}
+
+/// The spool of the fleet.
+///
+/// # Errors
+/// No spool was named, and there is none in the usual place.
+pub(super) fn spool(globals: &Globals, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    globals
+        .spool(named)
+        .context("there is no spool: give --spool DIR, or set BAKERY_SPOOL=DIR")
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The database or a socket cannot be opened.
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let spool = spool(globals, args.spool)?;
+    crate::store::ownership::create_dir_all(&spool.join(fleet::store::DIRECTORY))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the fleet's thread")?;
+    let options = fleet::server::Options {
+        spool: spool.clone(),
+        listen: args.listen,
+        keep_days: args.keep_days,
+        burst: args.burst,
+        per_second: args.rate,
+        return_after: args.return_after,
+        hook: args.hook,
+    };
+    runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            let _ = stop.send(true);
+        });
+        let place = fleet::store::socket(&spool);
+        let ready = || {
+            output::note(globals, &format!("the fleet is at {}", place.display()));
+            // Only systemd listens, if anyone does.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        };
+        fleet::server::run(options, stopped, ready).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,154 @@
+//! `bakery machine assign`, `groups` and `wake`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use fleet::record::Assignment;
+use fleet::store::{Store, Whom};
+use fleet::writer::now;
+use wire::manifest::RevisionName;
+
+use crate::globals::Globals;
+use crate::output;
+
+/// The port of Wake-on-LAN: discard.
+const WAKE_PORT: u16 = 9;
+
+/// One machine or one group.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Target {
+    /// The machine
+    machine: Option<String>,
+    /// All machines of this group
+    #[arg(long)]
+    group: Option<String>,
+}
+
+impl Target {
+    fn find(&self, store: &Store) -> anyhow::Result<Whom> {
+        match (&self.machine, &self.group) {
+            (Some(machine), _) => Ok(Whom::Machine(store.machine(machine, now())?.id)),
+            (None, Some(group)) => Ok(Whom::Group(group.clone())),
+            (None, None) => anyhow::bail!("name a machine, or --group GROUP"),
+        }
+    }
+}
+
+/// The choice to record.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Boot this system; with a revision, no other
+    #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
+    system: Option<RevisionName>,
+    /// Add these kernel parameters behind the revision's own
+    #[arg(long, value_name = "PARAMETERS", allow_hyphen_values = true)]
+    parameters: Option<String>,
+    /// Boot the machine's own disk: yes, or no where the group says yes
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", value_parser = yes_or_no)]
+    localboot: Option<bool>,
+    /// Take away everything that was assigned: the group's assignment holds then, or the site's menu
+    #[arg(long, conflicts_with_all = ["system", "parameters", "localboot"])]
+    default: bool,
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("write yes or no".into()),
+    }
+}
+
+/// Assigns; without anything to assign, shows what is assigned.
+pub(super) fn run(args: &Args, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let whom = args.target.find(store)?;
+    let before = store.assigned(&whom)?;
+    let after = match args.default {
+        true => Assignment::default(),
+        false => changed(args, before.clone()),
+    };
+    if after != before {
+        store.assign(&whom, &after)?;
+    }
+    output::emit(globals, &after, |out| writeln!(out, "{}", words(&after)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn changed(args: &Args, mut assignment: Assignment) -> Assignment {
+    if let Some(system) = &args.system {
+        assignment.system = Some(system.name.full());
+        assignment.revision = system.revision;
+        // Who names a system means it.
+        assignment.localboot = None;
+    }
+    if let Some(parameters) = &args.parameters {
+        assignment.parameters = Some(parameters.trim().to_owned()).filter(|text| !text.is_empty());
+    }
+    if args.localboot.is_some() {
+        assignment.localboot = args.localboot;
+    }
+    assignment
+}
+
+pub(super) fn words(assignment: &Assignment) -> String {
+    let mut words = Vec::new();
+    if let Some(system) = &assignment.system {
+        let revision = assignment.revision.map(|number| format!("@{number}"));
+        words.push(format!("{system}{}", revision.unwrap_or_default()));
+    }
+    match assignment.localboot {
+        Some(true) => words.push("its own disk".into()),
+        Some(false) => words.push("not its own disk".into()),
+        None => {}
+    }
+    if let Some(parameters) = &assignment.parameters {
+        words.push(format!("parameters: {parameters}"));
+    }
+    if words.is_empty() {
+        words.push("nothing is assigned: the site's menu".into());
+    }
+    words.join(", ")
+}
+
+/// Lists the groups that something is assigned to.
+pub(super) fn groups(store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let groups = store.groups()?;
+    output::emit(globals, &groups, |out| {
+        groups
+            .iter()
+            .try_for_each(|(name, assignment)| writeln!(out, "{name:<20} {}", words(assignment)))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The machines to wake.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wake {
+    #[command(flatten)]
+    target: Target,
+    /// Send to this address: the broadcast address of the machines' network
+    #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
+    to: IpAddr,
+}
+
+/// Wakes a machine or a group.
+pub(super) fn wake(args: &Wake, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let cards = store.cards(&args.target.find(store)?)?;
+    anyhow::ensure!(
+        !cards.is_empty(),
+        "no network card is known there: a machine is woken by its card's address"
+    );
+    let to = SocketAddr::new(args.to, WAKE_PORT);
+    fleet::wake::wake(&cards, to)
+        .with_context(|| format!("cannot send to {to}: name the broadcast address with --to"))?;
+    output::emit(globals, &cards, |out| {
+        cards
+            .iter()
+            .try_for_each(|card| writeln!(out, "sent to {card}"))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! `bakery machine show`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use fleet::record::{Assignment, Boot, Machine};
+use fleet::store::Store;
+use fleet::writer::now;
+use serde::Serialize;
+use wire::hello::Step;
+
+use super::ago;
+use crate::globals::Globals;
+use crate::{human, output};
+
+/// A machine with its boots.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    machine: Machine,
+    /// Its own assignment over its group's.
+    effective: Assignment,
+    boots: Vec<Boot>,
+}
+
+pub(super) fn run(wanted: &str, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let now = now();
+    let machine = store.machine(wanted, now)?;
+    let boots = store.boots(&machine.id)?;
+    let effective = store.assignment(&machine.id)?;
+    let shown = Shown {
+        machine,
+        effective,
+        boots,
+    };
+    output::emit(globals, &shown, |out| human(&shown, now, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn human(shown: &Shown, now: i64, out: &mut dyn Write) -> io::Result<()> {
+    let Shown { machine, boots, .. } = shown;
+    writeln!(out, "{}", machine.label())?;
+    let uuid = machine.uuid.clone().unwrap_or_default();
+    let group = machine.group.clone().unwrap_or_default();
+    let macs = machine.macs.join(" ");
+    let heard = format!(
+        "{} ago from {}",
+        ago(machine.last_seen, now),
+        machine.address
+    );
+    let rows = [
+        ("id", machine.id.as_str()),
+        ("uuid", &uuid),
+        ("cards", &macs),
+        ("asset tag", &machine.asset),
+        ("group", &group),
+        ("note", &machine.note),
+        ("state", machine.state.word()),
+        ("heard", &heard),
+    ];
+    for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "  {what:<10} {value}")?;
+    }
+    if let Some(back) = &machine.returned {
+        let since = ago(back.since, now);
+        writeln!(
+            out,
+            "  RETURNED   from {} to {} {since} ago",
+            back.from, back.to
+        )?;
+    }
+    if let Some(first) = &machine.duplicate_of {
+        writeln!(
+            out,
+            "  DUPLICATE  {first} has the same UUID and other cards"
+        )?;
+    }
+    if let Some(seen) = machine.clone_seen {
+        let seen = ago(seen, now);
+        writeln!(
+            out,
+            "  COPIED     two machines ran under this name {seen} ago"
+        )?;
+    }
+    if !shown.effective.is_empty() {
+        writeln!(
+            out,
+            "  assigned   {}",
+            super::assign::words(&shown.effective)
+        )?;
+    }
+    if let Some(hello) = machine.boot.as_ref().and_then(|boot| boot.hello.as_ref()) {
+        running(hello, out)?;
+    }
+    writeln!(out, "  last boots {}", boots.len())?;
+    boots.iter().try_for_each(|boot| row(boot, out))
+}
+
+/// Prints the running system as its last hello describes it.
+fn running(hello: &wire::hello::Hello, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(health) = &hello.health {
+        let failed: Vec<&str> = health
+            .units
+            .iter()
+            .chain(&health.checks)
+            .map(String::as_str)
+            .collect();
+        writeln!(out, "  health     {} {}", health.state, failed.join(" "))?;
+    }
+    if let Some(bytes) = hello.bytes {
+        writeln!(out, "  received   {}", human::length(bytes))?;
+    }
+    if let Some(upper) = hello.upper {
+        let (used, size) = (human::length(upper.used), human::length(upper.size));
+        writeln!(out, "  upper      {used} of {size}")?;
+    }
+    for (what, value) in [
+        ("cache", &hello.cache),
+        ("kernel", &hello.kernel),
+        ("layerfs", &hello.version),
+    ] {
+        if !value.is_empty() {
+            writeln!(out, "  {what:<10} {value}")?;
+        }
+    }
+    Ok(())
+}
+
+fn row(boot: &Boot, out: &mut dyn Write) -> io::Result<()> {
+    let began = human::time(u64::try_from(boot.began).unwrap_or(0));
+    let took = match boot.target_ms {
+        Some(ms) if boot.step >= Step::Target => format!("  {}.{:03} s", ms / 1000, ms % 1000),
+        _ => String::new(),
+    };
+    let revision = if boot.revision.is_empty() {
+        "-"
+    } else {
+        &boot.revision
+    };
+    write!(out, "    {began}  {:<10} {revision}{took}", boot.step)?;
+    if !boot.why.is_empty() {
+        write!(out, "  {}", boot.why)?;
+    }
+    writeln!(out)
+}

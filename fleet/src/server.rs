@@ -1,0 +1,348 @@
+//! The routes of the fleet, and the sockets that they are on.
+//!
+//! Only `bakery serve`, or another proxy of the site, talks to them: it says in `x-forwarded-for` where a request came
+//! from.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use wire::hello::{HELLO_LEN_MAX, Hello, Step};
+use wire::machine::Identity;
+use wire::manifest::RevisionName;
+use wire::paths::route;
+
+use crate::limit::Limit;
+use crate::metrics::Counters;
+use crate::record::{Assignment, Return};
+use crate::store::{self, Census, Heard, Store};
+use crate::writer::{Writer, now};
+
+/// Time between two notes that the process watches.
+const BEAT: Duration = Duration::from_secs(20);
+/// Longest run of the hook.
+const HOOK_MAX: Duration = Duration::from_secs(60);
+/// Lifetime of one count of the machines on the page of metrics.
+const CENSUS_LASTS: Duration = Duration::from_secs(10);
+
+/// Options of the process.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the state is.
+    pub spool: PathBuf,
+    /// An address to listen on beside the socket in the spool, for servers on other machines.
+    pub listen: Option<std::net::SocketAddr>,
+    /// Days that boots are kept.
+    pub keep_days: u32,
+    /// Hellos that one address may send at once.
+    pub burst: u32,
+    /// Hellos that it may send each second then.
+    pub per_second: u32,
+    /// Failed boots after which a machine returns to its last good revision; 0: never.
+    pub return_after: u32,
+    /// A program that is told of each return.
+    pub hook: Option<PathBuf>,
+}
+
+/// The question of `bakery serve` when a machine wants its menu.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MenuQuestion {
+    /// The machine.
+    pub machine: Identity,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MenuAnswer {
+    /// The machine's id, which the addresses of the menu's files carry.
+    pub machine: String,
+    /// The machine's assignment.
+    #[serde(default)]
+    pub assignment: Assignment,
+    /// The return that holds for it.
+    #[serde(default)]
+    pub returned: Option<Return>,
+}
+
+/// The message of `bakery serve` when a machine fetched a file of its menu.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchedNote {
+    /// The machine's id.
+    pub machine: String,
+    /// [`Step::Kernel`] or [`Step::Initramfs`].
+    pub step: Step,
+    /// The revision that the file belongs to.
+    #[serde(default)]
+    pub revision: String,
+}
+
+/// The state that the routes share.
+struct Fleet {
+    writer: Writer,
+    limit: Limit,
+    counters: Arc<Counters>,
+    spool: PathBuf,
+    hook: Option<PathBuf>,
+    census: Mutex<Option<(Instant, Census)>>,
+}
+
+type Shared = State<Arc<Fleet>>;
+
+/// Opens the database and the sockets, and answers until `stop` becomes true. Calls `ready` once both
+/// sockets are open.
+///
+/// # Errors
+/// The database cannot be opened, or a socket is taken.
+pub async fn run(
+    options: Options,
+    mut stop: watch::Receiver<bool>,
+    ready: impl FnOnce(),
+) -> Result<(), ServerError> {
+    let database = Store::create(&options.spool)?.with_return_after(options.return_after);
+    let watch = database.begin_watch(now())?;
+    let socket = store::socket(&options.spool);
+    let local = listen_locally(&socket)?;
+    let counters = Arc::new(Counters::default());
+    let writer = Writer::start(database, options.keep_days, Arc::clone(&counters));
+    let fleet = Arc::new(Fleet {
+        writer: writer.map_err(|source| ServerError::Listen {
+            place: "a thread".into(),
+            source,
+        })?,
+        limit: Limit::new(options.burst, options.per_second),
+        counters,
+        spool: options.spool,
+        hook: options.hook,
+        census: Mutex::default(),
+    });
+    let mut serving = tokio::task::JoinSet::new();
+    let writer = fleet.writer.clone();
+    serving.spawn(async move {
+        loop {
+            // A failed beat is a time in which nobody is judged.
+            let _ = writer.hear(Heard::Beat { watch }).await;
+            tokio::time::sleep(BEAT).await;
+        }
+    });
+    let app = router(fleet);
+    serving.spawn(axum::serve(local, app.clone()).into_future());
+    if let Some(address) = options.listen {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ServerError::Listen {
+            place: address.to_string(),
+            source,
+        })?;
+        serving.spawn(axum::serve(listener, app).into_future());
+    }
+    ready();
+    // Every hello that was acknowledged is on the disk: there is nothing to wait for.
+    let _ = stop.wait_for(|stop| *stop).await;
+    serving.shutdown().await;
+    let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Errors at the start of the process.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// A socket.
+    #[error("cannot listen on {place}: {source}")]
+    Listen {
+        /// Which.
+        place: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The process runs already.
+    #[error("another `bakery fleet` listens on {0}: stop it first")]
+    Running(PathBuf),
+}
+
+/// Listens on the socket in the spool, in place of one that a dead process left.
+fn listen_locally(socket: &Path) -> Result<UnixListener, ServerError> {
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        return Err(ServerError::Running(socket.to_owned()));
+    }
+    let _ = std::fs::remove_file(socket);
+    let failed = |source| ServerError::Listen {
+        place: socket.display().to_string(),
+        source,
+    };
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    let owner_and_group = std::fs::Permissions::from_mode(0o660);
+    std::fs::set_permissions(socket, owner_and_group).map_err(failed)?;
+    Ok(listener)
+}
+
+fn router(fleet: Arc<Fleet>) -> Router {
+    Router::new()
+        .route(route::HELLO, post(hello))
+        .route("/menu", post(menu))
+        .route("/fetched", post(fetched))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(HELLO_LEN_MAX))
+        .with_state(fleet)
+}
+
+/// The address that the proxy names; all that name none share one allowance.
+fn address(asked: &HeaderMap) -> String {
+    let named = asked
+        .get("x-forwarded-for")
+        .and_then(|value| value.to_str().ok());
+    let last = named
+        .and_then(|value| value.rsplit(',').next())
+        .unwrap_or("-");
+    last.trim().chars().take(64).collect()
+}
+
+/// A hello of a machine: 204 when it is on the disk.
+async fn hello(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
+    let from = address(&asked);
+    if !fleet.limit.admits(&from, Instant::now()) {
+        fleet.counters.limited();
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "this address said hello too often\n",
+        )
+            .into_response();
+    }
+    let hello = match Hello::decode(&body) {
+        Ok(hello) => hello,
+        Err(error) => {
+            fleet.counters.refused();
+            return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
+        }
+    };
+    let step = hello.step;
+    let hello = Box::new(hello);
+    match fleet.writer.hear(Heard::Hello { hello, from }).await {
+        Ok(_) => {
+            fleet.counters.heard(step);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(busy) => busy_answer(&busy.to_string()),
+    }
+}
+
+/// A machine wants its menu: what it is meant to boot.
+async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
+    let from = address(&asked);
+    let Ok(MenuQuestion { machine }) = serde_json::from_slice(&body) else {
+        fleet.counters.refused();
+        return (StatusCode::BAD_REQUEST, "no question for a menu\n").into_response();
+    };
+    if !fleet.limit.admits(&from, Instant::now()) {
+        fleet.counters.limited();
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "this address asked too often\n",
+        )
+            .into_response();
+    }
+    if !machine.names_a_machine() {
+        return axum::Json(MenuAnswer::default()).into_response();
+    }
+    let hello = Box::new(Hello::new(machine, Step::Menu));
+    match fleet.writer.hear(Heard::Hello { hello, from }).await {
+        Ok(known) => {
+            fleet.counters.heard(Step::Menu);
+            if let Some(returned) = known.returned.as_ref().filter(|_| known.returns_now) {
+                tell_hook(&fleet, &known.machine, returned);
+            }
+            axum::Json(MenuAnswer {
+                machine: known.machine,
+                assignment: known.assignment,
+                returned: known.returned,
+            })
+            .into_response()
+        }
+        Err(busy) => busy_answer(&busy.to_string()),
+    }
+}
+
+/// Runs the hook: `HOOK returned MACHINE FROM TO`. Nobody waits for it.
+fn tell_hook(fleet: &Fleet, machine: &str, returned: &Return) {
+    let Some(hook) = &fleet.hook else { return };
+    let mut command = tokio::process::Command::new(hook);
+    command
+        .args(["returned", machine, &returned.from, &returned.to])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let name = hook.display().to_string();
+    tokio::spawn(async move {
+        match tokio::time::timeout(HOOK_MAX, command.status()).await {
+            Ok(Ok(status)) if status.success() => {}
+            Ok(Ok(status)) => tracing::warn!("the hook {name} failed: {status}"),
+            Ok(Err(error)) => tracing::warn!("the hook {name} cannot be run: {error}"),
+            Err(_) => tracing::warn!("the hook {name} ran longer than a minute: ended"),
+        }
+    });
+}
+
+/// A machine fetched a file of its menu.
+async fn fetched(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
+    let Ok(FetchedNote {
+        machine,
+        step,
+        revision,
+    }) = serde_json::from_slice(&body)
+    else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let sound = revision.is_empty() || revision.parse::<RevisionName>().is_ok();
+    if !matches!(step, Step::Kernel | Step::Initramfs) || !sound {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    if !fleet.limit.admits(&address(&asked), Instant::now()) {
+        fleet.counters.limited();
+        return StatusCode::TOO_MANY_REQUESTS.into_response();
+    }
+    let heard = Heard::Fetched {
+        machine,
+        step,
+        revision,
+    };
+    match fleet.writer.hear(heard).await {
+        Ok(_) => {
+            fleet.counters.heard(step);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(busy) => busy_answer(&busy.to_string()),
+    }
+}
+
+fn busy_answer(why: &str) -> Response {
+    let again = [(header::RETRY_AFTER, "5")];
+    (StatusCode::SERVICE_UNAVAILABLE, again, format!("{why}\n")).into_response()
+}
+
+async fn metrics(State(fleet): Shared) -> Response {
+    let counted = tokio::task::spawn_blocking(move || {
+        let mut last = fleet.census.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = last.as_ref().filter(|(at, _)| at.elapsed() < CENSUS_LASTS);
+        if fresh.is_none() {
+            let census = Store::open(&fleet.spool).and_then(|store| store.census(now()))?;
+            *last = Some((Instant::now(), census));
+        }
+        let census = last.as_ref().map(|(_, census)| census.clone());
+        Ok::<_, store::StoreError>(fleet.counters.render(&census.unwrap_or_default()))
+    });
+    match counted.await {
+        Ok(Ok(page)) => page.into_response(),
+        Ok(Err(error)) => busy_answer(&error.to_string()),
+        Err(_) => busy_answer("counting failed"),
+    }
+}

@@ -1,0 +1,194 @@
+//! Assignments of machines and groups.
+
+use rusqlite::{OptionalExtension as _, params};
+use wire::machine::Mac;
+
+use super::machines::require_name;
+use super::{Result, Store, StoreError};
+use crate::record::Assignment;
+
+/// Longest kernel parameters of an assignment, bytes: with those of a revision (2048) they stay below the kernel's own
+/// limit of a command line.
+const PARAMETERS_LEN_MAX: usize = 1024;
+
+/// The target of an assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// A machine, by its id.
+    Machine(String),
+    /// A group.
+    Group(String),
+}
+
+impl Store {
+    /// The assignment of exactly this machine or group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn assigned(&self, whom: &Whom) -> Result<Assignment> {
+        let (sql, key) = match whom {
+            Whom::Machine(id) => ("SELECT assignment FROM machines WHERE id = ?1", id),
+            Whom::Group(name) => ("SELECT assignment FROM groups WHERE name = ?1", name),
+        };
+        let text: Option<Option<String>> = self
+            .connection
+            .query_row(sql, [key], |row| row.get(0))
+            .optional()?;
+        let text = text.flatten().unwrap_or_default();
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Assigns, in place of what was assigned before. An empty assignment takes it away.
+    ///
+    /// # Errors
+    /// A value cannot be used, or the database cannot be written.
+    pub fn assign(&self, whom: &Whom, assignment: &Assignment) -> Result<()> {
+        require_sound(assignment)?;
+        let text = match assignment.is_empty() {
+            true => None,
+            false => serde_json::to_string(assignment).ok(),
+        };
+        match (whom, text) {
+            (Whom::Machine(id), text) => self.connection.execute(
+                "UPDATE machines SET assignment = ?2 WHERE id = ?1",
+                params![id, text],
+            )?,
+            (Whom::Group(name), Some(text)) => {
+                require_name("group", name)?;
+                self.connection.execute(
+                    "INSERT INTO groups (name, assignment) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET assignment = ?2",
+                    params![name, text],
+                )?
+            }
+            (Whom::Group(name), None) => self
+                .connection
+                .execute("DELETE FROM groups WHERE name = ?1", [name])?,
+        };
+        Ok(())
+    }
+
+    /// The groups that something is assigned to.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn groups(&self) -> Result<Vec<(String, Assignment)>> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT name, assignment FROM groups ORDER BY name")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (name, text) = row?;
+            Ok((name, serde_json::from_str(&text).unwrap_or_default()))
+        })
+        .collect()
+    }
+
+    /// The cards of a machine, or of all machines of a group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn cards(&self, whom: &Whom) -> Result<Vec<Mac>> {
+        let (condition, key) = match whom {
+            Whom::Machine(id) => ("id = ?1", id),
+            Whom::Group(name) => ("grp = ?1", name),
+        };
+        let sql = format!(
+            "SELECT mac FROM macs JOIN machines ON machine = id WHERE {condition} ORDER BY mac"
+        );
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let texts = select.query_map([key], |row| row.get::<_, String>(0))?;
+        let mut cards = Vec::new();
+        for text in texts {
+            cards.extend(text?.parse::<Mac>());
+        }
+        Ok(cards)
+    }
+}
+
+/// Refuses an assignment that a menu cannot carry.
+fn require_sound(assignment: &Assignment) -> Result<()> {
+    let refuse = |text: String| Err(StoreError::Refused(text));
+    if let Some(system) = &assignment.system
+        && assignment.history().is_none()
+    {
+        return refuse(format!("'{system}' is no SYSTEM[/PROFILE]"));
+    }
+    if assignment.revision.is_some() && assignment.system.is_none() {
+        return refuse("a revision is one of a system: name that too".into());
+    }
+    let parameters = assignment.parameters.as_deref().unwrap_or_default();
+    let safe = |c: char| c == ' ' || c.is_ascii_graphic() && !"${}`\\'\"|&;<>".contains(c);
+    if parameters.len() > PARAMETERS_LEN_MAX || !parameters.chars().all(safe) {
+        return refuse(format!(
+            "kernel parameters are at most {PARAMETERS_LEN_MAX} printable characters, without $ {{ }} ` \\ ' \" | & ; < >, which boot loaders would read"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(system: &str) -> Assignment {
+        Assignment {
+            system: Some(system.into()),
+            ..Assignment::default()
+        }
+    }
+
+    /// docs/FLEET.md F5.2: what is assigned to the machine goes before what is assigned to its group.
+    #[test]
+    fn a_machine_goes_before_its_group() {
+        let group = Assignment {
+            revision: Some(7),
+            parameters: Some("quiet".into()),
+            ..of("kiosk")
+        };
+        let machine = of("lab").over(group.clone());
+        assert_eq!(
+            (machine.system.as_deref(), machine.revision),
+            (Some("lab"), None)
+        );
+        assert_eq!(machine.parameters.as_deref(), Some("quiet"));
+        assert_eq!(Assignment::default().over(group.clone()), group);
+    }
+
+    #[test]
+    fn what_no_menu_can_carry_is_refused() {
+        let spool = tempfile::tempdir().unwrap();
+        let store = Store::create(spool.path()).unwrap();
+        let group = Whom::Group("room".into());
+        let parameters = |text: &str| Assignment {
+            parameters: Some(text.into()),
+            ..Assignment::default()
+        };
+        let lone = Assignment {
+            revision: Some(7),
+            ..Assignment::default()
+        };
+        let long = "x".repeat(1025);
+        for wrong in [
+            of("../x"),
+            lone,
+            parameters("a;b"),
+            parameters("a\nb"),
+            parameters(&long),
+        ] {
+            assert!(store.assign(&group, &wrong).is_err(), "{wrong:?}");
+        }
+        assert!(
+            store
+                .assign(&Whom::Group("a b".into()), &of("kiosk"))
+                .is_err()
+        );
+        store.assign(&group, &of("kiosk/lab-3")).unwrap();
+        assert_eq!(
+            store.groups().unwrap(),
+            [("room".to_owned(), of("kiosk/lab-3"))]
+        );
+        store.assign(&group, &Assignment::default()).unwrap();
+        assert!(store.groups().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,41 @@
+//! Reading boots.
+
+use rusqlite::{Row, params};
+use wire::hello::{Hello, Step};
+
+use super::{Result, Store};
+use crate::record::Boot;
+
+/// The columns that [`read`] takes, of a table called `boots`.
+pub(super) const COLUMNS: &str =
+    "boots.began, boots.heard, boots.step, boots.revision, boots.target_ms, boots.why, boots.hello";
+
+/// A boot out of a row whose columns from `at` on are [`COLUMNS`].
+pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
+    let step: usize = row.get::<_, u32>(at + 2)? as usize;
+    let hello: Option<String> = row.get(at + 6)?;
+    Ok(Boot {
+        began: row.get(at)?,
+        heard: row.get(at + 1)?,
+        step: Step::ALL.get(step).copied().unwrap_or(Step::Menu),
+        revision: row.get(at + 3)?,
+        target_ms: row
+            .get::<_, Option<i64>>(at + 4)?
+            .and_then(|ms| u64::try_from(ms).ok()),
+        why: row.get(at + 5)?,
+        hello: hello.and_then(|text| Hello::decode(text.as_bytes()).ok()),
+    })
+}
+
+impl Store {
+    /// The boots of a machine, the newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn boots(&self, id: &str) -> Result<Vec<Boot>> {
+        let sql = format!("SELECT {COLUMNS} FROM boots WHERE machine = ?1 ORDER BY number DESC");
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let boots = select.query_map(params![id], |row| read(row, 0))?;
+        Ok(boots.collect::<rusqlite::Result<_>>()?)
+    }
+}

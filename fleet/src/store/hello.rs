@@ -1,0 +1,355 @@
+//! Taking in hellos.
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use wire::hello::{Hello, Step};
+use wire::machine::{Identity, Mac};
+
+use super::machines::{UNTOUCHED, assignment_of};
+use super::{Result, Store, judge};
+use crate::record::{Assignment, BOOTS_KEPT, Return};
+
+/// Seconds within which a second visit to the menu belongs to the same boot.
+const MENU_AGAIN_S: i64 = 120;
+/// Seconds from a boot's menu to its first own hello: a slow network fetches an initramfs meanwhile.
+const MENU_TO_MOUNT_S: i64 = 3600;
+/// Seconds that a hello may be late without meaning that two machines run.
+const LATE_S: i64 = 60;
+
+/// Something that was heard.
+#[derive(Debug, Clone)]
+pub enum Heard {
+    /// A hello of a machine.
+    Hello {
+        /// The hello itself.
+        hello: Box<Hello>,
+        /// The address that it came from.
+        from: String,
+    },
+    /// A machine that was shown its menu fetched a file of it.
+    Fetched {
+        /// The machine's id.
+        machine: String,
+        /// [`Step::Kernel`] or [`Step::Initramfs`].
+        step: Step,
+        /// The revision that the file belongs to.
+        revision: String,
+    },
+    /// The process still watches; see [`Store::begin_watch`].
+    Beat {
+        /// The watch.
+        watch: i64,
+    },
+}
+
+/// The facts about a machine that was heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub machine: String,
+    /// Its assignment over that of its group.
+    pub assignment: Assignment,
+    /// The return that holds for it.
+    pub returned: Option<Return>,
+    /// The return was decided now.
+    pub returns_now: bool,
+}
+
+impl Store {
+    /// Takes in everything that was heard, in one transaction: all of it is on the disk afterwards, or none.
+    ///
+    /// # Errors
+    /// The database cannot be written: nothing was taken in.
+    pub fn hear(&mut self, heard: &[Heard], now: i64) -> Result<Vec<Known>> {
+        let behavior = TransactionBehavior::Immediate;
+        let work = self.connection.transaction_with_behavior(behavior)?;
+        let mut known = Vec::with_capacity(heard.len());
+        for one in heard {
+            known.push(match one {
+                Heard::Hello { hello, from } => {
+                    let bounds = (self.machines_max, self.return_after);
+                    take_hello(&work, hello, from, now, bounds)?
+                }
+                Heard::Fetched {
+                    machine,
+                    step,
+                    revision,
+                } => {
+                    advance(&work, machine, *step, revision, now)?;
+                    Known::default()
+                }
+                Heard::Beat { watch } => {
+                    judge::beat(&work, *watch, now)?;
+                    Known::default()
+                }
+            });
+        }
+        work.commit()?;
+        Ok(known)
+    }
+}
+
+fn take_hello(
+    work: &Connection,
+    hello: &Hello,
+    from: &str,
+    now: i64,
+    (machines_max, return_after): (u64, u32),
+) -> Result<Known> {
+    let found = find(work, &hello.machine)?;
+    let id = match found {
+        Found::Machine(id) => id,
+        Found::Stranger { duplicate_of } => {
+            make_room(work, machines_max)?;
+            insert(work, &hello.machine, duplicate_of, now)?
+        }
+    };
+    let Identity { uuid, macs, asset } = &hello.machine;
+    work.prepare_cached(
+        "UPDATE machines SET last_seen = ?2, address = ?3, uuid = coalesce(uuid, ?4),
+         asset = CASE WHEN ?5 = '' THEN asset ELSE ?5 END WHERE id = ?1",
+    )?
+    .execute(params![id, now, from, uuid.map(String::from), asset])?;
+    for mac in macs {
+        work.prepare_cached("INSERT OR IGNORE INTO macs (mac, machine) VALUES (?1, ?2)")?
+            .execute(params![mac.to_string(), id])?;
+    }
+    let begins = note_boot(work, &id, hello, now)?;
+    if hello.reached() == Step::Healthy {
+        judge::acquit(work, &id, &hello.revision)?;
+    }
+    let before = judge::returned(work, &id)?;
+    let returned = match begins && return_after > 0 {
+        true => judge::judge(work, &id, return_after, now)?,
+        false => before.clone(),
+    };
+    let assignment = assignment_of(work, &id)?;
+    Ok(Known {
+        machine: id,
+        assignment,
+        returns_now: returned != before,
+        returned,
+    })
+}
+
+/// The machine that an identity names.
+enum Found {
+    Machine(String),
+    Stranger { duplicate_of: Option<String> },
+}
+
+/// The machine of an identity: by UUID in either byte order if a card fits too, else by a card.
+fn find(work: &Connection, identity: &Identity) -> Result<Found> {
+    let Some(uuid) = identity.uuid else {
+        let mac = identity.macs.first().copied();
+        let by_mac = mac
+            .map(|mac| with_mac(work, mac, false))
+            .transpose()?
+            .flatten();
+        return Ok(by_mac.map_or(Found::Stranger { duplicate_of: None }, Found::Machine));
+    };
+    let mut select = work
+        .prepare_cached("SELECT id FROM machines WHERE uuid IN (?1, ?2) ORDER BY first_seen, id")?;
+    let pair = [uuid.to_string(), uuid.swapped().to_string()];
+    let same: Vec<String> = select
+        .query_map(params![pair[0], pair[1]], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for id in &same {
+        let macs = macs_of(work, id)?;
+        let shares = identity
+            .macs
+            .iter()
+            .any(|mac| macs.contains(&mac.to_string()));
+        if shares || macs.is_empty() || identity.macs.is_empty() {
+            return Ok(Found::Machine(id.clone()));
+        }
+    }
+    if let Some(first) = same.into_iter().next() {
+        return Ok(Found::Stranger {
+            duplicate_of: Some(first),
+        });
+    }
+    // Heard before by a loader that knows no UUID.
+    for mac in &identity.macs {
+        if let Some(id) = with_mac(work, *mac, true)? {
+            return Ok(Found::Machine(id));
+        }
+    }
+    Ok(Found::Stranger { duplicate_of: None })
+}
+
+/// The machine with a card that was heard last; with `nameless`, only one without a UUID.
+fn with_mac(work: &Connection, mac: Mac, nameless: bool) -> Result<Option<String>> {
+    let only = if nameless { "AND uuid IS NULL" } else { "" };
+    let sql = format!(
+        "SELECT id FROM machines JOIN macs ON machine = id WHERE mac = ?1 {only} ORDER BY last_seen DESC LIMIT 1"
+    );
+    let id = work
+        .prepare_cached(&sql)?
+        .query_row([mac.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(id)
+}
+
+pub(super) fn macs_of(work: &Connection, id: &str) -> Result<Vec<String>> {
+    let mut select = work.prepare_cached("SELECT mac FROM macs WHERE machine = ?1 ORDER BY mac")?;
+    let macs = select.query_map([id], |row| row.get(0))?;
+    Ok(macs.collect::<rusqlite::Result<_>>()?)
+}
+
+fn insert(
+    work: &Connection,
+    identity: &Identity,
+    duplicate_of: Option<String>,
+    now: i64,
+) -> Result<String> {
+    let mac = identity
+        .macs
+        .first()
+        .map(|mac| mac.to_string().replace(':', "-"));
+    let uuid = identity.uuid.map(String::from);
+    let id = match (&uuid, &duplicate_of, mac) {
+        (Some(uuid), None, _) => uuid.clone(),
+        (Some(uuid), Some(_), Some(mac)) => format!("{uuid}_{mac}"),
+        (Some(uuid), Some(_), None) => uuid.clone(),
+        (None, _, mac) => mac.unwrap_or_default(),
+    };
+    if let Some(first) = &duplicate_of {
+        tracing::warn!(
+            "the machine {id} has the UUID of {first} and other cards: one of them is a copy, or its card was changed"
+        );
+    }
+    work.prepare_cached(
+        "INSERT INTO machines (id, uuid, duplicate_of, first_seen, last_seen) VALUES (?1, ?2, ?3, ?4, ?4)
+         ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![id, uuid, duplicate_of, now])?;
+    Ok(id)
+}
+
+/// One more machine must fit: the one goes that was silent longest among those nobody named or assigned.
+fn make_room(work: &Connection, machines_max: u64) -> Result<()> {
+    let count: u32 = work
+        .prepare_cached("SELECT count(*) FROM machines")?
+        .query_row([], |row| row.get(0))?;
+    if u64::from(count) >= machines_max {
+        work.prepare_cached(&format!(
+            "DELETE FROM machines WHERE id = (SELECT id FROM machines WHERE {UNTOUCHED} ORDER BY last_seen LIMIT 1)"
+        ))?
+        .execute([])?;
+    }
+    Ok(())
+}
+
+/// A row of the table of boots, as far as it is needed here.
+struct Row {
+    number: i64,
+    boot: String,
+    began: i64,
+    step: i64,
+}
+
+fn last_row(work: &Connection, id: &str) -> Result<Option<Row>> {
+    let row = work
+        .prepare_cached(
+            "SELECT number, boot, began, step FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1",
+        )?
+        .query_row([id], |row| {
+            Ok(Row {
+                number: row.get(0)?,
+                boot: row.get(1)?,
+                began: row.get(2)?,
+                step: row.get(3)?,
+            })
+        })
+        .optional()?;
+    Ok(row)
+}
+
+/// Notes a hello in its boot; true if the machine stands at its menu, at the begin of a new one.
+fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<bool> {
+    let last = last_row(work, id)?;
+    if hello.boot.is_empty() {
+        let again = last.filter(|row| {
+            row.boot.is_empty() && row.step == Step::Menu as i64 && now - row.began <= MENU_AGAIN_S
+        });
+        return match again {
+            Some(row) => write_boot(work, row.number, hello, now).map(|()| true),
+            None => new_boot(work, id, hello, now).map(|()| true),
+        };
+    }
+    let known: Option<i64> = work
+        .prepare_cached("SELECT number FROM boots WHERE machine = ?1 AND boot = ?2 ORDER BY number DESC LIMIT 1")?
+        .query_row(params![id, hello.boot], |row| row.get(0))
+        .optional()?;
+    let noted = match (known, last) {
+        (Some(number), last) => {
+            let other = last.filter(|row| row.number != number && now - row.began > LATE_S);
+            if other.is_some_and(|row| row.step >= Step::Mounted as i64) {
+                tracing::warn!("two machines run as {id} at once: one is a copy of the other");
+                work.prepare_cached("UPDATE machines SET clone_seen = ?2 WHERE id = ?1")?
+                    .execute(params![id, now])?;
+            }
+            write_boot(work, number, hello, now)
+        }
+        (None, Some(row)) if row.boot.is_empty() && now - row.began <= MENU_TO_MOUNT_S => {
+            write_boot(work, row.number, hello, now)
+        }
+        (None, _) => new_boot(work, id, hello, now),
+    };
+    noted.map(|()| false)
+}
+
+fn new_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<()> {
+    // A machine that was heard long after its start began its boot then.
+    let up = i64::try_from(hello.uptime_s).unwrap_or(0);
+    work.prepare_cached("INSERT INTO boots (machine, began, heard, step) VALUES (?1, ?2, ?3, 0)")?
+        .execute(params![id, now.saturating_sub(up), now])?;
+    let number = work.last_insert_rowid();
+    write_boot(work, number, hello, now)?;
+    work.prepare_cached(
+        "DELETE FROM boots WHERE machine = ?1 AND number <= (
+            SELECT number FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+    )?
+    .execute(params![id, BOOTS_KEPT])?;
+    Ok(())
+}
+
+/// Steps only go on: a machine that reached its target stays there when a later hello says no more than `mounted`.
+fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result<()> {
+    let reached = hello.reached() as i64;
+    let said = serde_json::to_string(hello).ok();
+    // Of a running machine the last word counts: what was healthy may be degraded now.
+    work.prepare_cached(
+        "UPDATE boots SET heard = ?2,
+         step = CASE WHEN ?3 >= ?8 THEN ?3 ELSE max(step, ?3) END,
+         boot = CASE WHEN ?4 = '' THEN boot ELSE ?4 END,
+         revision = CASE WHEN ?5 = '' THEN revision ELSE ?5 END,
+         target_ms = coalesce(target_ms, ?6), why = ?7, hello = ?9
+         WHERE number = ?1",
+    )?
+    .execute(params![
+        number,
+        now,
+        reached,
+        hello.boot,
+        hello.revision,
+        hello.target_ms.and_then(|ms| i64::try_from(ms).ok()),
+        hello.why,
+        Step::Target as i64,
+        said,
+    ])?;
+    Ok(())
+}
+
+/// A file of the menu was fetched.
+fn advance(work: &Connection, id: &str, step: Step, revision: &str, now: i64) -> Result<()> {
+    let row = last_row(work, id)?;
+    let Some(row) = row.filter(|row| row.boot.is_empty() && row.step < step as i64) else {
+        return Ok(());
+    };
+    work.prepare_cached("UPDATE boots SET step = ?2, heard = ?3, revision = ?4 WHERE number = ?1")?
+        .execute(params![row.number, step as i64, now, revision])?;
+    work.prepare_cached("UPDATE machines SET last_seen = ?2 WHERE id = ?1")?
+        .execute(params![id, now])?;
+    Ok(())
+}

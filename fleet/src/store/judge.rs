@@ -1,0 +1,205 @@
+//! The way back: a machine on which a revision fails again and again boots its last good one.
+//!
+//! `docs/FLEET.md` (F8) is the specification.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use wire::hello::Step;
+use wire::manifest::RevisionName;
+
+use super::{Result, Store};
+use crate::record::{BOOT_DEADLINE_S, Return, SILENCE_S};
+
+/// Seconds around a power-on in which others mean that the room's power was cut.
+const POWER_CUT_S: i64 = 120;
+/// Healthy machines that must have gone down with it.
+const POWER_CUT_MACHINES: u32 = 3;
+/// Seconds without a heartbeat after which the process was away.
+const HEARTBEAT_LATE_S: i64 = 60;
+
+/// A boot that has ended, as far as it is judged.
+struct Ended {
+    began: i64,
+    step: Step,
+    revision: String,
+    /// The beginning of the boot after it.
+    next: i64,
+}
+
+impl Ended {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
+        let step: u32 = row.get(1)?;
+        Ok(Ended {
+            began: row.get(0)?,
+            step: Step::ALL.get(step as usize).copied().unwrap_or(Step::Menu),
+            revision: row.get(2)?,
+            next: row.get(3)?,
+        })
+    }
+
+    /// The moment at which it had failed at the latest.
+    fn over(&self) -> i64 {
+        self.next.min(self.began + BOOT_DEADLINE_S)
+    }
+}
+
+/// The return that holds for a machine at its menu; a new one, after so many failed boots, is recorded.
+pub(super) fn judge(work: &Connection, id: &str, after: u32, now: i64) -> Result<Option<Return>> {
+    let mut ended = ended(work, id, now)?;
+    // The newest is the boot that begins now.
+    if !ended.is_empty() {
+        ended.remove(0);
+    }
+    if let Some(failing) = failing(work, id, &ended, after)?
+        && let Some(good) = last_good(work, id, &failing)?
+    {
+        let added = work
+            .prepare_cached(
+                "INSERT INTO returns (machine, revision, good, since) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (machine, revision) DO UPDATE SET good = ?3, since = ?4, lifted = NULL
+                 WHERE lifted IS NOT NULL",
+            )?
+            .execute(params![id, failing, good, now])?;
+        if added > 0 {
+            tracing::error!(
+                "{failing} failed on {id} {after} times: the machine returns to {good} until it has a newer revision"
+            );
+        }
+    }
+    returned(work, id)
+}
+
+/// The last recorded return of a machine.
+pub(super) fn returned(work: &Connection, id: &str) -> Result<Option<Return>> {
+    let found = work
+        .prepare_cached(
+            "SELECT revision, good, since FROM returns
+             WHERE machine = ?1 AND lifted IS NULL ORDER BY since DESC, rowid DESC LIMIT 1",
+        )?
+        .query_row([id], |row| {
+            Ok(Return {
+                from: row.get(0)?,
+                to: row.get(1)?,
+                since: row.get(2)?,
+            })
+        })
+        .optional()?;
+    Ok(found)
+}
+
+/// The process still watches.
+pub(super) fn beat(work: &Connection, watch: i64, now: i64) -> Result<()> {
+    work.prepare_cached("UPDATE watches SET heard = ?2 WHERE number = ?1")?
+        .execute(params![watch, now])?;
+    Ok(())
+}
+
+/// A healthy boot of a revision proves that it works there after all.
+pub(super) fn acquit(work: &Connection, id: &str, revision: &str) -> Result<()> {
+    work.prepare_cached("DELETE FROM returns WHERE machine = ?1 AND revision = ?2")?
+        .execute(params![id, revision])?;
+    Ok(())
+}
+
+/// The boots before this power-on, newest first.
+fn ended(work: &Connection, id: &str, now: i64) -> Result<Vec<Ended>> {
+    let mut select = work.prepare_cached(
+        "SELECT began, step, revision,
+           lead(began, 1, ?2) OVER (ORDER BY number) AS next
+         FROM boots WHERE machine = ?1
+         AND began > (SELECT coalesce(max(lifted), 0) FROM returns WHERE machine = ?1) ORDER BY number DESC",
+    )?;
+    let rows = select.query_map(params![id, now], Ended::read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The revision whose last `after` boots all failed, if there is one.
+fn failing(work: &Connection, id: &str, ended: &[Ended], after: u32) -> Result<Option<String>> {
+    let mut failed = 0;
+    let mut revision = None;
+    for boot in ended {
+        // It never had all of what it was to boot, or nobody knows what that was.
+        if boot.step < Step::Initramfs || boot.revision.is_empty() {
+            continue;
+        }
+        if *revision.get_or_insert(&boot.revision) != &boot.revision || boot.step == Step::Healthy {
+            return Ok(None);
+        }
+        if is_excused(work, id, boot)? {
+            continue;
+        }
+        failed += 1;
+        if failed >= after {
+            return Ok(revision.cloned());
+        }
+    }
+    Ok(None)
+}
+
+/// True if something else explains that a boot did not report good: the fleet's process was away, or the power of
+/// healthy machines went at the same time.
+fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
+    let watched: bool = work
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM watches WHERE began <= ?1 AND heard >= ?2)")?
+        .query_row(params![boot.began, boot.over() - HEARTBEAT_LATE_S], |row| {
+            row.get(0)
+        })?;
+    if !watched {
+        return Ok(true);
+    }
+    let gone_down: u32 = work
+        .prepare_cached(
+            "SELECT count(DISTINCT next.machine) FROM boots AS next
+             WHERE next.machine <> ?1 AND next.began BETWEEN ?2 - ?3 AND ?2 + ?3
+             AND EXISTS (SELECT 1 FROM boots AS was WHERE was.machine = next.machine
+               AND was.number = (SELECT max(number) FROM boots WHERE machine = next.machine AND number < next.number)
+               AND was.step = ?4 AND was.heard >= ?2 - ?5)",
+        )?
+        .query_row(
+            params![id, boot.next, POWER_CUT_S, Step::Healthy as i64, SILENCE_S],
+            |row| row.get(0),
+        )?;
+    Ok(gone_down >= POWER_CUT_MACHINES)
+}
+
+/// The newest revision of the same history, older than the failing one, that was healthy on this machine.
+fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String>> {
+    let Ok(failing) = failing.parse::<RevisionName>() else {
+        return Ok(None);
+    };
+    let mut select = work.prepare_cached(
+        "SELECT revision FROM boots WHERE machine = ?1 AND step = ?2 ORDER BY number DESC",
+    )?;
+    let healthy = select.query_map(params![id, Step::Healthy as i64], |row| {
+        row.get::<_, String>(0)
+    })?;
+    for revision in healthy {
+        let revision = revision?;
+        let name = revision.parse::<RevisionName>();
+        if name.is_ok_and(|name| name.name == failing.name && name.revision < failing.revision) {
+            return Ok(Some(revision));
+        }
+    }
+    Ok(None)
+}
+
+impl Store {
+    /// Lifts a machine's returns: it boots its assignment again, and its boots until now are not judged again.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn retry(&self, id: &str, now: i64) -> Result<()> {
+        let sql = "UPDATE returns SET lifted = ?2 WHERE machine = ?1 AND lifted IS NULL";
+        self.connection.execute(sql, params![id, now])?;
+        Ok(())
+    }
+
+    /// Notes that the process begins to watch; returns the watch for [`Heard::Beat`](super::Heard).
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn begin_watch(&self, now: i64) -> Result<i64> {
+        self.connection
+            .execute("INSERT INTO watches (began, heard) VALUES (?1, ?1)", [now])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+}

@@ -1,0 +1,247 @@
+//! Reading machines, and what the operator does to them.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::hello::macs_of;
+use super::judge::returned;
+use super::{Result, Store, StoreError, boots};
+use crate::record::{Assignment, Machine, State};
+
+/// Machines that nobody named, grouped, noted or assigned.
+pub(super) const UNTOUCHED: &str =
+    "name IS NULL AND grp IS NULL AND note = '' AND assignment IS NULL";
+
+/// Longest name of a machine or group, bytes.
+const NAME_LEN_MAX: usize = 64;
+/// Longest note, bytes.
+const NOTE_LEN_MAX: usize = 1024;
+
+/// The filters of a list of machines.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this group.
+    pub group: Option<String>,
+    /// In this state.
+    pub state: Option<State>,
+    /// Not heard for so many seconds.
+    pub silent_s: Option<i64>,
+    /// Whose last boot was of this revision, or of any of this history.
+    pub revision: Option<String>,
+}
+
+fn select(tail: &str) -> String {
+    format!(
+        "SELECT id, name, grp, note, uuid, asset, first_seen, last_seen, address, duplicate_of, clone_seen, assignment, {}
+         FROM machines LEFT JOIN boots ON boots.number =
+           (SELECT max(number) FROM boots AS b WHERE b.machine = machines.id) {tail}",
+        boots::COLUMNS
+    )
+}
+
+fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Machine> {
+    let boot = row
+        .get::<_, Option<i64>>(12)?
+        .map(|_| boots::read(row, 12))
+        .transpose()?;
+    let last_seen = row.get(7)?;
+    let state = boot.as_ref().map_or(State::Off, |boot| {
+        State::of(boot.step, boot.began, boot.heard, now)
+    });
+    Ok(Machine {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        group: row.get(2)?,
+        note: row.get(3)?,
+        uuid: row.get(4)?,
+        macs: Vec::new(),
+        asset: row.get(5)?,
+        first_seen: row.get(6)?,
+        last_seen,
+        address: row.get(8)?,
+        duplicate_of: row.get(9)?,
+        clone_seen: row.get(10)?,
+        assignment: parsed(row.get(11)?),
+        returned: None,
+        state,
+        boot,
+    })
+}
+
+fn parsed(text: Option<String>) -> Assignment {
+    let text = text.unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// The effective assignment of a machine: its own over its group's.
+pub(super) fn assignment_of(work: &Connection, id: &str) -> Result<Assignment> {
+    let found = work
+        .prepare_cached(
+            "SELECT machines.assignment, groups.assignment FROM machines
+             LEFT JOIN groups ON groups.name = machines.grp WHERE id = ?1",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (own, of_group) = found.unwrap_or_default();
+    Ok(parsed(own).over(parsed(of_group)))
+}
+
+impl Store {
+    /// The machines that fit a filter, by name, those without one last.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn machines(&self, filter: &Filter, now: i64) -> Result<Vec<Machine>> {
+        let sql = select("ORDER BY name IS NULL, name, id");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map([], |row| read(row, now))?;
+        let mut machines = Vec::new();
+        for machine in rows {
+            let mut machine = machine?;
+            if fits(&machine, filter, now) {
+                machine.macs = macs_of(&self.connection, &machine.id)?;
+                machine.returned = returned(&self.connection, &machine.id)?;
+                machines.push(machine);
+            }
+        }
+        Ok(machines)
+    }
+
+    /// The machine that a person names: by name, id, UUID, card or asset tag, or the beginning of its id.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn machine(&self, wanted: &str, now: i64) -> Result<Machine> {
+        let lower = wanted.to_ascii_lowercase();
+        let mac = lower
+            .parse::<wire::machine::Mac>()
+            .map(String::from)
+            .unwrap_or_default();
+        // The first kind of name that fits anything decides.
+        let by_mac = "id IN (SELECT machine FROM macs WHERE mac = ?1)";
+        let kinds = [
+            ("name = ?1", wanted.to_owned()),
+            ("id = ?1", lower.clone()),
+            (by_mac, mac),
+            ("asset = ?1 AND asset <> ''", wanted.to_owned()),
+            ("substr(id, 1, length(?1)) = ?1 AND ?1 <> ''", lower),
+        ];
+        for (condition, value) in kinds {
+            let sql = select(&format!("WHERE {condition}"));
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([value], |row| read(row, now))?;
+            let mut found: Vec<Machine> = rows.collect::<rusqlite::Result<_>>()?;
+            if found.len() > 1 {
+                return Err(StoreError::Ambiguous(wanted.to_owned(), found.len()));
+            }
+            if let Some(mut machine) = found.pop() {
+                machine.macs = macs_of(&self.connection, &machine.id)?;
+                machine.returned = returned(&self.connection, &machine.id)?;
+                return Ok(machine);
+            }
+        }
+        Err(StoreError::NoMachine(wanted.to_owned()))
+    }
+
+    /// Names a machine; without a name its id is what people see again.
+    ///
+    /// # Errors
+    /// The name is none, or another machine has it.
+    pub fn set_name(&self, id: &str, name: Option<&str>) -> Result<()> {
+        name.map(|name| require_name("machine", name)).transpose()?;
+        let set = self.change("UPDATE machines SET name = ?2 WHERE id = ?1", id, name);
+        match set {
+            Err(StoreError::Sqlite(error)) if is_taken(&error) => {
+                let name = name.unwrap_or_default();
+                Err(StoreError::Refused(format!(
+                    "another machine is called {name}: `bakery machine show {name}` shows it"
+                )))
+            }
+            set => set,
+        }
+    }
+
+    /// Puts a machine into a group, or takes it out.
+    ///
+    /// # Errors
+    /// The group's name is none.
+    pub fn set_group(&self, id: &str, group: Option<&str>) -> Result<()> {
+        group
+            .map(|group| require_name("group", group))
+            .transpose()?;
+        self.change("UPDATE machines SET grp = ?2 WHERE id = ?1", id, group)
+    }
+
+    /// Keeps the operator's words.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn set_note(&self, id: &str, note: &str) -> Result<()> {
+        if note.len() > NOTE_LEN_MAX || note.chars().any(char::is_control) {
+            let text = format!("a note is one line of at most {NOTE_LEN_MAX} bytes");
+            return Err(StoreError::Refused(text));
+        }
+        self.change(
+            "UPDATE machines SET note = ?2 WHERE id = ?1",
+            id,
+            Some(note),
+        )
+    }
+
+    /// Deletes a machine with its boots. When it is heard again, it is a new one.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        self.connection
+            .execute("DELETE FROM machines WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// The effective assignment of a machine: its own over its group's.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn assignment(&self, id: &str) -> Result<Assignment> {
+        assignment_of(&self.connection, id)
+    }
+
+    fn change(&self, sql: &str, id: &str, value: Option<&str>) -> Result<()> {
+        self.connection.execute(sql, params![id, value])?;
+        Ok(())
+    }
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+}
+
+pub(super) fn require_name(kind: &str, name: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if first && name.len() <= NAME_LEN_MAX && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    let name: String = name.escape_default().take(NAME_LEN_MAX).collect();
+    Err(StoreError::Refused(format!(
+        "'{name}' is no name of a {kind}: 1 to {NAME_LEN_MAX} of A-Z a-z 0-9 . _ -, first a letter or digit"
+    )))
+}
+
+fn fits(machine: &Machine, filter: &Filter, now: i64) -> bool {
+    let revision = |wanted: &String| {
+        let has = machine.revision();
+        has == wanted || has.split('@').next() == Some(wanted)
+    };
+    filter
+        .group
+        .as_ref()
+        .is_none_or(|group| machine.group.as_ref() == Some(group))
+        && filter.state.is_none_or(|state| machine.state == state)
+        && filter
+            .silent_s
+            .is_none_or(|silent| now - machine.last_seen >= silent)
+        && filter.revision.as_ref().is_none_or(revision)
+}

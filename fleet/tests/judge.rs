@@ -1,0 +1,266 @@
+//! The way back from a revision that fails on a machine, by the sentences of docs/FLEET.md (F8).
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by failing"
+)]
+
+use fleet::record::BOOT_DEADLINE_S;
+use fleet::store::{Heard, Known, Store};
+use wire::hello::{Health, Hello, Step};
+use wire::machine::Identity;
+
+const START: i64 = 1_900_000_000;
+/// Seconds from one power-on to the next: a machine that hangs is found after a while.
+const APART: i64 = 1800;
+
+/// A fleet and its clock.
+struct Fleet {
+    _spool: tempfile::TempDir,
+    store: Store,
+    now: i64,
+    watch: i64,
+}
+
+impl Fleet {
+    fn new() -> Fleet {
+        let spool = tempfile::tempdir().unwrap();
+        let store = Store::create(spool.path()).unwrap();
+        let watch = store.begin_watch(START).unwrap();
+        Fleet {
+            _spool: spool,
+            store,
+            now: START,
+            watch,
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) -> Known {
+        self.store.hear(&[heard], self.now).unwrap().remove(0)
+    }
+
+    /// Time passes, and the process watches.
+    fn pass(&mut self, seconds: i64) {
+        self.now += seconds;
+        let watch = self.watch;
+        self.hear(Heard::Beat { watch });
+    }
+
+    fn say(&mut self, hello: Hello) -> Known {
+        self.hear(Heard::Hello {
+            hello: Box::new(hello),
+            from: "10.0.0.1".into(),
+        })
+    }
+
+    /// A power-on: the menu, and the files of a revision.
+    fn power_on(&mut self, machine: u8, revision: u64) -> Known {
+        let known = self.say(Hello::new(who(machine), Step::Menu));
+        for step in [Step::Kernel, Step::Initramfs] {
+            self.hear(Heard::Fetched {
+                machine: known.machine.clone(),
+                step,
+                revision: format!("kiosk/main@{revision}"),
+            });
+        }
+        known
+    }
+
+    fn reach(&mut self, machine: u8, revision: u64, step: Step, state: &str) {
+        let hello = Hello {
+            boot: format!("{machine:x}{:x}", self.now),
+            revision: format!("kiosk/main@{revision}"),
+            health: (step == Step::Target).then(|| Health {
+                state: state.into(),
+                ..Health::default()
+            }),
+            ..Hello::new(who(machine), step)
+        };
+        self.say(hello);
+    }
+
+    fn good_boot(&mut self, machine: u8, revision: u64) -> Known {
+        let known = self.power_on(machine, revision);
+        self.reach(machine, revision, Step::Target, "running");
+        self.pass(APART);
+        known
+    }
+
+    /// The return that the next power-on of a machine is told.
+    fn back(&mut self, machine: u8) -> Option<String> {
+        let known = self.say(Hello::new(who(machine), Step::Menu));
+        known
+            .returned
+            .map(|back| format!("{} to {}", back.from, back.to))
+    }
+}
+
+fn who(machine: u8) -> Identity {
+    Identity::of_words("", &format!("52:54:00:00:00:{machine:02x}"), "")
+}
+
+/// F8.1, F8.2: at the fourth power-on, and not before; whatever kept the boots from being healthy.
+#[test]
+fn the_fourth_power_on_boots_the_last_good_revision() {
+    for step in [Step::Initramfs, Step::Mounted, Step::Target] {
+        let mut fleet = Fleet::new();
+        fleet.good_boot(1, 6);
+        for _ in 0..3 {
+            let known = fleet.power_on(1, 7);
+            assert_eq!((known.returned, known.returns_now), (None, false), "{step}");
+            if step > Step::Initramfs {
+                fleet.reach(1, 7, step, "degraded");
+            }
+            fleet.pass(APART);
+        }
+        let known = fleet.power_on(1, 6);
+        assert!(known.returns_now);
+        let back = known.returned.unwrap();
+        assert_eq!(
+            (back.from.as_str(), back.to.as_str()),
+            ("kiosk/main@7", "kiosk/main@6")
+        );
+        // It stays there, and nobody is told twice.
+        fleet.reach(1, 6, Step::Target, "running");
+        fleet.pass(APART);
+        for _ in 0..5 {
+            let known = fleet.good_boot(1, 6);
+            assert!(known.returned.is_some() && !known.returns_now, "{step}");
+        }
+    }
+}
+
+/// F8.2: a boot loop is three boots within minutes.
+#[test]
+fn a_boot_loop_is_judged_as_well() {
+    let mut fleet = Fleet::new();
+    fleet.good_boot(1, 6);
+    for _ in 0..3 {
+        assert_eq!(fleet.power_on(1, 7).returned, None);
+        fleet.pass(150);
+    }
+    assert_eq!(fleet.back(1).unwrap(), "kiosk/main@7 to kiosk/main@6");
+}
+
+/// F8.3: one good boot of the revision in between, another revision, or no last good one: no return.
+#[test]
+fn no_return_without_failures_in_a_row_and_a_last_good() {
+    let mut fleet = Fleet::new();
+    for machine in [1, 2] {
+        fleet.good_boot(machine, 6);
+    }
+    for revision in [7, 7, 8, 7, 7] {
+        fleet.power_on(1, revision);
+        fleet.pass(APART);
+    }
+    assert_eq!(fleet.back(1), None, "another revision in between");
+    for good in [false, false, true, false, false] {
+        fleet.power_on(2, 7);
+        if good {
+            fleet.reach(2, 7, Step::Target, "running");
+        }
+        fleet.pass(APART);
+    }
+    assert_eq!(fleet.back(2), None, "a good boot in between");
+    // A machine that never reported good, and boots that stopped at the menu.
+    for _ in 0..6 {
+        fleet.power_on(3, 7);
+        fleet.say(Hello::new(who(2), Step::Menu));
+        fleet.pass(APART);
+    }
+    assert_eq!(fleet.back(3), None, "no last good");
+    assert_eq!(fleet.back(2), None, "it stood at its menu");
+}
+
+/// F8.4: while the process was away, nobody is judged.
+#[test]
+fn an_outage_of_the_server_is_no_bad_revision() {
+    let mut fleet = Fleet::new();
+    fleet.good_boot(1, 6);
+    for _ in 0..6 {
+        fleet.power_on(1, 7);
+        // No beat: the process is down while the machine boots, and starts again.
+        fleet.now += APART;
+        fleet.watch = fleet.store.begin_watch(fleet.now).unwrap();
+    }
+    assert_eq!(fleet.back(1), None);
+    // The boot after it is watched, and two more.
+    for _ in 0..3 {
+        fleet.power_on(1, 7);
+        fleet.pass(APART);
+    }
+    assert!(fleet.back(1).is_some());
+}
+
+/// F8.4: a power cut takes healthy machines down too; a bad revision does not.
+#[test]
+fn a_power_cut_is_no_bad_revision() {
+    for (others_run, expected) in [(true, None), (false, Some("kiosk/main@7 to kiosk/main@6"))] {
+        let mut fleet = Fleet::new();
+        for machine in 1..=6 {
+            fleet.good_boot(machine, 6);
+        }
+        for _ in 0..3 {
+            fleet.power_on(1, 7);
+            for machine in 2..=6 {
+                fleet.power_on(machine, 7);
+                if others_run {
+                    fleet.reach(machine, 7, Step::Target, "running");
+                }
+            }
+            // Ten minutes later the power of the room goes.
+            fleet.pass(600);
+        }
+        const { assert!(600 < BOOT_DEADLINE_S) };
+        for machine in 2..=6 {
+            fleet.power_on(machine, 7);
+        }
+        assert_eq!(
+            fleet.back(1).as_deref(),
+            expected,
+            "others run: {others_run}"
+        );
+    }
+}
+
+/// F8.5: a newer revision is tried, and the operator may have the old one tried again.
+#[test]
+fn a_good_boot_or_the_operator_lifts_a_return() {
+    let mut fleet = Fleet::new();
+    fleet.good_boot(1, 6);
+    let fail = |fleet: &mut Fleet| {
+        for _ in 0..3 {
+            fleet.power_on(1, 7);
+            fleet.pass(APART);
+        }
+        fleet.back(1)
+    };
+    assert!(fail(&mut fleet).is_some());
+    fleet.pass(1);
+    let now = fleet.now;
+    fleet.store.retry("52-54-00-00-00-01", now).unwrap();
+    assert_eq!(fleet.back(1), None);
+    fleet.pass(APART);
+    assert!(fail(&mut fleet).is_some(), "it is judged again");
+    // A healthy boot of the revision that failed proves the opposite.
+    fleet.reach(1, 7, Step::Target, "running");
+    fleet.pass(APART);
+    assert_eq!(fleet.back(1), None);
+}
+
+/// `--return-after 0`: never.
+#[test]
+fn nobody_returns_when_that_is_off() {
+    let mut fleet = Fleet::new();
+    let store = std::mem::replace(
+        &mut fleet.store,
+        Store::create(tempfile::tempdir().unwrap().path()).unwrap(),
+    );
+    fleet.store = store.with_return_after(0);
+    fleet.good_boot(1, 6);
+    for _ in 0..8 {
+        fleet.power_on(1, 7);
+        fleet.pass(APART);
+    }
+    assert_eq!(fleet.back(1), None);
+}

@@ -1,0 +1,30 @@
+//! The fleet over real connections: `bakery fleet`, `bakery serve --fleet`, real mounts, and `bakery machine`.
+//! The numbers are those of docs/FLEET.md.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "a test says what is wrong by failing"
+)]
+
+#[path = "fleet/back.rs"]
+mod back;
+#[path = "fleet/client.rs"]
+mod client;
+#[path = "fleet/crowd.rs"]
+mod crowd;
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "fleet/harness.rs"]
+mod harness;
+#[path = "fleet/ipxe.rs"]
+mod ipxe;
+#[allow(dead_code, reason = "the suite uses the rest")]
+mod kitchen;
+#[path = "fleet/menus.rs"]
+mod menus;
+#[path = "fleet/site.rs"]
+mod site;
+#[path = "fleet/trust.rs"]
+mod trust;

@@ -1,0 +1,243 @@
+//! The names that hardware gives a machine: SMBIOS UUID, MAC addresses, asset tag.
+//!
+//! `docs/FLEET.md` section 2 is the specification. Firmware spells these names in many ways; each has one spelling
+//! here, so that the menu, the mount and the operator mean the same machine.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Cards that are recorded for one machine.
+pub const MACS_MAX: usize = 8;
+/// Longest asset tag, bytes.
+pub const ASSET_LEN_MAX: usize = 64;
+
+/// UUIDs that boards carry when their maker wrote none, besides all zeros and all ones.
+const FILLERS: [&str; 3] = [
+    "03000200-0400-0500-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "fefefefe-fefe-fefe-fefe-fefefefefefe",
+];
+
+/// Text that is no hardware name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no {1}")]
+pub struct HardwareNameError(String, &'static str);
+
+/// The UUID in the firmware's SMBIOS tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct HardwareUuid([u8; 16]);
+
+impl HardwareUuid {
+    /// The same UUID as firmware prints it that reads the first three fields in the other byte order.
+    #[must_use]
+    pub fn swapped(self) -> HardwareUuid {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
+        let mut bytes = [d, c, b, a, f, e, h, g, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (to, from) in bytes.iter_mut().skip(8).zip(rest) {
+            *to = from;
+        }
+        HardwareUuid(bytes)
+    }
+}
+
+impl FromStr for HardwareUuid {
+    type Err = HardwareNameError;
+
+    /// Reads 32 hexadecimal digits, with or without hyphens. What makers put in place of a UUID is none.
+    fn from_str(text: &str) -> Result<Self, HardwareNameError> {
+        let wrong = || HardwareNameError(text.chars().take(64).collect(), "SMBIOS UUID");
+        let bytes = hex_bytes::<16>(text.trim(), "-").ok_or_else(wrong)?;
+        let uuid = HardwareUuid(bytes);
+        let is_filler = bytes.iter().all(|byte| *byte == 0)
+            || bytes.iter().all(|byte| *byte == 0xff)
+            || FILLERS.contains(&uuid.to_string().as_str())
+            || FILLERS.contains(&uuid.swapped().to_string().as_str());
+        if is_filler { Err(wrong()) } else { Ok(uuid) }
+    }
+}
+
+impl fmt::Display for HardwareUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The address of a network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// The six bytes.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl FromStr for Mac {
+    type Err = HardwareNameError;
+
+    /// Reads 12 hexadecimal digits, with `:` or `-` between the bytes or nothing. Group addresses and zeros are none.
+    fn from_str(text: &str) -> Result<Self, HardwareNameError> {
+        let wrong =
+            || HardwareNameError(text.chars().take(64).collect(), "address of a network card");
+        let bytes = hex_bytes::<6>(text.trim(), ":-").ok_or_else(wrong)?;
+        let [first, ..] = bytes;
+        if first & 1 == 1 || bytes.iter().all(|byte| *byte == 0) {
+            return Err(wrong());
+        }
+        Ok(Mac(bytes))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+macro_rules! as_text {
+    ($name:ident) => {
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = HardwareNameError;
+
+            fn try_from(text: String) -> Result<Self, HardwareNameError> {
+                text.parse()
+            }
+        }
+    };
+}
+as_text!(HardwareUuid);
+as_text!(Mac);
+
+/// Everything that names one machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The UUID in its firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<HardwareUuid>,
+    /// Its cards, the one that it boots from first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<Mac>,
+    /// The asset tag in its firmware.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asset: String,
+}
+
+impl Identity {
+    /// Takes what a boot loader passes: what is no name there is left out.
+    #[must_use]
+    pub fn of_words(uuid: &str, mac: &str, asset: &str) -> Identity {
+        let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        let asset: String = asset
+            .chars()
+            .filter(printable)
+            .take(ASSET_LEN_MAX)
+            .collect();
+        Identity {
+            uuid: uuid.parse().ok(),
+            macs: mac.parse().into_iter().collect(),
+            asset: asset.trim().to_owned(),
+        }
+    }
+
+    /// True if there is a name at all.
+    #[must_use]
+    pub fn names_a_machine(&self) -> bool {
+        self.uuid.is_some() || !self.macs.is_empty()
+    }
+
+    /// True if every bound is kept.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.names_a_machine()
+            && self.macs.len() <= MACS_MAX
+            && self.asset.len() <= ASSET_LEN_MAX
+            && !self.asset.chars().any(char::is_control)
+    }
+}
+
+/// `N` bytes in hexadecimal digits, separators left out.
+fn hex_bytes<const N: usize>(text: &str, separators: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut digits = text.chars().filter(|c| !separators.contains(*c));
+    for byte in &mut bytes {
+        let high = digits.next()?.to_digit(16)?;
+        let low = digits.next()?.to_digit(16)?;
+        *byte = u8::try_from(high << 4 | low).ok()?;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_has_one_spelling() {
+        for text in [
+            "4C4C4544-0042-3510-8051-B4C04F564433",
+            "4c4c454400423510 8051b4c04f564433"
+                .replace(' ', "")
+                .as_str(),
+        ] {
+            let uuid: HardwareUuid = text.parse().unwrap();
+            assert_eq!(uuid.to_string(), "4c4c4544-0042-3510-8051-b4c04f564433");
+            assert_eq!(
+                uuid.swapped().to_string(),
+                "44454c4c-4200-1035-8051-b4c04f564433"
+            );
+            assert_eq!(uuid.swapped().swapped(), uuid);
+        }
+        for text in ["52-54-00-AB-cd-ef", "52:54:00:ab:cd:ef", "525400abcdef"] {
+            assert_eq!(
+                text.parse::<Mac>().unwrap().to_string(),
+                "52:54:00:ab:cd:ef"
+            );
+        }
+    }
+
+    #[test]
+    fn what_makers_put_in_place_of_a_name_is_none() {
+        for text in [
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "03000200-0400-0500-0006-000700080009",
+            "00020003-0004-0005-0006-000700080009",
+            "To be filled by O.E.M.",
+            "4c4c4544-0042-3510-8051-b4c04f56443",
+            "4c4c4544-0042-3510-8051-b4c04f5644333",
+        ] {
+            assert!(text.parse::<HardwareUuid>().is_err(), "{text}");
+        }
+        for text in [
+            "",
+            "00:00:00:00:00:00",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "52:54",
+        ] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+        let none = Identity::of_words("Not Settable", "", "\x1b[2J tag\n");
+        assert_eq!((none.uuid, none.asset.as_str()), (None, "[2J tag"));
+        assert!(!none.names_a_machine());
+    }
+}
