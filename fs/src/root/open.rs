@@ -1,11 +1,13 @@
 //! Opening a remote root: records, signatures, index; then it can be mounted.
 
+mod background;
+mod update;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use layerfmt::update::Plan;
 use layerfmt::{Digest, Index, Layer};
 use tokio::sync::watch;
 use wire::hello::Step;
@@ -13,13 +15,12 @@ use wire::manifest::Manifest;
 use wire::paths::Request;
 use wire::trust::HighWater;
 
+use self::background::start_background;
 use super::control::{Boot, RemoteControl};
 use super::kept::Kept;
 use super::options::RemoteOptions;
-use super::update::{Old, load, old, save};
 use crate::chunks::rebuild::Plain;
 use crate::chunks::remote::{Near, Raws, RemoteSource, Ways, Words, objects};
-use crate::chunks::update::{Asked, Signers, Stream, Update, begin};
 use crate::control::Control;
 use crate::net::fetcher::{Fetcher, FetcherOptions, Keep};
 use crate::net::hello::Progress;
@@ -30,8 +31,8 @@ use crate::net::object::{Object, Piece};
 use crate::net::records::{self, Records, RecordsError, Terms};
 use crate::net::server::Server;
 use crate::net::status::{Counters, Word};
-use crate::prefetch::{Policy, background, pack};
-use crate::store::backup::{self, Backup};
+use crate::prefetch::{Policy, pack};
+use crate::store::backup::Backup;
 use crate::store::dir::Dir;
 use crate::store::disk::DiskCache;
 use crate::store::memory::MemoryCache;
@@ -347,84 +348,6 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The update pack from an older revision on this machine, if a server has it. Also takes what
-    /// earlier packs told.
-    fn update(&self, records: &Records, offline: bool) -> Option<(Asked, Old)> {
-        let manifest = &records.verified.manifest;
-        let signers = self.signers(records);
-        if let Some(kept) = &self.kept {
-            load(&self.near, kept, &signers, &manifest.name());
-        }
-        let is_wanted = !offline && self.options.prefetch != Policy::None;
-        let is_here = |kept: &Kept| {
-            kept.index(&manifest.index).is_some()
-                || self
-                    .near
-                    .raw_index(&manifest.index.digest, |digest| kept.raw_index(digest))
-                    .is_some()
-        };
-        if !is_wanted || self.kept.as_ref().is_some_and(is_here) {
-            return None;
-        }
-        let old = old(
-            &self.near,
-            self.kept.as_ref(),
-            &self.options.address,
-            manifest,
-        )?;
-        let asked = begin(&self.fetcher.inner, &signers, &old, manifest);
-        match self.fetcher.run(asked).ok()? {
-            Ok(asked) => Some((asked, old)),
-            Err(error) => {
-                tracing::info!(%error, from = old.revision, "no update pack is used");
-                None
-            }
-        }
-    }
-
-    fn signers<'r>(&'r self, records: &'r Records) -> Signers<'r> {
-        Signers {
-            anchors: &self.anchors,
-            keyset: records.verified.keyset.as_ref(),
-        }
-    }
-
-    /// Starts the stream of the units; keeps the proof of what they make.
-    fn start_update(
-        &self,
-        (mut asked, old): (Asked, Old),
-        records: &Records,
-        index: &Arc<Index>,
-    ) -> Option<(Arc<Update>, Arc<Word>)> {
-        let manifest = &records.verified.manifest;
-        let plan = match Plan::new(asked.head.clone(), &old.index, index) {
-            Ok(plan) => plan,
-            Err(error) => {
-                tracing::warn!(%error, "the update pack is wrong: the mount goes on without");
-                return None;
-            }
-        };
-        let signers = self.signers(records);
-        self.near.believe(&asked.head);
-        if let Some(kept) = &self.kept {
-            let proof = std::mem::take(&mut asked.proof);
-            save(&self.near, kept, &signers, &manifest.name(), &proof, index);
-        }
-        let plain = asked.index.as_ref().map_or(0, |_| manifest.index.head_len);
-        let update = Update::new(Arc::clone(&self.near), &asked, old, plan, index, plain);
-        let update = Arc::new(update);
-        let only_hot = self.options.prefetch == Policy::Pack || self.near.disk.is_none();
-        let state = Arc::new(Word::new("coming"));
-        let stream = Stream {
-            inner: Arc::clone(&self.fetcher.inner),
-            update: Arc::clone(&update),
-            only_hot,
-            state: Arc::clone(&state),
-        };
-        self.fetcher.spawn(stream.run(asked));
-        Some((update, state))
-    }
-
     fn index(
         &self,
         manifest: &Manifest,
@@ -532,54 +455,6 @@ impl StartedPack {
         words.pack.follow(self.state);
         let _ = self.tell.send(Some(pack::pieces(index, objects)));
     }
-}
-
-fn start_background(
-    options: &RemoteOptions,
-    source: &Arc<RemoteSource>,
-    index: &Arc<Index>,
-    objects: Vec<Arc<Object>>,
-    manifest: &Manifest,
-    records: Records,
-    offline: bool,
-) {
-    if let Some(backup) = source.near.backup.clone() {
-        for layer in manifest.layers.iter().chain(&manifest.borrowed) {
-            backup.attach(&Object::layer(&layer.digest).path, layer.len);
-        }
-        if offline {
-            backup.state.set("in use: no server");
-            return;
-        }
-        let fetcher = Arc::downgrade(&source.fetcher);
-        let update = source.update();
-        let update = update.map(|update| Arc::new(update) as Arc<dyn backup::fill::Remade>);
-        let started = std::thread::Builder::new()
-            .name("layerfs-fill".into())
-            .spawn(move || backup::fill::run(&backup, &fetcher, &records, update));
-        if let Err(error) = started {
-            tracing::warn!(%error, "the backup is not filled");
-        }
-        // It fetches everything already.
-        source.words.prefetch.set("left to the backup");
-        return;
-    }
-    let wanted = match options.prefetch {
-        Policy::All => true,
-        Policy::Auto => source.near.disk.is_some(),
-        Policy::Pack | Policy::None => false,
-    };
-    if !wanted || offline {
-        return;
-    }
-    // Data that would evict the pages of a boot is not fetched.
-    let len_max = match &options.cache {
-        Some((_, len)) if source.near.disk.is_some() => *len,
-        _ => options.memory_len,
-    } / 10
-        * 9;
-    let run = background::run(Arc::downgrade(source), Arc::clone(index), objects, len_max);
-    source.fetcher.spawn(run);
 }
 
 async fn warm_h2(inner: Arc<crate::net::fetcher::Inner>) {
