@@ -10,7 +10,8 @@ if [ "${1-}" != --inside ]; then
     [ "$(id -u)" = 0 ] || { echo "room.sh: must be root" >&2; exit 2; }
     room=$(mktemp -d /var/tmp/layerfs-room.XXXXXX)
     trap 'rm -rf --one-file-system "$room"' EXIT
-    trap 'kill $!; exit 1' INT TERM
+    # unshare passes over SIGTERM, and so does the first process of a PID namespace.
+    trap 'kill -KILL $!; exit 1' INT TERM
     unshare --mount --net --pid --fork --kill-child "$0" --inside "$room" "$@" &
     wait $!
     exit
