@@ -317,3 +317,37 @@ fn a_client_needs_a_static_program_and_its_key_knows_the_store() {
     );
     assert!(line.contains(&store), "{line}");
 }
+
+/// An import with the client is one answer: a reader of `--json` gets one document.
+#[test]
+fn an_import_with_the_client_is_one_answer() {
+    let kitchen = Kitchen::new();
+    let tree = kitchen.path("tree");
+    fs::create_dir_all(tree.join("usr/bin")).unwrap();
+    fs::write(tree.join("usr/bin/tool"), b"a tool").unwrap();
+    let import = |arguments: &[&str]| {
+        run(kitchen
+            .bakery()
+            .args([
+                "import",
+                "office",
+                "--no-check",
+                "--with-client",
+                "--no-push-key",
+            ])
+            .args(["--layerfs", "/bin/busybox"])
+            .args(arguments)
+            .arg(&tree))
+    };
+    let done = import(&["--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(answer["published"], "office/main@1");
+    assert_eq!(answer["client"]["published"], "office/main@2");
+    let again = import(&[]);
+    let lines = text(&again.stdout);
+    assert!(lines.contains("published  office/main@3"), "{lines}");
+    assert!(
+        lines.contains("client     /bin/busybox in office/main@4"),
+        "{lines}"
+    );
+}

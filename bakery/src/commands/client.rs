@@ -61,8 +61,9 @@ pub struct ClientChoice {
     pub spool: PathBuf,
 }
 
+/// The revision with the client in it.
 #[derive(Debug, Serialize)]
-struct ClientAnswer {
+pub(crate) struct ClientAnswer {
     published: String,
     client: PathBuf,
     push_key: Option<String>,
@@ -74,11 +75,12 @@ struct ClientAnswer {
 /// There is no static client, or the revision cannot be published.
 pub(crate) fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let publisher = globals.publisher()?;
-    add(&publisher, &args.name, &args.choice, globals)?;
+    let answer = add(&publisher, &args.name, &args.choice, globals)?;
+    output::emit(globals, &answer, |out| answer.write_text(out))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds the client to the newest revision of `name`, and prints the result.
+/// Adds the client to the newest revision of `name`.
 ///
 /// # Errors
 /// The errors of [`run`].
@@ -87,7 +89,7 @@ pub(crate) fn add(
     name: &ProfileName,
     choice: &ClientChoice,
     globals: &Globals,
-) -> Result<()> {
+) -> Result<ClientAnswer> {
     let program = choice.layerfs.clone().or_else(find_layerfs).ok_or_else(|| {
         anyhow!("no static layerfs beside this program: `make static` builds it, --layerfs FILE names it")
     })?;
@@ -103,19 +105,22 @@ pub(crate) fn add(
         time: head.manifest.time,
     };
     let published = publish(publisher, &head, &client)?;
-    let answer = ClientAnswer {
+    Ok(ClientAnswer {
         published: published.name().to_string(),
         client: program,
         push_key: push_key.map(|key| key.fingerprint),
-    };
-    output::emit(globals, &answer, |out| {
+    })
+}
+
+impl ClientAnswer {
+    pub(crate) fn write_text(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
         writeln!(
             out,
             "client     {} in {}",
-            answer.client.display(),
-            answer.published
+            self.client.display(),
+            self.published
         )?;
-        match &answer.push_key {
+        match &self.push_key {
             Some(key) => writeln!(
                 out,
                 "push key   {key}; everybody who can read the system can push with it (--no-push-key omits it)"
@@ -125,8 +130,7 @@ pub(crate) fn add(
                 "push key   none: `layerfs push` needs a key registered by `bakery authorize`"
             ),
         }
-    })?;
-    Ok(())
+    }
 }
 
 fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Revision> {

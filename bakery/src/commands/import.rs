@@ -83,6 +83,9 @@ struct ImportAnswer {
     report: BakeReport,
     /// Those of the layers above it.
     above: Vec<BakeReport>,
+    /// The revision above it that has the client (`--with-client`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<client::ClientAnswer>,
 }
 
 /// Imports one system.
@@ -120,6 +123,14 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         author: args.wording.author(),
         message,
     })?;
+    let client = args.with_client.then(|| {
+        client::add(&publisher, &revision.manifest.name(), &args.client, globals)
+            .with_context(|| format!("{} is published, without a client", revision.name()))
+    });
+    let (client, failed) = match client.transpose() {
+        Ok(client) => (client, None),
+        Err(error) => (None, Some(error)),
+    };
     let mut reports = baked.into_iter().map(|baked| baked.report);
     let answer = ImportAnswer {
         published: revision.name().to_string(),
@@ -129,6 +140,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         parameters: boot.parameters.clone(),
         report: reports.next().unwrap_or_default(),
         above: reports.collect(),
+        client,
     };
     output::emit(globals, &answer, |out| {
         writeln!(out, "published  {}", answer.published)?;
@@ -139,12 +151,12 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             }
             report.write_text(out)?;
         }
-        Ok(())
+        match &answer.client {
+            Some(client) => client.write_text(out),
+            None => Ok(()),
+        }
     })?;
-    if args.with_client {
-        client::add(&publisher, &revision.manifest.name(), &args.client, globals)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// One part of the system as a layer.

@@ -1,6 +1,6 @@
 //! Update packs: the new chunks of a revision, made from those of an older one on this machine.
 //!
-//! [`begin`] asks for the pack and reads its head and index; [`stream`] brings its units in order;
+//! [`begin()`] asks for the pack and reads its head and index; [`stream`] brings its units in order;
 //! [`Update::obtain`] gives one chunk to somebody who waits for it. A unit that cannot be applied
 //! (an old chunk is missing, evicted or damaged) is given up, and its chunks are fetched as if there
 //! were no pack. The chunks that a pack makes are cached under the digest of their raw bytes.

@@ -34,7 +34,7 @@ struct Coming {
 }
 
 impl Stream {
-    /// Reads on after what [`begin`](super::begin) read.
+    /// Reads on after what [`begin`](super::begin()) read.
     pub(crate) async fn run(self, asked: Asked) {
         let ahead = asked.ahead;
         let coming = asked.answer.map(|(server, answer)| Coming {
