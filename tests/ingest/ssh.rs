@@ -341,13 +341,13 @@ fn an_import_with_the_client_is_one_answer() {
     };
     let done = import(&["--json"]);
     let answer: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(answer["published"], "office/main@1");
-    assert_eq!(answer["client"]["published"], "office/main@2");
+    assert_eq!(answer["published"], "office@1");
+    assert_eq!(answer["client"]["published"], "office@2");
     let again = import(&[]);
     let lines = text(&again.stdout);
-    assert!(lines.contains("published  office/main@3"), "{lines}");
+    assert!(lines.contains("published  office@3"), "{lines}");
     assert!(
-        lines.contains("client     /bin/busybox in office/main@4"),
+        lines.contains("client     /bin/busybox in office@4"),
         "{lines}"
     );
 }
