@@ -150,13 +150,15 @@ impl Update {
 
     fn set(&self, row: u32, state: State) {
         if let Some(slot) = self.states().get_mut(row as usize) {
-            // Two may have had the same unit at once: it counts once.
-            if state == State::Applied && *slot != State::Applied {
-                let plain_len = self.plain_lens.get(row as usize).copied();
-                self.plain_bytes
-                    .fetch_add(plain_len.unwrap_or(0), Ordering::Relaxed);
+            // Two may have had the same unit at once: it counts once, and stays applied.
+            if *slot != State::Applied {
+                *slot = state;
+                if state == State::Applied {
+                    let plain_len = self.plain_lens.get(row as usize).copied();
+                    self.plain_bytes
+                        .fetch_add(plain_len.unwrap_or(0), Ordering::Relaxed);
+                }
             }
-            *slot = state;
         }
         self.changed.send_replace(());
     }
@@ -268,17 +270,16 @@ impl Update {
             FormatError::new(ErrorKind::Io, "update pack", u64::from(row), what)
         };
         let chunk = self.old.index.chunk(row).ok_or_else(missing)?;
-        let raw = match self.near.raw(&chunk.digest) {
-            Some(raw) => raw.to_vec(),
+        let raw: Arc<[u8]> = match self.near.raw(&chunk.digest) {
+            Some(raw) => Arc::from(&raw[..]),
             None => {
                 let piece = piece(&self.old.objects, &chunk).ok_or_else(missing)?;
                 let stored = self.near.stored(&piece).ok_or_else(missing)?;
                 let mut raw = Vec::new();
                 layerfmt::decode_verified_chunk(&chunk, &stored, &mut raw)?;
-                raw
+                Arc::from(raw)
             }
         };
-        let raw: Arc<[u8]> = Arc::from(raw);
         let mut decoded = self.decoded();
         if decoded.len.saturating_add(raw.len()) > DECODED_LEN_MAX {
             *decoded = Decoded::default();

@@ -121,6 +121,15 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fetch
     Err(FetchError::Connect(failed))
 }
 
+/// Runs a connection to its end, beside the requests that use it.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "connection ended");
+        }
+    });
+}
+
 /// Speaks HTTP/1.1 on `stream`. The connection ends when the sender and the answers are dropped.
 pub(crate) async fn speak_h1(stream: TcpStream) -> Result<H1, FetchError> {
     let (sender, connection) = http1::Builder::new()
@@ -128,11 +137,7 @@ pub(crate) async fn speak_h1(stream: TcpStream) -> Result<H1, FetchError> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Broken)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "connection ended");
-        }
-    });
+    drive(connection);
     Ok(sender)
 }
 
@@ -147,11 +152,7 @@ pub(crate) async fn speak_h2(stream: TcpStream) -> Result<H2, FetchError> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Broken)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "connection ended");
-        }
-    });
+    drive(connection);
     Ok(sender)
 }
 

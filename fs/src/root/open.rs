@@ -170,9 +170,11 @@ impl<'a> Opening<'a> {
         let revision = records.verified.head.revision;
         self.not_too_old(revision)?;
         progress.reach(Step::Head, &name_of(&manifest));
-        let asked = self.update(&records, offline);
-        let beginning = asked.as_ref().map(|(asked, _)| asked);
-        let pieces = match beginning.is_some_and(|asked| asked.head.hot_count > 0) {
+        let (here, asked) = self.index_or_update(&records, offline);
+        let pieces = match asked
+            .as_ref()
+            .is_some_and(|(asked, _)| asked.head.hot_count > 0)
+        {
             // The update pack brings the hot chunks.
             true => None,
             false => self.start_pack(&manifest, offline),
@@ -180,7 +182,7 @@ impl<'a> Opening<'a> {
         // The connection for readers opens while the index arrives.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, fetched) = self
-            .index(&manifest, beginning.and_then(|asked| asked.index.clone()))
+            .index(&manifest, here)
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
         progress.pass(Step::Index);
@@ -348,13 +350,14 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// The index: `here` (beside the cache, or made by an update pack), of the backup, or fetched.
     fn index(
         &self,
         manifest: &Manifest,
-        made: Option<Arc<Index>>,
+        here: Option<Arc<Index>>,
     ) -> Result<(Arc<Index>, Option<Layer>), crate::net::error::FetchError> {
         let reference = &manifest.index;
-        if let Some(index) = made {
+        if let Some(index) = here {
             return Ok((index, None));
         }
         if let Some(index) = self
@@ -363,16 +366,6 @@ impl<'a> Opening<'a> {
             .as_ref()
             .and_then(|backup| backup.index(&reference.digest))
         {
-            return Ok((index, None));
-        }
-        if let Some(layer) = self.kept.as_ref().and_then(|kept| kept.index(reference)) {
-            return Ok((Arc::clone(layer.index()), None));
-        }
-        let kept = self.kept.as_ref();
-        if let Some(index) = kept.and_then(|kept| {
-            self.near
-                .raw_index(&reference.digest, |digest| kept.raw_index(digest))
-        }) {
             return Ok((index, None));
         }
         let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use layerfmt::Index;
 use layerfmt::update::Plan;
 
-use super::super::kept::Kept;
 use super::super::update::{Old, load, old, save};
 use super::Opening;
 use crate::chunks::update::{Asked, Signers, Stream, Update, begin};
@@ -14,25 +13,41 @@ use crate::net::status::Word;
 use crate::prefetch::Policy;
 
 impl Opening<'_> {
-    /// The update pack from an older revision on this machine, if a server has it. Also takes what
-    /// earlier packs told.
-    pub(super) fn update(&self, records: &Records, offline: bool) -> Option<(Asked, Old)> {
-        let manifest = &records.verified.manifest;
-        let signers = self.signers(records);
-        if let Some(kept) = &self.kept {
-            load(&self.near, kept, &signers, &manifest.name());
+    /// The index beside the cache; without it, the update pack from an older revision, which may
+    /// have made the index.
+    pub(super) fn index_or_update(
+        &self,
+        records: &Records,
+        offline: bool,
+    ) -> (Option<Arc<Index>>, Option<(Asked, Old)>) {
+        if let Some(index) = self.kept_index(records) {
+            return (Some(index), None);
         }
-        let is_wanted = !offline && self.options.prefetch != Policy::None;
-        let is_here = |kept: &Kept| {
-            kept.index(&manifest.index).is_some()
-                || self
-                    .near
-                    .raw_index(&manifest.index.digest, |digest| kept.raw_index(digest))
-                    .is_some()
-        };
-        if !is_wanted || self.kept.as_ref().is_some_and(is_here) {
+        let update = self.update(records, offline);
+        let made = update.as_ref().and_then(|(asked, _)| asked.index.clone());
+        (made, update)
+    }
+
+    /// The index beside the cache, if it is that of `records`. Also reads the proofs of earlier
+    /// update packs: an index that such a pack made is verified by them.
+    fn kept_index(&self, records: &Records) -> Option<Arc<Index>> {
+        let kept = self.kept.as_ref()?;
+        let manifest = &records.verified.manifest;
+        load(&self.near, kept, &self.signers(records), &manifest.name());
+        if let Some(layer) = kept.index(&manifest.index) {
+            return Some(Arc::clone(layer.index()));
+        }
+        let digest = &manifest.index.digest;
+        self.near.raw_index(digest, |digest| kept.raw_index(digest))
+    }
+
+    /// The update pack from an older revision on this machine, if a server has it.
+    fn update(&self, records: &Records, offline: bool) -> Option<(Asked, Old)> {
+        if offline || self.options.prefetch == Policy::None {
             return None;
         }
+        let manifest = &records.verified.manifest;
+        let signers = self.signers(records);
         let old = old(
             &self.near,
             self.kept.as_ref(),
@@ -75,7 +90,13 @@ impl Opening<'_> {
         self.near.believe(&asked.head);
         if let Some(kept) = &self.kept {
             let proof = std::mem::take(&mut asked.proof);
-            save(&self.near, kept, &signers, &manifest.name(), &proof, index);
+            save(
+                kept,
+                &signers,
+                &manifest.name(),
+                (&proof, &asked.head),
+                index,
+            );
         }
         let plain = asked.index.as_ref().map_or(0, |_| manifest.index.head_len);
         let update = Update::new(Arc::clone(&self.near), &asked, old, plan, index, plain);

@@ -2,7 +2,6 @@
 //! them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use layerfmt::update::{Head, PREAMBLE_LEN, Preamble};
 use layerfmt::{Digest, Index};
@@ -43,14 +42,14 @@ fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Head>
     Head::decode(stored, record.head.raw_len, &record.head.digest).ok()
 }
 
-/// Keeps a proof and the raw index that it proves; drops the proofs of which no chunk is in `new`.
+/// Keeps a verified proof with its head, and the raw index that it proves; drops the proofs of
+/// which no chunk is in `new`.
 pub(crate) fn save(
-    near: &Near,
     kept: &Kept,
     signers: &Signers<'_>,
     name: &ProfileName,
-    proof: &[u8],
-    new: &Arc<Index>,
+    (proof, head): (&[u8], &Head),
+    new: &Index,
 ) {
     let used: HashSet<Digest> = new.chunks().map(|chunk| chunk.digest).collect();
     for (file, bytes) in kept.proofs() {
@@ -63,11 +62,8 @@ pub(crate) fn save(
             kept.remove_proof(&file);
         }
     }
-    if let Some(head) = read(proof, signers, name) {
-        kept.save_proof(proof);
-        near.believe(&head);
-        if head.index.is_some() {
-            kept.save_raw_index(&head.to, new.as_bytes());
-        }
+    kept.save_proof(proof);
+    if head.index.is_some() {
+        kept.save_raw_index(&head.to, new.as_bytes());
     }
 }
