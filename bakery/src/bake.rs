@@ -22,12 +22,12 @@ use layerfmt::{Content, Digest, Layer, LayerSet, LayerWriter, MergedIndex, Meta,
 use wire::push::Change;
 
 use self::contents::Stored;
-use self::error::BakeContext as _;
 pub use self::error::BakeError;
 pub use self::partial::Partial;
 pub use self::report::{BakeReport, Seconds};
 pub use self::survey::{Survey, survey};
 use crate::assemble::{AssembleError, Assembly, Reading, assemble};
+use crate::failed::Doing as _;
 use crate::machine;
 use crate::overlay;
 use crate::source::Source;
@@ -293,7 +293,8 @@ fn writer(
     let base = base.map(|base| Base::new(&base.merged)).transpose();
     let base = base.doing(|| "cannot read the base".into())?;
     let file = partial.file().doing(doing)?;
-    LayerWriter::new(file, Partial::directory_of(output), options, base).doing(doing)
+    let writer = LayerWriter::new(file, Partial::directory_of(output), options, base);
+    Ok(writer.doing(doing)?)
 }
 
 fn verify(
@@ -303,5 +304,5 @@ fn verify(
     let doing = || "the layer just written does not verify".to_owned();
     let layer = Layer::from_file(partial.file().doing(doing)?).doing(doing)?;
     let below = base.map(|base| base.layers.clone()).unwrap_or_default();
-    layerfmt::check::check(&Arc::new(layer), &below, |_| {}).doing(doing)
+    Ok(layerfmt::check::check(&Arc::new(layer), &below, |_| {}).doing(doing)?)
 }

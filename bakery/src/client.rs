@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use layerfmt::tree::Time;
 use wire::tar::{Entry, Kind};
 
+use crate::failed::Doing as _;
 use crate::initrd::elf;
-use crate::initrd::error::{InitrdContext as _, Result, refuse};
+use crate::initrd::error::{Result, refuse};
 use crate::initrd::system_tree::{SystemTree, resolve};
 
 /// The path of a machine's push key.
@@ -151,6 +152,6 @@ impl ClientArchive {
             xattrs: &[],
         };
         let done = self.tar.append(&entry, &mut bytes);
-        done.doing(|| format!("cannot write /{path}"))
+        Ok(done.doing(|| format!("cannot write /{path}"))?)
     }
 }

@@ -44,6 +44,7 @@ pub(crate) mod revert;
 pub(crate) mod rollback;
 pub(crate) mod run_job;
 pub(crate) mod serve;
+pub(crate) mod service;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod store;

@@ -29,11 +29,12 @@ pub(crate) mod scripts;
 pub(crate) mod stack_tree;
 pub(crate) mod system_tree;
 
+use crate::failed::Doing as _;
 use std::path::PathBuf;
 
 use archive::CpioArchive;
 pub(crate) use error::InitrdError;
-use error::{InitrdContext as _, Result};
+use error::Result;
 use system_tree::SystemTree;
 
 /// Drivers and firmware that wait to be needed: `layerfs unpack`, called by `lf_unpack`.
@@ -202,5 +203,5 @@ fn compress(raw: Vec<u8>, level: i32) -> Result<Vec<u8>> {
         encoder.window_log(25)?;
         encoder.compress(&raw)
     });
-    compressed.doing(|| "cannot compress the initramfs".into())
+    Ok(compressed.doing(|| "cannot compress the initramfs".into())?)
 }

@@ -14,6 +14,7 @@
 //! | [`keys`], [`clock`] | signing keys and times |
 //! | [`store`], [`replica`] | named objects, created once; copies of a store |
 //! | [`output`], [`progress`], [`human`] | output for users and scripts |
+//! | [`failed`] | the operation that failed, beside its error |
 //! | [`serve`] | serves the store over HTTP |
 //! | [`update_pack`] | encodes a revision against an older one |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
@@ -31,6 +32,7 @@ pub mod cli;
 pub(crate) mod client;
 pub mod clock;
 pub(crate) mod commands;
+pub mod failed;
 pub(crate) mod globals;
 pub mod graft;
 pub mod history;

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::failed::Doing as _;
 use crate::human;
 use crate::jobs::{self, Lock, Spool, SpoolState};
 
@@ -33,7 +34,6 @@ pub(crate) use news::NEWS;
 use bakers::Bakers;
 use dropped::Dropped;
 use ears::Ears;
-use error::WatchContext as _;
 use writers::Writers;
 
 /// WatchOptions of a watcher.
@@ -175,5 +175,6 @@ impl Watch {
 
 /// The program to start bakers with.
 fn own_program() -> Result<PathBuf, WatchError> {
-    std::env::current_exe().doing(|| "cannot determine the path of this program".into())
+    let path = std::env::current_exe();
+    Ok(path.doing(|| "cannot determine the path of this program".into())?)
 }

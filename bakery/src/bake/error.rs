@@ -6,6 +6,7 @@ use layerfmt::FormatError;
 use layerfmt::tree::TreeError;
 
 use crate::assemble::AssembleError;
+use crate::failed::Failed;
 use crate::machine::MachineError;
 use crate::overlay::OverlayError;
 
@@ -36,43 +37,9 @@ pub enum BakeError {
         source: TreeError,
     },
     /// The base or the layer is damaged or cannot be written.
-    #[error("{doing}")]
-    Layer {
-        /// The operation that failed.
-        doing: String,
-        /// The underlying error.
-        source: FormatError,
-    },
+    #[error(transparent)]
+    Layer(#[from] Failed<FormatError>),
     /// A file cannot be read or written.
-    #[error("{doing}")]
-    Io {
-        /// The operation that failed.
-        doing: String,
-        /// The underlying error.
-        source: io::Error,
-    },
-}
-
-/// Names the operation that failed.
-pub(super) trait BakeContext<T> {
-    /// Converts to a [`BakeError`] that names the failed operation.
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError>;
-}
-
-impl<T> BakeContext<T> for io::Result<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
-        self.map_err(|source| BakeError::Io {
-            doing: what(),
-            source,
-        })
-    }
-}
-
-impl<T> BakeContext<T> for Result<T, FormatError> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, BakeError> {
-        self.map_err(|source| BakeError::Layer {
-            doing: what(),
-            source,
-        })
-    }
+    #[error(transparent)]
+    Io(#[from] Failed<io::Error>),
 }

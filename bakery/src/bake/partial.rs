@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::error::{BakeContext as _, BakeError};
+use super::error::BakeError;
+use crate::failed::Doing as _;
 
 /// A file that does not have its name yet; dropping it removes it.
 #[derive(Debug)]
@@ -62,7 +63,8 @@ impl Partial {
         let directory = Self::directory_of(output);
         File::open(directory)
             .and_then(|directory| directory.sync_all())
-            .doing(|| format!("cannot sync {}", directory.display()))
+            .doing(|| format!("cannot sync {}", directory.display()))?;
+        Ok(())
     }
 
     /// Renames the file to its name, durably, replacing a previous file.

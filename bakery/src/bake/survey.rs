@@ -12,9 +12,9 @@ use layerfmt::{Content, Digest, MergedIndex};
 use wire::exclude::Excludes;
 use wire::push::Change;
 
-use super::error::BakeContext as _;
 use super::{BakeError, BaseStack, changes};
 use crate::assemble::{AssembleError, Contents, Excluded, Reading, assemble};
+use crate::failed::Doing as _;
 use crate::source::{Data, EntryPath, Source};
 
 /// Longest body of a file in a listing.
@@ -54,9 +54,8 @@ pub fn survey(
 }
 
 fn base_tree(merged: &MergedIndex) -> Result<layerfmt::Tree<Content>, BakeError> {
-    layerfmt::writer::Base::new(merged)
-        .and_then(|base| base.tree())
-        .doing(|| "cannot read the base".into())
+    let tree = layerfmt::writer::Base::new(merged).and_then(|base| base.tree());
+    Ok(tree.doing(|| "cannot read the base".into())?)
 }
 
 /// Contents that are described instead of sent.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
+use super::service;
 use crate::globals::Globals;
 use crate::output;
 
@@ -71,21 +70,11 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         hook: args.hook,
     };
     runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            let _ = stop.send(true);
-        });
+        let stopped = service::stopped()?;
         let place = fleet::store::socket(&spool);
         let ready = || {
             output::note(globals, &format!("the fleet is at {}", place.display()));
-            // Only systemd listens, if anyone does.
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            service::notify(sd_notify::NotifyState::Ready);
         };
         fleet::server::run(options, stopped, ready).await?;
         Ok(ExitCode::SUCCESS)

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
+use super::service;
 use crate::globals::Globals;
 use crate::serve::{Bound, ServeOptions, fleet, limits};
 
@@ -79,19 +78,8 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             let text = "the store is empty: `bakery import SYSTEM SOURCE` makes its first system; it is served at once";
             crate::output::note(globals, text);
         }
-        let (stop, stopped) = watch::channel(false);
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-            let _ = stop.send(true);
-        });
-        // Only systemd listens, if anyone does.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let stopped = service::stopped()?;
+        service::notify(sd_notify::NotifyState::Ready);
         bound.run(stopped).await;
         Ok(ExitCode::SUCCESS)
     })

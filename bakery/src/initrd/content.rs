@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::archive::{CpioArchive, CpioEntry};
 use super::decompress::decompress;
-use super::error::{InitrdContext as _, InitrdError, Result, refuse};
+use super::error::{InitrdError, Result, refuse};
 use super::modules::{Module, Modules};
 use super::system_tree::{SystemTree, read};
 use super::{InitrdRecipe, InitrdReport, elf, modinfo, scripts};
+use crate::failed::Doing as _;
 
 /// Distributions' paths of a busybox without libraries.
 const BUSYBOX_IN_TREE: &[&str] = &[

@@ -2,8 +2,9 @@
 
 use std::io::Read as _;
 
-use super::error::{InitrdContext as _, Result, refuse};
+use super::error::{Result, refuse};
 use super::system_tree::FILE_LEN_MAX;
+use crate::failed::Doing as _;
 
 /// Decompresses `.xz` and `.zst`, by the name; other names are returned unchanged.
 ///

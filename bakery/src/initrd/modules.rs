@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decompress::decompress;
-use super::error::{InitrdContext as _, InitrdError, Result, refuse};
+use super::error::{InitrdError, Result, refuse};
 use super::kernel_image::kernel_image;
 use super::system_tree::{SystemTree, list, read, resolve};
 use super::{Drivers, InitrdRecipe, external, modinfo};
+use crate::failed::Doing as _;
 
 const COMMON_DRIVERS: &[&str] = &["virtio_net", "e1000", "e1000e", "igb", "r8169", "tg3"];
 /// Directories below `kernel/drivers/net` and single modules that "all" means.
@@ -341,7 +342,7 @@ impl Modules {
                 "/{full} is in modules.dep but not in the tree: run depmod there"
             ))
         })?;
-        decompress(path, stored).doing(|| format!("cannot unpack /{full}"))
+        Ok(decompress(path, stored).doing(|| format!("cannot unpack /{full}"))?)
     }
 
     /// Adds a module, or the modules of a directory below `kernel/`, `updates/` and their like; false when there

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
 
-use super::error::{InitrdContext as _, InitrdError, Result, refuse};
+use super::error::{InitrdError, Result, refuse};
 use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
+use crate::failed::Doing as _;
 
 const S_IFLNK: u32 = 0o120_000;
 

@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::error::{InitrdContext as _, Result, refuse};
+use super::error::{Result, refuse};
+use crate::failed::Doing as _;
 
 /// Bound on the size of a file in an initramfs.
 pub(crate) const FILE_LEN_MAX: u64 = 256 << 20;
@@ -153,7 +154,9 @@ impl SystemTree for DirectoryTree {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(error).doing(|| format!("cannot stat {}", at.display()));
+                return Err(error)
+                    .doing(|| format!("cannot stat {}", at.display()))
+                    .map_err(Into::into);
             }
         };
         Ok(Some(if kind.is_dir() {

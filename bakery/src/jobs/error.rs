@@ -6,6 +6,7 @@ use wire::exclude::PatternError;
 use wire::manifest::RecordError;
 
 use crate::bake::BakeError;
+use crate::failed::Failed;
 use crate::history::HistoryError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -15,13 +16,8 @@ use crate::store::StoreError;
 #[non_exhaustive]
 pub(crate) enum JobError {
     /// A file of the spool cannot be read or written.
-    #[error("{doing}")]
-    Io {
-        /// The operation that failed.
-        doing: String,
-        /// The underlying error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] Failed<io::Error>),
     /// The spool cannot be read or written.
     #[error("cannot use the spool")]
     Spool(#[from] io::Error),
@@ -46,21 +42,6 @@ pub(crate) enum JobError {
     /// The report cannot be written down.
     #[error("cannot write the report of the job")]
     Report(#[from] serde_json::Error),
-}
-
-/// Names the operation that failed.
-pub(crate) trait JobContext<T> {
-    /// Converts to a [`JobError`] that names the failed operation.
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError>;
-}
-
-impl<T> JobContext<T> for io::Result<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, JobError> {
-        self.map_err(|source| JobError::Io {
-            doing: what(),
-            source,
-        })
-    }
 }
 
 impl JobError {
@@ -107,14 +88,14 @@ mod tests {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let doing = String::new;
         let baked: [BakeError; 3] = [
-            BakeError::Io {
+            BakeError::Io(Failed {
                 doing: doing(),
                 source: full(),
-            },
-            BakeError::Layer {
+            }),
+            BakeError::Layer(Failed {
                 doing: doing(),
                 source: FormatError::io("data", 0, "", full()),
-            },
+            }),
             AssembleError::Content {
                 doing: doing(),
                 source: FormatError::io("data", 0, "", full()),

@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
 
 use super::BODY;
-use super::error::{JobContext as _, JobError};
+use super::error::JobError;
 use super::files;
 use super::records::Request;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
 use crate::assemble::Reading;
 use crate::bake::{BakeReport, BaseStack, Recipe, bake, no_progress};
+use crate::failed::Doing as _;
 use crate::graft::Resolution;
 use crate::history::{Conflict, History, HistoryError, Revision};
 use crate::human;

@@ -9,10 +9,11 @@ use ulid::Ulid;
 use wire::push::PatternList;
 
 use super::BODY;
-use super::error::{JobContext as _, JobError};
+use super::error::JobError;
 use super::files::{self, Lock};
 use super::records::{Request, Target};
 use super::{Ending, Progress};
+use crate::failed::Doing as _;
 
 /// The state of a job, which is its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +118,11 @@ impl Spool {
             match fs::read_to_string(&path) {
                 Ok(text) => lists.push(PatternList { place, text }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).doing(|| format!("cannot read {place}")),
+                Err(error) => {
+                    return Err(error)
+                        .doing(|| format!("cannot read {place}"))
+                        .map_err(Into::into);
+                }
             }
         }
         Ok(lists)
@@ -275,9 +280,9 @@ impl Job {
     /// The record is missing or damaged.
     pub(crate) fn request(&self) -> Result<Request, JobError> {
         let path = self.path.join("request.json");
-        files::read_record(&path)
-            .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .doing(|| format!("cannot read {}", path.display()))
+        let record = files::read_record(&path)
+            .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        Ok(record.doing(|| format!("cannot read {}", path.display()))?)
     }
 
     /// Reads the result, if the job has ended.

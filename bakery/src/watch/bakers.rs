@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use ulid::Ulid;
 
-use super::error::WatchContext as _;
 use super::news;
 use super::schedule::{self, Waiting};
 use super::{Event, WatchError, WatchOptions, own_program};
+use crate::failed::Doing as _;
 use crate::human;
 use crate::jobs::{Ending, Job, Spool, SpoolState, TRY_AGAIN, Target, limits};
 
@@ -160,7 +160,9 @@ impl Bakers {
             Ok(child) => child,
             Err(error) => {
                 self.spool.transition(&job, SpoolState::Queued)?;
-                return Err(error).doing(|| format!("cannot start {}", self.program.display()));
+                return Err(error)
+                    .doing(|| format!("cannot start {}", self.program.display()))
+                    .map_err(Into::into);
             }
         };
         tracing::info!("{}: baking for {target}", job.id);

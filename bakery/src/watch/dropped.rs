@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::ears::Ears;
-use super::error::WatchContext as _;
 use super::inbox::{self, Inbox};
 use super::writers::{Unfinished, Writers};
 use super::{WatchError, WatchOptions};
+use crate::failed::Doing as _;
 use crate::jobs::{self, Origin, Request, Spool, Target, limits};
 
 /// A dropped file is complete if nobody has it open for writing, and its length and times have not

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::failed::Failed;
 use crate::jobs::JobError;
 use crate::keys::KeyError;
 use crate::serve::ServeError;
@@ -13,13 +14,8 @@ pub(crate) enum WatchError {
     #[error("another `bakery watch` is running on {0}: one is enough")]
     Locked(String),
     /// A file cannot be read, or a program cannot be started.
-    #[error("{doing}")]
-    Io {
-        /// The operation that failed.
-        doing: String,
-        /// The underlying error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] Failed<io::Error>),
     /// The spool cannot be read or written.
     #[error("cannot use the spool")]
     Spool(#[from] io::Error),
@@ -35,19 +31,4 @@ pub(crate) enum WatchError {
     /// No sender of events is left.
     #[error("the watcher's events ended")]
     Events,
-}
-
-/// Names the operation that failed.
-pub(super) trait WatchContext<T> {
-    /// Converts to a [`WatchError`] that names the failed operation.
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError>;
-}
-
-impl<T> WatchContext<T> for io::Result<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, WatchError> {
-        self.map_err(|source| WatchError::Io {
-            doing: what(),
-            source,
-        })
-    }
 }
