@@ -5,6 +5,15 @@ mod circles;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The sources of every crate that is shipped.
+const CRATES: [&str; 5] = [
+    "layerfmt/src",
+    "wire/src",
+    "fs/src",
+    "fleet/src",
+    "bakery/src",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -160,13 +169,7 @@ fn the_format_is_deterministic() {
 /// One module speaks bincode.
 #[test]
 fn bincode_has_one_door() {
-    for dir in [
-        "layerfmt/src",
-        "wire/src",
-        "fs/src",
-        "fleet/src",
-        "bakery/src",
-    ] {
+    for dir in CRATES {
         for (path, text) in sources(dir) {
             let allowed = path.ends_with("layer/meta.rs");
             assert!(
@@ -209,7 +212,7 @@ fn the_command_line_alone_has_anyhow_and_progress_bars() {
 #[test]
 fn one_file_spells_a_store_path() {
     let mut found = 0;
-    for dir in ["layerfmt/src", "wire/src", "fs/src", "bakery/src"] {
+    for dir in CRATES {
         for (path, text) in sources(dir) {
             let name = path.to_string_lossy();
             if name.ends_with("tests.rs") {
@@ -273,13 +276,7 @@ fn fuser_has_one_door() {
 /// Unsafe code lives in `sys`.
 #[test]
 fn unsafe_has_one_floor() {
-    for dir in [
-        "layerfmt/src",
-        "wire/src",
-        "fs/src",
-        "fleet/src",
-        "bakery/src",
-    ] {
+    for dir in CRATES {
         for (path, text) in sources(dir) {
             let sys = path.components().any(|c| {
                 let name = c.as_os_str().to_string_lossy();
@@ -298,13 +295,7 @@ fn unsafe_has_one_floor() {
 #[test]
 fn files_stay_small() {
     let mut large = Vec::new();
-    for dir in [
-        "layerfmt/src",
-        "wire/src",
-        "fs/src",
-        "fleet/src",
-        "bakery/src",
-    ] {
+    for dir in CRATES {
         for (path, text) in sources(dir) {
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let lines = code.lines().count();

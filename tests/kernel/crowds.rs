@@ -10,20 +10,9 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::Fixture;
 use crate::harness::programs::program;
+use crate::semantics::crowds::Dice;
 
 const KEPT: usize = 5000;
-
-/// Numbers that do not repeat soon (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
-            self.0 ^= if left { self.0 << by } else { self.0 >> by };
-        }
-        (self.0 % limit as u64) as usize
-    }
-}
 
 /// The names that stay are changed, exchanged and replaced; others come and go.
 #[test]

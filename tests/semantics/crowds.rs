@@ -18,10 +18,10 @@ const LEN: usize = 200_000;
 const RECORD: usize = 64;
 
 /// Numbers that do not repeat soon (xorshift).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         for (left, by) in [(true, 13), (false, 7), (true, 17)] {
             self.0 ^= if left { self.0 << by } else { self.0 >> by };
         }

@@ -3,7 +3,7 @@
 
 mod attributes;
 mod changes;
-mod crowds;
+pub(crate) mod crowds;
 mod errors;
 mod listings;
 mod names;
