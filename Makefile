@@ -265,7 +265,7 @@ test-crash: build ## kill -9 at 200 random points: watcher and baker under 20 pu
 bench-push: build ## Time of a push and until its publication: real sshd, 50 MiB over 1 GB (root; TREE=DIR ROUNDS=5)
 	./benches/ingest/run.py --tree $(or $(TREE),lab/trees/big) --rounds $(ROUNDS)
 
-test-fleet: packages build ## 2,000 scripted machines boot within a minute over real HTTP while the fleet's process is killed three times; a real iPXE in QEMU (MACHINES=2000 WITHIN=60)
+test-fleet: packages build ## 2,000 scripted machines boot within a minute over real HTTP while the fleet process is killed three times; a real iPXE in QEMU (MACHINES=2000 WITHIN=60)
 	LAYERFS_MACHINES=$(or $(MACHINES),2000) LAYERFS_WITHIN=$(or $(WITHIN),60) $(CARGO) test --release -p layerfs-tests --test fleet -- --nocapture --include-ignored crowd:: ipxe::
 
 test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s

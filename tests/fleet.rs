@@ -1,5 +1,5 @@
-//! The fleet over real connections: `bakery fleet`, `bakery serve --fleet`, real mounts, and `bakery machine`.
-//! The numbers are those of docs/FLEET.md.
+//! The fleet over real connections: `bakery fleet`, `bakery serve --fleet`, real mounts and `bakery
+//! machine`. The numbers (F1.1) are those of the statements in docs/FLEET.md.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

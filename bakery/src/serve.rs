@@ -59,7 +59,7 @@ pub(crate) struct ServeOptions {
     pub url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry.
     pub menu_timeout: u32,
-    /// Where the fleet's process listens, if hellos are passed on.
+    /// The address of the fleet process, if the server has one.
     pub fleet: Option<fleet::Address>,
 }
 

@@ -1,8 +1,8 @@
-//! Update packs: what a client that has one revision needs of a newer one, in one file.
+//! Update packs: one file with the missing parts of a newer revision, for clients of an older one.
 //!
-//! The new chunks are encoded with the contents that the old revision has at the same path (or at
-//! the most similar one), the new index with the old index. `docs/FORMAT.md` §18 is the format. A
-//! pack is made after its revision was published; a revision never waits for one.
+//! The new chunks are encoded against the old contents of the same path (or of the most similar
+//! one), the new index against the old index. `docs/FORMAT.md` §18 is the format. The bakery makes
+//! a pack after it has published the revision; publishing never waits for a pack.
 
 mod make;
 mod offer;
@@ -18,34 +18,34 @@ use crate::store::{Key, Store, StoreError};
 pub use make::{Made, make};
 pub use offer::{is_wanted, missing, offers, read_record, verify_file};
 
-/// Revisions before the newest that the watcher makes packs from.
+/// Number of revisions before the newest from which `bakery watch` makes packs.
 pub const PACKS_DEFAULT: usize = 3;
 
-/// The reason why there is no update pack.
+/// Errors of making or reading an update pack.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
     /// The revisions are not a pair.
     #[error("{0}")]
     Pair(String),
-    /// A history or the store.
+    /// A history cannot be read.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// The store.
+    /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A layer, or the pack.
+    /// A layer or the pack is not valid.
     #[error(transparent)]
     Format(#[from] layerfmt::FormatError),
-    /// Reading a layer, writing the pack.
+    /// A layer cannot be read, or the pack cannot be written.
     #[error("cannot read the layers or write the update pack: {0}")]
     Io(#[from] std::io::Error),
-    /// The record.
+    /// The record is not valid.
     #[error(transparent)]
     Record(#[from] wire::manifest::RecordError),
-    /// The keys.
+    /// The keys cannot be used.
     #[error(transparent)]
     Key(#[from] crate::keys::KeyError),
-    /// The signature.
+    /// The signature is not valid.
     #[error(transparent)]
     Trust(#[from] wire::trust::TrustError),
 }
@@ -53,16 +53,16 @@ pub enum UpdateError {
 /// `Result` with an [`UpdateError`].
 pub type Result<T> = std::result::Result<T, UpdateError>;
 
-/// An update pack of the store.
+/// An update pack in the store.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    /// Its name.
+    /// Its name in the store.
     pub key: Key,
     /// Length of the file, bytes.
     pub len: u64,
-    /// When it was written, by the store's clock.
+    /// Time of writing, by the clock of the store.
     pub modified: std::time::SystemTime,
-    /// Its record.
+    /// The record of the pack.
     pub record: UpdateRecord,
 }
 
@@ -70,7 +70,7 @@ fn require_pair(from: &Revision, to: &Revision) -> Result<ProfileName> {
     let (name, other) = (to.manifest.name(), from.manifest.name());
     if name != other || from.number() >= to.number() {
         return Err(UpdateError::Pair(format!(
-            "{} is no later revision than {} of the same profile: name an older and a newer revision of one",
+            "{} is not a later revision than {} of the same profile: name an older and a newer revision of one profile",
             to.name(),
             from.name()
         )));
@@ -78,8 +78,8 @@ fn require_pair(from: &Revision, to: &Revision) -> Result<ProfileName> {
     Ok(name)
 }
 
-/// The update packs that lead to revision `to` of `name`, oldest start first. One whose record
-/// cannot be read is left out.
+/// The update packs to revision `to` of `name`, oldest start first. Omits packs with an unreadable
+/// record.
 ///
 /// # Errors
 /// When the store cannot list.

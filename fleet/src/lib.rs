@@ -1,17 +1,17 @@
-//! The state of the fleet: which machine boots what, how far it came, and what it is meant to boot.
+//! The state of the fleet: the machines, the steps that their boots reach, and their assignments.
 //!
-//! A process of its own (`bakery fleet`) keeps this state; `bakery serve` passes hellos on and asks what a machine
-//! boots. Without the process every machine still boots (`docs/FLEET.md`).
+//! A separate process (`bakery fleet`) keeps this state. `bakery serve` forwards hellos to it and
+//! asks it for assignments. Without the process every machine still boots (`docs/FLEET.md`).
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`store`] | the database |
-//! | [`record`] | machines, boots and assignments as they are read and shown |
-//! | [`writer`] | the one thread that writes hellos, many in each transaction |
-//! | [`limit`] | how many hellos one address may send |
-//! | [`metrics`] | the page for Prometheus |
+//! | [`record`] | records of machines, boots and assignments |
+//! | [`writer`] | the single thread that writes hellos, many in each transaction |
+//! | [`limit`] | the rate limit of each address |
+//! | [`metrics`] | the metrics page for Prometheus |
 //! | [`wake`] | Wake-on-LAN |
-//! | [`server`] | the routes, and the sockets |
+//! | [`server`] | the HTTP routes and the sockets |
 
 pub mod limit;
 pub mod metrics;

@@ -1,14 +1,14 @@
-//! The allowance of hellos of each address.
+//! The rate limit of each address.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Addresses that are remembered. When there are more, those that have their full allowance again are forgotten; if
-/// none has, a new address is refused.
+/// Largest number of addresses in the table. A full table first drops the addresses whose allowance
+/// is full again. If there are none, it refuses a new address.
 const ADDRESSES_MAX: usize = 16_384;
 
-/// An allowance for each address: so many at once, and so many more each second.
+/// A token bucket for each address: `burst` requests at once, `per_second` more each second.
 #[derive(Debug)]
 pub struct Limit {
     burst: f64,
@@ -23,7 +23,7 @@ struct Allowance {
 }
 
 impl Limit {
-    /// An allowance of `burst` hellos, refilled at `per_second`.
+    /// Creates the limit: `burst` requests at once, refilled at `per_second`.
     #[must_use]
     pub fn new(burst: u32, per_second: u32) -> Limit {
         Limit {
@@ -33,7 +33,7 @@ impl Limit {
         }
     }
 
-    /// Takes one of the allowance of an address, if there is one left.
+    /// Takes one request from the allowance of an address; false if none is left.
     pub fn admits(&self, address: &str, now: Instant) -> bool {
         let mut addresses = self
             .addresses

@@ -1,4 +1,4 @@
-//! The page for Prometheus.
+//! The metrics page for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use wire::hello::Step;
 
 use crate::store::Census;
 
-/// Counters of the process.
+/// The counters of the process.
 #[derive(Debug, Default)]
 pub struct Counters {
     hellos: [AtomicU64; Step::ALL.len()],
@@ -17,29 +17,29 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// One hello was written.
+    /// Counts one stored hello.
     pub fn heard(&self, step: Step) {
         if let Some(count) = self.hellos.get(step as usize) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    /// One was no hello.
+    /// Counts one malformed hello.
     pub fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// One was beyond the allowance of its address.
+    /// Counts one request over the rate limit of its address.
     pub fn limited(&self) {
         self.limited.fetch_add(1, Relaxed);
     }
 
-    /// So many could not be written.
+    /// Counts `count` hellos that the database did not store.
     pub fn failed(&self, count: usize) {
         self.failed.fetch_add(count as u64, Relaxed);
     }
 
-    /// The page.
+    /// Renders the metrics page.
     #[must_use]
     pub fn render(&self, census: &Census) -> String {
         let mut page = String::with_capacity(4096);
@@ -47,7 +47,7 @@ impl Counters {
             &mut page,
             "hellos_total",
             "counter",
-            "Hellos written, by step",
+            "Hellos stored, by step",
         );
         for (step, count) in Step::ALL.iter().zip(&self.hellos) {
             let count = count.load(Relaxed);
@@ -80,13 +80,13 @@ impl Counters {
                 state.word()
             );
         }
-        let help = "Machines that share a UUID, or run twice at once";
+        let help = "Machines that share a UUID or run twice at the same time";
         head(&mut page, "machines_doubtful", "gauge", help);
         let _ = writeln!(page, "bakery_fleet_machines_doubtful {}", census.doubtful);
         let help = "Machines that returned to their last good revision";
         head(&mut page, "machines_returned", "gauge", help);
         let _ = writeln!(page, "bakery_fleet_machines_returned {}", census.returned);
-        let help = "Boots of the last hour, by the step that they reached";
+        let help = "Boots of the last hour, by last step";
         head(&mut page, "boots_last_hour", "gauge", help);
         for (step, count) in Step::ALL.iter().zip(census.boots) {
             let _ = writeln!(

@@ -1,34 +1,35 @@
-//! Machines, boots and assignments, as the database holds them and as people see them.
+//! The records of machines, boots and assignments.
 
 use serde::{Deserialize, Serialize};
 use wire::hello::{Hello, Step};
 use wire::manifest::ProfileName;
 
-/// Seconds within which a boot must reach its target. What takes longer has stopped.
+/// Seconds within which a boot must reach its target. A slower boot counts as stopped.
 pub const BOOT_DEADLINE_S: i64 = 15 * 60;
-/// Seconds without a hello after which a running machine counts as switched off: three hellos at the default rate.
+/// Seconds without a hello after which a running machine counts as switched off: three intervals of
+/// the default rate.
 pub const SILENCE_S: i64 = 16 * 60;
-/// Boots kept of one machine.
+/// Boots that the database keeps of one machine.
 pub const BOOTS_KEPT: u32 = 50;
 
 /// The state of a machine at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Its boot goes on.
+    /// Its boot is still running.
     Booting,
     /// Its boot stopped before the target.
     Stopped,
-    /// It runs and its health is good.
+    /// It runs, and its health is good.
     Good,
-    /// It runs, and something failed.
+    /// It runs, and a unit or a check failed.
     Degraded,
-    /// It ran, and has said nothing for long.
+    /// It ran, and has sent no hello for [`SILENCE_S`].
     Off,
 }
 
 impl State {
-    /// All states.
+    /// All states, in order.
     pub const ALL: [State; 5] = [
         State::Booting,
         State::Stopped,
@@ -37,7 +38,7 @@ impl State {
         State::Off,
     ];
 
-    /// The word for it.
+    /// The name of the state in texts.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -49,7 +50,8 @@ impl State {
         }
     }
 
-    /// The state of a machine that came to `step` of a boot that began at `began`, and was heard at `heard`.
+    /// The state of a machine whose last boot began at `began`, reached `step`, and sent its last
+    /// hello at `heard`.
     #[must_use]
     pub fn of(step: Step, began: i64, heard: i64, now: i64) -> State {
         match step {
@@ -62,31 +64,33 @@ impl State {
     }
 }
 
-/// The boot that is assigned to a machine or a group. An absent part is the group's, or the site's default.
+/// The assignment of a machine or a group. The group, or the site's default, supplies an absent
+/// field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The history.
+    /// The assigned history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// This revision of it, and no other.
+    /// The only revision of it that the machine boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-    /// Kernel parameters beside the revision's own.
+    /// Kernel parameters in addition to those of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<String>,
-    /// It boots its own disk.
+    /// True if the machine boots its own disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localboot: Option<bool>,
 }
 
 impl Assignment {
-    /// True if nothing is assigned.
+    /// True if no field is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Assignment::default()
     }
 
-    /// This, and what it leaves open from `below`. A revision belongs to its system: one goes with the other.
+    /// Fills the absent fields from `below`. A revision belongs to its system, so an own system
+    /// hides the revision of `below`.
     #[must_use]
     pub fn over(self, below: Assignment) -> Assignment {
         let revision = match self.system {
@@ -101,71 +105,71 @@ impl Assignment {
         }
     }
 
-    /// The history that is assigned.
+    /// The name of the assigned history.
     #[must_use]
     pub fn history(&self) -> Option<ProfileName> {
         self.system.as_deref()?.parse().ok()
     }
 }
 
-/// A machine's return from a revision that failed on it.
+/// The return of a machine from a revision that failed on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
-    /// The revision that failed.
+    /// The failed revision.
     pub from: String,
-    /// The last revision that was good on the machine.
+    /// The last good revision on this machine.
     pub to: String,
-    /// The time of the decision, in seconds since 1970.
+    /// Time of the decision, seconds since 1970.
     pub since: i64,
 }
 
-/// A machine.
+/// A machine of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// The key under which it is kept: its UUID, else its first card's address.
+    /// Its key in the database: its UUID, else the address of its first network card.
     pub id: String,
     /// The name that the operator gave it.
     pub name: Option<String>,
-    /// Its group.
+    /// The group of the machine.
     pub group: Option<String>,
-    /// The operator's words.
+    /// The operator's note.
     pub note: String,
     /// The UUID in its firmware.
     pub uuid: Option<String>,
-    /// Its cards.
+    /// The addresses of its network cards.
     pub macs: Vec<String>,
     /// The asset tag in its firmware.
     pub asset: String,
-    /// When it was first heard, in seconds since 1970.
+    /// Time of its first hello, seconds since 1970.
     pub first_seen: i64,
-    /// When it was last heard.
+    /// Time of its last hello, seconds since 1970.
     pub last_seen: i64,
-    /// The address that it was last heard from.
+    /// The address that sent its last hello.
     pub address: String,
-    /// The machine whose UUID it has as well, with other cards.
+    /// The machine with the same UUID and other network cards.
     pub duplicate_of: Option<String>,
-    /// When two machines were last heard at once under this name.
+    /// Last time at which two machines ran under this id.
     pub clone_seen: Option<i64>,
-    /// Its own assignment.
+    /// The machine's own assignment.
     #[serde(skip_serializing_if = "Assignment::is_empty")]
     pub assignment: Assignment,
-    /// The return that holds for it.
+    /// The return in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returned: Option<Return>,
-    /// Its state.
+    /// The state of the machine.
     pub state: State,
-    /// Its last boot.
+    /// The last boot of the machine.
     pub boot: Option<Boot>,
 }
 
 impl Machine {
-    /// Its name, else its id.
+    /// The machine's name, else its id.
     #[must_use]
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
 
-    /// The revision that it last booted.
+    /// The revision of its last boot; empty if unknown.
     #[must_use]
     pub fn revision(&self) -> &str {
         self.boot.as_ref().map_or("", |boot| boot.revision.as_str())
@@ -175,18 +179,18 @@ impl Machine {
 /// One boot of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Boot {
-    /// When it was first heard of, in seconds since 1970.
+    /// Time of its start, seconds since 1970.
     pub began: i64,
-    /// When it was last heard of.
+    /// Time of its last message, seconds since 1970.
     pub heard: i64,
     /// The last step that it reached.
     pub step: Step,
-    /// `SYSTEM/PROFILE@REVISION`; empty when it never said.
+    /// `SYSTEM/PROFILE@REVISION`; empty if no message names it.
     pub revision: String,
     /// Milliseconds from the kernel's start to the target.
     pub target_ms: Option<u64>,
-    /// The reason that it gave for stopping.
+    /// The reason for the stop; empty if the boot did not stop.
     pub why: String,
-    /// Its last hello.
+    /// The last hello of the boot.
     pub hello: Option<Hello>,
 }

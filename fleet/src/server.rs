@@ -1,7 +1,7 @@
-//! The routes of the fleet, and the sockets that they are on.
+//! The HTTP routes of the fleet, and their sockets.
 //!
-//! Only `bakery serve`, or another proxy of the site, talks to them: it says in `x-forwarded-for` where a request came
-//! from.
+//! Only `bakery serve`, or another proxy of the site, sends requests to them. The header
+//! `x-forwarded-for` names the machine's address.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -28,65 +28,65 @@ use crate::record::{Assignment, Return};
 use crate::store::{self, Census, Heard, Store};
 use crate::writer::{Writer, now};
 
-/// Time between two notes that the process watches.
+/// Interval of the heartbeats in the database.
 const BEAT: Duration = Duration::from_secs(20);
-/// Longest run of the hook.
+/// Longest run time of the hook.
 const HOOK_MAX: Duration = Duration::from_secs(60);
-/// Lifetime of one count of the machines on the page of metrics.
+/// Time for which the metrics page reuses one count of the machines.
 const CENSUS_LASTS: Duration = Duration::from_secs(10);
 
 /// Options of the process.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the state is.
+    /// The spool with the database.
     pub spool: PathBuf,
-    /// An address to listen on beside the socket in the spool, for servers on other machines.
+    /// A TCP address to listen on in addition to the socket, for servers on other machines.
     pub listen: Option<std::net::SocketAddr>,
-    /// Days that boots are kept.
+    /// Days after which the process deletes boots.
     pub keep_days: u32,
-    /// Hellos that one address may send at once.
+    /// Requests that one address may send at once.
     pub burst: u32,
-    /// Hellos that it may send each second then.
+    /// Requests that it may send each second after that.
     pub per_second: u32,
     /// Failed boots after which a machine returns to its last good revision; 0: never.
     pub return_after: u32,
-    /// A program that is told of each return.
+    /// The program that runs at each return.
     pub hook: Option<PathBuf>,
 }
 
-/// The question of `bakery serve` when a machine wants its menu.
+/// The request of `bakery serve` for the assignment of a machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MenuQuestion {
-    /// The machine.
+    /// The machine that asked for its menu.
     pub machine: Identity,
 }
 
-/// The answer.
+/// The answer to a [`MenuQuestion`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MenuAnswer {
-    /// The machine's id, which the addresses of the menu's files carry.
+    /// The machine's id. The URLs of the files in the menu carry it.
     pub machine: String,
     /// The machine's assignment.
     #[serde(default)]
     pub assignment: Assignment,
-    /// The return that holds for it.
+    /// The return in force.
     #[serde(default)]
     pub returned: Option<Return>,
 }
 
-/// The message of `bakery serve` when a machine fetched a file of its menu.
+/// The message of `bakery serve` about a file of a menu that a machine fetched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FetchedNote {
     /// The machine's id.
     pub machine: String,
     /// [`Step::Kernel`] or [`Step::Initramfs`].
     pub step: Step,
-    /// The revision that the file belongs to.
+    /// The revision of the file.
     #[serde(default)]
     pub revision: String,
 }
 
-/// The state that the routes share.
+/// The shared state of the routes.
 struct Fleet {
     writer: Writer,
     limit: Limit,
@@ -98,8 +98,8 @@ struct Fleet {
 
 type Shared = State<Arc<Fleet>>;
 
-/// Opens the database and the sockets, and answers until `stop` becomes true. Calls `ready` once both
-/// sockets are open.
+/// Opens the database and the sockets, and answers until `stop` becomes true. Calls `ready` once
+/// both sockets are open.
 ///
 /// # Errors
 /// The database cannot be opened, or a socket is taken.
@@ -129,7 +129,7 @@ pub async fn run(
     let writer = fleet.writer.clone();
     serving.spawn(async move {
         loop {
-            // A failed beat is a time in which nobody is judged.
+            // After a failed heartbeat the boots of this time do not count.
             let _ = writer.hear(Heard::Beat { watch }).await;
             tokio::time::sleep(BEAT).await;
         }
@@ -145,7 +145,7 @@ pub async fn run(
         serving.spawn(axum::serve(listener, app).into_future());
     }
     ready();
-    // Every hello that was acknowledged is on the disk: there is nothing to wait for.
+    // Every acknowledged hello is on the disk, so the process can stop at once.
     let _ = stop.wait_for(|stop| *stop).await;
     serving.shutdown().await;
     let _ = std::fs::remove_file(&socket);
@@ -155,23 +155,23 @@ pub async fn run(
 /// Errors at the start of the process.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The database.
+    /// The database fails.
     #[error(transparent)]
     Store(#[from] store::StoreError),
-    /// A socket.
+    /// A socket cannot be opened.
     #[error("cannot listen on {place}: {source}")]
     Listen {
-        /// Which.
+        /// The address or path.
         place: String,
-        /// The cause.
+        /// The cause of the failure.
         source: std::io::Error,
     },
-    /// The process runs already.
+    /// Another process listens on the socket.
     #[error("another `bakery fleet` listens on {0}: stop it first")]
     Running(PathBuf),
 }
 
-/// Listens on the socket in the spool, in place of one that a dead process left.
+/// Listens on the socket in the spool; replaces the socket of a dead process.
 fn listen_locally(socket: &Path) -> Result<UnixListener, ServerError> {
     if std::os::unix::net::UnixStream::connect(socket).is_ok() {
         return Err(ServerError::Running(socket.to_owned()));
@@ -197,7 +197,7 @@ fn router(fleet: Arc<Fleet>) -> Router {
         .with_state(fleet)
 }
 
-/// The address that the proxy names; all that name none share one allowance.
+/// The address in `x-forwarded-for`. All requests without one share one allowance.
 fn address(asked: &HeaderMap) -> String {
     let named = asked
         .get("x-forwarded-for")
@@ -208,14 +208,14 @@ fn address(asked: &HeaderMap) -> String {
     last.trim().chars().take(64).collect()
 }
 
-/// A hello of a machine: 204 when it is on the disk.
+/// Handles a hello; answers 204 after the hello is on the disk.
 async fn hello(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
     let from = address(&asked);
     if !fleet.limit.admits(&from, Instant::now()) {
         fleet.counters.limited();
         return (
             StatusCode::TOO_MANY_REQUESTS,
-            "this address said hello too often\n",
+            "too many hellos from this address\n",
         )
             .into_response();
     }
@@ -237,18 +237,18 @@ async fn hello(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response 
     }
 }
 
-/// A machine wants its menu: what it is meant to boot.
+/// Answers a request for the assignment of a machine.
 async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
     let from = address(&asked);
     let Ok(MenuQuestion { machine }) = serde_json::from_slice(&body) else {
         fleet.counters.refused();
-        return (StatusCode::BAD_REQUEST, "no question for a menu\n").into_response();
+        return (StatusCode::BAD_REQUEST, "not a menu request\n").into_response();
     };
     if !fleet.limit.admits(&from, Instant::now()) {
         fleet.counters.limited();
         return (
             StatusCode::TOO_MANY_REQUESTS,
-            "this address asked too often\n",
+            "too many requests from this address\n",
         )
             .into_response();
     }
@@ -273,7 +273,7 @@ async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
     }
 }
 
-/// Runs the hook: `HOOK returned MACHINE FROM TO`. Nobody waits for it.
+/// Runs the hook in the background: `HOOK returned MACHINE FROM TO`.
 fn tell_hook(fleet: &Fleet, machine: &str, returned: &Return) {
     let Some(hook) = &fleet.hook else { return };
     let mut command = tokio::process::Command::new(hook);
@@ -287,12 +287,12 @@ fn tell_hook(fleet: &Fleet, machine: &str, returned: &Return) {
             Ok(Ok(status)) if status.success() => {}
             Ok(Ok(status)) => tracing::warn!("the hook {name} failed: {status}"),
             Ok(Err(error)) => tracing::warn!("the hook {name} cannot be run: {error}"),
-            Err(_) => tracing::warn!("the hook {name} ran longer than a minute: ended"),
+            Err(_) => tracing::warn!("killed the hook {name} after a minute"),
         }
     });
 }
 
-/// A machine fetched a file of its menu.
+/// Records that a machine fetched a file of its menu.
 async fn fetched(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
     let Ok(FetchedNote {
         machine,

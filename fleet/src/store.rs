@@ -1,7 +1,8 @@
-//! The database: SQLite, one file, write-ahead log.
+//! The database: one SQLite file with a write-ahead log.
 //!
-//! A hello is acknowledged after its transaction is on the disk (`synchronous=FULL`), so it survives `kill -9` and a
-//! power cut. The commands of the operator open the same file while the process runs.
+//! The process acknowledges a hello after its transaction is on the disk (`synchronous=FULL`), so
+//! the hello survives `kill -9` and a power cut. The operator's commands open the same file while
+//! the process runs.
 
 mod assignments;
 mod boots;
@@ -21,77 +22,80 @@ pub use census::Census;
 pub use hello::{Heard, Known};
 pub use machines::Filter;
 
-/// The fleet's place in the spool.
+/// The fleet's directory in the spool.
 pub const DIRECTORY: &str = "fleet";
-/// The database in it.
+/// File name of the database.
 const FILE: &str = "fleet.sqlite";
-/// The socket of the process in it.
+/// File name of the process's socket.
 const SOCKET: &str = "socket";
-/// Longest wait for another process that writes.
+/// Longest wait for the write lock of another process.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
-/// Pages that SQLite keeps in memory, KiB.
+/// Size of SQLite's page cache, KiB.
 const CACHE_KIB: u32 = 4096;
-/// Machines kept. When there are more, the one goes that was silent longest among those nobody named or assigned:
-/// who invents machines takes nothing from the operator's.
+/// Largest number of machines. For one more, the database deletes the machine with the oldest last
+/// hello among those that the operator never changed. Invented machines therefore never replace the
+/// operator's.
 pub const MACHINES_MAX: u64 = 20_000;
 
-/// Failed boots of a revision after which a machine returns to its last good one.
+/// Failed boots of a revision after which a machine returns to its last good revision.
 pub const RETURN_AFTER: u32 = 3;
 
 /// Errors of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database does not exist.
-    #[error("{0} is not there: `bakery fleet` makes it when it first runs")]
+    #[error("{0} does not exist: `bakery fleet` creates it at its first start")]
     Absent(PathBuf),
-    /// A newer program made it.
-    #[error("{path} has the form {found}, this program knows {known}: use the newer program")]
+    /// A newer program created the database.
+    #[error(
+        "{path} has schema version {found}, this program supports {known}: use the newer program"
+    )]
     Newer {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
-        /// The form of its tables.
+        /// The version of its schema.
         found: u32,
-        /// The form that this program knows.
+        /// The newest version that this program supports.
         known: u32,
     },
     /// SQLite reports an error.
-    #[error("the database of the fleet: {0}")]
+    #[error("the fleet database: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The directory cannot be made or looked at.
+    /// The directory cannot be created.
     #[error("{path}: {source}")]
     Place {
-        /// The place in the file system.
+        /// The path of the directory.
         path: PathBuf,
-        /// The cause.
+        /// The cause of the failure.
         source: std::io::Error,
     },
     /// No machine has this name.
-    #[error("there is no machine {0}: `bakery machine list` shows those that were heard")]
+    #[error("no machine {0}: `bakery machine list` shows the known machines")]
     NoMachine(String),
     /// More than one machine has this name.
     #[error("{0} names {1} machines: use the id that `bakery machine list` shows")]
     Ambiguous(String, usize),
-    /// A word that cannot be used.
+    /// A value of the operator is not valid.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Result of everything here.
+/// `Result` with a [`StoreError`].
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// The database of a spool.
+/// Path of the database in a spool.
 #[must_use]
 pub fn database(spool: &Path) -> PathBuf {
     spool.join(DIRECTORY).join(FILE)
 }
 
-/// The socket of the process of a spool.
+/// Path of the process's socket in a spool.
 #[must_use]
 pub fn socket(spool: &Path) -> PathBuf {
     spool.join(DIRECTORY).join(SOCKET)
 }
 
-/// An open database.
+/// The open database.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
@@ -100,10 +104,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database of a spool, and makes it if it is not there.
+    /// Opens the database of a spool; creates it if it does not exist.
     ///
     /// # Errors
-    /// The place cannot be written, or holds what is none of ours.
+    /// The directory cannot be written, or the file is not a database of this program.
     pub fn create(spool: &Path) -> Result<Store> {
         let path = database(spool);
         let directory = spool.join(DIRECTORY);
@@ -117,7 +121,7 @@ impl Store {
     /// Opens the database of a spool.
     ///
     /// # Errors
-    /// There is none, or it cannot be opened.
+    /// The database does not exist, or it cannot be opened.
     pub fn open(spool: &Path) -> Result<Store> {
         let path = database(spool);
         if !path.exists() {
@@ -139,7 +143,8 @@ impl Store {
         })
     }
 
-    /// Deletes boots older than `days`, and machines silent for so long that nobody named or assigned.
+    /// Deletes boots older than `days`, and machines without a hello for `days` that the operator
+    /// never changed.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -157,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// Returns a machine after so many failed boots instead of [`RETURN_AFTER`]; 0: never.
+    /// Sets the number of failed boots before a return, in place of [`RETURN_AFTER`]; 0: never.
     #[must_use]
     pub fn with_return_after(self, return_after: u32) -> Store {
         Store {
@@ -166,7 +171,7 @@ impl Store {
         }
     }
 
-    /// Keeps so many machines instead of [`MACHINES_MAX`].
+    /// Sets the largest number of machines, in place of [`MACHINES_MAX`].
     #[must_use]
     pub fn with_machines_max(self, machines_max: u64) -> Store {
         Store {

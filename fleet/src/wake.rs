@@ -1,16 +1,16 @@
-//! Wake-on-LAN: the packet that a card in a machine that is switched off waits for.
+//! Wake-on-LAN: the packet that switches a machine on.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use wire::machine::Mac;
 
-/// Six bytes of ones, then the card's address 16 times.
+/// Six bytes `ff`, then 16 times the card's address.
 const PACKET_LEN: usize = 6 + 16 * 6;
-/// Packets sent to each card: the network may lose one.
+/// Packets for each card, because the network may lose one.
 const TIMES: usize = 3;
 
-/// The packet for a card.
+/// Builds the packet for a card.
 #[must_use]
 pub fn packet(mac: Mac) -> Vec<u8> {
     let mut packet = vec![0xff; 6];
@@ -21,7 +21,7 @@ pub fn packet(mac: Mac) -> Vec<u8> {
     packet
 }
 
-/// Sends the packets of some cards to an address, usually the broadcast address of their network.
+/// Sends the packets for `cards` to an address, usually the broadcast address of their network.
 ///
 /// # Errors
 /// The network cannot be reached.

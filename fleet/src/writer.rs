@@ -1,5 +1,5 @@
-//! The one thread that writes: what was heard meanwhile shares one transaction, so a room that boots at once costs a
-//! few of them.
+//! The single thread that writes. All waiting messages share one transaction, so a room of booting
+//! machines causes only a few transactions.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,21 +9,22 @@ use tokio::sync::{mpsc, oneshot};
 use crate::metrics::Counters;
 use crate::store::{Heard, Known, Store};
 
-/// Hellos that wait for the database. More are refused: their senders try again.
+/// Largest number of messages in the queue. The process refuses further ones, and their senders
+/// retry.
 const QUEUE_MAX: usize = 4096;
-/// Hellos of one transaction.
+/// Largest number of messages in one transaction.
 const BATCH_MAX: usize = 512;
 /// Seconds between two prunings.
 const PRUNE_EVERY_S: i64 = 3600;
 
-/// The database has no room or no time: the sender may try again.
+/// The queue is full or the database fails; the sender may retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the database of the fleet takes nothing now")]
+#[error("the fleet database is busy or failing")]
 pub struct Busy;
 
 type Said = oneshot::Sender<Result<Known, Busy>>;
 
-/// The way to the writer.
+/// Handle of the writer thread.
 #[derive(Debug, Clone)]
 pub struct Writer {
     queue: mpsc::Sender<(Heard, Said)>,
@@ -39,10 +40,10 @@ pub fn now() -> i64 {
 }
 
 impl Writer {
-    /// Starts the thread. It ends with the last `Writer`.
+    /// Starts the thread. It ends when the last `Writer` is dropped.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The system cannot start a thread.
     pub fn start(store: Store, keep_days: u32, counters: Arc<Counters>) -> std::io::Result<Writer> {
         let (queue, heard) = mpsc::channel(QUEUE_MAX);
         std::thread::Builder::new()
@@ -51,10 +52,10 @@ impl Writer {
         Ok(Writer { queue })
     }
 
-    /// Has something written; returns when it is on the disk.
+    /// Queues a message; returns after it is on the disk.
     ///
     /// # Errors
-    /// It was not written.
+    /// The message was not stored.
     pub async fn hear(&self, heard: Heard) -> Result<Known, Busy> {
         let (say, said) = oneshot::channel();
         self.queue.try_send((heard, say)).map_err(|_| Busy)?;
@@ -75,12 +76,12 @@ fn run(
         match store.hear(&heard, now()) {
             Ok(known) => {
                 for (known, said) in known.into_iter().zip(said) {
-                    // Whoever asked may have gone.
+                    // The sender may have disconnected.
                     let _ = said.send(Ok(known));
                 }
             }
             Err(error) => {
-                tracing::error!("{error}: {} hellos were refused", heard.len());
+                tracing::error!("{error}: refused {} hellos", heard.len());
                 counters.failed(heard.len());
                 for said in said {
                     let _ = said.send(Err(Busy));
@@ -90,7 +91,7 @@ fn run(
         if now() - pruned >= PRUNE_EVERY_S {
             pruned = now();
             if let Err(error) = store.prune(keep_days, pruned) {
-                tracing::error!("{error}: old boots stay");
+                tracing::error!("{error}: cannot delete old boots");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The way back from a revision that fails on a machine, by the sentences of docs/FLEET.md (F8).
+//! Returns to the last good revision, by the statements of docs/FLEET.md (F8).
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,10 +11,10 @@ use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
 const START: i64 = 1_900_000_000;
-/// Seconds from one power-on to the next: a machine that hangs is found after a while.
+/// Seconds from one power-on to the next: somebody notices a hanging machine after a while.
 const APART: i64 = 1800;
 
-/// A fleet and its clock.
+/// A fleet with its clock.
 struct Fleet {
     _spool: tempfile::TempDir,
     store: Store,
@@ -39,7 +39,7 @@ impl Fleet {
         self.store.hear(&[heard], self.now).unwrap().remove(0)
     }
 
-    /// Time passes, and the process watches.
+    /// Advances the clock and sends a heartbeat.
     fn pass(&mut self, seconds: i64) {
         self.now += seconds;
         let watch = self.watch;
@@ -53,7 +53,7 @@ impl Fleet {
         })
     }
 
-    /// A power-on: the menu, and the files of a revision.
+    /// Powers a machine on: it gets its menu and fetches the files of a revision.
     fn power_on(&mut self, machine: u8, revision: u64) -> Known {
         let known = self.say(Hello::new(who(machine), Step::Menu));
         for step in [Step::Kernel, Step::Initramfs] {
@@ -86,7 +86,7 @@ impl Fleet {
         known
     }
 
-    /// The return that the next power-on of a machine is told.
+    /// The return in the answer to the next power-on of a machine.
     fn back(&mut self, machine: u8) -> Option<String> {
         let known = self.say(Hello::new(who(machine), Step::Menu));
         known
@@ -99,7 +99,8 @@ fn who(machine: u8) -> Identity {
     Identity::of_words("", &format!("52:54:00:00:00:{machine:02x}"), "")
 }
 
-/// F8.1, F8.2: at the fourth power-on, and not before; whatever kept the boots from being healthy.
+/// F8.1, F8.2: the machine returns at the fourth power-on, not before; the reason of the failures
+/// does not matter.
 #[test]
 fn the_fourth_power_on_boots_the_last_good_revision() {
     for step in [Step::Initramfs, Step::Mounted, Step::Target] {
@@ -120,7 +121,7 @@ fn the_fourth_power_on_boots_the_last_good_revision() {
             (back.from.as_str(), back.to.as_str()),
             ("kiosk/main@7", "kiosk/main@6")
         );
-        // It stays there, and nobody is told twice.
+        // The return stays in force and is reported once.
         fleet.reach(1, 6, Step::Target, "running");
         fleet.pass(APART);
         for _ in 0..5 {
@@ -130,7 +131,7 @@ fn the_fourth_power_on_boots_the_last_good_revision() {
     }
 }
 
-/// F8.2: a boot loop is three boots within minutes.
+/// F8.2: a boot loop counts: three boots within minutes.
 #[test]
 fn a_boot_loop_is_judged_as_well() {
     let mut fleet = Fleet::new();
@@ -142,7 +143,8 @@ fn a_boot_loop_is_judged_as_well() {
     assert_eq!(fleet.back(1).unwrap(), "kiosk/main@7 to kiosk/main@6");
 }
 
-/// F8.3: one good boot of the revision in between, another revision, or no last good one: no return.
+/// F8.3: a healthy boot or a boot of another revision interrupts the row; without a last good
+/// revision there is no return.
 #[test]
 fn no_return_without_failures_in_a_row_and_a_last_good() {
     let mut fleet = Fleet::new();
@@ -162,29 +164,29 @@ fn no_return_without_failures_in_a_row_and_a_last_good() {
         fleet.pass(APART);
     }
     assert_eq!(fleet.back(2), None, "a good boot in between");
-    // A machine that never reported good, and boots that stopped at the menu.
+    // Machine 3 has no healthy boot; the boots of machine 2 stop at the menu.
     for _ in 0..6 {
         fleet.power_on(3, 7);
         fleet.say(Hello::new(who(2), Step::Menu));
         fleet.pass(APART);
     }
     assert_eq!(fleet.back(3), None, "no last good");
-    assert_eq!(fleet.back(2), None, "it stood at its menu");
+    assert_eq!(fleet.back(2), None, "its boots stopped at the menu");
 }
 
-/// F8.4: while the process was away, nobody is judged.
+/// F8.4: boots during an outage of the process do not count.
 #[test]
 fn an_outage_of_the_server_is_no_bad_revision() {
     let mut fleet = Fleet::new();
     fleet.good_boot(1, 6);
     for _ in 0..6 {
         fleet.power_on(1, 7);
-        // No beat: the process is down while the machine boots, and starts again.
+        // No heartbeat: the process stops during the boot and starts again after it.
         fleet.now += APART;
         fleet.watch = fleet.store.begin_watch(fleet.now).unwrap();
     }
     assert_eq!(fleet.back(1), None);
-    // The boot after it is watched, and two more.
+    // The process runs during the next three boots.
     for _ in 0..3 {
         fleet.power_on(1, 7);
         fleet.pass(APART);
@@ -192,7 +194,7 @@ fn an_outage_of_the_server_is_no_bad_revision() {
     assert!(fleet.back(1).is_some());
 }
 
-/// F8.4: a power cut takes healthy machines down too; a bad revision does not.
+/// F8.4: a power cut also stops healthy machines; a bad revision does not.
 #[test]
 fn a_power_cut_is_no_bad_revision() {
     for (others_run, expected) in [(true, None), (false, Some("kiosk/main@7 to kiosk/main@6"))] {
@@ -208,7 +210,7 @@ fn a_power_cut_is_no_bad_revision() {
                     fleet.reach(machine, 7, Step::Target, "running");
                 }
             }
-            // Ten minutes later the power of the room goes.
+            // Ten minutes later a power cut stops the room.
             fleet.pass(600);
         }
         const { assert!(600 < BOOT_DEADLINE_S) };
@@ -223,7 +225,7 @@ fn a_power_cut_is_no_bad_revision() {
     }
 }
 
-/// F8.5: a newer revision is tried, and the operator may have the old one tried again.
+/// F8.5: `retry` and a healthy boot of the failed revision end a return.
 #[test]
 fn a_good_boot_or_the_operator_lifts_a_return() {
     let mut fleet = Fleet::new();
@@ -241,14 +243,14 @@ fn a_good_boot_or_the_operator_lifts_a_return() {
     fleet.store.retry("52-54-00-00-00-01", now).unwrap();
     assert_eq!(fleet.back(1), None);
     fleet.pass(APART);
-    assert!(fail(&mut fleet).is_some(), "it is judged again");
-    // A healthy boot of the revision that failed proves the opposite.
+    assert!(fail(&mut fleet).is_some(), "later failures count again");
+    // A healthy boot of the failed revision ends the return.
     fleet.reach(1, 7, Step::Target, "running");
     fleet.pass(APART);
     assert_eq!(fleet.back(1), None);
 }
 
-/// `--return-after 0`: never.
+/// F8.7: `--return-after 0` turns returns off.
 #[test]
 fn nobody_returns_when_that_is_off() {
     let mut fleet = Fleet::new();

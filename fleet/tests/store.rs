@@ -1,4 +1,4 @@
-//! The database of the fleet, by the sentences of docs/FLEET.md.
+//! The database of the fleet, by the statements of docs/FLEET.md.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -49,7 +49,7 @@ fn healthy(mut hello: Hello) -> Hello {
     hello
 }
 
-/// docs/FLEET.md F2.2: the loaders' two byte orders, and a loader that knows no UUID, name one machine.
+/// docs/FLEET.md F2.2: both byte orders of a UUID, and a loader without the UUID, name one machine.
 #[test]
 fn the_names_of_all_loaders_lead_to_one_machine() {
     let (_spool, mut store) = store();
@@ -62,14 +62,14 @@ fn the_names_of_all_loaders_lead_to_one_machine() {
     let machine = store.machine(UUID, NOW).unwrap_err();
     assert!(
         matches!(machine, StoreError::NoMachine(_)),
-        "its id is its card's address"
+        "its id is the address of its card"
     );
     let machine = store.machine("52:54:00:00:00:01", NOW).unwrap();
     assert_eq!(machine.uuid.as_deref(), Some(UUID));
     assert_eq!(store.machines(&Filter::default(), NOW).unwrap().len(), 1);
 }
 
-/// docs/FLEET.md F2.3: one UUID with other cards is another machine, and reported.
+/// docs/FLEET.md F2.3: the same UUID with other cards is another machine, reported as a duplicate.
 #[test]
 fn a_copied_uuid_makes_two_machines_that_are_reported() {
     let (_spool, mut store) = store();
@@ -95,7 +95,7 @@ fn a_copied_uuid_makes_two_machines_that_are_reported() {
     assert_eq!(store.machine(&one, NOW).unwrap().duplicate_of, None);
 }
 
-/// docs/FLEET.md F2.4: a card that moves between machines with UUIDs stays what it is.
+/// docs/FLEET.md F2.4: a card that moves between two machines with UUIDs changes neither of them.
 #[test]
 fn a_card_that_moves_makes_no_machine_another() {
     let (_spool, mut store) = store();
@@ -105,25 +105,25 @@ fn a_card_that_moves_makes_no_machine_another() {
     assert_eq!((one.as_str(), two.as_str()), (UUID, other));
 }
 
-/// docs/FLEET.md F2.5: two that run at once under one name are reported.
+/// docs/FLEET.md F2.5: two machines that run under one name are reported.
 #[test]
 fn a_machine_that_runs_twice_at_once_is_reported() {
     let (_spool, mut store) = store();
     let id = hear(&mut store, of(who(UUID, 1), "a1", Step::Mounted), NOW);
     hear(&mut store, of(who(UUID, 1), "b2", Step::Mounted), NOW + 10);
-    // A hello of the boot before may be on its way for a while.
+    // A hello of the previous boot may arrive late.
     hear(&mut store, of(who(UUID, 1), "a1", Step::Target), NOW + 20);
     assert_eq!(store.machine(&id, NOW).unwrap().clone_seen, None);
     hear(&mut store, of(who(UUID, 1), "a1", Step::Target), NOW + 310);
     assert_eq!(store.machine(&id, NOW).unwrap().clone_seen, Some(NOW + 310));
 }
 
-/// docs/FLEET.md F4.1: a boot is one row, from its menu to its health.
+/// docs/FLEET.md F4.1: a boot is one row from its menu to its health.
 #[test]
 fn a_boot_goes_from_menu_to_healthy() {
     let (_spool, mut store) = store();
     let id = hear(&mut store, Hello::new(who(UUID, 1), Step::Menu), NOW);
-    // Back to the menu, and again.
+    // The machine returns to the menu and fetches again.
     hear(&mut store, Hello::new(who(UUID, 1), Step::Menu), NOW + 5);
     for step in [Step::Kernel, Step::Initramfs] {
         let machine = id.clone();
@@ -150,7 +150,7 @@ fn a_boot_goes_from_menu_to_healthy() {
     reached.target_ms = Some(9_300);
     hear(&mut store, reached.clone(), NOW + 60);
     assert_eq!(state(&store, NOW + 60), State::Good);
-    // A later hello without the time does not take it away.
+    // A later hello without `target_ms` keeps the time.
     reached.target_ms = None;
     hear(&mut store, reached.clone(), NOW + 360);
     let boots = store.boots(&id).unwrap();
@@ -160,12 +160,12 @@ fn a_boot_goes_from_menu_to_healthy() {
         (Step::Healthy, Some(9_300))
     );
     assert_eq!(boots[0].revision, "kiosk/main@7");
-    // It was healthy, and is not any more.
+    // A healthy machine becomes degraded.
     reached.health.as_mut().unwrap().units = vec!["cups.service".into()];
     hear(&mut store, reached, NOW + 660);
     assert_eq!(state(&store, NOW + 660), State::Degraded);
     assert_eq!(state(&store, NOW + 660 + SILENCE_S + 1), State::Off);
-    // The next power-on is a row of its own.
+    // The next power-on adds a row.
     hear(
         &mut store,
         Hello::new(who(UUID, 1), Step::Menu),
@@ -175,7 +175,7 @@ fn a_boot_goes_from_menu_to_healthy() {
     assert_eq!(state(&store, NOW + 9_000), State::Booting);
 }
 
-/// docs/FLEET.md F4.4: the last 50 boots are kept, and none older than the given days.
+/// docs/FLEET.md F4.4: the database keeps the last 50 boots, and none older than `--keep-days`.
 #[test]
 fn what_is_kept_is_bounded() {
     let (_spool, mut store) = store();
@@ -199,7 +199,7 @@ fn what_is_kept_is_bounded() {
     assert_eq!((left[0].label(), left[0].boot.is_none()), ("pc2", true));
 }
 
-/// docs/FLEET.md F6.4: who invents machines takes nothing from those the operator named.
+/// docs/FLEET.md F6.4: invented machines never replace a machine that the operator named.
 #[test]
 fn invented_machines_push_out_only_strangers() {
     let (_spool, store) = store();

@@ -46,10 +46,11 @@ pub enum Command {
     /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
     /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::Args),
-    /// Tell the fleet how this machine is: revision, health, uptime, cache
+    /// Report this machine to the fleet: revision, health, uptime, cache
     ///
-    /// The service layerfs-hello does so every five minutes. The health is systemd's state and failed units, and
-    /// the programs of /etc/layerfs/health.d: each that fails is named. Nothing is said with layerfs.report=no.
+    /// The service layerfs-hello does so every five minutes. The health is systemd's state, the
+    /// failed units, and the failed programs of /etc/layerfs/health.d. With layerfs.report=no the
+    /// machine sends no hellos.
     Hello(commands::hello::Args),
     /// Steps of an initramfs
     #[command(subcommand, hide = true)]

@@ -1,16 +1,16 @@
-//! The names of this machine's hardware, as the kernel shows them in /sys.
+//! The hardware names of this machine, read from /sys.
 
 use std::path::Path;
 
 use wire::machine::{ASSET_LEN_MAX, Identity, MACS_MAX, Mac};
 
-/// Reads the names: SMBIOS UUID, asset tag, and the cards, the one that the machine boots from first.
+/// Reads the SMBIOS UUID, the asset tag and the network cards; the boot card is first.
 pub fn identity() -> Identity {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     identity_in(Path::new("/sys"), &line)
 }
 
-/// The name of this boot; empty where the kernel tells none.
+/// The kernel's id of this boot; empty if the kernel has none.
 pub fn boot_id() -> String {
     word(Path::new("/proc/sys/kernel/random/boot_id"))
 }
@@ -30,7 +30,7 @@ fn identity_in(sys: &Path, command_line: &str) -> Identity {
     }
 }
 
-/// The card that the boot loader used: `BOOTIF=01-52-54-00-12-34-56`.
+/// The network card of the boot loader: `BOOTIF=01-52-54-00-12-34-56`.
 fn boot_card(command_line: &str) -> Option<Mac> {
     let mut words = command_line.split_whitespace();
     let value = words.find_map(|word| word.strip_prefix("BOOTIF="))?;
@@ -38,7 +38,8 @@ fn boot_card(command_line: &str) -> Option<Mac> {
     address.unwrap_or(value).parse().ok()
 }
 
-/// The addresses of the cards that are hardware; of a machine without any (a container), those that are not.
+/// The addresses of the physical network cards. A machine without any (a container) has those of
+/// its virtual ones.
 fn cards(sys: &Path, first: Option<Mac>) -> Vec<Mac> {
     let Ok(entries) = std::fs::read_dir(sys.join("class/net")) else {
         return first.into_iter().collect();
@@ -46,7 +47,7 @@ fn cards(sys: &Path, first: Option<Mac>) -> Vec<Mac> {
     let mut found: Vec<(bool, u32, Mac)> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            // A card in a bond has its own address there.
+            // A card in a bond has its permanent address in this file.
             let own = word(&path.join("bonding_slave/perm_hwaddr")).parse();
             let mac = own.or_else(|_| word(&path.join("address")).parse()).ok()?;
             let number = word(&path.join("ifindex")).parse().unwrap_or(u32::MAX);

@@ -1,10 +1,9 @@
-//! Update packs: what a reader of one merged index needs to become a reader of another
-//! (`docs/FORMAT.md` §18).
+//! Update packs: they take a reader from one merged index to a later one (`docs/FORMAT.md` §18).
 //!
-//! A pack is a preamble, a signed record (its grammar is not of this crate), a head and frames: the
-//! new INDEX and *units* of new chunks, each one zstd frame with content of the old revision as its
-//! prefix. [`Head`] is what the head says, checked by itself; [`Plan`] is the same checked against
-//! both indexes; [`Plan::apply`] makes chunks.
+//! A pack is a preamble, a signed record (`wire` defines it), a head, and frames: the new INDEX and
+//! *units* of new chunks. Each frame is one zstd frame with contents of the old revision as its
+//! prefix. [`Head`] is the head, checked by itself; [`Plan`] is the head checked against both
+//! indexes; [`Plan::apply`] makes chunks.
 
 mod code;
 mod head;

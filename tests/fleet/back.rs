@@ -1,4 +1,4 @@
-//! The way back, over real HTTP: a revision that fails on a machine three times is not its next boot.
+//! Returns over real HTTP: after three failures of a revision the machine boots its last good one.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use crate::kitchen::{run, wait_until};
 use crate::menus::file;
 use crate::site::{Site, UUID, hello};
 
-/// A power-on: the menu, then the files of its first entry; the menu.
+/// Powers the machine on: it gets its menu and fetches the files of the first entry. Returns the
+/// menu.
 fn power_on(site: &Site) -> String {
     let menu = site.menu("/boot.ipxe");
     for verb in ["kernel", "initrd"] {
@@ -21,7 +22,8 @@ fn power_on(site: &Site) -> String {
     menu
 }
 
-/// F8: three boots that never report good; the fourth is the last good revision, and everybody is told.
+/// F8: after three boots without good health the fourth boots the last good revision; list, metric
+/// and hook report it.
 #[test]
 fn the_fourth_boot_is_the_last_good_revision() {
     let mut site = Site::new();
@@ -68,14 +70,14 @@ fn the_fourth_boot_is_the_last_good_revision() {
         page.contains("bakery_fleet_machines_returned 1\n"),
         "{page}"
     );
-    // Another machine is not concerned.
+    // The return does not affect another machine.
     let other = site.get("/boot.ipxe?uuid=&mac=52-54-00-00-00-18").body;
     assert!(other.contains("item e0 kiosk revision 2"), "{other}");
-    // The decision outlives the process.
+    // The return survives a restart of the process.
     site.fleet.take().unwrap().kill();
     site.start_fleet(&[]);
     assert!(site.menu("/boot.ipxe").contains("item e0 kiosk revision 1"));
-    // What the operator pins is booted, and a newer revision is tried.
+    // A revision that the operator assigns, and a newer one, have precedence over the return.
     site.machine(&["assign", UUID, "--system", "kiosk@2"]);
     assert!(site.menu("/boot.ipxe").contains("item e0 kiosk revision 2"));
     site.machine(&["assign", UUID, "--default"]);

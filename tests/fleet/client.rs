@@ -1,4 +1,4 @@
-//! What real mounts and `layerfs hello` say.
+//! The hellos of real mounts and of `layerfs hello`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::harness::programs::program;
 use crate::kitchen::{run, text, wait_until};
 use crate::site::Site;
 
-/// A real mount of a system of the site; unmounted with the value.
+/// A real mount of a system of the site; dropping it unmounts.
 struct Mount {
     at: PathBuf,
 }
@@ -58,7 +58,7 @@ impl Drop for Mount {
     }
 }
 
-/// The only machine of the site, once there is one.
+/// Waits for the first machine of the site.
 fn only(site: &Site) -> Value {
     let mut found = Value::Null;
     wait_until(Duration::from_secs(30), || {
@@ -69,7 +69,8 @@ fn only(site: &Site) -> Value {
     found
 }
 
-/// F3.4, F4.1 to F4.3: a mount says hello, `layerfs hello` says how the machine is, a failed check makes it degraded.
+/// F3.4, F4.1 to F4.3: a mount sends a hello, `layerfs hello` reports the health, and a failed
+/// check makes the machine degraded.
 #[test]
 fn a_real_mount_says_hello_and_how_it_is() {
     let site = Site::new();
@@ -104,7 +105,7 @@ fn a_real_mount_says_hello_and_how_it_is() {
     assert_eq!(site.machine(&["list"]).as_array().unwrap().len(), 1);
 }
 
-/// F3.4: a mount that fails says why.
+/// F3.4: a failed mount reports the reason.
 #[test]
 fn a_mount_that_fails_says_why() {
     let site = Site::new();
@@ -127,7 +128,7 @@ fn a_mount_that_fails_says_why() {
     assert!(said.contains(&why[..why.len().min(60)]), "{why}\n{said}");
 }
 
-/// F3.6: with report=no nothing is said, and that is no failure.
+/// F3.6: with report=no the machine sends no hello; the command succeeds.
 #[test]
 fn a_machine_that_shall_not_report_says_nothing() {
     let site = Site::new();
@@ -137,7 +138,7 @@ fn a_machine_that_shall_not_report_says_nothing() {
     assert!(site.machine(&["list"]).as_array().unwrap().is_empty());
 }
 
-/// F1.4: a server without a fleet costs a machine nothing but the question.
+/// F1.4: a server without a fleet causes no failure of the client.
 #[test]
 fn a_server_without_a_fleet_is_no_failure() {
     let site = Site::with(&[], &[]);

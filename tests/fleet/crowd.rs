@@ -1,4 +1,4 @@
-//! A school that boots at once, and a process that is killed meanwhile.
+//! Many machines that boot at the same time while the process is killed.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use wire::machine::Identity;
 
 use crate::site::{Site, hello};
 
-/// Most memory of the process, KiB.
+/// Largest memory of the process, KiB.
 const MEMORY_MAX_KIB: u64 = 64 << 10;
 
 fn number(name: &str, usual: usize) -> usize {
@@ -27,7 +27,7 @@ fn identity(machine: usize) -> Identity {
     Identity::of_words(&uuid, &mac, "")
 }
 
-/// One boot: the last step that the server acknowledged.
+/// Boots a machine; returns the last step that the server acknowledged.
 fn boot(site: &Site, machine: usize) -> Option<Step> {
     let from = Ipv4Addr::new(
         127,
@@ -49,7 +49,7 @@ fn boot(site: &Site, machine: usize) -> Option<Step> {
             ..hello(step, &format!("{machine:x}"))
         };
         let body = serde_json::to_vec(&said).unwrap();
-        // A client tries again; the process may be away for a moment.
+        // A client retries; the process may be down for a moment.
         for _ in 0..200 {
             match site.ask_from(from, "POST", "/v1/hello", &body) {
                 Ok(answer) if answer.status == 204 => {
@@ -74,8 +74,8 @@ fn memory_kib(pid: u32) -> u64 {
         .unwrap()
 }
 
-/// F3.3: every hello that was acknowledged is there, though the process was killed three times. `make test-fleet` does
-/// this with 2,000 machines that boot within a minute.
+/// F3.3: every acknowledged hello is in the database after the process is killed three times. `make
+/// test-fleet` runs this test with 2,000 machines that boot within a minute.
 #[test]
 fn no_acknowledged_hello_is_lost_when_the_process_is_killed() {
     let machines = number("LAYERFS_MACHINES", 120);
@@ -94,7 +94,7 @@ fn no_acknowledged_hello_is_lost_when_the_process_is_killed() {
                     if machine >= machines {
                         return;
                     }
-                    // They come in evenly over the time.
+                    // The boots start evenly over the time.
                     let due = within.mul_f64(machine as f64 / machines as f64);
                     std::thread::sleep(due.saturating_sub(start.elapsed()));
                     if let Some(step) = boot(site, machine) {
@@ -117,7 +117,11 @@ fn no_acknowledged_hello_is_lost_when_the_process_is_killed() {
     let pid = fleet.lock().unwrap().as_ref().unwrap().child.id();
     memory = memory.max(memory_kib(pid));
     let acknowledged = acknowledged.lock().unwrap();
-    assert_eq!(acknowledged.len(), machines, "each was heard in the end");
+    assert_eq!(
+        acknowledged.len(),
+        machines,
+        "every machine got an acknowledgement"
+    );
     let listed = site.machine(&["list"]);
     let found: HashMap<&str, &Value> = listed
         .as_array()

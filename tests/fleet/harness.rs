@@ -1,4 +1,4 @@
-//! The part of the suite's harness that finds the programs.
+//! The part of the suite's harness that locates the programs.
 
 #[path = "../harness/programs.rs"]
 pub(crate) mod programs;

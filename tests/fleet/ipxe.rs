@@ -1,4 +1,4 @@
-//! A real iPXE, in QEMU, asks for its menu (`make test-fleet`).
+//! A real iPXE in QEMU requests its menu (`make test-fleet`).
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::kitchen::{Running, wait_until};
 use crate::site::{MAC, Site, UUID};
 
-/// F5.1: iPXE comes again with the names of its hardware, and fetches the kernel at its marked address.
+/// F5.1: iPXE repeats its request with its hardware names and fetches the kernel at the URL with
+/// its id.
 #[test]
 #[ignore = "needs QEMU and the ROMs of iPXE: make test-fleet"]
 fn a_real_ipxe_says_its_names() {
@@ -26,7 +27,7 @@ fn a_real_ipxe_says_its_names() {
         .arg(format!("virtio-net-pci,netdev=n,mac={MAC},bootindex=1"))
         .stdout(Stdio::null());
     let _machine = Running::start(&mut qemu);
-    // The file is no kernel, so the boot stops there.
+    // The file is not a kernel, so the boot stops there.
     wait_until(Duration::from_secs(300), || {
         let listed = site.machine(&["list"]);
         listed[0]["boot"]["step"] == "kernel"

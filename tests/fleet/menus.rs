@@ -1,4 +1,4 @@
-//! Menus by machine: what is assigned, what is seen of a boot, and what happens without the process.
+//! Menus of single machines: assignments, recorded steps, and the loss of the process.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -18,7 +18,8 @@ pub(crate) fn file<'s>(script: &'s str, verb: &str) -> &'s str {
     word.trim_start_matches("${base}")
 }
 
-/// F5.1, F4.1: the menu asks for the machine's names; what it fetches is seen step by step.
+/// F5.1, F4.1: the menu requests the machine's names; the server records each fetched file as a
+/// step.
 #[test]
 fn a_boot_is_seen_from_its_menu_on() {
     let site = Site::new();
@@ -85,7 +86,8 @@ fn a_boot_is_seen_from_its_menu_on() {
     }
 }
 
-/// F5.2 to F5.5: the machine's assignment, then the group's, then the site's menu.
+/// F5.2 to F5.5: the machine's assignment has precedence over the group's, and both over the site's
+/// menu.
 #[test]
 fn menus_follow_what_is_assigned() {
     let site = Site::new();
@@ -115,7 +117,7 @@ fn menus_follow_what_is_assigned() {
             "{menu}"
         );
     }
-    // The machine's own goes before; the group's parameters stay.
+    // The machine's system replaces the group's; the group's parameters stay.
     site.machine(&["assign", UUID, "--system", "kiosk@1"]);
     let menu = site.menu("/boot.ipxe");
     assert!(
@@ -135,14 +137,14 @@ fn menus_follow_what_is_assigned() {
         "{menu}"
     );
     assert!(!menu.contains("linux '"), "{menu}");
-    // What is not there keeps no machine from booting.
+    // An assigned system that does not exist stops no boot.
     site.machine(&["assign", UUID, "--localboot", "no", "--system", "gone@9"]);
     let menu = site.menu("/boot.ipxe");
     assert!(
         menu.contains("kiosk revision 1") && menu.contains("lab revision 1"),
         "{menu}"
     );
-    // Another machine of the group, and one of no group.
+    // Another machine, before and after it joins the group.
     let other = site.get("/boot.ipxe?uuid=&mac=52-54-00-00-00-18").body;
     assert!(other.contains("kiosk revision 1"), "{other}");
     site.machine(&["group", "52:54:00:00:00:18", "room-3"]);
@@ -152,7 +154,8 @@ fn menus_follow_what_is_assigned() {
     assert_eq!(site.machine(&["groups"]), serde_json::json!([]));
 }
 
-/// F1.3: without the process a machine gets the site's menu, and a hello is refused for now.
+/// F1.3: without the process a machine gets the site's menu, and the server answers a hello with
+/// 503.
 #[test]
 fn losing_the_process_stops_no_boot() {
     let mut site = Site::new();
@@ -166,7 +169,7 @@ fn losing_the_process_stops_no_boot() {
     );
     assert_eq!(site.say(&hello(Step::Mounted, "a1")), 503);
     assert!(site.get("/metrics").body.contains("bakery_fleet_up 0\n"));
-    // The operator goes on, and so does the process when it is back.
+    // The operator's commands still work, and the assignment applies again after a restart.
     assert_eq!(site.machine(&["list"]).as_array().unwrap().len(), 1);
     site.start_fleet(&[]);
     assert!(!site.menu("/boot.ipxe").contains("kiosk revision"));
@@ -174,7 +177,7 @@ fn losing_the_process_stops_no_boot() {
     assert!(site.fleet.take().unwrap().terminate());
 }
 
-/// A process that takes the question and never answers costs the wait, not the boot.
+/// A process that accepts a request and never answers only delays the boot.
 #[test]
 fn a_process_that_hangs_stops_no_boot() {
     let site = Site::new();
@@ -185,7 +188,7 @@ fn a_process_that_hangs_stops_no_boot() {
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
 }
 
-/// F5.6: the packet of each card, three times.
+/// F5.6: each card gets its packet three times.
 #[test]
 fn a_group_is_woken() {
     let site = Site::new();
@@ -204,7 +207,7 @@ fn a_group_is_woken() {
     }
 }
 
-/// A server without a fleet asks no loader for names and takes no hello (F1.4).
+/// A server without a fleet requests no names and accepts no hello (F1.4).
 #[test]
 fn a_server_without_a_fleet_is_as_before() {
     let site = Site::with(&[], &[]);

@@ -1,4 +1,4 @@
-//! A bakery with its fleet, and one request at a time.
+//! A bakery with its fleet, and single requests to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::kitchen::{Kitchen, Running, run, text, wait_until};
 pub(crate) const UUID: &str = "4c4c4544-0042-3510-8051-b4c04f564433";
 pub(crate) const MAC: &str = "52:54:00:00:00:17";
 
-/// A store with two systems, a server, and the fleet's process.
+/// A store with two systems, a server, and the fleet process.
 pub(crate) struct Site {
     pub(crate) kitchen: Kitchen,
     pub(crate) address: SocketAddr,
@@ -24,7 +24,7 @@ pub(crate) struct Site {
     _server: Running,
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -36,7 +36,7 @@ impl Site {
         Site::with(&[], &["--fleet"])
     }
 
-    /// `fleet` and `serve`: further arguments of the two programs.
+    /// Starts the site. `fleet` and `serve` are further arguments of the two programs.
     pub(crate) fn with(fleet: &[&str], serve: &[&str]) -> Site {
         let kitchen = Kitchen::new();
         std::fs::create_dir_all(kitchen.spool()).unwrap();
@@ -71,7 +71,7 @@ impl Site {
         });
     }
 
-    /// One request from an address of this machine.
+    /// Sends one request from an address of this machine.
     pub(crate) fn ask_from(
         &self,
         from: Ipv4Addr,
@@ -118,14 +118,14 @@ impl Site {
         self.ask("POST", "/v1/hello", &body).status
     }
 
-    /// `bakery machine …`, as JSON.
+    /// Runs `bakery machine …`; returns its JSON output.
     pub(crate) fn machine(&self, arguments: &[&str]) -> Value {
         let mut command = self.kitchen.bakery();
         command.args(["--json", "machine"]).args(arguments);
         serde_json::from_slice(&run(&mut command).stdout).unwrap()
     }
 
-    /// `bakery machine …`, as people read it.
+    /// Runs `bakery machine …`; returns its text output.
     pub(crate) fn words(&self, arguments: &[&str]) -> String {
         let mut command = self.kitchen.bakery();
         command.arg("machine").args(arguments);

@@ -1,10 +1,10 @@
-//! What anybody on the network can send.
+//! Requests of any host on the network.
 
 use wire::hello::Step;
 
 use crate::site::{Site, UUID, hello};
 
-/// F7.1: a hello changes what people see, and neither names nor assignments.
+/// F7.1: a hello changes neither names nor assignments.
 #[test]
 fn a_forged_hello_changes_no_assignment() {
     let site = Site::new();
@@ -25,7 +25,7 @@ fn a_forged_hello_changes_no_assignment() {
     assert!(!site.menu("/boot.ipxe").contains("kiosk revision"));
 }
 
-/// F6.1: an address that says hello too often is told so; another is heard.
+/// F6.1: an address beyond its allowance gets 429; another address gets 204.
 #[test]
 fn an_address_has_an_allowance() {
     let site = Site::with(&["--burst", "5", "--rate", "1"], &["--fleet"]);
@@ -45,7 +45,7 @@ fn an_address_has_an_allowance() {
     assert_eq!(from(2), 204);
 }
 
-/// F3.1: what is no hello is refused, and the process goes on.
+/// F3.1: the process refuses malformed hellos and keeps running.
 #[test]
 fn hostile_requests_are_refused() {
     let site = Site::new();
@@ -63,7 +63,7 @@ fn hostile_requests_are_refused() {
         assert_eq!(answer.status, status, "{body:.40}: {}", answer.body);
     }
     assert_eq!(site.get("/v1/hello").status, 405);
-    // Only the server reaches the routes behind it.
+    // The server does not forward requests to the process's other routes.
     for path in ["/menu", "/fetched"] {
         assert_eq!(site.ask("POST", path, b"{}").status, 405, "{path}");
     }
@@ -81,7 +81,7 @@ fn hostile_requests_are_refused() {
     assert_eq!(site.say(&hello(Step::Mounted, "a1")), 204);
 }
 
-/// F2.5: a copy that runs beside its original is reported.
+/// F2.5: a copy with other cards is reported.
 #[test]
 fn a_copy_with_other_cards_is_reported() {
     let site = Site::new();

@@ -1,4 +1,4 @@
-//! Update packs, over real HTTP: a client that has a revision becomes one of the next.
+//! Update packs over real HTTP: a client of one revision becomes a client of the next.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::site::{SYSTEM, Site};
 
-/// The update pack between two revisions, made and stored.
+/// Makes and stores the update pack between two revisions.
 fn pack(site: &Site, from: u64, to: u64) -> Made {
     let publisher = site.publisher();
     let revision = |number| RevisionName {
@@ -26,7 +26,7 @@ fn pack_file(site: &Site, from: u64, to: u64) -> PathBuf {
     site.store().join(path.to_string())
 }
 
-/// A site, its server, and a client's cache that holds all of revision 1.
+/// A site, its server, and a client cache with all of revision 1.
 struct Scene {
     site: Site,
     server: FaultServer,
@@ -82,8 +82,8 @@ fn units(client: &Client, field: &str) -> u64 {
     count.unwrap_or_else(|| panic!("no update pack: {status}"))
 }
 
-/// A client with all of revision 1 gets revision 2 from the update pack alone, and starts from it
-/// without a server.
+/// A client with all of revision 1 gets revision 2 from the update pack alone, and then starts
+/// revision 2 without a server.
 #[test]
 fn a_client_with_the_old_revision_takes_the_update_pack_only() {
     let mut scene = Scene::new();
@@ -97,14 +97,14 @@ fn a_client_with_the_old_revision_takes_the_update_pack_only() {
     let status = client.status();
     let bytes = status["bytes"].as_u64().unwrap();
     if made.chunks_left_out == 0 {
-        // The records, and the pack once.
+        // The client fetched the records, and the pack once.
         assert_eq!(status["demanded"], 0, "{status}");
         assert!(bytes < made.bytes + 8_000, "{bytes} bytes: {status}");
     }
     assert!(units(&client, "plain_bytes") <= made.plain_bytes);
     assert!(units(&client, "plain_bytes") > 2 * units(&client, "bytes"));
     drop(client);
-    // Also after a restart, without a server, and from what is on the disk only.
+    // The same holds after a restart without a server, from the disk only.
     let Scene {
         site,
         server,
@@ -119,7 +119,7 @@ fn a_client_with_the_old_revision_takes_the_update_pack_only() {
     client.compare(&site.files);
 }
 
-/// Revision after revision, each from the pack of the one before.
+/// A client follows several revisions, each by the pack from the previous one.
 #[test]
 fn updates_follow_each_other() {
     let mut scene = Scene::new();
@@ -133,7 +133,7 @@ fn updates_follow_each_other() {
     }
 }
 
-/// Old chunks that are missing, evicted or damaged cost only the chunks that need them.
+/// For a missing, evicted or damaged old chunk the client fetches only the chunks that need it.
 #[test]
 fn missing_and_damaged_old_chunks_are_fetched_around() {
     let mut scene = Scene::new();
@@ -158,7 +158,7 @@ fn missing_and_damaged_old_chunks_are_fetched_around() {
     client.compare(&scene.site.files);
 }
 
-/// A pack of other revisions, a damaged one, one that ends early: only time is lost.
+/// A pack of other revisions, a damaged pack and a truncated one only cost time.
 #[test]
 fn wrong_packs_cost_only_time() {
     let mut scene = Scene::new();
@@ -201,7 +201,7 @@ fn wrong_packs_cost_only_time() {
             "{i}"
         );
     }
-    // The right pack under the name of another pair.
+    // A valid pack under the name of another pair of revisions.
     scene.site.change(2);
     std::fs::remove_file(&file).unwrap();
     let other = pack_file(&scene.site, 1, 3);
@@ -213,7 +213,7 @@ fn wrong_packs_cost_only_time() {
     assert_eq!(client.status()["update"], "none");
 }
 
-/// A connection that breaks again and again is continued where it broke.
+/// The client continues a broken transfer at the break.
 #[test]
 fn a_broken_stream_is_continued() {
     let mut scene = Scene::new();

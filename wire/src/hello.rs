@@ -1,22 +1,22 @@
-//! Hellos: messages of a machine to the fleet about itself.
+//! Hellos: the messages of a machine to the fleet about its state.
 //!
-//! `docs/FLEET.md` section 3 is the specification. Anybody on the network can send one: every field is bounded, and
-//! a hello decides nothing by itself. A hello is one JSON object; keys that a reader does not know are dropped.
+//! `docs/FLEET.md` (F3) is the specification. Any host on the network can send a hello, so every
+//! field is bounded. A hello is one JSON object; a reader drops unknown keys.
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Identity;
 use crate::manifest::RevisionName;
 
-/// Largest hello, bytes. One has about 600.
+/// Largest hello, bytes. A typical one has about 600.
 pub const HELLO_LEN_MAX: usize = 4096;
-/// Longest text in one, bytes.
+/// Longest text in a hello, bytes.
 const TEXT_LEN_MAX: usize = 128;
-/// Longest reason, bytes.
+/// Longest reason in a hello, bytes.
 const WHY_LEN_MAX: usize = 512;
-/// Names of failed units, or of failed checks, in one hello.
+/// Largest number of failed units, and of failed checks, in one hello.
 pub const FAILED_MAX: usize = 16;
-/// Largest count: JSON keeps it exactly everywhere.
+/// Largest count: every JSON reader represents it exactly.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 const FORMAT: u32 = 1;
 
@@ -24,21 +24,21 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// It asked for its boot menu.
+    /// The machine asked for its boot menu.
     Menu,
-    /// It fetched its kernel.
+    /// The machine fetched its kernel.
     Kernel,
-    /// It fetched its initramfs.
+    /// The machine fetched its initramfs.
     Initramfs,
-    /// It has a signed head that it believes.
+    /// The mount has verified a signed head.
     Head,
-    /// It has the index.
+    /// The mount has the index.
     Index,
-    /// Its root is mounted.
+    /// The root is mounted.
     Mounted,
-    /// It reached the unit that ends a boot.
+    /// The system reached the unit that ends a boot.
     Target,
-    /// It reached the unit, and its health is good.
+    /// The system reached the unit, and its health is good.
     Healthy,
 }
 
@@ -55,7 +55,7 @@ impl Step {
         Step::Healthy,
     ];
 
-    /// The word for it.
+    /// The name of the step in JSON and texts.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Step {
         }
     }
 
-    /// The step of a word.
+    /// The step with this name.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Step> {
         Step::ALL.into_iter().find(|step| step.word() == word)
@@ -86,7 +86,7 @@ impl std::fmt::Display for Step {
 /// The health of a running system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The word of `systemctl is-system-running`; empty without systemd.
+    /// The output of `systemctl is-system-running`; empty without systemd.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
     /// Failed units, at most [`FAILED_MAX`].
@@ -98,7 +98,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// True if nothing failed.
+    /// True if no unit and no check failed.
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self.state.as_str(), "" | "running")
@@ -107,28 +107,29 @@ impl Health {
     }
 }
 
-/// Used bytes and size of something.
+/// Used bytes and size of a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// Bytes in use.
     pub used: u64,
-    /// Bytes at most.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// One hello of a machine.
+/// The content of one hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// 1.
+    /// Version of the format: 1.
     pub format: u32,
-    /// The machine.
+    /// The machine that sends it.
     pub machine: Identity,
     /// The step that its boot reached.
     pub step: Step,
-    /// The kernel's name for this boot (`/proc/sys/kernel/random/boot_id`); empty before there is a kernel.
+    /// The kernel's name for this boot (`/proc/sys/kernel/random/boot_id`); empty before the kernel
+    /// runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot: String,
-    /// `SYSTEM/PROFILE@REVISION`; empty when none is known yet.
+    /// `SYSTEM/PROFILE@REVISION`; empty before it is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// Seconds since the kernel's start.
@@ -137,19 +138,19 @@ pub struct Hello {
     /// Milliseconds from the kernel's start to the unit that ends a boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ms: Option<u64>,
-    /// The health, from [`Step::Target`] on.
+    /// The health of the system, from [`Step::Target`] on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// Bytes received from servers since the mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// The cache, in words.
+    /// Description of the cache.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cache: String,
-    /// The file system of the upper.
+    /// Fill of the file system that holds the upper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper: Option<Fill>,
-    /// The reason why the boot stops at this step.
+    /// The reason for a stop at this step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// The kernel's release.
@@ -160,7 +161,7 @@ pub struct Hello {
     pub version: String,
 }
 
-/// Bytes that are no hello.
+/// The bytes are not a valid hello.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a hello: {0}")]
 pub struct HelloError(String);
@@ -178,7 +179,7 @@ fn is_line(text: &str, len_max: usize) -> bool {
 }
 
 impl Hello {
-    /// A hello that says no more than who and how far.
+    /// Creates a hello with an identity and a step only.
     #[must_use]
     pub fn new(machine: Identity, step: Step) -> Hello {
         Hello {
@@ -199,7 +200,8 @@ impl Hello {
         }
     }
 
-    /// The step that the boot reached, the health taken into account.
+    /// The step of the boot with the health taken into account: without good health no boot is
+    /// healthy.
     #[must_use]
     pub fn reached(&self) -> Step {
         match (&self.health, self.step) {
@@ -209,7 +211,7 @@ impl Hello {
         }
     }
 
-    /// The hello as it is sent.
+    /// Encodes the hello for sending.
     ///
     /// # Errors
     /// A field is out of its bounds.
@@ -233,24 +235,21 @@ impl Hello {
     }
 
     fn validate(&self) -> Result<(), HelloError> {
-        check(
-            self.format == FORMAT,
-            "of a format this version does not know",
-        )?;
-        check(self.machine.is_sound(), "it names no machine")?;
+        check(self.format == FORMAT, "unknown format")?;
+        check(self.machine.is_sound(), "it has no valid machine")?;
         let is_boot = |c: char| c.is_ascii_hexdigit() || c == '-';
         check(
             self.boot.len() <= 36 && self.boot.chars().all(is_boot),
-            "its boot is none",
+            "its boot is not valid",
         )?;
         let named = || self.revision.parse::<RevisionName>();
         let is_revision =
             self.revision.is_empty() || named().is_ok_and(|name| name.revision.is_some());
-        check(is_revision, "its revision is none")?;
+        check(is_revision, "its revision is not valid")?;
         let mut texts = vec![&self.cache, &self.kernel, &self.version];
         if let Some(health) = &self.health {
             let enough = health.units.len().max(health.checks.len()) <= FAILED_MAX;
-            check(enough, "too many failures are named")?;
+            check(enough, "it has too many failures")?;
             texts.push(&health.state);
             texts.extend(health.units.iter().chain(&health.checks));
         }
@@ -279,13 +278,13 @@ impl Hello {
     }
 }
 
-/// The beginning of a text that fits a field, as one line.
+/// Cuts a text to the length of a field, as one line of ASCII.
 #[must_use]
 pub fn line(text: &str) -> String {
     cut(text, TEXT_LEN_MAX)
 }
 
-/// The beginning of a reason that fits [`Hello::why`], as one line.
+/// Cuts a reason to the length of [`Hello::why`], as one line of ASCII.
 #[must_use]
 pub fn reason(text: &str) -> String {
     cut(text, WHY_LEN_MAX)
@@ -321,7 +320,7 @@ mod tests {
         }
     }
 
-    /// docs/FLEET.md F3.2: keys that a reader does not know are dropped.
+    /// docs/FLEET.md F3.2: a reader drops unknown keys.
     #[test]
     fn a_hello_survives_and_unknown_keys_are_dropped() {
         let whole = hello().encode().unwrap();
@@ -331,7 +330,7 @@ mod tests {
         assert_eq!(Hello::decode(more.to_string().as_bytes()).unwrap(), hello());
     }
 
-    /// docs/FLEET.md F4.2: healthy is what the health says, not what the step claims.
+    /// docs/FLEET.md F4.2: the health decides about `healthy`, not the step of the hello.
     #[test]
     fn healthy_is_what_the_health_says() {
         let mut claimed = hello();

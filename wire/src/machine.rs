@@ -1,28 +1,29 @@
-//! The names that hardware gives a machine: SMBIOS UUID, MAC addresses, asset tag.
+//! The hardware names of a machine: SMBIOS UUID, MAC addresses, asset tag.
 //!
-//! `docs/FLEET.md` section 2 is the specification. Firmware spells these names in many ways; each has one spelling
-//! here, so that the menu, the mount and the operator mean the same machine.
+//! `docs/FLEET.md` (F2) is the specification. Firmware spells these names in many ways. This module
+//! gives each name one spelling, so that the menu, the mount and the operator name the same
+//! machine.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Cards that are recorded for one machine.
+/// Largest number of network cards of one machine.
 pub const MACS_MAX: usize = 8;
 /// Longest asset tag, bytes.
 pub const ASSET_LEN_MAX: usize = 64;
 
-/// UUIDs that boards carry when their maker wrote none, besides all zeros and all ones.
+/// Placeholders that makers leave in place of a UUID, besides all zeros and all ones.
 const FILLERS: [&str; 3] = [
     "03000200-0400-0500-0006-000700080009",
     "12345678-1234-5678-90ab-cddeefaabbcc",
     "fefefefe-fefe-fefe-fefe-fefefefefefe",
 ];
 
-/// Text that is no hardware name.
+/// The text is not a valid hardware name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no {1}")]
+#[error("{0:?} is not a valid {1}")]
 pub struct HardwareNameError(String, &'static str);
 
 /// The UUID in the firmware's SMBIOS tables.
@@ -31,7 +32,7 @@ pub struct HardwareNameError(String, &'static str);
 pub struct HardwareUuid([u8; 16]);
 
 impl HardwareUuid {
-    /// The same UUID as firmware prints it that reads the first three fields in the other byte order.
+    /// The same UUID with its first three fields in the other byte order.
     #[must_use]
     pub fn swapped(self) -> HardwareUuid {
         let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
@@ -46,7 +47,7 @@ impl HardwareUuid {
 impl FromStr for HardwareUuid {
     type Err = HardwareNameError;
 
-    /// Reads 32 hexadecimal digits, with or without hyphens. What makers put in place of a UUID is none.
+    /// Parses 32 hexadecimal digits, with or without hyphens. Refuses the placeholders of makers.
     fn from_str(text: &str) -> Result<Self, HardwareNameError> {
         let wrong = || HardwareNameError(text.chars().take(64).collect(), "SMBIOS UUID");
         let bytes = hex_bytes::<16>(text.trim(), "-").ok_or_else(wrong)?;
@@ -77,7 +78,7 @@ impl fmt::Display for HardwareUuid {
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// The six bytes.
+    /// The six bytes of the address.
     #[must_use]
     pub fn bytes(self) -> [u8; 6] {
         self.0
@@ -87,7 +88,8 @@ impl Mac {
 impl FromStr for Mac {
     type Err = HardwareNameError;
 
-    /// Reads 12 hexadecimal digits, with `:` or `-` between the bytes or nothing. Group addresses and zeros are none.
+    /// Parses 12 hexadecimal digits, with or without `:` or `-` between the bytes. Refuses group
+    /// addresses and all zeros.
     fn from_str(text: &str) -> Result<Self, HardwareNameError> {
         let wrong =
             || HardwareNameError(text.chars().take(64).collect(), "address of a network card");
@@ -127,13 +129,13 @@ macro_rules! as_text {
 as_text!(HardwareUuid);
 as_text!(Mac);
 
-/// Everything that names one machine.
+/// The hardware names of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The UUID in its firmware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<HardwareUuid>,
-    /// Its cards, the one that it boots from first.
+    /// Its network cards; the boot card is first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macs: Vec<Mac>,
     /// The asset tag in its firmware.
@@ -142,7 +144,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Takes what a boot loader passes: what is no name there is left out.
+    /// Parses the words of a boot loader; omits the invalid ones.
     #[must_use]
     pub fn of_words(uuid: &str, mac: &str, asset: &str) -> Identity {
         let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
@@ -158,13 +160,13 @@ impl Identity {
         }
     }
 
-    /// True if there is a name at all.
+    /// True if the identity has a UUID or a network card.
     #[must_use]
     pub fn names_a_machine(&self) -> bool {
         self.uuid.is_some() || !self.macs.is_empty()
     }
 
-    /// True if every bound is kept.
+    /// True if every field is within its bounds.
     pub(crate) fn is_sound(&self) -> bool {
         self.names_a_machine()
             && self.macs.len() <= MACS_MAX
@@ -173,7 +175,7 @@ impl Identity {
     }
 }
 
-/// `N` bytes in hexadecimal digits, separators left out.
+/// Parses `N` bytes in hexadecimal digits; skips separators.
 fn hex_bytes<const N: usize>(text: &str, separators: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut digits = text.chars().filter(|c| !separators.contains(*c));

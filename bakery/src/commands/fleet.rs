@@ -1,4 +1,4 @@
-//! `bakery fleet`.
+//! The command `bakery fleet`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,28 +10,30 @@ use super::service;
 use crate::globals::Globals;
 use crate::output;
 
-/// Keep the state of the fleet: which machine boots what, and how far it came
+/// Record the machines that boot from this bakery, their boots and their assignments
 ///
-/// A process beside `bakery serve --fleet`, which passes the hellos of the machines on to it. The state is a database
-/// in the spool; `bakery machine` shows and changes it, also while this process does not run.
+/// Runs beside `bakery serve --fleet`, which forwards the hellos of the machines to it. The state
+/// is a database in the spool. `bakery machine` shows and changes it, with or without this process.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Keep the state in this spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
-    /// Listen here too, for servers on other machines; whoever reaches this address is believed about where a hello came from
+    /// Also listen on this address, for servers on other machines; every client of it can claim any
+    /// sender address for a hello
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Days that boots, and machines that nobody named, are kept
+    /// Delete boots, and machines that the operator never changed, after this many days
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36500))]
     keep_days: u32,
-    /// Hellos that one address may send at once
+    /// Most requests that one address may send at once
     #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     burst: u32,
-    /// Hellos that one address may send each second after that
+    /// Most requests that one address may send each second after that
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// Return a machine to its last good revision after so many failed boots of another; 0: never
+    /// Return a machine to its last good revision after this many failed boots of a newer one; 0:
+    /// never
     #[arg(long, value_name = "COUNT", default_value_t = fleet::store::RETURN_AFTER)]
     return_after: u32,
     /// Run this program when a machine returns: PROGRAM returned MACHINE FROM TO
@@ -42,7 +44,7 @@ pub struct Args {
 /// The spool of the fleet.
 ///
 /// # Errors
-/// No spool was named, and there is none in the usual place.
+/// No spool is named, and the usual place has none.
 pub(super) fn spool(globals: &Globals, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     globals
         .spool(named)
@@ -59,7 +61,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start the fleet's thread")?;
+        .context("cannot start the fleet's runtime")?;
     let options = fleet::server::Options {
         spool: spool.clone(),
         listen: args.listen,
@@ -73,7 +75,10 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         let stopped = service::stopped()?;
         let place = fleet::store::socket(&spool);
         let ready = || {
-            output::note(globals, &format!("the fleet is at {}", place.display()));
+            output::note(
+                globals,
+                &format!("the fleet listens on {}", place.display()),
+            );
             service::notify(sd_notify::NotifyState::Ready);
         };
         fleet::server::run(options, stopped, ready).await?;

@@ -1,4 +1,4 @@
-//! `bakery machine`.
+//! The command `bakery machine`.
 
 mod assign;
 mod list;
@@ -16,7 +16,8 @@ use crate::output;
 
 /// Show the machines that boot from this bakery, and name them
 ///
-/// A machine is named by its name, id, UUID, network card (MAC) or asset tag, or by the beginning of its id.
+/// MACHINE is a name, an id, a UUID, the address of a network card (MAC), an asset tag, or the
+/// beginning of an id.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The spool with the state of the fleet
@@ -29,46 +30,47 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List machines: their state, their revision, when they were last heard
+    /// List machines with state, revision and time of the last hello
     List(list::Args),
-    /// Show one machine with its last 50 boots and the step that each reached
+    /// Show one machine and its last 50 boots, each with its last step
     Show {
         /// The machine
         machine: String,
     },
-    /// Name a machine; without a name, take its name away
+    /// Name a machine; without a name, delete its name
     Name {
         /// The machine
         machine: String,
         /// Its name: 1 to 64 of A-Z a-z 0-9 . _ -
         name: Option<String>,
     },
-    /// Put a machine into a group; without a group, take it out
+    /// Put a machine into a group; without a group, remove it from its group
     Group {
         /// The machine
         machine: String,
         /// The group: 1 to 64 of A-Z a-z 0-9 . _ -
         group: Option<String>,
     },
-    /// Keep a note about a machine; an empty note deletes it
+    /// Store a note about a machine; an empty note deletes it
     Note {
         /// The machine
         machine: String,
-        /// One line
+        /// The note, one line
         note: String,
     },
-    /// Choose what a machine or a group boots; without a choice, show it
+    /// Assign a system, parameters or the own disk to a machine or a group; without options, show
+    /// the assignment
     Assign(assign::Args),
-    /// List the groups that something is assigned to
+    /// List the groups that have an assignment
     Groups,
-    /// Lift the return of a machine: it boots its assignment again
+    /// End the return of a machine: it boots its assignment again
     Retry {
         /// The machine
         machine: String,
     },
-    /// Switch a machine or a group on: Wake-on-LAN
+    /// Switch on a machine or a group by Wake-on-LAN
     Wake(assign::Wake),
-    /// Delete machines with their boots; one that is heard again is new
+    /// Delete machines and their boots; the next hello of such a machine makes it a new one
     Forget {
         /// The machines
         #[arg(required = true)]
@@ -76,10 +78,10 @@ enum Action {
     },
 }
 
-/// Shows or changes.
+/// Runs one action of `bakery machine`.
 ///
 /// # Errors
-/// There is no such machine, or the database cannot be used.
+/// No machine has this name, or the database cannot be used.
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let store = Store::open(&super::fleet::spool(globals, args.spool)?)?;
     match args.action {
@@ -104,7 +106,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Changes a machine and shows it.
+/// Changes a machine and prints it.
 fn changed(
     machine: &str,
     store: &Store,
@@ -134,7 +136,7 @@ fn words(machine: &Machine) -> String {
 }
 
 fn forget(machines: &[String], store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
-    // All must be there before the first goes.
+    // Every name must be valid before the first deletion.
     let found = machines.iter().map(|name| store.machine(name, now()));
     let found: Vec<Machine> = found.collect::<fleet::store::Result<_>>()?;
     for machine in &found {
@@ -149,7 +151,7 @@ fn forget(machines: &[String], store: &Store, globals: &Globals) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// A time for a person: how long ago it was.
+/// The age of a time in one unit, for people.
 fn ago(then: i64, now: i64) -> String {
     let seconds = (now - then).max(0);
     match seconds {

@@ -35,8 +35,8 @@ pub struct Args {
     /// at least 64]
     #[arg(long, value_name = "COUNT")]
     connections_per_address: Option<usize>,
-    /// Pass the machines' hellos on to `bakery fleet`, and boot what it assigns: the path of its socket, or
-    /// HOST:PORT [without a value: the socket in the spool]
+    /// Forward hellos to `bakery fleet` and serve its assignments: path of its socket, or HOST:PORT
+    /// [without a value: the socket in the spool]
     #[arg(long, value_name = "PLACE", num_args = 0..=1, default_missing_value = "", env = "BAKERY_FLEET")]
     fleet: Option<String>,
     /// Threads that send [default: two per processor, at least 4]
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Where the fleet's process listens.
+/// The address of the fleet process.
 fn fleet_at(place: &str, spool: Option<&Path>) -> anyhow::Result<fleet::Address> {
     if !place.is_empty() {
         return place

@@ -1,4 +1,4 @@
-//! `bakery update-pack`.
+//! The command `bakery update-pack`.
 
 use std::process::ExitCode;
 
@@ -12,12 +12,12 @@ use crate::output;
 use crate::store::Store;
 use crate::update_pack::{Made, make, missing};
 
-/// Make what a client of an older revision fetches in place of the new chunks
+/// Make an update pack from an older revision to a newer one
 ///
 /// Writes the update pack from revision A to revision B into the store: the new chunks and the new
-/// index, encoded with the contents of A. A client that has A takes it in one request; one that has
-/// not, or an older one, does without. `bakery watch` makes the packs from the last three revisions
-/// to the newest by itself.
+/// index, encoded against the contents of A. A client that has A fetches the pack in one request.
+/// Other clients, and clients of an older version, fetch the chunks as before. `bakery watch` makes
+/// the packs from the last three revisions to the newest.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The older revision; with --last, the profile
@@ -26,15 +26,15 @@ pub struct Args {
     /// The newer revision; if not given, the newest
     #[arg(value_name = "SYSTEM[/PROFILE]@B", conflicts_with = "last")]
     to: Option<RevisionName>,
-    /// Make the packs that are missing from the last COUNT revisions before the newest
+    /// Make the missing packs from the last COUNT revisions to the newest
     #[arg(long, value_name = "COUNT")]
     last: Option<usize>,
 }
 
-/// Makes the packs.
+/// Makes one pack, or with `--last` the missing ones.
 ///
 /// # Errors
-/// There are no such revisions, or the store or the keys cannot be used.
+/// A revision does not exist, or the store or the keys cannot be used.
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let signer = keys.head()?;

@@ -42,8 +42,8 @@ pub(crate) fn grub(menu: &Menu, choices: &Choices) -> String {
     script
 }
 
-/// Asks for the menu of this machine. What follows serves when that cannot be had; firmware without SMBIOS, or a GRUB
-/// without the module, leaves the UUID empty.
+/// Requests the menu of this machine. If the request fails, the rest of the script is the menu. The
+/// UUID is empty if the firmware has no SMBIOS or GRUB lacks the module.
 fn again(server: &str, path: &str) -> String {
     format!(
         "insmod smbios\nsmbios --type 1 --get-uuid 8 --set lf_uuid\nconfigfile \"{server}{path}?uuid=$lf_uuid&mac=$net_default_mac\"\n"

@@ -75,7 +75,7 @@ pub(crate) fn ipxe_unknown(menu: &Menu, wanted: &str, choices: &Choices) -> Stri
     script.replacen("menu layerfs", &title, 1)
 }
 
-/// Asks for the menu of this machine. What follows serves when that cannot be had.
+/// Requests the menu of this machine. If the request fails, the rest of the script is the menu.
 fn again(menu: &Menu) -> String {
     let chain = |path: &String| {
         format!(

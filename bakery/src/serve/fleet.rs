@@ -1,7 +1,7 @@
-//! The way to the fleet's process: hellos are passed on, menus ask what a machine boots.
+//! The client of the fleet process: forwards hellos, and asks for assignments for the menus.
 //!
-//! Every question has a short deadline, and without an answer the server goes on as if there were no fleet: a dead
-//! process stops no boot (`docs/FLEET.md`, F1.3).
+//! Every request has a short deadline. Without an answer the server behaves as without a fleet, so
+//! a dead process stops no boot (`docs/FLEET.md`, F1.3).
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,21 +26,22 @@ use wire::paths::route;
 use super::Server;
 use super::connection::Peer;
 
-/// Longest wait for what a machine boots: a boot goes on without.
+/// Longest wait for an assignment. After that the machine gets the site's menu.
 const MENU_WAIT: Duration = Duration::from_millis(1500);
-/// Longest wait for a hello to be on the disk.
+/// Longest wait for the acknowledgement of a hello.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
-/// Questions to the process at once; further hellos are refused, and their senders try again.
+/// Largest number of concurrent requests to the process. The server refuses further hellos, and
+/// their senders retry.
 const AT_ONCE_MAX: usize = 256;
-/// Longest answer, bytes: the page of metrics of a large site.
+/// Longest answer, bytes: the metrics page of a large site.
 const ANSWER_LEN_MAX: usize = 1 << 20;
 
-/// Where the process listens.
+/// The address of the fleet process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// A socket in a spool of this machine.
+    /// A Unix socket on this machine.
     Local(PathBuf),
-    /// `HOST:PORT`.
+    /// A TCP address, `HOST:PORT`.
     Remote(String),
 }
 
@@ -61,16 +62,16 @@ impl std::str::FromStr for Address {
     }
 }
 
-/// The way to the process.
+/// The client of the fleet process.
 #[derive(Debug)]
 pub(super) struct Fleet {
     address: Address,
     at_once: Arc<Semaphore>,
 }
 
-/// The process does not answer.
+/// The fleet process does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the fleet's process does not answer: {0}")]
+#[error("the fleet process does not answer: {0}")]
 pub(super) struct NoAnswer(String);
 
 impl Fleet {
@@ -81,7 +82,7 @@ impl Fleet {
         }
     }
 
-    /// The assignment of a machine; none if the process does not answer in time.
+    /// Asks for the assignment of a machine; `None` if the process does not answer in time.
     pub(super) async fn menu(&self, machine: Identity, from: Option<IpAddr>) -> Option<MenuAnswer> {
         let body = serde_json::to_vec(&MenuQuestion { machine }).ok()?;
         let answer = self
@@ -90,7 +91,7 @@ impl Fleet {
         match answer {
             Ok((StatusCode::OK, body)) => serde_json::from_slice(&body).ok(),
             Ok((status, _)) => {
-                tracing::warn!("the fleet's process does not say what a machine boots: {status}");
+                tracing::warn!("the fleet process refused a menu request: {status}");
                 None
             }
             Err(error) => {
@@ -100,7 +101,7 @@ impl Fleet {
         }
     }
 
-    /// Tells that a machine fetched a file of its menu. Nobody waits for this.
+    /// Reports in the background that a machine fetched a file of its menu.
     pub(super) fn fetched(self: &Arc<Self>, note: &FetchedNote, from: Option<IpAddr>) {
         let Ok(body) = serde_json::to_vec(note) else {
             return;
@@ -114,7 +115,8 @@ impl Fleet {
         });
     }
 
-    /// The process's page of metrics; empty when it does not answer.
+    /// The metrics page of the process, after `bakery_fleet_up`; only that if the process does not
+    /// answer.
     pub(super) async fn metrics(&self) -> String {
         let answer = self
             .ask("GET", "/metrics", Bytes::new(), None, MENU_WAIT)
@@ -122,7 +124,7 @@ impl Fleet {
         let up = matches!(answer, Ok((StatusCode::OK, _)));
         let body = answer.map(|(_, body)| body).unwrap_or_default();
         let mut page = format!(
-            "# HELP bakery_fleet_up The fleet's process answers.\n# TYPE bakery_fleet_up gauge\nbakery_fleet_up {}\n",
+            "# HELP bakery_fleet_up The fleet process answers.\n# TYPE bakery_fleet_up gauge\nbakery_fleet_up {}\n",
             u8::from(up)
         );
         if up {
@@ -175,7 +177,7 @@ where
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with `sender`.
+    // This task ends when `sender` is dropped.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await?;
     let status = answer.status();
@@ -183,14 +185,14 @@ where
     Ok((status, body.collect().await?.to_bytes()))
 }
 
-/// `POST /v1/hello`: passed on as it is; the answer is the process's.
+/// Handles `POST /v1/hello`: forwards the body unchanged and returns the answer of the process.
 pub(super) async fn hello(
     State(server): State<Arc<Server>>,
     peer: Option<Extension<Peer>>,
     body: Bytes,
 ) -> Response {
     let Some(fleet) = &server.fleet else {
-        return (StatusCode::NOT_FOUND, "this server keeps no fleet\n").into_response();
+        return (StatusCode::NOT_FOUND, "this server runs without --fleet\n").into_response();
     };
     let from = peer.map(|Extension(Peer(address))| address);
     match fleet
@@ -204,7 +206,7 @@ pub(super) async fn hello(
             (
                 StatusCode::SERVICE_UNAVAILABLE,
                 again,
-                "the fleet does not answer\n",
+                "the fleet process does not answer\n",
             )
                 .into_response()
         }

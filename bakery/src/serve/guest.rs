@@ -1,7 +1,7 @@
-//! The machine that asks for a boot menu, as far as its loader names it.
+//! The machine behind a request for a boot menu.
 //!
-//! A loader that fetches a menu by its plain address is told to come again with its hardware's names in the address
-//! (`docs/FLEET.md`, F5). A server without a fleet asks nobody.
+//! A menu without hardware names in its URL makes the loader repeat the request with them
+//! (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.
 
 use axum::Extension;
 use fleet::record::Assignment;
@@ -17,11 +17,12 @@ use crate::netboot::MenuChoice;
 /// The sender of a request for a menu.
 #[derive(Debug)]
 pub(super) enum Guest {
-    /// Nobody asks for names here, or the fleet's process does not answer.
+    /// Unknown: the server has no fleet, the request has no usable name, or the process does not
+    /// answer.
     Nobody,
-    /// It has not said its names: the menu begins by asking for them.
+    /// The request has no names; the menu begins with a request for them.
     Unasked,
-    /// The fleet knows it.
+    /// The answer of the fleet about the machine.
     Machine(MenuAnswer),
 }
 
@@ -47,7 +48,7 @@ pub(super) async fn of(
     }
 }
 
-/// The note for the fleet in the query of a file of a menu; see [`Guest::mark`].
+/// Parses the note for the fleet in the query of a boot file; see [`Guest::mark`].
 pub(super) fn fetched(query: &str) -> Option<FetchedNote> {
     let (step, rest) = query.split_once('=')?;
     let (machine, revision) = rest.split_once("&revision=")?;
@@ -55,12 +56,12 @@ pub(super) fn fetched(query: &str) -> Option<FetchedNote> {
     Some(FetchedNote {
         machine: machine.to_owned(),
         step,
-        // iPXE escapes it.
+        // iPXE percent-encodes these characters.
         revision: revision.replace("%40", "@").replace("%2F", "/"),
     })
 }
 
-/// The names in `uuid=…&mac=…&asset=…`; none if that is not what the query is.
+/// Parses the names in `uuid=…&mac=…&asset=…`; `None` without a `mac`.
 fn names(query: &str) -> Option<Identity> {
     let value = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -84,7 +85,7 @@ impl Guest {
         }
     }
 
-    /// The revision that the machine is to boot in place of `default`, which failed on it again and again.
+    /// The revision that the machine boots in place of `default` during a return.
     pub(super) fn back_from(&self, default: &RevisionName) -> Option<RevisionName> {
         let Self::Machine(answer) = self else {
             return None;
@@ -95,7 +96,7 @@ impl Guest {
         (failed == *default).then_some(good)
     }
 
-    /// The machine's id; empty if it has none.
+    /// The machine's id; empty if the fleet does not know it.
     pub(super) fn id(&self) -> &str {
         match self {
             Self::Machine(answer) => &answer.machine,
@@ -103,8 +104,9 @@ impl Guest {
         }
     }
 
-    /// Puts the machine into the addresses of the files, so that the server sees how far the boot comes, and its
-    /// parameters behind those of the revision: the kernel takes the last of two.
+    /// Adds the machine's id to the URLs of the boot files, so that the server can record the steps
+    /// of the boot, and appends the assigned parameters to those of the revision, because the
+    /// kernel uses the last of two.
     pub(super) fn mark(&self, choice: &mut MenuChoice) {
         let Self::Machine(MenuAnswer {
             machine,

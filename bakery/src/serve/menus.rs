@@ -23,7 +23,7 @@ use crate::netboot::{self, Choices, Menu, MenuChoice, PageEntry};
 type MenuState = State<Arc<Server>>;
 type MenuForm = fn(&Menu, &Choices) -> String;
 
-/// The client's address, and what its loader says of the machine.
+/// The client's address, and the query with the machine's names.
 type Asker = (Option<Extension<Peer>>, RawQuery);
 
 /// The menu of everything.
@@ -216,7 +216,7 @@ async fn entries(server: &Server) -> Result<Vec<PageEntry>, ObjectError> {
     Ok(entries)
 }
 
-/// The menu of one machine. `guest`: who asks, and for which path.
+/// The menu of one machine. `guest`: the machine, and the path of the menu.
 async fn answer(
     server: &Server,
     asked: &HeaderMap,
@@ -241,8 +241,8 @@ async fn answer(
     }
 }
 
-/// Puts the last good revision in the place of those that failed on this machine again and again. They stay in the
-/// menu, below.
+/// Replaces each default revision that the machine returned from by the last good one. The failed
+/// revision stays in the menu, below.
 async fn step_back(server: &Server, guest: &Guest, choices: &mut Choices) {
     let Choices { newest, older, .. } = choices;
     for choice in newest {
@@ -261,8 +261,8 @@ async fn step_back(server: &Server, guest: &Guest, choices: &mut Choices) {
     }
 }
 
-/// The menu entries that are assigned to a machine; none: the site's menu. An assignment that cannot be
-/// booted is logged and ignored: the machine boots all the same.
+/// The assigned menu entries of a machine; `None`: the site's menu. An assignment that cannot be
+/// booted is logged and ignored, so that the machine still boots.
 async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
     let assignment = guest.assignment();
     if assignment.localboot == Some(true) {
@@ -292,7 +292,7 @@ async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
         Ok(_) | Err(ObjectError::Missing) => {
             let id = guest.id();
             tracing::warn!(
-                "{id} is assigned {name}, which cannot be booted here: it gets the site's menu"
+                "{id} is assigned {name}, which cannot be booted from this server: it gets the site's menu"
             );
             None
         }
@@ -404,7 +404,7 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
     Ok(found)
 }
 
-/// How the menu of a path behaves for who asks.
+/// The base URL, the timeout and the request for names of a menu.
 fn menu(server: &Server, asked: &HeaderMap, (guest, path): (&Guest, &str)) -> Option<Menu> {
     let base = match &server.url {
         Some(url) => url.trim_end_matches('/').to_owned(),

@@ -24,42 +24,42 @@ use crate::history::History;
 use crate::keys::Signer;
 use crate::store::Key;
 
-/// zstd level: a pack is made once, when nothing else is to be done, and sent to every client.
+/// zstd level. The bakery encodes a pack once, when it is idle, and sends it to every client.
 const LEVEL: i32 = 19;
-/// Encoders at once: each holds a unit, its prefix and zstd's tables.
+/// Largest number of parallel encoders. Each holds a unit, its prefix and zstd's tables.
 const ENCODERS_MAX: usize = 8;
 
 /// The result of making an update pack.
 #[derive(Debug, Clone, Serialize)]
 pub struct Made {
-    /// The revision it starts from.
+    /// The revision that it starts from.
     pub from: String,
-    /// The revision it leads to.
+    /// The revision that it leads to.
     pub to: String,
     /// Its name in the store.
     pub object: String,
     /// Length of the file, bytes.
     pub bytes: u64,
-    /// Length of what a client of the old revision fetches without it, bytes.
+    /// Bytes that a client of the old revision fetches without the pack.
     pub plain_bytes: u64,
-    /// Of `bytes`, the new index.
+    /// The part of `bytes` that holds the new index.
     pub index_bytes: u64,
-    /// Of `bytes`, what a boot touches first.
+    /// The part of `bytes` that holds hot chunks.
     pub hot_bytes: u64,
-    /// Chunks that it makes.
+    /// Number of chunks that it makes.
     pub chunks: u64,
-    /// Their raw bytes.
+    /// Raw length of these chunks, bytes.
     pub raw_bytes: u64,
-    /// New chunks that are not in it: they do not get smaller.
+    /// Number of new chunks that it omits, because encoding does not make them smaller.
     pub chunks_left_out: u64,
-    /// True if it was in the store already.
+    /// True if the store already had the pack.
     pub was_there: bool,
 }
 
-/// Makes the update pack from `from` to `to` and puts it into the store, if it is not there.
+/// Makes the update pack from `from` to `to`, and stores it if the store does not have it.
 ///
 /// # Errors
-/// When the revisions are no pair, cannot be read, or the store fails.
+/// When the revisions are not a pair, a revision cannot be read, or the store fails.
 pub fn make(
     history: &History,
     signer: &Signer,
@@ -101,14 +101,14 @@ pub fn make(
     made.bytes = assemble(&path, &envelope, &head, encoded.frames)?;
     made.was_there = is_there(history, &newer, &older)?;
     if !made.was_there {
-        // One of revisions that were purged since.
+        // After a purge the store may have a pack of the old revisions under this name.
         store.delete(&key)?;
         store.put_file(&key, &path)?;
     }
     Ok(made)
 }
 
-/// Writes the file: preamble, record, head, frames; its length.
+/// Writes preamble, record, head and frames to a file; returns its length.
 fn assemble(path: &Path, record: &[u8], head: &[u8], mut frames: File) -> Result<u64> {
     let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let preamble = Preamble {
@@ -126,7 +126,7 @@ fn assemble(path: &Path, record: &[u8], head: &[u8], mut frames: File) -> Result
     Ok(file.metadata()?.len())
 }
 
-/// Head and frames of a pack, the frames in a file.
+/// The head of a pack, and its frames in a file.
 struct Encoded {
     head: Head,
     frames: File,
@@ -154,7 +154,7 @@ impl Encoded {
     }
 }
 
-/// Bytes that a client with `old` fetches of `new` without a pack: the index and every new chunk.
+/// Bytes that a client of `old` fetches for `new` without a pack: the index and every new chunk.
 fn plain_len(old: &End, new: &End) -> u64 {
     let mut have = old.digests();
     let chunks = new.index.chunks();
@@ -163,7 +163,7 @@ fn plain_len(old: &End, new: &End) -> u64 {
     chunks + new.reference.head_len
 }
 
-/// A unit that was encoded.
+/// An encoded unit.
 struct Done {
     unit: Unit,
     frame: Vec<u8>,
@@ -207,7 +207,7 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
     Ok(encoded)
 }
 
-/// Encodes every draft, several at once; `None` where the plain chunks are smaller.
+/// Encodes all drafts in parallel; `None` where the plain chunks are smaller.
 fn encode_all(old: &End, new: &End, drafts: &[UnitDraft]) -> Result<Vec<Option<Done>>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(drafts.len()));

@@ -1,4 +1,4 @@
-//! Update packs that are in a store.
+//! The update packs in a store.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::clock;
 use crate::history::{History, Revision};
 use crate::store::{Key, Store};
 
-/// All update packs of a store. One whose record cannot be read is left out.
+/// All update packs of a store. Omits packs with an unreadable record.
 ///
 /// # Errors
 /// When the store cannot list.
@@ -39,10 +39,10 @@ pub fn offers(store: &Store) -> Result<Vec<Offer>> {
     Ok(found)
 }
 
-/// The record of the update pack in `file`, and its envelope. Says nothing of the signature.
+/// The record of the update pack in `file`, and its envelope. Does not check the signature.
 ///
 /// # Errors
-/// When the file is no update pack.
+/// When the file is not an update pack.
 pub fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
     let mut file = File::open(file)?;
     let mut first = [0; PREAMBLE_LEN];
@@ -54,11 +54,11 @@ pub fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
     Ok((UpdateRecord::parse(envelope.payload.as_bytes())?, record))
 }
 
-/// Every byte of the update pack in `file` against its own record; the record. With `history` the
-/// signature as well.
+/// Verifies every byte of the update pack in `file` against its own record, with `history` also the
+/// signature; returns the record.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When the file cannot be read, or the first check that fails.
 pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Result<UpdateRecord> {
     let (record, envelope) = read_record(file)?;
     if let Some((history, name)) = history {
@@ -73,7 +73,7 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
     file.read_exact(&mut stored)?;
     let head = Head::decode(&stored, record.head.raw_len, &record.head.digest)?;
     if (head.from, head.to) != (record.from.index, record.to.index) {
-        return Err(wrong("its head is of other revisions"));
+        return Err(wrong("its head names other revisions"));
     }
     let frames = head.units.iter().map(|unit| (unit.stored_len, unit.digest));
     let index = head.index.map(|frame| (frame.stored_len, frame.digest));
@@ -85,13 +85,13 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
         }
     }
     if file.read(&mut [0])? != 0 || head.frames_len() != record.frames_len {
-        return Err(wrong("its length is not that of its frames"));
+        return Err(wrong("its length is not the length of its frames"));
     }
     Ok(record)
 }
 
-/// True if `offer` leads from one of the last `count` revisions of a history to its newest, as
-/// they are now. `revisions`: the history, newest first.
+/// True if `offer` leads from one of the last `count` revisions of a history to its present newest
+/// one. `revisions`: the history, newest first.
 pub fn is_wanted(offer: &Offer, revisions: &[Revision], count: usize) -> bool {
     let fits = |revision: &Revision, end: &wire::manifest::UpdateEnd| {
         revision.number() == end.revision && revision.manifest.index.digest == end.index
@@ -106,11 +106,11 @@ pub fn is_wanted(offer: &Offer, revisions: &[Revision], count: usize) -> bool {
             .any(|revision| fits(revision, &offer.record.from))
 }
 
-/// True if the pack from `from` to `to` is in the store, and of these revisions as they are now: a
-/// purge writes revisions anew under their old numbers.
+/// True if the store has the pack from `from` to `to` and its record names the present indexes. A
+/// purge rewrites revisions under their old numbers.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store cannot be read.
 pub(super) fn is_there(history: &History, to: &Revision, from: &Revision) -> Result<bool> {
     let store = history.store();
     let key = Key::update(&to.manifest.name(), to.number(), from.number());
@@ -124,8 +124,8 @@ pub(super) fn is_there(history: &History, to: &Revision, from: &Revision) -> Res
     }))
 }
 
-/// The last `count` revisions before the newest of `name` from which no update pack leads to it,
-/// newest first. One with the same index as the newest needs none.
+/// The revisions without an update pack to the newest, among the last `count` before it; newest
+/// first. A revision with the index of the newest needs no pack.
 ///
 /// # Errors
 /// When the history or the store cannot be read.

@@ -1,4 +1,4 @@
-//! Which old file a new file resembles.
+//! Finding the old file that a new file resembles.
 
 use std::collections::HashMap;
 
@@ -29,8 +29,9 @@ impl Files {
         files
     }
 
-    /// The file at the same path; else at the same path but for its numbers, or of the same name
-    /// but for its numbers, and of these the one nearest in size.
+    /// The file at the same path. Without one, the file nearest in size among those with the same
+    /// path except for its numbers; without these, among those with the same file name except for
+    /// its numbers.
     pub(super) fn like(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
         if let Some(ino) = self.by_path.get(path) {
             return Some(*ino);
@@ -50,7 +51,7 @@ impl Files {
     }
 }
 
-/// Calls `each` with the path (without a leading slash) and number of every regular file.
+/// Calls `each` with the path (without a leading slash) and the inode number of every regular file.
 pub(super) fn walk(index: &Index, each: &mut impl FnMut(&[u8], Ino)) {
     let mut waiting = vec![(ROOT, Vec::new())];
     while let Some((dir, path)) = waiting.pop() {
@@ -79,7 +80,7 @@ fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-/// The path with each number, and each sequence of numbers with dots and the like between, as one sign.
+/// Replaces each number, and each sequence of numbers and separators, by one `#`.
 fn blank(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut in_number = false;

@@ -1,4 +1,4 @@
-//! One end of an update pack: the index that clients use, and its chunks.
+//! One end of an update pack: the merged index of a revision, and its chunks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::Result;
 use crate::history::{History, Revision};
 use crate::store::Key;
 
-/// Decoded chunks kept while prefixes are put together, bytes.
+/// Largest cache of decoded chunks, bytes.
 const DECODED_LEN_MAX: usize = 96 << 20;
 
 pub(super) struct End {
@@ -22,7 +22,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// The end at `revision`: its merged index as clients fetch it, pointing into the boot pack.
+    /// Opens the merged index of `revision`, whose chunks refer to the boot pack, and its layers.
     pub(super) fn of(history: &History, revision: &Revision) -> Result<End> {
         let manifest = &revision.manifest;
         let reference = manifest.index;
@@ -36,7 +36,7 @@ impl End {
         })
     }
 
-    /// True if chunk `row` is in the boot pack.
+    /// True if the boot pack has chunk `row`.
     pub(super) fn is_hot(&self, row: u32) -> bool {
         let (Some(chunk), Some(pack)) = (self.index.chunk(row), &self.pack) else {
             return false;
@@ -61,7 +61,7 @@ impl End {
     }
 }
 
-/// Decodes chunks; keeps those of the last units, which share many.
+/// Decodes chunks; caches them, because neighbouring units share many.
 pub(super) struct Decoder<'e> {
     reader: ContentReader<'e>,
     kept: HashMap<u32, Arc<[u8]>>,

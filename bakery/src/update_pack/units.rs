@@ -1,4 +1,4 @@
-//! Which new chunks go into which unit, and which old bytes into its prefix.
+//! Grouping new chunks into units, and choosing the old bytes of their prefixes.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -9,17 +9,18 @@ use layerfmt::{Index, Ino, limits};
 use super::pairs::{Files, walk};
 use super::sources::End;
 
-/// Raw bytes of a unit: its chunks compress together, and a reader that wants one waits for all.
+/// Raw bytes of a unit. Its chunks compress together, but a reader of one waits for all.
 const UNIT_LEN: u64 = 1 << 20;
-/// Raw bytes of a hot unit: the first readers wait for one round trip only.
+/// Raw bytes of a hot unit. It is smaller, so that the first readers wait for one round trip only.
 const HOT_UNIT_LEN: u64 = 256 << 10;
-/// Prefix of a unit at which the next chunk begins a new one, bytes.
+/// Length of a prefix from which the next chunk begins a new unit, bytes.
 const PREFIX_LEN: u64 = 4 << 20;
-/// Old files up to this length are taken whole; of longer ones the same place and this much around.
+/// Longest old file that a prefix takes whole, bytes.
 const WHOLE_LEN: u64 = 1 << 20;
+/// Bytes before and after the same place of a longer old file that a prefix takes.
 const AROUND_LEN: u64 = 512 << 10;
 
-/// A unit to be encoded.
+/// A unit before its encoding.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnitDraft {
     pub(super) chunks: Vec<u32>,
@@ -27,14 +28,14 @@ pub(super) struct UnitDraft {
     pub(super) is_hot: bool,
 }
 
-/// A piece of a new file in a chunk, and the old file that it resembles.
+/// The use of a chunk by a new file, and the old file that this file resembles.
 struct Use {
     chunk_offset: u32,
     place: Range<u64>,
     old: Option<Ino>,
 }
 
-/// All units, hot ones first.
+/// Groups the new chunks into units, hot units first.
 pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
     let uses = uses(old, new);
     let mut rows: Vec<u32> = uses.keys().copied().collect();
@@ -68,7 +69,7 @@ pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
     units
 }
 
-/// The new chunks that files use, and what they hold.
+/// The new chunks that files use, with their uses.
 fn uses(old: &End, new: &End) -> HashMap<u32, Vec<Use>> {
     let mut have = old.digests();
     let missing: HashSet<u32> = (0..new.index.chunk_count())
@@ -81,7 +82,7 @@ fn uses(old: &End, new: &End) -> HashMap<u32, Vec<Use>> {
     let mut uses: HashMap<u32, Vec<Use>> = HashMap::new();
     let mut seen = HashSet::new();
     walk(&new.index, &mut |path, ino| {
-        // Another name of the same file.
+        // A hard link to a file that is already done.
         if !seen.insert(ino) {
             return;
         }
@@ -105,7 +106,7 @@ fn uses(old: &End, new: &End) -> HashMap<u32, Vec<Use>> {
     uses
 }
 
-/// The old bytes for a new chunk, in the order of its files.
+/// The old bytes for the prefix of a new chunk, in the order of its uses.
 fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
     let mut wanted: Vec<(Ino, Range<u64>)> = Vec::new();
     for found in uses {
@@ -119,7 +120,7 @@ fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
             }
         };
         match wanted.iter_mut().find(|(have, _)| *have == ino) {
-            // What lies between two places near each other is taken as well.
+            // Two places near each other become one, including the bytes between them.
             Some((_, have)) if place.start <= have.end.saturating_add(AROUND_LEN) => {
                 have.start = have.start.min(place.start);
                 have.end = have.end.max(place.end);
@@ -127,7 +128,7 @@ fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
             _ => wanted.push((ino, place)),
         }
     }
-    // The old boot pack is what every client with the old revision has.
+    // Every client of the old revision has its boot pack.
     let only_hot = is_hot && old.pack.is_some();
     let mut spans = Vec::new();
     for (ino, place) in wanted {
@@ -140,7 +141,7 @@ fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
     spans
 }
 
-/// The parts of chunks that hold `place` of file `ino`.
+/// The spans of chunks that hold `place` of file `ino`.
 fn clipped(index: &Index, ino: Ino, place: &Range<u64>) -> Vec<Span> {
     let mut spans = Vec::new();
     for extent in index.extents(ino, place.clone()) {
@@ -160,7 +161,7 @@ fn clipped(index: &Index, ino: Ino, place: &Range<u64>) -> Vec<Span> {
     spans
 }
 
-/// Adds a span, to the last one if it goes on there.
+/// Adds a span; extends the last one if the two are adjacent.
 fn join(spans: &mut Vec<Span>, span: Span) {
     match spans.last_mut() {
         Some(last) if last.chunk == span.chunk && last.offset + last.len == span.offset => {
@@ -170,7 +171,7 @@ fn join(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
-/// The unit being filled.
+/// The unit under construction.
 #[derive(Default)]
 struct Open {
     draft: UnitDraft,

@@ -36,7 +36,7 @@ pub(crate) struct IdlePolicy {
     pub layers_max: Option<usize>,
     /// Boot packs are made when no trace has come for so long; `None`: never.
     pub pack_after: Option<Duration>,
-    /// Update packs are made from so many revisions before the newest; 0: none.
+    /// Number of revisions before the newest from which to make update packs; 0: none.
     pub updates: usize,
 }
 

@@ -7,21 +7,21 @@ use super::machines::require_name;
 use super::{Result, Store, StoreError};
 use crate::record::Assignment;
 
-/// Longest kernel parameters of an assignment, bytes: with those of a revision (2048) they stay below the kernel's own
-/// limit of a command line.
+/// Longest kernel parameters of an assignment, bytes. With those of a revision (2048) they stay
+/// below the kernel's limit for a command line.
 const PARAMETERS_LEN_MAX: usize = 1024;
 
 /// The target of an assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whom {
-    /// A machine, by its id.
+    /// The machine with this id.
     Machine(String),
-    /// A group.
+    /// The group with this name.
     Group(String),
 }
 
 impl Store {
-    /// The assignment of exactly this machine or group.
+    /// The own assignment of a machine or group.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -38,10 +38,10 @@ impl Store {
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// Assigns, in place of what was assigned before. An empty assignment takes it away.
+    /// Replaces the assignment of a machine or group. An empty assignment deletes it.
     ///
     /// # Errors
-    /// A value cannot be used, or the database cannot be written.
+    /// A value is not valid, or the database cannot be written.
     pub fn assign(&self, whom: &Whom, assignment: &Assignment) -> Result<()> {
         require_sound(assignment)?;
         let text = match assignment.is_empty() {
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    /// The groups that something is assigned to.
+    /// The groups that have an assignment.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -84,7 +84,7 @@ impl Store {
         .collect()
     }
 
-    /// The cards of a machine, or of all machines of a group.
+    /// The network cards of a machine, or of all machines of a group.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -112,16 +112,16 @@ fn require_sound(assignment: &Assignment) -> Result<()> {
     if let Some(system) = &assignment.system
         && assignment.history().is_none()
     {
-        return refuse(format!("'{system}' is no SYSTEM[/PROFILE]"));
+        return refuse(format!("'{system}' is not a valid SYSTEM[/PROFILE]"));
     }
     if assignment.revision.is_some() && assignment.system.is_none() {
-        return refuse("a revision is one of a system: name that too".into());
+        return refuse("a revision without a system: name the system too".into());
     }
     let parameters = assignment.parameters.as_deref().unwrap_or_default();
     let safe = |c: char| c == ' ' || c.is_ascii_graphic() && !"${}`\\'\"|&;<>".contains(c);
     if parameters.len() > PARAMETERS_LEN_MAX || !parameters.chars().all(safe) {
         return refuse(format!(
-            "kernel parameters are at most {PARAMETERS_LEN_MAX} printable characters, without $ {{ }} ` \\ ' \" | & ; < >, which boot loaders would read"
+            "kernel parameters are at most {PARAMETERS_LEN_MAX} printable characters, without $ {{ }} ` \\ ' \" | & ; < >, which boot loaders interpret"
         ));
     }
     Ok(())
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// docs/FLEET.md F5.2: what is assigned to the machine goes before what is assigned to its group.
+    /// docs/FLEET.md F5.2: the assignment of a machine has precedence over that of its group.
     #[test]
     fn a_machine_goes_before_its_group() {
         let group = Assignment {

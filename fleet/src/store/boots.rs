@@ -1,4 +1,4 @@
-//! Reading boots.
+//! Reading boots from the database.
 
 use rusqlite::{Row, params};
 use wire::hello::{Hello, Step};
@@ -6,11 +6,11 @@ use wire::hello::{Hello, Step};
 use super::{Result, Store};
 use crate::record::Boot;
 
-/// The columns that [`read`] takes, of a table called `boots`.
+/// The columns of the table `boots` that [`read`] expects.
 pub(super) const COLUMNS: &str =
     "boots.began, boots.heard, boots.step, boots.revision, boots.target_ms, boots.why, boots.hello";
 
-/// A boot out of a row whose columns from `at` on are [`COLUMNS`].
+/// Reads a boot from a row that has [`COLUMNS`] from column `at` on.
 pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
     let step: usize = row.get::<_, u32>(at + 2)? as usize;
     let hello: Option<String> = row.get(at + 6)?;
@@ -28,7 +28,7 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
 }
 
 impl Store {
-    /// The boots of a machine, the newest first.
+    /// The boots of a machine, newest first.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -1,4 +1,4 @@
-//! Counting machines and boots, for the page of metrics.
+//! Counting machines and boots for the metrics page.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,20 @@ use super::{Filter, Result, Store};
 use crate::record::State;
 use wire::hello::Step;
 
-/// Rows of machines by revision: a page stays small when somebody invents revisions.
+/// Largest number of pairs of revision and state, so that invented revisions cannot inflate the
+/// page.
 const ROWS_MAX: usize = 512;
 
 /// Counts of machines and boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Machines by the revision of their last boot, and state.
+    /// Machines by state and by the revision of their last boot.
     pub machines: BTreeMap<(String, State), u64>,
-    /// Machines that share a UUID with others, or run twice at once.
+    /// Machines that share a UUID with others or run twice at the same time.
     pub doubtful: u64,
     /// Machines that returned to an older revision.
     pub returned: u64,
-    /// Boots of the last hour by the last step that they reached.
+    /// Boots of the last hour by last step.
     pub boots: [u64; Step::ALL.len()],
 }
 

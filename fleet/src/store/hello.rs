@@ -1,4 +1,4 @@
-//! Taking in hellos.
+//! Storing hellos in the database.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use wire::hello::{Hello, Step};
@@ -8,57 +8,58 @@ use super::machines::{UNTOUCHED, assignment_of};
 use super::{Result, Store, judge};
 use crate::record::{Assignment, BOOTS_KEPT, Return};
 
-/// Seconds within which a second visit to the menu belongs to the same boot.
+/// Seconds within which a second request for the menu belongs to the same boot.
 const MENU_AGAIN_S: i64 = 120;
-/// Seconds from a boot's menu to its first own hello: a slow network fetches an initramfs meanwhile.
+/// Longest time from the menu of a boot to its first hello, seconds. A slow network needs long to
+/// fetch an initramfs.
 const MENU_TO_MOUNT_S: i64 = 3600;
-/// Seconds that a hello may be late without meaning that two machines run.
+/// Largest delay of a hello of an earlier boot, seconds. A later one means that two machines run.
 const LATE_S: i64 = 60;
 
-/// Something that was heard.
+/// A message for the database.
 #[derive(Debug, Clone)]
 pub enum Heard {
     /// A hello of a machine.
     Hello {
-        /// The hello itself.
+        /// The hello of the machine.
         hello: Box<Hello>,
-        /// The address that it came from.
+        /// The address of the sender.
         from: String,
     },
-    /// A machine that was shown its menu fetched a file of it.
+    /// A machine fetched a file of its menu.
     Fetched {
         /// The machine's id.
         machine: String,
         /// [`Step::Kernel`] or [`Step::Initramfs`].
         step: Step,
-        /// The revision that the file belongs to.
+        /// The revision of the file.
         revision: String,
     },
-    /// The process still watches; see [`Store::begin_watch`].
+    /// A heartbeat of the process; see [`Store::begin_watch`].
     Beat {
-        /// The watch.
+        /// The number of the watch.
         watch: i64,
     },
 }
 
-/// The facts about a machine that was heard.
+/// The facts about a machine after its message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Its id.
+    /// The machine's id.
     pub machine: String,
-    /// Its assignment over that of its group.
+    /// The machine's assignment over that of its group.
     pub assignment: Assignment,
-    /// The return that holds for it.
+    /// The return in force.
     pub returned: Option<Return>,
-    /// The return was decided now.
+    /// True if this message caused the return.
     pub returns_now: bool,
 }
 
 impl Store {
-    /// Takes in everything that was heard, in one transaction: all of it is on the disk afterwards, or none.
+    /// Stores all messages in one transaction: afterwards all of them are on the disk, or none.
     ///
     /// # Errors
-    /// The database cannot be written: nothing was taken in.
+    /// The database cannot be written; no message is stored.
     pub fn hear(&mut self, heard: &[Heard], now: i64) -> Result<Vec<Known>> {
         let behavior = TransactionBehavior::Immediate;
         let work = self.connection.transaction_with_behavior(behavior)?;
@@ -131,13 +132,14 @@ fn take_hello(
     })
 }
 
-/// The machine that an identity names.
+/// The result of the search for an identity.
 enum Found {
     Machine(String),
     Stranger { duplicate_of: Option<String> },
 }
 
-/// The machine of an identity: by UUID in either byte order if a card fits too, else by a card.
+/// Finds the machine of an identity: by its UUID in either byte order and a matching card, else by
+/// a card.
 fn find(work: &Connection, identity: &Identity) -> Result<Found> {
     let Some(uuid) = identity.uuid else {
         let mac = identity.macs.first().copied();
@@ -168,7 +170,7 @@ fn find(work: &Connection, identity: &Identity) -> Result<Found> {
             duplicate_of: Some(first),
         });
     }
-    // Heard before by a loader that knows no UUID.
+    // A loader without the UUID may have announced the machine before.
     for mac in &identity.macs {
         if let Some(id) = with_mac(work, *mac, true)? {
             return Ok(Found::Machine(id));
@@ -177,7 +179,7 @@ fn find(work: &Connection, identity: &Identity) -> Result<Found> {
     Ok(Found::Stranger { duplicate_of: None })
 }
 
-/// The machine with a card that was heard last; with `nameless`, only one without a UUID.
+/// The machine with this card and the newest last hello; with `nameless`, only one without a UUID.
 fn with_mac(work: &Connection, mac: Mac, nameless: bool) -> Result<Option<String>> {
     let only = if nameless { "AND uuid IS NULL" } else { "" };
     let sql = format!(
@@ -215,7 +217,7 @@ fn insert(
     };
     if let Some(first) = &duplicate_of {
         tracing::warn!(
-            "the machine {id} has the UUID of {first} and other cards: one of them is a copy, or its card was changed"
+            "the machine {id} has the UUID of {first} but other network cards: one of them is a copy, or its card was replaced"
         );
     }
     work.prepare_cached(
@@ -226,7 +228,8 @@ fn insert(
     Ok(id)
 }
 
-/// One more machine must fit: the one goes that was silent longest among those nobody named or assigned.
+/// Makes room for one more machine: deletes the one with the oldest last hello among those that the
+/// operator never changed.
 fn make_room(work: &Connection, machines_max: u64) -> Result<()> {
     let count: u32 = work
         .prepare_cached("SELECT count(*) FROM machines")?
@@ -240,7 +243,7 @@ fn make_room(work: &Connection, machines_max: u64) -> Result<()> {
     Ok(())
 }
 
-/// A row of the table of boots, as far as it is needed here.
+/// Some columns of the table `boots`.
 struct Row {
     number: i64,
     boot: String,
@@ -265,7 +268,7 @@ fn last_row(work: &Connection, id: &str) -> Result<Option<Row>> {
     Ok(row)
 }
 
-/// Notes a hello in its boot; true if the machine stands at its menu, at the begin of a new one.
+/// Records a hello in its boot; true if the hello is a request for the menu, which begins a boot.
 fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<bool> {
     let last = last_row(work, id)?;
     if hello.boot.is_empty() {
@@ -300,7 +303,7 @@ fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<boo
 }
 
 fn new_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<()> {
-    // A machine that was heard long after its start began its boot then.
+    // The first hello may arrive long after the start of the kernel.
     let up = i64::try_from(hello.uptime_s).unwrap_or(0);
     work.prepare_cached("INSERT INTO boots (machine, began, heard, step) VALUES (?1, ?2, ?3, 0)")?
         .execute(params![id, now.saturating_sub(up), now])?;
@@ -314,11 +317,11 @@ fn new_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<()> 
     Ok(())
 }
 
-/// Steps only go on: a machine that reached its target stays there when a later hello says no more than `mounted`.
+/// Updates a boot. A hello below `target` never lowers the step of the boot.
 fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result<()> {
     let reached = hello.reached() as i64;
     let said = serde_json::to_string(hello).ok();
-    // Of a running machine the last word counts: what was healthy may be degraded now.
+    // For a running machine the last hello counts: a healthy machine can become degraded.
     work.prepare_cached(
         "UPDATE boots SET heard = ?2,
          step = CASE WHEN ?3 >= ?8 THEN ?3 ELSE max(step, ?3) END,
@@ -341,7 +344,7 @@ fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result
     Ok(())
 }
 
-/// A file of the menu was fetched.
+/// Advances the last boot of a machine to the step of a fetched file.
 fn advance(work: &Connection, id: &str, step: Step, revision: &str, now: i64) -> Result<()> {
     let row = last_row(work, id)?;
     let Some(row) = row.filter(|row| row.boot.is_empty() && row.step < step as i64) else {

@@ -1,4 +1,4 @@
-//! The way back: a machine on which a revision fails again and again boots its last good one.
+//! Returns: after repeated failures of a revision a machine boots its last good revision.
 //!
 //! `docs/FLEET.md` (F8) is the specification.
 
@@ -9,19 +9,19 @@ use wire::manifest::RevisionName;
 use super::{Result, Store};
 use crate::record::{BOOT_DEADLINE_S, Return, SILENCE_S};
 
-/// Seconds around a power-on in which others mean that the room's power was cut.
+/// Seconds around a power-on in which the power-ons of other machines mean a power cut.
 const POWER_CUT_S: i64 = 120;
-/// Healthy machines that must have gone down with it.
+/// Smallest number of healthy machines that a power cut stops.
 const POWER_CUT_MACHINES: u32 = 3;
-/// Seconds without a heartbeat after which the process was away.
+/// Seconds without a heartbeat after which the process counts as stopped.
 const HEARTBEAT_LATE_S: i64 = 60;
 
-/// A boot that has ended, as far as it is judged.
+/// The facts about an ended boot that count for a return.
 struct Ended {
     began: i64,
     step: Step,
     revision: String,
-    /// The beginning of the boot after it.
+    /// Start of the following boot.
     next: i64,
 }
 
@@ -36,16 +36,16 @@ impl Ended {
         })
     }
 
-    /// The moment at which it had failed at the latest.
+    /// The end of the boot, or its deadline if that is earlier.
     fn over(&self) -> i64 {
         self.next.min(self.began + BOOT_DEADLINE_S)
     }
 }
 
-/// The return that holds for a machine at its menu; a new one, after so many failed boots, is recorded.
+/// The return in force for a machine at its menu. After `after` failed boots, records a new one.
 pub(super) fn judge(work: &Connection, id: &str, after: u32, now: i64) -> Result<Option<Return>> {
     let mut ended = ended(work, id, now)?;
-    // The newest is the boot that begins now.
+    // The newest boot begins now.
     if !ended.is_empty() {
         ended.remove(0);
     }
@@ -68,7 +68,7 @@ pub(super) fn judge(work: &Connection, id: &str, after: u32, now: i64) -> Result
     returned(work, id)
 }
 
-/// The last recorded return of a machine.
+/// The last return of a machine that is not lifted.
 pub(super) fn returned(work: &Connection, id: &str) -> Result<Option<Return>> {
     let found = work
         .prepare_cached(
@@ -86,21 +86,21 @@ pub(super) fn returned(work: &Connection, id: &str) -> Result<Option<Return>> {
     Ok(found)
 }
 
-/// The process still watches.
+/// Records a heartbeat of the process.
 pub(super) fn beat(work: &Connection, watch: i64, now: i64) -> Result<()> {
     work.prepare_cached("UPDATE watches SET heard = ?2 WHERE number = ?1")?
         .execute(params![watch, now])?;
     Ok(())
 }
 
-/// A healthy boot of a revision proves that it works there after all.
+/// Deletes the returns from a revision, because it was healthy on the machine after all.
 pub(super) fn acquit(work: &Connection, id: &str, revision: &str) -> Result<()> {
     work.prepare_cached("DELETE FROM returns WHERE machine = ?1 AND revision = ?2")?
         .execute(params![id, revision])?;
     Ok(())
 }
 
-/// The boots before this power-on, newest first.
+/// The boots of a machine since its last lifted return, newest first; the present one included.
 fn ended(work: &Connection, id: &str, now: i64) -> Result<Vec<Ended>> {
     let mut select = work.prepare_cached(
         "SELECT began, step, revision,
@@ -117,7 +117,7 @@ fn failing(work: &Connection, id: &str, ended: &[Ended], after: u32) -> Result<O
     let mut failed = 0;
     let mut revision = None;
     for boot in ended {
-        // It never had all of what it was to boot, or nobody knows what that was.
+        // The boot did not fetch everything, or its revision is unknown.
         if boot.step < Step::Initramfs || boot.revision.is_empty() {
             continue;
         }
@@ -135,8 +135,8 @@ fn failing(work: &Connection, id: &str, ended: &[Ended], after: u32) -> Result<O
     Ok(None)
 }
 
-/// True if something else explains that a boot did not report good: the fleet's process was away, or the power of
-/// healthy machines went at the same time.
+/// True if a failed boot has another explanation: the fleet process did not run, or a power cut
+/// stopped healthy machines at the same time.
 fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
     let watched: bool = work
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM watches WHERE began <= ?1 AND heard >= ?2)")?
@@ -161,7 +161,8 @@ fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
     Ok(gone_down >= POWER_CUT_MACHINES)
 }
 
-/// The newest revision of the same history, older than the failing one, that was healthy on this machine.
+/// The last healthy revision on this machine that is of the same history and older than the failing
+/// one.
 fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String>> {
     let Ok(failing) = failing.parse::<RevisionName>() else {
         return Ok(None);
@@ -183,7 +184,8 @@ fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String
 }
 
 impl Store {
-    /// Lifts a machine's returns: it boots its assignment again, and its boots until now are not judged again.
+    /// Lifts the returns of a machine: it boots its assignment again, and its earlier boots no
+    /// longer count.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -193,7 +195,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the process begins to watch; returns the watch for [`Heard::Beat`](super::Heard).
+    /// Records the start of the process; returns the number of the watch for
+    /// [`Heard::Beat`](super::Heard).
     ///
     /// # Errors
     /// The database cannot be written.

@@ -1,4 +1,4 @@
-//! Reading machines, and what the operator does to them.
+//! Reading machines, and the operator's changes to them.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -7,7 +7,7 @@ use super::judge::returned;
 use super::{Result, Store, StoreError, boots};
 use crate::record::{Assignment, Machine, State};
 
-/// Machines that nobody named, grouped, noted or assigned.
+/// SQL condition: the operator never named, grouped, noted or assigned the machine.
 pub(super) const UNTOUCHED: &str =
     "name IS NULL AND grp IS NULL AND note = '' AND assignment IS NULL";
 
@@ -19,13 +19,13 @@ const NOTE_LEN_MAX: usize = 1024;
 /// The filters of a list of machines.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of this group.
+    /// Machines of this group.
     pub group: Option<String>,
-    /// In this state.
+    /// Machines in this state.
     pub state: Option<State>,
-    /// Not heard for so many seconds.
+    /// Machines without a hello for at least this many seconds.
     pub silent_s: Option<i64>,
-    /// Whose last boot was of this revision, or of any of this history.
+    /// Machines whose last boot was of this revision, or of this history.
     pub revision: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn assignment_of(work: &Connection, id: &str) -> Result<Assignment> {
 }
 
 impl Store {
-    /// The machines that fit a filter, by name, those without one last.
+    /// The machines that match a filter, sorted by name; unnamed machines last.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -106,17 +106,18 @@ impl Store {
         Ok(machines)
     }
 
-    /// The machine that a person names: by name, id, UUID, card or asset tag, or the beginning of its id.
+    /// Finds a machine by its name, id, UUID, network card or asset tag, or by the beginning of its
+    /// id.
     ///
     /// # Errors
-    /// There is none, or more than one.
+    /// No machine matches, or more than one.
     pub fn machine(&self, wanted: &str, now: i64) -> Result<Machine> {
         let lower = wanted.to_ascii_lowercase();
         let mac = lower
             .parse::<wire::machine::Mac>()
             .map(String::from)
             .unwrap_or_default();
-        // The first kind of name that fits anything decides.
+        // The first kind of name with a match decides.
         let by_mac = "id IN (SELECT machine FROM macs WHERE mac = ?1)";
         let kinds = [
             ("name = ?1", wanted.to_owned()),
@@ -142,10 +143,10 @@ impl Store {
         Err(StoreError::NoMachine(wanted.to_owned()))
     }
 
-    /// Names a machine; without a name its id is what people see again.
+    /// Names a machine; without a name, deletes its name.
     ///
     /// # Errors
-    /// The name is none, or another machine has it.
+    /// The name is not valid, or another machine has it.
     pub fn set_name(&self, id: &str, name: Option<&str>) -> Result<()> {
         name.map(|name| require_name("machine", name)).transpose()?;
         let set = self.change("UPDATE machines SET name = ?2 WHERE id = ?1", id, name);
@@ -160,10 +161,10 @@ impl Store {
         }
     }
 
-    /// Puts a machine into a group, or takes it out.
+    /// Puts a machine into a group, or removes it from its group.
     ///
     /// # Errors
-    /// The group's name is none.
+    /// The name of the group is not valid.
     pub fn set_group(&self, id: &str, group: Option<&str>) -> Result<()> {
         group
             .map(|group| require_name("group", group))
@@ -171,10 +172,10 @@ impl Store {
         self.change("UPDATE machines SET grp = ?2 WHERE id = ?1", id, group)
     }
 
-    /// Keeps the operator's words.
+    /// Stores the operator's note about a machine.
     ///
     /// # Errors
-    /// There are too many.
+    /// The note is too long or not one line.
     pub fn set_note(&self, id: &str, note: &str) -> Result<()> {
         if note.len() > NOTE_LEN_MAX || note.chars().any(char::is_control) {
             let text = format!("a note is one line of at most {NOTE_LEN_MAX} bytes");
@@ -187,7 +188,7 @@ impl Store {
         )
     }
 
-    /// Deletes a machine with its boots. When it is heard again, it is a new one.
+    /// Deletes a machine with its boots. Its next hello makes it a new machine.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -226,7 +227,7 @@ pub(super) fn require_name(kind: &str, name: &str) -> Result<()> {
     }
     let name: String = name.escape_default().take(NAME_LEN_MAX).collect();
     Err(StoreError::Refused(format!(
-        "'{name}' is no name of a {kind}: 1 to {NAME_LEN_MAX} of A-Z a-z 0-9 . _ -, first a letter or digit"
+        "'{name}' is not a valid name of a {kind}: 1 to {NAME_LEN_MAX} of A-Z a-z 0-9 . _ -, first a letter or digit"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! The tables.
+//! The tables of the database.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Result, StoreError};
 
-/// The steps to the tables as they are, each from the form before it; SQLite keeps their number as `user_version`.
+/// The migrations, each from the version before it. SQLite stores their number as `user_version`.
 const STEPS: [&str; 2] = [MACHINES, RETURNS];
 
 const MACHINES: &str = "
@@ -68,14 +68,14 @@ CREATE TABLE watches (
 ) STRICT;
 ";
 
-/// Makes the tables where there are none; refuses those of a newer program.
+/// Runs the missing migrations; refuses the schema of a newer program.
 pub(super) fn settle(path: &Path, connection: &Connection) -> Result<()> {
     let form = || connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
     let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
     if form()? < known {
         let work =
             rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        // Another process may have made them meanwhile.
+        // Another process may have run them in the meantime.
         for step in STEPS.iter().skip(form()? as usize) {
             work.execute_batch(step)?;
         }

@@ -1,4 +1,4 @@
-//! `layerfs hello`: tells the fleet how this machine is.
+//! `layerfs hello`: reports the health of this machine to the fleet.
 
 mod health;
 
@@ -17,47 +17,47 @@ use crate::status::Status;
 use crate::sys::process::since_start_ms;
 use crate::systemd;
 
-/// Interval of the questions to systemd about the end of the boot.
+/// Interval of the queries to systemd about the end of the boot.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A boot that takes longer has not reached its target: the hello says so.
+/// Longest wait for the end of the boot. After that the hello reports a boot without its target.
 const BOOT_MAX: Duration = Duration::from_secs(10 * 60);
-/// The share of the time between two hellos by which each is moved, so that a room does not speak at once.
+/// Largest random delay of a hello, per cent of the interval. It spreads the hellos of a room.
 const JITTER_PERCENT: u64 = 20;
 
 /// Arguments of `layerfs hello`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where the system is mounted
+    /// Mount point of the system
     #[arg(default_value = "/")]
     mountpoint: PathBuf,
     /// The unit that ends the boot
     #[arg(long, default_value = systemd::DEFAULT_UNIT)]
     unit: String,
-    /// Wait until that is reached, then say hello again and again, so many seconds apart
+    /// Wait for the unit of --unit, then send a hello every SECONDS
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..=86400))]
     every: Option<u64>,
-    /// The site's own checks: programs that fail when something is wrong
+    /// Directory of the site's checks: programs whose failure means bad health
     #[arg(long, value_name = "DIR", default_value = "/etc/layerfs/health.d")]
     checks: PathBuf,
-    /// Print the hello as JSON, and send nothing
+    /// Print the hello as JSON instead of sending it
     #[arg(long)]
     print: bool,
 }
 
-/// Says hello, once or for ever.
+/// Sends one hello, or one in each interval for ever.
 ///
 /// # Errors
-/// No layerfs of a server is mounted there, or no server takes a hello.
+/// The mount point has no layerfs of a server, or no server accepts the hello.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let status = super::status::read(&args.mountpoint)?;
     let Some(source) = &status.source else {
         bail!(
-            "{}: a mount of local layers has no server to say hello to",
+            "{}: a mount of local layers has no server for hellos",
             args.mountpoint.display()
         );
     };
     if source.get("reports") == Some(&false.into()) {
-        eprintln!("layerfs: layerfs.report=no is on the command line: nothing is said");
+        eprintln!("layerfs: layerfs.report=no is on the kernel command line: no hello is sent");
         return Ok(ExitCode::SUCCESS);
     }
     let Some(every) = args.every else {
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     wait_for_boot(args)?;
     loop {
-        // A server that is away now may be there next time.
+        // An unreachable server may answer the next time.
         let said = look(args).and_then(|hello| send(&args.mountpoint, &hello));
         if let Err(error) = said {
             eprintln!("layerfs: {error:#}");
@@ -80,7 +80,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The time to the next hello: `every` seconds and up to a fifth more, by the boot's name and the moment.
+/// The time to the next hello: `every` seconds plus up to a fifth, derived from the boot's id and
+/// `moment`.
 fn apart(every: u64, moment: u64) -> Duration {
     let seed = format!("{}{moment}", crate::hardware::boot_id());
     let [byte, ..] = *blake3::hash(seed.as_bytes()).as_bytes();
@@ -88,7 +89,7 @@ fn apart(every: u64, moment: u64) -> Duration {
     Duration::from_secs(every + more)
 }
 
-/// Waits until the unit is reached and systemd has nothing left to start.
+/// Waits until the unit is active and systemd has no start jobs left.
 fn wait_for_boot(args: &Args) -> anyhow::Result<()> {
     let since = Instant::now();
     while systemd::runs() && since.elapsed() < BOOT_MAX {
@@ -101,7 +102,7 @@ fn wait_for_boot(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a hello of the machine's present state.
+/// Collects the present state of the machine into a hello.
 fn look(args: &Args) -> anyhow::Result<Hello> {
     let status = super::status::read(&args.mountpoint)?;
     let target_ms = match systemd::runs() {
@@ -117,7 +118,7 @@ fn look(args: &Args) -> anyhow::Result<Hello> {
     })
 }
 
-/// The part of a hello that the mount knows.
+/// Builds a hello from the status of the mount.
 fn of_status(status: &Status, step: Step, mountpoint: &Path) -> Hello {
     let nothing = serde_json::Value::Null;
     let source = status.source.as_ref().unwrap_or(&nothing);
@@ -136,13 +137,14 @@ fn of_status(status: &Status, step: Step, mountpoint: &Path) -> Hello {
     }
 }
 
-/// Has the mount send it: it knows the servers, and what they were called when there was a resolver.
+/// Passes the hello to the mount, which sends it: the mount knows the servers and their resolved
+/// addresses.
 fn send(mountpoint: &Path, hello: &Hello) -> anyhow::Result<()> {
     let value = hello.encode()?;
     match rustix::fs::setxattr(mountpoint, Command::HELLO, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
-        Err(Errno::IO) => bail!("{}: no server took the hello", mountpoint.display()),
-        Err(Errno::PERM | Errno::ACCESS) => bail!("only root may say hello"),
+        Err(Errno::IO) => bail!("{}: no server accepted the hello", mountpoint.display()),
+        Err(Errno::PERM | Errno::ACCESS) => bail!("only root may send a hello"),
         Err(errno) => Err(anyhow::Error::new(errno).context(mountpoint.display().to_string())),
     }
 }
@@ -151,7 +153,7 @@ fn send(mountpoint: &Path, hello: &Hello) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// docs/FLEET.md F3.5: each hello is up to a fifth later.
+    /// docs/FLEET.md F3.5: each hello is delayed by up to a fifth.
     #[test]
     fn hellos_are_spread() {
         let times: Vec<u64> = (0..200).map(|at| apart(300, at).as_secs()).collect();

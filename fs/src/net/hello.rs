@@ -1,7 +1,8 @@
-//! Hellos of the mount itself: it is up, or it stands at a step for long.
+//! The hellos of the mount itself.
 //!
-//! A boot that goes well costs one hello, when the root is mounted. Only one that is slow, or fails, says at which
-//! step. Nobody waits for a hello but a mount that has failed, and that for two seconds at most. `docs/FLEET.md` (F3).
+//! A successful boot sends one hello, when the root is mounted. A slow or failing boot also reports
+//! its step. Only a failed mount waits for its hello, at most two seconds. `docs/FLEET.md` (F3) is
+//! the specification.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,11 +18,11 @@ use super::fetcher::{Fetcher, Inner, STALL_FIRST, post};
 use super::status::Word;
 use crate::hardware;
 
-/// The path at which servers accept hellos.
+/// The URL path of hellos on a server.
 const PATH: &str = route::HELLO;
-/// A mount that takes longer says where it stands.
+/// Time after which a mount reports its step.
 const SLOW: Duration = Duration::from_secs(5);
-/// Longest wait of a failed mount for its last hello.
+/// Longest wait of a failed mount for the answer to its hello.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// The progress of a mount.
@@ -29,12 +30,13 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) struct Progress {
     step: AtomicU8,
     revision: Word,
-    /// The machine sends hellos.
+    /// True if the machine sends hellos.
     pub(crate) reports: bool,
 }
 
 impl Progress {
-    /// An initramfs runs; nothing is known yet. The way to the servers tells when that takes long.
+    /// Starts at [`Step::Initramfs`]. With `reports`, a task of `fetcher` reports the steps of a
+    /// slow mount.
     pub(crate) fn begin(fetcher: &Fetcher, reports: bool) -> Arc<Progress> {
         let progress = Arc::new(Progress {
             step: AtomicU8::new(Step::Initramfs as u8),
@@ -53,7 +55,7 @@ impl Progress {
         progress
     }
 
-    /// The mount came so far, with this revision.
+    /// Records the step and the revision of the mount.
     pub(crate) fn reach(&self, step: Step, revision: &str) {
         self.revision.set(revision);
         self.step.store(step as u8, Ordering::Relaxed);
@@ -64,12 +66,12 @@ impl Progress {
         Step::ALL.get(step).copied().unwrap_or(Step::Initramfs)
     }
 
-    /// The mount came so far.
+    /// Records the step of the mount.
     pub(crate) fn pass(&self, step: Step) {
         self.step.store(step as u8, Ordering::Relaxed);
     }
 
-    /// Tells why the mount goes no further.
+    /// Sends the reason for the failure of the mount.
     pub(crate) fn fail(&self, fetcher: &Fetcher, error: &dyn std::error::Error) {
         if !self.reports {
             return;
@@ -84,7 +86,7 @@ impl Progress {
     }
 }
 
-/// Says each new step of a slow mount once, until it is mounted.
+/// Reports each new step of a slow mount once, until the root is mounted.
 async fn tell_where_it_stands(inner: &Inner, progress: &Progress) {
     let mut told = None;
     loop {
@@ -102,7 +104,7 @@ async fn tell_where_it_stands(inner: &Inner, progress: &Progress) {
     }
 }
 
-/// A hello of this machine at this step.
+/// Builds a hello of this machine at a step.
 pub(crate) fn hello(step: Step, revision: &str) -> Hello {
     Hello {
         boot: hardware::boot_id(),
@@ -113,13 +115,13 @@ pub(crate) fn hello(step: Step, revision: &str) -> Hello {
     }
 }
 
-/// A hello as it goes to a server.
+/// Builds the request that sends a hello.
 pub(crate) fn ask(hello: &Hello) -> Result<Ask, HelloError> {
     let body = hello.encode()?;
     Ok(Ask::post(PATH.to_owned(), body.into(), STALL_FIRST))
 }
 
-/// True if `ask` is a hello to a server that keeps no fleet: that is no failure.
+/// True if `ask` is a hello and the server runs without a fleet, which is not a failure.
 pub(crate) fn is_unwanted(ask: &Ask, error: &FetchError) -> bool {
     let no_fleet = matches!(
         error,

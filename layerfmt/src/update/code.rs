@@ -1,4 +1,4 @@
-//! Frames with a prefix: zstd with the old bytes as its window's past.
+//! Frames with a prefix: zstd frames whose window begins with the old bytes.
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, Strategy, get_error_name};
 
@@ -9,27 +9,27 @@ use crate::index::Index;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 use crate::limits;
 
-/// Compresses units of one pack; the same bytes for the same input.
+/// The compressor of units. Its output is deterministic.
 #[derive(Debug, Clone, Copy)]
 pub struct UnitEncoder {
     level: i32,
 }
 
 impl UnitEncoder {
-    /// zstd's level of effort, 1 to 22.
+    /// Creates a compressor with a zstd level, 1 to 22.
     pub fn new(level: i32) -> UnitEncoder {
         UnitEncoder { level }
     }
 
-    /// `raw` as a frame with `prefix` before it.
+    /// Compresses `raw` to a frame with `prefix`.
     ///
     /// # Errors
-    /// When zstd fails, which only lack of memory makes it do.
+    /// When zstd fails, which needs a lack of memory.
     pub fn encode(&self, prefix: &[u8], raw: &[u8]) -> Result<Vec<u8>> {
         let window_log = window_log(prefix.len() + raw.len());
         let mut parameters = vec![CParameter::CompressionLevel(self.level)];
         if self.level >= 16 {
-            // zstd's own tables change strategy with the length of the input and the prefix.
+            // Fixed parameters: zstd's defaults depend on the lengths of input and prefix.
             parameters.extend([
                 CParameter::WindowLog(window_log),
                 CParameter::HashLog(window_log.min(22)),
@@ -44,8 +44,8 @@ impl UnitEncoder {
     }
 }
 
-/// The raw INDEX of `new` as a frame with the raw INDEX of `old` before it; none if both together
-/// are too long.
+/// Compresses the raw INDEX of `new` to a frame with the raw INDEX of `old` as its prefix; `None`
+/// if both together are too long.
 ///
 /// # Errors
 /// When zstd fails.
@@ -75,18 +75,18 @@ pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<
     Ok(Some((frame, stored)))
 }
 
-/// Verify the frame of the new INDEX, decode it with `old` before it, verify what came out and
-/// every rule of §6.
+/// Verifies the frame of the new INDEX, decodes it with `old` as its prefix, and verifies the
+/// result and every rule of §6.
 ///
 /// # Errors
-/// [`ErrorKind::DigestMismatch`] before anything is decoded or believed; [`ErrorKind::Limit`];
-/// the first rule that is broken.
+/// [`ErrorKind::DigestMismatch`] before the decoding or before the use of the result;
+/// [`ErrorKind::Limit`]; the first broken rule.
 pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<Index> {
     let mismatch =
         |what: &'static str| FormatError::new(ErrorKind::DigestMismatch, "update pack", 0, what);
     if stored.len() != frame.stored_len as usize || Digest::of(stored) != frame.digest {
         return Err(mismatch(
-            "the INDEX's frame does not have the promised digest",
+            "the frame of the INDEX does not have the promised digest",
         ));
     }
     let prefix = old.as_bytes();
@@ -109,7 +109,7 @@ fn fits(prefix_len: usize, raw_len: u64) -> bool {
     (prefix_len as u64).saturating_add(raw_len) <= limits::UPDATE_INDEX_WINDOW_LEN_MAX
 }
 
-/// A unit's frame, whose digest was checked, as `raw_len` bytes.
+/// Decodes the frame of a unit to `raw_len` bytes. The caller has checked its digest.
 pub(super) fn decode_unit(
     frame: &[u8],
     prefix: &[u8],
@@ -118,7 +118,7 @@ pub(super) fn decode_unit(
     decode(frame, prefix, raw_len)
 }
 
-/// log2 of the smallest window that holds `len` bytes.
+/// Log2 of the smallest window that holds `len` bytes.
 fn window_log(len: usize) -> u32 {
     len.next_power_of_two()
         .trailing_zeros()
@@ -142,7 +142,7 @@ fn encode(prefix: &[u8], raw: &[u8], parameters: &[CParameter]) -> Result<Vec<u8
     Ok(out)
 }
 
-/// Decodes to exactly `raw_len` bytes; allocates no more than these.
+/// Decodes to exactly `raw_len` bytes; never allocates more.
 fn decode(stored: &[u8], prefix: &[u8], raw_len: usize) -> std::result::Result<Vec<u8>, String> {
     let mut out = Vec::new();
     out.try_reserve_exact(raw_len)

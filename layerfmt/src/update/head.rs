@@ -17,12 +17,12 @@ pub const UNIT_CODEC_ZSTD: u32 = 1;
 const MAGIC: [u8; 8] = *b"\x8fUPACK\r\n";
 const VERSION: u32 = 1;
 const NAME: &str = "update pack";
-/// `u32` columns of the two tables: units, spans.
+/// Number of `u32` columns in the table of units.
 const UNIT_COLUMNS: usize = 4;
+/// Number of `u32` columns in the table of spans.
 const SPAN_COLUMNS: usize = 3;
 
-/// The first bytes of an update pack: where its head is. Not covered by any digest: only lengths,
-/// each bounded.
+/// The first bytes of an update pack. They hold only bounded lengths; no digest covers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
     /// Length of the signed record after the preamble, bytes.
@@ -32,7 +32,7 @@ pub struct Preamble {
 }
 
 impl Preamble {
-    /// The bytes.
+    /// Encodes the preamble.
     pub fn encode(&self) -> [u8; PREAMBLE_LEN] {
         let mut out = [0; PREAMBLE_LEN];
         let words = [VERSION, self.record_len, self.head_len, 0];
@@ -43,7 +43,7 @@ impl Preamble {
         out
     }
 
-    /// The preamble in the first bytes of `bytes`.
+    /// Decodes the preamble from the first bytes of `bytes`.
     ///
     /// # Errors
     /// [`ErrorKind::NotALayer`], [`ErrorKind::Unsupported`], [`ErrorKind::Corrupt`],
@@ -74,17 +74,17 @@ impl Preamble {
         Ok(preamble)
     }
 
-    /// Where the stored head is in the file.
+    /// The position of the stored head in the file.
     pub fn head(&self) -> Range<u64> {
         let start = PREAMBLE_LEN as u64 + u64::from(self.record_len);
         start..start + u64::from(self.head_len)
     }
 }
 
-/// The new INDEX as a frame with the old one as its prefix.
+/// The frame of the new INDEX, with the old INDEX as its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexFrame {
-    /// Length of the frame, bytes. It is the first after the head.
+    /// Length of the frame, bytes. The frame is the first after the head.
     pub stored_len: u32,
     /// Digest of the frame.
     pub digest: Digest,
@@ -94,14 +94,14 @@ pub struct IndexFrame {
     pub raw_digest: Digest,
 }
 
-/// Some bytes of a chunk of the old index: a part of a prefix.
+/// A part of a prefix: some bytes of a chunk of the old index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Row of the old chunk table.
     pub chunk: u32,
     /// Position in the chunk's raw bytes.
     pub offset: u32,
-    /// Length, bytes.
+    /// Length of the span, bytes.
     pub len: u32,
 }
 
@@ -121,11 +121,11 @@ pub struct Unit {
     pub stored_len: u32,
     /// Digest of the frame.
     pub digest: Digest,
-    /// [`UNIT_CODEC_ZSTD`]; a reader gets the chunks of a unit of another codec elsewhere.
+    /// [`UNIT_CODEC_ZSTD`]. A reader ignores a unit with another codec.
     pub codec: u32,
-    /// The chunks that it makes, one after the other.
+    /// The chunks that it makes, in the order of their bytes.
     pub made: Vec<Made>,
-    /// The parts of its prefix, one after the other.
+    /// The parts of its prefix, in order.
     pub prefix: Vec<Span>,
 }
 
@@ -136,16 +136,16 @@ pub struct Head {
     pub from: Digest,
     /// Digest of the new index file.
     pub to: Digest,
-    /// The new INDEX, if it is in the pack.
+    /// The frame of the new INDEX, if the pack has one.
     pub index: Option<IndexFrame>,
-    /// So many of the units are what a boot touches first.
+    /// Number of hot units, at the beginning of `units`: a boot reads their chunks first.
     pub hot_count: u32,
     /// The units, in the order of their frames.
     pub units: Vec<Unit>,
 }
 
 impl Head {
-    /// The stored bytes of the head, and the length of its raw bytes.
+    /// Encodes the head; returns its stored bytes and the length of its raw bytes.
     ///
     /// # Errors
     /// When zstd fails.
@@ -201,11 +201,12 @@ impl Head {
         raw
     }
 
-    /// Verify the stored bytes of a head against the digest of the signed record, then read them.
+    /// Verifies the stored bytes of a head against the digest in the signed record, then parses
+    /// them.
     ///
     /// # Errors
-    /// [`ErrorKind::DigestMismatch`] before anything is decoded; the first rule of
-    /// `docs/FORMAT.md` §18 that is broken.
+    /// [`ErrorKind::DigestMismatch`] before the decoding; the first broken rule of `docs/FORMAT.md`
+    /// §18.
     pub fn decode(stored: &[u8], raw_len: u32, digest: &Digest) -> Result<Head> {
         if Digest::of(stored) != *digest {
             let what = "the head does not have the promised digest";
@@ -218,10 +219,10 @@ impl Head {
         Head::from_bytes(&raw)
     }
 
-    /// The head in its raw bytes, which were verified: [`Head::decode`] does that.
+    /// Parses the raw bytes of a head. They must be verified; [`Head::decode`] verifies them.
     ///
     /// # Errors
-    /// The first rule of `docs/FORMAT.md` §18 that is broken.
+    /// The first broken rule of `docs/FORMAT.md` §18.
     pub fn from_bytes(raw: &[u8]) -> Result<Head> {
         if raw.len() < HEADER_LEN {
             return Err(corrupt(raw.len(), "the head is shorter than its header"));
@@ -261,7 +262,7 @@ impl Head {
         units.sum::<u64>() + self.index_len()
     }
 
-    /// Length of the frame of the INDEX; 0 if there is none.
+    /// Length of the frame of the INDEX; 0 without one.
     pub fn index_len(&self) -> u64 {
         self.index.map_or(0, |frame| u64::from(frame.stored_len))
     }
@@ -277,7 +278,10 @@ fn index_frame(raw: &[u8]) -> Result<Option<IndexFrame>> {
     if frame.stored_len == 0 {
         let rest = raw.get(64..144).unwrap_or_default();
         if rest.iter().any(|byte| *byte != 0) {
-            return Err(corrupt(64, "no INDEX, but something is said of it"));
+            return Err(corrupt(
+                64,
+                "the pack has no INDEX, but a field about it is not zero",
+            ));
         }
         return Ok(None);
     }
@@ -287,7 +291,7 @@ fn index_frame(raw: &[u8]) -> Result<Option<IndexFrame>> {
     Ok(Some(frame))
 }
 
-/// The tables of a raw head whose length fits their counts.
+/// The tables of a raw head. Its length matches their counts.
 struct Tables<'r> {
     raw: &'r [u8],
     units: usize,

@@ -1,4 +1,4 @@
-//! A head checked against both indexes, and making chunks with it.
+//! Checking a head against both indexes, and making chunks with it.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::Index;
 use crate::limits;
 
-/// A chunk that was made.
+/// A chunk that a unit made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// Its digest in the new index, that of its stored bytes.
+    /// Digest of its stored bytes: its name in the new index.
     pub digest: Digest,
-    /// Digest of its raw bytes, which they have.
+    /// Digest of its raw bytes, verified.
     pub raw_digest: Digest,
-    /// Its raw bytes.
+    /// The raw bytes of the chunk.
     pub raw: Vec<u8>,
 }
 
@@ -24,7 +24,7 @@ pub struct Ready {
 #[derive(Debug, Clone)]
 pub struct Plan {
     units: Vec<Usable>,
-    /// Which unit makes a chunk of the new index.
+    /// The unit that makes each chunk of the new index.
     makers: HashMap<Digest, u32>,
     hot_count: u32,
 }
@@ -32,18 +32,18 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 struct Usable {
     unit: Unit,
-    /// Where the frame begins, bytes from the start of the frames.
+    /// Position of the frame, bytes from the start of the frames.
     offset: u64,
     raw_lens: Vec<u32>,
     prefix_len: usize,
 }
 
 impl Plan {
-    /// Check `head` against the index it starts from and the one it leads to.
+    /// Checks `head` against the index that it starts from and the index that it leads to.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when a row or a place is not in its index, or a chunk is made twice;
-    /// [`ErrorKind::Limit`] when a unit or its prefix is too long.
+    /// [`ErrorKind::Corrupt`] when a chunk or a span is not in its index, or when two units make
+    /// the same chunk; [`ErrorKind::Limit`] when a unit or its prefix is too long.
     pub fn new(head: Head, old: &Index, new: &Index) -> Result<Plan> {
         let lens: HashMap<Digest, u32> = new
             .chunks()
@@ -90,29 +90,28 @@ impl Plan {
         self.units.is_empty()
     }
 
-    /// So many of the units are what a boot touches first.
+    /// Number of hot units, at the beginning: a boot reads their chunks first.
     pub fn hot_count(&self) -> u32 {
         self.hot_count
     }
 
-    /// The unit that makes the chunk that the new index calls `digest`, if one does that this reader
-    /// can use.
+    /// The unit that makes the chunk `digest` of the new index, if this reader supports its codec.
     pub fn maker(&self, digest: &Digest) -> Option<u32> {
         self.makers.get(digest).copied()
     }
 
-    /// Unit number `row`, and where its frame begins, bytes from the start of the frames.
+    /// Unit number `row`, and the position of its frame, bytes from the start of the frames.
     pub fn unit(&self, row: u32) -> Option<(&Unit, u64)> {
         let usable = self.units.get(row as usize)?;
         Some((&usable.unit, usable.offset))
     }
 
-    /// Verify the frame of unit `row`, decode it with the prefix that `old` gives (the raw bytes of
-    /// a chunk of the old index, asked for once each time a span names it), and verify every chunk.
+    /// Verifies the frame of unit `row`, decodes it with its prefix, and verifies every chunk.
+    /// `old` returns the raw bytes of a chunk of the old index; each span causes one call.
     ///
     /// # Errors
-    /// [`ErrorKind::DigestMismatch`] when the frame, or what came out with this prefix, is not what
-    /// the head says; [`ErrorKind::Corrupt`] when it does not decode; what `old` says.
+    /// [`ErrorKind::DigestMismatch`] when the frame or a decoded chunk does not have its digest
+    /// from the head; [`ErrorKind::Corrupt`] when the frame does not decode; the errors of `old`.
     pub fn apply<B: AsRef<[u8]>>(
         &self,
         row: u32,
@@ -147,7 +146,9 @@ impl Plan {
             let (bytes, after) = rest.split_at_checked(*len as usize).unwrap_or_default();
             rest = after;
             if Digest::of(bytes) != made.raw_digest {
-                return Err(mismatch("what came out does not have the promised digest"));
+                return Err(mismatch(
+                    "a decoded chunk does not have the promised digest",
+                ));
             }
             ready.push(Ready {
                 digest: made.digest,

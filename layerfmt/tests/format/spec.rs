@@ -238,7 +238,10 @@ fn the_worked_example_of_an_update_pack_is_the_golden_file() {
 
 #[test]
 fn the_head_of_an_update_pack_has_the_documented_header() {
-    let rows = rows("The raw head begins with a header", "Then the tables");
+    let rows = rows(
+        "The raw head begins with a header",
+        "The tables follow the header",
+    );
     let mut end = 0;
     for row in &rows[1..] {
         assert_eq!(row[0].parse::<usize>().unwrap(), end, "{row:?}");

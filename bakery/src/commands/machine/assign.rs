@@ -1,4 +1,4 @@
-//! `bakery machine assign`, `groups` and `wake`.
+//! The commands `bakery machine assign`, `groups` and `wake`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use wire::manifest::RevisionName;
 use crate::globals::Globals;
 use crate::output;
 
-/// The port of Wake-on-LAN: discard.
+/// The UDP port of Wake-on-LAN: discard.
 const WAKE_PORT: u16 = 9;
 
 /// One machine or one group.
@@ -36,21 +36,21 @@ impl Target {
     }
 }
 
-/// The choice to record.
+/// The assignment to record.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
-    /// Boot this system; with a revision, no other
+    /// Boot this system; with @REV, only this revision
     #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
     system: Option<RevisionName>,
-    /// Add these kernel parameters behind the revision's own
+    /// Append these kernel parameters to those of the revision
     #[arg(long, value_name = "PARAMETERS", allow_hyphen_values = true)]
     parameters: Option<String>,
-    /// Boot the machine's own disk: yes, or no where the group says yes
+    /// Boot the machine's own disk; `no` overrides a `yes` of the group
     #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", value_parser = yes_or_no)]
     localboot: Option<bool>,
-    /// Take away everything that was assigned: the group's assignment holds then, or the site's menu
+    /// Delete the assignment; the group's assignment or the site's menu applies then
     #[arg(long, conflicts_with_all = ["system", "parameters", "localboot"])]
     default: bool,
 }
@@ -63,7 +63,7 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Assigns; without anything to assign, shows what is assigned.
+/// Records an assignment; without options, prints the present one.
 pub(super) fn run(args: &Args, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
     let whom = args.target.find(store)?;
     let before = store.assigned(&whom)?;
@@ -82,7 +82,7 @@ fn changed(args: &Args, mut assignment: Assignment) -> Assignment {
     if let Some(system) = &args.system {
         assignment.system = Some(system.name.full());
         assignment.revision = system.revision;
-        // Who names a system means it.
+        // A named system replaces the boot from the own disk.
         assignment.localboot = None;
     }
     if let Some(parameters) = &args.parameters {
@@ -109,12 +109,12 @@ pub(super) fn words(assignment: &Assignment) -> String {
         words.push(format!("parameters: {parameters}"));
     }
     if words.is_empty() {
-        words.push("nothing is assigned: the site's menu".into());
+        words.push("no assignment: the site's menu".into());
     }
     words.join(", ")
 }
 
-/// Lists the groups that something is assigned to.
+/// Lists the groups that have an assignment.
 pub(super) fn groups(store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
     let groups = store.groups()?;
     output::emit(globals, &groups, |out| {
@@ -140,7 +140,7 @@ pub(super) fn wake(args: &Wake, store: &Store, globals: &Globals) -> anyhow::Res
     let cards = store.cards(&args.target.find(store)?)?;
     anyhow::ensure!(
         !cards.is_empty(),
-        "no network card is known there: a machine is woken by its card's address"
+        "no network card is known: Wake-on-LAN needs the address of a card"
     );
     let to = SocketAddr::new(args.to, WAKE_PORT);
     fleet::wake::wake(&cards, to)

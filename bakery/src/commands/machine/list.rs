@@ -1,4 +1,4 @@
-//! `bakery machine list`.
+//! The command `bakery machine list`.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -17,25 +17,26 @@ use crate::output;
 /// The filters of the list.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only those of this group
+    /// Only machines of this group
     #[arg(long)]
     group: Option<String>,
-    /// Only those in this state: booting, stopped (its boot ended before the target), good, degraded, off
+    /// Only machines in this state: booting, stopped (no target after 15 minutes), good, degraded,
+    /// off
     #[arg(long, value_parser = state)]
     state: Option<State>,
-    /// Only those that said nothing for so long: 90m, 12h, 3d
+    /// Only machines whose last hello is older than this: 90m, 12h, 3d
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
-    /// Only those whose last boot was of this history or revision
+    /// Only machines whose last boot was of this history or revision
     #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: Option<RevisionName>,
-    /// Only those whose last boot was not of the newest revision of its history
+    /// Only machines whose last boot was not of the newest revision of its history
     #[arg(long)]
     not_newest: bool,
-    /// Only those that returned to their last good revision
+    /// Only machines that returned to their last good revision
     #[arg(long)]
     returned: bool,
-    /// Only those that share a UUID with others, or run twice at once
+    /// Only machines that share a UUID with others or run twice at the same time
     #[arg(long)]
     doubtful: bool,
 }
@@ -94,7 +95,7 @@ fn full(name: &RevisionName) -> String {
 struct Newest(BTreeMap<ProfileName, Option<u64>>);
 
 impl Newest {
-    /// True if the store has a newer revision than the machine booted.
+    /// True if the store has a newer revision than the last boot of the machine.
     fn is_passed(&mut self, machine: &Machine, globals: &Globals) -> anyhow::Result<bool> {
         let Ok(booted) = machine.revision().parse::<RevisionName>() else {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! `bakery machine show`.
+//! The command `bakery machine show`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::{human, output};
 struct Shown {
     #[serde(flatten)]
     machine: Machine,
-    /// Its own assignment over its group's.
+    /// The machine's assignment over that of its group.
     effective: Assignment,
     boots: Vec<Boot>,
 }
@@ -96,7 +96,7 @@ fn human(shown: &Shown, now: i64, out: &mut dyn Write) -> io::Result<()> {
     boots.iter().try_for_each(|boot| row(boot, out))
 }
 
-/// Prints the running system as its last hello describes it.
+/// Prints the state of the running system from its last hello.
 fn running(hello: &wire::hello::Hello, out: &mut dyn Write) -> io::Result<()> {
     if let Some(health) = &hello.health {
         let failed: Vec<&str> = health

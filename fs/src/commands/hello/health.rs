@@ -1,4 +1,4 @@
-//! The health of the running system: systemd's state and failed units, and the site's own checks.
+//! The health of the running system: systemd's state and failed units, and the site's checks.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,10 +9,10 @@ use wire::hello::{FAILED_MAX, Health, line};
 
 use crate::systemd;
 
-/// Longest run of one check. One that takes longer is ended, and has failed.
+/// Longest run time of one check. A check that takes longer is killed and counts as failed.
 const CHECK_MAX: Duration = Duration::from_secs(60);
 
-/// Looks at systemd and runs the checks.
+/// Queries systemd and runs the checks.
 pub(super) fn look(checks: &Path) -> Health {
     let mut health = Health {
         checks: failed_checks(checks),
@@ -35,7 +35,7 @@ pub(super) fn look(checks: &Path) -> Health {
     health
 }
 
-/// The word of `systemctl is-system-running`.
+/// The output of `systemctl is-system-running`.
 pub(super) fn state() -> String {
     line(said(&["is-system-running"]).trim())
 }
@@ -46,7 +46,7 @@ fn said(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The names of the checks that fail: programs in `directory`, in order.
+/// Runs the programs in `directory` in order; returns the names of those that fail.
 fn failed_checks(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
@@ -96,7 +96,7 @@ fn passes(program: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// docs/FLEET.md F4.3: a check is a program, and fails by its exit code.
+    /// docs/FLEET.md F4.3: a check is a program; it fails by its exit code or by a signal.
     #[test]
     fn checks_are_programs_that_fail() {
         let place = tempfile::tempdir().unwrap();
