@@ -163,6 +163,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// True if it shares a UUID with another machine, or two machines ran under its name.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.duplicate_of.is_some() || self.clone_seen.is_some()
+    }
+
     /// The machine's name, else its id.
     #[must_use]
     pub fn label(&self) -> &str {

@@ -73,7 +73,7 @@ pub enum StoreError {
     #[error("no machine {0}: `bakery machine list` shows the known machines")]
     NoMachine(String),
     /// More than one machine has this name.
-    #[error("{0} names {1} machines: use the id that `bakery machine list` shows")]
+    #[error("{0} names {1} machines: use the id that `bakery machine list --json` shows")]
     Ambiguous(String, usize),
     /// A value of the operator is not valid.
     #[error("{0}")]
@@ -153,6 +153,8 @@ impl Store {
         let work = self.connection.transaction()?;
         work.execute("DELETE FROM boots WHERE heard < ?1", [before])?;
         work.execute("DELETE FROM watches WHERE heard < ?1", [before])?;
+        let clones = "UPDATE machines SET clone_seen = NULL WHERE clone_seen < ?1";
+        work.execute(clones, [before])?;
         let machines = format!(
             "DELETE FROM machines WHERE last_seen < ?1 AND {}",
             machines::UNTOUCHED

@@ -164,14 +164,19 @@ fn no_return_without_failures_in_a_row_and_a_last_good() {
         fleet.pass(APART);
     }
     assert_eq!(fleet.back(2), None, "a good boot in between");
-    // Machine 3 has no healthy boot; the boots of machine 2 stop at the menu.
+    // Machine 3 has no healthy boot; the boots of machine 2 stop at the kernel.
     for _ in 0..6 {
         fleet.power_on(3, 7);
-        fleet.say(Hello::new(who(2), Step::Menu));
+        let known = fleet.say(Hello::new(who(2), Step::Menu));
+        fleet.hear(Heard::Fetched {
+            machine: known.machine,
+            step: Step::Kernel,
+            revision: "kiosk/main@7".into(),
+        });
         fleet.pass(APART);
     }
     assert_eq!(fleet.back(3), None, "no last good");
-    assert_eq!(fleet.back(2), None, "its boots stopped at the menu");
+    assert_eq!(fleet.back(2), None, "its boots stopped at the kernel");
 }
 
 /// F8.4: boots during an outage of the process do not count.
@@ -223,6 +228,37 @@ fn a_power_cut_is_no_bad_revision() {
             "others run: {others_run}"
         );
     }
+}
+
+/// F8.1: the newest older revision that was healthy, not the one that was healthy last.
+#[test]
+fn the_newest_good_revision_is_the_last_good_one() {
+    let mut fleet = Fleet::new();
+    for revision in [5, 6, 5] {
+        fleet.good_boot(1, revision);
+    }
+    for _ in 0..3 {
+        fleet.power_on(1, 7);
+        fleet.pass(APART);
+    }
+    assert_eq!(fleet.back(1).unwrap(), "kiosk/main@7 to kiosk/main@6");
+}
+
+/// F8.5: a healthy boot of a newer revision ends the return, also for lists and metrics.
+#[test]
+fn a_newer_good_revision_ends_a_return() {
+    let mut fleet = Fleet::new();
+    fleet.good_boot(1, 6);
+    for _ in 0..3 {
+        fleet.power_on(1, 7);
+        fleet.pass(APART);
+    }
+    assert!(fleet.back(1).is_some());
+    fleet.good_boot(1, 6);
+    assert_eq!(fleet.store.census(fleet.now).unwrap().returned, 1);
+    fleet.good_boot(1, 8);
+    assert_eq!(fleet.store.census(fleet.now).unwrap().returned, 0);
+    assert_eq!(fleet.back(1), None);
 }
 
 /// F8.5: `retry` and a healthy boot of the failed revision end a return.

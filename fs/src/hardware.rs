@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wire::machine::{ASSET_LEN_MAX, Identity, MACS_MAX, Mac};
+use wire::machine::{Identity, MACS_MAX, Mac, asset_tag};
 
 /// Reads the SMBIOS UUID, the asset tag and the network cards; the boot card is first.
 pub fn identity() -> Identity {
@@ -17,16 +17,10 @@ pub fn boot_id() -> String {
 
 fn identity_in(sys: &Path, command_line: &str) -> Identity {
     let dmi = sys.join("class/dmi/id");
-    let asset = word(&dmi.join("chassis_asset_tag"));
-    let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
     Identity {
         uuid: word(&dmi.join("product_uuid")).parse().ok(),
         macs: cards(sys, boot_card(command_line)),
-        asset: asset
-            .chars()
-            .filter(printable)
-            .take(ASSET_LEN_MAX)
-            .collect(),
+        asset: asset_tag(&word(&dmi.join("chassis_asset_tag"))),
     }
 }
 

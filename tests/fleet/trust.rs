@@ -81,7 +81,7 @@ fn hostile_requests_are_refused() {
     assert_eq!(site.say(&hello(Step::Mounted, "a1")), 204);
 }
 
-/// F2.5: a copy with other cards is reported.
+/// F2.3: a copy with other cards is reported, until the operator forgets the original.
 #[test]
 fn a_copy_with_other_cards_is_reported() {
     let site = Site::new();
@@ -101,4 +101,7 @@ fn a_copy_with_other_cards_is_reported() {
             .body
             .contains("bakery_fleet_machines_doubtful 1\n")
     );
+    site.machine(&["forget", UUID]);
+    let doubtful = site.machine(&["list", "--doubtful"]);
+    assert!(doubtful.as_array().unwrap().is_empty(), "{doubtful}");
 }

@@ -129,6 +129,14 @@ macro_rules! as_text {
 as_text!(HardwareUuid);
 as_text!(Mac);
 
+/// The printable part of an asset tag, within its bound.
+#[must_use]
+pub fn asset_tag(text: &str) -> String {
+    let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
+    let asset: String = text.chars().filter(printable).take(ASSET_LEN_MAX).collect();
+    asset.trim().to_owned()
+}
+
 /// The hardware names of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -147,16 +155,10 @@ impl Identity {
     /// Parses the words of a boot loader; omits the invalid ones.
     #[must_use]
     pub fn of_words(uuid: &str, mac: &str, asset: &str) -> Identity {
-        let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
-        let asset: String = asset
-            .chars()
-            .filter(printable)
-            .take(ASSET_LEN_MAX)
-            .collect();
         Identity {
             uuid: uuid.parse().ok(),
             macs: mac.parse().into_iter().collect(),
-            asset: asset.trim().to_owned(),
+            asset: asset_tag(asset),
         }
     }
 

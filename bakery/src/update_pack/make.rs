@@ -1,5 +1,6 @@
 //! Encoding a pack and putting it into the store.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::num::NonZero;
@@ -7,15 +8,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layerfmt::Digest;
 use layerfmt::update::{
     Head, Made as MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, encode_index,
 };
+use layerfmt::{Chunk, Digest};
 use serde::Serialize;
 use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHead, UpdateRecord};
 use wire::trust::UPDATE_NAMESPACE;
 
-use super::offer::is_there;
+use super::offer::{is_there, read_head};
 use super::sources::{Decoder, End};
 use super::units::{UnitDraft, plan};
 use super::{Result, UpdateError, require_pair};
@@ -30,7 +31,7 @@ const LEVEL: i32 = 19;
 const ENCODERS_MAX: usize = 8;
 
 /// The result of making an update pack.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Made {
     /// The revision that it starts from.
     pub from: String,
@@ -71,11 +72,23 @@ pub fn make(
     let (old, new) = (End::of(history, &older)?, End::of(history, &newer)?);
     let store = history.store();
     let key = Key::update(&name, newer.number(), older.number());
+    let report = |head: &Head, bytes, was_there| Made {
+        from: older.name().to_string(),
+        to: newer.name().to_string(),
+        object: key.to_string(),
+        bytes,
+        was_there,
+        ..counts(head, &old, &new)
+    };
+    if is_there(history, &newer, &older)? {
+        let file = store.file(&key)?;
+        // A damaged pack is made anew.
+        if let Ok(head) = read_head(&file) {
+            return Ok(report(&head, file.metadata()?.len(), true));
+        }
+    }
     let staging = store.staging()?;
     let encoded = encode(&old, &new, &staging.path().join("frames"))?;
-    let mut made = encoded.report(&old, &new);
-    (made.from, made.to) = (older.name().to_string(), newer.name().to_string());
-    made.object = key.to_string();
     let (head, raw_len) = encoded.head.encode()?;
     let end = |end: &End, revision| UpdateEnd {
         index: end.reference.digest,
@@ -91,21 +104,18 @@ pub fn make(
             raw_len,
         },
         issued_at: clock::now(),
-        plain_len: made.plain_bytes,
+        plain_len: plain_len(&old, &new),
         profile: name.profile.clone(),
         system: name.system.clone(),
         to: end(&new, newer.number()),
     };
     let envelope = signer.sign(UPDATE_NAMESPACE, &record.render()?)?.render()?;
     let path = staging.path().join("update");
-    made.bytes = assemble(&path, &envelope, &head, encoded.frames)?;
-    made.was_there = is_there(history, &newer, &older)?;
-    if !made.was_there {
-        // After a purge the store may have a pack of the old revisions under this name.
-        store.delete(&key)?;
-        store.put_file(&key, &path)?;
-    }
-    Ok(made)
+    let bytes = assemble(&path, &envelope, &head, encoded.frames)?;
+    // After a purge the store may have a pack of the old revisions under this name.
+    store.delete(&key)?;
+    store.put_file(&key, &path)?;
+    Ok(report(&encoded.head, bytes, false))
 }
 
 /// Writes preamble, record, head and frames to a file; returns its length.
@@ -130,36 +140,40 @@ fn assemble(path: &Path, record: &[u8], head: &[u8], mut frames: File) -> Result
 struct Encoded {
     head: Head,
     frames: File,
-    left_out: u64,
-    raw_len: u64,
 }
 
-impl Encoded {
-    fn report(&self, old: &End, new: &End) -> Made {
-        let units = || self.head.units.iter();
-        let hot = units().take(self.head.hot_count as usize);
-        Made {
-            from: String::new(),
-            to: String::new(),
-            object: String::new(),
-            bytes: 0,
-            plain_bytes: plain_len(old, new),
-            index_bytes: self.head.index_len(),
-            hot_bytes: hot.map(|unit| u64::from(unit.stored_len)).sum(),
-            chunks: units().map(|unit| unit.made.len() as u64).sum(),
-            raw_bytes: self.raw_len,
-            chunks_left_out: self.left_out,
-            was_there: false,
-        }
+/// The part of a report that `head` and the revisions tell.
+fn counts(head: &Head, old: &End, new: &End) -> Made {
+    let hot = head.units.iter().take(head.hot_count as usize);
+    let made = head.units.iter().flat_map(|unit| &unit.made);
+    let made: HashSet<Digest> = made.map(|made| made.digest).collect();
+    let (inside, left_out): (Vec<Chunk>, Vec<Chunk>) =
+        missing(old, new).partition(|chunk| made.contains(&chunk.digest));
+    Made {
+        plain_bytes: plain_len(old, new),
+        index_bytes: head.index_len(),
+        hot_bytes: hot.map(|unit| u64::from(unit.stored_len)).sum(),
+        chunks: inside.len() as u64,
+        raw_bytes: inside.iter().map(|chunk| u64::from(chunk.raw_len)).sum(),
+        chunks_left_out: left_out.len() as u64,
+        ..Made::default()
     }
 }
 
-/// Bytes that a client of `old` fetches for `new` without a pack: the index and every new chunk.
-fn plain_len(old: &End, new: &End) -> u64 {
+/// The chunks of `new` that `old` lacks, each once.
+fn missing<'e>(old: &End, new: &'e End) -> impl Iterator<Item = Chunk> + 'e {
     let mut have = old.digests();
-    let chunks = new.index.chunks();
-    let missing = chunks.filter(|chunk| have.insert(chunk.digest));
-    let chunks: u64 = missing.map(|chunk| u64::from(chunk.stored_len)).sum();
+    new.index
+        .chunks()
+        .filter(move |chunk| have.insert(chunk.digest))
+}
+
+/// The number of bytes that a client of `old` fetches for `new` without a pack: the index and every
+/// new chunk.
+fn plain_len(old: &End, new: &End) -> u64 {
+    let chunks: u64 = missing(old, new)
+        .map(|chunk| u64::from(chunk.stored_len))
+        .sum();
     chunks + new.reference.head_len
 }
 
@@ -167,7 +181,6 @@ fn plain_len(old: &End, new: &End) -> u64 {
 struct Done {
     unit: Unit,
     frame: Vec<u8>,
-    raw_len: u64,
 }
 
 fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
@@ -190,17 +203,11 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
             units: Vec::new(),
         },
         frames,
-        left_out: 0,
-        raw_len: 0,
     };
     let done = encode_all(old, new, &drafts)?;
     for (draft, done) in drafts.iter().zip(done) {
-        let Some(done) = done else {
-            encoded.left_out += draft.chunks.len() as u64;
-            continue;
-        };
+        let Some(done) = done else { continue };
         encoded.frames.write_all(&done.frame)?;
-        encoded.raw_len += done.raw_len;
         encoded.head.hot_count += u32::from(draft.is_hot);
         encoded.head.units.push(done.unit);
     }
@@ -283,7 +290,6 @@ fn encode_one(
             made,
             prefix: draft.prefix.clone(),
         },
-        raw_len: raw.len() as u64,
         frame,
     }))
 }

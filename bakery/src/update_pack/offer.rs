@@ -1,7 +1,7 @@
 //! The update packs in a store.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use layerfmt::Digest;
@@ -66,12 +66,7 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
         verify_update(&envelope, anchors, keyset, name, clock::now())?;
     }
     let wrong = |what: &str| UpdateError::Pair(format!("the update pack is damaged: {what}"));
-    let mut file = File::open(file)?;
-    let skipped = (PREAMBLE_LEN + envelope.len()) as u64;
-    std::io::copy(&mut file.by_ref().take(skipped), &mut std::io::sink())?;
-    let mut stored = vec![0; record.head.len as usize];
-    file.read_exact(&mut stored)?;
-    let head = Head::decode(&stored, record.head.raw_len, &record.head.digest)?;
+    let (head, mut file) = head_of(file, &record, &envelope)?;
     if (head.from, head.to) != (record.from.index, record.to.index) {
         return Err(wrong("its head names other revisions"));
     }
@@ -88,6 +83,25 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
         return Err(wrong("its length is not the length of its frames"));
     }
     Ok(record)
+}
+
+/// The head of the update pack in `file`, verified against the record. Does not check the signature.
+///
+/// # Errors
+/// When the file is not an update pack, or its head is damaged.
+pub(super) fn read_head(file: &Path) -> Result<Head> {
+    let (record, envelope) = read_record(file)?;
+    head_of(file, &record, &envelope).map(|(head, _)| head)
+}
+
+/// The head, and the file at the frames.
+fn head_of(file: &Path, record: &UpdateRecord, envelope: &[u8]) -> Result<(Head, File)> {
+    let mut file = File::open(file)?;
+    file.seek(SeekFrom::Start((PREAMBLE_LEN + envelope.len()) as u64))?;
+    let mut stored = vec![0; record.head.len as usize];
+    file.read_exact(&mut stored)?;
+    let head = Head::decode(&stored, record.head.raw_len, &record.head.digest)?;
+    Ok((head, file))
 }
 
 /// True if `offer` leads from one of the last `count` revisions of a history to its present newest

@@ -31,8 +31,7 @@ impl Store {
     pub fn census(&self, now: i64) -> Result<Census> {
         let mut census = Census::default();
         for machine in self.machines(&Filter::default(), now)? {
-            census.doubtful +=
-                u64::from(machine.duplicate_of.is_some() || machine.clone_seen.is_some());
+            census.doubtful += u64::from(machine.is_doubtful());
             census.returned += u64::from(machine.returned.is_some());
             let key = (machine.revision().to_owned(), machine.state);
             let full = census.machines.len() >= ROWS_MAX && !census.machines.contains_key(&key);

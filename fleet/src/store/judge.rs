@@ -93,10 +93,23 @@ pub(super) fn beat(work: &Connection, watch: i64, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the returns from a revision, because it was healthy on the machine after all.
-pub(super) fn acquit(work: &Connection, id: &str, revision: &str) -> Result<()> {
-    work.prepare_cached("DELETE FROM returns WHERE machine = ?1 AND revision = ?2")?
-        .execute(params![id, revision])?;
+/// Ends the returns of a machine from `healthy`, or from an older revision of the same history: the
+/// machine runs that revision, or a newer one.
+pub(super) fn acquit(work: &Connection, id: &str, healthy: &str) -> Result<()> {
+    let Ok(healthy) = healthy.parse::<RevisionName>() else {
+        return Ok(());
+    };
+    let mut select = work.prepare_cached("SELECT revision FROM returns WHERE machine = ?1")?;
+    let failed = select.query_map([id], |row| row.get::<_, String>(0))?;
+    for failed in failed.collect::<rusqlite::Result<Vec<_>>>()? {
+        let name = failed.parse::<RevisionName>();
+        let is_over =
+            |name: RevisionName| name.name == healthy.name && name.revision <= healthy.revision;
+        if name.is_ok_and(is_over) {
+            work.prepare_cached("DELETE FROM returns WHERE machine = ?1 AND revision = ?2")?
+                .execute(params![id, failed])?;
+        }
+    }
     Ok(())
 }
 
@@ -167,20 +180,18 @@ fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String
     let Ok(failing) = failing.parse::<RevisionName>() else {
         return Ok(None);
     };
-    let mut select = work.prepare_cached(
-        "SELECT revision FROM boots WHERE machine = ?1 AND step = ?2 ORDER BY number DESC",
-    )?;
+    let mut select = work
+        .prepare_cached("SELECT DISTINCT revision FROM boots WHERE machine = ?1 AND step = ?2")?;
     let healthy = select.query_map(params![id, Step::Healthy as i64], |row| {
         row.get::<_, String>(0)
     })?;
-    for revision in healthy {
-        let revision = revision?;
-        let name = revision.parse::<RevisionName>();
-        if name.is_ok_and(|name| name.name == failing.name && name.revision < failing.revision) {
-            return Ok(Some(revision));
-        }
-    }
-    Ok(None)
+    let healthy = healthy.collect::<rusqlite::Result<Vec<_>>>()?;
+    let older = healthy.into_iter().filter_map(|revision| {
+        let name: RevisionName = revision.parse().ok()?;
+        let is_older = name.name == failing.name && name.revision < failing.revision;
+        is_older.then_some((name.revision, revision))
+    });
+    Ok(older.max().map(|(_, revision)| revision))
 }
 
 impl Store {

@@ -195,6 +195,11 @@ impl Store {
     pub fn forget(&self, id: &str) -> Result<()> {
         self.connection
             .execute("DELETE FROM machines WHERE id = ?1", [id])?;
+        // A machine with the same UUID is now the only one.
+        self.connection.execute(
+            "UPDATE machines SET duplicate_of = NULL WHERE duplicate_of = ?1",
+            [id],
+        )?;
         Ok(())
     }
 

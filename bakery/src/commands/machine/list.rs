@@ -74,7 +74,7 @@ pub(super) fn run(args: Args, store: &Store, globals: &Globals) -> anyhow::Resul
         machines.retain(|one| one.returned.is_some());
     }
     if args.doubtful {
-        machines.retain(|one| one.duplicate_of.is_some() || one.clone_seen.is_some());
+        machines.retain(Machine::is_doubtful);
     }
     output::emit(globals, &machines, |out| {
         for machine in &machines {
