@@ -19,7 +19,7 @@ lf_adopt_network() {
         [ ! -e "$lf_net/$lf_link.lease" ] || continue
         {
             printf 'interface=%s\nip=%s\nmask=%s\n' "$lf_link" "${lf_value%/*}" "${lf_value#*/}"
-            ip -4 route show default dev "$lf_link" 2> /dev/null | sed -n 's/^default via \([0-9.]*\).*/router=\1/p' | head -n 1
+            ip -4 route show default dev "$lf_link" 2> /dev/null | sed -n '/^default via /{s/^default via \([0-9.]*\).*/router=\1/p;q;}'
             # An address with an end is a lease.
             case " $lf_rest " in *' dynamic '*) echo "lease=yes" ;; esac
         } > "$lf_net/$lf_link.lease"

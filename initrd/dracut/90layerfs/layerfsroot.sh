@@ -14,7 +14,7 @@ newroot=$3
 server=
 for file in "/tmp/dhclient.$interface.dhcpopts" "/tmp/net.$interface.override" "/run/NetworkManager/devices"/*; do
     if [ -n "$server" ] || [ ! -f "$file" ]; then continue; fi
-    server=$(sed -n "s/^\(new_next_server\|next-server\)='\{0,1\}\([^']*\)'\{0,1\}$/\2/p" "$file" | head -n 1)
+    server=$(sed -n "/^\(new_next_server\|next-server\)=/{s/^[^=]*='\{0,1\}\([^']*\)'\{0,1\}$/\1/p;q;}" "$file")
 done
 
 if ! lf_adapter "$(getcmdline)" "$newroot" "$server"; then

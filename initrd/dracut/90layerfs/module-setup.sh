@@ -46,7 +46,7 @@ install() {
     for path in mount.layerfs mount.fuse.layerfs; do
         ln_r /usr/bin/layerfs "/usr/sbin/$path"
     done
-    inst_multiple busybox ip modprobe mount umount mountpoint ln mkdir cp cat sed grep tr tail dmesg readlink find sort chroot chmod sleep sync
+    inst_multiple busybox ip modprobe mount umount mountpoint ln mkdir mkfifo rm cp cat sed grep tr tail xargs dmesg readlink find sort chroot chmod sleep sync
     inst_multiple -o findfs blkid hostname
     # dracut 112 may put busybox's applets first, and that one's modprobe reads no compressed module.
     path=$(find_binary modprobe)
