@@ -9,6 +9,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +30,9 @@ class BootError(Exception):
 
 
 def run_script(main):
-    """Runs a whole script: a failed boot prints its reason in the last line."""
+    """Runs a whole script: a failed boot prints its reason in the last line. SIGTERM ends it like an exit, so that
+    everything it started ends too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except BootError as error:

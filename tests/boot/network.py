@@ -9,6 +9,7 @@ card     two cards, the second without a cable
 static   an address by ip=, no DHCP; the running system keeps it
 vlan     the server is in a VLAN, by vlan= and a static address (dracut); a message where nobody makes a VLAN
 bond     two cards as one (dracut); a message where nobody makes a bond
+next     root=layerfs:office without a server: it is DHCP's next-server, port 80
 url      a system that the server does not have
 dead     nobody listens where the server should be
 """
@@ -80,6 +81,11 @@ def made_of_cards(site, kind, name, parameters, **options):
         return f"after {when:.0f} s: {said[0].strip()}"
 
 
+def next_server(site, kind):
+    with start(site, kind, "next", "root=layerfs:office", root="") as machine:
+        return boots(site, machine)
+
+
 def url(site, kind):
     with start(site, kind, "url", f"root=layerfs:{site.url}/nosuch", root="") as machine:
         machine.allowed = {"the initramfs stopped"}
@@ -93,7 +99,7 @@ def dead(site, kind):
         return f"after {when:.0f} s: {said[0].strip()}"
 
 
-CASES = {case.__name__: case for case in (cable, card, static, vlan, bond, url, dead)}
+CASES = {"cable": cable, "card": card, "static": static, "vlan": vlan, "bond": bond, "next": next_server, "url": url, "dead": dead}
 
 
 def main():
@@ -108,7 +114,8 @@ def main():
     with opened(Release, given.site, given.suite) as site:
         site.prepare(os.path.join(given.trees, given.suite))
         site.make_store()
-        site.address = "0.0.0.0"
+        # In the room every port is free.
+        site.address, site.port = "0.0.0.0", 80
         site.start()
         for kind in given.only.split(","):
             for name in given.cases.split(","):
