@@ -177,6 +177,9 @@ bench-programs: build
 bench-compare: bench-programs lab/trees/big lab/slices ## Against squashfs, erofs and the FUSE rivals, locally (root; LAYERS=1,40 ROUNDS=5)
 	./benches/compare/compare.py --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS)
 
+bench-turns: bench-programs lab/trees/big lab/slices ## This build and an older one in turn, every case, both modes (root; BEFORE=DIR of its programs LAYERS=1,40 ROUNDS=5)
+	./benches/compare/turns.py --before $(BEFORE) --after target/release --tree lab/trees/big --slices lab/slices --layers $(LAYERS) --rounds $(ROUNDS) --only all --modes layerfs,passthrough
+
 bench-floor: bench-programs ## Microseconds for one FUSE message to an empty file system (root)
 	target/release/floor 1
 

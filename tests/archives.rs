@@ -75,8 +75,8 @@ fn object() -> impl Strategy<Value = Object> {
         path().prop_map(Object::HardLink),
         path().prop_map(Object::Symlink),
         Just(Object::Directory),
-        (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Object::Char(major, minor)),
-        (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Object::Block(major, minor)),
+        (device(), device()).prop_map(|(major, minor)| Object::Char(major, minor)),
+        (device(), device()).prop_map(|(major, minor)| Object::Block(major, minor)),
         Just(Object::Fifo),
     ]
 }
@@ -216,6 +216,11 @@ fn read(bytes: &[u8]) -> Vec<Sample> {
         });
     }
     samples
+}
+
+/// A device's major or minor number: what a header's seven octal digits hold, and more.
+fn device() -> impl Strategy<Value = u32> {
+    prop_oneof![0_u32..300, Just(0o777_7777), Just(0o1000_0000), any::<u32>()]
 }
 
 proptest! {

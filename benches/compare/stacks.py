@@ -48,7 +48,10 @@ class Stack:
 
     def prepare(self):
         for name, source in self.sources():
-            self.image(name, source)
+            path = self.image(name, source)
+            if os.path.getmtime(path) < os.stat(source).st_ctime:  # of an earlier tree
+                os.remove(path)
+                self.image(name, source)
 
     def mount(self):
         """Mounts everything with cold caches."""

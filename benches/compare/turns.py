@@ -3,9 +3,11 @@
 daemon and of the program that asks it. That time moves little when other programs run beside it, where the
 time on the clock does.
 
-  turns.py --before DIR --after DIR --tree TREE [--rounds 20] [--only CASE,…] [--upper tmpfs|ext4] [--passthrough]
+  turns.py --before DIR --after DIR --tree TREE [--slices DIR] [--layers 1,40] [--rounds 20] [--only CASE,…|all]
+           [--upper tmpfs|ext4] [--modes layerfs,passthrough]
 
-DIR is a directory with `layerfs`, `bakery` and `workload`. Needs root."""
+DIR is a directory with `layerfs`, `bakery` and `workload`; `--slices` is as in compare.py, for more layers than
+one. Needs root."""
 import argparse
 import os
 import resource
@@ -14,6 +16,9 @@ import sys
 
 import compare
 import stacks
+
+
+MODES = {"layerfs": stacks.Layerfs, "passthrough": stacks.LayerfsPassthrough}
 
 
 def daemon_of(root):
@@ -68,12 +73,44 @@ def arguments():
     parser.add_argument("--before", required=True)
     parser.add_argument("--after", required=True)
     parser.add_argument("--tree", required=True)
+    parser.add_argument("--slices", default="")
+    parser.add_argument("--layers", default="1")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="chmod,create,unlink")
     parser.add_argument("--upper", default="tmpfs", choices=("tmpfs", "ext4"))
-    parser.add_argument("--passthrough", action="store_true")
+    parser.add_argument("--modes", default="layerfs")
     parser.add_argument("--work", default="/var/tmp/layerfs-turns")
     return parser.parse_args()
+
+
+def prepared(options, mode, layers):
+    """Both builds' stacks by name, each with its directory of programs."""
+    builds = {}
+    for name, programs in (("before", options.before), ("after", options.after)):
+        stack = MODES[mode](os.path.join(options.work, name), options.tree, options.slices, layers, programs)
+        # Both mount the same layers, of the later build's bakery.
+        stack.images, stack.bakery = os.path.join(options.work, "images"), os.path.join(options.after, "bakery")
+        os.makedirs(stack.images, exist_ok=True)
+        stack.upper = options.upper
+        stack.prepare()
+        builds[name] = (stack, programs)
+    return builds
+
+
+def compared(case, builds, lists, rounds):
+    """A row of the table: medians of both builds and their ratio, by three clocks."""
+    found = {"before": [], "after": []}
+    for number in range(rounds):
+        for name in sorted(found, reverse=number % 2 == 0):
+            stack, programs = builds[name]
+            daemon, asker, clock, operations = measure(stack, case, lists, os.path.join(programs, "workload"))
+            per = 1e6 / max(1, operations)
+            found[name].append((daemon * per, (daemon + asker) * per, clock * per))
+    cells = [case]
+    for column in range(3):
+        before, after = (statistics.median(row[column] for row in found[name]) for name in ("before", "after"))
+        cells += [f"{before:.1f}", f"{after:.1f}", f"{after / before:.3f}" if before else "–"]
+    return "| " + " | ".join(cells) + " |"
 
 
 def main():
@@ -81,33 +118,16 @@ def main():
     if os.geteuid() != 0:
         sys.exit("turns.py: must be root: it mounts file systems and drops caches")
     os.makedirs(options.work, exist_ok=True)
-    lists = compare.file_lists(options.tree, "", options.work)
-    kind = stacks.LayerfsPassthrough if options.passthrough else stacks.Layerfs
-    builds = {}
-    for name, programs in (("before", options.before), ("after", options.after)):
-        stack = kind(os.path.join(options.work, name), options.tree, "", 1, programs)
-        # Both mount the same layer, of the later build's bakery.
-        stack.images, stack.bakery = os.path.join(options.work, "images"), os.path.join(options.after, "bakery")
-        os.makedirs(stack.images, exist_ok=True)
-        stack.upper = options.upper
-        stack.prepare()
-        builds[name] = (stack, programs)
-    print(f"upper {options.upper}, {options.rounds} rounds; medians of microseconds per operation", flush=True)
-    print("| case | daemon before | after | ratio | both before | after | ratio | clock before | after | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for case in compare.chosen(compare.CASES, options.only):
-        found = {"before": [], "after": []}
-        for number in range(options.rounds):
-            for name in sorted(found, reverse=number % 2 == 0):
-                stack, programs = builds[name]
-                daemon, asker, clock, operations = measure(stack, case, lists, os.path.join(programs, "workload"))
-                per = 1e6 / max(1, operations)
-                found[name].append((daemon * per, (daemon + asker) * per, clock * per))
-        cells = [case]
-        for column in range(3):
-            medians = [statistics.median(row[column] for row in found[name]) for name in ("before", "after")]
-            cells += [f"{medians[0]:.1f}", f"{medians[1]:.1f}", f"{medians[1] / medians[0]:.3f}" if medians[0] else "–"]
-        print("| " + " | ".join(cells) + " |", flush=True)
+    lists = compare.file_lists(options.tree, options.slices, options.work)
+    for layers in map(int, options.layers.split(",")):
+        for mode in options.modes.split(","):
+            builds = prepared(options, mode, layers)
+            print(f"\n{mode}, layers {layers}, upper {options.upper}, rounds {options.rounds}; "
+                  "medians of microseconds per operation\n")
+            print("| case | daemon before | after | ratio | both before | after | ratio | clock before | after | ratio |")
+            print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+            for case in compare.chosen(compare.CASES, "" if options.only == "all" else options.only):
+                print(compared(case, builds, lists, options.rounds), flush=True)
     stacks.remove(options.work)
 
 

@@ -28,7 +28,7 @@ pub mod tree;
 mod xattr;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ const FILES_OPEN_MAX: u64 = 224;
 
 /// Pauses of a request that finds no space while removed files are still held, in order,
 /// milliseconds.
-const ROOM_PAUSES_MS: [u64; 3] = [1, 4, 16];
+const ROOM_PAUSES_MS: [u64; 5] = [1, 4, 16, 64, 256];
 
 /// The choices of a mount that the file system itself depends on.
 #[derive(Debug, Clone)]
@@ -98,6 +98,8 @@ pub struct LayerFs {
     whereabouts: Mutex<Whereabouts>,
     /// Generations for an upper whose file system has none.
     next_generation: AtomicU32,
+    /// [`Tree::names_lost`] when a request last waited in vain for room.
+    room_awaited: AtomicU64,
 }
 
 /// A lock that survives a panic: guarded data is changed only after the system calls that may fail.
@@ -133,6 +135,7 @@ impl LayerFs {
             spools: Arc::default(),
             whereabouts: Mutex::default(),
             next_generation: AtomicU32::new(crate::sys::handle::first_unused()),
+            room_awaited: AtomicU64::new(0),
         };
         if fs.upper.is_some() {
             fs.load_root()?;
@@ -177,17 +180,29 @@ impl LayerFs {
     }
 
     /// Runs `work`, retrying on ENOSPC while unlinked files are still held: the kernel's FORGET
-    /// arrives only after the unlink, and its space may already be requested. The tree is not
-    /// locked, and `work` is short: no copy of a file's data.
+    /// arrives only after the unlink, and its space may already be requested. Files that stay open
+    /// are waited for once, not by each request. The tree is not locked, and `work` is short: no
+    /// copy of a file's data.
     fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        let mut removed = 0;
         for pause in ROOM_PAUSES_MS.map(Duration::from_millis) {
             match work() {
-                Err(Errno::NOSPC) if self.read_tree().has_nameless() => std::thread::sleep(pause),
-                Err(Errno::NOSPC) => break,
+                Err(Errno::NOSPC) => {}
                 done => return done,
             }
+            let tree = self.read_tree();
+            removed = tree.names_lost;
+            if !tree.has_nameless() || removed == self.room_awaited.load(Ordering::Relaxed) {
+                return work();
+            }
+            drop(tree);
+            std::thread::sleep(pause);
         }
-        work()
+        let done = work();
+        if matches!(done, Err(Errno::NOSPC)) {
+            self.room_awaited.store(removed, Ordering::Relaxed);
+        }
+        done
     }
 
     /// Runs `work`; if no descriptor is left, again after closing the cached ones.

@@ -260,10 +260,12 @@ impl<R: Read> Tar<R> {
                 header.mode()?
             };
             let size = pax.size.map_or_else(|| header.size(), Ok)?;
-            let device = match (header.kind(), pax.device) {
-                (b'3' | b'4', (Some(major), Some(minor))) => (major, minor),
-                (b'3' | b'4', _) => header.device()?,
-                _ => (0, 0),
+            let device = if matches!(header.kind(), b'3' | b'4') {
+                let (major, minor) = pax.device;
+                let major = major.map_or_else(|| header.major(), Ok)?;
+                (major, minor.map_or_else(|| header.minor(), Ok)?)
+            } else {
+                (0, 0)
             };
             Ok((mode, uid, gid, mtime, size, device))
         };

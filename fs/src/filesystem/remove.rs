@@ -189,8 +189,10 @@ impl LayerFs {
             None => {
                 tree.remove(id);
                 self.drop_descriptors(id);
+                return;
             }
         }
+        tree.names_lost += 1;
     }
 
     /// A lower object lost its only name. It is recorded only if the kernel knows it.

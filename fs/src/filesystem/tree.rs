@@ -108,6 +108,8 @@ pub struct Tree {
     pub moved_are_known: bool,
     /// Number of names given to objects so far.
     pub names_given: u64,
+    /// Number of objects of the upper that lost their last name while they were held.
+    pub names_lost: u64,
 }
 
 impl Tree {

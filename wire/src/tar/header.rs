@@ -146,15 +146,20 @@ impl<'b> Header<'b> {
         self.number("mtime", place::MTIME)
     }
 
-    /// A device's major and minor number.
+    /// A device's major number.
     ///
     /// # Errors
     /// The field holds something else.
-    pub fn device(&self) -> Result<(u32, u32), HeaderError> {
-        Ok((
-            self.natural32("major", place::MAJOR)?,
-            self.natural32("minor", place::MINOR)?,
-        ))
+    pub fn major(&self) -> Result<u32, HeaderError> {
+        self.natural32("major", place::MAJOR)
+    }
+
+    /// A device's minor number.
+    ///
+    /// # Errors
+    /// The field holds something else.
+    pub fn minor(&self) -> Result<u32, HeaderError> {
+        self.natural32("minor", place::MINOR)
     }
 
     /// The four sparse pieces of an old GNU header.
