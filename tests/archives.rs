@@ -7,7 +7,7 @@ use bakery::source::tar::Tar;
 use bakery::source::{Body, Limits, Source as _};
 use layerfmt::tree::Time;
 use proptest::prelude::*;
-use wire::tar::{Archive, Entry, Kind};
+use wire::tar::{Archive, ArchiveEntry, ArchiveKind};
 
 /// `setfacl -m u:54321:r--,g:54322:rwx` on a mode of 0640.
 const ACL: &[u8] = &[
@@ -147,20 +147,20 @@ fn written(samples: &[Sample]) -> Vec<u8> {
         let kind = match &sample.object {
             Object::File(bytes) => {
                 data.clone_from(bytes);
-                Kind::File(bytes.len() as u64, None)
+                ArchiveKind::File(bytes.len() as u64, None)
             }
             Object::Sparse(len, ranges) => {
                 data.extend(ranges.iter().flat_map(bytes_at));
-                Kind::File(*len, Some(ranges))
+                ArchiveKind::File(*len, Some(ranges))
             }
-            Object::HardLink(target) => Kind::HardLink(target),
-            Object::Symlink(target) => Kind::Symlink(target),
-            Object::Directory => Kind::Directory,
-            Object::Char(major, minor) => Kind::Char(*major, *minor),
-            Object::Block(major, minor) => Kind::Block(*major, *minor),
-            Object::Fifo => Kind::Fifo,
+            Object::HardLink(target) => ArchiveKind::HardLink(target),
+            Object::Symlink(target) => ArchiveKind::Symlink(target),
+            Object::Directory => ArchiveKind::Directory,
+            Object::Char(major, minor) => ArchiveKind::Char(*major, *minor),
+            Object::Block(major, minor) => ArchiveKind::Block(*major, *minor),
+            Object::Fifo => ArchiveKind::Fifo,
         };
-        let entry = Entry {
+        let entry = ArchiveEntry {
             path: &sample.path,
             kind,
             mode: sample.mode,
@@ -257,9 +257,9 @@ fn a_file_that_ends_in_a_hole_is_written_as_gnu_tar_does() {
 /// An archive that is not what its headers say is never finished.
 #[test]
 fn data_of_another_length_is_an_error() {
-    let entry = Entry {
+    let entry = ArchiveEntry {
         path: b"f",
-        kind: Kind::File(10, None),
+        kind: ArchiveKind::File(10, None),
         mode: 0o644,
         uid: 0,
         gid: 0,

@@ -163,8 +163,8 @@ impl Kitchen {
         let mut at = layerfmt::ROOT;
         for part in path.split('/') {
             match merged.index.lookup(at, part.as_bytes())?.child {
-                layerfmt::Child::Inode(ino) => at = ino,
-                layerfmt::Child::Whiteout => return None,
+                layerfmt::DirentTarget::Inode(ino) => at = ino,
+                layerfmt::DirentTarget::Whiteout => return None,
             }
         }
         let size = usize::try_from(merged.index.inode(at)?.size).unwrap();

@@ -84,7 +84,7 @@ impl BaseStack {
         for part in path {
             let found = ino.and_then(|ino| index.lookup(ino, part.as_bytes()));
             ino = match found.map(|entry| entry.child) {
-                Some(layerfmt::Child::Inode(ino)) => Some(ino),
+                Some(layerfmt::DirentTarget::Inode(ino)) => Some(ino),
                 _ => None,
             };
         }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use layerfmt::tree::Time;
-use wire::tar::{Entry, Kind};
+use wire::tar::{ArchiveEntry, ArchiveKind};
 
 use crate::failed::Doing as _;
 use crate::initrd::elf;
@@ -131,15 +131,26 @@ struct ClientArchive {
 
 impl ClientArchive {
     fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
-        self.put(path, Kind::File(bytes.len() as u64, None), mode, bytes)
+        self.put(
+            path,
+            ArchiveKind::File(bytes.len() as u64, None),
+            mode,
+            bytes,
+        )
     }
 
     fn link(&mut self, path: &str, target: &str) -> Result<()> {
-        self.put(path, Kind::Symlink(target.as_bytes()), 0o777, b"")
+        self.put(path, ArchiveKind::Symlink(target.as_bytes()), 0o777, b"")
     }
 
-    fn put(&mut self, path: &str, kind: Kind<'_>, mode: u32, mut bytes: &[u8]) -> Result<()> {
-        let entry = Entry {
+    fn put(
+        &mut self,
+        path: &str,
+        kind: ArchiveKind<'_>,
+        mode: u32,
+        mut bytes: &[u8],
+    ) -> Result<()> {
+        let entry = ArchiveEntry {
             path: path.as_bytes(),
             kind,
             mode,

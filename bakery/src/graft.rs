@@ -21,7 +21,7 @@ use layerfmt::{ContentDigests, Digest, Index, Layer, LayerSet, Tree};
 
 use crate::history::{HistoryError, Result, stack};
 
-pub use change::{Change, changes};
+pub use change::{TreeChange, changes};
 pub use undo::{Undo, undo};
 
 /// The identity of a regular file for a merge: its content digest and length.
@@ -54,7 +54,7 @@ pub enum Graft {
 
 /// The three trees of a graft, and the source of contents that must be copied.
 #[derive(Debug)]
-pub struct Ways<'g> {
+pub struct GraftInput<'g> {
     /// The tree on which the layer was made; none if it is a whole tree.
     pub base: Option<&'g MergedIndex>,
     /// The tree to which it is applied.
@@ -70,7 +70,7 @@ pub struct Ways<'g> {
 /// # Errors
 /// [`HistoryError::Conflicts`]: both sides changed the same paths and `resolution` is not
 /// set; else a layer is damaged or the new one cannot be written.
-pub fn graft(ways: &Ways<'_>, resolution: Resolution, path: &Path) -> Result<Graft> {
+pub fn graft(ways: &GraftInput<'_>, resolution: Resolution, path: &Path) -> Result<Graft> {
     if resolution == Resolution::Force {
         return Ok(Graft::AsItIs(stack(Some(ways.ours), ways.layer)?));
     }

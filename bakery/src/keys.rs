@@ -19,7 +19,7 @@ use wire::manifest::ProfileName;
 use wire::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
 
 pub use keyset::{amend, first, hand_over, newest, signer_of};
-pub use signer::{Signer, signing_line};
+pub use signer::{RecordSigner, signing_line};
 
 use crate::store::{StoreError, ownership};
 
@@ -163,18 +163,18 @@ impl Keys {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn head(&self) -> Result<Signer, KeyError> {
-        Signer::open(&self.directory.join(HEAD))
+    pub fn head(&self) -> Result<RecordSigner, KeyError> {
+        RecordSigner::open(&self.directory.join(HEAD))
     }
 
     /// The root key: `explicit`, or the one in the directory.
     ///
     /// # Errors
     /// It does not exist, which is normal between uses.
-    pub fn root(&self, explicit: Option<&Path>) -> Result<Signer, KeyError> {
+    pub fn root(&self, explicit: Option<&Path>) -> Result<RecordSigner, KeyError> {
         match explicit {
-            Some(path) => Signer::open(path),
-            None => Signer::open(&self.directory.join(ROOT)),
+            Some(path) => RecordSigner::open(path),
+            None => RecordSigner::open(&self.directory.join(ROOT)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Keys {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn new_head(&self) -> Result<Signer, KeyError> {
+    pub fn new_head(&self) -> Result<RecordSigner, KeyError> {
         self.fresh(HEAD)
     }
 
@@ -190,16 +190,16 @@ impl Keys {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn new_root(&self) -> Result<Signer, KeyError> {
+    pub fn new_root(&self) -> Result<RecordSigner, KeyError> {
         self.fresh(ROOT)
     }
 
-    fn fresh(&self, name: &str) -> Result<Signer, KeyError> {
+    fn fresh(&self, name: &str) -> Result<RecordSigner, KeyError> {
         let file = self.directory.join(format!("{name}.new"));
         if !file.exists() {
             generate(&file, name)?;
         }
-        Signer::open(&file)
+        RecordSigner::open(&file)
     }
 
     /// Replaces the head key by `head.new`; the old one becomes `head.old`.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use layerfmt::flatten::MergedIndex;
 use layerfmt::flatten::rebuild::rebuild;
-use layerfmt::layout::chunk::{Codec, Source};
-use layerfmt::source::{ChunkSource, ContentReader};
+use layerfmt::layout::chunk::{ChunkFile, Codec};
+use layerfmt::source::{ContentReader, StoredChunks};
 use layerfmt::tree::{Metadata, Tree};
 use layerfmt::writer::{Effort, LayerInfo, LayerWriter, Options};
 use layerfmt::{
@@ -86,7 +86,7 @@ struct PackPlace {
 /// There are no hot pages, or layers cannot be read, or the pack cannot be written.
 pub(crate) fn build(
     plain: &MergedIndex,
-    source: &dyn ChunkSource,
+    source: &dyn StoredChunks,
     hot: &MergedTraces,
     path: &Path,
 ) -> Result<Packed, PackError> {
@@ -157,7 +157,7 @@ type Places = HashMap<(u32, u32), PackPlace>;
 fn write_chunks(
     writer: &mut LayerWriter,
     index: &Index,
-    source: &dyn ChunkSource,
+    source: &dyn StoredChunks,
     pieces: &[Hot],
 ) -> Result<(Places, Vec<Digest>, u64), PackError> {
     let mut reader = ContentReader::new(index, source);
@@ -249,7 +249,7 @@ fn repoint(
         let Some(chunk) = index.chunk(id) else {
             continue;
         };
-        let Source::Borrowed(row) = chunk.source else {
+        let ChunkFile::Borrowed(row) = chunk.source else {
             continue;
         };
         if let Some(slot) = rows.get_mut(id as usize) {
@@ -267,7 +267,7 @@ fn repoint(
     for (chunk, digest) in pack.index().chunks().zip(raw_digests) {
         chunks.push((
             Chunk {
-                source: Source::Borrowed(0),
+                source: ChunkFile::Borrowed(0),
                 ..chunk
             },
             Some(pack.layer_ref()),

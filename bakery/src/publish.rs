@@ -27,7 +27,7 @@ use wire::trust::{HEAD_NAMESPACE, verify_head};
 
 use crate::clock;
 use crate::history::{History, HistoryError, Result, Revision, objects};
-use crate::keys::{Keys, Signer};
+use crate::keys::{Keys, RecordSigner};
 use crate::store::{Created, Key, Store, StoreError, check, guard};
 
 pub use addition::{Addition, Import};
@@ -100,7 +100,7 @@ impl<'u> Uploads<'u> {
 #[derive(Debug)]
 pub struct Publisher {
     history: History,
-    signer: Signer,
+    signer: RecordSigner,
     /// Lifetime of its heads.
     lifetime: Option<Duration>,
     /// Only compute the revision that would be published.
@@ -137,7 +137,7 @@ impl Publisher {
     }
 
     /// The same with another head key: for `key rotate`.
-    pub fn with_signer(self, signer: Signer) -> Publisher {
+    pub fn with_signer(self, signer: RecordSigner) -> Publisher {
         Publisher { signer, ..self }
     }
 

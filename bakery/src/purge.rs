@@ -144,7 +144,7 @@ fn lines(history: &History) -> Result<Vec<Lineage>> {
     Ok(lines)
 }
 
-type Step<'l> = (&'l Revision, Option<Rewritten>);
+type RewriteStep<'l> = (&'l Revision, Option<Rewritten>);
 
 /// The revisions of one history, each with its replacement, if any.
 fn rewrite_line<'l>(
@@ -152,10 +152,10 @@ fn rewrite_line<'l>(
     line: &'l Lineage,
     mapped: &BTreeMap<Digest, ObjectRef>,
     request: &PurgeRequest,
-) -> Result<Vec<Step<'l>>> {
+) -> Result<Vec<RewriteStep<'l>>> {
     let history = publisher.history();
     let removed = history.is_removed(&line.name)?;
-    let mut steps: Vec<Step<'l>> = Vec::new();
+    let mut steps: Vec<RewriteStep<'l>> = Vec::new();
     let paths: Vec<String> = request.paths.iter().map(|path| shown(path)).collect();
     for revision in &line.revisions {
         let parent = steps.last();

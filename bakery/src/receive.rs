@@ -21,7 +21,7 @@ pub(crate) use rights::Rights;
 
 use crate::history::History;
 use crate::human;
-use crate::jobs::{Arrival, ArrivalError, Origin, Request, Spool, SpoolState, Target, limits};
+use crate::jobs::{Arrival, ArrivalError, JobRequest, Origin, Spool, SpoolState, Target, limits};
 
 /// The reason why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,7 @@ impl Receiver {
         while let Some(bytes) = frames.next()? {
             arrival.write(bytes)?;
         }
-        let request = Request {
+        let request = JobRequest {
             target,
             author: one_line(&opening.author, limits::AUTHOR_LEN_MAX),
             message: cut(&opening.message, limits::MESSAGE_LEN_MAX),

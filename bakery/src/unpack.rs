@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
-use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, Inode, ROOT};
+use layerfmt::{ContentReader, DirentTarget, Index, Ino, Inode, ROOT, StoredChunks};
 
 use crate::assemble::Reading;
 
@@ -89,12 +89,12 @@ trait UnpackTarget {
 /// The object that cannot be written, and the reason; written objects stay for inspection.
 pub(crate) fn to_directory(
     index: &Index,
-    chunks: &dyn ChunkSource,
+    chunks: &dyn StoredChunks,
     place: &Path,
     reading: Reading,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
-    let mut target = directory::Tree::create(index, place, reading)?;
+    let mut target = directory::DirectoryTarget::create(index, place, reading)?;
     walk(index, chunks, &mut target, progress)
 }
 
@@ -104,13 +104,13 @@ pub(crate) fn to_directory(
 /// The object that cannot be read or written, and the reason.
 pub(crate) fn to_tar(
     index: &Index,
-    chunks: &dyn ChunkSource,
+    chunks: &dyn StoredChunks,
     out: &mut dyn Write,
     whiteouts: Whiteouts,
     reading: Reading,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
-    let mut target = tar::Archive::new(index, out, whiteouts, reading);
+    let mut target = tar::TarTarget::new(index, out, whiteouts, reading);
     let mut unpacked = walk(index, chunks, &mut target, progress)?;
     unpacked.sockets_left_out = target.sockets();
     target.finish().map_err(|source| UnpackError::Place {
@@ -123,7 +123,7 @@ pub(crate) fn to_tar(
 /// Passes every object to `target`: a directory, then its contents, names in order.
 fn walk(
     index: &Index,
-    chunks: &dyn ChunkSource,
+    chunks: &dyn StoredChunks,
     target: &mut dyn UnpackTarget,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
@@ -159,7 +159,7 @@ fn walk(
         }
         path.extend_from_slice(entry.name);
         unpacked.entries += 1;
-        let Child::Inode(ino) = entry.child else {
+        let DirentTarget::Inode(ino) = entry.child else {
             target.whiteout(&path, entry.name).map_err(at(&path))?;
             continue;
         };

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use layerfmt::codec::{Compressor, Effort};
-use layerfmt::flatten::Input;
-use layerfmt::{Chunk, Digest, Index, Layer, ROOT, Source, decode_chunk};
+use layerfmt::flatten::FlattenInput;
+use layerfmt::{Chunk, ChunkFile, Digest, Index, Layer, ROOT, decode_chunk};
 use layerfs_benches::fixture::{self, Shape};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -129,7 +129,7 @@ fn decode(c: &mut Criterion) {
             .compress(&raw, x86, &mut stored)
             .unwrap();
         let chunk = Chunk {
-            source: Source::Own,
+            source: ChunkFile::Own,
             offset: 0,
             stored_len: stored.len().try_into().unwrap(),
             raw_len: raw.len().try_into().unwrap(),
@@ -156,10 +156,10 @@ fn decode(c: &mut Criterion) {
 fn flatten(c: &mut Criterion) {
     let directory = TempDir::new().unwrap();
     let paths = fixture::stack(directory.path(), 64, SIXTY_FOURTH).unwrap();
-    let inputs: Vec<Input> = fixture::open(&paths)
+    let inputs: Vec<FlattenInput> = fixture::open(&paths)
         .unwrap()
         .iter()
-        .map(|layer| Input::of(layer, false).unwrap())
+        .map(|layer| FlattenInput::of(layer, false).unwrap())
         .collect();
     let total: u64 = inputs
         .iter()

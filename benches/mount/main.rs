@@ -40,11 +40,11 @@ fn time_to_first_byte(c: &mut Criterion) {
     let index = base[0].index();
     let name = |dir| index.entries(dir, 0).next().unwrap().name.to_vec();
     let part = index.lookup(layerfmt::ROOT, &name(layerfmt::ROOT)).unwrap();
-    let layerfmt::Child::Inode(part_ino) = part.child else {
+    let layerfmt::DirentTarget::Inode(part_ino) = part.child else {
         panic!("a whiteout in a base")
     };
     let inner = index.lookup(part_ino, &name(part_ino)).unwrap();
-    let layerfmt::Child::Inode(inner_ino) = inner.child else {
+    let layerfmt::DirentTarget::Inode(inner_ino) = inner.child else {
         panic!("a whiteout in a base")
     };
     let path = [part.name, inner.name, &name(inner_ino)].join(&b'/');

@@ -27,7 +27,7 @@ use bakery::keys::{self, Keys};
 use bakery::publish::pack::{Sources, publish};
 use bakery::publish::{Import, Publisher};
 use bakery::store::Store;
-use layerfmt::{Child as Entry, Index, Ino, ROOT};
+use layerfmt::{DirentTarget as Entry, Index, Ino, ROOT};
 use layerfs_benches::mounted::{drop_caches, run};
 use layerfs_benches::shaper::{Link, Shaper};
 use layerfs_benches::trace::Trace;

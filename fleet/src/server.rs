@@ -25,7 +25,7 @@ use wire::paths::route;
 use crate::limit::Limit;
 use crate::metrics::Counters;
 use crate::record::{Assignment, Return};
-use crate::store::{self, Census, Heard, Store};
+use crate::store::{self, Census, Database, Heard};
 use crate::writer::{Writer, now};
 
 /// Interval of the heartbeats in the database.
@@ -108,7 +108,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     ready: impl FnOnce(),
 ) -> Result<(), ServerError> {
-    let database = Store::create(&options.spool)?.with_return_after(options.return_after);
+    let database = Database::create(&options.spool)?.with_return_after(options.return_after);
     let watch = database.begin_watch(now())?;
     let socket = store::socket(&options.spool);
     let local = listen_locally(&socket)?;
@@ -334,7 +334,7 @@ async fn metrics(State(fleet): Shared) -> Response {
         let mut last = fleet.census.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = last.as_ref().filter(|(at, _)| at.elapsed() < CENSUS_LASTS);
         if fresh.is_none() {
-            let census = Store::open(&fleet.spool).and_then(|store| store.census(now()))?;
+            let census = Database::open(&fleet.spool).and_then(|store| store.census(now()))?;
             *last = Some((Instant::now(), census));
         }
         let census = last.as_ref().map(|(_, census)| census.clone());

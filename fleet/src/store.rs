@@ -97,18 +97,18 @@ pub fn socket(spool: &Path) -> PathBuf {
 
 /// The open database.
 #[derive(Debug)]
-pub struct Store {
+pub struct Database {
     connection: Connection,
     machines_max: u64,
     return_after: u32,
 }
 
-impl Store {
+impl Database {
     /// Opens the database of a spool; creates it if it does not exist.
     ///
     /// # Errors
     /// The directory cannot be written, or the file is not a database of this program.
-    pub fn create(spool: &Path) -> Result<Store> {
+    pub fn create(spool: &Path) -> Result<Database> {
         let path = database(spool);
         let directory = spool.join(DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Place {
@@ -122,7 +122,7 @@ impl Store {
     ///
     /// # Errors
     /// The database does not exist, or it cannot be opened.
-    pub fn open(spool: &Path) -> Result<Store> {
+    pub fn open(spool: &Path) -> Result<Database> {
         let path = database(spool);
         if !path.exists() {
             return Err(StoreError::Absent(path));
@@ -130,13 +130,13 @@ impl Store {
         Self::open_file(&path, Connection::open(&path)?)
     }
 
-    fn open_file(path: &Path, connection: Connection) -> Result<Store> {
+    fn open_file(path: &Path, connection: Connection) -> Result<Database> {
         connection.busy_timeout(BUSY_WAIT)?;
         connection.execute_batch(&format!(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-{CACHE_KIB};"
         ))?;
         schema::settle(path, &connection)?;
-        Ok(Store {
+        Ok(Database {
             connection,
             machines_max: MACHINES_MAX,
             return_after: RETURN_AFTER,
@@ -166,8 +166,8 @@ impl Store {
 
     /// Sets the number of failed boots before a return, in place of [`RETURN_AFTER`]; 0: never.
     #[must_use]
-    pub fn with_return_after(self, return_after: u32) -> Store {
-        Store {
+    pub fn with_return_after(self, return_after: u32) -> Database {
+        Database {
             return_after,
             ..self
         }
@@ -175,8 +175,8 @@ impl Store {
 
     /// Sets the largest number of machines, in place of [`MACHINES_MAX`].
     #[must_use]
-    pub fn with_machines_max(self, machines_max: u64) -> Store {
-        Store {
+    pub fn with_machines_max(self, machines_max: u64) -> Database {
+        Database {
             machines_max,
             ..self
         }

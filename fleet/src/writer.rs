@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Counters;
-use crate::store::{Heard, Known, Store};
+use crate::store::{Database, Heard, Known};
 
 /// Largest number of messages in the queue. The process refuses further ones, and their senders
 /// retry.
@@ -44,7 +44,11 @@ impl Writer {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(store: Store, keep_days: u32, counters: Arc<Counters>) -> std::io::Result<Writer> {
+    pub fn start(
+        store: Database,
+        keep_days: u32,
+        counters: Arc<Counters>,
+    ) -> std::io::Result<Writer> {
         let (queue, heard) = mpsc::channel(QUEUE_MAX);
         std::thread::Builder::new()
             .name("fleet-writer".into())
@@ -64,7 +68,7 @@ impl Writer {
 }
 
 fn run(
-    mut store: Store,
+    mut store: Database,
     keep_days: u32,
     mut queue: mpsc::Receiver<(Heard, Said)>,
     counters: &Counters,

@@ -6,7 +6,7 @@
 )]
 
 use fleet::record::BOOT_DEADLINE_S;
-use fleet::store::{Heard, Known, Store};
+use fleet::store::{Database, Heard, Known};
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
@@ -17,7 +17,7 @@ const APART: i64 = 1800;
 /// A fleet with its clock.
 struct Fleet {
     _spool: tempfile::TempDir,
-    store: Store,
+    store: Database,
     now: i64,
     watch: i64,
 }
@@ -25,7 +25,7 @@ struct Fleet {
 impl Fleet {
     fn new() -> Fleet {
         let spool = tempfile::tempdir().unwrap();
-        let store = Store::create(spool.path()).unwrap();
+        let store = Database::create(spool.path()).unwrap();
         let watch = store.begin_watch(START).unwrap();
         Fleet {
             _spool: spool,
@@ -292,7 +292,7 @@ fn nobody_returns_when_that_is_off() {
     let mut fleet = Fleet::new();
     let store = std::mem::replace(
         &mut fleet.store,
-        Store::create(tempfile::tempdir().unwrap().path()).unwrap(),
+        Database::create(tempfile::tempdir().unwrap().path()).unwrap(),
     );
     fleet.store = store.with_return_after(0);
     fleet.good_boot(1, 6);

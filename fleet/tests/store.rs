@@ -9,15 +9,15 @@ use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
 use fleet::record::{BOOT_DEADLINE_S, BOOTS_KEPT, SILENCE_S, State};
-use fleet::store::{Filter, Heard, Store, StoreError};
+use fleet::store::{Database, Filter, Heard, StoreError};
 
 const UUID: &str = "4c4c4544-0042-3510-8051-b4c04f564433";
 const SWAPPED: &str = "44454c4c-4200-1035-8051-b4c04f564433";
 const NOW: i64 = 1_900_000_000;
 
-fn store() -> (tempfile::TempDir, Store) {
+fn store() -> (tempfile::TempDir, Database) {
     let spool = tempfile::tempdir().unwrap();
-    let store = Store::create(spool.path()).unwrap();
+    let store = Database::create(spool.path()).unwrap();
     (spool, store)
 }
 
@@ -34,7 +34,7 @@ fn of(machine: Identity, boot: &str, step: Step) -> Hello {
     }
 }
 
-fn hear(store: &mut Store, hello: Hello, now: i64) -> String {
+fn hear(store: &mut Database, hello: Hello, now: i64) -> String {
     let from = String::from("10.0.0.17");
     let hello = Box::new(hello);
     let known = store.hear(&[Heard::Hello { hello, from }], now).unwrap();
@@ -142,7 +142,7 @@ fn a_boot_goes_from_menu_to_healthy() {
             step
         );
     }
-    let state = |store: &Store, now| store.machine(&id, now).unwrap().state;
+    let state = |store: &Database, now| store.machine(&id, now).unwrap().state;
     assert_eq!(state(&store, NOW + 20), State::Booting);
     assert_eq!(state(&store, NOW + BOOT_DEADLINE_S + 1), State::Stopped);
     hear(&mut store, of(who(UUID, 1), "a1", Step::Mounted), NOW + 30);
@@ -277,9 +277,9 @@ fn a_database_of_a_newer_program_is_refused() {
     let file = rusqlite::Connection::open(fleet::store::database(spool.path())).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
     drop(file);
-    let said = Store::open(spool.path()).unwrap_err().to_string();
+    let said = Database::open(spool.path()).unwrap_err().to_string();
     assert!(said.contains("use the newer program"), "{said}");
     let nothing = tempfile::tempdir().unwrap();
-    let said = Store::open(nothing.path()).unwrap_err().to_string();
+    let said = Database::open(nothing.path()).unwrap_err().to_string();
     assert!(said.contains("bakery fleet"), "{said}");
 }

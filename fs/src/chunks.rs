@@ -10,4 +10,4 @@ pub mod remote;
 mod source;
 pub(crate) mod update;
 
-pub use self::source::{Answer, ChunkSource, Coming, Here, NotCome, SourceError, Then};
+pub use self::source::{ChunkSource, OnAnswer, Pending, Ready, SourceError, Then, Unavailable};

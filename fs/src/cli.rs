@@ -17,12 +17,12 @@ pub struct Cli {
     pub verbose: u8,
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// Commands of the program.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Mount a stack of layers, with a writable upper if one is given
     Mount(commands::mount::MountArgs),
     /// Unmount, and return when the daemon has released the upper
@@ -32,7 +32,7 @@ pub enum Command {
     /// Streams the upper directory through ssh and returns with the job's number as soon as the
     /// server has stored it safely. The server bakes and publishes it; every machine that boots
     /// next gets the result.
-    Push(commands::push::Args),
+    Push(commands::push::PushArgs),
     /// Show the layers and the counters of a mount
     Status(commands::status::StatusArgs),
     /// Show the first accesses of this boot: files and pages
@@ -45,13 +45,13 @@ pub enum Command {
     /// counters of the mount at the time of this command: run it early, as the service
     /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
     /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
-    BenchBoot(commands::bench_boot::Args),
+    BenchBoot(commands::bench_boot::BenchBootArgs),
     /// Report this machine to the fleet: revision, health, uptime, cache
     ///
     /// The service layerfs-hello does so every five minutes. The health is systemd's state, the
     /// failed units, and the failed programs of /etc/layerfs/health.d. With layerfs.report=no the
     /// machine sends no hellos.
-    Hello(commands::hello::Args),
+    Hello(commands::hello::HelloArgs),
     /// Steps of an initramfs
     #[command(subcommand, hide = true)]
     Initramfs(InitramfsCommand),
@@ -61,9 +61,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum InitramfsCommand {
     /// Read the boot pack's pages into the page cache during the boot
-    Warm(commands::warm::Args),
+    Warm(commands::warm::WarmArgs),
     /// Unpack the drivers that an initramfs keeps packed
-    Unpack(commands::unpack::Args),
+    Unpack(commands::unpack::UnpackArgs),
 }
 
 /// Run the program: by its own name, as the helper of mount(8), or as the last one of a machine.
@@ -84,16 +84,16 @@ pub fn main() -> ExitCode {
     } else {
         let cli = initramfs_call(&arguments).unwrap_or_else(Cli::parse);
         match cli.command {
-            Command::Mount(args) => commands::mount::run(&args, cli.verbose),
-            Command::Umount(args) => commands::umount::run(&args),
-            Command::Push(args) => commands::push::run(&args),
-            Command::Status(args) => commands::status::run(&args),
-            Command::Trace(args) => commands::remote::trace(&args),
-            Command::PushTrace(args) => commands::remote::push_trace(&args),
-            Command::BenchBoot(args) => commands::bench_boot::run(&args),
-            Command::Hello(args) => commands::hello::run(&args),
-            Command::Initramfs(InitramfsCommand::Warm(args)) => commands::warm::run(&args),
-            Command::Initramfs(InitramfsCommand::Unpack(args)) => commands::unpack::run(&args),
+            CliCommand::Mount(args) => commands::mount::run(&args, cli.verbose),
+            CliCommand::Umount(args) => commands::umount::run(&args),
+            CliCommand::Push(args) => commands::push::run(&args),
+            CliCommand::Status(args) => commands::status::run(&args),
+            CliCommand::Trace(args) => commands::remote::trace(&args),
+            CliCommand::PushTrace(args) => commands::remote::push_trace(&args),
+            CliCommand::BenchBoot(args) => commands::bench_boot::run(&args),
+            CliCommand::Hello(args) => commands::hello::run(&args),
+            CliCommand::Initramfs(InitramfsCommand::Warm(args)) => commands::warm::run(&args),
+            CliCommand::Initramfs(InitramfsCommand::Unpack(args)) => commands::unpack::run(&args),
         }
     };
     outcome.unwrap_or_else(|error| {
@@ -113,11 +113,11 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
         .collect::<Option<_>>()?;
     let command = match *words.as_slice() {
         ["initramfs", "warm", "--before-use", mountpoint] if !mountpoint.starts_with('-') => {
-            let warm = commands::warm::Args {
+            let warm = commands::warm::WarmArgs {
                 mountpoint: mountpoint.into(),
                 before_use: true,
             };
-            Command::Initramfs(InitramfsCommand::Warm(warm))
+            CliCommand::Initramfs(InitramfsCommand::Warm(warm))
         }
         [
             "mount",
@@ -131,7 +131,7 @@ fn initramfs_call(arguments: &[std::ffi::OsString]) -> Option<Cli> {
             .iter()
             .any(|word| word.starts_with('-')) =>
         {
-            Command::Mount(commands::mount::MountArgs {
+            CliCommand::Mount(commands::mount::MountArgs {
                 places: vec![source.to_owned(), mountpoint.to_owned()],
                 options: vec![options.to_owned()],
                 remote: commands::remote::RemoteArgs::default(),

@@ -1,7 +1,7 @@
 //! The requests of root to a mount, through attributes of its root directory.
 
 use crate::chunks::hot::HotFile;
-use crate::chunks::{Answer, Coming, Here};
+use crate::chunks::{OnAnswer, Pending, Ready};
 
 /// The attributes that are requests begin so.
 const PREFIX: &str = "user.layerfs.";
@@ -81,10 +81,10 @@ impl Command {
 /// The control side of a stack. Nothing here waits for the network.
 pub trait Control: Send + Sync + std::fmt::Debug {
     /// Calls `then` with the answer, or `None`.
-    fn ask(&self, question: Question, then: Answer) -> Box<dyn Coming>;
+    fn ask(&self, question: Question, then: OnAnswer) -> Box<dyn Pending>;
 
     /// Executes a command; `then` is called with empty data on success, else with `None`.
-    fn command(&self, command: Command, then: Answer) -> Box<dyn Coming>;
+    fn command(&self, command: Command, then: OnAnswer) -> Box<dyn Pending>;
 
     /// The contents of the boot pack by file, in the order of their arrival.
     fn hot(&self) -> Vec<HotFile>;
@@ -101,14 +101,14 @@ pub trait Control: Send + Sync + std::fmt::Debug {
 pub struct Local;
 
 impl Control for Local {
-    fn ask(&self, _question: Question, then: Answer) -> Box<dyn Coming> {
+    fn ask(&self, _question: Question, then: OnAnswer) -> Box<dyn Pending> {
         then(None);
-        Box::new(Here)
+        Box::new(Ready)
     }
 
-    fn command(&self, _command: Command, then: Answer) -> Box<dyn Coming> {
+    fn command(&self, _command: Command, then: OnAnswer) -> Box<dyn Pending> {
         then(None);
-        Box::new(Here)
+        Box::new(Ready)
     }
 
     fn hot(&self) -> Vec<HotFile> {

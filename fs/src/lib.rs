@@ -6,10 +6,11 @@
 //! - a root on a server: [`root`] assembles, [`prefetch`] reads ahead;
 //! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
 //! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
-//! - the small parts: [`trace`], [`names`], [`options`], [`metrics`], [`mount_table`], [`spare`],
+//! - the small parts: [`trace`], [`names`], [`options`], [`metrics`], [`mount_table`], [`buffers`],
 //!   [`systemd`], [`hardware`];
 //! - the system calls: [`sys`].
 
+pub mod buffers;
 pub mod chunks;
 pub mod cli;
 pub mod commands;
@@ -26,7 +27,6 @@ pub mod options;
 pub mod prefetch;
 pub mod push;
 pub mod root;
-pub mod spare;
 pub mod stack;
 pub mod status;
 pub mod store;

@@ -98,7 +98,7 @@ impl Lower {
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Unread> {
         // All or nothing: a chunk decoded for a read that then waits may be evicted meanwhile.
-        if self.chunks.is_slow() && !self.is_near(row, offset, len, size) {
+        if self.chunks.is_slow() && !self.is_local(row, offset, len, size) {
             return Err(Unread::Far(self.chunks_of(row, offset, len, size)));
         }
         let copy =
@@ -108,7 +108,7 @@ impl Lower {
 
     /// Reads like [`Lower::read`] if all bytes are decoded: never waits, never decodes. False
     /// otherwise.
-    pub fn read_at_hand(
+    pub fn read_if_decoded(
         &self,
         row: Ino,
         offset: u64,
@@ -118,17 +118,17 @@ impl Lower {
     ) -> bool {
         // All or nothing: copied bytes count as returned.
         let mut parts = self.parts_of(row, offset, len, size);
-        if !parts.all(|(id, end)| self.chunks.is_at_hand(id, end)) {
+        if !parts.all(|(id, end)| self.chunks.is_decoded(id, end)) {
             return false;
         }
-        let copy = |id, inside, place: &mut [u8]| Ok(self.chunks.copy_at_hand(id, inside, place));
+        let copy = |id, inside, place: &mut [u8]| Ok(self.chunks.copy_decoded(id, inside, place));
         matches!(self.copy(row, offset, len, size, out, copy), Ok(true))
     }
 
     /// True if such a read needs no server.
-    pub fn is_near(&self, row: Ino, offset: u64, len: usize, size: u64) -> bool {
+    pub fn is_local(&self, row: Ino, offset: u64, len: usize, size: u64) -> bool {
         let mut parts = self.parts_of(row, offset, len, size);
-        parts.all(|(id, _)| self.chunks.is_near(id))
+        parts.all(|(id, _)| self.chunks.is_local(id))
     }
 
     /// The chunks that such a read needs.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use layerfmt::{Child, Index, Ino, ROOT};
+use layerfmt::{DirentTarget, Index, Ino, ROOT};
 
 /// A place in a lower directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Names {
         let mut more: HashMap<Ino, Vec<Place>> = HashMap::new();
         for dir in 0..index.inode_count() {
             for entry in index.entries(dir, 0) {
-                let Child::Inode(row) = entry.child else {
+                let DirentTarget::Inode(row) = entry.child else {
                     continue;
                 };
                 let place = Place {

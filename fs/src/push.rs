@@ -19,13 +19,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use address::{Address, AddressError};
+pub use address::{PushAddress, PushAddressError};
 pub use conversation::{PushError, Session, Survey, Verb};
-pub use plan::{Found, Plan, Tally};
+pub use plan::{Found, PushPlan, Tally};
 pub use selection::Selection;
 pub use walk::{Walk, WalkError};
 pub use wire::exclude::Excludes;
-pub use wire::push::{Change, ChangeKind, Ending, LeftOut, PatternList, Progress, Step};
+pub use wire::push::{Change, ChangeKind, Ending, JobStep, LeftOut, PatternList, Progress};
 use wire::tar::Archive;
 
 /// The file in which the initramfs recorded the mount.
@@ -97,7 +97,7 @@ pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternL
 /// The upper cannot be read, or `output` not be written.
 pub fn write_upper<W: Write + Send>(
     upper: &Path,
-    plan: &Plan,
+    plan: &PushPlan,
     output: W,
     step: &mut dyn FnMut(&Found<'_>),
 ) -> Result<(Tally, W), WalkError> {
@@ -139,7 +139,7 @@ pub fn write_upper<W: Write + Send>(
 /// The upper cannot be read.
 pub fn survey_upper(
     upper: &Path,
-    plan: &Plan,
+    plan: &PushPlan,
     step: &mut dyn FnMut(&Found<'_>),
 ) -> Result<Tally, WalkError> {
     Walk::new(upper, plan)?.run(None::<&mut Archive<io::Sink>>, step)

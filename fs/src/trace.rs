@@ -29,7 +29,7 @@ pub struct TraceRecorder {
     pages: RwLock<Option<Pages>>,
     open: AtomicBool,
     started: Instant,
-    state: Mutex<State>,
+    state: Mutex<TraceState>,
 }
 
 /// Which pages were touched.
@@ -41,7 +41,7 @@ struct Pages {
 }
 
 #[derive(Debug)]
-struct State {
+struct TraceState {
     touches: Vec<Touch>,
     last: Instant,
 }
@@ -55,7 +55,7 @@ impl TraceRecorder {
             open: AtomicBool::new(pages.is_some()),
             pages: RwLock::new(pages),
             started: Instant::now(),
-            state: Mutex::new(State {
+            state: Mutex::new(TraceState {
                 touches: Vec::new(),
                 last: Instant::now(),
             }),

@@ -7,8 +7,8 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::{Index, Ino};
 use crate::layer::{ContentDigests, Layer};
-use crate::layout::chunk::{Chunk, Source};
-use crate::source::{ChunkSource, ContentReader, LayerSet, OwnAndBelow};
+use crate::layout::chunk::{Chunk, ChunkFile};
+use crate::source::{ContentReader, LayerSet, OwnAndBelow, StoredChunks};
 use crate::writer::ContentHasher;
 
 /// The result of a check.
@@ -71,7 +71,7 @@ pub fn check(
     let used = used_chunks(index);
     let (mut stored, mut raw) = (Vec::new(), Vec::new());
     for (id, chunk) in (0..).zip(index.chunks()) {
-        if chunk.source != Source::Own {
+        if chunk.source != ChunkFile::Own {
             continue;
         }
         let is = |flags: &[bool]| flags.get(id as usize).copied().unwrap_or(false);
@@ -116,7 +116,7 @@ fn files(
 ) -> Result<()> {
     let index = layer.index();
     let source = OwnAndBelow::new(Arc::clone(layer), below.clone());
-    let source: &dyn ChunkSource = &source;
+    let source: &dyn StoredChunks = &source;
     let mut reader = ContentReader::new(index, source);
     for ino in 0..index.inode_count() {
         let Some(inode) = index.inode(ino) else {
@@ -135,7 +135,7 @@ fn files(
             match reader.chunk(extent.chunk) {
                 Ok(raw) => {
                     let chunk = index.chunk(extent.chunk);
-                    if chunk.is_some_and(|chunk| chunk.source == Source::Own) {
+                    if chunk.is_some_and(|chunk| chunk.source == ChunkFile::Own) {
                         decoded(report, extent.chunk, raw)?;
                     }
                 }

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::layout::chunk::{Chunk, Codec};
 use crate::layout::superblock::{Section, SectionId};
-use crate::sys::roomy;
+use crate::sys::buffer_for;
 use crate::x86;
 
 pub use start::decode_chunk_start;
@@ -177,7 +177,7 @@ pub fn forget_decoders() {
 fn make_room(raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     out.clear();
     if out.capacity() < raw_len {
-        *out = roomy(raw_len);
+        *out = buffer_for(raw_len);
     }
     out.try_reserve_exact(raw_len)
         .map_err(|_| format!("no memory for {raw_len} bytes"))
@@ -376,11 +376,11 @@ fn section_parameters(id: SectionId, effort: SectionEffort) -> Vec<CParameter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::chunk::Source;
+    use crate::layout::chunk::ChunkFile;
 
     fn chunk(stored: &[u8], raw_len: u32, codec: Codec) -> Chunk {
         Chunk {
-            source: Source::Own,
+            source: ChunkFile::Own,
             offset: 1024,
             stored_len: stored.len() as u32,
             raw_len,

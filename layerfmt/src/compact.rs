@@ -5,13 +5,13 @@ mod plan;
 use std::fs::File;
 use std::path::Path;
 
-pub use self::plan::Plan;
+pub use self::plan::CompactPlan;
 pub use crate::codec::SectionEffort;
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::flatten::MergedIndex;
 use crate::layer::Meta;
-use crate::source::{ChunkSource, ContentReader};
+use crate::source::{ContentReader, StoredChunks};
 use crate::tree::{Kind, from_index};
 use crate::writer::{Content, LayerInfo, LayerWriter, Options};
 
@@ -23,20 +23,20 @@ pub struct Keep<'k> {
 }
 
 /// Write the merged index as one layer at `path` that holds every live chunk, copied without
-/// recompression and verified on the way: a [`Plan`] carried out. Chunks of the layers in `keep`
+/// recompression and verified on the way: a [`CompactPlan`] carried out. Chunks of the layers in `keep`
 /// stay borrowed. `progress` gets the bytes copied so far.
 ///
 /// # Errors
-/// As of [`Plan::new`] and [`Plan::write`].
+/// As of [`CompactPlan::new`] and [`CompactPlan::write`].
 pub fn copy(
     merged: &MergedIndex,
-    source: &dyn ChunkSource,
+    source: &dyn StoredChunks,
     path: &Path,
     keep: Keep<'_>,
     meta: &Meta,
     progress: impl FnMut(u64),
 ) -> Result<LayerInfo> {
-    let plan = Plan::new(merged, keep, SectionEffort::Small, meta)?;
+    let plan = CompactPlan::new(merged, keep, SectionEffort::Small, meta)?;
     plan.write(source, path, progress)?;
     Ok(plan.info())
 }
@@ -48,7 +48,7 @@ pub fn copy(
 /// The errors of [`copy`].
 pub fn recompress(
     merged: &MergedIndex,
-    source: &dyn ChunkSource,
+    source: &dyn StoredChunks,
     path: &Path,
     options: Options,
     meta: &Meta,

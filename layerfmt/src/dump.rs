@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::digest::Digest;
-use crate::index::{Child, Index, Ino, ROOT};
+use crate::index::{DirentTarget, Index, Ino, ROOT};
 use crate::layer::ContentDigests;
 use crate::layout::inode::*;
 
@@ -42,10 +42,10 @@ impl Dump<'_> {
             let child_path = format!("{path}/{}", entry.name.escape_ascii());
             open.push((path, dir, position + 1));
             match entry.child {
-                Child::Whiteout => {
+                DirentTarget::Whiteout => {
                     let _ = writeln!(self.out, "{child_path} whiteout");
                 }
-                Child::Inode(ino) => {
+                DirentTarget::Inode(ino) => {
                     self.object(&child_path, ino);
                     if self.index.inode(ino).is_some_and(|inode| inode.is_dir()) {
                         open.push((child_path, ino, 0));

@@ -13,12 +13,12 @@ use crate::error::{ErrorKind, FormatError, Result};
 use crate::file::sections;
 use crate::index::{Index, LayerRef};
 use crate::layer::{ContentDigests, Layer};
-use crate::layout::chunk::Source;
+use crate::layout::chunk::ChunkFile;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 
 /// One layer of a stack to flatten.
 #[derive(Debug, Clone)]
-pub struct Input {
+pub struct FlattenInput {
     /// The index of the layer.
     pub index: Arc<Index>,
     /// Name and length, for borrowing its own chunks.
@@ -27,18 +27,18 @@ pub struct Input {
     pub content: Option<Arc<ContentDigests>>,
 }
 
-impl Input {
+impl FlattenInput {
     /// A layer file, with its content digests if `with_content`.
     ///
     /// # Errors
     /// When the CONTENT section is damaged.
-    pub fn of(layer: &Layer, with_content: bool) -> Result<Input> {
+    pub fn of(layer: &Layer, with_content: bool) -> Result<FlattenInput> {
         let content = if with_content {
             layer.content()?.map(Arc::new)
         } else {
             None
         };
-        Ok(Input {
+        Ok(FlattenInput {
             index: Arc::clone(layer.index()),
             layer: layer.layer_ref(),
             content,
@@ -59,7 +59,7 @@ pub struct MergedIndex {
 ///
 /// # Errors
 /// [`ErrorKind::Limit`]: the merged tree is larger than an index can be.
-pub fn flatten(stack: &[Input]) -> Result<MergedIndex> {
+pub fn flatten(stack: &[FlattenInput]) -> Result<MergedIndex> {
     merge::merge(stack, true)
 }
 
@@ -67,7 +67,7 @@ pub fn flatten(stack: &[Input]) -> Result<MergedIndex> {
 ///
 /// # Errors
 /// As [`flatten`].
-pub fn squash(stack: &[Input]) -> Result<MergedIndex> {
+pub fn squash(stack: &[FlattenInput]) -> Result<MergedIndex> {
     merge::merge(stack, false)
 }
 
@@ -79,9 +79,9 @@ pub fn flatten_layers<'l>(
     layers: impl IntoIterator<Item = &'l Layer>,
     with_content: bool,
 ) -> Result<MergedIndex> {
-    let inputs: Result<Vec<Input>> = layers
+    let inputs: Result<Vec<FlattenInput>> = layers
         .into_iter()
-        .map(|layer| Input::of(layer, with_content))
+        .map(|layer| FlattenInput::of(layer, with_content))
         .collect();
     flatten(&inputs?)
 }
@@ -95,7 +95,7 @@ impl MergedIndex {
         if layer
             .index()
             .chunk(0)
-            .is_some_and(|chunk| chunk.source == Source::Own)
+            .is_some_and(|chunk| chunk.source == ChunkFile::Own)
         {
             let what = "not a merged index: it has chunks of its own";
             return Err(FormatError::new(ErrorKind::Corrupt, "INDEX", 0, what));

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::Result;
-use crate::layout::chunk::{Chunk, Codec, Source};
+use crate::layout::chunk::{Chunk, ChunkFile, Codec};
 use crate::layout::columns::{Area, Column, Columns, Counts};
 use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::time::Time;
@@ -61,7 +61,7 @@ impl Inode {
 
 /// The target of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Child {
+pub enum DirentTarget {
     /// Hides the name in lower layers.
     Whiteout,
     /// An object, by inode number.
@@ -74,7 +74,7 @@ pub struct Dirent<'i> {
     /// The name: 1 to 255 bytes.
     pub name: &'i [u8],
     /// The target of the entry.
-    pub child: Child,
+    pub child: DirentTarget,
     /// Position in its directory, from 0. Immutable, hence a stable readdir cookie.
     pub position: u32,
 }
@@ -258,8 +258,8 @@ impl Index {
 
     fn dirent(&self, row: u32, first: u32) -> Dirent<'_> {
         let child = match self.u32(Column::DirentInode, row) {
-            0 => Child::Whiteout,
-            ino => Child::Inode(ino),
+            0 => DirentTarget::Whiteout,
+            ino => DirentTarget::Inode(ino),
         };
         Dirent {
             name: self.dirent_name(row),
@@ -346,8 +346,8 @@ impl Index {
         }
         Some(Chunk {
             source: match self.u32(Column::ChunkSource, id) {
-                0 => Source::Own,
-                row => Source::Borrowed(row - 1),
+                0 => ChunkFile::Own,
+                row => ChunkFile::Borrowed(row - 1),
             },
             offset: self.u64(Column::ChunkOffsetLow, Column::ChunkOffsetHigh, id),
             stored_len: self.u32(Column::ChunkStoredLen, id),

@@ -13,7 +13,7 @@
 //!
 //! use layerfmt::source::{ContentReader, LayerSet, OwnAndBelow};
 //! use layerfmt::tree::{Kind, Metadata, Node, ROOT};
-//! use layerfmt::{Child, Layer, LayerWriter, Meta, Name, Options, Tree};
+//! use layerfmt::{DirentTarget, Layer, LayerWriter, Meta, Name, Options, Tree};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
@@ -30,7 +30,7 @@
 //!
 //! let layer = Arc::new(Layer::open(&path)?);
 //! let entry = layer.index().lookup(layerfmt::ROOT, b"hello").ok_or("no entry")?;
-//! let Child::Inode(ino) = entry.child else { panic!("a whiteout") };
+//! let DirentTarget::Inode(ino) = entry.child else { panic!("a whiteout") };
 //! let source = OwnAndBelow::new(layer.clone(), LayerSet::default());
 //! let mut read = Vec::new();
 //! ContentReader::new(layer.index(), &source).stream(ino).read_to_end(&mut read)?;
@@ -69,13 +69,13 @@ pub use codec::{
 pub use digest::Digest;
 pub use error::{ErrorKind, FormatError};
 pub use flatten::{MergedIndex, flatten};
-pub use index::{Child, Dirent, Extent, Index, Ino, Inode, LayerRef, ROOT};
+pub use index::{Dirent, DirentTarget, Extent, Index, Ino, Inode, LayerRef, ROOT};
 pub use layer::{ContentDigests, Layer, Meta};
-pub use layout::chunk::{Chunk, Codec, Source};
+pub use layout::chunk::{Chunk, ChunkFile, Codec};
 pub use layout::superblock::Superblock;
 pub use name::Name;
-pub use source::{ChunkSource, ContentReader, LayerSet};
-pub use sys::roomy;
+pub use source::{ContentReader, LayerSet, StoredChunks};
+pub use sys::buffer_for;
 pub use tree::Tree;
 pub use tree_digest::tree_digest;
 pub use writer::{Base, Content, LayerInfo, LayerWriter, Options};

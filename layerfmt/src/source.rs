@@ -8,10 +8,10 @@ use crate::codec::decode_chunk;
 use crate::digest::Digest;
 use crate::index::{Extent, Index, Ino};
 use crate::layer::Layer;
-use crate::layout::chunk::{Chunk, Source};
+use crate::layout::chunk::{Chunk, ChunkFile};
 
 /// A source of stored chunks. The caller always verifies the bytes.
-pub trait ChunkSource: Send + Sync {
+pub trait StoredChunks: Send + Sync {
     /// Reads the stored bytes of `chunk`, which is one of `index`, into `out` (cleared first).
     ///
     /// # Errors
@@ -42,9 +42,9 @@ impl LayerSet {
     }
 }
 
-impl ChunkSource for LayerSet {
+impl StoredChunks for LayerSet {
     fn read_stored(&self, index: &Index, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
-        let Source::Borrowed(row) = chunk.source else {
+        let ChunkFile::Borrowed(row) = chunk.source else {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "not a merged index",
@@ -78,11 +78,11 @@ impl OwnAndBelow {
     }
 }
 
-impl ChunkSource for OwnAndBelow {
+impl StoredChunks for OwnAndBelow {
     fn read_stored(&self, index: &Index, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
         match chunk.source {
-            Source::Own => self.layer.read_stored(chunk, out),
-            Source::Borrowed(_) => self.below.read_stored(index, chunk, out),
+            ChunkFile::Own => self.layer.read_stored(chunk, out),
+            ChunkFile::Borrowed(_) => self.below.read_stored(index, chunk, out),
         }
     }
 }
@@ -94,7 +94,7 @@ const CHUNKS_KEPT: usize = 8;
 /// Reads contents file by file, verifying every chunk.
 pub struct ContentReader<'s> {
     index: &'s Index,
-    source: &'s dyn ChunkSource,
+    source: &'s dyn StoredChunks,
     /// Most recently used last.
     decoded: Vec<(u32, Vec<u8>)>,
     stored: Vec<u8>,
@@ -108,7 +108,7 @@ impl std::fmt::Debug for ContentReader<'_> {
 
 impl<'s> ContentReader<'s> {
     /// A reader of the files of `index`.
-    pub fn new(index: &'s Index, source: &'s dyn ChunkSource) -> Self {
+    pub fn new(index: &'s Index, source: &'s dyn StoredChunks) -> Self {
         ContentReader {
             index,
             source,

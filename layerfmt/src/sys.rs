@@ -32,7 +32,7 @@ pub(crate) fn map(file: &File) -> io::Result<Mmap> {
 /// Allocates a buffer for `len` bytes that will be written soon: the kernel maps its pages at once
 /// instead of with one page fault each. Without memory its capacity is zero, which the caller
 /// notices.
-pub fn roomy(len: usize) -> Vec<u8> {
+pub fn buffer_for(len: usize) -> Vec<u8> {
     let mut buffer = Vec::new();
     if buffer.try_reserve_exact(len).is_ok() && len >= POPULATED_LEN_MIN {
         populate(buffer.spare_capacity_mut());

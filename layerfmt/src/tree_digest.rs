@@ -1,7 +1,7 @@
 //! The canonical digest of a tree: the identity of its visible content, independent of packing.
 
 use crate::digest::Digest;
-use crate::index::{Child, Index, Ino, ROOT};
+use crate::index::{DirentTarget, Index, Ino, ROOT};
 use crate::layer::ContentDigests;
 use crate::layout::inode::*;
 
@@ -21,8 +21,8 @@ pub fn tree_digest(index: &Index, content: &ContentDigests) -> Digest {
             hasher.update(&dir.to_le_bytes());
             text(&mut hasher, entry.name);
             match entry.child {
-                Child::Whiteout => hasher.update(&0u32.to_le_bytes()),
-                Child::Inode(ino) => hasher.update(&ino.to_le_bytes()),
+                DirentTarget::Whiteout => hasher.update(&0u32.to_le_bytes()),
+                DirentTarget::Inode(ino) => hasher.update(&ino.to_le_bytes()),
             };
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A pack is a preamble, a signed record (`wire` defines it), a head, and frames: the new INDEX and
 //! *units* of new chunks. Each frame is one zstd frame with contents of the old revision as its
-//! prefix. [`Head`] is the head, checked by itself; [`Plan`] is the head checked against both
-//! indexes; [`Plan::apply`] makes chunks.
+//! prefix. [`UpdateHead`] is the head, checked by itself; [`UpdatePlan`] is the head checked against both
+//! indexes; [`UpdatePlan::apply`] makes chunks.
 
 mod code;
 mod head;
@@ -11,6 +11,7 @@ mod plan;
 
 pub use code::{UnitEncoder, decode_index, encode_index};
 pub use head::{
-    HEADER_LEN, Head, IndexFrame, Made, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_ZSTD, Unit,
+    HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_ZSTD, Unit,
+    UpdateHead,
 };
-pub use plan::{Plan, Ready};
+pub use plan::{Ready, UpdatePlan};

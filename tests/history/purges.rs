@@ -62,7 +62,7 @@ fn holders(world: &World) -> Vec<String> {
         let layer = layerfmt::Layer::open(&path).unwrap();
         for chunk in layer.index().chunks() {
             let (mut stored, mut raw) = (Vec::new(), Vec::new());
-            if chunk.source != layerfmt::Source::Own {
+            if chunk.source != layerfmt::ChunkFile::Own {
                 continue;
             }
             layer.read_stored(&chunk, &mut stored).unwrap();

@@ -118,7 +118,7 @@ impl World {
         let mut directories = vec![(0, String::new())];
         while let Some((dir, prefix)) = directories.pop() {
             for entry in merged.index.entries(dir, 0) {
-                let layerfmt::Child::Inode(ino) = entry.child else {
+                let layerfmt::DirentTarget::Inode(ino) = entry.child else {
                     panic!("a whiteout")
                 };
                 let inode = merged.index.inode(ino).unwrap();

@@ -285,7 +285,7 @@ fn listing(
     for entry in index.entries(directory, 0) {
         let path = path.join(String::from_utf8_lossy(entry.name).into_owned());
         found.push(path.to_str().unwrap().to_owned());
-        if let layerfmt::Child::Inode(ino) = entry.child
+        if let layerfmt::DirentTarget::Inode(ino) = entry.child
             && index.inode(ino).unwrap().is_dir()
         {
             listing(index, ino, &path, found);

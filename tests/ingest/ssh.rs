@@ -99,8 +99,8 @@ fn a_push_becomes_a_revision() {
 
 fn inode(index: &layerfmt::Index, directory: layerfmt::Ino, name: &str) -> layerfmt::Ino {
     match index.lookup(directory, name.as_bytes()).unwrap().child {
-        layerfmt::Child::Inode(ino) => ino,
-        layerfmt::Child::Whiteout => panic!("{name} is a whiteout"),
+        layerfmt::DirentTarget::Inode(ino) => ino,
+        layerfmt::DirentTarget::Whiteout => panic!("{name} is a whiteout"),
     }
 }
 

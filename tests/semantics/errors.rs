@@ -16,8 +16,8 @@ fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
     let layer = layerfmt::Layer::open(&f.layer).unwrap();
     let index = layer.index();
     let row = match index.lookup(layerfmt::ROOT, b"bad").unwrap().child {
-        layerfmt::Child::Inode(row) => row,
-        layerfmt::Child::Whiteout => panic!("a whiteout"),
+        layerfmt::DirentTarget::Inode(row) => row,
+        layerfmt::DirentTarget::Whiteout => panic!("a whiteout"),
     };
     let extent = index.extents(row, 0..u64::MAX).nth(2).unwrap();
     let chunk = index.chunk(extent.chunk).unwrap();

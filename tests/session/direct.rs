@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
+use layerfs::chunks::ChunkSource;
 use layerfs::filesystem::reply::Caller;
 use layerfs::filesystem::{LayerFs, Settings, Stop};
 use layerfs::lower::Lower;
@@ -23,6 +24,7 @@ use layerfs::status::Fixed;
 use layerfs::upper::Upper;
 
 use self::nodes::{Memory, Node};
+use super::memory::MemoryChunks;
 use super::{
     Attached, Attr, Changes, Entry, Errno, FallocateFlags, Handle, New, NewTime, OFlags, Object,
     Parts, Protection, RenameFlags, Result, Session, Space, User,
@@ -182,12 +184,11 @@ fn mount(parts: &Parts) -> std::result::Result<Mounted, String> {
         None => None,
     };
     let digest = stack.digest();
-    let lower = Lower::new(
-        Arc::clone(&stack.index),
-        Arc::clone(&stack.source),
-        &digest.0,
-        32 << 20,
-    );
+    let source: Arc<dyn ChunkSource> = match parts.options.contains("memory") {
+        true => Arc::new(MemoryChunks::of(&stack.index, &*stack.source)),
+        false => Arc::clone(&stack.source),
+    };
+    let lower = Lower::new(Arc::clone(&stack.index), source, &digest.0, 32 << 20);
     let settings = Settings {
         volatile: true,
         // Few, so that they are closed and opened again.

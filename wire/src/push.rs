@@ -112,7 +112,7 @@ impl ChangeKind {
 
 /// One line from the server to a client that follows a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct JobStep {
     /// The job's number.
     #[serde(default)]
     pub job: String,
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn the_lines_of_the_conversation() {
         let step = r#"{"job":"01J","at":"running","progress":{"stage":"bake","done":1,"total":2},"ending":{"state":"published","revision":7,"seconds":1.5,"report":{}}}"#;
-        let read: Step = serde_json::from_str(step).unwrap();
+        let read: JobStep = serde_json::from_str(step).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), step);
-        let short: Step = serde_json::from_str(r#"{"at":"queued","more":1}"#).unwrap();
+        let short: JobStep = serde_json::from_str(r#"{"at":"queued","more":1}"#).unwrap();
         assert_eq!(
             (short.at.as_str(), short.progress, short.ending),
             ("queued", None, None)

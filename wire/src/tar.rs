@@ -16,5 +16,5 @@ pub mod stream;
 mod writer;
 mod xattr_name;
 
-pub use writer::{Archive, Entry, Kind};
+pub use writer::{Archive, ArchiveEntry, ArchiveKind};
 pub use xattr_name::{xattr_key, xattr_name};

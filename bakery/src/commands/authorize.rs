@@ -17,7 +17,7 @@ use crate::receive::Rights;
 /// Writes the key's line for the `authorized_keys` of the account that owns the spool: a forced
 /// command that accepts only pushes to the named systems.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct AuthorizeArgs {
     /// The public key: a file such as id_ed25519.pub, or - for standard input
     key: PathBuf,
     /// Systems it may push to: SYSTEM, SYSTEM/PROFILE or *, separated by commas
@@ -46,7 +46,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The key is none, the file cannot be changed.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: AuthorizeArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let key = parse_key(&read(&args.key)?).with_context(|| args.key.display().to_string())?;
     if args.revoke {
         let file = args.file.as_deref().unwrap_or(Path::new(""));

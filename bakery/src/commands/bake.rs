@@ -20,7 +20,7 @@ use layerfmt::Options;
 /// marks are interpreted, and the layer contains the differences from that stack; content of the
 /// stack is not stored again.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BakeArgs {
     #[command(flatten)]
     pub input: Input,
     /// The layer to write
@@ -51,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The source cannot be read exactly, or the layer cannot be written.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: BakeArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let excludes = args.input.excludes(args.default_excludes)?;
     let base = match args.base.as_slice() {
         [] => None,

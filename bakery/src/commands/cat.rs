@@ -13,7 +13,7 @@ use crate::output;
 ///
 /// Symbolic links are followed inside the system's tree.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CatArgs {
     /// The files to print
     #[arg(required = true, value_name = "SYSTEM[/PROFILE][@REV]:/PATH", value_parser = place::parser())]
     places: Vec<TreePlace>,
@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A file does not exist, or its content cannot be read.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: CatArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     for place in &args.places {
         let found = place::open(&history, place)?;

@@ -11,7 +11,7 @@ use crate::globals::Globals;
 ///
 /// Paths that both sides changed are listed, and nothing is published (exit code 1).
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CherryPickArgs {
     /// A revision, meaning the layer it added, or the first digits of a layer's digest
     #[arg(value_name = "REVISION|DIGEST")]
     layer: String,
@@ -28,7 +28,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The layer or history does not exist.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: CherryPickArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let resolution = args.conflicts.resolution();
         publisher.cherry_pick(&args.layer, &args.onto, author, message, resolution)

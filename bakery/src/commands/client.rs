@@ -35,7 +35,7 @@ const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
 /// boot report service, a push key, and this server's ssh host keys. The key may push to this
 /// system and nothing else. Run it again after an upgrade of the bakery.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ClientArgs {
     /// The system or profile
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     pub name: ProfileName,
@@ -73,7 +73,7 @@ pub(crate) struct ClientAnswer {
 ///
 /// # Errors
 /// There is no static client, or the revision cannot be published.
-pub(crate) fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+pub(crate) fn run(args: ClientArgs, globals: &Globals) -> Result<ExitCode> {
     let publisher = globals.publisher()?;
     let answer = add(&publisher, &args.name, &args.choice, globals)?;
     output::emit(globals, &answer, |out| answer.write_text(out))?;
@@ -179,13 +179,13 @@ fn publish(publisher: &Publisher, head: &Revision, client: &Client) -> Result<Re
     })?)
 }
 
-struct PushKey {
+struct ClientKey {
     text: String,
     fingerprint: String,
 }
 
 /// The key that machines of this system push with, made when there is none, and allowed to.
-fn push_key(name: &ProfileName, choice: &ClientChoice, globals: &Globals) -> Result<PushKey> {
+fn push_key(name: &ProfileName, choice: &ClientChoice, globals: &Globals) -> Result<ClientKey> {
     let (private, public) = globals.keys()?.push_key(name)?;
     let rights: Rights = format!("{}/{}", name.system, name.profile)
         .parse()
@@ -210,7 +210,7 @@ fn push_key(name: &ProfileName, choice: &ClientChoice, globals: &Globals) -> Res
         );
         output::note(globals, &text);
     }
-    Ok(PushKey {
+    Ok(ClientKey {
         text: private,
         fingerprint: public.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
     })

@@ -18,7 +18,7 @@ use crate::{human, output, progress};
 /// Visible chunks are copied unchanged. The result is published (or, with --output, kept) only if
 /// it shows the same tree. Older revisions keep their layers.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CompactArgs {
     /// A history, and optionally REV..REV: the layers after the first revision, up to the second.
     /// With --output: layer files, lowest first
     #[arg(required = true, value_name = "SYSTEM[/PROFILE] [REV..REV] | LAYER")]
@@ -31,7 +31,7 @@ pub struct Args {
     pub recompress: bool,
     /// Options for a history.
     #[command(flatten)]
-    pub history: history_compact::Args,
+    pub history: history_compact::CompactArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,7 +48,7 @@ struct CompactReport {
 ///
 /// # Errors
 /// A layer is damaged, or the result does not show the same tree.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: CompactArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let Some(output) = args.output.clone() else {
         return history_compact::run(&args.layers, args.recompress, args.history, globals);
     };
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     reason = "one caller; the parts of one step"
 )]
 fn compacted(
-    args: &Args,
+    args: &CompactArgs,
     output: &Path,
     merged: &MergedIndex,
     set: &LayerSet,

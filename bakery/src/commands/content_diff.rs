@@ -8,7 +8,7 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::place::write_content;
-use crate::graft::Change;
+use crate::graft::TreeChange;
 use crate::history::{History, Revision, find};
 use crate::human;
 
@@ -35,11 +35,11 @@ pub(crate) struct Side<'h> {
 /// A changed path with its lines.
 #[derive(Debug, Serialize)]
 pub(crate) struct ContentChange {
-    /// The mark of the [`Change`].
+    /// The mark of the [`TreeChange`].
     pub mark: char,
-    /// The path of the [`Change`].
+    /// The path of the [`TreeChange`].
     pub path: String,
-    /// The description of the [`Change`].
+    /// The description of the [`TreeChange`].
     pub what: String,
     /// A unified diff, or one line with the reason for having none; empty if no content changed.
     pub lines: String,
@@ -56,7 +56,11 @@ enum Text {
 ///
 /// # Errors
 /// A content is missing or damaged.
-pub(crate) fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Result<ContentChange> {
+pub(crate) fn of(
+    change: &TreeChange,
+    from: &Side<'_>,
+    to: &Side<'_>,
+) -> anyhow::Result<ContentChange> {
     let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
         (Text::None, Text::None) => String::new(),
         (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {
@@ -73,7 +77,13 @@ pub(crate) fn of(change: &Change, from: &Side<'_>, to: &Side<'_>) -> anyhow::Res
     })
 }
 
-fn unified(change: &Change, from: &Side<'_>, to: &Side<'_>, before: &[u8], after: &[u8]) -> String {
+fn unified(
+    change: &TreeChange,
+    from: &Side<'_>,
+    to: &Side<'_>,
+    before: &[u8],
+    after: &[u8],
+) -> String {
     if before == after {
         return String::new();
     }

@@ -6,7 +6,7 @@ use wire::manifest::RevisionName;
 
 use super::content_diff::{self, Side};
 use crate::globals::{ANSWER_NO, Globals};
-use crate::graft::{Change, changes};
+use crate::graft::{TreeChange, changes};
 use crate::history::Revision;
 use crate::output;
 
@@ -14,7 +14,7 @@ use crate::output;
 ///
 /// Exit code 0: they are equal; 1: they differ.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DiffArgs {
     /// The first revision
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     from: RevisionName,
@@ -30,7 +30,7 @@ pub struct Args {
 ///
 /// # Errors
 /// One of the revisions is not there, or its index is damaged.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: DiffArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let from = history.revision(&args.from)?;
     let newest = RevisionName {
@@ -73,12 +73,17 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 }
 
 /// True if a change is at or below `path`; the empty path is the root.
-fn is_below(change: &Change, path: &str) -> bool {
+fn is_below(change: &TreeChange, path: &str) -> bool {
     let rest = change.bytes.strip_prefix(path.as_bytes());
     path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-fn show(found: &[Change], from: &Side<'_>, to: &Side<'_>, globals: &Globals) -> anyhow::Result<()> {
+fn show(
+    found: &[TreeChange],
+    from: &Side<'_>,
+    to: &Side<'_>,
+    globals: &Globals,
+) -> anyhow::Result<()> {
     let mut shown = Vec::new();
     for change in found {
         shown.push(content_diff::of(change, from, to)?);

@@ -14,7 +14,7 @@ use crate::output;
 /// By default as a proxy: the network's own DHCP server assigns the addresses. Put undionly.kpxe
 /// and ipxe.efi (Debian package ipxe) into the TFTP directory.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DnsmasqArgs {
     /// URL of `bakery serve` for clients, such as http://10.0.0.1:8080
     #[arg(long, value_name = "URL")]
     url: String,
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The URL is none.
-pub(crate) fn run(args: Args, _globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: DnsmasqArgs, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let url = args.url.trim_end_matches('/');
     crate::netboot::require_url(url).map_err(anyhow::Error::msg)?;
     let plain = |text: &str| {

@@ -13,7 +13,7 @@ use crate::output;
 /// XATTR=VALUE. One layer is printed unchanged, whiteouts included; several layers, or a revision,
 /// as the tree they show.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DumpArgs {
     /// The layers, lowest first; or one revision of the store
     #[arg(required = true, value_name = "LAYER|SYSTEM[/PROFILE]@REV")]
     pub layers: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A layer is damaged, or the revision does not exist.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: DumpArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let text = match layers::named(&args.layers, globals)? {
         NamedLayer::Revision(of) => {
             let merged = of.history.merged(&of.revision.manifest)?;

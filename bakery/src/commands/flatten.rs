@@ -17,7 +17,7 @@ use crate::output;
 
 /// Write the index of a stack of layers, without their content
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct FlattenArgs {
     /// The layers, lowest first
     #[arg(required = true, value_name = "LAYER")]
     pub layers: Vec<PathBuf>,
@@ -40,7 +40,7 @@ struct FlattenReport {
 ///
 /// # Errors
 /// A layer is damaged, or the index cannot be written.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: FlattenArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let stack = layers::open(&args.layers)?;
     let merged: MergedIndex =
         layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)

@@ -15,7 +15,7 @@ use crate::output;
 /// Runs beside `bakery serve --fleet`, which forwards the hellos of the machines to it. The state
 /// is a database in the spool. `bakery machine` shows and changes it, with or without this process.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct FleetArgs {
     /// Keep the state in this spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub(super) fn spool(globals: &Globals, named: Option<PathBuf>) -> anyhow::Result
 ///
 /// # Errors
 /// The database or a socket cannot be opened.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: FleetArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = spool(globals, args.spool)?;
     crate::store::ownership::create_dir_all(&spool.join(fleet::store::DIRECTORY))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

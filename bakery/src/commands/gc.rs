@@ -14,7 +14,7 @@ use crate::sweep::{SweepPolicy, sweep};
 ///
 /// Retained are the newest revisions of every history, tagged revisions, and the bases of profiles.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct GcArgs {
     /// Number of revisions of every history to retain
     #[arg(long, default_value_t = SweepPolicy::default().keep_last, value_name = "COUNT")]
     keep_last: usize,
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A history cannot be read; nothing is deleted then.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: GcArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let policy = SweepPolicy {
         keep_last: args.keep_last,
         keep: args.keep,

@@ -16,7 +16,7 @@ use crate::publish::{CompactPolicy, Compaction};
 /// Options for compacting a history
 #[derive(Debug, clap::Args)]
 #[group(skip)]
-pub struct Args {
+pub struct HistoryCompactArgs {
     /// Only if the stack is longer than --layers-max or a layer is mostly hidden
     #[arg(long)]
     if_needed: bool,
@@ -32,7 +32,7 @@ pub struct Args {
     wording: Wording,
 }
 
-impl Args {
+impl HistoryCompactArgs {
     /// True if nothing is to be published.
     pub fn is_dry_run(&self) -> bool {
         self.dry_run.is_wanted()
@@ -54,7 +54,7 @@ struct CompactAnswer {
 pub(crate) fn run(
     target: &[PathBuf],
     recompress: bool,
-    args: Args,
+    args: HistoryCompactArgs,
     globals: &Globals,
 ) -> anyhow::Result<ExitCode> {
     let (name, revisions) = target_of(target)?;

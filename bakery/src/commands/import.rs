@@ -33,7 +33,7 @@ use crate::system_check::require_system;
 /// layers. Logs, caches, leases, sockets and the identity of one machine are excluded (`bakery bake
 /// --help` describes patterns).
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ImportArgs {
     /// The history: SYSTEM or SYSTEM/PROFILE
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     pub name: ProfileName,
@@ -92,7 +92,7 @@ struct ImportAnswer {
 ///
 /// # Errors
 /// The source cannot be read exactly, is not a system, or the revision cannot be published.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ImportArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let staging = publisher.store().staging()?;
     let iso = boot::iso(&args.input.source)?;
@@ -168,7 +168,7 @@ struct Baked {
 
 /// Every part on those before it.
 fn bake_parts(
-    args: &Args,
+    args: &ImportArgs,
     globals: &Globals,
     parts: &[Option<String>],
     staging: &std::path::Path,

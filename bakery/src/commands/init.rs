@@ -13,7 +13,7 @@ use crate::store::Store;
 ///
 /// Running it again changes nothing.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct InitArgs {}
 
 #[derive(Serialize)]
 struct InitReport {
@@ -27,7 +27,7 @@ struct InitReport {
 ///
 /// # Errors
 /// The place cannot be a store, or the keys cannot be written.
-pub(crate) fn run(_args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(_args: InitArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let store = Store::create(globals.store()?)?;
     keys.create()?;

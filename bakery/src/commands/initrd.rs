@@ -24,7 +24,7 @@ use crate::store::{Key, Store};
 /// and our /init; see docs/BOOT.md for the kernel parameters. A system of the store gets a new
 /// revision with the kernel and this initramfs; with --output they are only written to files.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InitrdArgs {
     /// The system (its newest revision), or one revision
     #[arg(
         value_name = "SYSTEM[/PROFILE][@REV]",
@@ -165,7 +165,7 @@ impl InitrdChoice {
 ///
 /// # Errors
 /// The tree, a program or the store cannot be read or written, or is incomplete.
-pub(crate) fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+pub(crate) fn run(args: InitrdArgs, globals: &Globals) -> Result<ExitCode> {
     let Some(system) = args.system else {
         let directory = args
             .from_dir

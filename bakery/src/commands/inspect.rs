@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use layerfmt::{Codec, Layer, Source};
+use layerfmt::{ChunkFile, Codec, Layer};
 use serde::Serialize;
 
 use crate::commands::layers::{self, NamedLayer};
@@ -18,7 +18,7 @@ use crate::output;
 ///
 /// For a revision it describes the merged index: the tree that clients see.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InspectArgs {
     /// A layer, merged index or pack; or a revision of the store
     #[arg(value_name = "FILE|SYSTEM[/PROFILE]@REV")]
     pub layer: PathBuf,
@@ -29,7 +29,7 @@ struct Inspection {
     digest: String,
     file_len: u64,
     data_len: u64,
-    sections: Vec<Section>,
+    sections: Vec<SectionReport>,
     inodes: u32,
     directories: u32,
     files: u32,
@@ -48,7 +48,7 @@ struct Inspection {
 }
 
 #[derive(Debug, Serialize)]
-struct Section {
+struct SectionReport {
     name: String,
     stored_len: u64,
     raw_len: u64,
@@ -58,7 +58,7 @@ struct Section {
 ///
 /// # Errors
 /// It cannot be opened, is damaged, or the revision does not exist.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: InspectArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let layer = match layers::named(std::slice::from_ref(&args.layer), globals)? {
         NamedLayer::Files(layers) => layers.into_iter().next().context("no layer was named")?,
         NamedLayer::Revision(of) => Arc::new(of.history.index_file(&of.revision.manifest)?),
@@ -80,15 +80,20 @@ fn inspect(layer: &Layer) -> anyhow::Result<Inspection> {
         if inode.is_dir() {
             directories += 1;
             opaque += u32::from(inode.opaque);
-            let gone = |entry: &layerfmt::Dirent<'_>| entry.child == layerfmt::Child::Whiteout;
+            let gone =
+                |entry: &layerfmt::Dirent<'_>| entry.child == layerfmt::DirentTarget::Whiteout;
             whiteouts += index.entries(ino, 0).filter(gone).count() as u32;
         } else if inode.is_file() {
             files += 1;
             content_len += inode.size;
         }
     }
-    let own = || index.chunks().filter(|chunk| chunk.source == Source::Own);
-    let section = |section: &layerfmt::layout::superblock::Section| Section {
+    let own = || {
+        index
+            .chunks()
+            .filter(|chunk| chunk.source == ChunkFile::Own)
+    };
+    let section = |section: &layerfmt::layout::superblock::Section| SectionReport {
         name: section.id.name().to_owned(),
         stored_len: section.stored_len,
         raw_len: section.raw_len,
@@ -131,7 +136,7 @@ impl Inspection {
             length(self.file_len),
             length(self.data_len)
         )?;
-        for Section {
+        for SectionReport {
             name,
             stored_len,
             raw_len,

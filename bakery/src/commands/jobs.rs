@@ -12,12 +12,12 @@ use ulid::Ulid;
 
 use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::human;
-use crate::jobs::{Ending, Job, Progress, Request, Spool, SpoolState, warnings};
+use crate::jobs::{Ending, Job, JobRequest, Progress, Spool, SpoolState, warnings};
 use crate::output;
 
 /// List jobs, or show one: its changes, progress and result
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct JobsArgs {
     /// The job (default: all)
     id: Option<Ulid>,
     /// Directory of the spool
@@ -37,7 +37,7 @@ struct ShownJob {
     id: String,
     at: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<Request>,
+    request: Option<JobRequest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ impl ShownJob {
 ///
 /// # Errors
 /// No such job; the spool cannot be read.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: JobsArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     ensure!(
         args.spool.is_dir(),
         "there is no spool at {}: `bakery watch` makes it",

@@ -12,14 +12,14 @@ use crate::clock;
 use crate::globals::Globals;
 use crate::history::History;
 use crate::human;
-use crate::keys::{self, KeyError, Keys, Signer};
+use crate::keys::{self, KeyError, Keys, RecordSigner};
 use crate::output;
 use crate::publish::Publisher;
 use crate::store::Store;
 
 /// Manage the keys that may publish systems
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct KeyArgs {
     #[command(subcommand)]
     verb: KeyVerb,
     /// The root key, if it is not in the bakery's key directory
@@ -108,7 +108,7 @@ enum KeyVerb {
 ///
 /// # Errors
 /// The root key is not available, or the keyset does not allow it.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let store = Store::open(globals.store()?)?;
     let root = || keys.root(args.root_key.as_deref());
@@ -213,7 +213,7 @@ fn rotate(
     globals: &Globals,
     store: &Store,
     keys: &Keys,
-    root: &Signer,
+    root: &RecordSigner,
     wording: &Wording,
 ) -> anyhow::Result<()> {
     let (old, new) = (keys.head()?, keys.new_head()?);
@@ -259,11 +259,11 @@ fn rotate_root(
     globals: &Globals,
     store: &Store,
     keys: &Keys,
-    old: &Signer,
+    old: &RecordSigner,
     new: Option<&Path>,
 ) -> anyhow::Result<()> {
     let signer = match new {
-        Some(file) => Signer::open(file)?,
+        Some(file) => RecordSigner::open(file)?,
         None => keys.new_root()?,
     };
     let (from, to) = (old.public_line(), signer.public_line());

@@ -19,7 +19,7 @@ use crate::store::Key as StoreKey;
 
 /// List the revisions of a history, newest first
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LogArgs {
     /// The history to show
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
@@ -101,7 +101,7 @@ impl LoggedRevision {
 ///
 /// # Errors
 /// The history does not exist, or a link of it is broken.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
     let boots = globals
@@ -161,7 +161,7 @@ fn is_by(revision: &Revision, text: &str) -> bool {
 }
 
 /// The revisions to list, newest first.
-fn wanted(history: &History, args: &Args, globals: &Globals) -> anyhow::Result<Vec<Revision>> {
+fn wanted(history: &History, args: &LogArgs, globals: &Globals) -> anyhow::Result<Vec<Revision>> {
     if args.path.is_none() && args.author.is_none() {
         return Ok(history.log(&args.name, args.count)?);
     }

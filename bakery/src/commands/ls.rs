@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use layerfmt::layout::inode::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG};
-use layerfmt::{Child, Index, Ino};
+use layerfmt::{DirentTarget, Index, Ino};
 use serde::Serialize;
 
 use super::place;
@@ -17,7 +17,7 @@ use crate::output;
 ///
 /// One line an entry: MODE LINKS UID:GID SIZE TIME NAME [-> TARGET]. For a file, its own line.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LsArgs {
     /// The directory; a revision alone means its root
     #[arg(value_name = "SYSTEM[/PROFILE][@REV][:/PATH]", value_parser = place::parser())]
     place: TreePlace,
@@ -43,7 +43,7 @@ struct ListedFile {
 ///
 /// # Errors
 /// The revision or path does not exist.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: LsArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let found = place::open(&history, &args.place)?;
     let index = &found.merged.index;
@@ -51,8 +51,8 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let lines: Vec<ListedFile> = if is_dir {
         let entries = index.entries(found.ino, 0);
         let line = |entry: layerfmt::Dirent<'_>| match entry.child {
-            Child::Inode(ino) => line(index, entry.name, ino),
-            Child::Whiteout => None,
+            DirentTarget::Inode(ino) => line(index, entry.name, ino),
+            DirentTarget::Whiteout => None,
         };
         entries.filter_map(line).collect()
     } else {

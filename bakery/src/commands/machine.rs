@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fleet::record::Machine;
-use fleet::store::Store;
+use fleet::store::Database;
 use fleet::writer::now;
 
 use crate::globals::Globals;
@@ -19,19 +19,19 @@ use crate::output;
 /// MACHINE is a name, an id, a UUID, the address of a network card (MAC), an asset tag, or the
 /// beginning of an id.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct MachineArgs {
     /// The spool with the state of the fleet
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", global = true)]
     spool: Option<PathBuf>,
     /// The action
     #[command(subcommand)]
-    action: Action,
+    action: MachineAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum MachineAction {
     /// List machines with state, revision and time of the last hello
-    List(list::Args),
+    List(list::MachineArgs),
     /// Show one machine and its last 50 boots, each with its last step
     Show {
         /// The machine
@@ -60,7 +60,7 @@ enum Action {
     },
     /// Assign a system, parameters or the own disk to a machine or a group; without options, show
     /// the assignment
-    Assign(assign::Args),
+    Assign(assign::MachineArgs),
     /// List the groups that have an assignment
     Groups,
     /// End the return of a machine: it boots its assignment again
@@ -82,34 +82,34 @@ enum Action {
 ///
 /// # Errors
 /// No machine has this name, or the database cannot be used.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let store = Store::open(&super::fleet::spool(globals, args.spool)?)?;
+pub(crate) fn run(args: MachineArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let store = Database::open(&super::fleet::spool(globals, args.spool)?)?;
     match args.action {
-        Action::List(args) => list::run(args, &store, globals),
-        Action::Show { machine } => show::run(&machine, &store, globals),
-        Action::Name { machine, name } => changed(&machine, &store, globals, |id| {
+        MachineAction::List(args) => list::run(args, &store, globals),
+        MachineAction::Show { machine } => show::run(&machine, &store, globals),
+        MachineAction::Name { machine, name } => changed(&machine, &store, globals, |id| {
             store.set_name(id, name.as_deref())
         }),
-        Action::Group { machine, group } => changed(&machine, &store, globals, |id| {
+        MachineAction::Group { machine, group } => changed(&machine, &store, globals, |id| {
             store.set_group(id, group.as_deref())
         }),
-        Action::Note { machine, note } => {
+        MachineAction::Note { machine, note } => {
             changed(&machine, &store, globals, |id| store.set_note(id, &note))
         }
-        Action::Assign(args) => assign::run(&args, &store, globals),
-        Action::Groups => assign::groups(&store, globals),
-        Action::Retry { machine } => {
+        MachineAction::Assign(args) => assign::run(&args, &store, globals),
+        MachineAction::Groups => assign::groups(&store, globals),
+        MachineAction::Retry { machine } => {
             changed(&machine, &store, globals, |id| store.retry(id, now()))
         }
-        Action::Wake(args) => assign::wake(&args, &store, globals),
-        Action::Forget { machines } => forget(&machines, &store, globals),
+        MachineAction::Wake(args) => assign::wake(&args, &store, globals),
+        MachineAction::Forget { machines } => forget(&machines, &store, globals),
     }
 }
 
 /// Changes a machine and prints it.
 fn changed(
     machine: &str,
-    store: &Store,
+    store: &Database,
     globals: &Globals,
     change: impl FnOnce(&str) -> fleet::store::Result<()>,
 ) -> anyhow::Result<ExitCode> {
@@ -135,7 +135,7 @@ fn words(machine: &Machine) -> String {
     text
 }
 
-fn forget(machines: &[String], store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+fn forget(machines: &[String], store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     // Every name must be valid before the first deletion.
     let found = machines.iter().map(|name| store.machine(name, now()));
     let found: Vec<Machine> = found.collect::<fleet::store::Result<_>>()?;

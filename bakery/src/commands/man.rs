@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 /// Write the manual pages, one per command
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ManArgs {
     /// Output directory; created if missing
     pub directory: PathBuf,
 }
@@ -16,7 +16,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The directory cannot be made or written.
-pub(crate) fn run(args: Args, definition: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ManArgs, definition: clap::Command) -> anyhow::Result<ExitCode> {
     let place = args.directory.display();
     std::fs::create_dir_all(&args.directory).with_context(|| format!("cannot make {place}"))?;
     clap_mangen::generate_to(definition, &args.directory)

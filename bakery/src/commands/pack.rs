@@ -18,7 +18,7 @@ use crate::publish::pack::{PackReport, PublishPackError, Sources, publish};
 /// revision again with it. Does nothing if the existing pack has most of these pages, so a timer
 /// can run it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PackArgs {
     /// The system or profile: SYSTEM[/PROFILE]
     pub system: ProfileName,
     /// The spool in which `bakery serve --spool` stores the traces
@@ -39,7 +39,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No traces, or the store or the keys cannot be used.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: PackArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     let sources = Sources {
         spool: globals.spool(args.spool),

@@ -14,7 +14,7 @@ use crate::output;
 
 /// Make, list and remove profiles of systems
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ProfileArgs {
     #[command(subcommand)]
     verb: ProfileVerb,
 }
@@ -64,7 +64,7 @@ struct ProfileLine {
 ///
 /// # Errors
 /// The profile exists already, or does not exist.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ProfileArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
         ProfileVerb::Add {
             name,

@@ -16,7 +16,7 @@ use crate::purge::{self, Deleted, PurgeRequest, Purged};
 /// objects stay for the machines that use them; after these have restarted, `bakery purge --delete`
 /// deletes them. A published secret is known: change it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PurgeArgs {
     /// The system; or --all-systems
     #[arg(value_name = "SYSTEM", required_unless_present_any = ["all_systems", "delete", "resume"])]
     system: Option<OsString>,
@@ -43,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No revision has the paths, or another process published meanwhile; nothing is changed then.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: PurgeArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     if args.resume {
         let ended = purge::resume(publisher.store())?;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
 }
 
 /// The purge to perform; `None` for `--delete` alone.
-fn request(args: &Args) -> anyhow::Result<Option<PurgeRequest>> {
+fn request(args: &PurgeArgs) -> anyhow::Result<Option<PurgeRequest>> {
     let mut words: Vec<&OsString> = args.system.iter().chain(&args.paths).collect();
     let system = match args.all_systems || words.is_empty() {
         true => None,

@@ -12,7 +12,7 @@ use crate::globals::Globals;
 /// Its own layers are applied to the new base one by one. Paths that both changed are listed, and
 /// nothing is published (exit code 1). "Ours" is the new base, "theirs" the profile's layer.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RebaseArgs {
     /// The profile to move
     #[arg(value_name = "SYSTEM/PROFILE")]
     profile: ProfileName,
@@ -29,7 +29,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The history is not a profile, or the revision cannot be its base.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RebaseArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let (onto, resolution) = (args.onto.as_ref(), args.conflicts.resolution());
         publisher.rebase(&args.profile, onto, author, message, resolution)

@@ -14,7 +14,7 @@ use crate::receive::{Receiver, Rights, ServerFailure, Shelf};
 /// sshd runs this; `bakery authorize` writes the line in authorized_keys. The client's request is
 /// in SSH_ORIGINAL_COMMAND.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ReceiveArgs {
     /// The spool for jobs
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
@@ -36,7 +36,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The spool cannot be opened. Other failures are sent to the client and end in exit code 2.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ReceiveArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let receiver = Receiver {
         spool: Spool::open(&args.spool)?,
         key: args.key,

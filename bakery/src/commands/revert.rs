@@ -13,7 +13,7 @@ use crate::globals::Globals;
 /// is published (exit code 1). "Ours" is the newest revision, "theirs" the tree before the undone
 /// one.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RevertArgs {
     /// The revision to undo; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     what: RevisionName,
@@ -27,7 +27,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision does not exist, or there is no change to undo.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RevertArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         publisher.revert(&args.what, author, message, args.conflicts.resolution())
     })

@@ -10,7 +10,7 @@ use crate::history::HistoryError;
 
 /// Publish the contents of an older revision as the newest one
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RollbackArgs {
     /// The revision to restore; without a number, the one before the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     to: RevisionName,
@@ -22,7 +22,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision does not exist, or parts of it have been swept.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RollbackArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     args.publishing.run(globals, |publisher, author, message| {
         let mut to = args.to;
         if to.revision.is_none() {

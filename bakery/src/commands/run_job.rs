@@ -14,7 +14,7 @@ use crate::output;
 /// Bake and publish one running job
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
-pub struct Args {
+pub struct RunJobArgs {
     /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
@@ -53,7 +53,7 @@ impl OnConflict {
 /// # Errors
 /// Never one of the upload: that is the job's end, and exit code 1. Exit code 75 means that
 /// another attempt may succeed.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RunJobArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = Spool::open(&args.spool)?;
     let job = spool
         .find(args.id)?

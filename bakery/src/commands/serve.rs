@@ -15,7 +15,7 @@ use crate::serve::{Bound, ServeOptions, fleet, limits};
 /// Read-only: heads, manifests, indexes, layers, boot files and boot menus. Clients verify
 /// everything against the signed head, so plain HTTP is enough. Ends gracefully on SIGTERM.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ServeArgs {
     /// Listen on this address (repeatable)
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     listen: Vec<SocketAddr>,
@@ -48,7 +48,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The store cannot be opened, or an address is taken.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ServeArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.threads.unwrap_or((2 * processors).max(4)).max(1))

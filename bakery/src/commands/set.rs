@@ -12,7 +12,7 @@ use crate::publish::{Draft, Uploads};
 
 /// Publish a revision with other boot settings; the tree is the same
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct SetArgs {
     /// The history to continue
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
@@ -27,7 +27,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The history does not exist, or it has these settings already.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: SetArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let publisher = globals.publisher()?;
     // Lists the existing names for a wrong one.
     publisher.history().require_head(&args.name)?;

@@ -20,7 +20,7 @@ use crate::update_pack::leading_to;
 /// With --json, the signed manifest, its boot reports under `boots`, if any, and the update packs
 /// that lead to it under `updates`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ShowArgs {
     /// The revision; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: RevisionName,
@@ -51,7 +51,7 @@ struct Update {
 ///
 /// # Errors
 /// The revision does not exist, or is not valid.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ShowArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let revision = history.revision(&args.revision)?;
     let manifest = &revision.manifest;

@@ -9,7 +9,7 @@ use crate::{human, output, progress};
 
 /// Check or copy a store
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct StoreArgs {
     #[command(subcommand)]
     verb: StoreVerb,
 }
@@ -42,7 +42,7 @@ enum StoreVerb {
 ///
 /// # Errors
 /// A store cannot be reached or written, or the destination holds something else.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: StoreArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     match args.verb {
         StoreVerb::Check => probe(globals),
         StoreVerb::Copy {

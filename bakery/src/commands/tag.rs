@@ -9,7 +9,7 @@ use crate::output;
 
 /// Name a revision, which protects it from gc; without a name, list the tags of a history
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct TagArgs {
     /// The revision; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: RevisionName,
@@ -25,7 +25,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The revision or tag does not exist, or the name is taken.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: TagArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = match args.tag {
         None => history.tags(&args.revision.name)?,

@@ -19,7 +19,7 @@ use crate::{human, output, progress};
 ///
 /// Several layers are written as the tree that they show together.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct UnpackArgs {
     /// The layers, lowest first, or one revision of the store; without --output the last argument
     /// is the destination
     #[arg(required = true, value_name = "LAYER|SYSTEM[/PROFILE]@REV|PLACE")]
@@ -39,7 +39,7 @@ pub struct Args {
     pub whiteouts: Whiteouts,
 }
 
-impl Args {
+impl UnpackArgs {
     /// The interpretation of the result.
     fn reading(&self) -> Reading {
         match self.changes {
@@ -53,7 +53,7 @@ impl Args {
 ///
 /// # Errors
 /// A layer is damaged, borrows from one that was not named, or the place cannot be written.
-pub(crate) fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut args: UnpackArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let place = take_place(&mut args)?;
     let (merged, set) = open(&args, globals)?;
     let name = place.to_string_lossy();
@@ -91,7 +91,7 @@ pub(crate) fn run(mut args: Args, globals: &Globals) -> anyhow::Result<ExitCode>
 }
 
 /// The place to write to: `--output`, else the last word.
-fn take_place(args: &mut Args) -> anyhow::Result<PathBuf> {
+fn take_place(args: &mut UnpackArgs) -> anyhow::Result<PathBuf> {
     if let Some(place) = args.output.take() {
         return Ok(place);
     }
@@ -112,7 +112,7 @@ fn is_archive(place: &Path) -> bool {
 }
 
 /// The tree to write, and the layers its contents are in.
-fn open(args: &Args, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet)> {
+fn open(args: &UnpackArgs, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet)> {
     let stack = match layers::named(&args.words, globals)? {
         NamedLayer::Files(stack) => stack,
         NamedLayer::Revision(of) => {
@@ -128,7 +128,7 @@ fn open(args: &Args, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet
     let below = layers::open(&args.base)?;
     let inputs: Result<Vec<_>, _> = stack
         .iter()
-        .map(|layer| layerfmt::flatten::Input::of(layer, false))
+        .map(|layer| layerfmt::flatten::FlattenInput::of(layer, false))
         .collect();
     let merged = match args.changes {
         true => layerfmt::flatten::squash(&inputs?),
@@ -152,7 +152,7 @@ fn archive(
     merged: &MergedIndex,
     set: &LayerSet,
     out: &mut dyn Write,
-    args: &Args,
+    args: &UnpackArgs,
     globals: &Globals,
 ) -> anyhow::Result<Unpacked> {
     let bar = progress::bytes(globals, None, "unpacking");
@@ -180,7 +180,7 @@ fn to_file(
     merged: &MergedIndex,
     set: &LayerSet,
     place: &Path,
-    args: &Args,
+    args: &UnpackArgs,
     globals: &Globals,
 ) -> anyhow::Result<Unpacked> {
     let partial = Partial::beside(place)?;

@@ -19,7 +19,7 @@ use crate::update_pack::{Made, make, missing};
 /// Other clients, and clients of an older version, fetch the chunks as before. `bakery watch` makes
 /// the packs from the last three revisions to the newest.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct UpdatePackArgs {
     /// The older revision; with --last, the profile
     #[arg(value_name = "SYSTEM[/PROFILE]@A")]
     from: RevisionName,
@@ -35,7 +35,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A revision does not exist, or the store or the keys cannot be used.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: UpdatePackArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let keys = globals.keys()?;
     let signer = keys.head()?;
     let history = History::open(Store::open(globals.store()?)?, keys.anchors()?)?;

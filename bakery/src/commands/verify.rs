@@ -18,7 +18,7 @@ use crate::{output, progress};
 /// Exit code 1 if an object is damaged. Contents borrowed from layers that are neither arguments
 /// nor given with --base are counted but not compared.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct VerifyArgs {
     /// Read every byte of the store
     #[arg(long, conflicts_with = "layers")]
     pub all: bool,
@@ -47,7 +47,7 @@ struct Verdict {
 ///
 /// # Errors
 /// A file cannot be read at all.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: VerifyArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     if args.layers.is_empty() {
         return store_verify::run(args.all, globals);
     }

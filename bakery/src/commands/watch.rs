@@ -18,7 +18,7 @@ use crate::watch::{IdlePolicy, Settle, WatchOptions};
 /// spool, bakes each against the newest revision and publishes it. No push is lost when it is
 /// stopped or killed: the next one continues.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct WatchArgs {
     /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
@@ -56,7 +56,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Another watcher is at work, the spool cannot be opened.
-pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let store = globals.store()?.to_owned();
     let mut arguments = vec!["--store".to_owned(), store.clone()];
     if let Some(keys) = &globals.keys {

@@ -12,7 +12,7 @@ use crate::history::Result;
 
 /// One path in which two trees differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct TreeChange {
     /// `+` only in the second, `-` only in the first, `*` different.
     pub mark: char,
     /// The path, without a leading slash. Bytes that are not UTF-8 are replaced.
@@ -24,7 +24,7 @@ pub struct Change {
     pub what: String,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for TreeChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} /{}  ({})", self.mark, self.path, self.what)
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Change {
 ///
 /// # Errors
 /// A tree has no content digests.
-pub fn changes(from: &MergedIndex, to: &MergedIndex) -> Result<Vec<Change>> {
+pub fn changes(from: &MergedIndex, to: &MergedIndex) -> Result<Vec<TreeChange>> {
     let (from, to) = (merged_tree(from)?, merged_tree(to)?);
     let mut walk = ChangeWalk {
         from: &from,
@@ -51,7 +51,7 @@ struct ChangeWalk<'w> {
     from: &'w Tree<FileId>,
     to: &'w Tree<FileId>,
     path: Vec<u8>,
-    found: Vec<Change>,
+    found: Vec<TreeChange>,
 }
 
 impl ChangeWalk<'_> {
@@ -77,7 +77,7 @@ impl ChangeWalk<'_> {
         };
         if let Some(mark) = mark {
             let path = String::from_utf8_lossy(&self.path).into_owned();
-            self.found.push(Change {
+            self.found.push(TreeChange {
                 mark,
                 path,
                 bytes: self.path.clone(),

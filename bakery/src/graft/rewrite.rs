@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use layerfmt::flatten::Input;
+use layerfmt::flatten::FlattenInput;
 use layerfmt::flatten::flatten;
 use layerfmt::tree::{Child, Kind, Node, NodeId, Tree};
 use layerfmt::{
     Base, Content, ContentReader, Layer, LayerSet, LayerWriter, MergedIndex, Meta, Options,
 };
 
-use super::{FileId, Ways};
+use super::{FileId, GraftInput};
 use crate::history::{Result, merged_input};
 
 /// A layer to be written, with contents in other layers.
@@ -28,8 +28,8 @@ pub(super) struct Rewrite<'r> {
 
 /// Writes `changes` to `path`. Contents are those of the layer or of *ours*: borrowed if the two
 /// stacked show them, else copied.
-pub(super) fn write(ways: &Ways<'_>, changes: &Tree<FileId>, path: &Path) -> Result<Layer> {
-    let shown = flatten(&[merged_input(ways.ours), Input::of(ways.layer, true)?])?;
+pub(super) fn write(ways: &GraftInput<'_>, changes: &Tree<FileId>, path: &Path) -> Result<Layer> {
+    let shown = flatten(&[merged_input(ways.ours), FlattenInput::of(ways.layer, true)?])?;
     let mut meta = ways.layer.meta()?.unwrap_or_default();
     meta.labels
         .push(("rewritten-from".into(), ways.layer.digest().to_string()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use layerfmt::{Digest, Layer, LayerSet, MergedIndex, Source};
+use layerfmt::{ChunkFile, Digest, Layer, LayerSet, MergedIndex};
 use wire::manifest::{Manifest, ProfileName, RevisionName};
 
 use super::{History, HistoryError, Result};
@@ -36,8 +36,8 @@ impl History {
         let index = &merged.index;
         let chunks = index.extents(ino, 0..u64::MAX);
         let rows = chunks.filter_map(|extent| match index.chunk(extent.chunk)?.source {
-            Source::Borrowed(row) => Some(row),
-            Source::Own => None,
+            ChunkFile::Borrowed(row) => Some(row),
+            ChunkFile::Own => None,
         });
         let rows: std::collections::BTreeSet<u32> = rows.collect();
         let layers = rows.into_iter().filter_map(|row| index.layer(row));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 
 use layerfmt::layout::inode::S_IFLNK;
-use layerfmt::{Child, Index, Ino, ROOT};
+use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use wire::manifest::RevisionName;
 
 /// The number of symbolic links that the kernel follows in one path.
@@ -98,7 +98,7 @@ pub fn find(index: &Index, path: &[u8], follow: bool) -> Result<Ino, Lost> {
             })
         };
         let child = match index.lookup(dir, &name).map(|entry| entry.child) {
-            Some(Child::Inode(child)) => child,
+            Some(DirentTarget::Inode(child)) => child,
             _ => return Err(Lost::Absent(shown(&name))),
         };
         let Some(inode) = index.inode(child) else {

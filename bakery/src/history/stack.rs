@@ -1,6 +1,6 @@
 //! The objects of a revision, and its layers as one tree.
 
-use layerfmt::flatten::{Input, MergedIndex, flatten};
+use layerfmt::flatten::{FlattenInput, MergedIndex, flatten};
 use layerfmt::{Digest, Layer};
 use wire::manifest::{Manifest, ObjectRef};
 
@@ -42,14 +42,14 @@ pub fn stack(below: Option<&MergedIndex>, top: &Layer) -> Result<MergedIndex> {
     if let Some(below) = below {
         inputs.push(merged_input(below));
     }
-    inputs.push(Input::of(top, true)?);
+    inputs.push(FlattenInput::of(top, true)?);
     Ok(flatten(&inputs)?)
 }
 
 /// A merged index as a layer to be flattened. It has no chunks of its own, so nothing can borrow
 /// from it and its name does not matter.
-pub fn merged_input(merged: &MergedIndex) -> Input {
-    Input {
+pub fn merged_input(merged: &MergedIndex) -> FlattenInput {
+    FlattenInput {
         index: std::sync::Arc::clone(&merged.index),
         layer: layerfmt::LayerRef {
             digest: Digest::default(),

@@ -1,6 +1,6 @@
 //! Which revisions changed a path.
 
-use layerfmt::{Child, Index, Ino, MergedIndex};
+use layerfmt::{DirentTarget, Index, Ino, MergedIndex};
 
 use super::{History, HistoryError, Result, Revision, find};
 
@@ -70,7 +70,7 @@ fn alike(left: &MergedIndex, a: Ino, right: &MergedIndex, b: Ino) -> bool {
             match (old.next(), new.next()) {
                 (None, None) => break,
                 (Some(a), Some(b)) if a.name == b.name => match (a.child, b.child) {
-                    (Child::Inode(a), Child::Inode(b)) => pairs.push((a, b)),
+                    (DirentTarget::Inode(a), DirentTarget::Inode(b)) => pairs.push((a, b)),
                     (a, b) if a == b => {}
                     _ => return false,
                 },

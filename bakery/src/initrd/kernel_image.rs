@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::kernel::release;
-use super::system_tree::{Node, SystemTree, list, read, resolve};
+use super::system_tree::{SystemNode, SystemTree, list, read, resolve};
 
 /// Prefixes of kernel images in `/boot`.
 const NAMES: &[&str] = &[
@@ -64,7 +64,7 @@ fn file(tree: &dyn SystemTree, path: &str) -> Result<Option<String>> {
     let Some(real) = resolve(tree, path)? else {
         return Ok(None);
     };
-    Ok((tree.node(&real)? == Some(Node::File)).then_some(real))
+    Ok((tree.node(&real)? == Some(SystemNode::File)).then_some(real))
 }
 
 #[cfg(test)]

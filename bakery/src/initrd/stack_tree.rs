@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use layerfmt::{Child, ChunkSource, ContentReader, Index, Ino, ROOT};
+use layerfmt::{ContentReader, DirentTarget, Index, Ino, ROOT, StoredChunks};
 
 use super::error::{InitrdError, Result, refuse};
-use super::system_tree::{FILE_LEN_MAX, Node, SystemTree};
+use super::system_tree::{FILE_LEN_MAX, SystemNode, SystemTree};
 use crate::failed::Doing as _;
 
 const S_IFLNK: u32 = 0o120_000;
@@ -13,7 +13,7 @@ const S_IFLNK: u32 = 0o120_000;
 /// A merged index with the source of its chunks.
 pub(crate) struct StackTree {
     index: Arc<Index>,
-    chunks: Box<dyn ChunkSource>,
+    chunks: Box<dyn StoredChunks>,
 }
 
 impl std::fmt::Debug for StackTree {
@@ -25,7 +25,7 @@ impl std::fmt::Debug for StackTree {
 impl StackTree {
     /// The tree of `index`, whose chunks come from `chunks`.
     #[must_use]
-    pub(crate) fn new(index: Arc<Index>, chunks: Box<dyn ChunkSource>) -> Self {
+    pub(crate) fn new(index: Arc<Index>, chunks: Box<dyn StoredChunks>) -> Self {
         Self { index, chunks }
     }
 
@@ -34,8 +34,8 @@ impl StackTree {
             .filter(|name| !name.is_empty())
             .try_fold(ROOT, |dir, name| {
                 match self.index.lookup(dir, name.as_bytes())?.child {
-                    Child::Inode(ino) => Some(ino),
-                    Child::Whiteout => None,
+                    DirentTarget::Inode(ino) => Some(ino),
+                    DirentTarget::Whiteout => None,
                 }
             })
     }
@@ -47,7 +47,7 @@ impl StackTree {
 }
 
 impl SystemTree for StackTree {
-    fn node(&self, path: &str) -> Result<Option<Node>> {
+    fn node(&self, path: &str) -> Result<Option<SystemNode>> {
         let Some(ino) = self.find(path) else {
             return Ok(None);
         };
@@ -56,13 +56,13 @@ impl SystemTree for StackTree {
             .inode(ino)
             .ok_or_else(|| InitrdError::Refused(format!("/{path}: no such inode")))?;
         Ok(Some(if inode.is_dir() {
-            Node::Directory
+            SystemNode::Directory
         } else if inode.is_file() {
-            Node::File
+            SystemNode::File
         } else if inode.kind() == S_IFLNK {
-            Node::Link(String::from_utf8_lossy(self.index.symlink(ino)).into_owned())
+            SystemNode::Link(String::from_utf8_lossy(self.index.symlink(ino)).into_owned())
         } else {
-            Node::Other
+            SystemNode::Other
         }))
     }
 
@@ -71,7 +71,7 @@ impl SystemTree for StackTree {
         Ok(self
             .index
             .entries(dir, 0)
-            .filter(|entry| entry.child != Child::Whiteout)
+            .filter(|entry| entry.child != DirentTarget::Whiteout)
             .filter_map(|entry| String::from_utf8(entry.name.to_vec()).ok())
             .collect())
     }

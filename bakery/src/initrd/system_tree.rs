@@ -14,7 +14,7 @@ const LINK_HOPS_MAX: usize = 40;
 
 /// An object of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Node {
+pub(crate) enum SystemNode {
     /// A directory.
     Directory,
     /// A regular file.
@@ -32,7 +32,7 @@ pub(crate) trait SystemTree {
     ///
     /// # Errors
     /// The tree cannot be read.
-    fn node(&self, path: &str) -> Result<Option<Node>>;
+    fn node(&self, path: &str) -> Result<Option<SystemNode>>;
 
     /// The names in a directory, sorted; names that are not UTF-8 are skipped.
     ///
@@ -72,7 +72,7 @@ pub(crate) fn resolve(tree: &dyn SystemTree, path: &str) -> Result<Option<String
         }
         match tree.node(&done.join("/"))? {
             None => return Ok(None),
-            Some(Node::Link(target)) => {
+            Some(SystemNode::Link(target)) => {
                 hops += 1;
                 if hops > LINK_HOPS_MAX {
                     refuse!("/{path}: too many symbolic links");
@@ -98,7 +98,7 @@ pub(crate) fn read(tree: &dyn SystemTree, path: &str) -> Result<Option<Vec<u8>>>
         return Ok(None);
     };
     match tree.node(&real)? {
-        Some(Node::File) => tree.bytes(&real).map(Some),
+        Some(SystemNode::File) => tree.bytes(&real).map(Some),
         _ => Ok(None),
     }
 }
@@ -112,7 +112,7 @@ pub(crate) fn list(tree: &dyn SystemTree, path: &str) -> Result<Vec<String>> {
         return Ok(Vec::new());
     };
     match tree.node(&real)? {
-        Some(Node::Directory) => tree.names(&real),
+        Some(SystemNode::Directory) => tree.names(&real),
         _ => Ok(Vec::new()),
     }
 }
@@ -141,7 +141,7 @@ impl DirectoryTree {
 }
 
 impl SystemTree for DirectoryTree {
-    fn node(&self, path: &str) -> Result<Option<Node>> {
+    fn node(&self, path: &str) -> Result<Option<SystemNode>> {
         let at = self.at(path);
         let kind = match fs::symlink_metadata(&at) {
             Ok(metadata) => metadata.file_type(),
@@ -160,15 +160,15 @@ impl SystemTree for DirectoryTree {
             }
         };
         Ok(Some(if kind.is_dir() {
-            Node::Directory
+            SystemNode::Directory
         } else if kind.is_file() {
-            Node::File
+            SystemNode::File
         } else if kind.is_symlink() {
             let target =
                 fs::read_link(&at).doing(|| format!("cannot read the link {}", at.display()))?;
-            Node::Link(target.to_string_lossy().into_owned())
+            SystemNode::Link(target.to_string_lossy().into_owned())
         } else {
-            Node::Other
+            SystemNode::Other
         }))
     }
 

@@ -10,7 +10,7 @@ use ulid::Ulid;
 
 use super::BODY;
 use super::files::{self, Lock};
-use super::records::{Origin, Request};
+use super::records::{JobRequest, Origin};
 use super::spool::{Job, Spool, SpoolState};
 
 /// The reason why an upload cannot be accepted.
@@ -106,7 +106,7 @@ impl Arrival {
     ///
     /// # Errors
     /// The spool cannot be written; nothing was queued.
-    pub(crate) fn queue(mut self, request: &Request) -> Result<Job, ArrivalError> {
+    pub(crate) fn queue(mut self, request: &JobRequest) -> Result<Job, ArrivalError> {
         let job = self
             .try_queue(request)
             .map_err(|source| failed(&self.path, source))?;
@@ -114,7 +114,7 @@ impl Arrival {
         Ok(job)
     }
 
-    fn try_queue(&mut self, request: &Request) -> io::Result<Job> {
+    fn try_queue(&mut self, request: &JobRequest) -> io::Result<Job> {
         let earlier = self.writeback.take().map(Writeback::finish);
         self.body.sync_all()?;
         earlier.transpose()?;
@@ -162,7 +162,7 @@ fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
 /// that [`recover`] undoes or completes an interrupted move. From another file system (a mount
 /// point inside `incoming/`) it is copied, then removed there; after a crash between the two it is
 /// queued again, and its second job changes nothing.
-pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &Request) -> io::Result<Job> {
+pub(crate) fn take_dropped(spool: &Spool, file: &Path, request: &JobRequest) -> io::Result<Job> {
     let part = spool.parts().join(Ulid::generate().to_string());
     fs::create_dir(&part)?;
     let _lock = Lock::take(&part.join("lock"))?;
@@ -201,7 +201,7 @@ pub(crate) fn recover(spool: &Spool) -> io::Result<(usize, usize)> {
         let Ok(Some(_lock)) = Lock::try_take(&part.join("lock")) else {
             continue;
         };
-        let request: Option<Request> = files::read_record(&part.join("request.json"))
+        let request: Option<JobRequest> = files::read_record(&part.join("request.json"))
             .ok()
             .flatten();
         let dropped = request.is_some_and(|request| matches!(request.origin, Origin::Drop { .. }));

@@ -81,7 +81,7 @@ impl Origin {
 
 /// The request of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub(crate) struct JobRequest {
     /// The target of the changes.
     #[serde(flatten)]
     pub target: Target,

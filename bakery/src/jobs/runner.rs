@@ -18,7 +18,7 @@ use wire::manifest::{Action, ProfileName, RevisionName, Trailer};
 use super::BODY;
 use super::error::JobError;
 use super::files;
-use super::records::Request;
+use super::records::JobRequest;
 use super::spool::{Job, Spool};
 use super::{Ending, Progress};
 use crate::assemble::Reading;
@@ -173,7 +173,7 @@ impl Baker<'_> {
     fn bake(
         &self,
         job: &Job,
-        request: &Request,
+        request: &JobRequest,
         made_on: &Revision,
         output: &std::path::Path,
     ) -> Result<BakeReport, JobError> {
@@ -289,7 +289,7 @@ impl Read for Counting {
 
 /// The sender's text, then the authenticated key and the job. Nobody can forge the key or the job:
 /// ours are the last lines.
-fn message(request: &Request, job: &Job) -> String {
+fn message(request: &JobRequest, job: &Job) -> String {
     let words = request.message.trim();
     let words = if words.is_empty() {
         "(no message)"

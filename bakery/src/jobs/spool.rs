@@ -11,7 +11,7 @@ use wire::push::PatternList;
 use super::BODY;
 use super::error::JobError;
 use super::files::{self, Lock};
-use super::records::{Request, Target};
+use super::records::{JobRequest, Target};
 use super::{Ending, Progress};
 use crate::failed::Doing as _;
 
@@ -278,7 +278,7 @@ impl Job {
     ///
     /// # Errors
     /// The record is missing or damaged.
-    pub(crate) fn request(&self) -> Result<Request, JobError> {
+    pub(crate) fn request(&self) -> Result<JobRequest, JobError> {
         let path = self.path.join("request.json");
         let record = files::read_record(&path)
             .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()));

@@ -1,13 +1,13 @@
 //! The keysets of a store: read, and continued by one version.
 
 use bytes::Bytes;
-use wire::manifest::{Keyset, RECORD_FORMAT, Signer as KeysetSigner};
+use wire::manifest::{Keyset, RECORD_FORMAT, Signer};
 use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, KEYSET_NAMESPACE, TrustError, public_key_line,
     verify_keysets,
 };
 
-use super::{KeyError, Signer};
+use super::{KeyError, RecordSigner};
 use crate::clock;
 use crate::store::{Created, Key, Store};
 
@@ -33,8 +33,8 @@ fn envelopes(store: &Store) -> Result<Vec<Bytes>, KeyError> {
 }
 
 /// The entry of a key that signs everything.
-pub fn signer_of(name: &str, public_line: &str) -> KeysetSigner {
-    KeysetSigner {
+pub fn signer_of(name: &str, public_line: &str) -> Signer {
+    Signer {
         key: public_line.into(),
         name: name.into(),
         revoked: false,
@@ -48,7 +48,7 @@ pub fn signer_of(name: &str, public_line: &str) -> KeysetSigner {
 ///
 /// # Errors
 /// When the store has one already or fails.
-pub fn first(store: &Store, root: &Signer, head: &Signer) -> Result<Keyset, KeyError> {
+pub fn first(store: &Store, root: &RecordSigner, head: &RecordSigner) -> Result<Keyset, KeyError> {
     let keys = vec![signer_of("bakery", head.public_line())];
     let keyset = Keyset {
         expires_at: None,
@@ -69,7 +69,7 @@ pub fn first(store: &Store, root: &Signer, head: &Signer) -> Result<Keyset, KeyE
 pub fn amend(
     store: &Store,
     anchors: &AllowedSigners,
-    root: &Signer,
+    root: &RecordSigner,
     change: impl FnOnce(&mut Keyset) -> Result<(), KeyError>,
 ) -> Result<Keyset, KeyError> {
     let mut keyset = newest(store, anchors)?.ok_or(TrustError::NoKeyset)?;
@@ -95,8 +95,8 @@ pub fn amend(
 pub fn hand_over(
     store: &Store,
     anchors: &AllowedSigners,
-    old: &Signer,
-    new: &Signer,
+    old: &RecordSigner,
+    new: &RecordSigner,
 ) -> Result<Keyset, KeyError> {
     let named = vec![new.public_line().to_owned()];
     let mut keyset = newest(store, anchors)?.ok_or(TrustError::NoKeyset)?;
@@ -114,7 +114,7 @@ pub fn hand_over(
     Ok(keyset)
 }
 
-fn signed(root: &Signer, keyset: &Keyset) -> Result<Bytes, KeyError> {
+fn signed(root: &RecordSigner, keyset: &Keyset) -> Result<Bytes, KeyError> {
     let payload = keyset.render().map_err(TrustError::from)?;
     Ok(Bytes::from(
         root.sign(KEYSET_NAMESPACE, &payload)?.render()?,

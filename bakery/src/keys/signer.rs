@@ -12,25 +12,25 @@ use super::{KeyError, file_error, public_of, unusable};
 
 /// Signs records with one key.
 #[derive(Debug)]
-pub struct Signer {
+pub struct RecordSigner {
     public_line: String,
-    hand: Hand,
+    hand: SignerBackend,
 }
 
 #[derive(Debug)]
-enum Hand {
+enum SignerBackend {
     /// The key is not protected.
     Own(Box<PrivateKey>),
     /// `ssh-keygen -Y sign` signs: through the agent, or by asking for the passphrase.
     SshKeygen(PathBuf),
 }
 
-impl Signer {
+impl RecordSigner {
     /// The key in `file`; if only `file.pub` is there, the one the agent holds.
     ///
     /// # Errors
     /// When there is none, or it is not of ed25519.
-    pub fn open(file: &Path) -> Result<Signer, KeyError> {
+    pub fn open(file: &Path) -> Result<RecordSigner, KeyError> {
         let public_file = public_of(file);
         if !file.exists() && public_file.exists() {
             let text = fs::read_to_string(&public_file)
@@ -38,9 +38,9 @@ impl Signer {
             let public = PublicKey::from_openssh(text.trim())
                 .map_err(|e| unusable(&public_file, &e.to_string()))?;
             let public_line = signing_line(&public_file, &public)?;
-            return Ok(Signer {
+            return Ok(RecordSigner {
                 public_line,
-                hand: Hand::SshKeygen(public_file),
+                hand: SignerBackend::SshKeygen(public_file),
             });
         }
         let text =
@@ -53,11 +53,11 @@ impl Signer {
         })?;
         let public_line = signing_line(file, key.public_key())?;
         let hand = if key.is_encrypted() {
-            Hand::SshKeygen(file.into())
+            SignerBackend::SshKeygen(file.into())
         } else {
-            Hand::Own(Box::new(key))
+            SignerBackend::Own(Box::new(key))
         };
-        Ok(Signer { public_line, hand })
+        Ok(RecordSigner { public_line, hand })
     }
 
     /// The public key as `ssh-ed25519 BASE64`.
@@ -71,8 +71,8 @@ impl Signer {
     /// When the key or `ssh-keygen` refuses.
     pub fn sign(&self, namespace: &str, payload: &[u8]) -> Result<Envelope, KeyError> {
         match &self.hand {
-            Hand::Own(key) => Ok(Envelope::sign(payload, namespace, key)?),
-            Hand::SshKeygen(file) => {
+            SignerBackend::Own(key) => Ok(Envelope::sign(payload, namespace, key)?),
+            SignerBackend::SshKeygen(file) => {
                 let signature = run_ssh_keygen(file, namespace, payload)?;
                 Ok(Envelope::seal(payload, signature)?)
             }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use layerfmt::layout::chunk::Source;
+use layerfmt::layout::chunk::ChunkFile;
 use layerfmt::{Digest, FormatError, Index, Ino, Layer, MergedIndex};
 use wire::trace::PAGE_LEN;
 
@@ -101,7 +101,7 @@ fn hot_pages(pack: &Layer, before: &Index, packed: &Index) -> Vec<HotPage> {
     let name = pack.digest();
     let in_pack = |chunk: u32| {
         let chunk = packed.chunk(chunk)?;
-        let Source::Borrowed(row) = chunk.source else {
+        let ChunkFile::Borrowed(row) = chunk.source else {
             return None;
         };
         packed.layer(row).filter(|layer| layer.digest == name)?;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use layerfmt::source::LayerSet;
 use layerfmt::tree::{Kind, Node};
-use layerfmt::{Child, Name};
+use layerfmt::{DirentTarget, Name};
 use wire::trace::{BootTrace, Touch};
 
 use super::*;
@@ -67,7 +67,7 @@ fn stack(dir: &Path) -> (MergedIndex, LayerSet, BTreeMap<Ino, Vec<u8>>) {
                 .index
                 .lookup(0, format!("file{i:03}").as_bytes())
                 .unwrap();
-            let Child::Inode(ino) = entry.child else {
+            let DirentTarget::Inode(ino) = entry.child else {
                 panic!("a whiteout")
             };
             (ino, content)
@@ -142,7 +142,7 @@ fn a_packed_index_shows_the_same_bytes_and_hot_pages_come_from_the_pack_alone() 
         let end = start + u64::from(touch.count) * PAGE_LEN;
         for extent in packed.index.index.extents(touch.ino, start..end) {
             let chunk = packed.index.index.chunk(extent.chunk).unwrap();
-            let Source::Borrowed(row) = chunk.source else {
+            let ChunkFile::Borrowed(row) = chunk.source else {
                 panic!("an own chunk")
             };
             assert_eq!(packed.index.index.layer(row).unwrap().digest, pack.digest());

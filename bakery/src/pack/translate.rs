@@ -1,7 +1,7 @@
 //! Translates a trace of one tree to the numbers of another: boots before and after an update read
 //! mostly the same files.
 
-use layerfmt::{Child, Digest, Index, Ino, ROOT};
+use layerfmt::{Digest, DirentTarget, Index, Ino, ROOT};
 use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 /// `trace`, made on `old`, translated to `new`: by path; deleted and truncated files are dropped.
@@ -39,11 +39,12 @@ fn rows(old: &Index, new: &Index) -> Vec<Option<Ino>> {
             continue;
         };
         for entry in old.entries(dir, 0) {
-            let (Child::Inode(from), Some(found)) = (entry.child, new.lookup(there, entry.name))
+            let (DirentTarget::Inode(from), Some(found)) =
+                (entry.child, new.lookup(there, entry.name))
             else {
                 continue;
             };
-            let Child::Inode(to) = found.child else {
+            let DirentTarget::Inode(to) = found.child else {
                 continue;
             };
             let kind = |index: &Index, ino| index.inode(ino).map(|inode| inode.kind());

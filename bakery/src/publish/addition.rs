@@ -7,7 +7,7 @@ use layerfmt::{Digest, Layer, MergedIndex};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
 use super::{Draft, DraftIndex, Publisher, Uploads};
-use crate::graft::{Graft, Resolution, Ways, graft};
+use crate::graft::{Graft, GraftInput, Resolution, graft};
 use crate::history::{History, HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
@@ -60,7 +60,7 @@ pub(crate) enum LayerOrigin<'o> {
 
 /// A layer on its way to another tree.
 #[derive(Debug)]
-pub(crate) struct Grafting<'g> {
+pub(crate) struct LayerToGraft<'g> {
     pub layer: &'g Arc<Layer>,
     pub origin: LayerOrigin<'g>,
     pub resolution: Resolution,
@@ -114,7 +114,7 @@ impl Publisher {
             };
             let origin = LayerOrigin::Revision(made_on.as_ref().unwrap_or(head));
             let draft = Draft::like(&head.manifest, action, author, &addition.message);
-            let grafting = Grafting {
+            let grafting = LayerToGraft {
                 layer: &layer,
                 origin,
                 resolution: addition.resolution,
@@ -129,7 +129,7 @@ impl Publisher {
         &self,
         mut draft: Draft,
         ours: &Revision,
-        grafting: &Grafting<'_>,
+        grafting: &LayerToGraft<'_>,
         uploads: &mut Uploads<'_>,
     ) -> Result<Draft> {
         let (layer, digest) = (grafting.layer, grafting.layer.digest());
@@ -143,7 +143,7 @@ impl Publisher {
         } else {
             let base = grafting.origin.merged(self.history())?;
             let sources = self.history().layers(&ours.manifest)?;
-            let ways = Ways {
+            let ways = GraftInput {
                 base: base.as_ref(),
                 ours: &ours_merged,
                 layer,

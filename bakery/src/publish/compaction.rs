@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use layerfmt::compact::{self, Keep, Plan, SectionEffort};
-use layerfmt::flatten::{Input, flatten, squash};
-use layerfmt::{Chunk, Digest, Layer, LayerInfo, LayerSet, MergedIndex, Meta, Options, Source};
+use layerfmt::compact::{self, CompactPlan, Keep, SectionEffort};
+use layerfmt::flatten::{FlattenInput, flatten, squash};
+use layerfmt::{Chunk, ChunkFile, Digest, Layer, LayerInfo, LayerSet, MergedIndex, Meta, Options};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName};
 
 use super::{Draft, Publisher, Uploads};
@@ -159,7 +159,7 @@ impl Publisher {
         &self,
         head: &Revision,
         range: Range<usize>,
-        layer: Input,
+        layer: FlattenInput,
         compaction: &Compaction,
     ) -> Result<Draft> {
         let (author, message) = (&compaction.author, &compaction.message);
@@ -188,7 +188,7 @@ impl Publisher {
         for (at, reference) in draft.layers.iter().enumerate() {
             inputs.push(match layer.take_if(|_| at == start) {
                 Some(layer) => layer,
-                None => Input::of(&*self.history().layer(&reference.digest)?, true)?,
+                None => FlattenInput::of(&*self.history().layer(&reference.digest)?, true)?,
             });
         }
         let merged = flatten(&inputs)?;
@@ -223,7 +223,7 @@ impl Stack {
         let below: Vec<Digest> = below.iter().map(|layer| layer.digest).collect();
         let mut inputs = Vec::new();
         for layer in references {
-            inputs.push(Input::of(&*history.layer(&layer.digest)?, true)?);
+            inputs.push(FlattenInput::of(&*history.layer(&layer.digest)?, true)?);
         }
         let merged = if below.is_empty() {
             flatten(&inputs)?
@@ -255,11 +255,11 @@ impl Stack {
         path: &Path,
         uploads: &mut Uploads<'u>,
         progress: &'u dyn Fn(u64),
-    ) -> Result<(Input, LayerInfo)> {
+    ) -> Result<(FlattenInput, LayerInfo)> {
         let keep = Keep {
             borrowed: &self.below,
         };
-        let plan = Plan::new(&self.merged, keep, SectionEffort::Quick, &self.meta)?;
+        let plan = CompactPlan::new(&self.merged, keep, SectionEffort::Quick, &self.meta)?;
         let made = (plan.input(), plan.info());
         let (path, sources) = (path.to_owned(), self.sources);
         uploads.add_later(Key::layer(&made.1.digest), path.clone(), move || {
@@ -280,7 +280,7 @@ impl Stack {
         path: &Path,
         uploads: &mut Uploads<'_>,
         progress: &dyn Fn(u64),
-    ) -> Result<(Input, LayerInfo)> {
+    ) -> Result<(FlattenInput, LayerInfo)> {
         let options = Options::compact();
         let info = compact::recompress(
             &self.merged,
@@ -291,7 +291,7 @@ impl Stack {
             progress,
         )?;
         uploads.add(Key::layer(&info.digest), path);
-        Ok((Input::of(&Layer::map(path)?, true)?, info))
+        Ok((FlattenInput::of(&Layer::map(path)?, true)?, info))
     }
 }
 
@@ -312,7 +312,7 @@ fn visible_lens(merged: &MergedIndex) -> HashMap<Digest, u64> {
         source, stored_len, ..
     } in index.chunks()
     {
-        if let Source::Borrowed(row) = source
+        if let ChunkFile::Borrowed(row) = source
             && let Some(layer) = index.layer(row)
         {
             *visible.entry(layer.digest).or_default() += u64::from(stored_len);

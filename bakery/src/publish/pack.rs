@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use layerfmt::layout::chunk::Source;
+use layerfmt::layout::chunk::ChunkFile;
 use layerfmt::{Digest, Index};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX, TraceError};
@@ -249,7 +249,7 @@ fn covered(
         let start = u64::from(*page) * PAGE_LEN;
         index.extents(*ino, start..start + PAGE_LEN).all(|extent| {
             let source = index.chunk(extent.chunk).map(|chunk| chunk.source);
-            matches!(source, Some(Source::Borrowed(row)) if index.layer(row).is_some_and(|l| l.digest == digest))
+            matches!(source, Some(ChunkFile::Borrowed(row)) if index.layer(row).is_some_and(|l| l.digest == digest))
         })
     });
     Ok(packed.count() as u64 * 100 / hot.pages.len().max(1) as u64)

@@ -3,7 +3,7 @@
 use layerfmt::Digest;
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, PushKey, RevisionName};
 
-use super::addition::{Grafting, LayerOrigin};
+use super::addition::{LayerOrigin, LayerToGraft};
 use super::{Draft, Publisher, Uploads};
 use crate::graft::Resolution;
 use crate::history::{HistoryError, Result, Revision};
@@ -83,7 +83,7 @@ impl Publisher {
             attempt += 1;
             let draft = Draft::like(&head.manifest, Action::CherryPick, author, message);
             let path = staging.path().join(format!("{attempt}.layer"));
-            let grafting = Grafting {
+            let grafting = LayerToGraft {
                 layer: &layer,
                 origin: LayerOrigin::Stack(&picked.below),
                 resolution,

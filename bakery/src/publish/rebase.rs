@@ -7,7 +7,7 @@ use layerfmt::{LayerSet, MergedIndex};
 use wire::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
 
 use super::{Draft, Publisher, Uploads};
-use crate::graft::{Graft, Resolution, Ways, graft};
+use crate::graft::{Graft, GraftInput, Resolution, graft};
 use crate::history::{HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
 
@@ -87,7 +87,7 @@ impl Publisher {
         let sources = self.sources(profile, &target.manifest)?;
         for (number, reference) in own.iter().enumerate() {
             let layer = self.history().layer(&reference.digest)?;
-            let ways = Ways {
+            let ways = GraftInput {
                 base: Some(&base),
                 ours: &ours,
                 layer: &layer,

@@ -9,7 +9,7 @@ use wire::paths::ObjectPath;
 
 use super::indexes::Indexes;
 use super::{Draft, DraftIndex, Plain, Publisher, Uploads, action_text, complete};
-use crate::graft::{Change, changes};
+use crate::graft::{TreeChange, changes};
 use crate::history::{Result, Revision, objects};
 use crate::store::{Key, StoreError};
 
@@ -23,7 +23,7 @@ pub struct Preview {
     /// Message of the revision.
     pub message: String,
     /// In which paths it differs from the newest one; times do not count.
-    pub changes: Vec<Change>,
+    pub changes: Vec<TreeChange>,
     /// Number of layers it would have.
     pub layer_count: usize,
     /// Boot files that would change: `kernel`, `initrd`, `parameters`.
@@ -105,7 +105,7 @@ impl Publisher {
         })
     }
 
-    fn draft_changes(&self, parent: Option<&Revision>, draft: &Draft) -> Result<Vec<Change>> {
+    fn draft_changes(&self, parent: Option<&Revision>, draft: &Draft) -> Result<Vec<TreeChange>> {
         let Some(parent) = parent else {
             return Ok(Vec::new());
         };

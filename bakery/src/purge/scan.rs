@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use layerfmt::{Child, Digest, Index, Ino, Layer, ROOT, Source};
+use layerfmt::{ChunkFile, Digest, DirentTarget, Index, Ino, Layer, ROOT};
 use wire::manifest::Manifest;
 
 use super::{Lineage, PurgeRequest};
@@ -130,7 +130,9 @@ impl Scan {
 
     /// True if a layer stores a chunk with purged data.
     fn holds_chunk(&self, index: &Index) -> bool {
-        let mut own = index.chunks().filter(|chunk| chunk.source == Source::Own);
+        let mut own = index
+            .chunks()
+            .filter(|chunk| chunk.source == ChunkFile::Own);
         own.any(|chunk| self.chunks.contains(&chunk.digest))
     }
 
@@ -192,8 +194,8 @@ pub(super) fn at(index: &Index, path: &[u8]) -> Option<Ino> {
     let mut ino = ROOT;
     for name in path.split(|byte| *byte == b'/') {
         match index.lookup(ino, name)?.child {
-            Child::Inode(child) => ino = child,
-            Child::Whiteout => return None,
+            DirentTarget::Inode(child) => ino = child,
+            DirentTarget::Whiteout => return None,
         }
     }
     Some(ino)
@@ -207,7 +209,7 @@ pub(super) fn below(index: &Index, ino: Ino) -> Vec<(Vec<u8>, Ino)> {
     while let Some((path, dir)) = found.get(next).cloned() {
         next += 1;
         for entry in index.entries(dir, 0) {
-            if let Child::Inode(child) = entry.child {
+            if let DirentTarget::Inode(child) = entry.child {
                 let path = [&path[..], entry.name].join(&b"/"[..]);
                 let path = path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path);
                 found.push((path, child));

@@ -5,10 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ulid::Ulid;
-use wire::push::{Progress, Step};
+use wire::push::{JobStep, Progress};
 
 use super::{ReceiveError, Receiver};
-use crate::jobs::{Job, JobError, Request, Spool, SpoolState};
+use crate::jobs::{Job, JobError, JobRequest, Spool, SpoolState};
 
 /// Interval of the polls.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub(super) fn follow(
             return Err(ReceiveError::Server(what.into()));
         }
         if seen != last || said.elapsed() > BEAT {
-            let line = Step {
+            let line = JobStep {
                 job: text.clone(),
                 at: job.state.name().to_owned(),
                 progress: seen.as_ref().and_then(|(_, progress)| progress.clone()),
@@ -69,7 +69,7 @@ pub(super) fn follow(
 }
 
 /// The current state of the job, and its request. A job that moves meanwhile is searched again.
-fn look(spool: &Spool, id: Ulid) -> Result<Option<(Job, Request)>, JobError> {
+fn look(spool: &Spool, id: Ulid) -> Result<Option<(Job, JobRequest)>, JobError> {
     loop {
         let Some(job) = spool.find(id)? else {
             return Ok(None);
@@ -83,7 +83,7 @@ fn look(spool: &Spool, id: Ulid) -> Result<Option<(Job, Request)>, JobError> {
 }
 
 /// False if the client has closed the connection.
-fn write(output: &mut dyn Write, line: &Step) -> bool {
+fn write(output: &mut dyn Write, line: &JobStep) -> bool {
     let Ok(mut text) = serde_json::to_vec(line) else {
         return false;
     };

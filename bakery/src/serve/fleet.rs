@@ -24,7 +24,7 @@ use wire::machine::Identity;
 use wire::paths::route;
 
 use super::Server;
-use super::connection::Peer;
+use super::connection::{Failure, Peer};
 
 /// Longest wait for an assignment. After that the machine gets the site's menu.
 const MENU_WAIT: Duration = Duration::from_millis(1500);
@@ -165,8 +165,6 @@ impl Fleet {
         }
     }
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn send<S>(
     stream: S,

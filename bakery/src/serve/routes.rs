@@ -157,10 +157,10 @@ async fn send(
 ) -> Result<Response, ObjectError> {
     let len = object.len();
     let mut response = match plan(asked, etag, len) {
-        Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
-        Plan::Send(Selection::Unsatisfiable) => return Ok(unsatisfiable(len)),
-        Plan::Send(Selection::Whole) => object.body(0..len).await?.into_response(),
-        Plan::Send(Selection::Part(part)) => {
+        RangePlan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        RangePlan::Send(Selection::Unsatisfiable) => return Ok(unsatisfiable(len)),
+        RangePlan::Send(Selection::Whole) => object.body(0..len).await?.into_response(),
+        RangePlan::Send(Selection::Part(part)) => {
             let content = format!("bytes {}-{}/{len}", part.start, part.end.saturating_sub(1));
             let mut response = object.body(part).await?.into_response();
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -190,8 +190,8 @@ pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Respo
     let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
     let len = bytes.len() as u64;
     let mut response = match plan(asked, &etag, len) {
-        Plan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
-        Plan::Send(_) => Body::from(bytes).into_response(),
+        RangePlan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        RangePlan::Send(_) => Body::from(bytes).into_response(),
     };
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
@@ -201,20 +201,20 @@ pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Respo
     response
 }
 
-enum Plan {
+enum RangePlan {
     NotModified,
     Send(Selection),
 }
 
-fn plan(asked: &HeaderMap, etag: &str, len: u64) -> Plan {
+fn plan(asked: &HeaderMap, etag: &str, len: u64) -> RangePlan {
     let value = |name| asked.get(name).map(HeaderValue::as_bytes);
     if value(header::IF_NONE_MATCH).is_some_and(|tags| range::none_match_hits(tags, etag)) {
-        return Plan::NotModified;
+        return RangePlan::NotModified;
     }
     if !range::if_range_holds(value(header::IF_RANGE), etag) {
-        return Plan::Send(Selection::Whole);
+        return RangePlan::Send(Selection::Whole);
     }
-    Plan::Send(range::select(value(header::RANGE), len))
+    RangePlan::Send(range::select(value(header::RANGE), len))
 }
 
 async fn batch_ranges(

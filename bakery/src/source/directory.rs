@@ -23,7 +23,7 @@ use super::{Body, Data, Entry, EntryPath, Segments, Source, SourceError};
 
 /// A directory being walked.
 #[derive(Debug)]
-pub struct Directory {
+pub struct DirectorySource {
     name: String,
     root: Option<OwnedFd>,
     root_device: u64,
@@ -37,7 +37,7 @@ pub struct Directory {
     notes: Vec<String>,
 }
 
-impl Directory {
+impl DirectorySource {
     /// The directory at `path`. Unless `across`, other file systems mounted inside stay out
     /// (their mount points are empty directories).
     ///
@@ -52,7 +52,7 @@ impl Directory {
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| refused("cannot open the directory", errno))?;
         let stat = rustix::fs::fstat(&root).map_err(|errno| refused("cannot stat it", errno))?;
-        Ok(Directory {
+        Ok(DirectorySource {
             name,
             root: Some(root),
             root_device: stat.st_dev,
@@ -235,7 +235,7 @@ impl Directory {
     }
 }
 
-impl Source for Directory {
+impl Source for DirectorySource {
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, SourceError> {
         self.last = None;
         if let Some(root) = self.root.take() {

@@ -13,7 +13,7 @@ mod superblock;
 
 use std::io;
 
-use self::inode::Inode;
+use self::inode::ExtInode;
 use self::map::ExtPiece;
 use self::superblock::Superblock;
 use super::Segments;
@@ -81,7 +81,7 @@ impl Ext {
         })
     }
 
-    fn inode(&self, number: u64) -> io::Result<Inode> {
+    fn inode(&self, number: u64) -> io::Result<ExtInode> {
         let superblock = &self.superblock;
         let index = number.checked_sub(1);
         let index = index.filter(|_| number <= u64::from(superblock.inodes));
@@ -96,7 +96,7 @@ impl Ext {
             .ok_or_else(|| damaged("an inode table is outside the image"))?;
         let mut bytes = vec![0; superblock.inode_len];
         self.image.read_exact_at(&mut bytes, offset)?;
-        let inode = Inode::parse(bytes)?;
+        let inode = ExtInode::parse(bytes)?;
         if inode.is_encrypted() {
             return Err(unknown("it is encrypted"));
         }
@@ -113,7 +113,7 @@ impl Ext {
     }
 
     /// The places of the bytes of a file or directory.
-    fn place(&self, inode: &Inode) -> io::Result<ExtPlace> {
+    fn place(&self, inode: &ExtInode) -> io::Result<ExtPlace> {
         if !inode.is_inline() {
             return Ok(ExtPlace::Blocks(self.pieces(inode)?));
         }
@@ -124,7 +124,7 @@ impl Ext {
     }
 
     /// A short file whole: a directory, a link, an attribute.
-    fn whole(&self, inode: &Inode, len_max: u64) -> io::Result<Vec<u8>> {
+    fn whole(&self, inode: &ExtInode, len_max: u64) -> io::Result<Vec<u8>> {
         if inode.size > len_max {
             return Err(damaged(format!("{} bytes are too many for it", inode.size)));
         }

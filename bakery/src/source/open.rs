@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
-use super::directory::Directory;
+use super::directory::DirectorySource;
 use super::disk::{self, Disk};
 use super::erofs::Erofs;
 use super::ext::Ext;
@@ -58,7 +58,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, Sou
         .metadata()
         .map_err(|cause| SourceError::new(&name, "cannot stat it").cause(cause))?;
     if metadata.is_dir() {
-        return Ok(Box::new(Directory::open(path, options.across)?));
+        return Ok(Box::new(DirectorySource::open(path, options.across)?));
     }
     if !metadata.is_file() {
         // A pipe or a device: no seeking.

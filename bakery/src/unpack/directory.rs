@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A directory being filled.
-pub(super) struct Tree<'i> {
+pub(super) struct DirectoryTarget<'i> {
     index: &'i Index,
     root: OwnedFd,
     reading: Reading,
@@ -24,7 +24,7 @@ pub(super) struct Tree<'i> {
     open: Vec<(OwnedFd, Ino)>,
 }
 
-impl<'i> Tree<'i> {
+impl<'i> DirectoryTarget<'i> {
     /// Creates `place`, or uses an empty directory.
     pub(super) fn create(
         index: &'i Index,
@@ -48,7 +48,7 @@ impl<'i> Tree<'i> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             rustix::fs::open(place, flags, Mode::empty()).map_err(|errno| refused(errno.into()))?;
-        Ok(Tree {
+        Ok(DirectoryTarget {
             index,
             root,
             reading,
@@ -151,7 +151,7 @@ impl<'i> Tree<'i> {
     }
 }
 
-impl UnpackTarget for Tree<'_> {
+impl UnpackTarget for DirectoryTarget<'_> {
     fn object(
         &mut self,
         _path: &[u8],

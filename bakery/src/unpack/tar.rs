@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use layerfmt::tree::Time;
-use wire::tar::{Entry, Kind};
+use wire::tar::{ArchiveEntry, ArchiveKind};
 
 use super::{
     ContentReader, Index, Reading, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG,
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// An archive being written.
-pub(super) struct Archive<'a> {
+pub(super) struct TarTarget<'a> {
     index: &'a Index,
     out: wire::tar::Archive<&'a mut dyn Write>,
     whiteouts: Whiteouts,
@@ -21,9 +21,9 @@ pub(super) struct Archive<'a> {
 }
 
 /// The entry of a name without an object of its own.
-const BARE: Entry<'static> = Entry {
+const BARE: ArchiveEntry<'static> = ArchiveEntry {
     path: b"",
-    kind: Kind::File(0, None),
+    kind: ArchiveKind::File(0, None),
     mode: 0,
     uid: 0,
     gid: 0,
@@ -31,14 +31,14 @@ const BARE: Entry<'static> = Entry {
     xattrs: &[],
 };
 
-impl<'a> Archive<'a> {
+impl<'a> TarTarget<'a> {
     pub(super) fn new(
         index: &'a Index,
         out: &'a mut dyn Write,
         whiteouts: Whiteouts,
         reading: Reading,
     ) -> Self {
-        Archive {
+        TarTarget {
             index,
             out: wire::tar::Archive::new(out),
             whiteouts,
@@ -58,13 +58,13 @@ impl<'a> Archive<'a> {
     }
 
     /// Writes an entry without data.
-    fn put(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+    fn put(&mut self, entry: &ArchiveEntry<'_>) -> io::Result<()> {
         self.out.append(entry, &mut io::empty())
     }
 
     fn file(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &ArchiveEntry<'_>,
         object: &UnpackObject<'_>,
         reader: &mut ContentReader<'_>,
     ) -> io::Result<u64> {
@@ -72,8 +72,8 @@ impl<'a> Archive<'a> {
         let ranges = data_ranges(self.index, object.ino);
         let stored: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let holes = (stored != size).then_some(ranges.as_slice());
-        let entry = Entry {
-            kind: Kind::File(size, holes),
+        let entry = ArchiveEntry {
+            kind: ArchiveKind::File(size, holes),
             ..entry.clone()
         };
         self.out.append_with(&entry, |out, _| {
@@ -83,7 +83,7 @@ impl<'a> Archive<'a> {
     }
 
     fn marker(&mut self, path: &[u8]) -> io::Result<()> {
-        self.put(&Entry {
+        self.put(&ArchiveEntry {
             path,
             mode: 0o644,
             ..BARE
@@ -91,7 +91,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-impl UnpackTarget for Archive<'_> {
+impl UnpackTarget for TarTarget<'_> {
     fn object(
         &mut self,
         path: &[u8],
@@ -102,9 +102,9 @@ impl UnpackTarget for Archive<'_> {
         let path = [b"./", path].concat();
         if let Some(first) = object.first {
             let link = [b"./", first].concat();
-            let entry = Entry {
+            let entry = ArchiveEntry {
                 path: &path,
-                kind: Kind::HardLink(&link),
+                kind: ArchiveKind::HardLink(&link),
                 ..BARE
             };
             return self.put(&entry).map(|()| 0);
@@ -114,18 +114,18 @@ impl UnpackTarget for Archive<'_> {
         let xattrs = marked_xattrs(self.index, object.ino, self.reading, opaque);
         let (major, minor) = device_of(inode, self.reading);
         let kind = match inode.kind() {
-            S_IFREG => Kind::File(inode.size, None),
-            S_IFDIR => Kind::Directory,
-            S_IFLNK => Kind::Symlink(self.index.symlink(object.ino)),
-            S_IFCHR => Kind::Char(major, minor),
-            S_IFBLK => Kind::Block(inode.rdev.0, inode.rdev.1),
-            S_IFIFO => Kind::Fifo,
+            S_IFREG => ArchiveKind::File(inode.size, None),
+            S_IFDIR => ArchiveKind::Directory,
+            S_IFLNK => ArchiveKind::Symlink(self.index.symlink(object.ino)),
+            S_IFCHR => ArchiveKind::Char(major, minor),
+            S_IFBLK => ArchiveKind::Block(inode.rdev.0, inode.rdev.1),
+            S_IFIFO => ArchiveKind::Fifo,
             _ => {
                 self.sockets += 1;
                 return Ok(0);
             }
         };
-        let entry = Entry {
+        let entry = ArchiveEntry {
             path: &path,
             kind,
             mode: inode.mode & 0o7777,
@@ -152,9 +152,9 @@ impl UnpackTarget for Archive<'_> {
         match self.whiteouts {
             Whiteouts::Overlayfs => {
                 let path = [b"./", path].concat();
-                self.put(&Entry {
+                self.put(&ArchiveEntry {
                     path: &path,
-                    kind: Kind::Char(0, 0),
+                    kind: ArchiveKind::Char(0, 0),
                     ..BARE
                 })
             }

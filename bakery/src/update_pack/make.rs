@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerfmt::update::{
-    Head, Made as MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, encode_index,
+    MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, encode_index,
 };
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use super::units::{UnitDraft, plan};
 use super::{Result, UpdateError, require_pair};
 use crate::clock;
 use crate::history::History;
-use crate::keys::Signer;
+use crate::keys::RecordSigner;
 use crate::store::Key;
 
 /// zstd level. The bakery encodes a pack once, when it is idle, and sends it to every client.
@@ -63,7 +63,7 @@ pub struct Made {
 /// When the revisions are not a pair, a revision cannot be read, or the store fails.
 pub fn make(
     history: &History,
-    signer: &Signer,
+    signer: &RecordSigner,
     from: &RevisionName,
     to: &RevisionName,
 ) -> Result<Made> {
@@ -72,7 +72,7 @@ pub fn make(
     let (old, new) = (End::of(history, &older)?, End::of(history, &newer)?);
     let store = history.store();
     let key = Key::update(&name, newer.number(), older.number());
-    let report = |head: &Head, bytes, was_there| Made {
+    let report = |head: &UpdateHead, bytes, was_there| Made {
         from: older.name().to_string(),
         to: newer.name().to_string(),
         object: key.to_string(),
@@ -138,12 +138,12 @@ fn assemble(path: &Path, record: &[u8], head: &[u8], mut frames: File) -> Result
 
 /// The head of a pack, and its frames in a file.
 struct Encoded {
-    head: Head,
+    head: UpdateHead,
     frames: File,
 }
 
 /// The part of a report that `head` and the revisions tell.
-fn counts(head: &Head, old: &End, new: &End) -> Made {
+fn counts(head: &UpdateHead, old: &End, new: &End) -> Made {
     let hot = head.units.iter().take(head.hot_count as usize);
     let made = head.units.iter().flat_map(|unit| &unit.made);
     let made: HashSet<Digest> = made.map(|made| made.digest).collect();
@@ -195,7 +195,7 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
         frames.write_all(stored)?;
     }
     let mut encoded = Encoded {
-        head: Head {
+        head: UpdateHead {
             from: old.reference.digest,
             to: new.reference.digest,
             index: index.map(|(frame, _)| frame),

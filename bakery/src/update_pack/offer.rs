@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use layerfmt::Digest;
-use layerfmt::update::{Head, PREAMBLE_LEN, Preamble};
+use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead};
 use wire::manifest::{ProfileName, UpdateRecord};
 use wire::paths::Class;
 use wire::trust::{Envelope, verify_update};
@@ -89,18 +89,18 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
 ///
 /// # Errors
 /// When the file is not an update pack, or its head is damaged.
-pub(super) fn read_head(file: &Path) -> Result<Head> {
+pub(super) fn read_head(file: &Path) -> Result<UpdateHead> {
     let (record, envelope) = read_record(file)?;
     head_of(file, &record, &envelope).map(|(head, _)| head)
 }
 
 /// The head, and the file at the frames.
-fn head_of(file: &Path, record: &UpdateRecord, envelope: &[u8]) -> Result<(Head, File)> {
+fn head_of(file: &Path, record: &UpdateRecord, envelope: &[u8]) -> Result<(UpdateHead, File)> {
     let mut file = File::open(file)?;
     file.seek(SeekFrom::Start((PREAMBLE_LEN + envelope.len()) as u64))?;
     let mut stored = vec![0; record.head.len as usize];
     file.read_exact(&mut stored)?;
-    let head = Head::decode(&stored, record.head.raw_len, &record.head.digest)?;
+    let head = UpdateHead::decode(&stored, record.head.raw_len, &record.head.digest)?;
     Ok((head, file))
 }
 

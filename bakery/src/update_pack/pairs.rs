@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use layerfmt::{Child, Index, Ino, ROOT};
+use layerfmt::{DirentTarget, Index, Ino, ROOT};
 
 /// The regular files of an index by their paths.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(super) fn walk(index: &Index, each: &mut impl FnMut(&[u8], Ino)) {
     let mut waiting = vec![(ROOT, Vec::new())];
     while let Some((dir, path)) = waiting.pop() {
         for entry in index.entries(dir, 0) {
-            let Child::Inode(ino) = entry.child else {
+            let DirentTarget::Inode(ino) = entry.child else {
                 continue;
             };
             let Some(inode) = index.inode(ino) else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use layerfmt::source::{ContentReader, LayerSet};
-use layerfmt::{Digest, Index, Source};
+use layerfmt::{ChunkFile, Digest, Index};
 use wire::manifest::{IndexRef, ObjectRef};
 
 use super::Result;
@@ -41,7 +41,7 @@ impl End {
         let (Some(chunk), Some(pack)) = (self.index.chunk(row), &self.pack) else {
             return false;
         };
-        let Source::Borrowed(layer) = chunk.source else {
+        let ChunkFile::Borrowed(layer) = chunk.source else {
             return false;
         };
         let layer = self.index.layer(layer);

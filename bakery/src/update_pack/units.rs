@@ -42,8 +42,8 @@ pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
     let place = |row: &u32| {
         let chunk = new.index.chunk(*row);
         let layer = chunk.map(|chunk| match chunk.source {
-            layerfmt::Source::Own => 0,
-            layerfmt::Source::Borrowed(layer) => layer,
+            layerfmt::ChunkFile::Own => 0,
+            layerfmt::ChunkFile::Borrowed(layer) => layer,
         });
         (!new.is_hot(*row), layer, chunk.map(|chunk| chunk.offset))
     };

@@ -12,7 +12,7 @@ use super::inbox::{self, Inbox};
 use super::writers::{Unfinished, Writers};
 use super::{WatchError, WatchOptions};
 use crate::failed::Doing as _;
-use crate::jobs::{self, Origin, Request, Spool, Target, limits};
+use crate::jobs::{self, JobRequest, Origin, Spool, Target, limits};
 
 /// A dropped file is complete if nobody has it open for writing, and its length and times have not
 /// changed for some time.
@@ -186,7 +186,7 @@ impl Dropped {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let request = Request {
+        let request = JobRequest {
             target,
             author: format!("uid {}", meta.uid()),
             message: format!("dropped {file}"),

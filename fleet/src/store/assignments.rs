@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, params};
 use wire::machine::Mac;
 
 use super::machines::require_name;
-use super::{Result, Store, StoreError};
+use super::{Database, Result, StoreError};
 use crate::record::Assignment;
 
 /// Longest kernel parameters of an assignment, bytes. With those of a revision (2048) they stay
@@ -20,7 +20,7 @@ pub enum Whom {
     Group(String),
 }
 
-impl Store {
+impl Database {
     /// The own assignment of a machine or group.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_no_menu_can_carry_is_refused() {
         let spool = tempfile::tempdir().unwrap();
-        let store = Store::create(spool.path()).unwrap();
+        let store = Database::create(spool.path()).unwrap();
         let group = Whom::Group("room".into());
         let parameters = |text: &str| Assignment {
             parameters: Some(text.into()),

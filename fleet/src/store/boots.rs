@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 use wire::hello::{Hello, Step};
 
-use super::{Result, Store};
+use super::{Database, Result};
 use crate::record::Boot;
 
 /// The columns of the table `boots` that [`read`] expects.
@@ -27,7 +27,7 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
     })
 }
 
-impl Store {
+impl Database {
     /// The boots of a machine, newest first.
     ///
     /// # Errors

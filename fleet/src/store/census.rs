@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Filter, Result, Store};
+use super::{Database, Filter, Result};
 use crate::record::State;
 use wire::hello::Step;
 
@@ -23,7 +23,7 @@ pub struct Census {
     pub boots: [u64; Step::ALL.len()],
 }
 
-impl Store {
+impl Database {
     /// Counts machines and boots.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use wire::hello::{Hello, Step};
 use wire::machine::{Identity, Mac};
 
 use super::machines::{UNTOUCHED, assignment_of};
-use super::{Result, Store, judge};
+use super::{Database, Result, judge};
 use crate::record::{Assignment, BOOTS_KEPT, Return};
 
 /// Seconds within which a second request for the menu belongs to the same boot.
@@ -35,7 +35,7 @@ pub enum Heard {
         /// The revision of the file.
         revision: String,
     },
-    /// A heartbeat of the process; see [`Store::begin_watch`].
+    /// A heartbeat of the process; see [`Database::begin_watch`].
     Beat {
         /// The number of the watch.
         watch: i64,
@@ -55,7 +55,7 @@ pub struct Known {
     pub returns_now: bool,
 }
 
-impl Store {
+impl Database {
     /// Stores all messages in one transaction: afterwards all of them are on the disk, or none.
     ///
     /// # Errors

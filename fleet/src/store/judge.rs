@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use wire::hello::Step;
 use wire::manifest::RevisionName;
 
-use super::{Result, Store};
+use super::{Database, Result};
 use crate::record::{BOOT_DEADLINE_S, Return, SILENCE_S};
 
 /// Seconds around a power-on in which the power-ons of other machines mean a power cut.
@@ -194,7 +194,7 @@ fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String
     Ok(older.max().map(|(_, revision)| revision))
 }
 
-impl Store {
+impl Database {
     /// Lifts the returns of a machine: it boots its assignment again, and its earlier boots no
     /// longer count.
     ///

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::hello::macs_of;
 use super::judge::returned;
-use super::{Result, Store, StoreError, boots};
+use super::{Database, Result, StoreError, boots};
 use crate::record::{Assignment, Machine, State};
 
 /// SQL condition: the operator never named, grouped, noted or assigned the machine.
@@ -85,7 +85,7 @@ pub(super) fn assignment_of(work: &Connection, id: &str) -> Result<Assignment> {
     Ok(parsed(own).over(parsed(of_group)))
 }
 
-impl Store {
+impl Database {
     /// The machines that match a filter, sorted by name; unnamed machines last.
     ///
     /// # Errors

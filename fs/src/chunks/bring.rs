@@ -9,19 +9,19 @@ use tokio::task::AbortHandle;
 
 use super::landing::{Landed, Landings, Suspicion};
 use super::rebuild::Plain;
-use super::remote::{Near, piece};
+use super::remote::{CacheTiers, chunk_range};
 use super::update::Update;
-use crate::chunks::{Coming, NotCome, SourceError, Then};
+use crate::chunks::{Pending, SourceError, Then, Unavailable};
 use crate::net::error::FetchError;
 use crate::net::fetcher::Fetcher;
-use crate::net::object::{Object, Piece};
-use crate::net::queue::{Outcome, Tell};
+use crate::net::object::{ChunkRange, Object};
+use crate::net::queue::{OnOutcome, Outcome};
 use crate::net::status::Counters;
 
 /// The parts needed to fetch chunks.
 #[derive(Debug)]
 pub(crate) struct Bringer {
-    pub(crate) near: Arc<Near>,
+    pub(crate) caches: Arc<CacheTiers>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) landings: Landings,
     /// The objects of the index's layer table, in its order.
@@ -34,12 +34,12 @@ pub(crate) struct Bringer {
 }
 
 /// A wait for some chunks.
-struct Wait {
+struct BringWait {
     way: Arc<Bringer>,
-    state: Mutex<State>,
+    state: Mutex<WaitState>,
 }
 
-struct State {
+struct WaitState {
     left: usize,
     then: Option<Then>,
     /// Time of the last received data, or of the start of the wait.
@@ -59,11 +59,11 @@ struct Ticket {
 }
 
 /// Holds a wait; dropping it ends the wait and releases the received data.
-struct Kept(Arc<Wait>);
+struct KeptWait(Arc<BringWait>);
 
-impl Coming for Kept {}
+impl Pending for KeptWait {}
 
-impl Drop for Kept {
+impl Drop for KeptWait {
     fn drop(&mut self) {
         let (tickets, rebuilds, then) = {
             let mut state = self.0.lock();
@@ -81,7 +81,7 @@ impl Drop for Kept {
     }
 }
 
-impl Drop for Wait {
+impl Drop for BringWait {
     fn drop(&mut self) {
         let held = std::mem::take(&mut self.lock().held);
         self.way.landings.release(&held);
@@ -89,9 +89,9 @@ impl Drop for Wait {
 }
 
 /// Location of a piece when the wait begins.
-enum Place {
+enum ChunkPlace {
     Held,
-    Near,
+    Cached,
     Rebuilt,
     Update,
     Far,
@@ -99,10 +99,10 @@ enum Place {
 
 impl Bringer {
     /// Gets `chunks`; see [`crate::chunks::ChunkSource::bring`].
-    pub(crate) fn bring(self: &Arc<Self>, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
-        let wait = Arc::new(Wait {
+    pub(crate) fn bring(self: &Arc<Self>, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Pending> {
+        let wait = Arc::new(BringWait {
             way: Arc::clone(self),
-            state: Mutex::new(State {
+            state: Mutex::new(WaitState {
                 left: chunks.len() + 1,
                 then: Some(then),
                 last: Instant::now(),
@@ -114,7 +114,7 @@ impl Bringer {
         self.fetcher.inner.note_demand();
         let mut asked = false;
         for (id, chunk) in chunks {
-            let Some(piece) = piece(&self.objects, chunk) else {
+            let Some(piece) = chunk_range(&self.objects, chunk) else {
                 wait.failed(*id, SourceError::NotBorrowed);
                 break;
             };
@@ -129,7 +129,7 @@ impl Bringer {
             let watched = give_up_after(Arc::downgrade(&wait), timeout);
             drop(self.fetcher.spawn(watched));
         }
-        Box::new(Kept(wait))
+        Box::new(KeptWait(wait))
     }
 
     fn forget(&self, tickets: &[Ticket]) {
@@ -143,48 +143,48 @@ impl Bringer {
     }
 
     /// True if the piece can be read without waiting.
-    pub(crate) fn has(&self, piece: &Piece) -> bool {
+    pub(crate) fn has(&self, piece: &ChunkRange) -> bool {
         match self.landings.suspicion(&piece.digest) {
-            None => self.near.knows(piece) || self.landings.get(&piece.digest).is_some(),
+            None => self.caches.knows(piece) || self.landings.get(&piece.digest).is_some(),
             Some(_) => self.landings.get(&piece.digest).is_some(),
         }
     }
 
     /// Finds the piece, and holds it if it is in memory.
-    fn place(&self, piece: &Piece, held: &mut Vec<Digest>) -> Place {
+    fn place(&self, piece: &ChunkRange, held: &mut Vec<Digest>) -> ChunkPlace {
         if self.landings.join(&piece.digest) {
             held.push(piece.digest);
-            return Place::Held;
+            return ChunkPlace::Held;
         }
         match self.landings.suspicion(&piece.digest) {
-            Some(Suspicion::Broken) => return Place::Rebuilt,
-            Some(Suspicion::Lost) => return Place::Far,
+            Some(Suspicion::Broken) => return ChunkPlace::Rebuilt,
+            Some(Suspicion::Lost) => return ChunkPlace::Far,
             None => {}
         }
-        if let Some(bytes) = self.near.memory.get(&piece.digest) {
+        if let Some(bytes) = self.caches.memory.get(&piece.digest) {
             if self.landings.hold(&piece.digest, Landed::Stored(bytes)) {
                 held.push(piece.digest);
             }
-            return Place::Held;
+            return ChunkPlace::Held;
         }
-        if self.near.knows(piece) {
-            return Place::Near;
+        if self.caches.knows(piece) {
+            return ChunkPlace::Cached;
         }
         let update = self.update.as_ref();
         match update.is_some_and(|update| update.awaits(&piece.digest)) {
-            true => Place::Update,
-            false => Place::Far,
+            true => ChunkPlace::Update,
+            false => ChunkPlace::Far,
         }
     }
 }
 
-impl Wait {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl BringWait {
+    fn lock(&self) -> MutexGuard<'_, WaitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to wait for one chunk; returns true if it was requested.
-    fn begin(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) -> bool {
+    fn begin(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &ChunkRange) -> bool {
         let inner = &self.way.fetcher.inner;
         let (refused, place) = {
             // Under the queue's lock: data that arrives meanwhile is either local or pending.
@@ -194,7 +194,7 @@ impl Wait {
             let place = self.way.place(piece, &mut held);
             let mut state = self.lock();
             state.held.append(&mut held);
-            if let Place::Far = place {
+            if let ChunkPlace::Far = place {
                 if state.then.is_none() {
                     return false;
                 }
@@ -221,19 +221,19 @@ impl Wait {
             return false;
         }
         match place {
-            Place::Held | Place::Near => self.one_less(),
-            Place::Rebuilt => self.rebuild(id, chunk, piece, "its bytes do not decode"),
-            Place::Update => {
+            ChunkPlace::Held | ChunkPlace::Cached => self.one_less(),
+            ChunkPlace::Rebuilt => self.rebuild(id, chunk, piece, "its bytes do not decode"),
+            ChunkPlace::Update => {
                 self.by_update(id, chunk, piece);
                 return true;
             }
-            Place::Far => return true,
+            ChunkPlace::Far => return true,
         }
         false
     }
 
     /// The chunk is made by the update pack; if that fails, it is asked for.
-    fn by_update(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) {
+    fn by_update(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &ChunkRange) {
         let Some(update) = self.way.update.clone() else {
             return self.want(id, chunk, piece);
         };
@@ -262,7 +262,7 @@ impl Wait {
     }
 
     /// Asks for a piece.
-    fn want(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) {
+    fn want(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &ChunkRange) {
         let inner = &self.way.fetcher.inner;
         let refused = {
             let mut queue = inner.queue();
@@ -288,7 +288,7 @@ impl Wait {
         }
     }
 
-    fn tell(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece) -> Tell {
+    fn tell(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &ChunkRange) -> OnOutcome {
         let (wait, chunk) = (Arc::clone(self), *chunk);
         let digest = piece.digest;
         Box::new(move |outcome| wait.told(id, &chunk, &digest, outcome))
@@ -300,7 +300,7 @@ impl Wait {
         match outcome {
             Ok(bytes) => self.came(digest, Landed::Stored(bytes)),
             Err(error) => {
-                let Some(piece) = piece(&self.way.objects, chunk) else {
+                let Some(piece) = chunk_range(&self.way.objects, chunk) else {
                     return self.failed(id, SourceError::NotBorrowed);
                 };
                 let final_word = matches!(*error, FetchError::Closed | FetchError::GaveUp(_));
@@ -344,12 +344,12 @@ impl Wait {
     fn failed(&self, id: u32, error: SourceError) {
         let then = self.lock().then.take();
         if let Some(then) = then {
-            then(Err(NotCome { chunk: id, error }));
+            then(Err(Unavailable { chunk: id, error }));
         }
     }
 
     /// The boot pack's chunk is made from the layers it was packed from.
-    fn rebuild(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &Piece, why: &str) {
+    fn rebuild(self: &Arc<Self>, id: u32, chunk: &Chunk, piece: &ChunkRange, why: &str) {
         let way = Arc::clone(&self.way);
         let (wait, raw_len, digest) = (Arc::downgrade(self), chunk.raw_len, piece.digest);
         tracing::warn!(
@@ -388,14 +388,14 @@ impl Bringer {
         };
         let inner = &self.fetcher.inner;
         tokio::select! {
-            made = plain.rebuild(inner, &self.near, packed, id, raw_len) => made,
+            made = plain.rebuild(inner, &self.caches, packed, id, raw_len) => made,
             () = inner.until_closed() => Err(FetchError::Closed.to_string()),
         }
     }
 }
 
 /// Ends a wait without data for `timeout`.
-async fn give_up_after(wait: Weak<Wait>, timeout: Duration) {
+async fn give_up_after(wait: Weak<BringWait>, timeout: Duration) {
     loop {
         let Some(until) = wait.upgrade().and_then(|wait| {
             let state = wait.lock();
@@ -416,7 +416,7 @@ async fn give_up_after(wait: Weak<Wait>, timeout: Duration) {
         let digests = tickets.iter().map(|ticket| ticket.digest);
         wait.way.landings.refuse(digests);
         wait.way.forget(&tickets);
-        return then(Err(NotCome {
+        return then(Err(Unavailable {
             chunk: tickets.first().map_or(0, |ticket| ticket.chunk),
             error: SourceError::Unreadable {
                 layer: String::from("of a server"),

@@ -15,7 +15,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
     // The place of each chunk in the pack, if it is there.
     let places: Vec<Option<u64>> = index
         .chunks()
-        .map(|chunk| piece(objects, &chunk).filter(|piece| piece.object.optional))
+        .map(|chunk| chunk_range(objects, &chunk).filter(|piece| piece.object.optional))
         .map(|packed| packed.map(|piece| piece.offset))
         .collect();
     let mut runs: Vec<(u64, Ino, u32, u32)> = Vec::new();

@@ -35,14 +35,14 @@ pub(crate) enum Suspicion {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Landing {
     landed: Landed,
     users: u32,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: HashMap<Digest, Held>,
+struct LandingState {
+    held: HashMap<Digest, Landing>,
     len: u64,
     suspicions: HashMap<Digest, Suspicion>,
     refused: HashMap<Digest, Instant>,
@@ -51,17 +51,17 @@ struct State {
 /// All that is held, by digest.
 #[derive(Debug, Default)]
 pub(crate) struct Landings {
-    state: Mutex<State>,
+    state: Mutex<LandingState>,
     /// Entries of any kind: readers look further only if there are some.
     entries: AtomicUsize,
 }
 
 impl Landings {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LandingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut LandingState) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state);
         let entries = state.held.len() + state.suspicions.len() + state.refused.len();
@@ -108,7 +108,7 @@ impl Landings {
                 return false;
             }
             state.len = state.len.saturating_add(len);
-            state.held.insert(*digest, Held { landed, users: 1 });
+            state.held.insert(*digest, Landing { landed, users: 1 });
             true
         })
     }

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use layerfmt::source::ChunkSource as _;
-use layerfmt::{Chunk, Index, LayerSet, Source};
+use layerfmt::source::StoredChunks as _;
+use layerfmt::{Chunk, ChunkFile, Index, LayerSet};
 
 use super::source::{ChunkSource, SourceError};
 
@@ -24,8 +24,8 @@ fn with_stored(
             .read_stored(index, chunk, stored)
             .map_err(|error| SourceError::Unreadable {
                 layer: match chunk.source {
-                    Source::Own => String::from("itself"),
-                    Source::Borrowed(row) => index
+                    ChunkFile::Own => String::from("itself"),
+                    ChunkFile::Borrowed(row) => index
                         .layer(row)
                         .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
                 },

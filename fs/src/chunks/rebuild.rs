@@ -6,8 +6,8 @@ use layerfmt::{Chunk, Index};
 use tokio::sync::OnceCell;
 use wire::manifest::IndexRef;
 
-use super::remote::{Near, piece};
-use crate::net::fetcher::{Inner, fetch};
+use super::remote::{CacheTiers, chunk_range};
+use crate::net::fetcher::{FetcherShared, fetch};
 use crate::net::index_head::index_head;
 use crate::net::object::Object;
 use crate::store::backup::Backup;
@@ -21,7 +21,7 @@ pub(crate) struct Plain {
 }
 
 /// The source of some bytes of a pack's chunk.
-struct Part {
+struct RebuildPart {
     /// Chunk of the plain index.
     chunk: u32,
     from: usize,
@@ -38,7 +38,7 @@ impl Plain {
         }
     }
 
-    async fn load(&self, inner: &Inner) -> Result<&(Arc<Index>, Vec<Arc<Object>>), String> {
+    async fn load(&self, inner: &FetcherShared) -> Result<&(Arc<Index>, Vec<Arc<Object>>), String> {
         let load = || async {
             let kept = self
                 .backup
@@ -67,8 +67,8 @@ impl Plain {
     /// the same bytes at the same offset in both.
     pub(crate) async fn rebuild(
         &self,
-        inner: &Inner,
-        near: &Near,
+        inner: &FetcherShared,
+        caches: &CacheTiers,
         packed: &Arc<Index>,
         id: u32,
         raw_len: u32,
@@ -92,7 +92,7 @@ impl Plain {
                 .is_none_or(|(chunk, _)| *chunk != part.chunk)
             {
                 let chunk = plain.chunk(part.chunk).ok_or("no such chunk")?;
-                let raw = decode(inner, near, objects, &chunk).await?;
+                let raw = decode(inner, caches, objects, &chunk).await?;
                 decoded = Some((part.chunk, raw));
             }
             let raw = decoded.as_ref().map_or(&[][..], |(_, raw)| raw);
@@ -109,7 +109,7 @@ impl Plain {
 }
 
 /// The places of the bytes of chunk `id` of `packed` in `plain`, by chunk.
-fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<Part> {
+fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<RebuildPart> {
     let mut parts = Vec::new();
     for ino in 0..packed.inode_count() {
         for extent in packed
@@ -121,7 +121,7 @@ fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<Part> {
             for below in plain.extents(ino, start..end) {
                 let from = below.file_offset.max(start);
                 let to = (below.file_offset + u64::from(below.len)).min(end);
-                parts.push(Part {
+                parts.push(RebuildPart {
                     chunk: below.chunk,
                     from: below.chunk_offset as usize + offset(from - below.file_offset),
                     to: extent.chunk_offset as usize + offset(from - start),
@@ -136,14 +136,14 @@ fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<Part> {
 
 /// A chunk of a layer, from wherever it is.
 async fn decode(
-    inner: &Inner,
-    near: &Near,
+    inner: &FetcherShared,
+    caches: &CacheTiers,
     objects: &[Arc<Object>],
     chunk: &Chunk,
 ) -> Result<Vec<u8>, String> {
-    let piece = piece(objects, chunk).ok_or("a chunk in no layer")?;
-    let stored = match near.get(&piece, &inner.counters) {
-        Some(near) => near,
+    let piece = chunk_range(objects, chunk).ok_or("a chunk in no layer")?;
+    let stored = match caches.get(&piece, &inner.counters) {
+        Some(bytes) => bytes,
         None => fetch(inner, &piece)
             .await
             .map_err(|error| error.to_string())?,

@@ -5,24 +5,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::update::Head;
-use layerfmt::{Chunk, Digest, Index, Source};
+use layerfmt::update::UpdateHead;
+use layerfmt::{Chunk, ChunkFile, Digest, Index};
 
 use super::bring::Bringer;
 use super::landing::{Landed, Landings, Suspicion};
 use super::rebuild::Plain;
 use super::update::Update;
-use crate::chunks::{ChunkSource, Coming, SourceError, Then};
-use crate::net::fetcher::{Fetcher, Keep};
-use crate::net::object::{Object, Piece};
-use crate::net::status::{Counters, Word};
+use crate::chunks::{ChunkSource, Pending, SourceError, Then};
+use crate::net::fetcher::{ChunkSink, Fetcher};
+use crate::net::object::{ChunkRange, Object};
+use crate::net::status::{Counters, StatusText};
 use crate::store::backup::Backup;
 use crate::store::disk::DiskCache;
 use crate::store::memory::MemoryCache;
 
 /// The local caches of chunks.
 #[derive(Debug)]
-pub(crate) struct Near {
+pub(crate) struct CacheTiers {
     pub(crate) memory: MemoryCache,
     pub(crate) disk: Option<DiskCache>,
     pub(crate) backup: Option<Arc<Backup>>,
@@ -45,9 +45,9 @@ impl Raws {
     }
 }
 
-impl Near {
+impl CacheTiers {
     /// Takes the digests of the head of an update pack, whose signature was checked.
-    pub(crate) fn believe(&self, head: &Head) {
+    pub(crate) fn believe(&self, head: &UpdateHead) {
         let made = head.units.iter().flat_map(|unit| &unit.made);
         let made = made.map(|made| (made.digest, made.raw_digest));
         let raws = &self.raws;
@@ -91,16 +91,16 @@ impl Near {
         index.flatten().map(Arc::new)
     }
 
-    /// As [`Near::get`], not counted: for data that no program reads.
-    pub(crate) fn stored(&self, piece: &Piece) -> Option<Bytes> {
+    /// As [`CacheTiers::get`], not counted: for data that no program reads.
+    pub(crate) fn stored(&self, piece: &ChunkRange) -> Option<Bytes> {
         let in_memory = self.memory.get(&piece.digest);
         in_memory
             .or_else(|| self.disk.as_ref()?.get(&piece.digest))
             .or_else(|| self.backup.as_ref()?.read(piece))
     }
 
-    /// The verified bytes of `piece`, if they are near.
-    pub(crate) fn get(&self, piece: &Piece, counters: &Counters) -> Option<Bytes> {
+    /// The verified bytes of `piece`, if they are caches.
+    pub(crate) fn get(&self, piece: &ChunkRange, counters: &Counters) -> Option<Bytes> {
         if let Some(bytes) = self.memory.get(&piece.digest) {
             Counters::add(&counters.cache_hits, 1);
             return Some(bytes);
@@ -115,7 +115,7 @@ impl Near {
     }
 
     /// True if `piece` is local according to the lists, without reading it.
-    pub(crate) fn knows(&self, piece: &Piece) -> bool {
+    pub(crate) fn knows(&self, piece: &ChunkRange) -> bool {
         self.memory.knows(&piece.digest)
             || self
                 .disk
@@ -131,12 +131,12 @@ impl Near {
     }
 }
 
-impl Keep for Near {
-    fn at_hand(&self, piece: &Piece) -> Option<Bytes> {
+impl ChunkSink for CacheTiers {
+    fn cached(&self, piece: &ChunkRange) -> Option<Bytes> {
         self.memory.get(&piece.digest)
     }
 
-    fn keep(&self, piece: &Piece, bytes: &Bytes) {
+    fn put(&self, piece: &ChunkRange, bytes: &Bytes) {
         if piece.object.batch_path.is_empty() {
             return;
         }
@@ -153,27 +153,27 @@ impl Keep for Near {
 /// The chunks of one remote root.
 #[derive(Debug)]
 pub struct RemoteSource {
-    pub(crate) near: Arc<Near>,
+    pub(crate) caches: Arc<CacheTiers>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) bringer: Arc<Bringer>,
-    pub(crate) words: Arc<Words>,
+    pub(crate) words: Arc<StatusTexts>,
 }
 
 /// The parts of the status that are words.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub(crate) struct StatusTexts {
     pub(crate) revision: String,
     pub(crate) offline: bool,
-    pub(crate) pack: Word,
-    pub(crate) prefetch: Word,
-    pub(crate) cache: Word,
-    pub(crate) update: Word,
+    pub(crate) pack: StatusText,
+    pub(crate) prefetch: StatusText,
+    pub(crate) cache: StatusText,
+    pub(crate) update: StatusText,
 }
 
-/// Ways to chunks besides the layers.
+/// Sources of chunks besides the layers.
 #[derive(Debug)]
-pub(crate) struct Ways<'i> {
+pub(crate) struct Fallbacks<'i> {
     /// From a boot pack back to the layers.
     pub(crate) plain: Option<Plain>,
     /// The index, if it points into a boot pack.
@@ -196,12 +196,12 @@ pub(crate) fn objects(index: &Index, pack: Option<&Digest>) -> Vec<Arc<Object>> 
 }
 
 /// The piece that holds `chunk`.
-pub(crate) fn piece(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Piece> {
-    let Source::Borrowed(row) = chunk.source else {
+pub(crate) fn chunk_range(objects: &[Arc<Object>], chunk: &Chunk) -> Option<ChunkRange> {
+    let ChunkFile::Borrowed(row) = chunk.source else {
         return None;
     };
     let object = Arc::clone(objects.get(row as usize)?);
-    Some(Piece {
+    Some(ChunkRange {
         object,
         offset: chunk.offset,
         len: chunk.stored_len,
@@ -211,20 +211,20 @@ pub(crate) fn piece(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Piece> {
 
 impl RemoteSource {
     pub(crate) fn new(
-        near: Arc<Near>,
+        caches: Arc<CacheTiers>,
         fetcher: Arc<Fetcher>,
         objects: Vec<Arc<Object>>,
-        ways: Ways<'_>,
-        words: Arc<Words>,
+        ways: Fallbacks<'_>,
+        words: Arc<StatusTexts>,
     ) -> RemoteSource {
-        let Ways {
+        let Fallbacks {
             plain,
             packed,
             update,
         } = ways;
         let counters = Arc::clone(&fetcher.inner.counters);
         let bringer = Arc::new(Bringer {
-            near: Arc::clone(&near),
+            caches: Arc::clone(&caches),
             fetcher: Arc::clone(&fetcher),
             landings: Landings::default(),
             objects,
@@ -233,7 +233,7 @@ impl RemoteSource {
             update,
         });
         RemoteSource {
-            near,
+            caches,
             fetcher,
             counters,
             bringer,
@@ -242,15 +242,15 @@ impl RemoteSource {
     }
 
     /// The stored bytes of `piece`, if they are here.
-    fn stored(&self, piece: &Piece) -> Result<Bytes, SourceError> {
+    fn stored(&self, piece: &ChunkRange) -> Result<Bytes, SourceError> {
         let landings = &self.bringer.landings;
         if let Some(Landed::Stored(bytes)) = landings.get(&piece.digest) {
             return Ok(bytes);
         }
-        if let Some(near) = self.near.get(piece, &self.counters) {
-            return Ok(near);
+        if let Some(bytes) = self.caches.get(piece, &self.counters) {
+            return Ok(bytes);
         }
-        if self.near.knows(piece) {
+        if self.caches.knows(piece) {
             landings.suspect(&piece.digest, Suspicion::Lost);
         }
         Err(SourceError::Far)
@@ -283,13 +283,13 @@ impl ChunkSource for RemoteSource {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
         let bringer = &self.bringer;
-        let piece = piece(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
+        let piece = chunk_range(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
         if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&piece.digest) {
             out.clear();
             out.extend_from_slice(&bytes);
             return Ok(());
         }
-        if let Some(raw) = self.near.raw(&piece.digest) {
+        if let Some(raw) = self.caches.raw(&piece.digest) {
             Counters::add(&self.counters.cache_hits, 1);
             out.clear();
             out.extend_from_slice(&raw);
@@ -310,7 +310,7 @@ impl ChunkSource for RemoteSource {
         }
     }
 
-    fn bring(&self, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
+    fn bring(&self, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Pending> {
         self.bringer.bring(chunks, then)
     }
 
@@ -318,8 +318,8 @@ impl ChunkSource for RemoteSource {
         true
     }
 
-    fn is_near(&self, chunk: &Chunk) -> bool {
-        piece(&self.bringer.objects, chunk).is_some_and(|piece| self.bringer.has(&piece))
+    fn is_local(&self, chunk: &Chunk) -> bool {
+        chunk_range(&self.bringer.objects, chunk).is_some_and(|piece| self.bringer.has(&piece))
     }
 }
 

@@ -27,7 +27,7 @@ pub enum SourceError {
 
 /// An unavailable chunk.
 #[derive(Debug)]
-pub struct NotCome {
+pub struct Unavailable {
     /// Its number in the index.
     pub chunk: u32,
     /// The error.
@@ -35,19 +35,19 @@ pub struct NotCome {
 }
 
 /// Called once, on any thread, when all chunks are local or one is unavailable. It must not wait.
-pub type Then = Box<dyn FnOnce(Result<(), NotCome>) + Send>;
+pub type Then = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
 
 /// Called once, on any thread, with the answer to a question. It must not wait.
-pub type Answer = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
+pub type OnAnswer = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
 
 /// A pending fetch. Dropping it ends the wait and releases the received data.
-pub trait Coming: Send {}
+pub trait Pending: Send {}
 
 /// Local data only.
 #[derive(Debug)]
-pub struct Here;
+pub struct Ready;
 
-impl Coming for Here {}
+impl Pending for Ready {}
 
 /// A source of stored chunks. Called from many threads at once. No method waits for the network.
 pub trait ChunkSource: Send + Sync + std::fmt::Debug {
@@ -94,14 +94,14 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// necessary, and then calls `then`, possibly before it returns. They can be read at once until
     /// the answer is dropped. A source that can rebuild a chunk whose stored bytes are unavailable
     /// (one of a boot pack) does so here.
-    fn bring(&self, _chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Coming> {
+    fn bring(&self, _chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Pending> {
         then(Ok(()));
-        Box::new(Here)
+        Box::new(Ready)
     }
 
     /// True if the bytes of `chunk` are local according to the indexes of the caches, without
     /// reading them.
-    fn is_near(&self, _chunk: &Chunk) -> bool {
+    fn is_local(&self, _chunk: &Chunk) -> bool {
         true
     }
 

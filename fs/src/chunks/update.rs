@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use layerfmt::update::Plan;
+use layerfmt::update::UpdatePlan;
 use layerfmt::{Digest, ErrorKind, FormatError, Index};
 use tokio::sync::watch;
 
-use super::remote::{Near, piece};
+use super::remote::{CacheTiers, chunk_range};
 use crate::net::error::FetchError;
-use crate::net::fetcher::{Fetcher, Inner, fetch};
-use crate::net::object::{Object, Piece};
+use crate::net::fetcher::{Fetcher, FetcherShared, fetch};
+use crate::net::object::{ChunkRange, Object};
 use crate::net::status::UpdateStatus;
 use crate::store::backup::fill::Remade;
 
 pub(crate) use begin::{Asked, Signers, begin};
-pub(crate) use stream::Stream;
+pub(crate) use stream::UpdateStream;
 
 /// A revision of which chunks may be on this machine.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ enum State {
 
 /// The old chunks decoded last.
 #[derive(Debug, Default)]
-struct Decoded {
+struct OldChunks {
     chunks: HashMap<u32, Arc<[u8]>>,
     len: usize,
 }
@@ -80,16 +80,16 @@ struct Decoded {
 /// An update pack in use.
 #[derive(Debug)]
 pub(crate) struct Update {
-    near: Arc<Near>,
+    caches: Arc<CacheTiers>,
     object: Arc<Object>,
     /// Where the frames begin in the file.
     frames_at: u64,
     old: Old,
-    plan: Plan,
+    plan: UpdatePlan,
     /// Stored length of the chunks of each unit.
     plain_lens: Vec<u64>,
     states: Mutex<Vec<State>>,
-    decoded: Mutex<Decoded>,
+    decoded: Mutex<OldChunks>,
     /// The stream still brings units.
     streaming: AtomicBool,
     /// The unit that the stream brings next.
@@ -104,10 +104,10 @@ pub(crate) struct Update {
 impl Update {
     /// `index_bytes`: the bytes received so far, and the bytes that the index takes without the pack.
     pub(crate) fn new(
-        near: Arc<Near>,
+        caches: Arc<CacheTiers>,
         asked: &Asked,
         old: Old,
-        plan: Plan,
+        plan: UpdatePlan,
         new: &Index,
         index_plain: u64,
     ) -> Update {
@@ -122,7 +122,7 @@ impl Update {
         };
         let plain_lens: Vec<u64> = (0..plan.len()).map(plain_len).collect();
         Update {
-            near,
+            caches,
             object: Arc::clone(&asked.object),
             frames_at: asked.frames_at,
             old,
@@ -189,17 +189,17 @@ impl Update {
         self.streaming.store(false, Ordering::Release);
         self.changed.send_replace(());
         // What was decoded for it is not needed any more.
-        *self.decoded() = Decoded::default();
+        *self.decoded() = OldChunks::default();
     }
 
-    fn decoded(&self) -> MutexGuard<'_, Decoded> {
+    fn decoded(&self) -> MutexGuard<'_, OldChunks> {
         self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The frame of unit `row` as a piece of the pack.
-    fn frame(&self, row: u32) -> Option<Piece> {
+    fn frame(&self, row: u32) -> Option<ChunkRange> {
         let (unit, offset) = self.plan.unit(row)?;
-        Some(Piece {
+        Some(ChunkRange {
             object: Arc::clone(&self.object),
             offset: self.frames_at.saturating_add(offset),
             len: unit.stored_len,
@@ -209,12 +209,16 @@ impl Update {
 
     /// The raw bytes of the chunk called `digest`: when the stream brings its unit soon, or from a
     /// request for this unit. `None`: the pack does not give it, and it is to be fetched without.
-    pub(crate) async fn obtain(self: &Arc<Self>, inner: &Inner, digest: Digest) -> Option<Bytes> {
+    pub(crate) async fn obtain(
+        self: &Arc<Self>,
+        inner: &FetcherShared,
+        digest: Digest,
+    ) -> Option<Bytes> {
         let row = self.plan.maker(&digest)?;
         let mut changes = self.changed.subscribe();
         loop {
             match self.state(row) {
-                State::Applied => return self.near.raw(&digest),
+                State::Applied => return self.caches.raw(&digest),
                 State::GivenUp => return None,
                 State::Waiting => {}
             }
@@ -254,7 +258,7 @@ impl Update {
             return Ok(());
         }
         for ready in self.plan.apply(row, frame, |chunk| self.old_chunk(chunk))? {
-            self.near
+            self.caches
                 .keep_raw(ready.raw_digest, &Bytes::from(ready.raw));
         }
         Ok(())
@@ -270,11 +274,11 @@ impl Update {
             FormatError::new(ErrorKind::Io, "update pack", u64::from(row), what)
         };
         let chunk = self.old.index.chunk(row).ok_or_else(missing)?;
-        let raw: Arc<[u8]> = match self.near.raw(&chunk.digest) {
+        let raw: Arc<[u8]> = match self.caches.raw(&chunk.digest) {
             Some(raw) => Arc::from(&raw[..]),
             None => {
-                let piece = piece(&self.old.objects, &chunk).ok_or_else(missing)?;
-                let stored = self.near.stored(&piece).ok_or_else(missing)?;
+                let piece = chunk_range(&self.old.objects, &chunk).ok_or_else(missing)?;
+                let stored = self.caches.stored(&piece).ok_or_else(missing)?;
                 let mut raw = Vec::new();
                 layerfmt::decode_verified_chunk(&chunk, &stored, &mut raw)?;
                 Arc::from(raw)
@@ -282,7 +286,7 @@ impl Update {
         };
         let mut decoded = self.decoded();
         if decoded.len.saturating_add(raw.len()) > DECODED_LEN_MAX {
-            *decoded = Decoded::default();
+            *decoded = OldChunks::default();
         }
         decoded.len += raw.len();
         decoded.chunks.insert(row, Arc::clone(&raw));

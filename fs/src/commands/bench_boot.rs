@@ -24,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Arguments of `layerfs bench-boot`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct BenchBootArgs {
     /// The mount point of the system
     #[arg(default_value = "/")]
     mountpoint: PathBuf,
@@ -49,7 +49,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No layerfs is mounted there, systemd does not answer, or no server accepts the report.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &BenchBootArgs) -> anyhow::Result<ExitCode> {
     let Some(times) = times(args)? else {
         eprintln!(
             "layerfs: {} is not reached yet: try again later, or use --wait",
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// When the stages of the boot were; none if it is not over.
-fn times(args: &Args) -> anyhow::Result<Option<Times>> {
+fn times(args: &BenchBootArgs) -> anyhow::Result<Option<Times>> {
     if !systemd::runs() {
         return Ok(Some(Times {
             clock: Clock::Uptime,

@@ -26,7 +26,7 @@ const JITTER_PERCENT: u64 = 20;
 
 /// Arguments of `layerfs hello`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct HelloArgs {
     /// Mount point of the system
     #[arg(default_value = "/")]
     mountpoint: PathBuf,
@@ -48,7 +48,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The mount point has no layerfs of a server, or no server accepts the hello.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &HelloArgs) -> anyhow::Result<ExitCode> {
     let status = super::status::read(&args.mountpoint)?;
     let Some(source) = &status.source else {
         bail!(
@@ -90,7 +90,7 @@ fn apart(every: u64, moment: u64) -> Duration {
 }
 
 /// Waits until the unit is active and systemd has no start jobs left.
-fn wait_for_boot(args: &Args) -> anyhow::Result<()> {
+fn wait_for_boot(args: &HelloArgs) -> anyhow::Result<()> {
     let since = Instant::now();
     while systemd::runs() && since.elapsed() < BOOT_MAX {
         let reached = systemd::unit(&args.unit)?.active_ms.is_some();
@@ -103,7 +103,7 @@ fn wait_for_boot(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Collects the present state of the machine into a hello.
-fn look(args: &Args) -> anyhow::Result<Hello> {
+fn look(args: &HelloArgs) -> anyhow::Result<Hello> {
     let status = super::status::read(&args.mountpoint)?;
     let target_ms = match systemd::runs() {
         true => systemd::unit(&args.unit)?.active_ms,

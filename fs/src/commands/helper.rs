@@ -12,7 +12,7 @@ use crate::sys;
 
 /// The arguments of mount(8).
 #[derive(Debug, Default)]
-struct Request {
+struct HelperCall {
     source: String,
     mountpoint: String,
     /// The texts after `-o`.
@@ -27,9 +27,9 @@ struct Request {
     namespace: Option<PathBuf>,
 }
 
-impl Request {
-    fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
-        let mut request = Request::default();
+impl HelperCall {
+    fn parse(arguments: &[OsString]) -> anyhow::Result<HelperCall> {
+        let mut request = HelperCall::default();
         let mut places = Vec::new();
         let given = arguments.iter().skip(1);
         let mut rest = given.map(|argument| argument.to_string_lossy().into_owned());
@@ -51,7 +51,7 @@ impl Request {
         let [source, mountpoint] = <[String; 2]>::try_from(places).map_err(|_| {
             anyhow::anyhow!("usage: mount.layerfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] -o …")
         })?;
-        Ok(Request {
+        Ok(HelperCall {
             source,
             mountpoint,
             ..request
@@ -90,7 +90,7 @@ impl Request {
 /// # Errors
 /// The errors of `layerfs mount`.
 pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let mut request = Request::parse(arguments)?;
+    let mut request = HelperCall::parse(arguments)?;
     if request.sloppy {
         request.leave_out_unknown();
     }

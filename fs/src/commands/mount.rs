@@ -11,11 +11,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::chunks::Coming;
+use crate::chunks::Pending;
 use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
 use crate::fuse::limit;
-use crate::fuse::session::{self, Place};
+use crate::fuse::session::{self, MountPlace};
 use crate::lower::Lower;
 use crate::mount_table;
 use crate::net::address::Address;
@@ -277,7 +277,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         flags |= rustix::mount::MountFlags::RDONLY;
     }
     let name = options.name.clone().unwrap_or_else(|| stack.name.clone());
-    let place = Place {
+    let place = MountPlace {
         mountpoint,
         name,
         flags,
@@ -333,13 +333,13 @@ fn default_threads() -> usize {
 /// The threads that a mount needs besides those that answer.
 fn look_after(
     stack: &Stack,
-    place: &Place,
+    place: &MountPlace,
     device: Option<String>,
     root_duty: bool,
-) -> Box<dyn Coming> {
+) -> Box<dyn Pending> {
     let read_ahead = device.as_deref().and_then(session::ReadAhead::of);
     if let Some((trace, read_ahead)) = stack.trace.clone().zip(read_ahead) {
-        super::remote::mind_boot(read_ahead, trace);
+        super::remote::watch_boot(read_ahead, trace);
     }
     unmount_on_signal(place, device, root_duty);
     // The fleet hears of it.
@@ -351,7 +351,7 @@ fn look_after(
 /// A signal unmounts, and the daemon ends when nothing uses the mount. If its mount is in no table
 /// any more (it was detached together with the mount below it), it ends at the signal; a root's
 /// daemon never does.
-fn unmount_on_signal(place: &Place, device: Option<String>, root_duty: bool) {
+fn unmount_on_signal(place: &MountPlace, device: Option<String>, root_duty: bool) {
     let mountpoint = place.mountpoint.clone();
     let started = std::thread::Builder::new()
         .name("signals".into())

@@ -15,8 +15,8 @@ use anyhow::{Context as _, bail};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::push::{
-    Address, BootNote, Ending, Excludes, Found, PatternList, Plan, PushError, Selection, Session,
-    Tally, Verb, WalkError, default_excludes, survey_upper, write_upper,
+    BootNote, Ending, Excludes, Found, PatternList, PushAddress, PushError, PushPlan, Selection,
+    Session, Tally, Verb, WalkError, default_excludes, survey_upper, write_upper,
 };
 
 /// Send the changes of this machine to the bakery
@@ -26,13 +26,13 @@ use crate::push::{
 /// result. Logs, caches, boot noise, personal files and the identity of this machine are excluded
 /// by default.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PushArgs {
     /// Send only these paths of the running system, and everything below them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Destination: USER@HOST:SYSTEM[/PROFILE] [default: the source of this root]
     #[arg(long, value_name = "ADDRESS")]
-    to: Option<Address>,
+    to: Option<PushAddress>,
     /// The upper directory [default: the one of this root]
     #[arg(long, value_name = "DIR")]
     upper: Option<PathBuf>,
@@ -88,9 +88,9 @@ pub struct Args {
 
 /// One push, with everything that was worked out from the arguments and the boot.
 struct Push<'a> {
-    args: &'a Args,
+    args: &'a PushArgs,
     upper: PathBuf,
-    to: Option<Address>,
+    to: Option<PushAddress>,
     base: Option<u64>,
     ssh: Vec<String>,
     author: String,
@@ -100,14 +100,14 @@ struct Push<'a> {
 ///
 /// # Errors
 /// Nothing to push or nowhere to push to; the upper cannot be read; the server refuses.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let note = BootNote::read();
     let upper = args
         .upper
         .clone()
         .or(note.upper)
         .context("the upper of this root is unknown: name the directory with --upper")?;
-    let source = note.source.as_deref().and_then(Address::from_source);
+    let source = note.source.as_deref().and_then(PushAddress::from_source);
     let base = source.as_ref().and_then(|(_, revision)| *revision);
     let push = Push {
         args,
@@ -161,13 +161,13 @@ impl Push<'_> {
         ))))
     }
 
-    fn open(&self, verb: Verb, to: &Address) -> Result<Session, PushError> {
+    fn open(&self, verb: Verb, to: &PushAddress) -> Result<Session, PushError> {
         let (author, message) = (&self.author, &self.args.message);
         Session::open(verb, &self.ssh, to, author, message, self.base)
     }
 
     /// The patterns of a push: the defaults, the server's own patterns, then the user's.
-    fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<Plan> {
+    fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<PushPlan> {
         let args = self.args;
         let mut own = Vec::new();
         for path in &args.exclude_from {
@@ -185,7 +185,7 @@ impl Push<'_> {
             false => default_excludes(&self.upper, of_server),
         };
         all.extend(own.iter().cloned());
-        Ok(Plan {
+        Ok(PushPlan {
             excludes: excludes(&all)?,
             own_excludes: excludes(&own)?,
             selection: self.selection()?,
@@ -210,7 +210,7 @@ impl Push<'_> {
     }
 
     /// Looks at everything before anything is sent: that each named path is there, and likely secrets.
-    fn look_first(&self, plan: &Plan) -> anyhow::Result<()> {
+    fn look_first(&self, plan: &PushPlan) -> anyhow::Result<()> {
         let mut suspicions = Vec::new();
         let mut missing: BTreeSet<Vec<u8>> = match &plan.selection {
             Selection::Paths(paths) => paths.clone(),
@@ -247,7 +247,7 @@ impl Push<'_> {
     fn upload(
         &self,
         session: &mut Session,
-        plan: &Plan,
+        plan: &PushPlan,
     ) -> anyhow::Result<io::Result<(Tally, u64)>> {
         let upload = session.upload()?;
         let bar = bar(self.args);
@@ -299,7 +299,7 @@ fn shown(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
 
-fn bar(args: &Args) -> ProgressBar {
+fn bar(args: &PushArgs) -> ProgressBar {
     if args.quiet || args.json || !io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     }

@@ -113,7 +113,7 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
 }
 
 /// Disables the kernel's read-ahead until the boot is over.
-pub fn mind_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
+pub fn watch_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
     read_ahead.set(READ_AHEAD_BOOT_KIB);
     let started = std::thread::Builder::new()
         .name("boot".into())

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::buffers::BufferPool;
 use crate::filesystem::LayerFs;
 use crate::metrics::Requests;
-use crate::spare::Spare;
 use crate::sys::process::return_memory;
 
 /// Time without decoding after which decoded chunks are evicted, and interval of the checks.
@@ -17,7 +17,7 @@ const BUSY: u64 = 1000;
 
 /// When nothing is decoded, frees the memory of decoded chunks and of replies; and when there are
 /// few requests, the memory that many needed.
-pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<Spare>, requests: Arc<Requests>) {
+pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<BufferPool>, requests: Arc<Requests>) {
     let fs = Arc::downgrade(fs);
     let started = std::thread::Builder::new()
         .name("idle".into())

@@ -24,7 +24,7 @@ const REGULAR: u32 = 0o100_000;
 
 /// Arguments of `layerfs initramfs unpack`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct UnpackArgs {
     /// The archive to unpack
     pub archive: PathBuf,
     /// The directory to unpack into
@@ -36,7 +36,7 @@ pub struct Args {
 ///
 /// # Errors
 /// It cannot be read or is not such an archive, or a file cannot be written.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &UnpackArgs) -> Result<ExitCode> {
     let at = || args.archive.display().to_string();
     let file = File::open(&args.archive).with_context(at)?;
     let decoder = zstd::stream::read::Decoder::new(file).with_context(at)?;

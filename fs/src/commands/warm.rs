@@ -26,7 +26,7 @@ const ADVICE_PAGES: u32 = 32;
 
 /// Arguments of `layerfs initramfs warm`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct WarmArgs {
     /// The mount point
     #[arg(default_value = "/")]
     pub mountpoint: PathBuf,
@@ -39,7 +39,7 @@ pub struct Args {
 ///
 /// # Errors
 /// No system of a server is mounted there.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
     let files = decode(&ask_parts(&root, Question::Pack).with_context(at)?);

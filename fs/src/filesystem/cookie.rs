@@ -38,7 +38,7 @@ pub(super) struct Cookie {
     pub(super) place: u32,
     /// If not all of that place was: the rank of the last name there, plus one.
     pub(super) partly: u32,
-    /// The mark of the [`Clock`].
+    /// The mark of the [`ListingClock`].
     pub(super) mark: u32,
 }
 
@@ -133,12 +133,12 @@ impl Spot {
 /// listing began, the mark; an old one may be mistaken for a later one, never for an earlier one:
 /// the listing then includes some of the new names, each once.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct ListingClock {
     now: AtomicU32,
     last_birth: u32,
 }
 
-impl Clock {
+impl ListingClock {
     /// The time of a new name.
     pub fn birth(&mut self) -> u32 {
         self.last_birth = self.now.get_mut().saturating_add(1);
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn who_began_before_a_birth_does_not_see_it_and_who_began_later_does() {
-        let mut clock = Clock::default();
+        let mut clock = ListingClock::default();
         let mut readers = vec![(clock.begin(), 0)];
         for round in 1..40 {
             let born = clock.birth();
@@ -225,6 +225,9 @@ mod tests {
             assert!(clock.began(mark) >= born);
             readers.push((mark, round));
         }
-        assert!(Clock::default().began(5) == 0, "a mark of before a remount");
+        assert!(
+            ListingClock::default().began(5) == 0,
+            "a mark of before a remount"
+        );
     }
 }

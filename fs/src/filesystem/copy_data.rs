@@ -135,7 +135,7 @@ impl LayerFs {
         let end = size.min(inode.size).min(limit);
         let need = Need { id, row, end };
         let len = usize::try_from(end).unwrap_or(usize::MAX);
-        let near = self.is_near(&need, 0, len) || self.spools.find(row, end).is_some();
+        let near = self.is_local(&need, 0, len) || self.spools.find(row, end).is_some();
         (!near).then_some(need)
     }
 

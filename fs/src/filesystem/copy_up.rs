@@ -178,18 +178,18 @@ impl LayerFs {
                 if inode.size > 0 {
                     rustix::fs::ftruncate(&file, inode.size)?;
                 }
-                return self.dress(upper, &At::File(&file), row, inode);
+                return self.apply_metadata(upper, &At::File(&file), row, inode);
             }
             DIRECTORY => rustix::fs::mkdirat(work, name, Mode::RWXU)?,
             SYMLINK => rustix::fs::symlinkat(self.lower.index.symlink(row), work, name)?,
             kind => make_special(upper, work, name, kind, 0o600, inode.rdev)?,
         }
-        self.dress(upper, &At::Name(Arc::clone(work), name), row, inode)
+        self.apply_metadata(upper, &At::Name(Arc::clone(work), name), row, inode)
     }
 
     /// Sets owner, attributes, permissions, marks and times of row `row`, in the necessary order;
     /// returns the object's number in the upper.
-    fn dress(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<u64> {
+    fn apply_metadata(&self, upper: &Upper, at: &At<'_>, row: Ino, inode: &Inode) -> Result<u64> {
         let own = crate::sys::identity::own();
         if own != (inode.uid, inode.gid) {
             match at.chown(Some(inode.uid), Some(inode.gid)) {

@@ -44,7 +44,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// The errors of the upper's file system.
-    pub fn read_at_hand(
+    pub fn read_if_decoded(
         &self,
         id: NodeId,
         offset: u64,
@@ -52,7 +52,9 @@ impl LayerFs {
         out: &mut Vec<u8>,
     ) -> Result<bool> {
         match self.bytes(id)? {
-            Bytes::Lower { row, size } => Ok(self.lower.read_at_hand(row, offset, len, size, out)),
+            Bytes::Lower { row, size } => {
+                Ok(self.lower.read_if_decoded(row, offset, len, size, out))
+            }
             Bytes::Upper(file) => read_upper(&file, offset, len, out).map(|()| true),
         }
     }

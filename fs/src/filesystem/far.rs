@@ -80,7 +80,7 @@ impl LayerFs {
     /// The chunks for a read of `id`, if one of them is remote.
     pub fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
         match self.bytes(id) {
-            Ok(Bytes::Lower { row, size }) if !self.lower.is_near(row, offset, len, size) => {
+            Ok(Bytes::Lower { row, size }) if !self.lower.is_local(row, offset, len, size) => {
                 Some(self.lower.chunks_of(row, offset, len, size))
             }
             _ => None,
@@ -93,8 +93,8 @@ impl LayerFs {
     }
 
     /// True if `len` bytes of `need` from `offset` on can be read without waiting.
-    pub fn is_near(&self, need: &Need, offset: u64, len: usize) -> bool {
-        self.lower.is_near(need.row, offset, len, need.end)
+    pub fn is_local(&self, need: &Need, offset: u64, len: usize) -> bool {
+        self.lower.is_local(need.row, offset, len, need.end)
     }
 
     /// Stored bytes of all chunks of `need`.

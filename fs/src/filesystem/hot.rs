@@ -37,7 +37,7 @@ impl LayerFs {
 
     fn is_file_near(&self, file: &HotFile) -> bool {
         file.parts(u32::MAX)
-            .all(|(offset, len)| self.lower.is_near(file.row, offset, len, u64::MAX))
+            .all(|(offset, len)| self.lower.is_local(file.row, offset, len, u64::MAX))
     }
 
     fn pages_of(

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use layerfmt::{Child, Ino, ROOT};
+use layerfmt::{DirentTarget, Ino, ROOT};
 
 use super::LayerFs;
 use super::cookie::{AFTER_DOT, AFTER_DOT_DOT, Cookie};
@@ -129,7 +129,7 @@ impl LayerFs {
     ) {
         let first = from.place.saturating_sub(AFTER_DOT_DOT);
         for entry in self.lower.index.entries(row, first) {
-            let Child::Inode(child) = entry.child else {
+            let DirentTarget::Inode(child) = entry.child else {
                 continue;
             };
             let attr = if plus { self.lower_attr(child) } else { None };
@@ -211,7 +211,7 @@ impl LayerFs {
             .into_iter()
             .flat_map(|row| index.entries(row, first))
         {
-            let Child::Inode(child) = entry.child else {
+            let DirentTarget::Inode(child) = entry.child else {
                 continue;
             };
             let (id, kind) = match node.listing.get(entry.name) {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use layerfmt::{Child, Index, Ino, ROOT};
+use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use rustix::fs::{FileType, Stat};
 
 use super::change_time::ChangeTime;
@@ -20,7 +20,7 @@ use crate::sys::{Errno, Result, directory};
 use crate::upper::marks::Marked;
 
 /// An object of the upper, before it is a node.
-pub(super) struct Found {
+pub(super) struct UpperObject {
     pub(super) id: NodeId,
     stat: Stat,
     marked: Marked,
@@ -28,7 +28,7 @@ pub(super) struct Found {
     row: Option<Ino>,
 }
 
-impl Found {
+impl UpperObject {
     pub(super) fn kind(&self) -> u32 {
         self.stat.st_mode & TYPE_MASK
     }
@@ -73,8 +73,8 @@ impl LayerFs {
             .index
             .lookup(self.numbers.row_of(parent)?, name)?;
         match dirent.child {
-            Child::Inode(row) => self.told_lower(row).ok(),
-            Child::Whiteout => None,
+            DirentTarget::Inode(row) => self.told_lower(row).ok(),
+            DirentTarget::Whiteout => None,
         }
     }
 
@@ -171,8 +171,8 @@ impl LayerFs {
         if tree.get(parent).is_none() {
             let row = self.numbers.row_of(parent).ok_or(Errno::STALE)?;
             return Ok(index.lookup(row, name).and_then(|entry| match entry.child {
-                Child::Inode(row) => Some(lower_id(row)),
-                Child::Whiteout => None,
+                DirentTarget::Inode(row) => Some(lower_id(row)),
+                DirentTarget::Whiteout => None,
             }));
         }
         match tree.visible(index, parent, name) {
@@ -186,7 +186,7 @@ impl LayerFs {
     }
 
     /// Determines the upper's object `name` in `parent`, without creating a node.
-    pub(super) fn identify(&self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<Found> {
+    pub(super) fn identify(&self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<UpperObject> {
         let upper = self.upper()?;
         let at = At::Name(self.directory(tree, parent)?, name);
         let stat = at.stat()?;
@@ -226,7 +226,7 @@ impl LayerFs {
             },
             None => own,
         };
-        Ok(Found {
+        Ok(UpperObject {
             id,
             stat,
             marked,
@@ -401,7 +401,7 @@ fn lower_path(index: &Index, path: &[u8]) -> Option<Ino> {
     path.split(|byte| *byte == b'/')
         .filter(|part| !part.is_empty())
         .try_fold(ROOT, |row, part| match index.lookup(row, part)?.child {
-            Child::Inode(row) => Some(row),
-            Child::Whiteout => None,
+            DirentTarget::Inode(row) => Some(row),
+            DirentTarget::Whiteout => None,
         })
 }

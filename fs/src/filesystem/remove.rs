@@ -292,7 +292,7 @@ impl LayerFs {
                 }
                 index
                     .entries(row, 0)
-                    .all(|entry| entry.child == layerfmt::Child::Whiteout)
+                    .all(|entry| entry.child == layerfmt::DirentTarget::Whiteout)
             }
         };
         if empty { Ok(()) } else { Err(Errno::NOTEMPTY) }

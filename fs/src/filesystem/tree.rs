@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
-use layerfmt::{Child, Index, Ino};
+use layerfmt::{DirentTarget, Index, Ino};
 
 pub use self::entries::{Entry, Listing};
 use super::change_time::ChangeTime;
@@ -71,8 +71,8 @@ impl Node {
     /// The object of `name` in the lower directory that this one is merged with.
     pub fn in_lower(&self, index: &Index, name: &[u8]) -> Option<Ino> {
         match index.lookup(self.row?, name)?.child {
-            Child::Inode(row) => Some(row),
-            Child::Whiteout => None,
+            DirentTarget::Inode(row) => Some(row),
+            DirentTarget::Whiteout => None,
         }
     }
 }
@@ -262,7 +262,7 @@ impl Tree {
         }
         node.row.is_none_or(|row| {
             index.entries(row, 0).all(|entry| {
-                entry.child == Child::Whiteout || node.listing.get(entry.name).is_some()
+                entry.child == DirentTarget::Whiteout || node.listing.get(entry.name).is_some()
             })
         })
     }

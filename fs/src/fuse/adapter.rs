@@ -18,11 +18,11 @@ use super::parked::{About, Call, Lot};
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
 use super::store::PageStore;
+use crate::buffers::BufferPool;
 use crate::filesystem::reply::{Attr, Caller, Changes, NodeId};
 use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
-use crate::spare::Spare;
 use crate::status::Fixed;
 use crate::sys;
 
@@ -48,7 +48,7 @@ pub struct Adapter {
     fixed: Fixed,
     /// Requests that wait for a server, if there is one.
     pub(super) lot: Option<Lot>,
-    pub(super) buffers: Arc<Spare>,
+    pub(super) buffers: Arc<BufferPool>,
     /// Open files, in the passthrough mode.
     pub(super) opens: Option<Arc<OpenTable>>,
     pub(super) pages: Arc<PageStore>,
@@ -94,7 +94,7 @@ impl Adapter {
     }
 
     /// Unused memory for replies.
-    pub fn buffers(&self) -> Arc<Spare> {
+    pub fn buffers(&self) -> Arc<BufferPool> {
         Arc::clone(&self.buffers)
     }
 
@@ -129,7 +129,7 @@ impl Adapter {
     pub(super) fn guard(&self, operation: Operation, work: impl FnOnce()) {
         let began = Instant::now();
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            self.met_fault(operation);
+            self.log_fault(operation);
         }
         self.requests.add(operation, began.elapsed());
         if let Some(root_stat) = &self.root_stat {
@@ -137,7 +137,7 @@ impl Adapter {
         }
     }
 
-    fn met_fault(&self, operation: Operation) {
+    fn log_fault(&self, operation: Operation) {
         self.requests.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             ?operation,
@@ -288,7 +288,7 @@ impl Adapter {
         let mut reply = Some(reply);
         let answered = catch_unwind(AssertUnwindSafe(|| {
             self.buffers.with(|data| {
-                let done = match self.fs.read_at_hand(id, offset, size, data) {
+                let done = match self.fs.read_if_decoded(id, offset, size, data) {
                     Ok(false) => return None,
                     done => done.map(drop),
                 };
@@ -312,7 +312,7 @@ impl Adapter {
                 }
             }
             (Ok(_), _) => self.requests.add(Operation::Read, about.since.elapsed()),
-            (Err(_), _) => self.met_fault(Operation::Read),
+            (Err(_), _) => self.log_fault(Operation::Read),
         }
     }
 

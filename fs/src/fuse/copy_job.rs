@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::parked::{Call, Shared, Turn};
-use crate::chunks::Coming;
+use super::parked::{Call, LotShared, Turn};
+use crate::chunks::Pending;
 use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
 
 /// Number of bytes of the file requested at once.
@@ -18,27 +18,27 @@ struct CopyJob {
     need: Need,
     /// Everything before this is here.
     at: u64,
-    held: Vec<Box<dyn Coming>>,
+    held: Vec<Box<dyn Pending>>,
     /// For a file that is not held in memory.
     spool: Option<Spool>,
     begun: bool,
 }
 
 /// Received data, while it is used.
-struct Kept {
+struct HeldSpool {
     _came: Arc<Mutex<Came>>,
 }
 
-impl Coming for Kept {}
+impl Pending for HeldSpool {}
 
 #[derive(Default)]
 struct Came {
-    _held: Vec<Box<dyn Coming>>,
+    _held: Vec<Box<dyn Pending>>,
     _offer: Option<Offer>,
 }
 
 /// A copying, as a request of our own.
-pub(super) fn begin(shared: Arc<Shared>, need: Need) -> Call {
+pub(super) fn begin(shared: Arc<LotShared>, need: Need) -> Call {
     let mut job = CopyJob {
         need,
         at: 0,
@@ -55,7 +55,7 @@ pub(super) fn begin(shared: Arc<Shared>, need: Need) -> Call {
                 let came = Arc::new(Mutex::new(job.end(fs)));
                 shared.job_over(&need, None, || {
                     let _came = Arc::clone(&came);
-                    Some(Box::new(Kept { _came }))
+                    Some(Box::new(HeldSpool { _came }))
                 });
                 None
             }
@@ -83,7 +83,7 @@ impl CopyJob {
         }
         while self.at < self.need.end && !fs.is_met(&self.need) {
             let len = usize::try_from(WINDOW_LEN).unwrap_or(usize::MAX);
-            if !fs.is_near(&self.need, self.at, len) {
+            if !fs.is_local(&self.need, self.at, len) {
                 return Ok(Some(fs.chunks_of(&self.need, self.at, len)));
             }
             if let Some(spool) = &self.spool {

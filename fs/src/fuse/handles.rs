@@ -14,18 +14,18 @@ use crate::filesystem::reply::NodeId;
 /// result of one search is valid for the next.
 #[derive(Default)]
 pub(super) struct Searches {
-    state: Mutex<State>,
+    state: Mutex<OpenState>,
 }
 
 #[derive(Default)]
-struct State {
+struct OpenState {
     waiting: VecDeque<(NodeId, ReplyEntry)>,
     /// True while the thread exists; it ends when `waiting` is empty.
     runs: bool,
 }
 
 impl Searches {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OpenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::workers::Workers;
 use super::{copy_job, limit};
-use crate::chunks::{Coming, Then};
+use crate::chunks::{Pending, Then};
 use crate::filesystem::reply::NodeId;
 use crate::filesystem::{Far, LayerFs, Need, Stop};
 use crate::metrics::{Operation, Requests};
@@ -24,7 +24,7 @@ pub(super) struct Turn {
     /// It is not to be tried but answered so.
     pub(super) refused: Option<Errno>,
     /// The data that arrived for it, during the attempt.
-    pub(super) came: Option<Box<dyn Coming>>,
+    pub(super) came: Option<Box<dyn Pending>>,
 }
 
 /// A request: tries to answer it. Returns the remote data if it cannot be answered yet.
@@ -83,14 +83,14 @@ where
 
 /// The table of waiting requests and the threads that continue them.
 pub(super) struct Lot {
-    shared: Arc<Shared>,
+    shared: Arc<LotShared>,
 }
 
-pub(super) struct Shared {
+pub(super) struct LotShared {
     pub(super) fs: Arc<LayerFs>,
     pub(super) requests: Arc<Requests>,
     workers: Workers,
-    state: Mutex<State>,
+    state: Mutex<LotState>,
     count: AtomicUsize,
     pub(super) bell: Condvar,
     /// Detects tasks that have ended.
@@ -100,10 +100,10 @@ pub(super) struct Shared {
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct LotState {
     last: u64,
     pub(super) parked: HashMap<u64, Parked>,
-    jobs: HashMap<Need, Job>,
+    jobs: HashMap<Need, ParkedJob>,
     pub(super) over: bool,
 }
 
@@ -119,14 +119,14 @@ enum Waits {
     Begins,
     /// It is over before it had begun.
     Ended(Option<Errno>),
-    Comes(Box<dyn Coming>),
+    Comes(Box<dyn Pending>),
     /// For a copying that others may wait for as well.
-    Job(Need),
+    ParkedJob(Need),
 }
 
 /// A copy of a file's data, for several waiting requests.
 #[derive(Default)]
-struct Job {
+struct ParkedJob {
     waiters: Vec<u64>,
     /// Its own place in the table, while it waits itself.
     parked: Option<u64>,
@@ -142,7 +142,7 @@ impl Lot {
                 "no /proc of this PID namespace: processes that wait for a server cannot be killed"
             );
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LotShared {
             fs,
             requests,
             workers: Workers::new(WORKERS_MAX),
@@ -177,7 +177,7 @@ impl Lot {
         &self,
         about: About,
         call: Call,
-        start: impl FnOnce(Then) -> Box<dyn Coming>,
+        start: impl FnOnce(Then) -> Box<dyn Pending>,
     ) {
         self.shared.park_until(about, call, start);
     }
@@ -205,13 +205,13 @@ impl Drop for Lot {
     }
 }
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+impl LotShared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, LotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the count consistent with the table.
-    fn counted(&self, state: &State) {
+    fn counted(&self, state: &LotState) {
         let before = self.count.swap(state.parked.len(), Ordering::Relaxed);
         let requests =
             state.parked.len() - state.jobs.values().filter_map(|job| job.parked).count();
@@ -258,7 +258,7 @@ impl Shared {
         self: &Arc<Self>,
         about: About,
         call: Call,
-        start: impl FnOnce(Then) -> Box<dyn Coming>,
+        start: impl FnOnce(Then) -> Box<dyn Pending>,
     ) {
         let number = {
             let mut state = self.lock();
@@ -315,12 +315,16 @@ impl Shared {
 
     /// Removes it from the table and from its job. A job without waiting requests is removed too:
     /// it is the second result.
-    pub(super) fn take(&self, state: &mut State, number: u64) -> (Option<Parked>, Option<Parked>) {
+    pub(super) fn take(
+        &self,
+        state: &mut LotState,
+        number: u64,
+    ) -> (Option<Parked>, Option<Parked>) {
         let Some(parked) = state.parked.remove(&number) else {
             return (None, None);
         };
         let mut unwanted = None;
-        if let Waits::Job(need) = &parked.waits
+        if let Waits::ParkedJob(need) = &parked.waits
             && let Some(job) = state.jobs.get_mut(need)
         {
             job.waiters.retain(|waiter| *waiter != number);
@@ -338,7 +342,7 @@ impl Shared {
         self: &Arc<Self>,
         taken: (Option<Parked>, Option<Parked>),
         refused: Option<Errno>,
-        coming: Option<Box<dyn Coming>>,
+        coming: Option<Box<dyn Pending>>,
     ) {
         let (Some(parked), unwanted) = taken else {
             return;
@@ -357,7 +361,7 @@ impl Shared {
             let mut state = self.lock();
             state.last += 1;
             let number = state.last;
-            let waits = Waits::Job(need);
+            let waits = Waits::ParkedJob(need);
             state.parked.insert(number, Parked { about, call, waits });
             self.counted(&state);
             let begins = !state.jobs.contains_key(&need);
@@ -379,7 +383,7 @@ impl Shared {
         self: &Arc<Self>,
         need: &Need,
         refused: Option<Errno>,
-        kept: impl Fn() -> Option<Box<dyn Coming>>,
+        kept: impl Fn() -> Option<Box<dyn Pending>>,
     ) {
         let waiters: Vec<Parked> = {
             let mut state = self.lock();
@@ -430,6 +434,6 @@ impl Parked {
     /// True if it can be retried before its data has arrived: not if it has only begun to wait, or
     /// waits for an answer.
     fn may_go_on(&self) -> bool {
-        matches!(self.waits, Waits::Comes(_) | Waits::Job(_))
+        matches!(self.waits, Waits::Comes(_) | Waits::ParkedJob(_))
     }
 }

@@ -7,7 +7,7 @@ use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 use super::Adapter;
 use super::adapter::caller;
 use super::parked::{About, Lot, call};
-use crate::chunks::{Answer, Coming, Then};
+use crate::chunks::{OnAnswer, Pending, Then};
 use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
 use crate::sys;
@@ -20,7 +20,7 @@ fn take(slot: &Slot) -> Option<Vec<u8>> {
 }
 
 /// Puts the answer into `slot`, then notifies.
-fn fill(slot: &Slot, then: Then) -> Answer {
+fn fill(slot: &Slot, then: Then) -> OnAnswer {
     let slot = Arc::clone(slot);
     Box::new(move |answer| {
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = answer;
@@ -58,7 +58,7 @@ impl Adapter {
         let call = call(reply, answer, move |_| {
             Ok(take(&answered).ok_or(sys::Errno::NODATA)?)
         });
-        lot.park_until(about, call, |then| -> Box<dyn Coming> {
+        lot.park_until(about, call, |then| -> Box<dyn Pending> {
             fs.lower.control.ask(question, fill(&slot, then))
         });
     }
@@ -71,7 +71,7 @@ impl Adapter {
             Ok(take(&answered).map(drop).ok_or(sys::Errno::IO)?)
         });
         let control = &self.fs.lower.control;
-        lot.park_until(about, call, |then| -> Box<dyn Coming> {
+        lot.park_until(about, call, |then| -> Box<dyn Pending> {
             control.command(command, fill(&slot, then))
         });
     }

@@ -18,7 +18,7 @@ const READ_AHEAD_KIB: u32 = 1024;
 
 /// Mount point and options of a mount.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct MountPlace {
     /// An existing directory.
     pub mountpoint: PathBuf,
     /// The name in the mount table.
@@ -85,7 +85,7 @@ pub fn remove_dead_mount(path: &Path) -> bool {
 ///
 /// # Errors
 /// Why not.
-pub fn attach(mut adapter: Adapter, place: &Place) -> Result<Attached, SessionError> {
+pub fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attached, SessionError> {
     let path = &place.mountpoint;
     let mut config = Config::default();
     config.n_threads = Some(place.threads);
@@ -122,7 +122,7 @@ pub fn attach(mut adapter: Adapter, place: &Place) -> Result<Attached, SessionEr
     }
 }
 
-fn mount(device: &OwnedFd, place: &Place, read_len_max: u32) -> Result<(), Errno> {
+fn mount(device: &OwnedFd, place: &MountPlace, read_len_max: u32) -> Result<(), Errno> {
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other,max_read={read_len_max}",
         device.as_raw_fd(),
@@ -142,7 +142,7 @@ fn mount(device: &OwnedFd, place: &Place, read_len_max: u32) -> Result<(), Errno
 /// An ordinary user: through fusermount3, for that user alone.
 fn attach_as_user(
     adapter: Adapter,
-    place: &Place,
+    place: &MountPlace,
     mut config: Config,
 ) -> Result<Attached, SessionError> {
     config.acl = SessionACL::Owner;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::parked::{About, Shared, Turn};
+use super::parked::{About, LotShared, Turn};
 use crate::sys::Errno;
 use crate::sys::tasks::Fate;
 
@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
 const UNASKED_FOR: Duration = Duration::from_secs(3);
 
-impl Shared {
+impl LotShared {
     /// Ends the waits of killed processes, until the mount ends.
     pub(super) fn watch(self: Arc<Self>) {
         loop {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
 /// Threads that are always there: when one is needed, memory may be too short to start it.
 const THREADS_MIN: usize = 2;
@@ -15,27 +15,27 @@ const REST: Duration = Duration::from_secs(10);
 /// As many threads as there are concurrent jobs, within bounds; dropping this ends them.
 #[derive(Debug)]
 pub(super) struct Workers {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     bell: Condvar,
     threads_max: usize,
     rest: Duration,
 }
 
 #[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
+struct PoolState {
+    jobs: VecDeque<Task>,
     threads: usize,
     /// Threads that wait for a job.
     idle: usize,
     over: bool,
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for PoolState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -53,7 +53,7 @@ impl Workers {
     }
 
     fn resting(threads_max: usize, rest: Duration) -> Workers {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolShared {
             state: Mutex::default(),
             bell: Condvar::new(),
             threads_max,
@@ -66,7 +66,7 @@ impl Workers {
     }
 
     /// Runs `job` soon. Without any thread it is dropped, and its reply is EIO.
-    pub(super) fn run(&self, job: Job) {
+    pub(super) fn run(&self, job: Task) {
         let mut state = self.shared.lock();
         if state.jobs.len() >= state.idle && state.threads < self.shared.threads_max {
             self.shared.start(&mut state);
@@ -88,13 +88,13 @@ impl Drop for Workers {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more thread, if the machine has one to give.
-    fn start(self: &Arc<Shared>, state: &mut State) {
+    fn start(self: &Arc<PoolShared>, state: &mut PoolState) {
         let shared = Arc::clone(self);
         let started = std::thread::Builder::new()
             .name(String::from("reader"))
@@ -114,7 +114,7 @@ impl Shared {
     }
 
     /// The next job; `None`: this thread is no longer needed.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Task> {
         let mut state = self.lock();
         let mut rested = false;
         loop {
@@ -144,7 +144,7 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Instant;
 
-    fn wait_for(workers: &Workers, wanted: impl Fn(&State) -> bool) {
+    fn wait_for(workers: &Workers, wanted: impl Fn(&PoolState) -> bool) {
         let until = Instant::now() + Duration::from_secs(20);
         while !wanted(&workers.shared.lock()) {
             assert!(Instant::now() < until, "{:?}", workers.shared.lock());

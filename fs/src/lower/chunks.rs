@@ -4,17 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use layerfmt::{Chunk, Index, Source};
+use layerfmt::{Chunk, ChunkFile, Index};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Unread;
 use super::decoded::Decoded;
-use crate::chunks::{ChunkSource, Coming, NotCome, SourceError, Then};
-use crate::spare::Spare;
+use crate::buffers::BufferPool;
+use crate::chunks::{ChunkSource, Pending, SourceError, Then, Unavailable};
 use crate::sys::Errno;
-
-type Result<T> = std::result::Result<T, Unread>;
 
 /// Bookkeeping of one entry, counted with its bytes.
 const ENTRY_LEN: u64 = 96;
@@ -48,7 +46,7 @@ pub struct ChunkCounters {
 pub struct ChunkCache {
     index: Arc<Index>,
     source: Arc<dyn ChunkSource>,
-    spare: Arc<Spare>,
+    spare: Arc<BufferPool>,
     decoded: Cache<u32, Arc<Decoded>, ByLength>,
     /// The counters so far.
     pub counters: Arc<ChunkCounters>,
@@ -101,8 +99,8 @@ impl ChunkCache {
     ///
     /// # Errors
     /// The chunk must be fetched first; or EIO, with a log line naming layer, chunk and offset.
-    pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<()> {
-        if self.copy_at_hand(id, inside, place) {
+    pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<(), Unread> {
+        if self.copy_decoded(id, inside, place) {
             return Ok(());
         }
         let chunk = self.index.chunk(id).ok_or(Errno::IO)?;
@@ -139,7 +137,7 @@ impl ChunkCache {
     }
 
     /// Returns at least the first `wanted` bytes of chunk `id`.
-    fn decode(&self, id: u32, chunk: &Chunk, wanted: usize) -> Result<Arc<Decoded>> {
+    fn decode(&self, id: u32, chunk: &Chunk, wanted: usize) -> Result<Arc<Decoded>, Unread> {
         let mut bytes = self.spare.take(chunk.raw_len as usize);
         let done = self
             .source
@@ -165,16 +163,16 @@ impl ChunkCache {
     }
 
     /// Gets chunks `ids` to this machine; see [`ChunkSource::bring`].
-    pub fn bring(&self, ids: &[u32], then: Then) -> Box<dyn Coming> {
+    pub fn bring(&self, ids: &[u32], then: Then) -> Box<dyn Pending> {
         let chunks: Vec<(u32, Chunk)> = ids
             .iter()
             .filter_map(|id| self.index.chunk(*id).map(|chunk| (*id, chunk)))
             .collect();
         let (index, counters) = (Arc::clone(&self.index), Arc::clone(&self.counters));
-        let heard = move |came: std::result::Result<(), NotCome>| {
-            if let Err(NotCome { chunk, error }) = &came {
+        let heard = move |came: Result<(), Unavailable>| {
+            if let Err(Unavailable { chunk, error }) = &came {
                 counters.failed.fetch_add(1, Ordering::Relaxed);
-                say_lost(&index, *chunk, error);
+                log_lost(&index, *chunk, error);
             }
             then(came);
         };
@@ -188,19 +186,19 @@ impl ChunkCache {
     }
 
     /// True if the first `len` bytes of the chunk are decoded.
-    pub fn is_at_hand(&self, id: u32, len: usize) -> bool {
+    pub fn is_decoded(&self, id: u32, len: usize) -> bool {
         let decoded = self.decoded.peek(&id);
         decoded.is_some_and(|decoded| decoded.reaches(len))
     }
 
     /// True if the chunk is available without a server.
-    pub fn is_near(&self, id: u32) -> bool {
-        let near = |chunk| self.source.is_near(&chunk);
+    pub fn is_local(&self, id: u32) -> bool {
+        let near = |chunk| self.source.is_local(&chunk);
         self.decoded.contains_key(&id) || self.index.chunk(id).is_some_and(near)
     }
 
     /// Copies like [`ChunkCache::copy`] if the chunk is decoded; returns true if it was.
-    pub fn copy_at_hand(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
+    pub fn copy_decoded(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
         decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
     }
@@ -241,12 +239,7 @@ impl ChunkCache {
     }
 
     /// Counts the result for chunk `id`, and logs an unavailable one.
-    fn count(
-        &self,
-        id: u32,
-        chunk: &Chunk,
-        done: std::result::Result<(), SourceError>,
-    ) -> Result<()> {
+    fn count(&self, id: u32, chunk: &Chunk, done: Result<(), SourceError>) -> Result<(), Unread> {
         if matches!(done, Err(SourceError::Far)) {
             return Err(Unread::Far(vec![id]));
         }
@@ -260,7 +253,7 @@ impl ChunkCache {
             }
             Err(error) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                say_lost(&self.index, id, &error);
+                log_lost(&self.index, id, &error);
                 Err(Errno::IO.into())
             }
         }
@@ -268,12 +261,12 @@ impl ChunkCache {
 }
 
 /// Logs that chunk `id` of `index` is unavailable.
-fn say_lost(index: &Index, id: u32, error: &SourceError) {
+fn log_lost(index: &Index, id: u32, error: &SourceError) {
     let reason = error.to_string();
     let chunk = index.chunk(id);
     let layer = match chunk.as_ref().map(|chunk| chunk.source) {
-        None | Some(Source::Own) => String::from("itself"),
-        Some(Source::Borrowed(row)) => index
+        None | Some(ChunkFile::Own) => String::from("itself"),
+        Some(ChunkFile::Borrowed(row)) => index
             .layer(row)
             .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
     };

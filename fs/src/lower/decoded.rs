@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::spare::Spare;
+use crate::buffers::BufferPool;
 
 /// The bytes of one chunk, or the first of them. Its memory returns to the buffer pool.
 #[derive(Debug)]
 pub(super) struct Decoded {
     bytes: Vec<u8>,
     given: AtomicUsize,
-    spare: Arc<Spare>,
+    spare: Arc<BufferPool>,
 }
 
 impl Decoded {
-    pub(super) fn new(bytes: Vec<u8>, spare: Arc<Spare>) -> Decoded {
+    pub(super) fn new(bytes: Vec<u8>, spare: Arc<BufferPool>) -> Decoded {
         Decoded {
             bytes,
             given: AtomicUsize::new(0),

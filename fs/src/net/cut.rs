@@ -107,7 +107,7 @@ mod tests {
 
     use layerfmt::Digest;
 
-    use super::super::object::{Object, Piece};
+    use super::super::object::{ChunkRange, Object};
     use super::*;
 
     fn taken(offset: u64, len: u32, partial: &[u8]) -> Taken {
@@ -116,7 +116,7 @@ mod tests {
             batch_path: String::new(),
             optional: false,
         });
-        let piece = Piece {
+        let piece = ChunkRange {
             object,
             offset,
             len,

@@ -158,7 +158,7 @@ pub(crate) async fn speak_h2(stream: TcpStream) -> Result<H2, FetchError> {
 
 /// An answer whose body is read piece by piece.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     response: Response<Incoming>,
     stall: Duration,
     window: (Instant, u64),
@@ -166,13 +166,13 @@ pub(crate) struct Answer {
     pub(crate) connection: Option<H1>,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(crate) fn new(
         response: Response<Incoming>,
         stall: Duration,
         connection: Option<H1>,
     ) -> Self {
-        Answer {
+        HttpAnswer {
             response,
             stall,
             window: (Instant::now(), 0),

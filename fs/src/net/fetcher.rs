@@ -13,10 +13,10 @@ use super::error::{Blame, FetchError};
 use super::exchange::Ask;
 use super::limiter::Limiter;
 use super::mirrors::{Choice, Mirrors};
-use super::object::Piece;
+use super::object::ChunkRange;
 use super::queue::{Outcome, Queue};
 use super::server::Server;
-use super::status::{Counters, Patience, Say};
+use super::status::{Counters, WaitMessage, WaitReport};
 
 /// Requests that may run at once. Few: batches and merged ranges carry many pieces each.
 const WORKERS: usize = 8;
@@ -30,13 +30,13 @@ pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Called with every verified piece, for caches and backup.
-pub trait Keep: Send + Sync {
+pub trait ChunkSink: Send + Sync {
     /// `bytes` are `piece`, verified.
-    fn keep(&self, piece: &Piece, bytes: &Bytes);
+    fn put(&self, piece: &ChunkRange, bytes: &Bytes);
 
     /// Returns `piece`, if it is cached in memory. Called under the queue's lock: data that arrived
     /// after a reader's lookup is not requested again.
-    fn at_hand(&self, piece: &Piece) -> Option<Bytes>;
+    fn cached(&self, piece: &ChunkRange) -> Option<Bytes>;
 }
 
 /// Options of a [`Fetcher`].
@@ -60,14 +60,14 @@ impl std::fmt::Debug for FetcherOptions {
     }
 }
 
-pub(crate) struct Inner {
+pub(crate) struct FetcherShared {
     pub(crate) mirrors: Mirrors,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wake: Notify,
     /// Notified when demand ends, for prefetch that yields.
     pub(crate) quiet: Notify,
     pub(crate) limiter: Limiter,
-    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) sink: Arc<dyn ChunkSink>,
     pub(crate) prefetch_count_max: usize,
     pub(crate) closed: AtomicBool,
     closing: Notify,
@@ -81,7 +81,7 @@ pub(crate) struct Inner {
     queue: Mutex<Queue>,
 }
 
-impl Inner {
+impl FetcherShared {
     pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +145,7 @@ impl Inner {
 
 /// A wait that is reported if it is long.
 pub(crate) struct Wait<'a> {
-    inner: &'a Inner,
+    inner: &'a FetcherShared,
     since: Instant,
 }
 
@@ -160,7 +160,7 @@ impl Drop for Wait<'_> {
 
 /// The network side of one mount.
 pub struct Fetcher {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<FetcherShared>,
     runtime: Option<tokio::runtime::Runtime>,
     timeout: Option<Duration>,
 }
@@ -178,7 +178,7 @@ impl Fetcher {
     pub(crate) fn start(
         mirrors: Mirrors,
         counters: Arc<Counters>,
-        keep: Arc<dyn Keep>,
+        sink: Arc<dyn ChunkSink>,
         options: FetcherOptions,
     ) -> std::io::Result<Fetcher> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -187,13 +187,13 @@ impl Fetcher {
             .enable_io()
             .enable_time()
             .build()?;
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(FetcherShared {
             mirrors,
             counters,
             wake: Notify::new(),
             quiet: Notify::new(),
             limiter: Limiter::new(options.prefetch_rate),
-            keep,
+            sink,
             prefetch_count_max: options.prefetch_count_max,
             closed: AtomicBool::new(false),
             closing: Notify::new(),
@@ -220,7 +220,7 @@ impl Fetcher {
     }
 
     /// Requests `piece` when there is no other work. False if it is already pending.
-    pub fn suggest(&self, piece: &Piece) -> bool {
+    pub fn suggest(&self, piece: &ChunkRange) -> bool {
         let new = self.inner.queue().suggest(piece);
         if new {
             self.inner.wake.notify_one();
@@ -297,9 +297,9 @@ impl Drop for Fetcher {
 }
 
 /// Fetches `piece`, without a time limit.
-pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
+pub(crate) async fn fetch(inner: &FetcherShared, piece: &ChunkRange) -> Outcome {
     /// Forgets the wait when it is given up.
-    struct Left<'a>(&'a Inner, Digest, u64);
+    struct Left<'a>(&'a FetcherShared, Digest, u64);
     impl Drop for Left<'_> {
         fn drop(&mut self) {
             self.0.queue().forget(&self.1, self.2);
@@ -309,7 +309,7 @@ pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
     inner.note_demand();
     let wanted = {
         let mut queue = inner.queue();
-        if let Some(bytes) = inner.keep.at_hand(piece) {
+        if let Some(bytes) = inner.sink.cached(piece) {
             return Ok(bytes);
         }
         queue.want(piece, Box::new(|outcome| drop(tell.send(outcome))))
@@ -324,7 +324,7 @@ pub(crate) async fn fetch(inner: &Inner, piece: &Piece) -> Outcome {
 }
 
 /// Sends data to the first server that accepts it.
-pub(crate) async fn post(inner: &Inner, ask: &Ask) -> Result<(), FetchError> {
+pub(crate) async fn post(inner: &FetcherShared, ask: &Ask) -> Result<(), FetchError> {
     let mut last = FetchError::Wrong("no server to send it to");
     for index in 0..inner.mirrors.len() {
         let Some(server) = inner.mirrors.get(index) else {
@@ -347,7 +347,7 @@ pub(crate) async fn post(inner: &Inner, ask: &Ask) -> Result<(), FetchError> {
 
 /// Tries each server once, healthiest first; the error of the last one otherwise.
 pub(crate) async fn get_whole(
-    inner: &Inner,
+    inner: &FetcherShared,
     ask: &Ask,
     len_max: usize,
 ) -> Result<(usize, Vec<u8>), FetchError> {
@@ -391,7 +391,7 @@ pub(crate) async fn get_whole(
 }
 
 async fn get_from(
-    inner: &Inner,
+    inner: &FetcherShared,
     server: &Server,
     ask: &Ask,
     len_max: usize,
@@ -413,9 +413,9 @@ async fn get_from(
 /// Interval of the checks for waiting readers.
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>) {
+async fn say_when_waiting(inner: Arc<FetcherShared>, mut console: Option<std::fs::File>) {
     use std::io::Write;
-    let mut patience = Patience::default();
+    let mut patience = WaitReport::default();
     while !inner.closed.load(Ordering::Relaxed) {
         tokio::time::sleep(SECOND).await;
         let waited = inner.waiting();
@@ -423,8 +423,8 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
             Counters::add(&inner.counters.waited_s, 1);
         }
         let text = match patience.look(waited, SAY_AFTER) {
-            Say::Nothing => continue,
-            Say::Waiting(seconds) => {
+            WaitMessage::Nothing => continue,
+            WaitMessage::Waiting(seconds) => {
                 let servers: Vec<String> = inner
                     .mirrors
                     .status()
@@ -437,7 +437,7 @@ async fn say_when_waiting(inner: Arc<Inner>, mut console: Option<std::fs::File>)
                     "layerfs: waiting for {servers} ({seconds} s so far); reads continue when it answers"
                 )
             }
-            Say::Over(seconds) => {
+            WaitMessage::Over(seconds) => {
                 tracing::info!(seconds, "no longer waiting for a server");
                 format!("layerfs: the server answers again, after {seconds} s")
             }

@@ -11,10 +11,10 @@ use super::*;
 const LEN: u32 = 1000;
 
 struct Forget;
-impl Keep for Forget {
-    fn keep(&self, _: &Piece, _: &Bytes) {}
+impl ChunkSink for Forget {
+    fn put(&self, _: &ChunkRange, _: &Bytes) {}
 
-    fn at_hand(&self, _: &Piece) -> Option<Bytes> {
+    fn cached(&self, _: &ChunkRange) -> Option<Bytes> {
         None
     }
 }
@@ -23,9 +23,9 @@ fn body(offset: u64) -> Vec<u8> {
     vec![u8::try_from(offset / u64::from(LEN) % 251).unwrap(); LEN as usize]
 }
 
-fn piece(path: &str, number: u64) -> Piece {
+fn piece(path: &str, number: u64) -> ChunkRange {
     let offset = number * u64::from(LEN);
-    Piece {
+    ChunkRange {
         object: Arc::new(Object {
             path: path.into(),
             batch_path: format!("{path}-batch"),

@@ -14,8 +14,8 @@ use wire::paths::route;
 
 use super::error::FetchError;
 use super::exchange::Ask;
-use super::fetcher::{Fetcher, Inner, STALL_FIRST, post};
-use super::status::Word;
+use super::fetcher::{Fetcher, FetcherShared, STALL_FIRST, post};
+use super::status::StatusText;
 use crate::hardware;
 
 /// The URL path of hellos on a server.
@@ -27,20 +27,20 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// The progress of a mount.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct BootProgress {
     step: AtomicU8,
-    revision: Word,
+    revision: StatusText,
     /// True if the machine sends hellos.
     pub(crate) reports: bool,
 }
 
-impl Progress {
+impl BootProgress {
     /// Starts at [`Step::Initramfs`]. With `reports`, a task of `fetcher` reports the steps of a
     /// slow mount.
-    pub(crate) fn begin(fetcher: &Fetcher, reports: bool) -> Arc<Progress> {
-        let progress = Arc::new(Progress {
+    pub(crate) fn begin(fetcher: &Fetcher, reports: bool) -> Arc<BootProgress> {
+        let progress = Arc::new(BootProgress {
             step: AtomicU8::new(Step::Initramfs as u8),
-            revision: Word::new(""),
+            revision: StatusText::new(""),
             reports,
         });
         if reports {
@@ -87,7 +87,7 @@ impl Progress {
 }
 
 /// Reports each new step of a slow mount once, until the root is mounted.
-async fn tell_where_it_stands(inner: &Inner, progress: &Progress) {
+async fn tell_where_it_stands(inner: &FetcherShared, progress: &BootProgress) {
     let mut told = None;
     loop {
         sleep(SLOW).await;

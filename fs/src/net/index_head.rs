@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use layerfmt::{Digest, Layer, roomy};
+use layerfmt::{Digest, Layer, buffer_for};
 use wire::paths::ObjectPath;
 
 use super::error::{Blame, FetchError};
 use super::exchange::Ask;
-use super::fetcher::Inner;
+use super::fetcher::FetcherShared;
 use super::server::Server;
 use super::status::Counters;
 
@@ -24,7 +24,7 @@ const LEN_AT_ONCE: usize = 8 << 20;
 /// # Errors
 /// No server has it.
 pub(crate) async fn index_head(
-    inner: &Inner,
+    inner: &FetcherShared,
     digest: &Digest,
     head_len: u64,
 ) -> Result<Layer, FetchError> {
@@ -70,7 +70,7 @@ pub(crate) async fn index_head(
 
 /// Appends the answer to `ask` to `bytes`, up to `head_len`.
 async fn more(
-    inner: &Inner,
+    inner: &FetcherShared,
     server: &Server,
     ask: &Ask,
     head_len: u64,
@@ -82,7 +82,7 @@ async fn more(
     }
     let len_max = usize::try_from(head_len).unwrap_or(usize::MAX);
     if bytes.capacity() == 0 && len_max <= LEN_AT_ONCE {
-        *bytes = roomy(len_max);
+        *bytes = buffer_for(len_max);
     }
     while bytes.len() < len_max {
         let Some(part) = answer.next().await? else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fetcher::Inner;
+use super::fetcher::FetcherShared;
 
 /// Time after which a silent resolver is queried again.
 const WAIT: Duration = Duration::from_secs(15);
@@ -13,7 +13,7 @@ const WAIT: Duration = Duration::from_secs(15);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Starts to look for server `index`: again and again, until it has an address or the root is open.
-pub(crate) async fn run(inner: Arc<Inner>, index: usize) {
+pub(crate) async fn run(inner: Arc<FetcherShared>, index: usize) {
     let Some(server) = inner.mirrors.get(index).map(Arc::clone) else {
         return;
     };
@@ -32,7 +32,7 @@ pub(crate) async fn run(inner: Arc<Inner>, index: usize) {
 }
 
 /// Resolves names without an address, once more and with a short limit.
-pub(crate) async fn last(inner: &Inner) {
+pub(crate) async fn last(inner: &FetcherShared) {
     for index in 0..inner.mirrors.len() {
         let Some(server) = inner.mirrors.get(index) else {
             continue;

@@ -18,7 +18,7 @@ const DOUBT: Duration = Duration::from_secs(60);
 pub(crate) const MIRRORS_MAX: usize = 32;
 
 #[derive(Debug, Default)]
-struct Health {
+struct ServerHealth {
     failures: u32,
     corrupt: u32,
     not_before: Option<Instant>,
@@ -29,7 +29,7 @@ struct Health {
 #[derive(Debug)]
 struct Mirror {
     server: Arc<Server>,
-    health: Mutex<Health>,
+    health: Mutex<ServerHealth>,
 }
 
 /// The servers in the order they were named, each with its health.

@@ -50,7 +50,7 @@ impl Object {
 
 /// The stored bytes of one chunk: their position and digest.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub struct ChunkRange {
     /// The file that contains them.
     pub object: Arc<Object>,
     /// Their place in it.
@@ -61,7 +61,7 @@ pub struct Piece {
     pub digest: Digest,
 }
 
-impl Piece {
+impl ChunkRange {
     pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(u64::from(self.len))
     }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use layerfmt::Digest;
 
 use self::group::{BATCH_COUNT_MAX, group};
-use self::job::{Job, State, Waiter};
-pub(crate) use self::job::{News, Next, Outcome, Priority, Taken, Tell, Work};
+use self::job::{Job, JobState, Waiter};
+pub(crate) use self::job::{News, Next, OnOutcome, Outcome, Priority, QueuedWork, Taken};
 use super::error::FetchError;
-use super::object::{Object, Piece};
+use super::object::{ChunkRange, Object};
 
 /// Number of failures after which a prefetched chunk is dropped.
 const PREFETCH_FAILURES_MAX: u32 = 3;
@@ -23,7 +23,7 @@ const PREFETCH_FAILURES_MAX: u32 = 3;
 const STREAM_AHEAD_MAX: u64 = 2 << 20;
 
 #[derive(Debug)]
-struct Stream {
+struct QueueStream {
     object: Arc<Object>,
     position: u64,
     end: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Queue {
     prefetch: VecDeque<Digest>,
     prefetch_running: usize,
     demand_running: usize,
-    stream: Option<Stream>,
+    stream: Option<QueueStream>,
     tickets: u64,
     closed: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// Requests `piece` for a reader, notified through `tell`. The result identifies the wait, for
     /// [`Queue::forget`]; a closed queue returns `tell`.
-    pub(crate) fn want(&mut self, piece: &Piece, tell: Tell) -> Result<u64, Tell> {
+    pub(crate) fn want(&mut self, piece: &ChunkRange, tell: OnOutcome) -> Result<u64, OnOutcome> {
         self.tickets += 1;
         let ticket = self.tickets;
         if self.closed {
@@ -62,38 +62,38 @@ impl Queue {
         Ok(ticket)
     }
 
-    fn make_urgent(&mut self, piece: &Piece) {
+    fn make_urgent(&mut self, piece: &ChunkRange) {
         let streaming = self.stream_will_bring(piece);
         let Some(job) = self.jobs.get_mut(&piece.digest) else {
             let state = if streaming {
-                State::Streaming
+                JobState::Streaming
             } else {
-                State::Queued
+                JobState::Queued
             };
             return self.insert(piece, Priority::Demand, state);
         };
         match (job.state, job.priority) {
-            (State::Queued, Priority::Prefetch) => {
+            (JobState::Queued, Priority::Prefetch) => {
                 job.priority = Priority::Demand;
                 job.not_before = None;
                 self.demand.push_back(piece.digest);
             }
-            (State::Running, Priority::Prefetch) => job.hurry.store(true, Ordering::Relaxed),
+            (JobState::Running, Priority::Prefetch) => job.hurry.store(true, Ordering::Relaxed),
             _ => {}
         }
     }
 
     /// Requests `piece` for prefetch. False if it is already pending.
-    pub(crate) fn suggest(&mut self, piece: &Piece) -> bool {
+    pub(crate) fn suggest(&mut self, piece: &ChunkRange) -> bool {
         if self.closed || self.jobs.contains_key(&piece.digest) {
             return false;
         }
-        self.insert(piece, Priority::Prefetch, State::Queued);
+        self.insert(piece, Priority::Prefetch, JobState::Queued);
         true
     }
 
-    fn insert(&mut self, piece: &Piece, priority: Priority, state: State) {
-        if state == State::Queued {
+    fn insert(&mut self, piece: &ChunkRange, priority: Priority, state: JobState) {
+        if state == JobState::Queued {
             match priority {
                 Priority::Demand => self.demand.push_back(piece.digest),
                 Priority::Prefetch => self.prefetch.push_back(piece.digest),
@@ -140,7 +140,7 @@ impl Queue {
         now: Instant,
         batches: bool,
         soonest: &mut Option<Instant>,
-    ) -> Option<Work> {
+    ) -> Option<QueuedWork> {
         let jobs = &self.jobs;
         let line = match priority {
             Priority::Demand => &mut self.demand,
@@ -149,7 +149,7 @@ impl Queue {
         // Entries of jobs that ended or changed lines meanwhile fall out here.
         line.retain(|digest| {
             jobs.get(digest)
-                .is_some_and(|job| job.state == State::Queued && job.priority == priority)
+                .is_some_and(|job| job.state == JobState::Queued && job.priority == priority)
         });
         let mut first: Option<(Arc<Object>, u64, bool)> = None;
         let mut chosen = Vec::new();
@@ -189,14 +189,14 @@ impl Queue {
         digests: Vec<Digest>,
         side_by_side: bool,
         priority: Priority,
-    ) -> Option<Work> {
+    ) -> Option<QueuedWork> {
         let hurry = Arc::default();
         let mut pieces = Vec::with_capacity(digests.len());
         for digest in digests {
             let Some(job) = self.jobs.get_mut(&digest) else {
                 continue;
             };
-            job.state = State::Running;
+            job.state = JobState::Running;
             job.hurry = Arc::clone(&hurry);
             pieces.push(Taken {
                 piece: job.piece.clone(),
@@ -206,7 +206,7 @@ impl Queue {
         if pieces.is_empty() {
             return None;
         }
-        Some(Work {
+        Some(QueuedWork {
             object,
             pieces,
             priority,
@@ -258,7 +258,7 @@ impl Queue {
         }
         job.partial = taken.partial;
         job.avoid = avoid;
-        job.state = State::Queued;
+        job.state = JobState::Queued;
         job.not_before = (!wait.is_zero()).then(|| Instant::now() + wait);
         match job.priority {
             Priority::Demand => self.demand.push_front(digest),
@@ -282,7 +282,9 @@ impl Queue {
             return;
         };
         job.waiters.retain(|waiter| waiter.ticket != ticket);
-        if job.waiters.is_empty() && job.priority == Priority::Demand && job.state != State::Running
+        if job.waiters.is_empty()
+            && job.priority == Priority::Demand
+            && job.state != JobState::Running
         {
             self.jobs.remove(digest);
         }
@@ -290,7 +292,7 @@ impl Queue {
 
     /// The boot pack's stream runs from `position` to `end` of `object`.
     pub(crate) fn stream_at(&mut self, object: &Arc<Object>, position: u64, end: u64) {
-        self.stream = Some(Stream {
+        self.stream = Some(QueueStream {
             object: Arc::clone(object),
             position,
             end,
@@ -298,7 +300,7 @@ impl Queue {
     }
 
     /// The stream has delivered `piece`: later readers must not wait for the stream.
-    pub(crate) fn streamed(&mut self, piece: &Piece, bytes: &Bytes) -> News {
+    pub(crate) fn streamed(&mut self, piece: &ChunkRange, bytes: &Bytes) -> News {
         if let Some(stream) = &mut self.stream {
             stream.position = stream.position.max(piece.end());
         }
@@ -309,14 +311,14 @@ impl Queue {
     pub(crate) fn stream_over(&mut self) {
         self.stream = None;
         for (digest, job) in &mut self.jobs {
-            if job.state == State::Streaming {
-                job.state = State::Queued;
+            if job.state == JobState::Streaming {
+                job.state = JobState::Queued;
                 self.demand.push_back(*digest);
             }
         }
     }
 
-    fn stream_will_bring(&self, piece: &Piece) -> bool {
+    fn stream_will_bring(&self, piece: &ChunkRange) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             *stream.object == *piece.object
                 && piece.offset >= stream.position
@@ -332,7 +334,9 @@ impl Queue {
 
     /// True if a reader waits for the stream.
     pub(crate) fn stream_awaited(&self) -> bool {
-        self.jobs.values().any(|job| job.state == State::Streaming)
+        self.jobs
+            .values()
+            .any(|job| job.state == JobState::Streaming)
     }
 
     /// Pieces queued for prefetch.

@@ -2,13 +2,13 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 
-fn piece(offset: u64, len: u32) -> Piece {
+fn piece(offset: u64, len: u32) -> ChunkRange {
     let object = Arc::new(Object {
         path: "/layers/a".into(),
         batch_path: "/v1/batch/a".into(),
         optional: false,
     });
-    Piece {
+    ChunkRange {
         object,
         offset,
         len,
@@ -16,21 +16,21 @@ fn piece(offset: u64, len: u32) -> Piece {
     }
 }
 
-fn want(queue: &mut Queue, piece: &Piece) -> Receiver<Outcome> {
+fn want(queue: &mut Queue, piece: &ChunkRange) -> Receiver<Outcome> {
     let (sender, receiver) = channel();
     let wanted = queue.want(piece, Box::new(move |outcome| drop(sender.send(outcome))));
     assert!(wanted.is_ok());
     receiver
 }
 
-fn work(next: Next) -> Work {
+fn work(next: Next) -> QueuedWork {
     match next {
         Next::Work(work) => work,
         other => panic!("{other:?}"),
     }
 }
 
-fn offsets(work: &Work) -> Vec<u64> {
+fn offsets(work: &QueuedWork) -> Vec<u64> {
     work.pieces.iter().map(|taken| taken.piece.offset).collect()
 }
 

@@ -5,7 +5,7 @@ use hyper::{Method, header};
 
 use super::address::ServerName;
 use super::error::FetchError;
-use super::exchange::{Answer, Ask};
+use super::exchange::{Ask, HttpAnswer};
 
 /// Most redirects of one request.
 pub(crate) const REDIRECTS_MAX: usize = 4;
@@ -19,7 +19,7 @@ const PATH_LEN_MAX: usize = 2048;
 pub(crate) fn next(
     server: &ServerName,
     ask: &Ask,
-    answer: &Answer,
+    answer: &HttpAnswer,
 ) -> Result<Option<Ask>, FetchError> {
     if ask.method != Method::GET || !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
     {

@@ -9,7 +9,7 @@ use hyper::Version;
 
 use super::address::ServerName;
 use super::error::FetchError;
-use super::exchange::{Answer, Ask, H1, H2, connect, speak_h1, speak_h2};
+use super::exchange::{Ask, H1, H2, HttpAnswer, connect, speak_h1, speak_h2};
 use super::redirect;
 use super::status::Counters;
 
@@ -90,7 +90,7 @@ impl Server {
     }
 
     /// Sends `ask`; the answer's head has come when this returns.
-    pub(crate) async fn ask(&self, ask: &Ask) -> Result<Answer, FetchError> {
+    pub(crate) async fn ask(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         if self.multiplexes.load(Ordering::Relaxed) {
             match self.ask_h2(ask).await {
                 // A proxy's doing; following it is the other way's business.
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Sends `ask` on an HTTP/1.1 connection, so that a long answer has its own.
-    pub(crate) async fn ask_h1(&self, ask: &Ask) -> Result<Answer, FetchError> {
+    pub(crate) async fn ask_h1(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         let answer = self.send_h1(ask).await?;
         let Some(mut next) = redirect::next(&self.name, ask, &answer)? else {
             return Ok(answer);
@@ -122,7 +122,7 @@ impl Server {
         Err(redirect::refused(&next.path))
     }
 
-    async fn send_h1(&self, ask: &Ask) -> Result<Answer, FetchError> {
+    async fn send_h1(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         Counters::add(&self.counters.requests, 1);
         let kept = self
             .idle
@@ -142,20 +142,20 @@ impl Server {
             .await
     }
 
-    async fn ask_on(&self, mut connection: H1, ask: &Ask) -> Result<Answer, FetchError> {
+    async fn ask_on(&self, mut connection: H1, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         let request = ask.request(&self.name.authority, &self.name.prefix, Version::HTTP_11)?;
         let response = within(ask.stall, connection.send_request(request)).await?;
-        Ok(Answer::new(response, ask.stall, Some(connection)))
+        Ok(HttpAnswer::new(response, ask.stall, Some(connection)))
     }
 
-    async fn ask_h2(&self, ask: &Ask) -> Result<Answer, FetchError> {
+    async fn ask_h2(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         Counters::add(&self.counters.requests, 1);
         let mut connection = self.h2_connection().await?;
         let request = ask.request(&self.name.authority, &self.name.prefix, Version::HTTP_2)?;
         match within(ask.stall, connection.send_request(request)).await {
             Ok(response) => {
                 self.multiplexed.store(true, Ordering::Relaxed);
-                Ok(Answer::new(response, ask.stall, None))
+                Ok(HttpAnswer::new(response, ask.stall, None))
             }
             Err(error) => {
                 *self.h2.lock().await = None;
@@ -178,7 +178,7 @@ impl Server {
     }
 
     /// Gives the connection of a fully read answer back.
-    pub(crate) async fn keep(&self, answer: Answer) {
+    pub(crate) async fn keep(&self, answer: HttpAnswer) {
         let Some(mut connection) = answer.connection else {
             return;
         };

@@ -71,15 +71,15 @@ pub struct RemoteStatus {
 
 /// A state in words that other threads may look at.
 #[derive(Debug)]
-pub struct Word {
+pub struct StatusText {
     text: Mutex<String>,
-    followed: OnceLock<Arc<Word>>,
+    followed: OnceLock<Arc<StatusText>>,
 }
 
-impl Word {
+impl StatusText {
     /// Starts with `text`.
     pub fn new(text: &str) -> Self {
-        Word {
+        StatusText {
             text: Mutex::new(text.to_owned()),
             followed: OnceLock::new(),
         }
@@ -91,7 +91,7 @@ impl Word {
     }
 
     /// Shows another's text from now on.
-    pub(crate) fn follow(&self, other: Arc<Word>) {
+    pub(crate) fn follow(&self, other: Arc<StatusText>) {
         let _ = self.followed.set(other);
     }
 
@@ -110,31 +110,35 @@ impl Word {
 
 /// Start of the current wait, to report it once and to report its end.
 #[derive(Debug, Default)]
-pub(crate) struct Patience {
+pub(crate) struct WaitReport {
     said: Option<Instant>,
 }
 
-/// Messages of [`Patience`].
+/// Messages of [`WaitReport`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Say {
+pub(crate) enum WaitMessage {
     Nothing,
     Waiting(u64),
     Over(u64),
 }
 
-impl Patience {
+impl WaitReport {
     /// Called every second with the duration of the longest wait (`None`: no wait).
-    pub(crate) fn look(&mut self, waited: Option<std::time::Duration>, say_after: u64) -> Say {
+    pub(crate) fn look(
+        &mut self,
+        waited: Option<std::time::Duration>,
+        say_after: u64,
+    ) -> WaitMessage {
         match (waited, self.said) {
             (Some(waited), None) if waited.as_secs() >= say_after => {
                 self.said = Instant::now().checked_sub(waited);
-                Say::Waiting(waited.as_secs())
+                WaitMessage::Waiting(waited.as_secs())
             }
             (None, Some(since)) => {
                 self.said = None;
-                Say::Over(since.elapsed().as_secs())
+                WaitMessage::Over(since.elapsed().as_secs())
             }
-            _ => Say::Nothing,
+            _ => WaitMessage::Nothing,
         }
     }
 }

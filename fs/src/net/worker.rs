@@ -10,15 +10,15 @@ use wire::batch;
 
 use super::cut::Cutter;
 use super::error::{Blame, FetchError};
-use super::exchange::{Answer, Ask};
-use super::fetcher::{Inner, STALL_FIRST, STALL_MAX};
+use super::exchange::{Ask, HttpAnswer};
+use super::fetcher::{FetcherShared, STALL_FIRST, STALL_MAX};
 use super::mirrors::Choice;
-use super::queue::{News, Next, Priority, Taken, Work};
+use super::queue::{News, Next, Priority, QueuedWork, Taken};
 use super::server::Server;
 use super::status::Counters;
 
 /// Processes work until the fetcher closes.
-pub(crate) async fn work(inner: Arc<Inner>) {
+pub(crate) async fn work(inner: Arc<FetcherShared>) {
     while let Some(work) = next_work(&inner).await {
         // Others may find more to do.
         inner.wake.notify_one();
@@ -32,7 +32,7 @@ pub(crate) async fn work(inner: Arc<Inner>) {
 /// A worker waits for notifications only here. If it did while working, it could receive a
 /// notification in place of an idle one, and prefetch, which yields to readers, would then yield
 /// forever.
-async fn next_work(inner: &Inner) -> Option<Work> {
+async fn next_work(inner: &FetcherShared) -> Option<QueuedWork> {
     loop {
         let woken = inner.wake.notified();
         tokio::pin!(woken);
@@ -67,7 +67,7 @@ async fn next_work(inner: &Inner) -> Option<Work> {
     }
 }
 
-async fn run(inner: &Inner, work: Work) {
+async fn run(inner: &FetcherShared, work: QueuedWork) {
     let priority = work.priority;
     let failures = work
         .pieces
@@ -126,7 +126,7 @@ async fn run(inner: &Inner, work: Work) {
 }
 
 /// For a server without batches: the first piece alone, the others return to the queue.
-fn only_first(inner: &Inner, mut work: Work) -> Work {
+fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     let mut queue = inner.queue();
     for taken in work.pieces.drain(1.min(work.pieces.len())..) {
         queue.retry(taken, work.avoid, Duration::ZERO, true);
@@ -140,7 +140,7 @@ fn only_first(inner: &Inner, mut work: Work) -> Work {
 /// Returns missing pieces to the queue; `liar` is not used for them again until all servers have
 /// sent wrong data.
 fn hand_back(
-    inner: &Inner,
+    inner: &FetcherShared,
     left: Vec<(Taken, bool)>,
     avoid: u64,
     liar: Option<usize>,
@@ -171,7 +171,7 @@ fn hand_back(
 
 /// One request to one server.
 struct Exchange<'a> {
-    inner: &'a Inner,
+    inner: &'a FetcherShared,
     server: &'a Server,
     index: usize,
     work_priority: Priority,
@@ -182,7 +182,11 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// Returns the missing pieces (with a flag for partial data) and the reason.
-    async fn run(&mut self, work: Work, failures: u32) -> (Vec<(Taken, bool)>, Option<FetchError>) {
+    async fn run(
+        &mut self,
+        work: QueuedWork,
+        failures: u32,
+    ) -> (Vec<(Taken, bool)>, Option<FetchError>) {
         let body = batch_body(&work);
         let batch = body.is_some();
         let before: Vec<(Digest, usize)> = work
@@ -244,7 +248,7 @@ impl Exchange<'_> {
         }
         while !cutter.is_done() {
             if self.work_priority == Priority::Prefetch && !hurry.load(Ordering::Relaxed) {
-                stand_back(self.inner, &mut answer, || hurry.load(Ordering::Relaxed)).await?;
+                yield_to_demand(self.inner, &mut answer, || hurry.load(Ordering::Relaxed)).await?;
             }
             let Some(bytes) = answer.next().await? else {
                 return Err(FetchError::Wrong("the body ends early"));
@@ -263,7 +267,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    fn check_batch(&self, answer: &Answer, cutter: &Cutter) -> Result<(), FetchError> {
+    fn check_batch(&self, answer: &HttpAnswer, cutter: &Cutter) -> Result<(), FetchError> {
         answer.check_status()?;
         match answer.len() {
             Some(len) if len != cutter.span().end => {
@@ -289,7 +293,7 @@ impl Exchange<'_> {
             Priority::Prefetch => Counters::add(&counters.prefetched, 1),
         }
         let bytes = Bytes::from(partial);
-        self.inner.keep.keep(&piece, &bytes);
+        self.inner.sink.put(&piece, &bytes);
         let news = self.inner.queue().finish(&piece.digest, &bytes);
         news.tell();
         tracing::trace!(
@@ -303,9 +307,9 @@ impl Exchange<'_> {
 
 /// Prefetch reads no more while a reader waits for other data: further bytes stay in the socket's
 /// buffer and on the server.
-pub(crate) async fn stand_back(
-    inner: &Inner,
-    answer: &mut Answer,
+pub(crate) async fn yield_to_demand(
+    inner: &FetcherShared,
+    answer: &mut HttpAnswer,
     needed: impl Fn() -> bool,
 ) -> Result<(), FetchError> {
     let mut paused = false;
@@ -328,7 +332,7 @@ pub(crate) async fn stand_back(
 }
 
 /// The body of a batch request; `None` if one range covers the pieces.
-fn batch_body(work: &Work) -> Option<Bytes> {
+fn batch_body(work: &QueuedWork) -> Option<Bytes> {
     if work.side_by_side || work.pieces.len() < 2 {
         return None;
     }

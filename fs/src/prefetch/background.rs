@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use layerfmt::Index;
 
-use crate::chunks::remote::{RemoteSource, piece};
-use crate::net::object::{Object, Piece};
+use crate::chunks::remote::{RemoteSource, chunk_range};
+use crate::net::object::{ChunkRange, Object};
 
 /// Pieces that may be on their way at once.
 const AHEAD_MAX: usize = 32;
@@ -18,7 +18,7 @@ const QUIET_MIN: Duration = Duration::from_secs(2);
 /// Interval of the checks for more room.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Fetches every chunk of `index` that is not near, up to `len_max` stored bytes, in the order of the
+/// Fetches every chunk of `index` that is not caches, up to `len_max` stored bytes, in the order of the
 /// index. Ends when all is near or the mount closes.
 pub(crate) async fn run(
     source: std::sync::Weak<RemoteSource>,
@@ -52,11 +52,13 @@ pub(crate) async fn run(
         }
         quiet_min = QUIET_MIN;
         while fetcher.suggested() < AHEAD_MAX && next < index.chunk_count() {
-            let wanted = index.chunk(next).and_then(|chunk| piece(&objects, &chunk));
+            let wanted = index
+                .chunk(next)
+                .and_then(|chunk| chunk_range(&objects, &chunk));
             next += 1;
-            let Some(wanted) = wanted
-                .filter(|wanted: &Piece| !wanted.object.optional && !source.near.knows(wanted))
-            else {
+            let Some(wanted) = wanted.filter(|wanted: &ChunkRange| {
+                !wanted.object.optional && !source.caches.knows(wanted)
+            }) else {
                 continue;
             };
             taken += u64::from(wanted.len);

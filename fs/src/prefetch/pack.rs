@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::{Digest, Index, roomy};
+use layerfmt::{Digest, Index, buffer_for};
 use tokio::sync::watch;
 
-use crate::chunks::remote::{Near, piece};
+use crate::chunks::remote::{CacheTiers, chunk_range};
 use crate::net::error::{Blame, FetchError};
-use crate::net::exchange::{Answer, Ask};
-use crate::net::fetcher::Inner;
-use crate::net::object::{Object, Piece};
-use crate::net::status::{Counters, Word};
-use crate::net::worker::stand_back;
+use crate::net::exchange::{Ask, HttpAnswer};
+use crate::net::fetcher::FetcherShared;
+use crate::net::object::{ChunkRange, Object};
+use crate::net::status::{Counters, StatusText};
+use crate::net::worker::yield_to_demand;
 
 /// Number of consecutive attempts, without a received chunk, to resume a broken stream: some
 /// minutes.
@@ -22,22 +22,22 @@ const TRIES_MAX: u32 = 60;
 
 /// Parts that the stream needs besides the network.
 pub(crate) struct PackStream {
-    pub(crate) inner: Arc<Inner>,
-    pub(crate) near: Arc<Near>,
+    pub(crate) inner: Arc<FetcherShared>,
+    pub(crate) caches: Arc<CacheTiers>,
     pub(crate) object: Arc<Object>,
     /// Length of the pack's file.
     pub(crate) len: u64,
     /// No part of it can be local: it is requested before its contents are known.
     pub(crate) eager: bool,
     /// Text for the status.
-    pub(crate) state: Arc<Word>,
+    pub(crate) state: Arc<StatusText>,
 }
 
 /// The pieces of the pack that `index` uses, in file order.
-pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = index
+pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<ChunkRange> {
+    let mut pieces: Vec<ChunkRange> = index
         .chunks()
-        .filter_map(|chunk| piece(objects, &chunk))
+        .filter_map(|chunk| chunk_range(objects, &chunk))
         .filter(|piece| piece.object.optional)
         .collect();
     pieces.sort_by_key(|piece| piece.offset);
@@ -47,7 +47,7 @@ pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<Piece> {
 impl PackStream {
     /// Streams the pack. The request is sent at once; its answer is read when `index` has described
     /// the contents, and until then waits in the socket.
-    pub(crate) async fn run(self, mut pieces: watch::Receiver<Option<Vec<Piece>>>) {
+    pub(crate) async fn run(self, mut pieces: watch::Receiver<Option<Vec<ChunkRange>>>) {
         let start = SUPERBLOCK_LEN as u64;
         let mut first = None;
         if self.eager {
@@ -60,14 +60,14 @@ impl PackStream {
         let Ok(Some(wanted)) = known else {
             return self.over();
         };
-        let wanted: Vec<Piece> = wanted
+        let wanted: Vec<ChunkRange> = wanted
             .into_iter()
-            .filter(|piece| !self.near.knows(piece))
+            .filter(|piece| !self.caches.knows(piece))
             .collect();
         let Some((begin, end)) = wanted
             .first()
             .map(|p| p.offset)
-            .zip(wanted.last().map(Piece::end))
+            .zip(wanted.last().map(ChunkRange::end))
         else {
             self.state.set("complete: everything was local");
             return self.over();
@@ -94,7 +94,7 @@ impl PackStream {
         self.inner.wake.notify_one();
     }
 
-    async fn ask(&self, range: Range<u64>) -> Result<(usize, Answer), FetchError> {
+    async fn ask(&self, range: Range<u64>) -> Result<(usize, HttpAnswer), FetchError> {
         let (index, server) = self.inner.server(0).await?;
         let stall = self.inner.mirrors.stall(index);
         let ask = Ask::range(&self.object.path, range.clone(), stall);
@@ -114,8 +114,8 @@ impl PackStream {
     async fn stream(
         &self,
         mut position: u64,
-        mut answer: Result<(usize, Answer), FetchError>,
-        wanted: &[Piece],
+        mut answer: Result<(usize, HttpAnswer), FetchError>,
+        wanted: &[ChunkRange],
         end: u64,
     ) -> Result<(), FetchError> {
         let mut cursor = Cursor {
@@ -155,14 +155,14 @@ impl PackStream {
 
     async fn read(
         &self,
-        mut answer: Answer,
+        mut answer: HttpAnswer,
         mut position: u64,
         end: u64,
         cursor: &mut Cursor<'_>,
     ) -> Result<(), FetchError> {
         self.inner.queue().stream_at(&self.object, position, end);
         while position < end {
-            stand_back(&self.inner, &mut answer, || {
+            yield_to_demand(&self.inner, &mut answer, || {
                 self.inner.queue().stream_awaited()
             })
             .await?;
@@ -184,14 +184,14 @@ impl PackStream {
         Ok(())
     }
 
-    fn deliver(&self, piece: &Piece, bytes: Vec<u8>) -> Result<(), FetchError> {
-        use crate::net::fetcher::Keep;
+    fn deliver(&self, piece: &ChunkRange, bytes: Vec<u8>) -> Result<(), FetchError> {
+        use crate::net::fetcher::ChunkSink;
         if Digest::of(&bytes) != piece.digest {
             return Err(FetchError::Corrupt);
         }
         Counters::add(&self.inner.counters.pack_chunks, 1);
         let bytes = Bytes::from(bytes);
-        self.near.keep(piece, &bytes);
+        self.caches.put(piece, &bytes);
         let news = self.inner.queue().streamed(piece, &bytes);
         news.tell();
         Ok(())
@@ -200,7 +200,7 @@ impl PackStream {
 
 /// Position of the stream in the list of wanted pieces.
 struct Cursor<'a> {
-    wanted: &'a [Piece],
+    wanted: &'a [ChunkRange],
     next: usize,
     held: Vec<u8>,
 }
@@ -210,7 +210,7 @@ impl Cursor<'_> {
         &mut self,
         start: u64,
         bytes: &[u8],
-        deliver: impl Fn(&Piece, Vec<u8>) -> Result<(), FetchError>,
+        deliver: impl Fn(&ChunkRange, Vec<u8>) -> Result<(), FetchError>,
     ) -> Result<(), FetchError> {
         let end = start + bytes.len() as u64;
         while let Some(piece) = self.wanted.get(self.next) {
@@ -224,7 +224,7 @@ impl Cursor<'_> {
             }
             let at = |place: u64| usize::try_from(place - start).unwrap_or(usize::MAX);
             if self.held.is_empty() {
-                self.held = roomy(piece.len as usize);
+                self.held = buffer_for(piece.len as usize);
             }
             self.held
                 .extend_from_slice(bytes.get(at(from)..at(to)).unwrap_or_default());
@@ -248,11 +248,11 @@ mod tests {
     fn cuts_pieces_at_every_split_and_skips_the_gaps() {
         let object = Arc::new(Object::pack(&Digest::of(b"pack")));
         let file: Vec<u8> = (0..200u8).collect();
-        let wanted: Vec<Piece> = [(10u64, 20u32), (30, 5), (100, 40)]
+        let wanted: Vec<ChunkRange> = [(10u64, 20u32), (30, 5), (100, 40)]
             .into_iter()
             .map(|(offset, len)| {
                 let bytes = &file[offset as usize..offset as usize + len as usize];
-                Piece {
+                ChunkRange {
                     object: Arc::clone(&object),
                     offset,
                     len,

@@ -8,7 +8,7 @@ const USER_DEFAULT: &str = "layerfs";
 
 /// The destination of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct PushAddress {
     /// `user@host`, for `ssh`.
     pub account: String,
     /// `system[/profile]`, for the server.
@@ -17,7 +17,7 @@ pub struct Address {
 
 /// A destination that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub enum PushAddressError {
     /// A URL instead of an account.
     #[error("{0:?} is a URL, and a push uses ssh: write USER@HOST:SYSTEM[/PROFILE]")]
     Url(String),
@@ -26,7 +26,7 @@ pub enum AddressError {
     Malformed(String),
 }
 
-impl Address {
+impl PushAddress {
     /// The destination for a root's source: `http://server[:port]/system[/profile][@revision]`, and
     /// the revision.
     #[must_use]
@@ -44,13 +44,13 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
-    type Err = AddressError;
+impl FromStr for PushAddress {
+    type Err = PushAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, PushAddressError> {
         let bad = || match text.contains("://") {
-            true => AddressError::Url(text.to_owned()),
-            false => AddressError::Malformed(text.to_owned()),
+            true => PushAddressError::Url(text.to_owned()),
+            false => PushAddressError::Malformed(text.to_owned()),
         };
         let (account, target) = text.rsplit_once(':').ok_or_else(bad)?;
         let (user, host) = account
@@ -85,7 +85,7 @@ fn is_word(text: &str, marks: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for PushAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}", self.account, self.target)
     }
@@ -97,7 +97,10 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let parse = |text: &str| text.parse::<Address>().map(|one| (one.account, one.target));
+        let parse = |text: &str| {
+            text.parse::<PushAddress>()
+                .map(|one| (one.account, one.target))
+        };
         let expect = |account: &str, target: &str| Ok((account.to_owned(), target.to_owned()));
         assert_eq!(
             parse("ann@bakery.lan:kiosk/lab-3"),
@@ -131,7 +134,7 @@ mod tests {
     #[test]
     fn the_root_tells_where_to_push() {
         let from = |source| {
-            Address::from_source(source).map(|(one, revision)| (one.to_string(), revision))
+            PushAddress::from_source(source).map(|(one, revision)| (one.to_string(), revision))
         };
         assert_eq!(
             from("http://10.0.2.2:8080/kiosk/lab@7"),

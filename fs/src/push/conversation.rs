@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use wire::push::{Answer, Change, Ending, LeftOut, Opening, PUSH_VERSION, PatternList, Step};
+use wire::push::{Answer, Change, Ending, JobStep, LeftOut, Opening, PUSH_VERSION, PatternList};
 
-use super::address::Address;
+use super::address::PushAddress;
 
 /// Bytes of one frame; the server accepts up to 1 MiB.
 const FRAME_LEN: usize = 256 << 10;
@@ -88,7 +88,7 @@ impl Session {
     pub fn open(
         verb: Verb,
         ssh: &[String],
-        to: &Address,
+        to: &PushAddress,
         author: &str,
         message: &str,
         base: Option<u64>,
@@ -132,9 +132,9 @@ impl Session {
     /// No connection, or no such job.
     pub fn follow(
         ssh: &[String],
-        to: &Address,
+        to: &PushAddress,
         job: &str,
-        step: &mut dyn FnMut(&Step),
+        step: &mut dyn FnMut(&JobStep),
     ) -> Result<Ending, PushError> {
         let mut session = Self::start(ssh, to, &format!("layerfs-follow {job}"))?;
         loop {
@@ -142,7 +142,7 @@ impl Session {
             if let Ok(Answer::Refused { error }) = serde_json::from_str(&line) {
                 return Err(PushError::Refused(error));
             }
-            let told: Step =
+            let told: JobStep =
                 serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))?;
             step(&told);
             if let Some(ending) = told.ending {
@@ -200,7 +200,7 @@ impl Session {
         }
     }
 
-    fn start(ssh: &[String], to: &Address, command: &str) -> Result<Self, PushError> {
+    fn start(ssh: &[String], to: &PushAddress, command: &str) -> Result<Self, PushError> {
         let (program, arguments) = ssh
             .split_first()
             .map_or(("ssh", &[][..]), |(one, rest)| (one.as_str(), rest));

@@ -6,7 +6,7 @@ use super::{Excludes, Selection};
 
 /// The entries to send, and their treatment.
 #[derive(Debug)]
-pub struct Plan {
+pub struct PushPlan {
     /// The patterns to exclude.
     pub excludes: Excludes,
     /// Patterns that exclude even paths that the user named.
@@ -17,7 +17,7 @@ pub struct Plan {
     pub is_listing: bool,
 }
 
-impl Plan {
+impl PushPlan {
     /// Everything except paths that match `excludes`.
     #[must_use]
     pub fn all_but(excludes: Excludes) -> Self {

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
-use wire::tar::{Entry, Kind};
+use wire::tar::{ArchiveEntry, ArchiveKind};
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn an_upper_comes_back_entry_by_entry() {
     std::fs::create_dir(root.join("cache")).unwrap();
     std::fs::write(root.join("cache/big"), vec![7; 100_000]).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.join("sock")).unwrap();
-    let plan = Plan::all_but(Excludes::new([("test", "/cache/*")], true).unwrap());
+    let plan = PushPlan::all_but(Excludes::new([("test", "/cache/*")], true).unwrap());
     let mut seen = Vec::new();
     let (tally, bytes) = write_upper(root, &plan, Vec::new(), &mut |found| {
         seen.push((found.path.to_vec(), found.left_out.map(str::to_owned)));
@@ -85,7 +85,7 @@ fn a_selection_sends_its_paths_and_the_way_to_them() {
         std::fs::write(root.join(file), "x").unwrap();
     }
     let names = |selection: Selection, own: &str| {
-        let plan = Plan {
+        let plan = PushPlan {
             excludes: Excludes::new([("defaults", "/home/*"), ("own", own)], true).unwrap(),
             own_excludes: Excludes::new([("own", own)], true).unwrap(),
             selection,
@@ -136,7 +136,7 @@ fn a_live_system_keeps_what_its_boot_wrote() {
     }
     let lists = default_excludes(root, &[]);
     let lists = lists.iter().map(|list| (&*list.place, &*list.text));
-    let plan = Plan::all_but(Excludes::new(lists, true).unwrap());
+    let plan = PushPlan::all_but(Excludes::new(lists, true).unwrap());
     let (_, bytes) = write_upper(root, &plan, Vec::new(), &mut |_| {}).unwrap();
     let names = read_back(&bytes).into_iter().map(|(name, ..)| name);
     let names: Vec<_> = names.filter(|name| !name.ends_with('/')).collect();
@@ -149,9 +149,9 @@ fn a_listing_brings_no_contents() {
     let upper = tempfile::tempdir().unwrap();
     std::fs::write(upper.path().join("secret"), "secret words").unwrap();
     std::fs::write(upper.path().join("empty"), "").unwrap();
-    let plan = Plan {
+    let plan = PushPlan {
         is_listing: true,
-        ..Plan::all_but(Excludes::default())
+        ..PushPlan::all_but(Excludes::default())
     };
     let (_, bytes) = write_upper(upper.path(), &plan, Vec::new(), &mut |_| {}).unwrap();
     let decoded = zstd::decode_all(&bytes[..]).unwrap();
@@ -177,10 +177,14 @@ fn secrets_and_kinds_are_told() {
     let mark = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(root.join("copy"), c"user.layerfs.origin", b"x", mark).unwrap();
     let mut told = Vec::new();
-    survey_upper(root, &Plan::all_but(Excludes::default()), &mut |found| {
-        let path = String::from_utf8_lossy(found.path).into_owned();
-        told.push((path, found.kind, found.suspicion.is_some()));
-    })
+    survey_upper(
+        root,
+        &PushPlan::all_but(Excludes::default()),
+        &mut |found| {
+            let path = String::from_utf8_lossy(found.path).into_owned();
+            told.push((path, found.kind, found.suspicion.is_some()));
+        },
+    )
     .unwrap();
     let told: Vec<_> = told
         .iter()
@@ -210,7 +214,7 @@ fn a_sparse_file_sends_its_data_only() {
         blocks < 1000,
         "this file system keeps no holes: use another for TMPDIR"
     );
-    let plan = Plan::all_but(Excludes::default());
+    let plan = PushPlan::all_but(Excludes::default());
     let (tally, bytes) = write_upper(upper.path(), &plan, Vec::new(), &mut |_| {}).unwrap();
     assert!(tally.data_len <= 1 << 20, "{tally:?}");
     assert!(bytes.len() < 4096, "{}", bytes.len());
@@ -249,9 +253,9 @@ fn a_sparse_file_sends_its_data_only() {
 
 #[test]
 fn times_before_1970_and_large_owners_survive() {
-    let entry = Entry {
+    let entry = ArchiveEntry {
         path: b"old",
-        kind: Kind::File(0, None),
+        kind: ArchiveKind::File(0, None),
         mode: 0o4755,
         uid: u32::MAX - 1,
         gid: 3_000_000,

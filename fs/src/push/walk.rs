@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use layerfmt::tree::Time;
 use layerfmt::writer::ContentHasher;
 use wire::secrets;
-use wire::tar::{Archive, Entry, Kind};
+use wire::tar::{Archive, ArchiveEntry, ArchiveKind};
 
 use super::content::{Content, Steady};
-use super::{Found, Plan, Tally, marks};
+use super::{Found, PushPlan, Tally, marks};
 
 /// Maximum nesting; each level keeps one descriptor open.
 const DEPTH_MAX: usize = 400;
@@ -47,7 +47,7 @@ pub enum WalkError {
 #[derive(Debug)]
 pub struct Walk<'w> {
     root: PathBuf,
-    plan: &'w Plan,
+    plan: &'w PushPlan,
     device: u64,
     links: HashMap<u64, Vec<u8>>,
     tally: Tally,
@@ -66,7 +66,7 @@ impl<'w> Walk<'w> {
     ///
     /// # Errors
     /// It is not a readable directory.
-    pub fn new(root: &Path, plan: &'w Plan) -> Result<Self, WalkError> {
+    pub fn new(root: &Path, plan: &'w PushPlan) -> Result<Self, WalkError> {
         let stat = rustix::fs::stat(root).map_err(|error| unreadable(root, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(unreadable(root, Errno::NOTDIR));
@@ -262,7 +262,7 @@ impl<'w> Walk<'w> {
             }
         }
         let xattrs = marks::xattrs(directory, name).map_err(failed)?;
-        let object = Object {
+        let object = WalkedObject {
             path,
             stat,
             file_type,
@@ -298,7 +298,7 @@ impl<'w> Walk<'w> {
         archive: &mut Archive<W>,
         directory: &OwnedFd,
         name: &CStr,
-        object: &Object<'_>,
+        object: &WalkedObject<'_>,
     ) -> Result<(), WalkError> {
         let failed = |error: io::Error| WalkError::Read {
             path: self.full(object.path),
@@ -311,7 +311,7 @@ impl<'w> Walk<'w> {
             _ => Vec::new(),
         };
         let stat = object.stat;
-        let mut entry = Entry {
+        let mut entry = ArchiveEntry {
             path: object.path,
             kind: object.kind(&target),
             mode: stat.st_mode & 0o7777,
@@ -330,7 +330,7 @@ impl<'w> Walk<'w> {
         let appended = match content.filter(|content| is_told && content.len() > 0) {
             Some(content) => {
                 let line = listed(content, &mut data).map_err(failed)?;
-                entry.kind = Kind::File(line.len() as u64, None);
+                entry.kind = ArchiveKind::File(line.len() as u64, None);
                 archive.append(&entry, &mut line.as_bytes())
             }
             None => archive.append(&entry, &mut data),
@@ -358,7 +358,7 @@ fn unreadable(path: &Path, error: Errno) -> WalkError {
 }
 
 /// One object of the upper as it was found.
-struct Object<'o> {
+struct WalkedObject<'o> {
     path: &'o [u8],
     stat: &'o Stat,
     file_type: FileType,
@@ -368,24 +368,24 @@ struct Object<'o> {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Object<'_> {
-    fn kind<'k>(&'k self, target: &'k [u8]) -> Kind<'k> {
+impl WalkedObject<'_> {
+    fn kind<'k>(&'k self, target: &'k [u8]) -> ArchiveKind<'k> {
         let (major, minor) = (
             rustix::fs::major(self.stat.st_rdev),
             rustix::fs::minor(self.stat.st_rdev),
         );
         match (self.file_type, &self.first) {
-            (_, Some(first)) => Kind::HardLink(first),
-            (FileType::Directory, None) => Kind::Directory,
-            (FileType::Symlink, None) => Kind::Symlink(target),
-            (FileType::CharacterDevice, None) => Kind::Char(major, minor),
-            (FileType::BlockDevice, None) => Kind::Block(major, minor),
-            (FileType::Fifo, None) => Kind::Fifo,
+            (_, Some(first)) => ArchiveKind::HardLink(first),
+            (FileType::Directory, None) => ArchiveKind::Directory,
+            (FileType::Symlink, None) => ArchiveKind::Symlink(target),
+            (FileType::CharacterDevice, None) => ArchiveKind::Char(major, minor),
+            (FileType::BlockDevice, None) => ArchiveKind::Block(major, minor),
+            (FileType::Fifo, None) => ArchiveKind::Fifo,
             _ => self
                 .content
                 .as_ref()
-                .map_or(Kind::File(0, None), |content| {
-                    Kind::File(content.len(), content.holes())
+                .map_or(ArchiveKind::File(0, None), |content| {
+                    ArchiveKind::File(content.len(), content.holes())
                 }),
         }
     }

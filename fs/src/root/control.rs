@@ -11,12 +11,12 @@ use wire::paths::Request;
 use crate::chunks::hot::{HotFile, decode, encode};
 use crate::chunks::hot_files::hot_files;
 use crate::chunks::remote::RemoteSource;
-use crate::chunks::{Answer, Coming, Here};
+use crate::chunks::{OnAnswer, Pending, Ready};
 use crate::control::{Command, Control, Question};
 use crate::net::error::FetchError;
 use crate::net::exchange::Ask;
 use crate::net::fetcher::{STALL_FIRST, post};
-use crate::net::hello::{self, Progress};
+use crate::net::hello::{self, BootProgress};
 use crate::net::status::RemoteStatus;
 use crate::store::disk::DiskCache;
 use crate::trace::TraceRecorder;
@@ -27,7 +27,7 @@ pub(crate) struct RemoteControl {
     source: Arc<RemoteSource>,
     boot: Option<Boot>,
     hot: Option<HotList>,
-    progress: Arc<Progress>,
+    progress: Arc<BootProgress>,
 }
 
 /// The contents of the boot pack, sent on request.
@@ -70,7 +70,7 @@ impl RemoteControl {
         source: Arc<RemoteSource>,
         boot: Option<Boot>,
         packed: Option<&Arc<Index>>,
-        progress: &Arc<Progress>,
+        progress: &Arc<BootProgress>,
     ) -> RemoteControl {
         RemoteControl {
             source,
@@ -95,12 +95,12 @@ impl RemoteControl {
     /// The state for `layerfs status`.
     fn report(&self) -> RemoteStatus {
         let (counters, words) = (&self.source.counters, &self.source.words);
-        let cache = match &self.source.near.disk {
+        let cache = match &self.source.caches.disk {
             Some(disk) => format!("disk: {}", disk.describe()),
             None => format!(
                 "{}memory: {} MiB",
                 words.cache.get(),
-                self.source.near.memory.len() >> 20
+                self.source.caches.memory.len() >> 20
             ),
         };
         RemoteStatus {
@@ -117,7 +117,7 @@ impl RemoteControl {
             prefetch: words.prefetch.get(),
             backup: self
                 .source
-                .near
+                .caches
                 .backup
                 .as_ref()
                 .map_or_else(|| "none".into(), |backup| backup.state.get()),
@@ -125,14 +125,19 @@ impl RemoteControl {
             update_pack: self.source.update().map(|update| update.status()),
             cache,
             counts: counters.read(),
-            cache_damaged: self.source.near.disk.as_ref().map_or(0, DiskCache::damaged),
+            cache_damaged: self
+                .source
+                .caches
+                .disk
+                .as_ref()
+                .map_or(0, DiskCache::damaged),
             mirrors: self.source.fetcher.inner.mirrors.status(),
         }
     }
 }
 
 impl Control for RemoteControl {
-    fn ask(&self, question: Question, then: Answer) -> Box<dyn Coming> {
+    fn ask(&self, question: Question, then: OnAnswer) -> Box<dyn Pending> {
         match (question, &self.boot) {
             (Question::SendTrace, Some(boot)) => {
                 let (ask, said) = boot.end();
@@ -142,18 +147,18 @@ impl Control for RemoteControl {
             }
             (question, _) => {
                 then(self.known(question));
-                Box::new(Here)
+                Box::new(Ready)
             }
         }
     }
 
-    fn command(&self, command: Command, then: Answer) -> Box<dyn Coming> {
+    fn command(&self, command: Command, then: OnAnswer) -> Box<dyn Pending> {
         let (what, ask) = match command {
             Command::BootReport(report) => ("boot report", self.report_to_send(&report)),
             Command::Hello(hello) => ("hello", self.hello_to_send(Some(&hello))),
             Command::Mounted if !self.progress.reports => {
                 then(None);
-                return Box::new(Here);
+                return Box::new(Ready);
             }
             Command::Mounted => ("hello", self.hello_to_send(None)),
         };
@@ -162,7 +167,7 @@ impl Control for RemoteControl {
             Err(error) => {
                 tracing::warn!(error, "the {what} was not sent");
                 then(None);
-                Box::new(Here)
+                Box::new(Ready)
             }
         }
     }
@@ -172,7 +177,7 @@ impl Control for RemoteControl {
     }
 
     fn idle(&self) {
-        self.source.near.memory.lend();
+        self.source.caches.memory.lend();
     }
 
     fn status(&self) -> Option<serde_json::Value> {
@@ -183,7 +188,7 @@ impl Control for RemoteControl {
 /// A running transmission; dropping it stops it.
 struct Sending(AbortHandle);
 
-impl Coming for Sending {}
+impl Pending for Sending {}
 
 impl Drop for Sending {
     fn drop(&mut self) {
@@ -208,7 +213,7 @@ impl RemoteControl {
         ask: Ask,
         what: &'static str,
         then: impl FnOnce(bool) + Send + 'static,
-    ) -> Box<dyn Coming> {
+    ) -> Box<dyn Pending> {
         let inner = Arc::clone(&self.source.fetcher.inner);
         let sending = self.source.fetcher.spawn(async move {
             let sent = tokio::select! {
@@ -227,7 +232,7 @@ impl RemoteControl {
         });
         match sending {
             Some(sending) => Box::new(Sending(sending)),
-            None => Box::new(Here),
+            None => Box::new(Ready),
         }
     }
 

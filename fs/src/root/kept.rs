@@ -30,14 +30,14 @@ struct Seen {
 
 /// The records of one history below a cache directory.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptRecords {
     dir: Dir,
     base: String,
 }
 
-impl Kept {
-    pub(crate) fn new(dir: Dir, address: &Address) -> Kept {
-        Kept {
+impl KeptRecords {
+    pub(crate) fn new(dir: Dir, address: &Address) -> KeptRecords {
+        KeptRecords {
             dir,
             base: format!("{ROOT}/{}/{}", address.system, address.profile),
         }

@@ -17,20 +17,20 @@ use wire::trust::HighWater;
 
 use self::background::start_background;
 use super::control::{Boot, RemoteControl};
-use super::kept::Kept;
+use super::kept::KeptRecords;
 use super::options::RemoteOptions;
 use crate::chunks::rebuild::Plain;
-use crate::chunks::remote::{Near, Raws, RemoteSource, Ways, Words, objects};
+use crate::chunks::remote::{CacheTiers, Fallbacks, Raws, RemoteSource, StatusTexts, objects};
 use crate::control::Control;
-use crate::net::fetcher::{Fetcher, FetcherOptions, Keep};
-use crate::net::hello::Progress;
+use crate::net::fetcher::{ChunkSink, Fetcher, FetcherOptions};
+use crate::net::hello::BootProgress;
 use crate::net::index_head::index_head;
 use crate::net::lookup;
 use crate::net::mirrors::Mirrors;
-use crate::net::object::{Object, Piece};
+use crate::net::object::{ChunkRange, Object};
 use crate::net::records::{self, Records, RecordsError, Terms};
 use crate::net::server::Server;
-use crate::net::status::{Counters, Word};
+use crate::net::status::{Counters, StatusText};
 use crate::prefetch::{Policy, pack};
 use crate::store::backup::Backup;
 use crate::store::dir::Dir;
@@ -100,28 +100,28 @@ pub enum RemoteError {
 /// # Errors
 /// No valid revision is available.
 pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
-    let opening = Opening::new(options)?;
+    let opening = RootOpening::new(options)?;
     let fetcher = Arc::clone(&opening.fetcher);
-    let progress = Progress::begin(&fetcher, options.reports);
+    let progress = BootProgress::begin(&fetcher, options.reports);
     let opened = opening.open(&progress);
     opened.inspect_err(|error| progress.fail(&fetcher, error))
 }
 
-struct Opening<'a> {
+struct RootOpening<'a> {
     options: &'a RemoteOptions,
     anchors: wire::trust::AllowedSigners,
-    near: Arc<Near>,
-    cache_word: Word,
-    kept: Option<Kept>,
+    caches: Arc<CacheTiers>,
+    cache_word: StatusText,
+    kept: Option<KeptRecords>,
     fetcher: Arc<Fetcher>,
 }
 
-impl<'a> Opening<'a> {
-    fn new(options: &'a RemoteOptions) -> Result<Opening<'a>, RemoteError> {
+impl<'a> RootOpening<'a> {
+    fn new(options: &'a RemoteOptions) -> Result<RootOpening<'a>, RemoteError> {
         let anchors = options.anchors().map_err(RemoteError::Keys)?;
-        let cache_word = Word::new("");
+        let cache_word = StatusText::new("");
         let (disk, kept) = open_cache(options, &cache_word);
-        let near = Arc::new(Near {
+        let caches = Arc::new(CacheTiers {
             memory: MemoryCache::new(options.memory_len),
             disk,
             backup: options.backup.as_ref().and_then(|path| open_backup(path)),
@@ -145,23 +145,23 @@ impl<'a> Opening<'a> {
             prefetch_rate: options.prefetch_rate,
             prefetch_count_max: PREFETCH_COUNT_MAX,
         };
-        let keep: Arc<dyn Keep> = Arc::<Near>::clone(&near);
+        let sink: Arc<dyn ChunkSink> = Arc::<CacheTiers>::clone(&caches);
         let fetcher =
-            Fetcher::start(mirrors, counters, keep, fetcher_options).map_err(RemoteError::Start)?;
+            Fetcher::start(mirrors, counters, sink, fetcher_options).map_err(RemoteError::Start)?;
         for server in 0..fetcher.inner.mirrors.len() {
             fetcher.spawn(lookup::run(Arc::clone(&fetcher.inner), server));
         }
-        Ok(Opening {
+        Ok(RootOpening {
             options,
             anchors,
-            near,
+            caches,
             cache_word,
             kept,
             fetcher: Arc::new(fetcher),
         })
     }
 
-    fn open(self, progress: &Arc<Progress>) -> Result<RemoteRoot, RemoteError> {
+    fn open(self, progress: &Arc<BootProgress>) -> Result<RemoteRoot, RemoteError> {
         let address = self.options.address.to_string();
         let inner = Arc::clone(&self.fetcher.inner);
         let wait = inner.wait_begins();
@@ -202,13 +202,13 @@ impl<'a> Opening<'a> {
         }
         let plain = manifest
             .plain
-            .map(|plain| Plain::new(plain, self.near.backup.clone()));
+            .map(|plain| Plain::new(plain, self.caches.backup.clone()));
         let packed = manifest.pack.is_some().then_some(&index);
         let source = Arc::new(RemoteSource::new(
-            self.near,
+            self.caches,
             self.fetcher,
             objects.clone(),
-            Ways {
+            Fallbacks {
                 plain,
                 packed,
                 update,
@@ -275,12 +275,12 @@ impl<'a> Opening<'a> {
     fn records(&self) -> Result<(Records, bool), RemoteError> {
         let address = &self.options.address;
         let kept = self
-            .near
+            .caches
             .backup
             .as_ref()
             .and_then(|backup| backup.newest(address));
         let kept = kept.or_else(|| {
-            let bundle = self.kept.as_ref().and_then(Kept::bundle)?;
+            let bundle = self.kept.as_ref().and_then(KeptRecords::bundle)?;
             // Only the newest revision is stored beside the cache.
             let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
             address
@@ -333,7 +333,11 @@ impl<'a> Opening<'a> {
     }
 
     fn high_water(&self, kept: Option<&wire::trust::Bundle>) -> HighWater {
-        let seen = self.kept.as_ref().map(Kept::high_water).unwrap_or_default();
+        let seen = self
+            .kept
+            .as_ref()
+            .map(KeptRecords::high_water)
+            .unwrap_or_default();
         if self.options.address.revision.is_some() {
             // A fixed revision may be an old one.
             return HighWater {
@@ -361,7 +365,7 @@ impl<'a> Opening<'a> {
             return Ok((index, None));
         }
         if let Some(index) = self
-            .near
+            .caches
             .backup
             .as_ref()
             .and_then(|backup| backup.index(&reference.digest))
@@ -378,7 +382,7 @@ impl<'a> Opening<'a> {
         let reference = manifest.pack.as_ref()?;
         let object = Arc::new(Object::pack(&reference.digest));
         let attached = self
-            .near
+            .caches
             .backup
             .as_ref()
             .is_some_and(|backup| backup.attach(&object.path, reference.len));
@@ -386,13 +390,13 @@ impl<'a> Opening<'a> {
             return None;
         }
         let (tell, told) = watch::channel(None);
-        let say: Arc<Word> = Arc::new(Word::new("coming"));
+        let say: Arc<StatusText> = Arc::new(StatusText::new("coming"));
         let stream = pack::PackStream {
             inner: Arc::clone(&self.fetcher.inner),
-            near: Arc::clone(&self.near),
+            caches: Arc::clone(&self.caches),
             object: Arc::clone(&object),
             len: reference.len,
-            eager: self.near.disk.as_ref().is_none_or(DiskCache::is_empty),
+            eager: self.caches.disk.as_ref().is_none_or(DiskCache::is_empty),
             state: Arc::clone(&say),
         };
         // Readers before the stream's first byte wait for it instead of sending requests.
@@ -420,16 +424,16 @@ fn words(
     manifest: &Manifest,
     offline: bool,
     pack: &str,
-    cache: Word,
-    update: Option<Arc<Word>>,
-) -> Arc<Words> {
-    let words = Words {
+    cache: StatusText,
+    update: Option<Arc<StatusText>>,
+) -> Arc<StatusTexts> {
+    let words = StatusTexts {
         revision: name_of(manifest),
         offline,
-        pack: Word::new(pack),
-        prefetch: Word::new("none"),
+        pack: StatusText::new(pack),
+        prefetch: StatusText::new("none"),
         cache,
-        update: Word::new("none"),
+        update: StatusText::new("none"),
     };
     if let Some(state) = update {
         words.update.follow(state);
@@ -439,36 +443,39 @@ fn words(
 
 /// The pack's stream, before its contents are known.
 struct StartedPack {
-    tell: watch::Sender<Option<Vec<Piece>>>,
-    state: Arc<Word>,
+    tell: watch::Sender<Option<Vec<ChunkRange>>>,
+    state: Arc<StatusText>,
 }
 
 impl StartedPack {
-    fn start(self, index: &Index, objects: &[Arc<Object>], words: &Words) {
+    fn start(self, index: &Index, objects: &[Arc<Object>], words: &StatusTexts) {
         words.pack.follow(self.state);
         let _ = self.tell.send(Some(pack::pieces(index, objects)));
     }
 }
 
-async fn warm_h2(inner: Arc<crate::net::fetcher::Inner>) {
+async fn warm_h2(inner: Arc<crate::net::fetcher::FetcherShared>) {
     if let Some(server) = inner.mirrors.get(0) {
         server.warm_h2().await;
     }
 }
 
-async fn warm(inner: Arc<crate::net::fetcher::Inner>) {
+async fn warm(inner: Arc<crate::net::fetcher::FetcherShared>) {
     if let Some(server) = inner.mirrors.get(0) {
         let _ = server.warm().await;
     }
 }
 
-fn open_cache(options: &RemoteOptions, word: &Word) -> (Option<DiskCache>, Option<Kept>) {
+fn open_cache(
+    options: &RemoteOptions,
+    word: &StatusText,
+) -> (Option<DiskCache>, Option<KeptRecords>) {
     let Some((path, len)) = &options.cache else {
         return (None, None);
     };
     let opened = DiskCache::open(path, *len).and_then(|disk| Ok((disk, Dir::open(path)?)));
     match opened {
-        Ok((disk, dir)) => (Some(disk), Some(Kept::new(dir, &options.address))),
+        Ok((disk, dir)) => (Some(disk), Some(KeptRecords::new(dir, &options.address))),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "the cache cannot be used: chunks are kept in memory");
             word.set(format!("disk unusable ({error}); "));

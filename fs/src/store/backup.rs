@@ -24,8 +24,8 @@ use wire::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 
 use self::part::Part;
 use crate::net::address::Address;
-use crate::net::object::Piece;
-use crate::net::status::Word;
+use crate::net::object::ChunkRange;
+use crate::net::status::StatusText;
 use crate::store::dir::Dir;
 
 /// Pieces waiting to be written.
@@ -38,7 +38,7 @@ const INDEX_LEN_MAX: usize = 512 << 20;
 pub struct Backup {
     dir: Dir,
     /// Current activity, for the status.
-    pub state: Word,
+    pub state: StatusText,
     /// Complete files by the path that servers give them.
     complete: Mutex<HashMap<String, Arc<File>>>,
     parts: Mutex<HashMap<String, Arc<Part>>>,
@@ -55,7 +55,7 @@ impl Backup {
     pub fn open(dir: &Path) -> std::io::Result<Arc<Backup>> {
         let backup = Arc::new(Backup {
             dir: Dir::open(dir)?,
-            state: Word::new("waiting"),
+            state: StatusText::new("waiting"),
             complete: Mutex::default(),
             parts: Mutex::default(),
             queue: Mutex::default(),
@@ -151,7 +151,7 @@ impl Backup {
     }
 
     /// The verified bytes of `piece`, if they are here.
-    pub(crate) fn read(&self, piece: &Piece) -> Option<Bytes> {
+    pub(crate) fn read(&self, piece: &ChunkRange) -> Option<Bytes> {
         let complete = lock(&self.complete).get(&piece.object.path).cloned();
         let mut bytes = vec![0; piece.len as usize];
         match complete {
@@ -169,7 +169,7 @@ impl Backup {
     }
 
     /// True if `piece` is present according to the list of files.
-    pub(crate) fn knows(&self, piece: &Piece) -> bool {
+    pub(crate) fn knows(&self, piece: &ChunkRange) -> bool {
         if lock(&self.complete).contains_key(&piece.object.path) {
             return true;
         }
@@ -179,7 +179,7 @@ impl Backup {
     }
 
     /// Stores `bytes`, if their layer is being filled.
-    pub(crate) fn keep(&self, piece: &Piece, bytes: &Bytes) {
+    pub(crate) fn keep(&self, piece: &ChunkRange, bytes: &Bytes) {
         if self.is_broken() {
             return;
         }

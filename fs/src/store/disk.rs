@@ -46,14 +46,14 @@ pub struct DiskCache {
 struct Shared {
     dir: OwnedFd,
     len_max: u64,
-    state: Mutex<State>,
+    state: Mutex<DiskState>,
     damaged: AtomicU64,
     errors: AtomicU64,
     dropped: AtomicU64,
 }
 
 #[derive(Debug)]
-struct State {
+struct DiskState {
     /// Least recently used first; the value is the occupied space.
     chunks: LruCache<Digest, u64>,
     len: u64,
@@ -72,7 +72,7 @@ impl DiskCache {
         let shared = Arc::new(Shared {
             dir,
             len_max,
-            state: Mutex::new(State {
+            state: Mutex::new(DiskState {
                 chunks: LruCache::unbounded(),
                 len: 0,
             }),
@@ -159,7 +159,7 @@ impl Drop for DiskCache {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, DiskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

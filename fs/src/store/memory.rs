@@ -16,27 +16,27 @@ const OVERHEAD: u64 = 160;
 /// or again if they were lent to the kernel meanwhile.
 #[derive(Debug)]
 pub struct MemoryCache {
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
     len_max: u64,
 }
 
 #[derive(Debug)]
-struct State {
-    chunks: LruCache<Digest, Kept>,
+struct MemoryState {
+    chunks: LruCache<Digest, CachedBytes>,
     len: u64,
 }
 
 #[derive(Debug)]
-enum Kept {
+enum CachedBytes {
     Ours(Bytes),
     Lent(Lent),
 }
 
-impl Kept {
+impl CachedBytes {
     fn cost(&self) -> u64 {
         let len = match self {
-            Kept::Ours(bytes) => bytes.len(),
-            Kept::Lent(lent) => lent.byte_len(),
+            CachedBytes::Ours(bytes) => bytes.len(),
+            CachedBytes::Lent(lent) => lent.byte_len(),
         };
         len as u64 + OVERHEAD
     }
@@ -45,7 +45,7 @@ impl Kept {
 impl MemoryCache {
     /// At most `len_max` bytes; 0 caches nothing.
     pub fn new(len_max: u64) -> Self {
-        let state = State {
+        let state = MemoryState {
             chunks: LruCache::unbounded(),
             len: 0,
         };
@@ -58,15 +58,15 @@ impl MemoryCache {
     /// The chunk, if it is here.
     pub fn get(&self, digest: &Digest) -> Option<Bytes> {
         let bytes = match self.lock().chunks.get(digest)? {
-            Kept::Ours(bytes) => return Some(bytes.clone()),
-            Kept::Lent(lent) => lent.copy(),
+            CachedBytes::Ours(bytes) => return Some(bytes.clone()),
+            CachedBytes::Lent(lent) => lent.copy(),
         };
         if Digest::of(&bytes) == *digest {
             return Some(Bytes::from(bytes));
         }
         let mut state = self.lock();
         // Another thread may have fetched it meanwhile.
-        if let Some(Kept::Lent(_)) = state.chunks.peek(digest)
+        if let Some(CachedBytes::Lent(_)) = state.chunks.peek(digest)
             && let Some(taken) = state.chunks.pop(digest)
         {
             state.len = state.len.saturating_sub(taken.cost());
@@ -81,7 +81,7 @@ impl MemoryCache {
             .lock()
             .chunks
             .iter()
-            .filter(|(_, kept)| matches!(kept, Kept::Ours(_)))
+            .filter(|(_, kept)| matches!(kept, CachedBytes::Ours(_)))
             .map(|(digest, _)| *digest)
             .collect();
         for digest in ours {
@@ -90,9 +90,11 @@ impl MemoryCache {
             let Some(kept) = state.chunks.peek_mut(&digest) else {
                 continue;
             };
-            let Kept::Ours(bytes) = kept else { continue };
+            let CachedBytes::Ours(bytes) = kept else {
+                continue;
+            };
             match Lent::new(bytes) {
-                Ok(lent) => *kept = Kept::Lent(lent),
+                Ok(lent) => *kept = CachedBytes::Lent(lent),
                 Err(errno) => {
                     tracing::debug!(%errno, "stored chunks cannot be lent to the kernel");
                     return;
@@ -101,7 +103,7 @@ impl MemoryCache {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, MemoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +119,7 @@ impl MemoryCache {
             return;
         }
         let mut state = self.lock();
-        let kept = Kept::Ours(bytes.clone());
+        let kept = CachedBytes::Ours(bytes.clone());
         if state.chunks.put(*digest, kept).is_none() {
             state.len += cost;
         }
@@ -184,7 +186,7 @@ mod tests {
         assert_eq!(cache.get(&digest), Some(bytes.clone()));
         assert_eq!(cache.len(), 9000 + 10 + 2 * OVERHEAD);
         match cache.lock().chunks.get(&digest) {
-            Some(Kept::Lent(lent)) => lent.take(),
+            Some(CachedBytes::Lent(lent)) => lent.take(),
             other => panic!("{other:?}"),
         }
         assert!(cache.knows(&digest));

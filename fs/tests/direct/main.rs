@@ -32,8 +32,8 @@ mod transport {
     use crate::session::direct::Direct;
     use crate::session::{Attached, Parts};
 
-    /// With nodes that stay known, as in the kernel's caches, and with none.
-    pub(crate) const MODES: [&str; 2] = ["", "forgetful"];
+    /// With nodes that stay known, as in the kernel's caches; with none; and with chunks in memory.
+    pub(crate) const MODES: [&str; 3] = ["", "forgetful", "memory"];
     /// Cases of the model test.
     pub(crate) const MODEL_CASES: usize = 60;
     /// Nodes that stay known.

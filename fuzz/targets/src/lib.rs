@@ -8,8 +8,8 @@ use bakery::assemble::{AssembleError, Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
 use bakery::source::tar::Tar;
 use bakery::source::{Data, EntryPath, Limits};
-use layerfmt::update::{Head as UpdateHead, IndexFrame, Plan, Preamble};
-use layerfmt::{Child, Chunk, Index, Layer, Source};
+use layerfmt::update::{IndexFrame, Preamble, UpdateHead, UpdatePlan};
+use layerfmt::{Chunk, ChunkFile, DirentTarget, Index, Layer};
 use wire::manifest::{Head, Manifest};
 use wire::trust::Envelope;
 
@@ -45,7 +45,7 @@ fn walk(index: &Index) {
             assert!(layerfmt::name::check(entry.name).is_ok(), "names are names");
             let found = index.lookup(ino, entry.name).map(|found| found.child);
             assert_eq!(found, Some(entry.child), "what is listed is found");
-            if let Child::Inode(child) = entry.child {
+            if let DirentTarget::Inode(child) = entry.child {
                 assert!(child < index.inode_count(), "entries lead to inodes");
             }
             last = Some(entry.name);
@@ -90,7 +90,7 @@ pub fn decode_chunk(bytes: &[u8]) {
     };
     let digest = layerfmt::Digest::of(stored);
     let chunk = Chunk {
-        source: Source::Own,
+        source: ChunkFile::Own,
         offset: 1024,
         stored_len,
         raw_len,
@@ -241,7 +241,7 @@ pub fn update_pack(bytes: &[u8]) {
     if let Ok(head) = UpdateHead::from_bytes(bytes) {
         assert_eq!(head.to_bytes(), bytes, "it is written as it was read");
         let count = head.units.len();
-        if let Ok(plan) = Plan::new(head, &index, &index) {
+        if let Ok(plan) = UpdatePlan::new(head, &index, &index) {
             assert_eq!(plan.len() as usize, count);
         }
     }

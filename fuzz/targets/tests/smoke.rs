@@ -169,14 +169,14 @@ fn decode_chunk() {
 
 #[test]
 fn update_pack() {
-    use layerfmt::update::{Head, Preamble};
+    use layerfmt::update::{Preamble, UpdateHead};
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../layerfmt/testdata/v1");
     let file = fs::read(directory.join("smallest.update")).unwrap();
     let place = Preamble::decode(&file).unwrap().head();
     let stored = &file[place.start as usize..place.end as usize];
     let raw = zstd::bulk::decompress(stored, 1 << 20).unwrap();
     let len = u32::try_from(raw.len()).unwrap();
-    let head = Head::decode(stored, len, &layerfmt::Digest::of(stored)).unwrap();
+    let head = UpdateHead::decode(stored, len, &layerfmt::Digest::of(stored)).unwrap();
     assert_eq!(head.to_bytes(), raw);
     let frame = [&1000u32.to_le_bytes()[..], &file[place.end as usize..]].concat();
     let corpus = [file, raw, frame];

@@ -85,7 +85,7 @@ mod tests {
     use crate::codec::{Compressor, Effort};
     use crate::digest::Digest;
     use crate::error::ErrorKind;
-    use crate::layout::chunk::Source;
+    use crate::layout::chunk::ChunkFile;
 
     /// 256 KiB of which each part is another text, with calls everywhere.
     fn raw() -> Vec<u8> {
@@ -105,7 +105,7 @@ mod tests {
             .compress(raw, x86, &mut stored)
             .unwrap();
         let chunk = Chunk {
-            source: Source::Own,
+            source: ChunkFile::Own,
             offset: 1024,
             stored_len: stored.len() as u32,
             raw_len: raw.len() as u32,

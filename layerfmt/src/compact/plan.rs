@@ -12,18 +12,18 @@ use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::file::{FileParts, sections};
 use crate::flatten::rebuild::rebuild;
-use crate::flatten::{Input, MergedIndex};
+use crate::flatten::{FlattenInput, MergedIndex};
 use crate::index::{Extent, Index, LayerRef};
 use crate::layer::{ContentDigests, Meta};
-use crate::layout::chunk::{Chunk, Source};
+use crate::layout::chunk::{Chunk, ChunkFile};
 use crate::layout::superblock::{SUPERBLOCK_LEN, Superblock};
-use crate::source::ChunkSource;
+use crate::source::StoredChunks;
 use crate::writeback::Writeback;
 use crate::writer::LayerInfo;
 
 /// One layer to be, made of a merged index.
 #[derive(Debug)]
-pub struct Plan {
+pub struct CompactPlan {
     /// The chunks to copy, as in the merged index, in the order of the file.
     copies: Vec<Chunk>,
     /// The merged index that names these chunks.
@@ -34,7 +34,7 @@ pub struct Plan {
     sections: Vec<u8>,
 }
 
-impl Plan {
+impl CompactPlan {
     /// Plans one layer with every live chunk of `merged`, except those of the layers in `keep`,
     /// which stay borrowed.
     ///
@@ -45,7 +45,7 @@ impl Plan {
         keep: Keep<'_>,
         effort: SectionEffort,
         meta: &Meta,
-    ) -> Result<Plan> {
+    ) -> Result<CompactPlan> {
         let index = &merged.index;
         let table = table(index, keep)?;
         let compacted = rebuild(index, table.data_end, &table.chunks, |ino, out| {
@@ -72,7 +72,7 @@ impl Plan {
             table.data_end,
             effort,
         )?;
-        Ok(Plan {
+        Ok(CompactPlan {
             copies: table.copies,
             merged: Arc::clone(index),
             index: Arc::new(compacted),
@@ -97,8 +97,8 @@ impl Plan {
     }
 
     /// The layer as one to be flattened, its content digests included.
-    pub fn input(&self) -> Input {
-        Input {
+    pub fn input(&self) -> FlattenInput {
+        FlattenInput {
             index: Arc::clone(&self.index),
             layer: self.info().layer_ref(),
             content: self.content.clone(),
@@ -114,7 +114,7 @@ impl Plan {
     /// `path`.
     pub fn write(
         &self,
-        source: &dyn ChunkSource,
+        source: &dyn StoredChunks,
         path: &Path,
         mut progress: impl FnMut(u64),
     ) -> Result<()> {
@@ -129,7 +129,7 @@ impl Plan {
 
     fn copy(
         &self,
-        source: &dyn ChunkSource,
+        source: &dyn StoredChunks,
         file: &File,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
@@ -180,7 +180,7 @@ fn table(index: &Index, keep: Keep<'_>) -> Result<Table> {
             continue;
         }
         set(&mut rows, row, chunks.len() as u32);
-        let source = Source::Own;
+        let source = ChunkFile::Own;
         chunks.push((
             Chunk {
                 source,
@@ -219,8 +219,8 @@ fn renumbered(index: &Index, content: &ContentDigests, table: &Table) -> Content
 
 fn layer_of(index: &Index, chunk: &Chunk) -> Result<LayerRef> {
     let layer = match chunk.source {
-        Source::Borrowed(row) => index.layer(row),
-        Source::Own => None,
+        ChunkFile::Borrowed(row) => index.layer(row),
+        ChunkFile::Own => None,
     };
     layer.ok_or_else(|| FormatError::corrupt("INDEX", 0, "not a merged index"))
 }

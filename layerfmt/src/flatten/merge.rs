@@ -5,26 +5,26 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::{Input, MergedIndex};
+use super::{FlattenInput, MergedIndex};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};
-use crate::index::{Child, Dirent, Extent, Index, Ino, LayerRef, ROOT};
+use crate::index::{Dirent, DirentTarget, Extent, Index, Ino, LayerRef, ROOT};
 use crate::layer::ContentDigests;
-use crate::layout::chunk::{Chunk, Source};
+use crate::layout::chunk::{Chunk, ChunkFile};
 use crate::layout::inode::*;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 
 /// A directory of the merged tree: its parts, topmost first.
-struct Directory {
+struct MergedDirectory {
     ino: Ino,
     parts: Vec<(usize, Ino)>,
     /// No name below the lowest part is visible.
     closed: bool,
 }
 
-struct Side<'s> {
-    input: &'s Input,
+struct LayerPart<'s> {
+    input: &'s FlattenInput,
     chunk_rows: Vec<u32>,
     xattr_sets: Vec<u32>,
     inodes: Vec<u32>,
@@ -32,10 +32,10 @@ struct Side<'s> {
 
 const NONE: u32 = u32::MAX;
 
-impl<'s> Side<'s> {
-    fn new(input: &'s Input) -> Side<'s> {
+impl<'s> LayerPart<'s> {
+    fn new(input: &'s FlattenInput) -> LayerPart<'s> {
         let index = &input.index;
-        Side {
+        LayerPart {
             input,
             chunk_rows: vec![NONE; index.chunk_count() as usize],
             xattr_sets: vec![NONE; index.counts().xattr_sets as usize + 1],
@@ -44,20 +44,20 @@ impl<'s> Side<'s> {
     }
 }
 
-struct Merge<'s> {
-    sides: Vec<Side<'s>>,
+struct LayerMerge<'s> {
+    sides: Vec<LayerPart<'s>>,
     bottom: bool,
     builder: Builder,
     known_chunks: HashMap<(Digest, u64), u32>,
-    directories: VecDeque<Directory>,
+    directories: VecDeque<MergedDirectory>,
     extents: Vec<Extent>,
     content: Option<(Vec<Digest>, Vec<Digest>)>,
 }
 
-pub(super) fn merge(stack: &[Input], bottom: bool) -> Result<MergedIndex> {
+pub(super) fn merge(stack: &[FlattenInput], bottom: bool) -> Result<MergedIndex> {
     let with_content = stack.iter().all(|input| input.content.is_some());
-    let mut merge = Merge {
-        sides: stack.iter().map(Side::new).collect(),
+    let mut merge = LayerMerge {
+        sides: stack.iter().map(LayerPart::new).collect(),
         bottom,
         builder: Builder::new(),
         known_chunks: HashMap::new(),
@@ -80,31 +80,31 @@ pub(super) fn merge(stack: &[Input], bottom: bool) -> Result<MergedIndex> {
 }
 
 /// One entry of one contributing layer.
-struct Head<'s> {
+struct MergeHead<'s> {
     name: &'s [u8],
     /// Rank among the parts: 0 is the topmost.
     rank: usize,
-    child: Child,
+    child: DirentTarget,
 }
 
-impl PartialEq for Head<'_> {
+impl PartialEq for MergeHead<'_> {
     fn eq(&self, other: &Self) -> bool {
         (self.name, self.rank) == (other.name, other.rank)
     }
 }
-impl Eq for Head<'_> {}
-impl PartialOrd for Head<'_> {
+impl Eq for MergeHead<'_> {}
+impl PartialOrd for MergeHead<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Head<'_> {
+impl Ord for MergeHead<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.name, self.rank).cmp(&(other.name, other.rank))
     }
 }
 
-impl<'s> Merge<'s> {
+impl<'s> LayerMerge<'s> {
     fn root(&mut self) -> Result<()> {
         let Some(top) = self.sides.len().checked_sub(1) else {
             return Err(FormatError::corrupt(
@@ -133,7 +133,8 @@ impl<'s> Merge<'s> {
         };
         let ino = self.builder.inode(&attributes, &body)?;
         self.file_digest(Digest::default());
-        self.directories.push_back(Directory { ino, parts, closed });
+        self.directories
+            .push_back(MergedDirectory { ino, parts, closed });
         Ok(())
     }
 
@@ -179,7 +180,7 @@ impl<'s> Merge<'s> {
         })
     }
 
-    fn directory(&mut self, directory: &Directory) -> Result<()> {
+    fn directory(&mut self, directory: &MergedDirectory) -> Result<()> {
         self.builder.open(directory.ino);
         if let [(side, ino)] = directory.parts.as_slice() {
             for entry in self.index(*side).entries(*ino, 0) {
@@ -194,7 +195,7 @@ impl<'s> Merge<'s> {
             .collect();
         let mut heads = BinaryHeap::with_capacity(lists.len());
         let head = |rank, entry: Dirent<'s>| {
-            Reverse(Head {
+            Reverse(MergeHead {
                 name: entry.name,
                 rank,
                 child: entry.child,
@@ -226,17 +227,17 @@ impl<'s> Merge<'s> {
     /// One name: the entry of each layer that has it, topmost first.
     fn entry(
         &mut self,
-        directory: &Directory,
+        directory: &MergedDirectory,
         name: &[u8],
-        layers: &[(usize, Child)],
+        layers: &[(usize, DirentTarget)],
     ) -> Result<()> {
         let Some(&(side, child)) = layers.first() else {
             return Ok(());
         };
         let ino = match child {
-            Child::Inode(ino) => ino,
-            Child::Whiteout if self.bottom || directory.closed => return Ok(()),
-            Child::Whiteout => return self.builder.whiteout(name),
+            DirentTarget::Inode(ino) => ino,
+            DirentTarget::Whiteout if self.bottom || directory.closed => return Ok(()),
+            DirentTarget::Whiteout => return self.builder.whiteout(name),
         };
         let inode = self.index(side).inode(ino).ok_or_else(|| lost("inode"))?;
         if !inode.is_dir() {
@@ -246,8 +247,8 @@ impl<'s> Merge<'s> {
         let mut closed = directory.closed;
         for &(side, child) in layers {
             let part = match child {
-                Child::Inode(ino) => self.index(side).inode(ino).map(|inode| (ino, inode)),
-                Child::Whiteout => None,
+                DirentTarget::Inode(ino) => self.index(side).inode(ino).map(|inode| (ino, inode)),
+                DirentTarget::Whiteout => None,
             };
             let Some((ino, inode)) = part.filter(|(_, inode)| inode.is_dir()) else {
                 closed = true;
@@ -267,7 +268,8 @@ impl<'s> Merge<'s> {
         };
         let ino = self.builder.object(name, &attributes, &body)?;
         self.file_digest(Digest::default());
-        self.directories.push_back(Directory { ino, parts, closed });
+        self.directories
+            .push_back(MergedDirectory { ino, parts, closed });
         Ok(())
     }
 
@@ -343,15 +345,15 @@ impl<'s> Merge<'s> {
         let index = &from.input.index;
         let chunk = index.chunk(id).ok_or_else(|| lost("chunk"))?;
         let layer: LayerRef = match chunk.source {
-            Source::Own => from.input.layer,
-            Source::Borrowed(row) => index.layer(row).ok_or_else(|| lost("layer"))?,
+            ChunkFile::Own => from.input.layer,
+            ChunkFile::Borrowed(row) => index.layer(row).ok_or_else(|| lost("layer"))?,
         };
         let key = (layer.digest, chunk.offset);
         let row = match self.known_chunks.get(&key) {
             Some(row) => *row,
             None => {
                 let borrowed = Chunk {
-                    source: Source::Borrowed(0),
+                    source: ChunkFile::Borrowed(0),
                     ..chunk
                 };
                 let row = self.builder.chunk(&borrowed, Some(layer))?;

@@ -2,7 +2,7 @@
 
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};
-use crate::index::{Child, Extent, Index, Ino, LayerRef, ROOT};
+use crate::index::{DirentTarget, Extent, Index, Ino, LayerRef, ROOT};
 use crate::layout::chunk::Chunk;
 use crate::layout::inode::*;
 
@@ -38,11 +38,11 @@ pub fn rebuild(
         builder.open(dir);
         for entry in index.entries(dir, 0) {
             match entry.child {
-                Child::Whiteout => builder.whiteout(entry.name)?,
-                Child::Inode(ino) if ino < builder.inode_count() => {
+                DirentTarget::Whiteout => builder.whiteout(entry.name)?,
+                DirentTarget::Inode(ino) if ino < builder.inode_count() => {
                     builder.link(entry.name, ino)?;
                 }
-                Child::Inode(ino) => {
+                DirentTarget::Inode(ino) => {
                     buffer.clear();
                     let inode = index.inode(ino).ok_or_else(lost)?;
                     if inode.is_file() {

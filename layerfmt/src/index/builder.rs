@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{Extent, Ino, LayerRef};
 use crate::error::{FormatError, Result};
-use crate::layout::chunk::{Chunk, Source};
+use crate::layout::chunk::{Chunk, ChunkFile};
 use crate::layout::columns::Counts;
 use crate::layout::inode::*;
 use crate::limits;
@@ -89,7 +89,7 @@ impl Builder {
     /// Add a row to the chunk table. Own chunks first, in file order.
     pub(crate) fn chunk(&mut self, chunk: &Chunk, layer: Option<LayerRef>) -> Result<u32> {
         let source = match (chunk.source, layer) {
-            (Source::Borrowed(_), Some(layer)) => self.layer(layer)? + 1,
+            (ChunkFile::Borrowed(_), Some(layer)) => self.layer(layer)? + 1,
             _ => 0,
         };
         let id = self.chunk_count();

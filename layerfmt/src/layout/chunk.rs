@@ -36,7 +36,7 @@ impl Codec {
 
 /// The file that holds a chunk's stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum ChunkFile {
     /// In this file.
     Own,
     /// In the layer with this row of the layer table.
@@ -47,7 +47,7 @@ pub enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     /// Which file the stored bytes are in.
-    pub source: Source,
+    pub source: ChunkFile,
     /// Offset in that file, bytes.
     pub offset: u64,
     /// Length of the stored bytes.

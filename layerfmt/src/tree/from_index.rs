@@ -43,8 +43,8 @@ pub fn tree<C>(index: &Index, mut file: impl FnMut(Ino, &Inode) -> C) -> Result<
     for dir in 0..index.inode_count() {
         for entry in index.entries(dir, 0) {
             let child = match entry.child {
-                index::Child::Whiteout => Child::Whiteout,
-                index::Child::Inode(ino) => Child::Node(ino as NodeId),
+                index::DirentTarget::Whiteout => Child::Whiteout,
+                index::DirentTarget::Inode(ino) => Child::Node(ino as NodeId),
             };
             // Names of a validated index are valid.
             if let Ok(name) = Name::new(entry.name) {

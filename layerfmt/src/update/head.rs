@@ -107,7 +107,7 @@ pub struct Span {
 
 /// A chunk of the new index that a unit makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
+pub struct MadeChunk {
     /// Digest of the chunk's stored bytes: its name in the new index.
     pub digest: Digest,
     /// Digest of the chunk's raw bytes.
@@ -124,14 +124,14 @@ pub struct Unit {
     /// [`UNIT_CODEC_ZSTD`]. A reader ignores a unit with another codec.
     pub codec: u32,
     /// The chunks that it makes, in the order of their bytes.
-    pub made: Vec<Made>,
+    pub made: Vec<MadeChunk>,
     /// The parts of its prefix, in order.
     pub prefix: Vec<Span>,
 }
 
 /// The contents of the head of an update pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct UpdateHead {
     /// Digest of the old index file.
     pub from: Digest,
     /// Digest of the new index file.
@@ -144,7 +144,7 @@ pub struct Head {
     pub units: Vec<Unit>,
 }
 
-impl Head {
+impl UpdateHead {
     /// Encodes the head; returns its stored bytes and the length of its raw bytes.
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl Head {
     /// # Errors
     /// [`ErrorKind::DigestMismatch`] before the decoding; the first broken rule of `docs/FORMAT.md`
     /// §18.
-    pub fn decode(stored: &[u8], raw_len: u32, digest: &Digest) -> Result<Head> {
+    pub fn decode(stored: &[u8], raw_len: u32, digest: &Digest) -> Result<UpdateHead> {
         if Digest::of(stored) != *digest {
             let what = "the head does not have the promised digest";
             return Err(FormatError::new(ErrorKind::DigestMismatch, NAME, 0, what));
@@ -216,14 +216,14 @@ impl Head {
             return Err(FormatError::limit(NAME, 0, "the head is too long"));
         }
         let raw = decode_frame(stored, raw_len as usize).map_err(|what| corrupt(0, what))?;
-        Head::from_bytes(&raw)
+        UpdateHead::from_bytes(&raw)
     }
 
-    /// Parses the raw bytes of a head. They must be verified; [`Head::decode`] verifies them.
+    /// Parses the raw bytes of a head. They must be verified; [`UpdateHead::decode`] verifies them.
     ///
     /// # Errors
     /// The first broken rule of `docs/FORMAT.md` §18.
-    pub fn from_bytes(raw: &[u8]) -> Result<Head> {
+    pub fn from_bytes(raw: &[u8]) -> Result<UpdateHead> {
         if raw.len() < HEADER_LEN {
             return Err(corrupt(raw.len(), "the head is shorter than its header"));
         }
@@ -241,13 +241,13 @@ impl Head {
         if hot_count as usize > units {
             return Err(corrupt(156, "more hot units than units"));
         }
-        let tables = Tables {
+        let tables = HeadTables {
             raw,
             units,
             made,
             spans,
         };
-        Ok(Head {
+        Ok(UpdateHead {
             from: digest_at(raw, 0),
             to: digest_at(raw, 32),
             index: index_frame(raw)?,
@@ -292,14 +292,14 @@ fn index_frame(raw: &[u8]) -> Result<Option<IndexFrame>> {
 }
 
 /// The tables of a raw head. Its length matches their counts.
-struct Tables<'r> {
+struct HeadTables<'r> {
     raw: &'r [u8],
     units: usize,
     made: usize,
     spans: usize,
 }
 
-impl Tables<'_> {
+impl HeadTables<'_> {
     fn word(&self, column: usize) -> u32 {
         u32_at(self.raw, HEADER_LEN + 4 * column)
     }
@@ -320,7 +320,7 @@ impl Tables<'_> {
                 codec: column(1),
                 digest: digest(row),
                 made: (made_at..made_at + made)
-                    .map(|at| Made {
+                    .map(|at| MadeChunk {
                         digest: digest(self.units + at),
                         raw_digest: digest(self.units + self.made + at),
                     })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::code::decode_unit;
-use super::head::{Head, Span, UNIT_CODEC_ZSTD, Unit, corrupt};
+use super::head::{Span, UNIT_CODEC_ZSTD, Unit, UpdateHead, corrupt};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::Index;
@@ -22,7 +22,7 @@ pub struct Ready {
 
 /// The units of an update pack that this reader can use.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct UpdatePlan {
     units: Vec<Usable>,
     /// The unit that makes each chunk of the new index.
     makers: HashMap<Digest, u32>,
@@ -38,13 +38,13 @@ struct Usable {
     prefix_len: usize,
 }
 
-impl Plan {
+impl UpdatePlan {
     /// Checks `head` against the index that it starts from and the index that it leads to.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when a chunk or a span is not in its index, or when two units make
     /// the same chunk; [`ErrorKind::Limit`] when a unit or its prefix is too long.
-    pub fn new(head: Head, old: &Index, new: &Index) -> Result<Plan> {
+    pub fn new(head: UpdateHead, old: &Index, new: &Index) -> Result<UpdatePlan> {
         let lens: HashMap<Digest, u32> = new
             .chunks()
             .map(|chunk| (chunk.digest, chunk.raw_len))
@@ -73,7 +73,7 @@ impl Plan {
             let unit = units.get(*row as usize);
             unit.is_some_and(|usable| usable.unit.codec == UNIT_CODEC_ZSTD)
         });
-        Ok(Plan {
+        Ok(UpdatePlan {
             units,
             makers,
             hot_count: head.hot_count,

@@ -13,7 +13,7 @@ use super::Options;
 use crate::codec::Compressor;
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
-use crate::layout::chunk::{Chunk, Codec, Source};
+use crate::layout::chunk::{Chunk, ChunkFile, Codec};
 use crate::layout::superblock::SUPERBLOCK_LEN;
 
 /// Chunks under way for each compressing thread; bounds the memory.
@@ -205,7 +205,7 @@ fn collect(
             file.write_all_at(&ready.stored, offset)
                 .map_err(|e| FormatError::io("file", offset, "cannot write chunk data", e))?;
             let chunk = Chunk {
-                source: Source::Own,
+                source: ChunkFile::Own,
                 offset,
                 stored_len: ready.stored.len() as u32,
                 raw_len: ready.raw_len,

@@ -10,7 +10,7 @@ use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};
 use crate::index::{Extent, Index, Ino};
 use crate::layer::ContentDigests;
-use crate::layout::chunk::Source;
+use crate::layout::chunk::ChunkFile;
 use crate::tree::{Child, Kind, Metadata, Node, NodeId, ROOT, Tree};
 
 pub(super) struct Tables {
@@ -210,7 +210,7 @@ impl Build<'_> {
             .index
             .chunk(id)
             .ok_or_else(|| unknown("no such base chunk"))?;
-        let Source::Borrowed(layer) = chunk.source else {
+        let ChunkFile::Borrowed(layer) = chunk.source else {
             return Err(unknown("the base is not a merged index"));
         };
         let row = self.builder.chunk(&chunk, base.index.layer(layer))?;

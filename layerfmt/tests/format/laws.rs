@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use layerfmt::compact::{self, Keep};
 use layerfmt::dump::dump;
-use layerfmt::flatten::{Input, flatten, flatten_layers, squash};
+use layerfmt::flatten::{FlattenInput, flatten, flatten_layers, squash};
 use layerfmt::source::LayerSet;
 use layerfmt::tree::apply::{apply, compose};
 use layerfmt::tree::diff::diff;
@@ -103,7 +103,7 @@ proptest! {
             let one = compose(lower, upper).unwrap();
             let squashed = {
                 let inputs: Vec<_> =
-                    layers[cut..cut + 2].iter().map(|l| Input::of(l, true).unwrap()).collect();
+                    layers[cut..cut + 2].iter().map(|l| FlattenInput::of(l, true).unwrap()).collect();
                 squash(&inputs).unwrap()
             };
             prop_assert_eq!(merged_text(&squashed), text(&one));
@@ -158,8 +158,8 @@ proptest! {
             let mut ino = 0;
             for part in visit.path.split(|&b| b == b'/') {
                 ino = match merged.index.lookup(ino, part).unwrap().child {
-                    layerfmt::Child::Inode(ino) => ino,
-                    layerfmt::Child::Whiteout => unreachable!(),
+                    layerfmt::DirentTarget::Inode(ino) => ino,
+                    layerfmt::DirentTarget::Whiteout => unreachable!(),
                 };
             }
             let mut got = vec![0; merged.index.inode(ino).unwrap().size as usize];

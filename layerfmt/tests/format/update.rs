@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use layerfmt::flatten::{Input, flatten};
+use layerfmt::flatten::{FlattenInput, flatten};
 use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::tree::{Kind, Metadata, Node, ROOT, Time};
 use layerfmt::update::{
-    Head, Made, Plan, Preamble, Span, UNIT_CODEC_ZSTD, Unit, UnitEncoder, decode_index,
-    encode_index,
+    MadeChunk, Preamble, Span, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan,
+    decode_index, encode_index,
 };
 use layerfmt::{Digest, ErrorKind, Index, Layer, Name, limits};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn revision(tree: &Model) -> Revision {
         layer.digest()
     );
     let layer = Arc::new(Layer::from_vec(bytes).unwrap());
-    let merged = flatten(&[Input::of(&layer, true).unwrap()]).unwrap();
+    let merged = flatten(&[FlattenInput::of(&layer, true).unwrap()]).unwrap();
     Revision {
         index: merged.index,
         layers: LayerSet::new([layer]),
@@ -54,7 +54,7 @@ impl Revision {
 
 /// A pack without a record: head, frames and the plan. Every unit has all old chunks as its prefix.
 struct Pack {
-    head: Head,
+    head: UpdateHead,
     index: Vec<u8>,
     frames: Vec<Vec<u8>>,
 }
@@ -85,7 +85,7 @@ fn pack(old: &Revision, new: &Revision, per_unit: usize) -> Pack {
             made: rows
                 .iter()
                 .zip(&raws)
-                .map(|(row, raw)| Made {
+                .map(|(row, raw)| MadeChunk {
                     digest: new.index.chunk(*row).unwrap().digest,
                     raw_digest: Digest::of(raw),
                 })
@@ -95,7 +95,7 @@ fn pack(old: &Revision, new: &Revision, per_unit: usize) -> Pack {
         frames.push(frame);
     }
     let (frame, index) = encode_index(&old.index, &new.index).unwrap().unwrap();
-    let head = Head {
+    let head = UpdateHead {
         from: Digest::of(b"from"),
         to: Digest::of(b"to"),
         index: Some(frame),
@@ -144,11 +144,11 @@ fn smallest() -> (Revision, Revision) {
 
 fn require_applies(old: &Revision, new: &Revision, pack: &Pack) {
     let (stored, raw_len) = pack.head.encode().unwrap();
-    let head = Head::decode(&stored, raw_len, &Digest::of(&stored)).unwrap();
+    let head = UpdateHead::decode(&stored, raw_len, &Digest::of(&stored)).unwrap();
     assert_eq!(head, pack.head);
     let index = decode_index(&head.index.unwrap(), &pack.index, &old.index).unwrap();
     assert_eq!(index.as_bytes(), new.index.as_bytes());
-    let plan = Plan::new(head, &old.index, &new.index).unwrap();
+    let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     for (row, frame) in pack.frames.iter().enumerate() {
         let made = plan
             .apply(row as u32, frame, |chunk| Ok(old.raw(chunk)))
@@ -180,7 +180,7 @@ proptest! {
 fn nothing_is_decoded_or_believed_before_its_digest() {
     let (old, new) = smallest();
     let pack = pack(&old, &new, 1);
-    let plan = Plan::new(pack.head.clone(), &old.index, &new.index).unwrap();
+    let plan = UpdatePlan::new(pack.head.clone(), &old.index, &new.index).unwrap();
     let frame = &pack.frames[0];
     assert!(frame.len() < 40, "{} bytes for one line", frame.len());
     let mismatch = |error: layerfmt::FormatError| {
@@ -216,10 +216,10 @@ fn nothing_is_decoded_or_believed_before_its_digest() {
     for at in 0..stored.len() {
         let mut damaged = stored.clone();
         damaged[at] ^= 1;
-        mismatch(Head::decode(&damaged, raw_len, &digest).unwrap_err());
+        mismatch(UpdateHead::decode(&damaged, raw_len, &digest).unwrap_err());
     }
     for lie in [0, raw_len - 1, raw_len + 1, u32::MAX] {
-        assert!(Head::decode(&stored, lie, &digest).is_err());
+        assert!(UpdateHead::decode(&stored, lie, &digest).is_err());
     }
 }
 
@@ -227,12 +227,12 @@ fn nothing_is_decoded_or_believed_before_its_digest() {
 fn a_head_that_lies_is_refused() {
     let (old, new) = smallest();
     let good = pack(&old, &new, 1).head;
-    let refuse = |what: &str, change: &dyn Fn(&mut Head)| {
+    let refuse = |what: &str, change: &dyn Fn(&mut UpdateHead)| {
         let mut head = good.clone();
         change(&mut head);
         let (stored, raw_len) = head.encode().unwrap();
-        let read = Head::decode(&stored, raw_len, &Digest::of(&stored));
-        let plan = read.and_then(|head| Plan::new(head, &old.index, &new.index));
+        let read = UpdateHead::decode(&stored, raw_len, &Digest::of(&stored));
+        let plan = read.and_then(|head| UpdatePlan::new(head, &old.index, &new.index));
         assert!(plan.is_err(), "{what}");
     };
     refuse("a chunk that is none", &|head| {
@@ -268,7 +268,7 @@ fn a_head_that_lies_is_refused() {
     // A unit of a codec that is not known is no error; its chunks come from elsewhere.
     let mut head = good.clone();
     head.units[0].codec = 9;
-    let plan = Plan::new(head, &old.index, &new.index).unwrap();
+    let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     assert_eq!(plan.maker(&good.units[0].made[0].digest), None);
 }
 
@@ -323,14 +323,14 @@ fn version_1_of_update_packs_still_reads() {
     let stored = &file[place.start as usize..place.end as usize];
     // The length is in the record; this one has none.
     let raw_len = 160 + 4 * (4 + 3) + 32 * 3;
-    let head = Head::decode(stored, raw_len, &Digest::of(stored)).unwrap();
+    let head = UpdateHead::decode(stored, raw_len, &Digest::of(stored)).unwrap();
     assert_eq!(head.from, Digest::of(b"old"));
     let frames = &file[place.end as usize..];
     assert_eq!(head.frames_len(), frames.len() as u64);
     let (index, unit) = frames.split_at(head.index_len() as usize);
     let read = decode_index(&head.index.unwrap(), index, &old.index).unwrap();
     assert_eq!(read.as_bytes(), new.index.as_bytes());
-    let plan = Plan::new(head, &old.index, &new.index).unwrap();
+    let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     assert_eq!(plan.unit(0).unwrap().1, index.len() as u64);
     let made = plan.apply(0, unit, |chunk| Ok(old.raw(chunk))).unwrap();
     assert_eq!(made[0].raw, new.raw(0));

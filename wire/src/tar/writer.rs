@@ -11,11 +11,11 @@ use super::{records, sparse};
 
 /// One object, without its bytes.
 #[derive(Debug, Clone)]
-pub struct Entry<'e> {
+pub struct ArchiveEntry<'e> {
     /// Its path, relative; empty for the root itself.
     pub path: &'e [u8],
     /// Its kind.
-    pub kind: Kind<'e>,
+    pub kind: ArchiveKind<'e>,
     /// Permission bits, with setuid, setgid and sticky.
     pub mode: u32,
     /// Owner.
@@ -30,7 +30,7 @@ pub struct Entry<'e> {
 
 /// The kind of an object, and what only that kind has.
 #[derive(Debug, Clone)]
-pub enum Kind<'e> {
+pub enum ArchiveKind<'e> {
     /// A regular file: its length, and the ranges with data if it has holes.
     File(u64, Option<&'e [Range<u64>]>),
     /// Another name of the file written at this path.
@@ -63,7 +63,7 @@ impl<W: Write> Archive<W> {
     ///
     /// # Errors
     /// The output cannot be written; `data` cannot be read or is too short.
-    pub fn append(&mut self, entry: &Entry<'_>, data: &mut dyn Read) -> io::Result<()> {
+    pub fn append(&mut self, entry: &ArchiveEntry<'_>, data: &mut dyn Read) -> io::Result<()> {
         self.append_with(entry, |output, len| {
             io::copy(&mut data.take(len), output).map(|_| ())
         })
@@ -75,12 +75,12 @@ impl<W: Write> Archive<W> {
     /// The output cannot be written; `write` fails or writes another length.
     pub fn append_with(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &ArchiveEntry<'_>,
         write: impl FnOnce(&mut dyn Write, u64) -> io::Result<()>,
     ) -> io::Result<()> {
         let (map, data_len) = match &entry.kind {
-            Kind::File(len, None) => (Vec::new(), *len),
-            Kind::File(len, Some(ranges)) => {
+            ArchiveKind::File(len, None) => (Vec::new(), *len),
+            ArchiveKind::File(len, Some(ranges)) => {
                 let lens = ranges
                     .iter()
                     .map(|range| range.end.saturating_sub(range.start));
@@ -149,32 +149,32 @@ impl<W: Write> Write for Counted<'_, W> {
 }
 
 /// The header of an entry; `extended` gets the PAX records of fields that do not fit into it.
-fn header(entry: &Entry<'_>, stored: u64, extended: &mut Vec<u8>) -> Block {
+fn header(entry: &ArchiveEntry<'_>, stored: u64, extended: &mut Vec<u8>) -> Block {
     let mut path = match entry.path {
         b"" => b".".to_vec(),
         path => path.to_vec(),
     };
     let (mut flag, mut link, mut device) = (b'0', &b""[..], (0, 0));
     match &entry.kind {
-        Kind::File(_, None) => {}
-        Kind::File(len, Some(_)) => {
+        ArchiveKind::File(_, None) => {}
+        ArchiveKind::File(len, Some(_)) => {
             records::put(extended, b"GNU.sparse.major", b"1");
             records::put(extended, b"GNU.sparse.minor", b"0");
             records::put(extended, b"GNU.sparse.name", &path);
             records::put(extended, b"GNU.sparse.realsize", len.to_string().as_bytes());
             path = sparse_path(&path);
         }
-        Kind::HardLink(target) => (flag, link) = (b'1', target),
-        Kind::Symlink(target) => (flag, link) = (b'2', target),
-        Kind::Char(major, minor) => (flag, device) = (b'3', (*major, *minor)),
-        Kind::Block(major, minor) => (flag, device) = (b'4', (*major, *minor)),
-        Kind::Directory => {
+        ArchiveKind::HardLink(target) => (flag, link) = (b'1', target),
+        ArchiveKind::Symlink(target) => (flag, link) = (b'2', target),
+        ArchiveKind::Char(major, minor) => (flag, device) = (b'3', (*major, *minor)),
+        ArchiveKind::Block(major, minor) => (flag, device) = (b'4', (*major, *minor)),
+        ArchiveKind::Directory => {
             flag = b'5';
             if !path.ends_with(b"/") {
                 path.push(b'/');
             }
         }
-        Kind::Fifo => flag = b'6',
+        ArchiveKind::Fifo => flag = b'6',
     }
     let mut draft = Draft::new(flag);
     if !draft.path(&path) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::Args;
+use super::ImportArgs;
 use crate::source::iso::{Iso, Parameters};
 use crate::source::magic::{HEAD_LEN, SourceForm, form};
 use crate::source::window::Window;
@@ -23,7 +23,11 @@ pub(super) struct BootPair {
 
 impl BootPair {
     /// The files and parameters named, else those of the medium.
-    pub(super) fn find(args: &Args, iso: Option<&Iso>, staging: &Path) -> anyhow::Result<Self> {
+    pub(super) fn find(
+        args: &ImportArgs,
+        iso: Option<&Iso>,
+        staging: &Path,
+    ) -> anyhow::Result<Self> {
         let named = |file: &Option<PathBuf>| {
             file.as_ref()
                 .map(|file| (file.display().to_string(), file.clone()))

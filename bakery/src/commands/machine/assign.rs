@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use fleet::record::Assignment;
-use fleet::store::{Store, Whom};
+use fleet::store::{Database, Whom};
 use fleet::writer::now;
 use wire::manifest::RevisionName;
 
@@ -18,7 +18,7 @@ const WAKE_PORT: u16 = 9;
 /// One machine or one group.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Target {
+pub(super) struct AssignTarget {
     /// The machine
     machine: Option<String>,
     /// All machines of this group
@@ -26,8 +26,8 @@ pub(super) struct Target {
     group: Option<String>,
 }
 
-impl Target {
-    fn find(&self, store: &Store) -> anyhow::Result<Whom> {
+impl AssignTarget {
+    fn find(&self, store: &Database) -> anyhow::Result<Whom> {
         match (&self.machine, &self.group) {
             (Some(machine), _) => Ok(Whom::Machine(store.machine(machine, now())?.id)),
             (None, Some(group)) => Ok(Whom::Group(group.clone())),
@@ -38,9 +38,9 @@ impl Target {
 
 /// The assignment to record.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct AssignArgs {
     #[command(flatten)]
-    target: Target,
+    target: AssignTarget,
     /// Boot this system; with @REV, only this revision
     #[arg(long, value_name = "SYSTEM[/PROFILE][@REV]")]
     system: Option<RevisionName>,
@@ -64,7 +64,11 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 }
 
 /// Records an assignment; without options, prints the present one.
-pub(super) fn run(args: &Args, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &AssignArgs,
+    store: &Database,
+    globals: &Globals,
+) -> anyhow::Result<ExitCode> {
     let whom = args.target.find(store)?;
     let before = store.assigned(&whom)?;
     let after = match args.default {
@@ -78,7 +82,7 @@ pub(super) fn run(args: &Args, store: &Store, globals: &Globals) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-fn changed(args: &Args, mut assignment: Assignment) -> Assignment {
+fn changed(args: &AssignArgs, mut assignment: Assignment) -> Assignment {
     if let Some(system) = &args.system {
         assignment.system = Some(system.name.full());
         assignment.revision = system.revision;
@@ -115,7 +119,7 @@ pub(super) fn words(assignment: &Assignment) -> String {
 }
 
 /// Lists the groups that have an assignment.
-pub(super) fn groups(store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(super) fn groups(store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     let groups = store.groups()?;
     output::emit(globals, &groups, |out| {
         groups
@@ -129,14 +133,14 @@ pub(super) fn groups(store: &Store, globals: &Globals) -> anyhow::Result<ExitCod
 #[derive(Debug, clap::Args)]
 pub(super) struct Wake {
     #[command(flatten)]
-    target: Target,
+    target: AssignTarget,
     /// Send to this address: the broadcast address of the machines' network
     #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
     to: IpAddr,
 }
 
 /// Wakes a machine or a group.
-pub(super) fn wake(args: &Wake, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(super) fn wake(args: &Wake, store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     let cards = store.cards(&args.target.find(store)?)?;
     anyhow::ensure!(
         !cards.is_empty(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fleet::record::{Machine, State};
-use fleet::store::{Filter, Store};
+use fleet::store::{Database, Filter};
 use fleet::writer::now;
 use wire::manifest::{ProfileName, RevisionName};
 
@@ -16,7 +16,7 @@ use crate::output;
 
 /// The filters of the list.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ListArgs {
     /// Only machines of this group
     #[arg(long)]
     group: Option<String>,
@@ -49,7 +49,7 @@ fn state(text: &str) -> Result<State, String> {
     })
 }
 
-pub(super) fn run(args: Args, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ListArgs, store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     let filter = Filter {
         group: args.group,
         state: args.state,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use fleet::record::{Assignment, Boot, Machine};
-use fleet::store::Store;
+use fleet::store::Database;
 use fleet::writer::now;
 use serde::Serialize;
 use wire::hello::Step;
@@ -23,7 +23,7 @@ struct Shown {
     boots: Vec<Boot>,
 }
 
-pub(super) fn run(wanted: &str, store: &Store, globals: &Globals) -> anyhow::Result<ExitCode> {
+pub(super) fn run(wanted: &str, store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     let now = now();
     let machine = store.machine(wanted, now)?;
     let boots = store.boots(&machine.id)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use layerfmt::tree::Xattrs;
 
-use super::inode::Inode;
+use super::inode::ExtInode;
 use super::{ATTRIBUTE_LEN_MAX, Ext, number, u16_at, u32_at};
 use crate::source::walk::{damaged, unknown};
 
@@ -22,7 +22,7 @@ type FoundAttribute = (u8, Vec<u8>, Vec<u8>);
 
 impl Ext {
     /// The attributes that people see.
-    pub(super) fn attributes(&self, inode: &Inode) -> io::Result<Option<Arc<Xattrs>>> {
+    pub(super) fn attributes(&self, inode: &ExtInode) -> io::Result<Option<Arc<Xattrs>>> {
         let mut xattrs = Xattrs::new();
         for (prefix, rest, value) in self.found(inode)? {
             if (prefix, &*rest) == INLINE_DATA {
@@ -35,7 +35,7 @@ impl Ext {
     }
 
     /// The part of a small file or directory that does not fit into the inode.
-    pub(super) fn inline_rest(&self, inode: &Inode) -> io::Result<Vec<u8>> {
+    pub(super) fn inline_rest(&self, inode: &ExtInode) -> io::Result<Vec<u8>> {
         let found = self.found(inode)?;
         let rest = found
             .into_iter()
@@ -43,7 +43,7 @@ impl Ext {
         Ok(rest.map(|(.., value)| value).unwrap_or_default())
     }
 
-    fn found(&self, inode: &Inode) -> io::Result<Vec<FoundAttribute>> {
+    fn found(&self, inode: &ExtInode) -> io::Result<Vec<FoundAttribute>> {
         let mut found = Vec::new();
         let inside = inode
             .bytes()

@@ -17,7 +17,7 @@ const LINK_LEN_MAX: u64 = 4096;
 
 /// One inode, as read.
 #[derive(Debug)]
-pub(super) struct Inode {
+pub(super) struct ExtInode {
     bytes: Vec<u8>,
     mode: u16,
     pub(super) size: u64,
@@ -29,7 +29,7 @@ pub(super) struct Inode {
     pub(super) extra_len: usize,
 }
 
-impl Inode {
+impl ExtInode {
     pub(super) fn parse(bytes: Vec<u8>) -> io::Result<Self> {
         let mode = u16_at(&bytes, 0)?;
         let (low, high) = (u32_at(&bytes, 4)?, u32_at(&bytes, 108)?);
@@ -40,7 +40,7 @@ impl Inode {
         } else {
             0
         };
-        Ok(Inode {
+        Ok(ExtInode {
             mode,
             size: u64::from(high) << 32 | u64::from(low),
             links: u32::from(u16_at(&bytes, 26)?),
@@ -110,7 +110,7 @@ impl Inode {
 
 impl Ext {
     /// The target of a symbolic link.
-    pub(super) fn target(&self, inode: &Inode) -> io::Result<Box<[u8]>> {
+    pub(super) fn target(&self, inode: &ExtInode) -> io::Result<Box<[u8]>> {
         let target = if inode.size < SHORT_LINK_LEN {
             let len = usize::try_from(inode.size).unwrap_or_default();
             inode.blocks().get(..len).unwrap_or_default().to_vec()

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::inode::Inode;
+use super::inode::ExtInode;
 use super::{Ext, u16_at, u32_at};
 use crate::source::walk::damaged;
 
@@ -81,7 +81,7 @@ impl Pieces {
 
 impl Ext {
     /// The pieces of a file or directory.
-    pub(super) fn pieces(&self, inode: &Inode) -> io::Result<Vec<ExtPiece>> {
+    pub(super) fn pieces(&self, inode: &ExtInode) -> io::Result<Vec<ExtPiece>> {
         let mut pieces = Pieces {
             block_len: self.superblock.block_len,
             all: Vec::new(),

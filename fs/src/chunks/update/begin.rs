@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use layerfmt::update::{Head, PREAMBLE_LEN, Preamble, decode_index};
+use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead, decode_index};
 use layerfmt::{Index, limits};
 use wire::manifest::{Keyset, Manifest, UpdateRecord};
 use wire::paths::ObjectPath;
@@ -11,8 +11,8 @@ use wire::trust::{AllowedSigners, verify_update};
 
 use super::Old;
 use crate::net::error::FetchError;
-use crate::net::exchange::{Answer, Ask};
-use crate::net::fetcher::Inner;
+use crate::net::exchange::{Ask, HttpAnswer};
+use crate::net::fetcher::FetcherShared;
 use crate::net::object::Object;
 use crate::net::records::now;
 use crate::net::status::Counters;
@@ -26,13 +26,13 @@ pub(crate) struct Asked {
     /// Preamble, record and head: the proof of the digests of raw chunks.
     pub(crate) proof: Vec<u8>,
     /// The contents of the head.
-    pub(crate) head: Head,
+    pub(crate) head: UpdateHead,
     /// The new index, if the pack has it.
     pub(crate) index: Option<Arc<Index>>,
     /// Bytes received.
     pub(crate) received: u64,
     /// The rest of the answer.
-    pub(super) answer: Option<(usize, Answer)>,
+    pub(super) answer: Option<(usize, HttpAnswer)>,
     /// Bytes of the file that came after the index.
     pub(super) ahead: Vec<u8>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Signers<'s> {
 /// # Errors
 /// There is none, or it cannot be used.
 pub(crate) async fn begin(
-    inner: &Inner,
+    inner: &FetcherShared,
     signers: &Signers<'_>,
     old: &Old,
     new: &Manifest,
@@ -97,7 +97,7 @@ pub(crate) async fn begin(
     let frames_at = usize::try_from(place.end).unwrap_or(usize::MAX);
     let proof = reading.upto(frames_at).await?.to_vec();
     let stored = proof.get(record_end..).unwrap_or_default();
-    let head = Head::decode(stored, record.head.raw_len, &record.head.digest)?;
+    let head = UpdateHead::decode(stored, record.head.raw_len, &record.head.digest)?;
     if (head.from, head.to) != (old.digest, new.index.digest) {
         return Err(Refused::Other);
     }
@@ -134,8 +134,8 @@ const BEGINNING_LEN_MAX: u64 = limits::UPDATE_INDEX_WINDOW_LEN_MAX
     + PREAMBLE_LEN as u64;
 
 struct Reading<'i> {
-    inner: &'i Inner,
-    answer: Answer,
+    inner: &'i FetcherShared,
+    answer: HttpAnswer,
     bytes: Vec<u8>,
 }
 

@@ -8,36 +8,36 @@ use bytes::Bytes;
 
 use super::{Asked, Update};
 use crate::net::error::{Blame, FetchError};
-use crate::net::exchange::{Answer, Ask};
-use crate::net::fetcher::Inner;
-use crate::net::status::{Counters, Word};
-use crate::net::worker::stand_back;
+use crate::net::exchange::{Ask, HttpAnswer};
+use crate::net::fetcher::FetcherShared;
+use crate::net::status::{Counters, StatusText};
+use crate::net::worker::yield_to_demand;
 
 /// Tries in a row, without a unit arriving, to go on with a stream that broke.
 const TRIES_MAX: u32 = 20;
 
 /// The stream of an update pack.
-pub(crate) struct Stream {
-    pub(crate) inner: Arc<Inner>,
+pub(crate) struct UpdateStream {
+    pub(crate) inner: Arc<FetcherShared>,
     pub(crate) update: Arc<Update>,
     /// Stops after the hot units.
     pub(crate) only_hot: bool,
     /// Shown in the status.
-    pub(crate) state: Arc<Word>,
+    pub(crate) state: Arc<StatusText>,
 }
 
 /// An answer, and what of it was read ahead.
-struct Coming {
+struct UnitStream {
     server: usize,
-    answer: Answer,
+    answer: HttpAnswer,
     ahead: Vec<u8>,
 }
 
-impl Stream {
+impl UpdateStream {
     /// Reads on after what [`begin`](super::begin()) read.
     pub(crate) async fn run(self, asked: Asked) {
         let ahead = asked.ahead;
-        let coming = asked.answer.map(|(server, answer)| Coming {
+        let coming = asked.answer.map(|(server, answer)| UnitStream {
             server,
             answer,
             ahead,
@@ -59,7 +59,7 @@ impl Stream {
         }
     }
 
-    async fn units(&self, mut coming: Option<Coming>) -> Result<(), FetchError> {
+    async fn units(&self, mut coming: Option<UnitStream>) -> Result<(), FetchError> {
         let plan = &self.update.plan;
         let count = if self.only_hot {
             plan.hot_count()
@@ -92,7 +92,7 @@ impl Stream {
     }
 
     /// The frame of unit `row`. Its digest is checked when it is applied.
-    async fn unit(&self, row: u32, coming: &mut Option<Coming>) -> Result<Bytes, FetchError> {
+    async fn unit(&self, row: u32, coming: &mut Option<UnitStream>) -> Result<Bytes, FetchError> {
         let Some(frame) = self.update.frame(row) else {
             return Err(FetchError::Wrong("no such unit"));
         };
@@ -107,7 +107,7 @@ impl Stream {
         };
         let len = frame.len as usize;
         while coming.ahead.len() < len {
-            stand_back(&self.inner, &mut coming.answer, is_needed).await?;
+            yield_to_demand(&self.inner, &mut coming.answer, is_needed).await?;
             let Some(part) = coming.answer.next().await? else {
                 return Err(FetchError::Wrong("an update pack that ends early"));
             };
@@ -123,14 +123,14 @@ impl Stream {
     }
 
     /// Asks for the rest of the pack from `position` on.
-    async fn ask(&self, position: u64) -> Result<Coming, FetchError> {
+    async fn ask(&self, position: u64) -> Result<UnitStream, FetchError> {
         let (server, connection) = self.inner.server(0).await?;
         let range: Range<u64> = position..self.update.end();
         let stall = self.inner.mirrors.stall(server);
         let ask = Ask::range(&self.update.object.path, range.clone(), stall);
         let answer = connection.ask_h1(&ask).await?;
         answer.check_range(&range)?;
-        Ok(Coming {
+        Ok(UnitStream {
             server,
             answer,
             ahead: Vec::new(),

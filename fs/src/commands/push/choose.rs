@@ -6,13 +6,13 @@ use std::io::{self, BufRead as _, Write as _};
 use anyhow::{Context as _, bail};
 
 use super::{Push, preview, shown};
-use crate::push::{Address, ChangeKind, Found, Plan, Selection, survey_upper};
+use crate::push::{ChangeKind, Found, PushAddress, PushPlan, Selection, survey_upper};
 
 /// Asks for each change that the server would accept.
 ///
 /// # Errors
 /// The server cannot be reached, the upper not be read, or nothing was chosen.
-pub(super) fn ask(push: &Push<'_>, to: &Address, plan: &Plan) -> anyhow::Result<Selection> {
+pub(super) fn ask(push: &Push<'_>, to: &PushAddress, plan: &PushPlan) -> anyhow::Result<Selection> {
     let (survey, _) = preview::ask(push, to)?;
     let kinds: HashMap<String, ChangeKind> = survey
         .changes
@@ -33,19 +33,19 @@ pub(super) fn ask(push: &Push<'_>, to: &Address, plan: &Plan) -> anyhow::Result<
             super::told::warn(&format!("{path}: {why}"));
         }
         let answer = match all {
-            true => Answer::Yes,
+            true => Decision::Yes,
             false => choice(&format!("{:<9} {path}", kind.word()))?,
         };
         match answer {
-            Answer::Yes => {
+            Decision::Yes => {
                 chosen.insert(bytes);
             }
-            Answer::No => {}
-            Answer::All => {
+            Decision::No => {}
+            Decision::All => {
                 all = true;
                 chosen.insert(bytes);
             }
-            Answer::Quit => break,
+            Decision::Quit => break,
         }
     }
     if chosen.is_empty() {
@@ -54,21 +54,21 @@ pub(super) fn ask(push: &Push<'_>, to: &Address, plan: &Plan) -> anyhow::Result<
     Ok(Selection::Exactly(chosen))
 }
 
-enum Answer {
+enum Decision {
     Yes,
     No,
     All,
     Quit,
 }
 
-fn choice(question: &str) -> anyhow::Result<Answer> {
+fn choice(question: &str) -> anyhow::Result<Decision> {
     loop {
         let answer = line(&format!("{question} [y,n,a,q,?] "))?;
         match answer.as_deref().map(str::trim) {
-            Some("y") => return Ok(Answer::Yes),
-            Some("n") => return Ok(Answer::No),
-            Some("a") => return Ok(Answer::All),
-            Some("q") | None => return Ok(Answer::Quit),
+            Some("y") => return Ok(Decision::Yes),
+            Some("n") => return Ok(Decision::No),
+            Some("a") => return Ok(Decision::All),
+            Some("q") | None => return Ok(Decision::Quit),
             _ => eprint(
                 "y: send it; n: skip it; a: send it and all following; q: send the changes chosen so far\n",
             ),

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Push, shown, told};
 use crate::push::{
-    Address, Change, ChangeKind, Found, LeftOut, Plan, PushError, Survey, Tally, Verb, WalkError,
-    survey_upper, write_upper,
+    Change, ChangeKind, Found, LeftOut, PushAddress, PushError, PushPlan, Survey, Tally, Verb,
+    WalkError, survey_upper, write_upper,
 };
 
 /// The result of a dry run.
@@ -60,7 +60,7 @@ pub(super) fn run(push: &Push<'_>) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// It cannot be reached, or the upper not be read.
-pub(super) fn ask(push: &Push<'_>, to: &Address) -> anyhow::Result<(Survey, Plan)> {
+pub(super) fn ask(push: &Push<'_>, to: &PushAddress) -> anyhow::Result<(Survey, PushPlan)> {
     let mut session = push.open(Verb::Survey, to)?;
     let mut plan = push.plan(session.excludes())?;
     plan.is_listing = true;
@@ -79,7 +79,7 @@ pub(super) fn ask(push: &Push<'_>, to: &Address) -> anyhow::Result<(Survey, Plan
 }
 
 /// The changes according to the marks in the upper.
-fn local(push: &Push<'_>, plan: &Plan) -> anyhow::Result<Preview> {
+fn local(push: &Push<'_>, plan: &PushPlan) -> anyhow::Result<Preview> {
     let (mut changes, mut left_out, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let tally = survey_upper(&push.upper, plan, &mut |found: &Found<'_>| {
         let path = shown(found.path);

@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 
 use indicatif::{HumanBytes, ProgressBar};
 
-use super::Args;
-use crate::push::{Ending, Progress, Step, Tally};
+use super::PushArgs;
+use crate::push::{Ending, JobStep, Progress, Tally};
 
 /// Prints the result of a push, with its end if the caller waited for it.
 pub(super) fn report(
-    args: &Args,
+    args: &PushArgs,
     job: &str,
     tally: &Tally,
     sent: u64,
@@ -90,7 +90,7 @@ pub(super) fn words(tally: &Tally) -> String {
     )
 }
 
-pub(super) fn complain(args: &Args, tally: &Tally) {
+pub(super) fn complain(args: &PushArgs, tally: &Tally) {
     if args.quiet {
         return;
     }
@@ -111,7 +111,7 @@ pub(super) fn complain(args: &Args, tally: &Tally) {
     }
 }
 
-pub(super) fn show(bar: &ProgressBar, step: &Step) {
+pub(super) fn show(bar: &ProgressBar, step: &JobStep) {
     match &step.progress {
         Some(Progress { stage, done, total }) if *total > 0 => {
             let percent = done.saturating_mul(100) / total;

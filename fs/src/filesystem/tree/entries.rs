@@ -6,7 +6,7 @@ use std::collections::btree_map;
 use std::sync::{Arc, OnceLock};
 
 use super::Name;
-use crate::filesystem::cookie::{Clock, Spot};
+use crate::filesystem::cookie::{ListingClock, Spot};
 use crate::filesystem::reply::NodeId;
 
 /// The entry of one name in an upper directory.
@@ -20,7 +20,7 @@ pub enum Entry {
         id: NodeId,
         /// The type bits of the mode.
         kind: u32,
-        /// When the name appeared here ([`Clock`]); 0: it was there from the start.
+        /// When the name appeared here ([`ListingClock`]); 0: it was there from the start.
         born: u32,
     },
 }
@@ -35,7 +35,7 @@ pub struct Listing {
     /// Objects, not whiteouts.
     objects: usize,
     /// Which names are new.
-    pub clock: Clock,
+    pub clock: ListingClock,
     /// Visible subdirectories, those of the lower included.
     pub subdirectories: u32,
     /// True if new objects get their permissions from a default ACL; `None` if unknown.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::error::FetchError;
-use super::super::object::{Object, Piece};
+use super::super::object::{ChunkRange, Object};
 
 /// The result of a piece for its waiting readers.
 pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
@@ -20,7 +20,7 @@ pub(crate) enum Priority {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum JobState {
     /// In the queue of its priority.
     Queued,
     /// A worker has it.
@@ -30,12 +30,12 @@ pub(super) enum State {
 }
 
 /// Called once with the result of a piece, outside the queue's lock.
-pub(crate) type Tell = Box<dyn FnOnce(Outcome) + Send>;
+pub(crate) type OnOutcome = Box<dyn FnOnce(Outcome) + Send>;
 
 pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) since: Instant,
-    pub(super) tell: Tell,
+    pub(super) tell: OnOutcome,
 }
 
 impl std::fmt::Debug for Waiter {
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Waiter {
 /// Notifications to deliver after the queue's lock is released.
 #[must_use = "a reader waits for it"]
 #[derive(Default)]
-pub(crate) struct News(Vec<(Tell, Outcome)>);
+pub(crate) struct News(Vec<(OnOutcome, Outcome)>);
 
 impl News {
     pub(super) fn add(&mut self, waiters: Vec<Waiter>, outcome: &Outcome) {
@@ -68,13 +68,13 @@ impl News {
 
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) piece: Piece,
+    pub(super) piece: ChunkRange,
     pub(super) partial: Vec<u8>,
     pub(super) failures: u32,
     pub(super) avoid: u64,
     pub(super) not_before: Option<Instant>,
     pub(super) priority: Priority,
-    pub(super) state: State,
+    pub(super) state: JobState,
     pub(super) waiters: Vec<Waiter>,
     pub(super) hurry: Arc<AtomicBool>,
 }
@@ -82,7 +82,7 @@ pub(super) struct Job {
 /// A piece for a worker, with the data from earlier attempts.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) piece: Piece,
+    pub(crate) piece: ChunkRange,
     pub(crate) partial: Vec<u8>,
 }
 
@@ -95,7 +95,7 @@ impl Taken {
 
 /// Pieces of one object for one request.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct QueuedWork {
     pub(crate) object: Arc<Object>,
     pub(crate) pieces: Vec<Taken>,
     pub(crate) priority: Priority,
@@ -110,7 +110,7 @@ pub(crate) struct Work {
 /// The next task of a free worker.
 #[derive(Debug)]
 pub(crate) enum Next {
-    Work(Work),
+    Work(QueuedWork),
     /// No work before this time.
     Sleep(Instant),
     /// No work until a request arrives.

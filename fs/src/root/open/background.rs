@@ -21,7 +21,7 @@ pub(super) fn start_background(
     records: Records,
     offline: bool,
 ) {
-    if let Some(backup) = source.near.backup.clone() {
+    if let Some(backup) = source.caches.backup.clone() {
         for layer in manifest.layers.iter().chain(&manifest.borrowed) {
             backup.attach(&Object::layer(&layer.digest).path, layer.len);
         }
@@ -44,7 +44,7 @@ pub(super) fn start_background(
     }
     let wanted = match options.prefetch {
         Policy::All => true,
-        Policy::Auto => source.near.disk.is_some(),
+        Policy::Auto => source.caches.disk.is_some(),
         Policy::Pack | Policy::None => false,
     };
     if !wanted || offline {
@@ -52,7 +52,7 @@ pub(super) fn start_background(
     }
     // Data that would evict the pages of a boot is not fetched.
     let len_max = match &options.cache {
-        Some((_, len)) if source.near.disk.is_some() => *len,
+        Some((_, len)) if source.caches.disk.is_some() => *len,
         _ => options.memory_len,
     } / 10
         * 9;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use layerfmt::Index;
-use layerfmt::update::Plan;
+use layerfmt::update::UpdatePlan;
 
 use super::super::update::{Old, load, old, save};
-use super::Opening;
-use crate::chunks::update::{Asked, Signers, Stream, Update, begin};
+use super::RootOpening;
+use crate::chunks::update::{Asked, Signers, Update, UpdateStream, begin};
 use crate::net::records::Records;
-use crate::net::status::Word;
+use crate::net::status::StatusText;
 use crate::prefetch::Policy;
 
-impl Opening<'_> {
+impl RootOpening<'_> {
     /// The index beside the cache; without it, the update pack from an older revision, which may
     /// have made the index.
     pub(super) fn index_or_update(
@@ -33,12 +33,13 @@ impl Opening<'_> {
     fn kept_index(&self, records: &Records) -> Option<Arc<Index>> {
         let kept = self.kept.as_ref()?;
         let manifest = &records.verified.manifest;
-        load(&self.near, kept, &self.signers(records), &manifest.name());
+        load(&self.caches, kept, &self.signers(records), &manifest.name());
         if let Some(layer) = kept.index(&manifest.index) {
             return Some(Arc::clone(layer.index()));
         }
         let digest = &manifest.index.digest;
-        self.near.raw_index(digest, |digest| kept.raw_index(digest))
+        self.caches
+            .raw_index(digest, |digest| kept.raw_index(digest))
     }
 
     /// The update pack from an older revision on this machine, if a server has it.
@@ -49,7 +50,7 @@ impl Opening<'_> {
         let manifest = &records.verified.manifest;
         let signers = self.signers(records);
         let old = old(
-            &self.near,
+            &self.caches,
             self.kept.as_ref(),
             &self.options.address,
             manifest,
@@ -77,9 +78,9 @@ impl Opening<'_> {
         (mut asked, old): (Asked, Old),
         records: &Records,
         index: &Arc<Index>,
-    ) -> Option<(Arc<Update>, Arc<Word>)> {
+    ) -> Option<(Arc<Update>, Arc<StatusText>)> {
         let manifest = &records.verified.manifest;
-        let plan = match Plan::new(asked.head.clone(), &old.index, index) {
+        let plan = match UpdatePlan::new(asked.head.clone(), &old.index, index) {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::warn!(%error, "the update pack is wrong: the mount goes on without");
@@ -87,7 +88,7 @@ impl Opening<'_> {
             }
         };
         let signers = self.signers(records);
-        self.near.believe(&asked.head);
+        self.caches.believe(&asked.head);
         if let Some(kept) = &self.kept {
             let proof = std::mem::take(&mut asked.proof);
             save(
@@ -99,11 +100,11 @@ impl Opening<'_> {
             );
         }
         let plain = asked.index.as_ref().map_or(0, |_| manifest.index.head_len);
-        let update = Update::new(Arc::clone(&self.near), &asked, old, plan, index, plain);
+        let update = Update::new(Arc::clone(&self.caches), &asked, old, plan, index, plain);
         let update = Arc::new(update);
-        let only_hot = self.options.prefetch == Policy::Pack || self.near.disk.is_none();
-        let state = Arc::new(Word::new("coming"));
-        let stream = Stream {
+        let only_hot = self.options.prefetch == Policy::Pack || self.caches.disk.is_none();
+        let state = Arc::new(StatusText::new("coming"));
+        let stream = UpdateStream {
             inner: Arc::clone(&self.fetcher.inner),
             update: Arc::clone(&update),
             only_hot,

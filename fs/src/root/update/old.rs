@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wire::manifest::Manifest;
 
-use super::super::kept::Kept;
-use crate::chunks::remote::{Near, objects};
+use super::super::kept::KeptRecords;
+use crate::chunks::remote::{CacheTiers, objects};
 use crate::chunks::update::Old;
 use crate::net::address::Address;
 use crate::net::object::Object;
@@ -14,8 +14,8 @@ use crate::net::object::Object;
 /// the records beside the cache. Nothing of it is trusted: the update pack names the index that it
 /// starts from, and every chunk is verified against that index.
 pub(crate) fn old(
-    near: &Near,
-    kept: Option<&Kept>,
+    caches: &CacheTiers,
+    kept: Option<&KeptRecords>,
     address: &Address,
     new: &Manifest,
 ) -> Option<Old> {
@@ -23,21 +23,29 @@ pub(crate) fn old(
         revision: None,
         ..address.clone()
     };
-    let backed_up = near.backup.as_ref().and_then(|backup| backup.newest(&any));
-    let cached = kept.and_then(Kept::bundle);
+    let backed_up = caches
+        .backup
+        .as_ref()
+        .and_then(|backup| backup.newest(&any));
+    let cached = kept.and_then(KeptRecords::bundle);
     let bundles = [backed_up, cached].into_iter().flatten();
     let manifests = bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
-    let found = manifests.filter_map(|manifest| from(near, kept, new, &manifest));
+    let found = manifests.filter_map(|manifest| from(caches, kept, new, &manifest));
     found.max_by_key(|old| old.revision)
 }
 
-fn from(near: &Near, kept: Option<&Kept>, new: &Manifest, manifest: &Manifest) -> Option<Old> {
+fn from(
+    caches: &CacheTiers,
+    kept: Option<&KeptRecords>,
+    new: &Manifest,
+    manifest: &Manifest,
+) -> Option<Old> {
     let is_older = manifest.name() == new.name() && manifest.revision < new.revision;
     let reference = &manifest.index;
     if !is_older || reference.digest == new.index.digest {
         return None;
     }
-    let backed_up = near
+    let backed_up = caches
         .backup
         .as_ref()
         .and_then(|backup| backup.index(&reference.digest));
@@ -47,11 +55,12 @@ fn from(near: &Near, kept: Option<&Kept>, new: &Manifest, manifest: &Manifest) -
             let kept = kept?;
             let layer = kept.index(reference);
             let whole = layer.map(|layer| Arc::clone(layer.index()));
-            whole.or_else(|| near.raw_index(&reference.digest, |digest| kept.raw_index(digest)))?
+            whole
+                .or_else(|| caches.raw_index(&reference.digest, |digest| kept.raw_index(digest)))?
         }
     };
     let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
-    if let Some(backup) = &near.backup {
+    if let Some(backup) = &caches.backup {
         for layer in manifest.layers.iter().chain(&manifest.borrowed) {
             backup.attach(&Object::layer(&layer.digest).path, layer.len);
         }

@@ -3,21 +3,26 @@
 
 use std::collections::HashSet;
 
-use layerfmt::update::{Head, PREAMBLE_LEN, Preamble};
+use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead};
 use layerfmt::{Digest, Index};
 use wire::manifest::ProfileName;
 use wire::trust::verify_update;
 
-use super::super::kept::Kept;
-use crate::chunks::remote::Near;
+use super::super::kept::KeptRecords;
+use crate::chunks::remote::CacheTiers;
 use crate::chunks::update::Signers;
 use crate::net::records::now;
 
 /// Takes the digests of raw chunks from the proofs that are kept, each verified again.
-pub(crate) fn load(near: &Near, kept: &Kept, signers: &Signers<'_>, name: &ProfileName) {
+pub(crate) fn load(
+    caches: &CacheTiers,
+    kept: &KeptRecords,
+    signers: &Signers<'_>,
+    name: &ProfileName,
+) {
     for (file, bytes) in kept.proofs() {
         match read(&bytes, signers, name) {
-            Some(head) => near.believe(&head),
+            Some(head) => caches.believe(&head),
             None => {
                 tracing::info!(
                     file,
@@ -29,7 +34,7 @@ pub(crate) fn load(near: &Near, kept: &Kept, signers: &Signers<'_>, name: &Profi
     }
 }
 
-fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Head> {
+fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<UpdateHead> {
     let preamble = Preamble::decode(bytes).ok()?;
     let place = preamble.head();
     let (start, end) = (
@@ -39,16 +44,16 @@ fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Head>
     let record = bytes.get(PREAMBLE_LEN..start)?;
     let record = verify_update(record, signers.anchors, signers.keyset, name, now()).ok()?;
     let stored = bytes.get(start..end)?;
-    Head::decode(stored, record.head.raw_len, &record.head.digest).ok()
+    UpdateHead::decode(stored, record.head.raw_len, &record.head.digest).ok()
 }
 
 /// Keeps a verified proof with its head, and the raw index that it proves; drops the proofs of
 /// which no chunk is in `new`.
 pub(crate) fn save(
-    kept: &Kept,
+    kept: &KeptRecords,
     signers: &Signers<'_>,
     name: &ProfileName,
-    (proof, head): (&[u8], &Head),
+    (proof, head): (&[u8], &UpdateHead),
     new: &Index,
 ) {
     let used: HashSet<Digest> = new.chunks().map(|chunk| chunk.digest).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use layerfmt::codec::Compressor;
 use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
-use layerfmt::{Chunk, Codec, Digest, Layer, Options, Source};
+use layerfmt::{Chunk, ChunkFile, Codec, Digest, Layer, Options};
 use wire::manifest::{Manifest, ObjectRef};
 use wire::paths::ObjectPath;
 
@@ -17,7 +17,7 @@ use super::{Backup, lock};
 use crate::net::error::FetchError;
 use crate::net::exchange::{Ask, STALL_PATIENT};
 use crate::net::fetcher::Fetcher;
-use crate::net::object::{Object, Piece};
+use crate::net::object::{ChunkRange, Object};
 use crate::net::records::Records;
 
 /// Pieces on their way at once.
@@ -33,7 +33,7 @@ const SECTIONS_LEN_MAX: u64 = 4 << 30;
 
 /// The reason why filling stopped.
 #[derive(Debug, thiserror::Error)]
-enum Stop {
+enum FillStop {
     #[error("the backup's storage: {0}")]
     Storage(#[from] std::io::Error),
     #[error("{0}")]
@@ -69,8 +69,8 @@ pub(crate) fn run(
                 "the backup is complete"
             );
         }
-        Err(Stop::Closed) => {}
-        Err(Stop::Storage(error)) => backup.fail(&error),
+        Err(FillStop::Closed) => {}
+        Err(FillStop::Storage(error)) => backup.fail(&error),
         Err(error) => {
             tracing::warn!(%error, "the backup could not be completed");
             backup.state.set(format!("stopped: {error}"));
@@ -95,7 +95,7 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    fn fill(&self, records: &Records) -> Result<(), Stop> {
+    fn fill(&self, records: &Records) -> Result<(), FillStop> {
         self.check_space()?;
         let layers = self.manifest.layers.iter().chain(&self.manifest.borrowed);
         for layer in layers {
@@ -106,7 +106,7 @@ impl Filler<'_> {
         {
             match error {
                 // A revision is complete without its pack: the index without it is here as well.
-                Stop::Fetch(error) => tracing::warn!(%error, "the backup has no boot pack"),
+                FillStop::Fetch(error) => tracing::warn!(%error, "the backup has no boot pack"),
                 other => return Err(other),
             }
         }
@@ -123,18 +123,18 @@ impl Filler<'_> {
     }
 
     /// The mount, unless it has ended.
-    fn fetcher(&self) -> Result<Arc<Fetcher>, Stop> {
-        let fetcher = self.fetcher.upgrade().ok_or(Stop::Closed)?;
+    fn fetcher(&self) -> Result<Arc<Fetcher>, FillStop> {
+        let fetcher = self.fetcher.upgrade().ok_or(FillStop::Closed)?;
         if fetcher.inner.queue().is_closed() {
-            return Err(Stop::Closed);
+            return Err(FillStop::Closed);
         }
         if self.backup.is_broken() {
-            return Err(Stop::Closed);
+            return Err(FillStop::Closed);
         }
         Ok(fetcher)
     }
 
-    fn check_space(&self) -> Result<(), Stop> {
+    fn check_space(&self) -> Result<(), FillStop> {
         let dir = &self.backup.dir;
         let missing: u64 = (self.manifest.layers.iter().chain(&self.manifest.borrowed))
             .map(|layer| (ObjectPath::Layer(layer.digest), layer.len))
@@ -172,7 +172,7 @@ impl Filler<'_> {
         part.map_or(0, |meta| meta.blocks() * 512)
     }
 
-    fn layer(&self, object: Object, reference: &ObjectRef) -> Result<(), Stop> {
+    fn layer(&self, object: Object, reference: &ObjectRef) -> Result<(), FillStop> {
         if self.backup.attach(&object.path, reference.len) {
             return Ok(());
         }
@@ -187,10 +187,12 @@ impl Filler<'_> {
         self.chunks(&object, &chunks, &part)?;
         part.file.set_len(reference.len)?;
         part.file.sync_all()?;
-        let whole =
-            Layer::from_file(part.file.try_clone()?).map_err(|e| Stop::Damaged(e.to_string()))?;
+        let whole = Layer::from_file(part.file.try_clone()?)
+            .map_err(|e| FillStop::Damaged(e.to_string()))?;
         if whole.digest() != reference.digest {
-            return Err(Stop::Damaged(format!("{path} differs from the manifest")));
+            return Err(FillStop::Damaged(format!(
+                "{path} differs from the manifest"
+            )));
         }
         self.backup.dir.rename(&part_path, &path)?;
         self.backup.attach(&object.path, reference.len);
@@ -204,8 +206,8 @@ impl Filler<'_> {
         object: &Object,
         reference: &ObjectRef,
         part: &Part,
-    ) -> Result<Vec<Chunk>, Stop> {
-        let damaged = |what: &str| Stop::Damaged(format!("{}: {what}", object.path));
+    ) -> Result<Vec<Chunk>, FillStop> {
+        let damaged = |what: &str| FillStop::Damaged(format!("{}: {what}", object.path));
         let mut last = damaged("no undamaged copy");
         for _ in 0..3 {
             let head = self.range(&object.path, 0, SUPERBLOCK_LEN as u64)?;
@@ -213,7 +215,8 @@ impl Filler<'_> {
                 last = damaged("its superblock has another digest");
                 continue;
             }
-            let superblock = Superblock::decode(&head).map_err(|e| Stop::Damaged(e.to_string()))?;
+            let superblock =
+                Superblock::decode(&head).map_err(|e| FillStop::Damaged(e.to_string()))?;
             let sections_len = superblock.file_len.saturating_sub(superblock.data_end);
             if superblock.file_len != reference.len || sections_len > SECTIONS_LEN_MAX {
                 return Err(damaged("its length differs from the manifest"));
@@ -232,10 +235,10 @@ impl Filler<'_> {
                     let own = layer
                         .index()
                         .chunks()
-                        .filter(|chunk| chunk.source == Source::Own);
+                        .filter(|chunk| chunk.source == ChunkFile::Own);
                     return Ok(own.collect());
                 }
-                Err(error) => last = Stop::Damaged(error.to_string()),
+                Err(error) => last = FillStop::Damaged(error.to_string()),
             }
         }
         Err(last)
@@ -243,7 +246,7 @@ impl Filler<'_> {
 
     /// Fetches every chunk that the part does not have, through the mount's queue: after all
     /// demand, verified, from any server, and once even if a reader needs it too.
-    fn chunks(&self, object: &Arc<Object>, chunks: &[Chunk], part: &Part) -> Result<(), Stop> {
+    fn chunks(&self, object: &Arc<Object>, chunks: &[Chunk], part: &Part) -> Result<(), FillStop> {
         loop {
             let missing: Vec<&Chunk> = chunks
                 .iter()
@@ -262,7 +265,7 @@ impl Filler<'_> {
                     part.write(chunk.offset, &stored)?;
                     continue;
                 }
-                let piece = Piece {
+                let piece = ChunkRange {
                     object: Arc::clone(object),
                     offset: chunk.offset,
                     len: chunk.stored_len,
@@ -288,7 +291,7 @@ impl Filler<'_> {
 
     /// The stored bytes of a chunk that the update pack makes, if compressing its raw bytes as a bake
     /// or a boot pack does gives exactly these.
-    fn made_by_update(&self, chunk: &Chunk) -> Result<Option<Vec<u8>>, Stop> {
+    fn made_by_update(&self, chunk: &Chunk) -> Result<Option<Vec<u8>>, FillStop> {
         let Some(update) = self.update.as_ref() else {
             return Ok(None);
         };
@@ -296,7 +299,7 @@ impl Filler<'_> {
         Ok(raw.and_then(|raw| stored_again(chunk, &raw)))
     }
 
-    fn index(&self, reference: &wire::manifest::IndexRef) -> Result<(), Stop> {
+    fn index(&self, reference: &wire::manifest::IndexRef) -> Result<(), FillStop> {
         if self.backup.index(&reference.digest).is_some() {
             return Ok(());
         }
@@ -309,13 +312,13 @@ impl Filler<'_> {
                 return Ok(self.backup.dir.write(&object.to_string(), &bytes)?);
             }
         }
-        Err(Stop::Damaged(format!(
+        Err(FillStop::Damaged(format!(
             "index {} is damaged",
             reference.digest
         )))
     }
 
-    fn boot_file(&self, reference: &ObjectRef) -> Result<(), Stop> {
+    fn boot_file(&self, reference: &ObjectRef) -> Result<(), FillStop> {
         let object = ObjectPath::Boot(reference.digest);
         let path = object.to_string();
         if self.has_digest(&path, &reference.digest) {
@@ -333,7 +336,7 @@ impl Filler<'_> {
         part.sync_all()?;
         if !self.has_digest(&part_path, &reference.digest) {
             self.backup.dir.remove(&part_path)?;
-            return Err(Stop::Damaged(format!("{path} is damaged")));
+            return Err(FillStop::Damaged(format!("{path} is damaged")));
         }
         Ok(self.backup.dir.rename(&part_path, &path)?)
     }
@@ -354,7 +357,7 @@ impl Filler<'_> {
     }
 
     /// Fetches a range of a file, without a time limit; an object that no server has is an error.
-    fn range(&self, path: &str, offset: u64, len: u64) -> Result<Vec<u8>, Stop> {
+    fn range(&self, path: &str, offset: u64, len: u64) -> Result<Vec<u8>, FillStop> {
         let len_max = usize::try_from(len).unwrap_or(usize::MAX);
         let ask = Ask::range(path, offset..offset.saturating_add(len), STALL_PATIENT);
         let mut failures = 0;
@@ -362,7 +365,7 @@ impl Filler<'_> {
             let fetcher = self.fetcher()?;
             let error = match fetcher.get_whole(&ask, len_max) {
                 Ok((_, bytes)) => return Ok(bytes),
-                Err(FetchError::Closed) => return Err(Stop::Closed),
+                Err(FetchError::Closed) => return Err(FillStop::Closed),
                 Err(error) => error,
             };
             failures += 1;
@@ -376,12 +379,12 @@ impl Filler<'_> {
     }
 
     /// Everything is here: the records, and last the mark.
-    fn publish(&self, records: &Records) -> Result<(), Stop> {
-        let damaged = |error: wire::trust::TrustError| Stop::Damaged(error.to_string());
+    fn publish(&self, records: &Records) -> Result<(), FillStop> {
+        let damaged = |error: wire::trust::TrustError| FillStop::Damaged(error.to_string());
         let (bundle, head, dir) = (&records.bundle, &records.verified.head, &self.backup.dir);
         for keyset in &bundle.keysets {
             let record = wire::manifest::Keyset::parse(keyset.payload.as_bytes())
-                .map_err(|error| Stop::Damaged(error.to_string()))?;
+                .map_err(|error| FillStop::Damaged(error.to_string()))?;
             dir.write(
                 &ObjectPath::Keyset(record.version).to_string(),
                 &keyset.render().map_err(damaged)?,

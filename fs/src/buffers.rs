@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use layerfmt::roomy;
+use layerfmt::buffer_for;
 
 /// Shorter buffers are the allocator's business, bytes.
 const LEN_MIN: usize = 64 << 10;
@@ -13,11 +13,11 @@ const LEN_MAX: usize = 4 << 20;
 
 /// A few buffers between two uses.
 #[derive(Debug, Default)]
-pub struct Spare {
+pub struct BufferPool {
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
-impl Spare {
+impl BufferPool {
     /// An empty buffer for `len` bytes: a pooled one of at most twice that, or a new one, with room
     /// for later needs.
     pub fn take(&self, len: usize) -> Vec<u8> {
@@ -32,7 +32,7 @@ impl Spare {
         let room = len.checked_next_power_of_two().unwrap_or(len);
         // A buffer that would not be pooled needs no room for later.
         let is_kept = len >= LEN_MIN && room <= LEN_MAX;
-        roomy(if is_kept { room } else { len })
+        buffer_for(if is_kept { room } else { len })
     }
 
     /// Returns `buffer` to the pool, with its contents, or drops it.
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn gives_what_fits_and_keeps_a_little() {
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let buffer = spare.take(100 << 10);
         assert_eq!(buffer.capacity(), 128 << 10, "with room for a longer one");
         let place = buffer.as_ptr();
