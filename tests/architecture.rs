@@ -308,6 +308,21 @@ fn files_stay_small() {
     assert!(large.is_empty(), "over 500 lines: {large:?}");
 }
 
+/// Unit tests have one layout: `mod tests` at the end of a file, or `NAME/tests.rs`.
+#[test]
+fn unit_tests_have_one_layout() {
+    for dir in CRATES {
+        for (path, text) in sources(dir) {
+            let name = path.to_string_lossy();
+            assert!(
+                !text.contains("#[path"),
+                "{name} gives a module another path"
+            );
+            assert!(!name.ends_with("_tests.rs"), "{name}: use NAME/tests.rs");
+        }
+    }
+}
+
 /// Python silently uses the last definition of a name: a script's own `run` that replaces an
 /// imported one is detected only by running it, and the long scripts run rarely.
 #[test]

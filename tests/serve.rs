@@ -310,11 +310,15 @@ fn bundles_batches_traces_and_metrics() {
     );
     assert_eq!(server.get("/v1/jobs/..", &[]).status, 404);
 
+    // A request that a route refuses counts there, and not among the unknown paths.
+    assert_eq!(server.get("/v1/bundle/NOT-A-NAME/main", &[]).status, 404);
     let page = text(&server.get("/metrics", &[]).body);
-    assert!(
-        page.contains("bakery_requests_total{route=\"bundle\",status=\"2xx\"} 2"),
-        "{page}"
-    );
+    for line in [
+        "bakery_requests_total{route=\"bundle\",status=\"2xx\"} 2",
+        "bakery_requests_total{route=\"bundle\",status=\"4xx\"} 1",
+    ] {
+        assert!(page.contains(line), "{line}\n{page}");
+    }
     assert!(page.contains("bakery_traces_stored_total 1"), "{page}");
     assert!(page.contains("bakery_jobs{state=\"queued\"} 1"), "{page}");
 }

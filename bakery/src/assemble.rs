@@ -65,7 +65,7 @@ pub struct Excluded {
 }
 
 /// Most left-out entries listed one by one; more are only counted.
-pub const EXCLUDED_LISTED_MAX: usize = 10_000;
+pub(crate) const EXCLUDED_LISTED_MAX: usize = 10_000;
 
 /// Interpretation of the marks of a writable layer in a source: devices 0:0, `.wh.` names,
 /// attributes such as `trusted.overlay.opaque`.

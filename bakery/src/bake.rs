@@ -31,11 +31,12 @@ use crate::failed::Doing as _;
 use crate::machine;
 use crate::overlay;
 use crate::source::Source;
-use crate::source::accounts::{self, Accounts};
+use crate::source::accounts::Accounts;
+use crate::source::limits::ACCOUNTS_LEN_MAX;
 use wire::exclude::Excludes;
 
 /// Most changes of an upload that its report lists one by one.
-pub const CHANGES_LISTED_MAX: usize = 10_000;
+pub(crate) const CHANGES_LISTED_MAX: usize = 10_000;
 
 /// The stack a layer is baked against.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl BaseStack {
     /// Its users and groups.
     fn accounts(&self) -> Result<Accounts, AssembleError> {
         let read = |name: &str| {
-            let content = self.file(&["etc", name], accounts::FILE_LEN_MAX as u64);
+            let content = self.file(&["etc", name], ACCOUNTS_LEN_MAX as u64);
             content.map_err(|source| AssembleError::Io {
                 doing: format!("cannot read etc/{name} of the base"),
                 source,

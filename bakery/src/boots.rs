@@ -10,10 +10,10 @@ use serde::Serialize;
 use wire::boot_report::{BootReport, Clock, REPORT_LEN_MAX};
 use wire::manifest::ProfileName;
 
+use crate::limits::BOOT_FILES_MAX;
+
 /// The reports' place in the spool.
 pub(crate) const DIRECTORY: &str = "boots";
-/// Number of files read in one directory: more than `serve` ever stores.
-const FILES_MAX: usize = 1024;
 
 /// The boots of one revision that ended alike: by the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ impl Boots {
             Err(error) => return Err(error),
         };
         let mut reports = Vec::new();
-        for entry in entries.take(FILES_MAX) {
+        for entry in entries.take(BOOT_FILES_MAX) {
             let path = entry?.path();
             match read(&path) {
                 Ok(report) => reports.push(report),

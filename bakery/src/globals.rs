@@ -84,7 +84,7 @@ impl Globals {
 
     /// True if progress bars may be drawn: on a terminal, and without `--quiet`.
     #[must_use]
-    pub fn draws_progress(&self) -> bool {
+    pub(crate) fn draws_progress(&self) -> bool {
         !self.quiet && self.verbose == 0 && std::io::stderr().is_terminal()
     }
 }

@@ -26,21 +26,20 @@ use wire::trust::{
 
 use crate::clock;
 use crate::keys;
+use crate::limits::HINT_LEN_MAX;
 use crate::store::{Key, Store};
 
 pub use conflict::Conflict;
 pub use error::HistoryError;
 pub use place::{Lost, TreePlace, find};
 pub use revision::Revision;
-pub use stack::{merged_input, objects, reference, stack};
+pub(crate) use stack::merged_input;
+pub use stack::{objects, reference, stack};
 pub use tag::Tag;
 pub use touched::Touched;
 
 /// `Result` with a [`HistoryError`].
 pub type Result<T> = std::result::Result<T, HistoryError>;
-
-/// Longest hint, bytes: a decimal number.
-const HINT_LEN_MAX: u64 = 32;
 
 /// All histories of one store, read with the keys of its readers.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ impl History {
     ///
     /// # Errors
     /// When the store cannot list.
-    pub fn all_names(&self) -> Result<Vec<ProfileName>> {
+    pub(crate) fn all_names(&self) -> Result<Vec<ProfileName>> {
         let mut names: Vec<ProfileName> = Vec::new();
         for entry in self.store.list(Class::Head.directory())? {
             let Some(ObjectPath::Head(name, _)) = entry.key.object() else {
@@ -115,7 +114,7 @@ impl History {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn is_removed(&self, name: &ProfileName) -> Result<bool> {
+    pub(crate) fn is_removed(&self, name: &ProfileName) -> Result<bool> {
         Ok(self.store.len(&Key::removed(name))?.is_some())
     }
 
@@ -198,7 +197,11 @@ impl History {
     ///
     /// # Errors
     /// When the head is missing or damaged.
-    pub fn signer_line(&self, name: &ProfileName, revision: Option<u64>) -> Result<Option<String>> {
+    pub(crate) fn signer_line(
+        &self,
+        name: &ProfileName,
+        revision: Option<u64>,
+    ) -> Result<Option<String>> {
         let number = match revision {
             Some(number) => Some(number),
             None => self.newest(name)?,
@@ -273,7 +276,7 @@ impl History {
     ///
     /// # Errors
     /// When there is none, or a link is broken.
-    pub fn walk_to(&self, wanted: &RevisionName) -> Result<Revision> {
+    pub(crate) fn walk_to(&self, wanted: &RevisionName) -> Result<Revision> {
         let mut revisions = self.walk(&wanted.name, usize::MAX)?;
         let newest = revisions.first().map_or(0, Revision::number);
         revisions.retain(|revision| Some(revision.number()) == wanted.revision);
@@ -288,7 +291,7 @@ impl History {
     ///
     /// # Errors
     /// When a tag cannot be read.
-    pub fn tagged(&self, name: &ProfileName) -> Result<BTreeSet<u64>> {
+    pub(crate) fn tagged(&self, name: &ProfileName) -> Result<BTreeSet<u64>> {
         Ok(self
             .tags(name)?
             .into_iter()
@@ -320,7 +323,7 @@ impl History {
     ///
     /// # Errors
     /// When it is missing or damaged.
-    pub fn index_file(&self, manifest: &Manifest) -> Result<Layer> {
+    pub(crate) fn index_file(&self, manifest: &Manifest) -> Result<Layer> {
         let digest = &manifest.plain.as_ref().unwrap_or(&manifest.index).digest;
         let layer = self.store.open_layer(&Key::index(digest), digest);
         layer.map_err(|error| self.or_swept(manifest, error))

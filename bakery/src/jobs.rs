@@ -26,7 +26,7 @@ mod spool;
 
 pub(crate) use arrival::{Arrival, ArrivalError};
 pub(crate) use error::JobError;
-pub(crate) use records::{JobRequest, Origin, Target, TargetError, is_name, warnings};
+pub(crate) use records::{JobRequest, Origin, Target, TargetError, warnings};
 pub(crate) use runner::{Baker, Outcome};
 pub(crate) use spool::{Job, Spool, SpoolState};
 pub(crate) use wire::push::{Ending, Progress};

@@ -18,8 +18,10 @@ use ssh_key::{LineEnding, PrivateKey};
 use wire::manifest::ProfileName;
 use wire::trust::{AllowedSigners, KEYSET_NAMESPACE, KEYSET_PRINCIPAL, TrustError};
 
-pub use keyset::{amend, first, hand_over, newest, signer_of};
-pub use signer::{RecordSigner, signing_line};
+pub use keyset::{amend, first, newest};
+pub(crate) use keyset::{hand_over, signer_of};
+pub use signer::RecordSigner;
+pub(crate) use signer::signing_line;
 
 use crate::store::{StoreError, ownership};
 
@@ -182,7 +184,7 @@ impl Keys {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn new_head(&self) -> Result<RecordSigner, KeyError> {
+    pub(crate) fn new_head(&self) -> Result<RecordSigner, KeyError> {
         self.fresh(HEAD)
     }
 
@@ -206,7 +208,7 @@ impl Keys {
     ///
     /// # Errors
     /// The files cannot be renamed.
-    pub fn adopt_new_head(&self) -> Result<(), KeyError> {
+    pub(crate) fn adopt_new_head(&self) -> Result<(), KeyError> {
         self.adopt(HEAD)
     }
 
@@ -214,7 +216,7 @@ impl Keys {
     ///
     /// # Errors
     /// The files cannot be renamed.
-    pub fn adopt_new_root(&self) -> Result<(), KeyError> {
+    pub(crate) fn adopt_new_root(&self) -> Result<(), KeyError> {
         self.adopt(ROOT)
     }
 
@@ -243,7 +245,7 @@ impl Keys {
     ///
     /// # Errors
     /// The file cannot be replaced.
-    pub fn replace_anchor(&self, old: &str, new: &str) -> Result<(), KeyError> {
+    pub(crate) fn replace_anchor(&self, old: &str, new: &str) -> Result<(), KeyError> {
         let file = self.directory.join(ALLOWED_SIGNERS);
         let text = fs::read_to_string(&file)
             .map_err(|source| file_error("cannot read the trusted keys", &file, source))?;

@@ -40,6 +40,7 @@ pub(crate) mod human;
 pub(crate) mod initrd;
 pub(crate) mod jobs;
 pub mod keys;
+pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod netboot;
 pub(crate) mod output;

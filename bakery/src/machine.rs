@@ -22,10 +22,7 @@ use crate::source::{Data, EntryPath};
 pub(crate) use self::error::MachineError;
 use self::view::View;
 
-/// Longest file that is looked into.
-pub(crate) const FILE_LEN_MAX: usize = 64 << 10;
-
-/// The files of a tree that are looked into, by path, each up to [`FILE_LEN_MAX`].
+/// The files of a tree that are looked into, by path, each up to [`MACHINE_FILE_LEN_MAX`](crate::limits::MACHINE_FILE_LEN_MAX).
 pub(crate) type MachineFiles = HashMap<Box<[u8]>, Vec<u8>>;
 
 /// Treatment of data that belongs to one machine.

@@ -122,7 +122,7 @@ pub fn standing_alone<C>(assembly: Assembly<C>) -> Result<Tree<C>, OverlayError>
 ///
 /// # Errors
 /// They were made on another base.
-pub fn on_base<C: Clone>(
+pub(crate) fn on_base<C: Clone>(
     base: &Tree<C>,
     mut assembly: Assembly<C>,
     notes: &mut Vec<String>,

@@ -37,7 +37,7 @@ use indexes::Indexes;
 pub(crate) use pick::{action_text, pushed_with};
 pub use rehearsal::Preview;
 use rehearsal::Rehearsal;
-pub use renewal::is_due;
+pub(crate) use renewal::is_due;
 pub use rewriting::Rewritten;
 
 /// Number of retries after a lost race. Every loss means that another publisher succeeded, so this
@@ -69,7 +69,7 @@ impl<'u> Uploads<'u> {
 
     /// One more object, whose name is known and whose file `write` will make, while the merged
     /// indexes of the draft are made.
-    pub fn add_later(
+    pub(crate) fn add_later(
         &mut self,
         key: Key,
         file: impl Into<PathBuf>,
@@ -137,7 +137,7 @@ impl Publisher {
     }
 
     /// The same with another head key: for `key rotate`.
-    pub fn with_signer(self, signer: RecordSigner) -> Publisher {
+    pub(crate) fn with_signer(self, signer: RecordSigner) -> Publisher {
         Publisher { signer, ..self }
     }
 

@@ -15,14 +15,13 @@ use wire::paths::{Class, ObjectPath};
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
 use crate::history::objects;
+use crate::limits::MARK_LEN_MAX;
 use crate::store::{Created, Key, ObjectEntry, Store, StoreError};
 
 /// Records that come and go: the copy has exactly those of the source.
 const MARKS: [Class; 4] = [Class::Tag, Class::Removed, Class::Swept, Class::Purge];
 /// Objects on their way at a time.
 const WORKER_COUNT: usize = 4;
-/// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
-const MARK_LEN_MAX: u64 = 1 << 30;
 
 /// The reason why a store could not be copied.
 #[derive(Debug, thiserror::Error)]

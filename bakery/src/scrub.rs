@@ -10,11 +10,9 @@ use wire::manifest::ProfileName;
 use wire::paths::ObjectPath;
 
 use crate::history::{History, Result, Revision, objects};
+use crate::limits::STORE_WALK_MAX;
 use crate::store::Key;
 use crate::update_pack::{read_record, verify_file};
-
-/// A history this long is walked to its end.
-const WALK_MAX: usize = 10_000_000;
 
 /// The result of a scrub.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -87,7 +85,7 @@ impl Scrub<'_> {
                 .defects
                 .push(format!("{name}: the head cannot be trusted: {error}"));
         }
-        let revisions = match self.history.walk(name, WALK_MAX) {
+        let revisions = match self.history.walk(name, STORE_WALK_MAX) {
             Ok(revisions) => revisions,
             Err(error) => {
                 self.found.defects.push(format!("{name}: {error}"));

@@ -14,6 +14,7 @@ pub mod erofs;
 pub mod error;
 pub mod ext;
 pub mod iso;
+pub(crate) mod limits;
 pub mod magic;
 pub mod open;
 pub mod override_stat;
@@ -28,9 +29,8 @@ pub mod window;
 
 use std::io::Read;
 
-use layerfmt::tree::Metadata;
-
 pub use error::SourceError;
+use layerfmt::tree::Metadata;
 pub use path::{EntryPath, PathError};
 
 /// One object of a tree on its way in.
@@ -127,8 +127,3 @@ impl Default for Limits {
         }
     }
 }
-
-/// Largest extended PAX header or GNU long name, bytes: every xattr of one file (64 KiB each).
-pub const HEADER_DATA_LEN_MAX: u64 = 4 << 20;
-/// Longest path of an entry, bytes. Linux' `PATH_MAX` is 4096; relative walks may go deeper.
-pub const PATH_LEN_MAX: usize = 32 << 10;

@@ -211,7 +211,7 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read or the store refused.
-    pub fn put_file(&self, key: &Key, file: &Path) -> Result<()> {
+    pub(crate) fn put_file(&self, key: &Key, file: &Path) -> Result<()> {
         match &self.root {
             Some(root) => local::link(root, key, file),
             None => remote::upload(self, key, file),
@@ -355,7 +355,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store's directory cannot be read.
-    pub fn sweep_staging(&self, grace: std::time::Duration) -> Result<()> {
+    pub(crate) fn sweep_staging(&self, grace: std::time::Duration) -> Result<()> {
         self.root
             .as_ref()
             .map_or(Ok(()), |root| local::sweep_staging(root, grace))
@@ -414,7 +414,7 @@ impl Store {
 ///
 /// # Errors
 /// It is neither a directory nor a bucket; the message gives both forms.
-pub fn require_location(location: &str) -> Result<()> {
+pub(crate) fn require_location(location: &str) -> Result<()> {
     StorePlace::of(location).map(drop)
 }
 

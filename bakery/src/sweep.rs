@@ -13,12 +13,10 @@ use wire::manifest::{ProfileName, RevisionName};
 use wire::paths::Class;
 
 use crate::history::{History, HistoryError, Result, Revision, objects};
+use crate::limits::STORE_WALK_MAX;
 use crate::purge;
 use crate::store::{Key, ObjectEntry, guard};
 use crate::update_pack;
-
-/// A history this long is walked to its end; longer ones are damaged.
-const WALK_MAX: usize = 10_000_000;
 
 /// The objects to retain.
 #[derive(Debug, Clone)]
@@ -147,7 +145,7 @@ fn mark(history: &History, policy: &SweepPolicy) -> Result<Reachable> {
     for name in history.all_names()? {
         let removed = history.is_removed(&name)?;
         let tagged = history.tagged(&name)?;
-        let revisions = history.walk(&name, WALK_MAX)?;
+        let revisions = history.walk(&name, STORE_WALK_MAX)?;
         // A renewed head needs the same objects as its predecessor: it does not count.
         let (mut age, mut needed) = (0, None);
         for revision in &revisions {

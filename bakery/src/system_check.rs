@@ -4,7 +4,7 @@
 //! without an error but cannot boot: it must not become the newest revision of a history.
 
 use crate::initrd::error::{Result, refuse};
-use crate::initrd::system_tree::{Node, SystemTree, list, resolve};
+use crate::initrd::system_tree::{SystemNode, SystemTree, list, resolve};
 
 /// Paths of an init, in kernels and distributions.
 const INITS: [&str; 7] = [
@@ -68,7 +68,7 @@ pub(crate) fn require_system(tree: &dyn SystemTree) -> Result<()> {
     }
     for init in INITS {
         if let Some(real) = resolve(tree, init)?
-            && tree.node(&real)? == Some(Node::File)
+            && tree.node(&real)? == Some(SystemNode::File)
         {
             return Ok(());
         }
@@ -83,7 +83,7 @@ fn is_directory(tree: &dyn SystemTree, path: &str) -> Result<bool> {
     let Some(real) = resolve(tree, path)? else {
         return Ok(false);
     };
-    Ok(tree.node(&real)? == Some(Node::Directory))
+    Ok(tree.node(&real)? == Some(SystemNode::Directory))
 }
 
 /// The image that is all there is, alone or in one directory.
@@ -98,7 +98,7 @@ fn only_image(tree: &dyn SystemTree, names: &[&str]) -> Result<Option<String>> {
         path = format!("{path}/{image}");
     }
     let is_image = IMAGES.iter().any(|end| path.ends_with(end));
-    Ok((is_image && tree.node(&path)? == Some(Node::File)).then_some(path))
+    Ok((is_image && tree.node(&path)? == Some(SystemNode::File)).then_some(path))
 }
 
 /// A few of the names.

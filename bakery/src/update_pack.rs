@@ -16,10 +16,11 @@ use crate::history::{HistoryError, Revision};
 use crate::store::{Key, Store, StoreError};
 
 pub use make::{Made, make};
-pub use offer::{is_wanted, missing, offers, read_record, verify_file};
+pub use offer::{is_wanted, missing, offers};
+pub(crate) use offer::{read_record, verify_file};
 
 /// Number of revisions before the newest from which `bakery watch` makes packs.
-pub const PACKS_DEFAULT: usize = 3;
+pub(crate) const PACKS_DEFAULT: usize = 3;
 
 /// Errors of making or reading an update pack.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +84,7 @@ fn require_pair(from: &Revision, to: &Revision) -> Result<ProfileName> {
 ///
 /// # Errors
 /// When the store cannot list.
-pub fn leading_to(store: &Store, name: &ProfileName, to: u64) -> Result<Vec<Offer>> {
+pub(crate) fn leading_to(store: &Store, name: &ProfileName, to: u64) -> Result<Vec<Offer>> {
     let mut found = offers(store)?;
     found.retain(|offer| offer.record.name() == *name && offer.record.to.revision == to);
     Ok(found)

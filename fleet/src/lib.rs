@@ -13,8 +13,8 @@
 //! | [`wake`] | Wake-on-LAN |
 //! | [`server`] | the HTTP routes and the sockets |
 
-pub mod limit;
-pub mod metrics;
+pub(crate) mod limit;
+pub(crate) mod metrics;
 pub mod record;
 pub mod server;
 pub mod store;

@@ -10,7 +10,7 @@ const ADDRESSES_MAX: usize = 16_384;
 
 /// A token bucket for each address: `burst` requests at once, `per_second` more each second.
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     burst: f64,
     per_second: f64,
     addresses: Mutex<HashMap<String, Allowance>>,
@@ -25,7 +25,7 @@ struct Allowance {
 impl Limit {
     /// Creates the limit: `burst` requests at once, refilled at `per_second`.
     #[must_use]
-    pub fn new(burst: u32, per_second: u32) -> Limit {
+    pub(crate) fn new(burst: u32, per_second: u32) -> Limit {
         Limit {
             burst: f64::from(burst),
             per_second: f64::from(per_second),
@@ -34,7 +34,7 @@ impl Limit {
     }
 
     /// Takes one request from the allowance of an address; false if none is left.
-    pub fn admits(&self, address: &str, now: Instant) -> bool {
+    pub(crate) fn admits(&self, address: &str, now: Instant) -> bool {
         let mut addresses = self
             .addresses
             .lock()

@@ -35,7 +35,7 @@ const CACHE_KIB: u32 = 4096;
 /// Largest number of machines. For one more, the database deletes the machine with the oldest last
 /// hello among those that the operator never changed. Invented machines therefore never replace the
 /// operator's.
-pub const MACHINES_MAX: u64 = 20_000;
+pub(crate) const MACHINES_MAX: u64 = 20_000;
 
 /// Failed boots of a revision after which a machine returns to its last good revision.
 pub const RETURN_AFTER: u32 = 3;

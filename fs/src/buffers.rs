@@ -13,14 +13,14 @@ const LEN_MAX: usize = 4 << 20;
 
 /// A few buffers between two uses.
 #[derive(Debug, Default)]
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
 impl BufferPool {
     /// An empty buffer for `len` bytes: a pooled one of at most twice that, or a new one, with room
     /// for later needs.
-    pub fn take(&self, len: usize) -> Vec<u8> {
+    pub(crate) fn take(&self, len: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
         let mut idle = self.idle();
         if let Some(at) = idle.iter().position(fits) {
@@ -36,7 +36,7 @@ impl BufferPool {
     }
 
     /// Returns `buffer` to the pool, with its contents, or drops it.
-    pub fn give(&self, buffer: Vec<u8>) {
+    pub(crate) fn give(&self, buffer: Vec<u8>) {
         if buffer.capacity() < LEN_MIN {
             return;
         }
@@ -48,7 +48,7 @@ impl BufferPool {
     }
 
     /// Lends `work` a buffer of any length with anything in it.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut buffer = self.idle().pop().unwrap_or_default();
         let done = work(&mut buffer);
         self.give(buffer);
@@ -56,7 +56,7 @@ impl BufferPool {
     }
 
     /// Frees the pooled buffers.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.idle().clear();
     }
 

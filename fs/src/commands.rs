@@ -1,15 +1,15 @@
 //! The commands: output and exit code of each.
 #![expect(clippy::print_stdout, reason = "commands talk to people")]
 
-pub mod bench_boot;
-pub mod hello;
-pub mod helper;
-pub mod mount;
-pub mod push;
-pub mod remote;
+pub(crate) mod bench_boot;
+pub(crate) mod hello;
+pub(crate) mod helper;
+pub(crate) mod mount;
+pub(crate) mod push;
+pub(crate) mod remote;
 mod rest;
-pub mod shutdown;
-pub mod status;
-pub mod umount;
-pub mod unpack;
-pub mod warm;
+pub(crate) mod shutdown;
+pub(crate) mod status;
+pub(crate) mod umount;
+pub(crate) mod unpack;
+pub(crate) mod warm;

@@ -62,7 +62,7 @@ pub enum Command {
 
 impl Command {
     /// The attribute of boot reports.
-    pub const BOOT_REPORT: &str = BOOT_REPORT;
+    pub(crate) const BOOT_REPORT: &str = BOOT_REPORT;
     /// The attribute of hellos.
     pub const HELLO: &str = HELLO;
 
@@ -98,7 +98,7 @@ pub trait Control: Send + Sync + std::fmt::Debug {
 
 /// The control side of local layers: it has no answers.
 #[derive(Debug)]
-pub struct Local;
+pub(crate) struct Local;
 
 impl Control for Local {
     fn ask(&self, _question: Question, then: OnAnswer) -> Box<dyn Pending> {

@@ -150,17 +150,17 @@ impl LayerFs {
     }
 
     /// True if there is an upper.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.upper.is_some()
     }
 
     /// The upper's path when the mount began.
-    pub fn upper_path(&self) -> Option<&std::path::Path> {
+    pub(crate) fn upper_path(&self) -> Option<&std::path::Path> {
         self.upper.as_ref().map(Upper::path)
     }
 
     /// Makes access times of the upper follow the flags of the mount.
-    pub fn keep_access_times(&self, flags: rustix::mount::MountFlags) {
+    pub(crate) fn keep_access_times(&self, flags: rustix::mount::MountFlags) {
         if let Some(upper) = &self.upper {
             upper.keep_access_times(flags);
         }

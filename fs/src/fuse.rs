@@ -8,15 +8,15 @@ mod convert;
 mod copy_job;
 mod handles;
 mod inode_flags;
-pub mod limit;
+pub(crate) mod limit;
 mod parked;
 mod passthrough;
 mod questions;
 mod root_stat;
 mod root_words;
-pub mod session;
+pub(crate) mod session;
 mod settle;
-pub mod store;
+pub(crate) mod store;
 mod watch;
 mod workers;
 
@@ -32,7 +32,7 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-pub use self::adapter::Adapter;
+pub(crate) use self::adapter::Adapter;
 use self::adapter::{FOREVER, about, caller, kept, unprivileged};
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};

@@ -5,13 +5,13 @@ use std::path::Path;
 use wire::machine::{Identity, MACS_MAX, Mac, asset_tag};
 
 /// Reads the SMBIOS UUID, the asset tag and the network cards; the boot card is first.
-pub fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     identity_in(Path::new("/sys"), &line)
 }
 
 /// The kernel's id of this boot; empty if the kernel has none.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     word(Path::new("/proc/sys/kernel/random/boot_id"))
 }
 

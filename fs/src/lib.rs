@@ -6,31 +6,32 @@
 //! - a root on a server: [`root`] assembles, [`prefetch`] reads ahead;
 //! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
 //! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
-//! - the small parts: [`trace`], [`names`], [`options`], [`metrics`], [`mount_table`], [`buffers`],
+//! - the small parts: [`trace`], [`names`], [`options`], [`limits`], [`metrics`], [`mount_table`], [`buffers`],
 //!   [`systemd`], [`hardware`];
 //! - the system calls: [`sys`].
 
-pub mod buffers;
+pub(crate) mod buffers;
 pub mod chunks;
 pub mod cli;
-pub mod commands;
-pub mod control;
+pub(crate) mod commands;
+pub(crate) mod control;
 pub mod filesystem;
-pub mod fuse;
-pub mod hardware;
+pub(crate) mod fuse;
+pub(crate) mod hardware;
+pub(crate) mod limits;
 pub mod lower;
 pub mod metrics;
-pub mod mount_table;
-pub mod names;
-pub mod net;
-pub mod options;
-pub mod prefetch;
-pub mod push;
+pub(crate) mod mount_table;
+pub(crate) mod names;
+pub(crate) mod net;
+pub(crate) mod options;
+pub(crate) mod prefetch;
+pub(crate) mod push;
 pub mod root;
 pub mod stack;
 pub mod status;
-pub mod store;
-pub mod sys;
-pub mod systemd;
-pub mod trace;
+pub(crate) mod store;
+pub(crate) mod sys;
+pub(crate) mod systemd;
+pub(crate) mod trace;
 pub mod upper;

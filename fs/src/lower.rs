@@ -69,13 +69,13 @@ impl Lower {
 
     /// The same, with first touches recorded.
     #[must_use]
-    pub fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
+    pub(crate) fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
         Lower { trace, ..self }
     }
 
     /// The same with this control side.
     #[must_use]
-    pub fn with_control(self, control: Arc<dyn Control>) -> Lower {
+    pub(crate) fn with_control(self, control: Arc<dyn Control>) -> Lower {
         Lower { control, ..self }
     }
 
@@ -108,7 +108,7 @@ impl Lower {
 
     /// Reads like [`Lower::read`] if all bytes are decoded: never waits, never decodes. False
     /// otherwise.
-    pub fn read_if_decoded(
+    pub(crate) fn read_if_decoded(
         &self,
         row: Ino,
         offset: u64,
@@ -132,7 +132,7 @@ impl Lower {
     }
 
     /// The chunks that such a read needs.
-    pub fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> Vec<u32> {
+    pub(crate) fn chunks_of(&self, row: Ino, offset: u64, len: usize, size: u64) -> Vec<u32> {
         let parts = self.parts_of(row, offset, len, size);
         let mut ids: Vec<u32> = parts.map(|(id, _)| id).collect();
         ids.sort_unstable();

@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 use crate::sys::object::proc_path;
 
 /// The type of our mounts in the kernel's tables.
-pub const TYPE: &str = "fuse.layerfs";
+pub(crate) const TYPE: &str = "fuse.layerfs";
 
 /// The text of `/proc/self/mountinfo`, if there is a /proc.
-pub fn read() -> Option<String> {
+pub(crate) fn read() -> Option<String> {
     std::fs::read_to_string(proc_path("self/mountinfo")).ok()
 }
 
 /// True if a file system of the device `major:minor` is mounted anywhere in `table`.
-pub fn lists(table: &str, device: &str) -> bool {
+pub(crate) fn lists(table: &str, device: &str) -> bool {
     table
         .lines()
         .any(|line| line.split(' ').nth(2) == Some(device))
 }
 
 /// `major:minor` of the topmost mount on `mountpoint` now.
-pub fn device_now(mountpoint: &Path) -> Option<String> {
+pub(crate) fn device_now(mountpoint: &Path) -> Option<String> {
     device_of(&read()?, mountpoint).map(str::to_owned)
 }
 
 /// `major:minor` of the topmost mount on `mountpoint` in `table`.
-pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
+pub(crate) fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
     let wanted = mountpoint.as_os_str().as_bytes();
     table.lines().rev().find_map(|line| {
         let mut fields = line.split(' ');
@@ -39,7 +39,7 @@ pub fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str> {
 }
 
 /// The mount points in `table` at which the last mount is a layerfs, sorted.
-pub fn layerfs_points(table: &str) -> Vec<PathBuf> {
+pub(crate) fn layerfs_points(table: &str) -> Vec<PathBuf> {
     let mut types = BTreeMap::new();
     for line in table.lines() {
         let Some((mount, file_system)) = line.split_once(" - ") else {
@@ -55,7 +55,7 @@ pub fn layerfs_points(table: &str) -> Vec<PathBuf> {
 }
 
 /// The mount points at and below `below`, deepest first; `mounts` is the text of `/proc/mounts`.
-pub fn points_below(mounts: &[u8], below: &Path) -> Vec<PathBuf> {
+pub(crate) fn points_below(mounts: &[u8], below: &Path) -> Vec<PathBuf> {
     let mut points: Vec<PathBuf> = mounts
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(1))

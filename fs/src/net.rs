@@ -4,22 +4,22 @@
 //! [`queue`] of requests, the [`worker`]s that process it, the [`fetcher`] over them; beside it the
 //! verified [`records`] and the [`index_head`].
 
-pub mod address;
+pub(crate) mod address;
 mod backoff;
 mod cut;
-pub mod error;
+pub(crate) mod error;
 pub(crate) mod exchange;
-pub mod fetcher;
+pub(crate) mod fetcher;
 pub(crate) mod hello;
 pub(crate) mod index_head;
 mod limiter;
 pub(crate) mod lookup;
 pub(crate) mod mirrors;
-pub mod object;
+pub(crate) mod object;
 pub(crate) mod queue;
 mod range;
-pub mod records;
+pub(crate) mod records;
 mod redirect;
 pub(crate) mod server;
-pub mod status;
+pub(crate) mod status;
 pub(crate) mod worker;

@@ -14,11 +14,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The attribute of the root with which a remount passes the flags for access times to the daemon:
 /// a text as after `-o`.
-pub const ACCESS_TIMES_XATTR: &[u8] = b"user.layerfs.access-times";
+pub(crate) const ACCESS_TIMES_XATTR: &[u8] = b"user.layerfs.access-times";
 
 /// All options of `-o`.
 #[derive(Debug, Clone)]
-pub struct MountOptions {
+pub(crate) struct MountOptions {
     /// Layer files, **base first** (the option has them top first, as overlayfs).
     pub layers: Vec<PathBuf>,
     /// The writable directory.
@@ -72,7 +72,7 @@ impl Default for MountOptions {
 
 /// A wrong option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OptionError {
+pub(crate) enum OptionError {
     /// Not one of ours.
     #[error("unknown mount option {0:?}: see `layerfs mount --help`")]
     Unknown(String),
@@ -124,7 +124,7 @@ impl MountOptions {
     ///
     /// # Errors
     /// The first invalid option.
-    pub fn parse(&mut self, text: &str) -> Result<(), OptionError> {
+    pub(crate) fn parse(&mut self, text: &str) -> Result<(), OptionError> {
         for option in split_escaped(text, ',')
             .iter()
             .filter(|option| !option.is_empty())
@@ -200,7 +200,7 @@ impl MountOptions {
     ///
     /// # Errors
     /// Only one of the two was given.
-    pub fn upper(&self) -> Result<Option<(&PathBuf, &PathBuf)>, OptionError> {
+    pub(crate) fn upper(&self) -> Result<Option<(&PathBuf, &PathBuf)>, OptionError> {
         match (&self.upper, &self.work) {
             (None, None) => Ok(None),
             (Some(upper), Some(work)) => Ok(Some((upper, work))),
@@ -209,7 +209,7 @@ impl MountOptions {
     }
 
     /// Layer files from the first argument of mount(8): `top.layer:…:base.layer`.
-    pub fn set_source(&mut self, source: &str) {
+    pub(crate) fn set_source(&mut self, source: &str) {
         if self.layers.is_empty() {
             self.layers = split_escaped(source, ':')
                 .iter()
@@ -221,7 +221,7 @@ impl MountOptions {
 }
 
 /// The flags for times of access among `flags`, as a text for [`ACCESS_TIMES_XATTR`]; empty: there are none.
-pub fn access_times(flags: MountFlags) -> String {
+pub(crate) fn access_times(flags: MountFlags) -> String {
     let named = [
         ("relatime", MountFlags::RELATIME),
         ("noatime", MountFlags::NOATIME),
@@ -233,7 +233,7 @@ pub fn access_times(flags: MountFlags) -> String {
 }
 
 /// `text` without the unknown options, and their names, for `mount -s`.
-pub fn without_unknown(text: &str) -> (String, Vec<String>) {
+pub(crate) fn without_unknown(text: &str) -> (String, Vec<String>) {
     let mut unknown = Vec::new();
     let mut kept = split_escaped(text, ',');
     kept.retain(|option| match MountOptions::default().parse(option) {

@@ -1,7 +1,7 @@
 //! Prefetching: first the boot pack, then, without demand, the rest.
 
-pub mod background;
-pub mod pack;
+pub(crate) mod background;
+pub(crate) mod pack;
 
 use std::str::FromStr;
 

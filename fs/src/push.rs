@@ -12,20 +12,20 @@ mod conversation;
 mod marks;
 mod plan;
 mod selection;
-pub mod ssh;
+pub(crate) mod ssh;
 mod walk;
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use address::{PushAddress, PushAddressError};
-pub use conversation::{PushError, Session, Survey, Verb};
-pub use plan::{Found, PushPlan, Tally};
-pub use selection::Selection;
-pub use walk::{Walk, WalkError};
-pub use wire::exclude::Excludes;
-pub use wire::push::{Change, ChangeKind, Ending, JobStep, LeftOut, PatternList, Progress};
+pub(crate) use address::PushAddress;
+pub(crate) use conversation::{PushError, Session, Survey, Verb};
+pub(crate) use plan::{Found, PushPlan, Tally};
+pub(crate) use selection::Selection;
+pub(crate) use walk::{Walk, WalkError};
+pub(crate) use wire::exclude::Excludes;
+pub(crate) use wire::push::{Change, ChangeKind, Ending, JobStep, LeftOut, PatternList, Progress};
 use wire::tar::Archive;
 
 /// The file in which the initramfs recorded the mount.
@@ -35,7 +35,7 @@ const LEVEL: i32 = 3;
 
 /// Properties of the booted system from its boot note.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BootNote {
+pub(crate) struct BootNote {
     /// The upper directory.
     pub upper: Option<PathBuf>,
     /// Source of the root: `http://server/system[/profile][@revision]`.
@@ -45,7 +45,7 @@ pub struct BootNote {
 impl BootNote {
     /// Reads the note of this boot; an empty one if the root is not a layerfs.
     #[must_use]
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         fs::read_to_string(BOOT_NOTE)
             .map(|text| Self::parse(&text))
             .unwrap_or_default()
@@ -53,7 +53,7 @@ impl BootNote {
 
     /// Reads a note's text.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
             match (name, value) {
@@ -71,7 +71,7 @@ impl BootNote {
 /// The default lists of excludes, each with its name: the server's own patterns follow its
 /// defaults, and this machine's follow those.
 #[must_use]
-pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternList> {
+pub(crate) fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternList> {
     use wire::exclude::{DEFAULTS, LIVE_CONFIG, LIVE_STAMPS, PUSH_DEFAULTS};
     let list = |place: &str, text: &str| PatternList {
         place: place.to_owned(),
@@ -95,7 +95,7 @@ pub fn default_excludes(upper: &Path, of_server: &[PatternList]) -> Vec<PatternL
 ///
 /// # Errors
 /// The upper cannot be read, or `output` not be written.
-pub fn write_upper<W: Write + Send>(
+pub(crate) fn write_upper<W: Write + Send>(
     upper: &Path,
     plan: &PushPlan,
     output: W,
@@ -137,7 +137,7 @@ pub fn write_upper<W: Write + Send>(
 ///
 /// # Errors
 /// The upper cannot be read.
-pub fn survey_upper(
+pub(crate) fn survey_upper(
     upper: &Path,
     plan: &PushPlan,
     step: &mut dyn FnMut(&Found<'_>),

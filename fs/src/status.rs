@@ -9,7 +9,7 @@ use crate::filesystem::LayerFs;
 use crate::metrics::{Report, Requests};
 
 /// The attribute of the root directory that holds the status, as JSON.
-pub const STATUS_XATTR: &[u8] = b"user.layerfs.status";
+pub(crate) const STATUS_XATTR: &[u8] = b"user.layerfs.status";
 
 /// The state of a mount.
 #[derive(Debug, Clone, Serialize, Deserialize)]

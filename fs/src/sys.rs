@@ -1,28 +1,28 @@
 //! The only module with raw system calls: all are relative to a descriptor that was opened when the
 //! mount began; none resolves a path made by joining strings.
 
-pub mod directory;
-pub mod handle;
-pub mod identity;
-pub mod memory;
-pub mod mounts;
-pub mod object;
-pub mod process;
-pub mod signals;
-pub mod tasks;
+pub(crate) mod directory;
+pub(crate) mod handle;
+pub(crate) mod identity;
+pub(crate) mod memory;
+pub(crate) mod mounts;
+pub(crate) mod object;
+pub(crate) mod process;
+pub(crate) mod signals;
+pub(crate) mod tasks;
 
-pub use rustix::io::Errno;
+pub(crate) use rustix::io::Errno;
 
 /// The outcome of a request on the file system: a value, or the number the kernel passes on.
-pub type Result<T> = std::result::Result<T, Errno>;
+pub(crate) type Result<T> = std::result::Result<T, Errno>;
 
 /// Device number in the form the FUSE protocol carries (`new_encode_dev`).
-pub fn encode_device(major: u32, minor: u32) -> u32 {
+pub(crate) fn encode_device(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// Major and minor of a device number in the FUSE protocol's form.
-pub fn decode_device(device: u32) -> (u32, u32) {
+pub(crate) fn decode_device(device: u32) -> (u32, u32) {
     (
         (device >> 8) & 0xfff,
         (device & 0xff) | ((device >> 12) & 0xfff00),

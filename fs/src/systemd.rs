@@ -8,11 +8,11 @@ use anyhow::{Context as _, bail};
 /// There if and only if systemd is this system's init.
 const RUNS: &str = "/run/systemd/system";
 /// The unit that ends a boot, whatever it is called here.
-pub const DEFAULT_UNIT: &str = "default.target";
+pub(crate) const DEFAULT_UNIT: &str = "default.target";
 
 /// A unit and when it was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// Its own name: `default.target` is an alias of it.
     pub name: String,
     /// Milliseconds since the kernel's start; none: not yet.
@@ -21,7 +21,7 @@ pub struct Unit {
 
 /// When the stages of this boot began, milliseconds since the kernel's start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stages {
+pub(crate) struct Stages {
     /// The initramfs' systemd.
     pub initrd_ms: Option<u64>,
     /// The system's own.
@@ -31,7 +31,7 @@ pub struct Stages {
 }
 
 /// True if systemd is the init of this system.
-pub fn runs() -> bool {
+pub(crate) fn runs() -> bool {
     Path::new(RUNS).is_dir()
 }
 
@@ -39,7 +39,7 @@ pub fn runs() -> bool {
 ///
 /// # Errors
 /// systemd does not answer, or has no such unit.
-pub fn unit(name: &str) -> anyhow::Result<Unit> {
+pub(crate) fn unit(name: &str) -> anyhow::Result<Unit> {
     let names = "--property=Id,LoadState,ActiveEnterTimestampMonotonic";
     parse_unit(&show(&[names, "--", name])?).with_context(|| name.to_owned())
 }
@@ -48,7 +48,7 @@ pub fn unit(name: &str) -> anyhow::Result<Unit> {
 ///
 /// # Errors
 /// systemd does not answer.
-pub fn stages() -> anyhow::Result<Stages> {
+pub(crate) fn stages() -> anyhow::Result<Stages> {
     let names =
         "--property=InitRDTimestampMonotonic,UserspaceTimestampMonotonic,FinishTimestampMonotonic";
     Ok(parse_stages(&show(&[names])?))

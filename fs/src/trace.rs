@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 use layerfmt::{Digest, Index, Ino};
 use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
-use crate::names::Names;
-
 /// Most runs recorded: 768 KiB of memory. A desktop boot has 12,000.
 const RECORDS_MAX: usize = 1 << 16;
 /// Largest sum of lower files that is recorded, pages: 16 MiB of bits, half a terabyte of files.
 const PAGES_MAX: u64 = 1 << 27;
 /// The recording ends by itself this long after the mount.
-pub const TIME_MAX: Duration = Duration::from_secs(300);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(300);
 /// Or after this long without a new page, once a boot has begun.
 const QUIET_MAX: Duration = Duration::from_secs(45);
 
@@ -110,7 +108,7 @@ impl TraceRecorder {
     }
 
     /// True during the boot; ends the recording when it is clearly over.
-    pub fn is_booting(&self) -> bool {
+    pub(crate) fn is_booting(&self) -> bool {
         if !self.open.load(Ordering::Relaxed) {
             self.stop();
             return false;
@@ -179,17 +177,4 @@ impl Pages {
         };
         word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
-}
-
-/// The trace as text for people: path, first page, number of pages, in the order of the first touch.
-pub fn describe(trace: &BootTrace, index: &Index) -> String {
-    use std::fmt::Write;
-    let names = Names::new(index);
-    let mut text = String::new();
-    for touch in &trace.touches {
-        let path = names.path(index, touch.ino);
-        let path = String::from_utf8_lossy(&path);
-        let _ = writeln!(text, "{}\t{}\t{path}", touch.page, touch.count);
-    }
-    text
 }

@@ -183,13 +183,13 @@ impl Upper {
     }
 
     /// True if its file system uses no inode number twice (see [`handle::uses_numbers_once`]).
-    pub fn uses_numbers_once(&self) -> bool {
+    pub(crate) fn uses_numbers_once(&self) -> bool {
         self.uses_numbers_once
     }
 
     /// Makes access times follow `flags`; without permission for a private mount they follow the
     /// file system's mount.
-    pub fn keep_access_times(&self, flags: MountFlags) {
+    pub(crate) fn keep_access_times(&self, flags: MountFlags) {
         let kept = match &self.access_times {
             Some(times) => times.keep(flags),
             None => Err(Errno::PERM),
@@ -208,7 +208,7 @@ impl Upper {
     ///
     /// # Errors
     /// As openat2(2).
-    pub fn open_directory(&self, dir: &Arc<OwnedFd>, name: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn open_directory(&self, dir: &Arc<OwnedFd>, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         At::Name(Arc::clone(dir), name).as_owner(|| {
             rustix::fs::openat2(
@@ -226,7 +226,7 @@ impl Upper {
     ///
     /// # Errors
     /// The errors of renameat2(2).
-    pub fn replace_by_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<Box<[u8]>> {
+    pub(crate) fn replace_by_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<Box<[u8]>> {
         let temporary = self.work.name();
         if self.rename_whiteout {
             self.work
@@ -245,7 +245,7 @@ impl Upper {
     }
 
     /// Removes leftovers in the work directory under `name`. The next mount removes the rest.
-    pub fn clear_aside(&self, name: &[u8]) {
+    pub(crate) fn clear_aside(&self, name: &[u8]) {
         match self.work.remove_all(name) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => tracing::warn!(%errno, "a leftover remains in the work directory"),
@@ -253,7 +253,7 @@ impl Upper {
     }
 
     /// True if a rename can leave a whiteout in the same step.
-    pub fn renames_with_whiteout(&self) -> bool {
+    pub(crate) fn renames_with_whiteout(&self) -> bool {
         self.rename_whiteout
     }
 
@@ -261,7 +261,7 @@ impl Upper {
     ///
     /// # Errors
     /// The errors of mknod(2).
-    pub fn make_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    pub(crate) fn make_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
         rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
     }
 
@@ -269,7 +269,7 @@ impl Upper {
     ///
     /// # Errors
     /// As setxattr(2).
-    pub fn set_opaque(&self, at: &At<'_>) -> Result<()> {
+    pub(crate) fn set_opaque(&self, at: &At<'_>) -> Result<()> {
         at.set_xattr(&self.marks.opaque, b"y", XattrFlags::empty())
     }
 

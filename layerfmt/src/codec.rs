@@ -28,8 +28,8 @@ pub struct Effort {
 /// zstd's match finder parameters, and the maximum length of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuned {
-    /// 1 (fast) to 9 (btultra2).
-    pub strategy: u32,
+    /// The match finder.
+    pub strategy: Strategy,
     /// log2 of the window, bytes.
     pub window_log: u32,
     /// log2 of the hash table.
@@ -87,7 +87,7 @@ impl Compressor {
                 CParameter::MinMatch(tuned.min_match),
                 CParameter::TargetLength(tuned.target_length),
                 CParameter::MaxBlockSize(tuned.block_len_max),
-                CParameter::Strategy(strategy(tuned.strategy)),
+                CParameter::Strategy(tuned.strategy),
             ]);
         }
         for parameter in parameters {
@@ -127,20 +127,6 @@ impl Compressor {
             return Ok(Codec::Stored);
         }
         Ok(if x86 { Codec::ZstdX86 } else { Codec::Zstd })
-    }
-}
-
-fn strategy(number: u32) -> Strategy {
-    match number {
-        0 | 1 => Strategy::ZSTD_fast,
-        2 => Strategy::ZSTD_dfast,
-        3 => Strategy::ZSTD_greedy,
-        4 => Strategy::ZSTD_lazy,
-        5 => Strategy::ZSTD_lazy2,
-        6 => Strategy::ZSTD_btlazy2,
-        7 => Strategy::ZSTD_btopt,
-        8 => Strategy::ZSTD_btultra,
-        _ => Strategy::ZSTD_btultra2,
     }
 }
 
@@ -275,7 +261,7 @@ pub fn decode_chunk_into(chunk: &Chunk, stored: &[u8], place: &mut [u8]) -> Resu
 ///
 /// # Errors
 /// [`ErrorKind::DigestMismatch`].
-pub fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
+pub(crate) fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
     if stored.len() != chunk.stored_len as usize || Digest::of(stored) != chunk.digest {
         let what = "the stored bytes do not have the promised digest";
         return Err(FormatError::new(
@@ -292,7 +278,7 @@ pub fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// As [`decode_chunk`]; the offset is the section's place in the file.
-pub fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     let name = section.id.name();
     if stored.len() as u64 != section.stored_len || Digest::of(stored) != section.digest {
         let what = "the stored bytes do not have the promised digest";

@@ -334,11 +334,6 @@ impl Index {
             .take_while(move |extent| extent.file_offset < range.end)
     }
 
-    /// Number of extents of file `ino`.
-    pub fn extent_count(&self, ino: Ino) -> u32 {
-        self.rows(ino, S_IFREG).1
-    }
-
     /// The chunk with number `id`.
     pub fn chunk(&self, id: u32) -> Option<Chunk> {
         if id >= self.chunk_count() {
@@ -377,7 +372,7 @@ impl Index {
     }
 
     /// 1 + the xattr set of `ino`, or 0: equal numbers mean equal attributes.
-    pub fn xattr_set(&self, ino: Ino) -> u32 {
+    pub(crate) fn xattr_set(&self, ino: Ino) -> u32 {
         if ino < self.inode_count() {
             self.u32(Column::InodeXattrs, ino)
         } else {

@@ -64,7 +64,6 @@ pub mod x86;
 
 pub use codec::{
     decode_chunk, decode_chunk_into, decode_chunk_start, decode_verified_chunk, forget_decoders,
-    verify_chunk,
 };
 pub use digest::Digest;
 pub use error::{ErrorKind, FormatError};

@@ -15,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use zstd::zstd_safe::Strategy;
+
 use self::base::BASE;
 pub use self::base::Base;
 pub use self::content::{BLOCK_LEN, Content, ContentHasher};
@@ -45,7 +47,7 @@ impl Options {
     /// than squashfs' zstd -15 at 128 KiB on a sample (docs/BENCHMARKS.md, Compression parameters).
     pub fn bake() -> Options {
         let tuned = Tuned {
-            strategy: 7,
+            strategy: Strategy::ZSTD_btopt,
             window_log: 18,
             hash_log: 17,
             chain_log: 18,

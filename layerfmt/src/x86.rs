@@ -11,7 +11,7 @@ const WINDOW: i32 = 1 << 24;
 
 /// Number of operand bytes after an opcode. The start of a buffer is decoded as in the whole
 /// buffer, except for its last bytes, this many.
-pub const OPERAND_LEN: usize = 4;
+pub(crate) const OPERAND_LEN: usize = 4;
 
 /// Turn relative operands into absolute ones, in place.
 pub fn encode(bytes: &mut [u8]) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bakery::graft::{Graft, Resolution, Ways, graft};
+use bakery::graft::{Graft, GraftInput, Resolution, graft};
 use bakery::history::HistoryError;
 use bakery::history::stack;
 use layerfmt::{Layer, LayerSet};
@@ -371,7 +371,7 @@ proptest! {
         bake(&at("theirs"), Some(&base_merged), &theirs);
         let layer = Layer::map(&at("theirs")).unwrap();
         let sources = LayerSet::new([std::sync::Arc::clone(&ours_layer)]);
-        let ways = Ways { base: Some(&base_merged), ours: &ours_merged, layer: &layer, sources: &sources };
+        let ways = GraftInput { base: Some(&base_merged), ours: &ours_merged, layer: &layer, sources: &sources };
         let (expected, clashes) = model(&base, &ours, &theirs);
         let result = graft(&ways, Resolution::Refuse, &at("grafted"));
         let merged = match result {

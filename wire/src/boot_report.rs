@@ -16,10 +16,10 @@ pub const REPORT_LEN_MAX: usize = 4096;
 /// Longest text in one, bytes: a unit of systemd has at most 255, those that end a boot under 64.
 const TEXT_LEN_MAX: usize = 128;
 /// Maximum duration of a boot, milliseconds: a day.
-pub const BOOT_MS_MAX: u64 = 24 * 3600 * 1000;
+pub(crate) const BOOT_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Latest time, milliseconds since the kernel's start: a year. A machine may report its boot long
 /// after it.
-pub const MOMENT_MS_MAX: u64 = 366 * BOOT_MS_MAX;
+pub(crate) const MOMENT_MS_MAX: u64 = 366 * BOOT_MS_MAX;
 /// Maximum count: the largest number that JSON holds exactly everywhere.
 const COUNT_MAX: u64 = (1 << 53) - 1;
 /// The only form there is.

@@ -7,4 +7,4 @@ pub const BATCH_LEN_MAX: u64 = 64 << 20;
 
 /// Pieces of one sparse file in an archive: a 64 GiB file with every second 64 KiB in use has half
 /// of them.
-pub const SPARSE_PIECES_MAX: usize = 1 << 20;
+pub(crate) const SPARSE_PIECES_MAX: usize = 1 << 20;

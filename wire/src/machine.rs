@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Largest number of network cards of one machine.
 pub const MACS_MAX: usize = 8;
 /// Longest asset tag, bytes.
-pub const ASSET_LEN_MAX: usize = 64;
+pub(crate) const ASSET_LEN_MAX: usize = 64;
 
 /// Placeholders that makers leave in place of a UUID, besides all zeros and all ones.
 const FILLERS: [&str; 3] = [

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use canonical::RecordError;
 pub use head::{HEAD_LEN_MAX, Head};
 pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
-pub(crate) use name::is_name;
+pub use name::is_name;
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
 pub use trailer::{PushKey, Trailer};
-pub use update::{UPDATE_RECORD_LEN_MAX, UpdateEnd, UpdateHead, UpdateRecord};
+pub use update::{UPDATE_RECORD_LEN_MAX, UpdateEnd, UpdateHeadRef, UpdateRecord};
 
 use canonical::{INTEGER_MAX, check, check_line, check_text};
 use layerfmt::Digest;
@@ -30,11 +30,11 @@ pub const RECORD_FORMAT: u64 = 1;
 /// Largest manifest, bytes. One with 1000 layers has 110 KB.
 pub const MANIFEST_LEN_MAX: usize = 4 << 20;
 /// Most layers of one stack, and most borrowed ones. The kernel's overlayfs stops at 500.
-pub const STACK_LEN_MAX: usize = 1024;
+pub(crate) const STACK_LEN_MAX: usize = 1024;
 /// Longest message, bytes.
 pub const MESSAGE_LEN_MAX: usize = 64 << 10;
 /// Longest kernel command line, bytes: x86's own bound.
-pub const CMDLINE_LEN_MAX: usize = 2048;
+pub(crate) const CMDLINE_LEN_MAX: usize = 2048;
 /// Longest author, bytes.
 pub const AUTHOR_LEN_MAX: usize = 256;
 
@@ -63,7 +63,7 @@ pub struct IndexRef {
 /// The base revision of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Base {
+pub struct BaseRevision {
     /// The number of layers of this stack, from the bottom, that belong to the base.
     pub layers: u64,
     /// The base's profile, of the same system.
@@ -110,7 +110,7 @@ pub struct Manifest {
     pub author: String,
     /// The base of a profile; absent for a system's own history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Base>,
+    pub base: Option<BaseRevision>,
     /// Layers outside the stack whose chunks the merged index borrows, in digest order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub borrowed: Vec<ObjectRef>,

@@ -17,4 +17,4 @@ mod writer;
 mod xattr_name;
 
 pub use writer::{Archive, ArchiveEntry, ArchiveKind};
-pub use xattr_name::{xattr_key, xattr_name};
+pub use xattr_name::xattr_name;

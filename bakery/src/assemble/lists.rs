@@ -5,11 +5,10 @@ use std::io::Read;
 use layerfmt::tree::{Metadata, NodeId};
 
 use super::{AssembleError, Assembler};
-use crate::source::accounts::{Accounts, FILE_LEN_MAX};
+use crate::limits::WAITING_LINKS_MAX;
+use crate::source::accounts::Accounts;
+use crate::source::limits::ACCOUNTS_LEN_MAX;
 use crate::source::{EntryPath, SourceError, acl};
-
-/// Most objects with such lists.
-const WAITING_MAX: usize = 1 << 20;
 
 /// Lists by name that wait for their numbers, and the files that have them.
 #[derive(Debug, Default)]
@@ -45,7 +44,7 @@ impl Read for Listening<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.reader.read(buffer)?;
         if let Some(heard) = &mut self.heard {
-            let room = FILE_LEN_MAX.saturating_sub(heard.len()).min(count);
+            let room = ACCOUNTS_LEN_MAX.saturating_sub(heard.len()).min(count);
             heard.extend_from_slice(buffer.get(..room).unwrap_or_default());
         }
         Ok(count)
@@ -63,7 +62,7 @@ impl<C> Assembler<'_, C> {
         if named.is_empty() {
             return Ok(());
         }
-        if self.lists.waiting.len() >= WAITING_MAX {
+        if self.lists.waiting.len() >= WAITING_LINKS_MAX {
             let problem = "too many ACLs with names; pack with bsdtar, which writes numbers";
             return Err(self.wrong(&path, problem));
         }

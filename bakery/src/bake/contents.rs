@@ -6,6 +6,7 @@ use layerfmt::{Content, ErrorKind, LayerWriter};
 use wire::secrets;
 
 use crate::assemble::{AssembleError, Contents};
+use crate::limits::MACHINE_FILE_LEN_MAX;
 use crate::machine::{self, MachineFiles};
 use crate::source::{Data, EntryPath, SourceError};
 
@@ -59,7 +60,7 @@ impl Contents for Stored<'_> {
             failure: None,
             head: Vec::new(),
             head_len: match is_read {
-                true => machine::FILE_LEN_MAX,
+                true => MACHINE_FILE_LEN_MAX,
                 false => secrets::HEAD_LEN,
             },
         };

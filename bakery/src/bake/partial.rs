@@ -42,7 +42,7 @@ impl Partial {
 
     /// The directory a file of this name is in.
     #[must_use]
-    pub fn directory_of(output: &Path) -> &Path {
+    pub(crate) fn directory_of(output: &Path) -> &Path {
         match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -53,7 +53,7 @@ impl Partial {
     ///
     /// # Errors
     /// It cannot be renamed.
-    pub fn adopt(path: &Path, output: &Path) -> Result<(), BakeError> {
+    pub(crate) fn adopt(path: &Path, output: &Path) -> Result<(), BakeError> {
         std::fs::rename(path, output)
             .doing(|| format!("cannot rename a file to {}", output.display()))?;
         Self::sync_directory(output)

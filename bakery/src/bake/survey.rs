@@ -15,10 +15,8 @@ use wire::push::Change;
 use super::{BakeError, BaseStack, changes};
 use crate::assemble::{AssembleError, Contents, Excluded, Reading, assemble};
 use crate::failed::Doing as _;
+use crate::limits::LISTING_LINE_LEN_MAX;
 use crate::source::{Data, EntryPath, Source};
-
-/// Longest body of a file in a listing.
-const LINE_LEN_MAX: u64 = 128;
 
 /// The changes of an upper.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Contents for Listed {
     ) -> Result<Content, AssembleError> {
         let mut line = String::new();
         data.reader
-            .take(LINE_LEN_MAX)
+            .take(LISTING_LINE_LEN_MAX)
             .read_to_string(&mut line)
             .map_err(|cause| AssembleError::Io {
                 doing: format!("{source}: entry \"{path}\""),

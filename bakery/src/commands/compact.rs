@@ -31,7 +31,7 @@ pub struct CompactArgs {
     pub recompress: bool,
     /// Options for a history.
     #[command(flatten)]
-    pub history: history_compact::CompactArgs,
+    pub history: history_compact::HistoryCompactArgs,
 }
 
 #[derive(Debug, Serialize)]

@@ -11,9 +11,8 @@ use super::place::write_content;
 use crate::graft::TreeChange;
 use crate::history::{History, Revision, find};
 use crate::human;
+use crate::limits::DIFF_FILE_LEN_MAX;
 
-/// Longer files are not compared line by line, bytes.
-const FILE_LEN_MAX: u64 = 16 << 20;
 /// A text is one when its first bytes hold no NUL: git's own rule.
 const TEXT_HEAD_LEN: usize = 8000;
 /// Bound on the search for a shorter difference. The one found until then is correct, too.
@@ -64,7 +63,7 @@ pub(crate) fn of(
     let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
         (Text::None, Text::None) => String::new(),
         (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {
-            let (len, max) = (human::length(len), human::length(FILE_LEN_MAX));
+            let (len, max) = (human::length(len), human::length(DIFF_FILE_LEN_MAX));
             format!("Not compared line by line: {len}, more than {max}\n")
         }
         (before, after) => unified(change, from, to, &before.bytes(), &after.bytes()),
@@ -112,7 +111,7 @@ impl Side<'_> {
         let Some(inode) = index.inode(ino).filter(|inode| inode.is_file()) else {
             return Ok(Text::None);
         };
-        if inode.size > FILE_LEN_MAX {
+        if inode.size > DIFF_FILE_LEN_MAX {
             return Ok(Text::TooLong(inode.size));
         }
         let layers = self

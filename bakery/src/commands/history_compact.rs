@@ -34,7 +34,7 @@ pub struct HistoryCompactArgs {
 
 impl HistoryCompactArgs {
     /// True if nothing is to be published.
-    pub fn is_dry_run(&self) -> bool {
+    pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run.is_wanted()
     }
 }

@@ -11,8 +11,9 @@ use crate::globals::Globals;
 use crate::human;
 use crate::initrd::kernel_image::kernel_image;
 use crate::initrd::stack_tree::StackTree;
-use crate::initrd::system_tree::{DirectoryTree, FILE_LEN_MAX, SystemTree, read};
+use crate::initrd::system_tree::{DirectoryTree, SystemTree, read};
 use crate::initrd::{Drivers, InitrdRecipe, InitrdReport, build, content, kernel, modules};
+use crate::limits::SYSTEM_FILE_LEN_MAX;
 use crate::machine::checks;
 use crate::output;
 use crate::publish::{Draft, Publisher, Uploads};
@@ -189,7 +190,7 @@ pub(crate) fn run(args: InitrdArgs, globals: &Globals) -> Result<ExitCode> {
         };
         let bytes = publisher
             .store()
-            .require(&Key::boot(&kernel.digest), FILE_LEN_MAX)?;
+            .require(&Key::boot(&kernel.digest), SYSTEM_FILE_LEN_MAX)?;
         if Digest::of(&bytes) != kernel.digest {
             bail!("the kernel of {system} in the store is damaged: see `bakery verify`");
         }

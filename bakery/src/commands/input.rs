@@ -81,7 +81,7 @@ impl Input {
     ///
     /// # Errors
     /// As [`Input::open`].
-    pub fn open_member(
+    pub(crate) fn open_member(
         &self,
         member: Option<&str>,
         globals: &Globals,

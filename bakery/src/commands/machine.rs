@@ -31,7 +31,7 @@ pub struct MachineArgs {
 #[derive(Debug, clap::Subcommand)]
 enum MachineAction {
     /// List machines with state, revision and time of the last hello
-    List(list::MachineArgs),
+    List(list::ListArgs),
     /// Show one machine and its last 50 boots, each with its last step
     Show {
         /// The machine
@@ -60,7 +60,7 @@ enum MachineAction {
     },
     /// Assign a system, parameters or the own disk to a machine or a group; without options, show
     /// the assignment
-    Assign(assign::MachineArgs),
+    Assign(assign::AssignArgs),
     /// List the groups that have an assignment
     Groups,
     /// End the return of a machine: it boots its assignment again

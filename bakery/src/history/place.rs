@@ -9,8 +9,7 @@ use layerfmt::layout::inode::S_IFLNK;
 use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use wire::manifest::RevisionName;
 
-/// The number of symbolic links that the kernel follows in one path.
-const LINKS_MAX: usize = 40;
+use crate::limits::LINK_HOPS_MAX;
 
 /// A path of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub enum Lost {
     #[error("{0} is not a directory")]
     NotADirectory(String),
     /// Symbolic links that lead to each other.
-    #[error("more than {LINKS_MAX} symbolic links in the path")]
+    #[error("more than {LINK_HOPS_MAX} symbolic links in the path")]
     Loop,
 }
 
@@ -106,7 +105,7 @@ pub fn find(index: &Index, path: &[u8], follow: bool) -> Result<Ino, Lost> {
         };
         if inode.kind() == S_IFLNK && (follow || !left.is_empty()) {
             links += 1;
-            if links > LINKS_MAX {
+            if links > LINK_HOPS_MAX {
                 return Err(Lost::Loop);
             }
             let target = index.symlink(child);

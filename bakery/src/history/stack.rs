@@ -48,7 +48,7 @@ pub fn stack(below: Option<&MergedIndex>, top: &Layer) -> Result<MergedIndex> {
 
 /// A merged index as a layer to be flattened. It has no chunks of its own, so nothing can borrow
 /// from it and its name does not matter.
-pub fn merged_input(merged: &MergedIndex) -> FlattenInput {
+pub(crate) fn merged_input(merged: &MergedIndex) -> FlattenInput {
     FlattenInput {
         index: std::sync::Arc::clone(&merged.index),
         layer: layerfmt::LayerRef {

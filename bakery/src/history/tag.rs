@@ -2,15 +2,13 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wire::manifest::{ProfileName, RevisionName};
+use wire::manifest::{DEFAULT_PROFILE, ProfileName, RevisionName};
 use wire::paths::ObjectPath;
 
 use super::{History, HistoryError, Result};
 use crate::clock;
+use crate::limits::TAG_LEN_MAX;
 use crate::store::{Created, Key};
-
-/// Longest tag record, bytes.
-const TAG_LEN_MAX: u64 = 1024;
 
 /// A name for a revision. Tags are notes of the bakery's: clients do not read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,8 +57,7 @@ impl History {
     /// # Errors
     /// The revision does not exist, or the name is taken or invalid.
     pub fn tag(&self, wanted: &RevisionName, tag: &str) -> Result<Tag> {
-        // The same rule as for profiles: a component of a path.
-        ProfileName::new(&wanted.name.system, tag)?;
+        check_tag_name(tag)?;
         let revision = self.revision(wanted)?.number();
         let record = TagRecord {
             revision,
@@ -86,12 +83,19 @@ impl History {
     /// Removes a name.
     ///
     /// # Errors
-    /// It does not exist.
+    /// It does not exist, or is no name.
     pub fn untag(&self, name: &ProfileName, tag: &str) -> Result<()> {
+        check_tag_name(tag)?;
         let key = Key::tag(name, tag);
         if self.store().len(&key)?.is_none() {
             return Err(HistoryError::Refused(format!("{name} has no tag '{tag}'")));
         }
         Ok(self.store().delete(&key)?)
     }
+}
+
+/// The same rule as for profiles: a component of a path.
+fn check_tag_name(tag: &str) -> Result<()> {
+    ProfileName::new(DEFAULT_PROFILE, tag)?;
+    Ok(())
 }

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 
 use super::error::{Result, refuse};
-use super::system_tree::FILE_LEN_MAX;
 use crate::failed::Doing as _;
+use crate::limits::SYSTEM_FILE_LEN_MAX;
 
 /// Decompresses `.xz` and `.zst`, by the name; other names are returned unchanged.
 ///
@@ -14,20 +14,24 @@ pub(crate) fn decompress(name: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if name.ends_with(".xz") {
         lzma_rust2::XzReader::new(stored.as_slice(), true)
-            .take(FILE_LEN_MAX + 1)
+            .take(SYSTEM_FILE_LEN_MAX + 1)
             .read_to_end(&mut bytes)
             .doing(|| "damaged xz data".into())?;
     } else if name.ends_with(".zst") {
         zstd::stream::read::Decoder::new(stored.as_slice())
-            .and_then(|decoder| decoder.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes))
+            .and_then(|decoder| {
+                decoder
+                    .take(SYSTEM_FILE_LEN_MAX + 1)
+                    .read_to_end(&mut bytes)
+            })
             .doing(|| "damaged zstd data".into())?;
     } else if name.ends_with(".gz") {
         refuse!("gzip is not supported; unpack the kernel's modules in the tree and run depmod");
     } else {
         return Ok(stored);
     }
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        refuse!("longer than {FILE_LEN_MAX} bytes when unpacked");
+    if bytes.len() as u64 > SYSTEM_FILE_LEN_MAX {
+        refuse!("longer than {SYSTEM_FILE_LEN_MAX} bytes when unpacked");
     }
     Ok(bytes)
 }

@@ -1,12 +1,12 @@
 //! Release and features of a kernel image, read from the image.
 
+use crate::limits::RELEASE_LEN_MAX;
+
 /// Offset of `HdrS` in an x86 image, and of the word that points to its version.
 const MAGIC_AT: usize = 0x202;
 const VERSION_AT: usize = 0x20e;
 /// The version's place is counted from the end of the boot sector.
 const BOOT_SECTOR_LEN: usize = 0x200;
-/// No release (`uname -r`) is longer: the kernel's own bound.
-const RELEASE_LEN_MAX: usize = 64;
 
 /// The release (`uname -r`) that an x86 kernel image was built as; `None` when it is another
 /// kind of image.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use layerfmt::{ContentReader, DirentTarget, Index, Ino, ROOT, StoredChunks};
 
 use super::error::{InitrdError, Result, refuse};
-use super::system_tree::{FILE_LEN_MAX, SystemNode, SystemTree};
+use super::system_tree::{SystemNode, SystemTree};
 use crate::failed::Doing as _;
+use crate::limits::SYSTEM_FILE_LEN_MAX;
 
 const S_IFLNK: u32 = 0o120_000;
 
@@ -79,7 +80,7 @@ impl SystemTree for StackTree {
     fn bytes(&self, path: &str) -> Result<Vec<u8>> {
         let ino = self.require(path)?;
         let size = self.index.inode(ino).map_or(0, |inode| inode.size);
-        if size > FILE_LEN_MAX {
+        if size > SYSTEM_FILE_LEN_MAX {
             refuse!("/{path} is too large for an initramfs");
         }
         let mut bytes = vec![0; size as usize];

@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Result, refuse};
 use crate::failed::Doing as _;
-
-/// Bound on the size of a file in an initramfs.
-pub(crate) const FILE_LEN_MAX: u64 = 256 << 20;
-const LINK_HOPS_MAX: usize = 40;
+use crate::limits::{LINK_HOPS_MAX, SYSTEM_FILE_LEN_MAX};
 
 /// An object of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub(crate) trait SystemTree {
     /// A regular file's bytes.
     ///
     /// # Errors
-    /// It cannot be read, or is longer than [`FILE_LEN_MAX`].
+    /// It cannot be read, or is longer than [`SYSTEM_FILE_LEN_MAX`].
     fn bytes(&self, path: &str) -> Result<Vec<u8>>;
 
     /// When a directory or file was last changed, in seconds since 1970.
@@ -192,10 +189,10 @@ impl SystemTree for DirectoryTree {
         let at = self.at(path);
         let file = fs::File::open(&at).doing(|| format!("cannot open {}", at.display()))?;
         let mut bytes = Vec::new();
-        file.take(FILE_LEN_MAX + 1)
+        file.take(SYSTEM_FILE_LEN_MAX + 1)
             .read_to_end(&mut bytes)
             .doing(|| format!("cannot read {}", at.display()))?;
-        if bytes.len() as u64 > FILE_LEN_MAX {
+        if bytes.len() as u64 > SYSTEM_FILE_LEN_MAX {
             refuse!("{} is too large for an initramfs", at.display());
         }
         Ok(bytes)

@@ -4,13 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use wire::manifest::{DEFAULT_PROFILE, ProfileName, PushKey};
-
-/// True if this can be the name of a system or a profile.
-#[must_use]
-pub(crate) fn is_name(text: &str) -> bool {
-    ProfileName::new(text, DEFAULT_PROFILE).is_ok()
-}
+use wire::manifest::{ProfileName, PushKey};
 
 /// The target of changes: a profile of a system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

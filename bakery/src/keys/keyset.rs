@@ -33,7 +33,7 @@ fn envelopes(store: &Store) -> Result<Vec<Bytes>, KeyError> {
 }
 
 /// The entry of a key that signs everything.
-pub fn signer_of(name: &str, public_line: &str) -> Signer {
+pub(crate) fn signer_of(name: &str, public_line: &str) -> Signer {
     Signer {
         key: public_line.into(),
         name: name.into(),
@@ -92,7 +92,7 @@ pub fn amend(
 ///
 /// # Errors
 /// `old` may not sign keysets, or the store fails.
-pub fn hand_over(
+pub(crate) fn hand_over(
     store: &Store,
     anchors: &AllowedSigners,
     old: &RecordSigner,

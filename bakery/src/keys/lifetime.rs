@@ -34,7 +34,7 @@ impl Keys {
     ///
     /// # Errors
     /// It is too short or too long, or cannot be written.
-    pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<(), KeyError> {
+    pub(crate) fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<(), KeyError> {
         let file = self.directory.join(LIFETIME);
         let failed = |source| file_error("cannot write", &file, source);
         let Some(lifetime) = lifetime else {

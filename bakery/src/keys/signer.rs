@@ -84,7 +84,7 @@ impl RecordSigner {
 ///
 /// # Errors
 /// The key is not ed25519; the message names the uses of such a key.
-pub fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
+pub(crate) fn signing_line(file: &Path, key: &PublicKey) -> Result<String, KeyError> {
     if !matches!(key.algorithm(), Algorithm::Ed25519) {
         let what = format!(
             "a key of type {} cannot sign: keysets and revisions need ed25519 keys (`ssh-keygen -t \

@@ -3,7 +3,7 @@
 
 use super::mounts;
 use crate::initrd::error::Result;
-use crate::initrd::system_tree::{Node, SystemTree, list, read, resolve};
+use crate::initrd::system_tree::{SystemNode, SystemTree, list, read, resolve};
 
 /// Files that are read, in addition to the tables of mounts.
 const READ: &[&str] = &[
@@ -160,7 +160,7 @@ fn disks(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
 fn loader(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
     for path in ["boot/grub/grub.cfg", "boot/grub2/grub.cfg"] {
         if let Some(real) = resolve(tree, path)?
-            && tree.node(&real)? == Some(Node::File)
+            && tree.node(&real)? == Some(SystemNode::File)
         {
             found.push(format!(
                 "{path}: GRUB's hooks run when a kernel is installed and find no disk; remove GRUB's packages, or leave the file out with --exclude /{path}: they do nothing without it"

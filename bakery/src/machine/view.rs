@@ -4,7 +4,7 @@ use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
 
 use super::MachineFiles;
 use crate::initrd::error::{InitrdError, Result};
-use crate::initrd::system_tree::{Node, SystemTree};
+use crate::initrd::system_tree::{SystemNode, SystemTree};
 
 /// The tree, and its files that were read.
 pub(super) struct View<'v, C> {
@@ -25,13 +25,13 @@ impl<'v, C> View<'v, C> {
 }
 
 impl<C> SystemTree for View<'_, C> {
-    fn node(&self, path: &str) -> Result<Option<Node>> {
+    fn node(&self, path: &str) -> Result<Option<SystemNode>> {
         let node = self.find(path).and_then(|id| self.tree.node(id));
         Ok(node.map(|node| match &node.kind {
-            Kind::Directory(_) => Node::Directory,
-            Kind::File(_) => Node::File,
-            Kind::Symlink(target) => Node::Link(String::from_utf8_lossy(target).into_owned()),
-            _ => Node::Other,
+            Kind::Directory(_) => SystemNode::Directory,
+            Kind::File(_) => SystemNode::File,
+            Kind::Symlink(target) => SystemNode::Link(String::from_utf8_lossy(target).into_owned()),
+            _ => SystemNode::Other,
         }))
     }
 

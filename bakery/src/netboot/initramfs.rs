@@ -7,10 +7,8 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// Most bytes looked at, unpacked: many times the largest initramfs seen.
-const LEN_MAX: u64 = 2 << 30;
-/// Longest name of a member: the kernel's own bound.
-const NAME_LEN_MAX: u64 = 4096;
+use crate::limits::{CPIO_NAME_LEN_MAX, INITRAMFS_LEN_MAX};
+
 /// Length of the header of a member: a magic and 13 numbers of 8 digits.
 const HEADER_LEN: usize = 110;
 /// Longest block of lz4's old format, which the kernel reads, unpacked.
@@ -52,7 +50,7 @@ pub(crate) fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
 
 /// Archives one after the other, to the end of the unpacked data.
 fn in_archives(unpacked: impl Read) -> io::Result<bool> {
-    let mut unpacked = BufReader::with_capacity(1 << 16, unpacked.take(LEN_MAX));
+    let mut unpacked = BufReader::with_capacity(1 << 16, unpacked.take(INITRAMFS_LEN_MAX));
     loop {
         let bytes = unpacked.fill_buf()?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -80,7 +78,7 @@ fn in_archive(archive: &mut impl Read) -> io::Result<bool> {
         }
         let mode = number(&header, 14)?;
         let (len, name_len) = (number(&header, 54)?, number(&header, 94)?);
-        if name_len > NAME_LEN_MAX {
+        if name_len > CPIO_NAME_LEN_MAX {
             return Err(malformed("a name is too long"));
         }
         let mut name = vec![0; name_len as usize];

@@ -5,9 +5,7 @@ use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT,
 
 use super::OverlayError;
 use crate::assemble::Assembly;
-
-/// Links followed on the way to one place, and links whose place is behind another link.
-const LINKS_MAX: usize = 40;
+use crate::limits::LINK_HOPS_MAX;
 
 /// An unlisted directory that is a link in the base.
 struct Moved {
@@ -29,7 +27,7 @@ pub(super) fn follow<C>(
     assembly: &mut Assembly<C>,
     notes: &mut Vec<String>,
 ) -> Result<(), OverlayError> {
-    for round in 0..LINKS_MAX {
+    for round in 0..LINK_HOPS_MAX {
         let mut replaced = Vec::new();
         let moved = links(base, assembly, &mut replaced)?;
         if round == 0 {
@@ -124,7 +122,7 @@ fn resolve<C>(base: &Tree<C>, path: &[u8]) -> Option<Vec<Name>> {
             Kind::Directory(_) => done.push((Name::new(&part).ok()?, id)),
             Kind::Symlink(target) => {
                 hops += 1;
-                if hops > LINKS_MAX {
+                if hops > LINK_HOPS_MAX {
                     return None;
                 }
                 if target.first() == Some(&b'/') {

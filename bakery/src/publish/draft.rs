@@ -2,7 +2,7 @@
 
 use layerfmt::Digest;
 use layerfmt::flatten::MergedIndex;
-use wire::manifest::{Action, Base, IndexRef, Manifest, ObjectRef};
+use wire::manifest::{Action, BaseRevision, IndexRef, Manifest, ObjectRef};
 
 /// The merged index of a revision to be.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub struct Draft {
     /// The initrd to boot with.
     pub initrd: Option<ObjectRef>,
     /// The base of a profile.
-    pub base: Option<Base>,
+    pub base: Option<BaseRevision>,
     /// The stack, lowest first.
     pub layers: Vec<ObjectRef>,
     /// Its merged index.

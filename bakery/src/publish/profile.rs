@@ -1,7 +1,7 @@
 //! Profiles come and go; keys are replaced.
 
 use bytes::Bytes;
-use wire::manifest::{Action, Base, ProfileName, RevisionName};
+use wire::manifest::{Action, BaseRevision, ProfileName, RevisionName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::clock;
@@ -27,11 +27,12 @@ impl Publisher {
             let what = format!("{name} exists already; `bakery rebase` moves it");
             return Err(HistoryError::Refused(what));
         }
-        let stands_on = (from.name.system == name.system && from.name != *name).then(|| Base {
-            layers: base.manifest.layers.len() as u64,
-            profile: from.name.profile.clone(),
-            revision: base.number(),
-        });
+        let stands_on =
+            (from.name.system == name.system && from.name != *name).then(|| BaseRevision {
+                layers: base.manifest.layers.len() as u64,
+                profile: from.name.profile.clone(),
+                revision: base.number(),
+            });
         if removed {
             self.store().delete(&Key::removed(name))?;
         }

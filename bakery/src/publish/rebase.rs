@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use layerfmt::{LayerSet, MergedIndex};
-use wire::manifest::{Action, Base, Manifest, ObjectRef, ProfileName, RevisionName};
+use wire::manifest::{Action, BaseRevision, Manifest, ObjectRef, ProfileName, RevisionName};
 
 use super::{Draft, Publisher, Uploads};
 use crate::graft::{Graft, GraftInput, Resolution, graft};
@@ -147,7 +147,7 @@ impl Publisher {
         if old.as_ref().is_some_and(|old| boot(old) != boot(profile)) {
             (draft.kernel, draft.initrd) = boot(profile);
         }
-        draft.base = Some(Base {
+        draft.base = Some(BaseRevision {
             layers: target.manifest.layers.len() as u64,
             profile: target.head.profile.clone(),
             revision: target.number(),

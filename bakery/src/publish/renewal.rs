@@ -11,7 +11,7 @@ use crate::history::{Result, Revision};
 /// True if a head that expires at `expires_at` should be renewed: half of the time has elapsed, or
 /// it was made without expiry.
 #[must_use]
-pub fn is_due(expires_at: Option<u64>, lifetime: Duration, now: u64) -> bool {
+pub(crate) fn is_due(expires_at: Option<u64>, lifetime: Duration, now: u64) -> bool {
     expires_at.is_none_or(|end| end <= now.saturating_add(lifetime.as_secs() / 2))
 }
 

@@ -14,10 +14,8 @@ use wire::trust::{ENVELOPE_LEN_MAX, Envelope};
 use super::{PurgeRequest, shown};
 use crate::clock;
 use crate::history::{History, HistoryError, Result, Revision, objects};
+use crate::limits::JOURNAL_LEN_MAX;
 use crate::store::{Created, Key, Store, StoreError, guard};
-
-/// Longest journal and record: 1 KiB a head.
-const JOURNAL_LEN_MAX: u64 = 1 << 30;
 
 /// One head to be overwritten.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,9 +3,7 @@
 use ulid::Ulid;
 
 use crate::jobs::Target;
-
-/// Longest command we read.
-const COMMAND_LEN_MAX: usize = 512;
+use crate::limits::COMMAND_LEN_MAX;
 
 /// A client's command.
 #[derive(Debug, Clone, PartialEq, Eq)]

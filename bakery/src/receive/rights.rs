@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::jobs::{Target, TargetError, is_name};
+use wire::manifest::is_name;
+
+use crate::jobs::{Target, TargetError};
 
 /// A list of systems and profiles: `kiosk` is all of a system, `lab/room-3` one profile,
 /// `*` everything.

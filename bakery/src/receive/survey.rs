@@ -9,12 +9,8 @@ use wire::push::{Answer, LeftOut, Opening};
 use super::{Frames, ReceiveError, Receiver, ServerFailure, Shelf, read_opening, say};
 use crate::bake;
 use crate::jobs::{Target, base_of, made_on};
+use crate::limits::{LEFT_OUT_MAX, LISTING_LEN_MAX};
 use crate::source::open::{self, open_stream};
-
-/// Longest listing, bytes: that of a million entries, compressed.
-const LISTING_LEN_MAX: u64 = 256 << 20;
-/// Maximum number of reported excluded entries.
-const LEFT_OUT_MAX: usize = 1000;
 
 /// Receives a listing and answers with its changes.
 pub(super) fn survey(

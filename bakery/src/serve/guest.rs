@@ -6,6 +6,7 @@
 use axum::Extension;
 use fleet::record::Assignment;
 use fleet::server::{FetchedNote, MenuAnswer};
+use percent_encoding::percent_decode_str;
 use wire::hello::Step;
 use wire::machine::Identity;
 use wire::manifest::RevisionName;
@@ -56,9 +57,13 @@ pub(super) fn fetched(query: &str) -> Option<FetchedNote> {
     Some(FetchedNote {
         machine: machine.to_owned(),
         step,
-        // iPXE percent-encodes these characters.
-        revision: revision.replace("%40", "@").replace("%2F", "/"),
+        revision: decoded(revision),
     })
+}
+
+/// A value without the percent-encoding of loaders.
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
 /// Parses the names in `uuid=…&mac=…&asset=…`; `None` without a `mac`.
@@ -68,7 +73,7 @@ fn names(query: &str) -> Option<Identity> {
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     };
     let mac = value("mac")?;
-    let asset = value("asset").unwrap_or_default().replace("%20", " ");
+    let asset = decoded(value("asset").unwrap_or_default());
     Some(Identity::of_words(
         value("uuid").unwrap_or_default(),
         mac,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use wire::manifest::ProfileName;
-use wire::paths::{Class, Request};
+use wire::paths::{Class, Request, route};
 
 use super::limits;
 
@@ -58,33 +58,33 @@ const BOUNDS: [(u64, &str); 8] = [
 ];
 
 impl Route {
-    /// The route of a request path (with its leading slash).
-    pub(crate) fn of(path: &str) -> Self {
-        let Some(request) = Request::parse(path) else {
-            return Self::Other;
+    /// The label of a request: by the route that the router `matched`, else by the class of the
+    /// object at `path` (with its leading slash).
+    pub(crate) fn of(matched: Option<&str>, path: &str) -> Self {
+        let object = || match Request::parse(path) {
+            Some(Request::Object(object)) => Self::of_class(object.class()),
+            _ => Self::Other,
         };
-        match request {
-            Request::Object(object) => match object.class() {
-                Class::Layer => Self::Layer,
-                Class::Index => Self::Index,
-                Class::Pack | Class::Update => Self::Pack,
-                Class::Manifest => Self::Manifest,
-                Class::Boot => Self::Boot,
-                _ => Self::Record,
-            },
-            Request::Bundle(_) => Self::Bundle,
-            Request::Batch(_) => Self::Batch,
-            Request::Traces(..) => Self::Trace,
-            Request::Boots(..) => Self::BootReport,
-            Request::Job(_) => Self::Job,
-            Request::Ipxe | Request::IpxeProfile(_) | Request::Grub | Request::Pxelinux => {
-                Self::Netboot
-            }
-            Request::Hello
-            | Request::Systems
-            | Request::Landing
-            | Request::Metrics
-            | Request::Healthz => Self::Other,
+        matched.map_or_else(object, |matched| match matched {
+            route::BUNDLE => Self::Bundle,
+            route::BATCH => Self::Batch,
+            route::TRACES => Self::Trace,
+            route::BOOTS => Self::BootReport,
+            route::JOB => Self::Job,
+            route::IPXE | route::IPXE_SYSTEM | route::IPXE_PROFILE => Self::Netboot,
+            route::GRUB | route::PXELINUX => Self::Netboot,
+            _ => Self::Other,
+        })
+    }
+
+    fn of_class(class: Class) -> Self {
+        match class {
+            Class::Layer => Self::Layer,
+            Class::Index => Self::Index,
+            Class::Pack | Class::Update => Self::Pack,
+            Class::Manifest => Self::Manifest,
+            Class::Boot => Self::Boot,
+            _ => Self::Record,
         }
     }
 }
@@ -336,12 +336,13 @@ mod tests {
     fn counts_appear_on_the_page() {
         let metrics = Metrics::default();
         metrics.answered(
-            Route::of(&ObjectPath::Layer(Digest::of(b"x")).url()),
+            Route::of(None, &ObjectPath::Layer(Digest::of(b"x")).url()),
             206,
             262_144,
             Duration::from_micros(700),
         );
-        metrics.answered(Route::of("/v1/bundle/a/b"), 404, 0, Duration::from_secs(60));
+        let bundle = Route::of(Some(route::BUNDLE), "/v1/bundle/a/b");
+        metrics.answered(bundle, 404, 0, Duration::from_secs(60));
         for (revision, ms) in [(6, 40_000), (7, 9_300), (7, 10_705), (6, 50_000)] {
             metrics.booted("kiosk/lab".parse().unwrap(), revision, ms);
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -70,7 +70,8 @@ pub(super) fn router(server: Arc<Server>) -> Router {
 
 /// Counts every answer.
 async fn count(State(server): RouteState, request: Request, next: Next) -> Response {
-    let route = Route::of(request.uri().path());
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = Route::of(matched.map(MatchedPath::as_str), request.uri().path());
     let line = tracing::enabled!(tracing::Level::INFO).then(|| RequestLine::of(&request));
     let start = Instant::now();
     let response = next.run(request).await;

@@ -3,9 +3,6 @@
 
 use std::collections::HashMap;
 
-/// Largest file that is read for names, bytes: a hundred thousand users.
-pub const FILE_LEN_MAX: usize = 8 << 20;
-
 /// Numbers by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {

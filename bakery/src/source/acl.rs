@@ -3,11 +3,10 @@
 use layerfmt::tree::Metadata;
 
 use super::accounts::Accounts;
+use super::limits::ACL_ENTRIES_MAX;
 
 /// Version 2, the only one of the kernel.
 const VERSION: u32 = 2;
-/// Bound on the entries of one list; the kernel accepts no more than fit into 64 KiB.
-const ENTRIES_MAX: usize = 8000;
 /// The id of entries that have none.
 const NO_ID: u32 = u32::MAX;
 
@@ -109,7 +108,7 @@ pub enum AclError {
 ///
 /// # Errors
 /// An entry is malformed, or names a user or group that `accounts` do not have.
-pub fn from_text(
+pub(crate) fn from_text(
     text: &[u8],
     kind: AclKind,
     accounts: &Accounts,
@@ -124,8 +123,8 @@ pub fn from_text(
         if line.is_empty() {
             continue;
         }
-        if entries.len() == ENTRIES_MAX {
-            let problem = format!("an ACL of more than {ENTRIES_MAX} entries");
+        if entries.len() == ACL_ENTRIES_MAX {
+            let problem = format!("an ACL of more than {ACL_ENTRIES_MAX} entries");
             return Err(AclError::Malformed(problem));
         }
         let shown = || line.escape_ascii().to_string();

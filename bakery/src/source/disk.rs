@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::limits::PARTITIONS_MAX;
 use super::magic::{HEAD_LEN, SourceForm, form};
 use super::walk::damaged;
 use super::window::Window;
 
 /// The remedy for a file system that only the kernel reads.
-pub const MOUNT_HINT: &str = "mount it read-only as root (`mount -o ro,loop IMAGE DIR`, a partition \
+pub(crate) const MOUNT_HINT: &str = "mount it read-only as root (`mount -o ro,loop IMAGE DIR`, a partition \
                               after `losetup -P -r -f IMAGE`) and name the directory";
 /// The same for XFS, whose journal is replayed at a mount unless that is refused.
-pub const MOUNT_HINT_XFS: &str = "mount it read-only as root (`mount -o ro,loop,norecovery IMAGE DIR` \
+pub(crate) const MOUNT_HINT_XFS: &str = "mount it read-only as root (`mount -o ro,loop,norecovery IMAGE DIR` \
                                   after a clean unmount) and name the directory";
 
 /// The type of a partition that is a root file system of this or that processor, by the
@@ -22,8 +23,6 @@ const ROOT_TYPES: [&str; 3] = [
     "44479540-F297-41B2-9AF7-D131D5F0458A",
 ];
 const SECTOR_LEN: u64 = 512;
-/// Most partitions of a table.
-const PARTITIONS_MAX: usize = 128;
 
 /// A partition of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,7 @@ impl SourceError {
 
     /// The affected entry, if its name is not a valid path.
     #[must_use]
-    pub fn raw_entry(mut self, name: &[u8]) -> Self {
+    pub(crate) fn raw_entry(mut self, name: &[u8]) -> Self {
         let shown = name.get(..256).unwrap_or(name);
         self.0.entry = Some(shown.escape_ascii().to_string());
         self

@@ -17,13 +17,10 @@ use self::inode::ExtInode;
 use self::map::ExtPiece;
 use self::superblock::Superblock;
 use super::Segments;
+use super::limits::EXT_DIRECTORY_LEN_MAX;
 use super::walk::{FileSystem, WalkKind, WalkObject, damaged, unknown};
 use super::window::Window;
 
-/// Largest directory, bytes.
-const DIRECTORY_LEN_MAX: u64 = 1 << 30;
-/// Maximum value of an attribute with an inode of its own.
-const ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
 /// Number of the root directory.
 const ROOT: u64 = 2;
 
@@ -180,7 +177,7 @@ impl FileSystem for Ext {
         if inode.is_inline() {
             return directory::inline(inode.blocks(), &self.inline_rest(&inode)?);
         }
-        let bytes = self.whole(&inode, DIRECTORY_LEN_MAX)?;
+        let bytes = self.whole(&inode, EXT_DIRECTORY_LEN_MAX)?;
         directory::entries(&bytes, self.superblock.block_len)
     }
 

@@ -14,16 +14,10 @@ use std::path::Path;
 pub use self::layout::BootFiles;
 use self::layout::Hints;
 pub use self::menu::{MenuEntry, Parameters};
+use super::limits::{BOOT_FILE_LEN_MAX, ISO_NAMES_MAX, MENU_TEXT_LEN_MAX, MENU_TEXTS_MAX};
 use super::subprocess::{self, Output};
 use super::{Limits, SourceError};
 
-/// Most names an ISO may list; a DVD with a full package repository has 30,000.
-const NAMES_MAX: usize = 1_000_000;
-/// Largest kernel or initrd.
-const BOOT_FILE_LEN_MAX: u64 = 2 << 30;
-/// Longest file of configuration, and most of them that are read.
-const TEXT_LEN_MAX: u64 = 256 << 10;
-const TEXTS_MAX: usize = 32;
 /// Ubuntu's parameter that names the topmost of its layers.
 const TOPMOST: &str = "layerfs-path=";
 
@@ -142,7 +136,7 @@ impl Iso {
         let mut bytes = Vec::new();
         let read = self
             .read(member)?
-            .take(TEXT_LEN_MAX)
+            .take(MENU_TEXT_LEN_MAX)
             .read_to_end(&mut bytes);
         read.map_err(|cause| {
             SourceError::new(&self.name, format!("cannot read {member}")).cause(cause)
@@ -157,7 +151,7 @@ impl Iso {
         let mut ranked: Vec<_> = ranked.collect();
         ranked.sort_unstable();
         let mut entries = Vec::new();
-        for (_, name) in ranked.into_iter().take(TEXTS_MAX) {
+        for (_, name) in ranked.into_iter().take(MENU_TEXTS_MAX) {
             entries.extend(menu::entries(&self.text(name)?, name));
         }
         Ok(entries)
@@ -238,7 +232,7 @@ impl Iso {
     ///
     /// # Errors
     /// It cannot be read, or the directory is full.
-    pub fn copy_out(
+    pub(crate) fn copy_out(
         &self,
         member: &str,
         directory: &Path,
@@ -285,7 +279,7 @@ fn trimmed(name: &str) -> &str {
 fn files(listing: &str) -> Vec<String> {
     let lines = listing
         .lines()
-        .take(NAMES_MAX)
+        .take(ISO_NAMES_MAX)
         .map(|line| line.trim_start_matches("./"));
     let mut names: Vec<&str> = lines.map(|line| line.trim_end_matches('/')).collect();
     names.sort_unstable();

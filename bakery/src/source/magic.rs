@@ -3,12 +3,11 @@
 //! The magic bytes decide, not the name, and no form is assumed by elimination: a file that begins
 //! with zeros is not an archive just because an archive ends with zeros.
 
+use super::limits::EMPTY_ARCHIVE_LEN_MAX;
 use super::tar;
 
 /// Bytes that distinguish the forms: the magic of btrfs ends at 65,608.
 pub const HEAD_LEN: usize = 66 << 10;
-/// Longest archive without an entry: one record of GNU tar, all zeros.
-const EMPTY_ARCHIVE_LEN_MAX: usize = 10_240;
 
 /// The recognized form of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

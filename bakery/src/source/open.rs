@@ -9,6 +9,7 @@ use super::disk::{self, Disk};
 use super::erofs::Erofs;
 use super::ext::Ext;
 use super::iso::Iso;
+use super::limits::NESTING_MAX;
 use super::magic::{HEAD_LEN, SourceForm, form};
 use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
@@ -39,8 +40,6 @@ impl SourceOptions {
 
 /// Images that hold the tree of a system, inside the image of a live medium: Fedora and KIWI, Void.
 const NESTED: [&str; 2] = ["LiveOS/rootfs.img", "LiveOS/ext3fs.img"];
-/// Most images inside one another: a qcow2 disk, its partition, a packed image, the image in it.
-const DEPTH_MAX: u32 = 5;
 
 /// Opens the tree at `path`: a directory, an archive, an image or a live medium; `-` is a tar
 /// archive on standard input.
@@ -80,7 +79,7 @@ fn open_window(
     depth: u32,
 ) -> Result<Box<dyn Source>, SourceError> {
     let wrong = |cause| SourceError::new(name, "cannot read it").cause(cause);
-    if depth > DEPTH_MAX {
+    if depth > NESTING_MAX {
         return Err(SourceError::new(name, "too many images inside one another"));
     }
     let head = window.head(HEAD_LEN).map_err(wrong)?;

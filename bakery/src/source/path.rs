@@ -5,7 +5,7 @@ use std::fmt;
 use layerfmt::limits::DEPTH_MAX;
 use layerfmt::name;
 
-use super::PATH_LEN_MAX;
+use super::limits::PATH_LEN_MAX;
 
 /// A path below the root: valid names joined by `/`, none `.` or `..`; empty for the root itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -16,7 +16,7 @@ const DATA_FILE: u64 = 1 << 2;
 ///
 /// # Errors
 /// `qemu-img` is missing or fails, or the image names another file.
-pub fn to_raw(
+pub(crate) fn to_raw(
     name: &str,
     window: Window,
     directory: &Path,

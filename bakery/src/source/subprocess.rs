@@ -6,12 +6,11 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 
 use super::SourceError;
+use super::limits::STDERR_LEN_MAX;
 use crate::sys::confine::{Confinement, confine};
 
 /// Programs that write a file they are given.
 const WRITERS: [&str; 1] = ["qemu-img"];
-/// Maximum number of stored bytes of a program's standard error.
-const STDERR_LEN_MAX: u64 = 64 << 10;
 
 /// A running program's standard output. Its end is only an end when the program succeeded.
 #[derive(Debug)]
@@ -55,7 +54,7 @@ pub fn start(
 ///
 /// # Errors
 /// It cannot be started, or fails.
-pub fn run_into(
+pub(crate) fn run_into(
     program: &'static str,
     package: &str,
     arguments: &[&str],

@@ -18,7 +18,8 @@ use wire::tar::header::{Block, Header, HeaderError};
 use wire::tar::stream::Stream;
 
 use self::pax::Attributes;
-use super::{Body, Data, Entry, EntryPath, HEADER_DATA_LEN_MAX, Limits, Source, SourceError, acl};
+use super::limits::HEADER_DATA_LEN_MAX;
+use super::{Body, Data, Entry, EntryPath, Limits, Source, SourceError, acl};
 
 /// A tar archive being read.
 pub struct Tar<R> {
@@ -67,7 +68,7 @@ struct Merged {
 
 /// True if an archive begins with these bytes: a header with a correct checksum.
 #[must_use]
-pub fn begins_archive(head: &[u8]) -> bool {
+pub(crate) fn begins_archive(head: &[u8]) -> bool {
     head.first_chunk::<BLOCK_LEN>()
         .is_some_and(|block| Header::parse(block).is_ok())
 }
@@ -89,7 +90,7 @@ impl<R: Read> Tar<R> {
 
     /// The same for a writer that escapes nothing in the names of attributes, as `sqfs2tar` does.
     #[must_use]
-    pub fn with_raw_names(self) -> Self {
+    pub(crate) fn with_raw_names(self) -> Self {
         Tar {
             raw_names: true,
             ..self

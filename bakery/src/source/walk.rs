@@ -308,7 +308,10 @@ impl<F: FileSystem> FileSystem for &mut F {
 ///
 /// # Errors
 /// The image is damaged.
-pub fn find_file(file_system: &mut impl FileSystem, path: &str) -> io::Result<Option<Found>> {
+pub(crate) fn find_file(
+    file_system: &mut impl FileSystem,
+    path: &str,
+) -> io::Result<Option<Found>> {
     let mut number = file_system.root();
     for part in path.split('/') {
         if !matches!(file_system.object(number)?.kind, WalkKind::Directory) {

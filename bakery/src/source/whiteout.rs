@@ -121,7 +121,7 @@ const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
 ///
 /// # Errors
 /// A mark has a value that no overlay writes.
-pub fn take_marks(meta: &mut Metadata) -> Result<Marks, String> {
+pub(crate) fn take_marks(meta: &mut Metadata) -> Result<Marks, String> {
     let mut marks = Marks::default();
     let Some(xattrs) = &meta.xattrs else {
         return Ok(marks);

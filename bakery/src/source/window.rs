@@ -55,7 +55,7 @@ impl Window {
 
     /// The file and the offset in it at which the window begins.
     #[must_use]
-    pub fn into_parts(self) -> (File, u64, u64) {
+    pub(crate) fn into_parts(self) -> (File, u64, u64) {
         (self.file, self.start, self.len)
     }
 
@@ -87,7 +87,7 @@ impl Window {
     ///
     /// # Errors
     /// The copy cannot be made.
-    pub fn into_file(self, directory: &Path) -> io::Result<File> {
+    pub(crate) fn into_file(self, directory: &Path) -> io::Result<File> {
         let mut file = self.file;
         file.seek(SeekFrom::Start(self.start))?;
         if self.start == 0 && file.metadata()?.len() == self.len {
@@ -104,7 +104,7 @@ impl Window {
 ///
 /// # Errors
 /// One of them fails.
-pub fn copy_sparse(input: &mut dyn io::Read, output: &mut File) -> io::Result<u64> {
+pub(crate) fn copy_sparse(input: &mut dyn io::Read, output: &mut File) -> io::Result<u64> {
     let mut buffer = vec![0; STEP_LEN];
     let mut len = 0;
     loop {

@@ -11,12 +11,11 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Created, Key, Result, Store, StoreError};
+use crate::limits::PROBE_LEN_MAX;
 
 /// Number of writers that race for one name, and number of races.
 const RACERS: usize = 8;
 const RACES: usize = 5;
-/// More than any probe writes.
-const PROBE_LEN_MAX: u64 = 1024;
 
 /// Maximum delay until a deletion is visible: the members of a cluster learn of it one after the
 /// other. No data is lost by that.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use wire::paths::LockKind;
 
 use crate::clock;
+use crate::limits::FLAG_LEN_MAX;
 
 use super::{Key, Result, Store, StoreError};
 
@@ -20,8 +21,6 @@ use super::{Key, Result, Store, StoreError};
 const PUBLISH_HOLD: Duration = Duration::from_secs(600);
 /// A longer sweep stops, and the next one continues it.
 const SWEEP_HOLD: Duration = Duration::from_secs(1800);
-/// Longest flag, bytes.
-const FLAG_LEN_MAX: u64 = 1024;
 /// Time for which a publisher waits for a sweep, and the interval of its polls.
 const WAIT: Duration = Duration::from_secs(2 * 60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -112,7 +111,7 @@ pub fn sweep(store: &Store) -> Result<Option<Guard<'_>>> {
 ///
 /// # Errors
 /// The store fails.
-pub fn is_raised(store: &Store) -> Result<bool> {
+pub(crate) fn is_raised(store: &Store) -> Result<bool> {
     Ok(raised(store, LockKind::Sweep, SWEEP_HOLD)?.is_some())
 }
 
@@ -120,7 +119,7 @@ pub fn is_raised(store: &Store) -> Result<bool> {
 ///
 /// # Errors
 /// The store fails.
-pub fn wait_for_publishers(store: &Store) -> Result<bool> {
+pub(crate) fn wait_for_publishers(store: &Store) -> Result<bool> {
     let started = Instant::now();
     while raised(store, LockKind::Publish, PUBLISH_HOLD)?.is_some() {
         if started.elapsed() > WAIT {
@@ -140,7 +139,7 @@ pub fn journal_key(id: &str) -> Key {
 ///
 /// # Errors
 /// When the store fails.
-pub fn journals(store: &Store) -> Result<Vec<Key>> {
+pub(crate) fn journals(store: &Store) -> Result<Vec<Key>> {
     let flags = store
         .list(&LockKind::Sweep.directory())?
         .into_iter()

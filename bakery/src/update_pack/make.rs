@@ -13,7 +13,7 @@ use layerfmt::update::{
 };
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
-use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHead, UpdateRecord};
+use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHeadRef, UpdateRecord};
 use wire::trust::UPDATE_NAMESPACE;
 
 use super::offer::{is_there, read_head};
@@ -98,7 +98,7 @@ pub fn make(
         format: RECORD_FORMAT,
         frames_len: encoded.head.frames_len(),
         from: end(&old, older.number()),
-        head: UpdateHead {
+        head: UpdateHeadRef {
             digest: Digest::of(&head),
             len: u32::try_from(head.len()).unwrap_or(u32::MAX),
             raw_len,

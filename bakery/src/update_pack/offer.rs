@@ -1,7 +1,7 @@
 //! The update packs in a store.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use layerfmt::Digest;
@@ -43,7 +43,7 @@ pub fn offers(store: &Store) -> Result<Vec<Offer>> {
 ///
 /// # Errors
 /// When the file is not an update pack.
-pub fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
+pub(crate) fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
     let mut file = File::open(file)?;
     let mut first = [0; PREAMBLE_LEN];
     file.read_exact(&mut first)?;
@@ -59,7 +59,10 @@ pub fn read_record(file: &Path) -> Result<(UpdateRecord, Vec<u8>)> {
 ///
 /// # Errors
 /// When the file cannot be read, or the first check that fails.
-pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Result<UpdateRecord> {
+pub(crate) fn verify_file(
+    file: &Path,
+    history: Option<(&History, &ProfileName)>,
+) -> Result<UpdateRecord> {
     let (record, envelope) = read_record(file)?;
     if let Some((history, name)) = history {
         let (anchors, keyset) = (history.anchors(), Some(history.keyset()));
@@ -73,9 +76,9 @@ pub fn verify_file(file: &Path, history: Option<(&History, &ProfileName)>) -> Re
     let frames = head.units.iter().map(|unit| (unit.stored_len, unit.digest));
     let index = head.index.map(|frame| (frame.stored_len, frame.digest));
     for (len, digest) in index.into_iter().chain(frames) {
-        let mut frame = vec![0; len as usize];
-        file.read_exact(&mut frame)?;
-        if Digest::of(&frame) != digest {
+        let mut hasher = blake3::Hasher::new();
+        let read = io::copy(&mut (&mut file).take(u64::from(len)), &mut hasher)?;
+        if read != u64::from(len) || Digest::from(hasher.finalize()) != digest {
             return Err(wrong("a frame has another digest"));
         }
     }

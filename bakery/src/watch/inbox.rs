@@ -6,9 +6,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use wire::manifest::DEFAULT_PROFILE;
+use wire::manifest::{DEFAULT_PROFILE, is_name};
 
-use crate::jobs::{Target, is_name};
+use crate::jobs::Target;
 
 /// Suffix of a dropped upload.
 const SUFFIX: &str = ".tar.zst";

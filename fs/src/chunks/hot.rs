@@ -7,10 +7,7 @@
 use layerfmt::Ino;
 use wire::trace::PAGE_LEN;
 
-/// Most runs of one record: a file's in one chunk of at most 16 MiB.
-pub const RUNS_MAX: usize = 4096;
-/// Maximum length of a path in bytes: that of Linux.
-pub const PATH_LEN_MAX: usize = 4095;
+use crate::limits::{HOT_PATH_LEN_MAX, HOT_RUNS_MAX};
 
 /// The pages of one file in one chunk of the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +72,7 @@ fn next(bytes: &mut &[u8]) -> Option<HotFile> {
     let (path, rest) = bytes.split_at_checked(path_len)?;
     *bytes = rest;
     let count = usize::from(u16::from_le_bytes(*take(bytes)?));
-    if count > RUNS_MAX || path.len() > PATH_LEN_MAX {
+    if count > HOT_RUNS_MAX || path.len() > HOT_PATH_LEN_MAX {
         return None;
     }
     let mut runs = Vec::with_capacity(count);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use layerfmt::{Index, Ino};
 use wire::trace::PAGE_LEN;
 
-use crate::chunks::hot::{HotFile, PATH_LEN_MAX, RUNS_MAX};
-use crate::chunks::remote::piece;
+use crate::chunks::hot::HotFile;
+use crate::chunks::remote::chunk_range;
+use crate::limits::{HOT_PATH_LEN_MAX, HOT_RUNS_MAX};
 use crate::names::Names;
 use crate::net::object::Object;
 
@@ -39,7 +40,7 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
         let known = files.last_mut().filter(|_| last == Some((chunk, ino)));
         let begins_chunk = last.is_none_or(|(before, _)| before != chunk);
         last = Some((chunk, ino));
-        let Some(file) = known.filter(|file| file.runs.len() < RUNS_MAX) else {
+        let Some(file) = known.filter(|file| file.runs.len() < HOT_RUNS_MAX) else {
             let path = names.path(index, ino);
             files.push(HotFile {
                 begins_chunk,
@@ -56,6 +57,6 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
             _ => file.runs.push((first, end - first)),
         }
     }
-    files.retain(|file| !file.path.is_empty() && file.path.len() <= PATH_LEN_MAX);
+    files.retain(|file| !file.path.is_empty() && file.path.len() <= HOT_PATH_LEN_MAX);
     files
 }

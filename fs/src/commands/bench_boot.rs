@@ -49,7 +49,7 @@ pub struct BenchBootArgs {
 ///
 /// # Errors
 /// No layerfs is mounted there, systemd does not answer, or no server accepts the report.
-pub fn run(args: &BenchBootArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &BenchBootArgs) -> anyhow::Result<ExitCode> {
     let Some(times) = times(args)? else {
         eprintln!(
             "layerfs: {} is not reached yet: try again later, or use --wait",

@@ -48,7 +48,7 @@ pub struct HelloArgs {
 ///
 /// # Errors
 /// The mount point has no layerfs of a server, or no server accepts the hello.
-pub fn run(args: &HelloArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &HelloArgs) -> anyhow::Result<ExitCode> {
     let status = super::status::read(&args.mountpoint)?;
     let Some(source) = &status.source else {
         bail!(

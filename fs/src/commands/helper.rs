@@ -89,7 +89,7 @@ impl HelperCall {
 ///
 /// # Errors
 /// The errors of `layerfs mount`.
-pub fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let mut request = HelperCall::parse(arguments)?;
     if request.sloppy {
         request.leave_out_unknown();

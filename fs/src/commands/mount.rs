@@ -65,7 +65,7 @@ pub(super) const READY: &[u8] = b"ready\n";
 
 /// A complete mount request.
 #[derive(Debug, Clone)]
-pub struct MountRequest {
+pub(crate) struct MountRequest {
     /// Source of the mount, unless `lowerdir=` names it.
     pub source: Option<String>,
     /// The mount point.
@@ -111,7 +111,7 @@ impl MountRequest {
 ///
 /// # Errors
 /// The mount is impossible.
-pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let request = MountRequest::from_args(args)?;
     if args.foreground || args.supervised {
         if args.supervised {
@@ -137,7 +137,7 @@ pub fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start_in_background(
+pub(crate) fn start_in_background(
     arguments: Vec<std::ffi::OsString>,
     root_duty: bool,
 ) -> anyhow::Result<ExitCode> {

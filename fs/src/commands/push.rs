@@ -100,7 +100,7 @@ struct Push<'a> {
 ///
 /// # Errors
 /// Nothing to push or nowhere to push to; the upper cannot be read; the server refuses.
-pub fn run(args: &PushArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let note = BootNote::read();
     let upper = args
         .upper

@@ -13,16 +13,13 @@ use wire::trace::BootTrace;
 
 use crate::control::Question;
 use crate::fuse::session::ReadAhead;
+use crate::limits::{ANSWER_LEN_MAX, ANSWER_PARTS_MAX};
 use crate::options::MountOptions;
 use crate::root::open;
 use crate::root::options::RemoteOptions;
 use crate::stack::Stack;
 use crate::trace::TraceRecorder;
 
-/// Longest answer, bytes: the kernel's own limit of an attribute's value.
-const ANSWER_LEN_MAX: usize = 65536;
-/// Maximum number of parts of an answer.
-const PARTS_MAX: usize = 64;
 /// During a boot the kernel reads single pages: the trace is then exact, and so is the boot pack.
 const READ_AHEAD_BOOT_KIB: u32 = 4;
 /// Once the boot pack is in the page cache, few pages are new to the trace, and files such as the
@@ -89,7 +86,7 @@ impl RemoteArgs {
 ///
 /// # Errors
 /// It is unavailable.
-pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
+pub(crate) fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
     let mut wanted = RemoteOptions::new(url)?;
     for (name, value) in &options.remote {
         wanted.set(name, value)?;
@@ -113,7 +110,7 @@ pub fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
 }
 
 /// Disables the kernel's read-ahead until the boot is over.
-pub fn watch_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
+pub(crate) fn watch_boot(read_ahead: ReadAhead, trace: Arc<TraceRecorder>) {
     read_ahead.set(READ_AHEAD_BOOT_KIB);
     let started = std::thread::Builder::new()
         .name("boot".into())
@@ -158,7 +155,7 @@ pub struct PushTraceArgs {
 ///
 /// # Errors
 /// No system of a server is mounted there.
-pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
     let bytes = ask_parts(&root, Question::Trace).with_context(at)?;
@@ -181,7 +178,7 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// It records none, or no server accepts it.
-pub fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn push_trace(args: &PushTraceArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
     if let Some(answer) = ask(&root, Question::SendTrace).with_context(at)? {
@@ -201,7 +198,7 @@ pub(super) fn ask_parts(
     question: fn(usize) -> Question,
 ) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    for part in 0..PARTS_MAX {
+    for part in 0..ANSWER_PARTS_MAX {
         match ask(root, question(part))? {
             Some(more) => bytes.extend_from_slice(&more),
             None => break,

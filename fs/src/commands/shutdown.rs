@@ -18,7 +18,7 @@ use rustix::system::RebootCommand;
 use crate::mount_table;
 
 /// The name under which the program acts as shutdown.
-pub const NAME: &str = "shutdown";
+pub(crate) const NAME: &str = "shutdown";
 
 const OLD_ROOT: &str = "/oldroot";
 /// Mount points of the upper, the cache and the backup.
@@ -29,7 +29,7 @@ const UNMOUNTS_MAX: u32 = 20;
 const LOOKS_MAX: u32 = 50;
 
 /// Releases the root and ends the machine.
-pub fn run(arguments: &[OsString]) -> ExitCode {
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     if rustix::process::getpid() != rustix::process::Pid::INIT {
         let said = "layerfs: shutdown is the last program of a machine: only process 1 may run it";
         let _ = writeln!(std::io::stderr(), "{said}");

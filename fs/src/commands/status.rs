@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
 
+use crate::limits::STATUS_LEN_MAX;
 use crate::mount_table;
 use crate::status::{STATUS_XATTR, Status};
 
@@ -20,14 +21,11 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Longest status, bytes: the kernel's own limit of an attribute's value.
-const STATUS_LEN_MAX: usize = 65536;
-
 /// Print the status of a mount.
 ///
 /// # Errors
 /// Nothing of ours is mounted there, or its daemon is dead.
-pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let status = read(&args.mountpoint)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -64,7 +62,7 @@ pub(super) fn require_mount(root: &OwnedFd, mountpoint: &Path) -> anyhow::Result
 ///
 /// # Errors
 /// As [`run`].
-pub fn read(mountpoint: &Path) -> anyhow::Result<Status> {
+pub(crate) fn read(mountpoint: &Path) -> anyhow::Result<Status> {
     let mut value = vec![0; STATUS_LEN_MAX];
     match rustix::fs::getxattr(mountpoint, STATUS_XATTR, &mut value[..]) {
         Ok(len) => serde_json::from_slice(value.get(..len).unwrap_or_default())

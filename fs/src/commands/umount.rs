@@ -29,7 +29,7 @@ pub struct UmountArgs {
 ///
 /// # Errors
 /// The mount is busy, or the daemon does not end in time.
-pub fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &UmountArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let Ok(status) = super::status::read(&args.mountpoint) else {
         // The daemon is dead: there is no process to wait for.

@@ -12,11 +12,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::limits::CPIO_NAME_LEN_MAX;
+
 /// Bytes of a newc header.
 const HEADER_LEN: usize = 110;
 const MAGIC: &[u8] = b"070701";
-/// Longest name, its final zero included.
-const NAME_LEN_MAX: u64 = 4096;
 const TRAILER: &str = "TRAILER!!!";
 const TYPE_MASK: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -36,7 +36,7 @@ pub struct UnpackArgs {
 ///
 /// # Errors
 /// It cannot be read or is not such an archive, or a file cannot be written.
-pub fn run(args: &UnpackArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &UnpackArgs) -> Result<ExitCode> {
     let at = || args.archive.display().to_string();
     let file = File::open(&args.archive).with_context(at)?;
     let decoder = zstd::stream::read::Decoder::new(file).with_context(at)?;
@@ -56,7 +56,7 @@ fn unpack(archive: &mut impl BufRead, directory: &Path) -> Result<()> {
             .read_exact(&mut header)
             .context("the archive ends too early")?;
         let [mode, len, name_len] = fields(&header).context("not a cpio archive (newc)")?;
-        if name_len == 0 || u64::from(name_len) > NAME_LEN_MAX {
+        if name_len == 0 || u64::from(name_len) > CPIO_NAME_LEN_MAX {
             bail!("a name of {name_len} bytes");
         }
         let mut name = vec![0; name_len as usize];

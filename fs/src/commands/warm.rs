@@ -39,7 +39,7 @@ pub struct WarmArgs {
 ///
 /// # Errors
 /// No system of a server is mounted there.
-pub fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let at = || args.mountpoint.display().to_string();
     let root = open_root(&args.mountpoint)?;
     let files = decode(&ask_parts(&root, Question::Pack).with_context(at)?);

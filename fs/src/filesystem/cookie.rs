@@ -84,11 +84,11 @@ impl Cookie {
 
 /// The position of a name that only the upper has among the others: its place, and its rank there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spot(u64);
+pub(crate) struct Spot(u64);
 
 impl Spot {
     /// That of `name` in a directory of which the lower has `lower_count` entries.
-    pub fn of(name: &[u8], lower_count: u32) -> Spot {
+    pub(crate) fn of(name: &[u8], lower_count: u32) -> Spot {
         let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(name).as_bytes();
         let start = lower_count.saturating_add(AFTER_DOT_DOT + 1);
         let narrow = 1_u32 << PLACE_BITS;
@@ -107,7 +107,7 @@ impl Spot {
     }
 
     /// The next spot, for a name whose spot is taken.
-    pub fn next(self) -> Spot {
+    pub(crate) fn next(self) -> Spot {
         Spot(self.0 + 1)
     }
 
@@ -140,7 +140,7 @@ pub struct ListingClock {
 
 impl ListingClock {
     /// The time of a new name.
-    pub fn birth(&mut self) -> u32 {
+    pub(crate) fn birth(&mut self) -> u32 {
         self.last_birth = self.now.get_mut().saturating_add(1);
         self.last_birth
     }

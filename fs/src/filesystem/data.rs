@@ -44,7 +44,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// The errors of the upper's file system.
-    pub fn read_if_decoded(
+    pub(crate) fn read_if_decoded(
         &self,
         id: NodeId,
         offset: u64,
@@ -152,7 +152,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// The error of the upper's file system.
-    pub fn upper_data(&self, id: NodeId) -> Result<Option<Arc<OwnedFd>>> {
+    pub(crate) fn upper_data(&self, id: NodeId) -> Result<Option<Arc<OwnedFd>>> {
         if !self.is_writable() {
             return Ok(None);
         }

@@ -73,12 +73,12 @@ impl From<Unread> for Stop {
 impl LayerFs {
     /// True if nothing of `need` has to be copied any more: the file has its data in the upper, or
     /// is gone.
-    pub fn is_met(&self, need: &Need) -> bool {
+    pub(crate) fn is_met(&self, need: &Need) -> bool {
         !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
     }
 
     /// The chunks for a read of `id`, if one of them is remote.
-    pub fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
+    pub(crate) fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
         match self.bytes(id) {
             Ok(Bytes::Lower { row, size }) if !self.lower.is_local(row, offset, len, size) => {
                 Some(self.lower.chunks_of(row, offset, len, size))
@@ -88,7 +88,7 @@ impl LayerFs {
     }
 
     /// The chunks of `len` bytes of `need` from `offset` on.
-    pub fn chunks_of(&self, need: &Need, offset: u64, len: usize) -> Vec<u32> {
+    pub(crate) fn chunks_of(&self, need: &Need, offset: u64, len: usize) -> Vec<u32> {
         self.lower.chunks_of(need.row, offset, len, need.end)
     }
 

@@ -94,7 +94,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// ESTALE if it does not exist, or the error of the upper's file system.
-    pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
+    pub(crate) fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
         let row = self.numbers.row_of(id);
         if self.upper.is_none() {
             return self.told_lower(row.ok_or(Errno::STALE)?).map(Some);
@@ -141,7 +141,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// ESTALE if it does not exist, or the error of the upper's file system.
-    pub fn search_self(&self, id: NodeId) -> Result<Attr> {
+    pub(crate) fn search_self(&self, id: NodeId) -> Result<Attr> {
         let mut whereabouts = lock(&self.whereabouts);
         for _ in 0..SEARCHES_MAX {
             let now = {

@@ -377,7 +377,7 @@ impl LayerFs {
     }
 
     /// Descriptors held open, for the status.
-    pub fn open_descriptors(&self) -> usize {
+    pub(crate) fn open_descriptors(&self) -> usize {
         lock(&self.directories).len()
             + self
                 .files

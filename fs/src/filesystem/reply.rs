@@ -11,7 +11,7 @@ pub type NodeId = u64;
 pub const ROOT_ID: NodeId = 1;
 
 /// The node of lower row `row`.
-pub fn lower_id(row: u32) -> NodeId {
+pub(crate) fn lower_id(row: u32) -> NodeId {
     NodeId::from(row) + 1
 }
 
@@ -37,13 +37,13 @@ impl Numbers {
     }
 
     /// The lower row of a node, if its number is one of the lower's.
-    pub fn row_of(self, id: NodeId) -> Option<u32> {
+    pub(crate) fn row_of(self, id: NodeId) -> Option<u32> {
         let row = id.checked_sub(1).and_then(|row| u32::try_from(row).ok());
         row.filter(|row| *row < self.rows)
     }
 
     /// The node of the upper's inode `number`.
-    pub fn upper_id(self, number: u64) -> NodeId {
+    pub(crate) fn upper_id(self, number: u64) -> NodeId {
         let narrow = self.base.checked_add(number);
         match narrow.filter(|id| *id <= NodeId::from(u32::MAX)) {
             Some(id) => id,

@@ -73,7 +73,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// Some data is remote, or the error of the upper's file system.
-    pub fn fill_spool(
+    pub(crate) fn fill_spool(
         &self,
         spool: &Spool,
         need: &Need,

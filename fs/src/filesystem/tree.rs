@@ -69,7 +69,7 @@ impl Node {
     }
 
     /// The object of `name` in the lower directory that this one is merged with.
-    pub fn in_lower(&self, index: &Index, name: &[u8]) -> Option<Ino> {
+    pub(crate) fn in_lower(&self, index: &Index, name: &[u8]) -> Option<Ino> {
         match index.lookup(self.row?, name)?.child {
             DirentTarget::Inode(row) => Some(row),
             DirentTarget::Whiteout => None,
@@ -129,7 +129,7 @@ impl Tree {
     }
 
     /// True if an object of the upper has lost its last name and is still held.
-    pub fn has_nameless(&self) -> bool {
+    pub(crate) fn has_nameless(&self) -> bool {
         self.nodes
             .values()
             .any(|node| node.orphan.is_some() || node.aside.is_some())
@@ -157,14 +157,14 @@ impl Tree {
     }
 
     /// True if an entry of `node` is in the tree.
-    pub fn has_known_child(node: &Node) -> bool {
+    pub(crate) fn has_known_child(node: &Node) -> bool {
         node.listing
             .iter()
             .any(|(_, entry)| matches!(entry, Entry::Object { id, .. } if *id != 0))
     }
 
     /// The object of `name` in the lower part of directory `parent`.
-    pub fn in_lower(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Ino> {
+    pub(crate) fn in_lower(&self, index: &Index, parent: NodeId, name: &[u8]) -> Option<Ino> {
         self.get(parent)?.in_lower(index, name)
     }
 
@@ -213,7 +213,7 @@ impl Tree {
     }
 
     /// `name` in `parent` is now the object `id` of the upper.
-    pub fn name_object(
+    pub(crate) fn name_object(
         &mut self,
         index: &Index,
         parent: NodeId,
@@ -230,7 +230,7 @@ impl Tree {
     }
 
     /// `name` was found in the upper's part of `parent` when that was read.
-    pub fn found_object(&mut self, index: &Index, parent: NodeId, name: &Name, kind: u32) {
+    pub(crate) fn found_object(&mut self, index: &Index, parent: NodeId, name: &Name, kind: u32) {
         self.change(index, parent, name, |listing, in_lower| {
             listing.found_object(name, kind, in_lower)
         });
@@ -242,7 +242,7 @@ impl Tree {
     }
 
     /// Removes `name` from `parent`: hides it if the lower has it.
-    pub fn unname(&mut self, index: &Index, parent: NodeId, name: &Name) {
+    pub(crate) fn unname(&mut self, index: &Index, parent: NodeId, name: &Name) {
         self.change(index, parent, name, |listing, in_lower| {
             if in_lower {
                 listing.set_whiteout(name)
@@ -253,7 +253,7 @@ impl Tree {
     }
 
     /// True if the merged directory `id` shows no entry. It is in the tree.
-    pub fn is_empty_directory(&self, index: &Index, id: NodeId) -> bool {
+    pub(crate) fn is_empty_directory(&self, index: &Index, id: NodeId) -> bool {
         let Some(node) = self.get(id) else {
             return true;
         };

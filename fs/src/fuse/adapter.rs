@@ -42,7 +42,7 @@ const BACKGROUND_MAX: u16 = u16::MAX;
 const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 
 /// A mounted [`LayerFs`].
-pub struct Adapter {
+pub(crate) struct Adapter {
     pub(super) fs: Arc<LayerFs>,
     pub(super) requests: Arc<Requests>,
     fixed: Fixed,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Adapter {
 
 impl Adapter {
     /// An adapter for `fs`.
-    pub fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
+    pub(crate) fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
         let requests: Arc<Requests> = Arc::default();
         let slow = fs.lower.chunks.is_slow();
         let lot = slow.then(|| {
@@ -94,12 +94,12 @@ impl Adapter {
     }
 
     /// Unused memory for replies.
-    pub fn buffers(&self) -> Arc<BufferPool> {
+    pub(crate) fn buffers(&self) -> Arc<BufferPool> {
         Arc::clone(&self.buffers)
     }
 
     /// The counters of requests.
-    pub fn requests(&self) -> Arc<Requests> {
+    pub(crate) fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
     }
 
@@ -114,14 +114,14 @@ impl Adapter {
 
     /// The mount is the root of a machine, or will be.
     #[must_use]
-    pub fn with_root_duty(mut self, wanted: bool) -> Adapter {
+    pub(crate) fn with_root_duty(mut self, wanted: bool) -> Adapter {
         self.root_stat = wanted.then(RootStat::start).flatten();
         self
     }
 
     /// Let the kernel read and write files of the upper itself, if it can.
     #[must_use]
-    pub fn with_passthrough(mut self, wanted: bool) -> Adapter {
+    pub(crate) fn with_passthrough(mut self, wanted: bool) -> Adapter {
         self.opens = (wanted && self.fs.is_writable()).then(Arc::default);
         self
     }

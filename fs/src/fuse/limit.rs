@@ -10,7 +10,7 @@ use std::time::Duration;
 const LEAST: u64 = 15;
 
 /// Time after which the kernel ends a new mount; `None`: never.
-pub fn request_timeout() -> Option<Duration> {
+pub(crate) fn request_timeout() -> Option<Duration> {
     timeout_of(
         sysctl("/proc/sys/fs/fuse/default_request_timeout"),
         sysctl("/proc/sys/fs/fuse/max_request_timeout"),

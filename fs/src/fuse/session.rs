@@ -18,7 +18,7 @@ const READ_AHEAD_KIB: u32 = 1024;
 
 /// Mount point and options of a mount.
 #[derive(Debug, Clone)]
-pub struct MountPlace {
+pub(crate) struct MountPlace {
     /// An existing directory.
     pub mountpoint: PathBuf,
     /// The name in the mount table.
@@ -31,15 +31,7 @@ pub struct MountPlace {
 
 /// The reason why a mount is impossible.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The mount point is missing or no directory.
-    #[error("mount point {path}: {source}")]
-    Mountpoint {
-        /// The affected path.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+pub(crate) enum SessionError {
     /// No FUSE in this kernel.
     #[error("/dev/fuse: {0}: load the module (modprobe fuse)")]
     NoFuse(Errno),
@@ -63,7 +55,7 @@ pub enum SessionError {
 
 /// An attached mount, not yet answering.
 #[derive(Debug)]
-pub struct Attached {
+pub(crate) struct Attached {
     session: Session<Adapter>,
     mountpoint: PathBuf,
     /// `major:minor` of the mount, if there is a /proc to find it in.
@@ -71,7 +63,7 @@ pub struct Attached {
 }
 
 /// Removes the mount of a dead daemon at `path`; returns true if there was one.
-pub fn remove_dead_mount(path: &Path) -> bool {
+pub(crate) fn remove_dead_mount(path: &Path) -> bool {
     match rustix::fs::stat(path) {
         Err(Errno::NOTCONN) => {
             tracing::info!(path = %path.display(), "removing the mount of a dead daemon");
@@ -85,7 +77,7 @@ pub fn remove_dead_mount(path: &Path) -> bool {
 ///
 /// # Errors
 /// Why not.
-pub fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attached, SessionError> {
+pub(crate) fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attached, SessionError> {
     let path = &place.mountpoint;
     let mut config = Config::default();
     config.n_threads = Some(place.threads);
@@ -184,7 +176,7 @@ impl Attached {
     ///
     /// # Errors
     /// When the connection to the kernel breaks, or is ended by it.
-    pub fn serve(self) -> Result<(), SessionError> {
+    pub(crate) fn serve(self) -> Result<(), SessionError> {
         let ended = self.session.run();
         let aborted = ended
             .as_ref()
@@ -201,13 +193,13 @@ impl Attached {
 
 /// The kernel's read-ahead for one mount. Open from the start: later there may be no `/sys`.
 #[derive(Debug)]
-pub struct ReadAhead {
+pub(crate) struct ReadAhead {
     file: std::fs::File,
 }
 
 impl ReadAhead {
     /// That of the mount with this `major:minor`. Failing costs only speed.
-    pub fn of(device: &str) -> Option<ReadAhead> {
+    pub(crate) fn of(device: &str) -> Option<ReadAhead> {
         let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
         match std::fs::OpenOptions::new()
             .read(true)
@@ -223,7 +215,7 @@ impl ReadAhead {
     }
 
     /// The current read-ahead in KiB.
-    pub fn get(&self) -> Option<u32> {
+    pub(crate) fn get(&self) -> Option<u32> {
         use std::os::unix::fs::FileExt as _;
         let mut text = [0; 16];
         let len = self.file.read_at(&mut text, 0).ok()?;
@@ -235,7 +227,7 @@ impl ReadAhead {
     }
 
     /// Sets it, KiB. Holds for files opened from then on.
-    pub fn set(&self, kib: u32) {
+    pub(crate) fn set(&self, kib: u32) {
         use std::os::unix::fs::FileExt as _;
         if let Err(error) = self.file.write_all_at(kib.to_string().as_bytes(), 0) {
             tracing::debug!(%error, "read-ahead stays as it is");
@@ -243,7 +235,7 @@ impl ReadAhead {
     }
 
     /// Sets it to the length of the largest request: the protocol offers at most 128 KiB.
-    pub fn set_usual(&self) {
+    pub(crate) fn set_usual(&self) {
         self.set(READ_AHEAD_KIB);
     }
 }

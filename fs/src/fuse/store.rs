@@ -21,7 +21,7 @@ const USED_AFTER: Duration = Duration::from_secs(60);
 
 /// The way into the page cache of one mount.
 #[derive(Debug)]
-pub struct PageStore {
+pub(crate) struct PageStore {
     began: Instant,
     requests: Arc<Requests>,
     notifier: OnceLock<Notifier>,

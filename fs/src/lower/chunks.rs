@@ -149,7 +149,7 @@ impl ChunkCache {
 
     /// The median raw chunk length by content, bytes: doubled from `least` up to at most `most`.
     /// Reads of that length match whole chunks, and several of them run in parallel.
-    pub fn usual_len(&self, least: u32, most: u32) -> u32 {
+    pub(crate) fn usual_len(&self, least: u32, most: u32) -> u32 {
         let total: u64 = self.index.chunks().map(|c| u64::from(c.raw_len)).sum();
         let within = |len: u32| {
             let short = self.index.chunks().filter(|c| c.raw_len <= len);
@@ -186,7 +186,7 @@ impl ChunkCache {
     }
 
     /// True if the first `len` bytes of the chunk are decoded.
-    pub fn is_decoded(&self, id: u32, len: usize) -> bool {
+    pub(crate) fn is_decoded(&self, id: u32, len: usize) -> bool {
         let decoded = self.decoded.peek(&id);
         decoded.is_some_and(|decoded| decoded.reaches(len))
     }
@@ -198,7 +198,7 @@ impl ChunkCache {
     }
 
     /// Copies like [`ChunkCache::copy`] if the chunk is decoded; returns true if it was.
-    pub fn copy_decoded(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
+    pub(crate) fn copy_decoded(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
         decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
     }
@@ -215,7 +215,7 @@ impl ChunkCache {
 
     /// Evicts every decoded chunk if none was decoded since the last check, at `seen`: the kernel
     /// has pages in use in its page cache. Returns true if none was.
-    pub fn forget_if_idle(&self, seen: &mut u64) -> bool {
+    pub(crate) fn forget_if_idle(&self, seen: &mut u64) -> bool {
         let decoded = self.counters.decoded.load(Ordering::Relaxed);
         if std::mem::replace(seen, decoded) != decoded {
             return false;
@@ -229,7 +229,7 @@ impl ChunkCache {
     }
 
     /// True if the source may take long.
-    pub fn is_slow(&self) -> bool {
+    pub(crate) fn is_slow(&self) -> bool {
         self.source.is_slow()
     }
 

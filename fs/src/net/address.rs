@@ -4,11 +4,7 @@
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// The profile of a system when none is named.
-pub const DEFAULT_PROFILE: &str = "main";
-
-/// Longest system or profile name.
-const NAME_LEN_MAX: usize = 64;
+use wire::manifest::{DEFAULT_PROFILE, is_name};
 
 /// The address of a `layerfs mount`: a server, a system, a profile, and optionally a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +87,14 @@ impl Address {
             return Err(fail("it has more than a system and a profile"));
         }
         if !is_name(system) {
-            return Err(fail("it names no system (letters, digits, . _ -)"));
+            return Err(fail(
+                "it names no system (a-z, 0-9, . _ -, first a letter or digit)",
+            ));
         }
         if !is_name(profile) {
-            return Err(fail("its profile is not a name (letters, digits, . _ -)"));
+            return Err(fail(
+                "its profile is not a name (a-z, 0-9, . _ -, first a letter or digit)",
+            ));
         }
         let server = ServerName::from_parts(authority, "").map_err(fail)?;
         Ok(Address {
@@ -106,7 +106,7 @@ impl Address {
     }
 
     /// The corrected form of `text`, if only the scheme is missing: `HOST[:PORT]/SYSTEM…`.
-    pub fn with_scheme(text: &str) -> Option<String> {
+    pub(crate) fn with_scheme(text: &str) -> Option<String> {
         let missing = !text.contains("://") && !text.starts_with(['/', '.']);
         let url = format!("http://{text}");
         (missing && Address::parse(&url).is_ok()).then_some(url)
@@ -201,15 +201,6 @@ fn split_http(text: &str) -> Result<(&str, &str), &'static str> {
     })
 }
 
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= NAME_LEN_MAX
-        && !text.starts_with('.')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +239,9 @@ mod tests {
             "http://a/",
             "http://a/b/c/d",
             "http://a/b@x",
+            "http://a/B",
+            "http://a/-b",
+            "http://a/b/_c",
             "http://a:x/b",
             "http://a/../b",
             "http://a/b?c",

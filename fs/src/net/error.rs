@@ -93,7 +93,7 @@ impl FetchError {
     }
 
     /// True if the server reports that it does not have the object.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(
             self,
             FetchError::Status {

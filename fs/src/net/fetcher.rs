@@ -30,7 +30,7 @@ pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Called with every verified piece, for caches and backup.
-pub trait ChunkSink: Send + Sync {
+pub(crate) trait ChunkSink: Send + Sync {
     /// `bytes` are `piece`, verified.
     fn put(&self, piece: &ChunkRange, bytes: &Bytes);
 
@@ -40,7 +40,7 @@ pub trait ChunkSink: Send + Sync {
 }
 
 /// Options of a [`Fetcher`].
-pub struct FetcherOptions {
+pub(crate) struct FetcherOptions {
     /// Time after which waits fail; `None` waits forever.
     pub timeout: Option<Duration>,
     /// Where waits are reported, besides the log.
@@ -159,7 +159,7 @@ impl Drop for Wait<'_> {
 }
 
 /// The network side of one mount.
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     pub(crate) inner: Arc<FetcherShared>,
     runtime: Option<tokio::runtime::Runtime>,
     timeout: Option<Duration>,
@@ -220,7 +220,7 @@ impl Fetcher {
     }
 
     /// Requests `piece` when there is no other work. False if it is already pending.
-    pub fn suggest(&self, piece: &ChunkRange) -> bool {
+    pub(crate) fn suggest(&self, piece: &ChunkRange) -> bool {
         let new = self.inner.queue().suggest(piece);
         if new {
             self.inner.wake.notify_one();
@@ -229,12 +229,12 @@ impl Fetcher {
     }
 
     /// Pieces suggested and not here yet.
-    pub fn suggested(&self) -> usize {
+    pub(crate) fn suggested(&self) -> usize {
         self.inner.queue().suggested()
     }
 
     /// Time without a waiting reader.
-    pub fn quiet_for(&self) -> Duration {
+    pub(crate) fn quiet_for(&self) -> Duration {
         if self.inner.queue().longest_wait().is_some() {
             return Duration::ZERO;
         }
@@ -272,12 +272,12 @@ impl Fetcher {
     }
 
     /// Since when the longest waiter waits.
-    pub fn waiting(&self) -> Option<Duration> {
+    pub(crate) fn waiting(&self) -> Option<Duration> {
         self.inner.waiting()
     }
 
     /// Ends all waits with an error, so that the mount can end while no server answers.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.inner.closed.store(true, Ordering::Relaxed);
         let news = self.inner.queue().close();
         news.tell();
@@ -450,5 +450,4 @@ async fn say_when_waiting(inner: Arc<FetcherShared>, mut console: Option<std::fs
 }
 
 #[cfg(test)]
-#[path = "fetcher_tests.rs"]
 mod tests;

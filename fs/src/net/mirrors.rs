@@ -9,9 +9,8 @@ use super::exchange::STALL_PATIENT;
 use super::fetcher::STALL_FIRST;
 use super::server::Server;
 use super::status::{Counters, MirrorStatus};
+use crate::limits::RETRY_AFTER_MAX;
 
-/// Longest time that a `Retry-After` is obeyed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// Time for which a failed server is used only after the others, even when its pause is over.
 const DOUBT: Duration = Duration::from_secs(60);
 /// Servers of one mount.

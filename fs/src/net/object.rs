@@ -7,7 +7,7 @@ use wire::paths::{ObjectPath, Request};
 
 /// An immutable file on the servers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Object {
+pub(crate) struct Object {
     /// Its path below the server's prefix.
     pub path: String,
     /// The path for batch requests, on a bakery.
@@ -21,7 +21,7 @@ pub struct Object {
 
 impl Object {
     /// The layer with this digest.
-    pub fn layer(digest: &Digest) -> Object {
+    pub(crate) fn layer(digest: &Digest) -> Object {
         Object {
             path: ObjectPath::Layer(*digest).url(),
             batch_path: Request::Batch(*digest).to_string(),
@@ -30,7 +30,7 @@ impl Object {
     }
 
     /// The update pack at `path`.
-    pub fn update(path: &ObjectPath) -> Object {
+    pub(crate) fn update(path: &ObjectPath) -> Object {
         Object {
             path: path.url(),
             batch_path: String::new(),
@@ -39,7 +39,7 @@ impl Object {
     }
 
     /// The boot pack with this digest.
-    pub fn pack(digest: &Digest) -> Object {
+    pub(crate) fn pack(digest: &Digest) -> Object {
         Object {
             path: ObjectPath::Pack(*digest).url(),
             batch_path: Request::Batch(*digest).to_string(),
@@ -50,7 +50,7 @@ impl Object {
 
 /// The stored bytes of one chunk: their position and digest.
 #[derive(Debug, Clone)]
-pub struct ChunkRange {
+pub(crate) struct ChunkRange {
     /// The file that contains them.
     pub object: Arc<Object>,
     /// Their place in it.

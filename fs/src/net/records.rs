@@ -14,16 +14,11 @@ use super::error::{Blame, FetchError};
 use super::exchange::Ask;
 use super::fetcher::Fetcher;
 use super::mirrors::Choice;
-
-/// Maximum number of keyset versions, or of revisions above the hint, to request from a static
-/// server.
-const STEPS_MAX: u64 = 1000;
-/// Longest hint: a decimal number and a newline.
-const HINT_LEN_MAX: usize = 32;
+use crate::limits::{HINT_LEN_MAX, KEYSET_STEPS_MAX};
 
 /// A bundle and its verified contents.
 #[derive(Debug, Clone)]
-pub struct Records {
+pub(crate) struct Records {
     /// The received records.
     pub bundle: Bundle,
     /// The verified records.
@@ -43,7 +38,7 @@ pub enum RecordsError {
 
 /// The conditions that records must meet.
 #[derive(Debug)]
-pub struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// Which system, profile, revision.
     pub address: &'a Address,
     /// The trusted signers.
@@ -57,7 +52,7 @@ impl Terms<'_> {
     ///
     /// # Errors
     /// When the address's names are not those of a history.
-    pub fn name(&self) -> Result<RevisionName, TrustError> {
+    pub(crate) fn name(&self) -> Result<RevisionName, TrustError> {
         let name = ProfileName::new(&self.address.system, &self.address.profile)
             .map_err(TrustError::Malformed)?;
         Ok(RevisionName {
@@ -76,7 +71,7 @@ impl Terms<'_> {
     ///
     /// # Errors
     /// They were never valid.
-    pub fn verify_kept(&self, bundle: Bundle) -> Result<Records, TrustError> {
+    pub(crate) fn verify_kept(&self, bundle: Bundle) -> Result<Records, TrustError> {
         let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes())
             .map_err(TrustError::Malformed)?;
         let mut name = self.name()?;
@@ -217,7 +212,7 @@ impl Static<'_> {
         };
         let hint: u64 = hint.unwrap_or(1);
         let mut head = self.head(name, hint).await?;
-        for revision in (1..STEPS_MAX).map_while(|step| hint.checked_add(step)) {
+        for revision in (1..KEYSET_STEPS_MAX).map_while(|step| hint.checked_add(step)) {
             match self.head(name, revision).await {
                 Ok(newer) => head = newer,
                 Err(error) if error.is_missing() => break,
@@ -229,7 +224,7 @@ impl Static<'_> {
 
     async fn keysets(&self) -> Result<Vec<Envelope>, RecordsError> {
         let mut keysets = Vec::new();
-        for version in 1..STEPS_MAX {
+        for version in 1..KEYSET_STEPS_MAX {
             let keyset = ObjectPath::Keyset(version);
             match self.get(&keyset, ENVELOPE_LEN_MAX).await {
                 Ok(bytes) => keysets.push(Envelope::parse(&bytes)?),

@@ -6,11 +6,7 @@ use hyper::{Method, header};
 use super::address::ServerName;
 use super::error::FetchError;
 use super::exchange::{Ask, HttpAnswer};
-
-/// Most redirects of one request.
-pub(crate) const REDIRECTS_MAX: usize = 4;
-/// Longest path a redirect may lead to.
-const PATH_LEN_MAX: usize = 2048;
+use crate::limits::{REDIRECT_PATH_LEN_MAX, REDIRECTS_MAX};
 
 /// The next request, if `answer` redirects within `server`.
 ///
@@ -49,7 +45,7 @@ pub(crate) fn refused(to: &str) -> FetchError {
 /// The path on `server` of target `to`, found at `from`; `None` if it is elsewhere.
 fn path_within(server: &ServerName, from: &str, to: &str) -> Option<String> {
     let plain = |byte: u8| byte > b' ' && byte < 0x7f && byte != b'#' && byte != b'\\';
-    if to.is_empty() || to.len() > PATH_LEN_MAX || !to.bytes().all(plain) {
+    if to.is_empty() || to.len() > REDIRECT_PATH_LEN_MAX || !to.bytes().all(plain) {
         return None;
     }
     if to.starts_with("//") {

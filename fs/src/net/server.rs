@@ -12,6 +12,7 @@ use super::error::FetchError;
 use super::exchange::{Ask, H1, H2, HttpAnswer, connect, speak_h1, speak_h2};
 use super::redirect;
 use super::status::Counters;
+use crate::limits::REDIRECTS_MAX;
 
 /// Maximum number of idle connections to one server.
 const IDLE_MAX: usize = 8;
@@ -112,7 +113,7 @@ impl Server {
         let Some(mut next) = redirect::next(&self.name, ask, &answer)? else {
             return Ok(answer);
         };
-        for _ in 0..redirect::REDIRECTS_MAX {
+        for _ in 0..REDIRECTS_MAX {
             let answer = self.send_h1(&next).await?;
             match redirect::next(&self.name, &next, &answer)? {
                 Some(further) => next = further,

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
-pub use wire::counts::{Counters, Counts};
+pub(crate) use wire::counts::{Counters, Counts};
 
 /// One server as `layerfs status` shows it.
 #[derive(Debug, Clone, Serialize)]
-pub struct MirrorStatus {
+pub(crate) struct MirrorStatus {
     /// URL of the server.
     pub server: String,
     /// Failures in a row.
@@ -22,7 +22,7 @@ pub struct MirrorStatus {
 
 /// The counts of an update pack in `layerfs status`.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct UpdateStatus {
+pub(crate) struct UpdateStatus {
     /// Units of the pack.
     pub units: u32,
     /// Units whose chunks are on this machine.
@@ -37,7 +37,7 @@ pub struct UpdateStatus {
 
 /// The whole state, for `layerfs status` and for tests.
 #[derive(Debug, Clone, Serialize)]
-pub struct RemoteStatus {
+pub(crate) struct RemoteStatus {
     /// `system/profile@revision`.
     pub revision: String,
     /// Seconds that the longest waiting reader has waited for a server, if any waits.
@@ -71,14 +71,14 @@ pub struct RemoteStatus {
 
 /// A state in words that other threads may look at.
 #[derive(Debug)]
-pub struct StatusText {
+pub(crate) struct StatusText {
     text: Mutex<String>,
     followed: OnceLock<Arc<StatusText>>,
 }
 
 impl StatusText {
     /// Starts with `text`.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         StatusText {
             text: Mutex::new(text.to_owned()),
             followed: OnceLock::new(),
@@ -86,7 +86,7 @@ impl StatusText {
     }
 
     /// Replaces the text.
-    pub fn set(&self, text: impl Into<String>) {
+    pub(crate) fn set(&self, text: impl Into<String>) {
         *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
@@ -96,7 +96,7 @@ impl StatusText {
     }
 
     /// The text now.
-    pub fn get(&self) -> String {
+    pub(crate) fn get(&self) -> String {
         match self.followed.get() {
             Some(other) => other.get(),
             None => self

@@ -8,7 +8,7 @@ const USER_DEFAULT: &str = "layerfs";
 
 /// The destination of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushAddress {
+pub(crate) struct PushAddress {
     /// `user@host`, for `ssh`.
     pub account: String,
     /// `system[/profile]`, for the server.
@@ -17,7 +17,7 @@ pub struct PushAddress {
 
 /// A destination that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PushAddressError {
+pub(crate) enum PushAddressError {
     /// A URL instead of an account.
     #[error("{0:?} is a URL, and a push uses ssh: write USER@HOST:SYSTEM[/PROFILE]")]
     Url(String),
@@ -30,7 +30,7 @@ impl PushAddress {
     /// The destination for a root's source: `http://server[:port]/system[/profile][@revision]`, and
     /// the revision.
     #[must_use]
-    pub fn from_source(source: &str) -> Option<(Self, Option<u64>)> {
+    pub(crate) fn from_source(source: &str) -> Option<(Self, Option<u64>)> {
         let (_, rest) = source.split_once("://")?;
         let (server, path) = rest.split_once('/')?;
         let path = path.trim_matches('/');

@@ -9,17 +9,14 @@ use std::thread::JoinHandle;
 use wire::push::{Answer, Change, Ending, JobStep, LeftOut, Opening, PUSH_VERSION, PatternList};
 
 use super::address::PushAddress;
+use crate::limits::{COMPLAINTS_MAX, PUSH_LINE_LEN_MAX};
 
 /// Bytes of one frame; the server accepts up to 1 MiB.
 const FRAME_LEN: usize = 256 << 10;
-/// Longest line we read from the server: a report of many paths.
-const LINE_LEN_MAX: u64 = 64 << 20;
-/// Lines of `ssh`'s own messages that are repeated in an error.
-const COMPLAINTS_MAX: usize = 8;
 
 /// The reason why a push failed.
 #[derive(Debug, thiserror::Error)]
-pub enum PushError {
+pub(crate) enum PushError {
     /// The program `ssh` cannot be started.
     #[error(
         "cannot start {program}: {source}; install OpenSSH's client, or name another with --ssh"
@@ -50,7 +47,7 @@ pub enum PushError {
 
 /// One running `ssh`.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -62,7 +59,7 @@ pub struct Session {
 
 /// The purpose of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// To be published.
     Push,
     /// To be compared: it is a listing.
@@ -71,7 +68,7 @@ pub enum Verb {
 
 /// The server's list of the changes that an upload would make.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// The revision that it compared with.
     pub revision: u64,
     /// The changes, in order of paths.
@@ -85,7 +82,7 @@ impl Session {
     ///
     /// # Errors
     /// No connection, or the server refuses.
-    pub fn open(
+    pub(crate) fn open(
         verb: Verb,
         ssh: &[String],
         to: &PushAddress,
@@ -122,7 +119,7 @@ impl Session {
 
     /// The patterns that this server puts after the default ones.
     #[must_use]
-    pub fn excludes(&self) -> &[PatternList] {
+    pub(crate) fn excludes(&self) -> &[PatternList] {
         &self.excludes
     }
 
@@ -130,7 +127,7 @@ impl Session {
     ///
     /// # Errors
     /// No connection, or no such job.
-    pub fn follow(
+    pub(crate) fn follow(
         ssh: &[String],
         to: &PushAddress,
         job: &str,
@@ -155,7 +152,7 @@ impl Session {
     ///
     /// # Errors
     /// The session has no input any more.
-    pub fn upload(&mut self) -> Result<Upload, PushError> {
+    pub(crate) fn upload(&mut self) -> Result<Upload, PushError> {
         let input = self
             .input
             .take()
@@ -172,7 +169,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refused, or the connection broke without an answer.
-    pub fn accepted(mut self) -> Result<String, PushError> {
+    pub(crate) fn accepted(mut self) -> Result<String, PushError> {
         match self.answer()? {
             Answer::Queued { job } => Ok(job),
             Answer::Refused { error } => Err(PushError::Refused(error)),
@@ -184,7 +181,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refused, or the connection broke without an answer.
-    pub fn surveyed(mut self) -> Result<Survey, PushError> {
+    pub(crate) fn surveyed(mut self) -> Result<Survey, PushError> {
         match self.answer()? {
             Answer::Surveyed {
                 revision,
@@ -253,7 +250,9 @@ impl Session {
 
     fn line(&mut self) -> Result<String, PushError> {
         let mut line = String::new();
-        let count = (&mut self.output).take(LINE_LEN_MAX).read_line(&mut line);
+        let count = (&mut self.output)
+            .take(PUSH_LINE_LEN_MAX)
+            .read_line(&mut line);
         match count {
             Ok(count) if count > 0 && line.ends_with('\n') => Ok(line.trim_end().to_owned()),
             _ => Err(self.gone()),
@@ -328,7 +327,7 @@ fn listen(mut errors: impl BufRead, complaints: &Mutex<VecDeque<String>>) {
 
 /// Cuts written data into frames; [`Upload::finish`] completes the upload.
 #[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     input: ChildStdin,
     buffer: Vec<u8>,
     hasher: blake3::Hasher,
@@ -340,7 +339,7 @@ impl Upload {
     ///
     /// # Errors
     /// The connection broke.
-    pub fn finish(mut self) -> io::Result<u64> {
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
         self.send()?;
         let mut end = vec![0; 4];
         end.extend_from_slice(&self.total.to_le_bytes());

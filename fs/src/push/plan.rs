@@ -6,7 +6,7 @@ use super::{Excludes, Selection};
 
 /// The entries to send, and their treatment.
 #[derive(Debug)]
-pub struct PushPlan {
+pub(crate) struct PushPlan {
     /// The patterns to exclude.
     pub excludes: Excludes,
     /// Patterns that exclude even paths that the user named.
@@ -17,10 +17,11 @@ pub struct PushPlan {
     pub is_listing: bool,
 }
 
+#[cfg(test)]
 impl PushPlan {
     /// Everything except paths that match `excludes`.
     #[must_use]
-    pub fn all_but(excludes: Excludes) -> Self {
+    pub(crate) fn all_but(excludes: Excludes) -> Self {
         Self {
             excludes,
             own_excludes: Excludes::default(),
@@ -32,7 +33,7 @@ impl PushPlan {
 
 /// One entry, for a progress display.
 #[derive(Debug, Clone)]
-pub struct Found<'f> {
+pub(crate) struct Found<'f> {
     /// Its path in the upper.
     pub path: &'f [u8],
     /// The kind of change, according to the marks in the upper.
@@ -59,7 +60,7 @@ impl<'f> Found<'f> {
 
 /// Counters of the entries of an upper.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Number of entries sent.
     pub entries: u64,
     /// Whiteouts among them.

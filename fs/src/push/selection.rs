@@ -6,7 +6,7 @@ use super::Excludes;
 
 /// The selection by the user.
 #[derive(Debug, Default)]
-pub enum Selection {
+pub(crate) enum Selection {
     /// Every changed path.
     #[default]
     All,
@@ -21,7 +21,7 @@ pub enum Selection {
 impl Selection {
     /// True if a path is selected. Paths are relative and have no leading slash.
     #[must_use]
-    pub fn takes(&self, path: &[u8], is_directory: bool) -> bool {
+    pub(crate) fn takes(&self, path: &[u8], is_directory: bool) -> bool {
         match self {
             Self::All => true,
             Self::Paths(paths) => is_or_is_below(paths, path),
@@ -32,7 +32,7 @@ impl Selection {
 
     /// True if a path in this directory may be selected.
     #[must_use]
-    pub fn reaches_into(&self, directory: &[u8]) -> bool {
+    pub(crate) fn reaches_into(&self, directory: &[u8]) -> bool {
         match self {
             Self::All | Self::Fitting(_) => true,
             Self::Paths(paths) => is_or_is_below(paths, directory) || has_below(paths, directory),
@@ -43,7 +43,7 @@ impl Selection {
     /// True if the user named this path, or a path above or below it: default patterns do not
     /// exclude named paths.
     #[must_use]
-    pub fn names(&self, path: &[u8], is_directory: bool) -> bool {
+    pub(crate) fn names(&self, path: &[u8], is_directory: bool) -> bool {
         match self {
             Self::Paths(paths) => {
                 is_or_is_below(paths, path) || (is_directory && has_below(paths, path))

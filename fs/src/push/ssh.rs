@@ -21,7 +21,7 @@ const KEYS_OF_USER: [&str; 5] = [
 /// The words of `asked`, a command with its options. Plain `ssh` also gets the key and the host
 /// keys that came with the system, after the user's own.
 #[must_use]
-pub fn command(asked: &str) -> Vec<String> {
+pub(crate) fn command(asked: &str) -> Vec<String> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".ssh"));
     let own = KEYS_OF_USER
         .iter()

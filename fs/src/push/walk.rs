@@ -26,7 +26,7 @@ const DEPTH_MAX: usize = 400;
 
 /// The reason why an upper could not be sent.
 #[derive(Debug, thiserror::Error)]
-pub enum WalkError {
+pub(crate) enum WalkError {
     /// Something in the upper cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -45,7 +45,7 @@ pub enum WalkError {
 
 /// A walk through one upper.
 #[derive(Debug)]
-pub struct Walk<'w> {
+pub(crate) struct Walk<'w> {
     root: PathBuf,
     plan: &'w PushPlan,
     device: u64,
@@ -66,7 +66,7 @@ impl<'w> Walk<'w> {
     ///
     /// # Errors
     /// It is not a readable directory.
-    pub fn new(root: &Path, plan: &'w PushPlan) -> Result<Self, WalkError> {
+    pub(crate) fn new(root: &Path, plan: &'w PushPlan) -> Result<Self, WalkError> {
         let stat = rustix::fs::stat(root).map_err(|error| unreadable(root, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(unreadable(root, Errno::NOTDIR));
@@ -84,7 +84,7 @@ impl<'w> Walk<'w> {
     ///
     /// # Errors
     /// An entry cannot be read, or the archive not be written.
-    pub fn run<W: Write>(
+    pub(crate) fn run<W: Write>(
         mut self,
         mut archive: Option<&mut Archive<W>>,
         step: &mut dyn FnMut(&Found<'_>),

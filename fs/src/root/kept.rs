@@ -6,20 +6,15 @@ use serde::{Deserialize, Serialize};
 use wire::manifest::IndexRef;
 use wire::trust::{BUNDLE_LEN_MAX, Bundle, HighWater};
 
+use crate::limits::{INDEX_LEN_MAX, PROOF_COUNT_MAX, PROOF_LEN_MAX};
 use crate::net::address::Address;
 use crate::store::dir::Dir;
 
 /// Version of this layout.
 const ROOT: &str = "records-1";
-/// Maximum length of a stored index head.
-const INDEX_LEN_MAX: usize = 512 << 20;
 
 /// Directory of the proofs of raw chunks.
 const PROOFS: &str = "updates";
-/// Most proofs read: each update leaves one, for as long as its chunks are in use.
-const PROOF_COUNT_MAX: usize = 256;
-/// Longest proof: record and head of an update pack.
-const PROOF_LEN_MAX: usize = 65 << 20;
 
 /// The newest numbers seen, as stored.
 #[derive(Debug, Serialize, Deserialize)]

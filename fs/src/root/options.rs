@@ -16,7 +16,7 @@ const DISK_LEN_DEFAULT: u64 = 4 << 30;
 /// Default time for servers to answer before a start from local storage.
 const OFFLINE_WAIT_DEFAULT: Duration = Duration::from_secs(8);
 /// The initramfs's file of trusted keys.
-pub const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
+pub(crate) const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
 /// The file of client keys of a bakery on the same machine.
 const KEYS_OF_BAKERY: &str = "/var/lib/layerfs/store.keys/allowed_signers";
 

@@ -4,7 +4,7 @@
 //! revision's file in `refs/` is written when all its objects are stored and verified: it marks a
 //! complete revision. Incomplete layers are named `….part`.
 
-pub mod fill;
+pub(crate) mod fill;
 mod part;
 mod sweep;
 
@@ -23,6 +23,7 @@ use wire::paths::{Class, ObjectPath};
 use wire::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 
 use self::part::Part;
+use crate::limits::INDEX_LEN_MAX;
 use crate::net::address::Address;
 use crate::net::object::ChunkRange;
 use crate::net::status::StatusText;
@@ -30,12 +31,10 @@ use crate::store::dir::Dir;
 
 /// Pieces waiting to be written.
 const WAITING_MAX: usize = 256;
-/// Maximum length of a stored index head.
-const INDEX_LEN_MAX: usize = 512 << 20;
 
 /// A backup directory in use by a mount.
 #[derive(Debug)]
-pub struct Backup {
+pub(crate) struct Backup {
     dir: Dir,
     /// Current activity, for the status.
     pub state: StatusText,
@@ -52,7 +51,7 @@ impl Backup {
     ///
     /// # Errors
     /// When it cannot be made or read.
-    pub fn open(dir: &Path) -> std::io::Result<Arc<Backup>> {
+    pub(crate) fn open(dir: &Path) -> std::io::Result<Arc<Backup>> {
         let backup = Arc::new(Backup {
             dir: Dir::open(dir)?,
             state: StatusText::new("waiting"),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 /// An open directory. Paths are relative to it, with `/` between names, never above it.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
 }
 
@@ -19,7 +19,7 @@ impl Dir {
     ///
     /// # Errors
     /// It cannot be created or is not a directory.
-    pub fn open(path: &Path) -> std::io::Result<Dir> {
+    pub(crate) fn open(path: &Path) -> std::io::Result<Dir> {
         std::fs::create_dir_all(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Dir {
@@ -31,7 +31,7 @@ impl Dir {
     ///
     /// # Errors
     /// As open(2).
-    pub fn file(&self, path: &str) -> std::io::Result<File> {
+    pub(crate) fn file(&self, path: &str) -> std::io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(openat(&self.fd, path, flags, Mode::empty())?.into())
     }
@@ -40,7 +40,7 @@ impl Dir {
     ///
     /// # Errors
     /// As open(2).
-    pub fn part(&self, path: &str) -> std::io::Result<File> {
+    pub(crate) fn part(&self, path: &str) -> std::io::Result<File> {
         self.make_parents(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(openat(&self.fd, path, flags, Mode::from_raw_mode(0o600))?.into())
@@ -50,7 +50,7 @@ impl Dir {
     ///
     /// # Errors
     /// When it is not there, cannot be read or is longer.
-    pub fn read(&self, path: &str, len_max: usize) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, path: &str, len_max: usize) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let limit = u64::try_from(len_max).unwrap_or(u64::MAX).saturating_add(1);
         self.file(path)?.take(limit).read_to_end(&mut bytes)?;
@@ -66,7 +66,7 @@ impl Dir {
     ///
     /// # Errors
     /// The storage is full or broken.
-    pub fn write(&self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
         let stage = format!("{path}.{}.new", std::process::id());
         let mut file = self.part(&stage)?;
         let written = file
@@ -84,7 +84,7 @@ impl Dir {
     ///
     /// # Errors
     /// As rename(2) and fsync(2).
-    pub fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
         self.make_parents(to)?;
         renameat(&self.fd, from, &self.fd, to)?;
         let parent = to.rsplit_once('/').map_or(".", |(parent, _)| parent);
@@ -98,12 +98,12 @@ impl Dir {
     ///
     /// # Errors
     /// As unlink(2).
-    pub fn remove(&self, path: &str) -> std::io::Result<()> {
+    pub(crate) fn remove(&self, path: &str) -> std::io::Result<()> {
         Ok(unlinkat(&self.fd, path, AtFlags::empty())?)
     }
 
     /// The names in a directory; none if it is not there.
-    pub fn names(&self, path: &str) -> Vec<String> {
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(dir) = openat(&self.fd, path, flags, Mode::empty()) else {
             return Vec::new();
@@ -121,7 +121,7 @@ impl Dir {
     ///
     /// # Errors
     /// As statvfs(2).
-    pub fn free(&self) -> std::io::Result<u64> {
+    pub(crate) fn free(&self) -> std::io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.fd)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }

@@ -36,7 +36,7 @@ const TOUCH_SECONDS: u64 = 3600;
 
 /// A cache directory. Dropping it waits for pending writes.
 #[derive(Debug)]
-pub struct DiskCache {
+pub(crate) struct DiskCache {
     shared: Arc<Shared>,
     queue: Option<SyncSender<(Digest, Bytes)>>,
     writer: Option<std::thread::JoinHandle<()>>,
@@ -65,7 +65,7 @@ impl DiskCache {
     ///
     /// # Errors
     /// The directory cannot be created, read or written.
-    pub fn open(dir: &Path, len_max: u64) -> std::io::Result<DiskCache> {
+    pub(crate) fn open(dir: &Path, len_max: u64) -> std::io::Result<DiskCache> {
         std::fs::create_dir_all(dir.join(VERSION_DIR).join(STAGE_DIR))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(dir.join(VERSION_DIR), flags, Mode::empty())?;
@@ -95,12 +95,12 @@ impl DiskCache {
     }
 
     /// The chunk, if it is here and has its digest. A damaged one is removed.
-    pub fn get(&self, digest: &Digest) -> Option<Bytes> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         self.shared.get(digest)
     }
 
     /// Stores a chunk in the background. The caller has verified it.
-    pub fn put(&self, digest: &Digest, bytes: &Bytes) {
+    pub(crate) fn put(&self, digest: &Digest, bytes: &Bytes) {
         let shared = &self.shared;
         if shared.errors.load(Ordering::Relaxed) >= ERRORS_MAX || shared.knows(digest) {
             return;
@@ -112,27 +112,27 @@ impl DiskCache {
     }
 
     /// True if the chunk is present according to the list of files.
-    pub fn knows(&self, digest: &Digest) -> bool {
+    pub(crate) fn knows(&self, digest: &Digest) -> bool {
         self.shared.knows(digest)
     }
 
     /// Bytes of disk in use.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.shared.lock().len
     }
 
     /// True if the cache is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Chunks found damaged so far.
-    pub fn damaged(&self) -> u64 {
+    pub(crate) fn damaged(&self) -> u64 {
         self.shared.damaged.load(Ordering::Relaxed)
     }
 
     /// The state in words.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let (count, len) = {
             let state = self.shared.lock();
             (state.chunks.len(), state.len)
@@ -382,5 +382,4 @@ fn space(len: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

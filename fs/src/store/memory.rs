@@ -15,7 +15,7 @@ const OVERHEAD: u64 = 160;
 /// Verified stored bytes, bounded in bytes. Returned bytes were verified when they were inserted,
 /// or again if they were lent to the kernel meanwhile.
 #[derive(Debug)]
-pub struct MemoryCache {
+pub(crate) struct MemoryCache {
     state: Mutex<MemoryState>,
     len_max: u64,
 }
@@ -44,7 +44,7 @@ impl CachedBytes {
 
 impl MemoryCache {
     /// At most `len_max` bytes; 0 caches nothing.
-    pub fn new(len_max: u64) -> Self {
+    pub(crate) fn new(len_max: u64) -> Self {
         let state = MemoryState {
             chunks: LruCache::unbounded(),
             len: 0,
@@ -56,7 +56,7 @@ impl MemoryCache {
     }
 
     /// The chunk, if it is here.
-    pub fn get(&self, digest: &Digest) -> Option<Bytes> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         let bytes = match self.lock().chunks.get(digest)? {
             CachedBytes::Ours(bytes) => return Some(bytes.clone()),
             CachedBytes::Lent(lent) => lent.copy(),
@@ -76,7 +76,7 @@ impl MemoryCache {
 
     /// Lends every chunk to the kernel, which may reclaim them when memory is short; they are then
     /// fetched again.
-    pub fn lend(&self) {
+    pub(crate) fn lend(&self) {
         let ours: Vec<Digest> = self
             .lock()
             .chunks
@@ -108,12 +108,12 @@ impl MemoryCache {
     }
 
     /// True if the chunk is here; does not count as a use.
-    pub fn knows(&self, digest: &Digest) -> bool {
+    pub(crate) fn knows(&self, digest: &Digest) -> bool {
         self.lock().chunks.contains(digest)
     }
 
     /// Inserts a chunk. Bytes that are part of a larger buffer are copied first.
-    pub fn put(&self, digest: &Digest, bytes: &Bytes) {
+    pub(crate) fn put(&self, digest: &Digest, bytes: &Bytes) {
         let cost = bytes.len() as u64 + OVERHEAD;
         if cost > self.len_max {
             return;
@@ -131,19 +131,9 @@ impl MemoryCache {
         }
     }
 
-    /// True if `len` bytes that are inserted now would not be evicted at once.
-    pub fn has_room_for(&self, len: u64) -> bool {
-        len <= self.len_max
-    }
-
     /// Bytes held now.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.lock().len
-    }
-
-    /// True if the cache is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

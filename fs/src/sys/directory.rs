@@ -15,7 +15,7 @@ const ENTRY_LEN: usize = 64;
 
 /// One name in a directory of the upper.
 #[derive(Debug, Clone)]
-pub struct RawEntry {
+pub(crate) struct RawEntry {
     /// Name of the entry.
     pub name: Box<[u8]>,
     /// The type from the directory; may be `Unknown`.
@@ -25,7 +25,7 @@ pub struct RawEntry {
 }
 
 /// A user lists the directory `fd`: its access time changes according to its mount.
-pub fn accessed(fd: BorrowedFd<'_>) {
+pub(crate) fn accessed(fd: BorrowedFd<'_>) {
     // Reading an entry updates the time; so does reading at the end.
     let mut buffer = [MaybeUninit::<u8>::uninit(); ENTRY_LEN];
     let _ = RawDir::new(fd, &mut buffer).next();
@@ -35,7 +35,7 @@ pub fn accessed(fd: BorrowedFd<'_>) {
 ///
 /// # Errors
 /// The error of getdents64.
-pub fn list(fd: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
+pub(crate) fn list(fd: BorrowedFd<'_>) -> Result<Vec<RawEntry>> {
     // A separate descriptor: all users of `fd` share its position.
     let open = |flags| {
         let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -25,7 +25,7 @@ struct Handle {
 ///
 /// # Errors
 /// EOPNOTSUPP if the file system has no handles, or the error of name_to_handle_at(2).
-pub fn generation(at: &At<'_>) -> Result<u32> {
+pub(crate) fn generation(at: &At<'_>) -> Result<u32> {
     let (dir, name, flags): (RawFd, &[u8], _) = match at {
         At::Name(dir, name) => (dir.as_raw_fd(), name, 0),
         At::Open(fd) => (fd.as_raw_fd(), b"", libc::AT_EMPTY_PATH),
@@ -58,7 +58,7 @@ pub fn generation(at: &At<'_>) -> Result<u32> {
 
 /// True if the file system of `fd` uses no inode number twice and has birth times. tmpfs counts up;
 /// after an overflow (32 bits) the birth times differ.
-pub fn uses_numbers_once(fd: &OwnedFd) -> bool {
+pub(crate) fn uses_numbers_once(fd: &OwnedFd) -> bool {
     let is_tmpfs = rustix::fs::fstatfs(fd).is_ok_and(|told| told.f_type == libc::TMPFS_MAGIC);
     let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
     let knows =
@@ -67,14 +67,14 @@ pub fn uses_numbers_once(fd: &OwnedFd) -> bool {
 }
 
 /// The generation of an object of such a file system. Needs no further system call.
-pub fn of_birth(stat: &Statx) -> u32 {
+pub(crate) fn of_birth(stat: &Statx) -> u32 {
     let time = stat.stx_btime;
     let mixed = time.tv_sec.wrapping_shl(20) ^ i64::from(time.tv_nsec);
     u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)
 }
 
 /// A generation for objects of a file system that has none: another one each time a mount begins.
-pub fn first_unused() -> u32 {
+pub(crate) fn first_unused() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let mixed = now.tv_sec.wrapping_shl(20) ^ now.tv_nsec;
     u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)

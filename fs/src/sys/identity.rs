@@ -32,7 +32,7 @@ fn keep_capabilities() -> bool {
 
 /// Proof that this thread acts for another user; dropping it turns the thread back.
 #[derive(Debug)]
-pub struct Assumed {
+pub(crate) struct Assumed {
     /// The identity to restore; `None` if nothing was changed.
     before: Option<(libc::uid_t, libc::gid_t)>,
     /// True if objects that are created meanwhile already belong to the requested user.
@@ -40,7 +40,7 @@ pub struct Assumed {
 }
 
 /// The user and group of this process; they do not change while a mount lives.
-pub fn own() -> (u32, u32) {
+pub(crate) fn own() -> (u32, u32) {
     static OWN: OnceLock<(u32, u32)> = OnceLock::new();
     *OWN.get_or_init(|| {
         (
@@ -52,7 +52,7 @@ pub fn own() -> (u32, u32) {
 
 /// Acts for `uid`, `gid` until the result is dropped. If that is impossible, `owns` is false and
 /// the caller changes the owner of new objects.
-pub fn assume(uid: u32, gid: u32) -> Assumed {
+pub(crate) fn assume(uid: u32, gid: u32) -> Assumed {
     let (own_uid, own_gid) = own();
     if (uid, gid) == (own_uid, own_gid) {
         return Assumed {
@@ -82,7 +82,7 @@ pub fn assume(uid: u32, gid: u32) -> Assumed {
 ///
 /// # Errors
 /// EPERM if this thread may not drop a capability.
-pub fn without_fsetid<T>(work: impl FnOnce() -> T) -> std::io::Result<T> {
+pub(crate) fn without_fsetid<T>(work: impl FnOnce() -> T) -> std::io::Result<T> {
     let before = rustix::thread::capabilities(None)?;
     let mut reduced = before;
     reduced.effective -= CapabilitySet::FSETID;

@@ -10,7 +10,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 /// their pages first, and they read as zeros. Not locked, even in a process that locks everything.
 /// The reader must be able to detect lost pages.
 #[derive(Debug)]
-pub struct Lent {
+pub(crate) struct Lent {
     start: NonNull<u8>,
     len: usize,
 }
@@ -25,7 +25,7 @@ impl Lent {
     ///
     /// # Errors
     /// EINVAL without bytes; ENOMEM.
-    pub fn new(bytes: &[u8]) -> Result<Lent, Errno> {
+    pub(crate) fn new(bytes: &[u8]) -> Result<Lent, Errno> {
         // SAFETY: a new mapping, at no place of ours.
         let start = unsafe {
             rustix::mm::mmap_anonymous(
@@ -49,7 +49,7 @@ impl Lent {
     }
 
     /// Copies the current bytes.
-    pub fn copy(&self) -> Vec<u8> {
+    pub(crate) fn copy(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len);
         // SAFETY: the mapping has this length and lives as long as `self`; a page that the kernel
         // reclaims meanwhile reads as zeros, which are valid bytes.
@@ -61,13 +61,13 @@ impl Lent {
     }
 
     /// Length in bytes.
-    pub fn byte_len(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.len
     }
 
     /// Simulates memory pressure, for tests.
     #[cfg(test)]
-    pub fn take(&self) {
+    pub(crate) fn take(&self) {
         // SAFETY: the mapping is this value's own.
         unsafe {
             let start = self.start.as_ptr().cast();

@@ -23,7 +23,7 @@ struct MountAttributes {
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.2.
-pub fn another(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn another(path: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     rustix::mount::open_tree(CWD, path, flags)
 }
@@ -32,7 +32,7 @@ pub fn another(path: &Path) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// ENOENT; ENOSYS on kernels that do not report it (before 5.8).
-pub fn number_of(path: &Path) -> Result<u64> {
+pub(crate) fn number_of(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
     let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
     told.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
@@ -74,7 +74,7 @@ fn rules(flags: MountFlags) -> Option<MountAttributes> {
 ///
 /// # Errors
 /// ENOSYS before Linux 5.12.
-pub fn keep_access_times(mount: &OwnedFd, flags: MountFlags) -> Result<()> {
+pub(crate) fn keep_access_times(mount: &OwnedFd, flags: MountFlags) -> Result<()> {
     let Some(rules) = rules(flags) else {
         return Ok(());
     };

@@ -27,14 +27,14 @@ static ENTERED: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// ENOENT without /proc: attributes of device nodes and symbolic links are then unreachable.
-pub fn enter_descriptor_directory() -> Result<()> {
+pub(crate) fn enter_descriptor_directory() -> Result<()> {
     rustix::process::chdir(c"/proc/self/fd")?;
     ENTERED.store(true, Ordering::Release);
     Ok(())
 }
 
 /// The path of `name` in /proc, which outlives the mount at `/proc` once its directory was entered.
-pub fn proc_path(name: &str) -> String {
+pub(crate) fn proc_path(name: &str) -> String {
     let proc = if ENTERED.load(Ordering::Acquire) {
         "../../"
     } else {
@@ -95,7 +95,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// ENOENT if the name was removed.
-    pub fn stat_with_birth(&self) -> Result<Statx> {
+    pub(crate) fn stat_with_birth(&self) -> Result<Statx> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         match self {
             At::Name(dir, name) => rustix::fs::statx(dir, *name, AtFlags::SYMLINK_NOFOLLOW, wanted),
@@ -109,7 +109,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// The error of `work`.
-    pub fn as_owner<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn as_owner<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
             Err(Errno::ACCESS) if identity::own().0 != 0 => {}
             other => return other,
@@ -300,7 +300,7 @@ impl At<'_> {
     ///
     /// # Errors
     /// ENODATA if it has none by that name.
-    pub fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         let (path, follow) = self.path();
         self.as_owner(|| match follow {
             true => rustix::fs::removexattr(&path[..], name),

@@ -14,14 +14,14 @@ use rustix::thread::LinkNameSpaceType;
 ///
 /// # Errors
 /// ENOENT, EINVAL if it is another kind of file, EPERM.
-pub fn enter_mount_namespace(path: &Path) -> Result<(), Errno> {
+pub(crate) fn enter_mount_namespace(path: &Path) -> Result<(), Errno> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mount = Some(LinkNameSpaceType::Mount);
     rustix::thread::move_into_link_name_space(file.as_fd(), mount)
 }
 
 /// Raises the limit of open descriptors as far as allowed; returns the current limit.
-pub fn raise_descriptor_limit(wanted: u64) -> u64 {
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> u64 {
     let have = rustix::process::getrlimit(Resource::Nofile);
     let ceiling = have.maximum.unwrap_or(u64::MAX);
     let attempts = [
@@ -49,7 +49,7 @@ static DESCRIPTOR_LIMIT: AtomicU64 = AtomicU64::new(0);
 
 /// The maximum number of descriptors of this process when it was last read: other processes may
 /// change it.
-pub fn descriptor_limit() -> u64 {
+pub(crate) fn descriptor_limit() -> u64 {
     match DESCRIPTOR_LIMIT.load(Ordering::Relaxed) {
         0 => learn_descriptor_limit(),
         known => known,
@@ -57,7 +57,7 @@ pub fn descriptor_limit() -> u64 {
 }
 
 /// Reads the maximum number of descriptors of this process.
-pub fn learn_descriptor_limit() -> u64 {
+pub(crate) fn learn_descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let limit = limit.current.unwrap_or(u64::MAX);
     DESCRIPTOR_LIMIT.store(limit, Ordering::Relaxed);
@@ -67,7 +67,7 @@ pub fn learn_descriptor_limit() -> u64 {
 /// Makes the kernel's table of open descriptors long enough for `count` at once. With one thread
 /// that is free; with more, each growth of the table blocks the opening call until all processors
 /// have passed (7 to 17 ms). Failure has no other effect.
-pub fn reserve_descriptors(count: u64) {
+pub(crate) fn reserve_descriptors(count: u64) {
     let Ok(last) = i32::try_from(count.saturating_sub(1)) else {
         return;
     };
@@ -80,14 +80,14 @@ pub fn reserve_descriptors(count: u64) {
 }
 
 /// The supplementary groups of another process; none if it has ended or there is no /proc.
-pub fn groups_of(pid: u32) -> Vec<u32> {
+pub(crate) fn groups_of(pid: u32) -> Vec<u32> {
     // Relative to the descriptor directory, the working directory of a daemon: `/` may be its own
     // mount.
     status_numbers(&status_of(pid), "Groups:")
 }
 
 /// The user and the group by which the kernel judges another process's accesses to files.
-pub fn ids_of(pid: u32) -> Option<(u32, u32)> {
+pub(crate) fn ids_of(pid: u32) -> Option<(u32, u32)> {
     let status = status_of(pid);
     let file_system = |line| status_numbers(&status, line).get(3).copied();
     Some((file_system("Uid:")?, file_system("Gid:")?))
@@ -111,7 +111,7 @@ const PR_SET_IO_FLUSHER: libc::c_int = 57;
 ///
 /// # Errors
 /// EINVAL on kernels before 5.6, EPERM without CAP_SYS_RESOURCE.
-pub fn set_io_flusher() -> Result<(), Errno> {
+pub(crate) fn set_io_flusher() -> Result<(), Errno> {
     // SAFETY: prctl with integer arguments only.
     let done = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
     if done == 0 { Ok(()) } else { Err(last_error()) }
@@ -125,7 +125,7 @@ fn last_error() -> Errno {
 ///
 /// # Errors
 /// ENOMEM or EPERM: the limit of locked memory.
-pub fn lock_memory() -> Result<(), Errno> {
+pub(crate) fn lock_memory() -> Result<(), Errno> {
     rustix::mm::mlockall(
         rustix::mm::MlockAllFlags::CURRENT
             | rustix::mm::MlockAllFlags::FUTURE
@@ -146,7 +146,7 @@ const OWN_PAGES_LEN: libc::c_int = 32 << 10;
 /// Has the allocator give large blocks pages of their own, and all threads one heap: memory that is locked
 /// can be given back only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called
 /// before threads start.
-pub fn keep_heap_small() {
+pub(crate) fn keep_heap_small() {
     HEAP_START.store(heap_end(), Ordering::Relaxed);
     // SAFETY: integer arguments only; unsupported requests fail without effect.
     unsafe {
@@ -167,7 +167,7 @@ fn heap_end() -> usize {
 
 /// Returns unused memory of the allocator to the kernel, also of a locked heap
 /// ([`keep_heap_small`], [`lock_memory`]), which is temporarily unlocked.
-pub fn return_memory() {
+pub(crate) fn return_memory() {
     let start = HEAP_START
         .load(Ordering::Relaxed)
         .next_multiple_of(PAGE_LEN);
@@ -189,7 +189,7 @@ pub fn return_memory() {
 ///
 /// # Errors
 /// EACCES without CAP_SYS_RESOURCE, ENOENT without /proc.
-pub fn spare_from_oom() -> Result<(), Errno> {
+pub(crate) fn spare_from_oom() -> Result<(), Errno> {
     let file = rustix::fs::open(
         "/proc/self/oom_score_adj",
         OFlags::WRONLY | OFlags::CLOEXEC,
@@ -202,7 +202,7 @@ pub fn spare_from_oom() -> Result<(), Errno> {
 ///
 /// # Errors
 /// EMFILE and the like.
-pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> {
     for (from, to) in [
         (quiet, libc::STDIN_FILENO),
         (quiet, libc::STDOUT_FILENO),
@@ -217,13 +217,13 @@ pub fn replace_standard(quiet: &OwnedFd, errors: &OwnedFd) -> Result<(), Errno> 
 }
 
 /// Makes this process end (SIGTERM) together with its parent, or stops that.
-pub fn end_with_parent(ends: bool) {
+pub(crate) fn end_with_parent(ends: bool) {
     let signal = ends.then_some(rustix::process::Signal::TERM);
     let _ = rustix::process::set_parent_process_death_signal(signal);
 }
 
 /// Milliseconds since the kernel's start, on the clock that systemd's timestamps are of.
-pub fn since_start_ms() -> u64 {
+pub(crate) fn since_start_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let (seconds, nanos) = (
         u64::try_from(now.tv_sec).unwrap_or(0),
@@ -241,7 +241,7 @@ const NICE: i32 = -10;
 ///
 /// # Errors
 /// EACCES without CAP_SYS_NICE.
-pub fn answer_first() -> Result<(), Errno> {
+pub(crate) fn answer_first() -> Result<(), Errno> {
     rustix::process::setpriority_process(None, NICE)
 }
 
@@ -249,7 +249,7 @@ pub fn answer_first() -> Result<(), Errno> {
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE, or if the control group has no real-time share.
-pub fn run_to_the_wait() -> Result<(), Errno> {
+pub(crate) fn run_to_the_wait() -> Result<(), Errno> {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter lives through the call.
     let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };

@@ -17,7 +17,7 @@ fn ending_set() -> libc::sigset_t {
 }
 
 /// Hold back the ending signals in this thread and all it starts later.
-pub fn hold() {
+pub(crate) fn hold() {
     let set = ending_set();
     // SAFETY: `set` is initialized; the old mask is not requested.
     unsafe {
@@ -26,7 +26,7 @@ pub fn hold() {
 }
 
 /// Wait for one of the signals held back; its number.
-pub fn wait() -> i32 {
+pub(crate) fn wait() -> i32 {
     let set = ending_set();
     let mut signal = 0;
     // SAFETY: both pointers are valid for the call.

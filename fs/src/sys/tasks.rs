@@ -10,7 +10,7 @@ const KILLED: u64 = 1 << 8;
 
 /// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It is running.
     Lives,
     /// It ends as soon as the kernel lets it.
@@ -21,13 +21,13 @@ pub enum Fate {
 
 /// `/proc` as it was when this was opened: no path is looked up later.
 #[derive(Debug)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     proc: OwnedFd,
 }
 
 impl Tasks {
     /// Opens `/proc`, if it is that of our own PID namespace.
-    pub fn open() -> Option<Tasks> {
+    pub(crate) fn open() -> Option<Tasks> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open(c"/proc", flags, Mode::empty()).ok()?;
         let own = rustix::fs::readlinkat(&proc, c"self", Vec::new()).ok()?;
@@ -36,7 +36,7 @@ impl Tasks {
     }
 
     /// The state of the task with this number.
-    pub fn fate(&self, tid: u32) -> Fate {
+    pub(crate) fn fate(&self, tid: u32) -> Fate {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let path = format!("{tid}/status");
         let status = rustix::fs::openat(&self.proc, path, flags, Mode::empty()).and_then(|file| {

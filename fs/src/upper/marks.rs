@@ -101,7 +101,7 @@ impl Marks {
     }
 
     /// True if the marks are stored as `user.` attributes.
-    pub fn in_user_namespace(&self) -> bool {
+    pub(crate) fn in_user_namespace(&self) -> bool {
         self.overlay.starts_with(b"user.")
     }
 
@@ -140,7 +140,7 @@ impl Marks {
 
     /// The name under which an attribute the user calls `name` is stored; `None` if it is ours
     /// and not for users.
-    pub fn stored_name(&self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn stored_name(&self, name: &[u8]) -> Option<Vec<u8>> {
         if name.starts_with(&self.own) {
             return None;
         }
@@ -154,7 +154,7 @@ impl Marks {
     }
 
     /// The name a user sees for a stored attribute; `None` if it is hidden.
-    pub fn shown_name(&self, stored: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn shown_name(&self, stored: &[u8]) -> Option<Vec<u8>> {
         if stored.starts_with(&self.own) {
             return None;
         }
@@ -169,7 +169,7 @@ impl Marks {
 }
 
 /// The value of [`Marks::device`].
-pub fn encode_device(major: u32, minor: u32) -> Vec<u8> {
+pub(crate) fn encode_device(major: u32, minor: u32) -> Vec<u8> {
     format!("{major}:{minor}").into_bytes()
 }
 
@@ -193,7 +193,7 @@ impl StackDigest {
     }
 
     /// The generation of this stack's rows: with other layers a number names another object.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.0.first_chunk().copied().map_or(0, u32::from_le_bytes)
     }
 
@@ -207,7 +207,7 @@ impl StackDigest {
     }
 
     /// The row an origin names, if it is of this stack.
-    pub fn origin_row(&self, value: &[u8]) -> Option<u32> {
+    pub(crate) fn origin_row(&self, value: &[u8]) -> Option<u32> {
         let (version, rest) = value.split_first()?;
         let (row, digest) = rest.split_first_chunk::<4>()?;
         (*version == ORIGIN_VERSION && digest == self.0).then(|| u32::from_le_bytes(*row))

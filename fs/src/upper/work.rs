@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::UpperError;
+use crate::limits::LEFTOVER_DEPTH_MAX;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result, directory};
 
-/// Maximum depth of a leftover tree that is removed; a deeper one is not ours.
-const LEFTOVER_DEPTH_MAX: u32 = 64;
 /// Prefix of a staged file that is to get all names of a lower hard link.
 const LINKS_PREFIX: &[u8] = b"links.";
 
@@ -86,7 +85,7 @@ impl Work {
     }
 
     /// The name of a staged file that will get all the names of hard-linked lower `row`.
-    pub fn links_name(&self, row: u32) -> Box<[u8]> {
+    pub(crate) fn links_name(&self, row: u32) -> Box<[u8]> {
         [LINKS_PREFIX, row.to_string().as_bytes()].concat().into()
     }
 
@@ -94,7 +93,7 @@ impl Work {
     ///
     /// # Errors
     /// As mknod(2).
-    pub fn make_whiteout(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn make_whiteout(&self, name: &[u8]) -> Result<()> {
         rustix::fs::mknodat(
             &self.staging,
             name,

@@ -24,7 +24,7 @@ impl Codec {
     }
 
     /// The codec of a code, `None` if unknown.
-    pub fn from_code(code: u8) -> Option<Codec> {
+    pub(crate) fn from_code(code: u8) -> Option<Codec> {
         match code {
             0 => Some(Codec::Stored),
             1 => Some(Codec::Zstd),

@@ -216,7 +216,7 @@ pub enum Area {
 }
 
 /// Number of byte areas.
-pub const AREAS: usize = Area::XattrValues as usize + 1;
+pub(crate) const AREAS: usize = Area::XattrValues as usize + 1;
 
 /// Positions of every column and area in the uncompressed INDEX section.
 #[derive(Debug, Clone)]

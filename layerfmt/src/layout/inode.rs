@@ -20,6 +20,6 @@ pub const S_IFIFO: u32 = 0o010_000;
 pub const PERMISSIONS: u32 = 0o7777;
 
 /// `flags`: the directory hides all names of lower layers.
-pub const FLAG_OPAQUE: u8 = 1;
+pub(crate) const FLAG_OPAQUE: u8 = 1;
 /// All known flags; any other bit is invalid.
-pub const FLAGS_KNOWN: u8 = FLAG_OPAQUE;
+pub(crate) const FLAGS_KNOWN: u8 = FLAG_OPAQUE;

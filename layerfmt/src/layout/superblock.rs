@@ -12,7 +12,7 @@ pub const MAGIC: [u8; 8] = *b"\x8fLAYER\r\n";
 /// Version of this specification. A reader refuses any other.
 pub const VERSION: u32 = 1;
 /// Features a reader must know. None is defined yet.
-pub const INCOMPAT_KNOWN: u64 = 0;
+pub(crate) const INCOMPAT_KNOWN: u64 = 0;
 /// Number of rows of the section table.
 pub const SECTIONS: usize = 8;
 /// Length of one row of the section table, bytes.
@@ -56,7 +56,7 @@ impl SectionId {
     }
 
     /// Largest raw length, bytes.
-    pub fn raw_len_max(self) -> u64 {
+    pub(crate) fn raw_len_max(self) -> u64 {
         match self {
             SectionId::Index => limits::INDEX_LEN_MAX,
             SectionId::Content => limits::CONTENT_LEN_MAX,

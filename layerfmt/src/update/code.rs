@@ -45,7 +45,7 @@ impl UnitEncoder {
 }
 
 /// Compresses the raw INDEX of `new` to a frame with the raw INDEX of `old` as its prefix; `None`
-/// if both together are too long.
+/// if both together or the frame are too long.
 ///
 /// # Errors
 /// When zstd fails.
@@ -63,7 +63,9 @@ pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<
         CParameter::TargetLength(128),
     ];
     let stored = encode(prefix, raw, &parameters)?;
-    let Ok(stored_len) = u32::try_from(stored.len()) else {
+    let stored_len = u32::try_from(stored.len()).ok();
+    let fitting = stored_len.filter(|len| u64::from(*len) <= limits::UPDATE_INDEX_WINDOW_LEN_MAX);
+    let Some(stored_len) = fitting else {
         return Ok(None);
     };
     let frame = IndexFrame {

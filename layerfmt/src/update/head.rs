@@ -288,6 +288,13 @@ fn index_frame(raw: &[u8]) -> Result<Option<IndexFrame>> {
     if frame.raw_len > limits::UPDATE_INDEX_WINDOW_LEN_MAX {
         return Err(FormatError::limit(NAME, 64, "the INDEX is too long"));
     }
+    if u64::from(frame.stored_len) > limits::UPDATE_INDEX_WINDOW_LEN_MAX {
+        return Err(FormatError::limit(
+            NAME,
+            72,
+            "the frame of the INDEX is too long",
+        ));
+    }
     Ok(Some(frame))
 }
 

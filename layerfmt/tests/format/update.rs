@@ -265,6 +265,10 @@ fn a_head_that_lies_is_refused() {
         let frame = head.index.as_mut().unwrap();
         frame.raw_len = limits::UPDATE_INDEX_WINDOW_LEN_MAX + 1;
     });
+    refuse("a long frame of the INDEX", &|head| {
+        let frame = head.index.as_mut().unwrap();
+        frame.stored_len = limits::UPDATE_INDEX_WINDOW_LEN_MAX as u32 + 1;
+    });
     // A unit of a codec that is not known is no error; its chunks come from elsewhere.
     let mut head = good.clone();
     head.units[0].codec = 9;

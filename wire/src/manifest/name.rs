@@ -120,7 +120,8 @@ pub(crate) fn check_profile_name(
     Ok(())
 }
 
-pub(crate) fn is_name(name: &str) -> bool {
+/// True if `name` can be the name of a system, a profile or a tag.
+pub fn is_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= NAME_LEN_MAX
         && name.bytes().next().is_some_and(inner)

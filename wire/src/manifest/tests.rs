@@ -12,7 +12,7 @@ fn manifest() -> Manifest {
     Manifest {
         action: Action::CherryPick,
         author: "Анна <anna@school>".into(),
-        base: Some(Base {
+        base: Some(BaseRevision {
             layers: 1,
             profile: "main".into(),
             revision: 7,

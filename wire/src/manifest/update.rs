@@ -23,7 +23,7 @@ pub struct UpdateEnd {
 /// decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateHead {
+pub struct UpdateHeadRef {
     /// BLAKE3 of the stored bytes.
     pub digest: Digest,
     /// Length of the stored bytes.
@@ -43,7 +43,7 @@ pub struct UpdateRecord {
     /// The revision that a reader has.
     pub from: UpdateEnd,
     /// The pack's head.
-    pub head: UpdateHead,
+    pub head: UpdateHeadRef,
     /// When it was signed, in seconds since 1970 by the signer's clock.
     pub issued_at: u64,
     /// Length of what a reader of `from` fetches without the pack, bytes.

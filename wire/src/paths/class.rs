@@ -84,7 +84,7 @@ impl Class {
     }
 
     /// The class of the objects in `directory`.
-    pub fn of_directory(directory: &str) -> Option<Class> {
+    pub(crate) fn of_directory(directory: &str) -> Option<Class> {
         let named = |class: &Class| !directory.is_empty() && class.directory() == directory;
         Class::ALL.into_iter().find(named)
     }

@@ -4,7 +4,7 @@
 
 /// The key's last part for an attribute called `name`.
 #[must_use]
-pub fn xattr_key(name: &[u8]) -> Vec<u8> {
+pub(crate) fn xattr_key(name: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.len());
     for &byte in name {
         match byte {

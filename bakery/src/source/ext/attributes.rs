@@ -6,7 +6,8 @@ use std::sync::Arc;
 use layerfmt::tree::Xattrs;
 
 use super::inode::ExtInode;
-use super::{ATTRIBUTE_LEN_MAX, Ext, number, u16_at, u32_at};
+use super::{Ext, number, u16_at, u32_at};
+use crate::source::limits::EXT_ATTRIBUTE_LEN_MAX;
 use crate::source::walk::{damaged, unknown};
 
 const MARK: u32 = 0xea02_0000;
@@ -84,7 +85,7 @@ impl Ext {
                         .ok_or_else(|| damaged("an attribute is cut off"))?
                         .to_vec()
                 }
-                holder => self.whole(&self.inode(u64::from(holder))?, ATTRIBUTE_LEN_MAX)?,
+                holder => self.whole(&self.inode(u64::from(holder))?, EXT_ATTRIBUTE_LEN_MAX)?,
             };
             found.push((prefix, name.to_vec(), value));
             at += (16 + usize::from(name_len)).next_multiple_of(4);

@@ -4,12 +4,9 @@ use std::io;
 
 use super::inode::ExtInode;
 use super::{Ext, u16_at, u32_at};
+use crate::source::limits::{EXT_NODES_MAX, EXT_PIECES_MAX};
 use crate::source::walk::damaged;
 
-/// Most pieces of one file.
-const PIECES_MAX: usize = 2 << 20;
-/// Bound on the number of mapping blocks of a file.
-const NODES_MAX: usize = 1 << 20;
 /// Most levels of extents.
 const DEPTH_MAX: u16 = 5;
 /// First bytes of a node of extents.
@@ -45,7 +42,7 @@ impl Pieces {
     /// Counts one more mapping block.
     fn count_node(&mut self) -> io::Result<()> {
         self.nodes += 1;
-        if self.nodes > NODES_MAX {
+        if self.nodes > EXT_NODES_MAX {
             return Err(damaged("a file's blocks are listed without end"));
         }
         Ok(())
@@ -71,7 +68,7 @@ impl Pieces {
                 return Ok(());
             }
         }
-        if self.all.len() >= PIECES_MAX {
+        if self.all.len() >= EXT_PIECES_MAX {
             return Err(damaged("a file of too many pieces"));
         }
         self.all.push(piece);

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{u16_at, u32_at};
+use crate::source::limits::EXT_GROUPS_MAX;
 use crate::source::walk::{damaged, unknown};
 use crate::source::window::Window;
 
@@ -31,8 +32,6 @@ const META_GROUPS: u32 = 0x10;
 const WIDE: u32 = 0x80;
 /// Offset of the superblock.
 const SUPERBLOCK_OFFSET: u64 = 1024;
-/// Most groups: 16 TiB in groups of 128 MiB.
-const GROUPS_MAX: u64 = 1 << 17;
 
 /// The fields of the superblock.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +85,7 @@ impl Superblock {
         let groups = blocks
             .saturating_sub(first_block)
             .div_ceil(blocks_per_group);
-        if groups > GROUPS_MAX {
+        if groups > EXT_GROUPS_MAX {
             return Err(damaged("it has too many groups"));
         }
         let inode_len = match word(76)? {

@@ -232,5 +232,4 @@ fn version_key(version: &str) -> Vec<(u64, String)> {
 }
 
 #[cfg(test)]
-#[path = "layout_tests.rs"]
 mod tests;

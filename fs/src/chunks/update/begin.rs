@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use layerfmt::Index;
 use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead, decode_index};
-use layerfmt::{Index, limits};
 use wire::manifest::{Keyset, Manifest, UpdateRecord};
 use wire::paths::ObjectPath;
 use wire::trust::{AllowedSigners, verify_update};
 
 use super::Old;
+use crate::limits::UPDATE_BEGINNING_LEN_MAX;
 use crate::net::error::FetchError;
 use crate::net::exchange::{Ask, HttpAnswer};
 use crate::net::fetcher::FetcherShared;
@@ -127,12 +128,6 @@ fn fits(record: &UpdateRecord, old: &Old, new: &Manifest) -> bool {
         && (record.to.revision, record.to.index) == (new.revision, new.index.digest)
 }
 
-/// Most bytes before the first unit: record, head and index.
-const BEGINNING_LEN_MAX: u64 = limits::UPDATE_INDEX_WINDOW_LEN_MAX
-    + limits::UPDATE_HEAD_LEN_MAX as u64
-    + limits::UPDATE_RECORD_LEN_MAX as u64
-    + PREAMBLE_LEN as u64;
-
 struct Reading<'i> {
     inner: &'i FetcherShared,
     answer: HttpAnswer,
@@ -142,7 +137,7 @@ struct Reading<'i> {
 impl Reading<'_> {
     /// The file up to `end`.
     async fn upto(&mut self, end: usize) -> Result<&[u8], FetchError> {
-        if end as u64 > BEGINNING_LEN_MAX {
+        if end as u64 > UPDATE_BEGINNING_LEN_MAX {
             return Err(FetchError::TooLong(end));
         }
         while self.bytes.len() < end {

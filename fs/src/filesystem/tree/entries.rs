@@ -55,7 +55,7 @@ impl Listing {
 
     /// Objects that the lower has no name for, from `from` on, in their order. `lower_count` is the
     /// number of the lower's entries, `in_lower` is true for their names.
-    pub fn objects_from(
+    pub(crate) fn objects_from(
         &self,
         from: Spot,
         lower_count: u32,
@@ -77,7 +77,7 @@ impl Listing {
     }
 
     /// True if it contains an object (not only whiteouts).
-    pub fn has_objects(&self) -> bool {
+    pub(crate) fn has_objects(&self) -> bool {
         self.objects > 0
     }
 
@@ -148,7 +148,7 @@ impl Listing {
     }
 
     /// Hides `name` by a whiteout.
-    pub fn set_whiteout(&mut self, name: &Name) {
+    pub(crate) fn set_whiteout(&mut self, name: &Name) {
         self.take(name);
         self.names.insert(Arc::clone(name), Entry::Whiteout);
     }

@@ -14,6 +14,7 @@ use wire::paths::ObjectPath;
 
 use super::part::Part;
 use super::{Backup, lock};
+use crate::limits::SECTIONS_LEN_MAX;
 use crate::net::error::FetchError;
 use crate::net::exchange::{Ask, STALL_PATIENT};
 use crate::net::fetcher::Fetcher;
@@ -28,8 +29,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const STEP_LEN: u64 = 1 << 20;
 /// Space left free for others.
 const SPARE_LEN: u64 = 64 << 20;
-/// Superblock and sections of one layer are at most this long.
-const SECTIONS_LEN_MAX: u64 = 4 << 30;
 
 /// The reason why filling stopped.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,52 @@
+//! Bounds on what an image or archive may demand, each with its reason.
+
+/// Largest extended PAX header or GNU long name, bytes: every xattr of one file (64 KiB each).
+pub(crate) const HEADER_DATA_LEN_MAX: u64 = 4 << 20;
+
+/// Longest path of an entry, bytes. Linux' `PATH_MAX` is 4096; relative walks may go deeper.
+pub(crate) const PATH_LEN_MAX: usize = 32 << 10;
+
+/// Largest file that is read for names, bytes: a hundred thousand users.
+pub(crate) const ACCOUNTS_LEN_MAX: usize = 8 << 20;
+
+/// Bound on the entries of one list; the kernel accepts no more than fit into 64 KiB.
+pub(crate) const ACL_ENTRIES_MAX: usize = 8000;
+
+/// Most partitions of a table.
+pub(crate) const PARTITIONS_MAX: usize = 128;
+
+/// Most images inside one another: a qcow2 disk, its partition, a packed image, the image in it.
+pub(crate) const NESTING_MAX: u32 = 5;
+
+/// Most names an ISO may list; a DVD with a full package repository has 30,000.
+pub(crate) const ISO_NAMES_MAX: usize = 1_000_000;
+
+/// Largest kernel or initrd.
+pub(crate) const BOOT_FILE_LEN_MAX: u64 = 2 << 30;
+
+/// Longest file of configuration, and most of them that are read.
+pub(crate) const MENU_TEXT_LEN_MAX: u64 = 256 << 10;
+
+/// Boot menu files of one image.
+pub(crate) const MENU_TEXTS_MAX: usize = 32;
+
+/// Longest archive without an entry: one record of GNU tar, all zeros.
+pub(crate) const EMPTY_ARCHIVE_LEN_MAX: usize = 10_240;
+
+/// Maximum number of stored bytes of a program's standard error.
+pub(crate) const STDERR_LEN_MAX: u64 = 64 << 10;
+
+/// Largest directory, bytes.
+pub(crate) const EXT_DIRECTORY_LEN_MAX: u64 = 1 << 30;
+
+/// Maximum value of an attribute with an inode of its own.
+pub(crate) const EXT_ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
+
+/// Most pieces of one file.
+pub(crate) const EXT_PIECES_MAX: usize = 2 << 20;
+
+/// Bound on the number of mapping blocks of a file.
+pub(crate) const EXT_NODES_MAX: usize = 1 << 20;
+
+/// Most groups: 16 TiB in groups of 128 MiB.
+pub(crate) const EXT_GROUPS_MAX: u64 = 1 << 17;
