@@ -2,7 +2,7 @@
 """The mount's own tests under the kernels of today's distributions: this machine's file system, read-only by 9p
 under an overlay, in a virtual machine that has one of their kernels; there the test program of cargo runs.
 
-    kernels.py [--trees DIR] [--only SUITE,…] [--filter 'semantics:: model::']
+    kernels.py [--trees DIR] [--only SUITE,…] [--filter 'semantics:: model::'] [--program FILE]
 
 DIR has the trees of tests/boot/suite.sh; the kernels and modules are theirs."""
 
@@ -125,9 +125,10 @@ def main():
     parser.add_argument("--cases", type=int, default=4, help="random sequences of the model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--timeout", type=int, default=7200)
+    parser.add_argument("--program", help="the test program, in a target directory; without it, cargo builds it")
     parser.add_argument("--log")
     given = parser.parse_args()
-    program = test_program()
+    program = given.program or test_program()
     verdicts = Verdicts()
     for suite in given.only.split(","):
         with tempfile.TemporaryDirectory(prefix="layerfs-kernels.", dir="/var/tmp") as directory:

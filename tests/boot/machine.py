@@ -162,7 +162,9 @@ class Machine:
         raise BootError(f"{message}\n--- end of the console ---\n{tail}")
 
     def monitor(self, command, seconds=1):
-        """A command of QEMU's own console."""
+        """A command of QEMU's own console, which QEMU opens a moment after its start."""
+        while not os.path.exists(self.monitor_path) and self.seconds() < 60:
+            self.poll(0.1)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
             monitor.connect(self.monitor_path)
             monitor.sendall(f"{command}\n".encode())
