@@ -4,7 +4,7 @@
 //! from the page cache to the socket, without a system call to find them. Any other store is
 //! streamed, range by range.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
@@ -109,8 +109,30 @@ fn failed(path: &str, error: &object_store::Error) -> ObjectError {
 #[derive(Debug, Clone)]
 struct Kept {
     bytes: Bytes,
-    inode: u64,
+    stamp: FileStamp,
     checked: Instant,
+}
+
+/// The fields of a stat that tell one file, and one state of it, from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    fn of(meta: &Metadata) -> Self {
+        FileStamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            len: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 /// The store as the server sees it.
@@ -152,7 +174,7 @@ impl Objects {
         if let Some(kept) = self.kept(directory, path) {
             return Ok(ServedObject::Mapped(kept));
         }
-        let (bytes, inode) = map(&directory.join(path)).map_err(|error| match error.kind() {
+        let (bytes, stamp) = map(&directory.join(path)).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ObjectError::Missing,
             _ => ObjectError::Store {
                 path: path.to_owned(),
@@ -161,7 +183,7 @@ impl Objects {
         })?;
         let kept = Kept {
             bytes: bytes.clone(),
-            inode,
+            stamp,
             checked: Instant::now(),
         };
         self.lock().put(path.to_owned(), kept);
@@ -189,9 +211,8 @@ impl Objects {
         let mut open = self.lock();
         let kept = open.get_mut(path)?;
         if kept.checked.elapsed() > limits::OPEN_OBJECT_RECHECK {
-            let same = std::fs::metadata(directory.join(path)).is_ok_and(|meta| {
-                meta.ino() == kept.inode && meta.len() == kept.bytes.len() as u64
-            });
+            let same = std::fs::metadata(directory.join(path))
+                .is_ok_and(|meta| FileStamp::of(&meta) == kept.stamp);
             if !same {
                 open.pop(path);
                 return None;
@@ -207,11 +228,33 @@ impl Objects {
     }
 }
 
-fn map(path: &Path) -> std::io::Result<(Bytes, u64)> {
+fn map(path: &Path) -> std::io::Result<(Bytes, FileStamp)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(std::io::ErrorKind::NotFound.into());
     }
-    Ok((crate::sys::sending::map(&file)?, meta.ino()))
+    Ok((crate::sys::sending::map(&file)?, FileStamp::of(&meta)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_rewritten_in_place_is_another() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"one").unwrap();
+        let stamp = || FileStamp::of(&std::fs::metadata(file.path()).unwrap());
+        let before = stamp();
+        assert_eq!(before, stamp());
+        let modified = file.as_file().metadata().unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(file.path(), b"two").unwrap();
+        file.as_file().set_modified(modified).unwrap();
+        let after = stamp();
+        assert_eq!((after.inode, after.len), (before.inode, before.len));
+        assert_eq!(after.modified, before.modified);
+        assert_ne!(after, before);
+    }
 }
