@@ -16,7 +16,7 @@ use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
 
 use crate::source::accounts::Accounts;
 use crate::source::whiteout::{self, Links, Marks, Spelling};
-use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl};
+use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl, private_attributes};
 use wire::exclude::Excludes;
 
 pub use error::AssembleError;
@@ -333,8 +333,9 @@ impl<C> Assembler<'_, C> {
         self.left_out.insert(path.clone(), is_whiteout);
     }
 
-    /// Gives equal attribute sets one place in memory.
+    /// Removes private attributes, and gives equal sets one place in memory.
     fn shares(&mut self, meta: &mut Metadata) {
+        private_attributes::remove(meta);
         let Some(set) = &meta.xattrs else { return };
         match self.xattr_sets.get(set) {
             Some(known) => meta.xattrs = Some(Arc::clone(known)),

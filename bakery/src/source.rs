@@ -8,17 +8,21 @@
 
 pub mod accounts;
 pub mod acl;
+pub mod btrfs;
 pub mod directory;
 pub mod disk;
 pub mod erofs;
 pub mod error;
 pub mod ext;
+mod fields;
 pub mod iso;
 pub(crate) mod limits;
 pub mod magic;
 pub mod open;
 pub mod override_stat;
 pub mod path;
+mod pieces;
+pub(crate) mod private_attributes;
 pub mod qcow2;
 pub mod squashfs;
 pub mod subprocess;
@@ -26,6 +30,7 @@ pub mod tar;
 pub mod walk;
 pub mod whiteout;
 pub mod window;
+pub mod xfs;
 
 use std::io::Read;
 

@@ -13,6 +13,7 @@
 mod sources {
     pub mod acls;
     pub mod bombs;
+    pub mod btrfs;
     pub mod containers;
     pub mod hostile;
     pub mod images;
@@ -26,4 +27,5 @@ mod sources {
     pub mod tree;
     pub mod uppers;
     pub mod whiteouts;
+    pub mod xfs;
 }

@@ -14,8 +14,8 @@ use wire::exclude::Excludes;
 /// A tree to read.
 #[derive(Debug, clap::Args)]
 pub struct Input {
-    /// A directory, a tar archive (plain or zstd), a live ISO, a squashfs, EROFS or ext4 image, or
-    /// the image of a disk; - reads a tar archive from standard input
+    /// A directory, a tar archive (plain or zstd), a live ISO, a squashfs, EROFS, ext4, XFS or btrfs
+    /// image, or the image of a disk; - reads a tar archive from standard input
     pub source: PathBuf,
     /// Exclude paths that match PATTERN (repeatable); a leading ! includes them again
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
@@ -31,6 +31,10 @@ pub struct Input {
     /// the only suitable one)
     #[arg(long, value_name = "NUMBER")]
     pub partition: Option<u32>,
+    /// The subvolume of a btrfs file system that contains the system, as a path from the top; / is
+    /// the top itself (default: the one that a mount shows, else the only one with a /usr)
+    #[arg(long, value_name = "PATH")]
+    pub subvolume: Option<String>,
     /// Include other file systems mounted inside a directory
     #[arg(long)]
     pub cross_file_systems: bool,
@@ -99,6 +103,7 @@ impl Input {
             across: self.cross_file_systems,
             member: member.map(str::to_owned),
             partition: self.partition,
+            subvolume: self.subvolume.clone(),
             temporary: self.temporary.clone(),
         };
         Ok((open(&self.source, &options)?, bar))

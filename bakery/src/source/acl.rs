@@ -138,13 +138,27 @@ pub(crate) fn from_text(
     if entries.is_empty() || kind == AclKind::Access && entries.iter().all(by_mode) {
         return Ok(None);
     }
+    let entries: Vec<_> = entries
+        .into_iter()
+        .map(|(tag, id, permissions)| (tag, permissions, id))
+        .collect();
+    Ok(Some(attribute_value(&entries)))
+}
+
+/// The attribute's bytes for a list of tags, permissions and numbers. A tag without a number gets
+/// the kernel's number for none.
+pub(super) fn attribute_value(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = VERSION.to_le_bytes().to_vec();
-    for (tag, id, permissions) in entries {
+    for (tag, permissions, id) in entries {
+        let id = match *tag {
+            USER | GROUP => *id,
+            _ => NO_ID,
+        };
         bytes.extend_from_slice(&tag.to_le_bytes());
         bytes.extend_from_slice(&permissions.to_le_bytes());
         bytes.extend_from_slice(&id.to_le_bytes());
     }
-    Ok(Some(bytes))
+    bytes
 }
 
 /// The permission bits of an object with this access list: the kernel keeps them consistent, with

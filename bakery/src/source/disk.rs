@@ -8,13 +8,6 @@ use super::magic::{HEAD_LEN, SourceForm, form};
 use super::walk::damaged;
 use super::window::Window;
 
-/// The remedy for a file system that only the kernel reads.
-pub(crate) const MOUNT_HINT: &str = "mount it read-only as root (`mount -o ro,loop IMAGE DIR`, a partition \
-                              after `losetup -P -r -f IMAGE`) and name the directory";
-/// The same for XFS, whose journal is replayed at a mount unless that is refused.
-pub(crate) const MOUNT_HINT_XFS: &str = "mount it read-only as root (`mount -o ro,loop,norecovery IMAGE DIR` \
-                                  after a clean unmount) and name the directory";
-
 /// The type of a partition that is a root file system of this or that processor, by the
 /// Discoverable Partitions Specification: x86-64, AArch64, 32-bit x86.
 const ROOT_TYPES: [&str; 3] = [

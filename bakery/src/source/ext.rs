@@ -14,10 +14,11 @@ mod superblock;
 use std::io;
 
 use self::inode::ExtInode;
-use self::map::ExtPiece;
 use self::superblock::Superblock;
 use super::Segments;
+use super::fields::{array as number, le16 as u16_at, le32 as u32_at};
 use super::limits::EXT_DIRECTORY_LEN_MAX;
+use super::pieces::ImagePieces;
 use super::walk::{FileSystem, WalkKind, WalkObject, damaged, unknown};
 use super::window::Window;
 
@@ -39,25 +40,9 @@ pub struct Ext {
 #[derive(Debug)]
 enum ExtPlace {
     /// In blocks of the image.
-    Blocks(Vec<ExtPiece>),
+    Blocks(ImagePieces),
     /// In the inode.
     Inline(Vec<u8>),
-}
-
-/// The little-endian number at `at`.
-fn number<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
-    let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
-    found
-        .copied()
-        .ok_or_else(|| damaged("a structure is cut off"))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> io::Result<u16> {
-    number(bytes, at).map(u16::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> io::Result<u32> {
-    number(bytes, at).map(u32::from_le_bytes)
 }
 
 impl Ext {
@@ -136,8 +121,8 @@ impl Ext {
 
     /// At least one byte; holes are zeros.
     fn read_place(&self, place: &ExtPlace, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let pieces = match place {
-            ExtPlace::Blocks(pieces) => pieces,
+        match place {
+            ExtPlace::Blocks(pieces) => pieces.read(&self.image, offset, buffer),
             ExtPlace::Inline(bytes) => {
                 let start = usize::try_from(offset).map_err(io::Error::other)?;
                 let rest = bytes.get(start..).unwrap_or_default();
@@ -145,25 +130,9 @@ impl Ext {
                 for (to, from) in buffer.iter_mut().zip(rest) {
                     *to = *from;
                 }
-                return Ok(count);
+                Ok(count)
             }
-        };
-        let next = pieces.partition_point(|piece| piece.end() <= offset);
-        let (len, from) = match pieces.get(next) {
-            Some(piece) if piece.offset <= offset => (
-                piece.end() - offset,
-                Some(piece.start + (offset - piece.offset)),
-            ),
-            Some(piece) => (piece.offset - offset, None),
-            None => (u64::MAX, None),
-        };
-        let count = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
-        let buffer = buffer.get_mut(..count).unwrap_or_default();
-        match from {
-            Some(from) => self.image.read_exact_at(buffer, from)?,
-            None => buffer.fill(0),
         }
-        Ok(count)
     }
 }
 
@@ -223,22 +192,11 @@ impl FileSystem for Ext {
     }
 }
 
-/// The pieces of a file of `size` bytes without holes.
+/// The data ranges of a file of `size` bytes.
 fn segments(place: &ExtPlace, size: u64) -> Segments {
-    let ExtPlace::Blocks(pieces) = place else {
-        return if size == 0 {
-            Segments::new()
-        } else {
-            vec![(0, size)]
-        };
-    };
-    let mut segments = Segments::new();
-    for piece in pieces.iter().filter(|piece| piece.offset < size) {
-        let len = piece.len.min(size - piece.offset);
-        match segments.last_mut() {
-            Some((offset, known)) if *offset + *known == piece.offset => *known += len,
-            _ => segments.push((piece.offset, len)),
-        }
+    match place {
+        ExtPlace::Blocks(pieces) => pieces.segments(size),
+        ExtPlace::Inline(_) if size == 0 => Segments::new(),
+        ExtPlace::Inline(_) => vec![(0, size)],
     }
-    segments
 }

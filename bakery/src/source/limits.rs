@@ -42,11 +42,41 @@ pub(crate) const EXT_DIRECTORY_LEN_MAX: u64 = 1 << 30;
 /// Maximum value of an attribute with an inode of its own.
 pub(crate) const EXT_ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
 
-/// Most pieces of one file.
-pub(crate) const EXT_PIECES_MAX: usize = 2 << 20;
+/// Most pieces of one file of an image.
+pub(crate) const PIECES_MAX: usize = 2 << 20;
 
 /// Bound on the number of mapping blocks of a file.
 pub(crate) const EXT_NODES_MAX: usize = 1 << 20;
 
 /// Most groups: 16 TiB in groups of 128 MiB.
 pub(crate) const EXT_GROUPS_MAX: u64 = 1 << 17;
+
+/// Largest directory of XFS, bytes.
+pub(crate) const XFS_DIRECTORY_LEN_MAX: u64 = 1 << 30;
+
+/// Most nodes of a tree of extents of XFS.
+pub(crate) const XFS_NODES_MAX: usize = 1 << 20;
+
+/// Longest log of XFS.
+pub(crate) const XFS_LOG_LEN_MAX: u64 = 2 << 30;
+
+/// Longest target of a link of XFS.
+pub(crate) const XFS_TARGET_LEN_MAX: u64 = 1024;
+
+/// Longest run of blocks with a part of a target: a target in blocks of 64 KiB.
+pub(crate) const XFS_TARGET_RUN_LEN_MAX: u64 = 128 << 10;
+
+/// Most chunks of btrfs; one has some MiB at least.
+pub(crate) const BTRFS_CHUNKS_MAX: usize = 1 << 20;
+
+/// Most extents of a file of btrfs.
+pub(crate) const BTRFS_EXTENTS_MAX: usize = 2 << 20;
+
+/// Longest compressed extent, and longest one after decompression. The kernel's limit is 128 KiB.
+pub(crate) const BTRFS_COMPRESSED_LEN_MAX: u64 = 1 << 20;
+
+/// Largest window of a zstd frame of btrfs; the kernel's is 17.
+pub(crate) const BTRFS_ZSTD_WINDOW_LOG_MAX: u32 = 20;
+
+/// Longest target of a link of btrfs.
+pub(crate) const BTRFS_TARGET_LEN_MAX: u64 = 4095;

@@ -211,7 +211,7 @@ pub fn form(head: &[u8]) -> Result<SourceForm, String> {
         }
         return Err("it begins with zeros only, so its format is unknown".into());
     }
-    Err("it is not a tar archive (plain or zstd), ISO, squashfs, EROFS, ext4 or disk image".into())
+    Err("it is not a tar archive (plain or zstd), ISO, squashfs, EROFS, ext4, XFS, btrfs or disk image".into())
 }
 
 /// zstd's skippable frames, which pzstd puts in front.

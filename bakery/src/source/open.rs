@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
+use super::btrfs::Btrfs;
 use super::directory::DirectorySource;
-use super::disk::{self, Disk};
+use super::disk::Disk;
 use super::erofs::Erofs;
 use super::ext::Ext;
 use super::iso::Iso;
@@ -15,6 +16,7 @@ use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
 use super::walk::{FileSystem, Walk, find_file};
 use super::window::{Window, copy_sparse};
+use super::xfs::Xfs;
 use super::{Limits, Source, SourceError, qcow2};
 
 /// SourceOptions for opening an input.
@@ -28,6 +30,8 @@ pub struct SourceOptions {
     pub member: Option<String>,
     /// Which partition of a disk is the system.
     pub partition: Option<u32>,
+    /// Which subvolume of a btrfs file system is the system, as a path from the top.
+    pub subvolume: Option<String>,
     /// Directory for temporary files for images inside images; by default the system's.
     pub temporary: Option<PathBuf>,
 }
@@ -85,13 +89,6 @@ fn open_window(
     let head = window.head(HEAD_LEN).map_err(wrong)?;
     let found = form(&head).map_err(|problem| SourceError::new(name, problem))?;
     let limits = options.limits;
-    let refused = |hint: &str| {
-        let what = found.words();
-        Err(SourceError::new(
-            name,
-            format!("it is {what}, which is not supported: {hint}"),
-        ))
-    };
     match found {
         SourceForm::Tar | SourceForm::Zstd => {
             let mut file = window.into_file(&options.temporary()).map_err(wrong)?;
@@ -126,8 +123,14 @@ fn open_window(
             let raw = qcow2::to_raw(name, window, &options.temporary(), limits)?;
             open_window(name, whole(name, raw)?, options, depth + 1)
         }
-        SourceForm::Btrfs => refused(disk::MOUNT_HINT),
-        SourceForm::Xfs => refused(disk::MOUNT_HINT_XFS),
+        SourceForm::Btrfs => {
+            let tree = Btrfs::open(window, options.subvolume.as_deref()).map_err(wrong)?;
+            open_tree(name, tree, options, depth)
+        }
+        SourceForm::Xfs => {
+            let tree = Xfs::open(window).map_err(wrong)?;
+            open_tree(name, tree, options, depth)
+        }
     }
 }
 

@@ -31,6 +31,11 @@ pub trait FileSystem {
     /// # Errors
     /// They cannot be read.
     fn read_at(&mut self, number: u64, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Takes the notes on what was read so far, for the report.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One object of a file system.
@@ -88,7 +93,6 @@ pub struct Walk<F> {
     entries_left: u64,
     bytes_left: u64,
     contents: WalkContents<F>,
-    notes: Vec<String>,
 }
 
 /// The bytes of the file being read.
@@ -117,7 +121,6 @@ impl<F: FileSystem> Walk<F> {
                 number: 0,
                 pieces: Segments::new(),
             },
-            notes: Vec::new(),
         }
     }
 
@@ -238,7 +241,7 @@ impl<F: FileSystem> Source for Walk<F> {
     }
 
     fn notes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notes)
+        self.contents.file_system.notes()
     }
 }
 
@@ -301,6 +304,10 @@ impl<F: FileSystem> FileSystem for &mut F {
 
     fn read_at(&mut self, number: u64, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         (**self).read_at(number, offset, buffer)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        (**self).notes()
     }
 }
 

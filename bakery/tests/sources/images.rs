@@ -12,10 +12,10 @@ use bakery::source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 /// A mounted image; unmounted when dropped.
-struct Mounted(PathBuf);
+pub struct Mounted(pub PathBuf);
 
 impl Mounted {
-    fn new(image: &Path, options: &str, at: &Path) -> Mounted {
+    pub fn new(image: &Path, options: &str, at: &Path) -> Mounted {
         fs::create_dir_all(at).unwrap();
         let (image, place) = (image.to_str().unwrap(), at.to_str().unwrap());
         run("mount", &["-o", &format!("loop,{options}"), image, place]);
@@ -31,7 +31,7 @@ impl Drop for Mounted {
 
 /// A tree with all kinds of objects, and with difficulties of images: many names, deep holes, large
 /// attributes, long links.
-fn rich(place: &Path) -> PathBuf {
+pub fn rich(place: &Path) -> PathBuf {
     let tree = place.join("tree");
     fs::create_dir(&tree).unwrap();
     everything(&tree);
@@ -47,13 +47,13 @@ fn rich(place: &Path) -> PathBuf {
 }
 
 /// The image shows the tree of the kernel.
-fn assert_as_mounted(what: &str, image: &Path, place: &Path) {
+pub fn assert_as_mounted(what: &str, image: &Path, place: &Path) {
     let mount = Mounted::new(image, "ro", &place.join("mnt"));
     let expected = dump(&baked(&mount.0, None, &place.join("expected.layer")));
     drop(mount);
     let got = dump(&baked(image, None, &place.join("got.layer")));
     assert_same(what, &expected, &got);
-    assert!(got.lines().count() > 2500, "{what}: {got}");
+    assert!(got.lines().count() > 2000, "{what}: {got}");
 }
 
 #[test]
@@ -125,8 +125,16 @@ fn erofs_images_are_read_as_the_kernel_reads_them() {
     }
 }
 
+/// Offsets of the blocks of 4 KiB of an image that are not all zeros.
+pub fn used_blocks(image: &Path) -> Vec<u64> {
+    let whole = fs::read(image).unwrap();
+    let blocks = whole.chunks(4096).zip((0u64..).step_by(4096));
+    let used = blocks.filter(|(block, _)| block.iter().any(|&byte| byte != 0));
+    used.map(|(_, at)| at).collect()
+}
+
 /// The message about an unreadable source.
-fn refusal(source: &Path, options: &SourceOptions, place: &Path) -> String {
+pub fn refusal(source: &Path, options: &SourceOptions, place: &Path) -> String {
     let excludes = Excludes::default();
     let read = open(source, options)
         .map_err(anyhow::Error::from)
@@ -200,8 +208,7 @@ fn partitions_of_disks_are_found() {
 fn images_that_are_not_read_say_what_to_do() {
     let (_guard, place) = scratch();
     shell(
-        "mkdir tree; echo x > tree/x; truncate -s 128M btrfs.img; truncate -s 320M xfs.img; \
-         mkfs.btrfs -q --rootdir tree btrfs.img; mkfs.xfs -q xfs.img; \
+        "mkdir tree; echo x > tree/x; \
          mke2fs -q -F -t ext4 -d tree dirty.img 8M; debugfs -w -R 'feature needs_recovery' dirty.img 2>/dev/null >/dev/null; \
          mke2fs -q -F -t ext4 -d tree ext4.img 8M; zstd -q ext4.img; truncate -s 1M zeros; truncate -s 64K padded; \
          mksquashfs tree x.sqfs -quiet -no-progress; cat x.sqfs >> padded; \
@@ -209,8 +216,6 @@ fn images_that_are_not_read_say_what_to_do() {
         &place,
     );
     for (name, what) in [
-        ("btrfs.img", "mount it read-only"),
-        ("xfs.img", "norecovery"),
         ("dirty.img", "e2fsck"),
         ("ext4.img.zst", "an ext4 file system is compressed in it"),
         ("zeros", "zeros"),

@@ -7,6 +7,7 @@ use layerfmt::tree::Xattrs;
 
 use super::inode::ExtInode;
 use super::{Ext, number, u16_at, u32_at};
+use crate::source::acl;
 use crate::source::limits::EXT_ATTRIBUTE_LEN_MAX;
 use crate::source::walk::{damaged, unknown};
 
@@ -113,7 +114,7 @@ fn list(value: &[u8]) -> io::Result<Vec<u8>> {
     if u32_at(value, 0)? != 1 {
         return Err(damaged("an ACL is of an unknown version"));
     }
-    let mut list = 2u32.to_le_bytes().to_vec();
+    let mut list = Vec::new();
     let mut at = 4;
     while at < value.len() {
         let (tag, permissions) = (u16_at(value, at)?, u16_at(value, at + 2)?);
@@ -123,9 +124,7 @@ fn list(value: &[u8]) -> io::Result<Vec<u8>> {
             id = u32_at(value, at)?;
             at += 4;
         }
-        list.extend_from_slice(&tag.to_le_bytes());
-        list.extend_from_slice(&permissions.to_le_bytes());
-        list.extend_from_slice(&id.to_le_bytes());
+        list.push((tag, permissions, id));
     }
-    Ok(list)
+    Ok(acl::attribute_value(&list))
 }

@@ -4,7 +4,8 @@ use std::io;
 
 use super::inode::ExtInode;
 use super::{Ext, u16_at, u32_at};
-use crate::source::limits::{EXT_NODES_MAX, EXT_PIECES_MAX};
+use crate::source::limits::EXT_NODES_MAX;
+use crate::source::pieces::{ImagePiece, ImagePieces};
 use crate::source::walk::damaged;
 
 /// Most levels of extents.
@@ -14,31 +15,15 @@ const NODE_MARK: u16 = 0xf30a;
 /// Longest extent; a longer one is that much less long and has no bytes yet.
 const EXTENT_BLOCKS_MAX: u64 = 32_768;
 
-/// Bytes of a file that are contiguous in the image. Bytes without a piece are a hole.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ExtPiece {
-    /// Offset in the file.
-    pub(super) offset: u64,
-    pub(super) len: u64,
-    /// Offset in the image.
-    pub(super) start: u64,
-}
-
-impl ExtPiece {
-    pub(super) fn end(&self) -> u64 {
-        self.offset.saturating_add(self.len)
-    }
-}
-
-/// Pieces being collected, in order.
-struct Pieces {
+/// ImagePieces being collected, in order.
+struct Mapping {
     block_len: u64,
-    all: Vec<ExtPiece>,
+    all: ImagePieces,
     /// Number of mapping blocks read.
     nodes: usize,
 }
 
-impl Pieces {
+impl Mapping {
     /// Counts one more mapping block.
     fn count_node(&mut self) -> io::Result<()> {
         self.nodes += 1;
@@ -54,34 +39,20 @@ impl Pieces {
             let bytes = blocks.checked_mul(self.block_len);
             bytes.ok_or_else(|| damaged("a block is outside the image"))
         };
-        let piece = ExtPiece {
+        self.all.add(ImagePiece {
             offset: bytes(block)?,
             len: bytes(count)?,
             start: bytes(at)?,
-        };
-        if let Some(last) = self.all.last_mut() {
-            if piece.offset < last.end() {
-                return Err(damaged("a file's blocks are out of order"));
-            }
-            if piece.offset == last.end() && last.start + last.len == piece.start {
-                last.len += piece.len;
-                return Ok(());
-            }
-        }
-        if self.all.len() >= EXT_PIECES_MAX {
-            return Err(damaged("a file of too many pieces"));
-        }
-        self.all.push(piece);
-        Ok(())
+        })
     }
 }
 
 impl Ext {
     /// The pieces of a file or directory.
-    pub(super) fn pieces(&self, inode: &ExtInode) -> io::Result<Vec<ExtPiece>> {
-        let mut pieces = Pieces {
+    pub(super) fn pieces(&self, inode: &ExtInode) -> io::Result<ImagePieces> {
+        let mut pieces = Mapping {
             block_len: self.superblock.block_len,
-            all: Vec::new(),
+            all: ImagePieces::default(),
             nodes: 0,
         };
         if inode.has_extents() {
@@ -99,7 +70,7 @@ impl Ext {
     }
 
     /// One node of the tree of extents.
-    fn node(&self, node: &[u8], above: Option<u16>, pieces: &mut Pieces) -> io::Result<()> {
+    fn node(&self, node: &[u8], above: Option<u16>, pieces: &mut Mapping) -> io::Result<()> {
         let (mark, count, depth) = (u16_at(node, 0)?, u16_at(node, 2)?, u16_at(node, 6)?);
         let fits = above.map_or(depth <= DEPTH_MAX, |above| depth + 1 == above);
         if mark != NODE_MARK || !fits {
@@ -133,7 +104,7 @@ impl Ext {
         depth: usize,
         block: &mut u64,
         blocks: u64,
-        pieces: &mut Pieces,
+        pieces: &mut Mapping,
     ) -> io::Result<()> {
         let in_table = self.superblock.block_len / 4;
         if *block >= blocks {

@@ -1,0 +1,323 @@
+//! btrfs images from mkfs.btrfs, populated by the kernel, compared with the kernel's own view. Needs
+//! root and loop devices.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::images::{Mounted, assert_as_mounted, refusal, rich, used_blocks};
+use super::tree::{assert_same, baked, dump, scratch, set_xattr, shell, try_bake};
+use bakery::source::open::{SourceOptions, open};
+
+/// Objects that take the less usual forms, in the tree mounted at `root`.
+fn unusual(root: &Path) {
+    shell(
+        "mkdir -m 2775 small/listed; ln -s \"$(printf '%02000d' 7)\" small/longer; \
+         setfacl -m u:54321:r-x,m::r-x small/listed; setfacl -d -m u:54322:rwx,g:54323:r-- small/listed; \
+         touch -d 1902-01-01T00:00:00.25Z small/old; touch -d 2400-01-01T00:00:00.125Z small/late; \
+         mknod small/device c 511 262143; mknod small/disk b 8 1; \
+         fallocate -l 8M small/allocated; printf middle | dd of=small/allocated bs=1 seek=4000000 conv=notrunc status=none; \
+         cp --reflink=always small/random small/shared; printf y | dd of=small/shared bs=1 seek=900000 conv=notrunc status=none; \
+         head -c 900000 small/text | dd of=small/text bs=1M oflag=append conv=notrunc status=none; truncate -s 500001 small/text; \
+         printf inline > small/inline; truncate -s 9000 small/inline; : > small/nosum; chattr +C small/nosum; \
+         head -c 300000 /dev/urandom > small/nosum; mkdir many-names; touch many-names/one; \
+         for n in $(seq 1 300); do ln many-names/one many-names/a-name-so-long-that-one-item-does-not-hold-all-$n 2>&- || break; done; \
+         (cd many; rm -f *000[0-9][13579]); mkdir -p empty/with; touch empty/$(printf 'n%.0s' $(seq 255))",
+        root,
+    );
+    for number in 0..60 {
+        let name = format!("user.attribute-{number:04}");
+        set_xattr(&root.join("small/one"), &name, &vec![number; 500]);
+    }
+    set_xattr(&root.join("small/listed"), "trusted.mine", b"");
+    set_xattr(
+        &root.join("small/random"),
+        "security.selinux",
+        b"system_u:object_r:etc_t:s0\0",
+    );
+    let file = fs::File::create(root.join("small/pieces")).unwrap();
+    for piece in 0..2500u64 {
+        file.write_all_at(&[piece as u8; 700], piece * 16_384)
+            .unwrap();
+        if piece % 250 == 0 {
+            file.sync_all().unwrap();
+        }
+    }
+}
+
+#[test]
+fn btrfs_images_are_read_as_the_kernel_reads_them() {
+    let (_guard, place) = scratch();
+    rich(&place);
+    for (options, mounted) in [
+        ("", "rw"),
+        ("-n 65536 --csum xxhash", "rw,compress-force=zstd:3"),
+        ("-n 4096 --csum sha256 -m single", "rw,compress-force=zlib"),
+        (
+            "-M --csum blake2 -O ^no-holes,^extref,^skinny-metadata",
+            "rw,compress-force=lzo",
+        ),
+        ("-d dup", "rw,nodatasum"),
+    ] {
+        let image = place.join("x.img");
+        let _ = fs::remove_file(&image);
+        shell(
+            &format!("truncate -s 600M x.img; mkfs.btrfs -q {options} x.img >/dev/null"),
+            &place,
+        );
+        let mount = Mounted::new(&image, mounted, &place.join("mnt"));
+        // An attribute has to fit into a block.
+        let small_blocks = options.contains("-n 4096");
+        if small_blocks {
+            shell("setfattr -x user.large ../tree/small/one", &mount.0);
+        }
+        shell(
+            &format!("cp -a '{}/.' .", place.join("tree").display()),
+            &mount.0,
+        );
+        unusual(&mount.0);
+        drop(mount);
+        assert_as_mounted(&format!("{options}, {mounted}"), &image, &place);
+        if small_blocks {
+            set_xattr(&place.join("tree/small/one"), "user.large", &vec![7; 3000]);
+        }
+    }
+    // As distributions make them, without a mount.
+    shell(
+        "rm x.img tree/small/hole; truncate -s 600M x.img; mkfs.btrfs -q --rootdir tree x.img >/dev/null",
+        &place,
+    );
+    assert_as_mounted("mkfs.btrfs --rootdir", &place.join("x.img"), &place);
+}
+
+#[test]
+fn a_large_directory_of_btrfs_is_read_whole() {
+    let (_guard, place) = scratch();
+    shell(
+        "truncate -s 400M x.img; mkfs.btrfs -q x.img >/dev/null",
+        &place,
+    );
+    let image = place.join("x.img");
+    let mount = Mounted::new(&image, "rw", &place.join("mnt"));
+    shell(
+        "mkdir many; cd many; seq -f 'name-%06g' 1 100000 | xargs touch; seq -f 'name-%06g' 1 3 100000 | xargs rm",
+        &mount.0,
+    );
+    drop(mount);
+    assert_as_mounted("100,000 names", &image, &place);
+}
+
+/// The notes of a bake of `image`.
+fn notes(image: &Path, options: &SourceOptions, output: &Path) -> Vec<String> {
+    let mut source = open(image, options).unwrap();
+    let excludes = wire::exclude::Excludes::default();
+    let recipe = super::tree::recipe(&excludes, bakery::assemble::Reading::Whole);
+    let report = bakery::bake::bake(&mut *source, None, &recipe, output).unwrap();
+    report.notes
+}
+
+#[test]
+fn the_subvolume_of_the_system_is_read() {
+    let (_guard, place) = scratch();
+    shell(
+        "truncate -s 300M x.img; mkfs.btrfs -q x.img >/dev/null",
+        &place,
+    );
+    let image = place.join("x.img");
+    let change = |script: &str| {
+        let mount = Mounted::new(&image, "rw,subvol=/", &place.join("mnt"));
+        shell(script, &mount.0);
+    };
+    let output = place.join("got.layer");
+    let read = |subvolume: Option<&str>| {
+        let options = SourceOptions {
+            subvolume: subvolume.map(str::to_owned),
+            ..SourceOptions::default()
+        };
+        let notes = notes(&image, &options, &output);
+        (dump(&layerfmt::Layer::open(&output).unwrap()), notes)
+    };
+    // An installer's layout: the system and the homes are subvolumes of the top.
+    change(
+        "btrfs -q subvolume create root; btrfs -q subvolume create home; mkdir -p root/usr/bin root/var home/joe; \
+         btrfs -q subvolume create root/var/inside; touch root/usr/bin/tool root/var/inside/x",
+    );
+    let (tree, notes) = read(None);
+    assert!(
+        tree.contains("\n/usr/bin/tool f ") && !tree.contains("joe"),
+        "{tree}"
+    );
+    assert!(tree.contains("\n/var/inside/x f "), "{tree}");
+    let notes = notes.join("\n");
+    assert!(
+        notes.contains("the subvolume root;") && notes.contains("not read: home"),
+        "{notes}"
+    );
+    let (tree, notes) = read(Some("/"));
+    assert!(
+        tree.contains("\n/root/usr/bin/tool f ") && tree.contains("\n/home/joe d "),
+        "{tree}"
+    );
+    assert_eq!(notes, Vec::<String>::new());
+    let (tree, _) = read(Some("/root/var/inside"));
+    assert!(tree.contains("\n/x f "), "{tree}");
+    let options = SourceOptions {
+        subvolume: Some("var".to_owned()),
+        ..SourceOptions::default()
+    };
+    let said = refusal(&image, &options, &place);
+    assert!(
+        said.contains("there is no subvolume var; it has root, home"),
+        "{said}"
+    );
+    // A snapshot shows an empty directory where its source has a subvolume, as in a mount.
+    change("btrfs -q subvolume snapshot root before");
+    let said = refusal(&image, &SourceOptions::default(), &place);
+    assert!(said.contains("--subvolume; before, root"), "{said}");
+    let (tree, _) = read(Some("before"));
+    assert!(
+        tree.contains("\n/var/inside d 0755 0:0 ") && !tree.contains("inside/x"),
+        "{tree}"
+    );
+    // The default subvolume is the one that a mount shows.
+    change("btrfs -q subvolume set-default before; touch before/snapshot");
+    let (tree, _) = read(None);
+    assert!(
+        tree.contains("\n/snapshot f ") && tree.contains("\n/usr/bin/tool f "),
+        "{tree}"
+    );
+}
+
+#[test]
+fn btrfs_images_that_are_not_read_say_what_to_do() {
+    let (_guard, place) = scratch();
+    shell(
+        "truncate -s 300M x.img one two; mkfs.btrfs -q x.img >/dev/null; \
+         first=$(losetup -f --show one); second=$(losetup -f --show two); \
+         mkfs.btrfs -q -d raid1 $first $second >/dev/null; losetup -d $first $second; head -c 200M x.img > short.img",
+        &place,
+    );
+    let image = place.join("x.img");
+    let mount = Mounted::new(&image, "rw", &place.join("mnt"));
+    // An fsync without a commit is in the log only.
+    shell(
+        "head -c 1000000 /dev/urandom > data; mkdir d; sync -f .; printf x > d/x; sync d/x; cp --sparse=always ../x.img ../dirty.img",
+        &mount.0,
+    );
+    drop(mount);
+    for (name, what) in [
+        ("dirty.img", "mount and unmount it once"),
+        ("one", "it spans 2 devices"),
+        ("short.img", "truncated"),
+    ] {
+        let said = refusal(&place.join(name), &SourceOptions::default(), &place);
+        assert!(said.contains(what), "{name}: {said}");
+        assert!(!place.join("no.layer").exists(), "{name}");
+    }
+    // The advice helps.
+    drop(Mounted::new(
+        &place.join("dirty.img"),
+        "rw",
+        &place.join("mnt"),
+    ));
+    let got = dump(&baked(
+        &place.join("dirty.img"),
+        None,
+        &place.join("got.layer"),
+    ));
+    assert!(
+        got.contains("\n/d/x f ") && got.contains("\n/data f "),
+        "{got}"
+    );
+}
+
+/// Damaged data has a name; damaged copies are passed over.
+#[test]
+fn checksums_of_btrfs_find_damage() {
+    let (_guard, place) = scratch();
+    shell(
+        "truncate -s 300M x.img; mkfs.btrfs -q -m dup x.img >/dev/null; mkdir tree; \
+         yes 'a line that no tree has' | head -c 200000 > tree/text; yes 'a line that has two copies' | head -c 900 > tree/short",
+        &place,
+    );
+    let image = place.join("x.img");
+    let mount = Mounted::new(&image, "rw", &place.join("mnt"));
+    shell("cp -a ../tree/. .", &mount.0);
+    drop(mount);
+    let good = dump(&baked(&image, None, &place.join("good.layer")));
+    let whole = fs::read(&image).unwrap();
+    let used = used_blocks(&image);
+    // The first place of the words in each block that has them.
+    let places = |words: &[u8]| -> Vec<u64> {
+        let first = |block: &u64| {
+            let bytes = &whole[*block as usize..*block as usize + 4096];
+            let at = bytes
+                .windows(words.len())
+                .position(|window| window == words);
+            at.map(|at| block + at as u64)
+        };
+        used.iter().filter_map(first).collect()
+    };
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    let change = |at: u64| {
+        let byte = whole[at as usize];
+        file.write_all_at(&[byte ^ 1], at).unwrap();
+        byte
+    };
+    // The text inside an item is in both copies of its block: one may be damaged, whichever.
+    let copies = places(b"a line that has two copies\n");
+    assert!(copies.len() >= 2, "{copies:?}");
+    for at in &copies {
+        let byte = change(*at);
+        let got = dump(&baked(&image, None, &place.join("got.layer")));
+        assert_same("one damaged copy", &good, &got);
+        file.write_all_at(&[byte], *at).unwrap();
+    }
+    for at in &copies {
+        change(*at);
+    }
+    let said = refusal(&image, &SourceOptions::default(), &place);
+    assert!(said.contains("does not match its checksum"), "{said}");
+    for at in &copies {
+        file.write_all_at(&[whole[*at as usize]], *at).unwrap();
+    }
+    change(places(b"a line that no tree has\n")[20]);
+    let said = refusal(&image, &SourceOptions::default(), &place);
+    assert!(
+        said.contains("\"text\"") && said.contains("does not match its checksum"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_damaged_btrfs_is_an_error_and_never_a_panic() {
+    let (_guard, place) = scratch();
+    shell(
+        "mkdir tree; seq 1 50000 > tree/x; for n in $(seq 1 400); do echo $n > tree/name-$n; done; ln tree/x tree/y; \
+         ln -s x tree/z; truncate -s 120M x.img; mkfs.btrfs -q -n 4096 -m single --rootdir tree x.img >/dev/null",
+        &place,
+    );
+    let image = place.join("x.img");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&image)
+        .unwrap();
+    let used = used_blocks(&image);
+    let mut seed = 7u64;
+    for _ in 0..150 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let block = used[(seed >> 33) as usize % used.len()];
+        let mut bytes = [0; 4096];
+        file.read_exact_at(&mut bytes, block).unwrap();
+        let whole = bytes;
+        bytes[(seed >> 20) as usize % 4096] ^= 1 << (seed >> 17 & 7);
+        // Blocks of trees and the superblock: beyond the checksum.
+        let digest = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[32..]) as u32;
+        bytes[..4].copy_from_slice(&digest.to_le_bytes());
+        file.write_all_at(&bytes, block).unwrap();
+        let _ = try_bake(&image, None, &place.join("bad.layer"));
+        file.write_all_at(&whole, block).unwrap();
+    }
+    assert!(try_bake(&image, None, &place.join("good.layer")).is_ok());
+}
