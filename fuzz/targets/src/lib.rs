@@ -4,9 +4,15 @@
 //! `tests/smoke.rs` runs the same functions on stable Rust over a seeded corpus and mutations of
 //! it.
 
+use std::os::unix::fs::FileExt as _;
+
 use bakery::assemble::{AssembleError, Contents, Reading, assemble};
 use bakery::source::accounts::Accounts;
+use bakery::source::btrfs::Btrfs;
 use bakery::source::tar::Tar;
+use bakery::source::walk::{FileSystem, Walk};
+use bakery::source::window::Window;
+use bakery::source::xfs::Xfs;
 use bakery::source::{Data, EntryPath, Limits};
 use layerfmt::update::{IndexFrame, Preamble, UpdateHead, UpdatePlan};
 use layerfmt::{Chunk, ChunkFile, DirentTarget, Index, Layer};
@@ -123,57 +129,106 @@ pub fn decode_chunk(bytes: &[u8]) {
     }
 }
 
+/// Takes contents and counts them: each is as long as its segments promise.
+struct Sum;
+
+impl Contents for Sum {
+    type Content = u64;
+    fn take(
+        &mut self,
+        _source: &str,
+        _path: &EntryPath,
+        data: Data<'_>,
+    ) -> Result<u64, AssembleError> {
+        let promised: u64 = data.segments.iter().map(|(_, len)| len).sum();
+        let mut end = 0;
+        for (offset, len) in &data.segments {
+            assert!(
+                *offset >= end && offset + len <= data.size,
+                "segments are in order"
+            );
+            end = offset + len;
+        }
+        let mut buffer = [0; 4096];
+        let mut read = 0;
+        loop {
+            let part = data.reader.read(&mut buffer);
+            let part = part.map_err(|source| AssembleError::Io {
+                doing: "cannot read the content".to_owned(),
+                source,
+            })?;
+            match part {
+                0 => break,
+                count => read += count as u64,
+            }
+        }
+        assert_eq!(
+            read, promised,
+            "the reader yields what the segments promise"
+        );
+        Ok(read)
+    }
+}
+
+const LIMITS: Limits = Limits {
+    entries_max: 10_000,
+    expanded_len_max: 64 << 20,
+};
+
 /// Reading a tar archive: an error, or a tree; contents are read to their end.
 pub fn tar_ingest(bytes: &[u8]) {
-    struct Sum;
-    impl Contents for Sum {
-        type Content = u64;
-        fn take(
-            &mut self,
-            _source: &str,
-            _path: &EntryPath,
-            data: Data<'_>,
-        ) -> Result<u64, AssembleError> {
-            let promised: u64 = data.segments.iter().map(|(_, len)| len).sum();
-            let mut end = 0;
-            for (offset, len) in &data.segments {
-                assert!(
-                    *offset >= end && offset + len <= data.size,
-                    "segments are in order"
-                );
-                end = offset + len;
-            }
-            let mut buffer = [0; 4096];
-            let mut read = 0;
-            loop {
-                let part = data.reader.read(&mut buffer);
-                let part = part.map_err(|source| AssembleError::Io {
-                    doing: "cannot read the content".to_owned(),
-                    source,
-                })?;
-                match part {
-                    0 => break,
-                    count => read += count as u64,
-                }
-            }
-            assert_eq!(
-                read, promised,
-                "the reader yields what the segments promise"
-            );
-            Ok(read)
-        }
-    }
-    let limits = Limits {
-        entries_max: 10_000,
-        expanded_len_max: 64 << 20,
-    };
-    let mut tar = Tar::new("fuzz", bytes, limits);
+    let mut tar = Tar::new("fuzz", bytes, LIMITS);
     let excludes = wire::exclude::Excludes::default();
     let below = || Ok(Accounts::default());
     let changes = Reading::Changes;
     if let Ok(assembly) = assemble(&mut tar, changes, &excludes, &mut Sum, &below) {
         let _ = bakery::overlay::standing_alone(assembly);
     }
+}
+
+/// Reading an XFS image: an error, or a tree; contents are read to their end.
+pub fn xfs_image(bytes: &[u8]) {
+    if let Some(image) = image(bytes)
+        && let Ok(tree) = Xfs::open(image)
+    {
+        walk_image(tree);
+    }
+}
+
+/// Reading a btrfs image: an error, or a tree; contents are read to their end.
+pub fn btrfs_image(bytes: &[u8]) {
+    if let Some(image) = image(bytes)
+        && let Ok(tree) = Btrfs::open(image, None)
+    {
+        walk_image(tree);
+    }
+}
+
+fn walk_image(tree: impl FileSystem) {
+    let mut source = Walk::new("fuzz", tree, LIMITS);
+    let excludes = wire::exclude::Excludes::default();
+    let below = || Ok(Accounts::default());
+    let _ = assemble(&mut source, Reading::Whole, &excludes, &mut Sum, &below);
+}
+
+/// Bytes of a page of an image.
+pub const PAGE_LEN: usize = 4096;
+/// Most pages of an image.
+const PAGES_MAX: u32 = 1 << 16;
+
+/// Images are mostly zeros: the bytes are the number of pages, then each page that is not zeros,
+/// after its number.
+fn image(bytes: &[u8]) -> Option<Window> {
+    let (count, records) = bytes.split_first_chunk::<4>()?;
+    let count = u32::from_le_bytes(*count).min(PAGES_MAX);
+    let file = tempfile::tempfile().ok()?;
+    file.set_len(u64::from(count) * PAGE_LEN as u64).ok()?;
+    for record in records.chunks(4 + PAGE_LEN) {
+        let (number, page) = record.split_first_chunk::<4>()?;
+        let number = u64::from(u32::from_le_bytes(*number) % count.max(1));
+        file.write_all_at(page, number * PAGE_LEN as u64).ok()?;
+    }
+    Window::whole(file).ok()
 }
 
 /// Reading the records: a parsed record can be written, and reads the same again.

@@ -137,6 +137,70 @@ fn layers() -> Vec<Vec<u8>> {
     vec![fs::read(output).unwrap()]
 }
 
+/// The pages of an image that are not zeros, as the targets take them.
+fn packed(image: &Path) -> Vec<u8> {
+    let whole = fs::read(image).unwrap();
+    let pages = whole.chunks(targets::PAGE_LEN);
+    let count = u32::try_from(pages.len()).unwrap();
+    let mut bytes = count.to_le_bytes().to_vec();
+    for (page, number) in pages.zip(0u32..) {
+        if page.iter().any(|&byte| byte != 0) {
+            bytes.extend_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(page);
+        }
+    }
+    bytes
+}
+
+/// Images that `command` makes from a tree, each with other options.
+fn images(command: &str, table: &[&str]) -> Vec<Vec<u8>> {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("tree");
+    fs::create_dir(&source).unwrap();
+    tree(&source);
+    let image = |options: &&str| {
+        let script = format!("rm -f x.img; {}", command.replace("OPTIONS", options));
+        let mut shell = Command::new("sh");
+        let made = shell.args(["-ec", &script]).current_dir(place.path());
+        let output = made.output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        packed(&place.path().join("x.img"))
+    };
+    table.iter().map(image).collect()
+}
+
+/// Right checksums for every page that is a block of a tree of btrfs with blocks of one page.
+fn with_sums_of_btrfs(mut bytes: Vec<u8>) -> Vec<u8> {
+    let records = bytes.get_mut(4..).unwrap_or_default();
+    for page in records.chunks_exact_mut(4 + targets::PAGE_LEN) {
+        let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &page[36..]) as u32;
+        page[4..8].copy_from_slice(&sum.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn xfs_image() {
+    let script = "{ echo /none; echo '0 0'; echo 'd--755 0 0'; echo 'f ---644 1 2 tree/z'; \
+        echo 'l l--777 0 0 f'; echo 'c c--600 0 6 4 9'; echo 'd d--755 1 2'; \
+        for n in $(seq 1 300); do echo \"a-rather-long-name-$n ---644 1 1 tree/d/e/f\"; done; \
+        echo '$'; echo '$'; } > proto; truncate -s 32M x.img; \
+        mkfs.xfs --unsupported -q -l size=8m OPTIONS -p proto x.img; \
+        xfs_db -x -c 'path /f' -c 'attr_set -u -v 300 one' -c 'attr_set -r -v 9000 two' x.img";
+    let corpus = images(
+        script,
+        &["-m crc=0", "-m crc=0 -n ftype=1 -b size=1024", ""],
+    );
+    drive(&corpus, 500, targets::xfs_image, |bytes| bytes);
+}
+
+#[test]
+fn btrfs_image() {
+    let script = "truncate -s 120M x.img; mkfs.btrfs -q -n 4096 OPTIONS --rootdir tree x.img";
+    let corpus = images(script, &["-m single", "-m dup", "-M"]);
+    drive(&corpus, 500, targets::btrfs_image, with_sums_of_btrfs);
+}
+
 #[test]
 fn tar_ingest() {
     drive(&archives(), 4_000, targets::tar_ingest, with_checksums);
