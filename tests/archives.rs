@@ -220,7 +220,12 @@ fn read(bytes: &[u8]) -> Vec<Sample> {
 
 /// A device's major or minor number: what a header's seven octal digits hold, and more.
 fn device() -> impl Strategy<Value = u32> {
-    prop_oneof![0_u32..300, Just(0o777_7777), Just(0o1000_0000), any::<u32>()]
+    prop_oneof![
+        0_u32..300,
+        Just(0o777_7777),
+        Just(0o1000_0000),
+        any::<u32>()
+    ]
 }
 
 proptest! {

@@ -12,5 +12,6 @@ mod races;
 mod s3;
 mod scale;
 mod sweeps;
+mod updates;
 mod verbs;
 pub(crate) mod world;

@@ -5,6 +5,7 @@ mod client;
 mod contact;
 mod faults;
 mod links;
+mod mirror;
 mod offline;
 mod packs;
 mod reads;

@@ -17,11 +17,13 @@ pub(crate) mod content_diff;
 pub(crate) mod diff;
 pub(crate) mod dnsmasq;
 pub(crate) mod dump;
+pub(crate) mod export;
 pub(crate) mod flatten;
 pub(crate) mod fleet;
 pub(crate) mod gc;
 pub(crate) mod history_compact;
 pub(crate) mod import;
+pub(crate) mod import_store;
 pub(crate) mod init;
 pub(crate) mod initrd;
 pub(crate) mod input;
@@ -33,6 +35,7 @@ pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod machine;
 pub(crate) mod man;
+pub(crate) mod mirror;
 pub(crate) mod pack;
 pub(crate) mod place;
 pub(crate) mod profile;
@@ -69,11 +72,13 @@ pub enum BakeryCommand {
     Diff(diff::DiffArgs),
     Dnsmasq(dnsmasq::DnsmasqArgs),
     Dump(dump::DumpArgs),
+    Export(export::ExportArgs),
     Flatten(flatten::FlattenArgs),
     Fleet(fleet::FleetArgs),
     Gc(gc::GcArgs),
     Init(init::InitArgs),
     Import(import::ImportArgs),
+    ImportStore(import_store::ImportStoreArgs),
     Initrd(initrd::InitrdArgs),
     Inspect(inspect::InspectArgs),
     Jobs(jobs::JobsArgs),
@@ -82,6 +87,7 @@ pub enum BakeryCommand {
     Ls(ls::LsArgs),
     Machine(machine::MachineArgs),
     Man(man::ManArgs),
+    Mirror(mirror::MirrorArgs),
     Pack(pack::PackArgs),
     Profile(profile::ProfileArgs),
     Purge(purge::PurgeArgs),
@@ -122,11 +128,13 @@ impl BakeryCommand {
             Self::Diff(args) => diff::run(args, globals),
             Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),
+            Self::Export(args) => export::run(args, globals),
             Self::Flatten(args) => flatten::run(args, globals),
             Self::Fleet(args) => fleet::run(args, globals),
             Self::Gc(args) => gc::run(args, globals),
             Self::Init(args) => init::run(args, globals),
             Self::Import(args) => import::run(args, globals),
+            Self::ImportStore(args) => import_store::run(args, globals),
             Self::Initrd(args) => initrd::run(args, globals),
             Self::Inspect(args) => inspect::run(args, globals),
             Self::Jobs(args) => jobs::run(args, globals),
@@ -135,6 +143,7 @@ impl BakeryCommand {
             Self::Ls(args) => ls::run(args, globals),
             Self::Machine(args) => machine::run(args, globals),
             Self::Man(args) => man::run(args, definition()),
+            Self::Mirror(args) => mirror::run(args, globals),
             Self::Pack(args) => pack::run(args, globals),
             Self::Profile(args) => profile::run(args, globals),
             Self::Purge(args) => purge::run(args, globals),

@@ -268,6 +268,29 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Writes `allowed_signers` for a store that signs nothing itself: a mirror. The same text
+    /// again is no change.
+    ///
+    /// # Errors
+    /// The store trusts other keys already, or the file cannot be written.
+    pub fn trust_only(&self, text: &str) -> Result<(), KeyError> {
+        let file = self.directory.join(ALLOWED_SIGNERS);
+        match fs::read_to_string(&file) {
+            Ok(there) if there == text => Ok(()),
+            Ok(_) => Err(unusable(
+                &file,
+                "the store trusts other keys; if it shall trust the new ones, delete this file",
+            )),
+            Err(_) => {
+                ownership::create_dir_all(&self.directory)
+                    .map_err(|source| file_error("cannot make", &self.directory, source))?;
+                write_new(&file, text.as_bytes(), 0o644)
+            }
+        }
+    }
+}
+
 /// Make an ed25519 key pair in OpenSSH's form.
 fn generate(file: &Path, comment: &str) -> Result<(), KeyError> {
     let mut seed = [0; 32];

@@ -16,6 +16,7 @@
 //! | [`output`], [`progress`], [`human`] | output for users and scripts |
 //! | [`failed`] | the operation that failed, beside its error |
 //! | [`serve`] | serves the store over HTTP |
+//! | [`mirror`] | follows the histories of another store; histories as one file |
 //! | [`update_pack`] | encodes a revision against an older one |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
 //! | [`jobs`] | the spool of pushes |
@@ -42,6 +43,7 @@ pub(crate) mod jobs;
 pub mod keys;
 pub(crate) mod limits;
 pub(crate) mod machine;
+pub(crate) mod mirror;
 pub(crate) mod netboot;
 pub(crate) mod output;
 pub mod overlay;

@@ -14,6 +14,8 @@ use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest};
 use wire::paths::{Class, ObjectPath};
 use wire::trust::{ENVELOPE_LEN_MAX, Envelope, TrustError};
 
+pub(crate) use object::verify as verify_object;
+
 use crate::history::objects;
 use crate::limits::MARK_LEN_MAX;
 use crate::store::{Created, Key, ObjectEntry, Store, StoreError};

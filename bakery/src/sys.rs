@@ -6,5 +6,6 @@
 
 pub(crate) mod confine;
 pub(crate) mod lease;
+pub(crate) mod local_time;
 pub(crate) mod mapping;
 pub(crate) mod sending;

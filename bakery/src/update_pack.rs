@@ -1,12 +1,17 @@
 //! Update packs: one file with the missing parts of a newer revision, for clients of an older one.
 //!
 //! The new chunks are encoded against the old contents of the same path (or of the most similar
-//! one), the new index against the old index. `docs/FORMAT.md` §18 is the format. The bakery makes
-//! a pack after it has published the revision; publishing never waits for a pack.
+//! one), the new index against the old index. Files that are already compressed are encoded in
+//! their raw form where a recipe makes exactly their compressed form again. `docs/FORMAT.md` §18 is
+//! the format. The bakery makes a pack after it has published the revision; publishing never waits
+//! for a pack.
 
+mod compressed;
 mod make;
 mod offer;
 mod pairs;
+mod regions;
+mod remade;
 mod sources;
 mod units;
 
@@ -16,8 +21,11 @@ use crate::history::{HistoryError, Revision};
 use crate::store::{Key, Store, StoreError};
 
 pub use make::{Made, make};
+pub(crate) use offer::Opened;
 pub use offer::{is_wanted, missing, offers};
 pub(crate) use offer::{read_record, verify_file};
+
+pub(crate) use sources::End as OldEnd;
 
 /// Number of revisions before the newest from which `bakery watch` makes packs.
 pub(crate) const PACKS_DEFAULT: usize = 3;

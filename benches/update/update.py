@@ -5,15 +5,19 @@
 
 DIR/NAME/{old,new} are made by inputs.sh. For each pair: the old tree is imported into a store, the
 new one is dropped as an archive and published by `bakery watch`, and `bakery update-pack` makes the
-pack. The others get the same trees in the same run. CPU seconds and peak memory are those of the
+pack. Then a client with the old revision in its cache mounts the new one by the pack; its row has
+the bytes that it received, and the CPU time and memory of its daemon until the pack is applied. The
+others get the same trees in the same run. CPU seconds and peak memory are those of the
 programs started. A table goes to standard output, raw lines to RESULTS/update.jsonl. Needs root;
 others that are not installed are left out."""
 import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -59,8 +63,73 @@ def ours(programs, old, new, work):
     made, cpu, peak = timed(bakery + ["update-pack", "sys@1", "sys@2", "--json"])
     made = json.loads(made)
     yield "today: new chunks and index", made["plain_bytes"], 0, 0
-    yield "update pack", made["bytes"], cpu, peak
+    yield "update pack, and the chunks that it omits", made["bytes"] + made["left_out_bytes"], cpu, peak
     yield "of it: index", made["index_bytes"], 0, 0
+    yield from client(programs, store, work, made["raw_bytes"])
+
+
+def daemon_usage(pid):
+    """CPU seconds and peak MiB of a running process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), peak / 1024
+
+
+def client(programs, store, work, raw_bytes):
+    """A client that has revision 1 in its cache takes the update pack to revision 2."""
+    layerfs, cache, at = os.path.join(programs, "layerfs"), os.path.join(work, "cache"), os.path.join(work, "mnt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = "%s:%d" % free.getsockname()
+    os.mkdir(at)
+    server = subprocess.Popen([os.path.join(programs, "bakery"), "--store", store, "serve", "--quiet", "--listen", place])
+    try:
+        for revision, field in (("@1", "prefetch"), ("", "update")):
+            mount = [layerfs, "mount", "-f", "--keys", store + ".keys/allowed_signers", "--cache", cache,
+                     "-o", "cache-memory=4M", f"http://{place}/sys{revision}", at]
+            wait_listening(place)
+            daemon = subprocess.Popen(mount)
+            try:
+                status = settled(layerfs, at, field, daemon)
+                cpu, peak = daemon_usage(daemon.pid)
+            finally:
+                subprocess.run(["umount", at], check=False)
+                daemon.wait(timeout=60)
+        used = status["update_pack"]
+        rate = raw_bytes / 1e6 / max(cpu, 0.01)
+        form = f"client: {used['applied']} of {used['units']} units, {rate:.0f} MB/s of result"
+        yield form, status["bytes"], cpu, peak
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_listening(place):
+    host, port = place.split(":")
+    for _ in range(200):
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("update.py: bakery serve does not listen")
+
+
+def settled(layerfs, at, field, daemon):
+    """The status of the mount, once the work that `field` tells of is complete."""
+    for _ in range(36000):
+        if daemon.poll() is not None:
+            raise SystemExit("update.py: the mount ended")
+        asked = subprocess.run([layerfs, "status", "--json", at], capture_output=True, check=False)
+        if asked.returncode == 0:
+            status = json.loads(asked.stdout)
+            status = status["source"]
+            if status[field].startswith(("complete", "given up", "done")):
+                return status
+        time.sleep(0.05)
+    raise SystemExit(f"update.py: {field} is not complete")
 
 
 def squashfs(tree, out):

@@ -11,6 +11,9 @@ pub(crate) const KEYSET_STEPS_MAX: u64 = 1000;
 /// Longest hint: a decimal number and a newline.
 pub(crate) const HINT_LEN_MAX: usize = 32;
 
+/// Largest number of update packs of which a server can tell.
+pub(crate) const UPDATES_TOLD_MAX: usize = 64;
+
 /// Most redirects of one request.
 pub(crate) const REDIRECTS_MAX: usize = 4;
 

@@ -46,6 +46,11 @@ pub const UPDATE_HEAD_LEN_MAX: u32 = 64 << 20;
 pub const UPDATE_UNIT_LEN_MAX: u32 = 8 << 20;
 /// Longest prefix of a unit, bytes.
 pub const UPDATE_PREFIX_LEN_MAX: u32 = 16 << 20;
+/// Longest raw script of a unit, bytes: a part takes 12.
+pub const UPDATE_SCRIPT_LEN_MAX: u32 = 1 << 20;
+/// Longest dictionary of LZMA2 that a recipe names, log2 bytes: the encoder takes 12 times as much
+/// memory.
+pub const UPDATE_DICT_LOG_MAX: u8 = 21;
 /// Longest old and new INDEX together that an update pack encodes, bytes: zstd's window. A tree of
 /// a million files has an INDEX of 95 MB, and is sent whole.
 pub const UPDATE_INDEX_WINDOW_LEN_MAX: u64 = 1 << ZSTD_WINDOW_LOG_MAX;

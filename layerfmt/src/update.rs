@@ -5,13 +5,21 @@
 //! prefix. [`UpdateHead`] is the head, checked by itself; [`UpdatePlan`] is the head checked against both
 //! indexes; [`UpdatePlan::apply`] makes chunks.
 
+mod again;
 mod code;
 mod head;
 mod plan;
+mod recipe;
+mod script;
+#[cfg(feature = "remake")]
+mod sys;
 
+pub use again::stored_again;
 pub use code::{UnitEncoder, decode_index, encode_index};
 pub use head::{
-    HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_ZSTD, Unit,
-    UpdateHead,
+    HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_REMADE,
+    UNIT_CODEC_ZSTD, Unit, UpdateHead,
 };
 pub use plan::{Ready, UpdatePlan};
+pub use recipe::{PackRecipe, inflate_start};
+pub use script::{Script, ScriptCopy, ScriptPart};

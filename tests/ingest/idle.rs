@@ -5,7 +5,7 @@ use std::time::Duration;
 use wire::manifest::Action;
 use wire::trace::{BootTrace, Touch};
 
-use crate::kitchen::{Kitchen, run, text, wait_until};
+use crate::kitchen::{Kitchen, run, text, upload, wait_until};
 
 /// A new setting applies to existing heads; each is renewed once, and its contents stay the same.
 #[test]
@@ -112,4 +112,38 @@ fn an_idle_watcher_makes_boot_packs() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(number(), 2);
     assert!(watch.terminate());
+}
+
+/// A watcher makes the update packs of the last revisions after it has published. One that is
+/// killed meanwhile leaves a sound store, and the next one makes them.
+#[test]
+fn an_idle_watcher_makes_update_packs() {
+    let kitchen = Kitchen::new();
+    let inbox = kitchen.spool().join("incoming/kiosk");
+    std::fs::create_dir_all(&inbox).unwrap();
+    for (name, body) in [("one", b"1".repeat(3_000)), ("two", b"2".repeat(5_000))] {
+        let file = inbox.join(format!("{name}.tar.zst"));
+        std::fs::write(file, upload(name, &body)).unwrap();
+        let mut watch = kitchen.bakery();
+        watch.args(["watch", "--settle", "50", "--once", "--updates", "0"]);
+        run(&mut watch);
+    }
+    let packs = || {
+        let place = kitchen
+            .store()
+            .join("updates/kiosk/main")
+            .join(format!("{:020}", 3));
+        std::fs::read_dir(place).map_or(0, Iterator::count)
+    };
+    assert_eq!(packs(), 0);
+    for pause in [150, 400, 700] {
+        let watch = kitchen.watch(&[]);
+        std::thread::sleep(Duration::from_millis(pause));
+        watch.kill();
+        kitchen.assert_sound();
+    }
+    let watch = kitchen.watch(&[]);
+    wait_until(Duration::from_secs(90), || packs() == 2);
+    assert!(watch.terminate());
+    kitchen.assert_sound();
 }

@@ -31,7 +31,7 @@ fn bakery(site: &Site, arguments: &[&str]) -> String {
 }
 
 /// The status and the body of one request.
-fn ask(bakery: &Bakery, head: &str, body: &[u8]) -> (u16, String) {
+pub(super) fn ask(bakery: &Bakery, head: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(bakery.address).unwrap();
     let len = body.len();
     let head =

@@ -127,7 +127,7 @@ impl Client {
                 return;
             }
             assert!(
-                since.elapsed() < Duration::from_secs(60),
+                since.elapsed() < Duration::from_secs(180),
                 "{field} does not become {text}: {status}"
             );
             std::thread::sleep(Duration::from_millis(100));

@@ -17,6 +17,7 @@ pub(super) struct Site {
     place: tempfile::TempDir,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     version: u8,
+    effort: Effort,
 }
 
 /// Bytes that compress about threefold and differ by `seed`.
@@ -41,6 +42,14 @@ impl Site {
         site
     }
 
+    /// A system whose layers are compressed as `bakery bake` does by default.
+    pub(super) fn baked() -> Site {
+        let mut site = Site::empty();
+        site.effort = Options::bake().effort;
+        site.publish();
+        site
+    }
+
     /// A system with these files.
     pub(super) fn with(files: BTreeMap<String, Vec<u8>>) -> Site {
         let mut site = Site::empty();
@@ -54,6 +63,7 @@ impl Site {
             place,
             files: BTreeMap::new(),
             version: 0,
+            effort: Effort::level(3),
         };
         let store = Store::create(site.store().to_str().unwrap()).unwrap();
         site.keys().create().unwrap();
@@ -139,10 +149,11 @@ impl Site {
         self.publish_files(files)
     }
 
-    fn publish_files(&mut self, files: BTreeMap<String, Vec<u8>>) -> u64 {
+    /// Publishes the next revision with these files.
+    pub(super) fn publish_files(&mut self, files: BTreeMap<String, Vec<u8>>) -> u64 {
         self.version += 1;
         let layer = self.path(&format!("{}.layer", self.version));
-        write_layer(&layer, &files);
+        write_layer(&layer, &files, self.effort);
         let import = Import {
             name: Site::name(),
             layers: std::slice::from_ref(&layer),
@@ -158,9 +169,9 @@ impl Site {
     }
 }
 
-fn write_layer(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
+fn write_layer(path: &Path, files: &BTreeMap<String, Vec<u8>>, effort: Effort) {
     let options = Options {
-        effort: Effort::level(3),
+        effort,
         ..Options::bake()
     };
     let mut writer = LayerWriter::create(path, options, None).unwrap();

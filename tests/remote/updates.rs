@@ -6,8 +6,10 @@ use bakery::update_pack::{Made, make};
 use wire::manifest::RevisionName;
 use wire::paths::ObjectPath;
 
+use super::boots::ask;
 use super::client::Client;
 use super::faults::{Fault, FaultServer};
+use super::server::Bakery;
 use super::site::{SYSTEM, Site};
 
 /// Makes and stores the update pack between two revisions.
@@ -36,7 +38,10 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let site = Site::new();
+        Scene::of(Site::new())
+    }
+
+    fn of(site: Site) -> Scene {
         let server = FaultServer::start(site.store());
         let url = format!("{}/{SYSTEM}", server.url());
         let cache = site.path("cache").to_str().unwrap().to_owned();
@@ -244,4 +249,117 @@ fn a_pack_is_made_once() {
     };
     assert_eq!(format!("{second:?}"), format!("{again:?}"));
     assert_eq!(modified(), before);
+}
+
+/// Output of a compressor.
+fn compressed(program: &str, arguments: &[&str], raw: &[u8]) -> Vec<u8> {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("raw");
+    std::fs::write(&file, raw).unwrap();
+    let mut command = std::process::Command::new(program);
+    let output = command.args(arguments).arg("-c").arg(&file).output();
+    let output = output.unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// Kernel modules and manual pages of a revision: names and contents change with `version`.
+fn compressed_files(version: u32) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let text = |file: u32, lines: u32| -> Vec<u8> {
+        (0..lines)
+            .flat_map(|line| {
+                let changes = u32::from(line % 97 == file % 97) * version;
+                let mixed = (line ^ file << 9).wrapping_mul(2_654_435_761);
+                format!("{mixed} {changes}\n").into_bytes()
+            })
+            .collect()
+    };
+    let xz = [
+        "--check=crc32",
+        "--lzma2=dict=1MiB",
+        "-T2",
+        "--block-size=300KiB",
+    ];
+    let mut files = std::collections::BTreeMap::new();
+    for file in 0..4 {
+        let raw = text(file, 3_000 + 12_000 * file);
+        let name = format!(
+            "6.1.0-{version}-driver{}.ko.xz",
+            (b'a' + file as u8) as char
+        );
+        files.insert(name, compressed("xz", &xz, &raw));
+        let raw = text(file + 20, 1_500);
+        files.insert(
+            format!("page{file}.1.gz"),
+            compressed("gzip", &["-9n"], &raw),
+        );
+    }
+    files.insert("plain".into(), text(50, 20_000));
+    files
+}
+
+/// "A unit with codec 2 holds the raw form of such data, and a recipe that makes the compressed
+/// form again." The client compresses again what the pack has unpacked, and has every byte.
+#[test]
+fn compressed_files_are_made_again() {
+    let mut scene = Scene::of(Site::with(compressed_files(1)));
+    scene.site.publish_files(compressed_files(2));
+    let made = pack(&scene.site, 1, 2);
+    assert!(made.bytes * 5 < made.plain_bytes, "{made:?}");
+    let client = scene.mount();
+    client.wait_for("update", "complete");
+    assert_eq!(units(&client, "given_up"), 0, "{}", client.status());
+    assert_eq!(units(&client, "applied"), units(&client, "units"));
+    client.compare(&scene.site.files);
+    assert_eq!(client.status()["demanded"], 0, "{}", client.status());
+}
+
+/// A backup moves to the next revision by the update pack; its layers are those of the store.
+#[test]
+fn a_backup_follows_by_the_update_pack() {
+    let mut site = Site::baked();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let backup = site.path("backup");
+    let arguments = ["--backup", backup.to_str().unwrap(), "-o", "offline-wait=1"];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.wait_for("backup", "complete: revision 1");
+    drop(client);
+    site.change(1);
+    let made = pack(&site, 1, 2);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.wait_for("backup", "complete: revision 2");
+    let status = client.status();
+    assert_eq!(units(&client, "given_up"), 0, "{status}");
+    client.compare(&site.files);
+    drop(client);
+    for layer in std::fs::read_dir(backup.join("layers")).unwrap() {
+        let layer = layer.unwrap();
+        let stored = std::fs::read(site.store().join("layers").join(layer.file_name())).unwrap();
+        assert!(std::fs::read(layer.path()).unwrap() == stored, "{layer:?}");
+    }
+    assert!(made.bytes > 0);
+}
+
+/// "The answer to the request for the records says which packs exist": without a pack the client
+/// asks for none.
+#[test]
+fn a_client_asks_for_no_pack_that_does_not_exist() {
+    let mut scene = Scene::new();
+    scene.site.change(1);
+    let bakery = Bakery::serve(&scene.site);
+    let url = format!("{}/{SYSTEM}", bakery.url());
+    let mount = || {
+        let arguments = ["--cache", &scene.cache, "-o", "offline-wait=1,report=no"];
+        Client::mount(&url, &scene.site.allowed_signers(), &arguments)
+    };
+    let client = mount();
+    assert_eq!(client.status()["update"], "none");
+    client.compare(&scene.site.files);
+    drop(client);
+    let (_, metrics) = ask(&bakery, "GET /metrics", b"");
+    let refused = metrics
+        .lines()
+        .filter(|line| line.contains("status=\"4xx\""));
+    assert_eq!(refused.collect::<Vec<_>>(), Vec::<&str>::new());
 }

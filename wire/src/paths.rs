@@ -15,7 +15,7 @@ mod request;
 
 pub use class::{Class, Lifetime};
 pub use object::{LockKind, ObjectPath};
-pub use request::{Request, route};
+pub use request::{Request, UPDATES_FIELD, route};
 
 use crate::manifest::ProfileName;
 

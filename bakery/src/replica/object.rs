@@ -15,7 +15,7 @@ use crate::store::Key;
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn verify(key: &Key, file: &Path) -> Result<(), String> {
+pub(crate) fn verify(key: &Key, file: &Path) -> Result<(), String> {
     let object = key.object().ok_or("its name contains no digest")?;
     let promised = object.digest().ok_or("its name contains no digest")?;
     let found = match object.class() {

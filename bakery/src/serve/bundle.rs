@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use wire::manifest::{Head, RevisionName};
-use wire::paths::{Class, ObjectPath};
+use wire::paths::{Class, ObjectPath, UPDATES_FIELD};
 use wire::trust::{Bundle, Envelope};
 
 use super::Server;
@@ -27,7 +27,14 @@ pub(super) async fn get(
         return absent();
     };
     match collect(&server.objects, &wanted).await {
-        Ok(bytes) => small(&asked, bytes, HeaderValue::from_static("application/json")),
+        Ok((bytes, updates)) => {
+            let json = HeaderValue::from_static("application/json");
+            let mut answer = small(&asked, bytes, json);
+            if let Ok(updates) = HeaderValue::from_str(&updates) {
+                answer.headers_mut().insert(UPDATES_FIELD, updates);
+            }
+            answer
+        }
         Err(ObjectError::Missing) => menus::listing(&server, &format!("{system}/{profile}")).await,
         Err(error) => refused(&server, &error),
     }
@@ -49,7 +56,8 @@ pub(super) async fn systems(State(server): State<Arc<Server>>, asked: HeaderMap)
     }
 }
 
-async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<Bytes, ObjectError> {
+/// The bundle, and the revisions from which update packs lead to it.
+async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<(Bytes, String), ObjectError> {
     let revision = match wanted.revision {
         Some(revision) => revision,
         None => heads::newest(objects, &wanted.name).await?,
@@ -67,15 +75,20 @@ async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<Bytes, Obje
         other => other,
     }?;
     let manifest = String::from_utf8(manifest.to_vec());
+    let (keysets, updates) = tokio::join!(
+        keysets(objects),
+        heads::updates(objects, &wanted.name, revision)
+    );
     let bundle = Bundle {
-        keysets: keysets(objects).await?,
+        keysets: keysets?,
         head,
         manifest: manifest.map_err(|error| damaged(&manifest_path, &error))?,
     };
     let bytes = bundle
         .render()
         .map_err(|error| damaged(&head_path, &error))?;
-    Ok(bytes.into())
+    let updates: Vec<String> = updates?.iter().map(u64::to_string).collect();
+    Ok((bytes.into(), updates.join(",")))
 }
 
 async fn keysets(objects: &Objects) -> Result<Vec<Envelope>, ObjectError> {

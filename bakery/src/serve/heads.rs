@@ -86,6 +86,23 @@ pub(crate) async fn revisions(
     Ok(found)
 }
 
+/// The revisions from which update packs lead to a revision.
+///
+/// # Errors
+/// The store failed.
+pub(crate) async fn updates(
+    objects: &Objects,
+    name: &ProfileName,
+    to: u64,
+) -> Result<Vec<u64>, ObjectError> {
+    let listed = list(objects, &ObjectPath::updates_to(name, to)).await?;
+    let from = |path: ObjectPath| match path {
+        ObjectPath::Update(_, _, from) => Some(from),
+        _ => None,
+    };
+    Ok(listed.into_iter().filter_map(from).collect())
+}
+
 /// Every profile that is not closed, by name.
 ///
 /// # Errors

@@ -9,14 +9,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerfmt::update::{
-    MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, encode_index,
+    MadeChunk, Preamble, UNIT_CODEC_REMADE, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead,
+    encode_index,
 };
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
 use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHeadRef, UpdateRecord};
 use wire::trust::UPDATE_NAMESPACE;
 
+use super::compressed::Trials;
 use super::offer::{is_there, read_head};
+use super::remade;
 use super::sources::{Decoder, End};
 use super::units::{UnitDraft, plan};
 use super::{Result, UpdateError, require_pair};
@@ -53,6 +56,8 @@ pub struct Made {
     pub raw_bytes: u64,
     /// Number of new chunks that it omits, because encoding does not make them smaller.
     pub chunks_left_out: u64,
+    /// Stored length of these, bytes: a client fetches them besides the pack.
+    pub left_out_bytes: u64,
     /// True if the store already had the pack.
     pub was_there: bool,
 }
@@ -156,6 +161,7 @@ fn counts(head: &UpdateHead, old: &End, new: &End) -> Made {
         chunks: inside.len() as u64,
         raw_bytes: inside.iter().map(|chunk| u64::from(chunk.raw_len)).sum(),
         chunks_left_out: left_out.len() as u64,
+        left_out_bytes: left_out.iter().map(|it| u64::from(it.stored_len)).sum(),
         ..Made::default()
     }
 }
@@ -184,7 +190,7 @@ struct Done {
 }
 
 fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
-    let drafts = plan(old, new);
+    let drafts = plan(old, new)?;
     let mut frames = File::options()
         .read(true)
         .write(true)
@@ -218,6 +224,7 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
 fn encode_all(old: &End, new: &End, drafts: &[UnitDraft]) -> Result<Vec<Option<Done>>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(drafts.len()));
+    let trials = Trials::default();
     let lock = || {
         done.lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -229,7 +236,7 @@ fn encode_all(old: &End, new: &End, drafts: &[UnitDraft]) -> Result<Vec<Option<D
             let Some(draft) = drafts.get(at) else {
                 return Ok(());
             };
-            let unit = encode_one(draft, new, &mut before, &mut after)?;
+            let unit = encode_one(draft, new, (&mut before, &mut after), &trials)?;
             lock().push((at, unit));
         }
     };
@@ -256,18 +263,10 @@ fn encode_all(old: &End, new: &End, drafts: &[UnitDraft]) -> Result<Vec<Option<D
 fn encode_one(
     draft: &UnitDraft,
     new: &End,
-    before: &mut Decoder<'_>,
-    after: &mut Decoder<'_>,
+    (before, after): (&mut Decoder<'_>, &mut Decoder<'_>),
+    trials: &Trials,
 ) -> Result<Option<Done>> {
-    let mut prefix = Vec::new();
-    for span in &draft.prefix {
-        let raw = before.raw(span.chunk)?;
-        let part = raw
-            .get(span.offset as usize..)
-            .and_then(|rest| rest.get(..span.len as usize));
-        prefix.extend_from_slice(part.unwrap_or_default());
-    }
-    let (mut raw, mut made, mut plain_len) = (Vec::new(), Vec::new(), 0);
+    let (mut raws, mut made, mut plain_len) = (Vec::new(), Vec::new(), 0);
     for row in &draft.chunks {
         let bytes = after.raw(*row)?;
         let chunk = new.index.chunk(*row);
@@ -275,10 +274,18 @@ fn encode_one(
             digest: chunk.map_or_else(Digest::default, |chunk| chunk.digest),
             raw_digest: Digest::of(&bytes),
         });
-        raw.extend_from_slice(&bytes);
+        raws.push(bytes);
         plain_len += chunk.map_or(0, |chunk| chunk.stored_len as usize);
     }
-    let frame = UnitEncoder::new(LEVEL).encode(&prefix, &raw)?;
+    let encoder = UnitEncoder::new(LEVEL);
+    let remade = remade::encode(draft, &raws, before, trials, encoder)?;
+    let (codec, frame, prefix) = match remade {
+        Some(remade) => (UNIT_CODEC_REMADE, remade.stored, remade.prefix),
+        None => {
+            let frame = encoder.encode(&before.spans(&draft.prefix)?, &raws.concat())?;
+            (UNIT_CODEC_ZSTD, frame, draft.prefix.clone())
+        }
+    };
     if frame.len() >= plain_len {
         return Ok(None);
     }
@@ -286,9 +293,9 @@ fn encode_one(
         unit: Unit {
             stored_len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
             digest: Digest::of(&frame),
-            codec: UNIT_CODEC_ZSTD,
+            codec,
             made,
-            prefix: draft.prefix.clone(),
+            prefix,
         },
         frame,
     }))

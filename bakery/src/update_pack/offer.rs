@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use layerfmt::Digest;
@@ -95,6 +96,41 @@ pub(crate) fn verify_file(
 pub(super) fn read_head(file: &Path) -> Result<UpdateHead> {
     let (record, envelope) = read_record(file)?;
     head_of(file, &record, &envelope).map(|(head, _)| head)
+}
+
+/// An update pack whose record and head were read.
+pub(crate) struct Opened {
+    pub(crate) head: UpdateHead,
+    /// Where the frames begin in the file.
+    pub(crate) frames_at: u64,
+    pub(crate) file: File,
+}
+
+impl Opened {
+    /// Opens the file, whose record the caller has verified.
+    ///
+    /// # Errors
+    /// When the file is not an update pack, or its head is damaged.
+    pub(crate) fn of(file: &Path) -> Result<Opened> {
+        let (record, envelope) = read_record(file)?;
+        let (head, mut file) = head_of(file, &record, &envelope)?;
+        Ok(Opened {
+            head,
+            frames_at: file.stream_position()?,
+            file,
+        })
+    }
+
+    /// `len` bytes of the frames from `offset` on.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn frame(&self, offset: u64, len: u32) -> Result<Vec<u8>> {
+        let mut frame = vec![0; len as usize];
+        self.file
+            .read_exact_at(&mut frame, self.frames_at + offset)?;
+        Ok(frame)
+    }
 }
 
 /// The head, and the file at the frames.

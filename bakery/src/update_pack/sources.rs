@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use layerfmt::source::{ContentReader, LayerSet};
-use layerfmt::{ChunkFile, Digest, Index};
+use layerfmt::source::{ContentReader, LayerSet, StoredChunks as _};
+use layerfmt::update::Span;
+use layerfmt::{ChunkFile, Digest, FormatError, Index};
 use wire::manifest::{IndexRef, ObjectRef};
 
 use super::Result;
@@ -14,7 +15,8 @@ use crate::store::Key;
 /// Largest cache of decoded chunks, bytes.
 const DECODED_LEN_MAX: usize = 96 << 20;
 
-pub(super) struct End {
+/// One end of an update pack.
+pub(crate) struct End {
     pub(super) index: Arc<Index>,
     pub(super) reference: IndexRef,
     pub(super) pack: Option<ObjectRef>,
@@ -23,7 +25,7 @@ pub(super) struct End {
 
 impl End {
     /// Opens the merged index of `revision`, whose chunks refer to the boot pack, and its layers.
-    pub(super) fn of(history: &History, revision: &Revision) -> Result<End> {
+    pub(crate) fn of(history: &History, revision: &Revision) -> Result<End> {
         let manifest = &revision.manifest;
         let reference = manifest.index;
         let key = Key::index(&reference.digest);
@@ -34,6 +36,21 @@ impl End {
             pack: manifest.pack,
             layers: history.layers(manifest)?,
         })
+    }
+
+    /// The merged index.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The stored bytes of chunk `row`, not verified.
+    pub(crate) fn stored(&self, row: u32) -> Option<Vec<u8>> {
+        let chunk = self.index.chunk(row)?;
+        let mut stored = Vec::new();
+        self.layers
+            .read_stored(&self.index, &chunk, &mut stored)
+            .ok()?;
+        Some(stored)
     }
 
     /// True if the boot pack has chunk `row`.
@@ -52,9 +69,13 @@ impl End {
         self.index.chunks().map(|chunk| chunk.digest).collect()
     }
 
-    pub(super) fn decoder(&self) -> Decoder<'_> {
+    pub(super) fn reader(&self) -> ContentReader<'_> {
+        ContentReader::new(&self.index, &self.layers)
+    }
+
+    pub(crate) fn decoder(&self) -> Decoder<'_> {
         Decoder {
-            reader: ContentReader::new(&self.index, &self.layers),
+            reader: self.reader(),
             kept: HashMap::new(),
             kept_len: 0,
         }
@@ -62,13 +83,34 @@ impl End {
 }
 
 /// Decodes chunks; caches them, because neighbouring units share many.
-pub(super) struct Decoder<'e> {
+pub(crate) struct Decoder<'e> {
     reader: ContentReader<'e>,
     kept: HashMap<u32, Arc<[u8]>>,
     kept_len: usize,
 }
 
 impl Decoder<'_> {
+    /// The bytes of spans, one after the other.
+    pub(super) fn spans(&mut self, spans: &[Span]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for span in spans {
+            let raw = self.raw(span.chunk)?;
+            let part = raw
+                .get(span.offset as usize..)
+                .and_then(|rest| rest.get(..span.len as usize));
+            bytes.extend_from_slice(part.unwrap_or_default());
+        }
+        Ok(bytes)
+    }
+
+    /// As [`Decoder::raw`], for [`UpdatePlan::apply`](layerfmt::update::UpdatePlan::apply).
+    pub(crate) fn raw_or_missing(&mut self, row: u32) -> layerfmt::error::Result<Arc<[u8]>> {
+        self.raw(row).map_err(|error| {
+            let kind = layerfmt::ErrorKind::Io;
+            FormatError::new(kind, "update pack", row.into(), error.to_string())
+        })
+    }
+
     pub(super) fn raw(&mut self, row: u32) -> Result<Arc<[u8]>> {
         if let Some(raw) = self.kept.get(&row) {
             return Ok(Arc::clone(raw));

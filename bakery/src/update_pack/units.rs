@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use layerfmt::update::Span;
+use layerfmt::update::{PackRecipe, Span};
 use layerfmt::{Index, Ino, limits};
 
+use super::Result;
+use super::compressed::Region;
 use super::pairs::{Files, walk};
+use super::regions::Finder;
 use super::sources::End;
 
 /// Raw bytes of a unit. Its chunks compress together, but a reader of one waits for all.
@@ -20,12 +23,56 @@ const WHOLE_LEN: u64 = 1 << 20;
 /// Bytes before and after the same place of a longer old file that a prefix takes.
 const AROUND_LEN: u64 = 512 << 10;
 
+/// Longest prefix of old bytes as they are, bytes. The raw forms of old data come on top of it.
+const PREFIX_LEN_MAX: u64 = limits::UPDATE_PREFIX_LEN_MAX as u64 / 2;
+/// Content of a unit from which the next chunk begins a new one, bytes: compressed data counts in
+/// its raw form.
+const CONTENT_LEN: u64 = 6 << 20;
+
 /// A unit before its encoding.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnitDraft {
     pub(super) chunks: Vec<u32>,
     pub(super) prefix: Vec<Span>,
     pub(super) is_hot: bool,
+    /// Compressed data whose chunks are all in the unit.
+    pub(super) regions: Vec<RegionDraft>,
+}
+
+/// Compressed data of a new file.
+#[derive(Debug, Clone)]
+pub(super) struct RegionDraft {
+    /// Its bytes, in new chunks.
+    pub(super) pieces: Vec<Span>,
+    pub(super) raw_len: u32,
+    pub(super) recipe: PackRecipe,
+    /// The compressed data of the old file that it resembles.
+    pub(super) old: Option<OldRegion>,
+}
+
+/// Compressed data of an old file.
+#[derive(Debug, Clone)]
+pub(super) struct OldRegion {
+    /// Its bytes, in old chunks.
+    pub(super) spans: Vec<Span>,
+    pub(super) packed_len: u32,
+    pub(super) raw_len: u32,
+    pub(super) recipe: PackRecipe,
+}
+
+impl RegionDraft {
+    fn more(&self) -> u64 {
+        let packed: u64 = self.pieces.iter().map(|piece| u64::from(piece.len)).sum();
+        u64::from(self.raw_len).saturating_sub(packed)
+    }
+
+    fn old_len(&self) -> u64 {
+        self.old.as_ref().map_or(0, |old| u64::from(old.raw_len))
+    }
+
+    fn begins_in(&self, row: u32) -> bool {
+        self.pieces.first().is_some_and(|piece| piece.chunk == row)
+    }
 }
 
 /// The use of a chunk by a new file, and the old file that this file resembles.
@@ -35,9 +82,22 @@ struct Use {
     old: Option<Ino>,
 }
 
+/// The uses of the new chunks, and the compressed data in them.
+#[derive(Default)]
+struct Wanted {
+    uses: HashMap<u32, Vec<Use>>,
+    regions: Vec<RegionDraft>,
+    /// The regions in each chunk.
+    by_row: HashMap<u32, Vec<usize>>,
+}
+
 /// Groups the new chunks into units, hot units first.
-pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
-    let uses = uses(old, new);
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(super) fn plan(old: &End, new: &End) -> Result<Vec<UnitDraft>> {
+    let wanted = wanted(old, new)?;
+    let uses = &wanted.uses;
     let mut rows: Vec<u32> = uses.keys().copied().collect();
     let place = |row: &u32| {
         let chunk = new.index.chunk(*row);
@@ -60,17 +120,21 @@ pub(super) fn plan(old: &End, new: &End) -> Vec<UnitDraft> {
         }
         let is_hot = new.is_hot(row);
         let spans = spans(old, uses.get(&row).map_or(&[], Vec::as_slice), is_hot);
-        if !draft.takes(raw_len, &spans, is_hot) {
+        // Remaking takes time, and a boot waits for hot units.
+        let inside = wanted.by_row.get(&row).filter(|_| !is_hot);
+        let inside = inside.into_iter().flatten();
+        let regions: Vec<&RegionDraft> = inside.filter_map(|at| wanted.regions.get(*at)).collect();
+        if !draft.takes(row, raw_len, &spans, is_hot, &regions) {
             units.extend(std::mem::take(&mut draft).close());
         }
-        draft.add(row, raw_len, spans, is_hot);
+        draft.add(row, raw_len, spans, is_hot, &regions);
     }
     units.extend(draft.close());
-    units
+    Ok(units)
 }
 
-/// The new chunks that files use, with their uses.
-fn uses(old: &End, new: &End) -> HashMap<u32, Vec<Use>> {
+/// The new chunks that files use, with their uses and the compressed data in them.
+fn wanted(old: &End, new: &End) -> Result<Wanted> {
     let mut have = old.digests();
     let missing: HashSet<u32> = (0..new.index.chunk_count())
         .filter(|row| {
@@ -79,31 +143,86 @@ fn uses(old: &End, new: &End) -> HashMap<u32, Vec<Use>> {
         })
         .collect();
     let files = Files::of(&old.index);
-    let mut uses: HashMap<u32, Vec<Use>> = HashMap::new();
+    let mut finder = Finder::new(old, new);
+    let mut wanted = Wanted::default();
     let mut seen = HashSet::new();
+    let mut paths = Vec::new();
     walk(&new.index, &mut |path, ino| {
         // A hard link to a file that is already done.
-        if !seen.insert(ino) {
-            return;
-        }
-        let size = new.index.inode(ino).map_or(0, |inode| inode.size);
-        let mut like = None;
-        for extent in new.index.extents(ino, 0..u64::MAX) {
-            if !missing.contains(&extent.chunk) {
-                continue;
+        if seen.insert(ino) {
+            let mut extents = new.index.extents(ino, 0..u64::MAX);
+            if extents.any(|extent| missing.contains(&extent.chunk)) {
+                paths.push((path.to_vec(), ino));
             }
-            let old = *like.get_or_insert_with(|| files.like(&old.index, path, size));
-            uses.entry(extent.chunk).or_default().push(Use {
-                chunk_offset: extent.chunk_offset,
-                place: extent.file_offset..extent.file_offset + u64::from(extent.len),
-                old,
-            });
         }
     });
-    for uses in uses.values_mut() {
+    for (path, ino) in paths {
+        let size = new.index.inode(ino).map_or(0, |inode| inode.size);
+        let like = files.like(&old.index, &path, size);
+        let regions = finder.new_regions(ino)?;
+        if !regions.is_empty() {
+            let old_regions = match like {
+                Some(like) => finder.old_regions(like)?,
+                None => Vec::new(),
+            };
+            wanted.add_regions(&missing, (&new.index, ino), &regions, &old_regions);
+        }
+        for extent in new.index.extents(ino, 0..u64::MAX) {
+            if missing.contains(&extent.chunk) {
+                wanted.uses.entry(extent.chunk).or_default().push(Use {
+                    chunk_offset: extent.chunk_offset,
+                    place: extent.file_offset..extent.file_offset + u64::from(extent.len),
+                    // Compressed data is encoded against the raw form of the old data only.
+                    old: like.filter(|_| regions.is_empty()),
+                });
+            }
+        }
+    }
+    for uses in wanted.uses.values_mut() {
         uses.sort_by_key(|found| (found.chunk_offset, found.place.start));
     }
-    uses
+    Ok(wanted)
+}
+
+impl Wanted {
+    /// Adds the compressed data of the file whose chunks are all new.
+    fn add_regions(
+        &mut self,
+        missing: &HashSet<u32>,
+        (index, ino): (&Index, Ino),
+        regions: &[Region],
+        old_regions: &[OldRegion],
+    ) {
+        for (at, region) in regions.iter().enumerate() {
+            let pieces = clipped(index, ino, &region.place);
+            let len: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
+            let all_new = pieces.iter().all(|piece| missing.contains(&piece.chunk));
+            let Some(first) = pieces.first().filter(|_| all_new) else {
+                continue;
+            };
+            let there = self.by_row.entry(first.chunk).or_default();
+            let is_known = |known: &usize| {
+                let known = self.regions.get(*known);
+                known.is_some_and(|known| known.pieces == pieces)
+            };
+            // A hole in compressed data, or a file with the same content.
+            if len != region.place.end - region.place.start || there.iter().any(is_known) {
+                continue;
+            }
+            for piece in &pieces {
+                let there = self.by_row.entry(piece.chunk).or_default();
+                if there.last() != Some(&self.regions.len()) {
+                    there.push(self.regions.len());
+                }
+            }
+            self.regions.push(RegionDraft {
+                pieces,
+                raw_len: region.raw_len,
+                recipe: region.recipe,
+                old: old_regions.get(at).cloned(),
+            });
+        }
+    }
 }
 
 /// The old bytes for the prefix of a new chunk, in the order of its uses.
@@ -142,7 +261,7 @@ fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
 }
 
 /// The spans of chunks that hold `place` of file `ino`.
-fn clipped(index: &Index, ino: Ino, place: &Range<u64>) -> Vec<Span> {
+pub(super) fn clipped(index: &Index, ino: Ino, place: &Range<u64>) -> Vec<Span> {
     let mut spans = Vec::new();
     for extent in index.extents(ino, place.clone()) {
         let start = extent.file_offset.max(place.start);
@@ -176,19 +295,50 @@ fn join(spans: &mut Vec<Span>, span: Span) {
 struct Open {
     draft: UnitDraft,
     raw_len: u64,
+    /// Length of the raw forms beyond that of the compressed forms.
+    more_len: u64,
     prefix_len: u64,
+    old_len: u64,
     seen: HashSet<Span>,
 }
 
 impl Open {
-    fn takes(&self, raw_len: u64, spans: &[Span], is_hot: bool) -> bool {
+    fn takes(
+        &self,
+        row: u32,
+        raw_len: u64,
+        spans: &[Span],
+        is_hot: bool,
+        regions: &[&RegionDraft],
+    ) -> bool {
         if self.draft.chunks.is_empty() {
             return true;
         }
-        let most = if is_hot { HOT_UNIT_LEN } else { UNIT_LEN };
+        let begun = || regions.iter().filter(|region| region.begins_in(row));
+        let raw_len = self.raw_len + raw_len;
+        let content_len =
+            raw_len + self.more_len + begun().map(|region| region.more()).sum::<u64>();
+        let prefix_len = self.prefix_len + self.more(spans);
+        let old_len = self.old_len + begun().map(|region| region.old_len()).sum::<u64>();
+        // A region that ends in another unit stays compressed.
+        let goes_on = regions.iter().any(|region| {
+            let first = region.pieces.first();
+            first.is_some_and(|piece| self.draft.chunks.contains(&piece.chunk))
+        });
+        let (most, content_most, prefix_most) = match (is_hot, goes_on) {
+            (true, _) => (HOT_UNIT_LEN, CONTENT_LEN, PREFIX_LEN),
+            (false, false) => (UNIT_LEN, CONTENT_LEN, PREFIX_LEN),
+            (false, true) => (
+                2 * UNIT_LEN,
+                u64::from(limits::UPDATE_UNIT_LEN_MAX),
+                2 * PREFIX_LEN,
+            ),
+        };
         self.draft.is_hot == is_hot
-            && self.raw_len + raw_len <= most
-            && self.prefix_len + self.more(spans) <= PREFIX_LEN
+            && raw_len <= most
+            && content_len <= content_most
+            && prefix_len <= prefix_most
+            && old_len <= content_most
     }
 
     fn more(&self, spans: &[Span]) -> u64 {
@@ -196,13 +346,25 @@ impl Open {
         new.map(|span| u64::from(span.len)).sum()
     }
 
-    fn add(&mut self, row: u32, raw_len: u64, spans: Vec<Span>, is_hot: bool) {
+    fn add(
+        &mut self,
+        row: u32,
+        raw_len: u64,
+        spans: Vec<Span>,
+        is_hot: bool,
+        regions: &[&RegionDraft],
+    ) {
         self.draft.chunks.push(row);
         self.draft.is_hot = is_hot;
         self.raw_len += raw_len;
+        for region in regions.iter().filter(|region| region.begins_in(row)) {
+            self.more_len += region.more();
+            self.old_len += region.old_len();
+            self.draft.regions.push((*region).clone());
+        }
         for span in spans {
             let len = u64::from(span.len);
-            let fits = self.prefix_len + len <= u64::from(limits::UPDATE_PREFIX_LEN_MAX);
+            let fits = self.prefix_len + len <= PREFIX_LEN_MAX;
             if fits && self.seen.insert(span) {
                 self.prefix_len += len;
                 join(&mut self.draft.prefix, span);
@@ -210,7 +372,23 @@ impl Open {
         }
     }
 
-    fn close(self) -> Option<UnitDraft> {
+    fn close(mut self) -> Option<UnitDraft> {
+        let rows: HashSet<u32> = self.draft.chunks.iter().copied().collect();
+        let mut content_len = self.raw_len;
+        let mut old_len = self.prefix_len;
+        self.draft.regions.retain(|region| {
+            let is_whole = region
+                .pieces
+                .iter()
+                .all(|piece| rows.contains(&piece.chunk));
+            let (content, old) = (content_len + region.more(), old_len + region.old_len());
+            let fits = content <= u64::from(limits::UPDATE_UNIT_LEN_MAX)
+                && old <= u64::from(limits::UPDATE_PREFIX_LEN_MAX);
+            if is_whole && fits {
+                (content_len, old_len) = (content, old);
+            }
+            is_whole && fits
+        });
         (!self.draft.chunks.is_empty()).then_some(self.draft)
     }
 }

@@ -174,10 +174,16 @@ impl Update {
         row < self.plan.hot_count() || (row >= next && ahead <= AHEAD_LEN_MAX)
     }
 
-    /// True if the chunk called `digest` is still to come from the pack.
+    /// True if the chunk called `digest` is still to come from the pack, and a reader gets it from
+    /// there sooner than from a layer: not if it is in a unit that takes long to apply.
     pub(crate) fn awaits(&self, digest: &Digest) -> bool {
         let row = self.plan.maker(digest);
-        row.is_some_and(|row| self.state(row) == State::Waiting)
+        row.is_some_and(|row| self.state(row) == State::Waiting && !self.is_costly(row))
+    }
+
+    fn is_costly(&self, row: u32) -> bool {
+        let unit = self.plan.unit(row);
+        unit.is_some_and(|(unit, _)| unit.is_costly())
     }
 
     /// True if the stream still brings units.
@@ -238,11 +244,26 @@ impl Update {
         }
     }
 
-    /// Applies a frame on a thread that may compute.
+    /// Applies a frame on a thread that may compute; a costly one on a thread of low priority.
     async fn settle(self: &Arc<Self>, row: u32, frame: Bytes) {
         let update = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || update.apply(row, &frame)).await;
-        let state = match done {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let apply = move || {
+            let _ = tell.send(update.apply(row, &frame));
+        };
+        if self.is_costly(row) {
+            let thread = std::thread::Builder::new().name("layerfs-update".into());
+            let started = thread.spawn(move || {
+                stand_back_from_all();
+                apply();
+            });
+            if let Err(error) = started {
+                tracing::info!(%error, "no thread to apply a unit of the update pack");
+            }
+        } else {
+            drop(tokio::task::spawn_blocking(apply));
+        }
+        let state = match told.await {
             Ok(Ok(())) => State::Applied,
             Ok(Err(error)) => {
                 tracing::info!(unit = row, %error, "a unit of the update pack cannot be applied: its chunks are fetched");
@@ -305,6 +326,14 @@ impl Update {
             plain_bytes: self.plain_bytes.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Gives the calling thread a low priority: a tenth of the time where others compute, and all of
+/// it where none does.
+fn stand_back_from_all() {
+    const LOW: i32 = 10;
+    let thread = rustix::thread::gettid();
+    let _ = rustix::process::setpriority_process(Some(thread), LOW);
 }
 
 impl Remade for Arc<Update> {

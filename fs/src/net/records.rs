@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hyper::header::HeaderName;
 use wire::manifest::{HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName};
-use wire::paths::{ObjectPath, Request};
+use wire::paths::{ObjectPath, Request, UPDATES_FIELD};
 use wire::trust::{
     AllowedSigners, BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, Envelope, HighWater, TrustError,
     Verified,
@@ -14,7 +15,7 @@ use super::error::{Blame, FetchError};
 use super::exchange::Ask;
 use super::fetcher::Fetcher;
 use super::mirrors::Choice;
-use crate::limits::{HINT_LEN_MAX, KEYSET_STEPS_MAX};
+use crate::limits::{HINT_LEN_MAX, KEYSET_STEPS_MAX, UPDATES_TOLD_MAX};
 
 /// A bundle and its verified contents.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Records {
     pub bundle: Bundle,
     /// The verified records.
     pub verified: Verified,
+    /// The revisions from which the server has update packs to this one; `None`: it did not tell.
+    pub updates: Option<Vec<u64>>,
 }
 
 /// The reason why no server gave usable records.
@@ -63,7 +66,11 @@ impl Terms<'_> {
 
     fn verify(&self, bundle: Bundle) -> Result<Records, TrustError> {
         let verified = bundle.verify(self.anchors, &self.name()?, now(), self.high_water)?;
-        Ok(Records { bundle, verified })
+        Ok(Records {
+            bundle,
+            verified,
+            updates: None,
+        })
     }
 
     /// Verifies records like [`Terms::verify`], from local storage without a server: they must have
@@ -77,7 +84,11 @@ impl Terms<'_> {
         let mut name = self.name()?;
         name.revision.get_or_insert(head.revision);
         let verified = bundle.verify(self.anchors, &name, head.issued_at, HighWater::default())?;
-        Ok(Records { bundle, verified })
+        Ok(Records {
+            bundle,
+            verified,
+            updates: None,
+        })
     }
 }
 
@@ -145,6 +156,13 @@ async fn from_server(
     let path = Request::Bundle(terms.name()?).to_string();
     let mut answer = server.ask_h1(&Ask::get(path, stall)).await?;
     let is_bundle = answer.status().is_success();
+    let field = HeaderName::from_static(UPDATES_FIELD);
+    let updates = answer.header(field).map(|field| {
+        let numbers = field
+            .split(',')
+            .filter_map(|number| number.trim().parse().ok());
+        numbers.take(UPDATES_TOLD_MAX).collect()
+    });
     match answer.check_status() {
         Ok(()) => {}
         Err(error) if error.is_missing() => {}
@@ -156,7 +174,7 @@ async fn from_server(
     if is_bundle {
         let records = terms.verify(Bundle::parse(&bytes)?)?;
         server.set_bakery();
-        return Ok(records);
+        return Ok(Records { updates, ..records });
     }
     let bundle = Static {
         fetcher,

@@ -13,6 +13,9 @@ pub const PREAMBLE_LEN: usize = 24;
 pub const HEADER_LEN: usize = 160;
 /// The codec of a unit: one zstd frame with a prefix.
 pub const UNIT_CODEC_ZSTD: u32 = 1;
+/// The codec of a unit: a script, then one zstd frame with a prefix; compressed data in the prefix
+/// and in the content is in its raw form.
+pub const UNIT_CODEC_REMADE: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"\x8fUPACK\r\n";
 const VERSION: u32 = 1;
@@ -121,7 +124,7 @@ pub struct Unit {
     pub stored_len: u32,
     /// Digest of the frame.
     pub digest: Digest,
-    /// [`UNIT_CODEC_ZSTD`]. A reader ignores a unit with another codec.
+    /// [`UNIT_CODEC_ZSTD`] or [`UNIT_CODEC_REMADE`]. A reader ignores a unit with another codec.
     pub codec: u32,
     /// The chunks that it makes, in the order of their bytes.
     pub made: Vec<MadeChunk>,
@@ -142,6 +145,22 @@ pub struct UpdateHead {
     pub hot_count: u32,
     /// The units, in the order of their frames.
     pub units: Vec<Unit>,
+}
+
+impl Unit {
+    /// True if this reader can apply the unit.
+    pub fn is_supported(&self) -> bool {
+        match self.codec {
+            UNIT_CODEC_ZSTD => true,
+            UNIT_CODEC_REMADE => cfg!(feature = "remake"),
+            _ => false,
+        }
+    }
+
+    /// True if applying the unit takes much processor time: compressed data is made again.
+    pub fn is_costly(&self) -> bool {
+        self.codec == UNIT_CODEC_REMADE
+    }
 }
 
 impl UpdateHead {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::code::decode_unit;
-use super::head::{Span, UNIT_CODEC_ZSTD, Unit, UpdateHead, corrupt};
+use super::head::{Span, UNIT_CODEC_REMADE, Unit, UpdateHead, corrupt};
+use super::script::Script;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::Index;
@@ -71,7 +72,7 @@ impl UpdatePlan {
         }
         makers.retain(|_, row| {
             let unit = units.get(*row as usize);
-            unit.is_some_and(|usable| usable.unit.codec == UNIT_CODEC_ZSTD)
+            unit.is_some_and(|usable| usable.unit.is_supported())
         });
         Ok(UpdatePlan {
             units,
@@ -138,8 +139,12 @@ impl UpdatePlan {
             prefix.extend_from_slice(part.ok_or_else(|| mismatch("an old chunk is too short"))?);
         }
         let raw_len = usable.raw_lens.iter().map(|len| *len as usize).sum();
-        let raw =
-            decode_unit(frame, &prefix, raw_len).map_err(|what| corrupt(row as usize, what))?;
+        let raw = match usable.unit.codec {
+            UNIT_CODEC_REMADE => remake(frame, prefix, raw_len)?,
+            _ => {
+                decode_unit(frame, &prefix, raw_len).map_err(|what| corrupt(row as usize, what))?
+            }
+        };
         let mut rest = raw.as_slice();
         let mut ready = Vec::with_capacity(usable.raw_lens.len());
         for (made, len) in usable.unit.made.iter().zip(&usable.raw_lens) {
@@ -158,6 +163,16 @@ impl UpdatePlan {
         }
         Ok(ready)
     }
+}
+
+/// The chunks of a unit with a script. `spans`: the bytes of its spans.
+fn remake(stored: &[u8], spans: Vec<u8>, raw_len: usize) -> Result<Vec<u8>> {
+    let (script, frame) = Script::decode(stored, spans.len(), raw_len)?;
+    let prefix = script.prefix(&spans)?;
+    drop(spans);
+    let content = decode_unit(frame, &prefix, script.content_len());
+    drop(prefix);
+    script.chunks(&content.map_err(|what| corrupt(0, what))?)
 }
 
 fn part<'c>(chunk: &'c [u8], span: &Span) -> Option<&'c [u8]> {

@@ -7,8 +7,8 @@ use layerfmt::flatten::{FlattenInput, flatten};
 use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::tree::{Kind, Metadata, Node, ROOT, Time};
 use layerfmt::update::{
-    MadeChunk, Preamble, Span, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan,
-    decode_index, encode_index,
+    MadeChunk, PackRecipe, Preamble, Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE,
+    UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan, decode_index, encode_index,
 };
 use layerfmt::{Digest, ErrorKind, Index, Layer, Name, limits};
 use proptest::prelude::*;
@@ -274,6 +274,107 @@ fn a_head_that_lies_is_refused() {
     head.units[0].codec = 9;
     let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     assert_eq!(plan.maker(&good.units[0].made[0].digest), None);
+}
+
+/// A unit with codec 2: "the raw form of such data, and a recipe that makes the compressed form
+/// again". Scripts that lie are refused; nothing panics.
+#[test]
+fn compressed_data_is_made_again_and_scripts_that_lie_are_refused() {
+    let recipe = PackRecipe::Deflate {
+        level: 9,
+        mem_level: 9,
+    };
+    let text = |version: u32| -> Vec<u8> {
+        (0..3000u32)
+            .flat_map(|i| format!("{} {}\n", i * 7919 % 10_007, i / 2999 * version).into_bytes())
+            .collect()
+    };
+    let packed = |raw: &[u8]| recipe.pack(raw, raw.len()).unwrap();
+    let whole = |raw: &[u8]| [b"head", packed(raw).as_slice(), b"tail"].concat();
+    let (one, two) = (text(1), text(2));
+    let (old, new) = (
+        revision(&file("a", &whole(&one))),
+        revision(&file("a", &whole(&two))),
+    );
+    let mut head = pack(&old, &new, 1).head;
+    let len = |bytes: &[u8]| bytes.len() as u32;
+    let part = |raw: &[u8]| ScriptPart {
+        raw_len: len(raw),
+        packed_len: len(&packed(raw)),
+        recipe,
+    };
+    let good = Script {
+        old: vec![ScriptPart::plain(4), part(&one), ScriptPart::plain(4)],
+        new: vec![part(&two), ScriptPart::plain(4), ScriptPart::plain(4)],
+        copies: vec![
+            ScriptCopy {
+                offset: len(&packed(&two)),
+                len: 4,
+            },
+            ScriptCopy {
+                offset: 0,
+                len: len(&packed(&two)),
+            },
+            ScriptCopy {
+                offset: len(&packed(&two)) + 4,
+                len: 4,
+            },
+        ],
+    };
+    let prefix = good.prefix(&whole(&one)).unwrap();
+    assert_eq!(prefix, [b"head", one.as_slice(), b"tail"].concat());
+    let content = [two.as_slice(), b"head", b"tail"].concat();
+    let frame = UnitEncoder::new(19).encode(&prefix, &content).unwrap();
+    head.units[0].codec = UNIT_CODEC_REMADE;
+    let mut apply = |stored: &[u8]| {
+        head.units[0].stored_len = stored.len() as u32;
+        head.units[0].digest = Digest::of(stored);
+        let plan = UpdatePlan::new(head.clone(), &old.index, &new.index).unwrap();
+        plan.apply(0, stored, |chunk| Ok(old.raw(chunk)))
+    };
+    let stored = good.encode(&frame).unwrap();
+    assert!(stored.len() < 200, "{} bytes", stored.len());
+    let ready = apply(&stored).unwrap();
+    assert_eq!(ready[0].raw, whole(&two));
+    let lies: [(&str, &dyn Fn(&mut Script)); 9] = [
+        ("spans that are not there", &|script| {
+            script.old.push(ScriptPart::plain(1))
+        }),
+        ("less than the spans", &|script| drop(script.old.pop())),
+        ("an old part that does not decompress", &|script| {
+            script.old.swap(0, 1)
+        }),
+        ("a plain part with two lengths", &|script| {
+            script.new[1].packed_len = 5
+        }),
+        ("a long content", &|script| {
+            script.new[0].raw_len = limits::UPDATE_UNIT_LEN_MAX
+        }),
+        ("another length", &|script| script.new[0].packed_len -= 1),
+        ("a copy outside", &|script| script.copies[2].offset += 1),
+        ("a copy that wraps", &|script| {
+            script.copies[2].offset = u32::MAX
+        }),
+        ("more than the chunks", &|script| {
+            script.copies.push(ScriptCopy { offset: 0, len: 1 })
+        }),
+    ];
+    for (what, lie) in lies {
+        let mut script = good.clone();
+        lie(&mut script);
+        assert!(apply(&script.encode(&frame).unwrap()).is_err(), "{what}");
+    }
+    // Any damage in the script, with a digest that fits: an error or the right bytes.
+    for at in 0..stored.len() {
+        for bit in [1, 0x80] {
+            let mut damaged = stored.clone();
+            damaged[at] ^= bit;
+            if let Ok(ready) = apply(&damaged) {
+                assert_eq!(ready[0].raw, whole(&two), "{at}");
+            }
+        }
+        assert!(apply(&stored[..at.max(1)]).is_err());
+    }
 }
 
 #[test]

@@ -187,6 +187,11 @@ impl ObjectPath {
         format!("{}/{}", Class::Update.directory(), name.full())
     }
 
+    /// The directory of the update packs to a revision.
+    pub fn updates_to(name: &ProfileName, to: u64) -> String {
+        format!("{}/{to:0NUMBER_WIDTH$}", Self::updates_of(name))
+    }
+
     /// The directory of a history's tags.
     pub fn tags_of(name: &ProfileName) -> String {
         format!("{}/{}", Class::Tag.directory(), name.full())

@@ -8,6 +8,10 @@ use super::object::ObjectPath;
 use super::plain_number;
 use crate::manifest::{ProfileName, RevisionName};
 
+/// Header field of a bundle: the numbers of the revisions from which update packs lead to the
+/// revision of the bundle, separated by commas. A hint, not signed.
+pub const UPDATES_FIELD: &str = "layerfs-updates";
+
 /// The routes that a server has beside the objects of its store; `{…}` are parameters.
 #[expect(missing_docs, reason = "each is the route of the request of that name")]
 pub mod route {

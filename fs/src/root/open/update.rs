@@ -55,6 +55,10 @@ impl RootOpening<'_> {
             &self.options.address,
             manifest,
         )?;
+        let told = records.updates.as_ref();
+        if told.is_some_and(|told| !told.contains(&old.revision)) {
+            return None;
+        }
         let asked = begin(&self.fetcher.inner, &signers, &old, manifest);
         match self.fetcher.run(asked).ok()? {
             Ok(asked) => Some((asked, old)),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use layerfmt::codec::Compressor;
 use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
-use layerfmt::{Chunk, ChunkFile, Codec, Digest, Layer, Options};
+use layerfmt::update::stored_again;
+use layerfmt::{Chunk, ChunkFile, Digest, Layer};
 use wire::manifest::{Manifest, ObjectRef};
 use wire::paths::ObjectPath;
 
@@ -405,20 +405,4 @@ impl Filler<'_> {
         self.backup.sweep();
         Ok(())
     }
-}
-
-/// The stored bytes of a chunk from its raw bytes, if one of the usual efforts gives them again.
-fn stored_again(chunk: &Chunk, raw: &[u8]) -> Option<Vec<u8>> {
-    if chunk.codec == Codec::Stored {
-        return (Digest::of(raw) == chunk.digest).then(|| raw.to_vec());
-    }
-    let is_x86 = chunk.codec == Codec::ZstdX86;
-    [Options::bake(), Options::compact()]
-        .into_iter()
-        .find_map(|options| {
-            let mut stored = Vec::new();
-            let mut compressor = Compressor::new(options.effort).ok()?;
-            let codec = compressor.compress(raw, is_x86, &mut stored).ok()?;
-            (codec == chunk.codec && Digest::of(&stored) == chunk.digest).then_some(stored)
-        })
 }

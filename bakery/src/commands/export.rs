@@ -1,0 +1,51 @@
+//! The command `bakery export`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use wire::manifest::ProfileName;
+
+use crate::globals::Globals;
+use crate::{human, mirror, output};
+
+/// Write histories to one file, for a place without a line
+///
+/// The file is a tar archive with the layout of a store. `bakery import-store` takes it into
+/// another store, which verifies everything with the keys that it trusts.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Histories to write
+    #[arg(value_name = "SYSTEM[/PROFILE]", required = true)]
+    names: Vec<ProfileName>,
+    /// Leave out what a store with this revision has
+    #[arg(
+        long,
+        value_name = "REVISION",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    since: u64,
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// A history cannot be read, or the file cannot be written.
+pub(crate) fn run(args: ExportArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let history = globals.history()?;
+    let exported = mirror::export(&history, &args.names, args.since, &args.file)?;
+    output::emit(globals, &exported, |out| {
+        writeln!(
+            out,
+            "{}: {} revisions, {} objects, {}",
+            args.file.display(),
+            exported.revisions,
+            exported.objects,
+            human::length(exported.bytes)
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
