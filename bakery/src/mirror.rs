@@ -29,7 +29,7 @@ use crate::store::{Key, Store, StoreError};
 use crate::update_pack::UpdateError;
 
 pub(crate) use archive::{export, unpack};
-pub(crate) use directory::Directory;
+pub(crate) use directory::DirectoryOrigin;
 pub(crate) use follow::Mirror;
 pub(crate) use http::Http;
 pub(crate) use pace::{DayWindow, Pace, parse_rate};

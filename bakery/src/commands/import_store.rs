@@ -7,7 +7,7 @@ use wire::manifest::ProfileName;
 
 use super::mirror::{anchors, describe};
 use crate::globals::Globals;
-use crate::mirror::{Directory, Mirror, MirrorOptions, unpack};
+use crate::mirror::{DirectoryOrigin, Mirror, MirrorOptions, unpack};
 use crate::output;
 use crate::store::Store;
 use crate::update_pack::PACKS_DEFAULT;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: ImportStoreArgs, globals: &Globals) -> anyhow::Result<Ex
         replace: args.replace,
         updates: PACKS_DEFAULT,
     };
-    let mut origin = Directory::new(staging.path().to_owned(), name);
+    let mut origin = DirectoryOrigin::new(staging.path().to_owned(), name);
     let mut mirror = Mirror {
         store: &store,
         anchors: &anchors,

@@ -16,14 +16,14 @@ const STEP_LEN: u64 = 1 << 20;
 
 /// A directory with the layout of a store.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct DirectoryOrigin {
     root: PathBuf,
     name: String,
 }
 
-impl Directory {
-    pub(crate) fn new(root: PathBuf, name: String) -> Directory {
-        Directory { root, name }
+impl DirectoryOrigin {
+    pub(crate) fn new(root: PathBuf, name: String) -> DirectoryOrigin {
+        DirectoryOrigin { root, name }
     }
 
     fn open(&self, path: &ObjectPath) -> Result<Option<File>> {
@@ -43,7 +43,7 @@ impl Directory {
     }
 }
 
-impl MirrorOrigin for Directory {
+impl MirrorOrigin for DirectoryOrigin {
     fn name(&self) -> String {
         self.name.clone()
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use layerfmt::Digest;
 use wire::manifest::{Head, MANIFEST_LEN_MAX, Manifest, ProfileName, RevisionName};
-use wire::paths::ObjectPath;
+use wire::paths::{Class, ObjectPath};
 use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, verify_head, verify_keysets, verify_manifest,
     verify_previous,
@@ -96,7 +96,7 @@ impl Mirror<'_> {
             let same = || self.store.get(&key, ENVELOPE_LEN_MAX as u64);
             if created == Created::Exists && same()?.as_ref() != Some(&bytes) {
                 if !self.options.replace {
-                    return Err(self.differs("keysets", version));
+                    return Err(self.differs(Class::Keyset.directory(), version));
                 }
                 self.store.overwrite(&key, bytes)?;
             }

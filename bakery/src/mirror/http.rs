@@ -44,7 +44,7 @@ pub(crate) struct Http {
 /// The reason for another try, or for none.
 enum Fault {
     Again(String),
-    Final(MirrorError),
+    Final(Box<MirrorError>),
     /// The window of the day has ended.
     Closed,
 }
@@ -112,6 +112,10 @@ impl Http {
         }
     }
 
+    fn fatal(&self, what: String) -> Box<MirrorError> {
+        Box::new(self.failed(what))
+    }
+
     /// Sends a request; returns the head of the answer.
     fn ask(
         &mut self,
@@ -127,7 +131,7 @@ impl Http {
         }
         let request = request
             .body(Empty::new())
-            .map_err(|error| Fault::Final(self.failed(error.to_string())))?;
+            .map_err(|error| Fault::Final(self.fatal(error.to_string())))?;
         let (place, known) = (&self.place, self.connection.take());
         let exchange = async {
             let mut usable = None;
@@ -202,7 +206,7 @@ impl Http {
             self.connection = None;
             match fault {
                 Fault::Closed => continue,
-                Fault::Final(error) => return Err(error),
+                Fault::Final(error) => return Err(*error),
                 Fault::Again(what) => {
                     tracing::info!(server = self.place, what, "asked again");
                     if came {
@@ -230,7 +234,7 @@ impl Http {
             http.body(answer, &mut |part| {
                 if bytes.len() + part.len() > len_max {
                     let (origin, what) = (origin.clone(), format!("{path} is too long"));
-                    return Err(Fault::Final(MirrorError::Origin { origin, what }));
+                    return Err(Fault::Final(Box::new(MirrorError::Origin { origin, what })));
                 }
                 bytes.extend_from_slice(part);
                 Ok(())
@@ -252,7 +256,7 @@ impl Http {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(Fault::Again(format!("{path}: {status}")))
             }
-            status => Err(Fault::Final(self.failed(format!("{path}: {status}")))),
+            status => Err(Fault::Final(self.fatal(format!("{path}: {status}")))),
         }
     }
 }
@@ -313,16 +317,16 @@ impl MirrorOrigin for Http {
                 .and_then(|content| content.to_str().ok())
                 .is_some_and(|content| content.starts_with(&begins));
             if !is_ours {
-                return Err(Fault::Final(http.failed(format!("{url}: another range"))));
+                return Err(Fault::Final(http.fatal(format!("{url}: another range"))));
             }
             let name = http.name();
             http.body(answer, &mut |part| {
                 *came = true;
                 let failed = |what: String| {
-                    Fault::Final(MirrorError::Origin {
+                    Fault::Final(Box::new(MirrorError::Origin {
                         origin: name.clone(),
                         what: format!("{url}: {what}"),
-                    })
+                    }))
                 };
                 let len = part.len() as u64;
                 if len > rest.end - rest.start {
@@ -353,7 +357,7 @@ impl MirrorOrigin for Http {
             match len {
                 _ if !found => Ok(None),
                 Some(len) => Ok(Some(len)),
-                None => Err(Fault::Final(http.failed(format!("{url}: no length")))),
+                None => Err(Fault::Final(http.fatal(format!("{url}: no length")))),
             }
         })
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use layerfmt::layout::superblock::{SUPERBLOCK_LEN, Superblock};
+use layerfmt::layout::superblock::{self as layout, SUPERBLOCK_LEN};
 use layerfmt::{Chunk, ChunkFile, Digest, Layer};
 use wire::paths::ObjectPath;
 
@@ -105,7 +105,8 @@ fn sections(
     if Some(Digest::of(&head)) != path.digest() {
         return Err(damaged(origin, "its superblock has another digest".into()));
     }
-    let superblock = Superblock::decode(&head).map_err(|it| damaged(origin, it.to_string()))?;
+    let superblock =
+        layout::Superblock::decode(&head).map_err(|it| damaged(origin, it.to_string()))?;
     let sections_len = superblock.file_len.saturating_sub(superblock.data_end);
     if superblock.file_len != len || sections_len > SECTIONS_LEN_MAX {
         return Err(damaged(

@@ -18,7 +18,7 @@ const MADE_LEN_MAX: usize = 64 << 20;
 /// The sources of chunks in one round of one history.
 #[derive(Default)]
 pub(super) struct Updates {
-    base: Option<Base>,
+    base: Option<KnownBase>,
     made: HashMap<Digest, Vec<u8>>,
     made_len: usize,
     /// Length of the chunks that were made, bytes.
@@ -26,7 +26,7 @@ pub(super) struct Updates {
 }
 
 /// The revision that the mirror has.
-struct Base {
+struct KnownBase {
     old: OldEnd,
     rows: HashMap<Digest, u32>,
     pack: Option<Pack>,
@@ -53,7 +53,7 @@ impl Updates {
             }
         });
         Ok(Updates {
-            base: Some(Base { old, rows, pack }),
+            base: Some(KnownBase { old, rows, pack }),
             ..Updates::default()
         })
     }
@@ -77,7 +77,7 @@ impl Updates {
 
     /// Applies the unit that makes the chunk.
     fn make(&mut self, chunk: &Chunk) {
-        let Some(Base { old, pack, .. }) = &mut self.base else {
+        let Some(KnownBase { old, pack, .. }) = &mut self.base else {
             return;
         };
         let Some(ready) = pack.as_mut().and_then(|pack| pack.apply(old, chunk)) else {

@@ -13,11 +13,11 @@ use super::regions::Finder;
 use super::sources::End;
 
 /// Raw bytes of a unit. Its chunks compress together, but a reader of one waits for all.
-const UNIT_LEN: u64 = 1 << 20;
+const UNIT_LEN: u64 = 2 << 20;
 /// Raw bytes of a hot unit. It is smaller, so that the first readers wait for one round trip only.
 const HOT_UNIT_LEN: u64 = 256 << 10;
 /// Length of a prefix from which the next chunk begins a new unit, bytes.
-const PREFIX_LEN: u64 = 4 << 20;
+const PREFIX_LEN: u64 = 6 << 20;
 /// Longest old file that a prefix takes whole, bytes.
 const WHOLE_LEN: u64 = 1 << 20;
 /// Bytes before and after the same place of a longer old file that a prefix takes.

@@ -150,11 +150,8 @@ pub struct UpdateHead {
 impl Unit {
     /// True if this reader can apply the unit.
     pub fn is_supported(&self) -> bool {
-        match self.codec {
-            UNIT_CODEC_ZSTD => true,
-            UNIT_CODEC_REMADE => cfg!(feature = "remake"),
-            _ => false,
-        }
+        let is_remade = cfg!(feature = "remake") && self.codec == UNIT_CODEC_REMADE;
+        is_remade || self.codec == UNIT_CODEC_ZSTD
     }
 
     /// True if applying the unit takes much processor time: compressed data is made again.
