@@ -20,6 +20,7 @@ mod listing;
 mod lookup;
 mod moved;
 mod protection;
+mod refusal;
 mod remove;
 mod rename;
 pub mod reply;
@@ -38,13 +39,15 @@ use self::far::Failure;
 pub use self::far::{Far, Need, Stop};
 use self::handles::Whereabouts;
 pub use self::protection::Protection;
+use self::refusal::FaultLog;
 use self::reply::{NodeId, Numbers, ROOT_ID};
 use self::spool::Spools;
 pub use self::spool::{Offer, Spool};
 use self::tree::{Node, Tree};
+use crate::error::Result;
 use crate::lower::Lower;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, process};
+use crate::sys::{Errno, process};
 use crate::upper::Upper;
 
 /// Longest name, bytes.
@@ -100,6 +103,7 @@ pub struct LayerFs {
     next_generation: AtomicU32,
     /// [`Tree::names_lost`] when a request last waited in vain for room.
     room_awaited: AtomicU64,
+    faults: FaultLog,
 }
 
 /// A lock that survives a panic: guarded data is changed only after the system calls that may fail.
@@ -136,6 +140,7 @@ impl LayerFs {
             whereabouts: Mutex::default(),
             next_generation: AtomicU32::new(crate::sys::handle::first_unused()),
             room_awaited: AtomicU64::new(0),
+            faults: FaultLog::default(),
         };
         if fs.upper.is_some() {
             fs.load_root()?;
@@ -146,7 +151,7 @@ impl LayerFs {
 
     /// The upper, to change something.
     fn upper(&self) -> Result<&Upper> {
-        self.upper.as_ref().ok_or(Errno::ROFS)
+        self.upper.as_ref().ok_or(Errno::ROFS.into())
     }
 
     /// True if there is an upper.
@@ -183,12 +188,19 @@ impl LayerFs {
     /// arrives only after the unlink, and its space may already be requested. Files that stay open
     /// are waited for once, not by each request. The tree is not locked, and `work` is short: no
     /// copy of a file's data.
-    fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+    fn with_room<T, E: Failure>(
+        &self,
+        work: impl Fn() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let lacks_room = |done: &std::result::Result<T, E>| {
+            let failure = done.as_ref().err().and_then(Failure::code);
+            failure == Some(Errno::NOSPC)
+        };
         let mut removed = 0;
         for pause in ROOM_PAUSES_MS.map(Duration::from_millis) {
-            match work() {
-                Err(Errno::NOSPC) => {}
-                done => return done,
+            let done = work();
+            if !lacks_room(&done) {
+                return done;
             }
             let tree = self.read_tree();
             removed = tree.names_lost;
@@ -199,7 +211,7 @@ impl LayerFs {
             std::thread::sleep(pause);
         }
         let done = work();
-        if matches!(done, Err(Errno::NOSPC)) {
+        if lacks_room(&done) {
             self.room_awaited.store(removed, Ordering::Relaxed);
         }
         done
@@ -225,7 +237,7 @@ impl LayerFs {
 
     fn data_lock(&self, id: NodeId) -> Result<MutexGuard<'_, ()>> {
         let slot = usize::try_from(id % DATA_LOCKS as u64).unwrap_or(0);
-        self.data_locks.get(slot).map(lock).ok_or(Errno::IO)
+        self.data_locks.get(slot).map(lock).ok_or(Errno::IO.into())
     }
 
     fn file_shard(&self, id: NodeId) -> Option<MutexGuard<'_, Descriptors>> {
@@ -280,7 +292,7 @@ impl LayerFs {
                     let open = || upper.open_directory(work, name);
                     break Arc::new(self.with_descriptors(open)?);
                 }
-                (None, None, None) => return Err(Errno::NOENT),
+                (None, None, None) => return Err(Errno::NOENT.into()),
             }
         };
         while let Some((id, name)) = below.pop() {
@@ -298,7 +310,7 @@ impl LayerFs {
             return Ok(At::Open(self.upper()?.root()));
         }
         if !node.in_upper {
-            return Err(Errno::STALE);
+            return Err(Errno::STALE.into());
         }
         match (node.names.first(), &node.orphan, &node.aside) {
             (Some((parent, name)), ..) => Ok(At::Name(self.directory(tree, *parent)?, name)),
@@ -307,7 +319,7 @@ impl LayerFs {
                 let work = self.upper()?.work.directory();
                 Ok(At::Name(Arc::clone(work), name))
             }
-            (None, None, None) => Err(Errno::STALE),
+            (None, None, None) => Err(Errno::STALE.into()),
         }
     }
 

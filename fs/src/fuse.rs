@@ -4,6 +4,7 @@
 //! answers EIO (fuser does when a reply is dropped) and the mount survives.
 
 mod adapter;
+mod answers;
 mod convert;
 mod copy_job;
 mod handles;
@@ -34,6 +35,7 @@ use fuser::{
 
 pub(crate) use self::adapter::Adapter;
 use self::adapter::{FOREVER, about, caller, kept, unprivileged};
+use self::answers::RequestContext;
 use crate::filesystem::Make;
 use crate::filesystem::reply::{Changes, ROOT_ID};
 use crate::metrics::Operation;
@@ -48,7 +50,8 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes();
-        self.guard(Operation::Lookup, || self.look_up(parent.0, name, reply));
+        let work = |asked: &RequestContext<'_>| self.look_up(asked, name, reply);
+        self.serve(Operation::Lookup, parent, work);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -56,8 +59,8 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.guard(Operation::Getattr, || {
-            Self::attr(reply, self.fs.getattr(ino.0))
+        self.serve(Operation::Getattr, ino, |asked| {
+            asked.attr(reply, self.fs.getattr(ino.0))
         });
     }
 
@@ -87,19 +90,18 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::new_time),
             mtime: mtime.map(convert::new_time),
         };
-        let caller = caller(req);
+        let (about, caller) = (about(req, ino, Operation::Setattr), caller(req));
         self.guard(Operation::Setattr, || {
             let set = self.fs.setattr(ino.0, &changes, caller);
-            self.settle(about(req, ino), reply, Self::attr, set, || {
+            self.settle(about, reply, answers::attr, set, || {
                 Box::new(move |fs| fs.setattr(ino.0, &changes, caller))
             });
         });
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.guard(Operation::Readlink, || match self.fs.readlink(ino.0) {
-            Ok(target) => reply.data(&target),
-            Err(errno) => reply.error(convert::errno(errno)),
+        self.serve(Operation::Readlink, ino, |asked| {
+            asked.data(reply, self.fs.readlink(ino.0));
         });
     }
 
@@ -118,9 +120,9 @@ impl Filesystem for Adapter {
             umask,
             rdev: sys::decode_device(rdev),
         };
-        self.guard(Operation::Make, || {
+        self.serve(Operation::Make, parent, |asked| {
             let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req));
-            Self::entry(reply, made.map(Some));
+            asked.entry(reply, made.map(Some));
         });
     }
 
@@ -139,9 +141,9 @@ impl Filesystem for Adapter {
             umask,
             rdev: (0, 0),
         };
-        self.guard(Operation::Make, || {
+        self.serve(Operation::Make, parent, |asked| {
             let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req));
-            Self::entry(reply, made.map(Some));
+            asked.entry(reply, made.map(Some));
         });
     }
 
@@ -156,23 +158,22 @@ impl Filesystem for Adapter {
         let make = Make::Symlink {
             target: target.as_os_str().as_bytes(),
         };
-        self.guard(Operation::Make, || {
-            let made = self
-                .fs
-                .make(parent.0, link_name.as_bytes(), &make, caller(req));
-            Self::entry(reply, made.map(Some));
+        self.serve(Operation::Make, parent, |asked| {
+            let name = link_name.as_bytes();
+            let made = self.fs.make(parent.0, name, &make, caller(req));
+            asked.entry(reply, made.map(Some));
         });
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.guard(Operation::Unlink, || {
-            Self::empty(reply, self.fs.unlink(parent.0, name.as_bytes()));
+        self.serve(Operation::Unlink, parent, |asked| {
+            asked.empty(reply, self.fs.unlink(parent.0, name.as_bytes()));
         });
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.guard(Operation::Rmdir, || {
-            Self::empty(reply, self.fs.rmdir(parent.0, name.as_bytes()));
+        self.serve(Operation::Rmdir, parent, |asked| {
+            asked.empty(reply, self.fs.rmdir(parent.0, name.as_bytes()));
         });
     }
 
@@ -187,12 +188,12 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        self.guard(Operation::Rename, || {
+        self.serve(Operation::Rename, parent, |asked| {
             let (from, to) = (
                 (parent.0, name.as_bytes()),
                 (newparent.0, newname.as_bytes()),
             );
-            Self::empty(reply, self.fs.rename(from, to, flags));
+            asked.empty(reply, self.fs.rename(from, to, flags));
         });
     }
 
@@ -204,15 +205,15 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.guard(Operation::Link, || {
+        self.serve(Operation::Link, newparent, |asked| {
             let linked = self.fs.link(ino.0, newparent.0, newname.as_bytes());
-            Self::entry(reply, linked.map(Some));
+            asked.entry(reply, linked.map(Some));
         });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard(Operation::Open, || {
-            self.open_file(about(req, ino), flags, caller(req), reply);
+            self.open_file(about(req, ino, Operation::Open), flags, caller(req), reply);
         });
     }
 
@@ -267,7 +268,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.read_file(about(req, ino), offset, size, reply);
+        self.read_file(about(req, ino, Operation::Read), offset, size, reply);
     }
 
     fn write(
@@ -282,12 +283,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let unprivileged = write_flags
-            .contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
-            .then(|| caller(req));
+        let about = about(req, ino, Operation::Write);
+        let drops_rights = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let unprivileged = drops_rights.then(|| caller(req));
         self.guard(Operation::Write, || {
             let written = self.fs.write(ino.0, offset, data, unprivileged);
-            self.settle(about(req, ino), reply, Self::written, written, || {
+            self.settle(about, reply, answers::written, written, || {
                 let data = data.to_vec();
                 Box::new(move |fs| fs.write(ino.0, offset, &data, unprivileged))
             });
@@ -302,12 +303,12 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.guard(Operation::Fsync, || {
+        self.serve(Operation::Fsync, ino, |asked| {
             let synced = self.fs.fsync(ino.0, datasync);
             if self.opens.is_some() {
                 self.pages.forget_attributes(ino.0);
             }
-            Self::empty(reply, synced);
+            asked.empty(reply, synced);
         });
     }
 
@@ -319,8 +320,8 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.guard(Operation::Fsync, || {
-            Self::empty(reply, self.fs.fsync(ino.0, datasync))
+        self.serve(Operation::Fsync, ino, |asked| {
+            asked.empty(reply, self.fs.fsync(ino.0, datasync))
         });
     }
 
@@ -332,14 +333,14 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.guard(Operation::Readdir, || {
+        self.serve(Operation::Readdir, ino, |asked| {
             let listed = self.fs.readdir(ino.0, offset, false, &mut |item| {
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
                 !reply.add(ino, item.cookie, convert::file_type(item.kind), name)
             });
-            match listed {
+            match asked.known(listed) {
                 Ok(()) => reply.ok(),
-                Err(errno) => reply.error(convert::errno(errno)),
+                Err(errno) => reply.error(errno),
             }
         });
     }
@@ -352,7 +353,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.guard(Operation::Readdir, || {
+        self.serve(Operation::Readdir, ino, |asked| {
             let listed = self.fs.readdir(ino.0, offset, true, &mut |item| {
                 let attr = convert::listed(item);
                 let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
@@ -360,26 +361,16 @@ impl Filesystem for Adapter {
                 let generation = convert::generation(item);
                 !reply.add(ino, item.cookie, name, ttl, &attr, generation)
             });
-            match listed {
+            match asked.known(listed) {
                 Ok(()) => reply.ok(),
-                Err(errno) => reply.error(convert::errno(errno)),
+                Err(errno) => reply.error(errno),
             }
         });
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.guard(Operation::Statfs, || match self.fs.statfs() {
-            Ok(space) => reply.statfs(
-                space.blocks,
-                space.free,
-                space.available,
-                space.files,
-                space.files_free,
-                space.block_len,
-                space.name_len_max,
-                space.fragment_len,
-            ),
-            Err(errno) => reply.error(convert::errno(errno)),
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.serve(Operation::Statfs, ino, |asked| {
+            asked.space(reply, self.fs.statfs());
         });
     }
 
@@ -396,12 +387,12 @@ impl Filesystem for Adapter {
         let Some(reply) = self.told_by_root(req, ino, name, value, reply) else {
             return;
         };
-        self.guard(Operation::Setxattr, || {
+        self.serve(Operation::Setxattr, ino, |asked| {
             let flags = flags.cast_unsigned();
             let set = self
                 .fs
                 .setxattr(ino.0, name.as_bytes(), value, flags, caller(req));
-            Self::empty(reply, set);
+            asked.empty(reply, set);
         });
     }
 
@@ -409,26 +400,26 @@ impl Filesystem for Adapter {
         let Some(reply) = self.asked_by_root(req, ino, name, size, reply) else {
             return;
         };
-        self.guard(Operation::Getxattr, || {
+        self.serve(Operation::Getxattr, ino, |asked| {
             let name = name.as_bytes();
             let value = if ino.0 == ROOT_ID && name == STATUS_XATTR {
                 self.status()
             } else {
                 self.fs.getxattr(ino.0, name)
             };
-            Self::value(reply, size, value);
+            asked.value(reply, size, value);
         });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.guard(Operation::Getxattr, || {
-            Self::value(reply, size, self.fs.listxattr(ino.0, caller(req)));
+        self.serve(Operation::Getxattr, ino, |asked| {
+            asked.value(reply, size, self.fs.listxattr(ino.0, caller(req)));
         });
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.guard(Operation::Setxattr, || {
-            Self::empty(reply, self.fs.removexattr(ino.0, name.as_bytes()));
+        self.serve(Operation::Setxattr, ino, |asked| {
+            asked.empty(reply, self.fs.removexattr(ino.0, name.as_bytes()));
         });
     }
 
@@ -443,8 +434,8 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.guard(Operation::Ioctl, || {
-            self.inode_flags(ino, cmd, in_data, reply);
+        self.serve(Operation::Ioctl, ino, |asked| {
+            self.inode_flags(asked, cmd, in_data, reply);
         });
     }
 
@@ -459,7 +450,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (at, mode) = (offset..offset.saturating_add(length), mode.cast_unsigned());
-        self.allocate(about(req, ino), at, mode, unprivileged(req), reply);
+        let about = about(req, ino, Operation::Fallocate);
+        self.allocate(about, at, mode, unprivileged(req), reply);
     }
 
     fn lseek(
@@ -471,12 +463,13 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.guard(Operation::Seek, || {
-            let asked = convert::data_or_hole(offset, whence);
-            let found = asked.and_then(|(at, hole)| self.fs.seek(ino.0, at, hole));
-            match found.and_then(|at| i64::try_from(at).map_err(|_| sys::Errno::OVERFLOW)) {
+        self.serve(Operation::Seek, ino, |asked| {
+            let wanted = convert::data_or_hole(offset, whence);
+            let found = wanted.and_then(|(at, hole)| self.fs.seek(ino.0, at, hole));
+            let fits = |at| i64::try_from(at).map_err(|_| sys::Errno::OVERFLOW.into());
+            match asked.known(found.and_then(fits)) {
                 Ok(at) => reply.offset(at),
-                Err(errno) => reply.error(convert::errno(errno)),
+                Err(errno) => reply.error(errno),
             }
         });
     }
@@ -495,6 +488,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), offset_out);
-        self.copy_range(about(req, ino_out), from, to, len, unprivileged(req), reply);
+        let about = about(req, ino_out, Operation::CopyRange);
+        self.copy_range(about, from, to, len, unprivileged(req), reply);
     }
 }

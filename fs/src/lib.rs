@@ -6,8 +6,8 @@
 //! - a root on a server: [`root`] assembles, [`prefetch`] reads ahead;
 //! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
 //! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
-//! - the small parts: [`trace`], [`names`], [`options`], [`limits`], [`metrics`], [`mount_table`], [`buffers`],
-//!   [`systemd`], [`hardware`];
+//! - the small parts: [`error`], [`trace`], [`names`], [`options`], [`limits`], [`metrics`], [`mount_table`],
+//!   [`buffers`], [`systemd`], [`hardware`];
 //! - the system calls: [`sys`].
 
 pub(crate) mod buffers;
@@ -15,6 +15,7 @@ pub mod chunks;
 pub mod cli;
 pub(crate) mod commands;
 pub(crate) mod control;
+pub mod error;
 pub mod filesystem;
 pub(crate) mod fuse;
 pub(crate) mod hardware;

@@ -12,23 +12,24 @@ use layerfmt::{Index, Ino};
 use self::chunks::ChunkCache;
 use crate::chunks::ChunkSource;
 use crate::control::{Control, Local};
+use crate::error::{Error, Result};
 use crate::names::Names;
-use crate::sys::{Errno, Result};
+use crate::sys::Errno;
 use crate::trace::TraceRecorder;
 use crate::upper::marks::StackDigest;
 
 /// The reason why bytes of the lower cannot be read now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Unread {
     /// These chunks have to be brought to this machine first ([`ChunkCache::bring`]).
     Far(Vec<u32>),
     /// They cannot be read at all.
-    Failed(Errno),
+    Failed(Error),
 }
 
-impl From<Errno> for Unread {
-    fn from(errno: Errno) -> Unread {
-        Unread::Failed(errno)
+impl From<Error> for Unread {
+    fn from(error: Error) -> Unread {
+        Unread::Failed(error)
     }
 }
 
@@ -88,7 +89,7 @@ impl Lower {
     /// were `size` bytes long: bytes that the lower does not have are zero.
     ///
     /// # Errors
-    /// Chunks must be fetched first; or EIO if one differs from the index: the log names it.
+    /// Chunks must be fetched first; or EIO with the chunk that differs from the index.
     pub fn read(
         &self,
         row: Ino,
@@ -176,7 +177,7 @@ impl Lower {
             out.clear();
             return Ok(true);
         };
-        let wanted = usize::try_from(len).map_err(|_| Errno::INVAL)?;
+        let wanted = usize::try_from(len).map_err(|_| Error::from(Errno::INVAL))?;
         // The previous contents are overwritten: only holes need zeros.
         out.resize(wanted, 0);
         let mut done = 0;
@@ -192,7 +193,8 @@ impl Lower {
                 .zip(at.checked_sub(done))
                 .and_then(|(place, hole)| place.split_at_mut_checked(hole))
             else {
-                return Err(Errno::IO.into());
+                let extent = format!("the extents of row {row} are out of order at {from}");
+                return Err(Error::fault(Errno::IO, extent).into());
             };
             hole.fill(0);
             if !copy(extent.chunk, inside, place)? {
@@ -213,7 +215,7 @@ impl Lower {
     /// ENXIO past the end, or if there is no more data.
     pub fn seek(&self, row: Ino, offset: u64, size: u64, hole: bool) -> Result<u64> {
         if offset >= size {
-            return Err(Errno::NXIO);
+            return Err(Errno::NXIO.into());
         }
         let mut at = offset;
         for extent in self.index.extents(row, offset..size) {
@@ -227,7 +229,7 @@ impl Lower {
         }
         match (hole, at < size) {
             (true, _) => Ok(at),
-            (false, _) => Err(Errno::NXIO),
+            (false, _) => Err(Errno::NXIO.into()),
         }
     }
 

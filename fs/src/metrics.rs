@@ -33,6 +33,13 @@ pub enum Operation {
     Ioctl,
 }
 
+impl Operation {
+    /// The name in the status and in the log.
+    pub fn name(self) -> &'static str {
+        NAMES.get(self as usize).copied().unwrap_or("request")
+    }
+}
+
 const NAMES: [&str; 24] = [
     "lookup",
     "getattr",

@@ -316,7 +316,7 @@ mod tests {
 
     /// S16.1 "The last of several wins."
     #[test]
-    fn the_flags_of_mount_8_and_what_takes_them_back() {
+    fn s16_1_the_flags_of_mount_8_and_what_takes_them_back() {
         let flags = |text: &str| parse(text).unwrap().flags;
         let both = [
             ("ro", "rw", MountFlags::RDONLY),
@@ -364,7 +364,7 @@ mod tests {
 
     /// Statement S16.2 of SEMANTICS.md.
     #[test]
-    fn words_for_userspace_change_nothing() {
+    fn s16_2_words_for_userspace_change_nothing() {
         let words = "defaults,auto,noauto,nofail,_netdev,nouser,nousers,noowner,nogroup,comment=a b,helper=x,uhelper=x,\
             allow_other,default_permissions,mand,nomand,iversion,noiversion,x-systemd.automount,x-systemd.requires=a.service,\
             X-mount.mkdir=0755,x-initrd.mount,metacopy=on,index=off,redirect_dir=on,userxattr";
@@ -375,7 +375,7 @@ mod tests {
 
     /// Statement S16.3 of SEMANTICS.md.
     #[test]
-    fn what_nobody_knows_is_refused_or_left_out() {
+    fn s16_3_what_nobody_knows_is_refused_or_left_out() {
         let refused = "upprdir noauot commentary cachex timeouts xsystemd nosymfollows=1 bind";
         for name in refused.split(' ') {
             let unknown = OptionError::Unknown(name.split('=').next().unwrap().to_owned());

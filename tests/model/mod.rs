@@ -34,11 +34,33 @@ fn setting(name: &str, short: usize) -> usize {
 }
 
 /// Look at the whole tree every so many steps; in between only results are compared.
-const LOOK_EVERY: usize = 5;
+const LOOK_EVERY: usize = 10;
 
-struct World {
+/// The tree with which every case begins, and its layer.
+struct Beginning {
+    linked: bool,
     lower: PathBuf,
     layer: PathBuf,
+    _room: Room,
+}
+
+impl Beginning {
+    fn new(linked: bool, bake: Bake) -> Beginning {
+        let room = Room::new();
+        let (lower, layer) = (room.dir("lower"), room.path("base.layer"));
+        seed(&lower, linked);
+        bake(&lower, &layer);
+        Beginning {
+            linked,
+            lower,
+            layer,
+            _room: room,
+        }
+    }
+}
+
+struct World<'b> {
+    beginning: &'b Beginning,
     plain: Paths,
     layerfs: Box<dyn Attached>,
     /// Kernel overlayfs, where it can be mounted.
@@ -51,27 +73,24 @@ struct World {
     room: Room,
 }
 
-impl World {
-    fn new(linked: bool, begin: Begin, bake: Bake, rival: bool) -> World {
+impl World<'_> {
+    fn new(beginning: &Beginning, begin: Begin, rival: bool) -> World<'_> {
+        let (linked, lower) = (beginning.linked, &beginning.lower);
         let room = Room::new();
-        let lower = room.dir("lower");
-        seed(&lower, linked);
         let plain = room.dir("plain");
-        copy(&lower, &plain);
-        let layer = room.path("base.layer");
-        bake(&lower, &layer);
+        seed(&plain, linked);
         let upper = (room.dir("lu"), room.dir("lw"));
-        operation::copy_root(&lower, &upper.0);
+        operation::copy_root(lower, &upper.0);
         let parts = Parts {
-            layers: vec![layer.clone()],
+            layers: vec![beginning.layer.clone()],
             upper: Some(upper),
             options: String::new(),
         };
         // Hard links of the lower come apart in overlayfs; then only the plain directory counts.
         let overlay = (rival && !linked).then(|| {
             let (upper, work) = (room.dir("ou"), room.dir("ow"));
-            operation::copy_root(&lower, &upper);
-            transport::overlayfs(&room, &lower, &upper, &work)
+            operation::copy_root(lower, &upper);
+            transport::overlayfs(&room, lower, &upper, &work)
         });
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -80,8 +99,7 @@ impl World {
             plain: Paths::new(&plain),
             layerfs: begin(&room, parts).expect("layerfs"),
             overlay: overlay.flatten(),
-            lower,
-            layer,
+            beginning,
             identity: HashMap::new(),
             held: Vec::new(),
             began: now.as_secs().cast_signed() - 60,
@@ -156,8 +174,9 @@ impl World {
     fn interchange(self) {
         let plain = snapshot::take(&self.plain, self.began, true);
         self.layerfs.detach();
+        let lower = &self.beginning.lower;
         let ours = (self.room.path("lu"), self.room.dir("xw"));
-        if let Some(overlay) = transport::overlayfs(&self.room, &self.lower, &ours.0, &ours.1) {
+        if let Some(overlay) = transport::overlayfs(&self.room, lower, &ours.0, &ours.1) {
             let seen = snapshot::take(&*overlay, self.began, false);
             compare(
                 "overlayfs over layerfs' upper",
@@ -170,7 +189,7 @@ impl World {
         if let Some(overlay) = self.overlay {
             overlay.detach();
             let parts = Parts {
-                layers: vec![self.layer],
+                layers: vec![self.beginning.layer.clone()],
                 upper: Some((self.room.path("ou"), self.room.dir("yw"))),
                 options: String::new(),
             };
@@ -180,12 +199,6 @@ impl World {
             session.detach();
         }
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let mut cp = std::process::Command::new("cp");
-    let done = cp.arg("-a").arg(from.join(".")).arg(to).status();
-    assert!(done.expect("cp").success());
 }
 
 /// overlayfs shows 1 for merged directories.
@@ -208,13 +221,9 @@ fn compare(what: &str, expected: &Snapshot, found: &Snapshot, forgive: impl Fn(&
     }
 }
 
-fn run_case(linked: bool, steps: &[Operation]) {
-    run_case_on(linked, steps, transport::begin, transport::bake, true);
-}
-
 /// One case with layerfs as `begin` starts it; `rival`: with kernel overlayfs as well.
-fn run_case_on(linked: bool, steps: &[Operation], begin: Begin, bake: Bake, rival: bool) {
-    let mut world = World::new(linked, begin, bake, rival);
+fn run_case(beginning: &Beginning, steps: &[Operation], begin: Begin, rival: bool) {
+    let mut world = World::new(beginning, begin, rival);
     world.look();
     for (number, operation) in steps.iter().enumerate() {
         world.step(operation);
@@ -230,11 +239,13 @@ fn run_case_on(linked: bool, steps: &[Operation], begin: Begin, bake: Bake, riva
 fn random_operations_give_what_a_plain_directory_gives() {
     let cases = setting("LAYERFS_MODEL_CASES", transport::MODEL_CASES);
     let steps = setting("LAYERFS_MODEL_STEPS", 60);
-    random(cases, steps, &run_case);
+    random(cases, steps, transport::bake, &|beginning, steps| {
+        run_case(beginning, steps, transport::begin, true);
+    });
 }
 
 /// Random cases; a seed of proptest's own choice.
-fn random(cases: usize, steps: usize, run: &dyn Fn(bool, &[Operation])) {
+fn random(cases: usize, steps: usize, bake: Bake, run: &dyn Fn(&Beginning, &[Operation])) {
     let mut config = Config::with_cases(u32::try_from(cases).expect("a sane number"));
     config.max_shrink_iters =
         u32::try_from(setting("LAYERFS_MODEL_SHRINK", 0)).expect("a sane number");
@@ -244,8 +255,9 @@ fn random(cases: usize, steps: usize, run: &dyn Fn(bool, &[Operation])) {
         any::<bool>(),
         proptest::collection::vec(operations(), steps),
     );
+    let beginnings = [false, true].map(|linked| Beginning::new(linked, bake));
     let outcome = runner.run(&strategy, |(linked, steps)| {
-        run(linked, &steps);
+        run(&beginnings[usize::from(linked)], &steps);
         Ok(())
     });
     if let Err(error) = outcome {
@@ -256,8 +268,8 @@ fn random(cases: usize, steps: usize, run: &dyn Fn(bool, &[Operation])) {
 /// Run random cases on one kind of session alone; returns how long it took.
 pub(crate) fn measure(cases: usize, steps: usize, begin: Begin, bake: Bake) -> std::time::Duration {
     let began = std::time::Instant::now();
-    random(cases, steps, &|linked, steps| {
-        run_case_on(linked, steps, begin, bake, false)
+    random(cases, steps, bake, &|beginning, steps| {
+        run_case(beginning, steps, begin, false);
     });
     began.elapsed()
 }
@@ -266,6 +278,7 @@ pub(crate) fn measure(cases: usize, steps: usize, begin: Begin, bake: Bake) -> s
 #[test]
 fn sequences_that_once_failed() {
     for (linked, steps) in operation::once_failed() {
-        run_case(linked, &steps);
+        let beginning = Beginning::new(linked, transport::bake);
+        run_case(&beginning, &steps, transport::begin, true);
     }
 }

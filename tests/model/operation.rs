@@ -220,7 +220,13 @@ pub(crate) fn seed(root: &Path, linked: bool) {
     age(root, 1_000_000_000);
 }
 
+/// Fixed times, and modes that do not depend on the umask.
 fn age(at: &Path, sec: i64) {
+    let about = at.symlink_metadata().expect("exists");
+    if !about.is_symlink() {
+        let mode = about.permissions().mode() & !0o022;
+        std::fs::set_permissions(at, Permissions::from_mode(mode)).expect("mode");
+    }
     if at.symlink_metadata().expect("exists").is_dir() {
         let mut entries: Vec<_> = std::fs::read_dir(at)
             .expect("list")

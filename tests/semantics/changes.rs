@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Files as _, Fixture, bytes};
+use super::{Files as _, Fixture, bytes, mark, set_xattr};
 use crate::session::{FallocateFlags, NewTime, is_root};
 
 const METACOPY: &str = "overlay.metacopy";
@@ -86,6 +86,33 @@ fn s4_2_the_first_write_copies_truncation_to_nothing_does_not() {
 }
 
 /// S4.3 "nothing is left in the work directory once it is mounted again"
+/// "After a copy that `kill -9` interrupts, the file has its previous times and capabilities, and
+/// any that were set meanwhile."
+#[test]
+fn s4_8_an_interrupted_copy_changes_no_time() {
+    let f = Fixture::new(|lower| fs::write(lower.join("f"), bytes(300_000)).unwrap());
+    let set = (1_000_000_007, 123_456_789);
+    f.fs.set_times("f", NewTime::Exactly(set)).unwrap();
+    f.fs.detach();
+    // As the end in the middle of a copy leaves it: some of the data, with its time, and the note.
+    let copy = f.upper.join("f");
+    let file = File::options().write(true).open(&copy).unwrap();
+    file.write_all_at(&bytes(100_000), 0).unwrap();
+    let mut note = vec![1];
+    note.extend_from_slice(&i64::to_le_bytes(set.0));
+    note.extend_from_slice(&u32::to_le_bytes(set.1));
+    note.push(0);
+    set_xattr(&copy, &mark("layerfs.copying"), &note).unwrap();
+    assert_ne!(copy.metadata().unwrap().mtime(), set.0);
+    f.fs.attach();
+    assert_eq!(f.fs.about("f").unwrap().mtime, set);
+    assert_eq!(copy.metadata().unwrap().mtime(), set.0);
+    assert_eq!(f.marked("f", "layerfs.copying"), None);
+    assert_eq!(f.fs.content("f").unwrap(), bytes(300_000));
+    f.fs.append("f", "more").unwrap();
+    assert_eq!(f.fs.about("f").unwrap().size, 300_004);
+}
+
 #[test]
 fn s4_3_leftovers_of_a_crash_go_when_the_upper_is_used_again() {
     let f = Fixture::new(|lower| fs::write(lower.join("f"), bytes(9000)).unwrap());

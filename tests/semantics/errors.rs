@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
-use super::{Errno, Files as _, Fixture, bytes};
+use super::{Errno, Files as _, Fixture, bytes, mark, set_xattr};
+use crate::transport;
 
 #[test]
 fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
@@ -29,12 +30,19 @@ fn s14_1_a_damaged_chunk_is_eio_with_a_log_line() {
     let error = bad.read(extent.file_offset + 1, 10).unwrap_err();
     assert_eq!(error, Errno::IO);
     let log = f.fs.log();
+    let digest = layer.digest().to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&digest)).collect();
     for part in [
-        layer.digest().to_string(),
-        format!("offset={}", chunk.offset),
-        "chunk=".to_owned(),
+        String::from("path=/bad "),
+        format!("chunk {} at offset {} of layer", extent.chunk, chunk.offset),
+        String::from("promised digest"),
     ] {
-        assert!(log.contains(&part), "the log does not name {part}: {log}");
+        let named = lines.iter().all(|line| line.contains(&part));
+        assert!(named && !lines.is_empty(), "no line with {part}: {log}");
+    }
+    // The kernel reads ahead: one call is several requests there.
+    if transport::IN_PROCESS {
+        assert_eq!(lines.len(), 1, "{log}");
     }
 }
 
@@ -62,4 +70,22 @@ fn s14_6_a_work_directory_in_use_is_refused_with_its_holder() {
     let holder = f.fs.status()["pid"].to_string();
     assert!(message.contains(&holder), "{message}");
     assert!(message.contains("another mount namespace"), "{message}");
+}
+
+/// "A work directory with an overlayfs index (`index=on`) is refused if one of its files has names
+/// in the lower that the upper does not have."
+#[test]
+fn s14_7_an_index_with_names_that_the_upper_lacks_is_refused() {
+    let f = Fixture::new(|lower| fs::write(lower.join("a"), "old").unwrap());
+    let (upper, work) = (f.room.dir("u2"), f.room.dir("w2"));
+    let indexed = work.join("index/00fb");
+    fs::create_dir(work.join("index")).unwrap();
+    fs::write(&indexed, "new").unwrap();
+    let begin = || f.other(&f.layer, Some((&upper, &work)), "");
+    // As overlayfs notes it: one name more than the file of the upper has.
+    set_xattr(&indexed, &mark("overlay.nlink"), b"U+1").unwrap();
+    let message = begin().err().unwrap();
+    assert!(message.contains("index=on"), "{message}");
+    set_xattr(&indexed, &mark("overlay.nlink"), b"U-1").unwrap();
+    assert_eq!(begin().unwrap().content("a").unwrap(), b"old");
 }

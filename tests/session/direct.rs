@@ -19,6 +19,7 @@ use layerfs::chunks::ChunkSource;
 use layerfs::filesystem::reply::Caller;
 use layerfs::filesystem::{LayerFs, Settings, Stop};
 use layerfs::lower::Lower;
+use layerfs::metrics::Operation;
 use layerfs::stack::Stack;
 use layerfs::status::Fixed;
 use layerfs::upper::Upper;
@@ -106,7 +107,8 @@ impl Direct {
         Ok(direct)
     }
 
-    fn fs(&self) -> Result<Arc<LayerFs>> {
+    /// The file system, also for requests of the kernel that are no calls of a program.
+    pub(crate) fn fs(&self) -> Result<Arc<LayerFs>> {
         let mount = self.shared.mount.read().unwrap();
         let mounted = mount.as_ref().ok_or(Errno::NOTCONN)?;
         Ok(Arc::clone(&mounted.fs))
@@ -151,7 +153,8 @@ impl Direct {
     fn change_node(&self, node: &Node, changes: &Changes) -> Result<()> {
         let fs = self.fs()?;
         let _inode = self.change_inode(node.id);
-        stopped(fs.setattr(node.id, changes, self.caller())).map(drop)
+        let set = fs.setattr(node.id, changes, self.caller());
+        stopped(&fs, node.id, Operation::Setattr, set).map(drop)
     }
 
     /// A new or an old file for open(2).
@@ -206,10 +209,15 @@ fn mount(parts: &Parts) -> std::result::Result<Mounted, String> {
     })
 }
 
-/// Local bytes are never far.
-fn stopped<T>(done: std::result::Result<T, Stop>) -> Result<T> {
+/// The answer to a call about `id`, with its fault in the log. Local bytes are never far.
+fn stopped<T>(
+    fs: &LayerFs,
+    id: u64,
+    operation: Operation,
+    done: std::result::Result<T, Stop>,
+) -> Result<T> {
     done.map_err(|stop| match stop {
-        Stop::Errno(errno) => errno,
+        Stop::Failed(error) => fs.refuse(operation, id, &error),
         Stop::Far(_) => panic!("local bytes are far"),
     })
 }
@@ -258,7 +266,9 @@ impl Session for Direct {
             return Err(Errno::BADF);
         }
         let mut data = Vec::new();
-        stopped(self.fs()?.read(opened.node.id, offset, len, &mut data))?;
+        let (fs, id) = (self.fs()?, opened.node.id);
+        let read = fs.read(id, offset, len, &mut data);
+        stopped(&fs, id, Operation::Read, read)?;
         Ok(data)
     }
 
@@ -270,15 +280,15 @@ impl Session for Direct {
             true => fs.getattr(id)?.size,
             false => offset,
         };
-        stopped(fs.write(id, offset, data, self.unprivileged()))
+        let written = fs.write(id, offset, data, self.unprivileged());
+        stopped(&fs, id, Operation::Write, written)
     }
 
     fn stat(&self, of: Object<'_>) -> Result<Attr> {
-        let node = match of {
-            Object::Name(path) => self.walk(path)?,
-            Object::Open(handle) => self.opened(handle)?.node,
-        };
-        self.fs()?.getattr(node.id)
+        match of {
+            Object::Name(path) => Ok(self.walk(path)?.about),
+            Object::Open(handle) => Ok(self.fs()?.getattr(self.opened(handle)?.node.id)?),
+        }
     }
 
     fn change(&self, of: Object<'_>, changes: &Changes) -> Result<()> {
@@ -309,8 +319,8 @@ impl Session for Direct {
 
     fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
         let (node, fs) = (self.walk(path)?, self.fs()?);
-        match fs.getattr(node.id)?.mode & TYPE {
-            SYMLINK => fs.readlink(node.id),
+        match node.about.mode & TYPE {
+            SYMLINK => Ok(fs.readlink(node.id)?),
             _ => Err(Errno::INVAL),
         }
     }
@@ -324,9 +334,7 @@ impl Session for Direct {
             if entries.len() == most {
                 return false;
             }
-            if item.attr.is_some() {
-                told.push(Node::told(&fs, item.ino));
-            }
+            told.extend(item.attr.map(|about| Node::told(&fs, about)));
             entries.push(Entry {
                 name: item.name.to_vec(),
                 ino: item.ino,
@@ -340,8 +348,8 @@ impl Session for Direct {
 
     fn xattr(&self, path: &Path, name: &str) -> Result<Vec<u8>> {
         let (node, fs) = (self.walk(path)?, self.fs()?);
-        self.check_xattr(&fs.getattr(node.id)?, name, false)?;
-        fs.getxattr(node.id, name.as_bytes())
+        self.check_xattr(&node.about, name, false)?;
+        Ok(fs.getxattr(node.id, name.as_bytes())?)
     }
 
     fn xattr_names(&self, path: &Path) -> Result<Vec<String>> {
@@ -360,9 +368,10 @@ impl Session for Direct {
         self.check_xattr(&fs.getattr(node.id)?, name, true)?;
         let _inode = self.change_inode(node.id);
         match value {
-            Some(value) => fs.setxattr(node.id, name.as_bytes(), value, 0, self.caller()),
-            None => fs.removexattr(node.id, name.as_bytes()),
+            Some(value) => fs.setxattr(node.id, name.as_bytes(), value, 0, self.caller())?,
+            None => fs.removexattr(node.id, name.as_bytes())?,
         }
+        Ok(())
     }
 
     fn allocate(&self, handle: Handle, flags: FallocateFlags, range: Range<u64>) -> Result<()> {
@@ -370,36 +379,39 @@ impl Session for Direct {
         let _inode = self.change_inode(opened.node.id);
         let len = range.end - range.start;
         let by = self.unprivileged();
-        stopped(fs.fallocate(opened.node.id, range.start, len, flags.bits(), by))
+        let id = opened.node.id;
+        let done = fs.fallocate(id, range.start, len, flags.bits(), by);
+        stopped(&fs, id, Operation::Fallocate, done)
     }
 
     fn seek(&self, handle: Handle, offset: u64, hole: bool) -> Result<u64> {
-        self.fs()?.seek(self.opened(handle)?.node.id, offset, hole)
+        Ok(self
+            .fs()?
+            .seek(self.opened(handle)?.node.id, offset, hole)?)
     }
 
     fn copy(&self, from: (Handle, u64), to: (Handle, u64), len: usize) -> Result<usize> {
         let (source, target) = (self.opened(from.0)?, self.opened_to_write(to.0)?);
         let _inode = self.change_inode(target.node.id);
         let (from, to) = ((source.node.id, from.1), (target.node.id, to.1));
-        stopped(
-            self.fs()?
-                .copy_range(from, to, len as u64, self.unprivileged()),
-        )
+        let fs = self.fs()?;
+        let copied = fs.copy_range(from, to, len as u64, self.unprivileged());
+        stopped(&fs, to.0, Operation::CopyRange, copied)
     }
 
     fn sync(&self, handle: Handle) -> Result<()> {
-        self.fs()?.fsync(self.opened(handle)?.node.id, false)
+        Ok(self.fs()?.fsync(self.opened(handle)?.node.id, false)?)
     }
 
     fn space(&self) -> Result<Space> {
-        self.fs()?.statfs()
+        Ok(self.fs()?.statfs()?)
     }
 
     fn protect(&self, path: &Path, protection: Protection) -> Result<()> {
         let (node, fs) = (self.walk(path)?, self.fs()?);
         self.check_owner(&fs.getattr(node.id)?)?;
         let _inode = self.change_inode(node.id);
-        fs.protect(node.id, protection)
+        Ok(fs.protect(node.id, protection)?)
     }
 
     fn of(&self, user: &User) -> Box<dyn Session> {

@@ -15,6 +15,8 @@ use crate::session::{
 /// Mount options of the two modes.
 pub(crate) const MODES: [&str; 2] = ["", "passthrough"];
 
+/// The kernel adds requests to the calls.
+pub(crate) const IN_PROCESS: bool = false;
 /// Cases of the model test.
 pub(crate) const MODEL_CASES: usize = 6;
 

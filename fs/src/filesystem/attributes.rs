@@ -12,8 +12,9 @@ use super::reply::{
 use super::tree::{Node, Tree};
 use super::xattr::is_in_group;
 use super::{LayerFs, lock, protection};
+use crate::error::Result;
+use crate::sys::Errno;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
 
 /// Block size in statfs for a mount without an upper, bytes.
 const BLOCK_LEN: u32 = 4096;
@@ -53,7 +54,7 @@ impl LayerFs {
                 .numbers
                 .row_of(id)
                 .and_then(|row| self.lower_attr(row))
-                .ok_or(Errno::STALE),
+                .ok_or(Errno::STALE.into()),
             Some(node) => self.node_attr(tree, id, node),
         }
     }
@@ -123,7 +124,7 @@ impl LayerFs {
                 .numbers
                 .row_of(id)
                 .and_then(|row| self.lower_attr(row))
-                .ok_or(Errno::STALE);
+                .ok_or(Errno::STALE.into());
         }
         self.attr(&self.read_tree(), id)
     }
@@ -178,7 +179,7 @@ impl LayerFs {
         }
         if let Some(mode) = changes.mode {
             if node.kind == SYMLINK {
-                return Err(Errno::OPNOTSUPP);
+                return Err(Errno::OPNOTSUPP.into());
             }
             at.chmod(mode)?;
         }
@@ -252,7 +253,10 @@ fn drop_privileges(at: &At<'_>, caller: Caller) -> Result<()> {
     if mode & SGID != 0 && (mode & GROUP_EXECUTE != 0 || !is_in_group(caller, stat.st_gid)) {
         left &= !SGID;
     }
-    if left == mode { Ok(()) } else { at.chmod(left) }
+    if left != mode {
+        at.chmod(left)?;
+    }
+    Ok(())
 }
 
 fn timespec(time: Option<NewTime>) -> Timespec {

@@ -16,8 +16,9 @@ use super::reply::{NodeId, REGULAR};
 use super::spool::copy_spooled;
 use super::tree::Node;
 use super::{LayerFs, lock};
+use crate::error::Result;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{self, Errno};
 use crate::upper::marks::Marks;
 
 /// The attribute a write removes.
@@ -73,7 +74,7 @@ impl Kept {
 
     /// Leave the note at the file.
     pub(super) fn write_note(&self, marks: &Marks, at: &At<'_>) -> Result<()> {
-        at.set_xattr(&marks.copying, &self.note(), XattrFlags::empty())
+        Ok(at.set_xattr(&marks.copying, &self.note(), XattrFlags::empty())?)
     }
 
     /// Restores the attributes of the file, then removes the note.
@@ -88,7 +89,7 @@ impl Kept {
             },
             last_modification: self.mtime,
         })?;
-        gone(at.remove_xattr(&marks.copying))
+        Ok(gone(at.remove_xattr(&marks.copying))?)
     }
 }
 
@@ -103,7 +104,7 @@ pub(super) fn settle(node: &mut Node, marks: &Marks, at: &At<'_>) -> Result<()> 
 }
 
 /// Removing an absent attribute succeeds.
-pub(super) fn gone(removed: Result<()>) -> Result<()> {
+pub(super) fn gone(removed: sys::Result<()>) -> sys::Result<()> {
     match removed {
         Err(Errno::NODATA) => Ok(()),
         other => other,
@@ -256,8 +257,8 @@ impl LayerFs {
         while offset < end {
             offset = match self.lower.seek(row, offset, end, false) {
                 Ok(data) => data,
-                Err(Errno::NXIO) => break,
-                Err(errno) => return Err(errno.into()),
+                Err(error) if error == Errno::NXIO => break,
+                Err(error) => return Err(error.into()),
             };
             let hole = self.lower.seek(row, offset, end, true)?;
             let len = usize::try_from(hole.saturating_sub(offset))

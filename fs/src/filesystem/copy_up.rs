@@ -14,9 +14,10 @@ use super::change_time::ChangeTime;
 use super::copy_data::mtime_of;
 use super::reply::{BLOCK, CHARACTER, DIRECTORY, FIFO, NodeId, REGULAR, ROOT_ID, SOCKET, SYMLINK};
 use super::tree::{Name, Node, Tree, Visible};
+use crate::error::Result;
 use crate::names::Names;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{self, Errno};
 use crate::upper::Upper;
 use crate::upper::marks;
 
@@ -37,7 +38,7 @@ impl LayerFs {
         let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
         let places = self.shown_places(tree, row)?;
         if places.is_empty() {
-            return Err(Errno::STALE);
+            return Err(Errno::STALE.into());
         }
         let linked = places.len() > 1;
         for (parent, _) in &places {
@@ -50,9 +51,9 @@ impl LayerFs {
         };
         let number = match self.stage(upper, row, &inode, &staged) {
             Ok(number) => number,
-            Err(errno) => {
+            Err(error) => {
                 let _ = upper.work.remove_all(&staged);
-                return Err(errno);
+                return Err(error);
             }
         };
         let published = self.publish(tree, upper, &staged, &places, linked);
@@ -124,9 +125,9 @@ impl LayerFs {
                     upper.work.put(staged, directory, name, flags)
                 }
             });
-            if let Err(errno) = named {
+            if let Err(error) = named {
                 self.withdraw(tree, places.get(..given).unwrap_or_default());
-                return Err(errno);
+                return Err(error);
             }
         }
         Ok(())
@@ -150,7 +151,7 @@ impl LayerFs {
         &self,
         tree: &Tree,
         id: NodeId,
-        work: impl Fn(&OwnedFd) -> Result<()>,
+        work: impl Fn(&OwnedFd) -> sys::Result<()>,
     ) -> Result<()> {
         let directory = self.directory(tree, id)?;
         let before = rustix::fs::fstat(&directory)?;
@@ -166,7 +167,7 @@ impl LayerFs {
             },
             last_modification: mtime_of(&before),
         };
-        rustix::fs::futimens(&directory, &times)
+        Ok(rustix::fs::futimens(&directory, &times)?)
     }
 
     /// Make row `row`'s metadata in the work directory; returns its number in the upper.
@@ -239,7 +240,7 @@ impl LayerFs {
             last_access: time,
             last_modification: time,
         })?;
-        at.stat().map(|stat| stat.st_ino)
+        Ok(at.stat()?.st_ino)
     }
 
     /// A lower object that lost its last name while open: its copy has none either.
@@ -335,7 +336,7 @@ pub(super) fn open_flags(kind: u32) -> OFlags {
 }
 
 /// A new regular file.
-pub(super) fn create_file(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd> {
+pub(super) fn create_file(dir: &OwnedFd, name: &[u8], mode: u32) -> sys::Result<OwnedFd> {
     rustix::fs::openat(
         dir,
         name,
@@ -358,7 +359,7 @@ pub(super) fn make_special(
         BLOCK => FileType::BlockDevice,
         FIFO => FileType::Fifo,
         SOCKET => FileType::Socket,
-        _ => return Err(Errno::INVAL),
+        _ => return Err(Errno::INVAL.into()),
     };
     let stands_in = kind == CHARACTER && rdev == (0, 0);
     let device = match kind {

@@ -13,8 +13,9 @@ use super::reply::{
 };
 use super::tree::{Entry, Name, Node, Tree};
 use super::{LayerFs, NAME_LEN_MAX, protection};
+use crate::error::Result;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, identity};
+use crate::sys::{self, Errno, identity};
 use crate::upper::Upper;
 
 /// The attribute that gives new objects their permissions.
@@ -81,18 +82,18 @@ impl LayerFs {
     ) -> Result<Attr> {
         let upper = self.upper()?;
         if name.len() > NAME_LEN_MAX {
-            return Err(Errno::NAMETOOLONG);
+            return Err(Errno::NAMETOOLONG.into());
         }
         let mut tree = self.write_tree();
         protection::gets_name(&tree, parent)?;
         self.copy_up(&mut tree, parent)?;
         if tree.visible(&self.lower.index, parent, name).is_some() {
-            return Err(Errno::EXIST);
+            return Err(Errno::EXIST.into());
         }
         let directory = self.directory(&tree, parent)?;
         let node = tree.get(parent).ok_or(Errno::STALE)?;
         if node.names.is_empty() && parent != ROOT_ID {
-            return Err(Errno::NOENT);
+            return Err(Errno::NOENT.into());
         }
         let over_whiteout = node.listing.get(name) == Some(Entry::Whiteout);
         let inherits = self.has_default_acl(&mut tree, parent)?;
@@ -237,7 +238,13 @@ impl LayerFs {
             (_, true) => RenameFlags::empty(),
             (_, false) => RenameFlags::NOREPLACE,
         };
-        rustix::fs::renameat_with(&aside.directory, &aside.name[..], dir, name, flags)
+        Ok(rustix::fs::renameat_with(
+            &aside.directory,
+            &aside.name[..],
+            dir,
+            name,
+            flags,
+        )?)
     }
 
     /// Removes leftovers: an exchanged whiteout, a failed object, the staging directory.
@@ -257,14 +264,14 @@ impl LayerFs {
     fn link_once(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Attr> {
         let upper = self.upper()?;
         if name.len() > NAME_LEN_MAX {
-            return Err(Errno::NAMETOOLONG);
+            return Err(Errno::NAMETOOLONG.into());
         }
         let mut tree = self.write_tree();
         protection::gets_name(&tree, parent)?;
         protection::keeps_itself(&tree, id)?;
         self.copy_up(&mut tree, parent)?;
         if tree.visible(&self.lower.index, parent, name).is_some() {
-            return Err(Errno::EXIST);
+            return Err(Errno::EXIST.into());
         }
         self.copy_up(&mut tree, id)?;
         let node = tree.get(id).ok_or(Errno::STALE)?;
@@ -344,7 +351,7 @@ impl LayerFs {
         if self.upper.is_some() {
             let tree = self.read_tree();
             if let Some(node) = tree.get(id).filter(|node| node.in_upper) {
-                return self.at(&tree, id, node)?.read_link();
+                return Ok(self.at(&tree, id, node)?.read_link()?);
             }
         }
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
@@ -359,7 +366,7 @@ impl LayerFs {
     }
 
     /// Remove `name` from `dir`, which is empty of everything else.
-    pub(super) fn remove_name(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    pub(super) fn remove_name(dir: &OwnedFd, name: &[u8]) -> sys::Result<()> {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())
     }
 }

@@ -10,8 +10,9 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use super::LayerFs;
 use super::far::Stop;
 use super::reply::{Caller, NodeId, REGULAR};
+use crate::error::Result;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result};
+use crate::sys::{self, Errno};
 
 /// Bytes copied in one step.
 pub(super) const COPY_LEN: usize = 1 << 20;
@@ -82,7 +83,7 @@ impl LayerFs {
         }
         let at = self.at(&tree, id, node)?;
         if node.kind != REGULAR {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let file = Arc::new(self.with_descriptors(|| open_data(&at))?);
         self.keep_unprotected(node, id, &file);
@@ -206,7 +207,7 @@ impl LayerFs {
                 } else {
                     SeekFrom::Data(offset)
                 };
-                rustix::fs::seek(&file, to)
+                Ok(rustix::fs::seek(&file, to)?)
             }
         }
     }
@@ -270,16 +271,16 @@ impl LayerFs {
                 Arc::new(self.with_descriptors(open)?)
             }
         };
-        if data_only {
-            rustix::fs::fdatasync(&file)
-        } else {
-            rustix::fs::fsync(&file)
+        match data_only {
+            true => rustix::fs::fdatasync(&file)?,
+            false => rustix::fs::fsync(&file)?,
         }
+        Ok(())
     }
 }
 
 /// Opens a regular file of the upper; for reading only if writing is refused.
-pub(super) fn open_data(at: &At<'_>) -> Result<OwnedFd> {
+pub(super) fn open_data(at: &At<'_>) -> sys::Result<OwnedFd> {
     match at.open(OFlags::RDWR | OFlags::NONBLOCK) {
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
             at.open(OFlags::RDONLY | OFlags::NONBLOCK)
@@ -296,7 +297,7 @@ pub(super) fn read_upper(file: &OwnedFd, offset: u64, len: usize, out: &mut Vec<
         match rustix::io::pread(file, rustix::buffer::spare_capacity(out), at) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
     out.truncate(len);
@@ -307,10 +308,10 @@ pub(super) fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()>
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pwrite(file, rest, offset.saturating_add(done as u64)) {
-            Ok(0) => return Err(Errno::IO),
+            Ok(0) => return Err(Errno::IO.into()),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())

@@ -5,16 +5,17 @@ use layerfmt::Ino;
 use super::LayerFs;
 use super::data::Bytes;
 use super::reply::NodeId;
+use crate::error::Error;
 use crate::lower::Unread;
 use crate::sys::Errno;
 
 /// The reason why an operation did not happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Stop {
     /// Data must be fetched first. Nothing was changed; the caller repeats the call afterwards.
     Far(Far),
-    /// It failed with this errno.
-    Errno(Errno),
+    /// It failed.
+    Failed(Error),
 }
 
 /// Remote data to fetch.
@@ -39,25 +40,55 @@ pub struct Need {
 
 /// An error of an operation.
 pub(super) trait Failure {
+    /// Its errno; `None`: data must be fetched first.
+    fn code(&self) -> Option<Errno>;
+
     /// True if no descriptor was left.
-    fn lacks_descriptor(&self) -> bool;
+    fn lacks_descriptor(&self) -> bool {
+        matches!(self.code(), Some(Errno::MFILE | Errno::NFILE))
+    }
 }
 
 impl Failure for Errno {
-    fn lacks_descriptor(&self) -> bool {
-        matches!(*self, Errno::MFILE | Errno::NFILE)
+    fn code(&self) -> Option<Errno> {
+        Some(*self)
+    }
+}
+
+impl Failure for Error {
+    fn code(&self) -> Option<Errno> {
+        Some(self.errno())
     }
 }
 
 impl Failure for Stop {
-    fn lacks_descriptor(&self) -> bool {
-        matches!(self, Stop::Errno(errno) if errno.lacks_descriptor())
+    fn code(&self) -> Option<Errno> {
+        match self {
+            Stop::Failed(error) => Some(error.errno()),
+            Stop::Far(_) => None,
+        }
+    }
+}
+
+impl Stop {
+    /// The failure, for a caller that cannot fetch.
+    pub fn failed(self) -> Error {
+        match self {
+            Stop::Failed(error) => error,
+            Stop::Far(_) => Error::fault(Errno::IO, "the data is not on this machine"),
+        }
     }
 }
 
 impl From<Errno> for Stop {
     fn from(errno: Errno) -> Stop {
-        Stop::Errno(errno)
+        Stop::Failed(errno.into())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
     }
 }
 
@@ -65,7 +96,7 @@ impl From<Unread> for Stop {
     fn from(unread: Unread) -> Stop {
         match unread {
             Unread::Far(chunks) => Stop::Far(Far::Chunks(chunks)),
-            Unread::Failed(errno) => Stop::Errno(errno),
+            Unread::Failed(error) => Stop::Failed(error),
         }
     }
 }

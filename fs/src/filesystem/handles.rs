@@ -12,10 +12,11 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::reply::{Attr, NodeId, ROOT_ID, lower_id};
 use super::tree::{Name, Node, Tree};
 use super::{LayerFs, lock};
+use crate::error::Result;
 use crate::names::Names;
 use crate::sys::directory::{self, RawEntry};
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, handle};
+use crate::sys::{Errno, handle};
 use crate::upper::Upper;
 
 const OPEN: OFlags = OFlags::RDONLY
@@ -94,7 +95,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// ESTALE if it does not exist, or the error of the upper's file system.
-    pub(crate) fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
+    pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
         let row = self.numbers.row_of(id);
         if self.upper.is_none() {
             return self.told_lower(row.ok_or(Errno::STALE)?).map(Some);
@@ -141,7 +142,7 @@ impl LayerFs {
     ///
     /// # Errors
     /// ESTALE if it does not exist, or the error of the upper's file system.
-    pub(crate) fn search_self(&self, id: NodeId) -> Result<Attr> {
+    pub fn search_self(&self, id: NodeId) -> Result<Attr> {
         let mut whereabouts = lock(&self.whereabouts);
         for _ in 0..SEARCHES_MAX {
             let now = {
@@ -157,11 +158,11 @@ impl LayerFs {
             };
             let is_new = whereabouts.directories.is_empty();
             if !is_new && whereabouts.as_of == now {
-                return Err(Errno::STALE);
+                return Err(Errno::STALE.into());
             }
             *whereabouts = self.search_upper(now)?;
         }
-        Err(Errno::STALE)
+        Err(Errno::STALE.into())
     }
 
     /// True if object `id` is in the directory at `path`; it then has a node, or is a row.
@@ -225,7 +226,7 @@ impl LayerFs {
                 Ok(child) => here = Arc::new(child),
                 // Removed meanwhile, or unreadable for the owner of an ordinary user's mount.
                 Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS | Errno::LOOP) => continue,
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             }
             found.directories.push((at, name));
             at = found.directories.len() - 1;

@@ -12,7 +12,8 @@ use super::LayerFs;
 use super::cookie::{AFTER_DOT, AFTER_DOT_DOT, Cookie};
 use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id};
 use super::tree::{Entry, Name, Tree};
-use crate::sys::{Errno, Result, directory};
+use crate::error::{Error, Result};
+use crate::sys::{Errno, directory};
 
 /// Entries collected under one lock.
 const BATCH: usize = 64;
@@ -98,7 +99,7 @@ impl LayerFs {
             let tree = self.read_tree();
             if let Some(node) = tree.get(id) {
                 if !node.is_dir() {
-                    return Err(Errno::NOTDIR);
+                    return Err(Errno::NOTDIR.into());
                 }
                 return Ok(match node.names.first() {
                     Some((parent, _)) => Some(*parent),
@@ -110,8 +111,8 @@ impl LayerFs {
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         match self.lower.index.inode(row) {
             Some(inode) if inode.is_dir() => {}
-            Some(_) => return Err(Errno::NOTDIR),
-            None => return Err(Errno::STALE),
+            Some(_) => return Err(Errno::NOTDIR.into()),
+            None => return Err(Errno::STALE.into()),
         }
         Ok(Some(lower_id(if row == ROOT {
             ROOT
@@ -267,7 +268,7 @@ impl LayerFs {
             for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
                 match self.visible(&mut tree, id, &listed.name) {
                     Ok(found) => listed.id = found.unwrap_or(0),
-                    Err(errno) => unreadable(&listed.name, errno),
+                    Err(error) => unreadable(&listed.name, &error),
                 }
             }
         } else {
@@ -275,8 +276,8 @@ impl LayerFs {
             for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
                 match self.identify(&tree, id, &listed.name) {
                     Ok(found) => listed.id = found.id,
-                    Err(Errno::NOENT) => {}
-                    Err(errno) => unreadable(&listed.name, errno),
+                    Err(error) if error == Errno::NOENT => {}
+                    Err(error) => unreadable(&listed.name, &error),
                 }
             }
         }
@@ -288,7 +289,7 @@ fn after_position(position: u32, mark: u32) -> Cookie {
     Cookie::after(position.saturating_add(AFTER_DOT_DOT + 1), mark)
 }
 
-fn unreadable(name: &[u8], errno: Errno) {
+fn unreadable(name: &[u8], error: &Error) {
     let name = String::from_utf8_lossy(name);
-    tracing::warn!(%name, %errno, "an entry of the upper cannot be read: it is not listed");
+    tracing::warn!(%name, %error, "an entry of the upper cannot be read: it is not listed");
 }

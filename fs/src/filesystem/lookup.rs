@@ -15,8 +15,9 @@ use super::reply::{
 };
 use super::tree::{Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
+use crate::error::{Error, Result};
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, directory};
+use crate::sys::{Errno, directory};
 use crate::upper::marks::Marked;
 
 /// An object of the upper, before it is a node.
@@ -41,7 +42,7 @@ impl LayerFs {
     /// ENAMETOOLONG, or the error of the upper's file system.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Attr>> {
         if name.len() > NAME_LEN_MAX {
-            return Err(Errno::NAMETOOLONG);
+            return Err(Errno::NAMETOOLONG.into());
         }
         if self.upper.is_none() {
             return Ok(self.lookup_lower(parent, name));
@@ -83,7 +84,7 @@ impl LayerFs {
         if let Some(count) = self.row_lookups.get(row as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.lower_attr(row).ok_or(Errno::IO)
+        self.lower_attr(row).ok_or(Errno::IO.into())
     }
 
     /// Counts a lookup of node `id`, which is in the tree or a row.
@@ -252,11 +253,11 @@ impl LayerFs {
             }
         } else {
             if kind == REGULAR && found.marked.metacopy && found.row.is_none() {
-                tracing::error!(
-                    name = %String::from_utf8_lossy(name),
-                    "the data of a file in the upper is in a lower file that this stack does not have"
+                let name = String::from_utf8_lossy(name);
+                let what = format!(
+                    "the data of {name:?} in the upper is in a lower file that this stack does not have"
                 );
-                return Err(Errno::IO);
+                return Err(Error::fault(Errno::IO, what));
             }
             let copying = found.marked.copying.as_deref();
             let generation = match self.numbers.row_of(id) {
@@ -284,11 +285,11 @@ impl LayerFs {
             }
             tree.insert(id, node);
             if kind == DIRECTORY
-                && let Err(errno) = self.load(tree, id)
+                && let Err(error) = self.load(tree, id)
             {
                 tree.remove(id);
                 self.drop_descriptors(id);
-                return Err(errno);
+                return Err(error);
             }
         }
         tree.name_object(&self.lower.index, parent, name, id, kind);

@@ -10,7 +10,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::LayerFs;
 use super::reply::ROOT_ID;
 use super::tree::{Name, Tree};
-use crate::sys::{Errno, Result, directory};
+use crate::error::Result;
+use crate::sys::{Errno, directory};
 
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -55,13 +56,13 @@ impl LayerFs {
                 Ok(child) => here = child,
                 // In an ordinary user's mount, unreadable for its owner.
                 Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS) => continue,
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             }
             path.push(name);
             match rustix::fs::fgetxattr_query(&here, &upper.marks.redirect[..]) {
                 Ok(_) => found.push(path.clone()),
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             }
             left.push(subdirectories(&here)?);
         }

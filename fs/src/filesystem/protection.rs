@@ -11,7 +11,8 @@ use super::LayerFs;
 use super::copy_data::gone;
 use super::reply::{Changes, DIRECTORY, NewTime, NodeId, REGULAR};
 use super::tree::{Node, Tree};
-use crate::sys::{Errno, Result};
+use crate::error::Result;
+use crate::sys::Errno;
 
 /// The chattr flags of an object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,7 +45,11 @@ impl Protection {
 
 /// EPERM if so.
 fn refuse(protected: bool) -> Result<()> {
-    if protected { Err(Errno::PERM) } else { Ok(()) }
+    if protected {
+        Err(Errno::PERM.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn of(tree: &Tree, id: NodeId) -> Protection {
@@ -97,7 +102,7 @@ impl LayerFs {
     /// ENOTTY for an object that is neither a file nor a directory.
     pub fn protection(&self, id: NodeId) -> Result<Protection> {
         if !matches!(self.getattr(id)?.kind(), REGULAR | DIRECTORY) {
-            return Err(Errno::NOTTY);
+            return Err(Errno::NOTTY.into());
         }
         Ok(of(&self.read_tree(), id))
     }

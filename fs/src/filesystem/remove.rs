@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, RenameFlags};
 
 use super::copy_up::open_flags;
+use super::far::Failure as _;
 use super::reply::{DIRECTORY, NodeId, REGULAR, lower_id};
 use super::tree::{Entry, Keeper, Name, Node, Tree, Visible};
 use super::{LayerFs, protection};
+use crate::error::Result;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, process};
+use crate::sys::{Errno, process};
 
 impl LayerFs {
     /// Removes `name`, not a directory, from `parent`.
@@ -31,7 +33,7 @@ impl LayerFs {
             Visible::Lower(row) => {
                 let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
                 if inode.is_dir() {
-                    return Err(Errno::ISDIR);
+                    return Err(Errno::ISDIR.into());
                 }
                 if inode.nlink > 1 {
                     self.copy_up(&mut tree, lower_id(row))?;
@@ -47,7 +49,7 @@ impl LayerFs {
                 self.orphan_lower(&mut tree, lower_id(row), inode.kind());
                 Ok(())
             }
-            Visible::Upper { kind, .. } if kind == DIRECTORY => Err(Errno::ISDIR),
+            Visible::Upper { kind, .. } if kind == DIRECTORY => Err(Errno::ISDIR.into()),
             Visible::Upper { id, kind } => self.unlink_upper(&mut tree, parent, &name, id, kind),
         }
     }
@@ -88,7 +90,7 @@ impl LayerFs {
         };
         if let Err(errno) = removed {
             self.dismiss(keep);
-            return Err(errno);
+            return Err(errno.into());
         }
         tree.unname(&self.lower.index, parent, name);
         self.lose_name(tree, id, parent, name, keep);
@@ -125,11 +127,11 @@ impl LayerFs {
         }
         let at = self.at(tree, id, node)?;
         let fd = match self.keeping_descriptor(tree, id, kind, &at) {
-            Ok(fd) if is_among_the_last(&fd) => Err(Errno::MFILE),
+            Ok(fd) if is_among_the_last(&fd) => Err(Errno::MFILE.into()),
             other => other,
         };
         match fd {
-            Err(Errno::MFILE | Errno::NFILE) if kind != DIRECTORY => {
+            Err(error) if kind != DIRECTORY && error.lacks_descriptor() => {
                 let work = &self.upper()?.work;
                 let aside = work.name();
                 at.link(work.directory(), &aside)?;
@@ -158,7 +160,7 @@ impl LayerFs {
             }
             other => other,
         };
-        opened.map(Arc::new)
+        Ok(Arc::new(opened?))
     }
 
     /// Discards the keeper of an object that still has its name.
@@ -233,7 +235,7 @@ impl LayerFs {
             return Ok(());
         }
         let (mut keep, few) = match self.keeper(&tree, id, DIRECTORY, (parent, &name)) {
-            Err(Errno::MFILE | Errno::NFILE) => (None, true),
+            Err(error) if error.lacks_descriptor() => (None, true),
             keep => (keep?, false),
         };
         let hides = tree.in_lower(&self.lower.index, parent, &name).is_some();
@@ -283,19 +285,23 @@ impl LayerFs {
     pub(super) fn expect_empty(&self, tree: &Tree, id: NodeId) -> Result<()> {
         let index = &self.lower.index;
         let empty = match tree.get(id) {
-            Some(node) if !node.is_dir() => return Err(Errno::NOTDIR),
+            Some(node) if !node.is_dir() => return Err(Errno::NOTDIR.into()),
             Some(_) => tree.is_empty_directory(index, id),
             None => {
                 let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
                 if !index.inode(row).ok_or(Errno::STALE)?.is_dir() {
-                    return Err(Errno::NOTDIR);
+                    return Err(Errno::NOTDIR.into());
                 }
                 index
                     .entries(row, 0)
                     .all(|entry| entry.child == layerfmt::DirentTarget::Whiteout)
             }
         };
-        if empty { Ok(()) } else { Err(Errno::NOTEMPTY) }
+        if empty {
+            Ok(())
+        } else {
+            Err(Errno::NOTEMPTY.into())
+        }
     }
 
     /// Empties the upper's part of the directory `id`, which has no visible names.

@@ -9,7 +9,8 @@ use rustix::fs::RenameFlags;
 use super::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK};
 use super::tree::{Entry, Name, Tree};
 use super::{LayerFs, NAME_LEN_MAX, protection};
-use crate::sys::{Errno, Result};
+use crate::error::{Error, Result};
+use crate::sys::Errno;
 
 /// One end of a rename.
 #[derive(Debug, Clone)]
@@ -50,11 +51,11 @@ impl LayerFs {
     ) -> Result<()> {
         self.upper()?;
         if to.1.len() > NAME_LEN_MAX {
-            return Err(Errno::NAMETOOLONG);
+            return Err(Errno::NAMETOOLONG.into());
         }
         let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE | RenameFlags::WHITEOUT;
         if !known.contains(flags) {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let from = End {
             parent: from.0,
@@ -74,7 +75,7 @@ impl LayerFs {
             return self.exchange(&mut tree, (&from, id), (&to, other));
         }
         if flags.contains(RenameFlags::NOREPLACE) && target.is_some() {
-            return Err(Errno::EXIST);
+            return Err(Errno::EXIST.into());
         }
         if target == Some(id) {
             return Ok(());
@@ -85,8 +86,8 @@ impl LayerFs {
             Some(other) => {
                 let other_kind = self.kind_of(&tree, other)?;
                 match (kind == DIRECTORY, other_kind == DIRECTORY) {
-                    (true, false) => return Err(Errno::NOTDIR),
-                    (false, true) => return Err(Errno::ISDIR),
+                    (true, false) => return Err(Errno::NOTDIR.into()),
+                    (false, true) => return Err(Errno::ISDIR.into()),
                     (true, true) => self.expect_empty(&tree, other)?,
                     (false, false) => {}
                 }
@@ -172,7 +173,7 @@ impl LayerFs {
                     .in_lower(&self.lower.index, to.parent, &to.name)
                     .is_some() =>
             {
-                self.upper()?.set_opaque(&self.at(tree, id, node)?)
+                Ok(self.upper()?.set_opaque(&self.at(tree, id, node)?)?)
             }
             _ => Ok(()),
         }
@@ -208,12 +209,13 @@ impl LayerFs {
                     true => Ok(()),
                     false => LayerFs::remove_name(&source, &from.name),
                 })
+                .map_err(Error::from)
         } else {
             self.move_name(&source, &from.name, &target, &to.name, hides)
         };
-        if let Err(errno) = moved {
+        if let Err(error) = moved {
             self.dismiss(keep);
-            return Err(errno);
+            return Err(error);
         }
         tree.unname(&index, from.parent, &from.name);
         if let Some((other, other_kind)) = replaced {
@@ -251,15 +253,17 @@ impl LayerFs {
     ) -> Result<()> {
         let upper = self.upper()?;
         if !hides {
-            return rustix::fs::renameat_with(source, old, target, new, RenameFlags::empty());
+            let flags = RenameFlags::empty();
+            return Ok(rustix::fs::renameat_with(source, old, target, new, flags)?);
         }
         if upper.renames_with_whiteout() {
-            return rustix::fs::renameat_with(source, old, target, new, RenameFlags::WHITEOUT);
+            let flags = RenameFlags::WHITEOUT;
+            return Ok(rustix::fs::renameat_with(source, old, target, new, flags)?);
         }
         // Without the kernel's help: the object is copied to its new name first, so that a crash
         // between the two leaves it visible under one name at least.
         rustix::fs::renameat_with(source, old, target, new, RenameFlags::empty())?;
-        upper.make_whiteout(source, old)
+        Ok(upper.make_whiteout(source, old)?)
     }
 
     fn exchange(&self, tree: &mut Tree, one: (&End, NodeId), two: (&End, NodeId)) -> Result<()> {

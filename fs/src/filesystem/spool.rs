@@ -11,7 +11,8 @@ use super::copy_up::create_file;
 use super::data::{COPY_LEN, read_upper, write_all};
 use super::far::{Need, Stop};
 use super::{LayerFs, lock};
-use crate::sys::{Errno, Result};
+use crate::error::Result;
+use crate::sys::Errno;
 
 /// A file without a name in the work directory.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ pub(super) fn copy_spooled(spool: &OwnedFd, file: &OwnedFd, end: u64) -> Result<
         offset = match rustix::fs::seek(spool, SeekFrom::Data(offset)) {
             Ok(data) => data,
             Err(Errno::NXIO) => break,
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         };
         let hole = rustix::fs::seek(spool, SeekFrom::Hole(offset))?.min(end);
         while offset < hole {
@@ -119,13 +120,13 @@ pub(super) fn copy_spooled(spool: &OwnedFd, file: &OwnedFd, end: u64) -> Result<
                 Ok(_) | Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOSYS) => {
                     read_upper(spool, offset, len.min(COPY_LEN), &mut bytes)?;
                     if bytes.is_empty() {
-                        return Err(Errno::IO);
+                        return Err(Errno::IO.into());
                     }
                     write_all(file, &bytes, offset)?;
                     bytes.len()
                 }
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
             };
             offset = offset.saturating_add(count as u64);
         }

@@ -8,8 +8,9 @@ use super::copy_data::{CAPABILITY, Kept, gone};
 use super::reply::{Caller, NodeId, SGID};
 use super::tree::Tree;
 use super::{LayerFs, lock, protection};
+use crate::error::Result;
 use crate::sys::object::At;
-use crate::sys::{Errno, Result, process};
+use crate::sys::{self, Errno, process};
 
 /// The attribute that adds to an object's permissions.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
@@ -30,19 +31,19 @@ impl LayerFs {
                 .ok_or(Errno::NODATA)
         };
         let Some(upper) = &self.upper else {
-            return of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?);
+            return Ok(of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?)?);
         };
         let tree = self.read_tree();
         if name == CAPABILITY && is_incapable(&tree, id) {
-            return Err(Errno::NODATA);
+            return Err(Errno::NODATA.into());
         }
         match self.upper_at(&tree, id)? {
-            None => of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?),
+            None => Ok(of_row(self.numbers.row_of(id).ok_or(Errno::STALE)?)?),
             Some(_) if name == CAPABILITY && is_copied(&tree, id) => tree
                 .get(id)
                 .and_then(|node| lock(&node.kept).as_ref()?.capability.clone())
-                .ok_or(Errno::NODATA),
-            Some(at) => at.xattr(&upper.marks.stored_name(name).ok_or(Errno::NODATA)?),
+                .ok_or(Errno::NODATA.into()),
+            Some(at) => Ok(at.xattr(&upper.marks.stored_name(name).ok_or(Errno::NODATA)?)?),
         }
     }
 
@@ -127,8 +128,8 @@ impl LayerFs {
     /// # Errors
     /// ENODATA if there is none by that name.
     pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
-        if self.getxattr(id, name) == Err(Errno::NODATA) {
-            return Err(Errno::NODATA);
+        if matches!(self.getxattr(id, name), Err(error) if error == Errno::NODATA) {
+            return Err(Errno::NODATA.into());
         }
         let none = XattrFlags::empty();
         self.change_xattr(id, name, None, none, |at, stored| at.remove_xattr(stored))
@@ -140,7 +141,7 @@ impl LayerFs {
         name: &[u8],
         value: Option<&[u8]>,
         flags: XattrFlags,
-        change: impl Fn(&At<'_>, &[u8]) -> Result<()>,
+        change: impl Fn(&At<'_>, &[u8]) -> sys::Result<()>,
     ) -> Result<()> {
         self.with_descriptors(|| self.change_xattr_once(id, name, value, flags, &change))
     }
@@ -151,7 +152,7 @@ impl LayerFs {
         name: &[u8],
         value: Option<&[u8]>,
         flags: XattrFlags,
-        change: &impl Fn(&At<'_>, &[u8]) -> Result<()>,
+        change: &impl Fn(&At<'_>, &[u8]) -> sys::Result<()>,
     ) -> Result<()> {
         let stored = self.upper()?.marks.stored_name(name).ok_or(Errno::PERM)?;
         let mut tree = self.write_tree();
@@ -192,9 +193,13 @@ impl LayerFs {
         let mut kept = lock(&node.kept);
         let kept = kept.as_mut().ok_or(Errno::STALE)?;
         match (value, kept.capability.is_some()) {
-            (Some(_), true) if flags.contains(XattrFlags::CREATE) => return Err(Errno::EXIST),
-            (Some(_), false) if flags.contains(XattrFlags::REPLACE) => return Err(Errno::NODATA),
-            (None, false) => return Err(Errno::NODATA),
+            (Some(_), true) if flags.contains(XattrFlags::CREATE) => {
+                return Err(Errno::EXIST.into());
+            }
+            (Some(_), false) if flags.contains(XattrFlags::REPLACE) => {
+                return Err(Errno::NODATA.into());
+            }
+            (None, false) => return Err(Errno::NODATA.into()),
             _ => {}
         }
         match value {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode,
-    OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
-    ReplyXattr, Request,
+    OpenFlags, ReplyCreate, ReplyData, ReplyOpen, Request,
 };
 
+use super::answers::{self, ReplyResult, RequestContext};
 use super::convert;
 use super::handles::Searches;
 use super::parked::{About, Call, Lot};
@@ -19,6 +19,7 @@ use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
 use super::store::PageStore;
 use crate::buffers::BufferPool;
+use crate::error::{Error, Result};
 use crate::filesystem::reply::{Attr, Caller, Changes, NodeId};
 use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
@@ -145,49 +146,21 @@ impl Adapter {
         );
     }
 
-    pub(super) fn entry(reply: ReplyEntry, result: sys::Result<Option<Attr>>) {
-        match result {
-            Ok(Some(attr)) => {
-                let told = convert::attr(&attr);
-                let generation = Generation(attr.generation.into());
-                reply.entry_with_ttls(kept(&attr), &FOREVER, &told, generation);
-            }
-            Ok(None) => {
-                reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))
-            }
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
+    /// Handles a request about `node` inside the guard.
+    pub(super) fn serve(
+        &self,
+        operation: Operation,
+        node: INodeNo,
+        work: impl FnOnce(&RequestContext<'_>),
+    ) {
+        self.guard(operation, || work(&self.asked(operation, node.0)));
     }
 
-    pub(super) fn empty(reply: ReplyEmpty, result: sys::Result<()>) {
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    pub(super) fn attr(reply: ReplyAttr, result: sys::Result<Attr>) {
-        match result {
-            Ok(attr) => reply.attr(kept(&attr), &convert::attr(&attr)),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    pub(super) fn written(reply: ReplyWrite, result: sys::Result<usize>) {
-        match result {
-            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    pub(super) fn value(reply: ReplyXattr, size: u32, result: sys::Result<Vec<u8>>) {
-        match result {
-            Ok(value) => match u32::try_from(value.len()) {
-                Ok(len) if size == 0 => reply.size(len),
-                Ok(len) if len <= size => reply.data(&value),
-                _ => reply.error(Errno::ERANGE),
-            },
-            Err(errno) => reply.error(convert::errno(errno)),
+    pub(super) fn asked(&self, operation: Operation, node: NodeId) -> RequestContext<'_> {
+        RequestContext {
+            fs: &self.fs,
+            operation,
+            node,
         }
     }
 
@@ -239,14 +212,14 @@ impl Adapter {
             return reply.error(Errno::ENOSYS);
         };
         let (id, opens) = (about.node, Arc::clone(opens));
-        let answer = move |reply: ReplyOpen, file: sys::Result<Option<Arc<OwnedFd>>>| match file {
+        let answer = move |reply: ReplyOpen, file: ReplyResult<Option<Arc<OwnedFd>>>| match file {
             Ok(file) => match opens.open(id, file, |file| reply.open_backing(file)) {
                 Some(backing) => {
                     reply.opened_passthrough(PASSED, FopenFlags::empty(), &backing);
                 }
                 None => reply.opened(CACHED, KEEP),
             },
-            Err(errno) => reply.error(convert::errno(errno)),
+            Err(errno) => reply.error(errno),
         };
         let use_of_it = match flags.acc_mode() {
             _ if flags.0 & libc::O_TRUNC != 0 => Use::Replaces(caller),
@@ -277,11 +250,8 @@ impl Adapter {
             return self.guard(Operation::Read, || {
                 self.buffers.with(|data| {
                     let done = self.fs.read(id, offset, size, data);
-                    let done = done.map_err(|stop| match stop {
-                        Stop::Errno(errno) => errno,
-                        Stop::Far(_) => sys::Errno::IO,
-                    });
-                    Self::data(reply, done, data);
+                    let asked = self.asked(Operation::Read, id);
+                    answers::data(reply, asked.known(done.map_err(Stop::failed)), data);
                 });
             });
         };
@@ -292,15 +262,16 @@ impl Adapter {
                     Ok(false) => return None,
                     done => done.map(drop),
                 };
+                let done = self.asked(Operation::Read, id).known(done);
                 reply
                     .take()
                     .into_iter()
-                    .for_each(|reply| Self::data(reply, done, data));
+                    .for_each(|reply| answers::data(reply, done, data));
                 Some(())
             })
         }));
         let about = About {
-            counts_as: Some(Operation::Read),
+            is_counted_later: true,
             ..about
         };
         match (answered, reply) {
@@ -322,27 +293,26 @@ impl Adapter {
         Box::new(move |fs, turn| {
             buffers.with(|data| {
                 let done = match turn.refused {
-                    Some(errno) => Err(errno),
+                    Some(error) => Err(error),
                     None => match fs.read(id, offset, size, data) {
                         Ok(()) => Ok(()),
                         Err(Stop::Far(far)) => return Some(far),
-                        Err(Stop::Errno(errno)) => Err(errno),
+                        Err(Stop::Failed(error)) => Err(error),
                     },
                 };
+                let asked = RequestContext {
+                    fs,
+                    operation: Operation::Read,
+                    node: id,
+                };
+                let done = asked.known(done);
                 reply
                     .take()
                     .into_iter()
-                    .for_each(|reply| Self::data(reply, done, data));
+                    .for_each(|reply| answers::data(reply, done, data));
                 None
             })
         })
-    }
-
-    fn data(reply: ReplyData, done: sys::Result<()>, data: &[u8]) {
-        match done {
-            Ok(()) => reply.data(data),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
     }
 
     /// Answers a CREATE request.
@@ -365,7 +335,9 @@ impl Adapter {
         });
         let (attr, file) = match made {
             Ok(made) => made,
-            Err(errno) => return reply.error(convert::errno(errno)),
+            Err(error) => {
+                return reply.error(self.asked(Operation::Create, parent).refuse(&error));
+            }
         };
         let (told, generation) = (convert::attr(&attr), Generation(attr.generation.into()));
         let file = file.filter(|_| !attr.gives_rights());
@@ -383,7 +355,7 @@ impl Adapter {
     }
 
     /// The mount was mounted again with other flags for times of access.
-    pub(super) fn keep_access_times(&self, text: &[u8]) -> sys::Result<()> {
+    pub(super) fn keep_access_times(&self, text: &[u8]) -> Result<()> {
         let mut options = MountOptions::default();
         let text = std::str::from_utf8(text).map_err(|_| sys::Errno::INVAL)?;
         options.parse(text).map_err(|_| sys::Errno::INVAL)?;
@@ -391,9 +363,10 @@ impl Adapter {
         Ok(())
     }
 
-    pub(super) fn status(&self) -> sys::Result<Vec<u8>> {
+    pub(super) fn status(&self) -> Result<Vec<u8>> {
         let status = crate::status::gather(&self.fs, &self.requests, &self.fixed);
-        serde_json::to_vec(&status).map_err(|_| sys::Errno::IO)
+        let fault = |error| Error::caused_by(sys::Errno::IO, "no status", error);
+        serde_json::to_vec(&status).map_err(fault)
     }
 }
 
@@ -413,7 +386,7 @@ fn file_to_open(
     pages: &PageStore,
     id: NodeId,
     use_of_it: Use,
-) -> Result<Option<Arc<OwnedFd>>, Stop> {
+) -> std::result::Result<Option<Arc<OwnedFd>>, Stop> {
     if let Use::Replaces(caller) = use_of_it {
         let nothing = Changes {
             size: Some(0),
@@ -439,8 +412,8 @@ fn file_to_open(
 }
 
 /// The caller and the node of a request.
-pub(super) fn about(req: &Request, ino: INodeNo) -> About {
-    About::new(ino.0, req.pid())
+pub(super) fn about(req: &Request, ino: INodeNo, operation: Operation) -> About {
+    About::new(operation, ino.0, req.pid())
 }
 
 pub(super) fn caller(req: &Request) -> Caller {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 
+use crate::error::Result;
 use crate::filesystem::reply::{
     Attr, BLOCK, CHARACTER, DIRECTORY, DirItem, FIFO, NewTime, REGULAR, SOCKET, SYMLINK, Time,
 };
@@ -47,12 +48,12 @@ pub(super) fn new_time(time: TimeOrNow) -> NewTime {
 }
 
 /// Start of the search for lseek(2), and true for a hole.
-pub(super) fn data_or_hole(offset: i64, whence: i32) -> sys::Result<(u64, bool)> {
+pub(super) fn data_or_hole(offset: i64, whence: i32) -> Result<(u64, bool)> {
     match (u64::try_from(offset), whence) {
-        (Err(_), _) => Err(sys::Errno::NXIO),
+        (Err(_), _) => Err(sys::Errno::NXIO.into()),
         (Ok(at), libc::SEEK_DATA) => Ok((at, false)),
         (Ok(at), libc::SEEK_HOLE) => Ok((at, true)),
-        _ => Err(sys::Errno::INVAL),
+        _ => Err(sys::Errno::INVAL.into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::parked::{Call, LotShared, Turn};
 use crate::chunks::Pending;
+use crate::error::Result;
 use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
 
 /// Number of bytes of the file requested at once.
@@ -60,8 +61,8 @@ pub(super) fn begin(shared: Arc<LotShared>, need: Need) -> Call {
                 None
             }
             Ok(Some(chunks)) => Some(Far::Chunks(chunks)),
-            Err(errno) => {
-                shared.job_over(&need, Some(errno), || None);
+            Err(error) => {
+                shared.job_over(&need, Some(error), || None);
                 None
             }
         }
@@ -70,9 +71,9 @@ pub(super) fn begin(shared: Arc<LotShared>, need: Need) -> Call {
 
 impl CopyJob {
     /// Takes the received data and advances to the next missing window; returns its chunks.
-    fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<Vec<u32>>, crate::sys::Errno> {
-        if let Some(errno) = turn.refused {
-            return Err(errno);
+    fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<Vec<u32>>> {
+        if let Some(error) = turn.refused {
+            return Err(error);
         }
         self.held.extend(turn.came);
         if !self.begun {
@@ -90,8 +91,7 @@ impl CopyJob {
                 match fs.fill_spool(spool, &self.need, self.at, WINDOW_LEN) {
                     Ok(()) => self.held.clear(),
                     Err(Stop::Far(Far::Chunks(chunks))) => return Ok(Some(chunks)),
-                    Err(Stop::Far(Far::Data(_))) => return Err(crate::sys::Errno::IO),
-                    Err(Stop::Errno(errno)) => return Err(errno),
+                    Err(stop) => return Err(stop.failed()),
                 }
             }
             self.at = self.at.saturating_add(WINDOW_LEN);

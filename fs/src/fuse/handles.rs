@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::ReplyEntry;
 
 use super::Adapter;
+use super::answers::RequestContext;
 use crate::filesystem::LayerFs;
 use crate::filesystem::reply::NodeId;
+use crate::metrics::Operation;
 
 /// Handles whose objects are searched for in the upper. One thread serves them all, because the
 /// result of one search is valid for the next.
@@ -50,7 +52,12 @@ impl Searches {
 
     fn work(&self, fs: &LayerFs) {
         while let Some((id, reply)) = self.next() {
-            let search = || Adapter::entry(reply, fs.search_self(id).map(Some));
+            let asked = RequestContext {
+                fs,
+                operation: Operation::Lookup,
+                node: id,
+            };
+            let search = || asked.entry(reply, fs.search_self(id).map(Some));
             if catch_unwind(AssertUnwindSafe(search)).is_err() {
                 tracing::error!("a search met a fault in layerfs: a file handle gets EIO");
             }
@@ -67,19 +74,20 @@ impl Searches {
 
 impl Adapter {
     /// Answers a LOOKUP request.
-    pub(super) fn look_up(&self, parent: NodeId, name: &[u8], reply: ReplyEntry) {
+    pub(super) fn look_up(&self, asked: &RequestContext<'_>, name: &[u8], reply: ReplyEntry) {
+        let parent = asked.node;
         match name {
-            b"." => self.open_handle(parent, reply),
-            b".." => Self::entry(reply, self.fs.lookup_parent(parent).map(Some)),
-            name => Self::entry(reply, self.fs.lookup(parent, name)),
+            b"." => self.open_handle(asked, reply),
+            b".." => asked.entry(reply, self.fs.lookup_parent(parent).map(Some)),
+            name => asked.entry(reply, self.fs.lookup(parent, name)),
         }
     }
 
     /// Answers LOOKUP of `.`. A search through the upper runs on another thread.
-    fn open_handle(&self, id: NodeId, reply: ReplyEntry) {
-        match self.fs.lookup_self(id) {
-            Ok(None) => self.searches.add(&self.fs, id, reply),
-            found => Self::entry(reply, found),
+    fn open_handle(&self, asked: &RequestContext<'_>, reply: ReplyEntry) {
+        match self.fs.lookup_self(asked.node) {
+            Ok(None) => self.searches.add(&self.fs, asked.node, reply),
+            found => asked.entry(reply, found),
         }
     }
 }

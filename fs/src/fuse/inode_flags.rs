@@ -1,9 +1,10 @@
 //! The inode flags of ioctl(2) that lsattr and chattr ask for, in the kernel's words: `FS_IOC_GETFLAGS` and its newer siblings.
 
-use fuser::{INodeNo, ReplyIoctl};
+use fuser::ReplyIoctl;
 
 use super::Adapter;
-use super::convert;
+use super::answers::RequestContext;
+use crate::error::Result;
 use crate::filesystem::Protection;
 use crate::sys;
 
@@ -55,14 +56,20 @@ fn first_word(data: &[u8]) -> sys::Result<u32> {
 
 impl Adapter {
     /// Answers an IOCTL request.
-    pub(super) fn inode_flags(&self, ino: INodeNo, command: u32, data: &[u8], reply: ReplyIoctl) {
-        match self.flags_asked(ino.0, command, data) {
+    pub(super) fn inode_flags(
+        &self,
+        asked: &RequestContext<'_>,
+        command: u32,
+        data: &[u8],
+        reply: ReplyIoctl,
+    ) {
+        match self.flags_asked(asked.node, command, data) {
             Ok(answer) => reply.ioctl(0, &answer),
-            Err(errno) => reply.error(convert::errno(errno)),
+            Err(error) => reply.error(asked.refuse(&error)),
         }
     }
 
-    fn flags_asked(&self, id: u64, command: u32, data: &[u8]) -> sys::Result<Vec<u8>> {
+    fn flags_asked(&self, id: u64, command: u32, data: &[u8]) -> Result<Vec<u8>> {
         match command {
             _ if GET_FLAGS.contains(&command) => {
                 let flags = FLAGS.of(self.fs.protection(id)?);
@@ -81,12 +88,12 @@ impl Adapter {
             SET_EXTENDED => {
                 let rest = data.get(4..).unwrap_or_default();
                 if rest.iter().any(|byte| *byte != 0) {
-                    return Err(sys::Errno::OPNOTSUPP);
+                    return Err(sys::Errno::OPNOTSUPP.into());
                 }
                 let wanted = EXTENDED.protection(first_word(data)?)?;
                 self.fs.protect(id, wanted).map(|()| Vec::new())
             }
-            _ => Err(sys::Errno::NOTTY),
+            _ => Err(sys::Errno::NOTTY.into()),
         }
     }
 }

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::answers::{ReplyResult, RequestContext};
 use super::workers::Workers;
 use super::{copy_job, limit};
-use crate::chunks::{Pending, Then};
+use crate::chunks::Pending;
+use crate::error::Error;
 use crate::filesystem::reply::NodeId;
 use crate::filesystem::{Far, LayerFs, Need, Stop};
+use crate::lower::chunks::Brought;
 use crate::metrics::{Operation, Requests};
 use crate::sys::tasks::Tasks;
-use crate::sys::{self, Errno};
 
 /// Threads for reading from disk, decoding and copying.
 const WORKERS_MAX: usize = 16;
@@ -22,7 +24,7 @@ const WORKERS_MAX: usize = 16;
 #[derive(Default)]
 pub(super) struct Turn {
     /// It is not to be tried but answered so.
-    pub(super) refused: Option<Errno>,
+    pub(super) refused: Option<Error>,
     /// The data that arrived for it, during the attempt.
     pub(super) came: Option<Box<dyn Pending>>,
 }
@@ -33,8 +35,9 @@ pub(super) type Call = Box<dyn FnMut(&LayerFs, Turn) -> Option<Far> + Send>;
 /// Whose request it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About {
-    /// Counted when it is answered, unless it is counted already.
-    pub(super) counts_as: Option<Operation>,
+    pub(super) operation: Operation,
+    /// Counted when it is answered: it is not counted already.
+    pub(super) is_counted_later: bool,
     pub(super) node: NodeId,
     /// The thread of the caller; 0: none, or none that we see.
     pub(super) tid: u32,
@@ -44,21 +47,31 @@ pub(super) struct About {
 }
 
 impl About {
-    pub(super) fn new(node: NodeId, tid: u32) -> About {
+    pub(super) fn new(operation: Operation, node: NodeId, tid: u32) -> About {
         About {
-            counts_as: None,
+            operation,
+            is_counted_later: false,
             node,
             tid,
             since: Instant::now(),
             job: None,
         }
     }
+
+    pub(super) fn asked<'f>(&self, fs: &'f LayerFs) -> RequestContext<'f> {
+        RequestContext {
+            fs,
+            operation: self.operation,
+            node: self.node,
+        }
+    }
 }
 
 /// A request for which `answer` sends the result of `work`.
 pub(super) fn call<R, T>(
+    about: About,
     reply: R,
-    answer: impl Fn(R, sys::Result<T>) + Send + 'static,
+    answer: impl Fn(R, ReplyResult<T>) + Send + 'static,
     mut work: impl FnMut(&LayerFs) -> Result<T, Stop> + Send + 'static,
 ) -> Call
 where
@@ -67,13 +80,14 @@ where
     let mut reply = Some(reply);
     Box::new(move |fs, turn| {
         let done = match turn.refused {
-            Some(errno) => Err(errno),
+            Some(error) => Err(error),
             None => match work(fs) {
                 Ok(done) => Ok(done),
-                Err(Stop::Errno(errno)) => Err(errno),
+                Err(Stop::Failed(error)) => Err(error),
                 Err(Stop::Far(far)) => return Some(far),
             },
         };
+        let done = about.asked(fs).known(done);
         if let Some(reply) = reply.take() {
             answer(reply, done);
         }
@@ -118,7 +132,7 @@ enum Waits {
     /// It has only begun to.
     Begins,
     /// It is over before it had begun.
-    Ended(Option<Errno>),
+    Ended(Option<Error>),
     Comes(Box<dyn Pending>),
     /// For a copying that others may wait for as well.
     ParkedJob(Need),
@@ -177,7 +191,7 @@ impl Lot {
         &self,
         about: About,
         call: Call,
-        start: impl FnOnce(Then) -> Box<dyn Pending>,
+        start: impl FnOnce(Brought) -> Box<dyn Pending>,
     ) {
         self.shared.park_until(about, call, start);
     }
@@ -233,8 +247,8 @@ impl LotShared {
         match call(&self.fs, turn) {
             Some(far) => self.park(about, call, far),
             None => {
-                if let Some(operation) = about.counts_as {
-                    self.requests.add(operation, about.since.elapsed());
+                if about.is_counted_later {
+                    self.requests.add(about.operation, about.since.elapsed());
                 } else {
                     self.look_again(about.node);
                 }
@@ -258,7 +272,7 @@ impl LotShared {
         self: &Arc<Self>,
         about: About,
         call: Call,
-        start: impl FnOnce(Then) -> Box<dyn Pending>,
+        start: impl FnOnce(Brought) -> Box<dyn Pending>,
     ) {
         let number = {
             let mut state = self.lock();
@@ -278,7 +292,7 @@ impl LotShared {
         };
         let shared = Arc::clone(self);
         let coming = start(Box::new(move |came| {
-            shared.ended(number, came.err().map(|_| Errno::IO));
+            shared.ended(number, came.err());
         }));
         let mut state = self.lock();
         let Some(parked) = state.parked.get_mut(&number) else {
@@ -286,7 +300,8 @@ impl LotShared {
             return drop(coming);
         };
         match parked.waits {
-            Waits::Ended(refused) => {
+            Waits::Ended(ref refused) => {
+                let refused = refused.clone();
                 let parked = self.take(&mut state, number);
                 drop(state);
                 self.resume(parked, refused, Some(coming));
@@ -296,7 +311,7 @@ impl LotShared {
     }
 
     /// Called when the data for entry `number` has arrived or is unavailable.
-    fn ended(self: &Arc<Self>, number: u64, refused: Option<Errno>) {
+    fn ended(self: &Arc<Self>, number: u64, refused: Option<Error>) {
         let mut state = self.lock();
         match state
             .parked
@@ -341,7 +356,7 @@ impl LotShared {
     fn resume(
         self: &Arc<Self>,
         taken: (Option<Parked>, Option<Parked>),
-        refused: Option<Errno>,
+        refused: Option<Error>,
         coming: Option<Box<dyn Pending>>,
     ) {
         let (Some(parked), unwanted) = taken else {
@@ -371,7 +386,7 @@ impl LotShared {
         if begins {
             let about = About {
                 job: Some(need),
-                ..About::new(need.id, 0)
+                ..About::new(Operation::Write, need.id, 0)
             };
             let job = copy_job::begin(Arc::clone(self), need);
             self.go_on(about, job, Turn::default());
@@ -382,7 +397,7 @@ impl LotShared {
     pub(super) fn job_over(
         self: &Arc<Self>,
         need: &Need,
-        refused: Option<Errno>,
+        refused: Option<Error>,
         kept: impl Fn() -> Option<Box<dyn Pending>>,
     ) {
         let waiters: Vec<Parked> = {
@@ -396,7 +411,7 @@ impl LotShared {
             waiters
         };
         for waiter in waiters {
-            let came = kept();
+            let (refused, came) = (refused.clone(), kept());
             self.go_on(waiter.about, waiter.call, Turn { refused, came });
         }
     }

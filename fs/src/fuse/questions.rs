@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
+use fuser::{Errno, INodeNo, ReplyEmpty, ReplyXattr, Request};
 
 use super::Adapter;
 use super::adapter::caller;
+use super::answers;
 use super::parked::{About, Lot, call};
-use crate::chunks::{OnAnswer, Pending, Then};
+use crate::chunks::{OnAnswer, Pending};
 use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
+use crate::lower::chunks::Brought;
 use crate::sys;
 
 /// Holds the answer until the waiting request is retried.
@@ -20,7 +22,7 @@ fn take(slot: &Slot) -> Option<Vec<u8>> {
 }
 
 /// Puts the answer into `slot`, then notifies.
-fn fill(slot: &Slot, then: Then) -> OnAnswer {
+fn fill(slot: &Slot, then: Brought) -> OnAnswer {
     let slot = Arc::clone(slot);
     Box::new(move |answer| {
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = answer;
@@ -48,14 +50,14 @@ impl Adapter {
         if question == Question::StorePages {
             let pages = Arc::clone(&self.pages);
             return lot.work(Box::new(move || {
-                let stored = pages.answer(&fs).ok_or(sys::Errno::NODATA);
-                Self::value(reply, size, stored);
+                let stored = pages.answer(&fs).ok_or(Errno::ENODATA);
+                answers::value(reply, size, stored);
             }));
         }
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
-        let answer = move |reply, value| Self::value(reply, size, value);
-        let call = call(reply, answer, move |_| {
+        let answer = move |reply, value| answers::value(reply, size, value);
+        let call = call(about, reply, answer, move |_| {
             Ok(take(&answered).ok_or(sys::Errno::NODATA)?)
         });
         lot.park_until(about, call, |then| -> Box<dyn Pending> {
@@ -67,7 +69,7 @@ impl Adapter {
     pub(super) fn command(&self, lot: &Lot, about: About, command: Command, reply: ReplyEmpty) {
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
-        let call = call(reply, Self::empty, move |_| {
+        let call = call(about, reply, answers::empty, move |_| {
             Ok(take(&answered).map(drop).ok_or(sys::Errno::IO)?)
         });
         let control = &self.fs.lower.control;

@@ -25,8 +25,8 @@ impl Adapter {
     ) -> Option<ReplyEmpty> {
         let times = ino.0 == ROOT_ID && name.as_bytes() == ACCESS_TIMES_XATTR;
         if times && caller(req).is_root() {
-            self.guard(Operation::Setxattr, || {
-                Self::empty(reply, self.keep_access_times(value));
+            self.serve(Operation::Setxattr, ino, |asked| {
+                asked.empty(reply, self.keep_access_times(value));
             });
             return None;
         }
@@ -34,7 +34,7 @@ impl Adapter {
         let Some((lot, command)) = self.control_lot(req, ino).zip(command) else {
             return Some(reply);
         };
-        self.command(lot, about(req, ino), command, reply);
+        self.command(lot, about(req, ino, Operation::Setxattr), command, reply);
         None
     }
 
@@ -52,7 +52,13 @@ impl Adapter {
         let Some((lot, question)) = self.control_lot(req, ino).zip(question) else {
             return Some(reply);
         };
-        self.ask(lot, about(req, ino), question, size, reply);
+        self.ask(
+            lot,
+            about(req, ino, Operation::Getxattr),
+            question,
+            size,
+            reply,
+        );
         None
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use fuser::{ReplyEmpty, ReplyWrite};
 
 use super::Adapter;
+use super::answers::{self, ReplyResult};
 use super::parked::{About, call};
 use crate::filesystem::reply::{Caller, NodeId};
 use crate::filesystem::{LayerFs, Stop};
 use crate::metrics::Operation;
-use crate::sys;
 
 /// A parked request, called again for each attempt.
 pub(super) type Again<T> = Box<dyn FnMut(&LayerFs) -> Result<T, Stop> + Send>;
@@ -20,11 +20,11 @@ impl Adapter {
         &self,
         about: About,
         reply: R,
-        answer: impl Fn(R, sys::Result<T>) + Send + 'static,
+        answer: impl Fn(R, ReplyResult<T>) + Send + 'static,
         done: Result<T, Stop>,
         again: impl FnOnce() -> Again<T>,
     ) {
-        let done = match (done, &self.lot) {
+        let failed = match (done, &self.lot) {
             (Ok(done), lot) => {
                 answer(reply, Ok(done));
                 if let Some(lot) = lot {
@@ -33,12 +33,11 @@ impl Adapter {
                 return;
             }
             (Err(Stop::Far(far)), Some(lot)) => {
-                return lot.park(about, call(reply, answer, again()), far);
+                return lot.park(about, call(about, reply, answer, again()), far);
             }
-            (Err(Stop::Far(_)), None) => Err(sys::Errno::IO),
-            (Err(Stop::Errno(errno)), _) => Err(errno),
+            (Err(stop), _) => stop.failed(),
         };
-        answer(reply, done);
+        answer(reply, Err(about.asked(&self.fs).refuse(&failed)));
     }
 
     /// Answers a FALLOCATE request.
@@ -54,7 +53,7 @@ impl Adapter {
             let (id, len) = (about.node, at.end - at.start);
             let work = move |fs: &LayerFs| fs.fallocate(id, at.start, len, mode, unprivileged);
             let done = work(&self.fs);
-            self.settle(about, reply, Self::empty, done, || Box::new(work));
+            self.settle(about, reply, answers::empty, done, || Box::new(work));
         });
     }
 
@@ -76,7 +75,7 @@ impl Adapter {
             let answer = move |reply, copied| {
                 // It was read, and the kernel does not see that.
                 pages.forget_attributes(from.0);
-                Self::written(reply, copied);
+                answers::written(reply, copied);
             };
             self.settle(about, reply, answer, copied, || Box::new(work));
         });

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::parked::{About, LotShared, Turn};
+use crate::error::Error;
 use crate::sys::Errno;
 use crate::sys::tasks::Fate;
 
@@ -39,9 +40,9 @@ impl LotShared {
             drop(state);
             for (number, about) in waiting {
                 if self.is_late(&about) {
-                    self.end(number, Errno::IO);
+                    self.end(number, late());
                 } else if self.is_unasked(&about) {
-                    self.end(number, Errno::INTR);
+                    self.end(number, Errno::INTR.into());
                 }
             }
         }
@@ -65,13 +66,13 @@ impl LotShared {
     }
 
     /// Answers a parked request with an error; it is never carried out.
-    fn end(self: &Arc<Self>, number: u64, errno: Errno) {
+    fn end(self: &Arc<Self>, number: u64, error: Error) {
         let mut state = self.lock();
         let (parked, unwanted) = self.take(&mut state, number);
         drop(state);
         drop(unwanted);
         if let Some(mut parked) = parked {
-            let refused = Some(errno);
+            let refused = Some(error);
             drop((parked.call)(
                 &self.fs,
                 Turn {
@@ -79,9 +80,18 @@ impl LotShared {
                     came: None,
                 },
             ));
-            if let Some(operation) = parked.about.counts_as {
-                self.requests.add(operation, parked.about.since.elapsed());
+            let about = parked.about;
+            if about.is_counted_later {
+                self.requests.add(about.operation, about.since.elapsed());
             }
         }
     }
+}
+
+/// The kernel would end the mount for one request that waits longer.
+fn late() -> Error {
+    Error::fault(
+        Errno::IO,
+        "no server sent the data within the kernel's limit for a request",
+    )
 }

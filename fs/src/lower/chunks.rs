@@ -11,7 +11,8 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use super::Unread;
 use super::decoded::Decoded;
 use crate::buffers::BufferPool;
-use crate::chunks::{ChunkSource, Pending, SourceError, Then, Unavailable};
+use crate::chunks::{ChunkSource, Pending, SourceError, Unavailable};
+use crate::error::Error;
 use crate::sys::Errno;
 
 /// Bookkeeping of one entry, counted with its bytes.
@@ -30,6 +31,9 @@ impl Weighter<u32, Arc<Decoded>> for ByLength {
         decoded.held_len() as u64 + ENTRY_LEN
     }
 }
+
+/// Called once, on any thread, when all chunks are local or one is unavailable. It must not wait.
+pub type Brought = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 /// Counters of the chunk cache, for the status.
 #[derive(Debug, Default)]
@@ -98,12 +102,12 @@ impl ChunkCache {
     /// While the cache is full, a chunk is decoded only as far as necessary.
     ///
     /// # Errors
-    /// The chunk must be fetched first; or EIO, with a log line naming layer, chunk and offset.
+    /// The chunk must be fetched first; or EIO with its layer, number and offset.
     pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<(), Unread> {
         if self.copy_decoded(id, inside, place) {
             return Ok(());
         }
-        let chunk = self.index.chunk(id).ok_or(Errno::IO)?;
+        let chunk = self.index.chunk(id).ok_or_else(|| no_chunk(id))?;
         if inside == 0 && place.len() == chunk.raw_len as usize {
             let done = self
                 .source
@@ -126,7 +130,7 @@ impl ChunkCache {
         self.decoded.insert(id, Arc::clone(&decoded));
         match self.give(id, &decoded, inside, place) {
             true => Ok(()),
-            false => Err(Errno::IO.into()),
+            false => Err(no_chunk(id).into()),
         }
     }
 
@@ -163,18 +167,17 @@ impl ChunkCache {
     }
 
     /// Gets chunks `ids` to this machine; see [`ChunkSource::bring`].
-    pub fn bring(&self, ids: &[u32], then: Then) -> Box<dyn Pending> {
+    pub fn bring(&self, ids: &[u32], then: Brought) -> Box<dyn Pending> {
         let chunks: Vec<(u32, Chunk)> = ids
             .iter()
             .filter_map(|id| self.index.chunk(*id).map(|chunk| (*id, chunk)))
             .collect();
         let (index, counters) = (Arc::clone(&self.index), Arc::clone(&self.counters));
         let heard = move |came: Result<(), Unavailable>| {
-            if let Err(Unavailable { chunk, error }) = &came {
+            then(came.map_err(|Unavailable { chunk, error }| {
                 counters.failed.fetch_add(1, Ordering::Relaxed);
-                log_lost(&index, *chunk, error);
-            }
-            then(came);
+                lost(&index, chunk, error)
+            }));
         };
         self.source.bring(&chunks, Box::new(heard))
     }
@@ -238,7 +241,7 @@ impl ChunkCache {
         self.decoded.weight()
     }
 
-    /// Counts the result for chunk `id`, and logs an unavailable one.
+    /// Counts the result for chunk `id`.
     fn count(&self, id: u32, chunk: &Chunk, done: Result<(), SourceError>) -> Result<(), Unread> {
         if matches!(done, Err(SourceError::Far)) {
             return Err(Unread::Far(vec![id]));
@@ -253,16 +256,15 @@ impl ChunkCache {
             }
             Err(error) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                log_lost(&self.index, id, &error);
-                Err(Errno::IO.into())
+                Err(lost(&self.index, id, error).into())
             }
         }
     }
 }
 
-/// Logs that chunk `id` of `index` is unavailable.
-fn log_lost(index: &Index, id: u32, error: &SourceError) {
-    let reason = error.to_string();
+/// The error of the readers of chunk `id` of `index`.
+#[cold]
+fn lost(index: &Index, id: u32, error: SourceError) -> Error {
     let chunk = index.chunk(id);
     let layer = match chunk.as_ref().map(|chunk| chunk.source) {
         None | Some(ChunkFile::Own) => String::from("itself"),
@@ -270,11 +272,15 @@ fn log_lost(index: &Index, id: u32, error: &SourceError) {
             .layer(row)
             .map_or_else(|| format!("number {row}"), |layer| layer.digest.to_string()),
     };
-    tracing::error!(
-        layer,
-        chunk = id,
-        offset = chunk.map_or(0, |chunk| chunk.offset),
-        reason,
-        "a chunk cannot be read: its readers get EIO"
-    );
+    let offset = chunk.map_or(0, |chunk| chunk.offset);
+    let what = format!("chunk {id} at offset {offset} of layer {layer} cannot be read");
+    Error::caused_by(Errno::IO, what, error)
+}
+
+#[cold]
+fn no_chunk(id: u32) -> Error {
+    Error::fault(
+        Errno::IO,
+        format!("the index has no such bytes of chunk {id}"),
+    )
 }

@@ -229,6 +229,23 @@ mod tests {
         );
     }
 
+    /// "An address without a scheme is refused with the URL to write."
+    #[test]
+    fn s16_13_an_address_without_a_scheme_names_the_url() {
+        for address in ["bakery.lan:8080/kiosk/lab@3", "bakery/kiosk"] {
+            let error = Address::parse(address).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("write http://{address}")),
+                "{error}"
+            );
+            let url = Address::with_scheme(address).unwrap();
+            assert_eq!(url, format!("http://{address}"));
+        }
+        for path in ["/srv/a.layer", "./kiosk/lab", "http://a/b"] {
+            assert_eq!(Address::with_scheme(path), None);
+        }
+    }
+
     #[test]
     fn refuses_what_is_no_address() {
         for text in [

@@ -8,6 +8,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod handles;
 mod log;
 #[path = "../../../tests/model/mod.rs"]
 mod model;
@@ -34,6 +35,8 @@ mod transport {
 
     /// With nodes that stay known, as in the kernel's caches; with none; and with chunks in memory.
     pub(crate) const MODES: [&str; 3] = ["", "forgetful", "memory"];
+    /// No kernel adds requests to the calls.
+    pub(crate) const IN_PROCESS: bool = true;
     /// Cases of the model test.
     pub(crate) const MODEL_CASES: usize = 60;
     /// Nodes that stay known.

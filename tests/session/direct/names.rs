@@ -16,7 +16,7 @@ fn is_directory(about: &Attr) -> bool {
 
 impl Direct {
     fn about(&self, node: &Node) -> Result<Attr> {
-        self.fs()?.getattr(node.id)
+        Ok(self.fs()?.getattr(node.id)?)
     }
 
     /// MKNOD and MKDIR.
@@ -35,7 +35,7 @@ impl Direct {
         };
         let fs = self.fs()?;
         let made = fs.make(parent.id, name, &make, self.caller())?;
-        Ok(Node::made(&fs, made.ino))
+        Ok(Node::made(&fs, made))
     }
 
     pub(super) fn make_name(&self, path: &Path, new: New<'_>) -> Result<()> {
@@ -69,7 +69,7 @@ impl Direct {
             }
             (New::Link(_), None) => return Err(Errno::NOENT),
         };
-        drop(Node::told(&fs, made.ino));
+        drop(Node::told(&fs, made));
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Direct {
         };
         // The kernel keeps no removed object that nobody has open.
         self.shared.memory.clear();
-        removed
+        Ok(removed?)
     }
 
     /// True if `above` is `node` or a directory above it.
@@ -167,6 +167,6 @@ impl Direct {
         let (from, to) = ((old_parent.id, old_name), (new_parent.id, new_name));
         let renamed = self.fs()?.rename(from, to, flags);
         self.shared.memory.clear();
-        renamed
+        Ok(renamed?)
     }
 }

@@ -9,7 +9,7 @@ use layerfs::filesystem::LayerFs;
 use layerfs::filesystem::reply::{NodeId, ROOT_ID};
 
 use super::rights;
-use super::{DIRECTORY, Direct, Errno, Result, SYMLINK, TYPE};
+use super::{Attr, DIRECTORY, Direct, Errno, Result, SYMLINK, TYPE};
 
 /// Symbolic links that one path may follow (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
@@ -18,25 +18,29 @@ const LINKS_MAX: usize = 40;
 pub(super) struct Node {
     fs: Arc<LayerFs>,
     pub(super) id: NodeId,
+    /// The attributes of the look-up: the kernel has them cached and asks no more for a path.
+    pub(super) about: Attr,
     /// Made by this call.
     pub(super) is_new: bool,
 }
 
 impl Node {
-    /// The file system has counted that the kernel was told of `id`.
-    pub(super) fn told(fs: &Arc<LayerFs>, id: NodeId) -> Arc<Node> {
+    /// The file system has counted that the kernel was told of an object.
+    pub(super) fn told(fs: &Arc<LayerFs>, about: Attr) -> Arc<Node> {
         Arc::new(Node {
             fs: Arc::clone(fs),
-            id,
+            id: about.ino,
+            about,
             is_new: false,
         })
     }
 
     /// Counts like [`Node::told`], for an object that was just made.
-    pub(super) fn made(fs: &Arc<LayerFs>, id: NodeId) -> Arc<Node> {
+    pub(super) fn made(fs: &Arc<LayerFs>, about: Attr) -> Arc<Node> {
         Arc::new(Node {
             fs: Arc::clone(fs),
-            id,
+            id: about.ino,
+            about,
             is_new: true,
         })
     }
@@ -88,20 +92,22 @@ impl Direct {
         let Some(about) = fs.lookup(parent.id, name)? else {
             return Ok(None);
         };
-        let node = Node::told(&fs, about.ino);
+        let node = Node::told(&fs, about);
         self.shared.memory.keep(&node);
         Ok(Some(node))
     }
 
     fn root(&self) -> Result<Arc<Node>> {
-        Ok(Node::told(&self.fs()?, ROOT_ID))
+        let fs = self.fs()?;
+        let about = fs.getattr(ROOT_ID)?;
+        Ok(Node::told(&fs, about))
     }
 
     /// The directory above `node`.
     pub(super) fn above(&self, node: &Node) -> Result<Arc<Node>> {
         let fs = self.fs()?;
         let about = fs.lookup_parent(node.id)?;
-        Ok(Node::told(&fs, about.ino))
+        Ok(Node::told(&fs, about))
     }
 
     /// The object at `path`; a symbolic link at the end itself.
@@ -135,11 +141,10 @@ impl Direct {
             };
             self.search(&at)?;
             let node = self.look_up(&at, name)?.ok_or(Errno::NOENT)?;
-            let fs = self.fs()?;
-            let is_link = fs.getattr(node.id)?.mode & TYPE == SYMLINK;
+            let is_link = node.about.mode & TYPE == SYMLINK;
             if is_link && (follow || parts.peek().is_some()) {
                 *links = links.checked_sub(1).ok_or(Errno::LOOP)?;
-                let target = fs.readlink(node.id)?;
+                let target = self.fs()?.readlink(node.id)?;
                 let target = Path::new(std::ffi::OsStr::from_bytes(&target));
                 at = self.resolve(at, target, true, links)?;
             } else {
@@ -151,11 +156,10 @@ impl Direct {
 
     /// `node` is a directory that the caller may search.
     pub(super) fn search(&self, node: &Node) -> Result<()> {
-        let about = self.fs()?.getattr(node.id)?;
-        if about.mode & TYPE != DIRECTORY {
+        if node.about.mode & TYPE != DIRECTORY {
             return Err(Errno::NOTDIR);
         }
-        self.check(&about, rights::wanted(false, false, true))
+        self.check(&node.about, rights::wanted(false, false, true))
     }
 
     /// The directory in which `path` is, or would be, and its name there.
