@@ -175,8 +175,10 @@ lf_network_note() {
 # lf_soft_reboot_note: systemd's soft-reboot stops every process, including the daemon, but keeps
 # running itself. Its program must then be in memory, or it waits for the daemon forever. A unit of
 # the running system reads it just before. (At power-off systemd-shutdown has locked its memory.)
+# /run/systemd/system must not exist: by it programs tell that systemd runs, and the scripts of
+# sysvinit, OpenRC and runit would call systemctl.
 lf_soft_reboot_note() {
-    lf_unit_dir=/run/systemd/system
+    lf_unit_dir=/run/systemd/system.control
     [ -d "$lf_unit_dir/soft-reboot.target.d" ] || mkdir -p "$lf_unit_dir/soft-reboot.target.d" /run/systemd/network
     printf '[Unit]\nWants=layerfs-soft-reboot.service\nAfter=layerfs-soft-reboot.service\n' > "$lf_unit_dir/soft-reboot.target.d/layerfs.conf"
     {

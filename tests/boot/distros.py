@@ -91,7 +91,7 @@ def life(site, kind):
         if machine.run("systemctl --help | grep -q soft-reboot", check=False)[0] == 0:
             machine.run("echo kept > /etc/over-the-soft-reboot")
             machine.send("systemctl --no-block soft-reboot")
-            machine.expect(r"BENCH-MARK soft-reboot|Soft[- ]?[Rr]ebooting|soft-reboot", 600)
+            machine.expect(r"Finished layerfs-soft-reboot", 600)
             machine.rebooted()
             third = site.check(machine)
             machine.run("test -e /etc/over-the-soft-reboot && test \"$(systemctl show -P SoftRebootsCount)\" = 1")
