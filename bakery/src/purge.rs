@@ -69,6 +69,12 @@ struct Lineage {
 pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Purged> {
     let history = publisher.history();
     let lines = lines(history)?;
+    if let Some(system) = &request.system
+        && !lines.iter().any(|line| line.name.system == *system)
+        && let Ok(name) = system.parse()
+    {
+        return Err(history.no_history(&name));
+    }
     let scan = Scan::of(history, &lines, request)?;
     if scan.hits.is_empty() {
         let paths: Vec<String> = request.paths.iter().map(|path| shown(path)).collect();

@@ -66,6 +66,7 @@ fn a_wrong_system_lists_those_there() {
         &["cherry-pick", "lab@1", "--onto", "kiosc"],
         &["tag", "kiosc@1", "x"],
         &["initrd", "kiosc"],
+        &["purge", "kiosc", "/a"],
     ] {
         let line = told(&world, words);
         assert!(

@@ -212,16 +212,22 @@ fn compacted_swept_and_packed_histories_are_purged() {
 #[test]
 fn what_is_no_path_is_refused() {
     let world = leaked();
-    for words in [
-        &["purge", "alt"][..],
-        &["purge", "alt", "etc/ssl/key"],
-        &["purge", "alt", "/"],
-        &["purge", "alt", "/etc/../x"],
-        &["purge", "alt", "/etc/ssl/nothing"],
-        &["purge", "kiosk", "/etc/ssl/key"],
-        &["purge"],
+    let not_a_path = "is not a path to purge: write it from the root";
+    for (words, why) in [
+        (&["alt"][..], "name the path to purge"),
+        (&["alt", "etc/ssl/key"], not_a_path),
+        (&["alt", "/"], not_a_path),
+        (&["alt", "/etc/../x"], not_a_path),
+        (
+            &["alt", "/etc/ssl/nothing"],
+            "no layer of alt has /etc/ssl/nothing",
+        ),
+        (&["kiosk", "/etc/ssl/key"], "there is no kiosk"),
+        (&[], "required arguments were not provided"),
     ] {
-        told(&world, words, 2);
+        let words = [&["purge"], words].concat();
+        let said = told(&world, &words, 2);
+        assert!(said.contains(why), "{words:?}: {said}");
     }
     world.assert_sound();
 }
