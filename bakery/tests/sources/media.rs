@@ -176,7 +176,7 @@ fn what_is_no_system_is_not_published() {
         "mkdir -p tree/etc oci/blobs/sha256 one docker; echo x > tree/etc/x; echo '{}' > oci/oci-layout; echo '{}' > oci/index.json; \
          mke2fs -q -F -t ext4 -d tree one/rootfs.img 8M; cp one/rootfs.img ext4.img; mkfs.erofs --quiet x.erofs tree > /dev/null; \
          tar -cf none.tar -T /dev/null; tar -cf first.tar tree; cat first.tar first.tar > joined.tar; truncate -s 1M zeros.img; \
-         mksquashfs one x.sqfs -quiet -no-progress; truncate -s 300M b.img; mkfs.btrfs -q b.img; echo '[]' > docker/manifest.json; echo '{}' > docker/repositories",
+         mksquashfs one x.sqfs -quiet -no-progress; truncate -s 300M b.img; mkfs.btrfs -q --rootdir tree b.img >/dev/null; truncate -s 320M x.xfs; mkfs.xfs -q x.xfs; echo '[]' > docker/manifest.json; echo '{}' > docker/repositories",
         &kitchen.place,
     );
     for (source, what) in [
@@ -190,7 +190,8 @@ fn what_is_no_system_is_not_published() {
         ("none.tar", "it is empty"),
         ("joined.tar", "continues after its end mark"),
         ("zeros.img", "zeros"),
-        ("b.img", "btrfs"),
+        ("b.img", "no /usr"),
+        ("x.xfs", "it is empty"),
         ("/dev/null", "empty"),
     ] {
         let said = kitchen.refused(source);
