@@ -55,6 +55,12 @@ pub(crate) const MARK_LEN_MAX: u64 = 1 << 30;
 /// A history this long is walked to its end; longer ones are damaged.
 pub(crate) const STORE_WALK_MAX: usize = 10_000_000;
 
+/// Most keysets that a mirror reads from its origin: each is one rotation of keys.
+pub(crate) const MIRROR_KEYSETS_MAX: usize = 10_000;
+
+/// Most heads that a mirror looks for after the newest one it was told of.
+pub(crate) const MIRROR_HEADS_AHEAD_MAX: u64 = 10_000_000;
+
 /// More than any probe writes.
 pub(crate) const PROBE_LEN_MAX: u64 = 1024;
 

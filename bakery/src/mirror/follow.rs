@@ -14,6 +14,7 @@ use super::update::Updates;
 use super::{MirrorError, MirrorOptions, MirrorOrigin, Mirrored, Result};
 use crate::clock;
 use crate::history::{History, objects};
+use crate::limits;
 use crate::store::{Created, Key, Store, guard};
 
 /// Longest hint, bytes.
@@ -75,6 +76,9 @@ impl Mirror<'_> {
         for version in 1.. {
             let path = ObjectPath::Keyset(version);
             match self.origin.read(&path, ENVELOPE_LEN_MAX)? {
+                Some(_) if keysets.len() == limits::MIRROR_KEYSETS_MAX => {
+                    return Err(self.endless("keysets", limits::MIRROR_KEYSETS_MAX as u64));
+                }
                 Some(keyset) => keysets.push(keyset),
                 None => break,
             }
@@ -102,6 +106,13 @@ impl Mirror<'_> {
             }
         }
         Ok(())
+    }
+
+    fn endless(&self, what: &str, most: u64) -> MirrorError {
+        MirrorError::Origin {
+            origin: self.origin.name(),
+            what: format!("it has more than {most} {what}: no store does"),
+        }
     }
 
     fn differs(&self, name: &str, revision: u64) -> MirrorError {
@@ -148,7 +159,11 @@ impl Mirror<'_> {
         let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
         let mut found = None;
         for start in [hint.unwrap_or(1), 1] {
-            for revision in start.. {
+            let last = start.saturating_add(limits::MIRROR_HEADS_AHEAD_MAX);
+            for revision in start..=last {
+                if revision == last {
+                    return Err(self.endless("heads", limits::MIRROR_HEADS_AHEAD_MAX));
+                }
                 let path = ObjectPath::Head(name.clone(), revision);
                 match self.origin.read(&path, ENVELOPE_LEN_MAX)? {
                     Some(envelope) => found = Some((revision, envelope)),
