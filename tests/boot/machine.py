@@ -44,7 +44,7 @@ class Machine:
     """One boot. Use as a context manager: leaving it ends QEMU."""
 
     def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
-                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", tap=None, tftp=None, reboots=False,
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", hub=False, tap=None, tftp=None, reboots=False,
                  devices=()):
         self.append = append
         self._log = open(log, "w", encoding="utf-8", buffering=1) if log else None
@@ -56,7 +56,7 @@ class Machine:
         self._directory = tempfile.mkdtemp(prefix="layerfs-boot.")
         self.shell_path = os.path.join(self._directory, "shell")
         self.monitor_path = os.path.join(self._directory, "monitor")
-        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tap, tftp)
+        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tap, tftp)
         self.command += devices
         if reboots:
             self.command.remove("-no-reboot")
@@ -64,7 +64,7 @@ class Machine:
         self.process = None
         self.started = None
 
-    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, tap, tftp):
+    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tap, tftp):
         command = [
             "qemu-system-x86_64", "-machine", "pc,graphics=off" if netboot else "pc",
             "-accel", "tcg,tb-size=256", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
@@ -74,9 +74,13 @@ class Machine:
             "-chardev", f"socket,id=monitor,path={self.monitor_path},server=on,wait=off", "-mon", "chardev=monitor",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         ]
+        if hub:     # all cards are in one network, as at one switch
+            command += ["-netdev", f"user,id=outside{net}", "-netdev", "hubport,id=hub,hubid=0,netdev=outside"]
         for number in range(nics):
-            user = f"user,id=n{number}"
-            if number:
+            user = f"hubport,id=n{number},hubid=0" if hub else f"user,id=n{number}"
+            if hub:
+                pass
+            elif number:
                 user += ",restrict=on"
             else:
                 user += "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in forwards)

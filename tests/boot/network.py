@@ -7,7 +7,8 @@ message on the console that says what failed.
 cable    the cable comes 60 s late, and with it DHCP
 card     two cards, the second without a cable
 static   an address by ip=, no DHCP; the running system keeps it
-vlan     the server is in a VLAN, by vlan= and a static address (dracut); a message where nobody makes a VLAN
+vlan     the server is in a VLAN, by vlan= and a static address (dracut; this machine's kernel must have 802.1Q);
+         a message where nobody makes a VLAN
 bond     two cards as one (dracut); a message where nobody makes a bond
 next     root=layerfs:office without a server: it is DHCP's next-server, port 80
 url      a system that the server does not have
@@ -58,6 +59,8 @@ def static(site, kind):
 
 
 def vlan(site, kind):
+    if kind != "dracut":
+        return made_of_cards(site, kind, "vlan", VLAN)
     for command in ("tuntap add tap0 mode tap", "link set tap0 up", "link add link tap0 name tap0.7 type vlan id 7",
                     "link set tap0.7 up", "addr add 10.0.2.2/24 dev tap0.7"):
         call("ip", *command.split())
@@ -68,7 +71,7 @@ def vlan(site, kind):
 
 
 def bond(site, kind):
-    return made_of_cards(site, kind, "bond", BOND, nics=2)
+    return made_of_cards(site, kind, "bond", BOND, nics=2, hub=True)
 
 
 def made_of_cards(site, kind, name, parameters, **options):
