@@ -53,8 +53,22 @@ impl Scene {
         };
         let client = scene.mount();
         client.compare(&scene.site.files);
+        scene.wait_for_cache();
         drop(client);
         scene
+    }
+
+    /// Waits until the cache grows no more: chunks are written behind the readers.
+    fn wait_for_cache(&self) {
+        let mut before = 0;
+        for _ in 0..120 {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            let now = self.chunks().len();
+            if now > 0 && now == before {
+                return;
+            }
+            before = now;
+        }
     }
 
     fn mount(&self) -> Client {
