@@ -77,7 +77,7 @@ impl Mirror<'_> {
             let path = ObjectPath::Keyset(version);
             match self.origin.read(&path, ENVELOPE_LEN_MAX)? {
                 Some(_) if keysets.len() == limits::MIRROR_KEYSETS_MAX => {
-                    return Err(self.endless("keysets", limits::MIRROR_KEYSETS_MAX as u64));
+                    return Err(self.endless("keyset versions", limits::MIRROR_KEYSETS_MAX as u64));
                 }
                 Some(keyset) => keysets.push(keyset),
                 None => break,
