@@ -24,7 +24,11 @@ mod ipxe;
 mod kitchen;
 #[path = "fleet/menus.rs"]
 mod menus;
+#[path = "fleet/rings.rs"]
+mod rings;
 #[path = "fleet/site.rs"]
 mod site;
+#[path = "fleet/story.rs"]
+mod story;
 #[path = "fleet/trust.rs"]
 mod trust;

@@ -44,6 +44,7 @@ pub(crate) mod purge;
 pub(crate) mod rebase;
 pub(crate) mod receive;
 pub(crate) mod revert;
+pub(crate) mod ring;
 pub(crate) mod rollback;
 pub(crate) mod run_job;
 pub(crate) mod serve;
@@ -94,6 +95,7 @@ pub enum BakeryCommand {
     Rebase(rebase::RebaseArgs),
     Receive(receive::ReceiveArgs),
     Revert(revert::RevertArgs),
+    Ring(ring::RingArgs),
     Rollback(rollback::RollbackArgs),
     RunJob(run_job::RunJobArgs),
     Serve(serve::ServeArgs),
@@ -150,6 +152,7 @@ impl BakeryCommand {
             Self::Rebase(args) => rebase::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
             Self::Revert(args) => revert::run(args, globals),
+            Self::Ring(args) => ring::run(args, globals),
             Self::Rollback(args) => rollback::run(args, globals),
             Self::RunJob(args) => run_job::run(args, globals),
             Self::Serve(args) => serve::run(args, globals),

@@ -5,6 +5,7 @@ mod error;
 mod missing;
 mod place;
 mod revision;
+mod rings;
 mod stack;
 mod swept;
 mod tag;

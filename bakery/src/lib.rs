@@ -18,6 +18,8 @@
 //! | [`serve`] | serves the store over HTTP |
 //! | [`mirror`] | follows the histories of another store; histories as one file |
 //! | [`update_pack`] | encodes a revision against an older one |
+//! | [`ring`] | changes of the rings of a history |
+//! | [`notice`] | tells people about automatic changes |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
 //! | [`jobs`] | the spool of pushes |
 //! | [`boots`], [`traces`] | boot times and boot traces of each revision |
@@ -45,6 +47,7 @@ pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod mirror;
 pub(crate) mod netboot;
+pub(crate) mod notice;
 pub(crate) mod output;
 pub mod overlay;
 pub(crate) mod pack;
@@ -53,6 +56,7 @@ pub mod publish;
 pub(crate) mod purge;
 pub(crate) mod receive;
 pub(crate) mod replica;
+pub(crate) mod ring;
 pub mod scrub;
 pub(crate) mod serve;
 pub mod source;

@@ -16,6 +16,7 @@ mod rehearsal;
 mod renewal;
 mod revert;
 mod rewriting;
+mod rings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub use rehearsal::Preview;
 use rehearsal::Rehearsal;
 pub(crate) use renewal::is_due;
 pub use rewriting::Rewritten;
+pub use rings::RingReason;
 
 /// Number of retries after a lost race. Every loss means that another publisher succeeded, so this
 /// many losses in a row mean a very busy name.
@@ -248,6 +250,12 @@ impl Publisher {
         let hint = Bytes::from(head.revision.to_string());
         if let Err(error) = self.store().overwrite(&Key::hint(name), hint) {
             tracing::warn!("{error}: finding the head will take a little longer");
+        }
+        if let Err(error) = self.carry_quarantine(name, &manifest) {
+            let number = manifest.revision;
+            tracing::error!(
+                "{name}@{number} has the contents of a quarantined revision and is not quarantined: {error}"
+            );
         }
         Ok(Some(Revision {
             head,

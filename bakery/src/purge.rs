@@ -125,7 +125,14 @@ pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Pur
     purged.elsewhere = rewriting.elsewhere(history, &lines, &scan)?;
     purged.objects.clone_from(&held);
     let record = PurgeRecord::new(request, &purged.revisions, held);
+    let is_changed = !heads.is_empty();
     Journal { record, heads }.commit(history.store())?;
+    // Ring records name digests of heads. Clients accept the new heads by their own signatures too.
+    for line in lines.iter().filter(|_| is_changed) {
+        if !history.is_removed(&line.name)? {
+            publisher.renew_rings(&line.name, &request.author)?;
+        }
+    }
     Ok(purged)
 }
 

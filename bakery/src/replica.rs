@@ -65,7 +65,7 @@ pub(crate) enum ReadBack {
 pub(crate) struct ReplicaOptions {
     /// Objects to read back.
     pub read_back: ReadBack,
-    /// Overwrite heads and keysets of the destination that are others.
+    /// Overwrite heads, ring records and keysets of the destination that are others.
     pub replace: bool,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Copied {
     pub bytes: u64,
     /// Objects that were there already.
     pub objects_there: usize,
-    /// Heads and keysets that are in the copy.
+    /// Heads, ring records and keysets that are in the copy.
     pub records: usize,
     /// Defects of the source, one line each: damaged or missing objects.
     pub defects: Vec<String>,
@@ -98,6 +98,8 @@ pub(crate) fn copy(
         return Err(ReplicaError::Same(to.location().into()));
     }
     // The heads of this moment: all that they name is there before, so it is in the listings that follow.
+    // A ring record names heads that were there before it.
+    let rings = from.list(Class::Ring.directory())?;
     let heads = from.list(Class::Head.directory())?;
     let mut copied = Copied::default();
     let copying = Copying {
@@ -117,6 +119,10 @@ pub(crate) fn copy(
     copying.updates(&mut copied)?;
     for head in &heads {
         copying.head(&head.key, &mut copied)?;
+    }
+    for record in &rings {
+        copying.record(&record.key)?;
+        copied.records += 1;
     }
     for hint in from.list(Class::Hint.directory())? {
         if let Some(bytes) = from.get(&hint.key, MARK_LEN_MAX)? {

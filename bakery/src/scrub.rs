@@ -23,6 +23,8 @@ pub struct Findings {
     pub revisions: usize,
     /// Of these, revisions whose objects were swept on purpose.
     pub revisions_swept: usize,
+    /// Ring records whose chain was verified.
+    pub ring_records: usize,
     /// Objects that were looked at.
     pub objects: usize,
     /// Layers and indexes of which every byte was verified.
@@ -105,7 +107,45 @@ impl Scrub<'_> {
             }
             self.revision(revision)?;
         }
+        if !removed {
+            self.rings(name, &revisions)?;
+        }
         self.updates(name)
+    }
+
+    /// The chain of ring records; the newest must be valid for clients, and the revisions of its
+    /// rings must be there.
+    fn rings(&mut self, name: &ProfileName, revisions: &[Revision]) -> Result<()> {
+        let newest = match self.history.rings(name) {
+            Ok(None) => return Ok(()),
+            Ok(Some(newest)) => newest.record,
+            Err(error) => {
+                let line = format!("{name}: the ring record cannot be trusted: {error}");
+                self.found.defects.push(line);
+                return Ok(());
+            }
+        };
+        match self.history.ring_log(name) {
+            Ok(records) => self.found.ring_records += records.len(),
+            Err(error) => self.found.defects.push(format!("{name}: {error}")),
+        }
+        for ring in &newest.rings {
+            let of_ring = |revision: &&Revision| revision.number() == ring.revision;
+            let place = format!("{name}: the ring {} has {}", ring.name, ring.revision);
+            let found = revisions.iter().find(of_ring);
+            let defect = match found {
+                None => Some("which does not exist"),
+                Some(found) if self.history.is_swept(&found.name())? => Some("which was swept"),
+                Some(found) if found.digest != ring.head => {
+                    Some("but names another head of it; `bakery ring renew` signs it again")
+                }
+                Some(_) => None,
+            };
+            if let Some(defect) = defect {
+                self.found.defects.push(format!("{place}, {defect}"));
+            }
+        }
+        Ok(())
     }
 
     /// The update packs of a history: without `all` only that they say what they are.

@@ -17,6 +17,7 @@ pub(crate) mod object;
 pub(crate) mod posts;
 pub(crate) mod range;
 mod request_log;
+mod rings;
 mod routes;
 
 use std::collections::HashMap;
@@ -159,7 +160,15 @@ impl Bound {
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         let app = routes::router(Arc::clone(&self.server));
+        let telling = self
+            .server
+            .fleet
+            .clone()
+            .map(|fleet| tokio::spawn(fleet.keep_telling()));
         connection::accept(self.listeners, app, self.server, self.room, stop).await;
+        if let Some(telling) = telling {
+            telling.abort();
+        }
     }
 }
 

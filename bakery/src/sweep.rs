@@ -144,7 +144,11 @@ fn mark(history: &History, policy: &SweepPolicy) -> Result<Reachable> {
     let mut marks = Reachable::default();
     for name in history.all_names()? {
         let removed = history.is_removed(&name)?;
-        let tagged = history.tagged(&name)?;
+        let mut tagged = history.tagged(&name)?;
+        // The machines of a ring boot its revision, however old it is.
+        let rings = history.unsigned_rings(&name)?;
+        let rings = rings.map(|rings| rings.record.rings).unwrap_or_default();
+        tagged.extend(rings.iter().map(|ring| ring.revision));
         let revisions = history.walk(&name, STORE_WALK_MAX)?;
         // A renewed head needs the same objects as its predecessor: it does not count.
         let (mut age, mut needed) = (0, None);

@@ -13,6 +13,7 @@ mod frames;
 mod idle;
 mod inbox;
 mod news;
+mod rings;
 mod schedule;
 mod writers;
 
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::failed::Doing as _;
 use crate::human;
 use crate::jobs::{self, Lock, Spool, SpoolState};
+use crate::notice::Notices;
 
 pub(crate) use dropped::Settle;
 pub(crate) use error::WatchError;
@@ -57,6 +59,10 @@ pub(crate) struct WatchOptions {
     pub rescan: Duration,
     /// Return when there is nothing left to do.
     pub once: bool,
+    /// Interval of promotions and quarantines in rings; `None`: never.
+    pub rings_every: Option<Duration>,
+    /// The receivers of notices about them.
+    pub notices: Notices,
 }
 
 /// The events that wake the watcher.
@@ -98,6 +104,7 @@ pub(crate) fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), W
         dropped: Dropped::new(&options, writers, ears.ok()),
         bakers,
         idle: idle::Idle::new(&options),
+        rings: rings::RingKeeper::default(),
         options,
     }
     .run(&events, stop)
@@ -108,6 +115,7 @@ struct Watch {
     dropped: Dropped,
     bakers: Bakers,
     idle: idle::Idle,
+    rings: rings::RingKeeper,
 }
 
 impl Watch {
@@ -146,11 +154,13 @@ impl Watch {
         }
         self.bakers.stop();
         self.idle.stop();
+        self.rings.stop();
         Ok(())
     }
 
     /// One look at everything. Gives the time until the next look; `None`: done for good.
     fn turn(&mut self) -> Result<Option<Duration>, WatchError> {
+        self.rings.step(&self.options);
         let settling = self.dropped.collect()?;
         self.bakers.reap()?;
         let waiting = self.bakers.start()?;

@@ -7,15 +7,19 @@
 //! |---|---|
 //! | [`store`] | the database |
 //! | [`record`] | records of machines, boots and assignments |
+//! | [`ending`] | how a boot ended |
+//! | [`rollout`] | decides on promotions and quarantines |
 //! | [`writer`] | the single thread that writes hellos, many in each transaction |
 //! | [`limit`] | the rate limit of each address |
 //! | [`metrics`] | the metrics page for Prometheus |
 //! | [`wake`] | Wake-on-LAN |
 //! | [`server`] | the HTTP routes and the sockets |
 
+pub mod ending;
 pub(crate) mod limit;
 pub(crate) mod metrics;
 pub mod record;
+pub mod rollout;
 pub mod server;
 pub mod store;
 pub mod wake;

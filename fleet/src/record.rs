@@ -80,6 +80,9 @@ pub struct Assignment {
     /// True if the machine boots its own disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localboot: Option<bool>,
+    /// The ring of the machine in each history that has this ring; in others, `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<String>,
 }
 
 impl Assignment {
@@ -102,6 +105,7 @@ impl Assignment {
             revision,
             parameters: self.parameters.or(below.parameters),
             localboot: self.localboot.or(below.localboot),
+            ring: self.ring.or(below.ring),
         }
     }
 

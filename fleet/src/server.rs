@@ -30,6 +30,12 @@ use crate::writer::{Writer, now};
 
 /// Interval of the heartbeats in the database.
 const BEAT: Duration = Duration::from_secs(20);
+/// The route on which a server says that it runs.
+pub const SERVING: &str = "/serving";
+/// Interval of these messages.
+pub const SERVING_EVERY: Duration = Duration::from_secs(20);
+/// Time without a message of a server after which there is an outage.
+const SERVING_LATE: Duration = Duration::from_secs(60);
 /// Longest run time of the hook.
 const HOOK_MAX: Duration = Duration::from_secs(60);
 /// Time for which the metrics page reuses one count of the machines.
@@ -94,6 +100,8 @@ struct Fleet {
     spool: PathBuf,
     hook: Option<PathBuf>,
     census: Mutex<Option<(Instant, Census)>>,
+    /// Time of the last message of a server that sends them.
+    served: Mutex<Option<Instant>>,
 }
 
 type Shared = State<Arc<Fleet>>;
@@ -124,16 +132,10 @@ pub async fn run(
         spool: options.spool,
         hook: options.hook,
         census: Mutex::default(),
+        served: Mutex::default(),
     });
     let mut serving = tokio::task::JoinSet::new();
-    let writer = fleet.writer.clone();
-    serving.spawn(async move {
-        loop {
-            // After a failed heartbeat the boots of this time do not count.
-            let _ = writer.hear(Heard::Beat { watch }).await;
-            tokio::time::sleep(BEAT).await;
-        }
-    });
+    serving.spawn(beat(Arc::clone(&fleet), watch));
     let app = router(fleet);
     serving.spawn(axum::serve(local, app.clone()).into_future());
     if let Some(address) = options.listen {
@@ -150,6 +152,46 @@ pub async fn run(
     serving.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     Ok(())
+}
+
+/// Records that the process runs and a server reaches it. After a failed heartbeat, or an outage of
+/// all servers, the boots of this time do not count.
+async fn beat(fleet: Arc<Fleet>, mut watch: i64) -> std::io::Result<()> {
+    loop {
+        if fleet.is_reached() {
+            let _ = fleet.writer.hear(Heard::Beat { watch }).await;
+        } else {
+            // The next heartbeat begins another watch, so the time between counts as unwatched.
+            while !fleet.is_reached() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let spool = fleet.spool.clone();
+            let begun =
+                tokio::task::spawn_blocking(move || Database::open(&spool)?.begin_watch(now()));
+            match begun.await {
+                Ok(Ok(begun)) => watch = begun,
+                Ok(Err(error)) => tracing::error!("{error}: the boots of this time do not count"),
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+impl Fleet {
+    /// True if a server sent a message a short time ago, or no server ever sent one: servers of
+    /// older versions do not.
+    fn is_reached(&self) -> bool {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.is_none_or(|at| at.elapsed() < SERVING_LATE)
+    }
+}
+
+/// Handles the message of a running server.
+async fn serving(State(fleet): Shared) -> StatusCode {
+    let mut served = fleet.served.lock().unwrap_or_else(PoisonError::into_inner);
+    *served = Some(Instant::now());
+    StatusCode::NO_CONTENT
 }
 
 /// Errors at the start of the process.
@@ -192,6 +234,7 @@ fn router(fleet: Arc<Fleet>) -> Router {
         .route(route::HELLO, post(hello))
         .route("/menu", post(menu))
         .route("/fetched", post(fetched))
+        .route(SERVING, post(serving))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(HELLO_LEN_MAX))
         .with_state(fleet)

@@ -11,6 +11,7 @@ mod hello;
 mod judge;
 mod machines;
 mod schema;
+mod trials;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use assignments::Whom;
 pub use census::Census;
 pub use hello::{Heard, Known};
 pub use machines::Filter;
+pub use trials::{GoodBoot, Outcome, Trial, median};
 
 /// The fleet's directory in the spool.
 pub const DIRECTORY: &str = "fleet";

@@ -101,10 +101,11 @@ const FUSE_OWN: [&str; 7] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Handed to the network side, which reads their values.
-const REMOTE: [&str; 15] = [
+const REMOTE: [&str; 16] = [
     "profile",
     "revision",
     "min-revision",
+    "ring",
     "mirror",
     "keys",
     "cache",

@@ -23,6 +23,7 @@ lf_mount_arguments() {
             [ -z "$lf_cache_size" ] || lf_add "cache-memory=$lf_cache_size"
             [ -z "$lf_backup_dir" ] || lf_add "backup=$lf_backup_dir"
             [ -z "$lf_report" ] || lf_add "report=$lf_report"
+            [ -z "$lf_ring" ] || lf_add "ring=$lf_ring"
             [ "$lf_timeout" = 0 ] || lf_add "timeout=$lf_timeout"
             case $lf_prefetch in
                 no) lf_add prefetch=none ;;

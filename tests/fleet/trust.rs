@@ -105,3 +105,57 @@ fn a_copy_with_other_cards_is_reported() {
     let doubtful = site.machine(&["list", "--doubtful"]);
     assert!(doubtful.as_array().unwrap().is_empty(), "{doubtful}");
 }
+
+/// SECURITY.md: forged hellos can promote a published revision and quarantine one. They give no
+/// ring an unpublished revision, nor one older than the last good one.
+#[test]
+fn forged_hellos_move_rings_only_within_the_history() {
+    let site = Site::new();
+    let boots = std::cell::Cell::new(0_u32);
+    let forge = |machine: u8, revision: u64, good: bool| {
+        boots.set(boots.get() + 1);
+        let path = format!("/boot.ipxe?uuid=&mac=52-54-00-00-09-{machine:02x}");
+        let menu = site.get(&path).body;
+        for verb in ["kernel", "initrd"] {
+            site.get(crate::menus::file(&menu, verb));
+        }
+        let mut said = hello(if good { Step::Target } else { Step::Mounted }, "");
+        let card = format!("52:54:00:00:09:{machine:02x}");
+        said.machine = wire::machine::Identity::of_words("", &card, "");
+        said.boot = format!("{:x}", boots.get());
+        said.revision = format!("kiosk/main@{revision}");
+        assert_eq!(site.say(&said), 204);
+    };
+    site.bakery_json(&["ring", "add", "kiosk", "canary"]);
+    site.bakery_json(&["ring", "policy", "kiosk", "all", "--boots", "1"]);
+    let advance = || site.bakery_json(&["ring", "advance", "--hooks", "/nonexistent"]);
+    // Good boots of revisions that do not exist, and failures of the only one.
+    for machine in 1..=4 {
+        forge(machine, 99, true);
+        forge(machine, 1, false);
+        forge(machine, 1, false);
+        forge(machine, 1, false);
+    }
+    assert_eq!(advance(), serde_json::json!([]));
+    let listed = site.bakery_json(&["ring", "list", "kiosk"]);
+    for ring in listed[0]["rings"].as_array().unwrap() {
+        assert_eq!(ring["revision"], 1, "{listed}");
+    }
+    assert_eq!(site.offered(""), "kiosk revision 1");
+    // Neither a hello nor a request writes to the store's records.
+    let body = b"{}";
+    for path in [
+        "/rings/kiosk/main/00000000000000000002",
+        "/v1/hello",
+        "/serving",
+    ] {
+        assert!(site.ask("POST", path, body).status >= 400, "{path}");
+    }
+    assert_eq!(
+        site.bakery_json(&["ring", "log", "kiosk"])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}

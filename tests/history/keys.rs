@@ -30,6 +30,7 @@ fn bundle(world: &World, revision: u64) -> Bundle {
         keysets: keysets.collect(),
         head,
         manifest,
+        rings: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod canonical;
 mod head;
 mod keyset;
 mod name;
+mod ring;
 mod trailer;
 mod update;
 
@@ -18,6 +19,10 @@ pub use head::{HEAD_LEN_MAX, Head};
 pub use keyset::{KEYSET_LEN_MAX, Keyset, Signer};
 pub use name::is_name;
 pub use name::{DEFAULT_PROFILE, ProfileName, RevisionName};
+pub use ring::{
+    DEFAULT_RING, QUARANTINED_MAX, RING_RECORD_LEN_MAX, RINGS_MAX, Ring, RingAction, RingPolicy,
+    RingRecord,
+};
 pub use trailer::{PushKey, Trailer};
 pub use update::{UPDATE_RECORD_LEN_MAX, UpdateEnd, UpdateHeadRef, UpdateRecord};
 

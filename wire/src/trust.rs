@@ -10,6 +10,7 @@ mod bundle;
 mod chain;
 mod envelope;
 mod error;
+mod ring;
 
 pub use allowed_signers::AllowedSigners;
 pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};
@@ -19,9 +20,12 @@ pub use chain::{
 };
 pub use envelope::{ENVELOPE_LEN_MAX, Envelope, public_key_line};
 pub use error::TrustError;
+pub use ring::{VerifiedRings, verify_previous_rings, verify_ring_head, verify_rings};
 
 /// SSHSIG namespace of head records.
 pub const HEAD_NAMESPACE: &str = "layerfs-head@v1";
+/// SSHSIG namespace of ring records.
+pub const RING_NAMESPACE: &str = "layerfs-ring@v1";
 /// SSHSIG namespace of the records of update packs.
 pub const UPDATE_NAMESPACE: &str = "layerfs-update@v1";
 /// SSHSIG namespace of keysets.
@@ -29,5 +33,7 @@ pub const KEYSET_NAMESPACE: &str = "layerfs-keyset@v1";
 /// The principal that a root key must have in `allowed_signers` to sign keysets.
 pub const KEYSET_PRINCIPAL: &str = "keyset";
 
+#[cfg(test)]
+mod ring_tests;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,7 @@ fn object() -> impl Strategy<Value = ObjectPath> {
         Just(ObjectPath::Marker),
         any::<u64>().prop_map(ObjectPath::Keyset),
         (profile(), any::<u64>()).prop_map(|(name, number)| ObjectPath::Head(name, number)),
+        (profile(), any::<u64>()).prop_map(|(name, number)| ObjectPath::Ring(name, number)),
         digest().prop_map(ObjectPath::Manifest),
         digest().prop_map(ObjectPath::Layer),
         digest().prop_map(ObjectPath::Index),
@@ -332,7 +333,7 @@ fn the_document_lists_every_request() {
         for word in row[..2].iter().flat_map(|cell| code(cell)) {
             let path = word.trim_start_matches("GET ").trim_start_matches("POST ");
             if word.starts_with(['G', 'P', '/']) && path.starts_with('/') {
-                let path = path.replace("[@revision]", "");
+                let path = path.replace("[@revision]", "").replace("[?ring=NAME]", "");
                 let (long, short) = (
                     path.replace(['[', ']'], ""),
                     path.split('[').next().unwrap(),

@@ -94,7 +94,7 @@ enum KeyVerb {
         #[arg(value_name = "AGE")]
         lifetime: Option<String>,
     },
-    /// Renew heads after half of their lifetime, with the same contents
+    /// Renew heads and ring records after half of their lifetime, with the same contents
     Renew {
         /// The histories [default: all]
         #[arg(value_name = "SYSTEM[/PROFILE]")]
@@ -154,6 +154,7 @@ pub(crate) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
                 let revision =
                     publisher.resign(&name, &wording.author(), &resign_text(&wording))?;
                 output::note(globals, &format!("published {}", revision.name()));
+                publisher.renew_rings(&name, &wording.author())?;
             }
         }
         KeyVerb::Lifetime { lifetime } => {
@@ -201,6 +202,13 @@ fn renew(globals: &Globals, names: Vec<ProfileName>, wording: &Wording) -> anyho
             Ok(None) => {}
             Err(error) => failed.push(format!("{name}: {error}")),
         }
+        match publisher.renew_rings_in_time(&name, &wording.author()) {
+            Ok(Some(record)) => {
+                output::note(globals, &format!("ring record {} of {name}", record.number))
+            }
+            Ok(None) => {}
+            Err(error) => failed.push(format!("the rings of {name}: {error}")),
+        }
     }
     if failed.is_empty() {
         return Ok(());
@@ -242,6 +250,9 @@ fn rotate(
         if publisher.history().signer_line(&name, None)?.as_deref() == Some(&old_line) {
             let revision = publisher.resign(&name, &wording.author(), &resign_text(wording))?;
             output::note(globals, &format!("published {}", revision.name()));
+        }
+        if publisher.history().ring_signer_line(&name)?.as_deref() == Some(&old_line) {
+            publisher.renew_rings(&name, &wording.author())?;
         }
     }
     let keyset = keys::amend(store, &anchors, root, |keyset| {

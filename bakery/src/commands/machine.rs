@@ -152,7 +152,7 @@ fn forget(machines: &[String], store: &Database, globals: &Globals) -> anyhow::R
 }
 
 /// The age of a time in one unit, for people.
-fn ago(then: i64, now: i64) -> String {
+pub(super) fn ago(then: i64, now: i64) -> String {
     let seconds = (now - then).max(0);
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -32,7 +32,7 @@ enum StoreVerb {
         /// Objects to read back from DST and verify
         #[arg(long, value_enum, default_value_t = ReadBack::New)]
         read_back: ReadBack,
-        /// Overwrite heads and keysets of DST that differ from those of SRC
+        /// Overwrite heads, ring records and keysets of DST that differ from those of SRC
         #[arg(long)]
         replace: bool,
     },

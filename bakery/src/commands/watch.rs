@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::commands::run_job::OnConflict;
 use crate::globals::{Globals, SPOOL_DEFAULT};
 use crate::jobs::Spool;
+use crate::notice::Notices;
 use crate::update_pack::PACKS_DEFAULT;
 use crate::watch::{IdlePolicy, Settle, WatchOptions};
 
@@ -44,6 +45,11 @@ pub struct WatchArgs {
     /// When idle, make update packs from this many revisions before the newest; 0: none
     #[arg(long, value_name = "COUNT", default_value_t = PACKS_DEFAULT)]
     updates: usize,
+    /// Promote and quarantine revisions in rings this often, if the spool has a fleet; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    rings_every: u64,
+    #[command(flatten)]
+    notices: Notices,
     /// Delete ended jobs after this many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep: u64,
@@ -79,6 +85,8 @@ pub(crate) fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<ExitCode
         keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),
         rescan: Duration::from_secs(args.rescan.max(1)),
         once: args.once,
+        rings_every: (args.rings_every > 0).then(|| Duration::from_secs(args.rings_every)),
+        notices: args.notices,
     };
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(Arc::clone(&stop))?;

@@ -1,9 +1,9 @@
-//! `GET /v1/bundle/<system>/<profile>[@revision]`: the records for a booting client, in one round
-//! trip, and `GET /v1/systems`, the list of systems.
+//! `GET /v1/bundle/<system>/<profile>[@revision][?ring=NAME]`: the records for a booting client, in
+//! one round trip, and `GET /v1/systems`, the list of systems.
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -15,18 +15,21 @@ use super::Server;
 use super::heads::{self, damaged};
 use super::menus;
 use super::object::{ObjectError, Objects};
+use super::rings;
 use super::routes::{absent, refused, small};
 
 /// Handles the request.
 pub(super) async fn get(
     State(server): State<Arc<Server>>,
     Path((system, profile)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     asked: HeaderMap,
 ) -> Response {
+    let ring = rings::of_query(query.as_deref());
     let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
     };
-    match collect(&server.objects, &wanted).await {
+    match collect(&server.objects, &wanted, ring.as_deref()).await {
         Ok((bytes, updates)) => {
             let json = HeaderValue::from_static("application/json");
             let mut answer = small(&asked, bytes, json);
@@ -56,11 +59,24 @@ pub(super) async fn systems(State(server): State<Arc<Server>>, asked: HeaderMap)
     }
 }
 
-/// The bundle, and the revisions from which update packs lead to it.
-async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<(Bytes, String), ObjectError> {
-    let revision = match wanted.revision {
-        Some(revision) => revision,
-        None => heads::newest(objects, &wanted.name).await?,
+/// The bundle, and the revisions from which update packs lead to it. For a client that names a ring:
+/// of the ring's revision, and with the ring record.
+async fn collect(
+    objects: &Objects,
+    wanted: &RevisionName,
+    ring: Option<&str>,
+) -> Result<(Bytes, String), ObjectError> {
+    let rings = match ring {
+        Some(_) => rings::newest(objects, &wanted.name).await?,
+        None => None,
+    };
+    let revision = match (wanted.revision, &rings) {
+        (Some(revision), _) => revision,
+        (None, None) => heads::newest(objects, &wanted.name).await?,
+        (None, Some(rings)) => {
+            let newest = heads::newest(objects, &wanted.name).await?;
+            rings.current(ring.unwrap_or_default(), newest)
+        }
     };
     let head_path = heads::path(&wanted.name, revision);
     let head = envelope(&objects.read(&head_path).await?, &head_path)?;
@@ -83,6 +99,7 @@ async fn collect(objects: &Objects, wanted: &RevisionName) -> Result<(Bytes, Str
         keysets: keysets?,
         head,
         manifest: manifest.map_err(|error| damaged(&manifest_path, &error))?,
+        rings: rings.map(|rings| rings.envelope),
     };
     let bytes = bundle
         .render()

@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use fleet::server::{FetchedNote, MenuAnswer, MenuQuestion};
+use fleet::server::{FetchedNote, MenuAnswer, MenuQuestion, SERVING, SERVING_EVERY};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -113,6 +113,18 @@ impl Fleet {
                 tracing::debug!("{error}");
             }
         });
+    }
+
+    /// Tells the process that this server runs, so that it can tell an outage from a bad revision.
+    /// Ends with the server.
+    pub(super) async fn keep_telling(self: Arc<Self>) {
+        loop {
+            let told = self.ask("POST", SERVING, Bytes::new(), None, MENU_WAIT);
+            if let Err(error) = told.await {
+                tracing::debug!("{error}");
+            }
+            tokio::time::sleep(SERVING_EVERY).await;
+        }
     }
 
     /// The metrics page of the process, after `bakery_fleet_up`; only that if the process does not

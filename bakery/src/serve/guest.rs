@@ -9,7 +9,7 @@ use fleet::server::{FetchedNote, MenuAnswer};
 use percent_encoding::percent_decode_str;
 use wire::hello::Step;
 use wire::machine::Identity;
-use wire::manifest::RevisionName;
+use wire::manifest::{DEFAULT_RING, RevisionName};
 
 use super::Server;
 use super::connection::Peer;
@@ -87,6 +87,14 @@ impl Guest {
         match self {
             Self::Machine(answer) => answer.assignment.clone(),
             Self::Nobody | Self::Unasked => Assignment::default(),
+        }
+    }
+
+    /// The ring of the machine.
+    pub(super) fn ring(&self) -> &str {
+        match self {
+            Self::Machine(answer) => answer.assignment.ring.as_deref().unwrap_or(DEFAULT_RING),
+            Self::Nobody | Self::Unasked => DEFAULT_RING,
         }
     }
 

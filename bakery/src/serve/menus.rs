@@ -8,7 +8,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use wire::manifest::{DEFAULT_PROFILE, Manifest, ProfileName, RevisionName};
+use wire::manifest::{DEFAULT_PROFILE, DEFAULT_RING, Manifest, ProfileName, RevisionName};
 use wire::paths::{ObjectPath, Request as RequestPath, route};
 
 use super::connection::{Peer, Port};
@@ -16,7 +16,7 @@ use super::guest::{self, Guest};
 use super::heads::{self, Profile};
 use super::object::ObjectError;
 use super::routes::{absent, refused, small};
-use super::{Server, limits};
+use super::{Server, limits, rings};
 use crate::human;
 use crate::netboot::{self, Choices, Menu, MenuChoice, PageEntry};
 
@@ -140,7 +140,7 @@ pub(super) async fn profile(
                     },
                 )),
             }),
-        None => match history(&server, &wanted.name).await {
+        None => match history(&server, &wanted.name, guest.ring()).await {
             Ok(Some(mut choices)) => {
                 step_back(&server, &guest, &mut choices).await;
                 choices.newest.append(&mut choices.older);
@@ -164,7 +164,7 @@ async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
     if program.is_some_and(|program| program.starts_with("iPXE"))
         && let Some(menu) = menu(server, asked, (&Guest::Nobody, ""))
     {
-        return match everything(server).await {
+        return match everything(server, DEFAULT_RING).await {
             Ok(choices) => text(asked, netboot::ipxe_unknown(&menu, wanted, &choices)),
             Err(error) => refused(server, &error),
         };
@@ -230,7 +230,7 @@ async fn answer(
     if let Some(choices) = assigned(server, guest).await {
         return text(asked, form(&menu, &choices));
     }
-    match everything(server).await {
+    match everything(server, guest.ring()).await {
         Ok(mut choices) => {
             step_back(server, guest, &mut choices).await;
             let all = choices.newest.iter_mut().chain(&mut choices.older);
@@ -270,7 +270,7 @@ async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
     }
     let name = assignment.history()?;
     let offered = match assignment.revision {
-        None => history(server, &name).await,
+        None => history(server, &name, guest.ring()).await,
         Some(revision) => one(server, &name, revision).await.map(|choice| {
             let mut choices = Choices::default();
             match choice {
@@ -303,15 +303,15 @@ async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
     }
 }
 
-/// The menu entries of every profile.
-async fn everything(server: &Server) -> Result<Choices, ObjectError> {
+/// The menu entries of every profile, for a machine of a ring.
+async fn everything(server: &Server, ring: &str) -> Result<Choices, ObjectError> {
     let mut all = Choices::default();
     for profile in heads::profiles(&server.objects).await? {
         let name = ProfileName {
             system: profile.system,
             profile: profile.profile,
         };
-        let Some(mut of) = history(server, &name).await? else {
+        let Some(mut of) = history(server, &name, ring).await? else {
             continue;
         };
         all.newest.append(&mut of.newest);
@@ -321,19 +321,39 @@ async fn everything(server: &Server) -> Result<Choices, ObjectError> {
     Ok(all)
 }
 
-/// The menu entries of a profile's last revisions; `None` if it has none. An unreadable revision is
-/// omitted: a damaged revision must not prevent the others from booting.
-async fn history(server: &Server, name: &ProfileName) -> Result<Option<Choices>, ObjectError> {
+/// The menu entries of a profile's last revisions, the one of the ring first; `None` if it has none.
+/// An unreadable revision is omitted: a damaged revision must not prevent the others from booting.
+async fn history(
+    server: &Server,
+    name: &ProfileName,
+    ring: &str,
+) -> Result<Option<Choices>, ObjectError> {
     let numbers = heads::revisions(&server.objects, name).await?;
     let mut of = Choices::default();
     let Some(newest) = numbers.last().copied() else {
         return Ok(None);
     };
-    for number in numbers.into_iter().rev().take(limits::MENU_REVISIONS_MAX) {
+    let rings = match rings::newest(&server.objects, name).await {
+        Ok(rings) => rings,
+        Err(error) => {
+            tracing::error!("the menu offers the newest revision of {name}: {error}");
+            None
+        }
+    };
+    let present = (rings.as_ref()).map_or(newest, |rings| rings.current(ring, newest));
+    let is_good = |number: &u64| {
+        let quarantined = |rings: &rings::Rings| rings.record.is_quarantined(*number);
+        *number <= present && !rings.as_ref().is_some_and(quarantined)
+    };
+    let (good, other): (Vec<u64>, Vec<u64>) = numbers.into_iter().rev().partition(is_good);
+    let most = limits::MENU_REVISIONS_MAX;
+    let other = other.into_iter().take(most).map(|number| (number, false));
+    let good = good.into_iter().take(most).map(|number| (number, true));
+    for (number, is_good) in good.chain(other) {
         match one(server, name, number).await {
-            Ok(Ok(choice)) if of.newest.is_empty() => of.newest.push(choice),
+            Ok(Ok(choice)) if of.newest.is_empty() && is_good => of.newest.push(choice),
             Ok(Ok(choice)) => of.older.push(choice),
-            Ok(Err(why)) if number == newest => of.unbootable.push(why),
+            Ok(Err(why)) if number == present => of.unbootable.push(why),
             Ok(Err(_)) => {}
             Err(error) => {
                 tracing::warn!("omitted from the menu: {name}@{number}: {error}")

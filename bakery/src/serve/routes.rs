@@ -27,7 +27,7 @@ use super::object::{ObjectError, ServedObject};
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
 use super::request_log::RequestLine;
-use super::{Server, bundle, fleet, guest, limits, menus};
+use super::{Server, bundle, fleet, guest, limits, menus, rings};
 use crate::jobs::{Spool, SpoolState};
 
 type RouteState = State<Arc<Server>>;
@@ -385,6 +385,10 @@ async fn metrics(State(server): RouteState) -> Response {
     };
     let jobs = jobs.unwrap_or_default();
     let mut page = server.metrics.render(&jobs);
+    match rings::metrics(&server.objects).await {
+        Ok(rings) => page.push_str(&rings),
+        Err(error) => tracing::warn!("the metrics page has no rings: {error}"),
+    }
     if let Some(fleet) = &server.fleet {
         page.push_str(&fleet.metrics().await);
     }

@@ -62,6 +62,11 @@ impl Key {
         ObjectPath::Head(name.clone(), revision).into()
     }
 
+    /// A ring record.
+    pub fn ring(name: &ProfileName, number: u64) -> Key {
+        ObjectPath::Ring(name.clone(), number).into()
+    }
+
     /// The hint about a history's newest revision.
     pub fn hint(name: &ProfileName) -> Key {
         ObjectPath::Hint(name.clone()).into()
@@ -130,7 +135,7 @@ impl Key {
         self.object()?.digest()
     }
 
-    /// The number in the name of a head or keyset.
+    /// The number in the name of a head, ring record or keyset.
     pub fn number(&self) -> Option<u64> {
         self.object()?.number()
     }

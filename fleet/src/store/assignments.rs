@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 use wire::machine::Mac;
+use wire::manifest::{DEFAULT_RING, ProfileName};
 
 use super::machines::require_name;
 use super::{Database, Result, StoreError};
@@ -117,6 +118,13 @@ fn require_sound(assignment: &Assignment) -> Result<()> {
     if assignment.revision.is_some() && assignment.system.is_none() {
         return refuse("a revision without a system: name the system too".into());
     }
+    if let Some(ring) = &assignment.ring
+        && ProfileName::new(DEFAULT_RING, ring).is_err()
+    {
+        return refuse(format!(
+            "'{ring}' is not a ring: 1 to 64 of a-z 0-9 . _ -, first a letter or digit"
+        ));
+    }
     let parameters = assignment.parameters.as_deref().unwrap_or_default();
     let safe = |c: char| c == ' ' || c.is_ascii_graphic() && !"${}`\\'\"|&;<>".contains(c);
     if parameters.len() > PARAMETERS_LEN_MAX || !parameters.chars().all(safe) {
@@ -169,8 +177,13 @@ mod tests {
             ..Assignment::default()
         };
         let long = "x".repeat(1025);
+        let ring = Assignment {
+            ring: Some("a/b".into()),
+            ..Assignment::default()
+        };
         for wrong in [
             of("../x"),
+            ring,
             lone,
             parameters("a;b"),
             parameters("a\nb"),

@@ -7,7 +7,7 @@ use wire::hello::Step;
 use wire::manifest::RevisionName;
 
 use super::{Database, Result};
-use crate::record::{BOOT_DEADLINE_S, Return, SILENCE_S};
+use crate::record::{BOOT_DEADLINE_S, Boot, Return, SILENCE_S};
 
 /// Seconds around a power-on in which the power-ons of other machines mean a power cut.
 const POWER_CUT_S: i64 = 120;
@@ -17,7 +17,7 @@ const POWER_CUT_MACHINES: u32 = 3;
 const HEARTBEAT_LATE_S: i64 = 60;
 
 /// The facts about an ended boot that count for a return.
-struct Ended {
+pub(super) struct Ended {
     began: i64,
     step: Step,
     revision: String,
@@ -26,6 +26,16 @@ struct Ended {
 }
 
 impl Ended {
+    /// A boot that ended with the start of the next one.
+    pub(super) fn of(boot: &Boot, next: i64) -> Ended {
+        Ended {
+            began: boot.began,
+            step: boot.step,
+            revision: boot.revision.clone(),
+            next,
+        }
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
         let step: u32 = row.get(1)?;
         Ok(Ended {
@@ -150,7 +160,7 @@ fn failing(work: &Connection, id: &str, ended: &[Ended], after: u32) -> Result<O
 
 /// True if a failed boot has another explanation: the fleet process did not run, or a power cut
 /// stopped healthy machines at the same time.
-fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
+pub(super) fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
     let watched: bool = work
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM watches WHERE began <= ?1 AND heard >= ?2)")?
         .query_row(params![boot.began, boot.over() - HEARTBEAT_LATE_S], |row| {

@@ -67,7 +67,7 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Machine> {
     })
 }
 
-fn parsed(text: Option<String>) -> Assignment {
+pub(super) fn parsed(text: Option<String>) -> Assignment {
     let text = text.unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }

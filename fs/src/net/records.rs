@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderName;
-use wire::manifest::{HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName};
+use wire::manifest::{
+    HEAD_LEN_MAX, KEYSET_LEN_MAX, MANIFEST_LEN_MAX, ProfileName, RevisionName, RingRecord,
+};
 use wire::paths::{ObjectPath, Request, UPDATES_FIELD};
 use wire::trust::{
     AllowedSigners, BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, Envelope, HighWater, TrustError,
@@ -46,8 +48,10 @@ pub(crate) struct Terms<'a> {
     pub address: &'a Address,
     /// The trusted signers.
     pub anchors: &'a AllowedSigners,
-    /// The newest revisions seen before.
+    /// The newest numbers seen before.
     pub high_water: HighWater,
+    /// The ring of this machine.
+    pub ring: &'a str,
 }
 
 impl Terms<'_> {
@@ -65,7 +69,8 @@ impl Terms<'_> {
     }
 
     fn verify(&self, bundle: Bundle) -> Result<Records, TrustError> {
-        let verified = bundle.verify(self.anchors, &self.name()?, now(), self.high_water)?;
+        let (name, seen) = (self.name()?, self.high_water);
+        let verified = bundle.verify_in_ring(self.anchors, &name, self.ring, now(), seen)?;
         Ok(Records {
             bundle,
             verified,
@@ -82,12 +87,40 @@ impl Terms<'_> {
         let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes())
             .map_err(TrustError::Malformed)?;
         let mut name = self.name()?;
+        if name.revision.is_none() {
+            self.require_ring(&bundle, head.revision)?;
+        }
         name.revision.get_or_insert(head.revision);
-        let verified = bundle.verify(self.anchors, &name, head.issued_at, HighWater::default())?;
+        let (then, seen) = (head.issued_at, HighWater::default());
+        let mut verified = bundle.verify_in_ring(self.anchors, &name, self.ring, then, seen)?;
+        verified.high_water.ring = verified.high_water.ring.max(self.high_water.ring);
         Ok(Records {
             bundle,
             verified,
             updates: None,
+        })
+    }
+}
+
+impl Terms<'_> {
+    /// Refuses a stored revision that the machine's ring may not have. An older one than the ring's
+    /// is accepted: without a server there may be no other.
+    fn require_ring(&self, bundle: &Bundle, revision: u64) -> Result<(), TrustError> {
+        let Some(rings) = &bundle.rings else {
+            return Ok(());
+        };
+        let record = RingRecord::parse(rings.payload.as_bytes()).map_err(TrustError::Malformed)?;
+        let may = |ring: &wire::manifest::Ring| {
+            !record.is_quarantined(revision)
+                && (record.follows_newest(ring) || revision <= ring.revision)
+        };
+        if record.ring(self.ring).is_none_or(may) {
+            return Ok(());
+        }
+        let name = record.name();
+        Err(TrustError::WrongName {
+            wanted: format!("a revision of the ring {} of {name}", self.ring),
+            found: format!("{name}@{revision} in the local storage"),
         })
     }
 }
@@ -153,7 +186,7 @@ async fn from_server(
     terms: &Terms<'_>,
     stall: Duration,
 ) -> Result<Records, RecordsError> {
-    let path = Request::Bundle(terms.name()?).to_string();
+    let path = format!("{}?ring={}", Request::Bundle(terms.name()?), terms.ring);
     let mut answer = server.ask_h1(&Ask::get(path, stall)).await?;
     let is_bundle = answer.status().is_success();
     let field = HeaderName::from_static(UPDATES_FIELD);
@@ -196,9 +229,11 @@ struct Static<'a> {
 impl Static<'_> {
     async fn bundle(&self, terms: &Terms<'_>) -> Result<Bundle, RecordsError> {
         let RevisionName { name, revision } = terms.name()?;
-        let head = match revision {
-            Some(revision) => self.head(&name, revision).await?,
-            None => self.newest(&name).await?,
+        let rings = self.rings(&name, terms.high_water.ring).await?;
+        let head = match (revision, &rings) {
+            (Some(revision), _) => self.head(&name, revision).await?,
+            (None, None) => self.newest(&name).await?,
+            (None, Some(rings)) => self.head_of_ring(&name, rings, terms.ring).await?,
         };
         let head = Envelope::parse(&head)?;
         let record =
@@ -211,7 +246,58 @@ impl Static<'_> {
             keysets: self.keysets().await?,
             head,
             manifest,
+            rings,
         })
+    }
+
+    /// The head of a ring's revision, as the record says.
+    async fn head_of_ring(
+        &self,
+        name: &ProfileName,
+        rings: &Envelope,
+        ring: &str,
+    ) -> Result<Vec<u8>, RecordsError> {
+        let record = RingRecord::parse(rings.payload.as_bytes()).map_err(TrustError::Malformed)?;
+        let Some(ring) = record.ring(ring) else {
+            return Ok(self.newest(name).await?);
+        };
+        if record.follows_newest(ring) {
+            let newest = self.newest(name).await?;
+            let payload = Envelope::parse(&newest)?.payload;
+            let head = wire::manifest::Head::parse(payload.as_bytes());
+            let number = head.map_err(TrustError::Malformed)?.revision;
+            if record.current(ring, number) == number {
+                return Ok(newest);
+            }
+        }
+        Ok(self.head(name, ring.revision).await?)
+    }
+
+    /// The newest ring record, at least number `seen`; `None` if the history has none. Numbers have
+    /// no gaps, so few requests find the last.
+    async fn rings(&self, name: &ProfileName, seen: u64) -> Result<Option<Envelope>, RecordsError> {
+        let (mut there, mut absent) = (seen.saturating_sub(1), None);
+        let (mut step, mut found) = (1_u64, None);
+        for _ in 0..KEYSET_STEPS_MAX {
+            let next = match absent {
+                None => there.saturating_add(step),
+                Some(absent) => there + (absent - there) / 2,
+            };
+            if next == there {
+                break;
+            }
+            let record = ObjectPath::Ring(name.clone(), next);
+            match self.get(&record, ENVELOPE_LEN_MAX).await {
+                Ok(bytes) => {
+                    found = Some(bytes);
+                    there = next;
+                    step = step.saturating_mul(2);
+                }
+                Err(error) if error.is_missing() => absent = Some(next),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found.map(|bytes| Envelope::parse(&bytes)).transpose()?)
     }
 
     async fn head(&self, name: &ProfileName, revision: u64) -> Result<Vec<u8>, FetchError> {

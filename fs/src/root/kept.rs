@@ -21,6 +21,8 @@ const PROOFS: &str = "updates";
 struct Seen {
     keyset: u64,
     revision: u64,
+    #[serde(default)]
+    ring: u64,
 }
 
 /// The records of one history below a cache directory.
@@ -48,6 +50,7 @@ impl KeptRecords {
         seen.map_or_else(HighWater::default, |seen| HighWater {
             keyset: seen.keyset,
             revision: seen.revision,
+            ring: seen.ring,
         })
     }
 
@@ -65,6 +68,7 @@ impl KeptRecords {
                 let seen = Seen {
                     keyset: seen.keyset,
                     revision: seen.revision,
+                    ring: seen.ring,
                 };
                 serde_json::to_vec(&seen).map_err(|error| error.to_string())
             })

@@ -278,7 +278,7 @@ impl<'a> RootOpening<'a> {
             .caches
             .backup
             .as_ref()
-            .and_then(|backup| backup.newest(address));
+            .and_then(|backup| backup.newest(address, Some(&self.options.ring)));
         let kept = kept.or_else(|| {
             let bundle = self.kept.as_ref().and_then(KeptRecords::bundle)?;
             // Only the newest revision is stored beside the cache.
@@ -293,6 +293,7 @@ impl<'a> RootOpening<'a> {
             address,
             anchors: &self.anchors,
             high_water,
+            ring: &self.options.ring,
         };
         let until = kept
             .as_ref()

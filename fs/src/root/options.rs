@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wire::manifest::{DEFAULT_RING, ProfileName};
 use wire::trust::AllowedSigners;
 
 use crate::net::address::{Address, AddressError, ServerName};
@@ -31,6 +32,8 @@ pub struct RemoteOptions {
     pub keys: PathBuf,
     /// Revisions below this are refused.
     pub min_revision: u64,
+    /// The ring of this machine.
+    pub ring: String,
     /// Size of the memory cache of stored chunks, bytes.
     pub memory_len: u64,
     /// Directory and size of the disk cache.
@@ -80,6 +83,14 @@ fn keys_default() -> PathBuf {
     }
 }
 
+/// The form of a ring's name: that of a profile.
+const RING_FORM: &str = "wants a name: 1 to 64 of a-z 0-9 . _ -";
+
+fn ring_name(text: &str) -> Option<String> {
+    let sound = ProfileName::new(DEFAULT_RING, text);
+    sound.is_ok().then(|| text.to_owned())
+}
+
 impl RemoteOptions {
     /// The defaults.
     ///
@@ -91,6 +102,7 @@ impl RemoteOptions {
             mirrors: Vec::new(),
             keys: keys_default(),
             min_revision: 0,
+            ring: DEFAULT_RING.to_owned(),
             memory_len: memory_default(),
             cache: None,
             backup: None,
@@ -132,6 +144,7 @@ impl RemoteOptions {
             "min-revision" => {
                 self.min_revision = value.parse().map_err(|_| wrong("wants a number"))?
             }
+            "ring" => self.ring = ring_name(value).ok_or_else(|| wrong(RING_FORM))?,
             "cache" => {
                 let len = self
                     .cache

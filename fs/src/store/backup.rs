@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use layerfmt::{Digest, Index, Layer};
-use wire::manifest::{Head, MANIFEST_LEN_MAX, ProfileName};
+use wire::manifest::{Head, MANIFEST_LEN_MAX, ProfileName, RingRecord};
 use wire::paths::{Class, ObjectPath};
 use wire::trust::{Bundle, ENVELOPE_LEN_MAX, Envelope};
 
@@ -77,11 +77,24 @@ impl Backup {
         Ok(backup)
     }
 
-    /// The records of the newest complete revision, or of the requested one.
-    pub(crate) fn newest(&self, address: &Address) -> Option<Bundle> {
+    /// The records of the newest complete revision, or of the requested one, or of the newest that
+    /// the ring may have.
+    pub(crate) fn newest(&self, address: &Address, ring: Option<&str>) -> Option<Bundle> {
         let name = ProfileName::new(&address.system, &address.profile).ok()?;
         let mut revisions = self.revisions(&name);
         revisions.retain(|revision| address.revision.is_none_or(|wanted| wanted == *revision));
+        if let Some(ring) = ring.filter(|_| address.revision.is_none())
+            && let Some(rings) = self.rings(&name)
+            && let Some(record) = RingRecord::parse(rings.payload.as_bytes()).ok()
+            && let Some(ring) = record.ring(ring)
+        {
+            // A revision that the backup does not have yet must not keep an older one from booting.
+            let is_allowed = |revision: &u64| {
+                !record.is_quarantined(*revision)
+                    && (record.follows_newest(ring) || *revision <= ring.revision)
+            };
+            revisions.retain(is_allowed);
+        }
         // A damaged record must not hide an older good revision.
         revisions
             .iter()
@@ -93,6 +106,13 @@ impl Backup {
     fn revisions(&self, name: &ProfileName) -> Vec<u64> {
         let directory = ObjectPath::heads_of(name);
         self.numbers(&directory)
+    }
+
+    /// The newest ring record of a history.
+    fn rings(&self, name: &ProfileName) -> Option<Envelope> {
+        let newest = self.numbers(&ObjectPath::rings_of(name)).pop()?;
+        let record = self.object(&ObjectPath::Ring(name.clone(), newest), ENVELOPE_LEN_MAX)?;
+        Envelope::parse(&record).ok()
     }
 
     /// The numbers that name the objects in `directory`, ascending.
@@ -127,6 +147,7 @@ impl Backup {
             keysets,
             head,
             manifest: String::from_utf8(manifest).ok()?,
+            rings: self.rings(name),
         })
     }
 

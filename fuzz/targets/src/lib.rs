@@ -16,7 +16,7 @@ use bakery::source::xfs::Xfs;
 use bakery::source::{Data, EntryPath, Limits};
 use layerfmt::update::{IndexFrame, Preamble, UpdateHead, UpdatePlan};
 use layerfmt::{Chunk, ChunkFile, DirentTarget, Index, Layer};
-use wire::manifest::{Head, Manifest};
+use wire::manifest::{Head, Manifest, RingRecord};
 use wire::trust::Envelope;
 
 /// Opening a layer from hostile bytes: an error, or a layer whose every accessor answers.
@@ -246,6 +246,14 @@ pub fn manifest(bytes: &[u8]) {
         assert_eq!(
             Head::parse(&rendered).ok(),
             Some(head),
+            "it reads the same again"
+        );
+    }
+    if let Ok(record) = RingRecord::parse(bytes) {
+        let rendered = record.render().unwrap_or_default();
+        assert_eq!(
+            RingRecord::parse(&rendered).ok(),
+            Some(record),
             "it reads the same again"
         );
     }

@@ -79,6 +79,86 @@ fn keyset() -> Keyset {
     }
 }
 
+fn rings() -> RingRecord {
+    let ring = |name: &str, revision: u64| Ring {
+        head: Digest([revision as u8; 32]),
+        name: name.into(),
+        paused: false,
+        policy: None,
+        revision,
+    };
+    let mut early = ring("early", 6);
+    early.paused = true;
+    early.policy = Some(RingPolicy {
+        boots: Some(20),
+        percent: Some(80),
+        slower: Some(25),
+        within: 86_400,
+    });
+    RingRecord {
+        action: RingAction::Quarantine,
+        author: "bakery watch".into(),
+        expires_at: Some(1_795_500_000),
+        format: RECORD_FORMAT,
+        issued_at: 1_795_414_500,
+        message: "8 failed on 3 machines".into(),
+        number: 4,
+        previous: Some(Digest([0xcd; 32])),
+        profile: "lab-3".into(),
+        quarantine_after: 3,
+        quarantined: vec![5, 8],
+        rings: vec![ring("canary", 7), early, ring("all", 6)],
+        system: "alt-workstation".into(),
+    }
+}
+
+/// docs/PROTOCOL.md R2: the first ring has the newest revision, unless it is paused or that
+/// revision is quarantined.
+#[test]
+fn the_first_ring_has_the_newest_revision() {
+    let mut record = rings();
+    let current = |record: &RingRecord, ring: &str, newest| {
+        record.current(record.ring(ring).unwrap(), newest)
+    };
+    assert_eq!(current(&record, "canary", 7), 7);
+    assert_eq!(current(&record, "canary", 8), 7, "quarantined");
+    assert_eq!(current(&record, "canary", 9), 9);
+    assert_eq!(current(&record, "early", 9), 6);
+    assert_eq!(current(&record, "no-such-ring", 9), 6, "R6: it is `all`");
+    record.rings[0].paused = true;
+    assert_eq!(current(&record, "canary", 9), 7, "paused");
+}
+
+#[test]
+fn a_ring_record_that_breaks_a_rule_is_refused() {
+    let breaks: [fn(&mut RingRecord); 17] = [
+        |r| r.format = 2,
+        |r| r.number = 0,
+        |r| r.previous = None,
+        |r| r.author = "a\nb".into(),
+        |r| r.message = "x".repeat(257),
+        |r| r.expires_at = Some(r.issued_at),
+        |r| r.quarantined = vec![8, 5],
+        |r| r.quarantined = vec![0],
+        |r| r.quarantined = vec![6],
+        |r| r.rings.clear(),
+        |r| r.rings.truncate(2),
+        |r| r.rings[1].name = "canary".into(),
+        |r| r.rings[1].name = "../x".into(),
+        |r| r.rings[0].revision = 0,
+        |r| r.rings[0].policy = r.rings[1].policy,
+        |r| r.rings[1].policy.as_mut().unwrap().percent = Some(101),
+        |r| r.rings[1].policy.as_mut().unwrap().within = 0,
+    ];
+    for (number, break_rule) in breaks.into_iter().enumerate() {
+        let mut broken = rings();
+        break_rule(&mut broken);
+        assert!(broken.render().is_err(), "{number}");
+        let bytes = serde_json::to_vec(&broken).unwrap();
+        assert!(RingRecord::parse(&bytes).is_err(), "{number}");
+    }
+}
+
 #[test]
 fn the_golden_records_have_not_changed() {
     let golden = [
@@ -97,6 +177,11 @@ fn the_golden_records_have_not_changed() {
             keyset().render().unwrap(),
             &include_bytes!("../../testdata/v1/keyset.json")[..],
         ),
+        (
+            "ring record",
+            rings().render().unwrap(),
+            &include_bytes!("../../testdata/v1/ring.json")[..],
+        ),
     ];
     for (record, rendered, frozen) in &golden {
         assert_eq!(
@@ -108,6 +193,7 @@ fn the_golden_records_have_not_changed() {
     assert_eq!(Manifest::parse(golden[0].2).unwrap(), manifest());
     assert_eq!(Head::parse(golden[1].2).unwrap(), head());
     assert_eq!(Keyset::parse(golden[2].2).unwrap(), keyset());
+    assert_eq!(RingRecord::parse(golden[3].2).unwrap(), rings());
 }
 
 #[test]
@@ -229,5 +315,6 @@ proptest! {
         prop_assert!(Manifest::parse(text.as_bytes()).is_err());
         prop_assert!(Head::parse(text.as_bytes()).is_err());
         prop_assert!(Keyset::parse(text.as_bytes()).is_err());
+        prop_assert!(RingRecord::parse(text.as_bytes()).is_err());
     }
 }

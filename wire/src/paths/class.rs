@@ -16,6 +16,7 @@ pub enum Class {
     Marker,
     Keyset,
     Head,
+    Ring,
     Manifest,
     Layer,
     Index,
@@ -33,10 +34,11 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the specification's table.
-    pub const ALL: [Class; 16] = [
+    pub const ALL: [Class; 17] = [
         Class::Marker,
         Class::Keyset,
         Class::Head,
+        Class::Ring,
         Class::Manifest,
         Class::Layer,
         Class::Index,
@@ -67,6 +69,7 @@ impl Class {
             Class::Marker => "",
             Class::Keyset => "keysets",
             Class::Head => "refs",
+            Class::Ring => "rings",
             Class::Manifest => "manifests",
             Class::Layer => "layers",
             Class::Index => "indexes",
@@ -112,7 +115,7 @@ impl Class {
     pub const fn is_served(self) -> bool {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,
-            Class::Keyset | Class::Head | Class::Hint | Class::Update => true,
+            Class::Keyset | Class::Head | Class::Ring | Class::Hint | Class::Update => true,
             Class::Marker | Class::Tag | Class::Removed | Class::Swept => false,
             Class::Purge | Class::Lock | Class::Probe => false,
         }
@@ -135,6 +138,7 @@ impl Class {
             Class::Marker => "store.json",
             Class::Keyset => "keysets/<version>",
             Class::Head => "refs/<system>/<profile>/<revision>",
+            Class::Ring => "rings/<system>/<profile>/<number>",
             Class::Manifest => "manifests/<hex>",
             Class::Layer => "layers/<hex>.layer",
             Class::Index => "indexes/<hex>.index",

@@ -43,6 +43,8 @@ pub enum ObjectPath {
     Keyset(u64),
     /// A signed head: creating it publishes the revision.
     Head(ProfileName, u64),
+    /// A signed ring record.
+    Ring(ProfileName, u64),
     /// A manifest.
     Manifest(Digest),
     /// A layer.
@@ -94,6 +96,10 @@ impl ObjectPath {
                 let (name, revision) = history()?;
                 ObjectPath::Head(name, number(revision)?)
             }
+            Class::Ring => {
+                let (name, record) = history()?;
+                ObjectPath::Ring(name, number(record)?)
+            }
             Class::Manifest => ObjectPath::Manifest(digest()?),
             Class::Layer => ObjectPath::Layer(digest()?),
             Class::Index => ObjectPath::Index(digest()?),
@@ -134,6 +140,7 @@ impl ObjectPath {
             ObjectPath::Marker => Class::Marker,
             ObjectPath::Keyset(_) => Class::Keyset,
             ObjectPath::Head(..) => Class::Head,
+            ObjectPath::Ring(..) => Class::Ring,
             ObjectPath::Manifest(_) => Class::Manifest,
             ObjectPath::Layer(_) => Class::Layer,
             ObjectPath::Index(_) => Class::Index,
@@ -162,11 +169,12 @@ impl ObjectPath {
         }
     }
 
-    /// The revision or version in the name of a numbered object.
+    /// The revision, version or number in the name of a numbered object.
     pub const fn number(&self) -> Option<u64> {
         match self {
             ObjectPath::Keyset(number)
             | ObjectPath::Head(_, number)
+            | ObjectPath::Ring(_, number)
             | ObjectPath::Swept(_, number) => Some(*number),
             _ => None,
         }
@@ -180,6 +188,11 @@ impl ObjectPath {
     /// The directory of a history's heads.
     pub fn heads_of(name: &ProfileName) -> String {
         format!("{}/{}", Class::Head.directory(), name.full())
+    }
+
+    /// The directory of a history's ring records.
+    pub fn rings_of(name: &ProfileName) -> String {
+        format!("{}/{}", Class::Ring.directory(), name.full())
     }
 
     /// The directory of a history's update packs.
@@ -208,7 +221,9 @@ impl fmt::Display for ObjectPath {
         match self {
             ObjectPath::Marker => Ok(()),
             ObjectPath::Keyset(version) => write!(f, "{version:0NUMBER_WIDTH$}"),
-            ObjectPath::Head(name, revision) | ObjectPath::Swept(name, revision) => {
+            ObjectPath::Head(name, revision)
+            | ObjectPath::Ring(name, revision)
+            | ObjectPath::Swept(name, revision) => {
                 write!(f, "{}/{revision:0NUMBER_WIDTH$}", name.full())
             }
             ObjectPath::Manifest(digest)

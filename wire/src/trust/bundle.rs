@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::allowed_signers::AllowedSigners;
-use super::chain::{HighWater, verify_head, verify_keysets, verify_manifest};
+use super::chain::{
+    HighWater, VerifiedHead, rolled_back, verify_head, verify_keysets, verify_manifest,
+};
 use super::envelope::Envelope;
 use super::error::TrustError;
+use super::ring::{VerifiedRings, named_by_ring, verify_ring_head, verify_rings};
 use crate::manifest::{Head, Keyset, MANIFEST_LEN_MAX, Manifest, RecordError, RevisionName};
 
 /// Largest bundle, bytes: a manifest with every quote escaped, and a few keysets.
@@ -21,6 +24,9 @@ pub struct Bundle {
     pub head: Envelope,
     /// The manifest's canonical text.
     pub manifest: String,
+    /// The newest ring record, for a reader that named a ring; absent if the history has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rings: Option<Envelope>,
 }
 
 /// A verified bundle.
@@ -58,7 +64,7 @@ impl Bundle {
             .map_err(|e| TrustError::Malformed(RecordError::new("bundle", e.to_string())))
     }
 
-    /// The whole chain: keysets, head, manifest.
+    /// The whole chain: keysets, head, manifest. Ring records do not count.
     ///
     /// # Errors
     /// As of [`verify_keysets`], [`verify_head`] and [`verify_manifest`].
@@ -69,31 +75,105 @@ impl Bundle {
         now: u64,
         high_water: HighWater,
     ) -> Result<Verified, TrustError> {
+        let keyset = self.keyset(anchors, now, high_water)?;
+        let seen = high_water.revision;
+        let head = self.head.render()?;
+        let head = verify_head(&head, anchors, keyset.as_ref(), wanted, now, seen)?;
+        self.verified(keyset, head, high_water)
+    }
+
+    /// The whole chain for a reader that belongs to `ring`: keysets, ring record, head, manifest.
+    ///
+    /// # Errors
+    /// As of [`Bundle::verify`], [`verify_rings`] and [`verify_ring_head`]; or the reader has seen a
+    /// ring record and the bundle has none.
+    pub fn verify_in_ring(
+        &self,
+        anchors: &AllowedSigners,
+        wanted: &RevisionName,
+        ring: &str,
+        now: u64,
+        high_water: HighWater,
+    ) -> Result<Verified, TrustError> {
+        let keyset = self.keyset(anchors, now, high_water)?;
+        let rings = self.ring_record(anchors, keyset.as_ref(), wanted, now, high_water);
+        let keys = (anchors, keyset.as_ref());
+        let head = self.head.render()?;
+        let seen = high_water.revision;
+        let own = || verify_head(&head, anchors, keys.1, wanted, now, seen);
+        let (verified, number) = if wanted.revision.is_some() {
+            // The reader names the revision, so the ring record can only vouch for it.
+            let rings = rings.ok().flatten();
+            let verified = match (own(), &rings) {
+                (
+                    Err(
+                        TrustError::UnknownKey { .. }
+                        | TrustError::RevokedKey { .. }
+                        | TrustError::KeyNotValid { .. },
+                    ),
+                    Some(rings),
+                ) => named_by_ring(&head, &rings.record, keys, now)?,
+                (own, _) => own?,
+            };
+            (verified, rings.map_or(0, |rings| rings.record.number))
+        } else if let Some(VerifiedRings { record, .. }) = rings? {
+            let verified = verify_ring_head(&head, &record, ring, keys, now, high_water)?;
+            (verified, record.number)
+        } else if high_water.ring > 0 {
+            return Err(rolled_back("ring record", high_water.ring, 0));
+        } else {
+            (own()?, 0)
+        };
+        let mut verified = self.verified(keyset, verified, high_water)?;
+        verified.high_water.ring = high_water.ring.max(number);
+        Ok(verified)
+    }
+
+    fn keyset(
+        &self,
+        anchors: &AllowedSigners,
+        now: u64,
+        high_water: HighWater,
+    ) -> Result<Option<Keyset>, TrustError> {
         let keysets = self
             .keysets
             .iter()
             .map(Envelope::render)
             .collect::<Result<Vec<_>, _>>()?;
-        let keyset = if keysets.is_empty() && high_water.keyset == 0 {
-            None
-        } else {
-            let keysets = keysets.iter().map(Vec::as_slice);
-            Some(verify_keysets(keysets, anchors, now, high_water.keyset)?)
+        if keysets.is_empty() && high_water.keyset == 0 {
+            return Ok(None);
+        }
+        let keysets = keysets.iter().map(Vec::as_slice);
+        verify_keysets(keysets, anchors, now, high_water.keyset).map(Some)
+    }
+
+    fn ring_record(
+        &self,
+        anchors: &AllowedSigners,
+        keyset: Option<&Keyset>,
+        wanted: &RevisionName,
+        now: u64,
+        high_water: HighWater,
+    ) -> Result<Option<VerifiedRings>, TrustError> {
+        let Some(rings) = &self.rings else {
+            return Ok(None);
         };
-        let head = self.head.render()?;
-        let verified = verify_head(
-            &head,
-            anchors,
-            keyset.as_ref(),
-            wanted,
-            now,
-            high_water.revision,
-        )?;
-        let head = verified.head;
+        let (rings, name) = (rings.render()?, &wanted.name);
+        verify_rings(&rings, anchors, keyset, name, now, high_water.ring).map(Some)
+    }
+
+    fn verified(
+        &self,
+        keyset: Option<Keyset>,
+        head: VerifiedHead,
+        seen: HighWater,
+    ) -> Result<Verified, TrustError> {
+        let head = head.head;
         let manifest = verify_manifest(self.manifest.as_bytes(), &head)?;
         let high_water = HighWater {
             keyset: keyset.as_ref().map_or(0, |keyset| keyset.version),
-            revision: high_water.revision.max(head.revision),
+            revision: seen.revision.max(head.revision),
+            ring: seen.ring,
         };
         Ok(Verified {
             keyset,

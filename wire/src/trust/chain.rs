@@ -14,6 +14,8 @@ pub struct HighWater {
     pub keyset: u64,
     /// Revision of the history.
     pub revision: u64,
+    /// Number of the ring record.
+    pub ring: u64,
 }
 
 /// A verified head.
@@ -168,15 +170,15 @@ pub fn verify_update(
 }
 
 /// The key of a record, and what it was used for.
-struct Signed<'s> {
-    key: &'s ssh_key::PublicKey,
-    line: &'s str,
-    namespace: &'static str,
-    issued_at: u64,
+pub(super) struct Signed<'s> {
+    pub(super) key: &'s ssh_key::PublicKey,
+    pub(super) line: &'s str,
+    pub(super) namespace: &'static str,
+    pub(super) issued_at: u64,
 }
 
 /// The name of the signer, if it may sign records of `name`: by the keyset or by the anchors.
-fn require_signer(
+pub(super) fn require_signer(
     by: &Signed<'_>,
     name: &ProfileName,
     signed: String,
@@ -302,7 +304,7 @@ fn require_valid<'a>(
     })
 }
 
-fn require_fresh(
+pub(super) fn require_fresh(
     record: &'static str,
     expires_at: Option<u64>,
     now: u64,
@@ -317,7 +319,7 @@ fn require_fresh(
     }
 }
 
-fn rolled_back(record: &'static str, seen: u64, offered: u64) -> TrustError {
+pub(super) fn rolled_back(record: &'static str, seen: u64, offered: u64) -> TrustError {
     TrustError::RolledBack {
         record,
         seen,

@@ -50,7 +50,7 @@ pub enum TrustError {
     },
     /// Past its end.
     Expired {
-        /// `head` or `keyset`.
+        /// `head`, `keyset` or `ring record`.
         record: &'static str,
         /// The time of expiry.
         expires_at: u64,
@@ -59,7 +59,7 @@ pub enum TrustError {
     },
     /// Older than a record that this reader has already seen.
     RolledBack {
-        /// `head` or `keyset`.
+        /// `head`, `keyset` or `ring record`.
         record: &'static str,
         /// The newest number seen.
         seen: u64,

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use ssh_key::PrivateKey;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 
-const NOW: u64 = 1_795_414_500;
+pub(super) const NOW: u64 = 1_795_414_500;
 
-fn key(seed: u8) -> PrivateKey {
+pub(super) fn key(seed: u8) -> PrivateKey {
     let pair = Ed25519Keypair::from_seed(&[seed; 32]);
     PrivateKey::new(KeypairData::Ed25519(pair), "").unwrap()
 }
@@ -16,7 +16,7 @@ fn line(seed: u8) -> String {
     public_key_line(key(seed).public_key()).unwrap()
 }
 
-fn anchors(seed: u8) -> AllowedSigners {
+pub(super) fn anchors(seed: u8) -> AllowedSigners {
     AllowedSigners::parse(&format!(
         "keyset namespaces=\"{KEYSET_NAMESPACE}\" {}",
         line(seed)
@@ -24,7 +24,7 @@ fn anchors(seed: u8) -> AllowedSigners {
     .unwrap()
 }
 
-fn signer(seed: u8, systems: &str) -> Signer {
+pub(super) fn signer(seed: u8, systems: &str) -> Signer {
     Signer {
         key: line(seed),
         name: format!("key-{seed}"),
@@ -35,7 +35,7 @@ fn signer(seed: u8, systems: &str) -> Signer {
     }
 }
 
-fn keyset(version: u64, keys: Vec<Signer>) -> Keyset {
+pub(super) fn keyset(version: u64, keys: Vec<Signer>) -> Keyset {
     Keyset {
         expires_at: None,
         format: RECORD_FORMAT,
@@ -46,7 +46,7 @@ fn keyset(version: u64, keys: Vec<Signer>) -> Keyset {
     }
 }
 
-fn signed_keyset(keyset: &Keyset, seed: u8) -> Vec<u8> {
+pub(super) fn signed_keyset(keyset: &Keyset, seed: u8) -> Vec<u8> {
     let payload = keyset.render().unwrap();
     Envelope::sign(&payload, KEYSET_NAMESPACE, &key(seed))
         .unwrap()
@@ -54,7 +54,7 @@ fn signed_keyset(keyset: &Keyset, seed: u8) -> Vec<u8> {
         .unwrap()
 }
 
-fn head(revision: u64) -> Head {
+pub(super) fn head(revision: u64) -> Head {
     Head {
         expires_at: None,
         format: RECORD_FORMAT,
@@ -70,7 +70,7 @@ fn head(revision: u64) -> Head {
     }
 }
 
-fn signed_head(head: &Head, seed: u8) -> Vec<u8> {
+pub(super) fn signed_head(head: &Head, seed: u8) -> Vec<u8> {
     let payload = head.render().unwrap();
     Envelope::sign(&payload, HEAD_NAMESPACE, &key(seed))
         .unwrap()
@@ -343,6 +343,7 @@ fn a_bundle_carries_the_whole_chain() {
         keysets: vec![Envelope::parse(&keys).unwrap()],
         head: Envelope::parse(&signed_head(&head, 1)).unwrap(),
         manifest: String::from_utf8(bytes).unwrap(),
+        rings: None,
     };
     bundle = Bundle::parse(&bundle.render().unwrap()).unwrap();
     let wanted = "alt-workstation/lab-3".parse().unwrap();
@@ -353,7 +354,8 @@ fn a_bundle_carries_the_whole_chain() {
         verified.high_water,
         HighWater {
             keyset: 5,
-            revision: 1
+            revision: 1,
+            ring: 0
         }
     );
     assert!(
@@ -361,7 +363,7 @@ fn a_bundle_carries_the_whole_chain() {
             &bundle,
             HighWater {
                 keyset: 6,
-                revision: 0
+                ..HighWater::default()
             }
         )
         .is_err()
@@ -370,8 +372,8 @@ fn a_bundle_carries_the_whole_chain() {
         verify(
             &bundle,
             HighWater {
-                keyset: 0,
-                revision: 2
+                revision: 2,
+                ..HighWater::default()
             }
         )
         .is_err()
@@ -385,7 +387,7 @@ fn a_bundle_carries_the_whole_chain() {
             &stripped,
             HighWater {
                 keyset: 1,
-                revision: 0
+                ..HighWater::default()
             }
         )
         .is_err()

@@ -47,11 +47,15 @@ pub(super) struct AssignArgs {
     /// Append these kernel parameters to those of the revision
     #[arg(long, value_name = "PARAMETERS", allow_hyphen_values = true)]
     parameters: Option<String>,
+    /// Belong to this ring, in each history that has it (`bakery ring`); `all` overrides the ring
+    /// of the group
+    #[arg(long, value_name = "RING")]
+    ring: Option<String>,
     /// Boot the machine's own disk; `no` overrides a `yes` of the group
     #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", value_parser = yes_or_no)]
     localboot: Option<bool>,
     /// Delete the assignment; the group's assignment or the site's menu applies then
-    #[arg(long, conflicts_with_all = ["system", "parameters", "localboot"])]
+    #[arg(long, conflicts_with_all = ["system", "parameters", "ring", "localboot"])]
     default: bool,
 }
 
@@ -92,6 +96,9 @@ fn changed(args: &AssignArgs, mut assignment: Assignment) -> Assignment {
     if let Some(parameters) = &args.parameters {
         assignment.parameters = Some(parameters.trim().to_owned()).filter(|text| !text.is_empty());
     }
+    if let Some(ring) = &args.ring {
+        assignment.ring = Some(ring.clone());
+    }
     if args.localboot.is_some() {
         assignment.localboot = args.localboot;
     }
@@ -108,6 +115,9 @@ pub(super) fn words(assignment: &Assignment) -> String {
         Some(true) => words.push("its own disk".into()),
         Some(false) => words.push("not its own disk".into()),
         None => {}
+    }
+    if let Some(ring) = &assignment.ring {
+        words.push(format!("ring {ring}"));
     }
     if let Some(parameters) = &assignment.parameters {
         words.push(format!("parameters: {parameters}"));

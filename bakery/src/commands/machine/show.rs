@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use fleet::record::{Assignment, Boot, Machine};
-use fleet::store::Database;
+use fleet::ending::{Ending, LOOP_LEN};
+use fleet::record::{Assignment, Machine};
+use fleet::store::{Database, Outcome};
 use fleet::writer::now;
 use serde::Serialize;
 use wire::hello::Step;
@@ -20,13 +21,13 @@ struct Shown {
     machine: Machine,
     /// The machine's assignment over that of its group.
     effective: Assignment,
-    boots: Vec<Boot>,
+    boots: Vec<Outcome>,
 }
 
 pub(super) fn run(wanted: &str, store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
     let now = now();
     let machine = store.machine(wanted, now)?;
-    let boots = store.boots(&machine.id)?;
+    let boots = store.outcomes(&machine.id, now)?;
     let effective = store.assignment(&machine.id)?;
     let shown = Shown {
         machine,
@@ -92,6 +93,11 @@ fn human(shown: &Shown, now: i64, out: &mut dyn Write) -> io::Result<()> {
     if let Some(hello) = machine.boot.as_ref().and_then(|boot| boot.hello.as_ref()) {
         running(hello, out)?;
     }
+    let ended = boots.iter().skip_while(|one| one.ending == Ending::Booting);
+    let restarts = ended.take_while(|one| one.ending.is_restart()).count();
+    if restarts >= LOOP_LEN {
+        writeln!(out, "  BOOT LOOP  {restarts} restarts in a row")?;
+    }
     writeln!(out, "  last boots {}", boots.len())?;
     boots.iter().try_for_each(|boot| row(boot, out))
 }
@@ -126,7 +132,8 @@ fn running(hello: &wire::hello::Hello, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn row(boot: &Boot, out: &mut dyn Write) -> io::Result<()> {
+fn row(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+    let boot = &outcome.boot;
     let began = human::time(u64::try_from(boot.began).unwrap_or(0));
     let took = match boot.target_ms {
         Some(ms) if boot.step >= Step::Target => format!("  {}.{:03} s", ms / 1000, ms % 1000),
@@ -138,6 +145,13 @@ fn row(boot: &Boot, out: &mut dyn Write) -> io::Result<()> {
         &boot.revision
     };
     write!(out, "    {began}  {:<10} {revision}{took}", boot.step)?;
+    let ending = outcome.ending;
+    if !matches!(ending, Ending::Good | Ending::Booting) {
+        write!(out, "  {}", ending.word())?;
+    }
+    if outcome.excused {
+        write!(out, " (outage or power cut)")?;
+    }
     if !boot.why.is_empty() {
         write!(out, "  {}", boot.why)?;
     }

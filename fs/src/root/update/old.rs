@@ -23,10 +23,8 @@ pub(crate) fn old(
         revision: None,
         ..address.clone()
     };
-    let backed_up = caches
-        .backup
-        .as_ref()
-        .and_then(|backup| backup.newest(&any));
+    let backup = caches.backup.as_ref();
+    let backed_up = backup.and_then(|backup| backup.newest(&any, None));
     let cached = kept.and_then(KeptRecords::bundle);
     let bundles = [backed_up, cached].into_iter().flatten();
     let manifests = bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());

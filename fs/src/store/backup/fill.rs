@@ -389,6 +389,12 @@ impl Filler<'_> {
                 &keyset.render().map_err(damaged)?,
             )?;
         }
+        if let Some(rings) = &bundle.rings {
+            let record = wire::manifest::RingRecord::parse(rings.payload.as_bytes())
+                .map_err(|error| FillStop::Damaged(error.to_string()))?;
+            let path = ObjectPath::Ring(record.name(), record.number);
+            dir.write(&path.to_string(), &rings.render().map_err(damaged)?)?;
+        }
         dir.write(
             &ObjectPath::Manifest(head.manifest.digest).to_string(),
             bundle.manifest.as_bytes(),
@@ -402,7 +408,7 @@ impl Filler<'_> {
             &ObjectPath::Hint(head.name()).to_string(),
             head.revision.to_string().as_bytes(),
         )?;
-        self.backup.sweep();
+        self.backup.sweep(head.revision);
         Ok(())
     }
 }

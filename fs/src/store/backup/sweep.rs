@@ -14,17 +14,19 @@ const REVISIONS_KEPT: usize = 2;
 
 impl Backup {
     /// Removes older revisions and the objects that only they needed. An unreadable manifest stops
-    /// it, because its objects are unknown.
-    pub(super) fn sweep(&self) {
+    /// it, because its objects are unknown. `present` stays: a ring may have an old revision.
+    pub(super) fn sweep(&self, present: u64) {
         let mut needed = HashSet::new();
         for name in self.histories() {
             let revisions = self.revisions(&name);
             let old = revisions.len().saturating_sub(REVISIONS_KEPT);
-            for revision in revisions.iter().take(old) {
+            let (gone, stay): (Vec<u64>, Vec<u64>) =
+                (revisions.iter().copied().take(old)).partition(|revision| *revision != present);
+            for revision in &gone {
                 let head = ObjectPath::Head(name.clone(), *revision);
                 let _ = self.dir.remove(&head.to_string());
             }
-            for revision in revisions.iter().skip(old) {
+            for revision in stay.iter().chain(revisions.iter().skip(old)) {
                 let Some(bundle) = self.bundle(&name, *revision) else {
                     return;
                 };
