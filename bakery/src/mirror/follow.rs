@@ -158,7 +158,7 @@ impl Mirror<'_> {
             .read(&ObjectPath::Hint(name.clone()), HINT_LEN_MAX)?;
         let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
         let mut found = None;
-        for start in [hint.unwrap_or(1), 1] {
+        for start in [hint.unwrap_or(1_u64), 1] {
             let last = start.saturating_add(limits::MIRROR_HEADS_AHEAD_MAX);
             for revision in start..=last {
                 if revision == last {
