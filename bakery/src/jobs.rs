@@ -27,7 +27,7 @@ mod spool;
 pub(crate) use arrival::{Arrival, ArrivalError};
 pub(crate) use error::JobError;
 pub(crate) use records::{JobRequest, Origin, Target, TargetError, warnings};
-pub(crate) use runner::{Baker, Outcome};
+pub(crate) use runner::{Baker, JobOutcome};
 pub(crate) use spool::{Job, Spool, SpoolState};
 pub(crate) use wire::push::{Ending, Progress};
 

@@ -34,6 +34,4 @@ pub const KEYSET_NAMESPACE: &str = "layerfs-keyset@v1";
 pub const KEYSET_PRINCIPAL: &str = "keyset";
 
 #[cfg(test)]
-mod ring_tests;
-#[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use wire::manifest::{DEFAULT_RING, ProfileName, RevisionName};
 
 use crate::globals::Globals;
-use change::Change;
+use change::RingChange;
 
 /// Roll a new revision out in rings: groups of machines, one after the other
 ///
@@ -20,11 +20,11 @@ use change::Change;
 pub struct RingArgs {
     /// The action
     #[command(subcommand)]
-    action: Action,
+    action: RingCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum RingCommand {
     /// List the rings of histories, each with its revision
     List {
         /// The histories [default: all that have rings]
@@ -51,14 +51,14 @@ enum Action {
         #[arg(long, value_name = "RING", default_value = DEFAULT_RING)]
         before: String,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Remove a ring: its machines belong to `all`
     Remove {
         #[command(flatten)]
         of: Of,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Give a ring the revision of the ring before it, or another one
     Promote {
@@ -68,21 +68,21 @@ enum Action {
         /// The ring
         ring: String,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Let a ring keep its revision until it is resumed
     Pause {
         #[command(flatten)]
         of: Of,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// End the pause of a ring
     Resume {
         #[command(flatten)]
         of: Of,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Set the conditions of automatic promotion into a ring, and of quarantine
     Policy(change::PolicyArgs),
@@ -95,7 +95,7 @@ enum Action {
         #[arg(long, value_name = "REV")]
         to: Option<u64>,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Lift the quarantine of a revision
     Release {
@@ -103,7 +103,7 @@ enum Action {
         #[arg(value_name = "SYSTEM[/PROFILE]@REV")]
         revision: RevisionName,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
     /// Sign the newest ring record again with our own key
     Renew {
@@ -111,7 +111,7 @@ enum Action {
         #[arg(value_name = "SYSTEM[/PROFILE]")]
         name: ProfileName,
         #[command(flatten)]
-        change: Change,
+        change: RingChange,
     },
 }
 
@@ -133,11 +133,11 @@ pub(crate) fn run(args: RingArgs, globals: &Globals) -> anyhow::Result<ExitCode>
     use crate::ring;
     use wire::manifest::RingAction as Kind;
     match args.action {
-        Action::List { names } => list::run(&names, globals),
-        Action::Log { name } => list::log(&name, globals),
-        Action::Status(args) => status::run(&args, globals),
-        Action::Advance(args) => status::advance(&args, globals),
-        Action::Add { of, before, change } => {
+        RingCommand::List { names } => list::run(&names, globals),
+        RingCommand::Log { name } => list::log(&name, globals),
+        RingCommand::Status(args) => status::run(&args, globals),
+        RingCommand::Advance(args) => status::advance(&args, globals),
+        RingCommand::Add { of, before, change } => {
             let text = format!("{} in front of {before}", of.ring);
             change.run(globals, &of.name, (Kind::Add, &text), |record, newest| {
                 if record.number == 0 {
@@ -146,32 +146,32 @@ pub(crate) fn run(args: RingArgs, globals: &Globals) -> anyhow::Result<ExitCode>
                 ring::add(record, &of.ring, &before, newest)
             })
         }
-        Action::Remove { of, change } => {
+        RingCommand::Remove { of, change } => {
             let reason = (Kind::Remove, of.ring.as_str());
             change.run(globals, &of.name, reason, |record, newest| {
                 ring::remove(record, &of.ring, newest)
             })
         }
-        Action::Promote { to, ring, change } => {
+        RingCommand::Promote { to, ring, change } => {
             let reason = (Kind::Promote, ring.as_str());
             change.run(globals, &to.name, reason, |record, newest| {
                 ring::promote(record, &ring, to.revision, newest).map(drop)
             })
         }
-        Action::Pause { of, change } => {
+        RingCommand::Pause { of, change } => {
             let reason = (Kind::Pause, of.ring.as_str());
             change.run(globals, &of.name, reason, |record, newest| {
                 ring::pause(record, &of.ring, newest)
             })
         }
-        Action::Resume { of, change } => {
+        RingCommand::Resume { of, change } => {
             let reason = (Kind::Resume, of.ring.as_str());
             change.run(globals, &of.name, reason, |record, _| {
                 ring::resume(record, &of.ring)
             })
         }
-        Action::Policy(args) => args.run(globals),
-        Action::Quarantine {
+        RingCommand::Policy(args) => args.run(globals),
+        RingCommand::Quarantine {
             revision,
             to,
             change,
@@ -188,19 +188,19 @@ pub(crate) fn run(args: RingArgs, globals: &Globals) -> anyhow::Result<ExitCode>
                 },
             )
         }
-        Action::Release { revision, change } => {
+        RingCommand::Release { revision, change } => {
             let (name, number) = change::numbered(&revision)?;
             let text = number.to_string();
             change.run(globals, name, (Kind::Release, &text), |record, _| {
                 ring::release(record, number)
             })
         }
-        Action::Renew { name, change } => renew(&name, &change, globals),
+        RingCommand::Renew { name, change } => renew(&name, &change, globals),
     }
 }
 
 /// Signs the rings of a history again.
-fn renew(name: &ProfileName, change: &Change, globals: &Globals) -> anyhow::Result<ExitCode> {
+fn renew(name: &ProfileName, change: &RingChange, globals: &Globals) -> anyhow::Result<ExitCode> {
     let reason = (wire::manifest::RingAction::Renew, "");
     change.run(globals, name, reason, |record, _| {
         crate::ring::require_any(record)

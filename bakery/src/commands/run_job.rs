@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::graft::Resolution;
-use crate::jobs::{Baker, Ending, Outcome, Spool, SpoolState, TRY_AGAIN};
+use crate::jobs::{Baker, Ending, JobOutcome, Spool, SpoolState, TRY_AGAIN};
 use crate::output;
 
 /// Bake and publish one running job
@@ -76,7 +76,7 @@ pub(crate) fn run(args: RunJobArgs, globals: &Globals) -> anyhow::Result<ExitCod
         Ok(baker.run(&job)?)
     });
     Ok(match done {
-        Ok(Outcome::Ended(Ending::Failed { error })) => {
+        Ok(JobOutcome::Ended(Ending::Failed { error })) => {
             output::complain(&anyhow::anyhow!(error));
             ExitCode::from(ANSWER_NO)
         }

@@ -46,7 +46,7 @@ pub(crate) struct Baker<'b> {
 
 /// The result of an attempt.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum JobOutcome {
     /// The job ended so.
     Ended(Ending),
     /// Another process has the job.
@@ -66,16 +66,16 @@ impl Baker<'_> {
     /// # Errors
     /// A problem outside the upload (no space, an absent store): the job stays in
     /// `running` for another attempt.
-    pub(crate) fn run(&self, job: &Job) -> Result<Outcome, JobError> {
+    pub(crate) fn run(&self, job: &Job) -> Result<JobOutcome, JobError> {
         let lock = match job.lock() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Taken),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(JobOutcome::Taken),
             other => other.doing(|| format!("cannot lock job {}", job.id))?,
         };
         let Some(_lock) = lock else {
-            return Ok(Outcome::Taken);
+            return Ok(JobOutcome::Taken);
         };
         if !job.path.join("request.json").exists() {
-            return Ok(Outcome::Taken);
+            return Ok(JobOutcome::Taken);
         }
         let ending = match self.attempt(job) {
             Ok(ending) => ending,
@@ -87,7 +87,7 @@ impl Baker<'_> {
         self.spool
             .end(job, &ending)
             .doing(|| format!("cannot end job {}", job.id))?;
-        Ok(Outcome::Ended(ending))
+        Ok(JobOutcome::Ended(ending))
     }
 
     fn attempt(&self, job: &Job) -> Result<Ending, JobError> {

@@ -170,3 +170,6 @@ pub(super) fn named_by_ring(
     };
     verify_head(envelope, anchors, keyset, &wanted, now, 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName, RingAction, RingPolicy, RingRecord};
 
-use super::list::Shown;
+use super::list::RingsShown;
 use crate::commands::published::DryRun;
 use crate::commands::wording::Wording;
 use crate::globals::Globals;
@@ -21,7 +21,7 @@ pub(super) const QUARANTINE_AFTER: u64 = 3;
 
 /// Options of every action that creates a record.
 #[derive(Debug, clap::Args)]
-pub(super) struct Change {
+pub(super) struct RingChange {
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -36,10 +36,10 @@ struct Changed {
     /// True if the record was not created.
     dry_run: bool,
     #[serde(flatten)]
-    shown: Shown,
+    shown: RingsShown,
 }
 
-impl Change {
+impl RingChange {
     /// Creates the record, or computes it for a dry run, and prints the rings.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Change {
         let answer = Changed {
             record: record.number,
             dry_run: self.dry_run.is_wanted(),
-            shown: Shown::of(&record, newest),
+            shown: RingsShown::of(&record, newest),
         };
         output::emit(globals, &answer, |out| {
             let verb = if answer.dry_run { "would be " } else { "" };
@@ -118,7 +118,7 @@ pub(super) struct PolicyArgs {
     #[arg(long, value_name = "MACHINES", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     quarantine_after: Option<u64>,
     #[command(flatten)]
-    change: Change,
+    change: RingChange,
 }
 
 impl PolicyArgs {

@@ -12,7 +12,7 @@ use crate::output;
 
 /// The rings of one history.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown {
+pub(super) struct RingsShown {
     history: String,
     newest: u64,
     quarantine_after: u64,
@@ -29,9 +29,9 @@ struct ShownRing {
     policy: Option<RingPolicy>,
 }
 
-impl Shown {
+impl RingsShown {
     /// The rings of a record if `newest` is the newest revision.
-    pub(super) fn of(record: &RingRecord, newest: u64) -> Shown {
+    pub(super) fn of(record: &RingRecord, newest: u64) -> RingsShown {
         let rings = record.rings.iter().map(|ring| ShownRing {
             name: ring.name.clone(),
             revision: record.current(ring, newest),
@@ -39,7 +39,7 @@ impl Shown {
             follows_newest: record.follows_newest(ring),
             policy: ring.policy,
         });
-        Shown {
+        RingsShown {
             history: record.name().to_string(),
             newest,
             quarantine_after: record.quarantine_after,
@@ -109,7 +109,7 @@ pub(super) fn run(names: &[ProfileName], globals: &Globals) -> anyhow::Result<Ex
     for name in &names {
         let newest = history.require_head(name)?.number();
         match history.rings(name)? {
-            Some(rings) => shown.push(Shown::of(&rings.record, newest)),
+            Some(rings) => shown.push(RingsShown::of(&rings.record, newest)),
             None if asked => output::note(
                 globals,
                 &format!("{name} has no rings: every machine boots the newest revision, {newest}"),

@@ -1,7 +1,7 @@
 //! docs/PROTOCOL.md §9, statements R4 to R9.
 
-use super::tests::{NOW, anchors, head, key, keyset, signed_head, signed_keyset, signer};
-use super::*;
+use super::super::tests::{NOW, anchors, head, key, keyset, signed_head, signed_keyset, signer};
+use super::super::*;
 use crate::manifest::{
     Head, Manifest, ObjectRef, RECORD_FORMAT, Ring, RingAction, RingRecord, Signer,
 };
