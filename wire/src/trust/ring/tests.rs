@@ -9,7 +9,7 @@ use layerfmt::Digest;
 
 /// Number and revision of each head of the history; the manifests differ only in them.
 fn revision(number: u64) -> (Head, String) {
-    let golden = include_bytes!("../../testdata/v1/manifest.json");
+    let golden = include_bytes!("../../../testdata/v1/manifest.json");
     let mut manifest = Manifest::parse(golden).unwrap();
     (manifest.system, manifest.profile) = ("alt".into(), "main".into());
     manifest.base = None;
