@@ -61,6 +61,9 @@ pub(crate) const MIRROR_KEYSETS_MAX: usize = 10_000;
 /// Most heads that a mirror looks for after the newest one it was told of.
 pub(crate) const MIRROR_HEADS_AHEAD_MAX: u64 = 10_000_000;
 
+/// Most new ring records that a mirror reads in one round.
+pub(crate) const MIRROR_RING_RECORDS_MAX: usize = 100_000;
+
 /// More than any probe writes.
 pub(crate) const PROBE_LEN_MAX: u64 = 1024;
 

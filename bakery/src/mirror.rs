@@ -13,6 +13,7 @@ mod http;
 mod object;
 mod pace;
 mod parts;
+mod rings;
 mod update;
 
 use std::io;
@@ -169,6 +170,8 @@ pub(crate) struct MirrorOptions {
 pub(crate) struct Mirrored {
     /// New revisions.
     pub revisions: u64,
+    /// New ring records.
+    pub ring_records: u64,
     /// New objects.
     pub objects: u64,
     /// Length of the new objects, bytes.

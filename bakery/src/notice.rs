@@ -137,11 +137,12 @@ fn run(program: &Path, started: std::io::Result<Child>) {
 /// The mail address in a text such as `Ann <ann@school.org>`.
 fn address(text: &str) -> Option<&str> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "@._+-".contains(c);
-    let mut words = text.split(|c: char| !is_allowed(c));
+    let mut words = text.split(|c: char| c.is_whitespace() || "<>(),;".contains(c));
     words.find(|word| {
         let parts: Vec<&str> = word.split('@').collect();
         matches!(parts.as_slice(), [user, host] if !user.is_empty() && !host.is_empty())
             && !word.starts_with('-')
+            && word.chars().all(is_allowed)
     })
 }
 

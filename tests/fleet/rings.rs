@@ -346,3 +346,59 @@ fn maintenance_knows_the_rings() {
         text(&failed.stdout)
     );
 }
+
+/// A mirror and an export have the ring records: a machine that has seen one can use them.
+#[test]
+fn a_mirror_and_an_export_have_the_rings() {
+    let site = Site::with(&[], &[]);
+    let store = site.kitchen.store();
+    let keys = format!("{}.keys/allowed_signers", store.display());
+    let bakery = |store: &Path, arguments: &[&str]| -> Value {
+        let mut command = Command::new(program("bakery"));
+        command.arg("--store").arg(store).arg("--json");
+        let output = run(command.args(arguments));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    };
+    let (url, mirror) = (
+        format!("http://{}", site.address),
+        site.kitchen.path("mirror"),
+    );
+    let round = || {
+        let words = [
+            "mirror",
+            &url,
+            "kiosk",
+            "--once",
+            "--allowed-signers",
+            &keys,
+        ];
+        bakery(&mirror, &words)["ring_records"].as_u64()
+    };
+    let record = |store: &Path, number: u64| {
+        std::fs::read(store.join(format!("rings/kiosk/main/{number:020}")))
+    };
+    assert_eq!(round(), Some(0), "a history without rings");
+    run(site
+        .kitchen
+        .bakery()
+        .args(["ring", "add", "kiosk", "canary"]));
+    site.push("second");
+    assert_eq!(round(), Some(1));
+    run(site
+        .kitchen
+        .bakery()
+        .args(["ring", "promote", "kiosk", "all"]));
+    assert_eq!((round(), round()), (Some(1), Some(0)));
+    let verified = bakery(&mirror, &["verify", "--all"]);
+    assert_eq!(verified["ring_records"], 2, "{verified}");
+
+    let (file, other) = (site.kitchen.path("kiosk.tar"), site.kitchen.path("other"));
+    let file = file.to_str().unwrap();
+    bakery(&store, &["export", file, "kiosk"]);
+    bakery(&other, &["import-store", file, "--allowed-signers", &keys]);
+    for number in [1, 2] {
+        let original = record(&store, number).unwrap();
+        assert_eq!(record(&mirror, number).unwrap(), original);
+        assert_eq!(record(&other, number).unwrap(), original);
+    }
+}

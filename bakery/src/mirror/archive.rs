@@ -125,6 +125,9 @@ impl Writer<'_> {
             self.add(&Key::manifest(&revision.head.manifest.digest))?;
             self.add(&Key::head(name, revision.number()))?;
         }
+        for record in history.ring_log(name)?.iter().rev() {
+            self.add(&Key::ring(name, record.number))?;
+        }
         self.add(&Key::hint(name))
     }
 
@@ -241,6 +244,6 @@ fn is_carried(class: Class) -> bool {
     Class::CONTENT.contains(&class)
         || matches!(
             class,
-            Class::Keyset | Class::Head | Class::Update | Class::Hint | Class::Swept
+            Class::Keyset | Class::Head | Class::Ring | Class::Update | Class::Hint | Class::Swept
         )
 }

@@ -108,7 +108,7 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    fn endless(&self, what: &str, most: u64) -> MirrorError {
+    pub(super) fn endless(&self, what: &str, most: u64) -> MirrorError {
         MirrorError::Origin {
             origin: self.origin.name(),
             what: format!("it has more than {most} {what}: no store does"),
@@ -142,6 +142,7 @@ impl Mirror<'_> {
             self.store.delete(&Key::head(name, revision))?;
         }
         mirrored.made_by_updates += updates.bytes;
+        self.rings(&history, name, newest, mirrored)?;
         self.offer_updates(&history, name, newest, mirrored)?;
         let removed = ObjectPath::Removed(name.clone());
         if let Some(mark) = self.origin.read(&removed, MARK_LEN_MAX)? {

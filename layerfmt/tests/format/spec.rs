@@ -59,6 +59,11 @@ fn limits_are_the_documented_ones() {
             limits::UPDATE_PREFIX_LEN_MAX.into(),
         ),
         (
+            "UPDATE_SCRIPT_LEN_MAX",
+            limits::UPDATE_SCRIPT_LEN_MAX.into(),
+        ),
+        ("UPDATE_DICT_LOG_MAX", limits::UPDATE_DICT_LOG_MAX.into()),
+        (
             "UPDATE_INDEX_WINDOW_LEN_MAX",
             limits::UPDATE_INDEX_WINDOW_LEN_MAX,
         ),
