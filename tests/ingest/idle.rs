@@ -144,6 +144,6 @@ fn an_idle_watcher_makes_update_packs() {
     }
     let watch = kitchen.watch(&[]);
     wait_until(Duration::from_secs(90), || packs() == 2);
-    assert!(watch.terminate());
+    watch.kill();
     kitchen.assert_sound();
 }

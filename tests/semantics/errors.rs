@@ -81,7 +81,7 @@ fn s14_7_an_index_with_names_that_the_upper_lacks_is_refused() {
     let indexed = work.join("index/00fb");
     fs::create_dir(work.join("index")).unwrap();
     fs::write(&indexed, "new").unwrap();
-    let begin = || f.other(&f.layer, Some((&upper, &work)), "");
+    let begin = || f.other(&f.layer, Some((&upper, &work)), "wait=0");
     // As overlayfs notes it: one name more than the file of the upper has.
     set_xattr(&indexed, &mark("overlay.nlink"), b"U+1").unwrap();
     let message = begin().err().unwrap();
