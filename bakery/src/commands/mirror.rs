@@ -22,7 +22,7 @@ use crate::{human, output};
 /// objects are durable. A transfer continues where it stopped. Uses update packs.
 #[derive(Debug, clap::Args)]
 pub struct MirrorArgs {
-    /// URL of the server: http://HOST[:PORT][/PREFIX]
+    /// URL of the server, for example `http://bakery:8080`
     #[arg(value_name = "URL")]
     url: String,
     /// Histories to follow [default: all]
