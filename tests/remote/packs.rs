@@ -8,6 +8,7 @@ use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::server::Bakery;
 use super::site::{SYSTEM, Site};
+use crate::transport::PAGE_CACHE;
 
 /// The reads of the simulated boot, in this order: offsets and lengths.
 const BOOT: [(&str, u64, usize); 6] = [
@@ -134,6 +135,7 @@ fn read_ahead_kib(client: &Client) -> u32 {
 /// from the daemon.
 #[test]
 fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
+    let _kept = PAGE_CACHE.read();
     let (site, _bakery, url) = packed();
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     assert_eq!(reads(&client), 0);
@@ -175,6 +177,7 @@ fn warm_before_use(client: &Client) {
 /// S17.1 Between the mount and its first use the pack's pages are stored in the page cache without a read.
 #[test]
 fn before_anybody_uses_a_mount_its_pack_is_stored_without_a_read() {
+    let _kept = PAGE_CACHE.read();
     let (site, _bakery, url) = packed();
     let client = Client::mount(&url, &site.allowed_signers(), &[]);
     warm_before_use(&client);
@@ -187,6 +190,7 @@ fn before_anybody_uses_a_mount_its_pack_is_stored_without_a_read() {
 /// S17.2 A file that the upper has is not stored from the pack.
 #[test]
 fn what_the_upper_has_is_not_stored_from_the_pack() {
+    let _kept = PAGE_CACHE.read();
     let (site, _bakery, url) = packed();
     let (_upper, options) = upper();
     let mut files = site.files.clone();

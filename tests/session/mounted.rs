@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 pub(crate) use crate::harness::mount::{Bench as Room, attribute_name};
 use crate::harness::mount::{Mount, Overlay};
@@ -11,6 +12,9 @@ use crate::session::{
     Attached, Attr, Changes, Entry, FallocateFlags, Handle, New, OFlags, Object, Parts, Protection,
     RenameFlags, Result, Session, Space, User,
 };
+
+/// Read: a test counts on pages that stay in memory. Write: a test makes the kernel forget.
+pub(crate) static PAGE_CACHE: RwLock<()> = RwLock::new(());
 
 /// Mount options of the two modes.
 pub(crate) const MODES: [&str; 2] = ["", "passthrough"];
@@ -133,6 +137,7 @@ impl Attached for Mounted {
     }
 
     fn forget(&self) {
+        let _alone = PAGE_CACHE.write();
         std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
     }
 }
