@@ -60,7 +60,7 @@ pub(crate) enum ReadBack {
     None,
 }
 
-/// ReplicaOptions of a copy.
+/// Options of a copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ReplicaOptions {
     /// Objects to read back.

@@ -38,7 +38,7 @@ use dropped::Dropped;
 use ears::Ears;
 use writers::Writers;
 
-/// WatchOptions of a watcher.
+/// Options of a watcher.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchOptions {
     /// The spool to watch.

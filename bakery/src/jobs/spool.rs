@@ -55,7 +55,7 @@ pub(crate) struct Spool {
 pub(crate) struct Job {
     /// Number of the job.
     pub id: Ulid,
-    /// SpoolState of the job.
+    /// State of the job.
     pub state: SpoolState,
     /// Directory of the job.
     pub path: PathBuf,

@@ -59,7 +59,7 @@ pub(crate) struct Deleted {
     pub busy: bool,
 }
 
-/// HeadState of a head compared with a journal.
+/// State of a head compared with a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeadState {
     Old,

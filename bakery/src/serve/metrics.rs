@@ -96,7 +96,7 @@ struct PerRoute {
     bytes: AtomicU64,
 }
 
-/// BootMetrics of the newest revision of a profile that reported since the server started.
+/// Metrics of the newest revision of a profile that reported since the server started.
 #[derive(Debug, Default)]
 struct BootMetrics {
     revision: u64,

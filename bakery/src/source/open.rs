@@ -19,7 +19,7 @@ use super::window::{Window, copy_sparse};
 use super::xfs::Xfs;
 use super::{Limits, Source, SourceError, qcow2};
 
-/// SourceOptions for opening an input.
+/// Options for opening an input.
 #[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
     /// Bounds on its contents.

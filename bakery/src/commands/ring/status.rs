@@ -45,7 +45,7 @@ pub(super) struct StatusArgs {
 pub(super) struct AdvanceArgs {
     #[command(flatten)]
     of: StatusArgs,
-    /// RingChange nothing; print the changes
+    /// Change nothing; print the changes
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]

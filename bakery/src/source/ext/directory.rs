@@ -1,4 +1,4 @@
-//! DirectoryNames in a directory. Index blocks of large directories look like unused entries and need no
+//! Names in a directory. Index blocks of large directories look like unused entries and need no
 //! care.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use super::{number, u16_at, u32_at};
 use crate::source::walk::damaged;
 
-/// DirectoryNames and inode numbers.
+/// Names and inode numbers.
 type DirectoryNames = Vec<(Vec<u8>, u64)>;
 
 /// The entries of a directory's bytes.

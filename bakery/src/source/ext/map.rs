@@ -15,7 +15,7 @@ const NODE_MARK: u16 = 0xf30a;
 /// Longest extent; a longer one is that much less long and has no bytes yet.
 const EXTENT_BLOCKS_MAX: u64 = 32_768;
 
-/// ImagePieces being collected, in order.
+/// Pieces being collected, in order.
 struct Mapping {
     block_len: u64,
     all: ImagePieces,

@@ -1,4 +1,4 @@
-//! XfsNames in a directory: in the inode, or in blocks. The blocks that index a large directory are
+//! Names in a directory: in the inode, or in blocks. The blocks that index a large directory are
 //! behind those with its names and are not read.
 
 use std::io;
@@ -10,7 +10,7 @@ use crate::source::fields::{be16, be32, be64, byte, slice};
 use crate::source::limits::XFS_DIRECTORY_LEN_MAX;
 use crate::source::walk::damaged;
 
-/// XfsNames and inode numbers.
+/// Names and inode numbers.
 type XfsNames = Vec<(Vec<u8>, u64)>;
 
 /// Offset of the index in a directory.
