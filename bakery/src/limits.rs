@@ -55,6 +55,18 @@ pub(crate) const MARK_LEN_MAX: u64 = 1 << 30;
 /// A history this long is walked to its end; longer ones are damaged.
 pub(crate) const STORE_WALK_MAX: usize = 10_000_000;
 
+/// Longest mark that a mirror reads from its origin, bytes.
+pub(crate) const MIRROR_MARK_LEN_MAX: usize = 1 << 20;
+
+/// Longest list of systems that a mirror reads, bytes.
+pub(crate) const MIRROR_SYSTEMS_LEN_MAX: usize = 16 << 20;
+
+/// Longest archive of an export, bytes.
+pub(crate) const EXPORT_LEN_MAX: u64 = 1 << 50;
+
+/// Longest tar records about an entry of an export, bytes.
+pub(crate) const EXPORT_RECORDS_LEN_MAX: u64 = 64 << 10;
+
 /// Most keysets that a mirror reads from its origin: each is one rotation of keys.
 pub(crate) const MIRROR_KEYSETS_MAX: usize = 10_000;
 

@@ -57,6 +57,58 @@ fn doubled_names_are_found() {
     assert!(of(&[file("a/serve.rs", own), file("a/f.rs", "enum Address {}\n")]).is_empty());
 }
 
+/// A type in a comment is marked as code. What has no marks is a word of the language: a rename of
+/// the type must not change it.
+#[test]
+fn a_type_in_a_comment_is_marked_as_code() {
+    let mut found = Vec::new();
+    for dir in CRATES {
+        let sources: Vec<(String, String)> = sources(dir)
+            .into_iter()
+            .map(|(path, text)| (path.to_string_lossy().into_owned(), text))
+            .collect();
+        let names = names(&sources);
+        for (path, text) in &sources {
+            found.extend(unmarked(text, &names).map(|line| format!("{path}: {line}")));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn unmarked_types_are_found() {
+    let names = Names::from([("RingChange".into(), BTreeSet::new())]);
+    let found = |text| unmarked(text, &names).count();
+    assert_eq!(found("/// RingChange nothing; print the changes\n"), 1);
+    assert_eq!(
+        found("/// A [`RingChange`] or `RingChange`, a ring's change.\n"),
+        0
+    );
+    assert_eq!(found("//! ```\n//! RingChange::new()\n//! ```\n"), 0);
+}
+
+/// The doc comments that have the name of a type, of two words or more, outside of code.
+fn unmarked<'t>(text: &'t str, names: &Names) -> impl Iterator<Item = &'t str> {
+    let mut is_code = false;
+    text.lines().map(str::trim).filter(move |line| {
+        let Some(prose) = line.strip_prefix("///").or(line.strip_prefix("//!")) else {
+            return false;
+        };
+        if prose.trim_start().starts_with("```") {
+            is_code = !is_code;
+            return false;
+        }
+        let outside: String = prose.split('`').step_by(2).collect();
+        let mut words = outside.split(|c: char| !c.is_alphanumeric());
+        !is_code
+            && words.any(|word| {
+                word.chars().filter(|c| c.is_uppercase()).count() > 1
+                    && word.chars().any(char::is_lowercase)
+                    && names.contains_key(word)
+            })
+    })
+}
+
 type Names = BTreeMap<String, BTreeSet<String>>;
 
 fn doubled(names: &Names) -> impl Iterator<Item = (&String, &BTreeSet<String>)> {

@@ -1,5 +1,6 @@
 //! The command `bakery ring`.
 
+mod advance;
 mod change;
 mod list;
 mod status;
@@ -42,7 +43,7 @@ enum RingCommand {
     /// Promote and quarantine revisions as the boots of the machines call for
     ///
     /// `bakery watch` runs this every minute. Without a signing key it prints proposals.
-    Advance(status::AdvanceArgs),
+    Advance(advance::AdvanceArgs),
     /// Add a ring in front of another one; in front of the first, it gets new revisions from now on
     Add {
         #[command(flatten)]
@@ -136,7 +137,7 @@ pub(crate) fn run(args: RingArgs, globals: &Globals) -> anyhow::Result<ExitCode>
         RingCommand::List { names } => list::run(&names, globals),
         RingCommand::Log { name } => list::log(&name, globals),
         RingCommand::Status(args) => status::run(&args, globals),
-        RingCommand::Advance(args) => status::advance(&args, globals),
+        RingCommand::Advance(args) => advance::run(&args, globals),
         RingCommand::Add { of, before, change } => {
             let text = format!("{} in front of {before}", of.ring);
             change.run(globals, &of.name, (Kind::Add, &text), |record, newest| {

@@ -18,16 +18,13 @@ use wire::tar::{Archive, ArchiveEntry, ArchiveKind, records};
 
 use super::{MirrorError, Result, file_error};
 use crate::history::{History, HistoryError, objects};
+use crate::limits;
 use crate::store::{Key, Store};
 use crate::update_pack::leading_to;
 
-/// Longest archive, bytes.
-const ARCHIVE_LEN_MAX: u64 = 1 << 50;
 /// Kinds of tar headers: a regular file, and records about the next entry.
 const FILE: u8 = b'0';
 const RECORDS: u8 = b'x';
-/// Longest records about an entry, bytes.
-const RECORDS_LEN_MAX: u64 = 64 << 10;
 
 /// The result of an export.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -162,7 +159,7 @@ impl Writer<'_> {
 /// The archive cannot be read, or is not one of these.
 pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
     let input = File::open(archive).map_err(file_error(archive))?;
-    let mut stream = Stream::new(BufReader::new(input), ARCHIVE_LEN_MAX);
+    let mut stream = Stream::new(BufReader::new(input), limits::EXPORT_LEN_MAX);
     let wrong = |what: String| MirrorError::Origin {
         origin: archive.display().to_string(),
         what,
@@ -174,7 +171,7 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
         }
         let header = Header::parse(&block).map_err(|error| wrong(error.to_string()))?;
         let len = header.size().map_err(|error| wrong(error.to_string()))?;
-        if header.kind() == RECORDS && len <= RECORDS_LEN_MAX {
+        if header.kind() == RECORDS && len <= limits::EXPORT_RECORDS_LEN_MAX {
             stream.open(len);
             let mut data = Vec::new();
             stream

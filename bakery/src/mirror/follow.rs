@@ -17,11 +17,6 @@ use crate::history::{History, objects};
 use crate::limits;
 use crate::store::{Created, Key, Store, guard};
 
-/// Longest hint, bytes.
-const HINT_LEN_MAX: usize = 32;
-/// Longest mark, bytes.
-const MARK_LEN_MAX: usize = 1 << 20;
-
 /// A store that follows another one.
 pub(crate) struct Mirror<'m> {
     pub(crate) store: &'m Store,
@@ -145,7 +140,7 @@ impl Mirror<'_> {
         self.rings(&history, name, newest, mirrored)?;
         self.offer_updates(&history, name, newest, mirrored)?;
         let removed = ObjectPath::Removed(name.clone());
-        if let Some(mark) = self.origin.read(&removed, MARK_LEN_MAX)? {
+        if let Some(mark) = self.origin.read(&removed, limits::MIRROR_MARK_LEN_MAX)? {
             self.store
                 .overwrite(&Key::removed(name), Bytes::from(mark))?;
         }
@@ -154,9 +149,10 @@ impl Mirror<'_> {
 
     /// The newest revision of the origin, and its head: the hint tells where to look.
     fn newest(&mut self, name: &ProfileName) -> Result<Option<(u64, Vec<u8>)>> {
-        let hint = self
-            .origin
-            .read(&ObjectPath::Hint(name.clone()), HINT_LEN_MAX)?;
+        let hint = self.origin.read(
+            &ObjectPath::Hint(name.clone()),
+            limits::HINT_LEN_MAX as usize,
+        )?;
         let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
         let mut found = None;
         for start in [hint.unwrap_or(1_u64), 1] {
@@ -295,7 +291,7 @@ impl Mirror<'_> {
                 continue;
             }
             let swept = ObjectPath::Swept(manifest.name(), manifest.revision);
-            let Some(mark) = self.origin.read(&swept, MARK_LEN_MAX)? else {
+            let Some(mark) = self.origin.read(&swept, limits::MIRROR_MARK_LEN_MAX)? else {
                 return Err(self.missing(&path, full));
             };
             self.store.overwrite(&Key::from(swept), Bytes::from(mark))?;

@@ -18,6 +18,7 @@ use wire::paths::{ObjectPath, route};
 
 use super::pace::Pace;
 use super::{MirrorError, MirrorOrigin, Result};
+use crate::limits;
 
 /// A server that sends nothing for so long is asked again.
 const STALL: Duration = Duration::from_secs(60);
@@ -25,8 +26,6 @@ const STALL: Duration = Duration::from_secs(60);
 const TRIES_MAX: u32 = 8;
 /// Longest wait between two tries.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Longest list of systems, bytes.
-const SYSTEMS_LEN_MAX: usize = 16 << 20;
 /// Port of http.
 const PORT: u16 = 80;
 
@@ -278,7 +277,7 @@ impl MirrorOrigin for Http {
     }
 
     fn profiles(&mut self) -> Result<Option<Vec<ProfileName>>> {
-        let Some(list) = self.small(route::SYSTEMS, SYSTEMS_LEN_MAX)? else {
+        let Some(list) = self.small(route::SYSTEMS, limits::MIRROR_SYSTEMS_LEN_MAX)? else {
             return Ok(None);
         };
         let systems: Vec<System> = serde_json::from_slice(&list)

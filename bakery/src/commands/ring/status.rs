@@ -1,4 +1,4 @@
-//! The commands `bakery ring status` and `advance`: what the boots say about the rings.
+//! The command `bakery ring status`: the rings, and the boots of their machines.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,26 +9,18 @@ use fleet::rollout::{Facts, Promotion, Quarantine, Standing};
 use fleet::store::{Database, Trial};
 use fleet::writer::now;
 use serde::Serialize;
-use wire::manifest::{ProfileName, RevisionName, RingAction, RingRecord};
+use wire::manifest::{ProfileName, RingRecord};
 
 use super::list::policy_words;
 use crate::commands::fleet::spool;
 use crate::commands::machine::ago;
 use crate::globals::Globals;
 use crate::history::History;
-use crate::notice::{Notice, Notices};
 use crate::output;
-use crate::publish::{Publisher, RingReason};
-use crate::ring;
 
 /// Boots older than this tell nothing about the rings, seconds: the longest time of a policy that is
 /// looked at.
 const SINCE_S: i64 = 30 * 24 * 3600;
-/// Author of automatic records.
-const AUTHOR: &str = "bakery ring advance";
-/// Most records that one run creates for a history.
-const RECORDS_MAX: usize = 16;
-
 /// The histories and the fleet's database.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
@@ -38,18 +30,6 @@ pub(super) struct StatusArgs {
     /// The spool with the state of the fleet
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
-}
-
-/// Options of the automatic changes.
-#[derive(Debug, clap::Args)]
-pub(super) struct AdvanceArgs {
-    #[command(flatten)]
-    of: StatusArgs,
-    /// Change nothing; print the changes
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    #[command(flatten)]
-    notices: Notices,
 }
 
 /// The state of the rings of one history.
@@ -76,23 +56,9 @@ struct RingState {
     standing: Standing,
 }
 
-/// One automatic change.
-#[derive(Debug, Serialize)]
-struct Advance {
-    history: String,
-    action: &'static str,
-    revision: u64,
-    /// The ring that is promoted, or the revision to which rings return.
-    to: String,
-    reason: String,
-    /// The number of the record; absent if it was only proposed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    record: Option<u64>,
-}
-
 impl StatusArgs {
     /// The names of the histories with rings.
-    fn names(&self, history: &History) -> anyhow::Result<Vec<ProfileName>> {
+    pub(super) fn names(&self, history: &History) -> anyhow::Result<Vec<ProfileName>> {
         let names = match self.names.is_empty() {
             true => history.names()?,
             false => self.names.clone(),
@@ -106,7 +72,8 @@ impl StatusArgs {
         Ok(with_rings)
     }
 
-    fn trials(&self, globals: &Globals) -> anyhow::Result<Vec<Trial>> {
+    /// The boots that the fleet's database knows.
+    pub(super) fn trials(&self, globals: &Globals) -> anyhow::Result<Vec<Trial>> {
         let spool = spool(globals, self.spool.clone())?;
         let now = now();
         Ok(Database::open(&spool)?.trials(now - SINCE_S, now)?)
@@ -134,8 +101,7 @@ pub(super) fn run(args: &StatusArgs, globals: &Globals) -> anyhow::Result<ExitCo
 }
 
 fn state(history: &History, name: &ProfileName, trials: &[Trial]) -> anyhow::Result<RingStates> {
-    let newest = history.require_head(name)?.number();
-    let record = record(history, name)?;
+    let (record, newest) = rings(history, name)?;
     let facts = Facts {
         record: &record,
         newest,
@@ -168,10 +134,12 @@ fn state(history: &History, name: &ProfileName, trials: &[Trial]) -> anyhow::Res
     })
 }
 
-fn record(history: &History, name: &ProfileName) -> anyhow::Result<RingRecord> {
+/// The newest ring record of a history, and its newest revision.
+pub(super) fn rings(history: &History, name: &ProfileName) -> anyhow::Result<(RingRecord, u64)> {
+    let newest = history.require_head(name)?.number();
     let rings = history.rings(name)?;
     let rings = rings.with_context(|| format!("{name} has no rings (`bakery ring add`)"))?;
-    Ok(rings.record)
+    Ok((rings.record, newest))
 }
 
 fn write(state: &RingStates, out: &mut dyn Write) -> io::Result<()> {
@@ -251,186 +219,4 @@ fn write_log(state: &RingStates, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Makes the changes that the boots call for.
-pub(super) fn advance(args: &AdvanceArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let history = globals.history()?;
-    let trials = args.of.trials(globals)?;
-    // Without a key this only proposes.
-    let publisher = match args.dry_run {
-        true => None,
-        false => match globals.publisher() {
-            Ok(publisher) => Some(publisher),
-            Err(error) => {
-                output::note(
-                    globals,
-                    &format!("only proposals, nothing is changed: {error:#}"),
-                );
-                None
-            }
-        },
-    };
-    let mut advances = Vec::new();
-    let mut failed = Vec::new();
-    for name in args.of.names(&history)? {
-        let reader = publisher.as_ref().map_or(&history, Publisher::history);
-        if let Some(publisher) = &publisher
-            && let Err(error) = publisher.renew_rings_in_time(&name, AUTHOR)
-        {
-            failed.push(format!("{name}: {error}"));
-        }
-        let done = steps(reader, publisher.as_ref(), &name, &trials, &mut advances);
-        if let Err(error) = done {
-            failed.push(format!("{name}: {error:#}"));
-        }
-    }
-    for advance in advances.iter().filter(|advance| advance.record.is_some()) {
-        args.notices.send(&notice(&history, advance));
-    }
-    output::emit(globals, &advances, |out| {
-        advances
-            .iter()
-            .try_for_each(|one| writeln!(out, "{}", words(one)))
-    })?;
-    anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Every change of one history: quarantines first.
-fn steps(
-    history: &History,
-    publisher: Option<&Publisher>,
-    name: &ProfileName,
-    trials: &[Trial],
-    advances: &mut Vec<Advance>,
-) -> anyhow::Result<()> {
-    for _ in 0..RECORDS_MAX {
-        let newest = history.require_head(name)?.number();
-        let record = record(history, name)?;
-        let facts = Facts {
-            record: &record,
-            newest,
-            trials,
-            now: now(),
-        };
-        let quarantines = facts.quarantines().into_iter();
-        let quarantine = quarantines
-            .filter(|one| one.held.is_none())
-            .find_map(quarantine);
-        let promotions = facts.promotions().into_iter();
-        let promotion = promotions
-            .filter(|one| one.unmet.is_empty())
-            .map(promotion)
-            .next();
-        let Some((action, advance)) = quarantine.or(promotion) else {
-            return Ok(());
-        };
-        let mut advance = Advance {
-            history: name.to_string(),
-            ..advance
-        };
-        let Some(publisher) = publisher else {
-            // The next one depends on this one.
-            advances.push(advance);
-            return Ok(());
-        };
-        let (revision, to, reason) = (advance.revision, advance.to.clone(), advance.reason.clone());
-        let text = match action {
-            RingAction::Quarantine => format!("{revision}: {reason}; back to {to}"),
-            _ => format!("{to} {revision}: {reason}"),
-        };
-        let reason = RingReason::new(action, AUTHOR, &text);
-        let changed = publisher.change_rings(name, &reason, |record, newest| match action {
-            RingAction::Quarantine => {
-                let good = to.parse().unwrap_or(0);
-                ring::quarantine(record, revision, good, newest)
-            }
-            _ => ring::promote(record, &to, Some(revision), newest).map(drop),
-        })?;
-        advance.record = Some(changed.number);
-        match action {
-            RingAction::Quarantine => tracing::error!("{}", words(&advance)),
-            _ => tracing::warn!("{}", words(&advance)),
-        }
-        advances.push(advance);
-    }
-    Ok(())
-}
-
-fn quarantine(found: Quarantine) -> Option<(RingAction, Advance)> {
-    let advance = Advance {
-        history: String::new(),
-        action: "quarantined",
-        revision: found.revision,
-        to: found.good?.to_string(),
-        reason: found.reason,
-        record: None,
-    };
-    Some((RingAction::Quarantine, advance))
-}
-
-fn promotion(found: Promotion) -> (RingAction, Advance) {
-    let advance = Advance {
-        history: String::new(),
-        action: "promoted",
-        revision: found.revision,
-        to: found.ring,
-        reason: found.reason,
-        record: None,
-    };
-    (RingAction::Promote, advance)
-}
-
-fn words(advance: &Advance) -> String {
-    let Advance {
-        history,
-        action,
-        revision,
-        to,
-        reason,
-        record,
-    } = advance;
-    let would = if record.is_none() { "would be " } else { "" };
-    let to = match *action {
-        "promoted" => format!("into the ring {to}"),
-        _ => format!("the rings that had it return to {to}"),
-    };
-    match *action {
-        "promoted" => format!("{history}@{revision} {would}{action} {to}: {reason}"),
-        _ => format!("{history}@{revision} {would}{action}: {reason}; {to}"),
-    }
-}
-
-fn notice(history: &History, advance: &Advance) -> Notice {
-    let author = advance
-        .history
-        .parse::<ProfileName>()
-        .ok()
-        .and_then(|name| {
-            let revision = Some(advance.revision);
-            history.walk_to(&RevisionName { name, revision }).ok()
-        });
-    let author = author.map(|revision| revision.manifest.author);
-    let author = author.unwrap_or_default();
-    let (revision, words) = (advance.revision.to_string(), words(advance));
-    let mut arguments = vec![advance.action.to_owned(), advance.history.clone(), revision];
-    arguments.push(advance.to.clone());
-    let is_quarantine = advance.action == "quarantined";
-    if is_quarantine {
-        arguments.push(author.clone());
-    }
-    arguments.push(advance.reason.clone());
-    let subject = format!(
-        "{}@{} was {}",
-        advance.history, advance.revision, advance.action
-    );
-    Notice {
-        arguments,
-        mail: is_quarantine.then_some(crate::notice::Mail {
-            author,
-            subject,
-            text: words,
-        }),
-    }
 }
