@@ -363,7 +363,7 @@ fn a_mirror_and_an_export_have_the_rings() {
         format!("http://{}", site.address),
         site.kitchen.path("mirror"),
     );
-    let round = || {
+    let round_with = |more: &[&str]| {
         let words = [
             "mirror",
             &url,
@@ -372,8 +372,9 @@ fn a_mirror_and_an_export_have_the_rings() {
             "--allowed-signers",
             &keys,
         ];
-        bakery(&mirror, &words)["ring_records"].as_u64()
+        bakery(&mirror, &[&words[..], more].concat())["ring_records"].as_u64()
     };
+    let round = || round_with(&[]);
     let record = |store: &Path, number: u64| {
         std::fs::read(store.join(format!("rings/kiosk/main/{number:020}")))
     };
@@ -391,6 +392,17 @@ fn a_mirror_and_an_export_have_the_rings() {
     assert_eq!((round(), round()), (Some(1), Some(0)));
     let verified = bakery(&mirror, &["verify", "--all"]);
     assert_eq!(verified["ring_records"], 2, "{verified}");
+    // A history that is taken over: equal records stay, those that the origin lacks go.
+    let later = mirror.join(format!("rings/kiosk/main/{:020}", 3));
+    run(site
+        .kitchen
+        .bakery()
+        .args(["ring", "pause", "kiosk", "canary"]));
+    assert_eq!(round(), Some(1));
+    std::fs::remove_file(store.join(format!("rings/kiosk/main/{:020}", 3))).unwrap();
+    assert!(later.exists());
+    assert_eq!(round_with(&["--replace"]), Some(0));
+    assert!(!later.exists());
 
     let (file, other) = (site.kitchen.path("kiosk.tar"), site.kitchen.path("other"));
     let file = file.to_str().unwrap();

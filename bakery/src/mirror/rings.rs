@@ -10,7 +10,7 @@ use super::{MirrorError, Mirrored, Result};
 use crate::clock;
 use crate::history::History;
 use crate::limits;
-use crate::store::{Created, Key};
+use crate::store::Key;
 
 /// A ring record that the mirror lacks.
 struct NewRecord {
@@ -27,13 +27,14 @@ impl Mirror<'_> {
         newest: u64,
         mirrored: &mut Mirrored,
     ) -> Result<()> {
+        let known = history.unsigned_rings(name)?;
+        let known = known.map_or(0, |rings| rings.record.number);
+        // A history that is taken over may have other records under the same numbers.
         let here = match self.options.replace {
             true => 0,
-            false => history
-                .unsigned_rings(name)?
-                .map_or(0, |rings| rings.record.number),
+            false => known,
         };
-        let new = self.new_records(name, here, newest)?;
+        let (new, end) = self.new_records(name, here, newest)?;
         let Some(last) = new.last() else {
             return Ok(());
         };
@@ -69,27 +70,37 @@ impl Mirror<'_> {
         }
         for NewRecord { record, envelope } in new {
             let (key, envelope) = (Key::ring(name, record.number), Bytes::from(envelope));
-            if self.store.create_object(&key, envelope.clone())? == Created::Exists {
-                self.store.overwrite(&key, envelope)?;
+            let there = self.store.get(&key, ENVELOPE_LEN_MAX as u64)?;
+            if there.as_ref() == Some(&envelope) {
+                continue;
+            }
+            match there {
+                Some(_) => self.store.overwrite(&key, envelope)?,
+                None => drop(self.store.create_object(&key, envelope)?),
             }
             mirrored.ring_records += 1;
+        }
+        // Only a history that is taken over has fewer records than ours.
+        for number in end.into_iter().flat_map(|end| end..=known) {
+            self.store.delete(&Key::ring(name, number))?;
         }
         Ok(())
     }
 
-    /// The records after `here` that name only revisions up to `newest`, oldest first. A later one
-    /// waits for the next round.
+    /// The records after `here` that name only revisions up to `newest`, oldest first: a later one
+    /// waits for the next round. Also the first number that the origin does not have, if it was
+    /// reached.
     fn new_records(
         &mut self,
         name: &ProfileName,
         here: u64,
         newest: u64,
-    ) -> Result<Vec<NewRecord>> {
+    ) -> Result<(Vec<NewRecord>, Option<u64>)> {
         let mut new = Vec::new();
         for number in here + 1.. {
             let path = ObjectPath::Ring(name.clone(), number);
             let Some(envelope) = self.origin.read(&path, ENVELOPE_LEN_MAX)? else {
-                break;
+                return Ok((new, Some(number)));
             };
             if new.len() == limits::MIRROR_RING_RECORDS_MAX {
                 return Err(self.endless("ring records", limits::MIRROR_RING_RECORDS_MAX as u64));
@@ -112,6 +123,6 @@ impl Mirror<'_> {
             }
             new.push(NewRecord { record, envelope });
         }
-        Ok(new)
+        Ok((new, None))
     }
 }
