@@ -1,58 +1,59 @@
 //! Bounds on untrusted input, each with its reason. Those of pushes are in `jobs/limits.rs`, of
 //! requests in `serve/limits.rs`, of images and archives in `source/limits.rs`.
 
-/// Most objects with such lists.
-pub(crate) const WAITING_LINKS_MAX: usize = 1 << 20;
+/// Most objects of a source whose ACLs wait for the numbers of their names.
+pub(crate) const WAITING_ACLS_MAX: usize = 1 << 20;
 
-/// Longest body of a file in a listing.
+/// Longest body of an entry in a survey, bytes: the size and digest of a file.
 pub(crate) const LISTING_LINE_LEN_MAX: u64 = 128;
 
-/// Longest listing, bytes: that of a million entries, compressed.
+/// Longest listing in a push, bytes: that of a million entries, compressed.
 pub(crate) const LISTING_LEN_MAX: u64 = 256 << 20;
 
-/// Maximum number of reported excluded entries.
+/// Most excluded entries of a push that its report names.
 pub(crate) const LEFT_OUT_MAX: usize = 1000;
 
-/// Longest command we read.
+/// Longest command that sshd passes on from a client, bytes.
 pub(crate) const COMMAND_LEN_MAX: usize = 512;
 
-/// Number of files read in one directory: more than `serve` ever stores.
+/// Most boot reports that are read in one directory: more than `serve` ever stores.
 pub(crate) const BOOT_FILES_MAX: usize = 1024;
 
-/// Longer files are not compared line by line, bytes.
+/// Longest file that `diff --content` compares line by line, bytes.
 pub(crate) const DIFF_FILE_LEN_MAX: u64 = 16 << 20;
 
-/// Longest hint, bytes: a decimal number.
+/// Longest hint of the newest revision, bytes: a decimal number.
 pub(crate) const HINT_LEN_MAX: u64 = 32;
 
 /// Longest tag record, bytes.
 pub(crate) const TAG_LEN_MAX: u64 = 1024;
 
-/// The number of symbolic links that the kernel follows in one path.
+/// Most symbolic links in one path: as many as the kernel follows.
 pub(crate) const LINK_HOPS_MAX: usize = 40;
 
-/// Bound on the size of a file in an initramfs.
+/// Largest file of a system that goes into an initramfs, bytes.
 pub(crate) const SYSTEM_FILE_LEN_MAX: u64 = 256 << 20;
 
-/// No release (`uname -r`) is longer: the kernel's own bound.
+/// Longest release of a kernel (`uname -r`): the kernel's own bound.
 pub(crate) const RELEASE_LEN_MAX: usize = 64;
 
-/// Longest file that is looked into.
+/// Longest file that an import searches for data of one machine, bytes.
 pub(crate) const MACHINE_FILE_LEN_MAX: usize = 64 << 10;
 
-/// Most bytes looked at, unpacked: many times the largest initramfs seen.
+/// Most unpacked bytes of an initramfs that are searched: many times the largest one seen.
 pub(crate) const INITRAMFS_LEN_MAX: u64 = 2 << 30;
 
-/// Longest name of a member: the kernel's own bound.
+/// Longest name of a member of a cpio archive: the kernel's own bound.
 pub(crate) const CPIO_NAME_LEN_MAX: u64 = 4096;
 
-/// Longest journal and record: 1 KiB a head.
+/// Longest journal and record of a purge, bytes: 1 KiB a head.
 pub(crate) const JOURNAL_LEN_MAX: u64 = 1 << 30;
 
-/// Longest tag, mark, hint or record of a purge, bytes: the last has a line for each revision.
+/// Longest small object of a store, bytes: a tag, a mark, a hint, or the record of a purge, which has
+/// a line for each revision.
 pub(crate) const MARK_LEN_MAX: u64 = 1 << 30;
 
-/// A history this long is walked to its end; longer ones are damaged.
+/// Most revisions of a history that a walk follows: a longer chain is damaged.
 pub(crate) const STORE_WALK_MAX: usize = 10_000_000;
 
 /// Longest mark that a mirror reads from its origin, bytes.
@@ -76,8 +77,8 @@ pub(crate) const MIRROR_HEADS_AHEAD_MAX: u64 = 10_000_000;
 /// Most new ring records that a mirror reads in one round.
 pub(crate) const MIRROR_RING_RECORDS_MAX: usize = 100_000;
 
-/// More than any probe writes.
+/// Longest object of the check of a bucket, bytes: more than the check writes.
 pub(crate) const PROBE_LEN_MAX: u64 = 1024;
 
-/// Longest flag, bytes.
+/// Longest flag of a publisher or sweeper, bytes.
 pub(crate) const FLAG_LEN_MAX: u64 = 1024;

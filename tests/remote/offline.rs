@@ -1,24 +1,8 @@
-use std::path::Path;
-
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::client::Client;
+use super::client::{Client, files_below};
 use super::faults::FaultServer;
 use super::site::{SYSTEM, Site};
-
-fn chunk_files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(chunk_files(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
 
 /// Cached data needs no server; torn files of a power cut are detected and fetched again.
 #[test]
@@ -45,7 +29,7 @@ fn the_cache_serves_without_a_server_and_heals_after_a_power_cut() {
     client.compare(&site.files);
     drop(client);
     // Power failed: some files are empty, some truncated, some contain zeros.
-    let files = chunk_files(&cache.join("chunks-1"));
+    let files = files_below(&cache.join("chunks-1"));
     assert!(files.len() > 8, "{} chunks cached", files.len());
     for (i, file) in files.iter().enumerate() {
         let mut bytes = std::fs::read(file).unwrap();

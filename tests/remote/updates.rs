@@ -7,7 +7,7 @@ use wire::manifest::RevisionName;
 use wire::paths::ObjectPath;
 
 use super::boots::ask;
-use super::client::Client;
+use super::client::{Client, files_below};
 use super::faults::{Fault, FaultServer};
 use super::server::Bakery;
 use super::site::{SYSTEM, Site};
@@ -77,22 +77,8 @@ impl Scene {
     }
 
     fn chunks(&self) -> Vec<PathBuf> {
-        files(&Path::new(&self.cache).join("chunks-1"))
+        files_below(&Path::new(&self.cache).join("chunks-1"))
     }
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 fn units(client: &Client, field: &str) -> u64 {

@@ -5,7 +5,7 @@ use std::io::Read;
 use layerfmt::tree::{Metadata, NodeId};
 
 use super::{AssembleError, Assembler};
-use crate::limits::WAITING_LINKS_MAX;
+use crate::limits::WAITING_ACLS_MAX;
 use crate::source::accounts::Accounts;
 use crate::source::limits::ACCOUNTS_LEN_MAX;
 use crate::source::{EntryPath, SourceError, acl};
@@ -62,7 +62,7 @@ impl<C> Assembler<'_, C> {
         if named.is_empty() {
             return Ok(());
         }
-        if self.lists.waiting.len() >= WAITING_LINKS_MAX {
+        if self.lists.waiting.len() >= WAITING_ACLS_MAX {
             let problem = "too many ACLs with names; pack with bsdtar, which writes numbers";
             return Err(self.wrong(&path, problem));
         }

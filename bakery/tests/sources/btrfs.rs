@@ -5,44 +5,22 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::images::{Mounted, assert_as_mounted, refusal, rich, used_blocks};
+use super::images::{self, Mounted, assert_as_mounted, refusal, rich, used_blocks};
 use super::tree::{assert_same, baked, dump, scratch, set_xattr, shell, try_bake};
 use bakery::source::open::{SourceOptions, open};
 
 /// Objects that take the less usual forms, in the tree mounted at `root`.
 fn unusual(root: &Path) {
     shell(
-        "mkdir -m 2775 small/listed; ln -s \"$(printf '%02000d' 7)\" small/longer; \
-         setfacl -m u:54321:r-x,m::r-x small/listed; setfacl -d -m u:54322:rwx,g:54323:r-- small/listed; \
-         touch -d 1902-01-01T00:00:00.25Z small/old; touch -d 2400-01-01T00:00:00.125Z small/late; \
-         mknod small/device c 511 262143; mknod small/disk b 8 1; \
-         fallocate -l 8M small/allocated; printf middle | dd of=small/allocated bs=1 seek=4000000 conv=notrunc status=none; \
+        "ln -s \"$(printf '%02000d' 7)\" small/longer; touch -d 2400-01-01T00:00:00.125Z small/late; \
          cp --reflink=always small/random small/shared; printf y | dd of=small/shared bs=1 seek=900000 conv=notrunc status=none; \
          head -c 900000 small/text | dd of=small/text bs=1M oflag=append conv=notrunc status=none; truncate -s 500001 small/text; \
          printf inline > small/inline; truncate -s 9000 small/inline; : > small/nosum; chattr +C small/nosum; \
          head -c 300000 /dev/urandom > small/nosum; mkdir many-names; touch many-names/one; \
-         for n in $(seq 1 300); do ln many-names/one many-names/a-name-so-long-that-one-item-does-not-hold-all-$n 2>&- || break; done; \
-         (cd many; rm -f *000[0-9][13579]); mkdir -p empty/with; touch empty/$(printf 'n%.0s' $(seq 255))",
+         for n in $(seq 1 300); do ln many-names/one many-names/a-name-so-long-that-one-item-does-not-hold-all-$n 2>&- || break; done",
         root,
     );
-    for number in 0..60 {
-        let name = format!("user.attribute-{number:04}");
-        set_xattr(&root.join("small/one"), &name, &vec![number; 500]);
-    }
-    set_xattr(&root.join("small/listed"), "trusted.mine", b"");
-    set_xattr(
-        &root.join("small/random"),
-        "security.selinux",
-        b"system_u:object_r:etc_t:s0\0",
-    );
-    let file = fs::File::create(root.join("small/pieces")).unwrap();
-    for piece in 0..2500u64 {
-        file.write_all_at(&[piece as u8; 700], piece * 16_384)
-            .unwrap();
-        if piece % 250 == 0 {
-            file.sync_all().unwrap();
-        }
-    }
+    images::unusual(root, "small/one");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Needs root and loop devices.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +45,38 @@ pub fn rich(place: &Path) -> PathBuf {
     );
     set_xattr(&tree.join("small/one"), "user.large", &vec![7; 3000]);
     tree
+}
+
+/// Adds the objects that take the less usual forms of an inode to the tree mounted at `root`, with
+/// many attributes on the file `crowded`.
+pub fn unusual(root: &Path, crowded: &str) {
+    shell(
+        "mkdir -m 2775 small/listed; \
+         setfacl -m u:54321:r-x,m::r-x small/listed; setfacl -d -m u:54322:rwx,g:54323:r-- small/listed; \
+         touch -d 1902-01-01T00:00:00.25Z small/old; mknod small/device c 511 262143; mknod small/disk b 8 1; \
+         fallocate -l 8M small/allocated; printf middle | dd of=small/allocated bs=1 seek=4000000 conv=notrunc status=none; \
+         (cd many; rm -f *000[0-9][13579]); mkdir -p empty/with; touch empty/$(printf 'n%.0s' $(seq 255))",
+        root,
+    );
+    for number in 0..60 {
+        let name = format!("user.attribute-{number:04}");
+        set_xattr(&root.join(crowded), &name, &vec![number; 500]);
+    }
+    set_xattr(&root.join("small/listed"), "trusted.mine", b"");
+    set_xattr(
+        &root.join("small/random"),
+        "security.selinux",
+        b"system_u:object_r:etc_t:s0\0",
+    );
+    // So many pieces that they need a tree.
+    let file = fs::File::create(root.join("small/pieces")).unwrap();
+    for piece in 0..2500u64 {
+        file.write_all_at(&[piece as u8; 700], piece * 16_384)
+            .unwrap();
+        if piece % 250 == 0 {
+            file.sync_all().unwrap();
+        }
+    }
 }
 
 /// The image shows the tree of the kernel.

@@ -6,47 +6,24 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::images::{Mounted, assert_as_mounted, refusal, rich};
+use super::images::{self, Mounted, assert_as_mounted, refusal, rich};
 use super::tree::{baked, dump, scratch, set_xattr, shell, try_bake};
 use bakery::source::open::SourceOptions;
 
 /// Objects that take the less usual forms of an inode, in the tree mounted at `root`.
 fn unusual(root: &Path) {
     shell(
-        "ln -s \"$(printf '%01000d' 7)\" small/longer; mkdir -m 2775 small/listed; \
-         setfacl -m u:54321:r-x,m::r-x small/listed; setfacl -d -m u:54322:rwx,g:54323:r-- small/listed; \
-         touch -d 1902-01-01T00:00:00.25Z small/old; mknod small/device c 511 262143; mknod small/disk b 8 1; \
-         fallocate -l 8M small/allocated; printf middle | dd of=small/allocated bs=1 seek=4000000 conv=notrunc status=none; \
-         fallocate -n -l 4M small/text; cp --reflink=auto small/random small/shared; \
-         (cd many; rm -f *000[0-9][13579]); mkdir -p empty/with; touch empty/$(printf 'n%.0s' $(seq 255))",
+        "ln -s \"$(printf '%01000d' 7)\" small/longer; printf x > small/attributes; \
+         fallocate -n -l 4M small/text; cp --reflink=auto small/random small/shared",
         root,
     );
     // Attributes: one leaf, then several, and values in blocks of their own.
-    fs::write(root.join("small/attributes"), b"x").unwrap();
-    for number in 0..60 {
-        let name = format!("user.attribute-{number:04}");
-        set_xattr(&root.join("small/attributes"), &name, &vec![number; 500]);
-    }
+    images::unusual(root, "small/attributes");
     set_xattr(
         &root.join("small/attributes"),
         "user.large",
         &vec![1; 60_000],
     );
-    set_xattr(&root.join("small/listed"), "trusted.mine", b"");
-    set_xattr(
-        &root.join("small/random"),
-        "security.selinux",
-        b"system_u:object_r:etc_t:s0\0",
-    );
-    // So many pieces that they need a tree.
-    let file = fs::File::create(root.join("small/pieces")).unwrap();
-    for piece in 0..2500u64 {
-        file.write_all_at(&[piece as u8; 700], piece * 16_384)
-            .unwrap();
-        if piece % 250 == 0 {
-            file.sync_all().unwrap();
-        }
-    }
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl CacheTiers {
             .or_else(|| self.backup.as_ref()?.read(piece))
     }
 
-    /// The verified bytes of `piece`, if they are caches.
+    /// The verified bytes of `piece`, if they are cached.
     pub(crate) fn get(&self, piece: &ChunkRange, counters: &Counters) -> Option<Bytes> {
         if let Some(bytes) = self.memory.get(&piece.digest) {
             Counters::add(&counters.cache_hits, 1);

@@ -18,7 +18,7 @@ const QUIET_MIN: Duration = Duration::from_secs(2);
 /// Interval of the checks for more room.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Fetches every chunk of `index` that is not caches, up to `len_max` stored bytes, in the order of the
+/// Fetches every chunk of `index` that is not cached, up to `len_max` stored bytes, in the order of the
 /// index. Ends when all is near or the mount closes.
 pub(crate) async fn run(
     source: std::sync::Weak<RemoteSource>,
