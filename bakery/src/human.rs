@@ -62,6 +62,14 @@ pub(crate) fn time(seconds: u64) -> String {
     )
 }
 
+/// A duration as [`parse_age`] reads it, in the largest unit without a rest.
+pub(crate) fn age(seconds: u64) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let whole = |(len, _): &(u64, char)| seconds >= *len && seconds.is_multiple_of(*len);
+    let (len, unit) = units.into_iter().find(whole).unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / len)
+}
+
 /// Parses a duration: a number with s, m, h or d.
 ///
 /// # Errors
@@ -108,6 +116,20 @@ mod tests {
         assert_eq!(time(951_782_399), "2000-02-28 23:59 UTC");
         assert_eq!(time(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(time(1_795_414_500), "2026-11-23 06:15 UTC");
+    }
+
+    #[test]
+    fn ages_are_written_as_they_are_read() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (5400, "90m"),
+            (90_000, "25h"),
+            (604_800, "7d"),
+        ] {
+            assert_eq!(age(seconds), text);
+            assert_eq!(parse_age(text), Ok(Duration::from_secs(seconds)));
+        }
     }
 
     #[test]

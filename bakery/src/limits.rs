@@ -62,6 +62,9 @@ pub(crate) const MIRROR_MARK_LEN_MAX: usize = 1 << 20;
 /// Longest list of systems that a mirror reads, bytes.
 pub(crate) const MIRROR_SYSTEMS_LEN_MAX: usize = 16 << 20;
 
+/// Longest page of an origin about an object that it does not have, bytes.
+pub(crate) const MIRROR_MISSING_LEN_MAX: usize = 64 << 10;
+
 /// Longest archive of an export, bytes.
 pub(crate) const EXPORT_LEN_MAX: u64 = 1 << 50;
 

@@ -347,6 +347,39 @@ fn maintenance_knows_the_rings() {
     );
 }
 
+/// F10.2: the time of a policy is what the operator typed, and within the boots that count.
+#[test]
+fn a_policy_has_a_time_that_counts() {
+    let site = Site::with(&[], &[]);
+    let policy = |within: &str| {
+        let mut command = site.kitchen.bakery();
+        command.args([
+            "ring", "policy", "kiosk", "all", "--boots", "2", "--within", within,
+        ]);
+        command.output().unwrap()
+    };
+    run(site
+        .kitchen
+        .bakery()
+        .args(["ring", "add", "kiosk", "canary"]));
+    for wrong in ["0s", "31d"] {
+        let refused = policy(wrong);
+        assert!(!refused.status.success(), "{wrong}");
+        assert!(
+            text(&refused.stderr).contains("at most 30d"),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+    assert!(policy("90m").status.success());
+    let list = run(site.kitchen.bakery().args(["ring", "list", "kiosk"]));
+    assert!(
+        text(&list.stdout).contains("within 90m"),
+        "{}",
+        text(&list.stdout)
+    );
+}
+
 /// A mirror and an export have the ring records: a machine that has seen one can use them.
 #[test]
 fn a_mirror_and_an_export_have_the_rings() {

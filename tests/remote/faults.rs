@@ -189,7 +189,16 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
     let name = path.strip_prefix(MOVED).unwrap_or(&path);
     let file = shared.root.join(name.trim_start_matches('/'));
     let Ok(whole) = std::fs::read(file) else {
-        out.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+        // A page, as web servers send one.
+        let page = format!(
+            "<html><body><h1>404 Not Found</h1>{}</body></html>",
+            "-".repeat(100)
+        );
+        let head = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n",
+            page.len()
+        );
+        out.write_all((head + &page).as_bytes())?;
         return Ok(true);
     };
     let (status, span, range) = match range_of(head) {

@@ -228,18 +228,33 @@ impl Http {
         self.retry(|http, _| {
             let answer = http.ask(path, None)?;
             let found = http.require(path, &answer, StatusCode::OK)?;
-            let mut bytes = Vec::new();
-            let origin = http.name();
-            http.body(answer, &mut |part| {
-                if bytes.len() + part.len() > len_max {
-                    let (origin, what) = (origin.clone(), format!("{path} is too long"));
-                    return Err(Fault::Final(Box::new(MirrorError::Origin { origin, what })));
-                }
-                bytes.extend_from_slice(part);
-                Ok(())
-            })?;
+            let len_max = match found {
+                true => len_max,
+                false => limits::MIRROR_MISSING_LEN_MAX,
+            };
+            let bytes = http.whole(path, answer, len_max)?;
             Ok(found.then_some(bytes))
         })
+    }
+
+    /// The body of a small answer.
+    fn whole(
+        &mut self,
+        path: &str,
+        answer: Response<Incoming>,
+        len_max: usize,
+    ) -> std::result::Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        let origin = self.name();
+        self.body(answer, &mut |part| {
+            if bytes.len() + part.len() > len_max {
+                let (origin, what) = (origin.clone(), format!("{path}: the answer is too long"));
+                return Err(Fault::Final(Box::new(MirrorError::Origin { origin, what })));
+            }
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// False for 404; an error for any other status than the wanted one.
@@ -352,7 +367,7 @@ impl MirrorOrigin for Http {
             let content = answer.headers().get(header::CONTENT_RANGE);
             let len = content.and_then(|content| content.to_str().ok()?.rsplit('/').next());
             let len = len.and_then(|len| len.parse().ok());
-            http.body(answer, &mut |_| Ok(()))?;
+            http.whole(&url, answer, limits::MIRROR_MISSING_LEN_MAX)?;
             match len {
                 _ if !found => Ok(None),
                 Some(len) => Ok(Some(len)),

@@ -80,7 +80,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
 pub(crate) struct Pace {
     rate: Option<u64>,
     window: Option<DayWindow>,
-    /// The time at which what was received so far may have been received.
+    /// The earliest time at which the limit allows the bytes that were received so far.
     free_at: Option<Instant>,
 }
 

@@ -66,24 +66,35 @@ async fn collect(
     wanted: &RevisionName,
     ring: Option<&str>,
 ) -> Result<(Bytes, String), ObjectError> {
-    let rings = match ring {
-        Some(_) => rings::newest(objects, &wanted.name).await?,
-        None => None,
-    };
-    let revision = match (wanted.revision, &rings) {
-        (Some(revision), _) => revision,
-        (None, None) => heads::newest(objects, &wanted.name).await?,
-        (None, Some(rings)) => {
-            let newest = heads::newest(objects, &wanted.name).await?;
-            rings.current(ring.unwrap_or_default(), newest)
+    let ring_record = async {
+        match ring {
+            Some(_) => rings::newest(objects, &wanted.name).await,
+            None => Ok(None),
         }
+    };
+    let named_or_newest = async {
+        match wanted.revision {
+            Some(revision) => Ok(revision),
+            None => heads::newest(objects, &wanted.name).await,
+        }
+    };
+    // A client waits for this answer: on a bucket each step is a round trip.
+    let (keysets, rings, revision) = tokio::join!(keysets(objects), ring_record, named_or_newest);
+    let rings = rings?;
+    let revision = match (&rings, wanted.revision) {
+        (Some(rings), None) => rings.current(ring.unwrap_or_default(), revision?),
+        _ => revision?,
     };
     let head_path = heads::path(&wanted.name, revision);
     let head = envelope(&objects.read(&head_path).await?, &head_path)?;
     let record =
         Head::parse(head.payload.as_bytes()).map_err(|error| damaged(&head_path, &error))?;
     let manifest_path = ObjectPath::Manifest(record.manifest.digest).to_string();
-    let manifest = match objects.read(&manifest_path).await {
+    let (manifest, updates) = tokio::join!(
+        objects.read(&manifest_path),
+        heads::updates(objects, &wanted.name, revision)
+    );
+    let manifest = match manifest {
         Err(ObjectError::Missing) => Err(damaged(
             &manifest_path,
             &"a head names it, but it does not exist",
@@ -91,10 +102,6 @@ async fn collect(
         other => other,
     }?;
     let manifest = String::from_utf8(manifest.to_vec());
-    let (keysets, updates) = tokio::join!(
-        keysets(objects),
-        heads::updates(objects, &wanted.name, revision)
-    );
     let bundle = Bundle {
         keysets: keysets?,
         head,

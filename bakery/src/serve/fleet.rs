@@ -115,7 +115,8 @@ impl Fleet {
         });
     }
 
-    /// Tells the process that this server runs, so that it can tell an outage from a bad revision.
+    /// Reports that this server runs: without the report the process assumes an outage, and blames no
+    /// revision.
     /// Ends with the server.
     pub(super) async fn keep_telling(self: Arc<Self>) {
         loop {

@@ -8,11 +8,12 @@ use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName, RingAction, RingPolicy, RingRecord};
 
 use super::list::RingsShown;
+use super::status::COUNTED_S;
 use crate::commands::published::DryRun;
 use crate::commands::wording::Wording;
 use crate::globals::Globals;
 use crate::history::Result;
-use crate::human::parse_age;
+use crate::human::{self, parse_age};
 use crate::output;
 use crate::publish::RingReason;
 
@@ -136,11 +137,17 @@ impl PolicyArgs {
             self.ring.is_some() || !(counts || self.by_hand || self.slower.is_some()),
             "name the ring into which these conditions promote"
         );
+        let (within, most) = (self.within.as_secs(), u64::from(COUNTED_S));
+        anyhow::ensure!(
+            (1..=most).contains(&within),
+            "--within is at least 1s and at most {}: older boots do not count",
+            human::age(most)
+        );
         let policy = (!self.by_hand).then_some(RingPolicy {
             boots: self.boots,
             percent: self.percent,
             slower: self.slower,
-            within: self.within.as_secs(),
+            within,
         });
         let text = self.ring.clone().unwrap_or_default();
         let reason = (RingAction::Policy, text.as_str());

@@ -93,8 +93,8 @@ pub(super) fn policy_words(policy: &RingPolicy) -> String {
     if let Some(slower) = policy.slower {
         words.push(format!("at most {slower} % slower"));
     }
-    let hours = policy.within / 3600;
-    format!("promoted after {} within {hours} h", words.join(", "))
+    let within = human::age(policy.within);
+    format!("promoted after {} within {within}", words.join(", "))
 }
 
 /// Prints the rings of histories.

@@ -18,9 +18,8 @@ use crate::globals::Globals;
 use crate::history::History;
 use crate::output;
 
-/// Boots older than this tell nothing about the rings, seconds: the longest time of a policy that is
-/// looked at.
-const SINCE_S: i64 = 30 * 24 * 3600;
+/// Age of the oldest boots that count, seconds.
+pub(super) const COUNTED_S: u32 = 30 * 24 * 3600;
 /// The histories and the fleet's database.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
@@ -76,7 +75,7 @@ impl StatusArgs {
     pub(super) fn trials(&self, globals: &Globals) -> anyhow::Result<Vec<Trial>> {
         let spool = spool(globals, self.spool.clone())?;
         let now = now();
-        Ok(Database::open(&spool)?.trials(now - SINCE_S, now)?)
+        Ok(Database::open(&spool)?.trials(now - i64::from(COUNTED_S), now)?)
     }
 }
 
