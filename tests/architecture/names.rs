@@ -84,6 +84,8 @@ fn unmarked_types_are_found() {
         found("/// A [`RingChange`] or `RingChange`, a ring's change.\n"),
         0
     );
+    assert_eq!(found("/// [`new`](ring::RingChange::new)\n"), 0);
+    assert_eq!(found("/// RingChange: print the changes\n"), 1);
     assert_eq!(found("//! ```\n//! RingChange::new()\n//! ```\n"), 0);
 }
 
@@ -99,7 +101,9 @@ fn unmarked<'t>(text: &'t str, names: &Names) -> impl Iterator<Item = &'t str> {
             return false;
         }
         let outside: String = prose.split('`').step_by(2).collect();
-        let mut words = outside.split(|c: char| !c.is_alphanumeric());
+        // A path, as in the target of a link, is one word and no name.
+        let words = outside.split(|c: char| !c.is_alphanumeric() && c != ':');
+        let mut words = words.map(|word| word.trim_matches(':'));
         !is_code
             && words.any(|word| {
                 word.chars().filter(|c| c.is_uppercase()).count() > 1
