@@ -22,6 +22,7 @@ check: ## Format, lints, documentation, prose: no warning allowed
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 	./.ci/prose
+	./.ci/house-figures
 
 quick: ## Format, lints, unit tests, laws, semantics and model in the process (no packages, no root)
 	$(CARGO) fmt --all --check
@@ -32,6 +33,13 @@ quick: ## Format, lints, unit tests, laws, semantics and model in the process (n
 semantics-figures: build ## Statements tested without root; the model in the process and mounted (root; CASES=500 STEPS=100)
 	$(CARGO) build -p layerfs -p bakery
 	./.ci/semantics-figures
+
+statements: ## Statements of docs/SEMANTICS.md that are tested without root (no root)
+	./.ci/semantics-figures --count
+
+figures: ## Sizes of files and functions, documented items, signs of prose that is hard to read
+	./.ci/house-figures
+	./.ci/prose
 
 prose: ## Count signs of prose that is hard to read (.ci/prose --list names the places)
 	./.ci/prose
@@ -281,7 +289,7 @@ deny: ## Licenses, sources, forbidden and unused dependencies (installs cargo-de
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
 	$(CARGO) deny check bans licenses sources
-	$(CARGO) machete --skip-target-dir layerfmt wire fs bakery tests benches
+	$(CARGO) machete --skip-target-dir layerfmt wire source fs fleet bakery tests benches
 
 advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustSec database)
 	$(CARGO) deny check advisories
@@ -289,5 +297,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-fleet test-fleet-boot bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-fleet test-fleet-boot bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-boot bench-distros bench-smallest bench-read bench-report

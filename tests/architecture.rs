@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources of every crate that is shipped.
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
     "layerfmt/src",
     "wire/src",
+    "source/src",
     "fs/src",
     "fleet/src",
     "bakery/src",
@@ -133,6 +134,18 @@ fn what_both_sides_share_stands_alone() {
                 path.display()
             );
         }
+    }
+}
+
+/// The readers of archives and images know no store, no history and no network.
+#[test]
+fn readers_of_images_stand_alone() {
+    let have = dependencies("source");
+    for forbidden in ["bakery", "layerfs", "object_store", "tokio", "anyhow"] {
+        assert!(
+            !have.iter().any(|d| d == forbidden),
+            "source depends on {forbidden}"
+        );
     }
 }
 

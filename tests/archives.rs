@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use bakery::source::tar::Tar;
-use bakery::source::{Body, Limits, Source as _};
 use layerfmt::tree::Time;
 use proptest::prelude::*;
+use source::tar::Tar;
+use source::{Body, Limits, Source as _};
 use wire::tar::{Archive, ArchiveEntry, ArchiveKind};
 
 /// `setfacl -m u:54321:r--,g:54322:rwx` on a mode of 0640.

@@ -26,6 +26,8 @@ mod kitchen;
 mod menus;
 #[path = "fleet/rings.rs"]
 mod rings;
+#[allow(dead_code, reason = "the suite uses the rest")]
+mod scratch;
 #[path = "fleet/site.rs"]
 mod site;
 #[path = "fleet/story.rs"]

@@ -13,10 +13,11 @@ use bakery::store::Store;
 use wire::manifest::{ProfileName, RevisionName};
 
 pub(crate) use crate::harness::programs::program;
+use crate::scratch::Scratch;
 
 /// A store with the systems `kiosk` and `lab`, and a spool.
 pub(crate) struct Kitchen {
-    directory: tempfile::TempDir,
+    directory: Scratch,
     /// The offset of the clock of started programs, in the form of `faketime`.
     clock: Option<&'static str>,
 }
@@ -24,7 +25,7 @@ pub(crate) struct Kitchen {
 impl Kitchen {
     pub(crate) fn new() -> Self {
         let kitchen = Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: Scratch::new(),
             clock: None,
         };
         kitchen.fill(&kitchen.store());
@@ -181,8 +182,8 @@ impl Kitchen {
 
     /// The records of all jobs, from `bakery jobs --json`.
     pub(crate) fn jobs(&self) -> Vec<serde_json::Value> {
-        let told = run(self.bakery().args(["--json", "jobs"]));
-        serde_json::from_slice(&told.stdout).unwrap()
+        let output = run(self.bakery().args(["--json", "jobs"]));
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// `bakery verify --all` reports that every byte of the store is correct.

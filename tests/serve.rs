@@ -299,9 +299,9 @@ fn bundles_batches_traces_and_metrics() {
     let job = kitchen
         .receive("kiosk", "{\"version\":1}", b"anything")
         .unwrap();
-    let told: serde_json::Value =
+    let output: serde_json::Value =
         serde_json::from_slice(&server.get(&format!("/v1/jobs/{job}"), &[]).body).unwrap();
-    assert_eq!(told["at"], "queued");
+    assert_eq!(output["at"], "queued");
     assert_eq!(
         server
             .get("/v1/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", &[])
@@ -329,7 +329,7 @@ fn http2_with_prior_knowledge() {
     let server = Server::start(&kitchen, &[]);
     let (path, bytes) = layer(&kitchen);
     let url = format!("http://{}{path}", server.address);
-    let told = run(Command::new("curl")
+    let output = run(Command::new("curl")
         .args([
             "-sS",
             "--http2-prior-knowledge",
@@ -341,7 +341,7 @@ fn http2_with_prior_knowledge() {
         ])
         .arg(kitchen.path("part"))
         .arg(url));
-    assert_eq!(text(&told.stdout), "2 206");
+    assert_eq!(text(&output.stdout), "2 206");
     assert_eq!(std::fs::read(kitchen.path("part")).unwrap(), &bytes[5..105]);
 }
 

@@ -18,6 +18,7 @@ mod kernel;
 mod kitchen;
 mod model;
 mod remote;
+mod scratch;
 mod semantics;
 mod serve;
 mod session;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use layerfmt::tree::{Kind, Metadata, Node, NodeId, ROOT, Tree, Xattrs};
 
-use crate::source::accounts::Accounts;
-use crate::source::whiteout::{self, Links, Marks, Spelling};
-use crate::source::{Body, Data, Entry, EntryPath, Source, SourceError, acl, private_attributes};
+use source::accounts::Accounts;
+use source::whiteout::{self, Links, Marks, Spelling};
+use source::{Body, Data, Entry, EntryPath, Source, SourceError, acl, private_attributes};
 use wire::exclude::Excludes;
 
 pub use error::AssembleError;
@@ -105,7 +105,7 @@ struct Assembler<'e, C> {
     links: HashMap<NodeId, (EntryPath, Links)>,
     has_index: bool,
     seen: Seen,
-    /// Hard links whose target has not come yet.
+    /// Hard links whose target has not been read yet.
     waiting: Vec<(EntryPath, EntryPath)>,
     /// Excluded paths, with a flag for whiteouts: links may point to them.
     left_out: HashMap<EntryPath, bool>,

@@ -30,9 +30,9 @@ use crate::assemble::{AssembleError, Assembly, Reading, assemble};
 use crate::failed::Doing as _;
 use crate::machine;
 use crate::overlay;
-use crate::source::Source;
-use crate::source::accounts::Accounts;
-use crate::source::limits::ACCOUNTS_LEN_MAX;
+use source::Source;
+use source::accounts::Accounts;
+use source::limits::ACCOUNTS_LEN_MAX;
 use wire::exclude::Excludes;
 
 /// Most changes of an upload that its report lists one by one.

@@ -3,6 +3,7 @@
 mod conflict;
 mod error;
 mod missing;
+mod names;
 mod place;
 mod revision;
 mod rings;
@@ -19,7 +20,7 @@ use layerfmt::{Digest, Layer, LayerSet};
 use wire::manifest::{
     Head, Keyset, MANIFEST_LEN_MAX, Manifest, ObjectRef, ProfileName, RevisionName,
 };
-use wire::paths::{Class, ObjectPath};
+use wire::paths::ObjectPath;
 use wire::trust::{
     AllowedSigners, ENVELOPE_LEN_MAX, Envelope, HEAD_NAMESPACE, TrustError, VerifiedHead,
     public_key_line, verify_head, verify_manifest, verify_previous,
@@ -78,45 +79,6 @@ impl History {
     /// The keys that vouch for keysets.
     pub fn anchors(&self) -> &AllowedSigners {
         &self.anchors
-    }
-
-    /// Every history of the store that has not been removed, in name order.
-    ///
-    /// # Errors
-    /// When the store cannot list.
-    pub fn names(&self) -> Result<Vec<ProfileName>> {
-        let mut open = Vec::new();
-        for name in self.all_names()? {
-            if !self.is_removed(&name)? {
-                open.push(name);
-            }
-        }
-        Ok(open)
-    }
-
-    /// Every history of the store, the removed ones too.
-    ///
-    /// # Errors
-    /// When the store cannot list.
-    pub(crate) fn all_names(&self) -> Result<Vec<ProfileName>> {
-        let mut names: Vec<ProfileName> = Vec::new();
-        for entry in self.store.list(Class::Head.directory())? {
-            let Some(ObjectPath::Head(name, _)) = entry.key.object() else {
-                continue;
-            };
-            if names.last() != Some(&name) {
-                names.push(name);
-            }
-        }
-        Ok(names)
-    }
-
-    /// True if a history was closed by `profile remove`.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn is_removed(&self, name: &ProfileName) -> Result<bool> {
-        Ok(self.store.len(&Key::removed(name))?.is_some())
     }
 
     /// The number of the newest revision: the hint gives the starting point, the heads decide.

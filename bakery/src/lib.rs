@@ -4,7 +4,6 @@
 //! | module | task |
 //! |---|---|
 //! | [`cli`], [`commands`], [`globals`] | the command line: one file per command |
-//! | [`source`] | reads trees from outside as one stream of entries |
 //! | [`assemble`], [`overlay`], [`bake`] | turn entries into a layer |
 //! | [`machine`] | removes data of one machine from a tree that many boot |
 //! | [`initrd`] | builds an initramfs from a system's own tree |
@@ -19,7 +18,7 @@
 //! | [`mirror`] | follows the histories of another store; histories as one file |
 //! | [`update_pack`] | encodes a revision against an older one |
 //! | [`ring`] | changes of the rings of a history |
-//! | [`notice`] | tells people about automatic changes |
+//! | [`notice`] | notices of automatic changes |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
 //! | [`jobs`] | the spool of pushes |
 //! | [`boots`], [`traces`] | boot times and boot traces of each revision |
@@ -59,7 +58,6 @@ pub(crate) mod replica;
 pub(crate) mod ring;
 pub mod scrub;
 pub(crate) mod serve;
-pub mod source;
 pub mod store;
 pub mod sweep;
 pub(crate) mod sys;

@@ -31,7 +31,7 @@ pub(crate) const TAG_LEN_MAX: u64 = 1024;
 /// Most symbolic links in one path: as many as the kernel follows.
 pub(crate) const LINK_HOPS_MAX: usize = 40;
 
-/// Largest file of a system that goes into an initramfs, bytes.
+/// Largest file of a system of an initramfs, bytes.
 pub(crate) const SYSTEM_FILE_LEN_MAX: u64 = 256 << 20;
 
 /// Longest release of a kernel (`uname -r`): the kernel's own bound.
@@ -74,7 +74,7 @@ pub(crate) const EXPORT_RECORDS_LEN_MAX: u64 = 64 << 10;
 /// Most keysets that a mirror reads from its origin: each is one rotation of keys.
 pub(crate) const MIRROR_KEYSETS_MAX: usize = 10_000;
 
-/// Most heads that a mirror looks for after the newest one it was told of.
+/// Most heads that a mirror looks for after the newest known one.
 pub(crate) const MIRROR_HEADS_AHEAD_MAX: u64 = 10_000_000;
 
 /// Most new ring records that a mirror reads in one round.

@@ -17,7 +17,7 @@ use layerfmt::tree::{Kind, ROOT, Tree};
 use wire::exclude::Excludes;
 
 use crate::assemble::Contents;
-use crate::source::{Data, EntryPath};
+use source::{Data, EntryPath};
 
 pub(crate) use self::error::MachineError;
 use self::view::View;

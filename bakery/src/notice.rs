@@ -1,4 +1,4 @@
-//! Tells people about automatic changes: by the programs of a directory, and by sendmail.
+//! Notices of automatic changes: by the programs of a directory, and by sendmail.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -78,7 +78,7 @@ impl Notices {
             if let Some(mut stdin) = child.stdin.take() {
                 let (to, subject) = (receivers.join(", "), line(&mail.subject));
                 let text = format!("To: {to}\nSubject: {subject}\n\n{}\n", mail.text);
-                // The exit code tells of a failure.
+                // The exit code reports a failure.
                 let _ = stdin.write_all(text.as_bytes());
             }
             child

@@ -61,7 +61,7 @@ pub enum PackError {
     Io(#[from] std::io::Error),
 }
 
-/// A hot piece of the source's chunks, and its place in the pack.
+/// A hot range of the source's chunks, and its place in the pack.
 #[derive(Debug, Clone, Copy)]
 struct Hot {
     /// Source chunk and place in its raw bytes.
@@ -71,7 +71,7 @@ struct Hot {
     x86: bool,
 }
 
-/// The place of a hot piece in the pack.
+/// The place of a hot range in the pack.
 #[derive(Debug, Clone, Copy)]
 struct PackPlace {
     chunk: u32,
@@ -91,8 +91,8 @@ pub(crate) fn build(
     path: &Path,
 ) -> Result<Packed, PackError> {
     let index = &plain.index;
-    let pieces = pieces(index, hot);
-    if pieces.is_empty() {
+    let ranges = ranges(index, hot);
+    if ranges.is_empty() {
         return Err(PackError::Nothing);
     }
     let options = Options {
@@ -100,7 +100,7 @@ pub(crate) fn build(
         ..Options::compact()
     };
     let mut writer = LayerWriter::create(path, options, None)?;
-    let (places, raw_digests, hot_len) = write_chunks(&mut writer, index, source, &pieces)?;
+    let (places, raw_digests, hot_len) = write_chunks(&mut writer, index, source, &ranges)?;
     let pack = writer.finish(&Tree::new(Metadata::default()), &meta())?;
     let layer = Layer::open(path)?;
     let index_packed = repoint(plain, &layer, &places, &raw_digests)?;
@@ -119,20 +119,20 @@ fn meta() -> Meta {
     }
 }
 
-/// The pages as pieces of source chunks, each source byte once, in order of first touch.
-fn pieces(index: &Index, hot: &MergedTraces) -> Vec<Hot> {
+/// The pages as ranges of source chunks, each source byte once, in order of first touch.
+fn ranges(index: &Index, hot: &MergedTraces) -> Vec<Hot> {
     let mut seen = std::collections::HashSet::new();
-    let mut pieces: Vec<Hot> = Vec::new();
+    let mut ranges: Vec<Hot> = Vec::new();
     for (ino, page) in &hot.pages {
         let start = u64::from(*page) * PAGE_LEN;
         for part in parts(index, *ino, start, start + PAGE_LEN) {
             // Files with the same content share chunks: their pages are packed once.
             if seen.insert((part.chunk, part.offset)) {
-                pieces.push(part);
+                ranges.push(part);
             }
         }
     }
-    pieces
+    ranges
 }
 
 /// The parts of the source chunks that hold a file's bytes from `start` to `end`.
@@ -151,23 +151,23 @@ fn parts(index: &Index, ino: Ino, start: u64, end: u64) -> impl Iterator<Item = 
 
 type Places = HashMap<(u32, u32), PackPlace>;
 
-/// Cuts the pieces into windows by order of first access. Within a window code and other bytes are
+/// Cuts the ranges into windows by order of first access. Within a window code and other bytes are
 /// in separate chunks, in source order, because bytes that arrive together need no order but
 /// compress better in this one.
 fn write_chunks(
     writer: &mut LayerWriter,
     index: &Index,
     source: &dyn StoredChunks,
-    pieces: &[Hot],
+    ranges: &[Hot],
 ) -> Result<(Places, Vec<Digest>, u64), PackError> {
     let mut reader = ContentReader::new(index, source);
     let (mut places, mut digests, mut hot_len) = (Places::new(), Vec::new(), 0u64);
-    let mut rest = pieces;
+    let mut rest = ranges;
     let mut window_len = CHUNK_LEN_FIRST;
     while !rest.is_empty() {
         let mut len = 0;
-        let count = rest.iter().take_while(|piece| {
-            len += piece.len as usize;
+        let count = rest.iter().take_while(|range| {
+            len += range.len as usize;
             len <= window_len
         });
         let (window, later) = rest.split_at(count.count().max(1).min(rest.len()));
@@ -176,18 +176,18 @@ fn write_chunks(
         for x86 in [true, false] {
             let mut some: Vec<Hot> = window
                 .iter()
-                .filter(|piece| piece.x86 == x86)
+                .filter(|range| range.x86 == x86)
                 .copied()
                 .collect();
-            some.sort_by_key(|piece| (piece.chunk, piece.offset));
+            some.sort_by_key(|range| (range.chunk, range.offset));
             for group in split(&some) {
                 let mut raw = Vec::with_capacity(CHUNK_LEN_MAX);
                 let mut inside = Vec::with_capacity(group.len());
-                for piece in group {
+                for range in group {
                     inside.push(u32::try_from(raw.len()).unwrap_or(u32::MAX));
-                    let decoded = reader.chunk(piece.chunk)?;
-                    let start = piece.offset as usize;
-                    let bytes = decoded.get(start..start + piece.len as usize);
+                    let decoded = reader.chunk(range.chunk)?;
+                    let start = range.offset as usize;
+                    let bytes = decoded.get(start..start + range.len as usize);
                     raw.extend_from_slice(
                         bytes
                             .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?,
@@ -196,13 +196,13 @@ fn write_chunks(
                 hot_len += raw.len() as u64;
                 digests.push(Digest::of(&raw));
                 let chunk = writer.add_chunk(raw, x86)?;
-                for (piece, offset) in group.iter().zip(inside) {
+                for (range, offset) in group.iter().zip(inside) {
                     places.insert(
-                        (piece.chunk, piece.offset),
+                        (range.chunk, range.offset),
                         PackPlace {
                             chunk,
                             offset,
-                            len: piece.len,
+                            len: range.len,
                         },
                     );
                 }
@@ -213,13 +213,13 @@ fn write_chunks(
 }
 
 /// Groups of at most a chunk's length.
-fn split(pieces: &[Hot]) -> Vec<&[Hot]> {
+fn split(ranges: &[Hot]) -> Vec<&[Hot]> {
     let mut groups = Vec::new();
-    let mut rest = pieces;
+    let mut rest = ranges;
     while !rest.is_empty() {
         let mut len = 0;
-        let count = rest.iter().take_while(|piece| {
-            len += piece.len as usize;
+        let count = rest.iter().take_while(|range| {
+            len += range.len as usize;
             len <= CHUNK_LEN_MAX
         });
         let (group, later) = rest.split_at(count.count().max(1).min(rest.len()));
@@ -315,7 +315,7 @@ fn used_chunks(index: &Index, rewritten: &[Vec<Extent>]) -> Vec<bool> {
 /// Marks the pack's chunks among the rewritten extents.
 const PACKED: u32 = 1 << 31;
 
-/// The extents of one file, cut at the ends of hot pieces, and joined again if adjacent.
+/// The extents of one file, cut at the ends of hot ranges, and joined again if adjacent.
 fn rewrite(index: &Index, ino: Ino, places: &Places) -> Vec<Extent> {
     let mut out: Vec<Extent> = Vec::new();
     for extent in index.extents(ino, 0..u64::MAX) {

@@ -168,7 +168,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Tells the client to upload, with the server's patterns.
+    /// Asks the client to upload, with the server's patterns.
     fn say_ready(&self, target: &Target, output: &mut dyn Write) -> Result<(), ReceiveError> {
         let excludes = self
             .spool

@@ -202,7 +202,7 @@ impl Reachable {
 }
 
 fn is_young(entry: &ObjectEntry, grace: Duration) -> bool {
-    // An object from the future: a clock was set back. It waits until its time has come.
+    // An object from the future: a clock was set back. It waits until its time.
     SystemTime::now()
         .duration_since(entry.modified)
         .is_ok_and(|age| age < grace)

@@ -4,8 +4,6 @@
     reason = "this module is the bakery's one place for it; each block says why it holds"
 )]
 
-pub(crate) mod confine;
 pub(crate) mod lease;
 pub(crate) mod local_time;
-pub(crate) mod mapping;
 pub(crate) mod sending;

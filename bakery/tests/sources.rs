@@ -10,6 +10,9 @@
     reason = "helpers of tests"
 )]
 
+#[path = "../../tests/scratch.rs"]
+mod scratch;
+
 mod sources {
     pub mod acls;
     pub mod bombs;

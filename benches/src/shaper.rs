@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Payload of one full segment, and what it costs on the cable.
 const SEGMENT: (f64, f64) = (1448.0, 1538.0);
-/// Bytes that travel as one piece: small, so that connections share the link fairly.
-const PIECE: usize = 16 << 10;
+/// Bytes of one packet: small, so that connections share the link fairly.
+const PACKET: usize = 16 << 10;
 /// Bytes a connection may have in flight beside twice the bandwidth-delay product.
 const WINDOW: usize = 512 << 10;
 
@@ -53,10 +53,10 @@ impl Link {
         Duration::from_secs_f64(bytes as f64 * (wire / payload) * 8.0 / (self.rate * 1e6))
     }
 
-    fn pieces_in_flight(&self) -> usize {
-        let one = self.transmission(PIECE as u64).as_secs_f64();
+    fn packets_in_flight(&self) -> usize {
+        let one = self.transmission(PACKET as u64).as_secs_f64();
         if one <= 0.0 {
-            return WINDOW / PIECE;
+            return WINDOW / PACKET;
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -64,7 +64,7 @@ impl Link {
             reason = "small and positive"
         )]
         let product = (2.0 * self.rtt.as_secs_f64() / one).ceil().min(65536.0) as usize;
-        product + WINDOW / PIECE
+        product + WINDOW / PACKET
     }
 }
 
@@ -240,31 +240,31 @@ struct Direction {
 
 impl Direction {
     fn run(self, from: TcpStream, to: TcpStream, ready: Instant) {
-        let (pieces, arrivals) = sync_channel(self.shared.link.pieces_in_flight());
+        let (packets, arrivals) = sync_channel(self.shared.link.packets_in_flight());
         let sender = self.clone();
-        thread::spawn(move || sender.send(from, &pieces, ready));
+        thread::spawn(move || sender.send(from, &packets, ready));
         thread::spawn(move || self.deliver(to, &arrivals));
     }
 
-    fn send(&self, mut from: TcpStream, pieces: &SyncSender<(Instant, Vec<u8>)>, ready: Instant) {
+    fn send(&self, mut from: TcpStream, packets: &SyncSender<(Instant, Vec<u8>)>, ready: Instant) {
         let cable = if self.down {
             &self.shared.down
         } else {
             &self.shared.up
         };
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; PACKET];
         loop {
             let Ok(length @ 1..) = from.read(&mut buffer) else {
                 return;
             };
-            let piece = buffer.get(..length).unwrap_or_default().to_vec();
+            let packet = buffer.get(..length).unwrap_or_default().to_vec();
             let arrives = if self.shared.link == Link::UNSHAPED {
                 ready
             } else {
                 let occupied = self.shared.link.transmission(length as u64);
                 cable.reserve(occupied, ready) + self.shared.link.rtt / 2
             };
-            if pieces.send((arrives, piece)).is_err() {
+            if packets.send((arrives, packet)).is_err() {
                 return;
             }
         }
@@ -276,10 +276,10 @@ impl Direction {
         } else {
             &self.route.up
         };
-        while let Ok((arrives, piece)) = arrivals.recv() {
+        while let Ok((arrives, packet)) = arrivals.recv() {
             thread::sleep(arrives.saturating_duration_since(Instant::now()));
-            counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
-            if to.write_all(&piece).is_err() {
+            counter.fetch_add(packet.len() as u64, Ordering::SeqCst);
+            if to.write_all(&packet).is_err() {
                 return;
             }
         }

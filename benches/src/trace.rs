@@ -71,7 +71,7 @@ impl Trace {
         Ok(trace)
     }
 
-    /// The trace of the `minimal` tree that lies in the repository.
+    /// The trace of the `minimal` tree, which is part of the repository.
     ///
     /// # Errors
     /// The file is gone or damaged.

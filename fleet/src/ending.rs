@@ -1,4 +1,4 @@
-//! How a boot ended, as far as its messages tell. `docs/FLEET.md` (F11.8) has the table.
+//! The end of a boot, as far as its messages show it. `docs/FLEET.md` (F11.8) has the table.
 
 use serde::{Deserialize, Serialize};
 use wire::hello::Step;

@@ -17,6 +17,7 @@ pub mod far;
 mod handles;
 mod hot;
 mod listing;
+mod load;
 mod lookup;
 mod moved;
 mod protection;

@@ -27,10 +27,10 @@ fn power_on(site: &Site) -> String {
 #[test]
 fn the_fourth_boot_is_the_last_good_revision() {
     let mut site = Site::new();
-    let (hook, told) = (site.kitchen.path("hook"), site.kitchen.path("told"));
+    let (hook, record) = (site.kitchen.path("hook"), site.kitchen.path("told"));
     std::fs::write(
         &hook,
-        format!("#!/bin/sh\necho \"$@\" >> {}\n", told.display()),
+        format!("#!/bin/sh\necho \"$@\" >> {}\n", record.display()),
     )
     .unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -58,7 +58,7 @@ fn the_fourth_boot_is_the_last_good_revision() {
     );
     let expected = format!("returned {UUID} kiosk/main@2 kiosk/main@1\n");
     wait_until(Duration::from_secs(30), || {
-        std::fs::read_to_string(&told).is_ok_and(|told| told == expected)
+        std::fs::read_to_string(&record).is_ok_and(|record| record == expected)
     });
     let listed = site.words(&["list", "--returned"]);
     assert!(

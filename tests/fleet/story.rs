@@ -95,16 +95,19 @@ impl Pc {
 
 /// A program that writes its arguments and its input to a file.
 fn recorder(site: &Site, name: &str) -> (PathBuf, PathBuf) {
-    let (program, told) = (
+    let (program, record) = (
         site.kitchen.path(name),
         site.kitchen.path(&format!("{name}.told")),
     );
     std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-    let script = format!("#!/bin/sh\n{{ echo \"$@\"; cat; }} >> {}\n", told.display());
+    let script = format!(
+        "#!/bin/sh\n{{ echo \"$@\"; cat; }} >> {}\n",
+        record.display()
+    );
     std::fs::write(&program, script).unwrap();
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&program, executable).unwrap();
-    (program, told)
+    (program, record)
 }
 
 impl Site {
@@ -140,7 +143,7 @@ fn bad_revisions_never_leave_the_first_ring() {
     let mut site = Site::new();
     let canaries = [Pc::new(1), Pc::new(2), Pc::new(3)];
     let other = Pc::new(9);
-    let (hook, told) = recorder(&site, "hooks/10-tell");
+    let (hook, record) = recorder(&site, "hooks/10-tell");
     let (sendmail, mailed) = recorder(&site, "sendmail");
     let hooks = hook.parent().unwrap().display().to_string();
     let sendmail = sendmail.display().to_string();
@@ -213,7 +216,7 @@ fn bad_revisions_never_leave_the_first_ring() {
     assert_eq!(advanced[0]["to"], good.to_string());
     assert_eq!(advanced[0]["reason"], "panic on pc1, pc2, pc3");
     assert_eq!((site.ring("canary"), site.ring("all")), (good, good));
-    let line = std::fs::read_to_string(&told).unwrap();
+    let line = std::fs::read_to_string(&record).unwrap();
     let last = line.lines().last().unwrap();
     assert_eq!(
         last,

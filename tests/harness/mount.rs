@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::programs::{ends_after, program, run};
+use crate::scratch::Scratch;
 
 /// `user` names an extended attribute, unless the kernel's tmpfs has none of users (before Linux
 /// 6.6): then `other` does.
@@ -22,12 +23,12 @@ pub(crate) fn attribute_name(user: &'static str, other: &'static str) -> &'stati
 /// A directory with everything of one test in it: a tmpfs, so that it is quick and holds
 /// every attribute.
 pub(crate) struct Bench {
-    directory: tempfile::TempDir,
+    directory: Scratch,
 }
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let directory = tempfile::tempdir().expect("temporary directory");
+        let directory = Scratch::new();
         rustix::mount::mount(
             "bench",
             directory.path(),
@@ -48,12 +49,6 @@ impl Bench {
         let path = self.path(name);
         std::fs::create_dir_all(&path).expect("directory");
         path
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.directory.path(), UnmountFlags::DETACH);
     }
 }
 

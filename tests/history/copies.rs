@@ -70,11 +70,11 @@ fn a_copy_is_a_store_of_its_own_that_stands_alone() {
     let world = full();
     let from = world.location();
     let to = world.dir.path().join("backup").display().to_string();
-    let (code, told) = copy(&world, from, &to, &[]);
-    assert_eq!(code, 0, "{told}");
+    let (code, output) = copy(&world, from, &to, &[]);
+    assert_eq!(code, 0, "{output}");
     assert!(
-        told.contains("0 existed") && told.contains("no errors"),
-        "{told}"
+        output.contains("0 existed") && output.contains("no errors"),
+        "{output}"
     );
     let mut verify = at(&world, &to, &["verify", "--all"]);
     assert!(text(&run(&mut verify).stdout).contains("no errors"));
@@ -108,8 +108,8 @@ fn a_copy_that_was_cut_short_is_continued() {
     let to = world.dir.path().join("backup");
     let target = to.display().to_string();
     assert_eq!(copy(&world, from, &target, &[]).0, 0);
-    let (_, told) = copy(&world, from, &target, &[]);
-    assert!(told.starts_with("0 objects copied, 0 B"), "{told}");
+    let (_, output) = copy(&world, from, &target, &[]);
+    assert!(output.starts_with("0 objects copied, 0 B"), "{output}");
     // As a kill leaves it: an object missing, one cut, no head yet.
     std::fs::remove_file(object(&to, "layers")).unwrap();
     let index = object(&to, "indexes");
@@ -117,9 +117,9 @@ fn a_copy_that_was_cut_short_is_continued() {
     std::fs::remove_file(&index).unwrap();
     std::fs::write(&index, &bytes[..bytes.len() / 2]).unwrap();
     std::fs::remove_dir_all(to.join("refs/alt/main")).unwrap();
-    let (code, told) = copy(&world, from, &target, &[]);
-    assert_eq!(code, 0, "{told}");
-    assert!(told.starts_with("2 objects copied"), "{told}");
+    let (code, output) = copy(&world, from, &target, &[]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("2 objects copied"), "{output}");
     // New objects are copied; a deleted tag is deleted.
     world.push("alt", &files([("new", "n")]));
     run(&mut bakery(&world, &["tag", "alt", "golden", "--delete"]));
@@ -137,16 +137,16 @@ fn damage_is_not_copied() {
     let layer = object(Path::new(from), "layers");
     damage(&layer);
     let to = world.dir.path().join("backup").display().to_string();
-    let (code, told) = copy(&world, from, &to, &[]);
-    assert_eq!(code, 1, "{told}");
+    let (code, output) = copy(&world, from, &to, &[]);
+    assert_eq!(code, 1, "{output}");
     let file = layer.file_name().unwrap().to_str().unwrap();
     assert!(
-        told.contains(&format!("layers/{file}: damaged in {from}")),
-        "{told}"
+        output.contains(&format!("layers/{file}: damaged in {from}")),
+        "{output}"
     );
     assert!(
-        told.contains(&format!("layers/{file} is missing")) && told.contains("DEFECTS"),
-        "{told}"
+        output.contains(&format!("layers/{file} is missing")) && output.contains("DEFECTS"),
+        "{output}"
     );
     assert!(!Path::new(&to).join("layers").join(file).exists());
     // Later damage to the copy is detected when it is read back.
@@ -159,9 +159,9 @@ fn damage_is_not_copied() {
         0,
         "lengths alone say nothing"
     );
-    let (code, told) = copy(&world, world.location(), &to, &["--read-back", "all"]);
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains(&format!("damaged in {to}")), "{told}");
+    let (code, output) = copy(&world, world.location(), &to, &["--read-back", "all"]);
+    assert_eq!(code, 1, "{output}");
+    assert!(output.contains(&format!("damaged in {to}")), "{output}");
 }
 
 #[test]
@@ -175,17 +175,20 @@ fn another_history_is_not_overwritten_unasked() {
         &["rollback", "alt@1", "-m", "only there"],
     ));
     world.push("alt", &files([("x", "x")]));
-    let (code, told) = copy(&world, world.location(), &to, &[]);
-    assert_eq!(code, 2, "{told}");
+    let (code, output) = copy(&world, world.location(), &to, &[]);
+    assert_eq!(code, 2, "{output}");
     assert!(
-        told.contains("is not a copy of") && told.contains("--replace"),
-        "{told}"
+        output.contains("is not a copy of") && output.contains("--replace"),
+        "{output}"
     );
-    let (code, told) = copy(&world, world.location(), &to, &["--replace"]);
-    assert_eq!(code, 0, "{told}");
+    let (code, output) = copy(&world, world.location(), &to, &["--replace"]);
+    assert_eq!(code, 0, "{output}");
     run(&mut at(&world, &to, &["verify", "--all"]));
-    let (code, told) = copy(&world, world.location(), world.location(), &[]);
-    assert!(code == 2 && told.contains("is the source itself"), "{told}");
-    let (code, told) = copy(&world, "/nonexistent/store", &to, &[]);
-    assert!(code == 2 && told.contains("is not a store"), "{told}");
+    let (code, output) = copy(&world, world.location(), world.location(), &[]);
+    assert!(
+        code == 2 && output.contains("is the source itself"),
+        "{output}"
+    );
+    let (code, output) = copy(&world, "/nonexistent/store", &to, &[]);
+    assert!(code == 2 && output.contains("is not a store"), "{output}");
 }

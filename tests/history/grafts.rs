@@ -360,7 +360,7 @@ proptest! {
     /// directories that one side deleted and the other filled: the rule refuses these.
     #[test]
     fn a_graft_is_the_three_way_rule_path_by_path(base in tree(), ours in tree(), theirs in tree()) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::scratch::Scratch::new();
         let at = |name: &str| dir.path().join(name);
         bake(&at("base"), None, &base);
         bake(&at("ours"), None, &ours);

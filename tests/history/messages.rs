@@ -6,7 +6,7 @@ use super::verbs::bakery;
 use super::world::{World, files, revision, with};
 use crate::kitchen::{program, run, text};
 
-fn told(world: &World, words: &[&str]) -> String {
+fn message(world: &World, words: &[&str]) -> String {
     let output = bakery(world, words).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
     text(&output.stderr)
@@ -24,7 +24,7 @@ fn named(store: &str, words: &[&str]) -> String {
     ] {
         command.env_remove(name);
     }
-    let directory = tempfile::tempdir().unwrap();
+    let directory = crate::scratch::Scratch::new();
     let output = command.current_dir(directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
     assert_eq!(
@@ -38,7 +38,7 @@ fn named(store: &str, words: &[&str]) -> String {
 #[test]
 fn a_wrong_system_lists_those_there() {
     let world = World::new();
-    let empty = told(&world, &["log", "kiosk"]);
+    let empty = message(&world, &["log", "kiosk"]);
     assert!(
         empty.contains("there is no kiosk; the store")
             && empty.contains("is empty: `bakery import"),
@@ -68,7 +68,7 @@ fn a_wrong_system_lists_those_there() {
         &["initrd", "kiosc"],
         &["purge", "kiosc", "/a"],
     ] {
-        let line = told(&world, words);
+        let line = message(&world, words);
         assert!(
             line.contains("there is no kiosc") && line.contains("has kiosk, lab"),
             "{words:?}: {line}"
@@ -112,7 +112,7 @@ fn a_swept_revision_says_so() {
         &["rollback", "alt@1", "--dry-run"],
         &["revert", "alt@2"],
     ] {
-        let line = told(&world, words);
+        let line = message(&world, words);
         assert!(
             line.contains("was swept by `bakery gc`") && line.contains("bakery tag"),
             "{words:?}: {line}"
@@ -154,19 +154,19 @@ fn addresses_that_cannot_be_listened_on_say_why() {
     let world = World::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let line = told(&world, &["serve", "--listen", &address]);
+    let line = message(&world, &["serve", "--listen", &address]);
     assert!(
         line.contains(&address) && line.contains("another program listens there"),
         "{line}"
     );
-    let line = told(&world, &["serve", "--listen", "192.0.2.1:80"]);
+    let line = message(&world, &["serve", "--listen", "192.0.2.1:80"]);
     assert!(line.contains("no network card of this machine"), "{line}");
-    let line = told(&world, &["serve", "--url", "10.0.0.1:8080"]);
+    let line = message(&world, &["serve", "--url", "10.0.0.1:8080"]);
     assert!(
         line.contains("has no scheme: write http://10.0.0.1:8080"),
         "{line}"
     );
-    let line = told(
+    let line = message(
         &world,
         &["dnsmasq", "--url", "10.0.0.1:8080", "--network", "10.0.0.0"],
     );
@@ -220,14 +220,14 @@ fn any_key_may_push_and_only_ed25519_signs() {
         );
     }
     let public = at("ecdsa.pub").display().to_string();
-    let line = told(&world, &["key", "add", "second", &public]);
+    let line = message(&world, &["key", "add", "second", &public]);
     assert!(
         line.contains("ecdsa-sha2-nistp256 cannot sign") && line.contains("`bakery authorize`"),
         "{line}"
     );
     let head = world.keys().directory().join("head");
     std::fs::copy(at("ecdsa"), &head).unwrap();
-    let line = told(&world, &["profile", "add", "alt/x"]);
+    let line = message(&world, &["profile", "add", "alt/x"]);
     assert!(line.contains("ed25519"), "{line}");
 }
 
@@ -258,7 +258,7 @@ fn a_symbolic_link_to_authorized_keys_is_followed() {
     ));
     assert_eq!(std::fs::read_to_string(at("real")).unwrap(), "# kept\n");
     std::fs::remove_file(at("real")).unwrap();
-    let line = told(&world, &words);
+    let line = message(&world, &words);
     assert!(
         line.contains("symbolic link to a file that is not there"),
         "{line}"

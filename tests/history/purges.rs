@@ -12,7 +12,7 @@ use crate::kitchen::{run, text};
 const SECRET: &str =
     "-----BEGIN PRIVATE KEY----- do not tell anybody what is in here, it is 0123456789abcdef";
 
-fn told(world: &World, words: &[&str], code: i32) -> String {
+fn message(world: &World, words: &[&str], code: i32) -> String {
     let output = bakery(world, words).output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
     text(&output.stdout) + &text(&output.stderr)
@@ -98,13 +98,13 @@ fn a_secret_is_gone_from_every_revision_and_every_byte() {
     };
     let logs = [log("alt"), log("alt/lab")];
     assert!(!holders(&world).is_empty());
-    let dry = told(&world, &["purge", "alt", "/etc/ssl/key", "--dry-run"], 0);
+    let dry = message(&world, &["purge", "alt", "/etc/ssl/key", "--dry-run"], 0);
     assert!(
         dry.contains("would rewrite alt@2\n") && !dry.contains("alt@1\n"),
         "{dry}"
     );
     assert_eq!(at(&world, "alt@2"), before[1]);
-    let done = told(&world, &["purge", "alt", "/etc/ssl/key"], 0);
+    let done = message(&world, &["purge", "alt", "/etc/ssl/key"], 0);
     for name in ["alt@2", "alt@3", "alt@4", "alt/lab@1", "alt/lab@2"] {
         assert!(done.contains(&format!("rewrote {name}\n")), "{done}");
     }
@@ -125,13 +125,13 @@ fn a_secret_is_gone_from_every_revision_and_every_byte() {
         logs,
         "numbers, times and tags are as they were"
     );
-    let shown = told(&world, &["show", "alt@2"], 0);
+    let shown = message(&world, &["show", "alt@2"], 0);
     assert!(shown.contains("purged: /etc/ssl/key"), "{shown}");
     world.assert_sound();
     // A sweep leaves the old objects to machines that run; the second step does not.
     run(&mut bakery(&world, &["gc", "--grace", "1h"]));
     assert!(!holders(&world).is_empty(), "too early");
-    let deleted = told(&world, &["purge", "--delete"], 0);
+    let deleted = message(&world, &["purge", "--delete"], 0);
     assert!(
         deleted.starts_with("deleted ") && !deleted.contains("deleted 0"),
         "{deleted}"
@@ -143,7 +143,7 @@ fn a_secret_is_gone_from_every_revision_and_every_byte() {
     run(&mut bakery(&world, &["rebase", "alt/lab"]));
     world.push("alt", &base());
     world.assert_sound();
-    let again = told(&world, &["purge", "alt", "/etc/ssl/key"], 2);
+    let again = message(&world, &["purge", "alt", "/etc/ssl/key"], 2);
     assert!(
         again.contains("no layer of alt has /etc/ssl/key"),
         "{again}"
@@ -161,14 +161,14 @@ fn layers_shared_with_another_system_are_purged_there_too() {
         "other",
         &with(&base(), [("etc/ssl/key", Some("of its own"))]),
     );
-    let done = told(&world, &["purge", "alt", "/etc/ssl/key", "--delete"], 0);
+    let done = message(&world, &["purge", "alt", "/etc/ssl/key", "--delete"], 0);
     assert!(
         done.contains("rewrote kiosk@1\n") && !done.contains("other@1"),
         "{done}"
     );
     assert_eq!(at(&world, "other@1")["etc/ssl/key"].0, b"of its own");
     assert_eq!(holders(&world), [""; 0]);
-    let done = told(
+    let done = message(
         &world,
         &["purge", "--all-systems", "/etc/ssl", "--delete"],
         0,
@@ -183,12 +183,12 @@ fn the_same_content_at_another_path_is_told() {
     let world = leaked();
     let more = with(&at(&world, "alt@4"), [("home/backup", Some(SECRET))]);
     world.push("alt", &more);
-    let done = told(&world, &["purge", "alt", "/etc/ssl/key"], 0);
+    let done = message(&world, &["purge", "alt", "/etc/ssl/key"], 0);
     assert!(
         done.contains("the same content is still at alt@5:/home/backup"),
         "{done}"
     );
-    let done = told(&world, &["purge", "alt", "/home/backup", "--delete"], 0);
+    let done = message(&world, &["purge", "alt", "/home/backup", "--delete"], 0);
     assert!(!done.contains("still at"), "{done}");
     assert_eq!(holders(&world), [""; 0]);
     world.assert_sound();
@@ -203,10 +203,10 @@ fn compacted_swept_and_packed_histories_are_purged() {
         &world,
         &["gc", "--keep-last", "1", "--grace", "0"],
     ));
-    told(&world, &["purge", "alt", "/etc/ssl/key", "--delete"], 0);
+    message(&world, &["purge", "alt", "/etc/ssl/key", "--delete"], 0);
     assert_eq!(holders(&world), [""; 0]);
     world.assert_sound();
-    assert!(told(&world, &["log", "alt"], 0).contains("(swept)"));
+    assert!(message(&world, &["log", "alt"], 0).contains("(swept)"));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn what_is_no_path_is_refused() {
         (&[], "required arguments were not provided"),
     ] {
         let words = [&["purge"], words].concat();
-        let said = told(&world, &words, 2);
+        let said = message(&world, &words, 2);
         assert!(said.contains(why), "{words:?}: {said}");
     }
     world.assert_sound();
@@ -248,7 +248,7 @@ fn a_purge_that_was_killed_is_ended() {
         entries.into_iter().map(|entry| read(entry.key)).collect()
     };
     let before = heads(&world);
-    told(&world, &["purge", "alt", "/etc/ssl/key"], 0);
+    message(&world, &["purge", "alt", "/etc/ssl/key"], 0);
     let after = heads(&world);
     // The journal as it was, and half of the heads.
     let record = store.list("purges").unwrap().remove(0);
@@ -275,9 +275,9 @@ fn a_purge_that_was_killed_is_ended() {
             store.overwrite(key, old.clone().into()).unwrap();
         }
     }
-    let blocked = told(&world, &["gc"], 2);
+    let blocked = message(&world, &["gc"], 2);
     assert!(blocked.contains("bakery purge --resume"), "{blocked}");
-    let ended = told(&world, &["purge", "--resume"], 0);
+    let ended = message(&world, &["purge", "--resume"], 0);
     assert!(ended.contains("1 interrupted purge(s)"), "{ended}");
     assert_eq!(heads(&world), after);
     world.assert_sound();

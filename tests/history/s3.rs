@@ -41,7 +41,7 @@ fn seaweedfs_conforms() {
 #[test]
 #[ignore = "needs SeaweedFS: make test-s3"]
 fn a_whole_history_lives_in_a_bucket() {
-    let world = World::at(tempfile::tempdir().unwrap(), place("history"));
+    let world = World::at(crate::scratch::Scratch::new(), place("history"));
     let base = files([("a", "1"), ("b", "1")]);
     world.push("alt", &base);
     let two = world.push("alt", &with(&base, [("a", Some("2"))]));
@@ -102,7 +102,7 @@ fn a_store_moves_to_a_bucket_and_back() {
 #[test]
 #[ignore = "needs SeaweedFS: make test-s3"]
 fn eight_writers_on_a_bucket_have_one_winner_each() {
-    let world = World::at(tempfile::tempdir().unwrap(), place("race"));
+    let world = World::at(crate::scratch::Scratch::new(), place("race"));
     let base = files([("base", "0")]);
     world.push("alt", &base);
     let numbers: std::collections::BTreeSet<u64> = std::thread::scope(|scope| {
@@ -134,7 +134,7 @@ fn eight_writers_on_a_bucket_have_one_winner_each() {
 #[ignore = "needs a cluster of SeaweedFS: make test-s3-cluster"]
 fn two_bakers_survive_the_death_of_a_volume_server() {
     const UPLOADS: usize = 8;
-    let world = World::at(tempfile::tempdir().unwrap(), place("cluster"));
+    let world = World::at(crate::scratch::Scratch::new(), place("cluster"));
     world.push("kiosk", &files([("etc/motd", "1")]));
     let variable = |name: &str| std::env::var(name).expect("run this through make test-s3-cluster");
     let gateways = [variable("AWS_ENDPOINT"), variable("LAYERFS_TEST_S3_SECOND")];
@@ -209,7 +209,7 @@ fn two_bakers_survive_the_death_of_a_volume_server() {
 #[test]
 #[ignore = "needs SeaweedFS: make test-s3"]
 fn servers_before_one_bucket_answer_alike() {
-    let world = World::at(tempfile::tempdir().unwrap(), place("serve"));
+    let world = World::at(crate::scratch::Scratch::new(), place("serve"));
     let base = files([("etc/motd", "1")]);
     world.push("kiosk", &base);
     let second = std::env::var("LAYERFS_TEST_S3_SECOND").unwrap();

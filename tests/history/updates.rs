@@ -160,16 +160,16 @@ fn packs_are_verified_copied_swept_and_purged() {
     world.push("alt", &one);
     let secret = format!("{}the secret", words(1, 5_000));
     world.push("alt", &with(&one, [("usr/words", Some(secret.as_str()))]));
-    let told = |words: &[&str]| {
+    let message = |words: &[&str]| {
         let output = bakery(&world, words).output().unwrap();
         text(&output.stdout) + &text(&output.stderr)
     };
     run(&mut bakery(&world, &["update-pack", "alt@1", "alt@2"]));
-    assert!(told(&["verify", "--all"]).contains("no errors"));
-    let log = told(&["show", "alt@2"]);
+    assert!(message(&["verify", "--all"]).contains("no errors"));
+    let log = message(&["show", "alt@2"]);
     assert!(log.contains("update"), "{log}");
     let to = world.dir.path().join("copy").display().to_string();
-    assert!(told(&["store", "copy", world.location(), &to]).contains("no errors"));
+    assert!(message(&["store", "copy", world.location(), &to]).contains("no errors"));
     let pack = file(&world, 2, 1);
     let key = pack.strip_prefix(world.location()).unwrap();
     let good = std::fs::read(&pack).unwrap();
@@ -179,13 +179,13 @@ fn packs_are_verified_copied_swept_and_purged() {
     *bad.last_mut().unwrap() ^= 1;
     std::fs::remove_file(&pack).unwrap();
     std::fs::write(&pack, &bad).unwrap();
-    let verified = told(&["verify", "--all"]);
+    let verified = message(&["verify", "--all"]);
     assert!(
         verified.contains("updates/alt/main") && !verified.contains("no errors"),
         "{verified}"
     );
     let to = world.dir.path().join("other").display().to_string();
-    let copied = told(&["store", "copy", world.location(), &to]);
+    let copied = message(&["store", "copy", world.location(), &to]);
     assert!(copied.contains("damaged"), "{copied}");
     assert!(!PathBuf::from(&to).join(key).exists());
     std::fs::write(&pack, &good).unwrap();
@@ -195,9 +195,9 @@ fn packs_are_verified_copied_swept_and_purged() {
         &["purge", "alt", "/usr/words", "--delete"],
     ));
     assert!(!pack.exists());
-    assert!(told(&["verify", "--all"]).contains("no errors"));
+    assert!(message(&["verify", "--all"]).contains("no errors"));
     run(&mut bakery(&world, &["update-pack", "alt", "--last", "3"]));
-    assert!(told(&["verify", "--all"]).contains("no errors"));
+    assert!(message(&["verify", "--all"]).contains("no errors"));
     // With a newer revision the packs to this one go.
     world.push("alt", &with(&one, [("etc/motd", Some("three"))]));
     let newest = world
@@ -215,5 +215,5 @@ fn packs_are_verified_copied_swept_and_purged() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     assert_eq!(left, [format!("{newest:020}")]);
-    assert!(told(&["verify", "--all"]).contains("no errors"));
+    assert!(message(&["verify", "--all"]).contains("no errors"));
 }

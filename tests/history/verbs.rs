@@ -110,13 +110,13 @@ fn a_revert_has_the_conflicts_of_a_cherry_pick() {
     publisher.rollback(&revision("alt@3"), "admin", "").unwrap();
     let theirs = undo(Resolution::Theirs).unwrap();
     assert_eq!(world.files(&theirs), one);
-    let told = fails(&world, &["revert", "alt@2"], 2);
-    assert!(told.contains("nothing to undo"), "{told}");
+    let output = fails(&world, &["revert", "alt@2"], 2);
+    assert!(output.contains("nothing to undo"), "{output}");
     publisher.rollback(&revision("alt@3"), "admin", "").unwrap();
-    let told = fails(&world, &["revert", "alt@2"], 1);
+    let output = fails(&world, &["revert", "alt@2"], 1);
     assert!(
-        told.contains("/a: ours") && told.contains("--theirs"),
-        "{told}"
+        output.contains("/a: ours") && output.contains("--theirs"),
+        "{output}"
     );
     world.assert_sound();
 }
@@ -319,10 +319,10 @@ fn layer_verbs_take_revisions() {
         !out(&world, &["dump", "alt@2"]).contains("/b"),
         "whiteouts are applied"
     );
-    let told = out(&world, &["inspect", "alt@2"]);
+    let output = out(&world, &["inspect", "alt@2"]);
     assert!(
-        told.contains(&two.manifest.tree_digest.to_string()),
-        "{told}"
+        output.contains(&two.manifest.tree_digest.to_string()),
+        "{output}"
     );
     let at = |name: &str| world.dir.path().join(name).display().to_string();
     out(&world, &["unpack", "alt@1", &at("out")]);
@@ -368,35 +368,38 @@ fn a_dry_run_says_what_would_be_and_changes_nothing() {
     world.push("alt/lab", &with(&one, [("lab", Some("l"))]));
     let before = store_files(&world);
     let dry = |words: &[&str]| out(&world, &[words, &["--dry-run"]].concat());
-    let told = dry(&["rollback", "alt@1"]);
-    assert!(told.starts_with("would publish alt@3  rollback"), "{told}");
+    let output = dry(&["rollback", "alt@1"]);
     assert!(
-        told.contains("* /a  (") && told.contains("- /n  ("),
-        "{told}"
+        output.starts_with("would publish alt@3  rollback"),
+        "{output}"
     );
     assert!(
-        told.ends_with("2 path(s) would change, 1 layer(s); nothing was published\n"),
-        "{told}"
+        output.contains("* /a  (") && output.contains("- /n  ("),
+        "{output}"
     );
-    let told = dry(&["revert", "alt@2"]);
     assert!(
-        told.contains("would publish alt@3  rollback  revert alt@2"),
-        "{told}"
+        output.ends_with("2 path(s) would change, 1 layer(s); nothing was published\n"),
+        "{output}"
     );
-    let told = dry(&["rebase", "alt/lab"]);
+    let output = dry(&["revert", "alt@2"]);
     assert!(
-        told.contains("would publish alt/lab@3  rebase") && told.contains("+ /n"),
-        "{told}"
+        output.contains("would publish alt@3  rollback  revert alt@2"),
+        "{output}"
     );
-    let told = dry(&["cherry-pick", "alt/lab@2", "--onto", "alt"]);
+    let output = dry(&["rebase", "alt/lab"]);
     assert!(
-        told.contains("would publish alt@3  cherry-pick") && told.contains("+ /lab"),
-        "{told}"
+        output.contains("would publish alt/lab@3  rebase") && output.contains("+ /n"),
+        "{output}"
     );
-    let told = dry(&["compact", "alt"]);
+    let output = dry(&["cherry-pick", "alt/lab@2", "--onto", "alt"]);
     assert!(
-        told.contains("2 layers in one") && told.contains("0 path(s) would change, 1 layer(s)"),
-        "{told}"
+        output.contains("would publish alt@3  cherry-pick") && output.contains("+ /lab"),
+        "{output}"
+    );
+    let output = dry(&["compact", "alt"]);
+    assert!(
+        output.contains("2 layers in one") && output.contains("0 path(s) would change, 1 layer(s)"),
+        "{output}"
     );
     let json: serde_json::Value =
         serde_json::from_str(&dry(&["--json", "rollback", "alt@1"])).unwrap();

@@ -14,11 +14,13 @@ use layerfmt::tree::{Child, Kind, Metadata, Name, Node, NodeId, ROOT, Time, diff
 use layerfmt::{Base, Content, ContentReader, LayerWriter, MergedIndex, Meta, Options, Tree};
 use wire::manifest::{Action, ProfileName, RevisionName};
 
+use crate::scratch::Scratch;
+
 /// A tree as a test writes it down: path to content and mode.
 pub(crate) type Files = BTreeMap<String, (Vec<u8>, u16)>;
 
 pub(crate) struct World {
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: Scratch,
     location: String,
     keys: Keys,
     baked: AtomicUsize,
@@ -26,12 +28,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let location = dir.path().join("store").to_str().unwrap().to_owned();
         World::at(dir, location)
     }
 
-    pub(crate) fn at(dir: tempfile::TempDir, location: String) -> World {
+    pub(crate) fn at(dir: Scratch, location: String) -> World {
         let keys = Keys::locate(Some(&dir.path().join("keys")), &location).unwrap();
         let world = World {
             dir,

@@ -125,9 +125,9 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
     }
     let good = kitchen.receive("kiosk", OPENING, &whole).unwrap();
     kitchen.drain();
-    let told = kitchen.jobs();
+    let output = kitchen.jobs();
     for (name, job) in &jobs {
-        let job = told.iter().find(|one| one["id"] == job.as_str()).unwrap();
+        let job = output.iter().find(|one| one["id"] == job.as_str()).unwrap();
         assert_eq!(job["at"], "failed", "{name}: {job}");
         let error = job["ending"]["error"].as_str().unwrap();
         assert!(error.len() > 10, "{name}: {error}");
@@ -138,7 +138,10 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
             .join("upper.tar.zst");
         assert!(body.exists(), "{name}: a failed upload is kept");
     }
-    let good = told.iter().find(|one| one["id"] == good.as_str()).unwrap();
+    let good = output
+        .iter()
+        .find(|one| one["id"] == good.as_str())
+        .unwrap();
     assert_eq!(good["at"], "done", "{good}");
     assert_eq!(kitchen.revisions("kiosk").len(), 1);
     assert_eq!(kitchen.file("kiosk", "etc/good").unwrap(), vec![1; 10_000]);

@@ -11,11 +11,11 @@ use crate::kitchen::{Kitchen, run, text, upload, wait_until};
 #[test]
 fn heads_that_end_are_renewed() {
     let kitchen = Kitchen::new();
-    let told = run(kitchen.bakery().args(["key", "lifetime"]));
+    let output = run(kitchen.bakery().args(["key", "lifetime"]));
     assert!(
-        text(&told.stdout).contains("do not expire"),
+        text(&output.stdout).contains("do not expire"),
         "{}",
-        text(&told.stdout)
+        text(&output.stdout)
     );
     let refused = kitchen
         .bakery()

@@ -75,9 +75,9 @@ fn a_dry_run_shows_what_the_server_takes() {
     let sshd = Sshd::start(&kitchen);
     prepare(&kitchen, &sshd);
     let upper = upper(&kitchen);
-    let told = sshd.push("ann", "kiosk", &upper, &["--dry-run", "--json"]);
-    assert!(told.status.success(), "{}", text(&told.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = sshd.push("ann", "kiosk", &upper, &["--dry-run", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = [
         ("deleted", "/etc/gone"),
         ("changed", "/etc/motd"),
@@ -85,9 +85,9 @@ fn a_dry_run_shows_what_the_server_takes() {
         ("metadata", "/usr/share/words"),
     ]
     .map(|(kind, path)| (kind.to_owned(), path.to_owned()));
-    assert_eq!(changes(&told["changes"]), expected, "{told}");
-    assert_eq!(told["compared_with"], "kiosk@2");
-    let left_out = told["left_out"].to_string();
+    assert_eq!(changes(&output["changes"]), expected, "{output}");
+    assert_eq!(output["compared_with"], "kiosk@2");
+    let left_out = output["left_out"].to_string();
     for path in [
         "/etc/hostname",
         "/home/ann",

@@ -9,7 +9,7 @@ mod operation;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -68,6 +68,8 @@ struct World<'b> {
     /// plain number → layerfs number of every object.
     identity: HashMap<u64, u64>,
     began: i64,
+    /// Time in calls of `layerfs`.
+    spent: Duration,
     /// The objects of the plain directory at the last look: their numbers are not given to others.
     held: Vec<OwnedFd>,
     room: Room,
@@ -95,9 +97,12 @@ impl World<'_> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a clock");
+        let start = Instant::now();
+        let layerfs = begin(&room, parts).expect("layerfs");
         World {
             plain: Paths::new(&plain),
-            layerfs: begin(&room, parts).expect("layerfs"),
+            layerfs,
+            spent: start.elapsed(),
             overlay: overlay.flatten(),
             beginning,
             identity: HashMap::new(),
@@ -110,14 +115,20 @@ impl World<'_> {
     fn step(&mut self, operation: &Operation) {
         if let Operation::Remount = operation {
             self.plain.close_all();
-            for session in std::iter::once(&self.layerfs).chain(&self.overlay) {
-                session.detach();
-                session.attach();
+            if let Some(overlay) = &self.overlay {
+                overlay.detach();
+                overlay.attach();
             }
+            let start = Instant::now();
+            self.layerfs.detach();
+            self.layerfs.attach();
+            self.spent += start.elapsed();
             return;
         }
         let expected = apply(&self.plain, operation);
+        let start = Instant::now();
         let found = apply(&*self.layerfs, operation);
+        self.spent += start.elapsed();
         assert_eq!(
             found, expected,
             "layerfs against a plain directory: {operation:?}"
@@ -133,7 +144,9 @@ impl World<'_> {
 
     fn look(&mut self) {
         let plain = snapshot::take(&self.plain, self.began, true);
+        let start = Instant::now();
         let layerfs = snapshot::take(&*self.layerfs, self.began, true);
+        self.spent += start.elapsed();
         compare("layerfs", &plain, &layerfs, |_| {});
         self.same_objects(&plain, &layerfs);
         if let Some(overlay) = &self.overlay {
@@ -221,8 +234,9 @@ fn compare(what: &str, expected: &Snapshot, found: &Snapshot, forgive: impl Fn(&
     }
 }
 
-/// One case with layerfs as `begin` starts it; `rival`: with kernel overlayfs as well.
-fn run_case(beginning: &Beginning, steps: &[Operation], begin: Begin, rival: bool) {
+/// One case with layerfs as `begin` starts it; `rival`: with kernel overlayfs as well. Returns the
+/// time in calls of layerfs.
+fn run_case(beginning: &Beginning, steps: &[Operation], begin: Begin, rival: bool) -> Duration {
     let mut world = World::new(beginning, begin, rival);
     world.look();
     for (number, operation) in steps.iter().enumerate() {
@@ -232,7 +246,9 @@ fn run_case(beginning: &Beginning, steps: &[Operation], begin: Begin, rival: boo
         }
     }
     world.look();
+    let spent = world.spent;
     world.interchange();
+    spent
 }
 
 #[test]
@@ -265,13 +281,25 @@ fn random(cases: usize, steps: usize, bake: Bake, run: &dyn Fn(&Beginning, &[Ope
     }
 }
 
-/// Run random cases on one kind of session alone; returns how long it took.
-pub(crate) fn measure(cases: usize, steps: usize, begin: Begin, bake: Bake) -> std::time::Duration {
-    let began = std::time::Instant::now();
+/// The durations of a measured model test.
+pub(crate) struct ModelTime {
+    /// The whole test, with the plain directory and the comparisons.
+    pub(crate) whole: Duration,
+    /// The calls of layerfs.
+    pub(crate) calls: Duration,
+}
+
+/// Runs random cases on one kind of session alone.
+pub(crate) fn measure(cases: usize, steps: usize, begin: Begin, bake: Bake) -> ModelTime {
+    let start = Instant::now();
+    let calls = std::cell::Cell::new(Duration::ZERO);
     random(cases, steps, bake, &|beginning, steps| {
-        run_case(beginning, steps, begin, false);
+        calls.set(calls.get() + run_case(beginning, steps, begin, false));
     });
-    began.elapsed()
+    ModelTime {
+        whole: start.elapsed(),
+        calls: calls.get(),
+    }
 }
 
 /// Sequences that once failed stay here.

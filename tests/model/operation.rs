@@ -277,7 +277,7 @@ pub(crate) fn once_failed() -> Vec<(bool, Vec<Operation>)> {
                 O::Rename(s("b"), s("a/b")),
             ],
         ),
-        // One of three names lies in a directory that was moved and not looked at since.
+        // One of three names is in a directory that was moved and not looked up since.
         (
             true,
             vec![

@@ -51,7 +51,7 @@ fn a_boot_tells_how_long_it_took_and_the_log_shows_it() {
     let site = Site::new();
     let bakery_serve = Bakery::serve(&site);
     let url = format!("{}/{SYSTEM}", bakery_serve.url());
-    let upper = tempfile::tempdir().unwrap();
+    let upper = crate::scratch::Scratch::new();
     for name in ["upper", "work"] {
         std::fs::create_dir(upper.path().join(name)).unwrap();
     }

@@ -12,7 +12,7 @@ pub(super) use crate::harness::programs::program;
 pub(super) struct Client {
     pub(super) at: PathBuf,
     daemon: Child,
-    _place: tempfile::TempDir,
+    _place: crate::scratch::Scratch,
 }
 
 impl Client {
@@ -23,7 +23,7 @@ impl Client {
 
     /// The mount, or the output of the failed program.
     pub(super) fn attempt(url: &str, keys: &Path, arguments: &[&str]) -> Result<Client, String> {
-        let place = tempfile::tempdir().unwrap();
+        let place = crate::scratch::Scratch::new();
         let at = place.path().join("mnt");
         std::fs::create_dir(&at).unwrap();
         let log = place.path().join("log");

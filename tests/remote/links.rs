@@ -67,10 +67,10 @@ fn first_byte(site: &Site, server: SocketAddr, rtt: Duration) -> (Duration, Dura
     let opened = since.elapsed();
     let chunk = root.index.chunk(0).unwrap();
     let mut bytes = Vec::new();
-    let (tell, told) = std::sync::mpsc::channel();
-    let then = Box::new(move |came: Result<(), _>| tell.send(came.is_ok()).unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let then = Box::new(move |came: Result<(), _>| sender.send(came.is_ok()).unwrap());
     let _coming = root.source.bring(&[(0, chunk)], then);
-    assert!(told.recv().unwrap());
+    assert!(receiver.recv().unwrap());
     root.source
         .read_decoded(&root.index, 0, &chunk, usize::MAX, &mut bytes)
         .unwrap();

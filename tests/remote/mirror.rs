@@ -52,14 +52,14 @@ impl Place {
     /// One round; returns its report.
     fn round(&self, url: &str, more: &[&str]) -> serde_json::Value {
         let output = self.mirror(url, more).output().unwrap();
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", messages(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Verifies every byte of the mirror, and that each of its heads has all its objects.
     fn verify(&self) {
         let output = self.bakery(&["verify", "--all"]).output().unwrap();
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", messages(&output));
     }
 
     fn heads(&self) -> usize {
@@ -68,7 +68,7 @@ impl Place {
     }
 }
 
-fn told(output: &Output) -> String {
+fn messages(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
@@ -203,7 +203,7 @@ fn what_is_not_valid_is_refused() {
     server.fail(Fault::Corrupt, "/layers", u64::MAX);
     let output = place.mirror(&server.url(), &[]).output().unwrap();
     assert!(!output.status.success());
-    assert_eq!(place.heads(), 0, "{}", told(&output));
+    assert_eq!(place.heads(), 0, "{}", messages(&output));
     server.behave();
     place.round(&server.url(), &[]);
     place.verify();
@@ -215,11 +215,11 @@ fn what_is_not_valid_is_refused() {
     };
     let output = stranger.mirror(&server.url(), &[]).output().unwrap();
     assert!(!output.status.success());
-    assert_eq!(stranger.heads(), 0, "{}", told(&output));
+    assert_eq!(stranger.heads(), 0, "{}", messages(&output));
     // Another history under the same name, signed by keys that the mirror does not trust.
     let elsewhere = FaultServer::start(other.store());
     let output = place.mirror(&elsewhere.url(), &[]).output().unwrap();
-    assert!(!output.status.success(), "{}", told(&output));
+    assert!(!output.status.success(), "{}", messages(&output));
     site.change(1);
     place.round(&server.url(), &[]);
     place.verify();
@@ -238,13 +238,13 @@ fn an_export_is_taken_into_another_store() {
         let mut command = Command::new(program("bakery"));
         let output = command.arg("--store").arg(&store).args(words).output();
         let output = output.unwrap();
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", messages(&output));
     };
     let signers = site.allowed_signers().to_str().unwrap().to_owned();
     let take = |file: &str| {
         let words = ["import-store", file, "--allowed-signers", &signers];
         let output = place.bakery(&words).output().unwrap();
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", messages(&output));
     };
     export(&["export", &whole, SYSTEM]);
     take(&whole);
@@ -266,6 +266,6 @@ fn an_export_is_taken_into_another_store() {
     assert!(
         text(&output.stderr).contains("allowed_signers"),
         "{}",
-        told(&output)
+        messages(&output)
     );
 }

@@ -156,8 +156,8 @@ fn a_warmed_boot_finds_its_pages_in_the_page_cache() {
 }
 
 /// An empty upper, and the mount options for it.
-fn upper() -> (tempfile::TempDir, String) {
-    let upper = tempfile::tempdir().unwrap();
+fn upper() -> (crate::scratch::Scratch, String) {
+    let upper = crate::scratch::Scratch::new();
     for name in ["rw", "wk"] {
         std::fs::create_dir(upper.path().join(name)).unwrap();
     }

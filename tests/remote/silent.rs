@@ -101,7 +101,7 @@ struct Scene {
 struct Mounted {
     client: Client,
     upper: PathBuf,
-    _place: tempfile::TempDir,
+    _place: crate::scratch::Scratch,
 }
 
 impl Scene {
@@ -112,7 +112,7 @@ impl Scene {
     }
 
     fn mount(&self, mode: &str, arguments: &[&str]) -> Mounted {
-        let place = tempfile::tempdir().unwrap();
+        let place = crate::scratch::Scratch::new();
         for name in ["upper", "work"] {
             std::fs::create_dir(place.path().join(name)).unwrap();
         }
@@ -218,9 +218,9 @@ impl Mounted {
 
 /// Runs `work` in a separate thread, which ends.
 fn in_time(what: &str, work: impl FnOnce() -> Result<(), Error> + Send + 'static) {
-    let (tell, told) = channel();
-    std::thread::spawn(move || tell.send(work()));
-    match told.recv_timeout(Duration::from_secs(30)) {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(Duration::from_secs(30)) {
         Ok(done) => done.unwrap_or_else(|error| panic!("{what}: {error}")),
         Err(_) => panic!("{what} does not end"),
     }
@@ -557,7 +557,7 @@ const ENDED: &str = "the kernel has ended the connection of ";
 fn s18_7_an_abort_is_an_abort_in_the_log() {
     let scene = Scene::new();
     let mut mounted = scene.mount("", &[]);
-    let control = tempfile::tempdir().unwrap();
+    let control = crate::scratch::Scratch::new();
     let nothing = rustix::mount::MountFlags::empty();
     rustix::mount::mount("none", control.path(), "fusectl", nothing, None).unwrap();
     let device = std::fs::metadata(&mounted.client.at).unwrap().dev();
@@ -605,7 +605,7 @@ fn s18_7_a_daemon_that_is_late_finds_its_mount_ended_and_says_so() {
 #[test]
 fn s18_8_a_mount_that_is_given_up_never_comes() {
     let scene = Scene::new();
-    let place = tempfile::tempdir().unwrap();
+    let place = crate::scratch::Scratch::new();
     let stopped = scene.server.stop();
     for signal in [
         rustix::process::Signal::INT,

@@ -14,7 +14,7 @@ use wire::manifest::ProfileName;
 pub(super) const SYSTEM: &str = "kiosk";
 
 pub(super) struct Site {
-    place: tempfile::TempDir,
+    place: crate::scratch::Scratch,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     version: u8,
     effort: Effort,
@@ -58,7 +58,7 @@ impl Site {
     }
 
     fn empty() -> Site {
-        let place = tempfile::tempdir().unwrap();
+        let place = crate::scratch::Scratch::new();
         let site = Site {
             place,
             files: BTreeMap::new(),

@@ -253,7 +253,7 @@ fn a_pack_is_made_once() {
 
 /// Output of a compressor.
 fn compressed(program: &str, arguments: &[&str], raw: &[u8]) -> Vec<u8> {
-    let place = tempfile::tempdir().unwrap();
+    let place = crate::scratch::Scratch::new();
     let file = place.path().join("raw");
     std::fs::write(&file, raw).unwrap();
     let mut command = std::process::Command::new(program);

@@ -1,4 +1,4 @@
-//! S14: what goes wrong, and how it is said.
+//! S14: errors and their messages.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;

@@ -132,10 +132,10 @@ fn odd_ranges_paths_and_heads_are_no_way_in() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut raw = Vec::new();
         let _ = stream.read_to_end(&mut raw);
-        let told = text(&raw);
+        let output = text(&raw);
         assert!(
-            raw.is_empty() || told.starts_with("HTTP/1.1 4") || told.starts_with("HTTP/1.0 4"),
-            "{request:?}: {told}"
+            raw.is_empty() || output.starts_with("HTTP/1.1 4") || output.starts_with("HTTP/1.0 4"),
+            "{request:?}: {output}"
         );
     }
     assert_eq!(server.get("/healthz", &[]).status, 200);

@@ -20,11 +20,11 @@ fn exchange(server: &Server, request: &str) -> (String, Vec<u8>) {
             continue;
         };
         let head = text(&raw[..end + 2]);
-        let told = head.split("Content-Length: ").nth(1);
-        let told =
-            told.unwrap_or_else(|| panic!("no Content-Length in exactly these letters: {head}"));
-        let told: usize = told.split("\r\n").next().unwrap().parse().unwrap();
-        if raw.len() >= end + 4 + told || len == 0 {
+        let announced = head.split("Content-Length: ").nth(1);
+        let announced = announced
+            .unwrap_or_else(|| panic!("no Content-Length in exactly these letters: {head}"));
+        let announced: usize = announced.split("\r\n").next().unwrap().parse().unwrap();
+        if raw.len() >= end + 4 + announced || len == 0 {
             return (head, raw[end + 4..].to_vec());
         }
     }

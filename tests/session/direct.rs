@@ -1,8 +1,9 @@
-//! The merged file system in this process: what the kernel does before and after it asks the daemon is done here.
+//! The merged file system in this process. The session does the kernel's part of each call.
 //!
-//! Like the kernel it resolves paths one name at a time, checks permissions (the mount option `default_permissions`), knows who
-//! calls with which umask, keeps a table of open files, serializes changes of one file and of names, and counts how often it was told
-//! of each node, so that the daemon may forget what nobody uses. It has no page cache, no ACL check, no locks and no mappings.
+//! Like the kernel it resolves paths one name at a time, checks permissions (the mount option
+//! `default_permissions`), passes caller and umask, keeps a table of open files, serializes changes
+//! of one file and of names, caches nodes, and counts the look-ups of each node until it forgets
+//! them. It has no page cache, no ACL check, no locks and no mappings.
 
 mod names;
 mod nodes;
@@ -74,10 +75,11 @@ struct Opened {
 }
 
 impl Direct {
-    /// A session on these parts; it keeps up to `remembers` nodes that nobody uses, as the kernel's caches do. `log` gives the lines so far.
+    /// A session on these parts. It caches up to `remembers` nodes that nobody uses. `log` returns
+    /// the lines so far.
     ///
     /// # Errors
-    /// What is wrong with the parts.
+    /// The fault of the parts.
     pub(crate) fn begin(
         parts: Parts,
         remembers: usize,
@@ -327,14 +329,14 @@ impl Session for Direct {
 
     fn list(&self, handle: Handle, cookie: u64, most: usize) -> Result<Vec<Entry>> {
         let (opened, fs) = (self.opened(handle)?, self.fs()?);
-        let (mut entries, mut told) = (Vec::new(), Vec::new());
+        let (mut entries, mut listed) = (Vec::new(), Vec::new());
         // The kernel asks for attributes at the start of a listing, and when it misses them.
         let plus = cookie == 0;
         fs.readdir(opened.node.id, cookie, plus, &mut |item| {
             if entries.len() == most {
                 return false;
             }
-            told.extend(item.attr.map(|about| Node::told(&fs, about)));
+            listed.extend(item.attr.map(|about| Node::looked_up(&fs, about)));
             entries.push(Entry {
                 name: item.name.to_vec(),
                 ino: item.ino,
@@ -342,7 +344,7 @@ impl Session for Direct {
             });
             true
         })?;
-        drop(told);
+        drop(listed);
         Ok(entries)
     }
 

@@ -47,7 +47,9 @@ pub(crate) fn take(session: &dyn Session, began: i64, numbers: bool) -> Snapshot
         began,
         numbers,
     };
-    look.visit(Path::new(""), &mut snapshot);
+    let root = Path::new("");
+    let about = session.stat(Object::Name(root)).unwrap();
+    look.visit(root, &about, &mut snapshot);
     snapshot
 }
 
@@ -72,14 +74,20 @@ impl Look<'_> {
             } else {
                 (0, 0)
             },
-            content: (kind == REGULAR).then(|| {
-                self.session
-                    .content(at)
-                    .map(|content| blake3::hash(&content))
-            }),
+            content: (kind == REGULAR).then(|| self.content(at, about.size)),
             target: (kind == SYMLINK).then(|| self.session.read_link(at).unwrap()),
             xattrs: self.xattrs(at),
         }
+    }
+
+    /// The digest of everything up to the end of the file, even if the end is not at `size`.
+    fn content(&self, at: &Path, size: u64) -> Result<blake3::Hash> {
+        let file = self.session.open_read(at)?;
+        let mut content = file.read(0, size as usize + 1)?;
+        if content.len() as u64 > size {
+            content.extend(file.read(content.len() as u64, usize::MAX)?);
+        }
+        Ok(blake3::hash(&content))
     }
 
     fn xattrs(&self, at: &Path) -> BTreeMap<String, Result<Vec<u8>>> {
@@ -92,12 +100,8 @@ impl Look<'_> {
             .collect()
     }
 
-    fn visit(&self, at: &Path, snapshot: &mut Snapshot) {
-        let about = self
-            .session
-            .stat(Object::Name(at))
-            .unwrap_or_else(|e| panic!("{}: {e}", at.display()));
-        snapshot.objects.insert(at.to_owned(), self.see(at, &about));
+    fn visit(&self, at: &Path, about: &Attr, snapshot: &mut Snapshot) {
+        snapshot.objects.insert(at.to_owned(), self.see(at, about));
         snapshot.numbers.insert(at.to_owned(), about.ino);
         if about.mode & TYPE != DIRECTORY {
             return;
@@ -123,7 +127,7 @@ impl Look<'_> {
             if self.numbers {
                 assert_eq!(about.ino, entry.ino, "d_ino of {}", path.display());
             }
-            self.visit(&path, snapshot);
+            self.visit(&path, &about, snapshot);
         }
     }
 }

@@ -5,6 +5,6 @@ pub const BATCH_RANGES_MAX: usize = 4096;
 /// Bytes that one batch request may ask for: the server maps or fetches all of them at once.
 pub const BATCH_LEN_MAX: u64 = 64 << 20;
 
-/// Pieces of one sparse file in an archive: a 64 GiB file with every second 64 KiB in use has half
+/// Segments of one sparse file in an archive: a 64 GiB file with every second 64 KiB in use has half
 /// of them.
-pub(crate) const SPARSE_PIECES_MAX: usize = 1 << 20;
+pub(crate) const SPARSE_SEGMENTS_MAX: usize = 1 << 20;

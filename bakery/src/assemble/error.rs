@@ -5,7 +5,7 @@ use std::io;
 use layerfmt::FormatError;
 use layerfmt::tree::TreeError;
 
-use crate::source::{PathError, SourceError};
+use source::{PathError, SourceError};
 
 /// The reason why the entries of a source do not form a tree.
 #[derive(Debug, thiserror::Error)]

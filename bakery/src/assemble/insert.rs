@@ -3,7 +3,7 @@
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, TreeError};
 
 use super::Assembler;
-use crate::source::{EntryPath, SourceError};
+use source::{EntryPath, SourceError};
 
 impl<C> Assembler<'_, C> {
     /// The directory at `path`, made together with its parents when it is not there yet.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use layerfmt::tree::{Child, ROOT};
 
 use super::Assembler;
-use crate::source::{EntryPath, SourceError};
+use source::{EntryPath, SourceError};
 
 /// The target of a link.
 enum LinkTarget {

@@ -6,9 +6,9 @@ use layerfmt::tree::{Metadata, NodeId};
 
 use super::{AssembleError, Assembler};
 use crate::limits::WAITING_ACLS_MAX;
-use crate::source::accounts::Accounts;
-use crate::source::limits::ACCOUNTS_LEN_MAX;
-use crate::source::{EntryPath, SourceError, acl};
+use source::accounts::Accounts;
+use source::limits::ACCOUNTS_LEN_MAX;
+use source::{EntryPath, SourceError, acl};
 
 /// Lists by name that wait for their numbers, and the files that have them.
 #[derive(Debug, Default)]

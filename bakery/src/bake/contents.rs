@@ -8,7 +8,7 @@ use wire::secrets;
 use crate::assemble::{AssembleError, Contents};
 use crate::limits::MACHINE_FILE_LEN_MAX;
 use crate::machine::{self, MachineFiles};
-use crate::source::{Data, EntryPath, SourceError};
+use source::{Data, EntryPath, SourceError};
 
 /// Most warnings listed one by one.
 const WARNINGS_MAX: usize = 1000;

@@ -16,7 +16,7 @@ use super::{BakeError, BaseStack, changes};
 use crate::assemble::{AssembleError, Contents, Excluded, Reading, assemble};
 use crate::failed::Doing as _;
 use crate::limits::LISTING_LINE_LEN_MAX;
-use crate::source::{Data, EntryPath, Source};
+use source::{Data, EntryPath, Source};
 
 /// The changes of an upper.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::initrd::stack_tree::StackTree;
 use crate::output;
 use crate::publish::{Addition, Publisher};
 use crate::receive::Rights;
-use crate::source::open;
+use source::open;
 use wire::exclude::Excludes;
 
 /// The account's keys on a bakery that was installed as documented.

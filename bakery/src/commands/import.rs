@@ -23,8 +23,8 @@ use crate::initrd::stack_tree::StackTree;
 use crate::machine::MachineChoice;
 use crate::output;
 use crate::publish::Import;
-use crate::source::iso::Parameters;
 use crate::system_check::require_system;
+use source::iso::Parameters;
 
 /// Import a whole system as the next revision of a history
 ///

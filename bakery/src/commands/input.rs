@@ -7,8 +7,8 @@ use indicatif::ProgressBar;
 
 use crate::globals::Globals;
 use crate::progress;
-use crate::source::open::{SourceOptions, open};
-use crate::source::{Limits, Source};
+use source::open::{SourceOptions, open};
+use source::{Limits, Source};
 use wire::exclude::Excludes;
 
 /// A tree to read.

@@ -68,7 +68,7 @@ pub(crate) fn run(args: PurgeArgs, globals: &Globals) -> anyhow::Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let deleted = purge::delete(publisher.history())?;
-    output::emit(globals, &deleted, |out| told(&deleted, out))?;
+    output::emit(globals, &deleted, |out| write_deleted(&deleted, out))?;
     Ok(if deleted.busy {
         ExitCode::from(ANSWER_NO)
     } else {
@@ -137,7 +137,7 @@ fn describe(
     Ok(())
 }
 
-fn told(deleted: &Deleted, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+fn write_deleted(deleted: &Deleted, out: &mut dyn std::io::Write) -> std::io::Result<()> {
     if deleted.busy {
         return writeln!(
             out,

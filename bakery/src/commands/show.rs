@@ -91,28 +91,7 @@ pub(crate) fn run(args: ShowArgs, globals: &Globals) -> anyhow::Result<ExitCode>
             writeln!(out, "boots    {}", describe(boots))?;
         }
         writeln!(out, "tree     {}", manifest.tree_digest)?;
-        let index = manifest.index;
-        writeln!(
-            out,
-            "index    {} {}",
-            index.digest,
-            human::length(index.len)
-        )?;
-        let named = [
-            ("kernel", &manifest.kernel),
-            ("initrd", &manifest.initrd),
-            ("pack", &manifest.pack),
-        ];
-        for (name, object) in named {
-            if let Some(object) = object {
-                writeln!(
-                    out,
-                    "{name:<8} {} {}",
-                    object.digest,
-                    human::length(object.len)
-                )?;
-            }
-        }
+        write_objects(out, manifest)?;
         write_updates(out, &shown.updates)?;
         write_layers(out, manifest)?;
         for line in manifest.message.lines() {
@@ -121,6 +100,24 @@ pub(crate) fn run(args: ShowArgs, globals: &Globals) -> anyhow::Result<ExitCode>
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_objects(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
+    let index = manifest.index;
+    let len = human::length(index.len);
+    writeln!(out, "index    {} {len}", index.digest)?;
+    let named = [
+        ("kernel", &manifest.kernel),
+        ("initrd", &manifest.initrd),
+        ("pack", &manifest.pack),
+    ];
+    for (name, object) in named {
+        if let Some(object) = object {
+            let len = human::length(object.len);
+            writeln!(out, "{name:<8} {} {len}", object.digest)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_updates(out: &mut dyn Write, updates: &[Update]) -> io::Result<()> {

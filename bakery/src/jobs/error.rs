@@ -8,8 +8,8 @@ use wire::manifest::RecordError;
 use crate::bake::BakeError;
 use crate::failed::Failed;
 use crate::history::HistoryError;
-use crate::source::SourceError;
 use crate::store::StoreError;
+use source::SourceError;
 
 /// The reason why a job cannot be worked on.
 #[derive(Debug, thiserror::Error)]

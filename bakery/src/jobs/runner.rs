@@ -2,7 +2,7 @@
 //!
 //! Published exactly once: before the first bake the newest revision is recorded (`started.json`);
 //! every revision made from a job names it in the last line of its message
-//! (`wire::manifest::Trailer`); so a baker that takes over after a crash can tell whether the
+//! (`wire::manifest::Trailer`); so a baker that takes over after a crash can see whether the
 //! previous one reached the commit.
 
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::graft::Resolution;
 use crate::history::{Conflict, History, HistoryError, Revision};
 use crate::human;
 use crate::publish::{Addition, Publisher};
-use crate::source::open::{self, open_stream};
+use source::open::{self, open_stream};
 use wire::exclude::Excludes;
 
 /// The runner of jobs.
@@ -112,7 +112,7 @@ impl Baker<'_> {
         if report.is_empty {
             return Ok(Ending::Unchanged {
                 revision: made_on.number(),
-                report: told(&report, &[])?,
+                report: report_of(&report, &[])?,
             });
         }
         let total = report.content_len;
@@ -134,13 +134,13 @@ impl Baker<'_> {
             Added::As(revision, conflicts) => Ok(Ending::Published {
                 revision: revision.number(),
                 seconds: start.elapsed().as_secs_f64(),
-                report: told(&report, &conflicts)?,
+                report: report_of(&report, &conflicts)?,
             }),
             Added::Nothing => {
                 let newest = self.publisher.history().newest(&name)?.unwrap_or_default();
                 Ok(Ending::Unchanged {
                     revision: newest,
-                    report: told(&report, &[])?,
+                    report: report_of(&report, &[])?,
                 })
             }
         }
@@ -303,7 +303,7 @@ fn message(request: &JobRequest, job: &Job) -> String {
     trailer.append(words)
 }
 
-fn told(report: &BakeReport, conflicts: &[Conflict]) -> Result<serde_json::Value, JobError> {
+fn report_of(report: &BakeReport, conflicts: &[Conflict]) -> Result<serde_json::Value, JobError> {
     let mut value = serde_json::to_value(report)?;
     if let Some(members) = value.as_object_mut() {
         members.insert("conflicts".into(), serde_json::to_value(conflicts)?);

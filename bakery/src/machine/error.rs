@@ -4,7 +4,7 @@ use layerfmt::tree::TreeError;
 
 use crate::assemble::AssembleError;
 use crate::initrd::InitrdError;
-use crate::source::PathError;
+use source::PathError;
 
 /// The reason why a tree cannot become one that many machines boot.
 #[derive(Debug, thiserror::Error)]

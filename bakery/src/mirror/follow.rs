@@ -147,7 +147,7 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    /// The newest revision of the origin, and its head: the hint tells where to look.
+    /// The newest revision of the origin, and its head: the hint says where to look.
     fn newest(&mut self, name: &ProfileName) -> Result<Option<(u64, Vec<u8>)>> {
         let hint = self.origin.read(
             &ObjectPath::Hint(name.clone()),

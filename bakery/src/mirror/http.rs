@@ -188,7 +188,7 @@ impl Http {
         }
     }
 
-    /// Repeats `exchange` until it succeeds or is final. It tells in its last argument if bytes
+    /// Repeats `exchange` until it succeeds or is final. It reports through its last argument if bytes
     /// have come.
     fn retry<T>(
         &mut self,

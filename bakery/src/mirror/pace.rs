@@ -98,7 +98,7 @@ impl Pace {
         let Some(window) = self.window else {
             return true;
         };
-        // Without a clock the window cannot be kept.
+        // Without a clock the window cannot be observed.
         local_time::minute_of_day().is_none_or(|minute| window.holds(minute))
     }
 

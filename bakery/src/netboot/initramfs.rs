@@ -1,4 +1,4 @@
-//! Tells whether an initramfs mounts a layerfs root. One of a distribution does not, and would end
+//! Detects if an initramfs mounts a layerfs root. One of a distribution does not, and would end
 //! in its own emergency shell.
 //!
 //! The archive is read as by the kernel: cpio archives one after the other, each plain or

@@ -7,7 +7,7 @@ use layerfmt::tree::{Child, Directory, Kind, Name, Node, NodeId, ROOT, Tree};
 
 use super::OverlayError;
 use crate::assemble::Assembly;
-use crate::source::EntryPath;
+use source::EntryPath;
 
 /// The whole visible tree of the changes on `base`.
 pub(super) fn merge<C: Clone>(

@@ -1,4 +1,4 @@
-//! Profiles come and go; keys are replaced.
+//! Adding and removing profiles; replacing keys.
 
 use bytes::Bytes;
 use wire::manifest::{Action, BaseRevision, ProfileName, RevisionName};

@@ -136,7 +136,7 @@ impl Rewriting {
         lines: &[Lineage],
         scan: &Scan,
     ) -> Result<Vec<String>> {
-        let (mut seen, mut told) = (BTreeSet::new(), Vec::new());
+        let (mut seen, mut copies) = (BTreeSet::new(), Vec::new());
         for revision in lines.iter().flat_map(|line| &line.revisions) {
             for reference in &revision.manifest.layers {
                 let digest = self.renamed(&reference.digest);
@@ -153,12 +153,12 @@ impl Rewriting {
                 for (path, ino) in below(layer.index(), ROOT) {
                     let size = layer.index().inode(ino).map_or(0, |inode| inode.size);
                     if scan.contents.contains(&(content.file(ino), size)) {
-                        told.push(format!("{}:{}", revision.name(), shown(&path)));
+                        copies.push(format!("{}:{}", revision.name(), shown(&path)));
                     }
                 }
             }
         }
-        Ok(told)
+        Ok(copies)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Frames, ReceiveError, Receiver, ServerFailure, Shelf, read_opening, 
 use crate::bake;
 use crate::jobs::{Target, base_of, made_on};
 use crate::limits::{LEFT_OUT_MAX, LISTING_LEN_MAX};
-use crate::source::open::{self, open_stream};
+use source::open::{self, open_stream};
 
 /// Receives a listing and answers with its changes.
 pub(super) fn survey(

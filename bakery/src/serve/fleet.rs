@@ -108,8 +108,8 @@ impl Fleet {
         };
         let fleet = Arc::clone(self);
         tokio::spawn(async move {
-            let told = fleet.ask("POST", "/fetched", body.into(), from, HELLO_WAIT);
-            if let Err(error) = told.await {
+            let answer = fleet.ask("POST", "/fetched", body.into(), from, HELLO_WAIT);
+            if let Err(error) = answer.await {
                 tracing::debug!("{error}");
             }
         });
@@ -120,8 +120,8 @@ impl Fleet {
     /// Ends with the server.
     pub(super) async fn keep_telling(self: Arc<Self>) {
         loop {
-            let told = self.ask("POST", SERVING, Bytes::new(), None, MENU_WAIT);
-            if let Err(error) = told.await {
+            let answer = self.ask("POST", SERVING, Bytes::new(), None, MENU_WAIT);
+            if let Err(error) = answer.await {
                 tracing::debug!("{error}");
             }
             tokio::time::sleep(SERVING_EVERY).await;

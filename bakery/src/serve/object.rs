@@ -113,7 +113,7 @@ struct Kept {
     checked: Instant,
 }
 
-/// The fields of a stat that tell one file, and one state of it, from another.
+/// The fields of a stat that identify a file and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
     device: u64,

@@ -109,7 +109,7 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     sent.unwrap_or_else(|error| refused(&server, &error))
 }
 
-/// Tells the fleet that a machine fetched the kernel or the initramfs of its menu, whose addresses carry the machine.
+/// Reports to the fleet that a machine fetched the kernel or the initramfs of its menu, whose addresses carry the machine.
 fn note_fetched(server: &Server, request: &Request) {
     let (Some(fleet), Some(query)) = (&server.fleet, request.uri().query()) else {
         return;
@@ -137,7 +137,7 @@ async fn immutable(
 /// Bytes at the start of an update pack that hold its record, and so the digest of all others.
 const TELLING_LEN: u64 = 4096;
 
-/// An object whose first bytes tell all others, by digest: an update pack.
+/// An object whose first bytes determine all others, by digest: an update pack.
 async fn named(
     server: &Server,
     path: &ObjectPath,
@@ -421,12 +421,12 @@ async fn job(State(server): RouteState, Path(id): Path<String>, asked: HeaderMap
             "ending": job.ending().ok().flatten(),
         }))
     };
-    let Ok(Some(told)) = tokio::task::spawn_blocking(look).await else {
+    let Ok(Some(found)) = tokio::task::spawn_blocking(look).await else {
         return absent();
     };
     small(
         &asked,
-        told.to_string().into(),
+        found.to_string().into(),
         HeaderValue::from_static("application/json"),
     )
 }

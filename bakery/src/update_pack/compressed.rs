@@ -24,7 +24,7 @@ pub(super) struct Region {
 
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
-/// Number of first bytes that tell if a file may have compressed data.
+/// Number of first bytes that show if a file may have compressed data.
 pub(super) const MAGIC_LEN: usize = 6;
 
 /// True if a file that begins with `first` may have regions.

@@ -147,7 +147,7 @@ struct Encoded {
     frames: File,
 }
 
-/// The part of a report that `head` and the revisions tell.
+/// The part of a report that `head` and the revisions determine.
 fn counts(head: &UpdateHead, old: &End, new: &End) -> Made {
     let hot = head.units.iter().take(head.hot_count as usize);
     let made = head.units.iter().flat_map(|unit| &unit.made);

@@ -24,7 +24,7 @@ struct Usable<'d> {
     at: Option<u32>,
 }
 
-/// A piece of a region in the unit's chunks.
+/// A span of a region in the unit's chunks.
 struct Cover {
     start: usize,
     len: usize,
@@ -40,16 +40,16 @@ struct Chunks<'r> {
 }
 
 impl Chunks<'_> {
-    fn place(&self, piece: &Span) -> Option<std::ops::Range<usize>> {
-        let (_, start) = self.starts.iter().find(|(row, _)| *row == piece.chunk)?;
-        let start = start + piece.offset as usize;
-        Some(start..start + piece.len as usize)
+    fn place(&self, span: &Span) -> Option<std::ops::Range<usize>> {
+        let (_, start) = self.starts.iter().find(|(row, _)| *row == span.chunk)?;
+        let start = start + span.offset as usize;
+        Some(start..start + span.len as usize)
     }
 
-    fn gather(&self, pieces: &[Span]) -> Option<Vec<u8>> {
+    fn gather(&self, spans: &[Span]) -> Option<Vec<u8>> {
         let mut gathered = Vec::new();
-        for piece in pieces {
-            gathered.extend_from_slice(self.bytes.get(self.place(piece)?)?);
+        for span in spans {
+            gathered.extend_from_slice(self.bytes.get(self.place(span)?)?);
         }
         Some(gathered)
     }
@@ -95,7 +95,7 @@ pub(super) fn encode(
     }))
 }
 
-/// The regions that can be remade and do not overlap, and their pieces in the order of the chunks.
+/// The regions that can be remade and do not overlap, and their spans in the order of the chunks.
 fn usable<'d>(
     draft: &'d UnitDraft,
     chunks: &Chunks<'_>,
@@ -104,8 +104,8 @@ fn usable<'d>(
     let mut usable = Vec::new();
     let mut covers: Vec<Cover> = Vec::new();
     for region in &draft.regions {
-        let places: Option<Vec<_>> = region.pieces.iter().map(|it| chunks.place(it)).collect();
-        let (Some(places), Some(packed)) = (places, chunks.gather(&region.pieces)) else {
+        let places: Option<Vec<_>> = region.spans.iter().map(|it| chunks.place(it)).collect();
+        let (Some(places), Some(packed)) = (places, chunks.gather(&region.spans)) else {
             continue;
         };
         let is_free = |place: &std::ops::Range<usize>| {

@@ -43,7 +43,7 @@ pub(super) struct UnitDraft {
 #[derive(Debug, Clone)]
 pub(super) struct RegionDraft {
     /// Its bytes, in new chunks.
-    pub(super) pieces: Vec<Span>,
+    pub(super) spans: Vec<Span>,
     pub(super) raw_len: u32,
     pub(super) recipe: PackRecipe,
     /// The compressed data of the old file that it resembles.
@@ -62,7 +62,7 @@ pub(super) struct OldRegion {
 
 impl RegionDraft {
     fn more(&self) -> u64 {
-        let packed: u64 = self.pieces.iter().map(|piece| u64::from(piece.len)).sum();
+        let packed: u64 = self.spans.iter().map(|span| u64::from(span.len)).sum();
         u64::from(self.raw_len).saturating_sub(packed)
     }
 
@@ -71,7 +71,7 @@ impl RegionDraft {
     }
 
     fn begins_in(&self, row: u32) -> bool {
-        self.pieces.first().is_some_and(|piece| piece.chunk == row)
+        self.spans.first().is_some_and(|span| span.chunk == row)
     }
 }
 
@@ -194,29 +194,29 @@ impl Wanted {
         old_regions: &[OldRegion],
     ) {
         for (at, region) in regions.iter().enumerate() {
-            let pieces = clipped(index, ino, &region.place);
-            let len: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
-            let all_new = pieces.iter().all(|piece| missing.contains(&piece.chunk));
-            let Some(first) = pieces.first().filter(|_| all_new) else {
+            let spans = clipped(index, ino, &region.place);
+            let len: u64 = spans.iter().map(|span| u64::from(span.len)).sum();
+            let all_new = spans.iter().all(|span| missing.contains(&span.chunk));
+            let Some(first) = spans.first().filter(|_| all_new) else {
                 continue;
             };
             let there = self.by_row.entry(first.chunk).or_default();
             let is_known = |known: &usize| {
                 let known = self.regions.get(*known);
-                known.is_some_and(|known| known.pieces == pieces)
+                known.is_some_and(|known| known.spans == spans)
             };
             // A hole in compressed data, or a file with the same content.
             if len != region.place.end - region.place.start || there.iter().any(is_known) {
                 continue;
             }
-            for piece in &pieces {
-                let there = self.by_row.entry(piece.chunk).or_default();
+            for span in &spans {
+                let there = self.by_row.entry(span.chunk).or_default();
                 if there.last() != Some(&self.regions.len()) {
                     there.push(self.regions.len());
                 }
             }
             self.regions.push(RegionDraft {
-                pieces,
+                spans,
                 raw_len: region.raw_len,
                 recipe: region.recipe,
                 old: old_regions.get(at).cloned(),
@@ -322,8 +322,8 @@ impl Open {
         let old_len = self.old_len + begun().map(|region| region.old_len()).sum::<u64>();
         // A region that ends in another unit stays compressed.
         let goes_on = regions.iter().any(|region| {
-            let first = region.pieces.first();
-            first.is_some_and(|piece| self.draft.chunks.contains(&piece.chunk))
+            let first = region.spans.first();
+            first.is_some_and(|span| self.draft.chunks.contains(&span.chunk))
         });
         let (most, content_most, prefix_most) = match (is_hot, goes_on) {
             (true, _) => (HOT_UNIT_LEN, CONTENT_LEN, PREFIX_LEN),
@@ -377,10 +377,7 @@ impl Open {
         let mut content_len = self.raw_len;
         let mut old_len = self.prefix_len;
         self.draft.regions.retain(|region| {
-            let is_whole = region
-                .pieces
-                .iter()
-                .all(|piece| rows.contains(&piece.chunk));
+            let is_whole = region.spans.iter().all(|span| rows.contains(&span.chunk));
             let (content, old) = (content_len + region.more(), old_len + region.old_len());
             let fits = content <= u64::from(limits::UPDATE_UNIT_LEN_MAX)
                 && old <= u64::from(limits::UPDATE_PREFIX_LEN_MAX);

@@ -103,7 +103,7 @@ impl Dropped {
         for upload in uploads {
             let look = Look::of(&upload.meta);
             // Files that wait for another process are checked again at the next event or rescan.
-            if self.rests(&upload.path, look) {
+            if self.is_idle(&upload.path, look) {
                 continue;
             }
             match self.remaining(&upload.path, look) {
@@ -129,7 +129,7 @@ impl Dropped {
     }
 
     /// True if a file that could not be taken waits for its next attempt.
-    fn rests(&self, path: &Path, look: Look) -> bool {
+    fn is_idle(&self, path: &Path, look: Look) -> bool {
         let refused = self.refused.get(path);
         refused.is_some_and(|refused| refused.look == look && refused.not_before > Instant::now())
     }

@@ -21,7 +21,7 @@ use crate::traces;
 const PAUSE: Duration = Duration::from_secs(20);
 /// Seconds before a failed renewal (for example without the key in the agent) is retried.
 const RENEW_AGAIN: u64 = 600;
-/// Traces that come without a break are packed after so long all the same.
+/// Traces that arrive without a break are packed after this time.
 const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 
 /// Settings for idle times.
@@ -34,7 +34,7 @@ pub(crate) struct IdlePolicy {
     /// More layers than this are too many (and layers mostly hidden are, too); `None`: never
     /// compact.
     pub layers_max: Option<usize>,
-    /// Boot packs are made when no trace has come for so long; `None`: never.
+    /// Boot packs are made when no trace has arrived for this time; `None`: never.
     pub pack_after: Option<Duration>,
     /// Number of revisions before the newest from which to make update packs; 0: none.
     pub updates: usize,
@@ -89,15 +89,15 @@ impl Idle {
 
     /// Continues: checks the running task, or finds the next.
     pub(super) fn step(&mut self) {
-        if let Some((child, piece)) = &mut self.running {
+        if let Some((child, task)) = &mut self.running {
             match child.try_wait() {
                 Ok(None) => return,
-                Ok(Some(status)) => tracing::info!("{piece} ended with {status}"),
-                Err(error) => tracing::warn!("cannot check {piece}: {error}"),
+                Ok(Some(status)) => tracing::info!("{task} ended with {status}"),
+                Err(error) => tracing::warn!("cannot check {task}: {error}"),
             }
-            self.unpacked.remove(&piece.target);
+            self.unpacked.remove(&task.target);
             self.tried
-                .insert((piece.work, piece.target.clone()), piece.reason);
+                .insert((task.work, task.target.clone()), task.reason);
             self.running = None;
             self.looked = None;
         }
@@ -113,10 +113,10 @@ impl Idle {
                 None
             }
         };
-        if let Some(piece) = next
-            && let Err(error) = self.launch(&piece)
+        if let Some(task) = next
+            && let Err(error) = self.launch(&task)
         {
-            tracing::warn!("cannot start {piece}: {}", human::causes(&error));
+            tracing::warn!("cannot start {task}: {}", human::causes(&error));
         }
     }
 
@@ -129,14 +129,14 @@ impl Idle {
             return Ok(None);
         }
         let now = clock::now();
-        let mut pieces = Vec::new();
+        let mut tasks = Vec::new();
         for (profile, head, layers) in serve::states(&self.policy.store)? {
             let target = Target {
                 system: profile.system,
                 profile: profile.profile,
             };
             let mut add = |work, reason| {
-                pieces.push(IdleTask {
+                tasks.push(IdleTask {
                     work,
                     target: target.clone(),
                     reason,
@@ -167,19 +167,19 @@ impl Idle {
                 add(Work::Compact, revision);
             }
         }
-        pieces.retain(|piece| {
-            let tried = self.tried.get(&(piece.work, piece.target.clone()));
-            tried != Some(&piece.reason)
+        tasks.retain(|task| {
+            let tried = self.tried.get(&(task.work, task.target.clone()));
+            tried != Some(&task.reason)
         });
-        pieces.sort_by_key(|piece| piece.work as u8);
-        Ok(pieces.into_iter().next())
+        tasks.sort_by_key(|task| task.work as u8);
+        Ok(tasks.into_iter().next())
     }
 
-    fn launch(&mut self, piece: &IdleTask) -> Result<(), WatchError> {
+    fn launch(&mut self, task: &IdleTask) -> Result<(), WatchError> {
         let mut command = Command::new(own_program()?);
         command.args(&self.arguments);
-        let target = piece.target.to_string();
-        match piece.work {
+        let target = task.target.to_string();
+        match task.work {
             Work::Renew => command.args(["key", "renew", &target]),
             Work::Pack => command.args(["pack", &target, "--spool"]).arg(&self.spool),
             Work::Update => {
@@ -197,19 +197,19 @@ impl Idle {
             .ok()
             .and_then(rustix::process::Pid::from_raw);
         if let Err(error) = rustix::process::setpriority_process(pid, 19) {
-            tracing::warn!("cannot lower the priority of {piece}: {error}");
+            tracing::warn!("cannot lower the priority of {task}: {error}");
         }
-        tracing::debug!("{piece} begins");
-        self.running = Some((child, piece.clone()));
+        tracing::debug!("{task} begins");
+        self.running = Some((child, task.clone()));
         Ok(())
     }
 
     /// Makes room for a job.
     pub(super) fn stop(&mut self) {
-        if let Some((mut child, piece)) = self.running.take() {
+        if let Some((mut child, task)) = self.running.take() {
             let stopped = child.kill().and_then(|()| child.wait());
             if let Err(error) = stopped {
-                tracing::warn!("cannot stop {piece}: {error}");
+                tracing::warn!("cannot stop {task}: {error}");
             }
         }
     }

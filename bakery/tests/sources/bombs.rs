@@ -177,12 +177,12 @@ fn what_is_large_but_true_ends_soon() {
     // The maximum depth of the format, and one more.
     for (depth, fits) in [(1000, true), (1100, false)] {
         let path = "d/".repeat(depth) + "f";
-        let told = archive(
+        let output = archive(
             "deep",
             &[pax(&[("path", path.as_bytes())]), file(b"x")],
             &place,
         );
-        assert_eq!(told.is_ok(), fits, "{depth}: {told:?}");
+        assert_eq!(output.is_ok(), fits, "{depth}: {output:?}");
     }
     // A whiteout of a whiteout is bookkeeping of AUFS, and hides nothing.
     let parts = [file(b"etc/.wh..wh.passwd"), file(b"etc/.wh..wh..wh.x")];

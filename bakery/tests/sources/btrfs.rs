@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::images::{self, Mounted, assert_as_mounted, refusal, rich, used_blocks};
 use super::tree::{assert_same, baked, dump, scratch, set_xattr, shell, try_bake};
-use bakery::source::open::{SourceOptions, open};
+use source::open::{SourceOptions, open};
 
 /// Objects that take the less usual forms, in the tree mounted at `root`.
 fn unusual(root: &Path) {
@@ -171,8 +171,8 @@ fn btrfs_images_that_are_not_read_say_what_to_do() {
     let (_guard, place) = scratch();
     shell(
         "truncate -s 300M x.img one two; mkfs.btrfs -q x.img >/dev/null; \
-         first=$(losetup -f --show one); second=$(losetup -f --show two); \
-         mkfs.btrfs -q -d raid1 $first $second >/dev/null; losetup -d $first $second; head -c 200M x.img > short.img",
+         first=$(losetup -f --show one); trap 'losetup -d $first $second' EXIT; second=$(losetup -f --show two); \
+         mkfs.btrfs -q -d raid1 $first $second >/dev/null; head -c 200M x.img > short.img",
         &place,
     );
     let image = place.join("x.img");

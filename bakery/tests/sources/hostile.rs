@@ -7,8 +7,8 @@ use std::path::Path;
 use super::tree::{assert_nothing_left, bake_as, everything, recipe, scratch, shell};
 use bakery::assemble::Reading;
 use bakery::bake::bake;
-use bakery::source::Limits;
-use bakery::source::open::{SourceOptions, open};
+use source::Limits;
+use source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 /// A header block with a right checksum.

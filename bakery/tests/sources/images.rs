@@ -8,8 +8,8 @@ use std::process::Command;
 
 use super::tree::{assert_same, baked, dump, everything, run, scratch, set_xattr, shell, try_bake};
 use bakery::assemble::Reading;
-use bakery::source::Limits;
-use bakery::source::open::{SourceOptions, open};
+use source::Limits;
+use source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 /// A mounted image; unmounted when dropped.
@@ -26,7 +26,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -261,7 +261,7 @@ fn images_that_are_not_read_say_what_to_do() {
     }
     // A stream cannot be sought in.
     let image = fs::File::open(place.join("ext4.img")).unwrap();
-    let streamed = bakery::source::open::open_stream("a stream", image, &SourceOptions::default());
+    let streamed = source::open::open_stream("a stream", image, &SourceOptions::default());
     let said = streamed.err().unwrap().to_string();
     assert!(said.contains("give its path"), "{said}");
 }

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::tree::{assert_same, baked, coarse, dump, everything, run, scratch, shell};
-use bakery::source::iso::Iso;
-use bakery::source::open::{SourceOptions, open};
+use source::iso::Iso;
+use source::open::{SourceOptions, open};
 
 fn image(tree: &Path, name: &Path) {
     fs::create_dir_all(name.parent().unwrap()).unwrap();

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::tree::{run, scratch, shell};
+use crate::scratch::Scratch;
 
 /// A store, and the inputs to import.
 struct Kitchen {
-    _guard: tempfile::TempDir,
+    _guard: Scratch,
     place: PathBuf,
 }
 

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use bakery::assemble::Reading;
 use bakery::bake::{BakeReport, BaseStack, Recipe, bake};
-use bakery::source::open::{SourceOptions, open};
 use layerfmt::Layer;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
+
+use crate::scratch::Scratch;
 
 /// Runs a program and insists on its success.
 pub fn run(program: &str, arguments: &[&str]) {
@@ -250,8 +252,8 @@ pub fn assert_same(what: &str, expected: &str, got: &str) {
     }
 }
 
-pub fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
+pub fn scratch() -> (Scratch, PathBuf) {
+    let directory = Scratch::new();
     let path = directory.path().to_owned();
     (directory, path)
 }

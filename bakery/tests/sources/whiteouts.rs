@@ -6,7 +6,7 @@ use std::path::Path;
 use super::tree::{baked, baked_changes, dump, recipe, scratch, shell};
 use bakery::assemble::Reading;
 use bakery::bake::{BaseStack, bake};
-use bakery::source::open::{SourceOptions, open};
+use source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
 fn lines(text: &str) -> Vec<String> {

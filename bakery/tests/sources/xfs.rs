@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::images::{self, Mounted, assert_as_mounted, refusal, rich};
 use super::tree::{baked, dump, scratch, set_xattr, shell, try_bake};
-use bakery::source::open::SourceOptions;
+use source::open::SourceOptions;
 
 /// Objects that take the less usual forms of an inode, in the tree mounted at `root`.
 fn unusual(root: &Path) {

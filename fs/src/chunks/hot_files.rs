@@ -16,8 +16,8 @@ pub(crate) fn hot_files(index: &Index, objects: &[Arc<Object>]) -> Vec<HotFile> 
     // The place of each chunk in the pack, if it is there.
     let places: Vec<Option<u64>> = index
         .chunks()
-        .map(|chunk| chunk_range(objects, &chunk).filter(|piece| piece.object.optional))
-        .map(|packed| packed.map(|piece| piece.offset))
+        .map(|chunk| chunk_range(objects, &chunk).filter(|range| range.object.optional))
+        .map(|packed| packed.map(|range| range.offset))
         .collect();
     let mut runs: Vec<(u64, Ino, u32, u32)> = Vec::new();
     for ino in 0..index.inode_count() {

@@ -12,7 +12,7 @@ use layerfmt::Digest;
 /// Maximum number of held bytes. Further data is left to the caches, and is requested again if
 /// these evict it.
 const HELD_LEN_MAX: u64 = 32 << 20;
-/// Time for which an unavailable piece is refused at once: after a failed read-ahead the kernel
+/// Time for which an unavailable chunk is refused at once: after a failed read-ahead the kernel
 /// asks again, for the same reader.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
@@ -146,7 +146,7 @@ impl Landings {
         self.change(|state| state.suspicions.insert(*digest, suspicion));
     }
 
-    /// These pieces did not arrive in time.
+    /// These chunks did not arrive in time.
     pub(crate) fn refuse(&self, digests: impl Iterator<Item = Digest>) {
         let now = Instant::now();
         self.change(|state| {
@@ -157,7 +157,7 @@ impl Landings {
         });
     }
 
-    /// True if the piece was refused a moment ago.
+    /// True if the chunk was refused a moment ago.
     pub(crate) fn is_refused(&self, digest: &Digest) -> bool {
         if self.is_empty() {
             return false;

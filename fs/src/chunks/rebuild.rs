@@ -141,10 +141,10 @@ async fn decode(
     objects: &[Arc<Object>],
     chunk: &Chunk,
 ) -> Result<Vec<u8>, String> {
-    let piece = chunk_range(objects, chunk).ok_or("a chunk in no layer")?;
-    let stored = match caches.get(&piece, &inner.counters) {
+    let range = chunk_range(objects, chunk).ok_or("a chunk in no layer")?;
+    let stored = match caches.get(&range, &inner.counters) {
         Some(bytes) => bytes,
-        None => fetch(inner, &piece)
+        None => fetch(inner, &range)
             .await
             .map_err(|error| error.to_string())?,
     };

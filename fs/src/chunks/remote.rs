@@ -29,7 +29,7 @@ pub(crate) struct CacheTiers {
     pub(crate) raws: Raws,
 }
 
-/// The digests of raw chunks and indexes that signed update packs have told.
+/// The digests of raw chunks and indexes from signed update packs.
 #[derive(Debug, Default)]
 pub(crate) struct Raws {
     /// Of raw bytes, by that of stored bytes.
@@ -92,60 +92,60 @@ impl CacheTiers {
     }
 
     /// As [`CacheTiers::get`], not counted: for data that no program reads.
-    pub(crate) fn stored(&self, piece: &ChunkRange) -> Option<Bytes> {
-        let in_memory = self.memory.get(&piece.digest);
+    pub(crate) fn stored(&self, range: &ChunkRange) -> Option<Bytes> {
+        let in_memory = self.memory.get(&range.digest);
         in_memory
-            .or_else(|| self.disk.as_ref()?.get(&piece.digest))
-            .or_else(|| self.backup.as_ref()?.read(piece))
+            .or_else(|| self.disk.as_ref()?.get(&range.digest))
+            .or_else(|| self.backup.as_ref()?.read(range))
     }
 
-    /// The verified bytes of `piece`, if they are cached.
-    pub(crate) fn get(&self, piece: &ChunkRange, counters: &Counters) -> Option<Bytes> {
-        if let Some(bytes) = self.memory.get(&piece.digest) {
+    /// The verified bytes of `range`, if they are cached.
+    pub(crate) fn get(&self, range: &ChunkRange, counters: &Counters) -> Option<Bytes> {
+        if let Some(bytes) = self.memory.get(&range.digest) {
             Counters::add(&counters.cache_hits, 1);
             return Some(bytes);
         }
-        if let Some(bytes) = self.disk.as_ref().and_then(|disk| disk.get(&piece.digest)) {
+        if let Some(bytes) = self.disk.as_ref().and_then(|disk| disk.get(&range.digest)) {
             Counters::add(&counters.cache_hits, 1);
             return Some(bytes);
         }
-        let bytes = self.backup.as_ref()?.read(piece)?;
+        let bytes = self.backup.as_ref()?.read(range)?;
         Counters::add(&counters.backup_hits, 1);
         Some(bytes)
     }
 
-    /// True if `piece` is local according to the lists, without reading it.
-    pub(crate) fn knows(&self, piece: &ChunkRange) -> bool {
-        self.memory.knows(&piece.digest)
+    /// True if `range` is local according to the lists, without reading it.
+    pub(crate) fn knows(&self, range: &ChunkRange) -> bool {
+        self.memory.knows(&range.digest)
             || self
                 .disk
                 .as_ref()
-                .is_some_and(|disk| disk.knows(&piece.digest))
+                .is_some_and(|disk| disk.knows(&range.digest))
             || self
                 .backup
                 .as_ref()
-                .is_some_and(|backup| backup.knows(piece))
-            || self.raws.chunk(&piece.digest).is_some_and(|raw| {
+                .is_some_and(|backup| backup.knows(range))
+            || self.raws.chunk(&range.digest).is_some_and(|raw| {
                 self.memory.knows(&raw) || self.disk.as_ref().is_some_and(|disk| disk.knows(&raw))
             })
     }
 }
 
 impl ChunkSink for CacheTiers {
-    fn cached(&self, piece: &ChunkRange) -> Option<Bytes> {
-        self.memory.get(&piece.digest)
+    fn cached(&self, range: &ChunkRange) -> Option<Bytes> {
+        self.memory.get(&range.digest)
     }
 
-    fn put(&self, piece: &ChunkRange, bytes: &Bytes) {
-        if piece.object.batch_path.is_empty() {
+    fn put(&self, range: &ChunkRange, bytes: &Bytes) {
+        if range.object.batch_path.is_empty() {
             return;
         }
-        self.memory.put(&piece.digest, bytes);
+        self.memory.put(&range.digest, bytes);
         if let Some(disk) = &self.disk {
-            disk.put(&piece.digest, bytes);
+            disk.put(&range.digest, bytes);
         }
         if let Some(backup) = &self.backup {
-            backup.keep(piece, bytes);
+            backup.keep(range, bytes);
         }
     }
 }
@@ -195,7 +195,7 @@ pub(crate) fn objects(index: &Index, pack: Option<&Digest>) -> Vec<Arc<Object>> 
         .collect()
 }
 
-/// The piece that holds `chunk`.
+/// The chunk that holds `chunk`.
 pub(crate) fn chunk_range(objects: &[Arc<Object>], chunk: &Chunk) -> Option<ChunkRange> {
     let ChunkFile::Borrowed(row) = chunk.source else {
         return None;
@@ -241,17 +241,17 @@ impl RemoteSource {
         }
     }
 
-    /// The stored bytes of `piece`, if they are here.
-    fn stored(&self, piece: &ChunkRange) -> Result<Bytes, SourceError> {
+    /// The stored bytes of `range`, if they are here.
+    fn stored(&self, range: &ChunkRange) -> Result<Bytes, SourceError> {
         let landings = &self.bringer.landings;
-        if let Some(Landed::Stored(bytes)) = landings.get(&piece.digest) {
+        if let Some(Landed::Stored(bytes)) = landings.get(&range.digest) {
             return Ok(bytes);
         }
-        if let Some(bytes) = self.caches.get(piece, &self.counters) {
+        if let Some(bytes) = self.caches.get(range, &self.counters) {
             return Ok(bytes);
         }
-        if self.caches.knows(piece) {
-            landings.suspect(&piece.digest, Suspicion::Lost);
+        if self.caches.knows(range) {
+            landings.suspect(&range.digest, Suspicion::Lost);
         }
         Err(SourceError::Far)
     }
@@ -283,28 +283,28 @@ impl ChunkSource for RemoteSource {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
         let bringer = &self.bringer;
-        let piece = chunk_range(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
-        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&piece.digest) {
+        let range = chunk_range(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
+        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&range.digest) {
             out.clear();
             out.extend_from_slice(&bytes);
             return Ok(());
         }
-        if let Some(raw) = self.caches.raw(&piece.digest) {
+        if let Some(raw) = self.caches.raw(&range.digest) {
             Counters::add(&self.counters.cache_hits, 1);
             out.clear();
             out.extend_from_slice(&raw);
             return Ok(());
         }
-        let stored = self.stored(&piece)?;
+        let stored = self.stored(&range)?;
         match layerfmt::decode_verified_chunk(chunk, &stored, out) {
             Ok(()) => Ok(()),
-            Err(_) if piece.object.optional => {
+            Err(_) if range.object.optional => {
                 let broken = Suspicion::Broken;
-                bringer.landings.suspect(&piece.digest, broken);
+                bringer.landings.suspect(&range.digest, broken);
                 Err(SourceError::Far)
             }
             Err(error) => Err(SourceError::Unreadable {
-                layer: piece.object.path.clone(),
+                layer: range.object.path.clone(),
                 source: error.into(),
             }),
         }
@@ -319,7 +319,7 @@ impl ChunkSource for RemoteSource {
     }
 
     fn is_local(&self, chunk: &Chunk) -> bool {
-        chunk_range(&self.bringer.objects, chunk).is_some_and(|piece| self.bringer.has(&piece))
+        chunk_range(&self.bringer.objects, chunk).is_some_and(|range| self.bringer.has(&range))
     }
 }
 

@@ -202,7 +202,7 @@ impl Update {
         self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The frame of unit `row` as a piece of the pack.
+    /// The frame of unit `row` as a chunk of the pack.
     fn frame(&self, row: u32) -> Option<ChunkRange> {
         let (unit, offset) = self.plan.unit(row)?;
         Some(ChunkRange {
@@ -247,9 +247,9 @@ impl Update {
     /// Applies a frame on a thread that may compute; a costly one on a thread of low priority.
     async fn settle(self: &Arc<Self>, row: u32, frame: Bytes) {
         let update = Arc::clone(self);
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let apply = move || {
-            let _ = tell.send(update.apply(row, &frame));
+            let _ = sender.send(update.apply(row, &frame));
         };
         if self.is_costly(row) {
             let thread = std::thread::Builder::new().name("layerfs-update".into());
@@ -263,7 +263,7 @@ impl Update {
         } else {
             drop(tokio::task::spawn_blocking(apply));
         }
-        let state = match told.await {
+        let state = match receiver.await {
             Ok(Ok(())) => State::Applied,
             Ok(Err(error)) => {
                 tracing::info!(unit = row, %error, "a unit of the update pack cannot be applied: its chunks are fetched");
@@ -298,8 +298,8 @@ impl Update {
         let raw: Arc<[u8]> = match self.caches.raw(&chunk.digest) {
             Some(raw) => Arc::from(&raw[..]),
             None => {
-                let piece = chunk_range(&self.old.objects, &chunk).ok_or_else(missing)?;
-                let stored = self.caches.stored(&piece).ok_or_else(missing)?;
+                let range = chunk_range(&self.old.objects, &chunk).ok_or_else(missing)?;
+                let stored = self.caches.stored(&range).ok_or_else(missing)?;
                 let mut raw = Vec::new();
                 layerfmt::decode_verified_chunk(&chunk, &stored, &mut raw)?;
                 Arc::from(raw)

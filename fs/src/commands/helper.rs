@@ -132,15 +132,15 @@ fn remount(mountpoint: &Path, flags: MountFlags) -> anyhow::Result<()> {
     let times = options::access_times(flags);
     // The daemon receives these flags through the mount, which must be writable at that time:
     // before or after.
-    let tell = || {
+    let send = || {
         let name = options::ACCESS_TIMES_XATTR;
         let any = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(mountpoint, name, times.as_bytes(), any)
     };
-    let told = times.is_empty() || tell().is_ok();
+    let is_sent = times.is_empty() || send().is_ok();
     rustix::mount::mount_remount(mountpoint, flags, "")
         .with_context(|| format!("remount {}", mountpoint.display()))?;
-    match if told { Ok(()) } else { tell() } {
+    match if is_sent { Ok(()) } else { send() } {
         // Nothing is written there, not even access times.
         Ok(()) | Err(sys::Errno::ROFS) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{times} on {}", mountpoint.display())),

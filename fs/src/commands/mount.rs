@@ -120,7 +120,7 @@ pub(crate) fn run(args: &MountArgs, verbose: u8) -> anyhow::Result<ExitCode> {
         }
         log_to_stderr(verbose);
         if args.supervised && !is_heard() {
-            bail!("whoever wanted the mount has gone");
+            bail!("the caller of the mount has ended");
         }
         serve(&request, args.supervised)?;
         return Ok(ExitCode::SUCCESS);
@@ -151,11 +151,11 @@ pub(crate) fn start_in_background(
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start the daemon")?;
     let mut word = [0; READY.len()];
-    let told = child
+    let received = child
         .stdout
         .take()
         .map(|mut pipe| pipe.read_exact(&mut word));
-    if matches!(told, Some(Ok(()))) && word == READY {
+    if matches!(received, Some(Ok(()))) && word == READY {
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().context("cannot wait for the daemon")?;
@@ -247,7 +247,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         upper.keep_access_times(options.flags);
     }
     rustix::process::umask(rustix::fs::Mode::empty());
-    let read_only = upper.is_none();
+    let is_writable = upper.is_some();
     let digest = stack.digest();
     let lower = Lower::new(
         Arc::clone(&stack.index),
@@ -262,6 +262,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         descriptors_max,
     };
     let fs = LayerFs::new(lower, upper, settings).context("cannot read the upper")?;
+    let fs = Arc::new(fs);
     let threads = options.threads.unwrap_or_else(default_threads);
     let fixed = Fixed {
         layers: names_of(&stack),
@@ -272,21 +273,20 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         request_timeout: limit::request_timeout(),
     };
     say_request_timeout(fixed.request_timeout.filter(|_| request.is_url()));
-    let mut flags = options.flags;
-    if read_only {
-        flags |= rustix::mount::MountFlags::RDONLY;
-    }
+    let read_only = match is_writable {
+        true => rustix::mount::MountFlags::empty(),
+        false => rustix::mount::MountFlags::RDONLY,
+    };
     let name = options.name.clone().unwrap_or_else(|| stack.name.clone());
     let place = MountPlace {
         mountpoint,
         name,
-        flags,
+        flags: options.flags | read_only,
         threads,
     };
     sys::signals::hold();
     // Threads inherit it; an ordinary user cannot set it.
     let _ = sys::process::answer_first();
-    let fs = Arc::new(fs);
     let adapter = Adapter::new(Arc::clone(&fs), fixed)
         .with_passthrough(options.passthrough)
         .with_root_duty(options.root_duty);
@@ -342,7 +342,7 @@ fn look_after(
         super::remote::watch_boot(read_ahead, trace);
     }
     unmount_on_signal(place, device, root_duty);
-    // The fleet hears of it.
+    // The fleet is notified.
     stack
         .control
         .command(crate::control::Command::Mounted, Box::new(|_| {}))

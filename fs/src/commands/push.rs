@@ -1,8 +1,8 @@
 //! The command `layerfs push`.
 
 mod choose;
+mod messages;
 mod preview;
-mod told;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
@@ -144,17 +144,17 @@ impl Push<'_> {
             (_, Err(error)) => return Err(error.into()),
             (Err(error), Ok(_)) => return Err(error).context("the upload broke off"),
         };
-        told::complain(args, &tally);
+        messages::complain(args, &tally);
         if !args.wait {
-            told::report(args, &job, &tally, sent, None)?;
+            messages::report(args, &job, &tally, sent, None)?;
             return Ok(ExitCode::SUCCESS);
         }
         let bar = bar(args);
-        let ending = Session::follow(&self.ssh, to, &job, &mut |step| told::show(&bar, step));
+        let ending = Session::follow(&self.ssh, to, &job, &mut |step| messages::show(&bar, step));
         bar.finish_and_clear();
         let ending =
             ending.with_context(|| format!("job {job} is queued, but cannot be followed"))?;
-        told::report(args, &job, &tally, sent, Some(&ending))?;
+        messages::report(args, &job, &tally, sent, Some(&ending))?;
         Ok(ExitCode::from(u8::from(matches!(
             ending,
             Ending::Failed { .. }
@@ -232,7 +232,7 @@ impl Push<'_> {
             return Ok(());
         }
         for line in &suspicions {
-            told::warn(line);
+            messages::warn(line);
         }
         let may_ask = !(self.args.yes || self.args.quiet || self.args.json);
         let can_ask = may_ask && io::stdin().is_terminal() && io::stderr().is_terminal();

@@ -128,7 +128,7 @@ impl Spot {
     }
 }
 
-/// Tells a listing which names are newer than itself, so that it skips them. Time advances when a
+/// Shows a listing which names are newer than itself, so that it skips them. Time advances when a
 /// listing begins and there are new names. A cookie contains the last bits of the time at which its
 /// listing began, the mark; an old one may be mistaken for a later one, never for an earlier one:
 /// the listing then includes some of the new names, each once.

@@ -307,7 +307,7 @@ impl LayerFs {
             }
         }
         tree.name_object(&self.lower.index, parent, &name, id, kind);
-        self.told(&tree, id)
+        self.looked_up(&tree, id)
     }
 
     /// Creates the user's device 0:0 of RENAME_WHITEOUT. It exists in the upper before the rename,

@@ -98,12 +98,12 @@ impl LayerFs {
     pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
         let row = self.numbers.row_of(id);
         if self.upper.is_none() {
-            return self.told_lower(row.ok_or(Errno::STALE)?).map(Some);
+            return self.looked_up_lower(row.ok_or(Errno::STALE)?).map(Some);
         }
         {
             let tree = self.read_tree();
             if tree.get(id).is_some() {
-                return self.told(&tree, id).map(Some);
+                return self.looked_up(&tree, id).map(Some);
             }
         }
         let Some(row) = row.filter(|row| *row < self.lower.index.inode_count()) else {
@@ -119,7 +119,7 @@ impl LayerFs {
                 };
                 let name = Names::name(&self.lower.index, place);
                 if self.visible(&mut tree, parent, name)? == Some(id) {
-                    return self.told(&tree, id).map(Some);
+                    return self.looked_up(&tree, id).map(Some);
                 }
             }
             if !lost || !self.find_moved(&mut tree)? {
@@ -134,7 +134,7 @@ impl LayerFs {
     /// ESTALE if it has none, or the error of the upper's file system.
     pub fn lookup_parent(&self, id: NodeId) -> Result<Attr> {
         let parent = self.parent_of(id)?.ok_or(Errno::STALE)?;
-        self.told(&self.read_tree(), parent)
+        self.looked_up(&self.read_tree(), parent)
     }
 
     /// Looks up an object like [`LayerFs::lookup_self`], by a search of the upper, which may take
@@ -152,7 +152,7 @@ impl LayerFs {
                 if let Some(path) = path
                     && self.find_below(&mut tree, &path, id)?
                 {
-                    return self.told(&tree, id);
+                    return self.looked_up(&tree, id);
                 }
                 tree.names_given
             };

@@ -1,23 +1,19 @@
 //! Names to nodes, and the nodes the kernel forgets.
 
-use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use layerfmt::{DirentTarget, Index, Ino, ROOT};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::Stat;
 
-use super::change_time::ChangeTime;
 use super::copy_data::{Kept, settle};
-use super::protection::Protection;
-use super::reply::{
-    Attr, CHARACTER, DIRECTORY, NodeId, REGULAR, ROOT_ID, SYMLINK, TYPE_MASK, lower_id,
-};
+use super::load::{change_time_of, protection_of};
+use super::reply::{Attr, DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK, lower_id};
 use super::tree::{Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
 use crate::error::{Error, Result};
+use crate::sys::Errno;
 use crate::sys::object::At;
-use crate::sys::{Errno, directory};
 use crate::upper::marks::Marked;
 
 /// An object of the upper, before it is a node.
@@ -54,16 +50,16 @@ impl LayerFs {
             }
             match tree.visible(&self.lower.index, parent, name) {
                 None => return Ok(None),
-                Some(Visible::Lower(row)) => return Ok(Some(self.told_lower(row)?)),
+                Some(Visible::Lower(row)) => return Ok(Some(self.looked_up_lower(row)?)),
                 Some(Visible::Upper { id: 0, .. }) => {}
-                Some(Visible::Upper { id, .. }) => return self.told(&tree, id).map(Some),
+                Some(Visible::Upper { id, .. }) => return self.looked_up(&tree, id).map(Some),
             }
         }
         self.with_descriptors(|| {
             let mut tree = self.write_tree();
             match self.visible(&mut tree, parent, name)? {
                 None => Ok(None),
-                Some(id) => self.told(&tree, id).map(Some),
+                Some(id) => self.looked_up(&tree, id).map(Some),
             }
         })
     }
@@ -74,13 +70,13 @@ impl LayerFs {
             .index
             .lookup(self.numbers.row_of(parent)?, name)?;
         match dirent.child {
-            DirentTarget::Inode(row) => self.told_lower(row).ok(),
+            DirentTarget::Inode(row) => self.looked_up_lower(row).ok(),
             DirentTarget::Whiteout => None,
         }
     }
 
     /// Counts a lookup of row `row`.
-    pub(super) fn told_lower(&self, row: Ino) -> Result<Attr> {
+    pub(super) fn looked_up_lower(&self, row: Ino) -> Result<Attr> {
         if let Some(count) = self.row_lookups.get(row as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -88,7 +84,7 @@ impl LayerFs {
     }
 
     /// Counts a lookup of node `id`, which is in the tree or a row.
-    pub(super) fn told(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
+    pub(super) fn looked_up(&self, tree: &Tree, id: NodeId) -> Result<Attr> {
         let attr = self.attr(tree, id)?;
         if let Some(count) = self.lookups(id, tree.get(id)) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -296,62 +292,6 @@ impl LayerFs {
         Ok(id)
     }
 
-    /// Read the upper's part of directory `id`.
-    pub(super) fn load(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
-        let fd = self.directory(tree, id)?;
-        let index = &self.lower.index;
-        let row = tree.get(id).and_then(|node| node.row);
-        let inherited = row
-            .and_then(|row| index.inode(row))
-            .map_or(0, |inode| inode.nlink.saturating_sub(2));
-        if let Some(node) = tree.get_mut(id) {
-            node.listing.subdirectories = inherited;
-        }
-        let list = || directory::list(fd.as_fd());
-        let listed = self.with_descriptors(|| At::Open(Arc::clone(&fd)).as_owner(list));
-        for entry in listed? {
-            let name: Name = Arc::from(entry.name);
-            let kind = match entry.kind {
-                FileType::Directory => DIRECTORY,
-                FileType::RegularFile => REGULAR,
-                FileType::Symlink => SYMLINK,
-                _ => {
-                    let stat = At::Name(Arc::clone(&fd), &name).stat()?;
-                    if stat.st_mode & TYPE_MASK == CHARACTER && stat.st_rdev == 0 {
-                        0
-                    } else {
-                        stat.st_mode & TYPE_MASK
-                    }
-                }
-            };
-            if kind == 0 {
-                tree.hide(index, id, &name);
-            } else {
-                tree.found_object(index, id, &name, kind);
-            }
-        }
-        Ok(())
-    }
-
-    /// The root's node.
-    pub(super) fn load_root(&self) -> Result<()> {
-        let upper = self.upper()?;
-        let at = At::Open(upper.root());
-        let marked = upper.marks.read(&at, &self.lower.digest)?;
-        let node = Node {
-            kind: DIRECTORY,
-            in_upper: true,
-            row: (!marked.opaque).then_some(ROOT),
-            number: at.stat()?.st_ino,
-            change_time: change_time_of(&marked),
-            protection: protection_of(&marked),
-            ..Node::default()
-        };
-        let mut tree = self.write_tree();
-        tree.insert(ROOT_ID, node);
-        self.load(&mut tree, ROOT_ID)
-    }
-
     /// The node of lower directory `row`, if it is at its place in the lower; a node of the tree if
     /// the upper has it too.
     pub(super) fn locate(&self, tree: &mut Tree, row: Ino) -> Result<Option<NodeId>> {
@@ -386,15 +326,6 @@ impl LayerFs {
                 .map(|shard| lock(shard).len())
                 .sum::<usize>()
     }
-}
-
-fn change_time_of(marked: &Marked) -> Mutex<Option<Box<ChangeTime>>> {
-    let note = marked.change_time.as_deref();
-    note.and_then(ChangeTime::from_note).map(Box::new).into()
-}
-
-fn protection_of(marked: &Marked) -> Protection {
-    Protection::from_letters(marked.protection.as_deref().unwrap_or_default())
 }
 
 /// The row at an absolute path of the lower.

@@ -81,19 +81,7 @@ impl LayerFs {
             return Ok(());
         }
         let kind = self.kind_of(&tree, id)?;
-        let replaced = match target {
-            None => None,
-            Some(other) => {
-                let other_kind = self.kind_of(&tree, other)?;
-                match (kind == DIRECTORY, other_kind == DIRECTORY) {
-                    (true, false) => return Err(Errno::NOTDIR.into()),
-                    (false, true) => return Err(Errno::ISDIR.into()),
-                    (true, true) => self.expect_empty(&tree, other)?,
-                    (false, false) => {}
-                }
-                Some((other, other_kind))
-            }
-        };
+        let replaced = self.replaced(&tree, kind, target)?;
         let planned = Move {
             from,
             to,
@@ -119,6 +107,24 @@ impl LayerFs {
                 Err(errno)
             }
         }
+    }
+
+    /// The object that a rename of an object of `kind` replaces, with its kind.
+    fn replaced(
+        &self,
+        tree: &Tree,
+        kind: u32,
+        target: Option<NodeId>,
+    ) -> Result<Option<(NodeId, u32)>> {
+        let Some(other) = target else { return Ok(None) };
+        let other_kind = self.kind_of(tree, other)?;
+        match (kind == DIRECTORY, other_kind == DIRECTORY) {
+            (true, false) => return Err(Errno::NOTDIR.into()),
+            (false, true) => return Err(Errno::ISDIR.into()),
+            (true, true) => self.expect_empty(tree, other)?,
+            (false, false) => {}
+        }
+        Ok(Some((other, other_kind)))
     }
 
     fn kind_of(&self, tree: &Tree, id: NodeId) -> Result<u32> {

@@ -21,7 +21,7 @@ const WIDE_BASE: NodeId = 1 << 40;
 /// The upper's numbers begin here, if the lower has fewer rows: most systems then keep them with other layers too.
 const BASE_MIN: NodeId = 1 << 20;
 
-/// Which node ids are whose: the rows of the lower come first, then the objects that exist only in the upper. Programs that
+/// Owners of node ids: the rows of the lower come first, then the objects that exist only in the upper. Programs that
 /// have 32 bits for an inode number see all of them as long as the upper's file system numbers its own so.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {

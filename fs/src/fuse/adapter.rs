@@ -166,7 +166,7 @@ impl Adapter {
 
     /// Requests the features that this kernel supports.
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
-        // Kernels before Linux 6.16 ask for a page of entries at a time: only the first 24 names of a directory would come
+        // Kernels before Linux 6.16 ask for a page of entries at a time: only the first 24 names of a directory would arrive
         // with their attributes, and each of the others is then looked up.
         let small_pages = config.kernel_abi().1 < READDIR_LARGE_MINOR;
         for flag in wished() {
@@ -339,18 +339,18 @@ impl Adapter {
                 return reply.error(self.asked(Operation::Create, parent).refuse(&error));
             }
         };
-        let (told, generation) = (convert::attr(&attr), Generation(attr.generation.into()));
+        let (converted, generation) = (convert::attr(&attr), Generation(attr.generation.into()));
         let file = file.filter(|_| !attr.gives_rights());
         match opens.open(attr.ino, file, |file| reply.open_backing(file)) {
             Some(backing) => reply.created_passthrough(
                 kept(&attr),
-                &told,
+                &converted,
                 generation,
                 PASSED,
                 FopenFlags::empty(),
                 &backing,
             ),
-            None => reply.created(kept(&attr), &told, generation, CACHED, KEEP),
+            None => reply.created(kept(&attr), &converted, generation, CACHED, KEEP),
         }
     }
 

@@ -35,9 +35,9 @@ impl RequestContext<'_> {
     pub(super) fn entry(&self, reply: ReplyEntry, result: Result<Option<Attr>>) {
         match result {
             Ok(Some(attr)) => {
-                let told = convert::attr(&attr);
+                let converted = convert::attr(&attr);
                 let generation = Generation(attr.generation.into());
-                reply.entry_with_ttls(kept(&attr), &FOREVER, &told, generation);
+                reply.entry_with_ttls(kept(&attr), &FOREVER, &converted, generation);
             }
             Ok(None) => {
                 reply.entry_with_ttls(&FOREVER, &FOREVER, &convert::no_entry(), Generation(0))

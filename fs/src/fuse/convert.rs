@@ -147,8 +147,8 @@ mod tests {
         ] {
             let there = TimeOrNow::SpecificTime(fusers(time));
             assert_eq!(new_time(there), NewTime::Exactly(time));
-            let told = system_time(time);
-            let seconds = told.duration_since(UNIX_EPOCH).map_or_else(
+            let shown = system_time(time);
+            let seconds = shown.duration_since(UNIX_EPOCH).map_or_else(
                 |error| -error.duration().as_secs_f64(),
                 |after| after.as_secs_f64(),
             );

@@ -83,7 +83,7 @@ fn forgets(operation: Operation) -> bool {
 fn mind(rung: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
     let mut left = [].iter();
     let mut due = Instant::now() + rest;
-    // The first look after a bell is still to come.
+    // The first look after a notification is pending.
     let mut fresh = false;
     loop {
         match rung.recv_timeout(due.saturating_duration_since(Instant::now())) {

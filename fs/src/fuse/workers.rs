@@ -158,15 +158,15 @@ mod tests {
         let workers = Workers::resting(8, Duration::from_millis(20));
         assert_eq!(workers.shared.lock().threads, THREADS_MIN);
         let all = Arc::new(Barrier::new(8));
-        let (told, tells) = channel();
+        let (done, finished) = channel();
         for number in 0..8 {
-            let (all, told) = (Arc::clone(&all), told.clone());
+            let (all, done) = (Arc::clone(&all), done.clone());
             workers.run(Box::new(move || {
                 all.wait();
-                told.send(number).unwrap();
+                done.send(number).unwrap();
             }));
         }
-        let mut done: Vec<i32> = tells.iter().take(8).collect();
+        let mut done: Vec<i32> = finished.iter().take(8).collect();
         done.sort_unstable();
         assert_eq!(done, (0..8).collect::<Vec<_>>());
         wait_for(&workers, |state| state.threads == THREADS_MIN);
@@ -178,18 +178,18 @@ mod tests {
     #[test]
     fn a_panic_costs_its_job_only_and_the_queue_is_worked_off_before_the_end() {
         let workers = Workers::resting(2, REST);
-        let (told, tells) = channel();
+        let (done, finished) = channel();
         for number in 0..100 {
-            let told = told.clone();
+            let done = done.clone();
             workers.run(Box::new(move || {
                 assert!(number % 10 != 0, "as asked");
-                told.send(number).unwrap();
+                done.send(number).unwrap();
             }));
         }
         let shared = Arc::clone(&workers.shared);
         drop(workers);
-        drop(told);
-        assert_eq!(tells.iter().count(), 90);
+        drop(done);
+        assert_eq!(finished.iter().count(), 90);
         let until = Instant::now() + Duration::from_secs(20);
         while shared.lock().threads > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));

@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(4);
 
 /// The wait before attempt number `failures` (1 after the first failure), with `random` (any value)
 /// spreading it over half to the whole of the doubled time, so that clients that lost one server
-/// together do not come back together.
+/// together do not return together.
 pub(crate) fn wait(failures: u32, random: u64) -> Duration {
     let whole = FIRST
         .saturating_mul(1u32 << failures.saturating_sub(1).min(10))

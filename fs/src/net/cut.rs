@@ -1,10 +1,10 @@
-//! Cutting a body into the pieces it carries.
+//! Cutting a body into the chunks it carries.
 
 use std::ops::Range;
 
 use super::queue::Taken;
 
-/// The pieces that one body brings, each at its place in the body's own positions.
+/// The chunks that one body brings, each at its place in the body's own positions.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     cuts: Vec<Cut>,
@@ -20,8 +20,8 @@ struct Cut {
 
 impl Cutter {
     /// For the answer to one range request: positions are those in the object.
-    pub(crate) fn for_range(pieces: Vec<Taken>) -> Cutter {
-        let cuts: Vec<Cut> = pieces
+    pub(crate) fn for_range(ranges: Vec<Taken>) -> Cutter {
+        let cuts: Vec<Cut> = ranges
             .into_iter()
             .map(|taken| Cut {
                 at: taken.missing(),
@@ -37,10 +37,10 @@ impl Cutter {
         }
     }
 
-    /// For the answer to a batch request: the pieces follow each other.
-    pub(crate) fn for_batch(pieces: Vec<Taken>) -> Cutter {
+    /// For the answer to a batch request: the chunks follow each other.
+    pub(crate) fn for_batch(ranges: Vec<Taken>) -> Cutter {
         let mut end = 0u64;
-        let cuts = pieces
+        let cuts = ranges
             .into_iter()
             .map(|taken| {
                 let missing = taken.missing();
@@ -69,7 +69,7 @@ impl Cutter {
         self.position >= self.end
     }
 
-    /// Takes the next bytes of the body; returns the completed pieces.
+    /// Takes the next bytes of the body; returns the completed chunks.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Taken> {
         let start = self.position;
         let end = start.saturating_add(bytes.len() as u64);
@@ -95,7 +95,7 @@ impl Cutter {
         complete
     }
 
-    /// The pieces that are not complete.
+    /// The chunks that are not complete.
     pub(crate) fn rest(self) -> Vec<Taken> {
         self.cuts.into_iter().filter_map(|cut| cut.taken).collect()
     }
@@ -116,14 +116,14 @@ mod tests {
             batch_path: String::new(),
             optional: false,
         });
-        let piece = ChunkRange {
+        let range = ChunkRange {
             object,
             offset,
             len,
             digest: Digest::of(&offset.to_le_bytes()),
         };
         Taken {
-            piece,
+            range,
             partial: partial.to_vec(),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
                 done.extend(cutter.feed(part));
             }
             assert!(cutter.is_done() && cutter.rest().is_empty());
-            done.sort_by_key(|taken| taken.piece.offset);
+            done.sort_by_key(|taken| taken.range.offset);
             let contents: Vec<Vec<u8>> = done.into_iter().map(|taken| taken.partial).collect();
             assert_eq!(
                 contents,

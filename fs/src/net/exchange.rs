@@ -156,7 +156,7 @@ pub(crate) async fn speak_h2(stream: TcpStream) -> Result<H2, FetchError> {
     Ok(sender)
 }
 
-/// An answer whose body is read piece by piece.
+/// An answer whose body is read chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct HttpAnswer {
     response: Response<Incoming>,

@@ -1,4 +1,4 @@
-//! The machine that gets pieces: workers on a small runtime of their own, fed by the queue.
+//! The machine that gets chunks: workers on a small runtime of their own, fed by the queue.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::queue::{Outcome, Queue};
 use super::server::Server;
 use super::status::{Counters, WaitMessage, WaitReport};
 
-/// Requests that may run at once. Few: batches and merged ranges carry many pieces each.
+/// Requests that may run at once. Few: batches and merged ranges carry many chunks each.
 const WORKERS: usize = 8;
 /// Threads of the runtime.
 const THREADS: usize = 2;
@@ -29,14 +29,14 @@ pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 /// The most a server is given.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
-/// Called with every verified piece, for caches and backup.
+/// Called with every verified chunk, for caches and backup.
 pub(crate) trait ChunkSink: Send + Sync {
-    /// `bytes` are `piece`, verified.
-    fn put(&self, piece: &ChunkRange, bytes: &Bytes);
+    /// `bytes` are `range`, verified.
+    fn put(&self, range: &ChunkRange, bytes: &Bytes);
 
-    /// Returns `piece`, if it is cached in memory. Called under the queue's lock: data that arrived
+    /// Returns `range`, if it is cached in memory. Called under the queue's lock: data that arrived
     /// after a reader's lookup is not requested again.
-    fn cached(&self, piece: &ChunkRange) -> Option<Bytes>;
+    fn cached(&self, range: &ChunkRange) -> Option<Bytes>;
 }
 
 /// Options of a [`Fetcher`].
@@ -219,16 +219,16 @@ impl Fetcher {
         self.timeout
     }
 
-    /// Requests `piece` when there is no other work. False if it is already pending.
-    pub(crate) fn suggest(&self, piece: &ChunkRange) -> bool {
-        let new = self.inner.queue().suggest(piece);
+    /// Requests `range` when there is no other work. False if it is already pending.
+    pub(crate) fn suggest(&self, range: &ChunkRange) -> bool {
+        let new = self.inner.queue().suggest(range);
         if new {
             self.inner.wake.notify_one();
         }
         new
     }
 
-    /// Pieces suggested and not here yet.
+    /// Chunks suggested and not here yet.
     pub(crate) fn suggested(&self) -> usize {
         self.inner.queue().suggested()
     }
@@ -280,7 +280,7 @@ impl Fetcher {
     pub(crate) fn close(&self) {
         self.inner.closed.store(true, Ordering::Relaxed);
         let news = self.inner.queue().close();
-        news.tell();
+        news.notify();
         self.inner.wake.notify_waiters();
         self.inner.quiet.notify_waiters();
         self.inner.closing.notify_waiters();
@@ -296,8 +296,8 @@ impl Drop for Fetcher {
     }
 }
 
-/// Fetches `piece`, without a time limit.
-pub(crate) async fn fetch(inner: &FetcherShared, piece: &ChunkRange) -> Outcome {
+/// Fetches `range`, without a time limit.
+pub(crate) async fn fetch(inner: &FetcherShared, range: &ChunkRange) -> Outcome {
     /// Forgets the wait when it is given up.
     struct Left<'a>(&'a FetcherShared, Digest, u64);
     impl Drop for Left<'_> {
@@ -305,20 +305,20 @@ pub(crate) async fn fetch(inner: &FetcherShared, piece: &ChunkRange) -> Outcome 
             self.0.queue().forget(&self.1, self.2);
         }
     }
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     inner.note_demand();
     let wanted = {
         let mut queue = inner.queue();
-        if let Some(bytes) = inner.sink.cached(piece) {
+        if let Some(bytes) = inner.sink.cached(range) {
             return Ok(bytes);
         }
-        queue.want(piece, Box::new(|outcome| drop(tell.send(outcome))))
+        queue.want(range, Box::new(|outcome| drop(sender.send(outcome))))
     };
     let closed = || Arc::new(FetchError::Closed);
     let ticket = wanted.map_err(|_| closed())?;
-    let _left = Left(inner, piece.digest, ticket);
+    let _left = Left(inner, range.digest, ticket);
     inner.wake.notify_one();
-    let outcome = told.await.map_err(|_| closed())?;
+    let outcome = receiver.await.map_err(|_| closed())?;
     inner.note_demand();
     outcome
 }

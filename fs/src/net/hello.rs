@@ -88,18 +88,18 @@ impl BootProgress {
 
 /// Reports each new step of a slow mount once, until the root is mounted.
 async fn tell_where_it_stands(inner: &FetcherShared, progress: &BootProgress) {
-    let mut told = None;
+    let mut reported = None;
     loop {
         sleep(SLOW).await;
         let step = progress.step();
         if step >= Step::Mounted {
             return;
         }
-        if told != Some(step)
+        if reported != Some(step)
             && let Ok(ask) = ask(&hello(step, &progress.revision.get()))
             && post(inner, &ask).await.is_ok()
         {
-            told = Some(step);
+            reported = Some(step);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The immutable files on the servers, and the requested pieces of them.
+//! The immutable files on the servers, and the requested chunks of them.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ pub(crate) struct Object {
     pub path: String,
     /// The path for batch requests, on a bakery.
     ///
-    /// Empty: its ranges are requested one by one, and its pieces are not cached, because others are
+    /// Empty: its ranges are requested one by one, and its chunks are not cached, because others are
     /// made from them.
     pub batch_path: String,
-    /// Its pieces can be made from elsewhere: if no server has them, that is not waited for.
+    /// Its chunks can be made from elsewhere: if no server has them, that is not waited for.
     pub optional: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct ChunkRange {
     pub object: Arc<Object>,
     /// Their place in it.
     pub offset: u64,
-    /// Length of the piece.
+    /// Length of the chunk.
     pub len: u32,
     /// Their digest: also the name under which they are cached and waited for.
     pub digest: Digest,

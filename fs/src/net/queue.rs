@@ -43,66 +43,66 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Requests `piece` for a reader, notified through `tell`. The result identifies the wait, for
-    /// [`Queue::forget`]; a closed queue returns `tell`.
-    pub(crate) fn want(&mut self, piece: &ChunkRange, tell: OnOutcome) -> Result<u64, OnOutcome> {
+    /// Requests `range` for a reader, notified through `notify`. The result identifies the wait, for
+    /// [`Queue::forget`]; a closed queue returns `notify`.
+    pub(crate) fn want(&mut self, range: &ChunkRange, notify: OnOutcome) -> Result<u64, OnOutcome> {
         self.tickets += 1;
         let ticket = self.tickets;
         if self.closed {
-            return Err(tell);
+            return Err(notify);
         }
-        self.make_urgent(piece);
-        if let Some(job) = self.jobs.get_mut(&piece.digest) {
+        self.make_urgent(range);
+        if let Some(job) = self.jobs.get_mut(&range.digest) {
             job.waiters.push(Waiter {
                 ticket,
                 since: Instant::now(),
-                tell,
+                notify,
             });
         }
         Ok(ticket)
     }
 
-    fn make_urgent(&mut self, piece: &ChunkRange) {
-        let streaming = self.stream_will_bring(piece);
-        let Some(job) = self.jobs.get_mut(&piece.digest) else {
+    fn make_urgent(&mut self, range: &ChunkRange) {
+        let streaming = self.stream_will_bring(range);
+        let Some(job) = self.jobs.get_mut(&range.digest) else {
             let state = if streaming {
                 JobState::Streaming
             } else {
                 JobState::Queued
             };
-            return self.insert(piece, Priority::Demand, state);
+            return self.insert(range, Priority::Demand, state);
         };
         match (job.state, job.priority) {
             (JobState::Queued, Priority::Prefetch) => {
                 job.priority = Priority::Demand;
                 job.not_before = None;
-                self.demand.push_back(piece.digest);
+                self.demand.push_back(range.digest);
             }
             (JobState::Running, Priority::Prefetch) => job.hurry.store(true, Ordering::Relaxed),
             _ => {}
         }
     }
 
-    /// Requests `piece` for prefetch. False if it is already pending.
-    pub(crate) fn suggest(&mut self, piece: &ChunkRange) -> bool {
-        if self.closed || self.jobs.contains_key(&piece.digest) {
+    /// Requests `range` for prefetch. False if it is already pending.
+    pub(crate) fn suggest(&mut self, range: &ChunkRange) -> bool {
+        if self.closed || self.jobs.contains_key(&range.digest) {
             return false;
         }
-        self.insert(piece, Priority::Prefetch, JobState::Queued);
+        self.insert(range, Priority::Prefetch, JobState::Queued);
         true
     }
 
-    fn insert(&mut self, piece: &ChunkRange, priority: Priority, state: JobState) {
+    fn insert(&mut self, range: &ChunkRange, priority: Priority, state: JobState) {
         if state == JobState::Queued {
             match priority {
-                Priority::Demand => self.demand.push_back(piece.digest),
-                Priority::Prefetch => self.prefetch.push_back(piece.digest),
+                Priority::Demand => self.demand.push_back(range.digest),
+                Priority::Prefetch => self.prefetch.push_back(range.digest),
             }
         }
         self.jobs.insert(
-            piece.digest,
+            range.digest,
             Job {
-                piece: piece.clone(),
+                range: range.clone(),
                 partial: Vec::new(),
                 failures: 0,
                 avoid: 0,
@@ -161,14 +161,14 @@ impl Queue {
                 *soonest = Some(soonest.map_or(later, |earlier| earlier.min(later)));
                 continue;
             }
-            // A piece that some server sent wrong is requested alone, so that its next answer is
+            // A chunk that some server sent wrong is requested alone, so that its next answer is
             // judged alone.
             let (object, avoid, alone) = first.get_or_insert_with(|| {
-                (Arc::clone(&job.piece.object), job.avoid, job.failures > 0)
+                (Arc::clone(&job.range.object), job.avoid, job.failures > 0)
             });
-            if **object == *job.piece.object && *avoid == job.avoid {
+            if **object == *job.range.object && *avoid == job.avoid {
                 chosen.push((
-                    job.piece.offset + job.partial.len() as u64..job.piece.end(),
+                    job.range.offset + job.partial.len() as u64..job.range.end(),
                     *digest,
                 ));
             }
@@ -191,24 +191,24 @@ impl Queue {
         priority: Priority,
     ) -> Option<QueuedWork> {
         let hurry = Arc::default();
-        let mut pieces = Vec::with_capacity(digests.len());
+        let mut ranges = Vec::with_capacity(digests.len());
         for digest in digests {
             let Some(job) = self.jobs.get_mut(&digest) else {
                 continue;
             };
             job.state = JobState::Running;
             job.hurry = Arc::clone(&hurry);
-            pieces.push(Taken {
-                piece: job.piece.clone(),
+            ranges.push(Taken {
+                range: job.range.clone(),
                 partial: std::mem::take(&mut job.partial),
             });
         }
-        if pieces.is_empty() {
+        if ranges.is_empty() {
             return None;
         }
         Some(QueuedWork {
             object,
-            pieces,
+            ranges,
             priority,
             avoid,
             hurry,
@@ -216,7 +216,7 @@ impl Queue {
         })
     }
 
-    /// A request of this priority is over; its pieces were finished or failed one by one before.
+    /// A request of this priority is over; its chunks were finished or failed one by one before.
     pub(crate) fn work_over(&mut self, priority: Priority) {
         match priority {
             Priority::Demand => self.demand_running = self.demand_running.saturating_sub(1),
@@ -224,7 +224,7 @@ impl Queue {
         }
     }
 
-    /// The piece is here and verified.
+    /// The chunk is here and verified.
     pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) -> News {
         self.end(digest, &Ok(bytes.clone()))
     }
@@ -237,10 +237,10 @@ impl Queue {
         news
     }
 
-    /// The piece did not arrive. `partial` is kept for the next attempt, which happens after
+    /// The chunk did not arrive. `partial` is kept for the next attempt, which happens after
     /// `wait`, if it is still needed; servers in `avoid` are not used again.
     pub(crate) fn retry(&mut self, taken: Taken, avoid: u64, wait: Duration, progressed: bool) {
-        let digest = taken.piece.digest;
+        let digest = taken.range.digest;
         let Some(job) = self.jobs.get_mut(&digest) else {
             return;
         };
@@ -266,17 +266,17 @@ impl Queue {
         }
     }
 
-    /// Failures of the piece so far.
+    /// Failures of the chunk so far.
     pub(crate) fn failures(&self, digest: &Digest) -> u32 {
         self.jobs.get(digest).map_or(0, |job| job.failures)
     }
 
-    /// The piece is unavailable: its waiting readers are notified.
+    /// The chunk is unavailable: its waiting readers are notified.
     pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) -> News {
         self.end(digest, &Err(Arc::clone(error)))
     }
 
-    /// A waiting reader has left. A piece without waiting readers is not requested again.
+    /// A waiting reader has left. A chunk without waiting readers is not requested again.
     pub(crate) fn forget(&mut self, digest: &Digest, ticket: u64) {
         let Some(job) = self.jobs.get_mut(digest) else {
             return;
@@ -299,12 +299,12 @@ impl Queue {
         });
     }
 
-    /// The stream has delivered `piece`: later readers must not wait for the stream.
-    pub(crate) fn streamed(&mut self, piece: &ChunkRange, bytes: &Bytes) -> News {
+    /// The stream has delivered `range`: later readers must not wait for the stream.
+    pub(crate) fn streamed(&mut self, range: &ChunkRange, bytes: &Bytes) -> News {
         if let Some(stream) = &mut self.stream {
-            stream.position = stream.position.max(piece.end());
+            stream.position = stream.position.max(range.end());
         }
-        self.finish(&piece.digest, bytes)
+        self.finish(&range.digest, bytes)
     }
 
     /// The stream is over or broken: its waiting readers get their own requests.
@@ -318,12 +318,12 @@ impl Queue {
         }
     }
 
-    fn stream_will_bring(&self, piece: &ChunkRange) -> bool {
+    fn stream_will_bring(&self, range: &ChunkRange) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
-            *stream.object == *piece.object
-                && piece.offset >= stream.position
-                && piece.end() <= stream.end
-                && piece.offset - stream.position <= STREAM_AHEAD_MAX
+            *stream.object == *range.object
+                && range.offset >= stream.position
+                && range.end() <= stream.end
+                && range.offset - stream.position <= STREAM_AHEAD_MAX
         })
     }
 
@@ -339,7 +339,7 @@ impl Queue {
             .any(|job| job.state == JobState::Streaming)
     }
 
-    /// Pieces queued for prefetch.
+    /// Chunks queued for prefetch.
     pub(crate) fn suggested(&self) -> usize {
         self.prefetch.len() + self.prefetch_running
     }

@@ -26,7 +26,7 @@ pub(crate) struct Records {
     pub bundle: Bundle,
     /// The verified records.
     pub verified: Verified,
-    /// The revisions from which the server has update packs to this one; `None`: it did not tell.
+    /// The revisions from which the server has update packs to this one; `None`: unknown.
     pub updates: Option<Vec<u64>>,
 }
 

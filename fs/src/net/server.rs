@@ -90,7 +90,7 @@ impl Server {
         self.batches.store(false, Ordering::Relaxed);
     }
 
-    /// Sends `ask`; the answer's head has come when this returns.
+    /// Sends `ask`; the answer's head has arrived when this returns.
     pub(crate) async fn ask(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         if self.multiplexes.load(Ordering::Relaxed) {
             match self.ask_h2(ask).await {

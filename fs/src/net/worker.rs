@@ -70,9 +70,9 @@ async fn next_work(inner: &FetcherShared) -> Option<QueuedWork> {
 async fn run(inner: &FetcherShared, work: QueuedWork) {
     let priority = work.priority;
     let failures = work
-        .pieces
+        .ranges
         .first()
-        .map_or(0, |taken| inner.queue().failures(&taken.piece.digest));
+        .map_or(0, |taken| inner.queue().failures(&taken.range.digest));
     let mut avoid = work.avoid;
     if inner.mirrors.exhausted(avoid) {
         avoid = 0;
@@ -106,7 +106,7 @@ async fn run(inner: &FetcherShared, work: QueuedWork) {
         Some(error) => {
             let what = left
                 .first()
-                .map_or("a chunk", |(taken, _)| taken.piece.object.path.as_str());
+                .map_or("a chunk", |(taken, _)| taken.range.object.path.as_str());
             // Bytes arrived before it broke: the server works, the path to it is bad.
             let progressed = delivered > 0 || left.iter().any(|(_, progressed)| *progressed);
             if progressed && error.blame() == Blame::Server {
@@ -125,10 +125,10 @@ async fn run(inner: &FetcherShared, work: QueuedWork) {
     hand_back(inner, left, avoid, liar, priority, error);
 }
 
-/// For a server without batches: the first piece alone, the others return to the queue.
+/// For a server without batches: the first chunk alone, the others return to the queue.
 fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     let mut queue = inner.queue();
-    for taken in work.pieces.drain(1.min(work.pieces.len())..) {
+    for taken in work.ranges.drain(1.min(work.ranges.len())..) {
         queue.retry(taken, work.avoid, Duration::ZERO, true);
     }
     drop(queue);
@@ -137,7 +137,7 @@ fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     work
 }
 
-/// Returns missing pieces to the queue; `liar` is not used for them again until all servers have
+/// Returns missing chunks to the queue; `liar` is not used for them again until all servers have
 /// sent wrong data.
 fn hand_back(
     inner: &FetcherShared,
@@ -154,18 +154,18 @@ fn hand_back(
         let mut avoid = liar.map_or(avoid, |index| avoid | (1 << index));
         let mut wait = Duration::ZERO;
         if inner.mirrors.exhausted(avoid) {
-            if let Some(error) = error.as_ref().filter(|_| taken.piece.object.optional) {
-                gone.push(queue.give_up(&taken.piece.digest, error));
+            if let Some(error) = error.as_ref().filter(|_| taken.range.object.optional) {
+                gone.push(queue.give_up(&taken.range.digest, error));
                 continue;
             }
             avoid = 0;
-            wait = inner.mirrors.wait(queue.failures(&taken.piece.digest) + 1);
+            wait = inner.mirrors.wait(queue.failures(&taken.range.digest) + 1);
         }
         queue.retry(taken, avoid, wait, progressed);
     }
     queue.work_over(priority);
     drop(queue);
-    gone.into_iter().for_each(News::tell);
+    gone.into_iter().for_each(News::notify);
     inner.quiet.notify_waiters();
 }
 
@@ -181,7 +181,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Returns the missing pieces (with a flag for partial data) and the reason.
+    /// Returns the missing chunks (with a flag for partial data) and the reason.
     async fn run(
         &mut self,
         work: QueuedWork,
@@ -190,9 +190,9 @@ impl Exchange<'_> {
         let body = batch_body(&work);
         let batch = body.is_some();
         let before: Vec<(Digest, usize)> = work
-            .pieces
+            .ranges
             .iter()
-            .map(|taken| (taken.piece.digest, taken.partial.len()))
+            .map(|taken| (taken.range.digest, taken.partial.len()))
             .collect();
         let stall = STALL_FIRST
             .saturating_mul(1 << failures.min(6))
@@ -200,10 +200,10 @@ impl Exchange<'_> {
         let (ask, mut cutter) = match body {
             Some(body) => (
                 Ask::post(&work.object.batch_path, body, stall),
-                Cutter::for_batch(work.pieces),
+                Cutter::for_batch(work.ranges),
             ),
             None => {
-                let cutter = Cutter::for_range(work.pieces);
+                let cutter = Cutter::for_range(work.ranges);
                 (Ask::range(&work.object.path, cutter.span(), stall), cutter)
             }
         };
@@ -216,7 +216,7 @@ impl Exchange<'_> {
         let rest = cutter.rest().into_iter().map(|taken| {
             let had = before
                 .iter()
-                .find(|(digest, _)| *digest == taken.piece.digest)
+                .find(|(digest, _)| *digest == taken.range.digest)
                 .map_or(0, |(_, had)| *had);
             let progressed = taken.partial.len() > had;
             (taken, progressed)
@@ -278,10 +278,10 @@ impl Exchange<'_> {
     }
 
     fn deliver(&mut self, taken: Taken, lied: &mut Vec<Taken>) {
-        let Taken { piece, partial } = taken;
-        if Digest::of(&partial) != piece.digest {
+        let Taken { range, partial } = taken;
+        if Digest::of(&partial) != range.digest {
             lied.push(Taken {
-                piece,
+                range,
                 partial: Vec::new(),
             });
             return;
@@ -293,14 +293,14 @@ impl Exchange<'_> {
             Priority::Prefetch => Counters::add(&counters.prefetched, 1),
         }
         let bytes = Bytes::from(partial);
-        self.inner.sink.put(&piece, &bytes);
-        let news = self.inner.queue().finish(&piece.digest, &bytes);
-        news.tell();
+        self.inner.sink.put(&range, &bytes);
+        let news = self.inner.queue().finish(&range.digest, &bytes);
+        news.notify();
         tracing::trace!(
             server = self.index,
-            offset = piece.offset,
-            len = piece.len,
-            "piece here"
+            offset = range.offset,
+            len = range.len,
+            "chunk here"
         );
     }
 }
@@ -331,11 +331,11 @@ pub(crate) async fn yield_to_demand(
     Ok(())
 }
 
-/// The body of a batch request; `None` if one range covers the pieces.
+/// The body of a batch request; `None` if one range covers the chunks.
 fn batch_body(work: &QueuedWork) -> Option<Bytes> {
-    if work.side_by_side || work.pieces.len() < 2 {
+    if work.side_by_side || work.ranges.len() < 2 {
         return None;
     }
-    let body = batch::encode(work.pieces.iter().map(Taken::missing));
+    let body = batch::encode(work.ranges.iter().map(Taken::missing));
     body.ok().map(Bytes::from)
 }

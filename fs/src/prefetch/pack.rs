@@ -33,27 +33,27 @@ pub(crate) struct PackStream {
     pub(crate) state: Arc<StatusText>,
 }
 
-/// The pieces of the pack that `index` uses, in file order.
-pub(crate) fn pieces(index: &Index, objects: &[Arc<Object>]) -> Vec<ChunkRange> {
-    let mut pieces: Vec<ChunkRange> = index
+/// The chunks of the pack that `index` uses, in file order.
+pub(crate) fn ranges(index: &Index, objects: &[Arc<Object>]) -> Vec<ChunkRange> {
+    let mut ranges: Vec<ChunkRange> = index
         .chunks()
         .filter_map(|chunk| chunk_range(objects, &chunk))
-        .filter(|piece| piece.object.optional)
+        .filter(|range| range.object.optional)
         .collect();
-    pieces.sort_by_key(|piece| piece.offset);
-    pieces
+    ranges.sort_by_key(|range| range.offset);
+    ranges
 }
 
 impl PackStream {
     /// Streams the pack. The request is sent at once; its answer is read when `index` has described
     /// the contents, and until then waits in the socket.
-    pub(crate) async fn run(self, mut pieces: watch::Receiver<Option<Vec<ChunkRange>>>) {
+    pub(crate) async fn run(self, mut ranges: watch::Receiver<Option<Vec<ChunkRange>>>) {
         let start = SUPERBLOCK_LEN as u64;
         let mut first = None;
         if self.eager {
             first = Some((start, self.ask(start..self.len).await));
         }
-        let known = pieces
+        let known = ranges
             .wait_for(Option::is_some)
             .await
             .map(|known| known.clone());
@@ -62,7 +62,7 @@ impl PackStream {
         };
         let wanted: Vec<ChunkRange> = wanted
             .into_iter()
-            .filter(|piece| !self.caches.knows(piece))
+            .filter(|range| !self.caches.knows(range))
             .collect();
         let Some((begin, end)) = wanted
             .first()
@@ -170,12 +170,12 @@ impl PackStream {
                 return Err(FetchError::Wrong("a pack that ends early"));
             };
             Counters::add(&self.inner.counters.bytes, bytes.len() as u64);
-            cursor.feed(position, &bytes, |piece, bytes| self.deliver(piece, bytes))?;
+            cursor.feed(position, &bytes, |range, bytes| self.deliver(range, bytes))?;
             position += bytes.len() as u64;
             let next = cursor
                 .wanted
                 .get(cursor.next)
-                .map_or(end, |piece| piece.offset);
+                .map_or(end, |range| range.offset);
             self.inner.queue().stream_at(&self.object, next, end);
             if !self.inner.queue().stream_awaited() {
                 self.inner.limiter.pay(bytes.len() as u64).await;
@@ -184,21 +184,21 @@ impl PackStream {
         Ok(())
     }
 
-    fn deliver(&self, piece: &ChunkRange, bytes: Vec<u8>) -> Result<(), FetchError> {
+    fn deliver(&self, range: &ChunkRange, bytes: Vec<u8>) -> Result<(), FetchError> {
         use crate::net::fetcher::ChunkSink;
-        if Digest::of(&bytes) != piece.digest {
+        if Digest::of(&bytes) != range.digest {
             return Err(FetchError::Corrupt);
         }
         Counters::add(&self.inner.counters.pack_chunks, 1);
         let bytes = Bytes::from(bytes);
-        self.caches.put(piece, &bytes);
-        let news = self.inner.queue().streamed(piece, &bytes);
-        news.tell();
+        self.caches.put(range, &bytes);
+        let news = self.inner.queue().streamed(range, &bytes);
+        news.notify();
         Ok(())
     }
 }
 
-/// Position of the stream in the list of wanted pieces.
+/// Position of the stream in the list of wanted chunks.
 struct Cursor<'a> {
     wanted: &'a [ChunkRange],
     next: usize,
@@ -213,26 +213,26 @@ impl Cursor<'_> {
         deliver: impl Fn(&ChunkRange, Vec<u8>) -> Result<(), FetchError>,
     ) -> Result<(), FetchError> {
         let end = start + bytes.len() as u64;
-        while let Some(piece) = self.wanted.get(self.next) {
-            let from = piece
+        while let Some(range) = self.wanted.get(self.next) {
+            let from = range
                 .offset
                 .saturating_add(self.held.len() as u64)
                 .max(start);
-            let to = piece.end().min(end);
+            let to = range.end().min(end);
             if from >= to {
                 break;
             }
             let at = |place: u64| usize::try_from(place - start).unwrap_or(usize::MAX);
             if self.held.is_empty() {
-                self.held = buffer_for(piece.len as usize);
+                self.held = buffer_for(range.len as usize);
             }
             self.held
                 .extend_from_slice(bytes.get(at(from)..at(to)).unwrap_or_default());
-            if piece.end() > end {
+            if range.end() > end {
                 break;
             }
             self.next += 1;
-            deliver(piece, std::mem::take(&mut self.held))?;
+            deliver(range, std::mem::take(&mut self.held))?;
         }
         Ok(())
     }
@@ -270,9 +270,9 @@ mod tests {
             let mut position = 4;
             for part in file[4..].chunks(split) {
                 cursor
-                    .feed(position, part, |piece, bytes| {
-                        assert_eq!(Digest::of(&bytes), piece.digest);
-                        got.borrow_mut().push(piece.offset);
+                    .feed(position, part, |range, bytes| {
+                        assert_eq!(Digest::of(&bytes), range.digest);
+                        got.borrow_mut().push(range.offset);
                         Ok(())
                     })
                     .unwrap();

@@ -139,10 +139,10 @@ impl Session {
             if let Ok(Answer::Refused { error }) = serde_json::from_str(&line) {
                 return Err(PushError::Refused(error));
             }
-            let told: JobStep =
+            let current: JobStep =
                 serde_json::from_str(&line).map_err(|_| PushError::Unexpected(line))?;
-            step(&told);
-            if let Some(ending) = told.ending {
+            step(&current);
+            if let Some(ending) = current.ending {
                 return Ok(ending);
             }
         }

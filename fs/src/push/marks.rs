@@ -47,7 +47,7 @@ fn has_mark(xattrs: &[(Vec<u8>, Vec<u8>)], mark: &[u8]) -> bool {
 }
 
 /// The extended attributes of an entry, without following a link. There is no system call for that
-/// relative to a directory, so the path goes through the directory's own descriptor.
+/// relative to a directory, so the path starts at the directory's own descriptor.
 pub(super) fn xattrs(directory: &OwnedFd, name: &CStr) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// The key that `bakery client` puts into a system.
 const KEY: &str = "/etc/layerfs/push_key";
-/// The server's host keys, which come with it.
+/// The server's host keys, which the system contains.
 const KNOWN_HOSTS: &str = "/etc/layerfs/known_hosts";
 /// The file in which ssh looks for host keys for all accounts.
 const KNOWN_HOSTS_OF_SSH: &str = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2";

@@ -176,22 +176,22 @@ fn secrets_and_kinds_are_told() {
     std::fs::write(root.join("copy"), "x").unwrap();
     let mark = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(root.join("copy"), c"user.layerfs.origin", b"x", mark).unwrap();
-    let mut told = Vec::new();
+    let mut listed = Vec::new();
     survey_upper(
         root,
         &PushPlan::all_but(Excludes::default()),
         &mut |found| {
             let path = String::from_utf8_lossy(found.path).into_owned();
-            told.push((path, found.kind, found.suspicion.is_some()));
+            listed.push((path, found.kind, found.suspicion.is_some()));
         },
     )
     .unwrap();
-    let told: Vec<_> = told
+    let listed: Vec<_> = listed
         .iter()
         .map(|(path, kind, secret)| (path.as_str(), *kind, *secret))
         .collect();
     assert_eq!(
-        told,
+        listed,
         [
             ("", ChangeKind::Added, false),
             ("copy", ChangeKind::Changed, false),

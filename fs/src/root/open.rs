@@ -1,6 +1,7 @@
 //! Opening a remote root: records, signatures, index; then it can be mounted.
 
 mod background;
+mod boot_pack;
 mod update;
 
 use std::path::Path;
@@ -9,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use layerfmt::{Digest, Index, Layer};
-use tokio::sync::watch;
 use wire::hello::Step;
 use wire::manifest::Manifest;
 use wire::paths::Request;
@@ -27,11 +27,9 @@ use crate::net::hello::BootProgress;
 use crate::net::index_head::index_head;
 use crate::net::lookup;
 use crate::net::mirrors::Mirrors;
-use crate::net::object::{ChunkRange, Object};
 use crate::net::records::{self, Records, RecordsError, Terms};
 use crate::net::server::Server;
 use crate::net::status::{Counters, StatusText};
-use crate::prefetch::{Policy, pack};
 use crate::store::backup::Backup;
 use crate::store::dir::Dir;
 use crate::store::disk::DiskCache;
@@ -171,11 +169,11 @@ impl<'a> RootOpening<'a> {
         self.not_too_old(revision)?;
         progress.reach(Step::Head, &name_of(&manifest));
         let (here, asked) = self.index_or_update(&records, offline);
-        let pieces = match asked
+        // An update pack with hot chunks replaces the boot pack.
+        let has_hot = asked
             .as_ref()
-            .is_some_and(|(asked, _)| asked.head.hot_count > 0)
-        {
-            // The update pack brings the hot chunks.
+            .is_some_and(|(pack, _)| pack.head.hot_count > 0);
+        let stream = match has_hot {
             true => None,
             false => self.start_pack(&manifest, offline),
         };
@@ -195,9 +193,9 @@ impl<'a> RootOpening<'a> {
             .trace
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
-        let pack = if pieces.is_some() { "coming" } else { "none" };
+        let pack = if stream.is_some() { "coming" } else { "none" };
         let words = words(&manifest, offline, pack, self.cache_word, state);
-        if let Some(stream) = pieces {
+        if let Some(stream) = stream {
             stream.start(&index, &objects, &words);
         }
         let plain = manifest
@@ -377,37 +375,6 @@ impl<'a> RootOpening<'a> {
         let layer = self.fetcher.run(fetched)??;
         Ok((Arc::clone(layer.index()), Some(layer)))
     }
-
-    /// Requests the boot pack while the index arrives.
-    fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
-        let reference = manifest.pack.as_ref()?;
-        let object = Arc::new(Object::pack(&reference.digest));
-        let attached = self
-            .caches
-            .backup
-            .as_ref()
-            .is_some_and(|backup| backup.attach(&object.path, reference.len));
-        if offline || attached || self.options.prefetch == Policy::None {
-            return None;
-        }
-        let (tell, told) = watch::channel(None);
-        let say: Arc<StatusText> = Arc::new(StatusText::new("coming"));
-        let stream = pack::PackStream {
-            inner: Arc::clone(&self.fetcher.inner),
-            caches: Arc::clone(&self.caches),
-            object: Arc::clone(&object),
-            len: reference.len,
-            eager: self.caches.disk.as_ref().is_none_or(DiskCache::is_empty),
-            state: Arc::clone(&say),
-        };
-        // Readers before the stream's first byte wait for it instead of sending requests.
-        self.fetcher
-            .inner
-            .queue()
-            .stream_at(&object, 0, reference.len);
-        self.fetcher.spawn(stream.run(told));
-        Some(StartedPack { tell, state: say })
-    }
 }
 
 /// The boot of `manifest`, recorded by `recorder`.
@@ -440,19 +407,6 @@ fn words(
         words.update.follow(state);
     }
     Arc::new(words)
-}
-
-/// The pack's stream, before its contents are known.
-struct StartedPack {
-    tell: watch::Sender<Option<Vec<ChunkRange>>>,
-    state: Arc<StatusText>,
-}
-
-impl StartedPack {
-    fn start(self, index: &Index, objects: &[Arc<Object>], words: &StatusTexts) {
-        words.pack.follow(self.state);
-        let _ = self.tell.send(Some(pack::pieces(index, objects)));
-    }
 }
 
 async fn warm_h2(inner: Arc<crate::net::fetcher::FetcherShared>) {

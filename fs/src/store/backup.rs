@@ -29,7 +29,7 @@ use crate::net::object::ChunkRange;
 use crate::net::status::StatusText;
 use crate::store::dir::Dir;
 
-/// Pieces waiting to be written.
+/// Chunks waiting to be written.
 const WAITING_MAX: usize = 256;
 
 /// A backup directory in use by a mount.
@@ -170,45 +170,45 @@ impl Backup {
         true
     }
 
-    /// The verified bytes of `piece`, if they are here.
-    pub(crate) fn read(&self, piece: &ChunkRange) -> Option<Bytes> {
-        let complete = lock(&self.complete).get(&piece.object.path).cloned();
-        let mut bytes = vec![0; piece.len as usize];
+    /// The verified bytes of `range`, if they are here.
+    pub(crate) fn read(&self, range: &ChunkRange) -> Option<Bytes> {
+        let complete = lock(&self.complete).get(&range.object.path).cloned();
+        let mut bytes = vec![0; range.len as usize];
         match complete {
-            Some(file) => file.read_exact_at(&mut bytes, piece.offset).ok()?,
+            Some(file) => file.read_exact_at(&mut bytes, range.offset).ok()?,
             None => {
-                let part = lock(&self.parts).get(&piece.object.path).cloned()?;
-                part.read(piece.offset, &mut bytes)?;
+                let part = lock(&self.parts).get(&range.object.path).cloned()?;
+                part.read(range.offset, &mut bytes)?;
             }
         }
-        if Digest::of(&bytes) != piece.digest {
-            tracing::warn!(path = %piece.object.path, offset = piece.offset, "damaged in the backup: fetched from a server instead");
+        if Digest::of(&bytes) != range.digest {
+            tracing::warn!(path = %range.object.path, offset = range.offset, "damaged in the backup: fetched from a server instead");
             return None;
         }
         Some(Bytes::from(bytes))
     }
 
-    /// True if `piece` is present according to the list of files.
-    pub(crate) fn knows(&self, piece: &ChunkRange) -> bool {
-        if lock(&self.complete).contains_key(&piece.object.path) {
+    /// True if `range` is present according to the list of files.
+    pub(crate) fn knows(&self, range: &ChunkRange) -> bool {
+        if lock(&self.complete).contains_key(&range.object.path) {
             return true;
         }
         lock(&self.parts)
-            .get(&piece.object.path)
-            .is_some_and(|part| part.has(piece.offset))
+            .get(&range.object.path)
+            .is_some_and(|part| part.has(range.offset))
     }
 
     /// Stores `bytes`, if their layer is being filled.
-    pub(crate) fn keep(&self, piece: &ChunkRange, bytes: &Bytes) {
+    pub(crate) fn keep(&self, range: &ChunkRange, bytes: &Bytes) {
         if self.is_broken() {
             return;
         }
-        let Some(part) = lock(&self.parts).get(&piece.object.path).cloned() else {
+        let Some(part) = lock(&self.parts).get(&range.object.path).cloned() else {
             return;
         };
         if let Some(queue) = lock(&self.queue).as_ref() {
             // The filler fetches bytes that do not fit again later.
-            let _ = queue.try_send((part, piece.offset, bytes.clone()));
+            let _ = queue.try_send((part, range.offset, bytes.clone()));
         }
     }
 

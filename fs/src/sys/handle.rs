@@ -59,7 +59,7 @@ pub(crate) fn generation(at: &At<'_>) -> Result<u32> {
 /// True if the file system of `fd` uses no inode number twice and has birth times. tmpfs counts up;
 /// after an overflow (32 bits) the birth times differ.
 pub(crate) fn uses_numbers_once(fd: &OwnedFd) -> bool {
-    let is_tmpfs = rustix::fs::fstatfs(fd).is_ok_and(|told| told.f_type == libc::TMPFS_MAGIC);
+    let is_tmpfs = rustix::fs::fstatfs(fd).is_ok_and(|about| about.f_type == libc::TMPFS_MAGIC);
     let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
     let knows =
         |stat: Statx| StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);

@@ -34,8 +34,8 @@ pub(crate) fn another(path: &Path) -> Result<OwnedFd> {
 /// ENOENT; ENOSYS on kernels that do not report it (before 5.8).
 pub(crate) fn number_of(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
-    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
-    told.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
+    let has_number = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+    has_number.then_some(stat.stx_mnt_id).ok_or(Errno::NOSYS)
 }
 
 /// The flags for access times among `flags`; `None`: there are none.

@@ -12,6 +12,8 @@ mod handles;
 mod log;
 #[path = "../../../tests/model/mod.rs"]
 mod model;
+#[path = "../../../tests/scratch.rs"]
+mod scratch;
 #[path = "../../../tests/semantics/mod.rs"]
 mod semantics;
 #[path = "../../../tests/session/mod.rs"]
@@ -21,7 +23,10 @@ mod session;
 #[ignore = "a measurement; `make semantics-figures` compares it with a mount"]
 fn model_in_the_process() {
     let took = model::measure(500, 100, transport::begin, transport::bake);
-    println!("model, 500 x 100 operations in the process: {took:.1?}");
+    println!(
+        "model, 500 x 100 operations in the process: {:.1?}, calls of the file system {:.1?}",
+        took.whole, took.calls
+    );
 }
 
 /// Sessions in this process.
@@ -29,6 +34,7 @@ mod transport {
     use std::path::{Path, PathBuf};
 
     use crate::log;
+    use crate::scratch::Scratch;
     pub(crate) use crate::session::baker::bake;
     use crate::session::direct::Direct;
     use crate::session::{Attached, Parts};
@@ -39,18 +45,18 @@ mod transport {
     pub(crate) const IN_PROCESS: bool = true;
     /// Cases of the model test.
     pub(crate) const MODEL_CASES: usize = 60;
-    /// Nodes that stay known.
-    const REMEMBERED: usize = 64;
+    /// Nodes that are cached.
+    const REMEMBERED: usize = 1024;
 
     /// A directory with everything of one test in it.
     pub(crate) struct Room {
-        directory: tempfile::TempDir,
+        directory: Scratch,
     }
 
     impl Room {
         pub(crate) fn new() -> Room {
             Room {
-                directory: tempfile::tempdir().unwrap(),
+                directory: in_memory().unwrap_or_else(Scratch::new),
             }
         }
 
@@ -69,6 +75,15 @@ mod transport {
         fn drop(&mut self) {
             open_up(self.directory.path());
         }
+    }
+
+    /// A new directory in memory, if its file system has attributes of users (Linux 6.6).
+    fn in_memory() -> Option<Scratch> {
+        let directory = Scratch::within(Path::new("/dev/shm")).ok()?;
+        let flags = rustix::fs::XattrFlags::empty();
+        let set = rustix::fs::setxattr(directory.path(), "user.test", b"1", flags);
+        rustix::fs::removexattr(directory.path(), "user.test").ok()?;
+        set.is_ok().then_some(directory)
     }
 
     /// Directories that an ordinary user shut cannot be removed.

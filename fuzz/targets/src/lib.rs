@@ -7,15 +7,15 @@
 use std::os::unix::fs::FileExt as _;
 
 use bakery::assemble::{AssembleError, Contents, Reading, assemble};
-use bakery::source::accounts::Accounts;
-use bakery::source::btrfs::Btrfs;
-use bakery::source::tar::Tar;
-use bakery::source::walk::{FileSystem, Walk};
-use bakery::source::window::Window;
-use bakery::source::xfs::Xfs;
-use bakery::source::{Data, EntryPath, Limits};
 use layerfmt::update::{IndexFrame, Preamble, UpdateHead, UpdatePlan};
 use layerfmt::{Chunk, ChunkFile, DirentTarget, Index, Layer};
+use source::accounts::Accounts;
+use source::btrfs::Btrfs;
+use source::tar::Tar;
+use source::walk::{FileSystem, Walk};
+use source::window::Window;
+use source::xfs::Xfs;
+use source::{Data, EntryPath, Limits};
 use wire::manifest::{Head, Manifest, RingRecord};
 use wire::trust::Envelope;
 

@@ -131,8 +131,8 @@ fn layers() -> Vec<Vec<u8>> {
         is_upload: false,
         progress: &bakery::bake::no_progress,
     };
-    let options = bakery::source::open::SourceOptions::default();
-    let mut opened = bakery::source::open::open(&source, &options).unwrap();
+    let options = source::open::SourceOptions::default();
+    let mut opened = source::open::open(&source, &options).unwrap();
     bakery::bake::bake(&mut *opened, None, &recipe, &output).unwrap();
     vec![fs::read(output).unwrap()]
 }

@@ -9,7 +9,7 @@ use crate::layout::chunk::{Chunk, Codec};
 use crate::x86;
 
 /// Stored bytes given to the decoder at once: blocks end somewhere in them.
-const PIECE_LEN: usize = 8 << 10;
+const PART_LEN: usize = 8 << 10;
 
 /// Verifies all stored bytes of a chunk, then decodes at least its first `wanted` bytes into `out`
 /// (cleared first), or all of it if it is shorter or uncompressed. The length of `out` is the
@@ -64,13 +64,13 @@ fn decompress_start(
         // Straight into the buffer it is given.
         decoder.set_parameter(DParameter::StableOutBuffer(true))?;
         let mut to = OutBuffer::around(out);
-        for piece in stored.chunks(PIECE_LEN) {
-            let mut from = InBuffer::around(piece);
-            while from.pos() < piece.len() {
+        for part in stored.chunks(PART_LEN) {
+            let mut from = InBuffer::around(part);
+            while from.pos() < part.len() {
                 let before = (from.pos(), to.pos());
                 let left = decoder.decompress_stream(&mut to, &mut from)?;
-                let stands = before == (from.pos(), to.pos());
-                if left == 0 || to.pos() >= wanted || stands {
+                let is_stuck = before == (from.pos(), to.pos());
+                if left == 0 || to.pos() >= wanted || is_stuck {
                     return Ok(());
                 }
             }

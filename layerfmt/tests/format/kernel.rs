@@ -254,7 +254,7 @@ proptest! {
     fn law_1_overlayfs_shows_what_apply_says(
         stack in prop::collection::vec(changes(12), 1..8)
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::scratch::Scratch::new();
         let work = Mounted::new("tmpfs", "mode=755", dir.path());
         let merged = work.0.join("merged");
         fs::create_dir(&merged).unwrap();

@@ -13,5 +13,7 @@ mod damage;
 mod golden;
 mod kernel;
 mod laws;
+#[path = "../../../tests/scratch.rs"]
+mod scratch;
 mod spec;
 mod update;

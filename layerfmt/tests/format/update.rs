@@ -1,4 +1,4 @@
-//! Update packs (`docs/FORMAT.md` §18): laws, the golden file, and what damage and lies do.
+//! Update packs (`docs/FORMAT.md` §18): laws, the golden file, damage and false claims.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -69,7 +69,7 @@ impl Direct {
             }
             (New::Link(_), None) => return Err(Errno::NOENT),
         };
-        drop(Node::told(&fs, made));
+        drop(Node::looked_up(&fs, made));
         Ok(())
     }
 
@@ -94,8 +94,8 @@ impl Direct {
             true => fs.rmdir(parent.id, name),
             false => fs.unlink(parent.id, name),
         };
-        // The kernel keeps no removed object that nobody has open.
-        self.shared.memory.clear();
+        // The kernel caches no removed object that nobody has open.
+        self.shared.memory.evict(node.id);
         Ok(removed?)
     }
 
@@ -166,7 +166,10 @@ impl Direct {
         }
         let (from, to) = ((old_parent.id, old_name), (new_parent.id, new_name));
         let renamed = self.fs()?.rename(from, to, flags);
-        self.shared.memory.clear();
+        // A replaced object is a removed one.
+        if let Some(target) = &target {
+            self.shared.memory.evict(target.id);
+        }
         Ok(renamed?)
     }
 }

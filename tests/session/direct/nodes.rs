@@ -1,6 +1,6 @@
-//! Nodes that the kernel was told of, and the paths to them.
+//! Nodes with the kernel's look-up count, and the resolution of paths.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use super::{Attr, DIRECTORY, Direct, Errno, Result, SYMLINK, TYPE};
 /// Symbolic links that one path may follow (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
 
-/// One look-up of a node: the daemon is told when nobody needs it any more (FORGET).
+/// One look-up of a node. Dropping it sends FORGET.
 pub(super) struct Node {
     fs: Arc<LayerFs>,
     pub(super) id: NodeId,
@@ -25,8 +25,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// The file system has counted that the kernel was told of an object.
-    pub(super) fn told(fs: &Arc<LayerFs>, about: Attr) -> Arc<Node> {
+    /// A node whose look-up the file system has counted.
+    pub(super) fn looked_up(fs: &Arc<LayerFs>, about: Attr) -> Arc<Node> {
         Arc::new(Node {
             fs: Arc::clone(fs),
             id: about.ino,
@@ -35,7 +35,7 @@ impl Node {
         })
     }
 
-    /// Counts like [`Node::told`], for an object that was just made.
+    /// Counts like [`Node::looked_up`], for an object that was just made.
     pub(super) fn made(fs: &Arc<LayerFs>, about: Attr) -> Arc<Node> {
         Arc::new(Node {
             fs: Arc::clone(fs),
@@ -54,34 +54,58 @@ impl Drop for Node {
     }
 }
 
-/// The nodes that were used last.
+/// The objects that the kernel has cached: those looked up last, each once.
 pub(super) struct Memory {
-    nodes: Mutex<VecDeque<Arc<Node>>>,
+    cached: Mutex<Cached>,
     most: usize,
+}
+
+#[derive(Default)]
+struct Cached {
+    nodes: HashMap<NodeId, Arc<Node>>,
+    order: VecDeque<NodeId>,
 }
 
 impl Memory {
     pub(super) fn new(most: usize) -> Memory {
         Memory {
-            nodes: Mutex::default(),
+            cached: Mutex::default(),
             most,
         }
     }
 
-    fn keep(&self, node: &Arc<Node>) {
+    fn add(&self, node: &Arc<Node>) {
         if self.most == 0 {
             return;
         }
-        let mut nodes = self.nodes.lock().unwrap();
-        nodes.push_back(Arc::clone(node));
-        let oldest = (nodes.len() > self.most).then(|| nodes.pop_front());
-        drop(nodes);
-        drop(oldest);
+        let mut cached = self.cached.lock().unwrap();
+        if cached.nodes.contains_key(&node.id) {
+            return;
+        }
+        cached.nodes.insert(node.id, Arc::clone(node));
+        cached.order.push_back(node.id);
+        let evicted = match cached.order.len() > self.most {
+            true => cached.order.pop_front(),
+            false => None,
+        };
+        let evicted = evicted.and_then(|id| cached.nodes.remove(&id));
+        drop(cached);
+        drop(evicted);
     }
 
+    /// Evicts one object.
+    pub(super) fn evict(&self, id: NodeId) {
+        let mut cached = self.cached.lock().unwrap();
+        cached.order.retain(|known| *known != id);
+        let evicted = cached.nodes.remove(&id);
+        drop(cached);
+        drop(evicted);
+    }
+
+    /// Evicts all objects.
     pub(super) fn clear(&self) {
-        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap());
-        drop(nodes);
+        let evicted = std::mem::take(&mut *self.cached.lock().unwrap());
+        drop(evicted);
     }
 }
 
@@ -92,22 +116,22 @@ impl Direct {
         let Some(about) = fs.lookup(parent.id, name)? else {
             return Ok(None);
         };
-        let node = Node::told(&fs, about);
-        self.shared.memory.keep(&node);
+        let node = Node::looked_up(&fs, about);
+        self.shared.memory.add(&node);
         Ok(Some(node))
     }
 
     fn root(&self) -> Result<Arc<Node>> {
         let fs = self.fs()?;
         let about = fs.getattr(ROOT_ID)?;
-        Ok(Node::told(&fs, about))
+        Ok(Node::looked_up(&fs, about))
     }
 
     /// The directory above `node`.
     pub(super) fn above(&self, node: &Node) -> Result<Arc<Node>> {
         let fs = self.fs()?;
         let about = fs.lookup_parent(node.id)?;
-        Ok(Node::told(&fs, about))
+        Ok(Node::looked_up(&fs, about))
     }
 
     /// The object at `path`; a symbolic link at the end itself.

@@ -198,7 +198,7 @@ fn class(text: &str) -> Result<(Token, &str), String> {
             _ => first,
         };
         if last < first {
-            return Err(format!("the range {first}-{last} goes backwards"));
+            return Err(format!("the range {first}-{last} is backwards"));
         }
         ranges.push((u32::from(first), u32::from(last)));
     }

@@ -238,10 +238,10 @@ fn wrong_patterns_are_named() {
         let error = Excludes::new([("list.txt", text)], false).unwrap_err();
         error.to_string()
     };
-    let told = error("good\n[a\n");
+    let message = error("good\n[a\n");
     assert!(
-        told.contains("list.txt: line 2") && told.contains("[a"),
-        "{told}"
+        message.contains("list.txt: line 2") && message.contains("[a"),
+        "{message}"
     );
     for text in [
         "/", "!", "!/", "//", "a//b", "../x", "a/./b", "[z-a]", "x\\", "[", "[]", "[a\\",

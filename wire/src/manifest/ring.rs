@@ -29,7 +29,7 @@ pub enum RingAction {
     Promote,
     /// A ring was paused.
     Pause,
-    /// A ring goes on.
+    /// A ring continues.
     Resume,
     /// The conditions of promotion or quarantine changed.
     Policy,

@@ -63,7 +63,7 @@ impl Class {
         Class::Manifest,
     ];
 
-    /// The directory of the class; the marker lies in the store's root.
+    /// The directory of the class; the marker is in the store's root.
     pub const fn directory(self) -> &'static str {
         match self {
             Class::Marker => "",

@@ -63,7 +63,7 @@ impl<'b> Header<'b> {
             .unwrap_or_default()
     }
 
-    /// True for GNU tar's old format: no prefix, but sparse pieces.
+    /// True for GNU tar's old format: no prefix, but sparse segments.
     pub fn is_gnu(&self) -> bool {
         field(self.block, place::MAGIC) == b"ustar  \0"
     }
@@ -162,12 +162,12 @@ impl<'b> Header<'b> {
         self.natural32("minor", place::MINOR)
     }
 
-    /// The four sparse pieces of an old GNU header.
-    pub fn sparse_pieces(&self) -> &'b [u8] {
-        field(self.block, place::SPARSE_PIECES)
+    /// The four sparse segments of an old GNU header.
+    pub fn sparse_segments(&self) -> &'b [u8] {
+        field(self.block, place::SPARSE_SEGMENTS)
     }
 
-    /// True if blocks with more sparse pieces follow.
+    /// True if blocks with more sparse segments follow.
     pub fn sparse_continues(&self) -> bool {
         field(self.block, place::SPARSE_CONTINUES) != [0]
     }
@@ -289,8 +289,8 @@ mod place {
     pub(super) const MAJOR: (usize, usize) = (329, 8);
     pub(super) const MINOR: (usize, usize) = (337, 8);
     pub(super) const PREFIX: (usize, usize) = (345, 155);
-    /// Four pieces of GNU's old format, in the place of the prefix.
-    pub(super) const SPARSE_PIECES: (usize, usize) = (386, 96);
+    /// Four segments of GNU's old format, in the place of the prefix.
+    pub(super) const SPARSE_SEGMENTS: (usize, usize) = (386, 96);
     pub(super) const SPARSE_CONTINUES: (usize, usize) = (482, 1);
     pub(super) const SPARSE_SIZE: (usize, usize) = (483, 12);
 }

@@ -1,15 +1,15 @@
-//! Sparse files: four ways to write the same list of pieces.
+//! Sparse files: four ways to write the same list of segments.
 //!
-//! Whatever the spelling, the result is one checked map: pieces in order, without overlap,
+//! Whatever the spelling, the result is one checked map: segments in order, without overlap,
 //! inside the file, and together exactly as long as the data that follows.
 
 use std::ops::Range;
 
 use super::header::{self, BLOCK_LEN, Block};
 use super::records;
-use crate::limits::SPARSE_PIECES_MAX;
+use crate::limits::SPARSE_SEGMENTS_MAX;
 
-/// Data of a file: offset and length of each piece, in order.
+/// Data of a file: offset and length of each segment, in order.
 pub type Segments = Vec<(u64, u64)>;
 
 /// The `GNU.sparse.*` records of formats 0.0, 0.1 and 1.0.
@@ -24,7 +24,7 @@ pub struct SparseRecords {
     /// `GNU.sparse.size` or `GNU.sparse.realsize`: the whole length of the file.
     pub size: Option<u64>,
     /// The length of the map (0.0 and 0.1).
-    pub piece_count: Option<u64>,
+    pub segment_count: Option<u64>,
     /// 0.0: offset and length records in their order; 0.1: the numbers of the one map record.
     pub numbers: Vec<u64>,
 }
@@ -37,7 +37,7 @@ impl SparseRecords {
 }
 
 /// The map of format 1.0 for a file of `size` bytes: decimal lines, padded to whole blocks. A map of
-/// a file that ends in a hole is closed by an empty piece, as GNU tar does.
+/// a file that ends in a hole is closed by an empty segment, as GNU tar does.
 pub fn leading_map(ranges: &[Range<u64>], size: u64) -> Vec<u8> {
     let ends_in_hole = ranges.last().is_none_or(|last| last.end < size);
     let closing = ends_in_hole.then_some(size..size);
@@ -51,45 +51,45 @@ pub fn leading_map(ranges: &[Range<u64>], size: u64) -> Vec<u8> {
     map
 }
 
-/// The pieces of an old GNU header (24 bytes each), or of one of its extension blocks, up to the
+/// The segments of an old GNU header (24 bytes each), or of one of its extension blocks, up to the
 /// first unused one.
 ///
 /// # Errors
 /// What is wrong with the map.
-pub fn gnu_pieces(fields: &[u8], pieces: &mut Segments) -> Result<(), String> {
-    for piece in fields.chunks_exact(24) {
-        let (offset, len) = piece.split_at(12);
-        if piece.iter().all(|&byte| byte == 0) {
+pub fn gnu_segments(fields: &[u8], segments: &mut Segments) -> Result<(), String> {
+    for segment in fields.chunks_exact(24) {
+        let (offset, len) = segment.split_at(12);
+        if segment.iter().all(|&byte| byte == 0) {
             break;
         }
         let natural = |field| header::number(field).and_then(|number| u64::try_from(number).ok());
-        let piece = natural(offset).zip(natural(len));
-        pieces.push(piece.ok_or("the sparse map contains a value that is not a number")?);
+        let segment = natural(offset).zip(natural(len));
+        segments.push(segment.ok_or("the sparse map contains a value that is not a number")?);
     }
-    bounded(pieces.len())
+    bounded(segments.len())
 }
 
-/// An extension block of the old GNU format: its pieces, and true if another block follows.
+/// An extension block of the old GNU format: its segments, and true if another block follows.
 ///
 /// # Errors
 /// What is wrong with the map.
-pub fn gnu_extension(block: &Block, pieces: &mut Segments) -> Result<bool, String> {
+pub fn gnu_extension(block: &Block, segments: &mut Segments) -> Result<bool, String> {
     let (fields, end) = block.split_at(24 * 21);
-    gnu_pieces(fields, pieces)?;
+    gnu_segments(fields, segments)?;
     Ok(end.first().is_some_and(|&flag| flag != 0))
 }
 
-/// The pieces of formats 0.0 and 0.1, which are in the extended header itself.
+/// The segments of formats 0.0 and 0.1, which are in the extended header itself.
 ///
 /// # Errors
 /// What is wrong with the map.
-pub fn record_pieces(records: &SparseRecords) -> Result<Segments, String> {
+pub fn record_segments(records: &SparseRecords) -> Result<Segments, String> {
     let (pairs, rest) = records.numbers.as_chunks::<2>();
     if !rest.is_empty() {
         return Err("the sparse map ends between an offset and its length".to_owned());
     }
     bounded(pairs.len())?;
-    if let Some(count) = records.piece_count
+    if let Some(count) = records.segment_count
         && u64::try_from(pairs.len()) != Ok(count)
     {
         return Err("the length of the sparse map differs from GNU.sparse.numblocks".to_owned());
@@ -142,8 +142,8 @@ impl LeadingMap {
             .is_some_and(|count| u64::try_from(self.numbers.len()) == Ok(count * 2))
     }
 
-    /// The pieces, once [`LeadingMap::feed`] has returned true.
-    pub fn pieces(&self) -> Segments {
+    /// The segments, once [`LeadingMap::feed`] has returned true.
+    pub fn segments(&self) -> Segments {
         let (pairs, _) = self.numbers.as_chunks::<2>();
         pairs.iter().map(|[offset, len]| (*offset, *len)).collect()
     }
@@ -153,22 +153,22 @@ impl LeadingMap {
 ///
 /// # Errors
 /// What is wrong with the map.
-pub fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
+pub fn checked(map: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
     let (mut end, mut sum) = (0u64, 0u64);
-    let mut segments = Segments::with_capacity(pieces.len());
-    for &(offset, len) in pieces {
-        let piece_end = offset
+    let mut segments = Segments::with_capacity(map.len());
+    for &(offset, len) in map {
+        let segment_end = offset
             .checked_add(len)
-            .filter(|piece_end| *piece_end <= size);
-        let piece_end = piece_end.ok_or("the sparse map extends beyond the end of the file")?;
+            .filter(|segment_end| *segment_end <= size);
+        let segment_end = segment_end.ok_or("the sparse map extends beyond the end of the file")?;
         if offset < end {
-            return Err("the sparse map's pieces overlap or are out of order".to_owned());
+            return Err("the sparse map's segments overlap or are out of order".to_owned());
         }
-        // Writers end the map with an empty piece at the end of the file.
+        // Writers end the map with an empty segment at the end of the file.
         if len > 0 {
             segments.push((offset, len));
         }
-        end = piece_end;
+        end = segment_end;
         sum += len;
     }
     if sum != stored_len {
@@ -180,12 +180,12 @@ pub fn checked(pieces: &Segments, size: u64, stored_len: u64) -> Result<Segments
 }
 
 /// Length of the blocks a leading map may take at most.
-pub const LEADING_BLOCKS_MAX: usize = SPARSE_PIECES_MAX * 2 * 21 / BLOCK_LEN;
+pub const LEADING_BLOCKS_MAX: usize = SPARSE_SEGMENTS_MAX * 2 * 21 / BLOCK_LEN;
 
 fn bounded(count: usize) -> Result<(), String> {
-    if count > SPARSE_PIECES_MAX {
+    if count > SPARSE_SEGMENTS_MAX {
         return Err(format!(
-            "a sparse file of more than {SPARSE_PIECES_MAX} pieces"
+            "a sparse file of more than {SPARSE_SEGMENTS_MAX} segments"
         ));
     }
     Ok(())
@@ -207,11 +207,11 @@ mod tests {
             (&[(0, 5)], 5, 6, false),
             (&[(u64::MAX, 5)], u64::MAX, 5, false),
         ];
-        for (pieces, size, stored, good) in table {
+        for (segments, size, stored, good) in table {
             assert_eq!(
-                checked(&pieces.to_vec(), *size, *stored).is_ok(),
+                checked(&segments.to_vec(), *size, *stored).is_ok(),
                 *good,
-                "{pieces:?}"
+                "{segments:?}"
             );
         }
     }
@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn a_leading_map_may_span_blocks() {
         let mut text = String::from("60\n");
-        for piece in 0..60u64 {
-            text += &format!("{}\n4096\n", piece * 8192);
+        for segment in 0..60u64 {
+            text += &format!("{}\n4096\n", segment * 8192);
         }
         let mut blocks: Vec<u8> = text.into_bytes();
         blocks.resize(blocks.len().next_multiple_of(BLOCK_LEN), 0);
@@ -229,8 +229,8 @@ mod tests {
         let (last, before) = blocks.split_last().unwrap();
         assert!(before.iter().all(|block| !map.feed(block).unwrap()));
         assert!(map.feed(last).unwrap());
-        assert_eq!(map.pieces().len(), 60);
-        assert_eq!(map.pieces().last(), Some(&(59 * 8192, 4096)));
+        assert_eq!(map.segments().len(), 60);
+        assert_eq!(map.segments().last(), Some(&(59 * 8192, 4096)));
     }
 
     #[test]

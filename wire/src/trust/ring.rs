@@ -136,7 +136,7 @@ pub fn verify_ring_head(
             found: found.to_string(),
         });
     }
-    // The first ring goes back only from a quarantined revision.
+    // The first ring returns only from a quarantined revision.
     let seen = high_water.revision;
     if follows && seen > ring.revision && !record.is_quarantined(seen) {
         return Err(rolled_back("head", seen, found.revision));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::ImportArgs;
-use crate::source::iso::{Iso, Parameters};
-use crate::source::magic::{HEAD_LEN, SourceForm, form};
-use crate::source::window::Window;
+use source::iso::{Iso, Parameters};
+use source::magic::{HEAD_LEN, SourceForm, form};
+use source::window::Window;
 
 /// Kernel, initramfs and parameters: names for messages, and the current places of the files.
 #[derive(Debug, Default)]

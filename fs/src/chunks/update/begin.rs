@@ -1,5 +1,5 @@
 //! Asking for an update pack: one request, whose answer begins with the record, the head and the
-//! index, and goes on with the units.
+//! index, and continues with the units.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(crate) struct Signers<'s> {
 }
 
 /// Asks one server for the pack from `old` to `new`. Without one, or with a wrong one, the mount
-/// goes on as if there were none: it is asked for once.
+/// continues as if there were none: it is requested once.
 ///
 /// # Errors
 /// There is none, or it cannot be used.

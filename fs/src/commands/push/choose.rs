@@ -30,7 +30,7 @@ pub(super) fn ask(push: &Push<'_>, to: &PushAddress, plan: &PushPlan) -> anyhow:
     let mut all = false;
     for (kind, path, bytes, suspicion) in changes {
         if let Some(why) = suspicion {
-            super::told::warn(&format!("{path}: {why}"));
+            super::messages::warn(&format!("{path}: {why}"));
         }
         let answer = match all {
             true => Decision::Yes,

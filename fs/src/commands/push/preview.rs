@@ -7,7 +7,7 @@ use anyhow::bail;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::{Push, shown, told};
+use super::{Push, messages, shown};
 use crate::push::{
     Change, ChangeKind, Found, LeftOut, PushAddress, PushError, PushPlan, Survey, Tally, Verb,
     WalkError, survey_upper, write_upper,
@@ -35,7 +35,7 @@ pub(super) fn run(push: &Push<'_>) -> anyhow::Result<ExitCode> {
             // The user's own mistake: no other answer would do.
             Err(error) if error.downcast_ref::<PushError>().is_none() => return Err(error),
             Err(error) => {
-                told::warn(&format!(
+                messages::warn(&format!(
                     "the server cannot be reached ({error:#}): this list follows the marks in {}",
                     push.upper.display()
                 ));
@@ -113,7 +113,7 @@ fn show(push: &Push<'_>, preview: &Preview) -> anyhow::Result<ExitCode> {
         false => write_text(&mut out, preview),
     };
     for warning in &preview.warnings {
-        told::warn(warning);
+        messages::warn(warning);
     }
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => bail!("cannot write: {error}"),
@@ -122,7 +122,7 @@ fn show(push: &Push<'_>, preview: &Preview) -> anyhow::Result<ExitCode> {
 }
 
 fn write_json(out: &mut dyn Write, preview: &Preview) -> io::Result<()> {
-    let mut value = told::summary(&preview.tally);
+    let mut value = messages::summary(&preview.tally);
     if let Some(value) = value.as_object_mut() {
         value.insert("compared_with".into(), json!(preview.compared_with));
         value.insert("changes".into(), json!(preview.changes));

@@ -7,7 +7,7 @@ use super::super::address::ServerName;
 use super::super::object::Object;
 use super::*;
 
-/// Length of a piece.
+/// Length of a chunk.
 const LEN: u32 = 1000;
 
 struct Forget;
@@ -23,7 +23,7 @@ fn body(offset: u64) -> Vec<u8> {
     vec![u8::try_from(offset / u64::from(LEN) % 251).unwrap(); LEN as usize]
 }
 
-fn piece(path: &str, number: u64) -> ChunkRange {
+fn range(path: &str, number: u64) -> ChunkRange {
     let offset = number * u64::from(LEN);
     ChunkRange {
         object: Arc::new(Object {
@@ -89,19 +89,19 @@ fn a_reader_is_served_while_prefetch_is_on_its_way() {
     };
     let mirrors = Mirrors::new(vec![server], Arc::clone(&counters));
     let fetcher = Fetcher::start(mirrors, counters, Arc::new(Forget), options).unwrap();
-    assert!(fetcher.suggest(&piece("/slow", 0)));
+    assert!(fetcher.suggest(&range("/slow", 0)));
     std::thread::sleep(Duration::from_millis(100));
-    // One reader, one piece after the other: no other thread wakes a worker.
+    // One reader, one chunk after the other: no other thread wakes a worker.
     for number in 1..100 {
         let began = Instant::now();
-        let wanted = piece("/fast", number);
+        let wanted = range("/fast", number);
         let fetched = async {
             tokio::time::timeout(Duration::from_secs(3), fetch(&fetcher.inner, &wanted)).await
         };
         let came = fetcher.run(fetched).unwrap();
         assert!(
             matches!(came, Ok(Ok(_))),
-            "piece {number} after {:?}: {came:?}",
+            "chunk {number} after {:?}: {came:?}",
             began.elapsed()
         );
     }

@@ -1,4 +1,4 @@
-//! Which of the waiting pieces share a request.
+//! Which of the waiting chunks share a request.
 
 use layerfmt::Digest;
 
@@ -8,19 +8,19 @@ use super::super::range;
 pub(super) const BATCH_COUNT_MAX: usize = 64;
 /// Maximum number of bytes in one batch request.
 const BATCH_LEN_MAX: u64 = 2 << 20;
-// A server takes every batch that is made here; one piece more may exceed the length.
+// A server takes every batch that is made here; one chunk more may exceed the length.
 const _: () = assert!(
     BATCH_COUNT_MAX <= wire::limits::BATCH_RANGES_MAX
         && BATCH_LEN_MAX <= wire::limits::BATCH_LEN_MAX / 2
 );
 
-/// Which of the pieces go into one request: with batches all that fit, otherwise neighbors only.
+/// Which of the chunks go into one request: with batches all that fit, otherwise neighbors only.
 /// The second is true if they are neighbors.
 pub(super) fn group(
     mut chosen: Vec<(std::ops::Range<u64>, Digest)>,
     batches: bool,
 ) -> (Vec<Digest>, bool) {
-    // The piece requested first decides; the others join it if they can.
+    // The chunk requested first decides; the others join it if they can.
     let Some(leader) = chosen.first().map(|(range, _)| range.start) else {
         return (Vec::new(), true);
     };

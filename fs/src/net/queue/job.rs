@@ -1,4 +1,4 @@
-//! A pending piece: its waiting readers, received data, and worker.
+//! A pending chunk: its waiting readers, received data, and worker.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::error::FetchError;
 use super::super::object::{ChunkRange, Object};
 
-/// The result of a piece for its waiting readers.
+/// The result of a chunk for its waiting readers.
 pub(crate) type Outcome = Result<Bytes, Arc<FetchError>>;
 
 /// Precedence of a request.
@@ -29,13 +29,13 @@ pub(super) enum JobState {
     Streaming,
 }
 
-/// Called once with the result of a piece, outside the queue's lock.
+/// Called once with the result of a chunk, outside the queue's lock.
 pub(crate) type OnOutcome = Box<dyn FnOnce(Outcome) + Send>;
 
 pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) since: Instant,
-    pub(super) tell: OnOutcome,
+    pub(super) notify: OnOutcome,
 }
 
 impl std::fmt::Debug for Waiter {
@@ -53,22 +53,22 @@ pub(crate) struct News(Vec<(OnOutcome, Outcome)>);
 
 impl News {
     pub(super) fn add(&mut self, waiters: Vec<Waiter>, outcome: &Outcome) {
-        let told = waiters.into_iter();
+        let notified = waiters.into_iter();
         self.0
-            .extend(told.map(|waiter| (waiter.tell, outcome.clone())));
+            .extend(notified.map(|waiter| (waiter.notify, outcome.clone())));
     }
 
     /// Delivers the notifications.
-    pub(crate) fn tell(self) {
-        for (tell, outcome) in self.0 {
-            tell(outcome);
+    pub(crate) fn notify(self) {
+        for (notify, outcome) in self.0 {
+            notify(outcome);
         }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) piece: ChunkRange,
+    pub(super) range: ChunkRange,
     pub(super) partial: Vec<u8>,
     pub(super) failures: u32,
     pub(super) avoid: u64,
@@ -79,31 +79,31 @@ pub(super) struct Job {
     pub(super) hurry: Arc<AtomicBool>,
 }
 
-/// A piece for a worker, with the data from earlier attempts.
+/// A chunk for a worker, with the data from earlier attempts.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) piece: ChunkRange,
+    pub(crate) range: ChunkRange,
     pub(crate) partial: Vec<u8>,
 }
 
 impl Taken {
     /// The range that is still to be fetched.
     pub(crate) fn missing(&self) -> std::ops::Range<u64> {
-        self.piece.offset.saturating_add(self.partial.len() as u64)..self.piece.end()
+        self.range.offset.saturating_add(self.partial.len() as u64)..self.range.end()
     }
 }
 
-/// Pieces of one object for one request.
+/// Chunks of one object for one request.
 #[derive(Debug)]
 pub(crate) struct QueuedWork {
     pub(crate) object: Arc<Object>,
-    pub(crate) pieces: Vec<Taken>,
+    pub(crate) ranges: Vec<Taken>,
     pub(crate) priority: Priority,
-    /// Servers (as bits) that have answered wrongly for one of the pieces.
+    /// Servers (as bits) that have answered wrongly for one of the chunks.
     pub(crate) avoid: u64,
     /// Set when a reader starts to wait for prefetched work: from then on it is not paused.
     pub(crate) hurry: Arc<AtomicBool>,
-    /// True if the pieces are adjacent, so that a plain range covers all of them.
+    /// True if the chunks are adjacent, so that a plain range covers all of them.
     pub(crate) side_by_side: bool,
 }
 

@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 
-fn piece(offset: u64, len: u32) -> ChunkRange {
+fn range(offset: u64, len: u32) -> ChunkRange {
     let object = Arc::new(Object {
         path: "/layers/a".into(),
         batch_path: "/v1/batch/a".into(),
@@ -16,9 +16,9 @@ fn piece(offset: u64, len: u32) -> ChunkRange {
     }
 }
 
-fn want(queue: &mut Queue, piece: &ChunkRange) -> Receiver<Outcome> {
+fn want(queue: &mut Queue, range: &ChunkRange) -> Receiver<Outcome> {
     let (sender, receiver) = channel();
-    let wanted = queue.want(piece, Box::new(move |outcome| drop(sender.send(outcome))));
+    let wanted = queue.want(range, Box::new(move |outcome| drop(sender.send(outcome))));
     assert!(wanted.is_ok());
     receiver
 }
@@ -31,13 +31,13 @@ fn work(next: Next) -> QueuedWork {
 }
 
 fn offsets(work: &QueuedWork) -> Vec<u64> {
-    work.pieces.iter().map(|taken| taken.piece.offset).collect()
+    work.ranges.iter().map(|taken| taken.range.offset).collect()
 }
 
 #[test]
 fn one_flight_however_many_wait() {
     let mut queue = Queue::default();
-    let wanted = piece(0, 100);
+    let wanted = range(0, 100);
     let waiters: Vec<_> = (0..5).map(|_| want(&mut queue, &wanted)).collect();
     let first = work(queue.take(Instant::now(), false, 2));
     assert_eq!(offsets(&first), [0]);
@@ -45,7 +45,7 @@ fn one_flight_however_many_wait() {
     assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
     queue
         .finish(&wanted.digest, &Bytes::from_static(b"x"))
-        .tell();
+        .notify();
     for waiter in waiters.iter().chain([&late]) {
         assert_eq!(
             waiter.try_recv().unwrap().unwrap(),
@@ -57,9 +57,9 @@ fn one_flight_however_many_wait() {
 #[test]
 fn demand_goes_first_and_prefetch_waits_until_it_is_over() {
     let mut queue = Queue::default();
-    assert!(queue.suggest(&piece(1 << 30, 100)));
-    assert!(!queue.suggest(&piece(1 << 30, 100)));
-    let _waiter = want(&mut queue, &piece(0, 100));
+    assert!(queue.suggest(&range(1 << 30, 100)));
+    assert!(!queue.suggest(&range(1 << 30, 100)));
+    let _waiter = want(&mut queue, &range(0, 100));
     let first = work(queue.take(Instant::now(), true, 2));
     assert_eq!(
         (offsets(&first), first.priority),
@@ -69,7 +69,7 @@ fn demand_goes_first_and_prefetch_waits_until_it_is_over() {
         matches!(queue.take(Instant::now(), true, 2), Next::Idle),
         "prefetch must stand back"
     );
-    queue.finish(&piece(0, 100).digest, &Bytes::new()).tell();
+    queue.finish(&range(0, 100).digest, &Bytes::new()).notify();
     queue.work_over(Priority::Demand);
     let second = work(queue.take(Instant::now(), true, 2));
     assert_eq!(
@@ -81,16 +81,16 @@ fn demand_goes_first_and_prefetch_waits_until_it_is_over() {
 #[test]
 fn wanting_a_suggested_piece_makes_it_demand_and_a_running_one_hurry() {
     let mut queue = Queue::default();
-    queue.suggest(&piece(0, 10));
-    queue.suggest(&piece(1 << 20, 10));
+    queue.suggest(&range(0, 10));
+    queue.suggest(&range(1 << 20, 10));
     let running = work(queue.take(Instant::now(), false, 1));
     assert!(
         matches!(queue.take(Instant::now(), false, 1), Next::Idle),
         "one prefetch at a time"
     );
-    let _a = want(&mut queue, &piece(0, 10));
+    let _a = want(&mut queue, &range(0, 10));
     assert!(running.hurry.load(Ordering::Relaxed));
-    let _b = want(&mut queue, &piece(1 << 20, 10));
+    let _b = want(&mut queue, &range(1 << 20, 10));
     let second = work(queue.take(Instant::now(), false, 1));
     assert_eq!(
         (offsets(&second), second.priority),
@@ -104,7 +104,7 @@ fn neighbors_share_a_range_and_a_batch_takes_the_far_ones_too() {
     let places = [0u64, 50_000, 10 << 20, 100];
     let waiters: Vec<_> = places
         .iter()
-        .map(|offset| want(&mut queue, &piece(*offset, 100)))
+        .map(|offset| want(&mut queue, &range(*offset, 100)))
         .collect();
     let plain = work(queue.take(Instant::now(), false, 2));
     assert_eq!((offsets(&plain), plain.side_by_side), (vec![0, 100], true));
@@ -119,11 +119,11 @@ fn neighbors_share_a_range_and_a_batch_takes_the_far_ones_too() {
 #[test]
 fn a_failed_piece_keeps_what_came_waits_and_goes_alone() {
     let mut queue = Queue::default();
-    let _a = want(&mut queue, &piece(0, 100));
-    let _b = want(&mut queue, &piece(100, 100));
+    let _a = want(&mut queue, &range(0, 100));
+    let _b = want(&mut queue, &range(100, 100));
     let mut first = work(queue.take(Instant::now(), false, 2));
-    assert_eq!(first.pieces.len(), 2);
-    for mut taken in first.pieces.drain(..) {
+    assert_eq!(first.ranges.len(), 2);
+    for mut taken in first.ranges.drain(..) {
         taken.partial = vec![7; 40];
         queue.retry(taken, 0b1, Duration::from_secs(5), false);
     }
@@ -133,20 +133,20 @@ fn a_failed_piece_keeps_what_came_waits_and_goes_alone() {
         Next::Sleep(_)
     ));
     let again = work(queue.take(Instant::now() + Duration::from_secs(6), false, 2));
-    assert_eq!((again.pieces.len(), again.avoid), (1, 0b1));
+    assert_eq!((again.ranges.len(), again.avoid), (1, 0b1));
     assert_eq!(
-        again.pieces[0].missing(),
-        again.pieces[0].piece.offset + 40..again.pieces[0].piece.end()
+        again.ranges[0].missing(),
+        again.ranges[0].range.offset + 40..again.ranges[0].range.end()
     );
 }
 
 #[test]
 fn prefetch_that_keeps_failing_is_dropped() {
     let mut queue = Queue::default();
-    queue.suggest(&piece(0, 100));
+    queue.suggest(&range(0, 100));
     for _ in 0..PREFETCH_FAILURES_MAX {
         let mut failed = work(queue.take(Instant::now(), false, 2));
-        queue.retry(failed.pieces.remove(0), 0, Duration::ZERO, false);
+        queue.retry(failed.ranges.remove(0), 0, Duration::ZERO, false);
         queue.work_over(Priority::Prefetch);
     }
     assert!(matches!(queue.take(Instant::now(), false, 2), Next::Idle));
@@ -156,12 +156,12 @@ fn prefetch_that_keeps_failing_is_dropped() {
 #[test]
 fn the_stream_brings_what_lies_ahead_and_its_end_turns_waiters_into_demand() {
     let mut queue = Queue::default();
-    let object = Arc::clone(&piece(0, 1).object);
+    let object = Arc::clone(&range(0, 1).object);
     queue.stream_at(&object, 1000, 10 << 20);
-    let _soon = want(&mut queue, &piece(2000, 100));
+    let _soon = want(&mut queue, &range(2000, 100));
     assert!(queue.stream_awaited() && !queue.demand_pending());
-    let _passed = want(&mut queue, &piece(0, 100));
-    let _far = want(&mut queue, &piece(9 << 20, 100));
+    let _passed = want(&mut queue, &range(0, 100));
+    let _far = want(&mut queue, &range(9 << 20, 100));
     assert_eq!(offsets(&work(queue.take(Instant::now(), false, 2))), [0]);
     assert_eq!(
         offsets(&work(queue.take(Instant::now(), false, 2))),
@@ -174,34 +174,37 @@ fn the_stream_brings_what_lies_ahead_and_its_end_turns_waiters_into_demand() {
 #[test]
 fn closing_tells_everybody() {
     let mut queue = Queue::default();
-    let waiter = want(&mut queue, &piece(0, 100));
-    queue.close().tell();
+    let waiter = want(&mut queue, &range(0, 100));
+    queue.close().notify();
     assert!(matches!(
         waiter.try_recv().unwrap().unwrap_err().as_ref(),
         FetchError::Closed
     ));
-    let late = queue.want(&piece(0, 100), Box::new(|_| panic!("told under the lock")));
+    let late = queue.want(
+        &range(0, 100),
+        Box::new(|_| panic!("notified under the lock")),
+    );
     assert!(late.is_err());
 }
 
 #[test]
 fn what_one_read_wants_goes_in_one_request_and_who_leaves_is_not_asked_for() {
     let mut queue = Queue::default();
-    queue.suggest(&piece(1000, 100));
-    let _first = want(&mut queue, &piece(0, 100));
-    let _second = want(&mut queue, &piece(1000, 100));
+    queue.suggest(&range(1000, 100));
+    let _first = want(&mut queue, &range(0, 100));
+    let _second = want(&mut queue, &range(1000, 100));
     let third = queue
-        .want(&piece(2000, 100), Box::new(|_| panic!("it left")))
+        .want(&range(2000, 100), Box::new(|_| panic!("it left")))
         .unwrap_or_else(|_| panic!("closed"));
     let together = work(queue.take(Instant::now(), false, 2));
     assert_eq!(
         (offsets(&together), together.priority),
         (vec![0, 1000, 2000], Priority::Demand)
     );
-    queue.forget(&piece(2000, 100).digest, third);
-    let late = want(&mut queue, &piece(2000, 100));
+    queue.forget(&range(2000, 100).digest, third);
+    let late = want(&mut queue, &range(2000, 100));
     queue
-        .finish(&piece(2000, 100).digest, &Bytes::from_static(b"x"))
-        .tell();
+        .finish(&range(2000, 100).digest, &Bytes::from_static(b"x"))
+        .notify();
     assert!(late.try_recv().unwrap().is_ok());
 }

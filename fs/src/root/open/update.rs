@@ -55,8 +55,8 @@ impl RootOpening<'_> {
             &self.options.address,
             manifest,
         )?;
-        let told = records.updates.as_ref();
-        if told.is_some_and(|told| !told.contains(&old.revision)) {
+        let offered = records.updates.as_ref();
+        if offered.is_some_and(|offered| !offered.contains(&old.revision)) {
             return None;
         }
         let asked = begin(&self.fetcher.inner, &signers, &old, manifest);
@@ -87,7 +87,7 @@ impl RootOpening<'_> {
         let plan = match UpdatePlan::new(asked.head.clone(), &old.index, index) {
             Ok(plan) => plan,
             Err(error) => {
-                tracing::warn!(%error, "the update pack is wrong: the mount goes on without");
+                tracing::warn!(%error, "the update pack is wrong: the mount continues without it");
                 return None;
             }
         };

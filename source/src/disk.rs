@@ -1,0 +1,254 @@
+//! Disk images: which partition holds the system.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::limits::PARTITIONS_MAX;
+use super::magic::{HEAD_LEN, SourceForm, form};
+use super::walk::damaged;
+use super::window::Window;
+
+/// The type of a partition that is a root file system of this or that processor, by the
+/// Discoverable Partitions Specification: x86-64, AArch64, 32-bit x86.
+const ROOT_TYPES: [&str; 3] = [
+    "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+    "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
+    "44479540-F297-41B2-9AF7-D131D5F0458A",
+];
+const SECTOR_LEN: u64 = 512;
+
+/// A partition of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number, as the kernel counts.
+    pub number: u32,
+    /// Start of the partition, in bytes.
+    pub start: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// True if the table marks it as the root file system.
+    is_root: bool,
+}
+
+/// The partitions of a disk.
+#[derive(Debug)]
+pub struct Disk {
+    partitions: Vec<Partition>,
+}
+
+impl Disk {
+    /// Reads the partition table of the disk in `image`.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn read(image: &Window) -> io::Result<Self> {
+        for sector_len in [SECTOR_LEN, 4096] {
+            let mut mark = [0; 8];
+            if image.read_exact_at(&mut mark, sector_len).is_ok() && &mark == b"EFI PART" {
+                return gpt_table(image, sector_len);
+            }
+        }
+        mbr_table(image)
+    }
+
+    /// The partition to import: `wanted`, or the only suitable one.
+    ///
+    /// # Errors
+    /// There is none, or several are suitable; the message lists them.
+    pub fn system(&self, image: &Window, wanted: Option<u32>) -> Result<Partition, String> {
+        let forms: Vec<(Partition, Option<SourceForm>)> = self
+            .partitions
+            .iter()
+            .map(|part| (*part, content(image, part)))
+            .collect();
+        if let Some(number) = wanted {
+            let found = self.partitions.iter().find(|part| part.number == number);
+            let found = found.copied();
+            return found
+                .ok_or_else(|| format!("there is no partition {number}; {}", listed(&forms)));
+        }
+        let systems: Vec<_> = forms.iter().filter(|(_, form)| form.is_some()).collect();
+        let roots: Vec<_> = systems.iter().filter(|(part, _)| part.is_root).collect();
+        match (systems.as_slice(), roots.as_slice()) {
+            ([(only, _)], _) | (_, [(only, _)]) => Ok(*only),
+            ([], _) => Err(format!(
+                "no partition has a supported file system; {}",
+                listed(&forms)
+            )),
+            _ => Err(format!(
+                "several partitions could be the system: name one with --partition; {}",
+                listed(&forms)
+            )),
+        }
+    }
+}
+
+/// The content of a partition, if it can be a system.
+fn content(image: &Window, part: &Partition) -> Option<SourceForm> {
+    let mut head = vec![0; HEAD_LEN.min(usize::try_from(part.len).ok()?)];
+    image.read_exact_at(&mut head, part.start).ok()?;
+    let form = form(&head).ok()?;
+    let is_system = matches!(
+        form,
+        SourceForm::Ext
+            | SourceForm::Erofs
+            | SourceForm::Squashfs
+            | SourceForm::Btrfs
+            | SourceForm::Xfs
+    );
+    is_system.then_some(form)
+}
+
+fn listed(forms: &[(Partition, Option<SourceForm>)]) -> String {
+    let mut text = "it has".to_owned();
+    for (part, form) in forms {
+        let what = form.map_or("nothing supported", SourceForm::words);
+        let mib = part.len.div_ceil(1 << 20);
+        let _ = write!(
+            text,
+            "{} {} ({mib} MiB, {what})",
+            if text.len() > 6 { "," } else { "" },
+            part.number
+        );
+    }
+    if forms.is_empty() {
+        text.push_str(" no partitions");
+    }
+    text
+}
+
+/// A window that seeks, for the crate that reads the table.
+#[derive(Debug)]
+struct Cursor<'w> {
+    image: &'w Window,
+    at: u64,
+}
+
+impl Read for Cursor<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self.image.len().saturating_sub(self.at);
+        let count = usize::try_from(rest)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let buffer = buffer.get_mut(..count).unwrap_or_default();
+        self.image.read_exact_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// Required by the crate; nothing is written.
+impl io::Write for Cursor<'_> {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Cursor<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.image.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = place.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+fn gpt_table(image: &Window, sector_len: u64) -> io::Result<Disk> {
+    let sector = match sector_len {
+        SECTOR_LEN => gpt::disk::LogicalBlockSize::Lb512,
+        _ => gpt::disk::LogicalBlockSize::Lb4096,
+    };
+    let config = gpt::GptConfig::new()
+        .writable(false)
+        .logical_block_size(sector);
+    let cursor = Cursor { image, at: 0 };
+    let table = config
+        .open_from_device(cursor)
+        .map_err(|error| damaged(format!("its partition table is damaged: {error}")))?;
+    let mut partitions = Vec::new();
+    for (number, part) in table.partitions().iter().take(PARTITIONS_MAX) {
+        let start = part.first_lba.checked_mul(sector_len);
+        let sectors = (part.last_lba + 1).checked_sub(part.first_lba);
+        let len = sectors.and_then(|sectors| sectors.checked_mul(sector_len));
+        let (Some(start), Some(len)) = (start, len) else {
+            return Err(damaged("a partition is outside the disk"));
+        };
+        let kind = part.part_type_guid.guid.to_string();
+        partitions.push(Partition {
+            number: *number,
+            start,
+            len,
+            is_root: ROOT_TYPES
+                .iter()
+                .any(|root| root.eq_ignore_ascii_case(&kind)),
+        });
+    }
+    Ok(Disk { partitions })
+}
+
+/// A master boot record: four partitions, one of which may hold a chain of more.
+fn mbr_table(image: &Window) -> io::Result<Disk> {
+    let mut partitions = Vec::new();
+    let mut chain = None;
+    for (place, (kind, start, len)) in record(image, 0)?.into_iter().enumerate() {
+        match kind {
+            0 => {}
+            0x05 | 0x0f | 0x85 => chain = Some(start),
+            _ => partitions.push(partition(place as u32 + 1, start, len)),
+        }
+    }
+    let mut next = chain;
+    let (mut number, mut links) = (5, 0);
+    while let (Some(at), Some(first)) = (next, chain) {
+        links += 1;
+        if links > PARTITIONS_MAX {
+            return Err(damaged("its partitions have no end"));
+        }
+        let entries = record(image, at)?;
+        next = None;
+        for (kind, start, len) in entries.into_iter().take(2) {
+            match kind {
+                0 => {}
+                0x05 | 0x0f | 0x85 => next = Some(first + start),
+                _ => {
+                    partitions.push(partition(number, at + start, len));
+                    number += 1;
+                }
+            }
+        }
+    }
+    Ok(Disk { partitions })
+}
+
+fn partition(number: u32, start: u64, len: u64) -> Partition {
+    Partition {
+        number,
+        start: start * SECTOR_LEN,
+        len: len * SECTOR_LEN,
+        is_root: false,
+    }
+}
+
+/// Kind, first sector and number of sectors of the four entries of a boot record.
+fn record(image: &Window, sector: u64) -> io::Result<Vec<(u8, u64, u64)>> {
+    let mut record = [0; SECTOR_LEN as usize];
+    let offset = sector.checked_mul(SECTOR_LEN);
+    image.read_exact_at(&mut record, offset.ok_or(io::ErrorKind::InvalidData)?)?;
+    let word = |entry: &[u8], at: usize| {
+        let bytes = entry.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let entries = record.get(446..510).unwrap_or_default().chunks_exact(16);
+    let entries = entries.map(|entry| {
+        let kind = entry.get(4).copied().unwrap_or_default();
+        (kind, word(entry, 8), word(entry, 12))
+    });
+    Ok(entries.collect())
+}

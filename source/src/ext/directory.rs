@@ -1,0 +1,53 @@
+//! Names in a directory. Index blocks of large directories look like unused entries and need no
+//! care.
+
+use std::io;
+
+use super::{number, u16_at, u32_at};
+use crate::walk::damaged;
+
+/// Names and inode numbers.
+type DirectoryNames = Vec<(Vec<u8>, u64)>;
+
+/// The entries of a directory's bytes.
+pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<DirectoryNames> {
+    let mut names = DirectoryNames::new();
+    let block_len = usize::try_from(block_len).map_err(io::Error::other)?;
+    for block in bytes.chunks(block_len) {
+        take(block, &mut names)?;
+    }
+    Ok(names)
+}
+
+/// The entries of a small directory: those in the inode behind its parent's number, and those
+/// in its attributes.
+pub(super) fn inline(blocks: &[u8], rest: &[u8]) -> io::Result<DirectoryNames> {
+    let mut names = DirectoryNames::new();
+    take(blocks.get(4..).unwrap_or_default(), &mut names)?;
+    take(rest, &mut names)?;
+    Ok(names)
+}
+
+fn take(block: &[u8], names: &mut DirectoryNames) -> io::Result<()> {
+    let mut rest = block;
+    // A few bytes behind the last entry of an inline directory hold none.
+    while rest.len() >= 8 {
+        let inode = u32_at(rest, 0)?;
+        // The longest block's length does not fit.
+        let len = match usize::from(u16_at(rest, 4)?) {
+            0 | 65_535 => rest.len(),
+            len => len,
+        };
+        let [name_len] = number(rest, 6)?;
+        if len < 8 || len > rest.len() || usize::from(name_len) + 8 > len {
+            return Err(damaged("a directory entry is damaged"));
+        }
+        let (entry, behind) = rest.split_at(len);
+        let name = entry.get(8..8 + usize::from(name_len)).unwrap_or_default();
+        if inode != 0 && name != b"." && name != b".." {
+            names.push((name.to_vec(), u64::from(inode)));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
