@@ -109,8 +109,9 @@ test-shell: ## Tests and shellcheck of the initramfs scripts
 	./initrd/tests/run
 
 static: ## The static, small client for an initramfs (target/static/layerfs)
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile initrd --target x86_64-unknown-linux-gnu -p layerfs
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) rustc --profile initrd --target x86_64-unknown-linux-gnu -p layerfs --bin layerfs -- -C link-arg=-Wl,-z,pack-relative-relocs
 	install -D target/x86_64-unknown-linux-gnu/initrd/layerfs target/static/layerfs
+	target/static/layerfs --version
 
 lab/trees/boot: lab/trees/minimal
 	rm -rf $@

@@ -27,9 +27,24 @@ pub(crate) struct Seen {
     pub(crate) mtime: Option<(i64, u32)>,
     pub(crate) nlink: u32,
     pub(crate) rdev: (u32, u32),
-    pub(crate) content: Option<Result<blake3::Hash>>,
+    pub(crate) content: Option<Result<Content>>,
     pub(crate) target: Option<Vec<u8>>,
     pub(crate) xattrs: BTreeMap<String, Result<Vec<u8>>>,
+}
+
+/// The bytes of a file; messages show their digest.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Content(Vec<u8>);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} bytes, BLAKE3 {}",
+            self.0.len(),
+            blake3::hash(&self.0)
+        )
+    }
 }
 
 /// A tree: its objects as they are seen, and their numbers.
@@ -80,14 +95,14 @@ impl Look<'_> {
         }
     }
 
-    /// The digest of everything up to the end of the file, even if the end is not at `size`.
-    fn content(&self, at: &Path, size: u64) -> Result<blake3::Hash> {
+    /// Everything up to the end of the file, even if the end is not at `size`.
+    fn content(&self, at: &Path, size: u64) -> Result<Content> {
         let file = self.session.open_read(at)?;
         let mut content = file.read(0, size as usize + 1)?;
         if content.len() as u64 > size {
             content.extend(file.read(content.len() as u64, usize::MAX)?);
         }
-        Ok(blake3::hash(&content))
+        Ok(Content(content))
     }
 
     fn xattrs(&self, at: &Path) -> BTreeMap<String, Result<Vec<u8>>> {
