@@ -360,3 +360,22 @@ fn scripts_do_not_redefine_what_they_import() {
     }
     assert!(imported > 10, "{imported}");
 }
+
+/// `make` starts scripts by their path. A script that is not executable fails only when its target runs.
+#[test]
+fn make_starts_executable_scripts() {
+    use std::os::unix::fs::PermissionsExt;
+    let text = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let scripts: std::collections::BTreeSet<&str> = text
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("./"))
+        .collect();
+    assert!(scripts.len() > 20, "{scripts:?}");
+    for script in scripts {
+        let mode = std::fs::metadata(root().join(script)).map(|file| file.permissions().mode());
+        assert!(
+            mode.as_ref().is_ok_and(|mode| mode & 0o111 == 0o111),
+            "make starts ./{script}: {mode:?}"
+        );
+    }
+}

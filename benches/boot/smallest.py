@@ -33,15 +33,18 @@ def running(options, mode, memory):
 
 
 def smallest(options, mode, low, high, step):
-    """The smallest multiple of `step` above `low` that runs, given that `high` does."""
+    """The smallest multiple of `step` that runs, if `high` does; searched above `low`, below it only where that runs too."""
     if not running(options, mode, high):
         return None
+    least, failed = low, False
     while high - low > step:
         middle = (low + high) // 2 // step * step
         if running(options, mode, middle):
             high = middle
         else:
-            low = middle
+            low, failed = middle, True
+    while not failed and least > 0 and running(options, mode, least):
+        high, least = least, least - step
     return high
 
 

@@ -44,7 +44,7 @@ class Machine:
     """One boot. Use as a context manager: leaving it ends QEMU."""
 
     def __init__(self, *, kernel=None, initrd=None, append="", memory=1024, disks=(), netboot=None,
-                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", hub=False, tap=None, tftp=None, reboots=False,
+                 forwards=(), log=None, echo=False, nic="virtio-net-pci", nics=1, net="", hub=False, port=None, tftp=None, reboots=False,
                  devices=()):
         self.append = append
         self._log = open(log, "w", encoding="utf-8", buffering=1) if log else None
@@ -56,7 +56,10 @@ class Machine:
         self._directory = tempfile.mkdtemp(prefix="layerfs-boot.")
         self.shell_path = os.path.join(self._directory, "shell")
         self.monitor_path = os.path.join(self._directory, "monitor")
-        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tap, tftp)
+        self.port = port        # of port.py, between the first card and the server
+        if port:
+            port.open(self._directory)
+        self.command = self._command_line(kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tftp)
         self.command += devices
         if reboots:
             self.command.remove("-no-reboot")
@@ -64,7 +67,7 @@ class Machine:
         self.process = None
         self.started = None
 
-    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tap, tftp):
+    def _command_line(self, kernel, initrd, memory, disks, netboot, forwards, nic, nics, net, hub, tftp):
         command = [
             "qemu-system-x86_64", "-machine", "pc,graphics=off" if netboot else "pc",
             "-accel", "tcg,tb-size=256", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
@@ -89,11 +92,10 @@ class Machine:
                     user += f",bootfile={netboot}"
                 if tftp:
                     user += f",tftp={tftp}"
-                if tap:
-                    user = f"tap,id=n0,ifname={tap},script=no,downscript=no"
             device = f"{nic},netdev=n{number},mac=52:54:00:00:00:{number + 1:02x}"
             device += ",bootindex=1" if netboot and number == 0 else ",romfile="
-            command += ["-netdev", user, "-device", device]
+            command += self.port.netdevs("n0", f"user{net}") if self.port and number == 0 else ["-netdev", user]
+            command += ["-device", device]
         for number, (path, serial) in enumerate(disks):
             command += ["-drive", f"file={path},format=raw,if=none,id=d{number},cache=writeback",
                         "-device", f"virtio-blk-pci,drive=d{number},serial={serial}"]
@@ -122,6 +124,8 @@ class Machine:
             self._shell.close()
         if self._log:
             self._log.close()
+        if self.port:
+            self.port.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # -- the console ------------------------------------------------------------------------

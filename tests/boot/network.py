@@ -7,10 +7,11 @@ message on the console that says what failed.
 cable    the cable comes 60 s late, and with it DHCP
 card     two cards, the second without a cable
 static   an address by ip=, no DHCP; the running system keeps it
-vlan     the server is in a VLAN, by vlan= and a static address (dracut; this machine's kernel must have 802.1Q);
-         a message where nobody makes a VLAN
+vlan     the server is in a VLAN behind a trunk port (port.py), by vlan= and a static address (dracut); a message
+         where nobody makes a VLAN
 bond     two cards as one (dracut); a message where nobody makes a bond
 next     root=layerfs:office without a server: it is DHCP's next-server, port 80
+apart    the same, and the DHCP server is another machine
 url      a system that the server does not have
 dead     nobody listens where the server should be
 """
@@ -20,7 +21,8 @@ import os
 
 from distros import SUITES, Release
 from machine import free_port, run_script
-from office import KINDS, OUTAGE, TOP, Verdicts, call, opened, report
+from office import KINDS, OUTAGE, TOP, Verdicts, opened, report
+from port import OtherDhcp, Trunk
 
 STATIC = "ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0:off"
 VLAN = "vlan=eth0.7:eth0 ip=10.0.2.15::10.0.2.2:255.255.255.0:pc7:eth0.7:off"
@@ -59,15 +61,7 @@ def static(site, kind):
 
 
 def vlan(site, kind):
-    if kind != "dracut":
-        return made_of_cards(site, kind, "vlan", VLAN)
-    for command in ("tuntap add tap0 mode tap", "link set tap0 up", "link add link tap0 name tap0.7 type vlan id 7",
-                    "link set tap0.7 up", "addr add 10.0.2.2/24 dev tap0.7"):
-        call("ip", *command.split())
-    try:
-        return made_of_cards(site, kind, "vlan", VLAN, tap="tap0")
-    finally:
-        call("ip", "link", "del", "tap0")
+    return made_of_cards(site, kind, "vlan", VLAN, port=Trunk(7))
 
 
 def bond(site, kind):
@@ -89,6 +83,11 @@ def next_server(site, kind):
         return boots(site, machine)
 
 
+def apart(site, kind):
+    with start(site, kind, "apart", "root=layerfs:office", root="", port=OtherDhcp()) as machine:
+        return boots(site, machine)
+
+
 def url(site, kind):
     with start(site, kind, "url", f"root=layerfs:{site.url}/nosuch", root="") as machine:
         machine.allowed = {"the initramfs stopped"}
@@ -102,7 +101,8 @@ def dead(site, kind):
         return f"after {when:.0f} s: {said[0].strip()}"
 
 
-CASES = {"cable": cable, "card": card, "static": static, "vlan": vlan, "bond": bond, "next": next_server, "url": url, "dead": dead}
+CASES = {"cable": cable, "card": card, "static": static, "vlan": vlan, "bond": bond, "next": next_server, "apart": apart,
+         "url": url, "dead": dead}
 
 
 def main():
