@@ -11,7 +11,8 @@ mod make;
 mod offer;
 mod pairs;
 mod regions;
-mod remade;
+mod runs;
+mod scripted;
 mod sources;
 mod units;
 

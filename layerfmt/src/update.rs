@@ -10,6 +10,7 @@ mod code;
 mod head;
 mod plan;
 mod recipe;
+mod runs;
 mod script;
 #[cfg(feature = "remake")]
 mod sys;
@@ -18,8 +19,9 @@ pub use again::stored_again;
 pub use code::{UnitEncoder, decode_index, encode_index};
 pub use head::{
     HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_REMADE,
-    UNIT_CODEC_ZSTD, Unit, UpdateHead,
+    UNIT_CODEC_RUNS, UNIT_CODEC_ZSTD, Unit, UpdateHead,
 };
 pub use plan::{Ready, UpdatePlan};
 pub use recipe::{PackRecipe, inflate_start};
+pub use runs::Run;
 pub use script::{Script, ScriptCopy, ScriptPart};

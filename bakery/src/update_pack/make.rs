@@ -9,8 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerfmt::update::{
-    MadeChunk, Preamble, UNIT_CODEC_REMADE, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead,
-    encode_index,
+    MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, encode_index,
 };
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
@@ -19,7 +18,7 @@ use wire::trust::UPDATE_NAMESPACE;
 
 use super::compressed::Trials;
 use super::offer::{is_there, read_head};
-use super::remade;
+use super::scripted;
 use super::sources::{Decoder, End};
 use super::units::{UnitDraft, plan};
 use super::{Result, UpdateError, require_pair};
@@ -278,9 +277,9 @@ fn encode_one(
         plain_len += chunk.map_or(0, |chunk| chunk.stored_len as usize);
     }
     let encoder = UnitEncoder::new(LEVEL);
-    let remade = remade::encode(draft, &raws, before, trials, encoder)?;
-    let (codec, frame, prefix) = match remade {
-        Some(remade) => (UNIT_CODEC_REMADE, remade.stored, remade.prefix),
+    let scripted = scripted::encode(draft, &raws, before, trials, encoder)?;
+    let (codec, frame, prefix) = match scripted {
+        Some(unit) => (unit.codec, unit.stored, unit.prefix),
         None => {
             let frame = encoder.encode(&before.spans(&draft.prefix)?, &raws.concat())?;
             (UNIT_CODEC_ZSTD, frame, draft.prefix.clone())

@@ -13,9 +13,11 @@ pub const PREAMBLE_LEN: usize = 24;
 pub const HEADER_LEN: usize = 160;
 /// The codec of a unit: one zstd frame with a prefix.
 pub const UNIT_CODEC_ZSTD: u32 = 1;
-/// The codec of a unit: a script, then one zstd frame with a prefix; compressed data in the prefix
-/// and in the content is in its raw form.
+/// The codec of a unit: a script, then one zstd frame; compressed data in the prefix and in the
+/// content is in its raw form.
 pub const UNIT_CODEC_REMADE: u32 = 2;
+/// The codec of a unit: a script without compressed data, then one zstd frame.
+pub const UNIT_CODEC_RUNS: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"\x8fUPACK\r\n";
 const VERSION: u32 = 1;
@@ -124,7 +126,7 @@ pub struct Unit {
     pub stored_len: u32,
     /// Digest of the frame.
     pub digest: Digest,
-    /// [`UNIT_CODEC_ZSTD`] or [`UNIT_CODEC_REMADE`]. A reader ignores a unit with another codec.
+    /// [`UNIT_CODEC_ZSTD`], [`UNIT_CODEC_REMADE`] or [`UNIT_CODEC_RUNS`]. A reader ignores a unit with another codec.
     pub codec: u32,
     /// The chunks that it makes, in the order of their bytes.
     pub made: Vec<MadeChunk>,
@@ -151,7 +153,7 @@ impl Unit {
     /// True if this reader can apply the unit.
     pub fn is_supported(&self) -> bool {
         let is_remade = cfg!(feature = "remake") && self.codec == UNIT_CODEC_REMADE;
-        is_remade || self.codec == UNIT_CODEC_ZSTD
+        is_remade || matches!(self.codec, UNIT_CODEC_ZSTD | UNIT_CODEC_RUNS)
     }
 
     /// True if applying the unit takes much processor time: compressed data is made again.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::code::decode_unit;
-use super::head::{Span, UNIT_CODEC_REMADE, Unit, UpdateHead, corrupt};
+use super::head::{Span, UNIT_CODEC_ZSTD, Unit, UpdateHead, corrupt};
 use super::script::Script;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
@@ -140,10 +140,10 @@ impl UpdatePlan {
         }
         let raw_len = usable.raw_lens.iter().map(|len| *len as usize).sum();
         let raw = match usable.unit.codec {
-            UNIT_CODEC_REMADE => remake(frame, prefix, raw_len)?,
-            _ => {
+            UNIT_CODEC_ZSTD => {
                 decode_unit(frame, &prefix, raw_len).map_err(|what| corrupt(row as usize, what))?
             }
+            _ => scripted(frame, prefix, raw_len)?,
         };
         let mut rest = raw.as_slice();
         let mut ready = Vec::with_capacity(usable.raw_lens.len());
@@ -166,13 +166,13 @@ impl UpdatePlan {
 }
 
 /// The chunks of a unit with a script. `spans`: the bytes of its spans.
-fn remake(stored: &[u8], spans: Vec<u8>, raw_len: usize) -> Result<Vec<u8>> {
+fn scripted(stored: &[u8], spans: Vec<u8>, raw_len: usize) -> Result<Vec<u8>> {
     let (script, frame) = Script::decode(stored, spans.len(), raw_len)?;
     let prefix = script.prefix(&spans)?;
     drop(spans);
-    let content = decode_unit(frame, &prefix, script.content_len());
+    let content = script.content(&prefix, frame)?;
     drop(prefix);
-    script.chunks(&content.map_err(|what| corrupt(0, what))?)
+    script.chunks(&content)
 }
 
 fn part<'c>(chunk: &'c [u8], span: &Span) -> Option<&'c [u8]> {

@@ -1,16 +1,18 @@
-//! Scripts of units with codec 2: which parts of the prefix and of the content are compressed data
-//! in its raw form (`docs/FORMAT.md` §18).
+//! Scripts of units with codec 2 or 3: which parts of the prefix and of the content are compressed
+//! data in its raw form, and which runs of the content are differences (`docs/FORMAT.md` §18).
 
+use super::code::{UnitEncoder, decode_unit};
 use super::head::corrupt;
 use super::recipe::PackRecipe;
+use super::runs::{self, RUN_LEN, Run};
 use crate::codec::{decode_frame, encode_small};
 use crate::error::{FormatError, Result};
 use crate::limits;
 
 /// Length of the lengths before a script, bytes.
 const LENS_LEN: usize = 8;
-/// Words before the parts: the three counts.
-const COUNT_WORDS: usize = 3;
+/// Words before the parts: the four counts.
+const COUNT_WORDS: usize = 4;
 /// Words of a part.
 const PART_WORDS: usize = 3;
 /// Words of a copy.
@@ -56,32 +58,94 @@ pub struct Script {
     pub new: Vec<ScriptPart>,
     /// The runs of the remade bytes that are the unit's chunks, in order.
     pub copies: Vec<ScriptCopy>,
+    /// The runs of the content that are encoded as differences, in order. Without runs, the frame
+    /// has a prefix.
+    pub runs: Vec<Run>,
 }
 
 impl Script {
+    /// The script of a unit without compressed data.
+    pub fn plain(spans_len: u32, chunks_len: u32, runs: Vec<Run>) -> Script {
+        let part = |len: u32| (len > 0).then(|| ScriptPart::plain(len));
+        Script {
+            old: part(spans_len).into_iter().collect(),
+            new: part(chunks_len).into_iter().collect(),
+            copies: vec![ScriptCopy {
+                offset: 0,
+                len: chunks_len,
+            }],
+            runs,
+        }
+    }
+
+    /// Compresses `content`, in its raw form, against `prefix`; puts the script before the frame.
+    ///
+    /// # Errors
+    /// When zstd fails, or the runs of the script are not in the content and in the prefix.
+    pub fn encode_unit(
+        &self,
+        prefix: &[u8],
+        content: &[u8],
+        encoder: UnitEncoder,
+    ) -> Result<Vec<u8>> {
+        if self.runs.is_empty() {
+            return self.encode(&encoder.encode(prefix, content)?);
+        }
+        let coded = runs::split(&self.runs, prefix, content).ok_or_else(short)?;
+        self.encode(&encoder.encode(&[], &coded)?)
+    }
+
+    /// The content in its raw form, from a frame.
+    ///
+    /// # Errors
+    /// When the frame does not decode to the length of the content.
+    pub(super) fn content(&self, prefix: &[u8], frame: &[u8]) -> Result<Vec<u8>> {
+        let frame_prefix = match self.runs.is_empty() {
+            true => prefix,
+            false => &[],
+        };
+        let coded = decode_unit(frame, frame_prefix, self.content_len());
+        let coded = coded.map_err(|what| corrupt(0, what))?;
+        if self.runs.is_empty() {
+            return Ok(coded);
+        }
+        runs::join(&self.runs, prefix, &coded).ok_or_else(short)
+    }
+
+    /// Length of the raw script, bytes.
+    pub fn bytes_len(&self) -> usize {
+        self.to_bytes().len()
+    }
+
     /// Puts the script before a frame.
     ///
     /// # Errors
     /// When zstd fails.
     pub fn encode(&self, frame: &[u8]) -> Result<Vec<u8>> {
+        let raw = self.to_bytes();
+        let stored = encode_small(&raw)?;
+        let lens = [stored.len(), raw.len()].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
+        let mut out = Vec::with_capacity(LENS_LEN + stored.len() + frame.len());
+        out.extend(lens.iter().flat_map(|len| len.to_le_bytes()));
+        out.extend_from_slice(&stored);
+        out.extend_from_slice(frame);
+        Ok(out)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
         let mut words = Vec::new();
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         words.extend([&self.old, &self.new].map(|parts| count(parts.len())));
-        words.push(count(self.copies.len()));
+        words.extend([self.copies.len(), self.runs.len()].map(count));
         let parts = || self.old.iter().chain(&self.new);
         words.extend(parts().map(|part| part.raw_len));
         words.extend(parts().map(|part| part.packed_len));
         words.extend(parts().map(|part| part.recipe.to_word()));
         words.extend(self.copies.iter().map(|copy| copy.offset));
         words.extend(self.copies.iter().map(|copy| copy.len));
-        let raw: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let stored = encode_small(&raw)?;
-        let mut out = Vec::with_capacity(LENS_LEN + stored.len() + frame.len());
-        out.extend_from_slice(&count(stored.len()).to_le_bytes());
-        out.extend_from_slice(&count(raw.len()).to_le_bytes());
-        out.extend_from_slice(&stored);
-        out.extend_from_slice(frame);
-        Ok(out)
+        let mut raw: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        raw.extend(runs::encode(&self.runs));
+        raw
     }
 
     /// The script before a frame, checked against the length of the spans and of the chunks, and
@@ -114,12 +178,13 @@ impl Script {
 
     fn from_bytes(raw: &[u8]) -> Result<Script> {
         let count = |at| word_at(raw, at) as usize;
-        let (old, new, copies) = (count(0), count(1), count(2));
+        let (old, new, copies, runs) = (count(0), count(1), count(2), count(3));
         let parts = old.saturating_add(new);
         let words = COUNT_WORDS
             .saturating_add(PART_WORDS.saturating_mul(parts))
             .saturating_add(COPY_WORDS.saturating_mul(copies));
-        if raw.len() != words.saturating_mul(4) {
+        let runs_start = words.saturating_mul(4);
+        if raw.len() != runs_start.saturating_add(RUN_LEN.saturating_mul(runs)) {
             return Err(corrupt(0, "the counts do not give the script's length"));
         }
         let part = |at: usize| {
@@ -136,11 +201,16 @@ impl Script {
             offset: word_at(raw, first_copy + at),
             len: word_at(raw, first_copy + copies + at),
         };
-        Ok(Script {
+        let mut script = Script {
             old: (0..old).map(part).collect::<Result<_>>()?,
             new: (old..parts).map(part).collect::<Result<_>>()?,
             copies: (0..copies).map(copy).collect(),
-        })
+            runs: Vec::new(),
+        };
+        let lens = (raw_len(&script.old), raw_len(&script.new));
+        let planes = raw.get(runs_start..).unwrap_or_default();
+        script.runs = runs::decode(planes, lens.0, lens.1)?;
+        Ok(script)
     }
 
     fn check(&self, spans_len: usize, chunks_len: usize) -> Result<()> {
@@ -176,7 +246,7 @@ impl Script {
     }
 
     /// Length of the content, bytes.
-    pub(super) fn content_len(&self) -> usize {
+    fn content_len(&self) -> usize {
         usize::try_from(raw_len(&self.new)).unwrap_or(usize::MAX)
     }
 

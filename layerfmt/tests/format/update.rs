@@ -7,8 +7,9 @@ use layerfmt::flatten::{FlattenInput, flatten};
 use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::tree::{Kind, Metadata, Node, ROOT, Time};
 use layerfmt::update::{
-    MadeChunk, PackRecipe, Preamble, Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE,
-    UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan, decode_index, encode_index,
+    MadeChunk, PackRecipe, Preamble, Run, Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE,
+    UNIT_CODEC_RUNS, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan, decode_index,
+    encode_index,
 };
 use layerfmt::{Digest, ErrorKind, Index, Layer, Name, limits};
 use proptest::prelude::*;
@@ -320,6 +321,7 @@ fn compressed_data_is_made_again_and_scripts_that_lie_are_refused() {
                 len: 4,
             },
         ],
+        runs: Vec::new(),
     };
     let prefix = good.prefix(&whole(&one)).unwrap();
     assert_eq!(prefix, [b"head", one.as_slice(), b"tail"].concat());
@@ -371,6 +373,74 @@ fn compressed_data_is_made_again_and_scripts_that_lie_are_refused() {
             damaged[at] ^= bit;
             if let Ok(ready) = apply(&damaged) {
                 assert_eq!(ready[0].raw, whole(&two), "{at}");
+            }
+        }
+        assert!(apply(&stored[..at.max(1)]).is_err());
+    }
+}
+
+/// "Each byte of a run is the sum, modulo 256, of a byte of the prefix and its difference." Scripts
+/// with wrong runs are refused; nothing panics.
+#[test]
+fn runs_of_differences_are_added_and_scripts_that_lie_are_refused() {
+    let one: Vec<u8> = (0..4000u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+    let mut two = one.clone();
+    two.iter_mut()
+        .step_by(37)
+        .for_each(|byte| *byte = byte.wrapping_add(3));
+    two.splice(9000..9000, *b"inserted");
+    let (old, new) = (revision(&file("a", &one)), revision(&file("a", &two)));
+    let mut head = pack(&old, &new, 1).head;
+    let run = |at, from, len| Run { at, from, len };
+    let good = Script::plain(
+        one.len() as u32,
+        two.len() as u32,
+        vec![run(0, 0, 9000), run(9008, 9000, 7000)],
+    );
+    let encoder = UnitEncoder::new(19);
+    let stored = good.encode_unit(&one, &two, encoder).unwrap();
+    assert!(stored.len() * 4 < encoder.encode(&one, &two).unwrap().len());
+    head.units[0].codec = UNIT_CODEC_RUNS;
+    let mut apply = |stored: &[u8]| {
+        head.units[0].stored_len = stored.len() as u32;
+        head.units[0].digest = Digest::of(stored);
+        let plan = UpdatePlan::new(head.clone(), &old.index, &new.index).unwrap();
+        plan.apply(0, stored, |chunk| Ok(old.raw(chunk)))
+    };
+    assert_eq!(apply(&stored).unwrap()[0].raw, two);
+    // Runs may go back in the prefix, and use a part of it twice.
+    let twice = Script {
+        runs: vec![run(100, 400, 50), run(150, 0, 60), run(300, 0, 60)],
+        ..good.clone()
+    };
+    let stored_twice = twice.encode_unit(&one, &two, encoder).unwrap();
+    assert_eq!(apply(&stored_twice).unwrap()[0].raw, two);
+    let frame = encoder.encode(&[], &two).unwrap();
+    let lies = [
+        ("an empty run", run(0, 0, 0)),
+        ("outside the content", run(15_000, 0, 1009)),
+        ("outside the prefix", run(0, 15_990, 11)),
+        ("all of the numbers", run(u32::MAX, u32::MAX, u32::MAX)),
+        ("before the prefix", run(0, u32::MAX, 1)),
+    ];
+    for (what, lie) in lies {
+        let script = Script {
+            runs: vec![lie],
+            ..good.clone()
+        };
+        assert!(apply(&script.encode(&frame).unwrap()).is_err(), "{what}");
+    }
+    let overlap = Script {
+        runs: vec![run(10, 0, 10), run(15, 0, 10)],
+        ..good.clone()
+    };
+    assert!(apply(&overlap.encode(&frame).unwrap()).is_err());
+    for at in 0..stored.len().min(400) {
+        for bit in [1, 0x80] {
+            let mut damaged = stored.clone();
+            damaged[at] ^= bit;
+            if let Ok(ready) = apply(&damaged) {
+                assert_eq!(ready[0].raw, two, "{at}");
             }
         }
         assert!(apply(&stored[..at.max(1)]).is_err());

@@ -1,16 +1,22 @@
-//! Encoding a unit with compressed data in its raw form.
+//! Encoding a unit with a script: compressed data in its raw form, and runs of differences.
 
 use std::sync::Arc;
 
-use layerfmt::update::{Script, ScriptCopy, ScriptPart, Span, UnitEncoder};
+use layerfmt::update::{
+    Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE, UNIT_CODEC_RUNS, UnitEncoder,
+};
+
+use layerfmt::limits;
 
 use super::Result;
 use super::compressed::{Proved, Trials};
+use super::runs::runs;
 use super::sources::Decoder;
 use super::units::{RegionDraft, UnitDraft};
 
 /// A unit with a script.
-pub(super) struct Remade {
+pub(super) struct Scripted {
+    pub(super) codec: u32,
     pub(super) stored: Vec<u8>,
     pub(super) prefix: Vec<Span>,
 }
@@ -55,14 +61,15 @@ impl Chunks<'_> {
     }
 }
 
-/// Encodes the unit; `None` if none of its compressed data can be remade. `raws`: its chunks.
+/// Encodes the unit; `None` if it has neither compressed data that can be remade nor runs of
+/// differences. `raws`: its chunks.
 pub(super) fn encode(
     draft: &UnitDraft,
     raws: &[Arc<[u8]>],
     before: &mut Decoder<'_>,
     trials: &Trials,
     encoder: UnitEncoder,
-) -> Result<Option<Remade>> {
+) -> Result<Option<Scripted>> {
     let bytes = raws.concat();
     let mut starts = Vec::with_capacity(raws.len());
     let mut start = 0;
@@ -75,22 +82,28 @@ pub(super) fn encode(
         bytes: &bytes,
     };
     let (mut usable, covers) = usable(draft, &chunks, trials);
-    if usable.is_empty() {
-        return Ok(None);
-    }
     let mut script = Script::default();
     let content = content(&mut script, &chunks, &mut usable, &covers);
     let mut prefix = Prefix::default();
     prefix.add_plain(before, &draft.prefix)?;
     let mut order: Vec<&Usable<'_>> = usable.iter().collect();
     order.sort_by_key(|usable| usable.at);
-    for usable in order {
+    for usable in &order {
         prefix.add_region(before, usable)?;
     }
     script.old = prefix.parts;
-    let frame = encoder.encode(&prefix.raw, &content)?;
-    Ok(Some(Remade {
-        stored: script.encode(&frame)?,
+    script.runs = runs(&prefix.raw, &content);
+    if script.bytes_len() > limits::UPDATE_SCRIPT_LEN_MAX as usize {
+        script.runs.clear();
+    }
+    let codec = match (order.is_empty(), script.runs.is_empty()) {
+        (true, true) => return Ok(None),
+        (true, false) => UNIT_CODEC_RUNS,
+        (false, _) => UNIT_CODEC_REMADE,
+    };
+    Ok(Some(Scripted {
+        codec,
+        stored: script.encode_unit(&prefix.raw, &content, encoder)?,
         prefix: prefix.spans,
     }))
 }
