@@ -47,6 +47,14 @@ prose: ## Count signs of prose that is hard to read (.ci/prose --list names the 
 build: ## The two programs, optimized
 	$(CARGO) build --release -p layerfs -p bakery
 
+build-console: ## The console, optimized; in a build of its own, so that bakery gets none of its features
+	$(CARGO) build --release -p bakery-console
+	mkdir -p target/docs/completions target/docs/man
+	target/release/bakery-console --manual >target/docs/man/bakery-console.1
+	target/release/bakery-console --completions bash >target/docs/completions/bakery-console.bash
+	target/release/bakery-console --completions zsh >target/docs/completions/_bakery-console
+	target/release/bakery-console --completions fish >target/docs/completions/bakery-console.fish
+
 docs: ## Manual pages and shell completions of both programs (target/docs)
 	$(CARGO) build --release -p bakery
 	mkdir -p target/docs/completions
@@ -59,7 +67,7 @@ docs: ## Manual pages and shell completions of both programs (target/docs)
 install: build static docs ## Install both programs, pages, services and hooks (root; DESTDIR, PREFIX=/usr/local)
 	DESTDIR="$(DESTDIR)" PREFIX="$(or $(PREFIX),/usr/local)" ./dist/install
 
-deb: build static docs ## Debian packages of bakery and client (target/debian; needs debhelper)
+deb: build static docs build-console ## Debian packages of bakery and client (target/debian; needs debhelper)
 	./dist/debian/build
 
 test-packages: packages-long deb ## The Debian packages: lintian, installed and removed in a clean chroot (root)

@@ -17,7 +17,7 @@ pub(crate) const DIRECTORY: &str = "boots";
 
 /// The boots of one revision that ended alike: by the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct BootTimes {
+pub struct BootTimes {
     /// Number of boots.
     pub count: usize,
     /// Median of the times from the kernel's start to the unit.
@@ -36,13 +36,13 @@ pub(crate) struct BootTimes {
 
 /// The boots of one history.
 #[derive(Debug, Clone)]
-pub(crate) struct Boots {
+pub struct Boots {
     directory: PathBuf,
 }
 
 impl Boots {
     /// Those of `name` in `spool`.
-    pub(crate) fn of(spool: &Path, name: &ProfileName) -> Boots {
+    pub fn of(spool: &Path, name: &ProfileName) -> Boots {
         let directory = spool.join(DIRECTORY).join(&name.system).join(&name.profile);
         Boots { directory }
     }
@@ -51,7 +51,7 @@ impl Boots {
     ///
     /// # Errors
     /// The directory exists and cannot be read.
-    pub(crate) fn times(&self, revision: u64) -> std::io::Result<Option<BootTimes>> {
+    pub fn times(&self, revision: u64) -> std::io::Result<Option<BootTimes>> {
         let entries = match std::fs::read_dir(self.directory.join(revision.to_string())) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -13,7 +13,7 @@ pub(crate) mod cherry_pick;
 pub(crate) mod client;
 pub(crate) mod compact;
 pub(crate) mod completions;
-pub(crate) mod content_diff;
+pub(crate) mod console;
 pub(crate) mod diff;
 pub(crate) mod dnsmasq;
 pub(crate) mod dump;
@@ -70,6 +70,7 @@ pub enum BakeryCommand {
     Client(client::ClientArgs),
     Compact(compact::CompactArgs),
     Completions(completions::CompletionsArgs),
+    Console(console::ConsoleArgs),
     Diff(diff::DiffArgs),
     Dnsmasq(dnsmasq::DnsmasqArgs),
     Dump(dump::DumpArgs),
@@ -127,6 +128,7 @@ impl BakeryCommand {
             Self::Client(args) => client::run(args, globals),
             Self::Compact(args) => compact::run(args, globals),
             Self::Completions(args) => completions::run(args, definition()),
+            Self::Console(args) => console::run(args, globals),
             Self::Diff(args) => diff::run(args, globals),
             Self::Dnsmasq(args) => dnsmasq::run(args, globals),
             Self::Dump(args) => dump::run(args, globals),

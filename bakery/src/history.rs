@@ -1,6 +1,7 @@
 //! The histories of a store: signed revisions, each with a number, none ever changed.
 
 mod conflict;
+mod content;
 mod error;
 mod missing;
 mod names;
@@ -32,6 +33,7 @@ use crate::limits::HINT_LEN_MAX;
 use crate::store::{Key, Store};
 
 pub use conflict::Conflict;
+pub(crate) use content::write_content;
 pub use error::HistoryError;
 pub use place::{Lost, TreePlace, find};
 pub use revision::Revision;
@@ -160,11 +162,7 @@ impl History {
     ///
     /// # Errors
     /// When the head is missing or damaged.
-    pub(crate) fn signer_line(
-        &self,
-        name: &ProfileName,
-        revision: Option<u64>,
-    ) -> Result<Option<String>> {
+    pub fn signer_line(&self, name: &ProfileName, revision: Option<u64>) -> Result<Option<String>> {
         let number = match revision {
             Some(number) => Some(number),
             None => self.newest(name)?,

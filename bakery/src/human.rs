@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// An error and its causes as one line.
 #[must_use]
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut line = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -23,7 +23,7 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 
 /// A length for a person: `512 B`, `1.5 MiB`.
 #[must_use]
-pub(crate) fn length(bytes: u64) -> String {
+pub fn length(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
@@ -40,7 +40,7 @@ pub(crate) fn length(bytes: u64) -> String {
 }
 
 /// A time for people: `2026-11-23 06:15 UTC`.
-pub(crate) fn time(seconds: u64) -> String {
+pub fn time(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Gregorian calendar by eras of 400 years that start on 1 March.
     let shifted = days + 719_468;
@@ -63,7 +63,7 @@ pub(crate) fn time(seconds: u64) -> String {
 }
 
 /// A duration as [`parse_age`] reads it, in the largest unit without a rest.
-pub(crate) fn age(seconds: u64) -> String {
+pub fn age(seconds: u64) -> String {
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
     let whole = |(len, _): &(u64, char)| seconds >= *len && seconds.is_multiple_of(*len);
     let (len, unit) = units.into_iter().find(whole).unwrap_or((1, 's'));
@@ -74,7 +74,7 @@ pub(crate) fn age(seconds: u64) -> String {
 ///
 /// # Errors
 /// It is invalid; the message gives the form.
-pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
+pub fn parse_age(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not an age: a number with s, m, h or d, as in 24h");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let factor = match unit {

@@ -13,9 +13,10 @@
 //! job's number only when the job is durable in `queued/`.
 //!
 //! A job contains `request.json`, `upper.tar.zst` (the changes; removed once they are
-//! published), `progress.json`, `log` (the baker's output), `result.json` (the result) and
-//! `lock` (held by the process that works on it).
+//! published), `progress.json`, `log` (the baker's output), `result.json` (the result),
+//! `approved.json` (if the history wants approvals) and `lock` (held by the process that works on it).
 
+mod approval;
 mod arrival;
 mod error;
 mod files;
@@ -24,12 +25,13 @@ mod records;
 mod runner;
 mod spool;
 
+pub use approval::Approval;
 pub(crate) use arrival::{Arrival, ArrivalError};
-pub(crate) use error::JobError;
-pub(crate) use records::{JobRequest, Origin, Target, TargetError, warnings};
-pub(crate) use runner::{Baker, JobOutcome};
-pub(crate) use spool::{Job, Spool, SpoolState};
-pub(crate) use wire::push::{Ending, Progress};
+pub use error::JobError;
+pub use records::{JobRequest, Origin, Target, TargetError, warnings};
+pub use runner::{Baker, JobOutcome};
+pub use spool::{Job, Spool, SpoolState};
+pub use wire::push::{Ending, Progress};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;

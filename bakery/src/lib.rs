@@ -8,6 +8,7 @@
 //! | [`machine`] | removes data of one machine from a tree that many boot |
 //! | [`initrd`] | builds an initramfs from a system's own tree |
 //! | [`history`], [`publish`], [`graft`] | read signed revisions; make the next one; apply a layer to another tree |
+//! | [`content_diff`] | the lines in which a file of two revisions differs |
 //! | [`sweep`], [`scrub`] | delete unreachable objects; verify the rest |
 //! | [`purge`] | removes a path from history |
 //! | [`keys`], [`clock`] | signing keys and times |
@@ -29,23 +30,24 @@
 pub mod assemble;
 pub(crate) mod authorize;
 pub mod bake;
-pub(crate) mod boots;
+pub mod boots;
 pub mod cli;
 pub(crate) mod client;
 pub mod clock;
 pub(crate) mod commands;
+pub mod content_diff;
 pub mod failed;
-pub(crate) mod globals;
+pub mod globals;
 pub mod graft;
 pub mod history;
-pub(crate) mod human;
+pub mod human;
 pub(crate) mod initrd;
-pub(crate) mod jobs;
+pub mod jobs;
 pub mod keys;
 pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod mirror;
-pub(crate) mod netboot;
+pub mod netboot;
 pub(crate) mod notice;
 pub(crate) mod output;
 pub mod overlay;
@@ -55,7 +57,7 @@ pub mod publish;
 pub(crate) mod purge;
 pub(crate) mod receive;
 pub(crate) mod replica;
-pub(crate) mod ring;
+pub mod ring;
 pub mod scrub;
 pub(crate) mod serve;
 pub mod store;

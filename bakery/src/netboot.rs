@@ -13,8 +13,9 @@ mod page;
 mod pxelinux;
 
 pub(crate) use dnsmasq::{Dhcp, dnsmasq};
-pub(crate) use grub::grub;
-pub(crate) use ipxe::{ipxe, ipxe_entry, ipxe_unknown};
+pub use grub::grub;
+pub use ipxe::ipxe;
+pub(crate) use ipxe::{ipxe_entry, ipxe_unknown};
 pub(crate) use page::{PageEntry, page, plain};
 pub(crate) use pxelinux::pxelinux;
 
@@ -28,7 +29,7 @@ const LABEL_LEN_MAX: usize = 72;
 
 /// One thing to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MenuChoice {
+pub struct MenuChoice {
     /// Its name, with the revision.
     pub name: RevisionName,
     /// The text shown to users.
@@ -43,7 +44,7 @@ pub(crate) struct MenuChoice {
 
 /// The contents of menus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Choices {
+pub struct Choices {
     /// The newest revision of everything that boots.
     pub newest: Vec<MenuChoice>,
     /// The ones before.
@@ -54,7 +55,7 @@ pub(crate) struct Choices {
 
 /// Settings of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Menu {
+pub struct Menu {
     /// URL of the server for clients: `http://host:port`, without a slash at the end.
     pub base: String,
     /// Seconds until the first entry is started; 0: never.
@@ -68,7 +69,7 @@ impl MenuChoice {
     ///
     /// # Errors
     /// It has no kernel or no initramfs: the line for [`Choices::unbootable`].
-    pub(crate) fn of(manifest: &Manifest) -> Result<Self, String> {
+    pub fn of(manifest: &Manifest) -> Result<Self, String> {
         let name = RevisionName {
             name: manifest.name(),
             revision: Some(manifest.revision),
@@ -89,21 +90,21 @@ impl MenuChoice {
     }
 
     /// Adds kernel parameters behind those of the revision.
-    pub(crate) fn add_parameters(&mut self, parameters: &str) {
+    pub fn add_parameters(&mut self, parameters: &str) {
         let line = format!("{} {}", self.cmdline, safe_parameters(parameters));
         line.trim().clone_into(&mut self.cmdline);
     }
 
     /// The reason why a revision is not an entry.
     #[must_use]
-    pub(crate) fn needs_initrd(manifest: &Manifest, why: &str) -> String {
+    pub fn needs_initrd(manifest: &Manifest, why: &str) -> String {
         let name = manifest.name();
         format!("{name} {why}: run bakery initrd {name}")
     }
 
     /// The whole kernel command line except parameters that only the boot loader knows.
     #[must_use]
-    pub(crate) fn command_line(&self, menu: &Menu) -> String {
+    pub fn command_line(&self, menu: &Menu) -> String {
         let ProfileName { system, profile } = &self.name.name;
         let revision = self
             .name

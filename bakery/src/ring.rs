@@ -37,7 +37,7 @@ fn current(record: &RingRecord, place: usize, newest: u64) -> u64 {
 /// Adds a ring in front of another. In front of the first ring, the new ring has the newest
 /// revision from now on, and the former first ring keeps its own. Elsewhere it begins with the
 /// revision of the ring behind it.
-pub(crate) fn add(record: &mut RingRecord, ring: &str, before: &str, newest: u64) -> Result<()> {
+pub fn add(record: &mut RingRecord, ring: &str, before: &str, newest: u64) -> Result<()> {
     ProfileName::new(&record.system, ring)?;
     if record.place(ring).is_some() {
         return refused(format!("{} has a ring '{ring}' already", record.name()));
@@ -58,7 +58,7 @@ pub(crate) fn add(record: &mut RingRecord, ring: &str, before: &str, newest: u64
 
 /// Removes a ring: its machines belong to `all`. If it was the first, the next one keeps its
 /// revision: it is paused until it is resumed.
-pub(crate) fn remove(record: &mut RingRecord, ring: &str, newest: u64) -> Result<()> {
+pub fn remove(record: &mut RingRecord, ring: &str, newest: u64) -> Result<()> {
     if ring == DEFAULT_RING {
         return refused("the ring 'all' is the ring of machines without a ring: it stays".into());
     }
@@ -74,12 +74,7 @@ pub(crate) fn remove(record: &mut RingRecord, ring: &str, newest: u64) -> Result
 }
 
 /// Gives a ring a revision: `to`, or that of the ring before it.
-pub(crate) fn promote(
-    record: &mut RingRecord,
-    ring: &str,
-    to: Option<u64>,
-    newest: u64,
-) -> Result<u64> {
+pub fn promote(record: &mut RingRecord, ring: &str, to: Option<u64>, newest: u64) -> Result<u64> {
     let place = place(record, ring)?;
     let to = match (to, place.checked_sub(1)) {
         (Some(to), _) => to,
@@ -113,7 +108,7 @@ pub(crate) fn promote(
 }
 
 /// Pauses a ring: it keeps its revision.
-pub(crate) fn pause(record: &mut RingRecord, ring: &str, newest: u64) -> Result<()> {
+pub fn pause(record: &mut RingRecord, ring: &str, newest: u64) -> Result<()> {
     let place = place(record, ring)?;
     let revision = current(record, place, newest);
     let ring = at(record, place)?;
@@ -126,7 +121,7 @@ pub(crate) fn pause(record: &mut RingRecord, ring: &str, newest: u64) -> Result<
 }
 
 /// Ends the pause of a ring.
-pub(crate) fn resume(record: &mut RingRecord, ring: &str) -> Result<()> {
+pub fn resume(record: &mut RingRecord, ring: &str) -> Result<()> {
     let place = place(record, ring)?;
     let ring = at(record, place)?;
     if !ring.paused {
@@ -137,11 +132,7 @@ pub(crate) fn resume(record: &mut RingRecord, ring: &str) -> Result<()> {
 }
 
 /// Sets the conditions of the promotion into a ring; `None`: by hand.
-pub(crate) fn set_policy(
-    record: &mut RingRecord,
-    ring: &str,
-    policy: Option<RingPolicy>,
-) -> Result<()> {
+pub fn set_policy(record: &mut RingRecord, ring: &str, policy: Option<RingPolicy>) -> Result<()> {
     let place = place(record, ring)?;
     if place == 0 && policy.is_some() {
         return refused(format!(
@@ -153,12 +144,7 @@ pub(crate) fn set_policy(
 }
 
 /// Quarantines a revision: every ring that has it gets `good`.
-pub(crate) fn quarantine(
-    record: &mut RingRecord,
-    revision: u64,
-    good: u64,
-    newest: u64,
-) -> Result<()> {
+pub fn quarantine(record: &mut RingRecord, revision: u64, good: u64, newest: u64) -> Result<()> {
     let name = record.name();
     if record.is_quarantined(revision) {
         return refused(format!("{name}@{revision} is quarantined already"));
@@ -186,7 +172,7 @@ pub(crate) fn quarantine(
 }
 
 /// Succeeds if the history has ring records.
-pub(crate) fn require_any(record: &RingRecord) -> Result<()> {
+pub fn require_any(record: &RingRecord) -> Result<()> {
     match record.number {
         0 => refused(format!(
             "{} has no rings (`bakery ring add`)",
@@ -197,7 +183,7 @@ pub(crate) fn require_any(record: &RingRecord) -> Result<()> {
 }
 
 /// Lifts a quarantine. Rings do not change, except that the first may have the newest again.
-pub(crate) fn release(record: &mut RingRecord, revision: u64) -> Result<()> {
+pub fn release(record: &mut RingRecord, revision: u64) -> Result<()> {
     if !record.is_quarantined(revision) {
         return refused(format!("{}@{revision} is not quarantined", record.name()));
     }

@@ -38,7 +38,7 @@ pub(crate) fn run(args: CatArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
         let layers = history.layers_of_file(&found.revision.manifest, &found.merged, ino)?;
         let mut read = Ok(());
         output::raw(|out| {
-            read = place::write_content(index, &layers, ino, out);
+            read = crate::history::write_content(index, &layers, ino, out);
             match &read {
                 // The output reports a closed pipe itself.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {

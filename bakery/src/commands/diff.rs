@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use wire::manifest::RevisionName;
 
-use super::content_diff::{self, Side};
+use crate::content_diff::{self, Side};
 use crate::globals::{ANSWER_NO, Globals};
 use crate::graft::{TreeChange, changes};
 use crate::history::Revision;

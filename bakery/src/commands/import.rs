@@ -37,6 +37,7 @@ pub struct ImportArgs {
     /// The history: SYSTEM or SYSTEM/PROFILE
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     pub name: ProfileName,
+    /// The source.
     #[command(flatten)]
     pub input: Input,
     /// The kernel to boot it with
@@ -71,12 +72,17 @@ pub struct ImportArgs {
     pub wording: Wording,
 }
 
+/// The result of an import.
 #[derive(Debug, Serialize)]
-struct ImportAnswer {
-    published: String,
-    kernel: Option<String>,
-    initrd: Option<String>,
-    cmdline: String,
+pub struct ImportAnswer {
+    /// The new revision.
+    pub published: String,
+    /// The kernel: a file, or its name on the medium.
+    pub kernel: Option<String>,
+    /// The initrd: a file, or its name on the medium.
+    pub initrd: Option<String>,
+    /// Kernel parameters of the revision.
+    pub cmdline: String,
     /// The medium's own parameters.
     parameters: Option<Parameters>,
     /// The lowest layer's report, or the only one's.
@@ -93,6 +99,53 @@ struct ImportAnswer {
 /// # Errors
 /// The source cannot be read exactly, is not a system, or the revision cannot be published.
 pub(crate) fn run(args: ImportArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let Imported {
+        answer,
+        boot,
+        failed,
+    } = work(args, globals, &|_| {})?;
+    output::emit(globals, &answer, |out| {
+        writeln!(out, "published  {}", answer.published)?;
+        boot.write_text(out)?;
+        for report in [&answer.report].into_iter().chain(&answer.above) {
+            if !answer.above.is_empty() {
+                writeln!(out, "part       {}", report.source)?;
+            }
+            report.write_text(out)?;
+        }
+        match &answer.client {
+            Some(client) => client.write_text(out),
+            None => Ok(()),
+        }
+    })?;
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Imports one system, for another program. `progress` gets the bytes read since the last call.
+///
+/// # Errors
+/// The source cannot be read exactly, is not a system, or the revision cannot be published.
+pub fn import(
+    args: ImportArgs,
+    globals: &Globals,
+    progress: &(dyn Fn(u64) + Sync),
+) -> anyhow::Result<ImportAnswer> {
+    let imported = work(args, globals, progress)?;
+    imported.failed.map_or(Ok(imported.answer), Err)
+}
+
+/// A finished import: with an error if the revision is published without its client.
+struct Imported {
+    answer: ImportAnswer,
+    boot: BootPair,
+    failed: Option<anyhow::Error>,
+}
+
+fn work(
+    args: ImportArgs,
+    globals: &Globals,
+    progress: &(dyn Fn(u64) + Sync),
+) -> anyhow::Result<Imported> {
     let publisher = globals.publisher()?;
     let staging = publisher.store().staging()?;
     let iso = boot::iso(&args.input.source)?;
@@ -105,7 +158,7 @@ pub(crate) fn run(args: ImportArgs, globals: &Globals) -> anyhow::Result<ExitCod
             .collect(),
         None => vec![args.input.member.clone()],
     };
-    let baked = bake_parts(&args, globals, &parts, staging.path())?;
+    let baked = bake_parts(&args, globals, (&parts, staging.path()), progress)?;
     if !args.no_check {
         check(&baked).with_context(|| args.input.source.display().to_string())?;
     }
@@ -142,21 +195,11 @@ pub(crate) fn run(args: ImportArgs, globals: &Globals) -> anyhow::Result<ExitCod
         above: reports.collect(),
         client,
     };
-    output::emit(globals, &answer, |out| {
-        writeln!(out, "published  {}", answer.published)?;
-        boot.write_text(out)?;
-        for report in [&answer.report].into_iter().chain(&answer.above) {
-            if !answer.above.is_empty() {
-                writeln!(out, "part       {}", report.source)?;
-            }
-            report.write_text(out)?;
-        }
-        match &answer.client {
-            Some(client) => client.write_text(out),
-            None => Ok(()),
-        }
-    })?;
-    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    Ok(Imported {
+        answer,
+        boot,
+        failed,
+    })
 }
 
 /// One part of the system as a layer.
@@ -170,8 +213,8 @@ struct Baked {
 fn bake_parts(
     args: &ImportArgs,
     globals: &Globals,
-    parts: &[Option<String>],
-    staging: &std::path::Path,
+    (parts, staging): (&[Option<String>], &std::path::Path),
+    progress: &(dyn Fn(u64) + Sync),
 ) -> anyhow::Result<Vec<Baked>> {
     let excludes = args.input.excludes(!args.no_default_excludes)?;
     let mut done: Vec<Baked> = Vec::new();
@@ -194,7 +237,10 @@ fn bake_parts(
                 keep_fstab: args.keep_fstab,
             }),
             is_upload: false,
-            progress: &|len| bar.inc(len),
+            progress: &|len| {
+                bar.inc(len);
+                progress(len);
+            },
         };
         let file = staging.join(format!("system-{place}.layer"));
         let report = bake(&mut *source, base.as_ref(), &recipe, &file)?;

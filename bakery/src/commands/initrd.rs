@@ -175,11 +175,44 @@ pub(crate) fn run(args: InitrdArgs, globals: &Globals) -> Result<ExitCode> {
         let boot = args.choice.build(&tree, None, || Ok(None))?;
         return write(&boot, args.output.as_deref(), globals);
     };
+    match work(&system, &args.choice, args.output.as_deref(), globals)? {
+        (Some(published), report) => {
+            output::note(globals, &format!("published {published}"));
+            output::emit(globals, &report, |out| {
+                describe(out, Path::new("initramfs"), &report)
+            })?;
+        }
+        (None, report) => {
+            let output = args.output.as_deref().unwrap_or(Path::new("initramfs"));
+            output::emit(globals, &report, |out| describe(out, output, &report))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the initramfs of a system of the store and publishes it with the kernel, for another
+/// program. `args` are those of the command.
+///
+/// # Errors
+/// The tree, a program or the store cannot be read or written, or is incomplete.
+pub fn publish_initramfs(args: InitrdArgs, globals: &Globals) -> Result<RevisionName> {
+    let system = args.system.context("name a system")?;
+    let (published, _) = work(&system, &args.choice, None, globals)?;
+    published.context("nothing was published")
+}
+
+/// Builds the initramfs; publishes it, unless it is written to `output`.
+fn work(
+    system: &RevisionName,
+    choice: &InitrdChoice,
+    output: Option<&Path>,
+    globals: &Globals,
+) -> Result<(Option<RevisionName>, InitrdReport)> {
     let keys = globals.keys()?;
     let anchors = keys.directory().join("allowed_signers");
     let publisher = Publisher::open(Store::open(globals.store()?)?, &keys)?;
     let history = publisher.history();
-    let revision = history.revision(&system)?;
+    let revision = history.revision(system)?;
     let merged = history.merged(&revision.manifest)?;
     let layers = history.layers(&revision.manifest)?;
     let tree = StackTree::new(merged.index, Box::new(layers));
@@ -196,9 +229,10 @@ pub(crate) fn run(args: InitrdArgs, globals: &Globals) -> Result<ExitCode> {
         }
         Ok(Some(bytes.to_vec()))
     };
-    let boot = args.choice.build(&tree, Some(anchors), beside)?;
-    if args.output.is_some() {
-        return write(&boot, args.output.as_deref(), globals);
+    let boot = choice.build(&tree, Some(anchors), beside)?;
+    if let Some(output) = output {
+        write_file(&boot, output)?;
+        return Ok((None, boot.report));
     }
     let kernel = boot.kernel.as_deref().ok_or_else(|| {
         anyhow!(
@@ -219,11 +253,7 @@ pub(crate) fn run(args: InitrdArgs, globals: &Globals) -> Result<ExitCode> {
             ..Draft::like(manifest, Action::Boot, "bakery initrd", &message)
         })
     })?;
-    output::note(globals, &format!("published {}", published.name()));
-    output::emit(globals, &boot.report, |out| {
-        describe(out, Path::new("initramfs"), &boot.report)
-    })?;
-    Ok(ExitCode::SUCCESS)
+    Ok((Some(published.name()), boot.report))
 }
 
 /// One boot file for the store.
@@ -241,12 +271,16 @@ fn write(boot: &BootImages, output: Option<&Path>, globals: &Globals) -> Result<
     let Some(output) = output else {
         bail!("name the file to write with --output");
     };
-    std::fs::write(output, &boot.initrd)
-        .with_context(|| format!("cannot write {}", output.display()))?;
+    write_file(boot, output)?;
     output::emit(globals, &boot.report, |out| {
         describe(out, output, &boot.report)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_file(boot: &BootImages, output: &Path) -> Result<()> {
+    std::fs::write(output, &boot.initrd)
+        .with_context(|| format!("cannot write {}", output.display()))
 }
 
 fn describe(

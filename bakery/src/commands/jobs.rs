@@ -10,9 +10,10 @@ use anyhow::{bail, ensure};
 use serde::Serialize;
 use ulid::Ulid;
 
+use crate::commands::wording::user;
 use crate::globals::{ANSWER_NO, Globals, SPOOL_DEFAULT};
 use crate::human;
-use crate::jobs::{Ending, Job, JobRequest, Progress, Spool, SpoolState, warnings};
+use crate::jobs::{Ending, Job, JobRequest, Progress, Spool, SpoolState, Target, warnings};
 use crate::output;
 
 /// List jobs, or show one: its changes, progress and result
@@ -29,6 +30,18 @@ pub struct JobsArgs {
     /// Put a failed job back into the queue
     #[arg(long, requires = "id", conflicts_with = "follow")]
     retry: bool,
+    /// Approve a job that waits for an approval
+    #[arg(long, requires = "id", conflicts_with_all = ["retry", "reject"])]
+    approve: bool,
+    /// Reject a job in the queue, with this reason
+    #[arg(long, requires = "id", value_name = "REASON", conflicts_with = "retry")]
+    reject: Option<String>,
+    /// Let pushes to this history wait for an approval
+    #[arg(long, value_name = "SYSTEM[/PROFILE]", conflicts_with = "id")]
+    want_approval: Option<Target>,
+    /// Let pushes to this history start at once again
+    #[arg(long, value_name = "SYSTEM[/PROFILE]", conflicts_with_all = ["id", "want_approval"])]
+    no_approval: Option<Target>,
 }
 
 /// A job as shown.
@@ -38,6 +51,9 @@ struct ShownJob {
     at: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<JobRequest>,
+    /// True if a person must approve it first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    waits_for_approval: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,12 +61,15 @@ struct ShownJob {
 }
 
 impl ShownJob {
-    fn of(job: &Job) -> Self {
+    fn of(job: &Job, spool: &Spool) -> Self {
+        let request = job.request().ok();
+        let waits = |request: &JobRequest| spool.waits_for_approval(job, &request.target);
         Self {
             id: job.id.to_string(),
             at: job.state.name(),
             // A record that cannot be read must not hide the job itself.
-            request: job.request().ok(),
+            waits_for_approval: request.as_ref().is_some_and(waits),
+            request,
             progress: job.progress().filter(|_| job.state == SpoolState::Running),
             ending: job.ending().ok().flatten(),
         }
@@ -77,10 +96,21 @@ pub(crate) fn run(args: JobsArgs, globals: &Globals) -> anyhow::Result<ExitCode>
         args.spool.display()
     );
     let spool = Spool::open(&args.spool)?;
+    for (target, wanted) in [(&args.want_approval, true), (&args.no_approval, false)] {
+        if let Some(target) = target {
+            spool.set_approval(target, wanted)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let Some(id) = args.id else {
         let mut shown = Vec::new();
         for state in SpoolState::ALL {
-            shown.extend(spool.jobs(state)?.iter().map(ShownJob::of));
+            shown.extend(
+                spool
+                    .jobs(state)?
+                    .iter()
+                    .map(|job| ShownJob::of(job, &spool)),
+            );
         }
         shown.sort_by(|one, other| one.id.cmp(&other.id));
         output::emit(globals, &shown, |out| {
@@ -97,11 +127,17 @@ pub(crate) fn run(args: JobsArgs, globals: &Globals) -> anyhow::Result<ExitCode>
         );
         job = spool.retry(&job)?;
     }
+    if args.approve {
+        spool.approve(&job, &user())?;
+    }
+    if let Some(reason) = &args.reject {
+        job = spool.reject(&job, &user(), reason)?;
+    }
     while args.follow && matches!(job.state, SpoolState::Queued | SpoolState::Running) {
         sleep(Duration::from_millis(200));
         job = find(&spool, id)?;
     }
-    let shown = ShownJob::of(&job);
+    let shown = ShownJob::of(&job, &spool);
     output::emit(globals, &shown, |out| details(out, &shown))?;
     let no = args.follow && job.state == SpoolState::Failed;
     Ok(ExitCode::from(if no { ANSWER_NO } else { 0 }))
@@ -126,6 +162,7 @@ fn line(out: &mut dyn Write, job: &ShownJob) -> io::Result<()> {
         }
         (Some(Ending::Failed { error }), _) => error.lines().next().unwrap_or_default().to_owned(),
         (None, Some(progress)) => percent(progress),
+        (None, None) if job.waits_for_approval => "waits for an approval".to_owned(),
         (None, None) => String::new(),
     };
     write!(out, "{}  {:7}", job.id, job.at)?;

@@ -20,17 +20,18 @@ pub struct Wording {
 impl Wording {
     /// The author: as given, or the user of this session.
     pub fn author(&self) -> String {
-        let user = || {
-            ["SUDO_USER", "USER", "LOGNAME"]
-                .iter()
-                .find_map(|v| std::env::var(v).ok())
-        };
-        let uid = || format!("uid {}", rustix::process::getuid().as_raw());
-        let author = self.author.clone().or_else(user).unwrap_or_else(uid);
+        let author = self.author.clone().unwrap_or_else(user);
         author
             .chars()
             .filter(|c| !c.is_control())
             .take(64)
             .collect()
     }
+}
+
+/// The user of this session.
+pub(crate) fn user() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"];
+    let name = names.iter().find_map(|name| std::env::var(name).ok());
+    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }

@@ -13,7 +13,7 @@ const NAMES_LISTED_MAX: usize = 12;
 
 impl History {
     /// The error about a history that is not there. It lists those that are.
-    pub(crate) fn no_history(&self, name: &ProfileName) -> HistoryError {
+    pub fn no_history(&self, name: &ProfileName) -> HistoryError {
         let there = match self.names() {
             Ok(names) => there(&names, self.store().location()),
             Err(_) => "`bakery profile list` shows the existing ones".into(),

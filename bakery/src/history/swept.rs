@@ -12,7 +12,7 @@ impl History {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) fn is_swept(&self, revision: &RevisionName) -> Result<bool> {
+    pub fn is_swept(&self, revision: &RevisionName) -> Result<bool> {
         Ok(self.store().len(&mark(revision))?.is_some())
     }
 

@@ -14,7 +14,7 @@ use source::SourceError;
 /// The reason why a job cannot be worked on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum JobError {
+pub enum JobError {
     /// A file of the spool cannot be read or written.
     #[error(transparent)]
     Io(#[from] Failed<io::Error>),
@@ -39,6 +39,14 @@ pub(crate) enum JobError {
     /// The target is not a name.
     #[error(transparent)]
     Target(#[from] RecordError),
+    /// Only a job in the queue can be approved or rejected.
+    #[error("job {id} is {state}: only a queued job can be approved or rejected")]
+    NotQueued {
+        /// Number of the job.
+        id: String,
+        /// Its state.
+        state: &'static str,
+    },
     /// The report cannot be written down.
     #[error("cannot write the report of the job")]
     Report(#[from] serde_json::Error),
@@ -47,7 +55,7 @@ pub(crate) enum JobError {
 impl JobError {
     /// True if another attempt may succeed: the upload itself is not at fault.
     #[must_use]
-    pub(crate) fn is_temporary(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         match self {
             JobError::Store(_)
             | JobError::History(

@@ -8,7 +8,7 @@ use wire::manifest::{ProfileName, PushKey};
 
 /// The target of changes: a profile of a system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Target {
+pub struct Target {
     /// Name of the system.
     pub system: String,
     /// Name of the profile.
@@ -20,7 +20,7 @@ pub(crate) struct Target {
 #[error(
     "{0:?} is not SYSTEM or SYSTEM/PROFILE (names of a-z, 0-9, '.', '_', '-', first a letter or digit)"
 )]
-pub(crate) struct TargetError(String);
+pub struct TargetError(String);
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -43,7 +43,7 @@ impl fmt::Display for Target {
 /// The way by which a job arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Origin {
+pub enum Origin {
     /// Through `bakery receive`, with this authorized key.
     Push {
         /// The key's name in the authorization.
@@ -62,7 +62,7 @@ pub(crate) enum Origin {
 impl Origin {
     /// The key that was authenticated, if one was.
     #[must_use]
-    pub(crate) fn key(&self) -> Option<PushKey> {
+    pub fn key(&self) -> Option<PushKey> {
         match self {
             Self::Push { key, fingerprint } => Some(PushKey {
                 fingerprint: fingerprint.clone(),
@@ -75,7 +75,7 @@ impl Origin {
 
 /// The request of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct JobRequest {
+pub struct JobRequest {
     /// The target of the changes.
     #[serde(flatten)]
     pub target: Target,
@@ -97,7 +97,7 @@ pub(crate) struct JobRequest {
 
 /// The warnings in the report of an ended job: likely secrets, and other findings.
 #[must_use]
-pub(crate) fn warnings(report: &serde_json::Value) -> Vec<&str> {
+pub fn warnings(report: &serde_json::Value) -> Vec<&str> {
     let listed = report.get("warnings").and_then(|value| value.as_array());
     let listed = listed.into_iter().flatten();
     listed.filter_map(|warning| warning.as_str()).collect()

@@ -27,13 +27,13 @@ use crate::failed::Doing as _;
 use crate::graft::Resolution;
 use crate::history::{Conflict, History, HistoryError, Revision};
 use crate::human;
-use crate::publish::{Addition, Publisher};
+use crate::publish::{Addition, Preview, Publisher};
 use source::open::{self, open_stream};
 use wire::exclude::Excludes;
 
 /// The runner of jobs.
 #[derive(Debug)]
-pub(crate) struct Baker<'b> {
+pub struct Baker<'b> {
     /// The spool of the jobs.
     pub spool: &'b Spool,
     /// The destination of revisions.
@@ -46,7 +46,7 @@ pub(crate) struct Baker<'b> {
 
 /// The result of an attempt.
 #[derive(Debug)]
-pub(crate) enum JobOutcome {
+pub enum JobOutcome {
     /// The job ended so.
     Ended(Ending),
     /// Another process has the job.
@@ -66,7 +66,7 @@ impl Baker<'_> {
     /// # Errors
     /// A problem outside the upload (no space, an absent store): the job stays in
     /// `running` for another attempt.
-    pub(crate) fn run(&self, job: &Job) -> Result<JobOutcome, JobError> {
+    pub fn run(&self, job: &Job) -> Result<JobOutcome, JobError> {
         let lock = match job.lock() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(JobOutcome::Taken),
             other => other.doing(|| format!("cannot lock job {}", job.id))?,
@@ -88,6 +88,33 @@ impl Baker<'_> {
             .end(job, &ending)
             .doing(|| format!("cannot end job {}", job.id))?;
         Ok(JobOutcome::Ended(ending))
+    }
+
+    /// The report and the changes of a job that was not baked yet. Publishes nothing: the publisher
+    /// must be that of a dry run.
+    ///
+    /// # Errors
+    /// The upload cannot be read, or conflicts with later revisions.
+    pub fn preview(&self, job: &Job) -> Result<(BakeReport, Option<Preview>), JobError> {
+        let request = job.request()?;
+        let name = ProfileName::new(&request.target.system, &request.target.profile)?;
+        let made_on = made_on(self.publisher.history(), &name, request.base)?;
+        let staging = self.publisher.store().staging()?;
+        let output = staging.path().join("job.layer");
+        let report = self.bake(job, &request, &made_on, &output)?;
+        if report.is_empty {
+            return Ok((report, None));
+        }
+        self.add(Addition {
+            name,
+            layer: &output,
+            made_on: Some(made_on.name()),
+            action: Action::Bake,
+            author: request.author.clone(),
+            message: message(&request, job),
+            resolution: Resolution::Refuse,
+        })?;
+        Ok((report, self.publisher.preview()))
     }
 
     fn attempt(&self, job: &Job) -> Result<Ending, JobError> {

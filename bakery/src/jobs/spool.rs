@@ -17,7 +17,7 @@ use crate::failed::Doing as _;
 
 /// The state of a job, which is its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum SpoolState {
+pub enum SpoolState {
     /// Waits for a baker.
     Queued,
     /// Being worked on, or interrupted by a crash.
@@ -30,11 +30,11 @@ pub(crate) enum SpoolState {
 
 impl SpoolState {
     /// Every state, in the order a job passes them.
-    pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
 
     /// The directory's and the state's name.
     #[must_use]
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
@@ -46,13 +46,13 @@ impl SpoolState {
 
 /// A spool directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Spool {
+pub struct Spool {
     root: PathBuf,
 }
 
 /// A job and its last known state.
 #[derive(Debug, Clone)]
-pub(crate) struct Job {
+pub struct Job {
     /// Number of the job.
     pub id: Ulid,
     /// State of the job.
@@ -66,7 +66,7 @@ impl Spool {
     ///
     /// # Errors
     /// They cannot be made.
-    pub(crate) fn open(root: &Path) -> Result<Self, JobError> {
+    pub fn open(root: &Path) -> Result<Self, JobError> {
         let spool = Self {
             root: root.to_owned(),
         };
@@ -80,25 +80,25 @@ impl Spool {
 
     /// The directory for dropped files.
     #[must_use]
-    pub(crate) fn incoming(&self) -> PathBuf {
+    pub fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
     }
 
     /// The directory of incomplete arrivals.
     #[must_use]
-    pub(crate) fn parts(&self) -> PathBuf {
+    pub fn parts(&self) -> PathBuf {
         self.root.join("incoming/.parts")
     }
 
     /// The directory of a state.
     #[must_use]
-    pub(crate) fn state(&self, state: SpoolState) -> PathBuf {
+    pub fn state(&self, state: SpoolState) -> PathBuf {
         self.root.join(state.name())
     }
 
     /// The spool's own directory.
     #[must_use]
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -106,7 +106,7 @@ impl Spool {
     ///
     /// # Errors
     /// A list is there and cannot be read.
-    pub(crate) fn excludes(&self, target: &Target) -> Result<Vec<PatternList>, JobError> {
+    pub fn excludes(&self, target: &Target) -> Result<Vec<PatternList>, JobError> {
         let root = self.root.join("excludes");
         let (system, profile) = (&target.system, &target.profile);
         let names =
@@ -133,7 +133,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written.
-    pub(crate) fn next_id(&self) -> io::Result<Ulid> {
+    pub fn next_id(&self) -> io::Result<Ulid> {
         let mut lock = Lock::take(&self.root.join("sequence"))?;
         let file = lock.file();
         let mut text = String::new();
@@ -169,7 +169,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub(crate) fn jobs(&self, state: SpoolState) -> io::Result<Vec<Job>> {
+    pub fn jobs(&self, state: SpoolState) -> io::Result<Vec<Job>> {
         let directory = self.state(state);
         let mut jobs = Vec::new();
         for entry in fs::read_dir(&directory)? {
@@ -191,7 +191,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub(crate) fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
+    pub fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
         // A job may move on between two looks, but only to a later state, and back at most
         // once per baker's death: look again before saying no.
         for _ in 0..3 {
@@ -211,7 +211,7 @@ impl Spool {
     ///
     /// # Errors
     /// It is not in the expected state, or the spool cannot be written.
-    pub(crate) fn transition(&self, job: &Job, to: SpoolState) -> io::Result<Job> {
+    pub fn transition(&self, job: &Job, to: SpoolState) -> io::Result<Job> {
         let target = self.state(to);
         let path = target.join(job.id.to_string());
         fs::rename(&job.path, &path)?;
@@ -228,7 +228,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written; the job stays and will be retried.
-    pub(crate) fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
+    pub fn end(&self, job: &Job, ending: &Ending) -> io::Result<Job> {
         files::write_record(&job.path.join("result.json"), ending)?;
         let to = match ending {
             Ending::Failed { .. } => SpoolState::Failed,
@@ -246,7 +246,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be written.
-    pub(crate) fn retry(&self, job: &Job) -> io::Result<Job> {
+    pub fn retry(&self, job: &Job) -> io::Result<Job> {
         // A result in a queued job would be mistaken for its end.
         match fs::remove_file(job.path.join("result.json")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -259,7 +259,7 @@ impl Spool {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub(crate) fn prune(&self, age: Duration) -> io::Result<usize> {
+    pub fn prune(&self, age: Duration) -> io::Result<usize> {
         let now = SystemTime::now();
         let mut count = 0;
         for job in self.jobs(SpoolState::Done)? {
@@ -278,7 +278,7 @@ impl Job {
     ///
     /// # Errors
     /// The record is missing or damaged.
-    pub(crate) fn request(&self) -> Result<JobRequest, JobError> {
+    pub fn request(&self) -> Result<JobRequest, JobError> {
         let path = self.path.join("request.json");
         let record = files::read_record(&path)
             .and_then(|record| record.ok_or_else(|| io::ErrorKind::NotFound.into()));
@@ -289,20 +289,20 @@ impl Job {
     ///
     /// # Errors
     /// The record is damaged.
-    pub(crate) fn ending(&self) -> io::Result<Option<Ending>> {
+    pub fn ending(&self) -> io::Result<Option<Ending>> {
         files::read_record(&self.path.join("result.json"))
     }
 
     /// The progress, if a baker is running the job.
     #[must_use]
-    pub(crate) fn progress(&self) -> Option<Progress> {
+    pub fn progress(&self) -> Option<Progress> {
         files::read_record(&self.path.join("progress.json"))
             .ok()
             .flatten()
     }
 
     /// Records the progress. A reader sees the old or the new record, never half of one.
-    pub(crate) fn set_progress(&self, progress: &Progress) {
+    pub fn set_progress(&self, progress: &Progress) {
         let part = self.path.join(".progress");
         // Only for people to look at: not worth failing a bake, nor an fsync.
         let _ = File::create(&part)
@@ -311,7 +311,7 @@ impl Job {
     }
 
     /// True if no baker holds the job's lock.
-    pub(crate) fn is_free(&self) -> bool {
+    pub fn is_free(&self) -> bool {
         matches!(self.lock(), Ok(Some(_)))
     }
 

@@ -6,7 +6,7 @@ use super::{Choices, Menu, MenuChoice};
 
 /// The menu. GRUB names files as `(http,HOST[:PORT])/PATH`.
 #[must_use]
-pub(crate) fn grub(menu: &Menu, choices: &Choices) -> String {
+pub fn grub(menu: &Menu, choices: &Choices) -> String {
     let address = menu
         .base
         .split_once("://")

@@ -6,7 +6,7 @@ use super::{Choices, Menu, MenuChoice};
 
 /// The menu: the newest revision of everything first, the first entry by default.
 #[must_use]
-pub(crate) fn ipxe(menu: &Menu, choices: &Choices) -> String {
+pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
     let Choices {
         newest,
         older,

@@ -169,12 +169,12 @@ fn pick(revision: &Revision, at: usize) -> Picked {
 }
 
 /// The key that pushed a revision, as the server authenticated it.
-pub(crate) fn pushed_with(manifest: &Manifest) -> Option<PushKey> {
+pub fn pushed_with(manifest: &Manifest) -> Option<PushKey> {
     manifest.trailer()?.key
 }
 
 /// The action as in its JSON.
-pub(crate) fn action_text(action: Action) -> String {
+pub fn action_text(action: Action) -> String {
     serde_json::to_value(action)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))

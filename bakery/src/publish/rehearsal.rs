@@ -38,7 +38,7 @@ impl Publisher {
     /// The same, but it publishes nothing: every command ends with [`Publisher::preview`] filled
     /// in.
     #[must_use]
-    pub(crate) fn rehearsing(self) -> Publisher {
+    pub fn rehearsing(self) -> Publisher {
         Publisher {
             rehearsal: Some(Rehearsal::default()),
             ..self

@@ -113,6 +113,8 @@ impl Bakers {
         let mut queue = Vec::new();
         for job in self.spool.jobs(SpoolState::Queued)? {
             match job.request() {
+                // It waits for a person, and delays nobody.
+                Ok(request) if self.spool.waits_for_approval(&job, &request.target) => {}
                 Ok(request) => queue.push(Waiting {
                     not_before: self
                         .deaths

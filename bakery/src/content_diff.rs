@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use layerfmt::MergedIndex;
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::place::write_content;
+use crate::failed::{Doing as _, Failed};
 use crate::graft::TreeChange;
-use crate::history::{History, Revision, find};
+use crate::history::{History, HistoryError, Revision, find, write_content};
 use crate::human;
 use crate::limits::DIFF_FILE_LEN_MAX;
 
@@ -22,7 +21,7 @@ const CONTEXT_LINES: usize = 3;
 
 /// One of two revisions to compare.
 #[derive(Debug)]
-pub(crate) struct Side<'h> {
+pub struct Side<'h> {
     /// The source of its contents.
     pub history: &'h History,
     /// The revision to compare.
@@ -33,7 +32,7 @@ pub(crate) struct Side<'h> {
 
 /// A changed path with its lines.
 #[derive(Debug, Serialize)]
-pub(crate) struct ContentChange {
+pub struct ContentChange {
     /// The mark of the [`TreeChange`].
     pub mark: char,
     /// The path of the [`TreeChange`].
@@ -42,6 +41,17 @@ pub(crate) struct ContentChange {
     pub what: String,
     /// A unified diff, or one line with the reason for having none; empty if no content changed.
     pub lines: String,
+}
+
+/// The reason why contents cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// A layer is missing or damaged.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A content cannot be read.
+    #[error(transparent)]
+    Read(#[from] Failed<std::io::Error>),
 }
 
 /// The content of a file on one side.
@@ -55,11 +65,11 @@ enum Text {
 ///
 /// # Errors
 /// A content is missing or damaged.
-pub(crate) fn of(
+pub fn of(
     change: &TreeChange,
     from: &Side<'_>,
     to: &Side<'_>,
-) -> anyhow::Result<ContentChange> {
+) -> Result<ContentChange, ContentError> {
     let lines = match (from.text(&change.bytes)?, to.text(&change.bytes)?) {
         (Text::None, Text::None) => String::new(),
         (Text::TooLong(len), _) | (_, Text::TooLong(len)) => {
@@ -103,7 +113,7 @@ fn unified(
 }
 
 impl Side<'_> {
-    fn text(&self, path: &[u8]) -> anyhow::Result<Text> {
+    fn text(&self, path: &[u8]) -> Result<Text, ContentError> {
         let index = &self.merged.index;
         let Ok(ino) = find(index, path, false) else {
             return Ok(Text::None);
@@ -118,7 +128,7 @@ impl Side<'_> {
             .history
             .layers_of_file(&self.revision.manifest, &self.merged, ino)?;
         let mut bytes = Vec::new();
-        write_content(index, &layers, ino, &mut bytes).with_context(|| {
+        write_content(index, &layers, ino, &mut bytes).doing(|| {
             let name = self.revision.name();
             format!("cannot read {name}:/{}", path.escape_ascii())
         })?;
