@@ -73,7 +73,7 @@ deb: build static docs build-console ## Debian packages of bakery and client (ta
 test-packages: packages-long deb ## The Debian packages: lintian, installed and removed in a clean chroot (root)
 	./tests/packages/run
 
-test: packages build check quick test-rust test-conformance test-shell test-benches test-boot-short ## All CI tests
+test: packages build check quick test-rust test-console test-conformance test-shell test-benches test-boot-short ## All CI tests
 
 demo: packages build lab/trees/minimal ## A real Debian: import, serve, mount over HTTP, change, bake, log, roll back (root)
 	./demo/run.sh
@@ -111,6 +111,14 @@ test-model-long: build ## 500 random sequences of 100 operations against overlay
 	for mode in rw passthrough; do \
 	  LAYERFS_TEST_OPTIONS=$$mode LAYERFS_MODEL_CASES=$(or $(CASES),500) LAYERFS_MODEL_STEPS=100 \
 	  $(CARGO) test -p layerfs-tests --test suite -- model:: || exit 1; done
+
+test-console: build ## The console: every page, action and attack, and the Alterator module (no browser)
+	$(CARGO) build -p bakery -p bakery-console
+	./tests/console/run
+
+test-console-browser: packages-long build ## The console in headless Chromium: all pages at three widths, axe-core, a newcomer by clicks (minutes; SHORT=1)
+	$(CARGO) build -p bakery -p bakery-console
+	./tests/console/run browser $(if $(SHORT),--short)
 
 test-shell: ## Tests and shellcheck of the initramfs scripts
 	./initrd/check

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources of every crate that is shipped.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "layerfmt/src",
     "wire/src",
     "source/src",
     "fs/src",
     "fleet/src",
     "bakery/src",
+    "console/src",
 ];
 
 fn root() -> PathBuf {
@@ -163,6 +164,29 @@ fn the_fleet_knows_neither_store_nor_mount() {
             .iter()
             .any(|d| d == "fleet" || d == "rusqlite")
     );
+}
+
+/// The server does not know its console: a bakery without the console has nothing of it.
+#[test]
+fn the_server_does_not_know_its_console() {
+    let console = [
+        "bakery-console",
+        "askama",
+        "argon2",
+        "plotters",
+        "polib",
+        "axum-server",
+    ];
+    for package in ["bakery", "layerfs", "fleet"] {
+        let have = dependencies(package);
+        for forbidden in console {
+            assert!(
+                !have.iter().any(|d| d == forbidden),
+                "{package} depends on {forbidden}"
+            );
+        }
+    }
+    assert!(dependencies("bakery-console").iter().any(|d| d == "bakery"));
 }
 
 /// layerfmt reads no clock and no environment: equal input gives equal bytes.

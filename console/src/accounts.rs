@@ -56,7 +56,7 @@ impl Role {
 pub(crate) struct Account {
     /// The name, which is the author of revisions.
     pub(crate) name: String,
-    /// The rights.
+    /// The rights of the account.
     pub(crate) role: Role,
     /// The hash of the password, by Argon2.
     hash: String,
@@ -104,7 +104,7 @@ pub(crate) enum AccountError {
 
 type Result<T> = std::result::Result<T, AccountError>;
 
-/// All accounts.
+/// The accounts of one console.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     file: PathBuf,

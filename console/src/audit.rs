@@ -13,7 +13,7 @@ use crate::text::now;
 /// Bytes at the end of the log that a page reads.
 const TAIL_LEN: u64 = 1 << 20;
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// Seconds since 1970.

@@ -17,9 +17,9 @@ const START: (usize, usize) = (120, 40);
 /// A lane: a history with its marks.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// The history.
+    /// The name of the history.
     pub(crate) name: ProfileName,
-    /// Its revisions.
+    /// The revisions of it.
     pub(crate) chain: Chain,
     /// Rings and tags by revision, each with its class.
     pub(crate) marks: BTreeMap<u64, Vec<(&'static str, String)>>,

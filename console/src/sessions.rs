@@ -1,4 +1,4 @@
-//! Who is logged in. Sessions are in memory: a restart ends them.
+//! The people who are logged in. Sessions are in memory: a restart ends them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

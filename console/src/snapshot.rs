@@ -1,4 +1,4 @@
-//! What the overview shows, made in the background while somebody looks.
+//! The contents of the overview, made in the background while somebody looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

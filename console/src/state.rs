@@ -28,7 +28,7 @@ pub(crate) struct App {
     pub(crate) url: String,
     /// The accounts.
     pub(crate) accounts: Accounts,
-    /// Who is logged in.
+    /// The people who are logged in.
     pub(crate) sessions: Sessions,
     /// Failed attempts to log in.
     pub(crate) lockout: Lockout,
@@ -40,7 +40,7 @@ pub(crate) struct App {
     pub(crate) images: Images,
     /// Histories in memory.
     pub(crate) chains: Chains,
-    /// What the overview shows.
+    /// The contents of the overview.
     pub(crate) snapshots: Snapshots,
 }
 

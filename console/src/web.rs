@@ -1,4 +1,4 @@
-//! What is around every page: the visitor, forms, answers, headers and the guard.
+//! The surroundings of every page: the visitor, forms, answers, headers and the guard.
 
 mod answer;
 mod assets;

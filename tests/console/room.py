@@ -33,6 +33,7 @@ class Room:
         self.spool = self.place / "spool"
         self.state = self.place / "console"
         self.children: list[subprocess.Popen] = []
+        self.pushes = 0
         self.bakery("init")
         self.spool.mkdir()
 
@@ -137,7 +138,8 @@ class Room:
                 entry.mode = 0o644
                 out.addfile(entry, io.BytesIO(content))
         body = subprocess.run(["zstd", "-q"], input=packed.getvalue(), capture_output=True, check=True).stdout
-        name = "01" + "".join(random.choices("0123456789ABCDEFGHJKMNPQRSTVWXYZ", k=24))
+        self.pushes += 1
+        name = ulid(int(time.time() * 1000) + self.pushes)
         system, _, profile = history.partition("/")
         job = self.spool / "queued" / name
         job.mkdir(parents=True)
@@ -158,6 +160,12 @@ class Room:
                 child.kill()
                 child.wait()
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+def ulid(milliseconds: int) -> str:
+    """The number of a job: time, then chance."""
+    digits, value = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", (milliseconds << 80) | random.getrandbits(80)
+    return "".join(digits[(value >> (5 * place)) & 31] for place in range(25, -1, -1))
 
 
 def until(check, what: str, seconds: float = 60):

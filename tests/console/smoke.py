@@ -131,7 +131,7 @@ def roles(room: Room, console, admin) -> None:
     for path in ("/accounts", "/audit", "/do/rollback?to=kiosk@1", "/store/gc"):
         assert viewer.get(path).status == 403, path
     for path, fields in (("/do/rollback", {"to": "kiosk@1"}), ("/rings/pause", {"name": "kiosk", "ring": "all"}),
-                         ("/machines/act", {"do": "forget", "machine": "52:54:00:00:00:01", "sure": "yes"}),
+                         ("/machines/act", {"do": "forget", "machine": "52-54-00-00-00-01", "sure": "yes"}),
                          ("/store/gc", {}), ("/accounts", {"do": "role", "name": "viewer", "role": "admin"}),
                          ("/import/act", {"do": "fetch", "url": "http://127.0.0.1/", "sha256": "0" * 64, "as": "x"})):
         assert viewer.post(path, **fields).status == 403, path
@@ -166,10 +166,10 @@ def actions(room: Room, admin) -> None:
     assert admin.post("/machines/act", do="assign", group_of="room-3", system="kiosk/lab", ring="canary").status == 303
     shown = room.bakery("machine", "--spool", str(room.spool), "show", "pc3")
     assert "room-3" in shown and "kiosk/lab" in shown, shown
-    asked = admin.post("/machines/act", do="forget", machine=["52:54:00:00:00:05"])
-    assert asked.status == 200 and "52:54:00:00:00:05" in asked.text
-    assert admin.post("/machines/act", do="forget", sure="yes", machine=["52:54:00:00:00:05"]).status == 303
-    assert "52:54:00:00:00:05" not in room.bakery("machine", "--spool", str(room.spool), "list")
+    asked = admin.post("/machines/act", do="forget", machine=["52-54-00-00-00-05"])
+    assert asked.status == 200 and "52-54-00-00-00-05" in asked.text
+    assert admin.post("/machines/act", do="forget", sure="yes", machine=["52-54-00-00-00-05"]).status == 303
+    assert "52-54-00-00-00-05" not in room.bakery("machine", "--spool", str(room.spool), "list")
     answer = admin.post("/store/verify")
     task = answer.header("Location")
     until(lambda: "Everything is sound" in admin.get(task).text, "verification")

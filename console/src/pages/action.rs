@@ -9,7 +9,7 @@ use crate::web::{Frame, Visitor, html};
 
 /// A field of the form.
 pub(crate) struct Field {
-    /// Its name.
+    /// The name in the form.
     pub(crate) name: &'static str,
     /// The label, translated.
     pub(crate) label: String,
@@ -67,7 +67,7 @@ pub(crate) struct Action {
     pub(crate) to: String,
     /// The path of the dry run with other values; empty: none.
     pub(crate) again: String,
-    /// Hidden fields.
+    /// Fields that are not shown.
     pub(crate) hidden: Vec<(&'static str, String)>,
     /// Fields that change the dry run.
     pub(crate) settings: Vec<Field>,

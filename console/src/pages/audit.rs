@@ -22,7 +22,7 @@ struct AuditPage {
     who: String,
 }
 
-/// Who did what, when, from where.
+/// The page with the last lines of the log.
 pub(crate) async fn audit(
     Extension(visitor): Extension<Visitor>,
     RawQuery(query): RawQuery,

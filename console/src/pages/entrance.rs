@@ -52,7 +52,7 @@ fn form(visitor: &Visitor, to: &str, name: &str, problem: String) -> Answer {
     })
 }
 
-/// Logs in.
+/// Checks name and password, and logs in.
 pub(crate) async fn enter(Extension(visitor): Extension<Visitor>, form_: Form) -> Answer {
     let (name, to) = (form_.get("name").to_owned(), form_.get("to").to_owned());
     let password = form_.raw("password").to_owned();
@@ -127,7 +127,7 @@ fn set_cookie(mut response: Response, cookie: &str) -> Answer {
     Ok(response)
 }
 
-/// Logs out.
+/// Ends the session of the browser.
 pub(crate) async fn leave(
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,

@@ -11,7 +11,7 @@ use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
 use bakery::cli::{ImportArgs, InitrdArgs};
 use bakery::globals::Globals;
-use bakery::source::iso::Iso;
+use source::iso::Iso;
 use clap::Parser;
 use wire::manifest::{ProfileName, RevisionName};
 
@@ -20,7 +20,7 @@ use super::action::{Action, page as action_page};
 use crate::accounts::Role;
 use crate::problem::{Problem, Result};
 use crate::tasks::{Task, TaskResult};
-use crate::text::{query_text, query_value};
+use crate::text::query_text;
 use crate::uploads::{Image, UploadError, check};
 use crate::web::{Form, Frame, Visitor, html, redirect, with_notice};
 
@@ -36,7 +36,7 @@ struct ImportPage {
     len_max: u64,
 }
 
-/// The images.
+/// The page of images.
 pub(crate) async fn import(Extension(visitor): Extension<Visitor>) -> Answer {
     visitor
         .work(|visitor| {
@@ -139,7 +139,6 @@ fn elsewhere(arrived: u64) -> Response {
 struct ImagePage {
     s: Frame,
     name: String,
-    is_directory: bool,
     proposal: String,
     members: Vec<String>,
     cmdline: String,
@@ -157,10 +156,8 @@ pub(crate) async fn image(
         .work(move |visitor| {
             visitor.require(Role::Operator)?;
             let name = query_text(query.as_deref(), "name");
-            let directory = query_value(query.as_deref(), "directory").is_some();
             let mut page = ImagePage {
                 s: visitor.frame(&format!("{} {name}", visitor.language.text("Import"))),
-                is_directory: directory,
                 proposal: proposal(&name),
                 members: Vec::new(),
                 cmdline: String::new(),
@@ -170,7 +167,10 @@ pub(crate) async fn image(
                 name: name.clone(),
             };
             let path = visitor.app.images.file(&name)?;
-            if let Err(problem) = look(&path, &name, &mut page) {
+            let looks_like_one = name.to_ascii_lowercase().ends_with(".iso");
+            if let Err(problem) = look(&path, &name, &mut page)
+                && looks_like_one
+            {
                 page.problem = problem;
             }
             html(&page)

@@ -29,7 +29,7 @@ struct JobsPage {
     spool: String,
 }
 
-/// A job.
+/// A job in the list.
 struct Line {
     id: String,
     state: &'static str,

@@ -54,7 +54,7 @@ fn seconds() -> i64 {
     i64::try_from(now()).unwrap_or(i64::MAX)
 }
 
-/// The list.
+/// The list with its filters.
 pub(crate) async fn machines(
     Extension(visitor): Extension<Visitor>,
     RawQuery(query): RawQuery,

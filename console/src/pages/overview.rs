@@ -81,13 +81,4 @@ impl OverviewPage {
             .map(|(_, count)| count)
             .sum()
     }
-
-    fn machines(&self) -> u64 {
-        self.snapshot
-            .states
-            .iter()
-            .flatten()
-            .map(|(_, count)| count)
-            .sum()
-    }
 }

@@ -15,7 +15,7 @@ use crate::problem::{Problem, Result};
 use crate::text::query_text;
 use crate::web::{Form, Visitor, with_notice};
 
-/// What a person asked for: the verb and its values.
+/// The wish of a person: the verb and its values.
 struct Request {
     verb: String,
     /// The values, by name.

@@ -58,7 +58,6 @@ pub(crate) struct Row {
     pub(crate) key: String,
     pub(crate) subject: String,
     pub(crate) bytes: u64,
-    pub(crate) layers: usize,
     pub(crate) marks: Vec<(&'static str, String)>,
     pub(crate) is_swept: bool,
     pub(crate) boots: Option<BootTimes>,
@@ -232,7 +231,6 @@ pub(crate) fn row(revision: &Revision, before: Option<&Arc<Revision>>) -> Row {
             .unwrap_or_default()
             .to_owned(),
         bytes: fresh.map(|layer| layer.len).sum(),
-        layers: manifest.layers.len(),
         marks: Vec::new(),
         is_swept: false,
         boots: None,

@@ -54,7 +54,7 @@ pub(crate) async fn task(Extension(visitor): Extension<Visitor>, Path(id): Path<
     })
 }
 
-/// What an event says, and whether it is the last one.
+/// The text of an event, and true for the last one.
 type Look = (String, bool);
 
 fn events(look: impl Fn() -> Result<Look> + Send + 'static) -> Response {

@@ -87,13 +87,16 @@ fn visitor(app: &Arc<App>, peer: IpAddr, request: &Request) -> Visitor {
             _ => "",
         },
         address: address(app, peer, headers),
-        here: request
-            .uri()
-            .path_and_query()
-            .map_or("/", |place| place.as_str())
-            .to_owned(),
+        here: here(request),
         notice: String::from_utf8(notice).unwrap_or_default(),
     }
+}
+
+/// The page to which choices of the visitor return: none for an action.
+fn here(request: &Request) -> String {
+    let place = request.uri().path_and_query().map(|place| place.as_str());
+    let shown = place.filter(|_| matches!(*request.method(), Method::GET | Method::HEAD));
+    shown.unwrap_or("/").to_owned()
 }
 
 /// The browser's address: behind a proxy, the last one that the proxy added.
