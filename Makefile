@@ -112,13 +112,18 @@ test-model-long: build ## 500 random sequences of 100 operations against overlay
 	  LAYERFS_TEST_OPTIONS=$$mode LAYERFS_MODEL_CASES=$(or $(CASES),500) LAYERFS_MODEL_STEPS=100 \
 	  $(CARGO) test -p layerfs-tests --test suite -- model:: || exit 1; done
 
-test-console: build ## The console: every page, action and attack, and the Alterator module (no browser)
+test-console: build ## The console: every page, action and attack, and the Alterator module; ten pages and a newcomer in headless Chromium
 	$(CARGO) build -p bakery -p bakery-console
 	./tests/console/run
+	./tests/console/run browser --short
 
-test-console-browser: packages-long build ## The console in headless Chromium: all pages at three widths, axe-core, a newcomer by clicks (minutes; SHORT=1)
+test-console-browser: packages build ## The console in headless Chromium: all pages at three widths, axe-core, a newcomer by clicks (minutes; SHOTS=DIR keeps screenshots)
 	$(CARGO) build -p bakery -p bakery-console
-	./tests/console/run browser $(if $(SHORT),--short)
+	./tests/console/run browser $(if $(SHOTS),--shots $(SHOTS))
+
+test-console-boots: build static lab/trees/boot ## A newcomer by clicks: two QEMU machines boot the ISO that was uploaded to the console; roll back (root; minutes)
+	$(CARGO) build -p bakery -p bakery-console
+	/usr/bin/python3 tests/console/boots.py --tree lab/trees/boot
 
 test-shell: ## Tests and shellcheck of the initramfs scripts
 	./initrd/check

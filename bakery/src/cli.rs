@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::commands::BakeryCommand;
+pub use crate::commands::client::AUTHORIZED_KEYS;
 pub use crate::commands::import::{ImportAnswer, ImportArgs, import};
 pub use crate::commands::initrd::{InitrdArgs, publish_initramfs};
 use crate::globals::{COULD_NOT, Globals};

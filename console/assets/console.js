@@ -19,6 +19,9 @@
     for (const menu of menus()) { menu.open = false; menu.querySelector("summary").focus(); }
   });
 
+  // A graph shows its newest end first.
+  for (const box of document.querySelectorAll(".graph-box")) box.scrollLeft = box.scrollWidth;
+
   // "All" boxes.
   for (const box of document.querySelectorAll("input[data-all]")) {
     box.addEventListener("change", () => {

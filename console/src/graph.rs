@@ -10,7 +10,7 @@ use crate::chains::Chain;
 /// Revisions that are drawn at most, the newest ones.
 const DRAWN_MAX: usize = 60;
 /// Distance of two revisions, and of two lanes.
-const STEP: (usize, usize) = (38, 66);
+const STEP: (usize, usize) = (32, 62);
 /// Place of the first revision.
 const START: (usize, usize) = (120, 40);
 
@@ -62,9 +62,9 @@ pub(crate) fn draw(lanes: &[Lane], label: &str) -> String {
         );
     }
     let width = START.0 + shown.len() * STEP.0 + 40;
-    let height = START.1 + lanes.len() * STEP.1;
+    let height = START.1 + lanes.len().saturating_sub(1) * STEP.1 + 32;
     let mut out = format!(
-        "<svg class=\"graph\" role=\"img\" aria-label=\"{}\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">",
+        "<svg class=\"graph\" role=\"group\" aria-label=\"{}\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">",
         escape(label)
     );
     for (lane, one) in lanes.iter().enumerate() {
@@ -138,7 +138,7 @@ fn nodes(out: &mut String, (lane, one): (usize, &Lane), places: &Places) {
         let subject = revision.manifest.message.lines().next().unwrap_or_default();
         let _ = write!(
             out,
-            "<a href=\"/systems/{system}/{profile}/{number}\"><title>{profile}@{number} {}</title>\
+            "<a href=\"/systems/{system}/{profile}/{number}\" aria-label=\"{profile}@{number} {}\"><title>{profile}@{number} {0}</title>\
              <circle class=\"node l{colour}\" cx=\"{x}\" cy=\"{y}\" r=\"8\"/>\
              <text class=\"number\" x=\"{x}\" y=\"{}\">{number}</text></a>",
             escape(subject),

@@ -40,7 +40,8 @@ pub fn main(options: Options) -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr);
-    log.without_time().with_target(false).init();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    log.without_time().with_target(false).with_ansi(ansi).init();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -124,15 +125,17 @@ async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), String> {
 
 /// Makes snapshots while somebody looks, so that nobody waits for one.
 async fn look(app: Arc<App>) {
+    let mut is_first = true;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if app.snapshots.are_watched() {
+        // The first look reads every history once, before anybody asks.
+        if std::mem::take(&mut is_first) || app.snapshots.are_watched() {
             let app = Arc::clone(&app);
             let looked = tokio::task::spawn_blocking(move || app.look().map(drop)).await;
             if let Ok(Err(problem)) = looked {
                 tracing::debug!("no snapshot: {}", problem.text);
             }
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

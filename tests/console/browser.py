@@ -76,7 +76,9 @@ def reports(room: Room, history: str, revision: int, target: int) -> None:
     directory.mkdir(parents=True)
     for number in range(9):
         times = {"clock": "systemd", "unit": "graphical.target", "target_ms": target + number * 70, "counted_ms": target + number * 70}
-        (directory / f"{number}.json").write_text(json.dumps({"format": 1, "revision": f"{history}@{revision}", "times": times, "counts": {"bytes": 41_000_000}}))
+        (directory / f"{number}.json").write_text(json.dumps({"format": 1, "revision": f"{history}@{revision}", "times": times, "counts": {
+            "bytes": 41_000_000, **dict.fromkeys(("requests", "retries", "corrupt", "demanded", "prefetched", "pack_chunks", "rebuilt", "cache_hits", "backup_hits", "waited_s"), 0)},
+            "offline": False, "pack": "", "memory_kib": 0, "daemon_kib": 0, "kernel": "6.12", "version": "0.1.0"}))
 
 
 class Browser:
@@ -233,6 +235,7 @@ def newcomer(room: Room, shots: Path | None, axe: str) -> None:
         room.machines(2, [("classroom/main", 1)])
         browser.link("Machines")
         browser.click("input[data-all]")
+        browser.click("#change summary")
         browser.type("system", "classroom")
         browser.click("button[value=assign]")
         until(lambda: browser.text().count("classroom/main") >= 2, "the assignment")

@@ -74,16 +74,9 @@ class Room:
         return child
 
     def console(self, *words: str) -> "Console":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         log = open(self.place / "console.log", "ab")
-        child = self.start(
-            program("bakery-console"), "--store", str(self.store), "--spool", str(self.spool),
-            "--state", str(self.state), "--listen", f"127.0.0.1:{port}", *words,
-            stdout=subprocess.PIPE, stderr=log)
-        console = Console(child, port)
-        console.wait()
+        console = start_console(self.store, self.spool, self.state, *words, stdout=subprocess.PIPE, stderr=log)
+        self.children.append(console.child)
         return console
 
     def fleet(self) -> None:
@@ -211,6 +204,19 @@ class Console:
         answer = client.post(link, name=name, password=password, again=password)
         assert answer.status == 303, (answer.status, answer.text[:400])
         return client
+
+
+def start_console(store: Path, spool: Path, state: Path, *words: str, **options) -> Console:
+    """A console on a port of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = () if "--state" in words else ("--state", str(state))
+    child = subprocess.Popen(
+        [program("bakery-console"), "--store", str(store), "--spool", str(spool), *place, "--listen", f"127.0.0.1:{port}", *words], **options)
+    console = Console(child, port)
+    console.wait()
+    return console
 
 
 class Answer:

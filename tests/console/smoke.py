@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from room import Room, until
+from room import Room, program, until
 
 EVIL = "<script>alert(1)</script>"
 
@@ -249,6 +249,42 @@ def languages(admin) -> None:
     print("languages: en, ru")
 
 
+def listeners(room: Room) -> None:
+    """TLS, a proxy, and addresses that are refused; the clients' port has no console."""
+    import ssl
+    import subprocess
+    import urllib.request
+    words = [program("bakery-console"), "--store", str(room.store), "--spool", str(room.spool), "--state", str(room.place / "other")]
+    done = subprocess.run([*words, "--listen", "0.0.0.0:0"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "--tls-cert" in done.stderr, done
+    key, cert = room.place / "key.pem", room.place / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    secure = room.console("--state", str(room.place / "tls"), "--tls-cert", str(cert), "--tls-key", str(key))
+    context = ssl.create_default_context(cafile=str(cert))
+    with urllib.request.urlopen(f"https://127.0.0.1:{secure.port}/login", context=context, timeout=30) as answer:
+        assert answer.status == 200 and "max-age" in answer.headers["Strict-Transport-Security"]
+    secure.child.terminate()
+    assert secure.child.wait(30) == 0, "it ends on SIGTERM"
+    # Behind a proxy: the cookie is for TLS only, and the browser's address counts.
+    proxied = room.console("--state", str(room.place / "proxied"), "--behind-proxy")
+    guest = proxied.guest()
+    answer = guest.post(proxied.link(), headers={"X-Forwarded-For": "198.51.100.9, 203.0.113.7"}, name="ann", password="correct horse", again="correct horse")
+    cookie = next(value for key, value in answer.headers if "session" in value)
+    assert cookie.startswith("__Host-session=") and "Secure" in cookie, cookie
+    assert '"203.0.113.7"' in (room.place / "proxied/audit.log").read_text()
+    proxied.child.terminate()
+    # By the command, which finds the program beside it.
+    done = subprocess.run([program("bakery"), "console", "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "--behind-proxy" in done.stdout, done
+    lone = room.place / "lone-bakery"
+    import shutil
+    shutil.copy(program("bakery"), lone)
+    done = subprocess.run([str(lone), "console"], capture_output=True, text=True, env={"PATH": "/nonexistent"}, timeout=60, check=False)
+    assert done.returncode == 2 and "install the package bakery-console" in done.stderr, done
+    print("listeners: TLS, proxy, refusals")
+
+
 def main() -> int:
     room = Room()
     try:
@@ -266,6 +302,7 @@ def main() -> int:
         upload(room, admin)
         languages(admin)
         pages(admin)
+        listeners(room)
         log = (room.place / "console.log").read_text()
         assert "panicked" not in log, log
     finally:

@@ -27,7 +27,7 @@ use source::open;
 use wire::exclude::Excludes;
 
 /// The account's keys on a bakery that was installed as documented.
-const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
+pub const AUTHORIZED_KEYS: &str = "/var/lib/layerfs/.ssh/authorized_keys";
 
 /// Add the client to a system, so that machines booted from it can push and report their boots
 ///

@@ -11,8 +11,8 @@ use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
 use bakery::cli::{ImportArgs, InitrdArgs};
 use bakery::globals::Globals;
-use source::iso::Iso;
 use clap::Parser;
+use source::iso::Iso;
 use wire::manifest::{ProfileName, RevisionName};
 
 use super::Answer;
@@ -279,6 +279,9 @@ fn begin(visitor: &Visitor, form: &Form) -> Answer {
     );
     if form.has("client") {
         line.push("--with-client".into());
+        if !may_authorize() {
+            line.push("--no-push-key".into());
+        }
     }
     let parsed =
         ImportLine::try_parse_from(&line).map_err(|error| Problem::bad(error.to_string()))?;
@@ -310,6 +313,17 @@ fn begin(visitor: &Visitor, form: &Form) -> Answer {
             .map_err(Problem::refused)
     })?;
     Ok(redirect(&format!("/tasks/{}", task.id)))
+}
+
+/// True if the console may add push keys: its own account may not.
+fn may_authorize() -> bool {
+    let file = FilePath::new(bakery::cli::AUTHORIZED_KEYS);
+    let place = if file.exists() {
+        Some(file)
+    } else {
+        file.parent()
+    };
+    place.is_some_and(|place| rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok())
 }
 
 fn publish_initramfs(name: &str, globals: &Globals) -> std::result::Result<RevisionName, String> {

@@ -198,7 +198,8 @@ fn tell(page: &mut JobPage, report: &serde_json::Value) {
     page.warnings = warnings(report).into_iter().map(str::to_owned).collect();
     for (key, value) in members {
         match value {
-            serde_json::Value::Array(list) if key != "warnings" => {
+            // The tree shows the changes.
+            serde_json::Value::Array(list) if !matches!(key.as_str(), "warnings" | "changes") => {
                 let lines = list.iter().take(LISTED_MAX).map(one_line);
                 if key.contains("exclude") || key.contains("left_out") {
                     page.excluded.extend(lines);

@@ -26,6 +26,7 @@ struct RevisionPage {
     row: Row,
     newest: u64,
     message: Vec<String>,
+    job: String,
     signer: String,
     cmdline: String,
     base: Option<RevisionName>,
@@ -85,7 +86,11 @@ fn page(visitor: &Visitor, name: &ProfileName, number: u64) -> Answer {
         s: visitor.frame(&revision.name().to_string()),
         row,
         newest,
-        message: manifest.message.lines().map(str::to_owned).collect(),
+        message: words(manifest),
+        job: manifest
+            .trailer()
+            .map(|trailer| trailer.job)
+            .unwrap_or_default(),
         signer: signer(visitor, name, number),
         cmdline: manifest.cmdline.clone(),
         base: base_name(manifest),
@@ -95,6 +100,18 @@ fn page(visitor: &Visitor, name: &ProfileName, number: u64) -> Answer {
         changes: shown,
         name: name.clone(),
     })
+}
+
+/// The message without the lines that `bakery watch` adds: the page shows key and job itself.
+fn words(manifest: &Manifest) -> Vec<String> {
+    let mut lines: Vec<String> = manifest.message.lines().map(str::to_owned).collect();
+    if manifest.trailer().is_some() {
+        let is_added = |line: &String| {
+            line.is_empty() || line.starts_with("Key: ") || line.starts_with("Job: ")
+        };
+        while lines.pop_if(|line| is_added(line)).is_some() {}
+    }
+    lines
 }
 
 fn base_name(manifest: &Manifest) -> Option<RevisionName> {

@@ -8,6 +8,7 @@ use axum::extract::RawQuery;
 use bakery::history::History;
 use bakery::scrub::scrub;
 use bakery::sweep::{SweepPolicy, Swept, sweep};
+use wire::manifest::DEFAULT_PROFILE;
 
 use super::Answer;
 use super::action::{Action, Field, page};
@@ -39,7 +40,9 @@ pub(crate) async fn store(Extension(visitor): Extension<Visitor>) -> Answer {
         .work(|visitor| {
             let history = visitor.app.history()?;
             let (mut seen, mut lines, mut steps) = (BTreeSet::new(), Vec::new(), Vec::new());
-            for name in history.names()? {
+            let mut names = history.names()?;
+            names.sort_by_key(|name| (name.system.clone(), name.profile != DEFAULT_PROFILE));
+            for name in names {
                 let chain = visitor.app.chains.of(&history, &name)?;
                 let mut own = 0;
                 for revision in chain.iter().rev() {
