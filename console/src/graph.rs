@@ -12,7 +12,7 @@ const DRAWN_MAX: usize = 60;
 /// Distance of two revisions, and of two lanes.
 const STEP: (usize, usize) = (32, 62);
 /// Place of the first revision.
-const START: (usize, usize) = (120, 40);
+const START: (usize, usize) = (24, 40);
 
 /// A lane: a history with its marks.
 #[derive(Debug)]
@@ -61,7 +61,8 @@ pub(crate) fn draw(lanes: &[Lane], label: &str) -> String {
             (START.0 + order * STEP.0, START.1 + lane * STEP.1),
         );
     }
-    let width = START.0 + shown.len() * STEP.0 + 40;
+    // Behind the newest revision there is room for the name of the lane.
+    let width = START.0 + shown.len() * STEP.0 + 130;
     let height = START.1 + lanes.len().saturating_sub(1) * STEP.1 + 32;
     let mut out = format!(
         "<svg class=\"graph\" role=\"group\" aria-label=\"{}\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">",
@@ -82,18 +83,19 @@ type Places = BTreeMap<(usize, u64), (usize, usize)>;
 fn edges(out: &mut String, lanes: &[Lane], (lane, one): (usize, &Lane), places: &Places) {
     let y = START.1 + lane * STEP.1;
     let colour = lane % 6;
-    let _ = write!(
-        out,
-        "<text class=\"lane l{colour}\" x=\"8\" y=\"{}\">{}</text>",
-        y + 4,
-        escape(&one.name.profile)
-    );
     let own: Vec<usize> = places
         .iter()
         .filter(|((of, _), _)| *of == lane)
         .map(|(_, place)| place.0)
         .collect();
     if let (Some(first), Some(last)) = (own.iter().min(), own.iter().max()) {
+        let _ = write!(
+            out,
+            "<text class=\"lane l{colour}\" x=\"{}\" y=\"{}\">{}</text>",
+            last + 18,
+            y + 4,
+            escape(&one.name.profile)
+        );
         let _ = write!(
             out,
             "<path class=\"edge l{colour}\" d=\"M{first} {y}H{last}\"/>"
