@@ -31,7 +31,7 @@ pub use error::JobError;
 pub use records::{JobRequest, Origin, Target, TargetError, warnings};
 pub use runner::{Baker, JobOutcome};
 pub use spool::{Job, Spool, SpoolState};
-pub use wire::push::{Ending, Progress};
+pub(crate) use wire::push::{Ending, Progress};
 
 pub(crate) use arrival::{recover, take_dropped};
 pub(crate) use files::Lock;

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    bakery_console::server::main(bakery_console::options::Options::parse())
+    bakery_console::server::main(bakery_console::options::ConsoleOptions::parse())
 }

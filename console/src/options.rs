@@ -17,8 +17,8 @@ const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 /// addresses of this machine only; with --behind-proxy a proxy speaks TLS for it.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bakery-console", version, max_term_width = 100)]
-pub struct Options {
-    /// Options of every command.
+pub struct ConsoleOptions {
+    /// The options of every command.
     #[command(flatten)]
     pub globals: Globals,
     /// Listen on this address
@@ -59,7 +59,7 @@ pub struct Options {
     pub completions: Option<clap_complete::Shell>,
 }
 
-impl Options {
+impl ConsoleOptions {
     /// True if browsers reach the console over TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
@@ -95,9 +95,9 @@ impl Options {
 }
 
 /// Prints the manual page or completions, if these were asked for.
-pub(crate) fn print(options: &Options) -> Option<std::process::ExitCode> {
+pub(crate) fn print(options: &ConsoleOptions) -> Option<std::process::ExitCode> {
     use clap::CommandFactory as _;
-    let mut command = Options::command();
+    let mut command = ConsoleOptions::command();
     let mut out = Vec::new();
     if options.manual {
         clap_mangen::Man::new(command).render(&mut out).ok()?;
@@ -120,12 +120,12 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        Options::command().debug_assert();
+        ConsoleOptions::command().debug_assert();
     }
 
     #[test]
     fn other_machines_need_tls() {
-        let parse = |line: &str| Options::parse_from(line.split(' '));
+        let parse = |line: &str| ConsoleOptions::parse_from(line.split(' '));
         assert!(parse("c --listen 127.0.0.1:1").check().is_ok());
         assert!(parse("c --listen [::1]:1").check().is_ok());
         let refused = parse("c --listen 0.0.0.0:1").check().unwrap_err();

@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 
 use crate::accounts::Role;
-use crate::options::Options;
+use crate::options::ConsoleOptions;
 use crate::pages::{
     accounts, audit, compare, entrance, import, jobs, keys, machines, menu, overview, publish,
     revision, rings, store, system, tasks,
@@ -28,7 +28,7 @@ const END: Duration = Duration::from_secs(5);
 
 /// Runs the program.
 #[must_use]
-pub fn main(options: Options) -> ExitCode {
+pub fn main(options: ConsoleOptions) -> ExitCode {
     if let Some(code) = crate::options::print(&options) {
         return code;
     }
@@ -51,7 +51,7 @@ pub fn main(options: Options) -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<(), String> {
+fn run(options: ConsoleOptions) -> Result<(), String> {
     options.check()?;
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     let listener = TcpListener::bind(options.listen)

@@ -12,7 +12,7 @@ use crate::accounts::Accounts;
 use crate::audit::Audit;
 use crate::chains::Chains;
 use crate::lockout::Lockout;
-use crate::options::Options;
+use crate::options::ConsoleOptions;
 use crate::problem::{Problem, Result};
 use crate::sessions::Sessions;
 use crate::snapshot::{self, Snapshot, Snapshots};
@@ -23,7 +23,7 @@ use crate::uploads::Images;
 #[derive(Debug)]
 pub(crate) struct App {
     /// The command line.
-    pub(crate) options: Options,
+    pub(crate) options: ConsoleOptions,
     /// The URL for people.
     pub(crate) url: String,
     /// The accounts.
@@ -49,7 +49,7 @@ impl App {
     ///
     /// # Errors
     /// They cannot be read or made.
-    pub(crate) fn open(options: Options, url: String) -> std::result::Result<App, String> {
+    pub(crate) fn open(options: ConsoleOptions, url: String) -> std::result::Result<App, String> {
         let state = &options.state;
         let failed =
             |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", state.display());

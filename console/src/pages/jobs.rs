@@ -4,9 +4,10 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, RawQuery};
 use bakery::graft::Resolution;
-use bakery::jobs::{Baker, Ending, Job, JobRequest, Progress, Spool, SpoolState, Target, warnings};
+use bakery::jobs::{Baker, Job, JobRequest, Spool, SpoolState, Target, warnings};
 use layerfmt::Options;
 use ulid::Ulid;
+use wire::push::{Ending, Progress};
 
 use super::Answer;
 use crate::accounts::Role;
@@ -24,13 +25,13 @@ const LISTED_MAX: usize = 500;
 #[template(path = "jobs.html")]
 struct JobsPage {
     s: Frame,
-    jobs: Vec<Line>,
+    jobs: Vec<JobLine>,
     histories: Vec<(String, bool)>,
     spool: String,
 }
 
 /// A job in the list.
-struct Line {
+struct JobLine {
     id: String,
     state: &'static str,
     waits: bool,
@@ -40,12 +41,12 @@ struct Line {
     warnings: usize,
 }
 
-fn line(spool: &Spool, job: &Job) -> Line {
+fn line(spool: &Spool, job: &Job) -> JobLine {
     let request = job.request().ok();
     let waits = |request: &JobRequest| spool.waits_for_approval(job, &request.target);
     let ending = job.ending().ok().flatten();
     let progress = job.progress().filter(|_| job.state == SpoolState::Running);
-    Line {
+    JobLine {
         id: job.id.to_string(),
         state: job.state.name(),
         waits: request.as_ref().is_some_and(waits),
@@ -103,7 +104,7 @@ pub(crate) async fn jobs(Extension(visitor): Extension<Visitor>) -> Answer {
 #[template(path = "job.html")]
 struct JobPage {
     s: Frame,
-    job: Line,
+    job: JobLine,
     approved: String,
     error: String,
     warnings: Vec<String>,

@@ -28,7 +28,7 @@ const WAKE_PORT: u16 = 9;
 #[template(path = "machines.html")]
 struct MachinesPage {
     s: Frame,
-    machines: Vec<Line>,
+    machines: Vec<MachineLine>,
     count: usize,
     groups: Vec<String>,
     histories: Vec<String>,
@@ -42,7 +42,7 @@ struct MachinesPage {
 }
 
 /// A machine in the list. Names and reports come from the network: they are made visible.
-struct Line {
+struct MachineLine {
     id: String,
     label: String,
     machine: Machine,
@@ -147,7 +147,7 @@ fn has(machine: &Machine, text: &str) -> bool {
     parts.any(|part| part.to_lowercase().contains(text))
 }
 
-fn line(machine: Machine, newest: &BTreeMap<String, u64>) -> Line {
+fn line(machine: Machine, newest: &BTreeMap<String, u64>) -> MachineLine {
     let booted: Option<RevisionName> = machine.revision().parse().ok();
     let newer = booted
         .as_ref()
@@ -156,7 +156,7 @@ fn line(machine: Machine, newest: &BTreeMap<String, u64>) -> Line {
         || visible(machine.revision().as_bytes()),
         ToString::to_string,
     );
-    Line {
+    MachineLine {
         id: percent(machine.id.as_bytes()),
         label: visible(machine.label().as_bytes()),
         revision,
@@ -169,7 +169,7 @@ fn line(machine: Machine, newest: &BTreeMap<String, u64>) -> Line {
 #[template(path = "machine.html")]
 struct MachinePage {
     s: Frame,
-    line: Line,
+    line: MachineLine,
     effective: Assignment,
     own: Assignment,
     boots: Vec<(Outcome, usize)>,

@@ -16,7 +16,7 @@ const TIMEOUT_S: u32 = 10;
 #[template(path = "menu.html")]
 struct MenuPage {
     s: Frame,
-    entries: Vec<Entry>,
+    entries: Vec<OfferedEntry>,
     unbootable: Vec<String>,
     ipxe: String,
     grub: String,
@@ -26,7 +26,7 @@ struct MenuPage {
 }
 
 /// The first entry of a history.
-struct Entry {
+struct OfferedEntry {
     name: String,
     label: String,
     cmdline: String,
@@ -52,7 +52,7 @@ pub(crate) async fn menu(
                 }
                 match MenuChoice::of(&manifest) {
                     Ok(choice) => {
-                        entries.push(Entry {
+                        entries.push(OfferedEntry {
                             name: history_name.to_string(),
                             label: choice.label.clone(),
                             cmdline: manifest.cmdline.clone(),

@@ -16,7 +16,7 @@ use crate::text::query_text;
 use crate::web::{Form, Visitor, with_notice};
 
 /// The wish of a person: the verb and its values.
-struct Request {
+struct PublishRequest {
     verb: String,
     /// The values, by name.
     values: Vec<(&'static str, String)>,
@@ -34,9 +34,9 @@ const VALUES: [&str; 8] = [
     "from",
 ];
 
-impl Request {
-    fn of(verb: &str, value: impl Fn(&str) -> String) -> Request {
-        Request {
+impl PublishRequest {
+    fn of(verb: &str, value: impl Fn(&str) -> String) -> PublishRequest {
+        PublishRequest {
             verb: verb.to_owned(),
             values: VALUES.map(|name| (name, value(name))).to_vec(),
         }
@@ -201,13 +201,13 @@ pub(crate) async fn ask(
     visitor
         .work(move |visitor| {
             visitor.require(Role::Operator)?;
-            let request = Request::of(&verb, |key| query_text(query.as_deref(), key));
+            let request = PublishRequest::of(&verb, |key| query_text(query.as_deref(), key));
             form(visitor, request)
         })
         .await
 }
 
-fn form(visitor: &Visitor, mut request: Request) -> Answer {
+fn form(visitor: &Visitor, mut request: PublishRequest) -> Answer {
     let (title, lead) = request
         .texts(visitor)
         .ok_or_else(|| Problem::absent("there is no such action"))?;
@@ -233,7 +233,7 @@ fn form(visitor: &Visitor, mut request: Request) -> Answer {
 }
 
 /// The thing of an action.
-fn subject(request: &Request) -> String {
+fn subject(request: &PublishRequest) -> String {
     match request.get("to") {
         "" => request.get("name").to_owned(),
         to => to.to_owned(),
@@ -241,7 +241,7 @@ fn subject(request: &Request) -> String {
 }
 
 /// Present values as the first proposal.
-fn prefill(visitor: &Visitor, request: &mut Request) -> Result<()> {
+fn prefill(visitor: &Visitor, request: &mut PublishRequest) -> Result<()> {
     match request.verb.as_str() {
         "parameters" => {
             let name = request.name("name")?;
@@ -260,14 +260,14 @@ fn prefill(visitor: &Visitor, request: &mut Request) -> Result<()> {
 }
 
 /// Values that the form itself does not ask for.
-fn hidden(request: &Request) -> Vec<(&'static str, String)> {
+fn hidden(request: &PublishRequest) -> Vec<(&'static str, String)> {
     let mut hidden = request.values.clone();
     hidden.retain(|(key, value)| !value.is_empty() && matches!(*key, "to" | "name"));
     hidden
 }
 
 /// Adds the fields of a verb; false if a value is missing for a dry run.
-fn settings(visitor: &Visitor, request: &Request, action: &mut Action) -> Result<bool> {
+fn settings(visitor: &Visitor, request: &PublishRequest, action: &mut Action) -> Result<bool> {
     let text = |english| visitor.language.text(english);
     let value = |key| request.get(key);
     let choices = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
@@ -338,7 +338,7 @@ fn settings(visitor: &Visitor, request: &Request, action: &mut Action) -> Result
     Ok(true)
 }
 
-fn rehearse(visitor: &Visitor, request: &Request, action: &mut Action) {
+fn rehearse(visitor: &Visitor, request: &PublishRequest, action: &mut Action) {
     let rehearsed = visitor.app.publisher(true).and_then(|publisher| {
         request.publish(&publisher, visitor.name(), "")?;
         Ok(publisher.preview())
@@ -357,7 +357,7 @@ pub(crate) async fn act(
 ) -> Answer {
     visitor
         .work(move |visitor| {
-            let request = Request::of(&verb, |key| form.get(key).to_owned());
+            let request = PublishRequest::of(&verb, |key| form.get(key).to_owned());
             let (what, why) = (request.words(), form.get("message"));
             let message = match why {
                 "" => what.clone(),

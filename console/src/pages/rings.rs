@@ -26,22 +26,22 @@ const QUARANTINE_AFTER: u64 = 3;
 #[template(path = "rings.html")]
 struct RingsPage {
     s: Frame,
-    states: Vec<State>,
+    states: Vec<RingsState>,
     without: Vec<ProfileName>,
 }
 
 /// The rings of one history.
-struct State {
+struct RingsState {
     name: ProfileName,
     newest: u64,
-    rings: Vec<(RingLine, Standing)>,
+    rings: Vec<(RingRow, Standing)>,
     failing: Vec<Quarantine>,
     waiting: Vec<Promotion>,
     quarantined: Vec<u64>,
     log: Vec<RingRecord>,
 }
 
-struct RingLine {
+struct RingRow {
     name: String,
     revision: u64,
     is_paused: bool,
@@ -92,7 +92,7 @@ fn state(
     newest: u64,
     trials: &[Trial],
     (now, log): (i64, Vec<RingRecord>),
-) -> State {
+) -> RingsState {
     let facts = Facts {
         record,
         newest,
@@ -100,7 +100,7 @@ fn state(
         now,
     };
     let lines = record.rings.iter().enumerate().map(|(place, ring)| {
-        let line = RingLine {
+        let line = RingRow {
             name: ring.name.clone(),
             revision: facts.current(ring),
             is_paused: ring.paused,
@@ -109,7 +109,7 @@ fn state(
         };
         (line, facts.standing(place))
     });
-    State {
+    RingsState {
         name: record.name(),
         newest,
         rings: lines.collect(),
@@ -121,7 +121,7 @@ fn state(
 }
 
 /// An action on the rings of a history.
-struct Request {
+struct RingRequest {
     verb: String,
     name: ProfileName,
     ring: String,
@@ -130,11 +130,11 @@ struct Request {
     policy: [Option<u64>; 3],
 }
 
-impl Request {
-    fn of(verb: &str, value: impl Fn(&str) -> String) -> Result<Request> {
+impl RingRequest {
+    fn of(verb: &str, value: impl Fn(&str) -> String) -> Result<RingRequest> {
         let name = value("name");
         let number = |key: &str| value(key).trim_start_matches('@').parse().ok();
-        Ok(Request {
+        Ok(RingRequest {
             verb: verb.to_owned(),
             name: name
                 .parse()
@@ -247,13 +247,13 @@ pub(crate) async fn ask(
     visitor
         .work(move |visitor| {
             visitor.require(Role::Operator)?;
-            let request = Request::of(&verb, |key| query_text(query.as_deref(), key))?;
+            let request = RingRequest::of(&verb, |key| query_text(query.as_deref(), key))?;
             form(visitor, &request)
         })
         .await
 }
 
-fn form(visitor: &Visitor, request: &Request) -> Answer {
+fn form(visitor: &Visitor, request: &RingRequest) -> Answer {
     let text = |english| visitor.language.text(english);
     let (title, lead) = match request.verb.as_str() {
         "promote" => (
@@ -315,7 +315,7 @@ fn form(visitor: &Visitor, request: &Request) -> Answer {
     page(visitor, action)
 }
 
-fn settings(visitor: &Visitor, request: &Request, action: &mut Action) -> Result<()> {
+fn settings(visitor: &Visitor, request: &RingRequest, action: &mut Action) -> Result<()> {
     let text = |english| visitor.language.text(english);
     let history = visitor.app.history()?;
     let record = history.rings(&request.name)?.map(|rings| rings.record);
@@ -376,7 +376,7 @@ fn settings(visitor: &Visitor, request: &Request, action: &mut Action) -> Result
 }
 
 /// The rings as they would be.
-fn rehearse(visitor: &Visitor, request: &Request) -> Result<Vec<String>> {
+fn rehearse(visitor: &Visitor, request: &RingRequest) -> Result<Vec<String>> {
     let publisher = visitor.app.publisher(true)?;
     let newest = publisher.history().require_head(&request.name)?.number();
     let before = publisher
@@ -416,7 +416,7 @@ pub(crate) async fn act(
 ) -> Answer {
     visitor
         .work(move |visitor| {
-            let request = Request::of(&verb, |key| form.get(key).to_owned())?;
+            let request = RingRequest::of(&verb, |key| form.get(key).to_owned())?;
             let why = form.get("message");
             let what = match why {
                 "" => request.words(),

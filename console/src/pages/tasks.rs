@@ -30,7 +30,7 @@ struct TaskPage {
 
 #[derive(Template)]
 #[template(path = "progress.html")]
-struct Progress {
+struct ProgressBar {
     s: Frame,
     percent: Option<u64>,
     text: String,
@@ -96,7 +96,7 @@ fn progress(
     text: &str,
     amounts: (u64, u64),
 ) -> Result<String> {
-    fragment(&Progress {
+    fragment(&ProgressBar {
         s: visitor.frame(""),
         percent,
         text: text.to_owned(),
