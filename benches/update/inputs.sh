@@ -8,6 +8,8 @@
 #   release  the same small system of Debian 13 and of sid
 #   config   the old tree of "point", a line added to 40 files of /etc
 #   renamed  the same with three directories of /usr renamed
+#   one      the tree BIG (lab/trees/big, 45,019 entries), a line added to each 100th file; only by ONLY
+#   five     the same, to each 20th file
 #
 # Packages are unpacked, not configured: the contents are those of the archive. Needs root and
 # mmdebstrap. Trees that are there are kept. ONLY="point config" makes only these.
@@ -51,6 +53,13 @@ modules() {
     done
 }
 
+# lines TREE NTH: adds a line to each NTH file
+lines() {
+    find "$1" -type f | sort | awk -v nth="$2" 'NR % nth == 0' |
+        while read -r file; do echo "# changed" >> "$file"; done
+}
+
+: "${BIG:=$here/../../lab/trees/big}"
 packages=$(grep -v '^#' "$here/../trees/minimal.packages" | paste -sd,)
 for name in $ONLY; do
     mkdir -p "$out/$name"
@@ -79,6 +88,13 @@ for name in $ONLY; do
             mv "$new.part" "$new"
         }
         [ -e "$old" ] || ln -s ../point/old "$old" ;;
+    one | five)
+        [ -e "$new" ] || {
+            cp -a "$BIG" "$new.part"
+            if [ "$name" = one ]; then lines "$new.part" 100; else lines "$new.part" 20; fi
+            mv "$new.part" "$new"
+        }
+        [ -e "$old" ] || ln -s "$(realpath "$BIG")" "$old" ;;
     *) echo "inputs.sh: unknown input $name" >&2; exit 2 ;;
     esac
 done
