@@ -113,7 +113,7 @@ test-model-long: build ## 500 random sequences of 100 operations against overlay
 	  $(CARGO) test -p layerfs-tests --test suite -- model:: || exit 1; done
 
 test-console: build ## The console: every page, action and attack, and the Alterator module; ten pages and a newcomer in headless Chromium
-	$(CARGO) build -p bakery -p bakery-console
+	$(CARGO) build --workspace --bins
 	./tests/console/run
 	./tests/console/run browser --short
 
