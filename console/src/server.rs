@@ -10,6 +10,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 
 use crate::accounts::Role;
 use crate::options::ConsoleOptions;
@@ -23,6 +25,8 @@ use crate::web::{asset, guard};
 
 /// Time between two snapshots while somebody looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time for the header of a request to arrive.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(20);
 /// Time for open answers at the end.
 const END: Duration = Duration::from_secs(5);
 
@@ -104,7 +108,9 @@ async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), String> {
     let served = match tls {
         None => {
             let server = axum_server::from_tcp(listener).map_err(|error| error.to_string())?;
-            server.handle(handle).serve(service).await
+            let mut server = server.handle(handle);
+            bound(server.http_builder());
+            server.serve(service).await
         }
         Some((cert, key)) => {
             let config = RustlsConfig::from_pem_file(&cert, &key).await;
@@ -117,10 +123,20 @@ async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), String> {
             })?;
             let server = axum_server::from_tcp_rustls(listener, config)
                 .map_err(|error| error.to_string())?;
-            server.handle(handle).serve(service).await
+            let mut server = server.handle(handle);
+            bound(server.http_builder());
+            server.serve(service).await
         }
     };
     served.map_err(|error| error.to_string())
+}
+
+/// A connection that sends no request does not stay open.
+fn bound(connections: &mut Builder<TokioExecutor>) {
+    let mut http1 = connections.http1();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX);
 }
 
 /// Makes snapshots while somebody looks, so that nobody waits for one.

@@ -219,6 +219,10 @@ def start_console(store: Path, spool: Path, state: Path, *words: str, **options)
     return console
 
 
+# The status of an answer that was lost with its connection.
+CLOSED = 0
+
+
 class Answer:
     def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -239,9 +243,16 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self.console.port, timeout=120)
         if self.cookies and "Cookie" not in headers:
             headers["Cookie"] = "; ".join(f"{key}={value}" for key, value in self.cookies.items())
-        connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
-        answer = connection.getresponse()
-        found = Answer(answer.status, answer.getheaders(), answer.read())
+        try:
+            connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
+        except (BrokenPipeError, ConnectionResetError):
+            # The server answered, and closed, before it had read a body that is too long.
+            pass
+        try:
+            answer = connection.getresponse()
+            found = Answer(answer.status, answer.getheaders(), answer.read())
+        except (BrokenPipeError, ConnectionResetError, http.client.HTTPException):
+            found = Answer(CLOSED, [], b"")
         connection.close()
         for key, value in found.headers:
             if key.lower() == "set-cookie":

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from room import Room, program, until
+from room import CLOSED, Room, program, until
 
 EVIL = "<script>alert(1)</script>"
 
@@ -104,9 +104,14 @@ def attacks(room: Room, console, admin) -> None:
     token = admin.token()
     assert admin.ask("PUT", "/uploads/a.iso?offset=0&total=1", b"x").status == 403
     assert admin.ask("PUT", f"/uploads/a.iso?offset=0&total={1 << 50}", b"x", X_Token=token).status == 413
-    assert admin.ask("PUT", "/uploads/a.iso?offset=0&total=99999999", b"x" * (17 << 20), X_Token=token).status == 413
+    assert admin.ask("PUT", "/uploads/a.iso?offset=0&total=99999999", b"x" * (17 << 20), X_Token=token).status in (413, CLOSED)
+    assert not (room.state / "images/a.iso.part").exists()
     long = b"name=" + b"x" * (300 << 10)
-    assert admin.ask("POST", "/login", long, Content_Type="application/x-www-form-urlencoded").status == 413
+    assert admin.ask("POST", "/login", long, Content_Type="application/x-www-form-urlencoded").status in (413, CLOSED)
+    # A connection that never sends its request, or its form, is closed.
+    slow = socket.create_connection(("127.0.0.1", console.port))
+    slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    slow.settimeout(60)
     # An open redirect.
     answer = console.guest().post("/login", name="ann", password="correct horse", to="//evil.example/")
     assert answer.status == 303 and answer.header("Location") == "/", answer.headers
@@ -116,6 +121,9 @@ def attacks(room: Room, console, admin) -> None:
         assert thief.post("/login", name="viewer", password="wrong").status == 401
     assert thief.post("/login", name="viewer", password="correct horse").status == 429
     assert console.guest().post("/login", name="ann", password="correct horse").status == 303
+    answer = slow.recv(4096)
+    assert not answer or answer.startswith(b"HTTP/1.1 408"), answer
+    slow.close()
     print("attacks: refused")
 
 

@@ -2,17 +2,19 @@
 
     speed.py [--revisions 1000] [--browser]
 
-With --browser, Chromium loads the page in a network of its own at 20 Mbit/s and 20 ms (needs root and tc).
+With --browser, Chromium loads the page through the shaper of benches/ at 20 Mbit/s and 20 ms (its program
+beside that of bakery, or named by SHAPER).
 """
 
 import argparse
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
 
-from room import Room
+from room import Room, program
 
 
 def make(room: Room, count: int) -> None:
@@ -73,29 +75,21 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--revisions", type=int, default=1000)
     parser.add_argument("--browser", action="store_true")
-    parser.add_argument("--inside", action="store_true")
     args = parser.parse_args()
-    if args.browser and not args.inside:
-        name = f"console{os.getpid()}"
-        subprocess.run(["ip", "netns", "add", name], check=True)
-        try:
-            within = ["ip", "netns", "exec", name]
-            subprocess.run([*within, "ip", "link", "set", "lo", "up"], check=True)
-            # Both directions pass here: 10 ms each.
-            subprocess.run([*within, "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "10ms", "rate", "20mbit", "limit", "10000"], check=True)
-            return subprocess.run([*within, sys.executable, *sys.argv, "--inside"], check=False).returncode
-        finally:
-            subprocess.run(["ip", "netns", "delete", name], check=False)
     room = Room()
     try:
         make(room, args.revisions)
         console, client = serve(room)
-        if not args.inside:
-            for path in ("/", "/machines", "/systems/office", "/systems/office/main/100", "/rings"):
-                times(client, path, 300 if path == "/" else 30)
-            memory(room, console)
-        else:
-            browse(console.url, client)
+        for path in ("/", "/machines", "/systems/office", "/systems/office/main/100", "/rings"):
+            times(client, path, 300 if path == "/" else 30)
+        memory(room, console)
+        if args.browser:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            shaper = room.start(os.environ.get("SHAPER") or program("shaper"), "20", "20", f"{port}:{console.port}", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert shaper.stdout.readline().strip() == b"ready"
+            browse(f"http://127.0.0.1:{port}", client)
     finally:
         room.end()
     return 0

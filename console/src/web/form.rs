@@ -1,5 +1,7 @@
 //! Forms: bounded, and only with the token of the session.
 
+use std::time::Duration;
+
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
@@ -9,6 +11,8 @@ use crate::problem::{Problem, Result};
 
 /// Longest form, bytes.
 const FORM_LEN_MAX: usize = 256 << 10;
+/// Time for a form to arrive.
+const FORM_TIME_MAX: Duration = Duration::from_secs(30);
 /// Fields of a form at most.
 const FIELDS_MAX: usize = 20_000;
 
@@ -67,7 +71,10 @@ impl<S: Send + Sync> FromRequest<S> for Form {
         if !kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
             return Err(Problem::bad("this is not a form"));
         }
-        let body = to_bytes(request.into_body(), FORM_LEN_MAX).await;
+        let body = tokio::time::timeout(FORM_TIME_MAX, to_bytes(request.into_body(), FORM_LEN_MAX));
+        let body = body
+            .await
+            .map_err(|_| Problem::of(408, "the form did not arrive in time"))?;
         let body = body.map_err(|_| Problem::of(413, "the form is too long"))?;
         let fields = form_urlencoded::parse(&body).take(FIELDS_MAX);
         let form = Form(
