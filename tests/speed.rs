@@ -9,7 +9,9 @@ use crate::transport::{self, Room};
 /// Nodes that are cached in the process, as many as a kernel caches here: all.
 const REMEMBERED: usize = 1024;
 
-fn in_process(_: &Room, parts: Parts) -> Result<Box<dyn Attached>, String> {
+fn in_process(_: &Room, mut parts: Parts) -> Result<Box<dyn Attached>, String> {
+    // A kernel caches the pages of the lower; the session caches its decoded chunks.
+    parts.options = "memory".to_owned();
     Ok(Box::new(Direct::begin(parts, REMEMBERED, String::new)?))
 }
 

@@ -86,7 +86,7 @@ impl World<'_> {
         let parts = Parts {
             layers: vec![beginning.layer.clone()],
             upper: Some(upper),
-            options: String::new(),
+            options: transport::MODEL_OPTIONS.to_owned(),
         };
         // Hard links of the lower come apart in overlayfs; then only the plain directory counts.
         let overlay = (rival && !linked).then(|| {

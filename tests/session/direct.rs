@@ -48,6 +48,9 @@ pub(crate) struct Direct {
     user: User,
 }
 
+/// The decoded chunks of the stack with this digest.
+type Decoded = Mutex<Option<([u8; 32], Arc<MemoryChunks>)>>;
+
 struct Shared {
     parts: Parts,
     mount: RwLock<Option<Mounted>>,
@@ -57,6 +60,8 @@ struct Shared {
     names: Mutex<()>,
     inodes: Vec<Mutex<()>>,
     memory: Memory,
+    /// The decoded chunks, with the option `memory`: they outlive an attachment, as the layers do.
+    chunks: Decoded,
     log: fn() -> String,
 }
 
@@ -88,9 +93,11 @@ impl Direct {
         // As the daemon does: the umask of a request is the caller's.
         rustix::process::umask(rustix::fs::Mode::empty());
         let groups = rustix::process::getgroups().unwrap_or_default();
+        let chunks = Decoded::default();
         let direct = Direct {
             shared: Arc::new(Shared {
-                mount: RwLock::new(Some(mount(&parts)?)),
+                mount: RwLock::new(Some(mount(&parts, &chunks)?)),
+                chunks,
                 parts,
                 open: Mutex::default(),
                 next: AtomicU64::new(0),
@@ -174,7 +181,7 @@ impl Direct {
     }
 }
 
-fn mount(parts: &Parts) -> std::result::Result<Mounted, String> {
+fn mount(parts: &Parts, chunks: &Decoded) -> std::result::Result<Mounted, String> {
     let mut layers = parts.layers.clone();
     layers.reverse();
     let stack = Stack::open(&layers).map_err(|error| error.to_string())?;
@@ -190,7 +197,17 @@ fn mount(parts: &Parts) -> std::result::Result<Mounted, String> {
     };
     let digest = stack.digest();
     let source: Arc<dyn ChunkSource> = match parts.options.contains("memory") {
-        true => Arc::new(MemoryChunks::of(&stack.index, &*stack.source)),
+        true => {
+            let mut decoded = chunks.lock().unwrap();
+            if decoded.as_ref().is_none_or(|(of, _)| *of != digest.0) {
+                let chunks = MemoryChunks::of(&stack.index, &*stack.source);
+                *decoded = Some((digest.0, Arc::new(chunks)));
+            }
+            decoded
+                .as_ref()
+                .map(|(_, chunks)| Arc::clone(chunks))
+                .unwrap()
+        }
         false => Arc::clone(&stack.source),
     };
     let lower = Lower::new(Arc::clone(&stack.index), source, &digest.0, 32 << 20);
@@ -437,7 +454,7 @@ impl Attached for Direct {
     }
 
     fn attach(&self) {
-        let began = mount(&self.shared.parts).unwrap();
+        let began = mount(&self.shared.parts, &self.shared.chunks).unwrap();
         *self.shared.mount.write().unwrap() = Some(began);
     }
 

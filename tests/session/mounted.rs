@@ -21,6 +21,8 @@ pub(crate) const MODES: [&str; 2] = ["", "passthrough"];
 
 /// The kernel adds requests to the calls.
 pub(crate) const IN_PROCESS: bool = false;
+/// Options of the model test.
+pub(crate) const MODEL_OPTIONS: &str = "";
 /// Cases of the model test.
 pub(crate) const MODEL_CASES: usize = 6;
 

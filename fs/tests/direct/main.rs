@@ -43,6 +43,8 @@ mod transport {
     pub(crate) const MODES: [&str; 3] = ["", "forgetful", "memory"];
     /// No kernel adds requests to the calls.
     pub(crate) const IN_PROCESS: bool = true;
+    /// Options of the model test: its subject is the upper, so the lower's chunks stay decoded.
+    pub(crate) const MODEL_OPTIONS: &str = "memory";
     /// Cases of the model test.
     pub(crate) const MODEL_CASES: usize = 60;
     /// Nodes that are cached.
