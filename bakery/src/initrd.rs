@@ -150,7 +150,9 @@ pub(crate) fn build(
         .doing(|| format!("cannot read the modules of kernel {kernel}"))?;
     let mut chosen = known.choose(tree, recipe)?;
     if recipe.level == 0 {
-        chosen.iter_mut().for_each(|module| module.at_hand = true);
+        chosen
+            .iter_mut()
+            .for_each(|module| module.is_unpacked = true);
     }
     let built = match recipe.built {
         Some(built) => built,

@@ -71,26 +71,30 @@ mod tests {
 
     #[test]
     fn gives_what_fits_and_keeps_a_little() {
-        let spare = BufferPool::default();
-        let buffer = spare.take(100 << 10);
+        let buffers = BufferPool::default();
+        let buffer = buffers.take(100 << 10);
         assert_eq!(buffer.capacity(), 128 << 10, "with room for a longer one");
         let place = buffer.as_ptr();
-        spare.give(buffer);
-        assert_eq!(spare.take(40 << 10).capacity(), 40 << 10, "less than half");
-        assert_eq!(spare.take(129 << 10).capacity(), 256 << 10, "too long");
-        let lent = spare.take(127 << 10);
+        buffers.give(buffer);
+        assert_eq!(
+            buffers.take(40 << 10).capacity(),
+            40 << 10,
+            "less than half"
+        );
+        assert_eq!(buffers.take(129 << 10).capacity(), 256 << 10, "too long");
+        let lent = buffers.take(127 << 10);
         assert_eq!(lent.as_ptr(), place);
-        let other = spare.take(127 << 10);
+        let other = buffers.take(127 << 10);
         assert_ne!(other.as_ptr(), place, "it is lent");
         let long = LEN_MAX + (1 << 20);
-        assert_eq!(spare.take(long).capacity(), long, "it would not be kept");
+        assert_eq!(buffers.take(long).capacity(), long, "it would not be kept");
         for len in [LEN_MIN - 1, 3 << 20, 2 << 20, 1 << 20, 1 << 10] {
-            spare.give(Vec::with_capacity(len));
+            buffers.give(Vec::with_capacity(len));
         }
-        let mut kept: Vec<usize> = spare.idle().iter().map(Vec::capacity).collect();
+        let mut kept: Vec<usize> = buffers.idle().iter().map(Vec::capacity).collect();
         kept.sort_unstable();
         assert_eq!(kept, [1 << 20, 3 << 20]);
-        spare.clear();
-        assert!(spare.idle().is_empty());
+        buffers.clear();
+        assert!(buffers.idle().is_empty());
     }
 }

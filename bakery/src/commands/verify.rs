@@ -51,15 +51,15 @@ pub(crate) fn run(args: VerifyArgs, globals: &Globals) -> anyhow::Result<ExitCod
     if args.layers.is_empty() {
         return store_verify::run(args.all, globals);
     }
-    let mut at_hand = layers::open(&args.base)?;
+    let mut is_unpacked = layers::open(&args.base)?;
     // A damaged layer must not keep the others from being checked.
-    at_hand.extend(
+    is_unpacked.extend(
         args.layers
             .iter()
             .filter_map(|path| Layer::open(path).ok())
             .map(Arc::new),
     );
-    let below = LayerSet::new(at_hand);
+    let below = LayerSet::new(is_unpacked);
     let mut verdicts = Vec::new();
     for path in &args.layers {
         verdicts.push(verdict(path, &below, globals)?);

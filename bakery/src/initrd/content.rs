@@ -152,7 +152,7 @@ pub(crate) fn modules(
     let directory = known.directory();
     for module in chosen {
         report.parts.modules += module.bytes.len() as u64;
-        let place = if module.at_hand {
+        let place = if module.is_unpacked {
             &mut *archive
         } else {
             &mut *packed
@@ -196,10 +196,10 @@ pub(crate) fn firmware(
     let mut names: BTreeMap<&str, bool> = BTreeMap::new();
     for module in chosen {
         for name in modinfo::firmware(&module.bytes) {
-            *names.entry(name).or_default() |= module.at_hand;
+            *names.entry(name).or_default() |= module.is_unpacked;
         }
     }
-    for (name, at_hand) in names {
+    for (name, is_unpacked) in names {
         if FIRMWARE_IN_FLASH.contains(&name) {
             report.firmware_in_flash.push(name.to_owned());
             continue;
@@ -215,7 +215,11 @@ pub(crate) fn firmware(
                     let bytes =
                         decompress(&path, stored).doing(|| format!("cannot unpack /{path}"))?;
                     report.parts.firmware += bytes.len() as u64;
-                    let place = if at_hand { &mut *archive } else { &mut *packed };
+                    let place = if is_unpacked {
+                        &mut *archive
+                    } else {
+                        &mut *packed
+                    };
                     place.file(&format!("lib/firmware/{name}"), 0o644, bytes);
                     found = true;
                 }

@@ -75,7 +75,7 @@ pub(crate) struct Module {
     /// The uncompressed module.
     pub bytes: Vec<u8>,
     /// True if it is unpacked at boot, false if it is packed.
-    pub at_hand: bool,
+    pub is_unpacked: bool,
 }
 
 /// The lists of one kernel.
@@ -292,21 +292,22 @@ impl Modules {
                 );
             }
         }
-        let mut at_hand: BTreeSet<String> = BTreeSet::new();
+        let mut is_unpacked: BTreeSet<String> = BTreeSet::new();
         let named = named.iter().copied().filter(|_| strict);
         let extra = recipe.extra_modules.iter().map(String::as_str);
         for name in AT_HAND.iter().copied().chain(named).chain(extra) {
-            self.want(name, &mut at_hand);
+            self.want(name, &mut is_unpacked);
         }
-        let at_hand: BTreeSet<String> = at_hand.intersection(&wanted).cloned().collect();
-        let at_hand: BTreeSet<String> = self
-            .close(tree, at_hand)?
+        let is_unpacked: BTreeSet<String> =
+            is_unpacked.intersection(&wanted).cloned().collect();
+        let is_unpacked: BTreeSet<String> = self
+            .close(tree, is_unpacked)?
             .into_iter()
             .map(|module| module.path)
             .collect();
         let mut chosen = self.close(tree, wanted)?;
         for module in &mut chosen {
-            module.at_hand = at_hand.contains(&module.path);
+            module.is_unpacked = is_unpacked.contains(&module.path);
         }
         Ok(chosen)
     }
@@ -391,7 +392,7 @@ impl Modules {
                     name,
                     path: plain_path(path),
                     bytes,
-                    at_hand: true,
+                    is_unpacked: true,
                 },
             );
         }

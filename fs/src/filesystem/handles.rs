@@ -184,7 +184,7 @@ impl LayerFs {
                 return Ok(true);
             }
         }
-        self.let_go(tree, dir);
+        self.release(tree, dir);
         Ok(false)
     }
 

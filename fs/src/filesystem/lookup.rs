@@ -112,13 +112,13 @@ impl LayerFs {
         };
         if gone {
             let mut tree = self.write_tree();
-            self.let_go(&mut tree, id);
+            self.release(&mut tree, id);
         }
     }
 
     /// Drops node `id` if it is not needed, then its parents. Their descriptors are closed under
     /// the lock, so that the space of a removed file is usually free for the next request.
-    pub(super) fn let_go(&self, tree: &mut Tree, id: NodeId) {
+    pub(super) fn release(&self, tree: &mut Tree, id: NodeId) {
         let mut at = id;
         while at != ROOT_ID {
             let Some(node) = tree.get(at) else { return };

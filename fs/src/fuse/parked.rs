@@ -106,7 +106,7 @@ pub(super) struct LotShared {
     workers: Workers,
     state: Mutex<LotState>,
     count: AtomicUsize,
-    pub(super) bell: Condvar,
+    pub(super) changed: Condvar,
     /// Detects tasks that have ended.
     pub(super) tasks: Option<Tasks>,
     /// The kernel ends a mount that leaves a request without an answer for longer.
@@ -162,7 +162,7 @@ impl Lot {
             workers: Workers::new(WORKERS_MAX),
             state: Mutex::default(),
             count: AtomicUsize::new(0),
-            bell: Condvar::new(),
+            changed: Condvar::new(),
             tasks,
             answered_after,
         });
@@ -214,7 +214,7 @@ impl Drop for Lot {
         state.over = true;
         let parked = std::mem::take(&mut state.parked);
         drop(state);
-        self.shared.bell.notify_all();
+        self.shared.changed.notify_all();
         drop(parked);
     }
 }
@@ -233,7 +233,7 @@ impl LotShared {
             .waiting
             .store(requests as u64, Ordering::Relaxed);
         if before == 0 && !state.parked.is_empty() {
-            self.bell.notify_all();
+            self.changed.notify_all();
         }
     }
 

@@ -30,22 +30,22 @@ const REST: Duration = Duration::from_secs(10);
 /// Reads the attributes that the kernel must have cached, after requests that make it drop them.
 #[derive(Debug)]
 pub(super) struct RootStat {
-    bell: SyncSender<()>,
+    notifier: SyncSender<()>,
 }
 
 impl RootStat {
     /// Starts the reading thread.
     pub(super) fn start() -> Option<RootStat> {
-        let (bell, rung) = sync_channel(1);
+        let (notifier, notified) = sync_channel(1);
         let ask = || {
             let _ = rustix::fs::stat(proc_path(ROOT));
             let _ = rustix::fs::access(proc_path(INITRD_RELEASE), rustix::fs::Access::EXISTS);
         };
         let started = std::thread::Builder::new()
             .name("root-stat".into())
-            .spawn(move || mind(&rung, &LOOKS, REST, ask));
+            .spawn(move || mind(&notified, &LOOKS, REST, ask));
         match started {
-            Ok(_) => Some(RootStat { bell }),
+            Ok(_) => Some(RootStat { notifier }),
             Err(error) => {
                 tracing::warn!(%error, "root duty: cannot keep the root in the kernel's cache");
                 None
@@ -56,8 +56,8 @@ impl RootStat {
     /// A request of this kind was answered.
     pub(super) fn answered(&self, operation: Operation) {
         if forgets(operation) {
-            // One bell that waits is enough.
-            let _ = self.bell.try_send(());
+            // One pending notification is enough.
+            let _ = self.notifier.try_send(());
         }
     }
 }
@@ -80,14 +80,14 @@ fn forgets(operation: Operation) -> bool {
 
 /// Reads at every check after a notification and after every pause, until all notifiers are
 /// dropped.
-fn mind(rung: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
+fn mind(notified: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
     let mut left = [].iter();
     let mut due = Instant::now() + rest;
     // The first look after a notification is pending.
     let mut fresh = false;
     loop {
-        match rung.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            // That look serves for this bell too.
+        match notified.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            // That look serves for this notification too.
             Ok(()) if fresh => continue,
             Ok(()) => {
                 left = looks.iter();
@@ -114,10 +114,10 @@ mod tests {
     fn without_bells_there_is_a_look_now_and_then() {
         let asked = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            let (bell, rung) = sync_channel::<()>(1);
+            let (notifier, notified) = sync_channel::<()>(1);
             scope.spawn(|| {
-                let rung = rung;
-                mind(&rung, &LOOKS, Duration::from_millis(10), || {
+                let notified = notified;
+                mind(&notified, &LOOKS, Duration::from_millis(10), || {
                     asked.fetch_add(1, Ordering::SeqCst);
                 });
             });
@@ -126,7 +126,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
             assert!(asked.load(Ordering::SeqCst) >= 3);
-            drop(bell);
+            drop(notifier);
         });
     }
 
@@ -135,10 +135,10 @@ mod tests {
         let asked = AtomicUsize::new(0);
         let looks = [Duration::from_millis(30), Duration::from_millis(60)];
         std::thread::scope(|scope| {
-            let (bell, rung) = sync_channel(1);
+            let (notifier, notified) = sync_channel(1);
             scope.spawn(|| {
-                let rung = rung;
-                mind(&rung, &looks, REST_IN_TESTS, || {
+                let notified = notified;
+                mind(&notified, &looks, REST_IN_TESTS, || {
                     asked.fetch_add(1, Ordering::SeqCst);
                 });
             });
@@ -149,13 +149,13 @@ mod tests {
                 }
                 assert_eq!(asked.load(Ordering::SeqCst), count);
             };
-            bell.try_send(()).unwrap();
+            notifier.try_send(()).unwrap();
             wait_for(2);
             std::thread::sleep(Duration::from_millis(150));
             wait_for(2);
-            bell.try_send(()).unwrap();
+            notifier.try_send(()).unwrap();
             wait_for(4);
-            drop(bell);
+            drop(notifier);
         });
     }
 
@@ -165,20 +165,20 @@ mod tests {
         let asked = AtomicUsize::new(0);
         let looks = [Duration::from_millis(30), Duration::from_millis(60)];
         std::thread::scope(|scope| {
-            let (bell, rung) = sync_channel(1);
+            let (notifier, notified) = sync_channel(1);
             scope.spawn(|| {
-                let rung = rung;
-                mind(&rung, &looks, REST_IN_TESTS, || {
+                let notified = notified;
+                mind(&notified, &looks, REST_IN_TESTS, || {
                     asked.fetch_add(1, Ordering::SeqCst);
                 });
             });
             let until = Instant::now() + Duration::from_secs(20);
             while asked.load(Ordering::SeqCst) < 3 && Instant::now() < until {
-                let _ = bell.try_send(());
+                let _ = notifier.try_send(());
                 std::thread::sleep(Duration::from_millis(1));
             }
             assert!(asked.load(Ordering::SeqCst) >= 3);
-            drop(bell);
+            drop(notifier);
         });
     }
 }

@@ -21,12 +21,12 @@ impl LotShared {
             let mut state = self.lock();
             while state.parked.is_empty() && !state.over {
                 state = self
-                    .bell
+                    .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
             }
             let (state, _) = self
-                .bell
+                .changed
                 .wait_timeout_while(state, LOOK, |state| !state.over)
                 .unwrap_or_else(PoisonError::into_inner);
             if state.over {

@@ -21,7 +21,7 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct PoolShared {
     state: Mutex<PoolState>,
-    bell: Condvar,
+    changed: Condvar,
     threads_max: usize,
     rest: Duration,
 }
@@ -55,7 +55,7 @@ impl Workers {
     fn resting(threads_max: usize, rest: Duration) -> Workers {
         let shared = Arc::new(PoolShared {
             state: Mutex::default(),
-            bell: Condvar::new(),
+            changed: Condvar::new(),
             threads_max,
             rest,
         });
@@ -77,14 +77,14 @@ impl Workers {
         }
         state.jobs.push_back(job);
         drop(state);
-        self.shared.bell.notify_one();
+        self.shared.changed.notify_one();
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.lock().over = true;
-        self.shared.bell.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
@@ -127,7 +127,7 @@ impl PoolShared {
             }
             state.idle += 1;
             let (woken, wait) = self
-                .bell
+                .changed
                 .wait_timeout(state, self.rest)
                 .unwrap_or_else(PoisonError::into_inner);
             state = woken;

@@ -50,7 +50,7 @@ pub struct ChunkCounters {
 pub struct ChunkCache {
     index: Arc<Index>,
     source: Arc<dyn ChunkSource>,
-    spare: Arc<BufferPool>,
+    buffers: Arc<BufferPool>,
     decoded: Cache<u32, Arc<Decoded>, ByLength>,
     /// The counters so far.
     pub counters: Arc<ChunkCounters>,
@@ -91,7 +91,7 @@ impl ChunkCache {
         ChunkCache {
             index,
             source,
-            spare: Arc::default(),
+            buffers: Arc::default(),
             decoded: one_shard(items, capacity),
             counters: Arc::default(),
         }
@@ -142,11 +142,11 @@ impl ChunkCache {
 
     /// Returns at least the first `wanted` bytes of chunk `id`.
     fn decode(&self, id: u32, chunk: &Chunk, wanted: usize) -> Result<Arc<Decoded>, Unread> {
-        let mut bytes = self.spare.take(chunk.raw_len as usize);
+        let mut bytes = self.buffers.take(chunk.raw_len as usize);
         let done = self
             .source
             .read_decoded(&self.index, id, chunk, wanted, &mut bytes);
-        let decoded = Decoded::new(bytes, Arc::clone(&self.spare));
+        let decoded = Decoded::new(bytes, Arc::clone(&self.buffers));
         self.count(id, chunk, done)?;
         Ok(Arc::new(decoded))
     }
@@ -226,7 +226,7 @@ impl ChunkCache {
         if self.held_len() > 0 {
             self.decoded.clear();
         }
-        self.spare.clear();
+        self.buffers.clear();
         layerfmt::forget_decoders();
         true
     }

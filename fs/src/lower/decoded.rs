@@ -10,15 +10,15 @@ use crate::buffers::BufferPool;
 pub(super) struct Decoded {
     bytes: Vec<u8>,
     given: AtomicUsize,
-    spare: Arc<BufferPool>,
+    buffers: Arc<BufferPool>,
 }
 
 impl Decoded {
-    pub(super) fn new(bytes: Vec<u8>, spare: Arc<BufferPool>) -> Decoded {
+    pub(super) fn new(bytes: Vec<u8>, buffers: Arc<BufferPool>) -> Decoded {
         Decoded {
             bytes,
             given: AtomicUsize::new(0),
-            spare,
+            buffers,
         }
     }
 
@@ -44,6 +44,6 @@ impl Decoded {
 
 impl Drop for Decoded {
     fn drop(&mut self) {
-        self.spare.give(std::mem::take(&mut self.bytes));
+        self.buffers.give(std::mem::take(&mut self.bytes));
     }
 }

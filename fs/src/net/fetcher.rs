@@ -279,8 +279,8 @@ impl Fetcher {
     /// Ends all waits with an error, so that the mount can end while no server answers.
     pub(crate) fn close(&self) {
         self.inner.closed.store(true, Ordering::Relaxed);
-        let news = self.inner.queue().close();
-        news.notify();
+        let notices = self.inner.queue().close();
+        notices.notify();
         self.inner.wake.notify_waiters();
         self.inner.quiet.notify_waiters();
         self.inner.closing.notify_waiters();

@@ -13,7 +13,7 @@ use layerfmt::Digest;
 
 use self::group::{BATCH_COUNT_MAX, group};
 use self::job::{Job, JobState, Waiter};
-pub(crate) use self::job::{News, Next, OnOutcome, Outcome, Priority, QueuedWork, Taken};
+pub(crate) use self::job::{Next, Notices, OnOutcome, Outcome, Priority, QueuedWork, Taken};
 use super::error::FetchError;
 use super::object::{ChunkRange, Object};
 
@@ -225,16 +225,16 @@ impl Queue {
     }
 
     /// The chunk is here and verified.
-    pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) -> News {
+    pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) -> Notices {
         self.end(digest, &Ok(bytes.clone()))
     }
 
-    fn end(&mut self, digest: &Digest, outcome: &Outcome) -> News {
-        let mut news = News::default();
+    fn end(&mut self, digest: &Digest, outcome: &Outcome) -> Notices {
+        let mut notices = Notices::default();
         if let Some(job) = self.jobs.remove(digest) {
-            news.add(job.waiters, outcome);
+            notices.add(job.waiters, outcome);
         }
-        news
+        notices
     }
 
     /// The chunk did not arrive. `partial` is kept for the next attempt, which happens after
@@ -272,7 +272,7 @@ impl Queue {
     }
 
     /// The chunk is unavailable: its waiting readers are notified.
-    pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) -> News {
+    pub(crate) fn give_up(&mut self, digest: &Digest, error: &Arc<FetchError>) -> Notices {
         self.end(digest, &Err(Arc::clone(error)))
     }
 
@@ -300,7 +300,7 @@ impl Queue {
     }
 
     /// The stream has delivered `range`: later readers must not wait for the stream.
-    pub(crate) fn streamed(&mut self, range: &ChunkRange, bytes: &Bytes) -> News {
+    pub(crate) fn streamed(&mut self, range: &ChunkRange, bytes: &Bytes) -> Notices {
         if let Some(stream) = &mut self.stream {
             stream.position = stream.position.max(range.end());
         }
@@ -351,16 +351,16 @@ impl Queue {
     }
 
     /// Ends everything: all waiting readers are notified, and further requests are refused.
-    pub(crate) fn close(&mut self) -> News {
+    pub(crate) fn close(&mut self) -> Notices {
         self.closed = true;
         let closed = Err(Arc::new(FetchError::Closed));
-        let mut news = News::default();
+        let mut notices = Notices::default();
         for (_, job) in self.jobs.drain() {
-            news.add(job.waiters, &closed);
+            notices.add(job.waiters, &closed);
         }
         self.demand.clear();
         self.prefetch.clear();
-        news
+        notices
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -13,7 +13,7 @@ use super::error::{Blame, FetchError};
 use super::exchange::{Ask, HttpAnswer};
 use super::fetcher::{FetcherShared, STALL_FIRST, STALL_MAX};
 use super::mirrors::Choice;
-use super::queue::{News, Next, Priority, QueuedWork, Taken};
+use super::queue::{Next, Notices, Priority, QueuedWork, Taken};
 use super::server::Server;
 use super::status::Counters;
 
@@ -118,11 +118,11 @@ async fn run(inner: &FetcherShared, work: QueuedWork) {
             }
         }
     }
-    let liar = error
+    let wrong_server = error
         .as_ref()
         .is_some_and(|error| error.blame() != Blame::Server)
         .then_some(index);
-    hand_back(inner, left, avoid, liar, priority, error);
+    hand_back(inner, left, avoid, wrong_server, priority, error);
 }
 
 /// For a server without batches: the first chunk alone, the others return to the queue.
@@ -137,13 +137,13 @@ fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     work
 }
 
-/// Returns missing chunks to the queue; `liar` is not used for them again until all servers have
+/// Returns missing chunks to the queue; `wrong_server` is not used for them again until all servers have
 /// sent wrong data.
 fn hand_back(
     inner: &FetcherShared,
     left: Vec<(Taken, bool)>,
     avoid: u64,
-    liar: Option<usize>,
+    wrong_server: Option<usize>,
     priority: Priority,
     error: Option<FetchError>,
 ) {
@@ -151,7 +151,7 @@ fn hand_back(
     let mut gone = Vec::new();
     let mut queue = inner.queue();
     for (taken, progressed) in left {
-        let mut avoid = liar.map_or(avoid, |index| avoid | (1 << index));
+        let mut avoid = wrong_server.map_or(avoid, |index| avoid | (1 << index));
         let mut wait = Duration::ZERO;
         if inner.mirrors.exhausted(avoid) {
             if let Some(error) = error.as_ref().filter(|_| taken.range.object.optional) {
@@ -165,7 +165,7 @@ fn hand_back(
     }
     queue.work_over(priority);
     drop(queue);
-    gone.into_iter().for_each(News::notify);
+    gone.into_iter().for_each(Notices::notify);
     inner.quiet.notify_waiters();
 }
 
@@ -294,8 +294,8 @@ impl Exchange<'_> {
         }
         let bytes = Bytes::from(partial);
         self.inner.sink.put(&range, &bytes);
-        let news = self.inner.queue().finish(&range.digest, &bytes);
-        news.notify();
+        let notices = self.inner.queue().finish(&range.digest, &bytes);
+        notices.notify();
         tracing::trace!(
             server = self.index,
             offset = range.offset,

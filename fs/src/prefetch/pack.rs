@@ -192,8 +192,8 @@ impl PackStream {
         Counters::add(&self.inner.counters.pack_chunks, 1);
         let bytes = Bytes::from(bytes);
         self.caches.put(range, &bytes);
-        let news = self.inner.queue().streamed(range, &bytes);
-        news.notify();
+        let notices = self.inner.queue().streamed(range, &bytes);
+        notices.notify();
         Ok(())
     }
 }

@@ -109,7 +109,7 @@ struct RootOpening<'a> {
     options: &'a RemoteOptions,
     anchors: wire::trust::AllowedSigners,
     caches: Arc<CacheTiers>,
-    cache_word: StatusText,
+    cache_state: StatusText,
     kept: Option<KeptRecords>,
     fetcher: Arc<Fetcher>,
 }
@@ -117,8 +117,8 @@ struct RootOpening<'a> {
 impl<'a> RootOpening<'a> {
     fn new(options: &'a RemoteOptions) -> Result<RootOpening<'a>, RemoteError> {
         let anchors = options.anchors().map_err(RemoteError::Keys)?;
-        let cache_word = StatusText::new("");
-        let (disk, kept) = open_cache(options, &cache_word);
+        let cache_state = StatusText::new("");
+        let (disk, kept) = open_cache(options, &cache_state);
         let caches = Arc::new(CacheTiers {
             memory: MemoryCache::new(options.memory_len),
             disk,
@@ -153,7 +153,7 @@ impl<'a> RootOpening<'a> {
             options,
             anchors,
             caches,
-            cache_word,
+            cache_state,
             kept,
             fetcher: Arc::new(fetcher),
         })
@@ -194,7 +194,7 @@ impl<'a> RootOpening<'a> {
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
         let pack = if stream.is_some() { "coming" } else { "none" };
-        let words = words(&manifest, offline, pack, self.cache_word, state);
+        let words = words(&manifest, offline, pack, self.cache_state, state);
         if let Some(stream) = stream {
             stream.start(&index, &objects, &words);
         }

@@ -19,7 +19,7 @@ fn lists_are_read_and_written() {
             name: name.into(),
             path: path.into(),
             bytes: vec![],
-            at_hand: true,
+            is_unpacked: true,
         })
         .to_vec();
     // b was not chosen: it is not named as a dependency.
@@ -55,7 +55,7 @@ fn few_modules_are_at_hand() {
     }
     let tree = super::super::system_tree::DirectoryTree::open(root.path()).unwrap();
     let modules = Modules::parse("6.1.0", dep, "", String::new());
-    let at_hand = |drivers, extra: &[&str]| {
+    let is_unpacked = |drivers, extra: &[&str]| {
         let recipe = InitrdRecipe {
             kernel: None,
             drivers,
@@ -70,7 +70,7 @@ fn few_modules_are_at_hand() {
         };
         let chosen = modules.choose(&tree, &recipe).unwrap();
         let (near, packed): (Vec<Module>, Vec<Module>) =
-            chosen.into_iter().partition(|module| module.at_hand);
+            chosen.into_iter().partition(|module| module.is_unpacked);
         let names = |modules: Vec<Module>| -> String {
             let names: Vec<String> = modules.into_iter().map(|module| module.name).collect();
             names.join(" ")
@@ -79,15 +79,15 @@ fn few_modules_are_at_hand() {
     };
     let expected = |near: &str, packed: &str| (near.to_owned(), packed.to_owned());
     assert_eq!(
-        at_hand(Drivers::Common, &[]),
+        is_unpacked(Drivers::Common, &[]),
         expected("failover virtio_net", "e1000 ext4 jbd2 libphy tg3")
     );
     assert_eq!(
-        at_hand(Drivers::Common, &["ext4"]),
+        is_unpacked(Drivers::Common, &["ext4"]),
         expected("ext4 failover jbd2 virtio_net", "e1000 libphy tg3")
     );
     assert_eq!(
-        at_hand(Drivers::Named(vec!["tg3".into()]), &[]),
+        is_unpacked(Drivers::Named(vec!["tg3".into()]), &[]),
         expected("libphy tg3", "ext4 jbd2")
     );
 }

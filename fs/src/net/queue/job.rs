@@ -49,9 +49,9 @@ impl std::fmt::Debug for Waiter {
 /// Notifications to deliver after the queue's lock is released.
 #[must_use = "a reader waits for it"]
 #[derive(Default)]
-pub(crate) struct News(Vec<(OnOutcome, Outcome)>);
+pub(crate) struct Notices(Vec<(OnOutcome, Outcome)>);
 
-impl News {
+impl Notices {
     pub(super) fn add(&mut self, waiters: Vec<Waiter>, outcome: &Outcome) {
         let notified = waiters.into_iter();
         self.0
