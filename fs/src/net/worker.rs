@@ -137,8 +137,8 @@ fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     work
 }
 
-/// Returns missing chunks to the queue; `wrong_server` is not used for them again until all servers have
-/// sent wrong data.
+/// Returns missing chunks to the queue; `wrong_server` is not used for them again until all servers
+/// have sent wrong data.
 fn hand_back(
     inner: &FetcherShared,
     left: Vec<(Taken, bool)>,
