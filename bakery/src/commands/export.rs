@@ -8,10 +8,10 @@ use wire::manifest::ProfileName;
 use crate::globals::Globals;
 use crate::{human, mirror, output};
 
-/// Write histories to one file, for a place without a line
+/// Write histories to one file, to carry it to another store
 ///
-/// The file is a tar archive with the layout of a store. `bakery import-store` takes it into
-/// another store, which verifies everything with the keys that it trusts.
+/// The file is a tar archive with the layout of a store. `bakery import-store` imports it into
+/// another store and verifies everything with the keys that this store trusts.
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
     /// The file to write
@@ -20,7 +20,7 @@ pub struct ExportArgs {
     /// Histories to write
     #[arg(value_name = "SYSTEM[/PROFILE]", required = true)]
     names: Vec<ProfileName>,
-    /// Leave out what a store with this revision has
+    /// Omit objects that a store with this revision has
     #[arg(
         long,
         value_name = "REVISION",

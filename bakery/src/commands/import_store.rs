@@ -12,16 +12,16 @@ use crate::output;
 use crate::store::Store;
 use crate::update_pack::PACKS_DEFAULT;
 
-/// Take the histories of a file that `bakery export` wrote
+/// Import the histories in a file that `bakery export` wrote
 ///
 /// Verifies everything with the trusted keys, like `bakery mirror`. The store is made if needed.
-/// The space of the file is needed twice until the command ends.
+/// While it runs, it needs twice the space of the file.
 #[derive(Debug, clap::Args)]
 pub struct ImportStoreArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Histories to take [default: all]
+    /// Histories to import [default: all]
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     names: Vec<ProfileName>,
     /// The keys to trust: allowed_signers of the other bakery [default: those of the store]

@@ -58,7 +58,7 @@ enum MachineAction {
         /// The note, one line
         note: String,
     },
-    /// Assign a system, parameters or the own disk to a machine or a group; without options, show
+    /// Assign a system, parameters or its own disk to a machine or a group; without options, show
     /// the assignment
     Assign(assign::AssignArgs),
     /// List the groups that have an assignment

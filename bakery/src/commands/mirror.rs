@@ -16,8 +16,8 @@ use crate::{human, output};
 
 /// Follow the histories of another store over HTTP
 ///
-/// Copies new revisions of the server at URL into the store, which is made if needed: for a branch
-/// with a slow line, a copy elsewhere, or more servers. Everything is verified with the keys in
+/// Copies new revisions of the server at URL into the store, which is made if needed: for a site
+/// with a slow connection, a copy elsewhere, or more servers. Everything is verified with the keys in
 /// --allowed-signers, so clients of the mirror trust the same keys. A head appears when all its
 /// objects are durable. A transfer continues where it stopped. Uses update packs.
 #[derive(Debug, clap::Args)]

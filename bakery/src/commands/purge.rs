@@ -14,7 +14,7 @@ use crate::purge::{self, Deleted, PurgeRequest, Purged};
 /// Every layer with the path is written again without it, and every revision on such a layer, of
 /// any system, gets a new manifest and head of the same number, signed by our own key. The old
 /// objects stay for the machines that use them; after these have restarted, `bakery purge --delete`
-/// deletes them. A published secret is known: change it.
+/// deletes them. Change the secret: others may have read it.
 #[derive(Debug, clap::Args)]
 pub struct PurgeArgs {
     /// The system; or --all-systems

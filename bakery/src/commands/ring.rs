@@ -40,7 +40,7 @@ enum RingCommand {
     },
     /// Show the rings with their machines, the failing revisions and the waiting promotions
     Status(status::StatusArgs),
-    /// Promote and quarantine revisions as the boots of the machines call for
+    /// Promote and quarantine revisions according to the boots of the machines
     ///
     /// `bakery watch` runs this every minute. Without a signing key it prints proposals.
     Advance(advance::AdvanceArgs),
@@ -122,7 +122,7 @@ struct Of {
     /// The history
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     name: ProfileName,
-    /// The ring: 1 to 64 of a-z 0-9 . _ -
+    /// The ring: 1 to 64 characters of a-z 0-9 . _ -
     ring: String,
 }
 

@@ -13,7 +13,7 @@ pub struct TagArgs {
     /// The revision; without a number the newest
     #[arg(value_name = "SYSTEM[/PROFILE][@REV]")]
     revision: RevisionName,
-    /// The name: of a-z 0-9 . _ -
+    /// The name: characters of a-z 0-9 . _ -
     #[arg(value_name = "TAG")]
     tag: Option<String>,
     /// Remove the name instead

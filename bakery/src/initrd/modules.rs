@@ -298,8 +298,7 @@ impl Modules {
         for name in AT_HAND.iter().copied().chain(named).chain(extra) {
             self.want(name, &mut is_unpacked);
         }
-        let is_unpacked: BTreeSet<String> =
-            is_unpacked.intersection(&wanted).cloned().collect();
+        let is_unpacked: BTreeSet<String> = is_unpacked.intersection(&wanted).cloned().collect();
         let is_unpacked: BTreeSet<String> = self
             .close(tree, is_unpacked)?
             .into_iter()

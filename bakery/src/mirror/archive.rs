@@ -1,4 +1,4 @@
-//! Histories as one file, for a place without a line: a tar archive with the layout of a store.
+//! Histories as one file, for a site without a network connection: a tar archive with the layout of a store.
 //!
 //! The archive is read like a server: unpacked, then followed as any other origin, so nothing in
 //! it is trusted.
