@@ -91,14 +91,17 @@ impl Sessions {
         Ok(cookie)
     }
 
-    /// The member of a cookie, if its session is alive.
-    pub(crate) fn member(&self, cookie: &str) -> Option<Member> {
+    /// The member of a cookie, if its session is alive. Only a request of a person keeps it alive:
+    /// pages also ask by themselves.
+    pub(crate) fn member(&self, cookie: &str, is_person: bool) -> Option<Member> {
         let mut all = self.all();
         let session = all.get_mut(&blake3::hash(cookie.as_bytes()))?;
         if !session.is_alive() {
             return None;
         }
-        session.seen = now();
+        if is_person {
+            session.seen = now();
+        }
         Some(Member {
             name: session.name.clone(),
             key: session.key,
@@ -131,7 +134,7 @@ mod tests {
     fn tokens_differ_and_are_of_one_session() {
         let sessions = Sessions::default();
         let [one, other] = ["ann", "bob"].map(|name| sessions.begin(name).unwrap());
-        let [one, other] = [one, other].map(|cookie| sessions.member(&cookie).unwrap());
+        let [one, other] = [one, other].map(|cookie| sessions.member(&cookie, true).unwrap());
         let token = one.token();
         assert_ne!(token, one.token());
         assert!(one.knows(&token) && !other.knows(&token));
@@ -144,12 +147,12 @@ mod tests {
     fn a_session_ends() {
         let sessions = Sessions::default();
         let cookie = sessions.begin("ann").unwrap();
-        assert_eq!(sessions.member(&cookie).unwrap().name, "ann");
+        assert_eq!(sessions.member(&cookie, true).unwrap().name, "ann");
         sessions.end(&cookie);
-        assert!(sessions.member(&cookie).is_none());
+        assert!(sessions.member(&cookie, true).is_none());
         let cookie = sessions.begin("ann").unwrap();
         sessions.end_all("ann");
-        assert!(sessions.member(&cookie).is_none());
-        assert!(sessions.member("").is_none());
+        assert!(sessions.member(&cookie, true).is_none());
+        assert!(sessions.member("", true).is_none());
     }
 }

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
@@ -137,7 +138,8 @@ class Browser:
         return until(lambda: (self.driver.find_elements(By.CSS_SELECTOR, selector) or [None])[0], f"{selector} on {self.driver.current_url}", 30)
 
     def text(self) -> str:
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        # Between two pages there is no body.
+        return self.driver.execute_script("return document.body ? document.body.innerText : ''")
 
     def click(self, selector: str) -> None:
         # A click of a person: scrolled to, and on the thing itself.
@@ -146,9 +148,17 @@ class Browser:
         found.click()
 
     def link(self, text: str) -> None:
-        found = until(lambda: (self.driver.find_elements(By.PARTIAL_LINK_TEXT, text) or [None])[0], f"the link {text} on {self.driver.current_url}: {self.text()[:500]}", 30)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-        found.click()
+        def follow() -> bool:
+            found = self.driver.find_elements(By.PARTIAL_LINK_TEXT, text)
+            if found:
+                try:
+                    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found[0])
+                    found[0].click()
+                except StaleElementReferenceException:
+                    # The page changed between the look and the click.
+                    return False
+            return bool(found)
+        until(follow, f"the link {text} on {self.driver.current_url}: {self.text()[:500]}", 30)
 
     def type(self, name: str, value: str) -> None:
         field = self.one(f"[name={name}]")

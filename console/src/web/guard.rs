@@ -65,7 +65,9 @@ pub(crate) async fn guard(
 fn visitor(app: &Arc<App>, peer: IpAddr, request: &Request) -> Visitor {
     let headers = request.headers();
     let session = cookie(headers, session_name(app));
-    let member = session.and_then(|value| app.sessions.member(value));
+    let is_person =
+        !headers.contains_key("hx-request") && !request.uri().path().ends_with("/events");
+    let member = session.and_then(|value| app.sessions.member(value, is_person));
     let member = member.and_then(|member| {
         let role = app.accounts.role(&member.name)?;
         Some((member, role))
