@@ -17,7 +17,8 @@ const TIMEOUT_S: u32 = 10;
 struct MenuPage {
     s: Frame,
     entries: Vec<OfferedEntry>,
-    unbootable: Vec<String>,
+    /// Histories without an entry, each with the reason.
+    unbootable: Vec<(String, String)>,
     ipxe: String,
     grub: String,
     name: String,
@@ -44,6 +45,7 @@ pub(crate) async fn menu(
             let cmdline = query_text(query.as_deref(), "cmdline");
             let history = visitor.app.history()?;
             let (mut choices, mut entries) = (Choices::default(), Vec::new());
+            let mut unbootable = Vec::new();
             for history_name in history.names()? {
                 let head = history.require_head(&history_name)?;
                 let mut manifest = head.manifest.clone();
@@ -60,7 +62,10 @@ pub(crate) async fn menu(
                         });
                         choices.newest.push(choice);
                     }
-                    Err(why) => choices.unbootable.push(why),
+                    Err(why) => {
+                        unbootable.push((history_name.to_string(), why.clone()));
+                        choices.unbootable.push(why);
+                    }
                 }
             }
             let menu = Menu {
@@ -78,7 +83,7 @@ pub(crate) async fn menu(
                 entries,
                 ipxe: ipxe(&menu, &choices),
                 grub: grub(&menu, &choices),
-                unbootable: choices.unbootable,
+                unbootable,
                 url: menu.base,
                 name,
                 cmdline,
