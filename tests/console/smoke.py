@@ -131,6 +131,8 @@ def roles(room: Room, console, admin) -> None:
     """What a viewer sees and may not do."""
     answer = admin.post("/accounts", do="invite", name="viewer", role="viewer")
     link = re.search(r"(/welcome/[0-9a-f]+)", answer.text).group(1)
+    shown = admin.get(link).text
+    assert re.search(r'name="token" value="[0-9a-f]{128}"', shown.split("<main")[1]), "a link opened by somebody who is logged in"
     viewer = console.join(link, "")
     assert console.guest().get(link).status == 404, "a link works once"
     for path in ("/", "/machines", "/rings", "/jobs", "/store", "/keys", "/menu", "/systems/kiosk", "/systems/kiosk/main/2"):
