@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 /// The runs of `content`, in order. Without runs that make up a part of the content worth a script,
 /// returns none.
 pub(super) fn runs(prefix: &[u8], content: &[u8]) -> Vec<Run> {
-    let mut finder = Finder {
+    let mut finder = RunFinder {
         old: prefix,
         new: content,
         chains: Chains::of(prefix),
@@ -103,14 +103,14 @@ impl Alignment {
     }
 }
 
-struct Finder<'b> {
+struct RunFinder<'b> {
     old: &'b [u8],
     new: &'b [u8],
     chains: Chains,
     runs: Vec<Run>,
 }
 
-impl Finder<'_> {
+impl RunFinder<'_> {
     fn find(&mut self) {
         // The run under construction begins here.
         let mut run = Alignment::default();
