@@ -117,6 +117,12 @@ test-console: build ## The console: every page, action and attack, and the Alter
 	./tests/console/run
 	./tests/console/run browser --short
 
+bench-console: ## Times of the console with 200 machines and 1,000 revisions; in Chromium at 20 Mbit/s and 20 ms (minutes)
+	$(CARGO) build --release -p bakery
+	$(CARGO) build --release -p bakery-console
+	$(CARGO) build --release -p layerfs-benches --bin shaper
+	/usr/bin/python3 tests/console/speed.py --browser
+
 test-console-browser: packages build ## The console in headless Chromium: all pages at three widths, axe-core, a newcomer by clicks (minutes; SHOTS=DIR keeps screenshots)
 	$(CARGO) build -p bakery -p bakery-console
 	./tests/console/run browser $(if $(SHOTS),--shots $(SHOTS))
