@@ -310,6 +310,9 @@ test-fleet: packages build ## 2,000 scripted machines boot within a minute over 
 test-fleet-boot: build static lab/trees/boot ## Rings in QEMU: a good revision, one whose init dies, one that hangs, a degraded one, a power cut of the server (root)
 	python3 tests/boot/fleet.py --tree lab/trees/boot
 
+test-fleet-crowd: packages build static lab/trees/boot ## One real boot beside 2,000 scripted machines, with SQLite and PostgreSQL (root; needs an idle machine)
+	python3 tests/boot/crowd.py --tree lab/trees/boot
+
 test-history-scale: ## 50 layers over 100,000 inodes: rollback and cherry-pick within 1 s
 	$(CARGO) test --release -p layerfs-tests --test suite history::scale -- --ignored --nocapture
 
@@ -325,5 +328,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-fleet test-fleet-boot bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-boot bench-distros bench-smallest bench-read bench-report

@@ -2,6 +2,7 @@
 
 mod circles;
 mod names;
+mod threats;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -24,6 +24,9 @@ mod ipxe;
 mod kitchen;
 #[path = "fleet/menus.rs"]
 mod menus;
+#[allow(dead_code, reason = "the tests of the database use the rest")]
+#[path = "../fleet/tests/cases/server.rs"]
+mod postgresql;
 #[path = "fleet/rings.rs"]
 mod rings;
 #[allow(dead_code, reason = "the suite uses the rest")]
@@ -34,3 +37,5 @@ mod site;
 mod story;
 #[path = "fleet/trust.rs"]
 mod trust;
+#[path = "fleet/values.rs"]
+mod values;

@@ -18,6 +18,7 @@ mod renewal;
 mod revert;
 mod rewriting;
 mod rings;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -120,6 +120,10 @@ pub(crate) fn copy(
     for head in &heads {
         copying.head(&head.key, &mut copied)?;
     }
+    for entry in from.list(Class::Values.directory())? {
+        copying.record(&entry.key)?;
+        copied.records += 1;
+    }
     for record in &rings {
         copying.record(&record.key)?;
         copied.records += 1;

@@ -14,6 +14,7 @@ pub struct Counters {
     refused: AtomicU64,
     limited: AtomicU64,
     failed: AtomicU64,
+    unproved: AtomicU64,
 }
 
 impl Counters {
@@ -32,6 +33,11 @@ impl Counters {
     /// Counts one request over the rate limit of its address.
     pub fn limited(&self) {
         self.limited.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one hello without the necessary proof.
+    pub fn unproved(&self) {
+        self.unproved.fetch_add(1, Relaxed);
     }
 
     /// Counts `count` hellos that the database did not store.
@@ -59,6 +65,7 @@ impl Counters {
             ("malformed", &self.refused),
             ("rate", &self.limited),
             ("database", &self.failed),
+            ("proof", &self.unproved),
         ] {
             let count = count.load(Relaxed);
             let _ = writeln!(
@@ -70,17 +77,18 @@ impl Counters {
             &mut page,
             "machines",
             "gauge",
-            "Machines by revision and state",
+            "Machines by revision, ring and state",
         );
-        for ((revision, state), count) in &census.machines {
+        for ((revision, ring, state), count) in &census.machines {
             let (name, number) = revision.split_once('@').unwrap_or((revision, ""));
             let _ = writeln!(
                 page,
-                "bakery_fleet_machines{{history=\"{name}\",revision=\"{number}\",state=\"{}\"}} {count}",
+                "bakery_fleet_machines{{history=\"{name}\",revision=\"{number}\",ring=\"{ring}\",state=\"{}\"}} {count}",
                 state.word()
             );
         }
-        let help = "Machines that share a UUID or run twice at the same time";
+        let help =
+            "Machines that share a UUID, run twice at the same time, or sent hellos without proof";
         head(&mut page, "machines_doubtful", "gauge", help);
         let _ = writeln!(page, "bakery_fleet_machines_doubtful {}", census.doubtful);
         let help = "Machines that returned to their last good revision";

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wire::hello::{Hello, Step};
+use wire::machine_key::PublicKey;
 use wire::manifest::ProfileName;
 
 /// Seconds within which a boot must reach its target. A slower boot counts as stopped.
@@ -157,6 +158,18 @@ pub struct Machine {
     /// The machine's own assignment.
     #[serde(skip_serializing_if = "Assignment::is_empty")]
     pub assignment: Assignment,
+    /// The key that the operator accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
+    /// The key that the machine has shown, if it is not the accepted one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offered: Option<PublicKey>,
+    /// Last time at which a hello of it was refused for its proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forged_seen: Option<i64>,
+    /// The number of its newest values record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u64>,
     /// The return in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returned: Option<Return>,
@@ -167,10 +180,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// True if it shares a UUID with another machine, or two machines ran under its name.
+    /// True if it shares a UUID with another machine, two machines ran under its name, or hellos of
+    /// it were refused for their proof.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
-        self.duplicate_of.is_some() || self.clone_seen.is_some()
+        self.duplicate_of.is_some() || self.clone_seen.is_some() || self.forged_seen.is_some()
     }
 
     /// The machine's name, else its id.

@@ -21,11 +21,12 @@ use wire::hello::{HELLO_LEN_MAX, Hello, Step};
 use wire::machine::Identity;
 use wire::manifest::RevisionName;
 use wire::paths::route;
+use wire::proof::{Proofs, RoomToken};
 
 use crate::limit::Limit;
 use crate::metrics::Counters;
 use crate::record::{Assignment, Return};
-use crate::store::{self, Census, Database, Heard};
+use crate::store::{self, Census, Database, Heard, Proof};
 use crate::writer::{Writer, now};
 
 /// Interval of the heartbeats in the database.
@@ -58,6 +59,8 @@ pub struct Options {
     pub return_after: u32,
     /// The program that runs at each return.
     pub hook: Option<PathBuf>,
+    /// The room's token; with one, hellos without proof are refused.
+    pub token: Option<RoomToken>,
 }
 
 /// The request of `bakery serve` for the assignment of a machine.
@@ -78,6 +81,9 @@ pub struct MenuAnswer {
     /// The return in force.
     #[serde(default)]
     pub returned: Option<Return>,
+    /// The number of its newest values record.
+    #[serde(default)]
+    pub layer: Option<u64>,
 }
 
 /// The message of `bakery serve` about a file of a menu that a machine fetched.
@@ -99,6 +105,7 @@ struct Fleet {
     counters: Arc<Counters>,
     spool: PathBuf,
     hook: Option<PathBuf>,
+    token: Option<RoomToken>,
     census: Mutex<Option<(Instant, Census)>>,
     /// Time of the last message of a server that sends them.
     served: Mutex<Option<Instant>>,
@@ -116,21 +123,17 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     ready: impl FnOnce(),
 ) -> Result<(), ServerError> {
-    let database = Database::create(&options.spool)?.with_return_after(options.return_after);
-    let watch = database.begin_watch(now())?;
+    let counters = Arc::new(Counters::default());
+    let (writer, watch) = start_writer(&options, &counters).await?;
     let socket = store::socket(&options.spool);
     let local = listen_locally(&socket)?;
-    let counters = Arc::new(Counters::default());
-    let writer = Writer::start(database, options.keep_days, Arc::clone(&counters));
     let fleet = Arc::new(Fleet {
-        writer: writer.map_err(|source| ServerError::Listen {
-            place: "a thread".into(),
-            source,
-        })?,
+        writer,
         limit: Limit::new(options.burst, options.per_second),
         counters,
         spool: options.spool,
         hook: options.hook,
+        token: options.token,
         census: Mutex::default(),
         served: Mutex::default(),
     });
@@ -152,6 +155,29 @@ pub async fn run(
     serving.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     Ok(())
+}
+
+/// Opens the database, on a thread that may wait for it, and starts the writer.
+async fn start_writer(
+    options: &Options,
+    counters: &Arc<Counters>,
+) -> Result<(Writer, i64), ServerError> {
+    let (options, counters) = (options.clone(), Arc::clone(counters));
+    let no_thread = |source| ServerError::Listen {
+        place: "a thread".into(),
+        source,
+    };
+    let started = tokio::task::spawn_blocking(move || {
+        let database = Database::create(&options.spool)?
+            .with_return_after(options.return_after)
+            .with_token(options.token.is_some());
+        let watch = database.begin_watch(now())?;
+        let writer = Writer::start(database, options.keep_days, counters);
+        Ok((writer.map_err(no_thread)?, watch))
+    });
+    started
+        .await
+        .unwrap_or_else(|error| Err(no_thread(std::io::Error::other(error))))
 }
 
 /// Records that the process runs and a server reaches it. After a failed heartbeat, or an outage of
@@ -270,8 +296,20 @@ async fn hello(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response 
         }
     };
     let step = hello.step;
+    let proofs = Proofs::of(&body);
+    let proof = Proof {
+        menu: false,
+        token: fleet.token.as_ref().is_some_and(|token| proofs.has(token)),
+        signed: hello.key.is_some_and(|key| proofs.is_signed_by(&key)),
+    };
     let hello = Box::new(hello);
-    match fleet.writer.hear(Heard::Hello { hello, from }).await {
+    let heard = Heard::Hello { hello, from, proof };
+    match fleet.writer.hear(heard).await {
+        Ok(known) if known.refused => {
+            fleet.counters.unproved();
+            let why = "the hello has neither the room's token nor the signature of the accepted key, or it is a repeated one\n";
+            (StatusCode::FORBIDDEN, why).into_response()
+        }
         Ok(_) => {
             fleet.counters.heard(step);
             StatusCode::NO_CONTENT.into_response()
@@ -299,7 +337,12 @@ async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
         return axum::Json(MenuAnswer::default()).into_response();
     }
     let hello = Box::new(Hello::new(machine, Step::Menu));
-    match fleet.writer.hear(Heard::Hello { hello, from }).await {
+    let proof = Proof {
+        menu: true,
+        ..Proof::default()
+    };
+    let heard = Heard::Hello { hello, from, proof };
+    match fleet.writer.hear(heard).await {
         Ok(known) => {
             fleet.counters.heard(Step::Menu);
             if let Some(returned) = known.returned.as_ref().filter(|_| known.returns_now) {
@@ -309,6 +352,7 @@ async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
                 machine: known.machine,
                 assignment: known.assignment,
                 returned: known.returned,
+                layer: known.layer,
             })
             .into_response()
         }

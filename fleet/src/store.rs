@@ -1,39 +1,44 @@
-//! The database: one SQLite file with a write-ahead log.
+//! The database: one SQLite file with a write-ahead log, or a database of PostgreSQL.
 //!
-//! The process acknowledges a hello after its transaction is on the disk (`synchronous=FULL`), so
-//! the hello survives `kill -9` and a power cut. The operator's commands open the same file while
-//! the process runs.
+//! The process acknowledges a hello after its transaction is on the disk, so the hello survives
+//! `kill -9` and a power cut. The operator's commands open the same database while the process
+//! runs.
+//!
+//! A call may wait for the disk or the network: asynchronous programs call it on a thread of its
+//! own.
 
 mod assignments;
 mod boots;
 mod census;
 mod hello;
 mod judge;
+mod link;
 mod machines;
+mod place;
+mod postgresql;
+mod proof;
 mod schema;
+mod sqlite;
 mod trials;
+mod values;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::Connection;
+use link::{Connection, params};
 
 pub use assignments::Whom;
 pub use census::Census;
 pub use hello::{Heard, Known};
 pub use machines::Filter;
+pub use place::{database, set_url};
+pub use proof::Proof;
 pub use trials::{GoodBoot, Outcome, Trial, median};
+pub use values::Values;
 
 /// The fleet's directory in the spool.
 pub const DIRECTORY: &str = "fleet";
-/// File name of the database.
-const FILE: &str = "fleet.sqlite";
 /// File name of the process's socket.
 const SOCKET: &str = "socket";
-/// Longest wait for the write lock of another process.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
-/// Size of SQLite's page cache, KiB.
-const CACHE_KIB: u32 = 4096;
 /// Largest number of machines. For one more, the database deletes the machine with the oldest last
 /// hello among those that the operator never changed. Invented machines therefore never replace the
 /// operator's.
@@ -60,9 +65,12 @@ pub enum StoreError {
         /// The newest version that this program supports.
         known: u32,
     },
-    /// SQLite reports an error.
+    /// The engine of the database reports an error.
     #[error("the fleet database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Failed(String),
+    /// A value that must be unique is in the database already.
+    #[error("the fleet database has this value already")]
+    Taken,
     /// The directory cannot be created.
     #[error("{path}: {source}")]
     Place {
@@ -85,12 +93,6 @@ pub enum StoreError {
 /// `Result` with a [`StoreError`].
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Path of the database in a spool.
-#[must_use]
-pub fn database(spool: &Path) -> PathBuf {
-    spool.join(DIRECTORY).join(FILE)
-}
-
 /// Path of the process's socket in a spool.
 #[must_use]
 pub fn socket(spool: &Path) -> PathBuf {
@@ -103,21 +105,23 @@ pub struct Database {
     connection: Connection,
     machines_max: u64,
     return_after: u32,
+    needs_token: bool,
 }
 
 impl Database {
-    /// Opens the database of a spool; creates it if it does not exist.
+    /// Opens the database of a spool: that of the URL in it, else the file. Creates the tables if
+    /// they do not exist.
     ///
     /// # Errors
-    /// The directory cannot be written, or the file is not a database of this program.
+    /// The directory cannot be written, the database is not one of this program, or PostgreSQL does
+    /// not answer.
     pub fn create(spool: &Path) -> Result<Database> {
-        let path = database(spool);
         let directory = spool.join(DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Place {
             path: directory,
             source,
         })?;
-        Self::open_file(&path, Connection::open(&path)?)
+        Self::connect(spool)
     }
 
     /// Opens the database of a spool.
@@ -129,20 +133,31 @@ impl Database {
         if !path.exists() {
             return Err(StoreError::Absent(path));
         }
-        Self::open_file(&path, Connection::open(&path)?)
+        Self::connect(spool)
     }
 
-    fn open_file(path: &Path, connection: Connection) -> Result<Database> {
-        connection.busy_timeout(BUSY_WAIT)?;
-        connection.execute_batch(&format!(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-{CACHE_KIB};"
-        ))?;
-        schema::settle(path, &connection)?;
-        Ok(Database {
+    /// Opens the database of a PostgreSQL server; creates the tables if they do not exist.
+    ///
+    /// # Errors
+    /// The URL is not valid, the server does not answer, or a newer program made the tables.
+    pub fn open_url(url: &str) -> Result<Database> {
+        Ok(Self::of(schema::postgresql(url)?))
+    }
+
+    fn connect(spool: &Path) -> Result<Database> {
+        match place::url(spool)? {
+            Some(url) => Self::open_url(&url),
+            None => Ok(Self::of(schema::sqlite(&place::file(spool))?)),
+        }
+    }
+
+    fn of(connection: Connection) -> Database {
+        Database {
             connection,
             machines_max: MACHINES_MAX,
             return_after: RETURN_AFTER,
-        })
+            needs_token: false,
+        }
     }
 
     /// Deletes boots older than `days`, and machines without a hello for `days` that the operator
@@ -152,18 +167,22 @@ impl Database {
     /// The database cannot be written.
     pub fn prune(&mut self, days: u32, now: i64) -> Result<()> {
         let before = now - i64::from(days) * 24 * 3600;
-        let work = self.connection.transaction()?;
-        work.execute("DELETE FROM boots WHERE heard < ?1", [before])?;
-        work.execute("DELETE FROM watches WHERE heard < ?1", [before])?;
-        let clones = "UPDATE machines SET clone_seen = NULL WHERE clone_seen < ?1";
-        work.execute(clones, [before])?;
         let machines = format!(
             "DELETE FROM machines WHERE last_seen < ?1 AND {}",
             machines::UNTOUCHED
         );
-        work.execute(&machines, [before])?;
-        work.commit()?;
-        Ok(())
+        self.connection.transaction(|| {
+            for sql in [
+                "DELETE FROM boots WHERE heard < ?1",
+                "DELETE FROM watches WHERE heard < ?1",
+                "UPDATE machines SET clone_seen = NULL WHERE clone_seen < ?1",
+                "UPDATE machines SET forged_seen = NULL WHERE forged_seen < ?1",
+                &machines,
+            ] {
+                self.connection.execute(sql, &params![before])?;
+            }
+            Ok(())
+        })
     }
 
     /// Sets the number of failed boots before a return, in place of [`RETURN_AFTER`]; 0: never.
@@ -171,6 +190,15 @@ impl Database {
     pub fn with_return_after(self, return_after: u32) -> Database {
         Database {
             return_after,
+            ..self
+        }
+    }
+
+    /// With `true`, refuses hellos without the room's token or the signature of an accepted key.
+    #[must_use]
+    pub fn with_token(self, needs_token: bool) -> Database {
+        Database {
+            needs_token,
             ..self
         }
     }

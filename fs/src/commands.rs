@@ -12,4 +12,5 @@ pub(crate) mod shutdown;
 pub(crate) mod status;
 pub(crate) mod umount;
 pub(crate) mod unpack;
+pub(crate) mod values;
 pub(crate) mod warm;

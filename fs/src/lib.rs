@@ -7,7 +7,7 @@
 //! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
 //! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
 //! - the small parts: [`error`], [`trace`], [`names`], [`options`], [`limits`], [`metrics`], [`mount_table`],
-//!   [`buffers`], [`systemd`], [`hardware`];
+//!   [`buffers`], [`systemd`], [`hardware`], [`secrets`];
 //! - the system calls: [`sys`].
 
 pub(crate) mod buffers;
@@ -29,6 +29,7 @@ pub(crate) mod options;
 pub(crate) mod prefetch;
 pub(crate) mod push;
 pub mod root;
+pub mod secrets;
 pub mod stack;
 pub mod status;
 pub(crate) mod store;

@@ -101,11 +101,13 @@ const FUSE_OWN: [&str; 7] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Handed to the network side, which reads their values.
-const REMOTE: [&str; 16] = [
+const REMOTE: [&str; 18] = [
     "profile",
     "revision",
     "min-revision",
     "ring",
+    "values",
+    "values-dir",
     "mirror",
     "keys",
     "cache",

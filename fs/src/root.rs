@@ -5,3 +5,4 @@ pub(crate) mod kept;
 pub mod open;
 pub mod options;
 mod update;
+mod values;

@@ -7,6 +7,7 @@ use layerfmt::{Digest, Index, Layer, LayerRef, LayerSet};
 
 use crate::chunks::ChunkSource;
 use crate::control::{Control, Local};
+use crate::secrets::MachineLayer;
 use crate::trace::TraceRecorder;
 
 /// A stack, ready to be mounted.
@@ -24,6 +25,8 @@ pub struct Stack {
     pub trace: Option<Arc<TraceRecorder>>,
     /// Default name of the mount in the mount table.
     pub name: String,
+    /// The values of this machine, and the directory for them in the running system.
+    pub values: Option<(MachineLayer, PathBuf)>,
 }
 
 /// The reason why local layer files are not a stack.
@@ -69,6 +72,7 @@ impl Stack {
             control: Arc::new(Local),
             trace: None,
             name,
+            values: None,
         })
     }
 

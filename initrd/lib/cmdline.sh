@@ -29,6 +29,7 @@ lf_defaults() {
     lf_timeout=0      # seconds without a server until reads fail; 0 = wait for ever
     lf_report=        # no: the fleet is not told of this machine
     lf_ring=          # the ring of this machine
+    lf_values=        # MACHINE:NUMBER: the record of its values
     lf_debug=
     lf_shell=         # fail | start | mounted
     lf_panic=30       # seconds a failure stays on the screen before the reboot
@@ -187,6 +188,13 @@ lf_own() {
             lf_ring=$lf_value
             case $lf_value in
                 '' | *[!a-z0-9._-]* | [._-]*) lf_wrong "layerfs.ring=$lf_value: a ring is a name of a-z 0-9 . _ -" ;;
+            esac ;;
+        layerfs.values=*)
+            lf_values=$lf_value
+            case $lf_value in
+                *:*[!0-9]* | *[!A-Za-z0-9._:-]* | [!A-Za-z0-9]* | *: ) lf_wrong "layerfs.values=$lf_value: the form is MACHINE:NUMBER" ;;
+                *:*) ;;
+                *) lf_wrong "layerfs.values=$lf_value: the form is MACHINE:NUMBER" ;;
             esac ;;
         layerfs.debug | layerfs.debug=*) if lf_is_yes "$lf_value"; then lf_debug=yes; else lf_debug=; fi ;;
         layerfs.shell | layerfs.shell=*) lf_set_shell "$lf_value" ;;
@@ -365,7 +373,7 @@ lf_source_without_profile() (
 # lf_show: prints every set variable, for tests and layerfs.debug.
 lf_show() {
     for lf_name in root url rev profile stage upper upper_size upper_optional mirror cache cache_size backup \
-        prefetch timeout report ring debug shell panic init ro ip bootif ifname route dns hostname \
+        prefetch timeout report ring values debug shell panic init ro ip bootif ifname route dns hostname \
         auto auto_method auto_server auto_directory auto_disk warnings error; do
         eval "lf_value=\$lf_$lf_name"
         [ -z "$lf_value" ] || echo "$lf_name=$lf_value"

@@ -24,6 +24,7 @@ lf_mount_arguments() {
             [ -z "$lf_backup_dir" ] || lf_add "backup=$lf_backup_dir"
             [ -z "$lf_report" ] || lf_add "report=$lf_report"
             [ -z "$lf_ring" ] || lf_add "ring=$lf_ring"
+            [ -z "$lf_values" ] || lf_add "values=$lf_values"
             [ "$lf_timeout" = 0 ] || lf_add "timeout=$lf_timeout"
             case $lf_prefetch in
                 no) lf_add prefetch=none ;;

@@ -30,12 +30,18 @@ from office import BAKERY, CONSOLE, OUTAGE, Site, call, opened, report
 BOOT = 1800
 # The fleet process must miss this much to know of a power cut.
 POWER_CUT = OUTAGE + 40
+# Somebody notices a machine that hangs after more than the two minutes within which it restarts by itself.
+NOTICED = 130
 
 
 class FleetSite(Site):
     """A site with the fleet process beside the server."""
 
     fleet = None
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.before = {}        # the beginning of each machine's last boot at its power-on
 
     @property
     def spool(self):
@@ -103,18 +109,19 @@ class FleetSite(Site):
         return f"4c4c4544-0042-3510-8051-b4c04f56440{number}"
 
     def power_on(self, number, name):
+        self.before[number] = self.boot(number)["began"]
         return self.machine(f"{name}-{number}", netboot=True, devices=["-uuid", self.pc(number)])
 
     def boot(self, number):
         """The last boot of a machine; nothing before its first hello."""
         done = subprocess.run([BAKERY, "--json", "--store", self.store, "machine", "--spool", self.spool, "show", self.pc(number)],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-        return json.loads(done.stdout)["boot"] if done.returncode == 0 else {"step": "", "revision": ""}
+        return json.loads(done.stdout)["boot"] if done.returncode == 0 else {"step": "", "revision": "", "began": 0}
 
     def reach(self, machine, number, steps, seconds=BOOT):
-        """Waits until the last boot of a machine has one of the steps; returns the boot."""
+        """Waits until the boot since the power-on of a machine has one of the steps; returns the boot."""
         end = time.monotonic() + seconds
-        while (boot := self.boot(number))["step"] not in steps:
+        while (boot := self.boot(number))["began"] == self.before[number] or boot["step"] not in steps:
             if time.monotonic() > end:
                 machine.fail(f"machine {number} is at {boot['step']!r}, not at {steps}")
             machine.poll(3)
@@ -145,6 +152,8 @@ def dies(site, good):
     site.boots_well(1, "dies", good)
     advanced = site.advance()
     require([(one["action"], one["revision"], one["to"]) for one in advanced], [("quarantined", bad, str(good))], "the quarantine")
+    if "boot loop of 3" not in advanced[0]["reason"]:
+        raise BootError(f"a boot loop was taken for something else: {advanced[0]['reason']}")
     report(f"dies: {advanced[0]['reason']}")
     return bad
 
@@ -158,8 +167,7 @@ def hangs(site, good):
                 site.kill()
                 machine.poll(POWER_CUT)
                 site.start()
-            else:
-                machine.poll(10)
+            machine.poll(NOTICED)
             report(f"hangs: power-on {attempt + 1}: nothing after the initramfs")
         if attempt < 2:
             require(site.advance(), [], "a change while the boots do not count")
@@ -172,6 +180,8 @@ def hangs(site, good):
             machine.poll(3)
     advanced = site.advance()
     require([(one["action"], one["revision"], one["to"]) for one in advanced], [("quarantined", bad, str(good))], "the quarantine")
+    if "initramfs hang" not in advanced[0]["reason"]:
+        raise BootError(f"a hang was taken for something else: {advanced[0]['reason']}")
     report(f"hangs: {advanced[0]['reason']}")
     return bad
 
@@ -185,6 +195,8 @@ def degraded(site, good):
             require((boot["step"], boot["revision"]), ("target", f"office/main@{bad}"), "machine 1 with a failed check")
     advanced = site.advance()
     require([(one["action"], one["revision"], one["to"]) for one in advanced], [("quarantined", bad, str(good))], "the quarantine")
+    if "degraded (10-printer)" not in advanced[0]["reason"]:
+        raise BootError(f"a failed check was taken for something else: {advanced[0]['reason']}")
     report(f"degraded: {advanced[0]['reason']}")
     return bad
 

@@ -5,11 +5,13 @@
 
 Each gets its program by TFTP from QEMU, as from any network, then menu, kernel and initramfs by HTTP from the server, on a
 port that is not 80. The boot goes as far as needed: the kernel starts the initramfs, which reads its command line with our own
-shell library, says which card booted and powers off. --tree has a kernel; --loaders is what loaders.sh made.
+shell library, says which card booted and powers off. The fleet process then knows the machine by its UUID, and the steps of
+its boot (docs/FLEET.md, F5.1; not with lpxelinux). --tree has a kernel; --loaders is what loaders.sh made.
 """
 
 import argparse
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +22,7 @@ from office import BAKERY, HERE, Verdicts, report
 
 INITRD = os.path.join(HERE, "..", "..", "initrd")
 MAC = "52:54:00:00:00:01"
-GRUB_MODULES = "net http tftp normal linux echo test true configfile sleep serial terminal minicmd"
+GRUB_MODULES = "net http tftp normal linux echo test true configfile sleep serial terminal minicmd smbios"
 
 INIT = """#!/bin/sh
 mount -t proc proc /proc
@@ -70,16 +72,27 @@ class Server:
         self.bakery("init")
         self.bakery("import", "kiosk", small, "--kernel", kernel, "--initrd", make_initrd(directory),
                     "--cmdline", "console=ttyS0,115200 panic=1 quiet", "-m", "it's the first")
+        self.spool = os.path.join(directory, "spool")
+        os.makedirs(self.spool)
+        self.fleet = subprocess.Popen([BAKERY, "--store", self.store, "fleet", "--spool", self.spool])
         self.process = subprocess.Popen(
-            [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}", "--menu-timeout", "2"])
+            [BAKERY, "--store", self.store, "serve", "--listen", f"127.0.0.1:{self.port}", "--menu-timeout", "2",
+             "--fleet", "--spool", self.spool])
         wait_port(self.port)
+
+    def machine(self, name):
+        """A machine that the fleet process knows."""
+        done = subprocess.run([BAKERY, "--json", "--store", self.store, "machine", "--spool", self.spool, "show", name],
+                              check=False, capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout) if done.returncode == 0 else {"boot": {}}
 
     def bakery(self, *words):
         subprocess.run([BAKERY, "-q", "--store", self.store, *words], check=True, stdout=subprocess.DEVNULL)
 
     def close(self):
-        self.process.terminate()
-        self.process.wait(30)
+        for process in (self.process, self.fleet):
+            process.terminate()
+            process.wait(30)
 
 
 def grub_image(loaders, suite, platform, tftp, port):
@@ -126,6 +139,8 @@ def boot(name, server, loaders, directory):
         if kind == "uefi":
             code = os.path.join(loaders, "bookworm/tree/usr/share/OVMF/OVMF_CODE.fd")
             firmware = ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+    uuid = f"4c4c4544-0042-3510-8051-b4c04f5644{NAMES.index(name):02x}"
+    firmware += ["-uuid", uuid]
     with Machine(netboot=start, tftp=tftp, memory=768, devices=firmware, log=os.path.join(directory, f"{name}.log")) as machine:
         machine.allowed.add("kernel panic")
         line, _ = machine.expect(r"LOADED (.*)", 300)
@@ -135,6 +150,10 @@ def boot(name, server, loaders, directory):
             machine.fail(f"{name}: the command line is {line[1]!r}")
         if card[1].lower() != MAC:
             machine.fail(f"{name}: the card that booted is {card[1]!r}, not {MAC}; {line[1]!r}")
+        known = server.machine(uuid)
+        found = (known["boot"].get("step"), known["boot"].get("revision"), known.get("uuid"))
+        if name not in ("lpxelinux", "ipxe") and found != ("initramfs", "kiosk/main@1", uuid):
+            machine.fail(f"{name}: the fleet knows {found}")
         report(f"{name}: loaded after {machine.seconds():.0f} s")
 
 

@@ -11,12 +11,12 @@ use crate::kitchen::{run, text, wait_until};
 use crate::site::Site;
 
 /// A real mount of a system of the site; dropping it unmounts.
-struct Mount {
-    at: PathBuf,
+pub(crate) struct Mount {
+    pub(crate) at: PathBuf,
 }
 
 impl Mount {
-    fn new(site: &Site, options: &str) -> Mount {
+    pub(crate) fn new(site: &Site, options: &str) -> Mount {
         let at = site.kitchen.path("mnt");
         std::fs::create_dir_all(&at).unwrap();
         run(&mut Mount::command(site, options));
@@ -42,7 +42,7 @@ impl Mount {
         command
     }
 
-    fn hello(&self, more: &[&str]) -> std::process::Output {
+    pub(crate) fn hello(&self, more: &[&str]) -> std::process::Output {
         let mut command = Command::new(program("layerfs"));
         command.arg("hello").args(more).arg(&self.at);
         run(&mut command)
@@ -59,7 +59,7 @@ impl Drop for Mount {
 }
 
 /// Waits for the first machine of the site.
-fn only(site: &Site) -> Value {
+pub(crate) fn only(site: &Site) -> Value {
     let mut found = Value::Null;
     wait_until(Duration::from_secs(30), || {
         let listed = site.machine(&["list"]);

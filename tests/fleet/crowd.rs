@@ -78,9 +78,19 @@ fn memory_kib(pid: u32) -> u64 {
 /// test-fleet` runs this test with 2,000 machines that boot within a minute.
 #[test]
 fn no_acknowledged_hello_is_lost_when_the_process_is_killed() {
+    crowd(Site::new());
+}
+
+/// F1.6: the same with PostgreSQL.
+#[test]
+fn postgresql_loses_no_acknowledged_hello_when_the_process_is_killed() {
+    let url = crate::postgresql::server().new_database();
+    crowd(Site::with(&["--database", &url], &["--fleet"]));
+}
+
+fn crowd(mut site: Site) {
     let machines = number("LAYERFS_MACHINES", 120);
     let within = Duration::from_secs(number("LAYERFS_WITHIN", 3) as u64);
-    let mut site = Site::new();
     let fleet = Arc::new(Mutex::new(site.fleet.take()));
     let (site, next) = (&site, &AtomicUsize::new(0));
     let acknowledged = &Mutex::new(HashMap::new());

@@ -78,7 +78,7 @@ fn a_boot_is_seen_from_its_menu_on() {
     let page = site.get("/metrics").body;
     for line in [
         "bakery_fleet_up 1",
-        "bakery_fleet_machines{history=\"kiosk/main\",revision=\"1\",state=\"good\"} 1",
+        "bakery_fleet_machines{history=\"kiosk/main\",revision=\"1\",ring=\"all\",state=\"good\"} 1",
         "bakery_fleet_hellos_total{step=\"menu\"} 1",
         "bakery_fleet_boots_last_hour{step=\"healthy\"} 1",
     ] {

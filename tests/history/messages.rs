@@ -65,6 +65,11 @@ fn a_wrong_system_lists_those_there() {
         &["cherry-pick", "kiosc@1", "--onto", "lab"],
         &["cherry-pick", "lab@1", "--onto", "kiosc"],
         &["tag", "kiosc@1", "x"],
+        &["tag", "kiosc"],
+        &["profile", "list", "kiosc"],
+        &["ring", "list", "kiosc"],
+        &["ring", "log", "kiosc"],
+        &["ring", "status", "kiosc"],
         &["initrd", "kiosc"],
         &["purge", "kiosc", "/a"],
     ] {

@@ -54,6 +54,41 @@ fn a_replayed_old_head_is_refused() {
     client.compare(&site.files);
 }
 
+/// docs/PROTOCOL.md §5: a mount of a pinned revision lowers no number that a reader has seen, and
+/// leaves what a start of the newest revision without a server needs.
+#[test]
+fn a_pinned_mount_leaves_the_memory_of_the_newest() {
+    let mut site = Site::new();
+    let server = FaultServer::start(site.store());
+    let cache = site.path("cache");
+    let cache = cache.to_str().unwrap();
+    let arguments = ["--cache", cache, "-o", "offline-wait=1"];
+    let old_files = site.files.clone();
+    assert_eq!(site.publish(), 2);
+    let url = format!("{}/{SYSTEM}", server.url());
+    let pinned = format!("{url}@1");
+    for (url, files) in [(&url, &site.files), (&pinned, &old_files)] {
+        Client::mount(url, &site.allowed_signers(), &arguments).compare(files);
+    }
+    // A replay of revision 1 is not accepted: the mount starts from what it kept of revision 2.
+    let newest = head_path(&site, 2);
+    let kept = std::fs::read(&newest).unwrap();
+    std::fs::remove_file(&newest).unwrap();
+    std::fs::write(site.store().join(format!("hints/{SYSTEM}/main")), "1").unwrap();
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    assert_eq!(client.status()["revision"], format!("{SYSTEM}/main@2"));
+    drop(client);
+    std::fs::write(&newest, kept).unwrap();
+    drop(server);
+    for (url, revision) in [(&url, 2), (&pinned, 1)] {
+        let client = Client::mount(url, &site.allowed_signers(), &arguments);
+        assert_eq!(client.status()["offline"], true);
+        let name = format!("{SYSTEM}/main@{revision}");
+        assert_eq!(client.status()["revision"], name);
+    }
+}
+
 #[test]
 fn an_unknown_signer_is_refused() {
     let (site, stranger) = (Site::new(), Site::new());

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Identity;
+use crate::machine_key::PublicKey;
 use crate::manifest::RevisionName;
 
 /// Largest hello, bytes. A typical one has about 600.
@@ -153,6 +154,9 @@ pub struct Hello {
     /// The reason for a stop at this step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The public part of the machine's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
     /// The kernel's release.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel: String,
@@ -195,6 +199,7 @@ impl Hello {
             cache: String::new(),
             upper: None,
             why: String::new(),
+            key: None,
             kernel: String::new(),
             version: String::new(),
         }

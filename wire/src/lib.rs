@@ -8,7 +8,8 @@
 //! Records: [`manifest`] (manifests, heads and keysets), [`trust`] (signatures and the chain from
 //! the root keys to a manifest). Names: [`paths`] (every store path and URL). Messages: [`batch`],
 //! [`push`], [`trace`], [`boot_report`], [`counts`], [`hello`] (of the machines that [`machine`]
-//! names). Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
+//! names, whose keys are in
+//! [`machine_key`]; [`proof`] proves them). Bounds: [`limits`]. Shared languages: [`exclude`], [`secrets`], [`tar`].
 
 pub mod batch;
 pub mod boot_report;
@@ -17,9 +18,11 @@ pub mod exclude;
 pub mod hello;
 pub mod limits;
 pub mod machine;
+pub mod machine_key;
 pub mod manifest;
 pub mod paths;
 mod pattern;
+pub mod proof;
 pub mod push;
 pub mod secrets;
 pub mod tar;

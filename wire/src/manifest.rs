@@ -11,6 +11,7 @@ mod name;
 mod ring;
 mod trailer;
 mod update;
+mod values;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,10 @@ pub use ring::{
 };
 pub use trailer::{PushKey, Trailer};
 pub use update::{UPDATE_RECORD_LEN_MAX, UpdateEnd, UpdateHeadRef, UpdateRecord};
+pub use values::{
+    MachineValue, VALUE_LEN_MAX, VALUES_MAX, VALUES_RECORD_LEN_MAX, ValuesRecord, is_machine_id,
+    sealed_name,
+};
 
 use canonical::{INTEGER_MAX, check, check_line, check_text};
 use layerfmt::Digest;

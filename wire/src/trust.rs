@@ -11,6 +11,7 @@ mod chain;
 mod envelope;
 mod error;
 mod ring;
+mod values;
 
 pub use allowed_signers::AllowedSigners;
 pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};
@@ -21,11 +22,14 @@ pub use chain::{
 pub use envelope::{ENVELOPE_LEN_MAX, Envelope, public_key_line};
 pub use error::TrustError;
 pub use ring::{VerifiedRings, verify_previous_rings, verify_ring_head, verify_rings};
+pub use values::{VerifiedValues, verify_values};
 
 /// SSHSIG namespace of head records.
 pub const HEAD_NAMESPACE: &str = "layerfs-head@v1";
 /// SSHSIG namespace of ring records.
 pub const RING_NAMESPACE: &str = "layerfs-ring@v1";
+/// SSHSIG namespace of values records.
+pub const VALUES_NAMESPACE: &str = "layerfs-values@v1";
 /// SSHSIG namespace of the records of update packs.
 pub const UPDATE_NAMESPACE: &str = "layerfs-update@v1";
 /// SSHSIG namespace of keysets.

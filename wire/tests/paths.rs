@@ -36,6 +36,8 @@ fn object() -> impl Strategy<Value = ObjectPath> {
         any::<u64>().prop_map(ObjectPath::Keyset),
         (profile(), any::<u64>()).prop_map(|(name, number)| ObjectPath::Head(name, number)),
         (profile(), any::<u64>()).prop_map(|(name, number)| ObjectPath::Ring(name, number)),
+        ("[0-9A-Za-z][0-9A-Za-z._-]{0,63}", any::<u64>())
+            .prop_map(|(machine, number)| ObjectPath::Values(machine, number)),
         digest().prop_map(ObjectPath::Manifest),
         digest().prop_map(ObjectPath::Layer),
         digest().prop_map(ObjectPath::Index),

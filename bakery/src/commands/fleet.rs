@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use wire::proof::RoomToken;
 
 use super::service;
 use crate::globals::Globals;
@@ -19,6 +20,15 @@ pub struct FleetArgs {
     /// Keep the state in this spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
+    /// Keep the state in this PostgreSQL database instead of a file; the spool remembers it. For
+    /// several servers that share a bucket
+    #[arg(
+        long,
+        value_name = "postgres://…",
+        env = "BAKERY_FLEET_DATABASE",
+        hide_env_values = true
+    )]
+    database: Option<String>,
     /// Also listen on this address, for servers on other machines; every client of it can claim any
     /// sender address for a hello
     #[arg(long, value_name = "ADDR:PORT")]
@@ -36,6 +46,10 @@ pub struct FleetArgs {
     /// never
     #[arg(long, value_name = "COUNT", default_value_t = fleet::store::RETURN_AFTER)]
     return_after: u32,
+    /// Refuse hellos without the token in this file (`/etc/layerfs/token` on the machines), unless
+    /// the accepted key of the machine signed them
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Run this program when a machine returns: PROGRAM returned MACHINE FROM TO
     #[arg(long, value_name = "PROGRAM")]
     hook: Option<PathBuf>,
@@ -51,6 +65,13 @@ pub(super) fn spool(globals: &Globals, named: Option<PathBuf>) -> anyhow::Result
         .context("there is no spool: give --spool DIR, or set BAKERY_SPOOL=DIR")
 }
 
+/// Reads the room's token.
+fn token(path: &std::path::Path) -> anyhow::Result<RoomToken> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    RoomToken::of(&text)
+        .with_context(|| format!("{}: a token has at least 16 bytes", path.display()))
+}
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -58,6 +79,9 @@ pub(super) fn spool(globals: &Globals, named: Option<PathBuf>) -> anyhow::Result
 pub(crate) fn run(args: FleetArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let spool = spool(globals, args.spool)?;
     crate::store::ownership::create_dir_all(&spool.join(fleet::store::DIRECTORY))?;
+    if let Some(url) = &args.database {
+        fleet::store::set_url(&spool, url)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -70,6 +94,7 @@ pub(crate) fn run(args: FleetArgs, globals: &Globals) -> anyhow::Result<ExitCode
         per_second: args.rate,
         return_after: args.return_after,
         hook: args.hook,
+        token: args.token_file.as_deref().map(token).transpose()?,
     };
     runtime.block_on(async {
         let stopped = service::stopped()?;

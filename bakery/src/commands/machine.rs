@@ -1,8 +1,10 @@
 //! The command `bakery machine`.
 
 mod assign;
+mod key;
 mod list;
 mod show;
+mod values;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +65,11 @@ enum MachineAction {
     Assign(assign::AssignArgs),
     /// List the groups that have an assignment
     Groups,
+    /// Set values of a machine or a group, which its machines get as a signed layer; without
+    /// options, show them
+    Values(values::ValuesArgs),
+    /// Show the key of a machine, accept or withdraw it
+    Key(key::MachineKeyArgs),
     /// End the return of a machine: it boots its assignment again
     Retry {
         /// The machine
@@ -98,6 +105,8 @@ pub(crate) fn run(args: MachineArgs, globals: &Globals) -> anyhow::Result<ExitCo
         }
         MachineAction::Assign(args) => assign::run(&args, &store, globals),
         MachineAction::Groups => assign::groups(&store, globals),
+        MachineAction::Values(args) => values::run(&args, &store, globals),
+        MachineAction::Key(args) => key::run(&args, &store, globals),
         MachineAction::Retry { machine } => {
             changed(&machine, &store, globals, |id| store.retry(id, now()))
         }

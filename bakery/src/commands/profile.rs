@@ -87,16 +87,18 @@ pub(crate) fn run(args: ProfileArgs, globals: &Globals) -> anyhow::Result<ExitCo
             )
         }
         ProfileVerb::List { system } => {
-            let lines = list(&globals.history()?, system.as_deref())?;
+            let history = globals.history()?;
+            let lines = list(&history, system.as_deref())?;
+            if let Some(system) = system.filter(|_| lines.is_empty()) {
+                let wanted = ProfileName::new(&system, wire::manifest::DEFAULT_PROFILE)?;
+                return Err(history.no_history(&wanted).into());
+            }
             output::emit(globals, &lines, |out| print(&lines, out))?;
             if lines.is_empty() {
                 let store = globals.store()?;
-                let text = match system {
-                    Some(system) => format!("the store {store} has no system {system}"),
-                    None => format!(
-                        "the store {store} is empty: `bakery import SYSTEM SOURCE` makes its first system"
-                    ),
-                };
+                let text = format!(
+                    "the store {store} is empty: `bakery import SYSTEM SOURCE` makes its first system"
+                );
                 output::note(globals, &text);
             }
             Ok(ExitCode::SUCCESS)

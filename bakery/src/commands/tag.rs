@@ -24,11 +24,16 @@ pub struct TagArgs {
 /// Adds, removes or lists tags.
 ///
 /// # Errors
-/// The revision or tag does not exist, or the name is taken.
+/// The history, the revision or the tag does not exist, or the name is taken.
 pub(crate) fn run(args: TagArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = match args.tag {
-        None => history.tags(&args.revision.name)?,
+        None => {
+            let name = &args.revision.name;
+            let newest = history.newest(name)?;
+            newest.ok_or_else(|| history.no_history(name))?;
+            history.tags(name)?
+        }
         Some(tag) if args.delete => {
             history.untag(&args.revision.name, &tag)?;
             Vec::new()

@@ -118,12 +118,13 @@ impl Guest {
     }
 
     /// Adds the machine's id to the URLs of the boot files, so that the server can record the steps
-    /// of the boot, and appends the assigned parameters to those of the revision, because the
-    /// kernel uses the last of two.
+    /// of the boot. Appends the number of its values record, and the assigned parameters, to those of
+    /// the revision: the kernel uses the last of two.
     pub(super) fn mark(&self, choice: &mut MenuChoice) {
         let Self::Machine(MenuAnswer {
             machine,
             assignment,
+            layer,
             ..
         }) = self
         else {
@@ -134,6 +135,9 @@ impl Guest {
         let mark = |step: Step| format!("?{step}={machine}&revision={what}");
         choice.kernel.push_str(&mark(Step::Kernel));
         choice.initrd.push_str(&mark(Step::Initramfs));
+        if let Some(layer) = layer {
+            choice.add_parameters(&format!("layerfs.values={machine}:{layer}"));
+        }
         choice.add_parameters(assignment.parameters.as_deref().unwrap_or_default());
     }
 }

@@ -67,6 +67,11 @@ impl Key {
         ObjectPath::Ring(name.clone(), number).into()
     }
 
+    /// A values record of a machine.
+    pub fn values(machine: &str, number: u64) -> Key {
+        ObjectPath::Values(machine.to_owned(), number).into()
+    }
+
     /// The hint about a history's newest revision.
     pub fn hint(name: &ProfileName) -> Key {
         ObjectPath::Hint(name.clone()).into()

@@ -1,9 +1,9 @@
 //! Assignments of machines and groups.
 
-use rusqlite::{OptionalExtension as _, params};
 use wire::machine::Mac;
 use wire::manifest::{DEFAULT_RING, ProfileName};
 
+use super::link::{Row, params};
 use super::machines::require_name;
 use super::{Database, Result, StoreError};
 use crate::record::Assignment;
@@ -31,11 +31,10 @@ impl Database {
             Whom::Machine(id) => ("SELECT assignment FROM machines WHERE id = ?1", id),
             Whom::Group(name) => ("SELECT assignment FROM groups WHERE name = ?1", name),
         };
-        let text: Option<Option<String>> = self
+        let texts = self
             .connection
-            .query_row(sql, [key], |row| row.get(0))
-            .optional()?;
-        let text = text.flatten().unwrap_or_default();
+            .column::<Option<String>>(sql, &params![key])?;
+        let text = texts.into_iter().next().flatten().unwrap_or_default();
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
@@ -52,19 +51,19 @@ impl Database {
         match (whom, text) {
             (Whom::Machine(id), text) => self.connection.execute(
                 "UPDATE machines SET assignment = ?2 WHERE id = ?1",
-                params![id, text],
+                &params![id, text],
             )?,
             (Whom::Group(name), Some(text)) => {
                 require_name("group", name)?;
                 self.connection.execute(
                     "INSERT INTO groups (name, assignment) VALUES (?1, ?2)
                      ON CONFLICT (name) DO UPDATE SET assignment = ?2",
-                    params![name, text],
+                    &params![name, text],
                 )?
             }
             (Whom::Group(name), None) => self
                 .connection
-                .execute("DELETE FROM groups WHERE name = ?1", [name])?,
+                .execute("DELETE FROM groups WHERE name = ?1", &params![name])?,
         };
         Ok(())
     }
@@ -74,15 +73,13 @@ impl Database {
     /// # Errors
     /// The database cannot be read.
     pub fn groups(&self) -> Result<Vec<(String, Assignment)>> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT name, assignment FROM groups ORDER BY name")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-        rows.map(|row| {
-            let (name, text) = row?;
+        let select = "SELECT name, assignment FROM groups ORDER BY name";
+        let rows = self.connection.rows(select, &[])?;
+        let group = |row: &Row| {
+            let (name, text) = (row.get(0)?, row.get::<String>(1)?);
             Ok((name, serde_json::from_str(&text).unwrap_or_default()))
-        })
-        .collect()
+        };
+        rows.iter().map(group).collect()
     }
 
     /// The network cards of a machine, or of all machines of a group.
@@ -97,13 +94,8 @@ impl Database {
         let sql = format!(
             "SELECT mac FROM macs JOIN machines ON machine = id WHERE {condition} ORDER BY mac"
         );
-        let mut select = self.connection.prepare_cached(&sql)?;
-        let texts = select.query_map([key], |row| row.get::<_, String>(0))?;
-        let mut cards = Vec::new();
-        for text in texts {
-            cards.extend(text?.parse::<Mac>());
-        }
-        Ok(cards)
+        let texts = self.connection.column::<String>(&sql, &params![key])?;
+        Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reading boots from the database.
 
-use rusqlite::{Row, params};
 use wire::hello::{Hello, Step};
 
+use super::link::{Row, params};
 use super::{Database, Result};
 use crate::record::Boot;
 
@@ -11,8 +11,8 @@ pub(super) const COLUMNS: &str =
     "boots.began, boots.heard, boots.step, boots.revision, boots.target_ms, boots.why, boots.hello";
 
 /// Reads a boot from a row that has [`COLUMNS`] from column `at` on.
-pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
-    let step: usize = row.get::<_, u32>(at + 2)? as usize;
+pub(super) fn read(row: &Row, at: usize) -> Result<Boot> {
+    let step: usize = row.get::<u32>(at + 2)? as usize;
     let hello: Option<String> = row.get(at + 6)?;
     Ok(Boot {
         began: row.get(at)?,
@@ -20,7 +20,7 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Boot> {
         step: Step::ALL.get(step).copied().unwrap_or(Step::Menu),
         revision: row.get(at + 3)?,
         target_ms: row
-            .get::<_, Option<i64>>(at + 4)?
+            .get::<Option<i64>>(at + 4)?
             .and_then(|ms| u64::try_from(ms).ok()),
         why: row.get(at + 5)?,
         hello: hello.and_then(|text| Hello::decode(text.as_bytes()).ok()),
@@ -34,8 +34,7 @@ impl Database {
     /// The database cannot be read.
     pub fn boots(&self, id: &str) -> Result<Vec<Boot>> {
         let sql = format!("SELECT {COLUMNS} FROM boots WHERE machine = ?1 ORDER BY number DESC");
-        let mut select = self.connection.prepare_cached(&sql)?;
-        let boots = select.query_map(params![id], |row| read(row, 0))?;
-        Ok(boots.collect::<rusqlite::Result<_>>()?)
+        let boots = self.connection.rows(&sql, &params![id])?;
+        boots.iter().map(|row| read(row, 0)).collect()
     }
 }

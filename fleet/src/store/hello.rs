@@ -1,10 +1,11 @@
 //! Storing hellos in the database.
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use wire::hello::{Hello, Step};
 use wire::machine::{Identity, Mac};
 
+use super::link::{Connection, Row, params};
 use super::machines::{UNTOUCHED, assignment_of};
+use super::proof::{Proof, note_key};
 use super::{Database, Result, judge};
 use crate::record::{Assignment, BOOTS_KEPT, Return};
 
@@ -14,7 +15,7 @@ const MENU_AGAIN_S: i64 = 120;
 /// fetch an initramfs.
 const MENU_TO_MOUNT_S: i64 = 3600;
 /// Largest delay of a hello of an earlier boot, seconds. A later one means that two machines run.
-const LATE_S: i64 = 60;
+pub(super) const LATE_S: i64 = 60;
 
 /// A message for the database.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub enum Heard {
         hello: Box<Hello>,
         /// The address of the sender.
         from: String,
+        /// The proof of the sender.
+        proof: Proof,
     },
     /// A machine fetched a file of its menu.
     Fetched {
@@ -53,6 +56,10 @@ pub struct Known {
     pub returned: Option<Return>,
     /// True if this message caused the return.
     pub returns_now: bool,
+    /// The number of its newest values record.
+    pub layer: Option<u64>,
+    /// True if the hello was refused for its proof.
+    pub refused: bool,
 }
 
 impl Database {
@@ -61,42 +68,37 @@ impl Database {
     /// # Errors
     /// The database cannot be written; no message is stored.
     pub fn hear(&mut self, heard: &[Heard], now: i64) -> Result<Vec<Known>> {
-        let behavior = TransactionBehavior::Immediate;
-        let work = self.connection.transaction_with_behavior(behavior)?;
-        let mut known = Vec::with_capacity(heard.len());
-        for one in heard {
-            known.push(match one {
-                Heard::Hello { hello, from } => {
-                    let bounds = (self.machines_max, self.return_after);
-                    take_hello(&work, hello, from, now, bounds)?
+        let work = &self.connection;
+        let take = |one: &Heard| match one {
+            Heard::Hello { hello, from, proof } => {
+                let found = find(work, &hello.machine)?;
+                if let Some(refused) = self.refuse(&found, hello, *proof, now)? {
+                    return Ok(refused);
                 }
-                Heard::Fetched {
-                    machine,
-                    step,
-                    revision,
-                } => {
-                    advance(&work, machine, *step, revision, now)?;
-                    Known::default()
-                }
-                Heard::Beat { watch } => {
-                    judge::beat(&work, *watch, now)?;
-                    Known::default()
-                }
-            });
-        }
-        work.commit()?;
-        Ok(known)
+                let bounds = (self.machines_max, self.return_after);
+                let known = take_hello(work, found, hello, from, now, bounds)?;
+                note_key(work, &known.machine, hello, *proof)?;
+                Ok(known)
+            }
+            Heard::Fetched {
+                machine,
+                step,
+                revision,
+            } => advance(work, machine, *step, revision, now).map(|()| Known::default()),
+            Heard::Beat { watch } => judge::beat(work, *watch, now).map(|()| Known::default()),
+        };
+        work.transaction(|| heard.iter().map(take).collect())
     }
 }
 
 fn take_hello(
     work: &Connection,
+    found: Found,
     hello: &Hello,
     from: &str,
     now: i64,
     (machines_max, return_after): (u64, u32),
 ) -> Result<Known> {
-    let found = find(work, &hello.machine)?;
     let id = match found {
         Found::Machine(id) => id,
         Found::Stranger { duplicate_of } => {
@@ -105,14 +107,14 @@ fn take_hello(
         }
     };
     let Identity { uuid, macs, asset } = &hello.machine;
-    work.prepare_cached(
+    work.execute(
         "UPDATE machines SET last_seen = ?2, address = ?3, uuid = coalesce(uuid, ?4),
          asset = CASE WHEN ?5 = '' THEN asset ELSE ?5 END WHERE id = ?1",
-    )?
-    .execute(params![id, now, from, uuid.map(String::from), asset])?;
+        &params![&id, now, from, uuid.map(String::from), asset],
+    )?;
     for mac in macs {
-        work.prepare_cached("INSERT OR IGNORE INTO macs (mac, machine) VALUES (?1, ?2)")?
-            .execute(params![mac.to_string(), id])?;
+        let sql = "INSERT INTO macs (mac, machine) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        work.execute(sql, &params![mac.to_string(), &id])?;
     }
     let begins = note_boot(work, &id, hello, now)?;
     if hello.reached() == Step::Healthy {
@@ -124,7 +126,11 @@ fn take_hello(
         false => before.clone(),
     };
     let assignment = assignment_of(work, &id)?;
+    let select = "SELECT layer FROM machines WHERE id = ?1";
+    let layer = work.value::<Option<i64>>(select, &params![&id])?;
     Ok(Known {
+        layer: layer.and_then(|number| u64::try_from(number).ok()),
+        refused: false,
         machine: id,
         assignment,
         returns_now: returned != before,
@@ -133,7 +139,7 @@ fn take_hello(
 }
 
 /// The result of the search for an identity.
-enum Found {
+pub(super) enum Found {
     Machine(String),
     Stranger { duplicate_of: Option<String> },
 }
@@ -149,12 +155,9 @@ fn find(work: &Connection, identity: &Identity) -> Result<Found> {
             .flatten();
         return Ok(by_mac.map_or(Found::Stranger { duplicate_of: None }, Found::Machine));
     };
-    let mut select = work
-        .prepare_cached("SELECT id FROM machines WHERE uuid IN (?1, ?2) ORDER BY first_seen, id")?;
-    let pair = [uuid.to_string(), uuid.swapped().to_string()];
-    let same: Vec<String> = select
-        .query_map(params![pair[0], pair[1]], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let select = "SELECT id FROM machines WHERE uuid IN (?1, ?2) ORDER BY first_seen, id";
+    let pair = params![uuid.to_string(), uuid.swapped().to_string()];
+    let same = work.column::<String>(select, &pair)?;
     for id in &same {
         let macs = macs_of(work, id)?;
         let shares = identity
@@ -185,17 +188,15 @@ fn with_mac(work: &Connection, mac: Mac, nameless: bool) -> Result<Option<String
     let sql = format!(
         "SELECT id FROM machines JOIN macs ON machine = id WHERE mac = ?1 {only} ORDER BY last_seen DESC LIMIT 1"
     );
-    let id = work
-        .prepare_cached(&sql)?
-        .query_row([mac.to_string()], |row| row.get(0))
-        .optional()?;
-    Ok(id)
+    let ids = work.column(&sql, &params![mac.to_string()])?;
+    Ok(ids.into_iter().next())
 }
 
 pub(super) fn macs_of(work: &Connection, id: &str) -> Result<Vec<String>> {
-    let mut select = work.prepare_cached("SELECT mac FROM macs WHERE machine = ?1 ORDER BY mac")?;
-    let macs = select.query_map([id], |row| row.get(0))?;
-    Ok(macs.collect::<rusqlite::Result<_>>()?)
+    work.column(
+        "SELECT mac FROM macs WHERE machine = ?1 ORDER BY mac",
+        &params![id],
+    )
 }
 
 fn insert(
@@ -220,52 +221,49 @@ fn insert(
             "the machine {id} has the UUID of {first} but other network cards: one of them is a copy, or its card was replaced"
         );
     }
-    work.prepare_cached(
+    work.execute(
         "INSERT INTO machines (id, uuid, duplicate_of, first_seen, last_seen) VALUES (?1, ?2, ?3, ?4, ?4)
          ON CONFLICT DO NOTHING",
-    )?
-    .execute(params![id, uuid, duplicate_of, now])?;
+        &params![&id, uuid, duplicate_of, now],
+    )?;
     Ok(id)
 }
 
 /// Makes room for one more machine: deletes the one with the oldest last hello among those that the
 /// operator never changed.
 fn make_room(work: &Connection, machines_max: u64) -> Result<()> {
-    let count: u32 = work
-        .prepare_cached("SELECT count(*) FROM machines")?
-        .query_row([], |row| row.get(0))?;
+    let count: u32 = work.value("SELECT count(*) FROM machines", &[])?;
     if u64::from(count) >= machines_max {
-        work.prepare_cached(&format!(
+        let sql = format!(
             "DELETE FROM machines WHERE id = (SELECT id FROM machines WHERE {UNTOUCHED} ORDER BY last_seen LIMIT 1)"
-        ))?
-        .execute([])?;
+        );
+        work.execute(&sql, &[])?;
     }
     Ok(())
 }
 
 /// Some columns of the table `boots`.
-struct Row {
+pub(super) struct BootRow {
     number: i64,
-    boot: String,
-    began: i64,
+    pub(super) boot: String,
+    pub(super) began: i64,
     step: i64,
 }
 
-fn last_row(work: &Connection, id: &str) -> Result<Option<Row>> {
-    let row = work
-        .prepare_cached(
-            "SELECT number, boot, began, step FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1",
-        )?
-        .query_row([id], |row| {
-            Ok(Row {
-                number: row.get(0)?,
-                boot: row.get(1)?,
-                began: row.get(2)?,
-                step: row.get(3)?,
-            })
+pub(super) fn last_row(work: &Connection, id: &str) -> Result<Option<BootRow>> {
+    let row = work.row(
+        "SELECT number, boot, began, step FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1",
+        &params![id],
+    )?;
+    let read = |row: Row| {
+        Ok(BootRow {
+            number: row.get(0)?,
+            boot: row.get(1)?,
+            began: row.get(2)?,
+            step: row.get(3)?,
         })
-        .optional()?;
-    Ok(row)
+    };
+    row.map(read).transpose()
 }
 
 /// Records a hello in its boot; true if the hello is a request for the menu, which begins a boot.
@@ -280,17 +278,16 @@ fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<boo
             None => new_boot(work, id, hello, now).map(|()| true),
         };
     }
-    let known: Option<i64> = work
-        .prepare_cached("SELECT number FROM boots WHERE machine = ?1 AND boot = ?2 ORDER BY number DESC LIMIT 1")?
-        .query_row(params![id, hello.boot], |row| row.get(0))
-        .optional()?;
+    let select =
+        "SELECT number FROM boots WHERE machine = ?1 AND boot = ?2 ORDER BY number DESC LIMIT 1";
+    let known = work.column::<i64>(select, &params![id, &hello.boot])?.pop();
     let noted = match (known, last) {
         (Some(number), last) => {
             let other = last.filter(|row| row.number != number && now - row.began > LATE_S);
             if other.is_some_and(|row| row.step >= Step::Mounted as i64) {
                 tracing::warn!("two machines run as {id} at once: one is a copy of the other");
-                work.prepare_cached("UPDATE machines SET clone_seen = ?2 WHERE id = ?1")?
-                    .execute(params![id, now])?;
+                let sql = "UPDATE machines SET clone_seen = ?2 WHERE id = ?1";
+                work.execute(sql, &params![id, now])?;
             }
             write_boot(work, number, hello, now)
         }
@@ -305,15 +302,16 @@ fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<boo
 fn new_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<()> {
     // The first hello may arrive long after the start of the kernel.
     let up = i64::try_from(hello.uptime_s).unwrap_or(0);
-    work.prepare_cached("INSERT INTO boots (machine, began, heard, step) VALUES (?1, ?2, ?3, 0)")?
-        .execute(params![id, now.saturating_sub(up), now])?;
-    let number = work.last_insert_rowid();
+    let number = work.value(
+        "INSERT INTO boots (machine, began, heard, step) VALUES (?1, ?2, ?3, 0) RETURNING number",
+        &params![id, now.saturating_sub(up), now],
+    )?;
     write_boot(work, number, hello, now)?;
-    work.prepare_cached(
+    work.execute(
         "DELETE FROM boots WHERE machine = ?1 AND number <= (
             SELECT number FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-    )?
-    .execute(params![id, BOOTS_KEPT])?;
+        &params![id, BOOTS_KEPT],
+    )?;
     Ok(())
 }
 
@@ -322,25 +320,25 @@ fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result
     let reached = hello.reached() as i64;
     let said = serde_json::to_string(hello).ok();
     // For a running machine the last hello counts: a healthy machine can become degraded.
-    work.prepare_cached(
+    work.execute(
         "UPDATE boots SET heard = ?2,
-         step = CASE WHEN ?3 >= ?8 THEN ?3 ELSE max(step, ?3) END,
+         step = CASE WHEN CAST(?3 AS BIGINT) >= CAST(?8 AS BIGINT) OR step < ?3 THEN ?3 ELSE step END,
          boot = CASE WHEN ?4 = '' THEN boot ELSE ?4 END,
          revision = CASE WHEN ?5 = '' THEN revision ELSE ?5 END,
          target_ms = coalesce(target_ms, ?6), why = ?7, hello = ?9
          WHERE number = ?1",
-    )?
-    .execute(params![
-        number,
-        now,
-        reached,
-        hello.boot,
-        hello.revision,
-        hello.target_ms.and_then(|ms| i64::try_from(ms).ok()),
-        hello.why,
-        Step::Target as i64,
-        said,
-    ])?;
+        &params![
+            number,
+            now,
+            reached,
+            &hello.boot,
+            &hello.revision,
+            hello.target_ms.and_then(|ms| i64::try_from(ms).ok()),
+            &hello.why,
+            Step::Target as i64,
+            said,
+        ],
+    )?;
     Ok(())
 }
 
@@ -350,9 +348,9 @@ fn advance(work: &Connection, id: &str, step: Step, revision: &str, now: i64) ->
     let Some(row) = row.filter(|row| row.boot.is_empty() && row.step < step as i64) else {
         return Ok(());
     };
-    work.prepare_cached("UPDATE boots SET step = ?2, heard = ?3, revision = ?4 WHERE number = ?1")?
-        .execute(params![row.number, step as i64, now, revision])?;
-    work.prepare_cached("UPDATE machines SET last_seen = ?2 WHERE id = ?1")?
-        .execute(params![id, now])?;
+    let sql = "UPDATE boots SET step = ?2, heard = ?3, revision = ?4 WHERE number = ?1";
+    work.execute(sql, &params![row.number, step as i64, now, revision])?;
+    let sql = "UPDATE machines SET last_seen = ?2 WHERE id = ?1";
+    work.execute(sql, &params![id, now])?;
     Ok(())
 }

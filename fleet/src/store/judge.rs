@@ -2,10 +2,10 @@
 //!
 //! `docs/FLEET.md` (F8) is the specification.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use wire::hello::Step;
 use wire::manifest::RevisionName;
 
+use super::link::{Connection, Row, params};
 use super::{Database, Result};
 use crate::record::{BOOT_DEADLINE_S, Boot, Return, SILENCE_S};
 
@@ -36,7 +36,7 @@ impl Ended {
         }
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
+    fn read(row: &Row) -> Result<Ended> {
         let step: u32 = row.get(1)?;
         Ok(Ended {
             began: row.get(0)?,
@@ -62,13 +62,12 @@ pub(super) fn judge(work: &Connection, id: &str, after: u32, now: i64) -> Result
     if let Some(failing) = failing(work, id, &ended, after)?
         && let Some(good) = last_good(work, id, &failing)?
     {
-        let added = work
-            .prepare_cached(
-                "INSERT INTO returns (machine, revision, good, since) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (machine, revision) DO UPDATE SET good = ?3, since = ?4, lifted = NULL
-                 WHERE lifted IS NOT NULL",
-            )?
-            .execute(params![id, failing, good, now])?;
+        let added = work.execute(
+            "INSERT INTO returns (machine, revision, good, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (machine, revision) DO UPDATE SET good = ?3, since = ?4, lifted = NULL
+             WHERE returns.lifted IS NOT NULL",
+            &params![id, &failing, good.as_str(), now],
+        )?;
         if added > 0 {
             tracing::error!(
                 "{failing} failed on {id} {after} times: the machine returns to {good} until it has a newer revision"
@@ -80,26 +79,26 @@ pub(super) fn judge(work: &Connection, id: &str, after: u32, now: i64) -> Result
 
 /// The last return of a machine that is not lifted.
 pub(super) fn returned(work: &Connection, id: &str) -> Result<Option<Return>> {
-    let found = work
-        .prepare_cached(
-            "SELECT revision, good, since FROM returns
-             WHERE machine = ?1 AND lifted IS NULL ORDER BY since DESC, rowid DESC LIMIT 1",
-        )?
-        .query_row([id], |row| {
-            Ok(Return {
-                from: row.get(0)?,
-                to: row.get(1)?,
-                since: row.get(2)?,
-            })
+    let found = work.row(
+        "SELECT revision, good, since FROM returns
+         WHERE machine = ?1 AND lifted IS NULL
+         ORDER BY since DESC, length(revision) DESC, revision DESC LIMIT 1",
+        &params![id],
+    )?;
+    let read = |row: Row| {
+        Ok(Return {
+            from: row.get(0)?,
+            to: row.get(1)?,
+            since: row.get(2)?,
         })
-        .optional()?;
-    Ok(found)
+    };
+    found.map(read).transpose()
 }
 
 /// Records a heartbeat of the process.
 pub(super) fn beat(work: &Connection, watch: i64, now: i64) -> Result<()> {
-    work.prepare_cached("UPDATE watches SET heard = ?2 WHERE number = ?1")?
-        .execute(params![watch, now])?;
+    let sql = "UPDATE watches SET heard = ?2 WHERE number = ?1";
+    work.execute(sql, &params![watch, now])?;
     Ok(())
 }
 
@@ -109,15 +108,14 @@ pub(super) fn acquit(work: &Connection, id: &str, healthy: &str) -> Result<()> {
     let Ok(healthy) = healthy.parse::<RevisionName>() else {
         return Ok(());
     };
-    let mut select = work.prepare_cached("SELECT revision FROM returns WHERE machine = ?1")?;
-    let failed = select.query_map([id], |row| row.get::<_, String>(0))?;
-    for failed in failed.collect::<rusqlite::Result<Vec<_>>>()? {
+    let select = "SELECT revision FROM returns WHERE machine = ?1";
+    for failed in work.column::<String>(select, &params![id])? {
         let name = failed.parse::<RevisionName>();
         let is_over =
             |name: RevisionName| name.name == healthy.name && name.revision <= healthy.revision;
         if name.is_ok_and(is_over) {
-            work.prepare_cached("DELETE FROM returns WHERE machine = ?1 AND revision = ?2")?
-                .execute(params![id, failed])?;
+            let sql = "DELETE FROM returns WHERE machine = ?1 AND revision = ?2";
+            work.execute(sql, &params![id, failed])?;
         }
     }
     Ok(())
@@ -125,14 +123,14 @@ pub(super) fn acquit(work: &Connection, id: &str, healthy: &str) -> Result<()> {
 
 /// The boots of a machine since its last lifted return, newest first; the present one included.
 fn ended(work: &Connection, id: &str, now: i64) -> Result<Vec<Ended>> {
-    let mut select = work.prepare_cached(
+    let rows = work.rows(
         "SELECT began, step, revision,
-           lead(began, 1, ?2) OVER (ORDER BY number) AS next
+           coalesce(lead(began) OVER (ORDER BY number), CAST(?2 AS BIGINT)) AS next
          FROM boots WHERE machine = ?1
          AND began > (SELECT coalesce(max(lifted), 0) FROM returns WHERE machine = ?1) ORDER BY number DESC",
+        &params![id, now],
     )?;
-    let rows = select.query_map(params![id, now], Ended::read)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    rows.iter().map(Ended::read).collect()
 }
 
 /// The revision whose last `after` boots all failed, if there is one.
@@ -161,26 +159,27 @@ fn failing(work: &Connection, id: &str, ended: &[Ended], after: u32) -> Result<O
 /// True if a failed boot has another explanation: the fleet process did not run, or a power cut
 /// stopped healthy machines at the same time.
 pub(super) fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bool> {
-    let watched: bool = work
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM watches WHERE began <= ?1 AND heard >= ?2)")?
-        .query_row(params![boot.began, boot.over() - HEARTBEAT_LATE_S], |row| {
-            row.get(0)
-        })?;
+    let watched: bool = work.value(
+        "SELECT EXISTS (SELECT 1 FROM watches WHERE began <= ?1 AND heard >= ?2)",
+        &params![boot.began, boot.over() - HEARTBEAT_LATE_S],
+    )?;
     if !watched {
         return Ok(true);
     }
-    let gone_down: u32 = work
-        .prepare_cached(
-            "SELECT count(DISTINCT next.machine) FROM boots AS next
-             WHERE next.machine <> ?1 AND next.began BETWEEN ?2 - ?3 AND ?2 + ?3
-             AND EXISTS (SELECT 1 FROM boots AS was WHERE was.machine = next.machine
-               AND was.number = (SELECT max(number) FROM boots WHERE machine = next.machine AND number < next.number)
-               AND was.step = ?4 AND was.heard >= ?2 - ?5)",
-        )?
-        .query_row(
-            params![id, boot.next, POWER_CUT_S, Step::Healthy as i64, SILENCE_S],
-            |row| row.get(0),
-        )?;
+    let gone_down: u32 = work.value(
+        "SELECT count(DISTINCT next.machine) FROM boots AS next
+         WHERE next.machine <> ?1 AND next.began BETWEEN ?2 AND ?3
+         AND EXISTS (SELECT 1 FROM boots AS was WHERE was.machine = next.machine
+           AND was.number = (SELECT max(number) FROM boots WHERE machine = next.machine AND number < next.number)
+           AND was.step = ?4 AND was.heard >= ?5)",
+        &params![
+            id,
+            boot.next - POWER_CUT_S,
+            boot.next + POWER_CUT_S,
+            Step::Healthy as i64,
+            boot.next - SILENCE_S
+        ],
+    )?;
     Ok(gone_down >= POWER_CUT_MACHINES)
 }
 
@@ -190,12 +189,8 @@ fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String
     let Ok(failing) = failing.parse::<RevisionName>() else {
         return Ok(None);
     };
-    let mut select = work
-        .prepare_cached("SELECT DISTINCT revision FROM boots WHERE machine = ?1 AND step = ?2")?;
-    let healthy = select.query_map(params![id, Step::Healthy as i64], |row| {
-        row.get::<_, String>(0)
-    })?;
-    let healthy = healthy.collect::<rusqlite::Result<Vec<_>>>()?;
+    let select = "SELECT DISTINCT revision FROM boots WHERE machine = ?1 AND step = ?2";
+    let healthy = work.column::<String>(select, &params![id, Step::Healthy as i64])?;
     let older = healthy.into_iter().filter_map(|revision| {
         let name: RevisionName = revision.parse().ok()?;
         let is_older = name.name == failing.name && name.revision < failing.revision;
@@ -212,7 +207,7 @@ impl Database {
     /// The database cannot be written.
     pub fn retry(&self, id: &str, now: i64) -> Result<()> {
         let sql = "UPDATE returns SET lifted = ?2 WHERE machine = ?1 AND lifted IS NULL";
-        self.connection.execute(sql, params![id, now])?;
+        self.connection.execute(sql, &params![id, now])?;
         Ok(())
     }
 
@@ -222,8 +217,7 @@ impl Database {
     /// # Errors
     /// The database cannot be written.
     pub fn begin_watch(&self, now: i64) -> Result<i64> {
-        self.connection
-            .execute("INSERT INTO watches (began, heard) VALUES (?1, ?1)", [now])?;
-        Ok(self.connection.last_insert_rowid())
+        let sql = "INSERT INTO watches (began, heard) VALUES (?1, ?1) RETURNING number";
+        self.connection.value(sql, &params![now])
     }
 }

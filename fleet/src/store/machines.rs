@@ -1,15 +1,16 @@
 //! Reading machines, and the operator's changes to them.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use wire::machine_key::PublicKey;
 
 use super::hello::macs_of;
 use super::judge::returned;
+use super::link::{Connection, Row, params};
 use super::{Database, Result, StoreError, boots};
 use crate::record::{Assignment, Machine, State};
 
-/// SQL condition: the operator never named, grouped, noted or assigned the machine.
-pub(super) const UNTOUCHED: &str =
-    "name IS NULL AND grp IS NULL AND note = '' AND assignment IS NULL";
+/// SQL condition: the operator never named, grouped, noted or assigned the machine, accepted its key
+/// or gave it values.
+pub(super) const UNTOUCHED: &str = "name IS NULL AND grp IS NULL AND note = '' AND assignment IS NULL AND accepted IS NULL AND layer IS NULL";
 
 /// Longest name of a machine or group, bytes.
 const NAME_LEN_MAX: usize = 64;
@@ -31,17 +32,18 @@ pub struct Filter {
 
 fn select(tail: &str) -> String {
     format!(
-        "SELECT id, name, grp, note, uuid, asset, first_seen, last_seen, address, duplicate_of, clone_seen, assignment, {}
+        "SELECT id, name, grp, note, uuid, asset, first_seen, last_seen, address, duplicate_of, clone_seen, assignment,
+           accepted, offered, forged_seen, layer, {}
          FROM machines LEFT JOIN boots ON boots.number =
            (SELECT max(number) FROM boots AS b WHERE b.machine = machines.id) {tail}",
         boots::COLUMNS
     )
 }
 
-fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Machine> {
+fn read(row: &Row, now: i64) -> Result<Machine> {
     let boot = row
-        .get::<_, Option<i64>>(12)?
-        .map(|_| boots::read(row, 12))
+        .get::<Option<i64>>(16)?
+        .map(|_| boots::read(row, 16))
         .transpose()?;
     let last_seen = row.get(7)?;
     let state = boot.as_ref().map_or(State::Off, |boot| {
@@ -61,10 +63,20 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Machine> {
         duplicate_of: row.get(9)?,
         clone_seen: row.get(10)?,
         assignment: parsed(row.get(11)?),
+        key: key(row.get(12)?),
+        offered: key(row.get(13)?),
+        forged_seen: row.get(14)?,
+        layer: row
+            .get::<Option<i64>>(15)?
+            .and_then(|number| u64::try_from(number).ok()),
         returned: None,
         state,
         boot,
     })
+}
+
+fn key(text: Option<String>) -> Option<PublicKey> {
+    text?.parse().ok()
 }
 
 pub(super) fn parsed(text: Option<String>) -> Assignment {
@@ -74,15 +86,15 @@ pub(super) fn parsed(text: Option<String>) -> Assignment {
 
 /// The effective assignment of a machine: its own over its group's.
 pub(super) fn assignment_of(work: &Connection, id: &str) -> Result<Assignment> {
-    let found = work
-        .prepare_cached(
-            "SELECT machines.assignment, groups.assignment FROM machines
-             LEFT JOIN groups ON groups.name = machines.grp WHERE id = ?1",
-        )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let (own, of_group) = found.unwrap_or_default();
-    Ok(parsed(own).over(parsed(of_group)))
+    let found = work.row(
+        "SELECT machines.assignment, groups.assignment FROM machines
+         LEFT JOIN groups ON groups.name = machines.grp WHERE id = ?1",
+        &params![id],
+    )?;
+    match found {
+        Some(row) => Ok(parsed(row.get(0)?).over(parsed(row.get(1)?))),
+        None => Ok(Assignment::default()),
+    }
 }
 
 impl Database {
@@ -92,11 +104,9 @@ impl Database {
     /// The database cannot be read.
     pub fn machines(&self, filter: &Filter, now: i64) -> Result<Vec<Machine>> {
         let sql = select("ORDER BY name IS NULL, name, id");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([], |row| read(row, now))?;
         let mut machines = Vec::new();
-        for machine in rows {
-            let mut machine = machine?;
+        for row in self.connection.rows(&sql, &[])? {
+            let mut machine = read(&row, now)?;
             if fits(&machine, filter, now) {
                 machine.macs = macs_of(&self.connection, &machine.id)?;
                 machine.returned = returned(&self.connection, &machine.id)?;
@@ -119,18 +129,19 @@ impl Database {
             .unwrap_or_default();
         // The first kind of name with a match decides.
         let by_mac = "id IN (SELECT machine FROM macs WHERE mac = ?1)";
+        let beginning = "substr(id, 1, length(CAST(?1 AS TEXT))) = ?1 AND ?1 <> ''";
         let kinds = [
             ("name = ?1", wanted.to_owned()),
             ("id = ?1", lower.clone()),
             (by_mac, mac),
             ("asset = ?1 AND asset <> ''", wanted.to_owned()),
-            ("substr(id, 1, length(?1)) = ?1 AND ?1 <> ''", lower),
+            (beginning, lower),
         ];
         for (condition, value) in kinds {
             let sql = select(&format!("WHERE {condition}"));
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([value], |row| read(row, now))?;
-            let mut found: Vec<Machine> = rows.collect::<rusqlite::Result<_>>()?;
+            let rows = self.connection.rows(&sql, &params![value])?;
+            let found = rows.iter().map(|row| read(row, now));
+            let mut found: Vec<Machine> = found.collect::<Result<_>>()?;
             if found.len() > 1 {
                 return Err(StoreError::Ambiguous(wanted.to_owned(), found.len()));
             }
@@ -151,7 +162,7 @@ impl Database {
         name.map(|name| require_name("machine", name)).transpose()?;
         let set = self.change("UPDATE machines SET name = ?2 WHERE id = ?1", id, name);
         match set {
-            Err(StoreError::Sqlite(error)) if is_taken(&error) => {
+            Err(StoreError::Taken) => {
                 let name = name.unwrap_or_default();
                 Err(StoreError::Refused(format!(
                     "another machine is called {name}: `bakery machine show {name}` shows it"
@@ -194,11 +205,11 @@ impl Database {
     /// The database cannot be written.
     pub fn forget(&self, id: &str) -> Result<()> {
         self.connection
-            .execute("DELETE FROM machines WHERE id = ?1", [id])?;
+            .execute("DELETE FROM machines WHERE id = ?1", &params![id])?;
         // A machine with the same UUID is now the only one.
         self.connection.execute(
             "UPDATE machines SET duplicate_of = NULL WHERE duplicate_of = ?1",
-            [id],
+            &params![id],
         )?;
         Ok(())
     }
@@ -212,13 +223,9 @@ impl Database {
     }
 
     fn change(&self, sql: &str, id: &str, value: Option<&str>) -> Result<()> {
-        self.connection.execute(sql, params![id, value])?;
+        self.connection.execute(sql, &params![id, value])?;
         Ok(())
     }
-}
-
-fn is_taken(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
 }
 
 pub(super) fn require_name(kind: &str, name: &str) -> Result<()> {

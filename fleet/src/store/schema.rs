@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
-
+use super::link::{Connection, Engine};
+use super::postgresql::PostgreSql;
+use super::sqlite::Sqlite;
 use super::{Result, StoreError};
 
-/// The migrations, each from the version before it. SQLite stores their number as `user_version`.
-const STEPS: [&str; 2] = [MACHINES, RETURNS];
+/// The migrations, each from the version before it, in the words of SQLite. Both engines store
+/// their number.
+const STEPS: [&str; 3] = [MACHINES, RETURNS, VALUES];
 
 const MACHINES: &str = "
 CREATE TABLE machines (
@@ -68,26 +70,82 @@ CREATE TABLE watches (
 ) STRICT;
 ";
 
-/// Runs the missing migrations; refuses the schema of a newer program.
-pub(super) fn settle(path: &Path, connection: &Connection) -> Result<()> {
-    let form = || connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
-    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
-    if form()? < known {
-        let work =
-            rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+const VALUES: &str = "
+ALTER TABLE machines ADD COLUMN accepted TEXT;
+ALTER TABLE machines ADD COLUMN offered TEXT;
+ALTER TABLE machines ADD COLUMN forged_seen INTEGER;
+ALTER TABLE machines ADD COLUMN layer INTEGER;
+CREATE TABLE machine_values (
+    machine TEXT NOT NULL REFERENCES machines (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (machine, name)
+) STRICT;
+CREATE TABLE group_values (
+    grp TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (grp, name)
+) STRICT;
+";
+
+/// Opens the file, and runs the missing migrations.
+pub(super) fn sqlite(path: &Path) -> Result<Connection> {
+    let mut engine = Sqlite::open(path)?;
+    if engine.version()? < known() {
+        engine.begin()?;
         // Another process may have run them in the meantime.
-        for step in STEPS.iter().skip(form()? as usize) {
-            work.execute_batch(step)?;
-        }
-        work.pragma_update(None, "user_version", known)?;
-        work.commit()?;
+        let version = engine.version()?;
+        let done = engine.migrate(missing(version), known().max(version));
+        finish(&mut engine, done)?;
     }
-    match form()? {
-        found if found == known => Ok(()),
-        found => Err(StoreError::Newer {
+    require_known(path, engine.version()?)?;
+    Ok(Connection::new(Box::new(engine)))
+}
+
+/// Connects to a database of PostgreSQL, and runs the missing migrations.
+pub(super) fn postgresql(url: &str) -> Result<Connection> {
+    let mut engine = PostgreSql::open(url)?;
+    engine.begin()?;
+    let done = engine.version().and_then(|version| {
+        let version = if version < known() {
+            engine.migrate(missing(version), known())?;
+            known()
+        } else {
+            version
+        };
+        require_known(Path::new("the database of PostgreSQL"), version)
+    });
+    finish(&mut engine, done)?;
+    Ok(Connection::new(Box::new(engine)))
+}
+
+fn finish(engine: &mut dyn Engine, done: Result<()>) -> Result<()> {
+    match done {
+        Ok(()) => engine.commit(),
+        Err(error) => {
+            engine.roll_back();
+            Err(error)
+        }
+    }
+}
+
+fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+fn missing(version: u32) -> &'static [&'static str] {
+    STEPS.get(version as usize..).unwrap_or_default()
+}
+
+/// Refuses the schema of a newer program.
+fn require_known(path: &Path, found: u32) -> Result<()> {
+    match found == known() {
+        true => Ok(()),
+        false => Err(StoreError::Newer {
             path: path.to_owned(),
             found,
-            known,
+            known: known(),
         }),
     }
 }

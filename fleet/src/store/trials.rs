@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::params;
 use serde::Serialize;
 use wire::manifest::{DEFAULT_RING, ProfileName, RevisionName};
 
 use super::judge::{Ended, is_excused};
+use super::link::params;
 use super::machines::parsed;
 use super::{Database, Result};
 use crate::ending::{Ending, LOOP_LEN};
@@ -94,18 +94,16 @@ impl Database {
     /// # Errors
     /// The database cannot be read.
     pub fn trials(&self, since: i64, now: i64) -> Result<Vec<Trial>> {
-        let mut select = self.connection.prepare_cached(
+        let machines = self.connection.rows(
             "SELECT id, coalesce(machines.name, id), machines.assignment, groups.assignment FROM machines
              LEFT JOIN groups ON groups.name = machines.grp WHERE last_seen >= ?1 ORDER BY 2",
+            &params![since],
         )?;
-        let machines = select.query_map(params![since], |row| {
+        let mut trials = Vec::new();
+        for row in machines {
+            let (id, label): (String, String) = (row.get(0)?, row.get(1)?);
             let (own, of_group) = (parsed(row.get(2)?), parsed(row.get(3)?));
             let ring = own.over(of_group).ring;
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, ring))
-        })?;
-        let mut trials = Vec::new();
-        for machine in machines {
-            let (id, label, ring) = machine?;
             let mut outcomes = self.outcomes(&id, now)?;
             outcomes.retain(|outcome| outcome.boot.heard >= since);
             let ring = ring.unwrap_or_else(|| DEFAULT_RING.to_owned());

@@ -1,6 +1,6 @@
 //! The command `layerfs mount`.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -294,13 +294,24 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let attached = session::attach(adapter, &place)?;
     let _telling = look_after(&stack, &place, attached.device.clone(), options.root_duty);
     drop(fs);
-    settle(options, supervised).inspect_err(|_| {
+    settle(options, supervised, placing(&stack, &place, is_writable)).inspect_err(|_| {
         let _ = super::umount::detach(&place.mountpoint, true);
     })?;
     attached
         .serve()
         .inspect_err(|error| tracing::error!(%error, "the mount has ended"))
         .context("the connection to the kernel broke")
+}
+
+/// The work that places the values of this machine in the mounted tree.
+fn placing(
+    stack: &Stack,
+    place: &MountPlace,
+    is_writable: bool,
+) -> Option<impl FnOnce() + Send + 'static> {
+    let (layer, running) = stack.values.clone()?;
+    let root = place.mountpoint.clone();
+    Some(move || super::values::place(&root, is_writable, &layer, &running))
 }
 
 fn say_request_timeout(timeout: Option<std::time::Duration>) {
@@ -382,24 +393,59 @@ fn unmount_on_signal(place: &MountPlace, device: Option<String>, root_duty: bool
     }
 }
 
-/// The mount is ready: detaches from the terminal and notifies the parent.
-fn settle(options: &MountOptions, supervised: bool) -> anyhow::Result<()> {
+/// The mount is ready: detaches from the terminal and notifies the parent. `before_use` runs first,
+/// in a thread of its own, because it uses the mount.
+fn settle(
+    options: &MountOptions,
+    supervised: bool,
+    before_use: Option<impl FnOnce() + Send + 'static>,
+) -> anyhow::Result<()> {
     if sys::object::enter_descriptor_directory().is_err() {
         tracing::warn!("no /proc: attributes of links and devices cannot be changed");
     }
     if options.root_duty {
         take_root_duty();
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     if supervised {
         sys::process::end_with_parent(false);
-        let mut out = std::io::stdout();
-        out.write_all(READY)
-            .and_then(|()| out.flush())
-            .context("nobody waits for the mount")?;
+    }
+    let Some(before_use) = before_use else {
+        say_ready(supervised.then(std::io::stdout))?;
+        return if supervised {
+            leave_terminal(options)
+        } else {
+            Ok(())
+        };
+    };
+    // The standard output is another file after leave_terminal.
+    let out = supervised.then(|| rustix::io::dup(std::io::stdout()));
+    let out = out
+        .transpose()
+        .context("standard output")?
+        .map(std::fs::File::from);
+    if supervised {
         leave_terminal(options)?;
     }
-    Ok(())
+    let started = std::thread::Builder::new()
+        .name("values".into())
+        .spawn(move || {
+            before_use();
+            if let Err(error) = say_ready(out) {
+                tracing::warn!("{error:#}");
+            }
+        });
+    started.map(drop).context("cannot start a thread")
+}
+
+/// Tells the parent, and systemd, that the mount may be used.
+fn say_ready(parent: Option<impl std::io::Write>) -> anyhow::Result<()> {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let Some(mut out) = parent else {
+        return Ok(());
+    };
+    out.write_all(READY)
+        .and_then(|()| out.flush())
+        .context("nobody waits for the mount")
 }
 
 fn take_root_duty() {

@@ -166,7 +166,8 @@ impl Push<'_> {
         Session::open(verb, &self.ssh, to, author, message, self.base)
     }
 
-    /// The patterns of a push: the defaults, the server's own patterns, then the user's.
+    /// The patterns of a push: the defaults, the server's own patterns, the user's, then the files
+    /// that the values of this machine made.
     fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<PushPlan> {
         let args = self.args;
         let mut own = Vec::new();
@@ -180,6 +181,7 @@ impl Push<'_> {
             place: "--exclude".to_owned(),
             text: args.exclude.join("\n"),
         });
+        own.extend(super::values::placed_files(&self.upper));
         let mut all = match args.no_default_excludes {
             true => Vec::new(),
             false => default_excludes(&self.upper, of_server),

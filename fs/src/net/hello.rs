@@ -17,6 +17,7 @@ use super::exchange::Ask;
 use super::fetcher::{Fetcher, FetcherShared, STALL_FIRST, post};
 use super::status::StatusText;
 use crate::hardware;
+use crate::secrets::MachineSecrets;
 
 /// The URL path of hellos on a server.
 const PATH: &str = route::HELLO;
@@ -32,16 +33,23 @@ pub(crate) struct BootProgress {
     revision: StatusText,
     /// True if the machine sends hellos.
     pub(crate) reports: bool,
+    /// The proofs of the hellos.
+    pub(crate) secrets: Arc<MachineSecrets>,
 }
 
 impl BootProgress {
     /// Starts at [`Step::Initramfs`]. With `reports`, a task of `fetcher` reports the steps of a
     /// slow mount.
-    pub(crate) fn begin(fetcher: &Fetcher, reports: bool) -> Arc<BootProgress> {
+    pub(crate) fn begin(
+        fetcher: &Fetcher,
+        reports: bool,
+        secrets: Arc<MachineSecrets>,
+    ) -> Arc<BootProgress> {
         let progress = Arc::new(BootProgress {
             step: AtomicU8::new(Step::Initramfs as u8),
             revision: StatusText::new(""),
             reports,
+            secrets,
         });
         if reports {
             let (inner, watched) = (Arc::clone(&fetcher.inner), Arc::clone(&progress));
@@ -80,7 +88,9 @@ impl BootProgress {
         let why = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
         let mut hello = hello(self.step(), &self.revision.get());
         hello.why = reason(&why);
-        let Ok(ask) = ask(&hello) else { return };
+        let Ok(ask) = ask(&hello, &self.secrets) else {
+            return;
+        };
         let inner = Arc::clone(&fetcher.inner);
         let _ = fetcher.run(async move { timeout(LAST_WORD, post(&inner, &ask)).await });
     }
@@ -96,7 +106,7 @@ async fn tell_where_it_stands(inner: &FetcherShared, progress: &BootProgress) {
             return;
         }
         if reported != Some(step)
-            && let Ok(ask) = ask(&hello(step, &progress.revision.get()))
+            && let Ok(ask) = ask(&hello(step, &progress.revision.get()), &progress.secrets)
             && post(inner, &ask).await.is_ok()
         {
             reported = Some(step);
@@ -115,9 +125,9 @@ pub(crate) fn hello(step: Step, revision: &str) -> Hello {
     }
 }
 
-/// Builds the request that sends a hello.
-pub(crate) fn ask(hello: &Hello) -> Result<Ask, HelloError> {
-    let body = hello.encode()?;
+/// Builds the request that sends a hello with its proofs.
+pub(crate) fn ask(hello: &Hello, secrets: &MachineSecrets) -> Result<Ask, HelloError> {
+    let body = secrets.prove(hello)?;
     Ok(Ask::post(PATH.to_owned(), body.into(), STALL_FIRST))
 }
 

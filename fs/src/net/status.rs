@@ -60,6 +60,9 @@ pub(crate) struct RemoteStatus {
     pub cache: String,
     /// True if the machine sends hellos.
     pub reports: bool,
+    /// The fingerprint of the machine's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_key: Option<String>,
     /// The counters of the mount.
     #[serde(flatten)]
     pub counts: Counts,

@@ -113,6 +113,12 @@ impl RemoteControl {
                 .filter(|s| *s > 0),
             offline: words.offline,
             reports: self.progress.reports,
+            machine_key: self
+                .progress
+                .secrets
+                .key
+                .as_ref()
+                .map(|key| key.public().fingerprint()),
             pack: words.pack.get(),
             prefetch: words.prefetch.get(),
             backup: self
@@ -250,7 +256,7 @@ impl RemoteControl {
         if hello.revision != *revision {
             return Err(format!("it is of {}", hello.revision));
         }
-        hello::ask(&hello).map_err(|error| error.to_string())
+        hello::ask(&hello, &self.progress.secrets).map_err(|error| error.to_string())
     }
 
     /// A boot report of this revision, encoded for the server.

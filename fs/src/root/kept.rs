@@ -3,8 +3,8 @@
 
 use layerfmt::{Digest, Layer};
 use serde::{Deserialize, Serialize};
-use wire::manifest::IndexRef;
-use wire::trust::{BUNDLE_LEN_MAX, Bundle, HighWater};
+use wire::manifest::{Head, IndexRef, Manifest};
+use wire::trust::{BUNDLE_LEN_MAX, Bundle, ENVELOPE_LEN_MAX, HighWater};
 
 use crate::limits::{INDEX_LEN_MAX, PROOF_COUNT_MAX, PROOF_LEN_MAX};
 use crate::net::address::Address;
@@ -13,6 +13,10 @@ use crate::store::dir::Dir;
 /// Version of this layout.
 const ROOT: &str = "records-1";
 
+/// File of the records of the newest revision.
+const NEWEST: &str = "bundle";
+/// File of the records of the revision that the last mount of a pinned revision had.
+const PINNED: &str = "pinned";
 /// Directory of the proofs of raw chunks.
 const PROOFS: &str = "updates";
 
@@ -23,6 +27,10 @@ struct Seen {
     revision: u64,
     #[serde(default)]
     ring: u64,
+}
+
+fn values_path(machine: &str) -> String {
+    format!("{ROOT}/values-{machine}")
 }
 
 /// The records of one history below a cache directory.
@@ -54,21 +62,24 @@ impl KeptRecords {
         })
     }
 
-    /// Stores the newest seen revision, and the records for a start without a server.
-    pub(crate) fn save(&self, bundle: &Bundle, seen: HighWater) {
+    /// Stores the newest seen numbers, and the records for a start without a server. A mount of a
+    /// pinned revision has records of its own, and lowers no number.
+    pub(crate) fn save(&self, bundle: &Bundle, seen: HighWater, pinned: bool) {
+        let before = self.high_water();
+        let name = if pinned { PINNED } else { NEWEST };
         let result = bundle
             .render()
             .map_err(|error| error.to_string())
             .and_then(|bytes| {
                 self.dir
-                    .write(&format!("{}/bundle", self.base), &bytes)
+                    .write(&format!("{}/{name}", self.base), &bytes)
                     .map_err(|e| e.to_string())
             })
             .and_then(|()| {
                 let seen = Seen {
-                    keyset: seen.keyset,
-                    revision: seen.revision,
-                    ring: seen.ring,
+                    keyset: seen.keyset.max(before.keyset),
+                    revision: seen.revision.max(before.revision),
+                    ring: seen.ring.max(before.ring),
                 };
                 serde_json::to_vec(&seen).map_err(|error| error.to_string())
             })
@@ -82,12 +93,49 @@ impl KeptRecords {
         }
     }
 
-    pub(crate) fn bundle(&self) -> Option<Bundle> {
-        let bytes = self
-            .dir
-            .read(&format!("{}/bundle", self.base), BUNDLE_LEN_MAX)
-            .ok()?;
+    /// The records for a start without a server: of the newest revision, or of the pinned one.
+    pub(crate) fn bundle(&self, pinned: Option<u64>) -> Option<Bundle> {
+        let Some(pinned) = pinned else {
+            return self.bundle_of(NEWEST);
+        };
+        let is_it = |bundle: &Bundle| {
+            let head = Head::parse(bundle.head.payload.as_bytes());
+            head.is_ok_and(|head| head.revision == pinned)
+        };
+        let mut bundles = [PINNED, NEWEST]
+            .iter()
+            .filter_map(|name| self.bundle_of(name));
+        bundles.find(is_it)
+    }
+
+    fn bundle_of(&self, name: &str) -> Option<Bundle> {
+        let path = format!("{}/{name}", self.base);
+        let bytes = self.dir.read(&path, BUNDLE_LEN_MAX).ok()?;
         Bundle::parse(&bytes).ok()
+    }
+
+    /// The digests of the indexes that the stored records name.
+    fn indexes(&self) -> Vec<String> {
+        let bundles = [PINNED, NEWEST]
+            .iter()
+            .filter_map(|name| self.bundle_of(name));
+        let manifests =
+            bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
+        manifests
+            .map(|manifest| manifest.index.digest.to_string())
+            .collect()
+    }
+
+    /// The envelope of the values record that a machine used before.
+    pub(crate) fn values(&self, machine: &str) -> Option<Vec<u8>> {
+        self.dir.read(&values_path(machine), ENVELOPE_LEN_MAX).ok()
+    }
+
+    /// Stores the envelope of the newest values record of a machine.
+    pub(crate) fn save_values(&self, machine: &str, envelope: &[u8]) {
+        if let Err(error) = self.dir.write(&values_path(machine), envelope) {
+            tracing::warn!(%error, "cannot store the values record beside the cache; the mount continues");
+        }
     }
 
     /// The head of an index file, if it is stored and has its digest.
@@ -100,7 +148,7 @@ impl KeptRecords {
         (layer.digest() == reference.digest).then_some(layer)
     }
 
-    /// Stores the head of an index file, replacing older ones.
+    /// Stores the head of an index file, replacing older ones that the stored records do not name.
     pub(crate) fn save_index(&self, digest: &Digest, bytes: &[u8]) {
         self.save_as(&self.index_path(digest), bytes);
     }
@@ -110,8 +158,12 @@ impl KeptRecords {
             tracing::warn!(%error, "cannot store the index beside the cache; the mount continues");
             return;
         }
+        let named = self.indexes();
         for name in self.dir.names(&self.base) {
-            if name.starts_with("index-") && !path.ends_with(&name) {
+            let digest = name.rsplit('-').next().unwrap_or_default();
+            let is_new = path.ends_with(digest);
+            let is_needed = !is_new && named.iter().any(|one| one == digest);
+            if name.starts_with("index-") && !is_needed && !path.ends_with(&name) {
                 let _ = self.dir.remove(&format!("{}/{name}", self.base));
             }
         }

@@ -4,7 +4,7 @@ mod background;
 mod boot_pack;
 mod update;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -19,6 +19,7 @@ use self::background::start_background;
 use super::control::{Boot, RemoteControl};
 use super::kept::KeptRecords;
 use super::options::RemoteOptions;
+use super::values::{ValuesTerms, newest};
 use crate::chunks::rebuild::Plain;
 use crate::chunks::remote::{CacheTiers, Fallbacks, Raws, RemoteSource, StatusTexts, objects};
 use crate::control::Control;
@@ -30,6 +31,7 @@ use crate::net::mirrors::Mirrors;
 use crate::net::records::{self, Records, RecordsError, Terms};
 use crate::net::server::Server;
 use crate::net::status::{Counters, StatusText};
+use crate::secrets::{MachineLayer, MachineSecrets};
 use crate::store::backup::Backup;
 use crate::store::dir::Dir;
 use crate::store::disk::DiskCache;
@@ -54,6 +56,8 @@ pub struct RemoteRoot {
     pub manifest: Manifest,
     /// The recorder of first accesses, if enabled.
     pub trace: Option<Arc<TraceRecorder>>,
+    /// The values of this machine, if it has some.
+    pub values: Option<MachineLayer>,
 }
 
 /// The reason why a remote root cannot be opened.
@@ -100,7 +104,10 @@ pub enum RemoteError {
 pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
     let opening = RootOpening::new(options)?;
     let fetcher = Arc::clone(&opening.fetcher);
-    let progress = BootProgress::begin(&fetcher, options.reports);
+    let cache = options.cache.as_ref().map(|(path, _)| path);
+    let disk = cache.or(options.backup.as_ref()).map(PathBuf::as_path);
+    let secrets = Arc::new(MachineSecrets::of(disk));
+    let progress = BootProgress::begin(&fetcher, options.reports, secrets);
     let opened = opening.open(&progress);
     opened.inspect_err(|error| progress.fail(&fetcher, error))
 }
@@ -165,8 +172,7 @@ impl<'a> RootOpening<'a> {
         let wait = inner.wait_begins();
         let (records, offline) = self.records()?;
         let manifest = records.verified.manifest.clone();
-        let revision = records.verified.head.revision;
-        self.not_too_old(revision)?;
+        self.not_too_old(records.verified.head.revision)?;
         progress.reach(Step::Head, &name_of(&manifest));
         let (here, asked) = self.index_or_update(&records, offline);
         // An update pack with hot chunks replaces the boot pack.
@@ -185,6 +191,7 @@ impl<'a> RootOpening<'a> {
         drop(wait);
         progress.pass(Step::Index);
         self.opened(&records, offline, fetched.as_ref());
+        let values = self.values(&records, offline, progress);
         let update = asked.and_then(|asked| self.start_update(asked, &records, &index));
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
         let (update, state) = update.unzip();
@@ -193,8 +200,7 @@ impl<'a> RootOpening<'a> {
             .trace
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
-        let pack = if stream.is_some() { "coming" } else { "none" };
-        let words = words(&manifest, offline, pack, self.cache_state, state);
+        let words = words(&manifest, offline, stream.is_some(), self.cache_state, state);
         if let Some(stream) = stream {
             stream.start(&index, &objects, &words);
         }
@@ -231,6 +237,33 @@ impl<'a> RootOpening<'a> {
             control,
             manifest,
             trace,
+            values,
+        })
+    }
+
+    /// The values of this machine.
+    fn values(
+        &self,
+        records: &Records,
+        offline: bool,
+        progress: &BootProgress,
+    ) -> Option<MachineLayer> {
+        let wanted = self.options.values.as_ref()?;
+        let (machine, _) = wanted;
+        let terms = ValuesTerms {
+            anchors: &self.anchors,
+            keyset: records.verified.keyset.as_ref(),
+            history: records.verified.manifest.name(),
+            kept: self.kept.as_ref().and_then(|kept| kept.values(machine)),
+            offline,
+        };
+        let (record, envelope) = newest(&self.fetcher, wanted, &terms)?;
+        if let Some(kept) = self.kept.as_ref().filter(|_| !offline) {
+            kept.save_values(machine, &envelope);
+        }
+        Some(MachineLayer {
+            record,
+            key: progress.secrets.key.clone(),
         })
     }
 
@@ -263,7 +296,8 @@ impl<'a> RootOpening<'a> {
     /// Stores the data for the next start beside the cache.
     fn keep(&self, records: &Records, fetched: Option<&Layer>) {
         let Some(kept) = &self.kept else { return };
-        kept.save(&records.bundle, records.verified.high_water);
+        let pinned = self.options.address.revision.is_some();
+        kept.save(&records.bundle, records.verified.high_water, pinned);
         if let Some(head) = fetched.and_then(Layer::in_memory) {
             kept.save_index(&records.verified.manifest.index.digest, head);
         }
@@ -277,15 +311,7 @@ impl<'a> RootOpening<'a> {
             .backup
             .as_ref()
             .and_then(|backup| backup.newest(address, Some(&self.options.ring)));
-        let kept = kept.or_else(|| {
-            let bundle = self.kept.as_ref().and_then(KeptRecords::bundle)?;
-            // Only the newest revision is stored beside the cache.
-            let head = wire::manifest::Head::parse(bundle.head.payload.as_bytes()).ok()?;
-            address
-                .revision
-                .is_none_or(|wanted| wanted == head.revision)
-                .then_some(bundle)
-        });
+        let kept = kept.or_else(|| self.kept.as_ref()?.bundle(address.revision));
         let high_water = self.high_water(kept.as_ref());
         let terms = Terms {
             address,
@@ -391,14 +417,14 @@ fn name_of(manifest: &Manifest) -> String {
 fn words(
     manifest: &Manifest,
     offline: bool,
-    pack: &str,
+    has_pack: bool,
     cache: StatusText,
     update: Option<Arc<StatusText>>,
 ) -> Arc<StatusTexts> {
     let words = StatusTexts {
         revision: name_of(manifest),
         offline,
-        pack: StatusText::new(pack),
+        pack: StatusText::new(if has_pack { "coming" } else { "none" }),
         prefetch: StatusText::new("none"),
         cache,
         update: StatusText::new("none"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wire::manifest::{DEFAULT_RING, ProfileName};
+use wire::manifest::{DEFAULT_RING, ProfileName, is_machine_id};
 use wire::trust::AllowedSigners;
 
 use crate::net::address::{Address, AddressError, ServerName};
@@ -16,6 +16,8 @@ const MEMORY_LEN_MAX: u64 = 256 << 20;
 const DISK_LEN_DEFAULT: u64 = 4 << 30;
 /// Default time for servers to answer before a start from local storage.
 const OFFLINE_WAIT_DEFAULT: Duration = Duration::from_secs(8);
+/// Default directory of the values in the running system.
+const VALUES_DIR_DEFAULT: &str = "/run/layerfs/values";
 /// The initramfs's file of trusted keys.
 pub(crate) const KEYS_DEFAULT: &str = "/etc/layerfs/trust/root.allowed_signers";
 /// The file of client keys of a bakery on the same machine.
@@ -34,6 +36,10 @@ pub struct RemoteOptions {
     pub min_revision: u64,
     /// The ring of this machine.
     pub ring: String,
+    /// The id of this machine and the number of its values record, if it has values.
+    pub values: Option<(String, u64)>,
+    /// Directory of the values in the running system.
+    pub values_dir: PathBuf,
     /// Size of the memory cache of stored chunks, bytes.
     pub memory_len: u64,
     /// Directory and size of the disk cache.
@@ -91,6 +97,11 @@ fn ring_name(text: &str) -> Option<String> {
     sound.is_ok().then(|| text.to_owned())
 }
 
+fn machine_and_number(text: &str) -> Option<(String, u64)> {
+    let (machine, number) = text.rsplit_once(':')?;
+    is_machine_id(machine).then_some((machine.to_owned(), number.parse().ok()?))
+}
+
 impl RemoteOptions {
     /// The defaults.
     ///
@@ -103,6 +114,8 @@ impl RemoteOptions {
             keys: keys_default(),
             min_revision: 0,
             ring: DEFAULT_RING.to_owned(),
+            values: None,
+            values_dir: PathBuf::from(VALUES_DIR_DEFAULT),
             memory_len: memory_default(),
             cache: None,
             backup: None,
@@ -145,6 +158,11 @@ impl RemoteOptions {
                 self.min_revision = value.parse().map_err(|_| wrong("wants a number"))?
             }
             "ring" => self.ring = ring_name(value).ok_or_else(|| wrong(RING_FORM))?,
+            "values" => {
+                let values = machine_and_number(value);
+                self.values = Some(values.ok_or_else(|| wrong("wants MACHINE:NUMBER"))?);
+            }
+            "values-dir" => self.values_dir = PathBuf::from(value),
             "cache" => {
                 let len = self
                     .cache

@@ -79,6 +79,24 @@ fn keyset() -> Keyset {
     }
 }
 
+fn values() -> ValuesRecord {
+    let values = [
+        ("hostname", MachineValue::Text("pc17".into())),
+        ("wifi", MachineValue::Sealed("5a".repeat(55))),
+    ];
+    ValuesRecord {
+        author: "ann".into(),
+        expires_at: None,
+        format: RECORD_FORMAT,
+        issued_at: 1_795_414_500,
+        machine: "4c4c4544-0042-3510-8051-b4c04f564433".into(),
+        message: "first desk".into(),
+        number: 2,
+        previous: Some(Digest([0xab; 32])),
+        values: values.map(|(name, value)| (name.into(), value)).into(),
+    }
+}
+
 fn rings() -> RingRecord {
     let ring = |name: &str, revision: u64| Ring {
         head: Digest([revision as u8; 32]),
@@ -182,6 +200,11 @@ fn the_golden_records_have_not_changed() {
             rings().render().unwrap(),
             &include_bytes!("../../testdata/v1/ring.json")[..],
         ),
+        (
+            "values record",
+            values().render().unwrap(),
+            &include_bytes!("../../testdata/v1/values.json")[..],
+        ),
     ];
     for (record, rendered, frozen) in &golden {
         assert_eq!(
@@ -194,6 +217,38 @@ fn the_golden_records_have_not_changed() {
     assert_eq!(Head::parse(golden[1].2).unwrap(), head());
     assert_eq!(Keyset::parse(golden[2].2).unwrap(), keyset());
     assert_eq!(RingRecord::parse(golden[3].2).unwrap(), rings());
+    assert_eq!(ValuesRecord::parse(golden[4].2).unwrap(), values());
+}
+
+/// docs/PROTOCOL.md §10: the table of the values record.
+#[test]
+fn a_values_record_that_breaks_a_rule_is_refused() {
+    let text = |text: &str| MachineValue::Text(text.into());
+    let long = "x".repeat(4097);
+    let breaks: [&dyn Fn(&mut ValuesRecord); 10] = [
+        &|r| r.format = 2,
+        &|r| r.number = 0,
+        &|r| r.previous = None,
+        &|r| r.machine = "../x".into(),
+        &|r| r.author = "a\nb".into(),
+        &|r| r.expires_at = Some(r.issued_at),
+        &|r| drop(r.values.insert("Upper".into(), text("x"))),
+        &|r| drop(r.values.insert("lines".into(), text("a\nb"))),
+        &|r| drop(r.values.insert("long".into(), text(&long))),
+        &|r| {
+            drop(
+                r.values
+                    .insert("short".into(), MachineValue::Sealed("00".into())),
+            )
+        },
+    ];
+    for (number, break_rule) in breaks.into_iter().enumerate() {
+        let mut broken = values();
+        break_rule(&mut broken);
+        assert!(broken.render().is_err(), "{number}");
+        let bytes = serde_json::to_vec(&broken).unwrap();
+        assert!(ValuesRecord::parse(&bytes).is_err(), "{number}");
+    }
 }
 
 #[test]

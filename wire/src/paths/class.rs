@@ -17,6 +17,7 @@ pub enum Class {
     Keyset,
     Head,
     Ring,
+    Values,
     Manifest,
     Layer,
     Index,
@@ -34,11 +35,12 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the specification's table.
-    pub const ALL: [Class; 17] = [
+    pub const ALL: [Class; 18] = [
         Class::Marker,
         Class::Keyset,
         Class::Head,
         Class::Ring,
+        Class::Values,
         Class::Manifest,
         Class::Layer,
         Class::Index,
@@ -70,6 +72,7 @@ impl Class {
             Class::Keyset => "keysets",
             Class::Head => "refs",
             Class::Ring => "rings",
+            Class::Values => "values",
             Class::Manifest => "manifests",
             Class::Layer => "layers",
             Class::Index => "indexes",
@@ -116,6 +119,7 @@ impl Class {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,
             Class::Keyset | Class::Head | Class::Ring | Class::Hint | Class::Update => true,
+            Class::Values => true,
             Class::Marker | Class::Tag | Class::Removed | Class::Swept => false,
             Class::Purge | Class::Lock | Class::Probe => false,
         }
@@ -139,6 +143,7 @@ impl Class {
             Class::Keyset => "keysets/<version>",
             Class::Head => "refs/<system>/<profile>/<revision>",
             Class::Ring => "rings/<system>/<profile>/<number>",
+            Class::Values => "values/<machine>/<number>",
             Class::Manifest => "manifests/<hex>",
             Class::Layer => "layers/<hex>.layer",
             Class::Index => "indexes/<hex>.index",

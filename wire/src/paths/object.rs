@@ -6,7 +6,7 @@ use layerfmt::Digest;
 
 use super::class::Class;
 use super::{NUMBER_WIDTH, full_name, is_id, number};
-use crate::manifest::{ProfileName, is_name};
+use crate::manifest::{ProfileName, is_machine_id, is_name};
 
 /// The side that raised a flag (`docs/PROTOCOL.md` §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +45,8 @@ pub enum ObjectPath {
     Head(ProfileName, u64),
     /// A signed ring record.
     Ring(ProfileName, u64),
+    /// A signed values record of a machine.
+    Values(String, u64),
     /// A manifest.
     Manifest(Digest),
     /// A layer.
@@ -100,6 +102,11 @@ impl ObjectPath {
                 let (name, record) = history()?;
                 ObjectPath::Ring(name, number(record)?)
             }
+            Class::Values => {
+                let (machine, record) = pair()?;
+                let machine = is_machine_id(machine).then(|| machine.to_owned())?;
+                ObjectPath::Values(machine, number(record)?)
+            }
             Class::Manifest => ObjectPath::Manifest(digest()?),
             Class::Layer => ObjectPath::Layer(digest()?),
             Class::Index => ObjectPath::Index(digest()?),
@@ -141,6 +148,7 @@ impl ObjectPath {
             ObjectPath::Keyset(_) => Class::Keyset,
             ObjectPath::Head(..) => Class::Head,
             ObjectPath::Ring(..) => Class::Ring,
+            ObjectPath::Values(..) => Class::Values,
             ObjectPath::Manifest(_) => Class::Manifest,
             ObjectPath::Layer(_) => Class::Layer,
             ObjectPath::Index(_) => Class::Index,
@@ -175,6 +183,7 @@ impl ObjectPath {
             ObjectPath::Keyset(number)
             | ObjectPath::Head(_, number)
             | ObjectPath::Ring(_, number)
+            | ObjectPath::Values(_, number)
             | ObjectPath::Swept(_, number) => Some(*number),
             _ => None,
         }
@@ -193,6 +202,11 @@ impl ObjectPath {
     /// The directory of a history's ring records.
     pub fn rings_of(name: &ProfileName) -> String {
         format!("{}/{}", Class::Ring.directory(), name.full())
+    }
+
+    /// The directory of a machine's values records.
+    pub fn values_of(machine: &str) -> String {
+        format!("{}/{machine}", Class::Values.directory())
     }
 
     /// The directory of a history's update packs.
@@ -225,6 +239,9 @@ impl fmt::Display for ObjectPath {
             | ObjectPath::Ring(name, revision)
             | ObjectPath::Swept(name, revision) => {
                 write!(f, "{}/{revision:0NUMBER_WIDTH$}", name.full())
+            }
+            ObjectPath::Values(machine, record) => {
+                write!(f, "{machine}/{record:0NUMBER_WIDTH$}")
             }
             ObjectPath::Manifest(digest)
             | ObjectPath::Layer(digest)

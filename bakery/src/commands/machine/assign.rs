@@ -27,7 +27,7 @@ pub(super) struct AssignTarget {
 }
 
 impl AssignTarget {
-    fn find(&self, store: &Database) -> anyhow::Result<Whom> {
+    pub(super) fn find(&self, store: &Database) -> anyhow::Result<Whom> {
         match (&self.machine, &self.group) {
             (Some(machine), _) => Ok(Whom::Machine(store.machine(machine, now())?.id)),
             (None, Some(group)) => Ok(Whom::Group(group.clone())),

@@ -36,7 +36,8 @@ pub(super) struct ListArgs {
     /// Only machines that returned to their last good revision
     #[arg(long)]
     returned: bool,
-    /// Only machines that share a UUID with others or run twice at the same time
+    /// Only machines that share a UUID with others, run twice at the same time, or whose hellos were
+    /// refused for their proof
     #[arg(long)]
     doubtful: bool,
 }
@@ -139,6 +140,9 @@ fn line(machine: &Machine, now: i64) -> String {
     }
     if let Some(seen) = machine.clone_seen {
         text.push_str(&format!("  RAN TWICE AT ONCE {} ago", ago(seen, now)));
+    }
+    if let Some(seen) = machine.forged_seen {
+        text.push_str(&format!("  FORGED HELLO {} ago", ago(seen, now)));
     }
     text
 }

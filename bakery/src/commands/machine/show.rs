@@ -62,6 +62,28 @@ fn human(shown: &Shown, now: i64, out: &mut dyn Write) -> io::Result<()> {
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         writeln!(out, "  {what:<10} {value}")?;
     }
+    remarks(machine, now, out)?;
+    if !shown.effective.is_empty() {
+        writeln!(
+            out,
+            "  assigned   {}",
+            super::assign::words(&shown.effective)
+        )?;
+    }
+    if let Some(hello) = machine.boot.as_ref().and_then(|boot| boot.hello.as_ref()) {
+        running(hello, out)?;
+    }
+    let ended = boots.iter().skip_while(|one| one.ending == Ending::Booting);
+    let restarts = ended.take_while(|one| one.ending.is_restart()).count();
+    if restarts >= LOOP_LEN {
+        writeln!(out, "  BOOT LOOP  {restarts} restarts in a row")?;
+    }
+    writeln!(out, "  last boots {}", boots.len())?;
+    boots.iter().try_for_each(|boot| row(boot, out))
+}
+
+/// Prints what is unusual about a machine, its keys and its values.
+fn remarks(machine: &Machine, now: i64, out: &mut dyn Write) -> io::Result<()> {
     if let Some(back) = &machine.returned {
         let since = ago(back.since, now);
         writeln!(
@@ -83,23 +105,22 @@ fn human(shown: &Shown, now: i64, out: &mut dyn Write) -> io::Result<()> {
             "  COPIED     two machines ran under this name {seen} ago"
         )?;
     }
-    if !shown.effective.is_empty() {
+    for (what, key) in [("key", machine.key), ("offers key", machine.offered)] {
+        if let Some(key) = key {
+            writeln!(out, "  {what:<10} {}", key.fingerprint())?;
+        }
+    }
+    if let Some(number) = machine.layer {
+        writeln!(out, "  values     record {number}")?;
+    }
+    if let Some(seen) = machine.forged_seen {
+        let seen = ago(seen, now);
         writeln!(
             out,
-            "  assigned   {}",
-            super::assign::words(&shown.effective)
+            "  FORGED     a hello without proof was refused {seen} ago"
         )?;
     }
-    if let Some(hello) = machine.boot.as_ref().and_then(|boot| boot.hello.as_ref()) {
-        running(hello, out)?;
-    }
-    let ended = boots.iter().skip_while(|one| one.ending == Ending::Booting);
-    let restarts = ended.take_while(|one| one.ending.is_restart()).count();
-    if restarts >= LOOP_LEN {
-        writeln!(out, "  BOOT LOOP  {restarts} restarts in a row")?;
-    }
-    writeln!(out, "  last boots {}", boots.len())?;
-    boots.iter().try_for_each(|boot| row(boot, out))
+    Ok(())
 }
 
 /// Prints the state of the running system from its last hello.

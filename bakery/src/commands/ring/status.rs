@@ -62,6 +62,10 @@ impl StatusArgs {
             true => history.names()?,
             false => self.names.clone(),
         };
+        for name in &self.names {
+            let newest = history.newest(name)?;
+            newest.ok_or_else(|| history.no_history(name))?;
+        }
         let mut with_rings = Vec::new();
         for name in names {
             if history.rings(&name)?.is_some() {

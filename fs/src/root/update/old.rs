@@ -25,7 +25,7 @@ pub(crate) fn old(
     };
     let backup = caches.backup.as_ref();
     let backed_up = backup.and_then(|backup| backup.newest(&any, None));
-    let cached = kept.and_then(KeptRecords::bundle);
+    let cached = kept.and_then(|kept| kept.bundle(None));
     let bundles = [backed_up, cached].into_iter().flatten();
     let manifests = bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
     let found = manifests.filter_map(|manifest| from(caches, kept, new, &manifest));

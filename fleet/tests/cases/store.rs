@@ -1,22 +1,16 @@
 //! The database of the fleet, by the statements of docs/FLEET.md.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test says what is wrong by failing"
-)]
-
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
 use fleet::record::{BOOT_DEADLINE_S, BOOTS_KEPT, SILENCE_S, State};
-use fleet::store::{Database, Filter, Heard, StoreError};
+use fleet::store::{Database, Filter, Heard, Proof, StoreError};
 
 const UUID: &str = "4c4c4544-0042-3510-8051-b4c04f564433";
 const SWAPPED: &str = "44454c4c-4200-1035-8051-b4c04f564433";
 const NOW: i64 = 1_900_000_000;
 
 fn store() -> (tempfile::TempDir, Database) {
-    let spool = tempfile::tempdir().unwrap();
+    let spool = crate::engine::spool();
     let store = Database::create(spool.path()).unwrap();
     (spool, store)
 }
@@ -37,7 +31,9 @@ fn of(machine: Identity, boot: &str, step: Step) -> Hello {
 fn hear(store: &mut Database, hello: Hello, now: i64) -> String {
     let from = String::from("10.0.0.17");
     let hello = Box::new(hello);
-    let known = store.hear(&[Heard::Hello { hello, from }], now).unwrap();
+    let proof = Proof::default();
+    let heard = Heard::Hello { hello, from, proof };
+    let known = store.hear(&[heard], now).unwrap();
     known[0].machine.clone()
 }
 
@@ -274,9 +270,7 @@ fn the_operator_names_groups_notes_and_forgets() {
 fn a_database_of_a_newer_program_is_refused() {
     let (spool, store) = store();
     drop(store);
-    let file = rusqlite::Connection::open(fleet::store::database(spool.path())).unwrap();
-    file.pragma_update(None, "user_version", 99).unwrap();
-    drop(file);
+    crate::engine::set_version(spool.path(), 99);
     let said = Database::open(spool.path()).unwrap_err().to_string();
     assert!(said.contains("use the newer program"), "{said}");
     let nothing = tempfile::tempdir().unwrap();

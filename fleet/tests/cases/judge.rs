@@ -1,12 +1,6 @@
 //! Returns to the last good revision, by the statements of docs/FLEET.md (F8).
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test says what is wrong by failing"
-)]
-
 use fleet::record::BOOT_DEADLINE_S;
-use fleet::store::{Database, Heard, Known};
+use fleet::store::{Database, Heard, Known, Proof};
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
@@ -16,7 +10,7 @@ const APART: i64 = 1800;
 
 /// A fleet with its clock.
 struct Fleet {
-    _spool: tempfile::TempDir,
+    spool: tempfile::TempDir,
     store: Database,
     now: i64,
     watch: i64,
@@ -24,11 +18,11 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Fleet {
-        let spool = tempfile::tempdir().unwrap();
+        let spool = crate::engine::spool();
         let store = Database::create(spool.path()).unwrap();
         let watch = store.begin_watch(START).unwrap();
         Fleet {
-            _spool: spool,
+            spool,
             store,
             now: START,
             watch,
@@ -50,6 +44,7 @@ impl Fleet {
         self.hear(Heard::Hello {
             hello: Box::new(hello),
             from: "10.0.0.1".into(),
+            proof: Proof::default(),
         })
     }
 
@@ -290,11 +285,9 @@ fn a_good_boot_or_the_operator_lifts_a_return() {
 #[test]
 fn nobody_returns_when_that_is_off() {
     let mut fleet = Fleet::new();
-    let store = std::mem::replace(
-        &mut fleet.store,
-        Database::create(tempfile::tempdir().unwrap().path()).unwrap(),
-    );
-    fleet.store = store.with_return_after(0);
+    fleet.store = Database::open(fleet.spool.path())
+        .unwrap()
+        .with_return_after(0);
     fleet.good_boot(1, 6);
     for _ in 0..8 {
         fleet.power_on(1, 7);

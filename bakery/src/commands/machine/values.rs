@@ -1,0 +1,218 @@
+//! The command `bakery machine values`: the machine layer.
+
+use std::io::{Read as _, Write};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use fleet::store::{Database, Values, Whom};
+use serde::Serialize;
+use wire::machine_key::{SECRET_LEN, hex};
+use wire::manifest::{MachineValue, RingAction, VALUE_LEN_MAX, ValuesRecord};
+
+use super::assign::AssignTarget;
+use crate::commands::wording::Wording;
+use crate::globals::Globals;
+use crate::output;
+use crate::publish::{Publisher, RingReason};
+
+/// The changes of the values.
+#[derive(Debug, clap::Args)]
+pub(super) struct ValuesArgs {
+    #[command(flatten)]
+    target: AssignTarget,
+    /// Set a value: hostname, locale, printer, or any other name
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+    /// Set a secret, which is read from standard input and sealed to the key of the machine
+    #[arg(long, value_name = "NAME")]
+    secret: Option<String>,
+    /// Delete a value
+    #[arg(long, value_name = "NAME")]
+    delete: Vec<String>,
+    /// Return to the values of this record of the machine
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["group", "set", "secret", "delete"])]
+    to: Option<u64>,
+    #[command(flatten)]
+    wording: Wording,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+/// The values of a machine or a group, and the records that the change made.
+#[derive(Debug, Serialize)]
+struct ValuesShown {
+    own: Values,
+    /// Of a machine: its own values over those of its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective: Option<Values>,
+    /// The new records, and the newest of a machine if nothing was changed.
+    records: Vec<ValuesRecord>,
+}
+
+/// Changes or shows values.
+pub(super) fn run(
+    args: &ValuesArgs,
+    store: &Database,
+    globals: &Globals,
+) -> anyhow::Result<ExitCode> {
+    let whom = args.target.find(store)?;
+    let changes = !args.set.is_empty()
+        || !args.delete.is_empty()
+        || args.secret.is_some()
+        || args.to.is_some();
+    let records = match changes {
+        true => {
+            // Without a key nothing is changed.
+            let publisher = globals.publisher()?;
+            change(args, &whom, store, &publisher)?;
+            let reason = RingReason::new(
+                RingAction::Policy,
+                &args.wording.author(),
+                &args.wording.message,
+            );
+            publish(store, &publisher, &machines(store, &whom)?, &reason)?
+        }
+        false => newest(&whom, globals)?,
+    };
+    let effective = match &whom {
+        Whom::Machine(id) => Some(store.effective_values(id)?),
+        Whom::Group(_) => None,
+    };
+    let shown = ValuesShown {
+        own: store.values(&whom)?,
+        effective,
+        records,
+    };
+    output::emit(globals, &shown, |out| write(&shown, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn machines(store: &Database, whom: &Whom) -> anyhow::Result<Vec<String>> {
+    Ok(match whom {
+        Whom::Machine(id) => vec![id.clone()],
+        Whom::Group(group) => store.machines_of(group)?,
+    })
+}
+
+fn newest(whom: &Whom, globals: &Globals) -> anyhow::Result<Vec<ValuesRecord>> {
+    let Whom::Machine(id) = whom else {
+        return Ok(Vec::new());
+    };
+    let newest = globals.history()?.values_record(id, None)?;
+    Ok(newest.map(|(record, _)| record).into_iter().collect())
+}
+
+fn change(
+    args: &ValuesArgs,
+    whom: &Whom,
+    store: &Database,
+    publisher: &Publisher,
+) -> anyhow::Result<()> {
+    if let (Some(number), Whom::Machine(id)) = (args.to, whom) {
+        let record = publisher.history().values_record(id, Some(number))?;
+        let (record, _) = record.with_context(|| format!("{id} has no values record {number}"))?;
+        for name in store
+            .values(whom)?
+            .keys()
+            .filter(|name| !record.values.contains_key(*name))
+        {
+            store.set_value(whom, name, None)?;
+        }
+        for (name, value) in &record.values {
+            store.set_value(whom, name, Some(value))?;
+        }
+        return Ok(());
+    }
+    // The key comes first: without one nothing is changed.
+    if let Some(name) = &args.secret {
+        let key = store.require_key(whom)?;
+        let sealed = key.seal(&sealed_name(whom, name), &read_secret()?, once()?)?;
+        store.set_value(whom, name, Some(&MachineValue::Sealed(hex(&sealed))))?;
+    }
+    for (name, value) in &args.set {
+        store.set_value(whom, name, Some(&MachineValue::Text(value.clone())))?;
+    }
+    for name in &args.delete {
+        store.set_value(whom, name, None)?;
+    }
+    Ok(())
+}
+
+/// The name under which a secret is sealed: it opens on no other machine and under no other name.
+fn sealed_name(whom: &Whom, name: &str) -> String {
+    let (Whom::Machine(owner) | Whom::Group(owner)) = whom;
+    wire::manifest::sealed_name(owner, name)
+}
+
+fn read_secret() -> anyhow::Result<Vec<u8>> {
+    let mut secret = Vec::new();
+    let input = std::io::stdin().take(VALUE_LEN_MAX as u64 + 2);
+    let mut input = input;
+    input
+        .read_to_end(&mut secret)
+        .context("cannot read the secret from standard input")?;
+    // A line of a terminal or of echo.
+    if secret.ends_with(b"\n") {
+        secret.pop();
+    }
+    anyhow::ensure!(!secret.is_empty(), "the secret on standard input is empty");
+    anyhow::ensure!(
+        secret.len() <= VALUE_LEN_MAX,
+        "a secret has at most {VALUE_LEN_MAX} bytes"
+    );
+    Ok(secret)
+}
+
+fn once() -> anyhow::Result<[u8; SECRET_LEN]> {
+    let mut bytes = [0; SECRET_LEN];
+    let mut random = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
+    random.read_exact(&mut bytes).context("/dev/urandom")?;
+    Ok(bytes)
+}
+
+/// Publishes the values of machines that their newest records do not have; returns the new records.
+pub(crate) fn publish(
+    store: &Database,
+    publisher: &Publisher,
+    machines: &[String],
+    reason: &RingReason,
+) -> anyhow::Result<Vec<ValuesRecord>> {
+    let mut records = Vec::new();
+    for id in machines {
+        let values = store.effective_values(id)?;
+        let known = store.machine(id, fleet::writer::now())?.layer;
+        if values.is_empty() && known.is_none() {
+            continue;
+        }
+        let (record, is_new) = publisher.publish_values(id, &values, reason)?;
+        if known != Some(record.number) {
+            store.set_layer(id, record.number)?;
+        }
+        if is_new {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+fn write(shown: &ValuesShown, out: &mut dyn Write) -> std::io::Result<()> {
+    for (name, value) in shown.effective.as_ref().unwrap_or(&shown.own) {
+        let origin = match shown.own.contains_key(name) {
+            true => "",
+            false => "  (group)",
+        };
+        match value {
+            MachineValue::Text(text) => writeln!(out, "{name}={text}{origin}")?,
+            MachineValue::Sealed(_) => {
+                writeln!(out, "{name}  a secret, sealed to the machine's key{origin}")?
+            }
+        }
+    }
+    for record in &shown.records {
+        writeln!(out, "record {} of {}", record.number, record.machine)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The values of machines and groups, and the keys of machines.
+//!
+//! `docs/FLEET.md` (F12) is the specification.
+
+use std::collections::BTreeMap;
+
+use wire::machine_key::PublicKey;
+use wire::manifest::{MachineValue, VALUE_LEN_MAX, VALUES_MAX, is_name};
+
+use super::link::{Row, params};
+use super::machines::require_name;
+use super::{Database, Result, StoreError, Whom};
+
+/// The values of a machine or a group by their names.
+pub type Values = BTreeMap<String, MachineValue>;
+
+fn refused<T>(text: String) -> Result<T> {
+    Err(StoreError::Refused(text))
+}
+
+impl Database {
+    /// The own values of a machine or group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn values(&self, whom: &Whom) -> Result<Values> {
+        let (sql, key) = match whom {
+            Whom::Machine(id) => (
+                "SELECT name, value FROM machine_values WHERE machine = ?1",
+                id,
+            ),
+            Whom::Group(name) => ("SELECT name, value FROM group_values WHERE grp = ?1", name),
+        };
+        let read = |row: &Row| {
+            let value: String = row.get(1)?;
+            let value = serde_json::from_str(&value);
+            let value = value.map_err(|error| StoreError::Failed(format!("a value: {error}")))?;
+            Ok((row.get(0)?, value))
+        };
+        let rows = self.connection.rows(sql, &params![key])?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The values of a machine: its own over those of its group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn effective_values(&self, id: &str) -> Result<Values> {
+        let select = "SELECT grp FROM machines WHERE id = ?1";
+        let group = self
+            .connection
+            .column::<Option<String>>(select, &params![id])?;
+        let mut values = match group.into_iter().next().flatten() {
+            Some(group) => self.values(&Whom::Group(group))?,
+            None => Values::new(),
+        };
+        values.extend(self.values(&Whom::Machine(id.to_owned()))?);
+        Ok(values)
+    }
+
+    /// Sets a value of a machine or group; `None` deletes it.
+    ///
+    /// # Errors
+    /// The name or the value is not valid, a group or a machine without an accepted key would get a
+    /// secret, there are too many values, or the database cannot be written.
+    pub fn set_value(&self, whom: &Whom, name: &str, value: Option<&MachineValue>) -> Result<()> {
+        let (table, owner, key) = match whom {
+            Whom::Machine(id) => ("machine_values", "machine", id),
+            Whom::Group(group) => {
+                require_name("group", group)?;
+                ("group_values", "grp", group)
+            }
+        };
+        let Some(value) = value else {
+            let sql = format!("DELETE FROM {table} WHERE {owner} = ?1 AND name = ?2");
+            self.connection.execute(&sql, &params![key, name])?;
+            return Ok(());
+        };
+        require_value(name, value)?;
+        if let MachineValue::Sealed(_) = value {
+            self.require_key(whom)?;
+        }
+        let values = self.values(whom)?;
+        if values.len() >= VALUES_MAX / 2 && !values.contains_key(name) {
+            return refused(format!(
+                "{} values are the most of a machine or group",
+                VALUES_MAX / 2
+            ));
+        }
+        let text =
+            serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let sql = format!(
+            "INSERT INTO {table} ({owner}, name, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT ({owner}, name) DO UPDATE SET value = ?3"
+        );
+        self.connection.execute(&sql, &params![key, name, text])?;
+        Ok(())
+    }
+
+    /// The accepted key of a machine.
+    ///
+    /// # Errors
+    /// A group has no key, or the machine has none that the operator accepted.
+    pub fn require_key(&self, whom: &Whom) -> Result<PublicKey> {
+        let Whom::Machine(id) = whom else {
+            return refused(
+                "a secret is sealed to one machine: name each machine of the group".into(),
+            );
+        };
+        let select = "SELECT accepted FROM machines WHERE id = ?1";
+        let keys = self
+            .connection
+            .column::<Option<String>>(select, &params![id])?;
+        let key = keys
+            .into_iter()
+            .next()
+            .flatten()
+            .and_then(|text| text.parse().ok());
+        key.ok_or_else(|| {
+            StoreError::Refused(format!(
+                "{id} has no accepted key, so no secret can be sealed to it: `bakery machine key {id}` shows the key that it offers; a machine makes one on the disk of its cache or backup"
+            ))
+        })
+    }
+
+    /// Accepts the key that a machine offers, which must have this fingerprint. Secrets that are
+    /// sealed to another key are deleted.
+    ///
+    /// # Errors
+    /// The machine offers no key, or another one.
+    pub fn accept_key(&self, id: &str, fingerprint: &str) -> Result<PublicKey> {
+        let select = "SELECT offered FROM machines WHERE id = ?1";
+        let keys = self
+            .connection
+            .column::<Option<String>>(select, &params![id])?;
+        let Some(offered) = keys.into_iter().next().flatten() else {
+            return refused(format!(
+                "{id} offers no key: a machine makes one on the disk of its cache or backup, and shows it in its hellos"
+            ));
+        };
+        let key: PublicKey = offered
+            .parse()
+            .map_err(|error| StoreError::Failed(format!("the key of {id}: {error}")))?;
+        if key.fingerprint() != fingerprint {
+            return refused(format!(
+                "{id} offers a key with the fingerprint {}, not {fingerprint}: compare it with `layerfs status` on the machine",
+                key.fingerprint()
+            ));
+        }
+        self.set_key(id, Some(&offered))?;
+        Ok(key)
+    }
+
+    /// Withdraws the accepted key of a machine, and deletes its secrets.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn remove_key(&self, id: &str) -> Result<()> {
+        self.set_key(id, None)
+    }
+
+    fn set_key(&self, id: &str, key: Option<&str>) -> Result<()> {
+        let machine = Whom::Machine(id.to_owned());
+        self.connection.transaction(|| {
+            let select = "SELECT accepted FROM machines WHERE id = ?1";
+            let before = self.connection.column::<Option<String>>(select, &params![id])?;
+            if before.into_iter().next().flatten().as_deref() != key {
+                for (name, value) in self.values(&machine)? {
+                    if let MachineValue::Sealed(_) = value {
+                        self.set_value(&machine, &name, None)?;
+                    }
+                }
+            }
+            let sql = "UPDATE machines SET accepted = ?2, offered = NULL, forged_seen = NULL WHERE id = ?1";
+            self.connection.execute(sql, &params![id, key])?;
+            Ok(())
+        })
+    }
+
+    /// The ids of the machines of a group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn machines_of(&self, group: &str) -> Result<Vec<String>> {
+        let select = "SELECT id FROM machines WHERE grp = ?1 ORDER BY id";
+        self.connection.column(select, &params![group])
+    }
+
+    /// Records the number of the newest values record of a machine.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn set_layer(&self, id: &str, number: u64) -> Result<()> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let sql = "UPDATE machines SET layer = ?2 WHERE id = ?1";
+        self.connection.execute(sql, &params![id, number])?;
+        Ok(())
+    }
+}
+
+/// Refuses a value that the client cannot place.
+fn require_value(name: &str, value: &MachineValue) -> Result<()> {
+    if !is_name(name) {
+        let name: String = name.escape_default().take(64).collect();
+        return refused(format!(
+            "'{name}' is not the name of a value: 1 to 64 of a-z 0-9 . _ -"
+        ));
+    }
+    let MachineValue::Text(text) = value else {
+        return match name {
+            "hostname" | "locale" | "printer" => refused(format!(
+                "{name} is not a secret: files that everybody may read have it"
+            )),
+            _ => Ok(()),
+        };
+    };
+    if text.len() > VALUE_LEN_MAX || text.chars().any(char::is_control) {
+        return refused(format!(
+            "a value is one line of at most {VALUE_LEN_MAX} bytes"
+        ));
+    }
+    let all = |allowed: fn(char) -> bool| !text.is_empty() && text.chars().all(allowed);
+    let (valid, form) = match name {
+        "hostname" => (
+            text.len() <= 64
+                && all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+                && !text.starts_with(['-', '.']),
+            "1 to 64 of A-Z a-z 0-9 - .",
+        ),
+        "locale" => (
+            all(|c| c.is_ascii_alphanumeric() || "_.@-".contains(c)),
+            "a name such as de_DE.UTF-8",
+        ),
+        "printer" => (
+            all(|c| c.is_ascii_graphic() && !"/#\"'\\".contains(c)),
+            "the name of a print queue",
+        ),
+        _ => (true, ""),
+    };
+    match valid {
+        true => Ok(()),
+        false => refused(format!("{name}={text}: wants {form}")),
+    }
+}
