@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{files, root};
 
-/// docs/SECURITY.md: each test in the last column of a table is a test, and each row with a "cannot"
+/// docs/SECURITY.md: in tables with a column "cannot", each test in the last column is a test, and each row with a "cannot"
 /// names one.
 #[test]
 fn each_cannot_names_a_test() {
@@ -20,7 +20,13 @@ fn each_cannot_names_a_test() {
         .filter_map(|rest| rest.split("fn ").nth(1)?.split('(').next())
         .collect();
     let mut checked = 0;
-    for line in text.lines().filter(|line| line.starts_with("| ")) {
+    let mut has_cannot = false;
+    for line in text.lines() {
+        has_cannot &= line.starts_with('|');
+        has_cannot |= line.starts_with("| ") && line.contains(" cannot | test |");
+        if !has_cannot || !line.starts_with("| ") {
+            continue;
+        }
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let [.., cannot, named] = cells.as_slice() else {
             continue;

@@ -190,8 +190,7 @@ impl<'a> RootOpening<'a> {
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
         progress.pass(Step::Index);
-        self.opened(&records, offline, fetched.as_ref());
-        let values = self.values(&records, offline, progress);
+        let values = self.opened(&records, offline, fetched.as_ref(), progress);
         let update = asked.and_then(|asked| self.start_update(asked, &records, &index));
         let objects = objects(&index, manifest.pack.as_ref().map(|pack| &pack.digest));
         let (update, state) = update.unzip();
@@ -200,7 +199,8 @@ impl<'a> RootOpening<'a> {
             .trace
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
-        let words = words(&manifest, offline, stream.is_some(), self.cache_state, state);
+        let pack = stream.is_some();
+        let words = words(&manifest, offline, pack, self.cache_state, state);
         if let Some(stream) = stream {
             stream.start(&index, &objects, &words);
         }
@@ -268,7 +268,14 @@ impl<'a> RootOpening<'a> {
     }
 
     /// The tree is known: names are looked up for the last time, and the next start is provided for.
-    fn opened(&self, records: &Records, offline: bool, fetched: Option<&Layer>) {
+    /// Returns the values of this machine.
+    fn opened(
+        &self,
+        records: &Records,
+        offline: bool,
+        fetched: Option<&Layer>,
+        progress: &BootProgress,
+    ) -> Option<MachineLayer> {
         let inner = &self.fetcher.inner;
         // A start without a server must not wait for names as well.
         if !offline {
@@ -278,6 +285,7 @@ impl<'a> RootOpening<'a> {
         if !offline {
             self.keep(records, fetched);
         }
+        self.values(records, offline, progress)
     }
 
     /// A head older than the operator allows is refused, unless that revision was requested.
