@@ -181,13 +181,13 @@ lab/trees/sysvinit lab/trees/openrc lab/trees/runit: lab/trees/minimal
 	rm -rf $@
 	./tests/boot/inits.sh $(@F) $@ $<
 
-lab/live/live.iso:
-	./tests/boot/live.sh $(CURDIR)/lab/live
+lab/live-%/live.iso:
+	./tests/boot/live.sh $(CURDIR)/lab/live-$* $*
 
-test-systems: packages-long build static docs lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout; the README's steps with live-build's ISO, two machines, a push and a rollback (root)
+test-systems: packages-long build static docs lab/trees/boot lab/trees/sysvinit lab/trees/openrc lab/trees/runit lab/live-bookworm/live.iso lab/live-trixie/live.iso ## QEMU boots with sysvinit, OpenRC and runit, of a live ISO in ALT's layout; the README's steps with live-build's ISOs of Debian 12 and 13, three machines, a push and a rollback (root)
 	python3 tests/boot/inits.py --trees lab/trees
 	python3 tests/boot/alt.py --tree lab/trees/boot
-	./tests/boot/room.sh python3 tests/boot/book.py --iso lab/live/live.iso
+	for suite in bookworm trixie; do ./tests/boot/room.sh python3 tests/boot/book.py --iso lab/live-$$suite/live.iso || exit 1; done
 
 test-benches: ## Compile the benches and run each once
 	$(CARGO) bench -p layerfs-benches -- --test
