@@ -211,7 +211,7 @@ fn partitions_of_disks_are_found() {
     // Two file systems: the user must select one.
     let said = refusal(&place.join("two.img"), &SourceOptions::default(), &place);
     assert!(
-        said.contains("--partition") && said.contains("2 (32.0 MiB, an ext4 file system)"),
+        said.contains("--partition") && said.contains("2 (32 MiB, an ext4 file system)"),
         "{said}"
     );
     let options = |partition| SourceOptions {
