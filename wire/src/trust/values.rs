@@ -119,7 +119,7 @@ mod tests {
                 1,
                 "pc17",
                 0,
-                "namespace",
+                "signed for",
             ),
             (record(4), VALUES_NAMESPACE, 1, "pc17", 5, "values record"),
             (ended, VALUES_NAMESPACE, 1, "pc17", 0, "expired"),
