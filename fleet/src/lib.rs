@@ -12,11 +12,13 @@
 //! | [`writer`] | the single thread that writes hellos, many in each transaction |
 //! | [`limit`] | the rate limit of each address |
 //! | [`metrics`] | the metrics page for Prometheus |
+//! | [`messages`] | the messages between `bakery serve` and this process |
 //! | [`wake`] | Wake-on-LAN |
 //! | [`server`] | the HTTP routes and the sockets |
 
 pub mod ending;
 pub(crate) mod limit;
+pub mod messages;
 pub(crate) mod metrics;
 pub mod record;
 pub mod rollout;

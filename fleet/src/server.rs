@@ -14,27 +14,22 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use wire::hello::{HELLO_LEN_MAX, Hello, Step};
-use wire::machine::Identity;
 use wire::manifest::RevisionName;
 use wire::paths::route;
 use wire::proof::{Proofs, RoomToken};
 
 use crate::limit::Limit;
+use crate::messages::{FetchedNote, MenuAnswer, MenuQuestion, SERVING};
 use crate::metrics::Counters;
-use crate::record::{Assignment, Return};
+use crate::record::Return;
 use crate::store::{self, Census, Database, Heard, Proof};
 use crate::writer::{Writer, now};
 
 /// Interval of the heartbeats in the database.
 const BEAT: Duration = Duration::from_secs(20);
-/// The route on which a server says that it runs.
-pub const SERVING: &str = "/serving";
-/// Interval of these messages.
-pub const SERVING_EVERY: Duration = Duration::from_secs(20);
 /// Time without a message of a server after which there is an outage.
 const SERVING_LATE: Duration = Duration::from_secs(60);
 /// Longest run time of the hook.
@@ -61,41 +56,6 @@ pub struct Options {
     pub hook: Option<PathBuf>,
     /// The room's token; with one, hellos without proof are refused.
     pub token: Option<RoomToken>,
-}
-
-/// The request of `bakery serve` for the assignment of a machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MenuQuestion {
-    /// The machine that asked for its menu.
-    pub machine: Identity,
-}
-
-/// The answer to a [`MenuQuestion`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MenuAnswer {
-    /// The machine's id. The URLs of the files in the menu carry it.
-    pub machine: String,
-    /// The machine's assignment.
-    #[serde(default)]
-    pub assignment: Assignment,
-    /// The return in force.
-    #[serde(default)]
-    pub returned: Option<Return>,
-    /// The number of its newest values record.
-    #[serde(default)]
-    pub layer: Option<u64>,
-}
-
-/// The message of `bakery serve` about a file of a menu that a machine fetched.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FetchedNote {
-    /// The machine's id.
-    pub machine: String,
-    /// [`Step::Kernel`] or [`Step::Initramfs`].
-    pub step: Step,
-    /// The revision of the file.
-    #[serde(default)]
-    pub revision: String,
 }
 
 /// The shared state of the routes.

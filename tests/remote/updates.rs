@@ -42,6 +42,11 @@ impl Scene {
     }
 
     fn of(site: Site) -> Scene {
+        Scene::after_a_mount_of(site, "")
+    }
+
+    /// `revision`: empty for the newest, or such as `@1`.
+    fn after_a_mount_of(site: Site, revision: &str) -> Scene {
         let server = FaultServer::start(site.store());
         let url = format!("{}/{SYSTEM}", server.url());
         let cache = site.path("cache").to_str().unwrap().to_owned();
@@ -51,7 +56,7 @@ impl Scene {
             url,
             cache,
         };
-        let client = scene.mount();
+        let client = scene.mount_at(revision);
         client.compare(&scene.site.files);
         scene.wait_for_cache();
         drop(client);
@@ -72,8 +77,13 @@ impl Scene {
     }
 
     fn mount(&self) -> Client {
+        self.mount_at("")
+    }
+
+    fn mount_at(&self, revision: &str) -> Client {
         let arguments = ["--cache", &self.cache, "-o", "offline-wait=1"];
-        Client::mount(&self.url, &self.site.allowed_signers(), &arguments)
+        let url = format!("{}{revision}", self.url);
+        Client::mount(&url, &self.site.allowed_signers(), &arguments)
     }
 
     fn chunks(&self) -> Vec<PathBuf> {
@@ -121,6 +131,18 @@ fn a_client_with_the_old_revision_takes_the_update_pack_only() {
     let client = Client::mount(&url, &site.allowed_signers(), &arguments);
     assert_eq!(client.status()["offline"], true);
     client.compare(&site.files);
+}
+
+/// An update also starts from the revision of a pinned mount, whose records are kept apart.
+#[test]
+fn an_update_starts_from_a_pinned_revision() {
+    let mut scene = Scene::after_a_mount_of(Site::new(), "@1");
+    assert_eq!(scene.site.change(1), 2);
+    pack(&scene.site, 1, 2);
+    let client = scene.mount();
+    client.wait_for("update", "complete");
+    client.compare(&scene.site.files);
+    assert_eq!(client.status()["demanded"], 0);
 }
 
 /// A client follows several revisions, each by the pack from the previous one.

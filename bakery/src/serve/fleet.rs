@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use fleet::server::{FetchedNote, MenuAnswer, MenuQuestion, SERVING, SERVING_EVERY};
+use fleet::messages::{FetchedNote, MenuAnswer, MenuQuestion, SERVING, SERVING_EVERY};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};

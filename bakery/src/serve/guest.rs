@@ -4,8 +4,8 @@
 //! (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.
 
 use axum::Extension;
+use fleet::messages::{FetchedNote, MenuAnswer};
 use fleet::record::Assignment;
-use fleet::server::{FetchedNote, MenuAnswer};
 use percent_encoding::percent_decode_str;
 use wire::hello::Step;
 use wire::machine::Identity;

@@ -102,10 +102,14 @@ impl KeptRecords {
             let head = Head::parse(bundle.head.payload.as_bytes());
             head.is_ok_and(|head| head.revision == pinned)
         };
-        let mut bundles = [PINNED, NEWEST]
+        self.bundles().find(is_it)
+    }
+
+    /// The stored records: of the pinned revision, and of the newest.
+    pub(crate) fn bundles(&self) -> impl Iterator<Item = Bundle> {
+        [PINNED, NEWEST]
             .iter()
-            .filter_map(|name| self.bundle_of(name));
-        bundles.find(is_it)
+            .filter_map(|name| self.bundle_of(name))
     }
 
     fn bundle_of(&self, name: &str) -> Option<Bundle> {
@@ -116,11 +120,9 @@ impl KeptRecords {
 
     /// The digests of the indexes that the stored records name.
     fn indexes(&self) -> Vec<String> {
-        let bundles = [PINNED, NEWEST]
-            .iter()
-            .filter_map(|name| self.bundle_of(name));
-        let manifests =
-            bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
+        let manifests = self
+            .bundles()
+            .filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
         manifests
             .map(|manifest| manifest.index.digest.to_string())
             .collect()

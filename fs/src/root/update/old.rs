@@ -25,8 +25,8 @@ pub(crate) fn old(
     };
     let backup = caches.backup.as_ref();
     let backed_up = backup.and_then(|backup| backup.newest(&any, None));
-    let cached = kept.and_then(|kept| kept.bundle(None));
-    let bundles = [backed_up, cached].into_iter().flatten();
+    let cached = kept.into_iter().flat_map(KeptRecords::bundles);
+    let bundles = backed_up.into_iter().chain(cached);
     let manifests = bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
     let found = manifests.filter_map(|manifest| from(caches, kept, new, &manifest));
     found.max_by_key(|old| old.revision)
