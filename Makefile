@@ -127,9 +127,9 @@ test-console-browser: packages build ## The console in headless Chromium: all pa
 	$(CARGO) build -p bakery -p bakery-console
 	./tests/console/run browser $(if $(SHOTS),--shots $(SHOTS))
 
-test-console-boots: build static lab/trees/boot ## A newcomer by clicks: two QEMU machines boot the ISO that was uploaded to the console; roll back (root; minutes)
+test-console-boots: build static lab/trees/boot ## A newcomer by clicks, then by messages of Alterator: two QEMU machines boot the ISO that was uploaded to the console; roll back (root; minutes)
 	$(CARGO) build -p bakery -p bakery-console
-	/usr/bin/python3 tests/console/boots.py --tree lab/trees/boot
+	for how in "" --messages; do /usr/bin/python3 tests/console/boots.py --tree lab/trees/boot $$how || exit 1; done
 
 test-shell: ## Tests and shellcheck of the initramfs scripts
 	./initrd/check
