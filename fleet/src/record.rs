@@ -1,5 +1,7 @@
 //! The records of machines, boots and assignments.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use wire::hello::{Hello, Step};
 use wire::machine_key::PublicKey;
@@ -84,6 +86,29 @@ pub struct Assignment {
     /// The ring of the machine in each history that has this ring; in others, `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<String>,
+}
+
+/// The assignment in English; empty if no field is set.
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(system) = &self.system {
+            let revision = self.revision.map(|number| format!("@{number}"));
+            parts.push(format!("{system}{}", revision.unwrap_or_default()));
+        }
+        match self.localboot {
+            Some(true) => parts.push("its own disk".into()),
+            Some(false) => parts.push("not its own disk".into()),
+            None => {}
+        }
+        if let Some(ring) = &self.ring {
+            parts.push(format!("ring {ring}"));
+        }
+        if let Some(parameters) = &self.parameters {
+            parts.push(format!("parameters: {parameters}"));
+        }
+        f.write_str(&parts.join(", "))
+    }
 }
 
 impl Assignment {

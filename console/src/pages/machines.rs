@@ -280,10 +280,7 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
         return ask_forget(visitor, &database, &ids);
     }
     let what = match verb {
-        "assign" => format!(
-            "assign {whose}: {}",
-            words(&wanted(form, Assignment::default())?)
-        ),
+        "assign" => format!("assign {whose}: {}", wanted(form, Assignment::default())?),
         "name" => format!("name {whose}: {}", form.get("value")),
         "group" => format!("group of {whose}: {}", form.get("value")),
         "note" => format!("note of {whose}: {}", form.get("value")),
@@ -368,25 +365,4 @@ fn wanted(form: &Form, mut assignment: Assignment) -> Result<Assignment> {
         assignment.localboot = Some(true);
     }
     Ok(assignment)
-}
-
-/// An assignment in words.
-pub(crate) fn words(assignment: &Assignment) -> String {
-    let mut words = Vec::new();
-    if let Some(system) = &assignment.system {
-        let revision = assignment.revision.map(|number| format!("@{number}"));
-        words.push(format!("{system}{}", revision.unwrap_or_default()));
-    }
-    match assignment.localboot {
-        Some(true) => words.push("its own disk".into()),
-        Some(false) => words.push("not its own disk".into()),
-        None => {}
-    }
-    if let Some(ring) = &assignment.ring {
-        words.push(format!("ring {ring}"));
-    }
-    if let Some(parameters) = &assignment.parameters {
-        words.push(format!("parameters: {parameters}"));
-    }
-    words.join(", ")
 }

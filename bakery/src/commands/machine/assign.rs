@@ -106,26 +106,10 @@ fn changed(args: &AssignArgs, mut assignment: Assignment) -> Assignment {
 }
 
 pub(super) fn words(assignment: &Assignment) -> String {
-    let mut words = Vec::new();
-    if let Some(system) = &assignment.system {
-        let revision = assignment.revision.map(|number| format!("@{number}"));
-        words.push(format!("{system}{}", revision.unwrap_or_default()));
+    match assignment.is_empty() {
+        true => String::from("no assignment: the site's menu"),
+        false => assignment.to_string(),
     }
-    match assignment.localboot {
-        Some(true) => words.push("its own disk".into()),
-        Some(false) => words.push("not its own disk".into()),
-        None => {}
-    }
-    if let Some(ring) = &assignment.ring {
-        words.push(format!("ring {ring}"));
-    }
-    if let Some(parameters) = &assignment.parameters {
-        words.push(format!("parameters: {parameters}"));
-    }
-    if words.is_empty() {
-        words.push("no assignment: the site's menu".into());
-    }
-    words.join(", ")
 }
 
 /// Lists the groups that have an assignment.
