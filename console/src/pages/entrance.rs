@@ -57,28 +57,20 @@ pub(crate) async fn enter(Extension(visitor): Extension<Visitor>, form_: Form) -
     let (name, to) = (form_.get("name").to_owned(), form_.get("to").to_owned());
     let password = form_.raw("password").to_owned();
     let language = visitor.language;
-    let allowed = |visitor: &Visitor| visitor.app.lockout.wait(&name, visitor.address);
-    if allowed(&visitor).is_some() {
-        return refuse(
-            &visitor,
-            &name,
-            &to,
-            429,
-            language.text("Too many attempts: wait some minutes."),
-        );
+    let must_wait = |visitor: &Visitor| visitor.app.lockout.wait(&name, visitor.address).is_some();
+    let too_many = |visitor: &Visitor| {
+        let text = language.text("Too many attempts: wait some minutes.");
+        refuse(visitor, &name, &to, 429, text)
+    };
+    if must_wait(&visitor) {
+        return too_many(&visitor);
     }
     let _permit = CHECKS
         .acquire()
         .await
         .map_err(|error| Problem::failed(error.to_string()))?;
-    if allowed(&visitor).is_some() {
-        return refuse(
-            &visitor,
-            &name,
-            &to,
-            429,
-            language.text("Too many attempts: wait some minutes."),
-        );
+    if must_wait(&visitor) {
+        return too_many(&visitor);
     }
     let (app, known) = (visitor.app.clone(), name.clone());
     let checked = tokio::task::spawn_blocking(move || app.accounts.log_in(&known, &password)).await;

@@ -81,6 +81,22 @@ pub(crate) fn check_format(record: &'static str, format: u64) -> Result<(), Reco
     Err(RecordError::new(record, what))
 }
 
+/// Checks the number of a record, when it was issued and when it expires (seconds; absent: never).
+pub(crate) fn check_lifetime(
+    record: &'static str,
+    number: u64,
+    issued_at: u64,
+    expires_at: Option<u64>,
+) -> Result<(), RecordError> {
+    let ends = expires_at.unwrap_or(INTEGER_MAX);
+    check(record, issued_at < ends, "expires_at: not after issued_at")?;
+    check(
+        record,
+        number.max(ends) <= INTEGER_MAX,
+        "a number above 2^53-1",
+    )
+}
+
 /// Printable text of one line: no character can move a terminal's cursor.
 pub(crate) fn check_line(
     record: &'static str,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{self, INTEGER_MAX, RecordError, check};
+use super::canonical::{self, RecordError, check};
 use super::name::{self, ProfileName};
 use super::{MANIFEST_LEN_MAX, ObjectRef};
 use layerfmt::Digest;
@@ -76,13 +76,6 @@ impl Head {
         )?;
         let fits = usize::try_from(self.manifest.len).is_ok_and(|len| len <= MANIFEST_LEN_MAX);
         check("head", fits, "manifest.len: larger than a manifest may be")?;
-        let ends = self.expires_at.unwrap_or(INTEGER_MAX);
-        check(
-            "head",
-            self.issued_at < ends,
-            "expires_at: not after issued_at",
-        )?;
-        let most = self.revision.max(ends);
-        check("head", most <= INTEGER_MAX, "a number above 2^53-1")
+        canonical::check_lifetime("head", self.revision, self.issued_at, self.expires_at)
     }
 }

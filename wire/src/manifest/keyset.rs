@@ -103,17 +103,7 @@ impl Keyset {
             keys.is_sorted_by(|a, b| a < b),
             "keys: a key twice",
         )?;
-        let ends = self.expires_at.unwrap_or(INTEGER_MAX);
-        check(
-            "keyset",
-            self.issued_at < ends,
-            "expires_at: not after issued_at",
-        )?;
-        check(
-            "keyset",
-            self.version.max(ends) <= INTEGER_MAX,
-            "a number above 2^53-1",
-        )
+        canonical::check_lifetime("keyset", self.version, self.issued_at, self.expires_at)
     }
 }
 

@@ -213,12 +213,7 @@ impl RingRecord {
         )?;
         check_line(RECORD, "author", &self.author, TEXT_LEN_MAX)?;
         check_line(RECORD, "message", &self.message, TEXT_LEN_MAX)?;
-        let ends = self.expires_at.unwrap_or(INTEGER_MAX);
-        check(
-            RECORD,
-            self.issued_at < ends,
-            "expires_at: not after issued_at",
-        )?;
+        canonical::check_lifetime(RECORD, self.number, self.issued_at, self.expires_at)?;
         let ascending = self.quarantined.is_sorted_by(|a, b| a < b);
         let few = self.quarantined.len() <= QUARANTINED_MAX;
         check(
@@ -227,11 +222,10 @@ impl RingRecord {
             "quarantined: not ascending, or too many",
         )?;
         self.validate_rings()?;
-        let numbers = [self.number, ends, self.quarantine_after];
-        let most = numbers.into_iter().chain(self.quarantined.last().copied());
+        let quarantined = self.quarantined.last().copied().unwrap_or(0);
         check(
             RECORD,
-            most.max().unwrap_or(0) <= INTEGER_MAX,
+            self.quarantine_after.max(quarantined) <= INTEGER_MAX,
             "a number above 2^53-1",
         )
     }

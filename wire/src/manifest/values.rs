@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{self, INTEGER_MAX, RecordError, check, check_line};
+use super::canonical::{self, RecordError, check, check_line};
 use super::name;
 use crate::machine_key::{SEAL_LEN, unhex};
 use layerfmt::Digest;
@@ -93,17 +93,7 @@ impl ValuesRecord {
         )?;
         check_line(RECORD, "author", &self.author, TEXT_LEN_MAX)?;
         check_line(RECORD, "message", &self.message, TEXT_LEN_MAX)?;
-        let ends = self.expires_at.unwrap_or(INTEGER_MAX);
-        check(
-            RECORD,
-            self.issued_at < ends,
-            "expires_at: not after issued_at",
-        )?;
-        check(
-            RECORD,
-            self.number.max(ends) <= INTEGER_MAX,
-            "a number above 2^53-1",
-        )?;
+        canonical::check_lifetime(RECORD, self.number, self.issued_at, self.expires_at)?;
         check(
             RECORD,
             self.values.len() <= VALUES_MAX,
