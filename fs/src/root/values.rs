@@ -83,7 +83,7 @@ pub(crate) fn newest(
 /// True if a machine with these hardware names has the id.
 fn is_own(id: &str, identity: &Identity) -> bool {
     let id = id.to_ascii_lowercase();
-    let uuids = identity
+    let mut uuids = identity
         .uuid
         .iter()
         .flat_map(|uuid| [uuid.to_string(), uuid.swapped().to_string()]);
@@ -97,7 +97,6 @@ fn is_own(id: &str, identity: &Identity) -> bool {
         .split_once('_')
         .map_or((id.as_str(), None), |(name, card)| (name, Some(card)));
     let has = |card: &str| macs.iter().any(|mac| mac == card);
-    let mut uuids = uuids;
     (uuids.any(|uuid| uuid == name) || has(name)) && card.is_none_or(has)
 }
 
@@ -109,13 +108,17 @@ fn fetch(fetcher: &Fetcher, machine: &str, announced: u64) -> Result<Vec<u8>, Fe
             let got = get_whole(inner, &Ask::get(path, STALL_FIRST), ENVELOPE_LEN_MAX).await;
             got.map(|(_, bytes)| bytes)
         };
-        let mut newest = get(announced).await?;
-        for number in announced + 1..=announced + NEWER_MAX {
-            match get(number).await {
+        // The announced record is nearly always the newest: one round trip shows both.
+        let after = announced.saturating_add(1);
+        let (first, mut next) = tokio::join!(get(announced), get(after));
+        let mut newest = first?;
+        for number in (after..=after.saturating_add(NEWER_MAX)).skip(1) {
+            match next {
                 Ok(bytes) => newest = bytes,
-                Err(error) if error.is_missing() => break,
+                Err(error) if error.is_missing() => return Ok(newest),
                 Err(error) => return Err(error),
             }
+            next = get(number).await;
         }
         Ok(newest)
     })?
