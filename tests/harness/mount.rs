@@ -52,6 +52,14 @@ impl Bench {
     }
 }
 
+/// The options, and those that `LAYERFS_TEST_OPTIONS` gives every mount.
+fn with_mode(options: String) -> String {
+    match std::env::var("LAYERFS_TEST_OPTIONS") {
+        Ok(more) => format!("{options},{more}"),
+        Err(_) => options,
+    }
+}
+
 /// A mount; unmounted when dropped.
 pub(crate) struct Mount {
     pub(crate) at: PathBuf,
@@ -72,16 +80,26 @@ impl Mount {
     /// Mount with these options.
     ///
     /// `LAYERFS_TEST_OPTIONS=passthrough` adds to those of every mount.
-    pub(crate) fn with_options(at: &Path, mut options: String) -> Mount {
-        if let Ok(more) = std::env::var("LAYERFS_TEST_OPTIONS") {
-            options = format!("{options},{more}");
-        }
+    pub(crate) fn with_options(at: &Path, options: String) -> Mount {
         let mount = Mount {
             at: at.to_owned(),
-            options,
+            options: with_mode(options),
         };
         mount.attach();
         mount
+    }
+
+    /// Mounts as [`Mount::with_options`] does; a refusal is the error of the program.
+    pub(crate) fn or_refusal(at: &Path, options: String) -> Result<Mount, String> {
+        let options = with_mode(options);
+        let output = Mount::attempt(at, &options);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(Mount {
+            at: at.to_owned(),
+            options,
+        })
     }
 
     fn attach(&self) {

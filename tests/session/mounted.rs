@@ -91,16 +91,14 @@ pub(crate) fn begin(room: &Room, parts: Parts) -> std::result::Result<Box<dyn At
     if !parts.options.is_empty() {
         options += &format!(",{}", parts.options);
     }
-    if parts.options.contains("wait=0") {
-        let output = Mount::attempt(&at, &options);
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::empty()).unwrap();
-    }
+    let mount = match parts.options.contains("wait=0") {
+        // The test may expect a refusal.
+        true => Mount::or_refusal(&at, options)?,
+        false => Mount::with_options(&at, options),
+    };
     Ok(Box::new(Mounted {
         paths: Paths::new(&at),
-        mount: Box::new(Mount::with_options(&at, options)),
+        mount: Box::new(mount),
         log,
     }))
 }
