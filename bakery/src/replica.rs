@@ -51,12 +51,12 @@ pub(crate) enum ReplicaError {
 /// Which objects of the destination are read back and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum ReadBack {
-    /// Those that were copied now.
+    /// Objects that this run copies.
     #[default]
     New,
-    /// All, also those that were there.
+    /// All objects, also those that DST already has.
     All,
-    /// None: sent objects were verified before.
+    /// No objects: each is verified only before it is sent.
     None,
 }
 

@@ -34,9 +34,9 @@ fn current(record: &RingRecord, place: usize, newest: u64) -> u64 {
     ring.map_or(newest, |ring| record.current(ring, newest))
 }
 
-/// Adds a ring in front of another. In front of the first ring, the new ring has the newest
-/// revision from now on, and the former first ring keeps its own. Elsewhere it begins with the
-/// revision of the ring behind it.
+/// Adds a ring in front of another. In front of the first ring, the new ring gets each newest revision
+/// from then on, and the former first ring keeps its own. In any other place it begins with the
+/// revision of the ring after it.
 pub fn add(record: &mut RingRecord, ring: &str, before: &str, newest: u64) -> Result<()> {
     ProfileName::new(&record.system, ring)?;
     if record.place(ring).is_some() {

@@ -11,10 +11,9 @@ const STATE_DEFAULT: &str = "/var/lib/layerfs-console";
 /// The spool of a bakery that was installed as documented.
 const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
-/// Serve the console: a web page for the people who run this bakery
-///
-/// The first start prints a link that makes the first account. Without TLS the console listens on
-/// addresses of this machine only; with --behind-proxy a proxy speaks TLS for it.
+/// Serve the console: a web page for the people who run this bakery The first start prints a link
+/// that makes the first account. Without TLS the console listens on loopback addresses only; with
+/// --behind-proxy a proxy provides TLS.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bakery-console", version, max_term_width = 100)]
 pub struct ConsoleOptions {
@@ -39,7 +38,7 @@ pub struct ConsoleOptions {
     /// Private key for TLS, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A proxy on this network speaks TLS, and sets X-Forwarded-For
+    /// A proxy on this network provides TLS and sets X-Forwarded-For
     #[arg(long, conflicts_with = "tls_cert")]
     pub behind_proxy: bool,
     /// URL of the console for people [default: from the address]

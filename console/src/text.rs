@@ -12,7 +12,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Bytes of a name as text that cannot deceive: control characters, bytes that are not UTF-8 and
-/// characters that change the direction of writing are shown as codes.
+/// characters that change the direction of writing are shown as escape codes.
 pub(crate) fn visible(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -39,16 +39,15 @@ pub enum CliCommand {
     Trace(commands::remote::TraceArgs),
     /// Send this boot's trace to the server, which uses it to speed up later boots
     PushTrace(commands::remote::PushTraceArgs),
-    /// Show the duration and the costs of this boot
-    ///
-    /// The time from the kernel's start until systemd reached the unit that ends a boot, and the
-    /// counters of the mount at the time of this command: run it early, as the service
-    /// layerfs-boot-report does. Without systemd it shows the time until now. With --send the
-    /// server gets the report and the boot's trace; `bakery log` shows the median of each revision.
+    /// Show the duration and the costs of this boot Shows the time from the kernel's start until
+    /// systemd reached the unit that ends a boot (without systemd: until now), and the counters of
+    /// the mount. The counters are those of the moment, so run it early, as the service
+    /// layerfs-boot-report does. With --send the server gets the report and the boot's trace;
+    /// `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::BenchBootArgs),
     /// Report this machine to the fleet: revision, health, uptime, cache
     ///
-    /// The service layerfs-hello does so every five minutes. The health is systemd's state, the
+    /// The service layerfs-hello runs this every five minutes. The health is systemd's state, the
     /// failed units, and the failed programs of /etc/layerfs/health.d. With layerfs.report=no the
     /// machine sends no hellos.
     Hello(commands::hello::HelloArgs),

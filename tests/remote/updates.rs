@@ -363,8 +363,8 @@ fn a_backup_follows_by_the_update_pack() {
     assert!(made.bytes > 0);
 }
 
-/// "The answer to the request for the records says which packs exist": without a pack the client
-/// asks for none.
+/// "The answer to the request for the records lists the packs": without a pack the client asks for
+/// none.
 #[test]
 fn a_client_asks_for_no_pack_that_does_not_exist() {
     let mut scene = Scene::new();

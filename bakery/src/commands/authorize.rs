@@ -29,7 +29,7 @@ pub struct AuthorizeArgs {
     /// Change this authorized_keys file; else print the line
     #[arg(long, value_name = "FILE", required_if_eq("revoke", "true"))]
     file: Option<PathBuf>,
-    /// The spool pushes go to
+    /// The spool for the pushes of this key
     #[arg(
         long,
         value_name = "DIR",

@@ -12,13 +12,11 @@ use crate::machine::MachineChoice;
 use crate::output;
 use layerfmt::Options;
 
-/// Make a layer from a tree
-///
-/// Without --base the source is a whole tree, and the layer contains all of it: devices 0:0, names
-/// that begin with .wh. and trusted.overlay attributes are content, as in container storage. With
-/// --base the source is a tree of changes, such as an upper directory or a container's layer: its
-/// marks are interpreted, and the layer contains the differences from that stack; content of the
-/// stack is not stored again.
+/// Make a layer from a tree Without --base the source is a whole tree, and the layer contains all
+/// of it. Devices 0:0, names that begin with .wh. and trusted.overlay attributes are then content,
+/// as in container storage. With --base the source is a tree of changes, such as an upper directory
+/// or a container's layer, and these marks are interpreted. The layer contains the differences from
+/// the stack of --base; content of that stack is not stored again.
 #[derive(Debug, clap::Args)]
 pub struct BakeArgs {
     #[command(flatten)]

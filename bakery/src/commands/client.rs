@@ -56,7 +56,7 @@ pub struct ClientChoice {
     /// The file of keys that may push
     #[arg(long, value_name = "FILE", default_value = AUTHORIZED_KEYS)]
     pub authorized_keys: PathBuf,
-    /// The spool that the key pushes to
+    /// The spool for the pushes of this key
     #[arg(long = "push-spool", value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     pub spool: PathBuf,
 }

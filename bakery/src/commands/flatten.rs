@@ -15,7 +15,7 @@ use crate::globals::Globals;
 use crate::human;
 use crate::output;
 
-/// Write the index of a stack of layers, without their content
+/// Write the merged index of a stack of layers
 #[derive(Debug, clap::Args)]
 pub struct FlattenArgs {
     /// The layers, lowest first

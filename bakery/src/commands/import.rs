@@ -26,12 +26,10 @@ use crate::publish::Import;
 use crate::system_check::require_system;
 use source::iso::Parameters;
 
-/// Import a whole system as the next revision of a history
-///
-/// From a live ISO its kernel, its initramfs and the parameters of its boot menu are imported too,
-/// unless others are given. A medium with several packed parts becomes a revision with as many
-/// layers. Logs, caches, leases, sockets and the identity of one machine are excluded (`bakery bake
-/// --help` describes patterns).
+/// Import a whole system as the next revision of a history The kernel, the initramfs and the
+/// parameters of the boot menu of a live ISO are imported too, unless others are given. A medium with
+/// several packed parts becomes a revision with as many layers. Logs, caches, leases, sockets and the
+/// identity of one machine are excluded; patterns are those of .gitignore (docs/INGEST.md).
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     /// The history: SYSTEM or SYSTEM/PROFILE
@@ -40,13 +38,14 @@ pub struct ImportArgs {
     /// The source.
     #[command(flatten)]
     pub input: Input,
-    /// The kernel to boot it with
+    /// The kernel that boots the system
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    /// The initrd to boot it with
+    /// The initramfs that boots the system
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Kernel parameters (default: those of the medium's boot menu that make sense without the medium)
+    /// Kernel parameters [default: those of the medium's boot menu, without those that locate the
+    /// medium]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
     /// Publish the tree even if it is empty, or has no /usr or no init

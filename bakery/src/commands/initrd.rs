@@ -21,8 +21,8 @@ use crate::store::{Key, Store};
 
 /// Build the initramfs of a system from its own tree
 ///
-/// Contains the kernel's network drivers with their firmware, a static layerfs, a static busybox
-/// and our /init; see docs/BOOT.md for the kernel parameters. A system of the store gets a new
+/// Contains the kernel's network drivers with their firmware, a static layerfs, a static busybox and
+/// the /init of layerfs; see docs/BOOT.md for the kernel parameters. A system of the store gets a new
 /// revision with the kernel and this initramfs; with --output they are only written to files.
 #[derive(Debug, clap::Args)]
 pub struct InitrdArgs {

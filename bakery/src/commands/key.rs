@@ -59,7 +59,8 @@ enum KeyVerb {
         /// Name of the key
         name: String,
     },
-    /// Replace our own key: the new one signs every history again, then the old one is withdrawn
+    /// Replace this bakery's key: the new one signs every history again, then the old one is
+    /// withdrawn
     Rotate {
         #[command(flatten)]
         wording: Wording,
@@ -75,7 +76,7 @@ enum KeyVerb {
         #[arg(long, value_name = "FILE")]
         new: Option<PathBuf>,
     },
-    /// Sign the newest revision of histories again with our own key
+    /// Sign the newest revision of histories again with this bakery's key
     ///
     /// Inspect it first (bakery diff): the thief of the old key may have published it.
     Resign {

@@ -14,12 +14,11 @@ use crate::store::Store;
 use crate::update_pack::PACKS_DEFAULT;
 use crate::{human, output};
 
-/// Follow the histories of another store over HTTP
-///
-/// Copies new revisions of the server at URL into the store, which is made if needed: for a site
-/// with a slow connection, a copy elsewhere, or more servers. Everything is verified with the keys in
-/// --allowed-signers, so clients of the mirror trust the same keys. A head appears when all its
-/// objects are durable. A transfer continues where it stopped. Uses update packs.
+/// Follow the histories of another store over HTTP Copies new revisions of the server at URL into the
+/// store, which is made if needed. The mirror serves a site with a slow connection, keeps a copy
+/// elsewhere, or shares the load. Everything is verified with the keys in --allowed-signers, so
+/// clients of the mirror trust the same keys. A revision appears when all its objects are on the
+/// disk. An interrupted transfer resumes. Update packs are used if the server has them.
 #[derive(Debug, clap::Args)]
 pub struct MirrorArgs {
     /// URL of the server, for example `http://bakery:8080`
@@ -28,7 +27,7 @@ pub struct MirrorArgs {
     /// Histories to follow [default: all]
     #[arg(value_name = "SYSTEM[/PROFILE]")]
     names: Vec<ProfileName>,
-    /// The keys to trust: allowed_signers of the other bakery [default: as kept by an earlier run]
+    /// The keys to trust: allowed_signers of the other bakery [default: those of an earlier run]
     #[arg(long, value_name = "FILE")]
     allowed_signers: Option<PathBuf>,
     /// Exit after one round

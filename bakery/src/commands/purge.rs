@@ -12,9 +12,9 @@ use crate::purge::{self, Deleted, PurgeRequest, Purged};
 /// Remove a path from history, for example a secret
 ///
 /// Every layer with the path is written again without it, and every revision on such a layer, of
-/// any system, gets a new manifest and head of the same number, signed by our own key. The old
-/// objects stay for the machines that use them; after these have restarted, `bakery purge --delete`
-/// deletes them. Change the secret: others may have read it.
+/// any system, gets a new manifest and head of the same number, signed by this bakery's key. The
+/// old objects stay for the machines that use them; after these have restarted, `bakery purge
+/// --delete` deletes them. Change the secret: others may have read it.
 #[derive(Debug, clap::Args)]
 pub struct PurgeArgs {
     /// The system; or --all-systems

@@ -12,7 +12,7 @@ use wire::manifest::{DEFAULT_RING, ProfileName, RevisionName};
 use crate::globals::Globals;
 use change::RingChange;
 
-/// Roll a new revision out in rings: groups of machines, one after the other
+/// Give new revisions to rings, which are groups of machines, one after the other
 ///
 /// The first ring of a history gets each new revision at once, the others when it is promoted. The
 /// last ring, `all`, has the machines without a ring. Each change is a signed record, which clients
@@ -42,13 +42,13 @@ enum RingCommand {
     Status(status::StatusArgs),
     /// Promote and quarantine revisions according to the boots of the machines
     ///
-    /// `bakery watch` runs this every minute. Without a signing key it prints proposals.
+    /// `bakery watch` runs this every minute. Without a signing key it only prints the changes.
     Advance(advance::AdvanceArgs),
     /// Add a ring in front of another one; in front of the first, it gets new revisions from now on
     Add {
         #[command(flatten)]
         of: Of,
-        /// The ring behind the new one
+        /// The ring after the new one
         #[arg(long, value_name = "RING", default_value = DEFAULT_RING)]
         before: String,
         #[command(flatten)]
@@ -106,7 +106,7 @@ enum RingCommand {
         #[command(flatten)]
         change: RingChange,
     },
-    /// Sign the newest ring record again with our own key
+    /// Sign the newest ring record again with this bakery's key
     Renew {
         /// The history
         #[arg(value_name = "SYSTEM[/PROFILE]")]

@@ -13,26 +13,24 @@ use crate::notice::Notices;
 use crate::update_pack::PACKS_DEFAULT;
 use crate::watch::{IdlePolicy, Settle, WatchOptions};
 
-/// Bake and publish pushes
-///
-/// Takes pushes from the queue, and files dropped as incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the
-/// spool, bakes each against the newest revision and publishes it. No push is lost when it is
-/// stopped or killed: the next one continues.
+/// Bake and publish pushes Takes pushes from the queue, and files dropped as
+/// incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the spool, bakes each against the newest revision and
+/// publishes it. If the watcher is stopped or killed, no push is lost: the next watcher continues.
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
     /// Directory of the spool
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL", default_value = SPOOL_DEFAULT)]
     spool: PathBuf,
-    /// Maximum number of bakers; jobs of one profile never run in parallel
+    /// Maximum number of pushes to bake at once; those of one profile never run in parallel
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     bakers: usize,
-    /// Resolution of paths that others changed since an upper was made
+    /// Resolution of paths that were also changed in the history since the push's base
     #[arg(long, value_enum, default_value_t = OnConflict::Theirs)]
     on_conflict: OnConflict,
     /// Time without changes before a dropped file is taken, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     settle: u64,
-    /// Maximum interval of searches for dropped files, seconds
+    /// Longest time between two searches for dropped files, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     rescan: u64,
     /// When idle, compact stacks of more layers than this, or with layers that are mostly hidden

@@ -2,9 +2,9 @@
 //! users.
 //!
 //! Anybody on the network can post here, so everything is bounded: one post's length, their number
-//! per revision, the space of all. When the space is used up, the profile that stores the most
-//! loses its oldest, so flooding one system does not affect the others. A trace can only make a
-//! boot pack better or worse, never wrong: a pack's bytes are verified like any others.
+//! per revision, the space of all. When the space is used up, the oldest of the profile that uses
+//! the most are deleted, so a client that floods one system does not affect the others. A trace can
+//! only make a boot pack better or worse, never wrong: a pack's bytes are verified like any others.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;

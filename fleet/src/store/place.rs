@@ -40,8 +40,8 @@ pub fn database(spool: &Path) -> PathBuf {
         .unwrap_or_else(|| file(spool))
 }
 
-/// Makes a PostgreSQL database that of the spool: every program that uses the spool finds it. Its
-/// URL is written to a file that only the owner may read.
+/// Makes a PostgreSQL database the one of the spool. Writes its URL to a file that only the owner
+/// may read; every program that uses the spool reads the URL there.
 ///
 /// # Errors
 /// The URL is not one of PostgreSQL, the database cannot be used, or the file cannot be written.

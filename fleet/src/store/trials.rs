@@ -181,8 +181,8 @@ fn why(boot: &Boot) -> String {
     }
 }
 
-/// A good boot is slow if it took more than half as long again as the median of the good boots of
-/// older revisions of the history on this machine. Two of these are necessary.
+/// A good boot is slow if it took more than 1.5 times the median of the good boots of older
+/// revisions of the history on this machine. Without two such boots no boot is slow.
 fn mark_slow(outcomes: &mut [Outcome]) {
     let name = |outcome: &Outcome| outcome.boot.revision.parse::<RevisionName>().ok();
     let known: Vec<(RevisionName, u64)> = (outcomes.iter())

@@ -41,7 +41,7 @@ impl Database {
         rows.iter().map(read).collect()
     }
 
-    /// The values of a machine: its own over those of its group.
+    /// The values of a machine. Its own have precedence over those of its group.
     ///
     /// # Errors
     /// The database cannot be read.

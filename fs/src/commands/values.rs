@@ -145,7 +145,7 @@ fn open(layer: &MachineLayer, name: &str, sealed: &str) -> Result<Vec<u8>, Strin
     opened.map_err(|error| error.to_string())
 }
 
-/// Writes the files of the tree. A file that was changed since it was placed stays.
+/// Writes the files of the tree, except those that the machine has changed since the last time.
 fn in_tree(root: &Path, layer: &MachineLayer) -> anyhow::Result<()> {
     let tree = MountedTree::open(root)?;
     let mut placed = tree.placed();

@@ -14,7 +14,7 @@ use super::{LayerFs, lock};
 use crate::error::Result;
 use crate::sys::Errno;
 
-/// A file without a name in the work directory.
+/// An unnamed file in the work directory.
 #[derive(Debug)]
 pub struct Spool {
     file: Arc<OwnedFd>,

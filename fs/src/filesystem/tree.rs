@@ -29,7 +29,7 @@ pub struct Node {
     pub names: Vec<(NodeId, Name)>,
     /// Holds an object of the upper without a known name.
     pub orphan: Option<Arc<OwnedFd>>,
-    /// The alternative if descriptors are few: a name in the work directory.
+    /// The object's name in the work directory, if too few descriptors were left to hold it open.
     pub aside: Option<Box<[u8]>>,
     /// True if the upper has the object.
     pub in_upper: bool,

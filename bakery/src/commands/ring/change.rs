@@ -100,22 +100,23 @@ pub(super) struct PolicyArgs {
     /// Promote into this ring when the conditions are met
     #[arg(required_unless_present = "quarantine_after")]
     ring: Option<String>,
-    /// So many boots of the machines before the ring were good
+    /// Promote after this many good boots on the machines of the rings before
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     boots: Option<u64>,
-    /// So many per cent of the machines before the ring were good
+    /// Promote when this share of the machines of the rings before had a good boot, per cent
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
     percent: Option<u64>,
-    /// The median boot time is at most so many per cent above that of the last good revision
+    /// Promote only if the median boot time is at most this much above that of the ring's present
+    /// revision, per cent
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=10_000))]
     slower: Option<u64>,
-    /// Only boots of this time count: 12h, 3d
+    /// Count only boots within this time: 12h, 3d
     #[arg(long, value_name = "AGE", value_parser = parse_age, default_value = "7d")]
     within: Duration,
     /// Promote into the ring by hand only
     #[arg(long, conflicts_with_all = ["boots", "percent", "slower"])]
     by_hand: bool,
-    /// Quarantine a revision that failed on so many machines; 0: never
+    /// Quarantine a revision that fails on this many machines; 0: never
     #[arg(long, value_name = "MACHINES", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     quarantine_after: Option<u64>,
     #[command(flatten)]
