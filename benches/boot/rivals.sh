@@ -40,7 +40,8 @@ chroot "$from" ldd /usr/sbin/nbd-client | grep -o '/[^ ]*' | while read -r libra
     mkdir -p "$work$(dirname "$library")"; cp -Ln "$from/$library" "$work$library"
 done
 cp "$tree/lib/modules/$version/modules.order" "$tree/lib/modules/$version/modules.builtin" "$work/lib/modules/$version/"
-for module in crc32c_generic virtio_net virtio_blk virtio_rng loop squashfs erofs overlay nbd; do
+# In Debian 12's Linux 6.1 virtio_pci is a module, and no other module depends on it.
+for module in crc32c_generic virtio_pci virtio_net virtio_blk virtio_rng loop squashfs erofs overlay nbd; do
     modprobe -d "$tree" -S "$version" --show-depends "$module" 2>/dev/null | awk '$1 == "insmod" {print $2}'
 done | sort -u | while read -r path; do
     inside=lib/modules/${path#*/lib/modules/}

@@ -90,7 +90,8 @@ for name in $ONLY; do
         [ -e "$old" ] || ln -s ../point/old "$old" ;;
     one | five)
         [ -e "$new" ] || {
-            cp -a "$BIG" "$new.part"
+            mkdir "$new.part"
+            cp -a "$BIG/." "$new.part"
             if [ "$name" = one ]; then lines "$new.part" 100; else lines "$new.part" 20; fi
             mv "$new.part" "$new"
         }

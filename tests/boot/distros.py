@@ -123,6 +123,18 @@ def cells(only):
     return wanted.items()
 
 
+def release(verdicts, given, suite, kinds):
+    """All cells of one suite: a cell that fails does not stop the next."""
+    parts = {"life": life, "outage": outage}
+    with opened(Release, given.site and os.path.join(given.site, suite), suite) as site:
+        site.prepare(os.path.join(given.trees, suite))
+        site.make_store()
+        site.start_all()
+        for kind in kinds:
+            for part in given.do.split(","):
+                verdicts.run(f"{suite} {kind} {part}", parts[part], site, kind)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--trees", default=os.path.join(TOP, "lab", "trees"))
@@ -130,16 +142,9 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--do", default="life,outage")
     given = parser.parse_args()
-    parts = {"life": life, "outage": outage}
     verdicts = Verdicts()
     for suite, kinds in cells(given.only):
-        with opened(Release, given.site and os.path.join(given.site, suite), suite) as site:
-            site.prepare(os.path.join(given.trees, suite))
-            site.make_store()
-            site.start_all()
-            for kind in kinds:
-                for part in given.do.split(","):
-                    verdicts.run(f"{suite} {kind} {part}", parts[part], site, kind)
+        verdicts.run(suite, release, verdicts, given, suite, kinds)
     verdicts.end()
 
 

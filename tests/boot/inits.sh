@@ -18,7 +18,9 @@ esac
 . "$here/inside.sh"
 trap 'inside_close "$out.part"' EXIT INT TERM
 rm -rf "$out.part"
-cp -a --reflink=auto "$from" "$out.part"
+# A copy of FROM itself would be a link if FROM is one, and all changes below would change FROM.
+mkdir "$out.part"
+cp -a --reflink=auto "$from/." "$out.part"
 inside_open "$out.part"
 # shellcheck disable=SC2086  # a list
 inside_apt "$out.part" $packages

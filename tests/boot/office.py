@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 import time
+import traceback
 
 from machine import BootError, Machine, free_port, wait_port
 
@@ -248,8 +249,13 @@ class Verdicts:
         try:
             function(*given)
         except BootError as error:
-            self.failed.append(name)
-            report(f"FAILED {name}: {error}")
+            self.fail(name, error)
+        except (OSError, subprocess.SubprocessError, LookupError, ValueError):
+            self.fail(name, traceback.format_exc())
+
+    def fail(self, name, reason):
+        self.failed.append(name)
+        report(f"FAILED {name}: {reason}")
 
     def end(self):
         if self.failed:

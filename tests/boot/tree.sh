@@ -9,7 +9,8 @@ out=${1:?directory to make}
 from=${2-}
 [ ! -e "$out" ] || { echo "tree.sh: $out exists; remove it or name another directory" >&2; exit 2; }
 if [ -n "$from" ]; then
-    cp -a --reflink=auto "$from" "$out"
+    mkdir "$out"
+    cp -a --reflink=auto "$from/." "$out"
 else
     "$here/../../benches/trees/build.sh" minimal "$out"
 fi
