@@ -43,6 +43,7 @@ use rehearsal::Rehearsal;
 pub(crate) use renewal::is_due;
 pub use rewriting::Rewritten;
 pub use rings::RingReason;
+pub use values::ValuesError;
 
 /// Number of retries after a lost race. Every loss means that another publisher succeeded, so this
 /// many losses in a row mean a very busy name.

@@ -9,6 +9,7 @@ mod fetch;
 pub(crate) mod import;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+mod machine_values;
 pub(crate) mod machines;
 pub(crate) mod menu;
 pub(crate) mod overview;

@@ -74,6 +74,16 @@ impl From<fleet::store::StoreError> for Problem {
     }
 }
 
+impl From<bakery::publish::ValuesError> for Problem {
+    fn from(error: bakery::publish::ValuesError) -> Problem {
+        use bakery::publish::ValuesError;
+        match error {
+            ValuesError::Fleet(error) => error.into(),
+            ValuesError::History(error) => error.into(),
+        }
+    }
+}
+
 impl From<bakery::jobs::JobError> for Problem {
     fn from(error: bakery::jobs::JobError) -> Problem {
         Problem::refused(human::causes(&error))

@@ -142,6 +142,7 @@ def roles(room: Room, console, admin) -> None:
         assert viewer.get(path).status == 403, path
     for path, fields in (("/do/rollback", {"to": "kiosk@1"}), ("/rings/pause", {"name": "kiosk", "ring": "all"}),
                          ("/machines/act", {"do": "forget", "machine": "52-54-00-00-00-01", "sure": "yes"}),
+                         ("/machines/act", {"do": "value", "machine": "52-54-00-00-00-01", "name": "a", "value": "b"}),
                          ("/store/gc", {}), ("/accounts", {"do": "role", "name": "viewer", "role": "admin"}),
                          ("/import/act", {"do": "fetch", "url": "http://127.0.0.1/", "sha256": "0" * 64, "as": "x"})):
         assert viewer.post(path, **fields).status == 403, path
@@ -176,6 +177,19 @@ def actions(room: Room, admin) -> None:
     assert admin.post("/machines/act", do="assign", group_of="room-3", system="kiosk/lab", ring="canary").status == 303
     shown = room.bakery("machine", "--spool", str(room.spool), "show", "pc3")
     assert "room-3" in shown and "kiosk/lab" in shown, shown
+    assert admin.post("/machines/act", do="value", machine=machine, name="hostname", value="pc3").status == 303
+    assert admin.post("/machines/act", do="value", machine=machine, name="hostname", value="a b").status == 409
+    assert admin.post("/machines/act", do="value", machine=machine, name="wifi", value="no key", secret="yes").status == 409
+    values = json.loads(room.bakery("machine", "--spool", str(room.spool), "values", "pc3", "--json"))
+    assert values["effective"] == {"hostname": {"text": "pc3"}} and values["records"][0]["number"] == 1, values
+    room.bakery("machine", "--spool", str(room.spool), "values", "--group", "room-4", "--set", "floor=4")
+    assert admin.post("/machines/act", do="group", machine=machine, value="room-4").status == 303
+    shown = admin.get(f"/machines/{machine.replace(':', '-')}").text
+    assert "floor" in shown and "record 2" in shown, shown
+    assert admin.post("/machines/act", do="value-delete", machine=machine, name="hostname").status == 303
+    values = json.loads(room.bakery("machine", "--spool", str(room.spool), "values", "pc3", "--json"))
+    assert values["effective"] == {"floor": {"text": "4"}} and values["records"][0]["author"] == "ann", values
+    assert admin.post("/machines/act", do="group", machine=machine, value="room-3").status == 303
     asked = admin.post("/machines/act", do="forget", machine=["52-54-00-00-00-05"])
     assert asked.status == 200 and "52-54-00-00-00-05" in asked.text
     assert admin.post("/machines/act", do="forget", sure="yes", machine=["52-54-00-00-00-05"]).status == 303

@@ -165,7 +165,6 @@ fn values_reach_their_machine_and_go_back() {
     drop(mount);
     // A group gives its values to its machines; the machine's own have precedence.
     std::fs::write(record(3), &third).unwrap();
-    pc.site.machine(&["group", &pc.id, "room"]);
     let group = pc.site.machine(&[
         "values",
         "--group",
@@ -175,16 +174,62 @@ fn values_reach_their_machine_and_go_back() {
         "--set",
         "desk=9",
     ]);
-    assert_eq!(
-        group["records"],
-        serde_json::json!([]),
-        "the machine has both itself"
-    );
+    assert_eq!(group["records"], serde_json::json!([]), "an empty group");
+    pc.site.machine(&["group", &pc.id, "room"]);
+    let newest = || pc.values(&[])["records"][0].clone();
+    assert_eq!(newest()["number"], 3, "the machine has both itself");
     pc.site
         .machine(&["values", "--group", "room", "--set", "floor=2"]);
     let effective = pc.values(&[])["effective"].clone();
     assert_eq!(effective["hostname"]["text"], "pc17");
     assert_eq!(effective["floor"]["text"], "2");
+    assert_eq!(newest()["number"], 4);
+    pc.site.machine(&["group", &pc.id]);
+    assert_eq!(newest()["number"], 5);
+    assert!(newest()["values"]["floor"].is_null());
+    pc.site.machine(&["group", &pc.id, "room"]);
+    assert_eq!(newest()["values"]["floor"]["text"], "2");
+    let mount = pc.boots("disk", 6);
+    assert_eq!(pc.running("floor").as_deref(), Some("2"));
+    drop(mount);
+}
+
+/// F12.2, F12.4: without a key of the bakery to sign them, values do not change; a secret leaves
+/// the newest record with the key that it was sealed to.
+#[test]
+fn a_record_follows_group_and_key() {
+    let pc = Pc::new();
+    assert_eq!(pc.secret("wifi"), "");
+    pc.site
+        .machine(&["values", "--group", "room", "--set", "floor=2"]);
+    let absent = pc.site.kitchen.path("absent");
+    for [action, change] in [["group", "room"], ["key", "--remove"]] {
+        let mut command = pc.site.kitchen.bakery();
+        command.arg("--keys").arg(&absent);
+        let refused = command.args(["machine", action, &pc.id, change]).output();
+        assert!(!refused.unwrap().status.success(), "{action}");
+    }
+    let shown = pc.values(&[]);
+    assert!(shown["effective"]["floor"].is_null(), "{shown}");
+    assert!(shown["own"]["wifi"]["sealed"].is_string(), "{shown}");
+    pc.site.machine(&["key", &pc.id, "--remove"]);
+    let shown = pc.values(&[]);
+    assert_eq!(shown["records"][0]["number"], 2, "{shown}");
+    assert!(shown["records"][0]["values"]["wifi"].is_null(), "{shown}");
+}
+
+/// F12.2: clients accept values after the key that signed them has ended.
+#[test]
+fn values_outlive_the_key_that_signed_them() {
+    let pc = Pc::new();
+    pc.values(&["--set", "hostname=pc17"]);
+    run(pc.site.kitchen.bakery().args(["key", "rotate"]));
+    let mount = pc.boots("new-disk", 1);
+    assert_eq!(read(&mount, "etc/hostname").as_deref(), Some("pc17\n"));
+    drop(mount);
+    let record = pc.values(&[])["records"][0].clone();
+    assert_eq!(record["number"], 2);
+    assert_eq!(record["message"], "signed again");
 }
 
 /// F12.4: no request, and no file of the server, has the plaintext of a secret; a machine without

@@ -158,6 +158,11 @@ pub(crate) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
                 output::note(globals, &format!("published {}", revision.name()));
                 publisher.renew_rings(&name, &wording.author())?;
             }
+            // Of keys that the keyset names: one of them was revoked or has ended.
+            let (keyset, own) = (newest(&store, &keys)?, keys.head()?);
+            publisher.renew_values(&wording.author(), |key| {
+                key != own.public_line() && keyset.keys.iter().any(|known| known.key == key)
+            })?;
         }
         KeyVerb::Lifetime { lifetime } => {
             if let Some(text) = lifetime {

@@ -97,9 +97,9 @@ pub(crate) fn run(args: MachineArgs, globals: &Globals) -> anyhow::Result<ExitCo
         MachineAction::Name { machine, name } => changed(&machine, &store, globals, |id| {
             store.set_name(id, name.as_deref())
         }),
-        MachineAction::Group { machine, group } => changed(&machine, &store, globals, |id| {
-            store.set_group(id, group.as_deref())
-        }),
+        MachineAction::Group { machine, group } => {
+            join(&machine, group.as_deref(), &store, globals)
+        }
         MachineAction::Note { machine, note } => {
             changed(&machine, &store, globals, |id| store.set_note(id, &note))
         }
@@ -115,6 +115,25 @@ pub(crate) fn run(args: MachineArgs, globals: &Globals) -> anyhow::Result<ExitCo
     }
 }
 
+/// Puts a machine into a group, with the group's values.
+fn join(
+    machine: &str,
+    group: Option<&str>,
+    store: &Database,
+    globals: &Globals,
+) -> anyhow::Result<ExitCode> {
+    let id = store.machine(machine, now())?.id;
+    let affected = store.values_in(&id, group)? != store.effective_values(&id)?;
+    let message = match group {
+        Some(group) => format!("joins {group}"),
+        None => "leaves its group".into(),
+    };
+    values::follow(&id, affected, store, globals, &message, || {
+        store.set_group(&id, group)
+    })?;
+    shown(&id, store, globals)
+}
+
 /// Changes a machine and prints it.
 fn changed(
     machine: &str,
@@ -124,7 +143,11 @@ fn changed(
 ) -> anyhow::Result<ExitCode> {
     let id = store.machine(machine, now())?.id;
     change(&id)?;
-    let machine = store.machine(&id, now())?;
+    shown(&id, store, globals)
+}
+
+fn shown(id: &str, store: &Database, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let machine = store.machine(id, now())?;
     output::emit(globals, &machine, |out| {
         writeln!(out, "{}", words(&machine))
     })?;

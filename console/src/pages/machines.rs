@@ -14,6 +14,7 @@ use wire::manifest::RevisionName;
 use super::Answer;
 use super::action::{Action, page};
 use super::compare::named;
+use super::machine_values::{self, ValuesCard};
 use crate::accounts::Role;
 use crate::problem::{Problem, Result};
 use crate::text::{now, percent, query_text, visible};
@@ -177,6 +178,7 @@ struct MachinePage {
     histories: Vec<String>,
     steps: usize,
     forms: [(&'static str, String, String); 3],
+    card: ValuesCard,
 }
 
 /// One machine.
@@ -243,6 +245,7 @@ pub(crate) async fn machine(
                     ),
                 ],
                 steps: Step::ALL.len(),
+                card: ValuesCard::of(&database, &machine)?,
                 line: line(machine, &newest),
             })
         })
@@ -284,6 +287,8 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
         "name" => format!("name {whose}: {}", form.get("value")),
         "group" => format!("group of {whose}: {}", form.get("value")),
         "note" => format!("note of {whose}: {}", form.get("value")),
+        // A secret is never in the log.
+        verb if is_of_values(verb) => format!("{verb} {whose}: {}", form.get("name")),
         "wake" | "retry" | "forget" | "default" => format!("{verb} {whose}"),
         _ => return Err(Problem::bad("there is no such action")),
     };
@@ -296,6 +301,15 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
             .iter()
             .map(|id| find(&database, id))
             .collect::<Result<_>>()?;
+        if verb == "group" {
+            return machine_values::join(visitor, &database, &machines, form);
+        }
+        if is_of_values(verb) {
+            for machine in machines {
+                machine_values::change(visitor, &database, &machine.id, verb, form)?;
+            }
+            return Ok(());
+        }
         for machine in machines {
             change(&database, &Whom::Machine(machine.id), verb, form)?;
         }
@@ -306,6 +320,10 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
         (back, _) => back,
     };
     Ok(with_notice(back, visitor.language.text("Done.")))
+}
+
+fn is_of_values(verb: &str) -> bool {
+    matches!(verb, "value" | "value-delete" | "key-accept" | "key-remove")
 }
 
 fn ask_forget(visitor: &Visitor, database: &Database, ids: &[String]) -> Answer {
@@ -337,7 +355,6 @@ fn change(database: &Database, whom: &Whom, verb: &str, form: &Form) -> Result<(
                 .map_err(|error| Problem::failed(format!("cannot send to {to}: {error}")))?;
         }
         ("name", Whom::Machine(id)) => database.set_name(id, value)?,
-        ("group", Whom::Machine(id)) => database.set_group(id, value)?,
         ("note", Whom::Machine(id)) => database.set_note(id, value.unwrap_or_default())?,
         ("retry", Whom::Machine(id)) => database.retry(id, seconds())?,
         ("forget", Whom::Machine(id)) => database.forget(id)?,

@@ -3,9 +3,10 @@
 //! `docs/FLEET.md` (F12) is the specification.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
-use wire::machine_key::PublicKey;
-use wire::manifest::{MachineValue, VALUE_LEN_MAX, VALUES_MAX, is_name};
+use wire::machine_key::{PublicKey, SECRET_LEN, hex};
+use wire::manifest::{MachineValue, VALUE_LEN_MAX, VALUES_MAX, is_name, sealed_name};
 
 use super::link::{Row, params};
 use super::machines::require_name;
@@ -50,12 +51,31 @@ impl Database {
         let group = self
             .connection
             .column::<Option<String>>(select, &params![id])?;
-        let mut values = match group.into_iter().next().flatten() {
-            Some(group) => self.values(&Whom::Group(group))?,
+        self.values_in(id, group.into_iter().next().flatten().as_deref())
+    }
+
+    /// The values that a machine would have in a group, or in none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn values_in(&self, id: &str, group: Option<&str>) -> Result<Values> {
+        let mut values = match group {
+            Some(group) => self.values(&Whom::Group(group.to_owned()))?,
             None => Values::new(),
         };
         values.extend(self.values(&Whom::Machine(id.to_owned()))?);
         Ok(values)
+    }
+
+    /// True if a machine has a secret.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn has_secrets(&self, id: &str) -> Result<bool> {
+        let values = self.values(&Whom::Machine(id.to_owned()))?;
+        Ok(values
+            .values()
+            .any(|value| matches!(value, MachineValue::Sealed(_))))
     }
 
     /// Sets a value of a machine or group; `None` deletes it.
@@ -95,6 +115,24 @@ impl Database {
         );
         self.connection.execute(&sql, &params![key, name, text])?;
         Ok(())
+    }
+
+    /// Seals a secret to the accepted key of a machine and to its name, and stores it. The plaintext
+    /// is stored nowhere.
+    ///
+    /// # Errors
+    /// The secret is empty or too long, or as of [`Database::set_value`].
+    pub fn set_secret(&self, whom: &Whom, name: &str, secret: &[u8]) -> Result<()> {
+        let key = self.require_key(whom)?;
+        if secret.is_empty() || secret.len() > VALUE_LEN_MAX {
+            return refused(format!("a secret has 1 to {VALUE_LEN_MAX} bytes"));
+        }
+        let failed = |what: String| StoreError::Failed(what);
+        let once = random().map_err(|error| failed(format!("/dev/urandom: {error}")))?;
+        let (Whom::Machine(owner) | Whom::Group(owner)) = whom;
+        let sealed = key.seal(&sealed_name(owner, name), secret, once);
+        let sealed = sealed.map_err(|error| failed(error.to_string()))?;
+        self.set_value(whom, name, Some(&MachineValue::Sealed(hex(&sealed))))
     }
 
     /// The accepted key of a machine.
@@ -196,6 +234,12 @@ impl Database {
         self.connection.execute(sql, &params![id, number])?;
         Ok(())
     }
+}
+
+fn random() -> std::io::Result<[u8; SECRET_LEN]> {
+    let mut bytes = [0; SECRET_LEN];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Refuses a value that the client cannot place.

@@ -51,6 +51,7 @@ pub(super) fn rotate(
             publisher.renew_rings(&name, &wording.author())?;
         }
     }
+    publisher.renew_values(&wording.author(), |key| key == old_line)?;
     let keyset = keys::amend(store, &anchors, root, |keyset| {
         if let Some(entry) = keyset.keys.iter_mut().find(|key| key.key == old_line) {
             entry.valid_before = Some(clock::now());

@@ -29,11 +29,15 @@ pub(super) fn run(
     globals: &Globals,
 ) -> anyhow::Result<ExitCode> {
     let id = store.machine(&args.machine, now())?.id;
-    if let Some(fingerprint) = &args.accept {
-        store.accept_key(&id, fingerprint)?;
-    }
-    if args.remove {
-        store.remove_key(&id)?;
+    if args.accept.is_some() || args.remove {
+        // Another key, or none: the secrets go.
+        let affected = store.has_secrets(&id)?;
+        super::values::follow(&id, affected, store, globals, "key", || {
+            match &args.accept {
+                Some(fingerprint) => store.accept_key(&id, fingerprint).map(drop),
+                None => store.remove_key(&id),
+            }
+        })?;
     }
     let machine = store.machine(&id, now())?;
     let keys = [("accepted", machine.key), ("offered", machine.offered)];

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use fleet::store::{Database, Values, Whom};
 use serde::Serialize;
-use wire::machine_key::{SECRET_LEN, hex};
 use wire::manifest::{MachineValue, RingAction, VALUE_LEN_MAX, ValuesRecord};
 
 use super::assign::AssignTarget;
-use crate::commands::wording::Wording;
+use crate::commands::wording::{Wording, user};
 use crate::globals::Globals;
 use crate::output;
 use crate::publish::{Publisher, RingReason};
@@ -73,7 +72,7 @@ pub(super) fn run(
                 &args.wording.author(),
                 &args.wording.message,
             );
-            publish(store, &publisher, &machines(store, &whom)?, &reason)?
+            publisher.publish_values_of(store, &machines(store, &whom)?, &reason)?
         }
         false => newest(&whom, globals)?,
     };
@@ -88,6 +87,25 @@ pub(super) fn run(
     };
     output::emit(globals, &shown, |out| write(&shown, out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Changes a machine. If that changes its values, they are published; without a key to sign them,
+/// nothing is changed.
+pub(super) fn follow(
+    id: &str,
+    is_affected: bool,
+    store: &Database,
+    globals: &Globals,
+    message: &str,
+    change: impl FnOnce() -> fleet::store::Result<()>,
+) -> anyhow::Result<()> {
+    let publisher = is_affected.then(|| globals.publisher()).transpose()?;
+    change()?;
+    if let Some(publisher) = publisher {
+        let reason = RingReason::new(RingAction::Policy, &user(), message);
+        publisher.publish_values_of(store, &[id.to_owned()], &reason)?;
+    }
+    Ok(())
 }
 
 fn machines(store: &Database, whom: &Whom) -> anyhow::Result<Vec<String>> {
@@ -128,9 +146,8 @@ fn change(
     }
     // The key comes first: without one nothing is changed.
     if let Some(name) = &args.secret {
-        let key = store.require_key(whom)?;
-        let sealed = key.seal(&sealed_name(whom, name), &read_secret()?, once()?)?;
-        store.set_value(whom, name, Some(&MachineValue::Sealed(hex(&sealed))))?;
+        store.require_key(whom)?;
+        store.set_secret(whom, name, &read_secret()?)?;
     }
     for (name, value) in &args.set {
         store.set_value(whom, name, Some(&MachineValue::Text(value.clone())))?;
@@ -141,16 +158,9 @@ fn change(
     Ok(())
 }
 
-/// The name under which a secret is sealed: it opens on no other machine and under no other name.
-fn sealed_name(whom: &Whom, name: &str) -> String {
-    let (Whom::Machine(owner) | Whom::Group(owner)) = whom;
-    wire::manifest::sealed_name(owner, name)
-}
-
 fn read_secret() -> anyhow::Result<Vec<u8>> {
     let mut secret = Vec::new();
-    let input = std::io::stdin().take(VALUE_LEN_MAX as u64 + 2);
-    let mut input = input;
+    let mut input = std::io::stdin().take(VALUE_LEN_MAX as u64 + 2);
     input
         .read_to_end(&mut secret)
         .context("cannot read the secret from standard input")?;
@@ -158,44 +168,7 @@ fn read_secret() -> anyhow::Result<Vec<u8>> {
     if secret.ends_with(b"\n") {
         secret.pop();
     }
-    anyhow::ensure!(!secret.is_empty(), "the secret on standard input is empty");
-    anyhow::ensure!(
-        secret.len() <= VALUE_LEN_MAX,
-        "a secret has at most {VALUE_LEN_MAX} bytes"
-    );
     Ok(secret)
-}
-
-fn once() -> anyhow::Result<[u8; SECRET_LEN]> {
-    let mut bytes = [0; SECRET_LEN];
-    let mut random = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
-    random.read_exact(&mut bytes).context("/dev/urandom")?;
-    Ok(bytes)
-}
-
-/// Publishes the values of machines that their newest records do not have; returns the new records.
-pub(crate) fn publish(
-    store: &Database,
-    publisher: &Publisher,
-    machines: &[String],
-    reason: &RingReason,
-) -> anyhow::Result<Vec<ValuesRecord>> {
-    let mut records = Vec::new();
-    for id in machines {
-        let values = store.effective_values(id)?;
-        let known = store.machine(id, fleet::writer::now())?.layer;
-        if values.is_empty() && known.is_none() {
-            continue;
-        }
-        let (record, is_new) = publisher.publish_values(id, &values, reason)?;
-        if known != Some(record.number) {
-            store.set_layer(id, record.number)?;
-        }
-        if is_new {
-            records.push(record);
-        }
-    }
-    Ok(records)
 }
 
 fn write(shown: &ValuesShown, out: &mut dyn Write) -> std::io::Result<()> {
