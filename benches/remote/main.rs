@@ -6,8 +6,9 @@
 //! a synthetic one of the trace's smaller files, which is enough for a test run.
 //! `BENCH_SQUASHFS=FILE,FILE` are images of it for comparison; they need nbd-server and nbdfuse.
 //! `BENCH_LINKS=20/20,100/50` names other links (Mbit/s and ms of round trip) than 20/20 and
-//! 100/20. `BENCH_CLIENTS=20` adds that many concurrent clients on one 1 Gbit/s link. One JSON line
-//! per run on standard output.
+//! 100/20. `BENCH_CLIENTS=20` adds that many concurrent clients on one 1 Gbit/s link.
+//! `BENCH_BEFORE=DIR` replays with the `layerfs` of that directory too, in turn with the present one
+//! (A B, B A, …), `BENCH_ROUNDS=5` times. One JSON line per run on standard output.
 
 #![expect(
     clippy::unwrap_used,
@@ -209,9 +210,9 @@ impl Drop for Mounted {
     }
 }
 
-fn layerfs(site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
+fn layerfs(client: &Path, site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
     std::fs::create_dir_all(at).unwrap();
-    let mut command = Command::new(program("layerfs"));
+    let mut command = Command::new(client);
     command
         .args(["mount", "--prefetch", policy, "--keys"])
         .arg(site.keys())
@@ -221,12 +222,12 @@ fn layerfs(site: &Site, url: &str, at: &Path, policy: &str) -> Mounted {
     Mounted {
         at: at.to_owned(),
         // As in the initramfs.
-        _beside: (policy == "pack").then(|| warm(at)),
+        _beside: (policy == "pack").then(|| warm(client, at)),
     }
 }
 
-fn warm(at: &Path) -> Running {
-    let mut command = Command::new(program("layerfs"));
+fn warm(client: &Path, at: &Path) -> Running {
+    let mut command = Command::new(client);
     let command = command
         .args(["initramfs", "warm"])
         .arg(at)
@@ -234,8 +235,8 @@ fn warm(at: &Path) -> Running {
     Running(command.spawn().unwrap())
 }
 
-fn requests(at: &Path) -> u64 {
-    let output = Command::new(program("layerfs"))
+fn requests(client: &Path, at: &Path) -> u64 {
+    let output = Command::new(client)
         .args(["status", "--json"])
         .arg(at)
         .output()
@@ -257,29 +258,51 @@ fn say(what: &str, link: Link, seconds: f64, bytes: u64, requests: Option<u64>) 
     );
 }
 
-fn ours(site: &Site, server: SocketAddr, trace: &Trace, link: Link, packed: bool) {
+/// One of the two builds whose replays are compared.
+struct Build {
+    client: PathBuf,
+    name: &'static str,
+}
+
+impl Build {
+    /// The present build, and the one of `BENCH_BEFORE`.
+    fn all() -> Vec<Build> {
+        let now = Build {
+            client: program("layerfs"),
+            name: "layerfs",
+        };
+        let before = std::env::var_os("BENCH_BEFORE").map(|directory| Build {
+            client: PathBuf::from(directory).join("layerfs"),
+            name: "layerfs before",
+        });
+        std::iter::once(now).chain(before).collect()
+    }
+}
+
+fn ours(build: &Build, site: &Site, server: SocketAddr, trace: &Trace, link: Link, packed: bool) {
     let place = tempfile::tempdir().unwrap();
     let mut shaper = Shaper::new(link);
     let address = shaper.route(0, server).unwrap();
     let (revision, policy, what) = if packed {
-        (2, "pack", "layerfs, boot pack")
+        (2, "pack", "boot pack")
     } else {
-        (1, "none", "layerfs, no pack")
+        (1, "none", "no pack")
     };
+    let client = &build.client;
     let url = format!("http://{address}/{SYSTEM}/main@{revision}");
     drop_caches().unwrap();
     let began = Instant::now();
-    let mounted = layerfs(site, &url, &place.path().join("mnt"), policy);
+    let mounted = layerfs(client, site, &url, &place.path().join("mnt"), policy);
     let read = trace.replay(&mounted.at).unwrap();
     let seconds = began.elapsed().as_secs_f64();
     assert!(read > 0, "the replay read nothing");
     let counts = shaper.counts();
     say(
-        what,
+        &format!("{}, {what}", build.name),
         link,
         seconds,
         counts.iter().map(|count| count.down).sum(),
-        Some(requests(&mounted.at)),
+        Some(requests(client, &mounted.at)),
     );
 }
 
@@ -399,12 +422,13 @@ fn crowd(site: &Site, server: SocketAddr, trace: &Trace, count: usize, link: Lin
     let url = format!("http://{address}/{SYSTEM}/main@2");
     drop_caches().unwrap();
     let began = Instant::now();
+    let client = &program("layerfs");
     let slowest = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..count)
             .map(|i| {
                 let (url, at) = (&url, place.path().join(i.to_string()));
                 scope.spawn(move || {
-                    let mounted = layerfs(site, url, &at, "pack");
+                    let mounted = layerfs(client, site, url, &at, "pack");
                     trace.replay(&mounted.at).unwrap();
                     began.elapsed().as_secs_f64()
                 })
@@ -501,10 +525,18 @@ fn main() {
     );
     assert!(site.hot_len > 1 << 20 && site.pack_len < site.hot_len);
     let (_server, server) = site.serve();
+    let builds = Build::all();
+    let rounds = std::env::var("BENCH_ROUNDS").map_or(1, |text| text.parse().unwrap());
     let images = std::env::var("BENCH_SQUASHFS").unwrap_or_default();
     for link in links(&std::env::var("BENCH_LINKS").unwrap_or_else(|_| "20/20,100/20".into())) {
-        ours(&site, server, &trace, link, true);
-        ours(&site, server, &trace, link, false);
+        for round in 0..rounds {
+            for packed in [true, false] {
+                for turn in 0..builds.len() {
+                    let build = &builds[(turn + round) % builds.len()];
+                    ours(build, &site, server, &trace, link, packed);
+                }
+            }
+        }
         for image in images
             .split(',')
             .filter(|image| !image.is_empty())
