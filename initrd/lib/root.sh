@@ -119,7 +119,7 @@ lf_exit_ramfs() {
     if [ -n "$lf_exit_kept" ]; then
         mkdir -p "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
         { ln "$(command -v layerfs)" "$lf_exit_kept/shutdown" && mount -t tmpfs -o size=4k,mode=700 layerfs-kept "$lf_exit_kept"; } ||
-            lf_warn "the client cannot be kept: the shutdown does without /run/initramfs"
+            lf_warn "the client cannot be copied: the shutdown continues without /run/initramfs"
         return 0
     fi
     # Not `command -v`: to busybox's shell every applet is a command without a path.
@@ -127,7 +127,7 @@ lf_exit_ramfs() {
     for lf_file in /bin/busybox /usr/bin/busybox /sbin/busybox /usr/sbin/busybox; do
         [ -n "$lf_box" ] || [ ! -x "$lf_file" ] || lf_box=$lf_file
     done
-    [ -n "$lf_box" ] || { lf_warn "no busybox: the shutdown does without /run/initramfs"; return 0; }
+    [ -n "$lf_box" ] || { lf_warn "no busybox: the shutdown continues without /run/initramfs"; return 0; }
     # Few programs: the boot waits for each of them. Links for the other names are made at the end.
     mkdir -p "$lf_exit/bin" "$lf_exit/oldroot" "$lf_exit/proc" "$lf_exit/sys" "$lf_exit/dev" "$lf_exit/run" "$lf_exit/tmp"
     cp -L "$lf_box" "$lf_exit/bin/busybox"
@@ -248,5 +248,5 @@ lf_check_root() {
         lf_hops=$((lf_hops + 1))
         [ "$lf_hops" -lt 20 ] || break
     done
-    [ -x "$1$lf_seen" ] || { lf_why="the root has no $lf_init that can be run (${lf_seen}): is it a whole system? init= names another"; return 1; }
+    [ -x "$1$lf_seen" ] || { lf_why="the root has no $lf_init that can be executed (${lf_seen}): is it a whole system? init= names another one"; return 1; }
 }
