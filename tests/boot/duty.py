@@ -19,7 +19,7 @@ import re
 import time
 
 from machine import run_script
-from office import OUTAGE, Site, opened, report
+from office import OUTAGE, Site, Verdicts, opened, report
 
 SLEEPS = 4
 # Status of the daemon in kB, its OOM score, the machine's memory.
@@ -200,12 +200,14 @@ def main():
              "full": full, "memory": memory, "asleep": asleep,
              "ends": lambda site: ends(site, given.poweroffs)}
     begun = time.monotonic()
+    verdicts = Verdicts()
     with opened(Site, given.site) as site:
         site.make_tree(given.tree)
         site.make_store()
         site.start()
         for name in given.only.split(","):
-            tests[name](site)
+            verdicts.run(name, tests[name], site)
+    verdicts.end()
     report(f"root duty: all passed in {time.monotonic() - begun:.0f} s")
 
 

@@ -8,7 +8,7 @@
 import argparse
 
 from machine import run_script
-from office import KINDS, Site, opened, report
+from office import KINDS, Site, Verdicts, opened, report
 
 
 def boot(site, kind):
@@ -25,12 +25,14 @@ def main():
     parser.add_argument("--site")
     parser.add_argument("--only", default=",".join(KINDS[1:]))
     given = parser.parse_args()
+    verdicts = Verdicts()
     with opened(Site, given.site) as site:
         site.make_tree(given.tree)
         site.make_store()
         site.start()
         for kind in given.only.split(","):
-            boot(site, kind)
+            verdicts.run(kind, boot, site, kind)
+    verdicts.end()
 
 
 if __name__ == "__main__":
