@@ -1,17 +1,17 @@
 #!/bin/sh
 # Linux 6.18 with mergerfs 2.33.5 (Debian 12, `cache.readdir=true`): a listing that begins after two files were removed
-# still names them, if an older listing of the same directory is not finished.
+# still contains their names, if an older listing of the same directory is not finished.
 #
 # Guess: the kernel caches listings of a FUSE directory and drops the cache when the directory changes. A listing that
-# begins after unlink(2) returned does not name the file, as POSIX asks of readdir(3).
-# Seen: with two listings at once the new one names both files. The kernel compares the age of its cache with the
-# directory only at the beginning of a listing. The new listing begins without a cache; then the older one, which began
-# before the removals, reaches its end and completes the cache; the new one goes on in that cache. stat(2) of the names
-# gives ENOENT. With `cache.readdir=false` the new listing is right, and so is one that begins when the older one has
+# begins after unlink(2) returned does not contain the file, as POSIX requires of readdir(3).
+# Seen: if two listings run at once, the newer one contains both files. The kernel compares the age of its cache with the
+# directory only at the beginning of a listing. The newer listing begins without a cache. Then the older one, which began
+# before the removals, reaches its end and completes the cache, and the newer one continues in that cache. stat(2) of the
+# two names gives ENOENT. The newer listing is right with `cache.readdir=false`, or if it begins after the older one has
 # ended.
-# Why it matters: each FUSE file system that lets the kernel cache listings (FOPEN_CACHE_DIR, or no opendir at all) has
-# this. A program that lists a directory must expect ENOENT for each name, also if nothing else changes the directory
-# while it lists. A test that compares listings with a model has to allow it.
+# Why it matters: every FUSE file system that lets the kernel cache listings (FOPEN_CACHE_DIR, or no opendir at all)
+# behaves in this way. A program that lists a directory must expect ENOENT for each name, even if nothing changes the
+# directory during the listing. A test that compares listings with a model must allow for it.
 #
 # Needs: root, /dev/fuse, python3, apt and dpkg of Debian 12 with network access to its archive. Takes seconds.
 # Fails if the behavior changes.

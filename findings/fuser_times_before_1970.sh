@@ -2,11 +2,11 @@
 # fuser 0.18.0 (crates.io): a file system's `setattr` gets a wrong time for a time before 1970 that has nanoseconds.
 #
 # Guess: utimensat(2) with -5 s and 1 ns (that is -4.999999999 s) reaches `setattr` as 4.999999999 s before the epoch.
-# Seen: it is 5.000000001 s before the epoch: for negative seconds the nanoseconds are subtracted, not added. In the other
-# direction (attributes in a reply) the same version is right, so that a file system which stores what it gets shows a
-# time that differs from the one that was set, by up to two seconds.
-# Why it matters: tar, rsync and cp -a restore times with nanoseconds. A copy on a FUSE file system then has other times
-# than its source, and rsync transfers it again each time.
+# Seen: `setattr` gets 5.000000001 s before the epoch: for negative seconds the nanoseconds are subtracted, not added. In
+# the other direction (attributes in a reply) the same version is right. A file system that stores the time that it gets
+# therefore shows another time than the one that was set; the difference is up to two seconds.
+# Why it matters: tar, rsync and cp -a restore times with nanoseconds. The times of a copy on a FUSE file system then
+# differ from those of its source, and rsync transfers the file again at each run.
 #
 # Needs: root, /dev/fuse, cargo with access to crates.io, touch of GNU coreutils. Fails if the behavior changes.
 set -eu

@@ -1,15 +1,15 @@
 #!/bin/sh
-# GRUB 2.06 (Debian 12) and GRUB 2.12 (Debian 13): the `Host` header of a request leaves out the port.
+# GRUB 2.06 (Debian 12) and GRUB 2.12 (Debian 13): the `Host` header of an HTTP request lacks the port.
 #
-# Guess: for `(http,10.0.2.2:8123)/menu` GRUB connects to port 8123 and sends `Host: 10.0.2.2:8123`, as HTTP/1.1 asks
-# of every client whose port is not the scheme's default.
+# Guess: for `(http,10.0.2.2:8123)/menu` GRUB connects to port 8123 and sends `Host: 10.0.2.2:8123`, as HTTP/1.1
+# requires if the port is not 80.
 # Seen: both versions connect to port 8123 and send `Host: 10.0.2.2`. They send two headers, `Host` and `User-Agent`.
-# Why it matters: a boot server that writes absolute URLs into its menu takes its own address from `Host`, as it does
-# for iPXE and browsers. For GRUB the menu then points at port 80, where nobody listens. A server that GRUB boots from
+# Why it matters: a boot server that writes absolute URLs into its menu takes its own address and port from `Host`. This
+# works for iPXE and browsers, but for GRUB the URLs have port 80, where nothing listens. A server that GRUB boots from
 # must take the port from its own socket.
 #
 # Needs: Debian 12 with dpkg, apt, python3 and qemu-system-x86 (any version; its firmware does the network boot), and
-# network access to a Debian archive. Both GRUBs come as pinned packages into a temporary folder. Takes a minute.
+# network access to a Debian archive. It unpacks pinned packages of both GRUBs in a temporary folder. Takes a minute.
 # Fails if the behavior changes.
 set -eu
 room=$(mktemp -d)

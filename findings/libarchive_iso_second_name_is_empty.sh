@@ -4,11 +4,11 @@
 #
 # Guess: each name of a file in an ISO 9660 image has a directory record with the place and the length of its data, so
 # bsdtar prints the same bytes for both names.
-# Seen: bsdtar turns the second name into a hard link of size 0, in the order of its listing. `-xO` with that name
-# prints no byte and reports no error; the same with the first name prints the file. A full extraction is right.
-# Which of the names is the "second" one depends on the listing, not on the caller.
-# Why it matters: media made by live-build have `live/vmlinuz` beside `live/vmlinuz-VERSION` on one extent. A tool that
-# takes the kernel out by name gets an empty kernel from one spelling and the whole kernel from the other.
+# Seen: bsdtar treats the name that it lists second as a hard link of size 0. `-xO` with that name prints no byte and
+# reports no error; `-xO` with the first name prints the file. An extraction of the whole image is right. The order of
+# bsdtar's listing decides which name is the second; the caller cannot choose it.
+# Why it matters: media made by live-build have `live/vmlinuz` and `live/vmlinuz-VERSION` on one extent. A tool that
+# extracts the kernel by name gets an empty file for one of the names and the whole kernel for the other.
 #
 # Needs: dpkg, apt, network access to a Debian 12 archive. Fails if the behavior changes.
 set -eu
