@@ -282,7 +282,7 @@ fn code(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// `docs/PROTOCOL.md` §1: "the layout is the URL layout".
+/// `docs/PROTOCOL.md` §1: "the names of its files are also the paths of its URLs".
 #[test]
 fn the_document_lists_every_class() {
     let rows = rows("PROTOCOL.md", "## 1. Layout");
@@ -326,7 +326,7 @@ fn shape(path: &str) -> String {
     shape
 }
 
-/// `docs/HTTP.md`: "Paths outside this table are 404, whatever they contain."
+/// `docs/HTTP.md`: "Paths outside this table are 404."
 #[test]
 fn the_document_lists_every_request() {
     let rows = rows("HTTP.md", "| request |");
