@@ -248,6 +248,9 @@ bench-layers: build bench-programs lab/trees/minimal lab/slices-255 ## Costs of 
 lab/updates:
 	./benches/update/inputs.sh $@
 
+bench-mirror: bench-programs lab/updates ## Bytes of a mirror that follows 20 revisions over 20 Mbit/s and 20 ms (root)
+	./benches/update/mirror.py --old lab/updates/point/old --new lab/updates/point/new
+
 bench-update: bench-programs lab/updates ## Bytes of updates: packs against squashfs, xdelta3, casync and ostree (root; ONLY=point,config)
 	./benches/update/update.py --inputs lab/updates $(if $(ONLY),--only $(ONLY))
 
@@ -301,6 +304,11 @@ test-crash: build ## kill -9 at 200 random points: watcher and baker under 20 pu
 	LAYERFS_KILLS=$(or $(KILLS),200) LAYERFS_UPLOADS=$(or $(UPLOADS),20) LAYERFS_TEST_KILLS=$(or $(KILLS),200) \
 	  $(CARGO) test --release -p layerfs-tests --test suite -- --nocapture ingest::crash::kills history::crash::a_killed
 
+test-updates-long: build ## Updates: kill -9 of client, maker and mirror at 200 points, a mirror cut at 200 bytes, 200 random histories, every pair of revisions in the histories of the other tests (root; POINTS=200)
+	$(CARGO) build -p layerfs -p bakery
+	LAYERFS_UPDATE_POINTS=$(or $(POINTS),200) $(CARGO) test -p layerfs-tests --test suite -- --nocapture remote::kills history::updates
+	LAYERFS_UPDATE_PAIRS=yes $(CARGO) test -p layerfs-tests --test suite -- history::
+
 bench-push: build ## Time of a push and until its publication: real sshd, 50 MiB over 1 GB (root; TREE=DIR ROUNDS=5)
 	./benches/ingest/run.py --tree $(or $(TREE),lab/trees/big) --rounds $(ROUNDS)
 
@@ -328,5 +336,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-boot bench-distros bench-smallest bench-read bench-report
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-mirror bench-boot bench-distros bench-smallest bench-read bench-report

@@ -4,6 +4,8 @@ mod boots;
 mod client;
 mod contact;
 mod faults;
+mod hostile_packs;
+mod kills;
 mod links;
 mod mirror;
 mod offline;

@@ -7,11 +7,14 @@
 //! valid store at every moment. A transfer continues where an earlier one stopped.
 
 mod archive;
+mod delta;
 mod directory;
 mod follow;
 mod http;
+mod merged;
 mod object;
 mod pace;
+mod packs;
 mod parts;
 mod rings;
 mod update;
@@ -29,7 +32,7 @@ use crate::history::HistoryError;
 use crate::store::{Key, Store, StoreError};
 use crate::update_pack::UpdateError;
 
-pub(crate) use archive::{export, unpack};
+pub(crate) use archive::{ExportedPart, export, unpack};
 pub(crate) use directory::DirectoryOrigin;
 pub(crate) use follow::Mirror;
 pub(crate) use http::Http;
@@ -146,6 +149,11 @@ pub(crate) trait MirrorOrigin {
         range: Range<u64>,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<bool>;
+
+    /// True if a look for an object costs nothing.
+    fn is_local(&self) -> bool {
+        false
+    }
 
     /// The length of an object; `None` if there is none.
     ///

@@ -11,6 +11,7 @@ mod make;
 mod offer;
 mod pairs;
 mod regions;
+mod reuse;
 mod runs;
 mod scripted;
 mod sources;

@@ -80,9 +80,7 @@ def daemon_usage(pid):
 def client(programs, store, work, raw_bytes):
     """A client that has revision 1 in its cache takes the update pack to revision 2."""
     layerfs, cache, at = os.path.join(programs, "layerfs"), os.path.join(work, "cache"), os.path.join(work, "mnt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = "%s:%d" % free.getsockname()
+    place = f"127.0.0.1:{free_port()}"
     os.mkdir(at)
     server = subprocess.Popen([os.path.join(programs, "bakery"), "--store", store, "serve", "--quiet", "--listen", place])
     try:
@@ -106,6 +104,12 @@ def client(programs, store, work, raw_bytes):
         server.wait()
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def wait_listening(place):
     host, port = place.split(":")
     for _ in range(200):
@@ -117,8 +121,8 @@ def wait_listening(place):
     raise SystemExit("update.py: bakery serve does not listen")
 
 
-def settled(layerfs, at, field, daemon):
-    """The status of the mount, once the work that `field` tells of is complete."""
+def settled(layerfs, at, field, daemon, is_there=False):
+    """The status of the mount, once the work that `field` tells of is complete; `is_there`: at once."""
     for _ in range(36000):
         if daemon.poll() is not None:
             raise SystemExit("update.py: the mount ended")
@@ -126,7 +130,7 @@ def settled(layerfs, at, field, daemon):
         if asked.returncode == 0:
             status = json.loads(asked.stdout)
             status = status["source"]
-            if status[field].startswith(("complete", "given up", "done")):
+            if is_there or status[field].startswith(("complete", "given up", "done")):
                 return status
         time.sleep(0.05)
     raise SystemExit(f"update.py: {field} is not complete")

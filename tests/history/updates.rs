@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bakery::history::Revision;
 use bakery::store::{Key, Store};
-use bakery::update_pack::make;
+use bakery::update_pack::{Made, make};
 use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead, UpdatePlan, decode_index};
 use layerfmt::{Digest, ErrorKind, FormatError, Index};
@@ -91,64 +91,131 @@ fn file(world: &World, to: u64, from: u64) -> PathBuf {
 /// with random old chunks missing, exactly the units that need them fail.
 #[test]
 fn every_pair_of_revisions_is_reached() {
-    for seed in 0..3 {
+    let histories = std::env::var("LAYERFS_UPDATE_POINTS").map_or(3, |it| it.parse().unwrap());
+    for seed in 0..histories {
         let world = World::new();
         history(&world, seed, 4);
-        let signer = world.keys().head().unwrap();
-        let mut random = StdRng::seed_from_u64(seed);
-        for (from, to) in [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)] {
-            let name = |number: u64| revision(&format!("alt@{number}"));
-            let (old, new) = (name(from), name(to));
-            let made = make(&world.history(), &signer, &old, &new).unwrap();
-            let path = file(&world, to, from);
-            let (old, new) = (
-                world.history().revision(&old).unwrap(),
-                world.history().revision(&new).unwrap(),
-            );
-            let (old, new) = (end(&world, &old), end(&world, &new));
-            let bytes = std::fs::read(&path).unwrap();
-            let preamble = Preamble::decode(&bytes).unwrap();
-            let place = preamble.head();
-            let record = &bytes[PREAMBLE_LEN..place.start as usize];
-            let payload = Envelope::parse(record).unwrap().payload;
-            let record = wire::manifest::UpdateRecord::parse(payload.as_bytes()).unwrap();
-            let stored = &bytes[place.start as usize..place.end as usize];
-            let head =
-                UpdateHead::decode(stored, record.head.raw_len, &record.head.digest).unwrap();
-            let frames = &bytes[place.end as usize..];
-            let frame = head.index.unwrap();
-            let index = &frames[..frame.stored_len as usize];
-            let index = decode_index(&frame, index, &old.index).unwrap();
-            assert_eq!(index.as_bytes(), new.index.as_bytes());
-            let plan = UpdatePlan::new(head, &old.index, &index).unwrap();
-            let gone: Vec<bool> = (0..old.index.chunk_count())
-                .map(|_| random.random_bool(0.3))
-                .collect();
-            let mut reader = ContentReader::new(&old.index, &old.layers);
-            let mut chunks = 0;
-            for row in 0..plan.len() {
-                let (unit, offset) = plan.unit(row).unwrap();
-                let frame = &frames[offset as usize..][..unit.stored_len as usize];
-                let read = |reader: &mut ContentReader<'_>, row: u32| {
-                    reader.chunk(row).map(<[u8]>::to_vec).unwrap()
-                };
-                let ready = plan.apply(row, frame, |row| Ok(read(&mut reader, row)));
-                for ready in ready.unwrap() {
-                    assert_eq!(Digest::of(&ready.raw), ready.raw_digest);
-                    chunks += 1;
-                }
-                let needs = unit.prefix.iter().any(|span| gone[span.chunk as usize]);
-                let holed = plan.apply(row, frame, |row| {
-                    if gone[row as usize] {
-                        return Err(FormatError::new(ErrorKind::Io, "test", 0, "it is gone"));
-                    }
-                    Ok(read(&mut reader, row))
-                });
-                assert_eq!(holed.is_err(), needs);
+        require_pairs(&world, seed);
+    }
+}
+
+/// Every pair of revisions in the store has a pack that leads from the one to the other. Leaves out
+/// revisions whose objects were deleted.
+pub(super) fn require_pairs(world: &World, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let signer = world.keys().head().unwrap();
+    let store = Store::open(world.location()).unwrap();
+    for name in world.history().names().unwrap() {
+        let mut revisions = world.history().log(&name, usize::MAX).unwrap();
+        revisions.retain(|it| !world.history().is_swept(&it.name()).unwrap());
+        for (at, to) in revisions.iter().enumerate() {
+            for from in &revisions[at + 1..] {
+                let made = make(&world.history(), &signer, &from.name(), &to.name()).unwrap();
+                let key = Key::update(&name, to.number(), from.number());
+                require_reached(world, (from, to), &key, &made, &mut random);
+                store.delete(&key).unwrap();
             }
-            assert_eq!(chunks, made.chunks);
         }
     }
+}
+
+/// The pack in the store makes the index and every new chunk; without random old chunks, exactly the
+/// units fail that need them.
+fn require_reached(
+    world: &World,
+    (old, new): (&Revision, &Revision),
+    key: &Key,
+    made: &Made,
+    random: &mut StdRng,
+) {
+    let (old, new) = (end(world, old), end(world, new));
+    let bytes = std::fs::read(PathBuf::from(world.location()).join(key.as_str())).unwrap();
+    let preamble = Preamble::decode(&bytes).unwrap();
+    let place = preamble.head();
+    let record = &bytes[PREAMBLE_LEN..place.start as usize];
+    let payload = Envelope::parse(record).unwrap().payload;
+    let record = wire::manifest::UpdateRecord::parse(payload.as_bytes()).unwrap();
+    let stored = &bytes[place.start as usize..place.end as usize];
+    let head = UpdateHead::decode(stored, record.head.raw_len, &record.head.digest).unwrap();
+    let frames = &bytes[place.end as usize..];
+    let frame = head.index.unwrap();
+    let index = &frames[..frame.stored_len as usize];
+    let index = decode_index(&frame, index, &old.index).unwrap();
+    assert_eq!(index.as_bytes(), new.index.as_bytes());
+    let plan = UpdatePlan::new(head, &old.index, &index).unwrap();
+    let gone: Vec<bool> = (0..old.index.chunk_count())
+        .map(|_| random.random_bool(0.3))
+        .collect();
+    let mut reader = ContentReader::new(&old.index, &old.layers);
+    let mut chunks = 0;
+    for row in 0..plan.len() {
+        let (unit, offset) = plan.unit(row).unwrap();
+        let frame = &frames[offset as usize..][..unit.stored_len as usize];
+        let read = |reader: &mut ContentReader<'_>, row: u32| {
+            reader.chunk(row).map(<[u8]>::to_vec).unwrap()
+        };
+        let ready = plan.apply(row, frame, |row| Ok(read(&mut reader, row)));
+        for ready in ready.unwrap() {
+            assert_eq!(Digest::of(&ready.raw), ready.raw_digest);
+            chunks += 1;
+        }
+        let needs = unit.prefix.iter().any(|span| gone[span.chunk as usize]);
+        let holed = plan.apply(row, frame, |row| {
+            if gone[row as usize] {
+                return Err(FormatError::new(ErrorKind::Io, "test", 0, "it is gone"));
+            }
+            Ok(read(&mut reader, row))
+        });
+        assert_eq!(holed.is_err(), needs);
+    }
+    assert_eq!(chunks, made.chunks);
+}
+
+/// A unit is encoded once: the pack from an older revision, and the one to the next revision, take it
+/// from the pack that has it, and lead to the same chunks.
+#[test]
+fn units_are_encoded_once() {
+    let world = World::new();
+    let first = files([
+        ("usr/words", words(1, 30_000).as_str()),
+        ("etc/motd", "one"),
+    ]);
+    world.push("alt", &first);
+    let second = with(&first, [("etc/motd", Some("two"))]);
+    world.push("alt", &second);
+    let text = format!("{}and more", words(1, 30_000));
+    let third = with(&second, [("usr/words", Some(text.as_str()))]);
+    world.push("alt", &third);
+    world.push("alt", &with(&third, [("etc/motd", Some("four"))]));
+    let signer = world.keys().head().unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let mut reused = Vec::new();
+    for (from, to) in [(2, 3), (1, 3), (1, 4), (3, 4)] {
+        let named = |number: u64| revision(&format!("alt@{number}"));
+        let (old, new) = (named(from), named(to));
+        let made = make(&world.history(), &signer, &old, &new).unwrap();
+        let ends = [&old, &new].map(|name| world.history().revision(name).unwrap());
+        let key = Key::update(&"alt".parse().unwrap(), to, from);
+        require_reached(&world, (&ends[0], &ends[1]), &key, &made, &mut random);
+        reused.push(made.units_reused > 0);
+    }
+    assert_eq!(reused, [false, true, true, false]);
+    // A damaged pack gives none.
+    for from in [1, 2] {
+        let path = file(&world, 3, from);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    std::fs::remove_file(file(&world, 4, 1)).unwrap();
+    let made = make(
+        &world.history(),
+        &signer,
+        &revision("alt@1"),
+        &revision("alt@4"),
+    );
+    assert_eq!(made.unwrap().units_reused, 0);
 }
 
 /// `verify --all` names a damaged pack, `store copy` does not copy it, `gc` deletes packs to a

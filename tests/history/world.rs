@@ -142,6 +142,10 @@ impl World {
         let found = bakery::scrub::scrub(&self.history(), true, &|_| ()).unwrap();
         assert!(found.defects.is_empty(), "{:#?}", found.defects);
         assert!(found.files_read > 0);
+        // Set by `make test-updates-long`.
+        if std::env::var_os("LAYERFS_UPDATE_PAIRS").is_some() {
+            super::updates::require_pairs(self, 0);
+        }
     }
 }
 

@@ -23,6 +23,31 @@ impl Client {
 
     /// The mount, or the output of the failed program.
     pub(super) fn attempt(url: &str, keys: &Path, arguments: &[&str]) -> Result<Client, String> {
+        let mut client = Client::start(url, keys, arguments);
+        let log = client.at.with_file_name("log");
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(120) {
+            if let Some(status) = client.daemon.try_wait().unwrap() {
+                return Err(format!(
+                    "{status}: {}",
+                    std::fs::read_to_string(&log).unwrap()
+                ));
+            }
+            if is_mounted(&client.at) {
+                return Ok(client);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = client.daemon.kill();
+        let _ = client.daemon.wait();
+        Err(format!(
+            "not mounted within 120 s: {}",
+            std::fs::read_to_string(&log).unwrap()
+        ))
+    }
+
+    /// Starts a mount and does not wait for it.
+    pub(super) fn start(url: &str, keys: &Path, arguments: &[&str]) -> Client {
         let place = crate::scratch::Scratch::new();
         let at = place.path().join("mnt");
         std::fs::create_dir(&at).unwrap();
@@ -36,30 +61,22 @@ impl Client {
         command
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap());
-        let mut daemon = command.spawn().unwrap();
-        let since = Instant::now();
-        while since.elapsed() < Duration::from_secs(120) {
-            if let Some(status) = daemon.try_wait().unwrap() {
-                return Err(format!(
-                    "{status}: {}",
-                    std::fs::read_to_string(&log).unwrap()
-                ));
-            }
-            if is_mounted(&at) {
-                return Ok(Client {
-                    at,
-                    daemon,
-                    _place: place,
-                });
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        Client {
+            at,
+            daemon: command.spawn().unwrap(),
+            _place: place,
         }
-        let _ = daemon.kill();
-        let _ = daemon.wait();
-        Err(format!(
-            "not mounted within 120 s: {}",
-            std::fs::read_to_string(&log).unwrap()
-        ))
+    }
+
+    /// Ends the daemon by SIGKILL, and removes the mount.
+    pub(super) fn kill(mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+    }
+
+    /// True if the daemon has ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.daemon.try_wait().unwrap().is_some()
     }
 
     /// The daemon's process.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +54,9 @@ struct Shared {
     root: PathBuf,
     plan: Mutex<Option<Plan>>,
     faults: AtomicU64,
+    /// Bytes that all answers may still have until one connection is reset, once; negative: no
+    /// limit.
+    left: AtomicI64,
     stop: AtomicBool,
 }
 
@@ -84,6 +87,7 @@ impl FaultServer {
             root,
             plan: Mutex::new(None),
             faults: AtomicU64::new(0),
+            left: AtomicI64::new(-1),
             stop: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
@@ -121,6 +125,16 @@ impl FaultServer {
 
     pub(super) fn behave(&self) {
         *self.shared.plan.lock().unwrap() = None;
+    }
+
+    /// After so many more bytes the connection is reset, once. The heads of answers count.
+    pub(super) fn cut_after(&self, bytes: i64) {
+        self.shared.left.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes until the cut; negative when it has happened.
+    pub(super) fn until_cut(&self) -> i64 {
+        self.shared.left.load(Ordering::Relaxed)
     }
 
     /// The number of faults that happened: a test without its fault proves nothing.
@@ -198,8 +212,7 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
             "HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n",
             page.len()
         );
-        out.write_all((head + &page).as_bytes())?;
-        return Ok(true);
+        return send(shared, stream, (head + &page).as_bytes());
     };
     let (status, span, range) = match range_of(head) {
         Some((first, last)) if last <= whole.len() => (
@@ -275,10 +288,10 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
         Some(Fault::Truncate | Fault::SlowLoris | Fault::ResetAfter(_)) => {}
     }
     let length = body.len();
-    write!(
-        out,
-        "HTTP/1.1 {status} OK\r\n{span}Content-Length: {length}\r\n\r\n"
-    )?;
+    let head = format!("HTTP/1.1 {status} OK\r\n{span}Content-Length: {length}\r\n\r\n");
+    if !send(shared, stream, head.as_bytes())? {
+        return Ok(false);
+    }
     match fault {
         Some(Fault::Truncate) => {
             out.write_all(&body[..length / 2])?;
@@ -301,8 +314,29 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
             }
             Ok(false)
         }
+        _ => send(shared, stream, &body),
+    }
+}
+
+/// Sends bytes up to the cut; false if it is there.
+fn send(shared: &Shared, stream: &TcpStream, bytes: &[u8]) -> std::io::Result<bool> {
+    let mut out = stream;
+    let len = i64::try_from(bytes.len()).unwrap();
+    let limited = |left: i64| (left >= 0).then_some(if len > left { -1 } else { left - len });
+    let before = shared
+        .left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, limited);
+    match before {
+        Ok(left) if len > left => {
+            out.write_all(&bytes[..usize::try_from(left).unwrap()])?;
+            out.flush()?;
+            // Lets the client read it before the reset discards it.
+            std::thread::sleep(Duration::from_millis(20));
+            reset(stream);
+            Ok(false)
+        }
         _ => {
-            out.write_all(&body)?;
+            out.write_all(bytes)?;
             Ok(true)
         }
     }

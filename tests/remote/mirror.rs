@@ -3,25 +3,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
-use bakery::update_pack::make;
-use wire::manifest::RevisionName;
 use wire::paths::ObjectPath;
 
 use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::site::{SYSTEM, Site};
+use super::updates::pack;
 use crate::kitchen::{program, text};
 
 /// A mirror of a site in its own directory.
-struct Place {
-    store: PathBuf,
-    signers: PathBuf,
+pub(super) struct Place {
+    pub(super) store: PathBuf,
+    pub(super) signers: PathBuf,
 }
 
 impl Place {
-    fn new(site: &Site) -> Place {
+    pub(super) fn new(site: &Site) -> Place {
         Place {
             store: site.path("mirror"),
             signers: site.allowed_signers(),
@@ -35,7 +33,7 @@ impl Place {
         command
     }
 
-    fn mirror(&self, url: &str, more: &[&str]) -> Command {
+    pub(super) fn mirror(&self, url: &str, more: &[&str]) -> Command {
         let signers = self.signers.to_str().unwrap();
         let words = [
             "mirror",
@@ -50,19 +48,19 @@ impl Place {
     }
 
     /// One round; returns its report.
-    fn round(&self, url: &str, more: &[&str]) -> serde_json::Value {
+    pub(super) fn round(&self, url: &str, more: &[&str]) -> serde_json::Value {
         let output = self.mirror(url, more).output().unwrap();
         assert!(output.status.success(), "{}", messages(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Verifies every byte of the mirror, and that each of its heads has all its objects.
-    fn verify(&self) {
+    pub(super) fn verify(&self) {
         let output = self.bakery(&["verify", "--all"]).output().unwrap();
         assert!(output.status.success(), "{}", messages(&output));
     }
 
-    fn heads(&self) -> usize {
+    pub(super) fn heads(&self) -> usize {
         let heads = self.store.join("refs").join(SYSTEM).join("main");
         std::fs::read_dir(heads).map_or(0, Iterator::count)
     }
@@ -70,17 +68,6 @@ impl Place {
 
 fn messages(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
-}
-
-fn pack(site: &Site, from: u64, to: u64) -> u64 {
-    let revision = |number| RevisionName {
-        name: Site::name(),
-        revision: Some(number),
-    };
-    let signer = site.keys().head().unwrap();
-    let publisher = site.publisher();
-    let made = make(publisher.history(), &signer, &revision(from), &revision(to));
-    made.unwrap().bytes
 }
 
 /// A mirror is a store of its own; its clients verify with the same keys; the next round brings
@@ -122,7 +109,7 @@ fn a_mirror_uses_update_packs() {
     let place = Place::new(&site);
     place.round(&server.url(), &[]);
     site.change(1);
-    let bytes = pack(&site, 1, 2);
+    let bytes = pack(&site, 1, 2).bytes;
     let round = place.round(&server.url(), &[]);
     place.verify();
     let made = round["made_by_updates"].as_u64().unwrap();
@@ -153,45 +140,6 @@ fn a_broken_line_only_costs_time() {
         place.verify();
         assert_eq!(place.heads(), 2);
     }
-}
-
-/// Killed at any moment, the mirror has no head without its objects, and the next run continues.
-#[test]
-fn a_killed_mirror_never_exposes_a_head_early() {
-    let mut site = Site::new();
-    for seed in 1..4 {
-        site.change(seed);
-    }
-    let server = FaultServer::start(site.store());
-    let place = Place::new(&site);
-    let mut kills = 0;
-    for round in 0..60u64 {
-        let mut child = place
-            .mirror(&server.url(), &["--limit", "3M"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(30 + round * 53 % 260));
-        if child
-            .try_wait()
-            .unwrap()
-            .is_some_and(|status| status.success())
-        {
-            break;
-        }
-        // Only the process that this test started.
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-        if place.heads() > 0 {
-            place.verify();
-        }
-    }
-    assert!(kills > 3);
-    let last = place.round(&server.url(), &[]);
-    place.verify();
-    assert_eq!(place.heads(), 4, "{last}");
 }
 
 /// Damaged bytes, another bakery's keys and another history are refused; nothing of them is stored.
@@ -232,12 +180,15 @@ fn an_export_is_taken_into_another_store() {
     let mut site = Site::baked();
     let place = Place::new(&site);
     let file = |name: &str| site.path(name).to_str().unwrap().to_owned();
-    let (whole, delta) = (file("whole.tar"), file("delta.tar"));
+    let [whole, delta, small] = ["whole.tar", "delta.tar", "small.tar"].map(file);
     let store = site.store();
-    let export = |words: &[&str]| {
+    let command = |words: &[&str]| {
         let mut command = Command::new(program("bakery"));
         let output = command.arg("--store").arg(&store).args(words).output();
-        let output = output.unwrap();
+        output.unwrap()
+    };
+    let export = |words: &[&str]| {
+        let output = command(words);
         assert!(output.status.success(), "{}", messages(&output));
     };
     let signers = site.allowed_signers().to_str().unwrap().to_owned();
@@ -257,6 +208,34 @@ fn an_export_is_taken_into_another_store() {
     take(&delta);
     place.verify();
     assert_eq!(place.heads(), 2);
+    // With an update pack, the chunks that it makes are not in the file.
+    site.change(2);
+    let refused = command(&["export", &small, SYSTEM, "--since", "2", "--delta"]);
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("update-pack"),
+        "{}",
+        messages(&refused)
+    );
+    let made = pack(&site, 2, 3);
+    export(&["export", &delta, SYSTEM, "--since", "2"]);
+    export(&["export", &small, SYSTEM, "--since", "2", "--delta"]);
+    assert!(
+        len(&small) + 2 * made.bytes < len(&delta),
+        "{} {}",
+        len(&small),
+        len(&delta)
+    );
+    take(&small);
+    place.verify();
+    assert_eq!(place.heads(), 3);
+    // Also from an older revision than the reader has.
+    site.change(3);
+    pack(&site, 2, 4);
+    export(&["export", &small, SYSTEM, "--since", "2", "--delta"]);
+    take(&small);
+    place.verify();
+    assert_eq!(place.heads(), 4);
     // A file that is none.
     let output = place
         .bakery(&["import-store", &signers, "--allowed-signers", &signers])

@@ -13,7 +13,7 @@ use super::server::Bakery;
 use super::site::{SYSTEM, Site};
 
 /// Makes and stores the update pack between two revisions.
-fn pack(site: &Site, from: u64, to: u64) -> Made {
+pub(super) fn pack(site: &Site, from: u64, to: u64) -> Made {
     let publisher = site.publisher();
     let revision = |number| RevisionName {
         name: Site::name(),
@@ -23,21 +23,21 @@ fn pack(site: &Site, from: u64, to: u64) -> Made {
     make(publisher.history(), &signer, &revision(from), &revision(to)).unwrap()
 }
 
-fn pack_file(site: &Site, from: u64, to: u64) -> PathBuf {
+pub(super) fn pack_file(site: &Site, from: u64, to: u64) -> PathBuf {
     let path = ObjectPath::Update(Site::name(), to, from);
     site.store().join(path.to_string())
 }
 
 /// A site, its server, and a client cache with all of revision 1.
-struct Scene {
-    site: Site,
-    server: FaultServer,
-    url: String,
-    cache: String,
+pub(super) struct Scene {
+    pub(super) site: Site,
+    pub(super) server: FaultServer,
+    pub(super) url: String,
+    pub(super) cache: String,
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub(super) fn new() -> Scene {
         Scene::of(Site::new())
     }
 
@@ -76,7 +76,7 @@ impl Scene {
         }
     }
 
-    fn mount(&self) -> Client {
+    pub(super) fn mount(&self) -> Client {
         self.mount_at("")
     }
 
@@ -86,12 +86,27 @@ impl Scene {
         Client::mount(&url, &self.site.allowed_signers(), &arguments)
     }
 
-    fn chunks(&self) -> Vec<PathBuf> {
+    pub(super) fn chunks(&self) -> Vec<PathBuf> {
         files_below(&Path::new(&self.cache).join("chunks-1"))
+    }
+
+    /// Moves the cache away, for [`Scene::restore`].
+    pub(super) fn save(&self) -> PathBuf {
+        let saved = self.site.path("saved");
+        std::fs::rename(&self.cache, &saved).unwrap();
+        saved
+    }
+
+    /// The cache is a copy of what was saved.
+    pub(super) fn restore(&self, saved: &Path) {
+        let _ = std::fs::remove_dir_all(&self.cache);
+        let mut command = std::process::Command::new("cp");
+        let status = command.arg("-a").arg(saved).arg(&self.cache).status();
+        assert!(status.unwrap().success());
     }
 }
 
-fn units(client: &Client, field: &str) -> u64 {
+pub(super) fn units(client: &Client, field: &str) -> u64 {
     let status = client.status();
     let count = status["update_pack"][field].as_u64();
     count.unwrap_or_else(|| panic!("no update pack: {status}"))
@@ -193,18 +208,7 @@ fn wrong_packs_cost_only_time() {
     let file = pack_file(&scene.site, 1, 2);
     let good = std::fs::read(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    let cache = PathBuf::from(&scene.cache);
-    let copy = scene.site.path("copy");
-    let restore = || {
-        let _ = std::fs::remove_dir_all(&cache);
-        let status = std::process::Command::new("cp")
-            .arg("-a")
-            .arg(&copy)
-            .arg(&cache)
-            .status();
-        assert!(status.unwrap().success());
-    };
-    std::fs::rename(&cache, &copy).unwrap();
+    let saved = scene.save();
     let middle = good.len() / 2;
     let mut wrong: Vec<Vec<u8>> = [14, 40, 700, 1200, good.len() - 3]
         .into_iter()
@@ -216,7 +220,7 @@ fn wrong_packs_cost_only_time() {
         .collect();
     wrong.extend([0, 24, 1100, middle].map(|len| good[..len].to_vec()));
     for (i, bytes) in wrong.iter().enumerate() {
-        restore();
+        scene.restore(&saved);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, bytes).unwrap();
         let client = scene.mount();
@@ -233,7 +237,7 @@ fn wrong_packs_cost_only_time() {
     let other = pack_file(&scene.site, 1, 3);
     std::fs::create_dir_all(other.parent().unwrap()).unwrap();
     std::fs::write(&other, &good).unwrap();
-    restore();
+    scene.restore(&saved);
     let client = scene.mount();
     client.compare(&scene.site.files);
     assert_eq!(client.status()["update"], "none");

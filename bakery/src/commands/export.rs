@@ -28,6 +28,10 @@ pub struct ExportArgs {
         hide_default_value = true
     )]
     since: u64,
+    /// Omit also what an update pack from this revision makes. The importing `bakery` must compress
+    /// as this one does: use the same version
+    #[arg(long, requires = "since")]
+    delta: bool,
 }
 
 /// Writes the file.
@@ -36,7 +40,11 @@ pub struct ExportArgs {
 /// A history cannot be read, or the file cannot be written.
 pub(crate) fn run(args: ExportArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
-    let exported = mirror::export(&history, &args.names, args.since, &args.file)?;
+    let wanted = mirror::ExportedPart {
+        since: args.since,
+        is_delta: args.delta,
+    };
+    let exported = mirror::export(&history, &args.names, wanted, &args.file)?;
     output::emit(globals, &exported, |out| {
         writeln!(
             out,

@@ -5,18 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use layerfmt::tree::Time;
 use serde::Serialize;
 use wire::manifest::ProfileName;
 use wire::paths::{Class, ObjectPath};
-use wire::tar::header::Header;
+use wire::tar::header::{BLOCK_LEN, Header};
+use wire::tar::sparse::{LeadingMap, Segments, SparseRecords, checked};
 use wire::tar::stream::Stream;
 use wire::tar::{Archive, ArchiveEntry, ArchiveKind, records};
 
-use super::{MirrorError, Result, file_error};
+use super::delta::Delta;
+use super::{MirrorError, Result, file_error, merged};
 use crate::history::{History, HistoryError, objects};
 use crate::limits;
 use crate::store::{Key, Store};
@@ -37,15 +40,26 @@ pub(crate) struct Exported {
     pub bytes: u64,
 }
 
-/// Writes histories with all that they need to `out`. `since`: the reader has this revision, so
-/// the objects of it and of earlier ones are left out.
+/// The revisions that the reader of an export lacks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ExportedPart {
+    /// The reader has this revision, so the objects of it and of earlier ones are left out; 0: it has
+    /// none.
+    pub since: u64,
+    /// Chunks that the update pack from `since` makes, and indexes that follow from the layers, are
+    /// left out too. The reader must make exactly the same bytes.
+    pub is_delta: bool,
+}
+
+/// Writes histories with all that they need to `out`.
 ///
 /// # Errors
-/// A history cannot be read, or the archive cannot be written.
+/// A history cannot be read, the update pack of a delta does not exist, or the archive cannot be
+/// written.
 pub(crate) fn export(
     history: &History,
     names: &[ProfileName],
-    since: u64,
+    wanted: ExportedPart,
     out: &Path,
 ) -> Result<Exported> {
     let file = File::create(out).map_err(file_error(out))?;
@@ -60,7 +74,7 @@ pub(crate) fn export(
         writer.add(&Key::keyset(version))?;
     }
     for name in names {
-        writer.history(history, name, since)?;
+        writer.history(history, name, wanted)?;
     }
     let Writer {
         archive,
@@ -84,7 +98,13 @@ struct Writer<'w> {
 }
 
 impl Writer<'_> {
-    fn history(&mut self, history: &History, name: &ProfileName, since: u64) -> Result<()> {
+    fn history(
+        &mut self,
+        history: &History,
+        name: &ProfileName,
+        wanted: ExportedPart,
+    ) -> Result<()> {
+        let since = wanted.since;
         let mut revisions = history.log(name, usize::MAX)?;
         revisions.reverse();
         let newest = revisions.last().map_or(0, |revision| revision.number());
@@ -98,15 +118,30 @@ impl Writer<'_> {
             .filter(|revision| revision.number() == since)
             .flat_map(|revision| objects(&revision.manifest).map(|(key, _)| key))
             .collect();
+        let mut delta = match wanted.is_delta {
+            true => Some(Delta::of(history, name, (since, newest))?),
+            false => None,
+        };
         for revision in &new {
+            let made = delta
+                .as_ref()
+                .map(|_| merged::indexes(history, &revision.manifest));
+            let made = made.unwrap_or_default();
             let swept = Key::swept(name, revision.number());
             if self.store.len(&swept)?.is_some() {
                 self.add(&swept)?;
             }
             for (key, _) in objects(&revision.manifest) {
-                let is_there = || self.store.len(&key);
-                if !known.contains(&key) && is_there()?.is_some() {
-                    self.add(&key)?;
+                let is_made = || key.digest().is_some_and(|it| made.contains_key(&it));
+                if known.contains(&key) || self.store.len(&key)?.is_none() || is_made() {
+                    continue;
+                }
+                match delta
+                    .as_mut()
+                    .and_then(|delta| delta.ranges(self.store, &key))
+                {
+                    Some(ranges) => self.add_ranges(&key, Some(&ranges))?,
+                    None => self.add(&key)?,
                 }
             }
             self.exported.revisions += 1;
@@ -129,24 +164,35 @@ impl Writer<'_> {
     }
 
     fn add(&mut self, key: &Key) -> Result<()> {
+        self.add_ranges(key, None)
+    }
+
+    /// Adds an object, or only these ranges of it.
+    fn add_ranges(&mut self, key: &Key, ranges: Option<&[Range<u64>]>) -> Result<()> {
         if !self.seen.insert(key.clone()) {
             return Ok(());
         }
         let place = self.store.file(key)?;
         let mut file = File::open(&place).map_err(file_error(&place))?;
         let len = file.metadata().map_err(file_error(&place))?.len();
+        let data = ranges.map_or_else(|| vec![Range { start: 0, end: len }], <[_]>::to_vec);
         let entry = ArchiveEntry {
             path: key.as_str().as_bytes(),
-            kind: ArchiveKind::File(len, None),
+            kind: ArchiveKind::File(len, ranges),
             mode: 0o644,
             uid: 0,
             gid: 0,
             mtime: Time { sec: 0, nsec: 0 },
             xattrs: &[],
         };
-        self.archive
-            .append(&entry, &mut file)
-            .map_err(file_error(self.place))?;
+        let written = self.archive.append_with(&entry, |out, _| {
+            for range in data {
+                file.seek(SeekFrom::Start(range.start))?;
+                io::copy(&mut (&mut file).take(range.end - range.start), out)?;
+            }
+            Ok(())
+        });
+        written.map_err(file_error(self.place))?;
         self.exported.objects += 1;
         Ok(())
     }
@@ -183,9 +229,14 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
             next = Next::of(&data).map_err(wrong)?;
             continue;
         }
-        let Next { path, len: long } = std::mem::take(&mut next);
+        let Next {
+            path,
+            len: long,
+            sparse,
+        } = std::mem::take(&mut next);
         let len = long.unwrap_or(len);
-        let path = String::from_utf8(path.unwrap_or_else(|| header.path())).unwrap_or_default();
+        let path = sparse.name.or(path).unwrap_or_else(|| header.path());
+        let path = String::from_utf8(path).unwrap_or_default();
         let object = ObjectPath::parse(&path)
             .filter(|object| header.kind() == FILE && is_carried(object.class()));
         let object = object.ok_or_else(|| {
@@ -198,12 +249,19 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).map_err(file_error(directory))?;
         stream.open(len);
         let mut file = File::create(&place).map_err(file_error(&place))?;
-        let copied = io::copy(&mut stream.by_ref().take(len), &mut file);
-        let copied = copied.map_err(file_error(archive))?;
-        if copied != len {
-            return Err(wrong("the archive ends early".into()));
+        let (size, segments) = match sparse.size {
+            Some(size) => (size, segments(&mut stream, size, len).map_err(wrong)?),
+            None => (len, vec![(0, len)]),
+        };
+        file.set_len(size).map_err(file_error(&place))?;
+        for (offset, len) in segments {
+            file.seek(SeekFrom::Start(offset))
+                .map_err(file_error(&place))?;
+            let copied = io::copy(&mut stream.by_ref().take(len), &mut file);
+            if copied.map_err(file_error(archive))? != len {
+                return Err(wrong("the archive ends early".into()));
+            }
         }
-        file.flush().map_err(file_error(&place))?;
         stream.skip().map_err(file_error(archive))?;
         count += 1;
     }
@@ -213,11 +271,31 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The map before the data of a sparse file of `size` bytes, whose entry has `len` bytes.
+fn segments(
+    stream: &mut Stream<BufReader<File>>,
+    size: u64,
+    len: u64,
+) -> std::result::Result<Segments, String> {
+    let (mut map, mut map_len) = (LeadingMap::default(), 0);
+    loop {
+        let mut block = [0; BLOCK_LEN];
+        map_len += BLOCK_LEN as u64;
+        let read = stream.read_exact(&mut block);
+        read.map_err(|error| format!("a sparse map: {error}"))?;
+        if map.feed(&block)? {
+            return checked(&map.segments(), size, len.saturating_sub(map_len));
+        }
+    }
+}
+
 /// Fields of the next entry that do not fit into its header.
 #[derive(Default)]
 struct Next {
     path: Option<Vec<u8>>,
     len: Option<u64>,
+    /// Of a layer in a delta: its true name and length.
+    sparse: SparseRecords,
 }
 
 impl Next {
@@ -228,6 +306,8 @@ impl Next {
             match key {
                 b"path" => next.path = records::text(value)?,
                 b"size" => next.len = records::natural(value)?,
+                b"GNU.sparse.name" => next.sparse.name = records::text(value)?,
+                b"GNU.sparse.realsize" => next.sparse.size = records::natural(value)?,
                 _ => {}
             }
             data = rest;

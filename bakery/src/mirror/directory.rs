@@ -94,6 +94,10 @@ impl MirrorOrigin for DirectoryOrigin {
         Ok(true)
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn len(&mut self, path: &ObjectPath) -> Result<Option<u64>> {
         let Some(file) = self.open(path)? else {
             return Ok(None);

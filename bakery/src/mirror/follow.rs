@@ -9,6 +9,7 @@ use wire::trust::{
     verify_previous,
 };
 
+use super::merged;
 use super::parts::PartialObjects;
 use super::update::Updates;
 use super::{MirrorError, MirrorOptions, MirrorOrigin, Mirrored, Result};
@@ -125,12 +126,11 @@ impl Mirror<'_> {
         };
         let history = History::open(self.store.clone(), self.anchors.clone())?;
         let here = history.newest(name)?.unwrap_or(0);
-        let new = self.new_heads(&history, name, (newest, envelope), here)?;
-        let base = new.first().map_or(newest, |new| new.head.revision - 1);
-        let mut updates = self.known_chunks(&history, name, (newest, base))?;
-        for new in new {
+        let mut updates = Updates::default();
+        for new in self.new_heads(&history, name, (newest, envelope), here)? {
+            self.know_chunks(&history, name, (new.head.revision, newest), &mut updates)?;
             let is_newest = new.head.revision == newest;
-            self.revision(new, is_newest, &mut updates, mirrored)?;
+            self.revision(&history, new, is_newest, &mut updates, mirrored)?;
         }
         // Only a history that is taken over ends earlier than ours.
         for revision in newest + 1..=here {
@@ -139,6 +139,7 @@ impl Mirror<'_> {
         mirrored.made_by_updates += updates.bytes;
         self.rings(&history, name, newest, mirrored)?;
         self.offer_updates(&history, name, newest, mirrored)?;
+        updates.remove_files()?;
         let removed = ObjectPath::Removed(name.clone());
         if let Some(mark) = self.origin.read(&removed, limits::MIRROR_MARK_LEN_MAX)? {
             self.store
@@ -229,6 +230,7 @@ impl Mirror<'_> {
     /// Brings the objects of a revision, then creates its head.
     fn revision(
         &mut self,
+        history: &History,
         new: NewHead,
         is_newest: bool,
         updates: &mut Updates,
@@ -246,7 +248,7 @@ impl Mirror<'_> {
             path: path.to_string(),
             source,
         })?;
-        let is_whole = self.objects(&manifest, &full, updates, mirrored)?;
+        let is_whole = self.objects(history, &manifest, &full, updates, mirrored)?;
         if is_newest && !is_whole {
             // The mark is not signed, and clients boot this revision.
             return Err(self.missing(&path, &full));
@@ -275,16 +277,30 @@ impl Mirror<'_> {
     /// Brings the objects of a revision; false if the origin has deleted some on purpose.
     fn objects(
         &mut self,
+        history: &History,
         manifest: &Manifest,
         full: &str,
         updates: &mut Updates,
         mirrored: &mut Mirrored,
     ) -> Result<bool> {
         let parts = PartialObjects::of(self.store)?;
-        for (key, len) in objects(manifest) {
+        let mut wanted: Vec<(Key, u64)> = objects(manifest).collect();
+        // Indexes last: the mirror makes them from the others.
+        let is_index = |key: &Key| key.object().is_some_and(|it| it.class() == Class::Index);
+        wanted.sort_by_key(|(key, _)| is_index(key));
+        let mut indexes = None;
+        for (key, len) in wanted {
             let Some(path) = key.object() else { continue };
             if self.store.len(&key)? == Some(len) {
                 continue;
+            }
+            if is_index(&key) {
+                let indexes = indexes.get_or_insert_with(|| merged::indexes(history, manifest));
+                let file = key.digest().and_then(|digest| indexes.remove(&digest));
+                if let Some(file) = file.filter(|file| file.len() as u64 == len) {
+                    self.put(&key, file, mirrored)?;
+                    continue;
+                }
             }
             let (origin, store) = (&mut *self.origin, self.store);
             if parts.bring(origin, store, (&path, len), updates, mirrored)? {
@@ -300,77 +316,16 @@ impl Mirror<'_> {
         Ok(true)
     }
 
-    /// The chunks of `base`, which the mirror has, and those that the update pack to `newest` makes
-    /// of them.
-    fn known_chunks(
-        &mut self,
-        history: &History,
-        name: &ProfileName,
-        (newest, base): (u64, u64),
-    ) -> Result<Updates> {
-        if base == 0 || base >= newest {
-            return Ok(Updates::default());
+    /// Stores an object that was made here.
+    fn put(&self, key: &Key, object: Vec<u8>, mirrored: &mut Mirrored) -> Result<()> {
+        let len = object.len() as u64;
+        // An object of another length is a leftover of a full disk.
+        if self.store.len(key)?.is_some() {
+            self.store.delete(key)?;
         }
-        let place = self.update_file(history, name, (newest, base))?;
-        let wanted = RevisionName {
-            name: name.clone(),
-            revision: Some(base),
-        };
-        let old = history.revision(&wanted)?;
-        // Without the objects of the old revision every chunk is fetched.
-        Updates::of(history, &old, place.as_deref()).or_else(|error| {
-            tracing::info!(%error, from = base, "no old chunks are used");
-            Ok(Updates::default())
-        })
-    }
-
-    /// The file of an update pack, verified; `None` if the origin has none that can be used.
-    fn update_file(
-        &mut self,
-        history: &History,
-        name: &ProfileName,
-        (to, from): (u64, u64),
-    ) -> Result<Option<std::path::PathBuf>> {
-        let path = ObjectPath::Update(name.clone(), to, from);
-        let Some(len) = self.origin.len(&path)? else {
-            return Ok(None);
-        };
-        let place = PartialObjects::of(self.store)?.place(&path);
-        for _ in 0..2 {
-            if !super::parts::in_order(self.origin, (&path, len), &place)? {
-                return Ok(None);
-            }
-            match crate::update_pack::verify_file(&place, Some((history, name))) {
-                Ok(_) => return Ok(Some(place)),
-                // The rest of another pack under the same name: begun anew.
-                Err(error) => tracing::info!(%error, %path, "an update pack is not used"),
-            }
-            std::fs::remove_file(&place).map_err(super::file_error(&place))?;
-        }
-        Ok(None)
-    }
-
-    /// Copies the update packs to the newest revision, for the clients of the mirror.
-    fn offer_updates(
-        &mut self,
-        history: &History,
-        name: &ProfileName,
-        newest: u64,
-        mirrored: &mut Mirrored,
-    ) -> Result<()> {
-        let first = newest.saturating_sub(self.options.updates as u64).max(1);
-        for from in (first..newest).rev() {
-            let key = Key::update(name, newest, from);
-            if self.store.len(&key)?.is_some() {
-                continue;
-            }
-            if let Some(place) = self.update_file(history, name, (newest, from))? {
-                self.store.put_file(&key, &place)?;
-                std::fs::remove_file(&place).map_err(super::file_error(&place))?;
-                mirrored.objects += 1;
-                mirrored.bytes += self.store.len(&key)?.unwrap_or(0);
-            }
-        }
+        self.store.create_object(key, Bytes::from(object))?;
+        mirrored.objects += 1;
+        mirrored.bytes += len;
         Ok(())
     }
 }

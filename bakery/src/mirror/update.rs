@@ -2,14 +2,16 @@
 //! update pack makes from them.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use layerfmt::update::{UpdatePlan, decode_index, stored_again};
 use layerfmt::{Chunk, Digest, Index};
+use wire::manifest::RevisionName;
 
-use super::Result;
 use super::object::is_chunk;
-use crate::history::{History, Revision};
+use super::{Result, file_error};
+use crate::history::History;
 use crate::update_pack::{OldEnd, Opened};
 
 /// Raw chunks kept until the layer that holds them is complete, bytes.
@@ -21,6 +23,8 @@ pub(super) struct Updates {
     base: Option<KnownBase>,
     made: HashMap<Digest, Vec<u8>>,
     made_len: usize,
+    /// The files of the update packs that were used.
+    files: Vec<PathBuf>,
     /// Length of the chunks that were made, bytes.
     pub(super) bytes: u64,
 }
@@ -33,6 +37,8 @@ struct KnownBase {
 }
 
 struct Pack {
+    /// The revision that it leads to.
+    to: u64,
     opened: Opened,
     plan: UpdatePlan,
     /// Units that were applied, or cannot be.
@@ -40,22 +46,42 @@ struct Pack {
 }
 
 impl Updates {
-    /// Chunks come from `old` too, and from the update pack in `place`, whose record was verified.
-    pub(super) fn of(history: &History, old: &Revision, place: Option<&Path>) -> Result<Updates> {
-        let old = OldEnd::of(history, old)?;
-        let digests = old.index().chunks().map(|chunk| chunk.digest);
-        let rows = digests.zip(0..).collect();
-        let pack = place.and_then(|place| match Pack::of(&old, place) {
-            Ok(pack) => pack,
+    /// From now on chunks come from `old`, and from the update pack in the file, whose record was
+    /// verified, to the revision of that number. Without the objects of `old` every chunk is fetched.
+    pub(super) fn know(
+        &mut self,
+        history: &History,
+        old: &RevisionName,
+        pack: Option<(PathBuf, u64)>,
+    ) {
+        let used = pack.as_ref().map(|(place, to)| (place.as_path(), *to));
+        self.base = match KnownBase::of(history, old, used) {
+            Ok(base) => Some(base),
             Err(error) => {
-                tracing::info!(%error, "no update pack is used");
+                tracing::info!(%error, from = %old, "no old chunks are used");
                 None
             }
-        });
-        Ok(Updates {
-            base: Some(KnownBase { old, rows, pack }),
-            ..Updates::default()
-        })
+        };
+        self.files.extend(pack.map(|(place, _)| place));
+    }
+
+    /// The revision that the update pack in use leads to; 0 without one.
+    pub(super) fn leads_to(&self) -> u64 {
+        let pack = self.base.as_ref().and_then(|base| base.pack.as_ref());
+        pack.map_or(0, |pack| pack.to)
+    }
+
+    /// Removes the files of the update packs, except those that are in the store now.
+    pub(super) fn remove_files(&mut self) -> Result<()> {
+        for place in self.files.drain(..) {
+            match std::fs::remove_file(&place) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file_error(&place)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The stored bytes of a chunk, if it is here or an update pack makes exactly them.
@@ -96,8 +122,28 @@ impl Updates {
     }
 }
 
+impl KnownBase {
+    fn of(
+        history: &History,
+        old: &RevisionName,
+        pack: Option<(&Path, u64)>,
+    ) -> crate::update_pack::Result<KnownBase> {
+        let old = OldEnd::of(history, &history.revision(old)?)?;
+        let digests = old.index().chunks().map(|chunk| chunk.digest);
+        let rows = digests.zip(0..).collect();
+        let pack = pack.and_then(|(place, to)| match Pack::of(&old, place, to) {
+            Ok(pack) => pack,
+            Err(error) => {
+                tracing::info!(%error, "no update pack is used");
+                None
+            }
+        });
+        Ok(KnownBase { old, rows, pack })
+    }
+}
+
 impl Pack {
-    fn of(old: &OldEnd, place: &Path) -> crate::update_pack::Result<Option<Pack>> {
+    fn of(old: &OldEnd, place: &Path, to: u64) -> crate::update_pack::Result<Option<Pack>> {
         let opened = Opened::of(place)?;
         let Some(frame) = opened.head.index else {
             return Ok(None);
@@ -106,6 +152,7 @@ impl Pack {
         let new: Index = decode_index(&frame, &stored, old.index())?;
         let plan = UpdatePlan::new(opened.head.clone(), old.index(), &new)?;
         Ok(Some(Pack {
+            to,
             is_used: vec![false; plan.len() as usize],
             opened,
             plan,

@@ -6,7 +6,7 @@
 //! only one that gives the same bytes is used.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use layerfmt::limits;
 use layerfmt::update::{PackRecipe, inflate_start};
@@ -193,11 +193,20 @@ fn gzip_region(file: &[u8]) -> Option<Region> {
 const LZMA2_FAILURES_MAX: u32 = 12;
 const DEFLATE_FAILURES_MAX: u32 = 500;
 
-/// The success of the recipes so far. Trying costs as much as compressing.
+/// The results of recipes so far. Trying costs as much as compressing.
 #[derive(Debug, Default)]
 pub(super) struct Trials {
-    lzma2_failures: AtomicU32,
-    deflate_failures: AtomicU32,
+    lzma2: RecipeTrials,
+    deflate: RecipeTrials,
+}
+
+/// The results of one kind of recipe.
+#[derive(Debug, Default)]
+struct RecipeTrials {
+    /// Failures since the last success.
+    failures: AtomicU32,
+    /// Number of the candidate that succeeded last: files of one package are compressed alike.
+    last: AtomicUsize,
 }
 
 /// A region that can be remade: its raw form and the recipe.
@@ -209,39 +218,52 @@ pub(super) struct Proved {
 impl Trials {
     /// The recipe that makes exactly `packed`, proved by doing so.
     pub(super) fn prove(&self, packed: &[u8], raw_len: u32, recipe: PackRecipe) -> Option<Proved> {
-        let (failures, most, candidates) = match recipe {
+        let (kind, failures_max, candidates) = match recipe {
             PackRecipe::Plain => return None,
             PackRecipe::Lzma2 { dict_log, .. } => (
-                &self.lzma2_failures,
+                &self.lzma2,
                 LZMA2_FAILURES_MAX,
                 [(6, false), (9, false), (6, true), (9, true)]
-                    .map(|(preset, is_extreme)| lzma2(preset, is_extreme, dict_log))
-                    .to_vec(),
+                    .map(|(preset, is_extreme)| lzma2(preset, is_extreme, dict_log)),
             ),
             PackRecipe::Deflate { .. } => (
-                &self.deflate_failures,
+                &self.deflate,
                 DEFLATE_FAILURES_MAX,
                 [(9, 9), (9, 8), (6, 9), (6, 8)]
-                    .map(|(level, mem_level)| PackRecipe::Deflate { level, mem_level })
-                    .to_vec(),
+                    .map(|(level, mem_level)| PackRecipe::Deflate { level, mem_level }),
             ),
         };
-        if failures.load(Ordering::Relaxed) >= most {
+        if kind.failures.load(Ordering::Relaxed) >= failures_max {
             return None;
         }
         let raw = recipe.unpack(packed, raw_len as usize)?;
-        let exact = |recipe: &PackRecipe| {
-            recipe
-                .pack(&raw, packed.len())
-                .is_some_and(|it| it == packed)
+        let recipe = kind.first_exact(&candidates, &raw, packed)?;
+        Some(Proved { raw, recipe })
+    }
+}
+
+impl RecipeTrials {
+    /// The first of the candidates that makes exactly `packed`, begun with the one that did so last.
+    fn first_exact(
+        &self,
+        candidates: &[PackRecipe],
+        raw: &[u8],
+        packed: &[u8],
+    ) -> Option<PackRecipe> {
+        let last = self.last.load(Ordering::Relaxed);
+        let others = (0..candidates.len()).filter(|at| *at != last);
+        let exact = |at: &usize| {
+            let recipe = candidates.get(*at);
+            recipe.is_some_and(|recipe| recipe.makes(raw, packed))
         };
-        let Some(recipe) = candidates.into_iter().find(exact) else {
-            failures.fetch_add(1, Ordering::Relaxed);
+        let Some(found) = std::iter::once(last).chain(others).find(exact) else {
+            self.failures.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         // Others of this kind fail one by one, and are tried.
-        failures.store(0, Ordering::Relaxed);
-        Some(Proved { raw, recipe })
+        self.failures.store(0, Ordering::Relaxed);
+        self.last.store(found, Ordering::Relaxed);
+        candidates.get(found).copied()
     }
 }
 
@@ -359,5 +381,23 @@ mod tests {
                 .prove(&packed, raw.len() as u32, recipe)
                 .is_some()
         );
+    }
+
+    /// Files of one package are compressed alike: the recipe of the last one is tried first.
+    #[test]
+    fn the_recipe_of_the_last_success_is_tried_first() {
+        let raw = text().split_off(550_000);
+        let trials = Trials::default();
+        for (preset, is_extreme, last) in [(9, true, 3), (6, false, 0), (6, true, 2)] {
+            let recipe = lzma2(preset, is_extreme, 20);
+            let packed = recipe.pack(&raw, raw.len()).unwrap();
+            let proved = trials.prove(&packed, raw.len() as u32, recipe).unwrap();
+            assert_eq!(proved.recipe, recipe);
+            assert_eq!(trials.lzma2.last.load(Ordering::Relaxed), last);
+        }
+        let other = lzma2(1, false, 20);
+        let packed = other.pack(&raw, raw.len()).unwrap();
+        assert!(trials.prove(&packed, raw.len() as u32, other).is_none());
+        assert_eq!(trials.lzma2.failures.load(Ordering::Relaxed), 1);
     }
 }

@@ -18,6 +18,7 @@ use wire::trust::UPDATE_NAMESPACE;
 
 use super::compressed::Trials;
 use super::offer::{is_there, read_head};
+use super::reuse::{self, ReusedUnit};
 use super::scripted;
 use super::sources::{Decoder, End};
 use super::units::{UnitDraft, plan};
@@ -57,6 +58,8 @@ pub struct Made {
     pub chunks_left_out: u64,
     /// Stored length of these, bytes: a client fetches them besides the pack.
     pub left_out_bytes: u64,
+    /// Number of its units that were encoded for another pack.
+    pub units_reused: u64,
     /// True if the store already had the pack.
     pub was_there: bool,
 }
@@ -92,7 +95,8 @@ pub fn make(
         }
     }
     let staging = store.staging()?;
-    let encoded = encode(&old, &new, &staging.path().join("frames"))?;
+    let reused = reuse::units(history, &name, &old, &new)?;
+    let encoded = encode((&old, &new), &reused, &staging.path().join("frames"))?;
     let (head, raw_len) = encoded.head.encode()?;
     let end = |end: &End, revision| UpdateEnd {
         index: end.reference.digest,
@@ -119,7 +123,10 @@ pub fn make(
     // After a purge the store may have a pack of the old revisions under this name.
     store.delete(&key)?;
     store.put_file(&key, &path)?;
-    Ok(report(&encoded.head, bytes, false))
+    Ok(Made {
+        units_reused: reused.len() as u64,
+        ..report(&encoded.head, bytes, false)
+    })
 }
 
 /// Writes preamble, record, head and frames to a file; returns its length.
@@ -188,8 +195,10 @@ struct Done {
     frame: Vec<u8>,
 }
 
-fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
-    let drafts = plan(old, new)?;
+/// Encodes the chunks that no unit of `reused` makes, and puts all units together.
+fn encode((old, new): (&End, &End), reused: &[ReusedUnit], path: &Path) -> Result<Encoded> {
+    let made = reused.iter().flat_map(|reused| &reused.unit.made);
+    let drafts = plan(old, new, made.map(|made| made.digest))?;
     let mut frames = File::options()
         .read(true)
         .write(true)
@@ -210,13 +219,28 @@ fn encode(old: &End, new: &End, path: &Path) -> Result<Encoded> {
         frames,
     };
     let done = encode_all(old, new, &drafts)?;
-    for (draft, done) in drafts.iter().zip(done) {
-        let Some(done) = done else { continue };
-        encoded.frames.write_all(&done.frame)?;
-        encoded.head.hot_count += u32::from(draft.is_hot);
-        encoded.head.units.push(done.unit);
+    let mut done = drafts.iter().zip(done).peekable();
+    for is_hot in [true, false] {
+        for reused in reused.iter().filter(|reused| reused.is_hot == is_hot) {
+            encoded.add(reused.unit.clone(), &reused.frame()?, is_hot)?;
+        }
+        // Hot drafts come first.
+        while let Some((_, done)) = done.next_if(|(draft, _)| draft.is_hot == is_hot) {
+            if let Some(done) = done {
+                encoded.add(done.unit, &done.frame, is_hot)?;
+            }
+        }
     }
     Ok(encoded)
+}
+
+impl Encoded {
+    fn add(&mut self, unit: Unit, frame: &[u8], is_hot: bool) -> Result<()> {
+        self.frames.write_all(frame)?;
+        self.head.hot_count += u32::from(is_hot);
+        self.head.units.push(unit);
+        Ok(())
+    }
 }
 
 /// Encodes all drafts in parallel; `None` where the plain chunks are smaller.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use layerfmt::update::{PackRecipe, Span};
-use layerfmt::{Index, Ino, limits};
+use layerfmt::{Digest, Index, Ino, limits};
 
 use super::Result;
 use super::compressed::Region;
@@ -91,12 +91,18 @@ struct Wanted {
     by_row: HashMap<u32, Vec<usize>>,
 }
 
-/// Groups the new chunks into units, hot units first.
+/// Groups the new chunks into units, hot units first, except those of `made`.
 ///
 /// # Errors
 /// When a layer cannot be read.
-pub(super) fn plan(old: &End, new: &End) -> Result<Vec<UnitDraft>> {
-    let wanted = wanted(old, new)?;
+pub(super) fn plan(
+    old: &End,
+    new: &End,
+    made: impl Iterator<Item = Digest>,
+) -> Result<Vec<UnitDraft>> {
+    let mut have = old.digests();
+    have.extend(made);
+    let wanted = wanted(old, new, have)?;
     let uses = &wanted.uses;
     let mut rows: Vec<u32> = uses.keys().copied().collect();
     let place = |row: &u32| {
@@ -133,9 +139,9 @@ pub(super) fn plan(old: &End, new: &End) -> Result<Vec<UnitDraft>> {
     Ok(units)
 }
 
-/// The new chunks that files use, with their uses and the compressed data in them.
-fn wanted(old: &End, new: &End) -> Result<Wanted> {
-    let mut have = old.digests();
+/// The new chunks that files use, with their uses and the compressed data in them. Leaves out the
+/// chunks that the reader will `have`.
+fn wanted(old: &End, new: &End, mut have: HashSet<Digest>) -> Result<Wanted> {
     let missing: HashSet<u32> = (0..new.index.chunk_count())
         .filter(|row| {
             let chunk = new.index.chunk(*row);

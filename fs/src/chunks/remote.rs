@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
-use layerfmt::update::UpdateHead;
+use layerfmt::update::{MadeChunk, UpdateHead};
 use layerfmt::{Chunk, ChunkFile, Digest, Index};
 
 use super::bring::Bringer;
@@ -65,6 +65,12 @@ impl CacheTiers {
         let raw = self.raws.chunk(digest)?;
         let in_memory = self.memory.get(&raw);
         in_memory.or_else(|| self.disk.as_ref().and_then(|disk| disk.get(&raw)))
+    }
+
+    /// True if a chunk that an update pack makes is on the disk, according to its list.
+    pub(crate) fn has_made(&self, made: &MadeChunk) -> bool {
+        let disk = self.disk.as_ref();
+        disk.is_some_and(|disk| disk.knows(&made.raw_digest) || disk.knows(&made.digest))
     }
 
     /// Keeps the raw bytes of a chunk, under their own digest.

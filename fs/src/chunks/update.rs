@@ -121,12 +121,18 @@ impl Update {
             lens.map(|len| u64::from(*len)).sum()
         };
         let plain_lens: Vec<u64> = (0..plan.len()).map(plain_len).collect();
+        // Of an update that an earlier mount began.
+        let state = |row| match plan.unit(row) {
+            Some((unit, _)) if unit.made.iter().all(|made| caches.has_made(made)) => State::Applied,
+            _ => State::Waiting,
+        };
+        let states = (0..plan.len()).map(state).collect();
         Update {
             caches,
             object: Arc::clone(&asked.object),
             frames_at: asked.frames_at,
             old,
-            states: Mutex::new(vec![State::Waiting; plain_lens.len()]),
+            states: Mutex::new(states),
             plain_lens,
             plan,
             decoded: Mutex::default(),
@@ -141,6 +147,19 @@ impl Update {
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if every chunk that was made is on the disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        (0..self.plan.len())
+            .filter(|row| self.is_applied(*row))
+            .filter_map(|row| self.plan.unit(row))
+            .flat_map(|(unit, _)| &unit.made)
+            .all(|made| self.caches.has_made(made))
+    }
+
+    fn is_applied(&self, row: u32) -> bool {
+        self.state(row) == State::Applied
     }
 
     fn state(&self, row: u32) -> State {

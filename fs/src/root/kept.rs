@@ -17,6 +17,9 @@ const ROOT: &str = "records-1";
 const NEWEST: &str = "bundle";
 /// File of the records of the revision that the last mount of a pinned revision had.
 const PINNED: &str = "pinned";
+/// File of the records of the revision that an update to the newest one starts from, until the update
+/// is complete.
+const BEFORE: &str = "before";
 /// Directory of the proofs of raw chunks.
 const PROOFS: &str = "updates";
 
@@ -67,6 +70,9 @@ impl KeptRecords {
     pub(crate) fn save(&self, bundle: &Bundle, seen: HighWater, pinned: bool) {
         let before = self.high_water();
         let name = if pinned { PINNED } else { NEWEST };
+        if !pinned {
+            self.save_before(bundle);
+        }
         let result = bundle
             .render()
             .map_err(|error| error.to_string())
@@ -93,6 +99,32 @@ impl KeptRecords {
         }
     }
 
+    /// Keeps the records of the newest revision so far beside those of a later one. If that one was
+    /// not complete, the revision before it stays: an update starts best from a whole revision.
+    fn save_before(&self, next: &Bundle) {
+        let revision = |bundle: &Bundle| Head::parse(bundle.head.payload.as_bytes()).ok();
+        let Some(newest) = self.bundle_of(NEWEST).filter(|_| self.before().is_none()) else {
+            return;
+        };
+        let (now, next) = (revision(&newest), revision(next));
+        if now.map(|head| head.revision) < next.map(|head| head.revision)
+            && let Ok(bytes) = newest.render()
+            && let Err(error) = self.dir.write(&format!("{}/{BEFORE}", self.base), &bytes)
+        {
+            tracing::warn!(%error, "cannot store the records of the revision before beside the cache; the mount continues");
+        }
+    }
+
+    /// The records of the revision that an unfinished update starts from.
+    pub(crate) fn before(&self) -> Option<Bundle> {
+        self.bundle_of(BEFORE)
+    }
+
+    /// The update is complete.
+    pub(crate) fn forget_before(&self) {
+        let _ = self.dir.remove(&format!("{}/{BEFORE}", self.base));
+    }
+
     /// The records for a start without a server: of the newest revision, or of the pinned one.
     pub(crate) fn bundle(&self, pinned: Option<u64>) -> Option<Bundle> {
         let Some(pinned) = pinned else {
@@ -105,9 +137,9 @@ impl KeptRecords {
         self.bundles().find(is_it)
     }
 
-    /// The stored records: of the pinned revision, and of the newest.
+    /// The stored records: of the pinned revision, of the newest, and of the one before.
     pub(crate) fn bundles(&self) -> impl Iterator<Item = Bundle> {
-        [PINNED, NEWEST]
+        [PINNED, NEWEST, BEFORE]
             .iter()
             .filter_map(|name| self.bundle_of(name))
     }

@@ -117,7 +117,7 @@ struct RootOpening<'a> {
     anchors: wire::trust::AllowedSigners,
     caches: Arc<CacheTiers>,
     cache_state: StatusText,
-    kept: Option<KeptRecords>,
+    kept: Option<Arc<KeptRecords>>,
     fetcher: Arc<Fetcher>,
 }
 
@@ -161,7 +161,7 @@ impl<'a> RootOpening<'a> {
             anchors,
             caches,
             cache_state,
-            kept,
+            kept: kept.map(Arc::new),
             fetcher: Arc::new(fetcher),
         })
     }
@@ -369,7 +369,7 @@ impl<'a> RootOpening<'a> {
         let seen = self
             .kept
             .as_ref()
-            .map(KeptRecords::high_water)
+            .map(|kept| kept.high_water())
             .unwrap_or_default();
         if self.options.address.revision.is_some() {
             // A fixed revision may be an old one.

@@ -81,6 +81,14 @@ impl PackRecipe {
         (packed.len() <= len_max).then_some(packed)
     }
 
+    /// True if compressing `raw` gives exactly `packed`. Stops at the first difference.
+    pub fn makes(self, raw: &[u8], packed: &[u8]) -> bool {
+        match self {
+            PackRecipe::Lzma2 { .. } => coders::makes_lzma2(self, raw, packed).unwrap_or(false),
+            _ => self.pack(raw, packed.len()).is_some_and(|it| it == packed),
+        }
+    }
+
     /// Decompresses `packed`, which is one whole stream, to exactly `raw_len` bytes.
     pub fn unpack(self, packed: &[u8], raw_len: usize) -> Option<Vec<u8>> {
         let raw = match self {
@@ -142,6 +150,30 @@ mod coders {
         )
     }
 
+    /// Bytes that are compared at a time: LZMA2 has about as many in a chunk.
+    const COMPARED_LEN: usize = 64 << 10;
+
+    pub(super) fn makes_lzma2(recipe: PackRecipe, raw: &[u8], packed: &[u8]) -> Option<bool> {
+        let mut stream = Stream::new_raw_encoder(&filters(recipe)?).ok()?;
+        let mut made = vec![0; COMPARED_LEN];
+        let place = |count: u64| usize::try_from(count).ok();
+        loop {
+            let (read, at) = (place(stream.total_in())?, place(stream.total_out())?);
+            let status = stream.process(raw.get(read..)?, &mut made, Action::Finish);
+            let end = place(stream.total_out())?;
+            if packed.get(at..end)? != made.get(..end - at)? {
+                return Some(false);
+            }
+            match status.ok()? {
+                Status::StreamEnd => {
+                    return Some(end == packed.len() && place(stream.total_in())? == raw.len());
+                }
+                _ if end == at && place(stream.total_in())? == read => return Some(false),
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn unpack_lzma2(
         recipe: PackRecipe,
         packed: &[u8],
@@ -157,6 +189,10 @@ mod coders {
     use super::PackRecipe;
 
     pub(super) fn pack_lzma2(_: PackRecipe, _: &[u8], _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn makes_lzma2(_: PackRecipe, _: &[u8], _: &[u8]) -> Option<bool> {
         None
     }
 
@@ -223,8 +259,12 @@ mod tests {
             assert_eq!(recipe.unpack(&packed, raw.len() - 1), None);
             assert_eq!(recipe.unpack(&packed, raw.len() + 1), None);
             assert_eq!(recipe.pack(&raw, packed.len() - 1), None);
+            assert!(recipe.makes(&raw, &packed));
+            assert!(!recipe.makes(&raw[1..], &packed));
+            assert!(!recipe.makes(&raw, &packed[..packed.len() - 1]));
             let mut more = packed.clone();
             more.push(0);
+            assert!(!recipe.makes(&raw, &more));
             assert_eq!(recipe.unpack(&more, raw.len()), None);
             more.truncate(packed.len() - 1);
             assert_eq!(recipe.unpack(&more, raw.len()), None);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Asked, Update};
+use super::{AHEAD_LEN_MAX, Asked, Update};
 use crate::net::error::{Blame, FetchError};
 use crate::net::exchange::{Ask, HttpAnswer};
 use crate::net::fetcher::FetcherShared;
@@ -31,16 +31,19 @@ struct UnitStream {
     server: usize,
     answer: HttpAnswer,
     ahead: Vec<u8>,
+    /// The unit that it brings next.
+    next: u32,
 }
 
 impl UpdateStream {
-    /// Reads on after what [`begin`](super::begin()) read.
-    pub(crate) async fn run(self, asked: Asked) {
+    /// Reads on after what [`begin`](super::begin()) read. True if every unit came that was wanted.
+    pub(crate) async fn run(self, asked: Asked) -> bool {
         let ahead = asked.ahead;
         let coming = asked.answer.map(|(server, answer)| UnitStream {
             server,
             answer,
             ahead,
+            next: 0,
         });
         let result = self.units(coming).await;
         self.update.stream_over();
@@ -49,6 +52,7 @@ impl UpdateStream {
             "{} of {} units, {} bytes in place of {}",
             status.applied, status.units, status.bytes, status.plain_bytes
         );
+        let is_complete = result.is_ok();
         match result {
             Ok(()) => self.state.set(format!("complete: {counts}")),
             Err(FetchError::Closed) => {}
@@ -57,6 +61,7 @@ impl UpdateStream {
                 self.state.set(format!("given up: {error}; {counts}"));
             }
         }
+        is_complete
     }
 
     async fn units(&self, mut coming: Option<UnitStream>) -> Result<(), FetchError> {
@@ -69,6 +74,10 @@ impl UpdateStream {
         let mut tries = 0;
         let mut row = 0;
         while row < count {
+            if self.update.is_applied(row) {
+                row += 1;
+                continue;
+            }
             let error = match self.unit(row, &mut coming).await {
                 Ok(frame) => {
                     self.update.settle(row, frame).await;
@@ -101,12 +110,18 @@ impl UpdateStream {
             let is_hot = row < self.update.plan.hot_count();
             is_hot || self.update.awaited.load(Ordering::Acquire) > 0
         };
-        let coming = match coming {
-            Some(coming) => coming,
-            None => coming.insert(self.ask(frame.offset).await?),
+        let before = |next: u32| {
+            let first = self.update.frame(next).map_or(0, |first| first.offset);
+            frame.offset.saturating_sub(first)
         };
-        let len = frame.len as usize;
-        while coming.ahead.len() < len {
+        // Units that are here are passed over, or the rest is asked for.
+        let coming = match coming {
+            Some(coming) if before(coming.next) <= AHEAD_LEN_MAX => coming,
+            _ => coming.insert(self.ask(row, frame.offset).await?),
+        };
+        let start = usize::try_from(before(coming.next)).unwrap_or(usize::MAX);
+        let end = start.saturating_add(frame.len as usize);
+        while coming.ahead.len() < end {
             yield_to_demand(&self.inner, &mut coming.answer, is_needed).await?;
             let Some(part) = coming.answer.next().await? else {
                 return Err(FetchError::Wrong("an update pack that ends early"));
@@ -117,13 +132,16 @@ impl UpdateStream {
             }
             coming.ahead.extend_from_slice(&part);
         }
-        let rest = coming.ahead.split_off(len);
-        self.update.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        Ok(Bytes::from(std::mem::replace(&mut coming.ahead, rest)))
+        let rest = coming.ahead.split_off(end);
+        let bytes = coming.ahead.split_off(start);
+        (coming.ahead, coming.next) = (rest, row + 1);
+        let len = u64::from(frame.len);
+        self.update.bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(Bytes::from(bytes))
     }
 
-    /// Asks for the rest of the pack from `position` on.
-    async fn ask(&self, position: u64) -> Result<UnitStream, FetchError> {
+    /// Asks for the rest of the pack from unit `row` at `position` on.
+    async fn ask(&self, row: u32, position: u64) -> Result<UnitStream, FetchError> {
         let (server, connection) = self.inner.server(0).await?;
         let range: Range<u64> = position..self.update.end();
         let stall = self.inner.mirrors.stall(server);
@@ -134,6 +152,7 @@ impl UpdateStream {
             server,
             answer,
             ahead: Vec::new(),
+            next: row,
         })
     }
 }

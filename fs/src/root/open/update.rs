@@ -1,27 +1,35 @@
 //! Opening a root by an update pack.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use layerfmt::Index;
 use layerfmt::update::UpdatePlan;
 
+use super::super::kept::KeptRecords;
 use super::super::update::{Old, load, old, save};
 use super::RootOpening;
+use crate::chunks::remote::{chunk_range, objects};
 use crate::chunks::update::{Asked, Signers, Update, UpdateStream, begin};
 use crate::net::records::Records;
 use crate::net::status::StatusText;
 use crate::prefetch::Policy;
 
+/// Looks at the disk after the last unit, and the time between them.
+const WRITTEN_LOOKS: u32 = 60;
+const WRITTEN_PAUSE: Duration = Duration::from_secs(1);
+
 impl RootOpening<'_> {
-    /// The index beside the cache; without it, the update pack from an older revision, which may
-    /// have made the index.
+    /// The index beside the cache, and the update pack if an update to it is not complete. Without the
+    /// index, the update pack from an older revision, which may have made the index.
     pub(super) fn index_or_update(
         &self,
         records: &Records,
         offline: bool,
     ) -> (Option<Arc<Index>>, Option<(Asked, Old)>) {
         if let Some(index) = self.kept_index(records) {
-            return (Some(index), None);
+            let update = self.unfinished(records, offline, &index);
+            return (Some(index), update);
         }
         let update = self.update(records, offline);
         let made = update.as_ref().and_then(|(asked, _)| asked.index.clone());
@@ -42,6 +50,25 @@ impl RootOpening<'_> {
             .raw_index(digest, |digest| kept.raw_index(digest))
     }
 
+    /// The update pack again, if an earlier mount ended before it had all of it.
+    fn unfinished(&self, records: &Records, offline: bool, index: &Index) -> Option<(Asked, Old)> {
+        let kept = self.kept.as_ref()?;
+        kept.before()?;
+        let pack = records.verified.manifest.pack.as_ref();
+        let objects = objects(index, pack.map(|pack| &pack.digest));
+        let mut ranges = index.chunks().map(|chunk| chunk_range(&objects, &chunk));
+        if ranges.all(|range| range.is_none_or(|range| self.caches.knows(&range))) {
+            kept.forget_before();
+            return None;
+        }
+        let update = self.update(records, offline);
+        // A server that does not say which packs it has is asked once.
+        if update.is_none() && !offline && records.updates.is_none() {
+            kept.forget_before();
+        }
+        update
+    }
+
     /// The update pack from an older revision on this machine, if a server has it.
     fn update(&self, records: &Records, offline: bool) -> Option<(Asked, Old)> {
         if offline || self.options.prefetch == Policy::None {
@@ -51,14 +78,11 @@ impl RootOpening<'_> {
         let signers = self.signers(records);
         let old = old(
             &self.caches,
-            self.kept.as_ref(),
+            self.kept.as_deref(),
             &self.options.address,
             manifest,
+            records.updates.as_deref(),
         )?;
-        let offered = records.updates.as_ref();
-        if offered.is_some_and(|offered| !offered.contains(&old.revision)) {
-            return None;
-        }
         let asked = begin(&self.fetcher.inner, &signers, &old, manifest);
         match self.fetcher.run(asked).ok()? {
             Ok(asked) => Some((asked, old)),
@@ -114,7 +138,27 @@ impl RootOpening<'_> {
             only_hot,
             state: Arc::clone(&state),
         };
-        self.fetcher.spawn(stream.run(asked));
+        let kept = self.kept.clone().filter(|_| !only_hot);
+        let streamed = Arc::clone(&update);
+        self.fetcher.spawn(async move {
+            if stream.run(asked).await
+                && let Some(kept) = kept
+            {
+                forget_before(&kept, &streamed).await;
+            }
+        });
         Some((update, state))
+    }
+}
+
+/// Forgets the revision that the update started from when all that it made is on the disk. Chunks are
+/// written behind the stream; if some are not, the next mount continues the update.
+async fn forget_before(kept: &KeptRecords, update: &Update) {
+    for _ in 0..WRITTEN_LOOKS {
+        if update.is_on_disk() {
+            kept.forget_before();
+            return;
+        }
+        tokio::time::sleep(WRITTEN_PAUSE).await;
     }
 }

@@ -1,23 +1,27 @@
 //! The older revision on this machine that an update pack can start from.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use wire::manifest::Manifest;
 
 use super::super::kept::KeptRecords;
-use crate::chunks::remote::{CacheTiers, objects};
+use crate::chunks::remote::{CacheTiers, chunk_range, objects};
 use crate::chunks::update::Old;
 use crate::net::address::Address;
 use crate::net::object::Object;
 
-/// The newest revision before `new` of the same profile whose index is here: of the backup, or of
-/// the records beside the cache. Nothing of it is trusted: the update pack names the index that it
-/// starts from, and every chunk is verified against that index.
+/// Of the revisions before `new` of the same profile whose index is here, of the backup or of the
+/// records beside the cache, the one that lacks the fewest chunks; of several the newest. `offered`:
+/// those from which there are update packs, if the server says it. Nothing of the revision is
+/// trusted: the update pack names the index that it starts from, and every chunk is verified against
+/// that index.
 pub(crate) fn old(
     caches: &CacheTiers,
     kept: Option<&KeptRecords>,
     address: &Address,
     new: &Manifest,
+    offered: Option<&[u64]>,
 ) -> Option<Old> {
     let any = Address {
         revision: None,
@@ -28,8 +32,18 @@ pub(crate) fn old(
     let cached = kept.into_iter().flat_map(KeptRecords::bundles);
     let bundles = backed_up.into_iter().chain(cached);
     let manifests = bundles.filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());
+    let is_offered =
+        |manifest: &Manifest| offered.is_none_or(|offered| offered.contains(&manifest.revision));
+    let manifests = manifests.filter(is_offered);
     let found = manifests.filter_map(|manifest| from(caches, kept, new, &manifest));
-    found.max_by_key(|old| old.revision)
+    found.min_by_key(|old| (lacking(caches, old), Reverse(old.revision)))
+}
+
+/// Number of chunks of the revision that are not here.
+fn lacking(caches: &CacheTiers, old: &Old) -> usize {
+    let ranges = old.index.chunks();
+    let ranges = ranges.filter_map(|chunk| chunk_range(&old.objects, &chunk));
+    ranges.filter(|range| !caches.knows(range)).count()
 }
 
 fn from(
