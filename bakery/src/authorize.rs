@@ -34,7 +34,7 @@ pub(crate) enum AuthorizeError {
     #[error("this is a private key: never give it away; use the .pub file beside it")]
     Private,
     /// A word that authorized_keys cannot contain.
-    #[error("{0:?} holds a line break or NUL, which authorized_keys cannot")]
+    #[error("{0:?} has a line break or NUL, which authorized_keys cannot hold")]
     Word(String),
 }
 

@@ -280,7 +280,7 @@ impl Keys {
             Ok(there) if there == text => Ok(()),
             Ok(_) => Err(unusable(
                 &file,
-                "the store trusts other keys; if it shall trust the new ones, delete this file",
+                "the store trusts other keys; to trust the new ones, delete this file",
             )),
             Err(_) => {
                 ownership::create_dir_all(&self.directory)

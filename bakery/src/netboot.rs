@@ -179,7 +179,7 @@ pub(crate) fn require_url(url: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'`${}\\,#;&|<>".contains(&byte);
     if !matches!(scheme, "http" | "https") || rest.is_empty() || !rest.bytes().all(plain) {
         return Err(format!(
-            "the URL '{url}' is none that firmware reads: write http://HOST[:PORT]"
+            "firmware cannot load from the URL '{url}': write http://HOST[:PORT]"
         ));
     }
     Ok(())

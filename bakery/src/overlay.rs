@@ -58,7 +58,7 @@ pub enum OverlayError {
     },
     /// An unlisted parent is a link that leads nowhere.
     #[error(
-        "\"{path}\" is a parent in this archive without an entry of its own, and a symbolic link to {target} in the base, where no directory is: pack the directory too, or put the files where they belong"
+        "the directory \"{path}\" has no entry in this archive, and in the base it is a symbolic link to {target}, which is not a directory: pack the directory too, or pack its files under their real paths"
     )]
     LinkToNoDirectory {
         /// Path of the parent.
@@ -68,12 +68,12 @@ pub enum OverlayError {
     },
     /// An unlisted parent is something else.
     #[error(
-        "\"{0}\" is a parent in this archive without an entry of its own, and not a directory in the base: to replace the object, pack the directory too"
+        "the directory \"{0}\" has no entry in this archive, and in the base it is not a directory: to replace the object, pack the directory too"
     )]
     ParentIsNoDirectory(String),
     /// The archive has an entry in the link's target too.
     #[error(
-        "\"{link}\" is a symbolic link to {target} in the base, and the archive has \"{path}\" below both: which one is meant?"
+        "\"{link}\" is a symbolic link to {target} in the base, and the archive has \"{path}\" below both of these names: use only one of them"
     )]
     TwiceByLink {
         /// Path of the link.
@@ -84,7 +84,7 @@ pub enum OverlayError {
         path: String,
     },
     /// Links in a circle.
-    #[error("the parents in this archive are links of the base that form a circle")]
+    #[error("the parents in this archive are links of the base that form a loop")]
     TooManyLinks,
     /// The result is too large.
     #[error("{0}")]

@@ -161,7 +161,7 @@ impl Scrub<'_> {
             if let Err(error) = verified {
                 let key = &entry.key;
                 self.found.defects.push(format!(
-                    "{key}: {error}; delete it: clients do without, and `bakery update-pack` makes it again"
+                    "{key}: {error}; delete it: clients do not need it, and `bakery update-pack` makes it again"
                 ));
             }
         }

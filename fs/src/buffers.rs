@@ -4,14 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use layerfmt::buffer_for;
 
-/// Shorter buffers are the allocator's business, bytes.
+/// Length below which the allocator serves a buffer, bytes.
 const LEN_MIN: usize = 64 << 10;
 /// Maximum number of pooled buffers; further ones are allocated.
 const COUNT_MAX: usize = 4;
 /// Maximum number of pooled bytes.
 const LEN_MAX: usize = 4 << 20;
 
-/// A few buffers between two uses.
+/// Buffers that wait for their next use.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     idle: Mutex<Vec<Vec<u8>>>,
@@ -30,7 +30,7 @@ impl BufferPool {
         }
         drop(idle);
         let room = len.checked_next_power_of_two().unwrap_or(len);
-        // A buffer that would not be pooled needs no room for later.
+        // A buffer that is too long for the pool gets no spare room.
         let is_kept = len >= LEN_MIN && room <= LEN_MAX;
         buffer_for(if is_kept { room } else { len })
     }
@@ -47,7 +47,7 @@ impl BufferPool {
         }
     }
 
-    /// Lends `work` a buffer of any length with anything in it.
+    /// Runs `work` with a buffer of any length and any contents.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut buffer = self.idle().pop().unwrap_or_default();
         let done = work(&mut buffer);

@@ -156,7 +156,7 @@ mod tests {
         words.iter().map(Into::into).collect()
     }
 
-    /// With and without the parser it is the same.
+    /// Both ways of parsing give the same result.
     #[test]
     fn the_calls_of_the_initramfs_are_read_as_the_parser_reads_them() {
         let options =

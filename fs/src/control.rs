@@ -96,7 +96,7 @@ pub trait Control: Send + Sync + std::fmt::Debug {
     fn status(&self) -> Option<serde_json::Value>;
 }
 
-/// The control side of local layers: it has no answers.
+/// The control side of local layers: it answers nothing.
 #[derive(Debug)]
 pub(crate) struct Local;
 

@@ -126,7 +126,7 @@ impl fmt::Display for Error {
         };
         f.write_str(&cause.message)?;
         match &cause.source {
-            // Errors of this code name their own causes.
+            // Errors of this program name their own causes.
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),
         }

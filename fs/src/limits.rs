@@ -50,7 +50,7 @@ pub(crate) const HOT_PATH_LEN_MAX: usize = 4095;
 /// Longest line of the server's answer to a push, bytes: a report of many paths.
 pub(crate) const PUSH_LINE_LEN_MAX: u64 = 64 << 20;
 
-/// Most lines of messages of `ssh` that an error repeats.
+/// Most lines of messages of `ssh` that an error quotes.
 pub(crate) const COMPLAINTS_MAX: usize = 8;
 
 /// Longest name of a member of a cpio archive, its final zero included.

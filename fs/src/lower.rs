@@ -68,13 +68,13 @@ impl Lower {
         }
     }
 
-    /// The same, with first touches recorded.
+    /// The same stack, with a recorder of first accesses.
     #[must_use]
     pub(crate) fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
         Lower { trace, ..self }
     }
 
-    /// The same with this control side.
+    /// The same stack, with this control side.
     #[must_use]
     pub(crate) fn with_control(self, control: Arc<dyn Control>) -> Lower {
         Lower { control, ..self }

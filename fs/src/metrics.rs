@@ -78,7 +78,7 @@ struct Counter {
 #[derive(Debug, Default)]
 pub struct Requests {
     counters: [Counter; NAMES.len()],
-    /// Requests that met a fault in this program: answered EIO.
+    /// Requests that caused a panic in this program; they are answered with EIO.
     pub panics: AtomicU64,
     /// Requests that wait for a server now.
     pub waiting: AtomicU64,

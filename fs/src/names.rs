@@ -1,5 +1,5 @@
-//! The names of each row: the inverse of the directory tables. Writing needs it, because the kernel
-//! uses numbers and copy-up needs the directory and the name; so do messages with paths.
+//! The names of each row: the inverse of the directory tables. Writes need it, because the kernel
+//! uses numbers and a copy-up needs the directory and the name; messages with paths need it too.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// One pass over all directory entries.
+    /// Reads all directory entries once.
     pub fn new(index: &Index) -> Names {
         let unnamed = Place {
             dir: u32::MAX,

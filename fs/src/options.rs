@@ -73,7 +73,7 @@ impl Default for MountOptions {
 /// A wrong option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OptionError {
-    /// Not one of ours.
+    /// An unknown option.
     #[error("unknown mount option {0:?}: see `layerfs mount --help`")]
     Unknown(String),
     /// Its value does not parse.
@@ -86,7 +86,7 @@ pub(crate) enum OptionError {
         /// The accepted values.
         wants: &'static str,
     },
-    /// upperdir without workdir, or the other way round.
+    /// upperdir without workdir, or the reverse.
     #[error("upperdir and workdir belong together: give both or none")]
     Halves,
 }
@@ -100,7 +100,7 @@ const FUSE_OWN: [&str; 7] = [
 /// copied.
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
-/// Handed to the network side, which reads their values.
+/// Options for the network side, which parses their values.
 const REMOTE: [&str; 18] = [
     "profile",
     "revision",

@@ -30,7 +30,7 @@ use wire::tar::Archive;
 
 /// The file in which the initramfs recorded the mount.
 const BOOT_NOTE: &str = "/run/layerfs/boot";
-/// zstd level in transit: the server compresses again, and the line should be the bottleneck.
+/// zstd level in transit: the server compresses again, and the network should be the bottleneck.
 const LEVEL: i32 = 3;
 
 /// Properties of the booted system from its boot note.
@@ -126,7 +126,7 @@ pub(crate) fn write_upper<W: Write + Send>(
             Err(panic) => std::panic::resume_unwind(panic),
         };
         match (walked, compressed) {
-            // A walk without a reader of its bytes failed for that reason.
+            // If the walk failed because its reader ended, the reader's error is the reason.
             (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
             (Ok(tally), Ok(output)) => Ok((tally, output)),
         }

@@ -1,4 +1,4 @@
-//! A root with its layers on a server: assembled of network, stores, chunks and prefetching.
+//! A root whose layers are on a server: assembled from network, stores, chunks and prefetching.
 
 pub(crate) mod control;
 pub(crate) mod kept;

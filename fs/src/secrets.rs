@@ -69,7 +69,7 @@ fn token_in(path: &Path) -> Option<RoomToken> {
     file.take(TOKEN_LEN_MAX).read_to_string(&mut text).ok()?;
     let token = RoomToken::of(&text);
     if token.is_none() {
-        tracing::warn!(path = %path.display(), "a room token has at least 16 bytes: it is not used");
+        tracing::warn!(path = %path.display(), "this room token has fewer than 16 bytes: it is not used");
     }
     token
 }

@@ -17,7 +17,7 @@ pub struct Stack {
     pub index: Arc<Index>,
     /// The source of stored chunks.
     pub source: Arc<dyn ChunkSource>,
-    /// The requests that it can answer besides.
+    /// The requests that it can answer besides reads.
     pub control: Arc<dyn Control>,
     /// The layers, base first.
     pub layers: Vec<LayerRef>,

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// There if and only if systemd is this system's init.
+/// Exists if and only if systemd is this system's init.
 const RUNS: &str = "/run/systemd/system";
-/// The unit that ends a boot, whatever it is called here.
+/// The unit that ends a boot; its real name differs between systems.
 pub(crate) const DEFAULT_UNIT: &str = "default.target";
 
 /// A unit and when it was reached.
@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_UNIT: &str = "default.target";
 pub(crate) struct Unit {
     /// Its own name: `default.target` is an alias of it.
     pub name: String,
-    /// Milliseconds since the kernel's start; none: not yet.
+    /// Milliseconds since the kernel's start; none if it is not reached yet.
     pub active_ms: Option<u64>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Stages {
     pub initrd_ms: Option<u64>,
     /// The system's own.
     pub userspace_ms: Option<u64>,
-    /// No job was left to start.
+    /// The time at which no start job was left.
     pub finished_ms: Option<u64>,
 }
 

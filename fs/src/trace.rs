@@ -12,11 +12,12 @@ use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 /// Most runs recorded: 768 KiB of memory. A desktop boot has 12,000.
 const RECORDS_MAX: usize = 1 << 16;
-/// Largest sum of lower files that is recorded, pages: 16 MiB of bits, half a terabyte of files.
+/// Largest number of pages of lower files that is recorded: 16 MiB of bits, half a terabyte of
+/// files.
 const PAGES_MAX: u64 = 1 << 27;
-/// The recording ends by itself this long after the mount.
+/// Time after the mount at which the recording ends by itself.
 pub(crate) const TIME_MAX: Duration = Duration::from_secs(300);
-/// Or after this long without a new page, once a boot has begun.
+/// Time without a new page after which the recording ends, once a boot has begun.
 const QUIET_MAX: Duration = Duration::from_secs(45);
 
 /// Records first accesses until it is stopped, or the boot is clearly over.

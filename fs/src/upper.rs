@@ -64,7 +64,8 @@ pub enum UpperError {
         /// The system's error.
         source: Errno,
     },
-    /// overlayfs kept an index, and some of its files have names that the upper does not have.
+    /// overlayfs maintained an index, and some of its files have names that the upper does not
+    /// have.
     #[error(
         "workdir {work} has an index of overlayfs (index=on): {count} changed files have further names in the lower, which would show the old content here: bake the upper onto its lower (bakery bake UPPER --base …), or mount it once with overlayfs and replace those names by copies"
     )]

@@ -229,11 +229,11 @@ pub fn decode_chunk_into(chunk: &Chunk, stored: &[u8], place: &mut [u8]) -> Resu
     verify_chunk(chunk, stored)?;
     let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
     if place.len() != chunk.raw_len as usize {
-        return Err(corrupt(String::from("asked for by a wrong length")));
+        return Err(corrupt(String::from("the request has a wrong length")));
     }
     if chunk.codec == Codec::Stored {
         if stored.len() != place.len() {
-            return Err(corrupt(String::from("stored by a wrong length")));
+            return Err(corrupt(String::from("it is stored with a wrong length")));
         }
         place.copy_from_slice(stored);
         return Ok(());

@@ -59,7 +59,7 @@ impl Writeback {
         drop(self.ask);
         self.thread
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the writing thread broke down")))
+            .unwrap_or_else(|_| Err(io::Error::other("the writing thread has panicked")))
     }
 }
 

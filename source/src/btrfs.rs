@@ -222,7 +222,7 @@ impl FileSystem for Btrfs {
             0o06 => inode.device(WalkKind::Block),
             0o01 => WalkKind::Fifo,
             0o14 => WalkKind::Socket,
-            _ => return Err(damaged(format!("object {object} is of no kind"))),
+            _ => return Err(damaged(format!("object {object} has an unknown type"))),
         };
         Ok(WalkObject {
             meta: inode.meta,

@@ -209,7 +209,7 @@ fn mbr_table(image: &Window) -> io::Result<Disk> {
     while let (Some(at), Some(first)) = (next, chain) {
         links += 1;
         if links > PARTITIONS_MAX {
-            return Err(damaged("its partitions have no end"));
+            return Err(damaged("its chain of partitions does not end"));
         }
         let entries = record(image, at)?;
         next = None;

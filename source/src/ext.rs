@@ -108,7 +108,7 @@ impl Ext {
     /// A short file whole: a directory, a link, an attribute.
     fn whole(&self, inode: &ExtInode, len_max: u64) -> io::Result<Vec<u8>> {
         if inode.size > len_max {
-            return Err(damaged(format!("{} bytes are too many for it", inode.size)));
+            return Err(damaged(format!("{} bytes are too many", inode.size)));
         }
         let place = self.place(inode)?;
         let mut bytes = vec![0; usize::try_from(inode.size).map_err(io::Error::other)?];
@@ -165,7 +165,7 @@ impl FileSystem for Ext {
             0o060 => inode.device(WalkKind::Block)?,
             0o010 => WalkKind::Fifo,
             0o140 => WalkKind::Socket,
-            _ => return Err(damaged(format!("inode {number} is of no kind"))),
+            _ => return Err(damaged(format!("inode {number} has an unknown type"))),
         };
         let mut meta = inode.metadata();
         meta.xattrs = self.attributes(&inode)?;

@@ -84,7 +84,7 @@ fn open_window(
 ) -> Result<Box<dyn Source>, SourceError> {
     let wrong = |cause| SourceError::new(name, "cannot read it").cause(cause);
     if depth > NESTING_MAX {
-        return Err(SourceError::new(name, "too many images inside one another"));
+        return Err(SourceError::new(name, "too many nested images"));
     }
     let head = window.head(HEAD_LEN).map_err(wrong)?;
     let found = form(&head).map_err(|problem| SourceError::new(name, problem))?;

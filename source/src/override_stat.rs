@@ -115,7 +115,7 @@ fn target(data: Data<'_>) -> Result<Box<[u8]>, String> {
         .map_err(|error| format!("the link's target cannot be read: {error}"))?;
     if target.is_empty() || target.len() > SYMLINK_LEN_MAX || target.contains(&0) {
         return Err(format!(
-            "a link target has 1 to {SYMLINK_LEN_MAX} bytes, none 0"
+            "a link target has 1 to {SYMLINK_LEN_MAX} bytes, none of them NUL"
         ));
     }
     Ok(target.into())

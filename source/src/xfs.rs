@@ -132,7 +132,7 @@ impl FileSystem for Xfs {
             0o06 => inode.device(WalkKind::Block)?,
             0o01 => WalkKind::Fifo,
             0o14 => WalkKind::Socket,
-            _ => return Err(damaged(format!("inode {number} is of no kind"))),
+            _ => return Err(damaged(format!("inode {number} has an unknown type"))),
         };
         let mut meta = inode.metadata()?;
         meta.xattrs = self.attributes(&inode)?;

@@ -142,7 +142,7 @@ fn a_dry_run_shows_what_the_server_takes() {
         .arg(&upper));
     let alone = text(&alone.stdout);
     assert!(alone.contains("deleted   /etc/gone\n"), "{alone}");
-    assert!(alone.contains("left out  /etc/new (/etc/n*)\n"), "{alone}");
+    assert!(alone.contains("excluded  /etc/new (/etc/n*)\n"), "{alone}");
     assert!(alone.contains("no server was asked"), "{alone}");
 }
 

@@ -319,7 +319,7 @@ fn describe(
     if !report.firmware_in_flash.is_empty() {
         writeln!(
             out,
-            "  left out, since the cards have it in their flash: {}",
+            "  omitted, because the cards have it in their own flash memory: {}",
             report.firmware_in_flash.join(", ")
         )?;
     }

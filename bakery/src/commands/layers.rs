@@ -38,7 +38,7 @@ pub(crate) fn named(words: &[PathBuf], globals: &Globals) -> anyhow::Result<Name
         [word] if is_revision(word) => {
             let name = revision_name(word).context("no name")?;
             let history = globals.history().with_context(|| {
-                format!("there is no file {name}, and as a revision it needs the store")
+                format!("there is no file {name}, and the store with a revision of this name cannot be opened")
             })?;
             let revision = history.revision(&name)?;
             Ok(NamedLayer::Revision(Box::new(OfStore {

@@ -150,7 +150,7 @@ fn disks(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
             words.filter(|word| word.starts_with("resume=") || word.starts_with("root=UUID="));
         if let Some(word) = disks.next() {
             found.push(format!(
-                "{path}: {word} names a disk of one machine; it means nothing here, as kernel parameters come with the revision (--cmdline)"
+                "{path}: {word} names a disk of one machine; it has no effect, because the revision has the kernel parameters (--cmdline)"
             ));
         }
     }
@@ -163,7 +163,7 @@ fn loader(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
             && tree.node(&real)? == Some(SystemNode::File)
         {
             found.push(format!(
-                "{path}: GRUB's hooks run when a kernel is installed and find no disk; remove GRUB's packages, or leave the file out with --exclude /{path}: they do nothing without it"
+                "{path}: GRUB's hooks run when a kernel is installed and find no disk; remove GRUB's packages, or exclude the file with --exclude /{path}: without it they do nothing"
             ));
         }
     }
@@ -177,7 +177,7 @@ fn network(tree: &dyn SystemTree, found: &mut Vec<String>) -> Result<()> {
     ] {
         if !lines_of(tree, path)?.is_empty() {
             found.push(format!(
-                "{path}: the network cards of one machine, others get other names; leave it out with --exclude /{path}"
+                "{path}: it names the network cards of one machine, and the cards of others get other names; exclude it with --exclude /{path}"
             ));
         }
     }

@@ -128,7 +128,7 @@ fn host_keys<C: Contents>(
     if !has_systemd || units.is_empty() {
         if writing.has("etc/init.d/ssh") {
             said.warnings.push(
-                "etc/ssh: the host keys stay out, and etc/init.d/ssh makes none: run ssh-keygen -A before it, or keep them with --exclude '!/etc/ssh/ssh_host_*'"
+                "etc/ssh: the host keys are excluded, and etc/init.d/ssh makes none: run ssh-keygen -A before it, or keep them with --exclude '!/etc/ssh/ssh_host_*'"
                     .to_owned(),
             );
         }
@@ -152,7 +152,7 @@ fn host_keys<C: Contents>(
         )?;
     }
     said.notes.push(format!(
-        "etc/ssh: the host keys stay out; {HOST_KEYS_UNIT} makes each machine's own before SSH starts, where it has none"
+        "etc/ssh: the host keys are excluded; {HOST_KEYS_UNIT} makes the missing keys of each machine before SSH starts"
     ));
     Ok(())
 }

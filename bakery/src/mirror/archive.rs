@@ -241,7 +241,7 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
             .filter(|object| header.kind() == FILE && is_carried(object.class()));
         let object = object.ok_or_else(|| {
             wrong(format!(
-                "'{path}' is no object of an export: write one with `bakery export`"
+                "'{path}' is not an object of an export: write one with `bakery export`"
             ))
         })?;
         let place = to.join(object.to_string());

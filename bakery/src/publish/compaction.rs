@@ -116,7 +116,7 @@ impl Publisher {
                 let percent = seen * 100 / stored;
                 let short = layer.digest.short();
                 return Ok(Some(format!(
-                    "of layer {short} only {percent} % are still visible"
+                    "only {percent} % of layer {short} is still visible"
                 )));
             }
         }

@@ -77,7 +77,7 @@ fn ask(store: &Store, id: &str) -> Result<Vec<Finding>> {
         .map(|_| "it has one".to_owned());
     findings.push(Finding::new("an object nobody wrote is absent", absent));
     let first = store.create_object(&key, Bytes::from_static(b"first"))?;
-    let refused = (first != Created::New).then(|| "it says the name is taken".to_owned());
+    let refused = (first != Created::New).then(|| "it reports that the name is taken".to_owned());
     findings.push(Finding::new("a new name can be created", refused));
     let second = store.create_object(&key, Bytes::from_static(b"other"))?;
     let overwrote = (second != Created::Exists).then(|| "it was created again".to_owned());
@@ -93,7 +93,7 @@ fn ask(store: &Store, id: &str) -> Result<Vec<Finding>> {
     let unlisted = unlisted.then(|| format!("it lists {} objects", listed.len()));
     findings.push(Finding::new("what was written is listed", unlisted));
     findings.push(Finding::new(
-        "of racing writers one wins, and its bytes are there",
+        "one of several concurrent writers succeeds, and its bytes are stored",
         races(store, id)?,
     ));
     store.delete(&key)?;
@@ -138,7 +138,9 @@ fn races(store: &Store, id: &str) -> Result<Option<String>> {
         };
         let read = store.get(&key, PROBE_LEN_MAX)?;
         if read.as_deref() != Some(format!("racer {winner}").as_bytes()) {
-            return Ok(Some(format!("racer {winner} won, but {read:?} is read")));
+            return Ok(Some(format!(
+                "writer {winner} succeeded, but {read:?} was read"
+            )));
         }
     }
     Ok(None)

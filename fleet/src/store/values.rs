@@ -103,7 +103,7 @@ impl Database {
         let values = self.values(whom)?;
         if values.len() >= VALUES_MAX / 2 && !values.contains_key(name) {
             return refused(format!(
-                "{} values are the most of a machine or group",
+                "a machine or a group has at most {} values",
                 VALUES_MAX / 2
             ));
         }
@@ -253,7 +253,7 @@ fn require_value(name: &str, value: &MachineValue) -> Result<()> {
     let MachineValue::Text(text) = value else {
         return match name {
             "hostname" | "locale" | "printer" => refused(format!(
-                "{name} is not a secret: files that everybody may read have it"
+                "{name} cannot be a secret: its value is written into files that everybody may read"
             )),
             _ => Ok(()),
         };

@@ -1,4 +1,4 @@
-//! Fetches chunks for requests that wait without a thread: each wait is a small value that is
+//! Fetches chunks for requests that wait without a thread: each wait is a small value, which is
 //! notified of its chunks.
 
 mod wait;
@@ -28,7 +28,7 @@ pub(crate) struct Bringer {
     pub(crate) plain: Option<Plain>,
     /// The index, if it points into a boot pack.
     pub(crate) packed: Option<Arc<Index>>,
-    /// The update pack, if one leads to the revision from what is on this machine.
+    /// The update pack to this revision from one on this machine, if there is one.
     pub(crate) update: Option<Arc<Update>>,
 }
 

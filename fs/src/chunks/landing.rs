@@ -13,7 +13,7 @@ use layerfmt::Digest;
 /// these evict it.
 const HELD_LEN_MAX: u64 = 32 << 20;
 /// Time for which an unavailable chunk is refused at once: after a failed read-ahead the kernel
-/// asks again, for the same reader.
+/// requests it again, for the same reader.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
 /// The bytes of one chunk.
@@ -48,11 +48,11 @@ struct LandingState {
     refused: HashMap<Digest, Instant>,
 }
 
-/// All that is held, by digest.
+/// The held data, by digest.
 #[derive(Debug, Default)]
 pub(crate) struct Landings {
     state: Mutex<LandingState>,
-    /// Entries of any kind: readers look further only if there are some.
+    /// Number of entries of any kind; readers look no further if it is 0.
     entries: AtomicUsize,
 }
 
@@ -82,7 +82,7 @@ impl Landings {
         state.held.get(digest).map(|held| held.landed.clone())
     }
 
-    /// The chunk, if it is held; then it has one user more.
+    /// The chunk, if it is held; counts one more user of it.
     pub(crate) fn join(&self, digest: &Digest) -> bool {
         if self.is_empty() {
             return false;
@@ -141,12 +141,12 @@ impl Landings {
         self.lock().suspicions.get(digest).cloned()
     }
 
-    /// From now on this is known against the chunk.
+    /// Records a fault of the chunk.
     pub(crate) fn suspect(&self, digest: &Digest, suspicion: Suspicion) {
         self.change(|state| state.suspicions.insert(*digest, suspicion));
     }
 
-    /// These chunks did not arrive in time.
+    /// Records that these chunks did not arrive in time.
     pub(crate) fn refuse(&self, digests: impl Iterator<Item = Digest>) {
         let now = Instant::now();
         self.change(|state| {

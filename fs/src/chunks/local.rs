@@ -8,7 +8,8 @@ use layerfmt::{Chunk, ChunkFile, Index, LayerSet};
 use super::source::{ChunkSource, SourceError};
 
 thread_local! {
-    /// Stored bytes on their way to the decoder: as long as the longest chunk this thread has read.
+    /// Buffer for stored bytes before they are decoded: as long as the longest chunk that this
+    /// thread has read.
     static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

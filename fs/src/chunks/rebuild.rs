@@ -1,4 +1,4 @@
-//! The way back from a boot pack: its chunks, made from the layers they were packed from.
+//! Rebuilds the chunks of a boot pack from the layers from which they were packed.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl Plain {
             ));
         }
         let indexes = (Arc::clone(packed), Arc::clone(plain));
-        // All rows are looked at: not on a thread that minds the network.
+        // This reads all rows, so it does not run on a thread of the network.
         let parts = tokio::task::spawn_blocking(move || parts(&indexes.0, &indexes.1, id))
             .await
             .map_err(|error| error.to_string())?;
@@ -134,7 +134,7 @@ fn parts(packed: &Index, plain: &Index, id: u32) -> Vec<RebuildPart> {
     parts
 }
 
-/// A chunk of a layer, from wherever it is.
+/// Decodes a chunk of a layer, from a local cache or from a server.
 async fn decode(
     inner: &FetcherShared,
     caches: &CacheTiers,

@@ -32,9 +32,9 @@ pub(crate) struct CacheTiers {
 /// The digests of raw chunks and indexes from signed update packs.
 #[derive(Debug, Default)]
 pub(crate) struct Raws {
-    /// Of raw bytes, by that of stored bytes.
+    /// Digest of the raw bytes of each chunk, by the digest of its stored bytes.
     chunks: RwLock<HashMap<Digest, Digest>>,
-    /// Of raw INDEX sections, by that of the index file.
+    /// Digest of the raw INDEX section, by the digest of the index file.
     indexes: RwLock<HashMap<Digest, Digest>>,
 }
 
@@ -60,7 +60,8 @@ impl CacheTiers {
         }
     }
 
-    /// The raw bytes of the chunk called `digest`, if an update pack made them here.
+    /// The raw bytes of the chunk with the stored digest `digest`, if an update pack made them on
+    /// this machine.
     pub(crate) fn raw(&self, digest: &Digest) -> Option<Bytes> {
         let raw = self.raws.chunk(digest)?;
         let in_memory = self.memory.get(&raw);
@@ -81,7 +82,7 @@ impl CacheTiers {
         }
     }
 
-    /// The index that an update pack made, if `read` gives its raw bytes as the pack said.
+    /// The index that an update pack made, if `read` returns raw bytes with the promised digest.
     pub(crate) fn raw_index(
         &self,
         digest: &Digest,
@@ -166,7 +167,7 @@ pub struct RemoteSource {
     pub(crate) words: Arc<StatusTexts>,
 }
 
-/// The parts of the status that are words.
+/// The texts in the status.
 #[derive(Debug)]
 pub(crate) struct StatusTexts {
     pub(crate) revision: String,
@@ -177,10 +178,10 @@ pub(crate) struct StatusTexts {
     pub(crate) update: StatusText,
 }
 
-/// Sources of chunks besides the layers.
+/// Other sources of chunks than the layers.
 #[derive(Debug)]
 pub(crate) struct Fallbacks<'i> {
-    /// From a boot pack back to the layers.
+    /// Rebuilds chunks of a boot pack from the layers.
     pub(crate) plain: Option<Plain>,
     /// The index, if it points into a boot pack.
     pub(crate) packed: Option<&'i Arc<Index>>,

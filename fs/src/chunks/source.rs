@@ -90,10 +90,9 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Makes `chunks` (their numbers in the index, and its entries) local, by fetching if
-    /// necessary, and then calls `then`, possibly before it returns. They can be read at once until
-    /// the answer is dropped. A source that can rebuild a chunk whose stored bytes are unavailable
-    /// (one of a boot pack) does so here.
+    /// Makes `chunks` (their numbers in the index, and its entries) local, by fetching if necessary, and then
+    /// calls `then`, possibly before it returns. They can be read at once until the returned value is dropped.
+    /// A source that can rebuild a chunk whose stored bytes are unavailable (one of a boot pack) does so here.
     fn bring(&self, _chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Pending> {
         then(Ok(()));
         Box::new(Ready)

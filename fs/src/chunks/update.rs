@@ -40,10 +40,11 @@ pub(crate) struct Old {
     pub(crate) objects: Vec<Arc<Object>>,
 }
 
-/// Decoded old chunks kept between units, bytes.
+/// Decoded old chunks that are kept between units, bytes.
 const DECODED_LEN_MAX: usize = 16 << 20;
 
-/// A reader waits for the stream, rather than asking itself, if so many bytes come before its unit.
+/// A reader waits for the stream, instead of sending a request of its own, if at most this many bytes come
+/// before its unit.
 const AHEAD_LEN_MAX: u64 = 128 << 10;
 
 /// Counts a reader that waits for the stream.
@@ -169,7 +170,7 @@ impl Update {
 
     fn set(&self, row: u32, state: State) {
         if let Some(slot) = self.states().get_mut(row as usize) {
-            // Two may have had the same unit at once: it counts once, and stays applied.
+            // Two threads may have applied the same unit: it counts once.
             if *slot != State::Applied {
                 *slot = state;
                 if state == State::Applied {
@@ -193,8 +194,8 @@ impl Update {
         row < self.plan.hot_count() || (row >= next && ahead <= AHEAD_LEN_MAX)
     }
 
-    /// True if the chunk called `digest` is still to come from the pack, and a reader gets it from
-    /// there sooner than from a layer: not if it is in a unit that takes long to apply.
+    /// True if the chunk called `digest` is still to come from the pack, and a reader gets it from there sooner
+    /// than from a layer. False if it is in a unit that takes long to apply.
     pub(crate) fn awaits(&self, digest: &Digest) -> bool {
         let row = self.plan.maker(digest);
         row.is_some_and(|row| self.state(row) == State::Waiting && !self.is_costly(row))
@@ -213,7 +214,7 @@ impl Update {
     fn stream_over(&self) {
         self.streaming.store(false, Ordering::Release);
         self.changed.send_replace(());
-        // What was decoded for it is not needed any more.
+        // Old chunks that were decoded for this unit are not needed any more.
         *self.decoded() = OldChunks::default();
     }
 
@@ -232,8 +233,8 @@ impl Update {
         })
     }
 
-    /// The raw bytes of the chunk called `digest`: when the stream brings its unit soon, or from a
-    /// request for this unit. `None`: the pack does not give it, and it is to be fetched without.
+    /// The raw bytes of the chunk called `digest`, from the stream if it soon reaches the chunk's unit, else
+    /// from a request for this unit. `None`: the pack does not give it, so the caller fetches it from a layer.
     pub(crate) async fn obtain(
         self: &Arc<Self>,
         inner: &FetcherShared,
@@ -347,8 +348,8 @@ impl Update {
     }
 }
 
-/// Gives the calling thread a low priority: a tenth of the time where others compute, and all of
-/// it where none does.
+/// Gives the calling thread a low priority: a tenth of the processor time while other threads compute, and all
+/// of it otherwise.
 fn stand_back_from_all() {
     const LOW: i32 = 10;
     let thread = rustix::thread::gettid();

@@ -19,7 +19,7 @@ use crate::systemd;
 
 /// Interval of the queries to systemd for the end of the boot.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Longest wait for that.
+/// Longest wait for the end of the boot.
 const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Arguments of `layerfs bench-boot`.
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &BenchBootArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let sent = send(&args.mountpoint, &report);
-    // The trace is worth sending whatever became of the report.
+    // Send the trace even if the report failed.
     std::thread::sleep(Duration::from_secs(args.settle));
     let root = super::remote::open_root(&args.mountpoint)?;
     let trace = super::remote::ask(&root, Question::SendTrace);
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &BenchBootArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// When the stages of the boot were; none if it is not over.
+/// The times of the stages of the boot; none while the boot is not over.
 fn times(args: &BenchBootArgs) -> anyhow::Result<Option<Times>> {
     if !systemd::runs() {
         return Ok(Some(Times {

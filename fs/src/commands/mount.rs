@@ -318,7 +318,7 @@ fn say_request_timeout(timeout: Option<std::time::Duration>) {
     if let Some(timeout) = timeout {
         tracing::warn!(
             seconds = timeout.as_secs(),
-            "fs.fuse.default_request_timeout or max_request_timeout is set: the kernel ends a mount that leaves a request without an answer for so long, so what a server does not give in three quarters of that is EIO"
+            "fs.fuse.default_request_timeout or max_request_timeout is set: the kernel aborts a mount that does not answer a request within this time, so a request that waits for a server gets EIO after three quarters of it"
         );
     }
 }
@@ -445,7 +445,7 @@ fn say_ready(parent: Option<impl std::io::Write>) -> anyhow::Result<()> {
     };
     out.write_all(READY)
         .and_then(|()| out.flush())
-        .context("nobody waits for the mount")
+        .context("the process that started the mount has ended")
 }
 
 fn take_root_duty() {

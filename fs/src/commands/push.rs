@@ -86,7 +86,7 @@ pub struct PushArgs {
     quiet: bool,
 }
 
-/// One push, with everything that was worked out from the arguments and the boot.
+/// One push, with everything that follows from the arguments and the boot.
 struct Push<'a> {
     args: &'a PushArgs,
     upper: PathBuf,
@@ -137,12 +137,12 @@ impl Push<'_> {
         }
         self.look_first(&plan)?;
         let sent = self.upload(&mut session, &plan)?;
-        // The connection broke while sending: the server's last lines give the reason.
+        // The connection broke during the upload: the server's last lines give the reason.
         let (job, tally, sent) = match (sent, session.accepted()) {
             (_, Err(error @ PushError::Refused(_))) => return Err(error.into()),
             (Ok((tally, sent)), Ok(job)) => (job, tally, sent),
             (_, Err(error)) => return Err(error.into()),
-            (Err(error), Ok(_)) => return Err(error).context("the upload broke off"),
+            (Err(error), Ok(_)) => return Err(error).context("the upload was interrupted"),
         };
         messages::complain(args, &tally);
         if !args.wait {
@@ -166,8 +166,8 @@ impl Push<'_> {
         Session::open(verb, &self.ssh, to, author, message, self.base)
     }
 
-    /// The patterns of a push: the defaults, the server's own patterns, the user's, then the files
-    /// that the values of this machine made.
+    /// The patterns of a push: the defaults, the server's own patterns, the user's, then the files that the
+    /// values of this machine made.
     fn plan(&self, of_server: &[PatternList]) -> anyhow::Result<PushPlan> {
         let args = self.args;
         let mut own = Vec::new();
@@ -211,7 +211,7 @@ impl Push<'_> {
         Ok(Selection::Paths(paths.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Looks at everything before anything is sent: that each named path is there, and likely secrets.
+    /// Checks before anything is sent: each named path exists, and likely secrets are confirmed.
     fn look_first(&self, plan: &PushPlan) -> anyhow::Result<()> {
         let mut suspicions = Vec::new();
         let mut missing: BTreeSet<Vec<u8>> = match &plan.selection {

@@ -208,7 +208,7 @@ pub(super) fn ask_parts(
     Ok(bytes)
 }
 
-/// The root directory of a mount, open to ask it something: its path may change meanwhile.
+/// The open root directory of a mount, for requests: its path may change meanwhile.
 pub(super) fn open_root(mountpoint: &Path) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(mountpoint, flags, Mode::empty())

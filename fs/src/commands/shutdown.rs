@@ -24,7 +24,8 @@ const OLD_ROOT: &str = "/oldroot";
 /// Mount points of the upper, the cache and the backup.
 const STORAGE: &str = "/layerfs";
 const PAUSE: Duration = Duration::from_millis(100);
-/// Attempts to unmount the root and checks of the daemon; a pause after each.
+/// Maximum number of attempts to unmount the root, and of checks of the daemon; a pause follows
+/// each.
 const UNMOUNTS_MAX: u32 = 20;
 const LOOKS_MAX: u32 = 50;
 
@@ -116,7 +117,7 @@ fn daemon_ended() -> bool {
     false
 }
 
-/// To the kernel's log, or to the console.
+/// Writes to the kernel's log, or to the console.
 fn say(text: &str) {
     let line = format!("layerfs: {text}\n");
     for place in ["/dev/kmsg", "/dev/console"] {

@@ -1,4 +1,4 @@
-//! `layerfs umount`: returns when the daemon has let go of the upper.
+//! `layerfs umount`: returns when the daemon has released the upper.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -85,7 +85,7 @@ fn is_listed(mountpoint: &Path) -> bool {
     point.is_ok_and(|point| points.contains(&point))
 }
 
-/// Unmounts, as an ordinary user by fusermount3; `lazy`: also while it is in use.
+/// Unmounts, as an ordinary user by fusermount3; with `lazy` also while the mount is in use.
 ///
 /// # Errors
 /// It is in use, belongs to another user, or is not mounted.

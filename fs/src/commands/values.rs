@@ -56,8 +56,9 @@ fn wanted(layer: &MachineLayer) -> BTreeMap<&'static str, String> {
     files
 }
 
-/// The files that the values of a machine made in an upper, as patterns of a push: they are of the
-/// machine, not of the system. A file that was changed since then belongs to the push.
+/// The files that the values of a machine made in an upper, as patterns of a push: they belong to
+/// the machine, not to the system. A file that the machine has changed since then belongs to the
+/// push.
 pub(crate) fn placed_files(upper: &Path) -> Option<PatternList> {
     let bytes = std::fs::read(upper.join(PLACED)).ok()?;
     let placed: Placed = serde_json::from_slice(&bytes).ok()?;

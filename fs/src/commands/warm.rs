@@ -47,20 +47,20 @@ pub(crate) fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
         super::status::require_mount(&root, &args.mountpoint)?;
         bail!("{}: there is no boot pack", args.mountpoint.display());
     }
-    // Or the daemon would have the processor after each request, on a machine with one: it answers those of
-    // a chunk in one go.
+    // Otherwise, on a machine with one processor, the daemon would run after each request; now it answers all
+    // requests of a chunk in one go.
     let _ = run_to_the_wait();
-    // While there is a /sys.
+    // Before /sys is unmounted.
     let read_ahead =
         mount_table::device_now(&args.mountpoint).and_then(|device| ReadAhead::of(&device));
     let mut stored = 0;
     if args.before_use {
         stored = store(&root, &files);
         let mut out = std::io::stdout();
-        // A caller that does not wait need not read it.
+        // A caller that does not wait need not read this.
         let _ = out.write_all(READY).and_then(|()| out.flush());
     }
-    // True if the chunk of the next file has not been waited for yet.
+    // True if the chunk of the next file is not known to be local yet.
     let mut wait = false;
     for file in files.get(stored..).unwrap_or_default() {
         wait |= file.begins_chunk;

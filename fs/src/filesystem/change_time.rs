@@ -19,7 +19,7 @@ const NOTE_VERSION: u8 = 1;
 /// A change time that is shown in place of the upper's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeTime {
-    /// It holds while the modification time is this.
+    /// It is valid while the modification time is this.
     pub mtime: Time,
     /// The time to show.
     pub ctime: Time,
@@ -100,7 +100,7 @@ impl LayerFs {
     ) -> Result<()> {
         let mut kept = node.change_time(stat);
         if kept.stored {
-            // This value is stored already: no other is.
+            // This value is stored already.
             return Ok(());
         }
         if store {
@@ -120,7 +120,7 @@ impl LayerFs {
         }
     }
 
-    /// Something changed `node` itself: its change time is the upper's again.
+    /// Something changed `node` itself: from now on its change time is the upper's.
     pub(super) fn forget_change_time(&self, node: &Node, at: &At<'_>) {
         let Some(kept) = lock(&node.change_time).take() else {
             return;

@@ -36,7 +36,7 @@ const RANK: u32 = PLACE_REST + 32 - PLACE_BITS;
 pub(super) struct Cookie {
     /// The last place that was listed.
     pub(super) place: u32,
-    /// If not all of that place was: the rank of the last name there, plus one.
+    /// If only a part of that place was listed: the rank of the last listed name there, plus one.
     pub(super) partly: u32,
     /// The mark of the [`ListingClock`].
     pub(super) mark: u32,
@@ -72,7 +72,7 @@ impl Cookie {
             | u64::from(self.partly) << RANK
     }
 
-    /// The least [`Spot`] of the upper's names that is still to be listed.
+    /// The first [`Spot`] of the upper's names that is still to be listed.
     pub(super) fn next(self) -> Spot {
         let first = Spot::first(self.place);
         Spot(match self.partly {
@@ -101,12 +101,12 @@ impl Spot {
         Spot(((u64::from(start) + place) << RANK_BITS) | rank)
     }
 
-    /// The least spot of a place.
+    /// The first spot of a place.
     fn first(place: u32) -> Spot {
         Spot(u64::from(place) << RANK_BITS)
     }
 
-    /// The next spot, for a name whose spot is taken.
+    /// The next spot, for a name whose own spot is taken.
     pub(crate) fn next(self) -> Spot {
         Spot(self.0 + 1)
     }
@@ -128,10 +128,10 @@ impl Spot {
     }
 }
 
-/// Shows a listing which names are newer than itself, so that it skips them. Time advances when a
-/// listing begins and there are new names. A cookie contains the last bits of the time at which its
-/// listing began, the mark; an old one may be mistaken for a later one, never for an earlier one:
-/// the listing then includes some of the new names, each once.
+/// Tells a listing which names are newer than itself, so that it skips them. The clock advances
+/// when a listing begins and there are new names. A cookie contains the last bits of the time at
+/// which its listing began, the mark. An old mark may be mistaken for a later one, never for an
+/// earlier one: the listing then includes some of the new names, each once.
 #[derive(Debug, Default)]
 pub struct ListingClock {
     now: AtomicU32,

@@ -272,7 +272,7 @@ impl LayerFs {
         let mut tree = self.write_tree();
         for (row, staged) in &upper.work.unfinished_links {
             if let Err(errno) = self.finish_link(&mut tree, upper, *row, staged) {
-                tracing::warn!(row, %errno, "a hard link cut short by a crash stays apart");
+                tracing::warn!(row, %errno, "a hard link that a crash interrupted stays a separate file");
             }
             let _ = upper.work.remove_all(staged);
         }

@@ -135,7 +135,7 @@ impl LayerFs {
             node.protection = protection;
         }
         drop(tree);
-        // An open file is written to without another look.
+        // Writes to an open file are not checked again.
         self.drop_file(id);
         Ok(())
     }

@@ -48,8 +48,8 @@ pub struct Node {
     pub device: Option<(u32, u32)>,
     /// Number of lookups by the kernel; those of rows are counted separately.
     pub lookups: AtomicU32,
-    /// A file of the upper that certainly has no `security.capability`: the kernel asks at the
-    /// first write to each.
+    /// A file of the upper that is known to have no `security.capability`: the kernel asks at the first write
+    /// to each file.
     pub incapable: bool,
     /// The chattr flags.
     pub protection: Protection,

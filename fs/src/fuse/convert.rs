@@ -1,4 +1,4 @@
-//! Our plain answers in the words of the fuser crate, and back.
+//! Translates the file system's answers into the types of the fuser crate, and back.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -17,7 +17,7 @@ const HELD_LEN_MAX: u64 = 4 << 20;
 /// The progress of a copy-up.
 struct CopyJob {
     need: Need,
-    /// Everything before this is here.
+    /// All bytes before this are local.
     at: u64,
     held: Vec<Box<dyn Pending>>,
     /// For a file that is not held in memory.
@@ -38,7 +38,7 @@ struct Came {
     _offer: Option<Offer>,
 }
 
-/// A copying, as a request of our own.
+/// Begins to copy a file's data, as a request of our own.
 pub(super) fn begin(shared: Arc<LotShared>, need: Need) -> Call {
     let mut job = CopyJob {
         need,

@@ -59,7 +59,9 @@ impl Searches {
             };
             let search = || asked.entry(reply, fs.search_self(id).map(Some));
             if catch_unwind(AssertUnwindSafe(search)).is_err() {
-                tracing::error!("a search met a fault in layerfs: a file handle gets EIO");
+                tracing::error!(
+                    "a search for a file handle caused a panic in layerfs: it gets EIO"
+                );
             }
         }
     }

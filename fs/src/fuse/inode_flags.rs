@@ -1,4 +1,5 @@
-//! The inode flags of ioctl(2) that lsattr and chattr ask for, in the kernel's words: `FS_IOC_GETFLAGS` and its newer siblings.
+//! The inode flags of ioctl(2) that lsattr and chattr use, in the kernel's encoding: `FS_IOC_GETFLAGS` and its
+//! newer siblings.
 
 use fuser::ReplyIoctl;
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// The kernel checks at this interval, and rounds shorter times up to it.
+/// Interval of the kernel's checks; it rounds shorter limits up to this.
 const LEAST: u64 = 15;
 
 /// Time after which the kernel ends a new mount; `None`: never.

@@ -1,4 +1,6 @@
-//! The `passthrough` mode: the kernel reads and writes files of the upper itself.
+//! The `passthrough` mode: the kernel reads and writes files of the upper itself. The kernel allows
+//! only one way of access to an inode at a time: as long as a file is open through the daemon (it
+//! was opened while its data was in the lower), further opens use the daemon too.
 //!
 //! The kernel allows one way of access to an inode at a time: as long as a file is open through
 //! us (it was opened while its data was in the lower), further opens go through us too.
@@ -13,9 +15,9 @@ use fuser::{BackingId, FileHandle};
 use crate::filesystem::reply::NodeId;
 use crate::sys::identity;
 
-/// Handle of an open through us.
+/// Handle of an open through the daemon.
 pub(super) const CACHED: FileHandle = FileHandle(0);
-/// Handle of an open past us.
+/// Handle of an open past the daemon.
 pub(super) const PASSED: FileHandle = FileHandle(1);
 
 #[derive(Debug, Default)]
@@ -33,8 +35,8 @@ pub(super) struct OpenTable {
 }
 
 impl OpenTable {
-    /// Open `id`: past us, if its data is in `file` and `register` succeeds; else `None`, through
-    /// us.
+    /// Opens `id`: past the daemon, if its data is in `file` and `register` succeeds; else `None`,
+    /// through the daemon.
     pub(super) fn open(
         &self,
         id: NodeId,

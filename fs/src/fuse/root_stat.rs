@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use crate::metrics::Operation;
 use crate::sys::object::proc_path;
 
-/// Whatever the machine's first process has as its root. Our own `/` is the initramfs, and a
-/// descriptor of the mount would keep it from being unmounted.
+/// The root of the first process. Our own `/` is the initramfs, and a descriptor of the mount would
+/// keep it from being unmounted.
 const ROOT: &str = "1/root";
 const INITRD_RELEASE: &str = "1/root/etc/initrd-release";
-/// When to look, each from the one before: the kernel forgets after our answer, and on a busy
-/// machine that may be later than the first look.
+/// Pauses before each look: the kernel drops the attributes after our answer, and on a busy machine
+/// that may be after the first look.
 const LOOKS: [Duration; 3] = [
     Duration::from_millis(50),
     Duration::from_millis(500),
@@ -62,7 +62,7 @@ impl RootStat {
     }
 }
 
-/// May the kernel forget attributes of a directory after it?
+/// True if the kernel may drop attributes of a directory after this operation.
 fn forgets(operation: Operation) -> bool {
     matches!(
         operation,
@@ -83,11 +83,11 @@ fn forgets(operation: Operation) -> bool {
 fn mind(notified: &Receiver<()>, looks: &[Duration], rest: Duration, ask: impl Fn()) {
     let mut left = [].iter();
     let mut due = Instant::now() + rest;
-    // The first look after a notification is pending.
+    // The first look after a notification is still to come.
     let mut fresh = false;
     loop {
         match notified.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            // That look serves for this notification too.
+            // That look serves this notification too.
             Ok(()) if fresh => continue,
             Ok(()) => {
                 left = looks.iter();
@@ -159,7 +159,7 @@ mod tests {
         });
     }
 
-    /// Bells without a pause must not put the look off.
+    /// Notifications without a pause must not delay the look.
     #[test]
     fn many_bells_do_not_delay_a_look() {
         let asked = AtomicUsize::new(0);

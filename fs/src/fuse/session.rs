@@ -43,7 +43,7 @@ pub(crate) enum SessionError {
         /// The system's error.
         source: Errno,
     },
-    /// The kernel has ended the mount's connection while it was mounted.
+    /// The kernel has ended the connection of the mount.
     #[error(
         "the kernel has ended the connection of {0} (a request time-out of fs.fuse, or an abort by hand): all of its files give ENOTCONN until it is mounted again"
     )]
@@ -73,7 +73,7 @@ pub(crate) fn remove_dead_mount(path: &Path) -> bool {
     }
 }
 
-/// Attach `adapter` to its place.
+/// Attaches `adapter` to its place.
 ///
 /// # Errors
 /// Why not.

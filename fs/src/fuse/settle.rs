@@ -73,7 +73,7 @@ impl Adapter {
             let copied = work(&self.fs);
             let pages = Arc::clone(&self.pages);
             let answer = move |reply, copied| {
-                // It was read, and the kernel does not see that.
+                // The source was read, which the kernel does not see.
                 pages.forget_attributes(from.0);
                 answers::written(reply, copied);
             };

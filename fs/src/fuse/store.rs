@@ -19,7 +19,7 @@ const ATTRIBUTES_ONLY: i64 = -1;
 /// Time after which the daemon no longer assumes that the mount is unused.
 const USED_AFTER: Duration = Duration::from_secs(60);
 
-/// The way into the page cache of one mount.
+/// Stores pages in the kernel's page cache for one mount.
 #[derive(Debug)]
 pub(crate) struct PageStore {
     began: Instant,
@@ -37,7 +37,7 @@ impl PageStore {
         }
     }
 
-    /// The mount's connection to the kernel is there.
+    /// Called when the mount is connected to the kernel.
     pub(super) fn connect(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
     }
@@ -45,7 +45,7 @@ impl PageStore {
     /// Makes the kernel read the attributes of `id` again: they changed without the kernel.
     pub(super) fn forget_attributes(&self, id: NodeId) {
         if let Some(notifier) = self.notifier.get() {
-            // It may not know the object any more.
+            // The kernel may not know the object any more.
             let _ = notifier.inval_inode(INodeNo(id), ATTRIBUTES_ONLY, 0);
         }
     }

@@ -11,7 +11,8 @@ use crate::sys::tasks::Fate;
 
 /// Interval of the checks that waiting processes still exist.
 const LOOK: Duration = Duration::from_millis(200);
-/// A read whose asker has ended in peace is let go after so long: others may wait for its pages.
+/// Time after which the wait of a read ends whose process has exited normally: others may wait for
+/// its pages.
 const UNASKED_FOR: Duration = Duration::from_secs(3);
 
 impl LotShared {

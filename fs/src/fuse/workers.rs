@@ -9,7 +9,7 @@ type Task = Box<dyn FnOnce() + Send>;
 
 /// Threads that are always there: when one is needed, memory may be too short to start it.
 const THREADS_MIN: usize = 2;
-/// A thread beyond those ends after so long without a job.
+/// A thread beyond those ends after this time without a job.
 const REST: Duration = Duration::from_secs(10);
 
 /// As many threads as there are concurrent jobs, within bounds; dropping this ends them.
@@ -93,7 +93,7 @@ impl PoolShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more thread, if the machine has one to give.
+    /// Starts one more thread, if the machine can.
     fn start(self: &Arc<PoolShared>, state: &mut PoolState) {
         let shared = Arc::clone(self);
         let started = std::thread::Builder::new()
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// Every one of the jobs must run for any to end.
+    /// No job ends before all of them run.
     #[test]
     fn as_many_jobs_run_at_once_as_are_allowed_and_threads_without_one_end() {
         let workers = Workers::resting(8, Duration::from_millis(20));

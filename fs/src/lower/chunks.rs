@@ -20,7 +20,7 @@ const ENTRY_LEN: u64 = 96;
 /// A usual decoded chunk, bytes: sizes the cache's tables.
 const CHUNK_LEN_USUAL: u64 = 256 * 1024;
 /// A reader that needs at most this many bytes of a chunk may not need the rest: the kernel
-/// requests as much if it sees no sequence.
+/// requests as much if it sees no sequential read.
 const SINGLE_LEN_MAX: usize = 16 << 10;
 
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl std::fmt::Debug for ChunkCache {
     }
 }
 
-/// One shard: an entry is as large as a good part of each of many shards.
+/// One shard: with many shards, one entry would fill a large part of each.
 fn one_shard(items: usize, capacity: u64) -> Cache<u32, Arc<Decoded>, ByLength> {
     let options = OptionsBuilder::new()
         .shards(1)
@@ -166,7 +166,7 @@ impl ChunkCache {
         len.min(most)
     }
 
-    /// Gets chunks `ids` to this machine; see [`ChunkSource::bring`].
+    /// Makes the chunks `ids` local; see [`ChunkSource::bring`].
     pub fn bring(&self, ids: &[u32], then: Brought) -> Box<dyn Pending> {
         let chunks: Vec<(u32, Chunk)> = ids
             .iter()

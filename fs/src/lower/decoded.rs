@@ -33,7 +33,7 @@ impl Decoded {
     }
 
     /// Fills `place` with the bytes from `inside` on. `None` if there are fewer. True once all
-    /// bytes were returned: the kernel has cached them, and rarely asks again.
+    /// bytes were returned: the kernel has cached them, and rarely requests them again.
     pub(super) fn copy(&self, inside: usize, place: &mut [u8]) -> Option<bool> {
         let bytes = self.bytes.get(inside..)?.get(..place.len())?;
         place.copy_from_slice(bytes);

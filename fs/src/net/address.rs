@@ -26,9 +26,9 @@ pub struct ServerName {
     pub authority: String,
     /// Host name or address without brackets.
     pub host: String,
-    /// Port, 80 when none was given.
+    /// The port; 80 if none is given.
     pub port: u16,
-    /// Path in front of the store's own paths, empty or starting with a slash.
+    /// Path in front of the store's own paths; empty, or starting with a slash.
     pub prefix: String,
 }
 
@@ -38,9 +38,9 @@ pub struct ServerName {
 pub struct AddressError {
     /// The given text.
     pub text: String,
-    /// The fault of the text.
+    /// The mistake in the text.
     pub reason: &'static str,
-    /// The written form of the address.
+    /// The correct form of the address.
     pub example: String,
 }
 
@@ -174,7 +174,7 @@ impl ServerName {
         Some(SocketAddr::new(ip, self.port))
     }
 
-    /// Looks the host up. Done before the root switches: later there may be no resolver.
+    /// Resolves the host's name. This happens before switch_root: later there may be no resolver.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if found.is_empty() {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// First wait, doubled with every failure.
 const FIRST: Duration = Duration::from_millis(100);
-/// Maximum pause: a returning server is noticed within this time.
+/// Maximum pause: the return of a server is noticed within this time.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// The wait before attempt number `failures` (1 after the first failure), with `random` (any value)
-/// spreading it over half to the whole of the doubled time, so that clients that lost one server
+/// The pause before attempt number `failures` (1 after the first failure). `random` (any value)
+/// spreads it over half to the whole of the doubled time, so that clients that lost one server
 /// together do not return together.
 pub(crate) fn wait(failures: u32, random: u64) -> Duration {
     let whole = FIRST
@@ -19,7 +19,7 @@ pub(crate) fn wait(failures: u32, random: u64) -> Duration {
     half + Duration::from_micros(random % spread)
 }
 
-/// A cheap stream of unlike numbers, seeded by the process and the clock: for jitter only.
+/// A cheap stream of different numbers, seeded by the process and the clock: for jitter only.
 #[derive(Debug)]
 pub(crate) struct Jitter(std::sync::atomic::AtomicU64);
 

@@ -36,7 +36,7 @@ pub enum FetchError {
         /// The time from `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The server sends us elsewhere.
+    /// The server redirects to another server.
     #[error(
         "it redirects to {to:?}: followed only within one server, {max} times; name that server itself"
     )]
@@ -52,7 +52,7 @@ pub enum FetchError {
     /// The bytes do not have the digest they must have.
     #[error("the content does not have its digest")]
     Corrupt,
-    /// The answer is longer than anything we accept here.
+    /// The answer is longer than allowed.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
     /// The time given by `--timeout` is over.

@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 use super::error::FetchError;
 use super::range;
 
-/// Waiting for a connection.
+/// Longest wait for a connection.
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// Maximum time without data for requests without a waiting reader.
 pub(crate) const STALL_PATIENT: Duration = Duration::from_secs(20);
 /// Minimum rate of an answer: slower ones are aborted and repeated (received data is kept).
 pub(crate) const RATE_FLOOR: u64 = 1024;
-/// The rate is looked at over windows of this length.
+/// Length of the windows over which the rate is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 /// HTTP/2 windows: enough for 1 Gbit/s × 50 ms per connection.
 const H2_STREAM_WINDOW: u32 = 2 << 20;
@@ -38,7 +38,7 @@ pub(crate) type H2 = http2::SendRequest<Full<Bytes>>;
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) path: String,
-    /// The path is the server's own, not below the prefix: a redirect led to it.
+    /// The path is absolute on the server, not below the prefix: a redirect gave it.
     pub(crate) is_absolute: bool,
     pub(crate) range: Option<Range<u64>>,
     pub(crate) body: Bytes,
@@ -121,7 +121,7 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fetch
     Err(FetchError::Connect(failed))
 }
 
-/// Runs a connection to its end, beside the requests that use it.
+/// Runs a connection until it ends, concurrently with the requests that use it.
 fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -215,7 +215,7 @@ impl HttpAnswer {
                 .header(header::CONTENT_RANGE)
                 .and_then(range::parse_content_range);
             if given.as_ref() != Some(range) {
-                return Err(FetchError::Wrong("another range than asked for"));
+                return Err(FetchError::Wrong("a different range than requested"));
             }
             let len = range.end.saturating_sub(range.start);
             return match self.len() {

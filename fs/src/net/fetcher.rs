@@ -1,4 +1,4 @@
-//! The machine that gets chunks: workers on a small runtime of their own, fed by the queue.
+//! Fetches chunks: workers on a small runtime of their own process the queue.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ const THREADS: usize = 2;
 const SAY_AFTER: u64 = 5;
 /// Initial maximum time without data; failing servers get more with each attempt.
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
-/// The most a server is given.
+/// Longest time without data that a server gets.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Called with every verified chunk, for caches and backup.
@@ -64,14 +64,14 @@ pub(crate) struct FetcherShared {
     pub(crate) mirrors: Mirrors,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wake: Notify,
-    /// Notified when demand ends, for prefetch that yields.
+    /// Notified when demand ends; prefetch that yields waits for it.
     pub(crate) quiet: Notify,
     pub(crate) limiter: Limiter,
     pub(crate) sink: Arc<dyn ChunkSink>,
     pub(crate) prefetch_count_max: usize,
     pub(crate) closed: AtomicBool,
     closing: Notify,
-    /// The root is open: from now on no name is looked up.
+    /// The root is open: from now on no name is resolved.
     pub(crate) opened: AtomicBool,
     /// Milliseconds since the start at which a reader last waited.
     pub(crate) last_demand: AtomicU64,
@@ -116,7 +116,7 @@ impl FetcherShared {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends when the fetcher closes.
+    /// Returns when the fetcher closes.
     pub(crate) async fn until_closed(&self) {
         loop {
             let closing = self.closing.notified();
@@ -241,7 +241,7 @@ impl Fetcher {
         self.inner.quiet_for()
     }
 
-    /// A whole small object, from whichever server gives it; tried once on each.
+    /// Fetches a whole small object; each server is tried once.
     pub(crate) fn get_whole(
         &self,
         ask: &Ask,
@@ -271,7 +271,7 @@ impl Fetcher {
         Some(runtime.spawn(future).abort_handle())
     }
 
-    /// Since when the longest waiter waits.
+    /// The time since which the longest waiter has waited.
     pub(crate) fn waiting(&self) -> Option<Duration> {
         self.inner.waiting()
     }
@@ -298,7 +298,7 @@ impl Drop for Fetcher {
 
 /// Fetches `range`, without a time limit.
 pub(crate) async fn fetch(inner: &FetcherShared, range: &ChunkRange) -> Outcome {
-    /// Forgets the wait when it is given up.
+    /// Removes the wait from the queue if the caller stops waiting.
     struct Left<'a>(&'a FetcherShared, Digest, u64);
     impl Drop for Left<'_> {
         fn drop(&mut self) {
@@ -443,7 +443,7 @@ async fn say_when_waiting(inner: Arc<FetcherShared>, mut console: Option<std::fs
             }
         };
         if let Some(console) = console.as_mut() {
-            // A console that cannot be written to must not matter.
+            // A console that cannot be written to has no other effect.
             let _ = writeln!(console, "\r{text}\r");
         }
     }

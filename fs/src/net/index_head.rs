@@ -1,5 +1,5 @@
-//! The head of a merged index: superblock and tables, from whichever server gives them, however often the
-//! way there breaks.
+//! Fetches the head of a merged index, superblock and tables, from any server, and resumes after broken
+//! answers.
 
 use std::collections::BTreeMap;
 

@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets `rate` bytes a second through, with bursts of a quarter of a second.
+/// Lets `rate` bytes pass in each second, with bursts of a quarter of a second.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     rate: Option<u64>,
-    /// When all that was let through is paid for.
+    /// The time at which all bytes that have passed are within the rate.
     paid: Mutex<Instant>,
 }
 

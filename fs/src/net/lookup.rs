@@ -1,5 +1,5 @@
-//! Looking the servers' names up while the root is being opened: a network that is only coming up has no
-//! resolver yet. Once the root is open no name is looked up any more: its resolver would be read from it.
+//! Resolves the servers' names while the root is being opened: a network that is coming up has no resolver yet.
+//! Once the root is open no name is resolved any more, because the resolver would be read from the root itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ const WAIT: Duration = Duration::from_secs(15);
 /// Time for which the opened root waits for the names of further mirrors.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Starts to look for server `index`: again and again, until it has an address or the root is open.
+/// Resolves the name of server `index`, again and again, until it has an address or the root is open.
 pub(crate) async fn run(inner: Arc<FetcherShared>, index: usize) {
     let Some(server) = inner.mirrors.get(index).map(Arc::clone) else {
         return;
@@ -31,7 +31,7 @@ pub(crate) async fn run(inner: Arc<FetcherShared>, index: usize) {
     }
 }
 
-/// Resolves names without an address, once more and with a short limit.
+/// Resolves the names that have no address yet, once more and with a short limit.
 pub(crate) async fn last(inner: &FetcherShared) {
     for index in 0..inner.mirrors.len() {
         let Some(server) = inner.mirrors.get(index) else {

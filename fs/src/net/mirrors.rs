@@ -1,4 +1,4 @@
-//! The servers that have the same objects, and which of them to ask.
+//! The servers that have the same objects, and the choice among them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use super::server::Server;
 use super::status::{Counters, MirrorStatus};
 use crate::limits::RETRY_AFTER_MAX;
 
-/// Time for which a failed server is used only after the others, even when its pause is over.
+/// Time after a failure during which a server is used only after the others, even when its pause is
+/// over.
 const DOUBT: Duration = Duration::from_secs(60);
 /// Servers of one mount.
 pub(crate) const MIRRORS_MAX: usize = 32;
@@ -39,7 +40,7 @@ pub(crate) struct Mirrors {
     counters: Arc<Counters>,
 }
 
-/// Which server to ask.
+/// The choice of a server.
 #[derive(Debug, Clone)]
 pub(crate) enum Choice {
     /// This one, now.

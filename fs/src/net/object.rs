@@ -10,12 +10,13 @@ use wire::paths::{ObjectPath, Request};
 pub(crate) struct Object {
     /// Its path below the server's prefix.
     pub path: String,
-    /// The path for batch requests, on a bakery.
+    /// The path for batch requests, on a bakery. Empty: ranges are requested one by one, and chunks are not
+    /// cached, because other chunks are made from them.
     ///
     /// Empty: its ranges are requested one by one, and its chunks are not cached, because others are
     /// made from them.
     pub batch_path: String,
-    /// Its chunks can be made from elsewhere: if no server has them, that is not waited for.
+    /// The chunks can be made in another way: if no server has them, nobody waits for them.
     pub optional: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Requests to the servers: one flight per chunk, demand strictly before prefetch.
+//! Requests to the servers: one request at a time for each chunk, and demand always before prefetch.
 
 mod group;
 mod job;
@@ -29,7 +29,7 @@ struct QueueStream {
     end: u64,
 }
 
-/// The queue. Plain state: the lock is around it, not in it.
+/// The queue. It has no lock of its own: its owner locks it.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     jobs: HashMap<Digest, Job>,
@@ -146,7 +146,7 @@ impl Queue {
             Priority::Demand => &mut self.demand,
             Priority::Prefetch => &mut self.prefetch,
         };
-        // Entries of jobs that ended or changed lines meanwhile fall out here.
+        // Entries of jobs that have ended or changed their priority are skipped here.
         line.retain(|digest| {
             jobs.get(digest)
                 .is_some_and(|job| job.state == JobState::Queued && job.priority == priority)
@@ -224,7 +224,7 @@ impl Queue {
         }
     }
 
-    /// The chunk is here and verified.
+    /// The chunk has arrived and is verified.
     pub(crate) fn finish(&mut self, digest: &Digest, bytes: &Bytes) -> Notices {
         self.end(digest, &Ok(bytes.clone()))
     }

@@ -1,4 +1,5 @@
-//! From a server to a verified manifest: bundle, or static files, then the signatures.
+//! Fetches the records of a revision, as a bundle or as static files, and verifies them up to the
+//! manifest.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +45,7 @@ pub enum RecordsError {
 /// The conditions that records must meet.
 #[derive(Debug)]
 pub(crate) struct Terms<'a> {
-    /// Which system, profile, revision.
+    /// The system, the profile and the revision.
     pub address: &'a Address,
     /// The trusted signers.
     pub anchors: &'a AllowedSigners,

@@ -26,7 +26,7 @@ pub(crate) struct Server {
     h2: tokio::sync::Mutex<Option<H2>>,
     /// It is a bakery: HTTP/2 without TLS works.
     multiplexes: AtomicBool,
-    /// HTTP/2 has worked at least once, so a failure is the connection's and not the server's kind.
+    /// HTTP/2 has worked at least once, so a failure is one of the connection, not of the server's kind.
     multiplexed: AtomicBool,
     /// `POST /v1/batch` has not failed yet.
     batches: AtomicBool,
@@ -56,7 +56,7 @@ impl Server {
         self.addresses.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Looks its name up, if that was not done yet. A resolver that does not answer is left alone after `wait`.
+    /// Resolves the name, if that was not done yet. Stops waiting for a silent resolver after `wait`.
     pub(crate) async fn look_up(&self, wait: Duration) -> Result<(), FetchError> {
         if !self.addresses().is_empty() {
             return Ok(());
@@ -67,7 +67,7 @@ impl Server {
             Ok(Ok(found)) => found.map_err(FetchError::LookUp)?,
             Ok(Err(_)) => {
                 return Err(FetchError::LookUp(std::io::Error::other(
-                    "no thread for it",
+                    "cannot start a thread",
                 )));
             }
             Err(_) => return Err(FetchError::LookUp(std::io::ErrorKind::TimedOut.into())),
@@ -94,11 +94,11 @@ impl Server {
     pub(crate) async fn ask(&self, ask: &Ask) -> Result<HttpAnswer, FetchError> {
         if self.multiplexes.load(Ordering::Relaxed) {
             match self.ask_h2(ask).await {
-                // A proxy's doing; following it is the other way's business.
+                // The redirect of a proxy; HTTP/1.1 follows it.
                 Ok(answer) if answer.status().is_redirection() => {}
                 // A proxy before the bakery may know HTTP/1.1 only.
                 Err(FetchError::Broken(error)) if !self.multiplexed.load(Ordering::Relaxed) => {
-                    tracing::info!(server = %self.name, %error, "no HTTP/2 there: using HTTP/1.1");
+                    tracing::info!(server = %self.name, %error, "the server has no HTTP/2: using HTTP/1.1");
                     self.multiplexes.store(false, Ordering::Relaxed);
                 }
                 other => return other,
@@ -192,14 +192,14 @@ impl Server {
         }
     }
 
-    /// Opens the HTTP/2 connection ahead of need, if the server is one for it.
+    /// Opens the HTTP/2 connection in advance, if the server supports it.
     pub(crate) async fn warm_h2(&self) {
         if self.multiplexes.load(Ordering::Relaxed) {
             let _ = self.h2_connection().await;
         }
     }
 
-    /// Opens a connection ahead of need.
+    /// Opens a connection in advance.
     pub(crate) async fn warm(&self) -> Result<(), FetchError> {
         let connection = speak_h1(connect(self.addresses()).await?).await?;
         self.idle

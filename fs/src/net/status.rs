@@ -72,7 +72,7 @@ pub(crate) struct RemoteStatus {
     pub mirrors: Vec<MirrorStatus>,
 }
 
-/// A state in words that other threads may look at.
+/// The text of a state, which other threads may read.
 #[derive(Debug)]
 pub(crate) struct StatusText {
     text: Mutex<String>,
@@ -93,7 +93,7 @@ impl StatusText {
         *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
-    /// Shows another's text from now on.
+    /// Shows the text of another state from now on.
     pub(crate) fn follow(&self, other: Arc<StatusText>) {
         let _ = self.followed.set(other);
     }

@@ -1,4 +1,5 @@
-//! A worker: takes work from the queue, sends requests, cuts the answers, verifies, delivers.
+//! A worker: takes work from the queue, sends requests, cuts the answers into chunks, verifies and
+//! delivers these.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ use super::status::Counters;
 /// Processes work until the fetcher closes.
 pub(crate) async fn work(inner: Arc<FetcherShared>) {
     while let Some(work) = next_work(&inner).await {
-        // Others may find more to do.
+        // Wakes others: they may find more work.
         inner.wake.notify_one();
         run(&inner, work).await;
         inner.wake.notify_one();
@@ -107,7 +108,8 @@ async fn run(inner: &FetcherShared, work: QueuedWork) {
             let what = left
                 .first()
                 .map_or("a chunk", |(taken, _)| taken.range.object.path.as_str());
-            // Bytes arrived before it broke: the server works, the path to it is bad.
+            // Bytes arrived before the connection broke: the server works, but the path to it is
+            // bad.
             let progressed = delivered > 0 || left.iter().any(|(_, progressed)| *progressed);
             if progressed && error.blame() == Blame::Server {
                 inner.mirrors.succeeded(index);
@@ -125,7 +127,8 @@ async fn run(inner: &FetcherShared, work: QueuedWork) {
     hand_back(inner, left, avoid, wrong_server, priority, error);
 }
 
-/// For a server without batches: the first chunk alone, the others return to the queue.
+/// For a server without batches: requests the first chunk alone, and returns the others to the
+/// queue.
 fn only_first(inner: &FetcherShared, mut work: QueuedWork) -> QueuedWork {
     let mut queue = inner.queue();
     for taken in work.ranges.drain(1.min(work.ranges.len())..) {
@@ -305,8 +308,8 @@ impl Exchange<'_> {
     }
 }
 
-/// Prefetch reads no more while a reader waits for other data: further bytes stay in the socket's
-/// buffer and on the server.
+/// Stops reading for prefetch while a reader waits for other data: further bytes stay in the
+/// socket's buffer and on the server.
 pub(crate) async fn yield_to_demand(
     inner: &FetcherShared,
     answer: &mut HttpAnswer,

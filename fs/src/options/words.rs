@@ -4,7 +4,7 @@
 use rustix::mount::MountFlags;
 
 const NONE: MountFlags = MountFlags::empty();
-/// Of these a mount has one.
+/// The three access-time flags; a mount has one of them.
 const NOATIME: MountFlags = MountFlags::NOATIME;
 const RELATIME: MountFlags = MountFlags::RELATIME;
 const STRICTATIME: MountFlags = MountFlags::STRICTATIME;
@@ -47,7 +47,7 @@ const FLAGS: [(&str, MountFlags, MountFlags); 29] = [
 ];
 
 /// Options without effect here. The last four would be flags: the kernel has no mandatory locks
-/// since 5.15 and FUSE refuses a mount with that flag; it ignores the other.
+/// since 5.15, and FUSE refuses a mount with that flag; the kernel ignores the other.
 const WITHOUT_EFFECT: [&str; 18] = [
     "defaults",
     "auto",

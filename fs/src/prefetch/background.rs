@@ -15,11 +15,11 @@ const AHEAD_MAX: usize = 32;
 const QUIET_FIRST: Duration = Duration::from_secs(15);
 /// The same, after the first quiet period.
 const QUIET_MIN: Duration = Duration::from_secs(2);
-/// Interval of the checks for more room.
+/// Interval of the checks whether more may be requested.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Fetches every chunk of `index` that is not cached, up to `len_max` stored bytes, in the order of the
-/// index. Ends when all is near or the mount closes.
+/// Fetches every chunk of `index` that is not cached, up to `len_max` stored bytes, in the order of the index.
+/// Ends when all chunks are local or the mount closes.
 pub(crate) async fn run(
     source: std::sync::Weak<RemoteSource>,
     index: Arc<Index>,
@@ -38,7 +38,7 @@ pub(crate) async fn run(
             return;
         }
         let fetcher = &source.fetcher;
-        // What the update pack brings is not fetched beside it.
+        // Chunks that the update pack brings are not fetched.
         if source.is_updating() {
             source.words.prefetch.set("waiting for the update pack");
             continue;

@@ -27,7 +27,7 @@ pub(crate) struct PackStream {
     pub(crate) object: Arc<Object>,
     /// Length of the pack's file.
     pub(crate) len: u64,
-    /// No part of it can be local: it is requested before its contents are known.
+    /// No part of it can be local, so it is requested before its contents are known.
     pub(crate) eager: bool,
     /// Text for the status.
     pub(crate) state: Arc<StatusText>,
@@ -45,8 +45,8 @@ pub(crate) fn ranges(index: &Index, objects: &[Arc<Object>]) -> Vec<ChunkRange> 
 }
 
 impl PackStream {
-    /// Streams the pack. The request is sent at once; its answer is read when `index` has described
-    /// the contents, and until then waits in the socket.
+    /// Streams the pack. Sends the request at once; reads the answer as soon as `index` describes
+    /// the contents. Until then the answer waits in the socket.
     pub(crate) async fn run(self, mut ranges: watch::Receiver<Option<Vec<ChunkRange>>>) {
         let start = SUPERBLOCK_LEN as u64;
         let mut first = None;
@@ -87,7 +87,7 @@ impl PackStream {
         }
     }
 
-    /// Ends the stream: readers that waited for it now fetch for themselves.
+    /// Ends the stream: readers that waited for it now send their own requests.
     fn over(&self) {
         self.inner.queue().stream_over();
         self.inner.wake.notify_waiters();

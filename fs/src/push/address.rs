@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The account pushes go to when none is named.
+/// The account for pushes if none is named.
 const USER_DEFAULT: &str = "layerfs";
 
 /// The destination of a push.
@@ -15,10 +15,10 @@ pub(crate) struct PushAddress {
     pub target: String,
 }
 
-/// A destination that is none.
+/// The reason why a text is not a destination.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PushAddressError {
-    /// A URL instead of an account.
+    /// A URL in place of an account.
     #[error("{0:?} is a URL, and a push uses ssh: write USER@HOST:SYSTEM[/PROFILE]")]
     Url(String),
     /// Any other invalid text.
@@ -76,7 +76,7 @@ impl FromStr for PushAddress {
     }
 }
 
-/// Neither empty nor anything `ssh` or a shell could take for something else.
+/// True if the text is not empty and has nothing that `ssh` or a shell could interpret.
 fn is_word(text: &str, marks: &[u8]) -> bool {
     !text.is_empty()
         && !text.starts_with(['-', '.'])

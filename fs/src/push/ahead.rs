@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Bytes handed over at a time.
+/// Bytes of one block.
 const BLOCK_LEN: usize = 64 << 10;
-/// Blocks that may wait.
+/// Maximum number of waiting blocks.
 const BLOCKS_MAX: usize = 32;
 
 /// The writing end. Unflushed bytes are lost when it is dropped.
@@ -16,7 +16,7 @@ pub(super) struct Ahead {
     sender: SyncSender<Vec<u8>>,
 }
 
-/// Both ends; the other one gives the blocks in order, and ends when the writer is dropped.
+/// Creates both ends. The receiver gives the blocks in order, and ends when the writer is dropped.
 pub(super) fn ahead() -> (Ahead, Receiver<Vec<u8>>) {
     let (sender, blocks) = sync_channel(BLOCKS_MAX);
     let block = Vec::with_capacity(BLOCK_LEN);
@@ -39,7 +39,7 @@ impl Write for Ahead {
             return Ok(());
         }
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_LEN));
-        // The other end is gone if its own work failed; it returns the reason.
+        // The receiver is dropped if its own work failed; it returns the reason.
         let sent = self.sender.send(block);
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }

@@ -145,9 +145,9 @@ fn data_ranges(file: &File, len: u64) -> io::Result<Vec<Range<u64>>> {
     while at < len {
         let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(start) => start,
-            // No data from here on.
+            // The rest of the file is a hole.
             Err(Errno::NXIO) => break,
-            // The file system does not support this: all of it is data.
+            // The file system does not report holes: the whole file is data.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
             Err(error) => return Err(error.into()),
         };

@@ -1,4 +1,4 @@
-//! Talking to `bakery receive` through the system's `ssh`.
+//! The conversation with `bakery receive` through the system's `ssh`.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read as _, Write};
@@ -38,7 +38,7 @@ pub(crate) enum PushError {
         /// The last lines of `ssh`.
         complaint: String,
     },
-    /// The server speaks another language.
+    /// The server does not speak the protocol.
     #[error(
         "unexpected answer from the server: {0:?}; is `bakery receive` this key's forced command there?"
     )]
@@ -62,7 +62,7 @@ pub(crate) struct Session {
 pub(crate) enum Verb {
     /// To be published.
     Push,
-    /// To be compared: it is a listing.
+    /// The server compares it: it is a listing.
     Survey,
 }
 
@@ -123,7 +123,7 @@ impl Session {
         &self.excludes
     }
 
-    /// Follows a job to its end; `step` is called for every change.
+    /// Follows a job to its end; `step` is called for each step.
     ///
     /// # Errors
     /// No connection, or no such job.
@@ -290,7 +290,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Closing its input ends a healthy ssh; one that hangs is ended.
+        // A healthy ssh ends when its input is closed; one that hangs is killed.
         self.input = None;
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = self.child.kill();

@@ -57,7 +57,7 @@ struct Level {
     directory: OwnedFd,
     names: std::vec::IntoIter<CString>,
     path_len: usize,
-    /// Not sent itself before an entry in it is: it was not selected.
+    /// A directory that is sent only if an entry in it is sent, because it was not selected itself.
     waits: Option<Stat>,
 }
 
@@ -213,7 +213,7 @@ impl<'w> Walk<'w> {
             true => &self.plan.own_excludes,
             false => &self.plan.excludes,
         };
-        // Its directory stays, or the walk would not be here.
+        // The directory stays open, so the walk can continue.
         if let Some(pattern) = excludes.pattern_naming(path, is_directory) {
             self.tally.excluded += 1;
             leave(pattern);
@@ -325,7 +325,7 @@ impl<'w> Walk<'w> {
         };
         let content = object.content.as_ref();
         let mut data = Steady::new(content);
-        // The bytes of a metadata-only copy are the base's in any case.
+        // The bytes of a metadata-only copy are those of the base in any case.
         let is_told = self.plan.is_listing && !marks::is_metacopy(&object.xattrs);
         let appended = match content.filter(|content| is_told && content.len() > 0) {
             Some(content) => {

@@ -191,7 +191,7 @@ impl Control for RemoteControl {
     }
 }
 
-/// A running transmission; dropping it stops it.
+/// A running transmission; dropping it aborts it.
 struct Sending(AbortHandle);
 
 impl Pending for Sending {}
@@ -226,7 +226,7 @@ impl RemoteControl {
                 sent = post(&inner, &ask) => sent,
                 () = inner.until_closed() => Err(FetchError::Closed),
             };
-            // Most servers keep no fleet: a hello is said all the same.
+            // Most servers have no fleet; that is not a failure.
             let sent = sent.or_else(|error| match hello::is_unwanted(&ask, &error) {
                 true => Ok(()),
                 false => Err(error),

@@ -1,5 +1,5 @@
-//! Records stored beside the chunk cache: the newest seen revision, and the records for a mount
-//! without a server.
+//! Records stored beside the chunk cache: the newest revision that this machine has seen, and the
+//! records for a mount without a server.
 
 use layerfmt::{Digest, Layer};
 use serde::{Deserialize, Serialize};
@@ -203,13 +203,13 @@ impl KeptRecords {
         }
     }
 
-    /// The raw INDEX that an update pack made, as it is kept; not verified.
+    /// The raw INDEX that an update pack made, as it is stored; not verified.
     pub(crate) fn raw_index(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.raw_index_path(digest);
         self.dir.read(&path, INDEX_LEN_MAX).ok()
     }
 
-    /// Keeps a raw INDEX, in place of older ones and of index files.
+    /// Stores a raw INDEX, in place of older ones and of index files.
     pub(crate) fn save_raw_index(&self, digest: &Digest, raw: &[u8]) {
         self.save_as(&self.raw_index_path(digest), raw);
     }
@@ -218,7 +218,7 @@ impl KeptRecords {
         format!("{}/index-raw-{digest}", self.base)
     }
 
-    /// The proofs of raw chunks that are kept: name and bytes of each.
+    /// The stored proofs of raw chunks: name and bytes of each.
     pub(crate) fn proofs(&self) -> Vec<(String, Vec<u8>)> {
         let directory = format!("{}/{PROOFS}", self.base);
         let mut names = self.dir.names(&directory);
@@ -231,7 +231,7 @@ impl KeptRecords {
         names.into_iter().filter_map(read).collect()
     }
 
-    /// Keeps a proof, under the digest of its bytes.
+    /// Stores a proof, under the digest of its bytes.
     pub(crate) fn save_proof(&self, bytes: &[u8]) {
         let path = format!("{}/{PROOFS}/{}", self.base, Digest::of(bytes));
         if let Err(error) = self.dir.write(&path, bytes) {

@@ -267,8 +267,8 @@ impl<'a> RootOpening<'a> {
         })
     }
 
-    /// The tree is known: names are looked up for the last time, and the next start is provided for.
-    /// Returns the values of this machine.
+    /// The tree is known: resolves names for the last time, and stores the data for the next start. Returns the
+    /// values of this machine.
     fn opened(
         &self,
         records: &Records,
@@ -277,7 +277,7 @@ impl<'a> RootOpening<'a> {
         progress: &BootProgress,
     ) -> Option<MachineLayer> {
         let inner = &self.fetcher.inner;
-        // A start without a server must not wait for names as well.
+        // A start without a server must not wait for names too.
         if !offline {
             let _ = self.fetcher.run(lookup::last(inner));
         }

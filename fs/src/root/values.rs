@@ -13,7 +13,7 @@ use crate::net::exchange::Ask;
 use crate::net::fetcher::{Fetcher, STALL_FIRST, get_whole};
 use crate::net::records::now;
 
-/// Most records after the announced one that a client looks for.
+/// Maximum number of records after the announced one that a client requests.
 const NEWER_MAX: u64 = 64;
 
 /// The conditions that a values record must meet.
@@ -24,14 +24,14 @@ pub(crate) struct ValuesTerms<'a> {
     pub keyset: Option<&'a Keyset>,
     /// The history that the machine boots.
     pub history: ProfileName,
-    /// The record that the machine used before, as it is kept.
+    /// The stored record that the machine used before.
     pub kept: Option<Vec<u8>>,
     /// True if no server answers.
     pub offline: bool,
 }
 
-/// The newest values record of a machine with its envelope: from a server, else the kept one.
-/// `None`, with a message, if no valid one is there: the machine boots without values.
+/// The newest values record of a machine with its envelope: from a server, else the stored one.
+/// `None`, with a message, if no valid one exists: the machine boots without values.
 pub(crate) fn newest(
     fetcher: &Fetcher,
     (machine, number): &(String, u64),
@@ -48,7 +48,7 @@ pub(crate) fn newest(
         let keys = (terms.anchors, terms.keyset);
         verify_values(bytes, keys, &terms.history, machine, now, seen).map(|found| found.record)
     };
-    // What was kept was valid when it was signed.
+    // The stored record was valid when it was signed.
     let issued_at = |bytes: &[u8]| {
         let envelope = wire::trust::Envelope::parse(bytes).ok()?;
         Some(

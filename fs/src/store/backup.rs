@@ -207,7 +207,7 @@ impl Backup {
             return;
         };
         if let Some(queue) = lock(&self.queue).as_ref() {
-            // The filler fetches bytes that do not fit again later.
+            // The filler fetches the bytes again later if there is no room in the queue now.
             let _ = queue.try_send((part, range.offset, bytes.clone()));
         }
     }

@@ -1,4 +1,4 @@
-//! A directory opened once and used by descriptor from then on: its path may vanish with the old root.
+//! A directory that is opened once and then used by its descriptor: its path may disappear with the old root.
 
 use std::fs::File;
 use std::io::{Read, Write};

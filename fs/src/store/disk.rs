@@ -25,13 +25,13 @@ use crate::sys::object::proc_path;
 const VERSION_DIR: &str = "chunks-1";
 /// The directory in which chunks are written before they get their name.
 const STAGE_DIR: &str = "stage";
-/// File systems give files whole blocks.
+/// Files occupy whole blocks.
 const BLOCK_LEN: u64 = 4096;
 /// Maximum number of chunks that wait to be written; further ones are dropped.
 const WAITING_MAX: usize = 256;
-/// Write errors in a row after which the disk is left alone.
+/// Number of write errors in a row after which the disk is not written to any more.
 const ERRORS_MAX: u64 = 16;
-/// A last use is written down at most this often.
+/// The last use of a chunk is recorded on the disk at most this often.
 const TOUCH_SECONDS: u64 = 3600;
 
 /// A cache directory. Dropping it waits for pending writes.
@@ -131,7 +131,7 @@ impl DiskCache {
         self.shared.damaged.load(Ordering::Relaxed)
     }
 
-    /// The state in words.
+    /// The state as text.
     pub(crate) fn describe(&self) -> String {
         let (count, len) = {
             let state = self.shared.lock();
@@ -259,7 +259,7 @@ impl Shared {
         Some(Bytes::from(bytes))
     }
 
-    /// Notes the use in memory, and now and then on disk for the next mount.
+    /// Records the use in memory, and sometimes on the disk for the next mount.
     fn used(&self, digest: &Digest, meta: &std::fs::Metadata, path: &str) {
         let taken = space(meta.len());
         {

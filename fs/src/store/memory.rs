@@ -13,7 +13,7 @@ use crate::sys::memory::Lent;
 const OVERHEAD: u64 = 160;
 
 /// Verified stored bytes, bounded in bytes. Returned bytes were verified when they were inserted,
-/// or again if they were lent to the kernel meanwhile.
+/// and again if the kernel could have reclaimed them meanwhile.
 #[derive(Debug)]
 pub(crate) struct MemoryCache {
     state: Mutex<MemoryState>,
@@ -74,8 +74,8 @@ impl MemoryCache {
         None
     }
 
-    /// Lends every chunk to the kernel, which may reclaim them when memory is short; they are then
-    /// fetched again.
+    /// Lets the kernel reclaim every chunk when memory is short; reclaimed chunks are fetched
+    /// again.
     pub(crate) fn lend(&self) {
         let ours: Vec<Digest> = self
             .lock()
@@ -96,7 +96,7 @@ impl MemoryCache {
             match Lent::new(bytes) {
                 Ok(lent) => *kept = CachedBytes::Lent(lent),
                 Err(errno) => {
-                    tracing::debug!(%errno, "stored chunks cannot be lent to the kernel");
+                    tracing::debug!(%errno, "the kernel cannot reclaim stored chunks");
                     return;
                 }
             }
@@ -169,7 +169,7 @@ mod tests {
         cache.put(&digest, &bytes);
         cache.lend();
         assert_eq!(cache.get(&digest), Some(bytes.clone()));
-        // Also twice, and together with a chunk that is not lent.
+        // Also twice, and together with a chunk that cannot be reclaimed.
         cache.lend();
         let other = Bytes::from(vec![8; 10]);
         cache.put(&Digest::of(&other), &other);

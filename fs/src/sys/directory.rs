@@ -24,7 +24,7 @@ pub(crate) struct RawEntry {
     pub number: u64,
 }
 
-/// A user lists the directory `fd`: its access time changes according to its mount.
+/// Marks the directory `fd` as read by a user: its access time changes according to its mount.
 pub(crate) fn accessed(fd: BorrowedFd<'_>) {
     // Reading an entry updates the time; so does reading at the end.
     let mut buffer = [MaybeUninit::<u8>::uninit(); ENTRY_LEN];

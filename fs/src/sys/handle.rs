@@ -73,7 +73,7 @@ pub(crate) fn of_birth(stat: &Statx) -> u32 {
     u32::try_from(mixed & i64::from(u32::MAX)).unwrap_or(1)
 }
 
-/// A generation for objects of a file system that has none: another one each time a mount begins.
+/// A generation for objects of a file system that has none: a different one for each mount.
 pub(crate) fn first_unused() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let mixed = now.tv_sec.wrapping_shl(20) ^ now.tv_nsec;

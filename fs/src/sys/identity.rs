@@ -30,7 +30,7 @@ fn keep_capabilities() -> bool {
     })
 }
 
-/// Proof that this thread acts for another user; dropping it turns the thread back.
+/// Proof that this thread acts for another user; dropping it restores the thread's own identity.
 #[derive(Debug)]
 pub(crate) struct Assumed {
     /// The identity to restore; `None` if nothing was changed.

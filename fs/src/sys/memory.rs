@@ -1,4 +1,4 @@
-//! Memory that the kernel may take back.
+//! Memory that the kernel may reclaim.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Bytes lent to the kernel: while memory is plentiful they stay; when it is short the kernel drops
-/// their pages first, and they read as zeros. Not locked, even in a process that locks everything.
-/// The reader must be able to detect lost pages.
+/// Bytes that the kernel may reclaim: while memory is plentiful they stay; when it is short the
+/// kernel drops their pages first, and they read as zeros. Not locked, even in a process that locks
+/// everything. The reader must be able to detect lost pages.
 #[derive(Debug)]
 pub(crate) struct Lent {
     start: NonNull<u8>,

@@ -1,4 +1,5 @@
-//! A mount of our own of a file system that others have mounted: with its own rules for times of access, and in no table.
+//! A private mount of a file system that is mounted elsewhere: with its own rules for access times, and in no
+//! mount table.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd as _, OwnedFd};

@@ -107,7 +107,7 @@ fn status_numbers(status: &str, name: &str) -> Vec<u32> {
 /// `PR_SET_IO_FLUSHER` of <linux/prctl.h>.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
-/// Declares to memory reclaim that this process writes data out: it must not wait for itself.
+/// Tells memory reclaim that this process writes data out, so that it never waits for itself.
 ///
 /// # Errors
 /// EINVAL on kernels before 5.6, EPERM without CAP_SYS_RESOURCE.
@@ -143,9 +143,9 @@ const PAGE_LEN: usize = 4096;
 /// Allocations from this length on get pages of their own, bytes.
 const OWN_PAGES_LEN: libc::c_int = 32 << 10;
 
-/// Has the allocator give large blocks pages of their own, and all threads one heap: memory that is locked
-/// can be given back only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called
-/// before threads start.
+/// Makes the allocator give large blocks pages of their own, and all threads one heap: locked memory can be
+/// returned only by unmapping it. The kernel makes no 2 MiB pages of small ones. To be called before threads
+/// start.
 pub(crate) fn keep_heap_small() {
     HEAP_START.store(heap_end(), Ordering::Relaxed);
     // SAFETY: integer arguments only; unsupported requests fail without effect.
@@ -185,7 +185,7 @@ pub(crate) fn return_memory() {
     }
 }
 
-/// Never be chosen by the out-of-memory killer.
+/// Excludes this process from the out-of-memory killer.
 ///
 /// # Errors
 /// EACCES without CAP_SYS_RESOURCE, ENOENT without /proc.
@@ -237,7 +237,7 @@ pub(crate) fn since_start_ms() -> u64 {
 /// Priority of the threads that answer: a client waits for each of them.
 const NICE: i32 = -10;
 
-/// Answer before others compute: on a busy machine a request otherwise waits for its turn.
+/// Raises the priority of the threads that answer: on a busy machine a request otherwise waits for its turn.
 ///
 /// # Errors
 /// EACCES without CAP_SYS_NICE.

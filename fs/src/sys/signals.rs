@@ -16,7 +16,7 @@ fn ending_set() -> libc::sigset_t {
     }
 }
 
-/// Hold back the ending signals in this thread and all it starts later.
+/// Blocks the ending signals in this thread and in all threads that it starts later.
 pub(crate) fn hold() {
     let set = ending_set();
     // SAFETY: `set` is initialized; the old mask is not requested.
@@ -25,7 +25,7 @@ pub(crate) fn hold() {
     }
 }
 
-/// Wait for one of the signals held back; its number.
+/// Waits for one of the blocked signals; returns its number.
 pub(crate) fn wait() -> i32 {
     let set = ending_set();
     let mut signal = 0;

@@ -13,7 +13,7 @@ const KILLED: u64 = 1 << 8;
 pub(crate) enum Fate {
     /// It is running.
     Lives,
-    /// It ends as soon as the kernel lets it.
+    /// It ends as soon as the kernel can end it.
     Dies,
     /// The task does not exist.
     Gone,

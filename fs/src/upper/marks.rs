@@ -27,7 +27,8 @@ pub struct Marks {
     pub protection: Vec<u8>,
     /// Ours: the lower row this object was copied up from, and of which stack.
     pub origin: Vec<u8>,
-    /// Ours: the device number of a node that a whiteout would be mistaken for.
+    /// Ours: the device number of a node 0:0 of a user, which would otherwise be taken for a
+    /// whiteout.
     pub device: Vec<u8>,
     /// Ours: attributes to restore, during a copy of the data.
     pub copying: Vec<u8>,

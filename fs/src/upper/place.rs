@@ -13,7 +13,7 @@ use crate::sys::{Result, mounts};
 /// A mount of our own with both directories.
 #[derive(Debug)]
 pub(super) struct OwnMount {
-    /// Held open: it is in no table.
+    /// Held open, because it is in no mount table.
     mount: OwnedFd,
     pub(super) upper: OwnedFd,
     pub(super) work: OwnedFd,
@@ -28,7 +28,8 @@ pub(super) struct AccessTimes {
 }
 
 impl OwnMount {
-    /// Open `upper` and `work`, which are open as `given`, once more on a mount of our own. `None`: that cannot be.
+    /// Opens `upper` and `work`, which are open as `given`, once more on a private mount. `None` if that is
+    /// impossible.
     pub(super) fn new(upper: &Path, work: &Path, given: [&OwnedFd; 2]) -> Option<OwnMount> {
         let (upper, work) = (upper.canonicalize().ok()?, work.canonicalize().ok()?);
         let above = common(&upper, &work)?;

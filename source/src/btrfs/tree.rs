@@ -179,7 +179,7 @@ impl Trees {
             return Ok(());
         };
         if end.is_some_and(|end| node.key(last).is_ok_and(|last| last >= end)) {
-            return Err(wrong(pointer.address, "keys that belong to another one"));
+            return Err(wrong(pointer.address, "keys of another block"));
         }
         // The record before `from` may lead to keys behind it.
         for place in node.floor(from)?.unwrap_or(0)..node.count {

@@ -28,7 +28,7 @@ impl Mapping {
     fn count_node(&mut self) -> io::Result<()> {
         self.nodes += 1;
         if self.nodes > EXT_NODES_MAX {
-            return Err(damaged("a file's blocks are listed without end"));
+            return Err(damaged("the lists of a file's blocks form a loop"));
         }
         Ok(())
     }

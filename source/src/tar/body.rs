@@ -131,7 +131,8 @@ impl<R: Read> Tar<R> {
     pub(super) fn symlink(&self, merged: &Merged) -> Result<Box<[u8]>, SourceError> {
         let target = &merged.link_path;
         if target.is_empty() || target.len() > SYMLINK_LEN_MAX || target.contains(&0) {
-            let problem = format!("a link target has 1 to {SYMLINK_LEN_MAX} bytes, none 0");
+            let problem =
+                format!("a link target has 1 to {SYMLINK_LEN_MAX} bytes, none of them NUL");
             return Err(self.error(problem).entry(&merged.path).at(merged.offset));
         }
         Ok(target.as_slice().into())

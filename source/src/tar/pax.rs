@@ -117,7 +117,7 @@ impl Attributes {
     fn xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
         if name.is_empty() || name.len() > XATTR_NAME_LEN_MAX || name.contains(&0) {
             return Err(format!(
-                "attribute names have 1 to {XATTR_NAME_LEN_MAX} bytes, none 0"
+                "attribute names have 1 to {XATTR_NAME_LEN_MAX} bytes, none of them NUL"
             ));
         }
         if value.len() > XATTR_VALUE_LEN_MAX {

@@ -56,7 +56,7 @@ impl Xfs {
                 self.root(fork.bytes, &mut tree)?;
             }
             ForkFormat::Device | ForkFormat::Local => {
-                return Err(damaged("its blocks are listed in no known form"));
+                return Err(damaged("its list of blocks has an unknown form"));
             }
         }
         Ok(found)
@@ -103,7 +103,7 @@ impl Xfs {
     fn node(&self, block: u64, level: u16, tree: &mut ExtentTree<'_>) -> io::Result<()> {
         tree.nodes += 1;
         if tree.nodes > XFS_NODES_MAX {
-            return Err(damaged("its tree of extents has no end"));
+            return Err(damaged("its tree of extents does not end"));
         }
         let superblock = &self.superblock;
         let offset = superblock.block_offset(block, 1)?;

@@ -102,7 +102,7 @@ fn parse_line(text: &str) -> Result<Line, String> {
     };
     let mut words = key_text.split_ascii_whitespace();
     let (Some(algorithm), Some(base64)) = (words.next(), words.next()) else {
-        return Err("no key: PRINCIPALS [OPTIONS] ssh-ed25519 BASE64".into());
+        return Err("not a key line: PRINCIPALS [OPTIONS] ssh-ed25519 BASE64".into());
     };
     let key = PublicKey::from_openssh(&format!("{algorithm} {base64}"))
         .map_err(|e| format!("the key cannot be read: {e}"))

@@ -60,7 +60,7 @@ pub(super) fn run(args: &AdvanceArgs, globals: &Globals) -> anyhow::Result<ExitC
         false => match globals.publisher() {
             Ok(publisher) => Some(publisher),
             Err(error) => {
-                let note = format!("only proposals, nothing is changed: {error:#}");
+                let note = format!("nothing is changed, these are only proposals: {error:#}");
                 output::note(globals, &note);
                 None
             }

@@ -1,5 +1,5 @@
-//! Asking for an update pack: one request, whose answer begins with the record, the head and the
-//! index, and continues with the units.
+//! Requests an update pack. The answer begins with the record, the head and the index, and
+//! continues with the units.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::net::object::Object;
 use crate::net::records::now;
 use crate::net::status::Counters;
 
-/// An update pack of which record, head and index were read and verified.
+/// An update pack whose record, head and index were read and verified.
 pub(crate) struct Asked {
     /// The pack.
     pub(crate) object: Arc<Object>,
@@ -51,7 +51,7 @@ pub(crate) enum Refused {
     Other,
 }
 
-/// The keys that may sign, as the mount's own records say.
+/// The keys that may sign, from the records of this mount.
 pub(crate) struct Signers<'s> {
     pub(crate) anchors: &'s AllowedSigners,
     pub(crate) keyset: Option<&'s Keyset>,

@@ -1,4 +1,5 @@
-//! The units of an update pack as they come, in order: hot ones at once, the others behind demand.
+//! Applies the units of an update pack in the order in which they arrive: hot units at once, the
+//! others only while there is no demand.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::net::fetcher::FetcherShared;
 use crate::net::status::{Counters, StatusText};
 use crate::net::worker::yield_to_demand;
 
-/// Tries in a row, without a unit arriving, to go on with a stream that broke.
+/// Maximum number of attempts in a row to resume a broken stream without receiving a unit.
 const TRIES_MAX: u32 = 20;
 
 /// The stream of an update pack.
@@ -26,7 +27,7 @@ pub(crate) struct UpdateStream {
     pub(crate) state: Arc<StatusText>,
 }
 
-/// An answer, and what of it was read ahead.
+/// An answer, and its bytes that were read ahead.
 struct UnitStream {
     server: usize,
     answer: HttpAnswer,

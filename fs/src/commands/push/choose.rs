@@ -1,4 +1,4 @@
-//! `push --interactive`: which changes to send.
+//! `push --interactive`: the user selects the changes to send.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, BufRead as _, Write as _};

@@ -32,7 +32,7 @@ pub(super) fn run(push: &Push<'_>) -> anyhow::Result<ExitCode> {
         None => None,
         Some(to) => match ask(push, to) {
             Ok(answer) => Some((to, answer)),
-            // The user's own mistake: no other answer would do.
+            // The user's mistake: without a server it would be the same.
             Err(error) if error.downcast_ref::<PushError>().is_none() => return Err(error),
             Err(error) => {
                 messages::warn(&format!(
@@ -137,7 +137,7 @@ fn write_text(out: &mut dyn Write, preview: &Preview) -> io::Result<()> {
         writeln!(out, "{:<9} {}", change.kind.word(), change.path)?;
     }
     for LeftOut { path, pattern } in &preview.left_out {
-        writeln!(out, "{:<9} {path} ({pattern})", "left out")?;
+        writeln!(out, "{:<9} {path} ({pattern})", "excluded")?;
     }
     let count = |kind: ChangeKind| {
         let of_kind = preview.changes.iter().filter(|change| change.kind == kind);
@@ -145,7 +145,7 @@ fn write_text(out: &mut dyn Write, preview: &Preview) -> io::Result<()> {
     };
     writeln!(
         out,
-        "{}, {}, {}, {}; {} left out; {} before compression",
+        "{}, {}, {}, {}; {} excluded; {} before compression",
         count(ChangeKind::Added),
         count(ChangeKind::Changed),
         count(ChangeKind::Deleted),

@@ -1,4 +1,4 @@
-//! Which of the waiting chunks share a request.
+//! Groups waiting chunks into requests.
 
 use layerfmt::Digest;
 
@@ -14,8 +14,8 @@ const _: () = assert!(
         && BATCH_LEN_MAX <= wire::limits::BATCH_LEN_MAX / 2
 );
 
-/// Which of the chunks go into one request: with batches all that fit, otherwise neighbors only.
-/// The second is true if they are neighbors.
+/// The chunks for one request: with batches all that fit, otherwise only neighbors. The second
+/// value is true if they are neighbors.
 pub(super) fn group(
     mut chosen: Vec<(std::ops::Range<u64>, Digest)>,
     batches: bool,

@@ -38,7 +38,7 @@ pub(super) fn start_background(
         if let Err(error) = started {
             tracing::warn!(%error, "the backup is not filled");
         }
-        // It fetches everything already.
+        // The backup fetches everything already.
         source.words.prefetch.set("left to the backup");
         return;
     }
@@ -50,7 +50,7 @@ pub(super) fn start_background(
     if !wanted || offline {
         return;
     }
-    // Data that would evict the pages of a boot is not fetched.
+    // Only as much as the cache can hold without evicting the pages of a boot is fetched.
     let len_max = match &options.cache {
         Some((_, len)) if source.caches.disk.is_some() => *len,
         _ => options.memory_len,

@@ -1,4 +1,4 @@
-//! Opening a root by an update pack.
+//! Opens a root with an update pack.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl RootOpening<'_> {
         }
     }
 
-    /// Starts the stream of the units; keeps the proof of what they make.
+    /// Starts the stream of the units; stores the proof of the chunks that they make.
     pub(super) fn start_update(
         &self,
         (mut asked, old): (Asked, Old),

@@ -1,5 +1,5 @@
-//! The proofs of raw chunks, kept beside the cache: the signed heads of the update packs that made
-//! them.
+//! The proofs of raw chunks, stored beside the cache: the signed heads of the update packs that
+//! made them.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::chunks::remote::CacheTiers;
 use crate::chunks::update::Signers;
 use crate::net::records::now;
 
-/// Takes the digests of raw chunks from the proofs that are kept, each verified again.
+/// Loads the digests of raw chunks from the stored proofs, and verifies each proof again.
 pub(crate) fn load(
     caches: &CacheTiers,
     kept: &KeptRecords,
@@ -26,7 +26,7 @@ pub(crate) fn load(
             None => {
                 tracing::info!(
                     file,
-                    "a kept update record cannot be used any more: removed"
+                    "a stored update record is not valid any more: removed"
                 );
                 kept.remove_proof(&file);
             }
@@ -47,8 +47,8 @@ fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Updat
     UpdateHead::decode(stored, record.head.raw_len, &record.head.digest).ok()
 }
 
-/// Keeps a verified proof with its head, and the raw index that it proves; drops the proofs of
-/// which no chunk is in `new`.
+/// Stores a verified proof with its head, and the raw index that it proves; drops the proofs that
+/// have no chunk in `new`.
 pub(crate) fn save(
     kept: &KeptRecords,
     signers: &Signers<'_>,

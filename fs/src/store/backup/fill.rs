@@ -96,7 +96,8 @@ impl Filler<'_> {
             && let Err(error) = self.layer(Object::pack(&pack.digest), pack)
         {
             match error {
-                // A revision is complete without its pack: the index without it is here as well.
+                // A revision is complete without its pack: the index without the pack is stored as
+                // well.
                 FillStop::Fetch(error) => tracing::warn!(%error, "the backup has no boot pack"),
                 other => return Err(other),
             }
@@ -152,7 +153,7 @@ impl Filler<'_> {
         Ok(())
     }
 
-    /// Space that an earlier attempt already uses.
+    /// Bytes of space that an earlier attempt already uses.
     fn started(&self, path: &str) -> u64 {
         use std::os::unix::fs::MetadataExt;
         let part = self
@@ -242,7 +243,7 @@ impl Filler<'_> {
         }
     }
 
-    /// Everything is here: the records, and last the mark.
+    /// Publishes a complete revision: the records, and last the mark.
     fn publish(&self, records: &Records) -> Result<(), FillStop> {
         let damaged = |error: wire::trust::TrustError| FillStop::Damaged(error.to_string());
         let (bundle, head, dir) = (&records.bundle, &records.verified.head, &self.backup.dir);

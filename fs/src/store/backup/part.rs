@@ -1,4 +1,4 @@
-//! A layer file being filled: bytes at their final places, and which of them are there.
+//! A layer file being filled: bytes at their final places, and a list of the chunks that are present.
 
 use std::collections::HashSet;
 use std::fs::File;

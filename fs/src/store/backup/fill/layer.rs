@@ -17,7 +17,7 @@ use crate::net::object::{ChunkRange, Object};
 
 /// Chunks on their way at once.
 const AHEAD_MAX: usize = 32;
-/// Interval of the checks for more room.
+/// Interval of the checks whether more may be requested.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Filler<'_> {
@@ -134,13 +134,13 @@ impl Filler<'_> {
             while self.fetcher()?.suggested() > 0 {
                 std::thread::sleep(LOOK);
             }
-            // The writer thread has the last ones in its queue.
+            // The last chunks are still in the queue of the writer thread.
             std::thread::sleep(LOOK);
         }
     }
 
-    /// The stored bytes of a chunk that the update pack makes, if compressing its raw bytes as a bake
-    /// or a boot pack does gives exactly these.
+    /// The stored bytes of a chunk that the update pack makes, if compression of its raw bytes, as a bake or a
+    /// boot pack does it, gives exactly these.
     fn made_by_update(&self, chunk: &Chunk) -> Result<Option<Vec<u8>>, FillStop> {
         let Some(update) = self.update.as_ref() else {
             return Ok(None);
