@@ -217,7 +217,7 @@ impl History {
     /// The revisions of a history, newest first, at most `count_max`.
     ///
     /// # Errors
-    /// As of [`History::head`], at the first broken link.
+    /// The errors of [`History::head`], at the first broken link.
     pub fn log(&self, name: &ProfileName, count_max: usize) -> Result<Vec<Revision>> {
         self.chain(self.require_head(name)?, count_max)
     }

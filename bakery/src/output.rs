@@ -50,7 +50,7 @@ pub(crate) fn summary<T: Serialize>(
 /// Prints text (or, for `dump` and `unpack -`, bytes) that has no JSON form.
 ///
 /// # Errors
-/// As [`emit`].
+/// The errors of [`emit`].
 pub(crate) fn raw(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
     let mut out = io::BufWriter::with_capacity(256 << 10, io::stdout().lock());
     finish(write(&mut out).and_then(|()| out.flush()))

@@ -222,7 +222,7 @@ impl Store {
     /// The bytes of a small object that must be there.
     ///
     /// # Errors
-    /// As of [`Store::get`], and [`StoreError::Missing`].
+    /// The errors of [`Store::get`], and [`StoreError::Missing`].
     pub fn require(&self, key: &Key, len_max: u64) -> Result<Bytes> {
         self.get(key, len_max)?
             .ok_or_else(|| StoreError::Missing(key.clone()))

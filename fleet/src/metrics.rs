@@ -1,4 +1,4 @@
-//! The metrics page for Prometheus.
+//! The metrics for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -45,7 +45,7 @@ impl Counters {
         self.failed.fetch_add(count as u64, Relaxed);
     }
 
-    /// Renders the metrics page.
+    /// Renders the metrics.
     #[must_use]
     pub fn render(&self, census: &Census) -> String {
         let mut page = String::with_capacity(4096);

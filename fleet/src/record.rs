@@ -9,8 +9,8 @@ use wire::manifest::ProfileName;
 
 /// Seconds within which a boot must reach its target. A slower boot counts as stopped.
 pub const BOOT_DEADLINE_S: i64 = 15 * 60;
-/// Seconds without a hello after which a running machine counts as switched off: three intervals of
-/// the default rate.
+/// Seconds without a hello after which a running machine counts as switched off: three of the
+/// default intervals.
 pub const SILENCE_S: i64 = 16 * 60;
 /// Boots that the database keeps of one machine.
 pub const BOOTS_KEPT: u32 = 50;

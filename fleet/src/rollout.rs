@@ -19,7 +19,7 @@ pub struct Facts<'f> {
     pub record: &'f RingRecord,
     /// The newest revision.
     pub newest: u64,
-    /// How the revisions of all histories did.
+    /// The results of the revisions of all histories.
     pub trials: &'f [Trial],
     /// Seconds since 1970.
     pub now: i64,
@@ -90,7 +90,7 @@ impl Facts<'_> {
         self.record.current(ring, self.newest)
     }
 
-    /// How the machines of a ring do with its revision.
+    /// The results of a ring's machines with its revision.
     #[must_use]
     pub fn standing(&self, place: usize) -> Standing {
         let Some(ring) = self.record.rings.get(place) else {
@@ -117,7 +117,7 @@ impl Facts<'_> {
         }
     }
 
-    /// The revisions of rings that fail on machines, and whether they are quarantined for it.
+    /// The revisions of rings that fail on machines, each with the decision about its quarantine.
     #[must_use]
     pub fn quarantines(&self) -> Vec<Quarantine> {
         let mut present: BTreeSet<u64> = self

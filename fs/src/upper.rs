@@ -269,7 +269,7 @@ impl Upper {
     /// Mark a directory as hiding all names of the lower.
     ///
     /// # Errors
-    /// As setxattr(2).
+    /// The errors of setxattr(2).
     pub(crate) fn set_opaque(&self, at: &At<'_>) -> Result<()> {
         at.set_xattr(&self.marks.opaque, b"y", XattrFlags::empty())
     }

@@ -1,4 +1,4 @@
-//! Full verification of a layer, which is too slow for opening it.
+//! Full verification of a layer, which takes too long for opening it.
 
 use std::sync::Arc;
 
@@ -160,7 +160,7 @@ fn files(
     Ok(())
 }
 
-/// A damaged chunk speaks for itself.
+/// The error for an unreadable file. A damaged chunk has an error of its own.
 #[cold]
 fn unreadable(ino: Ino, error: std::io::Error) -> FormatError {
     match error.downcast::<FormatError>() {

@@ -15,7 +15,7 @@ use crate::x86;
 
 pub use start::decode_chunk_start;
 
-/// Compression effort. Explicit, because zstd's own tables change strategy with the length of the
+/// Compression effort. It is explicit, because zstd's own tables change the strategy with the length of the
 /// input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
@@ -40,7 +40,7 @@ pub struct Tuned {
     pub search_log: u32,
     /// Shortest match, bytes.
     pub min_match: u32,
-    /// Match length good enough to stop searching.
+    /// Match length at which the search stops.
     pub target_length: u32,
     /// Longest block of a frame, bytes; zstd's own bound is 128 KiB. A reader of one page decodes whole blocks, from
     /// the chunk's start up to it.
@@ -159,7 +159,7 @@ pub fn forget_decoders() {
     drop(std::mem::take(&mut *decoders));
 }
 
-/// Empties `out` and has it room for `raw_len` bytes.
+/// Empties `out` and gives it room for `raw_len` bytes.
 fn make_room(raw_len: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     out.clear();
     if out.capacity() < raw_len {
@@ -277,7 +277,7 @@ pub(crate) fn verify_chunk(chunk: &Chunk, stored: &[u8]) -> Result<()> {
 /// Verify the stored bytes of a section, then decompress them.
 ///
 /// # Errors
-/// As [`decode_chunk`]; the offset is the section's place in the file.
+/// The errors of [`decode_chunk`]; the offset is the section's place in the file.
 pub(crate) fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>> {
     let name = section.id.name();
     if stored.len() as u64 != section.stored_len || Digest::of(stored) != section.digest {
@@ -289,8 +289,8 @@ pub(crate) fn decode_section(section: &Section, stored: &[u8]) -> Result<Vec<u8>
             what,
         ));
     }
-    // The digest vouches for the writer, not for its sanity: bounded by the section's limit, and
-    // a zstd frame cannot expand more than this.
+    // A digest proves the identity of the writer, not that the writer is correct. The section's limit bounds
+    // the length, and a zstd frame cannot expand beyond it.
     let raw_len = usize::try_from(section.raw_len).unwrap_or(usize::MAX);
     let mut out = Vec::new();
     decompress(stored, raw_len, &mut out)
@@ -305,7 +305,7 @@ pub(crate) fn decode_frame(stored: &[u8], raw_len: usize) -> std::result::Result
     Ok(out)
 }
 
-/// One zstd frame, small rather than fast.
+/// Compresses to one zstd frame that is small rather than fast to make.
 pub(crate) fn encode_small(raw: &[u8]) -> Result<Vec<u8>> {
     encode_section(SectionId::Index, raw, SectionEffort::Small)
 }
@@ -315,7 +315,7 @@ pub(crate) fn encode_small(raw: &[u8]) -> Result<Vec<u8>> {
 pub enum SectionEffort {
     /// Small: clients wait for it.
     Small,
-    /// Ten times as fast for a fifth more bytes: only a server reads it.
+    /// Ten times as fast, with a fifth more bytes: only a server reads it.
     Quick,
 }
 

@@ -27,7 +27,7 @@ pub struct Keep<'k> {
 /// stay borrowed. `progress` gets the bytes copied so far.
 ///
 /// # Errors
-/// As of [`CompactPlan::new`] and [`CompactPlan::write`].
+/// The errors of [`CompactPlan::new`] and [`CompactPlan::write`].
 pub fn copy(
     merged: &MergedIndex,
     source: &dyn StoredChunks,

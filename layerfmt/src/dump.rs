@@ -33,7 +33,7 @@ struct Dump<'i> {
 
 impl Dump<'_> {
     fn directory(&mut self, base: &str, dir: Ino) {
-        // Deep trees: an explicit stack of directories and positions.
+        // An explicit stack of directories and positions, because trees can be deep.
         let mut open = vec![(base.to_owned(), dir, 0)];
         while let Some((path, dir, position)) = open.pop() {
             let Some(entry) = self.index.entries(dir, position).next() else {

@@ -49,7 +49,7 @@ impl FlattenInput {
 /// A flattened stack.
 #[derive(Debug, Clone)]
 pub struct MergedIndex {
-    /// The tree one sees; every chunk is borrowed.
+    /// The visible tree; every chunk is borrowed.
     pub index: Arc<Index>,
     /// Digests of its contents, if every layer had them.
     pub content: Option<ContentDigests>,
@@ -66,7 +66,7 @@ pub fn flatten(stack: &[FlattenInput]) -> Result<MergedIndex> {
 /// Flatten consecutive layers of a longer stack: whiteouts and opaque marks stay.
 ///
 /// # Errors
-/// As [`flatten`].
+/// The errors of [`flatten`].
 pub fn squash(stack: &[FlattenInput]) -> Result<MergedIndex> {
     merge::merge(stack, false)
 }
@@ -74,7 +74,7 @@ pub fn squash(stack: &[FlattenInput]) -> Result<MergedIndex> {
 /// Flatten open layer files.
 ///
 /// # Errors
-/// As [`flatten`], and when a CONTENT section is damaged.
+/// The errors of [`flatten`], and when a CONTENT section is damaged.
 pub fn flatten_layers<'l>(
     layers: impl IntoIterator<Item = &'l Layer>,
     with_content: bool,

@@ -159,7 +159,7 @@ impl<'s> ContentReader<'s> {
     /// The bytes of one extent.
     ///
     /// # Errors
-    /// As [`ContentReader::chunk`].
+    /// The errors of [`ContentReader::chunk`].
     pub fn extent(&mut self, extent: &Extent) -> io::Result<&[u8]> {
         let start = extent.chunk_offset as usize;
         let bytes = self

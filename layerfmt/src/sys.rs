@@ -1,4 +1,4 @@
-//! The one unsafe floor of this crate: mapping files, and memory that the kernel gives in one go.
+//! The unsafe code of this crate: mapping files, and memory that the kernel maps at once.
 
 #![allow(unsafe_code)]
 
@@ -40,7 +40,7 @@ pub fn buffer_for(len: usize) -> Vec<u8> {
     buffer
 }
 
-/// Without effect before Linux 5.14, and on machines with larger pages.
+/// Has no effect before Linux 5.14, and on machines with larger pages.
 fn populate(place: &mut [MaybeUninit<u8>]) {
     let skipped = place.as_ptr().align_offset(PAGE_LEN);
     let len = place.len().saturating_sub(skipped) / PAGE_LEN * PAGE_LEN;

@@ -204,7 +204,7 @@ impl<C> Tree<C> {
     /// [`Tree::add`] and [`Tree::set`] in one.
     ///
     /// # Errors
-    /// As of both.
+    /// The errors of both.
     pub fn insert(
         &mut self,
         parent: NodeId,

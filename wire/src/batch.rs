@@ -27,7 +27,7 @@ pub enum BatchError {
         "a batch may request {BATCH_RANGES_MAX} ranges and {BATCH_LEN_MAX} bytes; request less at once"
     )]
     TooMuch,
-    /// A range ends outside the object, or before it begins.
+    /// A range is outside the object, or ends before it begins.
     #[error("range {offset}+{len} is outside the layer of {object_len} bytes")]
     Outside {
         /// The requested offset.

@@ -82,15 +82,15 @@ impl Excludes {
     /// The default patterns, then those of `texts`.
     ///
     /// # Errors
-    /// As [`Excludes::new`].
+    /// The errors of [`Excludes::new`].
     pub fn with_defaults<'t>(
         texts: impl IntoIterator<Item = (&'t str, &'t str)>,
     ) -> Result<Self, PatternError> {
         Self::new(std::iter::once(("defaults", DEFAULTS)).chain(texts), true)
     }
 
-    /// The pattern that leaves `path` out: one that fits it, or one that fits a directory it is
-    /// in. `path` is relative to the root and has no leading slash.
+    /// The pattern that excludes `path`: one that matches it, or one that matches a directory above
+    /// it. `path` is relative to the root and has no leading slash.
     #[must_use]
     pub fn pattern_for(&self, path: &[u8], is_directory: bool) -> Option<&str> {
         if self.rules.is_empty() {
@@ -103,7 +103,7 @@ impl Excludes {
             .or_else(|| self.pattern_naming(path, is_directory))
     }
 
-    /// The same for a path whose directory is known to stay.
+    /// The same for a path whose directory is known not to be excluded.
     #[must_use]
     pub fn pattern_naming(&self, path: &[u8], is_directory: bool) -> Option<&str> {
         let fits =

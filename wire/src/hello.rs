@@ -335,7 +335,8 @@ mod tests {
         assert_eq!(Hello::decode(more.to_string().as_bytes()).unwrap(), hello());
     }
 
-    /// docs/FLEET.md F4.2: the health decides about `healthy`, not the step of the hello.
+    /// docs/FLEET.md F4.2: the health decides whether a boot is `healthy`, not the step of the
+    /// hello.
     #[test]
     fn healthy_is_what_the_health_says() {
         let mut claimed = hello();

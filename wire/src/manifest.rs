@@ -43,7 +43,7 @@ pub const MANIFEST_LEN_MAX: usize = 4 << 20;
 pub(crate) const STACK_LEN_MAX: usize = 1024;
 /// Longest message, bytes.
 pub const MESSAGE_LEN_MAX: usize = 64 << 10;
-/// Longest kernel command line, bytes: x86's own bound.
+/// Longest kernel command line, bytes: the limit of x86.
 pub(crate) const CMDLINE_LEN_MAX: usize = 2048;
 /// Longest author, bytes.
 pub const AUTHOR_LEN_MAX: usize = 256;
@@ -156,7 +156,7 @@ pub struct Manifest {
     pub revision: u64,
     /// The system.
     pub system: String,
-    /// When, in seconds since 1970 by the bakery's clock.
+    /// Time of publication, in seconds since 1970 by the bakery's clock.
     pub time: u64,
     /// The digest of the whole tree: contents and metadata.
     pub tree_digest: Digest,
@@ -175,7 +175,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The canonical bytes, which are stored; the digest in the head is theirs.
+    /// The canonical bytes, which are stored; the head has their digest.
     ///
     /// # Errors
     /// A field breaks a rule, so that no reader would accept it.

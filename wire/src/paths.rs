@@ -1,4 +1,13 @@
-//! Every path of a store and every URL of a server: built here, read here, spelled nowhere else.
+//! Every path of a store and every URL of a server: no other module builds or parses one.
+//!
+//! A store's layout is also the layout of its URLs, so an [`ObjectPath`] names an object in a
+//! directory, in a bucket and behind a web server alike. [`Request`] adds the rest of a server's
+//! URLs. `docs/PROTOCOL.md` §1 and `docs/HTTP.md` have the same tables for people; a test compares
+//! both with this module.
+//!
+//! Both types have one spelling for each value: parsing a built path gives the value again, and
+//! anything that this module would not write is refused. A path that a client sends therefore never
+//! reaches a file system unchecked.
 //!
 //! A store's layout is also the layout of its URLs, so an [`ObjectPath`] names an object in a
 //! directory, in a bucket and behind a web server alike. [`Request`] adds the rest of a server's

@@ -44,12 +44,12 @@ pub enum Answer {
         /// Entries that the server excludes, the first of them with their patterns.
         excluded: Vec<LeftOut>,
     },
-    /// The upload is in the queue, for good.
+    /// The upload is in the queue, durably.
     Queued {
         /// The job's number.
         job: String,
     },
-    /// It will not be done.
+    /// The server refuses the upload.
     Refused {
         /// The reason and the remedy.
         error: String,
@@ -91,7 +91,7 @@ pub enum ChangeKind {
     Added,
     /// Another kind of object, or other contents.
     Changed,
-    /// It is not there any more.
+    /// The path does not exist any more.
     Deleted,
     /// The contents are the same; owner, mode, times or attributes are not.
     Metadata,
@@ -150,9 +150,9 @@ pub enum Ending {
         /// The report of the bake: excluded paths, dropped entries, sizes, warnings.
         report: serde_json::Value,
     },
-    /// There was no change to publish: the newest revision already has all of it.
+    /// There was no change to publish: the newest revision already has all of them.
     Unchanged {
-        /// The revision that has it all.
+        /// The revision that has all changes.
         revision: u64,
         /// The report of the bake.
         report: serde_json::Value,

@@ -3,7 +3,7 @@
 /// The number of bytes at the start of a file that are searched.
 pub const HEAD_LEN: usize = 64;
 
-/// Files that hold password hashes. Every system has them, so only a change of them is worth a word.
+/// Files that hold password hashes. Every system has them, so only a change of them causes a warning.
 const PASSWORDS: [&[u8]; 4] = [
     b"etc/shadow",
     b"etc/shadow-",
@@ -59,7 +59,7 @@ const DIRECTORIES: [(&[u8], &str); 8] = [
     (b".kube/", "cluster credentials"),
 ];
 
-/// The reason why a changed file is likely to be a secret: that of [`suspicion`], or password
+/// The reason why a changed file is likely to be a secret: that of [`suspicion`], or that it holds password
 /// hashes.
 #[must_use]
 pub fn suspicion_of_change(path: &[u8], head: &[u8]) -> Option<String> {

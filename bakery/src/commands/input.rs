@@ -84,7 +84,7 @@ impl Input {
     /// The same, with this file inside an ISO.
     ///
     /// # Errors
-    /// As [`Input::open`].
+    /// The errors of [`Input::open`].
     pub(crate) fn open_member(
         &self,
         member: Option<&str>,

@@ -173,7 +173,7 @@ impl Publisher {
     /// Publish a whole system: the first revision of a history, or one that replaces everything.
     ///
     /// # Errors
-    /// As of [`Publisher::publish`].
+    /// The errors of [`Publisher::publish`].
     pub fn import(&self, import: &Import<'_>) -> Result<Revision> {
         let mut uploads = Uploads::default();
         let mut merged = None;

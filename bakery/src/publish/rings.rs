@@ -88,7 +88,7 @@ impl Publisher {
     /// Signs the rings of a history again, with the present key; `None` if it has none.
     ///
     /// # Errors
-    /// As of [`Publisher::change_rings`].
+    /// The errors of [`Publisher::change_rings`].
     pub fn renew_rings(&self, name: &ProfileName, author: &str) -> Result<Option<RingRecord>> {
         if self.history().unsigned_rings(name)?.is_none() {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Publisher {
     /// Renews the rings of a history if their record is about to expire.
     ///
     /// # Errors
-    /// As of [`Publisher::change_rings`].
+    /// The errors of [`Publisher::change_rings`].
     pub fn renew_rings_in_time(
         &self,
         name: &ProfileName,

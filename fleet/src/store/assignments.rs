@@ -22,7 +22,7 @@ pub enum Whom {
 }
 
 impl Database {
-    /// The own assignment of a machine or group.
+    /// The assignment of the machine or group itself.
     ///
     /// # Errors
     /// The database cannot be read.

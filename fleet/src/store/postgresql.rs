@@ -110,7 +110,7 @@ fn connect(config: &Config) -> Result<Client> {
     Ok(client)
 }
 
-/// A definition of tables for SQLite, in the words of PostgreSQL. Texts compare by bytes in both.
+/// Translates a definition of tables from SQLite to PostgreSQL. Texts compare by bytes in both.
 fn translated(tables: &str) -> String {
     tables
         .replace("STRICT, WITHOUT ROWID", "")

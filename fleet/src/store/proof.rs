@@ -11,7 +11,8 @@ use super::{Database, Result};
 /// The proof that a hello is of its machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proof {
-    /// The server itself speaks for the machine's firmware, which cannot prove anything.
+    /// The server itself sends this request in place of the machine's firmware, which cannot prove
+    /// anything.
     pub menu: bool,
     /// The sender has the room's token.
     pub token: bool,
@@ -20,7 +21,7 @@ pub struct Proof {
 }
 
 impl Database {
-    /// F7.2, F7.3: refuses a hello without the necessary proof, and notes that one came.
+    /// F7.2, F7.3: refuses a hello without the necessary proof, and records the refusal.
     pub(super) fn refuse(
         &self,
         found: &Found,
@@ -82,7 +83,7 @@ fn accepted_boot_is_over(
     Ok(!known.is_empty() && now - last.began > LATE_S && accepted_key(work, id)?.is_some())
 }
 
-/// Notes the key that a machine without an accepted one shows.
+/// Records the key that a machine without an accepted one offers.
 pub(super) fn note_key(work: &Connection, id: &str, hello: &Hello, proof: Proof) -> Result<()> {
     let Some(key) = hello.key.filter(|_| proof.signed) else {
         return Ok(());

@@ -7,8 +7,8 @@ use super::postgresql::PostgreSql;
 use super::sqlite::Sqlite;
 use super::{Result, StoreError};
 
-/// The migrations, each from the version before it, in the words of SQLite. Both engines store
-/// their number.
+/// The migrations, each from the version before it, in SQLite's dialect. Both engines store their
+/// number.
 const STEPS: [&str; 3] = [MACHINES, RETURNS, VALUES];
 
 const MACHINES: &str = "

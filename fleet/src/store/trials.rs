@@ -1,4 +1,4 @@
-//! How the revisions did on the machines.
+//! The results of the revisions on the machines.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +89,7 @@ impl Database {
         Ok(outcomes)
     }
 
-    /// How the revisions did on every machine since a time.
+    /// The results of the revisions on every machine since a time.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -205,7 +205,7 @@ fn mark_slow(outcomes: &mut [Outcome]) {
     }
 }
 
-/// The median of times; `None` of none.
+/// The median of times; `None` if there are none.
 #[must_use]
 pub fn median(times: &[u64]) -> Option<u64> {
     let mut times = times.to_vec();

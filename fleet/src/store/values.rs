@@ -20,7 +20,7 @@ fn refused<T>(text: String) -> Result<T> {
 }
 
 impl Database {
-    /// The own values of a machine or group.
+    /// The values of the machine or group itself.
     ///
     /// # Errors
     /// The database cannot be read.

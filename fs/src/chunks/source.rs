@@ -70,7 +70,7 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
     /// All of a chunk as [`ChunkSource::read_decoded`] gives it, into `place`, which has the chunk's decoded length.
     ///
     /// # Errors
-    /// As [`ChunkSource::read_decoded`].
+    /// The errors of [`ChunkSource::read_decoded`].
     fn read_decoded_into(
         &self,
         index: &Index,

@@ -61,7 +61,7 @@ pub(super) fn require_mount(root: &OwnedFd, mountpoint: &Path) -> anyhow::Result
 /// Ask the mount for its status.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub(crate) fn read(mountpoint: &Path) -> anyhow::Result<Status> {
     let mut value = vec![0; STATUS_LEN_MAX];
     match rustix::fs::getxattr(mountpoint, STATUS_XATTR, &mut value[..]) {

@@ -215,7 +215,7 @@ impl LayerFs {
     /// copy_file_range(2); may copy less.
     ///
     /// # Errors
-    /// As read and write.
+    /// The errors of read and write.
     pub fn copy_range(
         &self,
         from: (NodeId, u64),

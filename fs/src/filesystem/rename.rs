@@ -33,7 +33,7 @@ impl LayerFs {
     /// rename(2), with the flags of renameat2(2).
     ///
     /// # Errors
-    /// What rename(2) documents.
+    /// The errors of rename(2).
     pub fn rename(
         &self,
         from: (NodeId, &[u8]),

@@ -76,7 +76,7 @@ pub(crate) fn remove_dead_mount(path: &Path) -> bool {
 /// Attaches `adapter` to its place.
 ///
 /// # Errors
-/// Why not.
+/// The kernel or fusermount3 refuses the mount.
 pub(crate) fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attached, SessionError> {
     let path = &place.mountpoint;
     let mut config = Config::default();

@@ -30,7 +30,7 @@ impl Dir {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// As open(2).
+    /// The errors of open(2).
     pub(crate) fn file(&self, path: &str) -> std::io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(openat(&self.fd, path, flags, Mode::empty())?.into())
@@ -39,7 +39,7 @@ impl Dir {
     /// Opens a file for reading and writing; makes it, and the directories above it, if needed.
     ///
     /// # Errors
-    /// As open(2).
+    /// The errors of open(2).
     pub(crate) fn part(&self, path: &str) -> std::io::Result<File> {
         self.make_parents(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -83,7 +83,7 @@ impl Dir {
     /// Renames a file within the directory, durably.
     ///
     /// # Errors
-    /// As rename(2) and fsync(2).
+    /// The errors of rename(2) and fsync(2).
     pub(crate) fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
         self.make_parents(to)?;
         renameat(&self.fd, from, &self.fd, to)?;
@@ -97,7 +97,7 @@ impl Dir {
     /// Removes a file.
     ///
     /// # Errors
-    /// As unlink(2).
+    /// The errors of unlink(2).
     pub(crate) fn remove(&self, path: &str) -> std::io::Result<()> {
         Ok(unlinkat(&self.fd, path, AtFlags::empty())?)
     }
@@ -120,7 +120,7 @@ impl Dir {
     /// Bytes that may still be written.
     ///
     /// # Errors
-    /// As statvfs(2).
+    /// The errors of statvfs(2).
     pub(crate) fn free(&self) -> std::io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.fd)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

@@ -162,7 +162,7 @@ impl At<'_> {
     /// Set the permission bits. The object is not a symbolic link.
     ///
     /// # Errors
-    /// As chmod(2).
+    /// The errors of chmod(2).
     pub fn chmod(&self, mode: u32) -> Result<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
         match self {
@@ -175,7 +175,7 @@ impl At<'_> {
     /// Set owner, group or both.
     ///
     /// # Errors
-    /// As chown(2).
+    /// The errors of chown(2).
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
@@ -190,7 +190,7 @@ impl At<'_> {
     /// Set access and modification time.
     ///
     /// # Errors
-    /// As utimensat(2).
+    /// The errors of utimensat(2).
     pub fn set_times(&self, times: &Timestamps) -> Result<()> {
         match self {
             At::Name(dir, name) => {
@@ -247,7 +247,7 @@ impl At<'_> {
     /// The names of all attributes, as the kernel stores them.
     ///
     /// # Errors
-    /// As listxattr(2).
+    /// The errors of listxattr(2).
     pub fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
         self.as_owner(|| self.xattr_names_as_they_are())
     }
@@ -284,7 +284,7 @@ impl At<'_> {
     /// Set attribute `name`.
     ///
     /// # Errors
-    /// As setxattr(2).
+    /// The errors of setxattr(2).
     pub fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         if let At::File(fd) = self {
             return self.as_owner(|| rustix::fs::fsetxattr(fd, name, value, flags));
@@ -327,7 +327,7 @@ impl At<'_> {
     /// Give the object behind an open descriptor the name `name` in `dir`.
     ///
     /// # Errors
-    /// As linkat(2).
+    /// The errors of linkat(2).
     pub fn link(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
         match self {
             At::Name(from, old) => rustix::fs::linkat(from, *old, dir, name, AtFlags::empty()),

@@ -92,7 +92,7 @@ impl Work {
     /// Make a staged whiteout.
     ///
     /// # Errors
-    /// As mknod(2).
+    /// The errors of mknod(2).
     pub(crate) fn make_whiteout(&self, name: &[u8]) -> Result<()> {
         rustix::fs::mknodat(
             &self.staging,
@@ -122,7 +122,7 @@ impl Work {
     /// Remove a staged object that is not a directory.
     ///
     /// # Errors
-    /// As unlink(2).
+    /// The errors of unlink(2).
     pub fn remove(&self, name: &[u8]) -> Result<()> {
         rustix::fs::unlinkat(&self.staging, name, AtFlags::empty())
     }

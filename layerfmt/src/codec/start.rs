@@ -1,5 +1,5 @@
-//! Decodes the first part of a chunk only: zstd decodes block by block, each of at most 128 KiB (64
-//! in a bake) and mostly 30.
+//! Decodes only the first part of a chunk: zstd decodes block by block, each of at most 128 KiB (64
+//! in a bake) and usually 30.
 
 use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
@@ -44,7 +44,7 @@ pub fn decode_chunk_start(
     }
     if chunk.codec == Codec::ZstdX86 {
         x86::decode(out);
-        // A call whose operand continues past the last decoded byte is undecided.
+        // The filter cannot invert a call whose operand continues past the last decoded byte.
         if out.len() < raw_len {
             out.truncate(out.len() - unsure_len);
         }
@@ -61,7 +61,7 @@ fn decompress_start(
 ) -> std::result::Result<(), usize> {
     with_decoder(|decoder| {
         decoder.reset(ResetDirective::SessionOnly)?;
-        // Straight into the buffer it is given.
+        // Decodes directly into the buffer.
         decoder.set_parameter(DParameter::StableOutBuffer(true))?;
         let mut to = OutBuffer::around(out);
         for part in stored.chunks(PART_LEN) {
@@ -133,7 +133,7 @@ mod tests {
             assert!(out.len() <= 128 << 10, "{} bytes", out.len());
         }
         let (chunk, stored) = chunk(&raw, false);
-        // After an error the next start is right all the same.
+        // After an error the next decoding still gives the right bytes.
         let torn = Chunk {
             stored_len: 20_000.min(stored.len() as u32 / 2),
             digest: Digest::of(&stored[..20_000.min(stored.len() / 2)]),

@@ -1,5 +1,5 @@
-//! A compacted layer before its chunks are copied: their lengths determine their positions, and
-//! with these everything else, including the layer's name.
+//! The plan of a compacted layer. It is complete before any chunk is copied: the lengths of the
+//! chunks determine their positions, and these everything else, including the layer's name.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -21,7 +21,7 @@ use crate::source::StoredChunks;
 use crate::writeback::Writeback;
 use crate::writer::LayerInfo;
 
-/// One layer to be, made of a merged index.
+/// The plan of one layer, made from a merged index.
 #[derive(Debug)]
 pub struct CompactPlan {
     /// The chunks to copy, as in the merged index, in the order of the file.
@@ -96,7 +96,7 @@ impl CompactPlan {
         }
     }
 
-    /// The layer as one to be flattened, its content digests included.
+    /// The planned layer as input of a flattening, with its content digests.
     pub fn input(&self) -> FlattenInput {
         FlattenInput {
             index: Arc::clone(&self.index),
@@ -158,7 +158,7 @@ impl CompactPlan {
     }
 }
 
-/// The chunk table of a layer to be.
+/// The chunk table of the planned layer.
 struct Table {
     /// Own chunks first, in the order of the merged index, then those that stay borrowed.
     chunks: Vec<(Chunk, Option<LayerRef>)>,

@@ -1,5 +1,5 @@
-//! The merge itself: directories breadth first, the sorted entries of all contributing layers
-//! merged by name, the topmost layer winning.
+//! The merge: directories breadth first. The sorted entries of all contributing layers are merged
+//! by name; the topmost layer wins.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

@@ -122,8 +122,8 @@ impl Builder {
         Ok(row)
     }
 
-    /// The number of an xattr set, equal sets sharing one; 0 for an empty one. `pairs` come in
-    /// name order.
+    /// The number of an xattr set; equal sets share one number, and an empty set has 0. `pairs` are
+    /// in name order.
     pub(crate) fn xattr_set<'x>(
         &mut self,
         pairs: impl Iterator<Item = (&'x [u8], &'x [u8])> + Clone,

@@ -1,5 +1,5 @@
-//! Every rule of the INDEX section, checked once at open, one function a table, so that the
-//! accessors of [`super::Index`] cannot meet a surprise.
+//! Every rule of the INDEX section, checked once at open, so that no accessor of [`super::Index`]
+//! can fail. One function checks one table.
 
 use crate::error::{FormatError, Result};
 use crate::layout::columns::{Area, Column, Columns};
@@ -34,7 +34,7 @@ pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<(
             // No thread is available.
             Err(_) => check.dirents(),
         };
-        // The error of the first table that is broken, however many threads looked.
+        // The error of the first broken table, independent of the number of threads.
         tables.and(dirents).and(extents)
     })
 }
@@ -83,7 +83,7 @@ impl<'i> Check<'i> {
         )
     }
 
-    /// Ends never go back and the last one is the area's length.
+    /// Checks that the ends never decrease and that the last one is the area's length.
     fn ends(&self, column: Column, total: u32) -> Result<()> {
         let mut last = 0;
         for (row, end) in self.column(column).enumerate() {
@@ -311,7 +311,8 @@ impl<'i> Check<'i> {
         for (row, (word, (low, high))) in modes.zip(sizes).enumerate() {
             let fits = match word & S_IFMT {
                 S_IFREG => join(low, high) <= limits::FILE_LEN_MAX,
-                // A directory's size holds its parent, checked with the dirents.
+                // The size of a directory is its parent's number, which is checked with the
+                // dirents.
                 S_IFDIR => high == 0,
                 _ => (low, high) == (0, 0),
             };
@@ -351,7 +352,7 @@ impl<'i> Check<'i> {
             if word & S_IFMT != S_IFDIR {
                 continue;
             }
-            // A directory that was not named before its entries come is unreachable.
+            // A directory that has no name before its entries is unreachable.
             if dir as u32 >= next {
                 return Err(self.fail(Column::InodeMode, dir, "unreachable"));
             }

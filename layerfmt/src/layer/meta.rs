@@ -24,7 +24,7 @@ struct Record {
     labels: Vec<(String, String)>,
 }
 
-// bincode 1's wire format: little endian, fixed width, 64-bit lengths. FORMAT.md §6.4 has it.
+// bincode 1's wire format: little-endian, fixed width, 64-bit lengths. FORMAT.md §6.3 describes it.
 const CONFIG: bincode::config::Configuration<
     bincode::config::LittleEndian,
     bincode::config::Fixint,

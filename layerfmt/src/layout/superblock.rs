@@ -1,5 +1,5 @@
 //! The first 1,024 bytes of a layer file. Their BLAKE3 is the layer's digest: it covers the digest
-//! of every section, the INDEX section covers the digest of every chunk.
+//! of every section, and the INDEX section covers the digest of every chunk.
 
 use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::{ErrorKind, FormatError, Result};

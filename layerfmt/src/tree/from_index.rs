@@ -19,8 +19,8 @@ pub fn tree<C>(index: &Index, mut file: impl FnMut(Ino, &Inode) -> C) -> Result<
     if let (Some(inode), Some(root)) = (index.inode(index::ROOT), tree.directory_mut(super::ROOT)) {
         root.opaque = inode.opaque;
     }
-    // Inode numbers and node numbers run alike: both start with the root, every object is named
-    // before its number is used.
+    // Inode numbers and node numbers are equal: both start with the root, and every object has a
+    // name before its number is used.
     for ino in 1..index.inode_count() {
         let Some(inode) = index.inode(ino) else {
             continue;

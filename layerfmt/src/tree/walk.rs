@@ -16,7 +16,7 @@ impl<C> Tree<C> {
     /// A hard-linked node is visited once for every name. Stops at the first error.
     ///
     /// # Errors
-    /// What `visit` returns.
+    /// The error of `visit`.
     pub fn walk<E>(&self, mut visit: impl FnMut(Visit<'_, C>) -> Result<(), E>) -> Result<(), E> {
         let Some(root) = self.node(ROOT) else {
             return Ok(());
@@ -26,7 +26,7 @@ impl<C> Tree<C> {
             node: Some((ROOT, root)),
         })?;
         let mut path: Vec<u8> = Vec::new();
-        // Open directories: the entries still to come and the path length to go back to.
+        // Open directories: the remaining entries, and the path length to return to.
         let mut open = vec![(self.entries(ROOT), 0usize)];
         while let Some((entries, base_len)) = open.last_mut() {
             path.truncate(*base_len);

@@ -1,4 +1,4 @@
-//! From the raw bytes of a chunk to its stored bytes.
+//! Compresses the raw bytes of a chunk to its stored bytes.
 
 use crate::codec::Compressor;
 use crate::digest::Digest;

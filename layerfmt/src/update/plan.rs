@@ -1,4 +1,4 @@
-//! Checking a head against both indexes, and making chunks with it.
+//! Checks a head against both indexes, and makes chunks with it.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,7 @@
-//! Runs: bytes of a unit's content that are encoded as differences to bytes of its prefix
-//! (`docs/FORMAT.md` §18).
+//! Runs: bytes of a unit's content that are encoded as differences from bytes of its prefix
+//! (`docs/FORMAT.md` §18). A program that was built again differs from its old version in many
+//! addresses, a few bytes apart. Its differences are mostly zeros, which compress far better than
+//! the many short matches.
 //!
 //! A program that was built again differs from its old version in many addresses, a few bytes
 //! apart. Its differences are mostly zeros, which compress far better than the matches between.

@@ -1,5 +1,6 @@
-//! Scripts of units with codec 2 or 3: which parts of the prefix and of the content are compressed
-//! data in its raw form, and which runs of the content are differences (`docs/FORMAT.md` §18).
+//! Scripts of units with codec 2 or 3. A script lists the parts of the prefix and of the content
+//! that are compressed data in its raw form, and the runs of the content that are differences
+//! (`docs/FORMAT.md` §18).
 
 use super::code::{UnitEncoder, decode_unit};
 use super::head::corrupt;

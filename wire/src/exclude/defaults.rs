@@ -1,7 +1,7 @@
 //! The default lists of patterns.
 
-/// Logs, caches and the identity of one machine: no layer needs them. Most directories stay, as
-/// programs expect to find them.
+/// Logs, caches and the identity of one machine: no layer needs them. Most directories stay,
+/// because programs expect them.
 pub const DEFAULTS: &str = "\
 # logs; their directories stay, but for those that the journal names after a machine
 /var/log/**

@@ -1,4 +1,4 @@
-//! The head record: which manifest is revision N of a history. Signed.
+//! The head record: the manifest of revision N of a history. Signed.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub const HEAD_LEN_MAX: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
-    /// When clients must stop taking it for the newest; absent: never.
+    /// Time from which clients do not accept it as the newest; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
     /// [`RECORD_FORMAT`](super::RECORD_FORMAT).

@@ -1,4 +1,4 @@
-//! The keyset: which keys may sign heads of which histories. Signed by a root key.
+//! The keyset: the keys that may sign heads, and for which histories. Signed by a root key.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ const KEY_LEN_MAX: usize = 256;
 /// Longest name of a key, bytes.
 const KEY_NAME_LEN_MAX: usize = 128;
 
-/// A key that signs heads, and for which histories.
+/// A key that signs heads, and the histories for which it may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signer {
@@ -35,16 +35,16 @@ pub struct Signer {
     /// Heads issued before this do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_after: Option<u64>,
-    /// Heads issued at or after this do not count, and none does once it has passed.
+    /// Heads issued at or after this do not count; once it has passed, no head counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_before: Option<u64>,
 }
 
-/// The keys of a store at one time. Versions only grow.
+/// The keys of a store at one time. Versions only increase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keyset {
-    /// When readers must stop taking it for the newest; absent: never.
+    /// Time from which readers do not accept it as the newest; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
     /// [`RECORD_FORMAT`](super::RECORD_FORMAT).

@@ -27,7 +27,7 @@ pub struct ProfileName {
 pub struct RevisionName {
     /// The history.
     pub name: ProfileName,
-    /// The number; none is the head.
+    /// The number; absent: the newest revision.
     pub revision: Option<u64>,
 }
 

@@ -64,16 +64,16 @@ impl RingAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RingPolicy {
-    /// So many boots were good.
+    /// Minimum number of good boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boots: Option<u64>,
-    /// So many per cent of the machines were good.
+    /// Minimum share of machines with a good boot, per cent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u64>,
-    /// The median boot time is at most so many per cent above that of the last good revision.
+    /// Maximum excess of the median boot time over that of the ring's present revision, per cent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slower: Option<u64>,
-    /// The boots of the last so many seconds count.
+    /// Age of the oldest boot that counts, seconds.
     pub within: u64,
 }
 
@@ -108,7 +108,7 @@ pub struct RingRecord {
     pub action: RingAction,
     /// Its author.
     pub author: String,
-    /// When clients must stop taking it for the newest; absent: never.
+    /// Time from which clients do not accept it as the newest; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
     /// [`RECORD_FORMAT`](super::RECORD_FORMAT).
@@ -177,7 +177,7 @@ impl RingRecord {
         named.or_else(|| self.rings.last())
     }
 
-    /// True if the machines of a ring get new revisions by themselves.
+    /// True if the machines of a ring get each new revision at once.
     #[must_use]
     pub fn follows_newest(&self, ring: &Ring) -> bool {
         let first = self.rings.first();

@@ -359,7 +359,8 @@ proptest! {
         let mut bytes = manifest().render().unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        // Either refused, or a different manifest: never the same meaning from other bytes.
+        // The reader either refuses it or reads a different manifest: never the same meaning from
+        // other bytes.
         if let Ok(read) = Manifest::parse(&bytes) {
             prop_assert_ne!(read, manifest());
         }

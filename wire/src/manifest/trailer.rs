@@ -27,7 +27,7 @@ pub struct PushKey {
 }
 
 impl Trailer {
-    /// The sender's words with this paragraph behind them.
+    /// The sender's text, followed by this paragraph.
     #[must_use]
     pub fn append(&self, words: &str) -> String {
         let mut text = format!("{words}\n\n");

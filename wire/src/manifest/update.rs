@@ -1,4 +1,4 @@
-//! The record of an update pack: between which revisions it leads, and the digest of its head. Signed.
+//! The record of an update pack: its two revisions, and the digest of its head. Signed.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ pub struct UpdateRecord {
     pub head: UpdateHeadRef,
     /// When it was signed, in seconds since 1970 by the signer's clock.
     pub issued_at: u64,
-    /// Length of what a reader of `from` fetches without the pack, bytes.
+    /// Number of bytes that a reader of `from` fetches without the pack.
     pub plain_len: u64,
     /// The profile.
     pub profile: String,

@@ -35,7 +35,7 @@ pub enum MachineValue {
 pub struct ValuesRecord {
     /// The author of the change.
     pub author: String,
-    /// When clients must stop taking it for the newest; absent: never.
+    /// Time from which clients do not accept it as the newest; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
     /// [`RECORD_FORMAT`](super::RECORD_FORMAT).

@@ -5,7 +5,8 @@
 pub enum Lifetime {
     /// The object is named by its content: a copy is right for ever.
     Immutable,
-    /// The object can appear, change or go under its name: ask again each time.
+    /// The object can appear, change or disappear under its name, so it must be requested again
+    /// each time.
     Record,
 }
 
@@ -95,7 +96,7 @@ impl Class {
         Class::ALL.into_iter().find(named)
     }
 
-    /// The end of each name; content-named files that people meet show their kind.
+    /// The end of each name; files that are named by content, and that people see, show their kind.
     pub(super) const fn suffix(self) -> &'static str {
         match self {
             Class::Layer | Class::Pack => ".layer",
@@ -114,7 +115,7 @@ impl Class {
         }
     }
 
-    /// True if clients may ask a server for objects of this class.
+    /// True if clients may request objects of this class from a server.
     pub const fn is_served(self) -> bool {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,

@@ -59,7 +59,7 @@ pub enum ObjectPath {
     Update(ProfileName, u64, u64),
     /// A kernel or an initrd.
     Boot(Digest),
-    /// About the newest revision of a history.
+    /// Approximately the newest revision of a history.
     Hint(ProfileName),
     /// A tag of a history.
     Tag(ProfileName, String),

@@ -12,7 +12,7 @@ use crate::manifest::{ProfileName, RevisionName};
 /// revision of the bundle, separated by commas. A hint, not signed.
 pub const UPDATES_FIELD: &str = "layerfs-updates";
 
-/// The routes that a server has beside the objects of its store; `{…}` are parameters.
+/// The routes that a server has besides the objects of its store; `{…}` are parameters.
 #[expect(missing_docs, reason = "each is the route of the request of that name")]
 pub mod route {
     pub const BUNDLE: &str = "/v1/bundle/{system}/{profile}";
@@ -56,7 +56,7 @@ pub mod route {
     }
 }
 
-/// One thing that a server can be asked for. [`Display`](fmt::Display) builds the path.
+/// A request to a server. [`Display`](fmt::Display) builds the path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Request {
     /// An object of the store.
@@ -94,7 +94,7 @@ pub enum Request {
 impl Request {
     /// Reads a path with its leading slash, as a server without a prefix gets it. `None` for
     /// anything else than the one spelling of a request; people type the menu of a profile, so
-    /// there `main` may be written out.
+    /// `main` may be written out there.
     pub fn parse(path: &str) -> Option<Request> {
         let fixed = [
             (route::SYSTEMS, Request::Systems),

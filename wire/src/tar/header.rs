@@ -192,7 +192,7 @@ const OCTAL_7_MAX: u64 = 0o777_7777;
 /// Largest number of a twelve-byte octal field.
 const OCTAL_11_MAX: u64 = 0o777_7777_7777;
 
-/// Each method says whether the field holds the value exactly; otherwise a record must.
+/// Each method returns true if the field holds the value exactly; otherwise a record must.
 impl Draft {
     /// A header with this type flag.
     pub fn new(kind: u8) -> Draft {

@@ -16,7 +16,7 @@ pub fn put(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     }
 }
 
-/// The text of a time. Before 1970 the fraction counts back from the second.
+/// The text of a time. Before 1970 the fraction counts backward from the second.
 pub(crate) fn time_text(time: Time) -> String {
     match (time.sec, time.nsec) {
         (sec, 0) => format!("{sec}"),

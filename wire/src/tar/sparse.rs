@@ -1,4 +1,5 @@
-//! Sparse files: four ways to write the same list of segments.
+//! Sparse files: four ways to write the same list of segments. Each gives one checked map: segments in order,
+//! without overlap, inside the file, and together exactly as long as the data that follows.
 //!
 //! Whatever the spelling, the result is one checked map: segments in order, without overlap,
 //! inside the file, and together exactly as long as the data that follows.
@@ -55,7 +56,7 @@ pub fn leading_map(ranges: &[Range<u64>], size: u64) -> Vec<u8> {
 /// first unused one.
 ///
 /// # Errors
-/// What is wrong with the map.
+/// The fault of the map.
 pub fn gnu_segments(fields: &[u8], segments: &mut Segments) -> Result<(), String> {
     for segment in fields.chunks_exact(24) {
         let (offset, len) = segment.split_at(12);
@@ -72,7 +73,7 @@ pub fn gnu_segments(fields: &[u8], segments: &mut Segments) -> Result<(), String
 /// An extension block of the old GNU format: its segments, and true if another block follows.
 ///
 /// # Errors
-/// What is wrong with the map.
+/// The fault of the map.
 pub fn gnu_extension(block: &Block, segments: &mut Segments) -> Result<bool, String> {
     let (fields, end) = block.split_at(24 * 21);
     gnu_segments(fields, segments)?;
@@ -82,7 +83,7 @@ pub fn gnu_extension(block: &Block, segments: &mut Segments) -> Result<bool, Str
 /// The segments of formats 0.0 and 0.1, which are in the extended header itself.
 ///
 /// # Errors
-/// What is wrong with the map.
+/// The fault of the map.
 pub fn record_segments(records: &SparseRecords) -> Result<Segments, String> {
     let (pairs, rest) = records.numbers.as_chunks::<2>();
     if !rest.is_empty() {
@@ -110,7 +111,7 @@ impl LeadingMap {
     /// Adds one block; true if the map is complete and data follows.
     ///
     /// # Errors
-    /// What is wrong with the map.
+    /// The fault of the map.
     pub fn feed(&mut self, block: &Block) -> Result<bool, String> {
         for &byte in block {
             if byte != b'\n' {
@@ -152,7 +153,7 @@ impl LeadingMap {
 /// The checked segments of a file of `size` bytes whose archive holds `stored_len` bytes of data.
 ///
 /// # Errors
-/// What is wrong with the map.
+/// The fault of the map.
 pub fn checked(map: &Segments, size: u64, stored_len: u64) -> Result<Segments, String> {
     let (mut end, mut sum) = (0u64, 0u64);
     let mut segments = Segments::with_capacity(map.len());

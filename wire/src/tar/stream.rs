@@ -40,7 +40,7 @@ impl<R: Read> Stream<R> {
         &mut self.input
     }
 
-    /// The place of the next block or byte.
+    /// The position of the next block or byte.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -97,7 +97,7 @@ impl<R: Read> Stream<R> {
         Ok(Some(block))
     }
 
-    /// The next block, which stays the next one; `None` at the end of the input.
+    /// The next block, without consuming it; `None` at the end of the input.
     ///
     /// # Errors
     /// The input cannot be read, ends too early or is too long.

@@ -28,7 +28,7 @@ pub struct ArchiveEntry<'e> {
     pub xattrs: &'e [(Vec<u8>, Vec<u8>)],
 }
 
-/// The kind of an object, and what only that kind has.
+/// The kind of an object, and the data that only this kind has.
 #[derive(Debug, Clone)]
 pub enum ArchiveKind<'e> {
     /// A regular file: its length, and the ranges with data if it has holes.

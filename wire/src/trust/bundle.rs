@@ -14,7 +14,7 @@ use crate::manifest::{Head, Keyset, MANIFEST_LEN_MAX, Manifest, RecordError, Rev
 /// Largest bundle, bytes: a manifest with every quote escaped, and a few keysets.
 pub const BUNDLE_LEN_MAX: usize = 2 * MANIFEST_LEN_MAX + (4 << 20);
 
-/// `{"keysets":[…],"head":…,"manifest":"…"}`: everything to verify, in one round trip.
+/// `{"keysets":[…],"head":…,"manifest":"…"}`: everything that a reader verifies, in one round trip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -64,10 +64,10 @@ impl Bundle {
             .map_err(|e| TrustError::Malformed(RecordError::new("bundle", e.to_string())))
     }
 
-    /// The whole chain: keysets, head, manifest. Ring records do not count.
+    /// Verifies the whole chain: keysets, head, manifest. Ring records do not count.
     ///
     /// # Errors
-    /// As of [`verify_keysets`], [`verify_head`] and [`verify_manifest`].
+    /// The errors of [`verify_keysets`], [`verify_head`] and [`verify_manifest`].
     pub fn verify(
         &self,
         anchors: &AllowedSigners,
@@ -82,10 +82,10 @@ impl Bundle {
         self.verified(keyset, head, high_water)
     }
 
-    /// The whole chain for a reader that belongs to `ring`: keysets, ring record, head, manifest.
+    /// Verifies the whole chain for a reader that belongs to `ring`: keysets, ring record, head, manifest.
     ///
     /// # Errors
-    /// As of [`Bundle::verify`], [`verify_rings`] and [`verify_ring_head`]; or the reader has seen a
+    /// The errors of [`Bundle::verify`], [`verify_rings`] and [`verify_ring_head`]; or the reader has seen a
     /// ring record and the bundle has none.
     pub fn verify_in_ring(
         &self,
@@ -102,7 +102,7 @@ impl Bundle {
         let seen = high_water.revision;
         let own = || verify_head(&head, anchors, keys.1, wanted, now, seen);
         let (verified, number) = if wanted.revision.is_some() {
-            // The reader names the revision, so the ring record can only vouch for it.
+            // The reader names the revision, so the ring record can only confirm its head.
             let rings = rings.ok().flatten();
             let verified = match (own(), &rings) {
                 (

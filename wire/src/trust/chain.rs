@@ -169,7 +169,7 @@ pub fn verify_update(
     Ok(record)
 }
 
-/// The key of a record, and what it was used for.
+/// The key of a record, and the record's purpose.
 pub(super) struct Signed<'s> {
     pub(super) key: &'s ssh_key::PublicKey,
     pub(super) line: &'s str,
@@ -200,8 +200,8 @@ pub(super) fn require_signer(
     require_valid(signers, by.key, signed, by.issued_at, now)
 }
 
-/// Verifies the head before `newer` by the chain alone: the signer of `newer` confirmed it. So a
-/// revision stays readable after its key was withdrawn.
+/// Verifies the head before `newer` only through the chain: the signer of `newer` confirmed it. So a revision
+/// stays readable after its key was withdrawn.
 ///
 /// # Errors
 /// The bytes are not the head that `newer` names.
@@ -268,7 +268,7 @@ pub fn verify_manifest(bytes: &[u8], head: &Head) -> Result<Manifest, TrustError
     Ok(manifest)
 }
 
-/// The name of a signer among `signers` that is good at the time of issue and not over now.
+/// The name of a signer among `signers` that was valid at the time of issue and has not expired now.
 fn require_valid<'a>(
     signers: impl Iterator<Item = &'a Signer>,
     key: &ssh_key::PublicKey,

@@ -38,7 +38,7 @@ impl Envelope {
         Envelope::seal(payload, signature)
     }
 
-    /// Put together a payload and a signature made elsewhere (an agent, `ssh-keygen -Y sign`).
+    /// Combines a payload with a signature made elsewhere (an agent, `ssh-keygen -Y sign`).
     ///
     /// # Errors
     /// When the payload is not text.

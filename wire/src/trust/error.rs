@@ -39,7 +39,7 @@ pub enum TrustError {
         /// The name of the key in the keyset.
         name: String,
     },
-    /// Signed outside the times the key is good for.
+    /// Signed outside the validity period of the key.
     KeyNotValid {
         /// The name or fingerprint of the key.
         name: String,

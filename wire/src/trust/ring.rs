@@ -69,7 +69,7 @@ fn require_name(wanted: &ProfileName, record: &RingRecord) -> Result<(), TrustEr
     })
 }
 
-/// Verifies the ring record before `newer` by the chain alone.
+/// Verifies the ring record before `newer` only through the chain.
 ///
 /// # Errors
 /// The bytes are not the record that `newer` names.

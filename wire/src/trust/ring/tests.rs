@@ -102,7 +102,7 @@ fn a_reader_takes_the_revision_of_its_ring_only() {
     );
     // R6: an unknown ring is `all`.
     assert!(boot(&bundle(3, rings()), "none", nothing).is_ok());
-    // R7: neither the newest nor any other is that of the ring.
+    // R7: neither the newest head nor any other head is that of the ring.
     for number in [2, 4, 6] {
         let error = boot(&bundle(number, rings()), "all", nothing).unwrap_err();
         assert!(matches!(error, TrustError::WrongName { .. }), "{error}");
@@ -114,7 +114,7 @@ fn a_reader_takes_the_revision_of_its_ring_only() {
     assert!(boot(&bundle(4, rings()), "canary", nothing).is_err());
 }
 
-/// R1, R10: without records it is as before.
+/// R1, R10: without records the newest revision is valid.
 #[test]
 fn a_history_without_ring_records_is_as_before() {
     let plain = bundle(6, None);
@@ -154,7 +154,7 @@ fn a_ring_record_is_refused_for_each_reason() {
     expired.expires_at = Some(NOW);
     let error = boot(&bundle(3, Some(sealed(&expired, 1))), "all", nothing).unwrap_err();
     assert!(matches!(error, TrustError::Expired { .. }), "{error}");
-    // A head is no ring record.
+    // A head is not a ring record.
     let (other, _) = revision(3);
     let envelope = Envelope::sign(&other.render().unwrap(), HEAD_NAMESPACE, &key(1)).unwrap();
     let error = boot(&bundle(3, Some(envelope)), "all", nothing).unwrap_err();
@@ -164,7 +164,7 @@ fn a_ring_record_is_refused_for_each_reason() {
     );
 }
 
-/// R8: the first ring goes back from a quarantined revision, and from no other.
+/// R8: the first ring returns from a quarantined revision, and from no other.
 #[test]
 fn only_a_quarantine_takes_the_first_ring_back() {
     let mut record = record(5, vec![ring("canary", 5), ring("all", 5)]);
@@ -181,7 +181,7 @@ fn only_a_quarantine_takes_the_first_ring_back() {
     assert!(boot(&offered(9), "canary", seen(8, 5)).is_ok());
     let error = boot(&offered(5), "canary", seen(9, 5)).unwrap_err();
     assert!(matches!(error, TrustError::RolledBack { .. }), "{error}");
-    // Another ring goes where its record says.
+    // Another ring gets the revision in its record.
     assert!(boot(&offered(5), "all", seen(9, 5)).is_ok());
 }
 
@@ -210,7 +210,7 @@ fn a_ring_record_vouches_for_its_head() {
     assert!(pinned(&withdrawn(3, None), "alt@3").is_err());
     assert!(pinned(&withdrawn(3, rings()), "alt@2").is_err());
     assert!(pinned(&withdrawn(2, rings()), "alt@2").is_err());
-    // A record of a withdrawn key vouches for nothing.
+    // A record of a withdrawn key confirms nothing.
     assert!(pinned(&withdrawn(3, Some(sealed(&record, 1))), "alt@3").is_err());
     let mut forged = record.clone();
     forged.rings[1].head = Digest([9; 32]);
