@@ -28,7 +28,7 @@ pub struct Assembly<C> {
     pub tree: Tree<C>,
     /// Directories the source did not list itself: only their place is known.
     pub implied: HashSet<NodeId>,
-    /// Directories whose lower content stood elsewhere, with overlayfs' redirect value.
+    /// Directories that were moved, with overlayfs' redirect value: their lower contents are at another path.
     pub redirects: HashMap<NodeId, Box<[u8]>>,
     /// Files that have metadata of their own and the bytes of the file below.
     pub metacopies: HashMap<NodeId, (EntryPath, Option<Box<[u8]>>)>,
@@ -64,14 +64,14 @@ pub struct Excluded {
     pub pattern: String,
 }
 
-/// Most left-out entries listed one by one; more are only counted.
+/// Most excluded entries listed one by one; more are only counted.
 pub(crate) const EXCLUDED_LISTED_MAX: usize = 10_000;
 
 /// Interpretation of the marks of a writable layer in a source: devices 0:0, `.wh.` names,
 /// attributes such as `trusted.overlay.opaque`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Content like any other: the source is a whole tree, and the marks are those of the containers in it.
+    /// Ordinary content: the source is a whole tree, and the marks are those of the containers in it.
     Whole,
     /// Changes to the tree below.
     Changes,
@@ -272,7 +272,7 @@ impl<C> Assembler<'_, C> {
                     segments: Vec::new(),
                     reader: &mut std::io::empty(),
                 };
-                // Its length is right and its bytes are not there: they are the lower file's.
+                // It has the right length but not its bytes: these are in the lower file.
                 drop(data);
                 let placeholder = contents.take(&self.source, &path, empty)?;
                 let id = self.leaf(

@@ -92,7 +92,7 @@ pub(crate) fn line(key: &PublicKey, grant: &Grant<'_>) -> Result<String, Authori
     Ok(format!("restrict,command=\"{command}\" {key}"))
 }
 
-/// One word as the login shell will read it back.
+/// Quotes one word for the login shell.
 fn shell_word(word: &str) -> Result<String, AuthorizeError> {
     if word.contains(['\n', '\r', '\0']) {
         return Err(AuthorizeError::Word(word.to_owned()));
@@ -130,7 +130,7 @@ fn holds(line: &str, key: &PublicKey) -> bool {
         return false;
     };
     let mut words = line.split_ascii_whitespace();
-    // Options may hold spaces in quotes; a key's base64 cannot be mistaken for part of them.
+    // Options may have spaces in quotes; the base64 of a key cannot be mistaken for a part of them.
     words.any(|word| word == kind) && line.split_ascii_whitespace().any(|word| word == blob)
 }
 

@@ -50,7 +50,7 @@ pub struct BaseStack {
 }
 
 impl BaseStack {
-    /// The stack of these layers, base first.
+    /// Opens the stack of these layers, base first.
     ///
     /// # Errors
     /// One of them is damaged, or has no content digests.
@@ -66,7 +66,7 @@ impl BaseStack {
 }
 
 impl BaseStack {
-    /// Its users and groups.
+    /// The users and groups of the stack.
     fn accounts(&self) -> Result<Accounts, AssembleError> {
         let read = |name: &str| {
             let content = self.file(&["etc", name], ACCOUNTS_LEN_MAX as u64);
@@ -130,7 +130,7 @@ impl std::fmt::Debug for Recipe<'_> {
     }
 }
 
-/// For callers that show no progress.
+/// Progress for callers that show none.
 pub fn no_progress(_bytes: u64) {}
 
 /// Bakes `source` on `base` into a layer at `output`.
@@ -243,7 +243,7 @@ fn changes(
     ))
 }
 
-/// Paths of all entries that may turn out to be unchanged.
+/// Paths of all entries that may be unchanged.
 fn entry_paths<C>(assembly: &Assembly<C>) -> Vec<Box<[u8]>> {
     let mut paths = Vec::new();
     let _ = assembly.tree.walk(|visit| {

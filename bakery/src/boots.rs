@@ -12,10 +12,10 @@ use wire::manifest::ProfileName;
 
 use crate::limits::BOOT_FILES_MAX;
 
-/// The reports' place in the spool.
+/// Directory of the reports in the spool.
 pub(crate) const DIRECTORY: &str = "boots";
 
-/// The boots of one revision that ended alike: by the same unit.
+/// The boots of one revision that ended in the same way: by the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootTimes {
     /// Number of boots.
@@ -41,7 +41,7 @@ pub struct Boots {
 }
 
 impl Boots {
-    /// Those of `name` in `spool`.
+    /// Reads the reports of `name` in `spool`.
     pub fn of(spool: &Path, name: &ProfileName) -> Boots {
         let directory = spool.join(DIRECTORY).join(&name.system).join(&name.profile);
         Boots { directory }

@@ -22,7 +22,7 @@ pub(crate) const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
 /// The directory of sshd's public host keys on this server.
 const HOST_KEYS: &str = "/etc/ssh";
 
-/// The services that report each boot, and how the machine is.
+/// The services that report each boot and the machine's health.
 const SERVICES: [(&str, &str); 2] = [
     (
         "layerfs-boot-report.service",
@@ -36,7 +36,7 @@ const SERVICES: [(&str, &str); 2] = [
 /// Programs that mount(8) starts, by their names in `/sbin`.
 const HELPERS: [&str; 2] = ["mount.layerfs", "mount.fuse.layerfs"];
 
-/// Everything the layer holds.
+/// The contents of the layer.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// The static client.
@@ -94,7 +94,7 @@ impl Client {
         }
         let programs = place(tree, "usr/bin")?;
         archive.file(&format!("{programs}/layerfs"), 0o755, &program)?;
-        // mount(8) looks for its helpers in /sbin, wherever that is.
+        // mount(8) looks for its helpers in /sbin, which may be a link.
         let helpers = place(tree, "sbin")?;
         for helper in HELPERS {
             archive.link(&format!("{helpers}/{helper}"), "/usr/bin/layerfs")?;

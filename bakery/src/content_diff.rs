@@ -1,4 +1,4 @@
-//! The lines in which a file of two revisions differs.
+//! The lines that differ between a file of two revisions.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::history::{History, HistoryError, Revision, find, write_content};
 use crate::human;
 use crate::limits::DIFF_FILE_LEN_MAX;
 
-/// A text is one when its first bytes hold no NUL: git's own rule.
+/// Bytes at the start of a file that decide if it is a text: without a NUL it is one, as in git.
 const TEXT_HEAD_LEN: usize = 8000;
-/// Bound on the search for a shorter difference. The one found until then is correct, too.
+/// Longest time of the search for a shorter difference; the one found until then is also correct.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Lines shown around each difference.
 const CONTEXT_LINES: usize = 3;

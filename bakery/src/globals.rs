@@ -48,7 +48,7 @@ impl Globals {
         }
     }
 
-    /// The spool that was named, else [`SPOOL_DEFAULT`] when it is there and the store is the default one.
+    /// The spool that was named, else [`SPOOL_DEFAULT`] if it exists and the store is the default one.
     #[must_use]
     pub fn spool(&self, named: Option<PathBuf>) -> Option<PathBuf> {
         let standard = PathBuf::from(SPOOL_DEFAULT);
@@ -96,7 +96,7 @@ pub(crate) const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
 /// Exit code of a negative answer.
 pub(crate) const ANSWER_NO: u8 = 1;
-/// Exit code of "could not do it".
+/// Exit code of a failure.
 pub(crate) const COULD_NOT: u8 = 2;
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
-//! Applies a layer that was made on one tree to another: three ways, path by path.
+//! Applies a layer that was made on one tree to another tree, by a three-way merge, path by path.
+//!
+//! *Base* is the tree on which the layer was made, *ours* the tree to which it is applied, *theirs*
+//! the result of the layer on the base. A path that only one side changed gets that side's state. A
+//! path that both changed in the same way gets this state. Any other path is a conflict. Contents
+//! are compared by their recorded digests, so no content is read. Modification times alone never
+//! conflict.
 //!
 //! *Base* is the tree on which the layer was made, *ours* the tree to which it is applied, *theirs*
 //! the result of the layer on the base. A path that only one side changed gets that side's state; a

@@ -1,4 +1,4 @@
-//! The histories of a store: signed revisions, each with a number, none ever changed.
+//! The histories of a store: signed, numbered revisions that never change.
 
 mod conflict;
 mod content;
@@ -78,7 +78,7 @@ impl History {
         &self.keyset
     }
 
-    /// The keys that vouch for keysets.
+    /// The keys that may sign keysets.
     pub fn anchors(&self) -> &AllowedSigners {
         &self.anchors
     }

@@ -62,7 +62,7 @@ pub fn time(seconds: u64) -> String {
     )
 }
 
-/// A duration as [`parse_age`] reads it, in the largest unit without a rest.
+/// A duration in the largest unit that divides it; [`parse_age`] reads it.
 pub fn age(seconds: u64) -> String {
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
     let whole = |(len, _): &(u64, char)| seconds >= *len && seconds.is_multiple_of(*len);

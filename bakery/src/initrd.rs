@@ -37,10 +37,11 @@ pub(crate) use error::InitrdError;
 use error::Result;
 use system_tree::SystemTree;
 
-/// Drivers and firmware that wait to be needed: `layerfs unpack`, called by `lf_unpack`.
+/// The archive of packed drivers and firmware: `layerfs initramfs unpack`, called by `lf_unpack`,
+/// unpacks it if they are needed.
 const PACKED: &str = "lib/layerfs/packed.cpio.zst";
 
-/// Which network drivers go in.
+/// The network drivers to include.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Drivers {
     /// virtio, e1000, e1000e, igb, r8169, tg3

@@ -54,7 +54,7 @@ pub enum KeyError {
         /// The reason and the remedy.
         what: String,
     },
-    /// A key of this name is not in the keyset, or is already.
+    /// A key of this name is not in the keyset, or exists already.
     #[error("{0}")]
     Keyset(String),
     /// The chain of keysets does not hold.
@@ -128,7 +128,8 @@ impl Keys {
             .map_err(|source| file_error("cannot write", &file, source))
     }
 
-    /// The key that the machines of a system push with: its text and its public half. Made when there is none.
+    /// The key with which the machines of a system push: its text and its public half. Made if it does not
+    /// exist.
     ///
     /// # Errors
     /// It cannot be made or read.

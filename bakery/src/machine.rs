@@ -22,7 +22,8 @@ use source::{Data, EntryPath};
 pub(crate) use self::error::MachineError;
 use self::view::View;
 
-/// The files of a tree that are looked into, by path, each up to [`MACHINE_FILE_LEN_MAX`](crate::limits::MACHINE_FILE_LEN_MAX).
+/// The searched files of a tree, by path, each up to
+/// [`MACHINE_FILE_LEN_MAX`](crate::limits::MACHINE_FILE_LEN_MAX).
 pub(crate) type MachineFiles = HashMap<Box<[u8]>, Vec<u8>>;
 
 /// Treatment of data that belongs to one machine.
@@ -108,7 +109,7 @@ impl<C: Contents> Writing<'_, C> {
         Ok(self.contents.take("bakery", &path, data)?)
     }
 
-    /// Gives the regular file at `path` other bytes.
+    /// Replaces the bytes of the regular file at `path`.
     fn rewrite(&mut self, path: &str, bytes: &[u8]) -> Result<(), MachineError> {
         let Some(id) = self.tree.resolve(path.as_bytes()) else {
             return Ok(());

@@ -60,7 +60,8 @@ pub struct Menu {
     pub base: String,
     /// Seconds until the first entry is started; 0: never.
     pub timeout: u32,
-    /// The path at which the loader asks again, with the names of its hardware; none: it has said them, or nobody asks.
+    /// The path at which the loader repeats its request with the names of its hardware; none: the request has
+    /// them, or the server does not ask for them.
     pub again: Option<String>,
 }
 
@@ -153,7 +154,7 @@ fn safe_parameters(cmdline: &str) -> String {
         .join(" ")
 }
 
-/// A server's address out of a `Host` header, if it can only be one.
+/// The address in a `Host` header, if it has the form of one.
 #[must_use]
 pub(crate) fn base_of_host(host: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::globals::Globals;
 
-/// The reader of our standard output has closed it; [`crate::cli::run`] ends silently.
+/// The reader of our standard output has closed it; [`crate::cli::run`] then ends silently.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub(crate) struct Closed;

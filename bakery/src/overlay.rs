@@ -56,7 +56,7 @@ pub enum OverlayError {
         /// The count in the base.
         found: usize,
     },
-    /// An unlisted parent is a link that leads nowhere.
+    /// An unlisted parent is a link to something that is not a directory.
     #[error(
         "the directory \"{path}\" has no entry in this archive, and in the base it is a symbolic link to {target}, which is not a directory: pack the directory too, or pack its files under their real paths"
     )]
@@ -83,7 +83,7 @@ pub enum OverlayError {
         /// The entry below both.
         path: String,
     },
-    /// Links in a circle.
+    /// Links form a loop.
     #[error("the parents in this archive are links of the base that form a loop")]
     TooManyLinks,
     /// The result is too large.

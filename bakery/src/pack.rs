@@ -152,8 +152,8 @@ fn parts(index: &Index, ino: Ino, start: u64, end: u64) -> impl Iterator<Item = 
 type Places = HashMap<(u32, u32), PackPlace>;
 
 /// Cuts the ranges into windows by order of first access. Within a window code and other bytes are
-/// in separate chunks, in source order, because bytes that arrive together need no order but
-/// compress better in this one.
+/// in separate chunks, in source order: bytes that arrive together need no order, and they compress
+/// better in this one.
 fn write_chunks(
     writer: &mut LayerWriter,
     index: &Index,

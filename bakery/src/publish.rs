@@ -1,4 +1,6 @@
-//! From layers to a signed revision: objects first, the head last.
+//! Publishes layers as a signed revision: objects first, the head last. The creation of the head is
+//! the commit point: before it no part of a revision is visible, after it the whole revision is. If
+//! another process gets the number first, the publisher builds on that revision and retries.
 //!
 //! The creation of the head is the commit point: before it no part of a revision is visible, after
 //! it all of it is. The loser of a race for a number builds on the winner and retries.
@@ -141,7 +143,7 @@ impl Publisher {
         self.history.store()
     }
 
-    /// The same with another head key: for `key rotate`.
+    /// The same publisher with another head key: for `key rotate`.
     pub(crate) fn with_signer(self, signer: RecordSigner) -> Publisher {
         Publisher { signer, ..self }
     }
@@ -198,7 +200,7 @@ impl Publisher {
         Err(HistoryError::Busy(name.to_string(), ATTEMPTS_MAX))
     }
 
-    /// The merged indexes and the files of a draft, made and put into the store side by side.
+    /// Makes the merged indexes and the files of a draft, and stores them, in parallel.
     fn upload_beside(&self, draft: &Draft, files: &mut Uploads<'_>) -> Result<Indexes> {
         std::thread::scope(|scope| {
             let indexes = scope.spawn(|| self.upload_indexes(draft));
@@ -337,7 +339,7 @@ fn complete(
         profile: name.profile.clone(),
         revision: parent.map_or(0, Revision::number) + 1,
         system: name.system.clone(),
-        // A clock that was set back must not make the times of a history go back.
+        // If the clock was set back, the times of a history still do not decrease.
         time: clock::now().max(parent.map_or(0, |parent| parent.head.issued_at)),
         tree_digest: index.tree_digest,
     }

@@ -29,7 +29,7 @@ use scan::Scan;
 /// Parameters of a purge.
 #[derive(Debug, Clone)]
 pub(crate) struct PurgeRequest {
-    /// Of which system; none: of all.
+    /// The system to purge; none: all systems.
     pub system: Option<String>,
     /// The paths, without a leading slash; a directory includes everything below it.
     pub paths: Vec<Vec<u8>>,

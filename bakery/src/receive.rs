@@ -29,7 +29,7 @@ pub(crate) enum ReceiveError {
     /// The command is not one of ours.
     #[error(transparent)]
     ReceiveCommand(#[from] CommandError),
-    /// The key may not.
+    /// The key has no permission for the target.
     #[error(
         "key {key:?} may not push to {target}: ask the server's administrator (it may push to: {allowed})"
     )]
@@ -44,7 +44,7 @@ pub(crate) enum ReceiveError {
     /// The server has no such system or profile.
     #[error("{0}")]
     Unknown(String),
-    /// One key must not fill the spool.
+    /// One key has too many waiting uploads in the spool.
     #[error("{0} uploads of key {1:?} wait to be baked already: push again when some are done")]
     Waiting(usize, String),
     /// The first line is invalid.
@@ -53,10 +53,10 @@ pub(crate) enum ReceiveError {
     /// The stream broke.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The spool could not take it.
+    /// The spool cannot store the upload.
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
-    /// Something on the server.
+    /// A failure of the server.
     #[error("{}", human::causes(.0.as_ref()))]
     Server(ServerFailure),
 }
@@ -86,7 +86,7 @@ pub(crate) struct Receiver {
     pub spool: Spool,
     /// The key's name.
     pub key: String,
-    /// Its fingerprint, if the authorisation has it.
+    /// Its fingerprint, if the authorization has it.
     pub fingerprint: Option<String>,
     /// The permissions of the key.
     pub rights: Rights,
@@ -189,7 +189,8 @@ impl Receiver {
         })
     }
 
-    /// Concurrent uploads are not counted, nor are failed ones.
+    /// Refuses a further upload of a key that has too many waiting ones. Concurrent uploads do not
+    /// count, nor do failed ones.
     fn check_waiting(&self) -> Result<(), ReceiveError> {
         let is_ours =
             |origin: &Origin| matches!(origin, Origin::Push { key, .. } if *key == self.key);
@@ -197,7 +198,7 @@ impl Receiver {
         for state in [SpoolState::Queued, SpoolState::Running] {
             let server = |error: std::io::Error| ReceiveError::Server(error.into());
             let jobs = self.spool.jobs(state).map_err(server)?;
-            // One that moves on meanwhile cannot be read, and soon does not wait.
+            // A job that moves meanwhile cannot be read, and soon waits no longer.
             let requests = jobs.iter().filter_map(|job| job.request().ok());
             waiting += requests.filter(|request| is_ours(&request.origin)).count();
         }

@@ -20,9 +20,9 @@ use crate::history::objects;
 use crate::limits::MARK_LEN_MAX;
 use crate::store::{Created, Key, ObjectEntry, Store, StoreError};
 
-/// Records that come and go: the copy has exactly those of the source.
+/// Records that are created and deleted: the copy has exactly those of the source.
 const MARKS: [Class; 4] = [Class::Tag, Class::Removed, Class::Swept, Class::Purge];
-/// Objects on their way at a time.
+/// Number of objects that are copied at the same time.
 const WORKER_COUNT: usize = 4;
 
 /// The reason why a store could not be copied.
@@ -189,13 +189,13 @@ impl Copying<'_> {
         failure
     }
 
-    /// One object; returns its defect.
+    /// Copies one object; returns its defect.
     fn object(&self, entry: &ObjectEntry, is_there: bool) -> Result<Option<String>, ReplicaError> {
         if !is_there {
             let staging = self.to.staging()?;
             let file = staging.path().join("object");
             match self.from.fetch(&entry.key, &file) {
-                // Swept meanwhile; the heads decide whether it is missing.
+                // It was swept meanwhile; the heads show if it is missing.
                 Err(StoreError::Missing(_)) => return Ok(None),
                 fetched => fetched?,
             }
@@ -213,7 +213,7 @@ impl Copying<'_> {
             (self.progress)(entry.len);
         }
         let again = match self.options.read_back {
-            // A local file is the very one that was verified.
+            // On a local store this is the file that was verified.
             ReadBack::New => !is_there && self.to.root().is_none(),
             ReadBack::All => true,
             ReadBack::None => false,
@@ -232,7 +232,8 @@ impl Copying<'_> {
         Ok(None)
     }
 
-    /// Update packs: named by what they are for, so one of the same name and length counts as the same.
+    /// Copies update packs. Their names describe their purpose, so a pack of the same name and length counts as
+    /// the same.
     fn updates(&self, copied: &mut Copied) -> Result<(), ReplicaError> {
         for entry in self.from.list(Class::Update.directory())? {
             if self.to.len(&entry.key)? == Some(entry.len) {

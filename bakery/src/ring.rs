@@ -102,7 +102,7 @@ pub fn promote(record: &mut RingRecord, ring: &str, to: Option<u64>, newest: u64
     }
     let ring = at(record, place)?;
     ring.revision = to;
-    // The first ring would go on to the newest at once.
+    // Otherwise the first ring would get the newest revision at once.
     ring.paused |= place == 0 && to != newest;
     Ok(to)
 }

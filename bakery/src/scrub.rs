@@ -63,7 +63,7 @@ struct Scrub<'s> {
     suspects: Vec<Suspect>,
 }
 
-/// An object that is sound alone and not together with the layers it borrows from.
+/// An object that is intact by itself, but not together with the layers from which it borrows.
 struct Suspect {
     line: String,
     lenders: Vec<Key>,
@@ -148,7 +148,7 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// The update packs of a history: without `all` only that they say what they are.
+    /// Checks the update packs of a history; without `all` only that their records name them.
     fn updates(&mut self, name: &ProfileName) -> Result<()> {
         let store = self.history.store();
         for entry in store.list(&ObjectPath::updates_of(name))? {
@@ -203,7 +203,7 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// Blames a suspect only if no layer from which it borrows is damaged: that one is blamed
+    /// Reports a suspect only if no layer from which it borrows is damaged: that layer is reported
     /// already.
     fn judge(&mut self) {
         for suspect in std::mem::take(&mut self.suspects) {

@@ -1,4 +1,7 @@
-//! `bakery serve`: the store over HTTP, read-only.
+//! `bakery serve`: the store over HTTP, read-only. Paths of objects are the store's own layout, so
+//! an unmodified nginx over the same directory is a server too. Requests below `/v1/` save round
+//! trips and are optional (`docs/HTTP.md` specifies them). No client trusts the server: clients
+//! verify every byte against the signed head.
 //!
 //! Static paths are the store's own layout, so a stock nginx over the same directory is a server
 //! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
@@ -75,7 +78,7 @@ struct Server {
     url: Option<String>,
     menu_timeout: u32,
     fleet: Option<Arc<fleet::Fleet>>,
-    /// Which initramfs archives mount our root, as far as they were looked at.
+    /// The known initramfs archives, with true for those that mount our root.
     initrds: tokio::sync::Mutex<HashMap<Digest, bool>>,
 }
 

@@ -125,7 +125,7 @@ impl Store {
         self.root.as_deref()
     }
 
-    /// The asynchronous face of the same store.
+    /// The asynchronous interface of the same store.
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
     }
@@ -148,7 +148,7 @@ impl Store {
             Err(object_store::Error::AlreadyExists { .. }) if self.root.is_some() => {
                 Ok(Created::Exists)
             }
-            // A retry after a lost answer finds the object of its own first attempt.
+            // The retry after a lost answer finds the object of its own first attempt.
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let found = self.get(key, bytes.len() as u64).ok().flatten();
                 Ok(if found == Some(bytes) {

@@ -133,7 +133,7 @@ pub fn sweep(history: &History, policy: &SweepPolicy) -> Result<Swept> {
 #[derive(Default)]
 struct Reachable {
     live: BTreeSet<Key>,
-    /// Which revisions outside the policy name an object.
+    /// Revisions outside the policy, by the objects that they name.
     named_by: BTreeMap<Key, Vec<RevisionName>>,
     kept: usize,
 }
@@ -202,7 +202,7 @@ impl Reachable {
 }
 
 fn is_young(entry: &ObjectEntry, grace: Duration) -> bool {
-    // An object from the future: a clock was set back. It waits until its time.
+    // An object from the future, because a clock was set back. It waits until its time.
     SystemTime::now()
         .duration_since(entry.modified)
         .is_ok_and(|age| age < grace)

@@ -1,4 +1,4 @@
-//! The bakery's few direct conversations with the kernel for which no safe crate exists.
+//! The few direct system calls of the bakery for which no safe crate exists.
 #![expect(
     unsafe_code,
     reason = "this module is the bakery's one place for it; each block says why it holds"

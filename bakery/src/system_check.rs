@@ -86,7 +86,7 @@ fn is_directory(tree: &dyn SystemTree, path: &str) -> Result<bool> {
     Ok(tree.node(&real)? == Some(SystemNode::Directory))
 }
 
-/// The image that is all there is, alone or in one directory.
+/// The image, if it is the only file of the tree, alone or in one directory.
 fn only_image(tree: &dyn SystemTree, names: &[&str]) -> Result<Option<String>> {
     let [only] = names else { return Ok(None) };
     let mut path = (*only).to_owned();

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The traces' place in the spool.
+/// Directory of the traces in the spool.
 pub(crate) const DIRECTORY: &str = "traces";
 
 /// The traces of one history: directories named by revision.

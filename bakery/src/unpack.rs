@@ -1,4 +1,4 @@
-//! Layers back to plain trees: a directory, or a tar archive.
+//! Unpacks layers to plain trees: a directory, or a tar archive.
 
 mod directory;
 mod tar;
@@ -56,7 +56,7 @@ pub(crate) struct Unpacked {
     pub sockets_left_out: u64,
 }
 
-/// One object on its way out.
+/// One object to write.
 struct UnpackObject<'o> {
     ino: Ino,
     inode: layerfmt::Inode,
@@ -78,7 +78,7 @@ trait UnpackTarget {
     /// A whiteout of `path`.
     fn whiteout(&mut self, path: &[u8], name: &[u8]) -> io::Result<()>;
 
-    /// Everything in the directory entered last is there.
+    /// Called when all objects of the directory that was entered last are written.
     fn leave(&mut self) -> io::Result<()>;
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct WatchOptions {
     pub policy: IdlePolicy,
     /// Time for which ended jobs are retained.
     pub keep: Duration,
-    /// Look again at least so often: network file systems send no events.
+    /// Longest time between two looks: network file systems send no events.
     pub rescan: Duration,
     /// Return when there is nothing left to do.
     pub once: bool,
@@ -146,7 +146,7 @@ impl Watch {
                 }
             }
             match events.recv_timeout(pause) {
-                // Several events of one change: take them together.
+                // Several events of one change are handled together.
                 Ok(_) => while events.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(WatchError::Events),
@@ -158,7 +158,7 @@ impl Watch {
         Ok(())
     }
 
-    /// One look at everything. Gives the time until the next look; `None`: done for good.
+    /// One pass over everything. Returns the time until the next pass; `None`: all is done.
     fn turn(&mut self) -> Result<Option<Duration>, WatchError> {
         self.rings.step(&self.options);
         let settling = self.dropped.collect()?;
@@ -173,7 +173,7 @@ impl Watch {
         if self.options.once && !busy && settling.is_none() && !self.idle.is_running() {
             return Ok(None);
         }
-        // A baker of a former watcher sends us no event: look often while there is one.
+        // A baker of a former watcher sends us no event, so look often while there is one.
         let soon = if busy {
             Duration::from_millis(200)
         } else {

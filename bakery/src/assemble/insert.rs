@@ -1,4 +1,4 @@
-//! Putting one object into the tree of changes.
+//! Adds one object to the tree of changes.
 
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, TreeError};
 
@@ -64,7 +64,7 @@ impl<C> Assembler<'_, C> {
         Ok(id)
     }
 
-    /// Marks the directory at `path`, which need not be listed, as opaque.
+    /// Marks the directory at `path`, which the source need not list, as opaque.
     pub(super) fn opaque(&mut self, path: &EntryPath) -> Result<(), SourceError> {
         if self.is_below_a_leaf(path) {
             return Ok(());
@@ -80,14 +80,14 @@ impl<C> Assembler<'_, C> {
         }
     }
 
-    /// Anything but a directory.
+    /// Adds an object that is not a directory.
     pub(super) fn leaf(&mut self, path: &EntryPath, node: Node<C>) -> Result<NodeId, SourceError> {
         let (parent, name) = self.free_place(path)?;
         let inserted = self.tree.insert(parent, name, node);
         inserted.map_err(|problem| self.cannot(path, problem))
     }
 
-    /// The place of `path`: its directory and its name.
+    /// Makes `path` free; returns its directory and its name.
     pub(super) fn free_place(&mut self, path: &EntryPath) -> Result<(NodeId, Name), SourceError> {
         let Some((parent, last)) = path.split_last() else {
             return Err(self.wrong(path, "the root of the tree is not a directory"));

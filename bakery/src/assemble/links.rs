@@ -1,4 +1,4 @@
-//! Hard links: another name of an earlier, later or excluded object.
+//! Hard links: a link names an earlier, a later or an excluded object.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use source::{EntryPath, SourceError};
 /// The target of a link.
 enum LinkTarget {
     Object(Child),
-    /// Not there, at least not yet.
+    /// It does not exist, at least not yet.
     Missing,
 }
 
 impl<C> Assembler<'_, C> {
-    /// A link; it waits when its target is not there yet.
+    /// Adds a link, which waits if its target does not exist yet.
     pub(super) fn link(&mut self, path: EntryPath, target: EntryPath) -> Result<(), SourceError> {
         match self.target(&path, &target)? {
             LinkTarget::Object(child) => self.place(&path, child),
@@ -50,7 +50,7 @@ impl<C> Assembler<'_, C> {
                 }
             }
         }
-        // The same one whatever the order of the map.
+        // Independent of the order of the map.
         let Some((target, paths)) = waiting.into_iter().min() else {
             return Ok(());
         };

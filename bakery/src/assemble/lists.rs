@@ -1,4 +1,4 @@
-//! ACLs that name users and groups: their numbers are known when all of the archive was read.
+//! ACLs that name users and groups: their numbers are known only after the whole archive was read.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use source::accounts::Accounts;
 use source::limits::ACCOUNTS_LEN_MAX;
 use source::{EntryPath, SourceError, acl};
 
-/// Lists by name that wait for their numbers, and the files that have them.
+/// ACLs by name that wait for their numbers, and the files that hold the names.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     waiting: Vec<(NodeId, EntryPath, Vec<acl::NamedAcl>)>,
@@ -52,7 +52,7 @@ impl Read for Listening<'_> {
 }
 
 impl<C> Assembler<'_, C> {
-    /// Notes the lists of an object that was put into the tree.
+    /// Records the ACLs of an object that was added to the tree.
     pub(super) fn lists_wait(
         &mut self,
         id: NodeId,
@@ -70,7 +70,7 @@ impl<C> Assembler<'_, C> {
         Ok(())
     }
 
-    /// Gives every list its numbers: by the archive's own files, else by those of `below`.
+    /// Gives every ACL its numbers: from the archive's own files, else from those of `below`.
     pub(super) fn name_lists(
         &mut self,
         below: &dyn Fn() -> Result<Accounts, AssembleError>,

@@ -1,4 +1,4 @@
-//! Files on their way from the source into the layer.
+//! Stores the contents of files while the source is read.
 
 use std::io::{self, Read};
 
@@ -34,7 +34,7 @@ impl<'p> Stored<'p> {
         }
     }
 
-    /// The files with data of one machine, as far as they are stored.
+    /// The files that were stored and have data of one machine.
     pub(super) fn take_files(&mut self) -> MachineFiles {
         std::mem::take(&mut self.files)
     }

@@ -10,11 +10,11 @@ use crate::failed::Failed;
 use crate::machine::MachineError;
 use crate::overlay::OverlayError;
 
-/// The reason why a source does not become a layer.
+/// The reason why no layer can be made from a source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BakeError {
-    /// The source cannot be read exactly, or does not make a tree.
+    /// The source cannot be read exactly, or does not form a tree.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
     /// The data of one machine cannot be removed.

@@ -34,7 +34,7 @@ pub struct BakeReport {
     pub borrowed_chunks: u32,
     /// Bytes of content read.
     pub content_len: u64,
-    /// Of these, bytes that were there already.
+    /// Of these, bytes that the base or the layer already had.
     pub deduplicated_len: u64,
     /// True if the layer changes nothing on its base.
     pub is_empty: bool,
@@ -46,7 +46,7 @@ pub struct BakeReport {
     pub no_ops: u64,
     /// Entries that the excludes drop.
     pub excluded_count: u64,
-    /// The first of them, with the pattern that named each.
+    /// The first of these entries, with the pattern that excludes each.
     pub excluded: Vec<Excluded>,
     /// Paths that an upload changes.
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct Seconds {
     pub total: f64,
 }
 
-/// Most left-out entries shown to a person.
+/// Most excluded entries shown to a person.
 const EXCLUDED_SHOWN_MAX: usize = 20;
 
 impl BakeReport {

@@ -37,7 +37,7 @@ pub struct AuthorizeArgs {
         default_value = SPOOL_DEFAULT
     )]
     spool: PathBuf,
-    /// Take the key's lines out of the file instead
+    /// Remove the key's lines from the file instead
     #[arg(long, conflicts_with_all = ["systems", "name"])]
     revoke: bool,
 }
@@ -94,7 +94,7 @@ pub(crate) fn run(args: AuthorizeArgs, globals: &Globals) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the key's line into `file`, in the place of lines that the key had.
+/// Writes the key's line into `file`, and replaces lines that the key had.
 pub(super) fn allow(
     file: &Path,
     key: &ssh_key::PublicKey,
@@ -108,8 +108,8 @@ pub(super) fn allow(
     replace(file, &format!("{kept}{}\n", line(key, grant)?))
 }
 
-/// Permission for a missing system is more often a mistake than intended, but is granted with a
-/// warning.
+/// Warns of a missing system: permission for it is more often a mistake than intended, but it is
+/// granted.
 fn say_unknown(globals: &Globals, rights: &Rights) {
     let Ok(store) = globals.store() else { return };
     for target in rights.targets() {
@@ -121,7 +121,8 @@ fn say_unknown(globals: &Globals, rights: &Rights) {
     }
 }
 
-/// A store directory as the forced command must name it: sshd starts it elsewhere.
+/// The path of a store directory for the forced command: sshd starts the command in another
+/// directory.
 pub(super) fn absolute_store(store: &str) -> anyhow::Result<String> {
     if store.contains("://") {
         return Ok(store.to_owned());

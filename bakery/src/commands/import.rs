@@ -84,11 +84,11 @@ pub struct ImportAnswer {
     pub cmdline: String,
     /// The medium's own parameters.
     parameters: Option<Parameters>,
-    /// The lowest layer's report, or the only one's.
+    /// The report of the lowest layer, or of the only one.
     report: BakeReport,
-    /// Those of the layers above it.
+    /// The reports of the layers above it.
     above: Vec<BakeReport>,
-    /// The revision above it that has the client (`--with-client`).
+    /// The revision with the client, which follows the import (`--with-client`).
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<client::ClientAnswer>,
 }
@@ -208,7 +208,7 @@ struct Baked {
     report: BakeReport,
 }
 
-/// Every part on those before it.
+/// Bakes each part on the parts before it.
 fn bake_parts(
     args: &ImportArgs,
     globals: &Globals,

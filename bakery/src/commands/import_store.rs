@@ -32,7 +32,7 @@ pub struct ImportStoreArgs {
     replace: bool,
 }
 
-/// Takes the histories.
+/// Imports the histories.
 ///
 /// # Errors
 /// The file is not an export, or something in it is not valid.

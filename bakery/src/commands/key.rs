@@ -195,7 +195,7 @@ fn show_lifetime(globals: &Globals, keys: &Keys) -> anyhow::Result<()> {
     )
 }
 
-/// One that cannot be renewed does not keep the others from it.
+/// A head that cannot be renewed does not prevent the renewal of the others.
 fn renew(globals: &Globals, names: Vec<ProfileName>, wording: &Wording) -> anyhow::Result<()> {
     let publisher = globals.publisher()?;
     let names = match names.is_empty() {

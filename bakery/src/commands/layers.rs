@@ -73,7 +73,7 @@ pub(crate) fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Arc<Layer>>> {
     paths.iter().map(open).collect()
 }
 
-/// Succeeds if every layer from which `index` borrows is in `set`.
+/// Succeeds if `set` has every layer from which `index` borrows.
 ///
 /// # Errors
 /// A layer is missing; the message names it and the option for it.

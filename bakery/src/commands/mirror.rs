@@ -50,7 +50,7 @@ pub struct MirrorArgs {
     replace: bool,
 }
 
-/// Follows until it is ended; with `--once`, one round.
+/// Follows until it is stopped; with `--once`, for one round.
 ///
 /// # Errors
 /// The store or the keys cannot be used; with `--once`, the round fails.
@@ -63,7 +63,7 @@ pub(crate) fn run(args: MirrorArgs, globals: &Globals) -> anyhow::Result<ExitCod
         updates: args.updates,
     };
     let mut origin = Http::new(&args.url, Pace::new(args.limit, args.window))?;
-    // Only systemd listens, if anyone does.
+    // Only systemd reads this, if it runs.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     loop {
         let before = origin.received();
@@ -96,7 +96,7 @@ pub(crate) fn run(args: MirrorArgs, globals: &Globals) -> anyhow::Result<ExitCod
     }
 }
 
-/// The line for people.
+/// The line about a round, for a person.
 pub(super) fn describe(mirrored: &Mirrored) -> String {
     let Mirrored {
         revisions, objects, ..
@@ -108,8 +108,8 @@ pub(super) fn describe(mirrored: &Mirrored) -> String {
     )
 }
 
-/// The trusted keys: those in `file`, kept for later runs and for the other commands; without a
-/// file those kept earlier.
+/// The trusted keys in `file`, which are stored for later runs and other commands; without a file those of an
+/// earlier run.
 pub(super) fn anchors(
     globals: &Globals,
     file: Option<&std::path::Path>,

@@ -1,4 +1,4 @@
-//! Output of a command about the published revision, or the reason for publishing none.
+//! The output of a command that publishes: the revision, or the reason for publishing none.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -6,7 +6,8 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Reports to systemd that the service is ready, and that it stops. Without systemd nobody listens.
+/// Reports to systemd that the service is ready, and that it stops. Without systemd this has no
+/// effect.
 pub(super) fn notify(state: NotifyState<'_>) {
     let _ = sd_notify::notify(&[state]);
 }

@@ -90,7 +90,7 @@ pub(crate) fn run(mut args: UnpackArgs, globals: &Globals) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// The place to write to: `--output`, else the last word.
+/// The destination: `--output`, else the last argument.
 fn take_place(args: &mut UnpackArgs) -> anyhow::Result<PathBuf> {
     if let Some(place) = args.output.take() {
         return Ok(place);
@@ -111,7 +111,7 @@ fn is_archive(place: &Path) -> bool {
     name.ends_with(".tar") || name.ends_with(".tar.zst")
 }
 
-/// The tree to write, and the layers its contents are in.
+/// The tree to write, and the layers that hold its contents.
 fn open(args: &UnpackArgs, globals: &Globals) -> anyhow::Result<(MergedIndex, LayerSet)> {
     let stack = match layers::named(&args.words, globals)? {
         NamedLayer::Files(stack) => stack,
@@ -175,7 +175,7 @@ fn archive(
     Ok(unpacked)
 }
 
-/// An archive under its name, complete or not at all.
+/// Writes an archive that appears under its name complete, or not at all.
 fn to_file(
     merged: &MergedIndex,
     set: &LayerSet,

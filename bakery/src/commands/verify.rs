@@ -42,7 +42,7 @@ struct Verdict {
     tree_digest: Option<String>,
 }
 
-/// Verifies the layers, all of them whatever the first ones are.
+/// Verifies all layers, even after one of them failed.
 ///
 /// # Errors
 /// A file cannot be read at all.

@@ -89,13 +89,13 @@ pub(crate) fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<ExitCode
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(Arc::clone(&stop))?;
     crate::output::note(globals, &format!("watching {}", args.spool.display()));
-    // Only systemd listens, if anyone does.
+    // Only systemd reads this, if it runs.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     crate::watch::run(options, &stop)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sets the flag on the first SIGTERM or SIGINT; the watcher sees it at its next look.
+/// Sets the flag on the first SIGTERM or SIGINT; the watcher sees it at its next check.
 fn stop_on_signals(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! In which paths two trees differ.
+//! The paths in which two trees differ.
 
 use std::fmt;
 

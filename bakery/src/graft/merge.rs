@@ -80,8 +80,8 @@ impl ThreeWayMerge<'_> {
         Ok(())
     }
 
-    /// An opaque directory over one of the base: lists each hidden name, because the target may
-    /// have added names unknown to the layer.
+    /// Replaces an opaque directory over one of the base by whiteouts for its hidden names, because
+    /// the target may have added names that the layer does not know.
     fn open_opaque(&mut self, at: At) -> Result<()> {
         if !self
             .delta
@@ -167,7 +167,7 @@ impl ThreeWayMerge<'_> {
         Ok(())
     }
 
-    /// Attribute by attribute; of two times the later one.
+    /// Merges attribute by attribute; of two times, the later one wins.
     fn metadata(&mut self, at: At) {
         let Some(theirs) = self.delta.node(at.delta).map(|node| node.meta.clone()) else {
             return;
@@ -261,10 +261,10 @@ impl ThreeWayMerge<'_> {
         self.base?.node(id?)
     }
 
-    /// True if the target left an object of the base, and everything below it, unchanged.
+    /// True if the target did not change an object of the base or anything below it.
     fn same_below(&self, base: NodeId, ours: NodeId) -> bool {
         let Some(tree) = self.base else { return false };
-        // Both trees are finite and every directory has one parent, so the list runs dry.
+        // Both trees are finite and every directory has one parent, so the list ends.
         let mut pairs = vec![(base, ours)];
         while let Some((base, ours)) = pairs.pop() {
             if !same_node(tree.node(base), self.ours.node(ours)) {

@@ -120,7 +120,7 @@ fn with_contents(
     Ok(tree)
 }
 
-/// Contents of *ours* that the layer hides at every path.
+/// Contents of *ours* that the layer hides under all of their paths.
 #[derive(Default)]
 struct Copies(Option<HashMap<FileId, u32>>);
 

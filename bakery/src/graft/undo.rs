@@ -11,14 +11,14 @@ use super::rewrite::Rewrite;
 use super::{Graft, Resolution, is_empty, merge, merged_tree};
 use crate::history::{HistoryError, Result, merged_input, stack};
 
-/// A change, and the tree from which it is to be removed.
+/// A change, and the tree in which it is to be undone.
 #[derive(Debug)]
 pub struct Undo<'u> {
     /// The tree that the change made: the *base* of the rule.
     pub after: &'u MergedIndex,
     /// The tree before the change: the rule's *theirs*.
     pub before: &'u MergedIndex,
-    /// The tree to take it out of.
+    /// The tree in which it is undone.
     pub ours: &'u MergedIndex,
     /// The layers of *ours*.
     pub sources: &'u LayerSet,

@@ -36,7 +36,7 @@ pub enum HistoryError {
     Swept {
         /// Name of the revision.
         name: String,
-        /// The first object that was missed.
+        /// The first missing object.
         key: Key,
     },
     /// The history is closed.
@@ -48,7 +48,7 @@ pub enum HistoryError {
     /// Both sides changed the same paths. Nothing was published.
     #[error("{} path(s) changed on both sides; nothing was published", .0.len())]
     Conflicts(Vec<Conflict>),
-    /// Others were faster, again and again.
+    /// Other processes published first, several times in a row.
     #[error("other processes published {0} first, {1} times in a row; try again")]
     Busy(String, u32),
     /// A record is not valid.
@@ -59,7 +59,7 @@ pub enum HistoryError {
         /// The failed check.
         source: TrustError,
     },
-    /// Our own key may not publish this.
+    /// The bakery's own key may not publish this.
     #[error(
         "not published, because clients would reject it: {name}: {source}. This bakery's key must \
          be authorized for {name} (`bakery key list`); `bakery key rotate` makes a new one"
@@ -76,7 +76,7 @@ pub enum HistoryError {
     /// The bakery's own keys.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A record of ours would be refused by its readers.
+    /// Readers would refuse a record that this bakery made.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The store failed.
@@ -88,7 +88,7 @@ pub enum HistoryError {
     /// A tree too large for an index.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A file of ours.
+    /// A local file cannot be read or written.
     #[error("{0}")]
     File(String, #[source] std::io::Error),
 }

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 const NAMES_LISTED_MAX: usize = 12;
 
 impl History {
-    /// The error about a history that is not there. It lists those that are.
+    /// The error about a missing history. It lists the existing ones.
     pub fn no_history(&self, name: &ProfileName) -> HistoryError {
         let there = match self.names() {
             Ok(names) => there(&names, self.store().location()),
@@ -53,7 +53,7 @@ impl History {
         })
     }
 
-    /// An object of a revision is missing: on purpose, or not.
+    /// The error about a missing object of a revision: swept on purpose, or lost.
     pub(super) fn or_swept(&self, manifest: &Manifest, error: StoreError) -> HistoryError {
         let revision = RevisionName {
             name: manifest.name(),
@@ -74,7 +74,7 @@ impl History {
     }
 }
 
-/// The names in a store, as the second half of a message.
+/// The existing names of a store, as the second half of a message.
 fn there(names: &[ProfileName], location: &str) -> String {
     if names.is_empty() {
         return format!(

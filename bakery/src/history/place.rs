@@ -23,7 +23,7 @@ pub struct TreePlace {
 /// The reason why a path has no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// A component is not there. Carries the path up to and with it.
+    /// A component does not exist. Holds the path up to and including it.
     #[error("there is no {0}")]
     Absent(String),
     /// A component in the middle is not a directory.

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::limits::TAG_LEN_MAX;
 use crate::store::{Created, Key};
 
-/// A name for a revision. Tags are notes of the bakery's: clients do not read them.
+/// A name for a revision. Only the bakery uses tags: clients do not read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tag {
     /// Name of the tag.
@@ -94,7 +94,7 @@ impl History {
     }
 }
 
-/// The same rule as for profiles: a component of a path.
+/// The rule for names of profiles: a tag is a component of a path.
 fn check_tag_name(tag: &str) -> Result<()> {
     ProfileName::new(DEFAULT_PROFILE, tag)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Which revisions changed a path.
+//! Finds the revisions that changed a path.
 
 use layerfmt::{DirentTarget, Index, Ino, MergedIndex};
 
@@ -7,11 +7,11 @@ use super::{History, HistoryError, Result, Revision, find};
 /// The change of a path by a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched {
-    /// It changed it, or something below it.
+    /// The revision changed the path, or something below it.
     Yes,
-    /// It left it as it was.
+    /// The revision did not change it.
     No,
-    /// Its tree, or the one before, was swept.
+    /// Its tree, or the tree before it, was swept.
     Unknown,
 }
 
@@ -60,7 +60,7 @@ impl History {
 /// True if two objects, with everything below them, are the same except for times.
 fn alike(left: &MergedIndex, a: Ino, right: &MergedIndex, b: Ino) -> bool {
     let mut pairs = vec![(a, b)];
-    // Both trees are finite and every directory has one parent, so the list runs dry.
+    // Both trees are finite and every directory has one parent, so the list ends.
     while let Some((a, b)) = pairs.pop() {
         if !same_object(left, a, right, b) {
             return false;

@@ -79,9 +79,9 @@ pub(crate) fn programs(
     for applet in scripts::APPLETS {
         archive.add(&format!("bin/{applet}"), CpioEntry::Link("busybox".into()));
     }
-    // The path that the kernel uses. It leads nowhere until /init, a busybox itself, has mounted
-    // /proc: the modules that the kernel requests while it starts are not here, and each request
-    // would start a process.
+    // The path that the kernel uses. The link has no target until /init, a busybox itself, has
+    // mounted /proc: the modules that the kernel requests while it starts are not here, and each
+    // request would start a process.
     archive.add("sbin/modprobe", CpioEntry::Link("/proc/1/exe".into()));
     let layerfs = fs::read(&recipe.layerfs)
         .doing(|| format!("cannot read the client {}", recipe.layerfs.display()))?;
@@ -192,7 +192,7 @@ pub(crate) fn firmware(
     chosen: &[Module],
     report: &mut InitrdReport,
 ) -> Result<()> {
-    // Name → true if an unpacked module may request it.
+    // Each name, with true if an unpacked module may request it.
     let mut names: BTreeMap<&str, bool> = BTreeMap::new();
     for module in chosen {
         for name in modinfo::firmware(&module.bytes) {

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::initrd::system_tree::DirectoryTree;
 
-    /// An x86 image with its release, as far as `release` reads.
+    /// An x86 image that contains a release, as far as `release` reads it.
     fn image(said: &str) -> Vec<u8> {
         let mut image = vec![0; 0x1000];
         image[0x202..0x206].copy_from_slice(b"HdrS");

@@ -22,8 +22,8 @@ const ALL_DRIVERS: &[&str] = &[
     "virtio_net",
     "xen_netfront",
 ];
-/// These, their dependencies and named modules are unpacked in the initramfs; the others are packed
-/// until a card or a disk needs them. (A virtual machine needs only these.)
+/// These, their dependencies and the named modules are unpacked in the initramfs; the others stay packed until
+/// a card or a disk needs them. (A virtual machine needs only these.)
 const AT_HAND: &[&str] = &[
     "fuse",
     "af_packet",
@@ -90,7 +90,7 @@ pub(crate) struct Modules {
     aliases: Vec<(String, String)>,
     builtin: BTreeSet<String>,
     builtin_text: String,
-    /// Modules that the tree's own configuration does not want by their aliases.
+    /// Modules whose aliases the tree's own configuration blacklists.
     blacklist: BTreeSet<String>,
     /// The kernel's configuration, if the tree has it.
     config: String,

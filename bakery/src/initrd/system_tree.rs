@@ -1,4 +1,4 @@
-//! Reading the system's own tree, wherever it is, with links followed inside it.
+//! Reads the system's own tree, from any place, and follows links inside it.
 
 use std::fs;
 use std::io::Read as _;
@@ -22,8 +22,8 @@ pub(crate) enum SystemNode {
     Other,
 }
 
-/// A tree that can be looked at. Paths are relative to its root, without a leading slash, with
-/// no `.` or `..`; implementors need not follow links: [`resolve`] does.
+/// A readable tree. Paths are relative to its root, without a leading slash, with no `.` or `..`;
+/// implementations need not follow links: [`resolve`] does.
 pub(crate) trait SystemTree {
     /// The object at this path, without following the last name; `None` if there is none.
     ///

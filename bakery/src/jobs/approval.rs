@@ -98,7 +98,7 @@ impl Spool {
             .doing(|| format!("cannot reject job {}", job.id))?)
     }
 
-    /// Tells the watcher to look again: it watches the queue's directory.
+    /// Wakes the watcher, which watches the queue's directory.
     fn wake(&self) {
         let touched = self.state(SpoolState::Queued).join(".look");
         let _ = fs::write(&touched, b"").and_then(|()| fs::remove_file(&touched));

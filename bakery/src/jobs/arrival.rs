@@ -1,5 +1,4 @@
-//! An upload on its way in: collected under `incoming/.parts/`, then queued at once or not
-//! at all.
+//! An incomplete upload: collected under `incoming/.parts/`, then queued in one step or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -143,7 +142,7 @@ fn failed(path: &Path, source: io::Error) -> ArrivalError {
     }
 }
 
-/// The one step from "not acknowledged" to "never lost".
+/// The single step from an unacknowledged upload to a durable job.
 fn commit(spool: &Spool, part: &Path) -> io::Result<Job> {
     files::sync_directory(part)?;
     let id = spool.next_id()?;
@@ -191,8 +190,8 @@ fn move_by_copy(file: &Path, part: &Path) -> io::Result<()> {
     fs::remove_file(file)
 }
 
-/// Recovers `incoming/.parts/` after a crash: a dropped file that had been taken is queued, an
-/// upload that was never acknowledged is removed. Returns the number of each.
+/// Recovers `incoming/.parts/` after a crash: queues a dropped file that had been taken, and
+/// removes an upload that was never acknowledged. Returns the number of each.
 pub(crate) fn recover(spool: &Spool) -> io::Result<(usize, usize)> {
     let (mut queued, mut removed) = (0, 0);
     for entry in fs::read_dir(spool.parts())? {

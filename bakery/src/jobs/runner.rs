@@ -1,5 +1,10 @@
 //! One job, from running to its end, in its own process.
 //!
+//! A job is published exactly once. Before the first bake it records the newest revision
+//! (`started.json`), and every revision made from a job names the job in the last line of its
+//! message (`wire::manifest::Trailer`). So a baker that takes over after a crash can see if the
+//! previous one reached the commit.
+//!
 //! Published exactly once: before the first bake the newest revision is recorded (`started.json`);
 //! every revision made from a job names it in the last line of its message
 //! (`wire::manifest::Trailer`); so a baker that takes over after a crash can see whether the
@@ -247,7 +252,7 @@ impl Baker<'_> {
         })
     }
 
-    /// Publishes; the policy settles paths that both sides changed, and the report lists them.
+    /// Publishes; the policy decides paths that both sides changed, and the report lists them.
     fn add(&self, mut addition: Addition<'_>) -> Result<Added, JobError> {
         match self.publisher.add(&addition) {
             Ok(revision) => Ok(Added::As(Box::new(revision), Vec::new())),
@@ -265,7 +270,7 @@ impl Baker<'_> {
     }
 }
 
-/// The revision an upper lay on: the one the sender names, else the newest.
+/// The revision on which an upper was made: the one that the sender names, else the newest.
 pub(crate) fn made_on(
     history: &History,
     name: &ProfileName,
@@ -277,7 +282,8 @@ pub(crate) fn made_on(
             revision: Some(revision),
         };
         match history.revision(&wanted) {
-            // A number from another server or a swept one: the newest is the best guess.
+            // The number is of another server, or the revision was swept: the newest is the best
+            // guess.
             Err(HistoryError::NoRevision { .. }) => {}
             other => return Ok(other?),
         }

@@ -128,8 +128,8 @@ impl Spool {
         Ok(lists)
     }
 
-    /// A number greater than all before, even if the clock was set back, and impossible to guess
-    /// from another: knowledge of it is the permission to read the job.
+    /// A number that is greater than all before, even if the clock was set back, and that cannot be
+    /// guessed from another one: knowledge of it is the permission to read the job.
     ///
     /// # Errors
     /// The spool cannot be written.
@@ -155,7 +155,7 @@ impl Spool {
         Ok(id)
     }
 
-    /// The greatest number of a job that is here.
+    /// The greatest number of an existing job.
     fn newest(&self) -> io::Result<Ulid> {
         let mut newest = Ulid::nil();
         for state in SpoolState::ALL {
@@ -192,8 +192,8 @@ impl Spool {
     /// # Errors
     /// The spool cannot be read.
     pub fn find(&self, id: Ulid) -> io::Result<Option<Job>> {
-        // A job may move on between two looks, but only to a later state, and back at most
-        // once per baker's death: look again before saying no.
+        // A job may move between two looks, but only to a later state, and back at most once for
+        // each death of a baker: look again before the answer is no.
         for _ in 0..3 {
             for state in SpoolState::ALL {
                 let path = self.state(state).join(id.to_string());
@@ -236,7 +236,8 @@ impl Spool {
         };
         let job = self.transition(job, to)?;
         if to == SpoolState::Done {
-            // Published: the layer holds it all. Losing this removal costs only space.
+            // The revision is published and has all of the changes. If this removal is lost, it
+            // costs only space.
             let _ = fs::remove_file(job.path.join(BODY));
         }
         Ok(job)
@@ -304,7 +305,7 @@ impl Job {
     /// Records the progress. A reader sees the old or the new record, never half of one.
     pub fn set_progress(&self, progress: &Progress) {
         let part = self.path.join(".progress");
-        // Only for people to look at: not worth failing a bake, nor an fsync.
+        // Only people read it, so it is not worth an fsync or a failed bake.
         let _ = File::create(&part)
             .and_then(|file| serde_json::to_writer(file, progress).map_err(io::Error::from))
             .and_then(|()| fs::rename(&part, self.path.join("progress.json")));

@@ -1,4 +1,4 @@
-//! One private key at work.
+//! Signs with one private key.
 
 use std::fs;
 use std::io::Write as _;
@@ -26,7 +26,7 @@ enum SignerBackend {
 }
 
 impl RecordSigner {
-    /// The key in `file`; if only `file.pub` is there, the one the agent holds.
+    /// Opens the key in `file`; if only `file.pub` exists, the agent's key.
     ///
     /// # Errors
     /// When there is none, or it is not of ed25519.

@@ -103,7 +103,8 @@ fn keysets_of_a_store_follow_each_other() {
     );
     assert_eq!(newest(&store, &anchors).unwrap(), None);
     first(&store, &root, &head).unwrap();
-    // Within one second the same record again, later a refused one: never a second keyset.
+    // Within one second the first call creates the same record again and a later one is refused:
+    // there is never a second keyset.
     let _ = first(&store, &root, &head);
     assert_eq!(
         newest(&store, &anchors)

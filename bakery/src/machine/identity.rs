@@ -1,4 +1,7 @@
-//! The identity of one machine: the tree has none, and yet no boot is a first boot.
+//! Removes the identity of one machine from a tree, without making each boot a first boot. systemd treats a
+//! missing `etc/machine-id` as a first boot, and then enables every unit that no preset disables; it only fills
+//! in an empty one. `etc/.updated` and `var/.updated` record the `/usr` for which their directories were last
+//! updated; without them the updating units run at every boot.
 //!
 //! systemd treats a missing `etc/machine-id` as a first boot, and then enables every unit that no
 //! preset disables. It only fills in an empty one. `etc/.updated` and `var/.updated` record the
@@ -102,7 +105,7 @@ fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> Result<(
     writing.put(&path, node)
 }
 
-/// Host keys are excluded, so a service must make others.
+/// Adds a service that makes the missing host keys, because they are excluded.
 fn host_keys<C: Contents>(
     writing: &mut Writing<'_, C>,
     has_systemd: bool,

@@ -1,4 +1,5 @@
-//! `etc/fstab` and `etc/crypttab`: lines that wait for a disk, which only one machine has.
+//! `etc/fstab` and `etc/crypttab`: masks lines for a disk that only one machine has. systemd waits
+//! 90 s for such a disk and then ends the boot in emergency mode.
 //!
 //! systemd waits 90 s for such a disk and then ends the boot in emergency mode.
 
@@ -30,7 +31,7 @@ pub(crate) const TABLES: &[Table] = &[
 pub(crate) struct Masked {
     /// The whole table.
     pub text: Vec<u8>,
-    /// The lines that were masked, as they were.
+    /// The masked lines in their original form.
     pub lines: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A tree that is still being made, as one that can be looked at.
+//! A readable view of a tree that is still being made.
 
 use layerfmt::tree::{Child, Kind, NodeId, ROOT, Tree};
 

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::{MirrorError, MirrorOrigin, Result};
 use crate::limits;
 
-/// A server that sends nothing for so long is asked again.
+/// Time without data after which a request is repeated.
 const STALL: Duration = Duration::from_secs(60);
 /// Tries in a row without a byte.
 const TRIES_MAX: u32 = 8;
@@ -40,7 +40,7 @@ pub(crate) struct Http {
     received: u64,
 }
 
-/// The reason for another try, or for none.
+/// The reason for repeating a request, or for not repeating it.
 enum Fault {
     Again(String),
     Final(Box<MirrorError>),
@@ -188,8 +188,7 @@ impl Http {
         }
     }
 
-    /// Repeats `exchange` until it succeeds or is final. It reports through its last argument if bytes
-    /// have come.
+    /// Repeats `exchange` until it succeeds or fails for good. Its last argument tells if bytes have arrived.
     fn retry<T>(
         &mut self,
         mut exchange: impl FnMut(&mut Http, &mut bool) -> std::result::Result<T, Fault>,
@@ -361,7 +360,7 @@ impl MirrorOrigin for Http {
     fn len(&mut self, path: &ObjectPath) -> Result<Option<u64>> {
         let url = path.url();
         self.retry(|http, _| {
-            // The label of a range names the length, also where HEAD is not answered.
+            // The answer to a range request has the length, also from servers that do not answer HEAD.
             let answer = http.ask(&url, Some(&(0..1)))?;
             let found = http.require(&url, &answer, StatusCode::PARTIAL_CONTENT)?;
             let content = answer.headers().get(header::CONTENT_RANGE);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::sys::local_time;
 
 const DAY: u32 = 24 * 60;
-/// Interval of the looks at the clock outside the window.
+/// Interval of the checks of the clock outside the window.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Times of the day, minutes since midnight: from the first to the second, across midnight if the

@@ -1,4 +1,4 @@
-//! Objects on their way into the store: files that survive a stop and are continued.
+//! Incomplete objects: files that survive a stop and are continued later.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -49,7 +49,7 @@ impl PartialObjects {
         }
         let key = key_of(path);
         if let Err(what) = replica::verify_object(&key, &place) {
-            // The next round begins it anew.
+            // The next round begins it again from the start.
             std::fs::remove_file(&place).map_err(file_error(&place))?;
             return Err(super::MirrorError::Damaged {
                 origin: origin.name(),
@@ -57,7 +57,7 @@ impl PartialObjects {
                 what,
             });
         }
-        // An object of another length is a leftover of a full disk.
+        // An object of another length remained after the disk was full.
         if store.len(&key)?.is_some() {
             store.delete(&key)?;
         }

@@ -1,11 +1,11 @@
-//! dnsmasq's configuration: DHCP and TFTP are its trade, not ours.
+//! The configuration of dnsmasq, which provides DHCP and TFTP.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use wire::paths::Request;
 
-/// Whose DHCP server it is.
+/// The DHCP server of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dhcp {
     /// Another server assigns addresses in this network; this one only names the boot file.

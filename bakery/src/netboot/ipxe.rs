@@ -46,7 +46,7 @@ pub fn ipxe(menu: &Menu, choices: &Choices) -> String {
     script.push_str(":disk\nsanboot --no-describe --drive 0x80 || exit\n:reboot\nreboot\n");
     script.push_str(":shell\nshell\ngoto menu\n");
     script.push_str(":failed\necho Booting failed. Any key: back to the menu.\n");
-    // In an empty classroom nobody presses a key: retries automatically.
+    // In an empty classroom nobody presses a key, so the script retries automatically.
     script.push_str("prompt --timeout 30000 ||\nimgfree\ngoto menu\n");
     script
 }

@@ -1,7 +1,7 @@
-//! Uppers that overlayfs made with `index=on`: a file changed by one of its names is changed under
-//! all of them, but the upper has only the touched names. The link count of overlayfs gives the
-//! number of missing ones; they are names of the same file in the base, and become names of the
-//! changed one.
+//! Uppers that overlayfs made with `index=on`. A file that was changed by one of its names is
+//! changed under all of them, but the upper has only the used names. overlayfs' link count gives
+//! the number of missing names; they are names of the same file in the base, and become names of
+//! the changed file.
 
 use std::collections::HashMap;
 
@@ -61,7 +61,8 @@ pub(super) fn join<C>(
     Ok(())
 }
 
-/// Which names of the base's hard-linked files still show, and which were removed.
+/// The names of the base's hard-linked files: those that are still visible, and those that were
+/// removed.
 struct IndexedNames {
     lower_counts: Vec<u32>,
     /// The base's file in the place of a changed one.

@@ -1,4 +1,4 @@
-//! Many boots of one tree as one list of hot pages.
+//! Merges many boots of one tree into one list of hot pages.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub(crate) struct MergedTraces {
     pub pages: Vec<(Ino, u32)>,
     /// Number of traces used.
     pub traces: usize,
-    /// Traces of other trees, or with numbers that are not of this one.
+    /// Traces of other trees, or with numbers that this tree does not have.
     pub refused: usize,
 }
 

@@ -58,7 +58,7 @@ pub(crate) enum LayerOrigin<'o> {
     Stack(&'o [ObjectRef]),
 }
 
-/// A layer on its way to another tree.
+/// A layer that is to be applied to another tree.
 #[derive(Debug)]
 pub(crate) struct LayerToGraft<'g> {
     pub layer: &'g Arc<Layer>,
@@ -124,7 +124,7 @@ impl Publisher {
         })
     }
 
-    /// The draft with `layer`, which was made on `origin`, on top of *ours*, which it is like.
+    /// Puts `layer`, which was made on `origin`, on top of *ours*, and returns the draft.
     pub(crate) fn put_on(
         &self,
         mut draft: Draft,

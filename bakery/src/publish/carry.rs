@@ -9,9 +9,9 @@ use crate::pack;
 use crate::store::Key;
 
 impl Publisher {
-    /// Gives `draft` its tree, `merged`, and the valid part of the boot pack of `old`. `before` is
-    /// the merged index of `old`, without the pack. An unusable pack is dropped: the next boots'
-    /// traces make another.
+    /// Gives `draft` its tree, `merged`, and the part of the boot pack of `old` that is still
+    /// valid. `before` is the merged index of `old`, without the pack. An unusable pack is dropped:
+    /// the traces of the next boots make another.
     pub(crate) fn put_tree(
         &self,
         draft: &mut Draft,

@@ -31,9 +31,9 @@ pub struct Compaction {
 /// When a history needs compaction.
 #[derive(Debug, Clone, Copy)]
 pub struct CompactPolicy {
-    /// Longer stacks are compacted.
+    /// Stacks with more layers than this are compacted.
     pub layers_max: usize,
-    /// A layer of whose stored bytes fewer percent are still visible is compacted.
+    /// A layer is compacted if a smaller share of its stored bytes is still visible, per cent.
     pub visible_percent_min: u64,
 }
 
@@ -154,7 +154,7 @@ impl Publisher {
         Ok(range)
     }
 
-    /// The new stack, proved to show the same tree.
+    /// The new stack, which was checked to show the same tree.
     fn compacted_draft(
         &self,
         head: &Revision,

@@ -4,10 +4,10 @@ use layerfmt::Digest;
 use layerfmt::flatten::MergedIndex;
 use wire::manifest::{Action, BaseRevision, IndexRef, Manifest, ObjectRef};
 
-/// The merged index of a revision to be.
+/// The merged index of a future revision.
 #[derive(Debug, Clone)]
 pub enum DraftIndex {
-    /// That of another revision: nothing to compute or write.
+    /// The index of another revision: nothing to compute or write.
     Same {
         /// The merged index.
         index: IndexRef,

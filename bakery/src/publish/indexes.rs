@@ -1,4 +1,4 @@
-//! The merged indexes of a draft, on their way into the store.
+//! The merged indexes of a draft, and their upload to the store.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
-    /// Those of a dry run: without a name if they were not made.
+    /// The indexes of a dry run: without a name if they were not made.
     pub(super) fn of_nothing(draft: &Draft) -> Indexes {
         let (reference, borrowed, tree_digest) = match &draft.merged {
             DraftIndex::Same {
@@ -52,7 +52,7 @@ impl Indexes {
         }
     }
 
-    /// Those that were made just now.
+    /// The indexes that were just made.
     pub(super) fn made(&self) -> impl Iterator<Item = (&IndexRef, &Bytes)> {
         let plain = self.plain.iter();
         let plain = plain.filter_map(|(reference, bytes)| Some((reference, bytes.as_ref()?)));
@@ -87,7 +87,7 @@ fn borrowed(draft: &Draft, merged: &MergedIndex) -> Vec<ObjectRef> {
 }
 
 impl Publisher {
-    /// Both merged indexes of a draft, made side by side.
+    /// Makes both merged indexes of a draft, in parallel, and stores them.
     pub(super) fn upload_indexes(&self, draft: &Draft) -> Result<Indexes> {
         let new_plain = match &draft.plain {
             Some(Plain::New(plain)) => Some(plain),

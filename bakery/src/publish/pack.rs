@@ -1,4 +1,4 @@
-//! From the traces that clients sent to a revision with a boot pack.
+//! Makes a boot pack from the traces of a revision, and publishes the revision with it.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub struct Sources {
     pub spool: Option<PathBuf>,
     /// Additional files with traces of the newest revision.
     pub files: Vec<PathBuf>,
-    /// Pages count that at least this share of the boots touched, percent.
+    /// Smallest share of the boots that must have read a page, per cent.
     pub share: u32,
 }
 

@@ -113,7 +113,7 @@ impl Publisher {
                         let what = format!("'{what}' matches several layers; give more digits");
                         return Err(HistoryError::Refused(what));
                     }
-                    // The oldest revision that has it is the one that added it.
+                    // The oldest revision with the layer is the one that added it.
                     _ => found = Some(picked),
                 }
             }

@@ -22,7 +22,7 @@ pub struct Preview {
     pub action: String,
     /// Message of the revision.
     pub message: String,
-    /// In which paths it differs from the newest one; times do not count.
+    /// The paths in which it differs from the newest revision; times do not count.
     pub changes: Vec<TreeChange>,
     /// Number of layers it would have.
     pub layer_count: usize,
@@ -35,8 +35,8 @@ pub struct Preview {
 pub(super) struct Rehearsal(Mutex<Option<Preview>>);
 
 impl Publisher {
-    /// The same, but it publishes nothing: every command ends with [`Publisher::preview`] filled
-    /// in.
+    /// The same publisher for a dry run: it publishes nothing, and every command fills in
+    /// [`Publisher::preview`].
     #[must_use]
     pub fn rehearsing(self) -> Publisher {
         Publisher {
@@ -52,7 +52,7 @@ impl Publisher {
         kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The revision as it would be, its records unsigned and without names.
+    /// The future revision; its records are unsigned and have no names.
     pub(super) fn rehearse(
         &self,
         rehearsal: &Rehearsal,

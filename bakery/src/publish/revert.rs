@@ -1,4 +1,4 @@
-//! One revision of the middle undone.
+//! Undoes one revision and keeps the later ones.
 
 use layerfmt::Meta;
 use wire::manifest::{Action, Manifest, RevisionName};

@@ -30,7 +30,7 @@ pub struct RingReason {
 }
 
 impl RingReason {
-    /// A reason; control characters and the end of a long text are left out.
+    /// Creates a reason; control characters and the end of a long text are dropped.
     #[must_use]
     pub fn new(action: RingAction, author: &str, message: &str) -> RingReason {
         let line = |text: &str| {
@@ -68,7 +68,7 @@ impl Publisher {
                 _ => self.history().head(name)?,
             };
             let newest = newest.ok_or_else(|| self.history().no_history(name))?;
-            // A renewal is for the time after the key of the old record was withdrawn.
+            // A renewal extends the record also after the key of the old record was withdrawn.
             let before = match reason.action {
                 RingAction::Renew => self.history().unsigned_rings(name)?,
                 _ => self.history().rings(name)?,

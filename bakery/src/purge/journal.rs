@@ -1,4 +1,6 @@
-//! Replaces heads, all or eventually all; and deletes the old objects.
+//! Replaces the heads of a purge, eventually all of them, and deletes the old objects. The journal is a
+//! sweeper's flag ([`guard`]): while it exists nobody publishes. It has every new head, so any process that
+//! finds an abandoned journal can complete the purge.
 //!
 //! The journal is a sweeper's flag ([`guard`]): while it exists nobody publishes. It has every new
 //! head, so any process that finds an abandoned one can complete it.
@@ -273,7 +275,7 @@ fn records(store: &Store) -> Result<Vec<(Key, PurgeRecord)>> {
     Ok(records)
 }
 
-/// The names of all that any revision names.
+/// The names of all objects that any revision names.
 fn live(history: &History) -> Result<BTreeSet<String>> {
     let mut live = BTreeSet::new();
     for name in history.all_names()? {

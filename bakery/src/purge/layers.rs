@@ -1,4 +1,4 @@
-//! Layers rewritten without the paths.
+//! Rewrites layers without the purged paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) struct Rewriting {
 }
 
 impl Rewriting {
-    /// Writes them, lenders before borrowers.
+    /// Rewrites the layers; a layer comes after those from which it borrows.
     pub(super) fn of(history: &History, scan: &Scan, request: &PurgeRequest) -> Result<Rewriting> {
         let mut rewriting = Rewriting {
             mapped: BTreeMap::new(),
@@ -101,7 +101,7 @@ impl Rewriting {
         for digest in &mut meta.base {
             *digest = self.renamed(digest);
         }
-        // Two layers with only purged contents stay two.
+        // Two layers with only purged contents remain two layers.
         let label = ("purged-from".to_owned(), old.digest().to_string());
         meta.labels.push(label);
         writer.finish(&tree, &meta)?;

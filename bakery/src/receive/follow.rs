@@ -12,7 +12,7 @@ use crate::jobs::{Job, JobError, JobRequest, Spool, SpoolState};
 
 /// Interval of the polls.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A line at least this often, so that a dead connection is noticed.
+/// Longest time between two lines, so that a dead connection is noticed.
 const BEAT: Duration = Duration::from_secs(15);
 
 /// Writes a line whenever something changed, until the job ended.
@@ -43,7 +43,7 @@ pub(super) fn follow(
             None
         };
         let seen = Some((job.state, progress));
-        // Seen twice: a job that is being retried has none for a moment.
+        // Twice in a row: a job that is being retried has no state for a moment.
         if over && ending.is_none() && seen == last {
             let what = format!("job {id} ended, but its result is lost: it has no result.json");
             return Err(ReceiveError::Server(what.into()));

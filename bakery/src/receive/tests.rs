@@ -209,7 +209,7 @@ fn one_key_cannot_fill_the_queue() {
         "{done:?}"
     );
     assert!(matches!(answers.last(), Some(Answer::Refused { .. })));
-    // A baked one makes room, and another key has its own.
+    // A baked upload no longer counts, and another key has its own limit.
     let jobs = fixture.receiver.spool.jobs(SpoolState::Queued).unwrap();
     fixture
         .receiver

@@ -126,7 +126,7 @@ async fn keysets(objects: &Objects) -> Result<Vec<Envelope>, ObjectError> {
     Ok(keysets)
 }
 
-/// A signed record as stored. Its signature is the client's to check.
+/// A signed record as it is stored. The client checks its signature.
 fn envelope(bytes: &[u8], path: &str) -> Result<Envelope, ObjectError> {
     Envelope::parse(bytes).map_err(|error| damaged(path, &error))
 }

@@ -1,4 +1,4 @@
-//! Connections: accepting within a limit, telling HTTP/1 from HTTP/2, ending in good order.
+//! Connections: accepts them within a limit, distinguishes HTTP/1 from HTTP/2, and ends them in order.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) struct Port(pub(super) u16);
 pub(super) struct Room {
     /// The total limit.
     pub(super) connections_max: usize,
-    /// Of one address; none: its share of all.
+    /// The limit of one address; none: its share of all.
     pub(super) per_address: Option<usize>,
 }
 
@@ -89,7 +89,8 @@ impl Addresses {
         }
     }
 
-    /// One more of this address, for as long as the value lives; none if it has its share.
+    /// Counts one more connection of this address for as long as the value lives; `None` if the address has its
+    /// share.
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Entered> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
@@ -154,8 +155,8 @@ impl Door {
                         tracing::debug!("{address} has used its share of the connections");
                     }
                 },
-                // Out of descriptors, or a peer that gave up already: neither may end the server,
-                // and the first must not spin.
+                // Out of descriptors, or the peer has closed the connection already: neither may end the
+                // server, and the first must not cause a busy loop.
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     sleep(Duration::from_millis(50)).await;
@@ -164,7 +165,7 @@ impl Door {
         }
     }
 
-    /// One more connection, when there is leave for it; the others wait in the kernel's queue.
+    /// Accepts one connection when the limit allows it; further ones wait in the kernel's queue.
     async fn next(&self) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -250,7 +251,7 @@ fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
     }
 }
 
-/// Looks at the first bytes without taking them.
+/// Reads the first bytes without consuming them.
 async fn speaks_h2(stream: &TcpStream) -> io::Result<bool> {
     let mut seen = [0; PREFACE.len()];
     loop {

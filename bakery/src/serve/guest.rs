@@ -1,4 +1,5 @@
-//! The machine behind a request for a boot menu.
+//! The machine that requests a boot menu. A menu without hardware names in its URL makes the loader repeat the
+//! request with them (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.
 //!
 //! A menu without hardware names in its URL makes the loader repeat the request with them
 //! (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.

@@ -1,4 +1,4 @@
-//! Which revisions exist: the newest of a profile, and a listing of everything.
+//! The existing revisions: the newest of a profile, and a list of all.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub(crate) async fn newest(objects: &Objects, name: &ProfileName) -> Result<u64,
         && exists(objects, name, hint).await?
     {
         let mut newest: u64 = hint;
-        // Heads are numbered without gaps; each step is one more than the hint's writer knew.
+        // Heads have no gaps, so each step is one more than the writer of the hint knew.
         while let Some(next) = newest.checked_add(1)
             && exists(objects, name, next).await?
         {

@@ -203,7 +203,7 @@ fn entry(profile: Profile) -> PageEntry {
 async fn entries(server: &Server) -> Result<Vec<PageEntry>, ObjectError> {
     let mut entries = Vec::new();
     for profile in heads::profiles(&server.objects).await? {
-        // One that cannot be read is there all the same.
+        // A history that cannot be read is listed all the same.
         let manifest = heads::manifest(&server.objects, &profile).await.ok();
         let mut entry = entry(profile);
         if let Some(manifest) = manifest {

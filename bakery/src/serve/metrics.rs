@@ -58,7 +58,7 @@ const BOUNDS: [(u64, &str); 8] = [
 ];
 
 impl Route {
-    /// The label of a request: by the route that the router `matched`, else by the class of the
+    /// The label of a request: from the route that the router `matched`, else from the class of the
     /// object at `path` (with its leading slash).
     pub(crate) fn of(matched: Option<&str>, path: &str) -> Self {
         let object = || match Request::parse(path) {
@@ -125,7 +125,7 @@ pub(crate) struct Metrics {
     /// Boot reports refused.
     pub reports_refused: AtomicU64,
     boots: Mutex<BTreeMap<ProfileName, BootMetrics>>,
-    /// Reads of the store that failed (not: objects it does not have).
+    /// Failed reads of the store; missing objects do not count.
     pub store_errors: AtomicU64,
 }
 

@@ -96,7 +96,7 @@ impl Posts {
             path: directory.clone(),
             source,
         };
-        // One at a time: the counts below must hold while we write.
+        // One post at a time: the counts below must stay valid during the write.
         let mut len = self.len.lock().unwrap_or_else(PoisonError::into_inner);
         std::fs::create_dir_all(&directory).map_err(failed)?;
         let mut here = Vec::new();
@@ -112,7 +112,7 @@ impl Posts {
         if len.saturating_add(body.len() as u64) > self.bounds.len {
             let mut all = Vec::new();
             files_below(&self.root, DEPTH, &mut all).map_err(failed)?;
-            // An eighth at once, so that the walk is not made for each post.
+            // Deletes an eighth at once, so that not each post causes a walk.
             let keep = (self.bounds.len / 8 * 7).saturating_sub(body.len() as u64);
             *len = all.iter().map(|file| file.len).sum();
             let history = self.root.join(system).join(profile);

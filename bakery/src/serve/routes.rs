@@ -134,7 +134,7 @@ async fn immutable(
     send(&object, path, asked, &etag, lifetime).await
 }
 
-/// Bytes at the start of an update pack that hold its record, and so the digest of all others.
+/// Bytes at the start of an update pack that hold its record, and so the digests of all its other bytes.
 const TELLING_LEN: u64 = 4096;
 
 /// An object whose first bytes determine all others, by digest: an update pack.
@@ -186,7 +186,7 @@ async fn record(
     Ok(small(asked, bytes, content_type(path)))
 }
 
-/// A small answer made for this request: ETag from its content, never cached unasked.
+/// A small answer made for this request: its ETag is the digest of its content, and caches must revalidate it.
 pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Response {
     let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
     let len = bytes.len() as u64;

@@ -1,4 +1,7 @@
-//! Tests the one property of a store on which histories depend.
+//! Tests the one property of a store on which histories depend. Some stores do not have it. Garage
+//! 2.5 ignores `If-None-Match`, so a second writer silently overwrites the first. s3s-fs 0.14
+//! checks before it writes, so several concurrent writers succeed. Both would lose revisions.
+//! Therefore a store is tested before its first use.
 //!
 //! Some do not have it: Garage 2.5 ignores `If-None-Match`, so a second writer silently overwrites
 //! the first; s3s-fs 0.14 checks first and writes then, so several racing writers win. Both would
@@ -13,12 +16,12 @@ use serde::Serialize;
 use super::{Created, Key, Result, Store, StoreError};
 use crate::limits::PROBE_LEN_MAX;
 
-/// Number of writers that race for one name, and number of races.
+/// Number of concurrent writers of one name, and number of names.
 const RACERS: usize = 8;
 const RACES: usize = 5;
 
 /// Maximum delay until a deletion is visible: the members of a cluster learn of it one after the
-/// other. No data is lost by that.
+/// other. This loses no data.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One property of a store, and the result of its test.

@@ -8,7 +8,7 @@ use layerfmt::Digest;
 
 use super::{Created, Key, Store, StoreError, check};
 
-/// Longer than the maximum of one request: uploaded in parts.
+/// Longer than the longest single request, so it is uploaded in parts.
 const LONG_LEN: usize = 40 << 20;
 
 /// Run the suite; panics at the first thing that is wrong.

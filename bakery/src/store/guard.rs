@@ -1,4 +1,8 @@
-//! Prevents publishing and sweeping at the same time.
+//! Prevents publishing and sweeping at the same time. A publisher relies on objects that it found
+//! in the store; the sweeper deletes objects to which nothing refers *yet*. Each creates its own
+//! flag before it looks for the other's, so at least one of the two sees the other and yields. A
+//! flag is an object; it is valid until it is deleted or too old, so a killed process delays others
+//! but does not block them.
 //!
 //! A publisher relies on objects it found in the store; the sweeper deletes objects that nothing
 //! refers to *yet*. Each creates its own flag first and looks for the other's then, so at least one
@@ -31,7 +35,7 @@ const JOURNAL: &str = "purge-";
 #[derive(Debug, Serialize, Deserialize)]
 struct Flag {
     process: u32,
-    /// Which machine, boot and process namespace the number is of.
+    /// The machine, the boot and the process namespace of the number.
     place: String,
     raised_at: u64,
 }
@@ -54,7 +58,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // Left behind it only delays the other side until it is too old.
+        // A flag that remains only delays the other side until it is too old.
         if let Err(error) = self.store.delete(&self.key) {
             tracing::warn!("cannot remove {}: {error}", self.key);
         }
@@ -186,8 +190,9 @@ fn raised(store: &Store, kind: LockKind, hold: Duration) -> Result<Option<Key>> 
     Ok(None)
 }
 
-/// Too old to be valid, or of a process of this machine that has ended. A flag from the future (a
-/// clock was set back) is valid for its hold, but not forever: its age has no sign.
+/// True if the flag is too old to be valid, or if its process was on this machine and has ended. A
+/// flag from the future (a clock was set back) is valid for its usual time, but not forever: its
+/// age counts in both directions.
 fn is_dead(store: &Store, key: &Key, hold: Duration) -> Result<bool> {
     if is_journal(key) {
         return Ok(false);

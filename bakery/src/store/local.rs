@@ -132,7 +132,7 @@ pub(super) fn inherit(root: &Path, key: &Key) -> Result<()> {
     ownership::inherit(root, &file).map_err(|e| failed("cannot give its owner to", &file, e))
 }
 
-/// A copy of an object, in no way the store's own file.
+/// A copy of an object that shares nothing with the store's own file.
 pub(super) fn fetch(root: &Path, key: &Key, to: &Path) -> Result<()> {
     let file = root.join(key.as_str());
     let copied = File::open(&file).and_then(|mut from| {
@@ -147,7 +147,8 @@ pub(super) fn fetch(root: &Path, key: &Key, to: &Path) -> Result<()> {
     }
 }
 
-/// On disk before it has a name, and readable for a web server under another account.
+/// Makes the file durable before it has a name, and readable for a web server under another
+/// account.
 fn seal(file: &Path) -> Result<()> {
     let sealed = File::open(file).and_then(|opened| {
         opened.set_permissions(Permissions::from_mode(0o444))?;

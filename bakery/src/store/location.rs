@@ -1,4 +1,5 @@
-//! The meaning of `--store`: a directory or a bucket, never one by mistake.
+//! The meaning of `--store`: a directory or a bucket; a misspelled bucket is never taken for a
+//! directory.
 
 use std::path::Path;
 

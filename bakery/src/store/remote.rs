@@ -1,4 +1,4 @@
-//! The store as a bucket, and files that go to and come from it.
+//! The store as a bucket: uploads and downloads files.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,11 +17,12 @@ use super::{Key, Result, Store, StoreError, failed, make_copies, worker};
 const SINGLE_PUT_LEN_MAX: u64 = 16 << 20;
 /// Length of a part of a longer one. S3 allows 10,000 parts: 160 GB.
 const PART_LEN: usize = 16 << 20;
-/// Parts on their way at a time.
+/// Number of parts that are sent at the same time.
 const PARTS_IN_FLIGHT: usize = 4;
-/// A store that fails over (30 s for SeaweedFS' master) must not fail a publish.
+/// Longest time of retries: a store that fails over (30 s for SeaweedFS' master) must not fail a
+/// publish.
 const RETRY_FOR: Duration = Duration::from_secs(120);
-/// One request of at most a part.
+/// Longest time of one request, which has at most one part.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(feature = "s3")]

@@ -1,4 +1,4 @@
-//! The time of the day where the machine is.
+//! The local time of the day.
 
 use std::mem::MaybeUninit;
 

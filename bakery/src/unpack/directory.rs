@@ -1,4 +1,4 @@
-//! A tree written into a directory, step by step below open descriptors.
+//! Writes a tree into a directory, relative to open descriptors.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! A tree written as a PAX archive; sparse files in format 1.0, as GNU tar and libarchive read it.
+//! Writes a tree as a PAX archive; sparse files in format 1.0, which GNU tar and libarchive read.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(super) struct TarTarget<'a> {
     sockets: u64,
 }
 
-/// The entry of a name without an object of its own.
+/// The fields of an entry that describes no object.
 const BARE: ArchiveEntry<'static> = ArchiveEntry {
     path: b"",
     kind: ArchiveKind::File(0, None),
@@ -47,7 +47,7 @@ impl<'a> TarTarget<'a> {
         }
     }
 
-    /// Sockets met, which no archive can hold.
+    /// Number of sockets, which an archive cannot hold.
     pub(super) fn sockets(&self) -> u64 {
         self.sockets
     }
@@ -178,7 +178,7 @@ fn header_directory(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Data of a file, neighbours joined.
+/// The data ranges of a file; adjacent ones are joined.
 fn data_ranges(index: &Index, ino: u32) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for extent in index.extents(ino, 0..u64::MAX) {

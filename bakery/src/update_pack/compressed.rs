@@ -14,7 +14,7 @@ use layerfmt::update::{PackRecipe, inflate_start};
 /// Compressed data in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Region {
-    /// Its place in the file.
+    /// Its position in the file.
     pub(super) place: Range<u64>,
     /// Length of its raw form, bytes.
     pub(super) raw_len: u32,
@@ -216,7 +216,7 @@ pub(super) struct Proved {
 }
 
 impl Trials {
-    /// The recipe that makes exactly `packed`, proved by doing so.
+    /// The recipe that makes exactly `packed`; it was tried.
     pub(super) fn prove(&self, packed: &[u8], raw_len: u32, recipe: PackRecipe) -> Option<Proved> {
         let (kind, failures_max, candidates) = match recipe {
             PackRecipe::Plain => return None,

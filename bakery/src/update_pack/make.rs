@@ -1,4 +1,4 @@
-//! Encoding a pack and putting it into the store.
+//! Encodes a pack and stores it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -89,7 +89,7 @@ pub fn make(
     };
     if is_there(history, &newer, &older)? {
         let file = store.file(&key)?;
-        // A damaged pack is made anew.
+        // A damaged pack is made again.
         if let Ok(head) = read_head(&file) {
             return Ok(report(&head, file.metadata()?.len(), true));
         }

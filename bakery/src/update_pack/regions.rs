@@ -1,4 +1,4 @@
-//! Reading files of both ends, and finding their compressed data.
+//! Reads files of both ends, and finds their compressed data.
 
 use std::collections::HashMap;
 use std::io::Read as _;

@@ -1,4 +1,6 @@
-//! Finding the runs of a content that resemble bytes of its prefix.
+//! Finds the runs of a content that resemble bytes of its prefix. An anchor is an exact match.
+//! Around each anchor the run grows as long as at least half of the bytes are equal: code that was
+//! compiled again has the same instructions with other addresses.
 //!
 //! An anchor is an exact match. Around each anchor the run grows as long as at least half of the
 //! bytes are equal: code that was compiled again has the same instructions with other addresses.
@@ -7,7 +9,7 @@ use layerfmt::update::Run;
 
 /// Length of the bytes by which matches are found.
 const SEED_LEN: usize = 12;
-/// An anchor has so many equal bytes more than the run before it, continued.
+/// Minimum number of equal bytes by which an anchor exceeds the continued run before it.
 const GAIN_MIN: usize = 8;
 /// Number of candidates that are compared for one anchor.
 const CANDIDATES_MAX: usize = 24;

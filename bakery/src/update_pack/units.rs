@@ -1,4 +1,4 @@
-//! Grouping new chunks into units, and choosing the old bytes of their prefixes.
+//! Groups new chunks into units, and chooses the old bytes of their prefixes.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -23,7 +23,8 @@ const WHOLE_LEN: u64 = 1 << 20;
 /// Bytes before and after the same place of a longer old file that a prefix takes.
 const AROUND_LEN: u64 = 512 << 10;
 
-/// Longest prefix of old bytes as they are, bytes. The raw forms of old data come on top of it.
+/// Longest prefix of unchanged old bytes, bytes. The raw forms of old compressed data come in
+/// addition.
 const PREFIX_LEN_MAX: u64 = limits::UPDATE_PREFIX_LEN_MAX as u64 / 2;
 /// Content of a unit from which the next chunk begins a new one, bytes: compressed data counts in
 /// its raw form.

@@ -77,7 +77,7 @@ impl Bakers {
         for (id, status) in ended {
             self.running.remove(&id);
             match self.spool.find(id)? {
-                // Not free: a baker of a former watcher holds it, and ours stepped back.
+                // Not free: a baker of a former watcher holds it, and ours gave up.
                 Some(job) if job.state == SpoolState::Running && job.is_free() => {
                     self.died(&job, status)?
                 }
@@ -90,7 +90,7 @@ impl Bakers {
             }
         }
         for job in self.spool.jobs(SpoolState::Running)? {
-            // Locked: a baker of a former watcher is still at it, and will end it properly.
+            // Locked: a baker of a former watcher still works on it, and will end it properly.
             if !self.running.contains_key(&job.id) && job.is_free() {
                 self.give_back(&job)?;
             }
@@ -113,7 +113,7 @@ impl Bakers {
         let mut queue = Vec::new();
         for job in self.spool.jobs(SpoolState::Queued)? {
             match job.request() {
-                // It waits for a person, and delays nobody.
+                // It waits for a person, and delays no other job.
                 Ok(request) if self.spool.waits_for_approval(&job, &request.target) => {}
                 Ok(request) => queue.push(Waiting {
                     not_before: self
@@ -222,7 +222,8 @@ impl Bakers {
         self.give_back(job)
     }
 
-    /// A running job without a baker: if its end was written down, complete it; else queue it.
+    /// A running job without a baker: completes it if its result was recorded, else queues it
+    /// again.
     fn give_back(&self, job: &Job) -> Result<(), WatchError> {
         match job.ending() {
             Ok(Some(ending)) => self.spool.end(job, &ending)?,

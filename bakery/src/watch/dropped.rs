@@ -49,7 +49,7 @@ struct Refused {
     not_before: Instant,
 }
 
-/// The files being watched until they settle.
+/// The files that are watched until they are complete.
 pub(super) struct Dropped {
     spool: Spool,
     settle: Duration,
@@ -77,8 +77,8 @@ impl Dropped {
         }
     }
 
-    /// Takes every settled file into the queue. Returns the time until the next one may have
-    /// settled, if there is any.
+    /// Queues every complete file. Returns the time until the next one may be complete, if there is
+    /// any.
     pub(super) fn collect(&mut self) -> Result<Option<Duration>, WatchError> {
         let incoming = self.spool.incoming();
         let read =

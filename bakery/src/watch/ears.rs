@@ -21,7 +21,7 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    /// Watches nothing yet; events are sent to `sender`, and those about writers to `writers`.
+    /// Watches no directory yet; events are sent to `sender`, and those about writers to `writers`.
     pub(super) fn new(writers: &Writers, sender: mpsc::Sender<Event>) -> notify::Result<Self> {
         let writers = writers.clone();
         let hear = move |event: notify::Result<notify::Event>| {
@@ -39,7 +39,7 @@ impl Ears {
         })
     }
 
-    /// Watches one directory more.
+    /// Watches one more directory.
     pub(super) fn watch(&mut self, directory: &Path) -> notify::Result<()> {
         self.watcher.watch(directory, RecursiveMode::NonRecursive)?;
         self.watched.insert(directory.to_owned());
@@ -53,7 +53,7 @@ impl Ears {
             .retain(|path| path == inbox || !path.starts_with(inbox) || directories.contains(path));
         let mut is_new = false;
         for directory in directories {
-            // One that cannot be watched is looked at with each rescan.
+            // A directory that cannot be watched is read at each rescan.
             is_new |= !self.watched.contains(directory) && self.watch(directory).is_ok();
         }
         is_new

@@ -24,15 +24,15 @@ const RENEW_AGAIN: u64 = 600;
 /// Traces that arrive without a break are packed after this time.
 const PACK_AT_LAST: Duration = Duration::from_secs(1800);
 
-/// Settings for idle times.
+/// Settings for the work in idle times.
 #[derive(Debug, Clone)]
 pub(crate) struct IdlePolicy {
     /// The store to look at.
     pub store: String,
     /// Its keys, with the lifetime of heads.
     pub keys: Keys,
-    /// More layers than this are too many (and layers mostly hidden are, too); `None`: never
-    /// compact.
+    /// Stacks with more layers than this, or with layers that are mostly hidden, are compacted;
+    /// `None`: never.
     pub layers_max: Option<usize>,
     /// Boot packs are made when no trace has arrived for this time; `None`: never.
     pub pack_after: Option<Duration>,
@@ -56,8 +56,8 @@ struct IdleTask {
     reason: u128,
 }
 
-/// Runs at most one task at a time, a separate `bakery` at the lowest priority, and ends it when
-/// there is a job to bake: nothing is half published, and it starts again later.
+/// Runs at most one task at a time, a separate `bakery` at the lowest priority. It stops the task
+/// when there is a job to bake: nothing is published in part, and the task starts again later.
 pub(super) struct Idle {
     policy: IdlePolicy,
     spool: std::path::PathBuf,
@@ -65,7 +65,7 @@ pub(super) struct Idle {
     running: Option<(Child, IdleTask)>,
     /// A refusal is not repeated until something changed.
     tried: HashMap<(Work, Target), u128>,
-    /// When traces were first seen that no pack was made of.
+    /// The time since which there are traces from which no pack was made.
     unpacked: HashMap<Target, Instant>,
     looked: Option<Instant>,
 }
@@ -120,7 +120,7 @@ impl Idle {
         }
     }
 
-    /// Renewals first: they cannot wait.
+    /// The next task. Renewals come first, because they cannot wait.
     fn next(&mut self) -> Result<Option<IdleTask>, WatchError> {
         let lifetime = self.policy.keys.lifetime()?;
         let layers_max = self.policy.layers_max;
@@ -204,7 +204,7 @@ impl Idle {
         Ok(())
     }
 
-    /// Makes room for a job.
+    /// Stops the task to make room for a job.
     pub(super) fn stop(&mut self) {
         if let Some((mut child, task)) = self.running.take() {
             let stopped = child.kill().and_then(|()| child.wait());

@@ -28,7 +28,7 @@ pub(super) struct Upload {
 pub(super) struct Inbox {
     /// `<system>/X.tar.zst` and `<system>/<profile>/X.tar.zst`, in the order in which they were dropped.
     pub(super) uploads: Vec<Upload>,
-    /// The directories that uploads may come to.
+    /// The directories in which uploads may appear.
     pub(super) directories: HashSet<PathBuf>,
     /// Ignored files with their reasons, and unreadable directories.
     pub(super) passed_over: HashMap<PathBuf, String>,

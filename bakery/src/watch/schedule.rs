@@ -1,4 +1,4 @@
-//! Which waiting jobs start now: a pure decision.
+//! Selects the waiting jobs to start now, without side effects.
 
 use std::collections::HashSet;
 use std::time::Instant;

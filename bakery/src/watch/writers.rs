@@ -1,4 +1,8 @@
-//! Detection of writers of a dropped file.
+//! Detects writers of a dropped file. There are three signs, because none is always available. A
+//! lease is certain, but the kernel grants one only for our own files or with CAP_LEASE (the
+//! shipped unit has it), and not on network file systems. The events of the directory show closed
+//! files while the watcher runs. For other files the zstd frames decide: a truncated archive is not
+//! complete.
 //!
 //! There are three signs, because none is always available. A lease is certain, but the kernel
 //! grants one only for our own files or with CAP_LEASE (the shipped unit has it), and not on
@@ -20,7 +24,7 @@ pub(super) struct Writers {
     open: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
-/// The reason why a file is not taken yet.
+/// The reason why a file is not queued yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfinished {
     /// A process has it open for writing.
@@ -30,7 +34,7 @@ pub(super) enum Unfinished {
 }
 
 impl Writers {
-    /// Learns from an event of the directory.
+    /// Records an event of the directory.
     pub(super) fn hear(&self, event: &Event) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if event.need_rescan() {
@@ -69,7 +73,7 @@ impl Writers {
         drop(open);
         match frames::end(&file) {
             Ok(FrameEnd::CutOff) => Some(Unfinished::CutOff),
-            // A file of another kind is taken: its job reports the fault.
+            // A file of another kind is queued: its job reports the fault.
             Ok(FrameEnd::Whole | FrameEnd::NoFrames) | Err(_) => None,
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct BootPair {
 }
 
 impl BootPair {
-    /// The files and parameters named, else those of the medium.
+    /// The named files and parameters, else those of the medium.
     pub(super) fn find(
         args: &ImportArgs,
         iso: Option<&Iso>,

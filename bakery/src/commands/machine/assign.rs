@@ -90,7 +90,7 @@ fn changed(args: &AssignArgs, mut assignment: Assignment) -> Assignment {
     if let Some(system) = &args.system {
         assignment.system = Some(system.name.full());
         assignment.revision = system.revision;
-        // A named system replaces the boot from the own disk.
+        // A named system replaces the boot from the machine's own disk.
         assignment.localboot = None;
     }
     if let Some(parameters) = &args.parameters {

@@ -91,7 +91,7 @@ fn full(name: &RevisionName) -> String {
     format!("{}{}", name.name.full(), revision.unwrap_or_default())
 }
 
-/// The newest revisions of the store, each looked up once.
+/// The newest revisions of the store; each is read once.
 #[derive(Default)]
 struct Newest(BTreeMap<ProfileName, Option<u64>>);
 

@@ -44,7 +44,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, Serialize)]
 struct ValuesShown {
     own: Values,
-    /// Of a machine: its own values over those of its group.
+    /// For a machine: its own values, and those of its group that it does not set itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective: Option<Values>,
     /// The new records, and the newest of a machine if nothing was changed.
@@ -144,7 +144,7 @@ fn change(
         }
         return Ok(());
     }
-    // The key comes first: without one nothing is changed.
+    // The key is loaded first, so that without one nothing is changed.
     if let Some(name) = &args.secret {
         store.require_key(whom)?;
         store.set_secret(whom, name, &read_secret()?)?;
@@ -164,7 +164,7 @@ fn read_secret() -> anyhow::Result<Vec<u8>> {
     input
         .read_to_end(&mut secret)
         .context("cannot read the secret from standard input")?;
-    // A line of a terminal or of echo.
+    // Input from a terminal or from echo ends in a line feed.
     if secret.ends_with(b"\n") {
         secret.pop();
     }

@@ -1,4 +1,4 @@
-//! The command `bakery ring advance`: makes the changes that the boots call for.
+//! The command `bakery ring advance`: makes the changes that follow from the boots.
 
 use std::process::ExitCode;
 
@@ -42,7 +42,7 @@ struct Advance {
     /// The ring that is promoted, or the revision to which rings return.
     to: String,
     reason: String,
-    /// The number of the record; absent if it was only proposed.
+    /// The number of the record; absent if it was not created.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<u64>,
     /// Of a quarantine: the revision to which rings return.
@@ -50,11 +50,11 @@ struct Advance {
     good: Option<u64>,
 }
 
-/// Makes the changes that the boots call for.
+/// Makes the changes that follow from the boots.
 pub(super) fn run(args: &AdvanceArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let trials = args.of.trials(globals)?;
-    // Without a key this only proposes.
+    // Without a key this only prints the changes.
     let publisher = match args.dry_run {
         true => None,
         false => match globals.publisher() {
@@ -92,7 +92,7 @@ pub(super) fn run(args: &AdvanceArgs, globals: &Globals) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every change of one history: quarantines first.
+/// Makes every change of one history, quarantines first.
 fn steps(
     history: &History,
     publisher: Option<&Publisher>,
@@ -112,7 +112,7 @@ fn steps(
             return Ok(());
         };
         let Some(publisher) = publisher else {
-            // The next one depends on this one.
+            // The next change depends on this one.
             advances.push(advance);
             return Ok(());
         };
@@ -204,7 +204,7 @@ impl Advance {
         }
     }
 
-    /// The words for the hooks, and for mail about a quarantine.
+    /// The text for the hooks, and for the mail about a quarantine.
     fn notice(&self, history: &History) -> Notice {
         let revision = || {
             let name = self.history.parse::<ProfileName>().ok()?;
