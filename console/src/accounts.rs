@@ -17,7 +17,7 @@ pub(crate) const PASSWORD_LEN_MIN: usize = 10;
 const PASSWORD_LEN_MAX: usize = 1024;
 /// Validity of an invitation, seconds.
 const INVITATION_S: u64 = 24 * 3600;
-/// Accounts and open invitations at most.
+/// Maximum number of accounts and of open invitations.
 const ACCOUNTS_MAX: usize = 1000;
 
 /// The rights of an account. A later role includes the earlier ones.
@@ -60,7 +60,7 @@ pub(crate) struct Account {
     pub(crate) role: Role,
     /// The hash of the password, by Argon2.
     hash: String,
-    /// Time of its making, seconds since 1970.
+    /// Time of its creation, seconds since 1970.
     pub(crate) made: u64,
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct Account {
 struct Invitation {
     /// BLAKE3 of the token in the link.
     digest: String,
-    /// The name of the account; empty: the guest chooses it.
+    /// The name of the account; empty: the invited person chooses it.
     name: String,
     role: Role,
     expires: u64,
 }
 
-/// The guest of an invitation.
+/// The person whom an invitation invites.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guest {
     /// The fixed name; empty: to be chosen.
@@ -109,7 +109,7 @@ type Result<T> = std::result::Result<T, AccountError>;
 pub(crate) struct Accounts {
     file: PathBuf,
     book: Mutex<Book>,
-    /// Checked for unknown names, so that these take as long as known ones.
+    /// A hash that is checked for unknown names, so that these take as long as known ones.
     decoy: String,
 }
 
@@ -138,7 +138,7 @@ impl Accounts {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the book; nothing changes if it cannot be written.
+    /// Changes the accounts; nothing changes if they cannot be written.
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> Result<T>) -> Result<T> {
         let mut book = self.book();
         let mut next = Book {
@@ -208,7 +208,7 @@ impl Accounts {
         found.filter(|_| right)
     }
 
-    /// The token of a new link for an account; an empty name is chosen by the guest.
+    /// The token of a new link for an account; if the name is empty, the invited person chooses it.
     ///
     /// # Errors
     /// The name is not one, or the file cannot be written.
@@ -233,7 +233,7 @@ impl Accounts {
         Ok(token)
     }
 
-    /// The guest of a link that is still valid.
+    /// The invited person of a link that is still valid.
     pub(crate) fn guest(&self, token: &str) -> Option<Guest> {
         let wanted = digest(token);
         let book = self.book();
@@ -344,7 +344,7 @@ fn hash(password: &str) -> Result<String> {
     Ok(hash.map_err(|error| failed(&error))?.to_string())
 }
 
-/// A name becomes the author of revisions: one word that looks like itself.
+/// A name becomes the author of revisions, so it is one word without misleading characters.
 fn check_name(name: &str) -> Result<()> {
     let good = name
         .chars()

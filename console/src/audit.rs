@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) who: String,
     /// The address of the browser.
     pub(crate) from: String,
-    /// The action in words, which is also the message of the revision that it makes.
+    /// The text of the action, which is also the message of the revision that it makes.
     pub(crate) what: String,
     /// `begins`, `done`, or the error.
     pub(crate) result: String,

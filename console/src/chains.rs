@@ -1,4 +1,5 @@
-//! Histories in memory. Revisions never change, so a chain is read once and continued.
+//! Histories in memory. Revisions never change, so a history is read once, and then only its new
+//! revisions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,7 +7,7 @@ use wire::manifest::ProfileName;
 
 use crate::chains::Chain;
 
-/// Revisions that are drawn at most, the newest ones.
+/// Maximum number of revisions that are drawn, the newest ones.
 const DRAWN_MAX: usize = 60;
 /// Distance of two revisions, and of two lanes.
 const STEP: (usize, usize) = (32, 62);
@@ -25,7 +25,7 @@ pub(crate) struct Lane {
     pub(crate) marks: BTreeMap<u64, Vec<(&'static str, String)>>,
 }
 
-/// Text for SVG and HTML.
+/// Escapes text for SVG and HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -61,7 +61,7 @@ pub(crate) fn draw(lanes: &[Lane], label: &str) -> String {
             (START.0 + order * STEP.0, START.1 + lane * STEP.1),
         );
     }
-    // Behind the newest revision there is room for the name of the lane.
+    // To the right of the newest revision there is room for the name of the lane.
     let width = START.0 + shown.len() * STEP.0 + 130;
     let height = START.1 + lanes.len().saturating_sub(1) * STEP.1 + 32;
     let mut out = format!(

@@ -14,9 +14,9 @@ const LOCK_FIRST_S: u64 = 30;
 const LOCK_MAX_S: u64 = 15 * 60;
 /// Failures of one address in [`WINDOW_S`] before it is refused.
 const ADDRESS_MAX: u32 = 30;
-/// Seconds after which failures are forgotten.
+/// Seconds after which failures do not count any more.
 const WINDOW_S: u64 = 15 * 60;
-/// Entries of the table at most.
+/// Maximum number of entries in the table.
 const ENTRIES_MAX: usize = 16_384;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,7 +53,8 @@ impl Lockout {
             all.retain(|_, one| one.until > now || one.last + WINDOW_S > now);
         }
         if all.len() >= ENTRIES_MAX {
-            // Full of fresh entries: the oldest makes room, a locked account never.
+            // The table is full of fresh entries: the oldest is dropped, but never a locked
+            // account.
             let idle = all.iter().filter(|(_, one)| one.until <= now);
             let oldest = idle
                 .min_by_key(|(_, one)| one.last)
@@ -77,7 +78,7 @@ impl Lockout {
         }
     }
 
-    /// Forgets the failures of an account that logged in.
+    /// Deletes the failures of an account that logged in.
     pub(crate) fn succeeded(&self, name: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(&Whose::Account(name.to_owned()));

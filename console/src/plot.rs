@@ -4,9 +4,9 @@ use plotters::prelude::*;
 
 /// Width and height of a plot.
 const SIZE: (u32, u32) = (720, 200);
-/// A colour for both light and dark pages.
+/// A color for both light and dark pages.
 const INK: RGBColor = RGBColor(110, 120, 135);
-/// The colour of the line.
+/// The color of the line.
 const LINE: RGBColor = RGBColor(37, 120, 214);
 
 /// A line through points, with axes; empty for fewer than two points.

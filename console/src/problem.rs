@@ -1,4 +1,4 @@
-//! An error for a person: a status of HTTP and a text.
+//! An error for a person: an HTTP status and a text.
 
 use bakery::history::HistoryError;
 use bakery::human;
@@ -6,7 +6,7 @@ use bakery::human;
 /// The reason why a request has no better answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// The status of HTTP.
+    /// The HTTP status.
     pub(crate) status: u16,
     /// The text, with its causes.
     pub(crate) text: String,
@@ -16,7 +16,7 @@ pub(crate) struct Problem {
 pub(crate) type Result<T> = std::result::Result<T, Problem>;
 
 impl Problem {
-    /// The request is not sound.
+    /// The request is malformed.
     pub(crate) fn bad(text: impl Into<String>) -> Problem {
         Problem::of(400, text)
     }
@@ -26,7 +26,7 @@ impl Problem {
         Problem::of(403, text)
     }
 
-    /// There is no such thing.
+    /// The requested object does not exist.
     pub(crate) fn absent(text: impl Into<String>) -> Problem {
         Problem::of(404, text)
     }

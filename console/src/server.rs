@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::state::App;
 use crate::web::{asset, guard};
 
-/// Time between two snapshots while somebody looks.
+/// Time between two snapshots while a person uses the console.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time for the header of a request to arrive.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(20);
@@ -78,7 +78,7 @@ fn run(options: ConsoleOptions) -> Result<(), String> {
     runtime.block_on(serve(app, listener))
 }
 
-/// A console without accounts prints the link that makes the first one.
+/// Prints the link that makes the first account, if the console has none.
 fn invite_first(app: &App) -> Result<(), String> {
     if !app.accounts.is_empty() {
         return Ok(());
@@ -131,7 +131,7 @@ async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), String> {
     served.map_err(|error| error.to_string())
 }
 
-/// A connection that sends no request does not stay open.
+/// Closes a connection that sends no request.
 fn bound(connections: &mut Builder<TokioExecutor>) {
     let mut http1 = connections.http1();
     http1
@@ -139,11 +139,11 @@ fn bound(connections: &mut Builder<TokioExecutor>) {
         .header_read_timeout(HEADER_TIME_MAX);
 }
 
-/// Makes snapshots while somebody looks, so that nobody waits for one.
+/// Makes snapshots while a person uses the console, so that nobody waits for one.
 async fn look(app: Arc<App>) {
     let mut is_first = true;
     loop {
-        // The first look reads every history once, before anybody asks.
+        // The first snapshot reads every history once, before the first request.
         if std::mem::take(&mut is_first) || app.snapshots.are_watched() {
             let app = Arc::clone(&app);
             let looked = tokio::task::spawn_blocking(move || app.look().map(drop)).await;

@@ -11,7 +11,7 @@ use crate::text::{hex, now, random, unhex};
 const IDLE_S: u64 = 2 * 3600;
 /// Seconds after which every session ends.
 const AGE_S: u64 = 12 * 3600;
-/// Sessions at most; the one that was idle longest ends for one more.
+/// Maximum number of sessions; for one more, the one that was idle longest ends.
 const SESSIONS_MAX: usize = 4096;
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -66,7 +66,7 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a session: the value of its cookie. It is always new, whatever the browser sent.
+    /// Begins a session; returns the value of its cookie, which is always new.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -91,8 +91,8 @@ impl Sessions {
         Ok(cookie)
     }
 
-    /// The member of a cookie, if its session is alive. Only a request of a person keeps it alive:
-    /// pages also ask by themselves.
+    /// The member of a cookie, if its session has not ended. Only a request by a person extends it:
+    /// pages also send requests by themselves.
     pub(crate) fn member(&self, cookie: &str, is_person: bool) -> Option<Member> {
         let mut all = self.all();
         let session = all.get_mut(&blake3::hash(cookie.as_bytes()))?;

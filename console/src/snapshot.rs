@@ -1,4 +1,4 @@
-//! The contents of the overview, made in the background while somebody looks.
+//! The contents of the overview, made in the background while a person uses the console.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,7 +116,7 @@ impl Snapshots {
         kept.newest.clone().filter(|one| one.made.elapsed() < FRESH)
     }
 
-    /// True while somebody looks.
+    /// True while a person uses the console.
     pub(crate) fn are_watched(&self) -> bool {
         self.kept().asked.is_some_and(|at| at.elapsed() < WATCHED)
     }
@@ -128,7 +128,7 @@ impl Snapshots {
         snapshot
     }
 
-    /// Forgets the snapshot: an action changed something.
+    /// Drops the snapshot, because an action changed something.
     pub(crate) fn forget(&self) {
         self.kept().newest = None;
     }
@@ -137,7 +137,7 @@ impl Snapshots {
 /// Machines of each history: all, and those with an older revision.
 type Counts = BTreeMap<ProfileName, BTreeMap<u64, u64>>;
 
-/// Looks at everything.
+/// Reads the state of everything.
 ///
 /// # Errors
 /// The store cannot be listed, or the database fails.

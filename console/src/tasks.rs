@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::text::{hex, now, random};
 
-/// Operations that the console remembers.
+/// Number of operations that the console remembers.
 const REMEMBERED_MAX: usize = 50;
-/// Operations that run at once; further ones are refused.
+/// Maximum number of operations that run at the same time; further ones are refused.
 const RUNNING_MAX: usize = 4;
 
 /// The state of an operation.
@@ -27,7 +27,7 @@ pub(crate) enum TaskState {
 pub(crate) struct Task {
     /// Its number, which is hard to guess.
     pub(crate) id: String,
-    /// The action in words.
+    /// The text of the action.
     pub(crate) what: String,
     /// The account that started it.
     pub(crate) who: String,

@@ -1,4 +1,4 @@
-//! Text for people: bytes made visible, ages, random words, percent encoding.
+//! Text for people: visible forms of bytes, ages, random words, percent encoding.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,7 +48,7 @@ pub(crate) fn percent(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that a part of a URL stands for; a wrong code stands for itself.
+/// The bytes that a part of a URL encodes; an invalid code is copied unchanged.
 pub(crate) fn unpercent(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -9,7 +9,7 @@ use crate::catalogue::Language;
 use crate::graph::escape;
 use crate::text::{percent, visible};
 
-/// Paths that a page shows at most.
+/// Maximum number of paths on a page.
 pub(crate) const SHOWN_MAX: usize = 2000;
 /// Number of paths up to which all directories are open.
 const OPEN_MAX: usize = 150;
@@ -54,7 +54,7 @@ pub(crate) fn draw(changes: &[TreeChange], content: &str, language: Language) ->
     out
 }
 
-/// The tree without links: of changes that are not published.
+/// The tree without links, for changes that are not published.
 pub(crate) fn plain(changes: &[TreeChange], language: Language) -> String {
     draw(changes, "", language)
 }
@@ -73,7 +73,7 @@ impl Drawing<'_> {
     }
 
     fn item(&self, name: &[u8], branch: &Branch<'_>, out: &mut String) {
-        // A directory with one thing in it and no change of its own is one line with it.
+        // A directory with one entry and no change of its own shares a line with that entry.
         let mut path = visible(name);
         let mut last = branch;
         while let (None, 1, Some((name, child))) =
@@ -127,7 +127,7 @@ impl Drawing<'_> {
     }
 }
 
-/// The description of a change, translated piece by piece.
+/// The description of a change, translated part by part.
 pub(crate) fn words(what: &str, language: Language) -> String {
     if language == Language::English {
         return what.to_owned();

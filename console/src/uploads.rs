@@ -1,4 +1,4 @@
-//! Images in the console's directory: sent by browsers piece by piece, or put there by hand.
+//! Images in the console's directory: uploaded by browsers in parts, or put there by hand.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -153,7 +153,7 @@ impl Images {
         Ok(len)
     }
 
-    /// Completes an image of which everything has arrived.
+    /// Completes an image of which all parts have arrived.
     ///
     /// # Errors
     /// It has another length, or the name is taken.

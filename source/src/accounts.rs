@@ -20,7 +20,7 @@ impl Accounts {
         }
     }
 
-    /// These, with the users of `own` in their place if it has a file of users, and the groups likewise.
+    /// These accounts, replaced by the users of `own` if it has a file of users, and likewise the groups.
     #[must_use]
     pub fn under(self, own: Accounts, has_users: bool, has_groups: bool) -> Accounts {
         Accounts {

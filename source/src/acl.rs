@@ -1,4 +1,4 @@
-//! POSIX ACLs: the text tar archives carry to the bytes of `system.posix_acl_*`.
+//! POSIX ACLs: converts the text in tar archives to the bytes of `system.posix_acl_*`.
 
 use layerfmt::tree::Metadata;
 
@@ -17,11 +17,11 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Prefix of the attribute's name while a list waits for its numbers. No archive can contain such a
+/// Prefix of the attribute's name while an ACL waits for its numbers. No archive can contain such a
 /// name.
 const WAITING: u8 = 0;
 
-/// The purpose of a list.
+/// The purpose of an ACL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AclKind {
     /// Access permissions of the object; its permission bits follow from them.
@@ -31,7 +31,7 @@ pub enum AclKind {
 }
 
 impl AclKind {
-    /// The attribute that stores such a list.
+    /// The attribute that stores such an ACL.
     #[must_use]
     pub fn attribute(self) -> &'static [u8] {
         match self {
@@ -41,17 +41,17 @@ impl AclKind {
     }
 }
 
-/// A list that has names in it.
+/// An ACL with names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedAcl {
-    /// The attribute it will be.
+    /// The attribute that will hold it.
     pub attribute: Vec<u8>,
-    /// The list as the archive has it.
+    /// The ACL as the archive has it.
     pub text: Vec<u8>,
 }
 
 impl NamedAcl {
-    /// The kind of the list.
+    /// The kind of the ACL.
     #[must_use]
     pub fn kind(&self) -> AclKind {
         match &*self.attribute {
@@ -66,7 +66,7 @@ impl NamedAcl {
         [&[WAITING], attribute].concat()
     }
 
-    /// Takes the waiting lists out of an object's attributes.
+    /// Removes the waiting ACLs from an object's attributes, and returns them.
     pub fn take(meta: &mut Metadata) -> Vec<NamedAcl> {
         let waits = |name: &[u8]| name.first() == Some(&WAITING);
         let Some(all) = meta
@@ -89,10 +89,10 @@ impl NamedAcl {
     }
 }
 
-/// The reason why a list cannot be read.
+/// The reason why an ACL cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
-    /// It is not a list.
+    /// The text is not an ACL.
     #[error("{0}")]
     Malformed(String),
     /// The number of a user or group is unknown.
@@ -161,8 +161,8 @@ pub(super) fn attribute_value(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// The permission bits of an object with this access list: the kernel keeps them consistent, with
-/// the mask as the group's. Some archives store the group's own instead.
+/// The permission bits of an object with this access ACL: the kernel keeps them consistent, with
+/// the mask as the group's bits. Some archives store the group's own bits instead.
 #[must_use]
 pub fn permissions(value: &[u8]) -> Option<u16> {
     let (entries, _) = value.get(4..)?.as_chunks::<8>();
@@ -178,7 +178,7 @@ pub fn permissions(value: &[u8]) -> Option<u16> {
     Some(bits(USER_OBJ)? << 6 | group << 3 | bits(OTHER)?)
 }
 
-/// One entry; none if it has a name without a number.
+/// One entry; `None` if it has a name without a number.
 fn entry(line: &[u8], accounts: &Accounts) -> Result<Option<(u16, u32, u16)>, String> {
     let mut fields = line.split(|&byte| byte == b':').map(<[u8]>::trim_ascii);
     let (Some(kind), Some(who), Some(permissions)) = (fields.next(), fields.next(), fields.next())

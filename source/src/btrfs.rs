@@ -1,5 +1,11 @@
 //! btrfs file systems on one device, read in our own process.
 //!
+//! The code is our own, because the crates that read btrfs are young, and none verifies the
+//! checksums of data. This reader verifies those of trees and of data, and reads the next copy
+//! where one does not match. It shows the tree of a mount: the default subvolume, with the
+//! subvolumes inside it as directories. A file system whose log holds changes is refused, because
+//! the log is not replayed.
+//!
 //! Our own code: the crates that read btrfs are young, and none verifies the checksums of data.
 //! Those of trees and of data are verified here, and the next copy is read where one does not
 //! match. A mount's view is read: the default subvolume, with the subvolumes inside it as

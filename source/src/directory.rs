@@ -251,7 +251,7 @@ impl Source for DirectorySource {
             })?;
             let stat = match rustix::fs::statat(parent, &*name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
-                // Temporary files come and go.
+                // Temporary files appear and disappear during the walk.
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(self.refused(&path, "cannot stat it", errno)),
             };

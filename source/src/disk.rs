@@ -1,4 +1,4 @@
-//! Disk images: which partition holds the system.
+//! Disk images: finds the partition that holds the system.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,8 +8,8 @@ use super::magic::{HEAD_LEN, SourceForm, form};
 use super::walk::damaged;
 use super::window::Window;
 
-/// The type of a partition that is a root file system of this or that processor, by the
-/// Discoverable Partitions Specification: x86-64, AArch64, 32-bit x86.
+/// The types of partitions that are root file systems, by processor (Discoverable Partitions
+/// Specification): x86-64, AArch64, 32-bit x86.
 const ROOT_TYPES: [&str; 3] = [
     "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
     "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
@@ -117,7 +117,7 @@ fn listed(forms: &[(Partition, Option<SourceForm>)]) -> String {
     text
 }
 
-/// A window that seeks, for the crate that reads the table.
+/// A window that can seek, for the crate that reads the table.
 #[derive(Debug)]
 struct Cursor<'w> {
     image: &'w Window,
@@ -137,7 +137,7 @@ impl Read for Cursor<'_> {
     }
 }
 
-/// Required by the crate; nothing is written.
+/// The crate requires this; nothing is written.
 impl io::Write for Cursor<'_> {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())

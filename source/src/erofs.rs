@@ -12,13 +12,13 @@ use super::walk::{FileSystem, WalkKind, WalkObject, damaged};
 use super::window::Window;
 use crate::sys::mapping::MappedImage;
 
-/// Room for the largest run that is decompressed at once.
+/// Longest run that is decompressed at once, bytes.
 const RUN_LEN: usize = 12 << 20;
 
 /// An EROFS image.
 pub struct Erofs {
     image: erofs_rs::EroFS<MappedImage>,
-    /// Paths of the directories met: the crate lists by path.
+    /// Paths of the directories found so far: the crate lists by path.
     directories: HashMap<u64, Vec<u8>>,
     /// Most directories to remember.
     directories_max: u64,

@@ -19,7 +19,7 @@ struct Inner {
 }
 
 impl SourceError {
-    /// Something wrong with `input` as a whole.
+    /// A fault of `input` as a whole.
     #[cold]
     pub fn new(input: impl Into<String>, problem: impl Into<String>) -> Self {
         SourceError(Box::new(Inner {
@@ -31,7 +31,7 @@ impl SourceError {
         }))
     }
 
-    /// The entry it is about.
+    /// Names the affected entry.
     #[must_use]
     pub fn entry(mut self, path: &EntryPath) -> Self {
         self.0.entry = Some(path.to_string());

@@ -1,5 +1,11 @@
 //! ext2, ext3 and ext4 file systems, read in our own process.
 //!
+//! The code is our own, because the crates that read ext4 support neither attributes nor devices,
+//! and the output of `debugfs` cannot be parsed exactly (a name may contain a line break). All
+//! properties of a tree are read: owners, modes, times to the nanosecond, attributes and ACLs,
+//! links, devices, holes. A file system that was not unmounted is refused, because its journal is
+//! not replayed.
+//!
 //! Our own code: the crates that read ext4 support neither attributes nor devices, and the output
 //! of `debugfs` cannot be parsed exactly (a name may contain a line break). All properties of a
 //! tree are read: owners, modes, times to the nanosecond, attributes and ACLs, links, devices,

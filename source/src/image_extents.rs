@@ -1,4 +1,4 @@
-//! The places of a file's bytes in an image, for file systems that store them as they are.
+//! The places of a file's bytes in an image, for file systems that store them unchanged.
 
 use std::io;
 
@@ -19,7 +19,7 @@ pub(super) struct ImageExtent {
 }
 
 impl ImageExtent {
-    /// Offset in the file of the first byte behind it.
+    /// Offset in the file of the first byte after it.
     pub(super) fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
     }
@@ -30,7 +30,7 @@ impl ImageExtent {
 pub(super) struct ImageExtents(Vec<ImageExtent>);
 
 impl ImageExtents {
-    /// Adds an extent behind the others.
+    /// Adds an extent after the others.
     ///
     /// # Errors
     /// It begins before the end of the last one, or there are too many.

@@ -181,7 +181,7 @@ impl Iso {
             let Some((left, target)) = line.rsplit_once(" link to ") else {
                 continue;
             };
-            // Of a file whose own name has these words, more than the target is listed.
+            // If the name of a file contains these words itself, the line has more than the target.
             let target = trimmed(target).to_owned();
             if let Some(name) = name_in(left).filter(|_| name_in(line).as_ref() == Some(&target)) {
                 links.insert(name, target);

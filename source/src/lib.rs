@@ -1,5 +1,10 @@
-//! Trees from outside: everything becomes one stream of entries, and no content is ever unpacked on
-//! this machine's file systems.
+//! Trees from outside: every source becomes one stream of entries, and no content is ever unpacked
+//! on this machine's file systems.
+//!
+//! A [`Source`] returns one [`Entry`] after the other. Parents may follow their children or be
+//! missing, hard links may precede their targets: `bakery` orders them. Entries are already
+//! checked: paths are clean, lengths within bounds, sparse maps in order. Their *meaning* (whiteout
+//! spellings, excludes) is decided later, in one place for all.
 //!
 //! A [`Source`] returns one [`Entry`] after the other. Parents may follow their children or be
 //! missing, hard links may precede their targets: `bakery` orders them. Entries are
@@ -39,7 +44,7 @@ pub use error::SourceError;
 use layerfmt::tree::Metadata;
 pub use path::{EntryPath, PathError};
 
-/// One object of a tree on its way in.
+/// One object of a tree, as a source returns it.
 #[derive(Debug)]
 pub struct Entry<'s> {
     /// Path of the entry; the root directory has the empty path.
@@ -104,7 +109,7 @@ pub trait Source {
     /// The name of the input, for messages.
     fn name(&self) -> &str;
 
-    /// The last entry was excluded; a source which knows other names of it should return the object
+    /// The last entry was excluded: a source that knows other names of the object should return it
     /// under one of them. Returns false if it cannot.
     fn left_out(&mut self) -> bool {
         false

@@ -1,4 +1,4 @@
-//! Opening an input by its form: an image inside an image inside a disk is followed to the tree.
+//! Opens an input by its form, and follows images inside images to the tree.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
@@ -24,13 +24,13 @@ use super::{Limits, Source, SourceError, qcow2};
 pub struct SourceOptions {
     /// Bounds on its contents.
     pub limits: Limits,
-    /// Walk a directory across the file systems mounted in it.
+    /// Also read file systems that are mounted inside a directory.
     pub across: bool,
-    /// Which file inside an ISO is the system.
+    /// The file inside an ISO that is the system.
     pub member: Option<String>,
-    /// Which partition of a disk is the system.
+    /// The partition of a disk that is the system.
     pub partition: Option<u32>,
-    /// Which subvolume of a btrfs file system is the system, as a path from the top.
+    /// The subvolume of a btrfs file system that is the system, as a path from the top.
     pub subvolume: Option<String>,
     /// Directory for temporary files for images inside images; by default the system's.
     pub temporary: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, Sou
         return Ok(Box::new(DirectorySource::open(path, options.across)?));
     }
     if !metadata.is_file() {
-        // A pipe or a device: no seeking.
+        // A pipe or a device, which cannot seek.
         return open_stream(&name, file, options);
     }
     let window = whole(&name, file)?;
@@ -145,7 +145,7 @@ fn open_iso(
     let parts = iso.systems(options.member.as_deref())?;
     let member = match (parts.as_slice(), &options.member) {
         ([only], _) => only,
-        // One of several was requested by name.
+        // The user named one of several.
         (several, Some(member)) if several.contains(member) => member,
         (several, _) => {
             let names = several.join(", ");
@@ -161,7 +161,7 @@ fn open_iso(
     open_window(&inside, image, options, depth + 1)
 }
 
-/// A squashfs, or the image of a system that is all it holds.
+/// A squashfs, or the system image that is its only content.
 fn open_squashfs(
     name: &str,
     file: &File,
@@ -179,7 +179,7 @@ fn open_squashfs(
     Ok(Box::new(Squashfs::open(name, file, options.limits)?))
 }
 
-/// A file system, or the image of a system that is all it holds.
+/// A file system, or the system image that is its only content.
 fn open_tree<F: FileSystem + 'static>(
     name: &str,
     mut tree: F,
@@ -250,7 +250,7 @@ pub fn open_stream(
     }
 }
 
-/// The first bytes of a stream, and all of it.
+/// Returns the first bytes of a stream, and the whole stream.
 fn peeked<R: Read>(name: &str, mut input: R) -> Result<(Vec<u8>, impl Read + use<R>), SourceError> {
     let mut head = Vec::new();
     let read = input.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head);

@@ -7,7 +7,7 @@ use super::subprocess::{self, Output};
 use super::tar::Tar;
 use super::{Entry, Limits, Source, SourceError};
 
-/// The program that looks at single files, and its package.
+/// The program that reads single files, and its package.
 const READER: (&str, &str) = ("rdsquashfs", "squashfs-tools-ng");
 const IMAGE: &str = "/proc/self/fd/0";
 
@@ -43,7 +43,7 @@ impl Squashfs {
     /// # Errors
     /// `sqfs2tar` cannot be started.
     pub fn open(name: &str, file: &File, limits: Limits) -> Result<Self, SourceError> {
-        // The root's own metadata is only written when it gets a name.
+        // sqfs2tar writes the root's own metadata only if the root gets a name.
         let arguments = ["--root-becomes", ".", "/proc/self/fd/0"];
         let output = subprocess::start("sqfs2tar", "squashfs-tools-ng", &arguments, file, name)?;
         Ok(Squashfs {

@@ -1,4 +1,4 @@
-//! Programs that read foreign formats for us, caged, their output streamed.
+//! Runs confined programs that read foreign formats, and streams their output.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use crate::sys::confine::{Confinement, confine};
 /// Programs that write a file they are given.
 const WRITERS: [&str; 1] = ["qemu-img"];
 
-/// A running program's standard output. Its end is only an end when the program succeeded.
+/// The standard output of a running program. Its end is valid only if the program succeeded.
 #[derive(Debug)]
 pub struct Output {
     program: &'static str,

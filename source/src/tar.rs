@@ -52,7 +52,7 @@ struct Announced {
     long_link: Option<Vec<u8>>,
 }
 
-/// An entry's headers put together.
+/// The fields of an entry from all of its headers.
 struct Merged {
     path: EntryPath,
     /// The name ends with a slash, which in old formats is the only mark of a directory.
@@ -88,7 +88,8 @@ impl<R: Read> Tar<R> {
         }
     }
 
-    /// The same for a writer that escapes nothing in the names of attributes, as `sqfs2tar` does.
+    /// The same archive, of a writer that escapes nothing in the names of attributes, such as
+    /// `sqfs2tar`.
     #[must_use]
     pub(crate) fn with_raw_names(self) -> Self {
         Tar {
@@ -132,7 +133,7 @@ impl<R: Read> Tar<R> {
         if block.iter().any(|&byte| byte != 0) {
             return Ok(Some(block));
         }
-        // The end: reading on to the last byte lets a decompressor check its own.
+        // The end of the archive: the rest is read so that a decompressor can check its own end.
         let end = self.stream.offset();
         let more = self
             .stream

@@ -1,4 +1,4 @@
-//! A file system inside an image, walked in name order: shared by all readers of images.
+//! Walks a file system inside an image in name order; all readers of images share it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -68,24 +68,24 @@ pub enum WalkKind {
     Socket,
 }
 
-/// Something wrong with an image.
+/// The error for a damaged image.
 pub(crate) fn damaged(problem: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem.into())
 }
 
-/// Something in an image that is not read.
+/// The error for an unsupported feature of an image.
 pub(crate) fn unknown(problem: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, problem.into())
 }
 
-/// A file system on its way into a layer.
+/// A walk through a file system, as a source.
 #[derive(Debug)]
 pub struct Walk<F> {
     name: String,
     started: bool,
     /// Open directories, outermost first, with the names still to come, last one first.
     open: Vec<(EntryPath, Vec<(Vec<u8>, u64)>)>,
-    /// Directories met: none may be met twice.
+    /// Directories found so far: none may be found twice.
     directories: HashSet<u64>,
     /// The first path of a file with several names.
     links: HashMap<u64, EntryPath>,

@@ -41,7 +41,7 @@ pub fn spelling(path: &EntryPath) -> Result<Spelling, PathError> {
     match last.strip_prefix(b".wh.") {
         None => Ok(Spelling::Plain),
         Some(b".wh..opq") => Ok(Spelling::Opaque(parent)),
-        // AUFS' predecessor had another word for it.
+        // An older name for it in the predecessor of AUFS.
         Some(b"__dir_opaque") => Ok(Spelling::Opaque(parent)),
         Some(rest) if rest.starts_with(b".wh.") => Ok(Spelling::Bookkeeping),
         Some(rest) => parent.join(rest).map(Spelling::Whiteout),
@@ -112,7 +112,8 @@ const PREFIXES: [&[u8]; 3] = [
 
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// The mount's own notes in its upper: `device`, `copying`, and others without meaning elsewhere.
+/// Prefixes of the mount's own attributes in its upper: `device`, `copying`, and others without
+/// meaning elsewhere.
 const OWN_PREFIXES: [&[u8]; 2] = [b"trusted.layerfs.", b"user.layerfs."];
 
 /// Removes overlayfs' marks, and the mount's own, from an object's attributes. Attributes which

@@ -1,5 +1,9 @@
 //! XFS file systems of versions 4 and 5, read in our own process.
 //!
+//! The code is our own, because the crates that read XFS are young, and each of them omits
+//! something that a copy needs (attributes, ACLs, devices, holes). Checksums of version 5 are
+//! verified. A file system whose log holds changes is refused, because the log is not replayed.
+//!
 //! Our own code: the crates that read XFS are young, and each of them omits something that a copy
 //! needs (attributes, ACLs, devices, holes). Checksums of version 5 are verified. A file system
 //! whose log holds changes is refused, because the log is not replayed.

@@ -87,7 +87,7 @@ impl<C> Assembler<'_, C> {
         inserted.map_err(|problem| self.cannot(path, problem))
     }
 
-    /// Makes `path` free; returns its directory and its name.
+    /// The directory and the name of a new object at `path`, which must be free.
     pub(super) fn free_place(&mut self, path: &EntryPath) -> Result<(NodeId, Name), SourceError> {
         let Some((parent, last)) = path.split_last() else {
             return Err(self.wrong(path, "the root of the tree is not a directory"));

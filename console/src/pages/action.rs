@@ -1,4 +1,4 @@
-//! The page of an action: what it does, its dry run, and the button that does it.
+//! The page of an action: its effect, its dry run, and the button that starts it.
 
 use askama::Template;
 use bakery::publish::Preview;
@@ -33,7 +33,7 @@ impl Field {
         }
     }
 
-    /// The same, which may not be empty.
+    /// The same field, which may not be empty.
     pub(crate) fn required(self) -> Field {
         Field {
             is_required: true,
@@ -61,9 +61,9 @@ pub(crate) struct Action {
     pub(crate) title: String,
     /// Sentences about it.
     pub(crate) lead: Vec<String>,
-    /// The same as a command.
+    /// The same action as a command.
     pub(crate) command: String,
-    /// The path that does it.
+    /// The path that starts the action.
     pub(crate) to: String,
     /// The path of the dry run with other values; empty: none.
     pub(crate) again: String,

@@ -10,7 +10,7 @@ use crate::audit::Entry;
 use crate::text::query_text;
 use crate::web::{Frame, Visitor, html};
 
-/// Lines that the page reads at most, and shows at most.
+/// Maximum number of lines that the page reads, and that it shows.
 const READ_MAX: usize = 4000;
 const SHOWN_MAX: usize = 300;
 

@@ -16,7 +16,7 @@ use crate::text::{query_text, query_value, visible};
 use crate::tree;
 use crate::web::{Frame, Visitor, html};
 
-/// Lines of a difference that a page shows at most.
+/// Maximum number of lines of a difference on one page.
 const LINES_MAX: usize = 5000;
 
 #[derive(Template)]

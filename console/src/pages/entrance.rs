@@ -1,4 +1,4 @@
-//! The pages before the log-in, and the choices of language and colours.
+//! The pages before the log-in, and the choices of language and colors.
 
 use askama::Template;
 use axum::Extension;
@@ -13,7 +13,7 @@ use crate::problem::{Problem, Result};
 use crate::text::query_text;
 use crate::web::{Form, Frame, Visitor, clear_session, html, redirect, session_cookie};
 
-/// Passwords that are checked at once: each takes 19 MiB and a processor.
+/// Number of passwords that are checked at the same time: each takes 19 MiB and a processor.
 static CHECKS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(2);
 
 #[derive(Template)]
@@ -105,7 +105,7 @@ fn refuse(visitor: &Visitor, name: &str, to: &str, status: u16, text: &str) -> A
     Ok(response)
 }
 
-/// A new session, and the way to the page that was asked for.
+/// Begins a session, and redirects to the requested page.
 fn begin(visitor: &Visitor, name: &str, to: &str) -> Answer {
     let value = visitor.app.sessions.begin(name)?;
     let response = redirect(if to.is_empty() { "/" } else { to });
@@ -212,7 +212,7 @@ pub(crate) async fn join(
     begin(&visitor, &account.name, "/")
 }
 
-/// Remembers language and colours in the browser.
+/// Stores language and colors in the browser.
 pub(crate) async fn look(Extension(visitor): Extension<Visitor>, form: Form) -> Answer {
     let mut response = redirect(form.get("to"));
     for key in ["language", "theme"] {

@@ -1,4 +1,5 @@
-//! Import: images that were sent, fetched or put there; their contents; the import itself.
+//! Import: images that were uploaded, fetched or put into the directory; their contents; the import
+//! itself.
 
 use std::fs::File;
 use std::path::{Path as FilePath, PathBuf};
@@ -124,7 +125,7 @@ pub(crate) async fn piece(
         .await
 }
 
-/// Tells a script where to continue.
+/// Tells a script at which offset to continue.
 fn elsewhere(arrived: u64) -> Response {
     let mut response = Response::new(Body::from(arrived.to_string()));
     *response.status_mut() = axum::http::StatusCode::CONFLICT;
@@ -198,7 +199,7 @@ fn proposal(name: &str) -> String {
         .to_owned()
 }
 
-/// Reads the contents of a live medium; other images have nothing to choose.
+/// Reads the contents of a live medium; other images have no choices.
 fn look(path: &FilePath, name: &str, page: &mut ImagePage) -> std::result::Result<(), String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let Ok(iso) = Iso::open(name, &file) else {
@@ -315,7 +316,7 @@ fn begin(visitor: &Visitor, form: &Form) -> Answer {
     Ok(redirect(&format!("/tasks/{}", task.id)))
 }
 
-/// True if the console may add push keys: its own account may not.
+/// True if the console may add push keys; its own account may not.
 fn may_authorize() -> bool {
     let file = FilePath::new(bakery::cli::AUTHORIZED_KEYS);
     let place = if file.exists() {

@@ -16,9 +16,9 @@ use crate::text::query_text;
 use crate::tree;
 use crate::web::{Form, Frame, Visitor, html, with_notice};
 
-/// Ended jobs that the list shows at most.
+/// Maximum number of ended jobs in the list.
 const ENDED_MAX: usize = 100;
-/// Lines of a list in a report that a page shows at most.
+/// Maximum number of lines of a list in a report on one page.
 const LISTED_MAX: usize = 500;
 
 #[derive(Template)]
@@ -125,7 +125,7 @@ fn find(spool: &Spool, id: &str) -> Result<Job> {
         .ok_or_else(|| Problem::absent("there is no such job"))
 }
 
-/// One job: its report, or what it would change.
+/// One job: its report, or the changes that it would make.
 pub(crate) async fn job(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
@@ -236,7 +236,7 @@ fn one_line(value: &serde_json::Value) -> String {
     }
 }
 
-/// Approves, rejects or retries a job, or sets whether a history wants approvals.
+/// Approves, rejects or retries a job, or sets if a history needs approvals.
 pub(crate) async fn act(Extension(visitor): Extension<Visitor>, form: Form) -> Answer {
     visitor
         .work(move |visitor| {

@@ -26,7 +26,7 @@ struct KeysPage {
     may_sign: String,
 }
 
-/// The keyset, and warnings about what ends soon.
+/// The keyset, with warnings about keys and records that expire soon.
 pub(crate) async fn keys(Extension(visitor): Extension<Visitor>) -> Answer {
     visitor
         .work(|visitor| {

@@ -257,7 +257,7 @@ fn find(database: &Database, id: &str) -> Result<Machine> {
     found.map_err(|error| Problem::absent(bakery::human::causes(&error)))
 }
 
-/// Does an action on one machine, on the chosen ones, or on a group.
+/// Runs an action on one machine, on the chosen ones, or on a group.
 pub(crate) async fn act(Extension(visitor): Extension<Visitor>, form: Form) -> Answer {
     visitor.work(move |visitor| acted(visitor, &form)).await
 }
@@ -363,7 +363,7 @@ fn change(database: &Database, whom: &Whom, verb: &str, form: &Form) -> Result<(
     Ok(())
 }
 
-/// The assignment that a form asks for; empty fields stay as they are.
+/// The assignment in a form; empty fields change nothing.
 fn wanted(form: &Form, mut assignment: Assignment) -> Result<Assignment> {
     let given = |key| Some(form.get(key)).filter(|text| !text.is_empty());
     if let Some(system) = given("system") {

@@ -1,4 +1,4 @@
-//! The boot menu: its entries, their parameters, and the text that loaders get.
+//! The boot menu: its entries, their parameters, and the text that loaders receive.
 
 use askama::Template;
 use axum::Extension;

@@ -45,7 +45,7 @@ pub(crate) async fn overview(Extension(visitor): Extension<Visitor>) -> Answer {
                 }
             }
             for system in &mut systems {
-                // The main profile is first, whatever its name sorts like.
+                // The main profile is first, independent of the order of its name.
                 system
                     .lines
                     .sort_by_key(|line| line.name.profile != wire::manifest::DEFAULT_PROFILE);

@@ -15,7 +15,7 @@ use crate::problem::{Problem, Result};
 use crate::text::query_text;
 use crate::web::{Form, Visitor, with_notice};
 
-/// The wish of a person: the verb and its values.
+/// The request of a person: the verb and its values.
 struct PublishRequest {
     verb: String,
     /// The values, by name.
@@ -76,7 +76,7 @@ impl PublishRequest {
         }
     }
 
-    /// The action in words: the line of the audit log, and the message of the revision.
+    /// The text of the action: the line of the audit log, and the message of the revision.
     fn words(&self) -> String {
         let (to, name, onto) = (self.get("to"), self.get("name"), self.get("onto"));
         match self.verb.as_str() {
@@ -96,7 +96,7 @@ impl PublishRequest {
         }
     }
 
-    /// The same as a command.
+    /// The same action as a command.
     fn command(&self) -> String {
         let (to, name, onto) = (self.get("to"), self.get("name"), self.get("onto"));
         let resolution = match self.resolution() {
@@ -232,7 +232,7 @@ fn form(visitor: &Visitor, mut request: PublishRequest) -> Answer {
     page(visitor, action)
 }
 
-/// The thing of an action.
+/// The object of an action.
 fn subject(request: &PublishRequest) -> String {
     match request.get("to") {
         "" => request.get("name").to_owned(),
@@ -259,7 +259,7 @@ fn prefill(visitor: &Visitor, request: &mut PublishRequest) -> Result<()> {
     Ok(())
 }
 
-/// Values that the form itself does not ask for.
+/// Values that are not fields of the form.
 fn hidden(request: &PublishRequest) -> Vec<(&'static str, String)> {
     let mut hidden = request.values.clone();
     hidden.retain(|(key, value)| !value.is_empty() && matches!(*key, "to" | "name"));

@@ -1,4 +1,4 @@
-//! One revision: its record, its changes, and what can be done with it.
+//! One revision: its record, its changes, and the possible actions.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(crate) struct Shown {
     pub(crate) count: usize,
     pub(crate) is_cut: bool,
     pub(crate) problem: String,
-    /// Changed boot files and parameters, in words.
+    /// Changed boot files and parameters, as text.
     pub(crate) boot: Vec<String>,
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn compared(
     }
 }
 
-/// Differences beside the tree, in words.
+/// Differences outside the tree, as text.
 fn boot_changes(visitor: &Visitor, from: &Manifest, to: &Manifest) -> Vec<String> {
     let text = |english| visitor.language.text(english);
     let mut lines = Vec::new();

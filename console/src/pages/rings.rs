@@ -375,7 +375,7 @@ fn settings(visitor: &Visitor, request: &RingRequest, action: &mut Action) -> Re
     Ok(())
 }
 
-/// The rings as they would be.
+/// The rings after the action.
 fn rehearse(visitor: &Visitor, request: &RingRequest) -> Result<Vec<String>> {
     let publisher = visitor.app.publisher(true)?;
     let newest = publisher.history().require_head(&request.name)?.number();

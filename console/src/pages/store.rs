@@ -19,9 +19,9 @@ use crate::tasks::{Task, TaskResult};
 use crate::text::{length, query_text, time};
 use crate::web::{Form, Frame, Visitor, html, redirect, with_notice};
 
-/// Points of the plot at most.
+/// Maximum number of points of the plot.
 const POINTS_MAX: usize = 200;
-/// Names of objects that the dry run lists at most.
+/// Maximum number of objects that the dry run lists.
 const LISTED_MAX: usize = 400;
 
 #[derive(Template)]
@@ -34,7 +34,7 @@ struct StorePage {
     total: u64,
 }
 
-/// Size over time, and what each history adds.
+/// The size over time, and the share of each history.
 pub(crate) async fn store(Extension(visitor): Extension<Visitor>) -> Answer {
     visitor
         .work(|visitor| {

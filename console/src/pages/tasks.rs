@@ -65,7 +65,7 @@ fn events(look: impl Fn() -> Result<Look> + Send + 'static) -> Response {
                 return None;
             }
             let mut last = last;
-            // Some minutes without news end the stream; the browser connects again.
+            // After some minutes without news the stream ends; the browser connects again.
             for _ in 0..600 {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let (text, ends) = match look() {
@@ -104,7 +104,7 @@ fn progress(
     })
 }
 
-/// The progress of an operation, as it happens.
+/// The progress of an operation, live.
 pub(crate) async fn task_events(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
@@ -119,7 +119,7 @@ pub(crate) async fn task_events(
     }))
 }
 
-/// The progress of a job, as it happens.
+/// The progress of a job, live.
 pub(crate) async fn job_events(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,

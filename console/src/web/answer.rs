@@ -47,7 +47,7 @@ pub(crate) fn redirect(to: &str) -> Response {
     response
 }
 
-/// The same, with a notice that the next page shows once.
+/// The same redirect, with a notice that the next page shows once.
 pub(crate) fn with_notice(to: &str, notice: &str) -> Response {
     let mut response = redirect(to);
     let short: String = notice.chars().take(500).collect();
@@ -61,7 +61,7 @@ pub(crate) fn with_notice(to: &str, notice: &str) -> Response {
     response
 }
 
-/// The guard makes a page of it.
+/// The guard turns it into a page.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -74,7 +74,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The place of the log-in, which returns to `here`.
+/// Redirects to the log-in, which returns to `here`.
 pub(super) fn log_in_first(here: &str) -> Response {
     match here {
         "/" => redirect("/login"),

@@ -1,4 +1,4 @@
-//! Forms: bounded, and only with the token of the session.
+//! Forms: bounded, and accepted only with the token of the session.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::problem::{Problem, Result};
 const FORM_LEN_MAX: usize = 256 << 10;
 /// Time for a form to arrive.
 const FORM_TIME_MAX: Duration = Duration::from_secs(30);
-/// Fields of a form at most.
+/// Maximum number of fields of a form.
 const FIELDS_MAX: usize = 20_000;
 
 /// The fields of a form.
@@ -44,7 +44,7 @@ impl Form {
         found.map(|(_, value)| value.clone()).collect()
     }
 
-    /// A field in the form of its type.
+    /// A field, converted to the requested type.
     ///
     /// # Errors
     /// It is not of that form.

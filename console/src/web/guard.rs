@@ -1,4 +1,5 @@
-//! The guard of every request: who asks, from where, and the headers of the answer.
+//! The guard of every request: checks the account and the origin, and sets the headers of the
+//! answer.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -94,7 +95,7 @@ fn visitor(app: &Arc<App>, peer: IpAddr, request: &Request) -> Visitor {
     }
 }
 
-/// The page to which choices of the visitor return: none for an action.
+/// The page to which the choices of the visitor return; empty for an action.
 fn here(request: &Request) -> String {
     let place = request.uri().path_and_query().map(|place| place.as_str());
     let shown = place.filter(|_| matches!(*request.method(), Method::GET | Method::HEAD));

@@ -24,7 +24,7 @@ pub(crate) struct Visitor {
     pub(crate) address: IpAddr,
     /// Path and query of the request.
     pub(crate) here: String,
-    /// The notice of the action before.
+    /// The notice of the previous action.
     pub(crate) notice: String,
 }
 
@@ -55,7 +55,7 @@ impl Visitor {
         }
     }
 
-    /// Does an action between two lines of the audit log. Without the first line nothing is done.
+    /// Runs an action between two lines of the audit log. Without the first line nothing is done.
     ///
     /// # Errors
     /// The log cannot be written, the role is too weak, or the action fails.
@@ -85,7 +85,7 @@ impl Visitor {
         answer
     }
 
-    /// Runs work that blocks in a thread for it.
+    /// Runs blocking work in a thread.
     ///
     /// # Errors
     /// The error of the work.
@@ -202,7 +202,7 @@ impl Frame {
         crate::text::time(seconds.number())
     }
 
-    /// An age in words.
+    /// An age as text.
     pub(crate) fn ago(&self, then: impl Number) -> String {
         let then = then.number();
         let passed = crate::text::now().saturating_sub(then);

@@ -1,4 +1,4 @@
-//! The subvolume that is the system.
+//! Chooses the subvolume that is the system.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,7 +7,7 @@ use super::subvolumes::{Subvolumes, TOP};
 use super::tree::Trees;
 use crate::walk::unknown;
 
-/// A directory of every system.
+/// A directory that every system has.
 const SIGN: &[u8] = b"usr";
 /// Most names in a message.
 const NAMES_SHOWN_MAX: usize = 12;

@@ -29,7 +29,7 @@ impl ExtentCompression {
         }
     }
 
-    /// The `len` bytes that `stored` was made from; zeros behind those that are stored.
+    /// Decompresses `stored` to `len` bytes; zeros follow the stored bytes.
     pub(super) fn plain(self, stored: &[u8], len: usize, sector_len: usize) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
         let room = len as u64;
@@ -53,8 +53,8 @@ impl ExtentCompression {
     }
 }
 
-/// LZO in segments of a sector each: the length of all, then of each segment. The length of a segment does
-/// not cross the end of a sector.
+/// LZO in segments of a sector each: the total length, then the length and the bytes of each segment. The
+/// length of a segment does not cross the end of a sector.
 fn lzo(stored: &[u8], len: usize, sector_len: usize, plain: &mut Vec<u8>) -> io::Result<()> {
     let all = slice(stored, 0, le32(stored, 0)? as usize)?;
     let mut at = 4;

@@ -33,7 +33,7 @@ impl DataReader {
         })
     }
 
-    /// At least one byte of an extent from the byte `inside` of it on.
+    /// Reads at least one byte of an extent, from byte `inside` of the extent on.
     pub(super) fn read(
         &mut self,
         trees: &mut Trees,
@@ -69,7 +69,7 @@ impl DataReader {
         cut(plain, extent.skip + inside, extent.len - inside)
     }
 
-    /// Whole sectors: the first copy in which all of them are sound.
+    /// Reads whole sectors, from the first copy in which all of them are intact.
     fn sectors(
         &mut self,
         trees: &mut Trees,

@@ -11,7 +11,7 @@ use crate::walk::{damaged, unknown};
 
 /// The kind of an extent's item.
 const EXTENT_DATA: u8 = 108;
-/// Bytes of an item before data that is in it.
+/// Bytes of an item before inline data.
 const HEADER_LEN: usize = 21;
 
 /// Consecutive bytes of a file that are stored together. Bytes without an extent are a hole.
@@ -33,12 +33,12 @@ pub(super) struct FileExtent {
 pub(super) enum StoredBytes {
     /// In the item.
     Inside(Vec<u8>),
-    /// At an address, with their number.
+    /// At an address, with their length.
     At(u64, u64),
 }
 
 impl FileExtent {
-    /// Offset in the file of the first byte behind it.
+    /// Offset in the file of the first byte after it.
     pub(super) fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
     }

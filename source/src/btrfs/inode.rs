@@ -13,7 +13,7 @@ use crate::walk::{WalkKind, damaged};
 
 /// The kind of an inode's item.
 const INODE_ITEM: u8 = 1;
-/// Its data has no checksums.
+/// Flag: the data has no checksums.
 const NO_DATA_SUM: u64 = 1;
 
 /// One inode, as read.
@@ -57,7 +57,7 @@ impl BtrfsInode {
         Ok(inode)
     }
 
-    /// Its data has checksums.
+    /// True if its data has checksums.
     pub(super) fn has_sums(&self) -> bool {
         self.flags & NO_DATA_SUM == 0
     }

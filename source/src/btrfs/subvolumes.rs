@@ -1,4 +1,4 @@
-//! Subvolumes: trees of files with names in one another.
+//! Subvolumes: trees of files that are named inside one another.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -29,14 +29,14 @@ pub(super) struct SubvolumeName {
     pub(super) name: Vec<u8>,
 }
 
-/// The subvolumes of a file system. An object of one has a number that no other has.
+/// The subvolumes of a file system. The number of an object is unique among all subvolumes.
 #[derive(Debug, Default)]
 pub(super) struct Subvolumes {
-    /// Trees of files, in the order in which they were met, with their subvolumes.
+    /// Trees of files, in the order in which they were found, with their subvolumes.
     opened: Vec<(u64, TreePointer)>,
     by_id: HashMap<u64, u64>,
     names: BTreeMap<u64, SubvolumeName>,
-    /// Directories that stand for the subvolumes of a snapshot's source; their parents' numbers.
+    /// Directories in place of the subvolumes of a snapshot's source, by their parents' numbers.
     empty: Vec<u64>,
 }
 

@@ -13,10 +13,10 @@ const PLACES: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
 const LEN: usize = 4096;
 const MARK: &[u8; 8] = b"_BHRfS_M";
 
-/// Features that change the reading. Supported: references of two kinds, a default subvolume, data
-/// beside metadata, LZO, zstd, large blocks, long references, short references, no entries for
-/// holes, a UUID of metadata, three and four copies, quotas without a tree. RAID 5 and 6 are refused
-/// by the chunk that has them.
+/// Features that change the reading. Supported: references of two kinds, a default subvolume, data beside
+/// metadata, LZO, zstd, large blocks, long references, short references, no entries for holes, a UUID of
+/// metadata, three and four copies, quotas without a tree. RAID 5 and 6 are refused by the chunk that uses
+/// them.
 const KNOWN: u64 = 0x1
     | 0x2
     | 0x4
@@ -58,7 +58,7 @@ pub(super) struct BtrfsSuperblock {
 }
 
 impl BtrfsSuperblock {
-    /// The superblock, or its first sound mirror.
+    /// Reads the superblock, or its first intact mirror.
     pub(super) fn read(image: &Window) -> io::Result<Self> {
         let mut bytes = vec![0; LEN];
         for place in PLACES {

@@ -62,7 +62,7 @@ impl ItemKey {
     }
 }
 
-/// The place of a block, and its properties that must fit.
+/// The address of a block, and the properties that it must have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TreePointer {
     address: u64,
@@ -121,7 +121,7 @@ impl TreeNode {
         })
     }
 
-    /// The place of the last record whose key is `key` or smaller.
+    /// The position of the last record whose key is at most `key`.
     fn floor(&self, key: ItemKey) -> io::Result<Option<usize>> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -181,7 +181,7 @@ impl Trees {
         if end.is_some_and(|end| node.key(last).is_ok_and(|last| last >= end)) {
             return Err(wrong(pointer.address, "keys of another block"));
         }
-        // The record before `from` may lead to keys behind it.
+        // The record before `from` may lead to keys after `from`.
         for place in node.floor(from)?.unwrap_or(0)..node.count {
             let key = node.key(place)?;
             if key > to {
@@ -201,7 +201,7 @@ impl Trees {
         Ok(())
     }
 
-    /// The item with the largest key that is not larger than `key`.
+    /// The item with the largest key that is at most `key`.
     pub(super) fn floor(
         &mut self,
         root: TreePointer,
@@ -241,7 +241,7 @@ impl Trees {
         Ok(node)
     }
 
-    /// Reads the first sound copy of a block.
+    /// Reads the first intact copy of a block.
     fn read(&self, address: u64) -> io::Result<TreeNode> {
         let superblock = &self.superblock;
         let mut bytes = vec![0; superblock.node_len];

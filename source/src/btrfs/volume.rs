@@ -1,4 +1,4 @@
-//! Chunks: the places in the image of the addresses that trees and files use.
+//! Chunks: map the addresses of trees and files to places in the image.
 
 use std::io;
 

@@ -23,7 +23,7 @@ const WITH_NUMBER: [u16; 2] = [0x02, 0x08];
 type FoundAttribute = (u8, Vec<u8>, Vec<u8>);
 
 impl Ext {
-    /// The attributes that people see.
+    /// The attributes that programs see.
     pub(super) fn attributes(&self, inode: &ExtInode) -> io::Result<Option<Arc<Xattrs>>> {
         let mut xattrs = Xattrs::new();
         for (prefix, rest, value) in self.found(inode)? {
@@ -65,7 +65,7 @@ impl Ext {
         Ok(found)
     }
 
-    /// The entries of `area` from `at` on; their values are in it by offset.
+    /// The entries of `area` from `at` on; each names its value by an offset in `area`.
     fn entries(
         &self,
         area: &[u8],

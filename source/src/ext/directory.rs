@@ -1,5 +1,5 @@
-//! Names in a directory. Index blocks of large directories look like unused entries and need no
-//! care.
+//! Names in a directory. Index blocks of large directories look like unused entries, so they need
+//! no special treatment.
 
 use std::io;
 
@@ -19,8 +19,8 @@ pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<DirectoryNames
     Ok(names)
 }
 
-/// The entries of a small directory: those in the inode behind its parent's number, and those
-/// in its attributes.
+/// The entries of a small directory: those in the inode after its parent's number, and those in its
+/// attributes.
 pub(super) fn inline(blocks: &[u8], rest: &[u8]) -> io::Result<DirectoryNames> {
     let mut names = DirectoryNames::new();
     take(blocks.get(4..).unwrap_or_default(), &mut names)?;
@@ -30,10 +30,10 @@ pub(super) fn inline(blocks: &[u8], rest: &[u8]) -> io::Result<DirectoryNames> {
 
 fn take(block: &[u8], names: &mut DirectoryNames) -> io::Result<()> {
     let mut rest = block;
-    // A few bytes behind the last entry of an inline directory hold none.
+    // The last bytes of an inline directory are too few for an entry.
     while rest.len() >= 8 {
         let inode = u32_at(rest, 0)?;
-        // The longest block's length does not fit.
+        // The length of the longest block does not fit into 16 bits.
         let len = match usize::from(u16_at(rest, 4)?) {
             0 | 65_535 => rest.len(),
             len => len,

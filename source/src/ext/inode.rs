@@ -33,7 +33,7 @@ impl ExtInode {
     pub(super) fn parse(bytes: Vec<u8>) -> io::Result<Self> {
         let mode = u16_at(&bytes, 0)?;
         let (low, high) = (u32_at(&bytes, 4)?, u32_at(&bytes, 108)?);
-        // Of a link only the low half is its length.
+        // Only the low half is the length of a link.
         let high = if mode >> 9 & 0o170 == 0o120 { 0 } else { high };
         let extra_len = if bytes.len() > 128 {
             u16_at(&bytes, 128)?
@@ -57,12 +57,12 @@ impl ExtInode {
         &self.bytes
     }
 
-    /// The sixty bytes that lead to the blocks, or are data themselves.
+    /// The sixty bytes that locate the blocks, or are data themselves.
     pub(super) fn blocks(&self) -> &[u8] {
         self.bytes.get(40..100).unwrap_or_default()
     }
 
-    /// The kind, as in the upper digits of the octal mode.
+    /// The file type, as in the upper digits of the octal mode.
     pub(super) fn format(&self) -> u16 {
         self.mode >> 9 & 0o170
     }

@@ -12,7 +12,7 @@ use crate::walk::damaged;
 const DEPTH_MAX: u16 = 5;
 /// First bytes of a node of extents.
 const NODE_MARK: u16 = 0xf30a;
-/// Longest extent; a longer one is that much less long and has no bytes yet.
+/// Longest extent; a larger number is an unwritten extent, longer by this value.
 const EXTENT_BLOCKS_MAX: u64 = 32_768;
 
 /// Extents being collected, in order.

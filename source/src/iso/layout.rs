@@ -124,7 +124,7 @@ fn casper(names: &[String], topmost: Option<&str>) -> Result<Vec<String>, String
         }
         return Ok(chain(&systems, name));
     }
-    // The one that others are not made on; of several, the live one.
+    // The part on which no other part is based; of several, the live one.
     let is_top = |name: &&&str| {
         let above = format!("{name}.");
         !systems.iter().any(|other| other.starts_with(&above))
@@ -150,7 +150,7 @@ fn casper(names: &[String], topmost: Option<&str>) -> Result<Vec<String>, String
     }
 }
 
-/// The packed system `name` and all it is made on, lowest first.
+/// The packed system `name` and all parts below it, lowest first.
 fn chain(systems: &[&str], name: &str) -> Vec<String> {
     let ends = name.match_indices('.').map(|(end, _)| end);
     let prefixes = ends.chain([name.len()]).filter_map(|end| name.get(..end));

@@ -1,4 +1,4 @@
-//! The boot menus of a live medium: which kernel with which initrd and parameters.
+//! The boot menus of a live medium: each kernel with its initrd and parameters.
 
 /// One entry of a menu.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct MenuEntry {
 /// The kernel parameters of a medium, for a boot from the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Parameters {
-    /// Those that hold for the system wherever it is booted from.
+    /// Parameters that apply to the system in every boot.
     pub kept: Vec<String>,
     /// Parameters that locate files for the medium's own initramfs.
     pub left_out: Vec<String>,
@@ -109,7 +109,7 @@ fn path(word: &str) -> String {
     word.trim_start_matches('/').to_owned()
 }
 
-/// Parameters that are for the initrd of the medium, or that ours would take for its own.
+/// Parameters for the initrd of the medium, or that our initramfs would interpret.
 const OTHERS: [&str; 56] = [
     "root",
     "rootfstype",
@@ -203,7 +203,8 @@ pub(super) fn parted(entry: &MenuEntry) -> Parameters {
             "boot" => word == "boot=live",
             _ => !OTHERS.contains(&key) && !FAMILIES.iter().any(|family| key.starts_with(family)),
         };
-        // Dashes part the medium's from an installed system's; variables are the boot loader's.
+        // Dashes separate the parameters of the medium from those of an installed system; variables
+        // belong to the boot loader.
         if word.chars().all(|c| c == '-') {
             continue;
         }

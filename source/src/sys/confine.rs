@@ -1,4 +1,4 @@
-//! A cage for the programs that parse hostile images for us.
+//! Confines the programs that parse hostile images for us.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -19,7 +19,7 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// The same for a program that writes a file it is given.
+    /// The same limits for a program that writes a file which it is given.
     #[must_use]
     pub(crate) fn that_writes(self) -> Self {
         Confinement {
@@ -41,8 +41,8 @@ impl Default for Confinement {
 }
 
 /// Makes `command` start without network, environment, inherited descriptors beyond the three
-/// standard ones, capabilities it does not need to read its input, or means to gain any; it dumps
-/// no core, and the limits of `confinement` bound its files, memory and time.
+/// standard ones, and capabilities beyond those for reading its input; it cannot gain any, and
+/// dumps no core. The limits of `confinement` bound its files, memory and time.
 pub(crate) fn confine(command: &mut Command, confinement: Confinement) {
     command
         .env_clear()

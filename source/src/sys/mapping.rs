@@ -1,4 +1,4 @@
-//! Images in memory, as far as the kernel keeps them there.
+//! Images that are read through a mapping.
 
 use std::fs::File;
 use std::io;

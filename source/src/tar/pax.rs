@@ -139,7 +139,7 @@ impl Attributes {
             Ok(Some(value)) => self.xattr(name, &value),
             Ok(None) => Ok(()),
             Err(acl::AclError::Unknown(_)) => {
-                // Their numbers may come with the archive's own etc/passwd.
+                // The numbers may follow in the archive's own etc/passwd.
                 self.xattrs
                     .insert(acl::NamedAcl::placeholder(name).into(), text.into());
                 Ok(())
@@ -169,7 +169,7 @@ impl Attributes {
     }
 }
 
-/// Notes an attribute, up to the bound on their number.
+/// Records an attribute, up to the bound on their number.
 fn noted(xattrs: &mut Xattrs, name: &[u8], value: &[u8]) -> Result<(), String> {
     if xattrs.len() >= XATTRS_PER_INODE_MAX {
         return Err(format!("more than {XATTRS_PER_INODE_MAX} attributes"));

@@ -13,13 +13,13 @@ use crate::fields::{be16, be32, byte, slice};
 use crate::image_extents::ImageExtents;
 use crate::walk::damaged;
 
-/// Its value is beside its name.
+/// Flag: the value follows the name.
 const LOCAL: u8 = 0x01;
 const TRUSTED: u8 = 0x02;
 const SECURITY: u8 = 0x04;
 /// Another name of the object, which no program sees.
 const PARENT: u8 = 0x08;
-/// It was being made or removed.
+/// Flag: it was being made or removed.
 const INCOMPLETE: u8 = 0x80;
 
 /// ACLs have these names, among the trusted attributes.
@@ -44,7 +44,7 @@ const STAMP: BlockStamp = BlockStamp {
 /// Most levels above the leaves.
 const DEPTH_MAX: usize = 5;
 
-/// First bytes of a block with a part of a large value, of version 5.
+/// First bytes of a block with a part of a large value, in version 5.
 const VALUE_MARK: u32 = 0x5841_524d;
 /// Bytes before the part.
 const VALUE_HEADER_LEN: usize = 56;
@@ -61,7 +61,7 @@ struct AttributeReading<'i> {
 }
 
 impl Xfs {
-    /// The attributes that people see.
+    /// The attributes that programs see.
     pub(super) fn attributes(&self, inode: &XfsInode) -> io::Result<Option<Arc<Xattrs>>> {
         let Some(fork) = inode.attribute_fork()? else {
             return Ok(None);
@@ -97,7 +97,7 @@ impl Xfs {
             let first = be32(&block, at(NODE_ENTRIES) + 4)?;
             block = self.attribute_block(reading, u64::from(first))?;
         }
-        // More leaves than blocks are a circle.
+        // If there are more leaves than blocks, they form a loop.
         let blocks = reading.extents.len() / self.superblock.block_len;
         for _ in 0..blocks {
             if !is(LEAVES, be16(&block, 8)?) {

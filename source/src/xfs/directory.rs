@@ -1,5 +1,5 @@
-//! Names in a directory: in the inode, or in blocks. The blocks that index a large directory are
-//! behind those with its names and are not read.
+//! Names in a directory: in the inode, or in blocks. The blocks that index a large directory follow
+//! those with its names and are not read.
 
 use std::io;
 
@@ -84,7 +84,7 @@ impl Xfs {
         let end = if is(ONE_OF_SEVERAL, mark) {
             block.len()
         } else if is(ONLY, mark) {
-            // Behind the entries are their hashes, and at the end the number of these.
+            // After the entries come their hashes, and at the end the number of these.
             let tail = block.len().saturating_sub(8);
             let hashes = be32(block, tail)? as usize;
             tail.saturating_sub(hashes.saturating_mul(8))

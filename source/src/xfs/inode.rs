@@ -136,7 +136,7 @@ impl XfsInode {
         self.bytes.get(self.core_len..end).unwrap_or_default()
     }
 
-    /// The fork that leads to the data.
+    /// The fork with the data.
     pub(super) fn data_fork(&self) -> io::Result<Fork<'_>> {
         let extents = match self.flags2 & BIG_COUNTS {
             0 => u64::from(be32(&self.bytes, 76)?),
@@ -149,7 +149,7 @@ impl XfsInode {
         })
     }
 
-    /// The fork that leads to the attributes.
+    /// The fork with the attributes.
     pub(super) fn attribute_fork(&self) -> io::Result<Option<Fork<'_>>> {
         let Some(at) = self.attributes_at else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The log: its last record is that of an unmount, or the image is refused.
+//! The log: unless its last record is that of an unmount, the image is refused.
 
 use std::io;
 
@@ -29,7 +29,9 @@ struct LogRecord {
     header_blocks: u64,
 }
 
-/// Refuses a file system whose log holds changes.
+/// Refuses a file system whose log holds changes. Each block of a record begins with the number of
+/// its round, so a block that begins with the mark is a header. A record that was written only in
+/// part belongs to changes that were not made yet.
 ///
 /// A block of a record begins with the number of its round, so a block that begins with the mark is
 /// a header. A record that was written in part only belongs to changes that were not made yet.
