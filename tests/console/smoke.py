@@ -196,7 +196,7 @@ def actions(room: Room, admin) -> None:
     assert "52-54-00-00-00-05" not in room.bakery("machine", "--spool", str(room.spool), "list")
     answer = admin.post("/store/verify")
     task = answer.header("Location")
-    until(lambda: "Everything is sound" in admin.get(task).text, "verification")
+    until(lambda: "No defects were found" in admin.get(task).text, "verification")
     assert "Garbage" in admin.get("/store/gc?keep=1&grace=0s").text
     print("actions: done")
 

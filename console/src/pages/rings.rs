@@ -289,7 +289,7 @@ fn form(visitor: &Visitor, request: &RingRequest) -> Answer {
         "policy" => (
             text("Conditions of promotion"),
             text(
-                "The ring gets the revision of the ring before it when its machines booted it well. Without conditions it is promoted by hand.",
+                "The ring gets the revision of the ring before it after enough good boots there. Without conditions it is promoted by hand.",
             ),
         ),
         _ => return Err(Problem::absent("there is no such action")),
@@ -365,7 +365,7 @@ fn settings(visitor: &Visitor, request: &RingRequest, action: &mut Action) -> Re
             ));
             action.settings.push(Field::text(
                 "slower",
-                text("At most so many per cent slower"),
+                text("At most this much slower, per cent"),
                 &slower,
             ));
         }

@@ -195,7 +195,7 @@ pub(crate) async fn verify(Extension(visitor): Extension<Visitor>, form: Form) -
             let all = form.has("all");
             let what = if all { "verify every byte" } else { "verify" };
             let globals = visitor.app.options.globals.clone();
-            let sound = visitor.language.text("Everything is sound").to_owned();
+            let sound = visitor.language.text("No defects were found").to_owned();
             let task = visitor.act(Role::Operator, what, || {
                 let work = move |task: &Task| -> TaskResult {
                     let history = globals.history().map_err(|error| format!("{error:#}"))?;
