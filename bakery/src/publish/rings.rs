@@ -68,7 +68,7 @@ impl Publisher {
                 _ => self.history().head(name)?,
             };
             let newest = newest.ok_or_else(|| self.history().no_history(name))?;
-            // A renewal extends the record also after the key of the old record was withdrawn.
+            // A renewal continues a record also if the key that signed it was withdrawn.
             let before = match reason.action {
                 RingAction::Renew => self.history().unsigned_rings(name)?,
                 _ => self.history().rings(name)?,

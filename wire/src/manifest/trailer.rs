@@ -20,7 +20,7 @@ pub struct Trailer {
 /// An SSH key that pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushKey {
-    /// `SHA256:…`, as `ssh-keygen -l` prints it; none when the key was authorized without.
+    /// `SHA256:…`, as `ssh-keygen -l` prints it; absent if the key was authorized without one.
     pub fingerprint: Option<String>,
     /// Its comment, or the name it was given when it was authorized.
     pub comment: String,
