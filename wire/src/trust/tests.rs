@@ -412,7 +412,7 @@ fn an_allowed_signers_line_that_cannot_be_kept_is_an_error_with_its_number() {
         (format!("* valid-after=\"20260101\" {key}"), "with the Z"),
         (format!("* no-such=\"x\" {key}"), "unknown option"),
         ("* ssh-rsa AAAA".into(), "the key cannot be read"),
-        ("*".into(), "no key"),
+        ("*".into(), "not a key line"),
         (format!("* namespaces=\"a {key}"), "quotation mark"),
     ] {
         let error = AllowedSigners::parse(&text).unwrap_err().to_string();
