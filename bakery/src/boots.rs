@@ -65,7 +65,7 @@ impl Boots {
                 Err(error) => tracing::warn!("{}: {error}", path.display()),
             }
         }
-        Ok(summarise(&reports))
+        Ok(summarize(&reports))
     }
 }
 
@@ -78,7 +78,7 @@ fn read(path: &Path) -> std::io::Result<BootReport> {
 }
 
 /// Times with different ends cannot be compared: those of the most frequent end count.
-fn summarise(reports: &[BootReport]) -> Option<BootTimes> {
+fn summarize(reports: &[BootReport]) -> Option<BootTimes> {
     let mut ends: BTreeMap<(Clock, &str), Vec<&BootReport>> = BTreeMap::new();
     for report in reports {
         let end = (report.times.clock, report.times.unit.as_str());
@@ -154,12 +154,12 @@ mod tests {
 
     #[test]
     fn the_median_is_of_boots_that_ended_alike() {
-        assert_eq!(summarise(&[]), None);
+        assert_eq!(summarize(&[]), None);
         let mut reports: Vec<BootReport> = (1..=10)
             .map(|n| report("graphical.target", n * 1000))
             .collect();
         reports.push(report("multi-user.target", 1));
-        let times = summarise(&reports).unwrap();
+        let times = summarize(&reports).unwrap();
         assert_eq!((times.count, times.others), (10, 1));
         assert_eq!(times.unit, "graphical.target");
         assert_eq!(
@@ -167,7 +167,7 @@ mod tests {
             (5_500, 1_000, 9_000)
         );
         assert_eq!(times.to_string(), "5.5 s (1.0–9.0 s, 10 boots)");
-        let one = summarise(&[report("a", 9_349)]).unwrap();
+        let one = summarize(&[report("a", 9_349)]).unwrap();
         assert_eq!((one.median_ms, one.p90_ms), (9_349, 9_349));
         assert_eq!(one.to_string(), "9.3 s (1 boot)");
     }

@@ -82,7 +82,7 @@ type Places = BTreeMap<(usize, u64), (usize, usize)>;
 
 fn edges(out: &mut String, lanes: &[Lane], (lane, one): (usize, &Lane), places: &Places) {
     let y = START.1 + lane * STEP.1;
-    let colour = lane % 6;
+    let color = lane % 6;
     let own: Vec<usize> = places
         .iter()
         .filter(|((of, _), _)| *of == lane)
@@ -91,14 +91,14 @@ fn edges(out: &mut String, lanes: &[Lane], (lane, one): (usize, &Lane), places: 
     if let (Some(first), Some(last)) = (own.iter().min(), own.iter().max()) {
         let _ = write!(
             out,
-            "<text class=\"lane l{colour}\" x=\"{}\" y=\"{}\">{}</text>",
+            "<text class=\"lane l{color}\" x=\"{}\" y=\"{}\">{}</text>",
             last + 18,
             y + 4,
             escape(&one.name.profile)
         );
         let _ = write!(
             out,
-            "<path class=\"edge l{colour}\" d=\"M{first} {y}H{last}\"/>"
+            "<path class=\"edge l{color}\" d=\"M{first} {y}H{last}\"/>"
         );
     }
     for pair in one
@@ -122,7 +122,7 @@ fn edges(out: &mut String, lanes: &[Lane], (lane, one): (usize, &Lane), places: 
         {
             let _ = write!(
                 out,
-                "<path class=\"edge l{colour}\" d=\"M{x} {y}C{} {y} {x} {to_y} {to_x} {to_y}\"/>",
+                "<path class=\"edge l{color}\" d=\"M{x} {y}C{} {y} {x} {to_y} {to_x} {to_y}\"/>",
                 x + STEP.0
             );
         }
@@ -130,7 +130,7 @@ fn edges(out: &mut String, lanes: &[Lane], (lane, one): (usize, &Lane), places: 
 }
 
 fn nodes(out: &mut String, (lane, one): (usize, &Lane), places: &Places) {
-    let colour = lane % 6;
+    let color = lane % 6;
     let ProfileName { system, profile } = &one.name;
     for revision in one.chain.iter() {
         let number = revision.number();
@@ -141,7 +141,7 @@ fn nodes(out: &mut String, (lane, one): (usize, &Lane), places: &Places) {
         let _ = write!(
             out,
             "<a href=\"/systems/{system}/{profile}/{number}\" aria-label=\"{profile}@{number} {}\"><title>{profile}@{number} {0}</title>\
-             <circle class=\"node l{colour}\" cx=\"{x}\" cy=\"{y}\" r=\"8\"/>\
+             <circle class=\"node l{color}\" cx=\"{x}\" cy=\"{y}\" r=\"8\"/>\
              <text class=\"number\" x=\"{x}\" y=\"{}\">{number}</text></a>",
             escape(subject),
             y + 24

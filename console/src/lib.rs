@@ -6,7 +6,7 @@
 //! | module | task |
 //! |---|---|
 //! | [`options`] | the command line |
-//! | [`text`], [`catalogue`] | words for people: bytes made visible, times, translations |
+//! | [`text`], [`catalog`] | words for people: bytes made visible, times, translations |
 //! | [`accounts`], [`sessions`], [`lockout`] | users, passwords, roles; who is logged in; limits on attempts |
 //! | [`audit`] | the record of every action |
 //! | [`tasks`], [`uploads`] | long operations; files sent by browsers |
@@ -19,7 +19,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod audit;
-pub(crate) mod catalogue;
+pub(crate) mod catalog;
 pub(crate) mod chains;
 pub(crate) mod graph;
 pub(crate) mod lockout;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bakery::graft::TreeChange;
 
-use crate::catalogue::Language;
+use crate::catalog::Language;
 use crate::graph::escape;
 use crate::text::{percent, visible};
 
@@ -170,7 +170,7 @@ const WHOLE: [&str; 14] = [
     mark("changed things inside"),
 ];
 
-/// Marks a text for the catalogue.
+/// Marks a text for the catalog.
 const fn mark(text: &'static str) -> &'static str {
     text
 }

@@ -180,9 +180,9 @@ def files() -> None:
     fields = set(re.findall(r'name="([a-z0-9_]+)"', page))
     used = set(re.findall(r'form-(?:value|update-enum|bind) "([a-z0-9_]+)"', script))
     assert used <= fields, used - fields
-    catalogue = (ALTERATOR / "po/ru.po").read_text()
+    catalog = (ALTERATOR / "po/ru.po").read_text()
     for text in re.findall(r'translate="_">([^<]+)<', page) + re.findall(r'_\("([^"]+)"\)', (ALTERATOR / "backend3/layerfs").read_text()):
-        assert f'msgid "{text}"' in catalogue, text
+        assert f'msgid "{text}"' in catalog, text
     desktop = (ALTERATOR / "applications/layerfs.desktop").read_text()
     assert "X-Alterator-URI=/layerfs" in desktop and "Name[ru]=" in desktop
     print("alterator files: passed")

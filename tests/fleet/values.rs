@@ -108,7 +108,7 @@ fn has_bytes(directory: &Path, bytes: &[u8]) -> Option<PathBuf> {
     None
 }
 
-/// F12.1 to F12.6: the values of a machine reach its root as a signed layer, which is changed and
+/// F12.1 to F12.6: the values of a machine reach its root as a signed record, which is changed and
 /// rolled back. An old record is refused.
 #[test]
 fn values_reach_their_machine_and_go_back() {

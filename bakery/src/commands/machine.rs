@@ -65,7 +65,7 @@ enum MachineAction {
     Assign(assign::AssignArgs),
     /// List the groups that have an assignment
     Groups,
-    /// Set values that a machine, or each machine of a group, gets as a signed layer; without
+    /// Set values that a machine, or each machine of a group, gets as a signed record; without
     /// options, show them
     Values(values::ValuesArgs),
     /// Show the key of a machine, accept or withdraw it

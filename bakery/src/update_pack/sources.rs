@@ -82,7 +82,7 @@ impl End {
     }
 }
 
-/// Decodes chunks; caches them, because neighbouring units share many.
+/// Decodes chunks; caches them, because neighboring units share many.
 pub(crate) struct Decoder<'e> {
     reader: ContentReader<'e>,
     kept: HashMap<u32, Arc<[u8]>>,

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 
 use super::answer::{html, log_in_first};
 use super::visitor::{Frame, Visitor};
-use crate::catalogue::Language;
+use crate::catalog::Language;
 use crate::problem::Problem;
 use crate::state::App;
 use crate::text::unhex;

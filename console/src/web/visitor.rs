@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::accounts::Role;
-use crate::catalogue::Language;
+use crate::catalog::Language;
 use crate::problem::{Problem, Result};
 use crate::sessions::Member;
 use crate::state::App;
@@ -152,7 +152,7 @@ pub(crate) struct Frame {
     pub(crate) title: String,
     /// The language.
     pub(crate) language: Language,
-    /// The colours.
+    /// The colors.
     pub(crate) theme: &'static str,
     /// The account; empty before the log-in.
     pub(crate) name: String,

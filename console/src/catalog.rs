@@ -1,9 +1,9 @@
-//! Translations: the English text is the key, a catalogue of gettext gives the translation.
+//! Translations: the English text is the key, a catalog of gettext gives the translation.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// The Russian catalogue.
+/// The Russian catalog.
 const RUSSIAN: &str = include_str!("../po/ru.po");
 
 /// A language of the console.
@@ -18,17 +18,17 @@ pub(crate) enum Language {
 
 /// Translations with one form, or with the three forms of Russian.
 #[derive(Debug, Default)]
-struct Catalogue {
+struct Catalog {
     single: HashMap<String, String>,
     plural: HashMap<String, Vec<String>>,
 }
 
-impl Catalogue {
-    fn read(text: &str) -> Result<Catalogue, String> {
+impl Catalog {
+    fn read(text: &str) -> Result<Catalog, String> {
         let options = polib::po_file::POParseOptions::default();
         let parsed = polib::po_file::parse_from_reader_with_option(text.as_bytes(), &options);
         let parsed = parsed.map_err(|error| error.to_string())?;
-        let mut catalogue = Catalogue::default();
+        let mut catalog = Catalog::default();
         for message in parsed.messages() {
             if !message.is_translated() || message.is_fuzzy() {
                 continue;
@@ -36,21 +36,21 @@ impl Catalogue {
             let key = message.msgid().to_owned();
             if message.is_plural() {
                 let forms = message.msgstr_plural().cloned().unwrap_or_default();
-                catalogue.plural.insert(key, forms);
+                catalog.plural.insert(key, forms);
             } else {
                 let text = message.msgstr().unwrap_or_default();
-                catalogue.single.insert(key, text.to_owned());
+                catalog.single.insert(key, text.to_owned());
             }
         }
-        Ok(catalogue)
+        Ok(catalog)
     }
 
-    fn russian() -> &'static Catalogue {
-        static READ: OnceLock<Catalogue> = OnceLock::new();
+    fn russian() -> &'static Catalog {
+        static READ: OnceLock<Catalog> = OnceLock::new();
         READ.get_or_init(|| {
-            Catalogue::read(RUSSIAN).unwrap_or_else(|error| {
-                tracing::error!("the Russian catalogue cannot be read: {error}");
-                Catalogue::default()
+            Catalog::read(RUSSIAN).unwrap_or_else(|error| {
+                tracing::error!("the Russian catalog cannot be read: {error}");
+                Catalog::default()
             })
         })
     }
@@ -96,7 +96,7 @@ impl Language {
     pub(crate) fn text(self, english: &str) -> &str {
         match self {
             Language::English => english,
-            Language::Russian => Catalogue::russian()
+            Language::Russian => Catalog::russian()
                 .single
                 .get(english)
                 .map_or(english, String::as_str),
@@ -109,7 +109,7 @@ impl Language {
         let form = match self {
             Language::English => english,
             Language::Russian => {
-                let forms = Catalogue::russian().plural.get(one);
+                let forms = Catalog::russian().plural.get(one);
                 let form = forms.and_then(|forms| forms.get(russian_form(count)));
                 form.map_or(english, String::as_str)
             }
@@ -172,7 +172,7 @@ mod tests {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);
-                } else if !path.ends_with("catalogue.rs") {
+                } else if !path.ends_with("catalog.rs") {
                     let source = std::fs::read_to_string(path).unwrap();
                     for call in [".t(", "text(", "mark("] {
                         keys(&source, call, &mut single);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_text_has_a_russian_translation() {
-        let catalogue = Catalogue::read(RUSSIAN).unwrap();
+        let catalog = Catalog::read(RUSSIAN).unwrap();
         let (single, plural) = used();
         assert!(
             single.len() > 100 && plural.len() > 2,
@@ -211,18 +211,18 @@ mod tests {
         );
         let missing: Vec<&String> = single
             .iter()
-            .filter(|key| !catalogue.single.contains_key(*key))
+            .filter(|key| !catalog.single.contains_key(*key))
             .collect();
         assert!(missing.is_empty(), "po/ru.po lacks {missing:#?}");
         let missing: Vec<&String> = plural
             .iter()
-            .filter(|key| !catalogue.plural.contains_key(*key))
+            .filter(|key| !catalog.plural.contains_key(*key))
             .collect();
         assert!(
             missing.is_empty(),
             "po/ru.po lacks the plurals {missing:#?}"
         );
-        for (key, forms) in &catalogue.plural {
+        for (key, forms) in &catalog.plural {
             assert_eq!(forms.len(), 3, "{key}");
         }
     }
