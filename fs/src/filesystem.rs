@@ -1,9 +1,9 @@
 //! The merged file system: one method per operation, no FUSE types. A request passes from here to
 //! the upper ([`crate::upper`]) or the lower ([`crate::lower`]).
 //!
-//! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache. No
-//! method waits for the network, so no lock is held for it: an operation that needs remote bytes
-//! changes nothing and returns what is [`far`]; it is repeated when these are local.
+//! Locks, in the order they are taken: the data lock of a file, the tree, a descriptor cache. No method waits
+//! for the network, so no lock is held for it: an operation that needs remote bytes changes nothing and names
+//! them ([`far`]); the caller repeats it when they are local.
 
 mod attributes;
 mod change_time;
@@ -272,7 +272,8 @@ impl LayerFs {
     /// The open upper directory of node `id`, which is in the tree.
     fn directory(&self, tree: &Tree, id: NodeId) -> Result<Arc<OwnedFd>> {
         let upper = self.upper()?;
-        // Up to one that is open, then down again. Not by recursion: a user's tree may be deeper than the stack.
+        // Goes up to a directory that is open, then down again. This is a loop, because a user's tree may be
+        // too deep for recursion.
         let (mut at, mut below) = (id, Vec::new());
         let mut directory = loop {
             if at == ROOT_ID {

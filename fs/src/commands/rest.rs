@@ -12,11 +12,11 @@ use crate::sys::process::return_memory;
 const LOOK: Duration = Duration::from_secs(5);
 /// Fewer requests than this between two checks count as idle.
 const QUIET: u64 = 100;
-/// After so many the heap has holes that are worth a look.
+/// After this number of requests the heap may have free pages to return.
 const BUSY: u64 = 1000;
 
-/// When nothing is decoded, frees the memory of decoded chunks and of replies; and when there are
-/// few requests, the memory that many needed.
+/// When nothing is decoded, frees the memory of decoded chunks and of replies. After many requests,
+/// also returns the free pages of the heap.
 pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<BufferPool>, requests: Arc<Requests>) {
     let fs = Arc::downgrade(fs);
     let started = std::thread::Builder::new()

@@ -164,7 +164,7 @@ impl LayerFs {
         Ok(self.change_attributes(id, changes, caller)?)
     }
 
-    /// All changes but the size, which is done.
+    /// Applies all changes except that of the size, which is complete.
     fn change_attributes(&self, id: NodeId, changes: &Changes, caller: Caller) -> Result<Attr> {
         let tree = self.read_tree();
         let node = tree.get(id).ok_or(Errno::STALE)?;
@@ -242,7 +242,8 @@ impl LayerFs {
     }
 }
 
-/// Members of the group keep set-group-ID without execution by the group.
+/// Clears set-user-ID and set-group-ID. Members of the group keep set-group-ID if the group cannot execute the
+/// file.
 fn drop_privileges(at: &At<'_>, caller: Caller) -> Result<()> {
     let stat = at.stat()?;
     let mode = stat.st_mode;

@@ -21,7 +21,7 @@ use crate::sys::object::At;
 use crate::sys::{self, Errno};
 use crate::upper::marks::Marks;
 
-/// The attribute a write removes.
+/// The attribute that a write removes.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Version of the note's form.
@@ -72,7 +72,7 @@ impl Kept {
         note
     }
 
-    /// Leave the note at the file.
+    /// Writes the note to the file.
     pub(super) fn write_note(&self, marks: &Marks, at: &At<'_>) -> Result<()> {
         Ok(at.set_xattr(&marks.copying, &self.note(), XattrFlags::empty())?)
     }
@@ -210,7 +210,7 @@ impl LayerFs {
         }
         let stat = rustix::fs::fstat(file)?;
         let now = Kept::of(file, &stat);
-        // An open for writing need not write.
+        // A file that was opened for writing may never be written.
         self.keep_change_time(node, &At::File(file), &stat, limit == u64::MAX)?;
         if limit > 0 {
             now.write_note(&self.upper()?.marks, &At::File(file))?;
@@ -219,7 +219,8 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Copy the data of row `row` into the upper's `file`. A failure leaves the file reading from the lower.
+    /// Copies the data of row `row` into the upper's `file`. After a failure the file still reads from the
+    /// lower.
     fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> std::result::Result<(), Stop> {
         let stat = rustix::fs::fstat(file)?;
         let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
@@ -245,7 +246,7 @@ impl LayerFs {
         copied
     }
 
-    /// Copy the data of row `row` from `offset` up to `end`; holes stay holes.
+    /// Copies the data of row `row` from `offset` up to `end`; holes stay holes.
     pub(super) fn copy_data(
         &self,
         file: &OwnedFd,

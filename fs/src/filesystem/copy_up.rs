@@ -1,5 +1,5 @@
-//! Copy-up: turns a lower object into an object of the upper. Metadata first (the data of a file
-//! follows at the first write); staged in the work directory, published by rename.
+//! Copy-up: turns a lower object into an object of the upper. The metadata is copied first, staged
+//! in the work directory and published by a rename; the data of a file follows at the first write.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::upper::marks;
 const STAND_IN_MINOR: u32 = 1;
 
 impl LayerFs {
-    /// Make sure `id` is in the upper, with all its parents and, if it is a lower hard link, under
-    /// all its names.
+    /// Ensures that `id` is in the upper, with all its parents and, if it is a lower hard link,
+    /// under all its names.
     pub(super) fn copy_up(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
         match tree.get(id) {
@@ -106,7 +106,7 @@ impl LayerFs {
         }
     }
 
-    /// Give a staged object its names, all or none; the parents keep their times.
+    /// Gives a staged object its names, all or none; the parents keep their times.
     fn publish(
         &self,
         tree: &Tree,
@@ -133,7 +133,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Take names back that were just given: the lower shows through again.
+    /// Removes names that were just given, so that the lower is visible again.
     fn withdraw(&self, tree: &Tree, places: &[(NodeId, Name)]) {
         for (parent, name) in places {
             let taken = self.in_passing(tree, *parent, |directory| {
@@ -170,7 +170,8 @@ impl LayerFs {
         Ok(rustix::fs::futimens(&directory, &times)?)
     }
 
-    /// Make row `row`'s metadata in the work directory; returns its number in the upper.
+    /// Creates an object with the metadata of row `row` in the work directory; returns its number
+    /// in the upper.
     fn stage(&self, upper: &Upper, row: Ino, inode: &Inode, name: &[u8]) -> Result<u64> {
         let work = upper.work.directory();
         match inode.kind() {
@@ -228,7 +229,8 @@ impl LayerFs {
             }
         }
         if inode.is_dir() {
-            // Usually copied up because of an object below it, which must not change its time.
+            // A directory is usually copied up because of an object below it; its time must not
+            // change.
             let note = lower_change_time(inode).note();
             let _ = at.set_xattr(&upper.marks.change_time, &note, XattrFlags::empty());
         }
@@ -243,7 +245,7 @@ impl LayerFs {
         Ok(at.stat()?.st_ino)
     }
 
-    /// A lower object that lost its last name while open: its copy has none either.
+    /// Copies a lower object that lost its last name while it is open: the copy has no name either.
     fn copy_up_nameless(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
@@ -266,7 +268,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Complete the copy-up of hard links that a crash cut short.
+    /// Completes the copy-up of hard links that a crash interrupted.
     pub(super) fn finish_links(&self) {
         let Some(upper) = &self.upper else { return };
         let mut tree = self.write_tree();
@@ -293,7 +295,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// A moved or linked object must still find its lower object.
+    /// Ensures that a moved or linked object still finds its lower object.
     pub(super) fn set_redirect(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let Some(node) = tree.get(id).filter(|_| id != ROOT_ID) else {
             return Ok(());

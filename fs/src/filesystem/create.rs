@@ -129,7 +129,7 @@ impl LayerFs {
             number,
             generation,
             device: stands_in.then_some((0, 0)),
-            // New, and ours: a default ACL is all that it can have got.
+            // The object is new and ours: it can have inherited nothing but a default ACL.
             incapable: opened.is_some(),
             lookups: 1.into(),
             ..Node::default()
@@ -365,7 +365,7 @@ impl LayerFs {
         }
     }
 
-    /// Remove `name` from `dir`, which is empty of everything else.
+    /// Removes `name` from `dir`, which contains nothing else.
     pub(super) fn remove_name(dir: &OwnedFd, name: &[u8]) -> sys::Result<()> {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())
     }

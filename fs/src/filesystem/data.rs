@@ -163,7 +163,7 @@ impl LayerFs {
         }
     }
 
-    /// Change the size of a file; its data lock is held.
+    /// Changes the size of a file, whose data lock the caller holds.
     pub(super) fn truncate(&self, id: NodeId, size: u64) -> std::result::Result<(), Stop> {
         let file = self.take_data(id, size)?;
         Ok(rustix::fs::ftruncate(&file, size)?)

@@ -202,7 +202,7 @@ impl LayerFs {
         [Some(own), origin.map(lower_id)].into_iter().flatten()
     }
 
-    /// Walk through the upper. Two descriptors, however deep it is.
+    /// Walks through the upper, with two descriptors at any depth.
     fn search_upper(&self, as_of: u64) -> Result<Whereabouts> {
         let upper = self.upper()?;
         let mut found = Whereabouts {

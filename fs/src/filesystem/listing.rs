@@ -23,7 +23,7 @@ struct Listed {
     name: Name,
     cookie: Cookie,
     kind: u32,
-    /// A node, or 0: to be found out.
+    /// The node; 0 if it is not determined yet.
     id: NodeId,
 }
 
@@ -77,8 +77,8 @@ impl LayerFs {
         self.list_merged(id, from, plus, sink)
     }
 
-    /// A listing of `id` begins: its mark. The upper's access time changes according to the mount
-    /// options.
+    /// Begins a listing of `id` and returns its mark. The upper's access time changes according to
+    /// the mount options.
     fn begin_listing(&self, id: NodeId) -> u32 {
         if self.upper.is_none() {
             return 0;
@@ -284,7 +284,7 @@ impl LayerFs {
     }
 }
 
-/// After the lower's entry at `position`.
+/// The cookie after the lower's entry at `position`.
 fn after_position(position: u32, mark: u32) -> Cookie {
     Cookie::after(position.saturating_add(AFTER_DOT_DOT + 1), mark)
 }

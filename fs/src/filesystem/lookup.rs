@@ -142,7 +142,7 @@ impl LayerFs {
         }
     }
 
-    /// Whether only the tree knows the number of a node: the upper of an ordinary user keeps no
+    /// True if only the tree knows the number of a node: the upper of an ordinary user keeps no
     /// origin of links and devices.
     fn has_number_here_only(&self, id: NodeId, node: &Node) -> bool {
         let plain = matches!(node.kind, REGULAR | DIRECTORY);
@@ -231,7 +231,7 @@ impl LayerFs {
         })
     }
 
-    /// Make a node of the upper's `name` in `parent`.
+    /// Makes a node of the upper's `name` in `parent`.
     pub(super) fn resolve(&self, tree: &mut Tree, parent: NodeId, name: &Name) -> Result<NodeId> {
         let found = self.identify(tree, parent, name)?;
         let (id, kind) = (found.id, found.kind());

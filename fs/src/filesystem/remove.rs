@@ -98,7 +98,8 @@ impl LayerFs {
         Ok(())
     }
 
-    /// The object `id` lost a name or got another: its change time is the upper's.
+    /// Marks that the change time of `id` is that of the upper: the object lost a name or got
+    /// another.
     pub(super) fn moved_or_less(&self, tree: &Tree, id: NodeId) {
         let Some(node) = tree.get(id).filter(|node| node.keeps_change_time()) else {
             return;
@@ -265,7 +266,7 @@ impl LayerFs {
         Ok(())
     }
 
-    /// Directory `id` is removed from `parent`; it shows no names any more.
+    /// Records that directory `id` was removed from `parent`; it shows no names any more.
     pub(super) fn lose_directory(
         &self,
         tree: &mut Tree,
@@ -281,7 +282,7 @@ impl LayerFs {
         }
     }
 
-    /// `id` is a directory without visible names.
+    /// Fails unless `id` is a directory without visible names.
     pub(super) fn expect_empty(&self, tree: &Tree, id: NodeId) -> Result<()> {
         let index = &self.lower.index;
         let empty = match tree.get(id) {

@@ -137,7 +137,7 @@ impl LayerFs {
         }
     }
 
-    /// Everything that shows no difference yet: copy-ups and marks.
+    /// Makes the changes that are not visible yet: copy-ups and marks.
     fn prepare(&self, tree: &mut Tree, planned: &Move) -> Result<()> {
         let Move {
             from,
@@ -248,7 +248,7 @@ impl LayerFs {
         node.names.push((to.parent, Arc::clone(&to.name)));
     }
 
-    /// Move a name of the upper; a whiteout stays behind if the lower has the old one.
+    /// Moves a name of the upper; a whiteout stays behind if the lower has the old one.
     fn move_name(
         &self,
         source: &OwnedFd,

@@ -18,7 +18,8 @@ pub(crate) fn lower_id(row: u32) -> NodeId {
 /// Numbers of objects that exist only in the upper, if 32 bits do not suffice: this plus their
 /// number there.
 const WIDE_BASE: NodeId = 1 << 40;
-/// The upper's numbers begin here, if the lower has fewer rows: most systems then keep them with other layers too.
+/// The numbers of the upper begin here if the lower has fewer rows, so that most systems keep them with other
+/// layers too.
 const BASE_MIN: NodeId = 1 << 20;
 
 /// Owners of node ids: the rows of the lower come first, then the objects that exist only in the upper. Programs that
@@ -195,7 +196,7 @@ pub struct Caller {
     pub uid: u32,
     /// File system group.
     pub gid: u32,
-    /// Its process, to ask after its other groups.
+    /// Its process, for a look-up of its other groups.
     pub pid: u32,
 }
 

@@ -99,7 +99,7 @@ impl LayerFs {
         Ok(names)
     }
 
-    /// Set attribute `name`.
+    /// Sets attribute `name`.
     ///
     /// # Errors
     /// EPERM for names that are ours.
@@ -123,7 +123,7 @@ impl LayerFs {
         })
     }
 
-    /// Remove attribute `name`.
+    /// Removes attribute `name`.
     ///
     /// # Errors
     /// ENODATA if there is none by that name.
@@ -203,7 +203,7 @@ impl LayerFs {
             _ => {}
         }
         match value {
-            // The kernel judges the value.
+            // The kernel checks the value.
             Some(value) => at.set_xattr(CAPABILITY, value, XattrFlags::empty())?,
             None => gone(at.remove_xattr(CAPABILITY))?,
         }

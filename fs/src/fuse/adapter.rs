@@ -166,8 +166,8 @@ impl Adapter {
 
     /// Requests the features that this kernel supports.
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
-        // Kernels before Linux 6.16 ask for a page of entries at a time: only the first 24 names of a directory would arrive
-        // with their attributes, and each of the others is then looked up.
+        // Kernels before Linux 6.16 request one page of entries at a time: only the first 24 names of a
+        // directory would get their attributes, and each other name would need a look-up.
         let small_pages = config.kernel_abi().1 < READDIR_LARGE_MINOR;
         for flag in wished() {
             if small_pages && flag == InitFlags::FUSE_READDIRPLUS_AUTO {
@@ -324,7 +324,7 @@ impl Adapter {
         caller: Caller,
         reply: ReplyCreate,
     ) {
-        // MKNOD and an open without us are one message less.
+        // MKNOD and an open without the daemon need one message less.
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
         };

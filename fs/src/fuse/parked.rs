@@ -1,5 +1,5 @@
-//! Requests that wait for something from afar. A request that waits is a value in a table: it has no thread, no lock and
-//! no place in a queue that a request which can be answered needs.
+//! Requests that wait for remote data. A waiting request is a value in a table. It holds no thread, no lock and
+//! no place in a queue, so it does not delay a request that can be answered.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,26 +23,26 @@ const WORKERS_MAX: usize = 16;
 /// The context of one attempt of a request.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// It is not to be tried but answered so.
+    /// The error with which the request is answered, without an attempt.
     pub(super) refused: Option<Error>,
     /// The data that arrived for it, during the attempt.
     pub(super) came: Option<Box<dyn Pending>>,
 }
 
-/// A request: tries to answer it. Returns the remote data if it cannot be answered yet.
+/// Tries to answer a request. Returns the remote data if the request cannot be answered yet.
 pub(super) type Call = Box<dyn FnMut(&LayerFs, Turn) -> Option<Far> + Send>;
 
-/// Whose request it is.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About {
     pub(super) operation: Operation,
-    /// Counted when it is answered: it is not counted already.
+    /// True if the request is counted only when it is answered.
     pub(super) is_counted_later: bool,
     pub(super) node: NodeId,
-    /// The thread of the caller; 0: none, or none that we see.
+    /// The thread of the caller; 0 if there is none, or if it is not visible here.
     pub(super) tid: u32,
     pub(super) since: Instant,
-    /// It is the copying of this.
+    /// The data to copy, if the request is a copy job.
     pub(super) job: Option<Need>,
 }
 
@@ -129,12 +129,12 @@ pub(super) struct Parked {
 
 /// The event for which a parked request waits.
 enum Waits {
-    /// It has only begun to.
+    /// The wait has just begun.
     Begins,
-    /// It is over before it had begun.
+    /// The wait ended before it was recorded.
     Ended(Option<Error>),
     Comes(Box<dyn Pending>),
-    /// For a copying that others may wait for as well.
+    /// A copy for which other requests may wait as well.
     ParkedJob(Need),
 }
 
@@ -142,7 +142,7 @@ enum Waits {
 #[derive(Default)]
 struct ParkedJob {
     waiters: Vec<u64>,
-    /// Its own place in the table, while it waits itself.
+    /// Its own place in the table, while the copy itself waits.
     parked: Option<u64>,
 }
 
@@ -202,7 +202,7 @@ impl Lot {
         self.shared.look_again(node);
     }
 
-    /// Does `work` on a worker.
+    /// Runs `work` on a worker thread.
     pub(super) fn work(&self, work: Box<dyn FnOnce() + Send>) {
         self.shared.workers.run(work);
     }
