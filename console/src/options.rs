@@ -11,9 +11,10 @@ const STATE_DEFAULT: &str = "/var/lib/layerfs-console";
 /// The spool of a bakery that was installed as documented.
 const SPOOL_DEFAULT: &str = "/var/lib/layerfs/spool";
 
-/// Serve the console: a web page for the people who run this bakery The first start prints a link
-/// that makes the first account. Without TLS the console listens on loopback addresses only; with
-/// --behind-proxy a proxy provides TLS.
+/// Serve the console: a web page for the people who run this bakery
+///
+/// The first start prints a link that makes the first account. Without TLS the console listens on
+/// loopback addresses only; with --behind-proxy a proxy provides TLS.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bakery-console", version, max_term_width = 100)]
 pub struct ConsoleOptions {

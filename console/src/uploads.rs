@@ -172,7 +172,7 @@ impl Images {
     /// Deletes an image or an incomplete one.
     ///
     /// # Errors
-    /// The name is not one, or there is none.
+    /// The name is not valid, or there is no such image.
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
         check(name)?;
         let whole = fs::remove_file(self.directory.join(name));

@@ -39,11 +39,12 @@ pub enum CliCommand {
     Trace(commands::remote::TraceArgs),
     /// Send this boot's trace to the server, which uses it to speed up later boots
     PushTrace(commands::remote::PushTraceArgs),
-    /// Show the duration and the costs of this boot Shows the time from the kernel's start until
-    /// systemd reached the unit that ends a boot (without systemd: until now), and the counters of
-    /// the mount. The counters are those of the moment, so run it early, as the service
-    /// layerfs-boot-report does. With --send the server gets the report and the boot's trace;
-    /// `bakery log` shows the median of each revision.
+    /// Show the duration and the costs of this boot
+    ///
+    /// Shows the time from the kernel's start until systemd reached the unit that ends a boot
+    /// (without systemd: until now), and the counters of the mount. The counters are those of the
+    /// moment, so run it early, as the service layerfs-boot-report does. With --send the server
+    /// gets the report and the boot's trace; `bakery log` shows the median of each revision.
     BenchBoot(commands::bench_boot::BenchBootArgs),
     /// Report this machine to the fleet: revision, health, uptime, cache
     ///

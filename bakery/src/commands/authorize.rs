@@ -45,7 +45,7 @@ pub struct AuthorizeArgs {
 /// Prints or writes the line.
 ///
 /// # Errors
-/// The key is none, the file cannot be changed.
+/// The text is not a public key, or the file cannot be changed.
 pub(crate) fn run(args: AuthorizeArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let key = parse_key(&read(&args.key)?).with_context(|| args.key.display().to_string())?;
     if args.revoke {

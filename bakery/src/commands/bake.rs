@@ -12,11 +12,13 @@ use crate::machine::MachineChoice;
 use crate::output;
 use layerfmt::Options;
 
-/// Make a layer from a tree Without --base the source is a whole tree, and the layer contains all
-/// of it. Devices 0:0, names that begin with .wh. and trusted.overlay attributes are then content,
-/// as in container storage. With --base the source is a tree of changes, such as an upper directory
-/// or a container's layer, and these marks are interpreted. The layer contains the differences from
-/// the stack of --base; content of that stack is not stored again.
+/// Make a layer from a tree
+///
+/// Without --base the source is a whole tree, and the layer contains all of it. Devices 0:0, names
+/// that begin with .wh. and trusted.overlay attributes are then content, as in container storage.
+/// With --base the source is a tree of changes, such as an upper directory or a container's layer,
+/// and these marks are interpreted. The layer contains the differences from the stack of --base;
+/// content of that stack is not stored again.
 #[derive(Debug, clap::Args)]
 pub struct BakeArgs {
     #[command(flatten)]

@@ -32,7 +32,7 @@ pub struct DnsmasqArgs {
 /// Prints the configuration.
 ///
 /// # Errors
-/// The URL is none.
+/// The text is not a URL.
 pub(crate) fn run(args: DnsmasqArgs, _globals: &Globals) -> anyhow::Result<ExitCode> {
     let url = args.url.trim_end_matches('/');
     crate::netboot::require_url(url).map_err(anyhow::Error::msg)?;

@@ -26,10 +26,12 @@ use crate::publish::Import;
 use crate::system_check::require_system;
 use source::iso::Parameters;
 
-/// Import a whole system as the next revision of a history The kernel, the initramfs and the
-/// parameters of the boot menu of a live ISO are imported too, unless others are given. A medium with
-/// several packed parts becomes a revision with as many layers. Logs, caches, leases, sockets and the
-/// identity of one machine are excluded; patterns are those of .gitignore (docs/INGEST.md).
+/// Import a whole system as the next revision of a history
+///
+/// The kernel, the initramfs and the parameters of the boot menu of a live ISO are imported too,
+/// unless others are given. A medium with several packed parts becomes a revision with as many
+/// layers. Logs, caches, leases, sockets and the identity of one machine are excluded; patterns are
+/// those of .gitignore (docs/INGEST.md).
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     /// The history: SYSTEM or SYSTEM/PROFILE

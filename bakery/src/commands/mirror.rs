@@ -14,11 +14,13 @@ use crate::store::Store;
 use crate::update_pack::PACKS_DEFAULT;
 use crate::{human, output};
 
-/// Follow the histories of another store over HTTP Copies new revisions of the server at URL into the
-/// store, which is made if needed. The mirror serves a site with a slow connection, keeps a copy
-/// elsewhere, or shares the load. Everything is verified with the keys in --allowed-signers, so
-/// clients of the mirror trust the same keys. A revision appears when all its objects are on the
-/// disk. An interrupted transfer resumes. Update packs are used if the server has them.
+/// Follow the histories of another store over HTTP
+///
+/// Copies new revisions of the server at URL into the store, which is made if needed. The mirror
+/// serves a site with a slow connection, keeps a copy elsewhere, or shares the load. Everything is
+/// verified with the keys in --allowed-signers, so clients of the mirror trust the same keys. A
+/// revision appears when all its objects are on the disk. An interrupted transfer resumes. Update
+/// packs are used if the server has them.
 #[derive(Debug, clap::Args)]
 pub struct MirrorArgs {
     /// URL of the server, for example `http://bakery:8080`

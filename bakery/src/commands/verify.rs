@@ -11,11 +11,12 @@ use crate::commands::{layers, store_verify};
 use crate::globals::{ANSWER_NO, Globals};
 use crate::{output, progress};
 
-/// Check a store, or every byte of layer files Without layers, checks every signature and link of
-/// every history in the store, and that all retained objects exist; with --all also reads every
-/// byte, and checks that every index shows the tree of its layers. Exit code 1 if an object is
-/// damaged. Contents borrowed from layers that are neither arguments nor given with --base are
-/// counted but not compared.
+/// Check a store, or every byte of layer files
+///
+/// Without layers, checks every signature and link of every history in the store, and that all
+/// retained objects exist; with --all also reads every byte, and checks that every index shows the
+/// tree of its layers. Exit code 1 if an object is damaged. Contents borrowed from layers that are
+/// neither arguments nor given with --base are counted but not compared.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     /// Read every byte of the store

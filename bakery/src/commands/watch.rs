@@ -13,9 +13,11 @@ use crate::notice::Notices;
 use crate::update_pack::PACKS_DEFAULT;
 use crate::watch::{IdlePolicy, Settle, WatchOptions};
 
-/// Bake and publish pushes Takes pushes from the queue, and files dropped as
-/// incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the spool, bakes each against the newest revision and
-/// publishes it. If the watcher is stopped or killed, no push is lost: the next watcher continues.
+/// Bake and publish pushes
+///
+/// Takes pushes from the queue, and files dropped as incoming/SYSTEM[/PROFILE]/NAME.tar.zst in the
+/// spool, bakes each against the newest revision and publishes it. If the watcher is stopped or
+/// killed, no push is lost: the next watcher continues.
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
     /// Directory of the spool

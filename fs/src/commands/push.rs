@@ -23,8 +23,8 @@ use crate::push::{
 ///
 /// Streams the upper directory through ssh and returns with the job's number as soon as the server
 /// has stored it safely. The server bakes and publishes it; every machine that boots next gets the
-/// result. Logs, caches, boot noise, personal files and the identity of this machine are excluded
-/// by default.
+/// result. Logs, caches, files that each boot writes, personal files and the identity of this
+/// machine are excluded by default.
 #[derive(Debug, clap::Args)]
 pub struct PushArgs {
     /// Send only these paths of the running system, and everything below them
@@ -49,7 +49,7 @@ pub struct PushArgs {
     /// Exclude paths that match the patterns in FILE, one a line (repeatable)
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
-    /// Also send logs, caches, boot noise and the identity of this machine
+    /// Also send logs, caches, files that each boot writes, and the identity of this machine
     #[arg(long)]
     no_default_excludes: bool,
     /// Send only paths that match PATTERN, as in .gitignore (repeatable)

@@ -85,7 +85,7 @@ impl RemoteArgs {
 /// Opens the system at `url` with `options`.
 ///
 /// # Errors
-/// It is unavailable.
+/// The system is unavailable.
 pub(crate) fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> {
     let mut wanted = RemoteOptions::new(url)?;
     for (name, value) in &options.remote {

@@ -127,7 +127,7 @@ impl PolicyArgs {
     /// Creates the record.
     ///
     /// # Errors
-    /// A ring without conditions, or the record cannot be created.
+    /// The ring has no conditions, or the record cannot be created.
     pub(super) fn run(&self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let counts = self.boots.is_some() || self.percent.is_some();
         anyhow::ensure!(
