@@ -37,14 +37,22 @@ def read_trace(path):
     return files, touches
 
 
+def place_of(root, path):
+    """A file of the trace below `root`, which may have /lib and /bin beside /usr; None if it lacks the file."""
+    for name in (path, path.removeprefix("usr/")):
+        if os.path.isfile(os.path.join(root, name)):
+            return os.path.join(root, name)
+    return None
+
+
 def replay(trace, root):
     """Reads the pages of the trace below `root`; files that `root` lacks are passed over."""
     files, touches = trace
     opened, read = {}, 0
     for file, page, count in touches:
         if file not in opened:
-            path = os.path.join(root, files[file])
-            opened[file] = os.open(path, os.O_RDONLY) if os.path.isfile(path) else None
+            path = place_of(root, files[file])
+            opened[file] = os.open(path, os.O_RDONLY) if path else None
         if opened[file] is not None:
             read += len(os.pread(opened[file], count * PAGE, page * PAGE))
     missing = sum(one is None for one in opened.values())
