@@ -5,6 +5,7 @@
 
 pub(crate) mod builder;
 mod rows;
+mod successor;
 mod validate;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IF
 use crate::time::Time;
 
 pub use rows::{Dirent, DirentTarget, Extent, Inode, LayerRef};
+pub use successor::{NameChange, Restyled, Successor};
 
 /// Inode number: a row of the inode table.
 pub type Ino = u32;

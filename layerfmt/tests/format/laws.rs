@@ -1,5 +1,6 @@
 //! The laws of the format on random trees.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use layerfmt::compact::{self, Keep};
@@ -8,7 +9,10 @@ use layerfmt::flatten::{FlattenInput, flatten, flatten_layers, squash};
 use layerfmt::source::LayerSet;
 use layerfmt::tree::apply::{apply, compose};
 use layerfmt::tree::diff::diff;
-use layerfmt::{Base, ContentReader, Layer, LayerWriter, MergedIndex, Meta, check::check};
+use layerfmt::{
+    Base, ContentReader, DirentTarget, Index, Ino, Layer, LayerWriter, MergedIndex, Meta, ROOT,
+    check::check,
+};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Model, bake, changes, contents, edit, edits, model, options};
@@ -34,6 +38,51 @@ fn text(tree: &Model) -> String {
 
 fn merged_text(merged: &MergedIndex) -> String {
     dump(&merged.index, merged.content.as_ref())
+}
+
+/// A tree as paths, with everything but the rows.
+fn paths(index: &Index) -> BTreeMap<Vec<u8>, String> {
+    let mut seen = BTreeMap::new();
+    let mut left = vec![(ROOT, Vec::new())];
+    while let Some((row, path)) = left.pop() {
+        let chunk = |extent: layerfmt::Extent| {
+            let chunk = index.chunk(extent.chunk).unwrap();
+            (
+                extent.file_offset,
+                extent.chunk_offset,
+                extent.len,
+                chunk.digest,
+            )
+        };
+        let extents: Vec<_> = index.extents(row, 0..u64::MAX).map(chunk).collect();
+        let xattrs: Vec<_> = index.xattrs(row).collect();
+        let (inode, target) = (index.inode(row), index.symlink(row));
+        seen.insert(
+            path.clone(),
+            format!("{inode:?} {target:?} {xattrs:?} {extents:?}"),
+        );
+        for entry in index.entries(row, 0) {
+            if let DirentTarget::Inode(child) = entry.child {
+                left.push((child, [&path[..], b"/", entry.name].concat()));
+            }
+        }
+    }
+    seen
+}
+
+/// The rows of each path.
+fn rows(index: &Index) -> BTreeMap<Vec<u8>, Ino> {
+    let mut rows = BTreeMap::new();
+    let mut left = vec![(ROOT, Vec::new())];
+    while let Some((row, path)) = left.pop() {
+        for entry in index.entries(row, 0) {
+            if let DirentTarget::Inode(child) = entry.child {
+                left.push((child, [&path[..], b"/", entry.name].concat()));
+            }
+        }
+        rows.insert(path, row);
+    }
+    rows
 }
 
 proptest! {
@@ -178,4 +227,49 @@ proptest! {
 #[test]
 fn an_empty_stack_is_refused() {
     assert!(flatten(&[]).is_err());
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// A successor is the next tree, under the rows of the one before: the same objects keep theirs,
+    /// and rows in use keep their objects, through any number of revisions.
+    #[test]
+    fn successors_are_the_next_tree_under_the_same_rows(
+        first in edits(24),
+        changes in proptest::collection::vec(edits(8), 1..5),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = model(&first);
+        let flat = |tree: &Model, number: usize| {
+            let (layer, _) = bake(tree, None, 1, &dir.path().join(format!("{number}")));
+            flatten_layers([&*layer], false).unwrap().index
+        };
+        let mut index = flat(&tree, 0);
+        for (number, change) in changes.iter().enumerate() {
+            change.iter().for_each(|step| edit(&mut tree, step));
+            let next = flat(&tree, number + 1);
+            let in_use = |row| row % 3 == 0;
+            let successor = index.succeed(&next, in_use, u32::MAX).unwrap();
+            prop_assert_eq!(paths(&successor.index), paths(&next));
+            let (before, after) = (rows(&index), rows(&successor.index));
+            let changed: BTreeSet<Ino> = successor.changes.iter().filter_map(|one| one.after).collect();
+            for (path, row) in &after {
+                let stays = before.get(path) == Some(row);
+                prop_assert_eq!(stays, !changed.contains(row), "{:?}", path);
+            }
+            for (path, row) in &before {
+                if after.get(path) != Some(row) {
+                    let (old, kept) = (index.inode(*row).unwrap(), successor.index.inode(*row).unwrap());
+                    prop_assert_eq!(old, kept);
+                    prop_assert!(successor.dropped.contains(row));
+                }
+            }
+            let own = rows(&next);
+            for (path, row) in &own {
+                prop_assert_eq!(after[path], successor.rows[*row as usize]);
+            }
+            index = Arc::new(successor.index);
+        }
+    }
 }
