@@ -257,6 +257,9 @@ bench-update: bench-programs lab/updates ## Bytes of updates: packs against squa
 bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 inodes, 200 MiB read, a soak (root; SOAK=180)
 	./benches/memory/memory.py --soak $(or $(SOAK),180)
 
+bench-switch: build ## Seconds, delays of readers, bytes and memory of switches of a running mount (root; SWITCHES=1000)
+	./benches/switch/switch.py --switches $(or $(SWITCHES),1000)
+
 bench-sizes: bench-programs lab/trees/big ## Bytes, time and memory of layers and squashfs images (root)
 	for upper in upgrade touch; do test -e lab/trees/$$upper.tar.zst || ./benches/trees/upper.sh $$upper lab/trees/big lab/trees/$$upper.tar.zst; done
 	./benches/compare/sizes.py --tree lab/trees/big --upper lab/trees/upgrade.tar.zst --upper lab/trees/touch.tar.zst
@@ -337,4 +340,4 @@ clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-sizes bench-update bench-mirror bench-boot bench-distros bench-smallest bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-distros bench-smallest bench-read bench-report
