@@ -15,5 +15,6 @@ mod replay;
 mod server;
 mod silent;
 mod site;
+mod switches;
 mod trust;
 mod updates;

@@ -35,6 +35,13 @@ pub enum CliCommand {
     Push(commands::push::PushArgs),
     /// Show the layers and the counters of a mount
     Status(commands::status::StatusArgs),
+    /// Show another revision in a running mount
+    ///
+    /// The mount of a server's system takes another revision: the newest, or the given one, which
+    /// may be older. Programs that run and files that are open keep the content that they have.
+    /// The upper wins; paths that both the upper and the revision change are conflicts, which
+    /// --force accepts. A new kernel or initramfs takes effect with the next start.
+    Switch(commands::switch::SwitchArgs),
     /// Show the first accesses of this boot: files and pages
     Trace(commands::remote::TraceArgs),
     /// Send this boot's trace to the server, which uses it to speed up later boots
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
             CliCommand::Umount(args) => commands::umount::run(&args),
             CliCommand::Push(args) => commands::push::run(&args),
             CliCommand::Status(args) => commands::status::run(&args),
+            CliCommand::Switch(args) => commands::switch::run(&args),
             CliCommand::Trace(args) => commands::remote::trace(&args),
             CliCommand::PushTrace(args) => commands::remote::push_trace(&args),
             CliCommand::BenchBoot(args) => commands::bench_boot::run(&args),

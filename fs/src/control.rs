@@ -7,6 +7,8 @@ use crate::chunks::{OnAnswer, Pending, Ready};
 const PREFIX: &str = "user.layerfs.";
 /// The attribute that takes a boot report.
 const BOOT_REPORT: &str = "user.layerfs.boot-report";
+/// The attribute that starts a switch.
+const SWITCH: &str = "user.layerfs.switch";
 /// The attribute that takes a hello.
 const HELLO: &str = "user.layerfs.hello";
 
@@ -21,6 +23,8 @@ pub enum Question {
     SendTrace,
     /// Store the boot pack's pages in the page cache, before anything uses the mount.
     StorePages,
+    /// A part of the report of the last switch, when it has ended.
+    SwitchReport(usize),
 }
 
 impl Question {
@@ -34,7 +38,8 @@ impl Question {
             "store" => Some(Question::StorePages),
             _ => number("pack.")
                 .map(Question::Pack)
-                .or_else(|| number("trace.").map(Question::Trace)),
+                .or_else(|| number("trace.").map(Question::Trace))
+                .or_else(|| number("switch.").map(Question::SwitchReport)),
         }
     }
 
@@ -45,6 +50,7 @@ impl Question {
             Question::Trace(part) => format!("{PREFIX}trace.{part}"),
             Question::SendTrace => format!("{PREFIX}push-trace"),
             Question::StorePages => format!("{PREFIX}store"),
+            Question::SwitchReport(part) => format!("{PREFIX}switch.{part}"),
         }
     }
 }
@@ -56,6 +62,8 @@ pub enum Command {
     BootReport(Vec<u8>),
     /// Send this hello.
     Hello(Vec<u8>),
+    /// Switch to another revision (a `SwitchRequest` as JSON).
+    Switch(Vec<u8>),
     /// The mount is up: send its own hello. The mount itself says so.
     Mounted,
 }
@@ -66,12 +74,17 @@ impl Command {
     /// The attribute of hellos.
     pub const HELLO: &str = HELLO;
 
+    /// The attribute of switches.
+    pub(crate) const SWITCH: &str = SWITCH;
+
     /// The command in the new value of this attribute.
     pub fn parse(attribute: &[u8], value: &[u8]) -> Option<Command> {
         if attribute == BOOT_REPORT.as_bytes() {
             Some(Command::BootReport(value.to_vec()))
         } else if attribute == HELLO.as_bytes() {
             Some(Command::Hello(value.to_vec()))
+        } else if attribute == SWITCH.as_bytes() {
+            Some(Command::Switch(value.to_vec()))
         } else {
             None
         }
@@ -134,6 +147,7 @@ mod tests {
             Question::Trace(3),
             Question::SendTrace,
             Question::StorePages,
+            Question::SwitchReport(2),
         ];
         for question in all {
             let attribute = question.attribute();

@@ -13,6 +13,7 @@ mod copy_up;
 mod create;
 mod data;
 mod descriptors;
+mod exchange;
 pub mod far;
 mod handles;
 mod hot;
@@ -25,6 +26,7 @@ mod refusal;
 mod remove;
 mod rename;
 pub mod reply;
+mod rows;
 mod spool;
 pub mod tree;
 mod xattr;
@@ -34,14 +36,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
+
 pub use self::create::Make;
 use self::descriptors::Descriptors;
+pub use self::exchange::{Conflict, ExchangeError, Ours, Planned, Stale, Switched, Theirs};
 use self::far::Failure;
-pub use self::far::{Far, Need, Stop};
+pub use self::far::{Far, FarChunks, Need, Stop};
 use self::handles::Whereabouts;
 pub use self::protection::Protection;
 use self::refusal::FaultLog;
 use self::reply::{NodeId, Numbers, ROOT_ID};
+use self::rows::RowCounts;
 use self::spool::Spools;
 pub use self::spool::{Offer, Spool};
 use self::tree::{Node, Tree};
@@ -86,14 +92,17 @@ impl Default for Settings {
 /// The file system of a mount.
 #[derive(Debug)]
 pub struct LayerFs {
-    /// The flattened stack.
-    pub lower: Lower,
+    /// The flattened stack. It is exchanged while the tree is locked for writing; code that holds
+    /// the tree reads one revision.
+    lower: ArcSwap<Lower>,
     upper: Option<Upper>,
     settings: Settings,
     numbers: Numbers,
     tree: RwLock<Tree>,
-    /// Number of lookups of each row by the kernel; empty without an upper.
-    row_lookups: Vec<AtomicU32>,
+    /// Number of lookups of each row by the kernel.
+    row_lookups: RowCounts,
+    /// Held during a switch to another revision.
+    switching: Mutex<()>,
     directories: Mutex<Descriptors>,
     files: Vec<Mutex<Descriptors>>,
     data_locks: Vec<Mutex<()>>,
@@ -120,18 +129,15 @@ impl LayerFs {
     pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
         let directories = (settings.descriptors_max / 2).clamp(16, 1 << 16);
         let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, FILES_OPEN_MAX);
-        let rows = if upper.is_some() {
-            lower.index.inode_count() as usize
-        } else {
-            0
-        };
+        let numbers = Numbers::new(lower.index.inode_count());
         let fs = LayerFs {
-            numbers: Numbers::new(lower.index.inode_count()),
-            lower,
+            numbers,
+            lower: ArcSwap::from_pointee(lower),
             upper,
             settings,
             tree: RwLock::new(Tree::default()),
-            row_lookups: (0..rows).map(|_| AtomicU32::new(0)).collect(),
+            row_lookups: RowCounts::new(numbers.rows_max()),
+            switching: Mutex::new(()),
             directories: Mutex::new(Descriptors::new(directories)),
             files: (0..FILE_SHARDS)
                 .map(|_| Mutex::new(Descriptors::new(files)))
@@ -148,6 +154,11 @@ impl LayerFs {
             fs.finish_links();
         }
         Ok(fs)
+    }
+
+    /// The flattened stack in use.
+    pub fn lower(&self) -> Guard<Arc<Lower>> {
+        self.lower.load()
     }
 
     /// The upper, to change something.
@@ -327,7 +338,7 @@ impl LayerFs {
 
     fn lookups<'a>(&'a self, id: NodeId, node: Option<&'a Node>) -> Option<&'a AtomicU32> {
         match self.numbers.row_of(id) {
-            Some(row) => self.row_lookups.get(row as usize),
+            Some(row) => self.row_lookups.get(row),
             None => node.map(|node| &node.lookups),
         }
     }

@@ -4,8 +4,8 @@
 //!
 //! - the command line: [`cli`], [`commands`], [`push`];
 //! - a root on a server: [`root`] assembles, [`prefetch`] reads ahead;
-//! - the mount: [`fuse`] translates, [`status`] reports, [`filesystem`] decides;
-//! - the stack: [`stack`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
+//! - the mount: [`fuse`] translates, [`status`] reports, [`switch`] exchanges revisions, [`filesystem`] decides;
+//! - the stack: [`stack`], [`revisions`], [`lower`], [`control`], [`chunks`], [`store`], [`net`]; the upper: [`upper`];
 //! - the small parts: [`error`], [`trace`], [`names`], [`options`], [`limits`], [`metrics`], [`mount_table`],
 //!   [`buffers`], [`systemd`], [`hardware`], [`secrets`];
 //! - the system calls: [`sys`].
@@ -28,11 +28,13 @@ pub(crate) mod net;
 pub(crate) mod options;
 pub(crate) mod prefetch;
 pub(crate) mod push;
+pub(crate) mod revisions;
 pub mod root;
 pub mod secrets;
 pub mod stack;
 pub mod status;
 pub(crate) mod store;
+pub mod switch;
 pub(crate) mod sys;
 pub(crate) mod systemd;
 pub(crate) mod trace;

@@ -59,6 +59,9 @@ pub(crate) const CPIO_NAME_LEN_MAX: u64 = 4096;
 /// Longest answer to a control question, bytes: the kernel's own limit of an attribute's value.
 pub(crate) const ANSWER_LEN_MAX: usize = 65536;
 
+/// Bytes of a long answer that one question brings.
+pub(crate) const ANSWER_PART_LEN: usize = 60_000;
+
 /// Most parts of an answer to a control question.
 pub(crate) const ANSWER_PARTS_MAX: usize = 64;
 

@@ -1,10 +1,12 @@
 //! The read-only side: the flattened stack, and the bytes of its files.
 //!
-//! No locks: a node number is a table row plus one, and the tables never change.
+//! No locks: a node number is a table row plus one, and the tables never change. A switch to another
+//! revision makes new tables, in which a row in use still means the same object.
 
 pub mod chunks;
 mod decoded;
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use layerfmt::{Index, Ino};
@@ -16,13 +18,22 @@ use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::sys::Errno;
 use crate::trace::TraceRecorder;
-use crate::upper::marks::StackDigest;
+use crate::upper::origins::Origins;
+
+/// Chunks of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarChunks {
+    /// [`Lower::serial`] of the revision.
+    pub serial: u32,
+    /// Their numbers in its index.
+    pub chunks: Vec<u32>,
+}
 
 /// The reason why bytes of the lower cannot be read now.
 #[derive(Debug, Clone)]
 pub enum Unread {
     /// These chunks have to be brought to this machine first ([`ChunkCache::bring`]).
-    Far(Vec<u32>),
+    Far(FarChunks),
     /// They cannot be read at all.
     Failed(Error),
 }
@@ -33,6 +44,31 @@ impl From<Error> for Unread {
     }
 }
 
+/// What a revision is read from.
+#[derive(Debug, Clone)]
+pub struct LowerParts {
+    /// The source of the chunks, for an index that also has chunks of earlier revisions.
+    pub source: Arc<dyn ChunkSource>,
+    /// The requests that it can answer besides reads.
+    pub control: Arc<dyn Control>,
+    /// The layers, base first: digest and length.
+    pub layers: Vec<(String, u64)>,
+}
+
+/// A revision that takes the place of another.
+pub(crate) struct NextLower {
+    pub(crate) index: Index,
+    /// The digest of the revision's own index.
+    pub(crate) digest: [u8; 32],
+    /// The rows here of the revision's own rows.
+    pub(crate) rows: Vec<Ino>,
+    /// Rows that had no object before.
+    pub(crate) added: Vec<Ino>,
+    /// Rows that marks of earlier revisions name.
+    pub(crate) earlier: HashMap<Vec<u8>, Ino>,
+    pub(crate) parts: LowerParts,
+}
+
 /// The flattened stack of a mount.
 #[derive(Debug)]
 pub struct Lower {
@@ -40,8 +76,14 @@ pub struct Lower {
     pub index: Arc<Index>,
     /// Decoded chunks and their source.
     pub chunks: ChunkCache,
-    /// Names the stack in origins.
-    pub digest: StackDigest,
+    /// The rows of the stack, as the marks of the upper name them.
+    pub origins: Origins,
+    /// The number of switches so far.
+    pub serial: u32,
+    /// The layers, base first: digest and length; for the status.
+    pub layers: Vec<(String, u64)>,
+    /// After a switch: a number for each row that says which object had it.
+    generations: Option<Vec<u32>>,
     /// The recorder of first accesses, if any.
     pub trace: Option<Arc<TraceRecorder>>,
     /// The requests that the stack can answer besides reads.
@@ -61,7 +103,10 @@ impl Lower {
         Lower {
             chunks: ChunkCache::new(Arc::clone(&index), source, cache_len),
             index,
-            digest: StackDigest::new(digest),
+            origins: Origins::new(digest),
+            serial: 0,
+            layers: Vec::new(),
+            generations: None,
             trace: None,
             control: Arc::new(Local),
             names: OnceLock::new(),
@@ -78,6 +123,59 @@ impl Lower {
     #[must_use]
     pub(crate) fn with_control(self, control: Arc<dyn Control>) -> Lower {
         Lower { control, ..self }
+    }
+
+    /// The same with these layers.
+    #[must_use]
+    pub fn with_layers(self, layers: Vec<(String, u64)>) -> Lower {
+        Lower { layers, ..self }
+    }
+
+    /// Number of objects of the revision.
+    pub(crate) fn object_count(&self) -> u32 {
+        self.origins
+            .row_count()
+            .unwrap_or_else(|| self.index.inode_count())
+    }
+
+    /// The generation of `row`: with its number it identifies one object forever.
+    pub(crate) fn generation(&self, row: Ino) -> u32 {
+        let own = self.generations.as_ref();
+        own.and_then(|rows| rows.get(row as usize).copied())
+            .unwrap_or_else(|| self.origins.generation())
+    }
+
+    /// The next revision in the place of this one.
+    pub(crate) fn succeed(&self, next: NextLower) -> Lower {
+        let index = Arc::new(next.index);
+        let first = self.origins.generation();
+        let salt = crate::sys::handle::first_unused().to_le_bytes();
+        let serial = self.serial.wrapping_add(1);
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&next.digest)
+            .update(&salt)
+            .update(&serial.to_le_bytes());
+        let own = hasher.finalize().as_bytes().first_chunk().copied();
+        let own = own.map_or(0, u32::from_le_bytes);
+        let mut generations = self.generations.clone().unwrap_or_default();
+        generations.resize(index.inode_count() as usize, first);
+        for row in next.added {
+            if let Some(slot) = generations.get_mut(row as usize) {
+                *slot = own;
+            }
+        }
+        Lower {
+            chunks: self.chunks.succeed(Arc::clone(&index), next.parts.source),
+            index,
+            origins: Origins::renumbered(&next.digest, next.rows, next.earlier),
+            serial,
+            layers: next.parts.layers,
+            generations: Some(generations),
+            trace: None,
+            control: next.parts.control,
+            names: OnceLock::new(),
+        }
     }
 
     /// The names of every row; built at the first request.
@@ -100,7 +198,7 @@ impl Lower {
     ) -> std::result::Result<(), Unread> {
         // All or nothing: a chunk decoded for a read that then waits may be evicted meanwhile.
         if self.chunks.is_slow() && !self.is_local(row, offset, len, size) {
-            return Err(Unread::Far(self.chunks_of(row, offset, len, size)));
+            return Err(Unread::Far(self.far(row, offset, len, size)));
         }
         let copy =
             |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
@@ -130,6 +228,14 @@ impl Lower {
     pub fn is_local(&self, row: Ino, offset: u64, len: usize, size: u64) -> bool {
         let mut parts = self.parts_of(row, offset, len, size);
         parts.all(|(id, _)| self.chunks.is_local(id))
+    }
+
+    /// The chunks that such a read needs, to bring them.
+    pub(crate) fn far(&self, row: Ino, offset: u64, len: usize, size: u64) -> FarChunks {
+        FarChunks {
+            serial: self.serial,
+            chunks: self.chunks_of(row, offset, len, size),
+        }
     }
 
     /// The chunks that such a read needs.

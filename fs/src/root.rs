@@ -4,5 +4,6 @@ pub(crate) mod control;
 pub(crate) mod kept;
 pub mod open;
 pub mod options;
+mod revisions;
 mod update;
 mod values;

@@ -7,6 +7,7 @@ use layerfmt::{Digest, Index, Layer, LayerRef, LayerSet};
 
 use crate::chunks::ChunkSource;
 use crate::control::{Control, Local};
+use crate::revisions::Revisions;
 use crate::secrets::MachineLayer;
 use crate::trace::TraceRecorder;
 
@@ -25,6 +26,8 @@ pub struct Stack {
     pub trace: Option<Arc<TraceRecorder>>,
     /// Default name of the mount in the mount table.
     pub name: String,
+    /// Other revisions of the system, if it is a server's.
+    pub revisions: Option<Arc<dyn Revisions>>,
     /// The values of this machine, and the directory for them in the running system.
     pub values: Option<(MachineLayer, PathBuf)>,
 }
@@ -72,6 +75,7 @@ impl Stack {
             control: Arc::new(Local),
             trace: None,
             name,
+            revisions: None,
             values: None,
         })
     }

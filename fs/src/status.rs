@@ -71,8 +71,6 @@ pub struct ChunkStatus {
 /// Properties that do not change while a mount exists.
 #[derive(Debug, Clone)]
 pub struct Fixed {
-    /// See [`Status::layers`].
-    pub layers: Vec<(String, u64)>,
     /// See [`Status::mode`].
     pub mode: &'static str,
     /// See [`Status::threads`].
@@ -87,19 +85,20 @@ pub struct Fixed {
 
 /// The status of `fs` now.
 pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
-    let counters = &fs.lower.chunks.counters;
+    let lower = fs.lower();
+    let counters = &lower.chunks.counters;
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        layers: fixed.layers.clone(),
-        inodes: fs.lower.index.inode_count(),
+        layers: lower.layers.clone(),
+        inodes: lower.object_count(),
         upper: fs.upper_path().map(|path| path.display().to_string()),
         mode: fixed.mode.to_owned(),
         threads: fixed.threads,
         nodes: fs.node_count(),
         descriptors: fs.open_descriptors(),
         chunks: ChunkStatus {
-            held_len: fs.lower.chunks.held_len(),
+            held_len: lower.chunks.held_len(),
             decoded: counters.decoded.load(Ordering::Relaxed),
             stored_len: counters.stored_len.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
@@ -110,7 +109,7 @@ pub fn gather(fs: &LayerFs, requests: &Requests, fixed: &Fixed) -> Status {
         request_timeout_s: fixed.request_timeout.map(|limit| limit.as_secs()),
         uptime_s: fixed.began.elapsed().as_secs(),
         mounted_ms: fixed.mounted_ms,
-        source: fs.lower.control.status(),
+        source: lower.control.status(),
     }
 }
 
@@ -171,6 +170,10 @@ impl Status {
                 "FAULTS: {} requests caused a panic in the daemon",
                 self.panics
             );
+        }
+        let newest = self.source.as_ref().and_then(|source| source.get("newest"));
+        if let Some(newest) = newest.and_then(serde_json::Value::as_str) {
+            let _ = writeln!(text, "the newest revision is {newest}: layerfs switch");
         }
         if let Some(source) = &self.source {
             let _ = writeln!(text, "source: {source}");

@@ -4,7 +4,7 @@
 //!
 //! Smallest failing sequence: add `LAYERFS_MODEL_SHRINK=500`. Long setting: `LAYERFS_MODEL_CASES=500 LAYERFS_MODEL_STEPS=100 cargo test -p layerfs-tests model`.
 
-mod operation;
+pub(crate) mod operation;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

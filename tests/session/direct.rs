@@ -9,17 +9,18 @@ mod names;
 mod nodes;
 mod rights;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
+use layerfmt::{Layer, LayerSet};
 use layerfs::chunks::ChunkSource;
 use layerfs::filesystem::reply::Caller;
-use layerfs::filesystem::{LayerFs, Settings, Stop};
-use layerfs::lower::Lower;
+use layerfs::filesystem::{Conflict, LayerFs, Settings, Stop};
+use layerfs::lower::{Lower, LowerParts};
 use layerfs::metrics::Operation;
 use layerfs::stack::Stack;
 use layerfs::status::Fixed;
@@ -52,7 +53,7 @@ pub(crate) struct Direct {
 type Decoded = Mutex<Option<([u8; 32], Arc<MemoryChunks>)>>;
 
 struct Shared {
-    parts: Parts,
+    parts: Mutex<Parts>,
     mount: RwLock<Option<Mounted>>,
     open: Mutex<HashMap<Handle, Opened>>,
     next: AtomicU64,
@@ -60,6 +61,9 @@ struct Shared {
     names: Mutex<()>,
     inodes: Vec<Mutex<()>>,
     memory: Memory,
+    /// All layers that were mounted.
+    #[allow(dead_code, reason = "only the tests in the process switch")]
+    layers: Mutex<BTreeSet<PathBuf>>,
     /// The decoded chunks, with the option `memory`: they outlive an attachment, as the layers do.
     chunks: Decoded,
     log: fn() -> String,
@@ -68,7 +72,6 @@ struct Shared {
 #[derive(Clone)]
 struct Mounted {
     fs: Arc<LayerFs>,
-    layers: Vec<(String, u64)>,
     began: Instant,
 }
 
@@ -98,7 +101,8 @@ impl Direct {
             shared: Arc::new(Shared {
                 mount: RwLock::new(Some(mount(&parts, &chunks)?)),
                 chunks,
-                parts,
+                layers: Mutex::default(),
+                parts: Mutex::new(parts),
                 open: Mutex::default(),
                 next: AtomicU64::new(0),
                 names: Mutex::default(),
@@ -114,6 +118,39 @@ impl Direct {
             },
         };
         Ok(direct)
+    }
+
+    #[allow(dead_code, reason = "only the tests in the process switch")]
+    /// The session shows other layers from now on, with the same upper; returns the conflicts. With
+    /// some of them, it stays as it is without `force`; the second result tells.
+    pub(crate) fn switch(&self, layers: &[PathBuf], force: bool) -> (Vec<Conflict>, bool) {
+        let fs = self.fs().unwrap();
+        let mut parts = self.shared.parts.lock().unwrap();
+        let base_first: Vec<PathBuf> = layers.iter().rev().cloned().collect();
+        let stack = Stack::open(&base_first).unwrap();
+        let planned = fs
+            .plan_switch(None, &stack.index, &stack.digest().0)
+            .unwrap();
+        let conflicts = planned.conflicts().to_vec();
+        let is_lossy = conflicts.iter().any(|conflict| conflict.loses_data);
+        if is_lossy || (!conflicts.is_empty() && !force) {
+            fs.give_up_switch();
+            return (conflicts, false);
+        }
+        // The chunks of files that are open may be in layers of earlier revisions.
+        let mut known = self.shared.layers.lock().unwrap();
+        known.extend(layers.iter().chain(&parts.layers).cloned());
+        let known = known
+            .iter()
+            .map(|path| Arc::new(Layer::open(path).unwrap()));
+        let lower = LowerParts {
+            source: Arc::new(LayerSet::new(known)),
+            control: Arc::clone(&fs.lower().control),
+            layers: layer_names(&stack),
+        };
+        fs.carry_out_switch(planned, lower).unwrap();
+        parts.layers = layers.to_vec();
+        (conflicts, true)
     }
 
     /// The file system, also for requests of the kernel that are no calls of a program.
@@ -210,7 +247,8 @@ fn mount(parts: &Parts, chunks: &Decoded) -> std::result::Result<Mounted, String
         }
         false => Arc::clone(&stack.source),
     };
-    let lower = Lower::new(Arc::clone(&stack.index), source, &digest.0, 32 << 20);
+    let lower = Lower::new(Arc::clone(&stack.index), source, &digest.0, 32 << 20)
+        .with_layers(layer_names(&stack));
     let settings = Settings {
         volatile: true,
         // Few, so that they are closed and opened again.
@@ -219,13 +257,13 @@ fn mount(parts: &Parts, chunks: &Decoded) -> std::result::Result<Mounted, String
     let fs = LayerFs::new(lower, upper, settings).map_err(|errno| errno.to_string())?;
     Ok(Mounted {
         fs: Arc::new(fs),
-        layers: stack
-            .layers
-            .iter()
-            .map(|l| (l.digest.to_string(), l.file_len))
-            .collect(),
         began: Instant::now(),
     })
+}
+
+fn layer_names(stack: &Stack) -> Vec<(String, u64)> {
+    let layers = stack.layers.iter();
+    layers.map(|l| (l.digest.to_string(), l.file_len)).collect()
 }
 
 /// The answer to a call about `id`, with its fault in the log. Local bytes are never far.
@@ -454,14 +492,14 @@ impl Attached for Direct {
     }
 
     fn attach(&self) {
-        let began = mount(&self.shared.parts, &self.shared.chunks).unwrap();
+        let parts = self.shared.parts.lock().unwrap().clone();
+        let began = mount(&parts, &self.shared.chunks).unwrap();
         *self.shared.mount.write().unwrap() = Some(began);
     }
 
     fn status(&self) -> serde_json::Value {
         let mounted = self.shared.mount.read().unwrap().clone().unwrap();
         let fixed = Fixed {
-            layers: mounted.layers,
             mode: "default",
             threads: 1,
             began: mounted.began,

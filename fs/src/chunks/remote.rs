@@ -165,6 +165,7 @@ pub struct RemoteSource {
     pub(crate) counters: Arc<Counters>,
     pub(crate) bringer: Arc<Bringer>,
     pub(crate) words: Arc<StatusTexts>,
+    pub(crate) end: Arc<FetcherEnd>,
 }
 
 /// The texts in the status.
@@ -219,7 +220,7 @@ pub(crate) fn chunk_range(objects: &[Arc<Object>], chunk: &Chunk) -> Option<Chun
 impl RemoteSource {
     pub(crate) fn new(
         caches: Arc<CacheTiers>,
-        fetcher: Arc<Fetcher>,
+        end: Arc<FetcherEnd>,
         objects: Vec<Arc<Object>>,
         ways: Fallbacks<'_>,
         words: Arc<StatusTexts>,
@@ -229,6 +230,7 @@ impl RemoteSource {
             packed,
             update,
         } = ways;
+        let fetcher = Arc::clone(&end.0);
         let counters = Arc::clone(&fetcher.inner.counters);
         let bringer = Arc::new(Bringer {
             caches: Arc::clone(&caches),
@@ -245,6 +247,7 @@ impl RemoteSource {
             counters,
             bringer,
             words,
+            end,
         }
     }
 
@@ -330,8 +333,12 @@ impl ChunkSource for RemoteSource {
     }
 }
 
-impl Drop for RemoteSource {
+/// Ends all waits when the last source of a mount is dropped.
+#[derive(Debug)]
+pub(crate) struct FetcherEnd(pub(crate) Arc<Fetcher>);
+
+impl Drop for FetcherEnd {
     fn drop(&mut self) {
-        self.fetcher.close();
+        self.0.close();
     }
 }

@@ -255,6 +255,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         &digest.0,
         options.cache_len,
     )
+    .with_layers(names_of(&stack))
     .with_trace(stack.trace.clone())
     .with_control(Arc::clone(&stack.control));
     let settings = Settings {
@@ -265,7 +266,6 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let fs = Arc::new(fs);
     let threads = options.threads.unwrap_or_else(default_threads);
     let fixed = Fixed {
-        layers: names_of(&stack),
         mode: mode_of(options),
         threads,
         began: std::time::Instant::now(),
@@ -289,6 +289,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     let _ = sys::process::answer_first();
     let adapter = Adapter::new(Arc::clone(&fs), fixed)
         .with_passthrough(options.passthrough)
+        .with_revisions(stack.revisions.clone())
         .with_root_duty(options.root_duty);
     super::rest::begin(&fs, adapter.buffers(), adapter.requests());
     let attached = session::attach(adapter, &place)?;

@@ -105,6 +105,7 @@ pub(crate) fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> 
         source: root.source,
         control: root.control,
         trace: root.trace,
+        revisions: Some(root.revisions),
         values: root.values.map(|layer| (layer, wanted.values_dir)),
         name: wanted.address.to_string(),
     })

@@ -31,9 +31,9 @@ pub(super) fn begin(fs: &Arc<LayerFs>, buffers: Arc<BufferPool>, requests: Arc<R
                 let Some(fs) = fs.upgrade() else { return };
                 let count = requests.count();
                 let quiet = count - std::mem::replace(&mut before, count) < QUIET;
-                let idle = fs.lower.chunks.forget_if_idle(&mut decoded);
+                let idle = fs.lower().chunks.forget_if_idle(&mut decoded);
                 if idle {
-                    fs.lower.control.idle();
+                    fs.lower().control.idle();
                 }
                 if idle && (!rested || (quiet && count - returned >= BUSY)) {
                     returned = count;

@@ -1,6 +1,6 @@
 //! Attributes: reading and changing them, and statfs.
 
-use layerfmt::Ino;
+use layerfmt::{Ino, ROOT};
 use rustix::fs::{Timespec, Timestamps};
 
 use super::copy_data::{Kept, mtime_of};
@@ -24,10 +24,11 @@ const GROUP_EXECUTE: u32 = 0o010;
 impl LayerFs {
     /// The attributes of row `row` as the lower has them.
     pub(super) fn lower_attr(&self, row: Ino) -> Option<Attr> {
-        let inode = self.lower.index.inode(row)?;
+        let lower = self.lower();
+        let inode = lower.index.inode(row)?;
         let mtime = (inode.mtime.sec, inode.mtime.nsec);
         let blocks = if inode.is_file() {
-            self.lower.blocks(row, inode.size)
+            lower.blocks(row, inode.size)
         } else {
             0
         };
@@ -43,7 +44,10 @@ impl LayerFs {
             uid: inode.uid,
             gid: inode.gid,
             rdev: inode.rdev,
-            generation: self.generation(lower_id(row), None),
+            generation: match row {
+                ROOT => 0,
+                row => lower.generation(row),
+            },
         })
     }
 
@@ -91,12 +95,9 @@ impl LayerFs {
             };
         } else if let Some(row) = node.row {
             // The data is the lower's, and so is its length, whatever it was when the copy was made.
-            attr.size = self
-                .lower
-                .index
-                .inode(row)
-                .map_or(attr.size, |inode| inode.size);
-            attr.blocks = self.lower.blocks(row, attr.size);
+            let lower = self.lower();
+            attr.size = lower.index.inode(row).map_or(attr.size, |inode| inode.size);
+            attr.blocks = lower.blocks(row, attr.size);
         }
         if let Some(kept) = lock(&node.kept).as_ref() {
             attr.mtime = (
@@ -218,7 +219,7 @@ impl LayerFs {
     /// The error of the upper's file system.
     pub fn statfs(&self) -> Result<Space> {
         let Some(upper) = &self.upper else {
-            let files = u64::from(self.lower.index.inode_count());
+            let files = u64::from(self.lower().object_count());
             return Ok(Space {
                 files,
                 block_len: BLOCK_LEN,

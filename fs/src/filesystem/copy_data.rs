@@ -122,21 +122,24 @@ pub(super) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
 impl LayerFs {
     /// The remote data that a copy-up of `id`, up to `limit` bytes, needs.
     fn far(&self, id: NodeId, limit: u64) -> Option<Need> {
-        if limit == 0 || !self.lower.chunks.is_slow() {
+        let lower = self.lower();
+        if limit == 0 || !lower.chunks.is_slow() {
             return None;
         }
         let Ok(Bytes::Lower { row, size }) = self.bytes(id) else {
             return None;
         };
-        let inode = self
-            .lower
-            .index
-            .inode(row)
-            .filter(|inode| inode.is_file())?;
+        let inode = lower.index.inode(row).filter(|inode| inode.is_file())?;
         let end = size.min(inode.size).min(limit);
-        let need = Need { id, row, end };
+        let serial = lower.serial;
+        let need = Need {
+            id,
+            row,
+            end,
+            serial,
+        };
         let len = usize::try_from(end).unwrap_or(usize::MAX);
-        let near = self.is_local(&need, 0, len) || self.spools.find(row, end).is_some();
+        let near = self.is_local(&need, 0, len) || self.spools.find(row, end, serial).is_some();
         (!near).then_some(need)
     }
 
@@ -181,15 +184,16 @@ impl LayerFs {
         if let Err(stop) = copied {
             drop(tree);
             // The data was reported as local but was not: all of it is fetched.
+            let lower = self.lower();
             return Err(match stop {
                 Stop::Far(_) => Stop::Far(Far::Data(Need {
                     id,
                     row,
-                    end: self
-                        .lower
+                    end: lower
                         .index
                         .inode(row)
                         .map_or(0, |inode| inode.size.min(limit)),
+                    serial: lower.serial,
                 })),
                 failed => failed,
             });
@@ -223,10 +227,11 @@ impl LayerFs {
     /// lower.
     fn fill(&self, file: &Arc<OwnedFd>, row: Ino, limit: u64) -> std::result::Result<(), Stop> {
         let stat = rustix::fs::fstat(file)?;
-        let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
+        let lower = self.lower();
+        let inode = lower.index.inode(row).ok_or(Errno::IO)?;
         let own_size = u64::try_from(stat.st_size).unwrap_or(0);
         let end = inode.size.min(limit);
-        let mut copied = match self.spools.find(row, end) {
+        let mut copied = match self.spools.find(row, end, lower.serial) {
             Some(spool) => copy_spooled(&spool, file, end).map_err(Stop::from),
             None => self.copy_data(file, row, 0, end),
         };
@@ -256,16 +261,16 @@ impl LayerFs {
     ) -> std::result::Result<(), Stop> {
         let mut bytes = Vec::new();
         while offset < end {
-            offset = match self.lower.seek(row, offset, end, false) {
+            offset = match self.lower().seek(row, offset, end, false) {
                 Ok(data) => data,
                 Err(error) if error == Errno::NXIO => break,
                 Err(error) => return Err(error.into()),
             };
-            let hole = self.lower.seek(row, offset, end, true)?;
+            let hole = self.lower().seek(row, offset, end, true)?;
             let len = usize::try_from(hole.saturating_sub(offset))
                 .unwrap_or(COPY_LEN)
                 .min(COPY_LEN);
-            self.lower.read(row, offset, len, end, &mut bytes)?;
+            self.lower().read(row, offset, len, end, &mut bytes)?;
             if bytes.is_empty() {
                 break;
             }

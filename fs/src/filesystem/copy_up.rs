@@ -35,17 +35,23 @@ impl LayerFs {
             None => {}
         }
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
-        let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+        let inode = self.lower().index.inode(row).ok_or(Errno::STALE)?;
         let places = self.shown_places(tree, row)?;
         if places.is_empty() {
-            return Err(Errno::STALE.into());
+            // A switch may have taken its name while it was being looked up.
+            let is_nameless = self.lower().names().places(row).next().is_none();
+            if !is_nameless || !self.is_known(tree, id) {
+                return Err(Errno::STALE.into());
+            }
+            self.orphan_lower(tree, id, inode.kind());
+            return self.copy_up_nameless(tree, id);
         }
         let linked = places.len() > 1;
         for (parent, _) in &places {
             self.copy_up(tree, *parent)?;
         }
         let staged = if linked {
-            upper.work.links_name(row)
+            upper.work.links_name(self.lower().origins.own_row(row))
         } else {
             upper.work.name()
         };
@@ -74,7 +80,7 @@ impl LayerFs {
         node.listing.subdirectories = inode.nlink.saturating_sub(2);
         tree.insert(id, node);
         for (parent, name) in &places {
-            tree.name_object(&self.lower.index, *parent, name, id, inode.kind());
+            tree.name_object(&self.lower().index, *parent, name, id, inode.kind());
         }
         Ok(())
     }
@@ -84,15 +90,16 @@ impl LayerFs {
         loop {
             let mut places: Vec<(NodeId, Name)> = Vec::new();
             let mut lost = false;
-            for place in self.lower.names().places(row) {
+            let lower = self.lower();
+            for place in lower.names().places(row) {
                 let Some(parent) = self.locate(tree, place.dir)? else {
                     lost = true;
                     continue;
                 };
-                let name = Names::name(&self.lower.index, place);
+                let name = Names::name(&lower.index, place);
                 // Without making a node of an upper object there, which may be a copy of this one.
                 let shown = match tree.get(parent) {
-                    Some(_) => tree.visible(&self.lower.index, parent, name),
+                    Some(_) => tree.visible(&self.lower().index, parent, name),
                     None => Some(Visible::Lower(row)),
                 };
                 if shown == Some(Visible::Lower(row)) {
@@ -183,7 +190,7 @@ impl LayerFs {
                 return self.apply_metadata(upper, &At::File(&file), row, inode);
             }
             DIRECTORY => rustix::fs::mkdirat(work, name, Mode::RWXU)?,
-            SYMLINK => rustix::fs::symlinkat(self.lower.index.symlink(row), work, name)?,
+            SYMLINK => rustix::fs::symlinkat(self.lower().index.symlink(row), work, name)?,
             kind => make_special(upper, work, name, kind, 0o600, inode.rdev)?,
         }
         self.apply_metadata(upper, &At::Name(Arc::clone(work), name), row, inode)
@@ -200,7 +207,8 @@ impl LayerFs {
                 other => other?,
             }
         }
-        for (name, value) in self.lower.index.xattrs(row) {
+        let lower = self.lower();
+        for (name, value) in lower.index.xattrs(row) {
             let Some(stored) = upper.marks.stored_name(name) else {
                 continue;
             };
@@ -219,7 +227,7 @@ impl LayerFs {
         if !inode.is_dir() {
             match at.set_xattr(
                 &upper.marks.origin,
-                &self.lower.digest.origin(row),
+                &self.lower().origins.origin(row),
                 XattrFlags::empty(),
             ) {
                 // user. attributes do not exist on links and devices: their numbers change when an
@@ -249,7 +257,7 @@ impl LayerFs {
     fn copy_up_nameless(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let upper = self.upper()?;
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
-        let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+        let inode = self.lower().index.inode(row).ok_or(Errno::STALE)?;
         let staged = upper.work.name();
         let number = self.stage(upper, row, &inode, &staged);
         let at = At::Name(Arc::clone(upper.work.directory()), &staged);
@@ -282,7 +290,7 @@ impl LayerFs {
 
     fn finish_link(&self, tree: &mut Tree, upper: &Upper, row: Ino, staged: &[u8]) -> Result<()> {
         let at = At::Name(Arc::clone(upper.work.directory()), staged);
-        let marked = upper.marks.read(&at, &self.lower.digest)?;
+        let marked = upper.marks.read(&at, &self.lower().origins)?;
         if marked.origin != Some(row) {
             return Ok(());
         }
@@ -290,7 +298,7 @@ impl LayerFs {
             let parent = entry.0;
             self.copy_up(tree, parent)?;
             self.publish(tree, upper, staged, std::slice::from_ref(&entry), true)?;
-            tree.name_object(&self.lower.index, parent, &entry.1, 0, REGULAR);
+            tree.name_object(&self.lower().index, parent, &entry.1, 0, REGULAR);
         }
         Ok(())
     }
@@ -301,7 +309,8 @@ impl LayerFs {
             return Ok(());
         };
         let Some(row) = node.row else { return Ok(()) };
-        let path = self.lower.names().path(&self.lower.index, row);
+        let lower = self.lower();
+        let path = lower.names().path(&lower.index, row);
         let at = self.at(tree, id, node)?;
         at.set_xattr(&self.upper()?.marks.redirect, &path, XattrFlags::empty())?;
         drop(at);

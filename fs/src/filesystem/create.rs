@@ -87,7 +87,7 @@ impl LayerFs {
         let mut tree = self.write_tree();
         protection::gets_name(&tree, parent)?;
         self.copy_up(&mut tree, parent)?;
-        if tree.visible(&self.lower.index, parent, name).is_some() {
+        if tree.visible(&self.lower().index, parent, name).is_some() {
             return Err(Errno::EXIST.into());
         }
         let directory = self.directory(&tree, parent)?;
@@ -135,7 +135,7 @@ impl LayerFs {
             ..Node::default()
         };
         tree.insert(id, node);
-        tree.name_object(&self.lower.index, parent, &name, id, kind);
+        tree.name_object(&self.lower().index, parent, &name, id, kind);
         drop(tree);
         if let Some(file) = opened {
             self.keep_file(id, &Arc::new(file));
@@ -270,7 +270,7 @@ impl LayerFs {
         protection::gets_name(&tree, parent)?;
         protection::keeps_itself(&tree, id)?;
         self.copy_up(&mut tree, parent)?;
-        if tree.visible(&self.lower.index, parent, name).is_some() {
+        if tree.visible(&self.lower().index, parent, name).is_some() {
             return Err(Errno::EXIST.into());
         }
         self.copy_up(&mut tree, id)?;
@@ -306,7 +306,7 @@ impl LayerFs {
                 upper.clear_aside(&aside);
             }
         }
-        tree.name_object(&self.lower.index, parent, &name, id, kind);
+        tree.name_object(&self.lower().index, parent, &name, id, kind);
         self.looked_up(&tree, id)
     }
 
@@ -339,7 +339,7 @@ impl LayerFs {
             let _ = upper.work.remove(staged);
         }
         put?;
-        tree.name_object(&self.lower.index, parent, name, 0, CHARACTER);
+        tree.name_object(&self.lower().index, parent, name, 0, CHARACTER);
         Ok(())
     }
 
@@ -355,7 +355,7 @@ impl LayerFs {
             }
         }
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
-        Ok(self.lower.index.symlink(row).to_vec())
+        Ok(self.lower().index.symlink(row).to_vec())
     }
 
     /// Counts a lookup of `id` by an answer that already carries attributes.

@@ -36,7 +36,7 @@ impl LayerFs {
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Stop> {
         match self.bytes(id)? {
-            Bytes::Lower { row, size } => Ok(self.lower.read(row, offset, len, size, out)?),
+            Bytes::Lower { row, size } => Ok(self.lower().read(row, offset, len, size, out)?),
             Bytes::Upper(file) => Ok(read_upper(&file, offset, len, out)?),
         }
     }
@@ -54,7 +54,7 @@ impl LayerFs {
     ) -> Result<bool> {
         match self.bytes(id)? {
             Bytes::Lower { row, size } => {
-                Ok(self.lower.read_if_decoded(row, offset, len, size, out))
+                Ok(self.lower().read_if_decoded(row, offset, len, size, out))
             }
             Bytes::Upper(file) => read_upper(&file, offset, len, out).map(|()| true),
         }
@@ -62,7 +62,7 @@ impl LayerFs {
 
     pub(super) fn bytes(&self, id: NodeId) -> Result<Bytes> {
         let lower = |row: Ino| {
-            let inode = self.lower.index.inode(row).ok_or(Errno::STALE)?;
+            let inode = self.lower().index.inode(row).ok_or(Errno::STALE)?;
             Ok(Bytes::Lower {
                 row,
                 size: inode.size,
@@ -200,7 +200,7 @@ impl LayerFs {
     /// ENXIO past the end or if there is no more data.
     pub fn seek(&self, id: NodeId, offset: u64, hole: bool) -> Result<u64> {
         match self.bytes(id)? {
-            Bytes::Lower { row, size } => self.lower.seek(row, offset, size, hole),
+            Bytes::Lower { row, size } => self.lower().seek(row, offset, size, hole),
             Bytes::Upper(file) => {
                 let to = if hole {
                     SeekFrom::Hole(offset)
@@ -228,7 +228,7 @@ impl LayerFs {
         let mut bytes = Vec::new();
         if let Bytes::Lower { row, size } = self.bytes(from.0)? {
             let len = usize::try_from(len).unwrap_or(COPY_LEN).min(COPY_LEN);
-            self.lower.read(row, from.1, len, size, &mut bytes)?;
+            self.lower().read(row, from.1, len, size, &mut bytes)?;
         }
         let target = self.writable_at(to.0, to.1)?;
         if let Some(caller) = unprivileged {

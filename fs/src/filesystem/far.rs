@@ -6,6 +6,7 @@ use super::LayerFs;
 use super::data::Bytes;
 use super::reply::NodeId;
 use crate::error::Error;
+pub use crate::lower::FarChunks;
 use crate::lower::Unread;
 use crate::sys::Errno;
 
@@ -22,7 +23,7 @@ pub enum Stop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Far {
     /// Chunks of the lower, to be read.
-    Chunks(Vec<u32>),
+    Chunks(FarChunks),
     /// The data of a file, to be copied up.
     Data(Need),
 }
@@ -36,6 +37,8 @@ pub struct Need {
     pub row: Ino,
     /// End of the needed bytes.
     pub end: u64,
+    /// [`crate::lower::Lower::serial`] of the revision.
+    pub serial: u32,
 }
 
 /// An error of an operation.
@@ -95,7 +98,7 @@ impl From<Error> for Stop {
 impl From<Unread> for Stop {
     fn from(unread: Unread) -> Stop {
         match unread {
-            Unread::Far(chunks) => Stop::Far(Far::Chunks(chunks)),
+            Unread::Far(far) => Stop::Far(Far::Chunks(far)),
             Unread::Failed(error) => Stop::Failed(error),
         }
     }
@@ -103,38 +106,40 @@ impl From<Unread> for Stop {
 
 impl LayerFs {
     /// True if nothing of `need` has to be copied any more: the file has its data in the upper, or
-    /// is gone.
+    /// is gone, or another revision is mounted and the copy-up begins again.
     pub(crate) fn is_met(&self, need: &Need) -> bool {
-        !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
+        self.lower().serial != need.serial
+            || !matches!(self.bytes(need.id), Ok(Bytes::Lower { row, .. }) if row == need.row)
     }
 
     /// The chunks for a read of `id`, if one of them is remote.
-    pub(crate) fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<Vec<u32>> {
-        match self.bytes(id) {
-            Ok(Bytes::Lower { row, size }) if !self.lower.is_local(row, offset, len, size) => {
-                Some(self.lower.chunks_of(row, offset, len, size))
-            }
-            _ => None,
-        }
+    pub(crate) fn far_chunks(&self, id: NodeId, offset: u64, len: usize) -> Option<FarChunks> {
+        let Ok(Bytes::Lower { row, size }) = self.bytes(id) else {
+            return None;
+        };
+        let lower = self.lower();
+        let is_far = !lower.is_local(row, offset, len, size);
+        is_far.then(|| lower.far(row, offset, len, size))
     }
 
     /// The chunks of `len` bytes of `need` from `offset` on.
-    pub(crate) fn chunks_of(&self, need: &Need, offset: u64, len: usize) -> Vec<u32> {
-        self.lower.chunks_of(need.row, offset, len, need.end)
+    pub(crate) fn chunks_of(&self, need: &Need, offset: u64, len: usize) -> FarChunks {
+        self.lower().far(need.row, offset, len, need.end)
     }
 
     /// True if `len` bytes of `need` from `offset` on can be read without waiting.
     pub fn is_local(&self, need: &Need, offset: u64, len: usize) -> bool {
-        self.lower.is_local(need.row, offset, len, need.end)
+        self.lower().is_local(need.row, offset, len, need.end)
     }
 
     /// Stored bytes of all chunks of `need`.
     pub fn stored_len(&self, need: &Need) -> u64 {
         let len = usize::try_from(need.end).unwrap_or(usize::MAX);
-        let chunks = self.chunks_of(need, 0, len);
+        let lower = self.lower();
+        let chunks = lower.chunks_of(need.row, 0, len, need.end);
         chunks
             .into_iter()
-            .map(|id| self.lower.chunks.stored_len(id))
+            .map(|id| lower.chunks.stored_len(id))
             .sum()
     }
 }

@@ -58,7 +58,7 @@ impl LayerFs {
     pub(super) fn generation(&self, id: NodeId, node: Option<&Node>) -> u32 {
         match self.numbers.row_of(id) {
             _ if id == ROOT_ID => 0,
-            Some(_) => self.lower.digest.generation(),
+            Some(row) => self.lower().generation(row),
             None => node.map_or(0, |node| node.generation),
         }
     }
@@ -106,18 +106,19 @@ impl LayerFs {
                 return self.looked_up(&tree, id).map(Some);
             }
         }
-        let Some(row) = row.filter(|row| *row < self.lower.index.inode_count()) else {
+        let Some(row) = row.filter(|row| *row < self.lower().index.inode_count()) else {
             return Ok(None);
         };
         let mut tree = self.write_tree();
         loop {
             let mut lost = false;
-            for place in self.lower.names().places(row) {
+            let lower = self.lower();
+            for place in lower.names().places(row) {
                 let Some(parent) = self.locate(&mut tree, place.dir)? else {
                     lost = true;
                     continue;
                 };
-                let name = Names::name(&self.lower.index, place);
+                let name = Names::name(&lower.index, place);
                 if self.visible(&mut tree, parent, name)? == Some(id) {
                     return self.looked_up(&tree, id).map(Some);
                 }
@@ -195,7 +196,7 @@ impl LayerFs {
             (Some(upper), kind) if kind != FileType::Directory => {
                 let at = At::Name(Arc::clone(dir), &entry.name);
                 let value = at.xattr(&upper.marks.origin).ok();
-                value.and_then(|value| self.lower.digest.origin_row(&value))
+                value.and_then(|value| self.lower().origins.row(&value))
             }
             _ => None,
         };

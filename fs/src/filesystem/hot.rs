@@ -18,7 +18,7 @@ impl LayerFs {
     /// arrive, until none has arrived for `patience`; returns the number of files. Pages of files
     /// in the upper, and unreadable ones, are skipped: readers will request them.
     pub fn hot_pages(&self, patience: Duration, take: &mut dyn FnMut(NodeId, u64, &[u8])) -> usize {
-        let files = self.lower.control.hot();
+        let files = self.lower().control.hot();
         let mut data = Vec::new();
         let mut since = Instant::now();
         let mut done = 0;
@@ -37,7 +37,7 @@ impl LayerFs {
 
     fn is_file_near(&self, file: &HotFile) -> bool {
         file.parts(u32::MAX)
-            .all(|(offset, len)| self.lower.is_local(file.row, offset, len, u64::MAX))
+            .all(|(offset, len)| self.lower().is_local(file.row, offset, len, u64::MAX))
     }
 
     fn pages_of(
@@ -51,7 +51,7 @@ impl LayerFs {
             let Bytes::Lower { row, size } = self.bytes(id)? else {
                 break;
             };
-            self.lower.read(row, offset, len, size, data)?;
+            self.lower().read(row, offset, len, size, data)?;
             // Empty data past the end would make the file longer.
             if !data.is_empty() {
                 take(id, offset, data);

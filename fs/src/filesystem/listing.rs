@@ -109,7 +109,8 @@ impl LayerFs {
             }
         }
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
-        match self.lower.index.inode(row) {
+        let lower = self.lower();
+        match lower.index.inode(row) {
             Some(inode) if inode.is_dir() => {}
             Some(_) => return Err(Errno::NOTDIR.into()),
             None => return Err(Errno::STALE.into()),
@@ -117,7 +118,7 @@ impl LayerFs {
         Ok(Some(lower_id(if row == ROOT {
             ROOT
         } else {
-            self.lower.index.parent(row)
+            lower.index.parent(row)
         })))
     }
 
@@ -129,16 +130,13 @@ impl LayerFs {
         sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
     ) {
         let first = from.place.saturating_sub(AFTER_DOT_DOT);
-        for entry in self.lower.index.entries(row, first) {
+        let lower = self.lower();
+        for entry in lower.index.entries(row, first) {
             let DirentTarget::Inode(child) = entry.child else {
                 continue;
             };
             let attr = if plus { self.lower_attr(child) } else { None };
-            let kind = self
-                .lower
-                .index
-                .inode(child)
-                .map_or(0, |inode| inode.kind());
+            let kind = lower.index.inode(child).map_or(0, |inode| inode.kind());
             let item = DirItem {
                 name: entry.name,
                 ino: lower_id(child),
@@ -149,7 +147,7 @@ impl LayerFs {
             if !sink(&item) {
                 return;
             }
-            if plus && let Some(count) = self.row_lookups.get(child as usize) {
+            if plus && let Some(count) = self.row_lookups.get(child) {
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         }
@@ -200,7 +198,8 @@ impl LayerFs {
 
     /// The next entries of merged directory `id`.
     fn collect(&self, tree: &Tree, id: NodeId, from: Cookie) -> Vec<Listed> {
-        let index = &self.lower.index;
+        let lower = self.lower();
+        let index = &*lower.index;
         let Some(node) = tree.get(id) else {
             return Vec::new();
         };

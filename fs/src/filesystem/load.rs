@@ -20,7 +20,8 @@ impl LayerFs {
     /// Reads the upper's part of directory `id`.
     pub(super) fn load(&self, tree: &mut Tree, id: NodeId) -> Result<()> {
         let fd = self.directory(tree, id)?;
-        let index = &self.lower.index;
+        let lower = self.lower();
+        let index = &*lower.index;
         let row = tree.get(id).and_then(|node| node.row);
         let inherited = row
             .and_then(|row| index.inode(row))
@@ -58,7 +59,7 @@ impl LayerFs {
     pub(super) fn load_root(&self) -> Result<()> {
         let upper = self.upper()?;
         let at = At::Open(upper.root());
-        let marked = upper.marks.read(&at, &self.lower.digest)?;
+        let marked = upper.marks.read(&at, &self.lower().origins)?;
         let node = Node {
             kind: DIRECTORY,
             in_upper: true,

@@ -22,7 +22,7 @@ pub(super) struct UpperObject {
     stat: Stat,
     marked: Marked,
     /// The lower directory it is merged with, or the row its data is in.
-    row: Option<Ino>,
+    pub(super) row: Option<Ino>,
 }
 
 impl UpperObject {
@@ -48,7 +48,7 @@ impl LayerFs {
             if tree.get(parent).is_none() {
                 return Ok(self.lookup_lower(parent, name));
             }
-            match tree.visible(&self.lower.index, parent, name) {
+            match tree.visible(&self.lower().index, parent, name) {
                 None => return Ok(None),
                 Some(Visible::Lower(row)) => return Ok(Some(self.looked_up_lower(row)?)),
                 Some(Visible::Upper { id: 0, .. }) => {}
@@ -65,10 +65,8 @@ impl LayerFs {
     }
 
     fn lookup_lower(&self, parent: NodeId, name: &[u8]) -> Option<Attr> {
-        let dirent = self
-            .lower
-            .index
-            .lookup(self.numbers.row_of(parent)?, name)?;
+        let lower = self.lower();
+        let dirent = lower.index.lookup(self.numbers.row_of(parent)?, name)?;
         match dirent.child {
             DirentTarget::Inode(row) => self.looked_up_lower(row).ok(),
             DirentTarget::Whiteout => None,
@@ -77,7 +75,7 @@ impl LayerFs {
 
     /// Counts a lookup of row `row`.
     pub(super) fn looked_up_lower(&self, row: Ino) -> Result<Attr> {
-        if let Some(count) = self.row_lookups.get(row as usize) {
+        if let Some(count) = self.row_lookups.get(row) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.lower_attr(row).ok_or(Errno::IO.into())
@@ -94,9 +92,6 @@ impl LayerFs {
 
     /// The kernel forgets `count` lookups of `id`.
     pub fn forget(&self, id: NodeId, count: u64) {
-        if self.upper.is_none() {
-            return;
-        }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let gone = {
             let tree = self.read_tree();
@@ -164,7 +159,8 @@ impl LayerFs {
         parent: NodeId,
         name: &[u8],
     ) -> Result<Option<NodeId>> {
-        let index = &self.lower.index;
+        let lower = self.lower();
+        let index = &*lower.index;
         if tree.get(parent).is_none() {
             let row = self.numbers.row_of(parent).ok_or(Errno::STALE)?;
             return Ok(index.lookup(row, name).and_then(|entry| match entry.child {
@@ -187,8 +183,9 @@ impl LayerFs {
         let upper = self.upper()?;
         let at = At::Name(self.directory(tree, parent)?, name);
         let stat = at.stat()?;
-        let marked = upper.marks.read(&at, &self.lower.digest)?;
-        let index = &self.lower.index;
+        let marked = upper.marks.read(&at, &self.lower().origins)?;
+        let lower = self.lower();
+        let index = &*lower.index;
         let kind = stat.st_mode & TYPE_MASK;
         let beside = |name: &[u8]| tree.in_lower(index, parent, name);
         let redirected = match &marked.redirect {
@@ -288,7 +285,7 @@ impl LayerFs {
                 return Err(error);
             }
         }
-        tree.name_object(&self.lower.index, parent, name, id, kind);
+        tree.name_object(&self.lower().index, parent, name, id, kind);
         Ok(id)
     }
 
@@ -299,14 +296,14 @@ impl LayerFs {
         if tree.get(id).is_some() {
             return Ok(Some(id));
         }
-        let index = Arc::clone(&self.lower.index);
-        let Some(place) = self.lower.names().places(row).next() else {
+        let lower = self.lower();
+        let Some(place) = lower.names().places(row).next() else {
             return Ok(None);
         };
         let Some(parent) = self.locate(tree, place.dir)? else {
             return Ok(None);
         };
-        let name = crate::names::Names::name(&index, place);
+        let name = crate::names::Names::name(&lower.index, place);
         let shown = self.visible(tree, parent, name)?;
         Ok(shown.filter(|shown| *shown == id))
     }
@@ -329,7 +326,7 @@ impl LayerFs {
 }
 
 /// The row at an absolute path of the lower.
-fn lower_path(index: &Index, path: &[u8]) -> Option<Ino> {
+pub(super) fn lower_path(index: &Index, path: &[u8]) -> Option<Ino> {
     path.split(|byte| *byte == b'/')
         .filter(|part| !part.is_empty())
         .try_fold(ROOT, |row, part| match index.lookup(row, part)?.child {

@@ -126,8 +126,9 @@ impl LayerFs {
 
     fn lower_name_of(&self, id: NodeId) -> Option<(NodeId, String)> {
         let row = self.numbers.row_of(id)?;
-        let place = self.lower.names().places(row).next()?;
-        let name = Names::name(&self.lower.index, place);
+        let lower = self.lower();
+        let place = lower.names().places(row).next()?;
+        let name = Names::name(&lower.index, place);
         let name = String::from_utf8_lossy(name).into_owned();
         Some((lower_id(place.dir), name))
     }

@@ -31,7 +31,7 @@ impl LayerFs {
         let name: Name = Arc::from(name);
         match visible {
             Visible::Lower(row) => {
-                let inode = self.lower.index.inode(row).ok_or(Errno::IO)?;
+                let inode = self.lower().index.inode(row).ok_or(Errno::IO)?;
                 if inode.is_dir() {
                     return Err(Errno::ISDIR.into());
                 }
@@ -45,7 +45,7 @@ impl LayerFs {
                 }
                 let directory = self.directory(&tree, parent)?;
                 upper.make_whiteout(&directory, &name)?;
-                tree.unname(&self.lower.index, parent, &name);
+                tree.unname(&self.lower().index, parent, &name);
                 self.orphan_lower(&mut tree, lower_id(row), inode.kind());
                 Ok(())
             }
@@ -58,7 +58,7 @@ impl LayerFs {
     fn removal(&self, tree: &mut Tree, parent: NodeId, name: &[u8]) -> Result<(bool, Visible)> {
         if tree.get(parent).is_some() {
             let visible = tree
-                .visible(&self.lower.index, parent, name)
+                .visible(&self.lower().index, parent, name)
                 .ok_or(Errno::NOENT)?;
             return Ok((true, visible));
         }
@@ -81,7 +81,7 @@ impl LayerFs {
         protection::loses_name(tree, parent, id)?;
         let directory = self.directory(tree, parent)?;
         let keep = self.keeper(tree, id, kind, (parent, name))?;
-        let hides = tree.in_lower(&self.lower.index, parent, name).is_some();
+        let hides = tree.in_lower(&self.lower().index, parent, name).is_some();
         let removed = match hides {
             true => upper
                 .replace_by_whiteout(&directory, name)
@@ -92,7 +92,7 @@ impl LayerFs {
             self.dismiss(keep);
             return Err(errno.into());
         }
-        tree.unname(&self.lower.index, parent, name);
+        tree.unname(&self.lower().index, parent, name);
         self.lose_name(tree, id, parent, name, keep);
         self.moved_or_less(tree, id);
         Ok(())
@@ -231,7 +231,7 @@ impl LayerFs {
         let directory = self.directory(&tree, parent)?;
         if tree.get(id).is_none() {
             upper.make_whiteout(&directory, &name)?;
-            tree.unname(&self.lower.index, parent, &name);
+            tree.unname(&self.lower().index, parent, &name);
             self.orphan_lower(&mut tree, id, DIRECTORY);
             return Ok(());
         }
@@ -239,7 +239,7 @@ impl LayerFs {
             Err(error) if error.lacks_descriptor() => (None, true),
             keep => (keep?, false),
         };
-        let hides = tree.in_lower(&self.lower.index, parent, &name).is_some();
+        let hides = tree.in_lower(&self.lower().index, parent, &name).is_some();
         let whiteouts = tree
             .get(id)
             .is_some_and(|node| node.listing.iter().next().is_some());
@@ -260,7 +260,7 @@ impl LayerFs {
         } else {
             rustix::fs::unlinkat(&directory, &name[..], AtFlags::REMOVEDIR)?;
         }
-        tree.unname(&self.lower.index, parent, &name);
+        tree.unname(&self.lower().index, parent, &name);
         self.lose_directory(&mut tree, id, parent, &name, keep);
         self.moved_or_less(&tree, id);
         Ok(())
@@ -284,7 +284,8 @@ impl LayerFs {
 
     /// Fails unless `id` is a directory without visible names.
     pub(super) fn expect_empty(&self, tree: &Tree, id: NodeId) -> Result<()> {
-        let index = &self.lower.index;
+        let lower = self.lower();
+        let index = &*lower.index;
         let empty = match tree.get(id) {
             Some(node) if !node.is_dir() => return Err(Errno::NOTDIR.into()),
             Some(_) => tree.is_empty_directory(index, id),

@@ -132,7 +132,7 @@ impl LayerFs {
             Some(node) => Ok(node.kind),
             None => {
                 let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
-                Ok(self.lower.index.inode(row).ok_or(Errno::STALE)?.mode & TYPE_MASK)
+                Ok(self.lower().index.inode(row).ok_or(Errno::STALE)?.mode & TYPE_MASK)
             }
         }
     }
@@ -160,7 +160,7 @@ impl LayerFs {
             let linked = self
                 .numbers
                 .row_of(*other)
-                .and_then(|row| self.lower.index.inode(row))
+                .and_then(|row| self.lower().index.inode(row))
                 .is_some_and(|inode| !inode.is_dir() && inode.nlink > 1);
             if !in_tree && linked {
                 self.copy_up(tree, *other)?;
@@ -176,7 +176,7 @@ impl LayerFs {
             (DIRECTORY | REGULAR, Some(_)) => self.set_redirect(tree, id),
             (DIRECTORY, None)
                 if tree
-                    .in_lower(&self.lower.index, to.parent, &to.name)
+                    .in_lower(&self.lower().index, to.parent, &to.name)
                     .is_some() =>
             {
                 Ok(self.upper()?.set_opaque(&self.at(tree, id, node)?)?)
@@ -193,7 +193,7 @@ impl LayerFs {
             kind,
             replaced,
         } = planned;
-        let index = Arc::clone(&self.lower.index);
+        let index = Arc::clone(&self.lower().index);
         let (source, target) = (
             self.directory(tree, from.parent)?,
             self.directory(tree, to.parent)?,
@@ -278,7 +278,7 @@ impl LayerFs {
             return Ok(());
         }
         protection::renames(tree, (from.parent, id), (to.parent, Some(other)))?;
-        let index = Arc::clone(&self.lower.index);
+        let index = Arc::clone(&self.lower().index);
         for node in [id, other, from.parent, to.parent] {
             self.copy_up(tree, node)?;
         }

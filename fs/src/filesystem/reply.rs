@@ -22,11 +22,10 @@ const WIDE_BASE: NodeId = 1 << 40;
 /// layers too.
 const BASE_MIN: NodeId = 1 << 20;
 
-/// Owners of node ids: the rows of the lower come first, then the objects that exist only in the upper. Programs that
+/// Owners of node ids: the rows of the lower come first, with room for those of other revisions, then the objects that exist only in the upper. Programs that
 /// have 32 bits for an inode number see all of them as long as the upper's file system numbers its own so.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
-    rows: u32,
     base: NodeId,
 }
 
@@ -34,13 +33,18 @@ impl Numbers {
     /// For a lower with `rows` rows.
     pub fn new(rows: u32) -> Numbers {
         let base = (NodeId::from(rows) + 1).next_power_of_two().max(BASE_MIN);
-        Numbers { rows, base }
+        Numbers { base }
     }
 
     /// The lower row of a node, if its number is one of the lower's.
     pub(crate) fn row_of(self, id: NodeId) -> Option<u32> {
         let row = id.checked_sub(1).and_then(|row| u32::try_from(row).ok());
-        row.filter(|row| *row < self.rows)
+        row.filter(|row| *row < self.rows_max())
+    }
+
+    /// Rows have smaller numbers, whichever revision is mounted.
+    pub(crate) fn rows_max(self) -> u32 {
+        u32::try_from(self.base - 1).unwrap_or(u32::MAX)
     }
 
     /// The node of the upper's inode `number`.
@@ -64,7 +68,9 @@ mod tests {
             let numbers = Numbers::new(rows);
             assert_eq!(numbers.row_of(0), None);
             assert_eq!(numbers.row_of(lower_id(rows - 1)), Some(rows - 1));
-            assert_eq!(numbers.row_of(lower_id(rows)), None);
+            assert!(numbers.rows_max() >= rows, "room for other revisions");
+            let beyond = lower_id(numbers.rows_max());
+            assert_eq!(numbers.row_of(beyond), None);
             let mut seen = std::collections::HashSet::new();
             for number in [0, 1, 2, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 41] {
                 let id = numbers.upper_id(number);

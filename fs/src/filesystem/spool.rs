@@ -30,14 +30,17 @@ pub(super) struct Spools {
 struct Offered {
     row: Ino,
     end: u64,
+    serial: u32,
     file: Arc<OwnedFd>,
 }
 
 impl Spools {
-    /// One with at least the first `end` bytes of row `row`.
-    pub(super) fn find(&self, row: Ino, end: u64) -> Option<Arc<OwnedFd>> {
+    /// One with at least the first `end` bytes of row `row` of this revision.
+    pub(super) fn find(&self, row: Ino, end: u64, serial: u32) -> Option<Arc<OwnedFd>> {
         let offered = lock(&self.offered);
-        let found = offered.iter().find(|one| one.row == row && one.end >= end);
+        let found = offered
+            .iter()
+            .find(|one| (one.row, one.serial) == (row, serial) && one.end >= end);
         found.map(|one| Arc::clone(&one.file))
     }
 }
@@ -90,6 +93,7 @@ impl LayerFs {
         lock(&self.spools.offered).push(Offered {
             row: need.row,
             end: need.end,
+            serial: need.serial,
             file: Arc::clone(&spool.file),
         });
         Offer {

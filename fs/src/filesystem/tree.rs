@@ -17,6 +17,9 @@ use super::copy_data::Kept;
 use super::protection::Protection;
 use super::reply::{DIRECTORY, NodeId};
 
+/// Changed names that are recorded during a switch; with more it begins again.
+pub(crate) const CHANGED_NAMES_MAX: usize = 1 << 16;
+
 /// A name, shared between the listing and the node.
 pub type Name = Arc<[u8]>;
 
@@ -110,6 +113,8 @@ pub struct Tree {
     pub names_given: u64,
     /// Number of objects of the upper that lost their last name while they were held.
     pub names_lost: u64,
+    /// During a switch: the names that changed since it began.
+    pub changed_names: Option<Vec<(NodeId, Name)>>,
 }
 
 impl Tree {
@@ -133,6 +138,37 @@ impl Tree {
         self.nodes
             .values()
             .any(|node| node.orphan.is_some() || node.aside.is_some())
+    }
+
+    /// All nodes.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// Gives directory `from` the number `to`, for its names and for the objects in it. What has
+    /// lost its name stays.
+    pub(crate) fn renumber(&mut self, from: NodeId, to: NodeId) {
+        let Some(node) = self.nodes.remove(&from) else {
+            return;
+        };
+        for (parent, name) in &node.names {
+            if let Some(parent) = self.nodes.get_mut(parent) {
+                parent.listing.renumber(name, to);
+            }
+        }
+        let children = node.listing.iter().filter_map(|(_, entry)| match entry {
+            Entry::Object { id, .. } => Some(*id),
+            Entry::Whiteout => None,
+        });
+        for child in children {
+            let names = self.nodes.get_mut(&child).map(|child| &mut child.names);
+            for (parent, _) in names.into_iter().flatten() {
+                if *parent == from {
+                    *parent = to;
+                }
+            }
+        }
+        self.nodes.insert(to, node);
     }
 
     /// Number of nodes.
@@ -190,6 +226,11 @@ impl Tree {
         name: &Name,
         set: impl FnOnce(&mut Listing, bool) -> T,
     ) -> Option<T> {
+        if let Some(changed) = &mut self.changed_names
+            && changed.len() <= CHANGED_NAMES_MAX
+        {
+            changed.push((parent, Arc::clone(name)));
+        }
         let node = self.nodes.get_mut(&parent)?;
         let is_there = !node.names.is_empty() || parent == super::reply::ROOT_ID;
         let lower = node.in_lower(index, name);

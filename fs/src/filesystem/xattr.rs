@@ -24,7 +24,8 @@ impl LayerFs {
     /// ENODATA if there is none by that name.
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         let of_row = |row| {
-            self.lower
+            let lower = self.lower();
+            lower
                 .index
                 .xattr(row, name)
                 .map(<[u8]>::to_vec)
@@ -87,11 +88,9 @@ impl LayerFs {
                 }
             }
             _ => {
-                for (name, _) in self
-                    .lower
-                    .index
-                    .xattrs(self.numbers.row_of(id).ok_or(Errno::STALE)?)
-                {
+                let lower = self.lower();
+                let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
+                for (name, _) in lower.index.xattrs(row) {
                     add(name);
                 }
             }

@@ -24,7 +24,9 @@ use crate::filesystem::reply::{Attr, Caller, Changes, NodeId};
 use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
+use crate::revisions::Revisions;
 use crate::status::Fixed;
+use crate::switch::Switch;
 use crate::sys;
 
 /// Lifetime of the kernel's cached entries: nothing changes without the kernel.
@@ -56,6 +58,8 @@ pub(crate) struct Adapter {
     pub(super) searches: Arc<Searches>,
     /// True if the kernel may show the mount with other owners.
     pub(super) idmapped: bool,
+    /// The switches to other revisions, if there are some.
+    pub(super) switch: Option<Arc<Switch>>,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
 }
@@ -72,7 +76,7 @@ impl Adapter {
     /// An adapter for `fs`.
     pub(crate) fn new(fs: Arc<LayerFs>, fixed: Fixed) -> Adapter {
         let requests: Arc<Requests> = Arc::default();
-        let slow = fs.lower.chunks.is_slow();
+        let slow = fs.lower().chunks.is_slow();
         let lot = slow.then(|| {
             Lot::new(
                 Arc::clone(&fs),
@@ -90,6 +94,7 @@ impl Adapter {
             opens: None,
             searches: Arc::default(),
             idmapped: false,
+            switch: None,
             root_stat: None,
         }
     }
@@ -106,7 +111,8 @@ impl Adapter {
 
     /// Maximum read of the kernel, bytes. The chunks of one read are fetched together.
     pub(super) fn read_len_max(&self) -> u32 {
-        let chunks = &self.fs.lower.chunks;
+        let lower = self.fs.lower();
+        let chunks = &lower.chunks;
         match chunks.is_slow() {
             true => TRANSFER_LEN_MAX,
             false => chunks.usual_len(NEAR_READ_LEN, TRANSFER_LEN_MAX),
@@ -117,6 +123,14 @@ impl Adapter {
     #[must_use]
     pub(crate) fn with_root_duty(mut self, wanted: bool) -> Adapter {
         self.root_stat = wanted.then(RootStat::start).flatten();
+        self
+    }
+
+    /// The mount can switch to `revisions`.
+    #[must_use]
+    pub(crate) fn with_revisions(mut self, revisions: Option<Arc<dyn Revisions>>) -> Adapter {
+        let switch = |revisions| Arc::new(Switch::new(Arc::clone(&self.fs), revisions));
+        self.switch = revisions.map(switch);
         self
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::parked::{Call, LotShared, Turn};
 use crate::chunks::Pending;
 use crate::error::Result;
-use crate::filesystem::{Far, LayerFs, Need, Offer, Spool, Stop};
+use crate::filesystem::{Far, FarChunks, LayerFs, Need, Offer, Spool, Stop};
 
 /// Number of bytes of the file requested at once.
 const WINDOW_LEN: u64 = 1 << 20;
@@ -71,7 +71,7 @@ pub(super) fn begin(shared: Arc<LotShared>, need: Need) -> Call {
 
 impl CopyJob {
     /// Takes the received data and advances to the next missing window; returns its chunks.
-    fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<Vec<u32>>> {
+    fn go_on(&mut self, fs: &LayerFs, turn: Turn) -> Result<Option<FarChunks>> {
         if let Some(error) = turn.refused {
             return Err(error);
         }

@@ -258,11 +258,13 @@ impl LotShared {
 
     fn park(self: &Arc<Self>, about: About, call: Call, far: Far) {
         match far {
-            Far::Chunks(chunks) => {
-                let fs = Arc::clone(&self.fs);
-                self.park_until(about, call, move |then| {
-                    fs.lower.chunks.bring(&chunks, then)
-                });
+            Far::Chunks(far) => {
+                let lower = self.fs.lower();
+                if lower.serial != far.serial {
+                    // Another revision is mounted: its chunks have other numbers.
+                    return self.go_on(about, call, Turn::default());
+                }
+                self.park_until(about, call, |then| lower.chunks.bring(&far.chunks, then));
             }
             Far::Data(need) => self.join(about, call, need),
         }

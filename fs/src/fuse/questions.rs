@@ -8,10 +8,12 @@ use super::Adapter;
 use super::adapter::caller;
 use super::answers;
 use super::parked::{About, Lot, call};
-use crate::chunks::{OnAnswer, Pending};
+use crate::chunks::{OnAnswer, Pending, Ready};
 use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
+use crate::limits::ANSWER_PART_LEN;
 use crate::lower::chunks::Brought;
+use crate::switch::{Switch, SwitchRequest};
 use crate::sys;
 
 /// Holds the answer until the waiting request is retried.
@@ -57,22 +59,45 @@ impl Adapter {
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
         let answer = move |reply, value| answers::value(reply, size, value);
+        let switch = self.switch.clone();
         let call = call(about, reply, answer, move |_| {
             Ok(take(&answered).ok_or(sys::Errno::NODATA)?)
         });
         lot.park_until(about, call, |then| -> Box<dyn Pending> {
-            fs.lower.control.ask(question, fill(&slot, then))
+            match (question, switch) {
+                (Question::SwitchReport(part), Some(switch)) => {
+                    switch.report(part, ANSWER_PART_LEN, fill(&slot, then));
+                    Box::new(Ready)
+                }
+                _ => fs.lower().control.ask(question, fill(&slot, then)),
+            }
         });
+    }
+
+    /// Starts a switch. The request is answered at once: it holds the kernel's lock of the root
+    /// directory, for which the switch may have to wait.
+    fn begin_switch(&self, switch: &Arc<Switch>, value: &[u8], reply: ReplyEmpty) {
+        let Ok(request) = serde_json::from_slice::<SwitchRequest>(value) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let pages = Arc::clone(&self.pages);
+        match switch.begin(request, Arc::new(move |stale| pages.forget(stale))) {
+            true => reply.ok(),
+            false => reply.error(Errno::EBUSY),
+        }
     }
 
     /// Passes a command to the stack; may take long.
     pub(super) fn command(&self, lot: &Lot, about: About, command: Command, reply: ReplyEmpty) {
+        if let (Command::Switch(value), Some(switch)) = (&command, &self.switch) {
+            return self.begin_switch(switch, value, reply);
+        }
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
         let call = call(about, reply, answers::empty, move |_| {
             Ok(take(&answered).map(drop).ok_or(sys::Errno::IO)?)
         });
-        let control = &self.fs.lower.control;
+        let control = Arc::clone(&self.fs.lower().control);
         lot.park_until(about, call, |then| -> Box<dyn Pending> {
             control.command(command, fill(&slot, then))
         });

@@ -4,13 +4,15 @@
 //! happens only while the mount is unused: `layerfs initramfs warm --before-use` promises this, in the
 //! initramfs, between the mount and the hand-over. The daemon checks it as far as it can.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 
-use crate::filesystem::LayerFs;
 use crate::filesystem::reply::NodeId;
+use crate::filesystem::{LayerFs, Stale};
 use crate::metrics::Requests;
 /// Maximum pause of the pack: on a slower link the boot continues without waiting.
 const PATIENCE: Duration = Duration::from_millis(30);
@@ -47,6 +49,28 @@ impl PageStore {
         if let Some(notifier) = self.notifier.get() {
             // The kernel may not know the object any more.
             let _ = notifier.inval_inode(INodeNo(id), ATTRIBUTES_ONLY, 0);
+        }
+    }
+
+    /// Makes the kernel forget what another revision changed. May wait for requests that the kernel
+    /// has sent: the caller holds no lock.
+    pub(super) fn forget(&self, stale: &Stale) {
+        let Some(notifier) = self.notifier.get() else {
+            return;
+        };
+        let mut failed = None;
+        for (dir, name) in &stale.names {
+            let told = notifier.inval_entry(INodeNo(*dir), OsStr::from_bytes(name));
+            failed = failed.or(told.err());
+        }
+        for id in &stale.pages {
+            failed = failed.or(notifier.inval_inode(INodeNo(*id), 0, 0).err());
+        }
+        for id in &stale.attributes {
+            failed = failed.or(notifier.inval_inode(INodeNo(*id), ATTRIBUTES_ONLY, 0).err());
+        }
+        if let Some(error) = failed {
+            tracing::warn!(%error, "the kernel may show names of the revision before");
         }
     }
 

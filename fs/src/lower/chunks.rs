@@ -8,8 +8,8 @@ use layerfmt::{Chunk, ChunkFile, Index};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::Unread;
 use super::decoded::Decoded;
+use super::{FarChunks, Unread};
 use crate::buffers::BufferPool;
 use crate::chunks::{ChunkSource, Pending, SourceError, Unavailable};
 use crate::error::Error;
@@ -48,6 +48,8 @@ pub struct ChunkCounters {
 
 /// The decoded-chunk cache over the source of stored chunks.
 pub struct ChunkCache {
+    /// [`super::Lower::serial`] of the revision.
+    serial: u32,
     index: Arc<Index>,
     source: Arc<dyn ChunkSource>,
     buffers: Arc<BufferPool>,
@@ -89,11 +91,23 @@ impl ChunkCache {
             .unwrap_or(64)
             .max(16);
         ChunkCache {
+            serial: 0,
             index,
             source,
             buffers: Arc::default(),
             decoded: one_shard(items, capacity),
             counters: Arc::default(),
+        }
+    }
+
+    /// A cache for the next revision, with the memory and the counters of this one.
+    pub(crate) fn succeed(&self, index: Arc<Index>, source: Arc<dyn ChunkSource>) -> ChunkCache {
+        let next = ChunkCache::new(index, source, self.decoded.capacity());
+        ChunkCache {
+            serial: self.serial.wrapping_add(1),
+            buffers: Arc::clone(&self.buffers),
+            counters: Arc::clone(&self.counters),
+            ..next
         }
     }
 
@@ -244,7 +258,10 @@ impl ChunkCache {
     /// Counts the result for chunk `id`.
     fn count(&self, id: u32, chunk: &Chunk, done: Result<(), SourceError>) -> Result<(), Unread> {
         if matches!(done, Err(SourceError::Far)) {
-            return Err(Unread::Far(vec![id]));
+            return Err(Unread::Far(FarChunks {
+                serial: self.serial,
+                chunks: vec![id],
+            }));
         }
         self.counters
             .stored_len

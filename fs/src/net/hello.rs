@@ -31,6 +31,9 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) struct BootProgress {
     step: AtomicU8,
     revision: StatusText,
+    /// The newest revision of the system that a server has named since the mount; empty: none was
+    /// asked for.
+    pub(crate) newest: StatusText,
     /// True if the machine sends hellos.
     pub(crate) reports: bool,
     /// The proofs of the hellos.
@@ -48,6 +51,7 @@ impl BootProgress {
         let progress = Arc::new(BootProgress {
             step: AtomicU8::new(Step::Initramfs as u8),
             revision: StatusText::new(""),
+            newest: StatusText::new(""),
             reports,
             secrets,
         });

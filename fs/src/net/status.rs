@@ -58,6 +58,10 @@ pub(crate) struct RemoteStatus {
     pub update_pack: Option<UpdateStatus>,
     /// State of the chunk cache.
     pub cache: String,
+    /// The newest revision of the system, if a server has named it since the mount and it is
+    /// another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest: Option<String>,
     /// True if the machine sends hellos.
     pub reports: bool,
     /// The fingerprint of the machine's key.

@@ -13,6 +13,7 @@ use crate::chunks::hot_files::hot_files;
 use crate::chunks::remote::RemoteSource;
 use crate::chunks::{OnAnswer, Pending, Ready};
 use crate::control::{Command, Control, Question};
+use crate::limits::ANSWER_PART_LEN;
 use crate::net::error::FetchError;
 use crate::net::exchange::Ask;
 use crate::net::fetcher::{STALL_FIRST, post};
@@ -36,9 +37,6 @@ struct HotList {
     index: Arc<Index>,
     sent: OnceLock<Vec<u8>>,
 }
-
-/// Bytes of a long answer that one question brings: an attribute's value has at most 64 KiB.
-const ANSWER_PART_LEN: usize = 60_000;
 
 /// The boot being recorded, and the destination of its trace.
 #[derive(Debug)]
@@ -112,6 +110,8 @@ impl RemoteControl {
                 .map(|waited| waited.as_secs())
                 .filter(|s| *s > 0),
             offline: words.offline,
+            newest: Some(self.progress.newest.get())
+                .filter(|newest| !newest.is_empty() && *newest != words.revision),
             reports: self.progress.reports,
             machine_key: self
                 .progress
@@ -162,6 +162,7 @@ impl Control for RemoteControl {
         let (what, ask) = match command {
             Command::BootReport(report) => ("boot report", self.report_to_send(&report)),
             Command::Hello(hello) => ("hello", self.hello_to_send(Some(&hello))),
+            Command::Switch(_) => ("switch", Err(String::from("this mount does not switch"))),
             Command::Mounted if !self.progress.reports => {
                 then(None);
                 return Box::new(Ready);
@@ -209,7 +210,7 @@ impl RemoteControl {
         match question {
             Question::Pack(number) => part(self.hot_list()?, number),
             Question::Trace(number) => part(&self.boot.as_ref()?.recorder.trace().encode(), number),
-            Question::SendTrace | Question::StorePages => None,
+            Question::SendTrace | Question::StorePages | Question::SwitchReport(_) => None,
         }
     }
 

@@ -19,9 +19,12 @@ use self::background::start_background;
 use super::control::{Boot, RemoteControl};
 use super::kept::KeptRecords;
 use super::options::RemoteOptions;
+use super::revisions::RemoteRevisions;
 use super::values::{ValuesTerms, newest};
 use crate::chunks::rebuild::Plain;
-use crate::chunks::remote::{CacheTiers, Fallbacks, Raws, RemoteSource, StatusTexts, objects};
+use crate::chunks::remote::{
+    CacheTiers, Fallbacks, FetcherEnd, Raws, RemoteSource, StatusTexts, objects,
+};
 use crate::control::Control;
 use crate::net::fetcher::{ChunkSink, Fetcher, FetcherOptions};
 use crate::net::hello::BootProgress;
@@ -31,6 +34,7 @@ use crate::net::mirrors::Mirrors;
 use crate::net::records::{self, Records, RecordsError, Terms};
 use crate::net::server::Server;
 use crate::net::status::{Counters, StatusText};
+use crate::revisions::Revisions;
 use crate::secrets::{MachineLayer, MachineSecrets};
 use crate::store::backup::Backup;
 use crate::store::dir::Dir;
@@ -58,6 +62,8 @@ pub struct RemoteRoot {
     pub trace: Option<Arc<TraceRecorder>>,
     /// The values of this machine, if it has some.
     pub values: Option<MachineLayer>,
+    /// The other revisions of the system.
+    pub revisions: Arc<dyn Revisions>,
 }
 
 /// The reason why a remote root cannot be opened.
@@ -108,21 +114,23 @@ pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
     let disk = cache.or(options.backup.as_ref()).map(PathBuf::as_path);
     let secrets = Arc::new(MachineSecrets::of(disk));
     let progress = BootProgress::begin(&fetcher, options.reports, secrets);
-    let opened = opening.open(&progress);
+    let opened = Arc::new(opening).open(&progress);
     opened.inspect_err(|error| progress.fail(&fetcher, error))
 }
 
-struct RootOpening<'a> {
-    options: &'a RemoteOptions,
-    anchors: wire::trust::AllowedSigners,
-    caches: Arc<CacheTiers>,
-    cache_state: StatusText,
-    kept: Option<Arc<KeptRecords>>,
-    fetcher: Arc<Fetcher>,
+/// What is needed to open a revision: for the mount, and for switches to others.
+#[derive(Debug)]
+pub(super) struct RootOpening {
+    pub(super) options: RemoteOptions,
+    pub(super) anchors: wire::trust::AllowedSigners,
+    pub(super) caches: Arc<CacheTiers>,
+    pub(super) cache_state: StatusText,
+    pub(super) kept: Option<Arc<KeptRecords>>,
+    pub(super) fetcher: Arc<Fetcher>,
 }
 
-impl<'a> RootOpening<'a> {
-    fn new(options: &'a RemoteOptions) -> Result<RootOpening<'a>, RemoteError> {
+impl RootOpening {
+    fn new(options: &RemoteOptions) -> Result<RootOpening, RemoteError> {
         let anchors = options.anchors().map_err(RemoteError::Keys)?;
         let cache_state = StatusText::new("");
         let (disk, kept) = open_cache(options, &cache_state);
@@ -157,7 +165,7 @@ impl<'a> RootOpening<'a> {
             fetcher.spawn(lookup::run(Arc::clone(&fetcher.inner), server));
         }
         Ok(RootOpening {
-            options,
+            options: options.clone(),
             anchors,
             caches,
             cache_state,
@@ -166,7 +174,7 @@ impl<'a> RootOpening<'a> {
         })
     }
 
-    fn open(self, progress: &Arc<BootProgress>) -> Result<RemoteRoot, RemoteError> {
+    fn open(self: Arc<Self>, progress: &Arc<BootProgress>) -> Result<RemoteRoot, RemoteError> {
         let address = self.options.address.to_string();
         let inner = Arc::clone(&self.fetcher.inner);
         let wait = inner.wait_begins();
@@ -200,17 +208,15 @@ impl<'a> RootOpening<'a> {
             .then(|| Arc::new(TraceRecorder::new(&index, manifest.tree_digest)));
         let boot = trace.clone().map(|recorder| boot(recorder, &manifest));
         let pack = stream.is_some();
-        let words = words(&manifest, offline, pack, self.cache_state, state);
+        let words = words(&manifest, offline, pack, &self.cache_state, state);
         if let Some(stream) = stream {
             stream.start(&index, &objects, &words);
         }
-        let plain = manifest
-            .plain
-            .map(|plain| Plain::new(plain, self.caches.backup.clone()));
+        let plain = self.plain(&manifest);
         let packed = manifest.pack.is_some().then_some(&index);
         let source = Arc::new(RemoteSource::new(
-            self.caches,
-            self.fetcher,
+            Arc::clone(&self.caches),
+            Arc::new(FetcherEnd(Arc::clone(&self.fetcher))),
             objects.clone(),
             Fallbacks {
                 plain,
@@ -220,9 +226,8 @@ impl<'a> RootOpening<'a> {
             words,
         ));
         let control = RemoteControl::new(Arc::clone(&source), boot, packed, progress);
-        let control = Arc::new(control);
         start_background(
-            self.options,
+            &self.options,
             &source,
             &index,
             objects,
@@ -230,15 +235,23 @@ impl<'a> RootOpening<'a> {
             records,
             offline,
         );
+        let revisions = RemoteRevisions::new(self, progress, &source.end, manifest.clone());
         Ok(RemoteRoot {
+            revisions: Arc::new(revisions),
             index,
             index_digest: manifest.index.digest,
             source,
-            control,
+            control: Arc::new(control),
             manifest,
             trace,
             values,
         })
+    }
+
+    /// The way back from the boot pack, if there is one.
+    fn plain(&self, manifest: &Manifest) -> Option<Plain> {
+        let plain = manifest.plain?;
+        Some(Plain::new(plain, self.caches.backup.clone()))
     }
 
     /// The values of this machine.
@@ -418,15 +431,15 @@ fn boot(recorder: Arc<TraceRecorder>, manifest: &Manifest) -> Boot {
 }
 
 /// `SYSTEM/PROFILE@REVISION`.
-fn name_of(manifest: &Manifest) -> String {
+pub(super) fn name_of(manifest: &Manifest) -> String {
     format!("{}@{}", manifest.name().full(), manifest.revision)
 }
 
-fn words(
+pub(super) fn words(
     manifest: &Manifest,
     offline: bool,
     has_pack: bool,
-    cache: StatusText,
+    cache: &StatusText,
     update: Option<Arc<StatusText>>,
 ) -> Arc<StatusTexts> {
     let words = StatusTexts {
@@ -434,7 +447,7 @@ fn words(
         offline,
         pack: StatusText::new(if has_pack { "coming" } else { "none" }),
         prefetch: StatusText::new("none"),
-        cache,
+        cache: StatusText::new(&cache.get()),
         update: StatusText::new("none"),
     };
     if let Some(state) = update {

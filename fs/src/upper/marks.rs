@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::XattrFlags;
 
+use super::origins::Origins;
 use crate::sys::object::At;
 use crate::sys::{Errno, Result};
 
@@ -110,7 +111,7 @@ impl Marks {
     ///
     /// # Errors
     /// An error of the file system other than "no such attribute".
-    pub fn read(&self, at: &At<'_>, stack: &StackDigest) -> Result<Marked> {
+    pub fn read(&self, at: &At<'_>, stack: &Origins) -> Result<Marked> {
         let mut marked = Marked::default();
         let names = match at.xattr_names() {
             Ok(names) => names,
@@ -127,7 +128,7 @@ impl Marks {
             } else if name == self.protection {
                 marked.protection = Some(at.xattr(&name)?);
             } else if name == self.origin {
-                marked.origin = stack.origin_row(&at.xattr(&name)?);
+                marked.origin = stack.row(&at.xattr(&name)?);
             } else if name == self.device {
                 marked.device = decode_device(&at.xattr(&name)?);
             } else if name == self.copying {

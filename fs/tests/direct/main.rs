@@ -18,6 +18,7 @@ mod scratch;
 mod semantics;
 #[path = "../../../tests/session/mod.rs"]
 mod session;
+mod switches;
 
 #[test]
 #[ignore = "a measurement; `make semantics-figures` compares it with a mount"]

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Name;
 use crate::filesystem::cookie::{ListingClock, Spot};
-use crate::filesystem::reply::NodeId;
+use crate::filesystem::reply::{DIRECTORY, NodeId};
 
 /// The entry of one name in an upper directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,33 @@ impl Listing {
                 order.remove(name);
             }
         }
+    }
+
+    /// The node of `name` has another number.
+    pub(super) fn renumber(&mut self, name: &[u8], to: NodeId) {
+        if let Some(Entry::Object { id, .. }) = self.names.get_mut(name) {
+            *id = to;
+        }
+    }
+
+    /// The lower part of the directory is another, with `lower_directories` subdirectories.
+    pub(crate) fn lower_changed(
+        &mut self,
+        lower_directories: u32,
+        is_lower_directory: impl Fn(&[u8]) -> bool,
+    ) {
+        // Names that only the upper has may now be in the lower, and the other way round.
+        self.order = OnceLock::new();
+        let mut count = lower_directories;
+        for (name, entry) in &self.names {
+            if is_lower_directory(name) {
+                count = count.saturating_sub(1);
+            }
+            if matches!(entry, Entry::Object { kind, .. } if *kind == DIRECTORY) {
+                count = count.saturating_add(1);
+            }
+        }
+        self.subdirectories = count;
     }
 
     /// The node of `name` is no longer in the tree.

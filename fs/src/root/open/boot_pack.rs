@@ -27,7 +27,7 @@ impl StartedPack {
     }
 }
 
-impl RootOpening<'_> {
+impl RootOpening {
     /// Requests the boot pack while the index arrives.
     pub(super) fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
         let reference = manifest.pack.as_ref()?;

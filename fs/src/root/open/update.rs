@@ -19,7 +19,7 @@ use crate::prefetch::Policy;
 const WRITTEN_LOOKS: u32 = 60;
 const WRITTEN_PAUSE: Duration = Duration::from_secs(1);
 
-impl RootOpening<'_> {
+impl RootOpening {
     /// The index beside the cache, and the update pack if an update to it is not complete. Without the
     /// index, the update pack from an older revision, which may have made the index.
     pub(super) fn index_or_update(

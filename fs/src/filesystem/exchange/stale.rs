@@ -1,0 +1,16 @@
+//! What the kernel has cached of the revision before.
+
+use crate::filesystem::reply::NodeId;
+use crate::filesystem::tree::Name;
+
+/// What the kernel must forget, of what it knows. In this order: a listing that began before must
+/// have ended when its directory is forgotten, and forgetting a name waits for it.
+#[derive(Debug, Default)]
+pub struct Stale {
+    /// Names, by directory.
+    pub names: Vec<(NodeId, Name)>,
+    /// Objects whose pages and attributes differ: directories, and files with other data.
+    pub pages: Vec<NodeId>,
+    /// Objects of which only the attributes differ.
+    pub attributes: Vec<NodeId>,
+}

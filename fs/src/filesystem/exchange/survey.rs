@@ -1,0 +1,322 @@
+//! The search of the upper: its conflicts with the other revision, and the marks that it has of the
+//! mounted one. Nothing is locked meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use layerfmt::index::{NameChange, Successor};
+use layerfmt::{DirentTarget, Index, Ino, ROOT};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::conflict::{Conflict, Ours, Theirs};
+use crate::error::Result;
+use crate::filesystem::lookup::lower_path;
+use crate::filesystem::reply::{CHARACTER, REGULAR, TYPE_MASK};
+use crate::lower::Lower;
+use crate::sys::Errno;
+use crate::sys::directory::{self, RawEntry};
+use crate::sys::object::At;
+use crate::upper::Upper;
+use crate::upper::marks::Marked;
+
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// What was found in the upper.
+#[derive(Debug, Default)]
+pub(super) struct UpperSurvey {
+    pub(super) conflicts: Vec<Conflict>,
+    /// Directory row and name of each conflict at a changed name.
+    pub(super) met: HashSet<(Ino, Box<[u8]>)>,
+    /// The row of each mark.
+    pub(super) origins: HashMap<Vec<u8>, Ino>,
+}
+
+struct Search<'s> {
+    upper: &'s Upper,
+    lower: &'s Lower,
+    /// The tables of the other revision, with the rows of `lower`.
+    next: &'s Index,
+    changes: HashMap<(Ino, &'s [u8]), &'s NameChange>,
+    dropped: HashSet<Ino>,
+    /// Directories with a change below them.
+    above: HashSet<Ino>,
+    restyled: HashSet<Ino>,
+    found: UpperSurvey,
+}
+
+/// A directory of the upper under search.
+struct SurveyLevel {
+    /// The lower directory that it is merged with.
+    row: Option<Ino>,
+    path_len: usize,
+    left: Vec<(Box<[u8]>, Option<Ino>)>,
+}
+
+impl UpperSurvey {
+    /// Searches `upper`, over `lower`, which `successor` is to replace.
+    pub(super) fn of(upper: &Upper, lower: &Lower, successor: &Successor) -> Result<UpperSurvey> {
+        let changes = &successor.changes;
+        let by_name = changes
+            .iter()
+            .map(|change| ((change.dir, &*change.name), change));
+        let restyled = successor
+            .restyled
+            .iter()
+            .filter(|restyled| restyled.beyond_time);
+        let mut search = Search {
+            upper,
+            lower,
+            next: &successor.index,
+            changes: by_name.collect(),
+            dropped: successor.dropped.iter().copied().collect(),
+            above: above(&lower.index, changes),
+            restyled: restyled.map(|restyled| restyled.dir).collect(),
+            found: UpperSurvey::default(),
+        };
+        search.run()?;
+        let mut found = search.found;
+        found
+            .conflicts
+            .sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(found)
+    }
+}
+
+/// The directories of `index` that have one of `changes` in them or below.
+fn above(index: &Index, changes: &[NameChange]) -> HashSet<Ino> {
+    let mut above = HashSet::new();
+    for change in changes {
+        let mut at = change.dir;
+        while above.insert(at) && at != ROOT {
+            at = index.parent(at);
+        }
+    }
+    above
+}
+
+fn child(index: &Index, dir: Option<Ino>, name: &[u8]) -> Option<Ino> {
+    match index.lookup(dir?, name)?.child {
+        DirentTarget::Inode(row) => Some(row),
+        DirentTarget::Whiteout => None,
+    }
+}
+
+/// The object of `index` that an object of the upper stands for: at `name` in `dir`, or where its
+/// redirect leads.
+fn redirected(index: &Index, dir: Option<Ino>, name: &[u8], marked: &Marked) -> Option<Ino> {
+    match &marked.redirect {
+        Some(path) if path.first() == Some(&b'/') => lower_path(index, path),
+        Some(other) => child(index, dir, other),
+        None => child(index, dir, name),
+    }
+}
+
+impl Search<'_> {
+    /// Walks through the upper. Two descriptors, however deep it is.
+    fn run(&mut self) -> Result<()> {
+        let open = |dir: &OwnedFd, name: &[u8]| rustix::fs::openat(dir, name, OPEN, Mode::empty());
+        let mut here = Arc::new(open(&self.upper.root(), b".")?);
+        let at = At::Open(self.upper.root());
+        let marked = self.upper.marks.read(&at, &self.lower.origins)?;
+        let root = (!marked.opaque).then_some(ROOT);
+        let mut path = Vec::new();
+        let mut levels = vec![self.directory(&here, root, &path)?];
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.path_len);
+            let Some((name, row)) = level.left.pop() else {
+                levels.pop();
+                if !levels.is_empty() {
+                    here = Arc::new(open(&here, b"..")?);
+                }
+                continue;
+            };
+            match open(&here, &name) {
+                Ok(inside) => here = Arc::new(inside),
+                // Removed meanwhile, or unreadable for the owner of an ordinary user's mount.
+                Err(Errno::NOTDIR | Errno::NOENT | Errno::ACCESS | Errno::LOOP) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&name);
+            levels.push(self.directory(&here, row, &path)?);
+        }
+        Ok(())
+    }
+
+    /// Looks at the entries of one directory.
+    fn directory(
+        &mut self,
+        dir: &Arc<OwnedFd>,
+        row: Option<Ino>,
+        path: &[u8],
+    ) -> Result<SurveyLevel> {
+        let mut level = SurveyLevel {
+            row,
+            path_len: path.len(),
+            left: Vec::new(),
+        };
+        for entry in directory::list(dir.as_fd())? {
+            match self.entry(dir, &mut level, path, &entry) {
+                Err(error) if error == Errno::NOENT => {}
+                seen => seen?,
+            }
+        }
+        Ok(level)
+    }
+
+    fn entry(
+        &mut self,
+        dir: &Arc<OwnedFd>,
+        level: &mut SurveyLevel,
+        path: &[u8],
+        entry: &RawEntry,
+    ) -> Result<()> {
+        let name = &entry.name[..];
+        let at = At::Name(Arc::clone(dir), name);
+        let kind = match entry.kind {
+            FileType::Directory => FileType::Directory,
+            FileType::RegularFile => FileType::RegularFile,
+            FileType::Symlink => FileType::Symlink,
+            _ => {
+                let stat = at.stat()?;
+                if stat.st_mode & TYPE_MASK == CHARACTER && stat.st_rdev == 0 {
+                    self.hidden(level.row, path, name);
+                    return Ok(());
+                }
+                FileType::from_raw_mode(stat.st_mode)
+            }
+        };
+        let marked = self.upper.marks.read(&at, &self.lower.origins)?;
+        let below = redirected(&self.lower.index, level.row, name, &marked);
+        if kind == FileType::Directory {
+            let merged = below.filter(|row| !marked.opaque && self.is_dir(*row));
+            self.subdirectory(level.row, path, name, &marked, merged);
+            level.left.push((name.into(), merged));
+            return Ok(());
+        }
+        if let Some(row) = marked.origin {
+            let mark = at.xattr(&self.upper.marks.origin)?;
+            self.found.origins.insert(mark, row);
+        }
+        let data = below.filter(|_| marked.metacopy);
+        self.file(level.row, path, name, data);
+        if data.is_some_and(|row| self.dropped.contains(&row)) {
+            let there = redirected(self.next, level.row, name, &marked);
+            let inode = there.and_then(|row| self.next.inode(row));
+            let is_file = inode.is_some_and(|inode| inode.kind() == REGULAR);
+            // Without a redirect each name would lead to another file.
+            let is_clear = marked.redirect.is_some() || at.stat()?.st_nlink == 1;
+            let has_data = is_file && is_clear;
+            if let Some(conflict) = self.found.conflicts.last_mut() {
+                conflict.loses_data = !has_data;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_dir(&self, row: Ino) -> bool {
+        let inode = self.lower.index.inode(row);
+        inode.is_some_and(|inode| inode.is_dir())
+    }
+
+    /// The change of the revision at a name.
+    fn theirs(&self, dir: Option<Ino>, name: &[u8]) -> Option<Theirs> {
+        let change = self.changes.get(&(dir?, name))?;
+        Some(match (change.before, change.after) {
+            (None, _) => Theirs::Added,
+            (Some(_), None) => Theirs::Removed,
+            (Some(_), Some(_)) => Theirs::Changed,
+        })
+    }
+
+    fn meet(&mut self, dir: Option<Ino>, path: &[u8], name: &[u8], ours: Ours, theirs: Theirs) {
+        if let Some(dir) = dir {
+            self.found.met.insert((dir, name.into()));
+        }
+        let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        self.found.conflicts.push(Conflict {
+            path: [path, separator, name].concat(),
+            ours,
+            theirs,
+            loses_data: false,
+        });
+    }
+
+    /// The upper hides a name.
+    fn hidden(&mut self, dir: Option<Ino>, path: &[u8], name: &[u8]) {
+        match self.theirs(dir, name) {
+            // Both removed it.
+            Some(Theirs::Removed) => {
+                if let Some(dir) = dir {
+                    self.found.met.insert((dir, name.into()));
+                }
+            }
+            Some(theirs) => self.meet(dir, path, name, Ours::Removed, theirs),
+            None => self.covered(dir, path, name, Ours::Removed),
+        }
+    }
+
+    /// The upper covers a lower directory of this name: changes below it cannot be seen.
+    fn covered(&mut self, dir: Option<Ino>, path: &[u8], name: &[u8], ours: Ours) {
+        let covered = child(&self.lower.index, dir, name);
+        if covered.is_some_and(|row| self.is_dir(row) && self.above.contains(&row)) {
+            self.meet(dir, path, name, ours, Theirs::Below);
+        }
+    }
+
+    fn subdirectory(
+        &mut self,
+        dir: Option<Ino>,
+        path: &[u8],
+        name: &[u8],
+        marked: &Marked,
+        merged: Option<Ino>,
+    ) {
+        let is_here = merged.is_some() && merged == child(&self.lower.index, dir, name);
+        if let Some(theirs) = self.theirs(dir, name) {
+            let ours = if is_here {
+                Ours::Attributes
+            } else {
+                Ours::Directory
+            };
+            self.meet(dir, path, name, ours, theirs);
+        } else if merged.is_some_and(|row| self.dropped.contains(&row)) {
+            self.meet(dir, path, name, Ours::Attributes, Theirs::Removed);
+        } else if merged.is_some_and(|row| self.restyled.contains(&row)) {
+            self.meet(dir, path, name, Ours::Attributes, Theirs::Changed);
+        } else if !is_here {
+            self.covered(dir, path, name, Ours::Directory);
+        }
+        // A move that finds nothing now may find something in the other revision.
+        let finds = |path: &Vec<u8>| path.first() == Some(&b'/') && self.next_has_dir(path);
+        if merged.is_none() && !marked.opaque && marked.redirect.as_ref().is_some_and(finds) {
+            self.meet(dir, path, name, Ours::Directory, Theirs::Added);
+        }
+    }
+
+    fn next_has_dir(&self, path: &[u8]) -> bool {
+        let row = lower_path(self.next, path);
+        let inode = row.and_then(|row| self.next.inode(row));
+        inode.is_some_and(|inode| inode.is_dir())
+    }
+
+    fn file(&mut self, dir: Option<Ino>, path: &[u8], name: &[u8], data: Option<Ino>) {
+        let ours = match data {
+            Some(_) => Ours::Attributes,
+            None => Ours::Written,
+        };
+        match self.theirs(dir, name) {
+            Some(theirs) => self.meet(dir, path, name, ours, theirs),
+            None if data.is_some_and(|row| self.dropped.contains(&row)) => {
+                self.meet(dir, path, name, ours, Theirs::Changed);
+            }
+            None => self.covered(dir, path, name, ours),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The other revisions of a server's system: fetched and verified as at the mount, through the same
+//! caches and connections.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use layerfmt::{Index, Layer};
+use wire::hello::Step;
+use wire::manifest::{IndexRef, Manifest, ProfileName};
+use wire::trust::HighWater;
+
+use super::control::RemoteControl;
+use super::open::{RootOpening, name_of, words};
+use crate::chunks::remote::{Fallbacks, FetcherEnd, RemoteSource, objects};
+use crate::lower::LowerParts;
+use crate::net::address::Address;
+use crate::net::error::FetchError;
+use crate::net::hello::BootProgress;
+use crate::net::index_head::index_head;
+use crate::net::object::Object;
+use crate::net::records::{self, Records, Terms};
+use crate::revisions::{Refusal, Revision, Revisions};
+
+/// Time for a server to name a revision.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Time for its index, also on a slow link.
+const INDEX_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The revisions of one server's systems.
+#[derive(Debug)]
+pub(super) struct RemoteRevisions {
+    opening: Arc<RootOpening>,
+    progress: Arc<BootProgress>,
+    end: Weak<FetcherEnd>,
+    /// The revision that the mount began with: the running kernel is its.
+    started: Arc<Manifest>,
+    mounted: Arc<Mutex<Manifest>>,
+}
+
+/// A revision that was fetched.
+#[derive(Debug)]
+struct RemoteRevision {
+    opening: Arc<RootOpening>,
+    progress: Arc<BootProgress>,
+    end: Arc<FetcherEnd>,
+    started: Arc<Manifest>,
+    mounted: Arc<Mutex<Manifest>>,
+    records: Records,
+    /// The records are of the system that the mount was started with.
+    is_own: bool,
+    layer: Layer,
+    base: Option<Layer>,
+}
+
+impl RemoteRevisions {
+    pub(super) fn new(
+        opening: Arc<RootOpening>,
+        progress: &Arc<BootProgress>,
+        end: &Arc<FetcherEnd>,
+        mounted: Manifest,
+    ) -> RemoteRevisions {
+        RemoteRevisions {
+            opening,
+            progress: Arc::clone(progress),
+            end: Arc::downgrade(end),
+            started: Arc::new(mounted.clone()),
+            mounted: Arc::new(Mutex::new(mounted)),
+        }
+    }
+
+    fn manifest(&self) -> Manifest {
+        let mounted = self.mounted.lock();
+        mounted.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The address of `[SYSTEM[/PROFILE]][@REV]`.
+    fn address(&self, wanted: &str, mounted: &ProfileName) -> Result<Address, Refusal> {
+        let server = &self.opening.options.address.server;
+        let name = match wanted {
+            "" => mounted.full(),
+            number if number.starts_with('@') => format!("{}{number}", mounted.full()),
+            name => name.to_owned(),
+        };
+        let mut address = Address::parse(&format!("http://{}/{name}", server.authority))
+            .map_err(|error| error.to_string())?;
+        address.server = server.clone();
+        Ok(address)
+    }
+
+    fn records(&self, address: &Address) -> Result<Records, Refusal> {
+        let opening = &self.opening;
+        let is_own = is_same(address, &opening.options.address);
+        let seen = opening.kept.as_ref().filter(|_| is_own);
+        let seen = seen.map(|kept| kept.high_water()).unwrap_or_default();
+        let revision = match address.revision {
+            // A named revision may be an old one.
+            Some(_) => 0,
+            None if is_own => seen.revision.max(opening.options.min_revision),
+            None => 0,
+        };
+        let terms = Terms {
+            address,
+            anchors: &opening.anchors,
+            high_water: HighWater { revision, ..seen },
+            ring: &opening.options.ring,
+        };
+        let until = Some(Instant::now() + PATIENCE);
+        records::fetch(&opening.fetcher, &terms, until)
+            .map_err(|error| format!("{address}: {error}"))
+    }
+
+    fn index(&self, reference: &IndexRef) -> Result<Layer, Refusal> {
+        let fetcher = &self.opening.fetcher;
+        let fetched = async {
+            let head = index_head(&fetcher.inner, &reference.digest, reference.head_len);
+            let late = || FetchError::Timeout {
+                what: "the index",
+                waited: INDEX_PATIENCE,
+            };
+            tokio::time::timeout(INDEX_PATIENCE, head)
+                .await
+                .unwrap_or_else(|_| Err(late()))
+        };
+        let fetched = fetcher.run(fetched).and_then(|fetched| fetched);
+        fetched.map_err(|error| format!("the index: {error}"))
+    }
+}
+
+fn is_same(one: &Address, other: &Address) -> bool {
+    (&one.system, &one.profile) == (&other.system, &other.profile)
+}
+
+/// The index of a revision by its layers.
+fn by_layers(manifest: &Manifest) -> &IndexRef {
+    manifest.plain.as_ref().unwrap_or(&manifest.index)
+}
+
+impl Revisions for RemoteRevisions {
+    fn open(&self, wanted: &str) -> Result<Box<dyn Revision>, Refusal> {
+        let end = self.end.upgrade().ok_or("the mount is ending")?;
+        let mounted = self.manifest();
+        let address = self.address(wanted, &mounted.name())?;
+        let records = self.records(&address)?;
+        if address.revision.is_none() && is_same(&address, &self.opening.options.address) {
+            self.progress
+                .newest
+                .set(name_of(&records.verified.manifest));
+        }
+        let layer = self.index(by_layers(&records.verified.manifest))?;
+        let base = match &mounted.plain {
+            Some(plain) => Some(self.index(plain)?),
+            None => None,
+        };
+        Ok(Box::new(RemoteRevision {
+            opening: Arc::clone(&self.opening),
+            progress: Arc::clone(&self.progress),
+            end,
+            started: Arc::clone(&self.started),
+            mounted: Arc::clone(&self.mounted),
+            is_own: is_same(&address, &self.opening.options.address),
+            records,
+            layer,
+            base,
+        }))
+    }
+
+    fn mounted(&self) -> String {
+        name_of(&self.manifest())
+    }
+}
+
+impl RemoteRevision {
+    fn manifest(&self) -> &Manifest {
+        &self.records.verified.manifest
+    }
+}
+
+impl Revision for RemoteRevision {
+    fn name(&self) -> String {
+        name_of(self.manifest())
+    }
+
+    fn index(&self) -> &Index {
+        self.layer.index()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        // As at a mount, where the digest of all layers names the rows.
+        let layers = self.manifest().layers.iter();
+        let digests: Vec<u8> = layers.flat_map(|layer| layer.digest.0).collect();
+        layerfmt::Digest::of(&digests).0
+    }
+
+    fn base(&self) -> Option<&Index> {
+        self.base.as_ref().map(|base| &**base.index())
+    }
+
+    fn boot_differences(&self) -> Vec<&'static str> {
+        let (started, next) = (&self.started, self.manifest());
+        let compared = [
+            ("kernel", started.kernel != next.kernel),
+            ("initramfs", started.initrd != next.initrd),
+            ("kernel parameters", started.cmdline != next.cmdline),
+        ];
+        let different = compared.into_iter().filter(|(_, differs)| *differs);
+        different.map(|(what, _)| what).collect()
+    }
+
+    fn parts(&self, index: &Index) -> LowerParts {
+        let manifest = self.manifest();
+        let opening = &self.opening;
+        if let Some(backup) = &opening.caches.backup {
+            for layer in manifest.layers.iter().chain(&manifest.borrowed) {
+                backup.attach(&Object::layer(&layer.digest).path, layer.len);
+            }
+        }
+        let ways = Fallbacks {
+            plain: None,
+            packed: None,
+            update: None,
+        };
+        let source = Arc::new(RemoteSource::new(
+            Arc::clone(&opening.caches),
+            Arc::clone(&self.end),
+            objects(index, None),
+            ways,
+            words(manifest, false, false, &opening.cache_state, None),
+        ));
+        let control = RemoteControl::new(Arc::clone(&source), None, None, &self.progress);
+        LowerParts {
+            source,
+            control: Arc::new(control),
+            layers: manifest
+                .layers
+                .iter()
+                .map(|layer| (layer.digest.to_string(), layer.len))
+                .collect(),
+        }
+    }
+
+    fn mounted(self: Box<Self>) {
+        let manifest = self.manifest().clone();
+        self.progress.reach(Step::Mounted, &name_of(&manifest));
+        // A start from local storage needs records and index: those of a revision with a boot pack
+        // are stored by the next start.
+        let kept = self.opening.kept.as_ref();
+        if let Some(kept) = kept.filter(|_| self.is_own && manifest.pack.is_none()) {
+            let records = &self.records;
+            kept.save(&records.bundle, records.verified.high_water, false);
+            if let Some(head) = self.layer.in_memory() {
+                kept.save_index(&manifest.index.digest, head);
+            }
+        }
+        *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Manifest {
+            // From now on the mount reads the layers.
+            plain: None,
+            ..manifest
+        };
+    }
+}

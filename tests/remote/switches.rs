@@ -1,0 +1,310 @@
+//! S19 on real mounts: a running mount takes another revision.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::Value;
+
+use super::client::{Client, program};
+use super::server::Bakery;
+use super::site::{SYSTEM, Site};
+use crate::scratch::Scratch;
+
+/// A mount with an upper, and its server.
+struct Scene {
+    site: Site,
+    client: Client,
+    upper: PathBuf,
+    bakery: Bakery,
+    _place: Scratch,
+}
+
+/// The mode that `LAYERFS_TEST_OPTIONS` gives every mount.
+fn with_mode(options: String) -> String {
+    match std::env::var("LAYERFS_TEST_OPTIONS") {
+        Ok(more) => format!("{options},{more}"),
+        Err(_) => options,
+    }
+}
+
+impl Scene {
+    fn new(site: Site) -> Scene {
+        let bakery = Bakery::serve(&site);
+        let place = Scratch::new();
+        let (upper, work) = (place.path().join("u"), place.path().join("w"));
+        std::fs::create_dir(&upper).unwrap();
+        std::fs::create_dir(&work).unwrap();
+        let options = format!("upperdir={},workdir={}", upper.display(), work.display());
+        let url = format!("{}/{SYSTEM}", bakery.url());
+        let options = with_mode(options);
+        let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+        Scene {
+            site,
+            client,
+            upper,
+            bakery,
+            _place: place,
+        }
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        Command::new(program("layerfs"))
+            .arg("switch")
+            .arg("--mount")
+            .arg(&self.client.at)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn switch(&self, arguments: &[&str]) -> Value {
+        let output = self.output(&[arguments, &["--json"]].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(&said)
+            .unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn to(&self, revision: u64) -> Value {
+        let report = self.switch(&[&format!("@{revision}")]);
+        assert_eq!(report["outcome"], "done", "{report}");
+        report
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.client.at.join(name)
+    }
+}
+
+fn files(of: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
+    let owned = |(name, bytes): &(&str, &[u8])| (String::from(*name), bytes.to_vec());
+    of.iter().map(owned).collect()
+}
+
+/// "After a switch the mount shows what a new mount of the other revision with the same upper shows."
+#[test]
+fn s19_1_a_mount_switches_there_and_back() {
+    let mut site = Site::new();
+    let first = site.files.clone();
+    let second_number = site.change(5);
+    let second = site.files.clone();
+    let scene = Scene::new(site);
+    scene.client.compare(&second);
+    for _ in 0..3 {
+        scene.to(1);
+        scene.client.compare(&first);
+        scene.to(second_number);
+        scene.client.compare(&second);
+    }
+    let report = scene.switch(&[]);
+    assert_eq!(report["outcome"], "same", "{report}");
+    let status = scene.client.status();
+    let shown = status["revision"].as_str().unwrap();
+    assert_eq!(shown, format!("{SYSTEM}/main@{second_number}"));
+    assert_eq!(scene.client.whole_status()["panics"], 0);
+}
+
+/// "Open files, mappings and running programs keep the content that they have until they are
+/// closed; their `st_nlink` is 0." "Unchanged objects keep `st_ino`, changed ones get another."
+#[test]
+fn s19_3_open_files_keep_their_content_and_the_kernel_forgets_only_what_differs() {
+    let content = vec![7; 300_000];
+    let mut site = Site::with(files(&[
+        ("same", &content),
+        ("changed", b"old"),
+        ("gone", b"gone"),
+    ]));
+    let same = content.clone();
+    site.publish_files(files(&[
+        ("same", &same),
+        ("changed", b"new, longer"),
+        ("come", b"come"),
+    ]));
+    let scene = Scene::new(site);
+    assert_eq!(std::fs::read(scene.at("changed")).unwrap(), b"new, longer");
+    assert!(
+        std::fs::metadata(scene.at("gone")).is_err(),
+        "a cached absence"
+    );
+    scene.to(1);
+    assert_eq!(std::fs::read(scene.at("changed")).unwrap(), b"old");
+    assert_eq!(std::fs::read(scene.at("gone")).unwrap(), b"gone");
+    assert_eq!(std::fs::read(scene.at("same")).unwrap(), content);
+    let number = |name: &str| std::fs::metadata(scene.at(name)).unwrap().ino();
+    let before = (number("same"), number("changed"));
+    let mut open = std::fs::File::open(scene.at("changed")).unwrap();
+    let gone = std::fs::File::open(scene.at("gone")).unwrap();
+    let reads = requests(&scene.client, "read");
+
+    let report = scene.to(2);
+    assert!(report["in_use"].as_u64().unwrap() >= 2, "{report}");
+    let mine = u64::from(std::process::id());
+    let programs = report["programs"].as_array().unwrap();
+    assert!(
+        programs.iter().any(|program| program["pid"] == mine),
+        "{report}"
+    );
+
+    assert_eq!(std::fs::read(scene.at("same")).unwrap(), content);
+    assert_eq!(
+        requests(&scene.client, "read"),
+        reads,
+        "the pages of the same stay"
+    );
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "old");
+    assert_eq!(open.metadata().unwrap().nlink(), 0);
+    assert_eq!(gone.metadata().unwrap().nlink(), 0);
+    assert_eq!(std::fs::read(scene.at("changed")).unwrap(), b"new, longer");
+    assert_eq!(number("same"), before.0);
+    assert_ne!(number("changed"), before.1);
+    let mut names: Vec<String> = std::fs::read_dir(&scene.client.at)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["changed", "come", "same"]);
+    scene.to(1);
+    open.seek(SeekFrom::Start(0)).unwrap();
+    text.clear();
+    open.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "old");
+}
+
+/// Number of requests of a kind.
+fn requests(client: &Client, kind: &str) -> u64 {
+    let status = client.whole_status();
+    let all = status["requests"].as_array().unwrap();
+    let found = all.iter().find(|one| one["name"] == kind);
+    found.map_or(0, |one| one["count"].as_u64().unwrap())
+}
+
+/// "The upper wins. A path that both the upper and the revision change is a conflict: the command
+/// lists what each of them did, and switches only with `--force`."
+#[test]
+fn s19_5_conflicts_need_force() {
+    // In chunks of its own.
+    let same = vec![7; 300_000];
+    let mut site = Site::with(files(&[("a", b"old"), ("b", b"old"), ("c", &same)]));
+    site.publish_files(files(&[("a", b"new"), ("b", b"new"), ("c", &same)]));
+    let scene = Scene::new(site);
+    scene.to(1);
+    std::fs::write(scene.at("a"), b"mine").unwrap();
+    std::fs::write(scene.at("c"), b"mine").unwrap();
+    let output = scene.output(&["@2"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("/a: written in the upper, the revision changes it"),
+        "{said}"
+    );
+    assert!(said.contains("--force"), "{said}");
+    assert!(!said.contains("/c"), "{said}");
+    assert_eq!(std::fs::read(scene.at("b")).unwrap(), b"old");
+    let report = scene.switch(&["@2", "--dry-run", "--force"]);
+    assert_eq!(report["outcome"], "planned", "{report}");
+    assert_eq!(std::fs::read(scene.at("b")).unwrap(), b"old");
+    let report = scene.switch(&["@2", "--force"]);
+    assert_eq!(report["outcome"], "done", "{report}");
+    assert_eq!(std::fs::read(scene.at("a")).unwrap(), b"mine");
+    assert_eq!(std::fs::read(scene.at("b")).unwrap(), b"new");
+    assert_eq!(std::fs::read(scene.at("c")).unwrap(), b"mine");
+    assert!(scene.upper.join("a").exists());
+}
+
+/// "A switch that fails leaves the revision of before."
+#[test]
+fn s19_7_a_revision_that_does_not_exist_changes_nothing() {
+    let scene = Scene::new(Site::new());
+    let output = scene.output(&["@77"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the mount keeps kiosk/main@1"), "{said}");
+    let output = scene.output(&["not a name"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    scene.client.compare(&scene.site.files);
+    assert!(!scene.bakery.url().is_empty());
+    // A mount of local layers says so.
+    let other = Scratch::new();
+    let output = Command::new(program("layerfs"))
+        .args(["switch", "--mount"])
+        .arg(other.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("not a layerfs mount"), "{said}");
+}
+
+/// Readers, listers and a writer during many switches: each file has the content of one revision,
+/// and no call fails.
+#[test]
+fn s19_2_readers_see_one_revision_or_the_other() {
+    let revision = |seed: u8| -> BTreeMap<String, Vec<u8>> {
+        (0..40)
+            .map(|number| {
+                let changes = number % 4 == 0;
+                let byte = if changes { seed } else { 0 };
+                (format!("f{number:02}"), vec![byte; 5000 + number * 100])
+            })
+            .collect()
+    };
+    let mut site = Site::with(revision(1));
+    site.publish_files(revision(2));
+    let scene = Scene::new(site);
+    let over = AtomicBool::new(false);
+    let read = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        for start in 0..2_usize {
+            let (scene, over, read) = (&scene, &over, &read);
+            scope.spawn(move || {
+                for number in (0..40).cycle().skip(start * 20) {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let bytes = std::fs::read(scene.at(&format!("f{number:02}"))).unwrap();
+                    assert_eq!(bytes.len(), 5000 + number * 100);
+                    assert!(
+                        bytes.iter().all(|byte| *byte == bytes[0]),
+                        "two revisions in one file"
+                    );
+                    read.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for number in 0_u64.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::fs::write(scene.at("mine"), number.to_string()).unwrap();
+                let names = std::fs::read_dir(&scene.client.at).unwrap().count();
+                assert!(names >= 40, "{names}");
+            }
+        });
+        for _ in 0..15 {
+            scene.to(1);
+            scene.to(2);
+        }
+    });
+    assert!(read.load(Ordering::Relaxed) > 0);
+    let status = scene.client.whole_status();
+    assert_eq!(status["panics"], 0, "{status}");
+    assert_eq!(status["chunks"]["failed"], 0, "{status}");
+    for (name, bytes) in revision(2) {
+        assert!(std::fs::read(scene.at(&name)).unwrap() == bytes, "{name}");
+    }
+}
+
+/// Ends the other threads of a test also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
