@@ -134,7 +134,8 @@ def measure(options, work):
     rows = []
     for form, fields in (("without an update pack", ["prefetch"]), ("with the update pack", ["update"])):
         if fields == ["update"]:
-            boots.bakery("update-pack", "sys", "--last", "1")
+            (made,) = json.loads(boots.bakery("update-pack", "sys", "--last", "1", "--json"))
+            print(f"# update pack: {made['bytes']:,} bytes, of it index {made['index_bytes']:,}, hot {made['hot_bytes']:,}")
         shutil.rmtree(boots.cache, ignore_errors=True)
         subprocess.run(["cp", "-a", saved, boots.cache], check=True)
         rows.append((form, *boots.boot("sys", trace, fields, cache=boots.cache)))
