@@ -74,6 +74,16 @@ impl Client {
         self.daemon.wait().unwrap();
     }
 
+    /// Unmounts, and waits until the daemon has ended: then its cache is on the disk.
+    pub(super) fn end(mut self) {
+        let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
+        let since = Instant::now();
+        while !self.has_ended() {
+            assert!(since.elapsed() < Duration::from_secs(120), "it lives on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// True if the daemon has ended by itself.
     pub(super) fn has_ended(&mut self) -> bool {
         self.daemon.try_wait().unwrap().is_some()

@@ -33,7 +33,7 @@ fn a_killed_client_goes_on() {
     scene.restore(&saved);
     let client = scene.mount();
     client.wait_for("update", "complete");
-    drop(client);
+    client.end();
     let after = scene.chunks().len();
     assert!(after > before);
     // A slow line, so that kills find a part of the pack there.

@@ -59,7 +59,7 @@ impl Scene {
         let client = scene.mount_at(revision);
         client.compare(&scene.site.files);
         scene.wait_for_cache();
-        drop(client);
+        client.end();
         scene
     }
 
