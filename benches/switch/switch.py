@@ -73,7 +73,7 @@ def publish(programs, work, tree, changes):
     subprocess.run(["cp", "-a", tree, whole], check=True)
     subprocess.run(["cp", "-rT", changes, whole], check=True)
     archive = os.path.join(work, "new.tar.zst")
-    subprocess.run(["tar", "--numeric-owner", "-I", "zstd -1", "-cf", archive, "-C", whole, "."], check=True)
+    subprocess.run(["tar", "--format=posix", "--numeric-owner", "-I", "zstd -1", "-cf", archive, "-C", whole, "."], check=True)
     os.rename(archive, os.path.join(incoming, "new.tar.zst"))
     run(bakery + ["watch", "--once", "--updates", "0", "--settle", "100", "--spool", spool])
     shutil.rmtree(whole)
