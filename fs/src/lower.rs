@@ -6,7 +6,6 @@
 pub mod chunks;
 mod decoded;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use layerfmt::{Index, Ino};
@@ -18,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::sys::Errno;
 use crate::trace::TraceRecorder;
-use crate::upper::origins::Origins;
+use crate::upper::origins::{EarlierRows, Origins};
 
 /// Chunks of one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub(crate) struct NextLower {
     /// Rows that had no object before.
     pub(crate) added: Vec<Ino>,
     /// Rows that marks of earlier revisions name.
-    pub(crate) earlier: HashMap<Vec<u8>, Ino>,
+    pub(crate) earlier: EarlierRows,
     pub(crate) parts: LowerParts,
 }
 

@@ -10,7 +10,7 @@ mod nodes;
 mod stale;
 mod survey;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use layerfmt::index::Successor;
@@ -24,6 +24,7 @@ use super::tree::{CHANGED_NAMES_MAX, Name, Tree};
 use super::{LayerFs, lock};
 use crate::error::Error;
 use crate::lower::{LowerParts, NextLower};
+use crate::upper::origins::EarlierRows;
 
 /// A switch that can be carried out.
 #[derive(Debug)]
@@ -163,7 +164,7 @@ impl LayerFs {
             added,
             dropped,
         } = successor;
-        let mut earlier: HashMap<Vec<u8>, Ino> = survey.origins;
+        let mut earlier = survey.origins;
         if self.upper.is_some() {
             earlier.extend(self.known_origins(&self.read_tree(), &old));
         }
@@ -199,13 +200,13 @@ impl LayerFs {
     }
 
     /// The marks of objects of the upper that the tree knows.
-    fn known_origins(&self, tree: &Tree, old: &crate::lower::Lower) -> HashMap<Vec<u8>, Ino> {
+    fn known_origins(&self, tree: &Tree, old: &crate::lower::Lower) -> EarlierRows {
         let rows = tree
             .iter()
             .filter(|(_, node)| node.in_upper && !node.is_dir());
         rows.filter_map(|(id, _)| self.numbers.row_of(id))
             .filter(|row| old.origins.own_row(*row) != Ino::MAX)
-            .map(|row| (old.origins.origin(row), row))
+            .map(|row| (old.origins.origin(row), Some(row)))
             .collect()
     }
 }

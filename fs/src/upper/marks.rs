@@ -52,6 +52,8 @@ pub struct Marked {
     pub protection: Option<Vec<u8>>,
     /// See [`Marks::origin`]; only if of this stack.
     pub origin: Option<u32>,
+    /// True if it has an origin in another stack.
+    pub foreign_origin: bool,
     /// See [`Marks::device`].
     pub device: Option<(u32, u32)>,
     /// The raw value of [`Marks::copying`].
@@ -129,6 +131,7 @@ impl Marks {
                 marked.protection = Some(at.xattr(&name)?);
             } else if name == self.origin {
                 marked.origin = stack.row(&at.xattr(&name)?);
+                marked.foreign_origin = marked.origin.is_none();
             } else if name == self.device {
                 marked.device = decode_device(&at.xattr(&name)?);
             } else if name == self.copying {

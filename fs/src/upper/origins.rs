@@ -13,9 +13,13 @@ pub struct Origins {
     digest: StackDigest,
     /// After a switch: the numbers of the rows here and in the revision's own index.
     numbers: Option<RowNumbers>,
-    /// The rows here of marks that were written over earlier revisions.
-    earlier: HashMap<Vec<u8>, Ino>,
+    /// The rows here of marks that the upper had before the switch; `None`: of no row. An object of
+    /// such a mark has a number of its own, and keeps it.
+    earlier: EarlierRows,
 }
+
+/// Rows by mark.
+pub(crate) type EarlierRows = HashMap<Vec<u8>, Option<Ino>>;
 
 #[derive(Debug, Clone)]
 struct RowNumbers {
@@ -34,11 +38,7 @@ impl Origins {
     }
 
     /// For a stack whose row `row` is here `here[row]`.
-    pub(crate) fn renumbered(
-        digest: &[u8; 32],
-        here: Vec<Ino>,
-        earlier: HashMap<Vec<u8>, Ino>,
-    ) -> Origins {
+    pub(crate) fn renumbered(digest: &[u8; 32], here: Vec<Ino>, earlier: EarlierRows) -> Origins {
         let count = here.iter().max().map_or(0, |row| *row as usize + 1);
         let mut own = vec![Ino::MAX; count];
         for (row, place) in (0..).zip(&here) {
@@ -76,7 +76,7 @@ impl Origins {
     pub(crate) fn row(&self, mark: &[u8]) -> Option<Ino> {
         // The copy is older than the switch: it keeps its number.
         if let Some(row) = self.earlier.get(mark) {
-            return Some(*row);
+            return *row;
         }
         let row = self.digest.origin_row(mark)?;
         match &self.numbers {
@@ -92,7 +92,7 @@ impl Origins {
 
     /// The rows that marks of earlier revisions name.
     pub(crate) fn earlier_rows(&self) -> impl Iterator<Item = Ino> {
-        self.earlier.values().copied()
+        self.earlier.values().copied().flatten()
     }
 }
 
@@ -104,9 +104,11 @@ mod tests {
     fn marks_name_rows_by_their_own_numbers() {
         let plain = Origins::new(&[1; 32]);
         let mark = plain.origin(2);
-        let earlier = HashMap::from([(mark.clone(), 7)]);
+        let foreign = Origins::new(&[2; 32]).origin(2);
+        let earlier = HashMap::from([(mark.clone(), Some(7)), (foreign.clone(), None)]);
         let next = Origins::renumbered(&[2; 32], vec![0, 9, 4], earlier);
         assert_eq!(next.row(&mark), Some(7), "of an earlier revision");
+        assert_eq!(next.row(&foreign), None, "of no row before the switch");
         assert_eq!(next.row(&next.origin(9)), Some(9));
         assert_eq!(Origins::new(&[2; 32]).row(&next.origin(9)), Some(1));
         assert_eq!(next.row(&plain.origin(3)), None);

@@ -243,6 +243,35 @@ fn s19_4_numbers_of_what_is_the_same_stay() {
     }
 }
 
+/// The upper has a mark of the revision that the mount switches to, from an earlier mount of it.
+#[test]
+fn s19_4_a_mark_of_the_other_revision_changes_no_number() {
+    let scene = Scene::new(&[&first, &second]);
+    scene.fs.append("same", "more").unwrap();
+    scene.fs.detach();
+    let (upper, work) = (scene.room.path("u"), scene.room.path("w"));
+    let parts = Parts {
+        layers: vec![scene.revisions[1].clone()],
+        upper: Some((upper, work)),
+        options: String::new(),
+    };
+    let fs = Direct::begin(parts, REMEMBERED, log::lines).unwrap();
+    let before = look(&fs).numbers;
+    let (_, done) = fs.switch(&[scene.revisions[0].clone()], true);
+    assert!(done);
+    // Numbers in listings equal those of stat(2), also after the kernel forgot the file.
+    assert_eq!(
+        look(&fs).numbers[Path::new("same")],
+        before[Path::new("same")]
+    );
+    fs.forget();
+    assert_eq!(
+        look(&fs).numbers[Path::new("same")],
+        before[Path::new("same")]
+    );
+    fs.detach();
+}
+
 /// "The upper wins. A path that both the upper and the revision change is a conflict, and the mount
 /// does not switch without force."
 #[test]

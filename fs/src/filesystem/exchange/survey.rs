@@ -19,6 +19,7 @@ use crate::sys::directory::{self, RawEntry};
 use crate::sys::object::At;
 use crate::upper::Upper;
 use crate::upper::marks::Marked;
+use crate::upper::origins::EarlierRows;
 
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -31,8 +32,8 @@ pub(super) struct UpperSurvey {
     pub(super) conflicts: Vec<Conflict>,
     /// Directory row and name of each conflict at a changed name.
     pub(super) met: HashSet<(Ino, Box<[u8]>)>,
-    /// The row of each mark.
-    pub(super) origins: HashMap<Vec<u8>, Ino>,
+    /// The row of each mark; `None`: it is of another stack.
+    pub(super) origins: EarlierRows,
 }
 
 struct Search<'s> {
@@ -200,9 +201,9 @@ impl Search<'_> {
             level.left.push((name.into(), merged));
             return Ok(());
         }
-        if let Some(row) = marked.origin {
+        if marked.origin.is_some() || marked.foreign_origin {
             let mark = at.xattr(&self.upper.marks.origin)?;
-            self.found.origins.insert(mark, row);
+            self.found.origins.insert(mark, marked.origin);
         }
         let data = below.filter(|_| marked.metacopy);
         self.file(level.row, path, name, data);
