@@ -205,8 +205,8 @@ impl LayerFs {
             .iter()
             .filter(|(_, node)| node.in_upper && !node.is_dir());
         rows.filter_map(|(id, _)| self.numbers.row_of(id))
-            .filter(|row| old.origins.own_row(*row) != Ino::MAX)
             .map(|row| (old.origins.origin(row), Some(row)))
+            .filter(|(mark, row)| old.origins.row(mark) == *row)
             .collect()
     }
 }

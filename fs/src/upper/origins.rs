@@ -67,9 +67,14 @@ impl Origins {
             .map_or(row, |numbers| own(numbers).unwrap_or(Ino::MAX))
     }
 
-    /// The mark of a copy of `row`.
+    /// The mark of a copy of `row`. If objects of the upper have that mark and are not copies of
+    /// `row`, the mark of no row.
     pub(crate) fn origin(&self, row: Ino) -> Vec<u8> {
-        self.digest.origin(self.own_row(row))
+        let mark = self.digest.origin(self.own_row(row));
+        match self.earlier.get(&mark) {
+            Some(known) if *known != Some(row) => self.digest.origin(Ino::MAX),
+            _ => mark,
+        }
     }
 
     /// The row that a mark names, if it is of this stack or is known from an earlier one.
@@ -109,6 +114,11 @@ mod tests {
         let next = Origins::renumbered(&[2; 32], vec![0, 9, 4], earlier);
         assert_eq!(next.row(&mark), Some(7), "of an earlier revision");
         assert_eq!(next.row(&foreign), None, "of no row before the switch");
+        assert_eq!(
+            next.origin(4),
+            next.origin(5),
+            "not the mark of another object"
+        );
         assert_eq!(next.row(&next.origin(9)), Some(9));
         assert_eq!(Origins::new(&[2; 32]).row(&next.origin(9)), Some(1));
         assert_eq!(next.row(&plain.origin(3)), None);
