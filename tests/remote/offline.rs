@@ -1,8 +1,11 @@
+use std::process::Command;
+
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::client::{Client, files_below};
 use super::faults::FaultServer;
 use super::site::{SYSTEM, Site};
+use crate::harness::programs::program;
 
 /// Cached data needs no server; torn files of a power cut are detected and fetched again.
 #[test]
@@ -24,9 +27,24 @@ fn the_cache_serves_without_a_server_and_heals_after_a_power_cut() {
     client.compare(&site.files);
     drop(client);
     drop(server);
-    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    let place = site.path("").display().to_string();
+    std::fs::create_dir_all(site.path("upper")).unwrap();
+    std::fs::create_dir_all(site.path("work")).unwrap();
+    let upper = format!("upperdir={place}/upper,workdir={place}/work");
+    let writable = [&arguments[..], &["-o", &upper]].concat();
+    let client = Client::mount(&url, &site.allowed_signers(), &writable);
     assert_eq!(client.status()["offline"], true);
     client.compare(&site.files);
+    // S10.4: "If no server takes it, the result is EHOSTUNREACH." It is no fault of the mount.
+    let hello = Command::new(program("layerfs"))
+        .arg("hello")
+        .arg(&client.at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&hello.stderr).into_owned();
+    assert!(said.contains("no server accepted the hello"), "{said}");
+    let log = std::fs::read_to_string(client.at.with_file_name("log")).unwrap();
+    assert!(!log.contains("a request failed"), "{log}");
     drop(client);
     // Power failed: some files are empty, some truncated, some contain zeros.
     let files = files_below(&cache.join("chunks-1"));

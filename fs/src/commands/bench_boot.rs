@@ -169,7 +169,7 @@ fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
     let value = report.encode()?;
     match rustix::fs::setxattr(mountpoint, name, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
-        Err(Errno::IO) => bail!(
+        Err(Errno::HOSTUNREACH) => bail!(
             "{}: no server took the report: see its log",
             mountpoint.display()
         ),

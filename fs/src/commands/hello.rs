@@ -143,7 +143,7 @@ fn send(mountpoint: &Path, hello: &Hello) -> anyhow::Result<()> {
     let value = hello.encode()?;
     match rustix::fs::setxattr(mountpoint, Command::HELLO, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
-        Err(Errno::IO) => bail!("{}: no server accepted the hello", mountpoint.display()),
+        Err(Errno::HOSTUNREACH) => bail!("{}: no server accepted the hello", mountpoint.display()),
         Err(Errno::PERM | Errno::ACCESS) => bail!("only root may send a hello"),
         Err(errno) => Err(anyhow::Error::new(errno).context(mountpoint.display().to_string())),
     }

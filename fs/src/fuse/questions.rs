@@ -95,7 +95,8 @@ impl Adapter {
         let slot = Slot::default();
         let answered = Arc::clone(&slot);
         let call = call(about, reply, answers::empty, move |_| {
-            Ok(take(&answered).map(drop).ok_or(sys::Errno::IO)?)
+            // No server took it: this is no fault of the mount.
+            Ok(take(&answered).map(drop).ok_or(sys::Errno::HOSTUNREACH)?)
         });
         let control = Arc::clone(&self.fs.lower().control);
         lot.park_until(about, call, |then| -> Box<dyn Pending> {
