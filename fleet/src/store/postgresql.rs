@@ -26,6 +26,8 @@ pub(super) struct PostgreSql {
     config: Config,
     client: Client,
     statements: HashMap<String, Statement>,
+    /// A statement failed as one does on a connection that ends. The client may notice the end later.
+    is_ending: bool,
 }
 
 impl std::fmt::Debug for PostgreSql {
@@ -59,6 +61,7 @@ impl PostgreSql {
             config,
             client,
             statements: HashMap::new(),
+            is_ending: false,
         })
     }
 
@@ -87,17 +90,44 @@ impl PostgreSql {
 
     /// The prepared form of a statement; a lost connection is opened again first.
     fn prepared(&mut self, sql: &str) -> Result<Statement> {
-        if self.client.is_closed() {
-            self.statements.clear();
-            self.client = connect(&self.config)?;
-        }
+        self.open_again()?;
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&sql.replace('?', "$"))?;
+        let prepared = self.client.prepare(&sql.replace('?', "$"));
+        let statement = self.noted(prepared)?;
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+
+    /// Opens a lost connection again.
+    fn open_again(&mut self) -> Result<()> {
+        if self.client.is_closed() || self.is_ending {
+            self.statements.clear();
+            self.client = connect(&self.config)?;
+            self.is_ending = false;
+        }
+        Ok(())
+    }
+
+    /// The result of a statement; notes whether the connection ends.
+    fn noted<T>(&mut self, result: std::result::Result<T, postgres::Error>) -> Result<T> {
+        self.is_ending |= result.as_ref().is_err_and(is_end);
+        Ok(result?)
+    }
+}
+
+/// True if a connection cannot be used after this error: it is not of a statement, or the server
+/// ends the connection.
+fn is_end(error: &postgres::Error) -> bool {
+    let ends = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::DATABASE_DROPPED,
+        SqlState::IDLE_SESSION_TIMEOUT,
+    ];
+    error.code().is_none_or(|code| ends.contains(code))
 }
 
 fn connect(config: &Config) -> Result<Client> {
@@ -187,12 +217,14 @@ fn given(parameters: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
 impl Engine for PostgreSql {
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64> {
         let statement = self.prepared(sql)?;
-        Ok(self.client.execute(&statement, &given(parameters))?)
+        let done = self.client.execute(&statement, &given(parameters));
+        self.noted(done)
     }
 
     fn rows(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>> {
         let statement = self.prepared(sql)?;
-        let rows = self.client.query(&statement, &given(parameters))?;
+        let rows = self.client.query(&statement, &given(parameters));
+        let rows = self.noted(rows)?;
         let read = |row: &postgres::Row| {
             let columns = (0..row.len()).map(|at| value(row, at));
             columns.collect::<Result<_>>().map(Row)
@@ -201,24 +233,20 @@ impl Engine for PostgreSql {
     }
 
     fn begin(&mut self) -> Result<()> {
-        if self.client.is_closed() {
-            self.statements.clear();
-            self.client = connect(&self.config)?;
-        }
+        self.open_again()?;
         let begun = format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})");
-        if let Err(error) = self.client.batch_execute(&begun) {
-            self.roll_back();
-            return Err(error.into());
-        }
-        Ok(())
+        let begun = self.client.batch_execute(&begun);
+        self.noted(begun).inspect_err(|_| self.roll_back())
     }
 
     fn commit(&mut self) -> Result<()> {
-        Ok(self.client.batch_execute("COMMIT")?)
+        let committed = self.client.batch_execute("COMMIT");
+        self.noted(committed)
     }
 
     fn roll_back(&mut self) {
         if !self.client.is_closed()
+            && !self.is_ending
             && let Err(error) = self.client.batch_execute("ROLLBACK")
         {
             tracing::error!(

@@ -42,7 +42,8 @@ pub struct SwitchArgs {
     /// Only show what would change, and the conflicts
     #[arg(long)]
     pub dry_run: bool,
-    /// Switch in spite of conflicts: the upper wins
+    /// Switch in spite of conflicts: the upper wins. Experimental: single names can differ until the
+    /// next mount
     #[arg(long)]
     pub force: bool,
     /// Restart the systemd services that use old files, except those that end sessions

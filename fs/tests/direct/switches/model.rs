@@ -80,7 +80,8 @@ fn open<'s>(session: &'s Direct, path: &str) -> Option<Kept<'s>> {
 fn switch(session: &Direct, layer: &Path, kept: &[Kept<'_>]) -> bool {
     let read = |kept: &Kept<'_>| kept.file.read(0, usize::MAX).unwrap();
     let before: Vec<Vec<u8>> = kept.iter().map(read).collect();
-    let (conflicts, done) = session.switch(&[layer.to_owned()], true);
+    let force = std::env::var_os("LAYERFS_SWITCH_FORCE").is_none_or(|force| force != "no");
+    let (conflicts, done) = session.switch(&[layer.to_owned()], force);
     // A file of the upper whose data is in the lower shows the data of the other revision.
     let follows = conflicts.iter().any(|one| one.ours == Ours::Attributes);
     for (kept, before) in kept.iter().zip(before) {
