@@ -13,6 +13,7 @@ use super::tree::{Node, Tree};
 use super::xattr::is_in_group;
 use super::{LayerFs, lock, protection};
 use crate::error::Result;
+use crate::lower::Lower;
 use crate::sys::Errno;
 use crate::sys::object::At;
 
@@ -21,34 +22,38 @@ const BLOCK_LEN: u32 = 4096;
 /// Execute by group: without it set-group-ID is not a privilege.
 const GROUP_EXECUTE: u32 = 0o010;
 
+/// The attributes of row `row` in a revision.
+pub(super) fn attr_of(lower: &Lower, row: Ino) -> Option<Attr> {
+    let inode = lower.index.inode(row)?;
+    let mtime = (inode.mtime.sec, inode.mtime.nsec);
+    let blocks = if inode.is_file() {
+        lower.blocks(row, inode.size)
+    } else {
+        0
+    };
+    Some(Attr {
+        ino: lower_id(row),
+        size: inode.size,
+        blocks,
+        atime: mtime,
+        mtime,
+        ctime: mtime,
+        mode: inode.mode,
+        nlink: inode.nlink,
+        uid: inode.uid,
+        gid: inode.gid,
+        rdev: inode.rdev,
+        generation: match row {
+            ROOT => 0,
+            row => lower.generation(row),
+        },
+    })
+}
+
 impl LayerFs {
     /// The attributes of row `row` as the lower has them.
     pub(super) fn lower_attr(&self, row: Ino) -> Option<Attr> {
-        let lower = self.lower();
-        let inode = lower.index.inode(row)?;
-        let mtime = (inode.mtime.sec, inode.mtime.nsec);
-        let blocks = if inode.is_file() {
-            lower.blocks(row, inode.size)
-        } else {
-            0
-        };
-        Some(Attr {
-            ino: lower_id(row),
-            size: inode.size,
-            blocks,
-            atime: mtime,
-            mtime,
-            ctime: mtime,
-            mode: inode.mode,
-            nlink: inode.nlink,
-            uid: inode.uid,
-            gid: inode.gid,
-            rdev: inode.rdev,
-            generation: match row {
-                ROOT => 0,
-                row => lower.generation(row),
-            },
-        })
+        attr_of(&self.lower(), row)
     }
 
     /// The attributes of `id`.

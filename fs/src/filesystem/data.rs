@@ -11,6 +11,7 @@ use super::LayerFs;
 use super::far::Stop;
 use super::reply::{Caller, NodeId, REGULAR};
 use crate::error::Result;
+use crate::lower::Lower;
 use crate::sys::object::At;
 use crate::sys::{self, Errno};
 
@@ -35,8 +36,9 @@ impl LayerFs {
         len: usize,
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Stop> {
-        match self.bytes(id)? {
-            Bytes::Lower { row, size } => Ok(self.lower().read(row, offset, len, size, out)?),
+        let lower = self.lower();
+        match self.bytes_in(&lower, id)? {
+            Bytes::Lower { row, size } => Ok(lower.read(row, offset, len, size, out)?),
             Bytes::Upper(file) => Ok(read_upper(&file, offset, len, out)?),
         }
     }
@@ -52,17 +54,20 @@ impl LayerFs {
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool> {
-        match self.bytes(id)? {
-            Bytes::Lower { row, size } => {
-                Ok(self.lower().read_if_decoded(row, offset, len, size, out))
-            }
+        let lower = self.lower();
+        match self.bytes_in(&lower, id)? {
+            Bytes::Lower { row, size } => Ok(lower.read_if_decoded(row, offset, len, size, out)),
             Bytes::Upper(file) => read_upper(&file, offset, len, out).map(|()| true),
         }
     }
 
     pub(super) fn bytes(&self, id: NodeId) -> Result<Bytes> {
+        self.bytes_in(&self.lower(), id)
+    }
+
+    fn bytes_in(&self, lower: &Lower, id: NodeId) -> Result<Bytes> {
         let lower = |row: Ino| {
-            let inode = self.lower().index.inode(row).ok_or(Errno::STALE)?;
+            let inode = lower.index.inode(row).ok_or(Errno::STALE)?;
             Ok(Bytes::Lower {
                 row,
                 size: inode.size,

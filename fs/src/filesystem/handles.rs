@@ -98,7 +98,9 @@ impl LayerFs {
     pub fn lookup_self(&self, id: NodeId) -> Result<Option<Attr>> {
         let row = self.numbers.row_of(id);
         if self.upper.is_none() {
-            return self.looked_up_lower(row.ok_or(Errno::STALE)?).map(Some);
+            return self
+                .looked_up_lower(&self.lower(), row.ok_or(Errno::STALE)?)
+                .map(Some);
         }
         {
             let tree = self.read_tree();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use layerfmt::{DirentTarget, Ino, ROOT};
 
 use super::LayerFs;
+use super::attributes::attr_of;
 use super::cookie::{AFTER_DOT, AFTER_DOT_DOT, Cookie};
 use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id};
 use super::tree::{Entry, Name, Tree};
@@ -135,7 +136,7 @@ impl LayerFs {
             let DirentTarget::Inode(child) = entry.child else {
                 continue;
             };
-            let attr = if plus { self.lower_attr(child) } else { None };
+            let attr = if plus { attr_of(&lower, child) } else { None };
             let kind = lower.index.inode(child).map_or(0, |inode| inode.kind());
             let item = DirItem {
                 name: entry.name,

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use rustix::fs::Stat;
 
+use super::attributes::attr_of;
 use super::copy_data::{Kept, settle};
 use super::load::{change_time_of, protection_of};
 use super::reply::{Attr, DIRECTORY, NodeId, REGULAR, ROOT_ID, TYPE_MASK, lower_id};
 use super::tree::{Name, Node, Tree, Visible};
 use super::{LayerFs, NAME_LEN_MAX, lock};
 use crate::error::{Error, Result};
+use crate::lower::Lower;
 use crate::sys::Errno;
 use crate::sys::object::At;
 use crate::upper::marks::Marked;
@@ -48,9 +50,10 @@ impl LayerFs {
             if tree.get(parent).is_none() {
                 return Ok(self.lookup_lower(parent, name));
             }
-            match tree.visible(&self.lower().index, parent, name) {
+            let lower = self.lower();
+            match tree.visible(&lower.index, parent, name) {
                 None => return Ok(None),
-                Some(Visible::Lower(row)) => return Ok(Some(self.looked_up_lower(row)?)),
+                Some(Visible::Lower(row)) => return Ok(Some(self.looked_up_lower(&lower, row)?)),
                 Some(Visible::Upper { id: 0, .. }) => {}
                 Some(Visible::Upper { id, .. }) => return self.looked_up(&tree, id).map(Some),
             }
@@ -68,17 +71,17 @@ impl LayerFs {
         let lower = self.lower();
         let dirent = lower.index.lookup(self.numbers.row_of(parent)?, name)?;
         match dirent.child {
-            DirentTarget::Inode(row) => self.looked_up_lower(row).ok(),
+            DirentTarget::Inode(row) => self.looked_up_lower(&lower, row).ok(),
             DirentTarget::Whiteout => None,
         }
     }
 
     /// Counts a lookup of row `row`.
-    pub(super) fn looked_up_lower(&self, row: Ino) -> Result<Attr> {
+    pub(super) fn looked_up_lower(&self, lower: &Lower, row: Ino) -> Result<Attr> {
         if let Some(count) = self.row_lookups.get(row) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.lower_attr(row).ok_or(Errno::IO.into())
+        attr_of(lower, row).ok_or(Errno::IO.into())
     }
 
     /// Counts a lookup of node `id`, which is in the tree or a row.
@@ -183,8 +186,8 @@ impl LayerFs {
         let upper = self.upper()?;
         let at = At::Name(self.directory(tree, parent)?, name);
         let stat = at.stat()?;
-        let marked = upper.marks.read(&at, &self.lower().origins)?;
         let lower = self.lower();
+        let marked = upper.marks.read(&at, &lower.origins)?;
         let index = &*lower.index;
         let kind = stat.st_mode & TYPE_MASK;
         let beside = |name: &[u8]| tree.in_lower(index, parent, name);
