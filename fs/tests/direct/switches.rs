@@ -30,6 +30,8 @@ struct Scene {
 impl Scene {
     /// `fills` make the trees of the revisions; the session shows the first.
     fn new(fills: &[&dyn Fn(&Path)]) -> Scene {
+        // Of the whole process, as every session sets it: all trees have equal permissions.
+        rustix::process::umask(rustix::fs::Mode::empty());
         let room = Room::new();
         let mut revisions = Vec::new();
         for (number, fill) in fills.iter().enumerate() {
