@@ -20,8 +20,6 @@ mod crowd;
 mod harness;
 #[path = "fleet/ipxe.rs"]
 mod ipxe;
-#[allow(dead_code, reason = "the suite uses the rest")]
-mod kitchen;
 #[path = "fleet/menus.rs"]
 mod menus;
 #[allow(dead_code, reason = "the tests of the database use the rest")]
@@ -35,6 +33,8 @@ mod scratch;
 mod site;
 #[path = "fleet/story.rs"]
 mod story;
+#[allow(dead_code, reason = "the suite uses the rest")]
+mod test_bakery;
 #[path = "fleet/trust.rs"]
 mod trust;
 #[path = "fleet/values.rs"]

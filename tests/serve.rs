@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use wire::trust::Bundle;
 
-use crate::kitchen::{Kitchen, Running, program, run, text, wait_until};
+use crate::test_bakery::{Running, TestBakery, program, run, text, wait_until};
 
 /// A running server.
 struct Server {
@@ -20,14 +20,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(kitchen: &Kitchen, more: &[&str]) -> Self {
+    fn start(bakery: &TestBakery, more: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
-        let mut command = kitchen.bakery();
+        let mut command = bakery.command();
         command
             .args(["serve", "--listen", &address.to_string()])
             .args(more);
@@ -106,8 +106,8 @@ impl Answer {
 }
 
 /// The path and the bytes of a layer of the store.
-fn layer(kitchen: &Kitchen) -> (String, Vec<u8>) {
-    let entry = std::fs::read_dir(kitchen.store().join("layers"))
+fn layer(bakery: &TestBakery) -> (String, Vec<u8>) {
+    let entry = std::fs::read_dir(bakery.store().join("layers"))
         .unwrap()
         .next()
         .unwrap()
@@ -120,9 +120,9 @@ fn layer(kitchen: &Kitchen) -> (String, Vec<u8>) {
 
 #[test]
 fn objects_ranges_and_conditions() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
-    let (path, bytes) = layer(&kitchen);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
+    let (path, bytes) = layer(&bakery);
     let len = bytes.len();
     let whole = server.get(&path, &[]);
     assert_eq!((whole.status, &whole.body), (200, &bytes));
@@ -186,9 +186,9 @@ fn objects_ranges_and_conditions() {
 
 #[test]
 fn nothing_but_the_store_is_reachable_or_writable() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
-    std::fs::write(kitchen.path("secret"), "secret").unwrap();
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
+    std::fs::write(bakery.path("secret"), "secret").unwrap();
     for path in [
         "/../secret",
         "/layers/../../secret",
@@ -214,7 +214,7 @@ fn nothing_but_the_store_is_reachable_or_writable() {
         );
         assert!(!text(&answer.body).contains("secret"), "{path}");
     }
-    let (path, bytes) = layer(&kitchen);
+    let (path, bytes) = layer(&bakery);
     for method in ["PUT", "DELETE", "POST", "PATCH"] {
         assert_eq!(server.with(method, &path, &[], b"").status, 405, "{method}");
     }
@@ -230,14 +230,14 @@ fn nothing_but_the_store_is_reachable_or_writable() {
 
 #[test]
 fn bundles_batches_traces_and_metrics() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let bundle = server.get("/v1/bundle/kiosk/main", &[]);
     assert_eq!(bundle.status, 200);
     let same = server.get("/v1/bundle/kiosk/main@1", &[]);
     assert_eq!(same.body, bundle.body);
     let parsed = Bundle::parse(&bundle.body).unwrap();
-    let history = kitchen.history();
+    let history = bakery.history();
     let wanted = "kiosk".parse().unwrap();
     let high_water = wire::trust::HighWater::default();
     let verified = parsed
@@ -249,7 +249,7 @@ fn bundles_batches_traces_and_metrics() {
     assert_eq!(systems[0]["system"], "kiosk");
     assert_eq!(systems[1]["revision"], 1);
 
-    let (path, bytes) = layer(&kitchen);
+    let (path, bytes) = layer(&bakery);
     let batch = path.replace("/layers/", "/v1/batch/").replace(".layer", "");
     let ranges: [(u64, u32); 3] = [(100, 50), (0, 4), (bytes.len() as u64 - 1, 1)];
     let body: Vec<u8> = ranges
@@ -291,12 +291,12 @@ fn bundles_batches_traces_and_metrics() {
             .status,
         413
     );
-    let kept: Vec<_> = std::fs::read_dir(kitchen.spool().join("traces/kiosk/main/1"))
+    let kept: Vec<_> = std::fs::read_dir(bakery.spool().join("traces/kiosk/main/1"))
         .unwrap()
         .collect();
     assert_eq!(kept.len(), 1);
 
-    let job = kitchen
+    let job = bakery
         .receive("kiosk", "{\"version\":1}", b"anything")
         .unwrap();
     let output: serde_json::Value =
@@ -325,9 +325,9 @@ fn bundles_batches_traces_and_metrics() {
 
 #[test]
 fn http2_with_prior_knowledge() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
-    let (path, bytes) = layer(&kitchen);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
+    let (path, bytes) = layer(&bakery);
     let url = format!("http://{}{path}", server.address);
     let output = run(Command::new("curl")
         .args([
@@ -339,20 +339,20 @@ fn http2_with_prior_knowledge() {
             "%{http_version} %{http_code}",
             "-o",
         ])
-        .arg(kitchen.path("part"))
+        .arg(bakery.path("part"))
         .arg(url));
     assert_eq!(text(&output.stdout), "2 206");
-    assert_eq!(std::fs::read(kitchen.path("part")).unwrap(), &bytes[5..105]);
+    assert_eq!(std::fs::read(bakery.path("part")).unwrap(), &bytes[5..105]);
 }
 
 #[test]
 fn running_answers_finish_on_sigterm() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     // Larger than the socket buffers, so the answer is still being sent.
     let large = vec![7_u8; 64 << 20];
     let name = "ab".repeat(32);
-    std::fs::write(kitchen.store().join(format!("boot/{name}")), &large).unwrap();
+    std::fs::write(bakery.store().join(format!("boot/{name}")), &large).unwrap();
     let mut stream = server.connect();
     let idle = server.connect();
     stream
@@ -380,8 +380,8 @@ fn running_answers_finish_on_sigterm() {
 
 #[test]
 fn more_connections_than_allowed_wait_their_turn() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &["--connections", "2"]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &["--connections", "2"]);
     let holders = [server.connect(), server.connect()];
     std::thread::sleep(Duration::from_millis(200));
     let mut third = server.connect();
@@ -406,12 +406,12 @@ fn more_connections_than_allowed_wait_their_turn() {
 
 #[test]
 fn two_hundred_clients_fetch_at_once() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let pack = vec![9_u8; 1 << 20];
     let name = "cd".repeat(32);
-    std::fs::create_dir_all(kitchen.store().join("packs")).unwrap();
-    std::fs::write(kitchen.store().join(format!("packs/{name}.layer")), &pack).unwrap();
+    std::fs::create_dir_all(bakery.store().join("packs")).unwrap();
+    std::fs::write(bakery.store().join(format!("packs/{name}.layer")), &pack).unwrap();
     let path = format!("/packs/{name}.layer");
     let complete = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..200)
@@ -431,11 +431,11 @@ fn two_hundred_clients_fetch_at_once() {
 
 #[test]
 fn a_taken_address_is_an_error_with_a_remedy() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let second = Command::new(program("bakery"))
         .arg("--store")
-        .arg(kitchen.store())
+        .arg(bakery.store())
         .args(["serve", "--listen", &server.address.to_string()])
         .stdin(Stdio::null())
         .output()
@@ -450,8 +450,8 @@ fn a_taken_address_is_an_error_with_a_remedy() {
 
 #[test]
 fn boot_menus_lead_to_the_revisions_own_files() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &["--menu-timeout", "3"]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &["--menu-timeout", "3"]);
     let script = text(&server.get("/boot.ipxe", &[]).body);
     assert!(
         script.starts_with("#!ipxe\nset base http://x\n"),
@@ -477,7 +477,7 @@ fn boot_menus_lead_to_the_revisions_own_files() {
         .unwrap();
     assert_eq!(
         server.get(initrd.split(' ').next().unwrap(), &[]).body,
-        crate::kitchen::initramfs()
+        crate::test_bakery::initramfs()
     );
     let one = text(&server.get("/ipxe/lab/main@1", &[]).body);
     assert!(one.contains("lab/main@1") && !one.contains("menu"), "{one}");
@@ -501,7 +501,7 @@ fn boot_menus_lead_to_the_revisions_own_files() {
 
 #[test]
 fn dnsmasq_takes_its_configuration() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     for arguments in [
         &["--network", "192.168.7.0"][..],
         &["--range", "10.0.0.100,10.0.0.200"],
@@ -515,7 +515,7 @@ fn dnsmasq_takes_its_configuration() {
                 "/tmp",
             ])
             .args(arguments));
-        let file = kitchen.path("dnsmasq.conf");
+        let file = bakery.path("dnsmasq.conf");
         std::fs::write(&file, printed.stdout).unwrap();
         run(Command::new("dnsmasq")
             .arg("--test")

@@ -15,7 +15,6 @@ mod harness;
 mod history;
 mod ingest;
 mod kernel;
-mod kitchen;
 mod model;
 mod remote;
 mod scratch;
@@ -23,6 +22,7 @@ mod semantics;
 mod serve;
 mod session;
 mod speed;
+mod test_bakery;
 
 #[path = "session/mounted.rs"]
 mod transport;

@@ -150,7 +150,7 @@ pub fn bake(
     let mut stored = Stored::new(writer, recipe.progress, recipe.is_upload);
     let below = || base.map_or_else(|| Ok(Accounts::default()), BaseStack::accounts);
     let mut assembly = assemble(source, recipe.reading, recipe.excludes, &mut stored, &below)?;
-    let mut said = machine::Said::default();
+    let mut said = machine::MachineNotes::default();
     if let Some(choice) = recipe.machine {
         let mut files = stored.take_files();
         let (tree, excludes) = (&mut assembly.tree, recipe.excludes);

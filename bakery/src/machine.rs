@@ -35,7 +35,7 @@ pub struct MachineChoice {
 
 /// Messages about the changes to a tree and the remaining work.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct MachineNotes {
     /// Harmless changes.
     pub notes: Vec<String>,
     /// Findings for the user to inspect.
@@ -62,8 +62,8 @@ pub(crate) fn prepare<C: Contents>(
     excludes: &Excludes,
     contents: &mut C,
     choice: MachineChoice,
-) -> Result<Said, MachineError> {
-    let mut said = Said::default();
+) -> Result<MachineNotes, MachineError> {
+    let mut said = MachineNotes::default();
     let mut writing = Writing { tree, contents };
     for table in mounts::TABLES {
         let Some(text) = files.get(table.path.as_bytes()) else {

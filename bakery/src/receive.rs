@@ -65,7 +65,7 @@ pub(crate) enum ReceiveError {
 pub(crate) type ServerFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The queries of a receiver to the store.
-pub(crate) trait Shelf {
+pub(crate) trait StoreQueries {
     /// Succeeds if the store has a target; the error is the message for the client.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Receiver {
         original: &str,
         input: &mut dyn BufRead,
         output: &mut dyn Write,
-        store: &dyn Shelf,
+        store: &dyn StoreQueries,
     ) -> Result<(), ReceiveError> {
         let done = ReceiveCommand::parse(original)
             .map_err(ReceiveError::from)
@@ -133,7 +133,7 @@ impl Receiver {
         target: Target,
         input: &mut dyn BufRead,
         output: &mut dyn Write,
-        store: &dyn Shelf,
+        store: &dyn StoreQueries,
     ) -> Result<(), ReceiveError> {
         self.check(&target)?;
         store.known(&target).map_err(ReceiveError::Unknown)?;

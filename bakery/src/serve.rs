@@ -11,9 +11,9 @@ mod bundle;
 mod connection;
 mod error;
 pub(crate) mod fleet;
-mod guest;
 pub(crate) mod heads;
 pub(crate) mod limits;
+mod menu_client;
 mod menus;
 pub(crate) mod metrics;
 pub(crate) mod object;
@@ -87,7 +87,7 @@ struct Server {
 pub(crate) struct Bound {
     listeners: Vec<TcpListener>,
     server: Arc<Server>,
-    room: connection::Room,
+    connection_limits: connection::ConnectionLimits,
 }
 
 impl Bound {
@@ -137,7 +137,7 @@ impl Bound {
         Ok(Self {
             listeners,
             server: Arc::new(server),
-            room: connection::Room {
+            connection_limits: connection::ConnectionLimits {
                 connections_max: options.connections_max,
                 per_address: options.connections_per_address,
             },
@@ -168,7 +168,14 @@ impl Bound {
             .fleet
             .clone()
             .map(|fleet| tokio::spawn(fleet.keep_telling()));
-        connection::accept(self.listeners, app, self.server, self.room, stop).await;
+        connection::accept(
+            self.listeners,
+            app,
+            self.server,
+            self.connection_limits,
+            stop,
+        )
+        .await;
         if let Some(telling) = telling {
             telling.abort();
         }

@@ -6,8 +6,8 @@
 //! the next one continues from the directories.
 
 mod bakers;
+mod directories;
 mod dropped;
-mod ears;
 mod error;
 mod frames;
 mod idle;
@@ -34,8 +34,8 @@ pub(crate) use idle::IdlePolicy;
 pub(crate) use news::NEWS;
 
 use bakers::Bakers;
+use directories::DirectoryWatches;
 use dropped::Dropped;
-use ears::Ears;
 use writers::Writers;
 
 /// Options of a watcher.
@@ -88,12 +88,12 @@ pub(crate) fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), W
     };
     let (sender, events) = mpsc::channel();
     let writers = Writers::default();
-    let ears = Ears::new(&writers, sender.clone()).and_then(|mut ears| {
-        ears.watch(&options.spool.incoming())?;
-        ears.watch(&options.spool.state(SpoolState::Queued))?;
-        Ok(ears)
+    let watches = DirectoryWatches::new(&writers, sender.clone()).and_then(|mut watches| {
+        watches.watch(&options.spool.incoming())?;
+        watches.watch(&options.spool.state(SpoolState::Queued))?;
+        Ok(watches)
     });
-    if let Err(error) = &ears {
+    if let Err(error) = &watches {
         tracing::warn!(
             "no file events ({error}): polling every {:?}",
             options.rescan
@@ -101,7 +101,7 @@ pub(crate) fn run(options: WatchOptions, stop: &Arc<AtomicBool>) -> Result<(), W
     }
     let bakers = Bakers::new(&options, sender)?;
     Watch {
-        dropped: Dropped::new(&options, writers, ears.ok()),
+        dropped: Dropped::new(&options, writers, watches.ok()),
         bakers,
         idle: idle::Idle::new(&options),
         rings: rings::RingKeeper::default(),

@@ -77,7 +77,7 @@ struct Invitation {
 
 /// The person whom an invitation invites.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guest {
+pub(crate) struct Invitee {
     /// The fixed name; empty: to be chosen.
     pub(crate) name: String,
     /// The role of the account.
@@ -85,7 +85,7 @@ pub(crate) struct Guest {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Book {
+struct AccountFile {
     accounts: Vec<Account>,
     #[serde(default)]
     invitations: Vec<Invitation>,
@@ -108,7 +108,7 @@ type Result<T> = std::result::Result<T, AccountError>;
 #[derive(Debug)]
 pub(crate) struct Accounts {
     file: PathBuf,
-    book: Mutex<Book>,
+    book: Mutex<AccountFile>,
     /// A hash that is checked for unknown names, so that these take as long as known ones.
     decoy: String,
 }
@@ -123,7 +123,7 @@ impl Accounts {
         let failed = |error| AccountError::File(file.display().to_string(), error);
         let book = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(e.into()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Book::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => AccountFile::default(),
             Err(error) => return Err(failed(error)),
         };
         let decoy = hash("a password of nobody")?;
@@ -134,14 +134,14 @@ impl Accounts {
         })
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, AccountFile> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the accounts; nothing changes if they cannot be written.
-    fn change<T>(&self, change: impl FnOnce(&mut Book) -> Result<T>) -> Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut AccountFile) -> Result<T>) -> Result<T> {
         let mut book = self.book();
-        let mut next = Book {
+        let mut next = AccountFile {
             accounts: book.accounts.clone(),
             invitations: book.invitations.clone(),
         };
@@ -157,7 +157,7 @@ impl Accounts {
     }
 
     /// Readable by the console's own account only.
-    fn write(&self, book: &Book) -> std::io::Result<()> {
+    fn write(&self, book: &AccountFile) -> std::io::Result<()> {
         let directory = self.file.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&mut file, book)?;
@@ -234,12 +234,12 @@ impl Accounts {
     }
 
     /// The invited person of a link that is still valid.
-    pub(crate) fn guest(&self, token: &str) -> Option<Guest> {
+    pub(crate) fn invitee(&self, token: &str) -> Option<Invitee> {
         let wanted = digest(token);
         let book = self.book();
         let mut valid = book.invitations.iter().filter(|one| one.expires > now());
         let found = valid.find(|one| one.digest == wanted)?;
-        Some(Guest {
+        Some(Invitee {
             name: found.name.clone(),
             role: found.role,
         })
@@ -319,7 +319,7 @@ impl Accounts {
     }
 }
 
-fn require_admin(book: &Book) -> Result<()> {
+fn require_admin(book: &AccountFile) -> Result<()> {
     match book.accounts.iter().any(|one| one.role == Role::Admin) {
         true => Ok(()),
         false => refused("one account must remain an administrator"),
@@ -367,8 +367,8 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let accounts = Accounts::open(room.path()).unwrap();
         let token = accounts.invite("", Role::Admin).unwrap();
-        assert!(accounts.guest("00").is_none());
-        assert_eq!(accounts.guest(&token).unwrap().role, Role::Admin);
+        assert!(accounts.invitee("00").is_none());
+        assert_eq!(accounts.invitee(&token).unwrap().role, Role::Admin);
         assert!(accounts.accept(&token, "ann", "short").is_err());
         assert!(accounts.accept(&token, "<b>", "long enough").is_err());
         accounts.accept(&token, "ann", "long enough").unwrap();

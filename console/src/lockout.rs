@@ -20,7 +20,7 @@ const WINDOW_S: u64 = 15 * 60;
 const ENTRIES_MAX: usize = 16_384;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Whose {
+enum LockoutKey {
     Account(String),
     Address(IpAddr),
 }
@@ -34,14 +34,15 @@ struct Failures {
 
 /// The failures that count.
 #[derive(Debug, Default)]
-pub(crate) struct Lockout(Mutex<HashMap<Whose, Failures>>);
+pub(crate) struct Lockout(Mutex<HashMap<LockoutKey, Failures>>);
 
 impl Lockout {
     /// Seconds until another attempt is allowed; `None`: now.
     pub(crate) fn wait(&self, name: &str, address: IpAddr) -> Option<u64> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |whose: &Whose| all.get(whose).map_or(0, |one| one.until);
-        let until = of(&Whose::Account(name.to_owned())).max(of(&Whose::Address(address)));
+        let of = |whose: &LockoutKey| all.get(whose).map_or(0, |one| one.until);
+        let until =
+            of(&LockoutKey::Account(name.to_owned())).max(of(&LockoutKey::Address(address)));
         until.checked_sub(now()).filter(|left| *left > 0)
     }
 
@@ -63,8 +64,8 @@ impl Lockout {
         }
         let short: String = name.chars().take(64).collect();
         for (whose, max) in [
-            (Whose::Account(short), FAILURES_MAX),
-            (Whose::Address(address), ADDRESS_MAX),
+            (LockoutKey::Account(short), FAILURES_MAX),
+            (LockoutKey::Address(address), ADDRESS_MAX),
         ] {
             let one = all.entry(whose).or_default();
             if one.last + WINDOW_S < now {
@@ -81,7 +82,7 @@ impl Lockout {
     /// Deletes the failures of an account that logged in.
     pub(crate) fn succeeded(&self, name: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&Whose::Account(name.to_owned()));
+        all.remove(&LockoutKey::Account(name.to_owned()));
     }
 }
 

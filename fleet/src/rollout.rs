@@ -56,7 +56,7 @@ pub struct Promotion {
 
 /// The boots of a ring's machines with its revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct RingHealth {
     /// Machines of the ring.
     pub machines: usize,
     /// Of these, machines with a good boot of the revision.
@@ -92,9 +92,9 @@ impl Facts<'_> {
 
     /// The results of a ring's machines with its revision.
     #[must_use]
-    pub fn standing(&self, place: usize) -> Standing {
+    pub fn standing(&self, place: usize) -> RingHealth {
         let Some(ring) = self.record.rings.get(place) else {
-            return Standing::default();
+            return RingHealth::default();
         };
         let revision = self.current(ring);
         let of_ring: Vec<&Trial> = self
@@ -105,7 +105,7 @@ impl Facts<'_> {
         let times: Vec<u64> = (of_revision.clone())
             .flat_map(|trial| trial.good.iter().filter_map(|boot| boot.target_ms))
             .collect();
-        Standing {
+        RingHealth {
             machines: machines(of_ring.iter().copied()),
             good: of_revision
                 .clone()

@@ -25,7 +25,7 @@ use crate::limit::Limit;
 use crate::messages::{FetchedNote, MenuAnswer, MenuQuestion, SERVING};
 use crate::metrics::Counters;
 use crate::record::Return;
-use crate::store::{self, Census, Database, Heard, Proof};
+use crate::store::{self, Census, Database, FleetMessage, Proof};
 use crate::writer::{Writer, now};
 
 /// Interval of the heartbeats in the database.
@@ -145,7 +145,7 @@ async fn start_writer(
 async fn beat(fleet: Arc<Fleet>, mut watch: i64) -> std::io::Result<()> {
     loop {
         if fleet.is_reached() {
-            let _ = fleet.writer.hear(Heard::Beat { watch }).await;
+            let _ = fleet.writer.hear(FleetMessage::Beat { watch }).await;
         } else {
             // The next heartbeat begins another watch, so the time between counts as unwatched.
             while !fleet.is_reached() {
@@ -263,7 +263,7 @@ async fn hello(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response 
         signed: hello.key.is_some_and(|key| proofs.is_signed_by(&key)),
     };
     let hello = Box::new(hello);
-    let heard = Heard::Hello { hello, from, proof };
+    let heard = FleetMessage::Hello { hello, from, proof };
     match fleet.writer.hear(heard).await {
         Ok(known) if known.refused => {
             fleet.counters.unproved();
@@ -301,7 +301,7 @@ async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
         menu: true,
         ..Proof::default()
     };
-    let heard = Heard::Hello { hello, from, proof };
+    let heard = FleetMessage::Hello { hello, from, proof };
     match fleet.writer.hear(heard).await {
         Ok(known) => {
             fleet.counters.heard(Step::Menu);
@@ -357,7 +357,7 @@ async fn fetched(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Respons
         fleet.counters.limited();
         return StatusCode::TOO_MANY_REQUESTS.into_response();
     }
-    let heard = Heard::Fetched {
+    let heard = FleetMessage::Fetched {
         machine,
         step,
         revision,

@@ -26,9 +26,9 @@ use std::path::{Path, PathBuf};
 
 use link::{Connection, params};
 
-pub use assignments::Whom;
+pub use assignments::MachineOrGroup;
 pub use census::Census;
-pub use hello::{Heard, Known};
+pub use hello::{FleetMessage, MachineFacts};
 pub use machines::Filter;
 pub use place::{database, set_url};
 pub use proof::Proof;

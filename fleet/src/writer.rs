@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Counters;
-use crate::store::{Database, Heard, Known};
+use crate::store::{Database, FleetMessage, MachineFacts};
 
 /// Largest number of messages in the queue. The process refuses further ones, and their senders
 /// retry.
@@ -22,12 +22,12 @@ const PRUNE_EVERY_S: i64 = 3600;
 #[error("the fleet database is busy or failing")]
 pub struct Busy;
 
-type Said = oneshot::Sender<Result<Known, Busy>>;
+type Acknowledgement = oneshot::Sender<Result<MachineFacts, Busy>>;
 
 /// Handle of the writer thread.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    queue: mpsc::Sender<(Heard, Said)>,
+    queue: mpsc::Sender<(FleetMessage, Acknowledgement)>,
 }
 
 /// Seconds since 1970.
@@ -60,7 +60,7 @@ impl Writer {
     ///
     /// # Errors
     /// The message was not stored.
-    pub async fn hear(&self, heard: Heard) -> Result<Known, Busy> {
+    pub async fn hear(&self, heard: FleetMessage) -> Result<MachineFacts, Busy> {
         let (say, said) = oneshot::channel();
         self.queue.try_send((heard, say)).map_err(|_| Busy)?;
         said.await.unwrap_or(Err(Busy))
@@ -70,13 +70,13 @@ impl Writer {
 fn run(
     mut store: Database,
     keep_days: u32,
-    mut queue: mpsc::Receiver<(Heard, Said)>,
+    mut queue: mpsc::Receiver<(FleetMessage, Acknowledgement)>,
     counters: &Counters,
 ) {
     let mut pruned = 0;
     let mut waiting = Vec::with_capacity(BATCH_MAX);
     while queue.blocking_recv_many(&mut waiting, BATCH_MAX) > 0 {
-        let (heard, said): (Vec<Heard>, Vec<Said>) = waiting.drain(..).unzip();
+        let (heard, said): (Vec<FleetMessage>, Vec<Acknowledgement>) = waiting.drain(..).unzip();
         match store.hear(&heard, now()) {
             Ok(known) => {
                 for (known, said) in known.into_iter().zip(said) {

@@ -17,7 +17,7 @@ mod store;
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use fleet::store::{Database, Filter, Heard, Proof};
+use fleet::store::{Database, Filter, FleetMessage, Proof};
 use wire::hello::{Hello, Step};
 use wire::machine::Identity;
 
@@ -51,10 +51,10 @@ mod engine {
     }
 }
 
-fn hello(machine: u32) -> Heard {
+fn hello(machine: u32) -> FleetMessage {
     let uuid = format!("{machine:08x}-1111-4222-8333-444455556666");
     let who = Identity::of_words(&uuid, "", "");
-    Heard::Hello {
+    FleetMessage::Hello {
         hello: Box::new(Hello::new(who, Step::Menu)),
         from: "10.0.0.1".into(),
         proof: Proof::default(),

@@ -13,8 +13,8 @@ pub(crate) mod limit;
 mod parked;
 mod passthrough;
 mod questions;
+mod root_attributes;
 mod root_stat;
-mod root_words;
 pub(crate) mod session;
 mod settle;
 pub(crate) mod store;
@@ -384,7 +384,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let Some(reply) = self.told_by_root(req, ino, name, value, reply) else {
+        let Some(reply) = self.set_by_root(req, ino, name, value, reply) else {
             return;
         };
         self.serve(Operation::Setxattr, ino, |asked| {
@@ -397,7 +397,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let Some(reply) = self.asked_by_root(req, ino, name, size, reply) else {
+        let Some(reply) = self.read_by_root(req, ino, name, size, reply) else {
             return;
         };
         self.serve(Operation::Getxattr, ino, |asked| {

@@ -1,6 +1,6 @@
 //! Mount options: the text after `-o`, as mount(8), fstab and systemd write it.
 
-mod words;
+mod mount_flags;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -153,7 +153,7 @@ impl MountOptions {
                 .ok_or_else(|| wrong("needs a value"))
         };
         let path = || text().map(|text| PathBuf::from(unescape(text)));
-        if let Some(flags) = words::apply(self.flags, name) {
+        if let Some(flags) = mount_flags::apply(self.flags, name) {
             self.flags = flags;
             return Ok(());
         }

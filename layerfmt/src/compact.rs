@@ -17,7 +17,7 @@ use crate::writer::{Content, LayerInfo, LayerWriter, Options};
 
 /// The chunks that a compaction keeps as borrowed instead of copying them.
 #[derive(Debug, Clone, Copy)]
-pub struct Keep<'k> {
+pub struct KeepBorrowed<'k> {
     /// Chunks of these layers stay borrowed: the layers below the compacted range.
     pub borrowed: &'k [Digest],
 }
@@ -32,7 +32,7 @@ pub fn copy(
     merged: &MergedIndex,
     source: &dyn StoredChunks,
     path: &Path,
-    keep: Keep<'_>,
+    keep: KeepBorrowed<'_>,
     meta: &Meta,
     progress: impl FnMut(u64),
 ) -> Result<LayerInfo> {

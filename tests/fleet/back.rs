@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use wire::hello::Step;
 
-use crate::kitchen::{run, wait_until};
 use crate::menus::file;
 use crate::site::{Site, UUID, hello};
+use crate::test_bakery::{run, wait_until};
 
 /// Powers the machine on: it gets its menu and fetches the files of the first entry. Returns the
 /// menu.
@@ -27,7 +27,7 @@ fn power_on(site: &Site) -> String {
 #[test]
 fn the_fourth_boot_is_the_last_good_revision() {
     let mut site = Site::new();
-    let (hook, record) = (site.kitchen.path("hook"), site.kitchen.path("told"));
+    let (hook, record) = (site.bakery.path("hook"), site.bakery.path("told"));
     std::fs::write(
         &hook,
         format!("#!/bin/sh\necho \"$@\" >> {}\n", record.display()),
@@ -40,8 +40,8 @@ fn the_fourth_boot_is_the_last_good_revision() {
     power_on(&site);
     assert_eq!(site.say(&hello(Step::Target, "a1")), 204);
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["set", "kiosk", "--cmdline", "second"]));
     for _ in 0..3 {
         let menu = power_on(&site);
@@ -83,8 +83,8 @@ fn the_fourth_boot_is_the_last_good_revision() {
     site.machine(&["assign", UUID, "--default"]);
     assert!(site.menu("/boot.ipxe").contains("item e0 kiosk revision 1"));
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["set", "kiosk", "--cmdline", "third"]));
     assert!(site.menu("/boot.ipxe").contains("item e0 kiosk revision 3"));
     site.machine(&["retry", UUID]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::programs::program;
-use crate::kitchen::{run, text, wait_until};
 use crate::site::Site;
+use crate::test_bakery::{run, text, wait_until};
 
 /// A real mount of a system of the site; dropping it unmounts.
 pub(crate) struct Mount {
@@ -17,7 +17,7 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn new(site: &Site, options: &str) -> Mount {
-        let at = site.kitchen.path("mnt");
+        let at = site.bakery.path("mnt");
         std::fs::create_dir_all(&at).unwrap();
         run(&mut Mount::command(site, options));
         Mount { at }
@@ -25,10 +25,10 @@ impl Mount {
 
     fn command(site: &Site, options: &str) -> Command {
         for directory in ["mnt", "up", "wk"] {
-            std::fs::create_dir_all(site.kitchen.path(directory)).unwrap();
+            std::fs::create_dir_all(site.bakery.path(directory)).unwrap();
         }
-        let place = |name: &str| site.kitchen.path(name).display().to_string();
-        let keys = format!("{}.keys/allowed_signers", site.kitchen.store().display());
+        let place = |name: &str| site.bakery.path(name).display().to_string();
+        let keys = format!("{}.keys/allowed_signers", site.bakery.store().display());
         let mut command = Command::new(program("layerfs"));
         command
             .args(["mount", "-o"])
@@ -83,7 +83,7 @@ fn a_real_mount_says_hello_and_how_it_is() {
         env!("CARGO_PKG_VERSION")
     );
 
-    let checks = site.kitchen.path("health.d");
+    let checks = site.bakery.path("health.d");
     std::fs::create_dir_all(&checks).unwrap();
     std::fs::copy("/bin/false", checks.join("10-printer")).unwrap();
     mount.hello(&["--checks", checks.to_str().unwrap()]);
@@ -109,12 +109,12 @@ fn a_real_mount_says_hello_and_how_it_is() {
 #[test]
 fn a_mount_that_fails_says_why() {
     let site = Site::new();
-    let keys = site.kitchen.path("other");
+    let keys = site.bakery.path("other");
     run(Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(&keys));
-    let public = std::fs::read_to_string(site.kitchen.path("other.pub")).unwrap();
-    let allowed = site.kitchen.path("other.allowed");
+    let public = std::fs::read_to_string(site.bakery.path("other.pub")).unwrap();
+    let allowed = site.bakery.path("other.allowed");
     std::fs::write(&allowed, format!("* {public}")).unwrap();
     let failed = Mount::command(&site, &format!(",keys={}", allowed.display()))
         .output()

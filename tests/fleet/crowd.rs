@@ -118,9 +118,9 @@ fn crowd(mut site: Site) {
             let running = fleet.lock().unwrap().take().unwrap();
             memory = memory.max(memory_kib(running.child.id()));
             running.kill();
-            let mut again = site.kitchen.bakery();
+            let mut again = site.bakery.command();
             again.arg("fleet");
-            *fleet.lock().unwrap() = Some(crate::kitchen::Running::start(&mut again));
+            *fleet.lock().unwrap() = Some(crate::test_bakery::Running::start(&mut again));
         }
     });
     let took = start.elapsed();

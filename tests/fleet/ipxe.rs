@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::kitchen::{Running, wait_until};
 use crate::site::{MAC, Site, UUID};
+use crate::test_bakery::{Running, wait_until};
 
 /// F5.1: iPXE repeats its request with its hardware names and fetches the kernel at the URL with
 /// its id.

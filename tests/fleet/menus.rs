@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use wire::hello::Step;
 
-use crate::kitchen::wait_until;
 use crate::site::{MAC, Site, UUID, hello};
+use crate::test_bakery::wait_until;
 
 /// The path of a file in an iPXE script.
 pub(crate) fn file<'s>(script: &'s str, verb: &str) -> &'s str {

@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::harness::programs::program;
-use crate::kitchen::{run, text, upload};
 use crate::site::{Site, UUID};
+use crate::test_bakery::{run, text, upload};
 
 /// The first line of a push.
 const OPENING: &str = "{\"version\":1}";
@@ -16,7 +16,7 @@ const OPENING: &str = "{\"version\":1}";
 impl Site {
     /// Runs `bakery …`; returns its JSON output.
     pub(crate) fn bakery_json(&self, arguments: &[&str]) -> Value {
-        let mut command = self.kitchen.bakery();
+        let mut command = self.bakery.command();
         command.arg("--json").args(arguments);
         serde_json::from_slice(&run(&mut command).stdout).unwrap()
     }
@@ -24,8 +24,8 @@ impl Site {
     /// Publishes one more revision of kiosk.
     pub(crate) fn push(&self, cmdline: &str) {
         run(self
-            .kitchen
-            .bakery()
+            .bakery
+            .command()
             .args(["set", "kiosk", "--cmdline", cmdline]));
     }
 
@@ -46,17 +46,17 @@ struct Client<'s> {
 
 impl<'s> Client<'s> {
     fn new(site: &'s Site) -> Client<'s> {
-        let cache = site.kitchen.path("client-cache");
+        let cache = site.bakery.path("client-cache");
         std::fs::create_dir_all(&cache).unwrap();
         Client { site, cache }
     }
 
     fn mount(&self, url: &str, options: &str) -> Output {
-        let at = self.site.kitchen.path("client-root");
+        let at = self.site.bakery.path("client-root");
         std::fs::create_dir_all(&at).unwrap();
         let keys = format!(
             "{}.keys/allowed_signers",
-            self.site.kitchen.store().display()
+            self.site.bakery.store().display()
         );
         let mounted = Command::new(program("layerfs"))
             .args(["mount", "-o"])
@@ -161,8 +161,8 @@ fn the_menus_follow_machine_ring_and_revision() {
         .collect();
     assert_eq!(actions, ["quarantine", "resume", "pause", "promote", "add"]);
     let wrong = site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["ring", "promote", "kiosk@4", "all"])
         .output()
         .unwrap();
@@ -178,16 +178,16 @@ fn the_menus_follow_machine_ring_and_revision() {
 #[test]
 fn a_mount_follows_its_ring_and_refuses_a_replay() {
     let site = Site::with(&[], &[]);
-    let plain = PlainServer::start(&site.kitchen.store());
+    let plain = PlainServer::start(&site.bakery.store());
     let urls = [
         format!("http://{}/kiosk", site.address),
         format!("{}/kiosk", plain.url),
     ];
     for url in &urls {
-        let _ = std::fs::remove_dir_all(site.kitchen.path("client-cache"));
+        let _ = std::fs::remove_dir_all(site.bakery.path("client-cache"));
         let client = Client::new(&site);
         let first = site
-            .kitchen
+            .bakery
             .history()
             .newest(&"kiosk".parse().unwrap())
             .unwrap()
@@ -202,11 +202,8 @@ fn a_mount_follows_its_ring_and_refuses_a_replay() {
         assert_eq!(client.boots(&format!("{url}@{}", first + 1), ""), first + 1);
         assert_eq!(client.boots(url, ",ring=canary"), first);
         // The server loses the newest ring record, or all of them.
-        let rings = site.kitchen.store().join("rings/kiosk/main");
-        let (one, all) = (
-            site.kitchen.path("one-ring"),
-            site.kitchen.path("all-rings"),
-        );
+        let rings = site.bakery.store().join("rings/kiosk/main");
+        let (one, all) = (site.bakery.path("one-ring"), site.bakery.path("all-rings"));
         let names = std::fs::read_dir(&rings).unwrap();
         let newest = names.map(|entry| entry.unwrap().path()).max().unwrap();
         std::fs::rename(&newest, &one).unwrap();
@@ -233,8 +230,8 @@ fn a_mount_follows_its_ring_and_refuses_a_replay() {
             "F9.7: the next ring is paused"
         );
         let resumed = site
-            .kitchen
-            .bakery()
+            .bakery
+            .command()
             .args(["ring", "resume", "kiosk", "all"])
             .output()
             .unwrap();
@@ -245,7 +242,7 @@ fn a_mount_follows_its_ring_and_refuses_a_replay() {
 /// A web server of plain files over a store.
 struct PlainServer {
     url: String,
-    _running: crate::kitchen::Running,
+    _running: crate::test_bakery::Running,
 }
 
 impl PlainServer {
@@ -266,8 +263,8 @@ impl PlainServer {
         std::fs::write(place.join("nginx.conf"), whole).unwrap();
         let mut command = Command::new("nginx");
         command.arg("-c").arg(place.join("nginx.conf"));
-        let running = crate::kitchen::Running::start(&mut command);
-        crate::kitchen::wait_until(std::time::Duration::from_secs(30), || {
+        let running = crate::test_bakery::Running::start(&mut command);
+        crate::test_bakery::wait_until(std::time::Duration::from_secs(30), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         PlainServer {
@@ -283,15 +280,15 @@ impl PlainServer {
 fn maintenance_knows_the_rings() {
     let site = Site::with(&[], &[]);
     let bakery = |arguments: &[&str]| {
-        let mut command = site.kitchen.bakery();
+        let mut command = site.bakery.command();
         command.args(arguments);
         run(&mut command)
     };
     bakery(&["ring", "add", "kiosk", "canary"]);
     for name in ["two", "three"] {
         let body = upload(name, name.as_bytes());
-        site.kitchen.receive("kiosk", OPENING, &body).unwrap();
-        site.kitchen.drain();
+        site.bakery.receive("kiosk", OPENING, &body).unwrap();
+        site.bakery.drain();
     }
     bakery(&["compact", "kiosk"]);
     // Objects of revision 1 are needed by nothing but the ring.
@@ -317,8 +314,8 @@ fn maintenance_knows_the_rings() {
     let log = site.bakery_json(&["ring", "log", "kiosk"]);
     assert_eq!(log[0]["action"], "renew");
 
-    let copy = site.kitchen.path("copy");
-    let store = site.kitchen.store();
+    let copy = site.bakery.path("copy");
+    let store = site.bakery.store();
     bakery(&[
         "store",
         "copy",
@@ -326,19 +323,19 @@ fn maintenance_knows_the_rings() {
         copy.to_str().unwrap(),
     ]);
     let newest = "rings/kiosk/main/00000000000000000002";
-    let stored = std::fs::read(site.kitchen.store().join(newest)).unwrap();
+    let stored = std::fs::read(site.bakery.store().join(newest)).unwrap();
     assert_eq!(std::fs::read(copy.join(newest)).unwrap(), stored);
 
     // A changed record is a defect.
     let path = site
-        .kitchen
+        .bakery
         .store()
         .join("rings/kiosk/main/00000000000000000001");
     let text_of = std::fs::read_to_string(&path).unwrap();
     let writable = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&path, writable).unwrap();
     std::fs::write(&path, text_of.replace("canary", "kanary")).unwrap();
-    let failed = site.kitchen.bakery().arg("verify").output().unwrap();
+    let failed = site.bakery.command().arg("verify").output().unwrap();
     assert_eq!(failed.status.code(), Some(1));
     assert!(
         text(&failed.stdout).contains("previous ring record"),
@@ -352,15 +349,15 @@ fn maintenance_knows_the_rings() {
 fn a_policy_has_a_time_that_counts() {
     let site = Site::with(&[], &[]);
     let policy = |within: &str| {
-        let mut command = site.kitchen.bakery();
+        let mut command = site.bakery.command();
         command.args([
             "ring", "policy", "kiosk", "all", "--boots", "2", "--within", within,
         ]);
         command.output().unwrap()
     };
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["ring", "add", "kiosk", "canary"]));
     for wrong in ["0s", "31d"] {
         let refused = policy(wrong);
@@ -372,7 +369,7 @@ fn a_policy_has_a_time_that_counts() {
         );
     }
     assert!(policy("90m").status.success());
-    let list = run(site.kitchen.bakery().args(["ring", "list", "kiosk"]));
+    let list = run(site.bakery.command().args(["ring", "list", "kiosk"]));
     assert!(
         text(&list.stdout).contains("within 90m"),
         "{}",
@@ -384,7 +381,7 @@ fn a_policy_has_a_time_that_counts() {
 #[test]
 fn a_mirror_and_an_export_have_the_rings() {
     let site = Site::with(&[], &[]);
-    let store = site.kitchen.store();
+    let store = site.bakery.store();
     let keys = format!("{}.keys/allowed_signers", store.display());
     let bakery = |store: &Path, arguments: &[&str]| -> Value {
         let mut command = Command::new(program("bakery"));
@@ -394,7 +391,7 @@ fn a_mirror_and_an_export_have_the_rings() {
     };
     let (url, mirror) = (
         format!("http://{}", site.address),
-        site.kitchen.path("mirror"),
+        site.bakery.path("mirror"),
     );
     let round_with = |more: &[&str]| {
         let words = [
@@ -413,14 +410,14 @@ fn a_mirror_and_an_export_have_the_rings() {
     };
     assert_eq!(round(), Some(0), "a history without rings");
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["ring", "add", "kiosk", "canary"]));
     site.push("second");
     assert_eq!(round(), Some(1));
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["ring", "promote", "kiosk", "all"]));
     assert_eq!((round(), round()), (Some(1), Some(0)));
     let verified = bakery(&mirror, &["verify", "--all"]);
@@ -428,8 +425,8 @@ fn a_mirror_and_an_export_have_the_rings() {
     // A history that is taken over: equal records stay, those that the origin lacks go.
     let later = mirror.join(format!("rings/kiosk/main/{:020}", 3));
     run(site
-        .kitchen
-        .bakery()
+        .bakery
+        .command()
         .args(["ring", "pause", "kiosk", "canary"]));
     assert_eq!(round(), Some(1));
     std::fs::remove_file(store.join(format!("rings/kiosk/main/{:020}", 3))).unwrap();
@@ -437,7 +434,7 @@ fn a_mirror_and_an_export_have_the_rings() {
     assert_eq!(round_with(&["--replace"]), Some(0));
     assert!(!later.exists());
 
-    let (file, other) = (site.kitchen.path("kiosk.tar"), site.kitchen.path("other"));
+    let (file, other) = (site.bakery.path("kiosk.tar"), site.bakery.path("other"));
     let file = file.to_str().unwrap();
     bakery(&store, &["export", file, "kiosk"]);
     bakery(&other, &["import-store", file, "--allowed-signers", &keys]);

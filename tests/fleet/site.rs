@@ -11,14 +11,14 @@ use serde_json::Value;
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
-use crate::kitchen::{Kitchen, Running, run, text, wait_until};
+use crate::test_bakery::{Running, TestBakery, run, text, wait_until};
 
 pub(crate) const UUID: &str = "4c4c4544-0042-3510-8051-b4c04f564433";
 pub(crate) const MAC: &str = "52:54:00:00:00:17";
 
 /// A store with two systems, a server, and the fleet process.
 pub(crate) struct Site {
-    pub(crate) kitchen: Kitchen,
+    pub(crate) bakery: TestBakery,
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Option<Running>,
     _server: Running,
@@ -38,12 +38,12 @@ impl Site {
 
     /// Starts the site. `fleet` and `serve` are further arguments of the two programs.
     pub(crate) fn with(fleet: &[&str], serve: &[&str]) -> Site {
-        let kitchen = Kitchen::new();
-        std::fs::create_dir_all(kitchen.spool()).unwrap();
+        let bakery = TestBakery::new();
+        std::fs::create_dir_all(bakery.spool()).unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let mut command = kitchen.bakery();
+        let mut command = bakery.command();
         command
             .args(["serve", "--listen", &address.to_string()])
             .args(serve);
@@ -52,7 +52,7 @@ impl Site {
             TcpStream::connect(address).is_ok()
         });
         let mut site = Site {
-            kitchen,
+            bakery,
             address,
             fleet: None,
             _server: server,
@@ -62,10 +62,10 @@ impl Site {
     }
 
     pub(crate) fn start_fleet(&mut self, more: &[&str]) {
-        let mut command = self.kitchen.bakery();
+        let mut command = self.bakery.command();
         command.arg("fleet").args(more);
         self.fleet = Some(Running::start(&mut command));
-        let socket = fleet::store::socket(&self.kitchen.spool());
+        let socket = fleet::store::socket(&self.bakery.spool());
         wait_until(Duration::from_secs(60), || {
             UnixStream::connect(&socket).is_ok()
         });
@@ -120,14 +120,14 @@ impl Site {
 
     /// Runs `bakery machine …`; returns its JSON output.
     pub(crate) fn machine(&self, arguments: &[&str]) -> Value {
-        let mut command = self.kitchen.bakery();
+        let mut command = self.bakery.command();
         command.args(["--json", "machine"]).args(arguments);
         serde_json::from_slice(&run(&mut command).stdout).unwrap()
     }
 
     /// Runs `bakery machine …`; returns its text output.
     pub(crate) fn words(&self, arguments: &[&str]) -> String {
-        let mut command = self.kitchen.bakery();
+        let mut command = self.bakery.command();
         command.arg("machine").args(arguments);
         text(&run(&mut command).stdout)
     }

@@ -12,9 +12,9 @@ use serde_json::Value;
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
-use crate::kitchen::{run, text, wait_until};
 use crate::menus::file;
 use crate::site::{Site, hello};
+use crate::test_bakery::{run, text, wait_until};
 
 /// A scripted machine.
 struct Pc {
@@ -96,8 +96,8 @@ impl Pc {
 /// A program that writes its arguments and its input to a file.
 fn recorder(site: &Site, name: &str) -> (PathBuf, PathBuf) {
     let (program, record) = (
-        site.kitchen.path(name),
-        site.kitchen.path(&format!("{name}.told")),
+        site.bakery.path(name),
+        site.bakery.path(&format!("{name}.told")),
     );
     std::fs::create_dir_all(program.parent().unwrap()).unwrap();
     let script = format!(
@@ -112,7 +112,7 @@ fn recorder(site: &Site, name: &str) -> (PathBuf, PathBuf) {
 
 impl Site {
     fn publish(&self, cmdline: &str) -> u64 {
-        run(self.kitchen.bakery().args([
+        run(self.bakery.command().args([
             "set",
             "kiosk",
             "--cmdline",
@@ -121,7 +121,7 @@ impl Site {
             "Ann <ann@school.example>",
         ]));
         let name = "kiosk".parse().unwrap();
-        self.kitchen.history().newest(&name).unwrap().unwrap()
+        self.bakery.history().newest(&name).unwrap().unwrap()
     }
 
     fn advance(&self, more: &[&str]) -> Value {
@@ -175,7 +175,7 @@ fn bad_revisions_never_leave_the_first_ring() {
         assert_eq!(pc.boot_well(&site, 22), good);
     }
     // F10.5: without a signing key there are only proposals.
-    let key = PathBuf::from(format!("{}.keys/head", site.kitchen.store().display()));
+    let key = PathBuf::from(format!("{}.keys/head", site.bakery.store().display()));
     for name in ["head", "head.pub"] {
         let away = key.with_file_name(format!("{name}.away"));
         std::fs::rename(key.with_file_name(name), away).unwrap();
@@ -241,7 +241,7 @@ fn bad_revisions_never_leave_the_first_ring() {
         assert_eq!(pc.fetch(&site), hangs);
     }
     site.fleet.take().unwrap().kill();
-    site.kitchen.set_clock("+20m");
+    site.bakery.set_clock("+20m");
     site.start_fleet(&[]);
     for _ in 0..2 {
         for pc in &canaries {
@@ -288,7 +288,7 @@ fn bad_revisions_never_leave_the_first_ring() {
         );
     }
     assert_eq!(site.advance(&notices), serde_json::json!([]));
-    let status = text(&run(site.kitchen.bakery().args(["ring", "status", "kiosk"])).stdout);
+    let status = text(&run(site.bakery.command().args(["ring", "status", "kiosk"])).stdout);
     for part in [
         "canary           revision 6     3 of 3 machines good, 0 failing",
         "the median boot takes 40.0 s with 6 and",
@@ -312,7 +312,7 @@ fn bad_revisions_never_leave_the_first_ring() {
     ] {
         assert!(page.lines().any(|one| one == line), "{line}: {page}");
     }
-    site.kitchen.assert_sound();
+    site.bakery.assert_sound();
     end_below_faketime(&site);
 }
 

@@ -11,8 +11,8 @@ use wire::proof::{RoomToken, append};
 
 use crate::client::{Mount, only};
 use crate::harness::programs::program;
-use crate::kitchen::{run, text};
 use crate::site::{Site, UUID, hello};
+use crate::test_bakery::{run, text};
 
 const SECRET: &str = "hunter2-is-a-long-secret";
 
@@ -53,8 +53,8 @@ impl Pc {
     fn secret(&self, name: &str) -> String {
         let mut child = self
             .site
-            .kitchen
-            .bakery()
+            .bakery
+            .command()
             .args(["machine", "values", &self.id, "--secret", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -72,12 +72,12 @@ impl Pc {
     }
 
     fn running(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(self.site.kitchen.path("running").join(name)).ok()
+        std::fs::read_to_string(self.site.bakery.path("running").join(name)).ok()
     }
 }
 
 fn options(site: &Site, disk: &str, more: &str) -> String {
-    let path = |name: &str| site.kitchen.path(name).display().to_string();
+    let path = |name: &str| site.bakery.path(name).display().to_string();
     format!(
         ",cache={},values-dir={},offline-wait=1{more}",
         path(disk),
@@ -142,7 +142,7 @@ fn values_reach_their_machine_and_go_back() {
     assert_eq!(read(&mount, "etc/hostname").as_deref(), Some("pc17\n"));
     drop(mount);
     // A server with an old copy, or one that announces an old number.
-    let records = pc.site.kitchen.store().join("values").join(&pc.id);
+    let records = pc.site.bakery.store().join("values").join(&pc.id);
     let record = |number: u64| records.join(format!("{number:020}"));
     let (second, third) = (
         std::fs::read(record(2)).unwrap(),
@@ -202,9 +202,9 @@ fn a_record_follows_group_and_key() {
     assert_eq!(pc.secret("wifi"), "");
     pc.site
         .machine(&["values", "--group", "room", "--set", "floor=2"]);
-    let absent = pc.site.kitchen.path("absent");
+    let absent = pc.site.bakery.path("absent");
     for [action, change] in [["group", "room"], ["key", "--remove"]] {
-        let mut command = pc.site.kitchen.bakery();
+        let mut command = pc.site.bakery.command();
         command.arg("--keys").arg(&absent);
         let refused = command.args(["machine", action, &pc.id, change]).output();
         assert!(!refused.unwrap().status.success(), "{action}");
@@ -223,7 +223,7 @@ fn a_record_follows_group_and_key() {
 fn values_outlive_the_key_that_signed_them() {
     let pc = Pc::new();
     pc.values(&["--set", "hostname=pc17"]);
-    run(pc.site.kitchen.bakery().args(["key", "rotate"]));
+    run(pc.site.bakery.command().args(["key", "rotate"]));
     let mount = pc.boots("new-disk", 1);
     assert_eq!(read(&mount, "etc/hostname").as_deref(), Some("pc17\n"));
     drop(mount);
@@ -252,7 +252,7 @@ fn a_secret_is_read_by_its_machine_only() {
         only(&pc.site)["forged_seen"].as_i64().map(|at| at > 0),
         Some(true)
     );
-    for place in [pc.site.kitchen.store(), pc.site.kitchen.spool()] {
+    for place in [pc.site.bakery.store(), pc.site.bakery.spool()] {
         assert_eq!(has_bytes(&place, SECRET.as_bytes()), None);
     }
     let served = pc.site.get(&format!("/values/{}/{:020}", pc.id, 2)).body;
@@ -323,7 +323,7 @@ fn a_forged_hello_of_a_keyed_machine_is_refused() {
 fn a_room_token_keeps_strangers_out() {
     let mut site = Site::new();
     site.fleet.take().unwrap().kill();
-    let file = site.kitchen.path("token");
+    let file = site.bakery.path("token");
     std::fs::write(&file, "correct horse battery staple\n").unwrap();
     site.start_fleet(&["--token-file", file.to_str().unwrap()]);
     let body = |token: &str| {
@@ -348,14 +348,14 @@ fn a_room_token_keeps_strangers_out() {
     );
     assert_eq!(site.machine(&["list"]).as_array().unwrap().len(), 1);
     // A real mount has the token on its disk.
-    let disk = site.kitchen.path("disk/machine-1");
+    let disk = site.bakery.path("disk/machine-1");
     std::fs::create_dir_all(&disk).unwrap();
     std::fs::copy(&file, disk.join("token")).unwrap();
     let mount = Mount::new(&site, &options(&site, "disk", ""));
     mount.hello(&[]);
     assert_eq!(site.machine(&["list"]).as_array().unwrap().len(), 2);
     std::fs::write(&file, "short").unwrap();
-    let mut short = site.kitchen.bakery();
+    let mut short = site.bakery.command();
     let said = short
         .args(["fleet", "--token-file"])
         .arg(&file)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::verbs::bakery;
 use super::world::{World, files, name, revision, with};
-use crate::kitchen::{program, run, text};
+use crate::test_bakery::{program, run, text};
 
 /// `bakery` on another store with the keys of `world`.
 fn at(world: &World, store: &str, words: &[&str]) -> Command {

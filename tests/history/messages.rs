@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::verbs::bakery;
 use super::world::{World, files, revision, with};
-use crate::kitchen::{program, run, text};
+use crate::test_bakery::{program, run, text};
 
 fn message(world: &World, words: &[&str]) -> String {
     let output = bakery(world, words).output().unwrap();

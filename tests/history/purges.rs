@@ -7,7 +7,7 @@ use wire::manifest::RevisionName;
 
 use super::verbs::bakery;
 use super::world::{Files, World, files, name, revision, with};
-use crate::kitchen::{run, text};
+use crate::test_bakery::{run, text};
 
 const SECRET: &str =
     "-----BEGIN PRIVATE KEY----- do not tell anybody what is in here, it is 0123456789abcdef";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bakery::store::{Store, check, conformance};
 
 use super::world::{World, files, name, revision, with};
-use crate::kitchen::{Running, program, run, upload, wait_until};
+use crate::test_bakery::{Running, program, run, upload, wait_until};
 
 /// Longest wait for a cluster that has just lost a server.
 const LONG: Duration = Duration::from_secs(1200);

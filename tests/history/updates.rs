@@ -16,7 +16,7 @@ use wire::trust::Envelope;
 
 use super::verbs::bakery;
 use super::world::{Files, World, files, revision, with};
-use crate::kitchen::{run, text};
+use crate::test_bakery::{run, text};
 
 fn words(seed: u64, count: usize) -> String {
     let mut random = StdRng::seed_from_u64(seed);

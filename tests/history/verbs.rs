@@ -9,7 +9,7 @@ use bakery::history::HistoryError;
 use bakery::sweep::{SweepPolicy, sweep};
 
 use super::world::{World, files, name, revision, with};
-use crate::kitchen::{program, run, text};
+use crate::test_bakery::{program, run, text};
 
 /// `bakery` on the store of `world`.
 pub(super) fn bakery(world: &World, words: &[&str]) -> Command {

@@ -6,26 +6,26 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use super::OPENING;
-use crate::kitchen::{Kitchen, Running, run, text, upload};
+use crate::test_bakery::{Running, TestBakery, run, text, upload};
 
 /// OPERATIONS.md: "names each damaged object once, but not the layers that borrow from it or their
 /// indexes".
 #[test]
 fn verify_blames_only_what_is_damaged() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     // The new layer borrows the chunks of this file from the base.
     let words = "word ".repeat(50_000);
     for name in ["copy", "again"] {
-        kitchen
+        bakery
             .receive("kiosk", OPENING, &upload(name, words.as_bytes()))
             .unwrap();
     }
-    kitchen.drain();
-    let revisions = kitchen.revisions("kiosk");
+    bakery.drain();
+    let revisions = bakery.revisions("kiosk");
     let layers = &revisions[1].manifest.layers;
     assert_eq!(layers.len(), 3);
-    kitchen.assert_sound();
-    let base = kitchen
+    bakery.assert_sound();
+    let base = bakery
         .store()
         .join(format!("layers/{}.layer", layers[0].digest));
     let chunk = layerfmt::Layer::open(&base)
@@ -37,8 +37,8 @@ fn verify_blames_only_what_is_damaged() {
     bytes[usize::try_from(chunk.offset).unwrap() + 10] ^= 1;
     fs::remove_file(&base).unwrap();
     fs::write(&base, bytes).unwrap();
-    let verdict = kitchen
-        .bakery()
+    let verdict = bakery
+        .command()
         .args(["--json", "verify", "--all"])
         .output()
         .unwrap();
@@ -53,12 +53,12 @@ fn verify_blames_only_what_is_damaged() {
 /// INGEST.md: `bakery serve -v` logs one line for each request.
 #[test]
 fn a_verbose_server_logs_each_request() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let port = {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().port()
     };
-    let mut command = kitchen.bakery();
+    let mut command = bakery.command();
     command
         .args(["-v", "serve", "--listen", &format!("127.0.0.1:{port}")])
         .stdin(Stdio::null())
@@ -66,10 +66,10 @@ fn a_verbose_server_logs_each_request() {
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let running = Running { child };
-    crate::kitchen::wait_until(std::time::Duration::from_secs(20), || {
+    crate::test_bakery::wait_until(std::time::Duration::from_secs(20), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    let head = kitchen.history().head(&"kiosk".parse().unwrap());
+    let head = bakery.history().head(&"kiosk".parse().unwrap());
     let layer = head.unwrap().unwrap().manifest.layers[0].digest;
     let layer = format!("layers/{layer}.layer");
     for path in [&layer, "nothing"] {

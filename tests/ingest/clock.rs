@@ -1,25 +1,25 @@
 //! A server whose clock is set back.
 
 use super::OPENING;
-use crate::kitchen::{Kitchen, run, upload};
+use crate::test_bakery::{TestBakery, run, upload};
 
 #[test]
 fn a_clock_that_goes_back_loses_nothing_and_keeps_the_order() {
-    let mut kitchen = Kitchen::new();
+    let mut bakery = TestBakery::new();
     let mut jobs = Vec::new();
     // A year ahead, then to its true time, then two days back.
     for (number, clock) in ["+365d", "+0d", "-2d"].into_iter().enumerate() {
-        kitchen.set_clock(clock);
+        bakery.set_clock(clock);
         for part in ["a", "b"] {
             let name = format!("{number}{part}");
-            let job = kitchen.receive("kiosk", OPENING, &upload(&name, name.as_bytes()));
+            let job = bakery.receive("kiosk", OPENING, &upload(&name, name.as_bytes()));
             jobs.push((name, job.unwrap()));
         }
-        kitchen.drain();
+        bakery.drain();
         // The result of a reader with this clock.
-        kitchen.assert_sound();
+        bakery.assert_sound();
     }
-    let revisions = kitchen.revisions("kiosk");
+    let revisions = bakery.revisions("kiosk");
     let published: Vec<&str> = revisions
         .iter()
         .filter_map(|one| one.manifest.message.lines().last()?.strip_prefix("Job: "))
@@ -39,10 +39,10 @@ fn a_clock_that_goes_back_loses_nothing_and_keeps_the_order() {
         "the first was published a year ahead"
     );
     for (name, _) in &jobs {
-        let content = kitchen.file("kiosk", &format!("etc/{name}"));
+        let content = bakery.file("kiosk", &format!("etc/{name}"));
         assert_eq!(content.unwrap(), name.as_bytes());
     }
     // A sweep with a clock that was set back deletes no object in use.
-    run(kitchen.bakery().args(["gc", "--grace", "0s"]));
-    kitchen.assert_sound();
+    run(bakery.command().args(["gc", "--grace", "0s"]));
+    bakery.assert_sound();
 }

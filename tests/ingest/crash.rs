@@ -8,12 +8,12 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::OPENING;
-use crate::kitchen::{Kitchen, Running, program, run, text, upload, wait_until};
+use crate::test_bakery::{Running, TestBakery, program, run, text, upload, wait_until};
 
 /// The number of revisions that name each job.
-fn published(kitchen: &Kitchen, name: &str) -> HashMap<String, usize> {
+fn published(bakery: &TestBakery, name: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
-    for revision in kitchen.revisions(name) {
+    for revision in bakery.revisions(name) {
         let message = revision.manifest.message;
         let job = message
             .lines()
@@ -43,11 +43,11 @@ fn setting(name: &str, default: usize) -> usize {
 #[test]
 fn kills_at_random_points_lose_and_double_nothing() {
     let (kills, uploads) = (setting("LAYERFS_KILLS", 20), setting("LAYERFS_UPLOADS", 8));
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let seed = setting("LAYERFS_SEED", kills);
     let mut random = rand::rngs::SmallRng::seed_from_u64(seed as u64);
     let mut acknowledged = Vec::new();
-    let mut watch = kitchen.watch(&[]);
+    let mut watch = bakery.watch(&[]);
     for round in 0..kills.max(uploads) + 1 {
         // Spread over the kills, so that there is always something to hit.
         if acknowledged.len() < uploads && acknowledged.len() * kills <= round * uploads {
@@ -59,7 +59,7 @@ fn kills_at_random_points_lose_and_double_nothing() {
             acknowledged.push((
                 number,
                 content,
-                kitchen.receive("kiosk", OPENING, &body).unwrap(),
+                bakery.receive("kiosk", OPENING, &body).unwrap(),
             ));
         }
         if round < kills {
@@ -77,39 +77,34 @@ fn kills_at_random_points_lose_and_double_nothing() {
             }
             if choice != 0 {
                 watch.kill();
-                watch = kitchen.watch(&[]);
+                watch = bakery.watch(&[]);
             }
         }
     }
     // The last watcher completes the remaining jobs.
     wait_until(Duration::from_secs(60 + 10 * kills as u64), || {
-        kitchen
+        bakery
             .jobs()
             .iter()
             .all(|job| job["at"] == "done" || job["at"] == "failed")
     });
     assert!(watch.terminate());
-    let counts = published(&kitchen, "kiosk");
+    let counts = published(&bakery, "kiosk");
     for (number, content, job) in &acknowledged {
         assert_eq!(counts.get(job), Some(&1), "upload {number}, job {job}");
-        assert!(
-            kitchen
-                .file("kiosk", &format!("etc/file-{number}"))
-                .unwrap()
-                == *content
-        );
+        assert!(bakery.file("kiosk", &format!("etc/file-{number}")).unwrap() == *content);
     }
     assert_eq!(counts.len(), acknowledged.len());
-    assert_eq!(kitchen.revisions("kiosk").len(), acknowledged.len());
-    for job in kitchen.jobs() {
+    assert_eq!(bakery.revisions("kiosk").len(), acknowledged.len());
+    for job in bakery.jobs() {
         assert_eq!(job["ending"]["state"], "published", "{job}");
     }
     // Heads point to complete revisions, every byte of them is correct, and a sweep can delete
     // leftovers of killed processes.
-    kitchen.assert_sound();
-    run(kitchen.bakery().args(["gc", "--grace", "0s"]));
-    kitchen.assert_sound();
-    for layer in fs::read_dir(kitchen.store().join("layers")).unwrap() {
+    bakery.assert_sound();
+    run(bakery.command().args(["gc", "--grace", "0s"]));
+    bakery.assert_sound();
+    for layer in fs::read_dir(bakery.store().join("layers")).unwrap() {
         let path = layer.unwrap().path();
         let opened = layerfmt::Layer::map(&path).unwrap();
         assert_eq!(
@@ -121,8 +116,8 @@ fn kills_at_random_points_lose_and_double_nothing() {
 
 #[test]
 fn a_receiver_that_is_killed_leaves_no_job() {
-    let kitchen = Kitchen::new();
-    let mut receive = kitchen.bakery();
+    let bakery = TestBakery::new();
+    let mut receive = bakery.command();
     receive
         .args(["receive", "--key", "test", "--systems", "*"])
         .env("SSH_ORIGINAL_COMMAND", "layerfs-push kiosk")
@@ -131,7 +126,7 @@ fn a_receiver_that_is_killed_leaves_no_job() {
     let mut receive = receive.spawn().unwrap();
     let input = receive.stdin.as_mut().unwrap();
     std::io::Write::write_all(input, format!("{OPENING}\n\x04\0\0\0torn").as_bytes()).unwrap();
-    let parts = kitchen.spool().join("incoming/.parts");
+    let parts = bakery.spool().join("incoming/.parts");
     wait_until(Duration::from_secs(10), || {
         fs::read_dir(&parts).is_ok_and(|parts| {
             parts.flatten().any(|part| {
@@ -140,20 +135,20 @@ fn a_receiver_that_is_killed_leaves_no_job() {
         })
     });
     // A watcher that starts meanwhile must leave it alone.
-    kitchen.drain();
+    bakery.drain();
     assert_eq!(fs::read_dir(&parts).unwrap().count(), 1);
     receive.kill().unwrap();
     receive.wait().unwrap();
-    kitchen.drain();
+    bakery.drain();
     assert_eq!(fs::read_dir(&parts).unwrap().count(), 0);
-    assert!(kitchen.jobs().is_empty());
+    assert!(bakery.jobs().is_empty());
 }
 
 #[test]
 fn two_bakeries_on_one_store_publish_everything_once() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let mut jobs = Vec::new();
-    let spools = [kitchen.path("spool-a"), kitchen.path("spool-b")];
+    let spools = [bakery.path("spool-a"), bakery.path("spool-b")];
     for (index, spool) in spools.iter().enumerate() {
         let inbox = spool.join("incoming/kiosk");
         fs::create_dir_all(&inbox).unwrap();
@@ -173,7 +168,7 @@ fn two_bakeries_on_one_store_publish_everything_once() {
             let mut command = Command::new(program("bakery"));
             command
                 .arg("--store")
-                .arg(kitchen.store())
+                .arg(bakery.store())
                 .arg("watch")
                 .arg("--spool")
                 .arg(spool);
@@ -185,12 +180,12 @@ fn two_bakeries_on_one_store_publish_everything_once() {
             one.child.try_wait().unwrap().is_some()
         });
     }
-    let counts = published(&kitchen, "kiosk");
+    let counts = published(&bakery, "kiosk");
     assert_eq!(counts.len(), jobs.len());
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     for name in &jobs {
         assert_eq!(
-            kitchen.file("kiosk", &format!("etc/{name}")).unwrap(),
+            bakery.file("kiosk", &format!("etc/{name}")).unwrap(),
             name.as_bytes()
         );
     }
@@ -198,19 +193,19 @@ fn two_bakeries_on_one_store_publish_everything_once() {
 
 #[test]
 fn one_watcher_per_spool() {
-    let kitchen = Kitchen::new();
-    let _first = kitchen.watch(&[]);
+    let bakery = TestBakery::new();
+    let _first = bakery.watch(&[]);
     // A published job shows that the first one is at work; before that, the second could be first.
     let upload_of = |name: &str| {
-        kitchen
+        bakery
             .receive("kiosk", OPENING, &upload(name, b"x"))
             .unwrap();
         wait_until(Duration::from_secs(60), || {
-            kitchen.file("kiosk", &format!("etc/{name}")).is_some()
+            bakery.file("kiosk", &format!("etc/{name}")).is_some()
         });
     };
     upload_of("x");
-    let second = kitchen.bakery().args(["watch", "--once"]).output().unwrap();
+    let second = bakery.command().args(["watch", "--once"]).output().unwrap();
     assert!(!second.status.success());
     assert!(
         text(&second.stderr).contains("another `bakery watch`"),
@@ -219,5 +214,5 @@ fn one_watcher_per_spool() {
     );
     // The first one continues nevertheless.
     upload_of("y");
-    run(kitchen.bakery().arg("jobs"));
+    run(bakery.command().arg("jobs"));
 }

@@ -5,21 +5,21 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::OPENING;
-use crate::kitchen::{Kitchen, upload, wait_until};
+use crate::test_bakery::{TestBakery, upload, wait_until};
 
 #[test]
 fn a_dropped_file_is_published_when_it_is_complete() {
-    let kitchen = Kitchen::new();
-    let inbox = kitchen.spool().join("incoming/kiosk");
+    let bakery = TestBakery::new();
+    let inbox = bakery.spool().join("incoming/kiosk");
     fs::create_dir_all(&inbox).unwrap();
     // One arrived while no watcher was running.
     fs::write(inbox.join("before.tar.zst"), upload("before", b"1")).unwrap();
     // These are not uploads, or not yet.
     fs::write(inbox.join(".hidden.tar.zst"), upload("hidden", b"x")).unwrap();
     fs::write(inbox.join("half.tar.zst.part"), upload("half", b"x")).unwrap();
-    let watch = kitchen.watch(&[]);
+    let watch = bakery.watch(&[]);
     wait_until(Duration::from_secs(60), || {
-        kitchen.file("kiosk", "etc/before").is_some()
+        bakery.file("kiosk", "etc/before").is_some()
     });
     // One is written slowly: always open, with pauses longer than the settling time.
     let body = upload("slow", &vec![7; 100_000]);
@@ -34,19 +34,19 @@ fn a_dropped_file_is_published_when_it_is_complete() {
     file.write_all(second).unwrap();
     drop(file);
     // One is renamed into place, into a profile that does not exist.
-    let elsewhere = kitchen.path("elsewhere.tar.zst");
+    let elsewhere = bakery.path("elsewhere.tar.zst");
     fs::write(&elsewhere, upload("lost", b"3")).unwrap();
-    let profile = kitchen.spool().join("incoming/kiosk/nowhere");
+    let profile = bakery.spool().join("incoming/kiosk/nowhere");
     fs::create_dir_all(&profile).unwrap();
     fs::rename(&elsewhere, profile.join("lost.tar.zst")).unwrap();
     wait_until(Duration::from_secs(60), || {
-        kitchen.file("kiosk", "etc/slow").is_some()
+        bakery.file("kiosk", "etc/slow").is_some()
     });
     wait_until(Duration::from_secs(60), || {
-        kitchen.jobs().iter().any(|job| job["at"] == "failed")
+        bakery.jobs().iter().any(|job| job["at"] == "failed")
     });
     assert!(inbox.join(".hidden.tar.zst").exists() && inbox.join("half.tar.zst.part").exists());
-    let failed = kitchen
+    let failed = bakery
         .jobs()
         .into_iter()
         .find(|job| job["at"] == "failed")
@@ -58,7 +58,7 @@ fn a_dropped_file_is_published_when_it_is_complete() {
             .contains("no kiosk/nowhere"),
         "{failed}"
     );
-    assert_eq!(kitchen.revisions("kiosk").len(), 2);
+    assert_eq!(bakery.revisions("kiosk").len(), 2);
     assert!(watch.terminate(), "SIGTERM is a proper end");
 }
 
@@ -78,7 +78,7 @@ fn entry(name: &[u8], kind: tar::EntryType, link: &[u8]) -> Vec<u8> {
 
 #[test]
 fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let whole = upload("good", &vec![1; 10_000]);
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
@@ -103,14 +103,14 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
     ];
     let mut jobs = Vec::new();
     for (name, body) in &hostile {
-        let job = kitchen.receive("kiosk", OPENING, body);
+        let job = bakery.receive("kiosk", OPENING, body);
         jobs.push((name, job.unwrap_or_else(|| panic!("{name} was not queued"))));
     }
     // Made on a revision that never existed: the newest is used. Invalid first messages are
     // refused.
     for base in ["99999", "18446744073709551615"] {
         let opening = format!("{{\"version\":1,\"base\":{base}}}");
-        kitchen.receive("kiosk", &opening, &whole).unwrap();
+        bakery.receive("kiosk", &opening, &whole).unwrap();
     }
     let nested = "[".repeat(60_000);
     let long = format!("{{\"version\":1,\"message\":\"{}\"}}", "m".repeat(70_000));
@@ -121,17 +121,17 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         "{}",
         "null",
     ] {
-        assert_eq!(kitchen.receive("kiosk", opening, &whole), None);
+        assert_eq!(bakery.receive("kiosk", opening, &whole), None);
     }
-    let good = kitchen.receive("kiosk", OPENING, &whole).unwrap();
-    kitchen.drain();
-    let output = kitchen.jobs();
+    let good = bakery.receive("kiosk", OPENING, &whole).unwrap();
+    bakery.drain();
+    let output = bakery.jobs();
     for (name, job) in &jobs {
         let job = output.iter().find(|one| one["id"] == job.as_str()).unwrap();
         assert_eq!(job["at"], "failed", "{name}: {job}");
         let error = job["ending"]["error"].as_str().unwrap();
         assert!(error.len() > 10, "{name}: {error}");
-        let body = kitchen
+        let body = bakery
             .spool()
             .join("failed")
             .join(job["id"].as_str().unwrap())
@@ -143,34 +143,34 @@ fn hostile_uploads_fail_with_a_report_and_hurt_nobody() {
         .find(|one| one["id"] == good.as_str())
         .unwrap();
     assert_eq!(good["at"], "done", "{good}");
-    assert_eq!(kitchen.revisions("kiosk").len(), 1);
-    assert_eq!(kitchen.file("kiosk", "etc/good").unwrap(), vec![1; 10_000]);
+    assert_eq!(bakery.revisions("kiosk").len(), 1);
+    assert_eq!(bakery.file("kiosk", "etc/good").unwrap(), vec![1; 10_000]);
 }
 
 #[test]
 fn an_idle_watcher_compacts_long_stacks() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     for number in 0..3 {
         let name = format!("file-{number}");
-        kitchen
+        bakery
             .receive("kiosk", OPENING, &upload(&name, name.as_bytes()))
             .unwrap();
     }
-    let watch = kitchen.watch(&["--compact-above", "2"]);
+    let watch = bakery.watch(&["--compact-above", "2"]);
     wait_until(Duration::from_secs(90), || {
-        let head = kitchen
+        let head = bakery
             .history()
             .head(&"kiosk".parse().unwrap())
             .unwrap()
             .unwrap();
         head.manifest.revision == 5 && head.manifest.layers.len() == 1
     });
-    let revisions = kitchen.revisions("kiosk");
+    let revisions = bakery.revisions("kiosk");
     let (before, after) = (&revisions[2].manifest, &revisions[3].manifest);
     assert_eq!(before.layers.len(), 4);
     assert_eq!(before.tree_digest, after.tree_digest);
     // And leaves it at that.
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(kitchen.revisions("kiosk").len(), 4);
+    assert_eq!(bakery.revisions("kiosk").len(), 4);
     assert!(watch.terminate());
 }

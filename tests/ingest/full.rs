@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::OPENING;
-use crate::kitchen::{Kitchen, run, upload, wait_until};
+use crate::test_bakery::{TestBakery, run, upload, wait_until};
 
 /// A small tmpfs, unmounted with the value.
 struct Small(PathBuf);
@@ -37,42 +37,42 @@ fn noise(len: usize) -> Vec<u8> {
 
 #[test]
 fn a_full_spool_refuses_and_keeps_nothing() {
-    let kitchen = Kitchen::new();
-    let _small = Small::mount(&kitchen.spool(), "1M");
-    let refused = kitchen.receive("kiosk", OPENING, &upload("big", &noise(4 << 20)));
+    let bakery = TestBakery::new();
+    let _small = Small::mount(&bakery.spool(), "1M");
+    let refused = bakery.receive("kiosk", OPENING, &upload("big", &noise(4 << 20)));
     assert_eq!(refused, None);
-    assert!(kitchen.jobs().is_empty());
+    assert!(bakery.jobs().is_empty());
     assert_eq!(
-        fs::read_dir(kitchen.spool().join("incoming/.parts"))
+        fs::read_dir(bakery.spool().join("incoming/.parts"))
             .unwrap()
             .count(),
         0
     );
     // There is room for a small one.
     assert!(
-        kitchen
+        bakery
             .receive("kiosk", OPENING, &upload("small", b"x"))
             .is_some()
     );
-    kitchen.drain();
-    assert_eq!(kitchen.file("kiosk", "etc/small").unwrap(), b"x");
+    bakery.drain();
+    assert_eq!(bakery.file("kiosk", "etc/small").unwrap(), b"x");
 }
 
 #[test]
 fn a_full_store_makes_a_job_wait() {
-    let kitchen = Kitchen::new();
-    let small = kitchen.path("small");
+    let bakery = TestBakery::new();
+    let small = bakery.path("small");
     let _small = Small::mount(&small, "6M");
     let store = small.join("store");
-    kitchen.fill(&store);
+    bakery.fill(&store);
     let ballast = small.join("ballast");
     fs::write(&ballast, noise(9 << 19)).unwrap();
-    let spool = kitchen.spool();
+    let spool = bakery.spool();
     let inbox = spool.join("incoming/kiosk");
     fs::create_dir_all(&inbox).unwrap();
     let content = noise(2 << 20);
     fs::write(inbox.join("big.tar.zst"), upload("big", &content)).unwrap();
-    let mut watch = Command::new(crate::kitchen::program("bakery"));
+    let mut watch = Command::new(crate::test_bakery::program("bakery"));
     watch
         .arg("--store")
         .arg(&store)
@@ -80,7 +80,7 @@ fn a_full_store_makes_a_job_wait() {
         .arg("--spool")
         .arg(&spool);
     watch.args(["--settle", "50", "--rescan", "1"]);
-    let _watch = crate::kitchen::Running::start(&mut watch);
+    let _watch = crate::test_bakery::Running::start(&mut watch);
     // It tries, complains in the job's log, and waits.
     wait_until(Duration::from_secs(60), || {
         ["running", "queued"].iter().any(|state| {

@@ -5,20 +5,20 @@ use std::time::Duration;
 use wire::manifest::Action;
 use wire::trace::{BootTrace, Touch};
 
-use crate::kitchen::{Kitchen, run, text, upload, wait_until};
+use crate::test_bakery::{TestBakery, run, text, upload, wait_until};
 
 /// A new setting applies to existing heads; each is renewed once, and its contents stay the same.
 #[test]
 fn heads_that_end_are_renewed() {
-    let kitchen = Kitchen::new();
-    let output = run(kitchen.bakery().args(["key", "lifetime"]));
+    let bakery = TestBakery::new();
+    let output = run(bakery.command().args(["key", "lifetime"]));
     assert!(
         text(&output.stdout).contains("do not expire"),
         "{}",
         text(&output.stdout)
     );
-    let refused = kitchen
-        .bakery()
+    let refused = bakery
+        .command()
         .args(["key", "lifetime", "5s"])
         .output()
         .unwrap();
@@ -27,17 +27,17 @@ fn heads_that_end_are_renewed() {
         "{}",
         text(&refused.stderr)
     );
-    run(kitchen.bakery().args(["key", "lifetime", "30d"]));
-    let before = kitchen
+    run(bakery.command().args(["key", "lifetime", "30d"]));
+    let before = bakery
         .history()
         .head(&"kiosk".parse().unwrap())
         .unwrap()
         .unwrap();
     assert_eq!(before.head.expires_at, None);
-    kitchen.drain();
-    kitchen.drain();
+    bakery.drain();
+    bakery.drain();
     for name in ["kiosk", "lab"] {
-        let head = kitchen
+        let head = bakery
             .history()
             .head(&name.parse().unwrap())
             .unwrap()
@@ -51,33 +51,33 @@ fn heads_that_end_are_renewed() {
         assert_eq!(head.manifest.tree_digest, before.manifest.tree_digest);
     }
     // Every publisher uses the setting.
-    run(kitchen.bakery().args(["rollback", "kiosk@1", "-m", "back"]));
-    let head = kitchen
+    run(bakery.command().args(["rollback", "kiosk@1", "-m", "back"]));
+    let head = bakery
         .history()
         .head(&"kiosk".parse().unwrap())
         .unwrap()
         .unwrap();
     assert!(head.head.expires_at.is_some());
     // A renewal does not count among the retained revisions.
-    run(kitchen.bakery().args(["key", "renew"]));
-    let swept = run(kitchen
-        .bakery()
+    run(bakery.command().args(["key", "renew"]));
+    let swept = run(bakery
+        .command()
         .args(["gc", "--keep-last", "1", "--grace", "0", "--json"]));
     let swept: serde_json::Value = serde_json::from_slice(&swept.stdout).unwrap();
     assert_eq!(swept["revisions_kept"], 5, "{swept}");
-    run(kitchen.bakery().args(["key", "lifetime", "never"]));
-    kitchen.assert_sound();
+    run(bakery.command().args(["key", "lifetime", "never"]));
+    bakery.assert_sound();
 }
 
 #[test]
 fn an_idle_watcher_makes_boot_packs() {
-    let kitchen = Kitchen::new();
-    let head = kitchen
+    let bakery = TestBakery::new();
+    let head = bakery
         .history()
         .head(&"kiosk".parse().unwrap())
         .unwrap()
         .unwrap();
-    let merged = kitchen.history().merged(&head.manifest).unwrap();
+    let merged = bakery.history().merged(&head.manifest).unwrap();
     let file = (0..merged.index.inode_count())
         .find(|ino| merged.index.inode(*ino).unwrap().size > 100_000)
         .unwrap();
@@ -89,19 +89,19 @@ fn an_idle_watcher_makes_boot_packs() {
             count: 20,
         }],
     };
-    let place = kitchen.spool().join("traces/kiosk/main/1");
+    let place = bakery.spool().join("traces/kiosk/main/1");
     std::fs::create_dir_all(&place).unwrap();
     std::fs::write(place.join("01ARZ3NDEKTSV4RRFFQ69G5FAV"), trace.encode()).unwrap();
-    let watch = kitchen.watch(&["--pack-after", "1"]);
+    let watch = bakery.watch(&["--pack-after", "1"]);
     let number = || {
-        kitchen
+        bakery
             .history()
             .newest(&"kiosk".parse().unwrap())
             .unwrap()
             .unwrap()
     };
     wait_until(Duration::from_secs(90), || number() == 2);
-    let head = kitchen
+    let head = bakery
         .history()
         .head(&"kiosk".parse().unwrap())
         .unwrap()
@@ -118,18 +118,18 @@ fn an_idle_watcher_makes_boot_packs() {
 /// killed meanwhile leaves a sound store, and the next one makes them.
 #[test]
 fn an_idle_watcher_makes_update_packs() {
-    let kitchen = Kitchen::new();
-    let inbox = kitchen.spool().join("incoming/kiosk");
+    let bakery = TestBakery::new();
+    let inbox = bakery.spool().join("incoming/kiosk");
     std::fs::create_dir_all(&inbox).unwrap();
     for (name, body) in [("one", b"1".repeat(3_000)), ("two", b"2".repeat(5_000))] {
         let file = inbox.join(format!("{name}.tar.zst"));
         std::fs::write(file, upload(name, &body)).unwrap();
-        let mut watch = kitchen.bakery();
+        let mut watch = bakery.command();
         watch.args(["watch", "--settle", "50", "--once", "--updates", "0"]);
         run(&mut watch);
     }
     let packs = || {
-        let place = kitchen
+        let place = bakery
             .store()
             .join("updates/kiosk/main")
             .join(format!("{:020}", 3));
@@ -137,13 +137,13 @@ fn an_idle_watcher_makes_update_packs() {
     };
     assert_eq!(packs(), 0);
     for pause in [150, 400, 700] {
-        let watch = kitchen.watch(&[]);
+        let watch = bakery.watch(&[]);
         std::thread::sleep(Duration::from_millis(pause));
         watch.kill();
-        kitchen.assert_sound();
+        bakery.assert_sound();
     }
-    let watch = kitchen.watch(&[]);
+    let watch = bakery.watch(&[]);
     wait_until(Duration::from_secs(90), || packs() == 2);
     watch.kill();
-    kitchen.assert_sound();
+    bakery.assert_sound();
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::kitchen::{Kitchen, Running, program, run, text, upload, wait_until};
+use crate::test_bakery::{Running, TestBakery, program, run, text, upload, wait_until};
 
 /// An account that owns only the spool, like that of the shipped unit.
 const ACCOUNT: u32 = 64_321;
@@ -21,27 +21,27 @@ struct Watcher {
 
 impl Watcher {
     /// Gives everything to the account and starts `bakery watch` under it, without any capability.
-    fn start(kitchen: &Kitchen, more: &[&str]) -> Self {
+    fn start(bakery: &TestBakery, more: &[&str]) -> Self {
         run(Command::new("chown")
             .args(["-R", &format!("{ACCOUNT}:{ACCOUNT}")])
-            .arg(kitchen.path("")));
+            .arg(bakery.path("")));
         // The build directory may be closed to other accounts.
-        let bakery = kitchen.path("bakery");
-        if !bakery.exists() {
-            fs::copy(program("bakery"), &bakery).unwrap();
+        let copy = bakery.path("bakery");
+        if !copy.exists() {
+            fs::copy(program("bakery"), &copy).unwrap();
         }
-        let log = kitchen.path("watch.log");
+        let log = bakery.path("watch.log");
         let mut command = Command::new("setpriv");
         let account = ACCOUNT.to_string();
         command
             .args(["--reuid", &account, "--regid", &account, "--clear-groups"])
             .args(["--bounding-set=-all", "--inh-caps=-all"])
-            .arg(&bakery)
+            .arg(&copy)
             .arg("--store")
-            .arg(kitchen.store())
+            .arg(bakery.store())
             .args(["watch", "--settle", "100", "--rescan", "1"])
             .args(more)
-            .env("BAKERY_SPOOL", kitchen.spool())
+            .env("BAKERY_SPOOL", bakery.spool())
             .stdin(std::process::Stdio::null())
             .stderr(File::create(&log).unwrap());
         let child = command.spawn().unwrap();
@@ -60,16 +60,16 @@ impl Watcher {
     }
 }
 
-fn inbox(kitchen: &Kitchen, name: &str) -> PathBuf {
-    let inbox = kitchen.spool().join("incoming").join(name);
+fn inbox(bakery: &TestBakery, name: &str) -> PathBuf {
+    let inbox = bakery.spool().join("incoming").join(name);
     fs::create_dir_all(&inbox).unwrap();
     inbox
 }
 
-fn published(kitchen: &Kitchen, name: &str) {
+fn published(bakery: &TestBakery, name: &str) {
     let path = format!("etc/{name}");
     wait_until(Duration::from_secs(60), || {
-        kitchen.file("kiosk", &path).is_some()
+        bakery.file("kiosk", &path).is_some()
     });
 }
 
@@ -77,8 +77,8 @@ fn published(kitchen: &Kitchen, name: &str) {
 /// it and the kernel grants no lease.
 #[test]
 fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
-    let kitchen = Kitchen::new();
-    let inbox = inbox(&kitchen, "kiosk");
+    let bakery = TestBakery::new();
+    let inbox = inbox(&bakery, "kiosk");
     let body = upload(
         "before",
         &(0..200_000_u32)
@@ -90,14 +90,14 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     // One exists partly when the watcher starts, so no event reveals its writer.
     let mut writer = File::create(&early).unwrap();
     writer.write_all(first).unwrap();
-    let watcher = Watcher::start(&kitchen, &[]);
+    let watcher = Watcher::start(&bakery, &[]);
     chown(&early, Some(0), Some(0)).unwrap();
     watcher.says("watching");
     std::thread::sleep(Duration::from_millis(1500));
     assert!(early.exists(), "taken with half of its bytes");
     writer.write_all(second).unwrap();
     drop(writer);
-    published(&kitchen, "before");
+    published(&bakery, "before");
     // One is whole, but its writer has not closed it: more may come.
     let late = inbox.join("late.tar.zst");
     let mut writer = File::create(&late).unwrap();
@@ -105,9 +105,9 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(late.exists(), "taken from under its writer");
     drop(writer);
-    published(&kitchen, "late");
+    published(&bakery, "late");
     wait_until(Duration::from_secs(60), || {
-        kitchen.jobs().iter().all(|job| job["at"] == "done")
+        bakery.jobs().iter().all(|job| job["at"] == "done")
     });
     assert!(watcher.running.terminate());
 }
@@ -116,10 +116,10 @@ fn a_drop_of_another_account_is_left_alone_while_it_is_written() {
 /// once.
 #[test]
 fn a_drop_that_cannot_be_read_is_taken_when_it_can() {
-    let kitchen = Kitchen::new();
-    let inbox = inbox(&kitchen, "kiosk");
+    let bakery = TestBakery::new();
+    let inbox = inbox(&bakery, "kiosk");
     let closed = inbox.join("closed.tar.zst");
-    let watcher = Watcher::start(&kitchen, &[]);
+    let watcher = Watcher::start(&bakery, &[]);
     let part = inbox.join("closed.part");
     fs::write(&part, upload("closed", b"x")).unwrap();
     fs::set_permissions(&part, Permissions::from_mode(0o600)).unwrap();
@@ -128,7 +128,7 @@ fn a_drop_that_cannot_be_read_is_taken_when_it_can() {
     std::thread::sleep(Duration::from_millis(2500));
     assert!(closed.exists());
     fs::set_permissions(&closed, Permissions::from_mode(0o644)).unwrap();
-    published(&kitchen, "closed");
+    published(&bakery, "closed");
     assert_eq!(
         watcher.said().matches("cannot take").count(),
         1,
@@ -141,22 +141,22 @@ fn a_drop_that_cannot_be_read_is_taken_when_it_can() {
 /// the others.
 #[test]
 fn what_is_passed_over_is_said() {
-    let kitchen = Kitchen::new();
-    let closed = inbox(&kitchen, "lab");
-    let kiosk = inbox(&kitchen, "kiosk");
-    inbox(&kitchen, "Wrong Name");
-    inbox(&kitchen, "kiosk/main/deeper");
+    let bakery = TestBakery::new();
+    let closed = inbox(&bakery, "lab");
+    let kiosk = inbox(&bakery, "kiosk");
+    inbox(&bakery, "Wrong Name");
+    inbox(&bakery, "kiosk/main/deeper");
     fs::write(kiosk.join("changes.tgz"), "x").unwrap();
     fs::write(kiosk.join("half.tar.zst.part"), "x").unwrap();
-    fs::write(kitchen.spool().join("incoming/loose.tar.zst"), "x").unwrap();
+    fs::write(bakery.spool().join("incoming/loose.tar.zst"), "x").unwrap();
     let watcher = {
         fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-        let watcher = Watcher::start(&kitchen, &[]);
+        let watcher = Watcher::start(&bakery, &[]);
         chown(&closed, Some(0), Some(0)).unwrap();
         watcher
     };
     fs::write(kiosk.join("good.tar.zst"), upload("good", b"x")).unwrap();
-    published(&kitchen, "good");
+    published(&bakery, "good");
     for words in [
         "incoming/lab: it cannot be read: Permission denied",
         "Wrong Name: it is not the name of a system",
@@ -174,9 +174,9 @@ fn what_is_passed_over_is_said() {
 /// A mount point inside `incoming/` is another file system: the upload is copied, then removed there.
 #[test]
 fn a_mount_point_in_the_inbox_works() {
-    let kitchen = Kitchen::new();
-    let inbox = inbox(&kitchen, "kiosk");
-    let body = kitchen.path("body");
+    let bakery = TestBakery::new();
+    let inbox = inbox(&bakery, "kiosk");
+    let body = bakery.path("body");
     fs::write(&body, upload("far", b"x")).unwrap();
     let script = "mount -t tmpfs none \"$1\" && cp \"$2\" \"$1/far.tar.zst\" && \"$3\" --store \"$4\" \
                   watch --once --settle 50 --rescan 1 && test -z \"$(ls \"$1\")\"";
@@ -193,7 +193,7 @@ fn a_mount_point_in_the_inbox_works() {
         .arg(&inbox)
         .arg(&body)
         .arg(program("bakery"))
-        .arg(kitchen.store())
-        .env("BAKERY_SPOOL", kitchen.spool()));
-    assert_eq!(kitchen.file("kiosk", "etc/far").unwrap(), b"x");
+        .arg(bakery.store())
+        .env("BAKERY_SPOOL", bakery.spool()));
+    assert_eq!(bakery.file("kiosk", "etc/far").unwrap(), b"x");
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::sshd::{Sshd, authorize};
-use crate::kitchen::{Kitchen, program, run, text};
+use crate::test_bakery::{TestBakery, program, run, text};
 
 /// The upper of a machine that ran for a while: four intended changes and many unintended ones.
-fn upper(kitchen: &Kitchen) -> PathBuf {
-    let (upper, base) = (kitchen.path("upper"), kitchen.path("tree"));
+fn upper(bakery: &TestBakery) -> PathBuf {
+    let (upper, base) = (bakery.path("upper"), bakery.path("tree"));
     for directory in [
         "etc",
         "usr/share",
@@ -42,23 +42,23 @@ fn upper(kitchen: &Kitchen) -> PathBuf {
     )
     .unwrap();
     fs::write(upper.join("root/.ssh/known_hosts"), "x").unwrap();
-    let excludes = kitchen.spool().join("excludes");
+    let excludes = bakery.spool().join("excludes");
     fs::create_dir_all(&excludes).unwrap();
     fs::write(excludes.join("kiosk.conf"), "/etc/unwan[st]ed\n").unwrap();
     upper
 }
 
 /// The base has these directories, as every system has.
-fn prepare(kitchen: &Kitchen, sshd: &Sshd) {
-    let upper = kitchen.path("first");
+fn prepare(bakery: &TestBakery, sshd: &Sshd) {
+    let upper = bakery.path("first");
     for directory in ["home", "var/log/journal", "root/.ssh"] {
         fs::create_dir_all(upper.join(directory)).unwrap();
     }
-    authorize(kitchen, sshd, "ann", "kiosk");
+    authorize(bakery, sshd, "ann", "kiosk");
     let pushed = sshd.push("ann", "kiosk", &upper, &[]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
-    kitchen.drain();
-    assert_eq!(kitchen.revisions("kiosk").len(), 1);
+    bakery.drain();
+    assert_eq!(bakery.revisions("kiosk").len(), 1);
 }
 
 fn changes(list: &serde_json::Value) -> Vec<(String, String)> {
@@ -71,10 +71,10 @@ fn changes(list: &serde_json::Value) -> Vec<(String, String)> {
 /// PUSH.md: a dry run shows the changes that the server would accept, by the rules of a bake.
 #[test]
 fn a_dry_run_shows_what_the_server_takes() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    prepare(&kitchen, &sshd);
-    let upper = upper(&kitchen);
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    prepare(&bakery, &sshd);
+    let upper = upper(&bakery);
     let output = sshd.push("ann", "kiosk", &upper, &["--dry-run", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let output: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -99,19 +99,19 @@ fn a_dry_run_shows_what_the_server_takes() {
             "{path}: {left_out}"
         );
     }
-    assert_eq!(kitchen.jobs().len(), 1, "nothing was queued");
+    assert_eq!(bakery.jobs().len(), 1, "nothing was queued");
     // The push sends exactly the shown changes.
     let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
-    kitchen.drain();
-    let job = kitchen.jobs().pop().unwrap();
+    bakery.drain();
+    let job = bakery.jobs().pop().unwrap();
     assert_eq!(
         changes(&job["ending"]["report"]["changes"]),
         expected,
         "{job}"
     );
-    let differs = kitchen
-        .bakery()
+    let differs = bakery
+        .command()
         .args(["diff", "kiosk@2", "kiosk@3"])
         .output()
         .unwrap();
@@ -148,14 +148,14 @@ fn a_dry_run_shows_what_the_server_takes() {
 
 #[test]
 fn a_push_sends_what_was_asked_for() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    prepare(&kitchen, &sshd);
-    let upper = upper(&kitchen);
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    prepare(&bakery, &sshd);
+    let upper = upper(&bakery);
     let sent = |output: Output| {
         assert!(output.status.success(), "{}", text(&output.stderr));
-        kitchen.drain();
-        let job = kitchen.jobs().pop().unwrap();
+        bakery.drain();
+        let job = bakery.jobs().pop().unwrap();
         let list = changes(&job["ending"]["report"]["changes"]);
         list.into_iter().map(|(_, path)| path).collect::<Vec<_>>()
     };
@@ -203,7 +203,7 @@ fn a_push_sends_what_was_asked_for() {
     );
     assert_eq!(sent(asked), ["/usr/share/words"]);
     assert_eq!(
-        kitchen.file("kiosk", "etc/gone").unwrap(),
+        bakery.file("kiosk", "etc/gone").unwrap(),
         b"to be deleted\n"
     );
 }
@@ -211,8 +211,8 @@ fn a_push_sends_what_was_asked_for() {
 /// INGEST.md: push, bake and the watcher read one language.
 #[test]
 fn push_and_bake_leave_out_the_same() {
-    let kitchen = Kitchen::new();
-    let tree = kitchen.path("same");
+    let bakery = TestBakery::new();
+    let tree = bakery.path("same");
     for path in [
         "x/y", "z/x/y", "a.tmp", "d.tmp/in", "opt/s/f", "k[1]", "!n", "log/a", "log/d/b",
         "keep.tmp",
@@ -248,7 +248,7 @@ fn push_and_bake_leave_out_the_same() {
         .map(|(_, path)| path)
         .collect();
     pushed.sort();
-    let layer = kitchen.path("same.layer");
+    let layer = bakery.path("same.layer");
     run(Command::new(program("bakery"))
         .arg("bake")
         .arg(&tree)
@@ -296,10 +296,10 @@ fn listing(
 /// INGEST.md: likely secrets are named before they are sent, and wherever a job is looked at.
 #[test]
 fn secrets_and_senders_are_named() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    prepare(&kitchen, &sshd);
-    let upper = kitchen.path("upper");
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    prepare(&bakery, &sshd);
+    let upper = bakery.path("upper");
     fs::create_dir_all(upper.join("root/.ssh")).unwrap();
     fs::create_dir_all(upper.join("etc")).unwrap();
     fs::copy(
@@ -322,7 +322,7 @@ fn secrets_and_senders_are_named() {
         said.contains("/etc/shadow: it holds password hashes"),
         "{said}"
     );
-    let log = kitchen.drain_and_listen();
+    let log = bakery.drain_and_listen();
     assert!(
         log.contains("published kiosk/main@3: a change (ann@desk, key ann; job "),
         "{log}"
@@ -331,7 +331,7 @@ fn secrets_and_senders_are_named() {
         log.contains("root/.ssh/id_ed25519: it begins like"),
         "{log}"
     );
-    let watch = kitchen.watch(&[]);
+    let watch = bakery.watch(&[]);
     fs::write(upper.join("etc/more"), "x").unwrap();
     let waited = sshd.push("ann", "kiosk", &upper, &["-q", "--wait"]);
     let said = text(&waited.stderr);
@@ -351,19 +351,19 @@ fn secrets_and_senders_are_named() {
         .nth(1)
         .unwrap()
         .to_owned();
-    let revisions = kitchen.revisions("kiosk");
+    let revisions = bakery.revisions("kiosk");
     let pushed_by = revisions[1].manifest.trailer().unwrap().key.unwrap();
     assert_eq!(revisions[1].manifest.author, "ann@desk");
     assert_eq!(pushed_by.fingerprint.as_deref(), Some(&*fingerprint));
     assert_eq!(pushed_by.comment, "ann");
-    let shown = text(&run(kitchen.bakery().args(["show", "kiosk@3"])).stdout);
+    let shown = text(&run(bakery.command().args(["show", "kiosk@3"])).stdout);
     assert!(
         shown.contains(&format!("key      {fingerprint} ann\n")),
         "{shown}"
     );
-    let listed = text(&run(kitchen.bakery().args(["log", "kiosk"])).stdout);
+    let listed = text(&run(bakery.command().args(["log", "kiosk"])).stdout);
     assert!(listed.contains("ann@desk (key ann)  a change"), "{listed}");
-    let jobs = text(&run(kitchen.bakery().arg("jobs")).stdout);
+    let jobs = text(&run(bakery.command().arg("jobs")).stdout);
     let line = jobs.lines().nth(1).unwrap();
     assert!(
         line.contains(" UTC  kiosk/main  revision 3  ann@desk  a change  [2 warnings]"),
@@ -374,15 +374,15 @@ fn secrets_and_senders_are_named() {
 /// The history stays readable after one rollback on another.
 #[test]
 fn rollbacks_name_what_they_bring_back() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     for to in ["kiosk@1", "kiosk@2"] {
-        let more = crate::kitchen::upload(to, b"x");
-        kitchen.receive("kiosk", super::OPENING, &more).unwrap();
-        kitchen.drain();
-        run(kitchen.bakery().args(["rollback", to]));
+        let more = crate::test_bakery::upload(to, b"x");
+        bakery.receive("kiosk", super::OPENING, &more).unwrap();
+        bakery.drain();
+        run(bakery.command().args(["rollback", to]));
     }
-    run(kitchen.bakery().args(["rollback", "kiosk@3"]));
-    let messages: Vec<_> = kitchen
+    run(bakery.command().args(["rollback", "kiosk@3"]));
+    let messages: Vec<_> = bakery
         .revisions("kiosk")
         .into_iter()
         .map(|one| one.manifest.message)

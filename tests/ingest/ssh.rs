@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::sshd::{Sshd, authorize};
-use crate::kitchen::{Kitchen, program, run, text};
+use crate::test_bakery::{TestBakery, program, run, text};
 
 /// An upper as the kernel's overlayfs would have left it.
-fn upper(kitchen: &Kitchen) -> PathBuf {
-    let upper = kitchen.path("upper");
+fn upper(bakery: &TestBakery) -> PathBuf {
+    let upper = bakery.path("upper");
     fs::create_dir_all(upper.join("etc/opaque")).unwrap();
     fs::create_dir_all(upper.join("var/log")).unwrap();
     fs::write(upper.join("etc/motd"), "changed\n").unwrap();
@@ -38,11 +38,11 @@ fn upper(kitchen: &Kitchen) -> PathBuf {
 
 #[test]
 fn a_push_becomes_a_revision() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    let upper = upper(&kitchen);
-    authorize(&kitchen, &sshd, "ann", "kiosk");
-    let _watch = kitchen.watch(&[]);
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    let upper = upper(&bakery);
+    authorize(&bakery, &sshd, "ann", "kiosk");
+    let _watch = bakery.watch(&[]);
     let pushed = sshd.push("ann", "kiosk", &upper, &["--wait"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     assert!(
@@ -50,31 +50,31 @@ fn a_push_becomes_a_revision() {
         "{}",
         text(&pushed.stdout)
     );
-    let revisions = kitchen.revisions("kiosk");
+    let revisions = bakery.revisions("kiosk");
     assert_eq!(revisions.len(), 1);
     assert_eq!(revisions[0].manifest.author, "ann@desk");
     assert!(revisions[0].manifest.message.starts_with("a change\n"));
-    assert_eq!(kitchen.file("kiosk", "etc/motd").unwrap(), b"changed\n");
-    assert_eq!(kitchen.file("kiosk", "etc/motd2").unwrap(), b"changed\n");
+    assert_eq!(bakery.file("kiosk", "etc/motd").unwrap(), b"changed\n");
+    assert_eq!(bakery.file("kiosk", "etc/motd2").unwrap(), b"changed\n");
     assert_eq!(
-        kitchen.file("kiosk", "etc/opaque/inside").unwrap(),
+        bakery.file("kiosk", "etc/opaque/inside").unwrap(),
         b"inside\n"
     );
     assert_eq!(
-        kitchen.file("kiosk", "etc/gone"),
+        bakery.file("kiosk", "etc/gone"),
         None,
         "the whiteout hides it"
     );
     assert_eq!(
-        kitchen.file("kiosk", "var/log/syslog"),
+        bakery.file("kiosk", "var/log/syslog"),
         None,
         "logs are left out by default"
     );
-    let sparse = kitchen.file("kiosk", "etc/sparse").unwrap();
+    let sparse = bakery.file("kiosk", "etc/sparse").unwrap();
     assert_eq!(sparse.len(), 64 << 20);
     assert_eq!(&sparse[32 << 20..][..4], b"data");
     assert_eq!(sparse.iter().filter(|byte| **byte != 0).count(), 4);
-    let history = kitchen.history();
+    let history = bakery.history();
     let head = history.head(&"kiosk".parse().unwrap()).unwrap().unwrap();
     let index = history.merged(&head.manifest).unwrap().index;
     let etc = inode(&index, layerfmt::ROOT, "etc");
@@ -94,7 +94,7 @@ fn a_push_becomes_a_revision() {
         "{}",
         text(&again.stdout)
     );
-    assert_eq!(kitchen.revisions("kiosk").len(), 1);
+    assert_eq!(bakery.revisions("kiosk").len(), 1);
 }
 
 fn inode(index: &layerfmt::Index, directory: layerfmt::Ino, name: &str) -> layerfmt::Ino {
@@ -106,10 +106,10 @@ fn inode(index: &layerfmt::Index, directory: layerfmt::Ino, name: &str) -> layer
 
 #[test]
 fn a_right_to_what_the_store_does_not_have_is_given_with_a_warning() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    let output = kitchen
-        .bakery()
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    let output = bakery
+        .command()
         .arg("authorize")
         .arg(sshd.public("ann"))
         .args(["--systems", "kiosk,kioks,kiosk/lab"])
@@ -127,10 +127,10 @@ fn a_right_to_what_the_store_does_not_have_is_given_with_a_warning() {
 
 #[test]
 fn a_key_can_do_what_it_may_and_nothing_else() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    let upper = upper(&kitchen);
-    authorize(&kitchen, &sshd, "ann", "kiosk");
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    let upper = upper(&bakery);
+    authorize(&bakery, &sshd, "ann", "kiosk");
     let refused = |output: Output, words: &str| {
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
         let errors = text(&output.stderr);
@@ -147,7 +147,7 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
         "the server has no kiosk/nowhere",
     );
     refused(sshd.push("bob", "kiosk", &upper, &[]), "Permission denied");
-    assert!(kitchen.jobs().is_empty());
+    assert!(bakery.jobs().is_empty());
     // Anything but a push.
     for words in [
         &["id"][..],
@@ -179,14 +179,14 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
     let pushed = sshd.push("ann", "kiosk", &upper, &["-q"]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     let job = text(&pushed.stdout).trim().to_owned();
-    let jobs = kitchen.jobs();
+    let jobs = bakery.jobs();
     assert_eq!(jobs.len(), 1);
     assert_eq!(jobs[0]["id"], job.as_str());
     assert_eq!(jobs[0]["at"], "queued");
     assert_eq!(jobs[0]["request"]["origin"]["push"]["key"], "ann");
     // Revoked.
-    run(kitchen
-        .bakery()
+    run(bakery
+        .command()
         .arg("authorize")
         .arg(sshd.public("ann"))
         .args(["--revoke", "--file"])
@@ -224,10 +224,10 @@ fn a_key_can_do_what_it_may_and_nothing_else() {
 /// docs/PUSH.md, "The client inside a system": the key that comes with a system pushes to that system and to no other.
 #[test]
 fn the_client_of_a_system_brings_its_own_key() {
-    let kitchen = Kitchen::new();
-    let sshd = Sshd::start(&kitchen);
-    let put = run(kitchen
-        .bakery()
+    let bakery = TestBakery::new();
+    let sshd = Sshd::start(&bakery);
+    let put = run(bakery
+        .command()
         .args(["client", "kiosk", "--layerfs", "/bin/busybox"])
         .arg("--authorized-keys")
         .arg(sshd.authorized()));
@@ -236,7 +236,7 @@ fn the_client_of_a_system_brings_its_own_key() {
         "{}",
         text(&put.stdout)
     );
-    let program = kitchen.file("kiosk", "usr/bin/layerfs").unwrap();
+    let program = bakery.file("kiosk", "usr/bin/layerfs").unwrap();
     assert_eq!(program, fs::read("/bin/busybox").unwrap());
     for path in [
         "sbin/mount.layerfs",
@@ -246,13 +246,13 @@ fn the_client_of_a_system_brings_its_own_key() {
         "etc/systemd/system/layerfs-hello.service",
         "etc/systemd/system/multi-user.target.wants/layerfs-hello.service",
     ] {
-        assert!(kitchen.file("kiosk", path).is_some(), "{path}");
+        assert!(bakery.file("kiosk", path).is_some(), "{path}");
     }
-    let key = kitchen.file("kiosk", "etc/layerfs/push_key").unwrap();
+    let key = bakery.file("kiosk", "etc/layerfs/push_key").unwrap();
     let machine = sshd.directory.join("machine");
     fs::write(&machine, key).unwrap();
     fs::set_permissions(&machine, fs::Permissions::from_mode(0o600)).unwrap();
-    let upper = upper(&kitchen);
+    let upper = upper(&bakery);
     let pushed = sshd.push("machine", "kiosk", &upper, &[]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     let refused = sshd.push("machine", "lab", &upper, &[]);
@@ -264,7 +264,7 @@ fn the_client_of_a_system_brings_its_own_key() {
     );
     // Once more changes neither the key nor the list of keys.
     let keys = fs::read_to_string(sshd.authorized()).unwrap();
-    run(kitchen.bakery().args([
+    run(bakery.command().args([
         "client",
         "lab",
         "--layerfs",
@@ -272,15 +272,15 @@ fn the_client_of_a_system_brings_its_own_key() {
         "--no-push-key",
     ]));
     assert_eq!(fs::read_to_string(sshd.authorized()).unwrap(), keys);
-    assert!(kitchen.file("lab", "etc/layerfs/push_key").is_none());
+    assert!(bakery.file("lab", "etc/layerfs/push_key").is_none());
 }
 
 /// docs/PUSH.md, "The client inside a system": no two systems share a key, even if their names are
 /// similar.
 #[test]
 fn each_system_has_a_push_key_of_its_own() {
-    let kitchen = Kitchen::new();
-    let store = kitchen.store();
+    let bakery = TestBakery::new();
+    let store = bakery.store();
     let keys = bakery::keys::Keys::locate(None, store.to_str().unwrap()).unwrap();
     let key = |name: &str| keys.push_key(&name.parse().unwrap()).unwrap().0;
     assert_ne!(key("lab/a-b"), key("lab-a/b"));
@@ -290,12 +290,12 @@ fn each_system_has_a_push_key_of_its_own() {
 /// A store that is named from here is named in full in the key's line: sshd starts the command elsewhere.
 #[test]
 fn a_client_needs_a_static_program_and_its_key_knows_the_store() {
-    let kitchen = Kitchen::new();
-    let keys = kitchen.path("authorized_keys");
+    let bakery = TestBakery::new();
+    let keys = bakery.path("authorized_keys");
     let client = |program: &Path| {
-        let mut command = Command::new(crate::kitchen::program("bakery"));
+        let mut command = Command::new(crate::test_bakery::program("bakery"));
         command
-            .current_dir(kitchen.path("."))
+            .current_dir(bakery.path("."))
             .args(["--store", "store", "client", "kiosk", "--layerfs"])
             .arg(program)
             .arg("--authorized-keys")
@@ -313,7 +313,7 @@ fn a_client_needs_a_static_program_and_its_key_knows_the_store() {
     let line = fs::read_to_string(&keys).unwrap();
     let store = format!(
         "--store {}",
-        fs::canonicalize(kitchen.store()).unwrap().display()
+        fs::canonicalize(bakery.store()).unwrap().display()
     );
     assert!(line.contains(&store), "{line}");
 }
@@ -321,13 +321,13 @@ fn a_client_needs_a_static_program_and_its_key_knows_the_store() {
 /// An import with the client is one answer: a reader of `--json` gets one document.
 #[test]
 fn an_import_with_the_client_is_one_answer() {
-    let kitchen = Kitchen::new();
-    let tree = kitchen.path("tree");
+    let bakery = TestBakery::new();
+    let tree = bakery.path("tree");
     fs::create_dir_all(tree.join("usr/bin")).unwrap();
     fs::write(tree.join("usr/bin/tool"), b"a tool").unwrap();
     let import = |arguments: &[&str]| {
-        run(kitchen
-            .bakery()
+        run(bakery
+            .command()
             .args([
                 "import",
                 "office",

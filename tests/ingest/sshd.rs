@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::kitchen::{Kitchen, Running, program, run, wait_until};
+use crate::test_bakery::{Running, TestBakery, program, run, wait_until};
 
 /// A running sshd.
 pub(super) struct Sshd {
@@ -17,8 +17,8 @@ pub(super) struct Sshd {
 
 impl Sshd {
     /// An sshd on loopback with its own host key and its own authorized_keys.
-    pub(super) fn start(kitchen: &Kitchen) -> Self {
-        let directory = kitchen.path("ssh");
+    pub(super) fn start(bakery: &TestBakery) -> Self {
+        let directory = bakery.path("ssh");
         fs::create_dir_all(&directory).unwrap();
         // sshd's privilege-separated child needs this directory; the package creates it at boot.
         fs::create_dir_all("/run/sshd").unwrap();
@@ -96,9 +96,9 @@ impl Sshd {
 }
 
 /// Lets a key push.
-pub(super) fn authorize(kitchen: &Kitchen, sshd: &Sshd, key: &str, systems: &str) {
-    run(kitchen
-        .bakery()
+pub(super) fn authorize(bakery: &TestBakery, sshd: &Sshd, key: &str, systems: &str) {
+    run(bakery
+        .command()
         .arg("authorize")
         .arg(sshd.public(key))
         .args(["--systems", systems, "--file"])

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use super::Fixture;
 use crate::harness::mount::Mount;
 use crate::harness::programs::{ends_after, program, run};
-use crate::kitchen::wait_until;
+use crate::test_bakery::wait_until;
 
 /// A layer file that is not mounted, and the helper of mount(8).
 fn unmounted() -> (Fixture, PathBuf) {

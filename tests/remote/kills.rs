@@ -13,7 +13,7 @@ use super::faults::FaultServer;
 use super::mirror::Place;
 use super::site::{SYSTEM, Site};
 use super::updates::{Scene, pack, pack_file};
-use crate::kitchen::{program, wait_until};
+use crate::test_bakery::{program, wait_until};
 
 /// The number of points.
 fn points(default: u32) -> u32 {

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::faults::{Fault, FaultServer};
 use super::site::{SYSTEM, Site};
 use super::updates::pack;
-use crate::kitchen::{program, text};
+use crate::test_bakery::{program, text};
 
 /// A mirror of a site in its own directory.
 pub(super) struct Place {

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{Server, layer};
-use crate::kitchen::{Kitchen, text};
+use crate::test_bakery::{TestBakery, text};
 
 #[test]
 fn requests_in_a_row_are_answered_in_order_and_heads_have_no_body() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
-    let (path, bytes) = layer(&kitchen);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
+    let (path, bytes) = layer(&bakery);
     let mut stream = server.connect();
     let requests = [
         format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n"),
@@ -57,10 +57,10 @@ fn requests_in_a_row_are_answered_in_order_and_heads_have_no_body() {
 
 #[test]
 fn odd_ranges_paths_and_heads_are_no_way_in() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
-    std::fs::write(kitchen.path("secret"), "secret").unwrap();
-    let (path, bytes) = layer(&kitchen);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
+    std::fs::write(bakery.path("secret"), "secret").unwrap();
+    let (path, bytes) = layer(&bakery);
     for range in [
         "bytes=9-3",
         "bytes=-0",
@@ -143,9 +143,9 @@ fn odd_ranges_paths_and_heads_are_no_way_in() {
 
 #[test]
 fn a_site_behind_one_address_may_have_more_connections() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let bounds = ["--connections", "100", "--connections-per-address", "80"];
-    let server = Server::start(&kitchen, &bounds);
+    let server = Server::start(&bakery, &bounds);
     let holders: Vec<TcpStream> = (0..79).map(|_| server.connect()).collect();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(server.get("/healthz", &[]).status, 200);
@@ -156,8 +156,8 @@ fn a_site_behind_one_address_may_have_more_connections() {
 /// are disconnected, and others are served meanwhile.
 #[test]
 fn who_holds_connections_shuts_nobody_out() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &["--connections", "100"]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &["--connections", "100"]);
     let mut holders: Vec<TcpStream> = (0..120).map(|_| server.connect()).collect();
     for holder in &mut holders {
         let _ = holder.write_all(b"GET /healthz HTTP/1.1\r\n");

@@ -2,7 +2,7 @@
 //! loaders themselves.
 
 use super::Server;
-use crate::kitchen::{Kitchen, initramfs, run, text};
+use crate::test_bakery::{TestBakery, initramfs, run, text};
 
 /// The exact head of an answer and its body.
 fn exchange(server: &Server, request: &str) -> (String, Vec<u8>) {
@@ -37,8 +37,8 @@ fn grub(path: &str, version: &str, range: &str) -> String {
 
 #[test]
 fn grub_reads_menu_kernel_and_initrd() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     // GRUB leaves the port out of its Host, and must find it in the menu.
     let port = server.address.port();
     for version in ["2.06-13+deb12u2", "2.12-9+deb13u4"] {
@@ -75,8 +75,8 @@ fn grub_reads_menu_kernel_and_initrd() {
 
 #[test]
 fn lpxelinux_reads_its_configuration() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let request = |path: &str| {
         format!(
             "GET {path} HTTP/1.0\r\nHost: 10.0.2.2:8080\r\nUser-Agent: Syslinux/6.04\r\nConnection: close\r\n\r\n"
@@ -106,8 +106,8 @@ fn ipxe(path: &str) -> String {
 
 #[test]
 fn ipxe_is_led_to_main_and_shown_what_there_is() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let body = |path: &str| text(&exchange(&server, &ipxe(path)).1);
     assert!(body("/ipxe/kiosk").contains("root=layerfs:http://10.0.2.2:8080/kiosk/main@1 "));
     assert!(!body("/ipxe/kiosk").contains("/lab/"));
@@ -137,8 +137,8 @@ fn ipxe_is_led_to_main_and_shown_what_there_is() {
 
 #[test]
 fn labels_say_system_revision_date_and_message() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let date = run(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]));
     let label = format!("kiosk revision 1, {}  the base", text(&date.stdout).trim());
     for path in ["/boot.ipxe", "/grub.cfg", "/pxelinux.cfg/default"] {
@@ -149,19 +149,19 @@ fn labels_say_system_revision_date_and_message() {
 
 #[test]
 fn an_initramfs_of_the_distribution_is_no_entry() {
-    let kitchen = Kitchen::new();
-    let tree = kitchen.path("system");
+    let bakery = TestBakery::new();
+    let tree = bakery.path("system");
     for directory in ["sbin", "usr/bin"] {
         std::fs::create_dir_all(tree.join(directory)).unwrap();
     }
     std::fs::write(tree.join("sbin/init"), "init").unwrap();
     let tree = tree.display().to_string();
-    let (kernel, initrd) = (kitchen.path("vmlinuz"), kitchen.path("distribution.img"));
+    let (kernel, initrd) = (bakery.path("vmlinuz"), bakery.path("distribution.img"));
     std::fs::write(&kernel, "kernel").unwrap();
     let theirs = text(&initramfs()).replace("bin/layerfs", "bin/busybox");
     std::fs::write(&initrd, zstd::encode_all(theirs.as_bytes(), 3).unwrap()).unwrap();
     let import = |system: &str, more: &[&str]| {
-        run(kitchen.bakery().args(["import", system, &tree]).args(more));
+        run(bakery.command().args(["import", system, &tree]).args(more));
     };
     let kernel = kernel.display().to_string();
     import(
@@ -175,7 +175,7 @@ fn an_initramfs_of_the_distribution_is_no_entry() {
     );
     import("bare", &["--kernel", &kernel]);
     import("lab", &[]);
-    let server = Server::start(&kitchen, &[]);
+    let server = Server::start(&bakery, &[]);
     for path in ["/boot.ipxe", "/grub.cfg", "/pxelinux.cfg/default"] {
         let menu = text(&server.get(path, &[]).body);
         assert!(
@@ -205,8 +205,8 @@ fn an_initramfs_of_the_distribution_is_no_entry() {
 
 #[test]
 fn the_landing_page_says_what_there_is() {
-    let kitchen = Kitchen::new();
-    let server = Server::start(&kitchen, &[]);
+    let bakery = TestBakery::new();
+    let server = Server::start(&bakery, &[]);
     let page = server.get("/", &["accept: text/html,*/*"]);
     assert_eq!(
         page.header("content-type"),

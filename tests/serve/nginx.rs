@@ -4,10 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Server, layer};
-use crate::kitchen::{Kitchen, Running, text, wait_until};
+use crate::test_bakery::{Running, TestBakery, text, wait_until};
 
 /// nginx with our configuration, its paths and ports changed to those of the test.
-fn nginx(kitchen: &Kitchen, upstream: &str) -> Server {
+fn nginx(bakery: &TestBakery, upstream: &str) -> Server {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap();
     drop(port);
@@ -16,12 +16,12 @@ fn nginx(kitchen: &Kitchen, upstream: &str) -> Server {
     for (from, to) in [
         ("127.0.0.1:8080", upstream),
         ("listen 80;", &format!("listen {address};")),
-        ("/var/lib/layerfs/store", kitchen.store().to_str().unwrap()),
+        ("/var/lib/layerfs/store", bakery.store().to_str().unwrap()),
     ] {
         assert!(site.contains(from), "{from}");
         site = site.replace(from, to);
     }
-    let place = kitchen.path("nginx");
+    let place = bakery.path("nginx");
     std::fs::create_dir_all(&place).unwrap();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {}/{name};\n", place.display()))
@@ -42,16 +42,16 @@ fn nginx(kitchen: &Kitchen, upstream: &str) -> Server {
 
 #[test]
 fn stock_nginx_stands_before_the_server_or_alone() {
-    let kitchen = Kitchen::new();
-    let bakery = Server::start(&kitchen, &[]);
-    let front = nginx(&kitchen, &bakery.address.to_string());
-    let (path, bytes) = layer(&kitchen);
+    let bakery = TestBakery::new();
+    let upstream = Server::start(&bakery, &[]);
+    let front = nginx(&bakery, &upstream.address.to_string());
+    let (path, bytes) = layer(&bakery);
     let whole = front.get(&path, &[]);
     assert_eq!((whole.status, &whole.body), (200, &bytes));
     assert!(whole.header("cache-control").unwrap().contains("immutable"));
     let part = front.get(&path, &["range: bytes=10-19"]);
     assert_eq!((part.status, &part.body[..]), (206, &bytes[10..20]));
-    let direct = bakery.get("/v1/bundle/kiosk/main", &[]);
+    let direct = upstream.get("/v1/bundle/kiosk/main", &[]);
     assert_eq!(front.get("/v1/bundle/kiosk/main", &[]).status, 200);
     assert_eq!(front.get("/v1/systems", &[]).status, direct.status);
     let batch = path.replace("/layers/", "/v1/batch/").replace(".layer", "");
@@ -72,7 +72,7 @@ fn stock_nginx_stands_before_the_server_or_alone() {
         );
     }
     // Without a bakery behind it, nginx still serves the immutable objects.
-    drop(bakery);
+    drop(upstream);
     assert_eq!(front.get(&path, &[]).body, bytes);
     assert_eq!(front.get("/v1/bundle/kiosk/main", &[]).status, 502);
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use layerfmt::compact::{Keep, copy, recompress};
+use layerfmt::compact::{KeepBorrowed, copy, recompress};
 use layerfmt::{Digest, Layer, LayerSet, MergedIndex, Meta, Options};
 use serde::Serialize;
 
@@ -110,7 +110,14 @@ fn compacted(
     let done = |len| bar.set_position(len);
     let info = match args.recompress {
         true => recompress(merged, set, &path, Options::compact(), &meta, done),
-        false => copy(merged, set, &path, Keep { borrowed: &[] }, &meta, done),
+        false => copy(
+            merged,
+            set,
+            &path,
+            KeepBorrowed { borrowed: &[] },
+            &meta,
+            done,
+        ),
     }
     .context("cannot compact")?;
     bar.finish_and_clear();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::globals::{COULD_NOT, Globals, SPOOL_DEFAULT};
 use crate::history::History;
 use crate::jobs::{Spool, Target, limits};
-use crate::receive::{Receiver, Rights, ServerFailure, Shelf};
+use crate::receive::{Receiver, Rights, ServerFailure, StoreQueries};
 
 /// Accept one push: the forced command of an authorized key
 ///
@@ -60,7 +60,7 @@ pub(crate) fn run(args: ReceiveArgs, globals: &Globals) -> anyhow::Result<ExitCo
     })
 }
 
-impl Shelf for Globals {
+impl StoreQueries for Globals {
     /// Reports a typing error at once instead of by a failed job. An unreachable store is not a
     /// reason to refuse an upload.
     fn known(&self, target: &Target) -> Result<(), String> {

@@ -12,7 +12,7 @@ use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT,
 use wire::exclude::Excludes;
 
 use super::MachineError;
-use super::{Said, Writing};
+use super::{MachineNotes, Writing};
 use crate::assemble::Contents;
 
 const MACHINE_ID: &str = "etc/machine-id";
@@ -54,7 +54,7 @@ if grep -qsi \"^[[:space:]]*HostKey[[:space:]]\" $$d/sshd_config $$d/sshd_config
 pub(super) fn prepare<C: Contents>(
     writing: &mut Writing<'_, C>,
     excludes: &Excludes,
-    said: &mut Said,
+    said: &mut MachineNotes,
 ) -> Result<(), MachineError> {
     if excludes.pattern_for(MACHINE_ID.as_bytes(), false).is_none() || !writing.is_directory("etc")
     {
@@ -109,7 +109,7 @@ fn stamp<C: Contents>(writing: &mut Writing<'_, C>, directory: &str) -> Result<(
 fn host_keys<C: Contents>(
     writing: &mut Writing<'_, C>,
     has_systemd: bool,
-    said: &mut Said,
+    said: &mut MachineNotes,
 ) -> Result<(), MachineError> {
     let has_server = ["usr/sbin/sshd", "usr/bin/sshd"]
         .iter()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use layerfmt::compact::{self, CompactPlan, Keep, SectionEffort};
+use layerfmt::compact::{self, CompactPlan, KeepBorrowed, SectionEffort};
 use layerfmt::flatten::{FlattenInput, flatten, squash};
 use layerfmt::{Chunk, ChunkFile, Digest, Layer, LayerInfo, LayerSet, MergedIndex, Meta, Options};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName};
@@ -256,7 +256,7 @@ impl Stack {
         uploads: &mut Uploads<'u>,
         progress: &'u dyn Fn(u64),
     ) -> Result<(FlattenInput, LayerInfo)> {
-        let keep = Keep {
+        let keep = KeepBorrowed {
             borrowed: &self.below,
         };
         let plan = CompactPlan::new(&self.merged, keep, SectionEffort::Quick, &self.meta)?;

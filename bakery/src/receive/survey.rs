@@ -6,7 +6,7 @@ use wire::exclude::Excludes;
 use wire::manifest::ProfileName;
 use wire::push::{Answer, LeftOut, Opening};
 
-use super::{Frames, ReceiveError, Receiver, ServerFailure, Shelf, read_opening, say};
+use super::{Frames, ReceiveError, Receiver, ServerFailure, StoreQueries, read_opening, say};
 use crate::bake;
 use crate::jobs::{Target, base_of, made_on};
 use crate::limits::{LEFT_OUT_MAX, LISTING_LEN_MAX};
@@ -18,7 +18,7 @@ pub(super) fn survey(
     target: &Target,
     input: &mut dyn BufRead,
     output: &mut dyn Write,
-    store: &dyn Shelf,
+    store: &dyn StoreQueries,
 ) -> Result<(), ReceiveError> {
     receiver.check(target)?;
     store.known(target).map_err(ReceiveError::Unknown)?;
@@ -48,7 +48,7 @@ fn compare(
     target: &Target,
     opening: &Opening,
     listing: std::fs::File,
-    store: &dyn Shelf,
+    store: &dyn StoreQueries,
 ) -> Result<Answer, ServerFailure> {
     let history = store.history()?;
     let name = ProfileName::new(&target.system, &target.profile)?;

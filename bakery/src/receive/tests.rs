@@ -26,7 +26,7 @@ fn fixture(body_len_max: u64) -> Fixture {
 /// A store that has every system and no history.
 struct AnySystem;
 
-impl Shelf for AnySystem {
+impl StoreQueries for AnySystem {
     fn known(&self, _target: &Target) -> Result<(), String> {
         Ok(())
     }

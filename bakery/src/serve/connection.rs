@@ -27,7 +27,7 @@ pub(super) struct Port(pub(super) u16);
 
 /// Limits on the number of connections.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ConnectionLimits {
     /// The total limit.
     pub(super) connections_max: usize,
     /// The limit of one address; none: its share of all.
@@ -40,15 +40,15 @@ pub(super) async fn accept(
     listeners: Vec<TcpListener>,
     app: Router,
     server: Arc<Server>,
-    room: Room,
+    connection_limits: ConnectionLimits,
     stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(room.connections_max));
-    let addresses = Arc::new(Addresses::new(&room));
+    let permits = Arc::new(Semaphore::new(connection_limits.connections_max));
+    let addresses = Arc::new(Addresses::new(&connection_limits));
     let mut tasks = Vec::new();
     for listener in listeners {
         let port = listener.local_addr().map_or(0, |address| address.port());
-        let door = Door {
+        let acceptor = Acceptor {
             listener,
             app: app.clone().layer(axum::Extension(Port(port))),
             server: Arc::clone(&server),
@@ -57,10 +57,10 @@ pub(super) async fn accept(
             graceful: GracefulShutdown::new(),
             stop: stop.clone(),
         };
-        tasks.push(tokio::spawn(door.run()));
+        tasks.push(tokio::spawn(acceptor.run()));
     }
     let ended = futures::future::join_all(tasks).await;
-    let closing = ended.into_iter().filter_map(|door| match door {
+    let closing = ended.into_iter().filter_map(|ended| match ended {
         Ok(graceful) => Some(graceful.shutdown()),
         Err(error) => {
             tracing::error!("a listener failed: {error}");
@@ -80,25 +80,25 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn new(room: &Room) -> Self {
-        let share = room.connections_max / limits::CONNECTIONS_OF_ADDRESS;
+    fn new(connection_limits: &ConnectionLimits) -> Self {
+        let share = connection_limits.connections_max / limits::CONNECTIONS_OF_ADDRESS;
         let share = share.max(limits::CONNECTIONS_OF_ADDRESS_MIN);
         Self {
             open: Mutex::default(),
-            most: room.per_address.unwrap_or(share),
+            most: connection_limits.per_address.unwrap_or(share),
         }
     }
 
     /// Counts one more connection of this address for as long as the value lives; `None` if the address has its
     /// share.
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Entered> {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<OpenConnection> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= self.most {
             return None;
         }
         *count += 1;
-        Some(Entered {
+        Some(OpenConnection {
             of: Arc::clone(self),
             address,
         })
@@ -110,12 +110,12 @@ impl Addresses {
 pub(super) struct Peer(pub(super) IpAddr);
 
 /// One connection of an address.
-struct Entered {
+struct OpenConnection {
     of: Arc<Addresses>,
     address: IpAddr,
 }
 
-impl Drop for Entered {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         let mut open = self.of.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.address) {
@@ -127,7 +127,7 @@ impl Drop for Entered {
     }
 }
 
-struct Door {
+struct Acceptor {
     listener: TcpListener,
     app: Router,
     server: Arc<Server>,
@@ -137,7 +137,7 @@ struct Door {
     stop: watch::Receiver<bool>,
 }
 
-impl Door {
+impl Acceptor {
     /// Accepts until it is stopped; returns the future that waits for the connections to end.
     async fn run(self) -> GracefulShutdown {
         let mut stop = self.stop.clone();
@@ -179,7 +179,7 @@ impl Door {
         Ok((stream, peer.ip().to_canonical(), permit))
     }
 
-    fn take(&self, stream: TcpStream, entered: Entered, permit: OwnedSemaphorePermit) {
+    fn take(&self, stream: TcpStream, entered: OpenConnection, permit: OwnedSemaphorePermit) {
         let metrics = &self.server.metrics;
         metrics.connections.fetch_add(1, Relaxed);
         metrics.connections_open.fetch_add(1, Relaxed);

@@ -12,8 +12,8 @@ use wire::manifest::{DEFAULT_PROFILE, DEFAULT_RING, Manifest, ProfileName, Revis
 use wire::paths::{ObjectPath, Request as RequestPath, route};
 
 use super::connection::{Peer, Port};
-use super::guest::{self, Guest};
 use super::heads::{self, Profile};
+use super::menu_client::{self, MenuClient};
 use super::object::ObjectError;
 use super::routes::{absent, refused, small};
 use super::{Server, limits, rings};
@@ -32,8 +32,8 @@ pub(super) async fn ipxe(
     (peer, RawQuery(query)): Asker,
     asked: HeaderMap,
 ) -> Response {
-    let guest = guest::of(&server, peer, query.as_deref()).await;
-    answer(&server, &asked, (&guest, route::IPXE), netboot::ipxe).await
+    let client = menu_client::of(&server, peer, query.as_deref()).await;
+    answer(&server, &asked, (&client, route::IPXE), netboot::ipxe).await
 }
 
 /// The same for GRUB, which leaves the port out of its `Host`.
@@ -51,8 +51,8 @@ pub(super) async fn grub(
     {
         asked.insert(HOST, host);
     }
-    let guest = guest::of(&server, peer, query.as_deref()).await;
-    answer(&server, &asked, (&guest, route::GRUB), netboot::grub).await
+    let client = menu_client::of(&server, peer, query.as_deref()).await;
+    answer(&server, &asked, (&client, route::GRUB), netboot::grub).await
 }
 
 fn is_grub(asked: &HeaderMap) -> bool {
@@ -62,7 +62,13 @@ fn is_grub(asked: &HeaderMap) -> bool {
 
 /// The same for pxelinux.
 pub(super) async fn pxelinux(State(server): MenuState, asked: HeaderMap) -> Response {
-    answer(&server, &asked, (&Guest::Nobody, ""), netboot::pxelinux).await
+    answer(
+        &server,
+        &asked,
+        (&MenuClient::Nobody, ""),
+        netboot::pxelinux,
+    )
+    .await
 }
 
 /// Lists the systems: a page for browsers, lines for other clients.
@@ -73,7 +79,7 @@ pub(super) async fn landing(State(server): MenuState, asked: HeaderMap) -> Respo
     };
     let wants = asked.get(ACCEPT).and_then(|value| value.to_str().ok());
     if wants.is_some_and(|kinds| kinds.contains("text/html"))
-        && let Some(menu) = menu(&server, &asked, (&Guest::Nobody, ""))
+        && let Some(menu) = menu(&server, &asked, (&MenuClient::Nobody, ""))
     {
         let kind = HeaderValue::from_static("text/html; charset=utf-8");
         return small(&asked, netboot::page(&menu, &entries).into(), kind);
@@ -110,18 +116,18 @@ pub(super) async fn profile(
     let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
     };
-    let guest = guest::of(&server, peer, query.as_deref()).await;
+    let client = menu_client::of(&server, peer, query.as_deref()).await;
     let Some(menu) = menu(
         &server,
         &asked,
         (
-            &guest,
+            &client,
             &RequestPath::IpxeProfile(wanted.clone()).to_string(),
         ),
     ) else {
         return no_base();
     };
-    if let Some(choices) = assigned(&server, &guest).await {
+    if let Some(choices) = assigned(&server, &client).await {
         return text(&asked, netboot::ipxe(&menu, &choices));
     }
     let script = match wanted.revision {
@@ -129,7 +135,7 @@ pub(super) async fn profile(
             .await
             .map(|choice| match choice {
                 Ok(mut choice) => {
-                    guest.mark(&mut choice);
+                    client.mark(&mut choice);
                     Some(netboot::ipxe_entry(&menu, &choice))
                 }
                 Err(why) => Some(netboot::ipxe(
@@ -140,11 +146,11 @@ pub(super) async fn profile(
                     },
                 )),
             }),
-        None => match history(&server, &wanted.name, guest.ring()).await {
+        None => match history(&server, &wanted.name, client.ring()).await {
             Ok(Some(mut choices)) => {
-                step_back(&server, &guest, &mut choices).await;
+                step_back(&server, &client, &mut choices).await;
                 choices.newest.append(&mut choices.older);
-                choices.newest.iter_mut().for_each(|one| guest.mark(one));
+                choices.newest.iter_mut().for_each(|one| client.mark(one));
                 Ok(Some(netboot::ipxe(&menu, &choices)))
             }
             other => other.map(|_| None),
@@ -162,7 +168,7 @@ pub(super) async fn profile(
 async fn unknown(server: &Server, asked: &HeaderMap, wanted: &str) -> Response {
     let program = asked.get(USER_AGENT).and_then(|value| value.to_str().ok());
     if program.is_some_and(|program| program.starts_with("iPXE"))
-        && let Some(menu) = menu(server, asked, (&Guest::Nobody, ""))
+        && let Some(menu) = menu(server, asked, (&MenuClient::Nobody, ""))
     {
         return match everything(server, DEFAULT_RING).await {
             Ok(choices) => text(asked, netboot::ipxe_unknown(&menu, wanted, &choices)),
@@ -216,25 +222,25 @@ async fn entries(server: &Server) -> Result<Vec<PageEntry>, ObjectError> {
     Ok(entries)
 }
 
-/// The menu of one machine. `guest`: the machine, and the path of the menu.
+/// The menu of one machine. `client`: the machine, and the path of the menu.
 async fn answer(
     server: &Server,
     asked: &HeaderMap,
-    guest: (&Guest, &str),
+    client: (&MenuClient, &str),
     form: MenuForm,
 ) -> Response {
-    let Some(menu) = menu(server, asked, guest) else {
+    let Some(menu) = menu(server, asked, client) else {
         return no_base();
     };
-    let (guest, _) = guest;
-    if let Some(choices) = assigned(server, guest).await {
+    let (client, _) = client;
+    if let Some(choices) = assigned(server, client).await {
         return text(asked, form(&menu, &choices));
     }
-    match everything(server, guest.ring()).await {
+    match everything(server, client.ring()).await {
         Ok(mut choices) => {
-            step_back(server, guest, &mut choices).await;
+            step_back(server, client, &mut choices).await;
             let all = choices.newest.iter_mut().chain(&mut choices.older);
-            all.for_each(|one| guest.mark(one));
+            all.for_each(|one| client.mark(one));
             text(asked, form(&menu, &choices))
         }
         Err(error) => refused(server, &error),
@@ -243,10 +249,10 @@ async fn answer(
 
 /// Replaces each default revision that the machine returned from by the last good one. The failed
 /// revision stays in the menu, below.
-async fn step_back(server: &Server, guest: &Guest, choices: &mut Choices) {
+async fn step_back(server: &Server, client: &MenuClient, choices: &mut Choices) {
     let Choices { newest, older, .. } = choices;
     for choice in newest {
-        let Some(good) = guest.back_from(&choice.name) else {
+        let Some(good) = client.back_from(&choice.name) else {
             continue;
         };
         let revision = good.revision.unwrap_or_default();
@@ -255,22 +261,22 @@ async fn step_back(server: &Server, guest: &Guest, choices: &mut Choices) {
                 older.retain(|one| one.name != good.name);
                 older.insert(0, std::mem::replace(choice, good));
             }
-            Ok(Err(why)) => tracing::warn!("{} cannot return to {good}: {why}", guest.id()),
-            Err(error) => tracing::warn!("{} cannot return to {good}: {error}", guest.id()),
+            Ok(Err(why)) => tracing::warn!("{} cannot return to {good}: {why}", client.id()),
+            Err(error) => tracing::warn!("{} cannot return to {good}: {error}", client.id()),
         }
     }
 }
 
 /// The assigned menu entries of a machine; `None`: the site's menu. An assignment that cannot be
 /// booted is logged and ignored, so that the machine still boots.
-async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
-    let assignment = guest.assignment();
+async fn assigned(server: &Server, client: &MenuClient) -> Option<Choices> {
+    let assignment = client.assignment();
     if assignment.localboot == Some(true) {
         return Some(Choices::default());
     }
     let name = assignment.history()?;
     let offered = match assignment.revision {
-        None => history(server, &name, guest.ring()).await,
+        None => history(server, &name, client.ring()).await,
         Some(revision) => one(server, &name, revision).await.map(|choice| {
             let mut choices = Choices::default();
             match choice {
@@ -283,14 +289,14 @@ async fn assigned(server: &Server, guest: &Guest) -> Option<Choices> {
     match offered {
         Ok(Some(mut choices)) if !choices.newest.is_empty() => {
             if assignment.revision.is_none() {
-                step_back(server, guest, &mut choices).await;
+                step_back(server, client, &mut choices).await;
             }
             let all = choices.newest.iter_mut().chain(&mut choices.older);
-            all.for_each(|one| guest.mark(one));
+            all.for_each(|one| client.mark(one));
             Some(choices)
         }
         Ok(_) | Err(ObjectError::Missing) => {
-            let id = guest.id();
+            let id = client.id();
             tracing::warn!(
                 "{id} is assigned {name}, which cannot be booted from this server: it gets the site's menu"
             );
@@ -425,7 +431,7 @@ async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, Ob
 }
 
 /// The base URL, the timeout and the request for names of a menu.
-fn menu(server: &Server, asked: &HeaderMap, (guest, path): (&Guest, &str)) -> Option<Menu> {
+fn menu(server: &Server, asked: &HeaderMap, (client, path): (&MenuClient, &str)) -> Option<Menu> {
     let base = match &server.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => netboot::base_of_host(asked.get(HOST)?.to_str().ok()?)?,
@@ -433,7 +439,7 @@ fn menu(server: &Server, asked: &HeaderMap, (guest, path): (&Guest, &str)) -> Op
     Some(Menu {
         base,
         timeout: server.menu_timeout,
-        again: matches!(guest, Guest::Unasked).then(|| path.to_owned()),
+        again: matches!(client, MenuClient::Unasked).then(|| path.to_owned()),
     })
 }
 

@@ -27,7 +27,7 @@ use super::object::{ObjectError, ServedObject};
 use super::posts::{PostError, Posts};
 use super::range::{self, Selection};
 use super::request_log::RequestLine;
-use super::{Server, bundle, fleet, guest, limits, menus, rings};
+use super::{Server, bundle, fleet, limits, menu_client, menus, rings};
 use crate::jobs::{Spool, SpoolState};
 
 type RouteState = State<Arc<Server>>;
@@ -109,13 +109,14 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     sent.unwrap_or_else(|error| refused(&server, &error))
 }
 
-/// Reports to the fleet that a machine fetched the kernel or the initramfs of its menu, whose addresses carry the machine.
+/// Reports to the fleet that a machine fetched the kernel or the initramfs of its menu. Their
+/// addresses carry the machine.
 fn note_fetched(server: &Server, request: &Request) {
     let (Some(fleet), Some(query)) = (&server.fleet, request.uri().query()) else {
         return;
     };
     if request.method() == Method::GET
-        && let Some(note) = guest::fetched(query)
+        && let Some(note) = menu_client::fetched(query)
     {
         let from = request.extensions().get::<Peer>().map(|peer| peer.0);
         fleet.fetched(&note, from);

@@ -26,7 +26,7 @@ struct BakerProcess {
 /// Crash counts of the bakers of each job. They are lost with the watcher, which only restarts the
 /// count.
 #[derive(Debug, Default, Clone, Copy)]
-struct Deaths {
+struct CrashCounts {
     crashes: u32,
     kills: u32,
     not_before: Option<Instant>,
@@ -40,7 +40,7 @@ pub(super) struct Bakers {
     on_conflict: &'static str,
     events: Sender<Event>,
     running: HashMap<Ulid, BakerProcess>,
-    deaths: HashMap<Ulid, Deaths>,
+    crash_counts: HashMap<Ulid, CrashCounts>,
 }
 
 impl Bakers {
@@ -53,7 +53,7 @@ impl Bakers {
             on_conflict: options.on_conflict,
             events,
             running: HashMap::new(),
-            deaths: HashMap::new(),
+            crash_counts: HashMap::new(),
         })
     }
 
@@ -82,7 +82,7 @@ impl Bakers {
                     self.died(&job, status)?
                 }
                 ended => {
-                    self.deaths.remove(&id);
+                    self.crash_counts.remove(&id);
                     if let Some(job) = ended {
                         news::say(&job);
                     }
@@ -117,9 +117,9 @@ impl Bakers {
                 Ok(request) if self.spool.waits_for_approval(&job, &request.target) => {}
                 Ok(request) => queue.push(Waiting {
                     not_before: self
-                        .deaths
+                        .crash_counts
                         .get(&job.id)
-                        .and_then(|deaths| deaths.not_before),
+                        .and_then(|crash_counts| crash_counts.not_before),
                     target: request.target,
                     job,
                 }),
@@ -194,21 +194,22 @@ impl Bakers {
 
     /// A baker ended without ending its job.
     fn died(&mut self, job: &Job, status: ExitStatus) -> Result<(), WatchError> {
-        let deaths = self.deaths.entry(job.id).or_default();
+        let crash_counts = self.crash_counts.entry(job.id).or_default();
         // SIGKILL and SIGTERM have external causes (a person, a shutdown, the OOM killer), and a
         // full disk or an absent store is not the fault of the upload; other signals are crashes
         // of the baker.
         let outside = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM))
             || status.code() == Some(i32::from(TRY_AGAIN));
         if outside {
-            deaths.kills += 1;
+            crash_counts.kills += 1;
         } else {
-            deaths.crashes += 1;
+            crash_counts.crashes += 1;
         }
-        let count = deaths.kills + deaths.crashes;
+        let count = crash_counts.kills + crash_counts.crashes;
         let pause = limits::PAUSE_FIRST.saturating_mul(1 << count.saturating_sub(1).min(16));
-        deaths.not_before = Some(Instant::now() + pause.min(limits::PAUSE_MAX));
-        let hopeless = deaths.crashes >= limits::CRASHES_MAX || deaths.kills >= limits::KILLS_MAX;
+        crash_counts.not_before = Some(Instant::now() + pause.min(limits::PAUSE_MAX));
+        let hopeless =
+            crash_counts.crashes >= limits::CRASHES_MAX || crash_counts.kills >= limits::KILLS_MAX;
         tracing::warn!("{}: the baker ended with {status}", job.id);
         if hopeless {
             let error = format!(
@@ -216,7 +217,7 @@ impl Bakers {
                 job.id
             );
             news::say(&self.spool.end(job, &Ending::Failed { error })?);
-            self.deaths.remove(&job.id);
+            self.crash_counts.remove(&job.id);
             return Ok(());
         }
         self.give_back(job)

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::ears::Ears;
+use super::directories::DirectoryWatches;
 use super::inbox::{self, Inbox};
 use super::writers::{Unfinished, Writers};
 use super::{WatchError, WatchOptions};
@@ -54,7 +54,7 @@ pub(super) struct Dropped {
     spool: Spool,
     settle: Duration,
     writers: Writers,
-    ears: Option<Ears>,
+    watches: Option<DirectoryWatches>,
     seen: HashMap<PathBuf, (Look, Instant)>,
     refused: HashMap<PathBuf, Refused>,
     /// Truncated files that were reported.
@@ -64,12 +64,16 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    pub(super) fn new(options: &WatchOptions, writers: Writers, ears: Option<Ears>) -> Self {
+    pub(super) fn new(
+        options: &WatchOptions,
+        writers: Writers,
+        watches: Option<DirectoryWatches>,
+    ) -> Self {
         Self {
             spool: options.spool.clone(),
             settle: options.settle.0,
             writers,
-            ears,
+            watches,
             seen: HashMap::new(),
             refused: HashMap::new(),
             cut_off: HashSet::new(),
@@ -84,8 +88,8 @@ impl Dropped {
         let read =
             || inbox::read(&incoming).doing(|| format!("cannot read {}", incoming.display()));
         let mut inbox = read()?;
-        while let Some(ears) = &mut self.ears
-            && ears.follow(&incoming, &inbox.directories)
+        while let Some(watches) = &mut self.watches
+            && watches.follow(&incoming, &inbox.directories)
         {
             inbox = read()?;
         }

@@ -9,23 +9,23 @@ use super::tree::{run, scratch, shell};
 use crate::scratch::Scratch;
 
 /// A store, and the inputs to import.
-struct Kitchen {
+struct TestBakery {
     _guard: Scratch,
     place: PathBuf,
 }
 
-impl Kitchen {
-    fn new() -> Kitchen {
+impl TestBakery {
+    fn new() -> TestBakery {
         let (guard, place) = scratch();
-        let kitchen = Kitchen {
+        let bakery = TestBakery {
             _guard: guard,
             place,
         };
-        kitchen.done(&["init"]);
-        kitchen
+        bakery.done(&["init"]);
+        bakery
     }
 
-    fn bakery(&self, arguments: &[&str]) -> Output {
+    fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_bakery"))
             .args(["--store", "store"])
             .args(arguments)
@@ -35,7 +35,7 @@ impl Kitchen {
     }
 
     fn done(&self, arguments: &[&str]) -> String {
-        let output = self.bakery(arguments);
+        let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
@@ -62,7 +62,7 @@ impl Kitchen {
     /// An import that must be refused; nothing is published.
     fn refused(&self, source: &str) -> String {
         let before = self.revisions();
-        let output = self.bakery(&["import", "x", source, "--level", "1"]);
+        let output = self.run(&["import", "x", source, "--level", "1"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{source}: {said}");
         assert_eq!(said.trim_end().lines().count(), 1, "{source}: {said}");
@@ -112,7 +112,7 @@ fn check_parts(out: &Path) {
 
 #[test]
 fn every_part_of_a_medium_is_a_layer_of_the_revision() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     let pack = |from: &str, to: &str| {
         format!("mksquashfs {from} content/{to} -noappend -quiet -no-progress; ")
     };
@@ -129,21 +129,21 @@ fn every_part_of_a_medium_is_a_layer_of_the_revision() {
         make,
     ]
     .concat();
-    shell(&ubuntu, &kitchen.place);
-    let answer = kitchen.import("x.iso", &[]);
+    shell(&ubuntu, &bakery.place);
+    let answer = bakery.import("x.iso", &[]);
     assert_eq!(answer["above"].as_array().unwrap().len(), 2);
     assert_eq!(
         (&answer["cmdline"], &answer["kernel"]),
         (&"quiet splash".into(), &"casper/vmlinuz".into())
     );
-    check_parts(&kitchen.tree(&answer));
-    let verified = kitchen.bakery(&["show", "x@1"]);
+    check_parts(&bakery.tree(&answer));
+    let verified = bakery.run(&["show", "x@1"]);
     assert!(verified.status.success());
     // One part by its name includes the parts below it.
-    let answer = kitchen.import("x.iso", &["--member", "casper/minimal.standard.squashfs"]);
+    let answer = bakery.import("x.iso", &["--member", "casper/minimal.standard.squashfs"]);
     assert_eq!(answer["above"].as_array().unwrap().len(), 1);
     // `bake` makes one layer.
-    let output = kitchen.bakery(&["bake", "x.iso", "-o", "x.layer"]);
+    let output = bakery.run(&["bake", "x.iso", "-o", "x.layer"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         !output.status.success() && said.contains("has several parts"),
@@ -159,26 +159,26 @@ fn every_part_of_a_medium_is_a_layer_of_the_revision() {
         make,
     ]
     .concat();
-    shell(&debian, &kitchen.place);
-    let answer = kitchen.import("x.iso", &[]);
+    shell(&debian, &bakery.place);
+    let answer = bakery.import("x.iso", &[]);
     assert_eq!(answer["above"].as_array().unwrap().len(), 2);
-    check_parts(&kitchen.tree(&answer));
+    check_parts(&bakery.tree(&answer));
     shell(
         "rm x.iso; echo missing.squashfs >> content/live/filesystem.module; xorriso -as mkisofs -quiet -R -J -o x.iso content",
-        &kitchen.place,
+        &bakery.place,
     );
-    assert!(kitchen.refused("x.iso").contains("live/missing.squashfs"));
+    assert!(bakery.refused("x.iso").contains("live/missing.squashfs"));
 }
 
 #[test]
 fn what_is_no_system_is_not_published() {
-    let kitchen = Kitchen::new();
+    let bakery = TestBakery::new();
     shell(
         "mkdir -p tree/etc oci/blobs/sha256 one docker; echo x > tree/etc/x; echo '{}' > oci/oci-layout; echo '{}' > oci/index.json; \
          mke2fs -q -F -t ext4 -d tree one/rootfs.img 8M; cp one/rootfs.img ext4.img; mkfs.erofs --quiet x.erofs tree > /dev/null; \
          tar -cf none.tar -T /dev/null; tar -cf first.tar tree; cat first.tar first.tar > joined.tar; truncate -s 1M zeros.img; \
          mksquashfs one x.sqfs -quiet -no-progress; truncate -s 300M b.img; mkfs.btrfs -q --rootdir tree b.img >/dev/null; truncate -s 320M x.xfs; mkfs.xfs -q x.xfs; echo '[]' > docker/manifest.json; echo '{}' > docker/repositories",
-        &kitchen.place,
+        &bakery.place,
     );
     for (source, what) in [
         ("tree", "no /usr"),
@@ -195,25 +195,25 @@ fn what_is_no_system_is_not_published() {
         ("x.xfs", "it is empty"),
         ("/dev/null", "empty"),
     ] {
-        let said = kitchen.refused(source);
+        let said = bakery.refused(source);
         assert!(said.contains(what), "{source}: {said}");
     }
     // An explicit option allows it.
-    kitchen.import("tree", &["--no-check"]);
-    kitchen.import("none.tar", &["--allow-empty"]);
-    assert_eq!(kitchen.revisions(), 2);
+    bakery.import("tree", &["--no-check"]);
+    bakery.import("none.tar", &["--allow-empty"]);
+    assert_eq!(bakery.revisions(), 2);
 }
 
 #[test]
 fn kernel_parameters_are_set_anew() {
-    let kitchen = Kitchen::new();
-    shell("mkdir tree; echo x > tree/x", &kitchen.place);
-    kitchen.import("tree", &["--no-check", "--cmdline", "quiet"]);
+    let bakery = TestBakery::new();
+    shell("mkdir tree; echo x > tree/x", &bakery.place);
+    bakery.import("tree", &["--no-check", "--cmdline", "quiet"]);
     let manifest = |name: &str| -> serde_json::Value {
-        serde_json::from_str(&kitchen.done(&["show", name, "--json"])).unwrap()
+        serde_json::from_str(&bakery.done(&["show", name, "--json"])).unwrap()
     };
     let before = manifest("x@1");
-    kitchen.done(&["set", "x", "--cmdline", "console=ttyS0 username=visitor"]);
+    bakery.done(&["set", "x", "--cmdline", "console=ttyS0 username=visitor"]);
     let after = manifest("x@2");
     let shown = after.to_string();
     assert!(shown.contains("console=ttyS0 username=visitor"), "{shown}");
@@ -224,18 +224,18 @@ fn kernel_parameters_are_set_anew() {
         ["set", "y", "--cmdline", "z"],
     ] {
         assert_eq!(
-            kitchen.bakery(&arguments).status.code(),
+            bakery.run(&arguments).status.code(),
             Some(2),
             "{arguments:?}"
         );
     }
-    kitchen.done(&["set", "x", "--cmdline", ""]);
+    bakery.done(&["set", "x", "--cmdline", ""]);
     run(
         "test",
         &[
             "-d",
-            kitchen.place.join("store/refs/x/main").to_str().unwrap(),
+            bakery.place.join("store/refs/x/main").to_str().unwrap(),
         ],
     );
-    assert_eq!(kitchen.revisions(), 3);
+    assert_eq!(bakery.revisions(), 3);
 }

@@ -147,15 +147,15 @@ struct WelcomePage {
 }
 
 fn welcome_form(visitor: &Visitor, link: &str, problem: String) -> Answer {
-    let Some(guest) = visitor.app.accounts.guest(link) else {
+    let Some(invitee) = visitor.app.accounts.invitee(link) else {
         let text = "This link was used or has expired: ask for a new one.";
         return Err(Problem::absent(visitor.language.text(text)));
     };
     html(&WelcomePage {
         s: visitor.frame(visitor.language.text("Welcome")),
         link: link.to_owned(),
-        name: guest.name,
-        role: guest.role,
+        name: invitee.name,
+        role: invitee.role,
         shortest: PASSWORD_LEN_MIN,
         problem,
     })

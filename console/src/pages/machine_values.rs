@@ -2,7 +2,7 @@
 
 use bakery::publish::RingReason;
 use fleet::record::Machine;
-use fleet::store::{Database, Whom};
+use fleet::store::{Database, MachineOrGroup};
 use wire::manifest::{MachineValue, RingAction};
 
 use crate::problem::{Problem, Result};
@@ -27,7 +27,7 @@ impl ValuesCard {
     /// # Errors
     /// The database cannot be read.
     pub(super) fn of(database: &Database, machine: &Machine) -> Result<ValuesCard> {
-        let own = database.values(&Whom::Machine(machine.id.clone()))?;
+        let own = database.values(&MachineOrGroup::Machine(machine.id.clone()))?;
         let effective = database.effective_values(&machine.id)?.into_iter();
         let values = effective.map(|(name, value)| {
             let of_group = !own.contains_key(&name);
@@ -58,7 +58,7 @@ pub(super) fn change(
     form: &Form,
 ) -> Result<()> {
     let publisher = visitor.app.publisher(false)?;
-    let whom = Whom::Machine(machine.to_owned());
+    let whom = MachineOrGroup::Machine(machine.to_owned());
     let (name, text) = (form.get("name"), form.get("value"));
     match verb {
         "value" if form.has("secret") => database.set_secret(&whom, name, text.as_bytes())?,

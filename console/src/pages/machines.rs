@@ -7,7 +7,7 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, RawQuery};
 use fleet::record::{Assignment, Machine, State};
-use fleet::store::{Database, Filter, Outcome, Whom};
+use fleet::store::{Database, Filter, MachineOrGroup, Outcome};
 use wire::hello::Step;
 use wire::manifest::RevisionName;
 
@@ -294,7 +294,12 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
     };
     visitor.act(Role::Operator, &what, || {
         if ids.is_empty() {
-            return change(&database, &Whom::Group(group.to_owned()), verb, form);
+            return change(
+                &database,
+                &MachineOrGroup::Group(group.to_owned()),
+                verb,
+                form,
+            );
         }
         // Every name must be valid before the first change.
         let machines: Vec<Machine> = ids
@@ -311,7 +316,7 @@ fn acted(visitor: &Visitor, form: &Form) -> Answer {
             return Ok(());
         }
         for machine in machines {
-            change(&database, &Whom::Machine(machine.id), verb, form)?;
+            change(&database, &MachineOrGroup::Machine(machine.id), verb, form)?;
         }
         Ok(())
     })?;
@@ -340,7 +345,7 @@ fn ask_forget(visitor: &Visitor, database: &Database, ids: &[String]) -> Answer 
     page(visitor, action)
 }
 
-fn change(database: &Database, whom: &Whom, verb: &str, form: &Form) -> Result<()> {
+fn change(database: &Database, whom: &MachineOrGroup, verb: &str, form: &Form) -> Result<()> {
     let value = Some(form.get("value")).filter(|text| !text.is_empty());
     match (verb, whom) {
         ("assign", _) => {
@@ -354,10 +359,12 @@ fn change(database: &Database, whom: &Whom, verb: &str, form: &Form) -> Result<(
             fleet::wake::wake(&cards, to)
                 .map_err(|error| Problem::failed(format!("cannot send to {to}: {error}")))?;
         }
-        ("name", Whom::Machine(id)) => database.set_name(id, value)?,
-        ("note", Whom::Machine(id)) => database.set_note(id, value.unwrap_or_default())?,
-        ("retry", Whom::Machine(id)) => database.retry(id, seconds())?,
-        ("forget", Whom::Machine(id)) => database.forget(id)?,
+        ("name", MachineOrGroup::Machine(id)) => database.set_name(id, value)?,
+        ("note", MachineOrGroup::Machine(id)) => {
+            database.set_note(id, value.unwrap_or_default())?
+        }
+        ("retry", MachineOrGroup::Machine(id)) => database.retry(id, seconds())?,
+        ("forget", MachineOrGroup::Machine(id)) => database.forget(id)?,
         _ => return Err(Problem::bad("this is for machines, not for groups")),
     }
     Ok(())

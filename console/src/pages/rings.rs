@@ -6,7 +6,7 @@ use axum::extract::{Path, RawQuery};
 use bakery::history::HistoryError;
 use bakery::publish::{Publisher, RingReason};
 use bakery::ring;
-use fleet::rollout::{Facts, Promotion, Quarantine, Standing};
+use fleet::rollout::{Facts, Promotion, Quarantine, RingHealth};
 use fleet::store::Trial;
 use wire::manifest::{DEFAULT_RING, ProfileName, RingAction, RingPolicy, RingRecord};
 
@@ -34,7 +34,7 @@ struct RingsPage {
 struct RingsState {
     name: ProfileName,
     newest: u64,
-    rings: Vec<(RingRow, Standing)>,
+    rings: Vec<(RingRow, RingHealth)>,
     failing: Vec<Quarantine>,
     waiting: Vec<Promotion>,
     quarantined: Vec<u64>,

@@ -12,9 +12,9 @@ use crate::record::Assignment;
 /// below the kernel's limit for a command line.
 const PARAMETERS_LEN_MAX: usize = 1024;
 
-/// The target of an assignment.
+/// One machine, or one group of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whom {
+pub enum MachineOrGroup {
     /// The machine with this id.
     Machine(String),
     /// The group with this name.
@@ -26,10 +26,10 @@ impl Database {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn assigned(&self, whom: &Whom) -> Result<Assignment> {
+    pub fn assigned(&self, whom: &MachineOrGroup) -> Result<Assignment> {
         let (sql, key) = match whom {
-            Whom::Machine(id) => ("SELECT assignment FROM machines WHERE id = ?1", id),
-            Whom::Group(name) => ("SELECT assignment FROM groups WHERE name = ?1", name),
+            MachineOrGroup::Machine(id) => ("SELECT assignment FROM machines WHERE id = ?1", id),
+            MachineOrGroup::Group(name) => ("SELECT assignment FROM groups WHERE name = ?1", name),
         };
         let texts = self
             .connection
@@ -42,18 +42,18 @@ impl Database {
     ///
     /// # Errors
     /// A value is not valid, or the database cannot be written.
-    pub fn assign(&self, whom: &Whom, assignment: &Assignment) -> Result<()> {
+    pub fn assign(&self, whom: &MachineOrGroup, assignment: &Assignment) -> Result<()> {
         require_sound(assignment)?;
         let text = match assignment.is_empty() {
             true => None,
             false => serde_json::to_string(assignment).ok(),
         };
         match (whom, text) {
-            (Whom::Machine(id), text) => self.connection.execute(
+            (MachineOrGroup::Machine(id), text) => self.connection.execute(
                 "UPDATE machines SET assignment = ?2 WHERE id = ?1",
                 &params![id, text],
             )?,
-            (Whom::Group(name), Some(text)) => {
+            (MachineOrGroup::Group(name), Some(text)) => {
                 require_name("group", name)?;
                 self.connection.execute(
                     "INSERT INTO groups (name, assignment) VALUES (?1, ?2)
@@ -61,7 +61,7 @@ impl Database {
                     &params![name, text],
                 )?
             }
-            (Whom::Group(name), None) => self
+            (MachineOrGroup::Group(name), None) => self
                 .connection
                 .execute("DELETE FROM groups WHERE name = ?1", &params![name])?,
         };
@@ -86,10 +86,10 @@ impl Database {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn cards(&self, whom: &Whom) -> Result<Vec<Mac>> {
+    pub fn cards(&self, whom: &MachineOrGroup) -> Result<Vec<Mac>> {
         let (condition, key) = match whom {
-            Whom::Machine(id) => ("id = ?1", id),
-            Whom::Group(name) => ("grp = ?1", name),
+            MachineOrGroup::Machine(id) => ("id = ?1", id),
+            MachineOrGroup::Group(name) => ("grp = ?1", name),
         };
         let sql = format!(
             "SELECT mac FROM macs JOIN machines ON machine = id WHERE {condition} ORDER BY mac"
@@ -159,7 +159,7 @@ mod tests {
     fn what_no_menu_can_carry_is_refused() {
         let spool = tempfile::tempdir().unwrap();
         let store = Database::create(spool.path()).unwrap();
-        let group = Whom::Group("room".into());
+        let group = MachineOrGroup::Group("room".into());
         let parameters = |text: &str| Assignment {
             parameters: Some(text.into()),
             ..Assignment::default()
@@ -185,7 +185,7 @@ mod tests {
         }
         assert!(
             store
-                .assign(&Whom::Group("a b".into()), &of("kiosk"))
+                .assign(&MachineOrGroup::Group("a b".into()), &of("kiosk"))
                 .is_err()
         );
         store.assign(&group, &of("kiosk/lab-3")).unwrap();

@@ -19,7 +19,7 @@ pub(super) const LATE_S: i64 = 60;
 
 /// A message for the database.
 #[derive(Debug, Clone)]
-pub enum Heard {
+pub enum FleetMessage {
     /// A hello of a machine.
     Hello {
         /// The hello of the machine.
@@ -47,7 +47,7 @@ pub enum Heard {
 
 /// The facts about a machine after its message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct MachineFacts {
     /// The machine's id.
     pub machine: String,
     /// The machine's assignment over that of its group.
@@ -67,10 +67,10 @@ impl Database {
     ///
     /// # Errors
     /// The database cannot be written; no message is stored.
-    pub fn hear(&mut self, heard: &[Heard], now: i64) -> Result<Vec<Known>> {
+    pub fn hear(&mut self, heard: &[FleetMessage], now: i64) -> Result<Vec<MachineFacts>> {
         let work = &self.connection;
-        let take = |one: &Heard| match one {
-            Heard::Hello { hello, from, proof } => {
+        let take = |one: &FleetMessage| match one {
+            FleetMessage::Hello { hello, from, proof } => {
                 let found = find(work, &hello.machine)?;
                 if let Some(refused) = self.refuse(&found, hello, *proof, now)? {
                     return Ok(refused);
@@ -80,12 +80,14 @@ impl Database {
                 note_key(work, &known.machine, hello, *proof)?;
                 Ok(known)
             }
-            Heard::Fetched {
+            FleetMessage::Fetched {
                 machine,
                 step,
                 revision,
-            } => advance(work, machine, *step, revision, now).map(|()| Known::default()),
-            Heard::Beat { watch } => judge::beat(work, *watch, now).map(|()| Known::default()),
+            } => advance(work, machine, *step, revision, now).map(|()| MachineFacts::default()),
+            FleetMessage::Beat { watch } => {
+                judge::beat(work, *watch, now).map(|()| MachineFacts::default())
+            }
         };
         work.transaction(|| heard.iter().map(take).collect())
     }
@@ -98,7 +100,7 @@ fn take_hello(
     from: &str,
     now: i64,
     (machines_max, return_after): (u64, u32),
-) -> Result<Known> {
+) -> Result<MachineFacts> {
     let id = match found {
         Found::Machine(id) => id,
         Found::Stranger { duplicate_of } => {
@@ -128,7 +130,7 @@ fn take_hello(
     let assignment = assignment_of(work, &id)?;
     let select = "SELECT layer FROM machines WHERE id = ?1";
     let layer = work.value::<Option<i64>>(select, &params![&id])?;
-    Ok(Known {
+    Ok(MachineFacts {
         layer: layer.and_then(|number| u64::try_from(number).ok()),
         refused: false,
         machine: id,

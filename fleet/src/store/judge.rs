@@ -212,7 +212,7 @@ impl Database {
     }
 
     /// Records the start of the process; returns the number of the watch for
-    /// [`Heard::Beat`](super::Heard).
+    /// [`FleetMessage::Beat`](super::FleetMessage).
     ///
     /// # Errors
     /// The database cannot be written.

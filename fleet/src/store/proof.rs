@@ -4,7 +4,7 @@
 
 use wire::hello::Hello;
 
-use super::hello::{Found, Known, LATE_S, last_row};
+use super::hello::{Found, LATE_S, MachineFacts, last_row};
 use super::link::{Connection, params};
 use super::{Database, Result};
 
@@ -28,7 +28,7 @@ impl Database {
         hello: &Hello,
         proof: Proof,
         now: i64,
-    ) -> Result<Option<Known>> {
+    ) -> Result<Option<MachineFacts>> {
         let work = &self.connection;
         let accepted = match found {
             Found::Machine(id) => accepted_key(work, id)?,
@@ -48,9 +48,9 @@ impl Database {
             let sql = "UPDATE machines SET forged_seen = ?2 WHERE id = ?1";
             work.execute(sql, &params![id, now])?;
         }
-        Ok(Some(Known {
+        Ok(Some(MachineFacts {
             refused: true,
-            ..Known::default()
+            ..MachineFacts::default()
         }))
     }
 }

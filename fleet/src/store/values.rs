@@ -10,7 +10,7 @@ use wire::manifest::{MachineValue, VALUE_LEN_MAX, VALUES_MAX, is_name, sealed_na
 
 use super::link::{Row, params};
 use super::machines::require_name;
-use super::{Database, Result, StoreError, Whom};
+use super::{Database, MachineOrGroup, Result, StoreError};
 
 /// The values of a machine or a group by their names.
 pub type Values = BTreeMap<String, MachineValue>;
@@ -24,13 +24,15 @@ impl Database {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn values(&self, whom: &Whom) -> Result<Values> {
+    pub fn values(&self, whom: &MachineOrGroup) -> Result<Values> {
         let (sql, key) = match whom {
-            Whom::Machine(id) => (
+            MachineOrGroup::Machine(id) => (
                 "SELECT name, value FROM machine_values WHERE machine = ?1",
                 id,
             ),
-            Whom::Group(name) => ("SELECT name, value FROM group_values WHERE grp = ?1", name),
+            MachineOrGroup::Group(name) => {
+                ("SELECT name, value FROM group_values WHERE grp = ?1", name)
+            }
         };
         let read = |row: &Row| {
             let value: String = row.get(1)?;
@@ -60,10 +62,10 @@ impl Database {
     /// The database cannot be read.
     pub fn values_in(&self, id: &str, group: Option<&str>) -> Result<Values> {
         let mut values = match group {
-            Some(group) => self.values(&Whom::Group(group.to_owned()))?,
+            Some(group) => self.values(&MachineOrGroup::Group(group.to_owned()))?,
             None => Values::new(),
         };
-        values.extend(self.values(&Whom::Machine(id.to_owned()))?);
+        values.extend(self.values(&MachineOrGroup::Machine(id.to_owned()))?);
         Ok(values)
     }
 
@@ -72,7 +74,7 @@ impl Database {
     /// # Errors
     /// The database cannot be read.
     pub fn has_secrets(&self, id: &str) -> Result<bool> {
-        let values = self.values(&Whom::Machine(id.to_owned()))?;
+        let values = self.values(&MachineOrGroup::Machine(id.to_owned()))?;
         Ok(values
             .values()
             .any(|value| matches!(value, MachineValue::Sealed(_))))
@@ -83,10 +85,15 @@ impl Database {
     /// # Errors
     /// The name or the value is not valid, a group or a machine without an accepted key would get a
     /// secret, there are too many values, or the database cannot be written.
-    pub fn set_value(&self, whom: &Whom, name: &str, value: Option<&MachineValue>) -> Result<()> {
+    pub fn set_value(
+        &self,
+        whom: &MachineOrGroup,
+        name: &str,
+        value: Option<&MachineValue>,
+    ) -> Result<()> {
         let (table, owner, key) = match whom {
-            Whom::Machine(id) => ("machine_values", "machine", id),
-            Whom::Group(group) => {
+            MachineOrGroup::Machine(id) => ("machine_values", "machine", id),
+            MachineOrGroup::Group(group) => {
                 require_name("group", group)?;
                 ("group_values", "grp", group)
             }
@@ -122,14 +129,14 @@ impl Database {
     ///
     /// # Errors
     /// The secret is empty or too long, or as of [`Database::set_value`].
-    pub fn set_secret(&self, whom: &Whom, name: &str, secret: &[u8]) -> Result<()> {
+    pub fn set_secret(&self, whom: &MachineOrGroup, name: &str, secret: &[u8]) -> Result<()> {
         let key = self.require_key(whom)?;
         if secret.is_empty() || secret.len() > VALUE_LEN_MAX {
             return refused(format!("a secret has 1 to {VALUE_LEN_MAX} bytes"));
         }
         let failed = |what: String| StoreError::Failed(what);
         let once = random().map_err(|error| failed(format!("/dev/urandom: {error}")))?;
-        let (Whom::Machine(owner) | Whom::Group(owner)) = whom;
+        let (MachineOrGroup::Machine(owner) | MachineOrGroup::Group(owner)) = whom;
         let sealed = key.seal(&sealed_name(owner, name), secret, once);
         let sealed = sealed.map_err(|error| failed(error.to_string()))?;
         self.set_value(whom, name, Some(&MachineValue::Sealed(hex(&sealed))))
@@ -139,8 +146,8 @@ impl Database {
     ///
     /// # Errors
     /// A group has no key, or the machine has none that the operator accepted.
-    pub fn require_key(&self, whom: &Whom) -> Result<PublicKey> {
-        let Whom::Machine(id) = whom else {
+    pub fn require_key(&self, whom: &MachineOrGroup) -> Result<PublicKey> {
+        let MachineOrGroup::Machine(id) = whom else {
             return refused(
                 "a secret is sealed to one machine: name each machine of the group".into(),
             );
@@ -198,7 +205,7 @@ impl Database {
     }
 
     fn set_key(&self, id: &str, key: Option<&str>) -> Result<()> {
-        let machine = Whom::Machine(id.to_owned());
+        let machine = MachineOrGroup::Machine(id.to_owned());
         self.connection.transaction(|| {
             let select = "SELECT accepted FROM machines WHERE id = ?1";
             let before = self.connection.column::<Option<String>>(select, &params![id])?;

@@ -1,6 +1,6 @@
 //! Returns to the last good revision, by the statements of docs/FLEET.md (F8).
 use fleet::record::BOOT_DEADLINE_S;
-use fleet::store::{Database, Heard, Known, Proof};
+use fleet::store::{Database, FleetMessage, MachineFacts, Proof};
 use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
@@ -29,7 +29,7 @@ impl Fleet {
         }
     }
 
-    fn hear(&mut self, heard: Heard) -> Known {
+    fn hear(&mut self, heard: FleetMessage) -> MachineFacts {
         self.store.hear(&[heard], self.now).unwrap().remove(0)
     }
 
@@ -37,11 +37,11 @@ impl Fleet {
     fn pass(&mut self, seconds: i64) {
         self.now += seconds;
         let watch = self.watch;
-        self.hear(Heard::Beat { watch });
+        self.hear(FleetMessage::Beat { watch });
     }
 
-    fn say(&mut self, hello: Hello) -> Known {
-        self.hear(Heard::Hello {
+    fn say(&mut self, hello: Hello) -> MachineFacts {
+        self.hear(FleetMessage::Hello {
             hello: Box::new(hello),
             from: "10.0.0.1".into(),
             proof: Proof::default(),
@@ -49,10 +49,10 @@ impl Fleet {
     }
 
     /// Powers a machine on: it gets its menu and fetches the files of a revision.
-    fn power_on(&mut self, machine: u8, revision: u64) -> Known {
+    fn power_on(&mut self, machine: u8, revision: u64) -> MachineFacts {
         let known = self.say(Hello::new(who(machine), Step::Menu));
         for step in [Step::Kernel, Step::Initramfs] {
-            self.hear(Heard::Fetched {
+            self.hear(FleetMessage::Fetched {
                 machine: known.machine.clone(),
                 step,
                 revision: format!("kiosk/main@{revision}"),
@@ -74,7 +74,7 @@ impl Fleet {
         self.say(hello);
     }
 
-    fn good_boot(&mut self, machine: u8, revision: u64) -> Known {
+    fn good_boot(&mut self, machine: u8, revision: u64) -> MachineFacts {
         let known = self.power_on(machine, revision);
         self.reach(machine, revision, Step::Target, "running");
         self.pass(APART);
@@ -163,7 +163,7 @@ fn no_return_without_failures_in_a_row_and_a_last_good() {
     for _ in 0..6 {
         fleet.power_on(3, 7);
         let known = fleet.say(Hello::new(who(2), Step::Menu));
-        fleet.hear(Heard::Fetched {
+        fleet.hear(FleetMessage::Fetched {
             machine: known.machine,
             step: Step::Kernel,
             revision: "kiosk/main@7".into(),

@@ -1,6 +1,6 @@
 //! Keys, tokens and values of machines, by the statements of docs/FLEET.md (F7, F12).
 
-use fleet::store::{Database, Heard, Known, Proof, Whom};
+use fleet::store::{Database, FleetMessage, MachineFacts, MachineOrGroup, Proof};
 use wire::hello::{Hello, Step};
 use wire::machine::Identity;
 use wire::machine_key::{PublicKey, SecretKey};
@@ -38,10 +38,10 @@ fn hello(boot: &str, key: Option<PublicKey>) -> Hello {
     }
 }
 
-fn hear(store: &mut Database, hello: Hello, proof: Proof, now: i64) -> Known {
+fn hear(store: &mut Database, hello: Hello, proof: Proof, now: i64) -> MachineFacts {
     let (hello, from) = (Box::new(hello), "10.0.0.1".into());
     store
-        .hear(&[Heard::Hello { hello, from, proof }], now)
+        .hear(&[FleetMessage::Hello { hello, from, proof }], now)
         .unwrap()
         .remove(0)
 }
@@ -111,10 +111,10 @@ fn a_secret_needs_a_key_and_goes_with_it() {
     let spool = crate::engine::spool();
     let mut store = Database::create(spool.path()).unwrap();
     hear(&mut store, hello("a1", Some(key(1))), SIGNED, NOW);
-    let machine = Whom::Machine(UUID.into());
+    let machine = MachineOrGroup::Machine(UUID.into());
     let sealed = key(1).seal("x", b"hunter2", [7; 32]).unwrap();
     let secret = MachineValue::Sealed(wire::machine_key::hex(&sealed));
-    for whom in [&machine, &Whom::Group("room".into())] {
+    for whom in [&machine, &MachineOrGroup::Group("room".into())] {
         assert!(store.set_value(whom, "wifi", Some(&secret)).is_err());
     }
     store.accept_key(UUID, &key(1).fingerprint()).unwrap();
@@ -140,7 +140,10 @@ fn values_come_from_group_and_machine() {
     let mut store = Database::create(spool.path()).unwrap();
     hear(&mut store, hello("a1", None), Proof::default(), NOW);
     store.set_group(UUID, Some("room")).unwrap();
-    let (machine, group) = (Whom::Machine(UUID.into()), Whom::Group("room".into()));
+    let (machine, group) = (
+        MachineOrGroup::Machine(UUID.into()),
+        MachineOrGroup::Group("room".into()),
+    );
     store
         .set_value(&group, "locale", Some(&text("de_DE.UTF-8")))
         .unwrap();

@@ -3,7 +3,7 @@ use wire::hello::{Health, Hello, Step};
 use wire::machine::Identity;
 
 use fleet::record::{BOOT_DEADLINE_S, BOOTS_KEPT, SILENCE_S, State};
-use fleet::store::{Database, Filter, Heard, Proof, StoreError};
+use fleet::store::{Database, Filter, FleetMessage, Proof, StoreError};
 
 const UUID: &str = "4c4c4544-0042-3510-8051-b4c04f564433";
 const SWAPPED: &str = "44454c4c-4200-1035-8051-b4c04f564433";
@@ -32,7 +32,7 @@ fn hear(store: &mut Database, hello: Hello, now: i64) -> String {
     let from = String::from("10.0.0.17");
     let hello = Box::new(hello);
     let proof = Proof::default();
-    let heard = Heard::Hello { hello, from, proof };
+    let heard = FleetMessage::Hello { hello, from, proof };
     let known = store.hear(&[heard], now).unwrap();
     known[0].machine.clone()
 }
@@ -125,7 +125,7 @@ fn a_boot_goes_from_menu_to_healthy() {
         let machine = id.clone();
         store
             .hear(
-                &[Heard::Fetched {
+                &[FleetMessage::Fetched {
                     machine,
                     step,
                     revision: String::new(),

@@ -274,7 +274,7 @@ impl Update {
         if self.is_costly(row) {
             let thread = std::thread::Builder::new().name("layerfs-update".into());
             let started = thread.spawn(move || {
-                stand_back_from_all();
+                lower_priority();
                 apply();
             });
             if let Err(error) = started {
@@ -350,7 +350,7 @@ impl Update {
 
 /// Gives the calling thread a low priority: a tenth of the processor time while other threads compute, and all
 /// of it otherwise.
-fn stand_back_from_all() {
+fn lower_priority() {
     const LOW: i32 = 10;
     let thread = rustix::thread::gettid();
     let _ = rustix::process::setpriority_process(Some(thread), LOW);

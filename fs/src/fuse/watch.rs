@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::parked::{About, LotShared, Turn};
 use crate::error::Error;
 use crate::sys::Errno;
-use crate::sys::tasks::Fate;
+use crate::sys::tasks::TaskState;
 
 /// Interval of the checks that waiting processes still exist.
 const LOOK: Duration = Duration::from_millis(200);
@@ -59,10 +59,10 @@ impl LotShared {
         let Some(tasks) = self.tasks.as_ref().filter(|_| about.tid != 0) else {
             return false;
         };
-        match tasks.fate(about.tid) {
-            Fate::Lives => false,
-            Fate::Dies => true,
-            Fate::Gone => about.since.elapsed() > UNASKED_FOR,
+        match tasks.state(about.tid) {
+            TaskState::Lives => false,
+            TaskState::Dies => true,
+            TaskState::Gone => about.since.elapsed() > UNASKED_FOR,
         }
     }
 

@@ -83,14 +83,14 @@ impl Content {
 
 /// Reads exactly the announced bytes of the data ranges: zeros if the file was truncated meanwhile.
 #[derive(Debug)]
-pub(super) struct Steady<'s> {
+pub(super) struct ExactReader<'s> {
     content: Option<&'s Content>,
     range: usize,
     done: u64,
     changed: bool,
 }
 
-impl<'s> Steady<'s> {
+impl<'s> ExactReader<'s> {
     pub(super) fn new(content: Option<&'s Content>) -> Self {
         Self {
             content,
@@ -106,7 +106,7 @@ impl<'s> Steady<'s> {
     }
 }
 
-impl Read for Steady<'_> {
+impl Read for ExactReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = self.content else {
             return Ok(0);
@@ -180,7 +180,7 @@ mod tests {
             ranges: vec![0..50, 60..100],
         };
         content.file.set_len(20).unwrap();
-        let mut data = Steady::new(Some(&content));
+        let mut data = ExactReader::new(Some(&content));
         let mut read = Vec::new();
         data.read_to_end(&mut read).unwrap();
         assert_eq!(read, [[7; 20].as_slice(), &[0; 70]].concat());

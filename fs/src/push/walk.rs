@@ -18,7 +18,7 @@ use layerfmt::writer::ContentHasher;
 use wire::secrets;
 use wire::tar::{Archive, ArchiveEntry, ArchiveKind};
 
-use super::content::{Content, Steady};
+use super::content::{Content, ExactReader};
 use super::{Found, PushPlan, Tally, marks};
 
 /// Maximum nesting; each level keeps one descriptor open.
@@ -324,7 +324,7 @@ impl<'w> Walk<'w> {
             xattrs: &object.xattrs,
         };
         let content = object.content.as_ref();
-        let mut data = Steady::new(content);
+        let mut data = ExactReader::new(content);
         // The bytes of a metadata-only copy are those of the base in any case.
         let is_told = self.plan.is_listing && !marks::is_metacopy(&object.xattrs);
         let appended = match content.filter(|content| is_told && content.len() > 0) {
@@ -392,7 +392,7 @@ impl WalkedObject<'_> {
 }
 
 /// A file's line in a listing: length and content digest.
-fn listed(content: &Content, data: &mut Steady<'_>) -> io::Result<String> {
+fn listed(content: &Content, data: &mut ExactReader<'_>) -> io::Result<String> {
     let digest = ContentHasher::of(content.len(), &content.segments(), data);
     let digest = digest.map_err(io::Error::other)?;
     Ok(format!("{} {digest}\n", content.len()))

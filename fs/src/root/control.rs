@@ -184,7 +184,7 @@ impl Control for RemoteControl {
     }
 
     fn idle(&self) {
-        self.source.caches.memory.lend();
+        self.source.caches.memory.make_reclaimable();
     }
 
     fn status(&self) -> Option<serde_json::Value> {

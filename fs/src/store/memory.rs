@@ -7,7 +7,7 @@ use bytes::Bytes;
 use layerfmt::Digest;
 use lru::LruCache;
 
-use crate::sys::memory::Lent;
+use crate::sys::memory::ReclaimableBytes;
 
 /// Bookkeeping counted for each chunk, bytes.
 const OVERHEAD: u64 = 160;
@@ -29,14 +29,14 @@ struct MemoryState {
 #[derive(Debug)]
 enum CachedBytes {
     Ours(Bytes),
-    Lent(Lent),
+    Reclaimable(ReclaimableBytes),
 }
 
 impl CachedBytes {
     fn cost(&self) -> u64 {
         let len = match self {
             CachedBytes::Ours(bytes) => bytes.len(),
-            CachedBytes::Lent(lent) => lent.byte_len(),
+            CachedBytes::Reclaimable(reclaimable) => reclaimable.byte_len(),
         };
         len as u64 + OVERHEAD
     }
@@ -59,14 +59,14 @@ impl MemoryCache {
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         let bytes = match self.lock().chunks.get(digest)? {
             CachedBytes::Ours(bytes) => return Some(bytes.clone()),
-            CachedBytes::Lent(lent) => lent.copy(),
+            CachedBytes::Reclaimable(reclaimable) => reclaimable.copy(),
         };
         if Digest::of(&bytes) == *digest {
             return Some(Bytes::from(bytes));
         }
         let mut state = self.lock();
         // Another thread may have fetched it meanwhile.
-        if let Some(CachedBytes::Lent(_)) = state.chunks.peek(digest)
+        if let Some(CachedBytes::Reclaimable(_)) = state.chunks.peek(digest)
             && let Some(taken) = state.chunks.pop(digest)
         {
             state.len = state.len.saturating_sub(taken.cost());
@@ -76,7 +76,7 @@ impl MemoryCache {
 
     /// Lets the kernel reclaim every chunk when memory is short; reclaimed chunks are fetched
     /// again.
-    pub(crate) fn lend(&self) {
+    pub(crate) fn make_reclaimable(&self) {
         let ours: Vec<Digest> = self
             .lock()
             .chunks
@@ -93,8 +93,8 @@ impl MemoryCache {
             let CachedBytes::Ours(bytes) = kept else {
                 continue;
             };
-            match Lent::new(bytes) {
-                Ok(lent) => *kept = CachedBytes::Lent(lent),
+            match ReclaimableBytes::new(bytes) {
+                Ok(reclaimable) => *kept = CachedBytes::Reclaimable(reclaimable),
                 Err(errno) => {
                     tracing::debug!(%errno, "the kernel cannot reclaim stored chunks");
                     return;
@@ -167,16 +167,16 @@ mod tests {
         let bytes = Bytes::from(vec![7; 9000]);
         let digest = Digest::of(&bytes);
         cache.put(&digest, &bytes);
-        cache.lend();
+        cache.make_reclaimable();
         assert_eq!(cache.get(&digest), Some(bytes.clone()));
         // Also twice, and together with a chunk that cannot be reclaimed.
-        cache.lend();
+        cache.make_reclaimable();
         let other = Bytes::from(vec![8; 10]);
         cache.put(&Digest::of(&other), &other);
         assert_eq!(cache.get(&digest), Some(bytes.clone()));
         assert_eq!(cache.len(), 9000 + 10 + 2 * OVERHEAD);
         match cache.lock().chunks.get(&digest) {
-            Some(CachedBytes::Lent(lent)) => lent.take(),
+            Some(CachedBytes::Reclaimable(reclaimable)) => reclaimable.take(),
             other => panic!("{other:?}"),
         }
         assert!(cache.knows(&digest));

@@ -10,22 +10,22 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 /// kernel drops their pages first, and they read as zeros. Not locked, even in a process that locks
 /// everything. The reader must be able to detect lost pages.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub(crate) struct ReclaimableBytes {
     start: NonNull<u8>,
     len: usize,
 }
 
 // SAFETY: the mapping is this value's own, and written only before the value is there.
-unsafe impl Send for Lent {}
+unsafe impl Send for ReclaimableBytes {}
 // SAFETY: as above.
-unsafe impl Sync for Lent {}
+unsafe impl Sync for ReclaimableBytes {}
 
-impl Lent {
+impl ReclaimableBytes {
     /// A copy of `bytes`.
     ///
     /// # Errors
     /// EINVAL without bytes; ENOMEM.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Lent, Errno> {
+    pub(crate) fn new(bytes: &[u8]) -> Result<ReclaimableBytes, Errno> {
         // SAFETY: a new mapping, at no place of ours.
         let start = unsafe {
             rustix::mm::mmap_anonymous(
@@ -35,17 +35,21 @@ impl Lent {
                 MapFlags::PRIVATE,
             )
         }?;
-        let lent = Lent {
+        let reclaimable = ReclaimableBytes {
             start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
             len: bytes.len(),
         };
         // SAFETY: the mapping has this length, and no other code has a reference to it yet.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), lent.start.as_ptr(), lent.len);
-            rustix::mm::munlock(start, lent.len)?;
-            rustix::mm::madvise(start, lent.len, Advice::LinuxFree)?;
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                reclaimable.start.as_ptr(),
+                reclaimable.len,
+            );
+            rustix::mm::munlock(start, reclaimable.len)?;
+            rustix::mm::madvise(start, reclaimable.len, Advice::LinuxFree)?;
         }
-        Ok(lent)
+        Ok(reclaimable)
     }
 
     /// Copies the current bytes.
@@ -76,7 +80,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReclaimableBytes {
     fn drop(&mut self) {
         // SAFETY: the mapping belongs to this value, and nothing borrows from it.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
@@ -90,10 +94,13 @@ mod tests {
     #[test]
     fn lent_bytes_stay_until_they_are_taken() {
         let bytes: Vec<u8> = (0..10_000u32).map(|i| i as u8).collect();
-        let lent = Lent::new(&bytes).unwrap();
-        assert_eq!((lent.copy(), lent.byte_len()), (bytes, 10_000));
-        lent.take();
-        assert_eq!(lent.copy(), vec![0; 10_000]);
-        assert_eq!(Lent::new(&[]).unwrap_err(), Errno::INVAL);
+        let reclaimable = ReclaimableBytes::new(&bytes).unwrap();
+        assert_eq!(
+            (reclaimable.copy(), reclaimable.byte_len()),
+            (bytes, 10_000)
+        );
+        reclaimable.take();
+        assert_eq!(reclaimable.copy(), vec![0; 10_000]);
+        assert_eq!(ReclaimableBytes::new(&[]).unwrap_err(), Errno::INVAL);
     }
 }

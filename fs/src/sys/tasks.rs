@@ -10,7 +10,7 @@ const KILLED: u64 = 1 << 8;
 
 /// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum TaskState {
     /// It is running.
     Lives,
     /// It ends as soon as the kernel can end it.
@@ -36,7 +36,7 @@ impl Tasks {
     }
 
     /// The state of the task with this number.
-    pub(crate) fn fate(&self, tid: u32) -> Fate {
+    pub(crate) fn state(&self, tid: u32) -> TaskState {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let path = format!("{tid}/status");
         let status = rustix::fs::openat(&self.proc, path, flags, Mode::empty()).and_then(|file| {
@@ -47,9 +47,9 @@ impl Tasks {
             Ok(text)
         });
         match status {
-            Ok(text) if is_killed(&text) => Fate::Dies,
-            Err(Errno::NOENT | Errno::SRCH) => Fate::Gone,
-            _ => Fate::Lives,
+            Ok(text) if is_killed(&text) => TaskState::Dies,
+            Err(Errno::NOENT | Errno::SRCH) => TaskState::Gone,
+            _ => TaskState::Lives,
         }
     }
 }
@@ -77,10 +77,10 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        assert_eq!(tasks.fate(child.id()), Fate::Lives);
+        assert_eq!(tasks.state(child.id()), TaskState::Lives);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(tasks.fate(child.id()), Fate::Gone);
+        assert_eq!(tasks.state(child.id()), TaskState::Gone);
         assert!(is_killed(
             b"Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0\n"
         ));

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Keep, create};
+use super::{KeepBorrowed, create};
 use crate::codec::{SectionEffort, verify_chunk};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
@@ -42,7 +42,7 @@ impl CompactPlan {
     /// `merged` has chunks of its own, or the result is larger than a layer can be.
     pub fn new(
         merged: &MergedIndex,
-        keep: Keep<'_>,
+        keep: KeepBorrowed<'_>,
         effort: SectionEffort,
         meta: &Meta,
     ) -> Result<CompactPlan> {
@@ -169,7 +169,7 @@ struct Table {
     data_end: u64,
 }
 
-fn table(index: &Index, keep: Keep<'_>) -> Result<Table> {
+fn table(index: &Index, keep: KeepBorrowed<'_>) -> Result<Table> {
     let (mut chunks, mut copies, mut borrowed) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = vec![0u32; index.chunk_count() as usize];
     let mut offset = SUPERBLOCK_LEN as u64;

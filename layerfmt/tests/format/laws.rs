@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use layerfmt::compact::{self, Keep};
+use layerfmt::compact::{self, KeepBorrowed};
 use layerfmt::dump::dump;
 use layerfmt::flatten::{FlattenInput, flatten, flatten_layers, squash};
 use layerfmt::source::LayerSet;
@@ -172,7 +172,7 @@ proptest! {
         let merged = flatten_layers(layers.iter().map(|l| &**l), true).unwrap();
         let set = LayerSet::new(layers.iter().cloned());
         let copied = dir.path().join("copied");
-        let keep = Keep { borrowed: &[] };
+        let keep = KeepBorrowed { borrowed: &[] };
         let info =
             compact::copy(&merged, &set, &copied, keep, &Meta::default(), |_| ()).unwrap();
         let compacted = Arc::new(Layer::open(&copied).unwrap());

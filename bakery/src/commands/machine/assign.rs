@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use fleet::record::Assignment;
-use fleet::store::{Database, Whom};
+use fleet::store::{Database, MachineOrGroup};
 use fleet::writer::now;
 use wire::manifest::RevisionName;
 
@@ -27,10 +27,10 @@ pub(super) struct AssignTarget {
 }
 
 impl AssignTarget {
-    pub(super) fn find(&self, store: &Database) -> anyhow::Result<Whom> {
+    pub(super) fn find(&self, store: &Database) -> anyhow::Result<MachineOrGroup> {
         match (&self.machine, &self.group) {
-            (Some(machine), _) => Ok(Whom::Machine(store.machine(machine, now())?.id)),
-            (None, Some(group)) => Ok(Whom::Group(group.clone())),
+            (Some(machine), _) => Ok(MachineOrGroup::Machine(store.machine(machine, now())?.id)),
+            (None, Some(group)) => Ok(MachineOrGroup::Group(group.clone())),
             (None, None) => anyhow::bail!("name a machine, or --group GROUP"),
         }
     }

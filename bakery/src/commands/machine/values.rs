@@ -4,7 +4,7 @@ use std::io::{Read as _, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use fleet::store::{Database, Values, Whom};
+use fleet::store::{Database, MachineOrGroup, Values};
 use serde::Serialize;
 use wire::manifest::{MachineValue, RingAction, VALUE_LEN_MAX, ValuesRecord};
 
@@ -77,8 +77,8 @@ pub(super) fn run(
         false => newest(&whom, globals)?,
     };
     let effective = match &whom {
-        Whom::Machine(id) => Some(store.effective_values(id)?),
-        Whom::Group(_) => None,
+        MachineOrGroup::Machine(id) => Some(store.effective_values(id)?),
+        MachineOrGroup::Group(_) => None,
     };
     let shown = ValuesShown {
         own: store.values(&whom)?,
@@ -108,15 +108,15 @@ pub(super) fn follow(
     Ok(())
 }
 
-fn machines(store: &Database, whom: &Whom) -> anyhow::Result<Vec<String>> {
+fn machines(store: &Database, whom: &MachineOrGroup) -> anyhow::Result<Vec<String>> {
     Ok(match whom {
-        Whom::Machine(id) => vec![id.clone()],
-        Whom::Group(group) => store.machines_of(group)?,
+        MachineOrGroup::Machine(id) => vec![id.clone()],
+        MachineOrGroup::Group(group) => store.machines_of(group)?,
     })
 }
 
-fn newest(whom: &Whom, globals: &Globals) -> anyhow::Result<Vec<ValuesRecord>> {
-    let Whom::Machine(id) = whom else {
+fn newest(whom: &MachineOrGroup, globals: &Globals) -> anyhow::Result<Vec<ValuesRecord>> {
+    let MachineOrGroup::Machine(id) = whom else {
         return Ok(Vec::new());
     };
     let newest = globals.history()?.values_record(id, None)?;
@@ -125,11 +125,11 @@ fn newest(whom: &Whom, globals: &Globals) -> anyhow::Result<Vec<ValuesRecord>> {
 
 fn change(
     args: &ValuesArgs,
-    whom: &Whom,
+    whom: &MachineOrGroup,
     store: &Database,
     publisher: &Publisher,
 ) -> anyhow::Result<()> {
-    if let (Some(number), Whom::Machine(id)) = (args.to, whom) {
+    if let (Some(number), MachineOrGroup::Machine(id)) = (args.to, whom) {
         let record = publisher.history().values_record(id, Some(number))?;
         let (record, _) = record.with_context(|| format!("{id} has no values record {number}"))?;
         for name in store

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use fleet::rollout::{Facts, Promotion, Quarantine, Standing};
+use fleet::rollout::{Facts, Promotion, Quarantine, RingHealth};
 use fleet::store::{Database, Trial};
 use fleet::writer::now;
 use serde::Serialize;
@@ -52,7 +52,7 @@ struct RingState {
     follows_newest: bool,
     conditions: Option<String>,
     #[serde(flatten)]
-    standing: Standing,
+    standing: RingHealth,
 }
 
 impl StatusArgs {
@@ -148,7 +148,7 @@ pub(super) fn rings(history: &History, name: &ProfileName) -> anyhow::Result<(Ri
 fn write(state: &RingStates, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}  newest revision {}", state.history, state.newest)?;
     for ring in &state.rings {
-        let Standing {
+        let RingHealth {
             machines,
             good,
             failing,

@@ -18,7 +18,7 @@ use crate::netboot::MenuChoice;
 
 /// The sender of a request for a menu.
 #[derive(Debug)]
-pub(super) enum Guest {
+pub(super) enum MenuClient {
     /// Unknown: the server has no fleet, the request has no usable name, or the process does not
     /// answer.
     Nobody,
@@ -33,24 +33,24 @@ pub(super) async fn of(
     server: &Server,
     peer: Option<Extension<Peer>>,
     query: Option<&str>,
-) -> Guest {
+) -> MenuClient {
     let Some(fleet) = &server.fleet else {
-        return Guest::Nobody;
+        return MenuClient::Nobody;
     };
     let Some(identity) = query.and_then(names) else {
-        return Guest::Unasked;
+        return MenuClient::Unasked;
     };
     let from = peer.map(|Extension(Peer(address))| address);
     if !identity.names_a_machine() {
-        return Guest::Nobody;
+        return MenuClient::Nobody;
     }
     match fleet.menu(identity, from).await {
-        Some(answer) => Guest::Machine(answer),
-        None => Guest::Nobody,
+        Some(answer) => MenuClient::Machine(answer),
+        None => MenuClient::Nobody,
     }
 }
 
-/// Parses the note for the fleet in the query of a boot file; see [`Guest::mark`].
+/// Parses the note for the fleet in the query of a boot file; see [`MenuClient::mark`].
 pub(super) fn fetched(query: &str) -> Option<FetchedNote> {
     let (step, rest) = query.split_once('=')?;
     let (machine, revision) = rest.split_once("&revision=")?;
@@ -82,7 +82,7 @@ fn names(query: &str) -> Option<Identity> {
     ))
 }
 
-impl Guest {
+impl MenuClient {
     /// The machine's assignment.
     pub(super) fn assignment(&self) -> Assignment {
         match self {

@@ -15,7 +15,7 @@ use crate::options::ACCESS_TIMES_XATTR;
 impl Adapter {
     /// Handles a value that root sets as attribute `name` of `ino`; returns the reply if the
     /// attribute is not ours.
-    pub(super) fn told_by_root(
+    pub(super) fn set_by_root(
         &self,
         req: &Request,
         ino: INodeNo,
@@ -40,7 +40,7 @@ impl Adapter {
 
     /// Answers root's read of attribute `name` of `ino`; returns the reply if the attribute is not
     /// ours.
-    pub(super) fn asked_by_root(
+    pub(super) fn read_by_root(
         &self,
         req: &Request,
         ino: INodeNo,

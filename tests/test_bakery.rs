@@ -16,20 +16,20 @@ pub(crate) use crate::harness::programs::program;
 use crate::scratch::Scratch;
 
 /// A store with the systems `kiosk` and `lab`, and a spool.
-pub(crate) struct Kitchen {
+pub(crate) struct TestBakery {
     directory: Scratch,
     /// The offset of the clock of started programs, in the form of `faketime`.
     clock: Option<&'static str>,
 }
 
-impl Kitchen {
+impl TestBakery {
     pub(crate) fn new() -> Self {
-        let kitchen = Self {
+        let bakery = Self {
             directory: Scratch::new(),
             clock: None,
         };
-        kitchen.fill(&kitchen.store());
-        kitchen
+        bakery.fill(&bakery.store());
+        bakery
     }
 
     /// Makes a store at `store` with the two systems.
@@ -86,7 +86,7 @@ impl Kitchen {
     }
 
     /// The server's program on this store.
-    pub(crate) fn bakery(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(program("bakery"));
         if let Some(offset) = self.clock {
             // Only the time of day is shifted, not the monotonic clock or times of file systems.
@@ -105,7 +105,7 @@ impl Kitchen {
 
     /// Starts `bakery watch`, quick to settle; ends with the value.
     pub(crate) fn watch(&self, more: &[&str]) -> Running {
-        let mut command = self.bakery();
+        let mut command = self.command();
         command
             .args(["watch", "--settle", "100", "--rescan", "1"])
             .args(more);
@@ -114,7 +114,7 @@ impl Kitchen {
 
     /// Bakes and publishes everything in the spool; returns the watcher's output.
     pub(crate) fn drain_and_listen(&self) -> String {
-        let mut watch = self.bakery();
+        let mut watch = self.command();
         watch.args(["watch", "--settle", "50", "--rescan", "1", "--once"]);
         text(&run(&mut watch).stderr)
     }
@@ -122,7 +122,7 @@ impl Kitchen {
     /// Bakes and publishes whatever is in the spool.
     pub(crate) fn drain(&self) {
         let done = self
-            .bakery()
+            .command()
             .args(["watch", "--settle", "50", "--rescan", "1", "--once"])
             .output()
             .unwrap();
@@ -182,20 +182,20 @@ impl Kitchen {
 
     /// The records of all jobs, from `bakery jobs --json`.
     pub(crate) fn jobs(&self) -> Vec<serde_json::Value> {
-        let output = run(self.bakery().args(["--json", "jobs"]));
+        let output = run(self.command().args(["--json", "jobs"]));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// `bakery verify --all` reports that every byte of the store is correct.
     pub(crate) fn assert_sound(&self) {
-        run(self.bakery().args(["verify", "--all"]));
+        run(self.command().args(["verify", "--all"]));
     }
 
     /// Sends an upload through the real `bakery receive`, as sshd would start it. `None` when it
     /// was not acknowledged.
     pub(crate) fn receive(&self, target: &str, opening: &str, body: &[u8]) -> Option<String> {
         let mut child = self
-            .bakery()
+            .command()
             .args(["receive", "--key", "test", "--systems", "*"])
             .env("SSH_ORIGINAL_COMMAND", format!("layerfs-push {target}"))
             .stdin(Stdio::piped())

@@ -15,12 +15,12 @@ use super::Event;
 use super::writers::Writers;
 
 /// The watched directories.
-pub(super) struct Ears {
+pub(super) struct DirectoryWatches {
     watcher: RecommendedWatcher,
     watched: HashSet<PathBuf>,
 }
 
-impl Ears {
+impl DirectoryWatches {
     /// Watches no directory yet; events are sent to `sender`, and those about writers to `writers`.
     pub(super) fn new(writers: &Writers, sender: mpsc::Sender<Event>) -> notify::Result<Self> {
         let writers = writers.clone();
