@@ -7,6 +7,7 @@
 //! for a pack.
 
 mod compressed;
+mod hot;
 mod make;
 mod offer;
 mod pairs;

@@ -99,7 +99,7 @@ class Boots(Origin):
             return until_end, down()
         finally:
             subprocess.run(["umount", self.at], check=False)
-            daemon.wait(timeout=60)
+            daemon.wait(timeout=600)
             shaper.stdin.close()
             shaper.wait(timeout=60)
             server.terminate()

@@ -3,6 +3,9 @@
 use bakery::history::Revision;
 use bakery::publish::Compaction;
 use bakery::publish::pack::{Sources, publish};
+use bakery::update_pack::make;
+use layerfmt::update::{Preamble, UpdateHead};
+use layerfmt::{Digest, DirentTarget, Index, Ino};
 use wire::trace::{BootTrace, Touch};
 
 use super::world::{Files, World, name, revision, with};
@@ -32,7 +35,37 @@ fn pack(world: &World, system: &str) -> Revision {
             .inode(*ino)
             .is_some_and(|inode| inode.is_file())
     });
-    let touches = files.map(|ino| Touch {
+    pack_rows(world, system, files)
+}
+
+/// Publishes the newest revision of `system` again with a pack of the first pages of these files.
+fn pack_of(world: &World, system: &str, paths: &[&str]) -> Revision {
+    let head = world.history().require_head(&name(system)).unwrap();
+    let merged = world.history().merged(&head.manifest).unwrap();
+    pack_rows(
+        world,
+        system,
+        paths.iter().map(|path| row(&merged.index, path)),
+    )
+}
+
+/// The row of a file.
+fn row(index: &Index, path: &str) -> Ino {
+    let mut at = layerfmt::ROOT;
+    for part in path.split('/') {
+        let Some(DirentTarget::Inode(below)) = index.lookup(at, part.as_bytes()).map(|it| it.child)
+        else {
+            panic!("no {path}");
+        };
+        at = below;
+    }
+    at
+}
+
+fn pack_rows(world: &World, system: &str, rows: impl Iterator<Item = Ino>) -> Revision {
+    let publisher = world.publisher();
+    let head = publisher.history().require_head(&name(system)).unwrap();
+    let touches = rows.map(|ino| Touch {
         ino,
         page: 0,
         count: 5,
@@ -150,4 +183,70 @@ fn every_kind_of_new_revision_keeps_the_pack() {
     );
     assert_eq!(world.files(&replaced), other);
     world.assert_sound();
+}
+
+/// "The hot units are first: those of chunks in the boot pack of *b*, and those of chunks at places that the
+/// boot pack of *a* has in the old file." The file of a new version has another path.
+#[test]
+fn changed_files_that_a_boot_reads_are_hot_in_the_order_of_the_boot() {
+    let world = World::new();
+    let text = |seed: u32| {
+        let lines =
+            (0..40_000u32).map(|line| format!("{}\n", (line ^ seed).wrapping_mul(2_654_435_761)));
+        lines.collect::<String>()
+    };
+    let base = with(
+        &system(),
+        [
+            ("usr/lib/6.1.0-30/late", Some(text(1).as_str())),
+            ("usr/early", Some(&text(2))),
+            ("usr/never", Some(&text(3))),
+        ],
+    );
+    world.push("alt", &base);
+    let old = pack_of(
+        &world,
+        "alt",
+        &["usr/early", "usr/file-01", "usr/lib/6.1.0-30/late"],
+    );
+    let changed = |seed: u32| format!("changed\n{}", text(seed));
+    let new = world.push(
+        "alt",
+        &with(
+            &base,
+            [
+                ("usr/lib/6.1.0-30/late", None),
+                ("usr/lib/6.1.0-31/late", Some(changed(1).as_str())),
+                ("usr/early", Some(&changed(2))),
+                ("usr/never", Some(&changed(3))),
+            ],
+        ),
+    );
+    let merged = world.history().merged(&new.manifest).unwrap();
+    let first_chunk = |path: &str| {
+        let ino = row(&merged.index, path);
+        let extent = merged.index.extents(ino, 0..1).next().unwrap();
+        merged.index.chunk(extent.chunk).unwrap().digest
+    };
+    let wanted = ["usr/early", "usr/lib/6.1.0-31/late"].map(first_chunk);
+    assert_eq!(hot_chunks(&world, &old, &new), wanted);
+    // Units of another pack are in the same order.
+    let files = world.files(&new);
+    let newest = world.push("alt", &with(&files, [("etc/new", Some("new"))]));
+    assert_eq!(hot_chunks(&world, &old, &newest), wanted);
+}
+
+/// The chunks of the hot units of the update pack between two revisions, in order.
+fn hot_chunks(world: &World, old: &Revision, new: &Revision) -> Vec<Digest> {
+    let signer = world.keys().head().unwrap();
+    let made = make(&world.history(), &signer, &old.name(), &new.name()).unwrap();
+    assert!(made.hot_bytes > 0, "{made:?}");
+    let path = std::path::Path::new(world.location()).join(&made.object);
+    let bytes = std::fs::read(path).unwrap();
+    let place = Preamble::decode(&bytes).unwrap().head();
+    let stored = &bytes[place.start as usize..place.end as usize];
+    let head = UpdateHead::from_bytes(&zstd::decode_all(stored).unwrap()).unwrap();
+    let hot = head.units.iter().take(head.hot_count as usize);
+    let made = hot.flat_map(|unit| &unit.made);
+    made.map(|made| made.digest).collect()
 }

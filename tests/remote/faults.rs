@@ -54,6 +54,8 @@ struct Shared {
     root: PathBuf,
     plan: Mutex<Option<Plan>>,
     faults: AtomicU64,
+    /// The path and the range of every request with a range, in the order of their arrival.
+    ranges: Mutex<Vec<(String, std::ops::Range<usize>)>>,
     /// Bytes that all answers may still have until one connection is reset, once; negative: no
     /// limit.
     left: AtomicI64,
@@ -87,6 +89,7 @@ impl FaultServer {
             root,
             plan: Mutex::new(None),
             faults: AtomicU64::new(0),
+            ranges: Mutex::default(),
             left: AtomicI64::new(-1),
             stop: AtomicBool::new(false),
         });
@@ -135,6 +138,13 @@ impl FaultServer {
     /// Bytes until the cut; negative when it has happened.
     pub(super) fn until_cut(&self) -> i64 {
         self.shared.left.load(Ordering::Relaxed)
+    }
+
+    /// The ranges that were requested of paths that begin with `prefix`, in the order of their arrival.
+    pub(super) fn ranges(&self, prefix: &str) -> Vec<std::ops::Range<usize>> {
+        let ranges = self.shared.ranges.lock().unwrap();
+        let wanted = ranges.iter().filter(|(path, _)| path.starts_with(prefix));
+        wanted.map(|(_, range)| range.clone()).collect()
     }
 
     /// The number of faults that happened: a test without its fault proves nothing.
@@ -214,8 +224,14 @@ fn answer(shared: &Shared, stream: &TcpStream, head: &str) -> std::io::Result<bo
         );
         return send(shared, stream, (head + &page).as_bytes());
     };
-    let (status, span, range) = match range_of(head) {
-        Some((first, last)) if last <= whole.len() => (
+    // A range that goes beyond the end is answered to the end.
+    let asked = range_of(head).map(|(first, last)| (first, last.min(whole.len())));
+    if let Some((first, last)) = asked {
+        let mut ranges = shared.ranges.lock().unwrap();
+        ranges.push((name.to_owned(), first..last));
+    }
+    let (status, span, range) = match asked {
+        Some((first, last)) if first < last => (
             206,
             format!(
                 "Content-Range: bytes {first}-{}/{}\r\n",

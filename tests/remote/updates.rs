@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use bakery::update_pack::{Made, make};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use wire::manifest::RevisionName;
 use wire::paths::ObjectPath;
 
 use super::boots::ask;
 use super::client::{Client, files_below};
 use super::faults::{Fault, FaultServer};
+use super::packs::learn_from;
 use super::server::Bakery;
 use super::site::{SYSTEM, Site};
 
@@ -41,7 +44,7 @@ impl Scene {
         Scene::of(Site::new())
     }
 
-    fn of(site: Site) -> Scene {
+    pub(super) fn of(site: Site) -> Scene {
         Scene::after_a_mount_of(site, "")
     }
 
@@ -256,6 +259,62 @@ fn a_broken_stream_is_continued() {
     client.compare(&scene.site.files);
     let status = client.status();
     assert_eq!(status["demanded"], 0, "{status}");
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..len).map(|_| random.random()).collect()
+}
+
+/// Every second half of 64 bytes of `old` is other noise.
+fn half_changed(old: &[u8], seed: u64) -> Vec<u8> {
+    let mut new = noise(seed, old.len());
+    for (new, old) in new.chunks_mut(64).zip(old.chunks(64)) {
+        let kept = old.len().min(32);
+        new[..kept].copy_from_slice(&old[..kept]);
+    }
+    new
+}
+
+/// "A reader requests the beginning of the file, then the rest of the hot units, and when no reader has waited
+/// for 15 seconds all others." The boot pack of the new revision has none of the changed files.
+#[test]
+fn a_boot_gets_the_hot_units_in_its_first_two_requests() {
+    let files = |version: u32, hot: &[u8], cold: &[u8]| {
+        std::collections::BTreeMap::from([
+            (format!("6.1.0-{version}.conf"), hot.to_vec()),
+            ("cold".into(), cold.to_vec()),
+            ("unchanged".into(), noise(2, 100_000)),
+        ])
+    };
+    let (hot, cold) = (noise(3, 1 << 20), noise(4, 1 << 20));
+    let site = Site::with(files(30, &hot, &cold));
+    learn_from(&site, |client| {
+        for name in ["6.1.0-30.conf", "unchanged"] {
+            std::fs::read(client.at.join(name)).unwrap();
+        }
+    });
+    let mut scene = Scene::of(site);
+    let changed = files(31, &half_changed(&hot, 5), &half_changed(&cold, 6));
+    assert_eq!(scene.site.publish_files(changed), 3);
+    let made = pack(&scene.site, 2, 3);
+    assert_eq!(made.chunks_left_out, 0, "{made:?}");
+    assert!(made.hot_bytes > 400_000, "{made:?}");
+    let client = scene.mount();
+    let read = std::fs::read(client.at.join("6.1.0-31.conf")).unwrap();
+    assert!(read == scene.site.files["6.1.0-31.conf"]);
+    client.wait_for("update", "complete");
+    client.compare(&scene.site.files);
+    assert_eq!(client.status()["demanded"], 0, "{}", client.status());
+    let ranges = scene.server.ranges("/updates");
+    let [first, hot, others] = &ranges[..] else {
+        panic!("{ranges:?}");
+    };
+    assert_eq!((first.start, first.end), (0, hot.start));
+    assert_eq!(hot.end, others.start);
+    assert_eq!(others.end as u64, made.bytes);
+    assert!(others.len() > 400_000, "{ranges:?}");
 }
 
 /// A second request for a pack that the store has encodes nothing and reports the same.

@@ -17,7 +17,9 @@ use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHeadRef, Upda
 use wire::trust::UPDATE_NAMESPACE;
 
 use super::compressed::Trials;
+use super::hot::{HotChunks, HotPlace};
 use super::offer::{is_there, read_head};
+use super::pairs::Files;
 use super::reuse::{self, ReusedUnit};
 use super::scripted;
 use super::sources::{Decoder, End};
@@ -95,8 +97,17 @@ pub fn make(
         }
     }
     let staging = store.staging()?;
-    let reused = reuse::units(history, &name, &old, &new)?;
-    let encoded = encode((&old, &new), &reused, &staging.path().join("frames"))?;
+    let files = Files::of(&old.index);
+    let hot = HotChunks::of(&old, &new, &files);
+    let reused = reuse::units(history, &name, &old, &new, &hot)?;
+    let made = reused.iter().flat_map(|reused| &reused.unit.made);
+    let drafts = plan(&old, &new, &files, &hot, made.map(|made| made.digest))?;
+    let encoded = encode(
+        (&old, &new),
+        &reused,
+        &drafts,
+        &staging.path().join("frames"),
+    )?;
     let (head, raw_len) = encoded.head.encode()?;
     let end = |end: &End, revision| UpdateEnd {
         index: end.reference.digest,
@@ -195,10 +206,13 @@ struct Done {
     frame: Vec<u8>,
 }
 
-/// Encodes the chunks that no unit of `reused` makes, and puts all units together.
-fn encode((old, new): (&End, &End), reused: &[ReusedUnit], path: &Path) -> Result<Encoded> {
-    let made = reused.iter().flat_map(|reused| &reused.unit.made);
-    let drafts = plan(old, new, made.map(|made| made.digest))?;
+/// Encodes `drafts`, and puts their units and those of `reused` together.
+fn encode(
+    (old, new): (&End, &End),
+    reused: &[ReusedUnit],
+    drafts: &[UnitDraft],
+    path: &Path,
+) -> Result<Encoded> {
     let mut frames = File::options()
         .read(true)
         .write(true)
@@ -218,20 +232,35 @@ fn encode((old, new): (&End, &End), reused: &[ReusedUnit], path: &Path) -> Resul
         },
         frames,
     };
-    let done = encode_all(old, new, &drafts)?;
-    let mut done = drafts.iter().zip(done).peekable();
-    for is_hot in [true, false] {
-        for reused in reused.iter().filter(|reused| reused.is_hot == is_hot) {
-            encoded.add(reused.unit.clone(), &reused.frame()?, is_hot)?;
-        }
-        // Hot drafts come first.
-        while let Some((_, done)) = done.next_if(|(draft, _)| draft.is_hot == is_hot) {
-            if let Some(done) = done {
-                encoded.add(done.unit, &done.frame, is_hot)?;
-            }
-        }
+    let done = encode_all(old, new, drafts)?;
+    let done = drafts.iter().zip(done).filter_map(|(draft, done)| {
+        let done = done?;
+        Some((draft.hot, MadeUnit::Done(done)))
+    });
+    let reused = reused.iter().map(|unit| (unit.hot, MadeUnit::Reused(unit)));
+    let mut units: Vec<(Option<HotPlace>, MadeUnit<'_>)> = reused.chain(done).collect();
+    // In the order of a boot; the others in the order in which they were planned.
+    units.sort_by_key(|(hot, _)| (hot.is_none(), *hot));
+    for (hot, unit) in units {
+        let (unit, frame) = unit.parts()?;
+        encoded.add(unit, &frame, hot.is_some())?;
     }
     Ok(encoded)
+}
+
+/// A unit for a pack.
+enum MadeUnit<'u> {
+    Reused(&'u ReusedUnit),
+    Done(Done),
+}
+
+impl MadeUnit<'_> {
+    fn parts(self) -> Result<(Unit, Vec<u8>)> {
+        match self {
+            MadeUnit::Reused(reused) => Ok((reused.unit.clone(), reused.frame()?)),
+            MadeUnit::Done(done) => Ok((done.unit, done.frame)),
+        }
+    }
 }
 
 impl Encoded {

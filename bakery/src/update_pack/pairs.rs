@@ -33,22 +33,31 @@ impl Files {
     /// path except for its numbers; without these, among those with the same file name except for
     /// its numbers.
     pub(super) fn like(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
+        let same_name = || {
+            let found = self.by_blank_name.get(file_name(&blank(path)));
+            found.and_then(|found| nearest(index, found, size))
+        };
+        self.same(index, path, size).or_else(same_name)
+    }
+
+    /// The file at the same path. Without one, the file nearest in size among those with the same
+    /// path except for its numbers.
+    pub(super) fn same(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
         if let Some(ino) = self.by_path.get(path) {
             return Some(*ino);
         }
-        let blank = blank(path);
-        let near = |found: &Vec<Ino>| {
-            let distance = |ino: &&Ino| {
-                let have = index.inode(**ino).map_or(0, |inode| inode.size);
-                (have.abs_diff(size), **ino)
-            };
-            found.iter().min_by_key(distance).copied()
-        };
-        self.by_blank_path
-            .get(&blank)
-            .or_else(|| self.by_blank_name.get(file_name(&blank)))
-            .and_then(near)
+        let found = self.by_blank_path.get(&blank(path));
+        found.and_then(|found| nearest(index, found, size))
     }
+}
+
+/// The file that is nearest to `size`.
+fn nearest(index: &Index, found: &[Ino], size: u64) -> Option<Ino> {
+    let distance = |ino: &&Ino| {
+        let have = index.inode(**ino).map_or(0, |inode| inode.size);
+        (have.abs_diff(size), **ino)
+    };
+    found.iter().min_by_key(distance).copied()
 }
 
 /// Calls `each` with the path (without a leading slash) and the inode number of every regular file.

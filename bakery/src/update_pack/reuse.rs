@@ -11,6 +11,7 @@ use layerfmt::update::{Span, Unit};
 use layerfmt::{Digest, Index};
 use wire::manifest::{ProfileName, RevisionName};
 
+use super::hot::{HotChunks, HotPlace};
 use super::offer::{Opened, offers, verify_file};
 use super::sources::End;
 use super::{Offer, Result};
@@ -24,7 +25,8 @@ const PACKS_MAX: usize = 6;
 pub(super) struct ReusedUnit {
     /// The unit, its spans in the old index of the new pack.
     pub(super) unit: Unit,
-    pub(super) is_hot: bool,
+    /// Its place in the order of a boot, if it is hot.
+    pub(super) hot: Option<HotPlace>,
     pack: Arc<Opened>,
     offset: u64,
 }
@@ -44,8 +46,9 @@ struct ReuseSearch<'e> {
     old: &'e End,
     /// The rows of the old chunks.
     rows: HashMap<Digest, u32>,
-    /// The new chunks without a unit yet, and if they are hot.
-    missing: HashMap<Digest, bool>,
+    hot: &'e HotChunks,
+    /// The new chunks without a unit yet.
+    missing: HashMap<Digest, u32>,
 }
 
 /// The units of other packs of this profile that make new chunks of `new` from chunks of `old`. A pack
@@ -58,6 +61,7 @@ pub(super) fn units(
     name: &ProfileName,
     old: &End,
     new: &End,
+    hot: &HotChunks,
 ) -> Result<Vec<ReusedUnit>> {
     let mut have: HashSet<Digest> = old.digests();
     let rows = old.index.chunks().map(|chunk| chunk.digest).zip(0..);
@@ -65,9 +69,8 @@ pub(super) fn units(
     let missing = chunks.filter(|(chunk, _)| have.insert(chunk.digest));
     let mut wanted = ReuseSearch {
         old,
-        missing: missing
-            .map(|(chunk, row)| (chunk.digest, new.is_hot(row)))
-            .collect(),
+        hot,
+        missing: missing.map(|(chunk, row)| (chunk.digest, row)).collect(),
         rows: rows.collect(),
     };
     let mut packs = offers(history.store())?;
@@ -111,13 +114,13 @@ impl ReuseSearch<'_> {
         let pack = Arc::new(Opened::of(&file)?);
         let mut offset = pack.head.index_len();
         for unit in &pack.head.units {
-            if let Some((unit, is_hot)) = self.usable(unit, layer.index()) {
+            if let Some((unit, hot)) = self.usable(unit, layer.index()) {
                 for made in &unit.made {
                     self.missing.remove(&made.digest);
                 }
                 units.push(ReusedUnit {
                     unit,
-                    is_hot,
+                    hot,
                     pack: Arc::clone(&pack),
                     offset,
                 });
@@ -127,20 +130,29 @@ impl ReuseSearch<'_> {
         Ok(())
     }
 
-    /// The unit for this pack, and true if its chunks are hot: if all of them are wanted and alike, and
-    /// the old revision has every chunk of its prefix. `index`: where its spans are.
-    fn usable(&self, unit: &Unit, index: &Index) -> Option<(Unit, bool)> {
-        let hot = unit.made.iter().map(|made| self.missing.get(&made.digest));
-        let hot: Vec<bool> = hot.map(Option::<&bool>::copied).collect::<Option<_>>()?;
-        let is_hot = *hot.first()?;
-        if !unit.is_supported() || hot.iter().any(|it| *it != is_hot) {
+    /// The unit for this pack, and its place in the order of a boot: if all of its chunks are wanted and
+    /// alike, and the old revision has every chunk of its prefix. `index`: where its spans are.
+    fn usable(&self, unit: &Unit, index: &Index) -> Option<(Unit, Option<HotPlace>)> {
+        let rows = unit.made.iter().map(|made| self.missing.get(&made.digest));
+        let rows: Vec<u32> = rows.map(Option::<&u32>::copied).collect::<Option<_>>()?;
+        // A boot does not wait for a unit that takes long.
+        let place = |row: &u32| {
+            self.hot
+                .place(*row)
+                .filter(|place| place.is_packed || !unit.is_costly())
+        };
+        let places: Vec<Option<HotPlace>> = rows.iter().map(place).collect();
+        let is_hot = places.first()?.is_some();
+        if !unit.is_supported() || places.iter().any(|it| it.is_some() != is_hot) {
             return None;
         }
+        let only_hot = rows
+            .iter()
+            .any(|row| self.hot.needs_pack_only(self.old, *row));
         let span = |span: &Span| {
             let digest = index.chunk(span.chunk)?.digest;
             let chunk = *self.rows.get(&digest)?;
-            // Every client of the old revision has its boot pack.
-            let is_near = !is_hot || self.old.pack.is_none() || self.old.is_hot(chunk);
+            let is_near = !only_hot || self.old.is_hot(chunk);
             is_near.then_some(Span { chunk, ..*span })
         };
         let prefix = unit.prefix.iter().map(span).collect::<Option<_>>()?;
@@ -148,6 +160,6 @@ impl ReuseSearch<'_> {
             prefix,
             ..unit.clone()
         };
-        Some((unit, is_hot))
+        Some((unit, places.into_iter().flatten().min()))
     }
 }

@@ -55,14 +55,17 @@ impl End {
 
     /// True if the boot pack has chunk `row`.
     pub(super) fn is_hot(&self, row: u32) -> bool {
-        let (Some(chunk), Some(pack)) = (self.index.chunk(row), &self.pack) else {
-            return false;
-        };
+        self.place_in_pack(row).is_some()
+    }
+
+    /// Position of chunk `row` in the boot pack, if it is there.
+    pub(super) fn place_in_pack(&self, row: u32) -> Option<u64> {
+        let (chunk, pack) = (self.index.chunk(row)?, self.pack.as_ref()?);
         let ChunkFile::Borrowed(layer) = chunk.source else {
-            return false;
+            return None;
         };
-        let layer = self.index.layer(layer);
-        layer.is_some_and(|layer| layer.digest == pack.digest)
+        let layer = self.index.layer(layer)?;
+        (layer.digest == pack.digest).then_some(chunk.offset)
     }
 
     pub(super) fn digests(&self) -> std::collections::HashSet<Digest> {

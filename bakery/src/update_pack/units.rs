@@ -8,6 +8,7 @@ use layerfmt::{Digest, Index, Ino, limits};
 
 use super::Result;
 use super::compressed::Region;
+use super::hot::{HotChunks, HotPlace};
 use super::pairs::{Files, walk};
 use super::regions::Finder;
 use super::sources::End;
@@ -35,7 +36,8 @@ const CONTENT_LEN: u64 = 6 << 20;
 pub(super) struct UnitDraft {
     pub(super) chunks: Vec<u32>,
     pub(super) prefix: Vec<Span>,
-    pub(super) is_hot: bool,
+    /// Its place in the order of a boot, if it is hot.
+    pub(super) hot: Option<HotPlace>,
     /// Compressed data whose chunks are all in the unit.
     pub(super) regions: Vec<RegionDraft>,
 }
@@ -99,57 +101,79 @@ struct Wanted {
 pub(super) fn plan(
     old: &End,
     new: &End,
+    files: &Files,
+    hot: &HotChunks,
     made: impl Iterator<Item = Digest>,
 ) -> Result<Vec<UnitDraft>> {
     let mut have = old.digests();
     have.extend(made);
-    let wanted = wanted(old, new, have)?;
+    let wanted = wanted(old, new, files, have)?;
     let uses = &wanted.uses;
     let mut rows: Vec<u32> = uses.keys().copied().collect();
+    // Remaking takes time, and a boot waits for hot units. Outside of the boot pack, compressed data is
+    // cheaper later.
+    let hot_place = |row: &u32| {
+        let place = hot.place(*row)?;
+        (place.is_packed || !wanted.by_row.contains_key(row)).then_some(place)
+    };
     let place = |row: &u32| {
         let chunk = new.index.chunk(*row);
         let layer = chunk.map(|chunk| match chunk.source {
             layerfmt::ChunkFile::Own => 0,
             layerfmt::ChunkFile::Borrowed(layer) => layer,
         });
-        (!new.is_hot(*row), layer, chunk.map(|chunk| chunk.offset))
+        let hot = hot_place(row);
+        (hot.is_none(), hot, layer, chunk.map(|chunk| chunk.offset))
     };
     rows.sort_by_key(place);
     let mut units = Vec::new();
     let mut draft = Open::default();
     for row in rows {
-        let raw_len = new
-            .index
-            .chunk(row)
-            .map_or(0, |chunk| u64::from(chunk.raw_len));
+        let chunk = new.index.chunk(row);
+        let raw_len = chunk.map_or(0, |chunk| u64::from(chunk.raw_len));
         if raw_len > u64::from(limits::UPDATE_UNIT_LEN_MAX) {
             continue;
         }
-        let is_hot = new.is_hot(row);
-        let spans = spans(old, uses.get(&row).map_or(&[], Vec::as_slice), is_hot);
-        // Remaking takes time, and a boot waits for hot units.
-        let inside = wanted.by_row.get(&row).filter(|_| !is_hot);
+        let place = hot_place(&row);
+        let only_hot = hot.needs_pack_only(old, row);
+        let inside = wanted.by_row.get(&row).filter(|_| place.is_none());
         let inside = inside.into_iter().flatten();
-        let regions: Vec<&RegionDraft> = inside.filter_map(|at| wanted.regions.get(*at)).collect();
-        if !draft.takes(row, raw_len, &spans, is_hot, &regions) {
+        let chunk = NewChunk {
+            row,
+            raw_len,
+            hot: place,
+            spans: spans(old, uses.get(&row).map_or(&[], Vec::as_slice), only_hot),
+            regions: inside.filter_map(|at| wanted.regions.get(*at)).collect(),
+        };
+        if !draft.takes(&chunk) {
             units.extend(std::mem::take(&mut draft).close());
         }
-        draft.add(row, raw_len, spans, is_hot, &regions);
+        draft.add(chunk);
     }
     units.extend(draft.close());
     Ok(units)
 }
 
+/// A new chunk that goes into a unit.
+struct NewChunk<'w> {
+    row: u32,
+    raw_len: u64,
+    hot: Option<HotPlace>,
+    /// The old bytes for its prefix.
+    spans: Vec<Span>,
+    /// The compressed data in it.
+    regions: Vec<&'w RegionDraft>,
+}
+
 /// The new chunks that files use, with their uses and the compressed data in them. Leaves out the
 /// chunks that the reader will `have`.
-fn wanted(old: &End, new: &End, mut have: HashSet<Digest>) -> Result<Wanted> {
+fn wanted(old: &End, new: &End, files: &Files, mut have: HashSet<Digest>) -> Result<Wanted> {
     let missing: HashSet<u32> = (0..new.index.chunk_count())
         .filter(|row| {
             let chunk = new.index.chunk(*row);
             chunk.is_some_and(|chunk| have.insert(chunk.digest))
         })
         .collect();
-    let files = Files::of(&old.index);
     let mut finder = Finder::new(old, new);
     let mut wanted = Wanted::default();
     let mut seen = HashSet::new();
@@ -232,8 +256,9 @@ impl Wanted {
     }
 }
 
-/// The old bytes for the prefix of a new chunk, in the order of its uses.
-fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
+/// The old bytes for the prefix of a new chunk, in the order of its uses; `only_hot`: those in the old boot
+/// pack.
+fn spans(old: &End, uses: &[Use], only_hot: bool) -> Vec<Span> {
     let mut wanted: Vec<(Ino, Range<u64>)> = Vec::new();
     for found in uses {
         let Some(ino) = found.old else { continue };
@@ -254,8 +279,6 @@ fn spans(old: &End, uses: &[Use], is_hot: bool) -> Vec<Span> {
             _ => wanted.push((ino, place)),
         }
     }
-    // Every client of the old revision has its boot pack.
-    let only_hot = is_hot && old.pack.is_some();
     let mut spans = Vec::new();
     for (ino, place) in wanted {
         for span in clipped(&old.index, ino, &place) {
@@ -310,29 +333,26 @@ struct Open {
 }
 
 impl Open {
-    fn takes(
-        &self,
-        row: u32,
-        raw_len: u64,
-        spans: &[Span],
-        is_hot: bool,
-        regions: &[&RegionDraft],
-    ) -> bool {
+    fn takes(&self, chunk: &NewChunk<'_>) -> bool {
         if self.draft.chunks.is_empty() {
             return true;
         }
-        let begun = || regions.iter().filter(|region| region.begins_in(row));
-        let raw_len = self.raw_len + raw_len;
+        let regions = &chunk.regions;
+        let begun = || {
+            let begins = |region: &&&RegionDraft| region.begins_in(chunk.row);
+            regions.iter().filter(begins)
+        };
+        let raw_len = self.raw_len + chunk.raw_len;
         let content_len =
             raw_len + self.more_len + begun().map(|region| region.more()).sum::<u64>();
-        let prefix_len = self.prefix_len + self.more(spans);
+        let prefix_len = self.prefix_len + self.more(&chunk.spans);
         let old_len = self.old_len + begun().map(|region| region.old_len()).sum::<u64>();
         // A region that ends in another unit stays compressed.
         let goes_on = regions.iter().any(|region| {
             let first = region.spans.first();
             first.is_some_and(|span| self.draft.chunks.contains(&span.chunk))
         });
-        let (most, content_most, prefix_most) = match (is_hot, goes_on) {
+        let (most, content_most, prefix_most) = match (chunk.hot.is_some(), goes_on) {
             (true, _) => (HOT_UNIT_LEN, CONTENT_LEN, PREFIX_LEN),
             (false, false) => (UNIT_LEN, CONTENT_LEN, PREFIX_LEN),
             (false, true) => (
@@ -341,7 +361,9 @@ impl Open {
                 2 * PREFIX_LEN,
             ),
         };
-        self.draft.is_hot == is_hot
+        // A unit in the boot pack needs only old chunks of the boot pack.
+        let kind = |hot: Option<HotPlace>| hot.map(|place| place.is_packed);
+        kind(self.draft.hot) == kind(chunk.hot)
             && raw_len <= most
             && content_len <= content_most
             && prefix_len <= prefix_most
@@ -353,23 +375,18 @@ impl Open {
         new.map(|span| u64::from(span.len)).sum()
     }
 
-    fn add(
-        &mut self,
-        row: u32,
-        raw_len: u64,
-        spans: Vec<Span>,
-        is_hot: bool,
-        regions: &[&RegionDraft],
-    ) {
-        self.draft.chunks.push(row);
-        self.draft.is_hot = is_hot;
-        self.raw_len += raw_len;
-        for region in regions.iter().filter(|region| region.begins_in(row)) {
+    fn add(&mut self, chunk: NewChunk<'_>) {
+        // Chunks come in the order of a boot: the first is the earliest.
+        self.draft.hot = self.draft.hot.or(chunk.hot);
+        self.draft.chunks.push(chunk.row);
+        self.raw_len += chunk.raw_len;
+        let begins = |region: &&&RegionDraft| region.begins_in(chunk.row);
+        for region in chunk.regions.iter().filter(begins) {
             self.more_len += region.more();
             self.old_len += region.old_len();
             self.draft.regions.push((*region).clone());
         }
-        for span in spans {
+        for span in chunk.spans {
             let len = u64::from(span.len);
             let fits = self.prefix_len + len <= PREFIX_LEN_MAX;
             if fits && self.seen.insert(span) {

@@ -93,6 +93,8 @@ pub(crate) struct Update {
     decoded: Mutex<OldChunks>,
     /// The stream still brings units.
     streaming: AtomicBool,
+    /// The stream waits for the end of the boot.
+    paused: AtomicBool,
     /// The unit that the stream brings next.
     next: AtomicU32,
     /// Readers that wait for the stream.
@@ -138,6 +140,7 @@ impl Update {
             plan,
             decoded: Mutex::default(),
             streaming: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
             next: AtomicU32::new(0),
             awaited: AtomicUsize::new(0),
             bytes: AtomicU64::new(asked.received),
@@ -185,7 +188,7 @@ impl Update {
 
     /// True if the stream brings unit `row` within a round trip or so.
     fn comes_soon(&self, row: u32) -> bool {
-        if !self.is_streaming() {
+        if !self.is_streaming() || self.paused.load(Ordering::Acquire) {
             return false;
         }
         let next = self.next.load(Ordering::Acquire);
@@ -209,6 +212,12 @@ impl Update {
     /// True if the stream still brings units.
     pub(crate) fn is_streaming(&self) -> bool {
         self.streaming.load(Ordering::Acquire)
+    }
+
+    /// Begins or ends a pause of the stream.
+    fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.changed.send_replace(());
     }
 
     fn stream_over(&self) {
@@ -235,10 +244,12 @@ impl Update {
 
     /// The raw bytes of the chunk called `digest`, from the stream if it soon reaches the chunk's unit, else
     /// from a request for this unit. `None`: the pack does not give it, so the caller fetches it from a layer.
+    /// A caller who `can_wait` sends no request while the stream brings units.
     pub(crate) async fn obtain(
         self: &Arc<Self>,
         inner: &FetcherShared,
         digest: Digest,
+        can_wait: bool,
     ) -> Option<Bytes> {
         let row = self.plan.maker(&digest)?;
         let mut changes = self.changed.subscribe();
@@ -247,6 +258,10 @@ impl Update {
                 State::Applied => return self.caches.raw(&digest),
                 State::GivenUp => return None,
                 State::Waiting => {}
+            }
+            if can_wait && self.is_streaming() {
+                changes.changed().await.ok()?;
+                continue;
             }
             if self.comes_soon(row) {
                 let _wait = inner.wait_begins();
@@ -362,6 +377,6 @@ impl Remade for Arc<Update> {
         if row.is_none_or(|row| self.state(row) == State::GivenUp) {
             return Ok(None);
         }
-        fetcher.run(self.obtain(&fetcher.inner, *digest))
+        fetcher.run(self.obtain(&fetcher.inner, *digest, true))
     }
 }

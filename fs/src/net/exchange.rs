@@ -235,6 +235,28 @@ impl HttpAnswer {
         }
     }
 
+    /// Checks that the answer begins at `range` and does not go beyond it: the object may be shorter. Returns
+    /// where the answer ends in the object; `None`: the server does not support ranges, and the answer is the
+    /// whole object.
+    pub(crate) fn check_start(&self, range: &Range<u64>) -> Result<Option<u64>, FetchError> {
+        self.check_status()?;
+        if self.status() != StatusCode::PARTIAL_CONTENT {
+            return match range.start {
+                0 => Ok(None),
+                _ => Err(FetchError::Wrong("the whole object instead of a range")),
+            };
+        }
+        let given = self
+            .header(header::CONTENT_RANGE)
+            .and_then(range::parse_content_range);
+        match given {
+            Some(given) if given.start == range.start && given.end <= range.end => {
+                Ok(Some(given.end))
+            }
+            _ => Err(FetchError::Wrong("a different range than requested")),
+        }
+    }
+
     /// The next bytes of the body, `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {

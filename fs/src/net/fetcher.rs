@@ -29,6 +29,10 @@ pub(crate) const STALL_FIRST: Duration = Duration::from_secs(5);
 /// Longest time without data that a server gets.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(60);
 
+/// Time without waiting readers before data for later is fetched: a boot on a slow machine computes for
+/// seconds between two reads, and is not over then.
+pub(crate) const QUIET_FIRST: Duration = Duration::from_secs(15);
+
 /// Called with every verified chunk, for caches and backup.
 pub(crate) trait ChunkSink: Send + Sync {
     /// `bytes` are `range`, verified.
@@ -87,7 +91,7 @@ impl FetcherShared {
     }
 
     /// Duration of the longest wait.
-    fn waiting(&self) -> Option<Duration> {
+    pub(crate) fn waiting(&self) -> Option<Duration> {
         let longest = self.queue().longest_wait();
         let others = self.waits().iter().min().copied();
         let longest = longest.into_iter().chain(others).min();

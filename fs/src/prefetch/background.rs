@@ -6,14 +6,12 @@ use std::time::Duration;
 use layerfmt::Index;
 
 use crate::chunks::remote::{RemoteSource, chunk_range};
+use crate::net::fetcher::QUIET_FIRST;
 use crate::net::object::{ChunkRange, Object};
 
 /// Chunks that may be on their way at once.
 const AHEAD_MAX: usize = 32;
-/// Time without waiting readers before the background fetch starts: a boot on a slow machine
-/// computes for seconds between two reads, and is not over then.
-const QUIET_FIRST: Duration = Duration::from_secs(15);
-/// The same, after the first quiet period.
+/// As [`QUIET_FIRST`], after the first quiet period.
 const QUIET_MIN: Duration = Duration::from_secs(2);
 /// Interval of the checks whether more may be requested.
 const LOOK: Duration = Duration::from_millis(100);

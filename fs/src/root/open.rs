@@ -183,14 +183,7 @@ impl RootOpening {
         self.not_too_old(records.verified.head.revision)?;
         progress.reach(Step::Head, &name_of(&manifest));
         let (here, asked) = self.index_or_update(&records, offline);
-        // An update pack with hot chunks replaces the boot pack.
-        let has_hot = asked
-            .as_ref()
-            .is_some_and(|(pack, _)| pack.head.hot_count > 0);
-        let stream = match has_hot {
-            true => None,
-            false => self.start_pack(&manifest, offline),
-        };
+        let stream = self.start_pack(&manifest, offline);
         // The connection for readers opens while the index arrives.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, fetched) = self
@@ -210,7 +203,7 @@ impl RootOpening {
         let pack = stream.is_some();
         let words = words(&manifest, offline, pack, &self.cache_state, state);
         if let Some(stream) = stream {
-            stream.start(&index, &objects, &words);
+            stream.start(&index, &objects, update.as_deref(), &words);
         }
         let plain = self.plain(&manifest);
         let packed = manifest.pack.is_some().then_some(&index);

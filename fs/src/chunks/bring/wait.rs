@@ -154,7 +154,7 @@ impl BringWait {
         let (wait, chunk, range) = (Arc::downgrade(self), *chunk, range.clone());
         let task = self.bringer.fetcher.spawn(async move {
             let raw = tokio::select! {
-                raw = update.obtain(&inner, range.digest) => raw,
+                raw = update.obtain(&inner, range.digest, false) => raw,
                 () = inner.until_closed() => None,
             };
             let Some(wait) = Weak::upgrade(&wait) else {

@@ -1,18 +1,25 @@
 //! Applies the units of an update pack in the order in which they arrive: hot units at once, the
 //! others only while there is no demand.
+//!
+//! A boot reads the hot units. The others are requested when it is over, as the rest of the system is: until
+//! then a reader that needs one requests it alone.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::begin::UpdateAnswer;
 use super::{AHEAD_LEN_MAX, Asked, Update};
 use crate::net::error::{Blame, FetchError};
-use crate::net::exchange::{Ask, HttpAnswer};
-use crate::net::fetcher::FetcherShared;
+use crate::net::fetcher::{FetcherShared, QUIET_FIRST};
 use crate::net::status::{Counters, StatusText};
 use crate::net::worker::yield_to_demand;
+
+/// Interval of the checks for waiting readers.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Maximum number of attempts in a row to resume a broken stream without receiving a unit.
 const TRIES_MAX: u32 = 20;
@@ -29,8 +36,7 @@ pub(crate) struct UpdateStream {
 
 /// An answer, and its bytes that were read ahead.
 struct UnitStream {
-    server: usize,
-    answer: HttpAnswer,
+    answer: UpdateAnswer,
     ahead: Vec<u8>,
     /// The unit that it brings next.
     next: u32,
@@ -40,8 +46,7 @@ impl UpdateStream {
     /// Reads on after what [`begin`](super::begin()) read. True if every unit came that was wanted.
     pub(crate) async fn run(self, asked: Asked) -> bool {
         let ahead = asked.ahead;
-        let coming = asked.answer.map(|(server, answer)| UnitStream {
-            server,
+        let coming = asked.answer.map(|answer| UnitStream {
             answer,
             ahead,
             next: 0,
@@ -88,10 +93,6 @@ impl UpdateStream {
                 }
                 Err(error) => error,
             };
-            if let Some(broken) = coming.take() {
-                let path = &self.update.object.path;
-                self.inner.mirrors.failed(broken.server, path, &error);
-            }
             tries += 1;
             if tries >= TRIES_MAX || error.blame() != Blame::Server {
                 return Err(error);
@@ -116,52 +117,96 @@ impl UpdateStream {
             frame.offset.saturating_sub(first)
         };
         // Units that are here are passed over, or the rest is asked for.
-        let coming = match coming {
-            Some(coming) if before(coming.next) <= AHEAD_LEN_MAX => coming,
-            _ => coming.insert(self.ask(row, frame.offset).await?),
+        let mut stream = match coming.take() {
+            Some(stream) if before(stream.next) <= AHEAD_LEN_MAX => stream,
+            _ => self.ask(row, frame.offset).await?,
         };
-        let start = usize::try_from(before(coming.next)).unwrap_or(usize::MAX);
+        let first = self.update.frame(stream.next).map_or(0, |it| it.offset);
+        let start = usize::try_from(before(stream.next)).unwrap_or(usize::MAX);
         let end = start.saturating_add(frame.len as usize);
-        while coming.ahead.len() < end {
-            yield_to_demand(&self.inner, &mut coming.answer, is_needed).await?;
-            let Some(part) = coming.answer.next().await? else {
-                return Err(FetchError::Wrong("an update pack that ends early"));
+        while stream.ahead.len() < end {
+            yield_to_demand(&self.inner, &mut stream.answer.body, is_needed).await?;
+            let at = first.saturating_add(stream.ahead.len() as u64);
+            let Some(part) = stream.part(self, at).await? else {
+                stream.answer = self.ask(row, at).await?.answer;
+                continue;
             };
-            Counters::add(&self.inner.counters.bytes, part.len() as u64);
             if !is_needed() {
                 self.inner.limiter.pay(part.len() as u64).await;
             }
-            coming.ahead.extend_from_slice(&part);
+            stream.ahead.extend_from_slice(&part);
         }
-        let rest = coming.ahead.split_off(end);
-        let bytes = coming.ahead.split_off(start);
-        (coming.ahead, coming.next) = (rest, row + 1);
+        let rest = stream.ahead.split_off(end);
+        let bytes = stream.ahead.split_off(start);
+        (stream.ahead, stream.next) = (rest, row + 1);
+        *coming = Some(stream);
         let len = u64::from(frame.len);
         self.update.bytes.fetch_add(len, Ordering::Relaxed);
         Ok(Bytes::from(bytes))
     }
 
-    /// Asks for the rest of the pack from unit `row` at `position` on.
+    /// Asks for the pack from `position` on, in or before unit `row`: for all hot units in one request, and
+    /// for all others in another after the boot.
     async fn ask(&self, row: u32, position: u64) -> Result<UnitStream, FetchError> {
-        let (server, connection) = self.inner.server(0).await?;
-        let range: Range<u64> = position..self.update.end();
-        let stall = self.inner.mirrors.stall(server);
-        let ask = Ask::range(&self.update.object.path, range.clone(), stall);
-        let answer = connection.ask_h1(&ask).await?;
-        answer.check_range(&range)?;
+        let hot_count = self.update.plan.hot_count();
+        let last = match row < hot_count {
+            true => hot_count,
+            false => self.update.plan.len(),
+        };
+        if hot_count > 0 && row >= hot_count {
+            self.until_quiet().await?;
+        }
+        let range: Range<u64> = position..self.update.end_of(last);
+        let object = &self.update.object;
+        let answer = UpdateAnswer::ask(&self.inner, object, range.clone()).await?;
+        if answer.end != Some(range.end) {
+            return Err(FetchError::Wrong("a shorter update pack"));
+        }
         Ok(UnitStream {
-            server,
             answer,
             ahead: Vec::new(),
             next: row,
         })
     }
+
+    /// Returns when no reader has waited for some seconds. Until then readers do not wait for the stream.
+    async fn until_quiet(&self) -> Result<(), FetchError> {
+        self.update.pause(true);
+        while self.inner.waiting().is_some() || self.inner.quiet_for() < QUIET_FIRST {
+            if self.inner.closed.load(Ordering::Relaxed) {
+                return Err(FetchError::Closed);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.update.pause(false);
+        Ok(())
+    }
+}
+
+impl UnitStream {
+    /// More of the answer; `None` if it is complete. `at`: the position in the file that it has reached.
+    async fn part(&mut self, stream: &UpdateStream, at: u64) -> Result<Option<Bytes>, FetchError> {
+        let inner = &stream.inner;
+        let part = match self.answer.body.next().await {
+            Ok(None) if self.answer.end != Some(at) => {
+                Err(FetchError::Wrong("an update pack that ends early"))
+            }
+            part => part,
+        };
+        let part = part.inspect_err(|error| {
+            let path = &stream.update.object.path;
+            inner.mirrors.failed(self.answer.server, path, error);
+        })?;
+        let len = part.as_ref().map_or(0, |part| part.len() as u64);
+        Counters::add(&inner.counters.bytes, len);
+        Ok(part)
+    }
 }
 
 impl Update {
-    /// Where the last frame ends in the file.
-    fn end(&self) -> u64 {
-        let last = self.plan.len().checked_sub(1);
+    /// Where unit `row` begins in the file; for the number of all units where the last one ends.
+    fn end_of(&self, row: u32) -> u64 {
+        let last = row.checked_sub(1);
         let last = last.and_then(|row| self.frame(row));
         last.map_or(self.frames_at, |frame| frame.end())
     }

@@ -8,6 +8,7 @@ use wire::manifest::Manifest;
 
 use super::RootOpening;
 use crate::chunks::remote::StatusTexts;
+use crate::chunks::update::Update;
 use crate::net::object::{ChunkRange, Object};
 use crate::net::status::StatusText;
 use crate::prefetch::{Policy, pack};
@@ -20,10 +21,18 @@ pub(super) struct StartedPack {
 }
 
 impl StartedPack {
-    /// Passes the contents to the stream.
-    pub(super) fn start(self, index: &Index, objects: &[Arc<Object>], words: &StatusTexts) {
+    /// Passes the contents to the stream, without the chunks that the update pack makes.
+    pub(super) fn start(
+        self,
+        index: &Index,
+        objects: &[Arc<Object>],
+        update: Option<&Update>,
+        words: &StatusTexts,
+    ) {
         words.pack.follow(self.state);
-        let _ = self.sender.send(Some(pack::ranges(index, objects)));
+        let mut ranges = pack::ranges(index, objects);
+        ranges.retain(|range| !update.is_some_and(|update| update.awaits(&range.digest)));
+        let _ = self.sender.send(Some(ranges));
     }
 }
 
