@@ -294,6 +294,9 @@ bench-smallest: bench-programs ## The smallest memory with which Debian 12, 13 a
 bench-read: bench-programs lab/site ## Large files read over shaped links, against curl (root; ROUNDS=3)
 	./benches/boot/read.py lab/site --rounds $(ROUNDS)
 
+bench-clients: build ## 200 clients at once: bakery serve and nginx in turn, times and processor time (root, nginx; CLIENTS=200 ROUNDS=5 LINK=1000 for a shaped link in Mbit/s)
+	./benches/serve/clients.py --clients $(or $(CLIENTS),200) --rounds $(ROUNDS) $(if $(LINK),--link $(LINK))
+
 bench-report: ## Plot benches/results as docs/benchmarks.html
 	./benches/report/report.py $(wildcard benches/results/*) docs/benchmarks.html
 
@@ -340,4 +343,4 @@ clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-distros bench-smallest bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

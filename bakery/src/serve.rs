@@ -22,6 +22,7 @@ pub(crate) mod range;
 mod request_log;
 mod rings;
 mod routes;
+mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -16,7 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::stream::ObjectStream;
 use super::{Server, limits};
+use crate::sys::sending::MappedFiles;
 
 /// The first bytes of an HTTP/2 client with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -188,9 +190,9 @@ impl Acceptor {
             app = app.layer(Extension(Peer(entered.address)));
         }
         let (server, watcher) = (Arc::clone(&self.server), self.graceful.watcher());
-        let stop = self.stop.clone();
+        let (stop, files) = (self.stop.clone(), self.server.objects.files().clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, app, watcher, stop).await {
+            if let Err(error) = serve(stream, files, app, watcher, stop).await {
                 server.metrics.connections_failed.fetch_add(1, Relaxed);
                 tracing::debug!("connection ended: {error}");
             }
@@ -209,6 +211,7 @@ pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve(
     stream: TcpStream,
+    files: MappedFiles,
     app: Router,
     watcher: Watcher,
     mut stop: watch::Receiver<bool>,
@@ -223,7 +226,8 @@ async fn serve(
     };
     let builder = builder(h2);
     let service = TowerToHyperService::new(app);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection =
+        builder.serve_connection(TokioIo::new(ObjectStream::new(stream, files)), service);
     watcher.watch(connection.into_owned()).await
 }
 

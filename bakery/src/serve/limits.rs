@@ -39,8 +39,12 @@ pub(crate) const REPORTS_LEN_MAX: u64 = 64 << 20;
 /// Profiles whose boot times `/metrics` shows: a page stays under a megabyte.
 pub(crate) const BOOT_ROWS_MAX: usize = 1024;
 
-/// Number of layer files kept open and mapped.
-pub(crate) const OPEN_OBJECTS_MAX: usize = 1024;
+/// Number of layer files kept open and mapped; with the connections they stay below 1,024
+/// descriptors, the limit of a server that is started by hand.
+pub(crate) const OPEN_OBJECTS_MAX: usize = 256;
+/// Shortest part of a mapped object that is sent from its file, bytes: below it, the additional
+/// system call costs more than the copy.
+pub(crate) const SENT_FROM_FILE_MIN: usize = 32 << 10;
 /// Time after which an open object is checked again (the sweeper may delete it, and its space is
 /// freed only when the server closes it).
 pub(crate) const OPEN_OBJECT_RECHECK: Duration = Duration::from_secs(10);

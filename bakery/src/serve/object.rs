@@ -1,8 +1,8 @@
 //! Objects of the store, opened for sending.
 //!
-//! A store in a local directory is served from mapped files, kept open: the bytes are copied once
-//! from the page cache to the socket, without a system call to find them. Any other store is
-//! streamed, range by range.
+//! A store in a local directory is served from mapped files, kept open: the connection sends large
+//! parts from the file itself (`stream`), small ones from the mapping. Any other store is streamed,
+//! range by range.
 
 use std::fs::{File, Metadata};
 use std::num::NonZeroUsize;
@@ -18,6 +18,7 @@ use lru::LruCache;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
 use super::limits;
+use crate::sys::sending::MappedFiles;
 
 /// The reason why an object cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,7 @@ pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
     open: Mutex<LruCache<String, Kept>>,
+    files: MappedFiles,
 }
 
 impl Objects {
@@ -151,7 +153,13 @@ impl Objects {
             store,
             directory,
             open: Mutex::new(LruCache::new(most)),
+            files: MappedFiles::default(),
         }
+    }
+
+    /// The mappings that objects are sent from.
+    pub(crate) fn files(&self) -> &MappedFiles {
+        &self.files
     }
 
     /// The store itself, for listings.
@@ -174,13 +182,14 @@ impl Objects {
         if let Some(kept) = self.kept(directory, path) {
             return Ok(ServedObject::Mapped(kept));
         }
-        let (bytes, stamp) = map(&directory.join(path)).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ObjectError::Missing,
-            _ => ObjectError::Store {
-                path: path.to_owned(),
-                message: error.to_string(),
-            },
-        })?;
+        let (bytes, stamp) =
+            map(&self.files, &directory.join(path)).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => ObjectError::Missing,
+                _ => ObjectError::Store {
+                    path: path.to_owned(),
+                    message: error.to_string(),
+                },
+            })?;
         let kept = Kept {
             bytes: bytes.clone(),
             stamp,
@@ -228,13 +237,14 @@ impl Objects {
     }
 }
 
-fn map(path: &Path) -> std::io::Result<(Bytes, FileStamp)> {
+fn map(files: &MappedFiles, path: &Path) -> std::io::Result<(Bytes, FileStamp)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(std::io::ErrorKind::NotFound.into());
     }
-    Ok((crate::sys::sending::map(&file)?, FileStamp::of(&meta)))
+    let stamp = FileStamp::of(&meta);
+    Ok((files.map(file)?, stamp))
 }
 
 #[cfg(test)]
