@@ -3,27 +3,24 @@
 //! The code is our own, because the crates that read btrfs are young, and none verifies the
 //! checksums of data. This reader verifies those of trees and of data, and reads the next copy
 //! where one does not match. It shows the tree of a mount: the default subvolume, with the
-//! subvolumes inside it as directories. A file system whose log holds changes is refused, because
-//! the log is not replayed.
-//!
-//! Our own code: the crates that read btrfs are young, and none verifies the checksums of data.
-//! Those of trees and of data are verified here, and the next copy is read where one does not
-//! match. A mount's view is read: the default subvolume, with the subvolumes inside it as
-//! directories. A file system whose log holds changes is refused, because the log is not replayed.
+//! subvolumes inside it as directories, and those that the system's `etc/fstab` mounts. A file
+//! system whose log holds changes is refused, because the log is not replayed.
 
 mod checksum;
 mod choice;
 mod compression;
 mod data;
 mod extents;
+mod fstab;
 mod inode;
+mod mounts;
 mod names;
 mod subvolumes;
 mod superblock;
 mod tree;
 mod volume;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use layerfmt::tree::Metadata;
@@ -52,6 +49,8 @@ pub struct Btrfs {
     subvolumes: Subvolumes,
     /// Number of the root directory.
     root: u64,
+    /// Subvolumes on mount points, by the number of the directory and the name in it.
+    mounts: BTreeMap<(u64, Vec<u8>), u64>,
     /// The last file read.
     current: Option<BtrfsFile>,
     /// The subvolumes of the directories that were listed.
@@ -72,7 +71,7 @@ struct BtrfsFile {
 
 impl Btrfs {
     /// The file system in `image`, with the tree of `subvolume` (a path from the top), else of the
-    /// one that a mount shows, else of the only one that looks like a system.
+    /// one that a boot would mount.
     ///
     /// # Errors
     /// It is damaged, its log holds changes, it uses unsupported features, or several subvolumes
@@ -94,17 +93,21 @@ impl Btrfs {
             trees.volume.add(address, &chunk)?;
         }
         let data = DataReader::new(&mut trees)?;
-        let mut subvolumes = Subvolumes::read(&mut trees)?;
-        let (root, notes) = choice::choose(&mut trees, &mut subvolumes, subvolume)?;
-        Ok(Btrfs {
+        let subvolumes = Subvolumes::read(&mut trees)?;
+        let mut btrfs = Btrfs {
             trees,
             data,
             subvolumes,
-            root,
+            root: 0,
+            mounts: BTreeMap::new(),
             current: None,
             read: HashSet::new(),
-            notes,
-        })
+            notes: Vec::new(),
+        };
+        btrfs.choose(subvolume)?;
+        btrfs.mount()?;
+        btrfs.read.clear();
+        Ok(btrfs)
     }
 
     /// The bytes of a file; `inode` is the object with this number.
@@ -206,7 +209,15 @@ impl FileSystem for Btrfs {
         if let ObjectPlace::In(id, ..) = self.subvolumes.place(directory)? {
             self.read.insert(id);
         }
-        self.subvolumes.list(&mut self.trees, directory)
+        let mut names = self.subvolumes.list(&mut self.trees, directory)?;
+        let mounts = self.mounts.range((directory, Vec::new())..);
+        for ((_, name), root) in mounts.take_while(|((place, _), _)| *place == directory) {
+            match names.iter_mut().find(|(known, _)| known == name) {
+                Some((_, number)) => *number = *root,
+                None => names.push((name.clone(), *root)),
+            }
+        }
+        Ok(names)
     }
 
     fn object(&mut self, number: u64) -> io::Result<WalkObject> {
@@ -254,7 +265,7 @@ impl FileSystem for Btrfs {
 
     fn notes(&mut self) -> Vec<String> {
         let mut notes = std::mem::take(&mut self.notes);
-        notes.extend(choice::passed_over(&self.subvolumes, &self.read));
+        notes.extend(self.passed_over());
         notes
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::iter;
 
 use super::limits::PARTITIONS_MAX;
 use super::magic::{HEAD_LEN, SourceForm, form};
@@ -51,43 +52,68 @@ impl Disk {
         mbr_table(image)
     }
 
-    /// The partition to import: `wanted`, or the only suitable one.
+    /// The partitions to import from: `wanted`, or the only one of type "root", or all that have a
+    /// supported file system.
     ///
     /// # Errors
-    /// There is none, or several are suitable; the message lists them.
-    pub fn system(&self, image: &Window, wanted: Option<u32>) -> Result<Partition, String> {
-        let forms: Vec<(Partition, Option<SourceForm>)> = self
-            .partitions
-            .iter()
-            .map(|part| (*part, content(image, part)))
-            .collect();
+    /// There is none; the message lists all.
+    pub fn systems(&self, image: &Window, wanted: Option<u32>) -> Result<Vec<Partition>, String> {
         if let Some(number) = wanted {
             let found = self.partitions.iter().find(|part| part.number == number);
-            let found = found.copied();
-            return found
-                .ok_or_else(|| format!("there is no partition {number}; {}", listed(&forms)));
+            return match found {
+                Some(part) => Ok(vec![*part]),
+                None => {
+                    let problem = format!("there is no partition {number}; ");
+                    Err(problem + &self.listed(image))
+                }
+            };
         }
-        let systems: Vec<_> = forms.iter().filter(|(_, form)| form.is_some()).collect();
-        let roots: Vec<_> = systems.iter().filter(|(part, _)| part.is_root).collect();
-        match (systems.as_slice(), roots.as_slice()) {
-            ([(only, _)], _) | (_, [(only, _)]) => Ok(*only),
+        let systems = self.partitions.iter().copied();
+        let systems: Vec<Partition> = systems
+            .filter(|part| content(image, part).is_some())
+            .collect();
+        let roots = systems.iter().filter(|part| part.is_root);
+        match (systems.as_slice(), roots.collect::<Vec<_>>().as_slice()) {
             ([], _) => Err(format!(
                 "no partition has a supported file system; {}",
-                listed(&forms)
+                self.listed(image)
             )),
-            _ => Err(format!(
-                "several partitions could be the system: name one with --partition; {}",
-                listed(&forms)
-            )),
+            (_, [only]) => Ok(vec![**only]),
+            _ => Ok(systems),
         }
     }
+
+    /// The partitions, for a message.
+    pub(super) fn listed(&self, image: &Window) -> String {
+        let mut text = "it has".to_owned();
+        for (part, separator) in self
+            .partitions
+            .iter()
+            .zip(iter::once("").chain(iter::repeat(",")))
+        {
+            let mib = part.len.div_ceil(1 << 20);
+            let words = words(image, part);
+            let _ = write!(text, "{separator} {} ({mib} MiB, {words})", part.number);
+        }
+        if self.partitions.is_empty() {
+            text.push_str(" no partitions");
+        }
+        text
+    }
+}
+
+/// The form of a partition's content, or the reason why it is not supported.
+fn found(image: &Window, part: &Partition) -> Result<SourceForm, String> {
+    let len = usize::try_from(part.len).unwrap_or(HEAD_LEN);
+    let mut head = vec![0; HEAD_LEN.min(len)];
+    let read = image.read_exact_at(&mut head, part.start);
+    read.map_err(|cause| cause.to_string())?;
+    form(&head)
 }
 
 /// The content of a partition, if it can be a system.
 fn content(image: &Window, part: &Partition) -> Option<SourceForm> {
-    let mut head = vec![0; HEAD_LEN.min(usize::try_from(part.len).ok()?)];
-    image.read_exact_at(&mut head, part.start).ok()?;
-    let form = form(&head).ok()?;
+    let form = found(image, part).ok()?;
     let is_system = matches!(
         form,
         SourceForm::Ext
@@ -99,22 +125,16 @@ fn content(image: &Window, part: &Partition) -> Option<SourceForm> {
     is_system.then_some(form)
 }
 
-fn listed(forms: &[(Partition, Option<SourceForm>)]) -> String {
-    let mut text = "it has".to_owned();
-    for (part, form) in forms {
-        let what = form.map_or("nothing supported", SourceForm::words);
-        let mib = part.len.div_ceil(1 << 20);
-        let _ = write!(
-            text,
-            "{} {} ({mib} MiB, {what})",
-            if text.len() > 6 { "," } else { "" },
-            part.number
-        );
+/// The content of a partition, for a message: of an unsupported one with the remedy.
+fn words(image: &Window, part: &Partition) -> String {
+    if let Some(form) = content(image, part) {
+        return form.words().to_owned();
     }
-    if forms.is_empty() {
-        text.push_str(" no partitions");
+    let problem = found(image, part).err().unwrap_or_default();
+    match problem.strip_prefix("it is ") {
+        Some(known) if !known.starts_with("not ") => known.replace("; ", ": "),
+        _ => "nothing supported".to_owned(),
     }
-    text
 }
 
 /// A window that can seek, for the crate that reads the table.

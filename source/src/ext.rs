@@ -5,11 +5,6 @@
 //! properties of a tree are read: owners, modes, times to the nanosecond, attributes and ACLs,
 //! links, devices, holes. A file system that was not unmounted is refused, because its journal is
 //! not replayed.
-//!
-//! Our own code: the crates that read ext4 support neither attributes nor devices, and the output
-//! of `debugfs` cannot be parsed exactly (a name may contain a line break). All properties of a
-//! tree are read: owners, modes, times to the nanosecond, attributes and ACLs, links, devices,
-//! holes. A file system that was not unmounted is refused, because its journal is not replayed.
 
 mod attributes;
 mod directory;
@@ -24,7 +19,6 @@ use self::superblock::Superblock;
 use super::Segments;
 use super::fields::{array as number, le16 as u16_at, le32 as u32_at};
 use super::image_extents::ImageExtents;
-use super::limits::EXT_DIRECTORY_LEN_MAX;
 use super::walk::{FileSystem, WalkKind, WalkObject, damaged, unknown};
 use super::window::Window;
 
@@ -152,8 +146,7 @@ impl FileSystem for Ext {
         if inode.is_inline() {
             return directory::inline(inode.blocks(), &self.inline_rest(&inode)?);
         }
-        let bytes = self.whole(&inode, EXT_DIRECTORY_LEN_MAX)?;
-        directory::entries(&bytes, self.superblock.block_len)
+        self.directory(&inode)
     }
 
     fn object(&mut self, number: u64) -> io::Result<WalkObject> {

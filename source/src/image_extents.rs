@@ -27,7 +27,11 @@ impl ImageExtent {
 
 /// All extents of a file, in order.
 #[derive(Debug, Default)]
-pub(super) struct ImageExtents(Vec<ImageExtent>);
+pub(super) struct ImageExtents {
+    extents: Vec<ImageExtent>,
+    /// End in the file of the last extent, or of the last space without bytes.
+    end: u64,
+}
 
 impl ImageExtents {
     /// Adds an extent after the others.
@@ -35,41 +39,73 @@ impl ImageExtents {
     /// # Errors
     /// It begins before the end of the last one, or there are too many.
     pub(super) fn add(&mut self, extent: ImageExtent) -> io::Result<()> {
-        let sums = [extent.offset, extent.start].map(|start| start.checked_add(extent.len));
-        if sums.contains(&None) {
+        if extent.start.checked_add(extent.len).is_none() {
             return Err(damaged("a block is outside the image"));
         }
-        if let Some(last) = self.0.last_mut() {
-            if extent.offset < last.end() {
-                return Err(damaged("a file's blocks are out of order"));
-            }
-            if extent.offset == last.end() && last.start + last.len == extent.start {
-                last.len += extent.len;
-                return Ok(());
-            }
+        self.add_hole(extent.offset, extent.len)?;
+        if let Some(last) = self.extents.last_mut()
+            && extent.offset == last.end()
+            && last.start + last.len == extent.start
+        {
+            last.len += extent.len;
+            return Ok(());
         }
-        if self.0.len() >= IMAGE_EXTENTS_MAX {
+        if self.extents.len() >= IMAGE_EXTENTS_MAX {
             return Err(damaged("a file of too many extents"));
         }
-        self.0.push(extent);
+        self.extents.push(extent);
+        Ok(())
+    }
+
+    /// Adds space that was allocated but not written, after the other extents. It is a hole, but an
+    /// extent before its end is out of order, so a list of extents can be read only once.
+    ///
+    /// # Errors
+    /// It is empty, or begins before the end of the last extent.
+    pub(super) fn add_hole(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.checked_add(len);
+        let end = end.ok_or_else(|| damaged("a block is outside the file"))?;
+        if offset < self.end || len == 0 {
+            return Err(damaged("a file's blocks are out of order"));
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    /// Fails if two extents have a block of the image in common. Only files share blocks.
+    ///
+    /// # Errors
+    /// Two extents overlap.
+    pub(super) fn check_distinct(&self) -> io::Result<()> {
+        let mut places: Vec<_> = self.extents.iter().map(|it| (it.start, it.len)).collect();
+        places.sort_unstable();
+        let mut end = 0;
+        for (start, len) in places {
+            if start < end {
+                return Err(damaged("two of its blocks are at the same place"));
+            }
+            end = start.saturating_add(len);
+        }
         Ok(())
     }
 
     /// The extents in the order of the file.
     pub(super) fn iter(&self) -> impl Iterator<Item = &ImageExtent> {
-        self.0.iter()
+        self.extents.iter()
     }
 
     /// Number of bytes in all extents.
     pub(super) fn len(&self) -> u64 {
         let add = |sum: u64, extent: &ImageExtent| sum.saturating_add(extent.len);
-        self.0.iter().fold(0, add)
+        self.extents.iter().fold(0, add)
     }
 
     /// Reads at least one byte from `offset`; holes are zeros.
     pub(super) fn read(&self, image: &Window, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let next = self.0.partition_point(|extent| extent.end() <= offset);
-        let (len, from) = match self.0.get(next) {
+        let next = self
+            .extents
+            .partition_point(|extent| extent.end() <= offset);
+        let (len, from) = match self.extents.get(next) {
             Some(extent) if extent.offset <= offset => (
                 extent.end() - offset,
                 Some(extent.start + (offset - extent.offset)),
@@ -103,7 +139,7 @@ impl ImageExtents {
     /// The data ranges of a file of `size` bytes.
     pub(super) fn segments(&self, size: u64) -> Segments {
         let mut segments = Segments::new();
-        for extent in self.0.iter().filter(|extent| extent.offset < size) {
+        for extent in self.extents.iter().filter(|extent| extent.offset < size) {
             let len = extent.len.min(size - extent.offset);
             match segments.last_mut() {
                 Some((offset, known)) if *offset + *known == extent.offset => *known += len,
@@ -111,5 +147,39 @@ impl ImageExtents {
             }
         }
         segments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(offset: u64, len: u64, start: u64) -> ImageExtent {
+        ImageExtent { offset, len, start }
+    }
+
+    #[test]
+    fn extents_are_in_order() {
+        let mut all = ImageExtents::default();
+        all.add(extent(0, 10, 100)).unwrap();
+        all.add(extent(10, 10, 110)).unwrap();
+        all.add_hole(20, 10).unwrap();
+        assert!(all.add(extent(25, 10, 200)).is_err());
+        assert!(all.add_hole(20, 10).is_err());
+        assert!(all.add_hole(30, 0).is_err());
+        assert!(all.add(extent(30, 2, u64::MAX)).is_err());
+        assert!(all.add_hole(u64::MAX, 2).is_err());
+        all.add(extent(40, 10, 200)).unwrap();
+        assert_eq!(all.segments(45), [(0, 20), (40, 5)]);
+    }
+
+    #[test]
+    fn extents_of_a_directory_are_distinct() {
+        let mut all = ImageExtents::default();
+        all.add(extent(0, 10, 200)).unwrap();
+        all.add(extent(10, 10, 100)).unwrap();
+        all.check_distinct().unwrap();
+        all.add(extent(20, 10, 209)).unwrap();
+        assert!(all.check_distinct().is_err());
     }
 }

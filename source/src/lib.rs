@@ -5,11 +5,6 @@
 //! missing, hard links may precede their targets: `bakery` orders them. Entries are already
 //! checked: paths are clean, lengths within bounds, sparse maps in order. Their *meaning* (whiteout
 //! spellings, excludes) is decided later, in one place for all.
-//!
-//! A [`Source`] returns one [`Entry`] after the other. Parents may follow their children or be
-//! missing, hard links may precede their targets: `bakery` orders them. Entries are
-//! already checked: paths are clean, lengths within bounds, sparse maps in order. Their *meaning*
-//! (whiteout spellings, excludes) is decided later, in one place for all.
 
 pub mod accounts;
 pub mod acl;
@@ -24,6 +19,7 @@ mod image_extents;
 pub mod iso;
 pub mod limits;
 pub mod magic;
+mod noted;
 pub mod open;
 pub mod override_stat;
 pub mod path;
@@ -32,6 +28,7 @@ pub mod qcow2;
 pub mod squashfs;
 pub mod subprocess;
 mod sys;
+mod system_partition;
 pub mod tar;
 pub mod walk;
 pub mod whiteout;

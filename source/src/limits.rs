@@ -46,7 +46,7 @@ pub(crate) const EXT_ATTRIBUTE_LEN_MAX: u64 = 64 << 10;
 pub(crate) const IMAGE_EXTENTS_MAX: usize = 2 << 20;
 
 /// Most mapping blocks of an ext4 file.
-pub(crate) const EXT_NODES_MAX: usize = 1 << 20;
+pub(crate) const EXT_NODES_MAX: u64 = 1 << 20;
 
 /// Most block groups of ext4: 16 TiB in groups of 128 MiB.
 pub(crate) const EXT_GROUPS_MAX: u64 = 1 << 17;
@@ -55,7 +55,7 @@ pub(crate) const EXT_GROUPS_MAX: u64 = 1 << 17;
 pub(crate) const XFS_DIRECTORY_LEN_MAX: u64 = 1 << 30;
 
 /// Most nodes of a tree of extents of XFS.
-pub(crate) const XFS_NODES_MAX: usize = 1 << 20;
+pub(crate) const XFS_NODES_MAX: u64 = 1 << 20;
 
 /// Longest log of XFS, bytes.
 pub(crate) const XFS_LOG_LEN_MAX: u64 = 2 << 30;
@@ -81,3 +81,6 @@ pub(crate) const BTRFS_ZSTD_WINDOW_LOG_MAX: u32 = 20;
 
 /// Longest target of a symbolic link of btrfs, bytes.
 pub(crate) const BTRFS_TARGET_LEN_MAX: u64 = 4095;
+
+/// Longest `etc/fstab` that is read, bytes.
+pub(crate) const FSTAB_LEN_MAX: u64 = 1 << 20;

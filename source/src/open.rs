@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::btrfs::Btrfs;
 use super::directory::DirectorySource;
-use super::disk::Disk;
 use super::erofs::Erofs;
 use super::ext::Ext;
 use super::iso::Iso;
 use super::limits::NESTING_MAX;
 use super::magic::{HEAD_LEN, SourceForm, form};
+use super::noted::NotedSource;
 use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
 use super::walk::{FileSystem, Walk, find_file};
 use super::window::{Window, copy_sparse};
 use super::xfs::Xfs;
-use super::{Limits, Source, SourceError, qcow2};
+use super::{Limits, Source, SourceError, qcow2, system_partition};
 
 /// Options for opening an input.
 #[derive(Debug, Clone, Default)]
@@ -112,12 +112,12 @@ fn open_window(
             open_iso(name, &file, options, depth)
         }
         SourceForm::Disk => {
-            let disk = Disk::read(&window).map_err(wrong)?;
-            let part = disk.system(&window, options.partition);
-            let part = part.map_err(|problem| SourceError::new(name, problem))?;
+            let selected = system_partition::select(&window, options.partition, limits);
+            let (part, note) = selected.map_err(|problem| SourceError::new(name, problem))?;
             let inside = format!("{name}:partition {}", part.number);
             let window = window.part(part.start, part.len);
-            open_window(&inside, window, options, depth + 1)
+            let source = open_window(&inside, window, options, depth + 1)?;
+            Ok(Box::new(NotedSource { source, note }))
         }
         SourceForm::Qcow2 => {
             let raw = qcow2::to_raw(name, window, &options.temporary(), limits)?;

@@ -41,6 +41,19 @@ impl Window {
         }
     }
 
+    /// A part of this one, which stays usable.
+    ///
+    /// # Errors
+    /// The process has too many open files.
+    pub(crate) fn another(&self, start: u64, len: u64) -> io::Result<Self> {
+        let all = Window {
+            file: self.file.try_clone()?,
+            start: self.start,
+            len: self.len,
+        };
+        Ok(all.part(start, len))
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -3,10 +3,6 @@
 //! The code is our own, because the crates that read XFS are young, and each of them omits
 //! something that a copy needs (attributes, ACLs, devices, holes). Checksums of version 5 are
 //! verified. A file system whose log holds changes is refused, because the log is not replayed.
-//!
-//! Our own code: the crates that read XFS are young, and each of them omits something that a copy
-//! needs (attributes, ACLs, devices, holes). Checksums of version 5 are verified. A file system
-//! whose log holds changes is refused, because the log is not replayed.
 
 mod attributes;
 mod directory;

@@ -28,11 +28,11 @@ pub struct Input {
     #[arg(long, value_name = "NAME")]
     pub member: Option<String>,
     /// The partition of a disk image that contains the system, in the kernel's numbering (default:
-    /// the only suitable one)
+    /// the one of type "root", else the only one with a /usr)
     #[arg(long, value_name = "NUMBER")]
     pub partition: Option<u32>,
     /// The subvolume of a btrfs file system that contains the system, as a path from the top; / is
-    /// the top itself (default: the one that a mount shows, else the only one with a /usr)
+    /// the top itself (default: the one that a boot mounts). Subvolumes in its etc/fstab are mounted
     #[arg(long, value_name = "PATH")]
     pub subvolume: Option<String>,
     /// Include other file systems mounted inside a directory

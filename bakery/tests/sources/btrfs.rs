@@ -148,10 +148,26 @@ fn the_subvolume_of_the_system_is_read() {
         said.contains("there is no subvolume var; it has root, home"),
         "{said}"
     );
-    // A snapshot shows an empty directory where its source has a subvolume, as in a mount.
-    change("btrfs -q subvolume snapshot root before");
+    // A snapshot shows an empty directory where its source has a subvolume, as in a mount. Of
+    // several systems the one with a usual name is read, unless a system mounts itself.
+    change("btrfs -q subvolume snapshot root before; mkdir before/etc");
+    let (_, notes) = read(None);
+    assert!(
+        notes.join("\n").contains("the subvolume root;"),
+        "{notes:?}"
+    );
+    change("mv root system");
     let said = refusal(&image, &SourceOptions::default(), &place);
-    assert!(said.contains("--subvolume; before, root"), "{said}");
+    assert!(said.contains("--subvolume; before, system"), "{said}");
+    change(
+        "mkdir system/etc; echo 'UUID=1 / btrfs rw,subvol=/system' > system/etc/fstab; \
+         echo 'UUID=1 / btrfs subvol=system' > before/etc/fstab",
+    );
+    let (_, notes) = read(None);
+    assert!(
+        notes.join("\n").contains("the subvolume system;"),
+        "{notes:?}"
+    );
     let (tree, _) = read(Some("before"));
     assert!(
         tree.contains("\n/var/inside d 0755 0:0 ") && !tree.contains("inside/x"),
@@ -164,6 +180,97 @@ fn the_subvolume_of_the_system_is_read() {
         tree.contains("\n/snapshot f ") && tree.contains("\n/usr/bin/tool f "),
         "{tree}"
     );
+}
+
+/// The dump of a tree with the file systems that are mounted in it.
+fn across(root: &Path, output: &Path) -> String {
+    let options = SourceOptions {
+        across: true,
+        ..SourceOptions::default()
+    };
+    notes(root, &options, output);
+    dump(&layerfmt::Layer::open(output).unwrap())
+}
+
+/// A layout of subvolumes, and what a boot makes of it.
+struct BootLayout {
+    /// The script that makes it, in the top.
+    script: &'static str,
+    root: &'static str,
+    /// Subvolumes and their mount points.
+    mounts: [(&'static str, &'static str); 2],
+    notes: [&'static str; 3],
+}
+
+const FEDORA: BootLayout = BootLayout {
+    script: "for name in root home var; do btrfs -q subvolume create $name; done; \
+         mkdir -p root/usr/bin root/etc root/home root/var root/boot root/srv home/joe var/lib/rpm; \
+         touch var/lib/rpm/db home/joe/file; chmod 750 var; \
+         printf '%s\n' \"UUID=$uuid / btrfs subvol=root,compress=zstd:1 0 0\" \
+           \"UUID=$uuid /var btrfs subvol=var 0 0\" 'LABEL=fedora /home btrfs subvol=home 0 0' \
+           \"UUID=$uuid /missing btrfs subvol=nothing 0 0\" \"UUID=$uuid /boot ext4 defaults 0 0\" \
+           'UUID=77 /srv btrfs subvol=home 0 0' > root/etc/fstab",
+    root: "root",
+    mounts: [("var", "var"), ("home", "home")],
+    notes: [
+        "the system is the subvolume root;",
+        "/var, /home are subvolumes, mounted as in etc/fstab",
+        "etc/fstab mounts /missing, which is not read: there is no such subvolume",
+    ],
+};
+
+const OPENSUSE: BootLayout = BootLayout {
+    script: "for name in @ @/var @/home @/.snapshots; do btrfs -q subvolume create $name; done; \
+         mkdir @/.snapshots/1; btrfs -q subvolume create @/.snapshots/1/snapshot; \
+         cd @/.snapshots/1/snapshot; mkdir -p usr/bin etc var home .snapshots; \
+         touch usr/bin/tool ../../../var/log ../../../home/user ../info.xml; \
+         printf '%s\n' \"UUID=$uuid / btrfs defaults 0 0\" \"UUID=$uuid /var btrfs subvol=/@/var 0 0\" \
+           \"UUID=$uuid /.snapshots btrfs subvol=/@/.snapshots 0 0\" \
+           \"UUID=$uuid /home btrfs subvol=/@/home 0 0\" > etc/fstab; \
+         btrfs -q subvolume set-default .",
+    root: "@/.snapshots/1/snapshot",
+    mounts: [("@/var", "var"), ("@/home", "home")],
+    notes: [
+        "/var, /home are subvolumes, mounted as in etc/fstab",
+        "etc/fstab mounts /.snapshots, which is not read: a part of it has another place",
+        "not read: @, .snapshots",
+    ],
+};
+
+/// The kernel mounts the same lines of `etc/fstab`.
+#[test]
+fn subvolumes_are_mounted_as_a_boot_mounts_them() {
+    let (_guard, place) = scratch();
+    let image = place.join("x.img");
+    for (what, layout) in [("Fedora", FEDORA), ("openSUSE", OPENSUSE)] {
+        shell(
+            "rm -f x.img; truncate -s 300M x.img; mkfs.btrfs -q -L fedora x.img >/dev/null",
+            &place,
+        );
+        let mount = Mounted::new(&image, "rw", &place.join("mnt"));
+        let uuid = "uuid=$(blkid -p -s UUID -o value ../x.img)";
+        shell(&format!("{uuid}; {}", layout.script), &mount.0);
+        drop(mount);
+        let output = place.join("got.layer");
+        let found = notes(&image, &SourceOptions::default(), &output).join("\n");
+        let got = dump(&layerfmt::Layer::open(&output).unwrap());
+        for note in layout.notes {
+            assert!(found.contains(note), "{what}: {note}: {found}");
+        }
+        let options = format!("ro,subvol={}", layout.root);
+        let system = Mounted::new(&image, &options, &place.join("mnt"));
+        for (subvolume, at) in layout.mounts {
+            let mount = format!("mount -o ro,subvol={subvolume} $(findmnt -vno SOURCE .) {at}");
+            shell(&mount, &system.0);
+        }
+        let expected = across(&system.0, &place.join("expected.layer"));
+        for (_, at) in layout.mounts {
+            shell(&format!("umount {at}"), &system.0);
+        }
+        drop(system);
+        assert_same(what, &expected, &got);
+        assert!(got.contains("\n/var/l"), "{got}");
+    }
 }
 
 #[test]

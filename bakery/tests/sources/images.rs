@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::tree::{assert_same, baked, dump, everything, run, scratch, set_xattr, shell, try_bake};
 use bakery::assemble::Reading;
@@ -12,21 +13,32 @@ use source::Limits;
 use source::open::{SourceOptions, open};
 use wire::exclude::Excludes;
 
-/// A mounted image; unmounted when dropped.
-pub struct Mounted(pub PathBuf);
+/// A mounted image: its mount point and the image. When it is dropped, it is unmounted, and the
+/// kernel has written all of it.
+pub struct Mounted(pub PathBuf, PathBuf);
 
 impl Mounted {
     pub fn new(image: &Path, options: &str, at: &Path) -> Mounted {
         fs::create_dir_all(at).unwrap();
-        let (image, place) = (image.to_str().unwrap(), at.to_str().unwrap());
-        run("mount", &["-o", &format!("loop,{options}"), image, place]);
-        Mounted(at.to_owned())
+        let (file, place) = (image.to_str().unwrap(), at.to_str().unwrap());
+        run("mount", &["-o", &format!("loop,{options}"), file, place]);
+        Mounted(at.to_owned(), image.to_owned())
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // The loop device ends with the last mount. A process in another mount namespace can hold
+        // it a moment longer; an image with several mounts has several devices.
+        for _ in 0..300 {
+            let mut losetup = Command::new("losetup");
+            let devices = losetup.arg("-j").arg(&self.1).output();
+            if devices.map_or(true, |devices| devices.stdout.is_empty()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
@@ -190,12 +202,16 @@ fn partitions_of_disks_are_found() {
     fs::create_dir(&tree).unwrap();
     everything(&tree);
     shell(
-        "mke2fs -q -F -t ext4 -d tree part.img 32M; mke2fs -q -F -t ext2 other.img 4M; \
+        "mke2fs -q -F -t ext4 -d tree part.img 32M; mkdir -p other/usr; mke2fs -q -F -t ext2 -d other other.img 4M; \
+         mkdir -p boot/grub; mke2fs -q -F -t ext2 -d boot boot.fs 4M; \
          for table in gpt dos; do truncate -s 80M $table.img; done; \
          printf 'label: gpt\nstart=2048,size=8192,type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\nstart=16384,size=65536\n' | sfdisk -q gpt.img; \
          printf 'label: dos\nstart=2048,size=8192,type=c\nstart=12288,size=100000,type=5\nstart=16384,size=65536,type=83\n' | sfdisk -q dos.img; \
          for table in gpt dos; do dd if=part.img of=$table.img bs=512 seek=16384 conv=notrunc,sparse status=none; done; \
          cp --sparse=always gpt.img two.img; dd if=other.img of=two.img bs=512 seek=2048 conv=notrunc status=none; \
+         cp --sparse=always gpt.img boot.img; dd if=boot.fs of=boot.img bs=512 seek=2048 conv=notrunc status=none; \
+         cp --sparse=always gpt.img lvm.img; dd if=/dev/zero of=lvm.img bs=512 seek=16384 count=8 conv=notrunc status=none; \
+         printf LABELONE | dd of=lvm.img bs=512 seek=16385 conv=notrunc status=none; \
          qemu-img convert -q -O qcow2 -c dos.img disk.qcow2; qemu-img create -q -f qcow2 -b dos.img -F raw backed.qcow2",
         &place,
     );
@@ -204,11 +220,18 @@ fn partitions_of_disks_are_found() {
         None,
         &place.join("expected.layer"),
     ));
-    for disk in ["gpt.img", "dos.img", "disk.qcow2"] {
+    // Of two file systems the one with a /usr is the system: boot.img is a disk with a /boot.
+    for disk in ["gpt.img", "dos.img", "disk.qcow2", "boot.img"] {
         let got = dump(&baked(&place.join(disk), None, &place.join("got.layer")));
         assert_same(disk, &expected, &got);
     }
-    // Two file systems: the user must select one.
+    // A volume that hides a file system is named, with the remedy.
+    let said = refusal(&place.join("lvm.img"), &SourceOptions::default(), &place);
+    assert!(
+        said.contains("2 (32 MiB, an LVM physical volume: activate it,"),
+        "{said}"
+    );
+    // Two systems: the user must select one.
     let said = refusal(&place.join("two.img"), &SourceOptions::default(), &place);
     assert!(
         said.contains("--partition") && said.contains("2 (32 MiB, an ext4 file system)"),
@@ -284,6 +307,29 @@ fn bounds_hold_for_images_too() {
     assert!(said.contains("--max-entries"), "{said}");
     let said = refusal(&place.join("ext4.img"), &limited(100, 1 << 20), &place);
     assert!(said.contains("--max-bytes"), "{said}");
+    // A directory that claims to have 1 GiB costs no memory for it.
+    shell(
+        "cp ext4.img large.img; debugfs -w -R 'sif <2> size 1073741824' large.img 2>/dev/null",
+        &place,
+    );
+    let measured = Command::new("python3")
+        .args([
+            "-c",
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); \
+             print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)",
+            env!("CARGO_BIN_EXE_bakery"),
+            "bake",
+            "large.img",
+            "-o",
+            "large.layer",
+        ])
+        .current_dir(&place)
+        .output()
+        .unwrap();
+    assert!(measured.status.success(), "{measured:?}");
+    let peak = String::from_utf8(measured.stdout).unwrap();
+    let peak_kib: u64 = peak.trim().parse().unwrap();
+    assert!(peak_kib < 512 << 10, "{peak_kib} KiB");
     // A flipped bit is an error or the same tree, and never a panic.
     let whole = fs::read(place.join("ext4.img")).unwrap();
     for step in 0..120usize {

@@ -74,6 +74,35 @@ impl Subvolumes {
         self.names.iter().map(|(id, name)| (*id, name))
     }
 
+    /// True if there is a subvolume of this identity.
+    pub(super) fn is_known(&self, id: u64) -> bool {
+        id == TOP || self.names.contains_key(&id)
+    }
+
+    /// The identity of the subvolume of an object.
+    pub(super) fn id_of(&self, number: u64) -> io::Result<u64> {
+        match self.place(number)? {
+            ObjectPlace::In(id, ..) => Ok(id),
+            ObjectPlace::Empty(_) => Err(damaged("an unknown subvolume")),
+        }
+    }
+
+    /// True if the subvolume `outer` is `inner` or contains it.
+    pub(super) fn contains(&self, outer: u64, inner: u64) -> bool {
+        let mut id = inner;
+        // A chain of parents that is longer than the list of names has a loop.
+        for _ in 0..=self.names.len() {
+            if id == outer {
+                return true;
+            }
+            match self.names.get(&id) {
+                Some(name) => id = name.parent,
+                None => break,
+            }
+        }
+        false
+    }
+
     /// True for the number of the root directory of a subvolume.
     pub(super) fn is_root(number: u64) -> bool {
         let (index, object) = parts(number);

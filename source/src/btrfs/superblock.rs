@@ -55,6 +55,8 @@ pub(super) struct BtrfsSuperblock {
     pub(super) default_directory: u64,
     /// Number of the device.
     pub(super) device: u64,
+    /// The UUID of the file system in hexadecimal digits, and its label.
+    names: (String, Vec<u8>),
 }
 
 impl BtrfsSuperblock {
@@ -126,8 +128,26 @@ impl BtrfsSuperblock {
             first_chunks: slice(bytes, 811, chunks_len.min(2048))?.to_vec(),
             default_directory: le64(bytes, 128)?,
             device: le64(bytes, 201)?,
+            names: names(bytes)?,
         })
     }
+
+    /// True if `device` is `UUID=` or `LABEL=` with the name of this file system.
+    pub(super) fn has_name(&self, device: &str) -> bool {
+        let (uuid, label) = &self.names;
+        match device.split_once('=') {
+            Some(("UUID", name)) => name.replace('-', "").eq_ignore_ascii_case(uuid),
+            Some(("LABEL", name)) => name.as_bytes() == label,
+            _ => false,
+        }
+    }
+}
+
+/// The UUID that programs see, and the label.
+fn names(bytes: &[u8]) -> io::Result<(String, Vec<u8>)> {
+    let uuid = u128::from_be_bytes(array(bytes, 32)?);
+    let label = slice(bytes, 299, 256)?.split(|&byte| byte == 0).next();
+    Ok((format!("{uuid:032x}"), label.unwrap_or_default().to_vec()))
 }
 
 /// True if this is the superblock that belongs to `place`, with the right checksum.

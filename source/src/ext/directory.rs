@@ -3,20 +3,33 @@
 
 use std::io;
 
-use super::{number, u16_at, u32_at};
+use super::inode::ExtInode;
+use super::{Ext, number, u16_at, u32_at};
+use crate::limits::EXT_DIRECTORY_LEN_MAX;
 use crate::walk::damaged;
 
 /// Names and inode numbers.
 type DirectoryNames = Vec<(Vec<u8>, u64)>;
 
-/// The entries of a directory's bytes.
-pub(super) fn entries(bytes: &[u8], block_len: u64) -> io::Result<DirectoryNames> {
-    let mut names = DirectoryNames::new();
-    let block_len = usize::try_from(block_len).map_err(io::Error::other)?;
-    for block in bytes.chunks(block_len) {
-        take(block, &mut names)?;
+impl Ext {
+    /// The entries of a directory in blocks. Holes have no entries.
+    pub(super) fn directory(&self, inode: &ExtInode) -> io::Result<DirectoryNames> {
+        let extents = self.image_extents(inode)?;
+        if inode.size > EXT_DIRECTORY_LEN_MAX {
+            return Err(damaged(format!("{} bytes are too many", inode.size)));
+        }
+        extents.check_distinct()?;
+        let block_len = self.superblock.block_len;
+        let mut names = DirectoryNames::new();
+        for (start, len) in extents.segments(inode.size) {
+            for offset in (start..start + len).step_by(self.superblock.block_len as usize) {
+                let mut block = vec![0; block_len as usize];
+                extents.read_exact(&self.image, offset, &mut block)?;
+                take(&block, &mut names)?;
+            }
+        }
+        Ok(names)
     }
-    Ok(names)
 }
 
 /// The entries of a small directory: those in the inode after its parent's number, and those in its

@@ -19,31 +19,38 @@ const EXTENT_BLOCKS_MAX: u64 = 32_768;
 struct Mapping {
     block_len: u64,
     all: ImageExtents,
-    /// Number of mapping blocks read.
-    nodes: usize,
+    /// Number of mapping blocks that may still be read.
+    nodes_left: u64,
 }
 
 impl Mapping {
     /// Counts one more mapping block.
     fn count_node(&mut self) -> io::Result<()> {
-        self.nodes += 1;
-        if self.nodes > EXT_NODES_MAX {
-            return Err(damaged("the lists of a file's blocks form a loop"));
-        }
+        let left = self.nodes_left.checked_sub(1);
+        self.nodes_left =
+            left.ok_or_else(|| damaged("the lists of a file's blocks form a loop"))?;
         Ok(())
+    }
+
+    fn bytes(&self, blocks: u64) -> io::Result<u64> {
+        let bytes = blocks.checked_mul(self.block_len);
+        bytes.ok_or_else(|| damaged("a block is outside the image"))
     }
 
     /// `count` blocks of the file from `block` on are at `at` in the image.
     fn add(&mut self, block: u64, count: u64, at: u64) -> io::Result<()> {
-        let bytes = |blocks: u64| {
-            let bytes = blocks.checked_mul(self.block_len);
-            bytes.ok_or_else(|| damaged("a block is outside the image"))
+        let extent = ImageExtent {
+            offset: self.bytes(block)?,
+            len: self.bytes(count)?,
+            start: self.bytes(at)?,
         };
-        self.all.add(ImageExtent {
-            offset: bytes(block)?,
-            len: bytes(count)?,
-            start: bytes(at)?,
-        })
+        self.all.add(extent)
+    }
+
+    /// `count` blocks of the file from `block` on were allocated but not written.
+    fn add_hole(&mut self, block: u64, count: u64) -> io::Result<()> {
+        let (offset, len) = (self.bytes(block)?, self.bytes(count)?);
+        self.all.add_hole(offset, len)
     }
 }
 
@@ -53,7 +60,7 @@ impl Ext {
         let mut mapping = Mapping {
             block_len: self.superblock.block_len,
             all: ImageExtents::default(),
-            nodes: 0,
+            nodes_left: EXT_NODES_MAX.min(self.image.len() / self.superblock.block_len),
         };
         if inode.has_extents() {
             self.node(inode.blocks(), None, &mut mapping)?;
@@ -88,9 +95,9 @@ impl Ext {
             }
             let count = u64::from(u16_at(node, at + 4)?);
             let start = u64::from(u16_at(node, at + 6)?) << 32 | u64::from(u32_at(node, at + 8)?);
-            // Longer ones are set aside, without bytes.
-            if count <= EXTENT_BLOCKS_MAX {
-                mapping.add(block, count, start)?;
+            match count.checked_sub(EXTENT_BLOCKS_MAX) {
+                None | Some(0) => mapping.add(block, count, start)?,
+                Some(unwritten) => mapping.add_hole(block, unwritten)?,
             }
         }
         Ok(())

@@ -58,6 +58,8 @@ struct AttributeReading<'i> {
     inode: &'i XfsInode,
     extents: ImageExtents,
     found: Xattrs,
+    /// Length of the values in blocks of their own, bytes.
+    values_len: u64,
 }
 
 impl Xfs {
@@ -70,12 +72,14 @@ impl Xfs {
             inode,
             extents: ImageExtents::default(),
             found: Xattrs::new(),
+            values_len: 0,
         };
         if fork.format == ForkFormat::Local {
             short(fork.bytes, &mut reading)?;
         } else {
             reading.extents = self.fork_extents(inode.number, &fork)?;
             if reading.extents.len() > 0 {
+                reading.extents.check_distinct()?;
                 self.leaves(&mut reading)?;
             }
         }
@@ -151,6 +155,10 @@ impl Xfs {
             }
             let (first, len) = (be32(block, at)?, be32(block, at + 4)?);
             let name = slice(block, at + 9, usize::from(byte(block, at + 8)?))?;
+            reading.values_len += u64::from(len);
+            if reading.values_len > reading.extents.len() {
+                return Err(damaged("two of its attributes share a value"));
+            }
             let value = self.large_value(reading, u64::from(first), len as usize)?;
             reading.take(flags, name, &value)?;
         }

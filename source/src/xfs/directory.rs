@@ -61,6 +61,7 @@ impl Xfs {
         if extents.len() > XFS_DIRECTORY_LEN_MAX {
             return Err(damaged("it is too large for a directory"));
         }
+        extents.check_distinct()?;
         for extent in extents
             .iter()
             .take_while(|extent| extent.offset < INDEX_FROM)

@@ -32,9 +32,6 @@ struct LogRecord {
 /// Refuses a file system whose log holds changes. Each block of a record begins with the number of
 /// its round, so a block that begins with the mark is a header. A record that was written only in
 /// part belongs to changes that were not made yet.
-///
-/// A block of a record begins with the number of its round, so a block that begins with the mark is
-/// a header. A record that was written in part only belongs to changes that were not made yet.
 pub(super) fn check_clean(image: &Window, superblock: &XfsSuperblock) -> io::Result<()> {
     let (start, blocks) = superblock.log;
     let len = blocks.saturating_mul(superblock.block_len);

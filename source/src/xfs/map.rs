@@ -26,7 +26,7 @@ const STAMP: BlockStamp = BlockStamp {
 struct ExtentTree<'t> {
     owner: u64,
     found: &'t mut ImageExtents,
-    nodes: usize,
+    nodes: u64,
 }
 
 impl Xfs {
@@ -74,12 +74,10 @@ impl Xfs {
             let start = superblock.block_offset(block, count)?;
             let offset = offset.checked_mul(superblock.block_len);
             let offset = offset.ok_or_else(|| damaged("an extent is outside the file"))?;
-            if is_written && count > 0 {
-                found.add(ImageExtent {
-                    offset,
-                    len: count * superblock.block_len,
-                    start,
-                })?;
+            let len = count * superblock.block_len;
+            match is_written {
+                true => found.add(ImageExtent { offset, len, start })?,
+                false => found.add_hole(offset, len)?,
             }
         }
         Ok(())
@@ -102,10 +100,10 @@ impl Xfs {
     /// A node of the tree in a block of its own.
     fn node(&self, block: u64, level: u16, tree: &mut ExtentTree<'_>) -> io::Result<()> {
         tree.nodes += 1;
-        if tree.nodes > XFS_NODES_MAX {
+        let superblock = &self.superblock;
+        if tree.nodes > XFS_NODES_MAX.min(superblock.blocks) {
             return Err(damaged("its tree of extents does not end"));
         }
-        let superblock = &self.superblock;
         let offset = superblock.block_offset(block, 1)?;
         let len = usize::try_from(superblock.block_len).map_err(io::Error::other)?;
         let node = self.bytes(offset, len)?;

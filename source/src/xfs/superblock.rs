@@ -39,7 +39,7 @@ pub(super) struct XfsSuperblock {
     pub(super) has_checksums: bool,
     /// First block of the log, and number of its blocks.
     pub(super) log: (u64, u64),
-    blocks: u64,
+    pub(super) blocks: u64,
     groups: u64,
     group_blocks: u64,
     /// Bits of a block number within its group.
