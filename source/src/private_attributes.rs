@@ -7,13 +7,17 @@ use layerfmt::tree::{Metadata, Xattrs};
 
 /// XFS stores ACLs in them, and shows each ACL under its own name, too.
 const XFS_LISTS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
-/// btrfs shows the compression of a file in this namespace.
-const BTRFS: &[u8] = b"btrfs.";
+/// Namespaces: btrfs shows the compression of a file in one; mkfs.xfs sets options of `xfs_scrub`
+/// on the root directory.
+const NAMESPACES: [&[u8]; 2] = [b"btrfs.", b"trusted.xfs:"];
 
 /// Removes such attributes.
 pub fn remove(meta: &mut Metadata) {
     let Some(all) = &meta.xattrs else { return };
-    let is_private = |name: &[u8]| XFS_LISTS.contains(&name) || name.starts_with(BTRFS);
+    let is_private = |name: &[u8]| {
+        let mut spaces = NAMESPACES.iter();
+        XFS_LISTS.contains(&name) || spaces.any(|space| name.starts_with(space))
+    };
     if !all.keys().any(|name| is_private(name)) {
         return;
     }

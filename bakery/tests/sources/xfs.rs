@@ -76,23 +76,34 @@ fn a_large_directory_of_xfs_is_read_whole() {
     assert_as_mounted("100,000 names", &image, &place);
 }
 
-/// The kernel shows each ACL also under the name that XFS uses inside.
+/// The kernel shows each ACL also under the name that XFS uses inside. New versions of mkfs.xfs set
+/// an attribute of the root directory.
 #[test]
 fn attributes_that_xfs_keeps_for_itself_are_not_stored() {
     let (_guard, place) = scratch();
     shell("truncate -s 320M x.img; mkfs.xfs -q x.img", &place);
-    let mount = Mounted::new(&place.join("x.img"), "rw", &place.join("mnt"));
+    let image = place.join("x.img");
+    let mount = Mounted::new(&image, "rw", &place.join("mnt"));
     shell("touch a; setfacl -m u:54321:r-- a", &mount.0);
+    set_xattr(&mount.0, "trusted.xfs:autofsck", b"repair");
+    set_xattr(&mount.0, "trusted.xfs", b"mine");
     let mut names = Command::new("getfattr");
     let names = names.args(["-d", "-m", "-", "a"]).current_dir(&mount.0);
     let shown = names.output().unwrap().stdout;
     assert!(String::from_utf8_lossy(&shown).contains("trusted.SGI_ACL_FILE"));
-    let got = dump(&baked(&mount.0, None, &place.join("got.layer")));
+    let mounted = dump(&baked(&mount.0, None, &place.join("mounted.layer")));
     drop(mount);
-    assert!(
-        got.contains("system.posix_acl_access=") && !got.contains("SGI_ACL"),
-        "{got}"
-    );
+    let read = dump(&baked(&image, None, &place.join("read.layer")));
+    for got in [mounted, read] {
+        assert!(
+            got.contains("system.posix_acl_access=") && !got.contains("SGI_ACL"),
+            "{got}"
+        );
+        assert!(
+            got.contains("trusted.xfs=mine") && !got.contains("autofsck"),
+            "{got}"
+        );
+    }
 }
 
 /// Version 4 has no checksums; recent kernels do not mount it. mkfs.xfs fills the image.
