@@ -167,6 +167,9 @@ lab/loaders:
 test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI), lpxelinux and iPXE in QEMU load menu and kernel from bakery serve (root; ONLY=ipxe)
 	python3 tests/boot/loaders.py --tree lab/trees/boot --loaders lab/loaders $(if $(ONLY),--only $(ONLY))
 
+test-kernel-upper: build static lab/trees/boot ## A QEMU boot with layerfs.upper=tmpfs,kernel: overlayfs over a read-only mount (root)
+	python3 tests/boot/kernel_upper.py --tree lab/trees/boot
+
 test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/trees/sid ## QEMU boots of Debian 12, 13 and sid, each with our own initramfs, initramfs-tools and dracut (root; ONLY=sid:dracut)
 	python3 tests/boot/distros.py $(if $(ONLY),--only $(ONLY))
 

@@ -166,7 +166,7 @@ def main():
     os.makedirs(options.results, exist_ok=True)
     lists = file_lists(options.tree, options.slices, options.work)
     kinds = {kind.name: kind for kind in (stacks.Squashfs, stacks.Erofs, stacks.FuseOverlayfs,
-                                          stacks.Layerfs, stacks.LayerfsPassthrough)}
+                                          stacks.Layerfs, stacks.LayerfsPassthrough, stacks.LayerfsKernel)}
     began, tree = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.path.basename(os.path.abspath(options.tree))
     rows, program = [], os.path.join(options.programs, "workload")
     raw = open(os.path.join(options.results, "compare.jsonl"), "a", encoding="utf-8")

@@ -186,6 +186,26 @@ class LayerfsPassthrough(Layerfs):
     options = ",passthrough"
 
 
+class LayerfsKernel(Layerfs):
+    """The kernel's overlayfs over a read-only mount: layerfs.upper=…,kernel."""
+
+    name = "layerfs, kernel"
+
+    def assemble(self, upper, work):
+        layers = [self.image(name, source) for name, source in self.sources()]
+        self.lower = os.path.join(self.place, "lower")
+        os.makedirs(self.lower, exist_ok=True)
+        self.attach(self.lower, self.layerfs, "mount", ":".join(reversed(layers)), self.lower)
+        options = f"lowerdir={self.lower},upperdir={upper},workdir={work},redirect_dir=on,metacopy=on,index=off"
+        self.attach(self.root, "mount", "-t", "overlay", "-o", options, "overlay", self.root)
+
+    def detach(self, target):
+        if target == self.lower:
+            quiet(self.layerfs, "umount", target)
+        else:
+            Stack.detach(self, target)
+
+
 def remove(work):
     """Removes the mount points, not the images (these are expensive) and not the lists of files."""
     for name in os.listdir(work):

@@ -15,6 +15,28 @@ pub(crate) fn read() -> Option<String> {
     std::fs::read_to_string(proc_path("self/mountinfo")).ok()
 }
 
+/// The mount of the daemon below a root that the kernel's overlayfs stacks (`layerfs.upper=…,kernel`).
+const LOWER_OF_ROOT: &str = "/run/layerfs/lower";
+
+/// The mount to ask about `mountpoint`: the one below `/` if the kernel's overlayfs is the root.
+pub(crate) fn served(mountpoint: &Path) -> &Path {
+    let table = read().unwrap_or_default();
+    let lower = std::fs::canonicalize(LOWER_OF_ROOT).unwrap_or_default();
+    if is_stacked(&table, mountpoint, &lower) {
+        Path::new(LOWER_OF_ROOT)
+    } else {
+        mountpoint
+    }
+}
+
+/// True if `mountpoint` is the root, an overlayfs, and a layerfs is mounted on `lower`.
+fn is_stacked(table: &str, mountpoint: &Path, lower: &Path) -> bool {
+    let root = Path::new("/");
+    mountpoint == root
+        && kinds(table).get(root) == Some(&Some("overlay"))
+        && kinds(table).get(lower) == Some(&Some(TYPE))
+}
+
 /// True if a file system of the device `major:minor` is mounted anywhere in `table`.
 pub(crate) fn lists(table: &str, device: &str) -> bool {
     table
@@ -40,6 +62,13 @@ pub(crate) fn device_of<'t>(table: &'t str, mountpoint: &Path) -> Option<&'t str
 
 /// The mount points in `table` at which the last mount is a layerfs, sorted.
 pub(crate) fn layerfs_points(table: &str) -> Vec<PathBuf> {
+    let mut types = kinds(table);
+    types.retain(|_, kind| *kind == Some(TYPE));
+    types.into_keys().collect()
+}
+
+/// The type of the last mount on each mount point.
+fn kinds(table: &str) -> BTreeMap<PathBuf, Option<&str>> {
     let mut types = BTreeMap::new();
     for line in table.lines() {
         let Some((mount, file_system)) = line.split_once(" - ") else {
@@ -50,8 +79,7 @@ pub(crate) fn layerfs_points(table: &str) -> Vec<PathBuf> {
             types.insert(point, file_system.split(' ').next());
         }
     }
-    types.retain(|_, kind| *kind == Some(TYPE));
-    types.into_keys().collect()
+    types
 }
 
 /// The mount points at and below `below`, deepest first; `mounts` is the text of `/proc/mounts`.
@@ -102,6 +130,20 @@ mod tests {
         assert_eq!(device_of(table, Path::new("/mnt 1")), Some("0:55"));
         assert_eq!(device_of(table, Path::new("/mnt")), None);
         assert!(lists(table, "0:56") && !lists(table, "0:5"));
+    }
+
+    #[test]
+    fn the_root_of_the_kernels_overlayfs_is_served_by_the_mount_below() {
+        let table = "20 1 0:30 / / rw - overlay layerfs rw,lowerdir=/low\n\
+                     21 20 0:55 / /low ro - fuse.layerfs x ro\n\
+                     22 20 0:31 / /other rw - overlay overlay rw\n";
+        let (root, low) = (Path::new("/"), Path::new("/low"));
+        assert!(is_stacked(table, root, low));
+        assert!(!is_stacked(table, Path::new("/other"), low));
+        assert!(!is_stacked(table, root, Path::new("/other")));
+        let own =
+            "20 1 0:55 / / rw - fuse.layerfs x rw\n21 20 0:56 / /low ro - fuse.layerfs x ro\n";
+        assert!(!is_stacked(own, root, low));
     }
 
     #[test]

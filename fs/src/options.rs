@@ -101,7 +101,7 @@ const FUSE_OWN: [&str; 7] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Options for the network side, which parses their values.
-const REMOTE: [&str; 18] = [
+const REMOTE: [&str; 19] = [
     "profile",
     "revision",
     "min-revision",
@@ -119,6 +119,7 @@ const REMOTE: [&str; 18] = [
     "prefetch",
     "prefetch-rate",
     "report",
+    "switch",
     "trace",
 ];
 

@@ -23,7 +23,8 @@ lf_adapter() {
     lf_cache_up
     lf_backup_up
     lf_mount_root "$2" || { rm -f "$lf_pipe"; return 1; }
-    lf_warm "$2"
+    lf_warm "$lf_at"
+    lf_stack_root "$2" || { rm -f "$lf_pipe"; return 1; }
     rm -f "$lf_pipe"
     lf_check_root "$2" || return 1
     lf_keep_alive

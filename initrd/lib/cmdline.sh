@@ -20,6 +20,7 @@ lf_defaults() {
     lf_stage=         # from stagename=
     lf_upper=tmpfs    # none | tmpfs | LABEL=… | UUID=… | PARTUUID=… | /dev/…
     lf_upper_size=    # of a tmpfs upper
+    lf_upper_kernel=  # yes: the kernel's overlayfs stacks the upper over the read-only mount
     lf_upper_optional= # yes: without the device, a tmpfs serves
     lf_mirror=        # list of further servers
     lf_cache=         # none | ram | LABEL=… | UUID=… | /dev/…
@@ -167,6 +168,7 @@ lf_short() {
 lf_own() {
     case $1 in
         layerfs.upper=*) lf_set_upper "$lf_value" ;;
+        layerfs.kernel) lf_upper_kernel=yes ;;   # of layerfs=URL,upper=…,kernel
         layerfs.cache=*) lf_set_cache "$lf_value" ;;
         layerfs.backup=*)
             lf_backup=$lf_value
@@ -210,6 +212,13 @@ lf_set_shell() {
 }
 
 lf_set_upper() {
+    lf_upper_kernel=
+    case $1 in
+        none,kernel) lf_wrong "layerfs.upper=$1: kernel needs an upper" ;;
+        *,kernel)
+            lf_upper_kernel=yes
+            set -- "${1%,kernel}" ;;
+    esac
     lf_upper=$1
     case $1 in
         none | tmpfs) ;;
@@ -372,7 +381,7 @@ lf_source_without_profile() (
 
 # lf_show: prints every set variable, for tests and layerfs.debug.
 lf_show() {
-    for lf_name in root url rev profile stage upper upper_size upper_optional mirror cache cache_size backup \
+    for lf_name in root url rev profile stage upper upper_size upper_optional upper_kernel mirror cache cache_size backup \
         prefetch timeout report ring values debug shell panic init ro ip bootif ifname route dns hostname \
         auto auto_method auto_server auto_directory auto_disk warnings error; do
         eval "lf_value=\$lf_$lf_name"

@@ -10,11 +10,14 @@ lf_trust=${lf_trust:-/etc/layerfs/trust/root.allowed_signers}
 # The pipe to which the daemon writes "ready". It is in /run, because systemd 256 and later make
 # /usr of an initramfs read-only.
 lf_pipe=${lf_pipe:-/run/layerfs/ready}
+lf_filesystems=${lf_filesystems:-/proc/filesystems}
 
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
     lf_options=
-    [ -z "$lf_upper_dir" ] || lf_options="upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
+    # Overlayfs requires that its lower stays as it is.
+    [ -z "$lf_upper_kernel" ] || case $1 in *://*) lf_add switch=no ;; esac
+    [ -z "$lf_upper_dir" ] || [ -n "$lf_upper_kernel" ] || lf_options="upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
     case $1 in
         *://*)
             [ ! -e "$lf_trust" ] || lf_add "keys=$lf_trust"
@@ -69,13 +72,43 @@ lf_run_layerfs() {
     return 1
 }
 
-# lf_mount_root DIR: mounts the source of the command line. If only profile= named a profile that the
+# lf_stack_root DIR: with layerfs.upper=…,kernel, lets the kernel's overlayfs stack the upper over the
+# read-only mount; where it refuses, layerfs itself serves the upper. 1 = failure, lf_why is set.
+lf_stack_root() {
+    [ -n "$lf_upper_kernel" ] || return 0
+    lf_doing "stacking the upper by the kernel's overlayfs"
+    lf_stack "$1" && return 0
+    lf_warn "layerfs.upper=…,kernel: $lf_why: layerfs serves the upper itself"
+    umount "$lf_at"
+    [ -z "$lf_daemon" ] || wait "$lf_daemon" || :
+    lf_upper_kernel=
+    lf_mount_root "$1" || return 1
+    lf_warm "$1"
+}
+
+lf_has_overlay() { grep -q '[[:space:]]overlay$' "$lf_filesystems"; }
+
+# lf_stack DIR: mounts overlayfs. An upper that layerfs wrote has metacopy and redirect marks, so both
+# features are needed to read it. A module that the initramfs lacks comes from the system itself.
+lf_stack() {
+    lf_has_overlay || modprobe -q overlay 2> /dev/null || :
+    lf_has_overlay || chroot "$lf_at" modprobe -q overlay 2> /dev/null || :
+    lf_has_overlay || { lf_why="the kernel has no overlayfs"; return 1; }
+    mount -t overlay -o "lowerdir=$lf_at,upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk,redirect_dir=on,metacopy=on,index=off" layerfs "$1" ||
+        { lf_why="overlayfs refuses the upper (its messages are in the kernel log)"; return 1; }
+}
+
+# lf_mount_root DIR: mounts the source of the command line, with layerfs.upper=…,kernel below $lf_run;
+# sets lf_at to the mount point. If only profile= named a profile that the
 # server does not have, mounts the base instead (altboot's rule), except with a pinned revision, which
 # belongs to the profile.
 lf_mount_root() {
+    lf_at=$1
+    [ -n "$lf_upper_dir" ] || lf_upper_kernel=
+    [ -z "$lf_upper_kernel" ] || lf_at=$lf_run/lower
     lf_from=$(lf_source "$lf_server_found") || { lf_why=$lf_from; return 1; }
     lf_doing "mounting $lf_from"
-    if lf_run_layerfs "$lf_from" "$1"; then
+    if lf_run_layerfs "$lf_from" "$lf_at"; then
         return 0
     fi
     lf_plain=$(lf_source_without_profile "$lf_server_found")
@@ -83,7 +116,7 @@ lf_mount_root() {
         lf_warn "$lf_from cannot be mounted: trying $lf_plain, without profile=$lf_profile"
         lf_say "profile $lf_profile cannot be mounted: continuing without it"
         lf_from=$lf_plain
-        lf_run_layerfs "$lf_from" "$1" && return 0
+        lf_run_layerfs "$lf_from" "$lf_at" && return 0
     fi
     return 1
 }

@@ -18,9 +18,9 @@ lf_place() {
             mount -t tmpfs -o mode=755,size=32m layerfs-exit /run/initramfs || { lf_why="cannot mount a tmpfs on /run/initramfs"; return 1; }
         }
     fi
-    mkdir -p "$lf_run/upper" "$lf_run/cache" "$lf_run/backup"
-    for lf_name in upper cache backup; do
-        [ -L "/run/layerfs/$lf_name" ] || { ln -sfn "$lf_run/upper" "$lf_run/cache" "$lf_run/backup" /run/layerfs/; break; }
+    mkdir -p "$lf_run/upper" "$lf_run/cache" "$lf_run/backup" "$lf_run/lower"
+    for lf_name in upper cache backup lower; do
+        [ -L "/run/layerfs/$lf_name" ] || { ln -sfn "$lf_run/upper" "$lf_run/cache" "$lf_run/backup" "$lf_run/lower" /run/layerfs/; break; }
     done
 }
 

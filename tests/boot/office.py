@@ -180,17 +180,17 @@ class Site:
         return Machine(kernel=kernel, initrd=initrd,
                        append=f"{CONSOLE} {f'root=layerfs:{self.url}/{root}' if root else ''} {extra}", **options)
 
-    def check_running(self, machine, timeout=1800):
-        """multi-user.target in state running, on our root, with working set-user-id programs."""
+    def check_running(self, machine, timeout=1800, root="fuse.layerfs"):
+        """multi-user.target in state running, on a root of this type, with working set-user-id programs."""
         _, when = machine.expect(r"BENCH-MARK multi-user", timeout)
         machine.expect("BENCH-MARK report-done", 600)
         _, state = machine.run("systemctl is-system-running --wait", 900, check=False)
         if state != "running":
             _, failed = machine.run("systemctl --failed --no-legend --plain; journalctl -b -p err --no-pager | tail -n 20", check=False)
             machine.fail(f"systemd is {state}:\n{failed}")
-        _, root = machine.run("findmnt -n -o FSTYPE /")
-        if root != "fuse.layerfs":
-            machine.fail(f"the root is {root}, not fuse.layerfs")
+        _, found = machine.run("findmnt -n -o FSTYPE /")
+        if found != root:
+            machine.fail(f"the root is {found}, not {root}")
         _, first = machine.run("journalctl -b -o cat --no-pager | grep -E '" + FIRST_BOOT + "'", check=False)
         if first.strip():
             machine.fail(f"this was a first boot:\n{first}")

@@ -15,6 +15,7 @@ mod numbers;
 mod races;
 mod refusals;
 mod rights;
+mod stacked;
 
 use std::path::{Path, PathBuf};
 

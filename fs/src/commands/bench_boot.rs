@@ -13,6 +13,7 @@ use wire::boot_report::{BootReport, Clock, Times};
 use wire::counts::Counts;
 
 use crate::control::{Command, Question};
+use crate::mount_table;
 use crate::status::Status;
 use crate::sys::process::since_start_ms;
 use crate::systemd;
@@ -167,7 +168,8 @@ fn kib_of(path: &str, name: &str) -> Option<u64> {
 fn send(mountpoint: &Path, report: &BootReport) -> anyhow::Result<()> {
     let name = Command::BOOT_REPORT;
     let value = report.encode()?;
-    match rustix::fs::setxattr(mountpoint, name, &value, XattrFlags::empty()) {
+    let served = mount_table::served(mountpoint);
+    match rustix::fs::setxattr(served, name, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::HOSTUNREACH) => bail!(
             "{}: no server took the report: see its log",

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use wire::hello::{Fill, Hello, Step, line};
 
 use crate::control::Command;
+use crate::mount_table;
 use crate::net::hello::hello;
 use crate::status::Status;
 use crate::sys::process::since_start_ms;
@@ -141,7 +142,8 @@ fn of_status(status: &Status, step: Step, mountpoint: &Path) -> Hello {
 /// addresses.
 fn send(mountpoint: &Path, hello: &Hello) -> anyhow::Result<()> {
     let value = hello.encode()?;
-    match rustix::fs::setxattr(mountpoint, Command::HELLO, &value, XattrFlags::empty()) {
+    let served = mount_table::served(mountpoint);
+    match rustix::fs::setxattr(served, Command::HELLO, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::HOSTUNREACH) => bail!("{}: no server accepted the hello", mountpoint.display()),
         Err(Errno::PERM | Errno::ACCESS) => bail!("only root may send a hello"),

@@ -14,6 +14,7 @@ use wire::trace::BootTrace;
 use crate::control::Question;
 use crate::fuse::session::ReadAhead;
 use crate::limits::{ANSWER_LEN_MAX, ANSWER_PARTS_MAX};
+use crate::mount_table;
 use crate::options::MountOptions;
 use crate::root::open;
 use crate::root::options::RemoteOptions;
@@ -105,7 +106,7 @@ pub(crate) fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> 
         source: root.source,
         control: root.control,
         trace: root.trace,
-        revisions: Some(root.revisions),
+        revisions: wanted.switches.then_some(root.revisions),
         values: root.values.map(|layer| (layer, wanted.values_dir)),
         name: wanted.address.to_string(),
     })
@@ -212,7 +213,7 @@ pub(super) fn ask_parts(
 /// The open root directory of a mount, for requests: its path may change meanwhile.
 pub(super) fn open_root(mountpoint: &Path) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(mountpoint, flags, Mode::empty())
+    rustix::fs::open(mount_table::served(mountpoint), flags, Mode::empty())
         .with_context(|| mountpoint.display().to_string())
 }
 

@@ -23,6 +23,8 @@ pub(crate) const NAME: &str = "shutdown";
 const OLD_ROOT: &str = "/oldroot";
 /// Mount points of the upper, the cache and the backup.
 const STORAGE: &str = "/layerfs";
+/// The mount of the daemon, if the kernel's overlayfs stacks the upper over it.
+const LOWER: &str = "/layerfs/lower";
 const PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of attempts to unmount the root, and of checks of the daemon; a pause follows
 /// each.
@@ -40,6 +42,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
         let _ = rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), None);
     }
     release_root();
+    release(LOWER, UnmountFlags::empty());
     if !daemon_ended() {
         say("the daemon did not end in 5 s: continuing");
     }

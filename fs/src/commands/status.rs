@@ -64,7 +64,11 @@ pub(super) fn require_mount(root: &OwnedFd, mountpoint: &Path) -> anyhow::Result
 /// The errors of [`run`].
 pub(crate) fn read(mountpoint: &Path) -> anyhow::Result<Status> {
     let mut value = vec![0; STATUS_LEN_MAX];
-    match rustix::fs::getxattr(mountpoint, STATUS_XATTR, &mut value[..]) {
+    match rustix::fs::getxattr(
+        mount_table::served(mountpoint),
+        STATUS_XATTR,
+        &mut value[..],
+    ) {
         Ok(len) => serde_json::from_slice(value.get(..len).unwrap_or_default())
             .with_context(|| format!("{}: its status cannot be parsed", mountpoint.display())),
         Err(Errno::NOTCONN) => bail!(

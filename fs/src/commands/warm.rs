@@ -51,8 +51,8 @@ pub(crate) fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
     // requests of a chunk in one go.
     let _ = run_to_the_wait();
     // Before /sys is unmounted.
-    let read_ahead =
-        mount_table::device_now(&args.mountpoint).and_then(|device| ReadAhead::of(&device));
+    let read_ahead = mount_table::device_now(mount_table::served(&args.mountpoint))
+        .and_then(|device| ReadAhead::of(&device));
     let mut stored = 0;
     if args.before_use {
         stored = store(&root, &files);
