@@ -18,6 +18,7 @@ mod sources {
     pub mod bombs;
     pub mod btrfs;
     pub mod containers;
+    pub mod disks;
     pub mod hostile;
     pub mod images;
     pub mod import;

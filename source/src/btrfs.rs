@@ -11,7 +11,6 @@ mod choice;
 mod compression;
 mod data;
 mod extents;
-mod fstab;
 mod inode;
 mod mounts;
 mod names;

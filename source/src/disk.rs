@@ -35,6 +35,8 @@ pub struct Partition {
 #[derive(Debug)]
 pub struct Disk {
     partitions: Vec<Partition>,
+    /// Names of partitions, as `etc/fstab` has them, by their numbers.
+    names: Vec<(u32, String)>,
 }
 
 impl Disk {
@@ -59,14 +61,9 @@ impl Disk {
     /// There is none; the message lists all.
     pub fn systems(&self, image: &Window, wanted: Option<u32>) -> Result<Vec<Partition>, String> {
         if let Some(number) = wanted {
-            let found = self.partitions.iter().find(|part| part.number == number);
-            return match found {
-                Some(part) => Ok(vec![*part]),
-                None => {
-                    let problem = format!("there is no partition {number}; ");
-                    Err(problem + &self.listed(image))
-                }
-            };
+            let found = self.numbered(number).map(|part| vec![part]);
+            let problem = || format!("there is no partition {number}; {}", self.listed(image));
+            return found.ok_or_else(problem);
         }
         let systems = self.partitions.iter().copied();
         let systems: Vec<Partition> = systems
@@ -81,6 +78,23 @@ impl Disk {
             (_, [only]) => Ok(vec![**only]),
             _ => Ok(systems),
         }
+    }
+
+    /// All partitions.
+    pub(super) fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// The partition of this number.
+    pub(super) fn numbered(&self, number: u32) -> Option<Partition> {
+        let mut all = self.partitions.iter();
+        all.find(|part| part.number == number).copied()
+    }
+
+    /// The names of a partition in the table: `PARTUUID=…`, `PARTLABEL=…`.
+    pub(super) fn names(&self, number: u32) -> Vec<String> {
+        let names = self.names.iter().filter(|(known, _)| *known == number);
+        names.map(|(_, name)| name.clone()).collect()
     }
 
     /// The partitions, for a message.
@@ -192,7 +206,7 @@ fn gpt_table(image: &Window, sector_len: u64) -> io::Result<Disk> {
     let table = config
         .open_from_device(cursor)
         .map_err(|error| damaged(format!("its partition table is damaged: {error}")))?;
-    let mut partitions = Vec::new();
+    let (mut partitions, mut names) = (Vec::new(), Vec::new());
     for (number, part) in table.partitions().iter().take(PARTITIONS_MAX) {
         let start = part.first_lba.checked_mul(sector_len);
         let sectors = (part.last_lba + 1).checked_sub(part.first_lba);
@@ -200,6 +214,8 @@ fn gpt_table(image: &Window, sector_len: u64) -> io::Result<Disk> {
         let (Some(start), Some(len)) = (start, len) else {
             return Err(damaged("a partition is outside the disk"));
         };
+        names.push((*number, format!("PARTUUID={}", part.part_guid)));
+        names.push((*number, format!("PARTLABEL={}", part.name)));
         let kind = part.part_type_guid.guid.to_string();
         partitions.push(Partition {
             number: *number,
@@ -210,7 +226,7 @@ fn gpt_table(image: &Window, sector_len: u64) -> io::Result<Disk> {
                 .any(|root| root.eq_ignore_ascii_case(&kind)),
         });
     }
-    Ok(Disk { partitions })
+    Ok(Disk { partitions, names })
 }
 
 /// A master boot record: four partitions, one of which may hold a chain of more.
@@ -244,7 +260,17 @@ fn mbr_table(image: &Window) -> io::Result<Disk> {
             }
         }
     }
-    Ok(Disk { partitions })
+    let mut signature = [0; 4];
+    image.read_exact_at(&mut signature, 440)?;
+    let signature = u32::from_le_bytes(signature);
+    let names = partitions.iter().map(|part| {
+        let name = format!("PARTUUID={signature:08x}-{:02x}", part.number);
+        (part.number, name)
+    });
+    Ok(Disk {
+        names: names.collect(),
+        partitions,
+    })
 }
 
 fn partition(number: u32, start: u64, len: u64) -> Partition {

@@ -1,11 +1,11 @@
-//! A source with a note on the choice of it.
+//! A source with notes on the choice of it.
 
 use super::{Entry, Source, SourceError};
 
-/// A source that reports a note besides its own.
+/// A source that reports notes before its own.
 pub(crate) struct NotedSource {
     pub(crate) source: Box<dyn Source>,
-    pub(crate) note: Option<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Source for NotedSource {
@@ -22,7 +22,7 @@ impl Source for NotedSource {
     }
 
     fn notes(&mut self) -> Vec<String> {
-        let mut notes: Vec<String> = self.note.take().into_iter().collect();
+        let mut notes = std::mem::take(&mut self.notes);
         notes.extend(self.source.notes());
         notes
     }

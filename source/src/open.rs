@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
-use super::btrfs::Btrfs;
 use super::directory::DirectorySource;
-use super::erofs::Erofs;
-use super::ext::Ext;
+use super::disk::Disk;
+use super::disk_mounts::DiskMounts;
 use super::iso::Iso;
 use super::limits::NESTING_MAX;
 use super::magic::{HEAD_LEN, SourceForm, form};
@@ -16,8 +15,7 @@ use super::squashfs::{self, Squashfs};
 use super::tar::Tar;
 use super::walk::{FileSystem, Walk, find_file};
 use super::window::{Window, copy_sparse};
-use super::xfs::Xfs;
-use super::{Limits, Source, SourceError, qcow2, system_partition};
+use super::{Limits, Source, SourceError, file_system, qcow2, system_partition};
 
 /// Options for opening an input.
 #[derive(Debug, Clone, Default)]
@@ -99,39 +97,60 @@ fn open_window(
             let file = window.into_file(&options.temporary()).map_err(wrong)?;
             open_squashfs(name, &file, options, depth)
         }
-        SourceForm::Ext => {
-            let tree = Ext::open(window).map_err(wrong)?;
-            open_tree(name, tree, options, depth)
-        }
-        SourceForm::Erofs => {
-            let tree = Erofs::open(window, limits).map_err(wrong)?;
+        SourceForm::Ext | SourceForm::Erofs | SourceForm::Xfs | SourceForm::Btrfs => {
+            let subvolume = options.subvolume.as_deref();
+            let tree = file_system::open(window, found, subvolume, limits).map_err(wrong)?;
+            let tree = tree.ok_or_else(|| SourceError::new(name, "it is no file system"))?;
             open_tree(name, tree, options, depth)
         }
         SourceForm::Iso => {
             let file = window.into_file(&options.temporary()).map_err(wrong)?;
             open_iso(name, &file, options, depth)
         }
-        SourceForm::Disk => {
-            let selected = system_partition::select(&window, options.partition, limits);
-            let (part, note) = selected.map_err(|problem| SourceError::new(name, problem))?;
-            let inside = format!("{name}:partition {}", part.number);
-            let window = window.part(part.start, part.len);
-            let source = open_window(&inside, window, options, depth + 1)?;
-            Ok(Box::new(NotedSource { source, note }))
-        }
+        SourceForm::Disk => open_disk(name, window, options, depth),
         SourceForm::Qcow2 => {
             let raw = qcow2::to_raw(name, window, &options.temporary(), limits)?;
             open_window(name, whole(name, raw)?, options, depth + 1)
         }
-        SourceForm::Btrfs => {
-            let tree = Btrfs::open(window, options.subvolume.as_deref()).map_err(wrong)?;
-            open_tree(name, tree, options, depth)
-        }
-        SourceForm::Xfs => {
-            let tree = Xfs::open(window).map_err(wrong)?;
-            open_tree(name, tree, options, depth)
-        }
     }
+}
+
+/// The system of a disk, with the partitions that its `etc/fstab` mounts.
+fn open_disk(
+    name: &str,
+    window: Window,
+    options: &SourceOptions,
+    depth: u32,
+) -> Result<Box<dyn Source>, SourceError> {
+    let wrong = |cause| SourceError::new(name, "cannot read it").cause(cause);
+    let (disk, limits) = (Disk::read(&window).map_err(wrong)?, options.limits);
+    let selected = system_partition::select(&disk, &window, options.partition, limits);
+    let (root, note) = selected.map_err(|problem| SourceError::new(name, problem))?;
+    let mut notes: Vec<String> = note.into_iter().collect();
+    let inside = format!("{name}:partition {}", root.number);
+    let wrong = |cause| SourceError::new(&inside, "cannot read it").cause(cause);
+    let part = window.another(root.start, root.len).map_err(wrong)?;
+    let head = part.head(HEAD_LEN).map_err(wrong)?;
+    let form = form(&head).map_err(|problem| SourceError::new(&inside, problem))?;
+    let system = file_system::open(part, form, options.subvolume.as_deref(), limits);
+    let source = match system.map_err(wrong)? {
+        Some(system) => {
+            let mounts = DiskMounts {
+                disk: &disk,
+                image: &window,
+                root,
+                limits,
+            };
+            let (tree, mounted) = mounts.tree(system).map_err(wrong)?;
+            notes.extend(mounted);
+            open_tree(&inside, tree, options, depth + 1)?
+        }
+        None => {
+            let part = window.part(root.start, root.len);
+            open_window(&inside, part, options, depth + 1)?
+        }
+    };
+    Ok(Box::new(NotedSource { source, notes }))
 }
 
 /// The system of a live medium, or the requested part of it.

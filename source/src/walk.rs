@@ -311,6 +311,28 @@ impl<F: FileSystem> FileSystem for &mut F {
     }
 }
 
+impl FileSystem for Box<dyn FileSystem> {
+    fn root(&self) -> u64 {
+        (**self).root()
+    }
+
+    fn list(&mut self, directory: u64) -> io::Result<Vec<(Vec<u8>, u64)>> {
+        (**self).list(directory)
+    }
+
+    fn object(&mut self, number: u64) -> io::Result<WalkObject> {
+        (**self).object(number)
+    }
+
+    fn read_at(&mut self, number: u64, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(number, offset, buffer)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        (**self).notes()
+    }
+}
+
 /// Finds the regular file at `path`; links on the way are not followed.
 ///
 /// # Errors
@@ -335,4 +357,27 @@ pub(crate) fn find_file(
         WalkKind::File(size, _) => Ok(Some(Found { number, size })),
         _ => Ok(None),
     }
+}
+
+/// Finds the directory at `path`; links on the way are not followed.
+///
+/// # Errors
+/// The image is damaged.
+pub(crate) fn find_directory(
+    file_system: &mut impl FileSystem,
+    path: &[String],
+) -> io::Result<Option<u64>> {
+    let mut number = file_system.root();
+    for part in path {
+        let names = file_system.list(number)?;
+        let found = names.iter().find(|(name, _)| name == part.as_bytes());
+        let Some((_, found)) = found else {
+            return Ok(None);
+        };
+        number = *found;
+        if !matches!(file_system.object(number)?.kind, WalkKind::Directory) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(number))
 }

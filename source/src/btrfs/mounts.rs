@@ -1,27 +1,19 @@
 //! Subvolumes that the system's `etc/fstab` mounts: the tree shows them at their mount points, as a
 //! boot does. Fedora and openSUSE keep `/var` and `/home` in such subvolumes.
 
-use std::io::{self, Read as _};
+use std::io;
 
 use super::Btrfs;
-use super::fstab::{self, FstabLine, MountedSubvolume};
 use super::subvolumes::{ObjectPlace, Subvolumes};
-use crate::limits::FSTAB_LEN_MAX;
-use crate::walk::{FileSystem as _, WalkKind, find_file};
-
-/// The table of mounts.
-const FSTAB: &str = "etc/fstab";
+use crate::fstab::{self, FSTAB, FstabLine, MountedSubvolume};
+use crate::walk::{FileSystem as _, WalkKind, find_directory};
 
 impl Btrfs {
     /// The lines for btrfs in the `etc/fstab` of the tree.
     pub(super) fn fstab(&mut self) -> io::Result<Vec<FstabLine>> {
-        let Some(mut file) = find_file(self, FSTAB)? else {
-            return Ok(Vec::new());
-        };
-        let mut text = Vec::new();
-        let bytes = file.bytes(self);
-        bytes.take(FSTAB_LEN_MAX).read_to_end(&mut text)?;
-        Ok(fstab::lines(&String::from_utf8_lossy(&text)))
+        let mut lines = fstab::read(self)?;
+        lines.retain(|line| matches!(line.kind.as_str(), "btrfs" | "auto"));
+        Ok(lines)
     }
 
     /// The root directory of the subvolume that a line mounts.
@@ -86,7 +78,8 @@ impl Btrfs {
         let Some((name, parents)) = line.place.split_last() else {
             return Ok(Ok(false));
         };
-        let Some(directory) = self.directory(parents)? else {
+        let directory = find_directory(self, parents)?;
+        let Some(directory) = directory.filter(|number| self.is_inside(*number)) else {
             return Ok(Err("the parent of this directory is missing"));
         };
         let name = name.as_bytes();
@@ -109,22 +102,9 @@ impl Btrfs {
         Ok(Ok(true))
     }
 
-    /// The directory at a path of the tree; links are not followed.
-    fn directory(&mut self, path: &[String]) -> io::Result<Option<u64>> {
-        let mut number = self.root;
-        for part in path {
-            let names = self.list(number)?;
-            let found = names.iter().find(|(name, _)| name == part.as_bytes());
-            let Some((_, found)) = found else {
-                return Ok(None);
-            };
-            number = *found;
-            let is_directory = matches!(self.object(number)?.kind, WalkKind::Directory);
-            if !is_directory || matches!(self.subvolumes.place(number)?, ObjectPlace::Empty(_)) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(number))
+    /// False for the empty directory in place of a subvolume.
+    fn is_inside(&self, directory: u64) -> bool {
+        matches!(self.subvolumes.place(directory), Ok(ObjectPlace::In(..)))
     }
 
     /// True if one of two subvolumes contains the other, or is the other.

@@ -17,8 +17,10 @@ const ROOT_ITEM: u8 = 132;
 const ROOT_REF: u8 = 156;
 /// Bits of the number of an object within its subvolume.
 const OBJECT_BITS: u32 = 48;
-/// Most subvolumes; the last number denotes empty directories.
-const COUNT_MAX: u64 = 0xffff;
+/// Denotes empty directories instead of a subvolume.
+const EMPTY_INDEX: u64 = 0xffff;
+/// Most subvolumes. Larger numbers of objects are for trees of several file systems.
+const SUBVOLUMES_MAX: u64 = 0xfffe;
 
 /// The name of a subvolume in its parent.
 #[derive(Debug, Clone)]
@@ -106,7 +108,7 @@ impl Subvolumes {
     /// True for the number of the root directory of a subvolume.
     pub(super) fn is_root(number: u64) -> bool {
         let (index, object) = parts(number);
-        index != COUNT_MAX && object == ROOT_DIRECTORY
+        index != EMPTY_INDEX && object == ROOT_DIRECTORY
     }
 
     /// The subvolume that a mount shows: the default one, else the one that holds the others.
@@ -135,7 +137,7 @@ impl Subvolumes {
             return Ok(index << OBJECT_BITS | ROOT_DIRECTORY);
         }
         let index = self.opened.len() as u64;
-        if index >= COUNT_MAX {
+        if index >= SUBVOLUMES_MAX {
             return Err(unknown("it has too many subvolumes"));
         }
         let pointer = tree_of(trees, id)?;
@@ -147,7 +149,7 @@ impl Subvolumes {
     /// The object with this number.
     pub(super) fn place(&self, number: u64) -> io::Result<ObjectPlace> {
         let (index, object) = parts(number);
-        if index == COUNT_MAX {
+        if index == EMPTY_INDEX {
             let parent = self
                 .empty
                 .get(usize::try_from(object).unwrap_or(usize::MAX));
@@ -179,7 +181,7 @@ impl Subvolumes {
             return self.root(trees, id);
         }
         self.empty.push(directory);
-        Ok(COUNT_MAX << OBJECT_BITS | (self.empty.len() as u64 - 1))
+        Ok(EMPTY_INDEX << OBJECT_BITS | (self.empty.len() as u64 - 1))
     }
 
     /// The names in a directory.

@@ -1,6 +1,14 @@
-//! The lines of `etc/fstab` that mount btrfs at boot.
+//! The lines of `etc/fstab` that mount a file system at boot.
 
-/// The subvolume that a line mounts.
+use std::io::{self, Read as _};
+
+use super::limits::FSTAB_LEN_MAX;
+use super::walk::{FileSystem, find_file};
+
+/// The table of mounts.
+pub(super) const FSTAB: &str = "etc/fstab";
+
+/// The subvolume that a line for btrfs mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MountedSubvolume {
     /// By its path from the top.
@@ -11,11 +19,13 @@ pub(super) enum MountedSubvolume {
     Default,
 }
 
-/// A line for btrfs.
+/// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FstabLine {
     /// The file system, such as `UUID=…`, without quotes.
     pub(super) device: String,
+    /// The type of the file system.
+    pub(super) kind: String,
     /// The components of the mount point; none for `/`.
     pub(super) place: Vec<String>,
     pub(super) subvolume: MountedSubvolume,
@@ -33,8 +43,23 @@ impl FstabLine {
     }
 }
 
+/// The lines of the table in a tree.
+///
+/// # Errors
+/// The tree is damaged.
+pub(super) fn read(tree: &mut impl FileSystem) -> io::Result<Vec<FstabLine>> {
+    let Some(mut file) = find_file(tree, FSTAB)? else {
+        return Ok(Vec::new());
+    };
+    let mut text = Vec::new();
+    file.bytes(tree)
+        .take(FSTAB_LEN_MAX)
+        .read_to_end(&mut text)?;
+    Ok(lines(&String::from_utf8_lossy(&text)))
+}
+
 /// The lines that a boot mounts.
-pub(super) fn lines(text: &str) -> Vec<FstabLine> {
+fn lines(text: &str) -> Vec<FstabLine> {
     text.lines().filter_map(line).collect()
 }
 
@@ -43,7 +68,7 @@ fn line(text: &str) -> Option<FstabLine> {
     let (device, place) = (fields.next()?, fields.next()?);
     let (kind, options) = (fields.next()?, fields.next().unwrap_or_default());
     let place = plain(place);
-    if device.starts_with('#') || !matches!(kind, "btrfs" | "auto") || !place.starts_with('/') {
+    if device.starts_with('#') || !place.starts_with('/') {
         return None;
     }
     let mut subvolume = MountedSubvolume::Default;
@@ -66,6 +91,7 @@ fn line(text: &str) -> Option<FstabLine> {
     let components = place.split('/').filter(|part| !part.is_empty());
     (!is_manual || is_automatic).then(|| FstabLine {
         device: plain(device).replace('"', ""),
+        kind: kind.to_owned(),
         place: components.map(str::to_owned).collect(),
         subvolume,
     })
@@ -98,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_btrfs_are_found() {
+    fn lines_that_a_boot_mounts_are_found() {
         let text = "# UUID=1 /x btrfs subvol=x 0 0\n\
             UUID=\"1\" / btrfs subvol=root,compress=zstd:1 0 0\n\
             UUID=1  /home\tbtrfs  defaults,subvolid=257,subvol=/@/home  0 0\n\
@@ -108,11 +134,11 @@ mod tests {
             UUID=1 /lazy btrfs noauto,x-systemd.automount,subvol=lazy\n\
             UUID=2 /boot ext4 defaults 1 2\n\
             UUID=3 none swap sw 0 0\n\
-            tmpfs /tmp tmpfs\n\
             broken\n\
             UUID=1 /bad btrfs subvolid=x";
         let line = |device: &str, place: &[&str], subvolume| FstabLine {
             device: device.to_owned(),
+            kind: if place == ["boot"] { "ext4" } else { "btrfs" }.to_owned(),
             place: place.iter().map(|part| (*part).to_owned()).collect(),
             subvolume,
         };
@@ -127,6 +153,7 @@ mod tests {
             ),
             line("/dev/vda2", &["all"], MountedSubvolume::Default),
             line("UUID=1", &["lazy"], path("lazy")),
+            line("UUID=2", &["boot"], MountedSubvolume::Default),
         ];
         assert_eq!(lines(text), expected);
     }
