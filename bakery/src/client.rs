@@ -22,8 +22,8 @@ pub(crate) const KNOWN_HOSTS: &str = "etc/layerfs/known_hosts";
 /// The directory of sshd's public host keys on this server.
 const HOST_KEYS: &str = "/etc/ssh";
 
-/// The services that report each boot and the machine's health.
-const SERVICES: [(&str, &str); 2] = [
+/// The services that report each boot and the machine's health, and that follow new revisions.
+const SERVICES: [(&str, &str); 3] = [
     (
         "layerfs-boot-report.service",
         include_str!("../../dist/systemd/layerfs-boot-report.service"),
@@ -31,6 +31,10 @@ const SERVICES: [(&str, &str); 2] = [
     (
         "layerfs-hello.service",
         include_str!("../../dist/systemd/layerfs-hello.service"),
+    ),
+    (
+        "layerfs-follow.service",
+        include_str!("../../dist/systemd/layerfs-follow.service"),
     ),
 ];
 /// Programs that mount(8) starts, by their names in `/sbin`.

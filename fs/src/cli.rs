@@ -42,6 +42,13 @@ pub enum CliCommand {
     /// The upper wins; paths that both the upper and the revision change are conflicts, which
     /// --force accepts. A new kernel or initramfs takes effect with the next start.
     Switch(commands::switch::SwitchArgs),
+    /// Watch for new revisions of the mounted system: announce them, or switch to them
+    ///
+    /// The service layerfs-follow runs this if layerfs.follow=notify or layerfs.follow=auto is on
+    /// the kernel's command line. A new revision is announced once, in the journal and in
+    /// /run/layerfs/new-revision. With auto the mount also switches to it, within the hours of
+    /// --hours, unless there are conflicts.
+    Follow(commands::follow::FollowArgs),
     /// Show the first accesses of this boot: files and pages
     Trace(commands::remote::TraceArgs),
     /// Send this boot's trace to the server, which uses it to speed up later boots
@@ -96,6 +103,7 @@ pub fn main() -> ExitCode {
             CliCommand::Push(args) => commands::push::run(&args),
             CliCommand::Status(args) => commands::status::run(&args),
             CliCommand::Switch(args) => commands::switch::run(&args),
+            CliCommand::Follow(args) => commands::follow::run(&args),
             CliCommand::Trace(args) => commands::remote::trace(&args),
             CliCommand::PushTrace(args) => commands::remote::push_trace(&args),
             CliCommand::BenchBoot(args) => commands::bench_boot::run(&args),

@@ -2,10 +2,12 @@
 #![expect(clippy::print_stdout, reason = "commands talk to people")]
 
 pub(crate) mod bench_boot;
+pub(crate) mod follow;
 pub(crate) mod hello;
 pub(crate) mod helper;
 pub(crate) mod mount;
 mod old_files;
+mod programs;
 pub(crate) mod push;
 pub(crate) mod remote;
 mod rest;

@@ -9,22 +9,35 @@ pub(crate) type Refusal = String;
 
 /// Where other revisions come from.
 pub trait Revisions: Send + Sync + std::fmt::Debug {
-    /// Gets a revision: `[SYSTEM[/PROFILE]][@REV]`, the newest without a number, and the mounted
+    /// Finds a revision: `[SYSTEM[/PROFILE]][@REV]`, the newest without a number, and the mounted
     /// system without a name. Waits for a server for a limited time.
     ///
     /// # Errors
     /// No server has a valid revision of this name.
-    fn open(&self, wanted: &str) -> Result<Box<dyn Revision>, Refusal>;
+    fn find(&self, wanted: &str) -> Result<Box<dyn FoundRevision>, Refusal>;
 
     /// The name of the mounted revision: `SYSTEM/PROFILE@REV`.
     fn mounted(&self) -> String;
 }
 
-/// A revision, verified and ready to be mounted.
-pub trait Revision: Send + std::fmt::Debug {
+/// A revision whose records are here and verified.
+pub trait FoundRevision: Send + std::fmt::Debug {
     /// Its name: `SYSTEM/PROFILE@REV`.
     fn name(&self) -> String;
 
+    /// Which of kernel, initramfs and kernel parameters differ from those that the mount began with:
+    /// they take effect with the next start.
+    fn boot_differences(&self) -> Vec<&'static str>;
+
+    /// Fetches its index.
+    ///
+    /// # Errors
+    /// No server has it.
+    fn open(self: Box<Self>) -> Result<Box<dyn Revision>, Refusal>;
+}
+
+/// A revision, verified and ready to be mounted.
+pub trait Revision: Send + std::fmt::Debug {
     /// Its index.
     fn index(&self) -> &Index;
 
@@ -33,10 +46,6 @@ pub trait Revision: Send + std::fmt::Debug {
 
     /// The mounted revision by its layers, if it is mounted by an index with a boot pack.
     fn base(&self) -> Option<&Index>;
-
-    /// Which of kernel, initramfs and kernel parameters differ from those that the mount began with:
-    /// they take effect with the next start.
-    fn boot_differences(&self) -> Vec<&'static str>;
 
     /// The parts of the lower, for `index`, which also has chunks of earlier revisions.
     fn parts(&self, index: &Index) -> LowerParts;

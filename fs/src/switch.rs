@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunks::OnAnswer;
+use crate::chunks::{OnAnswer, Pending};
+use crate::control::Command;
 use crate::filesystem::{Conflict, ExchangeError, LayerFs, Planned, Stale};
 use crate::revisions::{Revision, Revisions};
 
 /// Conflicts that a report lists.
 const CONFLICTS_LISTED: usize = 1000;
+/// Numbers of objects in use that a report lists: an answer has a bound.
+const OLD_OBJECTS_LISTED: usize = 100_000;
 /// Attempts, if files that the revision changes are changed at the same moment.
 const ATTEMPTS: usize = 5;
 
@@ -24,6 +27,9 @@ pub struct SwitchRequest {
     pub dry_run: bool,
     /// Switch in spite of conflicts.
     pub force: bool,
+    /// Only say which revision it is, without its index.
+    #[serde(default)]
+    pub only_name: bool,
 }
 
 /// How a switch ended.
@@ -34,6 +40,8 @@ pub enum SwitchOutcome {
     Done,
     /// The mount showed it before.
     Same,
+    /// There is such a revision; nothing else was wanted.
+    Found,
     /// It would be done.
     Planned,
     /// There are conflicts.
@@ -52,7 +60,7 @@ pub struct ConflictReport {
     /// The change of the revision.
     pub revision: String,
     /// True if it forbids the switch.
-    pub loses_data: bool,
+    pub forbids: bool,
 }
 
 /// The result of a switch.
@@ -74,6 +82,9 @@ pub struct SwitchReport {
     pub conflicts: Vec<ConflictReport>,
     /// Objects of the revision before that were in use at the switch.
     pub in_use: usize,
+    /// Without a switch: the numbers of those that would be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old_objects: Vec<u64>,
     /// Which of kernel, initramfs and kernel parameters differ: they need a restart.
     pub boot_differences: Vec<String>,
     /// Duration, milliseconds.
@@ -91,6 +102,7 @@ impl SwitchReport {
             conflict_count: 0,
             conflicts: Vec::new(),
             in_use: 0,
+            old_objects: Vec::new(),
             boot_differences: Vec::new(),
             took_ms: 0,
         }
@@ -103,7 +115,7 @@ impl From<&Conflict> for ConflictReport {
             path: format!("/{}", String::from_utf8_lossy(&conflict.path)),
             upper: conflict.ours.to_string(),
             revision: conflict.theirs.to_string(),
-            loses_data: conflict.loses_data,
+            forbids: conflict.forbids,
         }
     }
 }
@@ -124,6 +136,8 @@ struct SwitchState {
     runs: bool,
     report: Option<Arc<Vec<u8>>>,
     waiting: Vec<Box<dyn FnOnce(Arc<Vec<u8>>) + Send>>,
+    /// The hello of the last switch.
+    telling: Option<Box<dyn Pending>>,
 }
 
 impl std::fmt::Debug for SwitchState {
@@ -215,7 +229,9 @@ impl Switch {
             report.error = Some(error);
         }
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        say(&report);
+        if !request.only_name {
+            say(&report);
+        }
         report
     }
 
@@ -225,26 +241,30 @@ impl Switch {
         forget: &dyn Fn(&Stale),
         report: &mut SwitchReport,
     ) -> Result<(), String> {
-        let next = self.revisions.open(&request.to)?;
-        report.to = Some(next.name());
-        if next.name() == report.from {
+        let found = self.revisions.find(&request.to)?;
+        report.to = Some(found.name());
+        if found.name() == report.from {
             report.outcome = SwitchOutcome::Same;
             return Ok(());
         }
-        let differences = next.boot_differences();
+        let differences = found.boot_differences();
         report.boot_differences = differences.into_iter().map(String::from).collect();
+        if request.only_name {
+            report.outcome = SwitchOutcome::Found;
+            return Ok(());
+        }
+        let next = found.open()?;
         for attempt in 1..=ATTEMPTS {
             let planned = self
                 .fs
                 .plan_switch(next.base(), next.index(), &next.digest())
                 .map_err(|error| error.to_string())?;
             describe(&planned, report);
-            let refused = planned
-                .conflicts()
-                .iter()
-                .any(|conflict| conflict.loses_data)
+            let refused = planned.conflicts().iter().any(|conflict| conflict.forbids)
                 || (report.conflict_count > 0 && !request.force);
             if request.dry_run || refused {
+                report.old_objects = self.fs.old_objects(&planned);
+                report.old_objects.truncate(OLD_OBJECTS_LISTED);
                 self.fs.give_up_switch();
                 report.outcome = match refused {
                     true => SwitchOutcome::Refused,
@@ -257,6 +277,7 @@ impl Switch {
                     report.in_use = in_use;
                     report.outcome = SwitchOutcome::Done;
                     next.mounted();
+                    self.tell();
                     return Ok(());
                 }
                 Err(ExchangeError::Moved) if attempt < ATTEMPTS => {}
@@ -264,6 +285,13 @@ impl Switch {
             }
         }
         Ok(())
+    }
+
+    /// Tells the fleet which revision is mounted now.
+    fn tell(&self) {
+        let control = Arc::clone(&self.fs.lower().control);
+        let sending = control.command(Command::Mounted, Box::new(|_| {}));
+        self.lock().telling = Some(sending);
     }
 
     /// Exchanges the revisions, then the kernel's caches; the number of objects in use.
@@ -311,6 +339,6 @@ fn say(report: &SwitchReport) {
             conflicts = report.conflict_count,
             "the mount keeps its revision: there are conflicts"
         ),
-        SwitchOutcome::Same | SwitchOutcome::Planned => {}
+        SwitchOutcome::Same | SwitchOutcome::Found | SwitchOutcome::Planned => {}
     }
 }

@@ -1,6 +1,7 @@
 //! The only module with raw system calls: all are relative to a descriptor that was opened when the
 //! mount began; none resolves a path made by joining strings.
 
+pub(crate) mod clock;
 pub(crate) mod directory;
 pub(crate) mod handle;
 pub(crate) mod identity;

@@ -198,6 +198,8 @@ lf_own() {
                 *:*) ;;
                 *) lf_wrong "layerfs.values=$lf_value: the form is MACHINE:NUMBER" ;;
             esac ;;
+        # For the running system.
+        layerfs.follow | layerfs.follow=*) ;;
         layerfs.debug | layerfs.debug=*) if lf_is_yes "$lf_value"; then lf_debug=yes; else lf_debug=; fi ;;
         layerfs.shell | layerfs.shell=*) lf_set_shell "$lf_value" ;;
         *) lf_warning "unknown parameter $1: ignored" ;;

@@ -243,7 +243,9 @@ fn the_client_of_a_system_brings_its_own_key() {
         "sbin/mount.fuse.layerfs",
         "etc/systemd/system/layerfs-boot-report.service",
         "etc/systemd/system/multi-user.target.wants/layerfs-boot-report.service",
+        "etc/systemd/system/layerfs-follow.service",
         "etc/systemd/system/layerfs-hello.service",
+        "etc/systemd/system/multi-user.target.wants/layerfs-follow.service",
         "etc/systemd/system/multi-user.target.wants/layerfs-hello.service",
     ] {
         assert!(bakery.file("kiosk", path).is_some(), "{path}");

@@ -300,6 +300,154 @@ fn s19_2_readers_see_one_revision_or_the_other() {
     }
 }
 
+/// "The executable files run before and after each switch. If one of them fails before the switch,
+/// there is none."
+#[test]
+fn hooks_run_around_a_switch() {
+    let mut site = Site::with(files(&[("a", b"old")]));
+    site.publish_files(files(&[("a", b"new")]));
+    let scene = Scene::new(site);
+    let place = Scratch::new();
+    let hook = place.path().join("hook");
+    let write = |end: &str| {
+        let log = place.path().join("log");
+        let at = scene.at("a");
+        let text = format!(
+            "#!/bin/sh\necho $1 $2 $3 $(cat {}) >> {}\n{end}\n",
+            at.display(),
+            log.display()
+        );
+        std::fs::write(&hook, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&hook, mode).unwrap();
+    };
+    let hooks = ["--hooks", place.path().to_str().unwrap()];
+    write("exit 0");
+    let report = scene.switch(&[&["@1"], &hooks[..]].concat());
+    assert_eq!(report["outcome"], "done", "{report}");
+    write("test $1 != before");
+    let output = scene.output(&[&["@2"], &hooks[..]].concat());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("hook does not allow the switch to kiosk/main@2"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(scene.at("a")).unwrap(), b"old");
+    // One that is mounted already is no switch.
+    let report = scene.switch(&[&["@1"], &hooks[..]].concat());
+    assert_eq!(report["outcome"], "same", "{report}");
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "before kiosk/main@2 kiosk/main@1 new",
+            "after kiosk/main@2 kiosk/main@1 old",
+            "before kiosk/main@1 kiosk/main@2 old",
+        ]
+    );
+}
+
+/// "kiosk/main@12 is out; names that differ: 214, conflicts: 3, programs that would use old files: 5".
+#[test]
+fn a_dry_run_names_what_would_change() {
+    let mut site = Site::with(files(&[("a", b"old"), ("b", b"old")]));
+    site.publish_files(files(&[("a", b"new"), ("b", b"new")]));
+    let scene = Scene::new(site);
+    let check = |scene: &Scene| {
+        let output = Command::new(program("layerfs"))
+            .args(["status", "--check"])
+            .arg(&scene.client.at)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(
+        check(&scene),
+        "the newest revision is mounted: kiosk/main@2"
+    );
+    scene.to(1);
+    let held = std::fs::File::open(scene.at("a")).unwrap();
+    std::fs::write(scene.at("b"), "mine").unwrap();
+    assert_eq!(
+        check(&scene),
+        "kiosk/main@2 is out; names that differ: 2, conflicts: 1, programs that would use old files: 1"
+    );
+    let report = scene.switch(&["--dry-run"]);
+    assert_eq!(report["outcome"], "refused", "{report}");
+    let programs = report["programs"].as_array().unwrap();
+    let pids: Vec<u64> = programs
+        .iter()
+        .map(|one| one["pid"].as_u64().unwrap())
+        .collect();
+    assert_eq!(pids, [u64::from(std::process::id())], "{report}");
+    drop(held);
+}
+
+fn wait_for(is: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !is() {
+        assert!(since.elapsed().as_secs() < 120, "never");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// A program that ends with its test.
+struct Following(std::process::Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// "It announces each new revision once; with auto it also switches, unless there are conflicts."
+#[test]
+fn follow_announces_and_takes_new_revisions() {
+    let site = Site::with(files(&[("a", b"1"), ("b", b"1")]));
+    let mut scene = Scene::new(site);
+    let shows = |scene: &Scene, name: &str| std::fs::read(scene.at(name)).unwrap();
+    let log = scene.upper.with_file_name("log");
+    let start = |mode: &str, scene: &Scene| {
+        let out = std::fs::File::create(&log).unwrap();
+        let child = Command::new(program("layerfs"))
+            .args(["follow", "--mode", mode, "--every", "1"])
+            .arg(&scene.client.at)
+            .stdout(out)
+            .spawn()
+            .unwrap();
+        Following(child)
+    };
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let notify = start("notify", &scene);
+    scene.site.publish_files(files(&[("a", b"2"), ("b", b"1")]));
+    let offer = "kiosk/main@2 is out;";
+    wait_for(|| said().contains(offer));
+    assert_eq!(shows(&scene, "a"), b"1");
+    drop(notify);
+    let auto = start("auto", &scene);
+    wait_for(|| shows(&scene, "a") == b"2");
+    // The upper and the revision change one file: it stays at the revision before.
+    std::fs::write(scene.at("b"), "mine").unwrap();
+    scene.site.publish_files(files(&[("a", b"3"), ("b", b"3")]));
+    wait_for(|| said().contains("/b: written in the upper"));
+    assert_eq!(shows(&scene, "a"), b"2");
+    std::fs::remove_file(scene.at("b")).unwrap();
+    scene.site.publish_files(files(&[("a", b"4")]));
+    wait_for(|| shows(&scene, "a") == b"4");
+    drop(auto);
+    assert_eq!(
+        said().matches("kiosk/main@3 is out").count(),
+        1,
+        "{}",
+        said()
+    );
+}
+
 /// Ends the other threads of a test also when it fails.
 struct Ends<'a>(&'a AtomicBool);
 

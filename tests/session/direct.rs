@@ -132,7 +132,7 @@ impl Direct {
             .plan_switch(None, &stack.index, &stack.digest().0)
             .unwrap();
         let conflicts = planned.conflicts().to_vec();
-        let is_lossy = conflicts.iter().any(|conflict| conflict.loses_data);
+        let is_lossy = conflicts.iter().any(|conflict| conflict.forbids);
         if is_lossy || (!conflicts.is_empty() && !force) {
             fs.give_up_switch();
             return (conflicts, false);

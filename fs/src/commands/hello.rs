@@ -83,7 +83,7 @@ pub(crate) fn run(args: &HelloArgs) -> anyhow::Result<ExitCode> {
 
 /// The time to the next hello: `every` seconds plus up to a fifth, derived from the boot's id and
 /// `moment`.
-fn apart(every: u64, moment: u64) -> Duration {
+pub(super) fn apart(every: u64, moment: u64) -> Duration {
     let seed = format!("{}{moment}", crate::hardware::boot_id());
     let [byte, ..] = *blake3::hash(seed.as_bytes()).as_bytes();
     let more = every * JITTER_PERCENT * u64::from(byte) / 255 / 100;

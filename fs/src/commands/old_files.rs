@@ -1,7 +1,7 @@
-//! The programs that use files which have no name any more: those of the revision before a switch,
-//! and removed ones.
+//! The programs that use files which have no name any more (those of the revision before a switch,
+//! and removed ones), or which will have none after a switch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -23,75 +23,112 @@ pub(super) struct OldFiles {
     pub(super) paths: Vec<String>,
 }
 
+/// The files in question, on one file system.
+struct Wanted {
+    device: u64,
+    /// The device as a list of mappings shows it.
+    number: String,
+    /// Their numbers; `None`: all that have no name any more.
+    objects: Option<HashSet<u64>>,
+}
+
 /// Finds the programs that use files without a name of the mount at `root`.
 pub(super) fn find(root: &OwnedFd) -> anyhow::Result<Vec<OldFiles>> {
-    let device = rustix::fs::fstat(root)?.st_dev;
-    let number = format!(
-        "{:02x}:{:02x}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
-    let mut found = Vec::new();
-    let processes = std::fs::read_dir("/proc").context("/proc")?;
-    for process in processes.flatten() {
-        let pid = process.file_name().to_string_lossy().parse();
-        let Ok(pid) = pid else { continue };
-        let paths = old_files(&process.path(), device, &number);
-        if !paths.is_empty() {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            let groups = std::fs::read_to_string(process.path().join("cgroup"));
-            found.push(OldFiles {
-                pid,
-                name: name.trim_end().to_owned(),
-                unit: unit_of(&groups.unwrap_or_default()),
-                paths: paths.into_iter().collect(),
-            });
-        }
-    }
-    found.sort_by_key(|program| program.pid);
-    Ok(found)
+    Wanted::new(root, None)?.users()
 }
 
-/// A process that has ended, or is another user's, has none.
-fn old_files(process: &Path, device: u64, number: &str) -> BTreeSet<String> {
-    let maps = std::fs::read_to_string(process.join("maps")).unwrap_or_default();
-    let mut paths = mapped(&maps, number);
-    let mut links = vec![
-        process.join("exe"),
-        process.join("cwd"),
-        process.join("root"),
-    ];
-    let open = std::fs::read_dir(process.join("fd"));
-    links.extend(
-        open.into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
-    for link in links {
-        let Ok(target) = std::fs::read_link(&link) else {
-            continue;
-        };
-        let target = target.to_string_lossy();
-        let Some(path) = target.strip_suffix(GONE) else {
-            continue;
-        };
-        if rustix::fs::stat(&link).is_ok_and(|stat| stat.st_dev == device) {
-            paths.insert(path.to_owned());
-        }
-    }
-    paths
+/// Finds the programs that use these objects of the mount at `root`.
+pub(super) fn users_of(root: &OwnedFd, objects: &[u64]) -> anyhow::Result<Vec<OldFiles>> {
+    Wanted::new(root, Some(objects.iter().copied().collect()))?.users()
 }
 
-/// The files without a name of the file system `number` in a process's list of mappings.
-fn mapped(maps: &str, number: &str) -> BTreeSet<String> {
-    let lines = maps.lines().filter_map(|line| {
-        let mut fields = line.splitn(6, ' ');
-        let device = fields.nth(3)?;
-        let path = fields.nth(1)?.trim_start();
-        (device == number).then(|| path.strip_suffix(GONE))?
-    });
-    lines.map(str::to_owned).collect()
+impl Wanted {
+    fn new(root: &OwnedFd, objects: Option<HashSet<u64>>) -> anyhow::Result<Wanted> {
+        let device = rustix::fs::fstat(root)?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        Ok(Wanted {
+            device,
+            number: format!("{major:02x}:{minor:02x}"),
+            objects,
+        })
+    }
+
+    fn users(&self) -> anyhow::Result<Vec<OldFiles>> {
+        let mut found = Vec::new();
+        let processes = std::fs::read_dir("/proc").context("/proc")?;
+        for process in processes.flatten() {
+            let pid = process.file_name().to_string_lossy().parse();
+            let Ok(pid) = pid else { continue };
+            let paths = self.used_by(&process.path());
+            if !paths.is_empty() {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                let groups = std::fs::read_to_string(process.path().join("cgroup"));
+                found.push(OldFiles {
+                    pid,
+                    name: name.trim_end().to_owned(),
+                    unit: unit_of(&groups.unwrap_or_default()),
+                    paths: paths.into_iter().collect(),
+                });
+            }
+        }
+        found.sort_by_key(|program| program.pid);
+        Ok(found)
+    }
+
+    /// A process that has ended, or is another user's, has none.
+    fn used_by(&self, process: &Path) -> BTreeSet<String> {
+        let maps = std::fs::read_to_string(process.join("maps")).unwrap_or_default();
+        let mut paths = self.mapped(&maps);
+        let mut links = vec![
+            process.join("exe"),
+            process.join("cwd"),
+            process.join("root"),
+        ];
+        let open = std::fs::read_dir(process.join("fd"));
+        links.extend(
+            open.into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path()),
+        );
+        for link in links {
+            let Ok(target) = std::fs::read_link(&link) else {
+                continue;
+            };
+            let target = target.to_string_lossy();
+            let Ok(stat) = rustix::fs::stat(&link) else {
+                continue;
+            };
+            if stat.st_dev == self.device
+                && let Some(path) = self.old(&target, stat.st_ino)
+            {
+                paths.insert(path.to_owned());
+            }
+        }
+        paths
+    }
+
+    /// The wanted files in a process's list of mappings.
+    fn mapped(&self, maps: &str) -> BTreeSet<String> {
+        let lines = maps.lines().filter_map(|line| {
+            let mut fields = line.splitn(6, ' ');
+            let device = fields.nth(3)?;
+            let object = fields.next()?.parse().ok()?;
+            let path = fields.next()?.trim_start();
+            (device == self.number).then(|| self.old(path, object))?
+        });
+        lines.map(str::to_owned).collect()
+    }
+
+    /// The path that a file had, if it is wanted.
+    fn old<'p>(&self, path: &'p str, object: u64) -> Option<&'p str> {
+        let gone = path.strip_suffix(GONE);
+        match &self.objects {
+            None => gone,
+            Some(objects) if objects.contains(&object) => Some(gone.unwrap_or(path)),
+            Some(_) => None,
+        }
+    }
 }
 
 /// The unit in a process's list of control groups: `0::/system.slice/ssh.service`.
@@ -113,8 +150,16 @@ mod tests {
                     7f02-7f03 r--p 00000000 00:2a 78    /usr/lib/liby.so\n\
                     7f03-7f04 rw-p 00000000 08:01 79    /x (deleted)\n\
                     7f04-7f05 rw-p 00000000 00:00 0 \n";
-        let found: Vec<String> = mapped(maps, "00:2a").into_iter().collect();
+        let mut wanted = Wanted {
+            device: 0,
+            number: String::from("00:2a"),
+            objects: None,
+        };
+        let found: Vec<String> = wanted.mapped(maps).into_iter().collect();
         assert_eq!(found, ["/usr/lib/libx.so.1"]);
+        wanted.objects = Some(HashSet::from([78, 79]));
+        let found: Vec<String> = wanted.mapped(maps).into_iter().collect();
+        assert_eq!(found, ["/usr/lib/liby.so"]);
         let unit = unit_of("0::/system.slice/ssh.service\n");
         assert_eq!(unit.as_deref(), Some("ssh.service"));
         let nested = unit_of("0::/user.slice/user-0.slice/session-1.scope/a\n");

@@ -16,6 +16,9 @@ use crate::status::{STATUS_XATTR, Status};
 pub struct StatusArgs {
     /// The mount point
     pub mountpoint: std::path::PathBuf,
+    /// Also ask the server for the newest revision, and what a switch to it would change (root)
+    #[arg(long)]
+    pub check: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -26,11 +29,19 @@ pub struct StatusArgs {
 /// # Errors
 /// Nothing of ours is mounted there, or its daemon is dead.
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    // First, so that the status names the newest revision too.
+    let offer = match args.check {
+        true => Some(super::follow::newest(&args.mountpoint)?),
+        false => None,
+    };
     let status = read(&args.mountpoint)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print!("{}", status.human());
+        if let Some(offer) = offer {
+            println!("{offer}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@
 //! ([`survey`]). The exchange itself locks the tree once. Rows in use mean the same object before
 //! and after it, so a request that began before needs nothing of it.
 
+mod claims;
 mod conflict;
 mod nodes;
 mod stale;
@@ -20,7 +21,7 @@ pub use self::conflict::{Conflict, Ours, Theirs};
 pub use self::stale::Stale;
 use self::survey::UpperSurvey;
 use super::reply::lower_id;
-use super::tree::{CHANGED_NAMES_MAX, Name, Tree};
+use super::tree::{CHANGED_NAMES_MAX, Entry, Name, Tree};
 use super::{LayerFs, lock};
 use crate::error::Error;
 use crate::lower::{LowerParts, NextLower};
@@ -118,6 +119,13 @@ impl LayerFs {
         })
     }
 
+    /// The objects that the kernel knows and that would lose their names.
+    pub fn old_objects(&self, planned: &Planned) -> Vec<u64> {
+        let dropped = planned.successor.dropped.iter().copied();
+        let known = dropped.filter(|row| self.row_lookups.is_known(*row));
+        known.map(lower_id).collect()
+    }
+
     /// The plan is not carried out.
     pub fn give_up_switch(&self) {
         self.write_tree().changed_names = None;
@@ -130,6 +138,8 @@ impl LayerFs {
             own.into_iter().chain(node.row)
         });
         let mut used: HashSet<Ino> = of_nodes.collect();
+        let kept = tree.kept_numbers.iter();
+        used.extend(kept.filter_map(|(_, id)| self.numbers.row_of(id)));
         used.extend(self.lower().origins.earlier_rows());
         used
     }
@@ -183,7 +193,12 @@ impl LayerFs {
         let exchange = {
             let mut tree = self.write_tree();
             let changed = tree.changed_names.take().unwrap_or_default();
-            if changed.len() > CHANGED_NAMES_MAX || has_moved(&changed, &changes, &survey.met) {
+            if changed.len() > CHANGED_NAMES_MAX
+                || has_moved(&changed, &changes, &survey.met)
+                || changed
+                    .iter()
+                    .any(|at| may_show_twice(&tree, &next.index, at))
+            {
                 return Err(ExchangeError::Moved);
             }
             let edit = nodes::Edit {
@@ -192,6 +207,7 @@ impl LayerFs {
                 changes: &changes,
                 restyled: &restyled,
                 dropped: &dropped,
+                redirected: &survey.redirected,
             };
             edit.exchange(&mut tree)?
         };
@@ -209,6 +225,21 @@ impl LayerFs {
             .filter(|(mark, row)| old.origins.row(mark) == *row)
             .collect()
     }
+}
+
+/// True if the change of a name since the search can make a lower directory be shown twice.
+fn may_show_twice(tree: &Tree, index: &Index, (dir, name): &(u64, Name)) -> bool {
+    let Some(node) = tree.get(*dir) else {
+        return false;
+    };
+    let covers = node.in_lower(index, name);
+    let covers = covers.filter(|row| index.inode(*row).is_some_and(|inode| inode.is_dir()));
+    let node = match node.listing.get(name) {
+        Some(Entry::Object { id, .. }) => tree.get(id),
+        _ => None,
+    };
+    let is_merged = node.is_some_and(|node| node.row == covers);
+    node.is_some_and(|node| node.moved) || (covers.is_some() && !is_merged)
 }
 
 /// True if a name that the revision changes was changed in the upper since the search, and is not

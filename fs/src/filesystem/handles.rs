@@ -34,6 +34,8 @@ pub(super) struct Whereabouts {
     /// Each directory's parent, as a position here, and its name; first the root.
     directories: Vec<(usize, Name)>,
     objects: HashMap<NodeId, usize>,
+    /// Directories that do not have their usual number, by their number in the upper.
+    kept: HashMap<u64, NodeId>,
     /// [`Tree::names_given`] when the search began.
     as_of: u64,
 }
@@ -180,6 +182,7 @@ impl LayerFs {
         let fd = self.directory(tree, dir)?;
         for entry in At::Open(Arc::clone(&fd)).as_owner(|| directory::list(fd.as_fd()))? {
             let is_it = match self.numbers.row_of(id) {
+                _ if tree.kept_numbers.of_upper(entry.number) == Some(id) => true,
                 None => self.numbers.upper_id(entry.number) == id,
                 Some(_) => self.claims(&fd, &entry).any(|claimed| claimed == id),
             };
@@ -211,6 +214,7 @@ impl LayerFs {
         let mut found = Whereabouts {
             directories: vec![(0, Arc::from(&b""[..]))],
             objects: HashMap::new(),
+            kept: self.read_tree().kept_numbers.iter().collect(),
             as_of,
         };
         let open = |dir: &OwnedFd, name: &[u8]| rustix::fs::openat(dir, name, OPEN, Mode::empty());
@@ -247,7 +251,8 @@ impl LayerFs {
     ) -> Result<Vec<Name>> {
         let mut below = Vec::new();
         for entry in directory::list(dir.as_fd())? {
-            for claimed in self.claims(dir, &entry) {
+            let kept = found.kept.get(&entry.number).copied();
+            for claimed in self.claims(dir, &entry).chain(kept) {
                 found.objects.insert(claimed, position);
             }
             if matches!(entry.kind, FileType::Directory | FileType::Unknown) {

@@ -96,8 +96,8 @@ impl LayerFs {
 
     /// The parent of directory `id`; `None` if the directory was removed.
     pub(super) fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
-        if self.upper.is_some() {
-            let tree = self.read_tree();
+        let tree = self.upper.is_some().then(|| self.read_tree());
+        if let Some(tree) = &tree {
             if let Some(node) = tree.get(id) {
                 if !node.is_dir() {
                     return Err(Errno::NOTDIR.into());
@@ -116,11 +116,12 @@ impl LayerFs {
             Some(_) => return Err(Errno::NOTDIR.into()),
             None => return Err(Errno::STALE.into()),
         }
-        Ok(Some(lower_id(if row == ROOT {
-            ROOT
-        } else {
-            lower.index.parent(row)
-        })))
+        let parent = match row {
+            ROOT => ROOT,
+            row => lower.index.parent(row),
+        };
+        let id_of = |tree: &Tree| tree.kept_numbers.of_row(parent);
+        Ok(Some(tree.as_deref().map_or(lower_id(parent), id_of)))
     }
 
     fn list_lower(

@@ -22,7 +22,7 @@ use crate::upper::marks::Marked;
 pub(super) struct UpperObject {
     pub(super) id: NodeId,
     stat: Stat,
-    marked: Marked,
+    pub(super) marked: Marked,
     /// The lower directory it is merged with, or the row its data is in.
     pub(super) row: Option<Ino>,
 }
@@ -207,9 +207,11 @@ impl LayerFs {
             _ => (None, marked.origin),
         };
         let own = self.numbers.upper_id(stat.st_ino);
+        let kept = tree.kept_numbers.of_upper(stat.st_ino);
+        let kept = kept.filter(|_| kind == DIRECTORY);
         // A second object that claims the same origin (a copy made outside the mount) gets its own
         // number.
-        let id = match origin.filter(of_kind).map(lower_id) {
+        let usual = || match origin.filter(of_kind).map(lower_id) {
             Some(id) => match tree.get(id) {
                 Some(node) if node.in_upper && node.number != stat.st_ino => own,
                 Some(node) if node.is_dir() && !node.names.is_empty() && id != ROOT_ID => {
@@ -223,6 +225,7 @@ impl LayerFs {
             },
             None => own,
         };
+        let id = kept.unwrap_or_else(usual);
         Ok(UpperObject {
             id,
             stat,
@@ -295,7 +298,7 @@ impl LayerFs {
     /// The node of lower directory `row`, if it is at its place in the lower; a node of the tree if
     /// the upper has it too.
     pub(super) fn locate(&self, tree: &mut Tree, row: Ino) -> Result<Option<NodeId>> {
-        let id = lower_id(row);
+        let id = tree.kept_numbers.of_row(row);
         if tree.get(id).is_some() {
             return Ok(Some(id));
         }

@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::reply::{NodeId, ROOT_ID, lower_id};
+use super::reply::{NodeId, ROOT_ID};
+use super::tree::Tree;
 use super::{LayerFs, lock};
 use crate::error::Error;
 use crate::metrics::Operation;
@@ -108,7 +109,7 @@ impl LayerFs {
                     let name = String::from_utf8_lossy(name).into_owned();
                     (*parent, name)
                 }),
-                None => self.lower_name_of(at),
+                None => self.lower_name_of(&tree, at),
             };
             let Some((parent, name)) = named else {
                 names.push(format!("(object {at})"));
@@ -124,13 +125,13 @@ impl LayerFs {
         }
     }
 
-    fn lower_name_of(&self, id: NodeId) -> Option<(NodeId, String)> {
+    fn lower_name_of(&self, tree: &Tree, id: NodeId) -> Option<(NodeId, String)> {
         let row = self.numbers.row_of(id)?;
         let lower = self.lower();
         let place = lower.names().places(row).next()?;
         let name = Names::name(&lower.index, place);
         let name = String::from_utf8_lossy(name).into_owned();
-        Some((lower_id(place.dir), name))
+        Some((tree.kept_numbers.of_row(place.dir), name))
     }
 }
 

@@ -186,16 +186,21 @@ impl LayerFs {
         if !node.names.is_empty() {
             return;
         }
+        let gone = node.is_dir().then_some(node.number);
         match keep {
             Some(Keeper::Open(fd)) => node.orphan = Some(fd),
             Some(Keeper::Aside(name)) => node.aside = Some(name),
             None => {
                 tree.remove(id);
                 self.drop_descriptors(id);
-                return;
             }
         }
-        tree.names_lost += 1;
+        if let Some(number) = gone {
+            tree.kept_numbers.forget(number);
+        }
+        if tree.get(id).is_some() {
+            tree.names_lost += 1;
+        }
     }
 
     /// A lower object lost its only name. It is recorded only if the kernel knows it.

@@ -2,6 +2,7 @@
 //! their number is their row.
 
 pub mod entries;
+mod numbers;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use foldhash::fast::RandomState;
 use layerfmt::{DirentTarget, Index, Ino};
 
 pub use self::entries::{Entry, Listing};
+pub(crate) use self::numbers::KeptNumbers;
 use super::change_time::ChangeTime;
 use super::copy_data::Kept;
 use super::protection::Protection;
@@ -115,6 +117,8 @@ pub struct Tree {
     pub names_lost: u64,
     /// During a switch: the names that changed since it began.
     pub changed_names: Option<Vec<(NodeId, Name)>>,
+    /// After a switch: the directories that do not have the number of their row.
+    pub(crate) kept_numbers: KeptNumbers,
 }
 
 impl Tree {
@@ -143,32 +147,6 @@ impl Tree {
     /// All nodes.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().map(|(id, node)| (*id, node))
-    }
-
-    /// Gives directory `from` the number `to`, for its names and for the objects in it. What has
-    /// lost its name stays.
-    pub(crate) fn renumber(&mut self, from: NodeId, to: NodeId) {
-        let Some(node) = self.nodes.remove(&from) else {
-            return;
-        };
-        for (parent, name) in &node.names {
-            if let Some(parent) = self.nodes.get_mut(parent) {
-                parent.listing.renumber(name, to);
-            }
-        }
-        let children = node.listing.iter().filter_map(|(_, entry)| match entry {
-            Entry::Object { id, .. } => Some(*id),
-            Entry::Whiteout => None,
-        });
-        for child in children {
-            let names = self.nodes.get_mut(&child).map(|child| &mut child.names);
-            for (parent, _) in names.into_iter().flatten() {
-                if *parent == from {
-                    *parent = to;
-                }
-            }
-        }
-        self.nodes.insert(to, node);
     }
 
     /// Number of nodes.
@@ -217,6 +195,15 @@ impl Tree {
         }
     }
 
+    /// Records during a switch that `name` in `parent` has changed.
+    fn record(&mut self, parent: NodeId, name: &Name) {
+        if let Some(changed) = &mut self.changed_names
+            && changed.len() <= CHANGED_NAMES_MAX
+        {
+            changed.push((parent, Arc::clone(name)));
+        }
+    }
+
     /// Changes the entry of `name` in `parent` with `set`, which gets true if the lower has the name,
     /// and counts the subdirectories.
     fn change<T>(
@@ -226,11 +213,6 @@ impl Tree {
         name: &Name,
         set: impl FnOnce(&mut Listing, bool) -> T,
     ) -> Option<T> {
-        if let Some(changed) = &mut self.changed_names
-            && changed.len() <= CHANGED_NAMES_MAX
-        {
-            changed.push((parent, Arc::clone(name)));
-        }
         let node = self.nodes.get_mut(&parent)?;
         let is_there = !node.names.is_empty() || parent == super::reply::ROOT_ID;
         let lower = node.in_lower(index, name);
@@ -267,6 +249,7 @@ impl Tree {
         });
         if is_given.unwrap_or(true) {
             self.names_given += 1;
+            self.record(parent, name);
         }
     }
 
@@ -284,6 +267,7 @@ impl Tree {
 
     /// Removes `name` from `parent`: hides it if the lower has it.
     pub(crate) fn unname(&mut self, index: &Index, parent: NodeId, name: &Name) {
+        self.record(parent, name);
         self.change(index, parent, name, |listing, in_lower| {
             if in_lower {
                 listing.set_whiteout(name)

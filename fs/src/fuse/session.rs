@@ -1,6 +1,6 @@
 //! Attaching the file system to a directory and answering until it is unmounted.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ pub(crate) fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attache
             let pages = Arc::clone(&adapter.pages);
             let session = Session::from_fd(adapter, device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;
-            pages.connect(session.notifier());
+            pages.connect(session.notifier(), session.as_fd());
             let device = mount_table::device_now(path);
             if let Some(read_ahead) = device.as_deref().and_then(ReadAhead::of) {
                 read_ahead.set_usual();
@@ -162,7 +162,7 @@ fn attach_as_user(
     }
     let pages = Arc::clone(&adapter.pages);
     let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
-    pages.connect(session.notifier());
+    pages.connect(session.notifier(), session.as_fd());
     let device = mount_table::device_now(&place.mountpoint);
     Ok(Attached {
         session,

@@ -4,12 +4,13 @@
 //! happens only while the mount is unused: `layerfs initramfs warm --before-use` promises this, in the
 //! initramfs, between the mount and the hand-over. The daemon checks it as far as it can.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
+use std::collections::HashSet;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
+use rustix::io::Errno;
 
 use crate::filesystem::reply::NodeId;
 use crate::filesystem::{LayerFs, Stale};
@@ -27,6 +28,31 @@ pub(crate) struct PageStore {
     began: Instant,
     requests: Arc<Requests>,
     notifier: OnceLock<Notifier>,
+    /// The connection to the kernel.
+    device: OnceLock<OwnedFd>,
+}
+
+/// FUSE_NOTIFY_INVAL_ENTRY.
+const INVAL_ENTRY: u32 = 3;
+/// Length of the head of a message to the kernel (`fuse_out_header`), and of what follows it here
+/// (`fuse_notify_inval_entry_out`), bytes.
+const HEADS_LEN: usize = 16 + 16;
+
+/// Makes the kernel forget name `name` of directory `dir`. ENOENT: it does not know that name, which
+/// [`Notifier::inval_entry`] does not tell.
+fn forget_name(device: &OwnedFd, dir: NodeId, name: &[u8]) -> Result<(), Errno> {
+    let name_len = u32::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
+    let mut message = Vec::with_capacity(HEADS_LEN + name.len() + 1);
+    let len = u32::try_from(HEADS_LEN + name.len() + 1).map_err(|_| Errno::NAMETOOLONG)?;
+    message.extend_from_slice(&len.to_ne_bytes());
+    message.extend_from_slice(&INVAL_ENTRY.to_ne_bytes());
+    message.extend_from_slice(&0_u64.to_ne_bytes());
+    message.extend_from_slice(&dir.to_ne_bytes());
+    message.extend_from_slice(&name_len.to_ne_bytes());
+    message.extend_from_slice(&0_u32.to_ne_bytes());
+    message.extend_from_slice(name);
+    message.push(0);
+    rustix::io::write(device, &message).map(drop)
 }
 
 impl PageStore {
@@ -36,12 +62,17 @@ impl PageStore {
             began: Instant::now(),
             requests,
             notifier: OnceLock::new(),
+            device: OnceLock::new(),
         }
     }
 
     /// Called when the mount is connected to the kernel.
-    pub(super) fn connect(&self, notifier: Notifier) {
+    pub(super) fn connect(&self, notifier: Notifier, device: BorrowedFd<'_>) {
         let _ = self.notifier.set(notifier);
+        match device.try_clone_to_owned() {
+            Ok(device) => drop(self.device.set(device)),
+            Err(error) => tracing::warn!(%error, "this mount cannot switch"),
+        }
     }
 
     /// Makes the kernel read the attributes of `id` again: they changed without the kernel.
@@ -55,15 +86,22 @@ impl PageStore {
     /// Makes the kernel forget what another revision changed. May wait for requests that the kernel
     /// has sent: the caller holds no lock.
     pub(super) fn forget(&self, stale: &Stale) {
-        let Some(notifier) = self.notifier.get() else {
+        let Some((notifier, device)) = self.notifier.get().zip(self.device.get()) else {
             return;
         };
         let mut failed = None;
+        // The kernel marks times and listing of a directory as old when it forgets a name in it. To
+        // forget the directory itself would make it ask for the permissions too, at the next use.
+        let mut marked = HashSet::new();
         for (dir, name) in &stale.names {
-            let told = notifier.inval_entry(INodeNo(*dir), OsStr::from_bytes(name));
-            failed = failed.or(told.err());
+            match forget_name(device, *dir, name) {
+                Ok(()) => drop(marked.insert(*dir)),
+                Err(Errno::NOENT) => {}
+                Err(errno) => failed = failed.or(Some(errno.into())),
+            }
         }
-        for id in &stale.pages {
+        let directories = stale.directories.iter().filter(|id| !marked.contains(id));
+        for id in directories.chain(&stale.pages) {
             failed = failed.or(notifier.inval_inode(INodeNo(*id), 0, 0).err());
         }
         for id in &stale.attributes {

@@ -19,7 +19,7 @@ use crate::net::hello::BootProgress;
 use crate::net::index_head::index_head;
 use crate::net::object::Object;
 use crate::net::records::{self, Records, Terms};
-use crate::revisions::{Refusal, Revision, Revisions};
+use crate::revisions::{FoundRevision, Refusal, Revision, Revisions};
 
 /// Time for a server to name a revision.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const INDEX_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The revisions of one server's systems.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RemoteRevisions {
     opening: Arc<RootOpening>,
     progress: Arc<BootProgress>,
@@ -37,17 +37,20 @@ pub(super) struct RemoteRevisions {
     mounted: Arc<Mutex<Manifest>>,
 }
 
+/// A revision whose records were fetched.
+#[derive(Debug)]
+struct RemoteRecords {
+    of: RemoteRevisions,
+    end: Arc<FetcherEnd>,
+    records: Records,
+    /// They are of the system that the mount was started with.
+    is_own: bool,
+}
+
 /// A revision that was fetched.
 #[derive(Debug)]
 struct RemoteRevision {
-    opening: Arc<RootOpening>,
-    progress: Arc<BootProgress>,
-    end: Arc<FetcherEnd>,
-    started: Arc<Manifest>,
-    mounted: Arc<Mutex<Manifest>>,
-    records: Records,
-    /// The records are of the system that the mount was started with.
-    is_own: bool,
+    found: RemoteRecords,
     layer: Layer,
     base: Option<Layer>,
 }
@@ -136,31 +139,21 @@ fn by_layers(manifest: &Manifest) -> &IndexRef {
 }
 
 impl Revisions for RemoteRevisions {
-    fn open(&self, wanted: &str) -> Result<Box<dyn Revision>, Refusal> {
+    fn find(&self, wanted: &str) -> Result<Box<dyn FoundRevision>, Refusal> {
         let end = self.end.upgrade().ok_or("the mount is ending")?;
-        let mounted = self.manifest();
-        let address = self.address(wanted, &mounted.name())?;
+        let address = self.address(wanted, &self.manifest().name())?;
         let records = self.records(&address)?;
-        if address.revision.is_none() && is_same(&address, &self.opening.options.address) {
+        let is_own = is_same(&address, &self.opening.options.address);
+        if address.revision.is_none() && is_own {
             self.progress
                 .newest
                 .set(name_of(&records.verified.manifest));
         }
-        let layer = self.index(by_layers(&records.verified.manifest))?;
-        let base = match &mounted.plain {
-            Some(plain) => Some(self.index(plain)?),
-            None => None,
-        };
-        Ok(Box::new(RemoteRevision {
-            opening: Arc::clone(&self.opening),
-            progress: Arc::clone(&self.progress),
+        Ok(Box::new(RemoteRecords {
+            of: self.clone(),
             end,
-            started: Arc::clone(&self.started),
-            mounted: Arc::clone(&self.mounted),
-            is_own: is_same(&address, &self.opening.options.address),
             records,
-            layer,
-            base,
+            is_own,
         }))
     }
 
@@ -169,34 +162,19 @@ impl Revisions for RemoteRevisions {
     }
 }
 
-impl RemoteRevision {
+impl RemoteRecords {
     fn manifest(&self) -> &Manifest {
         &self.records.verified.manifest
     }
 }
 
-impl Revision for RemoteRevision {
+impl FoundRevision for RemoteRecords {
     fn name(&self) -> String {
         name_of(self.manifest())
     }
 
-    fn index(&self) -> &Index {
-        self.layer.index()
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        // As at a mount, where the digest of all layers names the rows.
-        let layers = self.manifest().layers.iter();
-        let digests: Vec<u8> = layers.flat_map(|layer| layer.digest.0).collect();
-        layerfmt::Digest::of(&digests).0
-    }
-
-    fn base(&self) -> Option<&Index> {
-        self.base.as_ref().map(|base| &**base.index())
-    }
-
     fn boot_differences(&self) -> Vec<&'static str> {
-        let (started, next) = (&self.started, self.manifest());
+        let (started, next) = (&self.of.started, self.manifest());
         let compared = [
             ("kernel", started.kernel != next.kernel),
             ("initramfs", started.initrd != next.initrd),
@@ -206,9 +184,39 @@ impl Revision for RemoteRevision {
         different.map(|(what, _)| what).collect()
     }
 
+    fn open(self: Box<Self>) -> Result<Box<dyn Revision>, Refusal> {
+        let layer = self.of.index(by_layers(self.manifest()))?;
+        let base = match &self.of.manifest().plain {
+            Some(plain) => Some(self.of.index(plain)?),
+            None => None,
+        };
+        Ok(Box::new(RemoteRevision {
+            found: *self,
+            layer,
+            base,
+        }))
+    }
+}
+
+impl Revision for RemoteRevision {
+    fn index(&self) -> &Index {
+        self.layer.index()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        // As at a mount, where the digest of all layers names the rows.
+        let layers = self.found.manifest().layers.iter();
+        let digests: Vec<u8> = layers.flat_map(|layer| layer.digest.0).collect();
+        layerfmt::Digest::of(&digests).0
+    }
+
+    fn base(&self) -> Option<&Index> {
+        self.base.as_ref().map(|base| &**base.index())
+    }
+
     fn parts(&self, index: &Index) -> LowerParts {
-        let manifest = self.manifest();
-        let opening = &self.opening;
+        let manifest = self.found.manifest();
+        let opening = &self.found.of.opening;
         if let Some(backup) = &opening.caches.backup {
             for layer in manifest.layers.iter().chain(&manifest.borrowed) {
                 backup.attach(&Object::layer(&layer.digest).path, layer.len);
@@ -221,12 +229,12 @@ impl Revision for RemoteRevision {
         };
         let source = Arc::new(RemoteSource::new(
             Arc::clone(&opening.caches),
-            Arc::clone(&self.end),
+            Arc::clone(&self.found.end),
             objects(index, None),
             ways,
             words(manifest, false, false, &opening.cache_state, None),
         ));
-        let control = RemoteControl::new(Arc::clone(&source), None, None, &self.progress);
+        let control = RemoteControl::new(Arc::clone(&source), None, None, &self.found.of.progress);
         LowerParts {
             source,
             control: Arc::new(control),
@@ -239,19 +247,27 @@ impl Revision for RemoteRevision {
     }
 
     fn mounted(self: Box<Self>) {
-        let manifest = self.manifest().clone();
-        self.progress.reach(Step::Mounted, &name_of(&manifest));
+        let manifest = self.found.manifest().clone();
+        self.found
+            .of
+            .progress
+            .reach(Step::Mounted, &name_of(&manifest));
         // A start from local storage needs records and index: those of a revision with a boot pack
         // are stored by the next start.
-        let kept = self.opening.kept.as_ref();
-        if let Some(kept) = kept.filter(|_| self.is_own && manifest.pack.is_none()) {
-            let records = &self.records;
+        let kept = self.found.of.opening.kept.as_ref();
+        if let Some(kept) = kept.filter(|_| self.found.is_own && manifest.pack.is_none()) {
+            let records = &self.found.records;
             kept.save(&records.bundle, records.verified.high_water, false);
             if let Some(head) = self.layer.in_memory() {
                 kept.save_index(&manifest.index.digest, head);
             }
         }
-        *self.mounted.lock().unwrap_or_else(PoisonError::into_inner) = Manifest {
+        *self
+            .found
+            .of
+            .mounted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Manifest {
             // From now on the mount reads the layers.
             plain: None,
             ..manifest

@@ -340,7 +340,7 @@ fn s19_6_no_data_is_lost() {
     fs.mv("removed/file", "kept").unwrap();
     let (found, done) = fs.switch(&[scene.revisions[1].clone()], true);
     assert!(!done);
-    let lost: Vec<&Conflict> = found.iter().filter(|one| one.loses_data).collect();
+    let lost: Vec<&Conflict> = found.iter().filter(|one| one.forbids).collect();
     let paths: Vec<&[u8]> = lost.iter().map(|one| &one.path[..]).collect();
     assert_eq!(paths, [&b"gone"[..], b"kept"]);
     assert_eq!(fs.content("gone").unwrap(), b"gone");
@@ -351,6 +351,71 @@ fn s19_6_no_data_is_lost() {
     assert_eq!(fs.content("kept").unwrap(), b"in a removed directory!");
     assert_eq!(fs.content("gone").unwrap(), b"gone!");
     scene.same_as_new(1);
+}
+
+/// "A directory that only the upper had stays the same directory when a lower directory appears at its
+/// place, and when that goes."
+#[test]
+fn s19_4_a_directory_of_the_upper_keeps_its_number() {
+    let with = |tree: &Path| {
+        write(tree.join("come/file"), "lower");
+        write(tree.join("come/below/file"), "lower");
+    };
+    let scene = Scene::new(&[&|tree| write(tree.join("same"), "same"), &with]);
+    let fs = &scene.fs;
+    fs.mkdir("come").unwrap();
+    fs.put("come/mine", "mine").unwrap();
+    let number = |path: &str| fs.about(path).unwrap().ino;
+    let before = number("come");
+    let held = fs.open_read("come").unwrap();
+    for round in 0..3 {
+        scene.force(1);
+        assert_eq!(number("come"), before, "{round}");
+        assert_eq!(fs.content("come/file").unwrap(), b"lower");
+        assert_eq!(held.stat().unwrap().nlink, 3, "the same directory");
+        let parent = fs.fs().unwrap().lookup_parent(number("come/below"));
+        assert_eq!(parent.unwrap().ino, before);
+        scene.same_as_new(1);
+        // The parent of a copy is found by its row.
+        fs.append("come/below/file", "!").unwrap();
+        fs.forget();
+        assert_eq!(number("come"), before, "{round}");
+        scene.same_as_new(1);
+        scene.force(0);
+        assert_eq!(number("come"), before, "{round}");
+        assert!(held.stat().unwrap().nlink > 0, "the same directory");
+        scene.same_as_new(0);
+    }
+    drop(held);
+    fs.unlink("come/below/file").unwrap();
+    fs.rmdir("come/below").unwrap();
+    fs.unlink("come/mine").unwrap();
+    fs.rmdir("come").unwrap();
+    fs.mkdir("come").unwrap();
+    scene.force(1);
+    scene.same_as_new(1);
+}
+
+/// "No lower directory is shown twice: such a switch is refused, also with force."
+#[test]
+fn s19_6_no_lower_directory_is_shown_twice() {
+    let scene = Scene::new(&[&first, &second]);
+    let fs = &scene.fs;
+    fs.mv("removed", "moved").unwrap();
+    scene.force(1);
+    // The revision does not have the name, so that nothing hides it any more.
+    fs.mkdir("removed").unwrap();
+    fs.rmdir("removed").unwrap();
+    let (found, done) = fs.switch(&[scene.revisions[0].clone()], true);
+    assert!(!done);
+    let forbidding: Vec<&Conflict> = found.iter().filter(|one| one.forbids).collect();
+    let paths: Vec<&[u8]> = forbidding.iter().map(|one| &one.path[..]).collect();
+    assert_eq!(paths, [b"moved"], "{found:?}");
+    scene.same_as_new(1);
+    fs.rmdir("moved").unwrap();
+    scene.force(0);
+    scene.same_as_new(0);
+    assert_eq!(fs.content("removed/below/file").unwrap(), b"deeper");
 }
 
 /// A directory that was moved follows the changes of the revision.

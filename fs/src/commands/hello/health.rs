@@ -1,12 +1,12 @@
 //! The health of the running system: systemd's state and failed units, and the site's checks.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wire::hello::{FAILED_MAX, Health, line};
 
+use crate::commands::programs;
 use crate::systemd;
 
 /// Longest run time of one check. A check that takes longer is killed and counts as failed.
@@ -48,17 +48,7 @@ fn said(arguments: &[&str]) -> String {
 
 /// Runs the programs in `directory` in order; returns the names of those that fail.
 fn failed_checks(directory: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut programs: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            std::fs::metadata(path)
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        })
-        .collect();
-    programs.sort();
+    let programs = programs::listed(directory);
     let failed = programs.iter().filter(|program| !passes(program));
     let names = failed.filter_map(|program| program.file_name());
     names
@@ -69,31 +59,15 @@ fn failed_checks(directory: &Path) -> Vec<String> {
 
 /// True if a check succeeds in time.
 fn passes(program: &Path) -> bool {
-    let started = Command::new(program)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn();
-    let Ok(mut child) = started else {
-        return false;
-    };
-    let since = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if since.elapsed() < CHECK_MAX => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-        }
-    }
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    programs::succeeds(&mut command, CHECK_MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// docs/FLEET.md F4.3: a check is a program; it fails by its exit code or by a signal.

@@ -9,8 +9,9 @@ pub struct Conflict {
     pub ours: Ours,
     /// The change of the revision.
     pub theirs: Theirs,
-    /// True if the object in the upper would lose its data: such a switch is refused.
-    pub loses_data: bool,
+    /// True if such a switch is refused: the object would lose its data, or a lower directory would
+    /// be shown twice.
+    pub forbids: bool,
 }
 
 /// The change in the upper.
@@ -24,6 +25,8 @@ pub enum Ours {
     Attributes,
     /// A directory of its own.
     Directory,
+    /// A directory that was moved here.
+    Moved,
 }
 
 /// The change of the revision.
@@ -37,6 +40,8 @@ pub enum Theirs {
     Removed,
     /// Changes below this directory.
     Below,
+    /// Has it at its old place, where the upper shows it too.
+    Beside,
 }
 
 impl std::fmt::Display for Ours {
@@ -46,6 +51,7 @@ impl std::fmt::Display for Ours {
             Ours::Written => "written",
             Ours::Attributes => "attributes or name changed",
             Ours::Directory => "replaced by a directory",
+            Ours::Moved => "moved here",
         })
     }
 }
@@ -57,6 +63,7 @@ impl std::fmt::Display for Theirs {
             Theirs::Changed => "changes it",
             Theirs::Removed => "removes it",
             Theirs::Below => "changes files below it",
+            Theirs::Beside => "has it at its old place too",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The objects that the kernel knows, at the moment of the exchange. The tree is locked.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use layerfmt::index::{NameChange, Restyled};
@@ -11,11 +11,8 @@ use super::{ExchangeError, Switched};
 use crate::filesystem::LayerFs;
 use crate::filesystem::lookup::lower_path;
 use crate::filesystem::reply::{DIRECTORY, NodeId, REGULAR, ROOT_ID, lower_id};
-use crate::filesystem::tree::{Name, Node, Tree};
+use crate::filesystem::tree::{Entry, Node, Tree};
 use crate::lower::Lower;
-
-/// Directories of the upper below each other that become merged: more are left to the next look-up.
-const ROUNDS_MAX: usize = 64;
 
 /// One exchange.
 pub(super) struct Edit<'e> {
@@ -24,6 +21,8 @@ pub(super) struct Edit<'e> {
     pub(super) changes: &'e [NameChange],
     pub(super) restyled: &'e [Restyled],
     pub(super) dropped: &'e [Ino],
+    /// Directories of the upper with a redirect, by their numbers there.
+    pub(super) redirected: &'e HashSet<u64>,
 }
 
 impl Edit<'_> {
@@ -40,12 +39,16 @@ impl Edit<'_> {
                 stale.pages.push(id);
             }
         }
-        let mut touched: HashSet<Ino> = self.changes.iter().map(|change| change.dir).collect();
+        let touched: HashSet<Ino> = self.changes.iter().map(|change| change.dir).collect();
+        // Before and after: a directory may lose its lower part, and another may get it.
+        let mut merged = Merged::default();
+        merged.add(tree, &touched);
         self.part(tree, &dropped, &mut stale);
-        self.merge(tree, &mut touched, &mut stale);
-        self.count(tree, &touched);
+        self.merge(tree, &mut stale);
+        merged.add(tree, &touched);
+        self.count(tree, &merged);
         let kept = self.orphan(tree, &mut stale);
-        self.forget(tree, &touched, &mut stale);
+        self.forget(tree, &touched, &merged, &mut stale);
         Ok(Switched { stale, kept })
     }
 
@@ -98,45 +101,55 @@ impl Edit<'_> {
             .map(|(id, _)| id)
             .collect();
         for id in apart {
-            if let Some(node) = tree.get_mut(id) {
-                node.row = None;
-                node.listing.lower_changed(0, |_| false);
-            }
-            stale.pages.push(id);
+            self.merge_with(tree, id, None, false);
+            stale.directories.push(id);
         }
+        // Nobody can ask for what the kernel has forgotten.
+        let mut kept = std::mem::take(&mut tree.kept_numbers);
+        kept.retain(|id| tree.get(id).is_some());
+        tree.kept_numbers = kept;
     }
 
     /// Directories of the upper for which the lower has a directory now.
-    fn merge(&self, tree: &mut Tree, touched: &mut HashSet<Ino>, stale: &mut Stale) {
-        for _ in 0..ROUNDS_MAX {
-            let found: Vec<(NodeId, NodeId, Name)> = tree
-                .iter()
-                .filter(|(_, node)| node.is_dir() && node.in_upper && node.row.is_none())
-                .filter_map(|(id, node)| {
-                    let (parent, name) = node.names.first()?;
-                    let may_merge = node.moved || self.has_directory(tree, *parent, name);
-                    may_merge.then(|| (id, *parent, Arc::clone(name)))
-                })
-                .collect();
-            let mut merged = false;
-            for (id, parent, name) in found {
-                let Ok(object) = self.fs.identify(tree, parent, &name) else {
-                    continue;
-                };
-                let Some(row) = object.row else { continue };
-                if object.id != lower_id(row) || tree.get(object.id).is_some() {
-                    continue;
-                }
-                self.renumber(tree, id, object.id, row);
-                touched.insert(row);
-                stale.names.push((parent, name));
-                stale.pages.push(parent);
-                merged = true;
+    fn merge(&self, tree: &mut Tree, stale: &mut Stale) {
+        let mut left: Vec<NodeId> = tree
+            .iter()
+            .filter(|(id, node)| self.may_merge(tree, *id, node))
+            .map(|(id, _)| id)
+            .collect();
+        while let Some(id) = left.pop() {
+            let name = tree.get(id).and_then(|node| node.names.first().cloned());
+            let Some((parent, name)) = name else { continue };
+            let Ok(object) = self.fs.identify(tree, parent, &name) else {
+                continue;
+            };
+            if object.row.is_none() {
+                continue;
             }
-            if !merged {
-                return;
-            }
+            self.merge_with(tree, id, object.row, object.marked.redirect.is_some());
+            stale.directories.push(id);
+            // Those in it may be merged too.
+            let below = tree
+                .get(id)
+                .into_iter()
+                .flat_map(|node| node.listing.iter());
+            left.extend(below.filter_map(|(_, entry)| match entry {
+                Entry::Object { id, kind, .. } if *kind == DIRECTORY && *id != 0 => Some(*id),
+                _ => None,
+            }));
         }
+    }
+
+    fn may_merge(&self, tree: &Tree, id: NodeId, node: &Node) -> bool {
+        if !node.is_dir() || !node.in_upper || node.row.is_some() || id == ROOT_ID {
+            return false;
+        }
+        let Some((parent, name)) = node.names.first() else {
+            return false;
+        };
+        node.moved
+            || self.redirected.contains(&node.number)
+            || self.has_directory(tree, *parent, name)
     }
 
     fn has_directory(&self, tree: &Tree, parent: NodeId, name: &[u8]) -> bool {
@@ -145,52 +158,24 @@ impl Edit<'_> {
         inode.is_some_and(|inode| inode.is_dir())
     }
 
-    /// Directory `from` is the directory `to` from now on. Processes that have it open see a removed
-    /// one.
-    fn renumber(&self, tree: &mut Tree, from: NodeId, to: NodeId, row: Ino) {
-        let open = self.fs.directory(tree, from).ok();
-        let was = tree.get_mut(from).map(|node| {
-            node.row = Some(row);
-            (
-                std::mem::take(&mut node.lookups),
-                node.number,
-                node.generation,
-            )
-        });
-        tree.renumber(from, to);
-        self.fs.drop_descriptors(from);
-        let Some(((lookups, number, generation), fd)) = was.zip(open) else {
-            return;
-        };
-        tree.insert(
-            from,
-            Node {
-                kind: DIRECTORY,
-                in_upper: true,
-                orphan: Some(fd),
-                number,
-                generation,
-                lookups,
-                ..Node::default()
-            },
-        );
+    /// Directory `id` is merged with `row` from now on, and keeps its number.
+    fn merge_with(&self, tree: &mut Tree, id: NodeId, row: Option<Ino>, moved: bool) {
+        let index = &self.next.index;
+        let Some(node) = tree.get_mut(id) else { return };
+        node.row = row;
+        node.moved = moved;
+        let number = node.number;
+        count_directories(index, node);
+        let usual = row.map_or_else(|| self.fs.numbers.upper_id(number), lower_id);
+        tree.kept_numbers.keep(number, row, id, usual);
     }
 
     /// Counts the subdirectories of merged directories with changes.
-    fn count(&self, tree: &mut Tree, touched: &HashSet<Ino>) {
-        let index = &self.next.index;
-        for row in touched {
-            // A merged directory has the number of its row.
-            let Some(node) = tree.get_mut(lower_id(*row)) else {
-                continue;
-            };
-            if node.row != Some(*row) || !node.is_dir() {
-                continue;
+    fn count(&self, tree: &mut Tree, merged: &Merged) {
+        for id in merged.0.values().flatten() {
+            if let Some(node) = tree.get_mut(*id) {
+                count_directories(&self.next.index, node);
             }
-            let inode = index.inode(*row);
-            let directories = inode.map_or(0, |inode| inode.nlink.saturating_sub(2));
-            node.listing
-                .lower_changed(directories, |name| is_directory(index, *row, name));
         }
     }
 
@@ -228,25 +213,68 @@ impl Edit<'_> {
         id == ROOT_ID || self.fs.is_known(tree, id)
     }
 
-    fn forget(&self, tree: &Tree, touched: &HashSet<Ino>, stale: &mut Stale) {
+    fn forget(&self, tree: &Tree, touched: &HashSet<Ino>, merged: &Merged, stale: &mut Stale) {
+        let known = |row: Ino| {
+            let all = merged.directories(row);
+            all.filter(|id| self.is_known(tree, *id))
+        };
         for change in self.changes {
-            let dir = lower_id(change.dir);
-            let in_upper = tree
-                .get(dir)
-                .is_some_and(|node| node.listing.get(&change.name).is_some());
-            if !in_upper && self.is_known(tree, dir) {
-                stale.names.push((dir, Arc::from(&*change.name)));
+            let hides = |id: &NodeId| {
+                let node = tree.get(*id);
+                node.is_some_and(|node| node.listing.get(&change.name).is_some())
+            };
+            for id in known(change.dir).filter(|id| !hides(id)) {
+                stale.names.push((id, Arc::from(&*change.name)));
             }
         }
-        let directories = touched.iter().map(|row| lower_id(*row));
-        stale
-            .pages
-            .extend(directories.filter(|id| self.is_known(tree, *id)));
-        let restyled = self.restyled.iter().map(|restyled| lower_id(restyled.dir));
-        stale
-            .attributes
-            .extend(restyled.filter(|id| self.is_known(tree, *id)));
+        for row in touched {
+            stale.directories.extend(known(*row));
+        }
+        for restyled in self.restyled {
+            let forgotten = match restyled.beyond_time {
+                true => &mut stale.attributes,
+                false => &mut stale.directories,
+            };
+            forgotten.extend(known(restyled.dir));
+        }
+        stale.directories.sort_unstable();
+        stale.directories.dedup();
     }
+}
+
+/// The directories of the upper that are, or were, merged with rows that change.
+#[derive(Debug, Default)]
+struct Merged(HashMap<Ino, Vec<NodeId>>);
+
+impl Merged {
+    fn add(&mut self, tree: &Tree, touched: &HashSet<Ino>) {
+        for (id, node) in tree.iter().filter(|(_, node)| node.is_dir()) {
+            let Some(row) = node.row.filter(|row| touched.contains(row)) else {
+                continue;
+            };
+            let known = self.0.entry(row).or_default();
+            if !known.contains(&id) {
+                known.push(id);
+            }
+        }
+    }
+
+    /// The directories that show the entries of `row`.
+    fn directories(&self, row: Ino) -> impl Iterator<Item = NodeId> {
+        let own = lower_id(row);
+        let others = self.0.get(&row).into_iter().flatten();
+        std::iter::once(own).chain(others.copied().filter(move |id| *id != own))
+    }
+}
+
+/// Counts the subdirectories that a directory of the upper shows.
+fn count_directories(index: &Index, node: &mut Node) {
+    let row = node.row;
+    let inode = row.and_then(|row| index.inode(row));
+    let directories = inode.map_or(0, |inode| inode.nlink.saturating_sub(2));
+    node.listing.lower_changed(directories, |name| {
+        row.is_some_and(|row| is_directory(index, row, name))
+    });
 }
 
 fn is_directory(index: &Index, dir: Ino, name: &[u8]) -> bool {

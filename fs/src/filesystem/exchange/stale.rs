@@ -9,8 +9,11 @@ use crate::filesystem::tree::Name;
 pub struct Stale {
     /// Names, by directory.
     pub names: Vec<(NodeId, Name)>,
-    /// Objects whose pages and attributes differ: directories, and files with other data.
+    /// Directories of which names, times or the number of subdirectories differ. If the kernel
+    /// forgot one of their names, it has forgotten these too.
+    pub directories: Vec<NodeId>,
+    /// Files with other data.
     pub pages: Vec<NodeId>,
-    /// Objects of which only the attributes differ.
+    /// Objects of which owner, permissions or attributes differ.
     pub attributes: Vec<NodeId>,
 }

@@ -9,6 +9,7 @@ use layerfmt::index::{NameChange, Successor};
 use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::claims::Claims;
 use super::conflict::{Conflict, Ours, Theirs};
 use crate::error::Result;
 use crate::filesystem::lookup::lower_path;
@@ -34,6 +35,8 @@ pub(super) struct UpperSurvey {
     pub(super) met: HashSet<(Ino, Box<[u8]>)>,
     /// The row of each mark; `None`: it is of another stack.
     pub(super) origins: EarlierRows,
+    /// Directories with a redirect, by their numbers in the upper.
+    pub(super) redirected: HashSet<u64>,
 }
 
 struct Search<'s> {
@@ -46,6 +49,7 @@ struct Search<'s> {
     /// Directories with a change below them.
     above: HashSet<Ino>,
     restyled: HashSet<Ino>,
+    claims: Claims,
     found: UpperSurvey,
 }
 
@@ -53,8 +57,10 @@ struct Search<'s> {
 struct SurveyLevel {
     /// The lower directory that it is merged with.
     row: Option<Ino>,
+    /// The directory of the other revision that it will be merged with.
+    next: Option<Ino>,
     path_len: usize,
-    left: Vec<(Box<[u8]>, Option<Ino>)>,
+    left: Vec<(Box<[u8]>, Option<Ino>, Option<Ino>)>,
 }
 
 impl UpperSurvey {
@@ -76,10 +82,14 @@ impl UpperSurvey {
             dropped: successor.dropped.iter().copied().collect(),
             above: above(&lower.index, changes),
             restyled: restyled.map(|restyled| restyled.dir).collect(),
+            claims: Claims::default(),
             found: UpperSurvey::default(),
         };
         search.run()?;
         let mut found = search.found;
+        found
+            .conflicts
+            .extend(search.claims.conflicts(&successor.index));
         found
             .conflicts
             .sort_by(|one, other| one.path.cmp(&other.path));
@@ -99,7 +109,12 @@ fn above(index: &Index, changes: &[NameChange]) -> HashSet<Ino> {
     above
 }
 
-fn child(index: &Index, dir: Option<Ino>, name: &[u8]) -> Option<Ino> {
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+    [path, separator, name].concat()
+}
+
+pub(super) fn child(index: &Index, dir: Option<Ino>, name: &[u8]) -> Option<Ino> {
     match index.lookup(dir?, name)?.child {
         DirentTarget::Inode(row) => Some(row),
         DirentTarget::Whiteout => None,
@@ -124,11 +139,14 @@ impl Search<'_> {
         let at = At::Open(self.upper.root());
         let marked = self.upper.marks.read(&at, &self.lower.origins)?;
         let root = (!marked.opaque).then_some(ROOT);
+        if marked.opaque {
+            self.claims.cover(ROOT);
+        }
         let mut path = Vec::new();
-        let mut levels = vec![self.directory(&here, root, &path)?];
+        let mut levels = vec![self.directory(&here, (root, root), &path)?];
         while let Some(level) = levels.last_mut() {
             path.truncate(level.path_len);
-            let Some((name, row)) = level.left.pop() else {
+            let Some((name, row, next)) = level.left.pop() else {
                 levels.pop();
                 if !levels.is_empty() {
                     here = Arc::new(open(&here, b"..")?);
@@ -145,7 +163,7 @@ impl Search<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
-            levels.push(self.directory(&here, row, &path)?);
+            levels.push(self.directory(&here, (row, next), &path)?);
         }
         Ok(())
     }
@@ -154,11 +172,12 @@ impl Search<'_> {
     fn directory(
         &mut self,
         dir: &Arc<OwnedFd>,
-        row: Option<Ino>,
+        (row, next): (Option<Ino>, Option<Ino>),
         path: &[u8],
     ) -> Result<SurveyLevel> {
         let mut level = SurveyLevel {
             row,
+            next,
             path_len: path.len(),
             left: Vec::new(),
         };
@@ -187,6 +206,7 @@ impl Search<'_> {
             _ => {
                 let stat = at.stat()?;
                 if stat.st_mode & TYPE_MASK == CHARACTER && stat.st_rdev == 0 {
+                    self.claims.cover_name(self.next, level.next, name);
                     self.hidden(level.row, path, name);
                     return Ok(());
                 }
@@ -198,9 +218,11 @@ impl Search<'_> {
         if kind == FileType::Directory {
             let merged = below.filter(|row| !marked.opaque && self.is_dir(*row));
             self.subdirectory(level.row, path, name, &marked, merged);
-            level.left.push((name.into(), merged));
+            let next = self.claim(level.next, path, entry, &marked);
+            level.left.push((name.into(), merged, next));
             return Ok(());
         }
+        self.claims.cover_name(self.next, level.next, name);
         if marked.origin.is_some() || marked.foreign_origin {
             let mark = at.xattr(&self.upper.marks.origin)?;
             self.found.origins.insert(mark, marked.origin);
@@ -215,7 +237,7 @@ impl Search<'_> {
             let is_clear = marked.redirect.is_some() || at.stat()?.st_nlink == 1;
             let has_data = is_file && is_clear;
             if let Some(conflict) = self.found.conflicts.last_mut() {
-                conflict.loses_data = !has_data;
+                conflict.forbids = !has_data;
             }
         }
         Ok(())
@@ -240,13 +262,39 @@ impl Search<'_> {
         if let Some(dir) = dir {
             self.found.met.insert((dir, name.into()));
         }
-        let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
         self.found.conflicts.push(Conflict {
-            path: [path, separator, name].concat(),
+            path: join(path, name),
             ours,
             theirs,
-            loses_data: false,
+            forbids: false,
         });
+    }
+
+    /// The directory of the other revision with which a directory of the upper will be merged.
+    fn claim(
+        &mut self,
+        dir: Option<Ino>,
+        path: &[u8],
+        entry: &RawEntry,
+        marked: &Marked,
+    ) -> Option<Ino> {
+        let next = self.next;
+        let is_dir = |row: &Ino| next.inode(*row).is_some_and(|inode| inode.is_dir());
+        let claimed = redirected(next, dir, &entry.name, marked);
+        let claimed = claimed.filter(|row| !marked.opaque && is_dir(row));
+        let is_moved = marked.redirect.is_some();
+        if is_moved {
+            self.found.redirected.insert(entry.number);
+        }
+        match claimed {
+            Some(_) if !is_moved => {}
+            Some(row) => {
+                self.claims.cover_name(next, dir, &entry.name);
+                self.claims.of_moved.push((row, join(path, &entry.name)));
+            }
+            None => self.claims.cover_name(next, dir, &entry.name),
+        }
+        claimed
     }
 
     /// The upper hides a name.

@@ -140,13 +140,6 @@ impl Listing {
         }
     }
 
-    /// The node of `name` has another number.
-    pub(super) fn renumber(&mut self, name: &[u8], to: NodeId) {
-        if let Some(Entry::Object { id, .. }) = self.names.get_mut(name) {
-            *id = to;
-        }
-    }
-
     /// The lower part of the directory is another, with `lower_directories` subdirectories.
     pub(crate) fn lower_changed(
         &mut self,
