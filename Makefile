@@ -97,6 +97,10 @@ test-outage: packages-long build lab/trees/minimal ## The server stopped for a m
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test -p layerfs-tests --test suite -- --ignored s18_7
 
+test-switches: packages-long build ## 1,000 switches of a running mount under load, with a database in its upper, in both modes (root; minutes; SWITCHES=1000)
+	python3 tests/conformance/switches.py --switches $(or $(SWITCHES),1000)
+	python3 tests/conformance/switches.py --switches $(or $(SWITCHES),1000) --mode passthrough
+
 test-python: packages-long build ## Python's own tests that use files, in both modes (root; minutes)
 	./tests/conformance/python.sh $(MODULES)
 
@@ -345,5 +349,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

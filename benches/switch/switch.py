@@ -108,7 +108,7 @@ class Server:
 class Mount:
     """A revision of the server with an empty upper on a tmpfs."""
 
-    def __init__(self, programs, server, revision, work):
+    def __init__(self, programs, server, revision, work, mode=""):
         self.layerfs = os.path.join(programs, "layerfs")
         self.root, self.upper = (os.path.join(work, name) for name in ("root", "upper"))
         for path in (self.root, self.upper):
@@ -117,7 +117,7 @@ class Mount:
         for name in ("upper", "work"):
             os.mkdir(os.path.join(self.upper, name))
         run([self.layerfs, "mount", "--keys", server.keys, "--prefetch", "none", "-o",
-             f"upperdir={self.upper}/upper,workdir={self.upper}/work",
+             ",".join(filter(None, [f"upperdir={self.upper}/upper,workdir={self.upper}/work", mode])),
              f"http://{server.place}/sys@{revision}", self.root])
         self.pid = self.status()["pid"]
 

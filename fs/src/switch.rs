@@ -1,7 +1,7 @@
 //! A running mount takes another revision. One switch at a time; it runs on a thread of its own,
 //! because it waits for servers and for the kernel.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,12 @@ struct SwitchState {
     waiting: Vec<Box<dyn FnOnce(Arc<Vec<u8>>) + Send>>,
     /// The hello of the last switch.
     telling: Option<Box<dyn Pending>>,
+    /// To the thread of the switches, after the first.
+    jobs: Option<mpsc::Sender<Job>>,
 }
+
+/// One switch.
+type Job = Box<dyn FnOnce() + Send>;
 
 impl std::fmt::Debug for SwitchState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -172,8 +177,37 @@ impl Switch {
             state.runs = true;
             state.report = None;
         }
+        let started = self.hand_over(self.job(request, forget));
+        if !started {
+            self.lock().runs = false;
+        }
+        started
+    }
+
+    /// Gives a job to the thread of the switches. There is one, because each thread has a heap of its
+    /// own, which keeps the most memory that it ever needed.
+    fn hand_over(&self, job: Job) -> bool {
+        let mut state = self.lock();
+        let job = match &state.jobs {
+            None => job,
+            Some(jobs) => match jobs.send(job) {
+                Ok(()) => return true,
+                Err(failed) => failed.0,
+            },
+        };
+        let (jobs, arriving) = mpsc::channel::<Job>();
+        let work = move || arriving.iter().for_each(|job| job());
+        let builder = std::thread::Builder::new().name(String::from("switch"));
+        if builder.spawn(work).is_err() || jobs.send(job).is_err() {
+            return false;
+        }
+        state.jobs = Some(jobs);
+        true
+    }
+
+    fn job(self: &Arc<Self>, request: SwitchRequest, forget: ForgetStale) -> Job {
         let switch = Arc::clone(self);
-        let work = move || {
+        Box::new(move || {
             let guarded = std::panic::AssertUnwindSafe(|| switch.run(&request, &*forget));
             let report = std::panic::catch_unwind(guarded).unwrap_or_else(|_| {
                 let mut report = SwitchReport::new(String::new());
@@ -181,14 +215,7 @@ impl Switch {
                 report
             });
             switch.end(&report);
-        };
-        let started = std::thread::Builder::new()
-            .name(String::from("switch"))
-            .spawn(work);
-        if started.is_err() {
-            self.lock().runs = false;
-        }
-        started.is_ok()
+        })
     }
 
     fn end(&self, report: &SwitchReport) {

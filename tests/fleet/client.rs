@@ -105,6 +105,33 @@ fn a_real_mount_says_hello_and_how_it_is() {
     assert_eq!(site.machine(&["list"]).as_array().unwrap().len(), 1);
 }
 
+/// F3.4: a switch sends a hello of the revision that it shows, and `bakery log` counts the machine
+/// there.
+#[test]
+fn a_switch_says_hello_of_its_revision() {
+    let site = Site::new();
+    let mount = Mount::new(&site, "");
+    assert_eq!(only(&site)["boot"]["revision"], "kiosk/main@1");
+    run(site
+        .bakery
+        .command()
+        .args(["set", "kiosk", "--cmdline", "quiet"]));
+    run(Command::new(program("layerfs"))
+        .args(["switch", "--mount"])
+        .arg(&mount.at));
+    wait_until(Duration::from_secs(60), || {
+        only(&site)["boot"]["revision"] == "kiosk/main@2"
+    });
+    let said = run(site.bakery.command().args(["--json", "log", "kiosk"]));
+    let log: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let of = |number: u64| {
+        let all = log.as_array().unwrap();
+        let found = all.iter().find(|line| line["revision"] == number);
+        found.unwrap()["machines"].clone()
+    };
+    assert_eq!((of(2), of(1)), (Value::from(1), Value::Null), "{log}");
+}
+
 /// F3.4: a failed mount reports the reason.
 #[test]
 fn a_mount_that_fails_says_why() {

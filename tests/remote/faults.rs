@@ -46,6 +46,8 @@ struct Plan {
     fault: Fault,
     /// Only for paths that begin so.
     prefix: &'static str,
+    /// The number of requests that are answered before.
+    after: u64,
     /// The number of faults; then the server works.
     times: u64,
 }
@@ -122,7 +124,19 @@ impl FaultServer {
         *self.shared.plan.lock().unwrap() = Some(Plan {
             fault,
             prefix,
+            after: 0,
             times,
+        });
+    }
+
+    /// Fails at each request after so many.
+    pub(super) fn fail_after(&self, fault: Fault, after: u64) {
+        self.shared.faults.store(0, Ordering::Relaxed);
+        *self.shared.plan.lock().unwrap() = Some(Plan {
+            fault,
+            prefix: "",
+            after,
+            times: u64::MAX,
         });
     }
 
@@ -202,7 +216,8 @@ fn due(shared: &Shared, path: &str) -> Option<Fault> {
         return None;
     }
     let before = shared.faults.fetch_add(1, Ordering::Relaxed);
-    (before < plan.times).then_some(plan.fault)
+    let turn = before.checked_sub(plan.after)?;
+    (turn < plan.times).then_some(plan.fault)
 }
 
 /// True if the connection continues.

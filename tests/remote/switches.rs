@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::Value;
 
 use super::client::{Client, program};
+use super::faults::{Fault, FaultServer};
 use super::server::Bakery;
 use super::site::{SYSTEM, Site};
 use crate::scratch::Scratch;
@@ -237,6 +238,52 @@ fn s19_7_a_revision_that_does_not_exist_changes_nothing() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("not a layerfs mount"), "{said}");
+}
+
+/// "A switch that fails (no server, …) leaves the revision of before": the server falls silent at each
+/// request in turn.
+#[test]
+fn s19_7_a_server_lost_at_any_request_leaves_the_revision() {
+    let mut site = Site::new();
+    let first = site.files.clone();
+    site.change(5);
+    let second = site.files.clone();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}@1", server.url());
+    let place = Scratch::new();
+    let (upper, work) = (place.path().join("u"), place.path().join("w"));
+    std::fs::create_dir(&upper).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let options = format!("upperdir={},workdir={}", upper.display(), work.display());
+    let options = with_mode(options);
+    let arguments = ["--timeout", "1", "-o", &options];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.compare(&first);
+    let switch = || {
+        let output = Command::new(program("layerfs"))
+            .args(["switch", "@2", "--json", "--mount"])
+            .arg(&client.at)
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["outcome"].as_str().unwrap().to_owned()
+    };
+    let mut lost = 0;
+    loop {
+        server.fail_after(Fault::Hang, lost);
+        let outcome = switch();
+        server.behave();
+        if outcome == "done" {
+            break;
+        }
+        assert_eq!(outcome, "failed", "{lost}");
+        client.compare(&first);
+        lost += 1;
+        assert!(lost < 30, "it never ends");
+    }
+    assert!(lost >= 2, "the head and the index: {lost}");
+    client.compare(&second);
+    assert_eq!(client.whole_status()["panics"], 0);
 }
 
 /// Readers, listers and a writer during many switches: each file has the content of one revision,

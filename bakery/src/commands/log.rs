@@ -1,13 +1,16 @@
 //! The command `bakery log`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fleet::store::{Database, Filter, StoreError};
+use fleet::writer::now;
 use serde::Serialize;
-use wire::manifest::{ProfileName, PushKey};
+use wire::manifest::{ProfileName, PushKey, RevisionName};
 
 use crate::boots::{BootTimes, Boots};
 use crate::globals::Globals;
@@ -32,7 +35,8 @@ pub struct LogArgs {
     /// Maximum number of revisions
     #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
     count: usize,
-    /// The spool in which `bakery serve --spool` stores boot reports: adds the median boot time
+    /// The spool in which `bakery serve --spool` stores boot reports: adds the median boot time, and
+    /// the number of machines that show each revision, if there is a fleet
     #[arg(long, value_name = "DIR", env = "BAKERY_SPOOL")]
     spool: Option<PathBuf>,
 }
@@ -55,6 +59,9 @@ pub(crate) struct LoggedRevision {
     /// Boot times, if any boot was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     boots: Option<BootTimes>,
+    /// Machines whose last hello was of this revision, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machines: Option<usize>,
     /// Length of the update pack from the revision before, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     update_bytes: Option<u64>,
@@ -92,6 +99,7 @@ impl LoggedRevision {
             tags,
             swept,
             boots: None,
+            machines: None,
             update_bytes: None,
         }
     }
@@ -104,9 +112,15 @@ impl LoggedRevision {
 pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> {
     let history = globals.history()?;
     let tags = history.tags(&args.name)?;
-    let boots = globals
-        .spool(args.spool.clone())
-        .map(|spool| Boots::of(&spool, &args.name));
+    let spool = globals.spool(args.spool.clone());
+    let boots = spool.as_deref().map(|spool| Boots::of(spool, &args.name));
+    let machines = match &spool {
+        Some(spool) => machines(spool, &args.name).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the database of the fleet cannot be read");
+            BTreeMap::new()
+        }),
+        None => BTreeMap::new(),
+    };
     let mut lines = Vec::new();
     for revision in wanted(&history, &args, globals)? {
         let here = tags.iter().filter(|tag| tag.revision == revision.number());
@@ -117,6 +131,7 @@ pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
             let times = boots.times(revision.number());
             line.boots = times.context("cannot read the boot reports in the spool")?;
         }
+        line.machines = machines.get(&revision.number()).copied();
         let pack = revision.number().checked_sub(1);
         let pack = pack.map(|from| StoreKey::update(&args.name, revision.number(), from));
         line.update_bytes = pack.map_or(Ok(None), |pack| history.store().len(&pack))?;
@@ -141,6 +156,9 @@ pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
             if let Some(boots) = &line.boots {
                 write!(out, "  boots in {boots}")?;
             }
+            if let Some(count) = line.machines {
+                write!(out, "  machines {count}")?;
+            }
             if let Some(bytes) = line.update_bytes {
                 write!(out, "  update {}", human::length(bytes))?;
             }
@@ -149,6 +167,27 @@ pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
         Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The number of machines of the fleet that show each revision, by their last hello: a boot, or a
+/// switch.
+fn machines(spool: &Path, name: &ProfileName) -> Result<BTreeMap<u64, usize>, StoreError> {
+    let store = match Database::open(spool) {
+        Err(StoreError::Absent(_)) => return Ok(BTreeMap::new()),
+        opened => opened?,
+    };
+    let filter = Filter {
+        revision: Some(name.full()),
+        ..Filter::default()
+    };
+    let mut counts = BTreeMap::new();
+    for machine in store.machines(&filter, now())? {
+        let shown = machine.revision().parse::<RevisionName>();
+        if let Some(number) = shown.ok().and_then(|shown| shown.revision) {
+            *counts.entry(number).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// True if the author, or the key that pushed, contains this text.

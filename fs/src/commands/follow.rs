@@ -155,7 +155,7 @@ fn look(
             seen.refused = None;
             bail!(failure(&outcome.report));
         }
-        SwitchOutcome::Refused => print!("{}", outcome.human()),
+        SwitchOutcome::Refused => print!("{}", text::conflicts(&outcome.report)),
         _ => {
             print!("{}", outcome.human());
             seen.announced = None;

@@ -202,7 +202,7 @@ pub(super) fn ask(
         Err(Errno::BUSY) => bail!("{}: a switch is running: try again when it has ended", at()),
         Err(Errno::PERM | Errno::ACCESS) => bail!("{}: only root may switch a mount", at()),
         Err(Errno::ROFS) => bail!(
-            "{}: this mount has no other revisions: only a system of a server can switch",
+            "{}: a mount without an upper cannot switch, and neither can one of local layers",
             at()
         ),
         Err(errno) => return Err(errno).with_context(at),

@@ -107,20 +107,27 @@ impl RemoteRevisions {
             high_water: HighWater { revision, ..seen },
             ring: &opening.options.ring,
         };
-        let until = Some(Instant::now() + PATIENCE);
+        let until = Some(Instant::now() + self.patience(PATIENCE));
         records::fetch(&opening.fetcher, &terms, until)
             .map_err(|error| format!("{address}: {error}"))
     }
 
+    /// Time for an answer; not longer than readers wait.
+    fn patience(&self, usual: Duration) -> Duration {
+        let timeout = self.opening.options.timeout;
+        timeout.map_or(usual, |timeout| timeout.min(usual))
+    }
+
     fn index(&self, reference: &IndexRef) -> Result<Layer, Refusal> {
         let fetcher = &self.opening.fetcher;
+        let patience = self.patience(INDEX_PATIENCE);
         let fetched = async {
             let head = index_head(&fetcher.inner, &reference.digest, reference.head_len);
             let late = || FetchError::Timeout {
                 what: "the index",
-                waited: INDEX_PATIENCE,
+                waited: patience,
             };
-            tokio::time::timeout(INDEX_PATIENCE, head)
+            tokio::time::timeout(patience, head)
                 .await
                 .unwrap_or_else(|_| Err(late()))
         };

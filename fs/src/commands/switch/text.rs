@@ -22,7 +22,7 @@ pub(super) fn human(report: &SwitchReport, programs: &[OldFiles]) -> String {
         ),
     };
     let _ = writeln!(text, "{first}");
-    conflicts(&mut text, report);
+    text.push_str(&conflicts(report));
     if report.outcome == SwitchOutcome::Done && !report.boot_differences.is_empty() {
         let differences = report.boot_differences.join(", ");
         let _ = writeln!(text, "other with the next start: {differences}");
@@ -60,7 +60,9 @@ pub(in crate::commands) fn offer(report: &SwitchReport, programs: &[OldFiles]) -
     text
 }
 
-fn conflicts(text: &mut String, report: &SwitchReport) {
+/// The conflicts, and their consequence.
+pub(in crate::commands) fn conflicts(report: &SwitchReport) -> String {
+    let mut text = String::new();
     if report.conflict_count > 0 {
         let count = report.conflict_count;
         let _ = writeln!(text, "conflicts: {count} (the upper wins)");
@@ -76,7 +78,7 @@ fn conflicts(text: &mut String, report: &SwitchReport) {
         }
     }
     if report.outcome != SwitchOutcome::Refused {
-        return;
+        return text;
     }
     let forbidding = report.conflicts.iter().filter(|conflict| conflict.forbids);
     let forbidding: Vec<&str> = forbidding.map(|conflict| conflict.path.as_str()).collect();
@@ -88,4 +90,5 @@ fn conflicts(text: &mut String, report: &SwitchReport) {
             forbidding.join(", ")
         ),
     };
+    text
 }
