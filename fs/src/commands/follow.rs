@@ -98,11 +98,8 @@ pub(crate) fn run(args: &FollowArgs) -> anyhow::Result<ExitCode> {
 
 /// The mode and the hours on the kernel's command line; the last parameter counts.
 fn of_kernel(line: &str) -> anyhow::Result<(FollowMode, Option<Hours>)> {
-    let values = line.split_whitespace();
-    let Some(value) = values
-        .filter_map(|word| word.strip_prefix(PARAMETER))
-        .last()
-    else {
+    let mut words = line.split_whitespace().rev();
+    let Some(value) = words.find_map(|word| word.strip_prefix(PARAMETER)) else {
         return Ok((FollowMode::No, None));
     };
     let (mode, hours) = match value.split_once(',') {

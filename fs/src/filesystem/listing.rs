@@ -97,17 +97,15 @@ impl LayerFs {
     /// The parent of directory `id`; `None` if the directory was removed.
     pub(super) fn parent_of(&self, id: NodeId) -> Result<Option<NodeId>> {
         let tree = self.upper.is_some().then(|| self.read_tree());
-        if let Some(tree) = &tree {
-            if let Some(node) = tree.get(id) {
-                if !node.is_dir() {
-                    return Err(Errno::NOTDIR.into());
-                }
-                return Ok(match node.names.first() {
-                    Some((parent, _)) => Some(*parent),
-                    None if id == ROOT_ID => Some(ROOT_ID),
-                    None => None,
-                });
+        if let Some(node) = tree.as_ref().and_then(|tree| tree.get(id)) {
+            if !node.is_dir() {
+                return Err(Errno::NOTDIR.into());
             }
+            return Ok(match node.names.first() {
+                Some((parent, _)) => Some(*parent),
+                None if id == ROOT_ID => Some(ROOT_ID),
+                None => None,
+            });
         }
         let row = self.numbers.row_of(id).ok_or(Errno::STALE)?;
         let lower = self.lower();
