@@ -139,11 +139,11 @@ struct SwitchState {
     /// The hello of the last switch.
     telling: Option<Box<dyn Pending>>,
     /// To the thread of the switches, after the first.
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<SwitchJob>>,
 }
 
 /// One switch.
-type Job = Box<dyn FnOnce() + Send>;
+type SwitchJob = Box<dyn FnOnce() + Send>;
 
 impl std::fmt::Debug for SwitchState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -186,7 +186,7 @@ impl Switch {
 
     /// Gives a job to the thread of the switches. There is one, because each thread has a heap of its
     /// own, which keeps the most memory that it ever needed.
-    fn hand_over(&self, job: Job) -> bool {
+    fn hand_over(&self, job: SwitchJob) -> bool {
         let mut state = self.lock();
         let job = match &state.jobs {
             None => job,
@@ -195,7 +195,7 @@ impl Switch {
                 Err(failed) => failed.0,
             },
         };
-        let (jobs, arriving) = mpsc::channel::<Job>();
+        let (jobs, arriving) = mpsc::channel::<SwitchJob>();
         let work = move || arriving.iter().for_each(|job| job());
         let builder = std::thread::Builder::new().name(String::from("switch"));
         if builder.spawn(work).is_err() || jobs.send(job).is_err() {
@@ -205,7 +205,7 @@ impl Switch {
         true
     }
 
-    fn job(self: &Arc<Self>, request: SwitchRequest, forget: ForgetStale) -> Job {
+    fn job(self: &Arc<Self>, request: SwitchRequest, forget: ForgetStale) -> SwitchJob {
         let switch = Arc::clone(self);
         Box::new(move || {
             let guarded = std::panic::AssertUnwindSafe(|| switch.run(&request, &*forget));

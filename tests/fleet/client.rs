@@ -115,7 +115,7 @@ fn a_switch_says_hello_of_its_revision() {
     run(site
         .bakery
         .command()
-        .args(["set", "kiosk", "--cmdline", "quiet"]));
+        .args(["set", "kiosk", "--cmdline", "quiet other"]));
     run(Command::new(program("layerfs"))
         .args(["switch", "--mount"])
         .arg(&mount.at));

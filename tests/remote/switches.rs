@@ -244,10 +244,10 @@ fn s19_7_a_revision_that_does_not_exist_changes_nothing() {
 /// request in turn.
 #[test]
 fn s19_7_a_server_lost_at_any_request_leaves_the_revision() {
-    let mut site = Site::new();
-    let first = site.files.clone();
-    site.change(5);
-    let second = site.files.clone();
+    let first = files(&[("a", b"old"), ("b", b"old")]);
+    let second = files(&[("a", b"new"), ("c", b"new")]);
+    let mut site = Site::with(first.clone());
+    site.publish_files(second.clone());
     let server = FaultServer::start(site.store());
     let url = format!("{}/{SYSTEM}@1", server.url());
     let place = Scratch::new();

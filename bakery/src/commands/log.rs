@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use fleet::store::{Database, Filter, StoreError};
+use fleet::store::{Database, Filter};
 use fleet::writer::now;
 use serde::Serialize;
 use wire::manifest::{ProfileName, PushKey, RevisionName};
@@ -171,9 +171,9 @@ pub(crate) fn run(args: LogArgs, globals: &Globals) -> anyhow::Result<ExitCode> 
 
 /// The number of machines of the fleet that show each revision, by their last hello: a boot, or a
 /// switch.
-fn machines(spool: &Path, name: &ProfileName) -> Result<BTreeMap<u64, usize>, StoreError> {
+fn machines(spool: &Path, name: &ProfileName) -> fleet::store::Result<BTreeMap<u64, usize>> {
     let store = match Database::open(spool) {
-        Err(StoreError::Absent(_)) => return Ok(BTreeMap::new()),
+        Err(fleet::store::StoreError::Absent(_)) => return Ok(BTreeMap::new()),
         opened => opened?,
     };
     let filter = Filter {

@@ -60,7 +60,7 @@ pub struct FollowArgs {
 
 /// The last revision that was announced, and the last that could not be taken.
 #[derive(Debug, Default)]
-struct Seen {
+struct Followed {
     announced: Option<String>,
     refused: Option<String>,
     /// The last look failed.
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &FollowArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     require_mount(&open_root(&args.mountpoint)?, &args.mountpoint)?;
-    let mut seen = Seen::default();
+    let mut seen = Followed::default();
     loop {
         // A server that does not answer may do so the next time.
         match look(args, mode, hours, &mut seen) {
@@ -121,7 +121,7 @@ fn look(
     args: &FollowArgs,
     mode: FollowMode,
     hours: Option<Hours>,
-    seen: &mut Seen,
+    seen: &mut Followed,
 ) -> anyhow::Result<()> {
     let Some(name) = newest_name(&args.mountpoint)? else {
         seen.announced = None;
@@ -193,7 +193,7 @@ pub(super) fn newest(mount: &Path) -> anyhow::Result<String> {
     })
 }
 
-fn describe(mount: &Path) -> anyhow::Result<switch::Outcome> {
+fn describe(mount: &Path) -> anyhow::Result<switch::SwitchEffect> {
     let outcome = switch::switch(&SwitchArgs {
         revision: String::new(),
         mount: mount.to_owned(),

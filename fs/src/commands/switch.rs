@@ -64,7 +64,7 @@ struct Printed<'r> {
 
 /// A switch, and what it means for the programs that run.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct SwitchEffect {
     /// The report of the mount.
     pub(super) report: SwitchReport,
     /// The programs that use old files, or would.
@@ -72,7 +72,7 @@ pub(super) struct Outcome {
     restarted: Vec<String>,
 }
 
-impl Outcome {
+impl SwitchEffect {
     /// The result in words.
     pub(super) fn human(&self) -> String {
         let mut text = text::human(&self.report, &self.programs);
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &SwitchArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<Outcome> {
+pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<SwitchEffect> {
     let root = open_root(&args.mount)?;
     require_mount(&root, &args.mount)?;
     let is_root = args.mount == Path::new("/");
@@ -138,7 +138,7 @@ pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<Outcome> {
     if let Some(hooks) = hooks {
         hooks.after(asked.as_ref().is_ok_and(is_done));
     }
-    let mut outcome = Outcome {
+    let mut outcome = SwitchEffect {
         report: asked?,
         programs: Vec::new(),
         restarted: Vec::new(),
