@@ -9,8 +9,9 @@ the seconds of `layerfs switch` to the second revision, the delays of the reader
 switches (p50, p99.9, longest), the bytes that the switch and reading the changed files fetched against those of a
 new mount, and the requests that readers of unchanged files cause after it. Then so many switches back and
 forth with the readers and a writer: failed calls, and the daemon's memory before and after. Bars (exit code 1
-when one is missed): 1 s; 50 ms (p99.9); no request for unchanged files; no failed call; 2 MiB. Raw lines go
-to RESULTS/switch.jsonl. Needs root and the release builds of layerfs and bakery."""
+when one is missed): 1 s; 50 ms (p99.9); for unchanged files one request for each directory with a changed name
+(the kernel then asks for its attributes again); no failed call; 2 MiB. --root-duty mounts as an initramfs does.
+Raw lines go to RESULTS/switch.jsonl. Needs root and the release builds of layerfs and bakery."""
 import argparse
 import json
 import os
@@ -108,7 +109,7 @@ class Server:
 class Mount:
     """A revision of the server with an empty upper on a tmpfs."""
 
-    def __init__(self, programs, server, revision, work, mode=""):
+    def __init__(self, programs, server, revision, work, mode="", duty=()):
         self.layerfs = os.path.join(programs, "layerfs")
         self.root, self.upper = (os.path.join(work, name) for name in ("root", "upper"))
         for path in (self.root, self.upper):
@@ -116,7 +117,7 @@ class Mount:
         run(["mount", "-t", "tmpfs", "tmpfs", self.upper])
         for name in ("upper", "work"):
             os.mkdir(os.path.join(self.upper, name))
-        run([self.layerfs, "mount", "--keys", server.keys, "--prefetch", "none", "-o",
+        run([self.layerfs, "mount", *duty, "--keys", server.keys, "--prefetch", "none", "-o",
              ",".join(filter(None, [f"upperdir={self.upper}/upper,workdir={self.upper}/work", mode])),
              f"http://{server.place}/sys@{revision}", self.root])
         self.pid = self.status()["pid"]
@@ -253,6 +254,7 @@ def figures(mount, names, changed, options):
     before = mount.requests()
     mount.switch(2)
     asked = {"read", "lookup", "getattr", "open"}
+    found["directories_changed"] = len({os.path.dirname(name) for name in changed})
     middle = mount.requests()
     read_all(mount.root, unchanged)
     after = mount.requests()
@@ -280,6 +282,7 @@ def main():
     parser.add_argument("--inodes", type=int, default=45000)
     parser.add_argument("--changed", type=int, default=5)
     parser.add_argument("--switches", type=int, default=1000)
+    parser.add_argument("--root-duty", action="store_const", dest="duty", const=["--root-duty"], default=[])
     parser.add_argument("--results", default=os.environ.get("RESULTS"))
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="switch-", dir=os.environ.get("WORK"))
@@ -294,7 +297,7 @@ def main():
                 found = {"mount_bytes": mount.fetched()}
                 read_all(mount.root, names)
                 found["new_mount_bytes"] = mount.fetched()
-            with Mount(options.programs, server, 1, work) as mount:
+            with Mount(options.programs, server, 1, work, duty=options.duty) as mount:
                 found |= figures(mount, names, changed, options)
     finally:
         shutil.rmtree(work)
@@ -306,7 +309,7 @@ def main():
     bars = {
         "command to done <= 1 s": found["seconds"][len(found["seconds"]) // 2] <= BAR_S,
         "p99.9 of a reader's calls <= 50 ms": found["delay_during"]["p99_9_ms"] <= BAR_DELAY_MS,
-        "no request for unchanged files": found["requests_for_unchanged"] == 0,
+        "one request for each directory with a change": found["requests_for_unchanged"] <= found["directories_changed"],
         "no failed call": not found["failures"],
         "memory <= +2 MiB": found["memory_mib"][1] - found["memory_mib"][0] <= BAR_MEMORY_MIB,
     }
