@@ -150,6 +150,12 @@ lab/trees/boot: lab/trees/minimal
 
 test-boot-short: build static lab/trees/boot ## One QEMU boot of a Debian system from the server (root)
 	python3 tests/boot/short.py --tree lab/trees/boot
+	python3 tests/boot/drivers.py --tree lab/trees/boot
+
+.PHONY: test-drivers
+test-drivers: build static lab/trees/boot lab/trees/trixie lab/trees/sid ## The initramfs for one machine: every id of every network driver of three kernels, lengths, QEMU boots by iPXE (root)
+	for tree in boot trixie sid; do python3 tests/boot/drivers.py --tree lab/trees/$$tree --default || exit 1; done
+	python3 tests/boot/cards.py --tree lab/trees/boot --cached
 
 test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push, rollback, cherry-pick, compact, no server; POWEROFFS=20 (root)
 	python3 tests/boot/short.py --tree lab/trees/boot --netboot

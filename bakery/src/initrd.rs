@@ -5,9 +5,12 @@
 //! | [`system_tree`], [`stack_tree`] | read the tree: a directory, or a revision of the store |
 //! | [`modules`], [`modinfo`] | select kernel modules, their dependencies and firmware |
 //! | [`decompress`] | decompress modules and firmware |
+//! | [`compress`] | compress archives in a form that the kernel reads |
 //! | [`elf`] | a minimal ELF reader |
 //! | [`scripts`] | our `/init` and its library, compiled in from `initrd/` |
 //! | [`archive`] | write the newc cpio archive |
+//! | [`needs`] | the modules that a network card or the disks need |
+//! | [`parts`], [`part_table`] | the packed drivers in parts, so that a server sends a machine only its own |
 //! | [`kernel`], [`kernel_image`] | read the release of a kernel image; find it in a tree |
 //! | [`external`] | modules outside the kernel package |
 //! | [`content`] | contents of the archive and their paths |
@@ -16,6 +19,7 @@
 //! equal bytes.
 
 pub(crate) mod archive;
+pub(crate) mod compress;
 pub(crate) mod content;
 pub(crate) mod decompress;
 pub(crate) mod elf;
@@ -25,6 +29,9 @@ pub(crate) mod kernel;
 pub(crate) mod kernel_image;
 pub(crate) mod modinfo;
 pub(crate) mod modules;
+pub(crate) mod needs;
+pub(crate) mod part_table;
+pub(crate) mod parts;
 pub(crate) mod scripts;
 pub(crate) mod stack_tree;
 pub(crate) mod system_tree;
@@ -33,13 +40,18 @@ use crate::failed::Doing as _;
 use std::path::PathBuf;
 
 use archive::CpioArchive;
+use compress::Compression;
 pub(crate) use error::InitrdError;
 use error::Result;
+use modules::Chosen;
+use part_table::{DividedInitramfs, MachineLengths};
 use system_tree::SystemTree;
 
 /// The archive of packed drivers and firmware: `layerfs initramfs unpack`, called by `lf_unpack`,
 /// unpacks it if they are needed.
-const PACKED: &str = "lib/layerfs/packed.cpio.zst";
+const PACKED: &str = "lib/layerfs/packed";
+/// The table of the parts of [`PACKED`], for `bakery serve`.
+const PART_TABLE: &str = "lib/layerfs/parts.json.xz";
 
 /// The network drivers to include.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +102,8 @@ pub(crate) struct InitrdRecipe {
     pub trust: Option<PathBuf>,
     /// Seconds since 1970 below which a clock is wrong; the kernel's own date when absent.
     pub built: Option<i64>,
-    /// zstd level; 0 leaves the archive uncompressed.
-    pub level: i32,
+    /// zstd level; 0 leaves the archive uncompressed. Without it: xz, if the kernel reads it.
+    pub level: Option<i32>,
 }
 
 /// The contents of the initramfs, for the report.
@@ -107,6 +119,8 @@ pub(crate) struct InitrdReport {
     pub raw_len: u64,
     /// Length of the part that stays packed: drivers and firmware that few machines need.
     pub packed_len: u64,
+    /// Lengths of the initramfs that `bakery serve` sends to one machine.
+    pub for_machines: Option<MachineLengths>,
     /// Modules by name.
     pub modules: Vec<String>,
     /// Number of included firmware files.
@@ -119,6 +133,26 @@ pub(crate) struct InitrdReport {
     pub warnings: Vec<String>,
     /// Uncompressed bytes of: the modules, the firmware, layerfs, busybox.
     pub parts: Parts,
+}
+
+impl InitrdReport {
+    /// A report of these modules, to be completed.
+    fn of(kernel: String, chosen: &Chosen) -> Self {
+        Self {
+            kernel_path: None,
+            kernel,
+            len: 0,
+            raw_len: 0,
+            packed_len: 0,
+            for_machines: None,
+            modules: chosen.modules.iter().map(|one| one.name.clone()).collect(),
+            firmware: Vec::new(),
+            firmware_missing: Vec::new(),
+            firmware_in_flash: Vec::new(),
+            warnings: Vec::new(),
+            parts: Parts::default(),
+        }
+    }
 }
 
 /// Uncompressed bytes by kind.
@@ -150,10 +184,10 @@ pub(crate) fn build(
     let known = modules::Modules::read(tree, &kernel)
         .doing(|| format!("cannot read the modules of kernel {kernel}"))?;
     let mut chosen = known.choose(tree, recipe)?;
-    if recipe.level == 0 {
-        chosen
-            .iter_mut()
-            .for_each(|module| module.is_unpacked = true);
+    let compression = known.compression(recipe.level);
+    if compression == Compression::None {
+        let modules = chosen.modules.iter_mut();
+        modules.for_each(|module| module.is_unpacked = true);
     }
     let built = match recipe.built {
         Some(built) => built,
@@ -163,48 +197,39 @@ pub(crate) fn build(
         }
     };
     let mut archive = CpioArchive::new(built);
-    let mut report = InitrdReport {
-        kernel_path: kernel_image::kernel_image(tree, &kernel)?,
-        kernel,
-        len: 0,
-        raw_len: 0,
-        packed_len: 0,
-        modules: chosen.iter().map(|module| module.name.clone()).collect(),
-        firmware: Vec::new(),
-        firmware_missing: Vec::new(),
-        firmware_in_flash: Vec::new(),
-        warnings: Vec::new(),
-        parts: Parts::default(),
-    };
+    let kernel_path = kernel_image::kernel_image(tree, &kernel)?;
+    let mut report = InitrdReport::of(kernel, &chosen);
+    report.kernel_path = kernel_path;
     content::base(&mut archive, built);
-    content::programs(&mut archive, tree, recipe, &mut report)?;
-    let mut packed = CpioArchive::new(built);
-    content::modules(&mut archive, &mut packed, &known, &chosen, &mut report);
+    // Apart, because the filter for programs makes modules longer.
+    let mut programs = CpioArchive::new(built);
+    content::programs(&mut programs, tree, recipe, &mut report)?;
+    let mut packed = content::modules(&mut archive, &known, &chosen.modules, &mut report);
     if recipe.firmware {
-        content::firmware(&mut archive, &mut packed, tree, &chosen, &mut report)?;
-    }
-    if !packed.is_empty() {
-        let bytes = compress(packed.finish(), recipe.level)?;
-        report.packed_len = bytes.len() as u64;
-        archive.file(PACKED, 0o644, bytes);
+        let files = content::firmware(&mut archive, tree, &chosen.modules, &mut report)?;
+        packed.extend(files);
     }
     content::trust(&mut archive, recipe.trust.as_deref())?;
-    let raw = archive.finish();
-    report.raw_len = raw.len() as u64;
-    let bytes = compress(raw, recipe.level)?;
+    let raw = [programs.finish(), archive.finish()];
+    let [programs, rest] = &raw;
+    report.raw_len = (programs.len() + rest.len()) as u64;
+    let base = [
+        compression.of_programs(programs)?,
+        compression.of_data(rest)?,
+    ];
+    let base = base.concat();
+    let bytes = if packed.is_empty() {
+        base
+    } else {
+        let needs = needs::Needs::new(&known, &chosen);
+        let (table, archive) = parts::divide(&needs, packed, (built, compression))?;
+        report.packed_len = table.parts.iter().sum();
+        report.raw_len += archive.len() as u64;
+        [archive, base].concat()
+    };
     report.len = bytes.len() as u64;
+    let divided = DividedInitramfs::read(&bytes);
+    let divided = divided.doing(|| "cannot read the parts that were just made".into())?;
+    report.for_machines = divided.as_ref().map(DividedInitramfs::lengths);
     Ok((bytes, report))
-}
-
-/// One zstd frame with a window that the kernel's decoder supports (up to 128 MiB).
-fn compress(raw: Vec<u8>, level: i32) -> Result<Vec<u8>> {
-    if level == 0 {
-        return Ok(raw);
-    }
-    let compressed = zstd::bulk::Compressor::new(level).and_then(|mut encoder| {
-        encoder.include_checksum(true)?;
-        encoder.window_log(25)?;
-        encoder.compress(&raw)
-    });
-    Ok(compressed.doing(|| "cannot compress the initramfs".into())?)
 }

@@ -43,6 +43,12 @@ pub(crate) const MACHINE_FILE_LEN_MAX: usize = 64 << 10;
 /// Most unpacked bytes of an initramfs that are searched: many times the largest one seen.
 pub(crate) const INITRAMFS_LEN_MAX: u64 = 2 << 30;
 
+/// Longest table of the parts of an initramfs, bytes: of the kernel with the most drivers it has 200 KiB.
+pub(crate) const PART_TABLE_LEN_MAX: u64 = 8 << 20;
+
+/// Most parts of an initramfs: a kernel has some hundred network drivers.
+pub(crate) const PARTS_MAX: usize = 4096;
+
 /// Longest name of a member of a cpio archive: the kernel's own bound.
 pub(crate) const CPIO_NAME_LEN_MAX: u64 = 4096;
 

@@ -5,6 +5,7 @@
 //! root, so modules always match the kernel. A revision without our initramfs ([`initramfs`]) is
 //! not an entry, because it would not find its root.
 
+pub(crate) mod boot_card;
 mod dnsmasq;
 mod grub;
 pub(crate) mod initramfs;
@@ -38,6 +39,8 @@ pub struct MenuChoice {
     pub kernel: String,
     /// Path of the initrd on the server.
     pub initrd: String,
+    /// True if the server sends a machine only the parts of the initramfs that its card needs.
+    pub is_divided: bool,
     /// Kernel parameters of the revision.
     pub cmdline: String,
 }
@@ -86,6 +89,7 @@ impl MenuChoice {
             label: label(manifest),
             kernel: ObjectPath::Boot(kernel.digest).url(),
             initrd: ObjectPath::Boot(initrd.digest).url(),
+            is_divided: false,
             cmdline: safe_parameters(&manifest.cmdline),
         })
     }
@@ -94,6 +98,17 @@ impl MenuChoice {
     pub fn add_parameters(&mut self, parameters: &str) {
         let line = format!("{} {}", self.cmdline, safe_parameters(parameters));
         line.trim().clone_into(&mut self.cmdline);
+    }
+
+    /// Path of the initrd for a loader that names its card by the expression `card`.
+    #[must_use]
+    pub fn initrd_of_card(&self, card: &str) -> String {
+        let query = boot_card::query(&self.cmdline, card).filter(|_| self.is_divided);
+        let Some(query) = query else {
+            return self.initrd.clone();
+        };
+        let mark = if self.initrd.contains('?') { '&' } else { '?' };
+        format!("{}{mark}{query}", self.initrd)
     }
 
     /// The reason why a revision is not an entry.

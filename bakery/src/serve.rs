@@ -7,11 +7,13 @@
 //! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
 //! client trusts the server: clients verify every byte against the signed head.
 
+mod answer;
 mod bundle;
 mod connection;
 mod error;
 pub(crate) mod fleet;
 pub(crate) mod heads;
+mod initramfs;
 pub(crate) mod limits;
 mod menu_client;
 mod menus;
@@ -24,12 +26,10 @@ mod rings;
 mod routes;
 mod stream;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use layerfmt::Digest;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -64,6 +64,8 @@ pub(crate) struct ServeOptions {
     pub url: Option<String>,
     /// Seconds a boot menu waits before it starts its first entry.
     pub menu_timeout: u32,
+    /// True if every machine gets the whole initramfs.
+    pub whole_initramfs: bool,
     /// The address of the fleet process, if the server has one.
     pub fleet: Option<fleet::Address>,
 }
@@ -79,8 +81,9 @@ struct Server {
     url: Option<String>,
     menu_timeout: u32,
     fleet: Option<Arc<fleet::Fleet>>,
-    /// The known initramfs archives, with true for those that mount our root.
-    initrds: tokio::sync::Mutex<HashMap<Digest, bool>>,
+    /// False if every machine gets the whole initramfs.
+    divides_initramfs: bool,
+    initrds: initramfs::Inspections,
 }
 
 /// A server with bound sockets: it can report its addresses, then run.
@@ -133,7 +136,8 @@ impl Bound {
             url: options.url,
             menu_timeout: options.menu_timeout,
             fleet: options.fleet.map(fleet::Fleet::new).map(Arc::new),
-            initrds: tokio::sync::Mutex::default(),
+            divides_initramfs: !options.whole_initramfs,
+            initrds: initramfs::Inspections::default(),
         };
         Ok(Self {
             listeners,

@@ -8,7 +8,7 @@
 
 lf_net=/run/layerfs/net
 lf_sys=${lf_sys:-/sys}
-lf_packed=${lf_packed:-/lib/layerfs/packed.cpio.zst}
+lf_packed=${lf_packed:-/lib/layerfs/packed}
 
 # lf_load_drivers PATTERN: loads the drivers of the devices whose modalias matches, and no others:
 # on a slow CPU every module costs time.

@@ -124,12 +124,16 @@ class Site:
             call(os.path.join(HERE, "generators.sh"), kind, self.tree, STATIC, f"{self.store}.keys/allowed_signers", path, timeout=2400)
         return path
 
+    def options(self):
+        """Further options of the server."""
+        return []
+
     def start(self):
         log = open(os.path.join(self.directory, "logs", "serve.log"), "ab")
         with log:
             self.server = subprocess.Popen(
                 [BAKERY, "--store", self.store, "serve", "--listen", f"{self.address}:{self.port}",
-                 "--spool", os.path.join(self.directory, "spool"), "--url", self.url, "--menu-timeout", "1"],
+                 "--spool", os.path.join(self.directory, "spool"), "--url", self.url, "--menu-timeout", "1", *self.options()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_port(self.port)
 

@@ -78,9 +78,9 @@ pub(crate) struct InitrdChoice {
     /// The keys that clients trust [default: the store's]
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
-    /// zstd level, 0 = no compression
-    #[arg(long, default_value_t = 19, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(0..=22))]
-    initrd_level: i32,
+    /// Compress with zstd and this level, 0 = no compression [default: xz if the kernel reads it, else 19]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(0..=22))]
+    initrd_level: Option<i32>,
 }
 
 /// The initramfs and the kernel that belongs to it.
@@ -243,7 +243,7 @@ fn work(
     let mut uploads = Uploads::default();
     let kernel = object(kernel, &staging.path().join("kernel"), &mut uploads)?;
     let initrd = object(&boot.initrd, &staging.path().join("initrd"), &mut uploads)?;
-    let message = format!("kernel {} and its initramfs", boot.report.kernel);
+    let message = message(&boot.report);
     let name = revision.manifest.name();
     let published = publisher.publish(&name, uploads, |head, _| {
         let manifest = head.map_or(&revision.manifest, |head| &head.manifest);
@@ -254,6 +254,16 @@ fn work(
         })
     })?;
     Ok((Some(published.name()), boot.report))
+}
+
+/// The message of the revision: `log` and `show` print it.
+fn message(report: &InitrdReport) -> String {
+    let len = human::length(report.len);
+    let mut text = format!("kernel {} and its initramfs, {len}", report.kernel);
+    if let Some(lengths) = &report.for_machines {
+        text.push_str(&format!("\n\nFor one machine: {lengths}."));
+    }
+    text
 }
 
 /// One boot file for the store.
@@ -306,6 +316,9 @@ fn describe(
         human::length(parts.layerfs),
         human::length(parts.busybox)
     )?;
+    if let Some(lengths) = &report.for_machines {
+        writeln!(out, "  for one machine: {lengths}")?;
+    }
     for warning in &report.warnings {
         writeln!(out, "  warning: {warning}")?;
     }

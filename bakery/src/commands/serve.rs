@@ -28,6 +28,9 @@ pub struct ServeArgs {
     /// Seconds before a boot menu starts its first entry; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     menu_timeout: u32,
+    /// Send every machine the whole initramfs, not only the drivers of the card that it boots from
+    #[arg(long)]
+    whole_initramfs: bool,
     /// Maximum number of connections; further ones wait
     #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_DEFAULT)]
     connections: usize,
@@ -67,6 +70,7 @@ pub(crate) fn run(args: ServeArgs, globals: &Globals) -> anyhow::Result<ExitCode
         connections_per_address: args.connections_per_address,
         url: args.url,
         menu_timeout: args.menu_timeout,
+        whole_initramfs: args.whole_initramfs,
         fleet: fleet.transpose()?,
     };
     runtime.block_on(async {

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::ops::Range;
+
+const TRAILER: &str = "TRAILER!!!";
 
 /// One name of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +56,6 @@ impl CpioArchive {
         self.add(path, CpioEntry::File(permissions, bytes.into()));
     }
 
-    /// True if it is empty.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// The bytes of the archive, padded to 512 as cpio does.
     #[must_use]
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -85,7 +82,7 @@ impl CpioArchive {
                 device,
             );
         }
-        write_entry(&mut out, "TRAILER!!!", [0, 0, 1, 0], &[], (0, 0));
+        write_entry(&mut out, TRAILER, [0, 0, 1, 0], &[], (0, 0));
         out.resize(out.len().next_multiple_of(512), 0);
         out
     }
@@ -106,6 +103,43 @@ fn write_entry(out: &mut Vec<u8>, name: &str, fields: [u32; 4], data: &[u8], dev
     pad4(out);
     out.extend_from_slice(data);
     pad4(out);
+}
+
+/// Length of a newc header: a magic and 13 numbers of 8 digits.
+const HEADER_LEN: usize = 110;
+/// Most members of an archive that [`members`] reads: one with our parts has four.
+const MEMBERS_MAX: usize = 64;
+
+/// Name and place of each member.
+type Members = Vec<(String, Range<usize>)>;
+
+/// The members of an uncompressed archive at the start of `bytes`, and the place where the next
+/// archive begins. `None`: there is no such archive, or it is cut, or has very many members.
+pub(crate) fn members(bytes: &[u8]) -> Option<(Members, usize)> {
+    let mut members = Vec::new();
+    let mut at = 0_usize;
+    while members.len() < MEMBERS_MAX {
+        let header = bytes.get(at..at.checked_add(HEADER_LEN)?)?;
+        let digits = |from: usize| std::str::from_utf8(header.get(from..from + 8)?).ok();
+        let number = |from: usize| usize::from_str_radix(digits(from)?, 16).ok();
+        if !header.starts_with(b"070701") {
+            return None;
+        }
+        let (len, name_len) = (number(54)?, number(94)?);
+        let name_at = at + HEADER_LEN;
+        let name = bytes.get(name_at..name_at.checked_add(name_len)?)?;
+        let name = std::str::from_utf8(name.strip_suffix(b"\0")?).ok()?;
+        let data = (name_at + name_len).next_multiple_of(4);
+        let end = data.checked_add(len)?;
+        bytes.get(data..end)?;
+        at = end.checked_next_multiple_of(4)?;
+        if name == TRAILER {
+            let fill = bytes.get(at..)?.iter().take_while(|byte| **byte == 0);
+            return Some((members, at + fill.count()));
+        }
+        members.push((name.to_owned(), data..end));
+    }
+    None
 }
 
 fn pad4(out: &mut Vec<u8>) {

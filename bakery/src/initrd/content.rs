@@ -8,6 +8,7 @@ use super::archive::{CpioArchive, CpioEntry};
 use super::decompress::decompress;
 use super::error::{InitrdError, Result, refuse};
 use super::modules::{Module, Modules};
+use super::parts::PackedFile;
 use super::system_tree::{SystemTree, read};
 use super::{InitrdRecipe, InitrdReport, elf, modinfo, scripts};
 use crate::failed::Doing as _;
@@ -141,27 +142,28 @@ pub(crate) fn find_layerfs() -> Option<PathBuf> {
         .find(|path| fs::read(path).is_ok_and(|bytes| elf::is_static(&bytes)))
 }
 
-/// The modules, unpacked or packed, and their lists.
+/// Adds the lists of all modules, and those that are unpacked. Returns the others.
 pub(crate) fn modules(
     archive: &mut CpioArchive,
-    packed: &mut CpioArchive,
     known: &Modules,
     chosen: &[Module],
     report: &mut InitrdReport,
-) {
+) -> Vec<PackedFile> {
     let directory = known.directory();
+    let mut packed = Vec::new();
     for module in chosen {
         report.parts.modules += module.bytes.len() as u64;
-        let place = if module.is_unpacked {
-            &mut *archive
+        let path = format!("{directory}/{}", module.path);
+        let bytes = module.bytes.clone();
+        if module.is_unpacked {
+            archive.file(&path, 0o644, bytes);
         } else {
-            &mut *packed
-        };
-        place.file(
-            &format!("{directory}/{}", module.path),
-            0o644,
-            module.bytes.clone(),
-        );
+            packed.push(PackedFile {
+                path,
+                bytes,
+                modules: vec![module.name.clone()],
+            });
+        }
     }
     archive.file(
         &format!("{directory}/modules.dep"),
@@ -179,60 +181,67 @@ pub(crate) fn modules(
         known.builtin_text(),
     );
     archive.file(&format!("{directory}/modules.symbols"), 0o644, "");
+    packed
 }
 
-/// The firmware that the modules name and the tree has.
+/// Adds the firmware that the unpacked modules name and the tree has. Returns that of the others.
 ///
 /// # Errors
 /// A file cannot be read or unpacked.
 pub(crate) fn firmware(
     archive: &mut CpioArchive,
-    packed: &mut CpioArchive,
     tree: &dyn SystemTree,
     chosen: &[Module],
     report: &mut InitrdReport,
-) -> Result<()> {
-    // Each name, with true if an unpacked module may request it.
-    let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+) -> Result<Vec<PackedFile>> {
+    // Each name, with the modules that may request it.
+    let mut names: BTreeMap<&str, Vec<&Module>> = BTreeMap::new();
     for module in chosen {
         for name in modinfo::firmware(&module.bytes) {
-            *names.entry(name).or_default() |= module.is_unpacked;
+            names.entry(name).or_default().push(module);
         }
     }
-    for (name, is_unpacked) in names {
+    let mut packed = Vec::new();
+    for (name, modules) in names {
         if FIRMWARE_IN_FLASH.contains(&name) {
             report.firmware_in_flash.push(name.to_owned());
             continue;
         }
-        let mut found = false;
-        for directory in FIRMWARE_DIRECTORIES {
-            for suffix in ["", ".xz", ".zst"] {
-                let path = format!("{directory}/{name}{suffix}");
-                if found || name.contains("..") {
-                    continue;
-                }
-                if let Some(stored) = read(tree, &path)? {
-                    let bytes =
-                        decompress(&path, stored).doing(|| format!("cannot unpack /{path}"))?;
-                    report.parts.firmware += bytes.len() as u64;
-                    let place = if is_unpacked {
-                        &mut *archive
-                    } else {
-                        &mut *packed
-                    };
-                    place.file(&format!("lib/firmware/{name}"), 0o644, bytes);
-                    found = true;
-                }
+        let Some(bytes) = firmware_file(tree, name)? else {
+            report.firmware_missing.push(name.to_owned());
+            continue;
+        };
+        report.firmware.push(name.to_owned());
+        report.parts.firmware += bytes.len() as u64;
+        let path = format!("lib/firmware/{name}");
+        if modules.iter().any(|module| module.is_unpacked) {
+            archive.file(&path, 0o644, bytes);
+        } else {
+            packed.push(PackedFile {
+                path,
+                bytes,
+                modules: modules.iter().map(|module| module.name.clone()).collect(),
+            });
+        }
+    }
+    Ok(packed)
+}
+
+/// A firmware file of the tree, unpacked; `None` if the tree does not have it.
+fn firmware_file(tree: &dyn SystemTree, name: &str) -> Result<Option<Vec<u8>>> {
+    if name.contains("..") {
+        return Ok(None);
+    }
+    for directory in FIRMWARE_DIRECTORIES {
+        for suffix in ["", ".xz", ".zst"] {
+            let path = format!("{directory}/{name}{suffix}");
+            if let Some(stored) = read(tree, &path)? {
+                let bytes = decompress(&path, stored);
+                return Ok(Some(bytes.doing(|| format!("cannot unpack /{path}"))?));
             }
         }
-        let list = if found {
-            &mut report.firmware
-        } else {
-            &mut report.firmware_missing
-        };
-        list.push(name.to_owned());
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The keys that clients trust, at the path that `layerfs mount` reads.

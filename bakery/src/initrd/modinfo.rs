@@ -17,9 +17,10 @@ pub(crate) fn firmware(module: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// Modules (or aliases) that the module needs in addition: the words of `softdep=` without `pre:`
-/// and `post:`.
+/// and `post:`, and those of `weakdep=`.
 pub(crate) fn softdeps(module: &[u8]) -> impl Iterator<Item = &str> {
     values(module, "softdep")
+        .chain(values(module, "weakdep"))
         .flat_map(str::split_whitespace)
         .filter(|word| !matches!(*word, "pre:" | "post:"))
 }

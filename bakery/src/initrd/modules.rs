@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::compress::Compression;
 use super::decompress::decompress;
 use super::error::{InitrdError, Result, refuse};
 use super::kernel_image::kernel_image;
@@ -76,6 +77,17 @@ pub(crate) struct Module {
     pub bytes: Vec<u8>,
     /// True if it is unpacked at boot, false if it is packed.
     pub is_unpacked: bool,
+}
+
+/// The chosen modules, and the purpose of those that were named.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen {
+    /// The modules with all that they need, sorted by path.
+    pub modules: Vec<Module>,
+    /// Names of the network drivers.
+    pub network: BTreeSet<String>,
+    /// Names of the drivers and file systems of disks.
+    pub disks: BTreeSet<String>,
 }
 
 /// The lists of one kernel.
@@ -256,20 +268,16 @@ impl Modules {
     ///
     /// # Errors
     /// A module that was named is not there, or one cannot be read.
-    pub(crate) fn choose(
-        &self,
-        tree: &dyn SystemTree,
-        recipe: &InitrdRecipe,
-    ) -> Result<Vec<Module>> {
+    pub(crate) fn choose(&self, tree: &dyn SystemTree, recipe: &InitrdRecipe) -> Result<Chosen> {
         self.require_fuse()?;
+        let (mut network, mut disks) = self.external_drivers(tree, recipe)?;
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for name in BASE {
             self.want(name, &mut wanted);
         }
-        self.want_external(tree, recipe, &mut wanted)?;
         if recipe.storage {
             for name in STORAGE {
-                self.want(name, &mut wanted);
+                self.want(name, &mut disks);
             }
         }
         let named: Vec<&str> = match &recipe.drivers {
@@ -278,18 +286,14 @@ impl Modules {
             Drivers::Named(names) => names.iter().map(String::as_str).collect(),
         };
         let strict = matches!(recipe.drivers, Drivers::Named(_));
-        for name in named
-            .iter()
-            .copied()
-            .chain(recipe.extra_modules.iter().map(String::as_str))
-        {
-            let there = self.want(name, &mut wanted);
-            let asked_for = strict || recipe.extra_modules.iter().any(|extra| extra == name);
-            if asked_for && !there {
-                refuse!(
-                    "kernel {} has no module or directory of modules called {name}",
-                    self.kernel
-                );
+        for name in &named {
+            if !self.want(name, &mut network) && strict {
+                return Err(self.has_no(name));
+            }
+        }
+        for name in &recipe.extra_modules {
+            if !self.want(name, &mut wanted) {
+                return Err(self.has_no(name));
             }
         }
         let mut is_unpacked: BTreeSet<String> = BTreeSet::new();
@@ -298,40 +302,55 @@ impl Modules {
         for name in AT_HAND.iter().copied().chain(named).chain(extra) {
             self.want(name, &mut is_unpacked);
         }
+        wanted.extend(network.iter().chain(&disks).cloned());
         let is_unpacked: BTreeSet<String> = is_unpacked.intersection(&wanted).cloned().collect();
         let is_unpacked: BTreeSet<String> = self
             .close(tree, is_unpacked)?
             .into_iter()
             .map(|module| module.path)
             .collect();
-        let mut chosen = self.close(tree, wanted)?;
-        for module in &mut chosen {
+        let mut modules = self.close(tree, wanted)?;
+        for module in &mut modules {
             module.is_unpacked = is_unpacked.contains(&module.path);
         }
-        Ok(chosen)
+        Ok(Chosen {
+            modules,
+            network,
+            disks,
+        })
     }
 
-    /// Adds the drivers that did not come with the kernel.
-    fn want_external(
+    fn has_no(&self, name: &str) -> InitrdError {
+        InitrdError::Refused(format!(
+            "kernel {} has no module or directory of modules called {name}",
+            self.kernel
+        ))
+    }
+
+    /// Names of the drivers that did not come with the kernel: those of network cards, those of disks.
+    fn external_drivers(
         &self,
         tree: &dyn SystemTree,
         recipe: &InitrdRecipe,
-        wanted: &mut BTreeSet<String>,
-    ) -> Result<()> {
-        let network = recipe.drivers == Drivers::All;
-        if !network && !recipe.storage {
-            return Ok(());
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+        let (mut network, mut disks) = (BTreeSet::new(), BTreeSet::new());
+        let is_network_wanted = recipe.drivers == Drivers::All;
+        if !is_network_wanted && !recipe.storage {
+            return Ok((network, disks));
         }
         for (name, path) in &self.paths {
             if !external::is_external(path) || self.blacklist.contains(name) {
                 continue;
             }
             let driver = external::driver(&self.bytes(tree, path)?);
-            if driver.network && network || driver.storage && recipe.storage {
-                wanted.insert(name.clone());
+            if driver.network && is_network_wanted {
+                network.insert(name.clone());
+            }
+            if driver.storage && recipe.storage {
+                disks.insert(name.clone());
             }
         }
-        Ok(())
+        Ok((network, disks))
     }
 
     /// The bytes of the module at `path`, unpacked.
@@ -398,8 +417,30 @@ impl Modules {
         Ok(done.into_values().collect())
     }
 
+    /// Names of the modules that `modules.dep` lists for a module.
+    pub(crate) fn depends(&self, name: &str) -> &[String] {
+        self.depends.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Pairs of an alias and the module that it loads, without the modules that the tree blacklists.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
+        let listed = self.aliases.iter();
+        let listed = listed.filter(|(_, name)| !self.blacklist.contains(name));
+        listed.map(|(pattern, name)| (pattern.as_str(), name.as_str()))
+    }
+
+    /// The compression that the kernel reads, with this level of the recipe.
+    pub(crate) fn compression(&self, level: Option<i32>) -> Compression {
+        Compression::of_kernel(&self.config, level)
+    }
+
+    /// True if the module is part of the kernel image.
+    pub(crate) fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.contains(name)
+    }
+
     /// Modules with this name or this alias without wildcards.
-    fn named_by(&self, word: &str) -> Vec<String> {
+    pub(crate) fn named_by(&self, word: &str) -> Vec<String> {
         let name = word.replace('-', "_");
         if self.paths.contains_key(&name) || self.builtin.contains(&name) {
             return vec![name];

@@ -7,12 +7,17 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::Stream;
+
 use crate::limits::{CPIO_NAME_LEN_MAX, INITRAMFS_LEN_MAX};
 
 /// Length of the header of a member: a magic and 13 numbers of 8 digits.
 const HEADER_LEN: usize = 110;
 /// Longest block of lz4's old format, which the kernel reads, unpacked.
 const LZ4_BLOCK_LEN: usize = 8 << 20;
+/// Most memory for the dictionary of an xz stream.
+const XZ_MEMORY_MAX: u64 = 256 << 20;
 /// Path of the client, in any directory of programs.
 const CLIENT: &[u8] = b"bin/layerfs";
 
@@ -34,7 +39,9 @@ pub(crate) fn has_client(archive: &[u8]) -> io::Result<Option<bool>> {
                 in_archives(frame.single_frame())?
             }
             [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-                in_archives(lzma_rust2::XzReader::new(&mut rest, false))?
+                let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, 0);
+                let stream = stream.map_err(io::Error::other)?;
+                in_archives(XzDecoder::new_stream(&mut rest, stream))?
             }
             [0x02, 0x21, 0x4c, 0x18, blocks @ ..] => {
                 rest = blocks;
@@ -176,6 +183,7 @@ impl Read for Lz4<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::initrd::compress::Compression;
     use std::io::Write as _;
 
     fn member(name: &str, mode: u32, body: &[u8]) -> Vec<u8> {
@@ -224,9 +232,14 @@ mod tests {
             "bin/layerfs-helper",
             "usr/mybin/layerfs",
         ]);
-        let forms: [fn(&[u8]) -> Vec<u8>; 4] = [<[u8]>::to_vec, gzip, lz4, |bytes| {
-            zstd::bulk::compress(bytes, 3).unwrap()
-        }];
+        let forms: [fn(&[u8]) -> Vec<u8>; 6] = [
+            <[u8]>::to_vec,
+            gzip,
+            lz4,
+            |bytes| zstd::bulk::compress(bytes, 3).unwrap(),
+            |bytes| Compression::Xz { x86: true }.of_programs(bytes).unwrap(),
+            |bytes| Compression::xz(bytes).unwrap(),
+        ];
         for form in forms {
             for (main, found) in [(&with, true), (&without, false)] {
                 assert_eq!(has_client(&form(main)).unwrap(), Some(found));

@@ -94,7 +94,7 @@ fn entry(menu: &Menu, choice: &MenuChoice) -> String {
         "kernel --name kernel ${{base}}{} initrd=initrd {line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed",
         choice.kernel
     );
-    let path = &choice.initrd;
+    let path = choice.initrd_of_card("${netX/busid:hexhyp}");
     let _ = writeln!(
         script,
         "initrd --name initrd ${{base}}{path} || goto failed"

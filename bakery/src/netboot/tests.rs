@@ -8,6 +8,7 @@ fn choice(name: &str, label: &str, cmdline: &str) -> MenuChoice {
         label: label.into(),
         kernel: "/boot/aa".into(),
         initrd: "/boot/bb".into(),
+        is_divided: false,
         cmdline: safe_parameters(cmdline),
     }
 }
@@ -72,6 +73,37 @@ fn an_entry_boots_its_own_revision() {
             && !unknown.contains("--timeout 7000"),
         "{unknown}"
     );
+}
+
+/// iPXE names its card; a loader that cannot gets the whole initramfs, and so does an entry whose
+/// parameters may need another card.
+#[test]
+fn an_entry_asks_for_the_initramfs_of_its_card() {
+    let script = |cmdline: &str, mark: &str| {
+        let mut one = choice("kiosk@3", "kiosk", cmdline);
+        one.is_divided = true;
+        one.initrd.push_str(mark);
+        let choices = Choices {
+            newest: vec![one],
+            ..Choices::default()
+        };
+        let others = [grub(&menu(), &choices), pxelinux(&menu(), &choices)];
+        assert!(others.iter().all(|text| !text.contains("card=")));
+        ipxe(&menu(), &choices)
+    };
+    let line = |path: &str| format!("initrd --name initrd ${{base}}{path} || goto failed\n");
+    for (cmdline, mark, path) in [
+        ("quiet", "", "/boot/bb?card=${netX/busid:hexhyp}"),
+        (
+            "layerfs.upper=LABEL=data",
+            "?initramfs=pc17&revision=kiosk/main@3",
+            "/boot/bb?initramfs=pc17&revision=kiosk/main@3&card=${netX/busid:hexhyp}&disks",
+        ),
+        ("ip=eth1:dhcp", "", "/boot/bb"),
+    ] {
+        let script = script(cmdline, mark);
+        assert!(script.contains(&line(path)), "{script}");
+    }
 }
 
 #[test]

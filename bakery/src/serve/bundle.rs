@@ -12,11 +12,12 @@ use wire::paths::{Class, ObjectPath, UPDATES_FIELD};
 use wire::trust::{Bundle, Envelope};
 
 use super::Server;
+use super::answer::small;
 use super::heads::{self, damaged};
 use super::menus;
 use super::object::{ObjectError, Objects};
 use super::rings;
-use super::routes::{absent, refused, small};
+use super::routes::{absent, refused};
 
 /// Handles the request.
 pub(super) async fn get(

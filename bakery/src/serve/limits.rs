@@ -58,5 +58,10 @@ pub(crate) const MENU_REVISIONS_MAX: usize = 10;
 pub(crate) const INITRD_LEN_MAX: u64 = 1 << 30;
 /// Number of initramfs archives with known results. A store has tens.
 pub(crate) const INITRDS_KNOWN_MAX: usize = 4096;
+/// Number of initramfs archives whose tables of parts are in memory, each about 300 KiB; others are
+/// read again.
+pub(crate) const DIVIDED_KNOWN_MAX: usize = 32;
+/// Bytes of an object of a remote store that are in memory for one answer made of places in it.
+pub(crate) const PIECE_LEN: u64 = 256 << 10;
 /// Systems and profiles a listing walks.
 pub(crate) const LISTING_MAX: usize = 10_000;

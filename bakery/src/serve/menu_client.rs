@@ -52,9 +52,12 @@ pub(super) async fn of(
 
 /// Parses the note for the fleet in the query of a boot file; see [`MenuClient::mark`].
 pub(super) fn fetched(query: &str) -> Option<FetchedNote> {
-    let (step, rest) = query.split_once('=')?;
-    let (machine, revision) = rest.split_once("&revision=")?;
-    let step = Step::of_word(step).filter(|step| matches!(step, Step::Kernel | Step::Initramfs))?;
+    let pairs = || query.split('&').filter_map(|pair| pair.split_once('='));
+    let (step, machine) = pairs().find_map(|(key, value)| {
+        let step = Step::of_word(key)?;
+        matches!(step, Step::Kernel | Step::Initramfs).then_some((step, value))
+    })?;
+    let (_, revision) = pairs().find(|(key, _)| *key == "revision")?;
     Some(FetchedNote {
         machine: machine.to_owned(),
         step,
@@ -152,6 +155,7 @@ mod tests {
         for address in [
             "kernel=pc17&revision=kiosk/main@7",
             "kernel=pc17&revision=kiosk/main%407",
+            "kernel=pc17&revision=kiosk/main@7&card=01-80-86-10-d3&disks",
         ] {
             let note = fetched(address).unwrap();
             assert_eq!(

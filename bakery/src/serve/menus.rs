@@ -8,14 +8,15 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use wire::manifest::{DEFAULT_PROFILE, DEFAULT_RING, Manifest, ProfileName, RevisionName};
-use wire::paths::{ObjectPath, Request as RequestPath, route};
+use wire::manifest::{DEFAULT_PROFILE, DEFAULT_RING, ProfileName, RevisionName};
+use wire::paths::{Request as RequestPath, route};
 
+use super::answer::small;
 use super::connection::{Peer, Port};
 use super::heads::{self, Profile};
 use super::menu_client::{self, MenuClient};
 use super::object::ObjectError;
-use super::routes::{absent, refused, small};
+use super::routes::{absent, refused};
 use super::{Server, limits, rings};
 use crate::human;
 use crate::netboot::{self, Choices, Menu, MenuChoice, PageEntry};
@@ -381,53 +382,21 @@ async fn one(
         revision,
     };
     let manifest = heads::manifest(&server.objects, &wanted).await?;
-    let choice = match MenuChoice::of(&manifest) {
+    let mut choice = match MenuChoice::of(&manifest) {
         Ok(choice) => choice,
         Err(why) => return Ok(Err(why)),
     };
-    Ok(match mounts_layerfs(server, &manifest).await? {
-        true => Ok(choice),
-        false => Err(MenuChoice::needs_initrd(
-            &manifest,
-            "has the initramfs of its distribution",
-        )),
-    })
-}
-
-/// True if the initramfs of a revision mounts our root. Each is inspected once.
-async fn mounts_layerfs(server: &Server, manifest: &Manifest) -> Result<bool, ObjectError> {
     let Some(initrd) = manifest.initrd else {
-        return Ok(false);
+        return Ok(Err(MenuChoice::needs_initrd(&manifest, "has no initramfs")));
     };
-    // Held during one inspection: a class that boots at once inspects it once.
-    let mut known = server.initrds.lock().await;
-    if let Some(found) = known.get(&initrd.digest) {
-        return Ok(*found);
-    }
-    let path = ObjectPath::Boot(initrd.digest).to_string();
-    let object = server.objects.open(&path).await?;
-    if object.len() > limits::INITRD_LEN_MAX {
-        return Ok(false);
-    }
-    let bytes = object.bytes(0..object.len()).await?;
-    let looked = tokio::task::spawn_blocking(move || netboot::initramfs::has_client(&bytes)).await;
-    let found = match looked {
-        Ok(Ok(Some(found))) => found,
-        Ok(Ok(None)) => {
-            tracing::warn!("{path}: its compression is unknown, so it is offered unchecked");
-            true
-        }
-        Ok(Err(error)) => {
-            tracing::warn!("{path} is no initramfs: {error}");
-            false
-        }
-        Err(_) => return Ok(false),
-    };
-    if known.len() >= limits::INITRDS_KNOWN_MAX {
-        known.clear();
-    }
-    known.insert(initrd.digest, found);
-    Ok(found)
+    let found = server.initrds.of(&server.objects, &initrd.digest).await?;
+    choice.is_divided = found.is_divided && server.divides_initramfs;
+    Ok(if found.mounts_layerfs {
+        Ok(choice)
+    } else {
+        let why = "has the initramfs of its distribution";
+        Err(MenuChoice::needs_initrd(&manifest, why))
+    })
 }
 
 /// The base URL, the timeout and the request for names of a menu.

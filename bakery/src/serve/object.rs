@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use lru::LruCache;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
@@ -75,6 +76,27 @@ impl ServedObject {
                 Ok(Body::from_stream(answer.into_stream()))
             }
         }
+    }
+
+    /// These places as one response body; they are inside the object.
+    pub(crate) fn body_of_places(&self, places: Vec<Range<u64>>) -> Body {
+        let step = match self {
+            Self::Mapped(_) => u64::MAX,
+            Self::Remote { .. } => limits::PIECE_LEN,
+        };
+        let pieces = places.into_iter().flat_map(move |place| {
+            let next = move |piece: &Range<u64>| {
+                let start = piece.end;
+                (start < place.end).then(|| start..start.saturating_add(step).min(place.end))
+            };
+            let first = place.start..place.start.saturating_add(step).min(place.end);
+            std::iter::successors(Some(first), next)
+        });
+        let object = self.clone();
+        Body::from_stream(futures::stream::iter(pieces).then(move |piece| {
+            let object = object.clone();
+            async move { object.bytes(piece).await }
+        }))
     }
 
     /// These bytes in memory; the range is inside the object.

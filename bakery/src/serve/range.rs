@@ -41,6 +41,22 @@ pub(crate) fn select(header: Option<&[u8]>, len: u64) -> Selection {
     }
 }
 
+/// The parts of `places` that are these bytes of all of them, one after the other.
+pub(crate) fn within(places: &[Range<u64>], range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut before = 0_u64;
+    for place in places {
+        let len = place.end - place.start;
+        let from = range.start.max(before) - before;
+        let to = range.end.min(before + len).saturating_sub(before);
+        if from < to {
+            parts.push(place.start + from..place.start + to);
+        }
+        before += len;
+    }
+    parts
+}
+
 /// Digits only: `u64::from_str` would also take a plus sign.
 fn number(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -86,6 +102,19 @@ fn strip_weak(tag: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_of_places_is_that_of_their_bytes() {
+        let places = [10..14, 20..21, 3..6];
+        let bytes: Vec<u64> = places.iter().cloned().flatten().collect();
+        for start in 0..=8 {
+            for end in start..=8 {
+                let found = within(&places, &(start..end));
+                let found: Vec<u64> = found.into_iter().flatten().collect();
+                assert_eq!(found, bytes[start as usize..end as usize], "{start}..{end}");
+            }
+        }
+    }
 
     fn ask(header: &str, len: u64) -> Selection {
         select(Some(header.as_bytes()), len)

@@ -21,14 +21,15 @@ use wire::hello::HELLO_LEN_MAX;
 use wire::manifest::ProfileName;
 use wire::paths::{Class, ObjectPath, Request as RequestPath, route};
 
+use super::answer::{immutable, initramfs_of, named, put, record, small};
 use super::connection::Peer;
 use super::metrics::Route;
-use super::object::{ObjectError, ServedObject};
+use super::object::ObjectError;
 use super::posts::{PostError, Posts};
-use super::range::{self, Selection};
 use super::request_log::RequestLine;
 use super::{Server, bundle, fleet, limits, menu_client, menus, rings};
 use crate::jobs::{Spool, SpoolState};
+use crate::netboot::boot_card;
 
 type RouteState = State<Arc<Server>>;
 
@@ -75,7 +76,7 @@ async fn count(State(server): RouteState, request: Request, next: Next) -> Respo
     let line = tracing::enabled!(tracing::Level::INFO).then(|| RequestLine::of(&request));
     let start = Instant::now();
     let response = next.run(request).await;
-    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    let bytes = body_len(&response);
     server
         .metrics
         .answered(route, response.status().as_u16(), bytes, start.elapsed());
@@ -83,6 +84,16 @@ async fn count(State(server): RouteState, request: Request, next: Next) -> Respo
         line.say(response.status(), bytes, start.elapsed());
     }
     response
+}
+
+/// Length of the body; of a streamed one by its header, 0 without.
+fn body_len(response: &Response) -> u64 {
+    let told = || {
+        let value = response.headers().get(header::CONTENT_LENGTH)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    let known = response.body().size_hint().exact();
+    known.or_else(told).unwrap_or(0)
 }
 
 /// An object of the store by its own path.
@@ -100,6 +111,13 @@ async fn object(State(server): RouteState, request: Request) -> Response {
         return absent();
     };
     note_fetched(&server, &request);
+    let machine = request.uri().query().and_then(boot_card::machine);
+    if let (ObjectPath::Boot(digest), Some(machine)) = (&object, machine)
+        && server.divides_initramfs
+    {
+        let sent = initramfs_of(&server, digest, machine, request.headers()).await;
+        return sent.unwrap_or_else(|error| refused(&server, &error));
+    }
     let sent = match (object.digest(), object.class()) {
         (Some(digest), _) => immutable(&server, &object, &digest, request.headers()).await,
         (None, Class::Update) => named(&server, &object, request.headers()).await,
@@ -121,102 +139,6 @@ fn note_fetched(server: &Server, request: &Request) {
         let from = request.extensions().get::<Peer>().map(|peer| peer.0);
         fleet.fetched(&note, from);
     }
-}
-
-async fn immutable(
-    server: &Server,
-    path: &ObjectPath,
-    digest: &Digest,
-    asked: &HeaderMap,
-) -> Result<Response, ObjectError> {
-    let object = server.objects.open(&path.to_string()).await?;
-    let etag = format!("\"{digest}\"");
-    let lifetime = "public, max-age=31536000, immutable";
-    send(&object, path, asked, &etag, lifetime).await
-}
-
-/// Bytes at the start of an update pack that hold its record, and so the digests of all its other bytes.
-const TELLING_LEN: u64 = 4096;
-
-/// An object whose first bytes determine all others, by digest: an update pack.
-async fn named(
-    server: &Server,
-    path: &ObjectPath,
-    asked: &HeaderMap,
-) -> Result<Response, ObjectError> {
-    let object = server.objects.open(&path.to_string()).await?;
-    let first = object.bytes(0..object.len().min(TELLING_LEN)).await?;
-    let etag = format!("\"{}-{}\"", blake3::hash(&first).to_hex(), object.len());
-    send(&object, path, asked, &etag, "no-cache").await
-}
-
-async fn send(
-    object: &ServedObject,
-    path: &ObjectPath,
-    asked: &HeaderMap,
-    etag: &str,
-    lifetime: &'static str,
-) -> Result<Response, ObjectError> {
-    let len = object.len();
-    let mut response = match plan(asked, etag, len) {
-        RangePlan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
-        RangePlan::Send(Selection::Unsatisfiable) => return Ok(unsatisfiable(len)),
-        RangePlan::Send(Selection::Whole) => object.body(0..len).await?.into_response(),
-        RangePlan::Send(Selection::Part(part)) => {
-            let content = format!("bytes {}-{}/{len}", part.start, part.end.saturating_sub(1));
-            let mut response = object.body(part).await?.into_response();
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            put(&mut response, header::CONTENT_RANGE, &content);
-            response
-        }
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type(path));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(lifetime));
-    put(&mut response, header::ETAG, etag);
-    Ok(response)
-}
-
-async fn record(
-    server: &Server,
-    path: &ObjectPath,
-    asked: &HeaderMap,
-) -> Result<Response, ObjectError> {
-    let bytes = server.objects.read(&path.to_string()).await?;
-    Ok(small(asked, bytes, content_type(path)))
-}
-
-/// A small answer made for this request: its ETag is the digest of its content, and caches must revalidate it.
-pub(super) fn small(asked: &HeaderMap, bytes: Bytes, kind: HeaderValue) -> Response {
-    let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
-    let len = bytes.len() as u64;
-    let mut response = match plan(asked, &etag, len) {
-        RangePlan::NotModified => StatusCode::NOT_MODIFIED.into_response(),
-        RangePlan::Send(_) => Body::from(bytes).into_response(),
-    };
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    put(&mut response, header::ETAG, &etag);
-    response
-}
-
-enum RangePlan {
-    NotModified,
-    Send(Selection),
-}
-
-fn plan(asked: &HeaderMap, etag: &str, len: u64) -> RangePlan {
-    let value = |name| asked.get(name).map(HeaderValue::as_bytes);
-    if value(header::IF_NONE_MATCH).is_some_and(|tags| range::none_match_hits(tags, etag)) {
-        return RangePlan::NotModified;
-    }
-    if !range::if_range_holds(value(header::IF_RANGE), etag) {
-        return RangePlan::Send(Selection::Whole);
-    }
-    RangePlan::Send(range::select(value(header::RANGE), len))
 }
 
 async fn batch_ranges(
@@ -437,16 +359,6 @@ pub(super) fn absent() -> Response {
     (StatusCode::NOT_FOUND, never, "no such object\n").into_response()
 }
 
-fn unsatisfiable(len: u64) -> Response {
-    let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
-    put(
-        &mut response,
-        header::CONTENT_RANGE,
-        &format!("bytes */{len}"),
-    );
-    response
-}
-
 /// The answer to a client after a failure; the log has the details.
 pub(super) fn refused(server: &Server, error: &ObjectError) -> Response {
     match error {
@@ -457,15 +369,5 @@ pub(super) fn refused(server: &Server, error: &ObjectError) -> Response {
             let never = [(header::CACHE_CONTROL, "no-store")];
             (StatusCode::BAD_GATEWAY, never, "the store cannot be read\n").into_response()
         }
-    }
-}
-
-fn content_type(path: &ObjectPath) -> HeaderValue {
-    HeaderValue::from_static(path.class().media_type())
-}
-
-fn put(response: &mut Response, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The drivers of all cards and disks are most of an initramfs, and few machines need them: as one
 //! compressed file in it they cost the kernel no time at a boot. The file has the form of an
-//! initramfs: a cpio archive (newc, directories and regular files only), compressed by zstd.
+//! initramfs: cpio archives (newc, directories and regular files only), each compressed by xz or
+//! zstd, one after the other.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,6 +18,7 @@ use crate::limits::CPIO_NAME_LEN_MAX;
 /// Bytes of a newc header.
 const HEADER_LEN: usize = 110;
 const MAGIC: &[u8] = b"070701";
+const XZ_MAGIC: &[u8] = b"\xfd7zXZ";
 const TRAILER: &str = "TRAILER!!!";
 const TYPE_MASK: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -38,14 +40,39 @@ pub struct UnpackArgs {
 /// It cannot be read or is not such an archive, or a file cannot be written.
 pub(crate) fn run(args: &UnpackArgs) -> Result<ExitCode> {
     let at = || args.archive.display().to_string();
-    let file = File::open(&args.archive).with_context(at)?;
-    let decoder = zstd::stream::read::Decoder::new(file).with_context(at)?;
-    unpack(
-        &mut BufReader::with_capacity(1 << 17, decoder),
-        &args.directory,
-    )
-    .with_context(at)?;
+    let file = BufReader::new(File::open(&args.archive).with_context(at)?);
+    let decoder = decoder(file).with_context(at)?;
+    let mut archives = BufReader::with_capacity(1 << 17, decoder);
+    unpack_all(&mut archives, &args.directory).with_context(at)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Decompresses by the first bytes: xz or zstd.
+fn decoder(mut file: impl BufRead + 'static) -> Result<Box<dyn Read>> {
+    if file.fill_buf()?.starts_with(XZ_MAGIC) {
+        return Ok(Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(
+            file,
+        )));
+    }
+    Ok(Box::new(zstd::stream::read::Decoder::with_buffer(file)?))
+}
+
+/// Unpacks every archive, with zeros after each; there is at least one.
+fn unpack_all(archives: &mut impl BufRead, directory: &Path) -> Result<()> {
+    loop {
+        unpack(archives, directory)?;
+        loop {
+            let bytes = archives.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            if zeros == 0 {
+                break;
+            }
+            archives.consume(zeros);
+        }
+    }
 }
 
 fn unpack(archive: &mut impl BufRead, directory: &Path) -> Result<()> {
@@ -174,6 +201,34 @@ mod tests {
             let error =
                 unpack(&mut &[bad, end.clone()].concat()[..], directory.path()).unwrap_err();
             assert!(format!("{error:#}").contains(said), "{error:#}");
+        }
+        let next = [entry("lib/c.ko", 0o100_644, b"c"), end.clone()].concat();
+        for fill in [0, 4, 512] {
+            let both = [good.concat(), vec![0; fill], next.clone(), vec![0; fill]].concat();
+            let directory = tempfile::tempdir().unwrap();
+            unpack_all(&mut &both[..], directory.path()).unwrap();
+            for name in ["lib/a.ko", "lib/b", "lib/c.ko"] {
+                assert!(directory.path().join(name).exists(), "{name}, {fill} zeros");
+            }
+            let torn = both.get(..both.len() - fill - 5).unwrap();
+            assert!(unpack_all(&mut &*torn, directory.path()).is_err());
+        }
+        let parts = [good.concat(), next];
+        let xz = |raw: &Vec<u8>| {
+            let mut bytes = Vec::new();
+            let mut encoder = liblzma::read::XzEncoder::new(raw.as_slice(), 1);
+            encoder.read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let zstd = |raw: &Vec<u8>| zstd::bulk::compress(raw, 1).unwrap();
+        for packed in [
+            parts.iter().flat_map(xz).collect::<Vec<u8>>(),
+            parts.iter().flat_map(zstd).collect(),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let decoder = decoder(io::Cursor::new(packed)).unwrap();
+            unpack_all(&mut BufReader::new(decoder), directory.path()).unwrap();
+            assert!(directory.path().join("lib/c.ko").exists());
         }
         let whole = good.concat();
         for len in 0..whole.len() - 4 {

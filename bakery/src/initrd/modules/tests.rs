@@ -66,9 +66,9 @@ fn few_modules_are_at_hand() {
             busybox: None,
             trust: None,
             built: None,
-            level: 1,
+            level: Some(1),
         };
-        let chosen = modules.choose(&tree, &recipe).unwrap();
+        let chosen = modules.choose(&tree, &recipe).unwrap().modules;
         let (near, packed): (Vec<Module>, Vec<Module>) =
             chosen.into_iter().partition(|module| module.is_unpacked);
         let names = |modules: Vec<Module>| -> String {
@@ -125,7 +125,7 @@ fn recipe(drivers: Drivers, storage: bool) -> InitrdRecipe {
         busybox: None,
         trust: None,
         built: None,
-        level: 1,
+        level: Some(1),
     }
 }
 
@@ -177,7 +177,10 @@ fn external_drivers_come_first_with_what_they_need() {
     let (_root, tree) = tree(&files);
     let modules = Modules::read(&tree, "6.1.0").unwrap();
     let chosen = |drivers, storage| -> Vec<String> {
-        let chosen = modules.choose(&tree, &recipe(drivers, storage)).unwrap();
+        let chosen = modules
+            .choose(&tree, &recipe(drivers, storage))
+            .unwrap()
+            .modules;
         chosen.into_iter().map(|module| module.path).collect()
     };
     let all = [
@@ -202,7 +205,10 @@ fn external_drivers_come_first_with_what_they_need() {
         "updates/dkms/r8168.ko",
     ];
     assert_eq!(chosen(named, false), names);
-    let chosen = modules.choose(&tree, &recipe(Drivers::All, true)).unwrap();
+    let chosen = modules
+        .choose(&tree, &recipe(Drivers::All, true))
+        .unwrap()
+        .modules;
     // For one card the vendor's is tried, and blacklisted modules are not.
     assert_eq!(
         modules.alias_text(&chosen),
