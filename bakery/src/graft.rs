@@ -5,12 +5,6 @@
 //! path that both changed in the same way gets this state. Any other path is a conflict. Contents
 //! are compared by their recorded digests, so no content is read. Modification times alone never
 //! conflict.
-//!
-//! *Base* is the tree on which the layer was made, *ours* the tree to which it is applied, *theirs*
-//! the result of the layer on the base. A path that only one side changed gets that side's state; a
-//! path that both changed in the same way is settled; any other is a conflict. Contents are
-//! compared by their recorded digests, so no content is read. Modification times alone never
-//! conflict.
 
 mod change;
 mod merge;

@@ -1,9 +1,6 @@
 //! Publishes layers as a signed revision: objects first, the head last. The creation of the head is
 //! the commit point: before it no part of a revision is visible, after it the whole revision is. If
 //! another process gets the number first, the publisher builds on that revision and retries.
-//!
-//! The creation of the head is the commit point: before it no part of a revision is visible, after
-//! it all of it is. The loser of a race for a number builds on the winner and retries.
 
 mod addition;
 mod carry;

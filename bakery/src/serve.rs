@@ -2,10 +2,6 @@
 //! an unmodified nginx over the same directory is a server too. Requests below `/v1/` save round
 //! trips and are optional (`docs/HTTP.md` specifies them). No client trusts the server: clients
 //! verify every byte against the signed head.
-//!
-//! Static paths are the store's own layout, so a stock nginx over the same directory is a server
-//! too. Requests below `/v1/` save round trips and are optional (`docs/HTTP.md` specifies them). No
-//! client trusts the server: clients verify every byte against the signed head.
 
 mod answer;
 mod bundle;

@@ -8,15 +8,6 @@
 //! Both types have one spelling for each value: parsing a built path gives the value again, and
 //! anything that this module would not write is refused. A path that a client sends therefore never
 //! reaches a file system unchecked.
-//!
-//! A store's layout is also the layout of its URLs, so an [`ObjectPath`] names an object in a
-//! directory, in a bucket and behind a web server alike. [`Request`] adds the rest of a server's
-//! URLs. `docs/PROTOCOL.md` §1 and `docs/HTTP.md` hold the same tables for people; a test compares
-//! both with this module.
-//!
-//! Both types have one spelling for each value: reading what was built gives the value back, and
-//! anything that this module would not write is refused. A path that a client sends therefore never
-//! reaches a file system unchecked.
 
 mod class;
 mod object;

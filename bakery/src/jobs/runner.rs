@@ -4,11 +4,6 @@
 //! (`started.json`), and every revision made from a job names the job in the last line of its
 //! message (`wire::manifest::Trailer`). So a baker that takes over after a crash can see if the
 //! previous one reached the commit.
-//!
-//! Published exactly once: before the first bake the newest revision is recorded (`started.json`);
-//! every revision made from a job names it in the last line of its message
-//! (`wire::manifest::Trailer`); so a baker that takes over after a crash can see whether the
-//! previous one reached the commit.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -2,11 +2,6 @@
 //! missing `etc/machine-id` as a first boot, and then enables every unit that no preset disables; it only fills
 //! in an empty one. `etc/.updated` and `var/.updated` record the `/usr` for which their directories were last
 //! updated; without them the updating units run at every boot.
-//!
-//! systemd treats a missing `etc/machine-id` as a first boot, and then enables every unit that no
-//! preset disables. It only fills in an empty one. `etc/.updated` and `var/.updated` record the
-//! `/usr` for which their directories were last updated; without them the updating units run at
-//! every boot.
 
 use layerfmt::tree::{Child, Directory, Kind, Metadata, Name, Node, NodeId, ROOT, Time};
 use wire::exclude::Excludes;

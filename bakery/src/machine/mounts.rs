@@ -1,7 +1,5 @@
 //! `etc/fstab` and `etc/crypttab`: masks lines for a disk that only one machine has. systemd waits
 //! 90 s for such a disk and then ends the boot in emergency mode.
-//!
-//! systemd waits 90 s for such a disk and then ends the boot in emergency mode.
 
 /// In front of a line that is masked.
 const MASK: &str = "# masked by bakery, a disk of one machine: ";

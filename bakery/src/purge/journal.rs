@@ -1,9 +1,6 @@
 //! Replaces the heads of a purge, eventually all of them, and deletes the old objects. The journal is a
 //! sweeper's flag ([`guard`]): while it exists nobody publishes. It has every new head, so any process that
 //! finds an abandoned journal can complete the purge.
-//!
-//! The journal is a sweeper's flag ([`guard`]): while it exists nobody publishes. It has every new
-//! head, so any process that finds an abandoned one can complete it.
 
 use std::collections::BTreeSet;
 

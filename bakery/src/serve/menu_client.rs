@@ -1,8 +1,5 @@
 //! The machine that requests a boot menu. A menu without hardware names in its URL makes the loader repeat the
 //! request with them (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.
-//!
-//! A menu without hardware names in its URL makes the loader repeat the request with them
-//! (`docs/FLEET.md`, F5). A server without a fleet does not ask for names.
 
 use axum::Extension;
 use fleet::messages::{FetchedNote, MenuAnswer};

@@ -2,10 +2,6 @@
 //! 2.5 ignores `If-None-Match`, so a second writer silently overwrites the first. s3s-fs 0.14
 //! checks before it writes, so several concurrent writers succeed. Both would lose revisions.
 //! Therefore a store is tested before its first use.
-//!
-//! Some do not have it: Garage 2.5 ignores `If-None-Match`, so a second writer silently overwrites
-//! the first; s3s-fs 0.14 checks first and writes then, so several racing writers win. Both would
-//! lose revisions. Therefore a store is tested before its first use.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

@@ -3,11 +3,6 @@
 //! flag before it looks for the other's, so at least one of the two sees the other and yields. A
 //! flag is an object; it is valid until it is deleted or too old, so a killed process delays others
 //! but does not block them.
-//!
-//! A publisher relies on objects it found in the store; the sweeper deletes objects that nothing
-//! refers to *yet*. Each creates its own flag first and looks for the other's then, so at least one
-//! of the two sees the other and yields. A flag is an object; it is valid until it is deleted or
-//! too old, so a killed process delays others but does not block them.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,6 @@
 //! Finds the runs of a content that resemble bytes of its prefix. An anchor is an exact match.
 //! Around each anchor the run grows as long as at least half of the bytes are equal: code that was
 //! compiled again has the same instructions with other addresses.
-//!
-//! An anchor is an exact match. Around each anchor the run grows as long as at least half of the
-//! bytes are equal: code that was compiled again has the same instructions with other addresses.
 
 use layerfmt::update::Run;
 

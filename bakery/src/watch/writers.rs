@@ -3,11 +3,6 @@
 //! shipped unit has it), and not on network file systems. The events of the directory show closed
 //! files while the watcher runs. For other files the zstd frames decide: a truncated archive is not
 //! complete.
-//!
-//! There are three signs, because none is always available. A lease is certain, but the kernel
-//! grants one only for our own files or with CAP_LEASE (the shipped unit has it), and not on
-//! network file systems. The events of the directory show closed files while the watcher runs. For
-//! other files the zstd frames decide: a truncated archive is not complete.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,9 +1,6 @@
 //! The `passthrough` mode: the kernel reads and writes files of the upper itself. The kernel allows
 //! only one way of access to an inode at a time: as long as a file is open through the daemon (it
 //! was opened while its data was in the lower), further opens use the daemon too.
-//!
-//! The kernel allows one way of access to an inode at a time: as long as a file is open through
-//! us (it was opened while its data was in the lower), further opens go through us too.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

@@ -12,9 +12,6 @@ pub(crate) struct Object {
     pub path: String,
     /// The path for batch requests, on a bakery. Empty: ranges are requested one by one, and chunks are not
     /// cached, because other chunks are made from them.
-    ///
-    /// Empty: its ranges are requested one by one, and its chunks are not cached, because others are
-    /// made from them.
     pub batch_path: String,
     /// The chunks can be made in another way: if no server has them, nobody waits for them.
     pub optional: bool,

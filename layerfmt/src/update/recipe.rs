@@ -1,9 +1,6 @@
 //! Recipes: they compress the raw form of data to exactly its compressed form again. The result
 //! depends on the library that compresses. Therefore a writer tries a recipe before it uses it, and
 //! a reader verifies the result. Without the feature `remake` no recipe works.
-//!
-//! The result depends on the library that compresses. Therefore a writer tries a recipe before it
-//! uses it, and a reader verifies the result. Without the feature `remake` no recipe works.
 
 use crate::limits;
 

@@ -2,9 +2,6 @@
 //! (`docs/FORMAT.md` §18). A program that was built again differs from its old version in many
 //! addresses, a few bytes apart. Its differences are mostly zeros, which compress far better than
 //! the many short matches.
-//!
-//! A program that was built again differs from its old version in many addresses, a few bytes
-//! apart. Its differences are mostly zeros, which compress far better than the matches between.
 
 use super::head::corrupt;
 use crate::error::Result;

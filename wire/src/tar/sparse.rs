@@ -1,8 +1,5 @@
 //! Sparse files: four ways to write the same list of segments. Each gives one checked map: segments in order,
 //! without overlap, inside the file, and together exactly as long as the data that follows.
-//!
-//! Whatever the spelling, the result is one checked map: segments in order, without overlap,
-//! inside the file, and together exactly as long as the data that follows.
 
 use std::ops::Range;
 
