@@ -84,7 +84,8 @@ def boot(site, card, whole, disk=None):
             machine.run("grep -q /run/initramfs/layerfs/cache /proc/mounts")
         site.power_off(machine)
     sent = {kind: count for kind, count in sorted(sent.items()) if count}
-    report(f"{name}: {sum(sent.values())} bytes to multi-user after {at:.1f} s: {sent}")
+    total = sent.pop("link", None) or sum(sent.values())
+    report(f"{name}: {total} bytes to multi-user after {at:.1f} s: {sent}")
 
 
 def main():
