@@ -157,6 +157,9 @@ test-drivers: build static lab/trees/boot lab/trees/trixie lab/trees/sid ## The 
 	for tree in boot trixie sid; do python3 tests/boot/drivers.py --tree lab/trees/$$tree --default || exit 1; done
 	python3 tests/boot/cards.py --tree lab/trees/boot --cached
 
+test-rehearse: build static lab/trees/boot ## `bakery rehearse` of a Debian system in QEMU, and the first boot after it (root)
+	taskset -c 1 python3 tests/boot/rehearse.py --tree lab/trees/boot
+
 test-boot: build static lab/trees/boot ## The long loop in QEMU: iPXE, apt, push, rollback, cherry-pick, compact, no server; POWEROFFS=20 (root)
 	python3 tests/boot/short.py --tree lab/trees/boot --netboot
 	python3 tests/boot/loop.py --tree lab/trees/boot --poweroffs $(or $(POWEROFFS),20)
@@ -355,5 +358,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

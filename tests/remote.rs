@@ -10,6 +10,7 @@ mod links;
 mod mirror;
 mod offline;
 mod packs;
+mod predicted;
 mod reads;
 mod replay;
 mod server;

@@ -63,6 +63,7 @@ impl TestBakery {
                 cmdline: "quiet".into(),
                 author: "test".into(),
                 message: "the base".into(),
+                predict: bakery::publish::Prediction::No,
             };
             publisher.import(&import).unwrap();
         }

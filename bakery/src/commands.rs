@@ -43,6 +43,7 @@ pub(crate) mod published;
 pub(crate) mod purge;
 pub(crate) mod rebase;
 pub(crate) mod receive;
+pub(crate) mod rehearse;
 pub(crate) mod revert;
 pub(crate) mod ring;
 pub(crate) mod rollback;
@@ -95,6 +96,7 @@ pub enum BakeryCommand {
     Purge(purge::PurgeArgs),
     Rebase(rebase::RebaseArgs),
     Receive(receive::ReceiveArgs),
+    Rehearse(rehearse::RehearseArgs),
     Revert(revert::RevertArgs),
     Ring(ring::RingArgs),
     Rollback(rollback::RollbackArgs),
@@ -153,6 +155,7 @@ impl BakeryCommand {
             Self::Purge(args) => purge::run(args, globals),
             Self::Rebase(args) => rebase::run(args, globals),
             Self::Receive(args) => receive::run(args, globals),
+            Self::Rehearse(args) => rehearse::run(args, globals),
             Self::Revert(args) => revert::run(args, globals),
             Self::Ring(args) => ring::run(args, globals),
             Self::Rollback(args) => rollback::run(args, globals),

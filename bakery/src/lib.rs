@@ -22,6 +22,7 @@
 //! | [`notice`] | notices of automatic changes |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
 //! | [`jobs`] | the spool of pushes |
+//! | [`predict`], [`rehearse`] | predict the pages of a first boot; boot a revision here to learn them |
 //! | [`boots`], [`traces`] | boot times and boot traces of each revision |
 //! | [`authorize`], [`receive`] | permissions to push; receive a push |
 //! | [`watch`] | bakes and publishes pushes |
@@ -52,10 +53,12 @@ pub(crate) mod notice;
 pub(crate) mod output;
 pub mod overlay;
 pub(crate) mod pack;
+pub(crate) mod predict;
 pub(crate) mod progress;
 pub mod publish;
 pub(crate) mod purge;
 pub(crate) mod receive;
+pub(crate) mod rehearse;
 pub(crate) mod replica;
 pub mod ring;
 pub mod scrub;

@@ -91,3 +91,66 @@ pub(crate) const PROBE_LEN_MAX: u64 = 1024;
 
 /// Longest flag of a publisher or sweeper, bytes.
 pub(crate) const FLAG_LEN_MAX: u64 = 1024;
+
+/// Most names of one directory that a prediction of a boot looks at.
+pub(crate) const PREDICT_NAMES_MAX: usize = 20_000;
+
+/// Most bytes of a text file that a prediction reads.
+pub(crate) const PREDICT_TEXT_LEN_MAX: u64 = 256 << 10;
+
+/// Most raw bytes of a predicted boot pack: twice those of the largest measured desktop boot.
+pub(crate) const PREDICT_LEN_MAX: u64 = 96 << 20;
+
+/// Fewest raw bytes of a predicted boot pack: less is fetched in a few requests without a pack.
+pub(crate) const PREDICT_LEN_MIN: u64 = 1 << 20;
+
+/// Most other histories whose traces a prediction reads: a trace costs a merged index.
+pub(crate) const PREDICT_OTHERS_MAX: usize = 4;
+
+/// Most runs of pages in a prediction.
+pub(crate) const PREDICT_FILES_MAX: usize = 1 << 17;
+
+/// Longest data file that a prediction adds whole.
+pub(crate) const PREDICT_FILE_LEN_MAX: u64 = 512 << 10;
+
+/// Bytes of a longer data file that a prediction adds.
+pub(crate) const PREDICT_HEAD_LEN: u64 = 16 << 10;
+
+/// Most scripts whose commands a prediction follows.
+pub(crate) const PREDICT_SCRIPTS_MAX: usize = 500;
+
+/// Most commands of one script that a prediction follows.
+pub(crate) const PREDICT_COMMANDS_MAX: usize = 1000;
+
+/// Most systemd units that a prediction loads.
+pub(crate) const PREDICT_UNITS_MAX: usize = 4000;
+
+/// Most kernel modules of a predicted boot, bytes.
+pub(crate) const PREDICT_MODULES_LEN_MAX: u64 = 4 << 20;
+
+/// Most program headers of an ELF file: linkers make about a dozen.
+pub(crate) const ELF_SEGMENTS_MAX: u16 = 128;
+
+/// Longest dynamic section of an ELF file, bytes.
+pub(crate) const ELF_DYNAMIC_LEN_MAX: u64 = 64 << 10;
+
+/// Longest table of dynamic names of an ELF file, bytes.
+pub(crate) const ELF_NAMES_LEN_MAX: u64 = 4 << 20;
+
+/// Longest table of dynamic symbols of an ELF file, bytes.
+pub(crate) const ELF_SYMBOLS_LEN_MAX: u64 = 4 << 20;
+
+/// Most libraries that one ELF file needs.
+pub(crate) const ELF_NEEDED_MAX: usize = 512;
+
+/// Most bytes of code and constants of one ELF file in a predicted boot.
+pub(crate) const ELF_CODE_LEN_MAX: u64 = 6 << 20;
+
+/// Most nodes of the hardware database on one path: its keys are shorter.
+pub(crate) const HWDB_DEPTH_MAX: usize = 512;
+
+/// Most lines of the console of a rehearsed boot that are kept.
+pub(crate) const CONSOLE_LINES_MAX: usize = 200;
+
+/// Longest line of that console, bytes.
+pub(crate) const CONSOLE_LINE_LEN_MAX: usize = 400;

@@ -33,6 +33,20 @@ const CHUNK_LEN_MAX: usize = 1 << 20;
 const CHUNK_LEN_FIRST: usize = 64 << 10;
 /// zstd level: a pack is made once and sent to every client.
 const LEVEL: i32 = 22;
+/// zstd level of a predicted pack, which the first boots replace: half the time, 2 % more bytes.
+const LEVEL_PREDICTED: i32 = 19;
+/// The label of a predicted pack.
+const PREDICTED: (&str, &str) = ("pages", "predicted");
+
+/// The origin of the pages of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PageOrigin {
+    /// Boots read them.
+    Traces,
+    /// They were predicted from the tree.
+    Predicted,
+}
 
 /// The result of packing.
 #[derive(Debug)]
@@ -88,6 +102,7 @@ pub(crate) fn build(
     plain: &MergedIndex,
     source: &dyn StoredChunks,
     hot: &MergedTraces,
+    origin: PageOrigin,
     path: &Path,
 ) -> Result<Packed, PackError> {
     let index = &plain.index;
@@ -95,13 +110,17 @@ pub(crate) fn build(
     if ranges.is_empty() {
         return Err(PackError::Nothing);
     }
+    let level = match origin {
+        PageOrigin::Traces => LEVEL,
+        PageOrigin::Predicted => LEVEL_PREDICTED,
+    };
     let options = Options {
-        effort: Effort::level(LEVEL),
+        effort: Effort::level(level),
         ..Options::compact()
     };
     let mut writer = LayerWriter::create(path, options, None)?;
     let (places, raw_digests, hot_len) = write_chunks(&mut writer, index, source, &ranges)?;
-    let pack = writer.finish(&Tree::new(Metadata::default()), &meta())?;
+    let pack = writer.finish(&Tree::new(Metadata::default()), &meta(origin))?;
     let layer = Layer::open(path)?;
     let index_packed = repoint(plain, &layer, &places, &raw_digests)?;
     Ok(Packed {
@@ -111,12 +130,33 @@ pub(crate) fn build(
     })
 }
 
-fn meta() -> Meta {
+fn meta(origin: PageOrigin) -> Meta {
+    let mut labels = vec![("kind", "boot pack")];
+    if origin == PageOrigin::Predicted {
+        labels.push(PREDICTED);
+    }
+    let labels = labels.into_iter();
     Meta {
         generator: format!("bakery {}", env!("CARGO_PKG_VERSION")),
-        labels: vec![(String::from("kind"), String::from("boot pack"))],
+        labels: labels
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect(),
         ..Meta::default()
     }
+}
+
+/// The origin of the pages of a pack, from its label.
+///
+/// # Errors
+/// The pack is damaged.
+pub(crate) fn page_origin(pack: &Layer) -> Result<PageOrigin, FormatError> {
+    let labels = pack.meta()?.unwrap_or_default().labels;
+    let is_predicted =
+        |(key, value): &(String, String)| (key.as_str(), value.as_str()) == PREDICTED;
+    Ok(match labels.iter().any(is_predicted) {
+        true => PageOrigin::Predicted,
+        false => PageOrigin::Traces,
+    })
 }
 
 /// The pages as ranges of source chunks, each source byte once, in order of first touch.

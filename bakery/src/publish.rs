@@ -10,6 +10,7 @@ mod indexes;
 pub mod pack;
 mod parameters;
 mod pick;
+mod predicted;
 mod profile;
 mod rebase;
 mod rehearsal;
@@ -32,7 +33,7 @@ use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::keys::{Keys, RecordSigner};
 use crate::store::{Created, Key, Store, StoreError, check, guard};
 
-pub use addition::{Addition, Import};
+pub use addition::{Addition, Import, Prediction};
 pub use compaction::{CompactPolicy, Compacted, Compaction};
 pub use draft::{Draft, DraftIndex, Plain};
 use indexes::Indexes;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wire::manifest::{Head, ProfileName};
+use wire::manifest::{Head, Manifest, ProfileName};
 use wire::paths::ObjectPath;
 
 use crate::boots;
@@ -243,11 +243,11 @@ pub(crate) fn newest_revision(
     }
 }
 
-/// Every profile's newest revision, its head, and its number of layers.
+/// Every profile's newest revision, its head and its manifest.
 ///
 /// # Errors
 /// The store cannot be read.
-pub(crate) fn states(store: &str) -> Result<Vec<(heads::Profile, Head, usize)>, ServeError> {
+pub(crate) fn states(store: &str) -> Result<Vec<(heads::Profile, Head, Manifest)>, ServeError> {
     let (store, directory) = open_store(store)?;
     let objects = Objects::new(store, directory);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -258,7 +258,7 @@ pub(crate) fn states(store: &str) -> Result<Vec<(heads::Profile, Head, usize)>, 
         let mut states = Vec::new();
         for profile in heads::profiles(&objects).await? {
             let (head, manifest) = heads::records(&objects, &profile).await?;
-            states.push((profile, head, manifest.layers.len()));
+            states.push((profile, head, manifest));
         }
         Ok(states)
     })

@@ -7,7 +7,9 @@ rivals in turn (A B A B), each behind the same shaped, byte-counting link.
   ram[+N]    the whole squashfs over HTTP into memory, overlayfs, N small layers more
   nbd[+N]    squashfs over NBD, overlayfs, N small layers more
   layerfs[+N]  `bakery serve` of SITE, made by store.py; with N, the profile with N layers more
-  bare       the same without a boot pack: the first boot of a system
+  bare       the same without a boot pack
+  predicted  the same with the predicted pack: the first boot after an import
+  rehearsed  the same with the pack of a rehearsal: the first boot after `bakery rehearse`
   link       Mbit/s : round trip in ms; 0:0 is unshaped
 
 DIR is made by rivals.sh, SITE by store.py. Kernel and initrd are handed over directly: their bytes are not in
@@ -36,6 +38,10 @@ from machine import BootError, Machine, free_port, wait_port  # noqa: E402
 # The timer is emulated, so the kernel must not measure it.
 COMMON = ("console=ttyS0 no_timer_check quiet loglevel=3 mitigations=off panic=-1 "
           "systemd.mask=serial-getty@ttyS0.service bench.marker ")
+
+
+# Boots of our own system: with the pack of a client's boot, and the revisions of revisions.json.
+OURS = ("layerfs", "bare", "predicted", "rehearsed")
 
 
 class Servers:
@@ -110,14 +116,14 @@ class Servers:
                     "--listen", f"127.0.0.1:{port}"])
         return port
 
-    bare = layerfs
+    bare = predicted = rehearsed = layerfs
 
 
 def command_line(options, mode, layers, port):
     idle = ("bench.idle " if options.idle else "") + ("bench.detail " if options.detail else "")
-    if mode in ("layerfs", "bare"):
+    if mode in OURS:
         made = options.made
-        name = made["system"] + (f"/layers-{layers}" if layers else "") + (f"@{made['bare']}" if mode == "bare" else "")
+        name = made["system"] + (f"/layers-{layers}" if layers else "") + (f"@{made[mode]}" if mode in made else "")
         return (made["kernel"], made["initrd"],
                 COMMON + idle + f"root=layerfs:http://10.0.2.2:{port}/{name} {options.append}")
     rivals = options.rivals
@@ -192,9 +198,9 @@ def arguments(words=None):
     options = parser.parse_args(words)
     if options.paired and (len(options.modes.split(",")) != 2 or len(os.sched_getaffinity(0)) < 2):
         parser.error("--paired needs two modes and two processors")
-    if any(mode.partition("+")[0] in ("layerfs", "bare") for mode in options.modes.split(",")):
+    if any(mode.partition("+")[0] in OURS for mode in options.modes.split(",")):
         if not options.site:
-            parser.error("the modes layerfs and bare need --site")
+            parser.error(f"the modes {', '.join(OURS)} need --site")
         with open(os.path.join(options.site, "revisions.json"), encoding="utf-8") as file:
             options.made = json.load(file)
     return options

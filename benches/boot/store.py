@@ -4,7 +4,7 @@
 OUT/store gets the system `bench`: the tree as a base, imported with default options, its initramfs (common drivers), and a boot
 pack made of the trace of one boot under QEMU, sent by that machine itself. With --slices the profile
 `bench/layers-N` has the slices DIR/l1 … lN on top, a layer each, and the pack as well.
-OUT/revisions.json names the revisions with and without the pack.
+OUT/revisions.json names the revisions without a pack (bare), with a predicted one and with that of a rehearsal.
 
 TREE is a `minimal` of ../trees/build.sh, DIR by slices.py TREE DIR N. Needs root, `make build
 static`, tar, zstd, qemu-system-x86."""
@@ -35,8 +35,18 @@ class BenchStore(Site):
 
     def publish(self):
         self.bakery("init")
-        self.bakery("import", SYSTEM, self.tree, "-m", "the first revision", timeout=3600)
+        self.bakery("import", SYSTEM, self.tree, "-m", "the first revision", "--no-pack", timeout=3600)
         self.bakery("initrd", SYSTEM, "--drivers", "common", timeout=1800)
+
+    def predict(self):
+        """The same system with a predicted pack, as an import makes it; returns the revision."""
+        print(self.bakery("pack", SYSTEM, "--predict").strip())
+        return self.manifest(system=SYSTEM)["revision"]
+
+    def rehearse(self):
+        """The same system with the pack of a rehearsal; returns the revision."""
+        print(self.bakery("rehearse", SYSTEM, timeout=3600).strip())
+        return self.manifest(system=SYSTEM)["revision"]
 
     def learn(self):
         """One boot that sends its trace, and the pack made of it."""
@@ -49,7 +59,7 @@ class BenchStore(Site):
                 machine.expect("BENCH-MARK trace-sent", 1200)
         finally:
             self.stop()
-        return self.bakery("pack", SYSTEM, "--spool", self.spool)
+        return self.bakery("pack", SYSTEM, "--spool", self.spool, "--force")
 
     @property
     def spool(self):
@@ -82,12 +92,14 @@ def main():
     site.prepare(options.tree)
     site.publish()
     bare = site.manifest(system=SYSTEM)["revision"]
+    predicted, rehearsed = site.predict(), site.rehearse()
     print(site.learn().strip())
     if options.slices:
         site.stack(options.slices, options.layers)
     kernel, initrd = site.boot_files(SYSTEM)
     with open(os.path.join(options.out, "revisions.json"), "w", encoding="utf-8") as file:
-        json.dump({"system": SYSTEM, "bare": bare, "kernel": kernel, "initrd": initrd}, file, indent=1)
+        json.dump({"system": SYSTEM, "bare": bare, "predicted": predicted, "rehearsed": rehearsed,
+                   "kernel": kernel, "initrd": initrd}, file, indent=1)
     shutil.rmtree(site.tree)
 
 

@@ -116,6 +116,7 @@ impl Site {
             cmdline: String::new(),
             author: "bench".into(),
             message: "the tree".into(),
+            predict: bakery::publish::Prediction::No,
         };
         let revision = publisher.import(&import).unwrap();
         let merged = publisher.history().merged(&revision.manifest).unwrap();
@@ -126,6 +127,7 @@ impl Site {
             spool: None,
             files: vec![file],
             share: 25,
+            predict: false,
         };
         let report = publish(&publisher, &name, &sources, true).unwrap();
         let packed = publisher.history().require_head(&name).unwrap();

@@ -80,6 +80,7 @@ fn pack_rows(world: &World, system: &str, rows: impl Iterator<Item = Ino>) -> Re
         spool: None,
         files: vec![path],
         share: 25,
+        predict: false,
     };
     let report = publish(&publisher, &name(system), &sources, false).unwrap();
     assert_eq!(report.traces, 1, "{report:?}");

@@ -52,6 +52,7 @@ pub(super) fn learn_from(site: &Site, boot: impl Fn(&Client)) -> u64 {
         spool: Some(site.path("spool")),
         files: Vec::new(),
         share: 25,
+        predict: false,
     };
     let report =
         bakery::publish::pack::publish(&site.publisher(), &Site::name(), &sources, false).unwrap();

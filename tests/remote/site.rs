@@ -57,7 +57,7 @@ impl Site {
         site
     }
 
-    fn empty() -> Site {
+    pub(super) fn empty() -> Site {
         let place = crate::scratch::Scratch::new();
         let site = Site {
             place,
@@ -162,6 +162,7 @@ impl Site {
             cmdline: String::new(),
             author: "test".into(),
             message: format!("version {}", self.version),
+            predict: bakery::publish::Prediction::No,
         };
         let revision = self.publisher().import(&import).unwrap();
         self.files = files;

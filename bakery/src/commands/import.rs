@@ -19,10 +19,11 @@ use crate::assemble::Reading;
 use crate::bake::{BakeReport, BaseStack, Recipe, bake};
 use crate::commands::input::Input;
 use crate::globals::Globals;
+use crate::human;
 use crate::initrd::stack_tree::StackTree;
 use crate::machine::MachineChoice;
 use crate::output;
-use crate::publish::Import;
+use crate::publish::{Import, Prediction};
 use crate::system_check::require_system;
 use source::iso::Parameters;
 
@@ -62,6 +63,9 @@ pub struct ImportArgs {
     /// One of zstd's own levels, 1 (fast) to 22 (small), instead of the tuned default
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: Option<i32>,
+    /// Make no boot pack of predicted pages
+    #[arg(long)]
+    pub no_pack: bool,
     /// Add the client to the system too, as the next revision: `bakery client`
     #[arg(long)]
     pub with_client: bool,
@@ -90,6 +94,9 @@ pub struct ImportAnswer {
     report: BakeReport,
     /// The reports of the layers above it.
     above: Vec<BakeReport>,
+    /// Bytes of the predicted boot pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_pack: Option<u64>,
     /// The revision with the client, which follows the import (`--with-client`).
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<client::ClientAnswer>,
@@ -113,6 +120,10 @@ pub(crate) fn run(args: ImportArgs, globals: &Globals) -> anyhow::Result<ExitCod
                 writeln!(out, "part       {}", report.source)?;
             }
             report.write_text(out)?;
+        }
+        if let Some(len) = answer.predicted_pack {
+            let len = human::length(len);
+            writeln!(out, "boot pack  {len}, predicted (--no-pack omits it)")?;
         }
         match &answer.client {
             Some(client) => client.write_text(out),
@@ -167,6 +178,10 @@ fn work(
         "" => format!("import of {}", args.input.source.display()),
         text => text.to_owned(),
     };
+    let spool = globals
+        .spool(None)
+        .or_else(|| Some(args.client.spool.clone()));
+    let spool = spool.filter(|spool| spool.is_dir());
     let files: Vec<PathBuf> = baked.iter().map(|baked| baked.file.clone()).collect();
     let revision = publisher.import(&Import {
         name: args.name,
@@ -176,6 +191,10 @@ fn work(
         cmdline: boot.cmdline.clone(),
         author: args.wording.author(),
         message,
+        predict: match args.no_pack {
+            true => Prediction::No,
+            false => Prediction::Yes(spool.as_deref()),
+        },
     })?;
     let client = args.with_client.then(|| {
         client::add(&publisher, &revision.manifest.name(), &args.client, globals)
@@ -192,6 +211,7 @@ fn work(
         initrd: boot.initrd.as_ref().map(|(name, _)| name.clone()),
         cmdline: boot.cmdline.clone(),
         parameters: boot.parameters.clone(),
+        predicted_pack: revision.manifest.pack.map(|pack| pack.len),
         report: reports.next().unwrap_or_default(),
         above: reports.collect(),
         client,

@@ -9,7 +9,7 @@ use wire::manifest::ProfileName;
 use crate::globals::{ANSWER_NO, Globals};
 use crate::human;
 use crate::output;
-use crate::pack::PackError;
+use crate::pack::{PackError, PageOrigin};
 use crate::publish::pack::{PackReport, PublishPackError, Sources, publish};
 
 /// Speed up later boots with traces of earlier ones
@@ -30,6 +30,9 @@ pub struct PackArgs {
     /// Pack the pages that at least this percentage of the boots read
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub share: u32,
+    /// Predict the pages from the system's files if no boot has sent a trace
+    #[arg(long)]
+    pub predict: bool,
     /// Build the pack even if the existing one is sufficient
     #[arg(long)]
     pub force: bool,
@@ -45,6 +48,7 @@ pub(crate) fn run(args: PackArgs, globals: &Globals) -> anyhow::Result<ExitCode>
         spool: globals.spool(args.spool),
         files: args.trace,
         share: args.share,
+        predict: args.predict,
     };
     let report = match publish(&publisher, &args.system, &sources, args.force) {
         Ok(report) => report,
@@ -60,10 +64,18 @@ pub(crate) fn run(args: PackArgs, globals: &Globals) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(report: &PackReport) -> String {
+pub(super) fn describe(report: &PackReport) -> String {
+    let origin = match report.origin {
+        PageOrigin::Traces => format!("{} boots, {} traces refused", report.traces, report.refused),
+        PageOrigin::Predicted => "no trace of a boot".to_owned(),
+    };
+    let kind = match report.origin {
+        PageOrigin::Traces => "hot",
+        PageOrigin::Predicted => "predicted",
+    };
     let what = format!(
-        "{} boots, {} traces refused, {} hot pages, {}% of them packed before\n",
-        report.traces, report.refused, report.pages, report.covered
+        "{origin}, {} {kind} pages, {}% of them packed before\n",
+        report.pages, report.covered
     );
     match (report.revision, report.pack) {
         (Some(revision), Some(pack)) => format!(

@@ -42,6 +42,10 @@ pub struct WatchArgs {
     /// seconds
     #[arg(long, value_name = "SECONDS")]
     pack_after: Option<u64>,
+    /// When idle, boot each new revision without a pack of boots in a virtual machine to make one
+    /// (`bakery rehearse`)
+    #[arg(long)]
+    rehearse: bool,
     /// When idle, make update packs from this many revisions before the newest; 0: none
     #[arg(long, value_name = "COUNT", default_value_t = PACKS_DEFAULT)]
     updates: usize,
@@ -80,6 +84,7 @@ pub(crate) fn run(args: WatchArgs, globals: &Globals) -> anyhow::Result<ExitCode
             keys: globals.keys()?,
             layers_max: args.compact_above,
             pack_after: args.pack_after.map(Duration::from_secs),
+            rehearse: args.rehearse,
             updates: args.updates,
         },
         keep: Duration::from_secs(args.keep.saturating_mul(24 * 3600)),

@@ -120,7 +120,7 @@ fn a_packed_index_shows_the_same_bytes_and_hot_pages_come_from_the_pack_alone() 
     let hot = merge(&[trace], tree, &plain.index, 50);
     assert_eq!((hot.traces, hot.refused), (1, 0));
     let path = dir.path().join("pack.layer");
-    let packed = build(&plain, &layers, &hot, &path).unwrap();
+    let packed = build(&plain, &layers, &hot, PageOrigin::Traces, &path).unwrap();
     assert_eq!(
         packed.index.tree_digest(),
         Some(tree),
@@ -150,7 +150,7 @@ fn a_packed_index_shows_the_same_bytes_and_hot_pages_come_from_the_pack_alone() 
     }
     // The same traces make the same pack, byte for byte.
     let again = dir.path().join("again.layer");
-    build(&plain, &layers, &hot, &again).unwrap();
+    build(&plain, &layers, &hot, PageOrigin::Traces, &again).unwrap();
     assert_eq!(
         std::fs::read(&path).unwrap(),
         std::fs::read(&again).unwrap()
@@ -222,6 +222,7 @@ fn traces_are_merged_by_share_and_mean_position_and_nonsense_is_refused() {
         &plain,
         &LayerSet::default(),
         &MergedTraces::default(),
+        PageOrigin::Traces,
         &dir.path().join("p"),
     );
     assert!(matches!(nothing, Err(PackError::Nothing)));

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use layerfmt::source::LayerSet;
 use layerfmt::{Digest, Layer, MergedIndex};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
-use super::{Draft, DraftIndex, Publisher, Uploads};
+use super::predicted::{paths_of_others, predicted_pack};
+use super::{Draft, DraftIndex, Plain, Publisher, Uploads};
 use crate::graft::{Graft, GraftInput, Resolution, graft};
 use crate::history::{History, HistoryError, Result, Revision, reference, stack};
 use crate::store::Key;
@@ -47,6 +49,17 @@ pub struct Import<'a> {
     pub author: String,
     /// Reason for the revision.
     pub message: String,
+    /// The predicted boot pack: how it is made.
+    pub predict: Prediction<'a>,
+}
+
+/// Settings of the predicted boot pack of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prediction<'a> {
+    /// The revision has no pack.
+    No,
+    /// The revision has a pack of predicted pages. Traces of other systems in this spool help.
+    Yes(Option<&'a Path>),
 }
 
 /// The tree on which a layer was made.
@@ -178,11 +191,13 @@ impl Publisher {
         let mut uploads = Uploads::default();
         let mut merged = None;
         let mut layers = Vec::new();
+        let mut opened = Vec::new();
         for file in import.layers {
-            let layer = Layer::map(file)?;
+            let layer = Arc::new(Layer::map(file)?);
             uploads.add(Key::layer(&layer.digest()), file);
             merged = Some(stack(merged.as_ref(), &layer)?);
             layers.push(reference(&layer));
+            opened.push(layer);
         }
         let Some(merged) = merged else {
             return Err(HistoryError::Refused("there is nothing to import".into()));
@@ -194,6 +209,15 @@ impl Publisher {
         };
         let kernel = boot(import.kernel, "kernel")?;
         let initrd = boot(import.initrd, "initrd")?;
+        let path = staging.path().join("pack.layer");
+        let packed = self.predicted(import, &merged, LayerSet::new(opened), &path);
+        if let Some((pack, _)) = &packed {
+            uploads.add(Key::pack(&pack.digest), &path);
+        }
+        let (pack, plain, merged) = match packed {
+            Some((pack, packed)) => (Some(pack), Some(Plain::New(Box::new(merged))), packed),
+            None => (None, None, merged),
+        };
         self.publish(&import.name, uploads, |_, _| {
             Ok(Draft {
                 action: Action::Import,
@@ -205,10 +229,38 @@ impl Publisher {
                 base: None,
                 layers: layers.clone(),
                 merged: DraftIndex::New(Box::new(merged.clone())),
-                pack: None,
-                plain: None,
+                pack,
+                plain: plain.clone(),
             })
         })
+    }
+
+    /// The predicted pack of an import, and the merged index with it. A pack only saves time, so a
+    /// failure is no failure of the import.
+    fn predicted(
+        &self,
+        import: &Import<'_>,
+        merged: &MergedIndex,
+        layers: LayerSet,
+        path: &Path,
+    ) -> Option<(ObjectRef, MergedIndex)> {
+        let Prediction::Yes(spool) = import.predict else {
+            return None;
+        };
+        let others = paths_of_others(self.history(), spool, &import.name);
+        match predicted_pack(merged, &layers, &others, path) {
+            Ok(packed) => packed.map(|packed| {
+                let pack = ObjectRef {
+                    digest: packed.pack.digest,
+                    len: packed.pack.file_len,
+                };
+                (pack, packed.index)
+            }),
+            Err(error) => {
+                tracing::warn!("{} gets no predicted boot pack: {error}", import.name);
+                None
+            }
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use layerfmt::{Digest, Index};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 use wire::trace::{BootTrace, PAGE_LEN, TRACE_LEN_MAX, TraceError};
 
+use super::predicted::{paths_of_others, predicted_pages};
 use super::{Draft, DraftIndex, Plain, Publisher, Uploads};
 use crate::history::{History, HistoryError, Revision};
-use crate::pack::{MergedTraces, PackError, Packed, build, merge, translate};
+pub use crate::pack::PageOrigin;
+use crate::pack::{MergedTraces, PackError, Packed, build, merge, page_origin, translate};
 use crate::store::{Key, StoreError};
 use crate::traces;
 
@@ -27,6 +29,8 @@ pub struct Sources {
     pub files: Vec<PathBuf>,
     /// Smallest share of the boots that must have read a page, per cent.
     pub share: u32,
+    /// Without any trace, predict the pages from the tree.
+    pub predict: bool,
 }
 
 /// The result of making a pack.
@@ -36,6 +40,8 @@ pub struct PackReport {
     pub traces: usize,
     /// Traces that fit no revision.
     pub refused: usize,
+    /// The origin of the pages.
+    pub origin: PageOrigin,
     /// Number of hot pages.
     pub pages: usize,
     /// Of these, percent that the pack of the newest revision has already.
@@ -88,19 +94,23 @@ pub fn publish(
     let head = history.require_head(name)?;
     let plain = history.merged(&head.manifest)?;
     let traces = collect(history, name, &head.manifest, &plain.index, sources)?;
-    let hot = merge(
-        &traces,
-        head.manifest.tree_digest,
-        &plain.index,
-        sources.share,
-    );
+    let tree = head.manifest.tree_digest;
+    let mut hot = merge(&traces, tree, &plain.index, sources.share);
+    let mut origin = PageOrigin::Traces;
+    if hot.pages.is_empty() && sources.predict {
+        origin = PageOrigin::Predicted;
+        let others = paths_of_others(history, sources.spool.as_deref(), name);
+        let layers = history.layers(&head.manifest)?;
+        hot.pages = predicted_pages(&plain.index, &layers, tree, &others).pages;
+    }
     if hot.pages.is_empty() {
         return Err(PackError::Nothing.into());
     }
-    let covered = covered(history, &head.manifest, &hot)?;
+    let covered = covered(history, &head.manifest, &hot, origin)?;
     let mut report = PackReport {
         traces: hot.traces,
         refused: hot.refused,
+        origin,
         pages: hot.pages.len(),
         covered,
         pack: head.manifest.pack,
@@ -112,7 +122,13 @@ pub fn publish(
     }
     let staging = publisher.store().staging()?;
     let path = staging.path().join("pack.layer");
-    let packed = build(&plain, &history.layers(&head.manifest)?, &hot, &path)?;
+    let packed = build(
+        &plain,
+        &history.layers(&head.manifest)?,
+        &hot,
+        origin,
+        &path,
+    )?;
     let pack = ObjectRef {
         digest: packed.pack.digest,
         len: packed.pack.file_len,
@@ -134,10 +150,11 @@ fn republish(
 ) -> crate::history::Result<Revision> {
     let mut uploads = Uploads::default();
     uploads.add(Key::pack(&pack.digest), path);
-    let message = format!(
-        "boot pack of {} boots: {} pages, {} bytes",
-        report.traces, report.pages, pack.len
-    );
+    let origin = match report.origin {
+        PageOrigin::Traces => format!("boot pack of {} boots", report.traces),
+        PageOrigin::Predicted => "predicted boot pack".to_owned(),
+    };
+    let message = format!("{origin}: {} pages, {} bytes", report.pages, pack.len);
     publisher.publish(name, uploads, |head, _| {
         let head = head.filter(|head| head.manifest.tree_digest == built_on.manifest.tree_digest);
         // Another process published another tree meanwhile: this pack is for the old one.
@@ -232,18 +249,43 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Percent of the hot pages that the revision's own pack has.
+/// True if the revision has a pack of pages that boots read.
+///
+/// # Errors
+/// The pack cannot be read.
+pub(crate) fn has_pack_of_boots(
+    history: &History,
+    manifest: &Manifest,
+) -> Result<bool, PublishPackError> {
+    let Some(pack) = &manifest.pack else {
+        return Ok(false);
+    };
+    let store = history.store();
+    let pack = store.open_layer(&Key::pack(&pack.digest), &pack.digest)?;
+    let origin = page_origin(&pack).map_err(PackError::from)?;
+    Ok(origin == PageOrigin::Traces)
+}
+
+/// Percent of the hot pages that the revision's own pack has; 0 for pages of traces if that pack is
+/// predicted, so that the first trace replaces it.
 fn covered(
     history: &History,
     manifest: &Manifest,
     hot: &MergedTraces,
+    origin: PageOrigin,
 ) -> Result<u64, PublishPackError> {
     let Some(pack) = &manifest.pack else {
         return Ok(0);
     };
-    let layer = history
-        .store()
-        .open_layer(&Key::index(&manifest.index.digest), &manifest.index.digest)?;
+    let store = history.store();
+    let had = store.open_layer(&Key::pack(&pack.digest), &pack.digest)?;
+    match (page_origin(&had).map_err(PackError::from)?, origin) {
+        (PageOrigin::Predicted, PageOrigin::Traces) => return Ok(0),
+        // A prediction is no reason to replace a pack of boots.
+        (PageOrigin::Traces, PageOrigin::Predicted) => return Ok(100),
+        _ => {}
+    }
+    let layer = store.open_layer(&Key::index(&manifest.index.digest), &manifest.index.digest)?;
     let (index, digest): (_, Digest) = (layer.index(), pack.digest);
     let packed = hot.pages.iter().filter(|(ino, page)| {
         let start = u64::from(*page) * PAGE_LEN;

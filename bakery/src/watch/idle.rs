@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ulid::Ulid;
+use wire::manifest::Manifest;
 
 use super::{WatchError, WatchOptions, own_program};
 use crate::clock;
@@ -36,6 +37,8 @@ pub(crate) struct IdlePolicy {
     pub layers_max: Option<usize>,
     /// Boot packs are made when no trace has arrived for this time; `None`: never.
     pub pack_after: Option<Duration>,
+    /// Boot new revisions in a virtual machine to make their boot packs.
+    pub rehearse: bool,
     /// Number of revisions before the newest from which to make update packs; 0: none.
     pub updates: usize,
 }
@@ -44,6 +47,8 @@ pub(crate) struct IdlePolicy {
 enum Work {
     Renew,
     Pack,
+    Rehearse,
+    Predict,
     Update,
     Compact,
 }
@@ -125,12 +130,13 @@ impl Idle {
         let lifetime = self.policy.keys.lifetime()?;
         let layers_max = self.policy.layers_max;
         let nothing = lifetime.is_none() && layers_max.is_none() && self.policy.updates == 0;
-        if nothing && self.policy.pack_after.is_none() {
+        if nothing && self.policy.pack_after.is_none() && !self.policy.rehearse {
             return Ok(None);
         }
         let now = clock::now();
         let mut tasks = Vec::new();
-        for (profile, head, layers) in serve::states(&self.policy.store)? {
+        for (profile, head, manifest) in serve::states(&self.policy.store)? {
+            let layers = manifest.layers.len();
             let target = Target {
                 system: profile.system,
                 profile: profile.profile,
@@ -160,6 +166,13 @@ impl Idle {
                     add(Work::Pack, newest.0);
                 }
             }
+            if self.policy.rehearse && manifest.kernel.is_some() && manifest.initrd.is_some() {
+                add(Work::Rehearse, tree_of(&manifest));
+            }
+            // A revision of an older bakery, or one that lost its pack by a large change.
+            if self.policy.pack_after.is_some() && manifest.pack.is_none() {
+                add(Work::Predict, tree_of(&manifest));
+            }
             if self.policy.updates > 0 && profile.revision > 1 {
                 add(Work::Update, revision);
             }
@@ -182,6 +195,10 @@ impl Idle {
         match task.work {
             Work::Renew => command.args(["key", "renew", &target]),
             Work::Pack => command.args(["pack", &target, "--spool"]).arg(&self.spool),
+            Work::Predict => command
+                .args(["pack", &target, "--predict", "--spool"])
+                .arg(&self.spool),
+            Work::Rehearse => command.args(["rehearse", &target, "--if-needed"]),
             Work::Update => {
                 let last = self.policy.updates.to_string();
                 command.args(["update-pack", &target, "--last", &last])
@@ -220,11 +237,22 @@ impl std::fmt::Display for IdleTask {
         let work = match self.work {
             Work::Renew => "renewal",
             Work::Pack => "the boot pack",
+            Work::Rehearse => "the rehearsal",
+            Work::Predict => "the predicted boot pack",
             Work::Update => "making update packs",
             Work::Compact => "compaction",
         };
         write!(f, "{work} of {}", self.target)
     }
+}
+
+/// A number of the tree of a revision: a pack or another kernel changes no page of it.
+fn tree_of(manifest: &Manifest) -> u128 {
+    let bytes = manifest.tree_digest.0;
+    bytes
+        .iter()
+        .take(16)
+        .fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 /// The number of the newest trace that the boots of any revision of `target` have sent.
