@@ -12,6 +12,7 @@ mod offline;
 mod packs;
 mod predicted;
 mod reads;
+mod rehearse;
 mod replay;
 mod server;
 mod silent;
