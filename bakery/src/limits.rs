@@ -146,6 +146,9 @@ pub(crate) const ELF_NEEDED_MAX: usize = 512;
 /// Most bytes of code and constants of one ELF file in a predicted boot.
 pub(crate) const ELF_CODE_LEN_MAX: u64 = 6 << 20;
 
+/// Most nodes of the hardware database below one wildcard.
+pub(crate) const HWDB_PATTERNS_MAX: usize = 2000;
+
 /// Most nodes of the hardware database on one path: its keys are shorter.
 pub(crate) const HWDB_DEPTH_MAX: usize = 512;
 

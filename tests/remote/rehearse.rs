@@ -12,7 +12,7 @@ use super::site::{SYSTEM, Site};
 fn initramfs(name: &str) -> Vec<u8> {
     let member = |name: &str, mode: u32| {
         let head = format!(
-            "070701{:08x}{mode:08x}{:0>80}{:08x}{:08x}",
+            "070701{:08x}{mode:08x}{:0>72}{:08x}{:08x}",
             1,
             0,
             name.len() + 1,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::boot_files::BootFiles;
-use crate::limits::HWDB_DEPTH_MAX;
+use crate::limits::{HWDB_DEPTH_MAX, HWDB_PATTERNS_MAX};
 
 const PLACES: [&str; 3] = [
     "/etc/udev/hwdb.bin",
@@ -14,7 +14,7 @@ const PLACES: [&str; 3] = [
 const MAGIC: &[u8] = b"KSLPHHRH";
 const HEADER_LEN: u64 = 80;
 /// Devices of virtual machines and of most physical ones, as udev's rules ask for them.
-const DEVICES: [&str; 22] = [
+const DEVICES: [&str; 32] = [
     "pci:v00008086d00001237sv00001AF4sd00001100bc06sc00i00",
     "pci:v00008086d00007000sv00001AF4sd00001100bc06sc01i00",
     "pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80",
@@ -33,7 +33,17 @@ const DEVICES: [&str; 22] = [
     "acpi:LNXPWRBN:",
     "acpi:PNP0303:",
     "acpi:PNP0501:",
+    "acpi:PNP0A03:",
     "acpi:QEMU0002:",
+    "dmi:bvnSeaBIOS:bvr1:bd1:br0.0:svnQEMU:pnStandardPC:pvrpc:",
+    "OUI:525400123456",
+    "evdev:atkbd:dmi:bvnSeaBIOS:bvr1:bd1:svnQEMU:",
+    "evdev:name:AT Translated Set 2 keyboard:dmi:bvnSeaBIOS:",
+    "evdev:input:b0011v0001p0001eAB41",
+    "id-input:modalias:input:b0011v0001p0001eAB41",
+    "mouse:ps2::name:ImExPS/2 Generic Explorer Mouse:",
+    "touchpad:i8042:v0002p0006:",
+    "sensor:modalias:acpi:",
     "virtio:d00000001v00001AF4",
     "input:b0011v0001p0001eAB41-e0,1,4,11,14,k",
     "usb:v1D6Bp0002d0612dc09dsc00dp00ic09isc00ip00in00",
@@ -74,7 +84,7 @@ struct TrieNode {
 impl<R: Fn(u64, u64) -> Option<Vec<u8>>> HardwareTrie<R> {
     fn read(read: R) -> Option<Self> {
         let head = read(0, HEADER_LEN)?;
-        let word = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
+        let word = |at: usize| word(&head, at);
         let database = Self {
             node_len: word(32)?,
             child_len: word(40)?,
@@ -89,8 +99,8 @@ impl<R: Fn(u64, u64) -> Option<Vec<u8>>> HardwareTrie<R> {
         is_known.then_some(database)
     }
 
-    /// Follows the exact path of a device, and each `*` on the way one step, as udev does. The
-    /// offsets that are read are added to `places`.
+    /// Follows the path of a device; at each wildcard on the way udev compares all patterns below
+    /// it. The offsets that are read are added to `places`.
     fn look_up(&self, device: &[u8], places: &mut BTreeSet<u64>) {
         let (mut at, mut rest) = (self.root, device);
         for _ in 0..HWDB_DEPTH_MAX {
@@ -102,10 +112,11 @@ impl<R: Fn(u64, u64) -> Option<Vec<u8>>> HardwareTrie<R> {
             };
             for (sign, child) in &node.children {
                 if matches!(sign, b'*' | b'?' | b'[') {
-                    self.node(*child, places);
+                    self.patterns(*child, places);
                 }
             }
             let Some((next, after)) = after.split_first() else {
+                self.values(at, places);
                 return;
             };
             let Some((_, child)) = node.children.iter().find(|(sign, _)| sign == next) else {
@@ -115,33 +126,59 @@ impl<R: Fn(u64, u64) -> Option<Vec<u8>>> HardwareTrie<R> {
         }
     }
 
+    /// Reads all nodes below a wildcard. Nothing follows it in most patterns, so they match.
+    fn patterns(&self, top: u64, places: &mut BTreeSet<u64>) {
+        let mut waiting = vec![top];
+        for count in 0..HWDB_PATTERNS_MAX {
+            let Some(node) = waiting.pop().and_then(|at| self.node(at, places)) else {
+                return;
+            };
+            if count == 0 && node.prefix.is_empty() {
+                self.values(top, places);
+            }
+            waiting.extend(node.children.iter().map(|(_, child)| *child));
+        }
+    }
+
     fn node(&self, at: u64, places: &mut BTreeSet<u64>) -> Option<TrieNode> {
         let head = (self.read)(at, self.node_len)?;
-        let word = |bytes: &[u8], at: usize| {
-            Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-        };
         let prefix_at = word(&head, 0)?;
-        let count = u64::from(*head.get(8)?);
-        let values = word(&head, 16)?.min(64);
         places.extend([at, prefix_at]);
         let prefix = (self.read)(prefix_at, 256)?;
         let end = prefix.iter().position(|byte| *byte == 0)?;
-        let table_at = at.checked_add(self.node_len)?;
-        let table = (self.read)(table_at, count * self.child_len)?;
+        let (table_at, len) = self.children(at, &head)?;
+        places.insert(table_at.checked_add(len)?);
+        let table = (self.read)(table_at, len)?;
         let children = table
             .chunks_exact(usize::try_from(self.child_len).ok()?)
             .filter_map(|row| Some((*row.first()?, word(row, 8)?)))
             .collect();
-        let values_at = table_at.checked_add(count * self.child_len)?;
-        places.insert(values_at);
-        let table = (self.read)(values_at, values * self.value_len)?;
-        for row in table.chunks_exact(usize::try_from(self.value_len).ok()?) {
-            places.extend(word(row, 0));
-            places.extend(word(row, 8));
-        }
         Some(TrieNode {
             prefix: prefix.get(..end)?.to_vec(),
             children,
         })
     }
+
+    /// The place and the length of the table of a node's children.
+    fn children(&self, at: u64, head: &[u8]) -> Option<(u64, u64)> {
+        let len = u64::from(*head.get(8)?) * self.child_len;
+        Some((at.checked_add(self.node_len)?, len))
+    }
+
+    /// Reads the values of the node at `at`.
+    fn values(&self, at: u64, places: &mut BTreeSet<u64>) -> Option<()> {
+        let head = (self.read)(at, self.node_len)?;
+        let (table_at, len) = self.children(at, &head)?;
+        let count = word(&head, 16)?.min(64);
+        let table = (self.read)(table_at.checked_add(len)?, count * self.value_len)?;
+        for row in table.chunks_exact(usize::try_from(self.value_len).ok()?) {
+            places.extend(word(row, 0));
+            places.extend(word(row, 8));
+        }
+        Some(())
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
