@@ -30,6 +30,7 @@ impl PrivateServer {
             url: None,
             menu_timeout: 0,
             fleet: None,
+            whole_initramfs: true,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
