@@ -272,6 +272,38 @@ fn map(files: &MappedFiles, path: &Path) -> std::io::Result<(Bytes, FileStamp)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
+
+    /// From a remote store, in pieces.
+    #[test]
+    fn places_are_sent_in_their_order_from_any_store() {
+        let bytes: Vec<u8> = (0..600_000_u32).map(|at| (at % 251) as u8).collect();
+        let (store, path) = (
+            Arc::new(InMemory::new()),
+            object_store::path::Path::from("x"),
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            store.put(&path, bytes.clone().into()).await.unwrap();
+            let remote = ServedObject::Remote {
+                store,
+                path,
+                len: 600_000,
+            };
+            for object in [ServedObject::Mapped(bytes.clone().into()), remote] {
+                let places = vec![5..300_000, 1..2, 599_999..600_000];
+                let wanted: Vec<u8> = (places.iter())
+                    .flat_map(|place| &bytes[place.start as usize..place.end as usize])
+                    .copied()
+                    .collect();
+                let body = object.body_of_places(places);
+                let sent = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+                assert_eq!(sent, wanted);
+            }
+        });
+    }
 
     #[test]
     fn a_file_rewritten_in_place_is_another() {
