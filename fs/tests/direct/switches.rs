@@ -353,8 +353,8 @@ fn s19_6_no_data_is_lost() {
     scene.same_as_new(1);
 }
 
-/// "A directory that only the upper had stays the same directory when a lower directory appears at its
-/// place, and when that goes."
+/// "A directory of the upper stays the same directory when a lower directory appears at its place or
+/// goes."
 #[test]
 fn s19_4_a_directory_of_the_upper_keeps_its_number() {
     let with = |tree: &Path| {
@@ -396,7 +396,8 @@ fn s19_4_a_directory_of_the_upper_keeps_its_number() {
     scene.same_as_new(1);
 }
 
-/// "No lower directory is shown twice: such a switch is refused, also with force."
+/// "If the upper shows that place too, one lower directory would be shown twice. Refused, also with
+/// `--force`."
 #[test]
 fn s19_6_no_lower_directory_is_shown_twice() {
     let scene = Scene::new(&[&first, &second]);
