@@ -90,8 +90,8 @@ impl PageStore {
             return;
         };
         let mut failed = None;
-        // The kernel marks times and listing of a directory as old when it forgets a name in it. To
-        // forget the directory itself would make it ask for the permissions too, at the next use.
+        // The kernel marks attributes and listing of a directory as old when it forgets a name in it.
+        // To forget the directory itself would make it ask for the ACLs too, at the next use.
         let mut marked = HashSet::new();
         for (dir, name) in &stale.names {
             match forget_name(device, *dir, name) {
