@@ -5,7 +5,7 @@
 # Guess: `-pf` writes "a pseudo file equivalent of the input Squashfs filesystem" (manual page), and mksquashfs makes the
 # same image of it. The format stores minor numbers of 20 bits, and a mount shows 8:256 (the disk sdq) as 8:256.
 # Seen: the pseudo file and the listing (`unsquashfs -lls`) have 4104:0. mksquashfs says "Major 4104 out of range" and makes
-# no image. The extraction (`unsquashfs -d`) has 8:256. The result of squashfs-tools 4.7.5 was the same.
+# no image. The extraction (`unsquashfs -d`) has 8:256. The pseudo file of squashfs-tools 4.7.5 has 4104:0 too.
 # Why it matters: a pseudo file is the way to change an image without root and without loss of owners and devices. An image
 # with one such device (disks after the 16th, NVMe partitions, terminals) cannot be changed in this way, and a tool that
 # reads the listing takes a wrong number.
