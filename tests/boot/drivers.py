@@ -187,17 +187,24 @@ class Answers:
     """The server's answers, each read once."""
 
     def __init__(self, site, path):
-        self.connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=120)
-        self.path = path
+        self.port, self.path = site.port, path
         self.files, self.lengths = {}, {}
 
+    def ask(self, query, method="GET", **headers):
+        """Status, headers and body, over a connection of its own: the server closes an idle one."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        try:
+            connection.request(method, f"{self.path}{query}", headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
     def get(self, query, method="HEAD"):
-        self.connection.request(method, f"{self.path}{query}")
-        answer = self.connection.getresponse()
-        data = answer.read()
-        if answer.status != 200:
-            raise BootError(f"{answer.status} for {query}")
-        return answer.headers["ETag"], int(answer.headers["Content-Length"]), data
+        status, headers, data = self.ask(query, method)
+        if status != 200:
+            raise BootError(f"{status} for {query}")
+        return headers["ETag"], int(headers["Content-Length"]), data
 
     def of(self, query):
         """The tag of an answer."""
@@ -272,16 +279,12 @@ def check_ranges(answers):
     query = "?card=01-14-e4-16-00&disks"
     tag, length, data = answers.get(query, "GET")
     for start, end in ((0, 1), (length // 3, 2 * length // 3), (length - 5, length)):
-        answers.connection.request("GET", f"{answers.path}{query}", headers={"Range": f"bytes={start}-{end - 1}"})
-        answer = answers.connection.getresponse()
-        part = answer.read()
-        if (answer.status, part, answer.headers["ETag"]) != (206, data[start:end], tag):
-            raise BootError(f"bytes {start} to {end}: {answer.status}, {len(part)} bytes")
-    answers.connection.request("GET", f"{answers.path}{query}", headers={"If-None-Match": tag})
-    answer = answers.connection.getresponse()
-    answer.read()
-    if answer.status != 304:
-        raise BootError(f"{answer.status} for a tag that the client has")
+        status, headers, part = answers.ask(query, Range=f"bytes={start}-{end - 1}")
+        if (status, part, headers["ETag"]) != (206, data[start:end], tag):
+            raise BootError(f"bytes {start} to {end}: {status}, {len(part)} bytes")
+    status, _, _ = answers.ask(query, **{"If-None-Match": tag})
+    if status != 304:
+        raise BootError(f"{status} for a tag that the client has")
 
 
 def check_whole(site, digest, whole):
