@@ -119,7 +119,8 @@ impl FileSystem for Xfs {
             0o10 => {
                 if inode.is_realtime() {
                     return Err(unknown(
-                        "its bytes are in the real-time section, which is not supported",
+                        "its bytes are in the real-time section, which is not supported; \
+                         mount the image read-only and name the directory",
                     ));
                 }
                 let extents = self.image_extents(&inode)?;

@@ -81,6 +81,21 @@ fn a_wrong_system_lists_those_there() {
     }
 }
 
+/// A tag is a component of a path in the store, also when it is deleted.
+#[test]
+fn a_tag_is_a_name() {
+    let world = World::new();
+    world.push("alt", &files([("a", "a")]));
+    for name in ["../1", "a/b", "", "A"] {
+        for words in [&["tag", "alt", name][..], &["tag", "alt", name, "--delete"]] {
+            let line = message(&world, words);
+            assert!(line.contains("is not a name: 1 to 64"), "{words:?}: {line}");
+        }
+    }
+    let line = message(&world, &["tag", "alt", "golden", "--delete"]);
+    assert!(line.contains("alt has no tag 'golden'"), "{line}");
+}
+
 #[test]
 fn a_swept_revision_says_so() {
     let world = World::new();

@@ -187,8 +187,17 @@ fn xfs_images_that_are_not_read_say_what_to_do() {
     flip.read_exact_at(&mut word, 56).unwrap();
     let root = u64::from_be_bytes(word) * 512;
     flip.write_all_at(&[0x42], root + 60).unwrap();
+    version_4(&place, "-l size=4m");
+    shell(
+        "xfs_db -x -c 'path /tool' -c 'write -d core.realtime 1' 4.img",
+        &place,
+    );
     for (name, what) in [
         ("dirty.img", "mount and unmount it once"),
+        (
+            "4.img",
+            "\"tool\": cannot read it: its bytes are in the real-time section, which is not supported; mount",
+        ),
         ("log.img", "its log is on another device"),
         ("short.img", "truncated"),
         ("bad.img", "does not match its checksum; run `xfs_repair`"),
