@@ -89,11 +89,33 @@ pub(crate) enum RehearseError {
     Io(#[from] Failed<std::io::Error>),
 }
 
-/// Boots `manifest` and waits for its trace. `progress` gets each line of the console.
+/// Boots `manifest` and waits for its trace. `progress` gets each line of the console. A machine that
+/// ends before its first line under KVM is emulated: `/dev/kvm` may be there and not work, for example
+/// inside another virtual machine.
 ///
 /// # Errors
 /// The machine cannot be started, or its boot fails or sends no trace within the time.
 pub(crate) fn rehearse(
+    history: &History,
+    manifest: &Manifest,
+    options: &RehearseOptions,
+    progress: &dyn Fn(&str),
+) -> Result<RehearsedBoot, RehearseError> {
+    match boot(history, manifest, options, progress) {
+        Err(RehearseError::Boot { why, console }) if options.kvm && console.is_empty() => {
+            tracing::warn!("{why}: the processor is emulated instead (--no-kvm)");
+            let options = RehearseOptions {
+                kvm: false,
+                ..options.clone()
+            };
+            boot(history, manifest, &options, progress)
+        }
+        done => done,
+    }
+}
+
+/// One boot.
+fn boot(
     history: &History,
     manifest: &Manifest,
     options: &RehearseOptions,

@@ -125,7 +125,7 @@ class Boots(Origin):
 def measure(options, work):
     trace = read_trace(options.trace)
     boots = Boots(options, work)
-    boots.bakery("import", "sys", options.old + "/", "--no-check")
+    boots.bakery("import", "sys", options.old + "/", "--no-check", "--no-pack")
     boots.learn(trace)
     boots.boot("sys", trace, ["prefetch"], cache=boots.cache)
     saved = boots.cache + ".saved"

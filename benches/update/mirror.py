@@ -112,7 +112,7 @@ def above(path):
 
 def measure(options, work):
     origin = Origin(options, work)
-    origin.bakery("import", "sys", options.old + "/", "--no-check")
+    origin.bakery("import", "sys", options.old + "/", "--no-check", "--no-pack")
     first, seconds = origin.mirror("follower", "--updates", "1")
     every, _ = origin.mirror("default")
     follower, spent, packs, all_packs, last = first, seconds, 0, 0, 0

@@ -50,7 +50,7 @@ def ours(programs, old, new, work):
     store, spool = os.path.join(work, "store"), os.path.join(work, "spool")
     bakery = [os.path.join(programs, "bakery"), "--store", store]
     timed(bakery + ["init"])
-    timed(bakery + ["import", "sys", old + "/", "--no-check"])
+    timed(bakery + ["import", "sys", old + "/", "--no-check", "--no-pack"])
     incoming = os.path.join(spool, "incoming", "sys")
     os.makedirs(incoming)
     archive = os.path.join(work, "new.tar.zst")

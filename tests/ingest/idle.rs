@@ -147,3 +147,37 @@ fn an_idle_watcher_makes_update_packs() {
     watch.kill();
     bakery.assert_sound();
 }
+
+/// A watcher predicts the pack of a revision that has none, also after a rehearsal that fails.
+#[test]
+fn an_idle_watcher_predicts_a_pack_and_survives_a_failed_rehearsal() {
+    let bakery = TestBakery::new();
+    let place = crate::scratch::Scratch::new();
+    let root = place.path().join("tree");
+    crate::remote::predicted::system(&root);
+    let (kernel, initrd) = (place.path().join("kernel"), place.path().join("initrd"));
+    std::fs::write(&kernel, "kernel").unwrap();
+    // Its rehearsal is refused: the initramfs has no client.
+    let archive = crate::remote::rehearse::initramfs("bin/other");
+    std::fs::write(&initrd, archive).unwrap();
+    let mut import = bakery.command();
+    import.args(["import", "office", "--level", "3", "--no-pack"]);
+    import.arg("--kernel").arg(&kernel);
+    run(import.arg("--initrd").arg(&initrd).arg(&root));
+    let watch = bakery.watch(&["--pack-after", "1", "--rehearse"]);
+    let head = || {
+        let head = bakery.history().head(&"office".parse().unwrap());
+        head.unwrap().unwrap()
+    };
+    wait_until(Duration::from_secs(180), || head().number() == 2);
+    let manifest = head().manifest;
+    assert_eq!(manifest.action, Action::Pack);
+    assert!(manifest.pack.is_some());
+    assert!(
+        manifest.message.contains("predicted"),
+        "{}",
+        manifest.message
+    );
+    assert!(watch.terminate());
+    bakery.assert_sound();
+}

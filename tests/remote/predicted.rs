@@ -22,7 +22,7 @@ fn write_program(path: &Path, text: &str) {
 }
 
 /// A system whose init starts [`PROGRAMS`]; `never` is a program that nothing starts.
-fn system(root: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn system(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let filler = |salt: usize, len: usize| -> String {
         let line = |number: usize| {
             format!(

@@ -9,7 +9,7 @@ use super::client::program;
 use super::site::{SYSTEM, Site};
 
 /// An initramfs in which only the name of the client counts.
-fn initramfs(name: &str) -> Vec<u8> {
+pub(crate) fn initramfs(name: &str) -> Vec<u8> {
     let member = |name: &str, mode: u32| {
         let head = format!(
             "070701{:08x}{mode:08x}{:0>72}{:08x}{:08x}",
