@@ -20,12 +20,21 @@ pub fn inherit(above: &Path, path: &Path) -> io::Result<()> {
     let owner = fs::metadata(above)?;
     let made = path.ancestors().take_while(|place| *place != above);
     for place in made {
-        let present = fs::symlink_metadata(place)?;
-        if (present.uid(), present.gid()) != (owner.uid(), owner.gid()) {
-            lchown(place, Some(owner.uid()), Some(owner.gid()))?;
+        match give(place, &owner) {
+            // A sweep that runs at the same time may remove a file that no revision has yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            given => given?,
         }
     }
     Ok(())
+}
+
+fn give(place: &Path, owner: &fs::Metadata) -> io::Result<()> {
+    let present = fs::symlink_metadata(place)?;
+    if (present.uid(), present.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    lchown(place, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Makes a directory with its missing parents; they get the owner of the directory that was there.
@@ -68,5 +77,7 @@ mod tests {
                 place.display()
             );
         }
+        fs::remove_file(&file).unwrap();
+        inherit(room.path(), &file).unwrap();
     }
 }
