@@ -6,6 +6,7 @@
 //! the format. The bakery makes a pack after it has published the revision; publishing never waits
 //! for a pack.
 
+mod choice;
 mod compressed;
 mod hot;
 mod make;

@@ -5,6 +5,7 @@
 //! prefix. [`UpdateHead`] is the head, checked by itself; [`UpdatePlan`] is the head checked against both
 //! indexes; [`UpdatePlan::apply`] makes chunks.
 
+mod addresses;
 mod again;
 mod code;
 mod head;
@@ -19,7 +20,7 @@ pub use again::stored_again;
 pub use code::{UnitEncoder, decode_index, encode_index};
 pub use head::{
     HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_REMADE,
-    UNIT_CODEC_RUNS, UNIT_CODEC_ZSTD, Unit, UpdateHead,
+    UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UpdateHead,
 };
 pub use plan::{Ready, UpdatePlan};
 pub use recipe::{PackRecipe, inflate_start};

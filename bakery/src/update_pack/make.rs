@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layerfmt::update::{
-    MadeChunk, Preamble, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, encode_index,
-};
+use layerfmt::update::{MadeChunk, Preamble, Unit, UnitEncoder, UpdateHead, encode_index};
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
 use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHeadRef, UpdateRecord};
@@ -330,14 +328,8 @@ fn encode_one(
         plain_len += chunk.map_or(0, |chunk| chunk.stored_len as usize);
     }
     let encoder = UnitEncoder::new(LEVEL);
-    let scripted = scripted::encode(draft, &raws, before, trials, encoder)?;
-    let (codec, frame, prefix) = match scripted {
-        Some(unit) => (unit.codec, unit.stored, unit.prefix),
-        None => {
-            let frame = encoder.encode(&before.spans(&draft.prefix)?, &raws.concat())?;
-            (UNIT_CODEC_ZSTD, frame, draft.prefix.clone())
-        }
-    };
+    let encoded = scripted::encode(draft, &raws, before, trials, encoder)?;
+    let frame = encoded.stored;
     if frame.len() >= plain_len {
         return Ok(None);
     }
@@ -345,9 +337,9 @@ fn encode_one(
         unit: Unit {
             stored_len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
             digest: Digest::of(&frame),
-            codec,
+            codec: encoded.codec,
             made,
-            prefix,
+            prefix: encoded.prefix,
         },
         frame,
     }))

@@ -1,21 +1,20 @@
-//! Encoding a unit with a script: compressed data in its raw form, and runs of differences.
+//! Encoding a unit: compressed data in its raw form, and runs of differences.
 
 use std::sync::Arc;
 
-use layerfmt::update::{
-    Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE, UNIT_CODEC_RUNS, UnitEncoder,
-};
+use layerfmt::update::{Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE, UnitEncoder};
 
 use layerfmt::limits;
 
 use super::Result;
+use super::choice::PlainUnit;
 use super::compressed::{Proved, Trials};
 use super::runs::runs;
 use super::sources::Decoder;
 use super::units::{RegionDraft, UnitDraft};
 
-/// A unit with a script.
-pub(super) struct Scripted {
+/// A unit without its chunks' digests.
+pub(super) struct EncodedUnit {
     pub(super) codec: u32,
     pub(super) stored: Vec<u8>,
     pub(super) prefix: Vec<Span>,
@@ -61,15 +60,14 @@ impl Chunks<'_> {
     }
 }
 
-/// Encodes the unit; `None` if it has neither compressed data that can be remade nor runs of
-/// differences. `raws`: its chunks.
+/// Encodes the unit. `raws`: its chunks.
 pub(super) fn encode(
     draft: &UnitDraft,
     raws: &[Arc<[u8]>],
     before: &mut Decoder<'_>,
     trials: &Trials,
     encoder: UnitEncoder,
-) -> Result<Option<Scripted>> {
+) -> Result<EncodedUnit> {
     let bytes = raws.concat();
     let mut starts = Vec::with_capacity(raws.len());
     let mut start = 0;
@@ -96,16 +94,26 @@ pub(super) fn encode(
     if script.bytes_len() > limits::UPDATE_SCRIPT_LEN_MAX as usize {
         script.runs.clear();
     }
-    let codec = match (order.is_empty(), script.runs.is_empty()) {
-        (true, true) => return Ok(None),
-        (true, false) => UNIT_CODEC_RUNS,
-        (false, _) => UNIT_CODEC_REMADE,
+    let (codec, stored) = match order.is_empty() {
+        true => {
+            let unit = PlainUnit {
+                prefix: &prefix.raw,
+                content: &content,
+                runs: (!script.runs.is_empty()).then_some(&script),
+                is_code: draft.is_code,
+            };
+            unit.encode(encoder)?
+        }
+        false => {
+            let stored = script.encode_unit(&prefix.raw, &content, encoder)?;
+            (UNIT_CODEC_REMADE, stored)
+        }
     };
-    Ok(Some(Scripted {
+    Ok(EncodedUnit {
         codec,
-        stored: script.encode_unit(&prefix.raw, &content, encoder)?,
+        stored,
         prefix: prefix.spans,
-    }))
+    })
 }
 
 /// The regions that can be remade and do not overlap, and their spans in the order of the chunks.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use layerfmt::update::{PackRecipe, Span};
-use layerfmt::{Digest, Index, Ino, limits};
+use layerfmt::{Codec, Digest, Index, Ino, limits};
 
 use super::Result;
 use super::compressed::Region;
@@ -38,6 +38,8 @@ pub(super) struct UnitDraft {
     pub(super) prefix: Vec<Span>,
     /// Its place in the order of a boot, if it is hot.
     pub(super) hot: Option<HotPlace>,
+    /// Most of it is code for x86-64.
+    pub(super) is_code: bool,
     /// Compressed data whose chunks are all in the unit.
     pub(super) regions: Vec<RegionDraft>,
 }
@@ -131,6 +133,7 @@ pub(super) fn plan(
     for row in rows {
         let chunk = new.index.chunk(row);
         let raw_len = chunk.map_or(0, |chunk| u64::from(chunk.raw_len));
+        let codec = chunk.map(|chunk| chunk.codec);
         if raw_len > u64::from(limits::UPDATE_UNIT_LEN_MAX) {
             continue;
         }
@@ -142,6 +145,7 @@ pub(super) fn plan(
             row,
             raw_len,
             hot: place,
+            is_code: codec == Some(Codec::ZstdX86),
             spans: spans(old, uses.get(&row).map_or(&[], Vec::as_slice), only_hot),
             regions: inside.filter_map(|at| wanted.regions.get(*at)).collect(),
         };
@@ -159,6 +163,8 @@ struct NewChunk<'w> {
     row: u32,
     raw_len: u64,
     hot: Option<HotPlace>,
+    /// The layer has it after the x86 call filter.
+    is_code: bool,
     /// The old bytes for its prefix.
     spans: Vec<Span>,
     /// The compressed data in it.
@@ -325,6 +331,8 @@ fn join(spans: &mut Vec<Span>, span: Span) {
 struct Open {
     draft: UnitDraft,
     raw_len: u64,
+    /// Of it, code for x86-64.
+    code_len: u64,
     /// Length of the raw forms beyond that of the compressed forms.
     more_len: u64,
     prefix_len: u64,
@@ -380,6 +388,7 @@ impl Open {
         self.draft.hot = self.draft.hot.or(chunk.hot);
         self.draft.chunks.push(chunk.row);
         self.raw_len += chunk.raw_len;
+        self.code_len += u64::from(chunk.is_code) * chunk.raw_len;
         let begins = |region: &&&RegionDraft| region.begins_in(chunk.row);
         for region in chunk.regions.iter().filter(begins) {
             self.more_len += region.more();
@@ -397,6 +406,7 @@ impl Open {
     }
 
     fn close(mut self) -> Option<UnitDraft> {
+        self.draft.is_code = self.code_len * 2 > self.raw_len;
         let rows: HashSet<u32> = self.draft.chunks.iter().copied().collect();
         let mut content_len = self.raw_len;
         let mut old_len = self.prefix_len;

@@ -41,7 +41,7 @@ pub(crate) struct Old {
 }
 
 /// Decoded old chunks that are kept between units, bytes.
-const DECODED_LEN_MAX: usize = 16 << 20;
+const DECODED_LEN_MAX: usize = 8 << 20;
 
 /// A reader waits for the stream, instead of sending a request of its own, if at most this many bytes come
 /// before its unit.

@@ -2,6 +2,7 @@
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, Strategy, get_error_name};
 
+use super::addresses;
 use super::head::{IndexFrame, corrupt};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
@@ -12,13 +13,29 @@ use crate::limits;
 /// The compressor of units. Its output is deterministic.
 #[derive(Debug, Clone, Copy)]
 pub struct UnitEncoder {
-    level: i32,
+    effort: UnitEffort,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum UnitEffort {
+    Level(i32),
+    /// A tenth of the time, and a tenth longer.
+    Estimate,
 }
 
 impl UnitEncoder {
     /// Creates a compressor with a zstd level, 1 to 22.
     pub fn new(level: i32) -> UnitEncoder {
-        UnitEncoder { level }
+        UnitEncoder {
+            effort: UnitEffort::Level(level),
+        }
+    }
+
+    /// Creates a fast compressor, to compare ways to encode a unit.
+    pub fn estimate() -> UnitEncoder {
+        UnitEncoder {
+            effort: UnitEffort::Estimate,
+        }
     }
 
     /// Compresses `raw` to a frame with `prefix`.
@@ -26,11 +43,12 @@ impl UnitEncoder {
     /// # Errors
     /// When zstd fails, which needs a lack of memory.
     pub fn encode(&self, prefix: &[u8], raw: &[u8]) -> Result<Vec<u8>> {
+        // Fixed parameters: zstd's defaults depend on the lengths of input and prefix.
         let window_log = window_log(prefix.len() + raw.len());
-        let mut parameters = vec![CParameter::CompressionLevel(self.level)];
-        if self.level >= 16 {
-            // Fixed parameters: zstd's defaults depend on the lengths of input and prefix.
-            parameters.extend([
+        let parameters = match self.effort {
+            UnitEffort::Level(level) if level < 16 => vec![CParameter::CompressionLevel(level)],
+            UnitEffort::Level(level) => vec![
+                CParameter::CompressionLevel(level),
                 CParameter::WindowLog(window_log),
                 CParameter::HashLog(window_log.min(22)),
                 CParameter::ChainLog(window_log.min(23)),
@@ -38,9 +56,32 @@ impl UnitEncoder {
                 CParameter::MinMatch(3),
                 CParameter::TargetLength(256),
                 CParameter::Strategy(Strategy::ZSTD_btultra2),
-            ]);
-        }
+            ],
+            UnitEffort::Estimate => vec![
+                CParameter::CompressionLevel(12),
+                CParameter::WindowLog(window_log),
+                CParameter::HashLog(window_log.min(22)),
+                CParameter::ChainLog(window_log.min(22)),
+                CParameter::SearchLog(5),
+                CParameter::MinMatch(4),
+                CParameter::TargetLength(64),
+                CParameter::Strategy(Strategy::ZSTD_lazy2),
+            ],
+        };
         encode(prefix, raw, &parameters)
+    }
+
+    /// Compresses like [`UnitEncoder::encode`], after the address filter.
+    ///
+    /// # Errors
+    /// When zstd fails, which needs a lack of memory.
+    pub fn encode_x86(&self, prefix: &[u8], raw: &[u8]) -> Result<Vec<u8>> {
+        let filtered = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            addresses::encode(&mut bytes);
+            bytes
+        };
+        self.encode(&filtered(prefix), &filtered(raw))
     }
 }
 
@@ -118,6 +159,18 @@ pub(super) fn decode_unit(
     raw_len: usize,
 ) -> std::result::Result<Vec<u8>, String> {
     decode(frame, prefix, raw_len)
+}
+
+/// Decodes a frame like [`decode_unit`], before the inverse of the address filter. Filters `prefix`.
+pub(super) fn decode_unit_x86(
+    frame: &[u8],
+    prefix: &mut [u8],
+    raw_len: usize,
+) -> std::result::Result<Vec<u8>, String> {
+    addresses::encode(prefix);
+    let mut raw = decode(frame, prefix, raw_len)?;
+    addresses::decode(&mut raw);
+    Ok(raw)
 }
 
 /// Log2 of the smallest window that holds `len` bytes.

@@ -18,6 +18,8 @@ pub const UNIT_CODEC_ZSTD: u32 = 1;
 pub const UNIT_CODEC_REMADE: u32 = 2;
 /// The codec of a unit: a script without compressed data, then one zstd frame.
 pub const UNIT_CODEC_RUNS: u32 = 3;
+/// A zstd frame with a prefix; prefix and content have passed the address filter.
+pub const UNIT_CODEC_X86: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"\x8fUPACK\r\n";
 const VERSION: u32 = 1;
@@ -126,7 +128,8 @@ pub struct Unit {
     pub stored_len: u32,
     /// Digest of the frame.
     pub digest: Digest,
-    /// [`UNIT_CODEC_ZSTD`], [`UNIT_CODEC_REMADE`] or [`UNIT_CODEC_RUNS`]. A reader ignores a unit with another codec.
+    /// [`UNIT_CODEC_ZSTD`], [`UNIT_CODEC_REMADE`], [`UNIT_CODEC_RUNS`] or [`UNIT_CODEC_X86`]. A reader ignores a
+    /// unit with another codec.
     pub codec: u32,
     /// The chunks that it makes, in the order of their bytes.
     pub made: Vec<MadeChunk>,
@@ -153,7 +156,8 @@ impl Unit {
     /// True if this reader can apply the unit.
     pub fn is_supported(&self) -> bool {
         let is_remade = cfg!(feature = "remake") && self.codec == UNIT_CODEC_REMADE;
-        is_remade || matches!(self.codec, UNIT_CODEC_ZSTD | UNIT_CODEC_RUNS)
+        let others = [UNIT_CODEC_ZSTD, UNIT_CODEC_RUNS, UNIT_CODEC_X86];
+        is_remade || others.contains(&self.codec)
     }
 
     /// True if applying the unit takes much processor time: compressed data is made again.

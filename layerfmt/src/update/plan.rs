@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::code::decode_unit;
-use super::head::{Span, UNIT_CODEC_ZSTD, Unit, UpdateHead, corrupt};
+use super::code::{decode_unit, decode_unit_x86};
+use super::head::{Span, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UpdateHead, corrupt};
 use super::script::Script;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
@@ -139,12 +139,7 @@ impl UpdatePlan {
             prefix.extend_from_slice(part.ok_or_else(|| mismatch("an old chunk is too short"))?);
         }
         let raw_len = usable.raw_lens.iter().map(|len| *len as usize).sum();
-        let raw = match usable.unit.codec {
-            UNIT_CODEC_ZSTD => {
-                decode_unit(frame, &prefix, raw_len).map_err(|what| corrupt(row as usize, what))?
-            }
-            _ => scripted(frame, prefix, raw_len)?,
-        };
+        let raw = decoded(row, &usable.unit, frame, prefix, raw_len)?;
         let mut rest = raw.as_slice();
         let mut ready = Vec::with_capacity(usable.raw_lens.len());
         for (made, len) in usable.unit.made.iter().zip(&usable.raw_lens) {
@@ -163,6 +158,22 @@ impl UpdatePlan {
         }
         Ok(ready)
     }
+}
+
+/// The chunks of a unit, one after the other.
+fn decoded(
+    row: u32,
+    unit: &Unit,
+    frame: &[u8],
+    mut prefix: Vec<u8>,
+    raw_len: usize,
+) -> Result<Vec<u8>> {
+    let raw = match unit.codec {
+        UNIT_CODEC_ZSTD => decode_unit(frame, &prefix, raw_len),
+        UNIT_CODEC_X86 => decode_unit_x86(frame, &mut prefix, raw_len),
+        _ => return scripted(frame, prefix, raw_len),
+    };
+    raw.map_err(|what| corrupt(row as usize, what))
 }
 
 /// The chunks of a unit with a script. `spans`: the bytes of its spans.

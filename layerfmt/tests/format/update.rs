@@ -8,8 +8,8 @@ use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::tree::{Kind, Metadata, Node, ROOT, Time};
 use layerfmt::update::{
     MadeChunk, PackRecipe, Preamble, Run, Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE,
-    UNIT_CODEC_RUNS, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan, decode_index,
-    encode_index,
+    UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan,
+    decode_index, encode_index,
 };
 use layerfmt::{Digest, ErrorKind, Index, Layer, Name, limits};
 use proptest::prelude::*;
@@ -444,6 +444,52 @@ fn runs_of_differences_are_added_and_scripts_that_lie_are_refused() {
             }
         }
         assert!(apply(&stored[..at.max(1)]).is_err());
+    }
+}
+
+/// "With codec 4 the prefix and the content of the frame have passed the address filter." Calls of one
+/// function become equal, also if there is more code between them.
+#[test]
+fn units_of_code_pass_the_address_filter() {
+    let code = |inserted: u32| -> Vec<u8> {
+        let mut code = Vec::new();
+        for call in 0..1200u32 {
+            let target = call.wrapping_mul(2_654_435_761) % 40 * 1000;
+            code.extend([0x48, 0x89, (call % 251) as u8, 0xe8]);
+            let next = code.len() as u32 + 4;
+            code.extend(target.wrapping_sub(next).to_le_bytes());
+            code.extend(vec![0x90; (inserted * (call % 7)) as usize]);
+        }
+        code
+    };
+    let (one, two) = (code(0), code(1));
+    let (old, new) = (revision(&file("a", &one)), revision(&file("a", &two)));
+    let mut head = pack(&old, &new, 1).head;
+    let encoder = UnitEncoder::new(19);
+    let stored = encoder.encode_x86(&one, &two).unwrap();
+    let plain = encoder.encode(&one, &two).unwrap();
+    assert!(
+        stored.len() * 4 < plain.len() * 3,
+        "{} of {}",
+        stored.len(),
+        plain.len()
+    );
+    head.units[0].codec = UNIT_CODEC_X86;
+    let mut apply = |stored: &[u8]| {
+        head.units[0].stored_len = stored.len() as u32;
+        head.units[0].digest = Digest::of(stored);
+        let plan = UpdatePlan::new(head.clone(), &old.index, &new.index).unwrap();
+        plan.apply(0, stored, |chunk| Ok(old.raw(chunk)))
+    };
+    assert_eq!(apply(&stored).unwrap()[0].raw, two);
+    // The frame of another codec does not give the chunk.
+    assert!(apply(&plain).is_err());
+    for at in 0..stored.len().min(300) {
+        let mut damaged = stored.clone();
+        damaged[at] ^= 4;
+        if let Ok(ready) = apply(&damaged) {
+            assert_eq!(ready[0].raw, two, "{at}");
+        }
     }
 }
 

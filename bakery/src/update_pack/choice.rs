@@ -1,0 +1,113 @@
+//! Chooses the codec of a unit without recipes by the length of its frame.
+//!
+//! A program that was built again is shortest as differences from the old one. A program with many changes has
+//! few runs, and is shorter as a frame with the old program as its prefix. The ways are compared by
+//! fast frames, because the best frame takes ten times as long.
+
+use layerfmt::update::{Script, UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, UnitEncoder};
+
+use super::Result;
+
+/// Differences that are so much shorter than the content are not compared with a frame with a prefix.
+const CLOSE_PART: usize = 16;
+
+/// A unit without recipes.
+pub(super) struct PlainUnit<'u> {
+    pub(super) prefix: &'u [u8],
+    pub(super) content: &'u [u8],
+    /// The script with the runs of the content; `None`: it has none.
+    pub(super) runs: Option<&'u Script>,
+    /// Most of it is code for x86-64.
+    pub(super) is_code: bool,
+}
+
+impl PlainUnit<'_> {
+    /// The codec and the stored bytes that are the shortest.
+    pub(super) fn encode(&self, encoder: UnitEncoder) -> Result<(u32, Vec<u8>)> {
+        match self.runs {
+            Some(script) if self.runs_are_shorter(script)? => {
+                let stored = script.encode_unit(self.prefix, self.content, encoder)?;
+                Ok((UNIT_CODEC_RUNS, stored))
+            }
+            _ => self.with_prefix(encoder),
+        }
+    }
+
+    fn with_prefix(&self, encoder: UnitEncoder) -> Result<(u32, Vec<u8>)> {
+        Ok(match self.is_code {
+            true => (
+                UNIT_CODEC_X86,
+                encoder.encode_x86(self.prefix, self.content)?,
+            ),
+            false => (UNIT_CODEC_ZSTD, encoder.encode(self.prefix, self.content)?),
+        })
+    }
+
+    fn runs_are_shorter(&self, script: &Script) -> Result<bool> {
+        let quick = UnitEncoder::estimate();
+        let by_runs = script.encode_unit(self.prefix, self.content, quick)?;
+        let is_close = by_runs.len() * CLOSE_PART <= self.content.len();
+        Ok(is_close || by_runs.len() <= self.with_prefix(quick)?.1.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update_pack::runs::runs;
+
+    /// Bytes without repetition.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes());
+        let mut bytes = vec![0; len];
+        hasher.finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn codec(prefix: &[u8], content: &[u8], is_code: bool) -> u32 {
+        let found = runs(prefix, content);
+        assert!(!found.is_empty());
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+        let script = Script::plain(len(prefix), len(content), found);
+        let unit = PlainUnit {
+            prefix,
+            content,
+            runs: Some(&script),
+            is_code,
+        };
+        let encoder = UnitEncoder::new(19);
+        let (codec, stored) = unit.encode(encoder).unwrap();
+        let others = [
+            script.encode_unit(prefix, content, encoder).unwrap(),
+            encoder.encode(prefix, content).unwrap(),
+        ];
+        // The fast frames differ a little from the best ones.
+        let shortest = others.iter().map(Vec::len).min().unwrap();
+        assert!(stored.len() * 10 <= shortest * 11);
+        codec
+    }
+
+    #[test]
+    fn programs_with_moved_addresses_are_differences() {
+        let old = noise(1, 200_000);
+        let mut new = old.clone();
+        for at in (40..new.len()).step_by(12) {
+            new[at] = new[at].wrapping_add(7);
+        }
+        assert_eq!(codec(&old, &new, true), UNIT_CODEC_RUNS);
+    }
+
+    /// Each block is a run of its own, and a match is shorter than a run.
+    #[test]
+    fn programs_in_another_order_have_a_prefix() {
+        let old = noise(1, 200_000);
+        let block = |at: usize| &old[at * 40..at * 40 + 40];
+        let new: Vec<u8> = (0..5000)
+            .flat_map(|at| block(at * 1237 % 5000))
+            .copied()
+            .collect();
+        assert_eq!(codec(&old, &new, false), UNIT_CODEC_ZSTD);
+        assert_eq!(codec(&old, &new, true), UNIT_CODEC_X86);
+    }
+}

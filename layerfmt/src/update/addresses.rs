@@ -1,0 +1,117 @@
+//! The address filter of units of code for x86-64 (`docs/FORMAT.md` §18).
+//!
+//! Code refers to functions and data by their distance from the instruction. Every use of one function or one
+//! variable has another distance, and after a change in between all of them differ from those of the old
+//! program. As absolute addresses the uses of one target are equal. The call filter of chunks (§9.1) does
+//! this for calls within a chunk; this filter also does it for data, and for targets before the start.
+
+/// Size of the address window.
+const WINDOW: i32 = 1 << 24;
+/// Address of the first byte: targets up to this far before it have an address too.
+const FIRST: i32 = 1 << 23;
+/// Length of an operand, bytes.
+const OPERAND_LEN: usize = 4;
+
+/// The number of bytes from `opcode` to its operand; 0: it has none. Calls and jumps have one byte. Others are
+/// opcodes, or their second bytes, with a ModRM byte, which says if the operand is a distance.
+fn before(opcode: u8) -> usize {
+    match opcode {
+        0xe8 | 0xe9 => 1,
+        0x03 | 0x10 | 0x11 | 0x28 | 0x29 | 0x39 | 0x3b | 0x63 | 0x6f | 0x7f | 0x80 | 0x83 => 2,
+        0x85 | 0x88..=0x8b | 0x8d | 0xb6 | 0xb7 | 0xc7 | 0xf6 | 0xff => 2,
+        _ => 0,
+    }
+}
+
+/// Turns distances into addresses, in place.
+pub(super) fn encode(bytes: &mut [u8]) {
+    convert(
+        bytes,
+        |v, at| if v < WINDOW - at { v + at } else { v - WINDOW },
+    );
+}
+
+/// The inverse of [`encode`].
+pub(super) fn decode(bytes: &mut [u8]) {
+    convert(bytes, |v, at| if v >= 0 { v - at } else { v + WINDOW });
+}
+
+/// The decisions depend on bytes that are never replaced, so both directions make the same.
+fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
+    let mut at = 0;
+    while let Some([opcode, modrm]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let before = before(*opcode);
+        let is_operand = before == 1 || (before == 2 && modrm & 0xc7 == 0x05);
+        if !is_operand {
+            at += 1;
+            continue;
+        }
+        let start = at + before;
+        let Some(operand) = bytes.get_mut(start..start + OPERAND_LEN) else {
+            return;
+        };
+        let v = <[u8; OPERAND_LEN]>::try_from(&*operand).map_or(0, i32::from_le_bytes);
+        let address = i32::try_from(start)
+            .ok()
+            .and_then(|start| start.checked_add(FIRST));
+        if let Some(address) = address.filter(|address| *address < WINDOW)
+            && (-address..WINDOW).contains(&v)
+        {
+            operand.copy_from_slice(&map(v, address).to_le_bytes());
+        }
+        at = start + OPERAND_LEN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The distance of `target` as the operand at `at`.
+    fn put(code: &mut Vec<u8>, opcode: &[u8], target: i32) {
+        code.extend_from_slice(opcode);
+        let at = i32::try_from(code.len()).unwrap();
+        code.extend_from_slice(&(target - at).to_le_bytes());
+    }
+
+    #[test]
+    fn uses_of_one_target_become_equal() {
+        let mut code = vec![0x90; 7];
+        let lea: &[u8] = &[0x48, 0x8d, 0x3d];
+        for (opcode, target) in [
+            (&[0xe8][..], 400),
+            (lea, -5000),
+            (&[0xe9], 400),
+            (&[0x48, 0x8b, 0x05], -5000),
+            (&[0x0f, 0x29, 0x0d], 400),
+        ] {
+            put(&mut code, opcode, target);
+        }
+        let plain = code.clone();
+        encode(&mut code);
+        let operand = |at: usize| i32::from_le_bytes(code[at..at + 4].try_into().unwrap());
+        assert_eq!(
+            [8, 15, 20, 27, 34].map(operand),
+            [400, -5000, 400, -5000, 400].map(|it| it + FIRST)
+        );
+        decode(&mut code);
+        assert_eq!(code, plain);
+    }
+
+    proptest! {
+        #[test]
+        fn every_input_comes_back(mut bytes in proptest::collection::vec(
+            prop_oneof![
+                Just(0xe8u8), Just(0x8b), Just(0x05), Just(0x3d), Just(0), Just(0xff), any::<u8>()
+            ],
+            0..200,
+        )) {
+            let plain = bytes.clone();
+            encode(&mut bytes);
+            decode(&mut bytes);
+            prop_assert_eq!(bytes, plain);
+        }
+    }
+}
