@@ -98,15 +98,17 @@ mod tests {
         assert_eq!(codec(&old, &new, true), UNIT_CODEC_RUNS);
     }
 
-    /// Each block is a run of its own, and a match is shorter than a run.
+    /// Half of the words are others: the differences of two words are like noise, and the word is not.
     #[test]
-    fn programs_in_another_order_have_a_prefix() {
-        let old = noise(1, 200_000);
-        let block = |at: usize| &old[at * 40..at * 40 + 40];
-        let new: Vec<u8> = (0..5000)
-            .flat_map(|at| block(at * 1237 % 5000))
-            .copied()
-            .collect();
+    fn programs_with_many_changes_have_a_prefix() {
+        let words = noise(1, 8 * 256);
+        let choices = noise(2, 50_000);
+        let text = |choice: &dyn Fn(usize) -> u8| -> Vec<u8> {
+            let word = |at| &words[usize::from(choice(at)) * 8..][..8];
+            (0..25_000).flat_map(word).copied().collect()
+        };
+        let old = text(&|at| choices[at]);
+        let new = text(&|at| choices[at + at % 2 * 25_000]);
         assert_eq!(codec(&old, &new, false), UNIT_CODEC_ZSTD);
         assert_eq!(codec(&old, &new, true), UNIT_CODEC_X86);
     }
