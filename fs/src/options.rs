@@ -41,6 +41,9 @@ pub(crate) struct MountOptions {
     pub wait: Duration,
     /// Behave as the daemon of a root file system.
     pub root_duty: bool,
+    /// The mount is the lower directory of an overlayfs: it never switches, and the kernel passes reports to
+    /// it although it has no upper.
+    pub overlay_lower: bool,
     /// Destination of messages in the background.
     pub log: Option<PathBuf>,
     /// Change the flags of an existing mount.
@@ -63,6 +66,7 @@ impl Default for MountOptions {
             threads: None,
             wait: WAIT_DEFAULT,
             root_duty: false,
+            overlay_lower: false,
             log: None,
             remount: false,
             remote: Vec::new(),
@@ -101,7 +105,7 @@ const FUSE_OWN: [&str; 7] = [
 const OVERLAYFS: [&str; 5] = ["redirect_dir", "metacopy", "index", "xino", "userxattr"];
 
 /// Options for the network side, which parses their values.
-const REMOTE: [&str; 19] = [
+const REMOTE: [&str; 18] = [
     "profile",
     "revision",
     "min-revision",
@@ -119,7 +123,6 @@ const REMOTE: [&str; 19] = [
     "prefetch",
     "prefetch-rate",
     "report",
-    "switch",
     "trace",
 ];
 
@@ -173,6 +176,7 @@ impl MountOptions {
             "passthrough" => self.passthrough = true,
             "volatile" => self.volatile = true,
             "root-duty" => self.root_duty = true,
+            "overlay-lower" => self.overlay_lower = true,
             "remount" => self.remount = true,
             "chunk-cache" => {
                 self.cache_len = parse_len(text()?).ok_or_else(|| wrong("wants a size: 64M"))?;

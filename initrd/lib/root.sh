@@ -15,8 +15,7 @@ lf_filesystems=${lf_filesystems:-/proc/filesystems}
 # lf_mount_arguments SOURCE DIR: one argument per line. Pure.
 lf_mount_arguments() {
     lf_options=
-    # Overlayfs requires that its lower stays as it is.
-    [ -z "$lf_upper_kernel" ] || case $1 in *://*) lf_add switch=no ;; esac
+    [ -z "$lf_upper_kernel" ] || lf_add overlay-lower
     [ -z "$lf_upper_dir" ] || [ -n "$lf_upper_kernel" ] || lf_options="upperdir=$lf_upper_dir/rw,workdir=$lf_upper_dir/wk"
     case $1 in
         *://*)

@@ -28,8 +28,11 @@ def check(site, machine):
     for path in ("/etc/issue", "/etc/motd", "/usr/share/papers"):
         if path not in changes:
             machine.fail(f"the push does not name {path}:\n{changes}")
+    _, said = machine.run("layerfs hello 2>&1 || :")
+    if "Read-only" in said:
+        machine.fail(f"the daemon receives no hello: {said}")
     code, said = machine.run("layerfs switch 2>&1", check=False)
-    if code == 0 or "no other revisions" not in said:
+    if code == 0 or "does not switch" not in said:
         machine.fail(f"a switch below overlayfs was not refused: {said}")
 
 

@@ -273,7 +273,8 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         request_timeout: limit::request_timeout(),
     };
     say_request_timeout(fixed.request_timeout.filter(|_| request.is_url()));
-    let read_only = match is_writable {
+    // The kernel passes no report to the daemon of a read-only mount.
+    let read_only = match is_writable || options.overlay_lower {
         true => rustix::mount::MountFlags::empty(),
         false => rustix::mount::MountFlags::RDONLY,
     };

@@ -106,7 +106,7 @@ pub(crate) fn stack(url: &str, options: &MountOptions) -> anyhow::Result<Stack> 
         source: root.source,
         control: root.control,
         trace: root.trace,
-        revisions: wanted.switches.then_some(root.revisions),
+        revisions: (!options.overlay_lower).then_some(root.revisions),
         values: root.values.map(|layer| (layer, wanted.values_dir)),
         name: wanted.address.to_string(),
     })

@@ -205,6 +205,10 @@ pub(super) fn ask(
             "{}: a mount without an upper cannot switch, and neither can one of local layers",
             at()
         ),
+        Err(Errno::HOSTUNREACH) => bail!(
+            "{}: this mount does not switch: it is the lower directory of an overlayfs (layerfs.upper=…,kernel); the next boot has the new revision",
+            at()
+        ),
         Err(errno) => return Err(errno).with_context(at),
     }
     let bytes = ask_parts(root, Question::SwitchReport).with_context(at)?;

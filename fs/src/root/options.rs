@@ -58,8 +58,6 @@ pub struct RemoteOptions {
     pub trace: bool,
     /// The machine sends hellos.
     pub reports: bool,
-    /// A switch may exchange the revision. False below an overlayfs, whose lower must not change.
-    pub switches: bool,
     /// Messages go to the console too.
     pub console: bool,
 }
@@ -126,7 +124,6 @@ impl RemoteOptions {
             prefetch: Policy::Auto,
             prefetch_rate: None,
             trace: true,
-            switches: true,
             reports: true,
             console: false,
         })
@@ -149,11 +146,6 @@ impl RemoteOptions {
                 .map_err(|_| wrong("wants seconds"))
         };
         let len = || parse_len(value).ok_or_else(|| wrong("wants a size: 512M, 4G"));
-        let yes_or_no = || match value {
-            "yes" | "" => Some(true),
-            "no" => Some(false),
-            _ => None,
-        };
         match name {
             "mirror" => self.mirrors.push(ServerName::parse(value)?),
             "keys" => self.keys = PathBuf::from(value),
@@ -202,8 +194,13 @@ impl RemoteOptions {
                     _ => return Err(wrong("wants on or off")),
                 }
             }
-            "report" => self.reports = yes_or_no().ok_or_else(|| wrong("wants yes or no"))?,
-            "switch" => self.switches = yes_or_no().ok_or_else(|| wrong("wants yes or no"))?,
+            "report" => {
+                self.reports = match value {
+                    "yes" | "" => true,
+                    "no" => false,
+                    _ => return Err(wrong("wants yes or no")),
+                }
+            }
             _ => return Err(wrong("no such option for a remote root")),
         }
         Ok(())
