@@ -98,9 +98,8 @@ lf_stack() {
 }
 
 # lf_mount_root DIR: mounts the source of the command line, with layerfs.upper=…,kernel below $lf_run;
-# sets lf_at to the mount point. If only profile= named a profile that the
-# server does not have, mounts the base instead (altboot's rule), except with a pinned revision, which
-# belongs to the profile.
+# sets lf_at to the mount point. If only profile= named a profile that the server does not have, mounts
+# the base instead (altboot's rule), except with a pinned revision, which belongs to the profile.
 lf_mount_root() {
     lf_at=$1
     [ -n "$lf_upper_dir" ] || lf_upper_kernel=
