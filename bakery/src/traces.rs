@@ -31,9 +31,9 @@ pub(crate) fn histories(spool: &Path) -> Vec<ProfileName> {
     found
 }
 
-/// The newest trace below `history` (of [`of_history`]), and its revision.
+/// The number of the newest trace below `history` (of [`of_history`]), its revision and its path.
 #[must_use]
-pub(crate) fn newest(history: &Path) -> Option<(u64, PathBuf)> {
+pub(crate) fn newest(history: &Path) -> Option<(Ulid, u64, PathBuf)> {
     let traces = names(history).into_iter().flat_map(|revision| {
         let directory = history.join(&revision);
         let revision: Option<u64> = revision.parse().ok();
@@ -43,13 +43,15 @@ pub(crate) fn newest(history: &Path) -> Option<(u64, PathBuf)> {
             Some((id, revision?, directory.join(trace)))
         })
     });
-    let (_, revision, path) = traces.max_by_key(|(id, _, _)| *id)?;
-    Some((revision, path))
+    traces.max_by_key(|(id, ..)| *id)
 }
 
-fn names(directory: &Path) -> Vec<String> {
+/// The names in a directory, sorted; none if it cannot be read.
+#[must_use]
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect()
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names
 }

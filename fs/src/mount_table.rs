@@ -32,9 +32,10 @@ pub(crate) fn served(mountpoint: &Path) -> &Path {
 /// True if `mountpoint` is the root, an overlayfs, and a layerfs is mounted on `lower`.
 fn is_stacked(table: &str, mountpoint: &Path, lower: &Path) -> bool {
     let root = Path::new("/");
+    let kinds = kinds(table);
     mountpoint == root
-        && kinds(table).get(root) == Some(&Some("overlay"))
-        && kinds(table).get(lower) == Some(&Some(TYPE))
+        && kinds.get(root) == Some(&Some("overlay"))
+        && kinds.get(lower) == Some(&Some(TYPE))
 }
 
 /// True if a file system of the device `major:minor` is mounted anywhere in `table`.

@@ -19,7 +19,7 @@ mod superblock;
 mod tree;
 mod volume;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use layerfmt::tree::Metadata;
@@ -32,7 +32,7 @@ use self::superblock::BtrfsSuperblock;
 use self::tree::{ItemKey, Trees};
 use self::volume::BtrfsVolume;
 use super::limits::BTRFS_TARGET_LEN_MAX;
-use super::walk::{FileSystem, WalkKind, WalkObject, damaged};
+use super::walk::{FileSystem, Mounts, WalkKind, WalkObject, damaged, mount_over};
 use super::window::Window;
 
 /// The kind of a chunk's item.
@@ -49,7 +49,7 @@ pub struct Btrfs {
     /// Number of the root directory.
     root: u64,
     /// Subvolumes on mount points, by the number of the directory and the name in it.
-    mounts: BTreeMap<(u64, Vec<u8>), u64>,
+    mounts: Mounts,
     /// The last file read.
     current: Option<BtrfsFile>,
     /// The subvolumes of the directories that were listed.
@@ -98,7 +98,7 @@ impl Btrfs {
             data,
             subvolumes,
             root: 0,
-            mounts: BTreeMap::new(),
+            mounts: Mounts::new(),
             current: None,
             read: HashSet::new(),
             notes: Vec::new(),
@@ -209,13 +209,7 @@ impl FileSystem for Btrfs {
             self.read.insert(id);
         }
         let mut names = self.subvolumes.list(&mut self.trees, directory)?;
-        let mounts = self.mounts.range((directory, Vec::new())..);
-        for ((_, name), root) in mounts.take_while(|((place, _), _)| *place == directory) {
-            match names.iter_mut().find(|(known, _)| known == name) {
-                Some((_, number)) => *number = *root,
-                None => names.push((name.clone(), *root)),
-            }
-        }
+        mount_over(&mut names, &self.mounts, directory);
         Ok(names)
     }
 

@@ -1,9 +1,9 @@
 //! A file system with others mounted in it, as one tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 
-use super::walk::{FileSystem, WalkKind, WalkObject, damaged, find_directory};
+use super::walk::{FileSystem, Mounts, WalkKind, WalkObject, damaged, find_directory, mount_over};
 
 /// Numbers from here on denote objects of mounted file systems; no file system has so large ones,
 /// except btrfs for directories in place of subvolumes.
@@ -15,7 +15,7 @@ pub(crate) struct MountedTree {
     /// The root file system, and then those mounted in it.
     systems: Vec<Box<dyn FileSystem>>,
     /// Mount points, by the number of the directory and the name in it, with the roots on them.
-    mounts: BTreeMap<(u64, Vec<u8>), u64>,
+    mounts: Mounts,
     /// The objects of mounted file systems, by their numbers from [`FIRST`] on.
     objects: Vec<(usize, u64)>,
     numbers: HashMap<(usize, u64), u64>,
@@ -26,7 +26,7 @@ impl MountedTree {
     pub(crate) fn new(root: Box<dyn FileSystem>) -> Self {
         MountedTree {
             systems: vec![root],
-            mounts: BTreeMap::new(),
+            mounts: Mounts::new(),
             objects: Vec::new(),
             numbers: HashMap::new(),
         }
@@ -101,13 +101,7 @@ impl FileSystem for MountedTree {
         for (_, number) in &mut names {
             *number = self.number(system, *number)?;
         }
-        let mounts = self.mounts.range((directory, Vec::new())..);
-        for ((_, name), root) in mounts.take_while(|((place, _), _)| *place == directory) {
-            match names.iter_mut().find(|(known, _)| known == name) {
-                Some((_, number)) => *number = *root,
-                None => names.push((name.clone(), *root)),
-            }
-        }
+        mount_over(&mut names, &self.mounts, directory);
         Ok(names)
     }
 

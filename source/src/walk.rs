@@ -1,7 +1,8 @@
 //! Walks a file system inside an image in name order; all readers of images share it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
+use std::ops::DerefMut;
 
 use layerfmt::limits::FILE_LEN_MAX;
 use layerfmt::tree::Metadata;
@@ -289,7 +290,7 @@ impl Found {
     }
 }
 
-impl<F: FileSystem> FileSystem for &mut F {
+impl<P: DerefMut<Target: FileSystem>> FileSystem for P {
     fn root(&self) -> u64 {
         (**self).root()
     }
@@ -311,25 +312,17 @@ impl<F: FileSystem> FileSystem for &mut F {
     }
 }
 
-impl FileSystem for Box<dyn FileSystem> {
-    fn root(&self) -> u64 {
-        (**self).root()
-    }
+/// File systems mounted on names of directories: the directory and the name, and the root there.
+pub(crate) type Mounts = BTreeMap<(u64, Vec<u8>), u64>;
 
-    fn list(&mut self, directory: u64) -> io::Result<Vec<(Vec<u8>, u64)>> {
-        (**self).list(directory)
-    }
-
-    fn object(&mut self, number: u64) -> io::Result<WalkObject> {
-        (**self).object(number)
-    }
-
-    fn read_at(&mut self, number: u64, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        (**self).read_at(number, offset, buffer)
-    }
-
-    fn notes(&mut self) -> Vec<String> {
-        (**self).notes()
+/// Puts the roots that are mounted in `directory` over its names, or adds their names.
+pub(crate) fn mount_over(names: &mut Vec<(Vec<u8>, u64)>, mounts: &Mounts, directory: u64) {
+    let here = mounts.range((directory, Vec::new())..);
+    for ((_, name), root) in here.take_while(|((place, _), _)| *place == directory) {
+        match names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, number)) => *number = *root,
+            None => names.push((name.clone(), *root)),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ def rehearse(site):
     if pack["origin"] != "traces" or pack["revision"] != imported + 1 or pack["pages"] < 1000:
         raise BootError(f"the rehearsal made no pack: {answer}")
     report(f"rehearsed {answer['booted']} in {answer['seconds']:.1f} s: {pack['pages']} pages, {pack['pack']['len']} bytes")
-    said = site.bakery("--json", "rehearse", "office", "--if-needed")
+    said = site.bakery("--json", "rehearse", "office")
     if said.strip() or site.newest() != imported + 1:
         raise BootError(f"a rehearsal that is not needed was made: {said}")
 

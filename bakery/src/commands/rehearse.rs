@@ -41,9 +41,9 @@ pub struct RehearseArgs {
     /// Emulate the processor even if /dev/kvm can be used
     #[arg(long)]
     no_kvm: bool,
-    /// Do nothing if the revision has a pack that boots made
+    /// Replace also a pack that boots made
     #[arg(long)]
-    if_needed: bool,
+    force: bool,
     /// Pass a connection of the machine on to this address (for QEMU)
     #[arg(long, hide = true, value_name = "ADDR:PORT", exclusive = true)]
     pipe: Option<SocketAddr>,
@@ -78,9 +78,10 @@ pub(crate) fn run(args: RehearseArgs, globals: &Globals) -> anyhow::Result<ExitC
         Some(_) => history.revision(&wanted)?,
         None => history.require_head(&wanted.name)?,
     };
-    if args.if_needed && has_pack_of_boots(history, &revision.manifest)? {
+    if !args.force && has_pack_of_boots(history, &revision.manifest)? {
         let name = revision.name();
-        output::note(globals, &format!("{name} has a boot pack of boots"));
+        let note = format!("{name} keeps its boot pack, which boots made (--force replaces it)");
+        output::note(globals, &note);
         return Ok(ExitCode::SUCCESS);
     }
     let options = RehearseOptions {
@@ -104,7 +105,7 @@ pub(crate) fn run(args: RehearseArgs, globals: &Globals) -> anyhow::Result<ExitC
         share: 1,
         predict: false,
     };
-    let pack = publish(&publisher, &wanted.name, &sources, false)
+    let pack = publish(&publisher, &wanted.name, &sources, args.force)
         .with_context(|| format!("{} was booted, but no pack was made", revision.name()))?;
     let answer = Rehearsed {
         booted: revision.name().to_string(),

@@ -194,7 +194,7 @@ fn collect(
         return Ok(traces);
     };
     let root = traces::of_history(spool, &name.system, &name.profile);
-    let mut revisions: Vec<u64> = names(&root)
+    let mut revisions: Vec<u64> = traces::names(&root)
         .iter()
         .filter_map(|revision| revision.parse().ok())
         .collect();
@@ -202,7 +202,7 @@ fn collect(
     for revision in revisions {
         let directory = root.join(revision.to_string());
         let mut old = None;
-        for file in names(&directory) {
+        for file in traces::names(&directory) {
             if traces.len() >= TRACES_MAX {
                 return Ok(traces);
             }
@@ -236,17 +236,6 @@ fn collect(
         }
     }
     Ok(traces)
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    names
 }
 
 /// True if the revision has a pack of pages that boots read.

@@ -75,7 +75,7 @@ pub(super) fn paths_of_others(
 /// The paths of the newest readable trace of a history.
 fn newest_trace(history: &History, spool: &Path, name: &ProfileName) -> Option<Vec<String>> {
     let root = traces::of_history(spool, &name.system, &name.profile);
-    let (revision, file) = traces::newest(&root)?;
+    let (_, revision, file) = traces::newest(&root)?;
     let is_large = std::fs::metadata(&file).ok()?.len() > TRACE_LEN_MAX as u64;
     let bytes = (!is_large).then(|| std::fs::read(&file).ok()).flatten()?;
     let trace = BootTrace::decode(&bytes).ok()?;

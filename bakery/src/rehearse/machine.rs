@@ -1,5 +1,6 @@
 //! The virtual machine: QEMU, without a disk, in a network that has only our server.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -79,13 +80,17 @@ impl VirtualMachine {
         };
         let mut command = Command::new(setpriv);
         command.args(["--pdeathsig", "KILL", "--no-new-privs"]);
+        let program = std::env::current_exe();
+        let program = program.doing(|| "cannot determine the path of this program".into())?;
         if rustix::process::geteuid().is_root() {
             let group = kvm.map_or(NOBODY, |file| file.gid());
-            command.args([
+            let account = [
                 format!("--reuid={NOBODY}"),
                 format!("--regid={group}"),
                 "--clear-groups".to_owned(),
-            ]);
+            ];
+            may_execute(command.get_program(), &account, &program)?;
+            command.args(account);
         }
         command.arg("--").arg(qemu);
         let processor = match acceleration {
@@ -103,7 +108,7 @@ impl VirtualMachine {
         // The connections need other programs; setpriv denies new privileges.
         let sandbox = "on,obsolete=deny";
         command.args(["-sandbox", sandbox]);
-        let network = network(address)?;
+        let network = network(&program, address)?;
         command.args(["-netdev", &network]);
         command.args(["-device", "virtio-net-pci,netdev=n0,romfile="]);
         command.args(["-object", "rng-random,id=rng,filename=/dev/urandom"]);
@@ -153,11 +158,31 @@ impl Drop for RunningMachine {
     }
 }
 
+/// Refuses a program that QEMU's account may not execute: the machine would wait for its server in
+/// vain.
+fn may_execute(setpriv: &OsStr, account: &[String], program: &Path) -> Result<(), RehearseError> {
+    let mut command = Command::new(setpriv);
+    command
+        .args(account)
+        .arg("--")
+        .arg(program)
+        .arg("--version");
+    command.current_dir("/").stdin(Stdio::null());
+    let done = command.output();
+    let done = done.doing(|| "cannot start setpriv".into())?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(RehearseError::Missing(format!(
+        "QEMU runs under the account nobody, which may not execute {}: install the bakery in a \
+         directory that all may enter",
+        program.display()
+    )))
+}
+
 /// A network without a way out: each connection to [`SERVER`] starts this program, which passes it
 /// on to the server; everything else is dropped.
-fn network(address: SocketAddr) -> Result<String, RehearseError> {
-    let program = std::env::current_exe();
-    let program = program.doing(|| "cannot determine the path of this program".into())?;
+fn network(program: &Path, address: SocketAddr) -> Result<String, RehearseError> {
     let program = program.to_str().filter(|path| !path.contains('\''));
     let program = program.ok_or_else(|| {
         RehearseError::Missing("the path of this program has a quote or is not UTF-8".into())

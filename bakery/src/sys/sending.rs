@@ -66,8 +66,8 @@ impl MappedFiles {
         }
         // SAFETY: the bytes must not change under us. Store objects are immutable (above), and the
         // mapping holds its own reference to the inode, so deletion does not matter. Should an
-        // operator truncate one by hand, the socket write that is the only reader of these bytes
-        // gets EFAULT from the kernel and that one connection ends.
+        // operator truncate one by hand, a connection that sends it ends with an error of the
+        // kernel; where this process itself reads the lost bytes, it gets SIGBUS and ends.
         let map = unsafe { Mmap::map(&file) }?;
         let (address, len) = (map.as_ptr().addr(), map.len());
         let file = Arc::new(file);

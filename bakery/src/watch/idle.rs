@@ -2,11 +2,9 @@
 //! long stacks.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ulid::Ulid;
 use wire::manifest::Manifest;
 
 use super::{WatchError, WatchOptions, own_program};
@@ -153,7 +151,11 @@ impl Idle {
                 add(Work::Renew, revision << 64 | u128::from(now / RENEW_AGAIN));
             }
             if let Some(pause) = self.policy.pack_after
-                && let Some(newest) = newest_trace(&self.spool, &target)
+                && let Some((newest, ..)) = traces::newest(&traces::of_history(
+                    &self.spool,
+                    &target.system,
+                    &target.profile,
+                ))
                 && self.tried.get(&(Work::Pack, target.clone())) != Some(&newest.0)
             {
                 let first = self
@@ -198,7 +200,7 @@ impl Idle {
             Work::Predict => command
                 .args(["pack", &target, "--predict", "--spool"])
                 .arg(&self.spool),
-            Work::Rehearse => command.args(["rehearse", &target, "--if-needed"]),
+            Work::Rehearse => command.args(["rehearse", &target]),
             Work::Update => {
                 let last = self.policy.updates.to_string();
                 command.args(["update-pack", &target, "--last", &last])
@@ -253,16 +255,4 @@ fn tree_of(manifest: &Manifest) -> u128 {
         .iter()
         .take(16)
         .fold(0, |number, byte| number << 8 | u128::from(*byte))
-}
-
-/// The number of the newest trace that the boots of any revision of `target` have sent.
-fn newest_trace(spool: &Path, target: &Target) -> Option<Ulid> {
-    let history = traces::of_history(spool, &target.system, &target.profile);
-    let revisions = std::fs::read_dir(history).ok()?;
-    let traces = revisions.filter_map(|revision| std::fs::read_dir(revision.ok()?.path()).ok());
-    let names = traces.flatten().filter_map(|trace| {
-        let name = trace.ok()?.file_name();
-        name.to_str()?.parse::<Ulid>().ok()
-    });
-    names.max()
 }

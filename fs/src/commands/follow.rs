@@ -28,7 +28,7 @@ pub enum FollowMode {
     No,
     /// It is announced
     Notify,
-    /// It is announced, and the mount switches to it
+    /// The mount switches to it; if it cannot, it is announced
     Auto,
 }
 
@@ -128,18 +128,19 @@ fn look(
         forget_announced(&args.mountpoint);
         return Ok(());
     };
-    if seen.announced.as_ref() != Some(&name) {
-        announce(&args.mountpoint)?;
-        seen.announced = Some(name.clone());
-    }
+    let is_new = seen.announced.as_ref() != Some(&name);
     let is_time = hours.is_none_or(|hours| hours.contain(minute_of_day()));
     if mode != FollowMode::Auto || !is_time || seen.refused.as_ref() == Some(&name) {
+        if is_new {
+            announce(&args.mountpoint, &describe(&args.mountpoint)?)?;
+            seen.announced = Some(name);
+        }
         return Ok(());
     }
     // Until there is another revision, unless the server failed.
     seen.refused = Some(name.clone());
     let outcome = switch::switch(&SwitchArgs {
-        revision: name,
+        revision: name.clone(),
         mount: args.mountpoint.clone(),
         dry_run: false,
         force: false,
@@ -152,7 +153,13 @@ fn look(
             seen.refused = None;
             bail!(failure(&outcome.report));
         }
-        SwitchOutcome::Refused => print!("{}", text::conflicts(&outcome.report)),
+        SwitchOutcome::Refused => {
+            if is_new {
+                announce(&args.mountpoint, &outcome)?;
+                seen.announced = Some(name);
+            }
+            print!("{}", text::conflicts(&outcome.report));
+        }
         _ => {
             print!("{}", outcome.human());
             seen.announced = None;
@@ -210,8 +217,7 @@ fn describe(mount: &Path) -> anyhow::Result<switch::SwitchEffect> {
 }
 
 /// Says in the journal, and in a file for other programs, that there is a new revision.
-fn announce(mount: &Path) -> anyhow::Result<()> {
-    let outcome = describe(mount)?;
+fn announce(mount: &Path, outcome: &switch::SwitchEffect) -> anyhow::Result<()> {
     println!("{}", text::offer(&outcome.report, &outcome.programs));
     if mount == Path::new("/") {
         let report = serde_json::to_vec_pretty(&outcome.report)?;

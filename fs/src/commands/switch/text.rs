@@ -15,7 +15,9 @@ pub(super) fn human(report: &SwitchReport, programs: &[OldFiles]) -> String {
     let (from, changes) = (&report.from, report.changes);
     let first = match report.outcome {
         SwitchOutcome::Same => format!("{to} is mounted already"),
-        SwitchOutcome::Planned | SwitchOutcome::Refused => offer(report, programs),
+        SwitchOutcome::Planned | SwitchOutcome::Refused => {
+            format!("{from} to {to}: {}", differences(report, programs))
+        }
         _ => format!(
             "{from} to {to}: {changes} names changed in {} ms",
             report.took_ms
@@ -42,10 +44,15 @@ pub(super) fn human(report: &SwitchReport, programs: &[OldFiles]) -> String {
     text
 }
 
-/// One line about another revision.
+/// One line about a newer revision.
 pub(in crate::commands) fn offer(report: &SwitchReport, programs: &[OldFiles]) -> String {
     let to = report.to.as_deref().unwrap_or_default();
-    let mut text = format!("{to} is out; names that differ: {}", report.changes);
+    format!("{to} is out; {}", differences(report, programs))
+}
+
+/// What a switch would change, in a part of a line.
+fn differences(report: &SwitchReport, programs: &[OldFiles]) -> String {
+    let mut text = format!("names that differ: {}", report.changes);
     if report.conflict_count > 0 {
         let _ = write!(text, ", conflicts: {}", report.conflict_count);
     }
