@@ -130,6 +130,20 @@ fn an_import_predicts_a_pack_that_brings_the_first_boot_and_the_first_trace_repl
         (PageOrigin::Predicted, None),
         "a prediction replaces no pack of a boot"
     );
+    // "A revision that has a pack of boots already keeps it; --force replaces it." (OPERATIONS)
+    let rehearse = |more: &[&str]| {
+        let mut command = Command::new(program("bakery"));
+        command.arg("--store").arg(site.store());
+        command.args(["rehearse", SYSTEM]).args(more);
+        command.output().unwrap()
+    };
+    let kept = rehearse(&[]);
+    let said = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert!(kept.status.success(), "{said}");
+    assert!(said.contains("keeps its boot pack"), "{said}");
+    let forced = rehearse(&["--force"]);
+    let said = String::from_utf8_lossy(&forced.stderr).into_owned();
+    assert!(said.contains("bakery initrd"), "it would boot: {said}");
 }
 
 #[test]

@@ -38,6 +38,17 @@ struct Rehearsing {
     site: Site,
     root: PathBuf,
     emulator: PathBuf,
+    /// The bakery, in a place that every account may enter.
+    bakery: PathBuf,
+}
+
+/// The program under another name, without a copy where the file system allows it.
+fn copy_of_bakery(to: PathBuf) -> PathBuf {
+    let from = program("bakery");
+    if std::fs::hard_link(&from, &to).is_err() {
+        std::fs::copy(&from, &to).unwrap();
+    }
+    to
 }
 
 impl Rehearsing {
@@ -49,15 +60,17 @@ impl Rehearsing {
         write(&root.join("sbin/init"), b"#!/bin/sh\n");
         std::fs::create_dir_all(root.join("usr")).unwrap();
         let emulator = site.path("emulator");
+        let bakery = copy_of_bakery(site.path("bakery"));
         Rehearsing {
             site,
             root,
             emulator,
+            bakery,
         }
     }
 
     fn bakery(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program("bakery"));
+        let mut command = Command::new(&self.bakery);
         command.arg("--store").arg(self.site.store());
         command.args(arguments).output().unwrap()
     }
@@ -163,4 +176,27 @@ fn what_cannot_be_booted_is_refused_with_the_remedy() {
     let done = test.bakery(&["rehearse", SYSTEM, "--qemu", "/nonexistent/emulator"]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(said.contains("install QEMU"), "{said}");
+}
+
+/// As root, QEMU runs under the account nobody, which starts this program for each connection.
+#[test]
+fn a_program_that_qemu_may_not_execute_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: QEMU runs under another account only if root starts it");
+        return;
+    }
+    let test = Rehearsing::new();
+    test.import_bootable("bin/layerfs");
+    let emulator = write(&test.emulator, b"#!/bin/sh\nexit 0\n");
+    let own = test.site.path("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::set_permissions(&own, PermissionsExt::from_mode(0o700)).unwrap();
+    let mut command = Command::new(copy_of_bakery(own.join("bakery")));
+    command.arg("--store").arg(test.site.store());
+    command.args(["rehearse", SYSTEM, "--qemu"]).arg(emulator);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(
+        said.contains("account nobody, which may not execute"),
+        "{said}"
+    );
 }

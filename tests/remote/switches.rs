@@ -433,6 +433,16 @@ fn a_dry_run_names_what_would_change() {
         said.starts_with("kiosk/main@2 is out; names that differ: 2, conflicts: 1, programs that would use old files: "),
         "{said}"
     );
+    let dry = Command::new(program("layerfs"))
+        .args(["switch", "--dry-run", "--mount"])
+        .arg(&scene.client.at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(dry.stdout).unwrap();
+    assert!(
+        said.starts_with("kiosk/main@1 to kiosk/main@2: names that differ: 2, conflicts: 1"),
+        "{said}"
+    );
     let report = scene.switch(&["--dry-run"]);
     assert_eq!(report["outcome"], "refused", "{report}");
     let programs = report["programs"].as_array().unwrap();

@@ -162,11 +162,9 @@ impl Drop for RunningMachine {
 /// vain.
 fn may_execute(setpriv: &OsStr, account: &[String], program: &Path) -> Result<(), RehearseError> {
     let mut command = Command::new(setpriv);
-    command
-        .args(account)
-        .arg("--")
-        .arg(program)
-        .arg("--version");
+    // setpriv itself still has the rights of root when it starts a program; a shell has lost them.
+    command.args(account).args(["--", "/bin/sh", "-c"]);
+    command.arg("exec \"$0\" --version").arg(program);
     command.current_dir("/").stdin(Stdio::null());
     let done = command.output();
     let done = done.doing(|| "cannot start setpriv".into())?;
