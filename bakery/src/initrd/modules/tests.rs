@@ -1,5 +1,6 @@
 //! Choosing modules, in trees made for it.
 
+use super::super::{Drivers, InitrdRecipe};
 use super::*;
 
 fn sample() -> Modules {
