@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
@@ -247,4 +248,26 @@ fn s2_4_places_hold_across_a_remount() {
     f.again();
     assert_eq!(places(&f), before);
     assert!(f.fs.about(Path::new("low7")).is_ok());
+}
+
+/// S2.2 "A name that exists for the whole duration of a listing is listed exactly once", also while
+/// the kernel forgets the directory's files.
+#[test]
+fn s2_2_a_listing_is_whole_while_files_are_forgotten() {
+    const FILES: usize = 100;
+    let f = Fixture::new(|tree| fs::create_dir(tree.join(DIRECTORY)).unwrap());
+    for n in 0..FILES {
+        f.fs.put(format!("{DIRECTORY}/n{n}"), "").unwrap();
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                f.fs.forget();
+            }
+        });
+        let short = (0..300).find(|_| f.fs.names(DIRECTORY).len() != FILES);
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(short, None, "the number of the listing that lacks names");
+    });
 }

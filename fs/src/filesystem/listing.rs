@@ -4,13 +4,14 @@
 //! skipped.
 
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use layerfmt::{DirentTarget, Ino, ROOT};
 
 use super::LayerFs;
 use super::attributes::attr_of;
 use super::cookie::{AFTER_DOT, AFTER_DOT_DOT, Cookie};
+use super::far::Failure as _;
 use super::reply::{DIRECTORY, DirItem, NodeId, ROOT_ID, lower_id};
 use super::tree::{Entry, Name, Tree};
 use crate::error::{Error, Result};
@@ -24,8 +25,24 @@ struct Listed {
     name: Name,
     cookie: Cookie,
     kind: u32,
-    /// The node; 0 if it is not determined yet.
+    /// The node; 0 if it is not determined yet, or cannot be.
     id: NodeId,
+}
+
+impl Listed {
+    /// Sets the node that was found. An entry of the upper that cannot be read is not listed.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    fn set(&mut self, found: Result<Option<NodeId>>) -> Result<()> {
+        match found {
+            Ok(found) => self.id = found.unwrap_or(0),
+            Err(error) if error.lacks_descriptor() => return Err(error),
+            Err(error) if error == Errno::NOENT => {}
+            Err(error) => unreadable(&self.name, &error),
+        }
+        Ok(())
+    }
 }
 
 impl LayerFs {
@@ -161,21 +178,21 @@ impl LayerFs {
         sink: &mut dyn FnMut(&DirItem<'_>) -> bool,
     ) -> Result<()> {
         loop {
-            let mut batch = self.collect(&self.read_tree(), id, from);
+            let (tree, batch) = self.with_descriptors(|| self.next_batch(id, from, plus))?;
             if batch.is_empty() {
                 return Ok(());
             }
-            if batch.iter().any(|listed| listed.id == 0) {
-                self.identify_batch(id, plus, &mut batch);
-            }
-            let tree = self.read_tree();
             for listed in &batch {
                 from = listed.cookie;
                 if listed.id == 0 {
                     continue;
                 }
                 let attr = match plus.then(|| self.attr(&tree, listed.id)) {
-                    Some(Err(_)) => continue,
+                    Some(Err(error)) if error.lacks_descriptor() => return Err(error),
+                    Some(Err(error)) => {
+                        unreadable(&listed.name, &error);
+                        continue;
+                    }
                     Some(Ok(attr)) => Some(attr),
                     None => None,
                 };
@@ -194,6 +211,37 @@ impl LayerFs {
                 }
             }
         }
+    }
+
+    /// The next entries of merged directory `id` with their numbers; with `plus` they are nodes.
+    /// The nodes stay in the tree while the returned lock is held: after it, the kernel may forget
+    /// them.
+    fn next_batch(
+        &self,
+        id: NodeId,
+        from: Cookie,
+        plus: bool,
+    ) -> Result<(RwLockReadGuard<'_, Tree>, Vec<Listed>)> {
+        let tree = self.read_tree();
+        let mut batch = self.collect(&tree, id, from);
+        if batch.iter().all(|listed| listed.id != 0) {
+            return Ok((tree, batch));
+        }
+        if !plus {
+            for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
+                let found = self.identify(&tree, id, &listed.name);
+                listed.set(found.map(|found| Some(found.id)))?;
+            }
+            return Ok((tree, batch));
+        }
+        drop(tree);
+        let mut tree = self.write_tree();
+        let mut batch = self.collect(&tree, id, from);
+        for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
+            let found = self.visible(&mut tree, id, &listed.name);
+            listed.set(found)?;
+        }
+        Ok((RwLockWriteGuard::downgrade(tree), batch))
     }
 
     /// The next entries of merged directory `id`.
@@ -258,28 +306,6 @@ impl LayerFs {
             }
         }
         batch
-    }
-
-    /// Finds the numbers of entries not looked up yet; with `plus` they become nodes.
-    fn identify_batch(&self, id: NodeId, plus: bool, batch: &mut [Listed]) {
-        if plus {
-            let mut tree = self.write_tree();
-            for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
-                match self.visible(&mut tree, id, &listed.name) {
-                    Ok(found) => listed.id = found.unwrap_or(0),
-                    Err(error) => unreadable(&listed.name, &error),
-                }
-            }
-        } else {
-            let tree = self.read_tree();
-            for listed in batch.iter_mut().filter(|listed| listed.id == 0) {
-                match self.identify(&tree, id, &listed.name) {
-                    Ok(found) => listed.id = found.id,
-                    Err(error) if error == Errno::NOENT => {}
-                    Err(error) => unreadable(&listed.name, &error),
-                }
-            }
-        }
     }
 }
 
