@@ -20,6 +20,7 @@ pub(crate) use ipxe::{ipxe_entry, ipxe_unknown};
 pub(crate) use page::{PageEntry, page, plain};
 pub(crate) use pxelinux::pxelinux;
 
+use wire::machine::PciCard;
 use wire::manifest::{Manifest, ProfileName, RevisionName};
 use wire::paths::ObjectPath;
 
@@ -41,6 +42,8 @@ pub struct MenuChoice {
     pub initrd: String,
     /// True if the server sends a machine only the parts of the initramfs that its card needs.
     pub is_divided: bool,
+    /// The card of the machine that requests the menu, if the server knows it.
+    pub card: Option<PciCard>,
     /// Kernel parameters of the revision.
     pub cmdline: String,
 }
@@ -90,6 +93,7 @@ impl MenuChoice {
             kernel: ObjectPath::Boot(kernel.digest).url(),
             initrd: ObjectPath::Boot(initrd.digest).url(),
             is_divided: false,
+            card: None,
             cmdline: safe_parameters(&manifest.cmdline),
         })
     }
@@ -109,6 +113,15 @@ impl MenuChoice {
         };
         let mark = if self.initrd.contains('?') { '&' } else { '?' };
         format!("{}{mark}{query}", self.initrd)
+    }
+
+    /// Path of the initrd for a loader that cannot name its card.
+    #[must_use]
+    pub fn initrd_of_known_card(&self) -> String {
+        match self.card {
+            Some(card) => self.initrd_of_card(&card.bus_id()),
+            None => self.initrd.clone(),
+        }
     }
 
     /// The reason why a revision is not an entry.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wire::hello::Step;
-use wire::machine::Identity;
+use wire::machine::{Identity, PciCard};
 
 use crate::record::{Assignment, Return};
 
@@ -34,6 +34,9 @@ pub struct MenuAnswer {
     /// The number of its newest values record.
     #[serde(default)]
     pub layer: Option<u64>,
+    /// The card that it boots from, if its last boot mounted a root with that card.
+    #[serde(default)]
+    pub card: Option<PciCard>,
 }
 
 /// The message of `bakery serve` about a file of a menu that a machine fetched.

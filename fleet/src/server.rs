@@ -313,6 +313,7 @@ async fn menu(State(fleet): Shared, asked: HeaderMap, body: Bytes) -> Response {
                 assignment: known.assignment,
                 returned: known.returned,
                 layer: known.layer,
+                card: known.card,
             })
             .into_response()
         }

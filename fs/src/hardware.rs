@@ -2,12 +2,18 @@
 
 use std::path::Path;
 
-use wire::machine::{Identity, MACS_MAX, Mac, asset_tag};
+use wire::machine::{BootCard, Identity, MACS_MAX, Mac, PciCard, asset_tag};
 
 /// Reads the SMBIOS UUID, the asset tag and the network cards; the boot card is first.
 pub(crate) fn identity() -> Identity {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     identity_in(Path::new("/sys"), &line)
+}
+
+/// The network card that the boot loader used; `None` if it is unknown or no PCI card.
+pub(crate) fn boot_card() -> Option<BootCard> {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    boot_card_in(Path::new("/sys"), &line)
 }
 
 /// The kernel's id of this boot; empty if the kernel has none.
@@ -19,13 +25,51 @@ fn identity_in(sys: &Path, command_line: &str) -> Identity {
     let dmi = sys.join("class/dmi/id");
     Identity {
         uuid: word(&dmi.join("product_uuid")).parse().ok(),
-        macs: cards(sys, boot_card(command_line)),
+        macs: cards(sys, boot_address(command_line)),
         asset: asset_tag(&word(&dmi.join("chassis_asset_tag"))),
     }
 }
 
-/// The network card of the boot loader: `BOOTIF=01-52-54-00-12-34-56`.
-fn boot_card(command_line: &str) -> Option<Mac> {
+/// Two cards with the address of the boot card (Hyper-V's and the one behind it) need the drivers of
+/// both: then there is no boot card.
+fn boot_card_in(sys: &Path, command_line: &str) -> Option<BootCard> {
+    let mac = boot_address(command_line)?;
+    let devices = std::fs::read_dir(sys.join("class/net"))
+        .ok()?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let own = own_address(&path)?;
+            let device = path.join("device").canonicalize().ok()?;
+            (own == mac).then_some(device)
+        });
+    let devices: Vec<_> = devices.collect();
+    let [device] = &devices[..] else {
+        return None;
+    };
+    let bus = |device: &Path| {
+        Some(
+            device
+                .join("subsystem")
+                .canonicalize()
+                .ok()?
+                .ends_with("bus/pci"),
+        )
+    };
+    // A virtio device is below its PCI card.
+    let mut places = [Some(device.as_path()), device.parent()]
+        .into_iter()
+        .flatten();
+    let place = places.find(|place| bus(place) == Some(true))?;
+    let id = |name: &str| word(&place.join(name)).trim_start_matches("0x").to_owned();
+    let pci = format!("{}:{}", id("vendor"), id("device"));
+    Some(BootCard {
+        mac,
+        pci: pci.parse::<PciCard>().ok()?,
+    })
+}
+
+/// The address of the boot loader's network card: `BOOTIF=01-52-54-00-12-34-56`.
+fn boot_address(command_line: &str) -> Option<Mac> {
     let mut words = command_line.split_whitespace();
     let value = words.find_map(|word| word.strip_prefix("BOOTIF="))?;
     let address = value.get(3..).filter(|_| value.len() == 20);
@@ -41,9 +85,7 @@ fn cards(sys: &Path, first: Option<Mac>) -> Vec<Mac> {
     let mut found: Vec<(bool, u32, Mac)> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            // A card in a bond has its permanent address in this file.
-            let own = word(&path.join("bonding_slave/perm_hwaddr")).parse();
-            let mac = own.or_else(|_| word(&path.join("address")).parse()).ok()?;
+            let mac = own_address(&path)?;
             let number = word(&path.join("ifindex")).parse().unwrap_or(u32::MAX);
             Some((!path.join("device").exists(), number, mac))
         })
@@ -57,6 +99,12 @@ fn cards(sys: &Path, first: Option<Mac>) -> Vec<Mac> {
         }
     }
     macs
+}
+
+/// The address of the card at `path`. A card in a bond has its permanent address in another file.
+fn own_address(path: &Path) -> Option<Mac> {
+    let own = word(&path.join("bonding_slave/perm_hwaddr")).parse();
+    own.or_else(|_| word(&path.join("address")).parse()).ok()
 }
 
 fn word(path: &Path) -> String {
@@ -114,5 +162,56 @@ mod tests {
         assert!(identity.uuid.is_some());
         let none = identity_in(Path::new("/nonexistent"), "");
         assert!(!none.names_a_machine());
+    }
+    #[test]
+    fn the_boot_card_is_a_pci_card_alone_with_its_address() {
+        use std::os::unix::fs::symlink;
+        let sys = tempfile::tempdir().unwrap();
+        let root = sys.path();
+        let make = |path: &str| std::fs::create_dir_all(root.join(path)).unwrap();
+        for bus in ["pci", "virtio", "usb", "vmbus"] {
+            make(&format!("bus/{bus}"));
+        }
+        let device = |path: &str, bus: &str, vendor: &str, device: &str| {
+            make(path);
+            std::fs::write(root.join(path).join("vendor"), format!("0x{vendor}\n")).unwrap();
+            std::fs::write(root.join(path).join("device"), format!("0x{device}\n")).unwrap();
+            symlink(
+                root.join("bus").join(bus),
+                root.join(path).join("subsystem"),
+            )
+            .unwrap();
+        };
+        let card = |name: &str, mac: &str, path: Option<&str>| {
+            let at = format!("class/net/{name}");
+            make(&at);
+            std::fs::write(root.join(&at).join("address"), mac).unwrap();
+            if let Some(path) = path {
+                symlink(root.join(path), root.join(&at).join("device")).unwrap();
+            }
+        };
+        device("devices/p/0", "pci", "8086", "10d3");
+        device("devices/p/1", "pci", "1af4", "1041");
+        device("devices/p/1/virtio0", "virtio", "1af4", "0001");
+        device("devices/p/2", "pci", "8086", "1e31");
+        device("devices/p/2/usb1/1-1", "usb", "0bda", "8153");
+        device("devices/h", "vmbus", "0000", "0000");
+        device("devices/p/3", "pci", "15b3", "1016");
+        card("eth0", "52:54:00:00:00:01", Some("devices/p/0"));
+        card("eth1", "52:54:00:00:00:02", Some("devices/p/1/virtio0"));
+        card("usb0", "52:54:00:00:00:03", Some("devices/p/2/usb1/1-1"));
+        card("eth3", "52:54:00:00:00:04", Some("devices/h"));
+        card("eth4", "52:54:00:00:00:04", Some("devices/p/3"));
+        card("bond0", "52:54:00:00:00:01", None);
+        let found = |last: u8| {
+            let line = format!("quiet BOOTIF=01-52-54-00-00-00-{last:02x}");
+            boot_card_in(root, &line).map(|card| card.pci.to_string())
+        };
+        assert_eq!(found(1).as_deref(), Some("8086:10d3"), "a bond is no card");
+        assert_eq!(found(2).as_deref(), Some("1af4:1041"), "virtio");
+        assert_eq!(found(3), None, "USB");
+        assert_eq!(found(4), None, "two cards with one address");
+        assert_eq!(found(5), None);
+        assert_eq!(boot_card_in(root, "quiet"), None);
     }
 }

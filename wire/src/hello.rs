@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Identity;
+use crate::machine::{BootCard, Identity};
 use crate::machine_key::PublicKey;
 use crate::manifest::RevisionName;
 
@@ -124,6 +124,9 @@ pub struct Hello {
     pub format: u32,
     /// The machine that sends it.
     pub machine: Identity,
+    /// The network card that it booted from; none if that is no PCI card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<BootCard>,
     /// The step that its boot reached.
     pub step: Step,
     /// The kernel's name for this boot (`/proc/sys/kernel/random/boot_id`); empty before the kernel
@@ -189,6 +192,7 @@ impl Hello {
         Hello {
             format: FORMAT,
             machine,
+            card: None,
             step,
             boot: String::new(),
             revision: String::new(),
@@ -316,6 +320,10 @@ mod tests {
             revision: "kiosk/main@7".into(),
             uptime_s: 31,
             target_ms: Some(9_300),
+            card: Some(BootCard {
+                mac: "52:54:00:00:00:17".parse().unwrap(),
+                pci: "8086:10d3".parse().unwrap(),
+            }),
             health: Some(Health {
                 state: "degraded".into(),
                 units: vec!["cups.service".into()],

@@ -109,6 +109,68 @@ impl fmt::Display for Mac {
     }
 }
 
+/// The PCI ids of a network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct PciCard {
+    /// Vendor.
+    pub vendor: u16,
+    /// Device.
+    pub device: u16,
+}
+
+impl PciCard {
+    /// Parses the bus id of a network card as iPXE writes it (`01-80-86-10-d3`): the type of the
+    /// bus, vendor and device. `None`: the bus is not PCI, or the text is not a bus id.
+    #[must_use]
+    pub fn of_bus_id(text: &str) -> Option<PciCard> {
+        let [1, a, b, c, d] = hex_bytes::<5>(text, ":-")? else {
+            return None;
+        };
+        let card = PciCard {
+            vendor: u16::from_be_bytes([a, b]),
+            device: u16::from_be_bytes([c, d]),
+        };
+        // What the bus answers for a device that is not there.
+        (card.vendor != 0 && card.vendor != u16::MAX).then_some(card)
+    }
+
+    /// Formats the card as [`PciCard::of_bus_id`] parses it.
+    #[must_use]
+    pub fn bus_id(self) -> String {
+        let ([a, b], [c, d]) = (self.vendor.to_be_bytes(), self.device.to_be_bytes());
+        format!("01-{a:02x}-{b:02x}-{c:02x}-{d:02x}")
+    }
+}
+
+impl FromStr for PciCard {
+    type Err = HardwareNameError;
+
+    /// Parses `8086:10d3`.
+    fn from_str(text: &str) -> Result<Self, HardwareNameError> {
+        let wrong = || HardwareNameError(text.chars().take(64).collect(), "pair of PCI ids");
+        let (vendor, device) = text.split_once(':').ok_or_else(wrong)?;
+        let card = PciCard::of_bus_id(&format!("01{vendor}{device}"));
+        card.filter(|card| card.to_string() == text)
+            .ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for PciCard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.vendor, self.device)
+    }
+}
+
+/// The network card that the boot loader of a machine used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootCard {
+    /// Its address.
+    pub mac: Mac,
+    /// Its PCI ids.
+    pub pci: PciCard,
+}
+
 macro_rules! as_text {
     ($name:ident) => {
         impl From<$name> for String {
@@ -128,6 +190,7 @@ macro_rules! as_text {
 }
 as_text!(HardwareUuid);
 as_text!(Mac);
+as_text!(PciCard);
 
 /// The printable part of an asset tag, within its bound.
 #[must_use]
@@ -214,6 +277,26 @@ mod tests {
                 text.parse::<Mac>().unwrap().to_string(),
                 "52:54:00:ab:cd:ef"
             );
+        }
+    }
+
+    #[test]
+    fn a_pci_card_has_two_spellings() {
+        let card: PciCard = "8086:10d3".parse().unwrap();
+        assert_eq!((card.vendor, card.device), (0x8086, 0x10d3));
+        assert_eq!(card.bus_id(), "01-80-86-10-d3");
+        for text in ["01-80-86-10-d3", "01:80:86:10:D3", "01808610d3"] {
+            assert_eq!(PciCard::of_bus_id(text), Some(card), "{text}");
+        }
+        for text in [
+            "",
+            "8086",
+            "8086:10D3",
+            "808:610d3",
+            "ffff:0001",
+            "0000:10d3",
+        ] {
+            assert!(text.parse::<PciCard>().is_err(), "{text}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use wire::machine::PciCard;
 
 use super::archive;
 use super::{PACKED, PART_TABLE};
@@ -50,15 +51,6 @@ impl Default for PartTable {
     }
 }
 
-/// The network card that a machine boots from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PciCard {
-    /// Vendor.
-    pub vendor: u16,
-    /// Device.
-    pub device: u16,
-}
-
 /// The needs of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MachineNeeds {
@@ -68,40 +60,21 @@ pub(crate) struct MachineNeeds {
     pub disks: bool,
 }
 
-impl PciCard {
-    /// Parses the bus id of a network card as iPXE writes it (`01-80-86-10-d3`): the type of the bus,
-    /// vendor and device. `None`: the bus is not PCI, or the text is not a bus id.
-    #[must_use]
-    pub(crate) fn of_bus_id(text: &str) -> Option<Self> {
-        let digits: String = text.chars().filter(|one| !"-:".contains(*one)).collect();
-        let is_sound = digits.len() == 10 && digits.bytes().all(|one| one.is_ascii_hexdigit());
-        let pci = digits.strip_prefix("01").filter(|_| is_sound)?;
-        let number = u32::from_str_radix(pci, 16).ok()?;
-        let [first, second, third, fourth] = number.to_be_bytes();
-        let card = Self {
-            vendor: u16::from_be_bytes([first, second]),
-            device: u16::from_be_bytes([third, fourth]),
-        };
-        // What the bus answers for a device that is not there.
-        (card.vendor != 0 && card.vendor != u16::MAX).then_some(card)
-    }
-
-    /// Compares the card with an alias, of which only vendor and device are known.
-    fn matches(self, alias: &str) -> Match {
-        let fields = || {
-            let (vendor, rest) = alias.strip_prefix("pci:v")?.split_once('d')?;
-            let (device, _) = rest.split_once("sv")?;
-            Some((vendor, device))
-        };
-        let Some((vendor, device)) = fields() else {
-            return Match::Possible;
-        };
-        let is = |text: &str, number: u16| text == format!("{number:08X}");
-        match (vendor, is(device, self.device)) {
-            ("*", true) => Match::Possible,
-            (_, true) if is(vendor, self.vendor) => Match::Named,
-            _ => Match::None,
-        }
+/// Compares a card with an alias, of which only vendor and device are known.
+fn matches(card: PciCard, alias: &str) -> Match {
+    let fields = || {
+        let (vendor, rest) = alias.strip_prefix("pci:v")?.split_once('d')?;
+        let (device, _) = rest.split_once("sv")?;
+        Some((vendor, device))
+    };
+    let Some((vendor, device)) = fields() else {
+        return Match::Possible;
+    };
+    let is = |text: &str, number: u16| text == format!("{number:08X}");
+    match (vendor, is(device, card.device)) {
+        ("*", true) => Match::Possible,
+        (_, true) if is(vendor, card.vendor) => Match::Named,
+        _ => Match::None,
     }
 }
 
@@ -194,7 +167,7 @@ impl DividedInitramfs {
     pub(crate) fn cut(&self, machine: MachineNeeds) -> Option<Vec<Range<u64>>> {
         let matches = |driver: &DriverParts| {
             let aliases = driver.cards.iter();
-            aliases.map(|alias| machine.card.matches(alias)).max()
+            aliases.map(|alias| matches(machine.card, alias)).max()
         };
         let drivers = self.table.drivers.values();
         let found: Vec<(&DriverParts, Match)> = drivers

@@ -3,7 +3,9 @@
 //! A boot loader names the network card that it booted from. The parameters of an entry decide if the
 //! initramfs needs the driver of this card only, or other hardware too (`docs/BOOT.md`).
 
-use crate::initrd::part_table::{MachineNeeds, PciCard};
+use wire::machine::PciCard;
+
+use crate::initrd::part_table::MachineNeeds;
 
 /// The key of the card in the query of an initramfs.
 const CARD: &str = "card";

@@ -59,7 +59,8 @@ fn entry(menu: &Menu, server: &str, choice: &MenuChoice, indent: &str) -> String
         "{indent}  linux '{server}{}' {line} BOOTIF=01-$net_default_mac",
         choice.kernel
     );
-    let _ = writeln!(script, "{indent}  initrd '{server}{}'", choice.initrd);
+    let path = choice.initrd_of_known_card();
+    let _ = writeln!(script, "{indent}  initrd '{server}{path}'");
     let _ = writeln!(script, "{indent}}}");
     script
 }

@@ -9,6 +9,7 @@ fn choice(name: &str, label: &str, cmdline: &str) -> MenuChoice {
         kernel: "/boot/aa".into(),
         initrd: "/boot/bb".into(),
         is_divided: false,
+        card: None,
         cmdline: safe_parameters(cmdline),
     }
 }
@@ -103,6 +104,36 @@ fn an_entry_asks_for_the_initramfs_of_its_card() {
     ] {
         let script = script(cmdline, mark);
         assert!(script.contains(&line(path)), "{script}");
+    }
+}
+
+/// docs/FLEET.md F5.7: GRUB cannot name its card, but the server may know it.
+#[test]
+fn a_known_card_is_in_the_entry_of_grub() {
+    let script = |cmdline: &str, is_divided: bool| {
+        let mut one = choice("kiosk@3", "kiosk", cmdline);
+        one.is_divided = is_divided;
+        one.initrd.push_str("?initramfs=pc17&revision=kiosk/main@3");
+        one.card = Some("8086:10d3".parse().unwrap());
+        let choices = Choices {
+            newest: vec![one],
+            ..Choices::default()
+        };
+        grub(&menu(), &choices)
+    };
+    let whole = "initrd '(http,10.0.0.1:8080)/boot/bb?initramfs=pc17&revision=kiosk/main@3";
+    for (cmdline, is_divided, more) in [
+        ("quiet", true, "&card=01-80-86-10-d3"),
+        (
+            "layerfs.upper=LABEL=data",
+            true,
+            "&card=01-80-86-10-d3&disks",
+        ),
+        ("ip=eth1:dhcp", true, ""),
+        ("quiet", false, ""),
+    ] {
+        let script = script(cmdline, is_divided);
+        assert!(script.contains(&format!("{whole}{more}'\n")), "{script}");
     }
 }
 

@@ -119,13 +119,14 @@ impl MenuClient {
     }
 
     /// Adds the machine's id to the URLs of the boot files, so that the server can record the steps
-    /// of the boot. Appends the number of its values record, and the assigned parameters, to those of
+    /// of the boot, and its card. Appends the number of its values record, and the assigned parameters, to those of
     /// the revision: the kernel uses the last of two.
     pub(super) fn mark(&self, choice: &mut MenuChoice) {
         let Self::Machine(MenuAnswer {
             machine,
             assignment,
             layer,
+            card,
             ..
         }) = self
         else {
@@ -136,6 +137,7 @@ impl MenuClient {
         let mark = |step: Step| format!("?{step}={machine}&revision={what}");
         choice.kernel.push_str(&mark(Step::Kernel));
         choice.initrd.push_str(&mark(Step::Initramfs));
+        choice.card = *card;
         if let Some(layer) = layer {
             choice.add_parameters(&format!("layerfs.values={machine}:{layer}"));
         }

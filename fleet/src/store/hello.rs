@@ -1,7 +1,7 @@
 //! Storing hellos in the database.
 
 use wire::hello::{Hello, Step};
-use wire::machine::{Identity, Mac};
+use wire::machine::{Identity, Mac, PciCard};
 
 use super::link::{Connection, Row, params};
 use super::machines::{UNTOUCHED, assignment_of};
@@ -58,6 +58,8 @@ pub struct MachineFacts {
     pub returns_now: bool,
     /// The number of its newest values record.
     pub layer: Option<u64>,
+    /// The card that it boots from, if its last boot mounted a root with that card.
+    pub card: Option<PciCard>,
     /// True if the hello was refused for its proof.
     pub refused: bool,
 }
@@ -133,6 +135,7 @@ fn take_hello(
     Ok(MachineFacts {
         layer: layer.and_then(|number| u64::try_from(number).ok()),
         refused: false,
+        card: known_card(work, &id, hello)?,
         machine: id,
         assignment,
         returns_now: returned != before,
@@ -342,6 +345,26 @@ fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result
         ],
     )?;
     Ok(())
+}
+
+/// The PCI card with the address in a request for the menu. `None`: the last boot of the machine did
+/// not mount its root with this card, so the card may have been replaced by one of another kind.
+fn known_card(work: &Connection, id: &str, hello: &Hello) -> Result<Option<PciCard>> {
+    let (Step::Menu, Some(mac)) = (hello.step, hello.machine.macs.first()) else {
+        return Ok(None);
+    };
+    let select = "SELECT step, hello FROM boots WHERE machine = ?1 AND step > ?2 ORDER BY number DESC LIMIT 1";
+    let row = work.row(select, &params![id, Step::Menu as i64])?;
+    let Some(row) = row.filter(|row| {
+        row.get::<i64>(0)
+            .is_ok_and(|step| step >= Step::Mounted as i64)
+    }) else {
+        return Ok(None);
+    };
+    let text: Option<String> = row.get(1)?;
+    let said = text.and_then(|text| Hello::decode(text.as_bytes()).ok());
+    let card = said.and_then(|said| said.card);
+    Ok(card.filter(|card| card.mac == *mac).map(|card| card.pci))
 }
 
 /// Advances the last boot of a machine to the step of a fetched file.

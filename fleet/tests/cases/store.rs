@@ -1,6 +1,6 @@
 //! The database of the fleet, by the statements of docs/FLEET.md.
 use wire::hello::{Health, Hello, Step};
-use wire::machine::Identity;
+use wire::machine::{BootCard, Identity, PciCard};
 
 use fleet::record::{BOOT_DEADLINE_S, BOOTS_KEPT, SILENCE_S, State};
 use fleet::store::{Database, Filter, FleetMessage, Proof, StoreError};
@@ -276,4 +276,64 @@ fn a_database_of_a_newer_program_is_refused() {
     let nothing = tempfile::tempdir().unwrap();
     let said = Database::open(nothing.path()).unwrap_err().to_string();
     assert!(said.contains("bakery fleet"), "{said}");
+}
+
+/// docs/FLEET.md F5.7: the menu has the card of the last boot if that boot mounted its root with it.
+#[test]
+fn a_card_is_known_after_a_boot_that_mounted_with_it() {
+    let (_spool, mut store) = store();
+    let mut now = NOW;
+    let mut tell = |message: FleetMessage| {
+        now += 1000;
+        store.hear(&[message], now).unwrap().remove(0)
+    };
+    let said = |hello: Hello| FleetMessage::Hello {
+        hello: Box::new(hello),
+        from: "10.0.0.17".into(),
+        proof: Proof::default(),
+    };
+    let menu = |mac: u8| said(Hello::new(who(UUID, mac), Step::Menu));
+    let e1000e: PciCard = "8086:10d3".parse().unwrap();
+    let boot = |boot: &str, step: Step, card: Option<PciCard>| {
+        let mac = "52:54:00:00:00:01".parse().unwrap();
+        said(Hello {
+            card: card.map(|pci| BootCard { mac, pci }),
+            ..of(who(UUID, 1), boot, step)
+        })
+    };
+    let fetched = || FleetMessage::Fetched {
+        machine: UUID.into(),
+        step: Step::Initramfs,
+        revision: "kiosk/main@7".into(),
+    };
+    assert_eq!(tell(menu(1)).card, None, "a new machine");
+    tell(boot("a1", Step::Mounted, Some(e1000e)));
+    assert_eq!(tell(menu(1)).card, Some(e1000e));
+    assert_eq!(tell(menu(1)).card, Some(e1000e), "a power-off in the menu");
+    let other = FleetMessage::Hello {
+        hello: Box::new(Hello::new(
+            Identity {
+                macs: vec![
+                    "52:54:00:00:00:02".parse().unwrap(),
+                    "52:54:00:00:00:01".parse().unwrap(),
+                ],
+                ..who(UUID, 1)
+            },
+            Step::Menu,
+        )),
+        from: "10.0.0.17".into(),
+        proof: Proof::default(),
+    };
+    assert_eq!(tell(other).card, None, "another card of the machine");
+    tell(menu(1));
+    tell(fetched());
+    assert_eq!(tell(menu(1)).card, None, "the initramfs found no root");
+    tell(fetched());
+    tell(boot("a2", Step::Index, Some(e1000e)));
+    assert_eq!(tell(menu(1)).card, None, "the mount stopped");
+    tell(fetched());
+    tell(boot("a3", Step::Target, Some(e1000e)));
+    assert_eq!(tell(menu(1)).card, Some(e1000e));
+    tell(boot("a4", Step::Mounted, None));
+    assert_eq!(tell(menu(1)).card, None, "the card is no PCI card");
 }

@@ -122,6 +122,7 @@ async fn tell_where_it_stands(inner: &FetcherShared, progress: &BootProgress) {
 pub(crate) fn hello(step: Step, revision: &str) -> Hello {
     Hello {
         boot: hardware::boot_id(),
+        card: hardware::boot_card(),
         revision: revision.to_owned(),
         uptime_s: crate::sys::process::since_start_ms() / 1000,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,7 +1,9 @@
 //! The parts of an initramfs, in trees made for it.
 
 use super::super::modules::Modules;
-use super::super::part_table::{DividedInitramfs, MachineNeeds, PciCard};
+use wire::machine::PciCard;
+
+use super::super::part_table::{DividedInitramfs, MachineNeeds};
 use super::super::system_tree::DirectoryTree;
 use super::super::{Drivers, InitrdRecipe, archive, content, decompress};
 use super::*;
