@@ -180,6 +180,9 @@ lab/loaders:
 test-loaders: build lab/trees/boot lab/loaders ## GRUB 2.06 and 2.12 (BIOS, UEFI), lpxelinux and iPXE in QEMU load menu and kernel from bakery serve (root; ONLY=ipxe)
 	python3 tests/boot/loaders.py --tree lab/trees/boot --loaders lab/loaders $(if $(ONLY),--only $(ONLY))
 
+test-grub: build static lab/trees/boot lab/loaders ## Two QEMU boots by GRUB of a machine of the fleet: the whole initramfs, then that of its card (root)
+	python3 tests/boot/grub.py --tree lab/trees/boot --loaders lab/loaders
+
 test-kernel-upper: build static lab/trees/boot ## A QEMU boot with layerfs.upper=tmpfs,kernel: overlayfs over a read-only mount (root)
 	python3 tests/boot/kernel_upper.py --tree lab/trees/boot
 
@@ -358,5 +361,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-grub test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

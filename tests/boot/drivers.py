@@ -13,6 +13,7 @@ for e1000e is compared with those of the whole one and of `--drivers common`.
 import argparse
 import glob
 import http.client
+import json
 import lzma
 import os
 import re
@@ -21,7 +22,7 @@ import subprocess
 import time
 
 from machine import BootError, run_script
-from office import Site, call, opened, report
+from office import BAKERY, Site, call, opened, report
 
 # What `--drivers all` means.
 NETWORK = ("drivers/net/ethernet/", "drivers/net/hyperv/", "drivers/net/vmxnet3/", "drivers/net/virtio_net.ko",
@@ -287,6 +288,54 @@ def check_ranges(answers):
         raise BootError(f"{status} for a tag that the client has")
 
 
+def check_fleet(site, digest, answers):
+    """GRUB cannot name its card; the fleet knows that of the machine's last boot (docs/FLEET.md, F5.7)."""
+    uuid, mac = "4c4c4544-0042-3510-8051-b4c04f564401", "52:54:00:00:00:01"
+    site.stop()
+    spool = os.path.join(site.directory, "spool")
+    os.makedirs(spool, exist_ok=True)
+    site.options = lambda: ["--fleet"]
+    fleet = subprocess.Popen([BAKERY, "--store", site.store, "fleet", "--spool", spool])
+    try:
+        site.start()
+
+        def path():
+            """Where GRUB's menu of this machine has the initramfs."""
+            menu = Answers(site, "/grub.cfg").get(f"?uuid={uuid}&mac={mac}", "GET")[2].decode()
+            return re.search(r"initrd '\(http,[^)]*\)([^']*)'", menu)[1]
+
+        def fleet_answers():
+            try:
+                return "?initramfs=" in path()
+            except BootError:
+                return False
+
+        deadline = time.monotonic() + 120
+        while not fleet_answers():
+            if time.monotonic() > deadline:
+                raise BootError("the fleet process does not answer")
+            time.sleep(0.2)
+        revision = site.manifest(system="drivers")["revision"]
+        marked = f"/boot/{digest}?initramfs={uuid}&revision=drivers/main@{revision}"
+        if path() != marked:
+            raise BootError(f"a machine that never booted gets {path()}")
+        hello = {"format": 1, "machine": {"uuid": uuid, "macs": [mac]}, "step": "mounted", "boot": "a1",
+                 "card": {"mac": mac, "pci": "8086:10d3"}}
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+        connection.request("POST", "/v1/hello", json.dumps(hello))
+        status = connection.getresponse().status
+        connection.close()
+        if status != 204:
+            raise BootError(f"{status} for a hello")
+        if path() != f"{marked}&card=01-80-86-10-d3":
+            raise BootError(f"a machine with a known card gets {path()}")
+        if Answers(site, path()).of("") != answers.of("?card=01-80-86-10-d3"):
+            raise BootError("a known card has another initramfs than a named one")
+    finally:
+        fleet.terminate()
+        fleet.wait(60)
+
+
 def check_whole(site, digest, whole):
     """The operator's choice: every machine gets the whole initramfs."""
     site.stop()
@@ -340,6 +389,7 @@ def main():
         check_ranges(answers)
         if arguments.default:
             check_lengths(site, answers, whole)
+        check_fleet(site, digest, answers)
         check_whole(site, digest, whole)
 
 
