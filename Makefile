@@ -97,9 +97,12 @@ test-outage: packages-long build lab/trees/minimal ## The server stopped for a m
 	$(CARGO) build -p layerfs -p bakery
 	$(CARGO) test -p layerfs-tests --test suite -- --ignored s18_7
 
-test-switches: packages-long build ## 1,000 switches of a running mount under load, with a database in its upper, in both modes (root; minutes; SWITCHES=1000)
+test-switches: packages-long build ## 1,000 switches of a running mount under load, with a database in its upper; 200 random sequences with switches against new mounts; in both modes (root; minutes; SWITCHES=1000 CASES=200)
 	python3 tests/conformance/switches.py --switches $(or $(SWITCHES),1000)
 	python3 tests/conformance/switches.py --switches $(or $(SWITCHES),1000) --mode passthrough
+	for mode in rw passthrough; do \
+	  LAYERFS_TEST_OPTIONS=$$mode LAYERFS_SWITCH_MOUNT_CASES=$(or $(CASES),200) \
+	  $(CARGO) test -p layerfs-tests --test suite -- switches::model || exit 1; done
 
 test-python: packages-long build ## Python's own tests that use files, in both modes (root; minutes)
 	./tests/conformance/python.sh $(MODULES)
@@ -279,6 +282,9 @@ bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 
 bench-switch: build ## Seconds, delays of readers, bytes and memory of switches of a running mount (root; SWITCHES=1000)
 	./benches/switch/switch.py --switches $(or $(SWITCHES),1000)
 
+bench-visible: bench-programs build ## Seconds and bytes from a push on one machine to the new content on another that follows, at 100 Mbit/s and 20 ms (root; sshd)
+	./benches/switch/visible.py
+
 bench-sizes: bench-programs lab/trees/big ## Bytes, time and memory of layers and squashfs images (root)
 	for upper in upgrade touch; do test -e lab/trees/$$upper.tar.zst || ./benches/trees/upper.sh $$upper lab/trees/big lab/trees/$$upper.tar.zst; done
 	./benches/compare/sizes.py --tree lab/trees/big --upper lab/trees/upgrade.tar.zst --upper lab/trees/touch.tar.zst
@@ -362,4 +368,4 @@ clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-grub test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-visible bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

@@ -46,6 +46,9 @@ pub struct MenuChoice {
     pub card: Option<PciCard>,
     /// Kernel parameters of the revision.
     pub cmdline: String,
+    /// False if a machine that boots this revision keeps it: it is an older one, an assigned one, or
+    /// that of a return.
+    pub follows: bool,
 }
 
 /// The contents of menus.
@@ -71,6 +74,9 @@ pub struct Menu {
     pub again: Option<String>,
 }
 
+/// The kernel parameter with which a machine follows the newest revision.
+const FOLLOW: &str = "layerfs.follow=";
+
 impl MenuChoice {
     /// The menu entry of a revision. The initramfs is not inspected.
     ///
@@ -95,6 +101,7 @@ impl MenuChoice {
             is_divided: false,
             card: None,
             cmdline: safe_parameters(&manifest.cmdline),
+            follows: true,
         })
     }
 
@@ -148,6 +155,10 @@ impl MenuChoice {
         if !self.cmdline.is_empty() {
             line.push(' ');
             line.push_str(&self.cmdline);
+        }
+        if given(FOLLOW) && !self.follows {
+            // The last one counts.
+            line.push_str(&format!(" {FOLLOW}no"));
         }
         line
     }

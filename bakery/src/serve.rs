@@ -14,6 +14,7 @@ pub(crate) mod limits;
 mod menu_client;
 mod menus;
 pub(crate) mod metrics;
+mod news;
 pub(crate) mod object;
 pub(crate) mod posts;
 pub(crate) mod range;
@@ -74,6 +75,7 @@ struct Server {
     reports: Option<Posts>,
     spool: Option<Spool>,
     metrics: Metrics,
+    news: news::News,
     url: Option<String>,
     menu_timeout: u32,
     fleet: Option<Arc<fleet::Fleet>>,
@@ -129,6 +131,7 @@ impl Bound {
             objects: Objects::new(options.store, options.directory),
             spool: options.spool.as_deref().map(Spool::open).transpose()?,
             metrics: Metrics::default(),
+            news: news::News::new(options.connections_max / limits::NEWS_SHARE),
             url: options.url,
             menu_timeout: options.menu_timeout,
             fleet: options.fleet.map(fleet::Fleet::new).map(Arc::new),
@@ -163,6 +166,7 @@ impl Bound {
 
     /// Serves until `stop` becomes true, then lets running answers finish for a while.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        self.server.news.end_with(stop.clone());
         let app = routes::router(Arc::clone(&self.server));
         let telling = self
             .server

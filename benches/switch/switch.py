@@ -82,13 +82,14 @@ def publish(programs, work, tree, changes):
 
 
 class Server:
-    def __init__(self, programs, store):
+    def __init__(self, programs, store, spool=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.place = "%s:%d" % free.getsockname()
         self.keys = store + ".keys/allowed_signers"
+        more = ["--spool", spool] if spool else []
         self.process = subprocess.Popen([os.path.join(programs, "bakery"), "--store", store, "serve", "--quiet",
-                                         "--listen", self.place])
+                                         "--listen", self.place, *more])
         host, port = self.place.split(":")
         for _ in range(200):
             try:
@@ -107,9 +108,9 @@ class Server:
 
 
 class Mount:
-    """A revision of the server with an empty upper on a tmpfs."""
+    """A revision of the server, or the newest, with an empty upper on a tmpfs."""
 
-    def __init__(self, programs, server, revision, work, mode="", duty=()):
+    def __init__(self, programs, server, revision, work, mode="", duty=(), system="sys"):
         self.layerfs = os.path.join(programs, "layerfs")
         self.root, self.upper = (os.path.join(work, name) for name in ("root", "upper"))
         for path in (self.root, self.upper):
@@ -119,7 +120,7 @@ class Mount:
             os.mkdir(os.path.join(self.upper, name))
         run([self.layerfs, "mount", *duty, "--keys", server.keys, "--prefetch", "none", "-o",
              ",".join(filter(None, [f"upperdir={self.upper}/upper,workdir={self.upper}/work", mode])),
-             f"http://{server.place}/sys@{revision}", self.root])
+             f"http://{server.place}/{system}" + (f"@{revision}" if revision else ""), self.root])
         self.pid = self.status()["pid"]
 
     def __enter__(self):

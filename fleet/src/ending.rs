@@ -37,12 +37,17 @@ pub enum Ending {
     Silent,
     /// The boot is running.
     Booting,
+    /// A switch to another revision, with good health, or a boot that switched before its target.
+    Switched,
 }
 
 impl Ending {
     /// The end of `boot`; `next` is the beginning of the next boot of the machine.
     #[must_use]
     pub fn of(boot: &Boot, next: Option<i64>, now: i64) -> Ending {
+        if boot.step_before.is_some() && boot.step != Step::Target {
+            return Ending::Switched;
+        }
         let Some(next) = next else {
             return match boot.step {
                 Step::Healthy => Ending::Good,
@@ -79,6 +84,7 @@ impl Ending {
             Ending::NotFetched => "not fetched",
             Ending::Silent => "silent",
             Ending::Booting => "booting",
+            Ending::Switched => "switched",
         }
     }
 
@@ -95,7 +101,7 @@ impl Ending {
             Ending::Degraded | Ending::NoRoot | Ending::Hang | Ending::Panic => true,
             Ending::InitramfsHang | Ending::InitramfsRestart => true,
             Ending::Good | Ending::Slow | Ending::NotFetched => false,
-            Ending::Silent | Ending::Booting => false,
+            Ending::Silent | Ending::Booting | Ending::Switched => false,
         }
     }
 
@@ -119,6 +125,7 @@ mod tests {
             target_ms: None,
             why: why.into(),
             hello: None,
+            step_before: None,
         }
     }
 

@@ -225,7 +225,7 @@ impl Machine {
     }
 }
 
-/// One boot of a machine.
+/// One boot of a machine, or its last switch to another revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Boot {
     /// Time of its start, seconds since 1970.
@@ -242,4 +242,7 @@ pub struct Boot {
     pub why: String,
     /// The last hello of the boot.
     pub hello: Option<Hello>,
+    /// Of a switch: the step that the machine had reached with the revision before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_before: Option<Step>,
 }

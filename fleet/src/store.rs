@@ -8,6 +8,7 @@
 //! own.
 
 mod assignments;
+mod boot_row;
 mod boots;
 mod census;
 mod hello;

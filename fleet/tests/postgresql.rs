@@ -14,6 +14,8 @@ mod keys;
 mod server;
 #[path = "cases/store.rs"]
 mod store;
+#[path = "cases/switched.rs"]
+mod switched;
 
 use std::os::unix::fs::PermissionsExt as _;
 

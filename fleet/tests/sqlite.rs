@@ -11,6 +11,8 @@ mod judge;
 mod keys;
 #[path = "cases/store.rs"]
 mod store;
+#[path = "cases/switched.rs"]
+mod switched;
 
 /// What the cases need of the engine.
 mod engine {

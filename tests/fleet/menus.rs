@@ -6,7 +6,7 @@ use std::time::Duration;
 use wire::hello::Step;
 
 use crate::site::{MAC, Site, UUID, hello};
-use crate::test_bakery::wait_until;
+use crate::test_bakery::{run, wait_until};
 
 /// The path of a file in an iPXE script.
 pub(crate) fn file<'s>(script: &'s str, verb: &str) -> &'s str {
@@ -152,6 +152,59 @@ fn menus_follow_what_is_assigned() {
     assert!(!other.contains("kiosk revision"), "{other}");
     site.machine(&["assign", "--group", "room-3", "--default"]);
     assert_eq!(site.machine(&["groups"]), serde_json::json!([]));
+}
+
+/// F9.5: only the revision of the ring follows newer ones; what was chosen or assigned stays.
+#[test]
+fn an_older_or_assigned_entry_does_not_follow() {
+    let site = Site::new();
+    for cmdline in ["layerfs.follow=auto", "quiet layerfs.follow=auto,1:00-2:00"] {
+        run(site
+            .bakery
+            .command()
+            .args(["set", "kiosk", "--cmdline", cmdline]));
+    }
+    let lines = |menu: &str, of: &str| -> Vec<bool> {
+        let address = format!("/kiosk/main@{of} ");
+        let lines = menu.lines().filter(|line| line.contains(&address));
+        lines
+            .map(|line| line.contains("layerfs.follow=auto") && !line.contains("layerfs.follow=no"))
+            .collect()
+    };
+    for path in ["/boot.ipxe", "/ipxe/kiosk", "/grub.cfg"] {
+        let menu = site.menu(path);
+        assert_eq!(
+            (lines(&menu, "3"), lines(&menu, "2")),
+            (vec![true], vec![false]),
+            "{menu}"
+        );
+        assert!(
+            menu.contains("layerfs.follow=auto layerfs.follow=no"),
+            "{menu}"
+        );
+        // The entry before has no such parameter.
+        let first = menu
+            .lines()
+            .find(|line| line.contains("/kiosk/main@1 "))
+            .unwrap();
+        assert!(!first.contains("layerfs.follow"), "{menu}");
+    }
+    site.machine(&[
+        "assign",
+        UUID,
+        "--system",
+        "kiosk@3",
+        "--parameters",
+        "layerfs.follow=auto",
+    ]);
+    let menu = site.menu("/boot.ipxe");
+    assert_eq!(lines(&menu, "3"), [false], "{menu}");
+    assert!(
+        menu.contains("layerfs.follow=auto layerfs.follow=no"),
+        "{menu}"
+    );
+    site.machine(&["assign", UUID, "--system", "kiosk"]);
+    assert_eq!(lines(&site.menu("/boot.ipxe"), "3"), [true]);
 }
 
 /// F1.3: without the process a machine gets the site's menu, and the server answers a hello with

@@ -47,6 +47,12 @@ impl Bakery {
         Stopped(pid)
     }
 
+    /// Ends the server in order, and waits for its end.
+    pub(super) fn terminate(mut self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.process.wait().unwrap();
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -154,9 +154,20 @@ impl Site {
         self.version += 1;
         let layer = self.path(&format!("{}.layer", self.version));
         write_layer(&layer, &files, self.effort);
+        self.files = files;
+        self.import(&layer)
+    }
+
+    /// Publishes the next revision with the tree of a layer.
+    pub(super) fn publish_layer(&mut self, layer: &PathBuf) -> u64 {
+        self.version += 1;
+        self.import(layer)
+    }
+
+    fn import(&self, layer: &PathBuf) -> u64 {
         let import = Import {
             name: Site::name(),
-            layers: std::slice::from_ref(&layer),
+            layers: std::slice::from_ref(layer),
             kernel: None,
             initrd: None,
             cmdline: String::new(),
@@ -164,9 +175,7 @@ impl Site {
             message: format!("version {}", self.version),
             predict: bakery::publish::Prediction::No,
         };
-        let revision = self.publisher().import(&import).unwrap();
-        self.files = files;
-        revision.number()
+        self.publisher().import(&import).unwrap().number()
     }
 }
 

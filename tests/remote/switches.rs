@@ -1,5 +1,10 @@
 //! S19 on real mounts: a running mount takes another revision.
 
+mod mapper;
+mod model;
+mod news;
+mod units;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;

@@ -10,6 +10,7 @@ fn choice(name: &str, label: &str, cmdline: &str) -> MenuChoice {
         initrd: "/boot/bb".into(),
         is_divided: false,
         card: None,
+        follows: true,
         cmdline: safe_parameters(cmdline),
     }
 }

@@ -39,6 +39,15 @@ pub(crate) const REPORTS_LEN_MAX: u64 = 64 << 20;
 /// Profiles whose boot times `/metrics` shows: a page stays under a megabyte.
 pub(crate) const BOOT_ROWS_MAX: usize = 1024;
 
+/// Share of the connections on which requests may wait for a new revision.
+pub(crate) const NEWS_SHARE: usize = 2;
+/// Longest wait for a new revision: proxies end connections that are silent for a minute.
+pub(crate) const NEWS_WAIT_MAX: Duration = Duration::from_secs(55);
+/// Interval of the looks for a new revision while requests wait for it.
+pub(crate) const NEWS_EVERY: Duration = Duration::from_millis(200);
+/// The same for a store that is not a local directory: each look is several requests to it.
+pub(crate) const NEWS_EVERY_OF_BUCKET: Duration = Duration::from_secs(2);
+
 /// Number of layer files kept open and mapped; with the connections they stay below 1,024
 /// descriptors, the limit of a server that is started by hand.
 pub(crate) const OPEN_OBJECTS_MAX: usize = 256;

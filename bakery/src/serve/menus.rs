@@ -358,7 +358,10 @@ async fn history(
     let good = good.into_iter().take(most).map(|number| (number, true));
     for (number, is_good) in good.chain(other) {
         match one(server, name, number).await {
-            Ok(Ok(choice)) if of.newest.is_empty() && is_good => of.newest.push(choice),
+            Ok(Ok(choice)) if of.newest.is_empty() && is_good => of.newest.push(MenuChoice {
+                follows: true,
+                ..choice
+            }),
             Ok(Ok(choice)) => of.older.push(choice),
             Ok(Err(why)) if number == present => of.unbootable.push(why),
             Ok(Err(_)) => {}
@@ -370,7 +373,7 @@ async fn history(
     Ok(Some(of))
 }
 
-/// The menu entry of one revision, or the reason for which it does not boot.
+/// The menu entry of one revision, which a machine keeps, or the reason for which it does not boot.
 async fn one(
     server: &Server,
     name: &ProfileName,
@@ -390,6 +393,7 @@ async fn one(
         return Ok(Err(MenuChoice::needs_initrd(&manifest, "has no initramfs")));
     };
     let found = server.initrds.of(&server.objects, &initrd.digest).await?;
+    choice.follows = false;
     choice.is_divided = found.is_divided && server.divides_initramfs;
     Ok(if found.mounts_layerfs {
         Ok(choice)

@@ -21,6 +21,7 @@ pub(crate) enum Route {
     Boot,
     Record,
     Bundle,
+    Newest,
     Batch,
     Trace,
     BootReport,
@@ -29,7 +30,7 @@ pub(crate) enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 13] = [
+const ROUTES: [(Route, &str); 14] = [
     (Route::Layer, "layer"),
     (Route::Index, "index"),
     (Route::Pack, "pack"),
@@ -37,6 +38,7 @@ const ROUTES: [(Route, &str); 13] = [
     (Route::Boot, "boot"),
     (Route::Record, "record"),
     (Route::Bundle, "bundle"),
+    (Route::Newest, "newest"),
     (Route::Batch, "batch"),
     (Route::Trace, "trace"),
     (Route::BootReport, "boot_report"),
@@ -67,6 +69,7 @@ impl Route {
         };
         matched.map_or_else(object, |matched| match matched {
             route::BUNDLE => Self::Bundle,
+            route::NEWEST => Self::Newest,
             route::BATCH => Self::Batch,
             route::TRACES => Self::Trace,
             route::BOOTS => Self::BootReport,

@@ -168,6 +168,11 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
+    /// True if the objects are files of a directory.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
     /// `directory` is the directory of the store's objects, if they are files.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, directory: Option<PathBuf>) -> Self {
         let most = NonZeroUsize::new(limits::OPEN_OBJECTS_MAX).unwrap_or(NonZeroUsize::MIN);

@@ -27,7 +27,7 @@ use super::metrics::Route;
 use super::object::ObjectError;
 use super::posts::{PostError, Posts};
 use super::request_log::RequestLine;
-use super::{Server, bundle, fleet, limits, menu_client, menus, rings};
+use super::{Server, bundle, fleet, limits, menu_client, menus, news, rings};
 use crate::jobs::{Spool, SpoolState};
 use crate::netboot::boot_card;
 
@@ -39,6 +39,7 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .route(route::HEALTHZ, get(healthz))
         .route(route::METRICS, get(metrics))
         .route(route::BUNDLE, get(bundle::get))
+        .route(route::NEWEST, get(news::get))
         .route(route::SYSTEMS, get(bundle::systems))
         .route(route::JOB, get(job))
         .route(route::IPXE, get(menus::ipxe))

@@ -7,13 +7,13 @@ use super::{Database, Result};
 use crate::record::Boot;
 
 /// The columns of the table `boots` that [`read`] expects.
-pub(super) const COLUMNS: &str =
-    "boots.began, boots.heard, boots.step, boots.revision, boots.target_ms, boots.why, boots.hello";
+pub(super) const COLUMNS: &str = "boots.began, boots.heard, boots.step, boots.revision, boots.target_ms, boots.why, boots.hello, boots.step_before";
 
 /// Reads a boot from a row that has [`COLUMNS`] from column `at` on.
 pub(super) fn read(row: &Row, at: usize) -> Result<Boot> {
     let step: usize = row.get::<u32>(at + 2)? as usize;
     let hello: Option<String> = row.get(at + 6)?;
+    let step_before: Option<u32> = row.get(at + 7)?;
     Ok(Boot {
         began: row.get(at)?,
         heard: row.get(at + 1)?,
@@ -24,6 +24,7 @@ pub(super) fn read(row: &Row, at: usize) -> Result<Boot> {
             .and_then(|ms| u64::try_from(ms).ok()),
         why: row.get(at + 5)?,
         hello: hello.and_then(|text| Hello::decode(text.as_bytes()).ok()),
+        step_before: step_before.and_then(|step| Step::ALL.get(step as usize).copied()),
     })
 }
 

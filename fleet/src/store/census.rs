@@ -49,7 +49,7 @@ impl Database {
             };
             *census.machines.entry(key).or_default() += 1;
         }
-        let counted = "SELECT step, count(*) FROM boots WHERE heard >= ?1 GROUP BY step";
+        let counted = "SELECT step, count(*) FROM boots WHERE heard >= ?1 AND step_before IS NULL GROUP BY step";
         for row in self.connection.rows(counted, &params![now - 3600])? {
             let (step, count): (u32, u32) = (row.get(0)?, row.get(1)?);
             if let Some(of_step) = census.boots.get_mut(step as usize) {

@@ -3,19 +3,12 @@
 use wire::hello::{Hello, Step};
 use wire::machine::{Identity, Mac, PciCard};
 
-use super::link::{Connection, Row, params};
+use super::boot_row::{Noted, advance, note_boot};
+use super::link::{Connection, params};
 use super::machines::{UNTOUCHED, assignment_of};
 use super::proof::{Proof, note_key};
 use super::{Database, Result, judge};
-use crate::record::{Assignment, BOOTS_KEPT, Return};
-
-/// Seconds within which a second request for the menu belongs to the same boot.
-const MENU_AGAIN_S: i64 = 120;
-/// Longest time from the menu of a boot to its first hello, seconds. A slow network needs long to
-/// fetch an initramfs.
-const MENU_TO_MOUNT_S: i64 = 3600;
-/// Largest delay of a hello of an earlier boot, seconds. A later one means that two machines run.
-pub(super) const LATE_S: i64 = 60;
+use crate::record::{Assignment, Return};
 
 /// A message for the database.
 #[derive(Debug, Clone)]
@@ -120,12 +113,12 @@ fn take_hello(
         let sql = "INSERT INTO macs (mac, machine) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         work.execute(sql, &params![mac.to_string(), &id])?;
     }
-    let begins = note_boot(work, &id, hello, now)?;
-    if hello.reached() == Step::Healthy {
+    let noted = note_boot(work, &id, hello, now)?;
+    if hello.reached() == Step::Healthy && noted != Noted::Switch {
         judge::acquit(work, &id, &hello.revision)?;
     }
     let before = judge::returned(work, &id)?;
-    let returned = match begins && return_after > 0 {
+    let returned = match noted == Noted::Menu && return_after > 0 {
         true => judge::judge(work, &id, return_after, now)?,
         false => before.clone(),
     };
@@ -247,106 +240,6 @@ fn make_room(work: &Connection, machines_max: u64) -> Result<()> {
     Ok(())
 }
 
-/// Some columns of the table `boots`.
-pub(super) struct BootRow {
-    number: i64,
-    pub(super) boot: String,
-    pub(super) began: i64,
-    step: i64,
-}
-
-pub(super) fn last_row(work: &Connection, id: &str) -> Result<Option<BootRow>> {
-    let row = work.row(
-        "SELECT number, boot, began, step FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1",
-        &params![id],
-    )?;
-    let read = |row: Row| {
-        Ok(BootRow {
-            number: row.get(0)?,
-            boot: row.get(1)?,
-            began: row.get(2)?,
-            step: row.get(3)?,
-        })
-    };
-    row.map(read).transpose()
-}
-
-/// Records a hello in its boot; true if the hello is a request for the menu, which begins a boot.
-fn note_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<bool> {
-    let last = last_row(work, id)?;
-    if hello.boot.is_empty() {
-        let again = last.filter(|row| {
-            row.boot.is_empty() && row.step == Step::Menu as i64 && now - row.began <= MENU_AGAIN_S
-        });
-        return match again {
-            Some(row) => write_boot(work, row.number, hello, now).map(|()| true),
-            None => new_boot(work, id, hello, now).map(|()| true),
-        };
-    }
-    let select =
-        "SELECT number FROM boots WHERE machine = ?1 AND boot = ?2 ORDER BY number DESC LIMIT 1";
-    let known = work.column::<i64>(select, &params![id, &hello.boot])?.pop();
-    let noted = match (known, last) {
-        (Some(number), last) => {
-            let other = last.filter(|row| row.number != number && now - row.began > LATE_S);
-            if other.is_some_and(|row| row.step >= Step::Mounted as i64) {
-                tracing::warn!("two machines run as {id} at once: one is a copy of the other");
-                let sql = "UPDATE machines SET clone_seen = ?2 WHERE id = ?1";
-                work.execute(sql, &params![id, now])?;
-            }
-            write_boot(work, number, hello, now)
-        }
-        (None, Some(row)) if row.boot.is_empty() && now - row.began <= MENU_TO_MOUNT_S => {
-            write_boot(work, row.number, hello, now)
-        }
-        (None, _) => new_boot(work, id, hello, now),
-    };
-    noted.map(|()| false)
-}
-
-fn new_boot(work: &Connection, id: &str, hello: &Hello, now: i64) -> Result<()> {
-    // The first hello may arrive long after the start of the kernel.
-    let up = i64::try_from(hello.uptime_s).unwrap_or(0);
-    let number = work.value(
-        "INSERT INTO boots (machine, began, heard, step) VALUES (?1, ?2, ?3, 0) RETURNING number",
-        &params![id, now.saturating_sub(up), now],
-    )?;
-    write_boot(work, number, hello, now)?;
-    work.execute(
-        "DELETE FROM boots WHERE machine = ?1 AND number <= (
-            SELECT number FROM boots WHERE machine = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-        &params![id, BOOTS_KEPT],
-    )?;
-    Ok(())
-}
-
-/// Updates a boot. A hello below `target` never lowers the step of the boot.
-fn write_boot(work: &Connection, number: i64, hello: &Hello, now: i64) -> Result<()> {
-    let reached = hello.reached() as i64;
-    let said = serde_json::to_string(hello).ok();
-    // For a running machine the last hello counts: a healthy machine can become degraded.
-    work.execute(
-        "UPDATE boots SET heard = ?2,
-         step = CASE WHEN CAST(?3 AS BIGINT) >= CAST(?8 AS BIGINT) OR step < ?3 THEN ?3 ELSE step END,
-         boot = CASE WHEN ?4 = '' THEN boot ELSE ?4 END,
-         revision = CASE WHEN ?5 = '' THEN revision ELSE ?5 END,
-         target_ms = coalesce(target_ms, ?6), why = ?7, hello = ?9
-         WHERE number = ?1",
-        &params![
-            number,
-            now,
-            reached,
-            &hello.boot,
-            &hello.revision,
-            hello.target_ms.and_then(|ms| i64::try_from(ms).ok()),
-            &hello.why,
-            Step::Target as i64,
-            said,
-        ],
-    )?;
-    Ok(())
-}
-
 /// The PCI card with the address in a request for the menu. `None`: the last boot of the machine did
 /// not mount its root with this card, so the card may have been replaced by one of another kind.
 fn known_card(work: &Connection, id: &str, hello: &Hello) -> Result<Option<PciCard>> {
@@ -365,17 +258,4 @@ fn known_card(work: &Connection, id: &str, hello: &Hello) -> Result<Option<PciCa
     let said = text.and_then(|text| Hello::decode(text.as_bytes()).ok());
     let card = said.and_then(|said| said.card);
     Ok(card.filter(|card| card.mac == *mac).map(|card| card.pci))
-}
-
-/// Advances the last boot of a machine to the step of a fetched file.
-fn advance(work: &Connection, id: &str, step: Step, revision: &str, now: i64) -> Result<()> {
-    let row = last_row(work, id)?;
-    let Some(row) = row.filter(|row| row.boot.is_empty() && row.step < step as i64) else {
-        return Ok(());
-    };
-    let sql = "UPDATE boots SET step = ?2, heard = ?3, revision = ?4 WHERE number = ?1";
-    work.execute(sql, &params![row.number, step as i64, now, revision])?;
-    let sql = "UPDATE machines SET last_seen = ?2 WHERE id = ?1";
-    work.execute(sql, &params![id, now])?;
-    Ok(())
 }

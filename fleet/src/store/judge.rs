@@ -122,13 +122,17 @@ pub(super) fn acquit(work: &Connection, id: &str, healthy: &str) -> Result<()> {
 }
 
 /// The boots of a machine since its last lifted return, newest first; the present one included.
+/// Neither switches, nor boots that were at another revision before they reached the target.
 fn ended(work: &Connection, id: &str, now: i64) -> Result<Vec<Ended>> {
     let rows = work.rows(
-        "SELECT began, step, revision,
-           coalesce(lead(began) OVER (ORDER BY number), CAST(?2 AS BIGINT)) AS next
-         FROM boots WHERE machine = ?1
-         AND began > (SELECT coalesce(max(lifted), 0) FROM returns WHERE machine = ?1) ORDER BY number DESC",
-        &params![id, now],
+        "SELECT began, step, revision, next FROM (
+           SELECT number, began, step, revision, step_before,
+             coalesce(lead(began) OVER (ORDER BY number), CAST(?2 AS BIGINT)) AS next,
+             lead(step_before) OVER (ORDER BY number) AS switched
+           FROM boots WHERE machine = ?1
+           AND began > (SELECT coalesce(max(lifted), 0) FROM returns WHERE machine = ?1)) AS all_boots
+         WHERE step_before IS NULL AND (switched IS NULL OR step >= ?3) ORDER BY number DESC",
+        &params![id, now, Step::Target as i64],
     )?;
     rows.iter().map(Ended::read).collect()
 }
@@ -168,7 +172,7 @@ pub(super) fn is_excused(work: &Connection, id: &str, boot: &Ended) -> Result<bo
     }
     let gone_down: u32 = work.value(
         "SELECT count(DISTINCT next.machine) FROM boots AS next
-         WHERE next.machine <> ?1 AND next.began BETWEEN ?2 AND ?3
+         WHERE next.machine <> ?1 AND next.began BETWEEN ?2 AND ?3 AND next.step_before IS NULL
          AND EXISTS (SELECT 1 FROM boots AS was WHERE was.machine = next.machine
            AND was.number = (SELECT max(number) FROM boots WHERE machine = next.machine AND number < next.number)
            AND was.step = ?4 AND was.heard >= ?5)",
@@ -189,7 +193,8 @@ fn last_good(work: &Connection, id: &str, failing: &str) -> Result<Option<String
     let Ok(failing) = failing.parse::<RevisionName>() else {
         return Ok(None);
     };
-    let select = "SELECT DISTINCT revision FROM boots WHERE machine = ?1 AND step = ?2";
+    let select = "SELECT DISTINCT revision FROM boots
+         WHERE machine = ?1 AND step = ?2 AND step_before IS NULL";
     let healthy = work.column::<String>(select, &params![id, Step::Healthy as i64])?;
     let older = healthy.into_iter().filter_map(|revision| {
         let name: RevisionName = revision.parse().ok()?;

@@ -4,7 +4,8 @@
 
 use wire::hello::Hello;
 
-use super::hello::{Found, LATE_S, MachineFacts, last_row};
+use super::boot_row::{LATE_S, last_row};
+use super::hello::{Found, MachineFacts};
 use super::link::{Connection, params};
 use super::{Database, Result};
 

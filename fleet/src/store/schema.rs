@@ -9,7 +9,7 @@ use super::{Result, StoreError};
 
 /// The migrations, each from the version before it, in SQLite's dialect. Both engines store their
 /// number.
-const STEPS: [&str; 3] = [MACHINES, RETURNS, VALUES];
+const STEPS: [&str; 4] = [MACHINES, RETURNS, VALUES, SWITCHES];
 
 const MACHINES: &str = "
 CREATE TABLE machines (
@@ -87,6 +87,10 @@ CREATE TABLE group_values (
     value TEXT NOT NULL,
     PRIMARY KEY (grp, name)
 ) STRICT;
+";
+
+const SWITCHES: &str = "
+ALTER TABLE boots ADD COLUMN step_before INTEGER;
 ";
 
 /// Opens the file, and runs the missing migrations.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use wire::hello::Step;
 use wire::manifest::{DEFAULT_RING, ProfileName, RevisionName};
 
 use super::judge::{Ended, is_excused};
@@ -70,15 +71,20 @@ impl Database {
     /// The database cannot be read.
     pub fn outcomes(&self, id: &str, now: i64) -> Result<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = Vec::new();
-        let mut next = None;
+        let (mut next, mut switches) = (None, false);
         for boot in self.boots(id)? {
-            let ending = Ending::of(&boot, next, now);
+            let ending = match switches && boot.step < Step::Target {
+                true => Ending::Switched,
+                false => Ending::of(&boot, next, now),
+            };
             let excused = ending.is_failure()
                 && match next {
+                    _ if boot.step_before.is_some() => !blames(&boot),
                     Some(next) => is_excused(&self.connection, id, &Ended::of(&boot, next))?,
                     None => false,
                 };
             next = Some(boot.began);
+            switches = boot.step_before.is_some();
             outcomes.push(Outcome {
                 boot,
                 ending,
@@ -111,6 +117,12 @@ impl Database {
         }
         Ok(trials)
     }
+}
+
+/// True if a switch made a healthy machine degraded, for a long time (F4.6).
+fn blames(switch: &Boot) -> bool {
+    let was_healthy = switch.step_before == Some(Step::Healthy);
+    was_healthy && switch.heard - switch.began > BOOT_DEADLINE_S
 }
 
 /// The trials of one machine; `outcomes` are newest first.

@@ -6,18 +6,18 @@ use wire::machine::Identity;
 
 const START: i64 = 1_900_000_000;
 /// Seconds from one power-on to the next: somebody notices a hanging machine after a while.
-const APART: i64 = 1800;
+pub(crate) const APART: i64 = 1800;
 
 /// A fleet with its clock.
-struct Fleet {
+pub(crate) struct Fleet {
     spool: tempfile::TempDir,
-    store: Database,
-    now: i64,
+    pub(crate) store: Database,
+    pub(crate) now: i64,
     watch: i64,
 }
 
 impl Fleet {
-    fn new() -> Fleet {
+    pub(crate) fn new() -> Fleet {
         let spool = crate::engine::spool();
         let store = Database::create(spool.path()).unwrap();
         let watch = store.begin_watch(START).unwrap();
@@ -29,18 +29,18 @@ impl Fleet {
         }
     }
 
-    fn hear(&mut self, heard: FleetMessage) -> MachineFacts {
+    pub(crate) fn hear(&mut self, heard: FleetMessage) -> MachineFacts {
         self.store.hear(&[heard], self.now).unwrap().remove(0)
     }
 
     /// Advances the clock and sends a heartbeat.
-    fn pass(&mut self, seconds: i64) {
+    pub(crate) fn pass(&mut self, seconds: i64) {
         self.now += seconds;
         let watch = self.watch;
         self.hear(FleetMessage::Beat { watch });
     }
 
-    fn say(&mut self, hello: Hello) -> MachineFacts {
+    pub(crate) fn say(&mut self, hello: Hello) -> MachineFacts {
         self.hear(FleetMessage::Hello {
             hello: Box::new(hello),
             from: "10.0.0.1".into(),
@@ -49,7 +49,7 @@ impl Fleet {
     }
 
     /// Powers a machine on: it gets its menu and fetches the files of a revision.
-    fn power_on(&mut self, machine: u8, revision: u64) -> MachineFacts {
+    pub(crate) fn power_on(&mut self, machine: u8, revision: u64) -> MachineFacts {
         let known = self.say(Hello::new(who(machine), Step::Menu));
         for step in [Step::Kernel, Step::Initramfs] {
             self.hear(FleetMessage::Fetched {
@@ -61,7 +61,7 @@ impl Fleet {
         known
     }
 
-    fn reach(&mut self, machine: u8, revision: u64, step: Step, state: &str) {
+    pub(crate) fn reach(&mut self, machine: u8, revision: u64, step: Step, state: &str) {
         let hello = Hello {
             boot: format!("{machine:x}{:x}", self.now),
             revision: format!("kiosk/main@{revision}"),
@@ -74,7 +74,7 @@ impl Fleet {
         self.say(hello);
     }
 
-    fn good_boot(&mut self, machine: u8, revision: u64) -> MachineFacts {
+    pub(crate) fn good_boot(&mut self, machine: u8, revision: u64) -> MachineFacts {
         let known = self.power_on(machine, revision);
         self.reach(machine, revision, Step::Target, "running");
         self.pass(APART);
@@ -82,7 +82,7 @@ impl Fleet {
     }
 
     /// The return in the answer to the next power-on of a machine.
-    fn back(&mut self, machine: u8) -> Option<String> {
+    pub(crate) fn back(&mut self, machine: u8) -> Option<String> {
         let known = self.say(Hello::new(who(machine), Step::Menu));
         known
             .returned
@@ -90,7 +90,7 @@ impl Fleet {
     }
 }
 
-fn who(machine: u8) -> Identity {
+pub(crate) fn who(machine: u8) -> Identity {
     Identity::of_words("", &format!("52:54:00:00:00:{machine:02x}"), "")
 }
 

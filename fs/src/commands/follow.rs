@@ -1,6 +1,7 @@
 //! The command `layerfs follow`: new revisions of the mounted system are announced or taken.
 
 mod hours;
+mod news;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use self::hours::Hours;
+use self::news::News;
 use super::hello::apart;
 use super::remote::open_root;
 use super::status::require_mount;
@@ -46,7 +48,8 @@ pub struct FollowArgs {
     /// layerfs.follow=auto,HH:MM-HH:MM, or all)
     #[arg(long, value_name = "HH:MM-HH:MM")]
     pub hours: Option<Hours>,
-    /// Ask the server every SECONDS, and up to a fifth more
+    /// Ask the server every SECONDS, and up to a fifth more; a bakery also answers when there is a new
+    /// revision
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub every: u64,
     /// Restart the systemd services that use old files, except those that end sessions
@@ -63,6 +66,8 @@ pub struct FollowArgs {
 struct Followed {
     announced: Option<String>,
     refused: Option<String>,
+    /// The newest revision at the last look.
+    newest: Option<String>,
     /// The last look failed.
     fails: bool,
 }
@@ -81,7 +86,7 @@ pub(crate) fn run(args: &FollowArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     require_mount(&open_root(&args.mountpoint)?, &args.mountpoint)?;
-    let mut seen = Followed::default();
+    let (mut seen, mut news) = (Followed::default(), News::default());
     loop {
         // A server that does not answer may do so the next time.
         match look(args, mode, hours, &mut seen) {
@@ -92,7 +97,8 @@ pub(crate) fn run(args: &FollowArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        std::thread::sleep(apart(args.every, since_start_ms()));
+        let time = apart(args.every, since_start_ms());
+        news.wait(&args.mountpoint, seen.newest.as_deref(), time);
     }
 }
 
@@ -123,7 +129,9 @@ fn look(
     hours: Option<Hours>,
     seen: &mut Followed,
 ) -> anyhow::Result<()> {
-    let Some(name) = newest_name(&args.mountpoint)? else {
+    let (newest, is_other) = newest_name(&args.mountpoint)?;
+    seen.newest.clone_from(&newest);
+    let Some(name) = newest.filter(|_| is_other) else {
         seen.announced = None;
         forget_announced(&args.mountpoint);
         return Ok(());
@@ -169,17 +177,17 @@ fn look(
     Ok(())
 }
 
-/// The newest revision, if another is mounted.
-fn newest_name(mount: &Path) -> anyhow::Result<Option<String>> {
+/// The newest revision, and true if another is mounted.
+fn newest_name(mount: &Path) -> anyhow::Result<(Option<String>, bool)> {
     let request = SwitchRequest {
         only_name: true,
         ..SwitchRequest::default()
     };
     let report = switch::ask(&open_root(mount)?, mount, &request)?;
     match report.outcome {
-        SwitchOutcome::Found => Ok(report.to),
+        SwitchOutcome::Found => Ok((report.to, true)),
         SwitchOutcome::Failed => bail!(failure(&report)),
-        _ => Ok(None),
+        _ => Ok((report.to, false)),
     }
 }
 

@@ -10,6 +10,9 @@ use anyhow::Context as _;
 /// The kernel's mark of a path that does not lead to the file any more.
 const GONE: &str = " (deleted)";
 
+/// The beginning of the name of a user's systemd as a unit.
+pub(super) const USER_MANAGER: &str = "user@";
+
 /// A program and the files that it uses.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(super) struct OldFiles {
@@ -17,8 +20,12 @@ pub(super) struct OldFiles {
     pub(super) pid: u32,
     /// Its name.
     pub(super) name: String,
-    /// Its systemd unit.
+    /// Its unit of the system's systemd: of a program in a container, that of the container; of a user's
+    /// service, `user@UID.service`.
     pub(super) unit: Option<String>,
+    /// Its unit of a user's systemd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_unit: Option<String>,
     /// The paths that the files had.
     pub(super) paths: Vec<String>,
 }
@@ -63,10 +70,12 @@ impl Wanted {
             if !paths.is_empty() {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let groups = std::fs::read_to_string(process.path().join("cgroup"));
+                let (unit, user_unit) = units_of(&groups.unwrap_or_default());
                 found.push(OldFiles {
                     pid,
                     name: name.trim_end().to_owned(),
-                    unit: unit_of(&groups.unwrap_or_default()),
+                    unit,
+                    user_unit,
                     paths: paths.into_iter().collect(),
                 });
             }
@@ -131,12 +140,22 @@ impl Wanted {
     }
 }
 
-/// The unit in a process's list of control groups: `0::/system.slice/ssh.service`.
-fn unit_of(groups: &str) -> Option<String> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut parts = path.rsplit('/');
-    let unit = parts.find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
-    Some(unit.to_owned())
+/// The unit of the system's systemd and that of a user's in a process's list of control groups:
+/// `0::/system.slice/ssh.service`. The system's is the first: those below are of another systemd, and
+/// may have the name of a unit of the system.
+fn units_of(groups: &str) -> (Option<String>, Option<String>) {
+    let of_systemd = |line: &str| {
+        let unified = line.strip_prefix("0::");
+        let path = unified.or_else(|| Some(line.split_once(":name=systemd:")?.1))?;
+        (path.len() > 1).then(|| path.to_owned())
+    };
+    let path = groups.lines().find_map(of_systemd).unwrap_or_default();
+    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    let mut units = path.split('/').filter(is_unit);
+    let unit = units.next();
+    let is_user = unit.is_some_and(|unit| unit.starts_with(USER_MANAGER));
+    let user_unit = units.next().filter(|_| is_user);
+    (unit.map(str::to_owned), user_unit.map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -160,10 +179,48 @@ mod tests {
         wanted.objects = Some(HashSet::from([78, 79]));
         let found: Vec<String> = wanted.mapped(maps).into_iter().collect();
         assert_eq!(found, ["/usr/lib/liby.so"]);
-        let unit = unit_of("0::/system.slice/ssh.service\n");
-        assert_eq!(unit.as_deref(), Some("ssh.service"));
-        let nested = unit_of("0::/user.slice/user-0.slice/session-1.scope/a\n");
-        assert_eq!(nested.as_deref(), Some("session-1.scope"));
-        assert_eq!(unit_of("0::/\n"), None);
+    }
+
+    #[test]
+    fn the_unit_is_that_of_the_systems_systemd() {
+        for (groups, unit, user_unit) in [
+            ("0::/system.slice/ssh.service\n", "ssh.service", ""),
+            (
+                "0::/user.slice/user-0.slice/session-1.scope/a\n",
+                "session-1.scope",
+                "",
+            ),
+            (
+                "0::/user.slice/user-7.slice/user@7.service/app.slice/ssh.service\n",
+                "user@7.service",
+                "ssh.service",
+            ),
+            (
+                "0::/user.slice/user-7.slice/user@7.service/init.scope\n",
+                "user@7.service",
+                "init.scope",
+            ),
+            (
+                "0::/machine.slice/systemd-nspawn@a.service/payload/system.slice/ssh.service\n",
+                "systemd-nspawn@a.service",
+                "",
+            ),
+            (
+                "2:cpu:/\n1:name=systemd:/system.slice/ssh.service\n0::/\n",
+                "ssh.service",
+                "",
+            ),
+            (
+                "1:name=systemd:/\n0::/system.slice/ssh.service\n",
+                "ssh.service",
+                "",
+            ),
+            ("0::/\n", "", ""),
+            ("", "", ""),
+        ] {
+            let found = units_of(groups);
+            let found = (found.0.unwrap_or_default(), found.1.unwrap_or_default());
+            assert_eq!(found, (unit.to_owned(), user_unit.to_owned()), "{groups}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use self::hooks::Hooks;
+use self::units::{FailedRestart, Restarts};
 use super::old_files::{self, OldFiles};
 use super::remote::{ask_parts, open_root};
 use super::status::require_mount;
@@ -23,6 +24,9 @@ use crate::switch::{SwitchOutcome, SwitchReport, SwitchRequest};
 const REBOOT_REQUIRED: &str = "/run/reboot-required";
 /// The programs that run before and after a switch of `/`.
 const HOOKS: &str = "/etc/layerfs/switch.d";
+
+/// The exit code after a switch if a service could not be restarted.
+const RESTART_FAILED: u8 = 3;
 
 /// Arguments of `layerfs switch`.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,6 +64,9 @@ struct Printed<'r> {
     programs: &'r [OldFiles],
     /// The services that were restarted.
     restarted: &'r [String],
+    /// The services that could not be restarted.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    not_restarted: &'r [FailedRestart],
 }
 
 /// A switch, and what it means for the programs that run.
@@ -69,15 +76,19 @@ pub(super) struct SwitchEffect {
     pub(super) report: SwitchReport,
     /// The programs that use old files, or would.
     pub(super) programs: Vec<OldFiles>,
-    restarted: Vec<String>,
+    restarts: Restarts,
 }
 
 impl SwitchEffect {
     /// The result in words.
     pub(super) fn human(&self) -> String {
         let mut text = text::human(&self.report, &self.programs);
-        if !self.restarted.is_empty() {
-            text.push_str(&format!("restarted: {}\n", self.restarted.join(", ")));
+        let Restarts { done, failed } = &self.restarts;
+        if !done.is_empty() {
+            text.push_str(&format!("restarted: {}\n", done.join(", ")));
+        }
+        for FailedRestart { unit, error } in failed {
+            text.push_str(&format!("not restarted: {unit}: {error}\n"));
         }
         text
     }
@@ -94,7 +105,8 @@ pub(crate) fn run(args: &SwitchArgs) -> anyhow::Result<ExitCode> {
         let printed = Printed {
             report,
             programs: &outcome.programs,
-            restarted: &outcome.restarted,
+            restarted: &outcome.restarts.done,
+            not_restarted: &outcome.restarts.failed,
         };
         println!("{}", serde_json::to_string_pretty(&printed)?);
     } else if report.outcome != SwitchOutcome::Failed {
@@ -109,6 +121,7 @@ pub(crate) fn run(args: &SwitchArgs) -> anyhow::Result<ExitCode> {
             report.error.as_deref().unwrap_or("the switch failed"),
             report.from
         ),
+        _ if !outcome.restarts.failed.is_empty() => Ok(ExitCode::from(RESTART_FAILED)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -141,7 +154,7 @@ pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<SwitchEffect> {
     let mut outcome = SwitchEffect {
         report: asked?,
         programs: Vec::new(),
-        restarted: Vec::new(),
+        restarts: Restarts::default(),
     };
     let report = &mut outcome.report;
     match report.outcome {
@@ -151,7 +164,7 @@ pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<SwitchEffect> {
             }
             outcome.programs = old_files::find(&root)?;
             if args.restart_units {
-                outcome.restarted = units::restart(&outcome.programs)?;
+                outcome.restarts = units::restart(&outcome.programs);
                 outcome.programs = old_files::find(&root)?;
             }
         }

@@ -34,6 +34,8 @@ pub(crate) struct BootProgress {
     /// The newest revision of the system that a server has named since the mount; empty: none was
     /// asked for.
     pub(crate) newest: StatusText,
+    /// The ring of the machine.
+    pub(crate) ring: String,
     /// True if the machine sends hellos.
     pub(crate) reports: bool,
     /// The proofs of the hellos.
@@ -45,6 +47,7 @@ impl BootProgress {
     /// slow mount.
     pub(crate) fn begin(
         fetcher: &Fetcher,
+        ring: &str,
         reports: bool,
         secrets: Arc<MachineSecrets>,
     ) -> Arc<BootProgress> {
@@ -52,6 +55,7 @@ impl BootProgress {
             step: AtomicU8::new(Step::Initramfs as u8),
             revision: StatusText::new(""),
             newest: StatusText::new(""),
+            ring: ring.to_owned(),
             reports,
             secrets,
         });

@@ -62,6 +62,8 @@ pub(crate) struct RemoteStatus {
     /// another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest: Option<String>,
+    /// The ring of the machine.
+    pub ring: String,
     /// True if the machine sends hellos.
     pub reports: bool,
     /// The fingerprint of the machine's key.

@@ -112,6 +112,7 @@ impl RemoteControl {
             offline: words.offline,
             newest: Some(self.progress.newest.get())
                 .filter(|newest| !newest.is_empty() && *newest != words.revision),
+            ring: self.progress.ring.clone(),
             reports: self.progress.reports,
             machine_key: self
                 .progress

@@ -113,7 +113,7 @@ pub fn open(options: &RemoteOptions) -> Result<RemoteRoot, RemoteError> {
     let cache = options.cache.as_ref().map(|(path, _)| path);
     let disk = cache.or(options.backup.as_ref()).map(PathBuf::as_path);
     let secrets = Arc::new(MachineSecrets::of(disk));
-    let progress = BootProgress::begin(&fetcher, options.reports, secrets);
+    let progress = BootProgress::begin(&fetcher, &options.ring, options.reports, secrets);
     let opened = Arc::new(opening).open(&progress);
     opened.inspect_err(|error| progress.fail(&fetcher, error))
 }

@@ -16,6 +16,7 @@ pub const UPDATES_FIELD: &str = "layerfs-updates";
 #[expect(missing_docs, reason = "each is the route of the request of that name")]
 pub mod route {
     pub const BUNDLE: &str = "/v1/bundle/{system}/{profile}";
+    pub const NEWEST: &str = "/v1/newest/{system}/{profile}";
     pub const SYSTEMS: &str = "/v1/systems";
     pub const BATCH: &str = "/v1/batch/{hex}";
     pub const JOB: &str = "/v1/jobs/{ulid}";
@@ -32,8 +33,9 @@ pub mod route {
     pub const HEALTHZ: &str = "/healthz";
 
     /// Every route, in the order of the specification's table.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 16] = [
         BUNDLE,
+        NEWEST,
         SYSTEMS,
         BATCH,
         JOB,
@@ -63,6 +65,8 @@ pub enum Request {
     Object(ObjectPath),
     /// The records of a revision, or of the newest.
     Bundle(RevisionName),
+    /// The number of the newest revision.
+    Newest(ProfileName),
     /// The list of all profiles.
     Systems,
     /// Ranges of a layer or pack.
@@ -113,6 +117,9 @@ impl Request {
         if let Some(rest) = after(route::BUNDLE) {
             return Some(Request::Bundle(revision_name(rest, true)?));
         }
+        if let Some(rest) = after(route::NEWEST) {
+            return Some(Request::Newest(super::full_name(rest)?));
+        }
         if let Some(rest) = after(route::BATCH) {
             return Some(Request::Batch(rest.parse().ok()?));
         }
@@ -147,6 +154,7 @@ impl fmt::Display for Request {
                 let rest = format!("{}{}", name.full(), revision.unwrap_or_default());
                 (route::BUNDLE, rest)
             }
+            Request::Newest(name) => (route::NEWEST, name.full()),
             Request::Systems => (route::SYSTEMS, String::new()),
             Request::Batch(digest) => (route::BATCH, digest.to_string()),
             Request::Job(id) => (route::JOB, id.clone()),

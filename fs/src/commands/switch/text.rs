@@ -33,6 +33,8 @@ pub(super) fn human(report: &SwitchReport, programs: &[OldFiles]) -> String {
         let _ = writeln!(text, "programs with old files: {}", programs.len());
         for program in programs.iter().take(LISTED) {
             let unit = program.unit.as_deref().unwrap_or("no unit");
+            let user_unit = program.user_unit.iter();
+            let unit = user_unit.fold(unit.to_owned(), |unit, below| format!("{unit}, {below}"));
             let path = program.paths.first().map_or("", String::as_str);
             let (pid, name) = (program.pid, &program.name);
             let _ = writeln!(text, "  {name} (process {pid}, {unit}): {path}");

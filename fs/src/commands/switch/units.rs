@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
-
-use crate::commands::old_files::OldFiles;
+use crate::commands::old_files::{OldFiles, USER_MANAGER};
 
 /// Services that are not restarted: sessions and the system bus end with them.
 const NOT_RESTARTED: [&str; 8] = [
@@ -16,29 +14,59 @@ const NOT_RESTARTED: [&str; 8] = [
     "lightdm",
     "sddm",
     "systemd-logind",
-    "user@",
+    USER_MANAGER,
 ];
 
-/// Restarts the services of these programs; returns those that were restarted.
-pub(super) fn restart(programs: &[OldFiles]) -> anyhow::Result<Vec<String>> {
+/// What became of the services.
+#[derive(Debug, Default)]
+pub(super) struct Restarts {
+    /// Those that were restarted.
+    pub(super) done: Vec<String>,
+    /// Those that were not, and why.
+    pub(super) failed: Vec<FailedRestart>,
+}
+
+/// A service that could not be restarted.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct FailedRestart {
+    pub(super) unit: String,
+    pub(super) error: String,
+}
+
+/// Restarts the services of these programs.
+pub(super) fn restart(programs: &[OldFiles]) -> Restarts {
     let units = programs
         .iter()
         .filter_map(|program| program.unit.as_deref());
     let units: BTreeSet<&str> = units.filter(|unit| may_restart(unit)).collect();
-    let mut restarted = Vec::new();
+    let mut restarts = Restarts::default();
     for unit in units {
-        let status = Command::new("systemctl")
-            .args(["try-restart", "--", unit])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .context("systemctl")?;
-        match status.success() {
-            true => restarted.push(unit.to_owned()),
-            false => eprintln!("layerfs: {unit} cannot be restarted: {status}"),
+        match try_restart(unit) {
+            Ok(()) => restarts.done.push(unit.to_owned()),
+            Err(error) => restarts.failed.push(FailedRestart {
+                unit: unit.to_owned(),
+                error,
+            }),
         }
     }
-    Ok(restarted)
+    restarts
+}
+
+fn try_restart(unit: &str) -> Result<(), String> {
+    let output = Command::new("systemctl")
+        .args(["try-restart", "--", unit])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("systemctl: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or_default().trim();
+    match said.is_empty() {
+        true => Err(format!("systemctl: {}", output.status)),
+        false => Err(said.to_owned()),
+    }
 }
 
 fn may_restart(unit: &str) -> bool {
@@ -64,6 +92,7 @@ mod tests {
             ("ssh.service", true),
             ("dbus.service", false),
             ("user@0.service", false),
+            ("user@1000.service", false),
             ("session-1.scope", false),
             ("layerfs-follow.service", false),
         ] {
