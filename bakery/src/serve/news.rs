@@ -21,12 +21,12 @@ use super::routes::{absent, refused};
 use super::{Server, heads, limits, menus, rings};
 
 /// The state of a history: its newest revision, and the number of its newest ring record.
-type Seen = (u64, u64);
+type HistoryState = (u64, u64);
 
 /// The requests that wait for new revisions.
 #[derive(Debug)]
 pub(super) struct News {
-    histories: Mutex<BTreeMap<ProfileName, Arc<watch::Sender<Seen>>>>,
+    histories: Mutex<BTreeMap<ProfileName, Arc<watch::Sender<HistoryState>>>>,
     waiting: AtomicUsize,
     waiting_max: usize,
     /// True when the server ends.
@@ -34,9 +34,9 @@ pub(super) struct News {
 }
 
 /// One request that waits.
-struct Waiting<'n>(&'n News);
+struct WaitingRequest<'n>(&'n News);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -58,9 +58,9 @@ impl News {
         let _ = self.stop.set(stop);
     }
 
-    fn enter(&self) -> Option<Waiting<'_>> {
+    fn enter(&self) -> Option<WaitingRequest<'_>> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let entered = Waiting(self);
+        let entered = WaitingRequest(self);
         (before < self.waiting_max).then_some(entered)
     }
 
@@ -74,7 +74,11 @@ impl News {
 }
 
 /// The changes of a history from now on.
-fn changes(server: &Arc<Server>, name: &ProfileName, seen: Seen) -> watch::Receiver<Seen> {
+fn changes(
+    server: &Arc<Server>,
+    name: &ProfileName,
+    seen: HistoryState,
+) -> watch::Receiver<HistoryState> {
     let histories = &server.news.histories;
     let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(history) = histories.get(name) {
@@ -88,7 +92,7 @@ fn changes(server: &Arc<Server>, name: &ProfileName, seen: Seen) -> watch::Recei
 }
 
 /// Looks at a history until no request waits for it.
-async fn look(server: Arc<Server>, name: ProfileName, history: Arc<watch::Sender<Seen>>) {
+async fn look(server: Arc<Server>, name: ProfileName, history: Arc<watch::Sender<HistoryState>>) {
     let every = match server.objects.is_directory() {
         true => limits::NEWS_EVERY,
         false => limits::NEWS_EVERY_OF_BUCKET,
@@ -110,7 +114,7 @@ async fn look(server: Arc<Server>, name: ProfileName, history: Arc<watch::Sender
     }
 }
 
-async fn seen(objects: &Objects, name: &ProfileName) -> Result<Seen, ObjectError> {
+async fn seen(objects: &Objects, name: &ProfileName) -> Result<HistoryState, ObjectError> {
     let newest = heads::newest(objects, name).await?;
     let rings = rings::newest(objects, name).await?;
     Ok((newest, rings.map_or(0, |rings| rings.record.number)))
@@ -121,7 +125,7 @@ async fn current(
     objects: &Objects,
     name: &ProfileName,
     ring: &str,
-) -> Result<(u64, Seen), ObjectError> {
+) -> Result<(u64, HistoryState), ObjectError> {
     let newest = heads::newest(objects, name).await?;
     let rings = rings::newest(objects, name).await?;
     let number = rings.as_ref().map_or(0, |rings| rings.record.number);
@@ -172,7 +176,7 @@ async fn other_than(
 ) -> Result<u64, ObjectError> {
     let until = Instant::now() + wait;
     let entered = server.news.enter();
-    let mut changes: Option<watch::Receiver<Seen>> = None;
+    let mut changes: Option<watch::Receiver<HistoryState>> = None;
     loop {
         // What comes after the look below is a change.
         if let Some(changes) = &mut changes {

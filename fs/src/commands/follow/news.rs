@@ -36,7 +36,7 @@ pub(super) struct News {
 }
 
 /// What to ask, and where.
-struct Place {
+struct NewsPlace {
     servers: Vec<ServerName>,
     name: RevisionName,
     ring: String,
@@ -87,11 +87,11 @@ fn spread() -> Duration {
 }
 
 /// The servers of the mount; `None` if its status cannot be read.
-fn place(mount: &Path, newest: &str) -> Option<Place> {
+fn place(mount: &Path, newest: &str) -> Option<NewsPlace> {
     let source = status::read(mount).ok()?.source?;
     let mirrors = source.get("mirrors")?.as_array()?;
     let urls = mirrors.iter().filter_map(|one| one.get("server")?.as_str());
-    Some(Place {
+    Some(NewsPlace {
         servers: urls.filter_map(|url| ServerName::parse(url).ok()).collect(),
         name: newest.parse().ok()?,
         ring: source.get("ring")?.as_str()?.to_owned(),
@@ -99,7 +99,7 @@ fn place(mount: &Path, newest: &str) -> Option<Place> {
 }
 
 /// Asks the servers in turn; `None` if none of them knows the request.
-async fn ask_all(place: &Place, after: u64, wait: Duration) -> Option<u64> {
+async fn ask_all(place: &NewsPlace, after: u64, wait: Duration) -> Option<u64> {
     for server in &place.servers {
         if let Ok(number) = ask(server, place, after, wait).await {
             return Some(number);
@@ -110,7 +110,7 @@ async fn ask_all(place: &Place, after: u64, wait: Duration) -> Option<u64> {
 
 async fn ask(
     server: &ServerName,
-    place: &Place,
+    place: &NewsPlace,
     after: u64,
     wait: Duration,
 ) -> Result<u64, FetchError> {
