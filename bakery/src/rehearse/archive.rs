@@ -16,7 +16,9 @@ pub(super) fn archive() -> Vec<u8> {
     archive.file("rehearse/init", 0o755, include_bytes!("scripts/init"));
     archive.file("rehearse/watch", 0o755, include_bytes!("scripts/watch"));
     archive.file("rehearse/end", 0o755, include_bytes!("scripts/end"));
-    // The shell needs it for a program in the background, before /init mounts /dev.
+    // Both are needed before /init mounts /dev: the first by the shell, for a program in the
+    // background, the second for messages.
     archive.add("dev/null", CpioEntry::Character(1, 3));
+    archive.add("dev/kmsg", CpioEntry::Character(1, 11));
     archive.finish()
 }

@@ -11,7 +11,8 @@ use super::machine::RunningMachine;
 use crate::limits::{CONSOLE_LINE_LEN_MAX, CONSOLE_LINES_MAX};
 
 /// Lines after which no trace comes.
-const FAILURES: [&str; 3] = [
+const FAILURES: [&str; 4] = [
+    "rehearse: FAILED",
     "THE BOOT STOPPED",
     "Kernel panic",
     "System is deadlocked on memory",
